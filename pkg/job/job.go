@@ -1,0 +1,227 @@
+// Package job is the vocabulary of hodei: what a person asks for ([Spec]), how
+// it went ([Outcome], [Cause]) and what is seen on the way ([Event]). It does
+// no I/O; providers turn a Spec into workers, pkg/cli shows Outcomes.
+package job
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"path"
+	"regexp"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// Defaults of a Spec, used by [Spec.SetDefaults].
+const (
+	// DefaultGrace is Kubernetes' own: what images are written for.
+	DefaultGrace = 30 * time.Second
+	// DefaultStartTimeout leaves a cluster autoscaler the time to add a node,
+	// which takes 1 to 4 minutes with the large clouds.
+	DefaultStartTimeout = 10 * time.Minute
+	// DefaultTTL keeps a finished job long enough to look at it, and not so long
+	// that a day of CI fills the namespace.
+	DefaultTTL = time.Hour
+	// LingerFollowed and LingerDetached are how long an ended attempt waits for a
+	// coordinator that has not stored all output: one that follows is at most
+	// reconnecting, one that detached may be on its way home.
+	LingerFollowed = 30 * time.Second
+	LingerDetached = 10 * time.Minute
+)
+
+// MaxNameLength is the longest job name: Kubernetes appends a dash and five
+// characters for the Pod's name, which has to stay a label value of at most 63.
+const MaxNameLength = 57
+
+// Spec is what the user asked for. The zero value of every field but Command
+// means the default. Secrets are in it by reference only: its JSON is an
+// annotation that whoever may read the Job can read.
+type Spec struct {
+	// Name of the job, a DNS label of at most MaxNameLength bytes.
+	Name string `json:"name"`
+	// Image of the job's container; empty means the worker's own image.
+	Image string `json:"image,omitempty"`
+	// Command and its arguments; at least one.
+	Command []string `json:"command"`
+	// Env is added to the image's environment, in this order.
+	Env []EnvVar `json:"env,omitempty"`
+	// EnvFrom takes all keys of Secrets and ConfigMaps as variables.
+	EnvFrom []EnvSource `json:"envFrom,omitempty"`
+	// Resources of the job's container. Limits default to the requests.
+	CPU         *resource.Quantity `json:"cpu,omitempty"`
+	CPULimit    *resource.Quantity `json:"cpuLimit,omitempty"`
+	Memory      *resource.Quantity `json:"memory,omitempty"`
+	MemoryLimit *resource.Quantity `json:"memoryLimit,omitempty"`
+	// Workdir of the command; empty means the image's.
+	Workdir string `json:"workdir,omitempty"`
+	// User is UID or UID:GID of the command; empty means the image's.
+	User string `json:"user,omitempty"`
+	// Timeout counts from the command's start; 0 means none.
+	Timeout time.Duration `json:"timeout,omitempty"`
+	// StartTimeout bounds the time from submission to the command's start.
+	StartTimeout time.Duration `json:"startTimeout,omitempty"`
+	// Retries is how often a failed attempt is followed by another.
+	Retries int32 `json:"retries,omitempty"`
+	// Grace is the time between SIGTERM and SIGKILL.
+	Grace time.Duration `json:"grace,omitempty"`
+	// TTL is how long the finished Job stays in the cluster.
+	TTL time.Duration `json:"ttl,omitempty"`
+	// Linger is how long an ended attempt waits for its output to be stored.
+	Linger time.Duration `json:"linger,omitempty"`
+	// MergeOutput gives the command one pipe for both streams.
+	MergeOutput bool `json:"mergeOutput,omitempty"`
+}
+
+// EnvVar is one variable of the command's environment.
+type EnvVar struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// EnvSource names a Secret or a ConfigMap; exactly one of the two is set.
+type EnvSource struct {
+	Secret    string `json:"secret,omitempty"`
+	ConfigMap string `json:"configMap,omitempty"`
+}
+
+// SetDefaults fills in what is zero. Linger is the caller's choice, as it
+// depends on whether somebody follows.
+func (s *Spec) SetDefaults() {
+	if s.Name == "" {
+		s.Name = NewName(s.Command)
+	}
+	if s.Grace == 0 {
+		s.Grace = DefaultGrace
+	}
+	if s.StartTimeout == 0 {
+		s.StartTimeout = DefaultStartTimeout
+	}
+	if s.TTL == 0 {
+		s.TTL = DefaultTTL
+	}
+	if s.Linger == 0 {
+		s.Linger = LingerFollowed
+	}
+}
+
+// Validate returns the first thing wrong with s, naming the field as the user
+// knows it: by its flag.
+func (s *Spec) Validate() error {
+	if len(s.Command) == 0 || s.Command[0] == "" {
+		return fmt.Errorf("no command: nothing stands after --")
+	}
+	if errs := validation.IsDNS1123Label(s.Name); len(errs) > 0 || len(s.Name) > MaxNameLength {
+		return fmt.Errorf("--name %q: want lower-case letters, digits and dashes, at most %d of them", s.Name, MaxNameLength)
+	}
+	for _, e := range s.Env {
+		if errs := validation.IsEnvVarName(e.Name); len(errs) > 0 {
+			return fmt.Errorf("--env %q: not a variable's name", e.Name)
+		}
+		if strings.ContainsRune(e.Value, 0) {
+			return fmt.Errorf("--env %s: the value holds a NUL byte", e.Name)
+		}
+	}
+	for _, a := range s.Command {
+		if strings.ContainsRune(a, 0) {
+			return fmt.Errorf("the command %q holds a NUL byte", a)
+		}
+	}
+	if _, _, err := ParseUser(s.User); err != nil {
+		return err
+	}
+	for _, d := range []struct {
+		flag string
+		d    time.Duration
+	}{{"timeout", s.Timeout}, {"start-timeout", s.StartTimeout}, {"grace", s.Grace}, {"ttl", s.TTL}, {"linger", s.Linger}} {
+		if d.d < 0 {
+			return fmt.Errorf("--%s %s: must not be negative", d.flag, d.d)
+		}
+	}
+	if s.Retries < 0 {
+		return fmt.Errorf("--retries %d: must not be negative", s.Retries)
+	}
+	for _, q := range []struct {
+		flag       string
+		req, limit *resource.Quantity
+	}{{"cpu", s.CPU, s.CPULimit}, {"memory", s.Memory, s.MemoryLimit}} {
+		if q.req != nil && q.req.Sign() <= 0 {
+			return fmt.Errorf("--%s %s: must be more than zero", q.flag, q.req)
+		}
+		if q.limit != nil && q.limit.Sign() <= 0 {
+			return fmt.Errorf("--%s-limit %s: must be more than zero", q.flag, q.limit)
+		}
+		if q.req != nil && q.limit != nil && q.req.Cmp(*q.limit) > 0 {
+			return fmt.Errorf("--%s %s: more than --%s-limit %s", q.flag, q.req, q.flag, q.limit)
+		}
+	}
+	return nil
+}
+
+var userPattern = regexp.MustCompile(`^(\d{1,10})(?::(\d{1,10}))?$`)
+
+// ParseUser splits UID or UID:GID; nil means not given.
+func ParseUser(s string) (uid, gid *int64, err error) {
+	if s == "" {
+		return nil, nil, nil
+	}
+	m := userPattern.FindStringSubmatch(s)
+	if m == nil {
+		return nil, nil, fmt.Errorf("--user %q: want UID or UID:GID, in numbers", s)
+	}
+	number := func(s string) *int64 {
+		if s == "" {
+			return nil
+		}
+		var n int64
+		fmt.Sscan(s, &n) // at most ten digits by the pattern
+		return &n
+	}
+	uid, gid = number(m[1]), number(m[2])
+	for _, n := range []*int64{uid, gid} {
+		if n != nil && *n > 1<<31-1 {
+			return nil, nil, fmt.Errorf("--user %q: an id is at most %d", s, 1<<31-1)
+		}
+	}
+	return uid, gid, nil
+}
+
+// letters that make no words and can't be taken for one another, as Kubernetes
+// uses them for generated names.
+const letters = "bcdfghjklmnpqrstvwxz2456789"
+
+// NewName makes up a name for a job from its command: hodei-<command>-<5 chars>.
+func NewName(command []string) string {
+	base := "job"
+	if len(command) > 0 {
+		if b := label(path.Base(command[0])); b != "" {
+			base = b
+		}
+	}
+	suffix := make([]byte, 5)
+	for i := range suffix {
+		suffix[i] = letters[rand.IntN(len(letters))]
+	}
+	return "hodei-" + base + "-" + string(suffix)
+}
+
+// label keeps of s what may stand in a DNS label, at most 20 bytes.
+func label(s string) string {
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9':
+			return r
+		case r >= 'A' && r <= 'Z':
+			return r - 'A' + 'a'
+		case r == '-', r == '_', r == '.':
+			return '-'
+		}
+		return -1
+	}, s)
+	if len(s) > 20 {
+		s = s[:20]
+	}
+	return strings.Trim(s, "-")
+}
