@@ -55,9 +55,13 @@ type Spec struct {
 	CPULimit    *resource.Quantity `json:"cpuLimit,omitempty"`
 	Memory      *resource.Quantity `json:"memory,omitempty"`
 	MemoryLimit *resource.Quantity `json:"memoryLimit,omitempty"`
+	// EphemeralStorage limits what the job writes to the node's disk; nil means
+	// the provider's default.
+	EphemeralStorage *resource.Quantity `json:"ephemeralStorage,omitempty"`
 	// Workdir of the command; empty means the image's.
 	Workdir string `json:"workdir,omitempty"`
-	// User is UID or UID:GID of the command; empty means the image's.
+	// User is UID or UID:GID of the command; empty means an ordinary user,
+	// whatever the image says.
 	User string `json:"user,omitempty"`
 	// Timeout counts from the command's start; 0 means none.
 	Timeout time.Duration `json:"timeout,omitempty"`
@@ -129,6 +133,12 @@ func (s *Spec) Validate() error {
 			return fmt.Errorf("the command %q holds a NUL byte", a)
 		}
 	}
+	for _, e := range s.EnvFrom {
+		name := e.Secret + e.ConfigMap
+		if (e.Secret == "") == (e.ConfigMap == "") || len(validation.IsDNS1123Subdomain(name)) > 0 {
+			return fmt.Errorf("--env-from %q: want secret/NAME or configmap/NAME", name)
+		}
+	}
 	if _, _, err := ParseUser(s.User); err != nil {
 		return err
 	}
@@ -146,7 +156,7 @@ func (s *Spec) Validate() error {
 	for _, q := range []struct {
 		flag       string
 		req, limit *resource.Quantity
-	}{{"cpu", s.CPU, s.CPULimit}, {"memory", s.Memory, s.MemoryLimit}} {
+	}{{"cpu", s.CPU, s.CPULimit}, {"memory", s.Memory, s.MemoryLimit}, {"ephemeral-storage", s.EphemeralStorage, nil}} {
 		if q.req != nil && q.req.Sign() <= 0 {
 			return fmt.Errorf("--%s %s: must be more than zero", q.flag, q.req)
 		}

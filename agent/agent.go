@@ -1,0 +1,322 @@
+// Package agent is what runs in a worker. [Config.Run] is the agent: it owns
+// the output, the identity and the connection to coordinators. [Launch] is
+// process 1 of the job's container: it starts the command and hands its pipes
+// to the agent. [Copy] puts the launcher where the job's container finds it.
+//
+// It knows nothing of Kubernetes or of certificates: the protocol of
+// pkg/hodeipb is the whole contract with the other side.
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+)
+
+// Exit statuses of the agent. The Job's podFailurePolicy knows them.
+const (
+	ExitOK           = 0  // the job ended, however it ended
+	exitBroken       = 1  // the agent could not do its work
+	ExitNeverStarted = 90 // no launcher came: the command never started
+)
+
+// retryLinger is the longest that an ended attempt waits for a coordinator when
+// another attempt is to follow, or when the Pod is being deleted: the next
+// attempt starts only once this Pod is done, and a deletion is somebody waiting.
+const retryLinger = 10 * time.Second
+
+// Config is what an agent needs to know. Job, Socket, SpoolDir, SpoolBytes, TLS
+// and one of Listen and Server are required.
+type Config struct {
+	// Namespace, Job, Attempt and AttemptUID say who we are. The certificate in
+	// TLS must have been issued for the first two.
+	Namespace, Job      string
+	Attempt, AttemptUID string
+	Version             string
+
+	// Socket is the path on which the launcher is awaited.
+	Socket string
+	// SpoolDir holds the output, at most SpoolBytes of it.
+	SpoolDir   string
+	SpoolBytes int64
+	// Listen is a loopback address on which coordinators arrive (tunnel).
+	Listen string
+	// Server is the address of the coordinator to dial (direct).
+	Server string
+	// TLS is the client's side of every connection.
+	TLS *tls.Config
+
+	// StartTimeout bounds the wait for the launcher.
+	StartTimeout time.Duration
+	// Timeout counts from the command's start; 0: none.
+	Timeout time.Duration
+	// Grace is the time between SIGTERM and SIGKILL.
+	Grace time.Duration
+	// Linger is how long an ended attempt waits until a coordinator has stored all.
+	Linger time.Duration
+	// Retries tells that another attempt may follow one that failed.
+	Retries bool
+
+	// TerminationLog is the file that Kubernetes shows as the container's
+	// message; empty: none.
+	TerminationLog string
+	Log            *slog.Logger
+}
+
+// agent is one attempt.
+type agent struct {
+	Config
+	spool *spool
+	// term is closed by the first SIGTERM.
+	term chan struct{}
+	// orders carries what coordinators ask for to the one goroutine that acts.
+	orders chan *hodeipb.Control
+
+	mu sync.Mutex
+	// state and exit are replaced, never changed in place.
+	state *hodeipb.State
+	exit  *hodeipb.ExitRecord
+	// attached counts the attachments; stored: one of them has all output and
+	// the exit record.
+	attached int
+	stored   bool
+	// changed is closed and replaced when anything above changes.
+	changed chan struct{}
+}
+
+// Run is the agent's life: it waits for the launcher, ships the output, and
+// returns the exit status of its container. It takes SIGTERM as word that the
+// Pod is being deleted, and goes on until the job has ended.
+func (c Config) Run() int {
+	a := &agent{
+		Config:  c,
+		term:    make(chan struct{}),
+		orders:  make(chan *hodeipb.Control, 16),
+		changed: make(chan struct{}),
+		state:   &hodeipb.State{Phase: hodeipb.Phase_WAITING, AgentStarted: timestamppb.Now()},
+	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT)
+	go func() {
+		<-signals
+		close(a.term)
+		signal.Ignore(unix.SIGTERM, unix.SIGINT)
+	}()
+	code, err := a.run()
+	if err != nil {
+		a.Log.Error("agent ends", "error", err)
+		a.writeTermination([]byte(err.Error()))
+	}
+	return code
+}
+
+func (a *agent) run() (int, error) {
+	var err error
+	if a.spool, err = openSpool(a.SpoolDir, a.SpoolBytes); err != nil {
+		return exitBroken, err
+	}
+	defer a.spool.remove()
+	launchers, err := listenLauncher(a.Socket)
+	if err != nil {
+		return exitBroken, err
+	}
+	defer launchers.Close()
+
+	ctx, cancel := context.WithCancel(context.Background())
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer cancel()
+	work.Go(func() { a.watchSpool(ctx) })
+	if a.Listen != "" {
+		l, err := net.Listen("tcp", a.Listen)
+		if err != nil {
+			return exitBroken, err
+		}
+		work.Go(func() { a.acceptCoordinators(ctx, l) })
+	} else {
+		work.Go(func() { a.dialCoordinator(ctx) })
+	}
+	a.Log.Info("waiting for the launcher", "job", a.Job, "attempt", a.Attempt)
+
+	conn, files, err := a.awaitLauncher(launchers)
+	if err != nil {
+		return ExitNeverStarted, err
+	}
+	defer conn.Close()
+	record := a.supervise(conn, files)
+	a.setExit(record)
+	if text, err := protojson.Marshal(record); err == nil {
+		a.writeTermination(text)
+	}
+	a.Log.Info("job ended", "code", record.Code, "signal", record.Signal, "cause", record.Cause, "bytes", record.End)
+	a.linger(record)
+	return ExitOK, nil
+}
+
+// listenLauncher makes the socket, open to whatever user the job runs as: the
+// launcher comes before any of the job's own code, and only one is let in.
+func listenLauncher(path string) (*net.UnixListener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o666); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// awaitLauncher lets one launcher in and closes and unlinks the socket.
+func (a *agent) awaitLauncher(l *net.UnixListener) (*net.UnixConn, handedOver, error) {
+	type arrival struct {
+		conn  *net.UnixConn
+		files handedOver
+		err   error
+	}
+	arrived := make(chan arrival, 1)
+	go func() {
+		conn, err := l.AcceptUnix()
+		l.Close() // unlinks too
+		if err != nil {
+			arrived <- arrival{err: err}
+			return
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(dialWait))
+		files, err := acceptHello(conn)
+		_ = conn.SetReadDeadline(time.Time{})
+		if err != nil {
+			conn.Close()
+		}
+		arrived <- arrival{conn, files, err}
+	}()
+	timeout := time.NewTimer(a.StartTimeout)
+	defer timeout.Stop()
+	var why error
+	for why == nil {
+		select {
+		case got := <-arrived:
+			if got.err != nil {
+				return nil, nil, fmt.Errorf("launcher's hello: %w", got.err)
+			}
+			return got.conn, got.files, nil
+		case <-timeout.C:
+			why = fmt.Errorf("no launcher came within %s: the job's container did not start", a.StartTimeout)
+		case <-a.term:
+			why = errors.New("told to end before the job's container started")
+		case order := <-a.orders:
+			if order.GetCancel() != nil {
+				why = errors.New("cancelled before the job's container started")
+			}
+		}
+	}
+	l.Close()
+	if got := <-arrived; got.err == nil { // it came in this very moment: turn it away
+		got.conn.Close()
+		got.files.close()
+	}
+	return nil, nil, why
+}
+
+// linger waits until a coordinator has stored everything.
+func (a *agent) linger(record *hodeipb.ExitRecord) {
+	wait := a.Linger
+	if a.Retries && record.Code != 0 {
+		wait = min(wait, retryLinger)
+	}
+	deadline := time.NewTimer(wait)
+	defer deadline.Stop()
+	term := a.term
+	for {
+		a.mu.Lock()
+		attached, stored, changed := a.attached, a.stored, a.changed
+		a.mu.Unlock()
+		if attached == 0 && (stored || term == nil) {
+			return
+		}
+		select {
+		case <-changed:
+		case <-deadline.C:
+			a.Log.Info("nobody has stored all output", "linger", wait)
+			return
+		case <-term: // who is attached may finish, nobody new is waited for
+			term = nil
+			deadline.Reset(min(wait, retryLinger))
+		}
+	}
+}
+
+// update changes the agent's state and wakes who waits for it.
+func (a *agent) update(change func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	change()
+	close(a.changed)
+	a.changed = make(chan struct{})
+}
+
+// setState replaces the state by a changed copy.
+func (a *agent) setState(change func(*hodeipb.State)) {
+	a.update(func() {
+		s := &hodeipb.State{
+			Phase: a.state.Phase, AgentStarted: a.state.AgentStarted,
+			CommandStarted: a.state.CommandStarted, BlockedOnOutput: a.state.BlockedOnOutput,
+		}
+		change(s)
+		a.state = s
+	})
+}
+
+func (a *agent) setExit(record *hodeipb.ExitRecord) {
+	a.setState(func(s *hodeipb.State) { s.Phase = hodeipb.Phase_ENDED })
+	a.update(func() { a.exit = record })
+	a.spool.close()
+}
+
+// watchSpool keeps State.blocked_on_output true to the spool.
+func (a *agent) watchSpool(ctx context.Context) {
+	for {
+		full, changed := a.spool.full()
+		a.mu.Lock()
+		known := a.state.BlockedOnOutput
+		a.mu.Unlock()
+		if known != full {
+			a.setState(func(s *hodeipb.State) { s.BlockedOnOutput = full })
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// writeTermination leaves the container's message, unless the postStart hook
+// has left its error there.
+func (a *agent) writeTermination(text []byte) {
+	if a.TerminationLog == "" {
+		return
+	}
+	if old, err := os.ReadFile(a.TerminationLog); err == nil && len(old) > 0 {
+		return
+	}
+	if err := os.WriteFile(a.TerminationLog, text, 0o644); err != nil {
+		a.Log.Warn("termination message not written", "error", err)
+	}
+}

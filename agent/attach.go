@@ -1,0 +1,379 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+)
+
+// Protocol is the version of the protocol that this agent speaks.
+const Protocol = 1
+
+const (
+	// batchBytes and flushAfter bound a batch: a busy job fills 64 KiB, which is
+	// what one read of a pipe gives and four TLS records; an idle job's line
+	// waits 20 ms at most, which nobody sees.
+	batchBytes = 64 << 10
+	flushAfter = 20 * time.Millisecond
+	// welcomeWait bounds how long a coordinator may keep us waiting before it
+	// says what it wants.
+	welcomeWait = 15 * time.Second
+	// closeWait bounds the coordinator's answer to our end of the stream.
+	closeWait = 2 * time.Second
+	// handshakeWait and maxStrangers bound what an unauthenticated peer can
+	// hold: the job itself reaches our loopback port.
+	handshakeWait = 5 * time.Second
+	maxStrangers  = 16
+	// windowBytes is the stream's flow control window. Through the API server's
+	// tunnel 64 KiB give 20 MB/s, 4 MiB give 55 to 70; more gave nothing.
+	windowBytes = 4 << 20
+)
+
+// acceptCoordinators serves l until ctx ends: every connection that proves to
+// be a coordinator's gets an attachment of its own.
+func (a *agent) acceptCoordinators(ctx context.Context, l net.Listener) {
+	var work sync.WaitGroup
+	defer work.Wait()
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	strangers := &strangers{}
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			if ctx.Err() == nil {
+				a.Log.Error("no more coordinators are accepted", "error", err)
+			}
+			return
+		}
+		strangers.add(conn)
+		work.Go(func() {
+			defer conn.Close()
+			defer strangers.remove(conn)
+			a.serveConn(ctx, conn, func() { strangers.remove(conn) })
+		})
+	}
+}
+
+// dialCoordinator keeps one attachment to the configured server until ctx ends.
+func (a *agent) dialCoordinator(ctx context.Context) {
+	const first, last = 100 * time.Millisecond, 15 * time.Second
+	backoff := first
+	for ctx.Err() == nil {
+		dialer := net.Dialer{Timeout: handshakeWait}
+		conn, err := dialer.DialContext(ctx, "tcp", a.Server)
+		if err == nil {
+			a.serveConn(ctx, conn, func() { backoff = first })
+			conn.Close()
+		} else if ctx.Err() == nil {
+			a.Log.Warn("coordinator not reached", "error", err)
+		}
+		a.mu.Lock()
+		over := a.stored
+		a.mu.Unlock()
+		if over {
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(backoff/2 + rand.N(backoff)):
+		}
+		backoff = min(2*backoff, last)
+	}
+}
+
+// serveConn runs one attachment over conn; known is called when the other side
+// has proved who it is.
+func (a *agent) serveConn(ctx context.Context, conn net.Conn, known func()) {
+	// The connection is one: when it is gone, so is the attachment.
+	once := make(chan net.Conn, 1)
+	once <- conn
+	client, err := grpc.NewClient("passthrough:///"+a.TLS.ServerName,
+		grpc.WithTransportCredentials(&handshake{TransportCredentials: credentials.NewTLS(a.TLS), known: known}),
+		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
+			select {
+			case c := <-once:
+				return c, nil
+			default:
+				return nil, net.ErrClosed
+			}
+		}),
+		grpc.WithInitialWindowSize(windowBytes),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 10 * time.Second}),
+		grpc.WithIdleTimeout(0),
+	)
+	if err != nil {
+		a.Log.Error("make gRPC client", "error", err)
+		return
+	}
+	defer client.Close()
+	t := &attachment{agent: a}
+	err = t.run(ctx, client)
+	if ctx.Err() == nil || err == nil {
+		a.Log.Info("attachment ended", "peer", conn.RemoteAddr().String(), "error", err,
+			"batches", t.batches, "bytes", t.bytes, "flush_full", t.full, "flush_timer", t.batches-t.full)
+	}
+}
+
+// handshake bounds TLS in time and tells when it is done.
+type handshake struct {
+	credentials.TransportCredentials
+	known func()
+}
+
+func (h *handshake) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, handshakeWait)
+	defer cancel()
+	secure, info, err := h.TransportCredentials.ClientHandshake(ctx, authority, conn)
+	if err == nil {
+		h.known()
+	}
+	return secure, info, err
+}
+
+func (h *handshake) Clone() credentials.TransportCredentials {
+	return &handshake{TransportCredentials: h.TransportCredentials.Clone(), known: h.known}
+}
+
+// strangers are connections whose other side has not proved who it is. The
+// oldest is dropped for one too many.
+type strangers struct {
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func (s *strangers) add(c net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.conns) == maxStrangers {
+		s.conns[0].Close()
+		s.conns = append(s.conns[:0], s.conns[1:]...)
+	}
+	s.conns = append(s.conns, c)
+}
+
+func (s *strangers) remove(c net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.conns {
+		if s.conns[i] == c {
+			s.conns = append(s.conns[:i], s.conns[i+1:]...)
+			return
+		}
+	}
+}
+
+// attachment is one coordinator's stream.
+type attachment struct {
+	*agent
+	stream hodeipb.Coordinator_AttachClient
+
+	mu   sync.Mutex // of sending: a gRPC stream takes one sender at a time
+	sent *hodeipb.State
+
+	acked                uint64 // by the receiving goroutine alone, until it has ended
+	batches, full, bytes uint64 // of the output goroutine
+}
+
+func (t *attachment) run(ctx context.Context, client *grpc.ClientConn) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	welcomed := time.AfterFunc(welcomeWait, cancel)
+	defer welcomed.Stop()
+	var err error
+	if t.stream, err = hodeipb.NewCoordinatorClient(client).Attach(ctx); err != nil {
+		return err
+	}
+	welcome, err := t.sayHello()
+	if err != nil {
+		return err
+	}
+	if !welcomed.Stop() {
+		return fmt.Errorf("no welcome within %s", welcomeWait)
+	}
+	t.update(func() { t.attached++ })
+	defer t.update(func() { t.attached-- })
+
+	received := make(chan error, 1)
+	go func() {
+		err := t.receive(welcome.Output)
+		if err != nil {
+			cancel() // what is being sent has nobody to go to
+		}
+		received <- err
+	}()
+	sending := make(chan error, 2)
+	go func() { sending <- t.sendOutput(ctx, welcome) }()
+	go func() { sending <- t.sendStates(ctx) }()
+	err = errors.Join(<-sending, <-sending)
+	if err != nil {
+		cancel()
+	}
+	if received := <-received; received != nil {
+		return received // the coordinator's reason, not our broken pipe
+	}
+	return t.close(cancel)
+}
+
+// close ends an attachment that is complete, so that the coordinator knows that
+// its last ack has arrived.
+func (t *attachment) close(cancel func()) error {
+	defer time.AfterFunc(closeWait, cancel).Stop()
+	if err := t.stream.CloseSend(); err != nil {
+		return err
+	}
+	if _, err := t.stream.Recv(); err != io.EOF {
+		return fmt.Errorf("end of a complete attachment: %w", err)
+	}
+	return nil
+}
+
+// sayHello opens the stream and returns what the coordinator wants.
+func (t *attachment) sayHello() (*hodeipb.Welcome, error) {
+	first, end := t.spool.extent()
+	t.agent.mu.Lock()
+	state := t.state
+	t.agent.mu.Unlock()
+	t.sent = state
+	hello := &hodeipb.Hello{
+		Protocol: Protocol, Namespace: t.Namespace, Job: t.Job,
+		Attempt: t.Attempt, AttemptUid: t.AttemptUID, AgentVersion: t.Version,
+		Extent: &hodeipb.Extent{First: first, End: end}, State: state,
+	}
+	if err := t.stream.Send(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_Hello{Hello: hello}}); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	answer, err := t.stream.Recv()
+	if err != nil {
+		return nil, err
+	}
+	welcome := answer.GetWelcome()
+	if welcome == nil {
+		return nil, errors.New("the first message is not a welcome")
+	}
+	if _, end := t.spool.extent(); welcome.Offset > end {
+		return nil, fmt.Errorf("the coordinator wants output from %d, there are %d bytes", welcome.Offset, end)
+	}
+	return welcome, nil
+}
+
+// receive handles acks and orders until the coordinator has stored the exit
+// record (nil) or the stream breaks.
+func (t *attachment) receive(output bool) error {
+	for {
+		m, err := t.stream.Recv()
+		if err != nil {
+			return err
+		}
+		switch m := m.Message.(type) {
+		case *hodeipb.ToAgent_Ack:
+			if _, end := t.spool.extent(); m.Ack.Offset > end || m.Ack.Offset < t.acked {
+				return fmt.Errorf("ack of %d after %d, there are %d bytes", m.Ack.Offset, t.acked, end)
+			}
+			t.acked = m.Ack.Offset
+			if output {
+				t.spool.stored(t.acked)
+			}
+			if m.Ack.Exit {
+				_, end := t.spool.extent()
+				t.update(func() { t.stored = t.stored || output && t.exit != nil && t.acked == end })
+				return nil
+			}
+		case *hodeipb.ToAgent_Control:
+			select {
+			case t.orders <- m.Control:
+			default: // nobody takes orders any more, or 16 are waiting
+				t.Log.Warn("order dropped", "order", m.Control.String())
+			}
+		}
+	}
+}
+
+// sendOutput sends the spool from the offset that the coordinator asked for,
+// then the exit record, then closes our side of the stream.
+func (t *attachment) sendOutput(ctx context.Context, welcome *hodeipb.Welcome) error {
+	if welcome.Output {
+		r := t.spool.reader(welcome.Offset)
+		for {
+			batch, err := r.next(ctx, batchBytes, flushAfter)
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				return err
+			}
+			if err := t.send(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_Batch{Batch: batch}}); err != nil {
+				return err
+			}
+			t.batches++
+			t.bytes += uint64(len(batch.Data))
+			if len(batch.Data) >= batchBytes {
+				t.full++
+			}
+		}
+	}
+	for {
+		t.agent.mu.Lock()
+		exit, changed := t.exit, t.changed
+		t.agent.mu.Unlock()
+		if exit != nil {
+			return t.send(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_Exit{Exit: exit}})
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// sendStates sends every new state until the attempt has ended.
+func (t *attachment) sendStates(ctx context.Context) error {
+	for {
+		t.agent.mu.Lock()
+		changed, ended := t.changed, t.exit != nil
+		t.agent.mu.Unlock()
+		if ended { // the exit record brings the last one along
+			return nil
+		}
+		if err := t.send(nil); err != nil {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// send sends a message, and the state before it if that is new: a coordinator
+// hears that the command started before it hears its output. A nil message
+// sends the state alone.
+func (t *attachment) send(m *hodeipb.FromAgent) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.agent.mu.Lock()
+	state := t.state
+	t.agent.mu.Unlock()
+	if state != t.sent {
+		if err := t.stream.Send(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_State{State: state}}); err != nil {
+			return err
+		}
+		t.sent = state
+	}
+	if m == nil {
+		return nil
+	}
+	return t.stream.Send(m)
+}

@@ -1,0 +1,354 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Exit statuses of the launcher besides the command's own.
+const (
+	exitAgentGone = 125 // there is no agent, or it died while the command ran
+	exitCannotRun = 126 // the command can't be executed
+	exitNotFound  = 127 // the command was not found
+)
+
+// dialWait bounds how long the launcher looks for the agent's socket. The
+// kubelet starts the agent's container first, so it is there within
+// milliseconds or it is not coming.
+const dialWait = 30 * time.Second
+
+// doneWait is how long the launcher waits for the agent's answer to its exit
+// message: the agent reads the job's cgroup in that time, which is gone once
+// the launcher is.
+const doneWait = 2 * time.Second
+
+// LaunchConfig is what the launcher needs to know. The command's environment is
+// the launcher's own.
+type LaunchConfig struct {
+	// Socket is the path of the agent's unix socket.
+	Socket string
+	// Grace is the time between SIGTERM, when the launcher itself gets one or the
+	// agent dies, and SIGKILL.
+	Grace time.Duration
+	// MergeOutput gives the command one pipe for both streams.
+	MergeOutput bool
+	// Command and its arguments.
+	Command []string
+}
+
+// Launch is the job side of the handover: it runs the command with its output
+// in pipes that the agent reads, and returns the command's exit status, 128+n
+// when signal n killed it. Messages of its own go to stderr, which is the
+// container's log.
+func Launch(cfg LaunchConfig) int {
+	fail := func(code int, format string, args ...any) int {
+		fmt.Fprintf(os.Stderr, "hodei-worker launch: "+format+"\n", args...)
+		return code
+	}
+	// Before anything else: the command runs as our own user and could
+	// otherwise trace us and forge the exit message.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fail(exitAgentGone, "prctl PR_SET_DUMPABLE: %v", err)
+	}
+	// Process 1 inherits orphans anyway; elsewhere this makes us do so.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fail(exitAgentGone, "prctl PR_SET_CHILD_SUBREAPER: %v", err)
+	}
+	signals := make(chan os.Signal, 64)
+	signal.Notify(signals) // all that can be caught, so that none ends us
+
+	conn, err := dialAgent(cfg.Socket)
+	if err != nil {
+		return fail(exitAgentGone, "no agent: %v", err)
+	}
+	defer conn.Close()
+	out, err := makePipes(cfg.MergeOutput)
+	if err != nil {
+		return fail(exitAgentGone, "make pipes: %v", err)
+	}
+	// The read ends stay open here: without them the command would die of
+	// SIGPIPE in the moment in which the agent dies.
+	defer out.close()
+	if err := sayHello(conn, out); err != nil {
+		return fail(exitAgentGone, "hand over to the agent: %v", err)
+	}
+	var answer agentMsg
+	if _, err := receive(conn, &answer); err != nil || !answer.Start {
+		return fail(exitAgentGone, "the agent did not let the command start: %v", err)
+	}
+
+	pid, err := startCommand(cfg.Command, out)
+	out.closeWriters()
+	if err != nil {
+		code := exitCannotRun
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, exec.ErrNotFound) {
+			code = exitNotFound
+		}
+		l := &launched{conn: conn}
+		l.exit(exitMsg{Code: code, Error: err.Error()})
+		return code
+	}
+	l := &launched{conn: conn, pid: pid, grace: cfg.Grace, signals: signals}
+	if err := send(conn, launcherMsg{Started: &startedMsg{Time: time.Now()}}); err != nil {
+		return l.abandon()
+	}
+	return l.supervise()
+}
+
+// launched is a running command.
+type launched struct {
+	conn    *net.UnixConn
+	pid     int
+	grace   time.Duration
+	signals <-chan os.Signal
+}
+
+// supervise forwards signals until the command has ended, tells the agent, and
+// returns the exit status.
+func (l *launched) supervise() int {
+	ended := make(chan syscall.WaitStatus, 1)
+	go reap(l.pid, ended)
+	orders := make(chan agentMsg)
+	go func() {
+		defer close(orders)
+		for {
+			var m agentMsg
+			if _, err := receive(l.conn, &m); err != nil {
+				return
+			}
+			orders <- m
+		}
+	}()
+
+	var kill <-chan time.Time
+	agentGone := false
+	for {
+		select {
+		case status := <-ended:
+			// What the command left running in its group ends with it, as it
+			// would with process 1 of a container.
+			msg := exitStatus(status)
+			if agentGone {
+				l.signal(unix.SIGKILL)
+				return exitAgentGone
+			}
+			if err := send(l.conn, launcherMsg{Exit: &msg}); err == nil {
+				l.awaitDone(orders)
+			}
+			l.signal(unix.SIGKILL)
+			return msg.Code
+		case s := <-l.signals:
+			sig, ok := s.(syscall.Signal)
+			if !ok || !forwarded(sig) {
+				continue
+			}
+			l.signal(sig)
+			if sig == unix.SIGTERM && kill == nil {
+				kill = time.After(l.grace)
+			}
+		case m, ok := <-orders:
+			if !ok { // the agent died: nobody reads the output any more
+				agentGone = true
+				orders = nil
+				l.signal(unix.SIGTERM)
+				if kill == nil {
+					kill = time.After(l.grace)
+				}
+				continue
+			}
+			if m.Signal > 0 {
+				l.signal(syscall.Signal(m.Signal))
+			}
+		case <-kill:
+			l.signal(unix.SIGKILL)
+		}
+	}
+}
+
+// abandon ends a command whose agent died at its start.
+func (l *launched) abandon() int {
+	l.signal(unix.SIGKILL)
+	return exitAgentGone
+}
+
+// signal reaches the command's whole process group.
+func (l *launched) signal(s syscall.Signal) { _ = unix.Kill(-l.pid, s) }
+
+// awaitDone waits for the agent's Done, at most doneWait.
+func (l *launched) awaitDone(orders <-chan agentMsg) {
+	timeout := time.After(doneWait)
+	for {
+		select {
+		case m, ok := <-orders:
+			if !ok || m.Done {
+				return
+			}
+		case <-timeout:
+			return
+		}
+	}
+}
+
+// exit tells the agent about a command that never ran.
+func (l *launched) exit(msg exitMsg) {
+	msg.Finished = time.Now()
+	if err := send(l.conn, launcherMsg{Exit: &msg}); err != nil {
+		return
+	}
+	_ = l.conn.SetReadDeadline(time.Now().Add(doneWait))
+	for {
+		var m agentMsg
+		if _, err := receive(l.conn, &m); err != nil || m.Done {
+			return
+		}
+	}
+}
+
+// reap waits for every child, the command's orphans included, and reports pid's
+// status. It ends when there is no child left.
+func reap(pid int, ended chan<- syscall.WaitStatus) {
+	for {
+		var status syscall.WaitStatus
+		got, err := syscall.Wait4(-1, &status, 0, nil)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			return
+		}
+		if got == pid {
+			ended <- status
+		}
+	}
+}
+
+func exitStatus(s syscall.WaitStatus) exitMsg {
+	m := exitMsg{Code: s.ExitStatus(), Finished: time.Now()}
+	if s.Signaled() {
+		m.Signal = int(s.Signal())
+		m.Code = 128 + m.Signal
+	}
+	return m
+}
+
+// forwarded tells signals meant for the command from those that are about
+// ourselves: our children's, a closed pipe's, and the Go runtime's own.
+func forwarded(s syscall.Signal) bool {
+	switch s {
+	case unix.SIGCHLD, unix.SIGPIPE, unix.SIGURG:
+		return false
+	}
+	return true
+}
+
+// dialAgent connects to the agent's socket, which may be a moment away.
+func dialAgent(path string) (*net.UnixConn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), dialWait)
+	defer cancel()
+	addr := &net.UnixAddr{Name: path, Net: "unixpacket"}
+	for {
+		c, err := net.DialUnix("unixpacket", nil, addr)
+		if err == nil {
+			return c, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(2 * time.Millisecond): // in its own container, with nobody else to ask
+		}
+	}
+}
+
+// pipes of the command; stderr is nil when both streams share one.
+type pipes struct{ outR, outW, errR, errW *os.File }
+
+func makePipes(merge bool) (*pipes, error) {
+	p := &pipes{}
+	var err error
+	if p.outR, p.outW, err = os.Pipe(); err != nil {
+		return nil, err
+	}
+	if merge {
+		return p, nil
+	}
+	if p.errR, p.errW, err = os.Pipe(); err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *pipes) closeWriters() {
+	p.outW.Close()
+	if p.errW != nil {
+		p.errW.Close()
+	}
+}
+
+func (p *pipes) close() {
+	for _, f := range []*os.File{p.outR, p.outW, p.errR, p.errW} {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// sayHello passes the pipes, the cgroup directory and our own output to the agent.
+func sayHello(c *net.UnixConn, p *pipes) error {
+	names := []string{fdStdout, fdContainerOut, fdContainerErr}
+	fds := []int{int(p.outR.Fd()), 1, 2}
+	if p.errR != nil {
+		names = append(names, fdStderr)
+		fds = append(fds, int(p.errR.Fd()))
+	}
+	if dir, err := os.Open("/sys/fs/cgroup"); err == nil {
+		defer dir.Close()
+		names = append(names, fdCgroup)
+		fds = append(fds, int(dir.Fd()))
+	}
+	return send(c, launcherMsg{Hello: &helloMsg{Version: handoverVersion, FDs: names}}, fds...)
+}
+
+// startCommand starts the command in a process group of its own and returns its
+// process id. It is not os/exec's: reap waits for all children, and the two
+// would take each other's.
+func startCommand(command []string, p *pipes) (int, error) {
+	path, err := exec.LookPath(command[0])
+	if err != nil {
+		// LookPath says "permission denied" or "not found"; keep that, name the command.
+		return 0, fmt.Errorf("%s: %w", command[0], errors.Unwrap(err))
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return 0, err
+	}
+	errW := p.errW
+	if errW == nil {
+		errW = p.outW
+	}
+	for _, f := range []*os.File{p.outW, errW} {
+		// Go's pipes don't block; programs expect that theirs do.
+		if err := unix.SetNonblock(int(f.Fd()), false); err != nil {
+			return 0, err
+		}
+	}
+	pid, err := syscall.ForkExec(path, command, &syscall.ProcAttr{
+		Env:   os.Environ(),
+		Files: []uintptr{0, p.outW.Fd(), errW.Fd()},
+		Sys:   &syscall.SysProcAttr{Setpgid: true},
+	})
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", command[0], err)
+	}
+	return pid, nil
+}

@@ -1,0 +1,796 @@
+package agent
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+)
+
+const (
+	// A record on disk is this header and then its bytes, all little endian:
+	// stream 1, length 4, offset within the stream 8, Unix time in nanoseconds 8.
+	// The offset over both streams is not in it: it follows from the segment's
+	// first offset and the lengths.
+	recordHeader = 1 + 4 + 8 + 8
+
+	// The head is dropped by whole files, so a segment is what a full spool loses
+	// at once. A sixteenth keeps at least 15/16 of the cap useful and the number
+	// of open files small. Below 64 KiB a file would hold less than one read from
+	// a pipe; above 64 MiB unlinking one holds up the writer for milliseconds.
+	segmentsPerSpool = 16
+	minSegmentBytes  = 64 << 10
+	maxSegmentBytes  = 64 << 20
+
+	// What the names of segment files start with.
+	segmentPrefix = "segment-"
+
+	// A cap that can't hold a handful of lines is a mistake in the configuration
+	// (bytes for MiB), not a wish.
+	minSpoolBytes = 4 << 10
+
+	// One index entry (16 bytes) per so many bytes of file: 256 KiB of memory for
+	// 1 GiB of disk, however small the records are. A reader that starts anywhere
+	// walks at most the headers of so many bytes.
+	indexEvery = 64 << 10
+
+	// What is left at the end of a segment is filled with the start of a record,
+	// unless it is so little that the extra write is not worth it.
+	minPiece = 512
+
+	// Records of one stream this close are one record to a reader: time is for
+	// people, and a batch waits as long anyway. A program that writes byte by byte
+	// would otherwise send a record of 10 to 20 bytes for each.
+	mergeWithin = 20 * time.Millisecond
+
+	// Bounds a batch where two streams alternate byte by byte: 1024 records are
+	// about 20 KiB of protobuf, a third of a full batch's payload.
+	maxBatchRecords = 1024
+
+	// The least that a reader asks of the file at once. The rest of a batch among
+	// small records would otherwise be fetched by ever smaller reads.
+	minSpoolRead = 4 << 10
+)
+
+// errSpoolClosed is what append gives after close, and next after remove.
+var errSpoolClosed = errors.New("spool is closed")
+
+// spool holds the output of one attempt in segment files, addressed by offset:
+// bytes over both streams in the order of append. Open one with openSpool, read
+// it through reader. All methods may be called from any goroutine.
+//
+// It can't be opened again after the process has ended: the container never
+// restarts, so nothing on disk is more than these bytes and their headers.
+type spool struct {
+	dir          string
+	capBytes     int64
+	segmentBytes int64
+
+	// writer is held by the append that is under way, also while it waits for
+	// room, so that one call's bytes stay together and full has one cause. It is a
+	// channel and not a mutex so that the other writer's context can end its wait.
+	// Who holds it alone changes segments, their sizes and header, and so may
+	// write to the file without holding mu: readers don't wait for the disk.
+	writer chan struct{}
+	header [recordHeader]byte
+	iovecs [2][]byte
+	serial int // of the next segment's name
+
+	mu       sync.Mutex
+	segments []*spoolSegment // oldest first; the last one is written to
+	used     int64           // bytes of files, headers included
+	first    uint64
+	end      uint64
+	ends     [3]uint64 // of each stream, by hodeipb.Stream
+	safe     uint64    // everything below is stored by some coordinator
+	drop     bool      // the unstored may be dropped as well
+	blocked  bool
+	closed   bool
+	removed  bool
+
+	grown   spoolSignal // end reached grownAt, or the spool was closed
+	grownAt uint64      // the lowest end that a reader waits for; valid while grown has waiters
+	room    spoolSignal // something that append waits for has changed
+	changed spoolSignal // blocked has changed
+}
+
+// spoolSegment is one file of records without a hole between them.
+type spoolSegment struct {
+	file  *os.File
+	first uint64 // offset of its first byte
+	end   uint64 // offset behind its last whole record
+	size  int64  // of the file, up to the last whole record
+	index []spoolIndexEntry
+}
+
+// spoolIndexEntry says that the header of the record that starts at offset is
+// at pos of its segment.
+type spoolIndexEntry struct {
+	offset uint64
+	pos    int64
+}
+
+// spoolSignal wakes all that wait at once and, unlike a sync.Cond, lets them
+// wait for a context or a timer too. The channel exists only while somebody
+// waits, so that an append without an audience costs no allocation. Its methods
+// need the spool's mutex.
+type spoolSignal struct{ ch chan struct{} }
+
+func (g *spoolSignal) wait() <-chan struct{} {
+	if g.ch == nil {
+		g.ch = make(chan struct{})
+	}
+	return g.ch
+}
+
+func (g *spoolSignal) wake() {
+	if g.ch != nil {
+		close(g.ch)
+		g.ch = nil
+	}
+}
+
+// openSpool makes an empty spool in dir, which is created if needed; segments
+// that an earlier spool left there are deleted. The files never hold more than
+// capBytes, headers included. The memory besides is 16 bytes per 64 KiB of file.
+func openSpool(dir string, capBytes int64) (*spool, error) {
+	if capBytes < minSpoolBytes {
+		return nil, fmt.Errorf("open spool %q: cap of %d bytes is below %d", dir, capBytes, minSpoolBytes)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open spool: %w", err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open spool: %w", err)
+	}
+	for _, entry := range entries {
+		if !strings.HasPrefix(entry.Name(), segmentPrefix) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, entry.Name())); err != nil {
+			return nil, fmt.Errorf("open spool: %w", err)
+		}
+	}
+	segmentBytes := min(max(capBytes/segmentsPerSpool, minSegmentBytes), maxSegmentBytes, capBytes)
+	return &spool{
+		dir:          dir,
+		capBytes:     capBytes,
+		segmentBytes: segmentBytes,
+		writer:       make(chan struct{}, 1),
+	}, nil
+}
+
+// append stores what one read from one pipe gave, behind everything before it,
+// and wakes the readers. While the spool is full and nothing may be dropped it
+// waits until that changes, ctx ends or the spool is closed. ctx ends only the
+// waiting: where there is room, data is stored. data is not kept.
+//
+// Two writers may call it at once; the bytes of one call stay together. After an
+// error, what was stored of data before it stays (streamEnds tells), nothing
+// else does, and append may be tried again with the rest.
+func (s *spool) append(ctx context.Context, stream hodeipb.Stream, t time.Time, data []byte) error {
+	if stream != hodeipb.Stream_STDOUT && stream != hodeipb.Stream_STDERR {
+		return fmt.Errorf("append to spool: no such stream %d", stream)
+	}
+	if err := s.lockWriter(ctx); err != nil {
+		return err
+	}
+	defer func() { <-s.writer }()
+	for len(data) > 0 {
+		seg, n, err := s.makeRoom(ctx, len(data))
+		if err != nil {
+			return err
+		}
+		if err := s.write(seg, stream, t, data[:n]); err != nil {
+			return err
+		}
+		data = data[n:]
+	}
+	return nil
+}
+
+func (s *spool) lockWriter(ctx context.Context) error {
+	select {
+	case s.writer <- struct{}{}: // also when ctx has ended
+		return nil
+	default:
+	}
+	select {
+	case s.writer <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the spool: %w", context.Cause(ctx))
+	}
+}
+
+// makeRoom gives the segment to write to, and how many of want bytes may be
+// written there in one record. It waits for room.
+func (s *spool) makeRoom(ctx context.Context, want int) (*spoolSegment, int, error) {
+	for {
+		p, err := s.place(want)
+		if err != nil {
+			return nil, 0, err
+		}
+		if err := removeSegments(p.dropped); err != nil {
+			return nil, 0, err
+		}
+		if p.room == nil {
+			if p.seg == nil {
+				p.seg, err = s.addSegment()
+			}
+			return p.seg, p.n, err
+		}
+		select {
+		case <-p.room:
+		case <-ctx.Done():
+			s.mu.Lock()
+			s.setBlocked(false)
+			s.mu.Unlock()
+			return nil, 0, fmt.Errorf("wait for room in the spool: %w", context.Cause(ctx))
+		}
+	}
+}
+
+// spoolPlace is where the next record can go.
+type spoolPlace struct {
+	seg     *spoolSegment   // nil: a new one
+	n       int             // bytes that the record may have
+	dropped []*spoolSegment // to be deleted first
+	room    <-chan struct{} // not nil: there is no room before this is closed
+}
+
+// place finds room for a record of want bytes or the start of them.
+func (s *spool) place(want int) (spoolPlace, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		s.setBlocked(false)
+		return spoolPlace{}, errSpoolClosed
+	}
+	seg, left := s.last(), s.segmentBytes
+	if seg != nil {
+		left -= seg.size
+	}
+	if seg != nil && seg.size > 0 && left < recordHeader+min(int64(want), minPiece) {
+		seg, left = nil, s.segmentBytes
+	}
+	size := min(recordHeader+int64(want), left)
+	// Never drops seg itself: alone it has the room, as the cap is at least a segment.
+	p := spoolPlace{seg: seg, n: int(size - recordHeader), dropped: s.dropFor(size)}
+	fits := s.used+size <= s.capBytes
+	s.setBlocked(!fits)
+	if !fits {
+		p.room = s.room.wait()
+	}
+	return p, nil
+}
+
+// last gives the segment written to, nil where there is none. It needs mu.
+func (s *spool) last() *spoolSegment {
+	if len(s.segments) == 0 {
+		return nil
+	}
+	return s.segments[len(s.segments)-1]
+}
+
+// dropFor takes the oldest segments out until need bytes fit or no more may go.
+// The caller deletes them, without holding mu, which dropFor needs.
+func (s *spool) dropFor(need int64) []*spoolSegment {
+	n := 0
+	for n < len(s.segments) && s.used+need > s.capBytes {
+		seg := s.segments[n]
+		if seg.end > s.safe && !s.drop {
+			break
+		}
+		s.used -= seg.size
+		s.first = seg.end
+		n++
+	}
+	if n == 0 {
+		return nil
+	}
+	dropped := slices.Clone(s.segments[:n])
+	s.segments = slices.Delete(s.segments, 0, n)
+	return dropped
+}
+
+func (s *spool) setBlocked(blocked bool) {
+	if s.blocked != blocked {
+		s.blocked = blocked
+		s.changed.wake()
+	}
+}
+
+func (s *spool) addSegment() (*spoolSegment, error) {
+	name := filepath.Join(s.dir, fmt.Sprintf("%s%08d", segmentPrefix, s.serial))
+	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("add to spool: %w", err)
+	}
+	s.serial++
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seg := &spoolSegment{file: file, first: s.end, end: s.end}
+	s.segments = append(s.segments, seg)
+	return seg, nil
+}
+
+// write puts one record at the end of seg. Readers see it when it is whole.
+func (s *spool) write(seg *spoolSegment, stream hodeipb.Stream, t time.Time, data []byte) error {
+	s.header[0] = byte(stream)
+	binary.LittleEndian.PutUint32(s.header[1:], uint32(len(data)))
+	binary.LittleEndian.PutUint64(s.header[5:], s.ends[stream])
+	binary.LittleEndian.PutUint64(s.header[13:], uint64(t.UnixNano()))
+	s.iovecs = [2][]byte{s.header[:], data}
+	err := writeVector(seg.file, s.iovecs[:], seg.size)
+	s.iovecs = [2][]byte{}
+	if err != nil {
+		// The next append overwrites the torn record. Cutting it off now only
+		// keeps the disk's use at what the cap counts, so it may well not work.
+		_ = seg.file.Truncate(seg.size)
+		return fmt.Errorf("append %d bytes to spool: %w", len(data), err)
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return errSpoolClosed // readers may have been told the end already
+	}
+	if n := len(seg.index); n == 0 || seg.size-seg.index[n-1].pos >= indexEvery {
+		seg.index = append(seg.index, spoolIndexEntry{offset: seg.end, pos: seg.size})
+	}
+	size := int64(recordHeader + len(data))
+	seg.size += size
+	s.used += size
+	seg.end += uint64(len(data))
+	s.end = seg.end
+	s.ends[stream] += uint64(len(data))
+	if s.end >= s.grownAt {
+		s.grown.wake()
+	}
+	return nil
+}
+
+// writeVector is a WriteAt of several buffers: header and data reach the file in
+// one system call without being copied together first.
+func writeVector(file *os.File, bufs [][]byte, pos int64) error {
+	for {
+		n, err := unix.Pwritev(int(file.Fd()), bufs, pos)
+		if err == unix.EINTR {
+			continue
+		}
+		if err == nil && n == 0 {
+			err = io.ErrShortWrite
+		}
+		if err != nil {
+			return &os.PathError{Op: "write", Path: file.Name(), Err: err}
+		}
+		pos += int64(n)
+		for len(bufs) > 0 && n >= len(bufs[0]) {
+			n -= len(bufs[0])
+			bufs = bufs[1:]
+		}
+		if len(bufs) == 0 {
+			return nil
+		}
+		bufs[0] = bufs[0][n:]
+	}
+}
+
+// extent gives the range of offsets that can be read: first <= offset < end.
+func (s *spool) extent() (first, end uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.first, s.end
+}
+
+// streamEnds gives how many bytes of each stream were ever appended.
+func (s *spool) streamEnds() (stdout, stderr uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ends[hodeipb.Stream_STDOUT], s.ends[hodeipb.Stream_STDERR]
+}
+
+// stored tells that some coordinator has stored everything below offset, so that
+// it may be dropped when the cap needs it. Nothing is dropped before. A lower
+// offset than before changes nothing; one beyond the end counts as the end.
+func (s *spool) stored(offset uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// What was not yet written can't be stored: without the bound, one wrong ack
+	// would make all later output droppable.
+	if offset = min(offset, s.end); offset > s.safe {
+		s.safe = offset
+		s.room.wake()
+	}
+}
+
+// dropUnstored sets whether a full spool drops its head even if nobody has
+// stored it (true) or makes append wait (false, as after openSpool).
+func (s *spool) dropUnstored(drop bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.drop != drop {
+		s.drop = drop
+		s.room.wake()
+	}
+}
+
+// full tells whether a writer waits for room now. The channel is closed when
+// that changes; ask again then.
+func (s *spool) full() (blocked bool, changed <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.blocked, s.changed.wait()
+}
+
+// close ends the output: append fails from now on, also one that waits, and
+// readers get io.EOF behind the last byte. It may be called again.
+func (s *spool) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	s.grown.wake()
+	s.room.wake()
+}
+
+// remove closes the spool and deletes its files, not the directory: that may be
+// a mount point. Readers get an error. It may be called again.
+func (s *spool) remove() error {
+	s.close()
+	s.writer <- struct{}{} // an append under way uses the file
+	defer func() { <-s.writer }()
+	s.mu.Lock()
+	segments := s.segments
+	s.segments = nil
+	s.used = 0
+	s.first = s.end
+	s.removed = true
+	s.mu.Unlock()
+	return removeSegments(segments)
+}
+
+// removeSegments deletes all that it can. A reader in the middle of one gets
+// os.ErrClosed.
+func removeSegments(segments []*spoolSegment) error {
+	var errs []error
+	for _, seg := range segments {
+		if err := os.Remove(seg.file.Name()); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+		errs = append(errs, seg.file.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("drop from spool: %w", err)
+	}
+	return nil
+}
+
+// spoolReader reads a spool from one offset on. Each has its own pace; it is used
+// by one goroutine, needs no closing and holds nothing back from being dropped.
+type spoolReader struct {
+	s      *spool
+	offset uint64    // of the next byte to give
+	seen   time.Time // when a byte at offset was first seen; zero: not yet
+
+	// Where in the files it is. at is the offset of the byte at pos, which lies
+	// left bytes before the end of a record, or at a header where left is 0. at is
+	// below offset after a search, until the records between are skipped.
+	seg    *spoolSegment
+	pos    int64
+	at     uint64
+	left   int
+	record struct {
+		stream hodeipb.Stream
+		offset uint64 // of the byte at pos, within the stream
+		time   int64
+	}
+
+	// The batch of the last call and what it is made of, all used again.
+	batch   hodeipb.Batch
+	records []*hodeipb.Record // as many as were ever needed
+	buf     []byte
+	start   int // of the data in buf
+	end     int
+	timer   *time.Timer
+}
+
+// reader gives a reader that starts at offset, which may lie in the middle of a
+// record, below what is held (it gets a gap record) or beyond the end (it waits).
+func (s *spool) reader(offset uint64) *spoolReader {
+	return &spoolReader{s: s, offset: offset}
+}
+
+// next waits until there is something to read, and then until there are maxBytes
+// of it, flush has passed since its first byte was seen, or the spool is closed.
+// The batch continues where the one before ended. It holds at least one record,
+// at most 1024 and maxBytes; a record that is too long for it goes on in the
+// following batch. Neighbours of one stream and within 20 ms are one record.
+// What was dropped is one gap record of exactly that length at the batch's start.
+//
+// The batch and its data are the reader's and valid until the following call;
+// see swapBuffer. The error is io.EOF when the spool is closed and read to its
+// end, the cause of ctx, errSpoolClosed after remove, or that of reading a file.
+func (r *spoolReader) next(ctx context.Context, maxBytes int, flush time.Duration) (*hodeipb.Batch, error) {
+	maxBytes = max(maxBytes, 1)
+	for {
+		if err := r.wait(ctx, maxBytes, flush); err != nil {
+			return nil, err
+		}
+		batch, err := r.fill(maxBytes)
+		if err != nil {
+			return nil, fmt.Errorf("read spool at offset %d: %w", r.offset, err)
+		}
+		if batch != nil {
+			return batch, nil
+		}
+		// All of it was dropped since: now there is a gap.
+	}
+}
+
+// swapBuffer hands over the buffer that the last batch's data lies in and takes
+// buf (nil: one is allocated) for the next one. For a sender that is not done
+// with the data when it asks for the following batch.
+func (r *spoolReader) swapBuffer(buf []byte) []byte {
+	old := r.buf
+	r.buf = buf[:cap(buf)]
+	return old
+}
+
+// wait returns when the next batch should be made.
+func (r *spoolReader) wait(ctx context.Context, maxBytes int, flush time.Duration) error {
+	var timeout <-chan time.Time
+	for {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		ready, grown, err := r.ready(maxBytes)
+		if ready || err != nil {
+			return err
+		}
+		if !r.seen.IsZero() && timeout == nil {
+			rest := flush - time.Since(r.seen)
+			if rest <= 0 {
+				return nil
+			}
+			if r.timer == nil {
+				r.timer = time.NewTimer(rest)
+			} else {
+				r.timer.Reset(rest)
+			}
+			defer r.timer.Stop()
+			timeout = r.timer.C
+		}
+		select {
+		case <-grown:
+		case <-timeout:
+			return nil
+		case <-ctx.Done():
+		}
+	}
+}
+
+// ready tells whether a batch needs no more waiting, and else gives what is
+// closed when there is more to know: once for the first byte and once for a full
+// batch, not for each append between.
+func (r *spoolReader) ready(maxBytes int) (ready bool, grown <-chan struct{}, err error) {
+	s := r.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	full := r.offset + uint64(maxBytes)
+	if full < r.offset {
+		full = ^uint64(0)
+	}
+	switch {
+	case s.removed:
+		return false, nil, errSpoolClosed
+	case s.closed && s.end <= r.offset:
+		return false, nil, io.EOF
+	case s.closed || s.end >= full:
+		return true, nil, nil
+	}
+	at := full
+	if s.end <= r.offset {
+		at = r.offset + 1
+	} else if r.seen.IsZero() {
+		r.seen = time.Now()
+	}
+	if s.grown.ch == nil || at < s.grownAt {
+		s.grownAt = at
+	}
+	return false, s.grown.wait(), nil
+}
+
+// fill makes a batch of what is there without waiting, nil if that is nothing.
+func (r *spoolReader) fill(maxBytes int) (*hodeipb.Batch, error) {
+	if need := maxBytes + 2*recordHeader + minSpoolRead; len(r.buf) < need {
+		r.buf = make([]byte, need)
+	}
+	r.start, r.end = 0, 0
+	b := &r.batch
+	b.Offset, b.Records, b.Encoding, b.Data = r.offset, b.Records[:0], hodeipb.Encoding_IDENTITY, nil
+
+	for more := true; more; {
+		var err error
+		more, err = r.fillMore(maxBytes)
+		if err != nil && len(b.Records) == 0 {
+			return nil, err
+		}
+		// Else it comes again at the start of the next batch.
+	}
+
+	r.seen = time.Time{}
+	if len(b.Records) == 0 {
+		return nil, nil
+	}
+	if _, end := r.s.extent(); end > r.offset {
+		// The time to flush what stays behind runs from here, not from the next call.
+		r.seen = time.Now()
+	}
+	b.Data = r.buf[r.start:r.end:r.end]
+	return b, nil
+}
+
+// fillMore adds a gap or what one read of a file gives; false: no more fits or
+// is there.
+//
+// It reads behind the data that the batch already has, and the records' bytes are
+// moved down over their headers. So a record of a batch's size, and the rest of
+// one that the last batch cut, are read to where they stay.
+func (r *spoolReader) fillMore(maxBytes int) (more bool, err error) {
+	lost, size := r.locate()
+	switch {
+	case lost > 0 && len(r.batch.Records) > 0:
+		return false, nil // a gap is at the start
+	case lost > 0:
+		r.newRecord().Lost = lost
+		r.offset += lost
+		return true, nil
+	case size == 0:
+		return false, nil
+	}
+	want := max(maxBytes-(r.end-r.start)+recordHeader, minSpoolRead)
+	raw := r.buf[r.end : r.end+int(min(int64(want), size-r.pos))]
+	if _, err := r.seg.file.ReadAt(raw, r.pos); errors.Is(err, os.ErrClosed) {
+		return false, nil // dropped since locate
+	} else if err != nil {
+		return false, err
+	}
+	return r.take(raw, maxBytes, size)
+}
+
+// take adds the records of raw, which lies in buf from end on and was read at
+// pos; false: no more fits.
+func (r *spoolReader) take(raw []byte, maxBytes int, size int64) (more bool, err error) {
+	for i := 0; i < len(raw); {
+		if r.left == 0 {
+			if len(raw)-i < recordHeader {
+				break // the next read starts with it
+			}
+			if err := r.parseHeader(raw[i:], size); err != nil {
+				return false, err
+			}
+			i += recordHeader
+		}
+		if r.at < r.offset {
+			n := int(min(uint64(r.left), r.offset-r.at))
+			r.advance(n)
+			i += n // perhaps beyond raw
+			continue
+		}
+		n := min(r.left, len(raw)-i, maxBytes-(r.end-r.start))
+		if n == 0 {
+			break
+		}
+		if !r.addBytes(n) {
+			return false, nil
+		}
+		switch {
+		case r.start == r.end && i <= recordHeader:
+			r.start, r.end = i, i // the first bytes stay where they are
+		case &r.buf[r.end] != &raw[i]:
+			copy(r.buf[r.end:], raw[i:i+n])
+		}
+		i += n
+		r.end += n
+		r.offset += uint64(n)
+		r.advance(n)
+	}
+	return r.end-r.start < maxBytes, nil
+}
+
+// locate makes seg and pos right for offset and gives the size up to which seg
+// may be read, or how many bytes are lost at offset; zeros: there is nothing yet.
+func (r *spoolReader) locate() (lost uint64, size int64) {
+	s := r.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case r.offset >= s.end || s.removed:
+		return 0, 0
+	case r.offset < s.first:
+		return s.first - r.offset, 0
+	}
+	if r.seg == nil || r.offset >= r.seg.end {
+		i := sort.Search(len(s.segments), func(i int) bool { return s.segments[i].end > r.offset })
+		r.seg = s.segments[i]
+		index := r.seg.index
+		i = sort.Search(len(index), func(i int) bool { return index[i].offset > r.offset }) - 1
+		r.pos, r.at, r.left = index[i].pos, index[i].offset, 0
+	}
+	return 0, r.seg.size
+}
+
+// parseHeader takes in the header at pos. size is that of the whole segment.
+func (r *spoolReader) parseHeader(header []byte, size int64) error {
+	stream := hodeipb.Stream(header[0])
+	length := int64(binary.LittleEndian.Uint32(header[1:]))
+	if stream != hodeipb.Stream_STDOUT && stream != hodeipb.Stream_STDERR ||
+		length == 0 || r.pos+recordHeader+length > size {
+		return fmt.Errorf("%s: damaged record at byte %d", r.seg.file.Name(), r.pos)
+	}
+	r.pos += recordHeader
+	r.left = int(length)
+	r.record.stream = stream
+	r.record.offset = binary.LittleEndian.Uint64(header[5:])
+	r.record.time = int64(binary.LittleEndian.Uint64(header[13:]))
+	return nil
+}
+
+// advance goes n bytes further within the record.
+func (r *spoolReader) advance(n int) {
+	r.pos += int64(n)
+	r.at += uint64(n)
+	r.left -= n
+	r.record.offset += uint64(n)
+}
+
+// addBytes puts the next n bytes of the record into the batch; false: no more
+// records fit.
+func (r *spoolReader) addBytes(n int) bool {
+	b := &r.batch
+	if k := len(b.Records); k > 0 {
+		last := b.Records[k-1]
+		apart := time.Duration(r.record.time - last.TimeUnixNano).Abs()
+		if last.Stream == r.record.stream && apart <= mergeWithin {
+			last.Length += uint32(n)
+			return true
+		}
+		if k == maxBatchRecords {
+			return false
+		}
+	}
+	record := r.newRecord()
+	record.Stream = r.record.stream
+	record.StreamOffset = r.record.offset
+	record.Length = uint32(n)
+	record.TimeUnixNano = r.record.time
+	return true
+}
+
+// newRecord adds a record without content to the batch.
+func (r *spoolReader) newRecord() *hodeipb.Record {
+	k := len(r.batch.Records)
+	if k == len(r.records) {
+		r.records = append(r.records, new(hodeipb.Record))
+	}
+	record := r.records[k]
+	record.Stream, record.StreamOffset, record.Length = 0, 0, 0
+	record.TimeUnixNano, record.Lost = 0, 0
+	r.batch.Records = append(r.batch.Records, record)
+	return record
+}

@@ -1,0 +1,8 @@
+#!/bin/sh
+# Does what "hodei install" does, with kubectl alone: applies the manifests beside
+# this script to the cluster of the current context. Arguments go to kubectl:
+#
+#   ./install.sh --context prod --dry-run=server
+set -eu
+cd "$(dirname "$0")"
+exec kubectl apply --server-side --field-manager=hodei -f rbac.yaml -f network-policy.yaml "$@"

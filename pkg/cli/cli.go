@@ -1,0 +1,210 @@
+// Package cli is the command tree of hodei: one file a command, each going from
+// flags to options to a run that reads no flag, environment or global. [Main]
+// is the way in. The work itself is done by the packages below it.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	_ "k8s.io/client-go/plugin/pkg/client/auth" // the clouds' ways to log in
+	"k8s.io/kubectl/pkg/util/templates"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+// Exit codes of every command but run.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// app is what the commands share: streams, the kube flags, the name we were
+// called by.
+type app struct {
+	genericiooptions.IOStreams
+	// name is "hodei" or "kubectl hodei", for hints and usage.
+	name string
+	kube *genericclioptions.ConfigFlags
+	// getenv is os.Getenv, and something else in tests.
+	getenv func(string) string
+}
+
+// Main runs hodei with args (args[0] is the program's own name) and returns its
+// exit code. It is safe to call once per process: kube flags are global.
+func Main(args []string, in io.Reader, out, errOut io.Writer) int {
+	a := &app{
+		IOStreams: genericiooptions.IOStreams{In: in, Out: out, ErrOut: errOut},
+		name:      programName(args[0]),
+		kube:      genericclioptions.NewConfigFlags(true),
+		getenv:    os.Getenv,
+	}
+	root := a.newRoot()
+	root.SetArgs(args[1:])
+	return a.report(root.ExecuteContext(context.Background()))
+}
+
+// programName is how a person types us: a kubectl plugin is called by kubectl.
+func programName(arg0 string) string {
+	base := strings.TrimSuffix(filepath.Base(arg0), ".exe")
+	if plugin, ok := strings.CutPrefix(base, "kubectl-"); ok {
+		return "kubectl " + plugin
+	}
+	return "hodei"
+}
+
+func (a *app) newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "hodei",
+		Short: "Run commands on Kubernetes as if they were local",
+		Long: templates.LongDesc(`
+			hodei runs a command in a cluster and gives back its output, byte for byte,
+			and its exit code.`),
+		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: a.name},
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return cmd.Help()
+		},
+		Args: cobra.NoArgs,
+	}
+	root.SetIn(a.In)
+	root.SetOut(a.Out)
+	root.SetErr(a.ErrOut)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &usageError{cmd: cmd, err: err}
+	})
+	a.kube.AddFlags(root.PersistentFlags())
+
+	groups := templates.CommandGroups{
+		{Message: "Jobs:", Commands: []*cobra.Command{a.newRun(), a.newJobs()}},
+		{Message: "Set-up:", Commands: []*cobra.Command{a.newInstall(), a.newCerts(), a.newProvider()}},
+	}
+	groups.Add(root)
+	root.AddCommand(a.newVersion(), a.newCompletion())
+	templates.ActsAsRootCommand(root, []string{"options"}, groups...)
+	root.AddCommand(newOptions())
+	usageArgs(root)
+	return root
+}
+
+// newOptions lists the kube flags, which every other help text leaves out.
+func newOptions() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "options",
+		Short: "List the flags that every command takes",
+		Args:  cobra.NoArgs,
+		Run:   func(cmd *cobra.Command, args []string) { cmd.Usage() },
+	}
+	templates.UseOptionsTemplates(cmd)
+	return cmd
+}
+
+// usageArgs makes every command's argument errors usage errors.
+func usageArgs(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return &usageError{cmd: cmd, err: err}
+			}
+			return nil
+		}
+	}
+	for _, c := range cmd.Commands() {
+		usageArgs(c)
+	}
+}
+
+// usageError is a command line that makes no sense: exit code 2.
+type usageError struct {
+	cmd *cobra.Command
+	err error
+}
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+// usagef is a usageError for a command's own checks of its flags.
+func usagef(cmd *cobra.Command, format string, args ...any) error {
+	return &usageError{cmd: cmd, err: fmt.Errorf(format, args...)}
+}
+
+// hinted is an error with the next thing to type. {hodei} in the hint stands
+// for the program's name.
+type hinted struct {
+	err  error
+	hint string
+}
+
+func (e *hinted) Error() string { return e.err.Error() }
+func (e *hinted) Unwrap() error { return e.err }
+
+// exitError carries an exit code; its err is shown unless it is nil.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit %d", e.code)
+	}
+	return e.err.Error()
+}
+func (e *exitError) Unwrap() error { return e.err }
+
+// report shows err as an error: and a hint: line and returns the exit code.
+func (a *app) report(err error) int {
+	if err == nil {
+		return 0
+	}
+	code := exitFailed
+	var exit *exitError
+	if errors.As(err, &exit) {
+		code = exit.code
+		if exit.err == nil {
+			return code
+		}
+	}
+	hint := ""
+	var (
+		usage   *usageError
+		withTip *hinted
+		failure *job.Failure
+	)
+	switch {
+	case errors.As(err, &usage):
+		code = exitUsage
+		hint = strings.Replace(usage.cmd.CommandPath(), usage.cmd.Root().Name(), "{hodei}", 1) + " --help"
+	case errors.As(err, &withTip):
+		hint = withTip.hint
+	case errors.As(err, &failure):
+		hint = failure.Hint
+	}
+	fmt.Fprintln(a.ErrOut, "error:", oneLine(err.Error()))
+	if hint != "" {
+		fmt.Fprintln(a.ErrOut, "hint:", a.named(hint))
+	}
+	return code
+}
+
+// named puts the program's name into a hint.
+func (a *app) named(hint string) string { return strings.ReplaceAll(hint, "{hodei}", a.name) }
+
+// oneLine keeps an error on its line, whatever a server put into it.
+func oneLine(s string) string {
+	return strings.Join(strings.Fields(strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, s)), " ")
+}

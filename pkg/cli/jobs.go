@@ -1,0 +1,346 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/duration"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/cli-runtime/pkg/printers"
+	clientset "k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	watchtools "k8s.io/client-go/tools/watch"
+	"k8s.io/kubectl/pkg/cmd/get"
+	"k8s.io/kubectl/pkg/util/templates"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/ui"
+)
+
+func (a *app) newJobs() *cobra.Command {
+	var selector string
+	var allNamespaces, follow bool
+	print := get.NewGetPrintFlags()
+	print.HumanReadableFlags.SortBy = nil   // kubectl does that on the client's side,
+	print.HumanReadableFlags.ShowKind = nil // and there is one kind
+	cmd := &cobra.Command{
+		Use:                   "jobs [NAME] [-o wide|json|yaml|name|...]",
+		DisableFlagsInUseLine: true,
+		Short:                 "List the jobs",
+		Long: templates.LongDesc(`
+			List the jobs of the provider in use, or of the namespace of -n. What is shown is
+			the Kubernetes Jobs themselves, and of their last Pod how it is.`),
+		Example: templates.Examples(`
+			# List the jobs
+			hodei jobs
+
+			# With their images, commands and nodes, as they change
+			hodei jobs -o wide -w
+
+			# Names of the jobs of all namespaces that were made by one person's pipeline
+			hodei jobs -A -l team=build -o name
+
+			# How a job ended, for a script
+			hodei jobs hodei-make-k3x9z -o jsonpath='{.status.conditions[*].type}'`),
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.completeJob,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o := jobsOptions{IOStreams: a.IOStreams, watch: follow, table: *print.OutputFormat == "" || *print.OutputFormat == "wide"}
+			if len(args) == 1 {
+				o.name = args[0]
+			}
+			if o.name != "" && (allNamespaces || selector != "") {
+				return usagef(cmd, "a job is named by its NAME, or chosen by -A and -l, not both")
+			}
+			if _, err := labels.Parse(selector); err != nil {
+				return usagef(cmd, "--selector %q: %w", selector, err)
+			}
+			o.selector = kubernetes.LabelManagedBy + "=" + kubernetes.ManagedBy
+			if selector != "" {
+				o.selector += "," + selector
+			}
+			if allNamespaces {
+				print.EnsureWithNamespace()
+			}
+			var err error
+			if o.printer, err = print.ToPrinter(); err != nil {
+				return usagef(cmd, "%w", err)
+			}
+			_, chosen, err := a.chooseCluster("")
+			if err != nil {
+				return err
+			}
+			if o.namespace = chosen.Namespace; allNamespaces {
+				o.namespace = metav1.NamespaceAll
+			}
+			config, err := restConfig(a.kube)
+			if err != nil {
+				return err
+			}
+			if o.client, err = clientset.NewForConfig(config); err != nil {
+				return err
+			}
+			return o.run(cmd.Context())
+		},
+	}
+	cmd.Flags().BoolVarP(&allNamespaces, "all-namespaces", "A", false, "List the jobs of all namespaces.")
+	cmd.Flags().StringVarP(&selector, "selector", "l", "", "Labels that the jobs have, as kubectl takes them: key=value,...")
+	cmd.Flags().BoolVarP(&follow, "watch", "w", false, "After the list, show the jobs that change, until Ctrl-C.")
+	print.AddFlags(cmd)
+	return cmd
+}
+
+// completeJob completes the first argument to a job's name.
+func (a *app) completeJob(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+	none := cobra.ShellCompDirectiveNoFileComp
+	_, chosen, err := a.chooseCluster("")
+	if err != nil || len(args) > 0 {
+		return nil, none
+	}
+	config, err := restConfig(a.kube)
+	if err != nil {
+		return nil, none
+	}
+	config.Timeout = serverVersionTimeout
+	client, err := clientset.NewForConfig(config)
+	if err != nil {
+		return nil, none
+	}
+	list, err := client.BatchV1().Jobs(chosen.Namespace).List(cmd.Context(), metav1.ListOptions{LabelSelector: kubernetes.LabelManagedBy + "=" + kubernetes.ManagedBy})
+	if err != nil {
+		return nil, none
+	}
+	var names []string
+	for _, j := range list.Items {
+		names = append(names, j.Name)
+	}
+	return names, none
+}
+
+type jobsOptions struct {
+	genericiooptions.IOStreams
+	client    clientset.Interface
+	namespace string // empty: all
+	name      string // empty: all that the selector chooses
+	selector  string
+	watch     bool
+	// table says that printer is for people and takes a metav1.Table.
+	table   bool
+	printer printers.ResourcePrinter
+}
+
+func (o *jobsOptions) run(ctx context.Context) error {
+	which := metav1.ListOptions{LabelSelector: o.selector}
+	if o.name != "" {
+		which.FieldSelector = fields.OneTermEqualSelector("metadata.name", o.name).String()
+	}
+	list, err := o.client.BatchV1().Jobs(o.namespace).List(ctx, which)
+	if err != nil {
+		return kubernetes.Explain(err)
+	}
+	if o.name != "" && len(list.Items) == 0 {
+		return &hinted{err: fmt.Errorf("job %q not found in namespace %s", o.name, o.namespace), hint: "{hodei} jobs -n " + o.namespace}
+	}
+	if len(list.Items) == 0 && o.table && !o.watch {
+		if o.namespace == "" {
+			fmt.Fprintln(o.ErrOut, "No jobs found.")
+		} else {
+			fmt.Fprintf(o.ErrOut, "No jobs found in %s namespace.\n", o.namespace)
+		}
+		return nil
+	}
+	if err := o.print(ctx, list.Items); err != nil || !o.watch {
+		return err
+	}
+	changes, err := watchtools.NewRetryWatcherWithContext(ctx, list.ResourceVersion, &cache.ListWatch{
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+			options.LabelSelector, options.FieldSelector = which.LabelSelector, which.FieldSelector
+			return o.client.BatchV1().Jobs(o.namespace).Watch(ctx, options)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	defer changes.Stop()
+	for event := range changes.ResultChan() {
+		changed, ok := event.Object.(*batchv1.Job)
+		if !ok {
+			return kubernetes.Explain(apierrors.FromObject(event.Object))
+		}
+		if err := o.print(ctx, []batchv1.Job{*changed}); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// print shows jobs: as rows, or as the objects that they are.
+func (o *jobsOptions) print(ctx context.Context, jobs []batchv1.Job) error {
+	if o.table {
+		pods, err := o.lastPods(ctx)
+		if err != nil {
+			return err
+		}
+		table := &metav1.Table{ColumnDefinitions: jobColumns}
+		for i := range jobs {
+			table.Rows = append(table.Rows, jobRow(&jobs[i], pods[jobKey{jobs[i].Namespace, jobs[i].Name}], time.Now()))
+		}
+		return o.printer.PrintObj(table, o.Out)
+	}
+	list := &unstructured.UnstructuredList{Object: map[string]any{"apiVersion": "v1", "kind": "List"}}
+	for i := range jobs {
+		jobs[i].SetGroupVersionKind(batchv1.SchemeGroupVersion.WithKind("Job"))
+		object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&jobs[i])
+		if err != nil {
+			return err
+		}
+		list.Items = append(list.Items, unstructured.Unstructured{Object: object})
+	}
+	// A name and a change are one object, as with kubectl get.
+	if len(list.Items) == 1 && (o.name != "" || o.watch) {
+		return o.printer.PrintObj(&list.Items[0], o.Out)
+	}
+	return o.printer.PrintObj(list, o.Out)
+}
+
+type jobKey struct{ namespace, name string }
+
+// lastPods returns the Pod of every job's last attempt. Who may list Jobs but
+// not Pods is shown less, not nothing.
+func (o *jobsOptions) lastPods(ctx context.Context) (map[jobKey]*corev1.Pod, error) {
+	which := metav1.ListOptions{LabelSelector: kubernetes.LabelManagedBy + "=" + kubernetes.ManagedBy}
+	if o.name != "" {
+		which.LabelSelector += "," + batchv1.JobNameLabel + "=" + o.name
+	}
+	list, err := o.client.CoreV1().Pods(o.namespace).List(ctx, which)
+	if err != nil && !apierrors.IsForbidden(err) {
+		return nil, kubernetes.Explain(err)
+	}
+	last := map[jobKey]*corev1.Pod{}
+	if list != nil {
+		for i := range list.Items {
+			pod := &list.Items[i]
+			key := jobKey{pod.Namespace, pod.Labels[batchv1.JobNameLabel]}
+			if old := last[key]; old == nil || old.CreationTimestamp.Before(&pod.CreationTimestamp) {
+				last[key] = pod
+			}
+		}
+	}
+	return last, nil
+}
+
+var jobColumns = []metav1.TableColumnDefinition{
+	{Name: "Name", Type: "string", Format: "name"},
+	{Name: "Status", Type: "string"},
+	{Name: "Exit", Type: "string"},
+	{Name: "Attempts", Type: "integer"},
+	{Name: "Age", Type: "string"},
+	{Name: "Image", Type: "string", Priority: 1},
+	{Name: "Command", Type: "string", Priority: 1},
+	{Name: "Node", Type: "string", Priority: 1},
+}
+
+// jobRow is a job in a table; pod is that of its last attempt, or nil.
+func jobRow(j *batchv1.Job, pod *corev1.Pod, now time.Time) metav1.TableRow {
+	const none = "<none>"
+	exit, node, image, command := none, none, none, none
+	if state := containerState(pod); state.Terminated != nil {
+		exit = strconv.Itoa(int(state.Terminated.ExitCode))
+	}
+	if pod != nil && pod.Spec.NodeName != "" {
+		node = pod.Spec.NodeName
+	}
+	for _, c := range j.Spec.Template.Spec.Containers {
+		if c.Name == jobContainer {
+			image = c.Image
+		}
+	}
+	var spec job.Spec
+	if json.Unmarshal([]byte(j.Annotations[kubernetes.AnnotationSpec]), &spec) == nil && len(spec.Command) > 0 {
+		words := make([]string, len(spec.Command))
+		for i, word := range spec.Command {
+			words[i] = shellQuote(word)
+		}
+		command = strings.Join(words, " ")
+	}
+	return metav1.TableRow{
+		Cells: []any{
+			ui.Printable(j.Name),
+			ui.Printable(jobStatus(j, pod)),
+			exit,
+			attempts(j),
+			duration.HumanDuration(now.Sub(j.CreationTimestamp.Time)),
+			ui.Printable(image),
+			ui.Printable(command),
+			ui.Printable(node),
+		},
+		Object: runtime.RawExtension{Object: j}, // for -A and --show-labels
+	}
+}
+
+// attempts counts the Pods that a job has had, those too that have ended and that
+// the job controller is about to count.
+func attempts(j *batchv1.Job) int64 {
+	n := int64(j.Status.Active + j.Status.Succeeded + j.Status.Failed)
+	if u := j.Status.UncountedTerminatedPods; u != nil {
+		n += int64(len(u.Succeeded) + len(u.Failed))
+	}
+	return n
+}
+
+// jobContainer is the container of a worker's Pod in which the command runs.
+const jobContainer = "job"
+
+// containerState is that of the job's container, the zero value if it has none.
+func containerState(pod *corev1.Pod) corev1.ContainerState {
+	if pod != nil {
+		for _, c := range pod.Status.ContainerStatuses {
+			if c.Name == jobContainer {
+				return c.State
+			}
+		}
+	}
+	return corev1.ContainerState{}
+}
+
+// jobStatus is one word on how a job is: its own condition once it has ended,
+// before that what its last Pod does.
+func jobStatus(j *batchv1.Job, pod *corev1.Pod) string {
+	conditions := map[batchv1.JobConditionType]bool{}
+	for _, c := range j.Status.Conditions {
+		conditions[c.Type] = c.Status == corev1.ConditionTrue
+	}
+	state := containerState(pod)
+	switch {
+	case conditions[batchv1.JobComplete]:
+		return "Complete"
+	case conditions[batchv1.JobFailed]:
+		return "Failed"
+	case j.DeletionTimestamp != nil:
+		return "Deleting"
+	case conditions[batchv1.JobSuspended]:
+		return "Suspended"
+	case state.Running != nil:
+		return "Running"
+	case state.Terminated != nil: // its agent still has output to deliver
+		return "Ending"
+	case state.Waiting != nil && state.Waiting.Reason != "ContainerCreating" && state.Waiting.Reason != "PodInitializing":
+		return state.Waiting.Reason // kubectl's word: ImagePullBackOff
+	}
+	return "Pending"
+}

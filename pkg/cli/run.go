@@ -1,0 +1,566 @@
+package cli
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/kubectl/pkg/scheme"
+	"k8s.io/kubectl/pkg/util/templates"
+
+	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/provider/local"
+	"github.com/hodei-jobs/hodei/pkg/ui"
+)
+
+// runFlags are the flags of run, as they were typed.
+type runFlags struct {
+	follow, detach, quiet, mergeOutput bool
+	provider, image, name, user        string
+	workdir, certs, output, dryRun     string
+	env, envFrom                       []string
+	cpu, cpuLimit, memory, memoryLimit string
+	ephemeralStorage                   string
+	timeout, startTimeout, grace       time.Duration
+	ttl, linger                        time.Duration
+	retries                            int32
+}
+
+func (a *app) newRun() *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:                   "run [flags] -- COMMAND [ARG...]",
+		DisableFlagsInUseLine: true,
+		Short:                 "Run a command in the cluster and give back its output and exit code",
+		Long: templates.LongDesc(`
+			Run a command in a Pod of its own and follow it: its stdout comes on stdout, its
+			stderr on stderr, byte for byte, and hodei ends with its exit code.
+
+			The command starts whether or not we are there, and ends by itself. Ctrl-C asks it
+			to stop and follows it to its end; a second Ctrl-C leaves it running. Before it has
+			started, Ctrl-C takes it back.
+
+			Exit codes besides the command's own: 124 the job's --timeout, 125 hodei or the
+			cluster failed, 126 the command can't be executed, 127 it was not found, 128+n
+			signal n killed it, 130 cancelled with Ctrl-C, 2 wrong usage.`),
+		Example: templates.Examples(`
+			# Run a command in the worker's own image
+			hodei run -- uname -a
+
+			# In an image of your own, with resources and a variable
+			hodei run --image golang:1.26 --cpu 2 --memory 4Gi -e CGO_ENABLED=0 -- go test ./...
+
+			# On this machine, without a cluster
+			hodei run --provider local -- sh -c 'echo out; echo err >&2; exit 7'
+
+			# Leave it running, and print its name
+			hodei run --detach --timeout 2h -- ./train.sh
+
+			# See the Job without making it
+			hodei run --dry-run=client -o yaml -- true`),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if cmd.ArgsLenAtDash() > 0 {
+				return fmt.Errorf("unexpected argument %q before --", args[0])
+			}
+			if len(args) == 0 {
+				return errors.New("no command: write it after --")
+			}
+			if cmd.ArgsLenAtDash() < 0 {
+				return fmt.Errorf("write -- before the command: %s run -- %s", a.name, strings.Join(args, " "))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o, err := a.runOptions(cmd, f, args)
+			if err == nil {
+				err = o.run(cmd.Context())
+			}
+			var usage *usageError
+			var exit *exitError
+			if err != nil && !errors.As(err, &usage) && !errors.As(err, &exit) {
+				err = &exitError{code: job.ExitFailed, err: err}
+			}
+			return err
+		},
+	}
+	flags := cmd.Flags()
+	flags.BoolVar(&f.follow, "follow", true, "Show the command's output; with --follow=false wait for its end in silence.")
+	flags.BoolVarP(&f.detach, "detach", "d", false, "Print the job's name and leave it running.")
+	flags.BoolVarP(&f.quiet, "quiet", "q", false, "Write nothing but the command's own output and errors.")
+	flags.StringVar(&f.provider, "provider", "", "Where to run: a name of 'hodei provider list'. Default: the one in use, else the current kube context.")
+	flags.StringVar(&f.image, "image", "", "Image to run the command in, whatever it holds. Default: the worker's own.")
+	flags.StringVar(&f.name, "name", "", "Name of the job. Default: made up from the command.")
+	flags.StringArrayVarP(&f.env, "env", "e", nil, "Variable for the command, NAME=VALUE, or NAME for the value it has here. Can be repeated.")
+	flags.StringArrayVar(&f.envFrom, "env-from", nil, "Take all keys of secret/NAME or configmap/NAME as variables. Can be repeated.")
+	flags.StringVar(&f.cpu, "cpu", "", "CPUs that the job gets, such as 500m or 2: request and limit.")
+	flags.StringVar(&f.cpuLimit, "cpu-limit", "", "CPUs that the job may use at most. Default: --cpu.")
+	flags.StringVar(&f.memory, "memory", "", "Memory that the job gets, such as 512Mi: request and limit.")
+	flags.StringVar(&f.memoryLimit, "memory-limit", "", "Memory that the job may use at most. Default: --memory.")
+	flags.StringVar(&f.ephemeralStorage, "ephemeral-storage", "", "Disk that the job may fill on its node. Default: "+kubernetes.DefaultEphemeralStorage+".")
+	flags.DurationVar(&f.timeout, "timeout", 0, "Stop the job this long after the command started. Default: never.")
+	flags.DurationVar(&f.startTimeout, "start-timeout", job.DefaultStartTimeout, "Give up when the command has not started after this time.")
+	flags.Int32Var(&f.retries, "retries", 0, "How often a command that failed is run again, in a new Pod.")
+	flags.DurationVar(&f.grace, "grace", job.DefaultGrace, "Time between SIGTERM and SIGKILL when the job is stopped.")
+	flags.DurationVar(&f.ttl, "ttl", job.DefaultTTL, "How long the finished job stays in the cluster.")
+	flags.DurationVar(&f.linger, "linger", 0, "How long the Pod waits, after the command, for its output to be fetched. Default: 30s, detached 10m.")
+	flags.StringVar(&f.workdir, "workdir", "", "Working directory of the command. Default: the image's.")
+	flags.StringVar(&f.user, "user", "", "UID or UID:GID of the command. Default: 65532, an ordinary user, in a cluster.")
+	flags.BoolVar(&f.mergeOutput, "merge-output", false, "Give the command one pipe for stdout and stderr: their order is exact, and all comes on stdout.")
+	flags.StringVar(&f.certs, "certs", "", "Directory of 'hodei certs generate'. Default: ./certs or $XDG_CONFIG_HOME/hodei/certs if there; else a CA for this one run.")
+	flags.StringVarP(&f.output, "output", "o", "", "json or yaml: all that happens as events on stdout. With --detach or --dry-run the Job as json, yaml or name.")
+	flags.StringVar(&f.dryRun, "dry-run", "none", "client: only print the Job, with -o.")
+	flags.SetInterspersed(false)
+	return cmd
+}
+
+// runOptions turns flags into options. What is wrong with them is a usage error.
+func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*runOptions, error) {
+	spec := job.Spec{
+		Name: f.name, Image: f.image, Command: command, User: f.user, Workdir: f.workdir,
+		Timeout: f.timeout, StartTimeout: f.startTimeout, Grace: f.grace, TTL: f.ttl, Linger: f.linger,
+		Retries: f.retries, MergeOutput: f.mergeOutput,
+	}
+	if f.detach && spec.Linger == 0 {
+		spec.Linger = job.LingerDetached
+	}
+	for _, v := range f.env {
+		name, value, given := strings.Cut(v, "=")
+		if !given {
+			value = a.getenv(name)
+		}
+		spec.Env = append(spec.Env, job.EnvVar{Name: name, Value: value})
+	}
+	for _, v := range f.envFrom {
+		switch kind, name, _ := strings.Cut(v, "/"); kind {
+		case "secret":
+			spec.EnvFrom = append(spec.EnvFrom, job.EnvSource{Secret: name})
+		case "configmap":
+			spec.EnvFrom = append(spec.EnvFrom, job.EnvSource{ConfigMap: name})
+		default:
+			return nil, usagef(cmd, "--env-from %q: want secret/NAME or configmap/NAME", v)
+		}
+	}
+	for _, q := range []struct {
+		flag, text string
+		to         **resource.Quantity
+	}{
+		{"cpu", f.cpu, &spec.CPU}, {"cpu-limit", f.cpuLimit, &spec.CPULimit},
+		{"memory", f.memory, &spec.Memory}, {"memory-limit", f.memoryLimit, &spec.MemoryLimit},
+		{"ephemeral-storage", f.ephemeralStorage, &spec.EphemeralStorage},
+	} {
+		if q.text == "" {
+			continue
+		}
+		quantity, err := resource.ParseQuantity(q.text)
+		if err != nil {
+			return nil, usagef(cmd, "--%s %q: want a quantity such as 500m, 2 or 512Mi", q.flag, q.text)
+		}
+		*q.to = &quantity
+	}
+	spec.SetDefaults()
+	if err := spec.Validate(); err != nil {
+		return nil, usagef(cmd, "%w", err)
+	}
+	o := &runOptions{app: a, spec: &spec, follow: f.follow, detach: f.detach}
+	if err := o.chooseOutput(cmd, f); err != nil {
+		return nil, err
+	}
+	var err error
+	if o.place, err = a.place(f.provider); err != nil {
+		return nil, err
+	}
+	if _, here := o.place.(machine); here {
+		switch err := local.Check(&spec); {
+		case err != nil:
+			return nil, usagef(cmd, "%w", err)
+		case f.detach || o.dryRun:
+			return nil, usagef(cmd, "--detach and --dry-run need a cluster; provider local runs processes of this machine")
+		}
+	}
+	if o.authority, err = a.authority(f.certs); err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+// chooseOutput decides who hears what.
+func (o *runOptions) chooseOutput(cmd *cobra.Command, f runFlags) error {
+	switch f.dryRun {
+	case "none":
+	case "client":
+		o.dryRun = true
+	default:
+		return usagef(cmd, "--dry-run %q: want none or client", f.dryRun)
+	}
+	allowed := []string{"", "json", "yaml"}
+	if f.detach || o.dryRun {
+		allowed = append(allowed, "name")
+	}
+	ok := false
+	for _, format := range allowed {
+		ok = ok || f.output == format
+	}
+	if !ok {
+		return usagef(cmd, "-o %q: want json or yaml, or name with --detach", f.output)
+	}
+	o.format = f.output
+	if f.output != "" && !f.detach && !o.dryRun {
+		o.events = &eventWriter{out: o.Out, yaml: f.output == "yaml"}
+	}
+	o.screen = newScreen(o.app, f.quiet || o.events != nil)
+	return nil
+}
+
+// authority is the CA for this run: the one that was configured, else one in
+// memory. Half a directory is an error, not a reason to make up another CA.
+func (a *app) authority(dir string) (*certs.Authority, error) {
+	dirs := []string{dir}
+	if dir == "" {
+		config := a.getenv("XDG_CONFIG_HOME")
+		if config == "" {
+			config = filepath.Join(a.getenv("HOME"), ".config")
+		}
+		dirs = []string{"certs", filepath.Join(config, "hodei", "certs")}
+	}
+	for _, d := range dirs {
+		if dir == "" {
+			if _, err := os.Stat(filepath.Join(d, "ca.crt")); errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+		}
+		authority, err := certs.LoadAuthority(d)
+		if err != nil {
+			return nil, &hinted{err: err, hint: fmt.Sprintf("{hodei} certs generate --force --dir %s", shellQuote(d))}
+		}
+		return authority, nil
+	}
+	// It outlives the run, since the job may be attached to again.
+	return certs.NewAuthority(0)
+}
+
+// runOptions is a run, ready to go.
+type runOptions struct {
+	*app
+	spec           *job.Spec
+	place          place
+	authority      *certs.Authority
+	follow, detach bool
+	dryRun         bool
+	format         string
+	screen         *screen
+	events         *eventWriter // nil: the output goes to stdout and stderr as it is
+}
+
+func (o *runOptions) run(ctx context.Context) error {
+	if o.dryRun {
+		manifest, err := o.place.(cluster).Manifest(o.spec)
+		if err != nil {
+			return err
+		}
+		return o.print(manifest)
+	}
+	id, err := o.authority.IssueJob(certs.ID{Namespace: o.place.Namespace(), Job: o.spec.Name})
+	if err != nil {
+		return err
+	}
+	tlsConfig, err := id.ServerConfig()
+	if err != nil {
+		return err
+	}
+	// Before anything is made: a Ctrl-C from here on cleans up.
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	signal.Ignore(syscall.SIGPIPE) // a closed stdout is an error like any other
+
+	defer o.screen.stop()
+	o.screen.waiting("submitting " + o.spec.Name)
+	submitting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type result struct {
+		job submitted
+		err error
+	}
+	made := make(chan result, 1)
+	go func() {
+		j, err := o.place.Submit(submitting, o.spec, id)
+		made <- result{j, err}
+	}()
+	var r result
+	interrupted := false
+	for done := false; !done; {
+		select {
+		case r = <-made:
+			done = true
+		case <-signals:
+			interrupted = true
+			cancel()
+		}
+	}
+	switch {
+	case interrupted && r.err == nil: // it was made before the cancel came through
+		err := r.job.Delete(ctx)
+		r.job.Close()
+		return errors.Join(o.takenBack(), err)
+	case interrupted:
+		return o.takenBack()
+	case r.err != nil:
+		return o.failed(r.err)
+	case o.detach:
+		defer r.job.Close()
+		return o.detached()
+	}
+	s := &session{runOptions: o, job: r.job, signals: signals}
+	return s.follow(ctx, tlsConfig)
+}
+
+// detached says what was left running.
+func (o *runOptions) detached() error {
+	if o.format == "" {
+		fmt.Fprintln(o.Out, o.spec.Name)
+		return nil
+	}
+	manifest, err := o.place.(cluster).Manifest(o.spec)
+	if err != nil {
+		return err
+	}
+	return o.print(manifest)
+}
+
+// print writes a Job as kubectl would.
+func (o *runOptions) print(manifest runtime.Object) error {
+	format := o.format
+	if format == "" {
+		format = "yaml"
+	}
+	printer, err := genericclioptions.NewPrintFlags("").WithTypeSetter(scheme.Scheme).WithDefaultOutput(format).ToPrinter()
+	if err != nil {
+		return err
+	}
+	return printer.PrintObj(manifest, o.Out)
+}
+
+// takenBack is the end of a run that was interrupted before its command started.
+func (o *runOptions) takenBack() error {
+	outcome := &job.Outcome{Cause: job.Cancelled, Message: "before the command started; nothing is left in the cluster"}
+	o.screen.summary(outcome)
+	if err := o.events.exit(outcome, ""); err != nil {
+		return err
+	}
+	return &exitError{code: job.ExitCancelled}
+}
+
+// failed is the end of a run whose command never ran, or of which nothing more
+// is known.
+func (o *runOptions) failed(err error) error {
+	var f *job.Failure
+	if !errors.As(err, &f) {
+		f = kubernetes.Explain(err)
+	}
+	o.screen.stop()
+	if e := o.events.exit(f.Outcome(), o.named(f.Hint)); e != nil {
+		return e
+	}
+	return f
+}
+
+// Waits of a session.
+const (
+	// podWait is how long the container's status is awaited after an exit record
+	// that can't name the cause; the kubelet reports once a second.
+	podWait = 10 * time.Second
+	// ackWait bounds how long the end of a run waits for its agent to know that
+	// all is stored; without it the Pod lingers.
+	ackWait = 2 * time.Second
+)
+
+// session follows one job that was submitted.
+type session struct {
+	*runOptions
+	job     submitted
+	signals <-chan os.Signal
+
+	server    *coordinator.Server
+	follower  *follower
+	started   bool // the command ran, in any attempt
+	cancelled bool
+	last      *job.Outcome // of an attempt that may be followed by another
+}
+
+// follow serves the job's agents until its outcome is known.
+func (s *session) follow(ctx context.Context, tlsConfig *tls.Config) error {
+	s.follower = newFollower(s.runOptions)
+	s.server = &coordinator.Server{
+		TLS: tlsConfig, Namespace: s.place.Namespace(), Job: s.spec.Name,
+		Follower: s.follower, Silent: !s.runOptions.follow,
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	served := make(chan error, 1)
+	go func() { served <- s.server.Serve(s.job.Listener()) }()
+	type end struct {
+		outcome *job.Outcome
+		err     error
+	}
+	watched := make(chan end, 1)
+	go func() {
+		outcome, err := s.job.Watch(ctx, s.follower.phase)
+		watched <- end{outcome, err}
+	}()
+	defer func() {
+		draining, done := context.WithTimeout(context.Background(), ackWait)
+		s.server.Shutdown(draining)
+		done()
+		cancel()
+		s.job.Close()
+	}()
+
+	var patience <-chan time.Time // with the Pod's status, once an exit record is unclear
+	for {
+		select {
+		case <-s.follower.running:
+			s.started = true
+			s.follower.running = nil
+		case record := <-s.follower.exited:
+			s.started = true
+			outcome := coordinator.Outcome(record)
+			switch {
+			case outcome.Cause == job.Unknown:
+				s.last, patience = outcome, time.After(podWait)
+			case outcome.Cause != job.Completed && s.spec.Retries > 0 && !s.cancelled:
+				s.last = outcome // the Job says whether another attempt follows
+				s.screen.note("attempt ended: " + outcome.Summary())
+			default:
+				return s.finish(outcome)
+			}
+		case w := <-watched:
+			select { // the agent's own word, if it has arrived, is worth more
+			case record := <-s.follower.exited:
+				if o := coordinator.Outcome(record); o.Cause != job.Unknown {
+					return s.finish(o)
+				}
+			default:
+			}
+			if w.err != nil {
+				return s.abort(ctx, w.err)
+			}
+			if s.last != nil && w.outcome.Cause == job.Unknown {
+				w.outcome = s.last
+			}
+			s.follower.warnIncomplete()
+			return s.finish(w.outcome)
+		case <-patience:
+			return s.finish(s.last)
+		case err := <-s.follower.broken:
+			// Nobody takes the output: the command is told, as by SIGPIPE.
+			s.server.Cancel(&hodeipb.Cancel{})
+			return fmt.Errorf("write output: %w; the job was told to stop", err)
+		case err := <-served:
+			return s.abort(ctx, fmt.Errorf("serve the job's agent: %w", err))
+		case <-s.signals:
+			if done, err := s.interrupt(ctx); done {
+				return err
+			}
+		}
+	}
+}
+
+// interrupt acts on Ctrl-C: a job that has not started is taken back, one that
+// runs is asked to stop, one that was asked is left alone.
+func (s *session) interrupt(ctx context.Context) (done bool, err error) {
+	switch {
+	case !s.started:
+		s.screen.stop()
+		if err := s.job.Delete(ctx); err != nil {
+			return true, &exitError{code: job.ExitCancelled, err: err}
+		}
+		return true, s.takenBack()
+	case !s.cancelled:
+		s.cancelled = true
+		s.screen.note(fmt.Sprintf("stopping %s; Ctrl-C again leaves it to itself", s.spec.Name))
+		s.server.Cancel(&hodeipb.Cancel{})
+		if err := s.job.StopRetrying(ctx); err != nil {
+			s.screen.note(err.Error())
+		}
+		return false, nil
+	}
+	return true, &exitError{code: job.ExitCancelled, err: &hinted{
+		err:  fmt.Errorf("job %s has been asked to stop and still runs", s.spec.Name),
+		hint: "{hodei} jobs " + s.spec.Name,
+	}}
+}
+
+// abort ends a run that failed for a reason other than its command. A job that
+// has not started is removed.
+func (s *session) abort(ctx context.Context, err error) error {
+	if !s.started {
+		s.screen.waiting("removing " + s.spec.Name)
+		if e := s.job.Delete(ctx); e != nil {
+			s.screen.note(e.Error())
+		}
+	}
+	return s.failed(err)
+}
+
+// finish shows the outcome, on a line of its own or as an error with a hint,
+// and makes it the exit code.
+func (s *session) finish(o *job.Outcome) error {
+	plain := o.Message == "" && (o.Cause == job.Completed || o.Cause == job.Error || o.Cause == job.Signaled)
+	failure := s.explained(o)
+	hint := failure.Hint
+	if plain || o.Cause == job.Completed || o.Cause == job.Cancelled {
+		s.screen.summary(o)
+		failure, hint = nil, ""
+	}
+	s.screen.stop()
+	if err := s.events.exit(o, s.named(hint)); err != nil {
+		return err
+	}
+	switch {
+	case failure != nil:
+		return &exitError{code: o.ExitCode(), err: failure}
+	case o.ExitCode() != 0:
+		return &exitError{code: o.ExitCode()}
+	}
+	return nil
+}
+
+// explained is an outcome as an error with a hint.
+func (s *session) explained(o *job.Outcome) *job.Failure {
+	f := &job.Failure{Cause: o.Cause, Message: ui.Printable(o.Summary())}
+	switch o.Cause {
+	case job.OOMKilled:
+		f.Hint = "give it more: {hodei} run --memory"
+		if s.spec.Memory != nil {
+			twice := s.spec.Memory.DeepCopy()
+			twice.Mul(2)
+			f.Hint += " " + twice.String()
+		}
+	case job.DeadlineExceeded:
+		f.Hint = "give it longer with --timeout"
+	case job.Error:
+		if o.Code == job.ExitNotFound || o.Code == job.ExitCannotRun {
+			f.Hint = "check the command, and that the image has it: --image"
+		}
+	case job.Evicted, job.Preempted, job.NodeLost:
+		f.Hint = "let it be tried again: --retries 1"
+	default:
+		f.Hint = "see what is left: {hodei} jobs " + s.spec.Name + " -o wide"
+	}
+	return f
+}

@@ -1,0 +1,120 @@
+package cli
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/discovery"
+	"k8s.io/kubectl/pkg/util/templates"
+
+	"github.com/hodei-jobs/hodei/pkg/ui"
+)
+
+// version is set by the linker in a release:
+// -X github.com/hodei-jobs/hodei/pkg/cli.version=v1.2.3.
+var version string
+
+// serverVersionTimeout is how long hodei version waits for a cluster: longer
+// than a round trip over a slow VPN, shorter than a person's patience.
+const serverVersionTimeout = 3 * time.Second
+
+// versions is what hodei version prints.
+type versions struct {
+	Client clientVersion  `json:"clientVersion"`
+	Server *serverVersion `json:"serverVersion,omitempty"`
+}
+
+type clientVersion struct {
+	Version   string `json:"version"`
+	Commit    string `json:"commit,omitempty"`
+	GoVersion string `json:"goVersion"`
+	Platform  string `json:"platform"`
+}
+
+type serverVersion struct {
+	Version  string `json:"version"`
+	Platform string `json:"platform,omitempty"`
+}
+
+func (a *app) newVersion() *cobra.Command {
+	var output string
+	var client bool
+	cmd := &cobra.Command{
+		Use:                   "version [--client] [-o json|yaml]",
+		DisableFlagsInUseLine: true,
+		Short:                 "Print the versions of hodei and of the cluster",
+		Long: templates.LongDesc(`
+			Print the versions of hodei and of the cluster of the current context. A cluster
+			that does not answer within 3 seconds is left out.`),
+		Example: templates.Examples(`
+			# Print both versions
+			hodei version
+
+			# Print the version of hodei alone, for a script
+			hodei version --client -o json`),
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !slices.Contains([]string{"", "json", "yaml"}, output) {
+				return usagef(cmd, "--output %q: want json or yaml", output)
+			}
+			v := versions{Client: readClientVersion()}
+			if !client {
+				server, err := a.readServerVersion()
+				if err != nil {
+					fmt.Fprintln(a.ErrOut, "no cluster answers:", oneLine(err.Error()))
+				}
+				v.Server = server
+			}
+			if output != "" {
+				return a.printData(v, output)
+			}
+			fmt.Fprintf(a.Out, "Client Version: %s (%s, %s)\n", v.Client.Version, v.Client.GoVersion, v.Client.Platform)
+			if v.Server != nil {
+				fmt.Fprintf(a.Out, "Server Version: %s\n", v.Server.Version)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "", "Output format: json or yaml (default: lines).")
+	cmd.Flags().BoolVar(&client, "client", false, "Ask no cluster.")
+	return cmd
+}
+
+func readClientVersion() clientVersion {
+	v := clientVersion{Version: version, GoVersion: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return v
+	}
+	if v.Version == "" {
+		v.Version = info.Main.Version
+	}
+	for _, setting := range info.Settings {
+		if setting.Key == "vcs.revision" {
+			v.Commit = setting.Value
+		}
+	}
+	return v
+}
+
+// readServerVersion asks the cluster of the current context.
+func (a *app) readServerVersion() (*serverVersion, error) {
+	config, err := restConfig(a.kube)
+	if err != nil {
+		return nil, err
+	}
+	config.Timeout = serverVersionTimeout
+	client, err := discovery.NewDiscoveryClientForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	info, err := client.ServerVersion()
+	if err != nil {
+		return nil, err
+	}
+	return &serverVersion{Version: ui.Printable(info.GitVersion), Platform: ui.Printable(info.Platform)}, nil
+}

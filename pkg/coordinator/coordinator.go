@@ -1,0 +1,404 @@
+// Package coordinator is the gRPC server that agents attach to: it checks who
+// they are, takes their output in order, acknowledges what its [Follower] has
+// stored, and passes orders on. Start with [Server]. It runs inside hodei run,
+// and it does not know how connections come about: it serves a net.Listener,
+// for instance a [Tunnel].
+package coordinator
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+)
+
+// Protocol is the version of the protocol that this coordinator speaks.
+const Protocol = 1
+
+const (
+	// windowBytes is the stream's flow control window: through the API server's
+	// tunnel 64 KiB give 20 MB/s, 4 MiB give 55 to 70. It bounds what one
+	// attachment holds in memory when its Follower is slow.
+	windowBytes = 4 << 20
+	// readBytes is the buffer of one connection: gRPC's 32 KiB would cut every
+	// batch into three reads.
+	readBytes = 256 << 10
+	// handshakeWait bounds TLS and HTTP/2's preface.
+	handshakeWait = 10 * time.Second
+	// helloWait bounds the time to the first message.
+	helloWait = 15 * time.Second
+	// keepalive finds a dead path within 20 s; agents ping as often.
+	keepaliveTime, keepaliveTimeout = 10 * time.Second, 10 * time.Second
+	// closeWait bounds an agent's answer to the last ack.
+	closeWait = 2 * time.Second
+)
+
+// Follower takes what the attempts of one job send. Calls for one attempt come
+// one after the other, those for two attempts may overlap.
+type Follower interface {
+	// Attached is told at every attachment; stored is the offset at which the
+	// output goes on.
+	Attached(hello *hodeipb.Hello, stored uint64)
+	// State tells a new state of an attempt.
+	State(attempt string, state *hodeipb.State)
+	// Output has stored the batch when it returns nil. The batch is its own.
+	Output(attempt string, batch *hodeipb.Batch) error
+	// Exited has stored the record when it returns nil; no output comes after it.
+	Exited(attempt string, record *hodeipb.ExitRecord) error
+}
+
+// Server is a coordinator for one job. TLS, Namespace, Job and Follower are
+// required.
+type Server struct {
+	// TLS is the server's side of every connection; it must ask for client
+	// certificates and verify them.
+	TLS *tls.Config
+	// Namespace and Job are the only ones whose agents are let in.
+	Namespace, Job string
+	Follower       Follower
+	// Silent asks agents for states and the exit record, not for output.
+	Silent bool
+
+	hodeipb.UnimplementedCoordinatorServer
+
+	once sync.Once
+	grpc *grpc.Server
+
+	mu       sync.Mutex
+	attempts map[string]*attempt // by UID
+	cancel   *hodeipb.Cancel     // once ordered, for every attempt that attaches
+}
+
+// attempt is what the coordinator knows of one.
+type attempt struct {
+	// turn is held by the one attachment that is served.
+	turn chan struct{}
+	// stored is the offset up to which the Follower has the output; it is the
+	// turn's holder's.
+	stored uint64
+	exited bool
+
+	// current ends the attachment served; orders reaches it. Guarded by Server.mu.
+	current context.CancelFunc
+	orders  chan *hodeipb.Control
+}
+
+// Serve takes connections from l until Close, or until l fails.
+func (s *Server) Serve(l net.Listener) error {
+	err := s.server().Serve(l)
+	if errors.Is(err, grpc.ErrServerStopped) {
+		return nil
+	}
+	return err
+}
+
+// Shutdown takes no more connections and waits for the attachments to complete,
+// or for ctx to end.
+func (s *Server) Shutdown(ctx context.Context) {
+	defer context.AfterFunc(ctx, s.Close)()
+	s.server().GracefulStop()
+}
+
+// Close ends all attachments, waits for them, and makes Serve return.
+func (s *Server) Close() { s.server().Stop() }
+
+func (s *Server) server() *grpc.Server {
+	s.once.Do(func() {
+		s.attempts = map[string]*attempt{}
+		s.grpc = grpc.NewServer(
+			grpc.Creds(credentials.NewTLS(s.TLS)),
+			grpc.ConnectionTimeout(handshakeWait),
+			grpc.InitialWindowSize(windowBytes),
+			grpc.InitialConnWindowSize(2*windowBytes),
+			grpc.ReadBufferSize(readBytes),
+			grpc.MaxConcurrentStreams(4), // an agent needs one
+			grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
+			grpc.WaitForHandlers(true),
+		)
+		hodeipb.RegisterCoordinatorServer(s.grpc, s)
+	})
+	return s.grpc
+}
+
+// Cancel orders every attempt to stop, those that are attached and those that
+// will be. A nil grace is the job's own.
+func (s *Server) Cancel(order *hodeipb.Cancel) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cancel = order
+	for _, a := range s.attempts {
+		a.order(&hodeipb.Control{Order: &hodeipb.Control_Cancel{Cancel: order}})
+	}
+}
+
+// order queues c for the attachment served; s.mu is held. An attachment that
+// has four orders waiting is not reading, and will be told anew when it is back.
+func (a *attempt) order(c *hodeipb.Control) {
+	if a.orders == nil {
+		return
+	}
+	select {
+	case a.orders <- c:
+	default:
+	}
+}
+
+// Attach serves one attachment.
+func (s *Server) Attach(stream hodeipb.Coordinator_AttachServer) error {
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	messages := receive(ctx, stream)
+
+	hello, err := s.awaitHello(ctx, messages)
+	if err != nil {
+		return err
+	}
+	a, orders, leave := s.enter(hello, cancel)
+	defer leave()
+	select { // the attachment before this one has been told to end
+	case a.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-a.turn }()
+
+	if first := hello.GetExtent().GetFirst(); !s.Silent && a.stored > hello.GetExtent().GetEnd() {
+		return status.Errorf(codes.FailedPrecondition, "the agent has output from %d to %d, the coordinator has %d already", first, hello.Extent.End, a.stored)
+	}
+	s.Follower.Attached(hello, a.stored)
+	s.Follower.State(hello.Attempt, hello.State)
+	welcome := &hodeipb.Welcome{Offset: a.stored, Output: !s.Silent}
+	if err := stream.Send(&hodeipb.ToAgent{Message: &hodeipb.ToAgent_Welcome{Welcome: welcome}}); err != nil {
+		return err
+	}
+	return s.serve(ctx, stream, messages, orders, a, hello)
+}
+
+// received is one message or the error that ended the stream.
+type received struct {
+	message *hodeipb.FromAgent
+	err     error
+}
+
+// receive reads the stream so that a handler can wait for other things too. It
+// ends with the stream, which ends with the handler.
+func receive(ctx context.Context, stream hodeipb.Coordinator_AttachServer) <-chan received {
+	c := make(chan received)
+	go func() {
+		for {
+			m, err := stream.Recv()
+			select {
+			case c <- received{m, err}:
+			case <-ctx.Done():
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return c
+}
+
+func (s *Server) awaitHello(ctx context.Context, messages <-chan received) (*hodeipb.Hello, error) {
+	timeout := time.NewTimer(helloWait)
+	defer timeout.Stop()
+	var hello *hodeipb.Hello
+	select {
+	case r := <-messages:
+		if r.err != nil {
+			return nil, r.err
+		}
+		hello = r.message.GetHello()
+	case <-timeout.C:
+		return nil, status.Errorf(codes.DeadlineExceeded, "no hello within %s", helloWait)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	switch {
+	case hello == nil:
+		return nil, status.Error(codes.InvalidArgument, "the first message is not a hello")
+	case hello.Protocol != Protocol:
+		return nil, status.Errorf(codes.FailedPrecondition, "the agent speaks protocol %d, the coordinator %d: use the same version of both", hello.Protocol, Protocol)
+	case hello.AttemptUid == "" || hello.Extent == nil || hello.State == nil:
+		return nil, status.Error(codes.InvalidArgument, "the hello lacks attempt_uid, extent or state")
+	case hello.Extent.First > hello.Extent.End:
+		return nil, status.Error(codes.InvalidArgument, "the hello's extent ends before it begins")
+	}
+	return hello, s.authorize(ctx, hello)
+}
+
+// authorize compares the job in the certificate with the one that the agent
+// says it is, and both with ours.
+func (s *Server) authorize(ctx context.Context, hello *hodeipb.Hello) error {
+	if hello.Namespace != s.Namespace || hello.Job != s.Job {
+		return status.Errorf(codes.PermissionDenied, "job %s/%s is not followed here", hello.Namespace, hello.Job)
+	}
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return status.Error(codes.Unauthenticated, "no peer")
+	}
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok || len(info.State.VerifiedChains) == 0 {
+		return status.Error(codes.Unauthenticated, "no verified certificate")
+	}
+	want := fmt.Sprintf("spiffe://hodei/ns/%s/job/%s", s.Namespace, s.Job)
+	uris := info.State.PeerCertificates[0].URIs
+	if len(uris) != 1 || uris[0].String() != want {
+		return status.Errorf(codes.PermissionDenied, "the certificate was issued for another job than %s/%s", s.Namespace, s.Job)
+	}
+	return nil
+}
+
+// enter makes this attachment the one that its attempt is served by.
+func (s *Server) enter(hello *hodeipb.Hello, cancel context.CancelFunc) (*attempt, <-chan *hodeipb.Control, func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.attempts[hello.AttemptUid]
+	if a == nil {
+		a = &attempt{turn: make(chan struct{}, 1)}
+		s.attempts[hello.AttemptUid] = a
+	}
+	if a.current != nil {
+		a.current() // a half-open connection is replaced by the one that works
+	}
+	orders := make(chan *hodeipb.Control, 4)
+	a.current, a.orders = cancel, orders
+	if s.cancel != nil {
+		a.order(&hodeipb.Control{Order: &hodeipb.Control_Cancel{Cancel: s.cancel}})
+	}
+	return a, orders, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if a.orders == orders {
+			a.current, a.orders = nil, nil
+		}
+	}
+}
+
+// serve takes messages and passes orders on until the exit record is stored.
+func (s *Server) serve(ctx context.Context, stream hodeipb.Coordinator_AttachServer, messages <-chan received, orders <-chan *hodeipb.Control, a *attempt, hello *hodeipb.Hello) error {
+	for {
+		select {
+		case r := <-messages:
+			if r.err != nil {
+				return r.err
+			}
+			ack, err := s.take(r.message, a, hello)
+			if err != nil {
+				return err
+			}
+			if ack == nil {
+				continue
+			}
+			if err := stream.Send(&hodeipb.ToAgent{Message: &hodeipb.ToAgent_Ack{Ack: ack}}); err != nil {
+				return err
+			}
+			if ack.Exit {
+				return awaitEnd(ctx, messages)
+			}
+		case order := <-orders:
+			if err := stream.Send(&hodeipb.ToAgent{Message: &hodeipb.ToAgent_Control{Control: order}}); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return status.Error(codes.Aborted, "another attachment of the same attempt has come")
+		}
+	}
+}
+
+// take hands one message to the Follower and returns what is to be
+// acknowledged, if anything.
+func (s *Server) take(m *hodeipb.FromAgent, a *attempt, hello *hodeipb.Hello) (*hodeipb.Ack, error) {
+	switch m := m.Message.(type) {
+	case *hodeipb.FromAgent_Batch:
+		size, err := batchSize(m.Batch)
+		if err != nil {
+			return nil, err
+		}
+		if m.Batch.Offset != a.stored {
+			return nil, status.Errorf(codes.FailedPrecondition, "batch at offset %d, expected %d", m.Batch.Offset, a.stored)
+		}
+		if err := s.Follower.Output(hello.Attempt, m.Batch); err != nil {
+			return nil, status.Errorf(codes.ResourceExhausted, "store output: %v", err)
+		}
+		a.stored += size
+		return &hodeipb.Ack{Offset: a.stored}, nil
+	case *hodeipb.FromAgent_State:
+		s.Follower.State(hello.Attempt, m.State)
+		return nil, nil
+	case *hodeipb.FromAgent_Metrics:
+		return nil, nil // none were asked for
+	case *hodeipb.FromAgent_Exit:
+		if !s.Silent && m.Exit.End != a.stored {
+			return nil, status.Errorf(codes.FailedPrecondition, "exit record at offset %d, expected %d", m.Exit.End, a.stored)
+		}
+		if !a.exited {
+			if err := s.Follower.Exited(hello.Attempt, m.Exit); err != nil {
+				return nil, status.Errorf(codes.ResourceExhausted, "store exit record: %v", err)
+			}
+			a.exited = true
+		}
+		return &hodeipb.Ack{Offset: a.stored, Exit: true}, nil
+	}
+	return nil, status.Errorf(codes.InvalidArgument, "unexpected message %T", m.Message)
+}
+
+// awaitEnd waits until the agent has closed its side: then it has the last ack.
+func awaitEnd(ctx context.Context, messages <-chan received) error {
+	timeout := time.NewTimer(closeWait)
+	defer timeout.Stop()
+	select {
+	case r := <-messages:
+		if r.err == io.EOF {
+			return nil
+		}
+		return r.err
+	case <-timeout.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// batchSize is how far a batch moves the offset. It refuses a batch whose
+// records don't add up to its data.
+func batchSize(b *hodeipb.Batch) (uint64, error) {
+	if b.Encoding != hodeipb.Encoding_IDENTITY {
+		return 0, status.Errorf(codes.InvalidArgument, "batch in encoding %s, which was not offered", b.Encoding)
+	}
+	if len(b.Records) == 0 {
+		return 0, status.Error(codes.InvalidArgument, "batch without records")
+	}
+	var size, data uint64
+	for _, r := range b.Records {
+		gap := r.Lost > 0
+		known := r.Stream == hodeipb.Stream_STDOUT || r.Stream == hodeipb.Stream_STDERR
+		if gap && (r.Length > 0 || r.Stream != hodeipb.Stream_STREAM_UNSPECIFIED) || !gap && (!known || r.Length == 0) {
+			return 0, status.Error(codes.InvalidArgument, "batch with a record that is neither output nor a gap")
+		}
+		if size+r.Lost < size {
+			return 0, status.Error(codes.InvalidArgument, "batch with a gap beyond all offsets")
+		}
+		size += uint64(r.Length) + r.Lost
+		data += uint64(r.Length)
+	}
+	if data != uint64(len(b.Data)) {
+		return 0, status.Errorf(codes.InvalidArgument, "batch of %d bytes with records of %d", len(b.Data), data)
+	}
+	return size, nil
+}

@@ -1,0 +1,50 @@
+package coordinator
+
+import (
+	"syscall"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+// Outcome puts an exit record into the words of a job. A record without a cause
+// (only the container's status can tell who killed the launcher), or with one
+// that an agent has no business to claim, is [job.Unknown].
+func Outcome(r *hodeipb.ExitRecord) *job.Outcome {
+	o := &job.Outcome{
+		Cause: job.Cause(r.Cause), Code: int(r.Code), Signal: syscall.Signal(r.Signal), Message: r.Message,
+		Started: local(r.Started), Finished: local(r.Finished),
+	}
+	switch o.Cause {
+	case job.Completed:
+		if o.Code != 0 {
+			o.Cause = job.Error
+		}
+	case job.Error, job.Signaled, job.OOMKilled, job.DeadlineExceeded, job.Cancelled:
+	default:
+		o.Cause = job.Unknown
+	}
+	// An exit status is one byte; the record is the job side's word.
+	if o.Code < 0 || o.Code > 255 || o.Signal < 0 || o.Signal > 64 {
+		o.Cause, o.Code, o.Signal = job.Unknown, job.ExitFailed, 0
+		o.Message = "the exit record makes no sense"
+	}
+	if r.PipesHeld {
+		note := "a process that outlived the command still held its output open; what it wrote later than 2 s after the end is not here"
+		if o.Message != "" {
+			note = o.Message + "; " + note
+		}
+		o.Message = note
+	}
+	return o
+}
+
+func local(t *timestamppb.Timestamp) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.AsTime().Local()
+}

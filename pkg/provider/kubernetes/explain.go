@@ -1,0 +1,241 @@
+package kubernetes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+// pullGrace is how long an image that can't be pulled is given: registries
+// have bad seconds, and the kubelet tries again after 10 s and 20 s.
+const pullGrace = 30 * time.Second
+
+// Explain turns an error of the API server, of the way to it, or of the
+// kubeconfig into a Failure with a hint. It keeps kubectl's wording. A nil
+// error gives nil; what it does not know keeps its text and gets no hint.
+func Explain(err error) *job.Failure {
+	if err == nil {
+		return nil
+	}
+	var known *job.Failure
+	if errors.As(err, &known) {
+		return known
+	}
+	f := &job.Failure{Cause: job.Unknown, Message: oneLine(err.Error()), Err: err}
+	var (
+		network net.Error
+		request *url.Error
+	)
+	switch {
+	case clientcmd.IsEmptyConfig(err) || clientcmd.IsConfigurationInvalid(err) || clientcmd.IsContextNotFound(err):
+		f.Cause, f.Hint = job.ConfigError, "kubectl config get-contexts"
+		if clientcmd.IsEmptyConfig(err) {
+			f.Message = "no kubeconfig: there is no file at ~/.kube/config, and KUBECONFIG names none"
+			f.Hint = "export KUBECONFIG=FILE, or run without a cluster: {hodei} run --provider local -- CMD"
+		}
+	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota"):
+		f.Cause, f.Hint = job.QuotaExceeded, "kubectl describe quota --all-namespaces"
+	case apierrors.IsForbidden(err):
+		return forbidden(f)
+	case apierrors.IsUnauthorized(err):
+		f.Cause = job.Forbidden
+		f.Message = "the cluster does not accept the credentials of this context: " + f.Message
+		f.Hint = "log in anew, then: kubectl auth whoami"
+	case apierrors.IsAlreadyExists(err):
+		f.Cause, f.Hint = job.ConfigError, "choose another --name, or see what is there: {hodei} jobs"
+	case apierrors.IsNotFound(err) && strings.HasPrefix(f.Message, "namespaces "):
+		f.Cause, f.Hint = job.ConfigError, "{hodei} install, or name another namespace with -n"
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &request), errors.As(err, &network):
+		f.Cause = job.ConfigError
+		f.Message = "Kubernetes cluster not available: " + f.Message
+		f.Hint = "check with: kubectl cluster-info; choose another with --context, or run without one: --provider local"
+	}
+	return f
+}
+
+// deniedPattern matches the API server's sentence about a missing right.
+var deniedPattern = regexp.MustCompile(`User "([^"]+)" cannot (\w+) resource "([^"]+)" in API group "([^"]*)"(?: in the namespace "([^"]+)")?`)
+
+// forbidden completes f with who lacks which verb on what, and what grants it.
+func forbidden(f *job.Failure) *job.Failure {
+	f.Cause = job.Forbidden
+	m := deniedPattern.FindStringSubmatch(f.Message)
+	if m == nil {
+		return f
+	}
+	user, verb, resource, group, namespace := m[1], m[2], m[3], m[4], m[5]
+	if group != "" {
+		resource += "." + group
+	}
+	where := "at cluster scope"
+	if namespace != "" {
+		where = fmt.Sprintf("in namespace %q", namespace)
+	}
+	f.Message = fmt.Sprintf("forbidden: user %q may not %s %s %s", user, verb, resource, where)
+	subject := "--user=" + user
+	if account, ok := strings.CutPrefix(user, "system:serviceaccount:"); ok {
+		subject = "--serviceaccount=" + account
+	}
+	if namespace == "" {
+		f.Hint = fmt.Sprintf("an administrator can grant it: kubectl create clusterrolebinding %s --clusterrole=cluster-admin %s", bindingName(user), subject)
+		return f
+	}
+	f.Hint = fmt.Sprintf("an administrator can grant it: kubectl create rolebinding %s --clusterrole=hodei-user %s -n %s", bindingName(user), subject, namespace)
+	return f
+}
+
+// bindingName makes a name of a user's.
+func bindingName(user string) string {
+	return "hodei-" + strings.Trim(regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(user), "-"), "-")
+}
+
+// verdict is what a Pod, or an event about it, says of a start.
+type verdict struct {
+	// waiting is why nothing happens yet; empty: nothing is wrong.
+	waiting string
+	// failure ends the job: at once, or after the grace.
+	failure *job.Failure
+	grace   time.Duration
+}
+
+// explainPod says what keeps a Pod from running its command.
+func explainPod(pod *corev1.Pod) verdict {
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable {
+			return verdict{
+				waiting: "no node takes it: " + oneLine(c.Message),
+				failure: &job.Failure{Cause: job.Unschedulable, Message: "no node takes the job: " + oneLine(c.Message),
+					Hint: "ask for less with --cpu and --memory, or see: kubectl describe nodes"},
+				grace: forever,
+			}
+		}
+	}
+	for _, s := range pod.Status.ContainerStatuses {
+		if v := explainContainer(s); v.failure != nil {
+			return v
+		}
+	}
+	return verdict{}
+}
+
+// forever is a grace that only the start timeout ends.
+const forever = time.Duration(1<<63 - 1)
+
+// explainContainer says why a container does not start.
+func explainContainer(s corev1.ContainerStatus) verdict {
+	isAgent := s.Name == agentContainer
+	if t := s.State.Terminated; t != nil {
+		// A launcher that was never copied makes the runtime say StartError; the
+		// agent's container knows why.
+		if !isAgent && (t.Reason == "StartError" || t.Reason == "ContainerCannotRun") {
+			return verdict{
+				waiting: "the job's container did not start: " + oneLine(t.Message),
+				failure: &job.Failure{Cause: job.AgentLost, Message: "the job's container could not be started: " + startError(t.Message),
+					Hint: "check that the worker's image is the one of this version: {hodei} version"},
+			}
+		}
+		return verdict{}
+	}
+	w := s.State.Waiting
+	if w == nil {
+		return verdict{}
+	}
+	reason := fmt.Sprintf("image %q can't be pulled: %s", s.Image, pullError(w.Message))
+	switch w.Reason {
+	case "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable":
+		f := &job.Failure{Cause: job.ImagePull, Message: reason,
+			Hint: "check the tag, or add a pull secret: {hodei} provider add NAME --image-pull-secret SECRET"}
+		if isAgent {
+			f.Message = "the worker's " + f.Message
+			f.Hint = fmt.Sprintf("build it: docker build -f Dockerfile.worker -t %[1]s . && kind load docker-image %[1]s (or: minikube image load %[1]s); "+
+				"then {hodei} provider add NAME --image-pull-policy IfNotPresent", s.Image)
+		}
+		grace := pullGrace
+		if w.Reason == "ErrImageNeverPull" {
+			grace = 0
+		}
+		return verdict{waiting: reason, failure: f, grace: grace}
+	case "InvalidImageName":
+		return verdict{failure: &job.Failure{Cause: job.InvalidImage, Message: fmt.Sprintf("image %q is not a valid image name", s.Image),
+			Hint: "image names look like registry.example/name:tag"}}
+	case "CreateContainerConfigError":
+		f := &job.Failure{Cause: job.ConfigError, Message: oneLine(w.Message), Hint: "kubectl get secrets,configmaps"}
+		if strings.Contains(w.Message, "runAsNonRoot") || strings.Contains(w.Message, "non-numeric user") {
+			f.Message = fmt.Sprintf("image %q: %s", s.Image, oneLine(w.Message))
+			f.Hint = "name a user id: {hodei} run --user 65532"
+		}
+		return verdict{failure: f}
+	case "CreateContainerError", "RunContainerError", "PostStartHookError":
+		return verdict{waiting: oneLine(w.Message), grace: pullGrace, failure: &job.Failure{Cause: job.AgentLost,
+			Message: fmt.Sprintf("container %s could not be started: %s", s.Name, oneLine(w.Message)), Hint: "kubectl describe pods -l hodei.io/job"}}
+	}
+	return verdict{}
+}
+
+// pullError cuts a runtime's message to what the registry said: the runtime
+// wraps it in its own words, and repeats the image at every level.
+func pullError(message string) string {
+	message = oneLine(message)
+	if _, rest, ok := strings.Cut(message, "ErrImagePull: "); ok {
+		message = rest
+	}
+	return strings.TrimPrefix(message, "rpc error: ")
+}
+
+// startError cuts the runtime's long story to its last part.
+func startError(message string) string {
+	message = oneLine(message)
+	if i := strings.LastIndex(message, "exec: "); i >= 0 {
+		message = message[i:]
+	}
+	return strings.TrimSuffix(message, ": unknown")
+}
+
+// explainEvent says what an event about a Job or a Pod means for the start.
+func explainEvent(e *corev1.Event) verdict {
+	message := oneLine(e.Message)
+	switch e.Reason {
+	case "FailedCreate": // the job controller could not make the Pod
+		if m := regexp.MustCompile(`serviceaccount "([^"]+)" not found`).FindString(message); m != "" {
+			return verdict{failure: &job.Failure{Cause: job.ConfigError, Message: fmt.Sprintf("%s in namespace %q", m, e.Namespace),
+				Hint: "{hodei} install, or name another: {hodei} provider add NAME --service-account ACCOUNT"}}
+		}
+		switch {
+		case strings.Contains(message, "exceeded quota"):
+			return verdict{waiting: message, grace: forever, failure: &job.Failure{Cause: job.QuotaExceeded, Message: message,
+				Hint: "kubectl describe quota -n " + e.Namespace}}
+		case strings.Contains(message, "violates PodSecurity"):
+			return verdict{failure: &job.Failure{Cause: job.Forbidden, Message: message,
+				Hint: "run as another user than root, or in another namespace: {hodei} run --user 65532"}}
+		case strings.Contains(message, "forbidden") || strings.Contains(message, "denied"):
+			return verdict{failure: &job.Failure{Cause: job.Forbidden, Message: message, Hint: "kubectl get events -n " + e.Namespace}}
+		}
+		return verdict{waiting: message}
+	case "FailedPostStartHook":
+		return verdict{waiting: "the launcher is not in place: " + message}
+	case "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox":
+		return verdict{waiting: message}
+	}
+	return verdict{}
+}
+
+// oneLine keeps text of others on one line, without control characters.
+func oneLine(s string) string {
+	return strings.Join(strings.Fields(strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, s)), " ")
+}

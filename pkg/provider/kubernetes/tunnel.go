@@ -1,0 +1,315 @@
+package kubernetes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/httpstream"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/portforward"
+	"k8s.io/client-go/transport/spdy"
+
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
+)
+
+const (
+	// firstDial after the Pod is bound to a node: the earliest success seen was
+	// at 0.6 s, and a try costs the API server and the kubelet a request each.
+	firstDial = 400 * time.Millisecond
+	// dialEvery until the agent answers for the first time.
+	dialEvery = 100 * time.Millisecond
+	// Back-off after a connection was lost.
+	firstBackoff, lastBackoff = 100 * time.Millisecond, 15 * time.Second
+	// dialWait bounds one try; greetingWait is the part of it in which the
+	// agent, which speaks first in TLS, has to do so.
+	dialWait, greetingWait = 15 * time.Second, 5 * time.Second
+	// portForwardProtocol is the only version there is.
+	portForwardProtocol = "portforward.k8s.io"
+)
+
+// dialer opens connections to a port of a Pod by way of the API server.
+type dialer struct {
+	config *rest.Config
+	client rest.Interface
+	// spdy is the way that works here; it changes when an upgrade is refused,
+	// until one has succeeded.
+	mu     sync.Mutex
+	spdy   bool
+	proven bool
+}
+
+// keep keeps one connection to the agent of a Pod delivered to the tunnel until
+// ctx ends. It returns before only with an error that trying again can't mend.
+func (d *dialer) keep(ctx context.Context, tunnel *coordinator.Tunnel, namespace, pod string) error {
+	wait, backoff := firstDial, firstBackoff
+	met := false
+	for {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil
+		}
+		conn, err := d.dial(ctx, namespace, pod)
+		switch {
+		case err == nil:
+			met = true
+			began := time.Now()
+			tunnel.Deliver(ctx, conn)
+			if time.Since(began) > lastBackoff {
+				backoff = firstBackoff
+			}
+		case apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err):
+			return err
+		}
+		wait = dialEvery
+		if met {
+			wait = backoff/2 + rand.N(backoff)
+			backoff = min(2*backoff, lastBackoff)
+		}
+	}
+}
+
+// dial opens one connection. The agent has sent its first byte when it returns:
+// the API server reports a closed port only afterwards.
+func (d *dialer) dial(ctx context.Context, namespace, pod string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialWait)
+	defer cancel()
+	target := d.client.Post().Resource("pods").Namespace(namespace).Name(pod).SubResource("portforward").URL()
+
+	// client-go's dialers take no context: a try that hangs is left behind, and
+	// its connection closed when it comes.
+	type result struct {
+		conn net.Conn
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		conn, err := d.open(target)
+		done <- result{conn, err}
+	}()
+	select {
+	case r := <-done:
+		return r.conn, r.err
+	case <-ctx.Done():
+		go func() {
+			if r := <-done; r.err == nil {
+				r.conn.Close()
+			}
+		}()
+		return nil, ctx.Err()
+	}
+}
+
+func (d *dialer) open(target *url.URL) (net.Conn, error) {
+	connection, err := d.upgrade(target)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := openPort(connection)
+	if err != nil {
+		connection.Close()
+		return nil, err
+	}
+	if err := conn.awaitGreeting(); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// upgrade turns a request into a connection: by WebSocket, or by SPDY where a
+// server before 1.31 or a proxy in between refuses that.
+func (d *dialer) upgrade(target *url.URL) (httpstream.Connection, error) {
+	d.mu.Lock()
+	bySPDY := d.spdy
+	d.mu.Unlock()
+	var (
+		dialer httpstream.Dialer
+		err    error
+	)
+	if bySPDY {
+		transport, upgrader, e := spdy.RoundTripperFor(d.config)
+		if e != nil {
+			return nil, e
+		}
+		dialer = spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, target)
+	} else if dialer, err = portforward.NewSPDYOverWebsocketDialer(target, d.config); err != nil {
+		return nil, err
+	}
+	connection, _, err := dialer.Dial(portForwardProtocol)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err == nil {
+		d.proven = true
+		return connection, nil
+	}
+	if refused := new(httpstream.UpgradeFailureError); errors.As(err, &refused) {
+		err = refused.Cause
+	}
+	if !d.proven {
+		d.spdy = !bySPDY
+	}
+	return nil, err
+}
+
+var requestID struct {
+	sync.Mutex
+	n int
+}
+
+// openPort makes the two streams of a forwarded port: data, and errors.
+func openPort(connection httpstream.Connection) (*streamConn, error) {
+	requestID.Lock()
+	requestID.n++
+	id := fmt.Sprint(requestID.n)
+	requestID.Unlock()
+	headers := http.Header{}
+	headers.Set(corev1.PortHeader, fmt.Sprint(agentPort))
+	headers.Set(corev1.PortForwardRequestIDHeader, id)
+	headers.Set(corev1.StreamType, corev1.StreamTypeError)
+	problems, err := connection.CreateStream(headers)
+	if err != nil {
+		return nil, err
+	}
+	problems.Close() // our half: we have nothing to say there
+	headers.Set(corev1.StreamType, corev1.StreamTypeData)
+	data, err := connection.CreateStream(headers)
+	if err != nil {
+		return nil, err
+	}
+	c := &streamConn{data: data, connection: connection}
+	go func() {
+		text, err := io.ReadAll(io.LimitReader(problems, 4096))
+		if len(text) > 0 {
+			err = errors.New(oneLine(string(text)))
+		}
+		if err != nil {
+			c.closeWith(err)
+		}
+	}()
+	return c, nil
+}
+
+// streamConn is one forwarded port as a net.Conn. It keeps deadlines by closing
+// itself, since the stream below has none; gRPC and TLS set them to bound a
+// handshake or a Close, and drop the connection when they pass.
+type streamConn struct {
+	data       httpstream.Stream
+	connection httpstream.Connection
+	greeting   []byte // read ahead; of the one reader
+
+	mu          sync.Mutex
+	err         error // why it was closed
+	readTimer   *time.Timer
+	writeTimer  *time.Timer
+	closeStream sync.Once
+}
+
+// awaitGreeting waits for the first byte and keeps it for Read.
+func (c *streamConn) awaitGreeting() error {
+	_ = c.SetReadDeadline(time.Now().Add(greetingWait))
+	defer c.SetReadDeadline(time.Time{})
+	first := make([]byte, 1)
+	n, err := c.Read(first)
+	if n == 1 {
+		c.greeting = first
+		return nil
+	}
+	if err == nil {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+func (c *streamConn) Read(p []byte) (int, error) {
+	if len(c.greeting) > 0 && len(p) > 0 {
+		n := copy(p, c.greeting)
+		c.greeting = c.greeting[n:]
+		return n, nil
+	}
+	n, err := c.data.Read(p)
+	return n, c.reason(err)
+}
+
+func (c *streamConn) Write(p []byte) (int, error) {
+	n, err := c.data.Write(p)
+	return n, c.reason(err)
+}
+
+// reason replaces the error of a closed stream by why it was closed.
+func (c *streamConn) reason(err error) error {
+	if err == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return c.err
+	}
+	return err
+}
+
+// Close ends the stream and the upgraded connection, which carries only this one.
+func (c *streamConn) Close() error {
+	c.closeWith(net.ErrClosed)
+	return nil
+}
+
+func (c *streamConn) closeWith(why error) {
+	c.closeStream.Do(func() {
+		c.mu.Lock()
+		c.err = why
+		stopTimer(c.readTimer)
+		stopTimer(c.writeTimer)
+		c.mu.Unlock()
+		_ = c.data.Reset()
+		_ = c.connection.Close()
+	})
+}
+
+func (c *streamConn) SetDeadline(t time.Time) error {
+	_ = c.SetReadDeadline(t)
+	return c.SetWriteDeadline(t)
+}
+
+func (c *streamConn) SetReadDeadline(t time.Time) error  { return c.setTimer(&c.readTimer, t) }
+func (c *streamConn) SetWriteDeadline(t time.Time) error { return c.setTimer(&c.writeTimer, t) }
+
+func (c *streamConn) setTimer(timer **time.Timer, t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	stopTimer(*timer)
+	*timer = nil
+	if c.err != nil {
+		return c.err
+	}
+	if !t.IsZero() {
+		*timer = time.AfterFunc(time.Until(t), func() { c.closeWith(os.ErrDeadlineExceeded) })
+	}
+	return nil
+}
+
+func stopTimer(t *time.Timer) {
+	if t != nil {
+		t.Stop()
+	}
+}
+
+func (c *streamConn) LocalAddr() net.Addr  { return podAddr{} }
+func (c *streamConn) RemoteAddr() net.Addr { return podAddr{} }
+
+type podAddr struct{}
+
+func (podAddr) Network() string { return "portforward" }
+func (podAddr) String() string  { return "pod" }

@@ -1,0 +1,448 @@
+package kubernetes
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+// sayAfter is how long a start must have been waiting before a person is told
+// why: the first seconds are full of states that pass.
+const sayAfter = 2 * time.Second
+
+// goneWait is how long a Pod that was deleted under way is given to be followed
+// by another, or by the end of its Job.
+const goneWait = 5 * time.Second
+
+// Updates that the informers send to Watch, besides *corev1.Event.
+type (
+	podUpdate struct {
+		pod  *corev1.Pod
+		gone bool
+	}
+	jobUpdate struct {
+		job  *batchv1.Job
+		gone bool
+	}
+	// refusal is an error that watching or dialling can't overcome.
+	refusal struct{ err error }
+)
+
+// watch starts the informers. They live until Close.
+func (r *Run) watch() {
+	c, namespace, name := r.provider.client, r.provider.settings.namespace, r.spec.Name
+	r.inform(&corev1.Pod{}, &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.LabelSelector = LabelJob + "=" + name
+			return c.CoreV1().Pods(namespace).List(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.LabelSelector = LabelJob + "=" + name
+			return c.CoreV1().Pods(namespace).Watch(ctx, o)
+		},
+	}, true, func(o any, gone bool) any { return podUpdate{o.(*corev1.Pod), gone} })
+	r.inform(&batchv1.Job{}, &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.FieldSelector = "metadata.name=" + name
+			return c.BatchV1().Jobs(namespace).List(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.FieldSelector = "metadata.name=" + name
+			return c.BatchV1().Jobs(namespace).Watch(ctx, o)
+		},
+	}, true, func(o any, gone bool) any { return jobUpdate{o.(*batchv1.Job), gone} })
+	r.watchEvents("Job", name)
+}
+
+// watchEvents follows what the cluster says about one object. It explains a
+// start that hangs; without the right to read events we do without.
+func (r *Run) watchEvents(kind, name string) {
+	c, namespace := r.provider.client, r.provider.settings.namespace
+	selector := fields.Set{"involvedObject.kind": kind, "involvedObject.name": name}.String()
+	r.inform(&corev1.Event{}, &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.FieldSelector = selector
+			return c.CoreV1().Events(namespace).List(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.FieldSelector = selector
+			return c.CoreV1().Events(namespace).Watch(ctx, o)
+		},
+	}, false, func(o any, gone bool) any {
+		if gone {
+			return nil
+		}
+		return o
+	})
+}
+
+// inform runs one informer. If the right to it is required, its absence ends
+// the job; other errors are tried again, with back-off, by client-go.
+func (r *Run) inform(object runtime.Object, source cache.ListerWatcher, required bool, update func(o any, gone bool) any) {
+	send := func(o any, gone bool) {
+		if tomb, ok := o.(cache.DeletedFinalStateUnknown); ok {
+			o = tomb.Obj
+		}
+		if u := update(o, gone); u != nil {
+			r.send(u)
+		}
+	}
+	informer := cache.NewSharedIndexInformer(source, object, 0, nil)
+	// Errors only from an informer that has started already.
+	_ = informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
+		if required && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)) {
+			r.send(refusal{err})
+		}
+	})
+	_, _ = informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(o any) { send(o, false) },
+		UpdateFunc: func(_, o any) { send(o, false) },
+		DeleteFunc: func(o any) { send(o, true) },
+	})
+	r.work.Go(func() { informer.RunWithContext(r.ctx) })
+}
+
+func (r *Run) send(u any) {
+	select {
+	case r.updates <- u:
+	case <-r.ctx.Done():
+	}
+}
+
+// Watch reports the phases of the start and returns how the job ended, as the
+// cluster sees it; the coordinator may know more, and know it sooner. An error
+// is a *job.Failure that ended the start, or ctx's. It is called once.
+func (r *Run) Watch(ctx context.Context, report func(job.Event)) (*job.Outcome, error) {
+	w := &watcher{run: r, report: report, reached: -1, attempts: map[string]*attempt{}}
+	startTimeout := time.NewTimer(r.spec.StartTimeout)
+	defer startTimeout.Stop()
+	look := time.NewTicker(500 * time.Millisecond) // for graces that pass without an update
+	defer look.Stop()
+	for {
+		var outcome *job.Outcome
+		var err error
+		select {
+		case u := <-r.updates:
+			outcome, err = w.take(u)
+		case <-look.C:
+			outcome, err = w.passed()
+		case <-startTimeout.C:
+			if !w.started {
+				err = w.startTimeout()
+			}
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		if outcome != nil || err != nil {
+			return outcome, err
+		}
+	}
+}
+
+// watcher is the state of one Watch.
+type watcher struct {
+	run    *Run
+	report func(job.Event)
+
+	attempts map[string]*attempt // by Pod name
+	reached  job.Phase           // of the latest attempt
+	started  bool                // the job's container ran once
+	images   map[string]bool
+
+	trouble verdict // what keeps the start, and since when
+	since   time.Time
+	said    string
+
+	last   *job.Outcome // of the latest attempt that ended
+	goneAt time.Time    // when a Pod vanished with nothing said
+}
+
+type attempt struct {
+	bound, ended bool
+	stop         context.CancelFunc // of its tunnel
+}
+
+func (w *watcher) take(u any) (*job.Outcome, error) {
+	switch u := u.(type) {
+	case podUpdate:
+		return w.pod(u.pod, u.gone)
+	case jobUpdate:
+		return w.job(u.job, u.gone)
+	case *corev1.Event:
+		w.event(u)
+	case refusal:
+		return nil, Explain(u.err)
+	}
+	return w.passed()
+}
+
+func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
+	r := w.run
+	r.mu.Lock()
+	r.pods[pod.Name] = true
+	r.mu.Unlock()
+	a := w.attempts[pod.Name]
+	if a == nil {
+		a = &attempt{stop: func() {}}
+		w.attempts[pod.Name] = a
+		w.reached, w.goneAt = job.Submitted, time.Time{}
+		r.watchEvents("Pod", pod.Name)
+	}
+	if pod.Spec.NodeName != "" && !a.bound {
+		a.bound = true
+		w.reach(job.Scheduled, pod.Spec.NodeName)
+		var tunnel context.Context
+		tunnel, a.stop = context.WithCancel(r.ctx)
+		r.work.Go(func() {
+			if err := r.provider.dialer.keep(tunnel, r.tunnel, pod.Namespace, pod.Name); err != nil {
+				r.send(refusal{err})
+			}
+		})
+	}
+	for _, s := range pod.Status.ContainerStatuses {
+		if s.Name == jobContainer && (s.State.Running != nil || s.State.Terminated != nil && explainContainer(s).failure == nil) {
+			w.started = true
+		}
+	}
+	ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+	switch {
+	case ended && !a.ended:
+		a.ended = true
+		a.stop()
+		w.last = podOutcome(pod)
+		if !w.started {
+			return nil, &job.Failure{Cause: w.last.Cause, Message: w.last.Message, Hint: "kubectl describe pod -n " + pod.Namespace + " " + pod.Name}
+		}
+		if w.last.Cause == job.Completed || r.spec.Retries == 0 {
+			return w.last, nil
+		}
+	case gone && !a.ended:
+		a.ended = true
+		a.stop()
+		w.last = &job.Outcome{Cause: disruption(pod), Message: fmt.Sprintf("Pod %s was deleted under way", pod.Name)}
+		if w.last.Cause == "" {
+			w.last.Cause = job.Unknown
+		}
+		w.goneAt = time.Now()
+	case !ended && !w.started:
+		w.keep(explainPod(pod))
+	}
+	return w.passed()
+}
+
+func (w *watcher) job(j *batchv1.Job, gone bool) (*job.Outcome, error) {
+	if gone {
+		if w.last != nil {
+			return w.last, nil
+		}
+		return &job.Outcome{Cause: job.Unknown, Message: fmt.Sprintf("job %s was deleted", j.Name)}, nil
+	}
+	w.reach(job.Submitted, w.run.provider.Describe())
+	for _, c := range j.Status.Conditions {
+		if c.Status != corev1.ConditionTrue || c.Type != batchv1.JobFailed && c.Type != batchv1.JobComplete {
+			continue
+		}
+		switch {
+		case c.Reason == batchv1.JobReasonDeadlineExceeded:
+			return &job.Outcome{Cause: job.DeadlineExceeded, Message: oneLine(c.Message)}, nil
+		case w.last != nil:
+			return w.last, nil
+		case !w.hasOpenAttempt():
+			return &job.Outcome{Cause: job.Unknown, Message: "the job ended without an exit record: " + oneLine(c.Message)}, nil
+		}
+	}
+	return w.passed()
+}
+
+func (w *watcher) hasOpenAttempt() bool {
+	for _, a := range w.attempts {
+		if !a.ended {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *watcher) event(e *corev1.Event) {
+	if w.started {
+		return
+	}
+	switch e.Reason {
+	case "Pulling":
+		w.reach(job.Pulling, quoted(e.Message))
+		return
+	case "Pulled":
+		if strings.Contains(e.InvolvedObject.FieldPath, "{"+jobContainer+"}") {
+			detail := "pulled"
+			if strings.Contains(e.Message, "already present") {
+				detail = "present"
+			}
+			w.reach(job.Pulled, detail)
+		}
+		return
+	}
+	if v := explainEvent(e); v.waiting != "" || v.failure != nil {
+		w.keep(v)
+	}
+}
+
+// quoted is the first quoted word of an event's message: the image.
+func quoted(message string) string {
+	_, rest, _ := strings.Cut(message, `"`)
+	image, _, _ := strings.Cut(rest, `"`)
+	return oneLine(image)
+}
+
+// keep remembers what is wrong, and since when.
+func (w *watcher) keep(v verdict) {
+	if v.waiting == "" && v.failure == nil {
+		if w.trouble.failure != nil && w.trouble.failure.Cause != job.QuotaExceeded {
+			w.trouble = verdict{}
+		}
+		return
+	}
+	if !sameTrouble(v, w.trouble) {
+		w.since = time.Now()
+	}
+	w.trouble = v
+}
+
+// sameTrouble tells a change of the cause from a change of its wording: the
+// kubelet alternates between two for one image that it can't pull.
+func sameTrouble(a, b verdict) bool {
+	if a.failure != nil && b.failure != nil {
+		return a.failure.Cause == b.failure.Cause
+	}
+	return a.waiting == b.waiting
+}
+
+// passed acts on what time alone brings about.
+func (w *watcher) passed() (*job.Outcome, error) {
+	if !w.goneAt.IsZero() && time.Since(w.goneAt) > goneWait {
+		return w.last, nil
+	}
+	if w.started {
+		return nil, nil
+	}
+	t, age := w.trouble, time.Since(w.since)
+	if t.failure != nil && (t.grace == 0 || age >= t.grace) {
+		f := *t.failure
+		if t.grace > 0 {
+			f.Message += fmt.Sprintf(" (waited %s)", t.grace)
+		}
+		return nil, &f
+	}
+	if t.waiting != "" && t.waiting != w.said && age >= sayAfter {
+		w.said = t.waiting
+		w.report(job.Event{Phase: w.reached + 1, Time: time.Now(), Detail: t.waiting, Waiting: true})
+	}
+	return nil, nil
+}
+
+// startTimeout ends a start that took too long, with what kept it.
+func (w *watcher) startTimeout() error {
+	limit := w.run.spec.StartTimeout
+	if f := w.trouble.failure; f != nil {
+		return &job.Failure{Cause: f.Cause, Message: fmt.Sprintf("%s (waited %s)", f.Message, limit), Hint: f.Hint}
+	}
+	f := &job.Failure{Cause: job.StartTimeout, Message: fmt.Sprintf("the command did not start within %s", limit),
+		Hint: "allow more with --start-timeout, or see: kubectl get events -n " + w.run.provider.settings.namespace}
+	if w.trouble.waiting != "" {
+		f.Message += ": " + w.trouble.waiting
+	}
+	return f
+}
+
+// reach reports a phase once.
+func (w *watcher) reach(p job.Phase, detail string) {
+	if p <= w.reached || w.started {
+		return
+	}
+	w.reached = p
+	w.report(job.Event{Phase: p, Time: time.Now(), Detail: detail})
+}
+
+// podOutcome reads how an attempt ended from a Pod that has ended.
+func podOutcome(pod *corev1.Pod) *job.Outcome {
+	var agent, command *corev1.ContainerStateTerminated
+	for _, s := range pod.Status.ContainerStatuses {
+		switch s.Name {
+		case agentContainer:
+			agent = s.State.Terminated
+		case jobContainer:
+			command = s.State.Terminated
+		}
+	}
+	if agent != nil && agent.ExitCode == 0 {
+		record := &hodeipb.ExitRecord{}
+		if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal([]byte(agent.Message), record); err == nil {
+			return withEvidence(coordinator.Outcome(record), command)
+		}
+	}
+	o := &job.Outcome{Cause: disruption(pod), Message: oneLine(pod.Status.Message)}
+	switch {
+	case o.Cause != "":
+	case agent == nil:
+		o.Cause = job.Unknown
+		o.Message = fmt.Sprintf("Pod %s ended without a word from its agent", pod.Name)
+	case agent.ExitCode == neverStarted:
+		o.Cause, o.Message = job.StartTimeout, "the command never started: "+oneLine(agent.Message)
+	default:
+		o.Cause = job.AgentLost
+		o.Message = fmt.Sprintf("the agent ended with exit code %d (%s): %s", agent.ExitCode, agent.Reason, oneLine(agent.Message))
+	}
+	return o
+}
+
+// withEvidence lets the container's status say who killed a launcher that left
+// no word.
+func withEvidence(o *job.Outcome, command *corev1.ContainerStateTerminated) *job.Outcome {
+	if o.Cause != job.Unknown || command == nil {
+		return o
+	}
+	o.Code = int(command.ExitCode)
+	if command.Reason == "OOMKilled" {
+		o.Cause, o.Message = job.OOMKilled, "memory reached its limit and the kernel killed the job's first process"
+	} else if command.ExitCode > 128 {
+		o.Cause = job.Signaled
+	}
+	return o
+}
+
+// disruption is the cause when the cluster took the Pod away; else "".
+func disruption(pod *corev1.Pod) job.Cause {
+	for _, c := range pod.Status.Conditions {
+		if c.Type != corev1.DisruptionTarget || c.Status != corev1.ConditionTrue {
+			continue
+		}
+		switch c.Reason {
+		case corev1.PodReasonPreemptionByScheduler:
+			return job.Preempted
+		case "DeletionByTaintManager", "DeletionByPodGC":
+			return job.NodeLost
+		}
+		return job.Evicted
+	}
+	switch pod.Status.Reason {
+	case "Evicted":
+		return job.Evicted
+	case "NodeLost", "NodeShutdown", "Shutdown":
+		return job.NodeLost
+	}
+	return ""
+}

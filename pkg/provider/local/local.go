@@ -1,0 +1,270 @@
+// Package local runs jobs as processes of this machine: the same agent and
+// launcher as in a Pod, the same protocol over mTLS, on loopback. It is for
+// trying out and for tests; it isolates nothing. Start with [Provider.Submit].
+package local
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+// Namespace stands in certificates and hellos where a cluster has one.
+const Namespace = "local"
+
+// spoolBytes caps a job's output on this machine's disk.
+const spoolBytes = 1 << 30
+
+// closeWait is how long the processes are given to end by themselves.
+const closeWait = 5 * time.Second
+
+// Provider runs jobs with the worker program at Worker, a path.
+type Provider struct{ Worker string }
+
+// FindWorker looks for hodei-worker beside the running program and on PATH.
+func FindWorker() (string, error) {
+	if self, err := os.Executable(); err == nil {
+		path := filepath.Join(filepath.Dir(self), "hodei-worker")
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		}
+	}
+	path, err := exec.LookPath("hodei-worker")
+	if err != nil {
+		return "", &job.Failure{Cause: job.ConfigError, Err: err,
+			Message: "the program hodei-worker is neither beside hodei nor on PATH",
+			Hint:    "make build, or put it there from the same release"}
+	}
+	return path, nil
+}
+
+// Describe says in a few words where jobs go.
+func (p *Provider) Describe() string { return "this machine" }
+
+// Namespace is where jobs go.
+func (p *Provider) Namespace() string { return Namespace }
+
+// Check refuses what only a cluster can do, by the flag's name.
+func Check(spec *job.Spec) error {
+	for _, f := range []struct {
+		flag string
+		set  bool
+	}{
+		{"image", spec.Image != ""}, {"user", spec.User != ""}, {"retries", spec.Retries != 0},
+		{"env-from", len(spec.EnvFrom) > 0}, {"cpu", spec.CPU != nil}, {"cpu-limit", spec.CPULimit != nil},
+		{"memory", spec.Memory != nil}, {"memory-limit", spec.MemoryLimit != nil},
+		{"ephemeral-storage", spec.EphemeralStorage != nil},
+	} {
+		if f.set {
+			return fmt.Errorf("--%s needs a cluster; provider local runs processes of this machine", f.flag)
+		}
+	}
+	return nil
+}
+
+// Run is a job that was started.
+type Run struct {
+	listener        net.Listener
+	dir             string
+	agent, launcher *process
+	close           sync.Once
+}
+
+// Submit starts the agent and the launcher. An error leaves nothing behind.
+func (p *Provider) Submit(_ context.Context, spec *job.Spec, id *certs.JobCerts) (*Run, error) {
+	if err := Check(spec); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "hodei-")
+	if err != nil {
+		return nil, err
+	}
+	r := &Run{dir: dir}
+	if err := r.start(p.Worker, spec, id); err != nil {
+		r.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *Run) start(worker string, spec *job.Spec, id *certs.JobCerts) error {
+	path := func(name string) string { return filepath.Join(r.dir, name) }
+	for name, content := range map[string][]byte{"ca.crt": id.CA, "client.crt": id.ClientCert, "client.key": id.ClientKey} {
+		if err := os.WriteFile(path(name), content, 0o600); err != nil {
+			return err
+		}
+	}
+	var err error
+	if r.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		return err
+	}
+	agent := exec.Command(worker, "agent")
+	agent.Env = []string{
+		"HODEI_NAMESPACE=" + Namespace,
+		"HODEI_JOB=" + spec.Name,
+		"HODEI_ATTEMPT=" + spec.Name,
+		"HODEI_ATTEMPT_UID=" + filepath.Base(r.dir),
+		"HODEI_SOCKET=" + path("agent.sock"),
+		"HODEI_SPOOL_DIR=" + path("spool"),
+		fmt.Sprintf("HODEI_SPOOL_BYTES=%d", spoolBytes),
+		"HODEI_SERVER_ADDRESS=" + r.listener.Addr().String(),
+		"HODEI_SERVER_NAME=" + certs.ID{Namespace: Namespace, Job: spec.Name}.ServerName(),
+		"HODEI_CA_CERT_PATH=" + path("ca.crt"),
+		"HODEI_CLIENT_CERT_PATH=" + path("client.crt"),
+		"HODEI_CLIENT_KEY_PATH=" + path("client.key"),
+		"HODEI_START_TIMEOUT=" + spec.StartTimeout.String(),
+		"HODEI_TIMEOUT=" + spec.Timeout.String(),
+		"HODEI_GRACE=" + spec.Grace.String(),
+		"HODEI_LINGER=" + spec.Linger.String(),
+		"HODEI_TERMINATION_LOG=" + path("termination"),
+	}
+	if r.agent, err = startProcess(agent); err != nil {
+		return err
+	}
+	args := []string{"launch", "--socket=" + path("agent.sock"), "--grace=" + spec.Grace.String()}
+	if spec.MergeOutput {
+		args = append(args, "--merge-output")
+	}
+	launcher := exec.Command(worker, append(append(args, "--"), spec.Command...)...)
+	launcher.Dir = spec.Workdir
+	launcher.Env = environment(os.Environ(), spec.Env)
+	r.launcher, err = startProcess(launcher)
+	return err
+}
+
+// environment is ours without what is meant for hodei, and with the job's.
+func environment(own []string, added []job.EnvVar) []string {
+	var env []string
+	for _, v := range own {
+		if !strings.HasPrefix(v, "HODEI_") {
+			env = append(env, v)
+		}
+	}
+	for _, v := range added {
+		env = append(env, v.Name+"="+v.Value)
+	}
+	return env
+}
+
+// process is a child in a session of its own: a Ctrl-C at the terminal is for
+// hodei, which passes it on in order.
+type process struct {
+	cmd    *exec.Cmd
+	stderr bytes.Buffer
+	ended  chan struct{}
+}
+
+func startProcess(cmd *exec.Cmd) (*process, error) {
+	p := &process{cmd: cmd, ended: make(chan struct{})}
+	cmd.Stderr = &head{buf: &p.stderr}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	// What the command leaves behind may hold its stderr; we don't wait for it.
+	cmd.WaitDelay = time.Second
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		_ = cmd.Wait() // its state tells the rest
+		close(p.ended)
+	}()
+	return p, nil
+}
+
+// stop ends a process that has not ended by itself.
+func (p *process) stop(patience time.Duration) {
+	if p == nil {
+		return
+	}
+	for _, s := range []syscall.Signal{0, syscall.SIGTERM, syscall.SIGKILL} {
+		if s != 0 {
+			_ = p.cmd.Process.Signal(s)
+		}
+		select {
+		case <-p.ended:
+			return
+		case <-time.After(patience):
+		}
+	}
+	<-p.ended
+}
+
+// head keeps the first 4 KiB: enough to explain an end, and bounded.
+type head struct{ buf *bytes.Buffer }
+
+func (h *head) Write(p []byte) (int, error) {
+	if room := 4096 - h.buf.Len(); room > 0 {
+		h.buf.Write(p[:min(room, len(p))])
+	}
+	return len(p), nil
+}
+
+// Listener is where the agent arrives.
+func (r *Run) Listener() net.Listener { return r.listener }
+
+// Watch reports the phases of the start and returns how the job ended, by its
+// agent's last message.
+func (r *Run) Watch(ctx context.Context, report func(job.Event)) (*job.Outcome, error) {
+	report(job.Event{Phase: job.Submitted, Time: time.Now(), Detail: "this machine"})
+	select {
+	case <-r.agent.ended:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	text, err := os.ReadFile(filepath.Join(r.dir, "termination"))
+	if err != nil {
+		return nil, &job.Failure{Cause: job.AgentLost, Err: err,
+			Message: fmt.Sprintf("the agent ended (%s): %s", r.agent.cmd.ProcessState, lastLine(r.agent.stderr.String())),
+			Hint:    "check that hodei-worker is of this version: {hodei} version"}
+	}
+	record := &hodeipb.ExitRecord{}
+	if err := protojson.Unmarshal(text, record); err != nil {
+		return nil, &job.Failure{Cause: job.AgentLost, Err: err, Message: "the agent ended: " + string(text)}
+	}
+	return coordinator.Outcome(record), nil
+}
+
+func lastLine(s string) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	return lines[len(lines)-1]
+}
+
+// StopRetrying does nothing: there is one attempt.
+func (r *Run) StopRetrying(context.Context) error { return nil }
+
+// Delete ends the job's processes at once.
+func (r *Run) Delete(context.Context) error {
+	r.launcher.stop(0)
+	r.agent.stop(0)
+	return nil
+}
+
+// Close waits a moment for the processes, ends those that are left, and removes
+// the job's files.
+func (r *Run) Close() {
+	r.close.Do(func() {
+		var errs []error
+		if r.listener != nil {
+			errs = append(errs, r.listener.Close())
+		}
+		r.agent.stop(closeWait)
+		r.launcher.stop(closeWait)
+		errs = append(errs, os.RemoveAll(r.dir))
+		_ = errors.Join(errs...) // a temporary directory that stays harms nobody
+	})
+}

@@ -1,0 +1,343 @@
+// Package provider keeps the named places where workers can be made: the file
+// of providers that hodei provider edits and hodei run chooses from. Start with
+// [Load] to read it and [Update] to change it. What makes workers is below it,
+// in provider/kubernetes and provider/local.
+package provider
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"sigs.k8s.io/yaml"
+)
+
+// The types of provider.
+const (
+	Kubernetes = "kubernetes" // Pods of a cluster
+	Local      = "local"      // processes of this machine
+)
+
+// What a provider of type Kubernetes gets for what was left out: the names of the
+// user's guide, and of the manifests that hodei install applies.
+const (
+	DefaultNamespace      = "hodei-jobs-workers"
+	DefaultImage          = "hodei-jobs-worker:latest"
+	DefaultServiceAccount = "hodei-jobs-worker"
+)
+
+// Errors that a caller branches on; they are wrapped with the provider's name.
+var (
+	ErrNotFound = errors.New("not found")
+	ErrTaken    = errors.New("is there already")
+)
+
+// Config is one provider, under the keys of the user's guide. The file holds what
+// the user said and nothing else; [Config.WithDefaults] fills in the rest.
+type Config struct {
+	// Type is Kubernetes or Local.
+	Type string `json:"type"`
+	// Context of the kubeconfig; empty means its current one.
+	Context string `json:"context,omitempty"`
+	// Kubeconfig is a file; empty means kubectl's own choice.
+	Kubeconfig string `json:"kubeconfig,omitempty"`
+	// Namespace of the workers.
+	Namespace string `json:"namespace,omitempty"`
+	// Image of the worker's agent.
+	Image string `json:"image,omitempty"`
+	// ImagePullPolicy is Always, IfNotPresent or Never.
+	ImagePullPolicy string `json:"image_pull_policy,omitempty"`
+	// ImagePullSecrets are names of Secrets of the workers' namespace.
+	ImagePullSecrets []string `json:"image_pull_secrets,omitempty"`
+	// ServiceAccount of the workers' Pods.
+	ServiceAccount string `json:"service_account,omitempty"`
+}
+
+// Validate returns the first thing wrong with c: the key, its value and what is
+// allowed.
+func (c Config) Validate() error {
+	switch c.Type {
+	case Kubernetes:
+	case Local:
+		if !reflect.DeepEqual(c, Config{Type: Local}) {
+			return fmt.Errorf("type: a provider of type %q has no other key", Local)
+		}
+	default:
+		return fmt.Errorf("type: %q: want %q or %q", c.Type, Kubernetes, Local)
+	}
+	if c.Namespace != "" && len(validation.IsDNS1123Label(c.Namespace)) > 0 {
+		return fmt.Errorf("namespace: %q: want lower-case letters, digits and dashes, at most 63", c.Namespace)
+	}
+	if strings.ContainsFunc(c.Image, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return fmt.Errorf("image: %q: want REGISTRY/NAME:TAG, without spaces", c.Image)
+	}
+	switch corev1.PullPolicy(c.ImagePullPolicy) {
+	case "", corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever:
+	default:
+		return fmt.Errorf("image_pull_policy: %q: want %q, %q or %q", c.ImagePullPolicy, corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)
+	}
+	for _, name := range c.ImagePullSecrets {
+		if len(validation.IsDNS1123Subdomain(name)) > 0 {
+			return fmt.Errorf("image_pull_secrets: %q: want the name of a Secret", name)
+		}
+	}
+	if c.ServiceAccount != "" && len(validation.IsDNS1123Subdomain(c.ServiceAccount)) > 0 {
+		return fmt.Errorf("service_account: %q: want the name of a service account", c.ServiceAccount)
+	}
+	return nil
+}
+
+// WithDefaults returns c with the defaults of its type in the fields that are
+// empty and have one.
+func (c Config) WithDefaults() Config {
+	if c.Type != Kubernetes {
+		return c
+	}
+	c.Namespace = cmp.Or(c.Namespace, DefaultNamespace)
+	c.Image = cmp.Or(c.Image, DefaultImage)
+	c.ServiceAccount = cmp.Or(c.ServiceAccount, DefaultServiceAccount)
+	return c
+}
+
+// Registry is the file of providers. The provider named "local" is always part
+// of it and never written. It is not safe for concurrent use; [Update] is, also
+// between processes.
+type Registry struct {
+	// Current is the provider in use; empty means that none was chosen.
+	Current string `json:"current,omitempty"`
+	// Providers by name, without "local". May be nil.
+	Providers map[string]Config `json:"providers,omitempty"`
+}
+
+// Path is where the file of providers is: $XDG_CONFIG_HOME/hodei/config.yaml,
+// in ~/.config where that is unset or, as its specification says, not absolute.
+func Path(getenv func(string) string) (string, error) {
+	dir := getenv("XDG_CONFIG_HOME")
+	if !filepath.IsAbs(dir) {
+		home := getenv("HOME")
+		if home == "" {
+			return "", errors.New("no place for the providers' file: neither HOME nor XDG_CONFIG_HOME is set")
+		}
+		dir = filepath.Join(home, ".config")
+	}
+	return filepath.Join(dir, "hodei", "config.yaml"), nil
+}
+
+// Load reads the file at path. A file that does not exist is an empty Registry;
+// anything in it that is not understood is an error which names it.
+func Load(path string) (*Registry, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &Registry{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	r, err := parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return r, nil
+}
+
+func parse(data []byte) (*Registry, error) {
+	data, err := yaml.YAMLToJSONStrict(data) // strict: no key twice
+	if err != nil {
+		return nil, err
+	}
+	var file struct {
+		Current   string                     `json:"current"`
+		Providers map[string]json.RawMessage `json:"providers"`
+	}
+	if err := decode(data, "", &file); err != nil {
+		return nil, err
+	}
+	r := &Registry{}
+	for _, name := range slices.Sorted(maps.Keys(file.Providers)) {
+		key := "providers." + name
+		var c Config
+		if err := decode(file.Providers[name], key+".", &c); err != nil {
+			return nil, err
+		}
+		if err := c.Validate(); err != nil {
+			return nil, fmt.Errorf("%s.%w", key, err)
+		}
+		if err := r.Add(name, c); err != nil {
+			return nil, fmt.Errorf("%s: %w", key, err)
+		}
+	}
+	// Add has put the first one in use; the file's word counts.
+	r.Current = file.Current
+	if _, err := r.Get(r.Current); r.Current != "" && err != nil {
+		return nil, fmt.Errorf("current: %w", err)
+	}
+	return r, nil
+}
+
+// decode reads a JSON object into the struct that into points to. Its errors
+// name the key, with prefix before it, the value and what is allowed, which
+// encoding/json's don't.
+func decode(data []byte, prefix string, into any) error {
+	if bytes.Equal(data, []byte("null")) {
+		return nil
+	}
+	var values map[string]json.RawMessage
+	if err := json.Unmarshal(data, &values); err != nil {
+		return fmt.Errorf("%s: %s: want keys and values", strings.TrimSuffix("."+prefix, "."), data)
+	}
+	fields := map[string]reflect.Value{}
+	v := reflect.ValueOf(into).Elem()
+	for i := range v.NumField() {
+		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
+		fields[name] = v.Field(i)
+	}
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		field, ok := fields[key]
+		if !ok {
+			return fmt.Errorf("%s%s: unknown key; allowed are %s", prefix, key, strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
+		}
+		if err := json.Unmarshal(values[key], field.Addr().Interface()); err != nil {
+			return fmt.Errorf("%s%s: %s: want %s", prefix, key, values[key], want(field.Kind()))
+		}
+	}
+	return nil
+}
+
+func want(k reflect.Kind) string {
+	switch k {
+	case reflect.String:
+		return "a text"
+	case reflect.Slice:
+		return "a list of texts"
+	}
+	return "keys and values"
+}
+
+// Save writes r to path: as a whole or not at all, for the user's eyes only. To
+// change a file that others may be changing, use [Update].
+func (r *Registry) Save(path string) error {
+	data, err := yaml.Marshal(r)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	// A link stays one: people keep such files in a repository of their own.
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".config-*.yaml") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // without effect after the rename
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+// Update loads the file at path, lets change edit it, and saves it, while it
+// keeps other processes from doing the same. Nothing is written if change fails.
+func Update(path string, change func(*Registry) error) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	// A file of its own, because Save replaces the other; it is left there, as
+	// removing it would let two processes hold two locks.
+	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	defer lock.Close() // unlocks
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("lock %s: %w", lock.Name(), err)
+	}
+	r, err := Load(path)
+	if err != nil {
+		return err
+	}
+	if err := change(r); err != nil {
+		return err
+	}
+	return r.Save(path)
+}
+
+// Add puts a provider into r; the first one becomes the one in use. The error is
+// ErrTaken if the name is, "local" included.
+func (r *Registry) Add(name string, c Config) error {
+	if errs := validation.IsDNS1123Label(name); len(errs) > 0 {
+		return fmt.Errorf("provider %q: want a name of lower-case letters, digits and dashes, at most 63", name)
+	}
+	if _, err := r.Get(name); err == nil {
+		return fmt.Errorf("provider %q %w", name, ErrTaken)
+	}
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	if len(r.Providers) == 0 {
+		r.Providers = map[string]Config{}
+		if r.Current == "" {
+			r.Current = name
+		}
+	}
+	r.Providers[name] = c
+	return nil
+}
+
+// Get returns the provider of that name, or ErrNotFound.
+func (r *Registry) Get(name string) (Config, error) {
+	if name == Local {
+		return Config{Type: Local}, nil
+	}
+	c, ok := r.Providers[name]
+	if !ok {
+		return Config{}, fmt.Errorf("provider %q %w", name, ErrNotFound)
+	}
+	return c, nil
+}
+
+// Use puts the provider of that name in use.
+func (r *Registry) Use(name string) error {
+	if _, err := r.Get(name); err != nil {
+		return err
+	}
+	r.Current = name
+	return nil
+}
+
+// Remove takes the provider of that name out. If it was in use, none is then.
+func (r *Registry) Remove(name string) error {
+	if name == Local {
+		return fmt.Errorf("provider %q is built in", name)
+	}
+	if _, err := r.Get(name); err != nil {
+		return err
+	}
+	delete(r.Providers, name)
+	if r.Current == name {
+		r.Current = ""
+	}
+	return nil
+}
+
+// Names returns the names of all providers, "local" among them, sorted.
+func (r *Registry) Names() []string {
+	names := append(slices.Collect(maps.Keys(r.Providers)), Local)
+	slices.Sort(names)
+	return names
+}
