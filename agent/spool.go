@@ -175,9 +175,10 @@ func openSpool(dir string, capBytes int64) (*spool, error) {
 }
 
 // append stores what one read from one pipe gave, behind everything before it,
-// and wakes the readers. While the spool is full and nothing may be dropped it
-// waits until that changes, ctx ends or the spool is closed. ctx ends only the
-// waiting: where there is room, data is stored. data is not kept.
+// and wakes the readers that it is enough for. While the spool is full and
+// nothing may be dropped it waits until that changes, ctx ends or the spool is
+// closed. ctx ends only the waiting: where there is room, data is stored. data is
+// not kept.
 //
 // Two writers may call it at once; the bytes of one call stay together. After an
 // error, what was stored of data before it stays (streamEnds tells), nothing
@@ -226,6 +227,7 @@ func (s *spool) makeRoom(ctx context.Context, want int) (*spoolSegment, int, err
 			return nil, 0, err
 		}
 		if err := removeSegments(p.dropped); err != nil {
+			s.stopWaiting()
 			return nil, 0, err
 		}
 		if p.room == nil {
@@ -237,9 +239,7 @@ func (s *spool) makeRoom(ctx context.Context, want int) (*spoolSegment, int, err
 		select {
 		case <-p.room:
 		case <-ctx.Done():
-			s.mu.Lock()
-			s.setBlocked(false)
-			s.mu.Unlock()
+			s.stopWaiting()
 			return nil, 0, fmt.Errorf("wait for room in the spool: %w", context.Cause(ctx))
 		}
 	}
@@ -308,6 +308,13 @@ func (s *spool) dropFor(need int64) []*spoolSegment {
 	return dropped
 }
 
+func (s *spool) stopWaiting() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.setBlocked(false)
+}
+
+// setBlocked needs mu.
 func (s *spool) setBlocked(blocked bool) {
 	if s.blocked != blocked {
 		s.blocked = blocked

@@ -29,7 +29,7 @@ const (
 	stderr = hodeipb.Stream_STDERR
 )
 
-var testTime = time.Date(2025, 2, 3, 4, 5, 6, 789, time.UTC)
+var spoolTime = time.Date(2025, 2, 3, 4, 5, 6, 789, time.UTC)
 
 // testSpool makes a spool that is removed at the end of the test. segmentBytes
 // of zero leaves them as openSpool has made them.
@@ -52,7 +52,7 @@ func testSpool(t testing.TB, capBytes, segmentBytes int64) *spool {
 
 func mustAppend(t testing.TB, s *spool, stream hodeipb.Stream, data string) {
 	t.Helper()
-	if err := s.append(t.Context(), stream, testTime, []byte(data)); err != nil {
+	if err := s.append(t.Context(), stream, spoolTime, []byte(data)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -62,11 +62,11 @@ func tryAppend(t testing.TB, s *spool, stream hodeipb.Stream, data []byte) error
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	return s.append(ctx, stream, testTime, data)
+	return s.append(ctx, stream, spoolTime, data)
 }
 
-// collector takes batches in and checks what holds for every one.
-type collector struct {
+// spoolCollector takes batches in and checks what holds for every one.
+type spoolCollector struct {
 	next    uint64
 	all     []byte
 	streams [3][]byte
@@ -75,7 +75,7 @@ type collector struct {
 	lost    uint64
 }
 
-func (c *collector) take(b *hodeipb.Batch, maxBytes int) error {
+func (c *spoolCollector) take(b *hodeipb.Batch, maxBytes int) error {
 	switch {
 	case b.Offset != c.next:
 		return fmt.Errorf("batch at %d, want %d", b.Offset, c.next)
@@ -118,9 +118,9 @@ func (c *collector) take(b *hodeipb.Batch, maxBytes int) error {
 }
 
 // readAll reads to the end of a closed spool.
-func readAll(t testing.TB, r *spoolReader, maxBytes int) *collector {
+func readAll(t testing.TB, r *spoolReader, maxBytes int) *spoolCollector {
 	t.Helper()
-	c := &collector{next: r.offset}
+	c := &spoolCollector{next: r.offset}
 	for {
 		b, err := r.next(t.Context(), maxBytes, 0)
 		if err == io.EOF {
@@ -135,18 +135,18 @@ func readAll(t testing.TB, r *spoolReader, maxBytes int) *collector {
 	}
 }
 
-// output is what was appended, as a plain copy.
-type output struct {
+// spoolCopy is what was appended, as a plain copy.
+type spoolCopy struct {
 	all     []byte
 	streams [3][]byte
 }
 
-func (o *output) add(stream hodeipb.Stream, data []byte) {
+func (o *spoolCopy) add(stream hodeipb.Stream, data []byte) {
 	o.all = append(o.all, data...)
 	o.streams[stream] = append(o.streams[stream], data...)
 }
 
-func (o *output) check(t testing.TB, c *collector) {
+func (o *spoolCopy) check(t testing.TB, c *spoolCollector) {
 	t.Helper()
 	if sha256.Sum256(c.all) != sha256.Sum256(o.all) {
 		t.Errorf("both streams: read %d bytes, not the %d that were appended", len(c.all), len(o.all))
@@ -190,12 +190,12 @@ func TestSpoolRoundTrip(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(1, 2))
 			s := testSpool(t, tt.capBytes, tt.segmentBytes)
-			var want output
+			var want spoolCopy
 			for range tt.appends {
 				stream := stdout + hodeipb.Stream(rnd.IntN(2))
 				data := randomBytes(rnd, 1+rnd.IntN(tt.maxAppend))
 				want.add(stream, data)
-				if err := s.append(t.Context(), stream, testTime, data); err != nil {
+				if err := s.append(t.Context(), stream, spoolTime, data); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -211,7 +211,7 @@ func TestSpoolRoundTrip(t *testing.T) {
 			}
 			for range 50 { // also by way of the index
 				from := rnd.IntN(len(want.all) + 1)
-				r, c := s.reader(uint64(from)), &collector{next: uint64(from)}
+				r, c := s.reader(uint64(from)), &spoolCollector{next: uint64(from)}
 				for range 3 {
 					b, err := r.next(t.Context(), tt.maxBytes, 0)
 					if err == io.EOF {
@@ -232,8 +232,8 @@ func TestSpoolRoundTrip(t *testing.T) {
 	}
 }
 
-// spell writes a batch so that a table can hold it.
-func spell(b *hodeipb.Batch) string {
+// spellBatch writes a batch so that a table can hold it.
+func spellBatch(b *hodeipb.Batch) string {
 	var parts []string
 	data := b.Data
 	for _, r := range b.Records {
@@ -285,7 +285,7 @@ func TestSpoolReaderStart(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				got = append(got, spell(b))
+				got = append(got, spellBatch(b))
 			}
 			if fmt.Sprint(got) != fmt.Sprint(tt.want) {
 				t.Errorf("got  %q\nwant %q", got, tt.want)
@@ -304,7 +304,7 @@ func TestSpoolReaderBeyondTheEndWaits(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-			got <- spell(b)
+			got <- spellBatch(b)
 		}()
 		synctest.Wait()
 		mustAppend(t, s, stdout, "de") // up to the offset, not yet beyond it
@@ -334,7 +334,7 @@ func TestSpoolReadersWaitForDifferentEnds(t *testing.T) {
 					if err != nil {
 						t.Error(err)
 					}
-					got <- spell(b)
+					got <- spellBatch(b)
 				}
 				forByte := func() { read(3, 0) }
 				forBatch := func() { read(0, time.Hour) }
@@ -386,7 +386,7 @@ func TestSpoolMergesNeighbours(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := testSpool(t, 1<<20, 0)
 			for _, a := range tt.appends {
-				if err := s.append(t.Context(), a.stream, testTime.Add(a.at), []byte("x")); err != nil {
+				if err := s.append(t.Context(), a.stream, spoolTime.Add(a.at), []byte("x")); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -401,8 +401,8 @@ func TestSpoolMergesNeighbours(t *testing.T) {
 			if fmt.Sprint(got) != fmt.Sprint(tt.want) {
 				t.Errorf("records of %v bytes, want %v", got, tt.want)
 			}
-			if got := b.Records[0].TimeUnixNano; got != testTime.UnixNano() {
-				t.Errorf("time %d, want that of the first, %d", got, testTime.UnixNano())
+			if got := b.Records[0].TimeUnixNano; got != spoolTime.UnixNano() {
+				t.Errorf("time %d, want that of the first, %d", got, spoolTime.UnixNano())
 			}
 		})
 	}
@@ -466,7 +466,7 @@ func TestSpoolConcurrent(t *testing.T) {
 				readers.Go(func() {
 					rnd := rand.New(rand.NewPCG(4, uint64(i)))
 					r := s.reader(0)
-					c := &collector{}
+					c := &spoolCollector{}
 					for {
 						// From 200 bytes to 200 KiB at a time: the slow ones fall behind.
 						maxBytes := 1 + rnd.IntN([]int{2 << 10, 20 << 10, 200 << 10}[i%3])
@@ -514,7 +514,7 @@ func TestSpoolConcurrent(t *testing.T) {
 // A reader that is overtaken while it reads gets each byte right or in a gap.
 func TestSpoolOvertakenReader(t *testing.T) {
 	const total = 2 << 20
-	// Segments so small that a batch has hundreds: some go while it is being made.
+	// Segments so small that a batch has hundreds: some may go while it is being made.
 	s := testSpool(t, 64<<10, 256)
 	s.dropUnstored(true)
 	want := randomBytes(rand.New(rand.NewPCG(5, 6)), total)
@@ -522,7 +522,7 @@ func TestSpoolOvertakenReader(t *testing.T) {
 	for i := range 3 {
 		readers.Go(func() {
 			r := s.reader(0)
-			c := &collector{}
+			c := &spoolCollector{}
 			for {
 				maxBytes := []int{50, 5000, 50000}[i]
 				at := len(c.all)
@@ -555,6 +555,43 @@ func TestSpoolOvertakenReader(t *testing.T) {
 	}
 	s.close()
 	readers.Wait()
+}
+
+// The two moments at which a segment can go while a batch is being made.
+func TestSpoolDroppedDuringABatch(t *testing.T) {
+	t.Run("between two reads", func(t *testing.T) {
+		s := testSpool(t, minSpoolBytes, 100)
+		s.dropUnstored(true)
+		mustAppend(t, s, stdout, strings.Repeat("x", 300))
+		r := s.reader(0)
+		r.buf = make([]byte, 8<<10)
+		if more, err := r.fillMore(1000); !more || err != nil || r.offset != 100-recordHeader {
+			t.Fatalf("more %v, error %v, offset %d", more, err, r.offset)
+		}
+		mustAppend(t, s, stdout, strings.Repeat("y", 2*minSpoolBytes))
+		if more, err := r.fillMore(1000); more || err != nil {
+			t.Errorf("more %v, error %v", more, err)
+		}
+		first, _ := s.extent()
+		b, err := r.next(t.Context(), 1, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := spellBatch(b), fmt.Sprintf("79 lost %d stdout@%d:y", first-79, first); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+	t.Run("between looking it up and reading it", func(t *testing.T) {
+		s := testSpool(t, minSpoolBytes, 0)
+		mustAppend(t, s, stdout, "abc")
+		if err := removeSegments(s.segments); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := s.reader(0).fill(100); b != nil || err != nil {
+			t.Errorf("got %v, %v", b, err)
+		}
+		s.segments = nil
+	})
 }
 
 func diskBytes(t testing.TB, s *spool) (total int64) {
@@ -726,7 +763,7 @@ func TestSpoolGapRecord(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := spell(b); got != tt.want {
+		if got := spellBatch(b); got != tt.want {
 			t.Errorf("from %d: got %q, want %q", tt.offset, got, tt.want)
 		}
 	}
@@ -758,7 +795,7 @@ func TestSpoolBlockedWriter(t *testing.T) {
 				defer cancel(nil)
 				result := make(chan error, 2)
 				for _, stream := range []hodeipb.Stream{stdout, stderr} {
-					go func() { result <- s.append(ctx, stream, testTime, make([]byte, 100)) }()
+					go func() { result <- s.append(ctx, stream, spoolTime, make([]byte, 100)) }()
 				}
 				<-changed
 				synctest.Wait()
@@ -898,7 +935,7 @@ func TestSpoolClosed(t *testing.T) {
 	mustAppend(t, s, stdout, "abc")
 	s.close()
 	s.close()
-	if err := s.append(t.Context(), stdout, testTime, []byte("d")); err != errSpoolClosed {
+	if err := s.append(t.Context(), stdout, spoolTime, []byte("d")); err != errSpoolClosed {
 		t.Errorf("append after close: %v", err)
 	}
 	r := s.reader(0)
@@ -976,7 +1013,7 @@ func TestOpenSpool(t *testing.T) {
 func TestSpoolNoSuchStream(t *testing.T) {
 	s := testSpool(t, 1<<20, 0)
 	for _, stream := range []hodeipb.Stream{-1, 0, 3, 257} {
-		if err := s.append(t.Context(), stream, testTime, []byte("x")); err == nil {
+		if err := s.append(t.Context(), stream, spoolTime, []byte("x")); err == nil {
 			t.Errorf("stream %d was taken", stream)
 		}
 	}
@@ -991,7 +1028,7 @@ func TestSpoolMemory(t *testing.T) {
 	s := testSpool(t, 1<<30, 0)
 	data := []byte("x")
 	for range appends {
-		if err := s.append(t.Context(), stdout, testTime, data); err != nil {
+		if err := s.append(t.Context(), stdout, spoolTime, data); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -1017,7 +1054,7 @@ func TestSpoolAllocations(t *testing.T) {
 	r := s.reader(0)
 	data := make([]byte, 100)
 	if allocs := testing.AllocsPerRun(20_000, func() {
-		if err := s.append(t.Context(), stdout, testTime, data); err != nil {
+		if err := s.append(t.Context(), stdout, spoolTime, data); err != nil {
 			t.Fatal(err)
 		}
 		b, err := r.next(t.Context(), len(data), 0)
@@ -1070,14 +1107,14 @@ func TestSpoolFullDisk(t *testing.T) {
 	}
 
 	rnd := rand.New(rand.NewPCG(7, 8))
-	var want output
+	var want spoolCopy
 	// write appends until it fails and keeps count of what was stored.
 	write := func() error {
 		for i := range 1000 {
 			stream := stdout + hodeipb.Stream(i%2)
 			data := randomBytes(rnd, 3000)
 			_, before := s.extent()
-			err := s.append(t.Context(), stream, testTime, data)
+			err := s.append(t.Context(), stream, spoolTime, data)
 			_, after := s.extent()
 			want.add(stream, data[:after-before])
 			if err != nil {
@@ -1127,7 +1164,7 @@ func TestSpoolDamagedFile(t *testing.T) {
 	}
 	r := s.reader(0)
 	b, err := r.next(t.Context(), 100, 0)
-	if err != nil || spell(b) != "0 stdout@0:abc" {
+	if err != nil || spellBatch(b) != "0 stdout@0:abc" {
 		t.Fatalf("got %v, %v before the damage", b, err)
 	}
 	for range 2 {
@@ -1196,7 +1233,7 @@ func FuzzSpool(f *testing.F) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				c := &collector{next: at}
+				c := &spoolCollector{next: at}
 				if err := c.take(b, maxBytes); err != nil {
 					t.Fatal(err)
 				}
@@ -1278,7 +1315,7 @@ func BenchmarkSpool(b *testing.B) {
 			b.ReportAllocs()
 			var written, read uint64
 			for b.Loop() {
-				if err := s.append(b.Context(), stdout, testTime, data); err != nil {
+				if err := s.append(b.Context(), stdout, spoolTime, data); err != nil {
 					b.Fatal(err)
 				}
 				if written += uint64(size); written-read >= 64<<10 {
@@ -1311,7 +1348,7 @@ func BenchmarkSpool(b *testing.B) {
 				}
 			})
 			for b.Loop() {
-				if err := s.append(b.Context(), stdout, testTime, data); err != nil {
+				if err := s.append(b.Context(), stdout, spoolTime, data); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/hodei-jobs/hodei/pkg/cli"
 )
@@ -27,7 +29,7 @@ func TestMain(m *testing.M) {
 //
 //	[!cluster] skip
 //
-// and run with HODEI_K8S_TEST=1, against the cluster of KUBECONFIG.
+// and run with HODEI_K8S_TEST=1, against the current context's cluster.
 func TestScripts(t *testing.T) {
 	bin := buildWorker(t)
 	cluster := os.Getenv("HODEI_K8S_TEST") == "1"
@@ -42,7 +44,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("XDG_STATE_HOME", filepath.Join(home, ".local", "state"))
 			env.Setenv("PATH", bin+string(filepath.ListSeparator)+env.Getenv("PATH"))
 			if cluster {
-				env.Setenv("KUBECONFIG", os.Getenv("KUBECONFIG"))
+				env.Setenv("KUBECONFIG", cmp.Or(os.Getenv("KUBECONFIG"), clientcmd.RecommendedHomeFile))
 			}
 			return os.MkdirAll(home, 0o700)
 		},

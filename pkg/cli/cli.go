@@ -79,9 +79,6 @@ func (a *app) newRoot() *cobra.Command {
 	root.SetIn(a.In)
 	root.SetOut(a.Out)
 	root.SetErr(a.ErrOut)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &usageError{cmd: cmd, err: err}
-	})
 	a.kube.AddFlags(root.PersistentFlags())
 
 	groups := templates.CommandGroups{
@@ -92,6 +89,10 @@ func (a *app) newRoot() *cobra.Command {
 	root.AddCommand(a.newVersion(), a.newCompletion())
 	templates.ActsAsRootCommand(root, []string{"options"}, groups...)
 	root.AddCommand(newOptions())
+	// After kubectl's templates, which have one of their own.
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &usageError{cmd: cmd, err: err}
+	})
 	usageArgs(root)
 	return root
 }

@@ -11,6 +11,7 @@ import (
 
 	"sigs.k8s.io/yaml"
 
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/ui"
@@ -39,6 +40,7 @@ type follower struct {
 	agentUp   time.Duration
 	shown     bool // that its command runs
 	ended     bool
+	last      *hodeipb.ExitRecord
 	failed    error
 }
 
@@ -87,6 +89,9 @@ func (f *follower) Attached(hello *hodeipb.Hello, stored uint64) {
 	defer f.mu.Unlock()
 	if f.attempt == hello.Attempt {
 		return
+	}
+	if f.last != nil {
+		f.screen.note(fmt.Sprintf("%s; next attempt: %s", coordinator.Outcome(f.last).Summary(), hello.Attempt))
 	}
 	f.attempt, f.shown, f.ended = hello.Attempt, false, false
 	f.agentUp = f.screen.elapsed()
@@ -153,6 +158,7 @@ func (f *follower) write(attempt string, offset uint64, r *hodeipb.Record, data 
 func (f *follower) Exited(attempt string, record *hodeipb.ExitRecord) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.last = record
 	if attempt == f.attempt {
 		f.ended = true
 	}

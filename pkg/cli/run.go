@@ -444,7 +444,6 @@ func (s *session) follow(ctx context.Context, tlsConfig *tls.Config) error {
 				s.last, patience = outcome, time.After(podWait)
 			case outcome.Cause != job.Completed && s.spec.Retries > 0 && !s.cancelled:
 				s.last = outcome // the Job says whether another attempt follows
-				s.screen.note("attempt ended: " + outcome.Summary())
 			default:
 				return s.finish(outcome)
 			}
@@ -520,12 +519,11 @@ func (s *session) abort(ctx context.Context, err error) error {
 // finish shows the outcome, on a line of its own or as an error with a hint,
 // and makes it the exit code.
 func (s *session) finish(o *job.Outcome) error {
-	plain := o.Message == "" && (o.Cause == job.Completed || o.Cause == job.Error || o.Cause == job.Signaled)
-	failure := s.explained(o)
-	hint := failure.Hint
-	if plain || o.Cause == job.Completed || o.Cause == job.Cancelled {
+	failure, hint := s.explained(o), ""
+	if failure == nil {
 		s.screen.summary(o)
-		failure, hint = nil, ""
+	} else {
+		hint = failure.Hint
 	}
 	s.screen.stop()
 	if err := s.events.exit(o, s.named(hint)); err != nil {
@@ -540,10 +538,20 @@ func (s *session) finish(o *job.Outcome) error {
 	return nil
 }
 
-// explained is an outcome as an error with a hint.
+// explained is an outcome as an error with a hint; nil if the command's own end
+// says all.
 func (s *session) explained(o *job.Outcome) *job.Failure {
 	f := &job.Failure{Cause: o.Cause, Message: ui.Printable(o.Summary())}
 	switch o.Cause {
+	case job.Completed, job.Signaled, job.Cancelled:
+		return nil
+	case job.Error:
+		// The launcher leaves a message when it could not start the command.
+		if o.Message == "" || o.Code != job.ExitNotFound && o.Code != job.ExitCannotRun {
+			return nil
+		}
+		f.Message = fmt.Sprintf("the command can't be run: %s (exit %d)", ui.Printable(o.Message), o.Code)
+		f.Hint = "check the command, and that the image has it: {hodei} run --image IMAGE"
 	case job.OOMKilled:
 		f.Hint = "give it more: {hodei} run --memory"
 		if s.spec.Memory != nil {
@@ -553,10 +561,6 @@ func (s *session) explained(o *job.Outcome) *job.Failure {
 		}
 	case job.DeadlineExceeded:
 		f.Hint = "give it longer with --timeout"
-	case job.Error:
-		if o.Code == job.ExitNotFound || o.Code == job.ExitCannotRun {
-			f.Hint = "check the command, and that the image has it: --image"
-		}
 	case job.Evicted, job.Preempted, job.NodeLost:
 		f.Hint = "let it be tried again: --retries 1"
 	default:

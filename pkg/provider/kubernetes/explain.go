@@ -38,7 +38,7 @@ func Explain(err error) *job.Failure {
 		request *url.Error
 	)
 	switch {
-	case clientcmd.IsEmptyConfig(err) || clientcmd.IsConfigurationInvalid(err) || clientcmd.IsContextNotFound(err):
+	case clientcmd.IsEmptyConfig(err) || clientcmd.IsConfigurationInvalid(err) || noContextPattern.MatchString(f.Message):
 		f.Cause, f.Hint = job.ConfigError, "kubectl config get-contexts"
 		if clientcmd.IsEmptyConfig(err) {
 			f.Message = "no kubeconfig: there is no file at ~/.kube/config, and KUBECONFIG names none"
@@ -63,6 +63,10 @@ func Explain(err error) *job.Failure {
 	}
 	return f
 }
+
+// noContextPattern matches what client-go says, in words alone, of a context
+// that the kubeconfig does not have.
+var noContextPattern = regexp.MustCompile(`^context ".*" does not exist$`)
 
 // deniedPattern matches the API server's sentence about a missing right.
 var deniedPattern = regexp.MustCompile(`User "([^"]+)" cannot (\w+) resource "([^"]+)" in API group "([^"]*)"(?: in the namespace "([^"]+)")?`)
@@ -122,27 +126,55 @@ func explainPod(pod *corev1.Pod) verdict {
 		}
 	}
 	for _, s := range pod.Status.ContainerStatuses {
-		if v := explainContainer(s); v.failure != nil {
-			return v
+		v := explainContainer(pod.Namespace, s)
+		if v.failure == nil {
+			continue
 		}
+		if agent := agentEnd(pod); agent != nil && agent.Message != "" && s.State.Terminated != nil {
+			// The launcher was never copied: the kubelet drops what the hook says
+			// and starts the job's container all the same, but the hook has left a
+			// word in the agent's message.
+			v.failure.Message = "the launcher was not put in place: " + oneLine(agent.Message)
+			v.failure.Hint = "kubectl describe nodes, or another worker's image: {hodei} provider add NAME --image IMAGE"
+			v.grace = 0
+		}
+		return v
 	}
 	return verdict{}
 }
+
+// agentEnd is how the agent's container ended; nil: it has not.
+func agentEnd(pod *corev1.Pod) *corev1.ContainerStateTerminated {
+	for _, s := range pod.Status.ContainerStatuses {
+		if s.Name == agentContainer {
+			return s.State.Terminated
+		}
+	}
+	return nil
+}
+
+// neverRan tells a container that the runtime could not start.
+func neverRan(t *corev1.ContainerStateTerminated) bool {
+	return t.Reason == "StartError" || t.Reason == "ContainerCannotRun"
+}
+
+// agentGrace is how long the agent's container is given to say why the job's
+// did not start; its status comes a relist of the kubelet later.
+const agentGrace = 5 * time.Second
 
 // forever is a grace that only the start timeout ends.
 const forever = time.Duration(1<<63 - 1)
 
 // explainContainer says why a container does not start.
-func explainContainer(s corev1.ContainerStatus) verdict {
+func explainContainer(namespace string, s corev1.ContainerStatus) verdict {
 	isAgent := s.Name == agentContainer
 	if t := s.State.Terminated; t != nil {
-		// A launcher that was never copied makes the runtime say StartError; the
-		// agent's container knows why.
-		if !isAgent && (t.Reason == "StartError" || t.Reason == "ContainerCannotRun") {
+		if !isAgent && neverRan(t) {
 			return verdict{
-				waiting: "the job's container did not start: " + oneLine(t.Message),
+				waiting: "the job's container did not start",
 				failure: &job.Failure{Cause: job.AgentLost, Message: "the job's container could not be started: " + startError(t.Message),
 					Hint: "check that the worker's image is the one of this version: {hodei} version"},
+				grace: agentGrace,
 			}
 		}
 		return verdict{}
@@ -170,7 +202,7 @@ func explainContainer(s corev1.ContainerStatus) verdict {
 		return verdict{failure: &job.Failure{Cause: job.InvalidImage, Message: fmt.Sprintf("image %q is not a valid image name", s.Image),
 			Hint: "image names look like registry.example/name:tag"}}
 	case "CreateContainerConfigError":
-		f := &job.Failure{Cause: job.ConfigError, Message: oneLine(w.Message), Hint: "kubectl get secrets,configmaps"}
+		f := &job.Failure{Cause: job.ConfigError, Message: oneLine(w.Message), Hint: "kubectl get secrets,configmaps -n " + namespace}
 		if strings.Contains(w.Message, "runAsNonRoot") || strings.Contains(w.Message, "non-numeric user") {
 			f.Message = fmt.Sprintf("image %q: %s", s.Image, oneLine(w.Message))
 			f.Hint = "name a user id: {hodei} run --user 65532"
@@ -178,7 +210,7 @@ func explainContainer(s corev1.ContainerStatus) verdict {
 		return verdict{failure: f}
 	case "CreateContainerError", "RunContainerError", "PostStartHookError":
 		return verdict{waiting: oneLine(w.Message), grace: pullGrace, failure: &job.Failure{Cause: job.AgentLost,
-			Message: fmt.Sprintf("container %s could not be started: %s", s.Name, oneLine(w.Message)), Hint: "kubectl describe pods -l hodei.io/job"}}
+			Message: fmt.Sprintf("container %s could not be started: %s", s.Name, oneLine(w.Message)), Hint: "kubectl describe pods -l hodei.io/job -n " + namespace}}
 	}
 	return verdict{}
 }

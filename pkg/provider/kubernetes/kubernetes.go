@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -57,6 +58,8 @@ func New(o Options) (*Provider, error) {
 	// A run is a handful of requests, and they are all on the way to the first
 	// line of output; client-go's default of 5 a second would hold them back.
 	config.QPS, config.Burst = 50, 100
+	// What the API server warns of, it refuses later with a better message.
+	config.WarningHandlerWithContext = rest.NoWarnings{}
 	if config.Dial == nil {
 		config.Dial = (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext
 	}
@@ -105,6 +108,7 @@ type Run struct {
 	stop context.CancelFunc
 	work sync.WaitGroup
 
+	met  atomic.Bool // an agent has answered
 	mu   sync.Mutex
 	pods map[string]bool // names of all Pods seen
 }

@@ -50,20 +50,22 @@ type dialer struct {
 }
 
 // keep keeps one connection to the agent of a Pod delivered to the tunnel until
-// ctx ends. It returns before only with an error that trying again can't mend.
-func (d *dialer) keep(ctx context.Context, tunnel *coordinator.Tunnel, namespace, pod string) error {
+// ctx ends, and calls met whenever one is made. It returns before only with an
+// error that trying again can't mend.
+func (d *dialer) keep(ctx context.Context, pod *corev1.Pod, tunnel *coordinator.Tunnel, met func()) error {
 	wait, backoff := firstDial, firstBackoff
-	met := false
+	known := false
 	for {
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
 			return nil
 		}
-		conn, err := d.dial(ctx, namespace, pod)
+		conn, err := d.dial(ctx, pod.Namespace, pod.Name)
 		switch {
 		case err == nil:
-			met = true
+			known = true
+			met()
 			began := time.Now()
 			tunnel.Deliver(ctx, conn)
 			if time.Since(began) > lastBackoff {
@@ -73,7 +75,7 @@ func (d *dialer) keep(ctx context.Context, tunnel *coordinator.Tunnel, namespace
 			return err
 		}
 		wait = dialEvery
-		if met {
+		if known {
 			wait = backoff/2 + rand.N(backoff)
 			backoff = min(2*backoff, lastBackoff)
 		}

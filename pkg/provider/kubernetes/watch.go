@@ -161,8 +161,8 @@ type watcher struct {
 
 	attempts map[string]*attempt // by Pod name
 	reached  job.Phase           // of the latest attempt
+	pulling  string              // the latest image
 	started  bool                // the job's container ran once
-	images   map[string]bool
 
 	trouble verdict // what keeps the start, and since when
 	since   time.Time
@@ -209,13 +209,13 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 		var tunnel context.Context
 		tunnel, a.stop = context.WithCancel(r.ctx)
 		r.work.Go(func() {
-			if err := r.provider.dialer.keep(tunnel, r.tunnel, pod.Namespace, pod.Name); err != nil {
+			if err := r.provider.dialer.keep(tunnel, pod, r.tunnel, func() { r.met.Store(true) }); err != nil {
 				r.send(refusal{err})
 			}
 		})
 	}
 	for _, s := range pod.Status.ContainerStatuses {
-		if s.Name == jobContainer && (s.State.Running != nil || s.State.Terminated != nil && explainContainer(s).failure == nil) {
+		if s.Name == jobContainer && (s.State.Running != nil || s.State.Terminated != nil && !neverRan(s.State.Terminated)) {
 			w.started = true
 		}
 	}
@@ -226,6 +226,9 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 		a.stop()
 		w.last = podOutcome(pod)
 		if !w.started {
+			if v := explainPod(pod); v.failure != nil {
+				return nil, v.failure
+			}
 			return nil, &job.Failure{Cause: w.last.Cause, Message: w.last.Message, Hint: "kubectl describe pod -n " + pod.Namespace + " " + pod.Name}
 		}
 		if w.last.Cause == job.Completed || r.spec.Retries == 0 {
@@ -284,7 +287,8 @@ func (w *watcher) event(e *corev1.Event) {
 	}
 	switch e.Reason {
 	case "Pulling":
-		w.reach(job.Pulling, quoted(e.Message))
+		w.pulling = quoted(e.Message)
+		w.reach(job.Pulling, w.pulling)
 		return
 	case "Pulled":
 		if strings.Contains(e.InvolvedObject.FieldPath, "{"+jobContainer+"}") {
@@ -362,8 +366,13 @@ func (w *watcher) startTimeout() error {
 	}
 	f := &job.Failure{Cause: job.StartTimeout, Message: fmt.Sprintf("the command did not start within %s", limit),
 		Hint: "allow more with --start-timeout, or see: kubectl get events -n " + w.run.provider.settings.namespace}
-	if w.trouble.waiting != "" {
+	switch {
+	case w.trouble.waiting != "":
 		f.Message += ": " + w.trouble.waiting
+	case w.reached == job.Pulling:
+		f.Message += ": still pulling " + w.pulling
+	case w.run.met.Load():
+		f.Message += ": the agent runs, but its postStart hook, which copies the launcher, has not returned"
 	}
 	return f
 }

@@ -1,0 +1,164 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/cli-runtime/pkg/printers"
+	clientset "k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+)
+
+func condition(t batchv1.JobConditionType) batchv1.JobStatus {
+	return batchv1.JobStatus{Conditions: []batchv1.JobCondition{{Type: t, Status: corev1.ConditionTrue}}}
+}
+
+func podWith(state corev1.ContainerState) *corev1.Pod {
+	return &corev1.Pod{
+		Spec: corev1.PodSpec{NodeName: "node1"},
+		Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{
+			{Name: "agent", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}},
+			{Name: "job", State: state},
+		}},
+	}
+}
+
+func waiting(reason string) corev1.ContainerState {
+	return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason}}
+}
+
+func TestJobRow(t *testing.T) {
+	now := time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
+	running := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	ended := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 7}}
+	for _, test := range []struct {
+		name   string
+		status batchv1.JobStatus
+		pod    *corev1.Pod
+		want   string // status, exit, attempts, node
+	}{
+		{"new", batchv1.JobStatus{}, nil, "Pending <none> 0 <none>"},
+		{"starting", batchv1.JobStatus{Active: 1}, podWith(waiting("ContainerCreating")), "Pending <none> 1 node1"},
+		{"no image", batchv1.JobStatus{Active: 1}, podWith(waiting("ImagePullBackOff")), "ImagePullBackOff <none> 1 node1"},
+		{"running", batchv1.JobStatus{Active: 1}, podWith(running), "Running <none> 1 node1"},
+		{"second attempt", batchv1.JobStatus{Active: 1, Failed: 1}, podWith(running), "Running <none> 2 node1"},
+		{"agent lingers", batchv1.JobStatus{Active: 1}, podWith(ended), "Ending 7 1 node1"},
+		{"not yet counted", batchv1.JobStatus{UncountedTerminatedPods: &batchv1.UncountedTerminatedPods{Failed: []types.UID{"u"}}}, podWith(ended), "Ending 7 1 node1"},
+		{"complete", condition(batchv1.JobComplete), podWith(ended), "Complete 7 0 node1"},
+		{"failed, Pod gone", condition(batchv1.JobFailed), nil, "Failed <none> 0 <none>"},
+		{"suspended", condition(batchv1.JobSuspended), nil, "Suspended <none> 0 <none>"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			j := &batchv1.Job{Status: test.status}
+			j.Name, j.CreationTimestamp = "one", metav1.NewTime(now.Add(-90*time.Second))
+			j.Annotations = map[string]string{"hodei.io/spec": `{"command":["sh","-c","echo \u001b[2J it's"]}`}
+			j.Spec.Template.Spec.Containers = []corev1.Container{{Name: "agent", Image: "worker:1"}, {Name: "job", Image: "app:1"}}
+			cells := jobRow(j, test.pod, now).Cells
+			if got := fmt.Sprint(cells[1], " ", cells[2], " ", cells[3], " ", cells[7]); got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+			if got, want := fmt.Sprint(cells[0], " ", cells[4], " ", cells[5], " ", cells[6]), `one 90s app:1 sh -c 'echo [2J it'\''s'`; got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+			if len(cells) != len(jobColumns) {
+				t.Errorf("%d cells, %d columns", len(cells), len(jobColumns))
+			}
+		})
+	}
+}
+
+func TestJobRowForeign(t *testing.T) {
+	j := &batchv1.Job{}
+	j.DeletionTimestamp = &metav1.Time{}
+	j.Annotations = map[string]string{"hodei.io/spec": "no JSON"}
+	cells := jobRow(j, &corev1.Pod{}, time.Now()).Cells
+	if got := fmt.Sprint(cells[1], cells[5], cells[6], cells[7]); got != "Deleting<none><none><none>" {
+		t.Error(got)
+	}
+}
+
+// TestJobsWatch follows a change that an API server reports, and shows the
+// headers once.
+func TestJobsWatch(t *testing.T) {
+	job := func(conditions string) string {
+		return `{"apiVersion":"batch/v1","kind":"Job","metadata":{"name":"one","namespace":"ns","resourceVersion":"6"},"status":{` + conditions + `}}`
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/pods"):
+			w.WriteHeader(http.StatusForbidden) // shown less, not nothing
+			json.NewEncoder(w).Encode(metav1.Status{Status: metav1.StatusFailure, Reason: metav1.StatusReasonForbidden, Code: http.StatusForbidden})
+		case r.URL.Query().Get("watch") == "":
+			fmt.Fprintf(w, `{"apiVersion":"batch/v1","kind":"JobList","metadata":{"resourceVersion":"5"},"items":[%s]}`, job(""))
+		default:
+			if got := r.URL.Query().Get("resourceVersion"); got != "5" {
+				t.Errorf("watched from %q, want 5", got)
+			}
+			fmt.Fprintf(w, `{"type":"MODIFIED","object":%s}`, job(`"conditions":[{"type":"Complete","status":"True"}]`))
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		}
+	}))
+	defer server.Close()
+	client, err := clientset.NewForConfig(&rest.Config{Host: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, write := io.Pipe()
+	o := jobsOptions{
+		IOStreams: genericiooptions.IOStreams{Out: write, ErrOut: io.Discard},
+		client:    client, namespace: "ns", watch: true, table: true,
+		printer: printers.NewTablePrinter(printers.PrintOptions{}),
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- o.run(ctx)
+		write.Close()
+	}()
+	lines := bufio.NewScanner(read)
+	for _, want := range []string{"NAME", "one Pending", "one Complete"} {
+		if !lines.Scan() {
+			t.Fatalf("the output ends before %q", want)
+		}
+		if got := strings.Join(strings.Fields(lines.Text()), " "); !strings.HasPrefix(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestShellQuote(t *testing.T) {
+	for in, want := range map[string]string{
+		"certs/ca.crt": "certs/ca.crt",
+		"":             "''",
+		"my certs":     "'my certs'",
+		"it's":         `'it'\''s'`,
+		"$HOME;rm -rf": "'$HOME;rm -rf'",
+		"~/certs":      "'~/certs'",
+		"a\nb":         "'a\nb'",
+		"a\n":          "'a\n'",
+	} {
+		if got := shellQuote(in); got != want {
+			t.Errorf("%q: got %s, want %s", in, got, want)
+		}
+	}
+}
