@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -95,6 +96,9 @@ type agent struct {
 	stored   bool
 	// changed is closed and replaced when anything above changes.
 	changed chan struct{}
+
+	// acks counts those of output, of all attachments.
+	acks atomic.Uint64
 }
 
 // Run is the agent's life: it waits for the launcher, ships the output, and
@@ -236,27 +240,44 @@ func (a *agent) awaitLauncher(l *net.UnixListener) (*net.UnixConn, handedOver, e
 
 // linger waits until a coordinator has stored everything.
 func (a *agent) linger(record *hodeipb.ExitRecord) {
-	wait := a.Linger
-	if a.Retries && record.Code != 0 {
+	if !a.awaitCoordinators(record.Code != 0, func() bool { return a.stored && a.attached == 0 }) {
+		a.Log.Info("nobody has stored all output", "linger", a.Linger)
+	}
+}
+
+// awaitCoordinators waits until done, which is called with a.mu held, and says
+// whether it came to that. It gives up when nobody has stored anything for the
+// linger: a slow path may take longer than that for what the job has left.
+// Where somebody waits for this Pod to be gone it gives up sooner.
+func (a *agent) awaitCoordinators(failed bool, done func() bool) bool {
+	wait, term := a.Linger, a.term
+	urgent := a.Retries && failed
+	if urgent {
 		wait = min(wait, retryLinger)
 	}
 	deadline := time.NewTimer(wait)
 	defer deadline.Stop()
-	term := a.term
+	acks := a.acks.Load()
 	for {
 		a.mu.Lock()
-		attached, stored, changed := a.attached, a.stored, a.changed
+		over, nobody, changed := done(), a.attached == 0, a.changed
 		a.mu.Unlock()
-		if attached == 0 && (stored || term == nil) {
-			return
+		switch {
+		case over:
+			return true
+		case nobody && term == nil:
+			return false
 		}
 		select {
 		case <-changed:
 		case <-deadline.C:
-			a.Log.Info("nobody has stored all output", "linger", wait)
-			return
+			before := acks
+			if acks = a.acks.Load(); urgent || acks == before {
+				return false
+			}
+			deadline.Reset(wait)
 		case <-term: // who is attached may finish, nobody new is waited for
-			term = nil
+			term, urgent = nil, true
 			deadline.Reset(min(wait, retryLinger))
 		}
 	}

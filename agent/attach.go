@@ -73,7 +73,9 @@ func (a *agent) dialCoordinator(ctx context.Context) {
 		dialer := net.Dialer{Timeout: handshakeWait}
 		conn, err := dialer.DialContext(ctx, "tcp", a.Server)
 		if err == nil {
-			a.serveConn(ctx, conn, func() { backoff = first })
+			if a.serveConn(ctx, conn, func() {}) {
+				backoff = first
+			}
 			conn.Close()
 		} else if ctx.Err() == nil {
 			a.Log.Warn("coordinator not reached", "error", err)
@@ -92,9 +94,9 @@ func (a *agent) dialCoordinator(ctx context.Context) {
 	}
 }
 
-// serveConn runs one attachment over conn; known is called when the other side
-// has proved who it is.
-func (a *agent) serveConn(ctx context.Context, conn net.Conn, known func()) {
+// serveConn runs one attachment over conn and says whether we were welcome;
+// known is called when the other side has proved who it is.
+func (a *agent) serveConn(ctx context.Context, conn net.Conn, known func()) (welcome bool) {
 	// The connection is one: when it is gone, so is the attachment.
 	once := make(chan net.Conn, 1)
 	once <- conn
@@ -114,7 +116,7 @@ func (a *agent) serveConn(ctx context.Context, conn net.Conn, known func()) {
 	)
 	if err != nil {
 		a.Log.Error("make gRPC client", "error", err)
-		return
+		return false
 	}
 	defer client.Close()
 	t := &attachment{agent: a}
@@ -123,6 +125,7 @@ func (a *agent) serveConn(ctx context.Context, conn net.Conn, known func()) {
 		a.Log.Info("attachment ended", "peer", conn.RemoteAddr().String(), "error", err,
 			"batches", t.batches, "bytes", t.bytes, "flush_full", t.full, "flush_timer", t.batches-t.full)
 	}
+	return t.welcome
 }
 
 // handshake bounds TLS in time and tells when it is done.
@@ -177,6 +180,8 @@ func (s *strangers) remove(c net.Conn) {
 type attachment struct {
 	*agent
 	stream hodeipb.Coordinator_AttachClient
+	// welcome: the coordinator has let us in.
+	welcome bool
 
 	mu   sync.Mutex // of sending: a gRPC stream takes one sender at a time
 	sent *hodeipb.State
@@ -201,6 +206,7 @@ func (t *attachment) run(ctx context.Context, client *grpc.ClientConn) error {
 	if !welcomed.Stop() {
 		return fmt.Errorf("no welcome within %s", welcomeWait)
 	}
+	t.welcome = true
 	t.update(func() { t.attached++ })
 	defer t.update(func() { t.attached-- })
 
@@ -212,15 +218,20 @@ func (t *attachment) run(ctx context.Context, client *grpc.ClientConn) error {
 		}
 		received <- err
 	}()
-	sending := make(chan error, 2)
-	go func() { sending <- t.sendOutput(ctx, welcome) }()
-	go func() { sending <- t.sendStates(ctx) }()
-	err = errors.Join(<-sending, <-sending)
-	if err != nil {
+	states := make(chan error, 1)
+	go func() { states <- t.sendStates(ctx) }()
+	err = t.sendOutput(ctx, welcome)
+	// A stream that breaks tells all; that our disk does, nobody knows but us.
+	ours := err != nil && err != io.EOF && ctx.Err() == nil
+	if ours {
 		cancel()
 	}
-	if received := <-received; received != nil {
+	err = errors.Join(err, <-states)
+	if received := <-received; received != nil && !ours {
 		return received // the coordinator's reason, not our broken pipe
+	}
+	if err != nil {
+		return err
 	}
 	return t.close(cancel)
 }
@@ -283,6 +294,7 @@ func (t *attachment) receive(output bool) error {
 			t.acked = m.Ack.Offset
 			if output {
 				t.spool.stored(t.acked)
+				t.acks.Add(1)
 			}
 			if m.Ack.Exit {
 				_, end := t.spool.extent()

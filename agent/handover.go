@@ -89,15 +89,13 @@ func send(c *net.UnixConn, msg any, fds ...int) error {
 func receive(c *net.UnixConn, msg any) ([]int, error) {
 	buf := make([]byte, maxPacket)
 	oob := make([]byte, unix.CmsgSpace(8*4)) // up to 8 descriptors of 4 bytes
-	n, oobn, flags, _, err := c.ReadMsgUnix(buf, oob)
-	if err != nil {
-		return nil, err
-	}
+	n, oobn, flags, _, readErr := c.ReadMsgUnix(buf, oob)
+	// An empty packet reads as io.EOF and may have brought descriptors all the same.
 	fds, err := parseRights(oob[:oobn])
-	if err != nil {
-		return nil, err
-	}
 	switch {
+	case readErr != nil:
+		err = readErr
+	case err != nil:
 	case n == 0:
 		err = io.EOF // how SEQPACKET says that the other side is gone
 	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0:

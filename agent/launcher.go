@@ -326,8 +326,7 @@ func sayHello(c *net.UnixConn, p *pipes) error {
 func startCommand(command []string, p *pipes) (int, error) {
 	path, err := exec.LookPath(command[0])
 	if err != nil {
-		// LookPath says "permission denied" or "not found"; keep that, name the command.
-		return 0, fmt.Errorf("%s: %w", command[0], errors.Unwrap(err))
+		return 0, notRun(command[0], err)
 	}
 	if path, err = filepath.Abs(path); err != nil {
 		return 0, err
@@ -348,7 +347,24 @@ func startCommand(command []string, p *pipes) (int, error) {
 		Sys:   &syscall.SysProcAttr{Setpgid: true},
 	})
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", command[0], err)
+		return 0, notRun(command[0], err)
 	}
 	return pid, nil
+}
+
+// notRun says of a command, and once, why it does not run. The command may be a
+// whole script that somebody forgot to give to a shell; the text has to fit
+// into a message.
+func notRun(command string, err error) error {
+	if e, ok := errors.AsType[*exec.Error](err); ok {
+		err = e.Err
+	}
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		err = e.Err
+	}
+	const most = 200
+	if len(command) > most {
+		command = command[:most] + "..."
+	}
+	return fmt.Errorf("%s: %w", command, err)
 }

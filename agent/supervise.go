@@ -48,6 +48,7 @@ func (a *agent) supervise(conn *net.UnixConn, files handedOver) *hodeipb.ExitRec
 	}
 	defer group.Close()
 
+	oomBefore, _ := group.OOMKills() // none in a new container
 	out := a.readOutput(files)
 	s := &supervisor{agent: a, conn: conn}
 	if err := send(conn, agentMsg{Start: true}); err != nil {
@@ -55,7 +56,8 @@ func (a *agent) supervise(conn *net.UnixConn, files handedOver) *hodeipb.ExitRec
 	}
 	exit := s.untilExit()
 	oomKills, known := group.OOMKills()
-	held := out.finish()
+	oomKills -= min(oomBefore, oomKills)
+	held := out.finish(exit == nil || exit.Code != 0)
 	// The launcher takes its container with it when it hears this.
 	if err := send(conn, agentMsg{Done: true}); err != nil && exit != nil {
 		a.Log.Warn("launcher not answered", "error", err)
@@ -118,7 +120,7 @@ func (s *supervisor) untilExit() *exitMsg {
 					timeout = time.After(s.Timeout)
 				}
 				s.setState(func(st *hodeipb.State) {
-					st.Phase = hodeipb.Phase_RUNNING
+					st.Phase = max(st.Phase, hodeipb.Phase_RUNNING) // it may have been told to stop already
 					st.CommandStarted = timestamppb.New(s.started)
 				})
 			case m.Exit != nil:
@@ -207,6 +209,9 @@ type output struct {
 	*agent
 	files []*os.File
 	work  sync.WaitGroup
+	// ctx ends the waiting for room in the spool.
+	ctx    context.Context
+	giveUp context.CancelCauseFunc
 
 	mu        sync.Mutex
 	held      bool
@@ -216,6 +221,7 @@ type output struct {
 
 func (a *agent) readOutput(files handedOver) *output {
 	o := &output{agent: a}
+	o.ctx, o.giveUp = context.WithCancelCause(context.Background())
 	for _, p := range []struct {
 		name   string
 		stream hodeipb.Stream
@@ -229,12 +235,22 @@ func (a *agent) readOutput(files handedOver) *output {
 }
 
 // finish waits for the ends of the pipes, at most pipeHold, and says whether
-// one was still held open.
-func (o *output) finish() bool {
+// one was still held open. Where the spool is full it also waits for room, as
+// long as an ended job waits for coordinators.
+func (o *output) finish(failed bool) bool {
+	defer o.giveUp(nil)
 	for _, f := range o.files {
 		if err := f.SetReadDeadline(time.Now().Add(pipeHold)); err != nil {
 			o.Log.Warn("pipe without deadline", "error", err)
 		}
+	}
+	ended := false
+	go func() {
+		o.work.Wait()
+		o.update(func() { ended = true })
+	}()
+	if !o.awaitCoordinators(failed, func() bool { return ended }) {
+		o.giveUp(errors.New("nobody has made room for it"))
 	}
 	o.work.Wait()
 	return o.held
@@ -256,7 +272,11 @@ func (o *output) read(stream hodeipb.Stream, f *os.File) {
 		switch {
 		case err == nil:
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			o.drain(stream, f, buf)
+			if !o.drain(stream, f, buf) {
+				o.mu.Lock()
+				o.held = true
+				o.mu.Unlock()
+			}
 			return
 		default:
 			if !errors.Is(err, io.EOF) {
@@ -267,17 +287,14 @@ func (o *output) read(stream hodeipb.Stream, f *os.File) {
 	}
 }
 
-// drain takes what the pipe holds at this moment: the deadline may have passed
-// while the spool was full. A process that goes on writing can't prolong it
-// beyond one pipe's size.
-func (o *output) drain(stream hodeipb.Stream, f *os.File, buf []byte) {
-	o.mu.Lock()
-	o.held = true
-	o.mu.Unlock()
+// drain takes what the pipe holds at this moment, and says whether that was all
+// there will ever be: the deadline may have passed while the spool was full. A
+// process that goes on writing can't prolong it beyond two pipes' size.
+func (o *output) drain(stream hodeipb.Stream, f *os.File, buf []byte) (ended bool) {
 	_ = f.SetReadDeadline(time.Time{})
 	conn, err := f.SyscallConn()
 	if err != nil {
-		return
+		return false
 	}
 	size := len(buf)
 	_ = conn.Control(func(fd uintptr) {
@@ -285,19 +302,23 @@ func (o *output) drain(stream hodeipb.Stream, f *os.File, buf []byte) {
 			size = n
 		}
 	})
-	for size > 0 {
+	for taken := 0; taken <= size; {
 		var n int
 		var readErr error
 		err := conn.Read(func(fd uintptr) bool {
 			n, readErr = unix.Read(int(fd), buf)
 			return true // never wait
 		})
-		if err != nil || readErr != nil || n <= 0 {
-			return
+		if err != nil || readErr != nil {
+			return false
+		}
+		if n == 0 {
+			return true
 		}
 		o.keep(stream, buf[:n])
-		size -= n
+		taken += n
 	}
+	return false
 }
 
 // keep puts data into the spool. What the disk refuses is counted, and the job
@@ -306,9 +327,19 @@ func (o *output) keep(stream hodeipb.Stream, data []byte) {
 	if len(data) == 0 {
 		return
 	}
-	if err := o.spool.append(context.Background(), stream, time.Now(), data); err != nil {
-		o.lose(len(data), err)
+	before := o.end(stream)
+	if err := o.spool.append(o.ctx, stream, time.Now(), data); err != nil {
+		o.lose(len(data)-int(o.end(stream)-before), err) // a part of it may be there
 	}
+}
+
+// end of a stream, whose only writer is the caller.
+func (o *output) end(stream hodeipb.Stream) uint64 {
+	stdout, stderr := o.spool.streamEnds()
+	if stream == hodeipb.Stream_STDERR {
+		return stderr
+	}
+	return stdout
 }
 
 func (o *output) lose(n int, err error) {

@@ -104,6 +104,9 @@ func config(getenv func(string) string) (agent.Config, error) {
 	for _, required := range []struct{ name, value string }{
 		{"HODEI_NAMESPACE", cfg.Namespace}, {"HODEI_JOB", cfg.Job}, {"HODEI_ATTEMPT", cfg.Attempt},
 		{"HODEI_ATTEMPT_UID", cfg.AttemptUID}, {"HODEI_SOCKET", cfg.Socket}, {"HODEI_SPOOL_DIR", cfg.SpoolDir},
+		{"HODEI_CA_CERT_PATH", getenv("HODEI_CA_CERT_PATH")},
+		{"HODEI_CLIENT_CERT_PATH", getenv("HODEI_CLIENT_CERT_PATH")},
+		{"HODEI_CLIENT_KEY_PATH", getenv("HODEI_CLIENT_KEY_PATH")},
 	} {
 		if required.value == "" {
 			return cfg, fmt.Errorf("%s is not set", required.name)
@@ -123,6 +126,9 @@ func config(getenv func(string) string) (agent.Config, error) {
 		if *d.to, err = time.ParseDuration(getenv(d.name)); err != nil {
 			return cfg, fmt.Errorf("%s: %w", d.name, err)
 		}
+		if *d.to < 0 {
+			return cfg, fmt.Errorf("%s: %s is negative", d.name, *d.to)
+		}
 	}
 	var err error
 	if cfg.SpoolBytes, err = strconv.ParseInt(getenv("HODEI_SPOOL_BYTES"), 10, 64); err != nil {
@@ -133,6 +139,9 @@ func config(getenv func(string) string) (agent.Config, error) {
 		if serverName, _, err = net.SplitHostPort(cfg.Server); err != nil {
 			return cfg, fmt.Errorf("HODEI_SERVER_ADDRESS: %w", err)
 		}
+	}
+	if serverName == "" {
+		return cfg, fmt.Errorf("HODEI_SERVER_NAME is not set")
 	}
 	files := certs.Files{
 		CA:   getenv("HODEI_CA_CERT_PATH"),

@@ -19,6 +19,7 @@ import (
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
 // Exit codes of every command but run.
@@ -184,13 +185,13 @@ func (a *app) report(err error) int {
 	switch {
 	case errors.As(err, &usage):
 		code = exitUsage
-		hint = strings.Replace(usage.cmd.CommandPath(), usage.cmd.Root().Name(), "{hodei}", 1) + " --help"
+		hint = usage.cmd.CommandPath() + " --help"
 	case errors.As(err, &withTip):
 		hint = withTip.hint
 	case errors.As(err, &failure):
 		hint = failure.Hint
 	}
-	fmt.Fprintln(a.ErrOut, "error:", oneLine(err.Error()))
+	fmt.Fprintln(a.ErrOut, "error:", ui.Printable(err.Error()))
 	if hint != "" {
 		fmt.Fprintln(a.ErrOut, "hint:", a.named(hint))
 	}
@@ -199,13 +200,3 @@ func (a *app) report(err error) int {
 
 // named puts the program's name into a hint.
 func (a *app) named(hint string) string { return strings.ReplaceAll(hint, "{hodei}", a.name) }
-
-// oneLine keeps an error on its line, whatever a server put into it.
-func oneLine(s string) string {
-	return strings.Join(strings.Fields(strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, s)), " ")
-}

@@ -67,6 +67,14 @@ func (f *follower) phase(e job.Event) {
 	f.show(e)
 }
 
+// hush ends the display of a start that was taken back.
+func (f *follower) hush() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.shown = true
+	f.screen.stop()
+}
+
 // show is called with f.mu held.
 func (f *follower) show(e job.Event) {
 	f.screen.phase(e)

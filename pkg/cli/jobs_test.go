@@ -141,6 +141,7 @@ func TestJobsWatch(t *testing.T) {
 		}
 	}
 	cancel()
+	io.Copy(io.Discard, read) // until the pipe is closed
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}

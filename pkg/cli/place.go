@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"net"
 
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
@@ -123,7 +120,7 @@ func (a *app) chooseCluster(name string) (string, provider.Config, error) {
 }
 
 func (a *app) kubernetesProvider(name string, c provider.Config) (*kubernetes.Provider, error) {
-	config, err := a.restConfig()
+	config, err := restConfig(a.kube)
 	if err != nil {
 		return nil, err
 	}
@@ -131,20 +128,4 @@ func (a *app) kubernetesProvider(name string, c provider.Config) (*kubernetes.Pr
 		Config: config, Name: name, Namespace: c.Namespace, WorkerImage: c.Image,
 		PullPolicy: c.ImagePullPolicy, PullSecrets: c.ImagePullSecrets, ServiceAccount: c.ServiceAccount,
 	})
-}
-
-// restConfig is the way to the cluster that the kube flags choose.
-func (a *app) restConfig() (*rest.Config, error) {
-	loader := a.kube.ToRawKubeConfigLoader()
-	if raw, err := loader.RawConfig(); err == nil && len(raw.Contexts) == 0 && *a.kube.APIServer == "" {
-		// kubectl would try localhost:8080, where nothing has been for years.
-		if _, err := rest.InClusterConfig(); err != nil {
-			return nil, kubernetes.Explain(clientcmd.ErrEmptyConfig)
-		}
-	}
-	config, err := a.kube.ToRESTConfig()
-	if err != nil {
-		return nil, kubernetes.Explain(err)
-	}
-	return config, nil
 }

@@ -358,7 +358,7 @@ func (o *runOptions) print(manifest runtime.Object) error {
 
 // takenBack is the end of a run that was interrupted before its command started.
 func (o *runOptions) takenBack() error {
-	outcome := &job.Outcome{Cause: job.Cancelled, Message: "before the command started; nothing is left in the cluster"}
+	outcome := &job.Outcome{Cause: job.Cancelled, Message: "the command had not started; nothing is left of it"}
 	o.screen.summary(outcome)
 	if err := o.events.exit(outcome, ""); err != nil {
 		return err
@@ -430,12 +430,13 @@ func (s *session) follow(ctx context.Context, tlsConfig *tls.Config) error {
 		s.job.Close()
 	}()
 
+	running := s.follower.running
 	var patience <-chan time.Time // with the Pod's status, once an exit record is unclear
 	for {
 		select {
-		case <-s.follower.running:
+		case <-running:
 			s.started = true
-			s.follower.running = nil
+			running = nil
 		case record := <-s.follower.exited:
 			s.started = true
 			outcome := coordinator.Outcome(record)
@@ -482,9 +483,15 @@ func (s *session) follow(ctx context.Context, tlsConfig *tls.Config) error {
 // interrupt acts on Ctrl-C: a job that has not started is taken back, one that
 // runs is asked to stop, one that was asked is left alone.
 func (s *session) interrupt(ctx context.Context) (done bool, err error) {
+	select { // a command that has just started is not to be lost without a word
+	case <-s.follower.running:
+		s.started = true
+	default:
+	}
 	switch {
 	case !s.started:
-		s.screen.stop()
+		s.follower.hush()
+		s.server.Cancel(&hodeipb.Cancel{}) // the agent, if it is there, lets no launcher in
 		if err := s.job.Delete(ctx); err != nil {
 			return true, &exitError{code: job.ExitCancelled, err: err}
 		}

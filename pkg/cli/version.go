@@ -65,7 +65,7 @@ func (a *app) newVersion() *cobra.Command {
 			if !client {
 				server, err := a.readServerVersion()
 				if err != nil {
-					fmt.Fprintln(a.ErrOut, "no cluster answers:", oneLine(err.Error()))
+					fmt.Fprintln(a.ErrOut, "no cluster answers:", ui.Printable(err.Error()))
 				}
 				v.Server = server
 			}

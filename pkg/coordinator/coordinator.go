@@ -77,6 +77,8 @@ type Server struct {
 	once sync.Once
 	grpc *grpc.Server
 
+	conns conns
+
 	mu       sync.Mutex
 	attempts map[string]*attempt // by UID
 	cancel   *hodeipb.Cancel     // once ordered, for every attempt that attaches
@@ -98,7 +100,7 @@ type attempt struct {
 
 // Serve takes connections from l until Close, or until l fails.
 func (s *Server) Serve(l net.Listener) error {
-	err := s.server().Serve(l)
+	err := s.server().Serve(&listener{Listener: l, conns: &s.conns})
 	if errors.Is(err, grpc.ErrServerStopped) {
 		return nil
 	}
@@ -113,7 +115,10 @@ func (s *Server) Shutdown(ctx context.Context) {
 }
 
 // Close ends all attachments, waits for them, and makes Serve return.
-func (s *Server) Close() { s.server().Stop() }
+func (s *Server) Close() {
+	s.conns.close() // gRPC would wait for the handshakes under way
+	s.server().Stop()
+}
 
 func (s *Server) server() *grpc.Server {
 	s.once.Do(func() {
@@ -333,6 +338,9 @@ func (s *Server) take(m *hodeipb.FromAgent, a *attempt, hello *hodeipb.Hello) (*
 		if m.Batch.Offset != a.stored {
 			return nil, status.Errorf(codes.FailedPrecondition, "batch at offset %d, expected %d", m.Batch.Offset, a.stored)
 		}
+		if a.stored+size < size {
+			return nil, status.Errorf(codes.InvalidArgument, "batch of %d bytes at offset %d ends beyond all offsets", size, a.stored)
+		}
 		if err := s.Follower.Output(hello.Attempt, m.Batch); err != nil {
 			return nil, status.Errorf(codes.ResourceExhausted, "store output: %v", err)
 		}
@@ -391,10 +399,11 @@ func batchSize(b *hodeipb.Batch) (uint64, error) {
 		if gap && (r.Length > 0 || r.Stream != hodeipb.Stream_STREAM_UNSPECIFIED) || !gap && (!known || r.Length == 0) {
 			return 0, status.Error(codes.InvalidArgument, "batch with a record that is neither output nor a gap")
 		}
-		if size+r.Lost < size {
+		n := uint64(r.Length) + r.Lost // one of the two is zero
+		if size+n < size {
 			return 0, status.Error(codes.InvalidArgument, "batch with a gap beyond all offsets")
 		}
-		size += uint64(r.Length) + r.Lost
+		size += n
 		data += uint64(r.Length)
 	}
 	if data != uint64(len(b.Data)) {

@@ -27,8 +27,10 @@ func Outcome(r *hodeipb.ExitRecord) *job.Outcome {
 	default:
 		o.Cause = job.Unknown
 	}
-	// An exit status is one byte; the record is the job side's word.
-	if o.Code < 0 || o.Code > 255 || o.Signal < 0 || o.Signal > 64 {
+	// An exit status is one byte, and what failed has one that is not 0; the
+	// record is the job side's word.
+	failed := o.Cause == job.Error || o.Cause == job.Signaled
+	if o.Code < 0 || o.Code > 255 || o.Signal < 0 || o.Signal > 64 || failed && o.Code == 0 {
 		o.Cause, o.Code, o.Signal = job.Unknown, job.ExitFailed, 0
 		o.Message = "the exit record makes no sense"
 	}

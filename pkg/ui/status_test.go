@@ -13,9 +13,9 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// session is a run as Status sees it, with a name and a message that try to
+// show is a run as Status sees it, with a name and a message that try to
 // take over the terminal.
-func session(s *Status) {
+func show(s *Status) {
 	s.Wait("submitting")
 	s.Wait("submitting")
 	s.Done("submitted", "make-k3x9z to k8s-local (hodei-jobs-workers)", 40*time.Millisecond)
@@ -43,7 +43,7 @@ func TestStatus(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var out bytes.Buffer
-			session(NewStatus(&out, test.term))
+			show(NewStatus(&out, test.term))
 			golden := filepath.Join("testdata", test.name+".golden")
 			if *update {
 				if err := os.WriteFile(golden, out.Bytes(), 0o644); err != nil {
@@ -65,7 +65,7 @@ func TestStatusConcurrent(t *testing.T) {
 	s := NewStatus(&bytes.Buffer{}, Terminal{})
 	var wg sync.WaitGroup
 	for range 8 {
-		wg.Go(func() { session(s) })
+		wg.Go(func() { show(s) })
 	}
 	wg.Wait()
 }

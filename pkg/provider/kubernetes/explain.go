@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -36,9 +39,11 @@ func Explain(err error) *job.Failure {
 	var (
 		network net.Error
 		request *url.Error
+		file    *fs.PathError
 	)
 	switch {
-	case clientcmd.IsEmptyConfig(err) || clientcmd.IsConfigurationInvalid(err) || noContextPattern.MatchString(f.Message):
+	case clientcmd.IsEmptyConfig(err) || clientcmd.IsConfigurationInvalid(err) || clientcmd.IsContextNotFound(err) ||
+		errors.As(err, &file) || kubeconfigPattern.MatchString(f.Message):
 		f.Cause, f.Hint = job.ConfigError, "kubectl config get-contexts"
 		if clientcmd.IsEmptyConfig(err) {
 			f.Message = "no kubeconfig: there is no file at ~/.kube/config, and KUBECONFIG names none"
@@ -46,6 +51,8 @@ func Explain(err error) *job.Failure {
 		}
 	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota"):
 		f.Cause, f.Hint = job.QuotaExceeded, "kubectl describe quota --all-namespaces"
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		f.Cause, f.Hint = job.ConfigError, "wait until it is gone, then: {hodei} install; or name another namespace with -n"
 	case apierrors.IsForbidden(err):
 		return forbidden(f)
 	case apierrors.IsUnauthorized(err):
@@ -56,6 +63,9 @@ func Explain(err error) *job.Failure {
 		f.Cause, f.Hint = job.ConfigError, "choose another --name, or see what is there: {hodei} jobs"
 	case apierrors.IsNotFound(err) && strings.HasPrefix(f.Message, "namespaces "):
 		f.Cause, f.Hint = job.ConfigError, "{hodei} install, or name another namespace with -n"
+	case apierrors.IsServiceUnavailable(err), apierrors.IsInternalError(err), apierrors.IsTimeout(err),
+		apierrors.IsServerTimeout(err), apierrors.IsTooManyRequests(err):
+		f.Hint = "try again; if it stays so: kubectl get --raw '/readyz?verbose'"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &request), errors.As(err, &network):
 		f.Cause = job.ConfigError
 		f.Message = "Kubernetes cluster not available: " + f.Message
@@ -64,12 +74,16 @@ func Explain(err error) *job.Failure {
 	return f
 }
 
-// noContextPattern matches what client-go says, in words alone, of a context
-// that the kubeconfig does not have.
-var noContextPattern = regexp.MustCompile(`^context ".*" does not exist$`)
+// kubeconfigPattern matches what client-go says in words alone: of a context
+// that the kubeconfig does not have, and of a file that is no kubeconfig.
+var kubeconfigPattern = regexp.MustCompile(`^context ".*" does not exist$|^error loading config file `)
 
-// deniedPattern matches the API server's sentence about a missing right.
-var deniedPattern = regexp.MustCompile(`User "([^"]+)" cannot (\w+) resource "([^"]+)" in API group "([^"]*)"(?: in the namespace "([^"]+)")?`)
+// deniedPattern matches the API server's sentence about a missing right. The
+// user stands in it as Go writes a string.
+var deniedPattern = regexp.MustCompile(`User "((?:[^"\\]|\\.)+)" cannot (\w+) resource "([^"]+)" in API group "([^"]*)"(?: in the namespace "([^"]+)")?`)
+
+// anonymous is who sends no credentials at all.
+const anonymous = "system:anonymous"
 
 // forbidden completes f with who lacks which verb on what, and what grants it.
 func forbidden(f *job.Failure) *job.Failure {
@@ -78,30 +92,51 @@ func forbidden(f *job.Failure) *job.Failure {
 	if m == nil {
 		return f
 	}
-	user, verb, resource, group, namespace := m[1], m[2], m[3], m[4], m[5]
-	if group != "" {
+	user, resource := m[1], m[3]
+	if unquoted, err := strconv.Unquote(`"` + user + `"`); err == nil {
+		user = unquoted
+	}
+	if group := m[4]; group != "" {
 		resource += "." + group
 	}
+	missing := missingRight(user, m[2], resource, m[5])
+	missing.Err = f.Err
+	return missing
+}
+
+// missingRight says who lacks which verb on what, and what grants it.
+func missingRight(user, verb, resource, namespace string) *job.Failure {
 	where := "at cluster scope"
 	if namespace != "" {
 		where = fmt.Sprintf("in namespace %q", namespace)
 	}
-	f.Message = fmt.Sprintf("forbidden: user %q may not %s %s %s", user, verb, resource, where)
-	subject := "--user=" + user
+	f := &job.Failure{Cause: job.Forbidden, Message: fmt.Sprintf("forbidden: user %q may not %s %s %s", user, verb, resource, where)}
+	subject := "--user=" + shellQuote(user)
 	if account, ok := strings.CutPrefix(user, "system:serviceaccount:"); ok {
-		subject = "--serviceaccount=" + account
+		subject = "--serviceaccount=" + shellQuote(account)
 	}
-	if namespace == "" {
+	switch {
+	case user == anonymous: // nobody would want to grant it that
+		f.Hint = "this context has no credentials: log in, then: kubectl auth whoami"
+	case namespace == "":
 		f.Hint = fmt.Sprintf("an administrator can grant it: kubectl create clusterrolebinding %s --clusterrole=cluster-admin %s", bindingName(user), subject)
-		return f
+	default:
+		f.Hint = fmt.Sprintf("an administrator can grant it: kubectl create rolebinding %s --clusterrole=hodei-user %s -n %s", bindingName(user), subject, namespace)
 	}
-	f.Hint = fmt.Sprintf("an administrator can grant it: kubectl create rolebinding %s --clusterrole=hodei-user %s -n %s", bindingName(user), subject, namespace)
 	return f
 }
 
 // bindingName makes a name of a user's.
 func bindingName(user string) string {
-	return "hodei-" + strings.Trim(regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(user), "-"), "-")
+	return strings.Trim("hodei-"+regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(user), "-"), "-")
+}
+
+// shellQuote makes s one word of a command line.
+func shellQuote(s string) string {
+	if regexp.MustCompile(`^[\w@%+=:,./-]+$`).MatchString(s) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // verdict is what a Pod, or an event about it, says of a start.
@@ -170,12 +205,15 @@ func explainContainer(namespace string, s corev1.ContainerStatus) verdict {
 	isAgent := s.Name == agentContainer
 	if t := s.State.Terminated; t != nil {
 		if !isAgent && neverRan(t) {
-			return verdict{
-				waiting: "the job's container did not start",
-				failure: &job.Failure{Cause: job.AgentLost, Message: "the job's container could not be started: " + startError(t.Message),
-					Hint: "check that the worker's image is the one of this version: {hodei} version"},
-				grace: agentGrace,
+			f := &job.Failure{Cause: job.AgentLost, Message: "the job's container could not be started: " + startError(t.Message),
+				Hint: "check that the worker's image is the one of this version: {hodei} version"}
+			switch {
+			case strings.Contains(t.Message, "OOM-killed"):
+				f.Cause, f.Hint = job.OOMKilled, "give it more: {hodei} run --memory"
+			case !strings.Contains(t.Message, launcherPath): // then the rest is the user's choice
+				f.Cause, f.Hint = job.ConfigError, "check --workdir and --user, and see: kubectl get events -n "+namespace
 			}
+			return verdict{waiting: "the job's container did not start", failure: f, grace: agentGrace}
 		}
 		return verdict{}
 	}
@@ -207,6 +245,9 @@ func explainContainer(namespace string, s corev1.ContainerStatus) verdict {
 			f.Message = fmt.Sprintf("image %q: %s", s.Image, oneLine(w.Message))
 			f.Hint = "name a user id: {hodei} run --user 65532"
 		}
+		if strings.Contains(w.Message, "timed out waiting") { // the kubelet's cache is late
+			return verdict{waiting: f.Message, failure: f, grace: pullGrace}
+		}
 		return verdict{failure: f}
 	case "CreateContainerError", "RunContainerError", "PostStartHookError":
 		return verdict{waiting: oneLine(w.Message), grace: pullGrace, failure: &job.Failure{Cause: job.AgentLost,
@@ -222,17 +263,31 @@ func pullError(message string) string {
 	if _, rest, ok := strings.Cut(message, "ErrImagePull: "); ok {
 		message = rest
 	}
-	return strings.TrimPrefix(message, "rpc error: ")
+	if rest := message[len(pullPrefix.FindString(message)):]; rest != "" {
+		return rest
+	}
+	return message
 }
+
+// pullPrefix matches what the kubelet and containerd put before a registry's words.
+var pullPrefix = regexp.MustCompile(`^(?:rpc error: code = \w+ desc = )?(?:failed to pull and unpack image "[^"]*": )?` +
+	`(?:failed to (?:resolve reference|copy|extract layer)(?: "[^"]*")?: )?(?:failed to do request: )?`)
 
 // startError cuts the runtime's long story to its last part.
 func startError(message string) string {
 	message = oneLine(message)
 	if i := strings.LastIndex(message, "exec: "); i >= 0 {
 		message = message[i:]
+	} else if _, rest, ok := strings.Cut(message, "error during container init: "); ok {
+		message = rest
+	} else if _, rest, ok := strings.Cut(message, "unable to start container process: "); ok {
+		message = rest
 	}
 	return strings.TrimSuffix(message, ": unknown")
 }
+
+// limitPattern matches a LimitRange's refusal.
+var limitPattern = regexp.MustCompile(`(?:usage|ratio) per (?:Container|Pod) is`)
 
 // explainEvent says what an event about a Job or a Pod means for the start.
 func explainEvent(e *corev1.Event) verdict {
@@ -247,6 +302,11 @@ func explainEvent(e *corev1.Event) verdict {
 		case strings.Contains(message, "exceeded quota"):
 			return verdict{waiting: message, grace: forever, failure: &job.Failure{Cause: job.QuotaExceeded, Message: message,
 				Hint: "kubectl describe quota -n " + e.Namespace}}
+		case strings.Contains(message, "failed quota"): // no amount of waiting adds the limit that it asks for
+			return verdict{failure: &job.Failure{Cause: job.QuotaExceeded, Message: message,
+				Hint: "say how much with --cpu and --memory, and give the agent a default with a LimitRange: kubectl describe quota,limitrange -n " + e.Namespace}}
+		case limitPattern.MatchString(message):
+			return verdict{failure: &job.Failure{Cause: job.QuotaExceeded, Message: message, Hint: "kubectl describe limitrange -n " + e.Namespace}}
 		case strings.Contains(message, "violates PodSecurity"):
 			return verdict{failure: &job.Failure{Cause: job.Forbidden, Message: message,
 				Hint: "run as another user than root, or in another namespace: {hodei} run --user 65532"}}
@@ -262,10 +322,12 @@ func explainEvent(e *corev1.Event) verdict {
 	return verdict{}
 }
 
-// oneLine keeps text of others on one line, without control characters.
+// oneLine keeps text of others on one line, with nothing in it that could do
+// more to a terminal than show a character: no control characters, C1 among
+// them, and no marks that change the direction of writing.
 func oneLine(s string) string {
 	return strings.Join(strings.Fields(strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+		if !unicode.IsPrint(r) {
 			return ' '
 		}
 		return r

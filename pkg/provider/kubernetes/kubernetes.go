@@ -6,9 +6,13 @@ package kubernetes
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"net/http/httptrace"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -71,7 +75,7 @@ func New(o Options) (*Provider, error) {
 		provider: o.Name, namespace: o.Namespace, workerImage: o.WorkerImage,
 		pullPolicy: corev1.PullPolicy(o.PullPolicy), pullSecrets: o.PullSecrets, serviceAccount: o.ServiceAccount,
 	}
-	return &Provider{settings: s, client: c, dialer: &dialer{config: config, client: c.CoreV1().RESTClient()}}, nil
+	return &Provider{settings: s, client: c, dialer: &dialer{config: config, client: c}}, nil
 }
 
 // Describe says in a few words where jobs go.
@@ -101,6 +105,7 @@ type Run struct {
 	provider *Provider
 	spec     *job.Spec
 	job      *batchv1.Job
+	secret   types.UID
 	tunnel   *coordinator.Tunnel
 	updates  chan any
 
@@ -110,7 +115,7 @@ type Run struct {
 
 	met  atomic.Bool // an agent has answered
 	mu   sync.Mutex
-	pods map[string]bool // names of all Pods seen
+	pods map[string]bool // names of all the job's Pods seen
 }
 
 // Submit creates the Job and its Secret, and starts to watch them. An error is
@@ -139,30 +144,67 @@ func (r *Run) create(ctx context.Context, manifest *batchv1.Job, id *certs.JobCe
 	// An answer that we did not wait for could be "created".
 	request, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
 	defer cancel()
-	made, err := c.BatchV1().Jobs(manifest.Namespace).Create(request, manifest, metav1.CreateOptions{})
+	var sent atomic.Bool
+	traced := httptrace.WithClientTrace(request, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
+	manifest.Annotations[annotationRun] = rand.Text()
+	made, err := c.BatchV1().Jobs(manifest.Namespace).Create(traced, manifest, metav1.CreateOptions{})
 	if err != nil {
-		if !isAnswer(err) { // it may have arrived, and only the answer got lost
-			r.job = manifest
-			_ = r.Delete(ctx)
+		if sent.Load() && !refused(err) {
+			return also(err, r.takeBack(ctx, manifest))
 		}
 		return err
 	}
 	r.job = made
 	// At once, on the same connection: the kubelet looks for it 300 ms later,
 	// and if it is not there, again only after 1.5 s.
-	if _, err = c.CoreV1().Secrets(manifest.Namespace).Create(request, renderSecret(made, id), metav1.CreateOptions{}); err == nil {
+	secret, err := c.CoreV1().Secrets(manifest.Namespace).Create(request, renderSecret(made, id), metav1.CreateOptions{})
+	if err == nil {
+		r.secret = secret.UID
 		err = ctx.Err()
 	}
 	if err != nil {
-		return errors.Join(err, r.Delete(ctx))
+		return also(err, r.Delete(ctx))
 	}
 	return nil
 }
 
-// isAnswer tells an error that the API server sent from one on the way to it.
-func isAnswer(err error) bool {
+// refused tells an answer by which nothing was made. A server that is in trouble
+// may have made it all the same, and one that was asked again by client-go finds
+// that it is there.
+func refused(err error) bool {
 	var status apierrors.APIStatus
-	return errors.As(err, &status)
+	if !errors.As(err, &status) || apierrors.IsAlreadyExists(err) {
+		return false
+	}
+	code := status.Status().Code
+	return code >= 400 && code < 500
+}
+
+// takeBack deletes the Job of a request whose answer got lost, and only that: a
+// Job of the same name may be somebody else's.
+func (r *Run) takeBack(ctx context.Context, manifest *batchv1.Job) error {
+	request, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
+	defer cancel()
+	found, err := r.provider.client.BatchV1().Jobs(manifest.Namespace).Get(request, manifest.Name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil
+	case err != nil:
+		return fmt.Errorf("job %s may have been made all the same: %w", manifest.Name, err)
+	case found.Annotations[annotationRun] != manifest.Annotations[annotationRun]:
+		return nil
+	}
+	r.job = found
+	return r.Delete(ctx)
+}
+
+// also adds what went wrong while cleaning up after err to its message.
+func also(err, cleanup error) error {
+	f := Explain(err)
+	if cleanup != nil {
+		f.Message += "; " + oneLine(cleanup.Error())
+	}
+	return f
 }
 
 // Listener is where the agents of this job arrive.
@@ -192,34 +234,31 @@ func (r *Run) Delete(ctx context.Context) error {
 	defer cancel()
 	c, namespace, name := r.provider.client, r.job.Namespace, r.job.Name
 	background := metav1.DeletePropagationBackground
-	options := metav1.DeleteOptions{PropagationPolicy: &background}
-	if r.job.UID != "" { // never somebody else's of the same name
-		options.Preconditions = metav1.NewUIDPreconditions(string(r.job.UID))
-	}
-	if err := ignoreNotFound(c.BatchV1().Jobs(namespace).Delete(ctx, name, options)); err != nil {
+	options := metav1.DeleteOptions{PropagationPolicy: &background, Preconditions: precondition(r.job.UID)}
+	if err := c.BatchV1().Jobs(namespace).Delete(ctx, name, options); err != nil && !isGone(err) {
 		return Explain(fmt.Errorf("delete job %s: %w", name, err))
-	}
-	if r.job.UID == "" {
-		return nil
 	}
 	// Kubernetes collects the rest by itself; this is sooner, and a Pod whose
 	// postStart hook hangs would keep the collector waiting. Rights to it are not
 	// needed for a clean end.
-	_ = c.CoreV1().Secrets(namespace).Delete(ctx, name, metav1.DeleteOptions{})
+	if r.secret != "" {
+		_ = c.CoreV1().Secrets(namespace).Delete(ctx, name, metav1.DeleteOptions{Preconditions: precondition(r.secret)})
+	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	for pod := range r.pods {
+	pods := slices.Collect(maps.Keys(r.pods))
+	r.mu.Unlock()
+	for _, pod := range pods {
 		_ = c.CoreV1().Pods(namespace).Delete(ctx, pod, *metav1.NewDeleteOptions(0))
 	}
 	return nil
 }
 
-func ignoreNotFound(err error) error {
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	return err
-}
+// precondition keeps a deletion from hitting another object of the same name.
+func precondition(uid types.UID) *metav1.Preconditions { return &metav1.Preconditions{UID: &uid} }
+
+// isGone tells that there is nothing left to delete: no object of that name, or
+// another one.
+func isGone(err error) bool { return apierrors.IsNotFound(err) || apierrors.IsConflict(err) }
 
 // Close stops watching and closes the tunnels. The job goes on.
 func (r *Run) Close() {

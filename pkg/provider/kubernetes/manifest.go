@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +25,8 @@ const (
 	ManagedBy      = "hodei"
 	// AnnotationSpec holds the job.Spec as JSON.
 	AnnotationSpec = "hodei.io/spec"
+	// annotationRun holds a random word of the Submit that made the Job.
+	annotationRun = "hodei.io/run"
 )
 
 // Names and places inside the Pod.
@@ -123,9 +126,10 @@ func deadline(spec *job.Spec) *int64 {
 	if spec.Timeout == 0 {
 		return nil
 	}
-	attempts := time.Duration(spec.Retries) + 1
-	d := spec.StartTimeout + (spec.Timeout+spec.Grace+spec.Linger)*attempts + deadlineMargin
-	n := int64(d / time.Second)
+	// In float64: a hundred retries of a month would overflow a time.Duration.
+	attempt := (spec.Timeout + spec.Grace + spec.Linger).Seconds()
+	d := (spec.StartTimeout + deadlineMargin).Seconds() + attempt*(float64(spec.Retries)+1)
+	n := int64(math.Ceil(min(d, math.MaxInt32))) // 68 years, and all that the controller can count
 	return &n
 }
 
@@ -173,7 +177,7 @@ func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
 	runDirMount := corev1.VolumeMount{Name: "hodei-run", MountPath: runDir}
 	runDirReadOnly := runDirMount
 	runDirReadOnly.ReadOnly = true
-	grace := int64((spec.Grace + graceMargin) / time.Second)
+	grace := int64(math.Ceil((spec.Grace + graceMargin).Seconds()))
 
 	launch := []string{launcherPath, "launch", "--socket=" + socketPath, "--grace=" + spec.Grace.String()}
 	if spec.MergeOutput {

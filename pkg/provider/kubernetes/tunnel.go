@@ -10,17 +10,23 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/httpstream"
+	client "k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/transport/spdy"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
 const (
@@ -41,7 +47,7 @@ const (
 // dialer opens connections to a port of a Pod by way of the API server.
 type dialer struct {
 	config *rest.Config
-	client rest.Interface
+	client client.Interface
 	// spdy is the way that works here; it changes when an upgrade is refused,
 	// until one has succeeded.
 	mu     sync.Mutex
@@ -55,6 +61,7 @@ type dialer struct {
 func (d *dialer) keep(ctx context.Context, pod *corev1.Pod, tunnel *coordinator.Tunnel, met func()) error {
 	wait, backoff := firstDial, firstBackoff
 	known := false
+	refused := 0
 	for {
 		select {
 		case <-time.After(wait):
@@ -71,8 +78,13 @@ func (d *dialer) keep(ctx context.Context, pod *corev1.Pod, tunnel *coordinator.
 			if time.Since(began) > lastBackoff {
 				backoff = firstBackoff
 			}
-		case apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err):
-			return err
+		case !isForbidden(err):
+			refused = 0
+		default:
+			// WebSocket and SPDY take different rights; one of the two is enough.
+			if refused++; refused == 2 {
+				return d.forbidden(ctx, pod.Namespace, err)
+			}
 		}
 		wait = dialEvery
 		if known {
@@ -82,12 +94,40 @@ func (d *dialer) keep(ctx context.Context, pod *corev1.Pod, tunnel *coordinator.
 	}
 }
 
+// isForbidden looks at the text too: of a SPDY upgrade that is all there is.
+func isForbidden(err error) bool {
+	return apierrors.IsForbidden(err) || strings.Contains(err.Error(), "is forbidden")
+}
+
+// forbidden says which right is missing, as the refusal itself does not.
+func (d *dialer) forbidden(ctx context.Context, namespace string, err error) error {
+	ctx, cancel := context.WithTimeout(ctx, dialWait)
+	defer cancel()
+	var missing []string
+	for _, verb := range []string{"get", "create"} {
+		review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
+			ResourceAttributes: &authorizationv1.ResourceAttributes{
+				Namespace: namespace, Verb: verb, Resource: "pods", Subresource: "portforward",
+			}}}
+		answer, e := d.client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
+		if e == nil && !answer.Status.Allowed {
+			missing = append(missing, verb)
+		}
+	}
+	who, e := d.client.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+	if e != nil || len(missing) == 0 {
+		return &job.Failure{Cause: job.Forbidden, Err: err, Message: oneLine(err.Error()),
+			Hint: "kubectl auth can-i create pods/portforward -n " + namespace}
+	}
+	return missingRight(who.Status.UserInfo.Username, strings.Join(missing, " and "), "pods/portforward", namespace)
+}
+
 // dial opens one connection. The agent has sent its first byte when it returns:
 // the API server reports a closed port only afterwards.
 func (d *dialer) dial(ctx context.Context, namespace, pod string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialWait)
 	defer cancel()
-	target := d.client.Post().Resource("pods").Namespace(namespace).Name(pod).SubResource("portforward").URL()
+	target := d.client.CoreV1().RESTClient().Post().Resource("pods").Namespace(namespace).Name(pod).SubResource("portforward").URL()
 
 	// client-go's dialers take no context: a try that hangs is left behind, and
 	// its connection closed when it comes.
@@ -97,7 +137,7 @@ func (d *dialer) dial(ctx context.Context, namespace, pod string) (net.Conn, err
 	}
 	done := make(chan result, 1)
 	go func() {
-		conn, err := d.open(target)
+		conn, err := d.open(ctx, target)
 		done <- result{conn, err}
 	}()
 	select {
@@ -113,18 +153,21 @@ func (d *dialer) dial(ctx context.Context, namespace, pod string) (net.Conn, err
 	}
 }
 
-func (d *dialer) open(target *url.URL) (net.Conn, error) {
-	connection, err := d.upgrade(target)
+func (d *dialer) open(ctx context.Context, target *url.URL) (net.Conn, error) {
+	connection, err := d.upgrade(ctx, target)
 	if err != nil {
 		return nil, err
 	}
+	release := context.AfterFunc(ctx, func() { connection.Close() })
 	conn, err := openPort(connection)
+	if err == nil {
+		err = conn.awaitGreeting()
+	}
+	if !release() {
+		err = ctx.Err()
+	}
 	if err != nil {
 		connection.Close()
-		return nil, err
-	}
-	if err := conn.awaitGreeting(); err != nil {
-		conn.Close()
 		return nil, err
 	}
 	return conn, nil
@@ -132,21 +175,27 @@ func (d *dialer) open(target *url.URL) (net.Conn, error) {
 
 // upgrade turns a request into a connection: by WebSocket, or by SPDY where a
 // server before 1.31 or a proxy in between refuses that.
-func (d *dialer) upgrade(target *url.URL) (httpstream.Connection, error) {
+func (d *dialer) upgrade(ctx context.Context, target *url.URL) (httpstream.Connection, error) {
 	d.mu.Lock()
 	bySPDY := d.spdy
 	d.mu.Unlock()
+	// client-go makes its requests with a context of its own. With ours a
+	// WebSocket's answer is awaited until the deadline, and SPDY's connection made.
+	config := rest.CopyConfig(d.config)
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) { return next.RoundTrip(r.WithContext(ctx)) })
+	})
 	var (
 		dialer httpstream.Dialer
 		err    error
 	)
 	if bySPDY {
-		transport, upgrader, e := spdy.RoundTripperFor(d.config)
+		transport, upgrader, e := spdy.RoundTripperFor(config)
 		if e != nil {
 			return nil, e
 		}
 		dialer = spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, target)
-	} else if dialer, err = portforward.NewSPDYOverWebsocketDialer(target, d.config); err != nil {
+	} else if dialer, err = portforward.NewSPDYOverWebsocketDialer(target, config); err != nil {
 		return nil, err
 	}
 	connection, _, err := dialer.Dial(portForwardProtocol)
@@ -159,11 +208,15 @@ func (d *dialer) upgrade(target *url.URL) (httpstream.Connection, error) {
 	if refused := new(httpstream.UpgradeFailureError); errors.As(err, &refused) {
 		err = refused.Cause
 	}
-	if !d.proven {
+	if !d.proven && ctx.Err() == nil {
 		d.spdy = !bySPDY
 	}
 	return nil, err
 }
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 var requestID struct {
 	sync.Mutex

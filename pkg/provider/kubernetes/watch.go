@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"syscall"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -170,6 +171,8 @@ type watcher struct {
 
 	last   *job.Outcome // of the latest attempt that ended
 	goneAt time.Time    // when a Pod vanished with nothing said
+	over   string       // why there will be no other attempt, and since when
+	overAt time.Time
 }
 
 type attempt struct {
@@ -193,14 +196,18 @@ func (w *watcher) take(u any) (*job.Outcome, error) {
 
 func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 	r := w.run
-	r.mu.Lock()
-	r.pods[pod.Name] = true
-	r.mu.Unlock()
 	a := w.attempts[pod.Name]
 	if a == nil {
+		if !metav1.IsControlledBy(pod, r.job) { // of an earlier job of the same name
+			return w.passed()
+		}
+		r.mu.Lock()
+		r.pods[pod.Name] = true
+		r.mu.Unlock()
 		a = &attempt{stop: func() {}}
 		w.attempts[pod.Name] = a
 		w.reached, w.goneAt = job.Submitted, time.Time{}
+		w.trouble = verdict{} // what kept it from being made is over
 		r.watchEvents("Pod", pod.Name)
 	}
 	if pod.Spec.NodeName != "" && !a.bound {
@@ -226,6 +233,9 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 		a.stop()
 		w.last = podOutcome(pod)
 		if !w.started {
+			if r.spec.Retries > 0 && disruption(pod) != "" { // the policy has another follow
+				return w.passed()
+			}
 			if v := explainPod(pod); v.failure != nil {
 				return nil, v.failure
 			}
@@ -241,7 +251,12 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 		if w.last.Cause == "" {
 			w.last.Cause = job.Unknown
 		}
-		w.goneAt = time.Now()
+		if w.over != "" {
+			w.last.Message = w.over
+		}
+		if r.spec.Retries == 0 { // else the Job says whether another follows, after a back-off
+			w.goneAt = time.Now()
+		}
 	case !ended && !w.started:
 		w.keep(explainPod(pod))
 	}
@@ -249,24 +264,23 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 }
 
 func (w *watcher) job(j *batchv1.Job, gone bool) (*job.Outcome, error) {
+	if j.UID != w.run.job.UID { // an earlier one of the same name
+		return w.passed()
+	}
 	if gone {
-		if w.last != nil {
-			return w.last, nil
-		}
-		return &job.Outcome{Cause: job.Unknown, Message: fmt.Sprintf("job %s was deleted", j.Name)}, nil
+		w.over, w.overAt = fmt.Sprintf("job %s was deleted", j.Name), time.Now()
+		return w.passed()
 	}
 	w.reach(job.Submitted, w.run.provider.Describe())
 	for _, c := range j.Status.Conditions {
 		if c.Status != corev1.ConditionTrue || c.Type != batchv1.JobFailed && c.Type != batchv1.JobComplete {
 			continue
 		}
-		switch {
-		case c.Reason == batchv1.JobReasonDeadlineExceeded:
+		if c.Reason == batchv1.JobReasonDeadlineExceeded {
 			return &job.Outcome{Cause: job.DeadlineExceeded, Message: oneLine(c.Message)}, nil
-		case w.last != nil:
-			return w.last, nil
-		case !w.hasOpenAttempt():
-			return &job.Outcome{Cause: job.Unknown, Message: "the job ended without an exit record: " + oneLine(c.Message)}, nil
+		}
+		if w.over == "" {
+			w.over, w.overAt = strings.TrimSuffix("the job ended without an exit record: "+oneLine(c.Message), ": "), time.Now()
 		}
 	}
 	return w.passed()
@@ -282,8 +296,8 @@ func (w *watcher) hasOpenAttempt() bool {
 }
 
 func (w *watcher) event(e *corev1.Event) {
-	if w.started {
-		return
+	if w.started || e.InvolvedObject.Kind == "Job" && e.InvolvedObject.UID != w.run.job.UID {
+		return // events live for an hour: of an earlier job of the same name
 	}
 	switch e.Reason {
 	case "Pulling":
@@ -315,7 +329,7 @@ func quoted(message string) string {
 // keep remembers what is wrong, and since when.
 func (w *watcher) keep(v verdict) {
 	if v.waiting == "" && v.failure == nil {
-		if w.trouble.failure != nil && w.trouble.failure.Cause != job.QuotaExceeded {
+		if w.trouble.failure != nil {
 			w.trouble = verdict{}
 		}
 		return
@@ -337,7 +351,19 @@ func sameTrouble(a, b verdict) bool {
 
 // passed acts on what time alone brings about.
 func (w *watcher) passed() (*job.Outcome, error) {
+	if w.over != "" && !w.hasOpenAttempt() {
+		// What is said of the Pods comes another way, and may be late.
+		switch {
+		case w.last != nil:
+			return w.last, nil
+		case time.Since(w.overAt) > goneWait:
+			return &job.Outcome{Cause: job.Unknown, Message: w.over}, nil
+		}
+	}
 	if !w.goneAt.IsZero() && time.Since(w.goneAt) > goneWait {
+		if !w.started {
+			return nil, &job.Failure{Cause: w.last.Cause, Message: w.last.Message, Hint: "kubectl get events -n " + w.run.provider.settings.namespace}
+		}
 		return w.last, nil
 	}
 	if w.started {
@@ -400,7 +426,9 @@ func podOutcome(pod *corev1.Pod) *job.Outcome {
 	if agent != nil && agent.ExitCode == 0 {
 		record := &hodeipb.ExitRecord{}
 		if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal([]byte(agent.Message), record); err == nil {
-			return withEvidence(coordinator.Outcome(record), command)
+			o := coordinator.Outcome(record)
+			o.Message = oneLine(o.Message)
+			return withEvidence(o, command, disruption(pod))
 		}
 	}
 	o := &job.Outcome{Cause: disruption(pod), Message: oneLine(pod.Status.Message)}
@@ -408,27 +436,34 @@ func podOutcome(pod *corev1.Pod) *job.Outcome {
 	case o.Cause != "":
 	case agent == nil:
 		o.Cause = job.Unknown
-		o.Message = fmt.Sprintf("Pod %s ended without a word from its agent", pod.Name)
+		if o.Message == "" {
+			o.Message = fmt.Sprintf("Pod %s ended without a word from its agent", pod.Name)
+		}
 	case agent.ExitCode == neverStarted:
 		o.Cause, o.Message = job.StartTimeout, "the command never started: "+oneLine(agent.Message)
 	default:
 		o.Cause = job.AgentLost
-		o.Message = fmt.Sprintf("the agent ended with exit code %d (%s): %s", agent.ExitCode, agent.Reason, oneLine(agent.Message))
+		o.Message = fmt.Sprintf("the agent ended with exit code %d (%s)", agent.ExitCode, oneLine(agent.Reason))
+		if said := oneLine(agent.Message); said != "" {
+			o.Message += ": " + said
+		}
 	}
 	return o
 }
 
-// withEvidence lets the container's status say who killed a launcher that left
-// no word.
-func withEvidence(o *job.Outcome, command *corev1.ContainerStateTerminated) *job.Outcome {
+// withEvidence lets the Pod's status say who killed a launcher that left no word.
+func withEvidence(o *job.Outcome, command *corev1.ContainerStateTerminated, disrupted job.Cause) *job.Outcome {
 	if o.Cause != job.Unknown || command == nil {
 		return o
 	}
 	o.Code = int(command.ExitCode)
-	if command.Reason == "OOMKilled" {
+	switch n := command.ExitCode - 128; {
+	case command.Reason == "OOMKilled":
 		o.Cause, o.Message = job.OOMKilled, "memory reached its limit and the kernel killed the job's first process"
-	} else if command.ExitCode > 128 {
-		o.Cause = job.Signaled
+	case disrupted != "":
+		o.Cause = disrupted
+	case n > 0 && n <= 64:
+		o.Cause, o.Signal = job.Signaled, syscall.Signal(n)
 	}
 	return o
 }
@@ -450,7 +485,9 @@ func disruption(pod *corev1.Pod) job.Cause {
 	switch pod.Status.Reason {
 	case "Evicted":
 		return job.Evicted
-	case "NodeLost", "NodeShutdown", "Shutdown":
+	case "Preempting": // by the kubelet, for a Pod that the node can't do without
+		return job.Preempted
+	case "NodeLost", "NodeShutdown", "Shutdown", "Terminated": // the last: the node is being shut down
 		return job.NodeLost
 	}
 	return ""

@@ -1,0 +1,54 @@
+# What there is to type: make help
+VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),dev)
+MODULES := . test/cluster test/cluster/coredns test/cluster/netpol tools/buf tools/lint
+GO_BUILD := CGO_ENABLED=0 go build -trimpath
+
+.PHONY: help build worker demo test test-cluster cluster-up cluster-down bench generate verify lint image clean
+.DEFAULT_GOAL := build
+
+help: ## Show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' Makefile
+
+build: worker ## Build bin/hodei, bin/kubectl-hodei (the same file) and bin/hodei-worker
+	$(GO_BUILD) -ldflags "-s -w -X github.com/hodei-jobs/hodei/pkg/cli.version=$(VERSION)" -o bin/ ./cmd/hodei
+	ln -sf hodei bin/kubectl-hodei
+
+worker: ## Build bin/hodei-worker: static, for Linux
+	GOOS=linux $(GO_BUILD) -ldflags "-s -w -X main.version=$(VERSION)" -o bin/ ./cmd/hodei-worker
+
+demo: build ## Run a command through agent, launcher and mTLS on this machine; no cluster needed
+	@test/demo
+
+test: ## Run all tests that this machine can, and name the others
+	test/run
+
+test-cluster: ## Run the tests that need a cluster, on the one of test/cluster
+	test/run cluster
+
+cluster-up: ## Start a Kubernetes cluster on this machine, with the images of the tests
+	test/cluster/cluster up && test/cluster/images
+
+cluster-down: ## End that cluster
+	test/cluster/cluster down
+
+bench: build ## Measure; takes two minutes and a cluster in the current context
+	go test -run '^$$' -bench . -benchmem ./agent/... ./pkg/coordinator/...
+	go run ./test/bench
+
+generate: ## Generate pkg/hodeipb from its .proto
+	go build -C tools/buf -o $(CURDIR)/bin/ github.com/bufbuild/buf/cmd/buf
+	bin/buf generate
+
+verify: generate ## Fail if what is generated, or a go.mod, is not up to date
+	git diff --exit-code -- pkg/hodeipb
+	@for module in $(MODULES); do echo "go mod tidy -diff in $$module"; go -C $$module mod tidy -diff || exit 1; done
+
+lint: ## Run golangci-lint (built here, which takes a while the first time)
+	go build -C tools/lint -o $(CURDIR)/bin/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	bin/golangci-lint run ./...
+
+image: ## Build the worker's image with docker, or with buildah where no docker answers
+	$(shell docker version >/dev/null 2>&1 && echo docker || echo buildah) build -f Dockerfile.worker -t hodei-jobs-worker:latest $(IMAGE_FLAGS) .
+
+clean: ## Remove what was built here
+	rm -rf bin

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/hodei-jobs/hodei/"
+
+// forbidden says what a package and all that it imports must keep out of the
+// binary. Paths are prefixes, by whole elements; those without a dot in the
+// first element are ours.
+var forbidden = []struct {
+	root    string
+	imports []string
+	why     string
+}{
+	{"agent", []string{"k8s.io", "sigs.k8s.io"}, "the wire is the whole contract between worker and cluster tools; the agent stays small"},
+	{"agent", []string{"github.com/spf13"}, "the worker is configured by variables; a command line library is dead weight in every Pod"},
+	{"agent", []string{"certs"}, "it takes a *tls.Config, so that who issues certificates is not its affair"},
+	{"agent", []string{"pkg/cli", "pkg/coordinator", "pkg/provider", "pkg/job", "pkg/ui"}, "the wire is the whole contract"},
+	{"cmd/hodei-worker", []string{"k8s.io", "sigs.k8s.io", "github.com/spf13"}, "it is copied into every Pod: small, and quick to start"},
+	{"pkg/coordinator", []string{"certs"}, "it takes a *tls.Config, so that who issues certificates is not its affair"},
+	{"pkg/coordinator", []string{"k8s.io/client-go", "k8s.io/cli-runtime", "k8s.io/kubectl"}, "it serves agents of any provider"},
+	{"pkg/coordinator", []string{"agent", "pkg/provider"}, "the wire is the whole contract"},
+	{"pkg/hodeipb", []string{"agent", "certs", "pkg", "k8s.io"}, "the protocol stands on nothing of ours"},
+	{"pkg/job", []string{"agent", "certs", "pkg", "k8s.io/client-go", "google.golang.org/grpc"}, "the vocabulary does no I/O"},
+	{"pkg/provider/local", []string{"agent"}, "it runs hodei-worker as the kubelet would, as a program"},
+	{"pkg/provider/kubernetes", []string{"agent"}, "the wire is the whole contract"},
+}
+
+// onlyIn says which packages may import a third-party package or one of ours
+// themselves. Tests may import what they like.
+var onlyIn = []struct {
+	imports string
+	in      []string
+	why     string
+}{
+	{"pkg/cli", []string{"cmd/hodei"}, "what a command needs lives below it, where the server can use it too"},
+	{"github.com/spf13", []string{"pkg/cli"}, "flags end where options begin"},
+	{"charm.land", []string{"pkg/ui"}, "what the terminal can do is decided once"},
+	{"github.com/briandowns/spinner", []string{"pkg/ui"}, "what the terminal can do is decided once"},
+	{"golang.org/x/term", []string{"pkg/ui"}, "what the terminal can do is decided once"},
+	{"k8s.io/client-go", []string{"pkg/cli", "pkg/provider/kubernetes"}, "the cluster is reached in one place, and by commands about the cluster"},
+	{"k8s.io/cli-runtime", []string{"pkg/cli", "pkg/provider/kubernetes"}, "it is about flags and printing"},
+	{"k8s.io/kubectl", []string{"pkg/cli", "pkg/provider/kubernetes"}, "it is about flags and printing"},
+	{"google.golang.org/grpc", []string{"agent", "pkg/coordinator", "pkg/hodeipb"}, "the wire has two ends"},
+}
+
+// TestImports holds the import graph of docs/architecture.md.
+func TestImports(t *testing.T) {
+	packages := listPackages(t)
+	for _, rule := range forbidden {
+		root := qualify(rule.root)
+		if packages[root] == nil {
+			t.Errorf("no package %s: the rule about it holds nothing", root)
+			continue
+		}
+		for _, dep := range packages[root].Deps {
+			if dep == root || !underAny(dep, rule.imports) {
+				continue
+			}
+			t.Errorf("%s must not import %s (%s): %s", rule.root, dep, rule.why, strings.Join(chain(packages, root, dep), " → "))
+		}
+	}
+	for _, rule := range onlyIn {
+		for path, p := range packages {
+			name, ours := strings.CutPrefix(path, module)
+			if !ours || slices.Contains(rule.in, name) {
+				continue
+			}
+			for _, imported := range p.Imports {
+				if under(imported, qualify(rule.imports)) {
+					t.Errorf("%s must not import %s: that is for %s: %s", name, imported, strings.Join(rule.in, ", "), rule.why)
+				}
+			}
+		}
+	}
+}
+
+// listed is a package as go list prints it.
+type listed struct {
+	ImportPath    string
+	Imports, Deps []string
+}
+
+// listPackages reads the graph of the whole module as it is built for Linux,
+// tests left out.
+func listPackages(t *testing.T) map[string]*listed {
+	t.Helper()
+	list := exec.Command("go", "list", "-deps", "-json=ImportPath,Imports,Deps", "./...")
+	list.Dir = "../.."
+	list.Env = append(list.Environ(), "GOOS=linux", "CGO_ENABLED=0")
+	var stderr strings.Builder
+	list.Stderr = &stderr
+	out, err := list.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, stderr.String())
+	}
+	packages := map[string]*listed{}
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		p := &listed{}
+		if err := d.Decode(p); err == io.EOF {
+			return packages
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		packages[p.ImportPath] = p
+	}
+}
+
+// chain is the shortest way from one package to another.
+func chain(packages map[string]*listed, from, to string) []string {
+	via := map[string]string{from: ""}
+	for next := []string{from}; len(next) > 0; next = next[1:] {
+		if next[0] == to {
+			break
+		}
+		for _, imported := range packages[next[0]].Imports {
+			if _, seen := via[imported]; !seen && packages[imported] != nil {
+				via[imported] = next[0]
+				next = append(next, imported)
+			}
+		}
+	}
+	var path []string
+	for p := to; p != ""; p = via[p] {
+		path = append(path, strings.TrimPrefix(p, module))
+	}
+	slices.Reverse(path)
+	return path
+}
+
+// qualify makes an import path of a name of ours.
+func qualify(name string) string {
+	if first, _, _ := strings.Cut(name, "/"); strings.Contains(first, ".") {
+		return name
+	}
+	return module + name
+}
+
+func under(path, prefix string) bool { return path == prefix || strings.HasPrefix(path, prefix+"/") }
+
+func underAny(path string, names []string) bool {
+	return slices.ContainsFunc(names, func(name string) bool { return under(path, qualify(name)) })
+}

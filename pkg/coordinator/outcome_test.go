@@ -1,0 +1,92 @@
+package coordinator
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+func TestOutcome(t *testing.T) {
+	const nonsense = "the exit record makes no sense"
+	tests := []struct {
+		name    string
+		record  *hodeipb.ExitRecord
+		cause   job.Cause
+		exit    int
+		message string // a part of it
+	}{
+		{"success", &hodeipb.ExitRecord{Cause: "Completed"}, job.Completed, 0, ""},
+		{"failure", &hodeipb.ExitRecord{Cause: "Error", Code: 7, Message: "m"}, job.Error, 7, "m"},
+		{"largest status", &hodeipb.ExitRecord{Cause: "Error", Code: 255}, job.Error, 255, ""},
+		{"signal", &hodeipb.ExitRecord{Cause: "Signaled", Code: 137, Signal: 9}, job.Signaled, 137, ""},
+		{"out of memory", &hodeipb.ExitRecord{Cause: "OOMKilled", Code: 137, Signal: 9}, job.OOMKilled, 137, ""},
+		{"out of memory, swallowed", &hodeipb.ExitRecord{Cause: "OOMKilled"}, job.OOMKilled, 0, ""},
+		{"timeout", &hodeipb.ExitRecord{Cause: "DeadlineExceeded", Code: 143, Signal: 15}, job.DeadlineExceeded, 124, ""},
+		{"cancelled, ended well", &hodeipb.ExitRecord{Cause: "Cancelled"}, job.Cancelled, 130, ""},
+		{"launcher killed", &hodeipb.ExitRecord{Code: 137, Signal: 9, Message: "killed"}, job.Unknown, 125, "killed"},
+		{"no cause, status 0", &hodeipb.ExitRecord{}, job.Unknown, 125, ""},
+		{"completed with a status", &hodeipb.ExitRecord{Cause: "Completed", Code: 3}, job.Error, 3, ""},
+		{"error without a status", &hodeipb.ExitRecord{Cause: "Error"}, job.Unknown, 125, nonsense},
+		{"signal without a status", &hodeipb.ExitRecord{Cause: "Signaled", Signal: 9}, job.Unknown, 125, nonsense},
+		{"cause of the cluster", &hodeipb.ExitRecord{Cause: "Evicted", Code: 1}, job.Unknown, 125, ""},
+		{"unknown cause", &hodeipb.ExitRecord{Cause: "completed"}, job.Unknown, 125, ""},
+		{"status of two bytes", &hodeipb.ExitRecord{Cause: "Error", Code: 256}, job.Unknown, 125, nonsense},
+		{"negative status", &hodeipb.ExitRecord{Cause: "Error", Code: -1}, job.Unknown, 125, nonsense},
+		{"signal beyond all", &hodeipb.ExitRecord{Cause: "Signaled", Code: 1, Signal: 65}, job.Unknown, 125, nonsense},
+		{"negative signal", &hodeipb.ExitRecord{Cause: "Signaled", Code: 1, Signal: -1}, job.Unknown, 125, nonsense},
+		{"pipes held", &hodeipb.ExitRecord{Cause: "Completed", PipesHeld: true}, job.Completed, 0, "a process that outlived the command"},
+		{"pipes held, besides", &hodeipb.ExitRecord{Cause: "Error", Code: 1, Message: "m", PipesHeld: true}, job.Error, 1, "m; a process that outlived the command"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			o := Outcome(tt.record)
+			if o.Cause != tt.cause || o.ExitCode() != tt.exit || !strings.HasPrefix(o.Message, tt.message) || (tt.message == "") != (o.Message == "") {
+				t.Errorf("%+v with exit code %d, want %s, %d, %q", o, o.ExitCode(), tt.cause, tt.exit, tt.message)
+			}
+		})
+	}
+}
+
+func TestOutcomeTimes(t *testing.T) {
+	start := time.Now()
+	o := Outcome(&hodeipb.ExitRecord{Started: timestamppb.New(start)})
+	if !o.Started.Equal(start) || !o.Finished.IsZero() {
+		t.Errorf("from %v to %v", o.Started, o.Finished)
+	}
+}
+
+// FuzzOutcome holds that no record whatsoever turns into a success that it
+// does not claim.
+func FuzzOutcome(f *testing.F) {
+	for _, r := range []*hodeipb.ExitRecord{
+		{Cause: "Completed"}, {Cause: "Error", Code: 256}, {Cause: "Signaled", Code: 137, Signal: 9}, {Cause: "", Code: 0},
+	} {
+		bytes, err := proto.Marshal(r)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(bytes)
+	}
+	f.Fuzz(func(t *testing.T, bytes []byte) {
+		r := &hodeipb.ExitRecord{}
+		if proto.Unmarshal(bytes, r) != nil {
+			t.Skip("no exit record")
+		}
+		o := Outcome(r)
+		code := o.ExitCode()
+		if code < 0 || code > 255 {
+			t.Errorf("exit code %d of %v", code, r)
+		}
+		success := r.Code == 0 && (r.Cause == "Completed" || r.Cause == "OOMKilled")
+		if code == 0 && !success {
+			t.Errorf("success from %v", r)
+		}
+		_ = o.Summary()
+	})
+}
