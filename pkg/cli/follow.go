@@ -3,9 +3,11 @@ package cli
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
+	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -91,6 +93,13 @@ func (f *follower) fail(err error) {
 	}
 }
 
+// closed tells that whoever read our output has gone.
+func (f *follower) closed() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return errors.Is(f.failed, syscall.EPIPE)
+}
+
 // Attached starts the display of an attempt.
 func (f *follower) Attached(hello *hodeipb.Hello, stored uint64) {
 	f.mu.Lock()
@@ -130,7 +139,10 @@ func (f *follower) State(attempt string, state *hodeipb.State) {
 func (f *follower) Output(attempt string, b *hodeipb.Batch) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.failed != nil {
+	switch {
+	case errors.Is(f.failed, syscall.EPIPE):
+		return nil // who closes a pipe has enough; the job is being stopped
+	case f.failed != nil:
 		return f.failed
 	}
 	data, offset := b.Data, b.Offset
@@ -139,6 +151,9 @@ func (f *follower) Output(attempt string, b *hodeipb.Batch) error {
 		data = data[r.Length:]
 		if err := f.write(attempt, offset, r, bytes); err != nil {
 			f.fail(err)
+			if errors.Is(err, syscall.EPIPE) {
+				return nil
+			}
 			return err
 		}
 		offset += uint64(r.Length) + r.Lost

@@ -467,9 +467,15 @@ func (s *session) follow(ctx context.Context, tlsConfig *tls.Config) error {
 		case <-patience:
 			return s.finish(s.last)
 		case err := <-s.follower.broken:
-			// Nobody takes the output: the command is told, as by SIGPIPE.
+			if !errors.Is(err, syscall.EPIPE) {
+				return &hinted{err: fmt.Errorf("write output: %w; job %s goes on", err, s.spec.Name), hint: "{hodei} jobs " + s.spec.Name}
+			}
+			// Nobody reads on: the command is told, as it would be by SIGPIPE.
+			s.cancelled = true
 			s.server.Cancel(&hodeipb.Cancel{})
-			return fmt.Errorf("write output: %w; the job was told to stop", err)
+			if err := s.job.StopRetrying(ctx); err != nil {
+				s.screen.note(err.Error())
+			}
 		case err := <-served:
 			return s.abort(ctx, fmt.Errorf("serve the job's agent: %w", err))
 		case <-s.signals:
@@ -526,6 +532,10 @@ func (s *session) abort(ctx context.Context, err error) error {
 // finish shows the outcome, on a line of its own or as an error with a hint,
 // and makes it the exit code.
 func (s *session) finish(o *job.Outcome) error {
+	if s.follower.closed() {
+		s.screen.stop()
+		return &exitError{code: job.ExitFailed, err: fmt.Errorf("write output: %w; the job was told to stop", syscall.EPIPE)}
+	}
 	failure, hint := s.explained(o), ""
 	if failure == nil {
 		s.screen.summary(o)

@@ -363,10 +363,12 @@ func jobResources(spec *job.Spec) corev1.ResourceRequirements {
 
 // renderSecret makes the Secret of a Job that exists.
 func renderSecret(owner *batchv1.Job, id *certs.JobCerts) *corev1.Secret {
+	ref := metav1.NewControllerRef(owner, batchv1.SchemeGroupVersion.WithKind("Job"))
+	ref.BlockOwnerDeletion = nil // OpenShift lets only those set it who may change the Job's finalizers
 	return &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: owner.Name, Namespace: owner.Namespace, Labels: owner.Labels,
-			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(owner, batchv1.SchemeGroupVersion.WithKind("Job"))},
+			OwnerReferences: []metav1.OwnerReference{*ref},
 		},
 		Type: corev1.SecretTypeOpaque,
 		Data: map[string][]byte{

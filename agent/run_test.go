@@ -1,0 +1,610 @@
+package agent
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+)
+
+func TestOutput(t *testing.T) {
+	t.Parallel()
+	for _, e := range []emission{
+		{"random", 0}, {"random", 1}, {"random", 3<<20 + 7}, {"line", 1 << 20}, {"both", 3 << 20}, {"turns", 20000}, {"text", 50 << 20},
+	} {
+		t.Run(fmt.Sprint(e.kind, " ", e.size), func(t *testing.T) {
+			t.Parallel()
+			w := newWorker(t)
+			w.run(e.command()...)
+			r := w.ends(0)
+			w.printed(e)
+			if r.Cause != causeCompleted || r.Started == nil || r.Finished.AsTime().Before(r.Started.AsTime()) || r.PipesHeld {
+				t.Errorf("exit record %v", r)
+			}
+			if got := w.termination(); !proto.Equal(got, r) {
+				t.Errorf("termination message %v, want %v", got, r)
+			}
+			if left, _ := os.ReadDir(w.cfg.SpoolDir); len(left) > 0 {
+				t.Errorf("left in the spool: %v", left)
+			}
+		})
+	}
+}
+
+func TestMergeOutput(t *testing.T) {
+	t.Parallel()
+	w := newWorker(t)
+	w.merge = true
+	e := emission{"turns", 10000}
+	w.run(e.command()...)
+	w.ends(0)
+	var want bytes.Buffer
+	if err := e.write(&want, &want); err != nil {
+		t.Fatal(err)
+	}
+	f := w.follower
+	if !bytes.Equal(f.streams[stdout].head, want.Bytes()[:len(f.streams[stdout].head)]) || f.streams[stdout].end != uint64(want.Len()) || f.streams[stderr].end != 0 {
+		t.Errorf("%d bytes, first %.60q, want %d", f.streams[stdout].end, f.streams[stdout].head, want.Len())
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write := func(name, content string, mode os.FileMode) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	plain := write("plain", "#!/bin/sh\n", 0o644)
+	garbage := write("garbage", "\x00\x01\x02", 0o755)
+	lost := write("lost", "#!/no/such/interpreter\n", 0o755)
+	script := "if true; then echo " + strings.Repeat("x", 5000) + "; fi"
+	tests := []struct {
+		name         string
+		command      []string
+		code, signal int
+		cause        string
+		message      string // without the command
+	}{
+		{"0", []string{"true"}, 0, 0, causeCompleted, ""},
+		{"1", []string{"false"}, 1, 0, causeError, ""},
+		{"7", []string{"sh", "-c", "exit 7"}, 7, 0, causeError, ""},
+		{"255", []string{"sh", "-c", "exit 255"}, 255, 0, causeError, ""},
+		{"KILL", []string{"sh", "-c", "kill -KILL $$"}, 137, 9, causeSignaled, ""},
+		{"TERM", []string{"sh", "-c", "kill -TERM $$"}, 143, 15, causeSignaled, ""},
+		{"not on PATH", []string{"no-such-command"}, 127, 0, causeError, "executable file not found in $PATH"},
+		{"no such path", []string{"./no/such/command"}, 127, 0, causeError, "no such file or directory"},
+		{"no interpreter", []string{lost}, 127, 0, causeError, "no such file or directory"},
+		{"not executable", []string{plain}, 126, 0, causeError, "permission denied"},
+		{"directory", []string{dir}, 126, 0, causeError, "is a directory"},
+		{"not a program", []string{garbage}, 126, 0, causeError, "exec format error"},
+		{"a script for a command", []string{script}, 127, 0, causeError, "executable file not found in $PATH"},
+		{"not UTF-8", []string{"\xff\xfe"}, 127, 0, causeError, "executable file not found in $PATH"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorker(t)
+			w.run(tt.command...)
+			r := w.ends(tt.code)
+			if int(r.Signal) != tt.signal || r.Cause != tt.cause || !strings.HasSuffix(r.Message, tt.message) || (r.Message == "") != (tt.message == "") || len(r.Message) > 300 {
+				t.Errorf("exit record %v", r)
+			}
+		})
+	}
+}
+
+func TestSignals(t *testing.T) {
+	t.Parallel()
+	t.Run("TERM ends the command", func(t *testing.T) {
+		t.Parallel()
+		w := newWorker(t)
+		// All of the group gets it, and the shell waits for its child.
+		w.run("sh", "-c", "trap 'exit 3' TERM; echo ready; cat; exit 4")
+		w.follower.untilPrinted(t, "ready")
+		w.launcher.signal(t, unix.SIGTERM)
+		r := w.ends(3)
+		if r.Cause != causeError {
+			t.Errorf("exit record %v", r)
+		}
+	})
+	t.Run("others are passed on", func(t *testing.T) {
+		t.Parallel()
+		w := newWorker(t)
+		w.run(self("test-stubborn")...)
+		w.follower.untilPrinted(t, "ready")
+		w.launcher.signal(t, unix.SIGUSR1)
+		w.follower.untilPrinted(t, "user defined signal 1")
+		w.stdin.Close()
+		w.ends(0)
+	})
+	t.Run("TERM, grace, KILL", func(t *testing.T) {
+		t.Parallel()
+		w := newWorker(t)
+		w.cfg.Grace = 300 * time.Millisecond
+		w.run(self("test-stubborn")...)
+		w.follower.untilPrinted(t, "ready")
+		begin := time.Now()
+		w.launcher.signal(t, unix.SIGTERM)
+		r := w.ends(137)
+		if r.Cause != causeSignaled || time.Since(begin) < w.cfg.Grace {
+			t.Errorf("exit record %v after %s", r, time.Since(begin))
+		}
+		w.follower.untilPrinted(t, "terminated")
+	})
+}
+
+func TestStop(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name    string
+		command []string
+		timeout time.Duration
+		grace   *durationpb.Duration
+		code    int
+		cause   string
+	}{
+		{"timeout", []string{"cat"}, 100 * time.Millisecond, nil, 143, causeDeadline},
+		{"timeout of a stubborn one", self("test-stubborn"), 500 * time.Millisecond, nil, 137, causeDeadline},
+		{"cancel", []string{"cat"}, 0, nil, 143, causeCancelled},
+		{"cancel of one that ends well", []string{"sh", "-c", "trap 'exit 0' TERM; cat"}, 0, nil, 0, causeCancelled},
+		{"cancel of a stubborn one", self("test-stubborn"), 0, nil, 137, causeCancelled},
+		{"cancel with a grace of its own", self("test-stubborn"), 0, durationpb.New(time.Millisecond), 137, causeCancelled},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorker(t)
+			w.cfg.Timeout = tt.timeout
+			w.cfg.Grace = 200 * time.Millisecond
+			if tt.grace != nil {
+				w.cfg.Grace = patience
+			}
+			w.run(tt.command...)
+			if tt.timeout == 0 {
+				w.follower.untilRunning(t)
+				if tt.command[0] == "sh" {
+					// The trap is set when the shell has children.
+					w.follower.until(t, "a shell", func() bool { return children(t, children(t, w.launcher.cmd.Process.Pid)...) != nil })
+				}
+				w.server.Cancel(&hodeipb.Cancel{Grace: tt.grace})
+			}
+			r := w.ends(tt.code)
+			if r.Cause != tt.cause {
+				t.Errorf("exit record %v", r)
+			}
+			if tt.timeout > 0 && !strings.Contains(r.Message, fmt.Sprint("timeout of ", tt.timeout)) {
+				t.Errorf("message %q", r.Message)
+			}
+			last := hodeipb.Phase_PHASE_UNSPECIFIED
+			for _, s := range w.follower.states {
+				if s.Phase < last {
+					t.Errorf("phase %s after %s", s.Phase, last)
+				}
+				last = s.Phase
+			}
+			if last != hodeipb.Phase_ENDED {
+				t.Errorf("last phase %s", last)
+			}
+		})
+	}
+}
+
+func TestZombiesAreReaped(t *testing.T) {
+	t.Parallel()
+	w := newWorker(t)
+	w.run(self("test-orphan")...)
+	w.ends(0)
+}
+
+func TestLeftBehind(t *testing.T) {
+	t.Parallel()
+	t.Run("writes later", func(t *testing.T) {
+		t.Parallel()
+		w := newWorker(t)
+		w.run(self("test-late")...)
+		r := w.ends(3)
+		if got := string(w.follower.head); got != "early\nlate\n" || r.PipesHeld {
+			t.Errorf("printed %q, pipes held: %t", got, r.PipesHeld)
+		}
+	})
+	t.Run("holds the pipe", func(t *testing.T) {
+		t.Parallel()
+		w := newWorker(t)
+		w.run("sh", "-c", "exec 3<&0; cat <&3 & echo early")
+		r := w.ends(0)
+		held := w.launcher.cmd.ProcessState // ended, so its group is gone too
+		if got := string(w.follower.head); got != "early\n" || !r.PipesHeld {
+			t.Errorf("printed %q, pipes held: %t, %s", got, r.PipesHeld, held)
+		}
+		if waited := time.Since(r.Finished.AsTime()); waited < pipeHold {
+			t.Errorf("waited %s only", waited)
+		}
+	})
+}
+
+// TestAgentKilled is about a job whose agent dies: it ends too, after its grace.
+func TestAgentKilled(t *testing.T) {
+	t.Parallel()
+	t.Run("obedient", func(t *testing.T) {
+		t.Parallel()
+		w := newWorker(t)
+		said := filepath.Join(w.dir, "said")
+		w.run("sh", "-c", "trap 'echo terminated >"+said+"; exit 3' TERM; echo ready; cat")
+		w.follower.untilPrinted(t, "ready")
+		w.agent.signal(t, unix.SIGKILL)
+		w.launcher.exits(t, exitAgentGone)
+		if text, err := os.ReadFile(said); err != nil || string(text) != "terminated\n" {
+			t.Errorf("the command said %q, %v", text, err)
+		}
+	})
+	t.Run("stubborn", func(t *testing.T) {
+		t.Parallel()
+		w := newWorker(t)
+		w.cfg.Grace = 300 * time.Millisecond
+		w.run(self("test-stubborn")...)
+		w.follower.untilPrinted(t, "ready")
+		begin := time.Now()
+		w.agent.signal(t, unix.SIGKILL)
+		w.launcher.exits(t, exitAgentGone)
+		if waited := time.Since(begin); waited < w.cfg.Grace {
+			t.Errorf("killed after %s", waited)
+		}
+	})
+	t.Run("with output on its way", func(t *testing.T) {
+		t.Parallel()
+		w := newWorker(t)
+		w.cfg.Grace = 300 * time.Millisecond
+		// It fills the pipe that nobody reads, and must not die of SIGPIPE: only
+		// a signal to it ends it.
+		w.run("sh", "-c", "trap 'exit 3' TERM; echo ready; cat; while :; do echo more; done")
+		w.follower.untilPrinted(t, "ready")
+		w.agent.signal(t, unix.SIGKILL)
+		w.launcher.exits(t, exitAgentGone)
+	})
+}
+
+// TestLauncherKilled is about a job whose process 1 is killed: by whom, only
+// the container's status can tell.
+func TestLauncherKilled(t *testing.T) {
+	t.Parallel()
+	w := newWorker(t)
+	w.run("sh", "-c", "echo ready; cat")
+	w.follower.untilPrinted(t, "ready")
+	w.launcher.signal(t, unix.SIGKILL)
+	w.stdin.Close() // in a container the command would end with it
+	r := w.follower.exited(t)
+	if r.Code != 137 || r.Signal != 9 || r.Cause != "" || r.Message == "" {
+		t.Errorf("exit record %v", r)
+	}
+	w.launcher.exits(t, -1)
+	w.agent.exits(t, ExitOK)
+	if got := w.termination(); !proto.Equal(got, r) {
+		t.Errorf("termination message %v, want %v", got, r)
+	}
+}
+
+func TestNeverStarted(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name    string
+		timeout time.Duration
+		end     func(w *worker)
+		want    string
+	}{
+		{"no launcher", 200 * time.Millisecond, func(*worker) {}, "no launcher came within 200ms: the job's container did not start"},
+		{"TERM", patience, func(w *worker) { w.agent.signal(w.t, unix.SIGTERM) }, "told to end before the job's container started"},
+		{"cancelled", patience, func(w *worker) { w.server.Cancel(&hodeipb.Cancel{}) }, "cancelled before the job's container started"},
+		{"not a launcher", patience, func(w *worker) {
+			c, err := dialAgent(w.cfg.Socket)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			defer c.Close()
+			if err := send(c, "hello"); err != nil {
+				w.t.Fatal(err)
+			}
+			<-w.agent.ended
+		}, "launcher's hello: "},
+		{"a launcher that hangs up", patience, func(w *worker) {
+			c, err := dialAgent(w.cfg.Socket)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			c.Close()
+		}, "launcher's hello: EOF"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorker(t)
+			w.cfg.StartTimeout = tt.timeout
+			w.serve()
+			w.startAgent()
+			if tt.timeout == patience {
+				w.follower.until(t, "an attachment", func() bool { return len(w.follower.attached) > 0 })
+			}
+			tt.end(w)
+			w.agent.exits(t, ExitNeverStarted)
+			w.terminationSays(tt.want)
+			if _, err := os.Stat(w.cfg.Socket); !os.IsNotExist(err) {
+				t.Errorf("the socket is there: %v", err)
+			}
+		})
+	}
+}
+
+func TestOneLauncher(t *testing.T) {
+	t.Parallel()
+	w := newWorker(t)
+	w.serve()
+	w.startAgent()
+	w.launch("cat")
+	w.follower.untilRunning(t)
+	if _, err := os.Stat(w.cfg.Socket); !os.IsNotExist(err) {
+		t.Errorf("the socket is there: %v", err)
+	}
+	w.stdin.Close()
+	w.ends(0)
+}
+
+func TestBrokenAgent(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		change func(w *worker)
+		want   string
+	}{
+		{"spool", func(w *worker) { w.cfg.SpoolDir = filepath.Join(w.dir, "ca.crt") }, "open spool"},
+		{"socket", func(w *worker) { w.cfg.Socket = filepath.Join(w.dir, "no", "s") }, "no such file"},
+		{"port", func(w *worker) { w.cfg.Listen = "127.0.0.1:port" }, "port"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorker(t)
+			w.cfg.Server = "127.0.0.1:1"
+			tt.change(w)
+			w.startAgent()
+			w.agent.exits(t, exitBroken)
+			w.terminationSays(tt.want)
+		})
+	}
+}
+
+func TestTerminationIsNotOverwritten(t *testing.T) {
+	t.Parallel()
+	w := newWorker(t)
+	if err := os.WriteFile(w.cfg.TerminationLog, []byte("the hook was here"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.run("true")
+	w.ends(0)
+	w.terminationSays("the hook was here")
+}
+
+func TestLinger(t *testing.T) {
+	t.Parallel()
+	t.Run("nobody comes", func(t *testing.T) {
+		t.Parallel()
+		w := newWorker(t)
+		w.listenHere()
+		w.cfg.Linger = 300 * time.Millisecond
+		w.startAgent()
+		w.launch("sh", "-c", "echo to nobody; exit 7")
+		w.launcher.exits(t, 7)
+		w.agent.exits(t, ExitOK)
+		r := w.termination()
+		if r.Code != 7 || r.End != 10 || time.Since(r.Finished.AsTime()) < w.cfg.Linger {
+			t.Errorf("exit record %v", r)
+		}
+	})
+	t.Run("somebody comes in time", func(t *testing.T) {
+		t.Parallel()
+		w := newWorker(t)
+		w.listenHere()
+		w.startAgent()
+		e := emission{"both", 200000}
+		w.launch(e.command()...)
+		w.launcher.exits(t, 0)
+		begin := time.Now()
+		w.tunnel()
+		w.ends(0)
+		w.printed(e)
+		if waited := time.Since(begin); waited > w.cfg.Linger {
+			t.Errorf("it lingered %s though all was stored", waited)
+		}
+	})
+	t.Run("TERM and nobody there", func(t *testing.T) {
+		t.Parallel()
+		w := newWorker(t)
+		w.listenHere()
+		w.startAgent()
+		w.launch("true")
+		w.launcher.exits(t, 0)
+		w.agent.signal(t, unix.SIGTERM)
+		w.agent.exits(t, ExitOK)
+	})
+	// A job may leave more than a slow path takes in the time of the linger.
+	t.Run("slow but steady", func(t *testing.T) {
+		t.Parallel()
+		w := newWorker(t)
+		w.cfg.Linger = 500 * time.Millisecond
+		const steps = 10
+		var once sync.Once
+		w.follower.output = func(*hodeipb.Batch) {
+			once.Do(func() { <-w.launcher.ended })
+			time.Sleep(3 * w.cfg.Linger / steps) // a slow path, not a wait
+		}
+		e := emission{"random", (steps - 1) << 16}
+		w.run(e.command()...)
+		w.ends(0)
+		w.printed(e)
+	})
+	t.Run("attached and stuck", func(t *testing.T) {
+		t.Parallel()
+		w := newWorker(t)
+		w.cfg.Linger = 300 * time.Millisecond
+		w.follower.output = func(*hodeipb.Batch) { <-w.agent.ended }
+		w.run("echo", "x")
+		w.launcher.exits(t, 0)
+		w.agent.exits(t, ExitOK)
+	})
+}
+
+// TestFullSpool is about a job that has printed more than can be kept and whose
+// output nobody takes: it waits, and ends all the same when it is told to.
+func TestFullSpool(t *testing.T) {
+	t.Parallel()
+	t.Run("nobody comes", func(t *testing.T) {
+		t.Parallel()
+		w := newWorker(t)
+		w.listenHere()
+		w.cfg.SpoolBytes = 1 << 20
+		w.cfg.Timeout, w.cfg.Grace, w.cfg.Linger = 500*time.Millisecond, 100*time.Millisecond, 300*time.Millisecond
+		w.startAgent()
+		w.launch(emission{"text", 5 << 20}.command()...)
+		w.launcher.exits(t, 143)
+		w.agent.exits(t, ExitOK)
+		r := w.termination()
+		if r.Cause != causeDeadline || r.End < 1<<19 || r.End > 1<<20 || !strings.Contains(r.Message, " bytes of output lost") {
+			t.Errorf("exit record %v", r)
+		}
+	})
+	t.Run("somebody comes", func(t *testing.T) {
+		t.Parallel()
+		w := newWorker(t)
+		w.listenHere()
+		w.cfg.SpoolBytes = 1 << 20
+		w.startAgent()
+		e := emission{"both", 5 << 20}
+		w.launch(e.command()...)
+		blocked := make(chan struct{})
+		w.follower.output = func(*hodeipb.Batch) { <-blocked }
+		w.tunnel()
+		w.follower.until(t, "a blocked job", func() bool {
+			n := len(w.follower.states)
+			return n > 0 && w.follower.states[n-1].BlockedOnOutput
+		})
+		close(blocked)
+		r := w.ends(0)
+		w.printed(e)
+		if r.PipesHeld || r.Message != "" {
+			t.Errorf("exit record %v", r)
+		}
+	})
+}
+
+// TestReconnect cuts the connection again and again, at random moments: in the
+// handshake, in a batch, before an ack.
+func TestReconnect(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(3) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			const cuts = 7
+			rnd := rand.New(rand.NewPCG(seed, 2))
+			w := newWorker(t)
+			n := 0
+			p := newProxy(t, w.serveAt(listen(t)), func() int64 {
+				if n++; n > cuts {
+					return -1
+				}
+				return []int64{rnd.Int64N(5000), rnd.Int64N(2 << 20)}[rnd.IntN(2)]
+			})
+			w.cfg.Server = p.Addr().String()
+			w.startAgent()
+			e := emission{"both", 12 << 20}
+			w.launch(e.command()...)
+			w.ends(0)
+			w.printed(e)
+			if got := p.cuts.Load(); got != cuts {
+				t.Errorf("%d cuts", got)
+			}
+			last := uint64(0)
+			for _, offset := range w.follower.attached {
+				if offset < last {
+					t.Errorf("attached at %v", w.follower.attached)
+				}
+				last = offset
+			}
+		})
+	}
+}
+
+// TestFlood is about the job that reaches its agent's port: what it can do is
+// bounded, and a coordinator still gets in.
+func TestFlood(t *testing.T) {
+	t.Parallel()
+	w := newWorker(t)
+	w.listenHere()
+	w.startAgent()
+	const flood = 200
+	closed := make(chan error, flood)
+	begin := time.Now()
+	for range flood {
+		conn := w.dialAgent()
+		t.Cleanup(func() { conn.Close() })
+		go func() {
+			_ = conn.SetReadDeadline(begin.Add(patience))
+			buf := make([]byte, 4096)
+			for {
+				if _, err := conn.Read(buf); err != nil {
+					closed <- err
+					return
+				}
+			}
+		}()
+	}
+	for range flood - maxStrangers {
+		<-closed
+	}
+	dropped := time.Since(begin)
+	w.tunnel()
+	e := emission{"both", 200000}
+	w.launch(e.command()...)
+	w.follower.exited(t)
+	w.ends(0)
+	w.printed(e)
+	if dropped > handshakeWait {
+		t.Errorf("the oldest were dropped after %s", dropped)
+	}
+	for range maxStrangers { // the rest went with the agent, if not before
+		<-closed
+	}
+}
+
+func TestHandshakeIsBounded(t *testing.T) {
+	t.Parallel()
+	w := newWorker(t)
+	w.listenHere()
+	w.startAgent()
+	begin := time.Now()
+	conn := w.dialAgent()
+	defer conn.Close()
+	_ = conn.SetReadDeadline(begin.Add(patience))
+	buf := make([]byte, 4096)
+	var err error
+	for err == nil {
+		_, err = conn.Read(buf)
+	}
+	if waited := time.Since(begin); waited < handshakeWait || waited > 2*handshakeWait {
+		t.Errorf("closed after %s: %v", waited, err)
+	}
+	w.agent.signal(t, unix.SIGTERM)
+	w.agent.exits(t, ExitNeverStarted)
+}
