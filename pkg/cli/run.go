@@ -75,9 +75,6 @@ func (a *app) newRun() *cobra.Command {
 			# See the Job without making it
 			hodei run --dry-run=client -o yaml -- true`),
 		Args: func(cmd *cobra.Command, args []string) error {
-			if cmd.ArgsLenAtDash() > 0 {
-				return fmt.Errorf("unexpected argument %q before --", args[0])
-			}
 			if len(args) == 0 {
 				return errors.New("no command: write it after --")
 			}

@@ -94,7 +94,7 @@ func forbidden(f *job.Failure) *job.Failure {
 	}
 	user, resource := m[1], m[3]
 	if unquoted, err := strconv.Unquote(`"` + user + `"`); err == nil {
-		user = unquoted
+		user = oneLine(unquoted)
 	}
 	if group := m[4]; group != "" {
 		resource += "." + group
@@ -165,17 +165,32 @@ func explainPod(pod *corev1.Pod) verdict {
 		if v.failure == nil {
 			continue
 		}
-		if agent := agentEnd(pod); agent != nil && agent.Message != "" && s.State.Terminated != nil {
-			// The launcher was never copied: the kubelet drops what the hook says
-			// and starts the job's container all the same, but the hook has left a
-			// word in the agent's message.
+		if !doomed(pod) {
+			return v
+		}
+		// The job's container was started without a launcher in place, and won't be
+		// again. Why, the agent's container knows: its image can't be pulled, or its
+		// hook, whose own words the kubelet drops, has left one in its message.
+		if agent := agentEnd(pod); agent != nil && agent.Message != "" {
 			v.failure.Message = "the launcher was not put in place: " + oneLine(agent.Message)
 			v.failure.Hint = "kubectl describe nodes, or another worker's image: {hodei} provider add NAME --image IMAGE"
+			v.grace = 0
+		} else if s.Name == agentContainer {
 			v.grace = 0
 		}
 		return v
 	}
 	return verdict{}
+}
+
+// doomed tells a Pod whose job's container the runtime could not start.
+func doomed(pod *corev1.Pod) bool {
+	for _, s := range pod.Status.ContainerStatuses {
+		if t := s.State.Terminated; s.Name == jobContainer && t != nil && neverRan(t) {
+			return true
+		}
+	}
+	return false
 }
 
 // agentEnd is how the agent's container ended; nil: it has not.

@@ -334,6 +334,9 @@ func (w *watcher) keep(v verdict) {
 		}
 		return
 	}
+	if v.failure == nil && w.trouble.failure != nil {
+		return // an event's complaint says less than the Pod's state
+	}
 	if !sameTrouble(v, w.trouble) {
 		w.since = time.Now()
 	}
