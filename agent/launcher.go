@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -52,6 +53,8 @@ type LaunchConfig struct {
 // when signal n killed it. Messages of its own go to stderr, which is the
 // container's log.
 func Launch(cfg LaunchConfig) int {
+	// The kernel takes the end of the thread that forked for its parent's end.
+	runtime.LockOSThread()
 	fail := func(code int, format string, args ...any) int {
 		fmt.Fprintf(os.Stderr, "hodei-worker launch: "+format+"\n", args...)
 		return code
@@ -344,7 +347,8 @@ func startCommand(command []string, p *pipes) (int, error) {
 	pid, err := syscall.ForkExec(path, command, &syscall.ProcAttr{
 		Env:   os.Environ(),
 		Files: []uintptr{0, p.outW.Fd(), errW.Fd()},
-		Sys:   &syscall.SysProcAttr{Setpgid: true},
+		// Outside a container the command would outlive a launcher that is killed.
+		Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
 	})
 	if err != nil {
 		return 0, notRun(command[0], err)

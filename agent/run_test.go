@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -159,9 +158,9 @@ func TestStop(t *testing.T) {
 		cause   string
 	}{
 		{"timeout", []string{"cat"}, 100 * time.Millisecond, nil, 143, causeDeadline},
-		{"timeout of a stubborn one", self("test-stubborn"), 500 * time.Millisecond, nil, 137, causeDeadline},
+		{"timeout of a stubborn one", []string{"sh", "-c", "trap '' TERM; cat"}, 500 * time.Millisecond, nil, 137, causeDeadline},
 		{"cancel", []string{"cat"}, 0, nil, 143, causeCancelled},
-		{"cancel of one that ends well", []string{"sh", "-c", "trap 'exit 0' TERM; cat"}, 0, nil, 0, causeCancelled},
+		{"cancel of one that ends well", []string{"sh", "-c", "trap 'exit 0' TERM; echo ready; cat"}, 0, nil, 0, causeCancelled},
 		{"cancel of a stubborn one", self("test-stubborn"), 0, nil, 137, causeCancelled},
 		{"cancel with a grace of its own", self("test-stubborn"), 0, durationpb.New(time.Millisecond), 137, causeCancelled},
 	}
@@ -177,9 +176,8 @@ func TestStop(t *testing.T) {
 			w.run(tt.command...)
 			if tt.timeout == 0 {
 				w.follower.untilRunning(t)
-				if tt.command[0] == "sh" {
-					// The trap is set when the shell has children.
-					w.follower.until(t, "a shell", func() bool { return children(t, children(t, w.launcher.cmd.Process.Pid)...) != nil })
+				if len(tt.command) > 1 { // one that prepares for it
+					w.follower.untilPrinted(t, "ready")
 				}
 				w.server.Cancel(&hodeipb.Cancel{Grace: tt.grace})
 			}
@@ -269,12 +267,17 @@ func TestAgentKilled(t *testing.T) {
 		t.Parallel()
 		w := newWorker(t)
 		w.cfg.Grace = 300 * time.Millisecond
-		// It fills the pipe that nobody reads, and must not die of SIGPIPE: only
-		// a signal to it ends it.
-		w.run("sh", "-c", "trap 'exit 3' TERM; echo ready; cat; while :; do echo more; done")
+		// It writes to a pipe that nobody reads, and must not die of SIGPIPE: it
+		// is to have its grace.
+		w.run("sh", "-c", "trap '' TERM; echo ready; cat; while :; do echo more; done")
 		w.follower.untilPrinted(t, "ready")
+		begin := time.Now()
 		w.agent.signal(t, unix.SIGKILL)
+		w.stdin.Close()
 		w.launcher.exits(t, exitAgentGone)
+		if waited := time.Since(begin); waited < w.cfg.Grace {
+			t.Errorf("ended after %s", waited)
+		}
 	})
 }
 
@@ -326,7 +329,7 @@ func TestNeverStarted(t *testing.T) {
 				w.t.Fatal(err)
 			}
 			c.Close()
-		}, "launcher's hello: EOF"},
+		}, "EOF"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -443,15 +446,18 @@ func TestLinger(t *testing.T) {
 	t.Run("slow but steady", func(t *testing.T) {
 		t.Parallel()
 		w := newWorker(t)
-		w.cfg.Linger = 500 * time.Millisecond
-		const steps = 10
-		var once sync.Once
+		w.cfg.Linger = time.Second
+		const batches = 10
+		over := make(chan struct{})
+		pace := 3 * w.cfg.Linger / batches
 		w.follower.output = func(*hodeipb.Batch) {
-			once.Do(func() { <-w.launcher.ended })
-			time.Sleep(3 * w.cfg.Linger / steps) // a slow path, not a wait
+			<-over
+			time.Sleep(pace) // the path, not a wait
 		}
-		e := emission{"random", (steps - 1) << 16}
+		e := emission{"random", batches << 16}
 		w.run(e.command()...)
+		w.launcher.exits(t, 0)
+		close(over)
 		w.ends(0)
 		w.printed(e)
 	})
@@ -459,7 +465,9 @@ func TestLinger(t *testing.T) {
 		t.Parallel()
 		w := newWorker(t)
 		w.cfg.Linger = 300 * time.Millisecond
-		w.follower.output = func(*hodeipb.Batch) { <-w.agent.ended }
+		over := make(chan struct{})
+		defer close(over)
+		w.follower.output = func(*hodeipb.Batch) { <-over }
 		w.run("echo", "x")
 		w.launcher.exits(t, 0)
 		w.agent.exits(t, ExitOK)
@@ -493,15 +501,18 @@ func TestFullSpool(t *testing.T) {
 		w.startAgent()
 		e := emission{"both", 5 << 20}
 		w.launch(e.command()...)
-		blocked := make(chan struct{})
-		w.follower.output = func(*hodeipb.Batch) { <-blocked }
+		watcher := w.watcher()
+		blocked := func(is bool) func() bool {
+			return func() bool {
+				n := len(watcher.states)
+				return n > 0 && watcher.states[n-1].BlockedOnOutput == is
+			}
+		}
+		watcher.until(t, "a blocked job", blocked(true))
 		w.tunnel()
-		w.follower.until(t, "a blocked job", func() bool {
-			n := len(w.follower.states)
-			return n > 0 && w.follower.states[n-1].BlockedOnOutput
-		})
-		close(blocked)
+		watcher.until(t, "a job that goes on", blocked(false))
 		r := w.ends(0)
+		watcher.exited(t)
 		w.printed(e)
 		if r.PipesHeld || r.Message != "" {
 			t.Errorf("exit record %v", r)
@@ -520,7 +531,7 @@ func TestReconnect(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 2))
 			w := newWorker(t)
 			n := 0
-			p := newProxy(t, w.serveAt(listen(t)), func() int64 {
+			p := newProxy(t, serveAt(t, w.server, listen(t)), func() int64 {
 				if n++; n > cuts {
 					return -1
 				}

@@ -189,6 +189,8 @@ func start(t testing.TB, stdin *os.File, command ...string) *process {
 	t.Helper()
 	p := &process{cmd: exec.Command(command[0], command[1:]...), ended: make(chan struct{})}
 	p.cmd.Stderr = &p.stderr
+	// A program with the race detector in it would sleep for a second at its end.
+	p.cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
 	if stdin != nil {
 		p.cmd.Stdin = stdin
 	}
@@ -280,16 +282,16 @@ func newWorker(t testing.TB) *worker {
 // serve starts the coordinator, where the agent will dial it.
 func (w *worker) serve() {
 	w.t.Helper()
-	w.cfg.Server = w.serveAt(listen(w.t))
+	w.cfg.Server = serveAt(w.t, w.server, listen(w.t))
 }
 
-func (w *worker) serveAt(l net.Listener) string {
+func serveAt(t testing.TB, s *coordinator.Server, l net.Listener) string {
 	served := make(chan error, 1)
-	go func() { served <- w.server.Serve(l) }()
-	w.t.Cleanup(func() {
-		w.server.Close()
+	go func() { served <- s.Serve(l) }()
+	t.Cleanup(func() {
+		s.Close()
 		if err := <-served; err != nil {
-			w.t.Errorf("Serve: %v", err)
+			t.Errorf("Serve: %v", err)
 		}
 	})
 	return l.Addr().String()
@@ -330,12 +332,26 @@ func (w *worker) dialAgent() net.Conn {
 // tunnel serves the coordinator on a connection to the agent, as a port-forward does.
 func (w *worker) tunnel() {
 	w.t.Helper()
+	w.tunnelTo(w.server)
+}
+
+func (w *worker) tunnelTo(s *coordinator.Server) {
+	w.t.Helper()
 	tunnel := coordinator.NewTunnel()
-	w.serveAt(tunnel)
+	serveAt(w.t, s, tunnel)
 	conn := w.dialAgent()
 	var delivery sync.WaitGroup
 	delivery.Go(func() { tunnel.Deliver(context.Background(), conn) })
-	w.t.Cleanup(func() { w.server.Close(); delivery.Wait() })
+	w.t.Cleanup(func() { s.Close(); delivery.Wait() })
+}
+
+// watcher is another coordinator's follower, which wants states alone. It
+// attaches through a tunnel.
+func (w *worker) watcher() *follower {
+	w.t.Helper()
+	f := newFollower()
+	w.tunnelTo(&coordinator.Server{TLS: w.server.TLS, Namespace: w.server.Namespace, Job: w.server.Job, Follower: f, Silent: true})
+	return f
 }
 
 // startAgent starts the agent with what cfg says now.

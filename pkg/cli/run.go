@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -408,22 +409,24 @@ func (s *session) follow(ctx context.Context, tlsConfig *tls.Config) error {
 		Follower: s.follower, Silent: !s.runOptions.follow,
 	}
 	ctx, cancel := context.WithCancel(ctx)
+	var work sync.WaitGroup
 	served := make(chan error, 1)
-	go func() { served <- s.server.Serve(s.job.Listener()) }()
+	work.Go(func() { served <- s.server.Serve(s.job.Listener()) })
 	type end struct {
 		outcome *job.Outcome
 		err     error
 	}
 	watched := make(chan end, 1)
-	go func() {
+	work.Go(func() {
 		outcome, err := s.job.Watch(ctx, s.follower.phase)
 		watched <- end{outcome, err}
-	}()
+	})
 	defer func() {
 		draining, done := context.WithTimeout(context.Background(), ackWait)
 		s.server.Shutdown(draining)
 		done()
 		cancel()
+		work.Wait()
 		s.job.Close()
 	}()
 
@@ -507,6 +510,9 @@ func (s *session) interrupt(ctx context.Context) (done bool, err error) {
 			s.screen.note(err.Error())
 		}
 		return false, nil
+	}
+	if _, here := s.place.(machine); here { // nothing goes on without us here
+		return true, errors.Join(s.job.Delete(ctx), &exitError{code: job.ExitCancelled})
 	}
 	return true, &exitError{code: job.ExitCancelled, err: &hinted{
 		err:  fmt.Errorf("job %s has been asked to stop and still runs", s.spec.Name),

@@ -8,6 +8,8 @@ import (
 	"net/http/httptest"
 	"testing"
 
+	"k8s.io/client-go/rest"
+
 	"github.com/hodei-jobs/hodei/certs"
 )
 
@@ -41,4 +43,10 @@ func closedPort(t testing.TB) string {
 // pemOf is the certificate of a TLS server.
 func pemOf(s *httptest.Server) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+}
+
+// configOf is the way to a fake API server, which understands JSON only.
+func configOf(s *httptest.Server) *rest.Config {
+	return &rest.Config{Host: s.URL, TLSClientConfig: rest.TLSClientConfig{CAData: pemOf(s)},
+		ContentConfig: rest.ContentConfig{ContentType: "application/json"}}
 }

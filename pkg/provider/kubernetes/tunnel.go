@@ -17,7 +17,6 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/httpstream"
 	client "k8s.io/client-go/kubernetes"
@@ -94,10 +93,9 @@ func (d *dialer) keep(ctx context.Context, pod *corev1.Pod, tunnel *coordinator.
 	}
 }
 
-// isForbidden looks at the text too: of a SPDY upgrade that is all there is.
-func isForbidden(err error) bool {
-	return apierrors.IsForbidden(err) || strings.Contains(err.Error(), "is forbidden")
-}
+// isForbidden looks at the text: of a SPDY upgrade that is all there is, and a
+// WebSocket's status is inside an error that can't be unwrapped.
+func isForbidden(err error) bool { return strings.Contains(err.Error(), "is forbidden") }
 
 // forbidden says which right is missing, as the refusal itself does not.
 func (d *dialer) forbidden(ctx context.Context, namespace string, err error) error {
@@ -205,10 +203,8 @@ func (d *dialer) upgrade(ctx context.Context, target *url.URL) (httpstream.Conne
 		d.proven = true
 		return connection, nil
 	}
-	if refused := new(httpstream.UpgradeFailureError); errors.As(err, &refused) {
-		err = refused.Cause
-	}
-	if !d.proven && ctx.Err() == nil {
+	var timeout net.Error
+	if late := errors.As(err, &timeout) && timeout.Timeout(); !d.proven && !late && ctx.Err() == nil {
 		d.spdy = !bySPDY
 	}
 	return nil, err
@@ -293,13 +289,26 @@ func (c *streamConn) Read(p []byte) (int, error) {
 		c.greeting = c.greeting[n:]
 		return n, nil
 	}
+	if err := c.closed(); err != nil {
+		return 0, err
+	}
 	n, err := c.data.Read(p)
 	return n, c.reason(err)
 }
 
 func (c *streamConn) Write(p []byte) (int, error) {
+	if err := c.closed(); err != nil { // the stream itself would take it, and drop it
+		return 0, err
+	}
 	n, err := c.data.Write(p)
 	return n, c.reason(err)
+}
+
+// closed is why it was closed; nil: it is open.
+func (c *streamConn) closed() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
 }
 
 // reason replaces the error of a closed stream by why it was closed.
@@ -307,10 +316,8 @@ func (c *streamConn) reason(err error) error {
 	if err == nil {
 		return nil
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.err != nil {
-		return c.err
+	if why := c.closed(); why != nil {
+		return why
 	}
 	return err
 }

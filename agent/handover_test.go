@@ -1,0 +1,478 @@
+package agent
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+)
+
+// openFiles counts this process's descriptors.
+func openFiles(t testing.TB) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
+// socketPair is a launcher's and an agent's end of a connection.
+func socketPair(t testing.TB) (launcher, agent *net.UnixConn) {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ends [2]*net.UnixConn
+	for i, fd := range fds {
+		f := os.NewFile(uintptr(fd), "socket")
+		c, err := net.FileConn(f)
+		f.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends[i] = c.(*net.UnixConn)
+	}
+	return ends[0], ends[1]
+}
+
+// null is a descriptor to give away.
+func null(t testing.TB) *os.File {
+	t.Helper()
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// sendRaw sends any bytes with n descriptors.
+func sendRaw(t testing.TB, c *net.UnixConn, packet []byte, f *os.File, n int) {
+	t.Helper()
+	var oob []byte
+	if n > 0 {
+		fds := make([]int, n)
+		for i := range fds {
+			fds[i] = int(f.Fd())
+		}
+		oob = unix.UnixRights(fds...)
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sendErr error
+	if err := raw.Write(func(fd uintptr) bool {
+		if len(packet) > 0 || n == 0 {
+			sendErr = unix.Sendmsg(int(fd), packet, oob, nil, 0)
+			return true
+		}
+		// unix.Sendmsg would put a byte into the empty packet.
+		h := unix.Msghdr{Control: &oob[0]}
+		h.SetControllen(len(oob))
+		if _, _, errno := unix.Syscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&h)), 0); errno != 0 {
+			sendErr = errno
+		}
+		return true
+	}); err != nil || sendErr != nil {
+		t.Fatal(err, sendErr)
+	}
+}
+
+func TestHandover(t *testing.T) {
+	before := openFiles(t)
+	for _, merge := range []bool{false, true} {
+		launcher, agent := socketPair(t)
+		p, err := makePipes(merge)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := sayHello(launcher, p); err != nil {
+			t.Fatal(err)
+		}
+		files, err := acceptHello(agent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (files[fdStderr] == nil) != merge || files[fdContainerOut] == nil || files[fdContainerErr] == nil {
+			t.Errorf("merge %t: got %v", merge, files)
+		}
+		for name, f := range files {
+			flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFD, 0)
+			if err != nil || flags&unix.FD_CLOEXEC == 0 {
+				t.Errorf("%s stays open in children: %v", name, err)
+			}
+		}
+		// The pipes are the launcher's, and have deadlines.
+		if _, err := p.outW.WriteString("abc"); err != nil {
+			t.Fatal(err)
+		}
+		buf := make([]byte, 10)
+		if n, err := files[fdStdout].Read(buf); err != nil || string(buf[:n]) != "abc" {
+			t.Errorf("read %q, %v", buf[:n], err)
+		}
+		if err := files[fdStdout].SetReadDeadline(time.Now()); err != nil {
+			t.Error(err)
+		}
+		p.close()
+		files.close()
+		launcher.Close()
+		agent.Close()
+	}
+	if after := openFiles(t); after != before {
+		t.Errorf("%d descriptors, %d before", after, before)
+	}
+}
+
+func TestHostileHello(t *testing.T) {
+	hello := func(fds ...string) []byte {
+		b, err := json.Marshal(launcherMsg{Hello: &helloMsg{Version: handoverVersion, FDs: fds}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	many := make([]string, 9)
+	for i := range many {
+		many[i] = fmt.Sprint(i)
+	}
+	many[0] = fdStdout
+	tests := []struct {
+		name   string
+		packet []byte
+		fds    int
+		want   string // of the error
+	}{
+		{"garbage", []byte("\x00\xff{"), 2, "invalid character"},
+		{"cut", hello(fdStdout)[:20], 1, "unexpected end of JSON input"},
+		{"two objects", append(hello(fdStdout), hello(fdStdout)...), 1, "invalid character '{' after top-level value"},
+		{"another type", []byte(`[1]`), 1, "cannot unmarshal array"},
+		{"null", []byte(`null`), 1, "the first message is not a hello"},
+		{"another message", []byte(`{"exit":{"code":0}}`), 1, "the first message is not a hello"},
+		{"version", []byte(`{"hello":{"version":2,"fds":["stdout"]}}`), 1, "handover version 2, want 1"},
+		{"no names", hello(), 2, "2 descriptors came for 0 names"},
+		{"too few", hello(fdStdout, fdStderr), 1, "1 descriptors came for 2 names"},
+		{"none", hello(fdStdout), 0, "0 descriptors came for 1 names"},
+		{"too many", hello(fdStdout), 8, "8 descriptors came for 1 names"},
+		{"far too many", hello(many...), 9, "message of more than 4096 bytes or 8 descriptors"},
+		{"as many as can be", hello(many...), 253, "message of more than 4096 bytes or 8 descriptors"},
+		{"wrong names", hello("stdin", "cwd"), 2, "no stdout pipe came"},
+		{"twice", hello(fdStdout, fdStdout), 2, `descriptor "stdout" came twice`},
+		{"oversized", []byte(`{"hello":{"version":1,"fds":["stdout","` + strings.Repeat("x", 5000) + `"]}}`), 2, "message of more than 4096 bytes or 8 descriptors"},
+		{"nothing but descriptors", nil, 3, "EOF"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := null(t)
+			before := openFiles(t)
+			launcher, agent := socketPair(t)
+			sendRaw(t, launcher, tt.packet, f, tt.fds)
+			files, err := acceptHello(agent)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v, want %q", err, tt.want)
+			}
+			if files != nil {
+				t.Errorf("got %v", files)
+			}
+			launcher.Close()
+			agent.Close()
+			if after := openFiles(t); after != before {
+				t.Errorf("%d descriptors, %d before", after, before)
+			}
+		})
+	}
+}
+
+// FuzzHello sends any packet with some descriptors over a real socket.
+func FuzzHello(f *testing.F) {
+	f.Add([]byte(`{"hello":{"version":1,"fds":["stdout","stderr"]}}`), uint8(2))
+	f.Add([]byte(`{"hello":{"version":1,"fds":["stdout"],"FDS":["a"]},"exit":{}}`), uint8(1))
+	f.Add([]byte(`{"hello":null}`), uint8(0))
+	f.Add([]byte{}, uint8(9))
+	f.Fuzz(func(t *testing.T, packet []byte, n uint8) {
+		if len(packet) > 2*maxPacket {
+			t.Skip("longer finds no more")
+		}
+		n %= 12
+		file := null(t)
+		before := openFiles(t)
+		launcher, agent := socketPair(t)
+		sendRaw(t, launcher, packet, file, int(n))
+		files, err := acceptHello(agent)
+		if err == nil && (len(files) != int(n) || files[fdStdout] == nil) {
+			t.Errorf("%d descriptors accepted as %v", n, files)
+		}
+		if err != nil && files != nil {
+			t.Errorf("error %v with %v", err, files)
+		}
+		files.close()
+		launcher.Close()
+		agent.Close()
+		if after := openFiles(t); after != before {
+			t.Errorf("%d descriptors, %d before", after, before)
+		}
+	})
+}
+
+func TestSendIsBounded(t *testing.T) {
+	launcher, agent := socketPair(t)
+	defer launcher.Close()
+	defer agent.Close()
+	if err := send(launcher, launcherMsg{Exit: &exitMsg{Error: strings.Repeat("x", maxPacket)}}); err == nil {
+		t.Error("a message was sent that the other side refuses")
+	}
+}
+
+// lonely is an agent whose launcher and coordinators are the test.
+func lonely(t testing.TB) *agent {
+	t.Helper()
+	return &agent{
+		Config: Config{Grace: time.Hour, Linger: time.Hour, Log: slog.New(slog.NewTextHandler(io.Discard, nil))},
+		spool:  testSpool(t, 1<<20, 0),
+		term:   make(chan struct{}), orders: make(chan *hodeipb.Control, 16), changed: make(chan struct{}),
+		state: &hodeipb.State{Phase: hodeipb.Phase_WAITING},
+	}
+}
+
+func (a *agent) phase() hodeipb.Phase {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.state.Phase
+}
+
+// TestConversation plays the launcher against supervise.
+func TestConversation(t *testing.T) {
+	exit := func(code, signal int) launcherMsg {
+		return launcherMsg{Exit: &exitMsg{Code: code, Signal: signal, Finished: time.Now()}}
+	}
+	started := launcherMsg{Started: &startedMsg{Time: time.Now()}}
+	tests := []struct {
+		name   string
+		orders []*hodeipb.Control
+		says   []any
+		code   int32
+		cause  string
+		phases []hodeipb.Phase
+	}{
+		{"as it should be", nil, []any{started, exit(0, 0)}, 0, causeCompleted, []hodeipb.Phase{hodeipb.Phase_RUNNING}},
+		{"never ran", nil, []any{exit(127, 0)}, 127, causeError, nil},
+		{"goes without a word", nil, nil, 137, "", nil},
+		{"goes in the middle", nil, []any{started}, 137, "", []hodeipb.Phase{hodeipb.Phase_RUNNING}},
+		{"starts twice", nil, []any{started, started, exit(1, 0)}, 1, causeError, []hodeipb.Phase{hodeipb.Phase_RUNNING}},
+		{"talks nonsense", nil, []any{started, "nonsense", exit(0, 0)}, 137, "", []hodeipb.Phase{hodeipb.Phase_RUNNING}},
+		{"says hello again", nil, []any{launcherMsg{Hello: &helloMsg{}}, started, exit(143, 15)}, 143, causeSignaled, []hodeipb.Phase{hodeipb.Phase_RUNNING}},
+		{"says nothing", nil, []any{launcherMsg{}, exit(3, 0)}, 3, causeError, nil},
+		{"cancelled before it started", []*hodeipb.Control{{Order: &hodeipb.Control_Cancel{Cancel: &hodeipb.Cancel{Grace: durationpb.New(time.Hour)}}}},
+			[]any{started, exit(0, 0)}, 0, causeCancelled, []hodeipb.Phase{hodeipb.Phase_STOPPING, hodeipb.Phase_STOPPING}},
+		{"empty orders", []*hodeipb.Control{{}, {Order: &hodeipb.Control_Signal{}}, {Order: &hodeipb.Control_Signal{Signal: 65}}, {Order: &hodeipb.Control_Signal{Signal: -1}}},
+			[]any{started, exit(0, 0)}, 0, causeCompleted, []hodeipb.Phase{hodeipb.Phase_RUNNING}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			a := lonely(t)
+			launcher, conn := socketPair(t)
+			defer conn.Close()
+			result := make(chan *hodeipb.ExitRecord, 1)
+			go func() { result <- a.supervise(conn, handedOver{}) }()
+			hear := func(what string) agentMsg {
+				t.Helper()
+				var m agentMsg
+				if _, err := receive(launcher, &m); err != nil {
+					t.Fatalf("%s: %v", what, err)
+				}
+				return m
+			}
+			if !hear("start").Start {
+				t.Fatal("the first message is not to start")
+			}
+			var phases []hodeipb.Phase
+			for _, order := range tt.orders {
+				a.orders <- order
+				if order.GetCancel() != nil {
+					if m := hear("cancel"); m.Signal != int(unix.SIGTERM) {
+						t.Fatalf("got %+v, want SIGTERM", m)
+					}
+					phases = append(phases, a.phase())
+				}
+			}
+			for len(a.orders) > 0 {
+				time.Sleep(time.Millisecond) // nothing tells
+			}
+			for _, m := range tt.says {
+				_ = send(launcher, m)
+			}
+			if n := len(tt.says); n > 0 && tt.code != 137 {
+				if !hear("done").Done {
+					t.Error("the last message is not done")
+				}
+			}
+			launcher.Close()
+			r := <-result
+			if last := a.phase(); last != hodeipb.Phase_WAITING {
+				phases = append(phases, last)
+			}
+			if r.Code != tt.code || r.Cause != tt.cause || fmt.Sprint(phases) != fmt.Sprint(tt.phases) {
+				t.Errorf("exit record %v with phases %v", r, phases)
+			}
+		})
+	}
+}
+
+func TestRecord(t *testing.T) {
+	finished := time.Now()
+	tests := []struct {
+		name    string
+		stopped string
+		exit    *exitMsg
+		ooms    uint64
+		code    int32
+		signal  int32
+		cause   string
+		message string
+	}{
+		{"success", "", &exitMsg{}, 0, 0, 0, causeCompleted, ""},
+		{"failure", "", &exitMsg{Code: 7}, 0, 7, 0, causeError, ""},
+		{"signal", "", &exitMsg{Code: 137, Signal: 9}, 0, 137, 9, causeSignaled, ""},
+		{"out of memory", "", &exitMsg{Code: 137, Signal: 9}, 1, 137, 9, causeOOMKilled, "memory reached its limit and the kernel killed a process of the job"},
+		{"out of memory, swallowed", "", &exitMsg{}, 2, 0, 0, causeOOMKilled, "memory reached its limit and the kernel killed a process of the job"},
+		{"out of memory, the launcher too", "", nil, 3, 137, 9, causeOOMKilled, "memory reached its limit and the kernel killed a process of the job"},
+		{"launcher killed", "", nil, 0, 137, 9, "", "the job's first process was killed"},
+		{"timeout", causeDeadline, &exitMsg{Code: 143, Signal: 15}, 0, 143, 15, causeDeadline, "the job ran longer than its timeout of 1m0s"},
+		{"cancelled", causeCancelled, &exitMsg{}, 1, 0, 0, causeCancelled, ""},
+		{"cancelled, launcher killed", causeCancelled, nil, 0, 137, 9, causeCancelled, "the job's first process was killed"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.exit != nil {
+				tt.exit.Finished = finished
+			}
+			s := &supervisor{agent: &agent{Config: Config{Timeout: time.Minute}}, stopped: tt.stopped}
+			r := s.record(tt.exit, tt.ooms)
+			if r.Code != tt.code || r.Signal != tt.signal || r.Cause != tt.cause || r.Message != tt.message || r.Started != nil {
+				t.Errorf("exit record %v", r)
+			}
+			if tt.exit != nil && !r.Finished.AsTime().Equal(finished) {
+				t.Errorf("finished at %v", r.Finished)
+			}
+		})
+	}
+}
+
+func TestCopy(t *testing.T) {
+	exe, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := func(dir string) []string {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all []string
+		for _, e := range entries {
+			all = append(all, e.Name())
+		}
+		return all
+	}
+	t.Run("copies", func(t *testing.T) {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "launcher")
+		for range 2 { // over an earlier one, which may be running
+			if err := Copy(path); err != nil {
+				t.Fatal(err)
+			}
+			info, err := os.Stat(path)
+			if err != nil || info.Mode() != 0o555 {
+				t.Errorf("mode %v, %v", info.Mode(), err)
+			}
+			got, err := os.ReadFile(path)
+			if err != nil || !bytes.Equal(got, exe) {
+				t.Errorf("%d bytes of %d, %v", len(got), len(exe), err)
+			}
+			if all := names(dir); len(all) != 1 {
+				t.Errorf("there are %v", all)
+			}
+		}
+		start(t, nil, path, "test-copy", filepath.Join(dir, "again")).exits(t, 0)
+	})
+	t.Run("no directory", func(t *testing.T) {
+		if err := Copy(filepath.Join(t.TempDir(), "no", "launcher")); !os.IsNotExist(err) {
+			t.Errorf("error %v", err)
+		}
+	})
+	t.Run("a directory in its place", func(t *testing.T) {
+		dir := t.TempDir()
+		if err := os.Mkdir(filepath.Join(dir, "launcher"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := Copy(filepath.Join(dir, "launcher")); err == nil {
+			t.Error("no error")
+		}
+		if all := names(dir); len(all) != 1 {
+			t.Errorf("there are %v", all)
+		}
+	})
+	t.Run("no room", func(t *testing.T) {
+		dir := t.TempDir()
+		p := start(t, nil, self("test-copy", filepath.Join(dir, "launcher"), "100000")...)
+		p.exits(t, 1)
+		if !strings.Contains(p.stderr.String(), "file too large") {
+			t.Errorf("error %q", p.stderr.String())
+		}
+		if all := names(dir); len(all) > 0 {
+			t.Errorf("there are %v", all)
+		}
+	})
+	t.Run("full disk", func(t *testing.T) {
+		dir := t.TempDir()
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=256k"); err != nil {
+			t.Skipf("a small file system can't be mounted (needs CAP_SYS_ADMIN): %v", err)
+		}
+		t.Cleanup(func() {
+			if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+				t.Error(err)
+			}
+		})
+		if err := Copy(filepath.Join(dir, "launcher")); err == nil || !strings.Contains(err.Error(), "no space left on device") {
+			t.Errorf("error %v", err)
+		}
+		if all := names(dir); len(all) > 0 {
+			t.Errorf("there are %v", all)
+		}
+	})
+	t.Run("never seen in part", func(t *testing.T) {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "launcher")
+		done := make(chan error, 1)
+		go func() { done <- Copy(path) }()
+		for {
+			info, err := os.Stat(path)
+			if err == nil && (info.Size() != int64(len(exe)) || info.Mode() != 0o555) {
+				t.Fatalf("seen with %d bytes of %d, mode %v", info.Size(), len(exe), info.Mode())
+			}
+			select {
+			case err := <-done:
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			default:
+			}
+		}
+	})
+}

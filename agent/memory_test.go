@@ -1,0 +1,79 @@
+package agent
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"testing"
+
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+)
+
+// peakBytes is the most memory that a process has ever had, by VmHWM of
+// /proc/PID/status.
+func peakBytes(t testing.TB, pid int) int {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`(?m)^VmHWM:\s*(\d+) kB$`).FindSubmatch(text)
+	if m == nil {
+		t.Fatalf("no VmHWM in:\n%s", text)
+	}
+	n, err := strconv.Atoi(string(m[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n << 10
+}
+
+// TestMemory lets a job print 200 MB while its coordinator stores nothing, and
+// then sends all of it. The program is the real one: the race detector takes
+// several times the memory.
+func TestMemory(t *testing.T) {
+	t.Parallel()
+	const printed, bound = 200_000_000, 64 << 20
+	program := filepath.Join(t.TempDir(), "hodei-worker")
+	build := exec.Command("go", "build", "-o", program, "../cmd/hodei-worker")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+
+	w := newWorker(t)
+	stored := make(chan struct{})
+	peak := 0
+	w.follower.output = func(b *hodeipb.Batch) {
+		<-stored
+		if b.Offset < printed/2 && b.Offset+uint64(len(b.Data)) >= printed/2 {
+			peak = peakBytes(t, w.agent.cmd.Process.Pid)
+		}
+	}
+	w.serve()
+	env := []string{
+		"HODEI_NAMESPACE=" + w.cfg.Namespace, "HODEI_JOB=" + w.cfg.Job,
+		"HODEI_ATTEMPT=" + w.cfg.Attempt, "HODEI_ATTEMPT_UID=" + w.cfg.AttemptUID,
+		"HODEI_SOCKET=" + w.cfg.Socket, "HODEI_SPOOL_DIR=" + w.cfg.SpoolDir, fmt.Sprint("HODEI_SPOOL_BYTES=", w.cfg.SpoolBytes),
+		"HODEI_SERVER_ADDRESS=" + w.cfg.Server, "HODEI_SERVER_NAME=" + testID.ServerName(),
+		"HODEI_CA_CERT_PATH=" + filepath.Join(w.dir, "ca.crt"),
+		"HODEI_CLIENT_CERT_PATH=" + filepath.Join(w.dir, "client.crt"), "HODEI_CLIENT_KEY_PATH=" + filepath.Join(w.dir, "client.key"),
+		"HODEI_START_TIMEOUT=1m", "HODEI_TIMEOUT=0", "HODEI_GRACE=1s", "HODEI_LINGER=1m",
+		"HODEI_TERMINATION_LOG=" + w.cfg.TerminationLog,
+	}
+	w.agent = start(t, nil, append(append([]string{"env"}, env...), program, "agent")...)
+	w.launcher = start(t, nil, program, "launch", "--socket="+w.cfg.Socket, "--", "head", "-c", fmt.Sprint(printed), "/dev/zero")
+	w.launcher.exits(t, 0)
+	if got := peakBytes(t, w.agent.cmd.Process.Pid); got > bound {
+		t.Errorf("the agent took %d MiB while nothing was stored", got>>20)
+	}
+	close(stored)
+	r := w.ends(0)
+	t.Logf("the agent's peak is %d MiB", peak>>20)
+	if r.End != printed || peak == 0 || peak > bound {
+		t.Errorf("%d bytes stored; the agent took %d MiB", r.End, peak>>20)
+	}
+}
