@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"sync"
 	"testing"
 
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
@@ -46,6 +47,8 @@ func TestMemory(t *testing.T) {
 
 	w := newWorker(t)
 	stored := make(chan struct{})
+	release := sync.OnceFunc(func() { close(stored) })
+	defer release()
 	peak := 0
 	w.follower.output = func(b *hodeipb.Batch) {
 		<-stored
@@ -70,7 +73,7 @@ func TestMemory(t *testing.T) {
 	if got := peakBytes(t, w.agent.cmd.Process.Pid); got > bound {
 		t.Errorf("the agent took %d MiB while nothing was stored", got>>20)
 	}
-	close(stored)
+	release()
 	r := w.ends(0)
 	t.Logf("the agent's peak is %d MiB", peak>>20)
 	if r.End != printed || peak == 0 || peak > bound {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -449,6 +450,8 @@ func TestLinger(t *testing.T) {
 		w.cfg.Linger = time.Second
 		const batches = 10
 		over := make(chan struct{})
+		release := sync.OnceFunc(func() { close(over) })
+		defer release()
 		pace := 3 * w.cfg.Linger / batches
 		w.follower.output = func(*hodeipb.Batch) {
 			<-over
@@ -457,7 +460,7 @@ func TestLinger(t *testing.T) {
 		e := emission{"random", batches << 16}
 		w.run(e.command()...)
 		w.launcher.exits(t, 0)
-		close(over)
+		release()
 		w.ends(0)
 		w.printed(e)
 	})

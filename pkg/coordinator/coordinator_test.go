@@ -7,9 +7,11 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -463,6 +465,22 @@ func FuzzBatchSize(f *testing.F) {
 		}
 		if left != 0 || data != 0 {
 			t.Fatalf("size %d is not the sum of %v with %d bytes", size, b.Records, len(b.Data))
+		}
+	})
+}
+
+// TestPatience is about agents that say nothing, by a clock of its own.
+func TestPatience(t *testing.T) {
+	silence := make(chan received)
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		_, err := new(Server).awaitHello(t.Context(), silence)
+		if status.Code(err) != codes.DeadlineExceeded || time.Since(begin) != helloWait {
+			t.Errorf("hello awaited for %s: %v", time.Since(begin), err)
+		}
+		begin = time.Now()
+		if err := awaitEnd(t.Context(), silence); err != nil || time.Since(begin) != closeWait {
+			t.Errorf("end awaited for %s: %v", time.Since(begin), err)
 		}
 	})
 }

@@ -223,10 +223,12 @@ func explainContainer(namespace string, s corev1.ContainerStatus) verdict {
 			f := &job.Failure{Cause: job.AgentLost, Message: "the job's container could not be started: " + startError(t.Message),
 				Hint: "check that the worker's image is the one of this version: {hodei} version"}
 			switch {
-			case strings.Contains(t.Message, "OOM-killed"):
+			case strings.Contains(t.Message, "OOM-killed"), strings.Contains(t.Message, "unable to set memory limit"):
 				f.Cause, f.Hint = job.OOMKilled, "give it more: {hodei} run --memory"
-			case !strings.Contains(t.Message, launcherPath): // then the rest is the user's choice
+				return verdict{failure: f}
+			case !strings.Contains(t.Message, launcherPath): // then it is the user's choice that the runtime can't do
 				f.Cause, f.Hint = job.ConfigError, "check --workdir and --user, and see: kubectl get events -n "+namespace
+				return verdict{failure: f}
 			}
 			return verdict{waiting: "the job's container did not start", failure: f, grace: agentGrace}
 		}

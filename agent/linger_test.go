@@ -1,0 +1,90 @@
+package agent
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestAwaitCoordinators is about how long an ended job waits, by a clock of its
+// own. Each case is what happens, and after how long it gives up.
+func TestAwaitCoordinators(t *testing.T) {
+	const linger = 10 * time.Minute
+	acks := func(a *agent, every time.Duration, n int) {
+		for range n {
+			time.Sleep(every)
+			a.acks.Add(1)
+		}
+	}
+	tests := []struct {
+		name    string
+		retries bool
+		failed  bool
+		linger  time.Duration
+		happens func(a *agent)
+		want    time.Duration
+		done    bool
+	}{
+		{"nobody", false, true, linger, func(*agent) {}, linger, false},
+		{"nobody, another attempt to follow", true, true, linger, func(*agent) {}, retryLinger, false},
+		{"nobody, another attempt to follow, impatient", true, true, time.Second, func(*agent) {}, time.Second, false},
+		{"nobody, no other attempt needed", true, false, linger, func(*agent) {}, linger, false},
+		{"all stored", false, true, linger, func(a *agent) {
+			a.update(func() { a.attached = 1 })
+			time.Sleep(time.Minute)
+			a.update(func() { a.stored = true })
+			time.Sleep(time.Second)
+			a.update(func() { a.attached = 0 })
+		}, time.Minute + time.Second, true},
+		{"steady for twice the linger", false, true, linger, func(a *agent) {
+			a.update(func() { a.attached = 1 })
+			acks(a, time.Minute, 20)
+			a.update(func() { a.stored, a.attached = true, 0 })
+		}, 2 * linger, true},
+		{"steady, then stuck", false, true, linger, func(a *agent) {
+			a.update(func() { a.attached = 1 })
+			acks(a, time.Minute, 5)
+		}, 2 * linger, false},
+		{"steady, another attempt to follow", true, true, linger, func(a *agent) {
+			a.update(func() { a.attached = 1 })
+			acks(a, time.Second, 100)
+		}, retryLinger, false},
+		{"deleted, nobody there", false, true, linger, func(a *agent) {
+			time.Sleep(time.Minute)
+			close(a.term)
+		}, time.Minute, false},
+		{"deleted, stuck", false, true, linger, func(a *agent) {
+			a.update(func() { a.attached = 1 })
+			time.Sleep(time.Minute)
+			close(a.term)
+		}, time.Minute + retryLinger, false},
+		{"deleted, in time", false, true, linger, func(a *agent) {
+			a.update(func() { a.attached = 1 })
+			close(a.term)
+			time.Sleep(time.Second)
+			a.update(func() { a.stored, a.attached = true, 0 })
+		}, time.Second, true},
+		{"deleted, it goes without having stored", false, true, linger, func(a *agent) {
+			a.update(func() { a.attached = 1 })
+			close(a.term)
+			time.Sleep(time.Second)
+			a.update(func() { a.attached = 0 })
+		}, time.Second, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := lonely(t)
+				a.Linger, a.Retries = tt.linger, tt.retries
+				a.term, a.changed = make(chan struct{}), make(chan struct{})
+				begin := time.Now()
+				go tt.happens(a)
+				done := a.awaitCoordinators(tt.failed, func() bool { return a.stored && a.attached == 0 })
+				if waited := time.Since(begin); done != tt.done || waited != tt.want {
+					t.Errorf("%t after %s, want %t after %s", done, waited, tt.done, tt.want)
+				}
+				synctest.Wait()
+			})
+		})
+	}
+}

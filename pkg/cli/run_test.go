@@ -1,0 +1,256 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+)
+
+// dryRun returns the Job that "hodei run" with args would make, and its spec,
+// without a cluster.
+func dryRun(t *testing.T, args ...string) (*batchv1.Job, *job.Spec, error) {
+	t.Helper()
+	home := t.TempDir()
+	kubeconfig := filepath.Join(home, "kubeconfig")
+	if err := os.WriteFile(kubeconfig, []byte("apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]\ncontexts: [{name: a, context: {cluster: c}}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(home) // away from any certs/
+	var out bytes.Buffer
+	env := map[string]string{"HOME": home, "HERE": "value of here"}
+	a := &app{IOStreams: genericiooptions.IOStreams{In: strings.NewReader(""), Out: &out, ErrOut: io.Discard}, name: "hodei",
+		kube: genericclioptions.NewConfigFlags(true), getenv: func(name string) string { return env[name] }}
+	root := a.newRoot()
+	root.SetArgs(append([]string{"run", "--kubeconfig", kubeconfig, "--dry-run=client", "-o", "json"}, args...))
+	if err := root.ExecuteContext(t.Context()); err != nil {
+		if out.Len() > 0 {
+			t.Errorf("a failing command writes %q", out.String())
+		}
+		return nil, nil, err
+	}
+	var made batchv1.Job
+	if err := json.Unmarshal(out.Bytes(), &made); err != nil {
+		t.Fatalf("%v: %s", err, out.Bytes())
+	}
+	var spec job.Spec
+	if err := json.Unmarshal([]byte(made.Annotations[kubernetes.AnnotationSpec]), &spec); err != nil {
+		t.Fatal(err)
+	}
+	return &made, &spec, nil
+}
+
+func TestRunFlags(t *testing.T) {
+	q := func(s string) *resource.Quantity {
+		q := resource.MustParse(s)
+		return &q
+	}
+	for _, test := range []struct {
+		name string
+		args []string
+		want func(*job.Spec) // of the defaults
+	}{
+		{"defaults", []string{"--", "true"}, func(*job.Spec) {}},
+		{"the command's own flags", []string{"--", "sh", "-c", "echo $HOME", "--", "--detach"}, func(s *job.Spec) { s.Command = []string{"sh", "-c", "echo $HOME", "--", "--detach"} }},
+		{"variables", []string{"-e", "A=b=c,d", "-e", "EMPTY=", "-e", "HERE", "-e", "ABSENT", "--", "true"}, func(s *job.Spec) {
+			s.Env = []job.EnvVar{{Name: "A", Value: "b=c,d"}, {Name: "EMPTY"}, {Name: "HERE", Value: "value of here"}, {Name: "ABSENT"}}
+		}},
+		{"sources", []string{"--env-from", "secret/a", "--env-from", "configmap/b.c", "--", "true"}, func(s *job.Spec) { s.EnvFrom = []job.EnvSource{{Secret: "a"}, {ConfigMap: "b.c"}} }},
+		{"resources", []string{"--cpu", "500m", "--cpu-limit=2", "--memory", "1Gi", "--memory-limit", "2Gi", "--ephemeral-storage", "5Gi", "--", "true"}, func(s *job.Spec) {
+			s.CPU, s.CPULimit, s.Memory, s.MemoryLimit, s.EphemeralStorage = q("500m"), q("2"), q("1Gi"), q("2Gi"), q("5Gi")
+		}},
+		{"times", []string{"--timeout", "1h", "--start-timeout=1m", "--grace", "5s", "--ttl", "10m", "--linger", "1s", "--retries", "3", "--", "true"}, func(s *job.Spec) {
+			s.Timeout, s.StartTimeout, s.Grace, s.TTL, s.Linger, s.Retries = time.Hour, time.Minute, 5*time.Second, 10*time.Minute, time.Second, 3
+		}},
+		{"the rest", []string{"--image", "i:1", "--workdir", "/src", "--user", "1000:2000", "--merge-output", "--", "true"}, func(s *job.Spec) {
+			s.Image, s.Workdir, s.User, s.MergeOutput = "i:1", "/src", "1000:2000", true
+		}},
+		{"detached lingers longer", []string{"--detach", "--", "true"}, func(s *job.Spec) { s.Linger = job.LingerDetached }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			made, spec, err := dryRun(t, append([]string{"--name", "x"}, test.args...)...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := &job.Spec{Name: "x", Command: []string{"true"}}
+			test.want(want)
+			want.SetDefaults()
+			g, _ := json.Marshal(spec)
+			w, _ := json.Marshal(want)
+			if !bytes.Equal(g, w) {
+				t.Errorf("got  %s\nwant %s", g, w)
+			}
+			if made.Name != "x" || made.Namespace != "hodei-jobs-workers" || made.Spec.Template.Spec.ServiceAccountName != "hodei-jobs-worker" {
+				t.Errorf("made %s in %s for %s", made.Name, made.Namespace, made.Spec.Template.Spec.ServiceAccountName)
+			}
+		})
+	}
+}
+
+func TestRunFlagsMakeAName(t *testing.T) {
+	_, spec, err := dryRun(t, "--", "/usr/bin/Go_1.26")
+	if err != nil || !strings.HasPrefix(spec.Name, "hodei-go-1-26-") {
+		t.Errorf("got %v, %v", spec, err)
+	}
+}
+
+func TestRunUsage(t *testing.T) {
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{}, "no command: write it after --"},
+		{[]string{"true"}, "write -- before the command: hodei run -- true"},
+		{[]string{"--", ""}, "no command: nothing stands after --"},
+		{[]string{"--env-from", "pod/x", "--", "true"}, `--env-from "pod/x": want secret/NAME or configmap/NAME`},
+		{[]string{"-e", "=x", "--", "true"}, `--env "": not a variable's name`},
+		{[]string{"--memory", "lots", "--", "true"}, `--memory "lots": want a quantity such as 500m, 2 or 512Mi`},
+		{[]string{"--memory", "2Gi", "--memory-limit", "1Gi", "--", "true"}, "--memory 2Gi: more than --memory-limit 1Gi"},
+		{[]string{"--name", "UPPER", "--", "true"}, `--name "UPPER": want lower-case letters, digits and dashes, at most 57 of them`},
+		{[]string{"--user", "root", "--", "true"}, `--user "root": want UID or UID:GID, in numbers`},
+		{[]string{"--grace=-1s", "--", "true"}, "--grace -1s: must not be negative"},
+		{[]string{"--dry-run=maybe", "--", "true"}, `--dry-run "maybe": want none or client`},
+		{[]string{"-o", "table", "--", "true"}, `-o "table": want json or yaml, or name with --detach`},
+		{[]string{"--nope", "--", "true"}, "unknown flag: --nope"},
+	} {
+		_, _, err := dryRun(t, test.args...)
+		var usage *usageError
+		if !errors.As(err, &usage) || err.Error() != test.want {
+			t.Errorf("%q: got %v, want %s", test.args, err, test.want)
+		}
+	}
+}
+
+func TestFinish(t *testing.T) {
+	memory := resource.MustParse("512Mi")
+	for _, test := range []struct {
+		name    string
+		outcome job.Outcome
+		memory  *resource.Quantity
+		code    int
+		note    string // the summary; empty: it is an error instead
+		err     string
+		hint    string
+	}{
+		{"success", job.Outcome{Cause: job.Completed}, nil, 0, "exit 0", "", ""},
+		{"its own code", job.Outcome{Cause: job.Error, Code: 7}, nil, 7, "exit 7", "", ""},
+		{"its own 127", job.Outcome{Cause: job.Error, Code: 127}, nil, 127, "exit 127", "", ""},
+		{"not found", job.Outcome{Cause: job.Error, Code: 127, Message: "exec: \"nope\": not\x1b[1m found"}, nil, 127, "",
+			`the command can't be run: exec: "nope": not[1m found (exit 127)`, "check the command, and that the image has it: {hodei} run --image IMAGE"},
+		{"not executable", job.Outcome{Cause: job.Error, Code: 126, Message: "permission denied"}, nil, 126, "",
+			"the command can't be run: permission denied (exit 126)", "check the command, and that the image has it: {hodei} run --image IMAGE"},
+		{"a signal", job.Outcome{Cause: job.Signaled, Code: 143, Signal: 15}, nil, 143, "killed by SIGTERM (exit 143)", "", ""},
+		{"cancelled", job.Outcome{Cause: job.Cancelled, Code: 143, Signal: 15}, nil, 130, "Cancelled (exit 130)", "", ""},
+		{"out of memory", job.Outcome{Cause: job.OOMKilled, Code: 137}, &memory, 137, "", "OOMKilled (exit 137)", "give it more: {hodei} run --memory 1Gi"},
+		{"out of memory without a limit", job.Outcome{Cause: job.OOMKilled, Code: 137}, nil, 137, "", "OOMKilled (exit 137)", "give it more: {hodei} run --memory"},
+		{"too long", job.Outcome{Cause: job.DeadlineExceeded, Code: 143}, nil, 124, "", "DeadlineExceeded (exit 124)", "give it longer with --timeout"},
+		{"evicted", job.Outcome{Cause: job.Evicted, Message: "low on\nmemory"}, nil, 125, "", "Evicted (exit 125): low on memory", "let it be tried again: --retries 1"},
+		{"preempted", job.Outcome{Cause: job.Preempted}, nil, 125, "", "Preempted (exit 125)", "let it be tried again: --retries 1"},
+		{"node lost", job.Outcome{Cause: job.NodeLost}, nil, 125, "", "NodeLost (exit 125)", "let it be tried again: --retries 1"},
+		{"agent lost", job.Outcome{Cause: job.AgentLost, Message: "the agent ended"}, nil, 125, "", "AgentLost (exit 125): the agent ended", "see what is left: {hodei} jobs x -o wide"},
+		{"unknown is never a success", job.Outcome{Cause: job.Unknown, Code: 0}, nil, 125, "", "Unknown (exit 125)", "see what is left: {hodei} jobs x -o wide"},
+	} {
+		for _, format := range []string{"", "json"} {
+			t.Run(strings.TrimSpace(test.name+" "+format), func(t *testing.T) {
+				var out, errOut bytes.Buffer
+				a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, name: "kubectl hodei", getenv: func(string) string { return "" }}
+				o := &runOptions{app: a, spec: &job.Spec{Name: "x", Memory: test.memory}, screen: newScreen(a, format != "")}
+				if format != "" {
+					o.events = &eventWriter{out: &out}
+				}
+				s := &session{runOptions: o, follower: testFollower(&out, &errOut, format)}
+				err := s.finish(&test.outcome)
+
+				var exit *exitError
+				if test.code == 0 && err != nil || test.code != 0 && (!errors.As(err, &exit) || exit.code != test.code) {
+					t.Errorf("got %v, want exit code %d", err, test.code)
+				}
+				var failure *job.Failure
+				said := ""
+				if errors.As(err, &failure) {
+					said = failure.Message
+					if failure.Hint != test.hint {
+						t.Errorf("hint %q, want %q", failure.Hint, test.hint)
+					}
+				}
+				if said != test.err {
+					t.Errorf("error %q, want %q", said, test.err)
+				}
+				if format == "" {
+					if got := strings.TrimSpace(errOut.String()); got != test.note || out.Len() > 0 {
+						t.Errorf("stderr %q, want %q; stdout %q", got, test.note, out.String())
+					}
+					return
+				}
+				var event struct {
+					Type, Cause, Hint string
+					ExitCode          int
+				}
+				if err := json.Unmarshal(out.Bytes(), &event); err != nil {
+					t.Fatalf("%v: %q", err, out.String())
+				}
+				if event.Type != "exit" || event.Cause != string(test.outcome.Cause) || event.ExitCode != test.code || event.Hint != strings.ReplaceAll(test.hint, "{hodei}", "kubectl hodei") {
+					t.Errorf("event %+v", event)
+				}
+				if errOut.Len() > 0 {
+					t.Errorf("stderr %q", errOut.String())
+				}
+			})
+		}
+	}
+}
+
+// An exit event that can't be written is not passed over.
+func TestFinishUnwritten(t *testing.T) {
+	w := &failing{err: os.ErrClosed}
+	a := &app{IOStreams: genericiooptions.IOStreams{Out: w, ErrOut: io.Discard}, getenv: func(string) string { return "" }}
+	o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, screen: newScreen(a, true), events: &eventWriter{out: w}}
+	s := &session{runOptions: o, follower: testFollower(w, io.Discard, "json")}
+	if err := s.finish(&job.Outcome{Cause: job.Completed}); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("finish: %v", err)
+	}
+	if err := o.failed(errors.New("x")); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("failed: %v", err)
+	}
+	if err := o.takenBack(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("takenBack: %v", err)
+	}
+}
+
+// What ends a run before its command is a failure with exit code 125.
+func TestFailed(t *testing.T) {
+	var out, errOut bytes.Buffer
+	a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, name: "hodei", getenv: func(string) string { return "" }}
+	o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, screen: newScreen(a, false), events: &eventWriter{out: &out}}
+	err := o.failed(&job.Failure{Cause: job.ImagePull, Message: "no image", Hint: "{hodei} provider add"})
+	var f *job.Failure
+	if !errors.As(err, &f) || f.Message != "no image" {
+		t.Errorf("got %v", err)
+	}
+	var event map[string]any
+	if err := json.Unmarshal(out.Bytes(), &event); err != nil {
+		t.Fatal(err)
+	}
+	if event["cause"] != "ImagePull" || event["exitCode"] != 125.0 || event["hint"] != "hodei provider add" || event["message"] != "no image" {
+		t.Errorf("event %v", event)
+	}
+	if _, there := event["started"]; there {
+		t.Errorf("it never started: %v", event)
+	}
+	if err := o.failed(io.ErrUnexpectedEOF); !errors.Is(err, io.ErrUnexpectedEOF) || !strings.HasSuffix(err.Error(), "unexpected EOF") {
+		t.Errorf("got %v", err)
+	}
+}

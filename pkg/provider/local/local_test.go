@@ -1,0 +1,304 @@
+package local
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+// patience bounds what a test waits for; only a failing one comes near.
+const patience = 30 * time.Second
+
+func TestCheck(t *testing.T) {
+	one := resource.MustParse("1")
+	tests := []struct {
+		flag   string // "none": nothing is refused
+		change func(*job.Spec)
+	}{
+		{"none", func(*job.Spec) {}},
+		{"none", func(s *job.Spec) {
+			s.Env, s.Workdir, s.Timeout, s.Grace, s.MergeOutput = []job.EnvVar{{Name: "A"}}, "/", 1, 1, true
+		}},
+		{"image", func(s *job.Spec) { s.Image = "busybox" }},
+		{"user", func(s *job.Spec) { s.User = "0" }},
+		{"retries", func(s *job.Spec) { s.Retries = 1 }},
+		{"env-from", func(s *job.Spec) { s.EnvFrom = []job.EnvSource{{Secret: "a"}} }},
+		{"cpu", func(s *job.Spec) { s.CPU = &one }},
+		{"cpu-limit", func(s *job.Spec) { s.CPULimit = &one }},
+		{"memory", func(s *job.Spec) { s.Memory = &one }},
+		{"memory-limit", func(s *job.Spec) { s.MemoryLimit = &one }},
+		{"ephemeral-storage", func(s *job.Spec) { s.EphemeralStorage = &one }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.flag, func(t *testing.T) {
+			s := &job.Spec{Name: "a", Command: []string{"true"}}
+			tt.change(s)
+			err := Check(s)
+			want := "--" + tt.flag + " needs a cluster"
+			if tt.flag == "none" && err != nil || tt.flag != "none" && (err == nil || !strings.HasPrefix(err.Error(), want)) {
+				t.Errorf("error %v, want %q", err, want)
+			}
+		})
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	tests := []struct {
+		name  string
+		own   []string
+		added []job.EnvVar
+		want  []string
+	}{
+		{"ours is passed on", []string{"A=1", "B=", "C=x=y"}, nil, []string{"A=1", "B=", "C=x=y"}},
+		{"but what is hodei's", []string{"HODEI_K8S_NAMESPACE=x", "HODEI_=", "HODEIX=1", "XHODEI_=2"}, nil, []string{"HODEIX=1", "XHODEI_=2"}},
+		{"the job's comes last and counts", []string{"A=1"}, []job.EnvVar{{Name: "A", Value: "2"}, {Name: "HODEI_MINE", Value: "3"}}, []string{"A=1", "A=2", "HODEI_MINE=3"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := environment(tt.own, tt.added); fmt.Sprint(got) != fmt.Sprint(tt.want) {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// worker is the path of the program that jobs run with.
+var worker string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "h")
+	if err != nil {
+		panic(err)
+	}
+	worker = filepath.Join(dir, "hodei-worker")
+	build := exec.Command("go", "build", "-o", worker, "../../../cmd/hodei-worker")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		panic(fmt.Sprintf("%v\n%s", err, out))
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// printed is a follower that keeps what a job prints.
+type printed struct {
+	mu     sync.Mutex
+	text   bytes.Buffer
+	wrote  chan struct{} // gets a value for each batch
+	record *hodeipb.ExitRecord
+}
+
+func (p *printed) Attached(*hodeipb.Hello, uint64)          {}
+func (p *printed) State(string, *hodeipb.State)             {}
+func (p *printed) Exited(string, *hodeipb.ExitRecord) error { return nil }
+func (p *printed) Output(_ string, b *hodeipb.Batch) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.text.Write(b.Data)
+	select {
+	case p.wrote <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+func (p *printed) String() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.text.String()
+}
+
+// line waits for a whole line.
+func (p *printed) line(t *testing.T) string {
+	t.Helper()
+	timeout := time.After(patience)
+	for {
+		if line, _, ok := strings.Cut(p.String(), "\n"); ok {
+			return line
+		}
+		select {
+		case <-p.wrote:
+		case <-timeout:
+			t.Fatal("nothing was printed")
+		}
+	}
+}
+
+// submit starts a job with a coordinator, in a directory for temporary files of
+// the test's own.
+func submit(t *testing.T, spec *job.Spec) (*Run, *printed) {
+	t.Helper()
+	// The path of a socket has at most 108 bytes, which t.TempDir() may exceed.
+	tmp, err := os.MkdirTemp("", "h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(tmp) })
+	t.Setenv("TMPDIR", tmp)
+	spec.SetDefaults()
+	authority, err := certs.NewAuthority(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := authority.IssueJob(certs.ID{Namespace: Namespace, Job: spec.Name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := id.ServerConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := (&Provider{Worker: worker}).Submit(t.Context(), spec, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Close)
+	p := &printed{wrote: make(chan struct{}, 1)}
+	server := &coordinator.Server{TLS: config, Namespace: Namespace, Job: spec.Name, Follower: p}
+	served := make(chan struct{})
+	go func() {
+		_ = server.Serve(r.Listener()) // fails when Close closes the listener
+		close(served)
+	}()
+	t.Cleanup(func() { server.Close(); <-served })
+	return r, p
+}
+
+// gone checks that a run has left nothing behind.
+func gone(t *testing.T, r *Run) {
+	t.Helper()
+	if _, err := os.Stat(r.dir); !os.IsNotExist(err) {
+		t.Errorf("%s is there: %v", r.dir, err)
+	}
+	for _, p := range []*process{r.agent, r.launcher} {
+		if p != nil && p.cmd.ProcessState == nil {
+			t.Errorf("%v runs", p.cmd.Args)
+		}
+	}
+	if _, err := r.listener.Accept(); err == nil {
+		t.Error("the listener is open")
+	}
+}
+
+func TestRun(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("HODEI_SECRET", "not for the job")
+	r, p := submit(t, &job.Spec{
+		Command: []string{"sh", "-c", "pwd; echo $A-$HODEI_SECRET-; exit 7"}, Workdir: dir, Env: []job.EnvVar{{Name: "A", Value: "b"}},
+	})
+	var phases []job.Phase
+	outcome, err := r.Watch(t.Context(), func(e job.Event) { phases = append(phases, e.Phase) })
+	if err != nil || outcome.Cause != job.Error || outcome.ExitCode() != 7 {
+		t.Errorf("outcome %+v, %v", outcome, err)
+	}
+	if got, want := p.String(), dir+"\nb--\n"; got != want {
+		t.Errorf("printed %q, want %q", got, want)
+	}
+	if len(phases) == 0 || phases[0] != job.Submitted {
+		t.Errorf("phases %v", phases)
+	}
+	r.Close()
+	gone(t, r)
+	r.Close() // again
+}
+
+// TestClose ends a job in its middle that does not want to.
+func TestClose(t *testing.T) {
+	r, p := submit(t, &job.Spec{Command: []string{"sh", "-c", "trap '' TERM; echo $$; while :; do sleep 1; done"}, Grace: 100 * time.Millisecond})
+	pid, err := strconv.Atoi(p.line(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Delete(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	gone(t, r)
+	for deadline := time.Now().Add(patience); ; {
+		// Whoever inherits it may take a moment to reap it.
+		if err := syscall.Kill(pid, 0); errors.Is(err, syscall.ESRCH) {
+			break
+		}
+		if time.Now().After(deadline) {
+			_ = syscall.Kill(-pid, syscall.SIGKILL)
+			t.Fatal("the command runs")
+		}
+		time.Sleep(time.Millisecond) // nothing tells
+	}
+}
+
+func TestWatchEnds(t *testing.T) {
+	r, p := submit(t, &job.Spec{Command: []string{"sh", "-c", "echo up; exec sleep 1000"}})
+	p.line(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := r.Watch(ctx, func(job.Event) {}); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	if err := r.Delete(t.Context()); err != nil {
+		t.Error(err)
+	}
+	r.Close()
+	gone(t, r)
+}
+
+func TestAgentLost(t *testing.T) {
+	r, p := submit(t, &job.Spec{Command: []string{"sh", "-c", "echo up; exec sleep 1000"}})
+	p.line(t)
+	if err := r.agent.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := r.Watch(t.Context(), func(job.Event) {})
+	failure, ok := errors.AsType[*job.Failure](err)
+	if !ok || failure.Cause != job.AgentLost || !strings.Contains(failure.Message, "signal: killed") {
+		t.Errorf("error %v", err)
+	}
+	r.Close()
+	gone(t, r)
+}
+
+// TestSubmitFails holds that an error leaves nothing behind.
+func TestSubmitFails(t *testing.T) {
+	tests := []struct {
+		name, worker, want string
+		spec               job.Spec
+	}{
+		{"needs a cluster", worker, "--image needs a cluster", job.Spec{Image: "busybox"}},
+		{"no worker program", "/no/hodei-worker", "/no/hodei-worker", job.Spec{}},
+		{"no such directory", worker, "no such file or directory", job.Spec{Workdir: "/no/where"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tmp := t.TempDir()
+			t.Setenv("TMPDIR", tmp)
+			tt.spec.Command = []string{"true"}
+			tt.spec.SetDefaults()
+			_, err := (&Provider{Worker: tt.worker}).Submit(t.Context(), &tt.spec, &certs.JobCerts{})
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v, want %s", err, tt.want)
+			}
+			left, err := os.ReadDir(tmp)
+			if err != nil || len(left) > 0 {
+				t.Errorf("left behind: %v, %v", left, err)
+			}
+		})
+	}
+}
