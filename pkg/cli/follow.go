@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"sync"
 	"syscall"
 	"time"
@@ -304,7 +305,11 @@ func (w *eventWriter) phase(e job.Event) error {
 	}{event{"phase", e.Time}, e.Phase.String(), e.Detail, e.Waiting})
 }
 
-// output writes a record: as text where it is UTF-8, else in base64.
+// notInYAML matches what the YAML library writes as it is and its readers refuse
+// or change.
+var notInYAML = regexp.MustCompile(`[\x7f-\x{9f}\x{fffe}\x{ffff}]`)
+
+// output writes a record: as text where it is text, else in base64.
 func (w *eventWriter) output(attempt string, offset uint64, r *hodeipb.Record, data []byte) error {
 	read := time.Unix(0, r.TimeUnixNano)
 	if r.Lost > 0 {
@@ -327,7 +332,7 @@ func (w *eventWriter) output(attempt string, offset uint64, r *hodeipb.Record, d
 	if r.Stream == hodeipb.Stream_STDERR {
 		e.Stream = "stderr"
 	}
-	if utf8.Valid(data) {
+	if utf8.Valid(data) && (!w.yaml || !notInYAML.Match(data)) {
 		text := string(data)
 		e.Text = &text
 	} else {
@@ -337,10 +342,12 @@ func (w *eventWriter) output(attempt string, offset uint64, r *hodeipb.Record, d
 }
 
 func (w *eventWriter) exit(o *job.Outcome, hint string) error {
+	shown := *o
+	shown.Message = ui.Printable(o.Message)
 	return w.write(struct {
 		event
 		*job.Outcome
 		ExitCode int    `json:"exitCode"`
 		Hint     string `json:"hint,omitempty"`
-	}{event{"exit", time.Now()}, o, o.ExitCode(), hint})
+	}{event{"exit", time.Now()}, &shown, o.ExitCode(), hint})
 }
