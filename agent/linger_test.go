@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -78,12 +79,13 @@ func TestAwaitCoordinators(t *testing.T) {
 				a.Linger, a.Retries = tt.linger, tt.retries
 				a.term, a.changed = make(chan struct{}), make(chan struct{})
 				begin := time.Now()
-				go tt.happens(a)
+				var happens sync.WaitGroup
+				happens.Go(func() { tt.happens(a) })
 				done := a.awaitCoordinators(tt.failed, func() bool { return a.stored && a.attached == 0 })
 				if waited := time.Since(begin); done != tt.done || waited != tt.want {
 					t.Errorf("%t after %s, want %t after %s", done, waited, tt.done, tt.want)
 				}
-				synctest.Wait()
+				happens.Wait()
 			})
 		})
 	}

@@ -471,8 +471,8 @@ func FuzzBatchSize(f *testing.F) {
 
 // TestPatience is about agents that say nothing, by a clock of its own.
 func TestPatience(t *testing.T) {
-	silence := make(chan received)
 	synctest.Test(t, func(t *testing.T) {
+		silence := make(chan received)
 		begin := time.Now()
 		_, err := new(Server).awaitHello(t.Context(), silence)
 		if status.Code(err) != codes.DeadlineExceeded || time.Since(begin) != helloWait {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"path"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -182,11 +183,10 @@ func ParseUser(s string) (uid, gid *int64, err error) {
 		return nil, nil, fmt.Errorf("--user %q: want UID or UID:GID, in numbers", s)
 	}
 	number := func(s string) *int64 {
-		if s == "" {
+		n, err := strconv.ParseInt(s, 10, 64)
+		if err != nil { // the empty one: the pattern lets nothing else through
 			return nil
 		}
-		var n int64
-		fmt.Sscan(s, &n) // at most ten digits by the pattern
 		return &n
 	}
 	uid, gid = number(m[1]), number(m[2])
