@@ -132,7 +132,11 @@ func (a *agent) run() (int, error) {
 	if a.spool, err = openSpool(a.SpoolDir, a.SpoolBytes); err != nil {
 		return exitBroken, err
 	}
-	defer a.spool.remove()
+	defer func() {
+		if err := a.spool.remove(); err != nil {
+			a.Log.Warn("spool not removed", "error", err)
+		}
+	}()
 	launchers, err := listenLauncher(a.Socket)
 	if err != nil {
 		return exitBroken, err

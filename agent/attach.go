@@ -182,6 +182,8 @@ type attachment struct {
 	stream hodeipb.Coordinator_AttachClient
 	// welcome: the coordinator has let us in.
 	welcome bool
+	// unreadable: the spool could not be read.
+	unreadable bool
 
 	mu   sync.Mutex // of sending: a gRPC stream takes one sender at a time
 	sent *hodeipb.State
@@ -221,13 +223,11 @@ func (t *attachment) run(ctx context.Context, client *grpc.ClientConn) error {
 	states := make(chan error, 1)
 	go func() { states <- t.sendStates(ctx) }()
 	err = t.sendOutput(ctx, welcome)
-	// A stream that breaks tells all; that our disk does, nobody knows but us.
-	ours := err != nil && err != io.EOF && ctx.Err() == nil
-	if ours {
-		cancel()
+	if t.unreadable {
+		cancel() // a stream that breaks is known to all; this is not
 	}
 	err = errors.Join(err, <-states)
-	if received := <-received; received != nil && !ours {
+	if received := <-received; received != nil && !t.unreadable {
 		return received // the coordinator's reason, not our broken pipe
 	}
 	if err != nil {
@@ -243,7 +243,7 @@ func (t *attachment) close(cancel func()) error {
 	if err := t.stream.CloseSend(); err != nil {
 		return err
 	}
-	if _, err := t.stream.Recv(); err != io.EOF {
+	if _, err := t.stream.Recv(); !errors.Is(err, io.EOF) {
 		return fmt.Errorf("end of a complete attachment: %w", err)
 	}
 	return nil
@@ -318,10 +318,11 @@ func (t *attachment) sendOutput(ctx context.Context, welcome *hodeipb.Welcome) e
 		r := t.spool.reader(welcome.Offset)
 		for {
 			batch, err := r.next(ctx, batchBytes, flushAfter)
-			if err == io.EOF {
+			if err == io.EOF { //nolint:errorlint // a wrapped one is that of a file cut short
 				break
 			}
 			if err != nil {
+				t.unreadable = ctx.Err() == nil
 				return err
 			}
 			if err := t.send(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_Batch{Batch: batch}}); err != nil {

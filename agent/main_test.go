@@ -66,11 +66,20 @@ func runAgent(args []string) int {
 	if c.TLS, err = c.Files.ClientConfig(c.ServerName); err != nil {
 		return fail(err)
 	}
+	go endWithTest()
 	c.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	return c.Run()
 }
 
+// endWithTest ends this process when the test's has ended, however it has: the
+// other end of the pipe is closed then. The launcher ends with the agent.
+func endWithTest() {
+	_, _ = io.Copy(io.Discard, os.NewFile(3, "alive"))
+	_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+}
+
 func runLauncher(args []string) int {
+	unix.CloseOnExec(3)
 	var c LaunchConfig
 	if err := json.Unmarshal([]byte(args[0]), &c); err != nil {
 		return fail(err)

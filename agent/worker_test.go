@@ -191,6 +191,12 @@ func start(t testing.TB, stdin *os.File, command ...string) *process {
 	p.cmd.Stderr = &p.stderr
 	// A program with the race detector in it would sleep for a second at its end.
 	p.cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
+	alive, ours, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer alive.Close()
+	p.cmd.ExtraFiles = []*os.File{alive} // see endWithTest
 	if stdin != nil {
 		p.cmd.Stdin = stdin
 	}
@@ -201,6 +207,7 @@ func start(t testing.TB, stdin *os.File, command ...string) *process {
 	}
 	go func() {
 		_ = p.cmd.Wait() // its state tells the rest
+		ours.Close()
 		close(p.ended)
 	}()
 	t.Cleanup(func() {
@@ -239,7 +246,6 @@ type worker struct {
 	dir      string
 	cfg      Config
 	merge    bool
-	program  []string // of the agent and the launcher; nil: this one
 	follower *follower
 	server   *coordinator.Server
 	// stdin of the command; ends with the test at the latest.
@@ -251,7 +257,7 @@ type worker struct {
 func newWorker(t testing.TB) *worker {
 	t.Helper()
 	// The path of a socket has at most 108 bytes, which t.TempDir() may exceed.
-	dir, err := os.MkdirTemp("", "h")
+	dir, err := os.MkdirTemp("", "h") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -357,9 +363,10 @@ func (w *worker) watcher() *follower {
 // startAgent starts the agent with what cfg says now.
 func (w *worker) startAgent() {
 	w.t.Helper()
-	text, err := json.Marshal(agentConfig{Config: w.cfg, ServerName: testID.ServerName(), Files: certs.Files{
+	config := agentConfig{Config: w.cfg, ServerName: testID.ServerName(), Files: certs.Files{
 		CA: filepath.Join(w.dir, "ca.crt"), Cert: filepath.Join(w.dir, "client.crt"), Key: filepath.Join(w.dir, "client.key"),
-	}})
+	}}
+	text, err := json.Marshal(config) //nolint:staticcheck // what can't be text is nil
 	if err != nil {
 		w.t.Fatal(err)
 	}

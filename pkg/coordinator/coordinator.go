@@ -372,7 +372,7 @@ func awaitEnd(ctx context.Context, messages <-chan received) error {
 	defer timeout.Stop()
 	select {
 	case r := <-messages:
-		if r.err == io.EOF {
+		if errors.Is(r.err, io.EOF) {
 			return nil
 		}
 		return r.err

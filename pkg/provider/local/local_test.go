@@ -100,10 +100,9 @@ func TestMain(m *testing.M) {
 
 // printed is a follower that keeps what a job prints.
 type printed struct {
-	mu     sync.Mutex
-	text   bytes.Buffer
-	wrote  chan struct{} // gets a value for each batch
-	record *hodeipb.ExitRecord
+	mu    sync.Mutex
+	text  bytes.Buffer
+	wrote chan struct{} // gets a value for each batch
 }
 
 func (p *printed) Attached(*hodeipb.Hello, uint64)          {}
@@ -147,7 +146,7 @@ func (p *printed) line(t *testing.T) string {
 func submit(t *testing.T, spec *job.Spec) (*Run, *printed) {
 	t.Helper()
 	// The path of a socket has at most 108 bytes, which t.TempDir() may exceed.
-	tmp, err := os.MkdirTemp("", "h")
+	tmp, err := os.MkdirTemp("", "h") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}
