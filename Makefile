@@ -48,7 +48,7 @@ lint: ## Run golangci-lint (built here, which takes a while the first time)
 	bin/golangci-lint run ./...
 
 image: ## Build the worker's image with docker, or with buildah where no docker answers
-	$(shell docker version >/dev/null 2>&1 && echo docker || echo buildah) build -f Dockerfile.worker -t hodei-jobs-worker:latest $(IMAGE_FLAGS) .
+	$(shell docker version >/dev/null 2>&1 && echo docker || echo buildah) build -f Dockerfile.worker --build-arg VERSION=$(VERSION) -t hodei-jobs-worker:latest $(IMAGE_FLAGS) .
 
 clean: ## Remove what was built here
 	rm -rf bin

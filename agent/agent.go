@@ -39,6 +39,15 @@ const (
 // attempt starts only once this Pod is done, and a deletion is somebody waiting.
 const retryLinger = 10 * time.Second
 
+// stalledLinger is the longest that an ended attempt waits for a coordinator that
+// is attached and stores nothing: somebody looks at the output page by page. One
+// that is gone is noticed by keepalive within 20 s.
+const stalledLinger = time.Hour
+
+// blockFor is how long after the last coordinator that wanted output has left, or
+// after the start, a full spool makes the job wait; then it drops its head.
+const blockFor = 5 * time.Minute
+
 // Config is what an agent needs to know. Job, Socket, SpoolDir, SpoolBytes, TLS
 // and one of Listen and Server are required.
 type Config struct {
@@ -93,7 +102,11 @@ type agent struct {
 	// attached counts the attachments; stored: one of them has all output and
 	// the exit record.
 	attached int
-	stored   bool
+	// followers are those of the attached that want output; left is when the last
+	// one went, and before the first came, when we began.
+	followers int
+	left      time.Time
+	stored    bool
 	// changed is closed and replaced when anything above changes.
 	changed chan struct{}
 
@@ -110,6 +123,7 @@ func (c Config) Run() int {
 		term:    make(chan struct{}),
 		orders:  make(chan *hodeipb.Control, 16),
 		changed: make(chan struct{}),
+		left:    time.Now(),
 		state:   &hodeipb.State{Phase: hodeipb.Phase_WAITING, AgentStarted: timestamppb.Now()},
 	}
 	signals := make(chan os.Signal, 1)
@@ -251,17 +265,13 @@ func (a *agent) linger(record *hodeipb.ExitRecord) {
 
 // awaitCoordinators waits until done, which is called with a.mu held, and says
 // whether it came to that. It gives up when nobody has stored anything for the
-// linger: a slow path may take longer than that for what the job has left.
-// Where somebody waits for this Pod to be gone it gives up sooner.
+// linger, or, where somebody is attached and reads slowly, for stalledLinger;
+// who goes before the end has the linger to come back.
+// Where somebody waits for this Pod to be gone it gives up after retryLinger.
 func (a *agent) awaitCoordinators(failed bool, done func() bool) bool {
-	wait, term := a.Linger, a.term
-	urgent := a.Retries && failed
-	if urgent {
-		wait = min(wait, retryLinger)
-	}
-	deadline := time.NewTimer(wait)
-	defer deadline.Stop()
-	acks := a.acks.Load()
+	term, urgent := a.term, a.Retries && failed
+	acks, progress := a.acks.Load(), time.Now()
+	there := false
 	for {
 		a.mu.Lock()
 		over, nobody, changed := done(), a.attached == 0, a.changed
@@ -271,19 +281,30 @@ func (a *agent) awaitCoordinators(failed bool, done func() bool) bool {
 			return true
 		case nobody && term == nil:
 			return false
+		case nobody && there && !urgent:
+			progress = time.Now()
 		}
+		there = !nobody
+		patience := a.Linger
+		switch {
+		case urgent:
+			patience = min(patience, retryLinger)
+		case !nobody:
+			patience = max(patience, stalledLinger)
+		}
+		deadline := time.NewTimer(time.Until(progress.Add(patience)))
 		select {
 		case <-changed:
 		case <-deadline.C:
 			before := acks
-			if acks = a.acks.Load(); urgent || acks == before {
+			if acks = a.acks.Load(); acks == before {
 				return false
 			}
-			deadline.Reset(wait)
+			progress = time.Now()
 		case <-term: // who is attached may finish, nobody new is waited for
-			term, urgent = nil, true
-			deadline.Reset(min(wait, retryLinger))
+			term, urgent, progress = nil, true, time.Now()
 		}
+		deadline.Stop()
 	}
 }
 
@@ -314,18 +335,28 @@ func (a *agent) setExit(record *hodeipb.ExitRecord) {
 	a.spool.close()
 }
 
-// watchSpool keeps State.blocked_on_output true to the spool.
+// watchSpool keeps State.blocked_on_output true to the spool, and decides what a
+// full spool does: the job waits for somebody who follows, not for nobody.
 func (a *agent) watchSpool(ctx context.Context) {
 	for {
-		full, changed := a.spool.full()
+		full, filled := a.spool.full()
 		a.mu.Lock()
-		known := a.state.BlockedOnOutput
+		known, changed, alone := a.state.BlockedOnOutput, a.changed, a.followers == 0
+		wait := time.Until(a.left.Add(blockFor))
 		a.mu.Unlock()
 		if known != full {
 			a.setState(func(s *hodeipb.State) { s.BlockedOnOutput = full })
+			continue
+		}
+		a.spool.dropUnstored(alone && wait <= 0)
+		var over <-chan time.Time
+		if alone && wait > 0 {
+			over = time.After(wait)
 		}
 		select {
+		case <-filled:
 		case <-changed:
+		case <-over:
 		case <-ctx.Done():
 			return
 		}

@@ -34,10 +34,9 @@ const (
 	// handshakeWait and maxStrangers bound what an unauthenticated peer can
 	// hold: the job itself reaches our loopback port.
 	handshakeWait = 5 * time.Second
-	maxStrangers  = 16
-	// windowBytes is the stream's flow control window. Through the API server's
-	// tunnel 64 KiB give 20 MB/s, 4 MiB give 55 to 70; more gave nothing.
-	windowBytes = 4 << 20
+	// acceptPause keeps a listener that fails from turning in circles.
+	acceptPause  = 100 * time.Millisecond
+	maxStrangers = 16
 )
 
 // acceptCoordinators serves l until ctx ends: every connection that proves to
@@ -50,11 +49,19 @@ func (a *agent) acceptCoordinators(ctx context.Context, l net.Listener) {
 	strangers := &strangers{}
 	for {
 		conn, err := l.Accept()
-		if err != nil {
-			if ctx.Err() == nil {
-				a.Log.Error("no more coordinators are accepted", "error", err)
+		if ctx.Err() != nil {
+			if err == nil {
+				conn.Close()
 			}
 			return
+		}
+		if err != nil { // the node is out of descriptors, for instance
+			a.Log.Warn("accept a coordinator", "error", err)
+			select {
+			case <-time.After(acceptPause):
+			case <-ctx.Done():
+			}
+			continue
 		}
 		strangers.add(conn)
 		work.Go(func() {
@@ -110,7 +117,6 @@ func (a *agent) serveConn(ctx context.Context, conn net.Conn, known func()) (wel
 				return nil, net.ErrClosed
 			}
 		}),
-		grpc.WithInitialWindowSize(windowBytes),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 10 * time.Second}),
 		grpc.WithIdleTimeout(0),
 	)
@@ -121,7 +127,10 @@ func (a *agent) serveConn(ctx context.Context, conn net.Conn, known func()) (wel
 	defer client.Close()
 	t := &attachment{agent: a}
 	err = t.run(ctx, client)
-	if ctx.Err() == nil || err == nil {
+	switch {
+	case !t.welcome: // the job itself reaches the port, and could fill the log
+		a.Log.Debug("no coordinator", "peer", conn.RemoteAddr().String(), "error", err)
+	case ctx.Err() == nil || err == nil:
 		a.Log.Info("attachment ended", "peer", conn.RemoteAddr().String(), "error", err,
 			"batches", t.batches, "bytes", t.bytes, "flush_full", t.full, "flush_timer", t.batches-t.full)
 	}
@@ -209,8 +218,17 @@ func (t *attachment) run(ctx context.Context, client *grpc.ClientConn) error {
 		return fmt.Errorf("no welcome within %s", welcomeWait)
 	}
 	t.welcome = true
-	t.update(func() { t.attached++ })
-	defer t.update(func() { t.attached-- })
+	followers := 0
+	if welcome.Output {
+		followers = 1
+	}
+	t.update(func() { t.attached, t.followers = t.attached+1, t.followers+followers })
+	defer t.update(func() {
+		t.attached, t.followers = t.attached-1, t.followers-followers
+		if followers > 0 {
+			t.left = time.Now()
+		}
+	})
 
 	received := make(chan error, 1)
 	go func() {
@@ -291,15 +309,13 @@ func (t *attachment) receive(output bool) error {
 			if _, end := t.spool.extent(); m.Ack.Offset > end || m.Ack.Offset < t.acked {
 				return fmt.Errorf("ack of %d after %d, there are %d bytes", m.Ack.Offset, t.acked, end)
 			}
-			t.acked = m.Ack.Offset
-			if output {
-				t.spool.stored(t.acked)
+			if output && m.Ack.Offset > t.acked {
+				t.spool.stored(m.Ack.Offset)
 				t.acks.Add(1)
 			}
+			t.acked = m.Ack.Offset
 			if m.Ack.Exit {
-				_, end := t.spool.extent()
-				t.update(func() { t.stored = t.stored || output && t.exit != nil && t.acked == end })
-				return nil
+				return t.exitStored(output)
 			}
 		case *hodeipb.ToAgent_Control:
 			select {
@@ -309,6 +325,20 @@ func (t *attachment) receive(output bool) error {
 			}
 		}
 	}
+}
+
+// exitStored takes the coordinator's word that it has the exit record.
+func (t *attachment) exitStored(output bool) error {
+	_, end := t.spool.extent()
+	sent := false
+	t.update(func() {
+		sent = t.exit != nil
+		t.stored = t.stored || output && sent && t.acked == end
+	})
+	if !sent {
+		return errors.New("ack of an exit record that was not sent")
+	}
+	return nil
 }
 
 // sendOutput sends the spool from the offset that the coordinator asked for,
@@ -388,5 +418,7 @@ func (t *attachment) send(m *hodeipb.FromAgent) error {
 	if m == nil {
 		return nil
 	}
+	// Send has done with the message when it returns: a batch's data lies in the
+	// reader's buffer, which the next batch overwrites.
 	return t.stream.Send(m)
 }

@@ -71,7 +71,7 @@ func Launch(cfg LaunchConfig) int {
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals) // all that can be caught, so that none ends us
 
-	conn, err := dialAgent(cfg.Socket)
+	conn, err := dialAgent(cfg.Socket, signals)
 	if err != nil {
 		return fail(exitAgentGone, "no agent: %v", err)
 	}
@@ -86,8 +86,7 @@ func Launch(cfg LaunchConfig) int {
 	if err := sayHello(conn, out); err != nil {
 		return fail(exitAgentGone, "hand over to the agent: %v", err)
 	}
-	var answer agentMsg
-	if _, err := receive(conn, &answer); err != nil || !answer.Start {
+	if err := awaitStart(conn, signals); err != nil {
 		return fail(exitAgentGone, "the agent did not let the command start: %v", err)
 	}
 
@@ -157,8 +156,11 @@ func (l *launched) supervise() int {
 				continue
 			}
 			l.signal(sig)
-			if sig == unix.SIGTERM && kill == nil {
+			switch {
+			case sig == unix.SIGTERM && kill == nil:
 				kill = time.After(l.grace)
+			case sig == unix.SIGTERM: // twice: somebody is in a hurry
+				l.signal(unix.SIGKILL)
 			}
 		case m, ok := <-orders:
 			if !ok { // the agent died: nobody reads the output any more
@@ -185,8 +187,17 @@ func (l *launched) abandon() int {
 	return exitAgentGone
 }
 
-// signal reaches the command's whole process group.
-func (l *launched) signal(s syscall.Signal) { _ = unix.Kill(-l.pid, s) }
+// signal reaches the command's whole process group, and the command itself where
+// it has left that. SIGKILL reaches all there is in the container.
+func (l *launched) signal(s syscall.Signal) {
+	_ = unix.Kill(-l.pid, s)
+	if group, err := unix.Getpgid(l.pid); err == nil && group != l.pid {
+		_ = unix.Kill(l.pid, s)
+	}
+	if s == unix.SIGKILL && os.Getpid() == 1 {
+		_ = unix.Kill(-1, s)
+	}
+}
 
 // awaitDone waits for the agent's Done, at most doneWait.
 func (l *launched) awaitDone(orders <-chan agentMsg) {
@@ -255,8 +266,38 @@ func forwarded(s syscall.Signal) bool {
 	return true
 }
 
+// stops tells the signals that end a launcher whose command does not run yet.
+func stops(s os.Signal) bool {
+	return s == unix.SIGTERM || s == unix.SIGINT || s == unix.SIGHUP || s == unix.SIGQUIT
+}
+
+// awaitStart waits for the agent's word that the command may start.
+func awaitStart(conn *net.UnixConn, signals <-chan os.Signal) error {
+	answered := make(chan error, 1)
+	go func() {
+		var answer agentMsg
+		_, err := receive(conn, &answer)
+		if err == nil && !answer.Start {
+			err = errors.New("it said something else")
+		}
+		answered <- err
+	}()
+	for {
+		select {
+		case err := <-answered:
+			return err
+		case s := <-signals:
+			if stops(s) {
+				conn.Close()
+				<-answered
+				return fmt.Errorf("told to end by %s", s)
+			}
+		}
+	}
+}
+
 // dialAgent connects to the agent's socket, which may be a moment away.
-func dialAgent(path string) (*net.UnixConn, error) {
+func dialAgent(path string, signals <-chan os.Signal) (*net.UnixConn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), dialWait)
 	defer cancel()
 	addr := &net.UnixAddr{Name: path, Net: "unixpacket"}
@@ -266,6 +307,10 @@ func dialAgent(path string) (*net.UnixConn, error) {
 			return c, nil
 		}
 		select {
+		case s := <-signals:
+			if stops(s) {
+				return nil, fmt.Errorf("told to end by %s", s)
+			}
 		case <-ctx.Done():
 			return nil, err
 		case <-time.After(2 * time.Millisecond): // in its own container, with nobody else to ask
@@ -328,7 +373,7 @@ func sayHello(c *net.UnixConn, p *pipes) error {
 // would take each other's.
 func startCommand(command []string, p *pipes) (int, error) {
 	path, err := exec.LookPath(command[0])
-	if err != nil {
+	if err != nil && !errors.Is(err, exec.ErrDot) { // a shell runs what stands in "." too
 		return 0, notRun(command[0], err)
 	}
 	if path, err = filepath.Abs(path); err != nil {
@@ -350,6 +395,9 @@ func startCommand(command []string, p *pipes) (int, error) {
 		// Outside a container the command would outlive a launcher that is killed.
 		Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
 	})
+	if errors.Is(err, fs.ErrNotExist) { // the file was there a moment ago
+		return 0, notRun(command[0], fmt.Errorf("its interpreter or loader is missing: %w", err))
+	}
 	if err != nil {
 		return 0, notRun(command[0], err)
 	}

@@ -45,11 +45,16 @@ func TestAwaitCoordinators(t *testing.T) {
 		{"steady, then stuck", false, true, linger, func(a *agent) {
 			a.update(func() { a.attached = 1 })
 			acks(a, time.Minute, 5)
-		}, 2 * linger, false},
+		}, 2 * stalledLinger, false},
+		{"stuck, then cut off", false, true, linger, func(a *agent) {
+			a.update(func() { a.attached = 1 })
+			time.Sleep(linger + time.Minute)
+			a.update(func() { a.attached = 0 })
+		}, 2*linger + time.Minute, false},
 		{"steady, another attempt to follow", true, true, linger, func(a *agent) {
 			a.update(func() { a.attached = 1 })
-			acks(a, time.Second, 100)
-		}, retryLinger, false},
+			acks(a, time.Second, 95)
+		}, 110 * time.Second, false}, // no ack between 100 s and 110 s
 		{"deleted, nobody there", false, true, linger, func(a *agent) {
 			time.Sleep(time.Minute)
 			close(a.term)

@@ -314,7 +314,7 @@ func TestNeverStarted(t *testing.T) {
 		{"TERM", patience, func(w *worker) { w.agent.signal(w.t, unix.SIGTERM) }, "told to end before the job's container started"},
 		{"cancelled", patience, func(w *worker) { w.server.Cancel(&hodeipb.Cancel{}) }, "cancelled before the job's container started"},
 		{"not a launcher", patience, func(w *worker) {
-			c, err := dialAgent(w.cfg.Socket)
+			c, err := dialAgent(w.cfg.Socket, nil)
 			if err != nil {
 				w.t.Fatal(err)
 			}
@@ -325,7 +325,7 @@ func TestNeverStarted(t *testing.T) {
 			<-w.agent.ended
 		}, "launcher's hello: "},
 		{"a launcher that hangs up", patience, func(w *worker) {
-			c, err := dialAgent(w.cfg.Socket)
+			c, err := dialAgent(w.cfg.Socket, nil)
 			if err != nil {
 				w.t.Fatal(err)
 			}
@@ -473,6 +473,7 @@ func TestLinger(t *testing.T) {
 		w.follower.output = func(*hodeipb.Batch) { <-over }
 		w.run("echo", "x")
 		w.launcher.exits(t, 0)
+		w.agent.signal(t, unix.SIGTERM) // without it, it would wait while somebody is there
 		w.agent.exits(t, ExitOK)
 	})
 }

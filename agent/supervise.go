@@ -50,13 +50,13 @@ func (a *agent) supervise(conn *net.UnixConn, files handedOver) *hodeipb.ExitRec
 
 	oomBefore, _ := group.OOMKills() // none in a new container
 	out := a.readOutput(files)
-	s := &supervisor{agent: a, conn: conn}
+	s := &supervisor{agent: a, conn: conn, group: group}
 	if err := send(conn, agentMsg{Start: true}); err != nil {
 		a.Log.Warn("launcher not answered", "error", err)
 	}
 	exit := s.untilExit()
-	oomKills, known := group.OOMKills()
-	oomKills -= min(oomBefore, oomKills)
+	s.sample() // the last one
+	oomKills, known := s.oomKills-min(oomBefore, s.oomKills), s.known
 	held := out.finish(exit == nil || exit.Code != 0)
 	// The launcher takes its container with it when it hears this.
 	if err := send(conn, agentMsg{Done: true}); err != nil && exit != nil {
@@ -70,6 +70,7 @@ func (a *agent) supervise(conn *net.UnixConn, files handedOver) *hodeipb.ExitRec
 	record.PipesHeld = held
 	_, record.End = a.spool.extent()
 	record.StdoutEnd, record.StderrEnd = a.spool.streamEnds()
+	record.Lost = out.lostBytes
 	if lost := out.lost(); lost != nil {
 		record.Message = strings.TrimPrefix(record.Message+"; "+lost.Error(), "; ")
 	}
@@ -84,6 +85,18 @@ type supervisor struct {
 	// stopped is the cause with which the job was told to stop; empty: it was not.
 	stopped string
 	kill    <-chan time.Time
+	killAt  time.Time
+
+	group *cgroup.Job
+	// oomKills is the last count that could be read: the files go with the container.
+	oomKills uint64
+	known    bool
+}
+
+func (s *supervisor) sample() {
+	if n, ok := s.group.OOMKills(); ok {
+		s.oomKills, s.known = n, true
+	}
 }
 
 // untilExit returns the launcher's exit message, nil if it went without one.
@@ -108,8 +121,12 @@ func (s *supervisor) untilExit() *exitMsg {
 		}
 	}()
 	var timeout <-chan time.Time
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
 	for {
 		select {
+		case <-tick.C:
+			s.sample()
 		case m, ok := <-messages:
 			switch {
 			case !ok:
@@ -148,18 +165,22 @@ func (s *supervisor) obey(order *hodeipb.Control) {
 			grace = o.Cancel.Grace.AsDuration()
 		}
 		s.stop(causeCancelled, grace)
+	default:
+		s.Log.Warn("unknown order", "order", order.String())
 	}
 }
 
 // stop asks the command to end, and makes it after the grace.
 func (s *supervisor) stop(cause string, grace time.Duration) {
-	if s.stopped != "" {
-		return
+	if s.stopped == "" {
+		s.stopped = cause
+		s.setState(func(st *hodeipb.State) { st.Phase = hodeipb.Phase_STOPPING })
+		s.signal(unix.SIGTERM)
 	}
-	s.stopped = cause
-	s.setState(func(st *hodeipb.State) { st.Phase = hodeipb.Phase_STOPPING })
-	s.signal(unix.SIGTERM)
-	s.kill = time.After(grace)
+	// Who asks again may be in more of a hurry.
+	if at := time.Now().Add(grace); s.kill == nil || at.Before(s.killAt) {
+		s.kill, s.killAt = time.After(grace), at
+	}
 }
 
 func (s *supervisor) signal(sig unix.Signal) {
@@ -321,10 +342,19 @@ func (o *output) drain(stream hodeipb.Stream, f *os.File, buf []byte) (ended boo
 	return false
 }
 
-// keep puts data into the spool. What the disk refuses is counted, and the job
-// goes on: it does not wait for us.
+// keep puts data into the spool. From the first byte that the disk refuses on,
+// everything is only counted: what is there stays a prefix, and the job goes on.
 func (o *output) keep(stream hodeipb.Stream, data []byte) {
 	if len(data) == 0 {
+		return
+	}
+	o.mu.Lock()
+	broken := o.lostErr != nil
+	if broken {
+		o.lostBytes += uint64(len(data))
+	}
+	o.mu.Unlock()
+	if broken {
 		return
 	}
 	before := o.end(stream)

@@ -16,6 +16,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	_ "k8s.io/client-go/plugin/pkg/client/auth" // the clouds' ways to log in
+	"k8s.io/klog/v2"
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
@@ -42,15 +43,38 @@ type app struct {
 // Main runs hodei with args (args[0] is the program's own name) and returns its
 // exit code. It is safe to call once per process: kube flags are global.
 func Main(args []string, in io.Reader, out, errOut io.Writer) int {
+	// client-go logs what its callers get as errors anyway.
+	klog.LogToStderr(false)
+	klog.SetOutput(io.Discard)
+	stdout := &checkedWriter{w: out}
 	a := &app{
-		IOStreams: genericiooptions.IOStreams{In: in, Out: out, ErrOut: errOut},
+		IOStreams: genericiooptions.IOStreams{In: in, Out: stdout, ErrOut: errOut},
 		name:      programName(args[0]),
 		kube:      genericclioptions.NewConfigFlags(true),
 		getenv:    os.Getenv,
 	}
 	root := a.newRoot()
 	root.SetArgs(args[1:])
-	return a.report(root.ExecuteContext(context.Background()))
+	err := root.ExecuteContext(context.Background())
+	if err == nil && stdout.err != nil {
+		err = &hinted{err: fmt.Errorf("write stdout: %w", stdout.err), hint: "check where the output goes"}
+	}
+	return a.report(err)
+}
+
+// checkedWriter remembers its first error: printers drop them, and a list that
+// was cut short is no success.
+type checkedWriter struct {
+	w   io.Writer
+	err error
+}
+
+func (c *checkedWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	if c.err == nil {
+		c.err = err
+	}
+	return n, err
 }
 
 // programName is how a person types us: a kubectl plugin is called by kubectl.

@@ -37,22 +37,31 @@ type follower struct {
 	exited  chan *hodeipb.ExitRecord
 	broken  chan error
 
+	// writing is held while output is written, which may take for ever; mu never is.
+	writing sync.Mutex
+
 	mu        sync.Mutex
 	onRunning sync.Once
 	attempt   string // the latest that attached
+	stored    uint64 // of its output
 	agentUp   time.Duration
 	shown     bool // that its command runs
 	ended     bool
 	last      *hodeipb.ExitRecord
+	lost      string // what is known to be missing of the output
 	failed    error
 }
+
+// exitedBuffer is more exit records than a session leaves unread: it takes each
+// at once.
+const exitedBuffer = 16
 
 func newFollower(o *runOptions) *follower {
 	return &follower{
 		out: o.Out, err: o.ErrOut, silent: !o.follow, screen: o.screen, events: o.events,
 		describe: o.place.Describe(), name: o.spec.Name,
 		running: make(chan struct{}),
-		exited:  make(chan *hodeipb.ExitRecord, o.spec.Retries+1),
+		exited:  make(chan *hodeipb.ExitRecord, exitedBuffer),
 		broken:  make(chan error, 1),
 	}
 }
@@ -111,7 +120,10 @@ func (f *follower) Attached(hello *hodeipb.Hello, stored uint64) {
 	if f.last != nil {
 		f.screen.note(fmt.Sprintf("%s; next attempt: %s", coordinator.Outcome(f.last).Summary(), hello.Attempt))
 	}
-	f.attempt, f.shown, f.ended = hello.Attempt, false, false
+	if f.attempt != "" && !f.ended && !f.silent {
+		f.lose(f.attempt, f.stored, 0)
+	}
+	f.attempt, f.stored, f.shown, f.ended = hello.Attempt, stored, false, false
 	f.agentUp = f.screen.elapsed()
 	if f.events != nil {
 		f.show(job.Event{Phase: job.AgentUp, Time: time.Now(), Detail: hello.Attempt})
@@ -138,37 +150,86 @@ func (f *follower) State(attempt string, state *hodeipb.State) {
 
 // Output writes a batch.
 func (f *follower) Output(attempt string, b *hodeipb.Batch) error {
+	f.writing.Lock()
+	defer f.writing.Unlock()
+	f.mu.Lock()
+	err := f.failed
+	f.mu.Unlock()
+	offset := b.Offset
+	if err == nil {
+		offset, err = f.writeAll(attempt, b)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	switch {
-	case errors.Is(f.failed, syscall.EPIPE):
-		return nil // who closes a pipe has enough; the job is being stopped
-	case f.failed != nil:
-		return f.failed
+	if attempt == f.attempt {
+		f.stored = offset
 	}
+	if err == nil {
+		return nil
+	}
+	f.fail(err)
+	if errors.Is(err, syscall.EPIPE) {
+		return nil // who closes a pipe has enough; the job is being stopped
+	}
+	return err
+}
+
+// writeAll writes a batch's records and returns the offset behind the last one
+// that was written.
+func (f *follower) writeAll(attempt string, b *hodeipb.Batch) (uint64, error) {
 	data, offset := b.Data, b.Offset
 	for _, r := range b.Records {
-		bytes := data[:r.Length]
-		data = data[r.Length:]
-		if err := f.write(attempt, offset, r, bytes); err != nil {
-			f.fail(err)
-			if errors.Is(err, syscall.EPIPE) {
-				return nil
-			}
-			return err
+		if err := f.write(attempt, offset, r, data[:r.Length]); err != nil {
+			return offset, err
 		}
+		data = data[r.Length:]
 		offset += uint64(r.Length) + r.Lost
 	}
-	return nil
+	return offset, nil
+}
+
+// lose notes that output of an attempt is missing from offset on: n bytes of it,
+// 0 if nobody knows. It is called with f.mu held.
+func (f *follower) lose(attempt string, offset, n uint64) {
+	amount := "an unknown number of"
+	if n > 0 {
+		amount = fmt.Sprint(n)
+	}
+	if f.lost == "" {
+		f.lost = fmt.Sprintf("%s bytes of %s are missing from offset %d on", amount, attempt, offset)
+	}
+	if err := f.events.gap(attempt, offset, n); err != nil {
+		f.fail(err)
+	}
+}
+
+// missing says what the outcome's attempt has printed and we have not, or what
+// was lost before; empty: nothing.
+func (f *follower) missing(o *job.Outcome) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.silent {
+		return ""
+	}
+	stored, attempt := f.stored, f.attempt
+	if o.Attempt != "" && o.Attempt != f.attempt {
+		stored, attempt = 0, o.Attempt
+	}
+	if o.OutputBytes > stored {
+		f.lose(attempt, stored, o.OutputBytes-stored)
+	}
+	return f.lost
 }
 
 func (f *follower) write(attempt string, offset uint64, r *hodeipb.Record, data []byte) error {
+	if r.Lost > 0 {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.lose(attempt, offset, r.Lost)
+		return nil
+	}
 	if f.events != nil {
 		return f.events.output(attempt, offset, r, data)
-	}
-	if r.Lost > 0 {
-		f.screen.note(fmt.Sprintf("lost %d bytes of output at offset %d", r.Lost, offset))
-		return nil
 	}
 	w := f.out
 	if r.Stream == hodeipb.Stream_STDERR {
@@ -183,6 +244,9 @@ func (f *follower) Exited(attempt string, record *hodeipb.ExitRecord) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.last = record
+	if record.Lost > 0 && !f.silent {
+		f.lose(attempt, record.End, record.Lost)
+	}
 	if attempt == f.attempt {
 		f.ended = true
 	}
@@ -191,15 +255,6 @@ func (f *follower) Exited(attempt string, record *hodeipb.ExitRecord) error {
 	default: // more attempts than were asked for: some did not count
 	}
 	return nil
-}
-
-// warnIncomplete says so when the end of the output never came.
-func (f *follower) warnIncomplete() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.silent && !f.ended {
-		f.screen.note("the connection to the agent was lost before the end: output is missing")
-	}
 }
 
 // screen is what a person sees of a run, on stderr.
@@ -312,14 +367,6 @@ var notInYAML = regexp.MustCompile(`[\x7f-\x{9f}\x{fffe}\x{ffff}]`)
 // output writes a record: as text where it is text, else in base64.
 func (w *eventWriter) output(attempt string, offset uint64, r *hodeipb.Record, data []byte) error {
 	read := time.Unix(0, r.TimeUnixNano)
-	if r.Lost > 0 {
-		return w.write(struct {
-			event
-			Attempt string `json:"attempt"`
-			Offset  uint64 `json:"offset"`
-			Lost    uint64 `json:"lost"`
-		}{event{"gap", read}, attempt, offset, r.Lost})
-	}
 	e := struct {
 		event
 		Attempt      string  `json:"attempt"`
@@ -339,6 +386,16 @@ func (w *eventWriter) output(attempt string, offset uint64, r *hodeipb.Record, d
 		e.Base64 = base64.StdEncoding.EncodeToString(data)
 	}
 	return w.write(e)
+}
+
+// gap says that output is missing: n bytes, 0 if nobody knows how many.
+func (w *eventWriter) gap(attempt string, offset, n uint64) error {
+	return w.write(struct {
+		event
+		Attempt string `json:"attempt"`
+		Offset  uint64 `json:"offset"`
+		Lost    uint64 `json:"lost,omitempty"`
+	}{event{"gap", time.Now()}, attempt, offset, n})
 }
 
 func (w *eventWriter) exit(o *job.Outcome, hint string) error {

@@ -3,8 +3,11 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
@@ -89,7 +92,9 @@ func (a *app) chooseProvider(name string) (string, provider.Config, error) {
 	c := provider.Config{Type: provider.Kubernetes}
 	elsewhere := *a.kube.Context != "" || *a.kube.KubeConfig != ""
 	if name == "" && !elsewhere {
-		name = r.Current
+		if name = r.Current; name == "" && len(r.Providers) > 0 {
+			return "", provider.Config{}, &hinted{err: errors.New("no provider is in use"), hint: "{hodei} provider use " + slices.Sorted(maps.Keys(r.Providers))[0]}
+		}
 	}
 	if name != "" {
 		if c, err = r.Get(name); err != nil {

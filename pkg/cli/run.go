@@ -21,6 +21,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
 )
@@ -47,6 +48,9 @@ func (a *app) newRun() *cobra.Command {
 		Long: templates.LongDesc(`
 			Run a command in a Pod of its own and follow it: its stdout comes on stdout, its
 			stderr on stderr, byte for byte, and hodei ends with its exit code.
+
+			Its stdin is empty. Its image is asked for nothing: it runs as user 65532 unless
+			--user says otherwise.
 
 			The command starts whether or not we are there, and ends by itself. Ctrl-C asks it
 			to stop and follows it to its end; a second Ctrl-C leaves it running. Before it has
@@ -119,6 +123,10 @@ func (a *app) newRun() *cobra.Command {
 	flags.StringVarP(&f.output, "output", "o", "", "json or yaml: all that happens as events on stdout. With --detach or --dry-run the Job as json, yaml or name.")
 	flags.StringVar(&f.dryRun, "dry-run", "none", "client: only print the Job, with -o.")
 	flags.SetInterspersed(false)
+	for flag, words := range map[string][]string{"output": {"json", "yaml", "name"}, "dry-run": {"none", "client"}} {
+		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+	}
+	_ = cmd.RegisterFlagCompletionFunc("provider", a.completeProvider)
 	return cmd
 }
 
@@ -135,7 +143,9 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 	for _, v := range f.env {
 		name, value, given := strings.Cut(v, "=")
 		if !given {
-			value = a.getenv(name)
+			if value = a.getenv(name); value == "" { // as if nobody had mentioned it
+				continue
+			}
 		}
 		spec.Env = append(spec.Env, job.EnvVar{Name: name, Value: value})
 	}
@@ -166,6 +176,17 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 		}
 		*q.to = &quantity
 	}
+	for _, name := range []string{"start-timeout", "grace", "ttl", "linger"} {
+		if flag := cmd.Flags().Lookup(name); flag.Changed && flag.Value.String() == "0s" {
+			return nil, usagef(cmd, "--%s 0s: must be more than zero", name)
+		}
+	}
+	if f.detach && !f.follow {
+		return nil, usagef(cmd, "--detach waits for nothing: leave --follow=false out")
+	}
+	if !f.follow && spec.Linger == 0 {
+		spec.Linger = time.Second // nobody is to come for the output
+	}
 	spec.SetDefaults()
 	if err := spec.Validate(); err != nil {
 		return nil, usagef(cmd, "%w", err)
@@ -179,6 +200,11 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 		return nil, err
 	}
 	if _, here := o.place.(machine); here {
+		for _, name := range []string{"ttl", "namespace", "context", "kubeconfig"} {
+			if cmd.Flags().Changed(name) {
+				return nil, usagef(cmd, "--%s needs a cluster; provider local runs processes of this machine", name)
+			}
+		}
 		switch err := local.Check(&spec); {
 		case err != nil:
 			return nil, usagef(cmd, "%w", err)
@@ -223,23 +249,24 @@ func (o *runOptions) chooseOutput(cmd *cobra.Command, f runFlags) error {
 // authority is the CA for this run: the one that was configured, else one in
 // memory. Half a directory is an error, not a reason to make up another CA.
 func (a *app) authority(dir string) (*certs.Authority, error) {
-	dirs := []string{dir}
-	if dir == "" {
-		config := a.getenv("XDG_CONFIG_HOME")
-		if config == "" {
-			config = filepath.Join(a.getenv("HOME"), ".config")
+	if dir != "" {
+		authority, err := certs.LoadAuthority(dir)
+		if err != nil {
+			return nil, &hinted{err: err, hint: fmt.Sprintf("{hodei} certs generate --force --dir %s", shellQuote(dir))}
 		}
-		dirs = []string{"certs", filepath.Join(config, "hodei", "certs")}
+		return authority, nil
 	}
-	for _, d := range dirs {
-		if dir == "" {
-			if _, err := os.Stat(filepath.Join(d, "ca.crt")); errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
+	found := []string{"certs"}
+	if path, err := provider.Path(a.getenv); err == nil {
+		found = append(found, filepath.Join(filepath.Dir(path), "certs"))
+	}
+	for _, d := range found {
+		if _, err := os.Stat(filepath.Join(d, "ca.crt")); errors.Is(err, fs.ErrNotExist) {
+			continue
 		}
 		authority, err := certs.LoadAuthority(d)
-		if err != nil {
-			return nil, &hinted{err: err, hint: fmt.Sprintf("{hodei} certs generate --force --dir %s", shellQuote(d))}
+		if err != nil { // nothing here says that the directory is ours to overwrite
+			return nil, &hinted{err: err, hint: "name another directory with --certs, or make one: {hodei} certs generate --dir DIR"}
 		}
 		return authority, nil
 	}
@@ -278,7 +305,7 @@ func (o *runOptions) run(ctx context.Context) error {
 	}
 	// Before anything is made: a Ctrl-C from here on cleans up.
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
 	signal.Ignore(syscall.SIGPIPE) // a closed stdout is an error like any other
 
@@ -302,8 +329,15 @@ func (o *runOptions) run(ctx context.Context) error {
 		case r = <-made:
 			done = true
 		case <-signals:
+			if interrupted {
+				return &exitError{code: job.ExitCancelled, err: &hinted{
+					err:  fmt.Errorf("the cluster does not answer: job %s may have been made", o.spec.Name),
+					hint: "{hodei} jobs " + o.spec.Name,
+				}}
+			}
 			interrupted = true
 			cancel()
+			o.screen.waiting("taking back " + o.spec.Name)
 		}
 	}
 	switch {

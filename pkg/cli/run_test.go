@@ -66,7 +66,7 @@ func TestRunFlags(t *testing.T) {
 		{"defaults", []string{"--", "true"}, func(*job.Spec) {}},
 		{"the command's own flags", []string{"--", "sh", "-c", "echo $HOME", "--", "--detach"}, func(s *job.Spec) { s.Command = []string{"sh", "-c", "echo $HOME", "--", "--detach"} }},
 		{"variables", []string{"-e", "A=b=c,d", "-e", "EMPTY=", "-e", "HERE", "-e", "ABSENT", "--", "true"}, func(s *job.Spec) {
-			s.Env = []job.EnvVar{{Name: "A", Value: "b=c,d"}, {Name: "EMPTY"}, {Name: "HERE", Value: "value of here"}, {Name: "ABSENT"}}
+			s.Env = []job.EnvVar{{Name: "A", Value: "b=c,d"}, {Name: "EMPTY"}, {Name: "HERE", Value: "value of here"}}
 		}},
 		{"sources", []string{"--env-from", "secret/a", "--env-from", "configmap/b.c", "--", "true"}, func(s *job.Spec) { s.EnvFrom = []job.EnvSource{{Secret: "a"}, {ConfigMap: "b.c"}} }},
 		{"resources", []string{"--cpu", "500m", "--cpu-limit=2", "--memory", "1Gi", "--memory-limit", "2Gi", "--ephemeral-storage", "5Gi", "--", "true"}, func(s *job.Spec) {
@@ -154,8 +154,8 @@ func TestFinish(t *testing.T) {
 			"the command can't be run: permission denied (exit 126)", "check the command, and that the image has it: {hodei} run --image IMAGE"},
 		{"a signal", job.Outcome{Cause: job.Signaled, Code: 143, Signal: 15}, nil, 143, "killed by SIGTERM (exit 143)", "", ""},
 		{"cancelled", job.Outcome{Cause: job.Cancelled, Code: 143, Signal: 15}, nil, 130, "Cancelled (exit 130)", "", ""},
-		{"out of memory", job.Outcome{Cause: job.OOMKilled, Code: 137}, &memory, 137, "", "OOMKilled (exit 137)", "give it more: {hodei} run --memory 1Gi"},
-		{"out of memory without a limit", job.Outcome{Cause: job.OOMKilled, Code: 137}, nil, 137, "", "OOMKilled (exit 137)", "give it more: {hodei} run --memory"},
+		{"out of memory", job.Outcome{Cause: job.OOMKilled, Code: 137}, &memory, 137, "", "OOMKilled (exit 137)", "run it again with more memory: --memory 1Gi"},
+		{"out of memory without a limit", job.Outcome{Cause: job.OOMKilled, Code: 137}, nil, 137, "", "OOMKilled (exit 137)", "run it again with more memory: --memory"},
 		{"too long", job.Outcome{Cause: job.DeadlineExceeded, Code: 143}, nil, 124, "", "DeadlineExceeded (exit 124)", "give it longer with --timeout"},
 		{"evicted", job.Outcome{Cause: job.Evicted, Message: "low on\nmemory"}, nil, 125, "", "Evicted (exit 125): low on memory", "let it be tried again: --retries 1"},
 		{"preempted", job.Outcome{Cause: job.Preempted}, nil, 125, "", "Preempted (exit 125)", "let it be tried again: --retries 1"},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"sync"
 	"syscall"
 	"time"
@@ -60,11 +61,19 @@ func (s *session) follow(ctx context.Context, tlsConfig *tls.Config) error {
 		watched <- end{outcome, err}
 	})
 	defer func() {
-		draining, done := context.WithTimeout(context.Background(), ackWait)
-		s.server.Shutdown(draining)
-		done()
 		cancel()
-		work.Wait()
+		draining, done := context.WithTimeout(context.Background(), ackWait)
+		defer done()
+		ended := make(chan struct{})
+		go func() {
+			s.server.Shutdown(draining)
+			work.Wait()
+			close(ended)
+		}()
+		select {
+		case <-ended:
+		case <-time.After(ackWait + time.Second): // a write to our own stdout hangs: it ends with the process
+		}
 		s.job.Close()
 	}()
 
@@ -100,13 +109,12 @@ func (s *session) follow(ctx context.Context, tlsConfig *tls.Config) error {
 			if s.last != nil && w.outcome.Cause == job.Unknown {
 				w.outcome = s.last
 			}
-			s.follower.warnIncomplete()
 			return s.finish(w.outcome)
 		case <-patience:
 			return s.finish(s.last)
 		case err := <-s.follower.broken:
 			if !errors.Is(err, syscall.EPIPE) {
-				return &hinted{err: fmt.Errorf("write output: %w; job %s goes on", err, s.spec.Name), hint: "{hodei} jobs " + s.spec.Name}
+				return s.leave(job.ExitFailed, fmt.Errorf("write output: %w; job %s goes on", err, s.spec.Name))
 			}
 			// Nobody reads on: the command is told, as it would be by SIGPIPE.
 			s.cancelled = true
@@ -116,8 +124,8 @@ func (s *session) follow(ctx context.Context, tlsConfig *tls.Config) error {
 			}
 		case err := <-served:
 			return s.abort(ctx, fmt.Errorf("serve the job's agent: %w", err))
-		case <-s.signals:
-			if done, err := s.interrupt(ctx); done {
+		case sig := <-s.signals:
+			if done, err := s.interrupt(ctx, sig); done {
 				return err
 			}
 		}
@@ -125,8 +133,9 @@ func (s *session) follow(ctx context.Context, tlsConfig *tls.Config) error {
 }
 
 // interrupt acts on Ctrl-C: a job that has not started is taken back, one that
-// runs is asked to stop, one that was asked is left alone.
-func (s *session) interrupt(ctx context.Context) (done bool, err error) {
+// runs is asked to stop, one that was asked is left alone. A terminal that is
+// closed leaves a running job alone at once.
+func (s *session) interrupt(ctx context.Context, sig os.Signal) (done bool, err error) {
 	select { // a command that has just started is not to be lost without a word
 	case <-s.follower.running:
 		s.started = true
@@ -140,7 +149,7 @@ func (s *session) interrupt(ctx context.Context) (done bool, err error) {
 			return true, &exitError{code: job.ExitCancelled, err: err}
 		}
 		return true, s.takenBack()
-	case !s.cancelled:
+	case !s.cancelled && sig != syscall.SIGHUP:
 		s.cancelled = true
 		s.screen.note(fmt.Sprintf("stopping %s; Ctrl-C again leaves it to itself", s.spec.Name))
 		s.server.Cancel(&hodeipb.Cancel{})
@@ -149,23 +158,42 @@ func (s *session) interrupt(ctx context.Context) (done bool, err error) {
 		}
 		return false, nil
 	}
+	signal.Reset()                          // whatever hangs now, the next one ends us
 	if _, here := s.place.(machine); here { // nothing goes on without us here
-		return true, errors.Join(s.job.Delete(ctx), &exitError{code: job.ExitCancelled})
+		if err := s.job.Delete(ctx); err != nil {
+			s.screen.note(err.Error())
+		}
+		return true, &exitError{code: job.ExitCancelled}
 	}
-	return true, &exitError{code: job.ExitCancelled, err: &hinted{
-		err:  fmt.Errorf("job %s has been asked to stop and still runs", s.spec.Name),
-		hint: "{hodei} jobs " + s.spec.Name,
-	}}
+	if s.cancelled {
+		return true, s.leave(job.ExitCancelled, fmt.Errorf("job %s has been asked to stop and still runs", s.spec.Name))
+	}
+	return true, s.leave(128+int(syscall.SIGHUP), fmt.Errorf("hung up; job %s goes on", s.spec.Name))
+}
+
+// leave is the end of a run whose job goes on without it.
+func (s *session) leave(code int, err error) error {
+	hint := "{hodei} jobs " + s.spec.Name
+	outcome := &job.Outcome{Cause: job.Unknown, Code: code, Message: err.Error()}
+	if s.cancelled {
+		outcome.Cause = job.Cancelled
+	}
+	if e := s.events.exit(outcome, s.named(hint)); e != nil {
+		err = errors.Join(err, e)
+	}
+	return &exitError{code: code, err: &hinted{err: err, hint: hint}}
 }
 
 // abort ends a run that failed for a reason other than its command. A job that
 // has not started is removed.
 func (s *session) abort(ctx context.Context, err error) error {
-	if !s.started {
-		s.screen.waiting("removing " + s.spec.Name)
-		if e := s.job.Delete(ctx); e != nil {
-			s.screen.note(e.Error())
-		}
+	if s.started {
+		s.screen.stop()
+		return s.leave(job.ExitFailed, fmt.Errorf("%w; job %s goes on", err, s.spec.Name))
+	}
+	s.screen.waiting("removing " + s.spec.Name)
+	if e := s.job.Delete(ctx); e != nil {
+		s.screen.note(e.Error())
 	}
 	return s.failed(err)
 }
@@ -175,9 +203,19 @@ func (s *session) abort(ctx context.Context, err error) error {
 func (s *session) finish(o *job.Outcome) error {
 	if s.follower.closed() {
 		s.screen.stop()
-		return &exitError{code: job.ExitFailed, err: fmt.Errorf("write output: %w; the job was told to stop", syscall.EPIPE)}
+		return &exitError{code: job.ExitFailed, err: &hinted{
+			err:  fmt.Errorf("write output: %w; the job was told to stop", syscall.EPIPE),
+			hint: "{hodei} jobs " + s.spec.Name,
+		}}
 	}
 	failure, hint := s.explained(o), ""
+	if missing := s.follower.missing(o); missing != "" {
+		failure = &job.Failure{Cause: o.Cause, Message: fmt.Sprintf("output is incomplete: %s; the command: %s", missing, ui.Printable(o.Summary())),
+			Hint: "let the Pod wait longer for its output to be fetched: --linger"}
+		if o.ExitCode() == 0 { // half of an output is no success
+			o = &job.Outcome{Cause: job.Unknown, Code: o.Code, Message: failure.Message}
+		}
+	}
 	if failure == nil {
 		s.screen.summary(o)
 	} else {
@@ -211,7 +249,7 @@ func (s *session) explained(o *job.Outcome) *job.Failure {
 		f.Message = fmt.Sprintf("the command can't be run: %s (exit %d)", ui.Printable(o.Message), o.Code)
 		f.Hint = "check the command, and that the image has it: {hodei} run --image IMAGE"
 	case job.OOMKilled:
-		f.Hint = "give it more: {hodei} run --memory"
+		f.Hint = "run it again with more memory: --memory"
 		if s.spec.Memory != nil {
 			twice := s.spec.Memory.DeepCopy()
 			twice.Mul(2)

@@ -190,7 +190,38 @@ func (s *Server) Attach(stream hodeipb.Coordinator_AttachServer) error {
 	if err := stream.Send(&hodeipb.ToAgent{Message: &hodeipb.ToAgent_Welcome{Welcome: welcome}}); err != nil {
 		return err
 	}
-	return s.serve(ctx, stream, messages, orders, a, hello)
+	out := &outbox{stream: stream}
+	// By itself: an order must reach the agent also while the Follower is stuck.
+	// It ends with the stream, which ends with the handler.
+	go out.passOn(ctx, orders)
+	return s.serve(ctx, out, messages, a, hello)
+}
+
+// outbox lets two goroutines send on one stream, which takes one at a time.
+type outbox struct {
+	mu     sync.Mutex
+	stream hodeipb.Coordinator_AttachServer
+}
+
+func (o *outbox) send(m *hodeipb.ToAgent) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.stream.Send(m)
+}
+
+// passOn sends orders until ctx ends. A stream that breaks is the receiver's to
+// report.
+func (o *outbox) passOn(ctx context.Context, orders <-chan *hodeipb.Control) {
+	for {
+		select {
+		case order := <-orders:
+			if o.send(&hodeipb.ToAgent{Message: &hodeipb.ToAgent_Control{Control: order}}) != nil {
+				return
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // received is one message or the error that ended the stream.
@@ -295,8 +326,8 @@ func (s *Server) enter(hello *hodeipb.Hello, cancel context.CancelFunc) (*attemp
 	}
 }
 
-// serve takes messages and passes orders on until the exit record is stored.
-func (s *Server) serve(ctx context.Context, stream hodeipb.Coordinator_AttachServer, messages <-chan received, orders <-chan *hodeipb.Control, a *attempt, hello *hodeipb.Hello) error {
+// serve takes messages until the exit record is stored.
+func (s *Server) serve(ctx context.Context, out *outbox, messages <-chan received, a *attempt, hello *hodeipb.Hello) error {
 	for {
 		select {
 		case r := <-messages:
@@ -310,15 +341,11 @@ func (s *Server) serve(ctx context.Context, stream hodeipb.Coordinator_AttachSer
 			if ack == nil {
 				continue
 			}
-			if err := stream.Send(&hodeipb.ToAgent{Message: &hodeipb.ToAgent_Ack{Ack: ack}}); err != nil {
+			if err := out.send(&hodeipb.ToAgent{Message: &hodeipb.ToAgent_Ack{Ack: ack}}); err != nil {
 				return err
 			}
 			if ack.Exit {
 				return awaitEnd(ctx, messages)
-			}
-		case order := <-orders:
-			if err := stream.Send(&hodeipb.ToAgent{Message: &hodeipb.ToAgent_Control{Control: order}}); err != nil {
-				return err
 			}
 		case <-ctx.Done():
 			return status.Error(codes.Aborted, "another attachment of the same attempt has come")

@@ -16,7 +16,7 @@ import (
 func Outcome(r *hodeipb.ExitRecord) *job.Outcome {
 	o := &job.Outcome{
 		Cause: job.Cause(r.Cause), Code: int(r.Code), Signal: syscall.Signal(r.Signal), Message: r.Message,
-		Started: local(r.Started), Finished: local(r.Finished),
+		Started: local(r.Started), Finished: local(r.Finished), OutputBytes: r.End,
 	}
 	switch o.Cause {
 	case job.Completed:

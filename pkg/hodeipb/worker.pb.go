@@ -1164,7 +1164,10 @@ type ExitRecord struct {
 	Usage     *Usage                 `protobuf:"bytes,10,opt,name=usage,proto3" json:"usage,omitempty"`
 	// A process that outlived the command held a pipe open; output later than 2 s
 	// after the command's end was not waited for.
-	PipesHeld     bool `protobuf:"varint,11,opt,name=pipes_held,json=pipesHeld,proto3" json:"pipes_held,omitempty"`
+	PipesHeld bool `protobuf:"varint,11,opt,name=pipes_held,json=pipesHeld,proto3" json:"pipes_held,omitempty"`
+	// Bytes behind end that could not be kept, of both streams together: the
+	// spool's disk was full. message says why.
+	Lost          uint64 `protobuf:"varint,12,opt,name=lost,proto3" json:"lost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1274,6 +1277,13 @@ func (x *ExitRecord) GetPipesHeld() bool {
 		return x.PipesHeld
 	}
 	return false
+}
+
+func (x *ExitRecord) GetLost() uint64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
 }
 
 // Control is an order to the agent.
@@ -1546,7 +1556,7 @@ const file_worker_proto_rawDesc = "" +
 	"\x0f_io_write_bytesB\x14\n" +
 	"\x12_net_receive_bytesB\x15\n" +
 	"\x13_net_transmit_bytesB\a\n" +
-	"\x05_pids\"\xf3\x02\n" +
+	"\x05_pids\"\x87\x03\n" +
 	"\n" +
 	"ExitRecord\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x16\n" +
@@ -1563,7 +1573,8 @@ const file_worker_proto_rawDesc = "" +
 	"\x05usage\x18\n" +
 	" \x01(\v2\x16.hodei.worker.v1.UsageR\x05usage\x12\x1d\n" +
 	"\n" +
-	"pipes_held\x18\v \x01(\bR\tpipesHeld\"\x95\x01\n" +
+	"pipes_held\x18\v \x01(\bR\tpipesHeld\x12\x12\n" +
+	"\x04lost\x18\f \x01(\x04R\x04lost\"\x95\x01\n" +
 	"\aControl\x12\x18\n" +
 	"\x06signal\x18\x01 \x01(\x05H\x00R\x06signal\x121\n" +
 	"\x06cancel\x18\x02 \x01(\v2\x17.hodei.worker.v1.CancelH\x00R\x06cancel\x124\n" +

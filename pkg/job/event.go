@@ -3,7 +3,8 @@ package job
 import "time"
 
 // Phase is a step on the way from a command line to a running command. The
-// order of the constants is the order in time.
+// order of the constants is the usual order in time; the cluster may tell of an
+// image only after its agent has attached.
 type Phase int
 
 // The phases.

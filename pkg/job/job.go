@@ -37,6 +37,10 @@ const (
 // characters for the Pod's name, which has to stay a label value of at most 63.
 const MaxNameLength = 57
 
+// MaxRetries keeps a mistake from running for a year: the cluster waits up to 6
+// minutes between two attempts.
+const MaxRetries = 1000
+
 // Spec is what the user asked for. The zero value of every field but Command
 // means the default. Secrets are in it by reference only: its JSON is an
 // annotation that whoever may read the Job can read.
@@ -151,8 +155,8 @@ func (s *Spec) Validate() error {
 			return fmt.Errorf("--%s %s: must not be negative", d.flag, d.d)
 		}
 	}
-	if s.Retries < 0 {
-		return fmt.Errorf("--retries %d: must not be negative", s.Retries)
+	if s.Retries < 0 || s.Retries > MaxRetries {
+		return fmt.Errorf("--retries %d: want 0 to %d", s.Retries, MaxRetries)
 	}
 	for _, q := range []struct {
 		flag       string

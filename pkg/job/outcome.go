@@ -53,6 +53,10 @@ type Outcome struct {
 	Signal syscall.Signal `json:"signal,omitempty"`
 	// Message is one line for a person; may be empty.
 	Message string `json:"message,omitempty"`
+	// Attempt is the Pod that it was, where more than one is possible.
+	Attempt string `json:"attempt,omitempty"`
+	// OutputBytes is how much output there is, of both streams together.
+	OutputBytes uint64 `json:"outputBytes"`
 	// Started and Finished are the command's, by the worker's clock; zero if unknown.
 	Started  time.Time `json:"started,omitzero"`
 	Finished time.Time `json:"finished,omitzero"`

@@ -289,11 +289,11 @@ func (r *Registry) Add(name string, c Config) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	if len(r.Providers) == 0 {
+	if r.Providers == nil {
 		r.Providers = map[string]Config{}
-		if r.Current == "" {
-			r.Current = name
-		}
+	}
+	if r.Current == "" {
+		r.Current = name
 	}
 	r.Providers[name] = c
 	return nil

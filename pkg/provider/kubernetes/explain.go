@@ -119,7 +119,7 @@ func missingRight(user, verb, resource, namespace string) *job.Failure {
 	case user == anonymous: // nobody would want to grant it that
 		f.Hint = "this context has no credentials: log in, then: kubectl auth whoami"
 	case namespace == "":
-		f.Hint = fmt.Sprintf("an administrator can grant it: kubectl create clusterrolebinding %s --clusterrole=cluster-admin %s", bindingName(user), subject)
+		f.Hint = fmt.Sprintf("ask an administrator; whether it is granted: kubectl auth can-i %s %s --all-namespaces", verb, resource)
 	default:
 		f.Hint = fmt.Sprintf("an administrator can grant it: kubectl create rolebinding %s --clusterrole=hodei-user %s -n %s", bindingName(user), subject, namespace)
 	}
@@ -224,7 +224,7 @@ func explainContainer(namespace string, s corev1.ContainerStatus) verdict {
 				Hint: "check that the worker's image is the one of this version: {hodei} version"}
 			switch {
 			case strings.Contains(t.Message, "OOM-killed"), strings.Contains(t.Message, "unable to set memory limit"):
-				f.Cause, f.Hint = job.OOMKilled, "give it more: {hodei} run --memory"
+				f.Cause, f.Hint = job.OOMKilled, "run it again with more memory: --memory"
 				return verdict{failure: f}
 			case !strings.Contains(t.Message, launcherPath): // then it is the user's choice that the runtime can't do
 				f.Cause, f.Hint = job.ConfigError, "check --workdir and --user, and see: kubectl get events -n "+namespace
@@ -241,6 +241,10 @@ func explainContainer(namespace string, s corev1.ContainerStatus) verdict {
 	reason := fmt.Sprintf("image %q can't be pulled: %s", s.Image, pullError(w.Message))
 	switch w.Reason {
 	case "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable":
+		if strings.Contains(w.Message, "failed to parse image reference") || strings.Contains(w.Message, "invalid reference format") {
+			return verdict{failure: &job.Failure{Cause: job.InvalidImage, Message: fmt.Sprintf("image %q is not a valid image name", s.Image),
+				Hint: "image names look like registry.example/name:tag, in lower case"}}
+		}
 		f := &job.Failure{Cause: job.ImagePull, Message: reason,
 			Hint: "check the tag, or add a pull secret: {hodei} provider add NAME --image-pull-secret SECRET"}
 		if isAgent {
@@ -260,7 +264,7 @@ func explainContainer(namespace string, s corev1.ContainerStatus) verdict {
 		f := &job.Failure{Cause: job.ConfigError, Message: oneLine(w.Message), Hint: "kubectl get secrets,configmaps -n " + namespace}
 		if strings.Contains(w.Message, "runAsNonRoot") || strings.Contains(w.Message, "non-numeric user") {
 			f.Message = fmt.Sprintf("image %q: %s", s.Image, oneLine(w.Message))
-			f.Hint = "name a user id: {hodei} run --user 65532"
+			f.Hint = "run it again with a user id: --user 65532"
 		}
 		if strings.Contains(w.Message, "timed out waiting") { // the kubelet's cache is late
 			return verdict{waiting: f.Message, failure: f, grace: pullGrace}
@@ -326,7 +330,7 @@ func explainEvent(e *corev1.Event) verdict {
 			return verdict{failure: &job.Failure{Cause: job.QuotaExceeded, Message: message, Hint: "kubectl describe limitrange -n " + e.Namespace}}
 		case strings.Contains(message, "violates PodSecurity"):
 			return verdict{failure: &job.Failure{Cause: job.Forbidden, Message: message,
-				Hint: "run as another user than root, or in another namespace: {hodei} run --user 65532"}}
+				Hint: "run it again as another user than root, --user 65532, or in another namespace, -n"}}
 		case strings.Contains(message, "forbidden") || strings.Contains(message, "denied"):
 			return verdict{failure: &job.Failure{Cause: job.Forbidden, Message: message, Hint: "kubectl get events -n " + e.Namespace}}
 		}

@@ -168,9 +168,11 @@ func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
 	if err != nil {
 		return nil, err
 	}
-	image := spec.Image
+	// The provider's policy is for the worker's image; of another one the user, or
+	// Kubernetes by its tag, knows better.
+	image, pullPolicy := spec.Image, corev1.PullPolicy("")
 	if image == "" {
-		image = s.workerImage
+		image, pullPolicy = s.workerImage, s.pullPolicy
 	}
 	no, yes := false, true
 	agentUID := int64(agentUser)
@@ -222,7 +224,7 @@ func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
 				},
 			},
 			{
-				Name: jobContainer, Image: image, ImagePullPolicy: s.pullPolicy,
+				Name: jobContainer, Image: image, ImagePullPolicy: pullPolicy,
 				Command:         launch,
 				WorkingDir:      spec.Workdir,
 				Env:             jobEnv(spec.Env),

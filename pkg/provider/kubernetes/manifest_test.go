@@ -459,7 +459,10 @@ func TestLaunch(t *testing.T) {
 func TestImages(t *testing.T) {
 	s := testSettings()
 	s.pullPolicy, s.pullSecrets = corev1.PullNever, []string{"a", "b"}
-	for _, test := range []struct{ image, want string }{{"", "hodei-jobs-worker:latest"}, {"golang:1.26", "golang:1.26"}} {
+	for _, test := range []struct {
+		image, want string
+		policy      corev1.PullPolicy // of the job's container
+	}{{"", "hodei-jobs-worker:latest", corev1.PullNever}, {"golang:1.26", "golang:1.26", ""}} {
 		spec := minimal()
 		spec.Image = test.image
 		j, err := renderJob(spec, s)
@@ -470,7 +473,7 @@ func TestImages(t *testing.T) {
 		if agent.Image != "hodei-jobs-worker:latest" || command.Image != test.want {
 			t.Errorf("--image %q: the agent's is %s, the job's %s", test.image, agent.Image, command.Image)
 		}
-		if agent.ImagePullPolicy != corev1.PullNever || command.ImagePullPolicy != corev1.PullNever {
+		if agent.ImagePullPolicy != corev1.PullNever || command.ImagePullPolicy != test.policy {
 			t.Errorf("pull policies %s, %s", agent.ImagePullPolicy, command.ImagePullPolicy)
 		}
 		if got := j.Spec.Template.Spec.ImagePullSecrets; !reflect.DeepEqual(got, []corev1.LocalObjectReference{{Name: "a"}, {Name: "b"}}) {

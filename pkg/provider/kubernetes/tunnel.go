@@ -81,7 +81,7 @@ func (d *dialer) keep(ctx context.Context, pod *corev1.Pod, tunnel *coordinator.
 			refused = 0
 		default:
 			// WebSocket and SPDY take different rights; one of the two is enough.
-			if refused++; refused == 2 {
+			if refused++; refused == 2 && !known {
 				return d.forbidden(ctx, pod.Namespace, err)
 			}
 		}

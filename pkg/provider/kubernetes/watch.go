@@ -130,6 +130,7 @@ func (r *Run) send(u any) {
 // is a *job.Failure that ended the start, or ctx's. It is called once.
 func (r *Run) Watch(ctx context.Context, report func(job.Event)) (*job.Outcome, error) {
 	w := &watcher{run: r, report: report, reached: -1, attempts: map[string]*attempt{}}
+	w.reach(job.Submitted, r.provider.Describe())
 	startTimeout := time.NewTimer(r.spec.StartTimeout)
 	defer startTimeout.Stop()
 	look := time.NewTicker(500 * time.Millisecond) // for graces that pass without an update
@@ -189,7 +190,9 @@ func (w *watcher) take(u any) (*job.Outcome, error) {
 	case *corev1.Event:
 		w.event(u)
 	case refusal:
-		return nil, Explain(u.err)
+		if !w.started { // else the job goes on, and the next renewal of a login may mend it
+			return nil, Explain(u.err)
+		}
 	}
 	return w.passed()
 }
@@ -232,6 +235,7 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 		a.ended = true
 		a.stop()
 		w.last = podOutcome(pod)
+		w.last.Attempt = pod.Name
 		if !w.started {
 			if r.spec.Retries > 0 && disruption(pod) != "" { // the policy has another follow
 				return w.passed()

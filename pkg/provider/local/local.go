@@ -34,6 +34,9 @@ const spoolBytes = 1 << 30
 // closeWait is how long the processes are given to end by themselves.
 const closeWait = 5 * time.Second
 
+// deleteWait is what is left of it when the job is given up.
+const deleteWait = 100 * time.Millisecond
+
 // Provider runs jobs with the worker program at Worker, a path.
 type Provider struct{ Worker string }
 
@@ -75,6 +78,11 @@ func Check(spec *job.Spec) error {
 			return fmt.Errorf("--%s needs a cluster; provider local runs processes of this machine", f.flag)
 		}
 	}
+	if spec.Workdir != "" {
+		if info, err := os.Stat(spec.Workdir); err != nil || !info.IsDir() {
+			return fmt.Errorf("--workdir %q: there is no such directory", spec.Workdir)
+		}
+	}
 	return nil
 }
 
@@ -91,16 +99,25 @@ func (p *Provider) Submit(_ context.Context, spec *job.Spec, id *certs.JobCerts)
 	if err := Check(spec); err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "hodei-")
+	parent := os.TempDir()
+	if len(parent) > 64 { // the path of a unix socket is 107 bytes at most
+		parent = "/tmp"
+	}
+	dir, err := os.MkdirTemp(parent, "hodei-")
 	if err != nil {
-		return nil, err
+		return nil, failure("no place for the job's files", err)
 	}
 	r := &Run{dir: dir}
 	if err := r.start(p.Worker, spec, id); err != nil {
 		r.Close()
-		return nil, err
+		return nil, failure("start the job's processes", err)
 	}
 	return r, nil
+}
+
+func failure(what string, err error) error {
+	return &job.Failure{Cause: job.ConfigError, Err: err, Message: fmt.Sprintf("%s: %v", what, err),
+		Hint: "check TMPDIR, and that hodei-worker is beside hodei: {hodei} version"}
 }
 
 func (r *Run) start(worker string, spec *job.Spec, id *certs.JobCerts) error {
@@ -221,10 +238,20 @@ func (r *Run) Listener() net.Listener { return r.listener }
 // agent's last message.
 func (r *Run) Watch(ctx context.Context, report func(job.Event)) (*job.Outcome, error) {
 	report(job.Event{Phase: job.Submitted, Time: time.Now(), Detail: "this machine"})
-	select {
-	case <-r.agent.ended:
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	launched := r.launcher.ended
+	for running := true; running; {
+		select {
+		case <-r.agent.ended:
+			running = false
+		case <-launched:
+			launched = nil
+			if said := r.launcher.stderr.String(); strings.HasPrefix(said, "hodei-worker launch: ") {
+				return nil, &job.Failure{Cause: job.AgentLost, Message: lastLine(said),
+					Hint: "check that hodei-worker is of this version: {hodei} version"}
+			}
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 	text, err := os.ReadFile(filepath.Join(r.dir, "termination"))
 	if err != nil {
@@ -247,10 +274,14 @@ func lastLine(s string) string {
 // StopRetrying does nothing: there is one attempt.
 func (r *Run) StopRetrying(context.Context) error { return nil }
 
-// Delete ends the job's processes at once.
+// Delete ends the job's processes at once: a launcher that is told twice kills
+// the command's process group.
 func (r *Run) Delete(context.Context) error {
-	r.launcher.stop(0)
-	r.agent.stop(0)
+	if r.launcher != nil {
+		_ = r.launcher.cmd.Process.Signal(syscall.SIGTERM)
+	}
+	r.launcher.stop(deleteWait)
+	r.agent.stop(deleteWait)
 	return nil
 }
 
@@ -261,6 +292,9 @@ func (r *Run) Close() {
 		var errs []error
 		if r.listener != nil {
 			errs = append(errs, r.listener.Close())
+		}
+		if r.launcher == nil { // it never came to a job
+			r.agent.stop(0)
 		}
 		r.agent.stop(closeWait)
 		r.launcher.stop(closeWait)

@@ -282,7 +282,7 @@ func TestSubmitFails(t *testing.T) {
 	}{
 		{"needs a cluster", worker, "--image needs a cluster", job.Spec{Image: "busybox"}},
 		{"no worker program", "/no/hodei-worker", "/no/hodei-worker", job.Spec{}},
-		{"no such directory", worker, "no such file or directory", job.Spec{Workdir: "/no/where"}},
+		{"no such directory", worker, `--workdir "/no/where": there is no such directory`, job.Spec{Workdir: "/no/where"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
