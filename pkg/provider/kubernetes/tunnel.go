@@ -341,8 +341,9 @@ func (c *streamConn) closeWith(why error) {
 }
 
 func (c *streamConn) SetDeadline(t time.Time) error {
-	_ = c.SetReadDeadline(t)
-	return c.SetWriteDeadline(t)
+	err := c.SetReadDeadline(t)
+	_ = c.SetWriteDeadline(t) // a deadline that has passed may have closed it just now
+	return err
 }
 
 func (c *streamConn) SetReadDeadline(t time.Time) error  { return c.setTimer(&c.readTimer, t) }
