@@ -289,7 +289,7 @@ func awaitStart(conn *net.UnixConn, signals <-chan os.Signal) error {
 		case s := <-signals:
 			if stops(s) {
 				conn.Close()
-				<-answered
+				_ = <-answered // its error is ours
 				return fmt.Errorf("told to end by %s", s)
 			}
 		}

@@ -128,7 +128,7 @@ func newOptions() *cobra.Command {
 		Use:   "options",
 		Short: "List the flags that every command takes",
 		Args:  cobra.NoArgs,
-		Run:   func(cmd *cobra.Command, args []string) { cmd.Usage() },
+		Run:   func(cmd *cobra.Command, _ []string) { _ = cmd.Usage() },
 	}
 	templates.UseOptionsTemplates(cmd)
 	return cmd

@@ -75,7 +75,9 @@ func (a *app) newJobs() *cobra.Command {
 				o.selector += "," + selector
 			}
 			if allNamespaces {
-				print.EnsureWithNamespace()
+				if err := print.EnsureWithNamespace(); err != nil {
+					return err
+				}
 			}
 			var err error
 			if o.printer, err = print.ToPrinter(); err != nil {

@@ -18,11 +18,11 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/httpstream"
 	client "k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/transport/spdy"
+	"k8s.io/streaming/pkg/httpstream"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/job"
@@ -192,8 +192,8 @@ func (d *dialer) upgrade(ctx context.Context, target *url.URL) (httpstream.Conne
 		if e != nil {
 			return nil, e
 		}
-		dialer = spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, target)
-	} else if dialer, err = portforward.NewSPDYOverWebsocketDialer(target, config); err != nil {
+		dialer = spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: transport}, http.MethodPost, target)
+	} else if dialer, err = portforward.NewSPDYOverWebsocketDialerForStreaming(target, config); err != nil {
 		return nil, err
 	}
 	connection, _, err := dialer.Dial(portForwardProtocol)
@@ -270,7 +270,7 @@ type streamConn struct {
 // awaitGreeting waits for the first byte and keeps it for Read.
 func (c *streamConn) awaitGreeting() error {
 	_ = c.SetReadDeadline(time.Now().Add(greetingWait))
-	defer c.SetReadDeadline(time.Time{})
+	defer func() { _ = c.SetReadDeadline(time.Time{}) }()
 	first := make([]byte, 1)
 	n, err := c.Read(first)
 	if n == 1 {
