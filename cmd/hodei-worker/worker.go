@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hodei-jobs/hodei/agent"
@@ -111,6 +112,9 @@ func config(getenv func(string) string) (agent.Config, error) {
 		if required.value == "" {
 			return cfg, fmt.Errorf("%s is not set", required.name)
 		}
+	}
+	if v := getenv("HODEI_MTLS_ENABLED"); v == "0" || strings.EqualFold(v, "false") {
+		return cfg, fmt.Errorf("HODEI_MTLS_ENABLED=%s: mutual TLS can't be switched off", v)
 	}
 	if (cfg.Listen == "") == (cfg.Server == "") {
 		return cfg, fmt.Errorf("exactly one of HODEI_LISTEN and HODEI_SERVER_ADDRESS must be set")

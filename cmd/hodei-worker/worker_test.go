@@ -93,6 +93,8 @@ func TestConfigErrors(t *testing.T) {
 		{"uid", "HODEI_ATTEMPT_UID", "", "is not set"},
 		{"socket", "HODEI_SOCKET", "", "is not set"},
 		{"spool", "HODEI_SPOOL_DIR", "", "is not set"},
+		{"mTLS off", "HODEI_MTLS_ENABLED", "0", "can't be switched off"},
+		{"mTLS off, in a word", "HODEI_MTLS_ENABLED", "False", "can't be switched off"},
 		{"neither way to meet", "HODEI_LISTEN", "", "exactly one of HODEI_LISTEN and HODEI_SERVER_ADDRESS must be set"},
 		{"both ways to meet", "HODEI_SERVER_ADDRESS", "127.0.0.1:1", "exactly one of HODEI_LISTEN and HODEI_SERVER_ADDRESS must be set"},
 		{"server name", "HODEI_SERVER_NAME", "", "is not set"},

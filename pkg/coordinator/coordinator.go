@@ -181,9 +181,6 @@ func (s *Server) Attach(stream hodeipb.Coordinator_AttachServer) error {
 	}
 	defer func() { <-a.turn }()
 
-	if first := hello.GetExtent().GetFirst(); !s.Silent && a.stored > hello.GetExtent().GetEnd() {
-		return status.Errorf(codes.FailedPrecondition, "the agent has output from %d to %d, the coordinator has %d already", first, hello.Extent.End, a.stored)
-	}
 	s.Follower.Attached(hello, a.stored)
 	s.Follower.State(hello.Attempt, hello.State)
 	welcome := &hodeipb.Welcome{Offset: a.stored, Output: !s.Silent}

@@ -255,6 +255,8 @@ func TestSecondAttachmentReplacesFirst(t *testing.T) {
 	b.ack(9, false)
 }
 
+// A hello may be older than what has been stored since: whether there is so much
+// output, the agent knows.
 func TestAttemptWithLessThanStored(t *testing.T) {
 	w := newWorld(t, nil)
 	a := w.attach(t, 3)
@@ -262,7 +264,9 @@ func TestAttemptWithLessThanStored(t *testing.T) {
 	a.send(text(0, "abc"))
 	a.ack(3, false)
 	b := w.attach(t, 2)
-	b.failsWith(codes.FailedPrecondition, "the agent has output from 0 to 2, the coordinator has 3 already")
+	if got := b.welcome(); got.Offset != 3 {
+		t.Errorf("welcome %v", got)
+	}
 }
 
 func TestSilent(t *testing.T) {

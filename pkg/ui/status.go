@@ -102,9 +102,6 @@ func (s *Status) Summary(ok bool, text string) {
 	io.WriteString(s.w, text+"\n")
 }
 
-// Fail is the Summary of a run that did not go well.
-func (s *Status) Fail(text string) { s.Summary(false, text) }
-
 // Note is a line about something that happened under way.
 func (s *Status) Note(text string) {
 	s.mu.Lock()
