@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -228,5 +229,69 @@ func TestClosedStdout(t *testing.T) {
 	defer cancel()
 	pod(t, name, func(p *corev1.Pod) bool { // the command was told
 		return ctx.Err() != nil || p.Status.Phase == corev1.PodFailed
+	})
+}
+
+// TestStuckStdout: a reader that holds the pipe and does not read. The command
+// hears the first Ctrl-C all the same, and the second one ends hodei.
+func TestStuckStdout(t *testing.T) {
+	t.Parallel()
+	name := jobName(t)
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	defer writer.Close()
+	s := startWith(t, writer, "run", "--name", name, "--grace", "1s", "--linger", "1s", "--", "sh", "-c", "echo ready >&2; while :; do echo line; done")
+	s.await(t, "ready")
+	s.interrupt(t)
+	s.await(t, "stopping")
+	pod(t, name, func(p *corev1.Pod) bool {
+		for _, c := range p.Status.ContainerStatuses {
+			if c.Name == "job" && c.State.Terminated != nil {
+				return true
+			}
+		}
+		return false
+	})
+	s.interrupt(t)
+	if r := s.end(t); r.code != 130 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestHangUp: a terminal that is closed during the start leaves nothing behind,
+// and a running job alone.
+func TestHangUp(t *testing.T) {
+	t.Parallel()
+	hangUp := func(t *testing.T, s *started) result {
+		if err := s.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		return s.end(t)
+	}
+	t.Run("pulling", func(t *testing.T) {
+		t.Parallel()
+		name := jobName(t)
+		s := start(t, "run", "--name", name, "--image", unpullable, "--", "true")
+		s.await(t, "pulling")
+		hangUp(t, s)
+		nothingLeft(t, name)
+	})
+	t.Run("running", func(t *testing.T) {
+		t.Parallel()
+		name := jobName(t)
+		s := start(t, "run", "--name", name, "--linger", "1s", "--", "sh", "-c", "echo ready >&2; sleep 5; exit 3")
+		s.await(t, "ready")
+		if r := hangUp(t, s); r.code != 129 {
+			t.Errorf("%+v", r)
+		}
+		p := pod(t, name, func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodFailed })
+		for _, c := range p.Status.ContainerStatuses {
+			if c.Name == "job" && c.State.Terminated.ExitCode != 3 {
+				t.Errorf("the command did not go on to its end: %+v", c.State.Terminated)
+			}
+		}
 	})
 }

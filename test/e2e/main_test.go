@@ -149,8 +149,16 @@ type started struct {
 // start runs hodei and hands out its stderr line by line.
 func start(t *testing.T, args ...string) *started {
 	t.Helper()
+	return startWith(t, nil, args...)
+}
+
+// startWith is start with a stdout of the caller's; nil keeps it.
+func startWith(t *testing.T, stdout io.Writer, args ...string) *started {
+	t.Helper()
 	s := &started{cmd: command(t.Context(), args...), lines: make(chan string, 1000)}
-	s.cmd.Stdout = &s.stdout
+	if s.cmd.Stdout = stdout; stdout == nil {
+		s.cmd.Stdout = &s.stdout
+	}
 	pipe, err := s.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
