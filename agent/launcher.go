@@ -289,7 +289,9 @@ func awaitStart(conn *net.UnixConn, signals <-chan os.Signal) error {
 		case s := <-signals:
 			if stops(s) {
 				conn.Close()
-				_ = <-answered // its error is ours
+				if <-answered == nil {
+					return fmt.Errorf("told to end by %s as it was to start", s)
+				}
 				return fmt.Errorf("told to end by %s", s)
 			}
 		}

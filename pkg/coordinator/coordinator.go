@@ -82,6 +82,8 @@ type Server struct {
 	mu       sync.Mutex
 	attempts map[string]*attempt // by UID
 	cancel   *hodeipb.Cancel     // once ordered, for every attempt that attaches
+	serving  int                 // attachments
+	left     chan struct{}       // closed and replaced when one has ended
 }
 
 // attempt is what the coordinator knows of one.
@@ -107,11 +109,24 @@ func (s *Server) Serve(l net.Listener) error {
 	return err
 }
 
-// Shutdown takes no more connections and waits for the attachments to complete,
-// or for ctx to end.
+// Shutdown waits for the attachments to complete, or for ctx to end, and closes.
+// It is not gRPC's graceful stop, which gives every connection a second to be
+// closed by the other side: an attachment that is complete has said all.
 func (s *Server) Shutdown(ctx context.Context) {
-	defer context.AfterFunc(ctx, s.Close)()
-	s.server().GracefulStop()
+	defer s.Close()
+	for {
+		s.mu.Lock()
+		serving, left := s.serving, s.left
+		s.mu.Unlock()
+		if serving == 0 {
+			return
+		}
+		select {
+		case <-left:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // Close ends all attachments, waits for them, and makes Serve return.
@@ -122,7 +137,7 @@ func (s *Server) Close() {
 
 func (s *Server) server() *grpc.Server {
 	s.once.Do(func() {
-		s.attempts = map[string]*attempt{}
+		s.attempts, s.left = map[string]*attempt{}, make(chan struct{})
 		s.grpc = grpc.NewServer(
 			grpc.Creds(credentials.NewTLS(s.TLS)),
 			grpc.ConnectionTimeout(handshakeWait),
@@ -309,6 +324,7 @@ func (s *Server) enter(hello *hodeipb.Hello, cancel context.CancelFunc) (*attemp
 	if a.current != nil {
 		a.current() // a half-open connection is replaced by the one that works
 	}
+	s.serving++
 	orders := make(chan *hodeipb.Control, 4)
 	a.current, a.orders = cancel, orders
 	if s.cancel != nil {
@@ -320,6 +336,9 @@ func (s *Server) enter(hello *hodeipb.Hello, cancel context.CancelFunc) (*attemp
 		if a.orders == orders {
 			a.current, a.orders = nil, nil
 		}
+		s.serving--
+		close(s.left)
+		s.left = make(chan struct{})
 	}
 }
 
