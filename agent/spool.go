@@ -529,8 +529,8 @@ func (s *spool) reader(offset uint64) *spoolReader {
 // following batch. Neighbours of one stream and within 20 ms are one record.
 // What was dropped is one gap record of exactly that length at the batch's start.
 //
-// The batch and its data are the reader's and valid until the following call;
-// see swapBuffer. The error is io.EOF when the spool is closed and read to its
+// The batch and its data are the reader's and valid until the following call.
+// The error is io.EOF when the spool is closed and read to its
 // end, the cause of ctx, errSpoolClosed after remove, or that of reading a file.
 func (r *spoolReader) next(ctx context.Context, maxBytes int, flush time.Duration) (*hodeipb.Batch, error) {
 	maxBytes = max(maxBytes, 1)
@@ -547,15 +547,6 @@ func (r *spoolReader) next(ctx context.Context, maxBytes int, flush time.Duratio
 		}
 		// All of it was dropped since: now there is a gap.
 	}
-}
-
-// swapBuffer hands over the buffer that the last batch's data lies in and takes
-// buf (nil: one is allocated) for the next one. For a sender that is not done
-// with the data when it asks for the following batch.
-func (r *spoolReader) swapBuffer(buf []byte) []byte {
-	old := r.buf
-	r.buf = buf[:cap(buf)]
-	return old
 }
 
 // wait returns when the next batch should be made.

@@ -1067,25 +1067,6 @@ func TestSpoolAllocations(t *testing.T) {
 	}
 }
 
-func TestSpoolSwapBuffer(t *testing.T) {
-	s := testSpool(t, 1<<20, 0)
-	mustAppend(t, s, stdout, "abcdef")
-	r := s.reader(0)
-	b, err := r.next(t.Context(), 3, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	kept := b.Data
-	mine := make([]byte, 0, 10) // too small is as good as none
-	r.swapBuffer(mine)
-	if b, err = r.next(t.Context(), 3, 0); err != nil {
-		t.Fatal(err)
-	}
-	if string(kept) != "abc" || string(b.Data) != "def" {
-		t.Errorf("got %q, %q", kept, b.Data)
-	}
-}
-
 func TestSpoolFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=256k"); err != nil {
