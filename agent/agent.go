@@ -102,11 +102,11 @@ type agent struct {
 	// attached counts the attachments; stored: one of them has all output and
 	// the exit record.
 	attached int
+	stored   bool
 	// followers are those of the attached that want output; left is when the last
 	// one went, and before the first came, when we began.
 	followers int
 	left      time.Time
-	stored    bool
 	// changed is closed and replaced when anything above changes.
 	changed chan struct{}
 

@@ -41,7 +41,7 @@ type app struct {
 }
 
 // Main runs hodei with args (args[0] is the program's own name) and returns its
-// exit code. It is safe to call once per process: kube flags are global.
+// exit code. It is called once a process: client-go's logger is global.
 func Main(args []string, in io.Reader, out, errOut io.Writer) int {
 	// client-go logs what its callers get as errors anyway.
 	klog.LogToStderr(false)

@@ -49,6 +49,7 @@ type follower struct {
 	ended     bool
 	last      *hodeipb.ExitRecord
 	lost      string // what is known to be missing of the output
+	fullDisk  bool   // why it is
 	failed    error
 }
 
@@ -204,12 +205,12 @@ func (f *follower) lose(attempt string, offset, n uint64) {
 }
 
 // missing says what the outcome's attempt has printed and we have not, or what
-// was lost before; empty: nothing.
-func (f *follower) missing(o *job.Outcome) string {
+// was lost before, and what helps against it; empty: nothing.
+func (f *follower) missing(o *job.Outcome) (lost, hint string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.silent {
-		return ""
+		return "", ""
 	}
 	stored, attempt := f.stored, f.attempt
 	if o.Attempt != "" && o.Attempt != f.attempt {
@@ -218,7 +219,10 @@ func (f *follower) missing(o *job.Outcome) string {
 	if o.OutputBytes > stored {
 		f.lose(attempt, stored, o.OutputBytes-stored)
 	}
-	return f.lost
+	if f.fullDisk {
+		return f.lost, "make room on the disk that the job runs on"
+	}
+	return f.lost, "let the Pod wait longer for its output to be fetched: --linger"
 }
 
 func (f *follower) write(attempt string, offset uint64, r *hodeipb.Record, data []byte) error {
@@ -245,6 +249,7 @@ func (f *follower) Exited(attempt string, record *hodeipb.ExitRecord) error {
 	defer f.mu.Unlock()
 	f.last = record
 	if record.Lost > 0 && !f.silent {
+		f.fullDisk = true
 		f.lose(attempt, record.End, record.Lost)
 	}
 	if attempt == f.attempt {

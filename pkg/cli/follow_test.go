@@ -163,7 +163,8 @@ func TestOutput(t *testing.T) {
 	if got, want := errOut.String(), "no newline"; got != want {
 		t.Errorf("stderr %q, want %q", got, want)
 	}
-	if got, want := f.missing(&job.Outcome{}), "42 bytes of x are missing from offset 100 on"; got != want {
+	if got, hint := f.missing(&job.Outcome{}); got != "42 bytes of x are missing from offset 100 on" || !strings.Contains(hint, "--linger") {
+		const want = "42 bytes of x are missing from offset 100 on"
 		t.Errorf("missing %q, want %q", got, want)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
@@ -252,5 +253,52 @@ func TestFailed(t *testing.T) {
 	}
 	if err := o.failed(io.ErrUnexpectedEOF); !errors.Is(err, io.ErrUnexpectedEOF) || !strings.HasSuffix(err.Error(), "unexpected EOF") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Half of an output is no success, whoever lost the other half.
+func TestFinishIncomplete(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		outcome job.Outcome
+		before  func(f *follower)
+		code    int
+		message string
+		hint    string
+	}{
+		{"all there", job.Outcome{Cause: job.Completed}, func(*follower) {}, 0, "", ""},
+		{"the end never came", job.Outcome{Cause: job.Completed, OutputBytes: 5}, func(*follower) {},
+			125, "5 bytes of x-1 are missing from offset 0 on", "--linger"},
+		{"the command's own failure stays", job.Outcome{Cause: job.Error, Code: 3, OutputBytes: 5}, func(*follower) {},
+			3, "5 bytes of x-1 are missing from offset 0 on", "--linger"},
+		{"the disk was full", job.Outcome{Cause: job.Completed, OutputBytes: 0}, func(f *follower) {
+			_ = f.Exited("x-1", &hodeipb.ExitRecord{Cause: "Completed", Lost: 7})
+		}, 125, "7 bytes of x-1 are missing from offset 0 on", "make room"},
+		{"an earlier attempt's end never came", job.Outcome{Cause: job.Completed}, func(f *follower) {
+			f.Attached(&hodeipb.Hello{Attempt: "x-2"}, 0)
+		}, 125, "an unknown number of bytes of x-1 are missing", "--linger"},
+		{"an attempt that never attached", job.Outcome{Cause: job.Completed, Attempt: "x-2", OutputBytes: 9}, func(*follower) {},
+			125, "9 bytes of x-2 are missing from offset 0 on", "--linger"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := testFollower(io.Discard, io.Discard, "")
+			f.Attached(&hodeipb.Hello{Attempt: "x-1"}, 0)
+			tt.before(f)
+			s := &session{runOptions: &runOptions{app: &app{name: "hodei"}, spec: &job.Spec{Name: "x"}, screen: f.screen}, follower: f}
+			err := s.finish(&tt.outcome)
+			if tt.code == 0 {
+				if err != nil {
+					t.Errorf("got %v", err)
+				}
+				return
+			}
+			exit, ok := errors.AsType[*exitError](err)
+			if !ok || exit.code != tt.code || !strings.Contains(err.Error(), tt.message) {
+				t.Fatalf("got %#v, want code %d and %q", err, tt.code, tt.message)
+			}
+			if failure, ok := errors.AsType[*job.Failure](err); !ok || !strings.Contains(failure.Hint, tt.hint) {
+				t.Errorf("got %#v, want hint %q", failure, tt.hint)
+			}
+		})
 	}
 }

@@ -209,9 +209,9 @@ func (s *session) finish(o *job.Outcome) error {
 		}}
 	}
 	failure, hint := s.explained(o), ""
-	if missing := s.follower.missing(o); missing != "" {
+	if missing, remedy := s.follower.missing(o); missing != "" {
 		failure = &job.Failure{Cause: o.Cause, Message: fmt.Sprintf("output is incomplete: %s; the command: %s", missing, ui.Printable(o.Summary())),
-			Hint: "let the Pod wait longer for its output to be fetched: --linger"}
+			Hint: remedy}
 		if o.ExitCode() == 0 { // half of an output is no success
 			o = &job.Outcome{Cause: job.Unknown, Code: o.Code, Message: failure.Message}
 		}

@@ -20,6 +20,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
+	hodeiagent "github.com/hodei-jobs/hodei/agent"
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
@@ -453,6 +454,14 @@ func TestLaunch(t *testing.T) {
 	want = []string{"/run/hodei/hodei-worker", "launch", "--socket=/run/hodei/agent.sock", "--grace=30s", "--merge-output", "--", "--merge-output", "--"}
 	if !slices.Equal(command.Command, want) {
 		t.Errorf("got  %q\nwant %q", command.Command, want)
+	}
+}
+
+// The Job's policy and the agent must mean the same exit status. Only the tests
+// may import both.
+func TestNeverStarted(t *testing.T) {
+	if neverStarted != hodeiagent.ExitNeverStarted {
+		t.Errorf("the policy knows %d, the agent exits with %d", neverStarted, hodeiagent.ExitNeverStarted)
 	}
 }
 
