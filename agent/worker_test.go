@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/hodei-jobs/hodei/certs"
@@ -80,15 +81,21 @@ func (f *follower) update(change func() error) error {
 	return change()
 }
 
-func (f *follower) Attached(_ *hodeipb.Hello, stored uint64) {
-	_ = f.update(func() error { f.attached = append(f.attached, stored); return nil })
+func (f *follower) Attached(*hodeipb.Hello) (stored uint64, err error) {
+	err = f.update(func() error {
+		stored = f.end
+		f.attached = append(f.attached, stored)
+		return nil
+	})
+	return stored, err
 }
 
 func (f *follower) State(_ string, s *hodeipb.State) {
 	_ = f.update(func() error { f.states = append(f.states, s); return nil })
 }
 
-func (f *follower) Output(_ string, b *hodeipb.Batch) error {
+func (f *follower) Output(_ context.Context, _ string, b *hodeipb.Batch, data mem.BufferSlice) error {
+	b.Data = data.Materialize()
 	if f.output != nil {
 		f.output(b)
 	}

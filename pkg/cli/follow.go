@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"google.golang.org/grpc/mem"
 	"sigs.k8s.io/yaml"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
@@ -112,11 +114,11 @@ func (f *follower) closed() bool {
 }
 
 // Attached starts the display of an attempt.
-func (f *follower) Attached(hello *hodeipb.Hello, stored uint64) {
+func (f *follower) Attached(hello *hodeipb.Hello) (stored uint64, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.attempt == hello.Attempt {
-		return
+		return f.stored, nil
 	}
 	if f.last != nil {
 		f.screen.note(fmt.Sprintf("%s; next attempt: %s", coordinator.Outcome(f.last).Summary(), hello.Attempt))
@@ -124,11 +126,12 @@ func (f *follower) Attached(hello *hodeipb.Hello, stored uint64) {
 	if f.attempt != "" && !f.ended && !f.silent {
 		f.lose(f.attempt, f.stored, 0)
 	}
-	f.attempt, f.stored, f.shown, f.ended = hello.Attempt, stored, false, false
+	f.attempt, f.stored, f.shown, f.ended = hello.Attempt, 0, false, false
 	f.agentUp = f.screen.elapsed()
 	if f.events != nil {
 		f.show(job.Event{Phase: job.AgentUp, Time: time.Now(), Detail: hello.Attempt})
 	}
+	return 0, nil
 }
 
 // State shows that the command runs, once an attempt.
@@ -150,7 +153,8 @@ func (f *follower) State(attempt string, state *hodeipb.State) {
 }
 
 // Output writes a batch.
-func (f *follower) Output(attempt string, b *hodeipb.Batch) error {
+func (f *follower) Output(_ context.Context, attempt string, b *hodeipb.Batch, data mem.BufferSlice) error {
+	b.Data = data.Materialize()
 	f.writing.Lock()
 	defer f.writing.Unlock()
 	f.mu.Lock()

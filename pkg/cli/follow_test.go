@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,8 @@ import (
 
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"sigs.k8s.io/yaml"
+
+	"google.golang.org/grpc/mem"
 
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
@@ -86,10 +89,10 @@ func TestEvents(t *testing.T) {
 			f.phase(job.Event{Phase: job.Submitted, Time: time.Now()})
 			f.phase(job.Event{Phase: job.Scheduled, Time: time.Now(), Waiting: true, Detail: "no node takes it: \"0/1\" nodes\x1b[31m"})
 			f.phase(job.Event{Phase: job.Scheduled, Time: time.Now(), Detail: "node1"})
-			f.Attached(&hodeipb.Hello{Attempt: "hodei-x-abcde"}, 0)
+			attach(f, &hodeipb.Hello{Attempt: "hodei-x-abcde"})
 			f.State("hodei-x-abcde", &hodeipb.State{Phase: hodeipb.Phase_RUNNING})
 			f.agentUp = 0
-			if err := f.Output("hodei-x-abcde", batch(1000, "out:out\n", "err:é \x1b[1merr\r\n", 1<<40, "out:\xff\x00", "out:yes", "out:")); err != nil {
+			if err := output(f, "hodei-x-abcde", batch(1000, "out:out\n", "err:é \x1b[1merr\r\n", 1<<40, "out:\xff\x00", "out:yes", "out:")); err != nil {
 				t.Error(err)
 			}
 			f.phase(job.Event{Phase: job.Pulled, Time: time.Now()}) // too late to be of interest
@@ -153,7 +156,7 @@ func TestOutput(t *testing.T) {
 		batch(100, 42, "out:after"),
 		batch(200),
 	} {
-		if err := f.Output("x", b); err != nil {
+		if err := output(f, "x", b); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -198,7 +201,7 @@ func TestOutputFails(t *testing.T) {
 			w := &failing{after: 1, err: test.err}
 			f := testFollower(w, io.Discard, test.events)
 			for i := range 3 {
-				err := f.Output("x", batch(uint64(10*i), "out:ab", "out:cd", "out:ef"))
+				err := output(f, "x", batch(uint64(10*i), "out:ab", "out:cd", "out:ef"))
 				if (err == nil) != test.stored || err != nil && !errors.Is(err, test.err) {
 					t.Errorf("batch %d: %v", i, err)
 				}
@@ -211,7 +214,7 @@ func TestOutputFails(t *testing.T) {
 			}
 			if f.events != nil { // a phase meets the same error, and does not block
 				f.phase(job.Event{Phase: job.Scheduled})
-				f.Attached(&hodeipb.Hello{Attempt: "x"}, 0)
+				attach(f, &hodeipb.Hello{Attempt: "x"})
 			}
 			select {
 			case err := <-f.broken:
@@ -238,7 +241,7 @@ func TestScreenWithoutTerminal(t *testing.T) {
 	f.phase(job.Event{Phase: job.Scheduled, Time: now(time.Second), Detail: "node1"})
 	f.phase(job.Event{Phase: job.Pulling, Time: now(time.Second), Detail: "golang:1.26"})
 	f.phase(job.Event{Phase: job.Pulled, Time: now(12 * time.Second), Detail: "pulled"})
-	f.Attached(&hodeipb.Hello{Attempt: "x-1"}, 0)
+	attach(f, &hodeipb.Hello{Attempt: "x-1"})
 	f.State("x-1", &hodeipb.State{Phase: hodeipb.Phase_WAITING})
 	select {
 	case <-f.running:
@@ -286,11 +289,11 @@ func TestScreenQuiet(t *testing.T) {
 func TestFollowerAttempts(t *testing.T) {
 	var errOut bytes.Buffer
 	f := testFollower(io.Discard, &errOut, "")
-	f.Attached(&hodeipb.Hello{Attempt: "x-1"}, 0)
+	attach(f, &hodeipb.Hello{Attempt: "x-1"})
 	f.State("x-1", &hodeipb.State{Phase: hodeipb.Phase_RUNNING})
 	f.Exited("x-1", &hodeipb.ExitRecord{Cause: "Error", Code: 3})
-	f.Attached(&hodeipb.Hello{Attempt: "x-1"}, 7) // the same one again, after a lost connection
-	f.Attached(&hodeipb.Hello{Attempt: "x-2"}, 0)
+	attach(f, &hodeipb.Hello{Attempt: "x-1"}) // the same one again, after a lost connection
+	attach(f, &hodeipb.Hello{Attempt: "x-2"})
 	f.State("x-1", &hodeipb.State{Phase: hodeipb.Phase_RUNNING}) // late
 	f.State("x-2", &hodeipb.State{Phase: hodeipb.Phase_RUNNING})
 	f.Exited("x-2", &hodeipb.ExitRecord{Cause: "Completed"}) // more than the channel holds
@@ -311,4 +314,14 @@ func TestHush(t *testing.T) {
 	if errOut.Len() > 0 {
 		t.Errorf("got %q", errOut.String())
 	}
+}
+
+func attach(f *follower, hello *hodeipb.Hello) {
+	if _, err := f.Attached(hello); err != nil {
+		panic(err)
+	}
+}
+
+func output(f *follower, attempt string, b *hodeipb.Batch) error {
+	return f.Output(context.Background(), attempt, b, mem.BufferSlice{mem.SliceBuffer(b.Data)})
 }

@@ -275,14 +275,14 @@ func TestFinishIncomplete(t *testing.T) {
 			_ = f.Exited("x-1", &hodeipb.ExitRecord{Cause: "Completed", Lost: 7})
 		}, 125, "7 bytes of x-1 are missing from offset 0 on", "make room"},
 		{"an earlier attempt's end never came", job.Outcome{Cause: job.Completed}, func(f *follower) {
-			f.Attached(&hodeipb.Hello{Attempt: "x-2"}, 0)
+			attach(f, &hodeipb.Hello{Attempt: "x-2"})
 		}, 125, "an unknown number of bytes of x-1 are missing", "--linger"},
 		{"an attempt that never attached", job.Outcome{Cause: job.Completed, Attempt: "x-2", OutputBytes: 9}, func(*follower) {},
 			125, "9 bytes of x-2 are missing from offset 0 on", "--linger"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := testFollower(io.Discard, io.Discard, "")
-			f.Attached(&hodeipb.Hello{Attempt: "x-1"}, 0)
+			attach(f, &hodeipb.Hello{Attempt: "x-1"})
 			tt.before(f)
 			s := &session{runOptions: &runOptions{app: &app{name: "hodei"}, spec: &job.Spec{Name: "x"}, screen: f.screen}, follower: f}
 			err := s.finish(&tt.outcome)

@@ -15,10 +15,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
@@ -42,6 +44,9 @@ const (
 	helloWait = 15 * time.Second
 	// keepalive finds a dead path within 20 s; agents ping as often.
 	keepaliveTime, keepaliveTimeout = 10 * time.Second, 10 * time.Second
+	// maxMessageBytes is a batch at its limits: its data, and records of at most
+	// 40 bytes each.
+	maxMessageBytes = hodeipb.MaxBatchBytes + 40*hodeipb.MaxBatchRecords + 1<<10
 	// closeWait bounds an agent's answer to the last ack.
 	closeWait = 2 * time.Second
 )
@@ -49,13 +54,15 @@ const (
 // Follower takes what the attempts of one job send. Calls for one attempt come
 // one after the other, those for two attempts may overlap.
 type Follower interface {
-	// Attached is told at every attachment; stored is the offset at which the
-	// output goes on.
-	Attached(hello *hodeipb.Hello, stored uint64)
+	// Attached is told at every attachment and says from which offset on the
+	// output is wanted: where what is stored ends. An error refuses the attachment.
+	Attached(hello *hodeipb.Hello) (offset uint64, err error)
 	// State tells a new state of an attempt.
 	State(attempt string, state *hodeipb.State)
-	// Output has stored the batch when it returns nil. The batch is its own.
-	Output(attempt string, batch *hodeipb.Batch) error
+	// Output has stored the batch when it returns nil; it continues where the one
+	// before ended. The batch is its own; data, which is the batch's, decoded, is
+	// valid during the call. ctx ends with the attachment.
+	Output(ctx context.Context, attempt string, batch *hodeipb.Batch, data mem.BufferSlice) error
 	// Exited has stored the record when it returns nil; no output comes after it.
 	Exited(attempt string, record *hodeipb.ExitRecord) error
 }
@@ -79,7 +86,10 @@ type Server struct {
 
 	conns conns
 
+	decoder *zstd.Decoder
+
 	mu       sync.Mutex
+	refused  Refused
 	attempts map[string]*attempt // by UID
 	cancel   *hodeipb.Cancel     // once ordered, for every attempt that attaches
 	serving  int                 // attachments
@@ -137,6 +147,7 @@ func (s *Server) Close() {
 
 func (s *Server) server() *grpc.Server {
 	s.once.Do(func() {
+		s.decoder = newDecoder()
 		s.attempts, s.left = map[string]*attempt{}, make(chan struct{})
 		s.grpc = grpc.NewServer(
 			grpc.Creds(credentials.NewTLS(s.TLS)),
@@ -145,6 +156,8 @@ func (s *Server) server() *grpc.Server {
 			grpc.InitialConnWindowSize(2*windowBytes),
 			grpc.ReadBufferSize(readBytes),
 			grpc.MaxConcurrentStreams(4), // an agent needs one
+			grpc.MaxRecvMsgSize(maxMessageBytes),
+			grpc.ForceServerCodecV2(hodeipb.Codec{}),
 			grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
 			grpc.WaitForHandlers(true),
@@ -196,9 +209,11 @@ func (s *Server) Attach(stream hodeipb.Coordinator_AttachServer) error {
 	}
 	defer func() { <-a.turn }()
 
-	s.Follower.Attached(hello, a.stored)
+	if a.stored, err = s.Follower.Attached(hello); err != nil {
+		return status.Errorf(codes.ResourceExhausted, "store output: %v", err)
+	}
 	s.Follower.State(hello.Attempt, hello.State)
-	welcome := &hodeipb.Welcome{Offset: a.stored, Output: !s.Silent}
+	welcome := &hodeipb.Welcome{Offset: a.stored, Output: !s.Silent, Encodings: []hodeipb.Encoding{hodeipb.Encoding_ZSTD}}
 	if err := stream.Send(&hodeipb.ToAgent{Message: &hodeipb.ToAgent_Welcome{Welcome: welcome}}); err != nil {
 		return err
 	}
@@ -238,8 +253,8 @@ func (o *outbox) passOn(ctx context.Context, orders <-chan *hodeipb.Control) {
 
 // received is one message or the error that ended the stream.
 type received struct {
-	message *hodeipb.FromAgent
-	err     error
+	envelope *hodeipb.Envelope
+	err      error
 }
 
 // receive reads the stream so that a handler can wait for other things too. It
@@ -248,10 +263,12 @@ func receive(ctx context.Context, stream hodeipb.Coordinator_AttachServer) <-cha
 	c := make(chan received)
 	go func() {
 		for {
-			m, err := stream.Recv()
+			e := &hodeipb.Envelope{}
+			err := stream.RecvMsg(e)
 			select {
-			case c <- received{m, err}:
+			case c <- received{e, err}:
 			case <-ctx.Done():
+				e.Free()
 				return
 			}
 			if err != nil {
@@ -271,7 +288,8 @@ func (s *Server) awaitHello(ctx context.Context, messages <-chan received) (*hod
 		if r.err != nil {
 			return nil, r.err
 		}
-		hello = r.message.GetHello()
+		r.envelope.Free()
+		hello = r.envelope.Message.GetHello()
 	case <-timeout.C:
 		return nil, status.Errorf(codes.DeadlineExceeded, "no hello within %s", helloWait)
 	case <-ctx.Done():
@@ -350,7 +368,8 @@ func (s *Server) serve(ctx context.Context, out *outbox, messages <-chan receive
 			if r.err != nil {
 				return r.err
 			}
-			ack, err := s.take(r.message, a, hello)
+			ack, err := s.take(ctx, r.envelope, a, hello)
+			r.envelope.Free()
 			if err != nil {
 				return err
 			}
@@ -371,23 +390,12 @@ func (s *Server) serve(ctx context.Context, out *outbox, messages <-chan receive
 
 // take hands one message to the Follower and returns what is to be
 // acknowledged, if anything.
-func (s *Server) take(m *hodeipb.FromAgent, a *attempt, hello *hodeipb.Hello) (*hodeipb.Ack, error) {
-	switch m := m.Message.(type) {
+func (s *Server) take(ctx context.Context, e *hodeipb.Envelope, a *attempt, hello *hodeipb.Hello) (*hodeipb.Ack, error) {
+	switch m := e.Message.Message.(type) {
 	case *hodeipb.FromAgent_Batch:
-		size, err := batchSize(m.Batch)
-		if err != nil {
+		if err := s.output(ctx, e, a, hello); err != nil {
 			return nil, err
 		}
-		if m.Batch.Offset != a.stored {
-			return nil, status.Errorf(codes.FailedPrecondition, "batch at offset %d, expected %d", m.Batch.Offset, a.stored)
-		}
-		if a.stored+size < size {
-			return nil, status.Errorf(codes.InvalidArgument, "batch of %d bytes at offset %d ends beyond all offsets", size, a.stored)
-		}
-		if err := s.Follower.Output(hello.Attempt, m.Batch); err != nil {
-			return nil, status.Errorf(codes.ResourceExhausted, "store output: %v", err)
-		}
-		a.stored += size
 		return &hodeipb.Ack{Offset: a.stored}, nil
 	case *hodeipb.FromAgent_State:
 		s.Follower.State(hello.Attempt, m.State)
@@ -406,7 +414,7 @@ func (s *Server) take(m *hodeipb.FromAgent, a *attempt, hello *hodeipb.Hello) (*
 		}
 		return &hodeipb.Ack{Offset: a.stored, Exit: true}, nil
 	}
-	return nil, status.Errorf(codes.InvalidArgument, "unexpected message %T", m.Message)
+	return nil, status.Errorf(codes.InvalidArgument, "unexpected message %T", e.Message.Message)
 }
 
 // awaitEnd waits until the agent has closed its side: then it has the last ack.
@@ -424,33 +432,4 @@ func awaitEnd(ctx context.Context, messages <-chan received) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// batchSize is how far a batch moves the offset. It refuses a batch whose
-// records don't add up to its data.
-func batchSize(b *hodeipb.Batch) (uint64, error) {
-	if b.Encoding != hodeipb.Encoding_IDENTITY {
-		return 0, status.Errorf(codes.InvalidArgument, "batch in encoding %s, which was not offered", b.Encoding)
-	}
-	if len(b.Records) == 0 {
-		return 0, status.Error(codes.InvalidArgument, "batch without records")
-	}
-	var size, data uint64
-	for _, r := range b.Records {
-		gap := r.Lost > 0
-		known := r.Stream == hodeipb.Stream_STDOUT || r.Stream == hodeipb.Stream_STDERR
-		if gap && (r.Length > 0 || r.Stream != hodeipb.Stream_STREAM_UNSPECIFIED) || !gap && (!known || r.Length == 0) {
-			return 0, status.Error(codes.InvalidArgument, "batch with a record that is neither output nor a gap")
-		}
-		n := uint64(r.Length) + r.Lost // one of the two is zero
-		if size+n < size {
-			return 0, status.Error(codes.InvalidArgument, "batch with a gap beyond all offsets")
-		}
-		size += n
-		data += uint64(r.Length)
-	}
-	if data != uint64(len(b.Data)) {
-		return 0, status.Errorf(codes.InvalidArgument, "batch of %d bytes with records of %d", len(b.Data), data)
-	}
-	return size, nil
 }

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -26,7 +28,7 @@ const (
 func TestWholeAttempt(t *testing.T) {
 	w := newWorld(t, nil)
 	a := w.attach(t, 3)
-	if got := a.welcome(); got.Offset != 0 || !got.Output || len(got.Encodings) > 0 || got.MetricsInterval != nil {
+	if got := a.welcome(); got.Offset != 0 || !got.Output || !slices.Equal(got.Encodings, []hodeipb.Encoding{hodeipb.Encoding_ZSTD}) || got.MetricsInterval != nil {
 		t.Errorf("welcome %v", got)
 	}
 	a.send(&hodeipb.State{Phase: hodeipb.Phase_RUNNING})
@@ -84,8 +86,8 @@ func TestBadBatch(t *testing.T) {
 		{"again", one(func(b *hodeipb.Batch) { b.Offset = 0 }), codes.FailedPrecondition, "batch at offset 0, expected 3"},
 		{"more data than records", one(func(b *hodeipb.Batch) { b.Data = []byte("defg") }), codes.InvalidArgument, "batch of 4 bytes with records of 3"},
 		{"less data than records", one(func(b *hodeipb.Batch) { b.Data = nil }), codes.InvalidArgument, "batch of 0 bytes with records of 3"},
-		{"no records", one(func(b *hodeipb.Batch) { b.Records = nil }), codes.InvalidArgument, "batch without records"},
-		{"empty", &hodeipb.Batch{}, codes.InvalidArgument, "batch without records"},
+		{"no records", one(func(b *hodeipb.Batch) { b.Records = nil }), codes.InvalidArgument, "batch with 0 records"},
+		{"empty", &hodeipb.Batch{}, codes.InvalidArgument, "batch with 0 records"},
 		{"empty record", one(func(b *hodeipb.Batch) { b.Records[0].Length, b.Data = 0, nil }), codes.InvalidArgument, neither},
 		{"no stream", one(func(b *hodeipb.Batch) { b.Records[0].Stream = 0 }), codes.InvalidArgument, neither},
 		{"unknown stream", one(func(b *hodeipb.Batch) { b.Records[0].Stream = 3 }), codes.InvalidArgument, neither},
@@ -101,7 +103,17 @@ func TestBadBatch(t *testing.T) {
 			b.Records = append([]*hodeipb.Record{{Lost: math.MaxUint64}}, b.Records...)
 		}), codes.InvalidArgument, beyond},
 		{"gap beyond all offsets", &hodeipb.Batch{Offset: 3, Records: []*hodeipb.Record{{Lost: math.MaxUint64 - 2}}}, codes.InvalidArgument, "batch of 18446744073709551613 bytes at offset 3 ends beyond all offsets"},
-		{"encoding not offered", one(func(b *hodeipb.Batch) { b.Encoding = hodeipb.Encoding_ZSTD }), codes.InvalidArgument, "batch in encoding ZSTD, which was not offered"},
+		{"not what its encoding says", one(func(b *hodeipb.Batch) { b.Encoding = hodeipb.Encoding_ZSTD }), codes.InvalidArgument, "batch at offset 3: unexpected EOF"},
+		{"compressed, of another size", one(func(b *hodeipb.Batch) { b.Encoding, b.Data = hodeipb.Encoding_ZSTD, compress("de") }), codes.InvalidArgument, "batch at offset 3: 2 bytes, its records have 3"},
+		{"compressed, larger than its records", one(func(b *hodeipb.Batch) {
+			b.Encoding, b.Data = hodeipb.Encoding_ZSTD, compress(strings.Repeat("x", 1<<24))
+		}), codes.InvalidArgument, "batch at offset 3: window size exceeded"},
+		{"more records than a batch may have", one(func(b *hodeipb.Batch) {
+			for range hodeipb.MaxBatchRecords {
+				b.Records = append(b.Records, &hodeipb.Record{Stream: stdout, Length: 1})
+			}
+		}), codes.InvalidArgument, "batch with 1025 records"},
+		{"more data than a batch may have", one(func(b *hodeipb.Batch) { b.Records[0].Length = hodeipb.MaxBatchBytes + 1 }), codes.InvalidArgument, "batch of more than 1048576 bytes"},
 		{"unknown encoding", one(func(b *hodeipb.Batch) { b.Encoding = 9 }), codes.InvalidArgument, "batch in encoding 9, which was not offered"},
 		{"exit record too early", &hodeipb.ExitRecord{End: 4}, codes.FailedPrecondition, "exit record at offset 4, expected 3"},
 		{"exit record too late", &hodeipb.ExitRecord{End: 2}, codes.FailedPrecondition, "exit record at offset 2, expected 3"},
@@ -436,6 +448,14 @@ func TestSlowFollower(t *testing.T) {
 	w.follower.until(t, "all output", func() bool { return len(w.follower.data) == total<<16 })
 }
 
+func compress(s string) []byte {
+	encoder, err := zstd.NewWriter(nil)
+	if err != nil {
+		panic(err)
+	}
+	return encoder.EncodeAll([]byte(s), nil)
+}
+
 // FuzzBatchSize checks a batch's size against sums that can't go round.
 func FuzzBatchSize(f *testing.F) {
 	seed := func(b *hodeipb.Batch) {
@@ -454,11 +474,11 @@ func FuzzBatchSize(f *testing.F) {
 		if proto.Unmarshal(bytes, b) != nil {
 			t.Skip("no batch")
 		}
-		size, err := batchSize(b)
+		size, data, err := batchSize(b)
 		if err != nil {
 			return
 		}
-		left, data := size, len(b.Data)
+		left := size
 		for _, r := range b.Records {
 			if n := r.Lost + uint64(r.Length); n == 0 || n > left {
 				t.Fatalf("size %d is not the sum of %v", size, b.Records)
@@ -468,7 +488,7 @@ func FuzzBatchSize(f *testing.F) {
 			data -= int(r.Length)
 		}
 		if left != 0 || data != 0 {
-			t.Fatalf("size %d is not the sum of %v with %d bytes", size, b.Records, len(b.Data))
+			t.Fatalf("size %d is not the sum of %v with %d bytes", size, b.Records, data)
 		}
 	})
 }

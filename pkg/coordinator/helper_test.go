@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 
 	"github.com/hodei-jobs/hodei/certs"
@@ -33,11 +34,13 @@ var testID = certs.ID{Namespace: "jobs", Job: "make-k3x9z"}
 type follower struct {
 	output func(*hodeipb.Batch) error
 	exit   func(*hodeipb.ExitRecord) error
+	refuse error // of every attachment
 
 	mu       sync.Mutex
 	attached []uint64 // the offset at each attachment
 	states   []*hodeipb.State
-	data     []byte
+	data     []byte            // of all attempts
+	ends     map[string]uint64 // of each attempt
 	lost     uint64
 	exits    []*hodeipb.ExitRecord
 	changed  chan struct{}
@@ -76,15 +79,20 @@ func (f *follower) until(t testing.TB, what string, done func() bool) {
 	}
 }
 
-func (f *follower) Attached(_ *hodeipb.Hello, stored uint64) {
-	f.update(func() { f.attached = append(f.attached, stored) })
+func (f *follower) Attached(hello *hodeipb.Hello) (stored uint64, err error) {
+	f.update(func() {
+		stored = f.ends[hello.Attempt]
+		f.attached = append(f.attached, stored)
+	})
+	return stored, f.refuse
 }
 
 func (f *follower) State(_ string, s *hodeipb.State) {
 	f.update(func() { f.states = append(f.states, s) })
 }
 
-func (f *follower) Output(_ string, b *hodeipb.Batch) error {
+func (f *follower) Output(_ context.Context, attempt string, b *hodeipb.Batch, data mem.BufferSlice) error {
+	b.Data = data.Materialize()
 	if f.output != nil {
 		if err := f.output(b); err != nil {
 			return err
@@ -94,6 +102,7 @@ func (f *follower) Output(_ string, b *hodeipb.Batch) error {
 		f.data = append(f.data, b.Data...)
 		for _, r := range b.Records {
 			f.lost += r.Lost
+			f.ends[attempt] += r.Lost + uint64(r.Length)
 		}
 	})
 	return nil
@@ -126,7 +135,7 @@ func newWorld(t testing.TB, change func(*Server)) *world {
 	before := runtime.NumGoroutine()
 	t.Cleanup(func() { settle(t, before) })
 
-	w := &world{caDir: t.TempDir(), follower: &follower{}}
+	w := &world{caDir: t.TempDir(), follower: &follower{ends: map[string]uint64{}}}
 	if _, err := certs.Generate(certs.GenerateOptions{Dir: w.caDir}); err != nil {
 		t.Fatal(err)
 	}
@@ -270,7 +279,7 @@ func (w *world) attachAs(t testing.TB, uid string, end uint64) *agent {
 	t.Helper()
 	a := w.dial(t, credentials.NewTLS(clientTLS(t, w.job)))
 	h := hello(end)
-	h.AttemptUid = uid
+	h.Attempt, h.AttemptUid = "pod-"+uid, uid
 	a.send(&hodeipb.FromAgent_Hello{Hello: h})
 	return a
 }

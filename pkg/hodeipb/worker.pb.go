@@ -547,9 +547,13 @@ func (x *Hello) GetMetricsSource() string {
 // Extent is the range of output held in the spool, in bytes over both streams
 // in the order in which the agent read them: first <= offset < end.
 type Extent struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	First         uint64                 `protobuf:"varint,1,opt,name=first,proto3" json:"first,omitempty"`
-	End           uint64                 `protobuf:"varint,2,opt,name=end,proto3" json:"end,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	First uint64                 `protobuf:"varint,1,opt,name=first,proto3" json:"first,omitempty"`
+	End   uint64                 `protobuf:"varint,2,opt,name=end,proto3" json:"end,omitempty"`
+	// Some offsets between the two and when their bytes were read, at most 256, in
+	// the order of the offsets: who wants the output since some time begins at the
+	// last mark before it.
+	Marks         []*Mark `protobuf:"bytes,3,rep,name=marks,proto3" json:"marks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -598,6 +602,66 @@ func (x *Extent) GetEnd() uint64 {
 	return 0
 }
 
+func (x *Extent) GetMarks() []*Mark {
+	if x != nil {
+		return x.Marks
+	}
+	return nil
+}
+
+// Mark says when the byte at an offset was read, by the agent's clock.
+type Mark struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Offset        uint64                 `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
+	TimeUnixNano  int64                  `protobuf:"varint,2,opt,name=time_unix_nano,json=timeUnixNano,proto3" json:"time_unix_nano,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mark) Reset() {
+	*x = Mark{}
+	mi := &file_worker_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mark) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mark) ProtoMessage() {}
+
+func (x *Mark) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mark.ProtoReflect.Descriptor instead.
+func (*Mark) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Mark) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *Mark) GetTimeUnixNano() int64 {
+	if x != nil {
+		return x.TimeUnixNano
+	}
+	return 0
+}
+
 // Welcome is the answer to Hello.
 type Welcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -616,7 +680,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_worker_proto_msgTypes[4]
+	mi := &file_worker_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -628,7 +692,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[4]
+	mi := &file_worker_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -641,7 +705,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{4}
+	return file_worker_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Welcome) GetOffset() uint64 {
@@ -678,10 +742,10 @@ type Batch struct {
 	// Of the first record. Equal to the end of the batch before, or to
 	// Welcome.offset in the first one.
 	Offset uint64 `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
-	// In the order of reading. Their lengths add up to the decoded data's.
+	// In the order of reading, at most 1024. Their lengths add up to the decoded data's.
 	Records  []*Record `protobuf:"bytes,2,rep,name=records,proto3" json:"records,omitempty"`
 	Encoding Encoding  `protobuf:"varint,3,opt,name=encoding,proto3,enum=hodei.worker.v1.Encoding" json:"encoding,omitempty"`
-	// The records' bytes, one after the other. The last field, so that an encoder
+	// The records' bytes, one after the other, at most 1 MiB before the encoding. The last field, so that an encoder
 	// can put the payload behind the rest without copying it.
 	Data          []byte `protobuf:"bytes,15,opt,name=data,proto3" json:"data,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -690,7 +754,7 @@ type Batch struct {
 
 func (x *Batch) Reset() {
 	*x = Batch{}
-	mi := &file_worker_proto_msgTypes[5]
+	mi := &file_worker_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -702,7 +766,7 @@ func (x *Batch) String() string {
 func (*Batch) ProtoMessage() {}
 
 func (x *Batch) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[5]
+	mi := &file_worker_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -715,7 +779,7 @@ func (x *Batch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Batch.ProtoReflect.Descriptor instead.
 func (*Batch) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{5}
+	return file_worker_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Batch) GetOffset() uint64 {
@@ -765,7 +829,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_worker_proto_msgTypes[6]
+	mi := &file_worker_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -777,7 +841,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[6]
+	mi := &file_worker_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -790,7 +854,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{6}
+	return file_worker_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Record) GetStream() Stream {
@@ -841,7 +905,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_worker_proto_msgTypes[7]
+	mi := &file_worker_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -853,7 +917,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[7]
+	mi := &file_worker_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -866,7 +930,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{7}
+	return file_worker_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Ack) GetOffset() uint64 {
@@ -898,7 +962,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_worker_proto_msgTypes[8]
+	mi := &file_worker_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -910,7 +974,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[8]
+	mi := &file_worker_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -923,7 +987,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{8}
+	return file_worker_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *State) GetPhase() Phase {
@@ -965,7 +1029,7 @@ type Metrics struct {
 
 func (x *Metrics) Reset() {
 	*x = Metrics{}
-	mi := &file_worker_proto_msgTypes[9]
+	mi := &file_worker_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -977,7 +1041,7 @@ func (x *Metrics) String() string {
 func (*Metrics) ProtoMessage() {}
 
 func (x *Metrics) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[9]
+	mi := &file_worker_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -990,7 +1054,7 @@ func (x *Metrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metrics.ProtoReflect.Descriptor instead.
 func (*Metrics) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{9}
+	return file_worker_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Metrics) GetTime() *timestamppb.Timestamp {
@@ -1029,7 +1093,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_worker_proto_msgTypes[10]
+	mi := &file_worker_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1041,7 +1105,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[10]
+	mi := &file_worker_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1054,7 +1118,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{10}
+	return file_worker_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Usage) GetCpuUserNs() uint64 {
@@ -1174,7 +1238,7 @@ type ExitRecord struct {
 
 func (x *ExitRecord) Reset() {
 	*x = ExitRecord{}
-	mi := &file_worker_proto_msgTypes[11]
+	mi := &file_worker_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1186,7 +1250,7 @@ func (x *ExitRecord) String() string {
 func (*ExitRecord) ProtoMessage() {}
 
 func (x *ExitRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[11]
+	mi := &file_worker_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1199,7 +1263,7 @@ func (x *ExitRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExitRecord.ProtoReflect.Descriptor instead.
 func (*ExitRecord) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{11}
+	return file_worker_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ExitRecord) GetCode() int32 {
@@ -1301,7 +1365,7 @@ type Control struct {
 
 func (x *Control) Reset() {
 	*x = Control{}
-	mi := &file_worker_proto_msgTypes[12]
+	mi := &file_worker_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1313,7 +1377,7 @@ func (x *Control) String() string {
 func (*Control) ProtoMessage() {}
 
 func (x *Control) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[12]
+	mi := &file_worker_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1326,7 +1390,7 @@ func (x *Control) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Control.ProtoReflect.Descriptor instead.
 func (*Control) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{12}
+	return file_worker_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Control) GetOrder() isControl_Order {
@@ -1399,7 +1463,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_worker_proto_msgTypes[13]
+	mi := &file_worker_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1411,7 +1475,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[13]
+	mi := &file_worker_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1424,7 +1488,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{13}
+	return file_worker_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Cancel) GetGrace() *durationpb.Duration {
@@ -1443,7 +1507,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_worker_proto_msgTypes[14]
+	mi := &file_worker_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1455,7 +1519,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[14]
+	mi := &file_worker_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1468,7 +1532,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{14}
+	return file_worker_proto_rawDescGZIP(), []int{15}
 }
 
 var File_worker_proto protoreflect.FileDescriptor
@@ -1498,10 +1562,14 @@ const file_worker_proto_rawDesc = "" +
 	"\ragent_version\x18\x06 \x01(\tR\fagentVersion\x12/\n" +
 	"\x06extent\x18\a \x01(\v2\x17.hodei.worker.v1.ExtentR\x06extent\x12,\n" +
 	"\x05state\x18\b \x01(\v2\x16.hodei.worker.v1.StateR\x05state\x12%\n" +
-	"\x0emetrics_source\x18\t \x01(\tR\rmetricsSource\"0\n" +
+	"\x0emetrics_source\x18\t \x01(\tR\rmetricsSource\"]\n" +
 	"\x06Extent\x12\x14\n" +
 	"\x05first\x18\x01 \x01(\x04R\x05first\x12\x10\n" +
-	"\x03end\x18\x02 \x01(\x04R\x03end\"\xb8\x01\n" +
+	"\x03end\x18\x02 \x01(\x04R\x03end\x12+\n" +
+	"\x05marks\x18\x03 \x03(\v2\x15.hodei.worker.v1.MarkR\x05marks\"D\n" +
+	"\x04Mark\x12\x16\n" +
+	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12$\n" +
+	"\x0etime_unix_nano\x18\x02 \x01(\x03R\ftimeUnixNano\"\xb8\x01\n" +
 	"\aWelcome\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x16\n" +
 	"\x06output\x18\x02 \x01(\bR\x06output\x12D\n" +
@@ -1615,7 +1683,7 @@ func file_worker_proto_rawDescGZIP() []byte {
 }
 
 var file_worker_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_worker_proto_goTypes = []any{
 	(Encoding)(0),                 // 0: hodei.worker.v1.Encoding
 	(Stream)(0),                   // 1: hodei.worker.v1.Stream
@@ -1624,54 +1692,56 @@ var file_worker_proto_goTypes = []any{
 	(*ToAgent)(nil),               // 4: hodei.worker.v1.ToAgent
 	(*Hello)(nil),                 // 5: hodei.worker.v1.Hello
 	(*Extent)(nil),                // 6: hodei.worker.v1.Extent
-	(*Welcome)(nil),               // 7: hodei.worker.v1.Welcome
-	(*Batch)(nil),                 // 8: hodei.worker.v1.Batch
-	(*Record)(nil),                // 9: hodei.worker.v1.Record
-	(*Ack)(nil),                   // 10: hodei.worker.v1.Ack
-	(*State)(nil),                 // 11: hodei.worker.v1.State
-	(*Metrics)(nil),               // 12: hodei.worker.v1.Metrics
-	(*Usage)(nil),                 // 13: hodei.worker.v1.Usage
-	(*ExitRecord)(nil),            // 14: hodei.worker.v1.ExitRecord
-	(*Control)(nil),               // 15: hodei.worker.v1.Control
-	(*Cancel)(nil),                // 16: hodei.worker.v1.Cancel
-	(*Release)(nil),               // 17: hodei.worker.v1.Release
-	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
+	(*Mark)(nil),                  // 7: hodei.worker.v1.Mark
+	(*Welcome)(nil),               // 8: hodei.worker.v1.Welcome
+	(*Batch)(nil),                 // 9: hodei.worker.v1.Batch
+	(*Record)(nil),                // 10: hodei.worker.v1.Record
+	(*Ack)(nil),                   // 11: hodei.worker.v1.Ack
+	(*State)(nil),                 // 12: hodei.worker.v1.State
+	(*Metrics)(nil),               // 13: hodei.worker.v1.Metrics
+	(*Usage)(nil),                 // 14: hodei.worker.v1.Usage
+	(*ExitRecord)(nil),            // 15: hodei.worker.v1.ExitRecord
+	(*Control)(nil),               // 16: hodei.worker.v1.Control
+	(*Cancel)(nil),                // 17: hodei.worker.v1.Cancel
+	(*Release)(nil),               // 18: hodei.worker.v1.Release
+	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
 }
 var file_worker_proto_depIdxs = []int32{
 	5,  // 0: hodei.worker.v1.FromAgent.hello:type_name -> hodei.worker.v1.Hello
-	8,  // 1: hodei.worker.v1.FromAgent.batch:type_name -> hodei.worker.v1.Batch
-	11, // 2: hodei.worker.v1.FromAgent.state:type_name -> hodei.worker.v1.State
-	12, // 3: hodei.worker.v1.FromAgent.metrics:type_name -> hodei.worker.v1.Metrics
-	14, // 4: hodei.worker.v1.FromAgent.exit:type_name -> hodei.worker.v1.ExitRecord
-	7,  // 5: hodei.worker.v1.ToAgent.welcome:type_name -> hodei.worker.v1.Welcome
-	10, // 6: hodei.worker.v1.ToAgent.ack:type_name -> hodei.worker.v1.Ack
-	15, // 7: hodei.worker.v1.ToAgent.control:type_name -> hodei.worker.v1.Control
+	9,  // 1: hodei.worker.v1.FromAgent.batch:type_name -> hodei.worker.v1.Batch
+	12, // 2: hodei.worker.v1.FromAgent.state:type_name -> hodei.worker.v1.State
+	13, // 3: hodei.worker.v1.FromAgent.metrics:type_name -> hodei.worker.v1.Metrics
+	15, // 4: hodei.worker.v1.FromAgent.exit:type_name -> hodei.worker.v1.ExitRecord
+	8,  // 5: hodei.worker.v1.ToAgent.welcome:type_name -> hodei.worker.v1.Welcome
+	11, // 6: hodei.worker.v1.ToAgent.ack:type_name -> hodei.worker.v1.Ack
+	16, // 7: hodei.worker.v1.ToAgent.control:type_name -> hodei.worker.v1.Control
 	6,  // 8: hodei.worker.v1.Hello.extent:type_name -> hodei.worker.v1.Extent
-	11, // 9: hodei.worker.v1.Hello.state:type_name -> hodei.worker.v1.State
-	18, // 10: hodei.worker.v1.Welcome.metrics_interval:type_name -> google.protobuf.Duration
-	0,  // 11: hodei.worker.v1.Welcome.encodings:type_name -> hodei.worker.v1.Encoding
-	9,  // 12: hodei.worker.v1.Batch.records:type_name -> hodei.worker.v1.Record
-	0,  // 13: hodei.worker.v1.Batch.encoding:type_name -> hodei.worker.v1.Encoding
-	1,  // 14: hodei.worker.v1.Record.stream:type_name -> hodei.worker.v1.Stream
-	2,  // 15: hodei.worker.v1.State.phase:type_name -> hodei.worker.v1.Phase
-	19, // 16: hodei.worker.v1.State.agent_started:type_name -> google.protobuf.Timestamp
-	19, // 17: hodei.worker.v1.State.command_started:type_name -> google.protobuf.Timestamp
-	19, // 18: hodei.worker.v1.Metrics.time:type_name -> google.protobuf.Timestamp
-	13, // 19: hodei.worker.v1.Metrics.usage:type_name -> hodei.worker.v1.Usage
-	19, // 20: hodei.worker.v1.ExitRecord.started:type_name -> google.protobuf.Timestamp
-	19, // 21: hodei.worker.v1.ExitRecord.finished:type_name -> google.protobuf.Timestamp
-	13, // 22: hodei.worker.v1.ExitRecord.usage:type_name -> hodei.worker.v1.Usage
-	16, // 23: hodei.worker.v1.Control.cancel:type_name -> hodei.worker.v1.Cancel
-	17, // 24: hodei.worker.v1.Control.release:type_name -> hodei.worker.v1.Release
-	18, // 25: hodei.worker.v1.Cancel.grace:type_name -> google.protobuf.Duration
-	3,  // 26: hodei.worker.v1.Coordinator.Attach:input_type -> hodei.worker.v1.FromAgent
-	4,  // 27: hodei.worker.v1.Coordinator.Attach:output_type -> hodei.worker.v1.ToAgent
-	27, // [27:28] is the sub-list for method output_type
-	26, // [26:27] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	12, // 9: hodei.worker.v1.Hello.state:type_name -> hodei.worker.v1.State
+	7,  // 10: hodei.worker.v1.Extent.marks:type_name -> hodei.worker.v1.Mark
+	19, // 11: hodei.worker.v1.Welcome.metrics_interval:type_name -> google.protobuf.Duration
+	0,  // 12: hodei.worker.v1.Welcome.encodings:type_name -> hodei.worker.v1.Encoding
+	10, // 13: hodei.worker.v1.Batch.records:type_name -> hodei.worker.v1.Record
+	0,  // 14: hodei.worker.v1.Batch.encoding:type_name -> hodei.worker.v1.Encoding
+	1,  // 15: hodei.worker.v1.Record.stream:type_name -> hodei.worker.v1.Stream
+	2,  // 16: hodei.worker.v1.State.phase:type_name -> hodei.worker.v1.Phase
+	20, // 17: hodei.worker.v1.State.agent_started:type_name -> google.protobuf.Timestamp
+	20, // 18: hodei.worker.v1.State.command_started:type_name -> google.protobuf.Timestamp
+	20, // 19: hodei.worker.v1.Metrics.time:type_name -> google.protobuf.Timestamp
+	14, // 20: hodei.worker.v1.Metrics.usage:type_name -> hodei.worker.v1.Usage
+	20, // 21: hodei.worker.v1.ExitRecord.started:type_name -> google.protobuf.Timestamp
+	20, // 22: hodei.worker.v1.ExitRecord.finished:type_name -> google.protobuf.Timestamp
+	14, // 23: hodei.worker.v1.ExitRecord.usage:type_name -> hodei.worker.v1.Usage
+	17, // 24: hodei.worker.v1.Control.cancel:type_name -> hodei.worker.v1.Cancel
+	18, // 25: hodei.worker.v1.Control.release:type_name -> hodei.worker.v1.Release
+	19, // 26: hodei.worker.v1.Cancel.grace:type_name -> google.protobuf.Duration
+	3,  // 27: hodei.worker.v1.Coordinator.Attach:input_type -> hodei.worker.v1.FromAgent
+	4,  // 28: hodei.worker.v1.Coordinator.Attach:output_type -> hodei.worker.v1.ToAgent
+	28, // [28:29] is the sub-list for method output_type
+	27, // [27:28] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_worker_proto_init() }
@@ -1691,8 +1761,8 @@ func file_worker_proto_init() {
 		(*ToAgent_Ack)(nil),
 		(*ToAgent_Control)(nil),
 	}
-	file_worker_proto_msgTypes[10].OneofWrappers = []any{}
-	file_worker_proto_msgTypes[12].OneofWrappers = []any{
+	file_worker_proto_msgTypes[11].OneofWrappers = []any{}
+	file_worker_proto_msgTypes[13].OneofWrappers = []any{
 		(*Control_Signal)(nil),
 		(*Control_Cancel)(nil),
 		(*Control_Release)(nil),
@@ -1703,7 +1773,7 @@ func file_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_worker_proto_rawDesc), len(file_worker_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

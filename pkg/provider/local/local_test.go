@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/mem"
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/hodei-jobs/hodei/certs"
@@ -105,13 +106,13 @@ type printed struct {
 	wrote chan struct{} // gets a value for each batch
 }
 
-func (p *printed) Attached(*hodeipb.Hello, uint64)          {}
+func (p *printed) Attached(*hodeipb.Hello) (uint64, error)  { return uint64(len(p.String())), nil }
 func (p *printed) State(string, *hodeipb.State)             {}
 func (p *printed) Exited(string, *hodeipb.ExitRecord) error { return nil }
-func (p *printed) Output(_ string, b *hodeipb.Batch) error {
+func (p *printed) Output(_ context.Context, _ string, _ *hodeipb.Batch, data mem.BufferSlice) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.text.Write(b.Data)
+	p.text.Write(data.Materialize())
 	select {
 	case p.wrote <- struct{}{}:
 	default:

@@ -1,0 +1,174 @@
+package hodeipb
+
+import (
+	"fmt"
+
+	"google.golang.org/grpc/encoding"
+	grpcproto "google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+)
+
+// Bounds of a batch. A coordinator refuses what is larger: they bound what an
+// agent can make it hold.
+const (
+	// MaxBatchBytes of data, decoded.
+	MaxBatchBytes   = 1 << 20
+	MaxBatchRecords = 1024
+)
+
+// Envelope is a FromAgent on its way through gRPC. The data of a batch lie beside
+// the message, in buffers that nobody copies: [Codec] puts them behind the rest,
+// which is where a protobuf encoder would have put them. On the wire there is no
+// difference.
+type Envelope struct {
+	Message *FromAgent
+	// Data is that of Message's batch, whose own field is empty; nil for any other
+	// message. Who sends an envelope gives its reference away, who receives one has
+	// a reference to [Envelope.Free].
+	Data mem.BufferSlice
+}
+
+// Free lets go of the data.
+func (e *Envelope) Free() {
+	e.Data.Free()
+	e.Data = nil
+}
+
+// Codec is what both sides give to gRPC instead of its own codec for protobuf:
+// it takes an *Envelope as well as any proto.Message. It goes by the same name,
+// because it speaks the same language.
+type Codec struct{}
+
+// Name is that of protobuf.
+func (Codec) Name() string { return grpcproto.Name }
+
+// generic is gRPC's own codec.
+func generic() encoding.CodecV2 { return encoding.GetCodecV2(grpcproto.Name) }
+
+// Numbers of the fields that are written and read here; see worker.proto.
+const (
+	batchField = 2  // of FromAgent
+	dataField  = 15 // of Batch
+)
+
+// Marshal encodes an *Envelope or a proto.Message.
+func (Codec) Marshal(v any) (mem.BufferSlice, error) {
+	e, ok := v.(*Envelope)
+	if !ok {
+		return generic().Marshal(v)
+	}
+	batch := e.Message.GetBatch()
+	n := e.Data.Len()
+	if batch == nil || n == 0 {
+		e.Free()
+		return generic().Marshal(e.Message)
+	}
+	if len(batch.Data) > 0 {
+		return nil, fmt.Errorf("encode a batch with data in two places")
+	}
+	records := proto.Size(batch)
+	inner := records + protowire.SizeTag(dataField) + protowire.SizeBytes(n) // with its length
+	head := make([]byte, 0, protowire.SizeTag(batchField)+protowire.SizeBytes(inner)-n)
+	head = protowire.AppendTag(head, batchField, protowire.BytesType)
+	head = protowire.AppendVarint(head, uint64(inner))
+	head, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(head, batch)
+	if err != nil {
+		return nil, err
+	}
+	head = protowire.AppendTag(head, dataField, protowire.BytesType)
+	head = protowire.AppendVarint(head, uint64(n))
+	slices := append(mem.BufferSlice{mem.SliceBuffer(head)}, e.Data...)
+	e.Data = nil // gRPC's now
+	return slices, nil
+}
+
+// Unmarshal decodes into an *Envelope or a proto.Message. What it puts into an
+// envelope is not trusted any further than protobuf's own decoder would.
+func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
+	e, ok := v.(*Envelope)
+	if !ok {
+		return generic().Unmarshal(data, v)
+	}
+	if e.open(data) {
+		return nil
+	}
+	e.Message = &FromAgent{}
+	if err := generic().Unmarshal(data, e.Message); err != nil {
+		return err
+	}
+	e.Data = nil
+	if batch := e.Message.GetBatch(); batch != nil && len(batch.Data) > 0 {
+		e.Data = mem.BufferSlice{mem.SliceBuffer(batch.Data)}
+		batch.Data = nil
+	}
+	return nil
+}
+
+// open takes a message apart that has the usual form: a batch, its data last, and
+// all that comes before the data in the first buffer. For any other it returns
+// false, and the message, if it is one, is decoded as a whole.
+func (e *Envelope) open(data mem.BufferSlice) bool {
+	if len(data) == 0 {
+		return false
+	}
+	total := data.Len()
+	first := data[0].ReadOnlyData()
+	number, kind, n := protowire.ConsumeTag(first)
+	if n < 0 || number != batchField || kind != protowire.BytesType {
+		return false
+	}
+	at := n
+	size, n := protowire.ConsumeVarint(first[at:])
+	if n < 0 {
+		return false
+	}
+	if at += n; size != uint64(total-at) {
+		return false
+	}
+	begin := at
+	for {
+		number, kind, n := protowire.ConsumeTag(first[at:])
+		if n < 0 {
+			return false
+		}
+		if number != dataField || kind != protowire.BytesType {
+			value := protowire.ConsumeFieldValue(number, kind, first[at+n:])
+			if value < 0 {
+				return false
+			}
+			at += n + value
+			continue
+		}
+		end := at
+		size, m := protowire.ConsumeVarint(first[at+n:])
+		if m < 0 {
+			return false
+		}
+		if at += n + m; size == 0 || size != uint64(total-at) {
+			return false
+		}
+		batch := &Batch{}
+		if proto.Unmarshal(first[begin:end], batch) != nil {
+			return false
+		}
+		e.Message = &FromAgent{Message: &FromAgent_Batch{Batch: batch}}
+		e.Data = behind(data, at)
+		return true
+	}
+}
+
+// behind gives data without its first n bytes, with references of its own.
+func behind(data mem.BufferSlice, n int) mem.BufferSlice {
+	rest := make(mem.BufferSlice, 0, len(data))
+	for _, b := range data {
+		if n >= b.Len() {
+			n -= b.Len()
+			continue
+		}
+		rest = append(rest, b.Slice(n, b.Len()))
+		n = 0
+	}
+	return rest
+}
