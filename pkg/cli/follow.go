@@ -13,46 +13,48 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"google.golang.org/grpc/mem"
 	"sigs.k8s.io/yaml"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
-// follower is the coordinator's Follower of hodei run: it shows the start,
-// passes the output on, and tells the session what it has to act on. Output is
-// stored once it is written.
+// follower is what hodei run and attach know of a job that they follow: it shows
+// the start, has the display show the output that is stored, and tells the
+// session what it has to act on. It is the Listener of their Recorder.
 type follower struct {
-	out, err io.Writer
-	silent   bool
+	display  *display
+	sink     sink
+	silent   bool // no output was asked for
+	fallback bool // it comes from the container's log
 	screen   *screen
 	events   *eventWriter
 	describe string
 	name     string
 
-	// running is closed when the command runs; exited and broken carry the exit
-	// record of an attempt and the error of a write.
+	// running is closed when the command runs; exited and stuck carry the exit
+	// record of an attempt and why output can't be stored.
 	running chan struct{}
 	exited  chan *hodeipb.ExitRecord
-	broken  chan error
-
-	// writing is held while output is written, which may take for ever; mu never is.
-	writing sync.Mutex
+	stuck   chan error
 
 	mu        sync.Mutex
 	onRunning sync.Once
-	attempt   string // the latest that attached
-	stored    uint64 // of its output
+	attempt   string              // the latest that attached
+	passages  map[string]*passage // by attempt
+	queued    bool                // the latest attempt's passage, for the display
+	tail      *tail               // of the latest attempt's container, in the fallback
 	agentUp   time.Duration
 	shown     bool // that its command runs
+	hushed    bool
+	blocked   bool // the job, by output that is not stored
 	ended     bool
 	last      *hodeipb.ExitRecord
 	lost      string // what is known to be missing of the output
 	fullDisk  bool   // why it is
-	failed    error
 }
 
 // exitedBuffer is more exit records than a session leaves unread: it takes each
@@ -60,13 +62,18 @@ type follower struct {
 const exitedBuffer = 16
 
 func newFollower(o *runOptions) *follower {
-	return &follower{
-		out: o.Out, err: o.ErrOut, silent: !o.follow, screen: o.screen, events: o.events,
-		describe: o.place.Describe(), name: o.spec.Name,
-		running: make(chan struct{}),
-		exited:  make(chan *hodeipb.ExitRecord, exitedBuffer),
-		broken:  make(chan error, 1),
+	f := &follower{
+		display: newDisplay(), sink: rawSink{o.Out, o.ErrOut}, silent: !o.follow, fallback: o.fallback,
+		screen: o.screen, events: o.events, describe: o.place.Describe(), name: o.spec.Name,
+		running:  make(chan struct{}),
+		exited:   make(chan *hodeipb.ExitRecord, exitedBuffer),
+		stuck:    make(chan error, 1),
+		passages: map[string]*passage{},
 	}
+	if o.events != nil {
+		f.sink = o.events
+	}
+	return f
 }
 
 // phase shows what the provider reports.
@@ -86,52 +93,120 @@ func (f *follower) phase(e job.Event) {
 func (f *follower) hush() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.shown = true
+	f.shown, f.hushed = true, true
 	f.screen.stop()
 }
 
-// show is called with f.mu held.
+// show has a phase displayed behind what happened before it.
 func (f *follower) show(e job.Event) {
-	f.screen.phase(e)
-	if err := f.events.phase(e); err != nil {
-		f.fail(err)
-	}
-}
-
-// fail is called with f.mu held.
-func (f *follower) fail(err error) {
-	if f.failed == nil {
-		f.failed = err
-		f.broken <- err
-	}
+	f.display.do(func(ctx context.Context) error {
+		f.mu.Lock()
+		hushed := f.hushed
+		f.mu.Unlock()
+		if ctx.Err() != nil || hushed {
+			return nil
+		}
+		f.screen.phase(e)
+		if e.Phase == job.Running {
+			f.screen.stop()
+		}
+		return f.events.phase(e)
+	})
 }
 
 // closed tells that whoever read our output has gone.
-func (f *follower) closed() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return errors.Is(f.failed, syscall.EPIPE)
-}
+func (f *follower) closed() bool { return errors.Is(f.display.failed(), syscall.EPIPE) }
 
-// Attached starts the display of an attempt.
-func (f *follower) Attached(hello *hodeipb.Hello) (stored uint64, err error) {
+// Attached prepares the display of an attempt.
+func (f *follower) Attached(a coordinator.Attachment) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.attempt == hello.Attempt {
-		return f.stored, nil
+	name := a.Hello.Attempt
+	if name == f.attempt || f.passages[name] != nil {
+		return
+	}
+	if f.attempt != "" {
+		f.abandon()
 	}
 	if f.last != nil {
-		f.screen.note(fmt.Sprintf("%s; next attempt: %s", coordinator.Outcome(f.last).Summary(), hello.Attempt))
+		note := fmt.Sprintf("%s; next attempt: %s", coordinator.Outcome(f.last).Summary(), name)
+		f.display.do(func(context.Context) error {
+			f.screen.note(note)
+			return nil
+		})
 	}
-	if f.attempt != "" && !f.ended && !f.silent {
-		f.lose(f.attempt, f.stored, 0)
-	}
-	f.attempt, f.stored, f.shown, f.ended = hello.Attempt, 0, false, false
+	f.attempt, f.queued, f.shown, f.ended = name, false, false, false
 	f.agentUp = f.screen.elapsed()
-	if f.events != nil {
-		f.show(job.Event{Phase: job.AgentUp, Time: time.Now(), Detail: hello.Attempt})
+	if a.Log != nil {
+		f.passages[name] = newPassage(name, a.Log, 0)
 	}
-	return 0, nil
+	if why := temporary(a); why != "" {
+		f.screen.note(why)
+	}
+	if f.events != nil {
+		f.show(job.Event{Phase: job.AgentUp, Time: time.Now(), Detail: name})
+	}
+}
+
+// temporary says why an attempt's output will not be in the log store.
+func temporary(a coordinator.Attachment) string {
+	switch {
+	case a.Temporary == nil || errors.Is(a.Temporary, coordinator.ErrShort):
+		return ""
+	case errors.Is(a.Temporary, logstore.ErrInUse):
+		return fmt.Sprintf("another hodei on this machine stores the output of %s: it is fetched once more for here", a.Hello.Attempt)
+	}
+	return fmt.Sprintf("the output of %s is not kept in the log store: %v", a.Hello.Attempt, a.Temporary)
+}
+
+// enqueue has the latest attempt's output displayed from now on. It is called
+// with f.mu held.
+func (f *follower) enqueue() {
+	p := f.passages[f.attempt]
+	if f.queued || p == nil {
+		return
+	}
+	f.queued = true
+	f.display.do(func(ctx context.Context) error { return p.show(ctx, followedSink{f.sink, f}) })
+}
+
+// abandon ends the display of the latest attempt where its output does: nothing
+// more will come of it. It is called with f.mu held.
+func (f *follower) abandon() {
+	p := f.passages[f.attempt]
+	if p == nil {
+		return
+	}
+	p.end()
+	f.enqueue()
+	if !f.ended {
+		f.display.do(func(ctx context.Context) error {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return f.lose(p.attempt, p.offset(), 0)
+		})
+	}
+}
+
+// complete lets the display end where the output of the latest attempt does, and
+// tells when it has: the job is over.
+func (f *follower) complete() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if p := f.passages[f.attempt]; p != nil {
+		p.end()
+		f.enqueue()
+	}
+	if f.tail != nil {
+		f.tail.end()
+	}
+	shown := make(chan struct{})
+	f.display.do(func(context.Context) error {
+		close(shown)
+		return nil
+	})
+	return shown
 }
 
 // State shows that the command runs, once an attempt.
@@ -142,128 +217,118 @@ func (f *follower) State(attempt string, state *hodeipb.State) {
 		f.screen.waiting("agent up, waiting for the command")
 		return
 	}
-	f.onRunning.Do(func() { close(f.running) })
-	if f.shown || attempt != f.attempt {
+	if attempt != f.attempt {
+		f.onRunning.Do(func() { close(f.running) })
 		return
 	}
-	f.show(job.Event{Phase: job.Running, Time: time.Now(), Detail: fmt.Sprintf("agent %s, command %s",
-		job.Duration(f.agentUp), job.Duration(f.screen.elapsed()))})
+	if state.BlockedOnOutput && !f.blocked {
+		f.screen.note("the job waits: its output can't be stored fast enough")
+	}
+	f.blocked = state.BlockedOnOutput
+	f.runs(fmt.Sprintf("agent %s, command %s", job.Duration(f.agentUp), job.Duration(f.screen.elapsed())))
+	f.enqueue()
+}
+
+// runs shows that the latest attempt's command runs. It is called with f.mu held.
+func (f *follower) runs(detail string) {
+	f.onRunning.Do(func() { close(f.running) })
+	if f.shown {
+		return
+	}
+	f.show(job.Event{Phase: job.Running, Time: time.Now(), Detail: detail})
 	f.shown = true
-	f.screen.stop()
-}
-
-// Output writes a batch.
-func (f *follower) Output(_ context.Context, attempt string, b *hodeipb.Batch, data mem.BufferSlice) error {
-	b.Data = data.Materialize()
-	f.writing.Lock()
-	defer f.writing.Unlock()
-	f.mu.Lock()
-	err := f.failed
-	f.mu.Unlock()
-	offset := b.Offset
-	if err == nil {
-		offset, err = f.writeAll(attempt, b)
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if attempt == f.attempt {
-		f.stored = offset
-	}
-	if err == nil {
-		return nil
-	}
-	f.fail(err)
-	if errors.Is(err, syscall.EPIPE) {
-		return nil // who closes a pipe has enough; the job is being stopped
-	}
-	return err
-}
-
-// writeAll writes a batch's records and returns the offset behind the last one
-// that was written.
-func (f *follower) writeAll(attempt string, b *hodeipb.Batch) (uint64, error) {
-	data, offset := b.Data, b.Offset
-	for _, r := range b.Records {
-		if err := f.write(attempt, offset, r, data[:r.Length]); err != nil {
-			return offset, err
-		}
-		data = data[r.Length:]
-		offset += uint64(r.Length) + r.Lost
-	}
-	return offset, nil
-}
-
-// lose notes that output of an attempt is missing from offset on: n bytes of it,
-// 0 if nobody knows. It is called with f.mu held.
-func (f *follower) lose(attempt string, offset, n uint64) {
-	amount := "an unknown number of"
-	if n > 0 {
-		amount = fmt.Sprint(n)
-	}
-	if f.lost == "" {
-		f.lost = fmt.Sprintf("%s bytes of %s are missing from offset %d on", amount, attempt, offset)
-	}
-	if err := f.events.gap(attempt, offset, n); err != nil {
-		f.fail(err)
-	}
-}
-
-// missing says what the outcome's attempt has printed and we have not, or what
-// was lost before, and what helps against it; empty: nothing.
-func (f *follower) missing(o *job.Outcome) (lost, hint string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.silent {
-		return "", ""
-	}
-	stored, attempt := f.stored, f.attempt
-	if o.Attempt != "" && o.Attempt != f.attempt {
-		stored, attempt = 0, o.Attempt
-	}
-	if o.OutputBytes > stored {
-		f.lose(attempt, stored, o.OutputBytes-stored)
-	}
-	if f.fullDisk {
-		return f.lost, "make room on the disk that the job runs on"
-	}
-	return f.lost, "let the Pod wait longer for its output to be fetched: --linger"
-}
-
-func (f *follower) write(attempt string, offset uint64, r *hodeipb.Record, data []byte) error {
-	if r.Lost > 0 {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.lose(attempt, offset, r.Lost)
-		return nil
-	}
-	if f.events != nil {
-		return f.events.output(attempt, offset, r, data)
-	}
-	w := f.out
-	if r.Stream == hodeipb.Stream_STDERR {
-		w = f.err
-	}
-	_, err := w.Write(data)
-	return err
 }
 
 // Exited tells the session.
-func (f *follower) Exited(attempt string, record *hodeipb.ExitRecord) error {
+func (f *follower) Exited(attempt string, record *hodeipb.ExitRecord) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.last = record
-	if record.Lost > 0 && !f.silent {
-		f.fullDisk = true
-		f.lose(attempt, record.End, record.Lost)
-	}
 	if attempt == f.attempt {
 		f.ended = true
+		f.enqueue()
+	}
+	if record.Lost > 0 && !f.silent {
+		f.fullDisk = true
+		f.display.do(func(ctx context.Context) error {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return f.lose(attempt, record.End, record.Lost)
+		})
 	}
 	select {
 	case f.exited <- record:
 	default: // more attempts than were asked for: some did not count
 	}
-	return nil
+}
+
+// Failed tells the session.
+func (f *follower) Failed(_ string, err error) {
+	select {
+	case f.stuck <- err:
+	default: // the first one ends the run
+	}
+}
+
+// followedSink has the follower know what is missing.
+type followedSink struct {
+	sink
+	follower *follower
+}
+
+func (s followedSink) gap(attempt string, offset, n uint64) error {
+	return s.follower.lose(attempt, offset, n)
+}
+
+// lose notes and shows that output of an attempt is missing from offset on: n
+// bytes of it, 0 if nobody knows.
+func (f *follower) lose(attempt string, offset, n uint64) error {
+	f.mu.Lock()
+	if f.lost == "" {
+		f.lost = missingBytes(attempt, offset, n)
+	}
+	f.mu.Unlock()
+	return f.sink.gap(attempt, offset, n)
+}
+
+// missingBytes says that n bytes are missing, 0: nobody knows how many.
+func missingBytes(attempt string, offset, n uint64) string {
+	amount := "an unknown number of"
+	if n > 0 {
+		amount = fmt.Sprint(n)
+	}
+	return fmt.Sprintf("%s bytes of %s are missing from offset %d on", amount, attempt, offset)
+}
+
+// missing says what the outcome's attempt has printed and we have not, or what
+// was lost before, and what helps against it; empty: nothing. It is called when
+// all is shown.
+func (f *follower) missing(o *job.Outcome) (lost, hint string, err error) {
+	f.mu.Lock()
+	if f.silent || f.fallback { // how much there should be is not known
+		defer f.mu.Unlock()
+		return f.lost, "let it be fetched from the agent: create pods/portforward is needed", nil
+	}
+	attempt := f.attempt
+	if o.Attempt != "" {
+		attempt = o.Attempt
+	}
+	p := f.passages[attempt]
+	f.mu.Unlock()
+	shown := uint64(0)
+	if p != nil {
+		shown = p.offset()
+	}
+	if o.OutputBytes > shown {
+		err = f.lose(attempt, shown, o.OutputBytes-shown)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fullDisk {
+		return f.lost, "make room on the disk that the job runs on", err
+	}
+	return f.lost, "let the Pod wait longer for its output to be fetched: --linger", err
 }
 
 // screen is what a person sees of a run, on stderr.
@@ -373,8 +438,8 @@ func (w *eventWriter) phase(e job.Event) error {
 // or change.
 var notInYAML = regexp.MustCompile(`[\x7f-\x{9f}\x{fffe}\x{ffff}]`)
 
-// output writes a record: as text where it is text, else in base64.
-func (w *eventWriter) output(attempt string, offset uint64, r *hodeipb.Record, data []byte) error {
+// record writes a record: as text where it is text, else in base64.
+func (w *eventWriter) record(attempt string, offset uint64, r *hodeipb.Record, data []byte) error {
 	read := time.Unix(0, r.TimeUnixNano)
 	e := struct {
 		event
@@ -396,6 +461,9 @@ func (w *eventWriter) output(attempt string, offset uint64, r *hodeipb.Record, d
 	}
 	return w.write(e)
 }
+
+// flush has nothing to do: an event is written whole.
+func (w *eventWriter) flush() error { return nil }
 
 // gap says that output is missing: n bytes, 0 if nobody knows how many.
 func (w *eventWriter) gap(attempt string, offset, n uint64) error {

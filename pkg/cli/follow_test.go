@@ -2,11 +2,11 @@ package cli
 
 import (
 	"bytes"
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -22,6 +22,8 @@ import (
 
 	"google.golang.org/grpc/mem"
 
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
@@ -69,15 +71,61 @@ func batch(offset uint64, records ...any) *hodeipb.Batch {
 }
 
 // testFollower is of a job that writes to out and errOut, which are no terminals.
-func testFollower(out, errOut io.Writer, events string) *follower {
+func testFollower(t *testing.T, out, errOut io.Writer, events string) *follower {
+	t.Helper()
 	a := &app{IOStreams: genericiooptions.IOStreams{Out: out, ErrOut: errOut}, name: "hodei", getenv: func(string) string { return "" }}
-	f := &follower{out: out, err: errOut, screen: newScreen(a, events != ""), describe: "k8s (ns)", name: "hodei-x",
-		running: make(chan struct{}), exited: make(chan *hodeipb.ExitRecord, 1), broken: make(chan error, 1)}
+	o := &runOptions{app: a, spec: &job.Spec{Name: "hodei-x"}, place: nowhere{}, follow: true, screen: newScreen(a, events != "")}
 	if events != "" {
-		f.events = &eventWriter{out: out, yaml: events == "yaml"}
+		o.events = &eventWriter{out: out, yaml: events == "yaml"}
 	}
+	f := newFollower(o)
+	t.Cleanup(func() {
+		f.display.leave()
+		<-f.display.done
+	})
 	return f
 }
+
+// nowhere is a place with a name.
+type nowhere struct{ place }
+
+func (nowhere) Describe() string  { return "k8s (ns)" }
+func (nowhere) Namespace() string { return "ns" }
+
+// testLog is a new log of an attempt.
+func testLog(t *testing.T, attempt string, first uint64) *logstore.Log {
+	t.Helper()
+	store, err := logstore.Open(t.TempDir(), logstore.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := store.Create(logstore.Key{Namespace: "ns", Job: "hodei-x", Attempt: attempt, AttemptUID: "uid-" + attempt}, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { log.Close() })
+	return log
+}
+
+// attach has an attempt attach whose log begins at offset first.
+func attach(t *testing.T, f *follower, attempt string, first uint64) *logstore.Log {
+	t.Helper()
+	log := testLog(t, attempt, first)
+	f.Attached(coordinator.Attachment{Hello: &hodeipb.Hello{Attempt: attempt}, Log: log})
+	return log
+}
+
+// store stores a batch.
+func store(t *testing.T, log *logstore.Log, b *hodeipb.Batch) {
+	t.Helper()
+	data := mem.BufferSlice{mem.SliceBuffer(b.Data)}
+	b.Data = nil
+	if err := log.Append(t.Context(), b, data); err != nil {
+		t.Fatal(err)
+	}
+}
+
+var ran = &hodeipb.State{Phase: hodeipb.Phase_RUNNING}
 
 var instant = regexp.MustCompile(`20[0-9]{2}-[^"\n]*`)
 
@@ -85,17 +133,17 @@ func TestEvents(t *testing.T) {
 	for _, format := range []string{"json", "yaml"} {
 		t.Run(format, func(t *testing.T) {
 			var out, errOut bytes.Buffer
-			f := testFollower(&out, &errOut, format)
+			f := testFollower(t, &out, &errOut, format)
 			f.phase(job.Event{Phase: job.Submitted, Time: time.Now()})
 			f.phase(job.Event{Phase: job.Scheduled, Time: time.Now(), Waiting: true, Detail: "no node takes it: \"0/1\" nodes\x1b[31m"})
 			f.phase(job.Event{Phase: job.Scheduled, Time: time.Now(), Detail: "node1"})
-			attach(f, &hodeipb.Hello{Attempt: "hodei-x-abcde"})
-			f.State("hodei-x-abcde", &hodeipb.State{Phase: hodeipb.Phase_RUNNING})
+			log := attach(t, f, "hodei-x-abcde", 1000)
+			f.passages["hodei-x-abcde"].from = 1000
 			f.agentUp = 0
-			if err := output(f, "hodei-x-abcde", batch(1000, "out:out\n", "err:é \x1b[1merr\r\n", 1<<40, "out:\xff\x00", "out:yes", "out:")); err != nil {
-				t.Error(err)
-			}
+			f.State("hodei-x-abcde", ran)
+			store(t, log, batch(1000, "out:out\n", "err:é \x1b[1merr\r\n", 1<<40, "out:\xff\x00", "out:yes", "out:null"))
 			f.phase(job.Event{Phase: job.Pulled, Time: time.Now()}) // too late to be of interest
+			<-f.complete()
 			if err := f.events.exit(&job.Outcome{Cause: job.OOMKilled, Code: 137, Signal: 9, Message: "memory reached its limit",
 				Started: time.Now(), Finished: time.Now()}, "kubectl hodei run --memory 1Gi"); err != nil {
 				t.Error(err)
@@ -123,7 +171,7 @@ func FuzzEvents(f *testing.F) {
 		for _, format := range []string{"json", "yaml"} {
 			var out bytes.Buffer
 			w := &eventWriter{out: &out, yaml: format == "yaml"}
-			if err := w.output("a", 1, &hodeipb.Record{Stream: hodeipb.Stream_STDOUT, Length: uint32(len(data))}, data); err != nil {
+			if err := w.record("a", 1, &hodeipb.Record{Stream: hodeipb.Stream_STDOUT, Length: uint32(len(data))}, data); err != nil {
 				t.Fatal(err)
 			}
 			var e struct{ Text, Base64 string }
@@ -150,25 +198,22 @@ func FuzzEvents(f *testing.F) {
 // The output itself is passed on byte for byte, and only that is on stdout.
 func TestOutput(t *testing.T) {
 	var out, errOut bytes.Buffer
-	f := testFollower(&out, &errOut, "")
-	for _, b := range []*hodeipb.Batch{
-		batch(0, "out:a\x00\xff", "err:no newline", "out:\r"),
-		batch(100, 42, "out:after"),
-		batch(200),
-	} {
-		if err := output(f, "x", b); err != nil {
-			t.Fatal(err)
-		}
-	}
+	f := testFollower(t, &out, &errOut, "")
+	f.screen.quiet = true
+	log := attach(t, f, "x", 0)
+	f.State("x", ran)
+	store(t, log, batch(0, "out:a\x00\xff", "err:no newline", "out:\r"))
+	store(t, log, batch(14, 42, "out:after"))
+	<-f.complete()
 	if got, want := out.String(), "a\x00\xff\rafter"; got != want {
 		t.Errorf("stdout %q, want %q", got, want)
 	}
 	if got, want := errOut.String(), "no newline"; got != want {
 		t.Errorf("stderr %q, want %q", got, want)
 	}
-	if got, hint := f.missing(&job.Outcome{}); got != "42 bytes of x are missing from offset 100 on" || !strings.Contains(hint, "--linger") {
-		const want = "42 bytes of x are missing from offset 100 on"
-		t.Errorf("missing %q, want %q", got, want)
+	const want = "42 bytes of x are missing from offset 14 on"
+	if got, hint, err := f.missing(&job.Outcome{}); got != want || !strings.Contains(hint, "--linger") || err != nil {
+		t.Errorf("missing %q, hint %q, %v; want %q", got, hint, err, want)
 	}
 }
 
@@ -185,43 +230,44 @@ func (w *failing) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// An output that nobody takes ends the display, and neither the storing nor what
+// is still to be said.
 func TestOutputFails(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		err    error
 		events string
-		stored bool // to the agent it looks as if all had been stored
+		writes int
 	}{
-		{"reader gone", syscall.EPIPE, "", true},
-		{"reader gone, events", syscall.EPIPE, "json", true},
-		{"disk full", syscall.ENOSPC, "", false},
-		{"disk full, events", syscall.ENOSPC, "yaml", false},
+		{"reader gone", syscall.EPIPE, "", 2},
+		{"reader gone, events", syscall.EPIPE, "json", 4}, // two phases before
+		{"disk full", syscall.ENOSPC, "", 2},
+		{"disk full, events", syscall.ENOSPC, "yaml", 4},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := &failing{after: 1, err: test.err}
-			f := testFollower(w, io.Discard, test.events)
+			w := &failing{after: test.writes - 1, err: test.err}
+			f := testFollower(t, w, io.Discard, test.events)
+			log := attach(t, f, "x", 0)
+			f.State("x", ran)
 			for i := range 3 {
-				err := output(f, "x", batch(uint64(10*i), "out:ab", "out:cd", "out:ef"))
-				if (err == nil) != test.stored || err != nil && !errors.Is(err, test.err) {
-					t.Errorf("batch %d: %v", i, err)
-				}
+				store(t, log, batch(uint64(6*i), "out:ab", "out:cd", "out:ef"))
 			}
-			if w.writes != 2 { // no more after the one that failed
-				t.Errorf("%d writes", w.writes)
-			}
-			if err := <-f.broken; !errors.Is(err, test.err) {
+			if err := <-f.display.broken; !errors.Is(err, test.err) {
 				t.Errorf("reported %v", err)
 			}
-			if f.events != nil { // a phase meets the same error, and does not block
-				f.phase(job.Event{Phase: job.Scheduled})
-				attach(f, &hodeipb.Hello{Attempt: "x"})
-			}
+			f.phase(job.Event{Phase: job.Scheduled})
+			attach(t, f, "y", 0)
+			f.State("y", ran)
+			<-f.complete()
 			select {
-			case err := <-f.broken:
+			case err := <-f.display.broken:
 				t.Errorf("reported again: %v", err)
 			default:
 			}
-			if f.closed() != test.stored {
+			if w.writes != test.writes { // no more after the one that failed
+				t.Errorf("%d writes, want %d", w.writes, test.writes)
+			}
+			if f.closed() != (test.err == syscall.EPIPE) {
 				t.Errorf("closed is %t", f.closed())
 			}
 		})
@@ -231,7 +277,7 @@ func TestOutputFails(t *testing.T) {
 // Off a terminal the start is told in plain lines, each once.
 func TestScreenWithoutTerminal(t *testing.T) {
 	var out, errOut bytes.Buffer
-	f := testFollower(&out, &errOut, "")
+	f := testFollower(t, &out, &errOut, "")
 	now := func(after time.Duration) time.Time { return f.screen.began.Add(after) }
 	f.screen.waiting("submitting")
 	f.phase(job.Event{Phase: job.Submitted, Time: now(20 * time.Millisecond)})
@@ -241,7 +287,7 @@ func TestScreenWithoutTerminal(t *testing.T) {
 	f.phase(job.Event{Phase: job.Scheduled, Time: now(time.Second), Detail: "node1"})
 	f.phase(job.Event{Phase: job.Pulling, Time: now(time.Second), Detail: "golang:1.26"})
 	f.phase(job.Event{Phase: job.Pulled, Time: now(12 * time.Second), Detail: "pulled"})
-	attach(f, &hodeipb.Hello{Attempt: "x-1"})
+	attach(t, f, "x-1", 0)
 	f.State("x-1", &hodeipb.State{Phase: hodeipb.Phase_WAITING})
 	select {
 	case <-f.running:
@@ -253,6 +299,7 @@ func TestScreenWithoutTerminal(t *testing.T) {
 	}
 	<-f.running
 	f.phase(job.Event{Phase: job.Pulled, Time: now(13 * time.Second), Detail: "late"})
+	<-f.complete()
 	lines := strings.Split(errOut.String(), "\n")
 	want := []string{
 		"submitted: hodei-x to k8s (ns) (0.02s)",
@@ -287,41 +334,85 @@ func TestScreenQuiet(t *testing.T) {
 }
 
 func TestFollowerAttempts(t *testing.T) {
-	var errOut bytes.Buffer
-	f := testFollower(io.Discard, &errOut, "")
-	attach(f, &hodeipb.Hello{Attempt: "x-1"})
-	f.State("x-1", &hodeipb.State{Phase: hodeipb.Phase_RUNNING})
+	var out, errOut bytes.Buffer
+	f := testFollower(t, &out, &errOut, "")
+	f.exited = make(chan *hodeipb.ExitRecord, 1)
+	first := attach(t, f, "x-1", 0)
+	f.State("x-1", ran)
+	store(t, first, batch(0, "out:one\n"))
+	if err := first.SetExit(&hodeipb.ExitRecord{Cause: "Error", Code: 3, End: 4, StdoutEnd: 4}); err != nil {
+		t.Fatal(err)
+	}
 	f.Exited("x-1", &hodeipb.ExitRecord{Cause: "Error", Code: 3})
-	attach(f, &hodeipb.Hello{Attempt: "x-1"}) // the same one again, after a lost connection
-	attach(f, &hodeipb.Hello{Attempt: "x-2"})
-	f.State("x-1", &hodeipb.State{Phase: hodeipb.Phase_RUNNING}) // late
-	f.State("x-2", &hodeipb.State{Phase: hodeipb.Phase_RUNNING})
+	f.Attached(coordinator.Attachment{Hello: &hodeipb.Hello{Attempt: "x-1"}, Log: first}) // again, after a lost connection
+	second := attach(t, f, "x-2", 0)
+	f.State("x-1", ran) // late
+	f.State("x-2", &hodeipb.State{Phase: hodeipb.Phase_RUNNING, BlockedOnOutput: true})
+	f.State("x-2", &hodeipb.State{Phase: hodeipb.Phase_RUNNING, BlockedOnOutput: true})
+	store(t, second, batch(0, "out:two\n"))
 	f.Exited("x-2", &hodeipb.ExitRecord{Cause: "Completed"}) // more than the channel holds
 	if record := <-f.exited; record.Code != 3 {
 		t.Errorf("got %v", record)
 	}
-	want := []string{"running: ", "exit 3; next attempt: x-2", "running: ", ""}
-	if got := strings.Split(errOut.String(), "\n"); !slices.EqualFunc(got, want, strings.HasPrefix) {
-		t.Errorf("got  %q\nwant %q", got, want)
+	<-f.complete()
+	if got := out.String(); got != "one\ntwo\n" {
+		t.Errorf("stdout %q", got)
+	}
+	text := errOut.String()
+	for _, line := range []string{"running: ", "exit 3; next attempt: x-2\n", "the job waits: its output can't be stored fast enough\n"} {
+		want := 1
+		if line == "running: " {
+			want = 2
+		}
+		if strings.Count(text, line) != want {
+			t.Errorf("not %d times %q in %q", want, line, text)
+		}
+	}
+}
+
+// What is stored of an attempt is shown before its end is missed, and before what
+// comes after.
+func TestFollowerAbandons(t *testing.T) {
+	var out bytes.Buffer
+	f := testFollower(t, &out, io.Discard, "json")
+	log := attach(t, f, "x-1", 0)
+	store(t, log, batch(0, "out:half"))
+	attach(t, f, "x-2", 0)
+	f.State("x-2", ran)
+	<-f.complete()
+	types := regexp.MustCompile(`"(?:type":"(?:output|gap)|phase":"[a-z ]+)"`).FindAllString(out.String(), -1)
+	want := []string{`"phase":"agent up"`, `"type":"output"`, `"type":"gap"`, `"phase":"agent up"`, `"phase":"running"`}
+	if !slices.Equal(types, want) {
+		t.Errorf("got  %q\nwant %q", types, want)
+	}
+	if lost, _, err := f.missing(&job.Outcome{}); lost != "an unknown number of bytes of x-1 are missing from offset 4 on" || err != nil {
+		t.Errorf("missing %q, %v", lost, err)
+	}
+}
+
+func TestFollowerTemporary(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		want string
+	}{
+		{nil, ""},
+		{coordinator.ErrShort, ""},
+		{fmt.Errorf("create: %w", logstore.ErrInUse), "another hodei on this machine stores the output of x: it is fetched once more for here"},
+		{syscall.EROFS, "the output of x is not kept in the log store: read-only file system"},
+	} {
+		if got := temporary(coordinator.Attachment{Hello: &hodeipb.Hello{Attempt: "x"}, Temporary: test.err}); got != test.want {
+			t.Errorf("%v: got %q, want %q", test.err, got, test.want)
+		}
 	}
 }
 
 func TestHush(t *testing.T) {
 	var errOut bytes.Buffer
-	f := testFollower(io.Discard, &errOut, "")
+	f := testFollower(t, io.Discard, &errOut, "")
 	f.hush()
 	f.phase(job.Event{Phase: job.Scheduled, Time: time.Now(), Detail: "node1"})
+	<-f.complete()
 	if errOut.Len() > 0 {
 		t.Errorf("got %q", errOut.String())
 	}
-}
-
-func attach(f *follower, hello *hodeipb.Hello) {
-	if _, err := f.Attached(hello); err != nil {
-		panic(err)
-	}
-}
-
-func output(f *follower, attempt string, b *hodeipb.Batch) error {
-	return f.Output(context.Background(), attempt, b, mem.BufferSlice{mem.SliceBuffer(b.Data)})
 }

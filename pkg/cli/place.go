@@ -27,6 +27,8 @@ type place interface {
 
 // submitted is a job that was made.
 type submitted interface {
+	// UID tells jobs of the same name apart; empty where there are no two.
+	UID() string
 	// Listener is where its agents arrive.
 	Listener() net.Listener
 	// Watch reports its start and returns its end. Called once.

@@ -90,12 +90,7 @@ func (a *app) newRun() *cobra.Command {
 			if err == nil {
 				err = o.run(cmd.Context())
 			}
-			var usage *usageError
-			var exit *exitError
-			if err != nil && !errors.As(err, &usage) && !errors.As(err, &exit) {
-				err = &exitError{code: job.ExitFailed, err: err}
-			}
-			return err
+			return asRun(err)
 		},
 	}
 	flags := cmd.Flags()
@@ -134,6 +129,16 @@ func (a *app) newRun() *cobra.Command {
 	}
 	_ = cmd.RegisterFlagCompletionFunc("provider", a.completeProvider)
 	return cmd
+}
+
+// asRun gives an error of a command that ends as run does run's exit code.
+func asRun(err error) error {
+	_, usage := errors.AsType[*usageError](err)
+	_, exit := errors.AsType[*exitError](err)
+	if err == nil || usage || exit {
+		return err
+	}
+	return &exitError{code: job.ExitFailed, err: err}
 }
 
 // runOptions turns flags into options. What is wrong with them is a usage error.
@@ -320,6 +325,13 @@ func (o *runOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var store *openedStore
+	if o.follow && !o.detach {
+		if store, err = o.openStore(); err != nil {
+			return err
+		}
+		defer store.close()
+	}
 	// Before anything is made: a Ctrl-C from here on cleans up.
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -374,8 +386,8 @@ func (o *runOptions) run(ctx context.Context) error {
 		defer r.job.Close()
 		return o.detached()
 	}
-	s := &session{runOptions: o, job: r.job, signals: signals}
-	return s.follow(ctx, tlsConfig)
+	s := &session{runOptions: o, job: r.job, signals: signals, store: store}
+	return s.follow(ctx, tlsConfig, nil)
 }
 
 // chooseWay finds out whether the output can come through the tunnel, before the

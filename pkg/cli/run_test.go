@@ -21,6 +21,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/client-go/rest"
 
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
@@ -257,7 +258,7 @@ func TestFinish(t *testing.T) {
 				if format != "" {
 					o.events = &eventWriter{out: &out}
 				}
-				s := &session{runOptions: o, follower: testFollower(&out, &errOut, format)}
+				s := &session{runOptions: o, server: &coordinator.Server{}, follower: testFollower(t, &out, &errOut, format)}
 				err := s.finish(&test.outcome)
 
 				var exit *exitError
@@ -304,7 +305,7 @@ func TestFinishUnwritten(t *testing.T) {
 	w := &failing{err: os.ErrClosed}
 	a := &app{IOStreams: genericiooptions.IOStreams{Out: w, ErrOut: io.Discard}, getenv: func(string) string { return "" }}
 	o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, screen: newScreen(a, true), events: &eventWriter{out: w}}
-	s := &session{runOptions: o, follower: testFollower(w, io.Discard, "json")}
+	s := &session{runOptions: o, server: &coordinator.Server{}, follower: testFollower(t, w, io.Discard, "json")}
 	if err := s.finish(&job.Outcome{Cause: job.Completed}); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("finish: %v", err)
 	}
@@ -357,19 +358,20 @@ func TestFinishIncomplete(t *testing.T) {
 		{"the command's own failure stays", job.Outcome{Cause: job.Error, Code: 3, OutputBytes: 5}, func(*follower) {},
 			3, "5 bytes of x-1 are missing from offset 0 on", "--linger"},
 		{"the disk was full", job.Outcome{Cause: job.Completed, OutputBytes: 0}, func(f *follower) {
-			_ = f.Exited("x-1", &hodeipb.ExitRecord{Cause: "Completed", Lost: 7})
+			f.Exited("x-1", &hodeipb.ExitRecord{Cause: "Completed", Lost: 7})
 		}, 125, "7 bytes of x-1 are missing from offset 0 on", "make room"},
 		{"an earlier attempt's end never came", job.Outcome{Cause: job.Completed}, func(f *follower) {
-			attach(f, &hodeipb.Hello{Attempt: "x-2"})
+			attach(t, f, "x-2", 0)
 		}, 125, "an unknown number of bytes of x-1 are missing", "--linger"},
 		{"an attempt that never attached", job.Outcome{Cause: job.Completed, Attempt: "x-2", OutputBytes: 9}, func(*follower) {},
 			125, "9 bytes of x-2 are missing from offset 0 on", "--linger"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			f := testFollower(io.Discard, io.Discard, "")
-			attach(f, &hodeipb.Hello{Attempt: "x-1"})
+			f := testFollower(t, io.Discard, io.Discard, "")
+			attach(t, f, "x-1", 0)
 			tt.before(f)
-			s := &session{runOptions: &runOptions{app: &app{name: "hodei"}, spec: &job.Spec{Name: "x"}, screen: f.screen}, follower: f}
+			<-f.complete()
+			s := &session{runOptions: &runOptions{app: &app{name: "hodei"}, spec: &job.Spec{Name: "x"}, screen: f.screen}, server: &coordinator.Server{}, follower: f}
 			err := s.finish(&tt.outcome)
 			if tt.code == 0 {
 				if err != nil {

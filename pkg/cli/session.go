@@ -27,60 +27,106 @@ const (
 	ackWait = 2 * time.Second
 )
 
-// session follows one job that was submitted.
+// leaveWait is how long a display that hangs is given for the last event of a run
+// that leaves it.
+const leaveWait = time.Second
+
+// session follows one job.
 type session struct {
 	*runOptions
 	job     submitted
 	signals <-chan os.Signal
+	// attached tells that the job was there before us: it is not ours to stop.
+	attached bool
 
 	server    *coordinator.Server
+	store     *openedStore // nil: nothing is stored
+	sink      sink         // nil: the output is shown as it is, or as events
 	follower  *follower
 	started   bool // the command ran, in any attempt
 	cancelled bool
 	last      *job.Outcome // of an attempt that may be followed by another
+	over      *job.Outcome // known, while there is still output to show
 }
 
-// follow serves the job's agents until its outcome is known.
-func (s *session) follow(ctx context.Context, tlsConfig *tls.Config) error {
+// follow serves the job's agents until its outcome is known and its output shown.
+// earlier, if not nil, has the display show what there was before.
+func (s *session) follow(ctx context.Context, tlsConfig *tls.Config, earlier func(*follower)) error {
+	s.started = s.attached
 	s.follower = newFollower(s.runOptions)
+	if s.sink != nil {
+		s.follower.sink = s.sink
+	}
+	if earlier != nil {
+		earlier(s.follower)
+	}
+	recorder := &coordinator.Recorder{JobUID: s.job.UID(), Listener: s.follower}
+	if s.store != nil {
+		recorder.Store = s.store.Store
+		if note := s.store.note(); note != "" {
+			s.screen.note(note)
+		}
+	}
 	s.server = &coordinator.Server{
 		TLS: tlsConfig, Namespace: s.place.Namespace(), Job: s.spec.Name,
-		Follower: s.follower, Silent: !s.runOptions.follow,
+		Follower: recorder, Silent: recorder.Store == nil,
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var work sync.WaitGroup
 	served := make(chan error, 1)
-	work.Go(func() { served <- s.server.Serve(s.job.Listener()) })
-	type end struct {
-		outcome *job.Outcome
-		err     error
+	if !s.fallback {
+		work.Go(func() { served <- s.server.Serve(s.job.Listener()) })
 	}
-	watched := make(chan end, 1)
+	watched := make(chan ending, 1)
 	work.Go(func() {
-		outcome, err := s.job.Watch(ctx, s.follower.phase)
-		watched <- end{outcome, err}
+		outcome, err := s.job.Watch(ctx, s.report)
+		watched <- ending{outcome, err}
 	})
-	defer func() {
-		cancel()
+	err := s.await(ctx, served, watched)
+	s.follower.display.leave() // all is shown, or will not be
+	cancel()
+	if s.over != nil {
 		draining, done := context.WithTimeout(context.Background(), ackWait)
-		defer done()
-		ended := make(chan struct{})
-		go func() {
-			s.server.Shutdown(draining)
-			work.Wait()
-			close(ended)
-		}()
-		select {
-		case <-ended:
-		case <-time.After(ackWait + time.Second): // a write to our own stdout hangs: it ends with the process
-		}
-		s.job.Close()
-	}()
+		s.server.Shutdown(draining)
+		done()
+	}
+	s.server.Close()
+	work.Wait()
+	s.job.Close()
+	if e := recorder.Close(); e != nil && err == nil {
+		err = &exitError{code: job.ExitFailed, err: e}
+	}
+	return err
+}
 
+// ending is how a job ended, as its provider sees it.
+type ending struct {
+	outcome *job.Outcome
+	err     error
+}
+
+// report takes a phase from the provider.
+func (s *session) report(e job.Event) {
+	if s.fallback && e.Phase == job.Running && !e.Waiting {
+		s.follower.followContainer(s.place.(cluster), e.Detail)
+		return
+	}
+	s.follower.phase(e)
+}
+
+// await acts on what happens until all is over.
+func (s *session) await(ctx context.Context, served <-chan error, watched <-chan ending) error {
 	running := s.follower.running
 	var patience <-chan time.Time // with the Pod's status, once an exit record is unclear
+	var shown <-chan struct{}
+	end := func(o *job.Outcome) {
+		s.over, shown = o, s.follower.complete()
+		watched, patience = nil, nil
+	}
 	for {
 		select {
+		case <-shown:
+			return s.finish(s.over)
 		case <-running:
 			s.started = true
 			running = nil
@@ -88,18 +134,21 @@ func (s *session) follow(ctx context.Context, tlsConfig *tls.Config) error {
 			s.started = true
 			outcome := coordinator.Outcome(record)
 			switch {
+			case s.over != nil:
 			case outcome.Cause != job.Completed && s.spec.Retries > 0 && !s.cancelled:
 				s.last = outcome // the Job says whether another attempt follows
 			case outcome.Cause == job.Unknown:
 				s.last, patience = outcome, time.After(podWait)
 			default:
-				return s.finish(outcome)
+				end(outcome)
 			}
 		case w := <-watched:
+			watched = nil
 			select {
 			case record := <-s.follower.exited: // of the last attempt, the agent's own word
 				if s.last = coordinator.Outcome(record); s.spec.Retries == 0 && s.last.Cause != job.Unknown {
-					return s.finish(s.last)
+					end(s.last)
+					continue
 				}
 			default:
 			}
@@ -109,26 +158,63 @@ func (s *session) follow(ctx context.Context, tlsConfig *tls.Config) error {
 			if s.last != nil && w.outcome.Cause == job.Unknown {
 				w.outcome = s.last
 			}
-			return s.finish(w.outcome)
+			end(w.outcome)
 		case <-patience:
-			return s.finish(s.last)
-		case err := <-s.follower.broken:
-			if !errors.Is(err, syscall.EPIPE) {
-				return s.leave(job.ExitFailed, fmt.Errorf("write output: %w; job %s goes on", err, s.spec.Name))
-			}
-			// Nobody reads on: the command is told, as it would be by SIGPIPE.
-			s.cancelled = true
-			s.server.Cancel(&hodeipb.Cancel{})
-			if err := s.job.StopRetrying(ctx); err != nil {
-				s.screen.note(err.Error())
+			end(s.last)
+		case err := <-s.follower.stuck:
+			return s.full(err)
+		case err := <-s.follower.display.broken:
+			if done, err := s.broken(ctx, err); done {
+				return err
 			}
 		case err := <-served:
-			return s.abort(ctx, fmt.Errorf("serve the job's agent: %w", err))
+			if s.over == nil {
+				return s.abort(ctx, fmt.Errorf("serve the job's agent: %w", err))
+			}
+			served = nil
 		case sig := <-s.signals:
 			if done, err := s.interrupt(ctx, sig); done {
 				return err
 			}
 		}
+	}
+}
+
+// full is the end of a run whose output could not be stored.
+func (s *session) full(err error) error {
+	hint := "{hodei} attach " + s.spec.Name
+	if errors.Is(err, syscall.ENOSPC) {
+		err = syscall.ENOSPC
+		hint = fmt.Sprintf("make room in %s, then: %s", s.store.dir, hint)
+	}
+	return s.leaveWith(job.ExitFailed, fmt.Errorf("store output: %w; %s", err, s.goesOn()), hint)
+}
+
+// broken acts on output that can't be shown.
+func (s *session) broken(ctx context.Context, err error) (done bool, _ error) {
+	switch {
+	case s.over != nil && errors.Is(err, syscall.EPIPE):
+		return false, nil // what remains is not wanted
+	case s.over != nil:
+		return true, s.leaveWith(job.ExitFailed, fmt.Errorf("write output: %w; the command: %s", err, ui.Printable(s.over.Summary())), "{hodei} logs "+s.spec.Name)
+	case s.attached || !errors.Is(err, syscall.EPIPE):
+		return true, s.leave(job.ExitFailed, fmt.Errorf("write output: %w; %s", err, s.goesOn()))
+	}
+	// Nobody reads on: the command is told, as it would be by SIGPIPE.
+	s.stop(ctx)
+	return false, nil
+}
+
+// stop asks the job to.
+func (s *session) stop(ctx context.Context) {
+	s.cancelled = true
+	if s.fallback {
+		s.screen.note(fmt.Sprintf("job %s can't be asked to stop without the tunnel; to delete it: kubectl delete job -n %s %s", s.spec.Name, s.place.Namespace(), s.spec.Name))
+		return
+	}
+	s.server.Cancel(&hodeipb.Cancel{})
+	if err := s.job.StopRetrying(ctx); err != nil {
+		s.screen.note(err.Error())
 	}
 }
 
@@ -142,24 +228,29 @@ func (s *session) interrupt(ctx context.Context, sig os.Signal) (done bool, err 
 	default:
 	}
 	switch {
+	case s.attached && s.over == nil:
+		return true, s.leave(exitCode(sig), errors.New(s.goesOn()))
+	case s.over != nil && s.cancelled, s.over != nil && s.attached, s.over != nil && sig == syscall.SIGHUP:
+		return true, s.leaveWith(exitCode(sig), fmt.Errorf("the rest of the output was not shown; the command: %s", ui.Printable(s.over.Summary())), "{hodei} logs "+s.spec.Name)
+	case s.over != nil:
+		s.cancelled = true
+		s.screen.note(fmt.Sprintf("%s has ended; Ctrl-C again leaves the rest of its output", s.spec.Name))
+		return false, nil
 	case !s.started:
 		s.follower.hush()
 		s.server.Cancel(&hodeipb.Cancel{}) // the agent, if it is there, lets no launcher in
 		if err := s.job.Delete(ctx); err != nil {
 			return true, &exitError{code: job.ExitCancelled, err: err}
 		}
+		s.settle(false)
 		return true, s.takenBack()
 	case !s.cancelled && sig != syscall.SIGHUP:
-		s.cancelled = true
 		s.screen.note(fmt.Sprintf("stopping %s; Ctrl-C again leaves it to itself", s.spec.Name))
-		s.server.Cancel(&hodeipb.Cancel{})
-		if err := s.job.StopRetrying(ctx); err != nil {
-			s.screen.note(err.Error())
-		}
+		s.stop(ctx)
 		return false, nil
 	}
-	signal.Reset()                          // whatever hangs now, the next one ends us
-	if _, here := s.place.(machine); here { // nothing goes on without us here
+	signal.Reset()     // whatever hangs now, the next one ends us
+	if s.isMachine() { // nothing goes on without us here
 		if err := s.job.Delete(ctx); err != nil {
 			s.screen.note(err.Error())
 		}
@@ -168,19 +259,69 @@ func (s *session) interrupt(ctx context.Context, sig os.Signal) (done bool, err 
 	if s.cancelled {
 		return true, s.leave(job.ExitCancelled, fmt.Errorf("job %s has been asked to stop and still runs", s.spec.Name))
 	}
-	return true, s.leave(128+int(syscall.SIGHUP), fmt.Errorf("hung up; job %s goes on", s.spec.Name))
+	return true, s.leave(128+int(syscall.SIGHUP), fmt.Errorf("hung up; %s", s.goesOn()))
+}
+
+// exitCode is that of a run that a signal ended.
+func exitCode(sig os.Signal) int {
+	if sig == syscall.SIGHUP {
+		return 128 + int(syscall.SIGHUP)
+	}
+	return job.ExitCancelled
+}
+
+func (s *session) isMachine() bool {
+	_, here := s.place.(machine)
+	return here
+}
+
+// goesOn says what becomes of the job when we go.
+func (s *session) goesOn() string {
+	if s.isMachine() {
+		return fmt.Sprintf("job %s ends with us", s.spec.Name)
+	}
+	return fmt.Sprintf("job %s goes on", s.spec.Name)
+}
+
+// settle ends the display, and tells whether it could. What it has still to show
+// is shown, or dropped. One that hangs in a write is left behind: it ends with the
+// process.
+func (s *session) settle(drop bool) bool {
+	display := s.follower.display
+	if drop {
+		display.leave()
+	} else {
+		s.follower.complete()
+		display.finish()
+	}
+	select {
+	case <-display.done:
+		return true
+	case <-time.After(leaveWait):
+		return false
+	}
 }
 
 // leave is the end of a run whose job goes on without it.
 func (s *session) leave(code int, err error) error {
-	hint := "{hodei} jobs " + s.spec.Name
+	hint := "{hodei} attach " + s.spec.Name
+	if s.isMachine() {
+		hint = "{hodei} logs " + s.spec.Name
+	}
+	return s.leaveWith(code, err, hint)
+}
+
+func (s *session) leaveWith(code int, err error, hint string) error {
 	outcome := &job.Outcome{Cause: job.Unknown, Code: code, Message: err.Error()}
 	if s.cancelled {
 		outcome.Cause = job.Cancelled
 	}
-	if e := s.events.exit(outcome, s.named(hint)); e != nil {
-		err = errors.Join(err, e)
+	if s.settle(true) {
+		if e := s.events.exit(outcome, s.named(hint)); e != nil {
+			err = errors.Join(err, e)
+		}
 	}
+	s.screen.stop()
 	return &exitError{code: code, err: &hinted{err: err, hint: hint}}
 }
 
@@ -189,69 +330,90 @@ func (s *session) leave(code int, err error) error {
 func (s *session) abort(ctx context.Context, err error) error {
 	if s.started {
 		s.screen.stop()
-		return s.leave(job.ExitFailed, fmt.Errorf("%w; job %s goes on", err, s.spec.Name))
+		return s.leave(job.ExitFailed, fmt.Errorf("%w; %s", err, s.goesOn()))
 	}
 	s.screen.waiting("removing " + s.spec.Name)
 	if e := s.job.Delete(ctx); e != nil {
 		s.screen.note(e.Error())
 	}
+	s.settle(false)
 	return s.failed(err)
 }
 
-// finish shows the outcome, on a line of its own or as an error with a hint,
-// and makes it the exit code.
+// finish shows the outcome, and makes it the exit code. All output has been shown.
 func (s *session) finish(o *job.Outcome) error {
+	signal.Reset() // whatever hangs now, the next one ends us
 	if s.follower.closed() {
 		s.screen.stop()
+		said := "the job was told to stop"
+		if !s.cancelled {
+			said = "the command: " + ui.Printable(o.Summary())
+		}
 		return &exitError{code: job.ExitFailed, err: &hinted{
-			err:  fmt.Errorf("write output: %w; the job was told to stop", syscall.EPIPE),
-			hint: "{hodei} jobs " + s.spec.Name,
+			err:  fmt.Errorf("write output: %w; %s", syscall.EPIPE, said),
+			hint: "{hodei} logs " + s.spec.Name,
 		}}
 	}
-	failure, hint := s.explained(o), ""
-	if missing, remedy := s.follower.missing(o); missing != "" {
-		failure = &job.Failure{Cause: o.Cause, Message: fmt.Sprintf("output is incomplete: %s; the command: %s", missing, ui.Printable(o.Summary())),
-			Hint: remedy}
-		if o.ExitCode() == 0 { // half of an output is no success
-			o = &job.Outcome{Cause: job.Unknown, Code: o.Code, Message: failure.Message}
-		}
+	missing, remedy, err := s.follower.missing(o)
+	if err != nil {
+		return err
 	}
+	if refused := s.server.Refused(); refused.Overlaps+refused.Holes > 0 {
+		s.screen.note(fmt.Sprintf("the agent sent %d batches again and %d too early: they were refused, and asked for anew", refused.Overlaps, refused.Holes))
+	}
+	if missing == "" {
+		return s.conclude(o, nil)
+	}
+	failure := &job.Failure{Cause: o.Cause, Message: fmt.Sprintf("output is incomplete: %s; the command: %s", missing, ui.Printable(o.Summary())), Hint: remedy}
+	if o.ExitCode() == 0 { // half of an output is no success
+		o = &job.Outcome{Cause: job.Unknown, Code: o.Code, Message: failure.Message}
+	}
+	return s.conclude(o, failure)
+}
+
+// conclude shows the outcome, on a line of its own or as an error with a hint: the
+// failure, or, if it is nil, what explains the outcome.
+func (o *runOptions) conclude(outcome *job.Outcome, failure *job.Failure) error {
 	if failure == nil {
-		s.screen.summary(o)
+		failure = o.explained(outcome)
+	}
+	hint := ""
+	if failure == nil {
+		o.screen.summary(outcome)
 	} else {
 		hint = failure.Hint
 	}
-	s.screen.stop()
-	if err := s.events.exit(o, s.named(hint)); err != nil {
+	o.screen.stop()
+	if err := o.events.exit(outcome, o.named(hint)); err != nil {
 		return err
 	}
 	switch {
 	case failure != nil:
-		return &exitError{code: o.ExitCode(), err: failure}
-	case o.ExitCode() != 0:
-		return &exitError{code: o.ExitCode()}
+		return &exitError{code: outcome.ExitCode(), err: failure}
+	case outcome.ExitCode() != 0:
+		return &exitError{code: outcome.ExitCode()}
 	}
 	return nil
 }
 
 // explained is an outcome as an error with a hint; nil if the command's own end
 // says all.
-func (s *session) explained(o *job.Outcome) *job.Failure {
-	f := &job.Failure{Cause: o.Cause, Message: ui.Printable(o.Summary())}
-	switch o.Cause {
+func (o *runOptions) explained(outcome *job.Outcome) *job.Failure {
+	f := &job.Failure{Cause: outcome.Cause, Message: ui.Printable(outcome.Summary())}
+	switch outcome.Cause {
 	case job.Completed, job.Signaled, job.Cancelled:
 		return nil
 	case job.Error:
 		// The launcher leaves a message when it could not start the command.
-		if o.Message == "" || o.Code != job.ExitNotFound && o.Code != job.ExitCannotRun {
+		if outcome.Message == "" || outcome.Code != job.ExitNotFound && outcome.Code != job.ExitCannotRun {
 			return nil
 		}
-		f.Message = fmt.Sprintf("the command can't be run: %s (exit %d)", ui.Printable(o.Message), o.Code)
+		f.Message = fmt.Sprintf("the command can't be run: %s (exit %d)", ui.Printable(outcome.Message), outcome.Code)
 		f.Hint = "check the command, and that the image has it: {hodei} run --image IMAGE"
 	case job.OOMKilled:
 		f.Hint = "run it again with more memory: --memory"
-		if s.spec.Memory != nil {
-			twice := s.spec.Memory.DeepCopy()
+		if o.spec.Memory != nil {
+			twice := o.spec.Memory.DeepCopy()
 			twice.Mul(2)
 			f.Hint += " " + twice.String()
 		}
@@ -260,7 +422,7 @@ func (s *session) explained(o *job.Outcome) *job.Failure {
 	case job.Evicted, job.Preempted, job.NodeLost:
 		f.Hint = "let it be tried again: --retries 1"
 	default:
-		f.Hint = "see what is left: {hodei} jobs " + s.spec.Name + " -o wide"
+		f.Hint = "see what is left: {hodei} jobs " + o.spec.Name + " -o wide"
 	}
 	return f
 }

@@ -249,6 +249,9 @@ func also(err, cleanup error) error {
 	return f
 }
 
+// UID is the Job's.
+func (r *Run) UID() string { return string(r.job.UID) }
+
 // Listener is where the agents of this job arrive.
 func (r *Run) Listener() net.Listener { return r.tunnel }
 

@@ -229,6 +229,9 @@ func (h *head) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// UID is empty: a job is its one attempt.
+func (r *Run) UID() string { return "" }
+
 // Listener is where the agent arrives.
 func (r *Run) Listener() net.Listener { return r.listener }
 

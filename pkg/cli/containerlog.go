@@ -1,0 +1,228 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+)
+
+const (
+	// The waits before a container's log that broke off is opened again: the first
+	// is what a restarted API server takes at least, the last what a person would
+	// wait before looking for themselves.
+	reopenFirst, reopenLast = 500 * time.Millisecond, 8 * time.Second
+	// restWait bounds the wait for the end of a log whose container has ended.
+	restWait = 10 * time.Second
+)
+
+// inexact is said once of output that comes from a container's log.
+const inexact = "this is the container's log: both streams as one, without what the kubelet has cut off"
+
+// followContainer has the log of a Pod's job displayed, in place of the output
+// that its agent would send.
+func (f *follower) followContainer(c cluster, pod string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.tail != nil {
+		f.tail.end() // of the attempt before
+	} else {
+		f.screen.note(inexact)
+	}
+	f.shown = false
+	f.runs(pod)
+	t := newTail(c, pod, kubernetes.ContainerLogOptions{Follow: true})
+	f.tail = t
+	f.display.do(func(ctx context.Context) error {
+		err := t.show(ctx, f.sink)
+		if unread, ok := errors.AsType[*unreadError](err); ok {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if f.lost == "" {
+				f.lost = unread.Error()
+			}
+			return nil
+		}
+		return err
+	})
+}
+
+// unreadError is a container's log that can't be read.
+type unreadError struct {
+	pod string
+	err error
+}
+
+func (e *unreadError) Error() string {
+	return fmt.Sprintf("the log of container job in %s can't be read: %v", e.pod, e.err)
+}
+func (e *unreadError) Unwrap() error { return e.err }
+
+// tail shows the log of a container, and remembers where it stands, so that one
+// that broke off can be taken up again.
+type tail struct {
+	open    func(context.Context, kubernetes.ContainerLogOptions) (io.ReadCloser, error)
+	pod     string
+	options kubernetes.ContainerLogOptions
+	stream  hodeipb.Stream
+	// growing ends, by end, when the container has.
+	growing context.Context
+	end     context.CancelFunc
+
+	offset uint64    // of what is shown
+	last   time.Time // of the last whole line
+	equal  int       // lines of that very time
+	begun  time.Time // of a line of which a part is shown,
+	part   int       // so many bytes of it
+}
+
+func newTail(c cluster, pod string, o kubernetes.ContainerLogOptions) *tail {
+	t := &tail{pod: pod, options: o, stream: hodeipb.Stream_STDOUT, open: func(ctx context.Context, o kubernetes.ContainerLogOptions) (io.ReadCloser, error) {
+		return c.ContainerLog(ctx, pod, o)
+	}}
+	if o.Stream == "stderr" {
+		t.stream = hodeipb.Stream_STDERR
+	}
+	t.options.Timestamps = true
+	t.growing, t.end = context.WithCancel(context.Background())
+	return t
+}
+
+// show writes the log to s until the container ends, or, if it is not to be
+// followed, what there is of it.
+func (t *tail) show(ctx context.Context, s sink) error {
+	for wait := reopenFirst; ; wait = min(2*wait, reopenLast) {
+		ended := !t.options.Follow || t.growing.Err() != nil
+		before := t.offset
+		err := t.read(ctx, s, ended)
+		unread, broke := errors.AsType[*unreadError](err)
+		switch {
+		case err != nil && !broke, ctx.Err() != nil:
+			return err
+		case broke && (ended || refusedForGood(unread.err)):
+			return err
+		case ended:
+			return s.flush()
+		}
+		if t.offset > before {
+			wait = reopenFirst
+		}
+		// The end of the log says little: its container has ended, or the connection.
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-t.growing.Done():
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+}
+
+// refusedForGood tells an error that asking again does not mend.
+func refusedForGood(err error) bool {
+	f, ok := errors.AsType[*job.Failure](err)
+	return ok && f.Cause == job.Forbidden
+}
+
+// read opens the log where it was left and writes what comes. An unreadError is
+// the log's, others are of s.
+func (t *tail) read(ctx context.Context, s sink, ended bool) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(t.growing, func() { time.AfterFunc(restWait, cancel) })()
+	o := t.options
+	o.Follow = !ended
+	if !t.last.IsZero() {
+		o.Since, o.TailLines = t.last, nil
+	}
+	log, err := t.open(ctx, o)
+	if err != nil {
+		return &unreadError{t.pod, err}
+	}
+	defer log.Close()
+	lines := bufio.NewReaderSize(log, maxPartial)
+	var (
+		at       time.Time // of the line
+		start    = true    // of a line
+		skip     bool      // it was shown before
+		drop     int       // bytes of it that were
+		resumed  = t.last
+		repeated = t.equal
+	)
+	for {
+		piece, err := lines.ReadSlice('\n')
+		if len(piece) > 0 && start {
+			at, piece = cutTime(piece, at)
+			skip = at.Before(resumed)
+			if at.Equal(resumed) && repeated > 0 {
+				repeated--
+				skip = true
+			}
+			drop = 0
+			if !skip && t.part > 0 && at.Equal(t.begun) {
+				drop = t.part
+			} else if !skip {
+				t.part = 0
+			}
+		}
+		start = len(piece) > 0 && piece[len(piece)-1] == '\n'
+		if !skip {
+			if e := t.write(s, at, piece, &drop); e != nil {
+				return e
+			}
+			if start { // and end of the one before
+				if at.Equal(t.last) {
+					t.equal++
+				} else {
+					t.last, t.equal = at, 1
+				}
+				t.part = 0
+			}
+		}
+		switch {
+		case err == nil, errors.Is(err, bufio.ErrBufferFull):
+		case errors.Is(err, io.EOF):
+			return nil
+		default:
+			return &unreadError{t.pod, err}
+		}
+	}
+}
+
+// write shows a piece of a line, without the first drop bytes of the line.
+func (t *tail) write(s sink, at time.Time, piece []byte, drop *int) error {
+	n := min(*drop, len(piece))
+	*drop -= n
+	if piece = piece[n:]; len(piece) == 0 {
+		return nil
+	}
+	r := &hodeipb.Record{Stream: t.stream, StreamOffset: t.offset, Length: uint32(len(piece)), TimeUnixNano: at.UnixNano()}
+	if err := s.record(t.pod, t.offset, r, piece); err != nil {
+		return err
+	}
+	t.offset += uint64(len(piece))
+	t.begun = at
+	t.part += len(piece)
+	return nil
+}
+
+// cutTime cuts the time off the front of a line; a line without one is of the time
+// before.
+func cutTime(line []byte, before time.Time) (time.Time, []byte) {
+	stamp, rest, ok := bytes.Cut(line, []byte(" "))
+	if !ok {
+		return before, line
+	}
+	at, err := time.Parse(time.RFC3339Nano, string(stamp))
+	if err != nil {
+		return before, line
+	}
+	return at, rest
+}

@@ -1,0 +1,109 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
+)
+
+// openedStore is the log store of this machine, or one for this command alone.
+type openedStore struct {
+	*logstore.Store
+	dir string
+	// temporary is why dir is removed again by close; nil: it stays.
+	temporary error
+}
+
+// openStore opens the store in $XDG_STATE_HOME/hodei/jobs, else below
+// ~/.local/state. Where there can't be one, a temporary directory takes its
+// place until close.
+func (a *app) openStore() (*openedStore, error) {
+	limits, err := a.storeLimits()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := a.storeDir()
+	if err == nil {
+		store, openErr := logstore.Open(dir, limits)
+		if openErr == nil {
+			return &openedStore{Store: store, dir: dir}, nil
+		}
+		err = openErr
+	}
+	s := &openedStore{temporary: err}
+	if s.dir, err = os.MkdirTemp("", "hodei-jobs-"); err != nil {
+		return nil, fmt.Errorf("no place for the output of jobs: %w", errors.Join(s.temporary, err))
+	}
+	if s.Store, err = logstore.Open(s.dir, limits); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(s.dir))
+	}
+	return s, nil
+}
+
+// note says that output will not be kept; empty if it is.
+func (s *openedStore) note() string {
+	if s.temporary == nil {
+		return ""
+	}
+	return fmt.Sprintf("output is not kept on this machine: %v", s.temporary)
+}
+
+// close removes a temporary store. Its logs are closed before.
+func (s *openedStore) close() error {
+	if s.temporary == nil {
+		return nil
+	}
+	return os.RemoveAll(s.dir)
+}
+
+// storeDir is where the log store belongs.
+func (a *app) storeDir() (string, error) {
+	// https://specifications.freedesktop.org/basedir-spec: a relative path is to be ignored.
+	if state := a.getenv("XDG_STATE_HOME"); filepath.IsAbs(state) {
+		return filepath.Join(state, "hodei", "jobs"), nil
+	}
+	if home := a.getenv("HOME"); filepath.IsAbs(home) {
+		return filepath.Join(home, ".local", "state", "hodei", "jobs"), nil
+	}
+	return "", errors.New("neither XDG_STATE_HOME nor HOME is a directory")
+}
+
+// storeLimits are HODEI_LOG_MAX_BYTES and HODEI_LOG_MAX_AGE, or the defaults.
+func (a *app) storeLimits() (logstore.Limits, error) {
+	var l logstore.Limits
+	if text := a.getenv("HODEI_LOG_MAX_BYTES"); text != "" {
+		q, err := resource.ParseQuantity(text)
+		if err != nil || q.Sign() <= 0 {
+			return l, fmt.Errorf("HODEI_LOG_MAX_BYTES %q: want a quantity such as 10Gi, more than zero", text)
+		}
+		l.MaxBytes = q.Value()
+	}
+	if text := a.getenv("HODEI_LOG_MAX_AGE"); text != "" {
+		d, err := time.ParseDuration(text)
+		if err != nil || d <= 0 {
+			return l, fmt.Errorf("HODEI_LOG_MAX_AGE %q: want a duration such as 168h, more than zero", text)
+		}
+		l.MaxAge = d
+	}
+	return l, nil
+}
+
+// storedJobs are the names of the jobs of a namespace in the store in dir. It is for
+// completion: a store that can't be read has none.
+func storedJobs(dir, namespace string) []string {
+	entries, err := os.ReadDir(filepath.Join(dir, namespace))
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
