@@ -77,6 +77,14 @@ func (c *checkedWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// stdout is what a's Out writes to in the end.
+func (a *app) stdout() io.Writer {
+	if c, ok := a.Out.(*checkedWriter); ok {
+		return c.w
+	}
+	return a.Out
+}
+
 // programName is how a person types us: a kubectl plugin is called by kubectl.
 func programName(arg0 string) string {
 	base := strings.TrimSuffix(filepath.Base(arg0), ".exe")
@@ -107,7 +115,7 @@ func (a *app) newRoot() *cobra.Command {
 	a.kube.AddFlags(root.PersistentFlags())
 
 	groups := templates.CommandGroups{
-		{Message: "Jobs:", Commands: []*cobra.Command{a.newRun(), a.newJobs()}},
+		{Message: "Jobs:", Commands: []*cobra.Command{a.newRun(), a.newJobs(), a.newLogs(), a.newAttach()}},
 		{Message: "Set-up:", Commands: []*cobra.Command{a.newInstall(), a.newCerts(), a.newProvider()}},
 	}
 	groups.Add(root)

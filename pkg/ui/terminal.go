@@ -5,11 +5,14 @@
 package ui
 
 import (
+	"hash/fnv"
+	"image/color"
 	"io"
 	"os"
 	"strings"
 	"unicode"
 
+	"charm.land/lipgloss/v2"
 	"golang.org/x/term"
 )
 
@@ -50,4 +53,22 @@ func Printable(s string) string {
 		}
 		return -1
 	}, s))
+}
+
+// tints tell apart what stands side by side; the dark ones and those that mean
+// good and bad are left out.
+var tints = []color.Color{
+	lipgloss.Cyan, lipgloss.Yellow, lipgloss.Magenta, lipgloss.Blue,
+	lipgloss.BrightCyan, lipgloss.BrightYellow, lipgloss.BrightMagenta, lipgloss.BrightBlue,
+}
+
+// Tint colours text, where colours are wanted, in one that key alone decides:
+// the same at every call, in every process.
+func (t Terminal) Tint(text, key string) string {
+	if !t.Color {
+		return text
+	}
+	h := fnv.New32a()
+	io.WriteString(h, key) // a hash takes everything
+	return lipgloss.NewStyle().Foreground(tints[h.Sum32()%uint32(len(tints))]).Render(text)
 }

@@ -1,0 +1,283 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+)
+
+// How much of the end of an output is fetched at first for --tail, and how much
+// more each time when it has too few lines: 64 KiB is one batch, and 16 times more
+// reaches any spool in four steps.
+const tailBytes, tailMore = 64 << 10, 16
+
+// errTooFew is that the output fetched has fewer lines than were asked for.
+var errTooFew = errors.New("too few lines")
+
+// live shows an attempt that runs, fetched from its agent: nil is the next one. With
+// -f it goes on to the job's end.
+func (o *logsOptions) live(ctx context.Context, j *knownJob, a *knownAttempt) error {
+	for estimate := uint64(tailBytes); ; estimate *= tailMore {
+		err := o.fetch(ctx, j, a, estimate)
+		if errors.Is(err, errTooFew) {
+			continue
+		}
+		// Who may not reach the agent may still read what it has copied.
+		failure, ok := errors.AsType[*job.Failure](err)
+		if ok && failure.Cause == job.Forbidden && a != nil && j.found.Spec.ContainerLogs {
+			o.screen.note(failure.Message)
+			return o.showContainer(ctx, j, a.name, o.follow)
+		}
+		return err
+	}
+}
+
+// feed is the Listener of hodei logs.
+type feed struct {
+	attached chan coordinator.Attachment // of each attempt the first one
+	fail     context.CancelCauseFunc
+
+	mu   sync.Mutex
+	seen map[string]bool
+}
+
+func newFeed(fail context.CancelCauseFunc) *feed {
+	return &feed{attached: make(chan coordinator.Attachment, job.MaxRetries+1), fail: fail, seen: map[string]bool{}}
+}
+
+func (f *feed) Attached(a coordinator.Attachment) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.seen[a.Hello.Attempt] {
+		return
+	}
+	f.seen[a.Hello.Attempt] = true
+	a.Log.Hold(0)
+	select {
+	case f.attached <- a:
+	default:
+		f.fail(fmt.Errorf("more attempts than a job can have"))
+	}
+}
+
+func (f *feed) State(string, *hodeipb.State)       {}
+func (f *feed) Exited(string, *hodeipb.ExitRecord) {}
+func (f *feed) Failed(_ string, err error)         { f.fail(fmt.Errorf("store output: %w", err)) }
+
+// fetch attaches to the job and shows the attempt a, or with nil those to come. The
+// output comes from the store as far as it is there; the end of one that is not is
+// fetched alone, if no more is asked for: estimate bytes of it for --tail.
+func (o *logsOptions) fetch(ctx context.Context, j *knownJob, a *knownAttempt, estimate uint64) error {
+	run, id, err := o.cluster.Attach(ctx, j.found)
+	if err != nil {
+		return err
+	}
+	defer run.Close()
+	tlsConfig, err := id.ServerConfig()
+	if err != nil {
+		return err
+	}
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	feed := newFeed(fail)
+	recorder := &coordinator.Recorder{Store: o.store.Store, JobUID: run.UID(), Listener: feed}
+	if o.tail >= 0 || !o.since.IsZero() {
+		recorder.Begin = func(h *hodeipb.Hello) uint64 { return o.begin(h.Extent, estimate) }
+	}
+	server := &coordinator.Server{TLS: tlsConfig, Namespace: o.namespace, Job: j.name, Follower: recorder}
+	over, ended := newEnd()
+	var work sync.WaitGroup
+	work.Go(func() {
+		if err := server.Serve(run.Listener()); err != nil {
+			fail(fmt.Errorf("serve the job's agent: %w", err))
+		}
+	})
+	work.Go(func() {
+		ended(run.Watch(ctx, func(job.Event) {}))
+	})
+	complete, err := o.follows(ctx, over, j, a, feed, estimate)
+	if complete {
+		draining, done := context.WithTimeout(context.Background(), ackWait)
+		server.Shutdown(draining)
+		done()
+	}
+	fail(nil)
+	server.Close()
+	work.Wait()
+	err = errors.Join(err, recorder.Close())
+	if errors.Is(err, errNotMet) { // it ended before we came
+		return o.showEnded(context.WithoutCancel(ctx), j, a)
+	}
+	return err
+}
+
+// end tells when a job has ended: when the context has.
+type end struct {
+	context.Context
+	// outcome is how, nil if the watching of it failed, which is the context's cause.
+	outcome *job.Outcome
+}
+
+func newEnd() (*end, func(*job.Outcome, error)) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	e := &end{Context: ctx}
+	return e, func(o *job.Outcome, err error) {
+		e.outcome = o
+		cancel(err)
+	}
+}
+
+// errNotMet is that the job has ended, or its attempt, before its agent was there.
+var errNotMet = errors.New("the agent was not met")
+
+// showEnded shows an attempt that ended while we were on the way to it.
+func (o *logsOptions) showEnded(ctx context.Context, j *knownJob, a *knownAttempt) error {
+	found, err := o.cluster.Find(ctx, j.name)
+	if err != nil {
+		return err
+	}
+	now, err := o.known(found)
+	if err != nil {
+		return err
+	}
+	for i := range now.attempts {
+		if b := &now.attempts[i]; a == nil && i == len(now.attempts)-1 || a != nil && b.uid == a.uid {
+			return o.showOver(ctx, now, b)
+		}
+	}
+	return gone(j.name)
+}
+
+// follows shows attempts as they attach, until the one that is wanted is shown, or
+// over ends. It tells whether all output of the last one was stored.
+func (o *logsOptions) follows(ctx context.Context, over *end, j *knownJob, a *knownAttempt, feed *feed, estimate uint64) (complete bool, err error) {
+	met := false
+	for {
+		var at coordinator.Attachment
+		select {
+		case at = <-feed.attached:
+		case <-over.Done():
+			select {
+			case at = <-feed.attached: // before that
+			default:
+				switch {
+				case over.outcome == nil:
+					return false, context.Cause(over)
+				case !met:
+					return false, errNotMet
+				}
+				return complete, nil
+			}
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		}
+		if a != nil && at.Hello.AttemptUid != a.uid && !met {
+			at.Log.Hold(math.MaxUint64) // one that ended, or comes later
+			continue
+		}
+		if why := temporary(at); why != "" {
+			o.screen.note(why)
+		}
+		if complete, err = o.showLive(ctx, over, j, at, met, estimate); err != nil {
+			return false, err
+		}
+		met = true
+		if !o.follow || o.attempt > 0 {
+			return complete, nil
+		}
+	}
+}
+
+// showLive shows what an attempt has printed, and with -f what it prints. Of a later
+// attempt than the first shown, all is wanted.
+func (o *logsOptions) showLive(ctx context.Context, over *end, j *knownJob, at coordinator.Attachment, later bool, estimate uint64) (complete bool, err error) {
+	extent := at.Hello.Extent
+	var start uint64
+	if !later && (o.tail >= 0 || !o.since.IsZero()) {
+		if err := awaitStored(ctx, over, at.Log, extent.End); err != nil {
+			return false, err
+		}
+		if start, err = o.start(at.Log, extent.End); err != nil {
+			return false, err
+		}
+		first, _ := at.Log.Extent()
+		if more := o.begin(extent, estimate*tailMore); start <= first && more < first && o.tail > 0 {
+			return false, errTooFew
+		}
+	}
+	s := o.saying(j.name)
+	p := newPassage(at.Hello.Attempt, at.Log, start)
+	if !o.follow && at.Hello.State.Phase != hodeipb.Phase_ENDED {
+		p.to = extent.End
+	}
+	defer context.AfterFunc(over, p.end)()
+	if err := p.show(ctx, s); err != nil {
+		return false, err
+	}
+	if at.Log.Exit() != nil || p.to < math.MaxUint64 {
+		return at.Log.Exit() != nil, nil
+	}
+	// The Pod is gone, and so is what it had still to send.
+	var lost uint64
+	if out := over.outcome; out != nil && out.Attempt == at.Hello.Attempt {
+		if out.OutputBytes == p.offset() {
+			return false, nil
+		}
+		lost = out.OutputBytes - min(out.OutputBytes, p.offset())
+	}
+	return false, s.gap(at.Hello.Attempt, p.offset(), lost)
+}
+
+// begin is from where on the output of a running attempt is fetched for --tail and
+// --since.
+func (o *logsOptions) begin(extent *hodeipb.Extent, estimate uint64) uint64 {
+	var begin uint64
+	for _, m := range extent.Marks {
+		if !o.since.IsZero() && m.TimeUnixNano <= o.since.UnixNano() {
+			begin = max(begin, m.Offset)
+		}
+	}
+	if o.tail == 0 {
+		estimate = 0
+	}
+	if o.tail >= 0 && estimate < extent.End {
+		begin = max(begin, extent.End-estimate)
+	}
+	if begin <= extent.First || begin > extent.End {
+		return 0 // all that there is
+	}
+	return begin
+}
+
+// awaitStored waits until the log goes up to end, or will not grow any more.
+func awaitStored(ctx, over context.Context, log *logstore.Log, end uint64) error {
+	wait, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(over, cancel)()
+	_, stored := log.Extent()
+	for reader := log.Reader(stored); stored < end; {
+		_, err := reader.Next(wait)
+		if err != nil && ctx.Err() == nil && wait.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		_, stored = log.Extent()
+	}
+	return nil
+}
+
+// errNoTunnel is of a job that can be followed in no way.
+func errNoTunnel(found *kubernetes.Found) error {
+	return &job.Failure{Cause: job.Forbidden, Message: fmt.Sprintf("the tunnel to job %s is forbidden (create pods/portforward), and it keeps no output in its container's log", found.Spec.Name),
+		Hint: "ask for the right, or run it with --container-logs"}
+}

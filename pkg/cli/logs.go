@@ -1,0 +1,558 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/kubectl/pkg/util/templates"
+
+	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/provider/local"
+	"github.com/hodei-jobs/hodei/pkg/ui"
+)
+
+// maxJobs bounds the jobs whose output is shown at once: each costs connections, a
+// megabyte of memory and a part of a person's attention.
+const maxJobs = 50
+
+// logsFlags are the flags of logs, as they were typed.
+type logsFlags struct {
+	follow, timestamps, prefix         bool
+	since                              time.Duration
+	tail, attempt                      int
+	stream, selector, output, provider string
+}
+
+func (a *app) newLogs() *cobra.Command {
+	var f logsFlags
+	cmd := &cobra.Command{
+		Use:                   "logs NAME | -l SELECTOR [flags]",
+		DisableFlagsInUseLine: true,
+		Short:                 "Show the output of a job",
+		Long: templates.LongDesc(`
+			Show what a job has printed: its stdout on stdout, its stderr on stderr, byte for
+			byte unless lines are decorated.
+
+			Of a job that runs it is fetched from its agent, and kept on this machine: the
+			next time only what is new is fetched. Of one that is over it comes from there,
+			also once the job is deleted, else from its container's log, which the kubelet
+			may have cut. What is missing is said on stderr.
+
+			Up to 50 jobs are chosen by their labels with -l. With -f, jobs that appear later
+			are not picked up.
+
+			The output is kept in $XDG_STATE_HOME/hodei/jobs, else ~/.local/state/hodei/jobs:
+			HODEI_LOG_MAX_BYTES of it (10Gi), for HODEI_LOG_MAX_AGE (168h).`),
+		Example: templates.Examples(`
+			# What a job has printed up to now
+			hodei logs hodei-make-k3x9z
+
+			# The last 20 lines, and what comes, with the time of each line
+			hodei logs -f --tail 20 --timestamps hodei-make-k3x9z
+
+			# What it wrote to stderr in the last ten minutes
+			hodei logs --since 10m --stream stderr hodei-make-k3x9z
+
+			# All jobs of a build, each line with its job's name
+			hodei logs -f -l build=1234
+
+			# The output of the first attempt, for a program
+			hodei logs --attempt 1 -o json hodei-make-k3x9z`),
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.completeLog,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o, err := a.logsOptions(cmd, f, args)
+			if err != nil {
+				return err
+			}
+			defer o.store.close()
+			return o.run(cmd.Context())
+		},
+	}
+	flags := cmd.Flags()
+	flags.BoolVarP(&f.follow, "follow", "f", false, "Show what comes, too, until the job ends.")
+	flags.DurationVar(&f.since, "since", 0, "Show only what is younger, such as 10m. Default: all.")
+	flags.IntVar(&f.tail, "tail", -1, "Show only so many of the last lines. Default: all.")
+	flags.StringVar(&f.stream, "stream", "", "Show only stdout or stderr. Default: both.")
+	flags.IntVar(&f.attempt, "attempt", 0, "Which attempt of the job, from 1. Default: the last; with -f those after it, too.")
+	flags.StringVarP(&f.selector, "selector", "l", "", "Labels of the jobs to show, as kubectl takes them: key=value,...")
+	flags.StringVar(&f.provider, "provider", "", "Where the job ran: a name of 'hodei provider list'. Default: the one in use, else the current kube context.")
+	decorationFlags(cmd, &f.timestamps, &f.prefix)
+	flags.StringVarP(&f.output, "output", "o", "", "raw: byte for byte. json: a record a line, as events. Default: raw, or lines if they are decorated.")
+	for flag, words := range map[string][]string{"output": {"json", "raw"}, "stream": {"stdout", "stderr"}} {
+		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+	}
+	_ = cmd.RegisterFlagCompletionFunc("provider", a.completeProvider)
+	return cmd
+}
+
+// decorationFlags are those by which lines are decorated.
+func decorationFlags(cmd *cobra.Command, timestamps, prefix *bool) {
+	cmd.Flags().BoolVar(timestamps, "timestamps", false, "Put the time at which it was read in front of each line, in RFC 3339.")
+	cmd.Flags().BoolVar(prefix, "prefix", false, "Put the names of the job and of the stream in front of each line. On with -l.")
+}
+
+// completeLog completes the first argument to the name of a job in the cluster or
+// in the log store.
+func (a *app) completeLog(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+	names, directive := a.completeJob(cmd, args, toComplete)
+	dir, err := a.storeDir()
+	if err != nil || len(args) > 0 {
+		return names, directive
+	}
+	namespaces := []string{local.Namespace}
+	if _, c, err := a.chooseProvider(""); err == nil && c.Type != provider.Local {
+		namespaces = append(namespaces, c.Namespace)
+	}
+	for _, namespace := range namespaces {
+		names = append(names, storedJobs(dir, namespace)...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names), directive
+}
+
+// logsOptions turns flags into options. The caller closes their store.
+func (a *app) logsOptions(cmd *cobra.Command, f logsFlags, args []string) (*logsOptions, error) {
+	o := &logsOptions{app: a, follow: f.follow, tail: f.tail, attempt: f.attempt, selector: f.selector, screen: newScreen(a, false)}
+	switch {
+	case len(args) == 0 && f.selector == "":
+		return nil, usagef(cmd, "no job: name it, or choose some with -l")
+	case len(args) == 1 && f.selector != "":
+		return nil, usagef(cmd, "a job is named by its NAME, or chosen by -l, not both")
+	case f.since < 0:
+		return nil, usagef(cmd, "--since %s: must not be negative", f.since)
+	case f.tail < -1:
+		return nil, usagef(cmd, "--tail %d: must not be negative", f.tail)
+	case f.attempt < 0 || cmd.Flags().Changed("attempt") && f.attempt == 0:
+		return nil, usagef(cmd, "--attempt %d: the first one is 1", f.attempt)
+	case f.attempt > 0 && f.selector != "":
+		return nil, usagef(cmd, "--attempt is of one job: leave -l out")
+	}
+	if len(args) == 1 {
+		o.name = args[0]
+	}
+	if _, err := labels.Parse(f.selector); err != nil {
+		return nil, usagef(cmd, "--selector %q: %w", f.selector, err)
+	}
+	if f.since > 0 {
+		o.since = time.Now().Add(-f.since)
+	}
+	switch f.stream {
+	case "":
+	case "stdout":
+		o.stream = hodeipb.Stream_STDOUT
+	case "stderr":
+		o.stream = hodeipb.Stream_STDERR
+	default:
+		return nil, usagef(cmd, "--stream %q: want stdout or stderr", f.stream)
+	}
+	switch f.output {
+	case "", "raw", "json":
+	default:
+		return nil, usagef(cmd, "-o %q: want json or raw", f.output)
+	}
+	if f.output == "raw" && f.selector != "" {
+		return nil, usagef(cmd, "-o raw is of one job: the bytes of several can't be told apart")
+	}
+	prefix := f.prefix || f.selector != "" && f.output == "" && !cmd.Flags().Changed("prefix")
+	if f.output != "" && (f.timestamps || prefix) {
+		return nil, usagef(cmd, "-o %s has no decorated lines: leave --timestamps and --prefix out", f.output)
+	}
+	o.sink = a.newSink(f.output == "json", f.timestamps, prefix, o.stream)
+	var err error
+	if err = o.choose(f.provider); err != nil {
+		return nil, err
+	}
+	o.store, err = a.openStore()
+	return o, err
+}
+
+// newSink returns what makes the sink of each job.
+func (a *app) newSink(events, timestamps, prefix bool, stream hodeipb.Stream) func(name string) sink {
+	to := &lineWriter{out: a.Out, err: a.ErrOut}
+	asEvents := &eventWriter{out: a.Out}
+	terminals := map[hodeipb.Stream]ui.Terminal{
+		hodeipb.Stream_STDOUT: ui.Detect(a.stdout(), a.getenv), hodeipb.Stream_STDERR: ui.Detect(a.ErrOut, a.getenv),
+	}
+	return func(name string) sink {
+		var s sink
+		switch {
+		case events:
+			s = asEvents
+		case timestamps || prefix:
+			lines := &lineSink{to: to, timestamps: timestamps}
+			if prefix {
+				prefixes := map[hodeipb.Stream]string{}
+				for stream, terminal := range terminals {
+					prefixes[stream] = terminal.Tint(fmt.Sprintf("[%s %s]", ui.Printable(name), streamName(stream)), name)
+				}
+				lines.prefix = func(stream hodeipb.Stream) string { return prefixes[stream] }
+			}
+			s = lines
+		default:
+			s = rawSink{a.Out, a.ErrOut}
+		}
+		if stream != hodeipb.Stream_STREAM_UNSPECIFIED {
+			s = streamSink{s, stream}
+		}
+		return s
+	}
+}
+
+// streamName is how a stream is called.
+func streamName(s hodeipb.Stream) string {
+	if s == hodeipb.Stream_STDERR {
+		return "stderr"
+	}
+	return "stdout"
+}
+
+// logsOptions is what of which job is to be shown.
+type logsOptions struct {
+	*app
+	store  *openedStore
+	screen *screen
+	sink   func(name string) sink
+
+	// cluster is where the job is looked for first, in namespace; nil: there is none,
+	// and unreachable, if not nil, is why.
+	cluster     *kubernetes.Provider
+	unreachable error
+	namespace   string
+
+	name, selector string
+	follow         bool
+	since          time.Time // zero: from the start
+	tail           int       // lines; below zero: all
+	stream         hodeipb.Stream
+	attempt        int // from 1; 0: the last
+}
+
+// choose resolves the provider. One whose cluster can't be reached is no reason not
+// to look into the store.
+func (o *logsOptions) choose(name string) error {
+	name, c, err := o.chooseProvider(name)
+	if err != nil {
+		return err
+	}
+	if c.Type == provider.Local {
+		o.namespace = local.Namespace
+		return nil
+	}
+	o.namespace = c.Namespace
+	o.cluster, o.unreachable = o.kubernetesProvider(name, c)
+	return nil
+}
+
+func (o *logsOptions) run(ctx context.Context) error {
+	if note := o.store.note(); note != "" {
+		o.screen.note(note)
+	}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer context.AfterFunc(ctx, stop)() // the next one ends us, whatever hangs
+	defer stop()
+	var err error
+	if o.selector != "" {
+		err = o.showAll(ctx)
+	} else {
+		err = o.showOne(ctx)
+	}
+	if ctx.Err() != nil {
+		return &exitError{code: job.ExitCancelled}
+	}
+	return err
+}
+
+func (o *logsOptions) showOne(ctx context.Context) error {
+	j, err := o.find(ctx)
+	if err != nil {
+		return err
+	}
+	return o.show(ctx, j)
+}
+
+// showAll shows the jobs that the selector chooses, all at once.
+func (o *logsOptions) showAll(ctx context.Context) error {
+	if o.cluster == nil {
+		if o.unreachable != nil {
+			return o.unreachable
+		}
+		return errors.New("-l needs a cluster: this machine keeps no list of jobs")
+	}
+	all, err := o.cluster.FindAll(ctx, o.selector)
+	switch {
+	case err != nil:
+		return err
+	case len(all) == 0:
+		o.screen.note(fmt.Sprintf("No jobs found in %s namespace.", o.namespace))
+		return nil
+	case len(all) > maxJobs:
+		return &hinted{err: fmt.Errorf("%d jobs match -l %s, %d can be shown at once", len(all), o.selector, maxJobs),
+			hint: "choose fewer: {hodei} jobs -l " + shellQuote(o.selector) + " --show-labels"}
+	}
+	errs := make([]error, len(all))
+	var work sync.WaitGroup
+	for i, found := range all {
+		work.Go(func() {
+			j, err := o.known(found)
+			if err == nil {
+				err = o.show(ctx, j)
+			}
+			if err != nil {
+				errs[i] = fmt.Errorf("%s: %w", found.Spec.Name, err)
+			}
+		})
+	}
+	work.Wait()
+	return errors.Join(errs...)
+}
+
+// knownJob is what cluster and store know of a job.
+type knownJob struct {
+	name     string
+	found    *kubernetes.Found // nil: it is not in the cluster
+	attempts []knownAttempt    // the oldest first
+}
+
+// knownAttempt is known by its Pod or by the store, or by both.
+type knownAttempt struct {
+	name, uid string
+	pod       *kubernetes.Attempt
+	stored    *logstore.Attempt
+}
+
+// find looks for the job in the cluster and in the store.
+func (o *logsOptions) find(ctx context.Context) (*knownJob, error) {
+	err := o.unreachable
+	if o.cluster != nil {
+		var found *kubernetes.Found
+		if found, err = o.cluster.Find(ctx, o.name); err == nil {
+			return o.known(found)
+		}
+	}
+	namespaces := []string{o.namespace}
+	if o.namespace != local.Namespace {
+		namespaces = append(namespaces, local.Namespace)
+	}
+	for _, namespace := range namespaces {
+		stored, e := o.store.Find(namespace, o.name)
+		if len(stored) == 0 {
+			if e != nil {
+				o.screen.note(e.Error())
+			}
+			continue
+		}
+		if err != nil && !errors.Is(err, kubernetes.ErrNotFound) {
+			o.screen.note(fmt.Sprintf("this is what is stored here: %v", err))
+		}
+		last := stored[len(stored)-1].JobUID
+		return &knownJob{name: o.name, attempts: ofJob(stored, last)}, nil
+	}
+	if err == nil {
+		err = &hinted{err: fmt.Errorf("no output of a job %q is stored on this machine", o.name), hint: "{hodei} logs --context CONTEXT " + shellQuote(o.name)}
+	}
+	return nil, err
+}
+
+// ofJob chooses the attempts of one of several jobs of the same name.
+func ofJob(stored []logstore.Attempt, uid string) []knownAttempt {
+	var of []knownAttempt
+	for _, a := range stored {
+		if a.JobUID == uid {
+			of = append(of, knownAttempt{name: a.Attempt, uid: a.AttemptUID, stored: &a})
+		}
+	}
+	return of
+}
+
+// known adds what the store has of a job that is in the cluster.
+func (o *logsOptions) known(found *kubernetes.Found) (*knownJob, error) {
+	stored, err := o.store.Find(o.namespace, found.Spec.Name)
+	if err != nil {
+		o.screen.note(err.Error()) // what could be read is there
+	}
+	j := &knownJob{name: found.Spec.Name, found: found}
+	earlier := ofJob(stored, string(found.Job.UID))
+	for i := range found.Attempts {
+		pod := &found.Attempts[i]
+		a := knownAttempt{name: pod.Name, uid: pod.UID, pod: pod}
+		if at := slices.IndexFunc(earlier, func(e knownAttempt) bool { return e.uid == pod.UID }); at >= 0 {
+			a.stored = earlier[at].stored
+			earlier = slices.Delete(earlier, at, at+1)
+		}
+		j.attempts = append(j.attempts, a)
+	}
+	j.attempts = append(earlier, j.attempts...) // Pods that are gone are the older ones
+	return j, nil
+}
+
+// show shows the chosen attempt of a job, and with -f what comes after it.
+func (o *logsOptions) show(ctx context.Context, j *knownJob) error {
+	running := j.found != nil && !j.found.Finished
+	n := len(j.attempts)
+	switch {
+	case o.attempt > n && n > 0:
+		return fmt.Errorf("job %s has %d attempts up to now", j.name, n)
+	case o.attempt > 0:
+		n = o.attempt
+	case n == 0 && running && o.follow:
+		return o.live(ctx, j, nil)
+	case n == 0 && running:
+		return &hinted{err: fmt.Errorf("job %s has not started", j.name), hint: "wait for it: {hodei} logs -f " + j.name}
+	}
+	if n == 0 {
+		return gone(j.name)
+	}
+	a := &j.attempts[n-1]
+	if a.pod != nil && !a.pod.Ended {
+		if !a.pod.Running && !o.follow {
+			return &hinted{err: fmt.Errorf("job %s has not started", j.name), hint: "wait for it: {hodei} logs -f " + j.name}
+		}
+		return o.live(ctx, j, a)
+	}
+	if err := o.showOver(ctx, j, a); err != nil {
+		return err
+	}
+	if running && o.follow && o.attempt == 0 {
+		return o.live(ctx, j, nil) // the attempts to come
+	}
+	return nil
+}
+
+// gone is of a job of which nothing is left.
+func gone(name string) error {
+	return &hinted{err: fmt.Errorf("the output of job %s is gone: it was not stored on this machine, and its container's log is not there", name),
+		hint: "follow a job while it runs, or keep its output in the container's log: {hodei} run --container-logs"}
+}
+
+// showOver shows an attempt that is over: from the store, else from its container's
+// log.
+func (o *logsOptions) showOver(ctx context.Context, j *knownJob, a *knownAttempt) error {
+	if a.stored != nil && (a.stored.End > 0 || a.stored.Exit != nil) {
+		return o.showStored(ctx, j.name, a)
+	}
+	if a.pod == nil {
+		return gone(j.name)
+	}
+	if out := a.pod.Outcome; out != nil && out.Cause == job.Completed && out.OutputBytes == 0 {
+		return nil // it printed nothing
+	}
+	return o.showContainer(ctx, j, a.name, false)
+}
+
+// showStored shows what the store has of an attempt.
+func (o *logsOptions) showStored(ctx context.Context, name string, a *knownAttempt) error {
+	log, err := o.store.Read(a.stored.Key)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	_, end := log.Extent()
+	start, err := o.start(log, end)
+	if err != nil {
+		return err
+	}
+	s := o.saying(name)
+	p := newPassage(a.name, log, start)
+	if err := p.show(ctx, s); err != nil {
+		return err
+	}
+	switch {
+	case a.pod != nil && a.pod.Outcome != nil && a.pod.Outcome.OutputBytes > p.offset():
+		return s.gap(a.name, p.offset(), a.pod.Outcome.OutputBytes-p.offset())
+	case log.Exit() == nil:
+		o.screen.note(fmt.Sprintf("the end of the output of %s is not stored here: there may have been more", a.name))
+	}
+	return nil
+}
+
+// start is where what is to be shown of a log begins.
+func (o *logsOptions) start(log *logstore.Log, end uint64) (uint64, error) {
+	var start uint64
+	if !o.since.IsZero() {
+		at, err := log.OffsetAtTime(o.since)
+		if err != nil {
+			return 0, err
+		}
+		start = at
+	}
+	if o.tail >= 0 {
+		at, err := log.OffsetOfLastLines(o.tail, o.stream, end)
+		if err != nil {
+			return 0, err
+		}
+		start = max(start, at)
+	}
+	return start, nil
+}
+
+// showContainer shows the container's log of a Pod.
+func (o *logsOptions) showContainer(ctx context.Context, j *knownJob, pod string, follow bool) error {
+	options := kubernetes.ContainerLogOptions{Follow: follow, Since: o.since}
+	if o.tail >= 0 {
+		lines := int64(o.tail)
+		options.TailLines = &lines
+	}
+	if o.stream != hodeipb.Stream_STREAM_UNSPECIFIED {
+		options.Stream = streamName(o.stream)
+	}
+	t := newTail(cluster{o.cluster}, pod, options)
+	s := &notedSink{sink: o.sink(j.name), note: func() { o.screen.note(inexact) }}
+	err := t.show(ctx, s)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if unread, ok := errors.AsType[*unreadError](err); ok && !j.found.Spec.ContainerLogs {
+		return &hinted{err: fmt.Errorf("%w: %w", gone(j.name), unread.err), hint: "keep the output in the container's log: {hodei} run --container-logs"}
+	}
+	if err == nil && !s.noted && !j.found.Spec.ContainerLogs {
+		return gone(j.name)
+	}
+	return err
+}
+
+// notedSink says something before the first byte.
+type notedSink struct {
+	sink
+	note  func()
+	noted bool
+}
+
+func (s *notedSink) record(attempt string, offset uint64, r *hodeipb.Record, data []byte) error {
+	if !s.noted {
+		s.noted = true
+		s.note()
+	}
+	return s.sink.record(attempt, offset, r, data)
+}
+
+// saying is the job's sink, which says on stderr what is missing.
+func (o *logsOptions) saying(name string) sink {
+	return sayingSink{o.sink(name), o.screen}
+}
+
+type sayingSink struct {
+	sink
+	screen *screen
+}
+
+func (s sayingSink) gap(attempt string, offset, n uint64) error {
+	if err := s.sink.gap(attempt, offset, n); err != nil {
+		return err
+	}
+	s.screen.note(missingBytes(attempt, offset, n))
+	return nil
+}
