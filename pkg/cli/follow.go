@@ -30,6 +30,7 @@ type follower struct {
 	sink     sink
 	silent   bool // no output was asked for
 	fallback bool // it comes from the container's log
+	attached bool // the job was there before us
 	screen   *screen
 	events   *eventWriter
 	describe string
@@ -81,6 +82,9 @@ func (f *follower) phase(e job.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.shown { // the command's output has the terminal
+		return
+	}
+	if f.attached && e.Phase == job.Submitted && !e.Waiting { // by somebody, some time ago
 		return
 	}
 	if e.Phase == job.Submitted && !e.Waiting {
@@ -225,7 +229,11 @@ func (f *follower) State(attempt string, state *hodeipb.State) {
 		f.screen.note("the job waits: its output can't be stored fast enough")
 	}
 	f.blocked = state.BlockedOnOutput
-	f.runs(fmt.Sprintf("agent %s, command %s", job.Duration(f.agentUp), job.Duration(f.screen.elapsed())))
+	detail := fmt.Sprintf("agent %s, command %s", job.Duration(f.agentUp), job.Duration(f.screen.elapsed()))
+	if f.attached {
+		detail = attempt
+	}
+	f.runs(detail)
 	f.enqueue()
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"time"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
@@ -18,6 +19,10 @@ import (
 // more each time when it has too few lines: 64 KiB is one batch, and 16 times more
 // reaches any spool in four steps.
 const tailBytes, tailMore = 64 << 10, 16
+
+// meetWait is how long an agent that runs is waited for: the tunnel's back-off is
+// 15 s at the longest.
+const meetWait = 30 * time.Second
 
 // errTooFew is that the output fetched has fewer lines than were asked for.
 var errTooFew = errors.New("too few lines")
@@ -34,7 +39,7 @@ func (o *logsOptions) live(ctx context.Context, j *knownJob, a *knownAttempt) er
 		failure, ok := errors.AsType[*job.Failure](err)
 		if ok && failure.Cause == job.Forbidden && a != nil && j.found.Spec.ContainerLogs {
 			o.screen.note(failure.Message)
-			return o.showContainer(ctx, j, a.name, o.follow)
+			return o.showContainer(ctx, j, a, o.follow)
 		}
 		return err
 	}
@@ -85,7 +90,7 @@ func (o *logsOptions) fetch(ctx context.Context, j *knownJob, a *knownAttempt, e
 	if err != nil {
 		return err
 	}
-	ctx, fail := context.WithCancelCause(ctx)
+	serving, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	feed := newFeed(fail)
 	recorder := &coordinator.Recorder{Store: o.store.Store, JobUID: run.UID(), Listener: feed}
@@ -101,9 +106,9 @@ func (o *logsOptions) fetch(ctx context.Context, j *knownJob, a *knownAttempt, e
 		}
 	})
 	work.Go(func() {
-		ended(run.Watch(ctx, func(job.Event) {}))
+		ended(run.Watch(serving, func(job.Event) {}))
 	})
-	complete, err := o.follows(ctx, over, j, a, feed, estimate)
+	complete, err := o.follows(serving, over, j, a, feed, estimate)
 	if complete {
 		draining, done := context.WithTimeout(context.Background(), ackWait)
 		server.Shutdown(draining)
@@ -114,7 +119,7 @@ func (o *logsOptions) fetch(ctx context.Context, j *knownJob, a *knownAttempt, e
 	work.Wait()
 	err = errors.Join(err, recorder.Close())
 	if errors.Is(err, errNotMet) { // it ended before we came
-		return o.showEnded(context.WithoutCancel(ctx), j, a)
+		return o.showEnded(ctx, j, a)
 	}
 	return err
 }
@@ -160,10 +165,16 @@ func (o *logsOptions) showEnded(ctx context.Context, j *knownJob, a *knownAttemp
 // over ends. It tells whether all output of the last one was stored.
 func (o *logsOptions) follows(ctx context.Context, over *end, j *knownJob, a *knownAttempt, feed *feed, estimate uint64) (complete bool, err error) {
 	met := false
+	var patience <-chan time.Time
+	if !o.follow {
+		patience = time.After(meetWait)
+	}
 	for {
 		var at coordinator.Attachment
 		select {
 		case at = <-feed.attached:
+		case <-patience:
+			return false, &hinted{err: fmt.Errorf("the agent of job %s was not reached within %s", j.name, meetWait), hint: "see how it is: {hodei} jobs " + j.name + " -o wide"}
 		case <-over.Done():
 			select {
 			case at = <-feed.attached: // before that

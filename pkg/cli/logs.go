@@ -450,7 +450,7 @@ func (o *logsOptions) showOver(ctx context.Context, j *knownJob, a *knownAttempt
 	if out := a.pod.Outcome; out != nil && out.Cause == job.Completed && out.OutputBytes == 0 {
 		return nil // it printed nothing
 	}
-	return o.showContainer(ctx, j, a.name, false)
+	return o.showContainer(ctx, j, a, false)
 }
 
 // showStored shows what the store has of an attempt.
@@ -499,8 +499,8 @@ func (o *logsOptions) start(log *logstore.Log, end uint64) (uint64, error) {
 	return start, nil
 }
 
-// showContainer shows the container's log of a Pod.
-func (o *logsOptions) showContainer(ctx context.Context, j *knownJob, pod string, follow bool) error {
+// showContainer shows the container's log of an attempt that has a Pod.
+func (o *logsOptions) showContainer(ctx context.Context, j *knownJob, a *knownAttempt, follow bool) error {
 	options := kubernetes.ContainerLogOptions{Follow: follow, Since: o.since}
 	if o.tail >= 0 {
 		lines := int64(o.tail)
@@ -509,19 +509,24 @@ func (o *logsOptions) showContainer(ctx context.Context, j *knownJob, pod string
 	if o.stream != hodeipb.Stream_STREAM_UNSPECIFIED {
 		options.Stream = streamName(o.stream)
 	}
-	t := newTail(cluster{o.cluster}, pod, options)
+	t := newTail(cluster{o.cluster}, a.name, options)
 	s := &notedSink{sink: o.sink(j.name), note: func() { o.screen.note(inexact) }}
 	err := t.show(ctx, s)
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if unread, ok := errors.AsType[*unreadError](err); ok && !j.found.Spec.ContainerLogs {
-		return &hinted{err: fmt.Errorf("%w: %w", gone(j.name), unread.err), hint: "keep the output in the container's log: {hodei} run --container-logs"}
-	}
-	if err == nil && !s.noted && !j.found.Spec.ContainerLogs {
+	part := o.tail >= 0 || !o.since.IsZero() || options.Stream != ""
+	copied := j.found.Spec.ContainerLogs
+	switch unread, ok := errors.AsType[*unreadError](err); {
+	case ok && copied:
+		return unread.err
+	case ok:
+		o.screen.note(unread.Error())
+		return gone(j.name)
+	case err != nil || s.noted:
+		return err
+	// Nothing is what a job has printed that says so, or that copies it there.
+	case !copied, !part && a.pod.Outcome != nil && a.pod.Outcome.OutputBytes > 0:
 		return gone(j.name)
 	}
-	return err
+	return nil
 }
 
 // notedSink says something before the first byte.

@@ -54,6 +54,7 @@ type session struct {
 func (s *session) follow(ctx context.Context, tlsConfig *tls.Config, earlier func(*follower)) error {
 	s.started = s.attached
 	s.follower = newFollower(s.runOptions)
+	s.follower.attached = s.attached
 	if s.sink != nil {
 		s.follower.sink = s.sink
 	}

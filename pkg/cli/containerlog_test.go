@@ -1,0 +1,116 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+)
+
+// opening is one answer to a tail: what comes, and how it ends.
+type opening struct {
+	text string
+	err  error // at the end; nil: io.EOF
+	fail error // of the opening itself
+}
+
+// brokenReader ends with an error.
+type brokenReader struct {
+	io.Reader
+	err error
+}
+
+func (r brokenReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if err == io.EOF && r.err != nil {
+		err = r.err
+	}
+	return n, err
+}
+
+func (brokenReader) Close() error { return nil }
+
+// A log that broke off is taken up again: nothing twice, nothing left out.
+func TestTail(t *testing.T) {
+	const (
+		t1 = "2025-06-01T12:00:01.000000001Z "
+		t2 = "2025-06-01T12:00:01.000000002Z "
+		t3 = "2025-06-01T12:00:03Z "
+	)
+	long := strings.Repeat("y", maxPartial+10)
+	for _, test := range []struct {
+		name     string
+		openings []opening
+		want     string
+		err      string
+	}{
+		{"all at once", []opening{{text: t1 + "a\n" + t2 + "b\n" + t3 + "c"}}, "a\nb\nc", ""},
+		{"empty", []opening{{}}, "", ""},
+		{"not there yet", []opening{{fail: errors.New("ContainerCreating")}, {text: t1 + "a\n"}}, "a\n", ""},
+		{"broken between lines", []opening{{text: t1 + "a\n", err: io.ErrUnexpectedEOF}, {text: t1 + "a\n" + t2 + "b\n"}}, "a\nb\n", ""},
+		{"broken in a line", []opening{{text: t1 + "a\n" + t2 + "bc", err: io.ErrUnexpectedEOF}, {text: t1 + "a\n" + t2 + "bcd\n" + t3 + "e\n"}}, "a\nbcd\ne\n", ""},
+		{"broken in the first line", []opening{{text: t1 + "ab", err: io.ErrUnexpectedEOF}, {text: t1 + "abc\n"}}, "abc\n", ""},
+		{"lines of one time", []opening{{text: t1 + "a\n" + t1 + "b\n", err: io.ErrUnexpectedEOF}, {text: t1 + "a\n" + t1 + "b\n" + t1 + "c\n"}}, "a\nb\nc\n", ""},
+		{"ends and goes on", []opening{{text: t1 + "a\n"}, {text: t1 + "a\n"}, {text: t2 + "b\n"}}, "a\nb\n", ""},
+		{"a long line", []opening{{text: t1 + long, err: io.ErrUnexpectedEOF}, {text: t1 + long + "z\n"}}, long + "z\n", ""},
+		{"no time in front", []opening{{text: t1 + "a\nunable to retrieve\n"}}, "a\nunable to retrieve\n", ""},
+		{"forbidden", []opening{{fail: &job.Failure{Cause: job.Forbidden, Message: "may not get pods/log"}}}, "", "the log of container job in pod-1 can't be read: may not get pods/log"},
+		{"gone at the end", []opening{{text: t1 + "a\n"}, {fail: errors.New("not found")}}, "a\n", "the log of container job in pod-1 can't be read: not found"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tail := newTail(cluster{}, "pod-1", kubernetes.ContainerLogOptions{Follow: true})
+				opened := 0
+				tail.open = func(_ context.Context, o kubernetes.ContainerLogOptions) (io.ReadCloser, error) {
+					next := test.openings[opened]
+					opened++
+					if opened == len(test.openings)-1 {
+						tail.end()
+					}
+					if next.fail != nil {
+						return nil, next.fail
+					}
+					if !o.Timestamps || o.Since.Equal(time.Time{}) != (tail.last.IsZero()) {
+						t.Errorf("opened with %+v", o)
+					}
+					return brokenReader{strings.NewReader(next.text), next.err}, nil
+				}
+				// What the last opening gives stands for the rest, which is read once more.
+				last := test.openings[len(test.openings)-1]
+				test.openings = append(test.openings, last)
+				kept := &keptSink{}
+				err := tail.show(t.Context(), kept)
+				if test.err == "" && err != nil || test.err != "" && (err == nil || err.Error() != test.err) {
+					t.Errorf("error %v, want %q", err, test.err)
+				}
+				if got := kept.String(); got != test.want {
+					t.Errorf("got  %.200q\nwant %.200q", got, test.want)
+				}
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+// What is not followed is read once, and an error is one.
+func TestTailOnce(t *testing.T) {
+	tail := newTail(cluster{}, "pod-1", kubernetes.ContainerLogOptions{})
+	tail.open = func(context.Context, kubernetes.ContainerLogOptions) (io.ReadCloser, error) {
+		return brokenReader{strings.NewReader("2025-06-01T12:00:01Z a\n"), io.ErrUnexpectedEOF}, nil
+	}
+	kept := &keptSink{}
+	err := tail.show(t.Context(), kept)
+	if _, ok := errors.AsType[*unreadError](err); !ok || !errors.Is(err, io.ErrUnexpectedEOF) || kept.String() != "a\n" {
+		t.Errorf("got %q, %v", kept.String(), err)
+	}
+	tail.last, tail.equal = time.Time{}, 0 // from the start again
+	if err := tail.show(t.Context(), rawSink{out: &failing{err: io.ErrClosedPipe}}); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("got %v", err)
+	}
+}
