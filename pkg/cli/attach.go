@@ -125,6 +125,7 @@ func (o *attachOptions) run(ctx context.Context) error {
 	}
 	defer o.screen.stop()
 	s := &session{runOptions: &o.runOptions, job: run, store: o.logs.store, signals: signals, attached: true, sink: o.logs.sink(j.name)}
+	s.unmet = func(ctx context.Context, attempt string) error { return o.noted(o.logs.showEnded(ctx, j, attempt)) }
 	return s.follow(ctx, tlsConfig, func(f *follower) { o.earlier(f, j) })
 }
 
@@ -148,12 +149,7 @@ func (o *attachOptions) earlier(f *follower, j *knownJob) {
 		if a.pod != nil && !a.pod.Ended {
 			continue
 		}
-		f.display.do(func(ctx context.Context) error {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return o.noted(o.logs.showOver(ctx, j, a))
-		})
+		f.showBefore(a.name, func(ctx context.Context) error { return o.noted(o.logs.showOver(ctx, j, a)) })
 	}
 }
 

@@ -46,6 +46,7 @@ type follower struct {
 	onRunning sync.Once
 	attempt   string              // the latest that attached
 	passages  map[string]*passage // by attempt
+	before    map[string]bool     // attempts that were over when we came: shown by others
 	queued    bool                // the latest attempt's passage, for the display
 	tail      *tail               // of the latest attempt's container, in the fallback
 	agentUp   time.Duration
@@ -70,6 +71,7 @@ func newFollower(o *runOptions) *follower {
 		exited:   make(chan *hodeipb.ExitRecord, exitedBuffer),
 		stuck:    make(chan error, 1),
 		passages: map[string]*passage{},
+		before:   map[string]bool{},
 	}
 	if o.events != nil {
 		f.sink = o.events
@@ -191,6 +193,23 @@ func (f *follower) abandon() {
 			return f.lose(p.attempt, p.offset(), 0)
 		})
 	}
+}
+
+// showBefore has an attempt displayed by show that was over when we came, unless
+// it has attached all the same.
+func (f *follower) showBefore(attempt string, show func(context.Context) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if attempt == "" || f.before[attempt] || f.passages[attempt] != nil {
+		return
+	}
+	f.before[attempt] = true
+	f.display.do(func(ctx context.Context) error {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return show(ctx)
+	})
 }
 
 // complete lets the display end where the output of the latest attempt does, and
@@ -321,6 +340,10 @@ func (f *follower) missing(o *job.Outcome) (lost, hint string, err error) {
 	attempt := f.attempt
 	if o.Attempt != "" {
 		attempt = o.Attempt
+	}
+	if f.before[attempt] { // who shows it has said what is missing
+		defer f.mu.Unlock()
+		return f.lost, "", nil
 	}
 	p := f.passages[attempt]
 	f.mu.Unlock()

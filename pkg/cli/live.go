@@ -119,7 +119,11 @@ func (o *logsOptions) fetch(ctx context.Context, j *knownJob, a *knownAttempt, e
 	work.Wait()
 	err = errors.Join(err, recorder.Close())
 	if errors.Is(err, errNotMet) { // it ended before we came
-		return o.showEnded(ctx, j, a)
+		attempt := ""
+		if a != nil {
+			attempt = a.name
+		}
+		return o.showEnded(ctx, j, attempt)
 	}
 	return err
 }
@@ -143,19 +147,17 @@ func newEnd() (*end, func(*job.Outcome, error)) {
 // errNotMet is that the job has ended, or its attempt, before its agent was there.
 var errNotMet = errors.New("the agent was not met")
 
-// showEnded shows an attempt that ended while we were on the way to it.
-func (o *logsOptions) showEnded(ctx context.Context, j *knownJob, a *knownAttempt) error {
+// showEnded shows an attempt that ended while we were on the way to it; "" is the
+// last one.
+func (o *logsOptions) showEnded(ctx context.Context, j *knownJob, attempt string) error {
 	found, err := o.cluster.Find(ctx, j.name)
 	if err != nil {
 		return err
 	}
-	now, err := o.known(found)
-	if err != nil {
-		return err
-	}
+	now := o.known(found)
 	for i := range now.attempts {
-		if b := &now.attempts[i]; a == nil && i == len(now.attempts)-1 || a != nil && b.uid == a.uid {
-			return o.showOver(ctx, now, b)
+		if a := &now.attempts[i]; a.name == attempt || attempt == "" && i == len(now.attempts)-1 {
+			return o.showOver(ctx, now, a)
 		}
 	}
 	return gone(j.name)

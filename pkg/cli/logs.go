@@ -307,11 +307,7 @@ func (o *logsOptions) showAll(ctx context.Context) error {
 	var work sync.WaitGroup
 	for i, found := range all {
 		work.Go(func() {
-			j, err := o.known(found)
-			if err == nil {
-				err = o.show(ctx, j)
-			}
-			if err != nil {
+			if err := o.show(ctx, o.known(found)); err != nil {
 				errs[i] = fmt.Errorf("%s: %w", found.Spec.Name, err)
 			}
 		})
@@ -340,7 +336,7 @@ func (o *logsOptions) find(ctx context.Context) (*knownJob, error) {
 	if o.cluster != nil {
 		var found *kubernetes.Found
 		if found, err = o.cluster.Find(ctx, o.name); err == nil {
-			return o.known(found)
+			return o.known(found), nil
 		}
 	}
 	namespaces := []string{o.namespace}
@@ -379,7 +375,7 @@ func ofJob(stored []logstore.Attempt, uid string) []knownAttempt {
 }
 
 // known adds what the store has of a job that is in the cluster.
-func (o *logsOptions) known(found *kubernetes.Found) (*knownJob, error) {
+func (o *logsOptions) known(found *kubernetes.Found) *knownJob {
 	stored, err := o.store.Find(o.namespace, found.Spec.Name)
 	if err != nil {
 		o.screen.note(err.Error()) // what could be read is there
@@ -396,7 +392,7 @@ func (o *logsOptions) known(found *kubernetes.Found) (*knownJob, error) {
 		j.attempts = append(j.attempts, a)
 	}
 	j.attempts = append(earlier, j.attempts...) // Pods that are gone are the older ones
-	return j, nil
+	return j
 }
 
 // show shows the chosen attempt of a job, and with -f what comes after it.
@@ -405,7 +401,7 @@ func (o *logsOptions) show(ctx context.Context, j *knownJob) error {
 	n := len(j.attempts)
 	switch {
 	case o.attempt > n && n > 0:
-		return fmt.Errorf("job %s has %d attempts up to now", j.name, n)
+		return fmt.Errorf("job %s has had %d of --attempt %d attempts", j.name, n, o.attempt)
 	case o.attempt > 0:
 		n = o.attempt
 	case n == 0 && running && o.follow:

@@ -38,6 +38,9 @@ type session struct {
 	signals <-chan os.Signal
 	// attached tells that the job was there before us: it is not ours to stop.
 	attached bool
+	// unmet, if not nil, shows what there is of an attempt that ended before its agent
+	// was met.
+	unmet func(ctx context.Context, attempt string) error
 
 	server    *coordinator.Server
 	store     *openedStore // nil: nothing is stored
@@ -121,6 +124,9 @@ func (s *session) await(ctx context.Context, served <-chan error, watched <-chan
 	var patience <-chan time.Time // with the Pod's status, once an exit record is unclear
 	var shown <-chan struct{}
 	end := func(o *job.Outcome) {
+		if s.unmet != nil {
+			s.follower.showBefore(o.Attempt, func(ctx context.Context) error { return s.unmet(ctx, o.Attempt) })
+		}
 		s.over, shown = o, s.follower.complete()
 		watched, patience = nil, nil
 	}
