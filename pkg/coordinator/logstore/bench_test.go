@@ -12,42 +12,27 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
-// benchBytes are written before the file is begun anew, so that both sides use
-// the page cache alike and no disk's speed is measured.
-const benchBytes = 256 << 20
+// benchBytes are written before either side throws away what it has, so that no
+// disk's speed is measured.
+const benchBytes = 1 << 30
 
 // BenchmarkAppend stores batches as agents send them, beside plain writes of the
-// same bytes to a file.
+// same bytes to a file: at multiples of their size, where whole pages are filled
+// at once, and as far apart as frames are, where each page is written to twice.
 func BenchmarkAppend(b *testing.B) {
 	for _, size := range []int{4 << 10, 64 << 10} {
 		data := make([]byte, size)
 		for i := range data {
 			data[i] = byte(i * 7)
 		}
-		b.Run(fmt.Sprintf("plain/%dKiB", size>>10), func(b *testing.B) {
-			file, err := os.Create(filepath.Join(b.TempDir(), "plain"))
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer file.Close()
-			b.SetBytes(int64(size))
-			b.ReportAllocs()
-			for i := 0; b.Loop(); i++ {
-				pos := int64(i) * int64(size) % benchBytes
-				if pos == 0 {
-					if err := file.Truncate(0); err != nil {
-						b.Fatal(err)
-					}
-				}
-				if _, err := file.WriteAt(data, pos); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
+		batch, parts := benchBatch(data)
+		for name, stride := range map[string]int{"plain": size, "plain-unaligned": size + headerSize + len(batch.Records)*recordSize} {
+			b.Run(fmt.Sprintf("%s/%dKiB", name, size>>10), func(b *testing.B) { benchPlain(b, data, int64(stride)) })
+		}
 		b.Run(fmt.Sprintf("store/%dKiB", size>>10), func(b *testing.B) {
 			s := testStore(b, b.TempDir(), Limits{MaxBytes: benchBytes}, 0)
 			l := mustCreate(b, s, testKey, 0)
-			batch, parts := benchBatch(data)
+			batch.Offset = 0
 			b.SetBytes(int64(size))
 			b.ReportAllocs()
 			for b.Loop() {
@@ -57,6 +42,27 @@ func BenchmarkAppend(b *testing.B) {
 				batch.Offset += uint64(size)
 			}
 		})
+	}
+}
+
+func benchPlain(b *testing.B, data []byte, stride int64) {
+	file, err := os.Create(filepath.Join(b.TempDir(), "plain"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer file.Close()
+	b.SetBytes(int64(len(data)))
+	b.ReportAllocs()
+	for pos := int64(0); b.Loop(); pos += stride {
+		if pos > benchBytes {
+			pos = 0
+			if err := file.Truncate(0); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if _, err := file.WriteAt(data, pos); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 

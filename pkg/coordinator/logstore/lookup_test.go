@@ -129,13 +129,16 @@ func TestOffsetOfLastLines(t *testing.T) {
 
 // lastLines is the plain way.
 func (f *feed) lastLines(n int, stream hodeipb.Stream, end uint64) uint64 {
-	text, offsets := f.streams[stream], f.offsets[stream]
-	for len(text) > 0 && offsets[len(text)-1] >= end {
-		text = text[:len(text)-1]
-	}
 	if n <= 0 {
 		return end
 	}
+	before := 0 // bytes of the stream
+	for _, p := range f.pieces[stream] {
+		if p.offset < end {
+			before += min(p.length, int(end-p.offset))
+		}
+	}
+	text := f.streams[stream][:before]
 	lines := bytes.SplitAfter(text, []byte{'\n'})
 	if len(lines[len(lines)-1]) == 0 {
 		lines = lines[:len(lines)-1]
@@ -143,7 +146,14 @@ func (f *feed) lastLines(n int, stream hodeipb.Stream, end uint64) uint64 {
 	if n >= len(lines) {
 		return 0
 	}
-	return offsets[len(text)-len(bytes.Join(lines[len(lines)-n:], nil))]
+	start := len(text) - len(bytes.Join(lines[len(lines)-n:], nil))
+	for _, p := range f.pieces[stream] {
+		if start < p.length {
+			return p.offset + uint64(start)
+		}
+		start -= p.length
+	}
+	return end
 }
 
 func TestOffsetOfLastLinesOfRandomOutput(t *testing.T) {

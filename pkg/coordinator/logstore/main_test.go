@@ -83,6 +83,12 @@ type out struct {
 	time   time.Time
 }
 
+// piece is where a part of a stream is.
+type piece struct {
+	offset uint64
+	length int
+}
+
 // stamp says when a record was read.
 type stamp struct {
 	offset uint64
@@ -94,10 +100,10 @@ type feed struct {
 	log     *Log
 	end     uint64
 	ends    [3]uint64
-	all     []byte // lost bytes are zeros
-	streams [3][]byte
-	offsets [3][]uint64 // of each byte of a stream, and of all at index 0
-	times   []stamp     // of the records, in order
+	all     []byte     // lost bytes are zeros
+	streams [3][]byte  // both together at index 0
+	pieces  [3][]piece // that a stream is made of, and both together at index 0
+	times   []stamp    // of the records, in order
 }
 
 func newFeed(l *Log) *feed {
@@ -140,10 +146,8 @@ func (f *feed) batch(records ...out) (*hodeipb.Batch, mem.BufferSlice) {
 			continue
 		}
 		row.StreamOffset = f.ends[r.stream]
-		for i := range len(r.text) {
-			f.offsets[0] = append(f.offsets[0], f.end+uint64(i))
-			f.offsets[r.stream] = append(f.offsets[r.stream], f.end+uint64(i))
-		}
+		f.pieces[0] = append(f.pieces[0], piece{f.end, len(r.text)})
+		f.pieces[r.stream] = append(f.pieces[r.stream], piece{f.end, len(r.text)})
 		f.all = append(f.all, r.text...)
 		f.streams[0] = append(f.streams[0], r.text...)
 		f.streams[r.stream] = append(f.streams[r.stream], r.text...)
@@ -164,7 +168,10 @@ func (f *feed) random(t testing.TB, rnd *rand.Rand, n int) {
 		n -= size
 		b := make([]byte, size)
 		for i := range b {
-			b[i] = "abcdefghijklmno\n"[rnd.IntN(16)]
+			b[i] = 'a' + byte(i%19)
+		}
+		for range size / 16 {
+			b[rnd.IntN(size)] = '\n'
 		}
 		records = append(records, out{stream: stdout + hodeipb.Stream(rnd.IntN(2)), text: string(b)})
 	}

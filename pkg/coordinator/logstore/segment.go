@@ -21,6 +21,10 @@ const (
 	indexSuffix   = ".index"
 	nameDigits    = 20
 
+	// maxSegmentFile bounds the time that a file takes which is none of ours: a
+	// full segment and the exit record.
+	maxSegmentFile = maxSegmentBytes + maxFrameSize
+
 	// maxBuffers of one system call; Linux and Darwin take no more.
 	maxBuffers = 1024
 )
@@ -97,7 +101,11 @@ func listSegments(dir string) ([]*segment, error) {
 		if err != nil {
 			return nil, err
 		}
-		segments = append(segments, &segment{name: segmentName(dir, first), first: first, end: first, size: info.Size()})
+		seg := &segment{name: segmentName(dir, first), first: first, end: first, size: info.Size()}
+		if seg.size > maxSegmentFile {
+			return nil, &DamageError{File: seg.name + segmentSuffix, Pos: maxSegmentFile, Reason: "the file is larger than any segment"}
+		}
+		segments = append(segments, seg)
 	}
 	slices.SortFunc(segments, func(a, b *segment) int { return strings.Compare(a.name, b.name) })
 	for i := range segments[:max(len(segments), 1)-1] {

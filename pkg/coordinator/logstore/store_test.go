@@ -388,6 +388,25 @@ func TestDroppedWhileRead(t *testing.T) {
 	}
 }
 
+// TestRemovedWhileRead removes a whole attempt below a reader.
+func TestRemovedWhileRead(t *testing.T) {
+	dir := t.TempDir()
+	s := testStore(t, dir, Limits{}, 10_000)
+	store(t, s, "a", 100_000, time.Hour)
+	l := mustRead(t, s, keyOf("a"))
+	r := l.Reader(0)
+	if _, err := r.Next(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	testStore(t, dir, Limits{MaxBytes: 1}, 0)
+	if _, err := r.Next(t.Context()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := l.OffsetOfLastLines(1, stdout, 100_000); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("look-up: %v", err)
+	}
+}
+
 func TestHold(t *testing.T) {
 	errCause := errors.New("cause")
 	tests := []struct {
