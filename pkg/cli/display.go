@@ -111,6 +111,16 @@ func (d *display) do(step func(context.Context) error) {
 	d.awake()
 }
 
+// say queues a step that only says something, and is left out after an error.
+func (d *display) say(step func() error) {
+	d.do(func(ctx context.Context) error {
+		if ctx.Err() == nil {
+			return step()
+		}
+		return nil
+	})
+}
+
 // finish lets the display end once it has shown all.
 func (d *display) finish() {
 	d.mu.Lock()

@@ -105,11 +105,11 @@ func (f *follower) hush() {
 
 // show has a phase displayed behind what happened before it.
 func (f *follower) show(e job.Event) {
-	f.display.do(func(ctx context.Context) error {
+	f.display.say(func() error {
 		f.mu.Lock()
 		hushed := f.hushed
 		f.mu.Unlock()
-		if ctx.Err() != nil || hushed {
+		if hushed {
 			return nil
 		}
 		f.screen.phase(e)
@@ -136,7 +136,7 @@ func (f *follower) Attached(a coordinator.Attachment) {
 	}
 	if f.last != nil {
 		note := fmt.Sprintf("%s; next attempt: %s", coordinator.Outcome(f.last).Summary(), name)
-		f.display.do(func(context.Context) error {
+		f.display.say(func() error {
 			f.screen.note(note)
 			return nil
 		})
@@ -186,12 +186,7 @@ func (f *follower) abandon() {
 	p.end()
 	f.enqueue()
 	if !f.ended {
-		f.display.do(func(ctx context.Context) error {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return f.lose(p.attempt, p.offset(), 0)
-		})
+		f.display.say(func() error { return f.lose(p.attempt, p.offset(), 0) })
 	}
 }
 
@@ -205,10 +200,10 @@ func (f *follower) showBefore(attempt string, show func(context.Context) error) 
 	}
 	f.before[attempt] = true
 	f.display.do(func(ctx context.Context) error {
-		if ctx.Err() != nil {
-			return nil
+		if ctx.Err() == nil {
+			return show(ctx)
 		}
-		return show(ctx)
+		return nil
 	})
 }
 
@@ -277,12 +272,7 @@ func (f *follower) Exited(attempt string, record *hodeipb.ExitRecord) {
 	}
 	if record.Lost > 0 && !f.silent {
 		f.fullDisk = true
-		f.display.do(func(ctx context.Context) error {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return f.lose(attempt, record.End, record.Lost)
-		})
+		f.display.say(func() error { return f.lose(attempt, record.End, record.Lost) })
 	}
 	select {
 	case f.exited <- record:

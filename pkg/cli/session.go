@@ -190,6 +190,9 @@ func (s *session) await(ctx context.Context, served <-chan error, watched <-chan
 // full is the end of a run whose output could not be stored.
 func (s *session) full(err error) error {
 	hint := "{hodei} attach " + s.spec.Name
+	if s.isMachine() {
+		hint = "{hodei} logs " + s.spec.Name
+	}
 	if errors.Is(err, syscall.ENOSPC) {
 		err = syscall.ENOSPC
 		hint = fmt.Sprintf("make room in %s, then: %s", s.store.dir, hint)

@@ -54,12 +54,12 @@ func (s *openedStore) note() string {
 	return fmt.Sprintf("output is not kept on this machine: %v", s.temporary)
 }
 
-// close removes a temporary store. Its logs are closed before.
-func (s *openedStore) close() error {
-	if s.temporary == nil {
-		return nil
+// close removes a temporary store. Its logs are closed before. What can't be
+// removed is left to whoever cleans the system's temporary directory.
+func (s *openedStore) close() {
+	if s.temporary != nil {
+		_ = os.RemoveAll(s.dir)
 	}
-	return os.RemoveAll(s.dir)
 }
 
 // storeDir is where the log store belongs.
