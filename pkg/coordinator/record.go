@@ -140,6 +140,7 @@ func (r *Recorder) Output(ctx context.Context, attempt string, b *hodeipb.Batch,
 	if log == nil {
 		return fmt.Errorf("output of %s, which was not asked for", attempt)
 	}
+	b.Encoding = hodeipb.Encoding_IDENTITY // of the data, which have been decoded
 	err := log.Append(ctx, b, data)
 	if err != nil && ctx.Err() == nil { // else only the attachment has ended
 		r.Listener.Failed(attempt, err)

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/klauspost/compress/zstd"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 
@@ -140,6 +141,27 @@ func TestRecorder(t *testing.T) {
 	})
 	if got, exit := read(t, openStore(t, dir)); got != "hello world" || exit.GetCode() != 3 {
 		t.Errorf("stored %q, %v", got, exit)
+	}
+}
+
+// What came compressed is stored as it was before.
+func TestRecorderDecoded(t *testing.T) {
+	dir := t.TempDir()
+	w, _ := newRecording(t, &Recorder{Store: openStore(t, dir)})
+	a := w.attach(t, 0)
+	a.welcome()
+	encoder, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer encoder.Close()
+	plain := strings.Repeat("text ", 1000)
+	b := text(0, plain)
+	b.Encoding, b.Data = hodeipb.Encoding_ZSTD, encoder.EncodeAll(b.Data, nil)
+	a.send(b)
+	a.ack(5000, false)
+	if got, _ := read(t, openStore(t, dir)); got != plain {
+		t.Errorf("stored %d bytes: %.20q", len(got), got)
 	}
 }
 
