@@ -401,7 +401,7 @@ func (o *logsOptions) show(ctx context.Context, j *knownJob) error {
 	n := len(j.attempts)
 	switch {
 	case o.attempt > n && n > 0:
-		return fmt.Errorf("job %s has had %d of --attempt %d attempts", j.name, n, o.attempt)
+		return fmt.Errorf("job %s has no attempt %d: up to now it has had %d", j.name, o.attempt, n)
 	case o.attempt > 0:
 		n = o.attempt
 	case n == 0 && running && o.follow:

@@ -102,3 +102,21 @@ func TestPrintable(t *testing.T) {
 		})
 	}
 }
+
+func TestTint(t *testing.T) {
+	if got := (Terminal{TTY: true}).Tint("text", "key"); got != "text" {
+		t.Errorf("without colour: %q", got)
+	}
+	colored := Terminal{TTY: true, Color: true}
+	distinct := map[string]bool{}
+	for _, key := range []string{"make-k3x9z", "test-b2bdn", "train-f4rkg", "lint-hx4lp"} {
+		got := colored.Tint("text", key)
+		if got != colored.Tint("text", key) || !strings.Contains(got, "text") || !strings.HasPrefix(got, "\x1b[") {
+			t.Errorf("%s: %q", key, got)
+		}
+		distinct[got] = true
+	}
+	if len(distinct) < 2 {
+		t.Errorf("all of one colour: %q", distinct)
+	}
+}

@@ -1,0 +1,239 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+// fakeJob is a job whose end the test decides.
+type fakeJob struct {
+	*coordinator.Tunnel
+	end     chan *job.Outcome
+	deleted atomic.Bool
+	stopped chan struct{} // closed by StopRetrying
+}
+
+func newFakeJob() *fakeJob {
+	return &fakeJob{Tunnel: coordinator.NewTunnel(), end: make(chan *job.Outcome, 1), stopped: make(chan struct{})}
+}
+
+func (j *fakeJob) UID() string            { return "uid" }
+func (j *fakeJob) Listener() net.Listener { return j.Tunnel }
+func (j *fakeJob) Close()                 { j.Tunnel.Close() }
+
+func (j *fakeJob) Watch(ctx context.Context, _ func(job.Event)) (*job.Outcome, error) {
+	select {
+	case o := <-j.end:
+		return o, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (j *fakeJob) StopRetrying(context.Context) error {
+	close(j.stopped) // once: a session stops a job once
+	return nil
+}
+
+func (j *fakeJob) Delete(context.Context) error {
+	j.deleted.Store(true)
+	return nil
+}
+
+func TestSessionEnds(t *testing.T) {
+	runs := func(f *follower) { f.State("x-1", ran) }
+	for _, test := range []struct {
+		name     string
+		attached bool
+		out      *failing // nil: all is written
+		act      func(f *follower, j *fakeJob, signals chan<- os.Signal, log *logstore.Log)
+		code     int
+		message  string
+		hint     string
+		deleted  bool
+		stopped  bool
+	}{
+		{name: "its own end", act: func(_ *follower, j *fakeJob, _ chan<- os.Signal, _ *logstore.Log) {
+			j.end <- &job.Outcome{Cause: job.Error, Code: 7}
+		}, code: 7},
+		{name: "Ctrl-C before the start", act: func(_ *follower, _ *fakeJob, signals chan<- os.Signal, _ *logstore.Log) {
+			signals <- os.Interrupt
+		}, code: 130, deleted: true},
+		{name: "Ctrl-C twice", act: func(f *follower, _ *fakeJob, signals chan<- os.Signal, _ *logstore.Log) {
+			runs(f)
+			signals <- os.Interrupt
+			signals <- os.Interrupt
+		}, code: 130, message: "job x has been asked to stop and still runs", hint: "{hodei} attach x", stopped: true},
+		{name: "Ctrl-C while attached", attached: true, act: func(_ *follower, _ *fakeJob, signals chan<- os.Signal, _ *logstore.Log) {
+			signals <- os.Interrupt
+		}, code: 130, message: "job x goes on", hint: "{hodei} attach x"},
+		{name: "hung up", act: func(f *follower, _ *fakeJob, signals chan<- os.Signal, _ *logstore.Log) {
+			runs(f)
+			signals <- syscall.SIGHUP
+		}, code: 129, message: "hung up; job x goes on", hint: "{hodei} attach x"},
+		{name: "hung up while attached", attached: true, act: func(_ *follower, _ *fakeJob, signals chan<- os.Signal, _ *logstore.Log) {
+			signals <- syscall.SIGHUP
+		}, code: 129, message: "job x goes on", hint: "{hodei} attach x"},
+		{name: "the store is full", act: func(f *follower, _ *fakeJob, _ chan<- os.Signal, _ *logstore.Log) {
+			runs(f)
+			f.Failed("x-1", fmt.Errorf("append to log: %w", &os.PathError{Op: "write", Path: "p", Err: syscall.ENOSPC}))
+			f.Failed("x-1", errors.New("again"))
+		}, code: 125, message: "store output: no space left on device; job x goes on", hint: "make room in /store, then: {hodei} attach x"},
+		{name: "the store is not of this attempt", attached: true, act: func(f *follower, _ *fakeJob, _ chan<- os.Signal, _ *logstore.Log) {
+			f.Failed("x-1", errors.New("beyond"))
+		}, code: 125, message: "store output: beyond; job x goes on", hint: "{hodei} attach x"},
+		{name: "the reader has gone", out: &failing{err: syscall.EPIPE}, act: func(f *follower, j *fakeJob, _ chan<- os.Signal, log *logstore.Log) {
+			runs(f)
+			store(t, log, batch(0, "out:text"))
+			<-j.stopped
+			j.end <- &job.Outcome{Cause: job.Cancelled, Attempt: "x-1", OutputBytes: 4}
+		}, code: 125, message: "write output: broken pipe; the job was told to stop", hint: "{hodei} logs x", stopped: true},
+		{name: "the reader of one attached has gone", attached: true, out: &failing{err: syscall.EPIPE}, act: func(f *follower, _ *fakeJob, _ chan<- os.Signal, log *logstore.Log) {
+			runs(f)
+			store(t, log, batch(0, "out:text"))
+		}, code: 125, message: "write output: write |1: broken pipe; job x goes on", hint: "{hodei} attach x"},
+		{name: "our own disk is full", out: &failing{err: syscall.ENOSPC}, act: func(f *follower, _ *fakeJob, _ chan<- os.Signal, log *logstore.Log) {
+			runs(f)
+			store(t, log, batch(0, "out:text"))
+		}, code: 125, message: "write output: write |1: no space left on device; job x goes on", hint: "{hodei} attach x"},
+		{name: "no end of the output", act: func(f *follower, j *fakeJob, _ chan<- os.Signal, log *logstore.Log) {
+			runs(f)
+			store(t, log, batch(0, "out:text"))
+			j.end <- &job.Outcome{Cause: job.Completed, Attempt: "x-1", OutputBytes: 9}
+		}, code: 125, message: "output is incomplete: 5 bytes of x-1 are missing from offset 4 on; the command: exit 0", hint: "let the Pod wait longer for its output to be fetched: --linger"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var out, errOut bytes.Buffer
+			a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, name: "hodei", getenv: func(string) string { return "" }}
+			if test.out != nil {
+				a.Out = test.out
+			}
+			o := &runOptions{app: a, spec: &job.Spec{Name: "x", Retries: 1}, place: nowhere{}, follow: true, screen: newScreen(a, true)}
+			kept, err := logstore.Open(t.TempDir(), logstore.Limits{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			signals := make(chan os.Signal, 2)
+			j := newFakeJob()
+			s := &session{runOptions: o, job: j, signals: signals, attached: test.attached, store: &openedStore{Store: kept, dir: "/store"}}
+			log := testLog(t, "x-1", 0)
+			acted := make(chan struct{})
+			err = s.follow(t.Context(), &tls.Config{}, func(f *follower) {
+				f.Attached(coordinator.Attachment{Hello: &hodeipb.Hello{Attempt: "x-1"}, Log: log})
+				go func() {
+					defer close(acted)
+					test.act(f, j, signals, log)
+				}()
+			})
+			<-acted
+			exit, ok := errors.AsType[*exitError](err)
+			if !ok || exit.code != test.code {
+				t.Fatalf("got %v, want exit code %d", err, test.code)
+			}
+			if exit.err == nil && test.message != "" || exit.err != nil && exit.err.Error() != test.message {
+				t.Errorf("error %v, want %q", exit.err, test.message)
+			}
+			hint := ""
+			if h, ok := errors.AsType[*hinted](err); ok {
+				hint = h.hint
+			} else if f, ok := errors.AsType[*job.Failure](err); ok {
+				hint = f.Hint
+			}
+			if hint != test.hint {
+				t.Errorf("hint %q, want %q", hint, test.hint)
+			}
+			stopped := false
+			select {
+			case <-j.stopped:
+				stopped = true
+			default:
+			}
+			if j.deleted.Load() != test.deleted || stopped != test.stopped {
+				t.Errorf("deleted %t, stopped %t", j.deleted.Load(), stopped)
+			}
+		})
+	}
+}
+
+// What does not read does not keep Ctrl-C from leaving, and says where the rest is.
+func TestSessionStuck(t *testing.T) {
+	w := newStuck()
+	var errOut bytes.Buffer
+	a := &app{IOStreams: genericiooptions.IOStreams{Out: w, ErrOut: &errOut}, name: "hodei", getenv: func(string) string { return "" }}
+	o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: nowhere{}, follow: true, screen: newScreen(a, true), events: nil}
+	signals := make(chan os.Signal, 2)
+	j := newFakeJob()
+	s := &session{runOptions: o, job: j, signals: signals}
+	log := testLog(t, "x-1", 0)
+	var display *display
+	err := s.follow(t.Context(), &tls.Config{}, func(f *follower) {
+		display = f.display
+		f.Attached(coordinator.Attachment{Hello: &hodeipb.Hello{Attempt: "x-1"}, Log: log})
+		f.State("x-1", ran)
+		store(t, log, batch(0, "out:text"))
+		go func() {
+			<-w.entered
+			j.end <- &job.Outcome{Cause: job.Completed, OutputBytes: 4}
+			signals <- os.Interrupt
+			signals <- os.Interrupt
+		}()
+	})
+	exit, ok := errors.AsType[*exitError](err)
+	if !ok || exit.code != 130 || !strings.Contains(err.Error(), "x") {
+		t.Errorf("got %v", err)
+	}
+	close(w.free)
+	<-display.done
+}
+
+func TestStoreLimits(t *testing.T) {
+	for _, test := range []struct{ bytes, age, err string }{
+		{"", "", ""},
+		{"5Gi", "1h", ""},
+		{"0", "", `HODEI_LOG_MAX_BYTES "0": want a quantity such as 10Gi, more than zero`},
+		{"x", "", `HODEI_LOG_MAX_BYTES "x": want a quantity such as 10Gi, more than zero`},
+		{"", "7d", `HODEI_LOG_MAX_AGE "7d": want a duration such as 168h, more than zero`},
+		{"", "-1s", `HODEI_LOG_MAX_AGE "-1s": want a duration such as 168h, more than zero`},
+	} {
+		env := map[string]string{"HODEI_LOG_MAX_BYTES": test.bytes, "HODEI_LOG_MAX_AGE": test.age}
+		a := &app{getenv: func(name string) string { return env[name] }}
+		l, err := a.storeLimits()
+		if test.err == "" && err != nil || test.err != "" && (err == nil || err.Error() != test.err) {
+			t.Errorf("%+v: %v", test, err)
+		}
+		if test.bytes == "5Gi" && (l.MaxBytes != 5<<30 || l.MaxAge.Hours() != 1) {
+			t.Errorf("limits %+v", l)
+		}
+	}
+}
+
+func TestStoreDir(t *testing.T) {
+	for _, test := range []struct{ state, home, want string }{
+		{"/s", "/h", "/s/hodei/jobs"},
+		{"", "/h", "/h/.local/state/hodei/jobs"},
+		{"relative", "/h", "/h/.local/state/hodei/jobs"},
+		{"", "", ""},
+	} {
+		env := map[string]string{"XDG_STATE_HOME": test.state, "HOME": test.home}
+		a := &app{getenv: func(name string) string { return env[name] }}
+		if got, err := a.storeDir(); got != test.want || (err == nil) != (test.want != "") {
+			t.Errorf("%+v: got %q, %v", test, got, err)
+		}
+	}
+}
