@@ -117,6 +117,6 @@ func TestTint(t *testing.T) {
 		distinct[got] = true
 	}
 	if len(distinct) < 2 {
-		t.Errorf("all of one colour: %q", distinct)
+		t.Errorf("all of one colour: %v", distinct)
 	}
 }

@@ -193,7 +193,7 @@ func TestInterrupt(t *testing.T) {
 		s.interrupt(t)
 		s.await(t, "stopping")
 		s.interrupt(t)
-		if r := s.end(t); r.code != 130 || !strings.Contains(r.stderr, "hint: hodei jobs "+name) {
+		if r := s.end(t); r.code != 130 || !strings.Contains(r.stderr, "hint: hodei attach "+name) {
 			t.Errorf("%+v", r)
 		}
 		pod(t, name, func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning })
