@@ -92,7 +92,7 @@ func (a *app) attachOptions(cmd *cobra.Command, f attachFlags, name string) (*at
 		return nil, err
 	}
 	var err error
-	o.logs.store, err = a.openStore()
+	o.logs.store, err = a.openStore(true)
 	return o, err
 }
 

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"sync"
@@ -77,6 +78,9 @@ func newDisplay() *display {
 
 // errLeft ends a display that nobody waits for any more.
 var errLeft = errors.New("the display was left")
+
+// errUnreadable tells an error of the log from one of who reads our output.
+var errUnreadable = errors.New("stored output can't be shown")
 
 // run makes the steps, one after the other. After an error the context that each
 // is called with has ended: it shows nothing, and lets go of what it holds.
@@ -213,7 +217,7 @@ func (p *passage) show(ctx context.Context, s sink) error {
 		case err != nil && wait.Err() != nil && ctx.Err() == nil:
 			continue // it was said to have ended while we waited for more
 		case err != nil:
-			return err
+			return fmt.Errorf("%w: %w", errUnreadable, err)
 		}
 		if err := p.write(s, b); err != nil {
 			return err

@@ -176,7 +176,7 @@ func (a *app) logsOptions(cmd *cobra.Command, f logsFlags, args []string) (*logs
 	if err = o.choose(f.provider); err != nil {
 		return nil, err
 	}
-	o.store, err = a.openStore()
+	o.store, err = a.openStore(false)
 	return o, err
 }
 

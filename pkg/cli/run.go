@@ -327,7 +327,7 @@ func (o *runOptions) run(ctx context.Context) error {
 	}
 	var store *openedStore
 	if o.follow && !o.detach {
-		if store, err = o.openStore(); err != nil {
+		if store, err = o.openStore(true); err != nil {
 			return err
 		}
 		defer store.close()
@@ -406,6 +406,9 @@ func (o *runOptions) chooseWay(ctx context.Context) error {
 		return err
 	}
 	o.fallback, o.spec.ContainerLogs, c.NoTunnel = true, true, true
+	if o.spec.Linger == job.LingerFollowed {
+		o.spec.Linger = time.Second // nobody is to come for the output
+	}
 	o.screen.note("the tunnel is forbidden (create pods/portforward): following the container's log instead")
 	return nil
 }

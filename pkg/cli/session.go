@@ -202,13 +202,17 @@ func (s *session) full(err error) error {
 
 // broken acts on output that can't be shown.
 func (s *session) broken(ctx context.Context, err error) (done bool, _ error) {
+	gone := errors.Is(err, syscall.EPIPE)
+	if !errors.Is(err, errUnreadable) {
+		err = fmt.Errorf("write output: %w", err)
+	}
 	switch {
-	case s.over != nil && errors.Is(err, syscall.EPIPE):
+	case gone && s.over != nil:
 		return false, nil // what remains is not wanted
 	case s.over != nil:
-		return true, s.leaveWith(job.ExitFailed, fmt.Errorf("write output: %w; the command: %s", err, ui.Printable(s.over.Summary())), "{hodei} logs "+s.spec.Name)
-	case s.attached || !errors.Is(err, syscall.EPIPE):
-		return true, s.leave(job.ExitFailed, fmt.Errorf("write output: %w; %s", err, s.goesOn()))
+		return true, s.leaveWith(job.ExitFailed, fmt.Errorf("%w; the command: %s", err, ui.Printable(s.over.Summary())), "{hodei} logs "+s.spec.Name)
+	case s.attached || !gone:
+		return true, s.leave(job.ExitFailed, fmt.Errorf("%w; %s", err, s.goesOn()))
 	}
 	// Nobody reads on: the command is told, as it would be by SIGPIPE.
 	s.stop(ctx)

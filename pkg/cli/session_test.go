@@ -112,6 +112,10 @@ func TestSessionEnds(t *testing.T) {
 			runs(f)
 			store(t, log, batch(0, "out:text"))
 		}, code: 125, message: "write output: write |1: no space left on device; job x goes on", hint: "{hodei} attach x"},
+		{name: "the log can't be read", act: func(f *follower, _ *fakeJob, _ chan<- os.Signal, log *logstore.Log) {
+			runs(f)
+			log.Close()
+		}, code: 125, message: "stored output can't be shown: read log at offset 0: the log is closed; job x goes on", hint: "{hodei} attach x"},
 		{name: "no end of the output", act: func(f *follower, j *fakeJob, _ chan<- os.Signal, log *logstore.Log) {
 			runs(f)
 			store(t, log, batch(0, "out:text"))
@@ -200,6 +204,15 @@ func TestSessionStuck(t *testing.T) {
 	}
 	close(w.free)
 	<-display.done
+}
+
+func TestStoreWritable(t *testing.T) {
+	if err := writable(t.TempDir()); err != nil {
+		t.Error(err)
+	}
+	if err := writable("/proc/self"); err == nil {
+		t.Error("/proc can be written to")
+	}
 }
 
 func TestStoreLimits(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
@@ -21,20 +22,23 @@ type openedStore struct {
 }
 
 // openStore opens the store in $XDG_STATE_HOME/hodei/jobs, else below
-// ~/.local/state. Where there can't be one, a temporary directory takes its
-// place until close.
-func (a *app) openStore() (*openedStore, error) {
+// ~/.local/state. Where there can't be one, or none that is fit for writing, a
+// temporary directory takes its place until close.
+func (a *app) openStore(writing bool) (*openedStore, error) {
 	limits, err := a.storeLimits()
 	if err != nil {
 		return nil, err
 	}
 	dir, err := a.storeDir()
 	if err == nil {
-		store, openErr := logstore.Open(dir, limits)
-		if openErr == nil {
+		var store *logstore.Store
+		store, err = logstore.Open(dir, limits)
+		if err == nil && writing {
+			err = writable(dir)
+		}
+		if err == nil {
 			return &openedStore{Store: store, dir: dir}, nil
 		}
-		err = openErr
 	}
 	s := &openedStore{temporary: err}
 	if s.dir, err = os.MkdirTemp("", "hodei-jobs-"); err != nil {
@@ -44,6 +48,14 @@ func (a *app) openStore() (*openedStore, error) {
 		return nil, errors.Join(err, os.RemoveAll(s.dir))
 	}
 	return s, nil
+}
+
+// writable tells why nothing can be made in a directory.
+func writable(dir string) error {
+	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
+		return &os.PathError{Op: "write", Path: dir, Err: err}
+	}
+	return nil
 }
 
 // note says that output will not be kept; empty if it is.
