@@ -23,18 +23,40 @@ import (
 var (
 	runs  = flag.Int("runs", 15, "how often each command is timed")
 	image = flag.String("image", "hodei-jobs-worker:latest", "image of the worker, and of kubectl's Pod; present on the nodes")
+	only  = flag.String("only", "", "measure only this: loopback")
 	bin   = flag.String("bin", "bin", "directory of hodei and hodei-worker")
 )
 
 func main() {
 	flag.Parse()
-	if err := bench(); err != nil {
+	if err := role(flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
+// role is what this process is: the benchmark, or one of the programs that it
+// measures.
+func role(args []string) error {
+	switch {
+	case len(args) == 2 && args[0] == "print":
+		n, err := strconv.ParseInt(args[1], 10, 64)
+		if err != nil {
+			return err
+		}
+		return printLines(os.Stdout, n)
+	case len(args) == 5 && args[0] == "copy-tls":
+		return childCopyTLS(args[1], args[2], args[3], args[4])
+	case len(args) > 0:
+		return fmt.Errorf("unknown argument %q", args[0])
+	}
+	return bench()
+}
+
 func bench() error {
+	if *only == "loopback" {
+		return loopback()
+	}
 	config, err := os.MkdirTemp("", "hodei-bench-") // the user's own providers are left alone
 	if err != nil {
 		return err
