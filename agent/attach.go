@@ -29,6 +29,9 @@ const (
 	// welcomeWait bounds how long a coordinator may keep us waiting before it
 	// says what it wants.
 	welcomeWait = 15 * time.Second
+	// maxMarks is 5 KiB of a hello: who wants the last minutes of a full spool gets
+	// 4 MiB too much at most.
+	maxMarks = 256
 	// closeWait bounds the coordinator's answer to our end of the stream.
 	closeWait = 2 * time.Second
 	// handshakeWait and maxStrangers bound what an unauthenticated peer can
@@ -119,6 +122,7 @@ func (a *agent) serveConn(ctx context.Context, conn net.Conn, known func()) (wel
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 10 * time.Second}),
 		grpc.WithIdleTimeout(0),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(hodeipb.Codec{})),
 	)
 	if err != nil {
 		a.Log.Error("make gRPC client", "error", err)
@@ -275,7 +279,7 @@ func (t *attachment) sayHello() (*hodeipb.Welcome, error) {
 	hello := &hodeipb.Hello{
 		Protocol: Protocol, Namespace: t.Namespace, Job: t.Job,
 		Attempt: t.Attempt, AttemptUid: t.AttemptUID, AgentVersion: t.Version,
-		Extent: &hodeipb.Extent{First: first, End: end}, State: state,
+		Extent: &hodeipb.Extent{First: first, End: end, Marks: t.spool.marks(maxMarks)}, State: state,
 	}
 	if err := t.stream.Send(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_Hello{Hello: hello}}); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
@@ -345,7 +349,7 @@ func (t *attachment) sendOutput(ctx context.Context, welcome *hodeipb.Welcome) e
 	if welcome.Output {
 		r := t.spool.reader(welcome.Offset)
 		for {
-			batch, err := r.next(ctx, batchBytes, flushAfter)
+			batch, data, err := r.next(ctx, batchBytes, flushAfter)
 			if err == io.EOF { //nolint:errorlint // a wrapped one is that of a file cut short
 				break
 			}
@@ -353,12 +357,13 @@ func (t *attachment) sendOutput(ctx context.Context, welcome *hodeipb.Welcome) e
 				t.unreadable = ctx.Err() == nil
 				return err
 			}
-			if err := t.send(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_Batch{Batch: batch}}); err != nil {
+			size := data.Len()
+			if err := t.send(&hodeipb.Envelope{Message: &hodeipb.FromAgent{Message: &hodeipb.FromAgent_Batch{Batch: batch}}, Data: data}); err != nil {
 				return err
 			}
 			t.batches++
-			t.bytes += uint64(len(batch.Data))
-			if len(batch.Data) >= batchBytes {
+			t.bytes += uint64(size)
+			if size >= batchBytes {
 				t.full++
 			}
 		}
@@ -368,7 +373,7 @@ func (t *attachment) sendOutput(ctx context.Context, welcome *hodeipb.Welcome) e
 		exit, changed := t.exit, t.changed
 		t.agent.mu.Unlock()
 		if exit != nil {
-			return t.send(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_Exit{Exit: exit}})
+			return t.send(&hodeipb.Envelope{Message: &hodeipb.FromAgent{Message: &hodeipb.FromAgent_Exit{Exit: exit}}})
 		}
 		select {
 		case <-changed:
@@ -401,7 +406,10 @@ func (t *attachment) sendStates(ctx context.Context) error {
 // send sends a message, and the state before it if that is new: a coordinator
 // hears that the command started before it hears its output. A nil message
 // sends the state alone.
-func (t *attachment) send(m *hodeipb.FromAgent) error {
+func (t *attachment) send(m *hodeipb.Envelope) error {
+	if m != nil {
+		defer m.Free() // what could not be sent
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.agent.mu.Lock()
@@ -416,7 +424,7 @@ func (t *attachment) send(m *hodeipb.FromAgent) error {
 	if m == nil {
 		return nil
 	}
-	// Send has done with the message when it returns: a batch's data lies in the
-	// reader's buffer, which the next batch overwrites.
-	return t.stream.Send(m)
+	// The message is encoded when this returns, its data are gRPC's: the records
+	// may be used again.
+	return t.stream.SendMsg(m)
 }
