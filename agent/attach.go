@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -136,7 +137,8 @@ func (a *agent) serveConn(ctx context.Context, conn net.Conn, known func()) (wel
 		a.Log.Debug("no coordinator", "peer", conn.RemoteAddr().String(), "error", err)
 	case ctx.Err() == nil || err == nil:
 		a.Log.Info("attachment ended", "peer", conn.RemoteAddr().String(), "error", err,
-			"batches", t.batches, "bytes", t.bytes, "flush_full", t.full, "flush_timer", t.batches-t.full)
+			"batches", t.batches, "bytes", t.bytes, "flush_full", t.full, "flush_timer", t.batches-t.full,
+			"compressed", t.compressed, "wire_bytes", t.wire)
 	}
 	return t.welcome
 }
@@ -201,8 +203,15 @@ type attachment struct {
 	mu   sync.Mutex // of sending: a gRPC stream takes one sender at a time
 	sent *hodeipb.State
 
-	acked                uint64 // by the receiving goroutine alone, until it has ended
-	batches, full, bytes uint64 // of the output goroutine
+	acked uint64 // by the receiving goroutine alone, until it has ended
+	// Of the output goroutine: what was sent, and how much of it was compressed.
+	batches, full, bytes uint64
+	compressed           uint64 // batches
+	wire                 uint64 // bytes
+
+	choosing sync.Mutex
+	chooser  chooser
+	end      uint64 // of what was sent
 }
 
 func (t *attachment) run(ctx context.Context, client *grpc.ClientConn) error {
@@ -314,6 +323,9 @@ func (t *attachment) receive(output bool) error {
 			if output && m.Ack.Offset > t.acked {
 				t.spool.stored(m.Ack.Offset)
 				t.acks.Add(1)
+				t.choosing.Lock()
+				t.chooser.acked(m.Ack.Offset, t.end, time.Now())
+				t.choosing.Unlock()
 			}
 			t.acked = m.Ack.Offset
 			if m.Ack.Exit {
@@ -347,25 +359,8 @@ func (t *attachment) exitStored(output bool) error {
 // then the exit record, then closes our side of the stream.
 func (t *attachment) sendOutput(ctx context.Context, welcome *hodeipb.Welcome) error {
 	if welcome.Output {
-		r := t.spool.reader(welcome.Offset)
-		for {
-			batch, data, err := r.next(ctx, batchBytes, flushAfter)
-			if err == io.EOF { //nolint:errorlint // a wrapped one is that of a file cut short
-				break
-			}
-			if err != nil {
-				t.unreadable = ctx.Err() == nil
-				return err
-			}
-			size := data.Len()
-			if err := t.send(&hodeipb.Envelope{Message: &hodeipb.FromAgent{Message: &hodeipb.FromAgent_Batch{Batch: batch}}, Data: data}); err != nil {
-				return err
-			}
-			t.batches++
-			t.bytes += uint64(size)
-			if size >= batchBytes {
-				t.full++
-			}
+		if err := t.sendBatches(ctx, welcome); err != nil {
+			return err
 		}
 	}
 	for {
@@ -380,6 +375,51 @@ func (t *attachment) sendOutput(ctx context.Context, welcome *hodeipb.Welcome) e
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+}
+
+// sendBatches sends the spool to its end.
+func (t *attachment) sendBatches(ctx context.Context, welcome *hodeipb.Welcome) error {
+	r := t.spool.reader(welcome.Offset)
+	var c *compressor
+	if slices.Contains(welcome.Encodings, hodeipb.Encoding_ZSTD) {
+		var err error
+		if c, err = newCompressor(); err != nil {
+			return err
+		}
+	}
+	for {
+		batch, data, err := r.next(ctx, batchBytes, flushAfter)
+		if err == io.EOF { //nolint:errorlint // a wrapped one is that of a file cut short
+			return nil
+		}
+		if err != nil {
+			t.unreadable = ctx.Err() == nil
+			return err
+		}
+		raw := data.Len()
+		t.choosing.Lock()
+		compress := t.chooser.zstd && c != nil
+		t.choosing.Unlock()
+		if compress {
+			if data, compress = c.compress(data); compress {
+				batch.Encoding = hodeipb.Encoding_ZSTD
+				t.compressed++
+			}
+		}
+		wire := data.Len()
+		if err := t.send(&hodeipb.Envelope{Message: &hodeipb.FromAgent{Message: &hodeipb.FromAgent_Batch{Batch: batch}}, Data: data}); err != nil {
+			return err
+		}
+		t.batches++
+		t.bytes, t.wire = t.bytes+uint64(raw), t.wire+uint64(wire)
+		if raw >= batchBytes {
+			t.full++
+		}
+		t.choosing.Lock()
+		t.end = r.offset
+		t.chooser.sent(r.offset, raw, wire, raw < batchBytes && r.seen.IsZero(), time.Now())
+		t.choosing.Unlock()
 	}
 }
 
