@@ -13,13 +13,14 @@ const (
 	// A rate is measured over so much time and output: shorter than 100 ms it
 	// would be that of buffers on the way, and one ack comes every 10 ms.
 	trialTime  = 100 * time.Millisecond
-	trialBytes = 1 << 20
+	trialBytes = 256 << 10
 	// gain is by how much compressed output has to pass faster to be worth its
 	// CPU; two measurements of the same thing differ by a tenth.
 	gain = 1.2
-	// tryAgain is when the other way is tried again, because the path or the
-	// output may have changed: a trial costs at most 2 % of so much time.
-	tryAgain = 10 * time.Second
+	// The other way is tried again after so long, at first because the measurement
+	// may have met a bad moment, later because the path or the output may have
+	// changed: each trial that changes nothing doubles the wait.
+	firstWait, lastWait = time.Second, 16 * time.Second
 	// poorRatio is what random data and archives come to. A trial of them ends at
 	// once.
 	poorRatio = 0.9
@@ -38,6 +39,7 @@ type chooser struct {
 	trial bool    // only to see what that brings
 	rate  float64 // bytes/s of what is not on trial, when last measured
 	tried time.Time
+	wait  time.Duration // from tried to the next trial
 
 	// The measurement under way: it begins with the first ack at or above from,
 	// which came at began and said at.
@@ -59,10 +61,20 @@ func (c *chooser) sent(end uint64, raw, wire int, idle bool, now time.Time) {
 		return
 	}
 	if float64(c.wire) > poorRatio*float64(c.raw) {
-		c.zstd, c.trial, c.tried = false, false, now
+		c.settle(false, now)
 		c.measure(end)
 	}
 	c.raw, c.wire = 0, 0
+}
+
+// settle ends a trial.
+func (c *chooser) settle(zstd bool, now time.Time) {
+	if changed := c.trial == (zstd == c.zstd); changed {
+		c.wait = firstWait
+	} else {
+		c.wait = min(max(2*c.wait, firstWait), lastWait)
+	}
+	c.zstd, c.trial, c.tried = zstd, false, now
 }
 
 // measure begins a measurement with the output at from.
@@ -88,8 +100,8 @@ func (c *chooser) acked(offset, end uint64, now time.Time) {
 		if !c.zstd {
 			compressed, plain = plain, compressed
 		}
-		c.zstd, c.trial, c.tried = compressed > gain*plain, false, now
-	case c.tried.IsZero() || now.Sub(c.tried) >= tryAgain:
+		c.settle(compressed > gain*plain, now)
+	case now.Sub(c.tried) >= c.wait:
 		c.zstd, c.trial, c.rate = !c.zstd, true, rate
 	default: // nothing to decide
 		c.began, c.at = now, offset
