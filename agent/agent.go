@@ -48,6 +48,20 @@ const stalledLinger = time.Hour
 // after the start, a full spool makes the job wait; then it drops its head.
 const blockFor = 5 * time.Minute
 
+// Overflow is what happens when the spool is at its cap and nobody has stored
+// what it holds.
+type Overflow string
+
+// The kinds of Overflow.
+const (
+	// OverflowAuto lets the job wait while a coordinator that wants output is
+	// attached, or was until 5 minutes ago; else, and of a detached job, the oldest
+	// output is dropped.
+	OverflowAuto  Overflow = ""
+	OverflowBlock Overflow = "block" // the job waits
+	OverflowDrop  Overflow = "drop"  // the oldest output is dropped
+)
+
 // Config is what an agent needs to know. Job, Socket, SpoolDir, SpoolBytes, TLS
 // and one of Listen and Server are required.
 type Config struct {
@@ -62,6 +76,13 @@ type Config struct {
 	// SpoolDir holds the output, at most SpoolBytes of it.
 	SpoolDir   string
 	SpoolBytes int64
+	// Overflow is what happens at the cap.
+	Overflow Overflow
+	// Detached tells that nobody follows the job from its start.
+	Detached bool
+	// ContainerLogs copies the output to the launcher's own stdout and stderr, which
+	// is the log of the job's container.
+	ContainerLogs bool
 	// Listen is a loopback address on which coordinators arrive (tunnel).
 	Listen string
 	// Server is the address of the coordinator to dial (direct).

@@ -138,6 +138,23 @@ func config(getenv func(string) string) (agent.Config, error) {
 	if cfg.SpoolBytes, err = strconv.ParseInt(getenv("HODEI_SPOOL_BYTES"), 10, 64); err != nil {
 		return cfg, fmt.Errorf("HODEI_SPOOL_BYTES: %w", err)
 	}
+	switch cfg.Overflow = agent.Overflow(getenv("HODEI_LOG_OVERFLOW")); cfg.Overflow {
+	case agent.OverflowAuto, agent.OverflowBlock, agent.OverflowDrop:
+	default:
+		return cfg, fmt.Errorf("HODEI_LOG_OVERFLOW: %q: want %s or %s", cfg.Overflow, agent.OverflowBlock, agent.OverflowDrop)
+	}
+	for _, b := range []struct {
+		name string
+		to   *bool
+	}{{"HODEI_DETACHED", &cfg.Detached}, {"HODEI_CONTAINER_LOGS", &cfg.ContainerLogs}} {
+		switch v := getenv(b.name); v {
+		case "", "0":
+		case "1":
+			*b.to = true
+		default:
+			return cfg, fmt.Errorf("%s: %q: want 0 or 1", b.name, v)
+		}
+	}
 	serverName := getenv("HODEI_SERVER_NAME")
 	if serverName == "" && cfg.Server != "" {
 		if serverName, _, err = net.SplitHostPort(cfg.Server); err != nil {

@@ -70,7 +70,14 @@ func TestConfig(t *testing.T) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	env["HODEI_RETRIES"] = "0"
-	if got, err = config(func(name string) string { return env[name] }); err != nil || got.Retries {
+	env["HODEI_LOG_OVERFLOW"], env["HODEI_DETACHED"], env["HODEI_CONTAINER_LOGS"] = "block", "1", "1"
+	got, err = config(func(name string) string { return env[name] })
+	if err != nil || got.Retries || got.Overflow != agent.OverflowBlock || !got.Detached || !got.ContainerLogs {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	env["HODEI_LOG_OVERFLOW"], env["HODEI_DETACHED"], env["HODEI_CONTAINER_LOGS"] = "drop", "0", "0"
+	got, err = config(func(name string) string { return env[name] })
+	if err != nil || got.Overflow != agent.OverflowDrop || got.Detached || got.ContainerLogs {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }
@@ -106,6 +113,9 @@ func TestConfigErrors(t *testing.T) {
 		{"negative", "HODEI_LINGER", "-1s", "-1s is negative"},
 		{"no spool bytes", "HODEI_SPOOL_BYTES", "", "invalid syntax"},
 		{"spool bytes with a unit", "HODEI_SPOOL_BYTES", "1Gi", "invalid syntax"},
+		{"overflow in other words", "HODEI_LOG_OVERFLOW", "Drop", `"Drop": want block or drop`},
+		{"detached in a word", "HODEI_DETACHED", "yes", `"yes": want 0 or 1`},
+		{"container's log in a word", "HODEI_CONTAINER_LOGS", "true", `"true": want 0 or 1`},
 		{"no CA", "HODEI_CA_CERT_PATH", "", "is not set"},
 		{"no certificate", "HODEI_CLIENT_CERT_PATH", "", "is not set"},
 		{"no key", "HODEI_CLIENT_KEY_PATH", "", "is not set"},

@@ -132,5 +132,6 @@ func (a *app) kubernetesProvider(name string, c provider.Config) (*kubernetes.Pr
 	return kubernetes.New(kubernetes.Options{
 		Config: config, Name: name, Namespace: c.Namespace, WorkerImage: c.Image,
 		PullPolicy: c.ImagePullPolicy, PullSecrets: c.ImagePullSecrets, ServiceAccount: c.ServiceAccount,
+		ContainerLogs: c.ContainerLogs,
 	})
 }

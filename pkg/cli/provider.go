@@ -44,6 +44,7 @@ func (a *app) newProvider() *cobra.Command {
 
 func (a *app) newProviderAdd() *cobra.Command {
 	var c provider.Config
+	var containerLogs bool
 	cmd := &cobra.Command{
 		Use:                   "add NAME [--context CONTEXT] [--namespace NAMESPACE] [--image IMAGE]",
 		DisableFlagsInUseLine: true,
@@ -64,6 +65,9 @@ func (a *app) newProviderAdd() *cobra.Command {
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c.Namespace = *a.kube.Namespace
+			if cmd.Flags().Changed("container-logs") {
+				c.ContainerLogs = &containerLogs
+			}
 			// Before the kubeconfig is read: what is wrong with the command line comes first.
 			if err := c.Validate(); err != nil {
 				return usagef(cmd, "%w", err)
@@ -77,6 +81,7 @@ func (a *app) newProviderAdd() *cobra.Command {
 	flags.StringVar(&c.ImagePullPolicy, "image-pull-policy", "", "When a node pulls the worker's image: Always, IfNotPresent or Never (default: Kubernetes' own rule).")
 	flags.StringArrayVar(&c.ImagePullSecrets, "image-pull-secret", nil, "Secret of the namespace with which images are pulled; may be repeated.")
 	flags.StringVar(&c.ServiceAccount, "service-account", "", "Service account of the workers (default "+provider.DefaultServiceAccount+").")
+	flags.BoolVar(&containerLogs, "container-logs", false, "Copy the output of all jobs to their container's log, or with =false that of none, unless run says otherwise (default: of detached jobs).")
 	return cmd
 }
 

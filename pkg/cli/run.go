@@ -34,6 +34,8 @@ type runFlags struct {
 	env, envFrom                       []string
 	cpu, cpuLimit, memory, memoryLimit string
 	ephemeralStorage                   string
+	logSpool, logOverflow              string
+	containerLogs                      bool
 	timeout, startTimeout, grace       time.Duration
 	ttl, linger                        time.Duration
 	retries                            int32
@@ -119,11 +121,15 @@ func (a *app) newRun() *cobra.Command {
 	flags.StringVar(&f.workdir, "workdir", "", "Working directory of the command. Default: the image's.")
 	flags.StringVar(&f.user, "user", "", "UID or UID:GID of the command. Default: 65532, an ordinary user, in a cluster.")
 	flags.BoolVar(&f.mergeOutput, "merge-output", false, "Give the command one pipe for stdout and stderr: their order is exact, and all comes on stdout.")
+	flags.StringVar(&f.logSpool, "log-spool", job.DefaultLogSpool, "Output that is kept with the job, on its node's disk, until it is fetched.")
+	flags.StringVar(&f.logOverflow, "log-overflow", "", "When that is full of what nobody has fetched: block, the job waits, or drop, the oldest output is lost. "+
+		"Default: block while somebody follows or did until 5 minutes ago; detached, drop.")
+	flags.BoolVar(&f.containerLogs, "container-logs", false, "Copy the output to the container's log, for kubectl logs and the cluster's collectors. Default: the provider's, else with --detach.")
 	flags.StringVar(&f.certs, "certs", "", "Directory of 'hodei certs generate'. Default: ./certs or $XDG_CONFIG_HOME/hodei/certs if there; else a CA for this one run.")
 	flags.StringVarP(&f.output, "output", "o", "", "json or yaml: all that happens as events on stdout. With --detach or --dry-run the Job as json, yaml or name.")
 	flags.StringVar(&f.dryRun, "dry-run", "none", "client: only print the Job, with -o.")
 	flags.SetInterspersed(false)
-	for flag, words := range map[string][]string{"output": {"json", "yaml", "name"}, "dry-run": {"none", "client"}} {
+	for flag, words := range map[string][]string{"output": {"json", "yaml", "name"}, "dry-run": {"none", "client"}, "log-overflow": {job.OverflowBlock, job.OverflowDrop}} {
 		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 	}
 	_ = cmd.RegisterFlagCompletionFunc("provider", a.completeProvider)
@@ -136,6 +142,7 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 		Name: f.name, Image: f.image, Command: command, User: f.user, Workdir: f.workdir,
 		Timeout: f.timeout, StartTimeout: f.startTimeout, Grace: f.grace, TTL: f.ttl, Linger: f.linger,
 		Retries: f.retries, MergeOutput: f.mergeOutput,
+		LogOverflow: f.logOverflow, ContainerLogs: f.containerLogs, Detached: f.detach,
 	}
 	if f.detach && spec.Linger == 0 {
 		spec.Linger = job.LingerDetached
@@ -165,7 +172,7 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 	}{
 		{"cpu", f.cpu, &spec.CPU}, {"cpu-limit", f.cpuLimit, &spec.CPULimit},
 		{"memory", f.memory, &spec.Memory}, {"memory-limit", f.memoryLimit, &spec.MemoryLimit},
-		{"ephemeral-storage", f.ephemeralStorage, &spec.EphemeralStorage},
+		{"ephemeral-storage", f.ephemeralStorage, &spec.EphemeralStorage}, {"log-spool", f.logSpool, &spec.LogSpool},
 	} {
 		if q.text == "" {
 			continue
@@ -199,7 +206,14 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 	if o.place, err = a.place(f.provider); err != nil {
 		return nil, err
 	}
-	if _, here := o.place.(machine); here {
+	switch place := o.place.(type) {
+	case cluster:
+		if cmd.Flags().Changed("container-logs") {
+			o.noFallback = !f.containerLogs
+		} else {
+			spec.ContainerLogs = place.ContainerLogs(f.detach)
+		}
+	case machine:
 		for _, name := range []string{"ttl", "namespace", "context", "kubeconfig"} {
 			if cmd.Flags().Changed(name) {
 				return nil, usagef(cmd, "--%s needs a cluster; provider local runs processes of this machine", name)
@@ -282,9 +296,12 @@ type runOptions struct {
 	authority      *certs.Authority
 	follow, detach bool
 	dryRun         bool
-	format         string
-	screen         *screen
-	events         *eventWriter // nil: the output goes to stdout and stderr as it is
+	// noFallback: the container's log was ruled out. fallback: it is followed in
+	// place of the agent.
+	noFallback, fallback bool
+	format               string
+	screen               *screen
+	events               *eventWriter // nil: the output goes to stdout and stderr as it is
 }
 
 func (o *runOptions) run(ctx context.Context) error {
@@ -319,6 +336,10 @@ func (o *runOptions) run(ctx context.Context) error {
 	}
 	made := make(chan result, 1)
 	go func() {
+		if err := o.chooseWay(submitting); err != nil {
+			made <- result{nil, err}
+			return
+		}
 		j, err := o.place.Submit(submitting, o.spec, id)
 		made <- result{j, err}
 	}()
@@ -355,6 +376,26 @@ func (o *runOptions) run(ctx context.Context) error {
 	}
 	s := &session{runOptions: o, job: r.job, signals: signals}
 	return s.follow(ctx, tlsConfig)
+}
+
+// chooseWay finds out whether the output can come through the tunnel, before the
+// job is made: a job that does not copy its output to the container's log never
+// will.
+func (o *runOptions) chooseWay(ctx context.Context) error {
+	c, ok := o.place.(cluster)
+	if !ok || o.detach || !o.follow || o.noFallback {
+		return nil
+	}
+	may, err := c.MayTunnel(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil || may:
+		return err
+	}
+	o.fallback, o.spec.ContainerLogs, c.NoTunnel = true, true, true
+	o.screen.note("the tunnel is forbidden (create pods/portforward): following the container's log instead")
+	return nil
 }
 
 // detached says what was left running.

@@ -2,9 +2,13 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/client-go/rest"
 
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
@@ -79,7 +84,13 @@ func TestRunFlags(t *testing.T) {
 		{"the rest", []string{"--image", "i:1", "--workdir", "/src", "--user", "1000:2000", "--merge-output", "--", "true"}, func(s *job.Spec) {
 			s.Image, s.Workdir, s.User, s.MergeOutput = "i:1", "/src", "1000:2000", true
 		}},
-		{"detached lingers longer", []string{"--detach", "--", "true"}, func(s *job.Spec) { s.Linger = job.LingerDetached }},
+		{"detached lingers longer", []string{"--detach", "--", "true"}, func(s *job.Spec) {
+			s.Linger, s.Detached, s.ContainerLogs = job.LingerDetached, true, true
+		}},
+		{"detached without the container's log", []string{"--detach", "--container-logs=false", "--", "true"}, func(s *job.Spec) { s.Linger, s.Detached = job.LingerDetached, true }},
+		{"logs", []string{"--log-spool", "2Gi", "--log-overflow=drop", "--container-logs", "--", "true"}, func(s *job.Spec) {
+			s.LogSpool, s.LogOverflow, s.ContainerLogs = q("2Gi"), job.OverflowDrop, true
+		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			made, spec, err := dryRun(t, append([]string{"--name", "x"}, test.args...)...)
@@ -123,6 +134,9 @@ func TestRunUsage(t *testing.T) {
 		{[]string{"--name", "UPPER", "--", "true"}, `--name "UPPER": want lower-case letters, digits and dashes, at most 57 of them`},
 		{[]string{"--user", "root", "--", "true"}, `--user "root": want UID or UID:GID, in numbers`},
 		{[]string{"--grace=-1s", "--", "true"}, "--grace -1s: must not be negative"},
+		{[]string{"--log-spool", "1Ki", "--", "true"}, "--log-spool 1Ki: want 1Mi to 16Ti"},
+		{[]string{"--log-spool", "much", "--", "true"}, `--log-spool "much": want a quantity such as 500m, 2 or 512Mi`},
+		{[]string{"--log-overflow", "wait", "--", "true"}, `--log-overflow "wait": want block or drop`},
 		{[]string{"--dry-run=maybe", "--", "true"}, `--dry-run "maybe": want none or client`},
 		{[]string{"-o", "table", "--", "true"}, `-o "table": want json or yaml, or name with --detach`},
 		{[]string{"--nope", "--", "true"}, "unknown flag: --nope"},
@@ -132,6 +146,77 @@ func TestRunUsage(t *testing.T) {
 		if !errors.As(err, &usage) || err.Error() != test.want {
 			t.Errorf("%q: got %v, want %s", test.args, err, test.want)
 		}
+	}
+}
+
+// Before a job is made that is to be followed, and only then, it is asked whether
+// its output can come through the tunnel.
+func TestChooseWay(t *testing.T) {
+	const note = "the tunnel is forbidden (create pods/portforward): following the container's log instead\n"
+	for _, test := range []struct {
+		name     string
+		change   func(*runOptions)
+		answer   func(http.ResponseWriter)
+		fallback bool
+		logs     bool // copied to the container's log
+		stderr   string
+		err      string
+	}{
+		{name: "allowed", answer: allows(true)},
+		{name: "forbidden", answer: allows(false), fallback: true, logs: true, stderr: note},
+		{name: "forbidden, and copied anyway", change: func(o *runOptions) { o.spec.ContainerLogs = true }, answer: allows(false), fallback: true, logs: true, stderr: note},
+		{name: "allowed, and copied anyway", change: func(o *runOptions) { o.spec.ContainerLogs = true }, answer: allows(true), logs: true},
+		{name: "ruled out", change: func(o *runOptions) { o.noFallback = true }},
+		{name: "detached", change: func(o *runOptions) { o.detach = true }},
+		{name: "without output", change: func(o *runOptions) { o.follow = false }},
+		{name: "no answer to the question", answer: func(w http.ResponseWriter) { http.Error(w, "no", http.StatusForbidden) }},
+		{name: "no answer at all", answer: func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, err: "Kubernetes cluster not available: "},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if test.answer == nil {
+					t.Errorf("asked: %s", r.URL)
+					return
+				}
+				test.answer(w)
+			}))
+			defer server.Close()
+			p, err := kubernetes.New(kubernetes.Options{Config: &rest.Config{Host: server.URL}, Namespace: "ns"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var errOut bytes.Buffer
+			a := &app{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: &errOut}, getenv: func(string) string { return "" }}
+			o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: cluster{p}, follow: true, screen: newScreen(a, false)}
+			if test.change != nil {
+				test.change(o)
+			}
+			err = o.chooseWay(t.Context())
+			if test.err == "" && err != nil || test.err != "" && (err == nil || !strings.HasPrefix(err.Error(), test.err)) {
+				t.Errorf("error %v, want %q", err, test.err)
+			}
+			if o.fallback != test.fallback || p.NoTunnel != test.fallback || o.spec.ContainerLogs != test.logs || errOut.String() != test.stderr {
+				t.Errorf("fallback %t, no tunnel %t, container's log %t, stderr %q", o.fallback, p.NoTunnel, o.spec.ContainerLogs, errOut.String())
+			}
+
+			cancelled, cancel := context.WithCancel(t.Context())
+			cancel()
+			if err := o.chooseWay(cancelled); test.answer != nil && !errors.Is(err, context.Canceled) {
+				t.Errorf("cancelled: %v", err)
+			}
+		})
+	}
+	o := &runOptions{place: machine{}, follow: true}
+	if err := o.chooseWay(t.Context()); err != nil || o.fallback {
+		t.Errorf("this machine: %v", err)
+	}
+}
+
+// allows answers a SelfSubjectAccessReview.
+func allows(yes bool) func(http.ResponseWriter) {
+	return func(w http.ResponseWriter) {
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"apiVersion":"authorization.k8s.io/v1","kind":"SelfSubjectAccessReview","status":{"allowed":%t}}`, yes)
 	}
 }
 

@@ -31,7 +31,23 @@ const (
 	// reconnecting, one that detached may be on its way home.
 	LingerFollowed = 30 * time.Second
 	LingerDetached = 10 * time.Minute
+	// DefaultLogSpool holds minutes of a busy job's output, and is an amount that
+	// a node's disk has.
+	DefaultLogSpool = "1Gi"
 )
+
+// Values of Spec.LogOverflow besides "", which leaves it to whether somebody
+// follows: the job waits for one who does or did until 5 minutes ago; else, and
+// always if the job is detached, its oldest output is dropped.
+const (
+	OverflowBlock = "block" // the job waits until its output is fetched
+	OverflowDrop  = "drop"  // the oldest output makes room for the newest
+)
+
+// Bounds of Spec.LogSpool. Less than the least would be full with the output of a
+// moment; more than the most is a slip of the finger on any node's disk, and far
+// from what an int64 of bytes overflows at.
+var minLogSpool, maxLogSpool = resource.MustParse("1Mi"), resource.MustParse("16Ti")
 
 // MaxNameLength is the longest job name: Kubernetes appends a dash and five
 // characters for the Pod's name, which has to stay a label value of at most 63.
@@ -82,6 +98,17 @@ type Spec struct {
 	Linger time.Duration `json:"linger,omitempty"`
 	// MergeOutput gives the command one pipe for both streams.
 	MergeOutput bool `json:"mergeOutput,omitempty"`
+	// LogSpool caps the output that is kept on the Pod's own disk, 1Mi to 16Ti.
+	LogSpool *resource.Quantity `json:"logSpool,omitempty"`
+	// LogOverflow is what happens when LogSpool is full of output that nobody has
+	// fetched: "", OverflowBlock or OverflowDrop.
+	LogOverflow string `json:"logOverflow,omitempty"`
+	// ContainerLogs copies the output to the log of the job's container, where
+	// kubectl logs and the cluster's collectors look. That log is the kubelet's: it
+	// is cut when it is rotated.
+	ContainerLogs bool `json:"containerLogs,omitempty"`
+	// Detached tells that nobody follows the job from its start.
+	Detached bool `json:"detached,omitempty"`
 }
 
 // EnvVar is one variable of the command's environment.
@@ -113,6 +140,10 @@ func (s *Spec) SetDefaults() {
 	}
 	if s.Linger == 0 {
 		s.Linger = LingerFollowed
+	}
+	if s.LogSpool == nil {
+		q := resource.MustParse(DefaultLogSpool)
+		s.LogSpool = &q
 	}
 }
 
@@ -171,6 +202,14 @@ func (s *Spec) Validate() error {
 		if q.req != nil && q.limit != nil && q.req.Cmp(*q.limit) > 0 {
 			return fmt.Errorf("--%s %s: more than --%s-limit %s", q.flag, q.req, q.flag, q.limit)
 		}
+	}
+	if q := s.LogSpool; q != nil && (q.Cmp(minLogSpool) < 0 || q.Cmp(maxLogSpool) > 0) {
+		return fmt.Errorf("--log-spool %s: want %s to %s", q, &minLogSpool, &maxLogSpool)
+	}
+	switch s.LogOverflow {
+	case "", OverflowBlock, OverflowDrop:
+	default:
+		return fmt.Errorf("--log-overflow %q: want %s or %s", s.LogOverflow, OverflowBlock, OverflowDrop)
 	}
 	return nil
 }

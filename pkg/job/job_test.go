@@ -31,6 +31,7 @@ func TestValidate(t *testing.T) {
 			s.Memory, s.MemoryLimit = quantity("1Gi"), quantity("2Gi")
 			s.EphemeralStorage = quantity("1Gi")
 			s.User, s.Retries, s.Timeout = "0:0", 3, time.Hour
+			s.LogSpool, s.LogOverflow, s.ContainerLogs, s.Detached = quantity("5Gi"), OverflowBlock, true, true
 		}, ""},
 		{"no command", func(s *Spec) { s.Command = nil }, "no command: nothing stands after --"},
 		{"empty command", func(s *Spec) { s.Command = []string{"", "x"} }, "no command: nothing stands after --"},
@@ -61,6 +62,14 @@ func TestValidate(t *testing.T) {
 		{"no limit", func(s *Spec) { s.MemoryLimit = quantity("0") }, "--memory-limit 0: must be more than zero"},
 		{"limit below request", func(s *Spec) { s.CPU, s.CPULimit = quantity("1"), quantity("500m") }, "--cpu 1: more than --cpu-limit 500m"},
 		{"no storage", func(s *Spec) { s.EphemeralStorage = quantity("0") }, "--ephemeral-storage 0: must be more than zero"},
+		{"smallest spool", func(s *Spec) { s.LogSpool = quantity("1Mi") }, ""},
+		{"spool too small", func(s *Spec) { s.LogSpool = quantity("1048575") }, "--log-spool 1048575: want 1Mi to 16Ti"},
+		{"no spool", func(s *Spec) { s.LogSpool = quantity("0") }, "--log-spool 0: want 1Mi to 16Ti"},
+		{"negative spool", func(s *Spec) { s.LogSpool = quantity("-1Gi") }, "--log-spool -1Gi: want 1Mi to 16Ti"},
+		{"largest spool", func(s *Spec) { s.LogSpool = quantity("16Ti") }, ""},
+		{"spool that no int64 holds", func(s *Spec) { s.LogSpool = quantity("9Ei") }, "want 1Mi to 16Ti"},
+		{"dropping", func(s *Spec) { s.LogOverflow = OverflowDrop }, ""},
+		{"overflow in other words", func(s *Spec) { s.LogOverflow = "Block" }, `--log-overflow "Block": want block or drop`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -83,10 +92,12 @@ func TestSetDefaults(t *testing.T) {
 	if err := s.Validate(); err != nil {
 		t.Error(err)
 	}
-	if s.Grace != DefaultGrace || s.StartTimeout != DefaultStartTimeout || s.TTL != DefaultTTL || s.Linger != LingerFollowed || s.Timeout != 0 {
+	if s.Grace != DefaultGrace || s.StartTimeout != DefaultStartTimeout || s.TTL != DefaultTTL || s.Linger != LingerFollowed || s.Timeout != 0 ||
+		s.LogSpool.Value() != 1<<30 || s.LogOverflow != "" {
 		t.Errorf("defaults %+v", s)
 	}
-	mine := Spec{Name: "a", Command: []string{"b"}, Grace: 1, StartTimeout: 2, TTL: 3, Linger: 4, Timeout: 5, Retries: 6}
+	mine := Spec{Name: "a", Command: []string{"b"}, Grace: 1, StartTimeout: 2, TTL: 3, Linger: 4, Timeout: 5, Retries: 6, LogSpool: quantity("7Mi"),
+		LogOverflow: OverflowDrop}
 	want, _ := json.Marshal(mine)
 	mine.SetDefaults()
 	if got, _ := json.Marshal(mine); string(got) != string(want) {

@@ -63,6 +63,9 @@ type Config struct {
 	ImagePullSecrets []string `json:"image_pull_secrets,omitempty"`
 	// ServiceAccount of the workers' Pods.
 	ServiceAccount string `json:"service_account,omitempty"`
+	// ContainerLogs says whether jobs copy their output to their container's log; nil:
+	// detached ones do.
+	ContainerLogs *bool `json:"container_logs,omitempty"`
 }
 
 // Validate returns the first thing wrong with c: the key, its value and what is
@@ -221,6 +224,8 @@ func want(k reflect.Kind) string {
 		return "a text"
 	case reflect.Slice:
 		return "a list of texts"
+	case reflect.Pointer: // to a bool; nil is for a key that is not there
+		return "true or false"
 	}
 	return "keys and values"
 }

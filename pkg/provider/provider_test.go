@@ -24,6 +24,7 @@ providers:
     image_pull_policy: IfNotPresent
     image_pull_secrets: [one, two]
     service_account: hodei-jobs-worker
+    container_logs: false
   here:
     type: local
 `
@@ -37,7 +38,7 @@ func TestParse(t *testing.T) {
 		"k8s-local": {
 			Type: Kubernetes, Context: "kind-hodei", Kubeconfig: "/home/me/.kube/config",
 			Namespace: "hodei-jobs-workers", Image: "hodei-jobs-worker:latest", ImagePullPolicy: "IfNotPresent",
-			ImagePullSecrets: []string{"one", "two"}, ServiceAccount: "hodei-jobs-worker",
+			ImagePullSecrets: []string{"one", "two"}, ServiceAccount: "hodei-jobs-worker", ContainerLogs: new(bool),
 		},
 		"here": {Type: Local},
 	}}
@@ -60,7 +61,7 @@ func TestParseRefuses(t *testing.T) {
 		{"providers a text", "providers: x\n", `providers: "x": want keys and values`},
 		{"provider a text", "providers: {a: x}\n", `providers.a: "x": want keys and values`},
 		{"provider empty", "providers: {a: }\n", `providers.a.type: "": want "kubernetes" or "local"`},
-		{"unknown key", "providers: {a: {type: kubernetes, imagePullPolicy: Always}}\n", "providers.a.imagePullPolicy: unknown key; allowed are context, image, image_pull_policy,"},
+		{"unknown key", "providers: {a: {type: kubernetes, imagePullPolicy: Always}}\n", "providers.a.imagePullPolicy: unknown key; allowed are container_logs, context, image, image_pull_policy,"},
 		{"case", "providers: {a: {Type: kubernetes}}\n", "providers.a.Type: unknown key"},
 		{"wrong type", "providers: {a: {type: kubernetes, image_pull_secrets: one}}\n", `providers.a.image_pull_secrets: "one": want a list of texts`},
 		{"number", "providers: {a: {type: kubernetes, namespace: 7}}\n", "providers.a.namespace: 7: want a text"},
@@ -70,6 +71,8 @@ func TestParseRefuses(t *testing.T) {
 		{"image", "providers: {a: {type: kubernetes, image: 'a b'}}\n", `providers.a.image: "a b": want`},
 		{"service account", "providers: {a: {type: kubernetes, service_account: A}}\n", `providers.a.service_account: "A": want`},
 		{"pull secret", "providers: {a: {type: kubernetes, image_pull_secrets: [A]}}\n", `providers.a.image_pull_secrets: "A": want`},
+		{"container logs", "providers: {a: {type: kubernetes, container_logs: 'yes'}}\n", `providers.a.container_logs: "yes": want true or false`},
+		{"local with container logs", "providers: {a: {type: local, container_logs: false}}\n", "providers.a.type: "},
 		{"local with more", "providers: {a: {type: local, namespace: b}}\n", "providers.a.type: "},
 		{"twice", "providers: {a: {type: local}, a: {type: local}}\n", `"a"`},
 		{"local itself", "providers: {local: {type: kubernetes}}\n", "providers.local: "},

@@ -121,7 +121,11 @@ func missingRight(user, verb, resource, namespace string) *job.Failure {
 	case namespace == "":
 		f.Hint = fmt.Sprintf("ask an administrator; whether it is granted: kubectl auth can-i %s %s --all-namespaces", verb, resource)
 	default:
-		f.Hint = fmt.Sprintf("an administrator can grant it: kubectl create rolebinding %s --clusterrole=hodei-user %s -n %s", bindingName(user), subject, namespace)
+		grant := fmt.Sprintf("kubectl create rolebinding %s --clusterrole=hodei-user %s -n %s", bindingName(user), subject, namespace)
+		if verb == "get" && (resource == "secrets" || resource == "pods/log") { // the first hodei-user did not have it
+			grant = "{hodei} install && " + grant
+		}
+		f.Hint = "an administrator can grant it: " + grant
 	}
 	return f
 }

@@ -47,13 +47,21 @@ type Options struct {
 	PullPolicy     string
 	PullSecrets    []string
 	ServiceAccount string
+	// ContainerLogs says whether jobs copy their output to their container's log; nil:
+	// detached ones do.
+	ContainerLogs *bool
 }
 
 // Provider makes workers in one namespace of one cluster.
 type Provider struct {
-	settings settings
-	client   client.Interface
-	dialer   *dialer
+	// NoTunnel keeps Submit and Attach from dialling the agents, for who may not:
+	// nothing arrives at the Listener of a Run then. It is set before them.
+	NoTunnel bool
+
+	settings      settings
+	containerLogs *bool
+	client        client.Interface
+	dialer        *dialer
 }
 
 // New returns a provider. It does not talk to the cluster yet.
@@ -75,7 +83,7 @@ func New(o Options) (*Provider, error) {
 		provider: o.Name, namespace: o.Namespace, workerImage: o.WorkerImage,
 		pullPolicy: corev1.PullPolicy(o.PullPolicy), pullSecrets: o.PullSecrets, serviceAccount: o.ServiceAccount,
 	}
-	return &Provider{settings: s, client: c, dialer: &dialer{config: config, client: c}}, nil
+	return &Provider{settings: s, containerLogs: o.ContainerLogs, client: c, dialer: &dialer{config: config, client: c}}, nil
 }
 
 // Describe says in a few words where jobs go.
@@ -89,6 +97,34 @@ func (p *Provider) Describe() string {
 // Namespace is where jobs go.
 func (p *Provider) Namespace() string { return p.settings.namespace }
 
+// ContainerLogs says whether a job of this provider copies its output to its
+// container's log where nobody has said so.
+func (p *Provider) ContainerLogs(detached bool) bool {
+	if p.containerLogs != nil {
+		return *p.containerLogs
+	}
+	return detached // nobody follows it from its start: kubectl logs is the next best
+}
+
+// MayTunnel says whether we may open a tunnel to the agents. A server that answers
+// that it can't say counts as yes, for dialling tells; an error is a *job.Failure:
+// it was not reached, or ctx has ended.
+func (p *Provider) MayTunnel(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	// Of the two rights it is the one that matters: SPDY takes it and nothing else,
+	// and since 1.35 WebSocket does too.
+	answer, err := p.dialer.review(ctx, p.settings.namespace, "create")
+	var status apierrors.APIStatus
+	switch {
+	case err == nil:
+		return answer.Status.Allowed, nil
+	case errors.As(err, &status):
+		return true, nil
+	}
+	return false, Explain(err)
+}
+
 // Manifest is the Job that Submit would make.
 func (p *Provider) Manifest(spec *job.Spec) (*batchv1.Job, error) {
 	return renderJob(spec, p.withServerName(spec))
@@ -100,7 +136,7 @@ func (p *Provider) withServerName(spec *job.Spec) settings {
 	return s
 }
 
-// Run is a job that was submitted.
+// Run is a job that was submitted, or attached to.
 type Run struct {
 	provider *Provider
 	spec     *job.Spec
@@ -108,6 +144,7 @@ type Run struct {
 	secret   types.UID
 	tunnel   *coordinator.Tunnel
 	updates  chan any
+	found    *Found // what was attached to; nil: it was submitted
 
 	ctx  context.Context // of the informers and the tunnels; ends with Close
 	stop context.CancelFunc
@@ -126,17 +163,22 @@ func (p *Provider) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCert
 	if err != nil {
 		return nil, err
 	}
-	runCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	r := &Run{
-		provider: p, spec: spec, tunnel: coordinator.NewTunnel(),
-		ctx: runCtx, stop: stop, updates: make(chan any), pods: map[string]bool{},
-	}
+	r := p.newRun(ctx, spec)
 	r.watch() // beforehand: the first events cost no round trip more
 	if err := r.create(ctx, manifest, id); err != nil {
 		r.Close()
 		return nil, Explain(err)
 	}
 	return r, nil
+}
+
+// newRun makes a Run without a job. It outlives ctx, and ends with Close.
+func (p *Provider) newRun(ctx context.Context, spec *job.Spec) *Run {
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	return &Run{
+		provider: p, spec: spec, tunnel: coordinator.NewTunnel(),
+		ctx: ctx, stop: stop, updates: make(chan any), pods: map[string]bool{},
+	}
 }
 
 func (r *Run) create(ctx context.Context, manifest *batchv1.Job, id *certs.JobCerts) error {

@@ -52,11 +52,20 @@ const (
 )
 
 const (
-	// spoolBytes caps the output kept in the Pod, spoolMargin keeps the volume's
-	// limit above it: a volume beyond its limit evicts the Pod.
-	spoolBytes, spoolMargin = 1 << 30, 64 << 20
+	// spoolMargin keeps the limit of the spool's volume above the spool's cap: a
+	// volume beyond its limit evicts the Pod.
+	spoolMargin = 64 << 20
 	// runDirBytes holds the launcher, three times over.
 	runDirBytes = 64 << 20
+	// agentLogBytes holds the log of the agent's container, which the kubelet keeps
+	// to five files of 10 MiB, and the Pod's /etc/hosts.
+	agentLogBytes = 64 << 20
+	// containerLogBytes holds the log of the job's container, if the output is copied
+	// there. The kubelet keeps five files of it and begins a new one at 10 MiB, but it
+	// looks only every 10 s: a job that only prints wrote 750 MB of log between two
+	// looks (75 MB/s; containerd 1.6 on 2 cores). Less would evict such jobs, more
+	// lets their files grow so much beyond --ephemeral-storage.
+	containerLogBytes = 4 << 30
 	// deadlineMargin is what activeDeadlineSeconds leaves for scheduling and
 	// deletion on top of what the agent keeps itself.
 	deadlineMargin = 5 * time.Minute
@@ -203,11 +212,9 @@ func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
 		Containers: []corev1.Container{
 			{
 				Name: agentContainer, Image: s.workerImage, ImagePullPolicy: s.pullPolicy,
-				Command: []string{workerProgram, "agent"},
-				Env:     agentEnv(spec, s),
-				Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{
-					corev1.ResourceCPU: resource.MustParse("10m"), corev1.ResourceMemory: resource.MustParse("32Mi"),
-				}},
+				Command:   []string{workerProgram, "agent"},
+				Env:       agentEnv(spec, s),
+				Resources: agentResources(spec),
 				SecurityContext: &corev1.SecurityContext{
 					RunAsUser: &agentUID, RunAsGroup: &agentUID, RunAsNonRoot: &yes,
 					AllowPrivilegeEscalation: &no, ReadOnlyRootFilesystem: &yes,
@@ -236,7 +243,7 @@ func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
 		},
 		Volumes: []corev1.Volume{
 			{Name: "hodei-run", VolumeSource: emptyDir(runDirBytes)},
-			{Name: "hodei-spool", VolumeSource: emptyDir(spoolBytes + spoolMargin)},
+			{Name: "hodei-spool", VolumeSource: emptyDir(spec.LogSpool.Value() + spoolMargin)},
 			{Name: "hodei-certs", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
 				SecretName: spec.Name, DefaultMode: mode(0o444),
 				Items: []corev1.KeyToPath{ // never the server's key
@@ -294,7 +301,7 @@ func agentEnv(spec *job.Spec, s settings) []corev1.EnvVar {
 		{"HODEI_JOB", spec.Name},
 		{"HODEI_SOCKET", socketPath},
 		{"HODEI_SPOOL_DIR", spoolDir},
-		{"HODEI_SPOOL_BYTES", strconv.Itoa(spoolBytes)},
+		{"HODEI_SPOOL_BYTES", strconv.FormatInt(spec.LogSpool.Value(), 10)},
 		{"HODEI_LISTEN", fmt.Sprintf("127.0.0.1:%d", agentPort)},
 		{"HODEI_SERVER_NAME", s.serverName},
 		{"HODEI_CA_CERT_PATH", certsDir + "/ca.crt"},
@@ -305,10 +312,23 @@ func agentEnv(spec *job.Spec, s settings) []corev1.EnvVar {
 		{"HODEI_GRACE", spec.Grace.String()},
 		{"HODEI_LINGER", spec.Linger.String()},
 		{"HODEI_RETRIES", strconv.Itoa(int(spec.Retries))},
+		{"HODEI_LOG_OVERFLOW", spec.LogOverflow},
+		{"HODEI_DETACHED", oneIf(spec.Detached)},
+		{"HODEI_CONTAINER_LOGS", oneIf(spec.ContainerLogs)},
 	} {
-		env = append(env, corev1.EnvVar{Name: v[0], Value: v[1]})
+		if v[1] != "" {
+			env = append(env, corev1.EnvVar{Name: v[0], Value: v[1]})
+		}
 	}
 	return env
+}
+
+// oneIf is "1" for true; the agent takes a variable that is not there for false.
+func oneIf(on bool) string {
+	if on {
+		return "1"
+	}
+	return ""
 }
 
 func jobEnv(vars []job.EnvVar) []corev1.EnvVar {
@@ -333,19 +353,41 @@ func jobEnvFrom(sources []job.EnvSource) []corev1.EnvFromSource {
 	return env
 }
 
-// jobResources gives the job what it asked for: limits are the requests unless
-// they are named.
-func jobResources(spec *job.Spec) corev1.ResourceRequirements {
-	r := corev1.ResourceRequirements{
+// agentResources has a limit of ephemeral storage for the kubelet's sake. It adds
+// up the limits of the containers that have one, and evicts the Pod when all of
+// its volumes, writable layers and logs together are larger. Were the job's the
+// only one, the output in the spool would count against --ephemeral-storage: with
+// this one, which is what hodei itself may write, it never does.
+func agentResources(spec *job.Spec) corev1.ResourceRequirements {
+	disk := spec.LogSpool.Value() + spoolMargin + runDirBytes + agentLogBytes
+	return corev1.ResourceRequirements{
 		Requests: corev1.ResourceList{
+			corev1.ResourceCPU: resource.MustParse("10m"), corev1.ResourceMemory: resource.MustParse("32Mi"),
 			// Without it the limit would be requested too, and small nodes refused.
 			corev1.ResourceEphemeralStorage: resource.MustParse("0"),
 		},
-		Limits: corev1.ResourceList{corev1.ResourceEphemeralStorage: resource.MustParse(DefaultEphemeralStorage)},
+		Limits: corev1.ResourceList{corev1.ResourceEphemeralStorage: *resource.NewQuantity(disk, resource.BinarySI)},
 	}
+}
+
+// jobResources gives the job what it asked for: limits are the requests unless
+// they are named. The log of its container counts against the container's own
+// limit of ephemeral storage, and is hodei's doing, so it is added.
+func jobResources(spec *job.Spec) corev1.ResourceRequirements {
+	r := corev1.ResourceRequirements{
+		Requests: corev1.ResourceList{
+			corev1.ResourceEphemeralStorage: resource.MustParse("0"), // as the agent's
+		},
+		Limits: corev1.ResourceList{},
+	}
+	disk := resource.MustParse(DefaultEphemeralStorage)
 	if spec.EphemeralStorage != nil {
-		r.Limits[corev1.ResourceEphemeralStorage] = *spec.EphemeralStorage
+		disk = spec.EphemeralStorage.DeepCopy()
 	}
+	if spec.ContainerLogs {
+		disk.Add(*resource.NewQuantity(containerLogBytes, resource.BinarySI))
+	}
+	r.Limits[corev1.ResourceEphemeralStorage] = disk
 	for _, x := range []struct {
 		name           corev1.ResourceName
 		request, limit *resource.Quantity

@@ -84,6 +84,7 @@ func full() *job.Spec {
 		EphemeralStorage: quantity("3Gi"), Workdir: "/src", User: "1000:2000",
 		Timeout: time.Hour, StartTimeout: 5 * time.Minute, Retries: 2, Grace: 20 * time.Second,
 		TTL: 10 * time.Minute, Linger: 10 * time.Minute, MergeOutput: true,
+		LogSpool: quantity("256Mi"), LogOverflow: job.OverflowBlock, ContainerLogs: true, Detached: true,
 	}
 }
 
@@ -360,7 +361,7 @@ func TestVolumes(t *testing.T) {
 	for _, e := range agent.Env {
 		env[e.Name] = e.Value
 	}
-	if got, want := spool, int64(1<<30+64<<20); got != want || env["HODEI_SPOOL_BYTES"] != fmt.Sprint(1<<30) {
+	if got, want := spool, int64(256<<20+64<<20); got != want || env["HODEI_SPOOL_BYTES"] != fmt.Sprint(256<<20) {
 		t.Errorf("spool limit %d, want %d; the agent's cap is %s", got, want, env["HODEI_SPOOL_BYTES"])
 	}
 	secret := volumes["hodei-certs"].Secret
@@ -514,6 +515,9 @@ func TestResources(t *testing.T) {
 		{"limits alone", func(s *job.Spec) { s.CPULimit, s.MemoryLimit = quantity("2"), quantity("2Gi") },
 			"ephemeral-storage=0", "cpu=2 ephemeral-storage=10Gi memory=2Gi"},
 		{"disk", func(s *job.Spec) { s.EphemeralStorage = quantity("1Gi") }, "ephemeral-storage=0", "ephemeral-storage=1Gi"},
+		{"a spool is the agent's", func(s *job.Spec) { s.LogSpool = quantity("50Gi") }, "ephemeral-storage=0", "ephemeral-storage=10Gi"},
+		{"a container's log", func(s *job.Spec) { s.ContainerLogs = true }, "ephemeral-storage=0", "ephemeral-storage=14Gi"},
+		{"disk and a container's log", func(s *job.Spec) { s.EphemeralStorage, s.ContainerLogs = quantity("1Gi"), true }, "ephemeral-storage=0", "ephemeral-storage=5Gi"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			spec := minimal()
@@ -525,10 +529,98 @@ func TestResources(t *testing.T) {
 			if got := describe(command.Resources.Limits); got != test.limits {
 				t.Errorf("limits %s, want %s", got, test.limits)
 			}
-			if got := describe(agent.Resources.Requests); got != "cpu=10m memory=32Mi" {
+			if got := describe(agent.Resources.Requests); got != "cpu=10m ephemeral-storage=0 memory=32Mi" {
 				t.Errorf("the agent requests %s", got)
 			}
 		})
+	}
+}
+
+// TestEphemeralStorage does the kubelet's sum (its eviction manager): a Pod is
+// evicted when all that it holds on the node's disk is more than the limits of its
+// containers together, a container when its layer and its log are more than its
+// own. Neither may happen for what hodei writes, and the job keeps all it asked for.
+func TestEphemeralStorage(t *testing.T) {
+	for _, spool := range []string{"1Mi", "1Gi", "11Gi", "16Ti"} {
+		for _, disk := range []string{"", "1Mi", "1Gi", "1Ei"} {
+			for _, logs := range []bool{false, true} {
+				t.Run(fmt.Sprintf("spool %s disk %q logs %t", spool, disk, logs), func(t *testing.T) {
+					spec := minimal()
+					spec.LogSpool, spec.ContainerLogs = quantity(spool), logs
+					own := resource.MustParse(DefaultEphemeralStorage)
+					if disk != "" {
+						spec.EphemeralStorage = quantity(disk)
+						own = *spec.EphemeralStorage
+					}
+					j := render(t, spec)
+					agent, command := containers(j)
+					agentLimit, jobLimit := agent.Resources.Limits.StorageEphemeral(), command.Resources.Limits.StorageEphemeral()
+					sum := agentLimit.DeepCopy()
+					sum.Add(*jobLimit)
+
+					written := own.DeepCopy() // by the job, as much as it may
+					if logs {
+						written.Add(*resource.NewQuantity(containerLogBytes, resource.BinarySI))
+					}
+					if written.Cmp(*jobLimit) > 0 {
+						t.Errorf("the job's container is evicted at %s, and may hold %s", jobLimit, &written)
+					}
+					for _, v := range j.Spec.Template.Spec.Volumes {
+						if v.EmptyDir != nil {
+							written.Add(*v.EmptyDir.SizeLimit)
+						}
+					}
+					written.Add(*resource.NewQuantity(agentLogBytes, resource.BinarySI))
+					if written.Cmp(sum) > 0 {
+						t.Errorf("the Pod is evicted at %s, and may hold %s", &sum, &written)
+					}
+					// Whatever the quantity's format, its text is one that the API server takes.
+					for _, q := range []*resource.Quantity{agentLimit, jobLimit} {
+						if _, err := resource.ParseQuantity(q.String()); err != nil || q.Sign() <= 0 {
+							t.Errorf("limit %s: %v", q, err)
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// What is not asked for is left to the agent's default.
+func TestAgentEnv(t *testing.T) {
+	names := []string{"HODEI_SPOOL_BYTES", "HODEI_LOG_OVERFLOW", "HODEI_DETACHED", "HODEI_CONTAINER_LOGS"}
+	for _, test := range []struct {
+		name   string
+		change func(*job.Spec)
+		want   string
+	}{
+		{"defaults", func(*job.Spec) {}, "HODEI_SPOOL_BYTES=1073741824"},
+		{"all", func(s *job.Spec) {
+			s.LogSpool, s.LogOverflow, s.Detached, s.ContainerLogs = quantity("1.5Mi"), job.OverflowDrop, true, true
+		}, "HODEI_SPOOL_BYTES=1572864 HODEI_LOG_OVERFLOW=drop HODEI_DETACHED=1 HODEI_CONTAINER_LOGS=1"},
+		{"block", func(s *job.Spec) { s.LogOverflow = job.OverflowBlock }, "HODEI_SPOOL_BYTES=1073741824 HODEI_LOG_OVERFLOW=block"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			spec := minimal()
+			test.change(spec)
+			agent, _ := containers(render(t, spec))
+			var got []string
+			for _, e := range agent.Env {
+				if slices.Contains(names, e.Name) {
+					got = append(got, e.Name+"="+e.Value)
+				}
+			}
+			if strings.Join(got, " ") != test.want {
+				t.Errorf("got  %v\nwant %s", got, test.want)
+			}
+		})
+	}
+}
+
+// The words of a Spec are the agent's. Only the tests may import both.
+func TestOverflowWords(t *testing.T) {
+	if job.OverflowBlock != string(hodeiagent.OverflowBlock) || job.OverflowDrop != string(hodeiagent.OverflowDrop) {
+		t.Error("the Spec and the agent have different words for an overflow")
 	}
 }
 

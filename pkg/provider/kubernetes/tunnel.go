@@ -58,7 +58,7 @@ type dialer struct {
 // ctx ends, and calls met whenever one is made. It returns before only with an
 // error that trying again can't mend.
 func (d *dialer) keep(ctx context.Context, pod *corev1.Pod, tunnel *coordinator.Tunnel, met func()) error {
-	wait, backoff := firstDial, firstBackoff
+	wait, backoff := firstWait(pod), firstBackoff
 	known := false
 	refused := 0
 	for {
@@ -93,6 +93,14 @@ func (d *dialer) keep(ctx context.Context, pod *corev1.Pod, tunnel *coordinator.
 	}
 }
 
+// firstWait is the time until the first try: none if the agent was there before us.
+func firstWait(pod *corev1.Pod) time.Duration {
+	if agentRuns(pod) {
+		return 0
+	}
+	return firstDial
+}
+
 // isForbidden looks at the text: of a SPDY upgrade that is all there is, and a
 // WebSocket's status is inside an error that can't be unwrapped.
 func isForbidden(err error) bool { return strings.Contains(err.Error(), "is forbidden") }
@@ -103,11 +111,7 @@ func (d *dialer) forbidden(ctx context.Context, namespace string, err error) err
 	defer cancel()
 	var missing []string
 	for _, verb := range []string{"get", "create"} {
-		review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
-			ResourceAttributes: &authorizationv1.ResourceAttributes{
-				Namespace: namespace, Verb: verb, Resource: "pods", Subresource: "portforward",
-			}}}
-		answer, e := d.client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
+		answer, e := d.review(ctx, namespace, verb)
 		if e == nil && !answer.Status.Allowed {
 			missing = append(missing, verb)
 		}
@@ -118,6 +122,15 @@ func (d *dialer) forbidden(ctx context.Context, namespace string, err error) err
 			Hint: "kubectl auth can-i create pods/portforward -n " + namespace}
 	}
 	return missingRight(who.Status.UserInfo.Username, strings.Join(missing, " and "), "pods/portforward", namespace)
+}
+
+// review asks the API server whether we may do verb on pods/portforward.
+func (d *dialer) review(ctx context.Context, namespace, verb string) (*authorizationv1.SelfSubjectAccessReview, error) {
+	review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
+		ResourceAttributes: &authorizationv1.ResourceAttributes{
+			Namespace: namespace, Verb: verb, Resource: "pods", Subresource: "portforward",
+		}}}
+	return d.client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
 }
 
 // dial opens one connection. The agent has sent its first byte when it returns:

@@ -518,6 +518,23 @@ func TestKeep(t *testing.T) {
 	}
 }
 
+func TestFirstWait(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		pod  *corev1.Pod
+		want time.Duration
+	}{
+		{"no status", podOf(thisJob, "x-1", onNode), firstDial},
+		{"its image is being pulled", podOf(thisJob, "x-1", with(waiting("ContainerCreating", ""), waiting("ContainerCreating", ""))), firstDial},
+		{"it runs", podOf(thisJob, "x-1", runs), 0},
+		{"it runs, and the command not yet", podOf(thisJob, "x-1", with(running, waiting("ContainerCreating", ""))), 0},
+	} {
+		if got := firstWait(test.pod); got != test.want {
+			t.Errorf("%s: %s, want %s", test.name, got, test.want)
+		}
+	}
+}
+
 // A right that is missing ends it, once both ways are refused, with its name.
 func TestKeepForbidden(t *testing.T) {
 	for _, test := range []struct {

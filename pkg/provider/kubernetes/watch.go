@@ -57,7 +57,7 @@ func (r *Run) watch() {
 			return c.CoreV1().Pods(namespace).Watch(ctx, o)
 		},
 	}, true, func(o any, gone bool) any { return podUpdate{o.(*corev1.Pod), gone} })
-	r.inform(&batchv1.Job{}, &cache.ListWatch{
+	jobs := r.inform(&batchv1.Job{}, &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			o.FieldSelector = "metadata.name=" + name
 			return c.BatchV1().Jobs(namespace).List(ctx, o)
@@ -67,7 +67,24 @@ func (r *Run) watch() {
 			return c.BatchV1().Jobs(namespace).Watch(ctx, o)
 		},
 	}, true, func(o any, gone bool) any { return jobUpdate{o.(*batchv1.Job), gone} })
+	if r.found != nil {
+		r.work.Go(func() { r.checkThere(jobs) })
+	}
 	r.watchEvents("Job", name)
+}
+
+// checkThere tells of a Job that was found and deleted before its informer saw it:
+// no update would come of it.
+func (r *Run) checkThere(jobs cache.SharedIndexInformer) {
+	if !cache.WaitFor(r.ctx, "", jobs.HasSyncedChecker()) {
+		return
+	}
+	for _, o := range jobs.GetStore().List() {
+		if j, ok := o.(*batchv1.Job); ok && j.UID == r.job.UID {
+			return
+		}
+	}
+	r.send(jobUpdate{r.job, true})
 }
 
 // watchEvents follows what the cluster says about one object. It explains a
@@ -94,7 +111,7 @@ func (r *Run) watchEvents(kind, name string) {
 
 // inform runs one informer. If the right to it is required, its absence ends
 // the job; other errors are tried again, with back-off, by client-go.
-func (r *Run) inform(object runtime.Object, source cache.ListerWatcher, required bool, update func(o any, gone bool) any) {
+func (r *Run) inform(object runtime.Object, source cache.ListerWatcher, required bool, update func(o any, gone bool) any) cache.SharedIndexInformer {
 	send := func(o any, gone bool) {
 		if tomb, ok := o.(cache.DeletedFinalStateUnknown); ok {
 			o = tomb.Obj
@@ -116,6 +133,7 @@ func (r *Run) inform(object runtime.Object, source cache.ListerWatcher, required
 		DeleteFunc: func(o any) { send(o, true) },
 	})
 	r.work.Go(func() { informer.RunWithContext(r.ctx) })
+	return informer
 }
 
 func (r *Run) send(u any) {
@@ -127,10 +145,18 @@ func (r *Run) send(u any) {
 
 // Watch reports the phases of the start and returns how the job ended, as the
 // cluster sees it; the coordinator may know more, and know it sooner. An error
-// is a *job.Failure that ended the start, or ctx's. It is called once.
+// is a *job.Failure that ended the start, or ctx's. It is called once. With
+// NoTunnel, where no agent says so, it reports of each attempt that its command
+// runs, with the Pod's name.
 func (r *Run) Watch(ctx context.Context, report func(job.Event)) (*job.Outcome, error) {
 	w := &watcher{run: r, report: report, reached: -1, attempts: map[string]*attempt{}}
 	w.reach(job.Submitted, r.provider.Describe())
+	if r.found != nil {
+		if r.found.Finished {
+			return r.found.Outcome, nil
+		}
+		w.resume(r.found)
+	}
 	startTimeout := time.NewTimer(r.spec.StartTimeout)
 	defer startTimeout.Stop()
 	look := time.NewTicker(500 * time.Millisecond) // for graces that pass without an update
@@ -177,8 +203,20 @@ type watcher struct {
 }
 
 type attempt struct {
-	bound, ended bool
-	stop         context.CancelFunc // of its tunnel
+	bound, ran, ended bool
+	stop              context.CancelFunc // of its tunnel
+}
+
+// resume takes up a job under way. Of an attempt that has ended before there is
+// nothing to report, and whether another follows the Job says.
+func (w *watcher) resume(found *Found) {
+	for _, a := range found.Attempts {
+		w.started = w.started || a.ran
+		if a.Ended {
+			w.attempts[a.Name] = &attempt{bound: true, ran: true, ended: true, stop: func() {}}
+			w.last = a.Outcome
+		}
+	}
 }
 
 func (w *watcher) take(u any) (*job.Outcome, error) {
@@ -190,7 +228,9 @@ func (w *watcher) take(u any) (*job.Outcome, error) {
 	case *corev1.Event:
 		w.event(u)
 	case refusal:
-		if !w.started { // else the job goes on, and the next renewal of a login may mend it
+		// Under way the job goes on, and the next renewal of a login may mend it. But who
+		// attaches to a job under way and never meets an agent would wait for nothing.
+		if !w.started || w.run.found != nil && !w.run.met.Load() {
 			return nil, Explain(u.err)
 		}
 	}
@@ -216,20 +256,17 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 	if pod.Spec.NodeName != "" && !a.bound {
 		a.bound = true
 		w.reach(job.Scheduled, pod.Spec.NodeName)
-		var tunnel context.Context
-		tunnel, a.stop = context.WithCancel(r.ctx)
-		r.work.Go(func() {
-			if err := r.provider.dialer.keep(tunnel, pod, r.tunnel, func() { r.met.Store(true) }); err != nil {
-				r.send(refusal{err})
-			}
-		})
-	}
-	for _, s := range pod.Status.ContainerStatuses {
-		if s.Name == jobContainer && (s.State.Running != nil || s.State.Terminated != nil && !neverRan(s.State.Terminated)) {
-			w.started = true
+		if !r.provider.NoTunnel {
+			a.stop = r.dial(pod)
 		}
 	}
-	ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+	if hasRun(pod) && !a.ran {
+		a.ran, w.started = true, true
+		if r.provider.NoTunnel {
+			w.report(job.Event{Phase: job.Running, Time: time.Now(), Detail: pod.Name})
+		}
+	}
+	ended := hasEnded(pod)
 	switch {
 	case ended && !a.ended:
 		a.ended = true
@@ -267,6 +304,17 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 	return w.passed()
 }
 
+// dial keeps a tunnel to the agent of a Pod until it is stopped, or Close.
+func (r *Run) dial(pod *corev1.Pod) (stop context.CancelFunc) {
+	ctx, stop := context.WithCancel(r.ctx)
+	r.work.Go(func() {
+		if err := r.provider.dialer.keep(ctx, pod, r.tunnel, func() { r.met.Store(true) }); err != nil {
+			r.send(refusal{err})
+		}
+	})
+	return stop
+}
+
 func (w *watcher) job(j *batchv1.Job, gone bool) (*job.Outcome, error) {
 	if j.UID != w.run.job.UID { // an earlier one of the same name
 		return w.passed()
@@ -276,16 +324,12 @@ func (w *watcher) job(j *batchv1.Job, gone bool) (*job.Outcome, error) {
 		return w.passed()
 	}
 	w.reach(job.Submitted, w.run.provider.Describe())
-	for _, c := range j.Status.Conditions {
-		if c.Status != corev1.ConditionTrue || c.Type != batchv1.JobFailed && c.Type != batchv1.JobComplete {
-			continue
-		}
-		if c.Reason == batchv1.JobReasonDeadlineExceeded {
-			return &job.Outcome{Cause: job.DeadlineExceeded, Message: oneLine(c.Message)}, nil
-		}
-		if w.over == "" {
-			w.over, w.overAt = strings.TrimSuffix("the job ended without an exit record: "+oneLine(c.Message), ": "), time.Now()
-		}
+	outcome, over := jobEnd(j)
+	if outcome != nil {
+		return outcome, nil
+	}
+	if over != "" && w.over == "" {
+		w.over, w.overAt = over, time.Now()
 	}
 	return w.passed()
 }

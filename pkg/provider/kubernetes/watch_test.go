@@ -373,6 +373,142 @@ func TestWatcher(t *testing.T) {
 	}
 }
 
+// TestResume attaches to a job under way, or to one that has ended.
+func TestResume(t *testing.T) {
+	exit := func(code int32) func(*corev1.Pod) {
+		return func(pod *corev1.Pod) {
+			cause, phase := "Completed", corev1.PodSucceeded
+			if code != 0 {
+				cause, phase = "Error", corev1.PodFailed
+			}
+			onNode(pod)
+			with(terminated(0, "Completed", termination(t, &hodeipb.ExitRecord{Cause: cause, Code: code})), terminated(code, "Error", ""))(pod)
+			pod.Status.Phase = phase
+		}
+	}
+	neverCame := func(pod *corev1.Pod) {
+		onNode(pod)
+		with(terminated(90, "Error", "no launcher"), waiting("ContainerCreating", ""))(pod)
+		pod.Status.Phase = corev1.PodFailed
+	}
+	made := func(second int, pod *corev1.Pod) corev1.Pod {
+		pod.CreationTimestamp = metav1.Unix(int64(second), 0)
+		return *pod
+	}
+	forbidden := refusal{denied(`pods "x-1" is forbidden: User "dev" cannot create resource "pods/portforward" in API group "" in the namespace "ns"`)}
+	for _, test := range []struct {
+		name     string
+		retries  int32
+		noTunnel bool
+		met      bool
+		found    []corev1.Pod
+		updates  []any
+		phases   []string
+		want     string
+	}{
+		{name: "under way", found: []corev1.Pod{made(1, podOf(thisJob, "x-1", runs))},
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", runs)}, wait(time.Hour), podUpdate{pod: podOf(thisJob, "x-1", exit(3))}},
+			phases:  []string{"submitted k8s (ns)"}, want: "outcome Error 3: "},
+		{name: "not started", found: []corev1.Pod{made(1, podOf(thisJob, "x-1"))},
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", onNode)}, podUpdate{pod: podOf(thisJob, "x-1", exit(0))}},
+			phases:  []string{"submitted k8s (ns)", "scheduled node1"}, want: "outcome Completed 0: "},
+		{name: "ended since", found: []corev1.Pod{made(1, podOf(thisJob, "x-1", runs))},
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", exit(4))}}, phases: []string{"submitted k8s (ns)"}, want: "outcome Error 4: "},
+		{name: "its Pod has ended, and the Job says so next", found: []corev1.Pod{made(1, podOf(thisJob, "x-1", exit(5)))},
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", exit(5))}, jobUpdate{job: failedJob("BackoffLimitExceeded", "")}},
+			phases:  []string{"submitted k8s (ns)"}, want: "outcome Error 5: "},
+		{name: "the second attempt, whatever their names' order", retries: 2,
+			found: []corev1.Pod{made(2, podOf(thisJob, "x-1", exit(6))), made(1, podOf(thisJob, "x-2", exit(5)))},
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", exit(6))}, podUpdate{pod: podOf(thisJob, "x-2", exit(5))},
+				jobUpdate{job: failedJob("BackoffLimitExceeded", "")}},
+			phases: []string{"submitted k8s (ns)"}, want: "outcome Error 6: "},
+		{name: "an attempt after one that never started", found: []corev1.Pod{made(1, podOf(thisJob, "x-1", neverCame)), made(2, podOf(thisJob, "x-2"))},
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", neverCame)}, podUpdate{pod: podOf(thisJob, "x-2", runs)}, podUpdate{pod: podOf(thisJob, "x-2", exit(0))}},
+			phases:  []string{"submitted k8s (ns)", "scheduled node1"}, want: "outcome Completed 0: "},
+		{name: "deleted before it was seen", found: []corev1.Pod{made(1, podOf(thisJob, "x-1", runs))},
+			updates: []any{jobUpdate{job: thisJob, gone: true}, wait(6 * time.Second)}, phases: []string{"submitted k8s (ns)"}, want: "outcome Unknown 0: job x was deleted"},
+		{name: "the tunnel is forbidden", found: []corev1.Pod{made(1, podOf(thisJob, "x-1", runs))},
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", runs)}, forbidden}, phases: []string{"submitted k8s (ns)"},
+			want: `failure Forbidden: forbidden: user "dev" may not create pods/portforward in namespace "ns"`},
+		{name: "the tunnel is forbidden later", met: true, found: []corev1.Pod{made(1, podOf(thisJob, "x-1", runs))},
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", runs)}, forbidden}, phases: []string{"submitted k8s (ns)"}},
+		{name: "without a tunnel", noTunnel: true, retries: 1, found: []corev1.Pod{made(1, podOf(thisJob, "x-1", exit(5))), made(2, podOf(thisJob, "x-2", onNode))},
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", exit(5))}, podUpdate{pod: podOf(thisJob, "x-2", runs)}, podUpdate{pod: podOf(thisJob, "x-2", runs)}, podUpdate{pod: podOf(thisJob, "x-2", exit(0))}},
+			phases:  []string{"submitted k8s (ns)", "running x-2"}, want: "outcome Completed 0: "},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, phases := testWatcher(t, test.retries)
+				w.run.provider.NoTunnel = test.noTunnel
+				w.run.found = newFound(thisJob, w.run.spec, test.found)
+				w.run.met.Store(test.met)
+				updates := make(chan any)
+				w.run.updates = updates
+				w.run.ctx = t.Context() // of the tunnels alone: the updates are the test's
+				done := make(chan string, 1)
+				go func() {
+					o, err := w.run.Watch(t.Context(), w.report)
+					done <- endText(o, err)
+				}()
+				for i, u := range test.updates {
+					synctest.Wait()
+					select {
+					case got := <-done:
+						t.Fatalf("ended before update %d: %s", i, got)
+					default:
+					}
+					if d, ok := u.(wait); ok {
+						time.Sleep(time.Duration(d))
+					} else {
+						updates <- u
+					}
+				}
+				synctest.Wait()
+				select {
+				case got := <-done:
+					if got != test.want {
+						t.Errorf("got %q, want %q", got, test.want)
+					}
+				default:
+					if test.want != "" {
+						t.Errorf("it goes on, want %q", test.want)
+					}
+				}
+				if !slices.Equal(*phases, test.phases) {
+					t.Errorf("phases\n got %q\nwant %q", *phases, test.phases)
+				}
+			})
+		})
+	}
+	t.Run("finished", func(t *testing.T) {
+		w, phases := testWatcher(t, 0)
+		w.run.found = newFound(failedJob("BackoffLimitExceeded", ""), w.run.spec, []corev1.Pod{made(1, podOf(thisJob, "x-1", exit(7)))})
+		o, err := w.run.Watch(t.Context(), w.report)
+		if got := endText(o, err); got != "outcome Error 7: " || o.Attempt != "x-1" || !slices.Equal(*phases, []string{"submitted k8s (ns)"}) {
+			t.Errorf("got %q of %+v, phases %q", got, o, *phases)
+		}
+	})
+}
+
+// Without a tunnel nobody but the Pod says that the command runs.
+func TestNoTunnel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, phases := testWatcher(t, 1)
+		w.run.provider.NoTunnel = true
+		for _, u := range []any{
+			podUpdate{pod: podOf(thisJob, "x-1", onNode)}, podUpdate{pod: podOf(thisJob, "x-1", runs)}, podUpdate{pod: podOf(thisJob, "x-1", runs)},
+			podUpdate{pod: podOf(thisJob, "x-1", runs, ended(corev1.PodFailed))}, podUpdate{pod: podOf(thisJob, "x-2", runs)},
+		} {
+			if o, err := w.take(u); o != nil || err != nil {
+				t.Fatal(o, err)
+			}
+		}
+		if want := []string{"scheduled node1", "running x-1", "running x-2"}; !slices.Equal(*phases, want) {
+			t.Errorf("phases %q, want %q", *phases, want)
+		}
+	})
+}
+
 func endText(o *job.Outcome, err error) string {
 	var f *job.Failure
 	switch {

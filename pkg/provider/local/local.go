@@ -28,9 +28,6 @@ import (
 // Namespace stands in certificates and hellos where a cluster has one.
 const Namespace = "local"
 
-// spoolBytes caps a job's output on this machine's disk.
-const spoolBytes = 1 << 30
-
 // closeWait is how long the processes are given to end by themselves.
 const closeWait = 5 * time.Second
 
@@ -72,7 +69,7 @@ func Check(spec *job.Spec) error {
 		{"image", spec.Image != ""}, {"user", spec.User != ""}, {"retries", spec.Retries != 0},
 		{"env-from", len(spec.EnvFrom) > 0}, {"cpu", spec.CPU != nil}, {"cpu-limit", spec.CPULimit != nil},
 		{"memory", spec.Memory != nil}, {"memory-limit", spec.MemoryLimit != nil},
-		{"ephemeral-storage", spec.EphemeralStorage != nil},
+		{"ephemeral-storage", spec.EphemeralStorage != nil}, {"container-logs", spec.ContainerLogs},
 	} {
 		if f.set {
 			return fmt.Errorf("--%s needs a cluster; provider local runs processes of this machine", f.flag)
@@ -139,7 +136,8 @@ func (r *Run) start(worker string, spec *job.Spec, id *certs.JobCerts) error {
 		"HODEI_ATTEMPT_UID=" + filepath.Base(r.dir),
 		"HODEI_SOCKET=" + path("agent.sock"),
 		"HODEI_SPOOL_DIR=" + path("spool"),
-		fmt.Sprintf("HODEI_SPOOL_BYTES=%d", spoolBytes),
+		fmt.Sprintf("HODEI_SPOOL_BYTES=%d", spec.LogSpool.Value()),
+		"HODEI_LOG_OVERFLOW=" + spec.LogOverflow,
 		"HODEI_SERVER_ADDRESS=" + r.listener.Addr().String(),
 		"HODEI_SERVER_NAME=" + certs.ID{Namespace: Namespace, Job: spec.Name}.ServerName(),
 		"HODEI_CA_CERT_PATH=" + path("ca.crt"),

@@ -36,6 +36,7 @@ func TestCheck(t *testing.T) {
 		{"none", func(*job.Spec) {}},
 		{"none", func(s *job.Spec) {
 			s.Env, s.Workdir, s.Timeout, s.Grace, s.MergeOutput = []job.EnvVar{{Name: "A"}}, "/", 1, 1, true
+			s.LogSpool, s.LogOverflow = &one, job.OverflowDrop
 		}},
 		{"image", func(s *job.Spec) { s.Image = "busybox" }},
 		{"user", func(s *job.Spec) { s.User = "0" }},
@@ -46,6 +47,7 @@ func TestCheck(t *testing.T) {
 		{"memory", func(s *job.Spec) { s.Memory = &one }},
 		{"memory-limit", func(s *job.Spec) { s.MemoryLimit = &one }},
 		{"ephemeral-storage", func(s *job.Spec) { s.EphemeralStorage = &one }},
+		{"container-logs", func(s *job.Spec) { s.ContainerLogs = true }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.flag, func(t *testing.T) {

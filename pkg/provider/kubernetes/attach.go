@@ -1,0 +1,166 @@
+package kubernetes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	utilversion "k8s.io/apimachinery/pkg/util/version"
+	"k8s.io/client-go/discovery"
+
+	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+// Attach returns a Run of a job that is there already, and the certificate by
+// which its agents know a coordinator. With NoTunnel nobody has to show one: it is
+// not asked for, and nil. The job's start timeout counts anew from Watch.
+//
+// A *job.Failure is returned where the right to read the job's Secret is missing,
+// or the Secret is; another error where what it holds is not this job's.
+func (p *Provider) Attach(ctx context.Context, found *Found) (*Run, *certs.JobCerts, error) {
+	var (
+		id     *certs.JobCerts
+		secret types.UID
+		err    error
+	)
+	if !p.NoTunnel {
+		if id, secret, err = p.serverCerts(ctx, found.Job); err != nil {
+			return nil, nil, err
+		}
+	}
+	r := p.newRun(ctx, found.Spec)
+	r.job, r.secret, r.found = found.Job, secret, found
+	for _, a := range found.Attempts {
+		r.pods[a.Name] = true
+	}
+	r.watch()
+	return r, id, nil
+}
+
+// serverCerts reads the server's side of a job's certificates from its Secret,
+// whose UID it returns too.
+func (p *Provider) serverCerts(ctx context.Context, j *batchv1.Job) (*certs.JobCerts, types.UID, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	absent := func(what string) error {
+		return &job.Failure{Cause: job.ConfigError, Message: fmt.Sprintf("job %q can't be attached to: %s in namespace %s", j.Name, what, j.Namespace),
+			Hint: fmt.Sprintf("see how it is: {hodei} jobs %s -n %s", j.Name, j.Namespace)}
+	}
+	secret, err := p.client.CoreV1().Secrets(j.Namespace).Get(ctx, j.Name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, "", absent(fmt.Sprintf("its secret %q is not found", j.Name))
+	case err != nil:
+		return nil, "", Explain(err)
+	case !metav1.IsControlledBy(secret, j):
+		return nil, "", fmt.Errorf("secret %q does not belong to job %q", secret.Name, j.Name)
+	}
+	id := &certs.JobCerts{}
+	for _, k := range []struct {
+		name string
+		to   *[]byte
+	}{{"ca.crt", &id.CA}, {"server.crt", &id.ServerCert}, {"server.key", &id.ServerKey}} {
+		if *k.to = secret.Data[k.name]; len(*k.to) == 0 {
+			return nil, "", absent(fmt.Sprintf("its secret %q has no key %s", j.Name, k.name))
+		}
+	}
+	config, err := id.ServerConfig()
+	if err != nil {
+		return nil, "", fmt.Errorf("secret %q: %w", secret.Name, err)
+	}
+	issuedFor, err := certs.PeerID(config.Certificates[0].Leaf)
+	if err != nil {
+		return nil, "", fmt.Errorf("secret %q: server.crt: %w", secret.Name, err)
+	}
+	if want := (certs.ID{Namespace: j.Namespace, Job: j.Name}); issuedFor != want {
+		return nil, "", fmt.Errorf("secret %q: server.crt is of %s, want %s", secret.Name, issuedFor.URI(), want.URI())
+	}
+	return id, secret.UID, nil
+}
+
+// ContainerLogOptions choose what ContainerLog returns; the zero value is all that
+// the kubelet still has.
+type ContainerLogOptions struct {
+	// Follow waits for more until the container ends.
+	Follow bool
+	// Since leaves out what is older; zero: nothing.
+	Since time.Time
+	// TailLines is how many lines are returned of those that are there; nil: all.
+	TailLines *int64
+	// Timestamps puts the time in RFC 3339 and a space before every line.
+	Timestamps bool
+	// Stream is "stdout" or "stderr"; "" is both, as they came. Few clusters can tell
+	// them apart, and none can together with TailLines.
+	Stream string
+}
+
+// streams are the words of the API for those of a user.
+var streams = map[string]string{"stdout": corev1.LogStreamStdout, "stderr": corev1.LogStreamStderr}
+
+// splitStreams is the first version whose API server does not pass over the choice
+// of a stream: it makes it, or refuses.
+var splitStreams = utilversion.MustParseGeneric("1.32")
+
+// ContainerLog opens the log of the job's container in a Pod: what the job printed,
+// if it copies its output there, and what of it the kubelet still has. It ends
+// with ctx. An error is a *job.Failure, but for a Stream that there is not.
+func (p *Provider) ContainerLog(ctx context.Context, pod string, o ContainerLogOptions) (io.ReadCloser, error) {
+	options := &corev1.PodLogOptions{Container: jobContainer, Follow: o.Follow, TailLines: o.TailLines, Timestamps: o.Timestamps}
+	if !o.Since.IsZero() {
+		options.SinceTime = &metav1.Time{Time: o.Since}
+	}
+	if o.Stream != "" {
+		stream, ok := streams[o.Stream]
+		if !ok {
+			return nil, fmt.Errorf("stream %q: want stdout or stderr", o.Stream)
+		}
+		options.Stream = &stream
+		version, err := discovery.ToServerVersionInterfaceWithContext(p.client.Discovery()).ServerVersionWithContext(ctx)
+		if err != nil {
+			return nil, Explain(err)
+		}
+		if v, err := utilversion.ParseGeneric(version.GitVersion); err != nil || v.LessThan(splitStreams) {
+			return nil, oneStream(fmt.Errorf("the server's version is %q", version.GitVersion))
+		}
+	}
+	log, err := p.client.CoreV1().Pods(p.settings.namespace).GetLogs(pod, options).Stream(ctx)
+	if err != nil {
+		if o.Stream != "" && refusesStream(err) {
+			return nil, oneStream(err)
+		}
+		return nil, Explain(err)
+	}
+	return log, nil
+}
+
+// refusesStream tells the answer of an API server, or of a kubelet, whose feature
+// gate is off.
+func refusesStream(err error) bool {
+	var answer apierrors.APIStatus
+	if !errors.As(err, &answer) {
+		return false
+	}
+	if details := answer.Status().Details; apierrors.IsInvalid(err) && details != nil {
+		for _, c := range details.Causes {
+			if c.Field == "stream" {
+				return true
+			}
+		}
+	}
+	return apierrors.IsBadRequest(err) && strings.Contains(err.Error(), "PodLogsQuerySplitStreams")
+}
+
+func oneStream(err error) error {
+	return &job.Failure{Cause: job.ConfigError, Err: err,
+		Message: "this cluster can't tell stdout from stderr in a container's log (feature gate PodLogsQuerySplitStreams)",
+		Hint:    "leave --stream out"}
+}

@@ -1,0 +1,216 @@
+package kubernetes
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+// ErrNotFound is under the Failure of a job that is not in the cluster.
+var ErrNotFound = errors.New("job not found")
+
+// Found is a job that is in the cluster, as it was when it was looked for.
+type Found struct {
+	// Job is the Job itself.
+	Job *batchv1.Job
+	// Spec is what was asked for, with defaults.
+	Spec *job.Spec
+	// Attempts are those whose Pods are there, the oldest first.
+	Attempts []Attempt
+	// Finished tells that no other attempt follows, and Outcome how it ended: never
+	// nil then, and nil before.
+	Finished bool
+	Outcome  *job.Outcome
+}
+
+// Attempt is one Pod of a job.
+type Attempt struct {
+	// Name and UID of the Pod; the agent says hello with both.
+	Name, UID string
+	Created   time.Time
+	// Running tells that its agent runs and can be attached to, be it that the
+	// command has ended and only its output is left.
+	Running bool
+	// Ended tells that the Pod has, and Outcome how: never nil then, and nil before.
+	Ended   bool
+	Outcome *job.Outcome
+
+	ran bool // the command started
+}
+
+// Find looks for the job of that name. A *job.Failure is returned for one that is
+// not there, with ErrNotFound under it, and for a cluster that can't be asked;
+// another error for a Job that hodei did not make.
+func (p *Provider) Find(ctx context.Context, name string) (*Found, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	namespace := p.settings.namespace
+	j, err := p.client.BatchV1().Jobs(namespace).Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, &job.Failure{Cause: job.ConfigError, Err: ErrNotFound,
+			Message: fmt.Sprintf("job %q not found in namespace %s", name, namespace), Hint: "{hodei} jobs -n " + namespace}
+	case err != nil:
+		return nil, Explain(err)
+	}
+	spec, err := specOf(j)
+	if err != nil {
+		return nil, err
+	}
+	pods, err := p.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: LabelJob + "=" + name})
+	if err != nil {
+		return nil, Explain(err)
+	}
+	return newFound(j, spec, pods.Items), nil
+}
+
+// FindAll looks for the jobs whose labels match the selector, in kubectl's syntax;
+// "" is all of them. They come in the order in which they were made. A Job that
+// hodei did not make is passed over. Errors are a *job.Failure.
+func (p *Provider) FindAll(ctx context.Context, selector string) ([]*Found, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	ours := LabelManagedBy + "=" + ManagedBy
+	jobs, err := p.client.BatchV1().Jobs(p.settings.namespace).List(ctx, metav1.ListOptions{
+		LabelSelector: strings.TrimSuffix(ours+","+selector, ","),
+	})
+	if err != nil {
+		return nil, Explain(err)
+	}
+	if len(jobs.Items) == 0 {
+		return nil, nil
+	}
+	// Labels of a user's are on the Job alone. All Pods are one request, too.
+	pods, err := p.client.CoreV1().Pods(p.settings.namespace).List(ctx, metav1.ListOptions{LabelSelector: ours})
+	if err != nil {
+		return nil, Explain(err)
+	}
+	owned := map[types.UID][]corev1.Pod{}
+	for _, pod := range pods.Items {
+		if owner := metav1.GetControllerOfNoCopy(&pod); owner != nil {
+			owned[owner.UID] = append(owned[owner.UID], pod)
+		}
+	}
+	var found []*Found
+	for i := range jobs.Items {
+		j := &jobs.Items[i]
+		if spec, err := specOf(j); err == nil {
+			found = append(found, newFound(j, spec, owned[j.UID]))
+		}
+	}
+	slices.SortStableFunc(found, func(a, b *Found) int {
+		return cmp.Or(a.Job.CreationTimestamp.Compare(b.Job.CreationTimestamp.Time), strings.Compare(a.Job.Name, b.Job.Name))
+	})
+	return found, nil
+}
+
+// specOf reads what was asked for from a Job. One that says nothing of it is not
+// ours, and neither is a copy under another name.
+func specOf(j *batchv1.Job) (*job.Spec, error) {
+	text, ok := j.Annotations[AnnotationSpec]
+	if !ok {
+		return nil, fmt.Errorf("job %q was not made by hodei: it has no annotation %s", j.Name, AnnotationSpec)
+	}
+	spec := &job.Spec{}
+	if err := json.Unmarshal([]byte(text), spec); err != nil {
+		return nil, fmt.Errorf("annotation %s of job %q: %w", AnnotationSpec, j.Name, err)
+	}
+	if spec.Name != j.Name {
+		return nil, fmt.Errorf("annotation %s of job %q is of job %q", AnnotationSpec, j.Name, spec.Name)
+	}
+	spec.SetDefaults() // of another version's
+	return spec, nil
+}
+
+// newFound puts together what the Job and its Pods say. Pods of others, such as an
+// earlier job of the name, are passed over.
+func newFound(j *batchv1.Job, spec *job.Spec, pods []corev1.Pod) *Found {
+	f := &Found{Job: j, Spec: spec}
+	for i := range pods {
+		if metav1.IsControlledBy(&pods[i], j) {
+			f.Attempts = append(f.Attempts, newAttempt(&pods[i]))
+		}
+	}
+	slices.SortStableFunc(f.Attempts, func(a, b Attempt) int {
+		return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.Name, b.Name))
+	})
+	outcome, over := jobEnd(j)
+	if outcome == nil && over == "" {
+		return f
+	}
+	f.Finished = true
+	for _, a := range slices.Backward(f.Attempts) {
+		if outcome == nil && a.Ended {
+			outcome = a.Outcome
+		}
+	}
+	if f.Outcome = outcome; outcome == nil {
+		f.Outcome = &job.Outcome{Cause: job.Unknown, Message: over}
+	}
+	return f
+}
+
+func newAttempt(pod *corev1.Pod) Attempt {
+	a := Attempt{Name: pod.Name, UID: string(pod.UID), Created: pod.CreationTimestamp.Time, ran: hasRun(pod)}
+	if a.Ended = hasEnded(pod); a.Ended {
+		a.Outcome = podOutcome(pod)
+		a.Outcome.Attempt = pod.Name
+		return a
+	}
+	a.Running = agentRuns(pod)
+	return a
+}
+
+// hasEnded tells that both containers have.
+func hasEnded(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
+// hasRun tells that the job's container was started.
+func hasRun(pod *corev1.Pod) bool {
+	for _, s := range pod.Status.ContainerStatuses {
+		if s.Name == jobContainer && (s.State.Running != nil || s.State.Terminated != nil && !neverRan(s.State.Terminated)) {
+			return true
+		}
+	}
+	return false
+}
+
+// agentRuns tells that the agent's container does.
+func agentRuns(pod *corev1.Pod) bool {
+	for _, s := range pod.Status.ContainerStatuses {
+		if s.Name == agentContainer {
+			return s.State.Running != nil
+		}
+	}
+	return false
+}
+
+// jobEnd is how a Job ended by its own conditions: an outcome where they name the
+// cause, else that it has, in words, while its Pods know how. It is nil and "" for
+// one that has not.
+func jobEnd(j *batchv1.Job) (*job.Outcome, string) {
+	for _, c := range j.Status.Conditions {
+		if c.Status != corev1.ConditionTrue || c.Type != batchv1.JobFailed && c.Type != batchv1.JobComplete {
+			continue
+		}
+		if c.Reason == batchv1.JobReasonDeadlineExceeded {
+			return &job.Outcome{Cause: job.DeadlineExceeded, Message: oneLine(c.Message)}, ""
+		}
+		return nil, strings.TrimSuffix("the job ended without an exit record: "+oneLine(c.Message), ": ")
+	}
+	return nil, ""
+}
