@@ -125,7 +125,7 @@ type agent struct {
 	attached int
 	stored   bool
 	// followers are those of the attached that want output; left is when the last
-	// one went, and before the first came, when we began.
+	// one went, and before the first came, when we began, or never.
 	followers int
 	left      time.Time
 	// changed is closed and replaced when anything above changes.
@@ -144,8 +144,10 @@ func (c Config) Run() int {
 		term:    make(chan struct{}),
 		orders:  make(chan *hodeipb.Control, 16),
 		changed: make(chan struct{}),
-		left:    time.Now(),
 		state:   &hodeipb.State{Phase: hodeipb.Phase_WAITING, AgentStarted: timestamppb.Now()},
+	}
+	if !c.Detached { // somebody is on the way
+		a.left = time.Now()
 	}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT)
@@ -357,7 +359,7 @@ func (a *agent) setExit(record *hodeipb.ExitRecord) {
 }
 
 // watchSpool keeps State.blocked_on_output true to the spool, and decides what a
-// full spool does: the job waits for somebody who follows, not for nobody.
+// full spool does: by itself, the job waits for somebody who follows, not for nobody.
 func (a *agent) watchSpool(ctx context.Context) {
 	for {
 		full, filled := a.spool.full()
@@ -365,6 +367,9 @@ func (a *agent) watchSpool(ctx context.Context) {
 		known, changed, alone := a.state.BlockedOnOutput, a.changed, a.followers == 0
 		wait := time.Until(a.left.Add(blockFor))
 		a.mu.Unlock()
+		if a.Overflow != OverflowAuto {
+			alone, wait = a.Overflow == OverflowDrop, 0
+		}
 		if known != full {
 			a.setState(func(s *hodeipb.State) { s.BlockedOnOutput = full })
 			continue

@@ -1,9 +1,11 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -37,6 +39,9 @@ func (a *agent) supervise(conn *net.UnixConn, files handedOver) *hodeipb.ExitRec
 
 	oomBefore, _ := group.OOMKills() // none in a new container
 	out := a.readOutput(files)
+	ctx, stopCopying := context.WithCancel(context.Background())
+	defer stopCopying()
+	log := a.copyToContainer(ctx, files)
 	s := &supervisor{agent: a, conn: conn, group: group}
 	if err := send(conn, agentMsg{Start: true}); err != nil {
 		a.Log.Warn("launcher not answered", "error", err)
@@ -44,7 +49,15 @@ func (a *agent) supervise(conn *net.UnixConn, files handedOver) *hodeipb.ExitRec
 	exit := s.untilExit()
 	s.sample() // the last one
 	oomKills, known := s.oomKills-min(oomBefore, s.oomKills), s.known
+	copied := make(chan struct{})
+	var waiting sync.WaitGroup
+	if log != nil {
+		waiting.Go(func() { s.askForPatience(copied) })
+	}
 	held := out.finish(exit == nil || exit.Code != 0)
+	log.finish()
+	close(copied)
+	waiting.Wait()
 	// The launcher takes its container with it when it hears this.
 	if err := send(conn, agentMsg{Done: true}); err != nil && exit != nil {
 		a.Log.Warn("launcher not answered", "error", err)
@@ -62,6 +75,23 @@ func (a *agent) supervise(conn *net.UnixConn, files handedOver) *hodeipb.ExitRec
 		record.Message = strings.TrimPrefix(record.Message+"; "+lost.Error(), "; ")
 	}
 	return record
+}
+
+// askForPatience keeps the launcher, whose container's log is still being written,
+// from ending before its Done, until done.
+func (s *supervisor) askForPatience(done <-chan struct{}) {
+	tick := time.NewTicker(waitEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if send(s.conn, agentMsg{Wait: true}) != nil {
+				return // it has gone; what is left of the log is lost with it
+			}
+		case <-done:
+			return
+		}
+	}
 }
 
 // supervisor is the conversation with the launcher while the command runs.
