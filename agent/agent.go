@@ -131,6 +131,9 @@ type agent struct {
 	// changed is closed and replaced when anything above changes.
 	changed chan struct{}
 
+	// compressor is one for all attachments, made when the first needs it.
+	compressor func() *compressor
+
 	// acks counts those of output, of all attachments.
 	acks atomic.Uint64
 }
@@ -140,11 +143,12 @@ type agent struct {
 // Pod is being deleted, and goes on until the job has ended.
 func (c Config) Run() int {
 	a := &agent{
-		Config:  c,
-		term:    make(chan struct{}),
-		orders:  make(chan *hodeipb.Control, 16),
-		changed: make(chan struct{}),
-		state:   &hodeipb.State{Phase: hodeipb.Phase_WAITING, AgentStarted: timestamppb.Now()},
+		Config:     c,
+		term:       make(chan struct{}),
+		orders:     make(chan *hodeipb.Control, 16),
+		changed:    make(chan struct{}),
+		compressor: sync.OnceValue(newCompressor),
+		state:      &hodeipb.State{Phase: hodeipb.Phase_WAITING, AgentStarted: timestamppb.Now()},
 	}
 	if !c.Detached { // somebody is on the way
 		a.left = time.Now()

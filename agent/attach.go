@@ -33,6 +33,9 @@ const (
 	// maxMarks is 5 KiB of a hello: who wants the last minutes of a full spool gets
 	// 4 MiB too much at most.
 	maxMarks = 256
+	// maxAttachments bounds the memory of those that proved who they are: each may
+	// hold up to a MiB that it is sending.
+	maxAttachments = 8
 	// closeWait bounds the coordinator's answer to our end of the stream.
 	closeWait = 2 * time.Second
 	// handshakeWait and maxStrangers bound what an unauthenticated peer can
@@ -235,7 +238,9 @@ func (t *attachment) run(ctx context.Context, client *grpc.ClientConn) error {
 	if welcome.Output {
 		followers = 1
 	}
-	t.update(func() { t.attached, t.followers = t.attached+1, t.followers+followers })
+	if !t.enter(followers) {
+		return fmt.Errorf("%d coordinators are attached already", maxAttachments)
+	}
 	defer t.update(func() {
 		t.attached, t.followers = t.attached-1, t.followers-followers
 		if followers > 0 {
@@ -265,6 +270,16 @@ func (t *attachment) run(ctx context.Context, client *grpc.ClientConn) error {
 		return err
 	}
 	return t.close(cancel)
+}
+
+// enter counts the attachment, unless there are too many.
+func (t *attachment) enter(followers int) (ok bool) {
+	t.update(func() {
+		if ok = t.attached < maxAttachments; ok {
+			t.attached, t.followers = t.attached+1, t.followers+followers
+		}
+	})
+	return ok
 }
 
 // close ends an attachment that is complete, so that the coordinator knows that
@@ -381,13 +396,7 @@ func (t *attachment) sendOutput(ctx context.Context, welcome *hodeipb.Welcome) e
 // sendBatches sends the spool to its end.
 func (t *attachment) sendBatches(ctx context.Context, welcome *hodeipb.Welcome) error {
 	r := t.spool.reader(welcome.Offset)
-	var c *compressor
-	if slices.Contains(welcome.Encodings, hodeipb.Encoding_ZSTD) {
-		var err error
-		if c, err = newCompressor(); err != nil {
-			return err
-		}
-	}
+	zstd := slices.Contains(welcome.Encodings, hodeipb.Encoding_ZSTD)
 	for {
 		batch, data, err := r.next(ctx, batchBytes, flushAfter)
 		if err == io.EOF { //nolint:errorlint // a wrapped one is that of a file cut short
@@ -399,10 +408,10 @@ func (t *attachment) sendBatches(ctx context.Context, welcome *hodeipb.Welcome) 
 		}
 		raw := data.Len()
 		t.choosing.Lock()
-		compress := t.chooser.zstd && c != nil
+		compress := t.chooser.zstd && zstd
 		t.choosing.Unlock()
 		if compress {
-			if data, compress = c.compress(data); compress {
+			if data, compress = t.compressor().compress(data); compress {
 				batch.Encoding = hodeipb.Encoding_ZSTD
 				t.compressed++
 			}

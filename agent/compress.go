@@ -111,22 +111,23 @@ func (c *chooser) acked(offset, end uint64, now time.Time) {
 	c.measure(end)
 }
 
-// compressor makes the compressed form of batches.
+// compressor makes the compressed form of batches, of one at a time. It may be
+// called from any goroutine.
 type compressor struct{ zstd *zstd.Encoder }
 
 // compressed is where it puts them.
 var compressed = hodeipb.NewPool(batchBytes)
 
-func newCompressor() (*compressor, error) {
+func newCompressor() *compressor {
 	// The fastest level finds what repeats in a log as well as slower ones do: the
 	// path is waiting. A window of a batch and one goroutine keep its memory below
 	// 1 MiB.
 	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
 		zstd.WithWindowSize(batchBytes), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false))
 	if err != nil {
-		return nil, err
+		panic(err) // only options that are wrong
 	}
-	return &compressor{zstd: e}, nil
+	return &compressor{zstd: e}
 }
 
 // compress replaces data by their compressed form if that is shorter, and tells

@@ -93,10 +93,7 @@ func TestChooserChanges(t *testing.T) {
 }
 
 func TestCompress(t *testing.T) {
-	c, err := newCompressor()
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := newCompressor()
 	text := []byte(strings.Repeat("a line like others\n", batchBytes/19))
 	tests := []struct {
 		name string
