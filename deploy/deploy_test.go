@@ -87,6 +87,32 @@ func TestManifests(t *testing.T) {
 	}
 }
 
+// What hodei asks of the API server, a person with hodei-user may do.
+func TestUserRights(t *testing.T) {
+	var rules []rbacv1.PolicyRule
+	for _, object := range objects(t) {
+		if role, ok := object.(*rbacv1.ClusterRole); ok && role.Name == "hodei-user" {
+			rules = role.Rules
+		}
+	}
+	for _, right := range []struct{ group, resource, verbs string }{
+		{"batch", "jobs", "create get list watch patch delete"},
+		{"", "pods", "get list watch delete"},
+		{"", "pods/portforward", "get create"},
+		{"", "pods/log", "get"},
+		{"", "secrets", "create delete get"},
+		{"", "events", "list watch"},
+	} {
+		for verb := range strings.FieldsSeq(right.verbs) {
+			if !slices.ContainsFunc(rules, func(r rbacv1.PolicyRule) bool {
+				return slices.Contains(r.APIGroups, right.group) && slices.Contains(r.Resources, right.resource) && slices.Contains(r.Verbs, verb)
+			}) {
+				t.Errorf("it may not %s %s", verb, right.resource)
+			}
+		}
+	}
+}
+
 func refuseWildcards(t *testing.T, name string, rules []rbacv1.PolicyRule) {
 	t.Helper()
 	for _, rule := range rules {

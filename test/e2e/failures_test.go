@@ -106,7 +106,6 @@ var rights = []struct{ group, resource, verb string }{
 	{"batch", "jobs", "create"},
 	{"batch", "jobs", "watch"},
 	{"", "pods", "watch"},
-	{"", "pods/portforward", "create"},
 	{"", "secrets", "create"},
 }
 
@@ -139,13 +138,24 @@ func TestForbidden(t *testing.T) {
 			nothingLeft(t, name)
 		})
 	}
-	t.Run("portforward", func(t *testing.T) {
-		t.Parallel()
-		user := userWith(t, without(without(all.Rules, "", "pods/portforward", "create"), "", "pods/portforward", "get"))
-		name := jobName(t)
-		checkFailure(t, hodei(t, "run", "--as", user, "--name", name, "--", "true"), "may not get and create pods/portforward")
-		nothingLeft(t, name)
-	})
+	// Without the tunnel there is the container's log.
+	for name, rules := range map[string][]rbacv1.PolicyRule{
+		"create pods/portforward": without(all.Rules, "", "pods/portforward", "create"),
+		"pods/portforward":        without(without(all.Rules, "", "pods/portforward", "create"), "", "pods/portforward", "get"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			user := userWith(t, rules)
+			r := hodei(t, "run", "--as", user, "--name", jobName(t), "--", "true")
+			if r.code != 0 || !strings.HasPrefix(r.stderr, "the tunnel is forbidden (create pods/portforward): following the container's log instead\n") {
+				t.Errorf("%+v", r)
+			}
+			name := jobName(t)
+			r = hodei(t, "run", "--as", user, "--name", name, "--container-logs=false", "--", "sleep", "30")
+			checkFailure(t, r, "create pods/portforward in namespace")
+			nothingLeft(t, name)
+		})
+	}
 }
 
 // without copies rules and takes a verb on a resource out.

@@ -112,7 +112,8 @@ var splitStreams = utilversion.MustParseGeneric("1.32")
 
 // ContainerLog opens the log of the job's container in a Pod: what the job printed,
 // if it copies its output there, and what of it the kubelet still has. It ends
-// with ctx. An error is a *job.Failure, but for a Stream that there is not.
+// with ctx, by its error or as if the log did. An error is a *job.Failure, but for
+// a Stream that there is not.
 func (p *Provider) ContainerLog(ctx context.Context, pod string, o ContainerLogOptions) (io.ReadCloser, error) {
 	options := &corev1.PodLogOptions{Container: jobContainer, Follow: o.Follow, TailLines: o.TailLines, Timestamps: o.Timestamps}
 	if !o.Since.IsZero() {

@@ -112,8 +112,9 @@ func (p *Provider) ContainerLogs(detached bool) bool {
 func (p *Provider) MayTunnel(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	// Of the two rights it is the one that matters: SPDY takes it and nothing else,
-	// and since 1.35 WebSocket does too.
+	// Of the two rights it is the one that matters: SPDY takes it and nothing else, and
+	// since 1.35 WebSocket takes it too. Who has get alone is taken for shut out, and
+	// before 1.35 wrongly; hodei-user has both.
 	answer, err := p.dialer.review(ctx, p.settings.namespace, "create")
 	var status apierrors.APIStatus
 	switch {
