@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -10,7 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -29,15 +30,22 @@ const (
 )
 
 // printLines is what a job does in these measurements: n bytes of lines of text,
-// 64 KiB a write, as a program with a buffer of its own does.
-func printLines(w io.Writer, n int64) error {
+// 64 KiB a write, as a program with a buffer of its own does; or, where a pace is
+// given, so many lines a second, a write for each.
+func printLines(w io.Writer, n, pace int64) error {
 	text := lines(64 << 10)
-	for n > 0 {
-		m, err := w.Write(text[:min(n, int64(len(text)))])
+	began := time.Now()
+	for done := int64(0); done < n; {
+		size := min(n-done, int64(len(text)))
+		if pace > 0 {
+			size = lineBytes
+			time.Sleep(time.Until(began.Add(time.Duration(done / lineBytes * int64(time.Second) / pace))))
+		}
+		m, err := w.Write(text[:size])
 		if err != nil {
 			return err
 		}
-		n -= int64(m)
+		done += int64(m)
 	}
 	return nil
 }
@@ -95,7 +103,6 @@ type passage struct {
 	cpu      time.Duration
 	peak     int // KiB
 	messages uint64
-	alloc    uint64 // bytes of heap allocated by the receiving process
 }
 
 func (p passage) rate() float64 { return float64(p.bytes) / p.took.Seconds() }
@@ -108,34 +115,70 @@ func loopback() error {
 		return err
 	}
 	defer bed.close()
-	var plain, ours passage
-	for range 3 { // in turn; the best of each
+	var plain, ours []passage
+	for range rounds { // in turn
 		p, err := bed.copyTLS(loopbackBytes)
 		if err != nil {
 			return err
 		}
-		if plain.took == 0 || p.took < plain.took {
-			plain = p
-		}
-		h, err := bed.attempt(loopbackBytes)
+		h, err := bed.attempt(loopbackBytes, &counter{})
 		if err != nil {
 			return err
 		}
-		if ours.took == 0 || h.took < ours.took {
-			ours = h
-		}
+		plain, ours = append(plain, p), append(ours, h)
 	}
-	fmt.Printf("loopback, %d MiB of %d-byte lines  MB/s  million lines/s  CPU s/GiB of the sender\n", loopbackBytes>>20, lineBytes)
+	fmt.Printf("loopback, %d MiB of %d-byte lines, median of %d   MB/s  million lines/s  sender's CPU s/GiB\n", loopbackBytes>>20, lineBytes, rounds)
+	p, h := middle(plain), middle(ours)
 	for _, row := range []struct {
 		name string
-		p    passage
-	}{{"plain TLS copy of the pipe", plain}, {"agent to coordinator", ours}} {
-		fmt.Printf("  %-32s %5.0f  %15.1f  %22.2f\n", row.name, row.p.rate()/1e6, row.p.rate()/1e6/lineBytes,
-			row.p.cpu.Seconds()/float64(row.p.bytes)*(1<<30))
+		passage
+	}{{"plain TLS copy of the command's pipe", p}, {"agent to coordinator", h}} {
+		fmt.Printf("  %-49s %5.0f  %15.1f  %18.2f\n", row.name, row.rate()/1e6, row.rate()/1e6/lineBytes, row.cpu.Seconds()/float64(row.bytes)*(1<<30))
 	}
-	fmt.Printf("  ratio %.2f (aim: 0.7 or more)\n", ours.rate()/plain.rate())
-	fmt.Printf("  agent's peak memory %.1f MiB (aim: 32 or less), %d messages, coordinator's heap %.0f bytes/MB\n",
-		float64(ours.peak)/1024, ours.messages, float64(ours.alloc)/(float64(ours.bytes)/1e6))
+	fmt.Printf("  ratio %.2f (aim: 0.7 or more); agent's peak memory %.1f MiB (aim: 32 or less)\n", h.rate()/p.rate(), float64(h.peak)/1024)
+	return nil
+}
+
+// rounds of each measurement of throughput.
+const rounds = 3
+
+// middle is the passage of median rate.
+func middle(p []passage) passage {
+	slices.SortFunc(p, func(a, b passage) int { return cmp.Compare(a.rate(), b.rate()) })
+	return p[len(p)/2]
+}
+
+// messages counts what is sent for a job that prints 10,000 lines a second.
+func messages() error {
+	bed, err := newTestbed()
+	if err != nil {
+		return err
+	}
+	defer bed.close()
+	const seconds, linesPerSecond = 5, 10_000
+	p, err := bed.attempt(seconds*linesPerSecond*lineBytes, &counter{}, fmt.Sprint(linesPerSecond))
+	if err != nil {
+		return err
+	}
+	fmt.Printf("messages for %d lines at %d lines/s: %d, %.2f %% (aim: 0.5 %% or less)\n",
+		seconds*linesPerSecond, linesPerSecond, p.messages, 100*float64(p.messages)/(seconds*linesPerSecond))
+	return nil
+}
+
+// stalled lets 1 GiB be printed while the coordinator stores nothing, and then
+// takes it.
+func stalled() error {
+	bed, err := newTestbed()
+	if err != nil {
+		return err
+	}
+	defer bed.close()
+	printed := make(chan struct{})
+	p, err := bed.attempt(1<<30, &counter{until: printed, printed: printed})
+	if err != nil {
+		return err
+	}
+	fmt.Printf("agent's peak memory, 1 GiB printed while its coordinator is stalled: %.1f MiB (aim: 32 or less)\n", float64(p.peak)/1024)
 	return nil
 }
 
@@ -195,7 +238,9 @@ type counter struct {
 	bytes    int64
 	messages uint64
 	ended    chan *hodeipb.ExitRecord
-	slow     func(n int) // where set, is called with the size of each batch
+	// until, where set, is closed when output may be stored; attempt closes printed
+	// when the command has ended.
+	until, printed chan struct{}
 }
 
 func (c *counter) Attached(*hodeipb.Hello) (uint64, error) {
@@ -205,8 +250,8 @@ func (c *counter) Attached(*hodeipb.Hello) (uint64, error) {
 }
 func (c *counter) State(string, *hodeipb.State) {}
 func (c *counter) Output(_ context.Context, _ string, _ *hodeipb.Batch, data mem.BufferSlice) error {
-	if c.slow != nil {
-		c.slow(data.Len())
+	if c.until != nil {
+		<-c.until
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -219,13 +264,14 @@ func (c *counter) Exited(_ string, r *hodeipb.ExitRecord) error {
 	return nil
 }
 
-// attempt has a real agent and launcher run a printing command.
-func (b *testbed) attempt(n int64) (passage, error) {
+// attempt has a real agent and launcher run a command that prints n bytes; pace,
+// if given, is in lines a second.
+func (b *testbed) attempt(n int64, follower *counter, pace ...string) (passage, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return passage{}, err
 	}
-	follower := &counter{ended: make(chan *hodeipb.ExitRecord, 1)}
+	follower.ended = make(chan *hodeipb.ExitRecord, 1)
 	server := &coordinator.Server{TLS: b.server, Namespace: b.id.Namespace, Job: b.id.Job, Follower: follower}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
@@ -249,26 +295,29 @@ func (b *testbed) attempt(n int64) (passage, error) {
 	if err != nil {
 		return passage{}, err
 	}
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
 	began := time.Now()
-	launch := exec.Command(worker, "launch", "--socket="+b.path("agent.sock"), "--", own, "print", fmt.Sprint(n))
+	launch := exec.Command(worker, append([]string{"launch", "--socket=" + b.path("agent.sock"), "--", own, "print", fmt.Sprint(n)}, pace...)...)
 	launch.Stderr = os.Stderr
 	if err := launch.Start(); err != nil {
 		return passage{}, errors.Join(err, agent.Process.Kill(), agent.Wait())
 	}
+	launched := make(chan error, 1)
+	go func() {
+		launched <- launch.Wait()
+		if follower.printed != nil {
+			close(follower.printed)
+		}
+	}()
 	var record *hodeipb.ExitRecord
 	select {
 	case record = <-follower.ended:
 	case <-time.After(2 * time.Minute):
-		return passage{}, errors.Join(fmt.Errorf("no exit record from the agent:\n%s", said.String()), agent.Process.Kill(), agent.Wait(), launch.Wait())
+		return passage{}, errors.Join(fmt.Errorf("no exit record from the agent:\n%s", said.String()), agent.Process.Kill(), agent.Wait(), <-launched)
 	}
 	p := passage{took: time.Since(began), bytes: follower.bytes, messages: follower.messages}
-	runtime.ReadMemStats(&after)
-	p.alloc = after.TotalAlloc - before.TotalAlloc
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", agent.Process.Pid))
 	p.peak = kibibytes(string(status), "VmHWM:")
-	if err := errors.Join(launch.Wait(), agent.Wait()); err != nil {
+	if err := errors.Join(<-launched, agent.Wait()); err != nil {
 		return p, fmt.Errorf("%w\n%s", err, said.String())
 	}
 	p.cpu = agent.ProcessState.UserTime() + agent.ProcessState.SystemTime()
