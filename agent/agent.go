@@ -138,10 +138,7 @@ type agent struct {
 	acks atomic.Uint64
 }
 
-// Run is the agent's life: it waits for the launcher, ships the output, and
-// returns the exit status of its container. It takes SIGTERM as word that the
-// Pod is being deleted, and goes on until the job has ended.
-func (c Config) Run() int {
+func newAgent(c Config) *agent {
 	a := &agent{
 		Config:     c,
 		term:       make(chan struct{}),
@@ -153,6 +150,14 @@ func (c Config) Run() int {
 	if !c.Detached { // somebody is on the way
 		a.left = time.Now()
 	}
+	return a
+}
+
+// Run is the agent's life: it waits for the launcher, ships the output, and
+// returns the exit status of its container. It takes SIGTERM as word that the
+// Pod is being deleted, and goes on until the job has ended.
+func (c Config) Run() int {
+	a := newAgent(c)
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT)
 	go func() {

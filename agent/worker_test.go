@@ -292,17 +292,24 @@ func newWorker(t testing.TB) *worker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range map[string][]byte{"ca.crt": c.CA, "client.crt": c.ClientCert, "client.key": c.ClientKey} {
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	writeFiles(t, map[string][]byte{
+		filepath.Join(dir, "ca.crt"): c.CA, filepath.Join(dir, "client.crt"): c.ClientCert, filepath.Join(dir, "client.key"): c.ClientKey,
+	})
 	config, err := c.ServerConfig()
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.server = &coordinator.Server{TLS: config, Namespace: testID.Namespace, Job: testID.Job, Follower: w.follower}
 	return w
+}
+
+func writeFiles(t testing.TB, files map[string][]byte) {
+	t.Helper()
+	for path, content := range files {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // serve starts the coordinator, where the agent will dial it.
