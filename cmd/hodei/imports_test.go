@@ -28,6 +28,7 @@ var forbidden = []struct {
 	{"pkg/coordinator", []string{"certs"}, "it takes a *tls.Config, so that who issues certificates is not its affair"},
 	{"pkg/coordinator", []string{"k8s.io/client-go", "k8s.io/cli-runtime", "k8s.io/kubectl"}, "it serves agents of any provider"},
 	{"pkg/coordinator", []string{"agent", "pkg/provider"}, "the wire is the whole contract"},
+	{"pkg/coordinator/logstore", []string{"agent", "certs", "pkg/cli", "pkg/coordinator", "pkg/job", "pkg/provider", "pkg/ui", "k8s.io", "sigs.k8s.io"}, "it keeps batches, whoever sent them"},
 	{"certs", []string{"agent", "pkg", "k8s.io", "google.golang.org"}, "it is about certificates, whoever uses them"},
 	{"pkg/hodeipb", []string{"agent", "certs", "pkg", "k8s.io"}, "the protocol stands on nothing of ours"},
 	{"pkg/job", []string{"agent", "certs", "pkg", "k8s.io/client-go", "google.golang.org/grpc"}, "the vocabulary does no I/O"},
@@ -43,6 +44,7 @@ var onlyIn = []struct {
 	why     string
 }{
 	{"pkg/cli", []string{"cmd/hodei"}, "what a command needs lives below it, where the server can use it too"},
+	{"pkg/coordinator/logstore", []string{"pkg/coordinator", "pkg/cli"}, "a coordinator writes it, and commands about logs read it"},
 	{"github.com/spf13", []string{"pkg/cli"}, "flags end where options begin"},
 	{"charm.land", []string{"pkg/ui"}, "what the terminal can do is decided once"},
 	{"github.com/briandowns/spinner", []string{"pkg/ui"}, "what the terminal can do is decided once"},
@@ -50,7 +52,7 @@ var onlyIn = []struct {
 	{"k8s.io/client-go", []string{"pkg/cli", "pkg/provider/kubernetes"}, "the cluster is reached in one place, and by commands about the cluster"},
 	{"k8s.io/cli-runtime", []string{"pkg/cli", "pkg/provider/kubernetes"}, "it is about flags and printing"},
 	{"k8s.io/kubectl", []string{"pkg/cli", "pkg/provider/kubernetes"}, "it is about flags and printing"},
-	{"google.golang.org/grpc", []string{"agent", "pkg/coordinator", "pkg/hodeipb", "pkg/cli"}, "the wire has two ends"},
+	{"google.golang.org/grpc", []string{"agent", "pkg/coordinator", "pkg/coordinator/logstore", "pkg/hodeipb", "pkg/cli"}, "the wire has two ends, and the store takes the buffers as they come"},
 }
 
 // TestImports holds the import graph of docs/architecture.md.

@@ -1,0 +1,458 @@
+package logstore
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"google.golang.org/grpc/mem"
+
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+)
+
+// writeForEver appends bytes that follow from their offsets, and says on stdout
+// what it has stored, as a coordinator acknowledges.
+func writeForEver(dir string) error {
+	s, err := Open(dir, Limits{})
+	if err != nil {
+		return err
+	}
+	s.segmentBytes = 256 << 10
+	l, err := s.Create(testKey, 0)
+	if err != nil {
+		return err
+	}
+	_, end := l.Extent()
+	for n := uint64(1); ; n = n*7%40961 + 1 {
+		b := &hodeipb.Batch{Offset: end, Records: []*hodeipb.Record{{Stream: stdout, StreamOffset: end, Length: uint32(n)}}}
+		if err := l.Append(context.Background(), b, mem.BufferSlice{mem.SliceBuffer(pattern(end, n))}); err != nil {
+			return err
+		}
+		end += n
+		fmt.Println(end)
+	}
+}
+
+// pattern gives the bytes at an offset: a prime's worth of them, over and over.
+func pattern(offset, n uint64) []byte {
+	b := make([]byte, 0, n+uint64(len(patternBytes)))
+	b = append(b, patternBytes[offset%uint64(len(patternBytes)):]...)
+	for uint64(len(b)) < n {
+		b = append(b, patternBytes...)
+	}
+	return b[:n]
+}
+
+var patternBytes = func() []byte {
+	b := make([]byte, 10007)
+	for i := range b {
+		b[i] = byte(i ^ i>>8)
+	}
+	return b
+}()
+
+func TestKilledWriter(t *testing.T) {
+	dir := t.TempDir()
+	rnd := rand.New(rand.NewPCG(5, 6))
+	for range 4 { // each goes on where the one before was killed
+		writer := exec.CommandContext(t.Context(), os.Args[0])
+		writer.Env = append(os.Environ(), "LOGSTORE_TEST_WRITER="+dir)
+		writer.Stderr = os.Stderr
+		pipe, err := writer.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := writer.Start(); err != nil {
+			t.Fatal(err)
+		}
+		// Its output is taken to the end, so that it is killed in the middle of
+		// writing to the log and not to the pipe.
+		var acked atomic.Uint64
+		reached, drained := make(chan struct{}), make(chan struct{})
+		enough := 1 + rnd.IntN(100)
+		go func() {
+			defer close(drained)
+			lines := bufio.NewScanner(pipe)
+			for n := 1; lines.Scan(); n++ {
+				end, err := strconv.ParseUint(lines.Text(), 10, 64)
+				if err == nil { // else it was killed within the line
+					acked.Store(max(end, acked.Load()))
+				}
+				if n == enough {
+					close(reached)
+				}
+			}
+		}()
+		select {
+		case <-reached:
+		case <-drained:
+			t.Fatal("the writer has ended")
+		}
+		s := testStore(t, dir, Limits{MaxBytes: 1}, 0) // removes nothing of what is in use
+		if l, err := s.Create(testKey, 0); !errors.Is(err, ErrInUse) {
+			t.Errorf("created %v beside the other process: %v", l, err)
+		}
+		sure := acked.Load()
+		checkPattern(t, readTo(t, mustRead(t, s, testKey), sure), sure)
+		if err := writer.Process.Kill(); err != nil {
+			t.Error(err)
+		}
+		<-drained
+		_ = writer.Wait() // it was killed
+
+		found, err := s.Find(testKey.Namespace, testKey.Job)
+		if err != nil || len(found) != 1 || found[0].End < acked.Load() {
+			t.Fatalf("found %+v, %v", found, err)
+		}
+		checkPattern(t, mustCollect(t, mustRead(t, s, testKey), 0), found[0].End)
+		l := mustCreate(t, s, testKey, 0)
+		if _, end := l.Extent(); end != found[0].End {
+			t.Errorf("it goes on at %d, found %d", end, found[0].End)
+		}
+		mustClose(t, l)
+	}
+}
+
+// checkPattern is for what was read from the beginning, at least to want.
+func checkPattern(t *testing.T, c *collected, want uint64) {
+	t.Helper()
+	if c.next < want || !bytes.Equal(c.all, pattern(0, c.next)) {
+		t.Errorf("read %d bytes to %d, at least %d were stored", len(c.all), c.next, want)
+	}
+}
+
+// readTo reads from the beginning of a log that goes on all the time.
+func readTo(t *testing.T, l *Log, want uint64) *collected {
+	t.Helper()
+	c := &collected{}
+	for r := l.Reader(0); c.next < want; {
+		b, err := r.Next(t.Context())
+		if err == nil {
+			err = c.take(b)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return c
+}
+
+// threeFrames writes a log and gives its segment's path, its bytes, and where
+// its frames begin and end.
+func threeFrames(t testing.TB, dir string, exit bool) (name string, b []byte, bounds []int) {
+	t.Helper()
+	s := testStore(t, dir, Limits{}, 0)
+	l := mustCreate(t, s, testKey, 0)
+	f := newFeed(l)
+	bounds = []int{0}
+	add := func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		bounds = append(bounds, int(l.segments[0].size))
+	}
+	add(f.try(t, out{stream: stdout, text: "first "}))
+	add(f.try(t, out{stream: stdout, text: "second"}, out{stream: stderr, text: "!"}))
+	if exit {
+		add(l.SetExit(exitAt(f.end)))
+	} else {
+		add(f.try(t, out{stream: stdout, text: "third"}))
+	}
+	mustClose(t, l)
+	name = l.segments0Name(t)
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name, b, bounds
+}
+
+// segments0Name gives the path of a closed log's only segment.
+func (l *Log) segments0Name(t testing.TB) string {
+	t.Helper()
+	segments, err := listSegments(l.dir)
+	if err != nil || len(segments) != 1 {
+		t.Fatalf("%d segments, %v", len(segments), err)
+	}
+	return segments[0].name + segmentSuffix
+}
+
+func TestTornTail(t *testing.T) {
+	for _, exit := range []bool{false, true} {
+		for _, tail := range []string{"", "\x00", strings.Repeat("\x00", 5000)} {
+			t.Run(fmt.Sprintf("exit %v, then %d zeros", exit, len(tail)), func(t *testing.T) {
+				dir := t.TempDir()
+				name, whole, bounds := threeFrames(t, dir, exit)
+				s := testStore(t, dir, Limits{}, 0)
+				for cut := bounds[2]; cut < bounds[3]; cut++ {
+					if tail != "" && cut > bounds[2] {
+						break // a frame of which the end is zeros is a wrong checksum
+					}
+					if err := os.WriteFile(name, append(whole[:cut:cut], tail...), 0o600); err != nil {
+						t.Fatal(err)
+					}
+					c := mustCollect(t, mustRead(t, s, testKey), 0)
+					if string(c.all) != "first second!" {
+						t.Fatalf("cut at %d: read %q", cut, c.all)
+					}
+					l := mustCreate(t, s, testKey, 0)
+					if l.Exit() != nil {
+						t.Fatalf("cut at %d: torn exit record counts", cut)
+					}
+					f := newFeed(l)
+					f.ends[stdout] = 12
+					f.add(t, out{stream: stdout, text: "3"})
+					mustClose(t, l)
+					if c := mustCollect(t, mustRead(t, s, testKey), 0); string(c.all) != "first second!3" {
+						t.Fatalf("cut at %d: read %q after appending", cut, c.all)
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestFlippedBits(t *testing.T) {
+	dir := t.TempDir()
+	name, whole, bounds := threeFrames(t, dir, false)
+	s := testStore(t, dir, Limits{}, 0)
+	texts := []string{"", "first ", "first second!", "first second!third"}
+	for i := range whole {
+		b := bytes.Clone(whole)
+		b[i] ^= 1 << (i % 8)
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		frame := 0
+		for i >= bounds[frame+1] {
+			frame++
+		}
+		c, err := collect(t, mustRead(t, s, testKey), 0)
+		if string(c.all) != texts[frame] {
+			t.Fatalf("byte %d of frame %d: read %q", i, frame, c.all)
+		}
+		// In the last frame's body it looks as if not all had reached the disk.
+		last := i >= bounds[2]+headerSize
+		var damage *DamageError
+		if last != (err == nil) || err != nil && !errors.As(err, &damage) {
+			t.Fatalf("byte %d of frame %d: %v", i, frame, err)
+		}
+		if damage != nil && (damage.File != name || damage.Pos != int64(bounds[frame]) || !strings.Contains(err.Error(), name)) {
+			t.Errorf("byte %d of frame %d: %v", i, frame, err)
+		}
+		l, err := s.Create(testKey, 0)
+		if last != (err == nil) || err != nil && !errors.As(err, &damage) {
+			t.Fatalf("byte %d of frame %d: create: %v", i, frame, err)
+		}
+		if err == nil {
+			mustClose(t, l)
+		}
+	}
+}
+
+func TestDamageWithRightChecksums(t *testing.T) {
+	batch := func(offset uint64, records ...record) []byte {
+		h := header{kind: kindBatch, records: len(records), offset: offset}
+		b := make([]byte, headerSize+len(records)*recordSize)
+		for i, r := range records {
+			r.put(b[headerSize+i*recordSize:])
+			h.length += int(r.length)
+		}
+		b = slices.Concat(b, make([]byte, h.length))
+		h.bodyCRC = crc32.Checksum(b[headerSize:], castagnoli)
+		h.put(b)
+		return b
+	}
+	exit := func(end uint64, body string) []byte {
+		return append(putExit(make([]byte, headerSize), end, []byte(body)), body...)
+	}
+	three := batch(0, record{stream: stdout, length: 3})
+	tests := []struct {
+		name  string
+		bytes []byte
+		want  string
+	}{
+		{"another first offset", batch(1, record{stream: stdout, length: 3}), "frame at offset 1, expected 0"},
+		{"hole", slices.Concat(three, batch(4, record{stream: stdout, length: 3})), "frame at offset 4, expected 3"},
+		{"overlap", slices.Concat(three, batch(2, record{stream: stdout, length: 3})), "frame at offset 2, expected 3"},
+		{"unknown stream", batch(0, record{stream: 3, length: 3}), "neither output nor a gap"},
+		{"empty record", batch(0, record{stream: stdout}), "neither output nor a gap"},
+		{"beyond all offsets", batch(0, record{at: 1 << 63}, record{at: 1 << 63}), "beyond all offsets"},
+		{"behind the exit record", slices.Concat(exit(0, ""), three), "behind the exit record"},
+		{"no protobuf", exit(0, "\xff"), "can't be read"},
+		{"no frame", append(make([]byte, 100), 1), "no frame begins here"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			name, _, _ := threeFrames(t, dir, false)
+			if err := os.WriteFile(name, tt.bytes, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s := testStore(t, dir, Limits{}, 0)
+			_, err := s.Create(testKey, 0)
+			var damage *DamageError
+			if !errors.As(err, &damage) || !strings.Contains(damage.Reason, tt.want) {
+				t.Errorf("create: %v", err)
+			}
+		})
+	}
+}
+
+func TestDamagedOlderSegment(t *testing.T) {
+	tests := []struct {
+		name   string
+		damage func(name string) error
+		want   error // nil: a *DamageError
+	}{
+		{"short", func(name string) error { return os.Truncate(name, 1000) }, nil},
+		{"ends at a frame", func(name string) error { return os.Truncate(name, 0) }, nil},
+		{"gone", os.Remove, fs.ErrNotExist},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := testStore(t, t.TempDir(), Limits{}, 4<<10)
+			l := mustCreate(t, s, testKey, 0)
+			f := newFeed(l)
+			for range 12 {
+				f.add(t, out{stream: stdout, text: strings.Repeat("x", 1000)})
+			}
+			second := l.segments[1]
+			if err := tt.damage(second.name + segmentSuffix); err != nil {
+				t.Fatal(err)
+			}
+			second.file.Close() // else its bytes are still there
+			second.file, second.size = nil, 4096
+			c, err := collect(t, l, 0)
+			var damage *DamageError
+			if c.next < second.first || c.next >= second.end || tt.want == nil && !errors.As(err, &damage) || !errors.Is(err, tt.want) && tt.want != nil {
+				t.Errorf("read to %d: %v", c.next, err)
+			}
+			r := l.Reader(second.end)
+			if b, err := r.Next(t.Context()); err != nil || b.Offset != second.end {
+				t.Errorf("behind the damage: %v, %v", b, err)
+			}
+		})
+	}
+}
+
+func TestIndexIsNotTrusted(t *testing.T) {
+	tests := []struct {
+		name   string
+		change func(b []byte) []byte
+	}{
+		{"whole", func(b []byte) []byte { return b }},
+		{"empty", func([]byte) []byte { return nil }},
+		{"torn", func(b []byte) []byte { return b[:len(b)-5] }},
+		{"half", func(b []byte) []byte { return b[:len(b)/2] }},
+		{"too long", func(b []byte) []byte { return append(b, b...) }},
+		{"garbage", func(b []byte) []byte { return bytes.Repeat([]byte("garbage"), len(b)) }},
+		{"zeros", func(b []byte) []byte { return make([]byte, len(b)) }},
+		{"flipped bit", func(b []byte) []byte { b[2*indexEntrySize+9] ^= 4; return b }},
+		{"another log's", func(b []byte) []byte {
+			for i := 1; i < len(b)/indexEntrySize; i++ {
+				e, _ := parseEntry(b[i*indexEntrySize:])
+				e.offset += 7
+				e.put(b[i*indexEntrySize:])
+			}
+			return b
+		}},
+		{"positions beyond the file", func(b []byte) []byte {
+			indexEntry{offset: 1, pos: 1 << 62}.put(b[indexEntrySize:])
+			return b
+		}},
+		{"negative positions", func(b []byte) []byte {
+			indexEntry{offset: 1, pos: -1 << 63}.put(b[indexEntrySize:])
+			return b
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			rnd := rand.New(rand.NewPCG(7, 8))
+			s := testStore(t, t.TempDir(), Limits{}, 0)
+			l := mustCreate(t, s, testKey, 0)
+			f := newFeed(l)
+			for range 20 {
+				f.random(t, rnd, 64<<10)
+			}
+			mustClose(t, l)
+			name := strings.TrimSuffix(l.segments0Name(t), segmentSuffix) + indexSuffix
+			b, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := bytes.Clone(b)
+			if err := os.WriteFile(name, tt.change(b), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			log := mustRead(t, s, testKey)
+			for range 30 {
+				from := rnd.Uint64N(f.end + 1)
+				f.check(t, mustCollect(t, log, from), from)
+			}
+			if n := len(log.segments[0].index); n != len(want)/indexEntrySize {
+				t.Errorf("index of %d entries, want %d", n, len(want)/indexEntrySize)
+			}
+			mustClose(t, mustCreate(t, s, testKey, 0))
+			if b, err := os.ReadFile(name); err != nil || !bytes.Equal(b, want) {
+				t.Errorf("the index was not made anew: %d bytes, want %d, %v", len(b), len(want), err)
+			}
+		})
+	}
+}
+
+// TestEndlessSegment is a file that would take days to be looked through.
+func TestEndlessSegment(t *testing.T) {
+	dir := t.TempDir()
+	name, _, _ := threeFrames(t, dir, false)
+	if err := os.Truncate(name, 1<<40); err != nil {
+		t.Fatal(err)
+	}
+	s := testStore(t, dir, Limits{MaxBytes: 1 << 50}, 0)
+	_, readErr := s.Read(testKey)
+	_, createErr := s.Create(testKey, 0)
+	for _, err := range []error{readErr, createErr} {
+		var damage *DamageError
+		if !errors.As(err, &damage) || damage.File != name {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+func TestMissingIndexOfOlderSegment(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(7, 9))
+	s := testStore(t, t.TempDir(), Limits{}, 300<<10)
+	l := mustCreate(t, s, testKey, 0)
+	f := newFeed(l)
+	for range 40 {
+		f.random(t, rnd, 64<<10)
+	}
+	mustClose(t, l)
+	names, err := filepath.Glob(filepath.Join(l.dir, "*"+indexSuffix))
+	if err != nil || len(names) < 3 {
+		t.Fatalf("%d segments, %v", len(names), err)
+	}
+	for _, name := range names {
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	log := mustRead(t, s, testKey)
+	for range 30 {
+		from := rnd.Uint64N(f.end + 1)
+		f.check(t, mustCollect(t, log, from), from)
+	}
+}

@@ -1,0 +1,244 @@
+package logstore
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// kept is one directory of the store that holds a log.
+type kept struct {
+	dir     string
+	written time.Time
+	bytes   int64
+}
+
+// sweep removes what is too old, and, oldest first, what leaves no room for
+// need more bytes. It gives by how many bytes that is still too much.
+func (s *Store) sweep(need int64) (over int64, err error) {
+	s.sweeping.Lock()
+	defer s.sweeping.Unlock()
+	over, err = s.sweepTemp()
+	if err != nil {
+		return 0, err
+	}
+	logs, err := s.list()
+	if err != nil {
+		return 0, err
+	}
+	over += need - s.limits.MaxBytes
+	for _, k := range logs {
+		over += k.bytes
+	}
+	oldest := time.Now().Add(-s.limits.MaxAge)
+	slices.SortFunc(logs, func(a, b kept) int { return a.written.Compare(b.written) })
+	for _, k := range logs {
+		if over <= 0 && !k.written.Before(oldest) {
+			break
+		}
+		err := s.remove(k.dir)
+		if errors.Is(err, ErrInUse) {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		over -= k.bytes
+	}
+	return over, nil
+}
+
+// sweepTemp removes the temporary logs whose process is gone and gives the
+// bytes of the others.
+func (s *Store) sweepTemp() (bytes int64, err error) {
+	parent := filepath.Join(s.dir, tempName)
+	names, err := subdirectories(parent)
+	if err != nil {
+		return 0, err
+	}
+	for _, name := range names {
+		dir := filepath.Join(parent, name)
+		lock, err := lockDir(dir)
+		switch {
+		case errors.Is(err, ErrInUse):
+			n, _, err := usage(dir)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return 0, err
+			}
+			bytes += n
+			continue
+		case errors.Is(err, fs.ErrNotExist): // somebody else sweeps
+			continue
+		case err != nil:
+			return 0, err
+		}
+		if err := errors.Join(os.RemoveAll(dir), lock.Close()); err != nil {
+			return 0, err
+		}
+	}
+	return bytes, nil
+}
+
+// list gives all logs but the temporary ones.
+func (s *Store) list() ([]kept, error) {
+	dirs := []string{s.dir}
+	for range 3 { // namespace, job, attempt
+		var next []string
+		for _, dir := range dirs {
+			names, err := subdirectories(dir)
+			if err != nil {
+				return nil, err
+			}
+			for _, name := range names {
+				if checkNames(name) == nil {
+					next = append(next, filepath.Join(dir, name))
+				}
+			}
+		}
+		dirs = next
+	}
+	var logs []kept
+	for _, dir := range dirs {
+		bytes, written, err := usage(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		logs = append(logs, kept{dir: dir, written: written, bytes: bytes})
+	}
+	return logs, nil
+}
+
+// remove takes a log out of the store at once, and then deletes it: no reader
+// sees half of it. The error is ErrInUse when it is being written.
+func (s *Store) remove(dir string) error {
+	lock, err := lockDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	temp := s.tempDir()
+	if err := os.MkdirAll(filepath.Dir(temp), 0o700); err != nil {
+		return err
+	}
+	if err := os.Rename(dir, temp); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(temp); err != nil {
+		return err
+	}
+	job := filepath.Dir(dir)
+	for _, parent := range []string{job, filepath.Dir(job)} {
+		if os.Remove(parent) != nil { // not empty
+			break
+		}
+	}
+	return nil
+}
+
+// usage gives the bytes of a log's files and when it was last added to.
+func usage(dir string) (bytes int64, written time.Time, err error) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return 0, time.Time{}, err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return 0, time.Time{}, err
+	}
+	for _, entry := range entries {
+		file, err := entry.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return 0, time.Time{}, err
+		}
+		bytes += file.Size()
+		// An index is written anew when its log is opened.
+		if !strings.HasSuffix(entry.Name(), indexSuffix) && written.Before(file.ModTime()) {
+			written = file.ModTime()
+		}
+	}
+	if written.IsZero() { // just made
+		written = info.ModTime()
+	}
+	return bytes, written, nil
+}
+
+// subdirectories gives the names of the directories in dir, none where there is
+// no dir.
+func subdirectories(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var names []string
+	for _, entry := range entries {
+		if entry.IsDir() {
+			names = append(names, entry.Name())
+		}
+	}
+	return names, nil
+}
+
+// makeLocked makes the directory of a log, if needed, and locks it.
+func makeLocked(dir string) (lock *os.File, err error) {
+	for range lockTries {
+		if err = os.MkdirAll(dir, 0o700); err == nil {
+			lock, err = lockDir(dir)
+		}
+		if !errors.Is(err, fs.ErrNotExist) { // else a sweep has removed it meanwhile
+			break
+		}
+	}
+	return lock, err
+}
+
+// lockDir locks a log until the file is closed, or its process ends. The error
+// is ErrInUse when it is locked, fs.ErrNotExist when it was removed.
+func lockDir(dir string) (*os.File, error) {
+	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(lock); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return lock, nil
+}
+
+func flock(lock *os.File) error {
+	err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return ErrInUse
+	}
+	if err != nil {
+		return &os.PathError{Op: "lock", Path: lock.Name(), Err: err}
+	}
+	// The lock of a directory that was removed between the two calls excludes nobody.
+	ours, err := lock.Stat()
+	if err != nil {
+		return err
+	}
+	now, err := os.Stat(lock.Name())
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(ours, now) {
+		return fs.ErrNotExist
+	}
+	return nil
+}
