@@ -221,3 +221,33 @@ func TestBlock(t *testing.T) {
 		t.Logf("%d bytes in %d gaps", slow.lost, slow.gaps)
 	})
 }
+
+// TestDrop holds that a job that nobody follows loses the head of its output and
+// nothing else, and that the gap says how much.
+func TestDrop(t *testing.T) {
+	t.Parallel()
+	a := newAttempt(t)
+	a.spoolBytes, a.overflow = 1<<20, "drop"
+	a.startAgent()
+	watcher := newFollower()
+	a.attach(watcher, true)
+	p := pattern{"both", 16 << 20}
+	a.launch(prints, p)
+	blocked := false
+	watcher.until(t, "the job's end", func() bool { blocked = watcher.blocked; return watcher.exit != nil || blocked })
+	if blocked {
+		t.Fatal("the job waits for somebody to follow it")
+	}
+	f := newFollower()
+	a.attach(f, false)
+	r := f.exited(t)
+	a.ends()
+	f.exact(t, p, false)
+	if f.gaps != 1 || f.lost < r.End-uint64(a.spoolBytes) || f.lost > r.End-uint64(a.spoolBytes)/2 {
+		t.Errorf("%d gaps of %d bytes together, printed were %d", f.gaps, f.lost, r.End)
+	}
+	if r.Lost > 0 || r.Code != 0 {
+		t.Errorf("exit record %v", r)
+	}
+	t.Logf("%d of %d bytes lost, declared", f.lost, r.End)
+}
