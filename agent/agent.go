@@ -125,28 +125,39 @@ type agent struct {
 	attached int
 	stored   bool
 	// followers are those of the attached that want output; left is when the last
-	// one went, and before the first came, when we began.
+	// one went, and before the first came, when we began, or never.
 	followers int
 	left      time.Time
 	// changed is closed and replaced when anything above changes.
 	changed chan struct{}
 
+	// compressor is one for all attachments, made when the first needs it.
+	compressor func() *compressor
+
 	// acks counts those of output, of all attachments.
 	acks atomic.Uint64
+}
+
+func newAgent(c Config) *agent {
+	a := &agent{
+		Config:     c,
+		term:       make(chan struct{}),
+		orders:     make(chan *hodeipb.Control, 16),
+		changed:    make(chan struct{}),
+		compressor: sync.OnceValue(newCompressor),
+		state:      &hodeipb.State{Phase: hodeipb.Phase_WAITING, AgentStarted: timestamppb.Now()},
+	}
+	if !c.Detached { // somebody is on the way
+		a.left = time.Now()
+	}
+	return a
 }
 
 // Run is the agent's life: it waits for the launcher, ships the output, and
 // returns the exit status of its container. It takes SIGTERM as word that the
 // Pod is being deleted, and goes on until the job has ended.
 func (c Config) Run() int {
-	a := &agent{
-		Config:  c,
-		term:    make(chan struct{}),
-		orders:  make(chan *hodeipb.Control, 16),
-		changed: make(chan struct{}),
-		left:    time.Now(),
-		state:   &hodeipb.State{Phase: hodeipb.Phase_WAITING, AgentStarted: timestamppb.Now()},
-	}
+	a := newAgent(c)
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT)
 	go func() {
@@ -357,7 +368,7 @@ func (a *agent) setExit(record *hodeipb.ExitRecord) {
 }
 
 // watchSpool keeps State.blocked_on_output true to the spool, and decides what a
-// full spool does: the job waits for somebody who follows, not for nobody.
+// full spool does: by itself, the job waits for somebody who follows, not for nobody.
 func (a *agent) watchSpool(ctx context.Context) {
 	for {
 		full, filled := a.spool.full()
@@ -365,6 +376,9 @@ func (a *agent) watchSpool(ctx context.Context) {
 		known, changed, alone := a.state.BlockedOnOutput, a.changed, a.followers == 0
 		wait := time.Until(a.left.Add(blockFor))
 		a.mu.Unlock()
+		if a.Overflow != OverflowAuto {
+			alone, wait = a.Overflow == OverflowDrop, 0
+		}
 		if known != full {
 			a.setState(func(s *hodeipb.State) { s.BlockedOnOutput = full })
 			continue

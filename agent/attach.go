@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,6 +30,12 @@ const (
 	// welcomeWait bounds how long a coordinator may keep us waiting before it
 	// says what it wants.
 	welcomeWait = 15 * time.Second
+	// maxMarks is 5 KiB of a hello: who wants the last minutes of a full spool gets
+	// 4 MiB too much at most.
+	maxMarks = 256
+	// maxAttachments bounds the memory of those that proved who they are: each may
+	// hold up to a MiB that it is sending.
+	maxAttachments = 8
 	// closeWait bounds the coordinator's answer to our end of the stream.
 	closeWait = 2 * time.Second
 	// handshakeWait and maxStrangers bound what an unauthenticated peer can
@@ -119,6 +126,7 @@ func (a *agent) serveConn(ctx context.Context, conn net.Conn, known func()) (wel
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 10 * time.Second}),
 		grpc.WithIdleTimeout(0),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(hodeipb.Codec{})),
 	)
 	if err != nil {
 		a.Log.Error("make gRPC client", "error", err)
@@ -132,7 +140,8 @@ func (a *agent) serveConn(ctx context.Context, conn net.Conn, known func()) (wel
 		a.Log.Debug("no coordinator", "peer", conn.RemoteAddr().String(), "error", err)
 	case ctx.Err() == nil || err == nil:
 		a.Log.Info("attachment ended", "peer", conn.RemoteAddr().String(), "error", err,
-			"batches", t.batches, "bytes", t.bytes, "flush_full", t.full, "flush_timer", t.batches-t.full)
+			"batches", t.batches, "bytes", t.bytes, "flush_full", t.full, "flush_timer", t.batches-t.full,
+			"compressed", t.compressed, "wire_bytes", t.wire)
 	}
 	return t.welcome
 }
@@ -197,8 +206,15 @@ type attachment struct {
 	mu   sync.Mutex // of sending: a gRPC stream takes one sender at a time
 	sent *hodeipb.State
 
-	acked                uint64 // by the receiving goroutine alone, until it has ended
-	batches, full, bytes uint64 // of the output goroutine
+	acked uint64 // by the receiving goroutine alone, until it has ended
+	// Of the output goroutine: what was sent, and how much of it was compressed.
+	batches, full, bytes uint64
+	compressed           uint64 // batches
+	wire                 uint64 // bytes
+
+	choosing sync.Mutex
+	chooser  chooser
+	end      uint64 // of what was sent
 }
 
 func (t *attachment) run(ctx context.Context, client *grpc.ClientConn) error {
@@ -222,7 +238,9 @@ func (t *attachment) run(ctx context.Context, client *grpc.ClientConn) error {
 	if welcome.Output {
 		followers = 1
 	}
-	t.update(func() { t.attached, t.followers = t.attached+1, t.followers+followers })
+	if !t.enter(followers) {
+		return fmt.Errorf("%d coordinators are attached already", maxAttachments)
+	}
 	defer t.update(func() {
 		t.attached, t.followers = t.attached-1, t.followers-followers
 		if followers > 0 {
@@ -254,6 +272,16 @@ func (t *attachment) run(ctx context.Context, client *grpc.ClientConn) error {
 	return t.close(cancel)
 }
 
+// enter counts the attachment, unless there are too many.
+func (t *attachment) enter(followers int) (ok bool) {
+	t.update(func() {
+		if ok = t.attached < maxAttachments; ok {
+			t.attached, t.followers = t.attached+1, t.followers+followers
+		}
+	})
+	return ok
+}
+
 // close ends an attachment that is complete, so that the coordinator knows that
 // its last ack has arrived.
 func (t *attachment) close(cancel func()) error {
@@ -275,7 +303,7 @@ func (t *attachment) sayHello() (*hodeipb.Welcome, error) {
 	hello := &hodeipb.Hello{
 		Protocol: Protocol, Namespace: t.Namespace, Job: t.Job,
 		Attempt: t.Attempt, AttemptUid: t.AttemptUID, AgentVersion: t.Version,
-		Extent: &hodeipb.Extent{First: first, End: end}, State: state,
+		Extent: &hodeipb.Extent{First: first, End: end, Marks: t.spool.marks(maxMarks)}, State: state,
 	}
 	if err := t.stream.Send(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_Hello{Hello: hello}}); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
@@ -310,6 +338,9 @@ func (t *attachment) receive(output bool) error {
 			if output && m.Ack.Offset > t.acked {
 				t.spool.stored(m.Ack.Offset)
 				t.acks.Add(1)
+				t.choosing.Lock()
+				t.chooser.acked(m.Ack.Offset, t.end, time.Now())
+				t.choosing.Unlock()
 			}
 			t.acked = m.Ack.Offset
 			if m.Ack.Exit {
@@ -343,24 +374,8 @@ func (t *attachment) exitStored(output bool) error {
 // then the exit record, then closes our side of the stream.
 func (t *attachment) sendOutput(ctx context.Context, welcome *hodeipb.Welcome) error {
 	if welcome.Output {
-		r := t.spool.reader(welcome.Offset)
-		for {
-			batch, err := r.next(ctx, batchBytes, flushAfter)
-			if err == io.EOF { //nolint:errorlint // a wrapped one is that of a file cut short
-				break
-			}
-			if err != nil {
-				t.unreadable = ctx.Err() == nil
-				return err
-			}
-			if err := t.send(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_Batch{Batch: batch}}); err != nil {
-				return err
-			}
-			t.batches++
-			t.bytes += uint64(len(batch.Data))
-			if len(batch.Data) >= batchBytes {
-				t.full++
-			}
+		if err := t.sendBatches(ctx, welcome); err != nil {
+			return err
 		}
 	}
 	for {
@@ -368,13 +383,52 @@ func (t *attachment) sendOutput(ctx context.Context, welcome *hodeipb.Welcome) e
 		exit, changed := t.exit, t.changed
 		t.agent.mu.Unlock()
 		if exit != nil {
-			return t.send(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_Exit{Exit: exit}})
+			return t.send(&hodeipb.Envelope{Message: &hodeipb.FromAgent{Message: &hodeipb.FromAgent_Exit{Exit: exit}}})
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+}
+
+// sendBatches sends the spool to its end.
+func (t *attachment) sendBatches(ctx context.Context, welcome *hodeipb.Welcome) error {
+	r := t.spool.reader(welcome.Offset)
+	zstd := slices.Contains(welcome.Encodings, hodeipb.Encoding_ZSTD)
+	for {
+		batch, data, err := r.next(ctx, batchBytes, flushAfter)
+		if err == io.EOF { //nolint:errorlint // a wrapped one is that of a file cut short
+			return nil
+		}
+		if err != nil {
+			t.unreadable = ctx.Err() == nil
+			return err
+		}
+		raw := data.Len()
+		t.choosing.Lock()
+		compress := t.chooser.zstd && zstd
+		t.choosing.Unlock()
+		if compress {
+			if data, compress = t.compressor().compress(data); compress {
+				batch.Encoding = hodeipb.Encoding_ZSTD
+				t.compressed++
+			}
+		}
+		wire := data.Len()
+		if err := t.send(&hodeipb.Envelope{Message: &hodeipb.FromAgent{Message: &hodeipb.FromAgent_Batch{Batch: batch}}, Data: data}); err != nil {
+			return err
+		}
+		t.batches++
+		t.bytes, t.wire = t.bytes+uint64(raw), t.wire+uint64(wire)
+		if raw >= batchBytes {
+			t.full++
+		}
+		t.choosing.Lock()
+		t.end = r.offset
+		t.chooser.sent(r.offset, raw, wire, raw < batchBytes && r.seen.IsZero(), time.Now())
+		t.choosing.Unlock()
 	}
 }
 
@@ -401,7 +455,10 @@ func (t *attachment) sendStates(ctx context.Context) error {
 // send sends a message, and the state before it if that is new: a coordinator
 // hears that the command started before it hears its output. A nil message
 // sends the state alone.
-func (t *attachment) send(m *hodeipb.FromAgent) error {
+func (t *attachment) send(m *hodeipb.Envelope) error {
+	if m != nil {
+		defer m.Free() // what could not be sent
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.agent.mu.Lock()
@@ -416,7 +473,7 @@ func (t *attachment) send(m *hodeipb.FromAgent) error {
 	if m == nil {
 		return nil
 	}
-	// Send has done with the message when it returns: a batch's data lies in the
-	// reader's buffer, which the next batch overwrites.
-	return t.stream.Send(m)
+	// The message is encoded when this returns, its data are gRPC's: the records
+	// may be used again.
+	return t.stream.SendMsg(m)
 }

@@ -63,6 +63,8 @@ type agentMsg struct {
 	Start bool `json:"start,omitempty"`
 	// Signal is to be sent to the command's process group.
 	Signal int `json:"signal,omitempty"`
+	// Wait asks for another doneWait before the answer to an exitMsg.
+	Wait bool `json:"wait,omitempty"`
 	// Done answers an exitMsg: the agent has taken its last sample.
 	Done bool `json:"done,omitempty"`
 }

@@ -199,16 +199,20 @@ func (l *launched) signal(s syscall.Signal) {
 	}
 }
 
-// awaitDone waits for the agent's Done, at most doneWait.
+// awaitDone waits for the agent's Done, at most doneWait after its last word.
 func (l *launched) awaitDone(orders <-chan agentMsg) {
-	timeout := time.After(doneWait)
+	timeout := time.NewTimer(doneWait)
+	defer timeout.Stop()
 	for {
 		select {
 		case m, ok := <-orders:
 			if !ok || m.Done {
 				return
 			}
-		case <-timeout:
+			if m.Wait {
+				timeout.Reset(doneWait)
+			}
+		case <-timeout.C:
 			return
 		}
 	}
@@ -220,8 +224,8 @@ func (l *launched) exit(msg exitMsg) {
 	if err := send(l.conn, launcherMsg{Exit: &msg}); err != nil {
 		return
 	}
-	_ = l.conn.SetReadDeadline(time.Now().Add(doneWait))
 	for {
+		_ = l.conn.SetReadDeadline(time.Now().Add(doneWait))
 		var m agentMsg
 		if _, err := receive(l.conn, &m); err != nil || m.Done {
 			return

@@ -37,7 +37,7 @@ func peakBytes(t testing.TB, pid int) int {
 // several times the memory.
 func TestMemory(t *testing.T) {
 	t.Parallel()
-	const printed, bound = 200_000_000, 64 << 20
+	const printed, bound = 200_000_000, 32 << 20
 	program := filepath.Join(t.TempDir(), "hodei-worker")
 	build := exec.Command("go", "build", "-o", program, "../cmd/hodei-worker")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")

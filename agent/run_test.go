@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -475,6 +476,131 @@ func TestLinger(t *testing.T) {
 		w.launcher.exits(t, 0)
 		w.agent.signal(t, unix.SIGTERM) // without it, it would wait while somebody is there
 		w.agent.exits(t, ExitOK)
+	})
+}
+
+// TestOverflow is about what a full spool does when nobody has stored its output.
+func TestOverflow(t *testing.T) {
+	t.Parallel()
+	const printed, spooled = 5 << 20, 1 << 20
+	tests := []struct {
+		name     string
+		overflow Overflow
+		detached bool
+		waits    bool
+	}{
+		{"followed", OverflowAuto, false, true},
+		{"detached", OverflowAuto, true, false},
+		{"detached, but to wait", OverflowBlock, true, true},
+		{"followed, but to drop", OverflowDrop, false, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorker(t)
+			w.listenHere()
+			w.cfg.SpoolBytes, w.cfg.Overflow, w.cfg.Detached = spooled, tt.overflow, tt.detached
+			w.startAgent()
+			e := emission{"text", printed}
+			w.launch(e.command()...)
+			watcher := w.watcher()
+			if tt.waits {
+				watcher.until(t, "a blocked job", func() bool {
+					n := len(watcher.states)
+					return n > 0 && watcher.states[n-1].BlockedOnOutput
+				})
+			} else {
+				watcher.exited(t)
+			}
+			w.tunnel()
+			w.ends(0)
+			if tt.waits {
+				w.printed(e)
+				return
+			}
+			f := w.follower
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if f.end < printed || f.lost < f.end-spooled || f.lost > f.end-spooled/2 {
+				t.Errorf("%d bytes of %d lost", f.lost, f.end)
+			}
+		})
+	}
+}
+
+// TestContainerLog checks that the log of the job's container gets all output,
+// also where it is slower than the job, and that one that is closed harms nothing.
+func TestContainerLog(t *testing.T) {
+	t.Parallel()
+	t.Run("all of it", func(t *testing.T) {
+		t.Parallel()
+		w := newWorker(t)
+		w.cfg.ContainerLogs = true
+		logs := [2]*os.File{}
+		for i := range logs {
+			f, err := os.Create(filepath.Join(w.dir, fmt.Sprint("log", i)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			logs[i] = f
+		}
+		w.stdout, w.stderr = logs[0], logs[1]
+		e := emission{"both", 5 << 20}
+		w.run(e.command()...)
+		w.ends(0)
+		w.printed(e)
+		var want [2]bytes.Buffer
+		if err := e.write(&want[0], &want[1]); err != nil {
+			t.Fatal(err)
+		}
+		for i, f := range logs {
+			if got, err := os.ReadFile(f.Name()); err != nil || !bytes.Equal(got, want[i].Bytes()) {
+				t.Errorf("%s has %d bytes (%v), want %d", f.Name(), len(got), err, want[i].Len())
+			}
+		}
+	})
+	t.Run("slow", func(t *testing.T) {
+		t.Parallel()
+		w := newWorker(t)
+		w.cfg.ContainerLogs = true
+		r, log, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		w.stdout = log
+		e := emission{"text", 1 << 20}
+		w.run(e.command()...)
+		log.Close()
+		<-time.After(doneWait + waitEvery/2) // longer than the launcher waits for an agent that says nothing
+		got, err := io.ReadAll(r)
+		if err != nil {
+			t.Error(err)
+		}
+		w.ends(0)
+		if len(got) != 1<<20 {
+			t.Errorf("%d bytes in the log", len(got))
+		}
+	})
+	t.Run("closed", func(t *testing.T) {
+		t.Parallel()
+		w := newWorker(t)
+		w.cfg.ContainerLogs = true
+		r, log, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+		defer log.Close()
+		w.stdout = log
+		e := emission{"text", 1 << 20}
+		w.run(e.command()...)
+		w.ends(0)
+		w.printed(e)
+		if !strings.Contains(w.agent.stderr.String(), "copy to the container's log ended") {
+			t.Errorf("the agent says nothing of it:\n%s", w.agent.stderr.String())
+		}
 	})
 }
 

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -42,7 +41,7 @@ const (
 	// (bytes for MiB), not a wish.
 	minSpoolBytes = 4 << 10
 
-	// One index entry (16 bytes) per so many bytes of file: 256 KiB of memory for
+	// One index entry (24 bytes) per so many bytes of file: 384 KiB of memory for
 	// 1 GiB of disk, however small the records are. A reader that starts anywhere
 	// walks at most the headers of so many bytes.
 	indexEvery = 64 << 10
@@ -97,6 +96,7 @@ type spool struct {
 	ends     [3]uint64 // of each stream, by hodeipb.Stream
 	safe     uint64    // everything below is stored by some coordinator
 	drop     bool      // the unstored may be dropped as well
+	tail     tail
 	blocked  bool
 	closed   bool
 	removed  bool
@@ -116,11 +116,12 @@ type spoolSegment struct {
 	index []spoolIndexEntry
 }
 
-// spoolIndexEntry says that the header of the record that starts at offset is
-// at pos of its segment.
+// spoolIndexEntry says that the header of the record that starts at offset, and
+// was read at time, is at pos of its segment.
 type spoolIndexEntry struct {
 	offset uint64
 	pos    int64
+	time   int64 // Unix, in nanoseconds
 }
 
 // spoolSignal wakes all that wait at once and, unlike a sync.Cond, lets them
@@ -145,7 +146,8 @@ func (g *spoolSignal) wake() {
 
 // openSpool makes an empty spool in dir, which is created if needed; segments
 // that an earlier spool left there are deleted. The files never hold more than
-// capBytes, headers included. The memory besides is 16 bytes per 64 KiB of file.
+// capBytes, headers included. The memory besides is
+// the tail's, and 24 bytes per 64 KiB of file.
 func openSpool(dir string, capBytes int64) (*spool, error) {
 	if capBytes < minSpoolBytes {
 		return nil, fmt.Errorf("open spool %q: cap of %d bytes is below %d", dir, capBytes, minSpoolBytes)
@@ -174,34 +176,73 @@ func openSpool(dir string, capBytes int64) (*spool, error) {
 	}, nil
 }
 
-// append stores what one read from one pipe gave, behind everything before it,
-// and wakes the readers that it is enough for. While the spool is full and
-// nothing may be dropped it waits until that changes, ctx ends or the spool is
-// closed. ctx ends only the waiting: where there is room, data is stored. data is
-// not kept.
+// append stores data behind everything before it, and wakes the readers that it
+// is enough for. While the spool is full and nothing may be dropped it waits until
+// that changes, ctx ends or the spool is closed. ctx ends only the waiting: where
+// there is room, data is stored. data is not kept.
 //
 // Two writers may call it at once; the bytes of one call stay together. After an
 // error, what was stored of data before it stays (streamEnds tells), nothing
 // else does, and append may be tried again with the rest.
 func (s *spool) append(ctx context.Context, stream hodeipb.Stream, t time.Time, data []byte) error {
-	if stream != hodeipb.Stream_STDOUT && stream != hodeipb.Stream_STDERR {
-		return fmt.Errorf("append to spool: no such stream %d", stream)
+	if err := checkStream(stream); err != nil {
+		return err
 	}
 	if err := s.lockWriter(ctx); err != nil {
 		return err
 	}
-	defer func() { <-s.writer }()
+	defer s.unlockWriter()
 	for len(data) > 0 {
-		seg, n, err := s.makeRoom(ctx, len(data))
+		seg, space, err := s.reserve(ctx, len(data))
 		if err != nil {
 			return err
 		}
-		if err := s.write(seg, stream, t, data[:n]); err != nil {
+		n := copy(space, data)
+		if err := s.write(seg, stream, t, space[:n]); err != nil {
 			return err
 		}
 		data = data[n:]
 	}
 	return nil
+}
+
+// fill is append for output that has not been read yet: read is called once, with
+// room for want bytes or fewer, which are then stored as they lie there. It must
+// not wait. What it read, and its error, are returned as they are; err says why
+// nothing was read, or why what was read is not stored.
+func (s *spool) fill(ctx context.Context, stream hodeipb.Stream, want int, read func([]byte) (int, error)) (n int, readErr, err error) {
+	if err := checkStream(stream); err != nil {
+		return 0, nil, err
+	}
+	if err := s.lockWriter(ctx); err != nil {
+		return 0, nil, err
+	}
+	defer s.unlockWriter()
+	seg, space, err := s.reserve(ctx, want)
+	if err != nil {
+		return 0, nil, err
+	}
+	if n, readErr = read(space); n <= 0 {
+		return 0, readErr, nil
+	}
+	return n, readErr, s.write(seg, stream, time.Now(), space[:n])
+}
+
+func checkStream(stream hodeipb.Stream) error {
+	if stream != hodeipb.Stream_STDOUT && stream != hodeipb.Stream_STDERR {
+		return fmt.Errorf("append to spool: no such stream %d", stream)
+	}
+	return nil
+}
+
+// reserve gives room for want bytes or fewer, but some, and the segment that they
+// will go to. It waits for room. The caller holds the writer.
+func (s *spool) reserve(ctx context.Context, want int) (*spoolSegment, []byte, error) {
+	s.mu.Lock()
+	space := s.tail.space(want, s.end)
+	s.mu.Unlock()
+	seg, n, err := s.makeRoom(ctx, len(space))
+	return seg, space[:n], err
 }
 
 func (s *spool) lockWriter(ctx context.Context) error {
@@ -217,6 +258,8 @@ func (s *spool) lockWriter(ctx context.Context) error {
 		return fmt.Errorf("wait for the spool: %w", context.Cause(ctx))
 	}
 }
+
+func (s *spool) unlockWriter() { <-s.writer }
 
 // makeRoom gives the segment to write to, and how many of want bytes may be
 // written there in one record. It waits for room.
@@ -336,7 +379,8 @@ func (s *spool) addSegment() (*spoolSegment, error) {
 	return seg, nil
 }
 
-// write puts one record at the end of seg. Readers see it when it is whole.
+// write puts one record at the end of seg, whose data lie in the space that was
+// reserved. Readers see it when it is whole.
 func (s *spool) write(seg *spoolSegment, stream hodeipb.Stream, t time.Time, data []byte) error {
 	s.header[0] = byte(stream)
 	binary.LittleEndian.PutUint32(s.header[1:], uint32(len(data)))
@@ -358,13 +402,14 @@ func (s *spool) write(seg *spoolSegment, stream hodeipb.Stream, t time.Time, dat
 		return errSpoolClosed // readers may have been told the end already
 	}
 	if n := len(seg.index); n == 0 || seg.size-seg.index[n-1].pos >= indexEvery {
-		seg.index = append(seg.index, spoolIndexEntry{offset: seg.end, pos: seg.size})
+		seg.index = append(seg.index, spoolIndexEntry{offset: seg.end, pos: seg.size, time: t.UnixNano()})
 	}
 	size := int64(recordHeader + len(data))
 	seg.size += size
 	s.used += size
 	seg.end += uint64(len(data))
 	s.end = seg.end
+	s.tail.grow(stream, s.ends[stream], t, len(data))
 	s.ends[stream] += uint64(len(data))
 	if s.end >= s.grownAt {
 		s.grown.wake()
@@ -403,6 +448,29 @@ func (s *spool) extent() (first, end uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.first, s.end
+}
+
+// marks gives some of the offsets between those two, n or fewer, and when they
+// were read.
+func (s *spool) marks(n int) []*hodeipb.Mark {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	entries := 0
+	for _, seg := range s.segments {
+		entries += len(seg.index)
+	}
+	every := max(1, (entries+n-1)/n)
+	var marks []*hodeipb.Mark
+	i := 0
+	for _, seg := range s.segments {
+		for _, e := range seg.index {
+			if i%every == 0 {
+				marks = append(marks, &hodeipb.Mark{Offset: e.offset, TimeUnixNano: e.time})
+			}
+			i++
+		}
+	}
+	return marks
 }
 
 // streamEnds gives how many bytes of each stream were ever appended.
@@ -460,8 +528,9 @@ func (s *spool) close() {
 func (s *spool) remove() error {
 	s.close()
 	s.writer <- struct{}{} // an append under way uses the file
-	defer func() { <-s.writer }()
+	defer s.unlockWriter()
 	s.mu.Lock()
+	s.tail.free()
 	segments := s.segments
 	s.segments = nil
 	s.used = 0
@@ -485,310 +554,4 @@ func removeSegments(segments []*spoolSegment) error {
 		return fmt.Errorf("drop from spool: %w", err)
 	}
 	return nil
-}
-
-// spoolReader reads a spool from one offset on. Each has its own pace; it is used
-// by one goroutine, needs no closing and holds nothing back from being dropped.
-type spoolReader struct {
-	s      *spool
-	offset uint64    // of the next byte to give
-	seen   time.Time // when a byte at offset was first seen; zero: not yet
-
-	// Where in the files it is. at is the offset of the byte at pos, which lies
-	// left bytes before the end of a record, or at a header where left is 0. at is
-	// below offset after a search, until the records between are skipped.
-	seg    *spoolSegment
-	pos    int64
-	at     uint64
-	left   int
-	record struct {
-		stream hodeipb.Stream
-		offset uint64 // of the byte at pos, within the stream
-		time   int64
-	}
-
-	// The batch of the last call and what it is made of, all used again.
-	batch   hodeipb.Batch
-	records []*hodeipb.Record // as many as were ever needed
-	buf     []byte
-	start   int // of the data in buf
-	end     int
-	timer   *time.Timer
-}
-
-// reader gives a reader that starts at offset, which may lie in the middle of a
-// record, below what is held (it gets a gap record) or beyond the end (it waits).
-func (s *spool) reader(offset uint64) *spoolReader {
-	return &spoolReader{s: s, offset: offset}
-}
-
-// next waits until there is something to read, and then until there are maxBytes
-// of it, flush has passed since its first byte was seen, or the spool is closed.
-// The batch continues where the one before ended. It holds at least one record,
-// at most 1024 and maxBytes; a record that is too long for it goes on in the
-// following batch. Neighbours of one stream and within 20 ms are one record.
-// What was dropped is one gap record of exactly that length at the batch's start.
-//
-// The batch and its data are the reader's and valid until the following call.
-// The error is io.EOF when the spool is closed and read to its
-// end, the cause of ctx, errSpoolClosed after remove, or that of reading a file.
-func (r *spoolReader) next(ctx context.Context, maxBytes int, flush time.Duration) (*hodeipb.Batch, error) {
-	maxBytes = max(maxBytes, 1)
-	for {
-		if err := r.wait(ctx, maxBytes, flush); err != nil {
-			return nil, err
-		}
-		batch, err := r.fill(maxBytes)
-		if err != nil {
-			return nil, fmt.Errorf("read spool at offset %d: %w", r.offset, err)
-		}
-		if batch != nil {
-			return batch, nil
-		}
-		// All of it was dropped since: now there is a gap.
-	}
-}
-
-// wait returns when the next batch should be made.
-func (r *spoolReader) wait(ctx context.Context, maxBytes int, flush time.Duration) error {
-	var timeout <-chan time.Time
-	for {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		ready, grown, err := r.ready(maxBytes)
-		if ready || err != nil {
-			return err
-		}
-		if !r.seen.IsZero() && timeout == nil {
-			rest := flush - time.Since(r.seen)
-			if rest <= 0 {
-				return nil
-			}
-			if r.timer == nil {
-				r.timer = time.NewTimer(rest)
-			} else {
-				r.timer.Reset(rest)
-			}
-			defer r.timer.Stop()
-			timeout = r.timer.C
-		}
-		select {
-		case <-grown:
-		case <-timeout:
-			return nil
-		case <-ctx.Done():
-		}
-	}
-}
-
-// ready tells whether a batch needs no more waiting, and else gives what is
-// closed when there is more to know: once for the first byte and once for a full
-// batch, not for each append between.
-func (r *spoolReader) ready(maxBytes int) (ready bool, grown <-chan struct{}, err error) {
-	s := r.s
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	full := r.offset + uint64(maxBytes)
-	if full < r.offset {
-		full = ^uint64(0)
-	}
-	switch {
-	case s.removed:
-		return false, nil, errSpoolClosed
-	case s.closed && s.end <= r.offset:
-		return false, nil, io.EOF
-	case s.closed || s.end >= full:
-		return true, nil, nil
-	}
-	at := full
-	if s.end <= r.offset {
-		at = r.offset + 1
-	} else if r.seen.IsZero() {
-		r.seen = time.Now()
-	}
-	if s.grown.ch == nil || at < s.grownAt {
-		s.grownAt = at
-	}
-	return false, s.grown.wait(), nil
-}
-
-// fill makes a batch of what is there without waiting, nil if that is nothing.
-func (r *spoolReader) fill(maxBytes int) (*hodeipb.Batch, error) {
-	if need := maxBytes + 2*recordHeader + minSpoolRead; len(r.buf) < need {
-		r.buf = make([]byte, need)
-	}
-	r.start, r.end = 0, 0
-	b := &r.batch
-	b.Offset, b.Records, b.Encoding, b.Data = r.offset, b.Records[:0], hodeipb.Encoding_IDENTITY, nil
-
-	for more := true; more; {
-		var err error
-		more, err = r.fillMore(maxBytes)
-		if err != nil && len(b.Records) == 0 {
-			return nil, err
-		}
-		// Else it comes again at the start of the next batch.
-	}
-
-	r.seen = time.Time{}
-	if len(b.Records) == 0 {
-		return nil, nil
-	}
-	if _, end := r.s.extent(); end > r.offset {
-		// The time to flush what stays behind runs from here, not from the next call.
-		r.seen = time.Now()
-	}
-	b.Data = r.buf[r.start:r.end:r.end]
-	return b, nil
-}
-
-// fillMore adds a gap or what one read of a file gives; false: no more fits or
-// is there.
-//
-// It reads behind the data that the batch already has, and the records' bytes are
-// moved down over their headers. So a record of a batch's size, and the rest of
-// one that the last batch cut, are read to where they stay.
-func (r *spoolReader) fillMore(maxBytes int) (more bool, err error) {
-	lost, size := r.locate()
-	switch {
-	case lost > 0 && len(r.batch.Records) > 0:
-		return false, nil // a gap is at the start
-	case lost > 0:
-		r.newRecord().Lost = lost
-		r.offset += lost
-		return true, nil
-	case size == 0:
-		return false, nil
-	}
-	want := max(maxBytes-(r.end-r.start)+recordHeader, minSpoolRead)
-	raw := r.buf[r.end : r.end+int(min(int64(want), size-r.pos))]
-	if _, err := r.seg.file.ReadAt(raw, r.pos); errors.Is(err, os.ErrClosed) {
-		return false, nil // dropped since locate
-	} else if err != nil {
-		return false, err
-	}
-	return r.take(raw, maxBytes, size)
-}
-
-// take adds the records of raw, which lies in buf from end on and was read at
-// pos; false: no more fits.
-func (r *spoolReader) take(raw []byte, maxBytes int, size int64) (more bool, err error) {
-	for i := 0; i < len(raw); {
-		if r.left == 0 {
-			if len(raw)-i < recordHeader {
-				break // the next read starts with it
-			}
-			if err := r.parseHeader(raw[i:], size); err != nil {
-				return false, err
-			}
-			i += recordHeader
-		}
-		if r.at < r.offset {
-			n := int(min(uint64(r.left), r.offset-r.at))
-			r.advance(n)
-			i += n // perhaps beyond raw
-			continue
-		}
-		n := min(r.left, len(raw)-i, maxBytes-(r.end-r.start))
-		if n == 0 {
-			break
-		}
-		if !r.addBytes(n) {
-			return false, nil
-		}
-		switch {
-		case r.start == r.end && i <= recordHeader:
-			r.start, r.end = i, i // the first bytes stay where they are
-		case &r.buf[r.end] != &raw[i]:
-			copy(r.buf[r.end:], raw[i:i+n])
-		}
-		i += n
-		r.end += n
-		r.offset += uint64(n)
-		r.advance(n)
-	}
-	return r.end-r.start < maxBytes, nil
-}
-
-// locate makes seg and pos right for offset and gives the size up to which seg
-// may be read, or how many bytes are lost at offset; zeros: there is nothing yet.
-func (r *spoolReader) locate() (lost uint64, size int64) {
-	s := r.s
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case r.offset >= s.end || s.removed:
-		return 0, 0
-	case r.offset < s.first:
-		return s.first - r.offset, 0
-	}
-	if r.seg == nil || r.offset >= r.seg.end {
-		i := sort.Search(len(s.segments), func(i int) bool { return s.segments[i].end > r.offset })
-		r.seg = s.segments[i]
-		index := r.seg.index
-		i = sort.Search(len(index), func(i int) bool { return index[i].offset > r.offset }) - 1
-		r.pos, r.at, r.left = index[i].pos, index[i].offset, 0
-	}
-	return 0, r.seg.size
-}
-
-// parseHeader takes in the header at pos. size is that of the whole segment.
-func (r *spoolReader) parseHeader(header []byte, size int64) error {
-	stream := hodeipb.Stream(header[0])
-	length := int64(binary.LittleEndian.Uint32(header[1:]))
-	if stream != hodeipb.Stream_STDOUT && stream != hodeipb.Stream_STDERR ||
-		length == 0 || r.pos+recordHeader+length > size {
-		return fmt.Errorf("%s: damaged record at byte %d", r.seg.file.Name(), r.pos)
-	}
-	r.pos += recordHeader
-	r.left = int(length)
-	r.record.stream = stream
-	r.record.offset = binary.LittleEndian.Uint64(header[5:])
-	r.record.time = int64(binary.LittleEndian.Uint64(header[13:]))
-	return nil
-}
-
-// advance goes n bytes further within the record.
-func (r *spoolReader) advance(n int) {
-	r.pos += int64(n)
-	r.at += uint64(n)
-	r.left -= n
-	r.record.offset += uint64(n)
-}
-
-// addBytes puts the next n bytes of the record into the batch; false: no more
-// records fit.
-func (r *spoolReader) addBytes(n int) bool {
-	b := &r.batch
-	if k := len(b.Records); k > 0 {
-		last := b.Records[k-1]
-		apart := time.Duration(r.record.time - last.TimeUnixNano).Abs()
-		if last.Stream == r.record.stream && apart <= mergeWithin {
-			last.Length += uint32(n)
-			return true
-		}
-		if k == maxBatchRecords {
-			return false
-		}
-	}
-	record := r.newRecord()
-	record.Stream = r.record.stream
-	record.StreamOffset = r.record.offset
-	record.Length = uint32(n)
-	record.TimeUnixNano = r.record.time
-	return true
-}
-
-// newRecord adds a record without content to the batch.
-func (r *spoolReader) newRecord() *hodeipb.Record {
-	k := len(r.batch.Records)
-	if k == len(r.records) {
-		r.records = append(r.records, new(hodeipb.Record))
-	}
-	record := r.records[k]
-	record.Stream, record.StreamOffset, record.Length = 0, 0, 0
-	record.TimeUnixNano, record.Lost = 0, 0
-	r.batch.Records = append(r.batch.Records, record)
-	return record
 }

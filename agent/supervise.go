@@ -2,11 +2,8 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -28,14 +25,6 @@ const (
 	causeCancelled = "Cancelled"
 )
 
-// pipeHold is how long output is awaited after the command's end from processes
-// that it left behind. It is less than the launcher's doneWait, because the
-// container ends with the launcher.
-const pipeHold = doneWait - 100*time.Millisecond
-
-// readBytes is one read from a pipe: all that a pipe holds by default.
-const readBytes = 64 << 10
-
 // supervise runs the job from the launcher's hello to the exit record.
 func (a *agent) supervise(conn *net.UnixConn, files handedOver) *hodeipb.ExitRecord {
 	defer files.close()
@@ -50,6 +39,9 @@ func (a *agent) supervise(conn *net.UnixConn, files handedOver) *hodeipb.ExitRec
 
 	oomBefore, _ := group.OOMKills() // none in a new container
 	out := a.readOutput(files)
+	ctx, stopCopying := context.WithCancel(context.Background())
+	defer stopCopying()
+	log := a.copyToContainer(ctx, files)
 	s := &supervisor{agent: a, conn: conn, group: group}
 	if err := send(conn, agentMsg{Start: true}); err != nil {
 		a.Log.Warn("launcher not answered", "error", err)
@@ -57,7 +49,15 @@ func (a *agent) supervise(conn *net.UnixConn, files handedOver) *hodeipb.ExitRec
 	exit := s.untilExit()
 	s.sample() // the last one
 	oomKills, known := s.oomKills-min(oomBefore, s.oomKills), s.known
+	copied := make(chan struct{})
+	var waiting sync.WaitGroup
+	if log != nil {
+		waiting.Go(func() { s.askForPatience(copied) })
+	}
 	held := out.finish(exit == nil || exit.Code != 0)
+	log.finish()
+	close(copied)
+	waiting.Wait()
 	// The launcher takes its container with it when it hears this.
 	if err := send(conn, agentMsg{Done: true}); err != nil && exit != nil {
 		a.Log.Warn("launcher not answered", "error", err)
@@ -75,6 +75,23 @@ func (a *agent) supervise(conn *net.UnixConn, files handedOver) *hodeipb.ExitRec
 		record.Message = strings.TrimPrefix(record.Message+"; "+lost.Error(), "; ")
 	}
 	return record
+}
+
+// askForPatience keeps the launcher, whose container's log is still being written,
+// from ending before its Done, until done.
+func (s *supervisor) askForPatience(done <-chan struct{}) {
+	tick := time.NewTicker(waitEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if send(s.conn, agentMsg{Wait: true}) != nil {
+				return // it has gone; what is left of the log is lost with it
+			}
+		case <-done:
+			return
+		}
+	}
 }
 
 // supervisor is the conversation with the launcher while the command runs.
@@ -223,163 +240,6 @@ func (s *supervisor) record(exit *exitMsg, oomKills uint64) *hodeipb.ExitRecord 
 		r.Cause = causeCompleted
 	}
 	return r
-}
-
-// output reads the command's pipes into the spool.
-type output struct {
-	*agent
-	files []*os.File
-	work  sync.WaitGroup
-	// ctx ends the waiting for room in the spool.
-	ctx    context.Context
-	giveUp context.CancelCauseFunc
-
-	mu        sync.Mutex
-	held      bool
-	lostBytes uint64
-	lostErr   error
-}
-
-func (a *agent) readOutput(files handedOver) *output {
-	o := &output{agent: a}
-	o.ctx, o.giveUp = context.WithCancelCause(context.Background())
-	for _, p := range []struct {
-		name   string
-		stream hodeipb.Stream
-	}{{fdStdout, hodeipb.Stream_STDOUT}, {fdStderr, hodeipb.Stream_STDERR}} {
-		if f := files[p.name]; f != nil {
-			o.files = append(o.files, f)
-			o.work.Go(func() { o.read(p.stream, f) })
-		}
-	}
-	return o
-}
-
-// finish waits for the ends of the pipes, at most pipeHold, and says whether
-// one was still held open. Where the spool is full it also waits for room, as
-// long as an ended job waits for coordinators.
-func (o *output) finish(failed bool) bool {
-	defer o.giveUp(nil)
-	for _, f := range o.files {
-		if err := f.SetReadDeadline(time.Now().Add(pipeHold)); err != nil {
-			o.Log.Warn("pipe without deadline", "error", err)
-		}
-	}
-	ended := false
-	go func() {
-		o.work.Wait()
-		o.update(func() { ended = true })
-	}()
-	if !o.awaitCoordinators(failed, func() bool { return ended }) {
-		o.giveUp(errors.New("nobody has made room for it"))
-	}
-	o.work.Wait()
-	return o.held
-}
-
-// lost says how much output could not be kept, and why; nil: all was.
-func (o *output) lost() error {
-	if o.lostErr == nil {
-		return nil
-	}
-	return fmt.Errorf("%d bytes of output lost: %w", o.lostBytes, o.lostErr)
-}
-
-func (o *output) read(stream hodeipb.Stream, f *os.File) {
-	buf := make([]byte, readBytes)
-	for {
-		n, err := f.Read(buf)
-		o.keep(stream, buf[:n])
-		switch {
-		case err == nil:
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			if !o.drain(stream, f, buf) {
-				o.mu.Lock()
-				o.held = true
-				o.mu.Unlock()
-			}
-			return
-		default:
-			if !errors.Is(err, io.EOF) {
-				o.lose(0, err)
-			}
-			return
-		}
-	}
-}
-
-// drain takes what the pipe holds at this moment, and says whether that was all
-// there will ever be: the deadline may have passed while the spool was full. A
-// process that goes on writing can't prolong it beyond two pipes' size.
-func (o *output) drain(stream hodeipb.Stream, f *os.File, buf []byte) (ended bool) {
-	_ = f.SetReadDeadline(time.Time{})
-	conn, err := f.SyscallConn()
-	if err != nil {
-		return false
-	}
-	size := len(buf)
-	_ = conn.Control(func(fd uintptr) {
-		if n, err := unix.FcntlInt(fd, unix.F_GETPIPE_SZ, 0); err == nil {
-			size = n
-		}
-	})
-	for taken := 0; taken <= size; {
-		var n int
-		var readErr error
-		err := conn.Read(func(fd uintptr) bool {
-			n, readErr = unix.Read(int(fd), buf)
-			return true // never wait
-		})
-		if err != nil || readErr != nil {
-			return false
-		}
-		if n == 0 {
-			return true
-		}
-		o.keep(stream, buf[:n])
-		taken += n
-	}
-	return false
-}
-
-// keep puts data into the spool. From the first byte that the disk refuses on,
-// everything is only counted: what is there stays a prefix, and the job goes on.
-func (o *output) keep(stream hodeipb.Stream, data []byte) {
-	if len(data) == 0 {
-		return
-	}
-	o.mu.Lock()
-	broken := o.lostErr != nil
-	if broken {
-		o.lostBytes += uint64(len(data))
-	}
-	o.mu.Unlock()
-	if broken {
-		return
-	}
-	before := o.end(stream)
-	if err := o.spool.append(o.ctx, stream, time.Now(), data); err != nil {
-		o.lose(len(data)-int(o.end(stream)-before), err) // a part of it may be there
-	}
-}
-
-// end of a stream, whose only writer is the caller.
-func (o *output) end(stream hodeipb.Stream) uint64 {
-	stdout, stderr := o.spool.streamEnds()
-	if stream == hodeipb.Stream_STDERR {
-		return stderr
-	}
-	return stdout
-}
-
-func (o *output) lose(n int, err error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.lostErr == nil {
-		o.Log.Error("output lost", "error", err)
-		o.lostErr = err
-	}
-	o.lostBytes += uint64(n)
 }
 
 // close closes all files.

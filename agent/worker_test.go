@@ -194,8 +194,19 @@ func (l *lockedBuffer) String() string {
 
 func start(t testing.TB, stdin *os.File, command ...string) *process {
 	t.Helper()
+	return startWith(t, stdin, nil, nil, command...)
+}
+
+func startWith(t testing.TB, stdin, stdout, stderr *os.File, command ...string) *process {
+	t.Helper()
 	p := &process{cmd: exec.Command(command[0], command[1:]...), ended: make(chan struct{})}
 	p.cmd.Stderr = &p.stderr
+	if stdout != nil {
+		p.cmd.Stdout = stdout
+	}
+	if stderr != nil {
+		p.cmd.Stderr = stderr
+	}
 	// A program with the race detector in it would sleep for a second at its end.
 	p.cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
 	alive, ours, err := os.Pipe()
@@ -257,6 +268,8 @@ type worker struct {
 	server   *coordinator.Server
 	// stdin of the command; ends with the test at the latest.
 	stdin *os.File
+	// stdout and stderr of the launcher, where set: the container's log.
+	stdout, stderr *os.File
 
 	agent, launcher *process
 }
@@ -279,17 +292,24 @@ func newWorker(t testing.TB) *worker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range map[string][]byte{"ca.crt": c.CA, "client.crt": c.ClientCert, "client.key": c.ClientKey} {
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	writeFiles(t, map[string][]byte{
+		filepath.Join(dir, "ca.crt"): c.CA, filepath.Join(dir, "client.crt"): c.ClientCert, filepath.Join(dir, "client.key"): c.ClientKey,
+	})
 	config, err := c.ServerConfig()
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.server = &coordinator.Server{TLS: config, Namespace: testID.Namespace, Job: testID.Job, Follower: w.follower}
 	return w
+}
+
+func writeFiles(t testing.TB, files map[string][]byte) {
+	t.Helper()
+	for path, content := range files {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // serve starts the coordinator, where the agent will dial it.
@@ -393,7 +413,7 @@ func (w *worker) launch(command ...string) {
 	}
 	w.stdin = stdin
 	w.t.Cleanup(func() { stdin.Close() })
-	w.launcher = start(w.t, r, self("test-launch", string(text))...)
+	w.launcher = startWith(w.t, r, w.stdout, w.stderr, self("test-launch", string(text))...)
 	r.Close()
 }
 

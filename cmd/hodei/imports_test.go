@@ -52,7 +52,7 @@ var onlyIn = []struct {
 	{"k8s.io/client-go", []string{"pkg/cli", "pkg/provider/kubernetes"}, "the cluster is reached in one place, and by commands about the cluster"},
 	{"k8s.io/cli-runtime", []string{"pkg/cli", "pkg/provider/kubernetes"}, "it is about flags and printing"},
 	{"k8s.io/kubectl", []string{"pkg/cli", "pkg/provider/kubernetes"}, "it is about flags and printing"},
-	{"google.golang.org/grpc", []string{"agent", "pkg/coordinator", "pkg/coordinator/logstore", "pkg/hodeipb"}, "the wire has two ends, and the store takes the buffers as they come"},
+	{"google.golang.org/grpc", []string{"agent", "pkg/coordinator", "pkg/coordinator/logstore", "pkg/hodeipb", "test/bench"}, "the wire has two ends, and the store takes the buffers as they come"},
 }
 
 // TestImports holds the import graph of docs/architecture.md.

@@ -13,6 +13,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -47,6 +48,10 @@ const (
 	// maxMessageBytes is a batch at its limits: its data, and records of at most
 	// 40 bytes each.
 	maxMessageBytes = hodeipb.MaxBatchBytes + 40*hodeipb.MaxBatchRecords + 1<<10
+	// ackEvery is the least time between two acks. One for each batch would cost a
+	// fifth of what a fast path can carry; nobody waits for one but the end of a
+	// job, whose ack goes at once.
+	ackEvery = 10 * time.Millisecond
 	// closeWait bounds an agent's answer to the last ack.
 	closeWait = 2 * time.Second
 )
@@ -217,10 +222,11 @@ func (s *Server) Attach(stream hodeipb.Coordinator_AttachServer) error {
 	if err := stream.Send(&hodeipb.ToAgent{Message: &hodeipb.ToAgent_Welcome{Welcome: welcome}}); err != nil {
 		return err
 	}
-	out := &outbox{stream: stream}
+	out := &outbox{stream: stream, acks: make(chan struct{}, 1)}
 	// By itself: an order must reach the agent also while the Follower is stuck.
 	// It ends with the stream, which ends with the handler.
 	go out.passOn(ctx, orders)
+	go out.sendAcks(ctx)
 	return s.serve(ctx, out, messages, a, hello)
 }
 
@@ -228,12 +234,47 @@ func (s *Server) Attach(stream hodeipb.Coordinator_AttachServer) error {
 type outbox struct {
 	mu     sync.Mutex
 	stream hodeipb.Coordinator_AttachServer
+
+	stored atomic.Uint64 // what the next ack will say
+	acks   chan struct{} // has a value when there is something to acknowledge
 }
 
 func (o *outbox) send(m *hodeipb.ToAgent) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.stream.Send(m)
+}
+
+// ack has it acknowledged that everything below offset is stored, soon.
+func (o *outbox) ack(offset uint64) {
+	o.stored.Store(offset)
+	select {
+	case o.acks <- struct{}{}:
+	default: // the one that is due will say it
+	}
+}
+
+// sendAcks sends acks until ctx ends, one in ackEvery at most. A stream that breaks
+// is the receiver's to report.
+func (o *outbox) sendAcks(ctx context.Context) {
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	for {
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case <-o.acks:
+		case <-ctx.Done():
+			return
+		}
+		if o.send(&hodeipb.ToAgent{Message: &hodeipb.ToAgent_Ack{Ack: &hodeipb.Ack{Offset: o.stored.Load()}}}) != nil {
+			return
+		}
+		pause.Reset(ackEvery)
+	}
 }
 
 // passOn sends orders until ctx ends. A stream that breaks is the receiver's to
@@ -373,14 +414,15 @@ func (s *Server) serve(ctx context.Context, out *outbox, messages <-chan receive
 			if err != nil {
 				return err
 			}
-			if ack == nil {
-				continue
-			}
-			if err := out.send(&hodeipb.ToAgent{Message: &hodeipb.ToAgent_Ack{Ack: ack}}); err != nil {
-				return err
-			}
-			if ack.Exit {
+			switch {
+			case ack == nil:
+			case ack.Exit:
+				if err := out.send(&hodeipb.ToAgent{Message: &hodeipb.ToAgent_Ack{Ack: ack}}); err != nil {
+					return err
+				}
 				return awaitEnd(ctx, messages)
+			default:
+				out.ack(ack.Offset)
 			}
 		case <-ctx.Done():
 			return status.Error(codes.Aborted, "another attachment of the same attempt has come")

@@ -1,6 +1,6 @@
-// Command bench measures what docs/benchmarks.md tells: how long a command that
-// does nothing takes from the prompt to the prompt, by hodei run and by kubectl
-// run, and what the worker weighs. It runs bin/hodei against the cluster of the
+// Command bench measures what docs/benchmarks.md tells: how fast output passes,
+// how long a command that does nothing takes from the prompt to the prompt, by
+// hodei run and by kubectl run, and what the worker weighs. It runs bin/hodei against the cluster of the
 // kubeconfig's current context, where "hodei install" was run; start it with
 // "make bench".
 package main
@@ -21,38 +21,84 @@ import (
 )
 
 var (
-	runs  = flag.Int("runs", 15, "how often each command is timed")
-	image = flag.String("image", "hodei-jobs-worker:latest", "image of the worker, and of kubectl's Pod; present on the nodes")
-	bin   = flag.String("bin", "bin", "directory of hodei and hodei-worker")
+	runs       = flag.Int("runs", 15, "how often each command is timed")
+	image      = flag.String("image", "hodei-jobs-worker:latest", "image of the worker, and of kubectl's Pod; present on the nodes")
+	shellImage = flag.String("shell-image", "registry.local/busybox:1", "image with sh, awk, cat, nc and date, for the Pods that print; present on the nodes")
+	only       = flag.String("only", "", "measure only these, with commas between: loopback, messages, stalled, size, start, memory, tunnel, latency")
+	bin        = flag.String("bin", "bin", "directory of hodei and hodei-worker")
 )
 
 func main() {
 	flag.Parse()
-	if err := bench(); err != nil {
+	if err := role(flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
+// role is what this process is: the benchmark, or one of the programs that it
+// measures.
+func role(args []string) error {
+	switch {
+	case len(args) >= 2 && args[0] == "print":
+		var n [2]int64 // bytes, lines a second
+		for i, arg := range args[1:] {
+			var err error
+			if n[i], err = strconv.ParseInt(arg, 10, 64); err != nil {
+				return err
+			}
+		}
+		return printLines(os.Stdout, n[0], n[1])
+	case len(args) == 5 && args[0] == "copy-tls":
+		return childCopyTLS(args[1], args[2], args[3], args[4])
+	case len(args) > 0:
+		return fmt.Errorf("unknown argument %q", args[0])
+	}
+	return bench()
+}
+
+// measurements in their order. Those before "size" need no cluster.
+var measurements = []struct {
+	name    string
+	measure func() error
+}{
+	{"loopback", loopback},
+	{"messages", messages},
+	{"stalled", stalled},
+	{"size", size},
+	{"start", start},
+	{"memory", func() error { return errors.Join(memory("cluster", "bench"), memory("local", "local")) }},
+	{"tunnel", tunnel},
+	{"latency", latency},
+}
+
 func bench() error {
-	config, err := os.MkdirTemp("", "hodei-bench-") // the user's own providers are left alone
+	config, err := os.MkdirTemp("", "hodei-bench-") // the user's own providers and logs are left alone
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(config)
-	if err := os.Setenv("XDG_CONFIG_HOME", config); err != nil {
-		return err
+	for _, name := range []string{"XDG_CONFIG_HOME", "XDG_STATE_HOME"} {
+		if err := os.Setenv(name, config); err != nil {
+			return err
+		}
 	}
 	if err := run("hodei", "provider", "add", "bench", "--image", *image, "--image-pull-policy", "IfNotPresent"); err != nil {
 		return err
 	}
-	return errors.Join(size(), latency(), memory("cluster", "bench"), memory("local", "local"))
+	var errs []error
+	for _, m := range measurements {
+		if *only == "" || slices.Contains(strings.Split(*only, ","), m.name) {
+			errs = append(errs, m.measure())
+		}
+	}
+	return errors.Join(errs...)
 }
 
-// latency times the two commands in turn, after random pauses: the kubelet looks
+// start times the two commands in turn, after random pauses: the kubelet looks
 // at its Pods once a second, and a fixed rhythm would always meet it at the same
 // moment of that second.
-func latency() error {
+func start() error {
 	var hodei, kubectl []time.Duration
 	for i := -1; i < *runs; i++ { // the first of each warms the caches and is not counted
 		h, err := timed("hodei", "run", "--quiet", "--", "true")

@@ -1,0 +1,213 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+)
+
+// pipeHold is how long output is awaited after the command's end from processes
+// that it left behind. It is less than the launcher's doneWait, because the
+// container ends with the launcher.
+const pipeHold = doneWait - 100*time.Millisecond
+
+// readBytes is one read from a pipe: all that a pipe holds by default.
+const readBytes = 64 << 10
+
+// output reads the command's pipes into the spool.
+type output struct {
+	*agent
+	files []*os.File
+	work  sync.WaitGroup
+	// ctx ends the waiting for room in the spool.
+	ctx    context.Context
+	giveUp context.CancelCauseFunc
+
+	mu        sync.Mutex
+	held      bool
+	lostBytes uint64
+	lostErr   error
+}
+
+func (a *agent) readOutput(files handedOver) *output {
+	o := &output{agent: a}
+	o.ctx, o.giveUp = context.WithCancelCause(context.Background())
+	for _, p := range []struct {
+		name   string
+		stream hodeipb.Stream
+	}{{fdStdout, hodeipb.Stream_STDOUT}, {fdStderr, hodeipb.Stream_STDERR}} {
+		if f := files[p.name]; f != nil {
+			o.files = append(o.files, f)
+			o.work.Go(func() { o.read(p.stream, f) })
+		}
+	}
+	return o
+}
+
+// finish waits for the ends of the pipes, at most pipeHold, and says whether
+// one was still held open. Where the spool is full it also waits for room, as
+// long as an ended job waits for coordinators.
+func (o *output) finish(failed bool) bool {
+	defer o.giveUp(nil)
+	for _, f := range o.files {
+		if err := f.SetReadDeadline(time.Now().Add(pipeHold)); err != nil {
+			o.Log.Warn("pipe without deadline", "error", err)
+		}
+	}
+	ended := false
+	go func() {
+		o.work.Wait()
+		o.update(func() { ended = true })
+	}()
+	if !o.awaitCoordinators(failed, func() bool { return ended }) {
+		o.giveUp(errors.New("nobody has made room for it"))
+	}
+	o.work.Wait()
+	return o.held
+}
+
+// lost says how much output could not be kept, and why; nil: all was.
+func (o *output) lost() error {
+	if o.lostErr == nil {
+		return nil
+	}
+	return fmt.Errorf("%d bytes of output lost: %w", o.lostBytes, o.lostErr)
+}
+
+// read moves what comes from a pipe into the spool until its end.
+func (o *output) read(stream hodeipb.Stream, f *os.File) {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		o.lose(0, err)
+		return
+	}
+	for {
+		_, err := o.await(stream, conn)
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF):
+			return
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			if !o.drain(stream, f, conn) {
+				o.mu.Lock()
+				o.held = true
+				o.mu.Unlock()
+			}
+			return
+		default:
+			o.lose(0, err)
+			return
+		}
+	}
+}
+
+// await moves what is in the pipe, and waits until there is something.
+func (o *output) await(stream hodeipb.Stream, conn syscall.RawConn) (n int, err error) {
+	if e := conn.Read(func(fd uintptr) bool {
+		n, err = o.move(stream, int(fd))
+		return !errors.Is(err, unix.EAGAIN)
+	}); e != nil {
+		return 0, e
+	}
+	return n, err
+}
+
+// drain takes what the pipe holds at this moment, and says whether that was all
+// there will ever be: the deadline may have passed while the spool was full. A
+// process that goes on writing can't prolong it beyond two pipes' size.
+func (o *output) drain(stream hodeipb.Stream, f *os.File, conn syscall.RawConn) (ended bool) {
+	_ = f.SetReadDeadline(time.Time{})
+	_ = conn.Read(func(fd uintptr) bool {
+		size := readBytes
+		if n, err := unix.FcntlInt(fd, unix.F_GETPIPE_SZ, 0); err == nil {
+			size = n
+		}
+		for taken := 0; taken <= size; {
+			n, err := o.move(stream, int(fd))
+			if err != nil {
+				ended = errors.Is(err, io.EOF)
+				break
+			}
+			taken += n
+		}
+		return true // never wait
+	})
+	return ended
+}
+
+// move moves what is in the pipe, up to readBytes, into the spool, and never waits
+// for more: the error is then EAGAIN. While the spool is full the output stays
+// where it is, and the command waits. From the first byte that the disk refuses
+// on, everything is only counted: what is there stays a prefix, and the job goes on.
+func (o *output) move(stream hodeipb.Stream, fd int) (int, error) {
+	read := func(space []byte) (n int, err error) {
+		for {
+			if n, err = unix.Read(fd, space); err != unix.EINTR {
+				break
+			}
+		}
+		if n == 0 && err == nil {
+			err = io.EOF
+		}
+		return max(n, 0), err
+	}
+	ready, err := unix.IoctlGetInt(fd, unix.TIOCINQ)
+	if err != nil {
+		return 0, os.NewSyscallError("ioctl TIOCINQ", err)
+	}
+	if ready == 0 { // the end, or nothing yet: that must not wait for room
+		var first [1]byte
+		n, err := read(first[:])
+		if n == 0 {
+			return 0, err
+		}
+		o.keep(stream, first[:n])
+		return n, nil
+	}
+	if !o.broken() {
+		n, readErr, err := o.spool.fill(o.ctx, stream, min(ready, readBytes), read)
+		if err != nil {
+			o.lose(n, err)
+			return n, nil
+		}
+		return n, readErr
+	}
+	n, err := read(make([]byte, min(ready, readBytes)))
+	o.lose(n, nil)
+	return n, err
+}
+
+// keep puts a byte that was read already into the spool.
+func (o *output) keep(stream hodeipb.Stream, data []byte) {
+	if o.broken() {
+		o.lose(len(data), nil)
+	} else if err := o.spool.append(o.ctx, stream, time.Now(), data); err != nil {
+		o.lose(len(data), err)
+	}
+}
+
+func (o *output) broken() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.lostErr != nil
+}
+
+// lose counts output that is not kept; err is why, the first time.
+func (o *output) lose(n int, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.lostErr == nil {
+		o.Log.Error("output lost", "error", err)
+		o.lostErr = err
+	}
+	o.lostBytes += uint64(n)
+}
