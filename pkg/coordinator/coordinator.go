@@ -153,7 +153,9 @@ func (s *Server) Close() {
 func (s *Server) server() *grpc.Server {
 	s.once.Do(func() {
 		s.decoder = newDecoder()
+		s.mu.Lock() // an order may come before the first connection
 		s.attempts, s.left = map[string]*attempt{}, make(chan struct{})
+		s.mu.Unlock()
 		s.grpc = grpc.NewServer(
 			grpc.Creds(credentials.NewTLS(s.TLS)),
 			grpc.ConnectionTimeout(handshakeWait),
