@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -112,5 +114,42 @@ func TestTailOnce(t *testing.T) {
 	tail.last, tail.equal = time.Time{}, 0 // from the start again
 	if err := tail.show(t.Context(), rawSink{out: &failing{err: io.ErrClosedPipe}}); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A run whose tunnel is forbidden shows the container's log; one that can't be
+// read is no success.
+func TestFollowContainer(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		code int
+		out  string
+		lost string
+	}{
+		{"there", http.StatusOK, "a\nb\n", ""},
+		{"forbidden", http.StatusForbidden, "", "the log of container job in x-1 can't be read: "},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var out, errOut bytes.Buffer
+			f := testFollower(t, &out, &errOut, "")
+			f.fallback = true
+			p := testCluster(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(test.code)
+				io.WriteString(w, "2025-06-01T12:00:01Z a\n2025-06-01T12:00:02Z b\n")
+			})
+			f.followContainer(cluster{p}, "x-1")
+			<-f.running
+			<-f.complete()
+			if out.String() != test.out {
+				t.Errorf("stdout %q, want %q", out.String(), test.out)
+			}
+			if text := errOut.String(); strings.Count(text, inexact) != 1 || !strings.Contains(text, "running: x-1") {
+				t.Errorf("stderr %q", text)
+			}
+			lost, _, err := f.missing(&job.Outcome{Cause: job.Completed, OutputBytes: 100})
+			if err != nil || (lost == "") != (test.lost == "") || !strings.HasPrefix(lost, test.lost) {
+				t.Errorf("missing %q, %v", lost, err)
+			}
+		})
 	}
 }

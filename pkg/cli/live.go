@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
@@ -109,6 +110,9 @@ func (o *logsOptions) fetch(ctx context.Context, j *knownJob, a *knownAttempt, e
 		ended(run.Watch(serving, func(job.Event) {}))
 	})
 	complete, err := o.follows(serving, over, j, a, feed, estimate)
+	if err != nil && serving.Err() != nil && ctx.Err() == nil {
+		err = context.Cause(serving) // and not what came of it
+	}
 	if complete {
 		draining, done := context.WithTimeout(context.Background(), ackWait)
 		server.Shutdown(draining)
@@ -117,7 +121,9 @@ func (o *logsOptions) fetch(ctx context.Context, j *knownJob, a *knownAttempt, e
 	fail(nil)
 	server.Close()
 	work.Wait()
-	err = errors.Join(err, recorder.Close())
+	if err = errors.Join(err, recorder.Close()); errors.Is(err, syscall.ENOSPC) {
+		return &hinted{err: err, hint: fmt.Sprintf("make room in %s", o.store.dir)}
+	}
 	if errors.Is(err, errNotMet) { // it ended before we came
 		attempt := ""
 		if a != nil {
@@ -235,7 +241,10 @@ func (o *logsOptions) showLive(ctx context.Context, over *end, j *knownJob, at c
 	if err := p.show(ctx, s); err != nil {
 		return false, err
 	}
-	if at.Log.Exit() != nil || p.to < math.MaxUint64 {
+	switch {
+	case p.to < math.MaxUint64 && p.offset() < p.to:
+		return false, s.gap(p.attempt, p.offset(), p.to-p.offset())
+	case p.to < math.MaxUint64, at.Log.Exit() != nil:
 		return at.Log.Exit() != nil, nil
 	}
 	// The Pod is gone, and so is what it had still to send.

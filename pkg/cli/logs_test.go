@@ -1,12 +1,19 @@
 package cli
 
 import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/client-go/rest"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
@@ -102,5 +109,89 @@ func TestKnown(t *testing.T) {
 	}
 	if got, want := names(gone), []string{"x-1 stored", "x-2 stored"}; !slices.Equal(got, want) {
 		t.Errorf("without a cluster: got %q, want %q", got, want)
+	}
+}
+
+// testCluster is one whose API server the test plays.
+func testCluster(t *testing.T, answer http.HandlerFunc) *kubernetes.Provider {
+	t.Helper()
+	server := httptest.NewServer(answer)
+	t.Cleanup(server.Close)
+	p, err := kubernetes.New(kubernetes.Options{Config: &rest.Config{Host: server.URL}, Namespace: "ns"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// The container's log is shown if there is one; else its absence is said.
+func TestShowContainer(t *testing.T) {
+	tail := 3
+	for _, test := range []struct {
+		name    string
+		log     string // empty: there is none
+		code    int    // of the answer
+		copied  bool
+		printed uint64
+		tail    *int
+		out     string
+		err     string
+	}{
+		{name: "there", log: "2025-06-01T12:00:01Z a\n2025-06-01T12:00:02Z b\n", code: 200, copied: true, printed: 4, out: "a\nb\n"},
+		{name: "there, though nobody said so", log: "2025-06-01T12:00:01Z a\n", code: 200, printed: 2, out: "a\n"},
+		{name: "it printed nothing", code: 200, copied: true},
+		{name: "it was cut off", code: 200, copied: true, printed: 4, err: "the output of job x is gone"},
+		{name: "none of the last lines", code: 200, copied: true, printed: 4, tail: &tail},
+		{name: "not copied", code: 200, printed: 4, err: "the output of job x is gone"},
+		{name: "no Pod, not copied", code: 404, printed: 4, err: "the output of job x is gone"},
+		{name: "no Pod", code: 404, copied: true, printed: 4, err: "the server could not find the requested resource"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var out, errOut bytes.Buffer
+			a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, getenv: func(string) string { return "" }}
+			o := &logsOptions{app: a, screen: newScreen(a, false), tail: -1, name: "x"}
+			o.sink = a.newSink(false, false, false, hodeipb.Stream_STREAM_UNSPECIFIED)
+			o.cluster = testCluster(t, func(w http.ResponseWriter, r *http.Request) {
+				if q := r.URL.Query(); r.URL.Path != "/api/v1/namespaces/ns/pods/x-1/log" || q.Get("container") != "job" || q.Get("tailLines") != "" != (test.tail != nil) {
+					t.Errorf("asked for %s", r.URL)
+				}
+				w.WriteHeader(test.code)
+				io.WriteString(w, test.log)
+			})
+			if test.tail != nil {
+				o.tail = *test.tail
+			}
+			j := &knownJob{name: "x", found: &kubernetes.Found{Spec: &job.Spec{Name: "x", ContainerLogs: test.copied}}}
+			pod := &kubernetes.Attempt{Name: "x-1", Ended: true, Outcome: &job.Outcome{Cause: job.Error, Code: 1, OutputBytes: test.printed}}
+			err := o.showOver(t.Context(), j, &knownAttempt{name: "x-1", pod: pod})
+			if test.err == "" && err != nil || test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)) {
+				t.Errorf("error %v, want %q", err, test.err)
+			}
+			if out.String() != test.out || strings.Contains(errOut.String(), inexact) != (test.out != "") {
+				t.Errorf("stdout %q, want %q; stderr %q", out.String(), test.out, errOut.String())
+			}
+		})
+	}
+}
+
+// A job can be attached to where its tunnel is allowed, or its output is copied.
+func TestChooseTunnel(t *testing.T) {
+	for _, test := range []struct {
+		name             string
+		may, copied      bool
+		fallback, failed bool
+	}{
+		{"allowed", true, false, false, false},
+		{"forbidden, copied", false, true, true, false},
+		{"forbidden", false, false, false, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := testCluster(t, func(w http.ResponseWriter, _ *http.Request) { allows(test.may)(w) })
+			o := &attachOptions{logs: &logsOptions{cluster: p}}
+			err := o.chooseTunnel(t.Context(), &kubernetes.Found{Spec: &job.Spec{Name: "x", ContainerLogs: test.copied}})
+			if (err != nil) != test.failed || o.fallback != test.fallback || p.NoTunnel != test.fallback {
+				t.Errorf("error %v, fallback %t, no tunnel %t", err, o.fallback, p.NoTunnel)
+			}
+		})
 	}
 }
