@@ -20,8 +20,8 @@ import (
 // container ends with the launcher.
 const pipeHold = doneWait - 100*time.Millisecond
 
-// readBytes is one read from a pipe: all that a pipe holds by default.
-const readBytes = 64 << 10
+// readBytes is one read from a pipe: all that it holds.
+const readBytes = pipeBytes
 
 // output reads the command's pipes into the spool.
 type output struct {

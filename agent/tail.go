@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// chunkBytes is what pipes are read into, one read behind the other: four reads
-	// of a full pipe. Batches end where a chunk does, so a small one would make
+	// chunkBytes is what pipes are read into, one read behind the other: all that a
+	// full pipe holds. Batches end where a chunk does, so a small one would make
 	// small messages; each reader that is behind may keep one in memory.
 	chunkBytes = 256 << 10
 	// tailChunks is how many are kept: 1 MiB, some 10 ms of what a job can print.

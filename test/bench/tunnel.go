@@ -74,7 +74,7 @@ func tunnel() error {
 			name string
 			passage
 		}{{"bare port-forward, copied", b}, {"hodei run", h}, {"kubectl logs -f (once)", logs}} {
-			fmt.Printf("  %-47s %6.1f   %13d   %19.1f\n", row.name, row.rate()/1e6, tunnelBytes-row.bytes, row.cpu.Seconds()/float64(max(row.bytes, 1))*(1<<30))
+			fmt.Printf("  %-47s %6.1f   %13d   %19.1f\n", row.name, row.rate()/1e6, tunnelBytes-row.bytes, perGiB(row.cpu, row.bytes))
 		}
 		fmt.Printf("  ratio %.2f (aim: %.1f or more)\n", h.rate()/b.rate(), kind.aim)
 	}
