@@ -14,7 +14,7 @@ const (
 	// full pipe holds. Batches end where a chunk does, so a small one would make
 	// small messages; each reader that is behind may keep one in memory.
 	chunkBytes = 256 << 10
-	// tailChunks is how many are kept: 1 MiB, some 10 ms of what a job can print.
+	// tailChunks is how many are kept: 1 MiB, a millisecond of what a job can print.
 	// Who is further behind has the file, in the page cache.
 	tailChunks = 4
 	// minSpace is the least that a read from a pipe is offered of a chunk, unless
