@@ -21,7 +21,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
@@ -124,6 +123,7 @@ type agent struct {
 	// the exit record.
 	attached int
 	stored   bool
+	storedAt time.Time
 	// followers are those of the attached that want output; left is when the last
 	// one went, and before the first came, when we began, or never.
 	followers int
@@ -178,6 +178,7 @@ func (a *agent) run() (int, error) {
 	if a.spool, err = openSpool(a.SpoolDir, a.SpoolBytes); err != nil {
 		return exitBroken, err
 	}
+	a.spool.damaged = func(err error) { a.Log.Error("output lost", "error", err) }
 	defer func() {
 		if err := a.spool.remove(); err != nil {
 			a.Log.Warn("spool not removed", "error", err)
@@ -211,11 +212,6 @@ func (a *agent) run() (int, error) {
 	}
 	defer conn.Close()
 	record := a.supervise(conn, files)
-	a.setExit(record)
-	if text, err := protojson.Marshal(record); err == nil {
-		a.writeTermination(text)
-	}
-	a.Log.Info("job ended", "code", record.Code, "signal", record.Signal, "cause", record.Cause, "bytes", record.End)
 	a.linger(record)
 	return ExitOK, nil
 }
@@ -298,7 +294,8 @@ func (a *agent) linger(record *hodeipb.ExitRecord) {
 // awaitCoordinators waits until done, which is called with a.mu held, and says
 // whether it came to that. It gives up when nobody has stored anything for the
 // linger, or, where somebody is attached and reads slowly, for stalledLinger;
-// who goes before the end has the linger to come back.
+// who goes before the end has the linger to come back. Once one coordinator has
+// stored all, the others have the linger to end.
 // Where somebody waits for this Pod to be gone it gives up after retryLinger.
 func (a *agent) awaitCoordinators(failed bool, done func() bool) bool {
 	term, urgent := a.term, a.Retries && failed
@@ -306,7 +303,7 @@ func (a *agent) awaitCoordinators(failed bool, done func() bool) bool {
 	there := false
 	for {
 		a.mu.Lock()
-		over, nobody, changed := done(), a.attached == 0, a.changed
+		over, nobody, changed, storedAt := done(), a.attached == 0, a.changed, a.storedAt
 		a.mu.Unlock()
 		switch {
 		case over:
@@ -324,10 +321,17 @@ func (a *agent) awaitCoordinators(failed bool, done func() bool) bool {
 		case !nobody:
 			patience = max(patience, stalledLinger)
 		}
-		deadline := time.NewTimer(time.Until(progress.Add(patience)))
+		from := progress
+		if !storedAt.IsZero() {
+			from, patience = storedAt, min(patience, a.Linger)
+		}
+		deadline := time.NewTimer(time.Until(from.Add(patience)))
 		select {
 		case <-changed:
 		case <-deadline.C:
+			if !storedAt.IsZero() {
+				return true
+			}
 			before := acks
 			if acks = a.acks.Load(); acks == before {
 				return false

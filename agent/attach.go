@@ -200,8 +200,6 @@ type attachment struct {
 	stream hodeipb.Coordinator_AttachClient
 	// welcome: the coordinator has let us in.
 	welcome bool
-	// unreadable: the spool could not be read.
-	unreadable bool
 
 	mu   sync.Mutex // of sending: a gRPC stream takes one sender at a time
 	sent *hodeipb.State
@@ -226,6 +224,19 @@ func (t *attachment) run(ctx context.Context, client *grpc.ClientConn) error {
 	if t.stream, err = hodeipb.NewCoordinatorClient(client).Attach(ctx); err != nil {
 		return err
 	}
+	// It has proved who it is: the job itself must not take the places.
+	if !t.enter() {
+		return fmt.Errorf("%d coordinators are attached already", maxAttachments)
+	}
+	followers := 0
+	defer func() {
+		t.update(func() {
+			t.attached, t.followers = t.attached-1, t.followers-followers
+			if followers > 0 {
+				t.left = time.Now()
+			}
+		})
+	}()
 	welcome, err := t.sayHello()
 	if err != nil {
 		return err
@@ -234,23 +245,14 @@ func (t *attachment) run(ctx context.Context, client *grpc.ClientConn) error {
 		return fmt.Errorf("no welcome within %s", welcomeWait)
 	}
 	t.welcome = true
-	followers := 0
-	if welcome.Output {
+	if welcome.Output && !welcome.Transient {
 		followers = 1
+		t.update(func() { t.followers++ })
 	}
-	if !t.enter(followers) {
-		return fmt.Errorf("%d coordinators are attached already", maxAttachments)
-	}
-	defer t.update(func() {
-		t.attached, t.followers = t.attached-1, t.followers-followers
-		if followers > 0 {
-			t.left = time.Now()
-		}
-	})
 
 	received := make(chan error, 1)
 	go func() {
-		err := t.receive(welcome.Output)
+		err := t.receive(welcome)
 		if err != nil {
 			cancel() // what is being sent has nobody to go to
 		}
@@ -259,11 +261,8 @@ func (t *attachment) run(ctx context.Context, client *grpc.ClientConn) error {
 	states := make(chan error, 1)
 	go func() { states <- t.sendStates(ctx) }()
 	err = t.sendOutput(ctx, welcome)
-	if t.unreadable {
-		cancel() // a stream that breaks is known to all; this is not
-	}
 	err = errors.Join(err, <-states)
-	if received := <-received; received != nil && !t.unreadable {
+	if received := <-received; received != nil {
 		return received // the coordinator's reason, not our broken pipe
 	}
 	if err != nil {
@@ -273,10 +272,10 @@ func (t *attachment) run(ctx context.Context, client *grpc.ClientConn) error {
 }
 
 // enter counts the attachment, unless there are too many.
-func (t *attachment) enter(followers int) (ok bool) {
+func (t *attachment) enter() (ok bool) {
 	t.update(func() {
 		if ok = t.attached < maxAttachments; ok {
-			t.attached, t.followers = t.attached+1, t.followers+followers
+			t.attached++
 		}
 	})
 	return ok
@@ -324,7 +323,7 @@ func (t *attachment) sayHello() (*hodeipb.Welcome, error) {
 
 // receive handles acks and orders until the coordinator has stored the exit
 // record (nil) or the stream breaks.
-func (t *attachment) receive(output bool) error {
+func (t *attachment) receive(welcome *hodeipb.Welcome) error {
 	for {
 		m, err := t.stream.Recv()
 		if err != nil {
@@ -335,8 +334,10 @@ func (t *attachment) receive(output bool) error {
 			if _, end := t.spool.extent(); m.Ack.Offset > end || m.Ack.Offset < t.acked {
 				return fmt.Errorf("ack of %d after %d, there are %d bytes", m.Ack.Offset, t.acked, end)
 			}
-			if output && m.Ack.Offset > t.acked {
-				t.spool.stored(m.Ack.Offset)
+			if welcome.Output && m.Ack.Offset > t.acked {
+				if !welcome.Transient {
+					t.spool.stored(m.Ack.Offset)
+				}
 				t.acks.Add(1)
 				t.choosing.Lock()
 				t.chooser.acked(m.Ack.Offset, t.end, time.Now())
@@ -344,7 +345,7 @@ func (t *attachment) receive(output bool) error {
 			}
 			t.acked = m.Ack.Offset
 			if m.Ack.Exit {
-				return t.exitStored(output)
+				return t.exitStored(welcome)
 			}
 		case *hodeipb.ToAgent_Control:
 			select {
@@ -357,12 +358,14 @@ func (t *attachment) receive(output bool) error {
 }
 
 // exitStored takes the coordinator's word that it has the exit record.
-func (t *attachment) exitStored(output bool) error {
+func (t *attachment) exitStored(welcome *hodeipb.Welcome) error {
 	_, end := t.spool.extent()
 	sent := false
 	t.update(func() {
 		sent = t.exit != nil
-		t.stored = t.stored || output && sent && t.acked == end
+		if welcome.Output && !welcome.Transient && sent && t.acked == end && !t.stored {
+			t.stored, t.storedAt = true, time.Now()
+		}
 	})
 	if !sent {
 		return errors.New("ack of an exit record that was not sent")
@@ -403,7 +406,6 @@ func (t *attachment) sendBatches(ctx context.Context, welcome *hodeipb.Welcome) 
 			return nil
 		}
 		if err != nil {
-			t.unreadable = ctx.Err() == nil
 			return err
 		}
 		raw := data.Len()

@@ -18,9 +18,10 @@ import (
 // copied: twice in its doneWait.
 const waitEvery = doneWait / 2
 
-// stuckLog is how long the container's log may take nothing before the end of the
-// job no longer waits for it: its runtime writes to a local disk.
-const stuckLog = 10 * time.Second
+// stuckLog is how long the container's log may take nothing before its container
+// no longer waits for it: the runtime writes to a local disk. slowLog is how long
+// it waits in all, which is less than a Job's deadline leaves for such things.
+const stuckLog, slowLog = 10 * time.Second, 2 * time.Minute
 
 // containerLog copies the output to the launcher's own stdout and stderr, so that
 // the runtime puts it into the log of the job's container. It reads the spool like
@@ -104,14 +105,16 @@ func (c *containerLog) write(batch *hodeipb.Batch, data mem.BufferSlice) error {
 	return nil
 }
 
-// finish waits until the log has all output, or takes no more of it.
+// finish waits until the log has all output, or takes no more of it, or somebody
+// waits for the Pod to be gone.
 func (c *containerLog) finish() {
 	if c == nil {
 		return
 	}
 	_, end := c.spool.extent()
-	stuck := time.NewTimer(stuckLog)
+	stuck, slow := time.NewTimer(stuckLog), time.NewTimer(slowLog)
 	defer stuck.Stop()
+	defer slow.Stop()
 	for {
 		c.mu.Lock()
 		copied, broken, grown := c.copied, c.broken, c.grown
@@ -119,12 +122,19 @@ func (c *containerLog) finish() {
 		if copied >= end || broken != nil {
 			return
 		}
+		why := ""
 		select {
 		case <-grown:
 			stuck.Reset(stuckLog)
+			continue
 		case <-stuck.C:
-			c.Log.Warn("the container's log takes no more output", "copied", copied, "of", end)
-			return
+			why = "it takes nothing"
+		case <-slow.C:
+			why = "it is too slow"
+		case <-c.term:
+			why = "the Pod is being deleted"
 		}
+		c.Log.Warn("the container's log lacks the end of the output", "because", why, "copied", copied, "of", end)
+		return
 	}
 }

@@ -77,6 +77,8 @@ type spool struct {
 	dir          string
 	capBytes     int64
 	segmentBytes int64
+	// damaged, if set, is told what could not be read.
+	damaged func(error)
 
 	// writer is held by the append that is under way, also while it waits for
 	// room, so that one call's bytes stay together and full has one cause. It is a

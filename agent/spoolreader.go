@@ -66,19 +66,16 @@ func (s *spool) reader(offset uint64) *spoolReader {
 //
 // The batch is the reader's and valid until the following call; its data lie
 // beside it and are the caller's to free.
-// The error is io.EOF when the spool is closed and read to its
-// end, the cause of ctx, errSpoolClosed after remove, or that of reading a file.
+// What the disk does not give back is a gap too, to the end of its segment.
+// The error is io.EOF when the spool is closed and read to its end, the cause of
+// ctx, or errSpoolClosed after remove.
 func (r *spoolReader) next(ctx context.Context, maxBytes int, flush time.Duration) (*hodeipb.Batch, mem.BufferSlice, error) {
 	maxBytes = max(maxBytes, 1)
 	for {
 		if err := r.wait(ctx, maxBytes, flush); err != nil {
 			return nil, nil, err
 		}
-		data, err := r.fill(maxBytes)
-		if err != nil {
-			return nil, nil, fmt.Errorf("read spool at offset %d: %w", r.offset, err)
-		}
-		if len(r.batch.Records) > 0 {
+		if data := r.fill(maxBytes); len(r.batch.Records) > 0 {
 			return &r.batch, data, nil
 		}
 		// All of it was dropped since: now there is a gap.
@@ -151,7 +148,7 @@ func (r *spoolReader) ready(maxBytes int) (ready bool, grown <-chan struct{}, er
 
 // fill makes a batch of what is there without waiting; it has no records if that
 // is nothing.
-func (r *spoolReader) fill(maxBytes int) (mem.BufferSlice, error) {
+func (r *spoolReader) fill(maxBytes int) mem.BufferSlice {
 	b := &r.batch
 	b.Offset, b.Records, b.Encoding = r.offset, b.Records[:0], hodeipb.Encoding_IDENTITY
 	if lost := r.lost(); lost > 0 {
@@ -159,20 +156,33 @@ func (r *spoolReader) fill(maxBytes int) (mem.BufferSlice, error) {
 		r.offset += lost
 	}
 	data := r.fromTail(maxBytes)
-	var err error
 	if data == nil {
-		data, err = r.fromFile(maxBytes)
+		var err error
+		if data, err = r.fromFile(maxBytes); err != nil && len(b.Records) == 0 {
+			r.skip(err)
+		}
+		// Else it comes again at the start of the next batch.
 	}
-	if err != nil && len(b.Records) == 0 {
-		return nil, err
-	}
-	// Else it comes again at the start of the next batch.
 	r.seen = time.Time{}
 	if _, end := r.s.extent(); end > r.offset && len(b.Records) > 0 {
 		// The time to flush what stays behind runs from here, not from the next call.
 		r.seen = time.Now()
 	}
-	return data, nil
+	return data
+}
+
+// skip gives up what can't be read, to the end of its segment: that is lost, and
+// said to be.
+func (r *spoolReader) skip(err error) {
+	r.s.mu.Lock()
+	lost := r.seg.end - r.offset
+	r.s.mu.Unlock()
+	if r.s.damaged != nil {
+		r.s.damaged(fmt.Errorf("read spool at offset %d, %d bytes are lost: %w", r.offset, lost, err))
+	}
+	r.newRecord().Lost = lost
+	r.offset += lost
+	r.seg = nil
 }
 
 // lost is how much is missing at offset.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/hodei-jobs/hodei/agent/cgroup"
@@ -25,7 +26,8 @@ const (
 	causeCancelled = "Cancelled"
 )
 
-// supervise runs the job from the launcher's hello to the exit record.
+// supervise runs the job from the launcher's hello to the exit record, which is
+// known to coordinators before the container's log has everything.
 func (a *agent) supervise(conn *net.UnixConn, files handedOver) *hodeipb.ExitRecord {
 	defer files.close()
 	var group *cgroup.Job
@@ -55,13 +57,6 @@ func (a *agent) supervise(conn *net.UnixConn, files handedOver) *hodeipb.ExitRec
 		waiting.Go(func() { s.askForPatience(copied) })
 	}
 	held := out.finish(exit == nil || exit.Code != 0)
-	log.finish()
-	close(copied)
-	waiting.Wait()
-	// The launcher takes its container with it when it hears this.
-	if err := send(conn, agentMsg{Done: true}); err != nil && exit != nil {
-		a.Log.Warn("launcher not answered", "error", err)
-	}
 
 	record := s.record(exit, oomKills)
 	if known {
@@ -74,7 +69,25 @@ func (a *agent) supervise(conn *net.UnixConn, files handedOver) *hodeipb.ExitRec
 	if lost := out.lost(); lost != nil {
 		record.Message = strings.TrimPrefix(record.Message+"; "+lost.Error(), "; ")
 	}
+	a.ended(record)
+
+	log.finish()
+	close(copied)
+	waiting.Wait()
+	// The launcher takes its container with it when it hears this.
+	if err := send(conn, agentMsg{Done: true}); err != nil && exit != nil {
+		a.Log.Warn("launcher not answered", "error", err)
+	}
 	return record
+}
+
+// ended makes it known how the job ended.
+func (a *agent) ended(record *hodeipb.ExitRecord) {
+	a.setExit(record)
+	if text, err := protojson.Marshal(record); err == nil {
+		a.writeTermination(text)
+	}
+	a.Log.Info("job ended", "code", record.Code, "signal", record.Signal, "cause", record.Cause, "bytes", record.End)
 }
 
 // askForPatience keeps the launcher, whose container's log is still being written,

@@ -171,10 +171,10 @@ type discarding struct {
 	grown chan struct{}
 }
 
-func (d *discarding) Attached(*hodeipb.Hello) (uint64, error) {
+func (d *discarding) Attached(*hodeipb.Hello) (coordinator.Resume, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.end, nil
+	return coordinator.Resume{Offset: d.end}, nil
 }
 func (d *discarding) State(string, *hodeipb.State)             {}
 func (d *discarding) Exited(string, *hodeipb.ExitRecord) error { return nil }

@@ -45,6 +45,8 @@ var testCerts = sync.OnceValues(func() (*certs.JobCerts, error) {
 type follower struct {
 	// output, where set, is called before a batch is stored and may wait.
 	output func(*hodeipb.Batch)
+	// transient tells the agent that it only looks.
+	transient bool
 
 	mu       sync.Mutex
 	attached []uint64 // the offset at each attachment
@@ -81,13 +83,13 @@ func (f *follower) update(change func() error) error {
 	return change()
 }
 
-func (f *follower) Attached(*hodeipb.Hello) (stored uint64, err error) {
+func (f *follower) Attached(*hodeipb.Hello) (resume coordinator.Resume, err error) {
 	err = f.update(func() error {
-		stored = f.end
-		f.attached = append(f.attached, stored)
+		resume = coordinator.Resume{Offset: f.end, Transient: f.transient}
+		f.attached = append(f.attached, f.end)
 		return nil
 	})
-	return stored, err
+	return resume, err
 }
 
 func (f *follower) State(_ string, s *hodeipb.State) {

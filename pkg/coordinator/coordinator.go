@@ -59,9 +59,9 @@ const (
 // Follower takes what the attempts of one job send. Calls for one attempt come
 // one after the other, those for two attempts may overlap.
 type Follower interface {
-	// Attached is told at every attachment and says from which offset on the
-	// output is wanted: where what is stored ends. An error refuses the attachment.
-	Attached(hello *hodeipb.Hello) (offset uint64, err error)
+	// Attached is told at every attachment and says where the output goes on. An
+	// error refuses the attachment.
+	Attached(hello *hodeipb.Hello) (Resume, error)
 	// State tells a new state of an attempt.
 	State(attempt string, state *hodeipb.State)
 	// Output has stored the batch when it returns nil; it continues where the one
@@ -70,6 +70,14 @@ type Follower interface {
 	Output(ctx context.Context, attempt string, batch *hodeipb.Batch, data mem.BufferSlice) error
 	// Exited has stored the record when it returns nil; no output comes after it.
 	Exited(attempt string, record *hodeipb.ExitRecord) error
+}
+
+// Resume is where an attempt's output goes on.
+type Resume struct {
+	// Offset is where what is stored ends.
+	Offset uint64
+	// Transient tells that it is only looked at: what the Follower stores is not kept.
+	Transient bool
 }
 
 // Server is a coordinator for one job. TLS, Namespace, Job and Follower are
@@ -216,11 +224,14 @@ func (s *Server) Attach(stream hodeipb.Coordinator_AttachServer) error {
 	}
 	defer func() { <-a.turn }()
 
-	if a.stored, err = s.Follower.Attached(hello); err != nil {
+	resume, err := s.Follower.Attached(hello)
+	if err != nil {
 		return status.Errorf(codes.ResourceExhausted, "store output: %v", err)
 	}
+	a.stored = resume.Offset
 	s.Follower.State(hello.Attempt, hello.State)
-	welcome := &hodeipb.Welcome{Offset: a.stored, Output: !s.Silent, Encodings: []hodeipb.Encoding{hodeipb.Encoding_ZSTD}}
+	welcome := &hodeipb.Welcome{Offset: a.stored, Output: !s.Silent, Transient: resume.Transient,
+		Encodings: []hodeipb.Encoding{hodeipb.Encoding_ZSTD}}
 	if err := stream.Send(&hodeipb.ToAgent{Message: &hodeipb.ToAgent_Welcome{Welcome: welcome}}); err != nil {
 		return err
 	}

@@ -79,12 +79,12 @@ func (f *follower) until(t testing.TB, what string, done func() bool) {
 	}
 }
 
-func (f *follower) Attached(hello *hodeipb.Hello) (stored uint64, err error) {
+func (f *follower) Attached(hello *hodeipb.Hello) (resume Resume, err error) {
 	f.update(func() {
-		stored = f.ends[hello.Attempt]
-		f.attached = append(f.attached, stored)
+		resume.Offset = f.ends[hello.Attempt]
+		f.attached = append(f.attached, resume.Offset)
 	})
-	return stored, f.refuse
+	return resume, f.refuse
 }
 
 func (f *follower) State(_ string, s *hodeipb.State) {

@@ -55,44 +55,49 @@ type Recorder struct {
 	Listener Listener
 
 	mu   sync.Mutex
-	logs map[string]*logstore.Log // by the attempt's name
+	logs map[string]recorded // by the attempt's name
 }
 
-// Attached opens the attempt's log and returns its end.
-func (r *Recorder) Attached(hello *hodeipb.Hello) (uint64, error) {
+// recorded is the log of an attempt, and why it is temporary.
+type recorded struct {
+	*logstore.Log
+	temporary error
+}
+
+// Attached opens the attempt's log and returns its end. Output of which only a part
+// is wanted, or which another process keeps, is only looked at.
+func (r *Recorder) Attached(hello *hodeipb.Hello) (Resume, error) {
 	if r.Store == nil {
 		r.Listener.Attached(Attachment{Hello: hello})
-		return 0, nil
+		return Resume{}, nil
 	}
 	log, temporary, err := r.open(hello)
 	if err != nil {
 		r.Listener.Failed(hello.Attempt, err)
-		return 0, err
+		return Resume{}, err
 	}
 	_, end := log.Extent()
 	if end > hello.Extent.End {
 		err := fmt.Errorf("the log of %s is stored up to offset %d, its agent has it up to %d: they are not of the same attempt", hello.Attempt, end, hello.Extent.End)
 		r.Listener.Failed(hello.Attempt, err)
-		return 0, err
+		return Resume{}, err
 	}
 	r.Listener.Attached(Attachment{Hello: hello, Log: log, Temporary: temporary})
-	return end, nil
+	return Resume{Offset: end, Transient: errors.Is(temporary, ErrShort) || errors.Is(temporary, logstore.ErrInUse)}, nil
 }
 
 // open returns the attempt's log, and why it is a temporary one.
 func (r *Recorder) open(hello *hodeipb.Hello) (log *logstore.Log, temporary, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if log := r.logs[hello.Attempt]; log != nil {
-		return log, nil, nil
+	if kept, ok := r.logs[hello.Attempt]; ok {
+		return kept.Log, kept.temporary, nil
 	}
 	key := logstore.Key{Namespace: hello.Namespace, Job: hello.Job, JobUID: r.JobUID, Attempt: hello.Attempt, AttemptUID: hello.AttemptUid}
 	begin, short := uint64(0), false
 	if r.Begin != nil {
 		begin = r.Begin(hello)
-		if short, err = r.short(key, begin); err != nil {
-			return nil, nil, err
-		}
+		short = r.short(key, begin)
 	}
 	if short {
 		temporary = ErrShort
@@ -105,30 +110,27 @@ func (r *Recorder) open(hello *hodeipb.Hello) (log *logstore.Log, temporary, err
 		}
 	}
 	if r.logs == nil {
-		r.logs = map[string]*logstore.Log{}
+		r.logs = map[string]recorded{}
 	}
-	r.logs[hello.Attempt] = log
+	r.logs[hello.Attempt] = recorded{log, temporary}
 	return log, temporary, nil
 }
 
 // short tells that the store has nothing of the attempt next to offset begin.
-func (r *Recorder) short(key logstore.Key, begin uint64) (bool, error) {
-	attempts, err := r.Store.Find(key.Namespace, key.Job)
-	if err != nil {
-		return false, err
-	}
+func (r *Recorder) short(key logstore.Key, begin uint64) bool {
+	attempts, _ := r.Store.Find(key.Namespace, key.Job) // what can't be read is not there
 	for _, a := range attempts {
 		if a.Key.AttemptUID == key.AttemptUID && a.End >= begin {
-			return false, nil
+			return false
 		}
 	}
-	return begin > 0, nil
+	return begin > 0
 }
 
 func (r *Recorder) log(attempt string) *logstore.Log {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.logs[attempt]
+	return r.logs[attempt].Log
 }
 
 // State passes the state on.
@@ -150,7 +152,8 @@ func (r *Recorder) Output(ctx context.Context, attempt string, b *hodeipb.Batch,
 
 // Exited completes the attempt's log.
 func (r *Recorder) Exited(attempt string, record *hodeipb.ExitRecord) error {
-	if log := r.log(attempt); log != nil && log.Exit() == nil {
+	// Also where it is there already: whoever stored it may not have come to syncing.
+	if log := r.log(attempt); log != nil {
 		if err := log.SetExit(record); err != nil {
 			r.Listener.Failed(attempt, err)
 			return err

@@ -673,7 +673,10 @@ type Welcome struct {
 	// Between two Metrics; zero or absent: none are wanted.
 	MetricsInterval *durationpb.Duration `protobuf:"bytes,3,opt,name=metrics_interval,json=metricsInterval,proto3" json:"metrics_interval,omitempty"`
 	// Encodings of batches that the coordinator can read, besides IDENTITY.
-	Encodings     []Encoding `protobuf:"varint,4,rep,packed,name=encodings,proto3,enum=hodei.worker.v1.Encoding" json:"encodings,omitempty"`
+	Encodings []Encoding `protobuf:"varint,4,rep,packed,name=encodings,proto3,enum=hodei.worker.v1.Encoding" json:"encodings,omitempty"`
+	// True: what is acknowledged is only looked at, and goes with the coordinator. The
+	// agent does not take it for stored, and the coordinator for nobody who follows.
+	Transient     bool `protobuf:"varint,5,opt,name=transient,proto3" json:"transient,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -734,6 +737,13 @@ func (x *Welcome) GetEncodings() []Encoding {
 		return x.Encodings
 	}
 	return nil
+}
+
+func (x *Welcome) GetTransient() bool {
+	if x != nil {
+		return x.Transient
+	}
+	return false
 }
 
 // Batch is a run of records without a hole between them.
@@ -895,7 +905,7 @@ func (x *Record) GetLost() uint64 {
 // Ack says what is safe with the coordinator.
 type Ack struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// All output below is stored. Never decreases.
+	// All output below is stored, or, where Welcome said so, has only come. Never decreases.
 	Offset uint64 `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
 	// The exit record is stored too.
 	Exit          bool `protobuf:"varint,2,opt,name=exit,proto3" json:"exit,omitempty"`
@@ -1569,12 +1579,13 @@ const file_worker_proto_rawDesc = "" +
 	"\x05marks\x18\x03 \x03(\v2\x15.hodei.worker.v1.MarkR\x05marks\"D\n" +
 	"\x04Mark\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12$\n" +
-	"\x0etime_unix_nano\x18\x02 \x01(\x03R\ftimeUnixNano\"\xb8\x01\n" +
+	"\x0etime_unix_nano\x18\x02 \x01(\x03R\ftimeUnixNano\"\xd6\x01\n" +
 	"\aWelcome\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x16\n" +
 	"\x06output\x18\x02 \x01(\bR\x06output\x12D\n" +
 	"\x10metrics_interval\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x0fmetricsInterval\x127\n" +
-	"\tencodings\x18\x04 \x03(\x0e2\x19.hodei.worker.v1.EncodingR\tencodings\"\x9d\x01\n" +
+	"\tencodings\x18\x04 \x03(\x0e2\x19.hodei.worker.v1.EncodingR\tencodings\x12\x1c\n" +
+	"\ttransient\x18\x05 \x01(\bR\ttransient\"\x9d\x01\n" +
 	"\x05Batch\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x121\n" +
 	"\arecords\x18\x02 \x03(\v2\x17.hodei.worker.v1.RecordR\arecords\x125\n" +

@@ -250,10 +250,10 @@ type counter struct {
 	until, printed chan struct{}
 }
 
-func (c *counter) Attached(*hodeipb.Hello) (uint64, error) {
+func (c *counter) Attached(*hodeipb.Hello) (coordinator.Resume, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return uint64(c.bytes), nil
+	return coordinator.Resume{Offset: uint64(c.bytes)}, nil
 }
 func (c *counter) State(string, *hodeipb.State) {}
 func (c *counter) Output(_ context.Context, _ string, _ *hodeipb.Batch, data mem.BufferSlice) error {

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
@@ -76,13 +77,13 @@ func (f *follower) update(change func() error) error {
 	return err
 }
 
-func (f *follower) Attached(*hodeipb.Hello) (stored uint64, err error) {
+func (f *follower) Attached(*hodeipb.Hello) (resume coordinator.Resume, err error) {
 	err = f.update(func() error {
-		stored = f.end
-		f.attached = append(f.attached, stored)
+		resume.Offset = f.end
+		f.attached = append(f.attached, f.end)
 		return nil
 	})
-	return stored, err
+	return resume, err
 }
 
 func (f *follower) State(_ string, s *hodeipb.State) {

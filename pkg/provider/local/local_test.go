@@ -108,7 +108,9 @@ type printed struct {
 	wrote chan struct{} // gets a value for each batch
 }
 
-func (p *printed) Attached(*hodeipb.Hello) (uint64, error)  { return uint64(len(p.String())), nil }
+func (p *printed) Attached(*hodeipb.Hello) (coordinator.Resume, error) {
+	return coordinator.Resume{Offset: uint64(len(p.String()))}, nil
+}
 func (p *printed) State(string, *hodeipb.State)             {}
 func (p *printed) Exited(string, *hodeipb.ExitRecord) error { return nil }
 func (p *printed) Output(_ context.Context, _ string, _ *hodeipb.Batch, data mem.BufferSlice) error {
