@@ -272,9 +272,13 @@ func TestWithoutTunnel(t *testing.T) {
 	if d := differ(r.stdout, lines(1000)); d != "" || r.code != printed || !strings.Contains(r.stderr, "this is the container's log") {
 		t.Errorf("exit code %d; %s; stderr:\n%s", r.code, d, r.stderr)
 	}
-	r = run(t, elsewhere(t.TempDir(), command(t.Context(), "attach", "-q", "--as", user, name)))
-	if d := differ(r.stdout, lines(1000)); d != "" || r.code != printed {
-		t.Errorf("attach: exit code %d; %s; stderr:\n%s", r.code, d, r.stderr)
+	running := jobName(t)
+	runDetached(t, "--name", running, "--linger=1s", "--", "sh", "-c", "seq 500; sleep 3; seq 501 1000; exit 7")
+	for _, name := range []string{name, running} {
+		r = run(t, elsewhere(t.TempDir(), command(t.Context(), "attach", "-q", "--as", user, name)))
+		if d := differ(r.stdout, lines(1000)); d != "" || r.code != printed {
+			t.Errorf("attach: exit code %d; %s; stderr:\n%s", r.code, d, r.stderr)
+		}
 	}
 }
 
