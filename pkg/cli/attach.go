@@ -125,7 +125,9 @@ func (o *attachOptions) run(ctx context.Context) error {
 	}
 	defer o.screen.stop()
 	s := &session{runOptions: &o.runOptions, job: run, store: o.logs.store, signals: signals, attached: true, sink: o.logs.sink(j.name)}
-	s.unmet = func(ctx context.Context, attempt string) error { return o.noted(o.logs.showEnded(ctx, j, attempt)) }
+	if !o.fallback { // else its container's log is followed to the end, and was shown
+		s.unmet = func(ctx context.Context, attempt string) error { return o.noted(o.logs.showEnded(ctx, j, attempt)) }
+	}
 	return s.follow(ctx, tlsConfig, func(f *follower) { o.earlier(f, j) })
 }
 

@@ -21,6 +21,9 @@ const (
 	reopenFirst, reopenLast = 500 * time.Millisecond, 8 * time.Second
 	// restWait bounds the wait for the end of a log whose container has ended.
 	restWait = 10 * time.Second
+	// restTries is how often the end of such a log is asked for: the kubelet or the
+	// API server may have been away, and answer within three waits of being back.
+	restTries = 4
 )
 
 // inexact is said once of output that comes from a container's log.
@@ -98,17 +101,25 @@ func newTail(c cluster, pod string, o kubernetes.ContainerLogOptions) *tail {
 // show writes the log to s until the container ends, or, if it is not to be
 // followed, what there is of it.
 func (t *tail) show(ctx context.Context, s sink) error {
+	rest := restTries
 	for wait := reopenFirst; ; wait = min(2*wait, reopenLast) {
-		ended := !t.options.Follow || t.growing.Err() != nil
+		ended, over := !t.options.Follow, t.growing.Done()
+		if t.growing.Err() != nil {
+			if rest == restTries {
+				wait = reopenFirst
+			}
+			rest--
+			ended, over = true, nil // only time helps now
+		}
 		before := t.offset
 		err := t.read(ctx, s, ended)
 		unread, broke := errors.AsType[*unreadError](err)
 		switch {
 		case err != nil && !broke, ctx.Err() != nil:
 			return err
-		case broke && (ended || refusedForGood(unread.err)):
+		case broke && (rest == 0 || !t.options.Follow || t.offset == 0 && refusedForGood(unread.err)):
 			return err
-		case ended:
+		case ended && !broke:
 			return s.flush()
 		}
 		if t.offset > before {
@@ -118,14 +129,16 @@ func (t *tail) show(ctx context.Context, s sink) error {
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
-		case <-t.growing.Done():
+		case <-over:
 		case <-ctx.Done():
 		}
 		timer.Stop()
 	}
 }
 
-// refusedForGood tells an error that asking again does not mend.
+// refusedForGood tells an error that asking again does not mend, unless the log
+// has been read before: an API server that has just started refuses for a moment
+// what it has not yet read that we may.
 func refusedForGood(err error) bool {
 	f, ok := errors.AsType[*job.Failure](err)
 	return ok && f.Cause == job.Forbidden

@@ -20,6 +20,7 @@ type opening struct {
 	text string
 	err  error // at the end; nil: io.EOF
 	fail error // of the opening itself
+	ends bool  // the container, before it
 }
 
 // brokenReader ends with an error.
@@ -62,6 +63,8 @@ func TestTail(t *testing.T) {
 		{"ends and goes on", []opening{{text: t1 + "a\n"}, {text: t1 + "a\n"}, {text: t2 + "b\n"}}, "a\nb\n", ""},
 		{"a long line", []opening{{text: t1 + long, err: io.ErrUnexpectedEOF}, {text: t1 + long + "z\n"}}, long + "z\n", ""},
 		{"no time in front", []opening{{text: t1 + "a\nunable to retrieve\n"}}, "a\nunable to retrieve\n", ""},
+		{"forbidden on the way", []opening{{text: t1 + "a\n"}, {fail: &job.Failure{Cause: job.Forbidden}}, {text: t1 + "a\n" + t2 + "b\n"}}, "a\nb\n", ""},
+		{"away at the end", []opening{{fail: errors.New("refused"), ends: true}, {fail: errors.New("refused")}, {text: t1 + "a\n"}}, "a\n", ""},
 		{"forbidden", []opening{{fail: &job.Failure{Cause: job.Forbidden, Message: "may not get pods/log"}}}, "", "the log of container job in pod-1 can't be read: may not get pods/log"},
 		{"gone at the end", []opening{{text: t1 + "a\n"}, {fail: errors.New("not found")}}, "a\n", "the log of container job in pod-1 can't be read: not found"},
 	} {
@@ -70,9 +73,10 @@ func TestTail(t *testing.T) {
 				tail := newTail(cluster{}, "pod-1", kubernetes.ContainerLogOptions{Follow: true})
 				opened := 0
 				tail.open = func(_ context.Context, o kubernetes.ContainerLogOptions) (io.ReadCloser, error) {
-					next := test.openings[opened]
+					// The last one stands for the rest, which is read once more.
+					next := test.openings[min(opened, len(test.openings)-1)]
 					opened++
-					if opened == len(test.openings)-1 {
+					if next.ends || opened >= len(test.openings) {
 						tail.end()
 					}
 					if next.fail != nil {
@@ -83,9 +87,6 @@ func TestTail(t *testing.T) {
 					}
 					return brokenReader{strings.NewReader(next.text), next.err}, nil
 				}
-				// What the last opening gives stands for the rest, which is read once more.
-				last := test.openings[len(test.openings)-1]
-				test.openings = append(test.openings, last)
 				kept := &keptSink{}
 				err := tail.show(t.Context(), kept)
 				if test.err == "" && err != nil || test.err != "" && (err == nil || err.Error() != test.err) {

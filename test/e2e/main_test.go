@@ -155,7 +155,13 @@ func start(t *testing.T, args ...string) *started {
 // startWith is start with a stdout of the caller's; nil keeps it.
 func startWith(t *testing.T, stdout io.Writer, args ...string) *started {
 	t.Helper()
-	s := &started{cmd: command(t.Context(), args...), lines: make(chan string, 1000)}
+	return startCommand(t, stdout, command(t.Context(), args...))
+}
+
+// startCommand is startWith with a command of the caller's.
+func startCommand(t *testing.T, stdout io.Writer, cmd *exec.Cmd) *started {
+	t.Helper()
+	s := &started{cmd: cmd, lines: make(chan string, 1000)}
 	if s.cmd.Stdout = stdout; stdout == nil {
 		s.cmd.Stdout = &s.stdout
 	}
