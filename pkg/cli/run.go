@@ -112,7 +112,7 @@ func (a *app) newRun() *cobra.Command {
 	flags.Int32Var(&f.retries, "retries", 0, "How often a command that failed is run again, in a new Pod.")
 	flags.DurationVar(&f.grace, "grace", job.DefaultGrace, "Time between SIGTERM and SIGKILL when the job is stopped.")
 	flags.DurationVar(&f.ttl, "ttl", job.DefaultTTL, "How long the finished job stays in the cluster.")
-	flags.DurationVar(&f.linger, "linger", 0, "How long the Pod waits, after the command, for its output to be fetched. Default: 30s, detached 10m.")
+	flags.DurationVar(&f.linger, "linger", 0, "How long the Pod waits, after the command, for its output to be fetched. Default: 10m.")
 	flags.StringVar(&f.workdir, "workdir", "", "Working directory of the command. Default: the image's.")
 	flags.StringVar(&f.user, "user", "", "UID or UID:GID of the command. Default: 65532, an ordinary user, in a cluster.")
 	flags.BoolVar(&f.mergeOutput, "merge-output", false, "Give the command one pipe for stdout and stderr: their order is exact, and all comes on stdout.")
@@ -148,9 +148,6 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 		Timeout: f.timeout, StartTimeout: f.startTimeout, Grace: f.grace, TTL: f.ttl, Linger: f.linger,
 		Retries: f.retries, MergeOutput: f.mergeOutput,
 		LogOverflow: f.logOverflow, ContainerLogs: f.containerLogs, Detached: f.detach,
-	}
-	if f.detach && spec.Linger == 0 {
-		spec.Linger = job.LingerDetached
 	}
 	for _, v := range f.env {
 		name, value, given := strings.Cut(v, "=")
@@ -406,7 +403,7 @@ func (o *runOptions) chooseWay(ctx context.Context) error {
 		return err
 	}
 	o.fallback, o.spec.ContainerLogs, c.NoTunnel = true, true, true
-	if o.spec.Linger == job.LingerFollowed {
+	if o.spec.Linger == job.DefaultLinger {
 		o.spec.Linger = time.Second // nobody is to come for the output
 	}
 	o.screen.note("the tunnel is forbidden (create pods/portforward): following the container's log instead")

@@ -86,9 +86,9 @@ func TestRunFlags(t *testing.T) {
 			s.Image, s.Workdir, s.User, s.MergeOutput = "i:1", "/src", "1000:2000", true
 		}},
 		{"detached lingers longer", []string{"--detach", "--", "true"}, func(s *job.Spec) {
-			s.Linger, s.Detached, s.ContainerLogs = job.LingerDetached, true, true
+			s.Linger, s.Detached, s.ContainerLogs = job.DefaultLinger, true, true
 		}},
-		{"detached without the container's log", []string{"--detach", "--container-logs=false", "--", "true"}, func(s *job.Spec) { s.Linger, s.Detached = job.LingerDetached, true }},
+		{"detached without the container's log", []string{"--detach", "--container-logs=false", "--", "true"}, func(s *job.Spec) { s.Linger, s.Detached = job.DefaultLinger, true }},
 		{"logs", []string{"--log-spool", "2Gi", "--log-overflow=drop", "--container-logs", "--", "true"}, func(s *job.Spec) {
 			s.LogSpool, s.LogOverflow, s.ContainerLogs = q("2Gi"), job.OverflowDrop, true
 		}},

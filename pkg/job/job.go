@@ -26,11 +26,10 @@ const (
 	// DefaultTTL keeps a finished job long enough to look at it, and not so long
 	// that a day of CI fills the namespace.
 	DefaultTTL = time.Hour
-	// LingerFollowed and LingerDetached are how long an ended attempt waits for a
-	// coordinator that has not stored all output: one that follows is at most
-	// reconnecting, one that detached may be on its way home.
-	LingerFollowed = 30 * time.Second
-	LingerDetached = 10 * time.Minute
+	// DefaultLinger is how long an ended attempt waits for somebody to store its
+	// output: longer than the API server or a network is usually away, and than it
+	// takes to come back to a laptop. Once all is stored nothing waits.
+	DefaultLinger = 10 * time.Minute
 	// DefaultLogSpool holds minutes of a busy job's output, and is an amount that
 	// a node's disk has.
 	DefaultLogSpool = "1Gi"
@@ -123,8 +122,7 @@ type EnvSource struct {
 	ConfigMap string `json:"configMap,omitempty"`
 }
 
-// SetDefaults fills in what is zero. Linger is the caller's choice, as it
-// depends on whether somebody follows.
+// SetDefaults fills in what is zero.
 func (s *Spec) SetDefaults() {
 	if s.Name == "" {
 		s.Name = NewName(s.Command)
@@ -139,7 +137,7 @@ func (s *Spec) SetDefaults() {
 		s.TTL = DefaultTTL
 	}
 	if s.Linger == 0 {
-		s.Linger = LingerFollowed
+		s.Linger = DefaultLinger
 	}
 	if s.LogSpool == nil {
 		q := resource.MustParse(DefaultLogSpool)

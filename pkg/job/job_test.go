@@ -92,7 +92,7 @@ func TestSetDefaults(t *testing.T) {
 	if err := s.Validate(); err != nil {
 		t.Error(err)
 	}
-	if s.Grace != DefaultGrace || s.StartTimeout != DefaultStartTimeout || s.TTL != DefaultTTL || s.Linger != LingerFollowed || s.Timeout != 0 ||
+	if s.Grace != DefaultGrace || s.StartTimeout != DefaultStartTimeout || s.TTL != DefaultTTL || s.Linger != DefaultLinger || s.Timeout != 0 ||
 		s.LogSpool.Value() != 1<<30 || s.LogOverflow != "" {
 		t.Errorf("defaults %+v", s)
 	}

@@ -198,20 +198,20 @@ func TestTimes(t *testing.T) {
 		grace              int64
 		agentGrace, linger string
 	}{
-		{"defaults", func(*job.Spec) {}, 0, 3600, 45, "30s", "30s"},
-		{"retries without a timeout", func(s *job.Spec) { s.Retries = 5 }, 0, 3600, 45, "30s", "30s"},
-		// 600 + (60 + 30 + 30) + 300
-		{"timeout", func(s *job.Spec) { s.Timeout = time.Minute }, 1020, 3600, 45, "30s", "30s"},
-		// 600 + (60 + 30 + 30)×3 + 300
-		{"timeout and retries", func(s *job.Spec) { s.Timeout, s.Retries = time.Minute, 2 }, 1260, 3600, 45, "30s", "30s"},
+		{"defaults", func(*job.Spec) {}, 0, 3600, 45, "30s", "10m0s"},
+		{"retries without a timeout", func(s *job.Spec) { s.Retries = 5 }, 0, 3600, 45, "30s", "10m0s"},
+		// 600 + (60 + 30 + 600) + 300
+		{"timeout", func(s *job.Spec) { s.Timeout = time.Minute }, 1590, 3600, 45, "30s", "10m0s"},
+		// 600 + (60 + 30 + 600)×3 + 300
+		{"timeout and retries", func(s *job.Spec) { s.Timeout, s.Retries = time.Minute, 2 }, 2970, 3600, 45, "30s", "10m0s"},
 		// 10 + (7200 + 90 + 600)×2 + 300
 		{"all of it", func(s *job.Spec) {
 			s.StartTimeout, s.Timeout, s.Grace, s.Linger, s.Retries, s.TTL = 10*time.Second, 2*time.Hour, 90*time.Second, 10*time.Minute, 1, time.Minute
 		}, 16090, 60, 105, "1m30s", "10m0s"},
 		// Rounded down, the Pod would be killed, and the Job ended, too soon.
-		{"parts of a second", func(s *job.Spec) { s.Timeout, s.Grace = time.Millisecond, 1500*time.Millisecond }, 932, 3600, 17, "1.5s", "30s"},
-		{"more than a Duration holds", func(s *job.Spec) { s.Timeout, s.Retries = 30*24*time.Hour, math.MaxInt32 }, math.MaxInt32, 3600, 45, "30s", "30s"},
-		{"a TTL for ever", func(s *job.Spec) { s.TTL = math.MaxInt64 }, 0, math.MaxInt32, 45, "30s", "30s"},
+		{"parts of a second", func(s *job.Spec) { s.Timeout, s.Grace = time.Millisecond, 1500*time.Millisecond }, 1502, 3600, 17, "1.5s", "10m0s"},
+		{"more than a Duration holds", func(s *job.Spec) { s.Timeout, s.Retries = 30*24*time.Hour, math.MaxInt32 }, math.MaxInt32, 3600, 45, "30s", "10m0s"},
+		{"a TTL for ever", func(s *job.Spec) { s.TTL = math.MaxInt64 }, 0, math.MaxInt32, 45, "30s", "10m0s"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			spec := minimal()
