@@ -126,6 +126,7 @@ func (a *agent) serveConn(ctx context.Context, conn net.Conn, known func()) (wel
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 10 * time.Second}),
 		grpc.WithIdleTimeout(0),
+		grpc.WithWriteBufferSize(corkBytes-corkBytes/16), // with what TLS adds, one cork
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(hodeipb.Codec{})),
 	)
 	if err != nil {
@@ -146,7 +147,7 @@ func (a *agent) serveConn(ctx context.Context, conn net.Conn, known func()) (wel
 	return t.welcome
 }
 
-// handshake bounds TLS in time and tells when it is done.
+// handshake bounds TLS in time, tells when it is done, and corks what it writes.
 type handshake struct {
 	credentials.TransportCredentials
 	known func()
@@ -155,11 +156,13 @@ type handshake struct {
 func (h *handshake) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeWait)
 	defer cancel()
-	secure, info, err := h.TransportCredentials.ClientHandshake(ctx, authority, conn)
-	if err == nil {
-		h.known()
+	below := &cork{Conn: conn}
+	secure, info, err := h.TransportCredentials.ClientHandshake(ctx, authority, below)
+	if err != nil {
+		return nil, nil, err
 	}
-	return secure, info, err
+	h.known()
+	return &corked{Conn: secure, below: below}, info, nil
 }
 
 func (h *handshake) Clone() credentials.TransportCredentials {

@@ -1,0 +1,79 @@
+package agent
+
+import (
+	"net"
+	"sync"
+)
+
+// corkBytes is what one write to the network holds. TLS writes records of 16 KiB,
+// each with a system call of its own, and everybody on the way through the API
+// server reads, wakes and frames what one such call gave: with 128 KiB half of
+// that is saved. Larger ones gave no more.
+const corkBytes = 128 << 10
+
+// cork is a connection below TLS that can collect what is written to it.
+type cork struct {
+	net.Conn
+	mu   sync.Mutex // TLS answers some messages while it reads
+	held bool
+	buf  []byte
+}
+
+func (c *cork) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.held {
+		return c.Conn.Write(p)
+	}
+	if len(c.buf)+len(p) > cap(c.buf) {
+		if err := c.flush(); err != nil {
+			return 0, err
+		}
+		if len(p) > cap(c.buf) {
+			return c.Conn.Write(p)
+		}
+	}
+	c.buf = append(c.buf, p...)
+	return len(p), nil
+}
+
+// flush is called with c.mu held.
+func (c *cork) flush() error {
+	if len(c.buf) == 0 {
+		return nil
+	}
+	_, err := c.Conn.Write(c.buf)
+	c.buf = c.buf[:0]
+	return err
+}
+
+func (c *cork) hold() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.buf == nil {
+		c.buf = make([]byte, 0, corkBytes)
+	}
+	c.held = true
+}
+
+func (c *cork) release() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held = false
+	return c.flush()
+}
+
+// corked is a TLS connection whose every write is one write to the cork below it.
+type corked struct {
+	net.Conn
+	below *cork
+}
+
+func (c *corked) Write(p []byte) (int, error) {
+	c.below.hold()
+	n, err := c.Conn.Write(p)
+	if e := c.below.release(); err == nil && e != nil {
+		return 0, e
+	}
+	return n, err
+}
