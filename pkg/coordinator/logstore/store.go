@@ -206,7 +206,10 @@ func (s *Store) tempDir() string { return filepath.Join(s.dir, tempName, rand.Te
 func (s *Store) write(k Key, first uint64, dir string, lock *os.File, temp bool) (*Log, error) {
 	l := newLog(s, dir)
 	l.lock, l.temp = lock, temp
-	err := ensureMeta(dir, k)
+	var err error
+	if !temp { // which nobody looks for
+		err = ensureMeta(dir, k)
+	}
 	if err == nil {
 		err = l.recover(first)
 	}
@@ -331,7 +334,14 @@ func ensureMeta(dir string, k Key) error {
 	if err := os.WriteFile(name+".new", b, 0o600); err != nil {
 		return err
 	}
-	return os.Rename(name+".new", name)
+	// Else a loss of power may leave the name with an empty file.
+	if err := syncFile(name + ".new"); err != nil {
+		return err
+	}
+	if err := os.Rename(name+".new", name); err != nil {
+		return err
+	}
+	return syncFile(dir)
 }
 
 func readMeta(dir string) (meta, error) {
