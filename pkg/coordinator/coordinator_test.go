@@ -13,6 +13,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -489,6 +490,99 @@ func FuzzBatchSize(f *testing.F) {
 		}
 		if left != 0 || data != 0 {
 			t.Fatalf("size %d is not the sum of %v with %d bytes", size, b.Records, data)
+		}
+	})
+}
+
+// checker is a Follower that stores nothing but wants every batch to be what its
+// records say, and to continue where the one before ended.
+type checker struct {
+	t      *testing.T
+	stored uint64
+	exits  int
+}
+
+func (c *checker) Attached(*hodeipb.Hello) (Resume, error) { return Resume{Offset: c.stored}, nil }
+func (c *checker) State(string, *hodeipb.State)            {}
+
+func (c *checker) Output(_ context.Context, _ string, b *hodeipb.Batch, data mem.BufferSlice) error {
+	if b.Offset != c.stored {
+		c.t.Errorf("batch at %d, stored are %d", b.Offset, c.stored)
+	}
+	if n := len(b.Records); n == 0 || n > hodeipb.MaxBatchRecords {
+		c.t.Errorf("%d records", n)
+	}
+	left := data.Len()
+	if left > hodeipb.MaxBatchBytes || len(b.Data) > 0 {
+		c.t.Errorf("%d bytes of data, and %d in the batch", left, len(b.Data))
+	}
+	for _, r := range b.Records {
+		n := r.Lost + uint64(r.Length)
+		if n == 0 || c.stored+n < c.stored {
+			c.t.Errorf("record %v at %d", r, c.stored)
+		}
+		c.stored += n
+		left -= int(r.Length)
+	}
+	if left != 0 {
+		c.t.Errorf("%d bytes of data more than its records say", left)
+	}
+	return nil
+}
+
+func (c *checker) Exited(_ string, r *hodeipb.ExitRecord) error {
+	if r.End != c.stored {
+		c.t.Errorf("exit record at %d, stored are %d", r.End, c.stored)
+	}
+	c.exits++
+	return nil
+}
+
+// FuzzOutput takes any bytes as a message of an agent, whose output is stored up
+// to an offset, and which comes in buffers of some size: what it says is stored,
+// and acknowledged, as it is said, or it is refused and nothing is.
+func FuzzOutput(f *testing.F) {
+	for _, b := range []*hodeipb.Batch{
+		text(7, "abc"),
+		{Offset: 7, Encoding: hodeipb.Encoding_ZSTD, Data: compress("abc"), Records: text(7, "abc").Records},
+		{Offset: 7, Encoding: hodeipb.Encoding_ZSTD, Data: compress(strings.Repeat("\x00", 1<<21)), Records: text(7, "abc").Records},
+	} {
+		bytes, err := proto.Marshal(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_Batch{Batch: b}})
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(bytes, uint64(7), uint16(16<<10))
+	}
+	decoder := newDecoder()
+	f.Fuzz(func(t *testing.T, bytes []byte, stored uint64, size uint16) {
+		var frames mem.BufferSlice
+		for rest := bytes; len(rest) > 0; {
+			n := min(len(rest), int(size)+1)
+			frames = append(frames, mem.SliceBuffer(rest[:n]))
+			rest = rest[n:]
+		}
+		e := &hodeipb.Envelope{}
+		if (hodeipb.Codec{}).Unmarshal(frames, e) != nil {
+			t.Skip("no message")
+		}
+		defer e.Free()
+		kind := e.Message.Message
+		c := &checker{t: t, stored: stored}
+		s := &Server{Follower: c, decoder: decoder}
+		a := &attempt{stored: stored}
+		ack, err := s.take(t.Context(), e, a, hello(0))
+		if a.stored != c.stored || err != nil && (a.stored != stored || c.exits > 0 || ack != nil) {
+			t.Errorf("stored from %d up to %d, which counts as %d; ack %v, %v", stored, c.stored, a.stored, ack, err)
+		}
+		switch kind.(type) {
+		case *hodeipb.FromAgent_Batch, *hodeipb.FromAgent_Exit:
+			if err == nil && (ack == nil || ack.Offset != c.stored || ack.Exit != (c.exits == 1)) {
+				t.Errorf("stored up to %d, %d exit records; ack %v", c.stored, c.exits, ack)
+			}
+		default:
+			if ack != nil {
+				t.Errorf("ack %v of %T", ack, kind)
+			}
 		}
 	})
 }

@@ -349,6 +349,111 @@ func TestDamagedOlderSegment(t *testing.T) {
 	}
 }
 
+// TestHoleBehindOlderSegment is about a loss of power that has taken the end of a
+// segment, and not the one behind it.
+func TestHoleBehindOlderSegment(t *testing.T) {
+	const batchBytes, perSegment = 1000, 300 // 300 KB: an index of three entries
+	const frame = headerSize + recordSize + batchBytes
+	tests := []struct {
+		name    string
+		segment int
+		damage  func(name string) error // of a file, without its suffix
+		batches uint64                  // that are left; of all where nothing is lost
+	}{
+		{"nothing", 1, func(string) error { return nil }, 4 * perSegment},
+		{"last frame torn", 1, func(name string) error { return os.Truncate(name+segmentSuffix, perSegment*frame-1) }, 2*perSegment - 1},
+		{"ends at a frame", 1, func(name string) error { return os.Truncate(name+segmentSuffix, 250*frame) }, perSegment + 250},
+		{"ends before the last entries of its index", 1, func(name string) error { return os.Truncate(name+segmentSuffix, 10*frame) }, perSegment + 10},
+		{"no index", 1, func(name string) error {
+			return errors.Join(os.Remove(name+indexSuffix), os.Truncate(name+segmentSuffix, 250*frame))
+		}, perSegment + 250},
+		{"an index of zeros", 1, func(name string) error {
+			return errors.Join(os.WriteFile(name+indexSuffix, make([]byte, 3*indexEntrySize), 0o600), os.Truncate(name+segmentSuffix, 250*frame))
+		}, perSegment + 250},
+		{"an index cut short", 1, func(name string) error {
+			return errors.Join(os.Truncate(name+indexSuffix, indexEntrySize+1), os.Truncate(name+segmentSuffix, 250*frame))
+		}, perSegment + 250},
+		{"zeros at its end", 1, func(name string) error {
+			return errors.Join(os.Truncate(name+segmentSuffix, 250*frame), os.Truncate(name+segmentSuffix, perSegment*frame))
+		}, perSegment + 250},
+		{"empty", 2, func(name string) error { return os.Truncate(name+segmentSuffix, 0) }, 2 * perSegment},
+		{"the first empty", 0, func(name string) error { return os.Truncate(name+segmentSuffix, 0) }, 0},
+		{"gone", 1, func(name string) error { return os.Remove(name + segmentSuffix) }, perSegment},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := testStore(t, t.TempDir(), Limits{}, perSegment*frame)
+			l := mustCreate(t, s, testKey, 0)
+			f := newFeed(l)
+			for i := range 4 * perSegment {
+				f.add(t, out{stream: stdout, text: fmt.Sprintf("%0*d", batchBytes, i)})
+			}
+			if err := l.SetExit(exitAt(f.end)); err != nil {
+				t.Fatal(err)
+			}
+			name := l.segments[tt.segment].name
+			mustClose(t, l)
+			if err := tt.damage(name); err != nil {
+				t.Fatal(err)
+			}
+			all := *f
+			l = mustCreate(t, s, testKey, 0)
+			first, end := l.Extent()
+			lost := end < all.end
+			if first != 0 || end != tt.batches*batchBytes || (l.Exit() == nil) != lost {
+				t.Fatalf("extent %d, %d, exit record %v; want %d", first, end, l.Exit(), tt.batches*batchBytes)
+			}
+			if lost { // the agent sends it again
+				f := newFeed(l)
+				f.ends[stdout] = end
+				for i := tt.batches; i < 4*perSegment; i++ {
+					f.add(t, out{stream: stdout, text: fmt.Sprintf("%0*d", batchBytes, i)})
+				}
+				if err := l.SetExit(exitAt(f.end)); err != nil {
+					t.Error(err)
+				}
+			}
+			all.check(t, mustCollect(t, l, 0), 0)
+			mustClose(t, l)
+			all.check(t, mustCollect(t, mustRead(t, s, testKey), 0), 0)
+			mustClose(t, mustCreate(t, s, testKey, 0)) // nothing is left to be mended
+		})
+	}
+}
+
+// TestDamageAtTheEndOfOlderSegment holds that what is stored behind a flipped bit
+// is not thrown away.
+func TestDamageAtTheEndOfOlderSegment(t *testing.T) {
+	s := testStore(t, t.TempDir(), Limits{}, 4<<10)
+	l := mustCreate(t, s, testKey, 0)
+	f := newFeed(l)
+	for range 12 {
+		f.add(t, out{stream: stdout, text: strings.Repeat("x", 1000)})
+	}
+	name := l.segments[1].name + segmentSuffix
+	mustClose(t, l)
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[headerSize+100] ^= 1
+	if err := os.WriteFile(name, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadDir(l.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Create(testKey, 0)
+	var damage *DamageError
+	if !errors.As(err, &damage) || damage.File != name {
+		t.Errorf("got %v", err)
+	}
+	if after, err := os.ReadDir(l.dir); err != nil || len(after) != len(before) {
+		t.Errorf("%d files, %d before, %v", len(after), len(before), err)
+	}
+}
+
 func TestIndexIsNotTrusted(t *testing.T) {
 	tests := []struct {
 		name   string

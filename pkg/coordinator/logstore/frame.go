@@ -31,12 +31,9 @@ const (
 	kindBatch = 1
 	kindExit  = 2
 
-	// maxBatchBytes and maxBatchRecords bound a frame and so a reader's memory,
-	// whatever is on disk. Agents send 64 KiB, rarely more; the records of a batch
-	// whose streams alternate byte by byte are 21 KiB.
-	maxBatchBytes   = 1 << 20
-	maxBatchRecords = 1024
-	maxFrameSize    = headerSize + maxBatchRecords*recordSize + maxBatchBytes
+	// maxFrameSize bounds a reader's memory, whatever is on disk: a batch at the
+	// limits of the protocol.
+	maxFrameSize = headerSize + hodeipb.MaxBatchRecords*recordSize + hodeipb.MaxBatchBytes
 )
 
 // magic begins every frame; its last byte is the version of the layout.
@@ -77,10 +74,10 @@ func parseHeader(b []byte) (header, bool) {
 	}
 	ok := [4]byte(b) == magic && b[5] == 0 &&
 		binary.LittleEndian.Uint32(b[24:]) == crc32.Checksum(b[:24], castagnoli) &&
-		h.length <= maxBatchBytes
+		h.length <= hodeipb.MaxBatchBytes
 	switch h.kind {
 	case kindBatch:
-		ok = ok && h.records > 0 && h.records <= maxBatchRecords
+		ok = ok && h.records > 0 && h.records <= hodeipb.MaxBatchRecords
 	case kindExit:
 		ok = ok && h.records == 0
 	default:
@@ -206,10 +203,10 @@ func checkSize(batch *hodeipb.Batch, data mem.BufferSlice) error {
 	switch n := len(batch.Records); {
 	case n == 0:
 		return errors.New("batch without records")
-	case n > maxBatchRecords:
-		return fmt.Errorf("batch of %d records, more than %d", n, maxBatchRecords)
-	case data.Len() > maxBatchBytes:
-		return fmt.Errorf("batch of %d bytes, more than %d", data.Len(), maxBatchBytes)
+	case n > hodeipb.MaxBatchRecords:
+		return fmt.Errorf("batch of %d records, more than %d", n, hodeipb.MaxBatchRecords)
+	case data.Len() > hodeipb.MaxBatchBytes:
+		return fmt.Errorf("batch of %d bytes, more than %d", data.Len(), hodeipb.MaxBatchBytes)
 	case batch.Encoding != hodeipb.Encoding_IDENTITY:
 		return fmt.Errorf("batch in encoding %s: only decoded data is stored", batch.Encoding)
 	case len(batch.Data) > 0:

@@ -64,15 +64,7 @@ func due(index []indexEntry, pos int64) bool {
 // fit its segment: what follows has to be found in the segment itself. A
 // missing index is an empty one.
 func readIndex(name string, segment *os.File, first uint64, size int64) ([]indexEntry, error) {
-	file, err := os.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	b, err := io.ReadAll(io.LimitReader(file, (size/indexEvery+1)*indexEntrySize))
+	b, err := readEntries(name, size)
 	if err != nil {
 		return nil, err
 	}
@@ -92,6 +84,42 @@ func readIndex(name string, segment *os.File, first uint64, size int64) ([]index
 		index = append(index, e)
 	}
 	return index, nil
+}
+
+// lastEntry gives an index of one entry, the last that leads to a frame of its
+// segment; of none where there is no such entry.
+func lastEntry(name string, segment *os.File, first uint64, size int64) ([]indexEntry, error) {
+	b, err := readEntries(name, size)
+	if err != nil {
+		return nil, err
+	}
+	for n := len(b) / indexEntrySize; n > 0; n-- {
+		e, ok := parseEntry(b[(n-1)*indexEntrySize:])
+		if !ok || e.pos < 0 || e.offset < first {
+			continue
+		}
+		found, err := e.begins(segment, size)
+		if err != nil {
+			return nil, err
+		}
+		if found {
+			return []indexEntry{e}, nil
+		}
+	}
+	return nil, nil
+}
+
+// readEntries reads as much of an index file as a segment of size bytes can have.
+func readEntries(name string, size int64) ([]byte, error) {
+	file, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.LimitReader(file, (size/indexEvery+1)*indexEntrySize))
 }
 
 // follows tells whether e can be the next entry.

@@ -293,8 +293,8 @@ func (l *Log) setExit(r *hodeipb.ExitRecord) error {
 	if err != nil {
 		return err
 	}
-	if len(body) > maxBatchBytes {
-		return fmt.Errorf("record of %d bytes, more than %d", len(body), maxBatchBytes)
+	if len(body) > hodeipb.MaxBatchBytes {
+		return fmt.Errorf("record of %d bytes, more than %d", len(body), hodeipb.MaxBatchBytes)
 	}
 	seg := l.segments[len(l.segments)-1]
 	l.bufs = append(l.bufs[:0], putExit(l.grow(headerSize), r.End, body), body)

@@ -31,7 +31,7 @@ func TestRoundTrip(t *testing.T) {
 		{"pipe reads", 0, 60, 64 << 10},
 		{"many segments", 10 << 10, 200, 3 << 10},
 		{"batches beyond a segment", 1 << 10, 50, 5 << 10},
-		{"largest batches", 0, 4, maxBatchBytes},
+		{"largest batches", 0, 4, hodeipb.MaxBatchBytes},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -124,7 +124,7 @@ func TestAppendRefuses(t *testing.T) {
 	}
 	good := &hodeipb.Record{Stream: stdout, Length: 3}
 	many := &hodeipb.Batch{Offset: 3}
-	for range maxBatchRecords + 1 {
+	for range hodeipb.MaxBatchRecords + 1 {
 		many.Records = append(many.Records, &hodeipb.Record{Stream: stdout, Length: 1})
 	}
 	encoded := record(good)
@@ -141,7 +141,7 @@ func TestAppendRefuses(t *testing.T) {
 		{"hole", &hodeipb.Batch{Offset: 4, Records: []*hodeipb.Record{good}}, abc, "output at offset 4, expected 3"},
 		{"no records", &hodeipb.Batch{Offset: 3}, nil, "batch without records"},
 		{"too many records", many, abc, "batch of 1025 records"},
-		{"too much data", record(good), mem.BufferSlice{mem.SliceBuffer(make([]byte, maxBatchBytes+1))}, "batch of 1048577 bytes"},
+		{"too much data", record(good), mem.BufferSlice{mem.SliceBuffer(make([]byte, hodeipb.MaxBatchBytes+1))}, "batch of 1048577 bytes"},
 		{"encoded", encoded, abc, "encoding ZSTD"},
 		{"data twice", twice, abc, "data of its own"},
 		{"less data", record(good), abc[:0], "0 bytes of data with records of 3"},
@@ -185,7 +185,7 @@ func TestExit(t *testing.T) {
 	if err := l.SetExit(exitAt(499)); !errors.As(err, &offset) || offset.Want != 500 {
 		t.Errorf("record of another end: %v", err)
 	}
-	if err := l.SetExit(&hodeipb.ExitRecord{End: 500, Message: strings.Repeat("x", maxBatchBytes)}); err == nil {
+	if err := l.SetExit(&hodeipb.ExitRecord{End: 500, Message: strings.Repeat("x", hodeipb.MaxBatchBytes)}); err == nil {
 		t.Error("an endless message was stored")
 	}
 	for range 2 {

@@ -10,8 +10,9 @@ import (
 )
 
 // recover finds the end of the log and makes it ready to be appended to. A new
-// log begins at offset first. The last segment is verified whole: a loss of
-// power may have taken any page of it.
+// log begins at offset first. A loss of power may have taken any page that was not
+// synced: the last segment is verified whole, and those before for their ends.
+// What lies behind a hole goes: the agent that is attached still has it.
 func (l *Log) recover(first uint64) error {
 	segments, err := listSegments(l.dir)
 	if err != nil {
@@ -20,14 +21,19 @@ func (l *Log) recover(first uint64) error {
 	if len(segments) == 0 {
 		l.first, l.end = first, first
 		// Of others, as this log has nothing to give yet.
-		if _, err := l.store.sweep(l.store.segmentBytes); err != nil {
+		if _, err := l.sweep(); err != nil {
 			return err
 		}
 		_, err := l.addSegment()
 		return err
 	}
+	n, err := continuous(segments)
+	if err != nil {
+		return err
+	}
+	segments, behind := segments[:n], segments[n:]
 	l.segments = segments
-	seg := segments[len(segments)-1]
+	seg := segments[n-1]
 	if seg.file, err = os.OpenFile(seg.name+segmentSuffix, os.O_RDWR, 0); err != nil {
 		return err
 	}
@@ -38,6 +44,9 @@ func (l *Log) recover(first uint64) error {
 	if v.damage != nil {
 		return v.damage
 	}
+	if err := l.forget(behind); err != nil {
+		return err
+	}
 	l.first, l.end = segments[0].first, v.end
 	l.exit, l.maxTime = v.exit, v.maxTime
 	seg.end, seg.size = v.end, v.size
@@ -47,6 +56,35 @@ func (l *Log) recover(first uint64) error {
 	}
 	l.indexFile, err = writeIndex(seg.name+indexSuffix, seg.index)
 	return err
+}
+
+// continuous tells how many segments there are up to the first that does not end
+// where the next one begins.
+func continuous(segments []*segment) (int, error) {
+	for i, seg := range segments[:len(segments)-1] {
+		end, err := seg.reach()
+		if err != nil {
+			return 0, err
+		}
+		if end != segments[i+1].first {
+			return i + 1, nil
+		}
+	}
+	return len(segments), nil
+}
+
+// forget removes segments behind a hole, the last one first: as long as one is
+// left, the hole is found again.
+func (l *Log) forget(behind []*segment) error {
+	if len(behind) == 0 {
+		return nil
+	}
+	for _, seg := range slices.Backward(behind) {
+		if err := seg.remove(); err != nil {
+			return err
+		}
+	}
+	return syncFile(l.dir) // one that came back would overlap what is stored from now on
 }
 
 // makeRoom gives the segment that has room for a frame, a new one if need be.
@@ -60,7 +98,7 @@ func (l *Log) makeRoom(ctx context.Context, size int64) (*segment, error) {
 		return nil, err
 	}
 	for {
-		over, err := l.store.sweep(l.store.segmentBytes)
+		over, err := l.sweep()
 		if err != nil {
 			return nil, err
 		}
@@ -80,6 +118,18 @@ func (l *Log) makeRoom(ctx context.Context, size int64) (*segment, error) {
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// sweep makes room for a segment among the logs that stay, where this one does,
+// and gives by how many bytes there is too little. A temporary log has its room
+// for itself.
+func (l *Log) sweep() (over int64, err error) {
+	need := l.store.segmentBytes
+	if !l.temp {
+		return l.store.sweep(need)
+	}
+	bytes, _, err := usage(l.dir)
+	return bytes + need - l.store.limits.MaxBytes, err
 }
 
 // droppable gives how many of the oldest segments have to go to free so many

@@ -66,6 +66,26 @@ func (seg *segment) close() error {
 	return err
 }
 
+// reach gives the offset behind the last whole batch of a segment that nobody
+// writes to. It looks no further back than the last entry of the index that leads
+// to a frame, or this would be felt in a large log.
+func (seg *segment) reach() (uint64, error) {
+	file, err := os.Open(seg.name + segmentSuffix)
+	if err != nil {
+		return 0, err
+	}
+	defer file.Close()
+	index, err := lastEntry(seg.name+indexSuffix, file, seg.first, seg.size)
+	if err != nil {
+		return 0, err
+	}
+	v, err := surveySegment(file, seg.first, seg.size, index)
+	if err == nil && v.damage != nil {
+		err = v.damage
+	}
+	return v.end, err
+}
+
 // remove deletes the files of a closed segment.
 func (seg *segment) remove() error {
 	var errs []error

@@ -77,7 +77,7 @@ func (k Key) samePlace(o Key) bool {
 type Limits struct {
 	// MaxBytes of files, indexes included; zero: DefaultMaxBytes. It may be
 	// exceeded by one segment (a sixteenth of it, at most 64 MiB) for each attempt
-	// that is being written.
+	// that is being written. A temporary log is not counted, and may have as much again.
 	MaxBytes int64
 	// MaxAge since the last write of an attempt; zero: DefaultMaxAge.
 	MaxAge time.Duration
@@ -155,8 +155,9 @@ func makeDir(dir string) error {
 }
 
 // Create opens the log of an attempt for writing, which the caller closes. One
-// that exists goes on at its end, after a torn tail was cut off; a new one
-// begins at offset first. The error is ErrInUse while another Log writes it, and
+// that exists goes on at its end, after a torn tail was cut off, or, where a loss
+// of power has taken the end of an older segment, at that hole, without what was
+// behind it; [Log.Extent] tells. A new one begins at offset first. The error is ErrInUse while another Log writes it, and
 // a *DamageError where cutting would lose what was stored behind the damage.
 func (s *Store) Create(k Key, first uint64) (*Log, error) {
 	l, err := s.create(k, first)
@@ -206,7 +207,10 @@ func (s *Store) tempDir() string { return filepath.Join(s.dir, tempName, rand.Te
 func (s *Store) write(k Key, first uint64, dir string, lock *os.File, temp bool) (*Log, error) {
 	l := newLog(s, dir)
 	l.lock, l.temp = lock, temp
-	err := ensureMeta(dir, k)
+	var err error
+	if !temp { // which nobody looks for
+		err = ensureMeta(dir, k)
+	}
 	if err == nil {
 		err = l.recover(first)
 	}
@@ -331,7 +335,14 @@ func ensureMeta(dir string, k Key) error {
 	if err := os.WriteFile(name+".new", b, 0o600); err != nil {
 		return err
 	}
-	return os.Rename(name+".new", name)
+	// Else a loss of power may leave the name with an empty file.
+	if err := syncFile(name + ".new"); err != nil {
+		return err
+	}
+	if err := os.Rename(name+".new", name); err != nil {
+		return err
+	}
+	return syncFile(dir)
 }
 
 func readMeta(dir string) (meta, error) {

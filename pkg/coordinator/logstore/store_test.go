@@ -312,6 +312,37 @@ func TestTempIsRemoved(t *testing.T) {
 	}
 }
 
+// TestTempEvictsNothing holds that what goes again takes no room from what stays,
+// and is bounded all the same.
+func TestTempEvictsNothing(t *testing.T) {
+	dir := t.TempDir()
+	s := testStore(t, dir, Limits{MaxBytes: 40_000}, 10_000)
+	store(t, s, "a", 20_000, time.Hour)
+	var temps []*Log
+	for range 2 {
+		l, err := s.Temp(testKey, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer mustClose(t, l)
+		temps = append(temps, l)
+		f := newFeed(l)
+		for range 100 {
+			f.add(t, out{stream: stdout, text: strings.Repeat("0123456789", 100)})
+		}
+	}
+	store(t, s, "b", 1000, 0)
+	testStore(t, dir, Limits{MaxBytes: 40_000}, 10_000)
+	if got := attempts(t, s); got != "a b" {
+		t.Errorf("left %q", got)
+	}
+	for i, l := range temps {
+		if bytes, _, err := usage(l.dir); err != nil || bytes > 42_000 || bytes < 20_000 {
+			t.Errorf("temporary log %d has %d bytes, %v", i, bytes, err)
+		}
+	}
+}
+
 // TestOwnSegments fills a store that is too small for one log.
 func TestOwnSegments(t *testing.T) {
 	dir := t.TempDir()

@@ -20,19 +20,19 @@ type kept struct {
 }
 
 // sweep removes what is too old, and, oldest first, what leaves no room for
-// need more bytes. It gives by how many bytes that is still too much.
+// need more bytes. It gives by how many bytes that is still too much. Temporary
+// logs are not counted: what goes again must not drive out what is to stay.
 func (s *Store) sweep(need int64) (over int64, err error) {
 	s.sweeping.Lock()
 	defer s.sweeping.Unlock()
-	over, err = s.sweepTemp()
-	if err != nil {
+	if err := s.sweepTemp(); err != nil {
 		return 0, err
 	}
 	logs, err := s.list()
 	if err != nil {
 		return 0, err
 	}
-	over += need - s.limits.MaxBytes
+	over = need - s.limits.MaxBytes
 	for _, k := range logs {
 		over += k.bytes
 	}
@@ -54,35 +54,27 @@ func (s *Store) sweep(need int64) (over int64, err error) {
 	return over, nil
 }
 
-// sweepTemp removes the temporary logs whose process is gone and gives the
-// bytes of the others.
-func (s *Store) sweepTemp() (bytes int64, err error) {
+// sweepTemp removes the temporary logs whose process is gone.
+func (s *Store) sweepTemp() error {
 	parent := filepath.Join(s.dir, tempName)
 	names, err := subdirectories(parent)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	for _, name := range names {
 		dir := filepath.Join(parent, name)
 		lock, err := lockDir(dir)
-		switch {
-		case errors.Is(err, ErrInUse):
-			n, _, err := usage(dir)
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return 0, err
-			}
-			bytes += n
+		if errors.Is(err, ErrInUse) || errors.Is(err, fs.ErrNotExist) { // then somebody else sweeps
 			continue
-		case errors.Is(err, fs.ErrNotExist): // somebody else sweeps
-			continue
-		case err != nil:
-			return 0, err
+		}
+		if err != nil {
+			return err
 		}
 		if err := errors.Join(os.RemoveAll(dir), lock.Close()); err != nil {
-			return 0, err
+			return err
 		}
 	}
-	return bytes, nil
+	return nil
 }
 
 // list gives all logs but the temporary ones.
