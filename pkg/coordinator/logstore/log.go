@@ -45,12 +45,15 @@ type Log struct {
 	// is held by refresh.
 	writer    chan struct{}
 	closing   chan struct{}
-	lock      *os.File // nil once closed
-	indexFile *os.File // of the last segment
-	maxTime   int64    // the latest in the last segment
-	torn      bool     // the last segment's file may go on behind its size
-	head      []byte   // used again: header and table of a frame,
-	bufs      [][]byte // and what is written at once
+	lock      *os.File   // nil once closed
+	indexFile *os.File   // of the last segment
+	maxTime   int64      // the latest in the last segment
+	torn      bool       // the last segment's file may go on behind its size
+	flushing  chan error // the sync of the segment before, under way
+	flushed   *segment   // which one
+	broken    error      // a sync has failed: the kernel forgets what it could not write
+	head      []byte     // used again: header and table of a frame,
+	bufs      [][]byte   // and what is written at once
 
 	mu       sync.Mutex
 	segments []*segment // oldest first
@@ -121,8 +124,8 @@ func (l *Log) Hold(offset uint64) {
 
 // Append stores a batch. Its data comes beside it, b.Data is empty; at most 1
 // MiB and 1024 records. When it returns nil the batch survives the end of the
-// process, and readers see it; a loss of power may take what the kernel had not yet
-// written to the disk, which is half a minute's. Neither b nor data is kept.
+// process, and readers see it; a loss of power it survives after SetExit. Then
+// neither b nor data is kept.
 //
 // With an error nothing of the batch is stored, and it may be tried again, after
 // a full disk for instance. The error is an *OffsetError when the batch does not
@@ -214,7 +217,7 @@ func (l *Log) writable() error {
 	case l.readOnly:
 		return errReadOnly
 	}
-	return nil
+	return l.broken
 }
 
 func (l *Log) grow(n int) []byte {
@@ -260,9 +263,10 @@ func (l *Log) writeEntry(seg *segment, e indexEntry) error {
 	return err
 }
 
-// SetExit stores the exit record, whose End is the end of the log. The record is
-// not to be changed any more. To store an equal record again is no error; to append
-// or to store another one is.
+// SetExit stores the exit record, whose End is the end of the log, and returns
+// when all of the log will survive a loss of power. The record is not to be
+// changed any more. To store an equal record again is no error; to append or
+// to store another one is.
 func (l *Log) SetExit(r *hodeipb.ExitRecord) error {
 	if err := l.setExit(r); err != nil {
 		return fmt.Errorf("store exit record: %w", err)
@@ -278,7 +282,7 @@ func (l *Log) setExit(r *hodeipb.ExitRecord) error {
 	}
 	if l.exit != nil {
 		if proto.Equal(l.exit, r) {
-			return nil
+			return l.sync() // the process that stored it may not have come so far
 		}
 		return errEnded
 	}
@@ -297,6 +301,10 @@ func (l *Log) setExit(r *hodeipb.ExitRecord) error {
 	written, err := l.write(seg)
 	if err != nil {
 		return err
+	}
+	if err := l.sync(); err != nil {
+		l.broken = err
+		return errors.Join(err, l.cut(seg))
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -318,7 +326,7 @@ func (l *Log) Close() error {
 	l.mu.Unlock()
 	l.writer <- struct{}{} // what is under way uses the files
 	defer l.unlockWriter()
-	var errs []error
+	errs := []error{l.awaitFlush()}
 	l.mu.Lock()
 	for _, seg := range l.segments {
 		errs = append(errs, seg.close())

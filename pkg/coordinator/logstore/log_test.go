@@ -7,6 +7,8 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -205,6 +207,31 @@ func TestExit(t *testing.T) {
 	if err := r.SetExit(exitAt(500)); !errors.Is(err, errReadOnly) {
 		t.Errorf("exit record into a log opened with Read: %v", err)
 	}
+}
+
+func TestExitThatCantBeSynced(t *testing.T) {
+	s := testStore(t, t.TempDir(), Limits{}, 0)
+	l := mustCreate(t, s, testKey, 0)
+	f := newFeed(l)
+	f.add(t, out{stream: stdout, text: "abc"})
+	if err := os.Remove(filepath.Join(l.dir, metaName)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // once failed, always failed
+		if err := l.SetExit(exitAt(3)); !errors.Is(err, os.ErrNotExist) {
+			t.Fatalf("got %v", err)
+		}
+	}
+	if err := f.try(t, out{stream: stdout, text: "x"}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("append: %v", err)
+	}
+	mustClose(t, l)
+	f.log = mustCreate(t, s, testKey, 0)
+	f.add(t, out{stream: stdout, text: "def"})
+	if err := f.log.SetExit(exitAt(6)); err != nil {
+		t.Error(err)
+	}
+	f.check(t, mustCollect(t, f.log, 0), 0)
 }
 
 func TestReadersFollow(t *testing.T) {

@@ -5,12 +5,13 @@ import (
 	"errors"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
 )
 
 // recover finds the end of the log and makes it ready to be appended to. A new
-// log begins at offset first. A loss of power may have taken any page of the last
-// half minute: the last segment is verified whole, and those before for their ends.
+// log begins at offset first. A loss of power may have taken any page that was not
+// synced: the last segment is verified whole, and those before for their ends.
 // What lies behind a hole goes: the agent that is attached still has it.
 func (l *Log) recover(first uint64) error {
 	segments, err := listSegments(l.dir)
@@ -92,6 +93,9 @@ func (l *Log) makeRoom(ctx context.Context, size int64) (*segment, error) {
 	last := l.segments[len(l.segments)-1]
 	if last.size == 0 || last.size+size <= l.store.segmentBytes {
 		return last, nil
+	}
+	if err := l.flush(last); err != nil {
+		return nil, err
 	}
 	for {
 		over, err := l.sweep()
@@ -185,4 +189,69 @@ func (l *Log) addSegment() (*segment, error) {
 	seg.file = file
 	l.segments = append(l.segments, seg)
 	return seg, err
+}
+
+// flush begins to bring a full segment to the disk, so that less is left to do
+// when the exit record comes. While the one before is under way the disk is
+// busy, and Append does not wait for it: the segment is then left to sync.
+func (l *Log) flush(seg *segment) error {
+	if l.temp || seg == l.flushed || l.flushing != nil && len(l.flushing) == 0 {
+		return nil
+	}
+	if err := l.awaitFlush(); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	l.flushing, l.flushed = done, seg
+	file := seg.file
+	go func() { done <- file.Sync() }()
+	return nil
+}
+
+// awaitFlush waits for the flush under way, if any.
+func (l *Log) awaitFlush() error {
+	if l.flushing == nil {
+		return nil
+	}
+	err := <-l.flushing
+	l.flushing = nil
+	if errors.Is(err, os.ErrClosed) { // it was dropped before
+		return nil
+	}
+	l.broken = err
+	l.flushed.synced = err == nil
+	return err
+}
+
+// sync makes the whole log survive a loss of power.
+func (l *Log) sync() error {
+	if l.temp {
+		return nil
+	}
+	if err := l.awaitFlush(); err != nil {
+		return err
+	}
+	last := len(l.segments) - 1
+	for i, seg := range l.segments {
+		if seg.synced {
+			continue
+		}
+		l.mu.Lock()
+		file, err := seg.open()
+		l.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		if err := file.Sync(); err != nil {
+			return err
+		}
+		seg.synced = i < last // the last one may grow
+	}
+	job := filepath.Dir(l.dir)
+	for _, name := range []string{filepath.Join(l.dir, metaName), l.dir, job, filepath.Dir(job), l.store.dir} {
+		if err := syncFile(name); err != nil {
+			return err
+		}
+	}
+	return nil
 }

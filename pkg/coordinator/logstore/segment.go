@@ -40,6 +40,7 @@ type segment struct {
 	file    *os.File // nil: not opened yet, or the segment was dropped
 	index   []indexEntry
 	indexed bool // index is complete; a slice that is only ever added to
+	synced  bool // it will survive a loss of power
 }
 
 // open opens the segment's file once; it needs the log's mutex.
@@ -163,7 +164,7 @@ func writeVector(file *os.File, bufs [][]byte, pos int64) error {
 	return nil
 }
 
-// syncFile makes the names in a directory survive a loss of power.
+// syncFile makes a file, or the names in a directory, survive a loss of power.
 func syncFile(name string) error {
 	file, err := os.Open(name)
 	if err != nil {

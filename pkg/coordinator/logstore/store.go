@@ -130,13 +130,28 @@ func Open(dir string, l Limits) (*Store, error) {
 		limits:       l,
 		segmentBytes: min(max(l.MaxBytes/segmentsPerStore, minSegmentBytes), maxSegmentBytes),
 	}
-	if err := os.MkdirAll(filepath.Clean(dir), 0o700); err != nil {
+	if err := makeDir(filepath.Clean(dir)); err != nil {
 		return nil, fmt.Errorf("open log store: %w", err)
 	}
 	if _, err := s.sweep(0); err != nil {
 		return nil, fmt.Errorf("open log store: %w", err)
 	}
 	return s, nil
+}
+
+// makeDir is an os.MkdirAll that survives a loss of power.
+func makeDir(dir string) error {
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	parent := filepath.Dir(dir)
+	if err := makeDir(parent); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncFile(parent)
 }
 
 // Create opens the log of an attempt for writing, which the caller closes. One
@@ -320,7 +335,14 @@ func ensureMeta(dir string, k Key) error {
 	if err := os.WriteFile(name+".new", b, 0o600); err != nil {
 		return err
 	}
-	return os.Rename(name+".new", name)
+	// Else a loss of power may leave the name with an empty file.
+	if err := syncFile(name + ".new"); err != nil {
+		return err
+	}
+	if err := os.Rename(name+".new", name); err != nil {
+		return err
+	}
+	return syncFile(dir)
 }
 
 func readMeta(dir string) (meta, error) {
