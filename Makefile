@@ -31,8 +31,8 @@ cluster-up: ## Start a Kubernetes cluster on this machine, with the images of th
 cluster-down: ## End that cluster
 	test/cluster/cluster down
 
-bench: build ## Measure; takes two minutes and a cluster in the current context
-	go test -run '^$$' -bench . -benchmem ./agent/... ./pkg/coordinator/...
+bench: build ## Measure; takes some ten minutes and a cluster in the current context
+	go test -run '^$$' -bench . -benchmem ./agent/... ./pkg/hodeipb/... ./pkg/coordinator/...
 	go run ./test/bench
 
 generate: ## Generate pkg/hodeipb from its .proto

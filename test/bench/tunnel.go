@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -53,7 +53,7 @@ func tunnel() error {
 		var bare, ours []passage
 		var logs passage
 		for i := range rounds {
-			if i == 0 {
+			if i == 0 { // it takes a minute
 				if logs, err = kubectlLogs(kind.random, filepath.Join(dir, "logs")); err != nil {
 					return err
 				}
@@ -81,55 +81,73 @@ func tunnel() error {
 	return nil
 }
 
-// drain copies what comes from r to a file and measures from the first byte to
-// the last.
-func drain(r io.Reader, path string) (passage, hash.Hash, error) {
-	f, err := os.Create(path)
-	if err != nil {
-		return passage{}, nil, err
-	}
-	defer f.Close()
+// watchFile measures how a file grows, from its first byte until done is closed.
+func watchFile(path string, done <-chan struct{}) passage {
 	var p passage
 	var began, last time.Time
-	sum := sha256.New()
 	before := clusterCPU()
-	buf := make([]byte, 1<<20)
-	for {
-		n, err := r.Read(buf)
-		if n > 0 {
-			if last = time.Now(); began.IsZero() {
-				began = last
-			}
-			p.bytes += int64(n)
-			sum.Write(buf[:n])
-			if _, err := f.Write(buf[:n]); err != nil {
-				return p, nil, err
-			}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for over := false; !over; {
+		select {
+		case <-tick.C:
+		case <-done:
+			over = true
 		}
-		if errors.Is(err, io.EOF) || errors.Is(err, os.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
-			break
+		info, err := os.Stat(path)
+		if err != nil || info.Size() == p.bytes {
+			continue
 		}
-		if err != nil {
-			return p, nil, err
+		if last = time.Now(); began.IsZero() {
+			began = last
 		}
+		p.bytes = info.Size()
 	}
 	p.took, p.cpu = last.Sub(began), clusterCPU()-before
-	return p, sum, nil
+	return p
 }
 
-func hodeiRun(random bool, path string) (passage, error) {
-	cmd := command("hodei", "run", "--quiet", "--provider", "bench", "--image", *shellImage, "--", "sh", "-c", makeFile(random)+printFile)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
+// toFile runs a command with its stdout in a file.
+func toFile(cmd *exec.Cmd, path string, started func() error) (passage, error) {
+	f, err := os.Create(path)
 	if err != nil {
 		return passage{}, err
 	}
+	defer f.Close()
+	cmd.Stdout = f
 	if err := cmd.Start(); err != nil {
 		return passage{}, err
 	}
-	p, _, err := drain(out, path)
-	if err := errors.Join(err, cmd.Wait()); err != nil {
-		return p, fmt.Errorf("hodei run: %w", err)
+	done := make(chan struct{})
+	watched := make(chan passage, 1)
+	go func() { watched <- watchFile(path, done) }()
+	err = errors.Join(started(), cmd.Wait())
+	close(done)
+	return <-watched, err
+}
+
+// hodeiRun checks what has come against the checksum that the job makes of what it
+// has printed.
+func hodeiRun(random bool, path string) (passage, error) {
+	script := makeFile(random) + printFile + "; (" + printFile + ") | sha256sum >&2"
+	cmd := command("hodei", "run", "--quiet", "--provider", "bench", "--image", *shellImage, "--", "sh", "-c", script)
+	var said strings.Builder
+	cmd.Stderr = &said
+	p, err := toFile(cmd, path, func() error { return nil })
+	if err != nil {
+		return p, fmt.Errorf("hodei run: %w\n%s", err, said.String())
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return p, err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		return p, err
+	}
+	if got := hex.EncodeToString(sum.Sum(nil)); !strings.HasPrefix(said.String(), got) {
+		return p, fmt.Errorf("hodei run: %d bytes with checksum %s, the job says %s", p.bytes, got, said.String())
 	}
 	return p, nil
 }
@@ -159,18 +177,13 @@ func kubectlLogs(random bool, path string) (passage, error) {
 	}
 	defer removePod(name)
 	cmd := command("kubectl", "logs", "--namespace=default", "-f", name)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return passage{}, err
+	p, err := toFile(cmd, path, func() error {
+		return run("kubectl", "exec", "--namespace=default", name, "--", "touch", "/tmp/go")
+	})
+	var exit *exec.ExitError
+	if errors.As(err, &exit) { // whatever it says: what counts is what it gave
+		err = nil
 	}
-	if err := cmd.Start(); err != nil {
-		return passage{}, err
-	}
-	if err := run("kubectl", "exec", "--namespace=default", name, "--", "touch", "/tmp/go"); err != nil {
-		return passage{}, err
-	}
-	p, _, err := drain(out, path)
-	_ = cmd.Wait() // whatever it says: what counts is what it gave
 	return p, err
 }
 
@@ -213,7 +226,17 @@ func bareForward(random bool, path string) (passage, error) {
 		return passage{}, err
 	}
 	defer conn.Close()
-	p, _, err := drain(conn, path)
+	f, err := os.Create(path)
+	if err != nil {
+		return passage{}, err
+	}
+	defer f.Close()
+	done := make(chan struct{})
+	watched := make(chan passage, 1)
+	go func() { watched <- watchFile(path, done) }()
+	_, err = io.CopyBuffer(struct{ io.Writer }{f}, struct{ io.Reader }{conn}, make([]byte, 1<<20))
+	close(done)
+	p := <-watched
 	if err == nil && p.bytes != tunnelBytes {
 		err = fmt.Errorf("bare port-forward: %d of %d bytes", p.bytes, tunnelBytes)
 	}
