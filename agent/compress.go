@@ -69,9 +69,12 @@ func (c *chooser) sent(end uint64, raw, wire int, idle bool, now time.Time) {
 
 // settle ends a trial.
 func (c *chooser) settle(zstd bool, now time.Time) {
-	if changed := c.trial == (zstd == c.zstd); changed {
+	switch changed := c.trial == (zstd == c.zstd); {
+	case zstd: // what a path that has become faster would bring is not much
+		c.wait = lastWait
+	case changed:
 		c.wait = firstWait
-	} else {
+	default:
 		c.wait = min(max(2*c.wait, firstWait), lastWait)
 	}
 	c.zstd, c.trial, c.tried = zstd, false, now
