@@ -437,15 +437,7 @@ func TestCopy(t *testing.T) {
 		}
 	})
 	t.Run("full disk", func(t *testing.T) {
-		dir := t.TempDir()
-		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=256k"); err != nil {
-			t.Skipf("a small file system can't be mounted (needs CAP_SYS_ADMIN): %v", err)
-		}
-		t.Cleanup(func() {
-			if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-				t.Error(err)
-			}
-		})
+		dir := smallDisk(t)
 		if err := Copy(filepath.Join(dir, "launcher")); err == nil || !strings.Contains(err.Error(), "no space left on device") {
 			t.Errorf("error %v", err)
 		}
