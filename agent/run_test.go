@@ -682,7 +682,8 @@ func TestFullSpool(t *testing.T) {
 		w := newWorker(t)
 		w.listenHere()
 		w.cfg.SpoolBytes = 1 << 20
-		w.cfg.Timeout, w.cfg.Grace, w.cfg.Linger = 500*time.Millisecond, 100*time.Millisecond, 300*time.Millisecond
+		// In the timeout the command has to print more than there is room for.
+		w.cfg.Timeout, w.cfg.Grace, w.cfg.Linger = 3*time.Second, 100*time.Millisecond, 300*time.Millisecond
 		w.startAgent()
 		w.launch(emission{"text", 5 << 20}.command()...)
 		w.launcher.exits(t, 143)
