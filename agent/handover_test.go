@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unsafe"
 
@@ -331,6 +332,50 @@ func TestConversation(t *testing.T) {
 	}
 }
 
+// TestAwaitDone is about a launcher whose agent still copies to the container's
+// log, by a clock of its own.
+func TestAwaitDone(t *testing.T) {
+	const step = doneWait * 3 / 4
+	tests := []struct {
+		name   string
+		orders []agentMsg // a step after each other
+		gone   bool       // the agent is, after another step
+		want   time.Duration
+	}{
+		{"no word", nil, false, doneWait},
+		{"done", []agentMsg{{Done: true}}, false, step},
+		{"wait, and no more", []agentMsg{{Wait: true}}, false, step + doneWait},
+		{"wait and wait, then done", []agentMsg{{Wait: true}, {Wait: true}, {Wait: true}, {Done: true}}, false, 4 * step},
+		{"another order gives no more time", []agentMsg{{Signal: 15}}, false, doneWait},
+		{"gone", nil, true, step},
+		{"wait, then gone", []agentMsg{{Wait: true}}, true, 2 * step},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				orders, over := make(chan agentMsg, len(tt.orders)), make(chan struct{})
+				go func() {
+					for _, m := range tt.orders {
+						time.Sleep(step)
+						orders <- m
+					}
+					if tt.gone {
+						time.Sleep(step)
+						close(orders)
+					}
+					close(over)
+				}()
+				begin := time.Now()
+				(&launched{}).awaitDone(orders)
+				if waited := time.Since(begin); waited != tt.want {
+					t.Errorf("waited %s, want %s", waited, tt.want)
+				}
+				<-over
+			})
+		})
+	}
+}
+
 func TestRecord(t *testing.T) {
 	finished := time.Now()
 	tests := []struct {
@@ -437,15 +482,7 @@ func TestCopy(t *testing.T) {
 		}
 	})
 	t.Run("full disk", func(t *testing.T) {
-		dir := t.TempDir()
-		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=256k"); err != nil {
-			t.Skipf("a small file system can't be mounted (needs CAP_SYS_ADMIN): %v", err)
-		}
-		t.Cleanup(func() {
-			if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-				t.Error(err)
-			}
-		})
+		dir := smallDisk(t)
 		if err := Copy(filepath.Join(dir, "launcher")); err == nil || !strings.Contains(err.Error(), "no space left on device") {
 			t.Errorf("error %v", err)
 		}

@@ -37,6 +37,11 @@ func TestAwaitCoordinators(t *testing.T) {
 			time.Sleep(time.Second)
 			a.update(func() { a.attached = 0 })
 		}, time.Minute + time.Second, true},
+		{"all stored, another is stuck", false, true, linger, func(a *agent) {
+			a.update(func() { a.attached = 2 })
+			time.Sleep(2 * linger)
+			a.update(func() { a.stored, a.storedAt, a.attached = true, time.Now(), 1 })
+		}, 3 * linger, true},
 		{"steady for twice the linger", false, true, linger, func(a *agent) {
 			a.update(func() { a.attached = 1 })
 			acks(a, time.Minute, 20)

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
@@ -479,6 +480,62 @@ func TestLinger(t *testing.T) {
 	})
 }
 
+// TestSlowAfterAllIsStored is about a second coordinator that gets nowhere: once
+// the first has stored all, it has the linger and no more.
+func TestSlowAfterAllIsStored(t *testing.T) {
+	t.Parallel()
+	w := newWorker(t)
+	w.listenHere()
+	w.cfg.Linger = 500 * time.Millisecond
+	w.startAgent()
+	slow := newFollower()
+	stuck := make(chan struct{})
+	defer close(stuck)
+	slow.output = func(*hodeipb.Batch) { <-stuck }
+	w.tunnelTo(&coordinator.Server{TLS: w.server.TLS, Namespace: w.server.Namespace, Job: w.server.Job, Follower: slow})
+	slow.until(t, "an attachment", func() bool { return len(slow.attached) > 0 })
+	w.tunnel()
+	e := emission{"both", 200000}
+	w.launch(e.command()...)
+	w.ends(0)
+	w.printed(e)
+	if waited := time.Since(w.termination().Finished.AsTime()); waited < w.cfg.Linger {
+		t.Errorf("it gave the slow one %s", waited)
+	}
+	if slow.end > 0 {
+		t.Errorf("the slow one has %d bytes", slow.end)
+	}
+}
+
+// TestOnlyLookedAt holds that output counts as stored by nobody when all of it,
+// and the exit record, have only been looked at.
+func TestOnlyLookedAt(t *testing.T) {
+	t.Parallel()
+	w := newWorker(t)
+	w.listenHere()
+	w.startAgent()
+	looker, leave := w.looker()
+	e := emission{"both", 200000}
+	w.launch(e.command()...)
+	r := looker.exited(t)
+	if looker.end != r.End || looker.lost > 0 {
+		t.Errorf("looked at up to %d, %d bytes lost, of %d", looker.end, looker.lost, r.End)
+	}
+	w.launcher.exits(t, 0)
+	leave()
+	select {
+	case <-w.agent.ended:
+		t.Fatal("the agent has ended, and nobody has stored the output")
+	case <-time.After(500 * time.Millisecond): // nothing tells that nothing will happen
+	}
+	w.tunnel()
+	w.ends(0)
+	w.printed(e)
+	if first := w.follower.attached[0]; first != 0 {
+		t.Errorf("attached at %d", first)
+	}
+}
+
 // TestOverflow is about what a full spool does when nobody has stored its output.
 func TestOverflow(t *testing.T) {
 	t.Parallel()
@@ -487,12 +544,16 @@ func TestOverflow(t *testing.T) {
 		name     string
 		overflow Overflow
 		detached bool
+		looked   bool // somebody takes the output, and does not keep it
 		waits    bool
 	}{
-		{"followed", OverflowAuto, false, true},
-		{"detached", OverflowAuto, true, false},
-		{"detached, but to wait", OverflowBlock, true, true},
-		{"followed, but to drop", OverflowDrop, false, false},
+		{"followed", OverflowAuto, false, false, true},
+		{"detached", OverflowAuto, true, false, false},
+		{"detached, but to wait", OverflowBlock, true, false, true},
+		{"followed, but to drop", OverflowDrop, false, false, false},
+		{"looked at", OverflowAuto, false, true, true},
+		{"detached, looked at", OverflowAuto, true, true, false},
+		{"detached, looked at, but to wait", OverflowBlock, true, true, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -501,6 +562,9 @@ func TestOverflow(t *testing.T) {
 			w.listenHere()
 			w.cfg.SpoolBytes, w.cfg.Overflow, w.cfg.Detached = spooled, tt.overflow, tt.detached
 			w.startAgent()
+			if tt.looked {
+				w.looker()
+			}
 			e := emission{"text", printed}
 			w.launch(e.command()...)
 			watcher := w.watcher()
@@ -573,7 +637,12 @@ func TestContainerLog(t *testing.T) {
 		e := emission{"text", 1 << 20}
 		w.run(e.command()...)
 		log.Close()
-		<-time.After(doneWait + waitEvery/2) // longer than the launcher waits for an agent that says nothing
+		w.follower.exited(t)
+		select {
+		case <-w.launcher.ended:
+			t.Error("the launcher has ended, and its container with it, before the log has everything")
+		case <-time.After(doneWait + waitEvery/2): // longer than it waits for an agent that says nothing
+		}
 		got, err := io.ReadAll(r)
 		if err != nil {
 			t.Error(err)
@@ -613,7 +682,8 @@ func TestFullSpool(t *testing.T) {
 		w := newWorker(t)
 		w.listenHere()
 		w.cfg.SpoolBytes = 1 << 20
-		w.cfg.Timeout, w.cfg.Grace, w.cfg.Linger = 500*time.Millisecond, 100*time.Millisecond, 300*time.Millisecond
+		// In the timeout the command has to print more than there is room for.
+		w.cfg.Timeout, w.cfg.Grace, w.cfg.Linger = 3*time.Second, 100*time.Millisecond, 300*time.Millisecond
 		w.startAgent()
 		w.launch(emission{"text", 5 << 20}.command()...)
 		w.launcher.exits(t, 143)

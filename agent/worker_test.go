@@ -389,6 +389,18 @@ func (w *worker) watcher() *follower {
 	return f
 }
 
+// looker is another coordinator's follower, which wants output and does not keep
+// it. It is attached when it is returned; leave ends that.
+func (w *worker) looker() (f *follower, leave func()) {
+	w.t.Helper()
+	f = newFollower()
+	f.transient = true
+	s := &coordinator.Server{TLS: w.server.TLS, Namespace: w.server.Namespace, Job: w.server.Job, Follower: f}
+	w.tunnelTo(s)
+	f.until(w.t, "an attachment", func() bool { return len(f.attached) > 0 })
+	return f, s.Close
+}
+
 // startAgent starts the agent with what cfg says now.
 func (w *worker) startAgent() {
 	w.t.Helper()

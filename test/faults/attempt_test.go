@@ -3,6 +3,7 @@ package faults
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"os"
@@ -11,10 +12,12 @@ import (
 	"regexp"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
@@ -104,10 +107,13 @@ func (p *process) peakBytes() (int, error) {
 	return n << 10, err
 }
 
-// attempt is an agent and a launcher.
+// attempt is an agent and a launcher, of a job of its own: what reaches the port of
+// another attempt, which may have been its own before, is turned away.
 type attempt struct {
 	t          testing.TB
-	dir        string
+	id         certs.ID
+	dir        string      // of its certificates too
+	tls        *tls.Config // of its coordinators
 	spoolDir   string
 	spoolBytes int64
 	server     string // address to dial; empty: the agent listens
@@ -119,6 +125,9 @@ type attempt struct {
 	agent, launcher *process
 }
 
+// attempts counts those of all tests.
+var attempts atomic.Int64
+
 func newAttempt(t testing.TB) *attempt {
 	t.Helper()
 	// The path of a socket has at most 108 bytes, which t.TempDir() may exceed.
@@ -127,7 +136,21 @@ func newAttempt(t testing.TB) *attempt {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	return &attempt{t: t, dir: dir, spoolDir: filepath.Join(dir, "spool"), spoolBytes: 1 << 30}
+	id := certs.ID{Namespace: "jobs", Job: fmt.Sprint("make-", attempts.Add(1))}
+	c, err := authority.IssueJob(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{"ca.crt": c.CA, "client.crt": c.ClientCert, "client.key": c.ClientKey} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config, err := c.ServerConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &attempt{t: t, id: id, tls: config, dir: dir, spoolDir: filepath.Join(dir, "spool"), spoolBytes: 1 << 30}
 }
 
 // startAgent starts the agent and waits until it can be dialled.
@@ -140,15 +163,15 @@ func (a *attempt) startAgent() {
 	}
 	cmd := exec.Command(filepath.Join(bin, "hodei-worker"), "agent")
 	cmd.Env = []string{
-		"HODEI_NAMESPACE=" + testID.Namespace, "HODEI_JOB=" + testID.Job,
+		"HODEI_NAMESPACE=" + a.id.Namespace, "HODEI_JOB=" + a.id.Job,
 		"HODEI_ATTEMPT=pod-1", "HODEI_ATTEMPT_UID=uid-1",
 		"HODEI_SOCKET=" + filepath.Join(a.dir, "s"),
 		"HODEI_SPOOL_DIR=" + a.spoolDir, fmt.Sprint("HODEI_SPOOL_BYTES=", a.spoolBytes),
 		"HODEI_LISTEN=" + a.listen, "HODEI_SERVER_ADDRESS=" + a.server,
-		"HODEI_SERVER_NAME=" + testID.ServerName(),
-		"HODEI_CA_CERT_PATH=" + filepath.Join(bin, "ca.crt"),
-		"HODEI_CLIENT_CERT_PATH=" + filepath.Join(bin, "client.crt"),
-		"HODEI_CLIENT_KEY_PATH=" + filepath.Join(bin, "client.key"),
+		"HODEI_SERVER_NAME=" + a.id.ServerName(),
+		"HODEI_CA_CERT_PATH=" + filepath.Join(a.dir, "ca.crt"),
+		"HODEI_CLIENT_CERT_PATH=" + filepath.Join(a.dir, "client.crt"),
+		"HODEI_CLIENT_KEY_PATH=" + filepath.Join(a.dir, "client.key"),
 		"HODEI_START_TIMEOUT=1m", "HODEI_TIMEOUT=0", "HODEI_GRACE=1s", "HODEI_LINGER=1m",
 		"HODEI_TERMINATION_LOG=" + filepath.Join(a.dir, "termination"),
 		"HODEI_LOG_OVERFLOW=" + a.overflow,
@@ -223,18 +246,17 @@ func (a *attempt) feed(every time.Duration) (stop func() int) {
 }
 
 // serve starts a coordinator on l until the test ends or somebody closes it.
-func serve(t testing.TB, f *follower, l net.Listener, silent bool) *coordinator.Server {
-	t.Helper()
-	s := &coordinator.Server{TLS: serverTLS, Namespace: testID.Namespace, Job: testID.Job, Follower: f, Silent: silent}
+func (a *attempt) serve(f *follower, l net.Listener, silent bool) *coordinator.Server {
+	s := &coordinator.Server{TLS: a.tls, Namespace: a.id.Namespace, Job: a.id.Job, Follower: f, Silent: silent}
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()
-	t.Cleanup(func() {
+	a.t.Cleanup(func() {
 		s.Close()
 		if err := <-served; err != nil {
-			t.Errorf("Serve: %v", err)
+			a.t.Errorf("Serve: %v", err)
 		}
 		if refused := s.Refused(); refused != (coordinator.Refused{}) {
-			t.Errorf("the coordinator has refused batches: %+v", refused)
+			a.t.Errorf("the coordinator has refused batches: %+v", refused)
 		}
 	})
 	return s
@@ -258,7 +280,7 @@ func (a *attempt) attach(f *follower, silent bool) *coordinator.Server {
 		a.t.Fatal(err)
 	}
 	tunnel := coordinator.NewTunnel()
-	s := serve(a.t, f, tunnel, silent)
+	s := a.serve(f, tunnel, silent)
 	var delivery sync.WaitGroup
 	delivery.Go(func() { tunnel.Deliver(context.Background(), conn) })
 	a.t.Cleanup(func() { s.Close(); delivery.Wait() })

@@ -42,16 +42,16 @@ func TestBytes(t *testing.T) {
 			t.Parallel()
 			seed := newSeed(t)
 			rnd := rand.New(rand.NewPCG(seed, 1))
+			a := newAttempt(t)
 			f := newFollower()
 			l := listen(t)
-			serve(t, f, l, false)
+			a.serve(f, l, false)
 			p := newProxy(t, l.Addr().String(), func(p *proxy) *fault {
 				if p.links.Load() > 2 {
 					return nil
 				}
 				return &fault{kind: torn, bytes: 4<<10 + rnd.Int64N(4<<20)}
 			})
-			a := newAttempt(t)
 			a.server, a.merged = p.Addr().String(), tt.merged
 			a.startAgent()
 			began := time.Now()

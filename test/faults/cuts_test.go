@@ -17,9 +17,10 @@ func TestCuts(t *testing.T) {
 	const cuts = 100
 	seed := newSeed(t)
 	rnd := rand.New(rand.NewPCG(seed, 2))
+	a := newAttempt(t)
 	f := newFollower()
 	l := listen(t)
-	serve(t, f, l, false)
+	a.serve(f, l, false)
 	over := make(chan struct{})
 	p := newProxy(t, l.Addr().String(), func(p *proxy) *fault {
 		if p.cuts() < cuts {
@@ -32,7 +33,6 @@ func TestCuts(t *testing.T) {
 		}
 		return nil
 	})
-	a := newAttempt(t)
 	a.server = p.Addr().String()
 	a.startAgent()
 	a.launch(fed, pattern{"steps", 0})
@@ -60,9 +60,10 @@ func TestSlowPath(t *testing.T) {
 	const cuts = 5
 	seed := newSeed(t)
 	rnd := rand.New(rand.NewPCG(seed, 4))
+	a := newAttempt(t)
 	f := newFollower()
 	l := listen(t)
-	serve(t, f, l, false)
+	a.serve(f, l, false)
 	p := newProxy(t, l.Addr().String(), func(p *proxy) *fault {
 		if p.links.Load() > cuts {
 			return nil
@@ -70,7 +71,6 @@ func TestSlowPath(t *testing.T) {
 		return &fault{kind: torn, bytes: 2<<20 + rnd.Int64N(4<<20)}
 	})
 	p.bytesPerSecond.Store(10 << 20)
-	a := newAttempt(t)
 	a.server = p.Addr().String()
 	a.startAgent()
 	text := pattern{"lines", 16_000_000}
@@ -91,16 +91,16 @@ func TestSilence(t *testing.T) {
 	for _, k := range []kind{deaf, mute, blackHole} {
 		t.Run(k.String(), func(t *testing.T) {
 			t.Parallel()
+			a := newAttempt(t)
 			f := newFollower()
 			l := listen(t)
-			serve(t, f, l, false)
+			a.serve(f, l, false)
 			p := newProxy(t, l.Addr().String(), func(p *proxy) *fault {
 				if p.links.Load() > 1 {
 					return nil
 				}
 				return &fault{kind: k, after: 300 * time.Millisecond}
 			})
-			a := newAttempt(t)
 			a.server = p.Addr().String()
 			a.startAgent()
 			a.launch(fed, pattern{"steps", 0})
@@ -130,10 +130,9 @@ func TestRestart(t *testing.T) {
 	const anyTime = moment(0)
 	moments := append(slices.Repeat([]moment{anyTime, outputArrived, outputStored}, 5), exitArrived, exitStored)
 	// The agent must not reach a coordinator that is to be ended in this moment.
-	nowhere := listen(t)
-	nobody := nowhere.Addr().String()
-	nowhere.Close()
+	nobody := newNobody(t)
 	p := newProxy(t, nobody, func(*proxy) *fault { return nil })
+	a := newAttempt(t)
 	f := newFollower()
 	var awaited atomic.Int32 // a moment
 	reached := make(chan struct{}, 1)
@@ -149,7 +148,6 @@ func TestRestart(t *testing.T) {
 		return errors.New("the coordinator is being ended")
 	}
 
-	a := newAttempt(t)
 	a.server = p.Addr().String()
 	a.startAgent()
 	a.launch(fed, pattern{"steps", 0})
@@ -161,7 +159,7 @@ func TestRestart(t *testing.T) {
 			steps = stop()
 		}
 		l := listen(t)
-		s := serve(t, f, l, false)
+		s := a.serve(f, l, false)
 		address := l.Addr().String()
 		p.target.Store(&address)
 		if i == len(moments) {

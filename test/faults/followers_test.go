@@ -52,19 +52,29 @@ func (a *attempt) watchPeak(f *follower) {
 	})
 }
 
-// TestMemory lets much output pass: to one coordinator, to four, and to one that
-// stores nothing before the job has ended.
+// TestMemory lets much output pass: to one coordinator, to four, over a path that is
+// so slow that the agent compresses, and to one that stores nothing before the job
+// has ended.
 func TestMemory(t *testing.T) {
-	p := pattern{"both", 256 << 20}
+	p, text := pattern{"both", 256 << 20}, pattern{"lines", 10_000_000}
 	if long {
-		p.size = 1 << 30
+		p.size, text.size = 1<<30, 100_000_000
 	}
-	for name, followers := range map[string]int{"one follower": 1, "four followers": 4} {
-		t.Run(name, func(t *testing.T) {
+	tests := []struct {
+		name      string
+		print     pattern
+		followers int
+	}{
+		{"one follower", p, 1},
+		{"four followers", p, 4},
+		{"four followers, byte by byte", pattern{"bytes", 2 << 20}, 4},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			a := newAttempt(t)
 			a.startAgent()
-			all := make([]*follower, followers)
+			all := make([]*follower, tt.followers)
 			for i := range all {
 				all[i] = newFollower()
 				if i == 0 {
@@ -72,16 +82,34 @@ func TestMemory(t *testing.T) {
 				}
 				a.attach(all[i], false)
 			}
-			a.launch(prints, p)
+			a.launch(prints, tt.print)
 			for _, f := range all {
 				f.exited(t)
 			}
 			a.ends()
 			for _, f := range all {
-				f.whole(t, p, false)
+				f.whole(t, tt.print, false)
 			}
 		})
 	}
+	t.Run("slow path", func(t *testing.T) {
+		t.Parallel()
+		a := newAttempt(t)
+		f, l := newFollower(), listen(t)
+		a.watchPeak(f)
+		a.serve(f, l, false)
+		slow := newProxy(t, l.Addr().String(), func(*proxy) *fault { return nil })
+		slow.bytesPerSecond.Store(10 << 20)
+		a.server = slow.Addr().String()
+		a.startAgent()
+		a.launch(prints, text)
+		f.exited(t)
+		a.ends()
+		f.whole(t, text, false)
+		if f.zstd == 0 {
+			t.Error("no batch was compressed")
+		}
+	})
 	t.Run("stalled follower", func(t *testing.T) {
 		t.Parallel()
 		a := newAttempt(t)

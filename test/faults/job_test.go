@@ -173,6 +173,12 @@ func (p pattern) write(stdout, stderr io.Writer, more func() bool) error {
 				return err
 			}
 		}
+	case "bytes": // the same, as small as can be
+		for i := range p.size {
+			if _, err := both[i%2].Write([]byte{byte(number.Uint32())}); err != nil {
+				return err
+			}
+		}
 	case "steps":
 		for i := 0; more(); i++ {
 			if _, err := rnd.Read(buf); err != nil {

@@ -7,25 +7,21 @@
 package faults
 
 import (
-	"crypto/tls"
 	"flag"
 	"fmt"
 	"hash/maphash"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"testing"
 
 	"github.com/hodei-jobs/hodei/certs"
 )
 
-var testID = certs.ID{Namespace: "jobs", Job: "make-k3x9z"}
-
 // What all tests share, made by TestMain.
 var (
-	bin       string // directory of hodei-worker and of the agent's certificates
-	serverTLS *tls.Config
+	bin       string // directory of hodei-worker
+	authority *certs.Authority
 	long      = os.Getenv("HODEI_TEST_LONG") == "1"
 )
 
@@ -58,20 +54,7 @@ func setUp(m *testing.M) (int, error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("%w\n%s", err, out)
 	}
-	authority, err := certs.NewAuthority(0)
-	if err != nil {
-		return 0, err
-	}
-	c, err := authority.IssueJob(testID)
-	if err != nil {
-		return 0, err
-	}
-	for name, content := range map[string][]byte{"ca.crt": c.CA, "client.crt": c.ClientCert, "client.key": c.ClientKey} {
-		if err := os.WriteFile(filepath.Join(bin, name), content, 0o600); err != nil {
-			return 0, err
-		}
-	}
-	if serverTLS, err = c.ServerConfig(); err != nil {
+	if authority, err = certs.NewAuthority(0); err != nil {
 		return 0, err
 	}
 	return m.Run(), nil

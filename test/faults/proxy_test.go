@@ -213,6 +213,25 @@ func abort(c *net.TCPConn) {
 	c.Close()
 }
 
+// newNobody gives an address where every connection gets an RST. It is taken until
+// the test ends: a free port could become anybody's.
+func newNobody(t testing.TB) string {
+	t.Helper()
+	l := listen(t)
+	var work sync.WaitGroup
+	work.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			abort(conn.(*net.TCPConn))
+		}
+	})
+	t.Cleanup(func() { l.Close(); work.Wait() })
+	return l.Addr().String()
+}
+
 // Modes of a pump.
 const (
 	pass int32 = iota
