@@ -122,7 +122,7 @@ func (c *containerLog) finish() {
 		if copied >= end || broken != nil {
 			return
 		}
-		why := ""
+		var why string
 		select {
 		case <-grown:
 			stuck.Reset(stuckLog)

@@ -844,6 +844,7 @@ func TestSpoolBlockedWriter(t *testing.T) {
 
 func TestSpoolFlush(t *testing.T) {
 	const flush = 20 * time.Millisecond
+	const gather = flush / 10
 	type step struct {
 		after time.Duration
 		bytes int // zero: close
@@ -859,11 +860,11 @@ func TestSpoolFlush(t *testing.T) {
 		want  []batch
 	}{
 		{"64 KiB at once", []step{{0, 64 << 10}}, 0, []batch{{0, 64 << 10}}},
-		{"64 KiB in pieces", []step{{time.Second, 60 << 10}, {5 * time.Millisecond, 4 << 10}}, 0,
-			[]batch{{1005 * time.Millisecond, 64 << 10}}},
-		{"20 ms after the first byte", []step{{time.Hour, 1}, {12 * time.Millisecond, 2}, {12 * time.Millisecond, 3}, {time.Second, 4}}, 0,
-			[]batch{{time.Hour + flush, 3}, {time.Hour + 24*time.Millisecond + flush, 3}, {time.Hour + 1024*time.Millisecond + flush, 4}}},
-		{"at close at once", []step{{0, 7}, {5 * time.Millisecond, 0}}, 0, []batch{{5 * time.Millisecond, 7}}},
+		{"64 KiB in pieces", []step{{time.Second, 60 << 10}, {time.Millisecond, 4 << 10}}, 0,
+			[]batch{{1001 * time.Millisecond, 64 << 10}}},
+		{"soon after a pause, then 20 ms after the one before", []step{{time.Hour, 1}, {12 * time.Millisecond, 2}, {12 * time.Millisecond, 3}, {time.Second, 4}}, 0,
+			[]batch{{time.Hour + gather, 1}, {time.Hour + gather + flush, 2}, {time.Hour + gather + 2*flush, 3}, {time.Hour + 1024*time.Millisecond + gather, 4}}},
+		{"at close at once", []step{{0, 7}, {time.Millisecond, 0}}, 0, []batch{{time.Millisecond, 7}}},
 		{"a rest", []step{{time.Second, 100 << 10}}, 0,
 			[]batch{{time.Second, 64 << 10}, {time.Second + flush, 36 << 10}}},
 		{"a rest that waited behind a slow reader", []step{{time.Second, 100 << 10}}, 30 * time.Millisecond,
@@ -871,7 +872,7 @@ func TestSpoolFlush(t *testing.T) {
 		{"a rest that waited for part of the time", []step{{time.Second, 100 << 10}}, 15 * time.Millisecond,
 			[]batch{{time.Second, 64 << 10}, {time.Second + flush, 36 << 10}}},
 		{"no rest", []step{{time.Second, 64 << 10}, {time.Second, 1}}, 15 * time.Millisecond,
-			[]batch{{time.Second, 64 << 10}, {2*time.Second + flush, 1}}},
+			[]batch{{time.Second, 64 << 10}, {2*time.Second + gather, 1}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

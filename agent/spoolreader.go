@@ -24,6 +24,7 @@ type spoolReader struct {
 	s      *spool
 	offset uint64    // of the next byte to give
 	seen   time.Time // when a byte at offset was first seen; zero: not yet
+	given  time.Time // when the batch before was
 
 	// Where in the files it is. at is the offset of the byte at pos, which lies
 	// left bytes before the end of a record, or at a header where left is 0. at is
@@ -45,7 +46,6 @@ type spoolReader struct {
 
 	// The batch that is being made: from the tail, or from a buffer for the file.
 	size  int // of its data
-	data  mem.BufferSlice
 	buf   []byte
 	start int // of the data in buf
 	end   int
@@ -58,7 +58,8 @@ func (s *spool) reader(offset uint64) *spoolReader {
 }
 
 // next waits until there is something to read, and then until there are maxBytes
-// of it, flush has passed since its first byte was seen, or the spool is closed.
+// of it, flush has passed since the batch before, or the spool is closed. What
+// comes after a pause waits for a tenth of flush only, for what may belong to it.
 // The batch continues where the one before ended. It holds at least one record,
 // at most 1024 and maxBytes; a record that is too long for it goes on in the
 // following batch. Neighbours of one stream and within 20 ms are one record.
@@ -76,6 +77,7 @@ func (r *spoolReader) next(ctx context.Context, maxBytes int, flush time.Duratio
 			return nil, nil, err
 		}
 		if data := r.fill(maxBytes); len(r.batch.Records) > 0 {
+			r.given = time.Now()
 			return &r.batch, data, nil
 		}
 		// All of it was dropped since: now there is a gap.
@@ -94,7 +96,7 @@ func (r *spoolReader) wait(ctx context.Context, maxBytes int, flush time.Duratio
 			return err
 		}
 		if !r.seen.IsZero() && timeout == nil {
-			rest := flush - time.Since(r.seen)
+			rest := max(flush/10-time.Since(r.seen), flush-time.Since(r.given))
 			if rest <= 0 {
 				return nil
 			}

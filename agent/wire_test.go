@@ -143,7 +143,10 @@ type lineServer struct {
 func (lineServer) Attach(stream hodeipb.Coordinator_AttachServer) error {
 	for {
 		if _, err := stream.Recv(); err != nil {
-			return nil
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
 		}
 	}
 }

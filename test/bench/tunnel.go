@@ -276,7 +276,7 @@ func clusterCPU() time.Duration {
 // machine.
 func latency() error {
 	const n = 60
-	script := fmt.Sprintf("for i in $(seq %d); do sleep 1; date +%%s%%N; done", n)
+	script := fmt.Sprintf("for i in $(seq %d); do sleep 1; touch /tmp/now; stat -c '%%Y %%y' /tmp/now; done", n)
 	hodei := command("hodei", "run", "--quiet", "--provider", "bench", "--image", *shellImage, "--", "sh", "-c", script)
 	name := podName("latency")
 	if err := pod(name, script); err != nil {
@@ -310,7 +310,8 @@ func latency() error {
 	return nil
 }
 
-// delays reads a command's lines, each the time of its writing in nanoseconds.
+// delays reads a command's lines, each the time at which it was about to be
+// written: in seconds since the epoch, and as a date with nanoseconds.
 func delays(cmd *exec.Cmd) ([]time.Duration, error) {
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -332,11 +333,12 @@ func delays(cmd *exec.Cmd) ([]time.Duration, error) {
 				break
 			}
 			rest = more
-			ns, err := strconv.ParseInt(string(line), 10, 64)
-			if err != nil {
+			var s, ns int64
+			var date, clock string
+			if _, err := fmt.Sscanf(string(line), "%d %s %8s.%d", &s, &date, &clock, &ns); err != nil {
 				return nil, errors.Join(fmt.Errorf("%s: %w", cmd, err), cmd.Process.Kill(), cmd.Wait())
 			}
-			d = append(d, now.Sub(time.Unix(0, ns)))
+			d = append(d, now.Sub(time.Unix(s, ns)))
 		}
 		if err != nil {
 			break
