@@ -46,11 +46,7 @@ func (f *follower) followContainer(c cluster, pod string) {
 	f.display.do(func(ctx context.Context) error {
 		err := t.show(ctx, f.sink)
 		if unread, ok := errors.AsType[*unreadError](err); ok {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			if f.lost == "" {
-				f.lost = unread.Error()
-			}
+			f.misses(unread.Error())
 			return nil
 		}
 		return err

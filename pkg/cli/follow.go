@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -301,12 +302,15 @@ func (s followedSink) gap(attempt string, offset, n uint64) error {
 // lose notes and shows that output of an attempt is missing from offset on: n
 // bytes of it, 0 if nobody knows.
 func (f *follower) lose(attempt string, offset, n uint64) error {
-	f.mu.Lock()
-	if f.lost == "" {
-		f.lost = missingBytes(attempt, offset, n)
-	}
-	f.mu.Unlock()
+	f.misses(missingBytes(attempt, offset, n))
 	return f.sink.gap(attempt, offset, n)
+}
+
+// misses notes what is missing of the output; empty: nothing.
+func (f *follower) misses(text string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lost = cmp.Or(f.lost, text)
 }
 
 // missingBytes says that n bytes are missing, 0: nobody knows how many.

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,7 +77,10 @@ func (f *feed) Attached(a coordinator.Attachment) {
 
 func (f *feed) State(string, *hodeipb.State)       {}
 func (f *feed) Exited(string, *hodeipb.ExitRecord) {}
-func (f *feed) Failed(_ string, err error)         { f.fail(fmt.Errorf("store output: %w", err)) }
+func (f *feed) Failed(_ string, err error)         { f.fail(fmt.Errorf("%w: %w", errStoring, err)) }
+
+// errStoring tells an error of the store from one of who reads our output.
+var errStoring = errors.New("store output")
 
 // fetch attaches to the job and shows the attempt a, or with nil those to come. The
 // output comes from the store as far as it is there; the end of one that is not is
@@ -121,7 +125,10 @@ func (o *logsOptions) fetch(ctx context.Context, j *knownJob, a *knownAttempt, e
 	fail(nil)
 	server.Close()
 	work.Wait()
-	if err = errors.Join(err, recorder.Close()); errors.Is(err, syscall.ENOSPC) {
+	if e := recorder.Close(); e != nil {
+		err = errors.Join(err, fmt.Errorf("%w: %w", errStoring, e))
+	}
+	if errors.Is(err, errStoring) && errors.Is(err, syscall.ENOSPC) {
 		return &hinted{err: err, hint: fmt.Sprintf("make room in %s", o.store.dir)}
 	}
 	if errors.Is(err, errNotMet) { // it ended before we came
@@ -166,7 +173,7 @@ func (o *logsOptions) showEnded(ctx context.Context, j *knownJob, attempt string
 			return o.showOver(ctx, now, a)
 		}
 	}
-	return gone(j.name)
+	return gone(j.name, cmp.Or(attempt, j.name), 0)
 }
 
 // follows shows attempts as they attach, until the one that is wanted is shown, or
@@ -244,13 +251,15 @@ func (o *logsOptions) showLive(ctx context.Context, over *end, j *knownJob, at c
 	switch {
 	case p.to < math.MaxUint64 && p.offset() < p.to:
 		return false, s.gap(p.attempt, p.offset(), p.to-p.offset())
-	case p.to < math.MaxUint64, at.Log.Exit() != nil:
-		return at.Log.Exit() != nil, nil
+	case at.Log.Exit() != nil:
+		return true, lostByAgent(s, p.attempt, at.Log.Exit())
+	case p.to < math.MaxUint64:
+		return false, nil
 	}
 	// The Pod is gone, and so is what it had still to send.
 	var lost uint64
 	if out := over.outcome; out != nil && out.Attempt == at.Hello.Attempt {
-		if out.OutputBytes == p.offset() {
+		if counted(out) && out.OutputBytes <= p.offset() {
 			return false, nil
 		}
 		lost = out.OutputBytes - min(out.OutputBytes, p.offset())

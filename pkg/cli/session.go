@@ -375,14 +375,23 @@ func (s *session) finish(o *job.Outcome) error {
 	if refused := s.server.Refused(); refused.Overlaps+refused.Holes > 0 {
 		s.screen.note(fmt.Sprintf("the agent sent %d batches again and %d too early: they were refused, and asked for anew", refused.Overlaps, refused.Holes))
 	}
+	return s.concludeWith(o, missing, remedy)
+}
+
+// concludeWith shows the outcome of a job, and what is missing of its output, if
+// anything is, with what helps against it.
+func (o *runOptions) concludeWith(outcome *job.Outcome, missing, remedy string) error {
 	if missing == "" {
-		return s.conclude(o, nil)
+		return o.conclude(outcome, nil)
 	}
-	failure := &job.Failure{Cause: o.Cause, Message: fmt.Sprintf("output is incomplete: %s; the command: %s", missing, ui.Printable(o.Summary())), Hint: remedy}
-	if o.ExitCode() == 0 { // half of an output is no success
-		o = &job.Outcome{Cause: job.Unknown, Code: o.Code, Message: failure.Message}
+	if explained := o.explained(outcome); remedy == "" && explained != nil {
+		remedy = explained.Hint // what ended the job is why
 	}
-	return s.conclude(o, failure)
+	failure := &job.Failure{Cause: outcome.Cause, Message: fmt.Sprintf("output is incomplete: %s; the command: %s", missing, ui.Printable(outcome.Summary())), Hint: remedy}
+	if outcome.ExitCode() == 0 { // half of an output is no success
+		outcome = &job.Outcome{Cause: job.Unknown, Code: outcome.Code, Message: failure.Message}
+	}
+	return o.conclude(outcome, failure)
 }
 
 // conclude shows the outcome, on a line of its own or as an error with a hint: the
