@@ -513,7 +513,7 @@ func (o *logsOptions) showOver(ctx context.Context, j *knownJob, a *knownAttempt
 	if out := a.pod.Outcome; out != nil && counted(out) && out.OutputBytes == 0 {
 		return nil // it printed nothing
 	}
-	return o.showContainer(ctx, j, a, false)
+	return o.showContainer(ctx, j, a)
 }
 
 // showStored shows what the store has of an attempt.
@@ -580,20 +580,34 @@ func (o *logsOptions) start(log *logstore.Log, end uint64) (uint64, error) {
 	return start, nil
 }
 
-// showContainer shows the container's log of an attempt that has a Pod.
-func (o *logsOptions) showContainer(ctx context.Context, j *knownJob, a *knownAttempt, follow bool) error {
-	options := kubernetes.ContainerLogOptions{Follow: follow, Since: o.since}
-	if o.tail >= 0 {
+// containerTail is the container's log of an attempt: of one that was there when we
+// came the part that is wanted.
+func (o *logsOptions) containerTail(c *kubernetes.Provider, pod string, there, follow bool) *tail {
+	options := kubernetes.ContainerLogOptions{Follow: follow}
+	if there {
+		options.Since = o.since
+	}
+	if there && o.tail >= 0 {
 		lines := int64(o.tail)
 		options.TailLines = &lines
 	}
 	if o.stream != hodeipb.Stream_STREAM_UNSPECIFIED {
 		options.Stream = streamName(o.stream)
 	}
-	t := newTail(cluster{o.cluster}, a.name, options)
-	s := &notedSink{sink: o.sink(j.name), note: func() { o.screen.note(inexact) }}
-	err := t.show(ctx, s)
-	part := o.tail >= 0 || !o.since.IsZero() || options.Stream != ""
+	return newTail(cluster{c}, pod, options)
+}
+
+// containerSink is the job's sink, which says on stderr what its output is.
+func (o *logsOptions) containerSink(name string) *notedSink {
+	return &notedSink{sink: o.sink(name), note: func() { o.screen.note(inexact) }}
+}
+
+// showContainer shows what there is of the container's log of an attempt that has
+// a Pod.
+func (o *logsOptions) showContainer(ctx context.Context, j *knownJob, a *knownAttempt) error {
+	s := o.containerSink(j.name)
+	err := o.containerTail(o.cluster, a.name, true, false).show(ctx, s)
+	part := o.tail >= 0 || !o.since.IsZero() || o.stream != hodeipb.Stream_STREAM_UNSPECIFIED
 	copied := j.found.Spec.ContainerLogs
 	printed := uint64(0)
 	if a.pod.Outcome != nil {
@@ -610,6 +624,77 @@ func (o *logsOptions) showContainer(ctx context.Context, j *knownJob, a *knownAt
 		return gone(j.name, a.name, printed)
 	}
 	return nil
+}
+
+// followContainers shows the container's log of an attempt, nil is the next one, and,
+// unless it was asked for alone, of those that come, to the job's end.
+func (o *logsOptions) followContainers(ctx context.Context, j *knownJob, a *knownAttempt) error {
+	without := *o.cluster
+	without.NoTunnel = true
+	run, _, err := without.Attach(ctx, j.found)
+	if err != nil {
+		return err
+	}
+	defer run.Close()
+	watching, stop := context.WithCancel(ctx)
+	tails := make(chan *tail)
+	over, ended := newEnd()
+	var work sync.WaitGroup
+	work.Go(func() {
+		latest := &tail{end: func() {}}
+		outcome, err := run.Watch(watching, func(e job.Event) {
+			if e.Phase != job.Running || e.Waiting {
+				return
+			}
+			latest.end()
+			latest = o.containerTail(&without, e.Detail, a != nil && a.name == e.Detail, true)
+			select {
+			case tails <- latest:
+			case <-watching.Done():
+			}
+		})
+		latest.end()
+		ended(outcome, err)
+	})
+	err = o.showTails(ctx, over, j, a, tails)
+	stop()
+	work.Wait()
+	if errors.Is(err, errNotMet) {
+		attempt := ""
+		if a != nil {
+			attempt = a.name
+		}
+		return o.showEnded(ctx, j, attempt)
+	}
+	return err
+}
+
+// showTails shows the containers' logs as they come, from the wanted one on, until
+// over ends.
+func (o *logsOptions) showTails(ctx context.Context, over *end, j *knownJob, a *knownAttempt, tails <-chan *tail) error {
+	s := o.containerSink(j.name)
+	for met := false; ; {
+		select {
+		case t := <-tails:
+			if a != nil && !met && t.pod != a.name {
+				continue // one that was not asked for
+			}
+			met = true
+			if err := t.show(ctx, s); err != nil || o.attempt > 0 {
+				return err
+			}
+		case <-over.Done():
+			switch {
+			case over.outcome == nil:
+				return context.Cause(over)
+			case !met:
+				return errNotMet
+			}
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // notedSink says something before the first byte.
