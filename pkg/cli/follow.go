@@ -30,7 +30,7 @@ type follower struct {
 	display  *display
 	sink     sink
 	silent   bool // no output was asked for
-	fallback bool // it comes from the container's log
+	fallback bool // no agent is met: it comes from the container's log
 	attached bool // the job was there before us
 	screen   *screen
 	events   *eventWriter
@@ -260,6 +260,14 @@ func (f *follower) runs(detail string) {
 	}
 	f.show(job.Event{Phase: job.Running, Time: time.Now(), Detail: detail})
 	f.shown = true
+}
+
+// runsUnmet shows that the command of an attempt runs whose agent can't be reached.
+func (f *follower) runsUnmet(pod string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.shown = false // that of another attempt
+	f.runs(pod)
 }
 
 // Exited tells the session.
