@@ -37,20 +37,42 @@ func (f *follower) followContainer(c cluster, pod string) {
 	if f.tail != nil {
 		f.tail.end() // of the attempt before
 	} else {
-		f.screen.note(inexact)
+		f.display.say(func() error {
+			f.screen.note(inexact)
+			return f.events.note(inexact)
+		})
 	}
 	f.shown = false
 	f.runs(pod)
 	t := newTail(c, pod, kubernetes.ContainerLogOptions{Follow: true})
 	f.tail = t
 	f.display.do(func(ctx context.Context) error {
-		err := t.show(ctx, f.sink)
+		err := t.show(ctx, unplaced(f.sink))
 		if unread, ok := errors.AsType[*unreadError](err); ok {
 			f.misses(unread.Error())
 			return nil
 		}
 		return err
 	})
+}
+
+// unplaced is the sink for a container's log, whose bytes have no offsets: events do
+// not make them up. The log was asked for the one stream that is wanted.
+func unplaced(s sink) sink {
+	switch s := s.(type) {
+	case streamSink:
+		return unplaced(s.sink)
+	case *eventWriter:
+		return unplacedEvents{s}
+	}
+	return s
+}
+
+type unplacedEvents struct{ *eventWriter }
+
+func (w unplacedEvents) record(attempt string, _ uint64, r *hodeipb.Record, data []byte) error {
+	e := newOutputEvent(attempt, r)
+	return w.output(e, data)
 }
 
 // unreadError is a container's log that can't be read.
@@ -70,7 +92,7 @@ type tail struct {
 	open    func(context.Context, kubernetes.ContainerLogOptions) (io.ReadCloser, error)
 	pod     string
 	options kubernetes.ContainerLogOptions
-	stream  hodeipb.Stream
+	stream  hodeipb.Stream // STREAM_UNSPECIFIED: both, nobody knows which
 	// growing ends, by end, when the container has.
 	growing context.Context
 	end     context.CancelFunc
@@ -83,10 +105,13 @@ type tail struct {
 }
 
 func newTail(c cluster, pod string, o kubernetes.ContainerLogOptions) *tail {
-	t := &tail{pod: pod, options: o, stream: hodeipb.Stream_STDOUT, open: func(ctx context.Context, o kubernetes.ContainerLogOptions) (io.ReadCloser, error) {
+	t := &tail{pod: pod, options: o, open: func(ctx context.Context, o kubernetes.ContainerLogOptions) (io.ReadCloser, error) {
 		return c.ContainerLog(ctx, pod, o)
 	}}
-	if o.Stream == "stderr" {
+	switch o.Stream {
+	case "stdout":
+		t.stream = hodeipb.Stream_STDOUT
+	case "stderr":
 		t.stream = hodeipb.Stream_STDERR
 	}
 	t.options.Timestamps = true
@@ -212,7 +237,7 @@ func (t *tail) write(s sink, at time.Time, piece []byte, drop *int) error {
 	if piece = piece[n:]; len(piece) == 0 {
 		return nil
 	}
-	r := &hodeipb.Record{Stream: t.stream, StreamOffset: t.offset, Length: uint32(len(piece)), TimeUnixNano: at.UnixNano()}
+	r := &hodeipb.Record{Stream: t.stream, Length: uint32(len(piece)), TimeUnixNano: at.UnixNano()}
 	if err := s.record(t.pod, t.offset, r, piece); err != nil {
 		return err
 	}

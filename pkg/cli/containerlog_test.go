@@ -6,10 +6,13 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
@@ -116,6 +119,40 @@ func TestTailOnce(t *testing.T) {
 	if err := tail.show(t.Context(), rawSink{out: &failing{err: io.ErrClosedPipe}}); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// Events of a container's log say what it is, and make up no stream and no offset.
+func TestFollowContainerEvents(t *testing.T) {
+	const line = "2025-06-01T12:00:01Z a\n"
+	answer := func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, line) }
+	want := []string{`"type":"note","time":TIME,"text":"` + inexact + `"`, `"type":"output","time":TIME,"attempt":"x-1","text":"a\n"`}
+	check := func(t *testing.T, got string) {
+		t.Helper()
+		got = regexp.MustCompile(`"20[^"]*"`).ReplaceAllString(got, "TIME")
+		for _, event := range want {
+			if strings.Count(got, "{"+event+"}\n") != 1 {
+				t.Errorf("no event %s in %s", event, got)
+			}
+		}
+	}
+	t.Run("run", func(t *testing.T) {
+		var out bytes.Buffer
+		f := testFollower(t, &out, io.Discard, "json")
+		f.fallback = true
+		f.followContainer(cluster{testCluster(t, answer)}, "x-1")
+		<-f.complete()
+		check(t, out.String())
+	})
+	t.Run("logs", func(t *testing.T) {
+		var out, errOut bytes.Buffer
+		a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, getenv: func(string) string { return "" }}
+		o := &logsOptions{app: a, screen: newScreen(a, false), sink: a.newSink(sinkOptions{events: true}), tail: -1, cluster: testCluster(t, answer)}
+		j := &knownJob{name: "x", found: &kubernetes.Found{Spec: &job.Spec{Name: "x", ContainerLogs: true}}}
+		if err := o.showContainer(t.Context(), j, &knownAttempt{name: "x-1", pod: &kubernetes.Attempt{Name: "x-1"}}); err != nil {
+			t.Fatal(err)
+		}
+		check(t, out.String())
+	})
 }
 
 // A run whose tunnel is forbidden shows the container's log; one that can't be

@@ -431,9 +431,9 @@ type eventWriter struct {
 	mu   sync.Mutex
 }
 
-// event is what the three kinds have in common.
+// event is what all kinds have in common.
 type event struct {
-	Type string    `json:"type"` // phase, output, gap or exit
+	Type string    `json:"type"` // phase, output, gap, note or exit
 	Time time.Time `json:"time"`
 }
 
@@ -473,19 +473,31 @@ var notInYAML = regexp.MustCompile(`[\x7f-\x{9f}\x{fffe}\x{ffff}]`)
 
 // record writes a record: as text where it is text, else in base64.
 func (w *eventWriter) record(attempt string, offset uint64, r *hodeipb.Record, data []byte) error {
-	read := time.Unix(0, r.TimeUnixNano)
-	e := struct {
-		event
-		Attempt      string  `json:"attempt"`
-		Stream       string  `json:"stream"`
-		Offset       uint64  `json:"offset"`
-		StreamOffset uint64  `json:"streamOffset"`
-		Text         *string `json:"text,omitempty"`
-		Base64       string  `json:"base64,omitempty"`
-	}{event: event{"output", read}, Attempt: attempt, Stream: "stdout", Offset: offset, StreamOffset: r.StreamOffset}
-	if r.Stream == hodeipb.Stream_STDERR {
-		e.Stream = "stderr"
+	e := newOutputEvent(attempt, r)
+	e.Offset, e.StreamOffset = &offset, &r.StreamOffset
+	return w.output(e, data)
+}
+
+// outputEvent is a record as an event.
+type outputEvent struct {
+	event
+	Attempt      string  `json:"attempt"`
+	Stream       string  `json:"stream,omitempty"`       // empty: unknown
+	Offset       *uint64 `json:"offset,omitempty"`       // nil: it has none,
+	StreamOffset *uint64 `json:"streamOffset,omitempty"` // as this
+	Text         *string `json:"text,omitempty"`
+	Base64       string  `json:"base64,omitempty"`
+}
+
+func newOutputEvent(attempt string, r *hodeipb.Record) outputEvent {
+	e := outputEvent{event: event{"output", time.Unix(0, r.TimeUnixNano)}, Attempt: attempt}
+	if r.Stream != hodeipb.Stream_STREAM_UNSPECIFIED {
+		e.Stream = streamName(r.Stream)
 	}
+	return e
+}
+
+func (w *eventWriter) output(e outputEvent, data []byte) error {
 	if utf8.Valid(data) && (!w.yaml || !notInYAML.Match(data)) {
 		text := string(data)
 		e.Text = &text
@@ -506,6 +518,14 @@ func (w *eventWriter) gap(attempt string, offset, n uint64) error {
 		Offset  uint64 `json:"offset"`
 		Lost    uint64 `json:"lost,omitempty"`
 	}{event{"gap", time.Now()}, attempt, offset, n})
+}
+
+// note says what a reader of the output has to know of it.
+func (w *eventWriter) note(text string) error {
+	return w.write(struct {
+		event
+		Text string `json:"text"`
+	}{event{"note", time.Now()}, text})
 }
 
 func (w *eventWriter) exit(o *job.Outcome, hint string) error {

@@ -211,6 +211,7 @@ func (a *app) newSink(o sinkOptions) func(name string) sink {
 				for stream, terminal := range terminals {
 					prefixes[stream] = terminal.Tint(fmt.Sprintf("[%s %s]", ui.Printable(name), streamName(stream)), name)
 				}
+				prefixes[hodeipb.Stream_STREAM_UNSPECIFIED] = terminals[hodeipb.Stream_STDOUT].Tint("["+ui.Printable(name)+"]", name)
 				lines.prefix = func(stream hodeipb.Stream) string { return prefixes[stream] }
 			}
 			s = lines
@@ -599,7 +600,12 @@ func (o *logsOptions) containerTail(c *kubernetes.Provider, pod string, there, f
 
 // containerSink is the job's sink, which says on stderr what its output is.
 func (o *logsOptions) containerSink(name string) *notedSink {
-	return &notedSink{sink: o.sink(name), note: func() { o.screen.note(inexact) }}
+	s := unplaced(o.sink(name))
+	events, _ := s.(unplacedEvents)
+	return &notedSink{sink: s, note: func() error {
+		o.screen.note(inexact)
+		return events.eventWriter.note(inexact)
+	}}
 }
 
 // showContainer shows what there is of the container's log of an attempt that has
@@ -700,14 +706,16 @@ func (o *logsOptions) showTails(ctx context.Context, over *end, j *knownJob, a *
 // notedSink says something before the first byte.
 type notedSink struct {
 	sink
-	note  func()
+	note  func() error
 	noted bool
 }
 
 func (s *notedSink) record(attempt string, offset uint64, r *hodeipb.Record, data []byte) error {
 	if !s.noted {
 		s.noted = true
-		s.note()
+		if err := s.note(); err != nil {
+			return err
+		}
 	}
 	return s.sink.record(attempt, offset, r, data)
 }
