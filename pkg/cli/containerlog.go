@@ -71,8 +71,7 @@ func unplaced(s sink) sink {
 type unplacedEvents struct{ *eventWriter }
 
 func (w unplacedEvents) record(attempt string, _ uint64, r *hodeipb.Record, data []byte) error {
-	e := newOutputEvent(attempt, r)
-	return w.output(e, data)
+	return w.output(newOutputEvent(attempt, r), data)
 }
 
 // unreadError is a container's log that can't be read.

@@ -330,6 +330,16 @@ func missingBytes(attempt string, offset, n uint64) string {
 	return fmt.Sprintf("%s bytes of %s are missing from offset %d on", amount, attempt, offset)
 }
 
+// ran tells that the command did, in any attempt.
+func (f *follower) ran() bool {
+	select {
+	case <-f.running:
+		return true
+	default:
+		return false
+	}
+}
+
 // missing says what the outcome's attempt has printed and we have not, or what
 // was lost before, and what helps against it; empty: nothing. It is called when
 // all is shown.
@@ -347,19 +357,26 @@ func (f *follower) missing(o *job.Outcome) (lost, hint string, err error) {
 		defer f.mu.Unlock()
 		return f.lost, "", nil
 	}
-	p := f.passages[attempt]
+	p, ended := f.passages[attempt], f.ended && attempt == f.attempt
 	f.mu.Unlock()
 	shown := uint64(0)
 	if p != nil {
 		shown = p.offset()
 	}
-	if o.OutputBytes > shown {
+	torn := !counted(o) && f.ran() && !ended // its Pod or agent has gone under way
+	switch {
+	case o.OutputBytes > shown:
 		err = f.lose(attempt, shown, o.OutputBytes-shown)
+	case torn:
+		err = f.lose(attempt, shown, 0)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.fullDisk {
+	switch {
+	case f.fullDisk:
 		return f.lost, "make room on the disk that the job runs on", err
+	case torn: // what has ended the job is why
+		return f.lost, "", err
 	}
 	return f.lost, "let the Pod wait longer for its output to be fetched: --linger", err
 }

@@ -427,6 +427,15 @@ func TestFinishIncomplete(t *testing.T) {
 		{"an earlier attempt's end never came", job.Outcome{Cause: job.Completed}, func(f *follower) {
 			attach(t, f, "x-2", 0)
 		}, 125, "an unknown number of bytes of x-1 are missing", "--linger"},
+		{"the agent was lost", job.Outcome{Cause: job.AgentLost, Attempt: "x-1"}, func(f *follower) { f.State("x-1", ran) },
+			125, "an unknown number of bytes of x-1 are missing from offset 0 on; the command: AgentLost", "{hodei} jobs x -o wide"},
+		{"evicted", job.Outcome{Cause: job.Evicted, Attempt: "x-1"}, func(f *follower) { f.State("x-1", ran) },
+			125, "an unknown number of bytes of x-1 are missing from offset 0 on; the command: Evicted", "--retries 1"},
+		{"the launcher was killed", job.Outcome{Cause: job.Unknown, Attempt: "x-1"}, func(f *follower) {
+			f.State("x-1", ran)
+			f.Exited("x-1", &hodeipb.ExitRecord{})
+		}, 125, "Unknown (exit 125)", ""},
+		{"evicted before the start", job.Outcome{Cause: job.Evicted}, func(*follower) {}, 125, "Evicted (exit 125)", "--retries 1"},
 		{"an attempt that never attached", job.Outcome{Cause: job.Completed, Attempt: "x-2", OutputBytes: 9}, func(*follower) {},
 			125, "9 bytes of x-2 are missing from offset 0 on", "--linger"},
 	} {
