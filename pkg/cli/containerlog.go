@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
@@ -19,7 +20,8 @@ const (
 	// is what a restarted API server takes at least, the last what a person would
 	// wait before looking for themselves.
 	reopenFirst, reopenLast = 500 * time.Millisecond, 8 * time.Second
-	// restWait bounds the wait for the end of a log whose container has ended.
+	// restWait is how long a log whose container has ended may say nothing before it is
+	// given up.
 	restWait = 10 * time.Second
 	// restTries is how often the end of such a log is asked for: the kubelet or the
 	// API server may have been away, and answer within three waits of being back.
@@ -169,18 +171,19 @@ func refusedForGood(err error) bool {
 func (t *tail) read(ctx context.Context, s sink, ended bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(t.growing, func() { time.AfterFunc(restWait, cancel) })()
+	rest := newRestReader(cancel)
+	defer context.AfterFunc(t.growing, rest.end)()
 	o := t.options
 	o.Follow = !ended
 	if !t.last.IsZero() {
 		o.Since, o.TailLines = t.last, nil
 	}
-	log, err := t.open(ctx, o)
+	log, err := rest.open(func() (io.ReadCloser, error) { return t.open(ctx, o) })
 	if err != nil {
 		return &unreadError{t.pod, err}
 	}
 	defer log.Close()
-	lines := bufio.NewReaderSize(log, maxPartial)
+	lines := bufio.NewReaderSize(rest, maxPartial)
 	var (
 		at       time.Time // of the line
 		start    = true    // of a line
@@ -226,6 +229,62 @@ func (t *tail) read(ctx context.Context, s sink, ended bool) error {
 		default:
 			return &unreadError{t.pod, err}
 		}
+	}
+}
+
+// restReader reads a log, and gives up what stalls for restWait once the container
+// has ended. The time in which what was read is shown does not count.
+type restReader struct {
+	log    io.Reader
+	giveUp *time.Timer
+
+	mu             sync.Mutex
+	waiting, ended bool
+}
+
+func newRestReader(giveUp func()) *restReader {
+	r := &restReader{giveUp: time.AfterFunc(restWait, giveUp)}
+	r.giveUp.Stop()
+	return r
+}
+
+// open waits for the log, like Read.
+func (r *restReader) open(open func() (io.ReadCloser, error)) (io.ReadCloser, error) {
+	r.wait(true)
+	defer r.wait(false)
+	log, err := open()
+	r.log = log
+	return log, err
+}
+
+func (r *restReader) Read(p []byte) (int, error) {
+	r.wait(true)
+	defer r.wait(false)
+	return r.log.Read(p)
+}
+
+// wait tells whether somebody waits for the log.
+func (r *restReader) wait(waiting bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.waiting = waiting
+	r.set()
+}
+
+// end tells that the container has ended.
+func (r *restReader) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended = true
+	r.set()
+}
+
+// set is called with r.mu held.
+func (r *restReader) set() {
+	if r.waiting && r.ended {
+		r.giveUp.Reset(restWait)
+	} else {
+		r.giveUp.Stop()
 	}
 }
 

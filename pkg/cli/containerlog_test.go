@@ -14,6 +14,7 @@ import (
 
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
@@ -97,6 +98,76 @@ func TestTail(t *testing.T) {
 				}
 				if got := kept.String(); got != test.want {
 					t.Errorf("got  %.200q\nwant %.200q", got, test.want)
+				}
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+// slowReader takes its time for every read, and stalls at the end.
+type slowReader struct {
+	ctx   context.Context
+	lines []string
+	wait  time.Duration
+}
+
+func (r *slowReader) Read(p []byte) (int, error) {
+	wait := r.wait
+	if len(r.lines) == 0 {
+		wait = time.Hour
+	}
+	select {
+	case <-time.After(wait):
+	case <-r.ctx.Done():
+		return 0, r.ctx.Err()
+	}
+	n := copy(p, r.lines[0])
+	r.lines = r.lines[1:]
+	return n, nil
+}
+
+func (*slowReader) Close() error { return nil }
+
+// slowSink takes its time for every record.
+type slowSink struct {
+	keptSink
+	wait time.Duration
+}
+
+func (s *slowSink) record(attempt string, offset uint64, r *hodeipb.Record, data []byte) error {
+	<-time.After(s.wait)
+	return s.keptSink.record(attempt, offset, r, data)
+}
+
+// The rest of a log is given up when it stalls, not when it is long or its reader
+// slow.
+func TestTailRest(t *testing.T) {
+	for _, test := range []struct {
+		name       string
+		read, show time.Duration
+	}{
+		{"a slow log", restWait - time.Second, 0},
+		{"a slow reader", 0, 3 * restWait},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tail := newTail(cluster{}, "pod-1", kubernetes.ContainerLogOptions{Follow: true})
+				opened := 0
+				tail.open = func(ctx context.Context, _ kubernetes.ContainerLogOptions) (io.ReadCloser, error) {
+					if opened++; opened > 1 {
+						return brokenReader{strings.NewReader(""), nil}, nil
+					}
+					tail.end()
+					return &slowReader{ctx: ctx, wait: test.read, lines: []string{"2025-06-01T12:00:01Z a\n", "2025-06-01T12:00:02Z b\n", "2025-06-01T12:00:03Z c\n"}}, nil
+				}
+				kept := &slowSink{wait: test.show}
+				began := time.Now()
+				if err := tail.show(t.Context(), kept); err != nil {
+					t.Error(err)
+				}
+				if kept.String() != "a\nb\nc\n" || opened != 2 || time.Since(began) > 10*restWait+time.Minute {
+					t.Errorf("got %q after %s, opened %d times", kept.String(), time.Since(began), opened)
 				}
 				synctest.Wait()
 			})
