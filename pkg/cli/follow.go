@@ -106,6 +106,18 @@ func (f *follower) hush() {
 
 // show has a phase displayed behind what happened before it.
 func (f *follower) show(e job.Event) {
+	f.unlessHushed(func() error {
+		f.screen.phase(e)
+		if e.Phase == job.Running {
+			f.screen.stop()
+		}
+		return f.events.phase(e)
+	})
+}
+
+// unlessHushed has something displayed of the start, if it has not been taken back
+// by then.
+func (f *follower) unlessHushed(step func() error) {
 	f.display.say(func() error {
 		f.mu.Lock()
 		hushed := f.hushed
@@ -113,11 +125,7 @@ func (f *follower) show(e job.Event) {
 		if hushed {
 			return nil
 		}
-		f.screen.phase(e)
-		if e.Phase == job.Running {
-			f.screen.stop()
-		}
-		return f.events.phase(e)
+		return step()
 	})
 }
 
@@ -148,7 +156,10 @@ func (f *follower) Attached(a coordinator.Attachment) {
 		f.passages[name] = newPassage(name, a.Log, 0)
 	}
 	if why := temporary(a); why != "" {
-		f.screen.note(why)
+		f.display.say(func() error {
+			f.screen.note(why)
+			return nil
+		})
 	}
 	if f.events != nil {
 		f.show(job.Event{Phase: job.AgentUp, Time: time.Now(), Detail: name})
@@ -221,7 +232,8 @@ func (f *follower) complete() <-chan struct{} {
 		f.tail.end()
 	}
 	shown := make(chan struct{})
-	f.display.do(func(context.Context) error {
+	f.display.do(func(ctx context.Context) error {
+		f.display.awaitAside(ctx)
 		close(shown)
 		return nil
 	})
@@ -233,7 +245,10 @@ func (f *follower) State(attempt string, state *hodeipb.State) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if state.Phase < hodeipb.Phase_RUNNING {
-		f.screen.waiting("agent up, waiting for the command")
+		f.unlessHushed(func() error {
+			f.screen.waiting("agent up, waiting for the command")
+			return nil
+		})
 		return
 	}
 	if attempt != f.attempt {
@@ -241,7 +256,7 @@ func (f *follower) State(attempt string, state *hodeipb.State) {
 		return
 	}
 	if state.BlockedOnOutput && !f.blocked {
-		f.screen.note("the job waits: its output can't be stored fast enough")
+		f.display.aside(func() { f.screen.note("the job waits: its output can't be stored fast enough") })
 	}
 	f.blocked = state.BlockedOnOutput
 	detail := fmt.Sprintf("agent %s, command %s", job.Duration(f.agentUp), job.Duration(f.screen.elapsed()))
