@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -11,8 +12,6 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/kubectl/pkg/util/templates"
 
-	"github.com/hodei-jobs/hodei/pkg/coordinator"
-	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
@@ -84,7 +83,7 @@ func (a *app) attachOptions(cmd *cobra.Command, f attachFlags, name string) (*at
 	}
 	o.screen = newScreen(a, f.quiet || o.events != nil)
 	o.logs = &logsOptions{app: a, screen: o.screen, name: name, tail: -1}
-	o.logs.sink = a.newSink(false, f.timestamps, f.prefix, hodeipb.Stream_STREAM_UNSPECIFIED)
+	o.logs.sink = a.newSink(sinkOptions{timestamps: f.timestamps, prefix: f.prefix})
 	if o.events != nil {
 		o.logs.sink = func(string) sink { return o.events }
 	}
@@ -98,10 +97,12 @@ func (a *app) attachOptions(cmd *cobra.Command, f attachFlags, name string) (*at
 
 func (o *attachOptions) run(ctx context.Context) error {
 	j, err := o.logs.find(ctx)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if j.found == nil || j.found.Finished {
+	case j.found == nil:
+		return onlyStored(j)
+	case j.found.Finished:
 		return o.ended(ctx, j)
 	}
 	o.spec, o.place = j.found.Spec, cluster{o.logs.cluster}
@@ -126,7 +127,9 @@ func (o *attachOptions) run(ctx context.Context) error {
 	defer o.screen.stop()
 	s := &session{runOptions: &o.runOptions, job: run, store: o.logs.store, signals: signals, attached: true, sink: o.logs.sink(j.name)}
 	if !o.fallback { // else its container's log is followed to the end, and was shown
-		s.unmet = func(ctx context.Context, attempt string) error { return o.noted(o.logs.showEnded(ctx, j, attempt)) }
+		s.unmet = func(ctx context.Context, attempt string) error {
+			return o.passedOver(s.follower, o.logs.showEnded(ctx, j, attempt))
+		}
 	}
 	return s.follow(ctx, tlsConfig, func(f *follower) { o.earlier(f, j) })
 }
@@ -151,18 +154,40 @@ func (o *attachOptions) earlier(f *follower, j *knownJob) {
 		if a.pod != nil && !a.pod.Ended {
 			continue
 		}
-		f.showBefore(a.name, func(ctx context.Context) error { return o.noted(o.logs.showOver(ctx, j, a)) })
+		f.showBefore(a.name, func(ctx context.Context) error { return o.passedOver(f, o.logs.showOver(ctx, j, a)) })
 	}
 }
 
-// noted turns the news that an output is not there into a note: it does not change
-// how a job ended.
+// passedOver has the follower know what is missing of an attempt that was shown
+// with err.
+func (o *attachOptions) passedOver(f *follower, err error) error {
+	err = o.noted(err)
+	f.misses(o.logs.missed.said())
+	return err
+}
+
+// noted turns the news that an output is not there into a loss like any other: the
+// job has ended as it has.
 func (o *attachOptions) noted(err error) error {
-	if h, ok := errors.AsType[*hinted](err); ok {
-		o.screen.note(h.Error())
+	if gone, ok := errors.AsType[*goneError](err); ok {
+		o.screen.note(gone.Error())
+		return o.logs.saying(gone.job).gap(gone.attempt, 0, gone.bytes)
+	}
+	if unread, ok := errors.AsType[*unreadError](err); ok {
+		o.logs.missed.add(unread.Error())
 		return nil
 	}
 	return err
+}
+
+// onlyStored is of a job that this machine remembers and no cluster has: how it
+// ended may be another job's end.
+func onlyStored(j *knownJob) error {
+	err := j.absent
+	if err == nil {
+		err = fmt.Errorf("job %s is over: its output is stored here", j.name)
+	}
+	return &hinted{err: err, hint: "{hodei} logs " + shellQuote(j.name)}
 }
 
 // ended shows a job that is over, and ends with its exit code.
@@ -177,12 +202,6 @@ func (o *attachOptions) ended(ctx context.Context, j *knownJob) error {
 	case err != nil:
 		return err
 	}
-	outcome := &job.Outcome{Cause: job.Unknown, Message: "no end of the job is stored on this machine"}
-	o.spec = &job.Spec{Name: j.name}
-	if n := len(j.attempts); j.found != nil {
-		outcome, o.spec = j.found.Outcome, j.found.Spec
-	} else if stored := j.attempts[n-1].stored; stored.Exit != nil {
-		outcome = coordinator.Outcome(stored.Exit)
-	}
-	return o.conclude(outcome, nil)
+	o.spec = j.found.Spec
+	return o.concludeWith(j.found.Outcome, o.logs.missed.said(), "")
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
@@ -19,7 +20,8 @@ const (
 	// is what a restarted API server takes at least, the last what a person would
 	// wait before looking for themselves.
 	reopenFirst, reopenLast = 500 * time.Millisecond, 8 * time.Second
-	// restWait bounds the wait for the end of a log whose container has ended.
+	// restWait is how long a log whose container has ended may say nothing before it is
+	// given up.
 	restWait = 10 * time.Second
 	// restTries is how often the end of such a log is asked for: the kubelet or the
 	// API server may have been away, and answer within three waits of being back.
@@ -37,24 +39,41 @@ func (f *follower) followContainer(c cluster, pod string) {
 	if f.tail != nil {
 		f.tail.end() // of the attempt before
 	} else {
-		f.screen.note(inexact)
+		f.display.say(func() error {
+			f.screen.note(inexact)
+			return f.events.note(inexact)
+		})
 	}
 	f.shown = false
 	f.runs(pod)
 	t := newTail(c, pod, kubernetes.ContainerLogOptions{Follow: true})
 	f.tail = t
 	f.display.do(func(ctx context.Context) error {
-		err := t.show(ctx, f.sink)
+		err := t.show(ctx, unplaced(f.sink))
 		if unread, ok := errors.AsType[*unreadError](err); ok {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			if f.lost == "" {
-				f.lost = unread.Error()
-			}
+			f.misses(unread.Error())
 			return nil
 		}
 		return err
 	})
+}
+
+// unplaced is the sink for a container's log, whose bytes have no offsets: events do
+// not make them up. The log was asked for the one stream that is wanted.
+func unplaced(s sink) sink {
+	switch s := s.(type) {
+	case streamSink:
+		return unplaced(s.sink)
+	case *eventWriter:
+		return unplacedEvents{s}
+	}
+	return s
+}
+
+type unplacedEvents struct{ *eventWriter }
+
+func (w unplacedEvents) record(attempt string, _ uint64, r *hodeipb.Record, data []byte) error {
+	return w.output(newOutputEvent(attempt, r), data)
 }
 
 // unreadError is a container's log that can't be read.
@@ -74,7 +93,7 @@ type tail struct {
 	open    func(context.Context, kubernetes.ContainerLogOptions) (io.ReadCloser, error)
 	pod     string
 	options kubernetes.ContainerLogOptions
-	stream  hodeipb.Stream
+	stream  hodeipb.Stream // STREAM_UNSPECIFIED: both, nobody knows which
 	// growing ends, by end, when the container has.
 	growing context.Context
 	end     context.CancelFunc
@@ -87,10 +106,13 @@ type tail struct {
 }
 
 func newTail(c cluster, pod string, o kubernetes.ContainerLogOptions) *tail {
-	t := &tail{pod: pod, options: o, stream: hodeipb.Stream_STDOUT, open: func(ctx context.Context, o kubernetes.ContainerLogOptions) (io.ReadCloser, error) {
+	t := &tail{pod: pod, options: o, open: func(ctx context.Context, o kubernetes.ContainerLogOptions) (io.ReadCloser, error) {
 		return c.ContainerLog(ctx, pod, o)
 	}}
-	if o.Stream == "stderr" {
+	switch o.Stream {
+	case "stdout":
+		t.stream = hodeipb.Stream_STDOUT
+	case "stderr":
 		t.stream = hodeipb.Stream_STDERR
 	}
 	t.options.Timestamps = true
@@ -149,18 +171,19 @@ func refusedForGood(err error) bool {
 func (t *tail) read(ctx context.Context, s sink, ended bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(t.growing, func() { time.AfterFunc(restWait, cancel) })()
+	rest := newRestReader(cancel)
+	defer context.AfterFunc(t.growing, rest.end)()
 	o := t.options
 	o.Follow = !ended
 	if !t.last.IsZero() {
 		o.Since, o.TailLines = t.last, nil
 	}
-	log, err := t.open(ctx, o)
+	log, err := rest.open(func() (io.ReadCloser, error) { return t.open(ctx, o) })
 	if err != nil {
 		return &unreadError{t.pod, err}
 	}
 	defer log.Close()
-	lines := bufio.NewReaderSize(log, maxPartial)
+	lines := bufio.NewReaderSize(rest, maxPartial)
 	var (
 		at       time.Time // of the line
 		start    = true    // of a line
@@ -209,6 +232,62 @@ func (t *tail) read(ctx context.Context, s sink, ended bool) error {
 	}
 }
 
+// restReader reads a log, and gives up what stalls for restWait once the container
+// has ended. The time in which what was read is shown does not count.
+type restReader struct {
+	log    io.Reader
+	giveUp *time.Timer
+
+	mu             sync.Mutex
+	waiting, ended bool
+}
+
+func newRestReader(giveUp func()) *restReader {
+	r := &restReader{giveUp: time.AfterFunc(restWait, giveUp)}
+	r.giveUp.Stop()
+	return r
+}
+
+// open waits for the log, like Read.
+func (r *restReader) open(open func() (io.ReadCloser, error)) (io.ReadCloser, error) {
+	r.wait(true)
+	defer r.wait(false)
+	log, err := open()
+	r.log = log
+	return log, err
+}
+
+func (r *restReader) Read(p []byte) (int, error) {
+	r.wait(true)
+	defer r.wait(false)
+	return r.log.Read(p)
+}
+
+// wait tells whether somebody waits for the log.
+func (r *restReader) wait(waiting bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.waiting = waiting
+	r.set()
+}
+
+// end tells that the container has ended.
+func (r *restReader) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended = true
+	r.set()
+}
+
+// set is called with r.mu held.
+func (r *restReader) set() {
+	if r.waiting && r.ended {
+		r.giveUp.Reset(restWait)
+	} else {
+		r.giveUp.Stop()
+	}
+}
+
 // write shows a piece of a line, without the first drop bytes of the line.
 func (t *tail) write(s sink, at time.Time, piece []byte, drop *int) error {
 	n := min(*drop, len(piece))
@@ -216,7 +295,7 @@ func (t *tail) write(s sink, at time.Time, piece []byte, drop *int) error {
 	if piece = piece[n:]; len(piece) == 0 {
 		return nil
 	}
-	r := &hodeipb.Record{Stream: t.stream, StreamOffset: t.offset, Length: uint32(len(piece)), TimeUnixNano: at.UnixNano()}
+	r := &hodeipb.Record{Stream: t.stream, Length: uint32(len(piece)), TimeUnixNano: at.UnixNano()}
 	if err := s.record(t.pod, t.offset, r, piece); err != nil {
 		return err
 	}

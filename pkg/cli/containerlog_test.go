@@ -6,11 +6,15 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
@@ -101,6 +105,76 @@ func TestTail(t *testing.T) {
 	}
 }
 
+// slowReader takes its time for every read, and stalls at the end.
+type slowReader struct {
+	ctx   context.Context
+	lines []string
+	wait  time.Duration
+}
+
+func (r *slowReader) Read(p []byte) (int, error) {
+	wait := r.wait
+	if len(r.lines) == 0 {
+		wait = time.Hour
+	}
+	select {
+	case <-time.After(wait):
+	case <-r.ctx.Done():
+		return 0, r.ctx.Err()
+	}
+	n := copy(p, r.lines[0])
+	r.lines = r.lines[1:]
+	return n, nil
+}
+
+func (*slowReader) Close() error { return nil }
+
+// slowSink takes its time for every record.
+type slowSink struct {
+	keptSink
+	wait time.Duration
+}
+
+func (s *slowSink) record(attempt string, offset uint64, r *hodeipb.Record, data []byte) error {
+	<-time.After(s.wait)
+	return s.keptSink.record(attempt, offset, r, data)
+}
+
+// The rest of a log is given up when it stalls, not when it is long or its reader
+// slow.
+func TestTailRest(t *testing.T) {
+	for _, test := range []struct {
+		name       string
+		read, show time.Duration
+	}{
+		{"a slow log", restWait - time.Second, 0},
+		{"a slow reader", 0, 3 * restWait},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tail := newTail(cluster{}, "pod-1", kubernetes.ContainerLogOptions{Follow: true})
+				opened := 0
+				tail.open = func(ctx context.Context, _ kubernetes.ContainerLogOptions) (io.ReadCloser, error) {
+					if opened++; opened > 1 {
+						return brokenReader{strings.NewReader(""), nil}, nil
+					}
+					tail.end()
+					return &slowReader{ctx: ctx, wait: test.read, lines: []string{"2025-06-01T12:00:01Z a\n", "2025-06-01T12:00:02Z b\n", "2025-06-01T12:00:03Z c\n"}}, nil
+				}
+				kept := &slowSink{wait: test.show}
+				began := time.Now()
+				if err := tail.show(t.Context(), kept); err != nil {
+					t.Error(err)
+				}
+				if kept.String() != "a\nb\nc\n" || opened != 2 || time.Since(began) > 10*restWait+time.Minute {
+					t.Errorf("got %q after %s, opened %d times", kept.String(), time.Since(began), opened)
+				}
+				synctest.Wait()
+			})
+		})
+	}
+}
+
 // What is not followed is read once, and an error is one.
 func TestTailOnce(t *testing.T) {
 	tail := newTail(cluster{}, "pod-1", kubernetes.ContainerLogOptions{})
@@ -116,6 +190,40 @@ func TestTailOnce(t *testing.T) {
 	if err := tail.show(t.Context(), rawSink{out: &failing{err: io.ErrClosedPipe}}); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// Events of a container's log say what it is, and make up no stream and no offset.
+func TestFollowContainerEvents(t *testing.T) {
+	const line = "2025-06-01T12:00:01Z a\n"
+	answer := func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, line) }
+	want := []string{`"type":"note","time":TIME,"text":"` + inexact + `"`, `"type":"output","time":TIME,"attempt":"x-1","text":"a\n"`}
+	check := func(t *testing.T, got string) {
+		t.Helper()
+		got = regexp.MustCompile(`"20[^"]*"`).ReplaceAllString(got, "TIME")
+		for _, event := range want {
+			if strings.Count(got, "{"+event+"}\n") != 1 {
+				t.Errorf("no event %s in %s", event, got)
+			}
+		}
+	}
+	t.Run("run", func(t *testing.T) {
+		var out bytes.Buffer
+		f := testFollower(t, &out, io.Discard, "json")
+		f.fallback = true
+		f.followContainer(cluster{testCluster(t, answer)}, "x-1")
+		<-f.complete()
+		check(t, out.String())
+	})
+	t.Run("logs", func(t *testing.T) {
+		var out, errOut bytes.Buffer
+		a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, getenv: func(string) string { return "" }}
+		o := &logsOptions{app: a, screen: newScreen(a, false), sink: a.newSink(sinkOptions{events: true}), tail: -1, cluster: testCluster(t, answer)}
+		j := &knownJob{name: "x", found: &kubernetes.Found{Spec: &job.Spec{Name: "x", ContainerLogs: true}}}
+		if err := o.showContainer(t.Context(), j, &knownAttempt{name: "x-1", pod: &kubernetes.Attempt{Name: "x-1"}}); err != nil {
+			t.Fatal(err)
+		}
+		check(t, out.String())
+	})
 }
 
 // A run whose tunnel is forbidden shows the container's log; one that can't be

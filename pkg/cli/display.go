@@ -63,6 +63,9 @@ type display struct {
 	closed bool
 	err    error
 
+	// saying is held by what is said beside the steps.
+	saying chan struct{}
+
 	// broken carries the first error, after which nothing is shown; done is closed
 	// when all is shown.
 	broken chan error
@@ -71,7 +74,7 @@ type display struct {
 
 func newDisplay() *display {
 	ctx, stop := context.WithCancelCause(context.Background())
-	d := &display{ctx: ctx, stop: stop, wake: make(chan struct{}, 1), broken: make(chan error, 1), done: make(chan struct{})}
+	d := &display{ctx: ctx, stop: stop, wake: make(chan struct{}, 1), saying: make(chan struct{}, 1), broken: make(chan error, 1), done: make(chan struct{})}
 	go d.run()
 	return d
 }
@@ -86,6 +89,7 @@ var errUnreadable = errors.New("stored output can't be shown")
 // is called with has ended: it shows nothing, and lets go of what it holds.
 func (d *display) run() {
 	defer close(d.done)
+	defer func() { d.saying <- struct{}{} }() // the last to hold it
 	for {
 		d.mu.Lock()
 		var step func(context.Context) error
@@ -123,6 +127,29 @@ func (d *display) say(step func() error) {
 		}
 		return nil
 	})
+}
+
+// aside says something at once, before what is still to be shown. It is left out
+// while the one before hangs in its terminal.
+func (d *display) aside(say func()) {
+	select {
+	case d.saying <- struct{}{}:
+	default:
+		return
+	}
+	go func() {
+		defer func() { <-d.saying }()
+		say()
+	}()
+}
+
+// awaitAside waits until what is being said beside the steps has been, or ctx ends.
+func (d *display) awaitAside(ctx context.Context) {
+	select {
+	case d.saying <- struct{}{}:
+		<-d.saying
+	case <-ctx.Done():
+	}
 }
 
 // finish lets the display end once it has shown all.

@@ -14,6 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
@@ -31,6 +33,29 @@ func (w *stuck) Write(p []byte) (int, error) {
 	w.once.Do(func() { close(w.entered) })
 	<-w.free
 	return w.Buffer.Write(p)
+}
+
+// A terminal that takes nothing holds up neither the storing nor the session, and
+// what is said there is bounded.
+func TestScreenStuck(t *testing.T) {
+	w := newStuck()
+	f := testFollower(t, io.Discard, struct{ io.Writer }{w}, "") // without the buffer's WriteString
+	log := testLog(t, "x", 0)
+	f.State("x", &hodeipb.State{Phase: hodeipb.Phase_WAITING})
+	f.Attached(coordinator.Attachment{Hello: &hodeipb.Hello{Attempt: "x"}, Log: log, Temporary: logstore.ErrInUse})
+	for i := range 100 {
+		f.State("x", &hodeipb.State{Phase: hodeipb.Phase_RUNNING, BlockedOnOutput: i%2 == 0})
+	}
+	store(t, log, batch(0, "out:text"))
+	f.Exited("x", &hodeipb.ExitRecord{Cause: "Completed"})
+	<-f.exited
+	<-w.entered
+	close(w.free)
+	<-f.complete()
+	text := w.String()
+	if !strings.Contains(text, "another hodei on this machine stores the output of x") || strings.Count(text, "the job waits") > 2 {
+		t.Errorf("stderr %q", text)
+	}
 }
 
 // Who does not read holds up neither the storing nor what the session is told.

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -29,7 +30,7 @@ type follower struct {
 	display  *display
 	sink     sink
 	silent   bool // no output was asked for
-	fallback bool // it comes from the container's log
+	fallback bool // no agent is met: it comes from the container's log
 	attached bool // the job was there before us
 	screen   *screen
 	events   *eventWriter
@@ -105,6 +106,18 @@ func (f *follower) hush() {
 
 // show has a phase displayed behind what happened before it.
 func (f *follower) show(e job.Event) {
+	f.unlessHushed(func() error {
+		f.screen.phase(e)
+		if e.Phase == job.Running {
+			f.screen.stop()
+		}
+		return f.events.phase(e)
+	})
+}
+
+// unlessHushed has something displayed of the start, if it has not been taken back
+// by then.
+func (f *follower) unlessHushed(step func() error) {
 	f.display.say(func() error {
 		f.mu.Lock()
 		hushed := f.hushed
@@ -112,11 +125,7 @@ func (f *follower) show(e job.Event) {
 		if hushed {
 			return nil
 		}
-		f.screen.phase(e)
-		if e.Phase == job.Running {
-			f.screen.stop()
-		}
-		return f.events.phase(e)
+		return step()
 	})
 }
 
@@ -147,7 +156,10 @@ func (f *follower) Attached(a coordinator.Attachment) {
 		f.passages[name] = newPassage(name, a.Log, 0)
 	}
 	if why := temporary(a); why != "" {
-		f.screen.note(why)
+		f.display.say(func() error {
+			f.screen.note(why)
+			return nil
+		})
 	}
 	if f.events != nil {
 		f.show(job.Event{Phase: job.AgentUp, Time: time.Now(), Detail: name})
@@ -220,7 +232,8 @@ func (f *follower) complete() <-chan struct{} {
 		f.tail.end()
 	}
 	shown := make(chan struct{})
-	f.display.do(func(context.Context) error {
+	f.display.do(func(ctx context.Context) error {
+		f.display.awaitAside(ctx)
 		close(shown)
 		return nil
 	})
@@ -232,7 +245,10 @@ func (f *follower) State(attempt string, state *hodeipb.State) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if state.Phase < hodeipb.Phase_RUNNING {
-		f.screen.waiting("agent up, waiting for the command")
+		f.unlessHushed(func() error {
+			f.screen.waiting("agent up, waiting for the command")
+			return nil
+		})
 		return
 	}
 	if attempt != f.attempt {
@@ -240,7 +256,7 @@ func (f *follower) State(attempt string, state *hodeipb.State) {
 		return
 	}
 	if state.BlockedOnOutput && !f.blocked {
-		f.screen.note("the job waits: its output can't be stored fast enough")
+		f.display.aside(func() { f.screen.note("the job waits: its output can't be stored fast enough") })
 	}
 	f.blocked = state.BlockedOnOutput
 	detail := fmt.Sprintf("agent %s, command %s", job.Duration(f.agentUp), job.Duration(f.screen.elapsed()))
@@ -259,6 +275,14 @@ func (f *follower) runs(detail string) {
 	}
 	f.show(job.Event{Phase: job.Running, Time: time.Now(), Detail: detail})
 	f.shown = true
+}
+
+// runsUnmet shows that the command of an attempt runs whose agent can't be reached.
+func (f *follower) runsUnmet(pod string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.shown = false // that of another attempt
+	f.runs(pod)
 }
 
 // Exited tells the session.
@@ -301,12 +325,15 @@ func (s followedSink) gap(attempt string, offset, n uint64) error {
 // lose notes and shows that output of an attempt is missing from offset on: n
 // bytes of it, 0 if nobody knows.
 func (f *follower) lose(attempt string, offset, n uint64) error {
-	f.mu.Lock()
-	if f.lost == "" {
-		f.lost = missingBytes(attempt, offset, n)
-	}
-	f.mu.Unlock()
+	f.misses(missingBytes(attempt, offset, n))
 	return f.sink.gap(attempt, offset, n)
+}
+
+// misses notes what is missing of the output; empty: nothing.
+func (f *follower) misses(text string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lost = cmp.Or(f.lost, text)
 }
 
 // missingBytes says that n bytes are missing, 0: nobody knows how many.
@@ -316,6 +343,16 @@ func missingBytes(attempt string, offset, n uint64) string {
 		amount = fmt.Sprint(n)
 	}
 	return fmt.Sprintf("%s bytes of %s are missing from offset %d on", amount, attempt, offset)
+}
+
+// ran tells that the command did, in any attempt.
+func (f *follower) ran() bool {
+	select {
+	case <-f.running:
+		return true
+	default:
+		return false
+	}
 }
 
 // missing says what the outcome's attempt has printed and we have not, or what
@@ -335,19 +372,26 @@ func (f *follower) missing(o *job.Outcome) (lost, hint string, err error) {
 		defer f.mu.Unlock()
 		return f.lost, "", nil
 	}
-	p := f.passages[attempt]
+	p, ended := f.passages[attempt], f.ended && attempt == f.attempt
 	f.mu.Unlock()
 	shown := uint64(0)
 	if p != nil {
 		shown = p.offset()
 	}
-	if o.OutputBytes > shown {
+	torn := !counted(o) && f.ran() && !ended // its Pod or agent has gone under way
+	switch {
+	case o.OutputBytes > shown:
 		err = f.lose(attempt, shown, o.OutputBytes-shown)
+	case torn:
+		err = f.lose(attempt, shown, 0)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.fullDisk {
+	switch {
+	case f.fullDisk:
 		return f.lost, "make room on the disk that the job runs on", err
+	case torn: // what has ended the job is why
+		return f.lost, "", err
 	}
 	return f.lost, "let the Pod wait longer for its output to be fetched: --linger", err
 }
@@ -419,9 +463,9 @@ type eventWriter struct {
 	mu   sync.Mutex
 }
 
-// event is what the three kinds have in common.
+// event is what all kinds have in common.
 type event struct {
-	Type string    `json:"type"` // phase, output, gap or exit
+	Type string    `json:"type"` // phase, output, gap, note or exit
 	Time time.Time `json:"time"`
 }
 
@@ -461,19 +505,31 @@ var notInYAML = regexp.MustCompile(`[\x7f-\x{9f}\x{fffe}\x{ffff}]`)
 
 // record writes a record: as text where it is text, else in base64.
 func (w *eventWriter) record(attempt string, offset uint64, r *hodeipb.Record, data []byte) error {
-	read := time.Unix(0, r.TimeUnixNano)
-	e := struct {
-		event
-		Attempt      string  `json:"attempt"`
-		Stream       string  `json:"stream"`
-		Offset       uint64  `json:"offset"`
-		StreamOffset uint64  `json:"streamOffset"`
-		Text         *string `json:"text,omitempty"`
-		Base64       string  `json:"base64,omitempty"`
-	}{event: event{"output", read}, Attempt: attempt, Stream: "stdout", Offset: offset, StreamOffset: r.StreamOffset}
-	if r.Stream == hodeipb.Stream_STDERR {
-		e.Stream = "stderr"
+	e := newOutputEvent(attempt, r)
+	e.Offset, e.StreamOffset = &offset, &r.StreamOffset
+	return w.output(e, data)
+}
+
+// outputEvent is a record as an event.
+type outputEvent struct {
+	event
+	Attempt      string  `json:"attempt"`
+	Stream       string  `json:"stream,omitempty"`       // empty: unknown
+	Offset       *uint64 `json:"offset,omitempty"`       // nil: it has none,
+	StreamOffset *uint64 `json:"streamOffset,omitempty"` // as this
+	Text         *string `json:"text,omitempty"`
+	Base64       string  `json:"base64,omitempty"`
+}
+
+func newOutputEvent(attempt string, r *hodeipb.Record) outputEvent {
+	e := outputEvent{event: event{"output", time.Unix(0, r.TimeUnixNano)}, Attempt: attempt}
+	if r.Stream != hodeipb.Stream_STREAM_UNSPECIFIED {
+		e.Stream = streamName(r.Stream)
 	}
+	return e
+}
+
+func (w *eventWriter) output(e outputEvent, data []byte) error {
 	if utf8.Valid(data) && (!w.yaml || !notInYAML.Match(data)) {
 		text := string(data)
 		e.Text = &text
@@ -494,6 +550,14 @@ func (w *eventWriter) gap(attempt string, offset, n uint64) error {
 		Offset  uint64 `json:"offset"`
 		Lost    uint64 `json:"lost,omitempty"`
 	}{event{"gap", time.Now()}, attempt, offset, n})
+}
+
+// note says what a reader of the output has to know of it.
+func (w *eventWriter) note(text string) error {
+	return w.write(struct {
+		event
+		Text string `json:"text"`
+	}{event{"note", time.Now()}, text})
 }
 
 func (w *eventWriter) exit(o *job.Outcome, hint string) error {

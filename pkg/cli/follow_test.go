@@ -212,7 +212,7 @@ func TestOutput(t *testing.T) {
 		t.Errorf("stderr %q, want %q", got, want)
 	}
 	const want = "42 bytes of x are missing from offset 14 on"
-	if got, hint, err := f.missing(&job.Outcome{}); got != want || !strings.Contains(hint, "--linger") || err != nil {
+	if got, hint, err := f.missing(&job.Outcome{Cause: job.Completed}); got != want || !strings.Contains(hint, "--linger") || err != nil {
 		t.Errorf("missing %q, hint %q, %v; want %q", got, hint, err, want)
 	}
 }
@@ -385,7 +385,7 @@ func TestFollowerAbandons(t *testing.T) {
 	if !slices.Equal(types, want) {
 		t.Errorf("got  %q\nwant %q", types, want)
 	}
-	if lost, _, err := f.missing(&job.Outcome{}); lost != "an unknown number of bytes of x-1 are missing from offset 4 on" || err != nil {
+	if lost, _, err := f.missing(&job.Outcome{Cause: job.Completed}); lost != "an unknown number of bytes of x-1 are missing from offset 4 on" || err != nil {
 		t.Errorf("missing %q, %v", lost, err)
 	}
 }

@@ -38,6 +38,7 @@ type lineSink struct {
 
 // heldLine is a line that has not ended.
 type heldLine struct {
+	stream    hodeipb.Stream
 	text      []byte
 	at        time.Time // of its first byte
 	continued bool
@@ -50,7 +51,7 @@ func (s *lineSink) record(_ string, _ uint64, r *hodeipb.Record, data []byte) er
 	}
 	for len(data) > 0 {
 		if len(h.text) == 0 {
-			h.at = time.Unix(0, r.TimeUnixNano)
+			h.stream, h.at = r.Stream, time.Unix(0, r.TimeUnixNano)
 		}
 		n, ends := bytes.IndexByte(data, '\n')+1, true
 		if n == 0 {
@@ -112,13 +113,13 @@ func (s *lineSink) write(stream hodeipb.Stream) error {
 func (s *lineSink) gap(string, uint64, uint64) error { return s.flush() }
 
 func (s *lineSink) flush() error {
-	for i, stream := range []hodeipb.Stream{hodeipb.Stream_STDOUT, hodeipb.Stream_STDERR} {
+	for i := range s.held {
 		h := &s.held[i]
 		if len(h.text) > 0 {
-			s.decorate(stream, h, false)
+			s.decorate(h.stream, h, false)
 		}
 		h.continued = false
-		if err := s.write(stream); err != nil {
+		if err := s.write(h.stream); err != nil {
 			return err
 		}
 	}

@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -38,25 +40,36 @@ func (o *logsOptions) live(ctx context.Context, j *knownJob, a *knownAttempt) er
 		}
 		// Who may not reach the agent may still read what it has copied.
 		failure, ok := errors.AsType[*job.Failure](err)
-		if ok && failure.Cause == job.Forbidden && a != nil && j.found.Spec.ContainerLogs {
-			o.screen.note(failure.Message)
-			return o.showContainer(ctx, j, a, o.follow)
+		if !ok || failure.Cause != job.Forbidden || !j.found.Spec.ContainerLogs {
+			return err
 		}
-		return err
+		o.screen.note(failure.Message)
+		if o.follow {
+			return o.followContainers(ctx, j, a)
+		}
+		return o.showContainer(ctx, j, a)
 	}
+}
+
+// partial tells that only a part of an attempt's output is wanted: --tail and
+// --since are of what was there when we came.
+func (o *logsOptions) partial(j *knownJob, uid string) bool {
+	there := slices.ContainsFunc(j.attempts, func(a knownAttempt) bool { return a.uid == uid })
+	return there && (o.tail >= 0 || !o.since.IsZero())
 }
 
 // feed is the Listener of hodei logs.
 type feed struct {
 	attached chan coordinator.Attachment // of each attempt the first one
 	fail     context.CancelCauseFunc
+	partial  func(uid string) bool
 
 	mu   sync.Mutex
 	seen map[string]bool
 }
 
-func newFeed(fail context.CancelCauseFunc) *feed {
-	return &feed{attached: make(chan coordinator.Attachment, job.MaxRetries+1), fail: fail, seen: map[string]bool{}}
+func newFeed(fail context.CancelCauseFunc, partial func(uid string) bool) *feed {
+	return &feed{attached: make(chan coordinator.Attachment, job.MaxRetries+1), fail: fail, partial: partial, seen: map[string]bool{}}
 }
 
 func (f *feed) Attached(a coordinator.Attachment) {
@@ -66,7 +79,9 @@ func (f *feed) Attached(a coordinator.Attachment) {
 		return
 	}
 	f.seen[a.Hello.Attempt] = true
-	a.Log.Hold(0)
+	if !f.partial(a.Hello.AttemptUid) { // else what is wanted is known once all of it is stored
+		a.Log.Hold(0)
+	}
 	select {
 	case f.attached <- a:
 	default:
@@ -76,7 +91,10 @@ func (f *feed) Attached(a coordinator.Attachment) {
 
 func (f *feed) State(string, *hodeipb.State)       {}
 func (f *feed) Exited(string, *hodeipb.ExitRecord) {}
-func (f *feed) Failed(_ string, err error)         { f.fail(fmt.Errorf("store output: %w", err)) }
+func (f *feed) Failed(_ string, err error)         { f.fail(fmt.Errorf("%w: %w", errStoring, err)) }
+
+// errStoring tells an error of the store from one of who reads our output.
+var errStoring = errors.New("store output")
 
 // fetch attaches to the job and shows the attempt a, or with nil those to come. The
 // output comes from the store as far as it is there; the end of one that is not is
@@ -93,10 +111,13 @@ func (o *logsOptions) fetch(ctx context.Context, j *knownJob, a *knownAttempt, e
 	}
 	serving, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	feed := newFeed(fail)
+	feed := newFeed(fail, func(uid string) bool { return o.partial(j, uid) })
 	recorder := &coordinator.Recorder{Store: o.store.Store, JobUID: run.UID(), Listener: feed}
-	if o.tail >= 0 || !o.since.IsZero() {
-		recorder.Begin = func(h *hodeipb.Hello) uint64 { return o.begin(h.Extent, estimate) }
+	recorder.Begin = func(h *hodeipb.Hello) uint64 {
+		if !o.partial(j, h.AttemptUid) {
+			return 0
+		}
+		return o.begin(h.Extent, estimate)
 	}
 	server := &coordinator.Server{TLS: tlsConfig, Namespace: o.namespace, Job: j.name, Follower: recorder}
 	over, ended := newEnd()
@@ -121,7 +142,10 @@ func (o *logsOptions) fetch(ctx context.Context, j *knownJob, a *knownAttempt, e
 	fail(nil)
 	server.Close()
 	work.Wait()
-	if err = errors.Join(err, recorder.Close()); errors.Is(err, syscall.ENOSPC) {
+	if e := recorder.Close(); e != nil {
+		err = errors.Join(err, fmt.Errorf("%w: %w", errStoring, e))
+	}
+	if errors.Is(err, errStoring) && errors.Is(err, syscall.ENOSPC) {
 		return &hinted{err: err, hint: fmt.Sprintf("make room in %s", o.store.dir)}
 	}
 	if errors.Is(err, errNotMet) { // it ended before we came
@@ -166,7 +190,7 @@ func (o *logsOptions) showEnded(ctx context.Context, j *knownJob, attempt string
 			return o.showOver(ctx, now, a)
 		}
 	}
-	return gone(j.name)
+	return gone(j.name, cmp.Or(attempt, j.name), 0)
 }
 
 // follows shows attempts as they attach, until the one that is wanted is shown, or
@@ -205,7 +229,7 @@ func (o *logsOptions) follows(ctx context.Context, over *end, j *knownJob, a *kn
 		if why := temporary(at); why != "" {
 			o.screen.note(why)
 		}
-		if complete, err = o.showLive(ctx, over, j, at, met, estimate); err != nil {
+		if complete, err = o.showLive(ctx, over, j, at, estimate); err != nil {
 			return false, err
 		}
 		met = true
@@ -215,12 +239,11 @@ func (o *logsOptions) follows(ctx context.Context, over *end, j *knownJob, a *kn
 	}
 }
 
-// showLive shows what an attempt has printed, and with -f what it prints. Of a later
-// attempt than the first shown, all is wanted.
-func (o *logsOptions) showLive(ctx context.Context, over *end, j *knownJob, at coordinator.Attachment, later bool, estimate uint64) (complete bool, err error) {
+// showLive shows what an attempt has printed, and with -f what it prints.
+func (o *logsOptions) showLive(ctx context.Context, over *end, j *knownJob, at coordinator.Attachment, estimate uint64) (complete bool, err error) {
 	extent := at.Hello.Extent
 	var start uint64
-	if !later && (o.tail >= 0 || !o.since.IsZero()) {
+	if o.partial(j, at.Hello.AttemptUid) {
 		if err := awaitStored(ctx, over, at.Log, extent.End); err != nil {
 			return false, err
 		}
@@ -228,7 +251,12 @@ func (o *logsOptions) showLive(ctx context.Context, over *end, j *knownJob, at c
 			return false, err
 		}
 		first, _ := at.Log.Extent()
-		if more := o.begin(extent, estimate*tailMore); start <= first && more < first && o.tail > 0 {
+		begun, more := o.begin(extent, estimate), o.begin(extent, estimate*tailMore)
+		switch {
+		case start > first:
+		case first > begun:
+			start = begun // the store had no room: what it dropped is said to be missing
+		case first == begun && more < begun && o.tail > 0:
 			return false, errTooFew
 		}
 	}
@@ -244,13 +272,15 @@ func (o *logsOptions) showLive(ctx context.Context, over *end, j *knownJob, at c
 	switch {
 	case p.to < math.MaxUint64 && p.offset() < p.to:
 		return false, s.gap(p.attempt, p.offset(), p.to-p.offset())
-	case p.to < math.MaxUint64, at.Log.Exit() != nil:
-		return at.Log.Exit() != nil, nil
+	case at.Log.Exit() != nil:
+		return true, lostByAgent(s, p.attempt, at.Log.Exit())
+	case p.to < math.MaxUint64:
+		return false, nil
 	}
 	// The Pod is gone, and so is what it had still to send.
 	var lost uint64
 	if out := over.outcome; out != nil && out.Attempt == at.Hello.Attempt {
-		if out.OutputBytes == p.offset() {
+		if counted(out) && out.OutputBytes <= p.offset() {
 			return false, nil
 		}
 		lost = out.OutputBytes - min(out.OutputBytes, p.offset())

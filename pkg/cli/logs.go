@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,9 +48,11 @@ func (a *app) newLogs() *cobra.Command {
 			byte unless lines are decorated.
 
 			Of a job that runs it is fetched from its agent, and kept on this machine: the
-			next time only what is new is fetched. Of one that is over it comes from there,
-			also once the job is deleted, else from its container's log, which the kubelet
-			may have cut. What is missing is said on stderr.
+			next time only what is new is fetched. (Not where only a part is asked for, by
+			--tail or --since, of which there is nothing here.) Of one that is over it comes
+			from there, also once the job is deleted, else from its container's log, which
+			the kubelet may have cut. What is missing is said on stderr, and the exit code
+			is 1 then.
 
 			Up to 50 jobs are chosen by their labels with -l. With -f, jobs that appear later
 			are not picked up.
@@ -87,7 +90,7 @@ func (a *app) newLogs() *cobra.Command {
 	flags.DurationVar(&f.since, "since", 0, "Show only what is younger, such as 10m. Default: all.")
 	flags.IntVar(&f.tail, "tail", -1, "Show only so many of the last lines. Default: all.")
 	flags.StringVar(&f.stream, "stream", "", "Show only stdout or stderr. Default: both.")
-	flags.IntVar(&f.attempt, "attempt", 0, "Which attempt of the job, from 1. Default: the last; with -f those after it, too.")
+	flags.IntVar(&f.attempt, "attempt", 0, "Which attempt of the job, from 1, among those of which the cluster or this machine still knows. Default: the last; with -f those after it, too.")
 	flags.StringVarP(&f.selector, "selector", "l", "", "Labels of the jobs to show, as kubectl takes them: key=value,...")
 	flags.StringVar(&f.provider, "provider", "", "Where the job ran: a name of 'hodei provider list'. Default: the one in use, else the current kube context.")
 	decorationFlags(cmd, &f.timestamps, &f.prefix)
@@ -171,7 +174,7 @@ func (a *app) logsOptions(cmd *cobra.Command, f logsFlags, args []string) (*logs
 	if f.output != "" && (f.timestamps || prefix) {
 		return nil, usagef(cmd, "-o %s has no decorated lines: leave --timestamps and --prefix out", f.output)
 	}
-	o.sink = a.newSink(f.output == "json", f.timestamps, prefix, o.stream)
+	o.sink = a.newSink(sinkOptions{events: f.output == "json", lines: f.selector != "", timestamps: f.timestamps, prefix: prefix, stream: o.stream})
 	var err error
 	if err = o.choose(f.provider); err != nil {
 		return nil, err
@@ -180,8 +183,17 @@ func (a *app) logsOptions(cmd *cobra.Command, f logsFlags, args []string) (*logs
 	return o, err
 }
 
+// sinkOptions are how output is shown; the zero value is byte for byte.
+type sinkOptions struct {
+	events bool
+	// lines are written whole, since other jobs write, too.
+	lines              bool
+	timestamps, prefix bool
+	stream             hodeipb.Stream // STREAM_UNSPECIFIED: both
+}
+
 // newSink returns what makes the sink of each job.
-func (a *app) newSink(events, timestamps, prefix bool, stream hodeipb.Stream) func(name string) sink {
+func (a *app) newSink(o sinkOptions) func(name string) sink {
 	to := &lineWriter{out: a.Out, err: a.ErrOut}
 	asEvents := &eventWriter{out: a.Out}
 	terminals := map[hodeipb.Stream]ui.Terminal{
@@ -190,23 +202,24 @@ func (a *app) newSink(events, timestamps, prefix bool, stream hodeipb.Stream) fu
 	return func(name string) sink {
 		var s sink
 		switch {
-		case events:
+		case o.events:
 			s = asEvents
-		case timestamps || prefix:
-			lines := &lineSink{to: to, timestamps: timestamps}
-			if prefix {
+		case o.lines || o.timestamps || o.prefix:
+			lines := &lineSink{to: to, timestamps: o.timestamps}
+			if o.prefix {
 				prefixes := map[hodeipb.Stream]string{}
 				for stream, terminal := range terminals {
 					prefixes[stream] = terminal.Tint(fmt.Sprintf("[%s %s]", ui.Printable(name), streamName(stream)), name)
 				}
+				prefixes[hodeipb.Stream_STREAM_UNSPECIFIED] = terminals[hodeipb.Stream_STDOUT].Tint("["+ui.Printable(name)+"]", name)
 				lines.prefix = func(stream hodeipb.Stream) string { return prefixes[stream] }
 			}
 			s = lines
 		default:
 			s = rawSink{a.Out, a.ErrOut}
 		}
-		if stream != hodeipb.Stream_STREAM_UNSPECIFIED {
-			s = streamSink{s, stream}
+		if o.stream != hodeipb.Stream_STREAM_UNSPECIFIED {
+			s = streamSink{s, o.stream}
 		}
 		return s
 	}
@@ -239,6 +252,27 @@ type logsOptions struct {
 	tail           int       // lines; below zero: all
 	stream         hodeipb.Stream
 	attempt        int // from 1; 0: the last
+
+	missed losses
+}
+
+// losses is what was said to be missing of outputs.
+type losses struct {
+	mu    sync.Mutex
+	first string
+}
+
+func (l *losses) add(text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.first = cmp.Or(l.first, text)
+}
+
+// said is the first of them; empty: nothing is missing.
+func (l *losses) said() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.first
 }
 
 // choose resolves the provider. One whose cluster can't be reached is no reason not
@@ -270,8 +304,11 @@ func (o *logsOptions) run(ctx context.Context) error {
 	} else {
 		err = o.showOne(ctx)
 	}
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return &exitError{code: job.ExitCancelled}
+	case err == nil && o.missed.said() != "":
+		return &exitError{code: exitFailed} // what is missing was said
 	}
 	return err
 }
@@ -280,6 +317,12 @@ func (o *logsOptions) showOne(ctx context.Context) error {
 	j, err := o.find(ctx)
 	if err != nil {
 		return err
+	}
+	switch made := j.attempts; {
+	case errors.Is(j.absent, kubernetes.ErrNotFound):
+		o.screen.note(fmt.Sprintf("not in the cluster: this is the output of a job of %s that is stored here", made[0].stored.Created.Local().Format(time.DateTime)))
+	case j.absent != nil:
+		o.screen.note(fmt.Sprintf("this is what is stored here: %v", j.absent))
 	}
 	return o.show(ctx, j)
 }
@@ -320,6 +363,7 @@ func (o *logsOptions) showAll(ctx context.Context) error {
 type knownJob struct {
 	name     string
 	found    *kubernetes.Found // nil: it is not in the cluster
+	absent   error             // why it is not; nil: no cluster was to be asked
 	attempts []knownAttempt    // the oldest first
 }
 
@@ -340,7 +384,7 @@ func (o *logsOptions) find(ctx context.Context) (*knownJob, error) {
 		}
 	}
 	namespaces := []string{o.namespace}
-	if o.namespace != local.Namespace {
+	if o.cluster == nil && o.namespace != local.Namespace {
 		namespaces = append(namespaces, local.Namespace)
 	}
 	for _, namespace := range namespaces {
@@ -351,11 +395,8 @@ func (o *logsOptions) find(ctx context.Context) (*knownJob, error) {
 			}
 			continue
 		}
-		if err != nil && !errors.Is(err, kubernetes.ErrNotFound) {
-			o.screen.note(fmt.Sprintf("this is what is stored here: %v", err))
-		}
 		last := stored[len(stored)-1].JobUID
-		return &knownJob{name: o.name, attempts: ofJob(stored, last)}, nil
+		return &knownJob{name: o.name, absent: err, attempts: ofJob(stored, last)}, nil
 	}
 	if err == nil {
 		err = &hinted{err: fmt.Errorf("no output of a job %q is stored on this machine", o.name), hint: "{hodei} logs --context CONTEXT " + shellQuote(o.name)}
@@ -410,14 +451,17 @@ func (o *logsOptions) show(ctx context.Context, j *knownJob) error {
 		return &hinted{err: fmt.Errorf("job %s has not started", j.name), hint: "wait for it: {hodei} logs -f " + j.name}
 	}
 	if n == 0 {
-		return gone(j.name)
+		return gone(j.name, j.name, 0)
 	}
 	a := &j.attempts[n-1]
 	if a.pod != nil && !a.pod.Ended {
-		if !a.pod.Running && !o.follow {
-			return &hinted{err: fmt.Errorf("job %s has not started", j.name), hint: "wait for it: {hodei} logs -f " + j.name}
+		switch {
+		case a.pod.Running || o.follow:
+			return o.live(ctx, j, a)
+		case running && !a.isStored():
+			return &hinted{err: fmt.Errorf("the agent of job %s does not run: its command has not started, or the agent was lost", j.name),
+				hint: "see how it is: {hodei} jobs " + j.name + " -o wide"}
 		}
-		return o.live(ctx, j, a)
 	}
 	if err := o.showOver(ctx, j, a); err != nil {
 		return err
@@ -428,29 +472,53 @@ func (o *logsOptions) show(ctx context.Context, j *knownJob) error {
 	return nil
 }
 
-// gone is of a job of which nothing is left.
-func gone(name string) error {
-	return &hinted{err: fmt.Errorf("the output of job %s is gone: it was not stored on this machine, and its container's log is not there", name),
+// goneError is that nothing is left of the output of an attempt.
+type goneError struct {
+	job, attempt string
+	bytes        uint64 // that it had; 0: nobody knows
+}
+
+func (e *goneError) Error() string {
+	return fmt.Sprintf("the output of job %s is gone: it was not stored on this machine, and its container's log is not there", e.job)
+}
+
+func gone(name, attempt string, bytes uint64) error {
+	return &hinted{err: &goneError{name, attempt, bytes},
 		hint: "follow a job while it runs, or keep its output in the container's log: {hodei} run --container-logs"}
+}
+
+// isStored tells that the store has some of the attempt's output, or all.
+func (a *knownAttempt) isStored() bool {
+	return a.stored != nil && (a.stored.End > 0 || a.stored.Exit != nil)
+}
+
+// counted tells that the outcome says how much was printed: it was made of an exit
+// record, or the command never ran. Without a record OutputBytes is 0.
+func counted(o *job.Outcome) bool {
+	switch o.Cause {
+	case job.Completed, job.Error, job.Signaled, job.OOMKilled, job.Cancelled, job.StartTimeout:
+		return true
+	}
+	return o.OutputBytes > 0 || !o.Started.IsZero()
 }
 
 // showOver shows an attempt that is over: from the store, else from its container's
 // log.
 func (o *logsOptions) showOver(ctx context.Context, j *knownJob, a *knownAttempt) error {
-	if a.stored != nil && (a.stored.End > 0 || a.stored.Exit != nil) {
-		return o.showStored(ctx, j.name, a)
+	if a.isStored() {
+		return o.showStored(ctx, j, a)
 	}
 	if a.pod == nil {
-		return gone(j.name)
+		return gone(j.name, a.name, 0)
 	}
-	if out := a.pod.Outcome; out != nil && out.Cause == job.Completed && out.OutputBytes == 0 {
+	if out := a.pod.Outcome; out != nil && counted(out) && out.OutputBytes == 0 {
 		return nil // it printed nothing
 	}
-	return o.showContainer(ctx, j, a, false)
+	return o.showContainer(ctx, j, a)
 }
 
 // showStored shows what the store has of an attempt.
-func (o *logsOptions) showStored(ctx context.Context, name string, a *knownAttempt) error {
+func (o *logsOptions) showStored(ctx context.Context, j *knownJob, a *knownAttempt) error {
 	log, err := o.store.Read(a.stored.Key)
 	if err != nil {
 		return err
@@ -461,18 +529,36 @@ func (o *logsOptions) showStored(ctx context.Context, name string, a *knownAttem
 	if err != nil {
 		return err
 	}
-	s := o.saying(name)
+	s := o.saying(j.name)
 	p := newPassage(a.name, log, start)
 	if err := p.show(ctx, s); err != nil {
 		return err
 	}
-	switch {
-	case a.pod != nil && a.pod.Outcome != nil && a.pod.Outcome.OutputBytes > p.offset():
-		return s.gap(a.name, p.offset(), a.pod.Outcome.OutputBytes-p.offset())
-	case log.Exit() == nil:
-		o.screen.note(fmt.Sprintf("the end of the output of %s is not stored here: there may have been more", a.name))
+	if record := log.Exit(); record != nil {
+		return lostByAgent(s, a.name, record)
 	}
+	var out *job.Outcome
+	if a.pod != nil {
+		out = a.pod.Outcome
+	}
+	switch {
+	case out != nil && counted(out) && out.OutputBytes <= p.offset():
+		return nil
+	case out != nil && counted(out):
+		return s.gap(a.name, p.offset(), out.OutputBytes-p.offset())
+	case j.found != nil:
+		return s.gap(a.name, p.offset(), 0)
+	}
+	o.screen.note(fmt.Sprintf("the end of the output of %s is not stored here: there may have been more", a.name))
 	return nil
+}
+
+// lostByAgent says what the agent itself had no room for, behind all that it sent.
+func lostByAgent(s sink, attempt string, r *hodeipb.ExitRecord) error {
+	if r.Lost == 0 {
+		return nil
+	}
+	return s.gap(attempt, r.End, r.Lost)
 }
 
 // start is where what is to be shown of a log begins.
@@ -495,65 +581,161 @@ func (o *logsOptions) start(log *logstore.Log, end uint64) (uint64, error) {
 	return start, nil
 }
 
-// showContainer shows the container's log of an attempt that has a Pod.
-func (o *logsOptions) showContainer(ctx context.Context, j *knownJob, a *knownAttempt, follow bool) error {
-	options := kubernetes.ContainerLogOptions{Follow: follow, Since: o.since}
-	if o.tail >= 0 {
+// containerTail is the container's log of an attempt: of one that was there when we
+// came the part that is wanted.
+func (o *logsOptions) containerTail(c *kubernetes.Provider, pod string, there, follow bool) *tail {
+	options := kubernetes.ContainerLogOptions{Follow: follow}
+	if there {
+		options.Since = o.since
+	}
+	if there && o.tail >= 0 {
 		lines := int64(o.tail)
 		options.TailLines = &lines
 	}
 	if o.stream != hodeipb.Stream_STREAM_UNSPECIFIED {
 		options.Stream = streamName(o.stream)
 	}
-	t := newTail(cluster{o.cluster}, a.name, options)
-	s := &notedSink{sink: o.sink(j.name), note: func() { o.screen.note(inexact) }}
-	err := t.show(ctx, s)
-	part := o.tail >= 0 || !o.since.IsZero() || options.Stream != ""
+	return newTail(cluster{c}, pod, options)
+}
+
+// containerSink is the job's sink, which says on stderr what its output is.
+func (o *logsOptions) containerSink(name string) *notedSink {
+	s := unplaced(o.sink(name))
+	events, _ := s.(unplacedEvents)
+	return &notedSink{sink: s, note: func() error {
+		o.screen.note(inexact)
+		return events.eventWriter.note(inexact)
+	}}
+}
+
+// showContainer shows what there is of the container's log of an attempt that has
+// a Pod.
+func (o *logsOptions) showContainer(ctx context.Context, j *knownJob, a *knownAttempt) error {
+	s := o.containerSink(j.name)
+	err := o.containerTail(o.cluster, a.name, true, false).show(ctx, s)
+	part := o.tail >= 0 || !o.since.IsZero() || o.stream != hodeipb.Stream_STREAM_UNSPECIFIED
 	copied := j.found.Spec.ContainerLogs
+	printed := uint64(0)
+	if a.pod.Outcome != nil {
+		printed = a.pod.Outcome.OutputBytes
+	}
 	switch unread, ok := errors.AsType[*unreadError](err); {
-	case ok && copied:
-		return unread.err
-	case ok:
+	case ok && !copied:
 		o.screen.note(unread.Error())
-		return gone(j.name)
+		return gone(j.name, a.name, printed)
 	case err != nil || s.noted:
 		return err
 	// Nothing is what a job has printed that says so, or that copies it there.
-	case !copied, !part && a.pod.Outcome != nil && a.pod.Outcome.OutputBytes > 0:
-		return gone(j.name)
+	case !copied, !part && printed > 0:
+		return gone(j.name, a.name, printed)
 	}
 	return nil
+}
+
+// followContainers shows the container's log of an attempt, nil is the next one, and,
+// unless it was asked for alone, of those that come, to the job's end.
+func (o *logsOptions) followContainers(ctx context.Context, j *knownJob, a *knownAttempt) error {
+	without := *o.cluster
+	without.NoTunnel = true
+	run, _, err := without.Attach(ctx, j.found)
+	if err != nil {
+		return err
+	}
+	defer run.Close()
+	watching, stop := context.WithCancel(ctx)
+	tails := make(chan *tail)
+	over, ended := newEnd()
+	var work sync.WaitGroup
+	work.Go(func() {
+		latest := &tail{end: func() {}}
+		outcome, err := run.Watch(watching, func(e job.Event) {
+			if e.Phase != job.Running || e.Waiting {
+				return
+			}
+			latest.end()
+			latest = o.containerTail(&without, e.Detail, a != nil && a.name == e.Detail, true)
+			select {
+			case tails <- latest:
+			case <-watching.Done():
+			}
+		})
+		latest.end()
+		ended(outcome, err)
+	})
+	err = o.showTails(ctx, over, j, a, tails)
+	stop()
+	work.Wait()
+	if errors.Is(err, errNotMet) {
+		attempt := ""
+		if a != nil {
+			attempt = a.name
+		}
+		return o.showEnded(ctx, j, attempt)
+	}
+	return err
+}
+
+// showTails shows the containers' logs as they come, from the wanted one on, until
+// over ends.
+func (o *logsOptions) showTails(ctx context.Context, over *end, j *knownJob, a *knownAttempt, tails <-chan *tail) error {
+	s := o.containerSink(j.name)
+	for met := false; ; {
+		select {
+		case t := <-tails:
+			if a != nil && !met && t.pod != a.name {
+				continue // one that was not asked for
+			}
+			met = true
+			if err := t.show(ctx, s); err != nil || o.attempt > 0 {
+				return err
+			}
+		case <-over.Done():
+			switch {
+			case over.outcome == nil:
+				return context.Cause(over)
+			case !met:
+				return errNotMet
+			}
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // notedSink says something before the first byte.
 type notedSink struct {
 	sink
-	note  func()
+	note  func() error
 	noted bool
 }
 
 func (s *notedSink) record(attempt string, offset uint64, r *hodeipb.Record, data []byte) error {
 	if !s.noted {
 		s.noted = true
-		s.note()
+		if err := s.note(); err != nil {
+			return err
+		}
 	}
 	return s.sink.record(attempt, offset, r, data)
 }
 
-// saying is the job's sink, which says on stderr what is missing.
+// saying is the job's sink, which says on stderr what is missing, and remembers it.
 func (o *logsOptions) saying(name string) sink {
-	return sayingSink{o.sink(name), o.screen}
+	return sayingSink{o.sink(name), o}
 }
 
 type sayingSink struct {
 	sink
-	screen *screen
+	options *logsOptions
 }
 
 func (s sayingSink) gap(attempt string, offset, n uint64) error {
+	text := missingBytes(attempt, offset, n)
+	s.options.missed.add(text)
 	if err := s.sink.gap(attempt, offset, n); err != nil {
 		return err
 	}
-	s.screen.note(missingBytes(attempt, offset, n))
+	s.options.screen.note(text)
 	return nil
 }

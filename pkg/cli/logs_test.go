@@ -2,16 +2,19 @@ package cli
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/client-go/rest"
 
@@ -112,6 +115,141 @@ func TestKnown(t *testing.T) {
 	}
 }
 
+// What the cluster has not is looked for in the store, and said to be from there;
+// what ran on this machine is not taken for it.
+func TestShowOneStored(t *testing.T) {
+	kept, err := logstore.Open(t.TempDir(), logstore.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, namespace := range []string{"ns", "local"} {
+		for _, name := range []string{"x", "y"} {
+			if namespace == "ns" && name == "y" {
+				continue
+			}
+			log, err := kept.Create(logstore.Key{Namespace: namespace, Job: name, Attempt: name, AttemptUID: "1"}, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			store(t, log, batch(0, "out:"+namespace))
+			if err := log.SetExit(&hodeipb.ExitRecord{Cause: "Completed", End: uint64(len(namespace)), StdoutEnd: uint64(len(namespace))}); err != nil {
+				t.Fatal(err)
+			}
+			if err := log.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	found := testCluster(t, http.NotFound)
+	for _, test := range []struct {
+		name, job   string
+		cluster     *kubernetes.Provider
+		unreachable error
+		namespace   string
+		out, note   string
+		err         string
+	}{
+		{"not in the cluster", "x", found, nil, "ns", "ns", "not in the cluster: this is the output of a job of 20", ""},
+		{"of this machine only", "y", found, nil, "ns", "", "", `job "y" not found in namespace ns`},
+		{"no cluster", "y", nil, errors.New("no kubeconfig"), "ns", "local", "this is what is stored here: no kubeconfig", ""},
+		{"of this machine", "x", nil, nil, "local", "local", "", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var out, errOut bytes.Buffer
+			a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, getenv: func(string) string { return "" }}
+			o := &logsOptions{app: a, store: &openedStore{Store: kept}, screen: newScreen(a, false), sink: a.newSink(sinkOptions{}), tail: -1,
+				cluster: test.cluster, unreachable: test.unreachable, namespace: test.namespace, name: test.job}
+			err := o.showOne(t.Context())
+			if test.err == "" && err != nil || test.err != "" && (err == nil || err.Error() != test.err) {
+				t.Errorf("error %v, want %q", err, test.err)
+			}
+			if out.String() != test.out || !strings.HasPrefix(errOut.String(), test.note) || test.note == "" && errOut.Len() > 0 {
+				t.Errorf("stdout %q, stderr %q", out.String(), errOut.String())
+			}
+		})
+	}
+}
+
+// Whoever was told that bytes are missing gets exit code 1, too.
+func TestLogsMissing(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		exit *hodeipb.ExitRecord
+		code int
+		note string
+	}{
+		{"all there", &hodeipb.ExitRecord{Cause: "Completed", End: 4, StdoutEnd: 4}, 0, ""},
+		{"the agent's disk was full", &hodeipb.ExitRecord{Cause: "Completed", End: 4, StdoutEnd: 4, Lost: 9}, 1, "9 bytes of x are missing from offset 4 on\n"},
+		{"no end is stored", nil, 0, "the end of the output of x is not stored here: there may have been more\n"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			kept, err := logstore.Open(t.TempDir(), logstore.Limits{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			log, err := kept.Create(logstore.Key{Namespace: "local", Job: "x", Attempt: "x", AttemptUID: "1"}, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			store(t, log, batch(0, "out:text"))
+			if test.exit != nil {
+				if err := log.SetExit(test.exit); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := log.Close(); err != nil {
+				t.Fatal(err)
+			}
+			var out, errOut bytes.Buffer
+			a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, getenv: func(string) string { return "" }}
+			o := &logsOptions{app: a, store: &openedStore{Store: kept}, screen: newScreen(a, false), sink: a.newSink(sinkOptions{}), tail: -1, namespace: "local", name: "x"}
+			err = o.run(t.Context())
+			exit, ok := errors.AsType[*exitError](err)
+			if ok != (test.code != 0) || ok && exit.code != test.code || !ok && err != nil {
+				t.Errorf("got %v, want code %d", err, test.code)
+			}
+			if out.String() != "text" || errOut.String() != test.note {
+				t.Errorf("stdout %q, stderr %q", out.String(), errOut.String())
+			}
+		})
+	}
+}
+
+// The lines of several jobs are whole, also without a prefix.
+func TestSinksOfSeveral(t *testing.T) {
+	var out bytes.Buffer
+	a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: io.Discard}, getenv: func(string) string { return "" }}
+	sinks := a.newSink(sinkOptions{lines: true})
+	var work sync.WaitGroup
+	for _, name := range []string{"a", "b"} {
+		s := sinks(name)
+		work.Go(func() {
+			for range 100 {
+				for _, piece := range []string{name, name, "\n"} {
+					if err := s.record(name, 0, &hodeipb.Record{Stream: hodeipb.Stream_STDOUT}, []byte(piece)); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	work.Wait()
+	if text := out.String(); strings.Count(text, "aa\n") != 100 || strings.Count(text, "bb\n") != 100 || len(text) != 600 {
+		t.Errorf("got %q", text)
+	}
+}
+
+// An agent that is away is not said to be one that has not started.
+func TestShowWithoutAgent(t *testing.T) {
+	a := &app{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: io.Discard}, getenv: func(string) string { return "" }}
+	o := &logsOptions{app: a, screen: newScreen(a, true), sink: a.newSink(sinkOptions{}), tail: -1}
+	pod := &kubernetes.Attempt{Name: "x-1"}
+	err := o.show(t.Context(), &knownJob{name: "x", found: &kubernetes.Found{Spec: &job.Spec{Name: "x"}}, attempts: []knownAttempt{{name: "x-1", pod: pod}}})
+	if err == nil || err.Error() != "the agent of job x does not run: its command has not started, or the agent was lost" {
+		t.Errorf("got %v", err)
+	}
+}
+
 // testCluster is one whose API server the test plays.
 func testCluster(t *testing.T, answer http.HandlerFunc) *kubernetes.Provider {
 	t.Helper()
@@ -150,7 +288,7 @@ func TestShowContainer(t *testing.T) {
 			var out, errOut bytes.Buffer
 			a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, getenv: func(string) string { return "" }}
 			o := &logsOptions{app: a, screen: newScreen(a, false), tail: -1, name: "x"}
-			o.sink = a.newSink(false, false, false, hodeipb.Stream_STREAM_UNSPECIFIED)
+			o.sink = a.newSink(sinkOptions{})
 			o.cluster = testCluster(t, func(w http.ResponseWriter, r *http.Request) {
 				if q := r.URL.Query(); r.URL.Path != "/api/v1/namespaces/ns/pods/x-1/log" || q.Get("container") != "job" || q.Get("tailLines") != "" != (test.tail != nil) {
 					t.Errorf("asked for %s", r.URL)
@@ -194,4 +332,9 @@ func TestChooseTunnel(t *testing.T) {
 			}
 		})
 	}
+}
+
+// testJob is a Job that the cluster made.
+func testJob(uid string) *batchv1.Job {
+	return &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "x", Namespace: "ns", UID: types.UID(uid)}}
 }

@@ -27,7 +27,7 @@ type place interface {
 
 // submitted is a job that was made.
 type submitted interface {
-	// UID tells jobs of the same name apart; empty where there are no two.
+	// UID tells jobs of the same name apart.
 	UID() string
 	// Listener is where its agents arrive.
 	Listener() net.Listener

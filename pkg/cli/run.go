@@ -118,7 +118,7 @@ func (a *app) newRun() *cobra.Command {
 	flags.BoolVar(&f.mergeOutput, "merge-output", false, "Give the command one pipe for stdout and stderr: their order is exact, and all comes on stdout.")
 	flags.StringVar(&f.logSpool, "log-spool", job.DefaultLogSpool, "Output that is kept with the job, on its node's disk, until it is fetched.")
 	flags.StringVar(&f.logOverflow, "log-overflow", "", "When that is full of what nobody has fetched: block, the job waits, or drop, the oldest output is lost. "+
-		"Default: block while somebody follows or did until 5 minutes ago; detached, drop.")
+		"Default: block while somebody follows or did until 5 minutes ago; with --detach or --follow=false, drop.")
 	flags.BoolVar(&f.containerLogs, "container-logs", false, "Copy the output to the container's log, for kubectl logs and the cluster's collectors. Default: the provider's, else with --detach.")
 	flags.StringVar(&f.certs, "certs", "", "Directory of 'hodei certs generate'. Default: ./certs or $XDG_CONFIG_HOME/hodei/certs if there; else a CA for this one run.")
 	flags.StringVarP(&f.output, "output", "o", "", "json or yaml: all that happens as events on stdout. With --detach or --dry-run the Job as json, yaml or name.")
@@ -196,11 +196,14 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 	if !f.follow && spec.Linger == 0 {
 		spec.Linger = time.Second // nobody is to come for the output
 	}
+	if !f.follow && spec.LogOverflow == "" {
+		spec.LogOverflow = job.OverflowDrop // so that a full spool waits for nobody
+	}
 	spec.SetDefaults()
 	if err := spec.Validate(); err != nil {
 		return nil, usagef(cmd, "%w", err)
 	}
-	o := &runOptions{app: a, spec: &spec, follow: f.follow, detach: f.detach}
+	o := &runOptions{app: a, spec: &spec, follow: f.follow, detach: f.detach, lingers: cmd.Flags().Changed("linger")}
 	if err := o.chooseOutput(cmd, f); err != nil {
 		return nil, err
 	}
@@ -214,6 +217,7 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 			o.noFallback = !f.containerLogs
 		} else {
 			spec.ContainerLogs = place.ContainerLogs(f.detach)
+			o.noFallback = !place.ContainerLogs(true) // the provider has ruled it out
 		}
 	case machine:
 		for _, name := range []string{"ttl", "namespace", "context", "kubeconfig"} {
@@ -298,8 +302,9 @@ type runOptions struct {
 	authority      *certs.Authority
 	follow, detach bool
 	dryRun         bool
-	// noFallback: the container's log was ruled out. fallback: it is followed in
-	// place of the agent.
+	lingers        bool // for as long as somebody has said
+	// noFallback: the container's log was ruled out. fallback: there is no tunnel to
+	// the agent, and that log is followed in its place, if output is wanted.
 	noFallback, fallback bool
 	format               string
 	screen               *screen
@@ -387,12 +392,12 @@ func (o *runOptions) run(ctx context.Context) error {
 	return s.follow(ctx, tlsConfig, nil)
 }
 
-// chooseWay finds out whether the output can come through the tunnel, before the
-// job is made: a job that does not copy its output to the container's log never
-// will.
+// chooseWay finds out whether the agent can be reached through the tunnel, before
+// the job is made: a job that does not copy its output to the container's log
+// never will.
 func (o *runOptions) chooseWay(ctx context.Context) error {
 	c, ok := o.place.(cluster)
-	if !ok || o.detach || !o.follow || o.noFallback {
+	if !ok || o.detach || o.follow && o.noFallback {
 		return nil
 	}
 	may, err := c.MayTunnel(ctx)
@@ -402,8 +407,12 @@ func (o *runOptions) chooseWay(ctx context.Context) error {
 	case err != nil || may:
 		return err
 	}
-	o.fallback, o.spec.ContainerLogs, c.NoTunnel = true, true, true
-	if o.spec.Linger == job.DefaultLinger {
+	o.fallback, c.NoTunnel = true, true
+	if !o.follow {
+		return nil // its end is in the Pod's status
+	}
+	o.spec.ContainerLogs = true
+	if !o.lingers {
 		o.spec.Linger = time.Second // nobody is to come for the output
 	}
 	o.screen.note("the tunnel is forbidden (create pods/portforward): following the container's log instead")

@@ -92,6 +92,10 @@ func TestRunFlags(t *testing.T) {
 		{"logs", []string{"--log-spool", "2Gi", "--log-overflow=drop", "--container-logs", "--", "true"}, func(s *job.Spec) {
 			s.LogSpool, s.LogOverflow, s.ContainerLogs = q("2Gi"), job.OverflowDrop, true
 		}},
+		{"nobody follows", []string{"--follow=false", "--", "true"}, func(s *job.Spec) { s.Linger, s.LogOverflow = time.Second, job.OverflowDrop }},
+		{"nobody follows, and the job waits all the same", []string{"--follow=false", "--log-overflow=block", "--", "true"}, func(s *job.Spec) {
+			s.Linger, s.LogOverflow = time.Second, job.OverflowBlock
+		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			made, spec, err := dryRun(t, append([]string{"--name", "x"}, test.args...)...)
@@ -108,6 +112,55 @@ func TestRunFlags(t *testing.T) {
 			}
 			if made.Name != "x" || made.Namespace != "hodei-jobs-workers" || made.Spec.Template.Spec.ServiceAccountName != "hodei-jobs-worker" {
 				t.Errorf("made %s in %s for %s", made.Name, made.Namespace, made.Spec.Template.Spec.ServiceAccountName)
+			}
+		})
+	}
+}
+
+// A provider's word on the container's log counts as much as the flag's.
+func TestRunFallback(t *testing.T) {
+	for _, test := range []struct {
+		setting    string
+		args       []string
+		noFallback bool
+	}{
+		{"", nil, false},
+		{"container_logs: true", nil, false},
+		{"container_logs: false", nil, true},
+		{"container_logs: false", []string{"--container-logs"}, false},
+		{"", []string{"--container-logs=false"}, true},
+	} {
+		t.Run(test.setting+strings.Join(test.args, " "), func(t *testing.T) {
+			home := t.TempDir()
+			t.Chdir(home)
+			files := map[string]string{
+				"kubeconfig":        "apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]\ncontexts: [{name: a, context: {cluster: c}}]\n",
+				"hodei/config.yaml": "current: k\nproviders: {k: {type: kubernetes, context: a, kubeconfig: " + home + "/kubeconfig, " + test.setting + "}}\n",
+			}
+			if err := os.Mkdir("hodei", 0o700); err != nil {
+				t.Fatal(err)
+			}
+			for name, content := range files {
+				if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			env := map[string]string{"HOME": home, "XDG_CONFIG_HOME": home}
+			a := &app{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: io.Discard}, kube: genericclioptions.NewConfigFlags(true), getenv: func(name string) string { return env[name] }}
+			cmd := a.newRun()
+			if err := cmd.ParseFlags(test.args); err != nil {
+				t.Fatal(err)
+			}
+			copied, err := cmd.Flags().GetBool("container-logs")
+			if err != nil {
+				t.Fatal(err)
+			}
+			o, err := a.runOptions(cmd, runFlags{follow: true, dryRun: "none", containerLogs: copied}, []string{"true"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if o.noFallback != test.noFallback {
+				t.Errorf("ruled out: %t", o.noFallback)
 			}
 		})
 	}
@@ -160,6 +213,7 @@ func TestChooseWay(t *testing.T) {
 		answer   func(http.ResponseWriter)
 		fallback bool
 		logs     bool // copied to the container's log
+		linger   time.Duration
 		stderr   string
 		err      string
 	}{
@@ -169,7 +223,13 @@ func TestChooseWay(t *testing.T) {
 		{name: "allowed, and copied anyway", change: func(o *runOptions) { o.spec.ContainerLogs = true }, answer: allows(true), logs: true},
 		{name: "ruled out", change: func(o *runOptions) { o.noFallback = true }},
 		{name: "detached", change: func(o *runOptions) { o.detach = true }},
-		{name: "without output", change: func(o *runOptions) { o.follow = false }},
+		{name: "without output", change: func(o *runOptions) { o.follow = false }, answer: allows(false), fallback: true},
+		{name: "without output, ruled out", change: func(o *runOptions) { o.follow, o.noFallback = false, true }, answer: allows(false), fallback: true},
+		{name: "without output, allowed", change: func(o *runOptions) { o.follow = false }, answer: allows(true)},
+		{name: "a linger that was asked for", change: func(o *runOptions) { o.spec.Linger, o.lingers = job.DefaultLinger, true }, answer: allows(false),
+			fallback: true, logs: true, stderr: note, linger: job.DefaultLinger},
+		{name: "the default linger", change: func(o *runOptions) { o.spec.Linger = job.DefaultLinger }, answer: allows(false),
+			fallback: true, logs: true, stderr: note, linger: time.Second},
 		{name: "no answer to the question", answer: func(w http.ResponseWriter) { http.Error(w, "no", http.StatusForbidden) }},
 		{name: "no answer at all", answer: func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, err: "Kubernetes cluster not available: "},
 	} {
@@ -198,6 +258,10 @@ func TestChooseWay(t *testing.T) {
 			}
 			if o.fallback != test.fallback || p.NoTunnel != test.fallback || o.spec.ContainerLogs != test.logs || errOut.String() != test.stderr {
 				t.Errorf("fallback %t, no tunnel %t, container's log %t, stderr %q", o.fallback, p.NoTunnel, o.spec.ContainerLogs, errOut.String())
+			}
+
+			if test.linger > 0 && o.spec.Linger != test.linger {
+				t.Errorf("lingers for %s, want %s", o.spec.Linger, test.linger)
 			}
 
 			cancelled, cancel := context.WithCancel(t.Context())
@@ -363,6 +427,15 @@ func TestFinishIncomplete(t *testing.T) {
 		{"an earlier attempt's end never came", job.Outcome{Cause: job.Completed}, func(f *follower) {
 			attach(t, f, "x-2", 0)
 		}, 125, "an unknown number of bytes of x-1 are missing", "--linger"},
+		{"the agent was lost", job.Outcome{Cause: job.AgentLost, Attempt: "x-1"}, func(f *follower) { f.State("x-1", ran) },
+			125, "an unknown number of bytes of x-1 are missing from offset 0 on; the command: AgentLost", "{hodei} jobs x -o wide"},
+		{"evicted", job.Outcome{Cause: job.Evicted, Attempt: "x-1"}, func(f *follower) { f.State("x-1", ran) },
+			125, "an unknown number of bytes of x-1 are missing from offset 0 on; the command: Evicted", "--retries 1"},
+		{"the launcher was killed", job.Outcome{Cause: job.Unknown, Attempt: "x-1"}, func(f *follower) {
+			f.State("x-1", ran)
+			f.Exited("x-1", &hodeipb.ExitRecord{})
+		}, 125, "Unknown (exit 125)", ""},
+		{"evicted before the start", job.Outcome{Cause: job.Evicted}, func(*follower) {}, 125, "Evicted (exit 125)", "--retries 1"},
 		{"an attempt that never attached", job.Outcome{Cause: job.Completed, Attempt: "x-2", OutputBytes: 9}, func(*follower) {},
 			125, "9 bytes of x-2 are missing from offset 0 on", "--linger"},
 	} {

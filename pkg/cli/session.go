@@ -42,14 +42,15 @@ type session struct {
 	// was met.
 	unmet func(ctx context.Context, attempt string) error
 
-	server    *coordinator.Server
-	store     *openedStore // nil: nothing is stored
-	sink      sink         // nil: the output is shown as it is, or as events
-	follower  *follower
-	started   bool // the command ran, in any attempt
-	cancelled bool
-	last      *job.Outcome // of an attempt that may be followed by another
-	over      *job.Outcome // known, while there is still output to show
+	server   *coordinator.Server
+	store    *openedStore // nil: nothing is stored
+	sink     sink         // nil: the output is shown as it is, or as events
+	follower *follower
+	started  bool         // the command ran, in any attempt
+	stopped  bool         // the job was asked to stop
+	warned   bool         // the next Ctrl-C leaves, and that was said
+	last     *job.Outcome // of an attempt that may be followed by another
+	over     *job.Outcome // known, while there is still output to show
 }
 
 // follow serves the job's agents until its outcome is known and its output shown.
@@ -111,11 +112,14 @@ type ending struct {
 
 // report takes a phase from the provider.
 func (s *session) report(e job.Event) {
-	if s.fallback && e.Phase == job.Running && !e.Waiting {
+	switch runs := s.fallback && e.Phase == job.Running && !e.Waiting; {
+	case runs && s.runOptions.follow:
 		s.follower.followContainer(s.place.(cluster), e.Detail)
-		return
+	case runs:
+		s.follower.runsUnmet(e.Detail)
+	default:
+		s.follower.phase(e)
 	}
-	s.follower.phase(e)
 }
 
 // await acts on what happens until all is over.
@@ -142,7 +146,7 @@ func (s *session) await(ctx context.Context, served <-chan error, watched <-chan
 			outcome := coordinator.Outcome(record)
 			switch {
 			case s.over != nil:
-			case outcome.Cause != job.Completed && s.spec.Retries > 0 && !s.cancelled:
+			case outcome.Cause != job.Completed && s.spec.Retries > 0 && !s.stopped:
 				s.last = outcome // the Job says whether another attempt follows
 			case outcome.Cause == job.Unknown:
 				s.last, patience = outcome, time.After(podWait)
@@ -211,7 +215,7 @@ func (s *session) broken(ctx context.Context, err error) (done bool, _ error) {
 		return false, nil // what remains is not wanted
 	case s.over != nil:
 		return true, s.leaveWith(job.ExitFailed, fmt.Errorf("%w; the command: %s", err, ui.Printable(s.over.Summary())), "{hodei} logs "+s.spec.Name)
-	case s.attached || !gone:
+	case s.attached || s.fallback || !gone:
 		return true, s.leave(job.ExitFailed, fmt.Errorf("%w; %s", err, s.goesOn()))
 	}
 	// Nobody reads on: the command is told, as it would be by SIGPIPE.
@@ -221,11 +225,7 @@ func (s *session) broken(ctx context.Context, err error) (done bool, _ error) {
 
 // stop asks the job to.
 func (s *session) stop(ctx context.Context) {
-	s.cancelled = true
-	if s.fallback {
-		s.screen.note(fmt.Sprintf("job %s can't be asked to stop without the tunnel; to delete it: kubectl delete job -n %s %s", s.spec.Name, s.place.Namespace(), s.spec.Name))
-		return
-	}
+	s.stopped, s.warned = true, true
 	s.server.Cancel(&hodeipb.Cancel{})
 	if err := s.job.StopRetrying(ctx); err != nil {
 		s.screen.note(err.Error())
@@ -244,10 +244,10 @@ func (s *session) interrupt(ctx context.Context, sig os.Signal) (done bool, err 
 	switch {
 	case s.attached && s.over == nil:
 		return true, s.leave(exitCode(sig), errors.New(s.goesOn()))
-	case s.over != nil && s.cancelled, s.over != nil && s.attached, s.over != nil && sig == syscall.SIGHUP:
+	case s.over != nil && s.warned, s.over != nil && s.attached, s.over != nil && sig == syscall.SIGHUP:
 		return true, s.leaveWith(exitCode(sig), fmt.Errorf("the rest of the output was not shown; the command: %s", ui.Printable(s.over.Summary())), "{hodei} logs "+s.spec.Name)
 	case s.over != nil:
-		s.cancelled = true
+		s.warned = true
 		s.screen.note(fmt.Sprintf("%s has ended; Ctrl-C again leaves the rest of its output", s.spec.Name))
 		return false, nil
 	case !s.started:
@@ -258,7 +258,11 @@ func (s *session) interrupt(ctx context.Context, sig os.Signal) (done bool, err 
 		}
 		s.settle(false)
 		return true, s.takenBack()
-	case !s.cancelled && sig != syscall.SIGHUP:
+	case !s.warned && sig != syscall.SIGHUP && s.fallback:
+		s.warned = true
+		s.screen.note(fmt.Sprintf("job %[1]s can't be asked to stop without the tunnel; Ctrl-C again leaves it to itself; to delete it: kubectl delete job -n %[2]s %[1]s", s.spec.Name, s.place.Namespace()))
+		return false, nil
+	case !s.warned && sig != syscall.SIGHUP:
 		s.screen.note(fmt.Sprintf("stopping %s; Ctrl-C again leaves it to itself", s.spec.Name))
 		s.stop(ctx)
 		return false, nil
@@ -270,10 +274,13 @@ func (s *session) interrupt(ctx context.Context, sig os.Signal) (done bool, err 
 		}
 		return true, &exitError{code: job.ExitCancelled}
 	}
-	if s.cancelled {
+	switch {
+	case s.stopped:
 		return true, s.leave(job.ExitCancelled, fmt.Errorf("job %s has been asked to stop and still runs", s.spec.Name))
+	case sig == syscall.SIGHUP:
+		return true, s.leave(exitCode(sig), fmt.Errorf("hung up; %s", s.goesOn()))
 	}
-	return true, s.leave(128+int(syscall.SIGHUP), fmt.Errorf("hung up; %s", s.goesOn()))
+	return true, s.leave(job.ExitCancelled, errors.New(s.goesOn()))
 }
 
 // exitCode is that of a run that a signal ended.
@@ -327,7 +334,7 @@ func (s *session) leave(code int, err error) error {
 
 func (s *session) leaveWith(code int, err error, hint string) error {
 	outcome := &job.Outcome{Cause: job.Unknown, Code: code, Message: err.Error()}
-	if s.cancelled {
+	if s.stopped && s.over == nil {
 		outcome.Cause = job.Cancelled
 	}
 	if s.settle(true) {
@@ -360,7 +367,7 @@ func (s *session) finish(o *job.Outcome) error {
 	if s.follower.closed() {
 		s.screen.stop()
 		said := "the job was told to stop"
-		if !s.cancelled {
+		if !s.stopped {
 			said = "the command: " + ui.Printable(o.Summary())
 		}
 		return &exitError{code: job.ExitFailed, err: &hinted{
@@ -375,14 +382,23 @@ func (s *session) finish(o *job.Outcome) error {
 	if refused := s.server.Refused(); refused.Overlaps+refused.Holes > 0 {
 		s.screen.note(fmt.Sprintf("the agent sent %d batches again and %d too early: they were refused, and asked for anew", refused.Overlaps, refused.Holes))
 	}
+	return s.concludeWith(o, missing, remedy)
+}
+
+// concludeWith shows the outcome of a job, and what is missing of its output, if
+// anything is, with what helps against it.
+func (o *runOptions) concludeWith(outcome *job.Outcome, missing, remedy string) error {
 	if missing == "" {
-		return s.conclude(o, nil)
+		return o.conclude(outcome, nil)
 	}
-	failure := &job.Failure{Cause: o.Cause, Message: fmt.Sprintf("output is incomplete: %s; the command: %s", missing, ui.Printable(o.Summary())), Hint: remedy}
-	if o.ExitCode() == 0 { // half of an output is no success
-		o = &job.Outcome{Cause: job.Unknown, Code: o.Code, Message: failure.Message}
+	if explained := o.explained(outcome); remedy == "" && explained != nil {
+		remedy = explained.Hint // what ended the job is why
 	}
-	return s.conclude(o, failure)
+	failure := &job.Failure{Cause: outcome.Cause, Message: fmt.Sprintf("output is incomplete: %s; the command: %s", missing, ui.Printable(outcome.Summary())), Hint: remedy}
+	if outcome.ExitCode() == 0 { // half of an output is no success
+		outcome = &job.Outcome{Cause: job.Unknown, Code: outcome.Code, Message: failure.Message}
+	}
+	return o.conclude(outcome, failure)
 }
 
 // conclude shows the outcome, on a line of its own or as an error with a hint: the

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -61,6 +62,7 @@ func TestSessionEnds(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		attached bool
+		fallback bool     // to the container's log
 		out      *failing // nil: all is written
 		act      func(f *follower, j *fakeJob, signals chan<- os.Signal, log *logstore.Log)
 		code     int
@@ -80,6 +82,15 @@ func TestSessionEnds(t *testing.T) {
 			signals <- os.Interrupt
 			signals <- os.Interrupt
 		}, code: 130, message: "job x has been asked to stop and still runs", hint: "{hodei} attach x", stopped: true},
+		{name: "Ctrl-C twice without the tunnel", fallback: true, act: func(f *follower, _ *fakeJob, signals chan<- os.Signal, _ *logstore.Log) {
+			runs(f)
+			signals <- os.Interrupt
+			signals <- os.Interrupt
+		}, code: 130, message: "job x goes on", hint: "{hodei} attach x"},
+		{name: "the reader has gone without the tunnel", fallback: true, out: &failing{err: syscall.EPIPE}, act: func(f *follower, _ *fakeJob, _ chan<- os.Signal, log *logstore.Log) {
+			runs(f)
+			store(t, log, batch(0, "out:text"))
+		}, code: 125, message: "write output: write |1: broken pipe; job x goes on", hint: "{hodei} attach x"},
 		{name: "Ctrl-C while attached", attached: true, act: func(_ *follower, _ *fakeJob, signals chan<- os.Signal, _ *logstore.Log) {
 			signals <- os.Interrupt
 		}, code: 130, message: "job x goes on", hint: "{hodei} attach x"},
@@ -128,7 +139,7 @@ func TestSessionEnds(t *testing.T) {
 			if test.out != nil {
 				a.Out = test.out
 			}
-			o := &runOptions{app: a, spec: &job.Spec{Name: "x", Retries: 1}, place: nowhere{}, follow: true, screen: newScreen(a, true)}
+			o := &runOptions{app: a, spec: &job.Spec{Name: "x", Retries: 1}, place: nowhere{}, follow: true, fallback: test.fallback, screen: newScreen(a, true)}
 			kept, err := logstore.Open(t.TempDir(), logstore.Limits{})
 			if err != nil {
 				t.Fatal(err)
@@ -170,6 +181,32 @@ func TestSessionEnds(t *testing.T) {
 			}
 			if j.deleted.Load() != test.deleted || stopped != test.stopped {
 				t.Errorf("deleted %t, stopped %t", j.deleted.Load(), stopped)
+			}
+		})
+	}
+}
+
+// Ctrl-C once the job is over is about what is still to be shown: it asks no job to
+// stop, and makes none a cancelled one.
+func TestInterruptOver(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		signals int
+		code    float64 // of the exit event; 0: there is none
+	}{{"once", 1, 0}, {"twice", 2, 125}} {
+		t.Run(test.name, func(t *testing.T) {
+			var out bytes.Buffer
+			f := testFollower(t, &out, io.Discard, "json")
+			o := &runOptions{app: &app{name: "hodei"}, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: f.screen, events: f.events}
+			s := &session{runOptions: o, job: newFakeJob(), follower: f, over: &job.Outcome{Cause: job.Completed}}
+			for range test.signals {
+				_, _ = s.interrupt(t.Context(), os.Interrupt)
+			}
+			if s.stopped {
+				t.Error("the job is said to have been asked to stop")
+			}
+			if text := out.String(); strings.Contains(text, "Cancelled") || strings.Contains(text, `"exit"`) != (test.code != 0) {
+				t.Errorf("stdout %q", text)
 			}
 		})
 	}
@@ -248,5 +285,23 @@ func TestStoreDir(t *testing.T) {
 		if got, err := a.storeDir(); got != test.want || (err == nil) != (test.want != "") {
 			t.Errorf("%+v: got %q, %v", test, got, err)
 		}
+	}
+}
+
+// Without a tunnel and without output, the provider's word that the command runs is
+// the only one.
+func TestReportUnmet(t *testing.T) {
+	f := testFollower(t, io.Discard, io.Discard, "")
+	s := &session{runOptions: &runOptions{fallback: true}, follower: f}
+	s.report(job.Event{Phase: job.Scheduled, Detail: "node1"})
+	select {
+	case <-f.running:
+		t.Error("it runs already")
+	default:
+	}
+	s.report(job.Event{Phase: job.Running, Detail: "x-1"})
+	<-f.running
+	if f.tail != nil {
+		t.Error("output is shown that was not asked for")
 	}
 }

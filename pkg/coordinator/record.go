@@ -50,7 +50,8 @@ type Recorder struct {
 	// JobUID tells jobs of the same name apart; may be empty.
 	JobUID string
 	// Begin says from which offset on an attempt's output is wanted; nil: from the
-	// start. Where the store has less than that, a temporary log begins there.
+	// start. It is asked once for each attempt, also for those that come later. Where
+	// the store has less than that, a temporary log begins there.
 	Begin    func(*hodeipb.Hello) uint64
 	Listener Listener
 
@@ -97,7 +98,7 @@ func (r *Recorder) open(hello *hodeipb.Hello) (log *logstore.Log, temporary, err
 	begin, short := uint64(0), false
 	if r.Begin != nil {
 		begin = r.Begin(hello)
-		short = r.short(key, begin)
+		short = begin > 0 && r.short(key, begin)
 	}
 	if short {
 		temporary = ErrShort
@@ -124,7 +125,7 @@ func (r *Recorder) short(key logstore.Key, begin uint64) bool {
 			return false
 		}
 	}
-	return begin > 0
+	return true
 }
 
 func (r *Recorder) log(attempt string) *logstore.Log {

@@ -6,6 +6,7 @@ package local
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -85,6 +86,7 @@ func Check(spec *job.Spec) error {
 
 // Run is a job that was started.
 type Run struct {
+	uid             string
 	listener        net.Listener
 	dir             string
 	agent, launcher *process
@@ -104,7 +106,7 @@ func (p *Provider) Submit(_ context.Context, spec *job.Spec, id *certs.JobCerts)
 	if err != nil {
 		return nil, failure("no place for the job's files", err)
 	}
-	r := &Run{dir: dir}
+	r := &Run{uid: rand.Text(), dir: dir}
 	if err := r.start(p.Worker, spec, id); err != nil {
 		r.Close()
 		return nil, failure("start the job's processes", err)
@@ -229,8 +231,8 @@ func (h *head) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// UID is empty: a job is its one attempt.
-func (r *Run) UID() string { return "" }
+// UID is made up for each run, so that two of one name are two jobs.
+func (r *Run) UID() string { return r.uid }
 
 // Listener is where the agent arrives.
 func (r *Run) Listener() net.Listener { return r.listener }

@@ -222,6 +222,9 @@ func TestRun(t *testing.T) {
 	r.Close()
 	gone(t, r)
 	r.Close() // again
+	if again, _ := submit(t, &job.Spec{Command: []string{"true"}}); again.UID() == "" || again.UID() == r.UID() {
+		t.Errorf("two runs of one name have the UIDs %q and %q", r.UID(), again.UID())
+	}
 }
 
 // TestClose ends a job in its middle that does not want to.
