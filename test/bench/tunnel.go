@@ -17,6 +17,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // tunnelBytes are printed by a Pod for each figure, from a file that is so much
@@ -58,10 +60,12 @@ func tunnel() error {
 					return err
 				}
 			}
+			unix.Sync() // each begins with a disk that has nothing to do
 			b, err := bareForward(kind.random, filepath.Join(dir, "bare"))
 			if err != nil {
 				return err
 			}
+			unix.Sync()
 			h, err := hodeiRun(kind.random, filepath.Join(dir, "hodei"))
 			if err != nil {
 				return err
@@ -126,10 +130,10 @@ func toFile(cmd *exec.Cmd, path string, started func() error) (passage, error) {
 	return <-watched, err
 }
 
-// hodeiRun checks what has come against the checksum that the job makes of what it
-// has printed.
+// hodeiRun checks what has come against the checksum that the job makes beforehand
+// of what it will print.
 func hodeiRun(random bool, path string) (passage, error) {
-	script := makeFile(random) + printFile + "; (" + printFile + ") | sha256sum >&2"
+	script := makeFile(random) + "(" + printFile + ") | sha256sum >&2; sleep 1; " + printFile
 	cmd := command("hodei", "run", "--quiet", "--provider", "bench", "--image", *shellImage, "--", "sh", "-c", script)
 	var said strings.Builder
 	cmd.Stderr = &said
