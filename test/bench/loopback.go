@@ -282,7 +282,10 @@ func (b *testbed) attempt(n int64, follower *counter, pace ...string) (passage, 
 	server := &coordinator.Server{TLS: b.server, Namespace: b.id.Namespace, Job: b.id.Job, Follower: follower}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
-	defer func() { server.Close(); <-served }()
+	defer func() {
+		server.Close()
+		<-served // closed by us: there is nothing to say
+	}()
 
 	worker := filepath.Join(*bin, "hodei-worker")
 	agent := exec.Command(worker, "agent")
