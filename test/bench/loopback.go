@@ -284,7 +284,7 @@ func (b *testbed) attempt(n int64, follower *counter, pace ...string) (passage, 
 	go func() { served <- server.Serve(listener) }()
 	defer func() {
 		server.Close()
-		<-served // closed by us: there is nothing to say
+		_ = <-served // closed by us: there is nothing to say
 	}()
 
 	worker := filepath.Join(*bin, "hodei-worker")
