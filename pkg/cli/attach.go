@@ -147,14 +147,15 @@ func (o *attachOptions) chooseTunnel(ctx context.Context, found *kubernetes.Foun
 	return nil
 }
 
-// earlier has the attempts displayed that are over.
+// earlier has the attempts displayed that are over. What is missing of them is
+// said; whether the job succeeded is for the one that runs to say.
 func (o *attachOptions) earlier(f *follower, j *knownJob) {
 	for i := range j.attempts {
 		a := &j.attempts[i]
 		if a.pod != nil && !a.pod.Ended {
 			continue
 		}
-		f.showBefore(a.name, func(ctx context.Context) error { return o.passedOver(f, o.logs.showOver(ctx, j, a)) })
+		f.showBefore(a.name, func(ctx context.Context) error { return o.noted(o.logs.showOver(ctx, j, a)) })
 	}
 }
 

@@ -1,0 +1,150 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+)
+
+// containerTail is the container's log of an attempt: of one that was there when we
+// came the part that is wanted.
+func (o *logsOptions) containerTail(c *kubernetes.Provider, pod string, there, follow bool) *tail {
+	options := kubernetes.ContainerLogOptions{Follow: follow}
+	if there {
+		options.Since = o.since
+	}
+	if there && o.tail >= 0 {
+		lines := int64(o.tail)
+		options.TailLines = &lines
+	}
+	if o.stream != hodeipb.Stream_STREAM_UNSPECIFIED {
+		options.Stream = streamName(o.stream)
+	}
+	return newTail(cluster{c}, pod, options)
+}
+
+// containerSink is the job's sink, which says on stderr what its output is.
+func (o *logsOptions) containerSink(name string) *notedSink {
+	s := unplaced(o.sink(name))
+	events, _ := s.(unplacedEvents)
+	return &notedSink{sink: s, note: func() error {
+		o.screen.note(inexact)
+		return events.eventWriter.note(inexact)
+	}}
+}
+
+// showContainer shows what there is of the container's log of an attempt that has
+// a Pod.
+func (o *logsOptions) showContainer(ctx context.Context, j *knownJob, a *knownAttempt) error {
+	s := o.containerSink(j.name)
+	err := o.containerTail(o.cluster, a.name, true, false).show(ctx, s)
+	part := o.tail >= 0 || !o.since.IsZero() || o.stream != hodeipb.Stream_STREAM_UNSPECIFIED
+	copied := j.found.Spec.ContainerLogs
+	printed := uint64(0)
+	if a.pod.Outcome != nil {
+		printed = a.pod.Outcome.OutputBytes
+	}
+	switch unread, ok := errors.AsType[*unreadError](err); {
+	case ok && !copied:
+		o.screen.note(unread.Error())
+		return gone(j.name, a.name, printed)
+	case err != nil || s.noted:
+		return err
+	// Nothing is what a job has printed that says so, or that copies it there.
+	case !copied, !part && printed > 0:
+		return gone(j.name, a.name, printed)
+	}
+	return nil
+}
+
+// followContainers shows the container's log of an attempt, nil is the next one, and,
+// unless it was asked for alone, of those that come, to the job's end.
+func (o *logsOptions) followContainers(ctx context.Context, j *knownJob, a *knownAttempt) error {
+	without := *o.cluster
+	without.NoTunnel = true
+	run, _, err := without.Attach(ctx, j.found)
+	if err != nil {
+		return err
+	}
+	defer run.Close()
+	watching, stop := context.WithCancel(ctx)
+	tails := make(chan *tail)
+	over, ended := newEnd()
+	var work sync.WaitGroup
+	work.Go(func() {
+		latest := &tail{end: func() {}}
+		outcome, err := run.Watch(watching, func(e job.Event) {
+			if e.Phase != job.Running || e.Waiting {
+				return
+			}
+			latest.end()
+			latest = o.containerTail(&without, e.Detail, a != nil && a.name == e.Detail, true)
+			select {
+			case tails <- latest:
+			case <-watching.Done():
+			}
+		})
+		latest.end()
+		ended(outcome, err)
+	})
+	err = o.showTails(ctx, over, j, a, tails)
+	stop()
+	work.Wait()
+	if errors.Is(err, errNotMet) {
+		attempt := ""
+		if a != nil {
+			attempt = a.name
+		}
+		return o.showEnded(ctx, j, attempt)
+	}
+	return err
+}
+
+// showTails shows the containers' logs as they come, from the wanted one on, until
+// over ends.
+func (o *logsOptions) showTails(ctx context.Context, over *end, j *knownJob, a *knownAttempt, tails <-chan *tail) error {
+	s := o.containerSink(j.name)
+	for met := false; ; {
+		select {
+		case t := <-tails:
+			if a != nil && !met && t.pod != a.name {
+				continue // one that was not asked for
+			}
+			met = true
+			if err := t.show(ctx, s); err != nil || o.attempt > 0 {
+				return err
+			}
+		case <-over.Done():
+			switch {
+			case over.outcome == nil:
+				return context.Cause(over)
+			case !met:
+				return errNotMet
+			}
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// notedSink says something before the first byte.
+type notedSink struct {
+	sink
+	note  func() error
+	noted bool
+}
+
+func (s *notedSink) record(attempt string, offset uint64, r *hodeipb.Record, data []byte) error {
+	if !s.noted {
+		s.noted = true
+		if err := s.note(); err != nil {
+			return err
+		}
+	}
+	return s.sink.record(attempt, offset, r, data)
+}
