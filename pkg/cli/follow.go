@@ -57,7 +57,8 @@ type follower struct {
 	ended     bool
 	last      *hodeipb.ExitRecord
 	lost      string // what is known to be missing of the output
-	fullDisk  bool   // why it is
+	fullDisk  bool   // why it is: the spool's disk,
+	dropped   bool   // or the spool's cap
 }
 
 // exitedBuffer is more exit records than a session leaves unread: it takes each
@@ -319,6 +320,9 @@ type followedSink struct {
 }
 
 func (s followedSink) gap(attempt string, offset, n uint64) error {
+	s.follower.mu.Lock()
+	s.follower.dropped = true
+	s.follower.mu.Unlock()
 	return s.follower.lose(attempt, offset, n)
 }
 
@@ -390,6 +394,8 @@ func (f *follower) missing(o *job.Outcome) (lost, hint string, err error) {
 	switch {
 	case f.fullDisk:
 		return f.lost, "make room on the disk that the job runs on", err
+	case f.dropped:
+		return f.lost, "let more of it be kept, or the job wait: --log-spool, --log-overflow=block", err
 	case torn: // what has ended the job is why
 		return f.lost, "", err
 	}

@@ -212,7 +212,7 @@ func TestOutput(t *testing.T) {
 		t.Errorf("stderr %q, want %q", got, want)
 	}
 	const want = "42 bytes of x are missing from offset 14 on"
-	if got, hint, err := f.missing(&job.Outcome{Cause: job.Completed}); got != want || !strings.Contains(hint, "--linger") || err != nil {
+	if got, hint, err := f.missing(&job.Outcome{Cause: job.Completed}); got != want || !strings.Contains(hint, "--log-spool") || err != nil {
 		t.Errorf("missing %q, hint %q, %v; want %q", got, hint, err, want)
 	}
 }
