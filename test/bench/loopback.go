@@ -284,7 +284,9 @@ func (b *testbed) attempt(n int64, follower *counter, pace ...string) (passage, 
 	go func() { served <- server.Serve(listener) }()
 	defer func() {
 		server.Close()
-		_ = <-served // closed by us: there is nothing to say
+		if err := <-served; err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+		}
 	}()
 
 	worker := filepath.Join(*bin, "hodei-worker")
