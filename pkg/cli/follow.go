@@ -3,24 +3,16 @@ package cli
 import (
 	"cmp"
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"regexp"
 	"sync"
 	"syscall"
 	"time"
-	"unicode/utf8"
-
-	"sigs.k8s.io/yaml"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
-	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
 // follower is what hodei run and attach know of a job that they follow: it shows
@@ -400,179 +392,4 @@ func (f *follower) missing(o *job.Outcome) (lost, hint string, err error) {
 		return f.lost, "", err
 	}
 	return f.lost, "let the Pod wait longer for its output to be fetched: --linger", err
-}
-
-// screen is what a person sees of a run, on stderr.
-type screen struct {
-	quiet, tty bool
-	status     *ui.Status
-	began      time.Time
-}
-
-func newScreen(a *app, quiet bool) *screen {
-	t := ui.Detect(a.ErrOut, a.getenv)
-	return &screen{quiet: quiet, tty: t.TTY, status: ui.NewStatus(a.ErrOut, t), began: time.Now()}
-}
-
-func (s *screen) elapsed() time.Duration { return time.Since(s.began) }
-
-// waiting is for the spinner alone: in a log the phases tell enough.
-func (s *screen) waiting(text string) {
-	if s.tty && !s.quiet {
-		s.status.Wait(text)
-	}
-}
-
-func (s *screen) phase(e job.Event) {
-	switch {
-	case s.quiet:
-	case e.Waiting:
-		s.status.Wait(e.Detail)
-	case e.Phase == job.Pulling:
-		s.status.Wait("pulling " + e.Detail)
-	case e.Phase == job.Running:
-		s.status.Done(e.Phase.String(), e.Detail, 0)
-	default:
-		s.status.Done(e.Phase.String(), e.Detail, e.Time.Sub(s.began))
-		s.waiting(next[e.Phase])
-	}
-}
-
-// next is what is waited for after a phase.
-var next = map[job.Phase]string{
-	job.Submitted: "waiting for a node",
-	job.Scheduled: "waiting for the images",
-	job.Pulled:    "waiting for the agent",
-	job.AgentUp:   "waiting for the command",
-}
-
-func (s *screen) note(text string) {
-	if !s.quiet {
-		s.status.Stop()
-		s.status.Note(text)
-	}
-}
-
-func (s *screen) summary(o *job.Outcome) {
-	if !s.quiet {
-		s.status.Summary(o.Cause == job.Completed, o.Summary())
-	}
-}
-
-func (s *screen) stop() { s.status.Stop() }
-
-// eventWriter writes all that happens as JSON, an object a line, or as YAML
-// documents. A nil one writes nothing.
-type eventWriter struct {
-	out  io.Writer
-	yaml bool
-	mu   sync.Mutex
-}
-
-// event is what all kinds have in common.
-type event struct {
-	Type string    `json:"type"` // phase, output, gap, note or exit
-	Time time.Time `json:"time"`
-}
-
-func (w *eventWriter) write(v any) error {
-	if w == nil {
-		return nil
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var b []byte
-	var err error
-	if w.yaml {
-		if b, err = yaml.Marshal(v); err == nil {
-			b = append([]byte("---\n"), b...)
-		}
-	} else if b, err = json.Marshal(v); err == nil {
-		b = append(b, '\n')
-	}
-	if err == nil {
-		_, err = w.out.Write(b)
-	}
-	return err
-}
-
-func (w *eventWriter) phase(e job.Event) error {
-	return w.write(struct {
-		event
-		Phase   string `json:"phase"`
-		Detail  string `json:"detail,omitempty"`
-		Waiting bool   `json:"waiting,omitempty"`
-	}{event{"phase", e.Time}, e.Phase.String(), e.Detail, e.Waiting})
-}
-
-// notInYAML matches what the YAML library writes as it is and its readers refuse
-// or change.
-var notInYAML = regexp.MustCompile(`[\x7f-\x{9f}\x{fffe}\x{ffff}]`)
-
-// record writes a record: as text where it is text, else in base64.
-func (w *eventWriter) record(attempt string, offset uint64, r *hodeipb.Record, data []byte) error {
-	e := newOutputEvent(attempt, r)
-	e.Offset, e.StreamOffset = &offset, &r.StreamOffset
-	return w.output(e, data)
-}
-
-// outputEvent is a record as an event.
-type outputEvent struct {
-	event
-	Attempt      string  `json:"attempt"`
-	Stream       string  `json:"stream,omitempty"`       // empty: unknown
-	Offset       *uint64 `json:"offset,omitempty"`       // nil: it has none,
-	StreamOffset *uint64 `json:"streamOffset,omitempty"` // as this
-	Text         *string `json:"text,omitempty"`
-	Base64       string  `json:"base64,omitempty"`
-}
-
-func newOutputEvent(attempt string, r *hodeipb.Record) outputEvent {
-	e := outputEvent{event: event{"output", time.Unix(0, r.TimeUnixNano)}, Attempt: attempt}
-	if r.Stream != hodeipb.Stream_STREAM_UNSPECIFIED {
-		e.Stream = streamName(r.Stream)
-	}
-	return e
-}
-
-func (w *eventWriter) output(e outputEvent, data []byte) error {
-	if utf8.Valid(data) && (!w.yaml || !notInYAML.Match(data)) {
-		text := string(data)
-		e.Text = &text
-	} else {
-		e.Base64 = base64.StdEncoding.EncodeToString(data)
-	}
-	return w.write(e)
-}
-
-// flush has nothing to do: an event is written whole.
-func (w *eventWriter) flush() error { return nil }
-
-// gap says that output is missing: n bytes, 0 if nobody knows how many.
-func (w *eventWriter) gap(attempt string, offset, n uint64) error {
-	return w.write(struct {
-		event
-		Attempt string `json:"attempt"`
-		Offset  uint64 `json:"offset"`
-		Lost    uint64 `json:"lost,omitempty"`
-	}{event{"gap", time.Now()}, attempt, offset, n})
-}
-
-// note says what a reader of the output has to know of it.
-func (w *eventWriter) note(text string) error {
-	return w.write(struct {
-		event
-		Text string `json:"text"`
-	}{event{"note", time.Now()}, text})
-}
-
-func (w *eventWriter) exit(o *job.Outcome, hint string) error {
-	shown := *o
-	shown.Message = ui.Printable(o.Message)
-	return w.write(struct {
-		event
-		*job.Outcome
-		ExitCode int    `json:"exitCode"`
-		Hint     string `json:"hint,omitempty"`
-	}{event{"exit", time.Now()}, &shown, o.ExitCode(), hint})
 }

@@ -1,0 +1,133 @@
+package cli
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"regexp"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/ui"
+)
+
+// eventWriter writes all that happens as JSON, an object a line, or as YAML
+// documents. A nil one writes nothing.
+type eventWriter struct {
+	out  io.Writer
+	yaml bool
+	mu   sync.Mutex
+}
+
+// event is what all kinds have in common.
+type event struct {
+	Type string    `json:"type"` // phase, output, gap, note or exit
+	Time time.Time `json:"time"`
+}
+
+func (w *eventWriter) write(v any) error {
+	if w == nil {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var b []byte
+	var err error
+	if w.yaml {
+		if b, err = yaml.Marshal(v); err == nil {
+			b = append([]byte("---\n"), b...)
+		}
+	} else if b, err = json.Marshal(v); err == nil {
+		b = append(b, '\n')
+	}
+	if err == nil {
+		_, err = w.out.Write(b)
+	}
+	return err
+}
+
+func (w *eventWriter) phase(e job.Event) error {
+	return w.write(struct {
+		event
+		Phase   string `json:"phase"`
+		Detail  string `json:"detail,omitempty"`
+		Waiting bool   `json:"waiting,omitempty"`
+	}{event{"phase", e.Time}, e.Phase.String(), e.Detail, e.Waiting})
+}
+
+// notInYAML matches what the YAML library writes as it is and its readers refuse
+// or change.
+var notInYAML = regexp.MustCompile(`[\x7f-\x{9f}\x{fffe}\x{ffff}]`)
+
+// record writes a record: as text where it is text, else in base64.
+func (w *eventWriter) record(attempt string, offset uint64, r *hodeipb.Record, data []byte) error {
+	e := newOutputEvent(attempt, r)
+	e.Offset, e.StreamOffset = &offset, &r.StreamOffset
+	return w.output(e, data)
+}
+
+// outputEvent is a record as an event.
+type outputEvent struct {
+	event
+	Attempt      string  `json:"attempt"`
+	Stream       string  `json:"stream,omitempty"`       // empty: unknown
+	Offset       *uint64 `json:"offset,omitempty"`       // nil: it has none,
+	StreamOffset *uint64 `json:"streamOffset,omitempty"` // as this
+	Text         *string `json:"text,omitempty"`
+	Base64       string  `json:"base64,omitempty"`
+}
+
+func newOutputEvent(attempt string, r *hodeipb.Record) outputEvent {
+	e := outputEvent{event: event{"output", time.Unix(0, r.TimeUnixNano)}, Attempt: attempt}
+	if r.Stream != hodeipb.Stream_STREAM_UNSPECIFIED {
+		e.Stream = streamName(r.Stream)
+	}
+	return e
+}
+
+func (w *eventWriter) output(e outputEvent, data []byte) error {
+	if utf8.Valid(data) && (!w.yaml || !notInYAML.Match(data)) {
+		text := string(data)
+		e.Text = &text
+	} else {
+		e.Base64 = base64.StdEncoding.EncodeToString(data)
+	}
+	return w.write(e)
+}
+
+// flush has nothing to do: an event is written whole.
+func (w *eventWriter) flush() error { return nil }
+
+// gap says that output is missing: n bytes, 0 if nobody knows how many.
+func (w *eventWriter) gap(attempt string, offset, n uint64) error {
+	return w.write(struct {
+		event
+		Attempt string `json:"attempt"`
+		Offset  uint64 `json:"offset"`
+		Lost    uint64 `json:"lost,omitempty"`
+	}{event{"gap", time.Now()}, attempt, offset, n})
+}
+
+// note says what a reader of the output has to know of it.
+func (w *eventWriter) note(text string) error {
+	return w.write(struct {
+		event
+		Text string `json:"text"`
+	}{event{"note", time.Now()}, text})
+}
+
+func (w *eventWriter) exit(o *job.Outcome, hint string) error {
+	shown := *o
+	shown.Message = ui.Printable(o.Message)
+	return w.write(struct {
+		event
+		*job.Outcome
+		ExitCode int    `json:"exitCode"`
+		Hint     string `json:"hint,omitempty"`
+	}{event{"exit", time.Now()}, &shown, o.ExitCode(), hint})
+}
