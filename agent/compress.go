@@ -15,7 +15,7 @@ const (
 	trialTime  = 100 * time.Millisecond
 	trialBytes = 256 << 10
 	// gain is by how much compressed output has to pass faster to be worth its
-	// CPU; two measurements of the same thing differ by a tenth.
+	// CPU, and the error of both measurements.
 	gain = 1.2
 	// The other way is tried again after so long, at first because the measurement
 	// may have met a bad moment, later because the path or the output may have
@@ -122,9 +122,8 @@ type compressor struct{ zstd *zstd.Encoder }
 var compressed = hodeipb.NewPool(batchBytes)
 
 func newCompressor() *compressor {
-	// The fastest level finds what repeats in a log as well as slower ones do: the
-	// path is waiting. A window of a batch and one goroutine keep its memory below
-	// 1 MiB.
+	// The fastest level makes a tenth of a log, and the path is waiting. A window of
+	// a batch and one goroutine bound its memory.
 	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
 		zstd.WithWindowSize(batchBytes), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false))
 	if err != nil {

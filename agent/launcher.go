@@ -326,7 +326,7 @@ func dialAgent(path string, signals <-chan os.Signal) (*net.UnixConn, error) {
 
 // pipeBytes is how much the command can print before the agent has to have read
 // some: four times Linux' own. With that, agent and command woke each other for
-// every few KiB, which cost a third of the throughput. A user's pipes may hold 64
+// every few KiB, which cost a fifth of the throughput. A user's pipes may hold 64
 // MiB in all, on one node; beyond that they keep their size.
 const pipeBytes = 256 << 10
 

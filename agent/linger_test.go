@@ -100,3 +100,21 @@ func TestAwaitCoordinators(t *testing.T) {
 		})
 	}
 }
+
+// TestEnter checks that an agent takes so many coordinators and no more, and again
+// one when one has gone.
+func TestEnter(t *testing.T) {
+	a := lonely(t)
+	for range maxAttachments {
+		if !(&attachment{agent: a}).enter() {
+			t.Fatalf("refused with %d attached", a.attached)
+		}
+	}
+	if (&attachment{agent: a}).enter() {
+		t.Errorf("%d are attached", a.attached)
+	}
+	a.update(func() { a.attached-- })
+	if !(&attachment{agent: a}).enter() {
+		t.Error("refused though one has gone")
+	}
+}

@@ -48,8 +48,8 @@ const (
 	// maxMessageBytes is a batch at its limits: its data, and records of at most
 	// 40 bytes each.
 	maxMessageBytes = hodeipb.MaxBatchBytes + 40*hodeipb.MaxBatchRecords + 1<<10
-	// ackEvery is the least time between two acks. One for each batch would cost a
-	// fifth of what a fast path can carry; nobody waits for one but the end of a
+	// ackEvery is the least time between two acks. One for each batch would cost both
+	// sides a system call and a wake-up each; nobody waits for one but the end of a
 	// job, whose ack goes at once.
 	ackEvery = 10 * time.Millisecond
 	// closeWait bounds an agent's answer to the last ack.
