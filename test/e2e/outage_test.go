@@ -60,6 +60,7 @@ func outageTime() time.Duration {
 // the tunnel and by its container's log.
 func TestKilledParts(t *testing.T) {
 	ownCluster(t)
+	t.Cleanup(func() { cluster(t, "start", "apiserver") }) // for the other tests, if a restart failed
 	user := tunnelless(t)
 	for part, seconds := range map[string]int{"apiserver": 8, "kubelet": 5, "containerd": 5} {
 		t.Run(part, func(t *testing.T) {
