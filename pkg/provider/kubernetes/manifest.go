@@ -211,9 +211,9 @@ func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
 		Containers: []corev1.Container{
 			{
 				Name: agentContainer, Image: s.workerImage, ImagePullPolicy: s.pullPolicy,
-				Command:   []string{workerProgram, "agent"},
-				Env:       agentEnv(spec, s),
-				Resources: agentResources(spec),
+				Command:         []string{workerProgram, "agent"},
+				Env:             agentEnv(spec, s),
+				Resources:       agentResources(spec),
 				SecurityContext: agentSecurity(spec.User),
 				// The kubelet starts no later container before this has returned.
 				Lifecycle: &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{
