@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -15,17 +16,17 @@ func TestReadProvider(t *testing.T) {
 	broken := errors.New("broken")
 	for _, test := range []struct {
 		name, file string
-		in         *genericiooptions.IOStreams
+		in         io.Reader
 		want       string // of the error; empty: none
 	}{
-		{"most", "-", &genericiooptions.IOStreams{In: bytes.NewReader(make([]byte, maxProviderFile))}, ""},
-		{"one more", "-", &genericiooptions.IOStreams{In: bytes.NewReader(make([]byte, maxProviderFile+1))}, "stdin: more than 1 MiB is no provider"},
-		{"broken", "-", &genericiooptions.IOStreams{In: iotest.ErrReader(broken)}, "stdin: broken"},
-		{"endless", "/dev/zero", &genericiooptions.IOStreams{}, "/dev/zero: more than 1 MiB is no provider"},
-		{"none", "/no/such/file", &genericiooptions.IOStreams{}, "open /no/such/file: no such file or directory"},
+		{"most", "-", bytes.NewReader(make([]byte, maxProviderFile)), ""},
+		{"one more", "-", bytes.NewReader(make([]byte, maxProviderFile+1)), "stdin: more than 1 MiB is no provider"},
+		{"broken", "-", iotest.ErrReader(broken), "stdin: broken"},
+		{"endless", "/dev/zero", nil, "/dev/zero: more than 1 MiB is no provider"},
+		{"none", "/no/such/file", nil, "open /no/such/file: no such file or directory"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			data, called, err := (&app{IOStreams: *test.in}).readProvider(test.file)
+			data, called, err := (&app{IOStreams: genericiooptions.IOStreams{In: test.in}}).readProvider(test.file)
 			switch {
 			case test.want == "" && (err != nil || len(data) != maxProviderFile || called != "stdin"):
 				t.Errorf("got %d bytes of %q, %v", len(data), called, err)
