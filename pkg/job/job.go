@@ -43,6 +43,10 @@ const (
 	OverflowDrop  = "drop"  // the oldest output makes room for the newest
 )
 
+// UserImage as Spec.User leaves the user to the image, or to the cluster: OpenShift
+// gives every namespace uids of its own, and refuses any other. Root stays out.
+const UserImage = "image"
+
 // Bounds of Spec.LogSpool. Less than the least would be full with the output of a
 // moment; more than the most is a slip of the finger on any node's disk, and far
 // from what an int64 of bytes overflows at.
@@ -78,10 +82,12 @@ type Spec struct {
 	// EphemeralStorage limits what the job writes to the node's disk; nil means
 	// the provider's default.
 	EphemeralStorage *resource.Quantity `json:"ephemeralStorage,omitempty"`
+	// GPU is how many GPUs the job gets, of the kind that the provider names.
+	GPU int32 `json:"gpu,omitempty"`
 	// Workdir of the command; empty means the image's.
 	Workdir string `json:"workdir,omitempty"`
 	// User is UID or UID:GID of the command; empty means an ordinary user,
-	// whatever the image says.
+	// whatever the image says, and UserImage the image's own.
 	User string `json:"user,omitempty"`
 	// Timeout counts from the command's start; 0 means none.
 	Timeout time.Duration `json:"timeout,omitempty"`
@@ -201,6 +207,9 @@ func (s *Spec) Validate() error {
 			return fmt.Errorf("--%s %s: more than --%s-limit %s", q.flag, q.req, q.flag, q.limit)
 		}
 	}
+	if s.GPU < 0 {
+		return fmt.Errorf("--gpu %d: must not be negative", s.GPU)
+	}
 	if q := s.LogSpool; q != nil && (q.Cmp(minLogSpool) < 0 || q.Cmp(maxLogSpool) > 0) {
 		return fmt.Errorf("--log-spool %s: want %s to %s", q, &minLogSpool, &maxLogSpool)
 	}
@@ -214,14 +223,14 @@ func (s *Spec) Validate() error {
 
 var userPattern = regexp.MustCompile(`^(\d{1,10})(?::(\d{1,10}))?$`)
 
-// ParseUser splits UID or UID:GID; nil means not given.
+// ParseUser splits UID or UID:GID; nil means not given, as in "" and UserImage.
 func ParseUser(s string) (uid, gid *int64, err error) {
-	if s == "" {
+	if s == "" || s == UserImage {
 		return nil, nil, nil
 	}
 	m := userPattern.FindStringSubmatch(s)
 	if m == nil {
-		return nil, nil, fmt.Errorf("--user %q: want UID or UID:GID, in numbers", s)
+		return nil, nil, fmt.Errorf("--user %q: want UID or UID:GID, in numbers, or %s", s, UserImage)
 	}
 	number := func(s string) *int64 {
 		n, err := strconv.ParseInt(s, 10, 64)
