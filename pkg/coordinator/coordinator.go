@@ -36,6 +36,9 @@ const (
 	// tunnel 64 KiB give 20 MB/s, 4 MiB give 55 to 70. It bounds what one
 	// attachment holds in memory when its Follower is slow.
 	windowBytes = 4 << 20
+	// sharedWindowBytes is that of a Server of many jobs. Its agents dial it, over
+	// paths without the tunnel's delay, and maxConns of them may wait for one slow disk.
+	sharedWindowBytes = 1 << 20
 	// readBytes is the buffer of one connection: gRPC's 32 KiB would cut every
 	// batch into three reads.
 	readBytes = 256 << 10
@@ -54,10 +57,12 @@ const (
 	ackEvery = 10 * time.Millisecond
 	// closeWait bounds an agent's answer to the last ack.
 	closeWait = 2 * time.Second
+	// idleWait ends a connection without an attachment: an agent has no use for one.
+	idleWait = time.Minute
 )
 
-// Follower takes what the attempts of one job send. Calls for one attempt come
-// one after the other, those for two attempts may overlap.
+// Follower takes what attempts send. Calls for one attempt come one after the
+// other, those for two attempts may overlap.
 type Follower interface {
 	// Attached is told at every attachment and says where the output goes on. An
 	// error refuses the attachment.
@@ -80,8 +85,8 @@ type Resume struct {
 	Transient bool
 }
 
-// Server is a coordinator for one job. TLS, Namespace, Job and Follower are
-// required.
+// Server is a coordinator for one job, or with Open for many. Besides TLS it
+// requires either Namespace, Job and Follower or Open.
 type Server struct {
 	// TLS is the server's side of every connection; it must ask for client
 	// certificates and verify them.
@@ -89,6 +94,11 @@ type Server struct {
 	// Namespace and Job are the only ones whose agents are let in.
 	Namespace, Job string
 	Follower       Follower
+	// Open lets in the agents of every job, if their certificate is the job's. It gives
+	// the Follower of an attempt whose agent attaches while it is not attached, and
+	// must not wait for anything. done is called when the agent has left; before it has
+	// returned the attempt is not opened anew. Nothing is remembered of it then.
+	Open func(hello *hodeipb.Hello) (f Follower, done func())
 	// Silent asks agents for states and the exit record, not for output.
 	Silent bool
 
@@ -103,24 +113,10 @@ type Server struct {
 
 	mu       sync.Mutex
 	refused  Refused
-	attempts map[string]*attempt // by UID
-	cancel   *hodeipb.Cancel     // once ordered, for every attempt that attaches
-	serving  int                 // attachments
-	left     chan struct{}       // closed and replaced when one has ended
-}
-
-// attempt is what the coordinator knows of one.
-type attempt struct {
-	// turn is held by the one attachment that is served.
-	turn chan struct{}
-	// stored is the offset up to which the Follower has the output; it is the
-	// turn's holder's.
-	stored uint64
-	exited bool
-
-	// current ends the attachment served; orders reaches it. Guarded by Server.mu.
-	current context.CancelFunc
-	orders  chan *hodeipb.Control
+	attempts map[attemptKey]*attempt
+	cancel   *hodeipb.Cancel // once ordered, for every attempt that attaches
+	serving  int             // attachments
+	left     chan struct{}   // closed and replaced when one has ended
 }
 
 // Serve takes connections from l until Close, or until l fails.
@@ -162,47 +158,28 @@ func (s *Server) server() *grpc.Server {
 	s.once.Do(func() {
 		s.decoder = newDecoder()
 		s.mu.Lock() // an order may come before the first connection
-		s.attempts, s.left = map[string]*attempt{}, make(chan struct{})
+		s.attempts, s.left = map[attemptKey]*attempt{}, make(chan struct{})
 		s.mu.Unlock()
+		window := int32(windowBytes)
+		if s.Open != nil {
+			window = sharedWindowBytes
+		}
 		s.grpc = grpc.NewServer(
 			grpc.Creds(credentials.NewTLS(s.TLS)),
 			grpc.ConnectionTimeout(handshakeWait),
-			grpc.InitialWindowSize(windowBytes),
-			grpc.InitialConnWindowSize(2*windowBytes),
+			grpc.InitialWindowSize(window),
+			grpc.InitialConnWindowSize(2*window),
 			grpc.ReadBufferSize(readBytes),
 			grpc.MaxConcurrentStreams(4), // an agent needs one
 			grpc.MaxRecvMsgSize(maxMessageBytes),
 			grpc.ForceServerCodecV2(hodeipb.Codec{}),
-			grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+			grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout, MaxConnectionIdle: idleWait}),
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
 			grpc.WaitForHandlers(true),
 		)
 		hodeipb.RegisterCoordinatorServer(s.grpc, s)
 	})
 	return s.grpc
-}
-
-// Cancel orders every attempt to stop, those that are attached and those that
-// will be. A nil grace is the job's own.
-func (s *Server) Cancel(order *hodeipb.Cancel) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.cancel = order
-	for _, a := range s.attempts {
-		a.order(&hodeipb.Control{Order: &hodeipb.Control_Cancel{Cancel: order}})
-	}
-}
-
-// order queues c for the attachment served; s.mu is held. An attachment that
-// has four orders waiting is not reading, and will be told anew when it is back.
-func (a *attempt) order(c *hodeipb.Control) {
-	if a.orders == nil {
-		return
-	}
-	select {
-	case a.orders <- c:
-	default:
-	}
 }
 
 // Attach serves one attachment.
@@ -215,7 +192,10 @@ func (s *Server) Attach(stream hodeipb.Coordinator_AttachServer) error {
 	if err != nil {
 		return err
 	}
-	a, orders, leave := s.enter(hello, cancel)
+	a, orders, leave, err := s.enter(ctx, hello, cancel)
+	if err != nil {
+		return err
+	}
 	defer leave()
 	select { // the attachment before this one has been told to end
 	case a.turn <- struct{}{}:
@@ -224,12 +204,12 @@ func (s *Server) Attach(stream hodeipb.Coordinator_AttachServer) error {
 	}
 	defer func() { <-a.turn }()
 
-	resume, err := s.Follower.Attached(hello)
+	resume, err := a.follower.Attached(hello)
 	if err != nil {
 		return status.Errorf(codes.ResourceExhausted, "store output: %v", err)
 	}
 	a.stored = resume.Offset
-	s.Follower.State(hello.Attempt, hello.State)
+	a.follower.State(hello.Attempt, hello.State)
 	welcome := &hodeipb.Welcome{Offset: a.stored, Output: !s.Silent, Transient: resume.Transient,
 		Encodings: []hodeipb.Encoding{hodeipb.Encoding_ZSTD}}
 	if err := stream.Send(&hodeipb.ToAgent{Message: &hodeipb.ToAgent_Welcome{Welcome: welcome}}); err != nil {
@@ -363,9 +343,9 @@ func (s *Server) awaitHello(ctx context.Context, messages <-chan received) (*hod
 }
 
 // authorize compares the job in the certificate with the one that the agent
-// says it is, and both with ours.
+// says it is, and both with ours, if it is one.
 func (s *Server) authorize(ctx context.Context, hello *hodeipb.Hello) error {
-	if hello.Namespace != s.Namespace || hello.Job != s.Job {
+	if s.Open == nil && (hello.Namespace != s.Namespace || hello.Job != s.Job) {
 		return status.Errorf(codes.PermissionDenied, "job %s/%s is not followed here", hello.Namespace, hello.Job)
 	}
 	p, ok := peer.FromContext(ctx)
@@ -376,42 +356,12 @@ func (s *Server) authorize(ctx context.Context, hello *hodeipb.Hello) error {
 	if !ok || len(info.State.VerifiedChains) == 0 {
 		return status.Error(codes.Unauthenticated, "no verified certificate")
 	}
-	want := fmt.Sprintf("spiffe://hodei/ns/%s/job/%s", s.Namespace, s.Job)
+	want := fmt.Sprintf("spiffe://hodei/ns/%s/job/%s", hello.Namespace, hello.Job)
 	uris := info.State.PeerCertificates[0].URIs
 	if len(uris) != 1 || uris[0].String() != want {
-		return status.Errorf(codes.PermissionDenied, "the certificate was issued for another job than %s/%s", s.Namespace, s.Job)
+		return status.Errorf(codes.PermissionDenied, "the certificate was issued for another job than %s/%s", hello.Namespace, hello.Job)
 	}
 	return nil
-}
-
-// enter makes this attachment the one that its attempt is served by.
-func (s *Server) enter(hello *hodeipb.Hello, cancel context.CancelFunc) (*attempt, <-chan *hodeipb.Control, func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	a := s.attempts[hello.AttemptUid]
-	if a == nil {
-		a = &attempt{turn: make(chan struct{}, 1)}
-		s.attempts[hello.AttemptUid] = a
-	}
-	if a.current != nil {
-		a.current() // a half-open connection is replaced by the one that works
-	}
-	s.serving++
-	orders := make(chan *hodeipb.Control, 4)
-	a.current, a.orders = cancel, orders
-	if s.cancel != nil {
-		a.order(&hodeipb.Control{Order: &hodeipb.Control_Cancel{Cancel: s.cancel}})
-	}
-	return a, orders, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if a.orders == orders {
-			a.current, a.orders = nil, nil
-		}
-		s.serving--
-		close(s.left)
-		s.left = make(chan struct{})
-	}
 }
 
 // serve takes messages until the exit record is stored.
@@ -453,7 +403,7 @@ func (s *Server) take(ctx context.Context, e *hodeipb.Envelope, a *attempt, hell
 		}
 		return &hodeipb.Ack{Offset: a.stored}, nil
 	case *hodeipb.FromAgent_State:
-		s.Follower.State(hello.Attempt, m.State)
+		a.follower.State(hello.Attempt, m.State)
 		return nil, nil
 	case *hodeipb.FromAgent_Metrics:
 		return nil, nil // none were asked for
@@ -462,7 +412,7 @@ func (s *Server) take(ctx context.Context, e *hodeipb.Envelope, a *attempt, hell
 			return nil, status.Errorf(codes.FailedPrecondition, "exit record at offset %d, expected %d", m.Exit.End, a.stored)
 		}
 		if !a.exited {
-			if err := s.Follower.Exited(hello.Attempt, m.Exit); err != nil {
+			if err := a.follower.Exited(hello.Attempt, m.Exit); err != nil {
 				return nil, status.Errorf(codes.ResourceExhausted, "store exit record: %v", err)
 			}
 			a.exited = true
