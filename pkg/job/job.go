@@ -43,6 +43,10 @@ const (
 	OverflowDrop  = "drop"  // the oldest output makes room for the newest
 )
 
+// UserImage as Spec.User leaves the user to the image, or to the cluster: OpenShift
+// gives every namespace uids of its own, and refuses any other. Root stays out.
+const UserImage = "image"
+
 // Bounds of Spec.LogSpool. Less than the least would be full with the output of a
 // moment; more than the most is a slip of the finger on any node's disk, and far
 // from what an int64 of bytes overflows at.
@@ -81,7 +85,7 @@ type Spec struct {
 	// Workdir of the command; empty means the image's.
 	Workdir string `json:"workdir,omitempty"`
 	// User is UID or UID:GID of the command; empty means an ordinary user,
-	// whatever the image says.
+	// whatever the image says, and UserImage the image's own.
 	User string `json:"user,omitempty"`
 	// Timeout counts from the command's start; 0 means none.
 	Timeout time.Duration `json:"timeout,omitempty"`
@@ -214,14 +218,14 @@ func (s *Spec) Validate() error {
 
 var userPattern = regexp.MustCompile(`^(\d{1,10})(?::(\d{1,10}))?$`)
 
-// ParseUser splits UID or UID:GID; nil means not given.
+// ParseUser splits UID or UID:GID; nil means not given, as in "" and UserImage.
 func ParseUser(s string) (uid, gid *int64, err error) {
-	if s == "" {
+	if s == "" || s == UserImage {
 		return nil, nil, nil
 	}
 	m := userPattern.FindStringSubmatch(s)
 	if m == nil {
-		return nil, nil, fmt.Errorf("--user %q: want UID or UID:GID, in numbers", s)
+		return nil, nil, fmt.Errorf("--user %q: want UID or UID:GID, in numbers, or %s", s, UserImage)
 	}
 	number := func(s string) *int64 {
 		n, err := strconv.ParseInt(s, 10, 64)

@@ -157,6 +157,8 @@ func TestParseUser(t *testing.T) {
 		err      string
 	}{
 		{"not given", "", nil, nil, ""},
+		{"the image's", UserImage, nil, nil, ""},
+		{"the image's with a group", "image:5", nil, nil, "want UID or UID:GID"},
 		{"uid", "1000", id(1000), nil, ""},
 		{"both", "0:65534", id(0), id(65534), ""},
 		{"largest", "2147483647:2147483647", id(1<<31 - 1), id(1<<31 - 1), ""},

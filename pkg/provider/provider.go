@@ -5,9 +5,7 @@
 package provider
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -160,20 +158,13 @@ func parse(data []byte) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	var file struct {
-		Current   string                     `json:"current"`
-		Providers map[string]json.RawMessage `json:"providers"`
-	}
+	var file Registry
 	if err := decode(data, "", &file); err != nil {
 		return nil, err
 	}
 	r := &Registry{}
 	for _, name := range slices.Sorted(maps.Keys(file.Providers)) {
-		key := "providers." + name
-		var c Config
-		if err := decode(file.Providers[name], key+".", &c); err != nil {
-			return nil, err
-		}
+		key, c := "providers."+name, file.Providers[name]
 		if err := c.Validate(); err != nil {
 			return nil, fmt.Errorf("%s.%w", key, err)
 		}
@@ -187,47 +178,6 @@ func parse(data []byte) (*Registry, error) {
 		return nil, fmt.Errorf("current: %w", err)
 	}
 	return r, nil
-}
-
-// decode reads a JSON object into the struct that into points to. Its errors
-// name the key, with prefix before it, the value and what is allowed, which
-// encoding/json's don't.
-func decode(data []byte, prefix string, into any) error {
-	if bytes.Equal(data, []byte("null")) {
-		return nil
-	}
-	var values map[string]json.RawMessage
-	if err := json.Unmarshal(data, &values); err != nil {
-		return fmt.Errorf("%s: %s: want keys and values", strings.TrimSuffix("."+prefix, "."), data)
-	}
-	fields := map[string]reflect.Value{}
-	v := reflect.ValueOf(into).Elem()
-	for i := range v.NumField() {
-		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
-		fields[name] = v.Field(i)
-	}
-	for _, key := range slices.Sorted(maps.Keys(values)) {
-		field, ok := fields[key]
-		if !ok {
-			return fmt.Errorf("%s%s: unknown key; allowed are %s", prefix, key, strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
-		}
-		if err := json.Unmarshal(values[key], field.Addr().Interface()); err != nil {
-			return fmt.Errorf("%s%s: %s: want %s", prefix, key, values[key], want(field.Kind()))
-		}
-	}
-	return nil
-}
-
-func want(k reflect.Kind) string {
-	switch k {
-	case reflect.String:
-		return "a text"
-	case reflect.Slice:
-		return "a list of texts"
-	case reflect.Pointer: // to a bool; nil is for a key that is not there
-		return "true or false"
-	}
-	return "keys and values"
 }
 
 // Save writes r to path: as a whole or not at all, for the user's eyes only. To

@@ -183,8 +183,7 @@ func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
 	if image == "" {
 		image, pullPolicy = s.workerImage, s.pullPolicy
 	}
-	no, yes := false, true
-	agentUID := int64(agentUser)
+	no := false
 	runDirMount := corev1.VolumeMount{Name: "hodei-run", MountPath: runDir}
 	runDirReadOnly := runDirMount
 	runDirReadOnly.ReadOnly = true
@@ -212,14 +211,10 @@ func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
 		Containers: []corev1.Container{
 			{
 				Name: agentContainer, Image: s.workerImage, ImagePullPolicy: s.pullPolicy,
-				Command:   []string{workerProgram, "agent"},
-				Env:       agentEnv(spec, s),
-				Resources: agentResources(spec),
-				SecurityContext: &corev1.SecurityContext{
-					RunAsUser: &agentUID, RunAsGroup: &agentUID, RunAsNonRoot: &yes,
-					AllowPrivilegeEscalation: &no, ReadOnlyRootFilesystem: &yes,
-					Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-				},
+				Command:         []string{workerProgram, "agent"},
+				Env:             agentEnv(spec, s),
+				Resources:       agentResources(spec),
+				SecurityContext: agentSecurity(spec.User),
 				// The kubelet starts no later container before this has returned.
 				Lifecycle: &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{
 					Exec: &corev1.ExecAction{Command: []string{workerProgram, "copy", launcherPath}},
@@ -258,6 +253,22 @@ func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
 	return pod, nil
 }
 
+// agentSecurity is the security context of the agent. Where the user is left to the
+// cluster, the agent's is too: who refuses a fixed uid refuses it in every container.
+// The worker's image then says 65532 itself, and the kubelet checks that it is not root.
+func agentSecurity(user string) *corev1.SecurityContext {
+	no, yes := false, true
+	sc := &corev1.SecurityContext{
+		RunAsNonRoot: &yes, AllowPrivilegeEscalation: &no, ReadOnlyRootFilesystem: &yes,
+		Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+	}
+	if user != job.UserImage {
+		uid, gid := int64(agentUser), int64(agentUser)
+		sc.RunAsUser, sc.RunAsGroup = &uid, &gid
+	}
+	return sc
+}
+
 // jobSecurity is the security context of the command. Without a wish it runs as
 // an ordinary user without any capability, whatever the image says: most images
 // say root only because they say nothing.
@@ -271,7 +282,7 @@ func jobSecurity(user string) (*corev1.SecurityContext, error) {
 		RunAsUser: uid, RunAsGroup: gid, RunAsNonRoot: &yes, AllowPrivilegeEscalation: &no,
 		Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 	}
-	if uid == nil {
+	if uid == nil && user != job.UserImage {
 		id := int64(agentUser)
 		sc.RunAsUser, sc.RunAsGroup = &id, &id
 	}

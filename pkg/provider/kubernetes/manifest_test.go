@@ -301,7 +301,7 @@ func TestSecurityContext(t *testing.T) {
 			number(s.RunAsUser), number(s.RunAsGroup), truth(s.RunAsNonRoot), truth(s.AllowPrivilegeEscalation),
 			truth(s.ReadOnlyRootFilesystem), s.Capabilities.Drop, s.Capabilities.Add, truth(s.Privileged))
 	}
-	const agentWant = "user 65532:65532 nonroot true escalation false readonly true drop [ALL] add [] privileged -"
+	const agentRest = " nonroot true escalation false readonly true drop [ALL] add [] privileged -"
 	for _, test := range []struct{ user, want string }{
 		{"", "user 65532:65532 nonroot true escalation false readonly - drop [ALL] add [] privileged -"},
 		{"1000:2000", "user 1000:2000 nonroot true escalation false readonly - drop [ALL] add [] privileged -"},
@@ -309,12 +309,17 @@ func TestSecurityContext(t *testing.T) {
 		{"1000:0", "user 1000:0 nonroot true escalation false readonly - drop [ALL] add [] privileged -"},
 		{"0", "user 0:- nonroot - escalation false readonly - drop [NET_RAW] add [] privileged -"},
 		{"0:0", "user 0:0 nonroot - escalation false readonly - drop [NET_RAW] add [] privileged -"},
+		{"image", "user -:- nonroot true escalation false readonly - drop [ALL] add [] privileged -"},
 	} {
 		t.Run("user "+test.user, func(t *testing.T) {
 			spec := minimal()
 			spec.User = test.user
 			j := render(t, spec)
 			agent, command := containers(j)
+			agentWant := "user 65532:65532" + agentRest
+			if test.user == job.UserImage { // a cluster that refuses a uid refuses it in every container
+				agentWant = "user -:-" + agentRest
+			}
 			if got := describe(agent.SecurityContext); got != agentWant {
 				t.Errorf("agent: got  %s\nwant %s", got, agentWant)
 			}
