@@ -40,10 +40,15 @@ func (c *JobCerts) ServerConfig() (*tls.Config, error) {
 	if err := checkTime(chain[0], now); err != nil {
 		return nil, fmt.Errorf("server certificate of the job: %w", err)
 	}
+	return serverConfig(tlsCertificate(chain, key), roots), nil
+}
+
+// serverConfig is the side of a coordinator that shows pair.
+func serverConfig(pair tls.Certificate, roots *x509.CertPool) *tls.Config {
 	return &tls.Config{
 		MinVersion:       tls.VersionTLS13,
 		NextProtos:       []string{alpn},
-		Certificates:     []tls.Certificate{tlsCertificate(chain, key)},
+		Certificates:     []tls.Certificate{pair},
 		ClientAuth:       tls.RequireAndVerifyClientCert,
 		ClientCAs:        roots,
 		VerifyConnection: verifyJob,
@@ -51,7 +56,7 @@ func (c *JobCerts) ServerConfig() (*tls.Config, error) {
 		// to nothing; and a resumed session takes over the identity of the
 		// first one without the certificate being shown again.
 		SessionTicketsDisabled: true,
-	}, nil
+	}
 }
 
 // verifyJob refuses a client that the CA knows but that isn't a job's.
