@@ -117,6 +117,7 @@ func (a *app) newRoot() *cobra.Command {
 	groups := templates.CommandGroups{
 		{Message: "Jobs:", Commands: []*cobra.Command{a.newRun(), a.newJobs(), a.newLogs(), a.newAttach()}},
 		{Message: "Set-up:", Commands: []*cobra.Command{a.newInstall(), a.newCerts(), a.newProvider()}},
+		{Message: "Server:", Commands: []*cobra.Command{a.newServer()}},
 	}
 	groups.Add(root)
 	root.AddCommand(a.newVersion(), a.newCompletion())
