@@ -107,7 +107,10 @@ func newAuthority(notBefore, notAfter time.Time) (*Authority, error) {
 // [ErrMalformed], [ErrKeyMismatch], [ErrExpired], [ErrNotYetValid] or
 // [ErrNotCA], or another error of the file system.
 func LoadAuthority(dir string) (*Authority, error) {
-	certPath, keyPath := filepath.Join(dir, caCertFile), filepath.Join(dir, caKeyFile)
+	return loadAuthority(filepath.Join(dir, caCertFile), filepath.Join(dir, caKeyFile))
+}
+
+func loadAuthority(certPath, keyPath string) (*Authority, error) {
 	now := time.Now()
 	pair, err := loadPair(certPath, keyPath, now)
 	if err != nil {

@@ -145,12 +145,12 @@ func checkCA(cert *x509.Certificate, now time.Time) error {
 }
 
 func checkTime(cert *x509.Certificate, now time.Time) error {
+	// Both clocks: the reader can't know which of them is wrong.
 	switch {
 	case now.After(cert.NotAfter):
-		return fmt.Errorf("%w on %s", ErrExpired, cert.NotAfter.UTC().Format(time.DateOnly))
+		return fmt.Errorf("%w: it ended at %s and this machine's clock says %s", ErrExpired, utc(cert.NotAfter), utc(now))
 	case now.Before(cert.NotBefore):
-		return fmt.Errorf("%w: it begins at %s and this machine's clock says %s", ErrNotYetValid,
-			cert.NotBefore.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+		return fmt.Errorf("%w: it begins at %s and this machine's clock says %s", ErrNotYetValid, utc(cert.NotBefore), utc(now))
 	}
 	return nil
 }
