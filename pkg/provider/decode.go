@@ -14,6 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/yaml"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
 // ParseRequest reads one provider, as JSON or YAML: the user's guide's
@@ -162,7 +164,7 @@ func decodeMap(data []byte, path string, v reflect.Value) error {
 		if err := decodeValue(values[key], join(path, key), to); err != nil {
 			return err
 		}
-		v.SetMapIndex(reflect.ValueOf(key), to)
+		v.SetMapIndex(reflect.ValueOf(key).Convert(v.Type().Key()), to)
 	}
 	return nil
 }
@@ -197,8 +199,14 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
+// maxShown is as much of a value as helps to find it in a file.
+const maxShown = 200
+
 // refuse is the error about a value that is not what is wanted.
 func refuse(path string, value []byte, want string) error {
+	if len(value) > maxShown {
+		value = append(slices.Clone(value[:maxShown]), "..."...)
+	}
 	if path == "" { // the whole of it
 		return fmt.Errorf("%s: want %s", value, want)
 	}
@@ -212,6 +220,10 @@ func want(t reflect.Type) string {
 		return "a quantity such as 500m, 2 or 512Mi"
 	case reflect.TypeFor[metav1.Duration]():
 		return "a duration such as 90s, 10m or 1h30m"
+	case reflect.TypeFor[User]():
+		return "UID or UID:GID, in numbers, or " + job.UserImage
+	case reflect.TypeFor[Switch]():
+		return "a text"
 	case reflect.TypeFor[intstr.IntOrString]():
 		return "a whole number or a text"
 	}
@@ -231,10 +243,27 @@ func want(t reflect.Type) string {
 	return "keys and values"
 }
 
-// enums are the words that Kubernetes has for what is a text in Go. Of each the API
-// server allows no other, and says so only when the first job is made.
+// nodeOperators are the words of a node selector's requirement.
+var nodeOperators = []string{"In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"}
+
+// enums are the words that Kubernetes has for what is a text in Go. The API server
+// would refuse others only when the first job is made. (Gt and Lt of a toleration
+// need a feature gate.)
 var enums = map[reflect.Type][]string{
-	reflect.TypeFor[corev1.TolerationOperator](): {"Exists", "Equal"},
+	reflect.TypeFor[corev1.TolerationOperator]():            {"Exists", "Equal"},
+	reflect.TypeFor[corev1.TaintEffect]():                   {"NoSchedule", "PreferNoSchedule", "NoExecute"},
+	reflect.TypeFor[corev1.NodeSelectorOperator]():          nodeOperators,
+	reflect.TypeFor[metav1.LabelSelectorOperator]():         {"In", "NotIn", "Exists", "DoesNotExist"},
+	reflect.TypeFor[corev1.UnsatisfiableConstraintAction](): {"DoNotSchedule", "ScheduleAnyway"},
+	reflect.TypeFor[corev1.NodeInclusionPolicy]():           {"Honor", "Ignore"},
+	reflect.TypeFor[corev1.PodFSGroupChangePolicy]():        {"OnRootMismatch", "Always"},
+	reflect.TypeFor[corev1.SupplementalGroupsPolicy]():      {"Merge", "Strict"},
+	reflect.TypeFor[corev1.PodSELinuxChangePolicy]():        {"MountOption", "Recursive"},
+	reflect.TypeFor[corev1.SeccompProfileType]():            {"RuntimeDefault", "Localhost", "Unconfined"},
+	reflect.TypeFor[corev1.AppArmorProfileType]():           {"RuntimeDefault", "Localhost", "Unconfined"},
+	reflect.TypeFor[corev1.PersistentVolumeAccessMode]():    {"ReadWriteOnce", "ReadWriteOncePod", "ReadOnlyMany", "ReadWriteMany"},
+	reflect.TypeFor[corev1.PersistentVolumeMode]():          {"Filesystem", "Block"},
+	reflect.TypeFor[corev1.HostPathType]():                  {"", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket", "CharDevice", "BlockDevice"},
 }
 
 // oneOf lists words as a sentence does.

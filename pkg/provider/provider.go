@@ -5,35 +5,17 @@
 package provider
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/yaml"
-)
-
-// The types of provider.
-const (
-	Kubernetes = "kubernetes" // Pods of a cluster
-	Local      = "local"      // processes of this machine
-)
-
-// What a provider of type Kubernetes gets for what was left out: the names of the
-// user's guide, and of the manifests that hodei install applies.
-const (
-	DefaultNamespace      = "hodei-jobs-workers"
-	DefaultImage          = "hodei-jobs-worker:latest"
-	DefaultServiceAccount = "hodei-jobs-worker"
 )
 
 // Errors that a caller branches on; they are wrapped with the provider's name.
@@ -41,76 +23,6 @@ var (
 	ErrNotFound = errors.New("not found")
 	ErrTaken    = errors.New("is there already")
 )
-
-// Config is one provider, under the keys of the user's guide. The file holds what
-// the user said and nothing else; [Config.WithDefaults] fills in the rest.
-type Config struct {
-	// Type is Kubernetes or Local.
-	Type string `json:"type"`
-	// Context of the kubeconfig; empty means its current one.
-	Context string `json:"context,omitempty"`
-	// Kubeconfig is a file; empty means kubectl's own choice.
-	Kubeconfig string `json:"kubeconfig,omitempty"`
-	// Namespace of the workers.
-	Namespace string `json:"namespace,omitempty"`
-	// Image of the worker's agent.
-	Image string `json:"image,omitempty"`
-	// ImagePullPolicy is Always, IfNotPresent or Never.
-	ImagePullPolicy string `json:"image_pull_policy,omitempty"`
-	// ImagePullSecrets are names of Secrets of the workers' namespace.
-	ImagePullSecrets []string `json:"image_pull_secrets,omitempty"`
-	// ServiceAccount of the workers' Pods.
-	ServiceAccount string `json:"service_account,omitempty"`
-	// ContainerLogs says whether jobs copy their output to their container's log; nil:
-	// detached ones do.
-	ContainerLogs *bool `json:"container_logs,omitempty"`
-}
-
-// Validate returns the first thing wrong with c: the key, its value and what is
-// allowed.
-func (c Config) Validate() error {
-	switch c.Type {
-	case Kubernetes:
-	case Local:
-		if !reflect.DeepEqual(c, Config{Type: Local}) {
-			return fmt.Errorf("type: a provider of type %q has no other key", Local)
-		}
-	default:
-		return fmt.Errorf("type: %q: want %q or %q", c.Type, Kubernetes, Local)
-	}
-	if c.Namespace != "" && len(validation.IsDNS1123Label(c.Namespace)) > 0 {
-		return fmt.Errorf("namespace: %q: want lower-case letters, digits and dashes, at most 63", c.Namespace)
-	}
-	if strings.ContainsFunc(c.Image, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-		return fmt.Errorf("image: %q: want REGISTRY/NAME:TAG, without spaces", c.Image)
-	}
-	switch corev1.PullPolicy(c.ImagePullPolicy) {
-	case "", corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever:
-	default:
-		return fmt.Errorf("image_pull_policy: %q: want %q, %q or %q", c.ImagePullPolicy, corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)
-	}
-	for _, name := range c.ImagePullSecrets {
-		if len(validation.IsDNS1123Subdomain(name)) > 0 {
-			return fmt.Errorf("image_pull_secrets: %q: want the name of a Secret", name)
-		}
-	}
-	if c.ServiceAccount != "" && len(validation.IsDNS1123Subdomain(c.ServiceAccount)) > 0 {
-		return fmt.Errorf("service_account: %q: want the name of a service account", c.ServiceAccount)
-	}
-	return nil
-}
-
-// WithDefaults returns c with the defaults of its type in the fields that are
-// empty and have one.
-func (c Config) WithDefaults() Config {
-	if c.Type != Kubernetes {
-		return c
-	}
-	c.Namespace = cmp.Or(c.Namespace, DefaultNamespace)
-	c.Image = cmp.Or(c.Image, DefaultImage)
-	c.ServiceAccount = cmp.Or(c.ServiceAccount, DefaultServiceAccount)
-	return c
-}
 
 // Registry is the file of providers. The provider named "local" is always part
 // of it and never written. It is not safe for concurrent use; [Update] is, also
@@ -254,6 +166,23 @@ func (r *Registry) Add(name string, c Config) error {
 	return nil
 }
 
+// Set replaces the provider of that name. "local" is built in and can't be.
+func (r *Registry) Set(name string, c Config) error {
+	if name == Local {
+		return builtIn(name)
+	}
+	if _, err := r.Get(name); err != nil {
+		return err
+	}
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	r.Providers[name] = c
+	return nil
+}
+
+func builtIn(name string) error { return fmt.Errorf("provider %q is built in", name) }
+
 // Get returns the provider of that name, or ErrNotFound.
 func (r *Registry) Get(name string) (Config, error) {
 	if name == Local {
@@ -278,7 +207,7 @@ func (r *Registry) Use(name string) error {
 // Remove takes the provider of that name out. If it was in use, none is then.
 func (r *Registry) Remove(name string) error {
 	if name == Local {
-		return fmt.Errorf("provider %q is built in", name)
+		return builtIn(name)
 	}
 	if _, err := r.Get(name); err != nil {
 		return err

@@ -52,6 +52,46 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// TestRoundTrip holds every key: the file is what is written of what was read of it.
+func TestRoundTrip(t *testing.T) {
+	want, err := os.ReadFile("testdata/full.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, c, err := ParseRequest(want)
+	if err != nil || name != "" {
+		t.Fatalf("%q, %v", name, err)
+	}
+	v := reflect.ValueOf(c)
+	for i := range v.NumField() {
+		if v.Field(i).IsZero() {
+			t.Errorf("full.yaml leaves %s out", v.Type().Field(i).Name)
+		}
+	}
+	sources := map[string]bool{}
+	for _, volume := range c.Volumes {
+		for v, i := reflect.ValueOf(volume), 0; i < v.NumField(); i++ {
+			sources[v.Type().Field(i).Name] = sources[v.Type().Field(i).Name] || !v.Field(i).IsZero()
+		}
+	}
+	for name, used := range sources {
+		if !used {
+			t.Errorf("full.yaml has no volume with %s", name)
+		}
+	}
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	if err := Update(path, func(r *Registry) error { return r.Add("full", c) }); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := yaml.Marshal(r.Providers["full"]); err != nil || string(got) != string(want) {
+		t.Errorf("%v, got\n%s\nwant\n%s", err, got, want)
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	for _, test := range []struct{ name, in, want string }{
 		{"not yaml", "current: [", "yaml"},
@@ -61,7 +101,7 @@ func TestParseRefuses(t *testing.T) {
 		{"providers a text", "providers: x\n", `providers: "x": want keys and values`},
 		{"provider a text", "providers: {a: x}\n", `providers.a: "x": want keys and values`},
 		{"provider empty", "providers: {a: }\n", `providers.a.type: "": want "kubernetes" or "local"`},
-		{"unknown key", "providers: {a: {type: kubernetes, imagePullPolicy: Always}}\n", "providers.a.imagePullPolicy: unknown key; allowed are container_logs, context, image, image_pull_policy,"},
+		{"unknown key", "providers: {a: {type: kubernetes, imagePullPolicy: Always}}\n", "providers.a.imagePullPolicy: unknown key; allowed are affinity, allow_host_path, annotations, container_logs, context, "},
 		{"case", "providers: {a: {Type: kubernetes}}\n", "providers.a.Type: unknown key"},
 		{"wrong type", "providers: {a: {type: kubernetes, image_pull_secrets: one}}\n", `providers.a.image_pull_secrets: "one": want a list of texts`},
 		{"number", "providers: {a: {type: kubernetes, namespace: 7}}\n", "providers.a.namespace: 7: want a text"},
