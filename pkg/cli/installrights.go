@@ -67,9 +67,10 @@ func (c *manifestClient) missing(ctx context.Context, rights []right) ([]right, 
 	allowed := make([]bool, len(rights))
 	errs := make([]error, len(rights))
 	inParallel(len(rights), func(i int) {
+		resource, subresource, _ := strings.Cut(rights[i].resource.Resource, "/")
 		answer, err := c.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
 			Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
-				Namespace: rights[i].namespace, Verb: rights[i].verb, Group: rights[i].resource.Group, Resource: rights[i].resource.Resource,
+				Namespace: rights[i].namespace, Verb: rights[i].verb, Group: rights[i].resource.Group, Resource: resource, Subresource: subresource,
 			}},
 		}, metav1.CreateOptions{})
 		if errs[i] = err; err == nil {

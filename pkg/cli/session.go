@@ -35,7 +35,7 @@ const leaveWait = time.Second
 type session struct {
 	*runOptions
 	job     submitted
-	signals <-chan os.Signal
+	signals chan os.Signal
 	// attached tells that the job was there before us: it is not ours to stop.
 	attached bool
 	// unmet, if not nil, shows what there is of an attempt that ended before its agent
@@ -267,7 +267,7 @@ func (s *session) interrupt(ctx context.Context, sig os.Signal) (done bool, err 
 		s.stop(ctx)
 		return false, nil
 	}
-	signal.Reset()     // whatever hangs now, the next one ends us
+	signal.Stop(s.signals) // whatever hangs now, the next one ends us
 	if s.isMachine() { // nothing goes on without us here
 		if err := s.job.Delete(ctx); err != nil {
 			s.screen.note(err.Error())
@@ -363,7 +363,7 @@ func (s *session) abort(ctx context.Context, err error) error {
 
 // finish shows the outcome, and makes it the exit code. All output has been shown.
 func (s *session) finish(o *job.Outcome) error {
-	signal.Reset() // whatever hangs now, the next one ends us
+	signal.Stop(s.signals) // whatever hangs now, the next one ends us
 	if s.follower.closed() {
 		s.screen.stop()
 		said := "the job was told to stop"
