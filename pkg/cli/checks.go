@@ -359,9 +359,6 @@ func (k *clusterChecks) admission(ctx context.Context) check {
 		return failedCheck(name, err)
 	}
 	_, err = client.BatchV1().Jobs(k.provider.Namespace).Create(ctx, manifest, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-	if apierrors.IsNotFound(err) {
-		return checked(name, checkSkipped, "", "namespace %s does not exist", k.provider.Namespace)
-	}
 	if err != nil {
 		return failedCheck(name, err)
 	}
