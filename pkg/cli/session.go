@@ -268,7 +268,7 @@ func (s *session) interrupt(ctx context.Context, sig os.Signal) (done bool, err 
 		return false, nil
 	}
 	signal.Stop(s.signals) // whatever hangs now, the next one ends us
-	if s.isMachine() { // nothing goes on without us here
+	if s.isMachine() {     // nothing goes on without us here
 		if err := s.job.Delete(ctx); err != nil {
 			s.screen.note(err.Error())
 		}

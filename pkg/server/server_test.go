@@ -297,7 +297,9 @@ func TestHosts(t *testing.T) {
 }
 
 func TestHealth(t *testing.T) {
-	s := serve(t, func(s *Server) { s.Health = func() error { return errors.New("certs/server.crt: certificate expired") } })
+	s := serve(t, func(s *Server) {
+		s.Health = func() error { return errors.New("certs/server.crt: certificate expired") }
+	})
 	if got := s.ask(t, http.MethodGet, "/healthz", "", nil); got.status != http.StatusServiceUnavailable || !strings.Contains(got.body, "certificate expired") {
 		t.Errorf("%+v", got)
 	}
