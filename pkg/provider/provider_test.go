@@ -68,6 +68,17 @@ func TestRoundTrip(t *testing.T) {
 			t.Errorf("full.yaml leaves %s out", v.Type().Field(i).Name)
 		}
 	}
+	// And its documentation has them all.
+	docs, err := os.ReadFile("../../docs/providers.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range v.NumField() {
+		key, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
+		if !strings.Contains(string(docs), "\n| `"+key+"`") && !strings.Contains(string(docs), ", `"+key+"` |") {
+			t.Errorf("docs/providers.md has no %s", key)
+		}
+	}
 	sources := map[string]bool{}
 	for _, volume := range c.Volumes {
 		for v, i := reflect.ValueOf(volume), 0; i < v.NumField(); i++ {
@@ -132,7 +143,16 @@ func TestParseRefuses(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, seed := range []string{guide, "", "current: local\n", "providers: {a: {type: local}}", "a: &a [*a]", "providers: {a: {type: kubernetes, image_pull_secrets: [null]}}"} {
+	full, err := os.ReadFile("testdata/full.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	whole := "providers:\n  full:\n    " + strings.ReplaceAll(strings.TrimSpace(string(full)), "\n", "\n    ")
+	if r, err := parse([]byte(whole)); err != nil || r.Providers["full"].Volumes == nil {
+		f.Fatal(err)
+	}
+	for _, seed := range []string{guide, whole, "", "current: local\n", "providers: {a: {type: local}}", "a: &a [*a]", "providers: {a: {type: kubernetes, image_pull_secrets: [null]}}",
+		"providers: {a: {type: kubernetes, cpu: 1e3, memory: 0.5Gi, ttl: 90m, user: 7, ebpf: off, affinity: {}}}"} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -170,6 +190,8 @@ func TestRegistry(t *testing.T) {
 		{"add", func() error { return r.Add("one", kube) }, nil},
 		{"add again", func() error { return r.Add("one", kube) }, ErrTaken},
 		{"add another", func() error { return r.Add("two", kube) }, nil},
+		{"set unknown", func() error { return r.Set("three", kube) }, ErrNotFound},
+		{"set", func() error { return r.Set("two", Config{Type: Kubernetes, Namespace: "b"}) }, nil},
 	}
 	for _, step := range steps {
 		if err := step.do(); !errors.Is(err, step.want) {
@@ -178,6 +200,15 @@ func TestRegistry(t *testing.T) {
 	}
 	if got, want := fmt.Sprint(r.Names()), "[local one two]"; got != want {
 		t.Errorf("names: got %s, want %s", got, want)
+	}
+	if c, err := r.Get("two"); err != nil || c.Namespace != "b" {
+		t.Errorf("got %+v, %v", c, err)
+	}
+	if err := r.Set("local", kube); err == nil {
+		t.Error("local was changed")
+	}
+	if err := r.Set("two", Config{}); err == nil {
+		t.Error("a provider has lost its type")
 	}
 	if r.Current != "one" {
 		t.Errorf("the first one is not in use: %q", r.Current)

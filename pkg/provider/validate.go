@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"path"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -50,6 +51,9 @@ func (c Config) Validate() error {
 func (c Config) checkNames() error {
 	if c.Namespace != "" && len(validation.IsDNS1123Label(c.Namespace)) > 0 {
 		return fmt.Errorf("namespace: %q: want lower-case letters, digits and dashes, at most 63", c.Namespace)
+	}
+	if c.Kubeconfig != "" && !filepath.IsAbs(c.Kubeconfig) {
+		return fmt.Errorf("kubeconfig: %q: want the whole path, from the root", c.Kubeconfig)
 	}
 	if strings.ContainsFunc(c.Image, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
 		return fmt.Errorf("image: %q: want REGISTRY/NAME:TAG, without spaces", c.Image)
