@@ -308,7 +308,7 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 func (r *Run) dial(pod *corev1.Pod) (stop context.CancelFunc) {
 	ctx, stop := context.WithCancel(r.ctx)
 	r.work.Go(func() {
-		if err := r.provider.dialer.keep(ctx, pod, r.tunnel, func() { r.met.Store(true) }); err != nil {
+		if err := r.provider.dialer.keep(ctx, pod, r.tunnel, func() { r.meet(ctx) }); err != nil {
 			r.send(refusal{err})
 		}
 	})
