@@ -72,11 +72,12 @@ func (p *Provider) RenewCerts(ctx context.Context, found *Found, a *certs.Author
 	return nil
 }
 
-// withAgent are the Pods whose agents may have read the Secret.
+// withAgent are the Pods whose agents may have read the Secret: they do so a second
+// or two before they are said to run.
 func withAgent(found *Found) []string {
 	var pods []string
 	for _, a := range found.Attempts {
-		if a.Running {
+		if a.bound {
 			pods = append(pods, a.Name)
 		}
 	}
