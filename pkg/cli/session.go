@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -464,7 +466,7 @@ func (o *runOptions) explained(outcome *job.Outcome) *job.Failure {
 	case job.Evicted, job.Preempted, job.NodeLost:
 		f.Hint = "let it be tried again: --retries 1"
 	default:
-		f.Hint = "see what is left: {hodei} jobs " + o.spec.Name + " -o wide"
+		f.Hint = cmp.Or(kubernetes.ClockHint(outcome.Message), "see what is left: {hodei} jobs "+o.spec.Name+" -o wide")
 	}
 	return f
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -97,6 +98,17 @@ func (r *Run) ClockNote() string {
 	now := time.Now()
 	return fmt.Sprintf("the clocks differ: the API server's says %s and this machine's %s; an agent refuses certificates that are not valid by its own",
 		stamp(now.Add(r.ahead)), stamp(now))
+}
+
+// ClockHint is what helps against an agent's last words, if they are about the time
+// of a certificate; else it is "".
+func ClockHint(message string) string {
+	for _, err := range []error{certs.ErrNotYetValid, certs.ErrExpired} {
+		if strings.Contains(message, err.Error()) {
+			return "compare the clocks of this machine and of the job's node; chronyc tracking, or timedatectl, tells whether they are kept"
+		}
+	}
+	return ""
 }
 
 // clockAhead is how far a clock by which something was made, in whole seconds, is
