@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -218,28 +219,19 @@ func (k *clusterChecks) waiting(ctx context.Context) check {
 // secrets looks at the certificates in the cluster, as far as they can be read.
 func (k *clusterChecks) secrets(ctx context.Context) []check {
 	places := map[string][]certs.File{} // what belongs together, by namespace
-	var names []string
-	for _, s := range certSecrets {
-		namespace := s.namespace
-		if namespace == deploy.WorkersNamespace {
-			namespace = k.provider.Namespace
-		}
-		secret, err := k.CoreV1().Secrets(namespace).Get(ctx, s.name, metav1.GetOptions{})
-		if err != nil {
-			continue // not there, which no job minds, or not ours to see
-		}
-		names = append(names, namespace+"/"+s.name)
-		for _, file := range s.files {
-			places[namespace] = append(places[namespace], certs.File{Name: file, Source: namespace + "/" + s.name + "/" + file, Data: secret.Data[file]})
+	for _, s := range certSecrets(k.provider.Namespace) {
+		// One that is not there no job minds; others may not be ours to see.
+		if files, err := secretFiles(ctx, k.Interface, s.namespace, s.name); err == nil {
+			places[s.namespace] = append(places[s.namespace], files...)
 		}
 	}
 	const name = "secrets"
-	if len(names) == 0 {
+	if len(places) == 0 {
 		return []check{checked(name, checkSkipped, "", "there are no certificates in the cluster, or they can't be read; each run makes its own")}
 	}
 	var facts []certs.Fact
-	for _, files := range places {
-		facts = append(facts, certs.Inspect(files, time.Now())...)
+	for _, namespace := range slices.Sorted(maps.Keys(places)) {
+		facts = append(facts, certs.Inspect(places[namespace], time.Now())...)
 	}
 	return []check{checkFacts(name, facts, "{hodei} certs rotate, then: {hodei} certs apply")}
 }

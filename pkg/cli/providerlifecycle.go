@@ -149,7 +149,7 @@ func (t *providerTest) delete(ctx context.Context, c cluster, name string) error
 	}
 	p := *c.Provider
 	p.NoTunnel = true // what is deleted needs no certificate
-	run, _, err := p.Attach(ctx, found)
+	run, err := p.Attach(ctx, found)
 	if err != nil {
 		return err
 	}

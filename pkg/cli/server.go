@@ -152,7 +152,7 @@ func (o *serverOptions) run(ctx context.Context) error {
 		return errors.Join(err, http.Close())
 	}
 	api := &server.Server{Registry: o.registry, Complete: o.captured(), Health: o.health, Program: o.name, Log: o.log}
-	agents := &coordinator.Server{TLS: o.tls, Open: o.open}
+	agents := &coordinator.Server{TLS: o.tls, Open: o.open, Handshake: o.handshake}
 	o.log.Info("listening", "http", http.Addr().String(), "grpc", grpc.Addr().String(), "output", o.store.dir)
 
 	// Whichever fails ends both.
@@ -185,8 +185,11 @@ func (o *serverOptions) listenOn(address, flag string) (net.Listener, error) {
 // captured puts the cluster of the kubeconfig as it is now, when the server starts,
 // into providers that name none.
 func (o *serverOptions) captured() func(*provider.Config) error {
-	var here provider.Config
+	here := provider.Config{Context: *o.kube.Context, Kubeconfig: *o.kube.KubeConfig}
 	err := o.captureContext(&here)
+	if abs, e := filepath.Abs(here.Kubeconfig); here.Kubeconfig != "" {
+		here.Kubeconfig, err = abs, errors.Join(err, e)
+	}
 	if tip, ok := errors.AsType[*hinted](err); ok {
 		err = &job.Failure{Cause: job.ConfigError, Message: tip.Error(), Hint: tip.hint}
 	}
@@ -212,6 +215,13 @@ func (o *serverOptions) health() error {
 		return err
 	}
 	return writable(o.store.dir)
+}
+
+// handshake tells of agents that the certificates keep out.
+func (o *serverOptions) handshake(err error) {
+	if err != nil {
+		o.log.Warn("handshake failed", "error", err)
+	}
 }
 
 // open gives what stores the output of an attempt.

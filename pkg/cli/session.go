@@ -1,8 +1,8 @@
 package cli
 
 import (
+	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +14,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -55,7 +56,7 @@ type session struct {
 
 // follow serves the job's agents until its outcome is known and its output shown.
 // earlier, if not nil, has the display show what there was before.
-func (s *session) follow(ctx context.Context, tlsConfig *tls.Config, earlier func(*follower)) error {
+func (s *session) follow(ctx context.Context, earlier func(*follower)) error {
 	s.started = s.attached
 	s.follower = newFollower(s.runOptions)
 	s.follower.attached = s.attached
@@ -73,8 +74,12 @@ func (s *session) follow(ctx context.Context, tlsConfig *tls.Config, earlier fun
 		}
 	}
 	s.server = &coordinator.Server{
-		TLS: tlsConfig, Namespace: s.place.Namespace(), Job: s.spec.Name,
+		TLS: s.job.TLS(), Namespace: s.place.Namespace(), Job: s.spec.Name,
 		Follower: recorder, Silent: recorder.Store == nil,
+	}
+	handshakes := newHandshakes()
+	if _, ok := s.job.(refuser); ok {
+		s.server.Handshake = handshakes.took
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var work sync.WaitGroup
@@ -87,7 +92,7 @@ func (s *session) follow(ctx context.Context, tlsConfig *tls.Config, earlier fun
 		outcome, err := s.job.Watch(ctx, s.report)
 		watched <- ending{outcome, err}
 	})
-	err := s.await(ctx, served, watched)
+	err := s.await(ctx, served, watched, handshakes)
 	s.follower.display.leave() // all is shown, or will not be
 	cancel()
 	if s.over != nil {
@@ -123,7 +128,7 @@ func (s *session) report(e job.Event) {
 }
 
 // await acts on what happens until all is over.
-func (s *session) await(ctx context.Context, served <-chan error, watched <-chan ending) error {
+func (s *session) await(ctx context.Context, served <-chan error, watched <-chan ending, handshakes *handshakes) error {
 	running := s.follower.running
 	var patience <-chan time.Time // with the Pod's status, once an exit record is unclear
 	var shown <-chan struct{}
@@ -174,6 +179,15 @@ func (s *session) await(ctx context.Context, served <-chan error, watched <-chan
 			end(s.last)
 		case err := <-s.follower.stuck:
 			return s.full(err)
+		case err := <-handshakes.refused:
+			if s.over == nil {
+				s.screen.note(fmt.Sprintf("%s; trying on for %s", s.job.(refuser).Refused(err), refusedWait))
+			}
+		case err := <-handshakes.given:
+			if s.over == nil {
+				f := s.job.(refuser).Refused(err)
+				return s.leaveWith(job.ExitFailed, fmt.Errorf("%w; %s", f, s.goesOn()), f.Hint)
+			}
 		case err := <-s.follower.display.broken:
 			if done, err := s.broken(ctx, err); done {
 				return err
@@ -452,7 +466,7 @@ func (o *runOptions) explained(outcome *job.Outcome) *job.Failure {
 	case job.Evicted, job.Preempted, job.NodeLost:
 		f.Hint = "let it be tried again: --retries 1"
 	default:
-		f.Hint = "see what is left: {hodei} jobs " + o.spec.Name + " -o wide"
+		f.Hint = cmp.Or(kubernetes.ClockHint(outcome.Message), "see what is left: {hodei} jobs "+o.spec.Name+" -o wide")
 	}
 	return f
 }

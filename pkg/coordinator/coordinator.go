@@ -101,6 +101,10 @@ type Server struct {
 	Open func(hello *hodeipb.Hello) (f Follower, done func())
 	// Silent asks agents for states and the exit record, not for output.
 	Silent bool
+	// Handshake, if not nil, is told how a TLS handshake ended in which each side has
+	// spoken: nil, or why one refused the other's certificate. Calls may overlap, and
+	// one that takes its time holds up that connection.
+	Handshake func(err error)
 
 	hodeipb.UnimplementedCoordinatorServer
 
@@ -164,8 +168,12 @@ func (s *Server) server() *grpc.Server {
 		if s.Open != nil {
 			window = sharedWindowBytes
 		}
+		secure := credentials.NewTLS(s.TLS)
+		if s.Handshake != nil {
+			secure = &handshakeTeller{TransportCredentials: secure, tell: s.Handshake}
+		}
 		s.grpc = grpc.NewServer(
-			grpc.Creds(credentials.NewTLS(s.TLS)),
+			grpc.Creds(secure),
 			grpc.ConnectionTimeout(handshakeWait),
 			grpc.InitialWindowSize(window),
 			grpc.InitialConnWindowSize(2*window),
