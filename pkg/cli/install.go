@@ -189,7 +189,7 @@ func (o *installOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := o.checkRights(ctx, c, installRights(objects)); err != nil {
+	if err := c.checkRights(ctx, installRights(objects), o.byAdministrator()); err != nil {
 		return err
 	}
 	plan, err := o.plan(ctx, c, objects)

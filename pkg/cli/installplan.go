@@ -237,19 +237,19 @@ func (o *installOptions) explainOne(ctx context.Context, c *manifestClient, p pr
 	if strings.Contains(p.err.Error(), "attempting to grant RBAC permissions not currently held") {
 		return &hinted{
 			err:  fmt.Errorf("%s grants rights that %s does not have, and Kubernetes lets nobody grant more than they have", describe(p.object), c.whoami(ctx)),
-			hint: "an administrator has to apply this: " + o.byAdministrator(),
+			hint: o.byAdministrator(),
 		}
 	}
 	explained := fmt.Errorf("install %s: %w", describe(p.object), kubernetes.Explain(p.err))
 	if apierrors.IsForbidden(p.err) && !apierrors.HasStatusCause(p.err, "NamespaceTerminating") {
-		return &hinted{err: explained, hint: "an administrator has to apply this: " + o.byAdministrator()}
+		return &hinted{err: explained, hint: o.byAdministrator()}
 	}
 	return explained
 }
 
 // byAdministrator is what somebody with more rights can type.
 func (o *installOptions) byAdministrator() string {
-	return fmt.Sprintf("{hodei} install%[1]s, or: {hodei} install --dry-run=client -o yaml%[1]s | kubectl apply --server-side --field-manager=%[2]s -f -", o.given, fieldManager)
+	return fmt.Sprintf("an administrator can: {hodei} install%[1]s, or with kubectl alone: {hodei} install --dry-run=client -o yaml%[1]s | kubectl apply --server-side --field-manager=%[2]s -f -", o.given, fieldManager)
 }
 
 // describeConflict says which fields of an object who has set.
