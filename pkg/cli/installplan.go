@@ -29,6 +29,8 @@ type installStep struct {
 	object *unstructured.Unstructured // as it is applied
 	live   *unstructured.Unstructured // as it is; nil: it is not there
 	result *unstructured.Unstructured // as it would be; nil: that can't be asked before its namespace is there
+	// claim is a namespace that gets the note that hodei has made it.
+	claim bool
 }
 
 // problem is why an object can't be applied.
@@ -55,6 +57,9 @@ func (o *installOptions) plan(ctx context.Context, c *manifestClient, objects []
 		if apierrors.IsNotFound(errs[i]) && step.object.GetNamespace() != "" {
 			step.result, errs[i] = nil, nil
 		}
+		if errs[i] == nil && step.object.GetKind() == "Namespace" {
+			step.planClaim()
+		}
 	})
 	var problems []problem
 	for i, err := range errs {
@@ -68,6 +73,20 @@ func (o *installOptions) plan(ctx context.Context, c *manifestClient, objects []
 	var err error
 	plan.prune, err = c.findStale(ctx, objects)
 	return plan, err
+}
+
+// planClaim decides whether a namespace is to be noted as made by hodei.
+func (s *installStep) planClaim() {
+	if s.live != nil && (s.live.GetAnnotations()[deploy.AnnotationCreatedBy] == fieldManager || !madeByHodei(s.live)) {
+		return
+	}
+	s.claim = true
+	annotations := s.result.GetAnnotations()
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	annotations[deploy.AnnotationCreatedBy] = fieldManager
+	s.result.SetAnnotations(annotations)
 }
 
 // prunable are the kinds of which a stale object is deleted. A namespace may hold

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -47,7 +46,7 @@ func (r removal) done() string {
 		}
 		return text
 	case release:
-		return "kept, without hodei's labels: it was there before hodei"
+		return "kept, without hodei's labels: hodei has not made it"
 	}
 	if namespace := r.object.GetNamespace(); namespace != "" {
 		return "deleted in namespace " + namespace
@@ -312,40 +311,4 @@ func metadataOf(object *unstructured.Unstructured) *unstructured.Unstructured {
 	u.SetUID(object.GetUID())
 	u.SetLabels(object.GetLabels())
 	return u
-}
-
-// madeByHodei tells whether a namespace came with hodei, from what the API server
-// has noted of who set which field. Whoever creates a namespace with a POST sets
-// the label kubernetes.io/metadata.name, by default; a server-side apply that
-// creates one does not, and one that comes later leaves the creator's note. So it
-// is ours if
-//
-//   - nobody has set that label, and hodei alone has applied the namespace, or
-//   - who created it gave it our labels in that same request: kubectl apply of the
-//     manifests.
-//
-// What is not known counts as somebody else's: a namespace that stays is less harm
-// than one that is gone.
-func madeByHodei(namespace *corev1.Namespace) bool {
-	applied := false
-	for _, entry := range namespace.ManagedFields {
-		if entry.Subresource != "" || entry.FieldsV1 == nil {
-			continue
-		}
-		fields := string(entry.FieldsV1.Raw)
-		switch {
-		case strings.Contains(fields, `"f:`+corev1.LabelMetadataName+`"`):
-			return strings.Contains(fields, `"f:app.kubernetes.io/part-of"`) &&
-				entry.Time != nil && entry.Time.Equal(&namespace.CreationTimestamp)
-		case entry.Operation != metav1.ManagedFieldsOperationApply:
-		case entry.Manager != fieldManager:
-			return false
-		default:
-			applied = true
-		}
-	}
-	// kubectl's server-side apply takes over what its client-side apply has set, notes
-	// and all, so that nobody can say any more who created it.
-	_, lost := namespace.Annotations[corev1.LastAppliedConfigAnnotation]
-	return applied && !lost
 }
