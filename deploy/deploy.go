@@ -31,6 +31,10 @@ const (
 	UserRole = "hodei-user"
 )
 
+// AnnotationCreatedBy is "hodei" on a namespace that hodei has made, and that
+// uninstalling it deletes. The manifests can't set it: they don't know what is there.
+const AnnotationCreatedBy = "hodei.io/created-by"
+
 // Selector matches the labels of everything that the manifests make.
 const Selector = labelName + "=hodei," + labelPartOf + "=hodei"
 

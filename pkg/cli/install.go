@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/printers"
@@ -189,7 +190,7 @@ func (o *installOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := o.checkRights(ctx, c, installRights(objects)); err != nil {
+	if err := c.checkRights(ctx, installRights(objects), o.byAdministrator()); err != nil {
 		return err
 	}
 	plan, err := o.plan(ctx, c, objects)
@@ -203,7 +204,7 @@ func (o *installOptions) run(ctx context.Context) error {
 		return o.show(plan, applied)
 	}
 	for _, step := range plan.steps {
-		done, err := c.apply(ctx, step.object, applyOptions{force: o.force})
+		done, err := c.install(ctx, step, o.force)
 		if err != nil {
 			return o.explain(ctx, c, []problem{{step.object, err}})
 		}
@@ -223,6 +224,21 @@ func (o *installOptions) run(ctx context.Context) error {
 		return nil
 	}
 	return o.await(ctx, c, objects)
+}
+
+// install applies one object.
+func (c *manifestClient) install(ctx context.Context, step installStep, force bool) (*unstructured.Unstructured, error) {
+	var err error
+	switch {
+	case step.claim && step.live == nil:
+		err = c.createNamespace(ctx, step.object.GetName())
+	case step.claim:
+		err = c.claimNamespace(ctx, step.live)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c.apply(ctx, step.object, applyOptions{force: force})
 }
 
 // show prints what a server dry run has found.

@@ -15,6 +15,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/client-go/dynamic"
 	clientset "k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -44,7 +45,8 @@ var manifestResources = map[string]schema.GroupVersionResource{
 // manifestClient reads and writes what the manifests make.
 type manifestClient struct {
 	clientset.Interface
-	dynamic dynamic.Interface
+	dynamic  dynamic.Interface
+	metadata metadata.Interface
 }
 
 // newManifestClient returns a client of the cluster that the kube flags mean,
@@ -73,7 +75,11 @@ func newManifestClient(ctx context.Context, kube genericclioptions.RESTClientGet
 	if err != nil {
 		return nil, err
 	}
-	return &manifestClient{client, dynamic}, nil
+	metadata, err := metadata.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	return &manifestClient{client, dynamic, metadata}, nil
 }
 
 // restConfig is the way to the cluster that the kube flags, the environment and

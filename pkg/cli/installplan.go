@@ -29,6 +29,8 @@ type installStep struct {
 	object *unstructured.Unstructured // as it is applied
 	live   *unstructured.Unstructured // as it is; nil: it is not there
 	result *unstructured.Unstructured // as it would be; nil: that can't be asked before its namespace is there
+	// claim is a namespace that gets the note that hodei has made it.
+	claim bool
 }
 
 // problem is why an object can't be applied.
@@ -55,6 +57,9 @@ func (o *installOptions) plan(ctx context.Context, c *manifestClient, objects []
 		if apierrors.IsNotFound(errs[i]) && step.object.GetNamespace() != "" {
 			step.result, errs[i] = nil, nil
 		}
+		if errs[i] == nil && step.object.GetKind() == "Namespace" {
+			step.planClaim()
+		}
 	})
 	var problems []problem
 	for i, err := range errs {
@@ -68,6 +73,20 @@ func (o *installOptions) plan(ctx context.Context, c *manifestClient, objects []
 	var err error
 	plan.prune, err = c.findStale(ctx, objects)
 	return plan, err
+}
+
+// planClaim decides whether a namespace is to be noted as made by hodei.
+func (s *installStep) planClaim() {
+	if s.live != nil && (s.live.GetAnnotations()[deploy.AnnotationCreatedBy] == fieldManager || !madeByHodei(s.live)) {
+		return
+	}
+	s.claim = true
+	annotations := s.result.GetAnnotations()
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	annotations[deploy.AnnotationCreatedBy] = fieldManager
+	s.result.SetAnnotations(annotations)
 }
 
 // prunable are the kinds of which a stale object is deleted. A namespace may hold
@@ -237,19 +256,19 @@ func (o *installOptions) explainOne(ctx context.Context, c *manifestClient, p pr
 	if strings.Contains(p.err.Error(), "attempting to grant RBAC permissions not currently held") {
 		return &hinted{
 			err:  fmt.Errorf("%s grants rights that %s does not have, and Kubernetes lets nobody grant more than they have", describe(p.object), c.whoami(ctx)),
-			hint: "an administrator has to apply this: " + o.byAdministrator(),
+			hint: o.byAdministrator(),
 		}
 	}
 	explained := fmt.Errorf("install %s: %w", describe(p.object), kubernetes.Explain(p.err))
 	if apierrors.IsForbidden(p.err) && !apierrors.HasStatusCause(p.err, "NamespaceTerminating") {
-		return &hinted{err: explained, hint: "an administrator has to apply this: " + o.byAdministrator()}
+		return &hinted{err: explained, hint: o.byAdministrator()}
 	}
 	return explained
 }
 
 // byAdministrator is what somebody with more rights can type.
 func (o *installOptions) byAdministrator() string {
-	return fmt.Sprintf("{hodei} install%[1]s, or: {hodei} install --dry-run=client -o yaml%[1]s | kubectl apply --server-side --field-manager=%[2]s -f -", o.given, fieldManager)
+	return fmt.Sprintf("an administrator can: {hodei} install%[1]s, or with kubectl alone: {hodei} install --dry-run=client -o yaml%[1]s | kubectl apply --server-side --field-manager=%[2]s -f -", o.given, fieldManager)
 }
 
 // describeConflict says which fields of an object who has set.

@@ -51,14 +51,14 @@ func installRights(objects []*unstructured.Unstructured) []right {
 
 // checkRights asks before anything else whether we may, and names everything that
 // we may not.
-func (o *installOptions) checkRights(ctx context.Context, c *manifestClient, rights []right) error {
+func (c *manifestClient) checkRights(ctx context.Context, rights []right, hint string) error {
 	missing, err := c.missing(ctx, rights)
 	if err != nil || len(missing) == 0 {
 		return err
 	}
 	return &hinted{
 		err:  fmt.Errorf("%s may not %s", c.whoami(ctx), describeRights(missing)),
-		hint: "an administrator has to apply this: " + o.byAdministrator(),
+		hint: hint,
 	}
 }
 

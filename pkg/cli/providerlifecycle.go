@@ -17,12 +17,8 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
-const (
-	// goneWait is how long a job that was deleted may take to be gone.
-	goneWait = 30 * time.Second
-	// goneEvery is how often it is looked whether it is.
-	goneEvery = 200 * time.Millisecond
-)
+// goneWait is how long a job that was deleted may take to be gone.
+const goneWait = 30 * time.Second
 
 // lifeCycle is level 3: a worker is made, runs, has a log, and goes without a trace.
 // Nobody attaches to it.
