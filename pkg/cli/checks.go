@@ -229,8 +229,9 @@ func (k *clusterChecks) grantHint(ctx context.Context, r right) string {
 	if err != nil { // before 1.28 nobody can say
 		return fmt.Sprintf("kubectl create rolebinding NAME --clusterrole=hodei-user --user=USER -n %s", r.namespace)
 	}
-	return kubernetes.Explain(apierrors.NewForbidden(r.resource, "", fmt.Errorf("User %q cannot %s resource %q in API group %q in the namespace %q",
-		who.Status.UserInfo.Username, r.verb, r.resource.Resource, r.resource.Group, r.namespace))).Hint
+	refusal := fmt.Errorf("User %q cannot %s resource %q in API group %q in the namespace %q", //nolint:staticcheck // the API server's own words
+		who.Status.UserInfo.Username, r.verb, r.resource.Resource, r.resource.Group, r.namespace)
+	return kubernetes.Explain(apierrors.NewForbidden(r.resource, "", refusal)).Hint
 }
 
 func (k *clusterChecks) namespace(ctx context.Context) check {

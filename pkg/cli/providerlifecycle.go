@@ -107,9 +107,11 @@ func readsHere(ctx context.Context, p *kubernetes.Provider, pod string) error {
 		return err
 	}
 	defer log.Close()
-	line, err := bufio.NewReader(log).ReadString('\n')
-	if err != nil || line != "here\n" {
-		return fmt.Errorf("the container's log has %q, want %q (%v)", line, "here\n", err)
+	switch line, err := bufio.NewReader(log).ReadString('\n'); {
+	case err != nil:
+		return fmt.Errorf("read the container's log: %w", err)
+	case line != "here\n":
+		return fmt.Errorf("the container's log has %q, and %q was printed", line, "here\n")
 	}
 	return nil
 }

@@ -36,8 +36,9 @@ const (
 	// tunnel 64 KiB give 20 MB/s, 4 MiB give 55 to 70. It bounds what one
 	// attachment holds in memory when its Follower is slow.
 	windowBytes = 4 << 20
-	// sharedWindowBytes is that of a Server of many jobs. Its agents dial it, over
-	// paths without the tunnel's delay, and maxConns of them may wait for one slow disk.
+	// sharedWindowBytes is that of a Server of many jobs: maxConns agents may wait for
+	// one slow disk. They dial it, without the tunnel's delay, and on loopback a larger
+	// one is no faster.
 	sharedWindowBytes = 1 << 20
 	// readBytes is the buffer of one connection: gRPC's 32 KiB would cut every
 	// batch into three reads.
