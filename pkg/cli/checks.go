@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -60,13 +58,6 @@ func failedCheck(name string, err error) check {
 // oldestVersion has Jobs with a podFailurePolicy, without which a command that
 // succeeded could run again.
 var oldestVersion = utilversion.MustParseGeneric("1.26")
-
-// Clocks that differ by more than a certificate is dated back can't agree on
-// whether it is valid yet; from the smaller bound on somebody should know.
-const (
-	skewError   = 5 * time.Minute
-	skewWarning = time.Minute
-)
 
 // clusterChecks look at what jobs of a provider need in its cluster. They change
 // nothing.
@@ -131,60 +122,6 @@ func (k *clusterChecks) version(ctx context.Context) check {
 		return checked(name, checkError, "choose another cluster with --context", "Kubernetes %s is too old: want %s or later", answer.GitVersion, oldestVersion)
 	}
 	return checked(name, checkOK, "", "Kubernetes %s at %s", answer.GitVersion, k.config.Host)
-}
-
-// serverClock takes the API server's time from its answers.
-type serverClock struct {
-	mu   sync.Mutex
-	read bool
-	skew time.Duration // of ours: negative is behind
-}
-
-func (c *serverClock) wrap(next http.RoundTripper) http.RoundTripper {
-	return roundTripper(func(r *http.Request) (*http.Response, error) {
-		sent := time.Now()
-		answer, err := next.RoundTrip(r)
-		if err != nil {
-			return nil, err
-		}
-		// Date has whole seconds: what it says began half a second ago, on average.
-		if at, err := http.ParseTime(answer.Header.Get("Date")); err == nil {
-			half := time.Since(sent) / 2
-			c.mu.Lock()
-			c.read, c.skew = true, sent.Add(half).Sub(at.Add(500*time.Millisecond))
-			c.mu.Unlock()
-		}
-		return answer, nil
-	})
-}
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-func (c *serverClock) check() check {
-	const name = "clock"
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.read {
-		return checked(name, checkSkipped, "", "the API server does not tell its time")
-	}
-	off := "behind"
-	if c.skew > 0 {
-		off = "ahead of"
-	}
-	now := time.Now().UTC()
-	both := fmt.Sprintf("this machine's clock says %s, the API server's %s", now.Format(time.RFC3339), now.Add(-c.skew).Format(time.RFC3339))
-	switch abs := c.skew.Abs(); {
-	case abs >= skewError:
-		return checked(name, checkError, "set the clock: timedatectl set-ntp true", "%s: certificates made here are not valid there", both)
-	case abs >= skewWarning:
-		return checked(name, checkWarning, "set the clock: timedatectl set-ntp true", "%s", both)
-	case abs < 2*time.Second: // what Date can tell apart
-		return checked(name, checkOK, "", "the same as the API server's")
-	default:
-		return checked(name, checkOK, "", "%s %s the API server's", abs.Round(time.Second), off)
-	}
 }
 
 // neededRights are those without which no job runs here. Without the others of the

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/certs"
@@ -22,6 +24,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/server"
 )
 
@@ -183,28 +186,32 @@ func (o *serverOptions) listenOn(address, flag string) (net.Listener, error) {
 }
 
 // captured puts the cluster of the kubeconfig as it is now, when the server starts,
-// into providers that name none.
+// into providers that name none, and refuses a context that is not in it.
 func (o *serverOptions) captured() func(*provider.Config) error {
 	here := provider.Config{Context: *o.kube.Context, Kubeconfig: *o.kube.KubeConfig}
-	err := o.captureContext(&here)
-	if abs, e := filepath.Abs(here.Kubeconfig); here.Kubeconfig != "" {
-		here.Kubeconfig, err = abs, errors.Join(err, e)
+	var contexts map[string]*clientcmdapi.Context
+	kubeconfig, err := o.kube.ToRawKubeConfigLoader().RawConfig()
+	if err == nil {
+		contexts = kubeconfig.Contexts
+		err = o.captureContext(&here)
 	}
-	if tip, ok := errors.AsType[*hinted](err); ok {
-		err = &job.Failure{Cause: job.ConfigError, Message: tip.Error(), Hint: tip.hint}
+	if here.Kubeconfig != "" && err == nil {
+		here.Kubeconfig, err = filepath.Abs(here.Kubeconfig)
 	}
-	if failure, ok := errors.AsType[*job.Failure](err); ok {
-		failure.Hint = o.named(failure.Hint)
+	if err != nil {
+		err = &job.Failure{Cause: job.ConfigError, Message: kubernetes.Explain(err).Message, Hint: o.named(cmp.Or(hintOf(err), kubernetes.Explain(err).Hint))}
 	}
 	return func(c *provider.Config) error {
+		chosen := c.Context
 		switch {
-		case c.Context != "": // of the kubeconfig here, as for --context
-			c.Kubeconfig = here.Kubeconfig
-			return nil
 		case err != nil:
 			return err
+		case chosen == "":
+			chosen = here.Context
+		case contexts[chosen] == nil:
+			return &job.Failure{Cause: job.ConfigError, Message: fmt.Sprintf("config.context: %q does not exist in the kubeconfig", chosen), Hint: "kubectl config get-contexts"}
 		}
-		c.Context, c.Kubeconfig = here.Context, here.Kubeconfig
+		c.Context, c.Kubeconfig = chosen, here.Kubeconfig
 		return nil
 	}
 }

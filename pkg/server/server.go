@@ -54,7 +54,7 @@ type Server struct {
 // seconds. It closes l. The error is nil once ctx has ended.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	h := &http.Server{
-		Handler:        s.Handler(),
+		Handler:        s.handler(),
 		MaxHeaderBytes: maxHeaderBytes, ReadHeaderTimeout: headerTimeout,
 		ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		// What it has to say is about clients that broke off, or not HTTP.
@@ -78,8 +78,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-// Handler is the API with its guards.
-func (s *Server) Handler() http.Handler {
+// handler is the API with its guards.
+func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/healthz", methods{http.MethodGet: s.healthz})
 	mux.Handle("/api/providers", methods{http.MethodGet: s.listProviders, http.MethodPost: s.addProvider})

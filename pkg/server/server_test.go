@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
@@ -412,6 +413,68 @@ func TestConnections(t *testing.T) {
 		t.Error("not let in after one has gone")
 	}
 	work.Wait()
+}
+
+// pipes is a listener of one connection, in memory.
+type pipes struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error {
+	p.once.Do(func() { close(p.closed) })
+	return nil
+}
+
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+// TestSlowClients: who says nothing, or not all of it, loses its connection.
+func TestSlowClients(t *testing.T) {
+	const request = "POST /api/providers HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n"
+	for _, test := range []struct {
+		name, sent string
+		after      time.Duration
+	}{
+		{"nothing", "", headerTimeout},
+		{"half a header", request, headerTimeout},
+		{"half a body", request + "\r\n{", readTimeout},
+		{"one request", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", idleTimeout},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &Server{Health: func() error { return nil }, Program: "hodei", Log: slog.New(slog.DiscardHandler)}
+				ctx, stop := context.WithCancel(t.Context())
+				l := &pipes{conns: make(chan net.Conn, 1), closed: make(chan struct{})}
+				client, server := net.Pipe()
+				l.conns <- server
+				var work sync.WaitGroup
+				work.Go(func() {
+					if err := s.Serve(ctx, l); err != nil {
+						t.Error(err)
+					}
+				})
+				work.Go(func() { _, _ = io.WriteString(client, test.sent) })
+				began := time.Now()
+				answer, _ := io.ReadAll(client)
+				if took := time.Since(began); took < test.after || took > test.after+time.Second {
+					t.Errorf("closed after %s, want %s; answered %q", took, test.after, answer)
+				}
+				client.Close()
+				stop()
+				work.Wait()
+			})
+		})
+	}
 }
 
 // TestShutdown: a request under way is answered, and then nothing more.
