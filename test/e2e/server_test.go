@@ -42,12 +42,16 @@ func newTrial(t *testing.T, labels map[string]string, flags ...string) trial {
 	if r := hodei(t, append(add, flags...)...); r.code != 0 {
 		t.Fatalf("%+v", r)
 	}
-	t.Cleanup(func() {
-		if out, err := command(context.Background(), "provider", "remove", name).CombinedOutput(); err != nil {
-			t.Errorf("%v: %s", err, out)
-		}
-	})
+	t.Cleanup(func() { forget(t, name) })
 	return tr
+}
+
+// forget removes a provider after a test.
+func forget(t *testing.T, name string) {
+	t.Helper()
+	if out, err := command(context.Background(), "provider", "remove", name).CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
 }
 
 // grant lets the trial's user do in its namespace what the cluster role hodei-user
@@ -250,7 +254,7 @@ func TestDoctor(t *testing.T) {
 		if r := run(t, add); r.code != 0 {
 			t.Fatalf("%+v", r)
 		}
-		t.Cleanup(func() { hodei(t, "provider", "remove", tr.provider+"-root") })
+		t.Cleanup(func() { forget(t, tr.provider+"-root") })
 		got := examined(t, 1, command(t.Context(), "doctor", "--provider", tr.provider+"-root", "-o", "json"))
 		if !strings.HasPrefix(got["job"], "error: the namespace refuses its Pods: ") || !strings.Contains(got["job"], "hostPath") {
 			t.Errorf("job: %s", got["job"])
