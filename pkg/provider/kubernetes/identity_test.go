@@ -203,6 +203,9 @@ func TestRenewCerts(t *testing.T) {
 			if err == nil || err.Error() != tt.want {
 				t.Errorf("error %v, want %s", err, tt.want)
 			}
+			if f, ok := errors.AsType[*job.Failure](err); ok && !strings.Contains(f.Hint, "{hodei} certs ") {
+				t.Errorf("hint %q", f.Hint)
+			}
 		})
 	}
 }
