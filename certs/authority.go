@@ -27,9 +27,9 @@ const DefaultValidity = 10 * 365 * 24 * time.Hour
 
 const (
 	// jobValidity bounds a job's certificates. They are made when the job is
-	// submitted and can't be renewed, so it has to cover queueing, running and
-	// lingering: less would cut long jobs off, more would leave a Secret that
-	// somebody copied good for longer.
+	// submitted and nothing renews them by itself, so it has to cover queueing,
+	// running and lingering: less would cut long jobs off, more would leave a
+	// Secret that somebody copied good for longer.
 	jobValidity = 30 * 24 * time.Hour
 
 	// clockSkew is how far back a certificate's start is set. A Pod's node may

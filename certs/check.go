@@ -47,11 +47,14 @@ func (e *FileError) Error() string { return e.Path + ": " + e.Err.Error() }
 // Unwrap returns e.Err.
 func (e *FileError) Unwrap() error { return e.Err }
 
-func fileError(path string, err error) error {
+func fileError(path string, err error) error { return &FileError{Path: path, Err: reason(err)} }
+
+// reason is an error without the path, which else stands in the message twice.
+func reason(err error) error {
 	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
-		err = pathErr.Err // else the message has the path twice
+		return pathErr.Err
 	}
-	return &FileError{Path: path, Err: err}
+	return err
 }
 
 // CheckPair reads a PEM certificate (with its chain behind it, if it has one)

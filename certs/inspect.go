@@ -111,11 +111,8 @@ func ReadFile(path string) []File {
 func keyOf(name string) string { return strings.TrimSuffix(name, filepath.Ext(name)) + ".key" }
 
 func readFile(path string) File {
-	f := File{Name: filepath.Base(path), Source: path}
-	if f.Data, f.Err = readSmall(path); f.Err != nil {
-		f.Err = fileError(path, f.Err).(*FileError).Err
-	}
-	return f
+	data, err := readSmall(path)
+	return File{Name: filepath.Base(path), Source: path, Data: data, Err: reason(err)}
 }
 
 // readSmall does not wait for a pipe, and does not fill the memory.

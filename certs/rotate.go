@@ -252,10 +252,11 @@ func (a *Authority) RenewJob(id ID, old *JobCerts) (*Renewal, error) {
 	}
 	overlap := *fresh
 	overlap.CA, overlap.ServerCert, overlap.ServerKey = both, old.ServerCert, old.ServerKey
-	if _, err := overlap.ServerConfig(); err != nil { // its end is past: no agent takes it
-		return &Renewal{Final: fresh}, nil
+	r := &Renewal{Final: fresh}
+	if _, err := overlap.ServerConfig(); err == nil { // else its end is past: no agent takes it
+		r.Overlap = &overlap
 	}
-	return &Renewal{Overlap: &overlap, Final: fresh}, nil
+	return r, nil
 }
 
 // outlast encodes those of cas that are still good and not among the PEM

@@ -365,7 +365,11 @@ func (s *session) leaveWith(code int, err error, hint string) error {
 func (s *session) abort(ctx context.Context, err error) error {
 	if s.started {
 		s.screen.stop()
-		return s.leave(job.ExitFailed, fmt.Errorf("%w; %s", err, s.goesOn()))
+		err = fmt.Errorf("%w; %s", err, s.goesOn())
+		if hint := kubernetes.ClockHint(err.Error()); hint != "" {
+			return s.leaveWith(job.ExitFailed, err, hint)
+		}
+		return s.leave(job.ExitFailed, err)
 	}
 	s.screen.waiting("removing " + s.spec.Name)
 	if e := s.job.Delete(ctx); e != nil {

@@ -9,6 +9,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/hodei-jobs/hodei/certs"
@@ -59,7 +60,7 @@ func (p *Provider) jobSecret(ctx context.Context, j *batchv1.Job) (*corev1.Secre
 	defer cancel()
 	secret, err := p.client.CoreV1().Secrets(j.Namespace).Get(ctx, j.Name, metav1.GetOptions{})
 	switch {
-	case isGone(err):
+	case apierrors.IsNotFound(err):
 		return nil, err
 	case err != nil:
 		return nil, Explain(err)

@@ -40,8 +40,11 @@ const (
 // another job's.
 func (p *Provider) RenewCerts(ctx context.Context, found *Found, a *certs.Authority, say func(string)) error {
 	secret, err := p.jobSecret(ctx, found.Job)
-	if err != nil {
+	switch {
+	case apierrors.IsNotFound(err):
 		return Explain(err)
+	case err != nil:
+		return err
 	}
 	id := certs.ID{Namespace: found.Job.Namespace, Job: found.Job.Name}
 	renewal, err := a.RenewJob(id, jobCerts(secret))
@@ -104,7 +107,11 @@ func (p *Provider) storeCerts(ctx context.Context, secret *corev1.Secret, c *cer
 			Hint: fmt.Sprintf("again: {hodei} certs rotate --job %s -n %s", secret.Name, secret.Namespace)}
 	}
 	if err != nil {
-		return nil, Explain(err)
+		f := Explain(err)
+		if f.Cause == job.Forbidden { // no role of ours has this right
+			f.Hint = fmt.Sprintf("an administrator has to do this: {hodei} certs rotate --job %s -n %s", secret.Name, secret.Namespace)
+		}
+		return nil, f
 	}
 	return stored, nil
 }
