@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/rogpeppe/go-internal/diff"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -260,7 +261,7 @@ func (o *installOptions) explainOne(ctx context.Context, c *manifestClient, p pr
 		}
 	}
 	explained := fmt.Errorf("install %s: %w", describe(p.object), kubernetes.Explain(p.err))
-	if apierrors.IsForbidden(p.err) && !apierrors.HasStatusCause(p.err, "NamespaceTerminating") {
+	if apierrors.IsForbidden(p.err) && !apierrors.HasStatusCause(p.err, corev1.NamespaceTerminatingCause) {
 		return &hinted{err: explained, hint: o.byAdministrator()}
 	}
 	return explained
