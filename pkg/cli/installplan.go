@@ -51,6 +51,9 @@ func (o *installOptions) plan(ctx context.Context, c *manifestClient, objects []
 		if step.live, errs[i] = c.get(ctx, step.object); apierrors.IsNotFound(errs[i]) {
 			step.live, errs[i] = nil, nil
 		}
+		if errs[i] == nil && step.live != nil && step.object.GetKind() == "Namespace" && step.live.GetDeletionTimestamp() != nil {
+			errs[i] = &hinted{err: fmt.Errorf("%s is being deleted", describe(step.object)), hint: "wait until it is gone, then: {hodei} install" + o.given}
+		}
 		if errs[i] != nil {
 			return
 		}
@@ -259,6 +262,9 @@ func (o *installOptions) explainOne(ctx context.Context, c *manifestClient, p pr
 			err:  fmt.Errorf("%s grants rights that %s does not have, and Kubernetes lets nobody grant more than they have", describe(p.object), c.whoami(ctx)),
 			hint: o.byAdministrator(),
 		}
+	}
+	if _, told := errors.AsType[*hinted](p.err); told {
+		return p.err
 	}
 	explained := fmt.Errorf("install %s: %w", describe(p.object), kubernetes.Explain(p.err))
 	if apierrors.IsForbidden(p.err) && !apierrors.HasStatusCause(p.err, corev1.NamespaceTerminatingCause) {

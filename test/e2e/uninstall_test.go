@@ -64,6 +64,7 @@ func TestUninstallRunning(t *testing.T) {
 	if r.code != 1 || !strings.Contains(r.stderr, "error: still there after 100ms: namespace "+namespace) {
 		t.Errorf("%+v", r)
 	}
+	refused(t, hodei(t, "install", to), "namespace "+namespace+" is being deleted\nhint: wait until it is gone, then: hodei install --workers-namespace="+namespace+"\n")
 	r = hodei(t, "uninstall", "--yes", to, "--force") // gone by now, or about to be
 	if r.code != 0 && !strings.Contains(r.stderr, "was not given to hodei") {
 		t.Errorf("%+v", r)
