@@ -67,7 +67,7 @@ func madeByHodei(namespace metav1.Object) bool {
 		if entry.Subresource != "" || entry.FieldsV1 == nil {
 			continue
 		}
-		fields := string(entry.FieldsV1.Raw)
+		fields := entry.FieldsV1.GetRawString()
 		first := entry.Time != nil && entry.Time.Equal(&created)
 		switch {
 		case strings.Contains(fields, `"f:`+corev1.LabelMetadataName+`"`):

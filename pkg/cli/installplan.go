@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/rogpeppe/go-internal/diff"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -49,6 +50,9 @@ func (o *installOptions) plan(ctx context.Context, c *manifestClient, objects []
 		step.object = objects[i]
 		if step.live, errs[i] = c.get(ctx, step.object); apierrors.IsNotFound(errs[i]) {
 			step.live, errs[i] = nil, nil
+		}
+		if errs[i] == nil && step.live != nil && step.object.GetKind() == "Namespace" && step.live.GetDeletionTimestamp() != nil {
+			errs[i] = &hinted{err: fmt.Errorf("%s is being deleted", describe(step.object)), hint: "wait until it is gone, then: {hodei} install" + o.given}
 		}
 		if errs[i] != nil {
 			return
@@ -259,8 +263,11 @@ func (o *installOptions) explainOne(ctx context.Context, c *manifestClient, p pr
 			hint: o.byAdministrator(),
 		}
 	}
+	if _, told := errors.AsType[*hinted](p.err); told {
+		return p.err
+	}
 	explained := fmt.Errorf("install %s: %w", describe(p.object), kubernetes.Explain(p.err))
-	if apierrors.IsForbidden(p.err) && !apierrors.HasStatusCause(p.err, "NamespaceTerminating") {
+	if apierrors.IsForbidden(p.err) && !apierrors.HasStatusCause(p.err, corev1.NamespaceTerminatingCause) {
 		return &hinted{err: explained, hint: o.byAdministrator()}
 	}
 	return explained

@@ -33,22 +33,18 @@ func (o *installOptions) await(ctx context.Context, c *manifestClient, objects [
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
-	var missing string
+	missing := "nobody has looked yet"
 	err = wait.PollUntilContextCancel(ctx, readyEvery, true, func(ctx context.Context) (bool, error) {
-		for _, object := range objects {
-			why, err := c.notReady(ctx, object)
-			if err != nil || why != "" {
-				missing = why
-				return false, err
-			}
+		now, err := c.notUsable(ctx, objects, granted)
+		if err != nil {
+			return false, err
 		}
-		why, err := c.notGranted(ctx, granted)
-		missing = why
-		return err == nil && why == "", err
+		missing = now
+		return missing == "", nil
 	})
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) && missing != "" {
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return &hinted{
-			err:  fmt.Errorf("installed, but not to be used after %s: %s", o.timeout, missing),
+			err:  fmt.Errorf("installed, but not usable after %s: %s", o.timeout, missing),
 			hint: "wait longer with --timeout, or see what the cluster does: kubectl get events -A",
 		}
 	}
@@ -56,6 +52,16 @@ func (o *installOptions) await(ctx context.Context, c *manifestClient, objects [
 		return kubernetes.Explain(err)
 	}
 	return nil
+}
+
+// notUsable says what can't be used yet; "": everything can.
+func (c *manifestClient) notUsable(ctx context.Context, objects []*unstructured.Unstructured, granted []deploy.Right) (string, error) {
+	for _, object := range objects {
+		if why, err := c.notReady(ctx, object); err != nil || why != "" {
+			return why, err
+		}
+	}
+	return c.notGranted(ctx, granted)
 }
 
 // notReady says why an object can't be used yet; "": it can.

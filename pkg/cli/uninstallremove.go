@@ -63,13 +63,16 @@ func (c *manifestClient) release(ctx context.Context, name string, dryRun bool) 
 func (o *uninstallOptions) await(ctx context.Context, c *manifestClient, found *installed) error {
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
-	var left string
+	left := "nobody has looked yet"
 	err := wait.PollUntilContextCancel(ctx, goneEvery, true, func(ctx context.Context) (bool, error) {
-		var err error
-		left, err = c.left(ctx, found)
-		return err == nil && left == "", err
+		now, err := c.left(ctx, found)
+		if err != nil {
+			return false, err
+		}
+		left = now
+		return left == "", nil
 	})
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) && left != "" {
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return &hinted{
 			err:  fmt.Errorf("still there after %s: %s; the cluster goes on deleting", o.timeout, left),
 			hint: "wait longer with --timeout, or see what holds it: kubectl get namespaces -o yaml",
@@ -106,7 +109,7 @@ func (c *manifestClient) left(ctx context.Context, found *installed) (string, er
 			return "", err
 		}
 		if n := len(pods.Items) + len(secrets.Items); n > 0 {
-			return fmt.Sprintf("%d pods and secrets of jobs in namespace %s", n, namespace), nil
+			return fmt.Sprintf("pods and secrets of jobs in namespace %s (%d)", namespace, n), nil
 		}
 	}
 	return "", nil

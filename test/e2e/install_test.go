@@ -2,11 +2,8 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"maps"
 	"os/exec"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,12 +12,8 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/rest"
 )
 
 // kubectl runs it, with stdin, and returns what it printed.
@@ -54,98 +47,6 @@ func refused(t *testing.T, r result, want string) {
 	t.Helper()
 	if r.code != 1 || r.stdout != "" || !strings.Contains(r.stderr, "error: "+want) || !strings.Contains(r.stderr, "\nhint: ") {
 		t.Errorf("%+v\nwant: %s", r, want)
-	}
-}
-
-// objects are all of the cluster's that are in a namespace of hodei's or in none,
-// by kind and name, as JSON without what no two have in common.
-func objects(t *testing.T, namespaces ...string) map[string]string {
-	t.Helper()
-	quiet := rest.CopyConfig(config)
-	quiet.WarningHandlerWithContext = rest.NoWarnings{} // of kinds that are on their way out
-	everything, err := dynamic.NewForConfig(quiet)
-	if err != nil {
-		t.Fatal(err)
-	}
-	lists, err := client.Discovery().ServerPreferredResources()
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := map[string]string{}
-	for _, list := range lists {
-		version, err := schema.ParseGroupVersion(list.GroupVersion)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, r := range list.APIResources {
-			// Their content changes by itself.
-			if !slices.Contains(r.Verbs, "list") || slices.Contains([]string{"Event", "Node", "Lease", "ComponentStatus"}, r.Kind) {
-				continue
-			}
-			places := namespaces
-			if !r.Namespaced {
-				places = []string{""}
-			}
-			for _, namespace := range places {
-				all, err := everything.Resource(version.WithResource(r.Name)).Namespace(namespace).List(t.Context(), metav1.ListOptions{})
-				if err != nil {
-					t.Fatal(err)
-				}
-				for i := range all.Items {
-					o := &all.Items[i]
-					found[strings.Trim(o.GetKind()+" "+o.GetNamespace()+"/"+o.GetName(), " ")] = normal(t, o)
-				}
-			}
-		}
-	}
-	return found
-}
-
-func normal(t *testing.T, o *unstructured.Unstructured) string {
-	t.Helper()
-	entries := o.GetManagedFields()
-	for i := range entries {
-		entries[i].Time = nil
-	}
-	o.SetManagedFields(entries)
-	for _, field := range []string{"uid", "resourceVersion", "creationTimestamp", "generation"} {
-		unstructured.RemoveNestedField(o.Object, "metadata", field)
-	}
-	data, err := json.MarshalIndent(o, "", " ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(data)
-}
-
-// withoutManagers leaves out who has set what.
-func withoutManagers(t *testing.T, objects map[string]string) map[string]string {
-	t.Helper()
-	left := map[string]string{}
-	for name, text := range objects {
-		o := &unstructured.Unstructured{}
-		if err := json.Unmarshal([]byte(text), &o.Object); err != nil {
-			t.Fatal(err)
-		}
-		o.SetManagedFields(nil)
-		left[name] = normal(t, o)
-	}
-	return left
-}
-
-func sameObjects(t *testing.T, what string, got, want map[string]string) {
-	t.Helper()
-	names := maps.Clone(got)
-	maps.Copy(names, want)
-	for name := range names {
-		switch g, w := got[name], want[name]; {
-		case g == "":
-			t.Errorf("%s: %s is not there", what, name)
-		case w == "":
-			t.Errorf("%s: %s is there", what, name)
-		case g != w:
-			t.Errorf("%s: %s is\n%s\nwant\n%s", what, name, g, w)
-		}
 	}
 }
 
@@ -204,56 +105,32 @@ func TestInstallLifeCycle(t *testing.T) {
 	}
 
 	for _, way := range []struct {
-		name string
-		come func()
-		same bool // those who have set the fields, too
+		name   string
+		come   func()
+		differ []string // fields of the metadata that are not those of an install
 	}{
 		{"install.sh", func() {
 			if out, err := exec.CommandContext(t.Context(), "../../deploy/kubernetes/install.sh").CombinedOutput(); err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
-		}, true},
+		}, nil},
 		{"upgrade from the previous manifests", func() {
 			kubectl(t, "", "apply", "--server-side", "--field-manager=hodei", "-f", "testdata/previous/rbac.yaml", "-f", "testdata/previous/network-policy.yaml")
 			succeed(t, "install")
-		}, false},
-		{"k8s/rbac.yaml", func() {
-			kubectl(t, "", "apply", "-f", "../../k8s/rbac.yaml", "-f", "../../deploy/kubernetes/network-policy.yaml")
-		}, false},
-		{"kustomization", func() {
+		}, []string{"managedFields"}},
+		{"kustomization, taken over", func() {
 			kubectl(t, "", "apply", "--server-side", "--field-manager=hodei", "-k", "../../deploy/kubernetes")
-		}, false},
+			succeed(t, "install")
+		}, []string{"managedFields"}},
+		{"k8s/rbac.yaml and the network policy", func() {
+			kubectl(t, "", "apply", "-f", "../../k8s/rbac.yaml", "-f", "../../deploy/kubernetes/network-policy.yaml")
+		}, []string{"managedFields", "annotations"}}, // kubectl's own
 	} {
 		way.come()
-		got, want := objects(t, hodeiNamespaces...), installed
-		if way.name == "k8s/rbac.yaml" || way.name == "kustomization" {
-			succeed(t, "install") // the note on the namespaces; client-side apply has one of its own
-			got = objects(t, hodeiNamespaces...)
-		}
-		if !way.same {
-			got, want = withoutManagers(t, got), withoutManagers(t, want)
-		}
-		if way.name == "k8s/rbac.yaml" {
-			got, want = withoutAnnotations(t, got), withoutAnnotations(t, want)
-		}
-		sameObjects(t, way.name, got, want)
+		sameObjects(t, way.name, withoutFields(t, objects(t, hodeiNamespaces...), way.differ...), withoutFields(t, installed, way.differ...))
 		uninstallAll(t)
 		sameObjects(t, "uninstall after "+way.name, objects(t, hodeiNamespaces...), before)
 	}
-}
-
-func withoutAnnotations(t *testing.T, objects map[string]string) map[string]string {
-	t.Helper()
-	left := map[string]string{}
-	for name, text := range objects {
-		o := &unstructured.Unstructured{}
-		if err := json.Unmarshal([]byte(text), &o.Object); err != nil {
-			t.Fatal(err)
-		}
-		o.SetAnnotations(nil)
-		left[name] = normal(t, o)
-	}
-	return left
 }
 
 // workersOfOwn is a namespace of jobs beside that of the other tests, removed
@@ -408,68 +285,4 @@ func TestInstallQuota(t *testing.T) {
 	succeed(t, "install", to, "--quota=cpu=1,memory=512Mi,pods=5")
 	checkFailure(t, hodei(t, "run", "-q", "-n", namespace, "--start-timeout=5s", "--memory=1Gi", "--", "true"), "exceeded quota")
 	succeed(t, "uninstall", "--yes", "--force", to)
-}
-
-// TestUninstallKeeps: a namespace that was there before hodei is as it was, with
-// all that others keep in it.
-func TestUninstallKeeps(t *testing.T) {
-	ownCluster(t)
-	needsImages(t)
-	manifest := "apiVersion: v1\nkind: Namespace\nmetadata: {name: %s, labels: {team: a}}\n"
-	for _, way := range []struct {
-		name string
-		make func(namespace string)
-	}{
-		{"create", func(n string) { kubectl(t, "", "create", "namespace", n) }},
-		{"apply", func(n string) { kubectl(t, fmt.Sprintf(manifest, n), "apply", "-f-") }},
-		{"server-side apply", func(n string) {
-			kubectl(t, fmt.Sprintf(manifest, n), "apply", "--server-side", "--field-manager=flux", "-f-")
-		}},
-	} {
-		t.Run(way.name, func(t *testing.T) {
-			namespace := workersOfOwn(t)
-			to := "--workers-namespace=" + namespace
-			way.make(namespace)
-			kubectl(t, "", "create", "secret", "generic", "mine", "-n", namespace, "--from-literal=a=b")
-			kubectl(t, "", "get", "serviceaccount", "default", "-n", namespace)
-			before := objects(t, namespace)
-			succeed(t, "install", to, "--quota=pods=3")
-			succeed(t, "install", to)
-			succeed(t, "run", "-q", "-n", namespace, "--", "true")
-			kubectl(t, "", "create", "secret", "generic", "hodei-ca-cert", "-n", namespace)
-			r := succeed(t, "uninstall", "--yes", "--force", to) // the Job's own end may be a second behind
-			for _, want := range []string{"namespace/" + namespace + " kept, without hodei's labels: hodei has not made it\n", "secret/hodei-ca-cert deleted in namespace " + namespace + "\n"} {
-				if !strings.Contains(r.stdout, want) {
-					t.Errorf("stdout lacks %q:\n%s", want, r.stdout)
-				}
-			}
-			sameObjects(t, "after uninstall", objects(t, namespace), before)
-		})
-	}
-}
-
-// TestUninstallRunning: no job is ended that nobody said to.
-func TestUninstallRunning(t *testing.T) {
-	ownCluster(t)
-	namespace := workersOfOwn(t)
-	to := "--workers-namespace=" + namespace
-	succeed(t, "install", to)
-	job := strings.TrimSpace(succeed(t, "run", "--detach", "-n", namespace, "--grace=1s", "--linger=1s", "--", "sleep", "300").stdout)
-	r := hodei(t, "uninstall", "--yes", to)
-	refused(t, r, "jobs have not ended: "+namespace+"/"+job+"\n")
-	if want := "hint: wait for them, or end them: hodei uninstall --yes --workers-namespace=" + namespace + " --force\n"; !strings.Contains(r.stderr, want) {
-		t.Errorf("stderr lacks %q:\n%s", want, r.stderr)
-	}
-	r = succeed(t, "uninstall", "--dry-run=server", to)
-	if want := "it would be refused without --force: jobs have not ended: " + namespace + "/" + job + "\n"; r.stderr != want {
-		t.Errorf("stderr %q, want %q", r.stderr, want)
-	}
-	r = hodei(t, "uninstall", "--yes", to, "--force", "--timeout=100ms")
-	if r.code != 1 || !strings.Contains(r.stderr, "error: still there after 100ms: namespace "+namespace) {
-		t.Errorf("%+v", r)
-	}
-	r = hodei(t, "uninstall", "--yes", to, "--force") // gone by now, or about to be
-	if r.code != 0 && !strings.Contains(r.stderr, "was not given to hodei") {
-		t.Errorf("%+v", r)
-	}
 }
