@@ -21,8 +21,8 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider"
 )
 
-// apiServer answers as much of an API server's requests as the checks make.
-type apiServer struct {
+// checkedServer answers as much of an API server's requests as the checks make.
+type checkedServer struct {
 	version string
 	ahead   time.Duration   // of its clock
 	noDate  bool            // it does not tell its time
@@ -32,7 +32,7 @@ type apiServer struct {
 	warning string          // of a Job
 }
 
-func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *checkedServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	if w.Header().Set("Date", time.Now().Add(s.ahead).UTC().Format(http.TimeFormat)); s.noDate {
 		w.Header()["Date"] = nil
@@ -81,7 +81,7 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // examined makes the checks of a cluster that answers as s does.
-func examined(t *testing.T, s *apiServer, c provider.Config) map[string]check {
+func examined(t *testing.T, s *checkedServer, c provider.Config) map[string]check {
 	t.Helper()
 	if s.version == "" {
 		s.version = "v1.35.4"
@@ -114,41 +114,41 @@ func TestClusterChecks(t *testing.T) {
 	pods := map[string]any{"items": []any{map[string]any{"metadata": map[string]any{"creationTimestamp": old, "labels": map[string]string{"hodei.io/job": "train-x2x4f"}}}}}
 	for _, test := range []struct {
 		name, check string
-		server      apiServer
+		server      checkedServer
 		config      provider.Config
 		status      checkStatus
 		want        string // in the detail
 		hint        string // in the hint
 	}{
-		{"version", "cluster", apiServer{}, provider.Config{}, checkOK, "Kubernetes v1.35.4 at http", ""},
-		{"old version", "cluster", apiServer{version: "v1.25.9"}, provider.Config{}, checkError, "Kubernetes v1.25.9 is too old: want 1.26 or later", "--context"},
-		{"oldest version", "cluster", apiServer{version: "v1.26.0-gke.1"}, provider.Config{}, checkOK, "", ""},
-		{"no version", "cluster", apiServer{version: "x"}, provider.Config{}, checkWarning, `"x"`, ""},
-		{"same clock", "clock", apiServer{}, provider.Config{}, checkOK, "the same as the API server's", ""},
-		{"a little ahead", "clock", apiServer{ahead: -20 * time.Second}, provider.Config{}, checkOK, "s ahead of the API server's", ""},
-		{"a little behind", "clock", apiServer{ahead: 20 * time.Second}, provider.Config{}, checkOK, "s behind the API server's", ""},
-		{"minutes", "clock", apiServer{ahead: 2 * time.Minute}, provider.Config{}, checkWarning, "this machine's clock says ", "timedatectl"},
-		{"an hour", "clock", apiServer{ahead: -time.Hour}, provider.Config{}, checkError, "certificates made here are not valid there", "timedatectl"},
-		{"no clock", "clock", apiServer{noDate: true}, provider.Config{}, checkSkipped, "does not tell", ""},
-		{"all rights", "rights", apiServer{}, provider.Config{}, checkOK, `user "alice" may do all`, ""},
-		{"no tunnel", "rights", apiServer{denied: map[string]bool{"create pods/portforward": true}}, provider.Config{}, checkWarning, `user "alice" may not create pods/portforward in hodei-jobs-workers`, "--clusterrole=hodei-user --user=alice -n hodei-jobs-workers"},
-		{"no jobs", "rights", apiServer{denied: map[string]bool{"create jobs": true, "get secrets": true}}, provider.Config{}, checkError, "create jobs.batch in hodei-jobs-workers; get secrets", "--user=alice"},
-		{"namespace", "namespace", apiServer{}, provider.Config{}, checkOK, "hodei-jobs-workers", ""},
-		{"no namespace", "namespace", apiServer{absent: map[string]bool{workers: true}}, provider.Config{}, checkError, "namespace hodei-jobs-workers does not exist", "{hodei} install"},
-		{"namespace on its way out", "namespace", apiServer{objects: map[string]any{workers: deleted}}, provider.Config{}, checkError, "is being deleted", "wait"},
-		{"no account", "service account", apiServer{absent: map[string]bool{workers + "/serviceaccounts/x": true}}, provider.Config{ServiceAccount: "x"}, checkError, `serviceaccount "x" not found`, "{hodei} install"},
-		{"account of another's", "role", apiServer{}, provider.Config{ServiceAccount: "x"}, checkSkipped, "not the installed one", ""},
-		{"no role", "role", apiServer{absent: map[string]bool{"/apis/rbac.authorization.k8s.io/v1/namespaces/hodei-jobs-workers/rolebindings/hodei-jobs-worker-binding": true}}, provider.Config{}, checkWarning, "is not there", "{hodei} install"},
-		{"no policy", "network policy", apiServer{}, provider.Config{}, checkWarning, "none in namespace hodei-jobs-workers", "{hodei} install"},
-		{"no pull secret", "pull secrets", apiServer{absent: map[string]bool{workers + "/secrets/two": true}}, provider.Config{ImagePullSecrets: []string{"one", "two"}}, checkError, `secret "two" not found`, "docker-registry two"},
-		{"pull secrets", "pull secrets", apiServer{}, provider.Config{ImagePullSecrets: []string{"one", "two"}}, checkOK, "one and two", ""},
-		{"no priority class", "priority class", apiServer{absent: map[string]bool{"/apis/scheduling.k8s.io/v1/priorityclasses/high": true}}, provider.Config{PriorityClass: "high"}, checkError, `"high" not found`, "kubectl get priorityclasses"},
-		{"runtime class", "runtime class", apiServer{}, provider.Config{RuntimeClass: "gvisor"}, checkOK, "gvisor", ""},
-		{"a job", "job", apiServer{}, provider.Config{}, checkOK, "accepts", ""},
-		{"a job that is refused", "job", apiServer{warning: `would violate PodSecurity "restricted:latest": seccompProfile`}, provider.Config{}, checkError, `the namespace refuses its Pods: would violate PodSecurity "restricted:latest": seccompProfile`, "--profile baseline"},
-		{"a job that is warned of", "job", apiServer{warning: "something else"}, provider.Config{}, checkOK, "", ""},
-		{"nothing waits", "jobs", apiServer{}, provider.Config{}, checkOK, "none waits", ""},
-		{"one waits", "jobs", apiServer{objects: map[string]any{workers + "/pods": pods}}, provider.Config{}, checkWarning, "for more than 5m0s: train-x2x4f", "{hodei} jobs train-x2x4f"},
+		{"version", "cluster", checkedServer{}, provider.Config{}, checkOK, "Kubernetes v1.35.4 at http", ""},
+		{"old version", "cluster", checkedServer{version: "v1.25.9"}, provider.Config{}, checkError, "Kubernetes v1.25.9 is too old: want 1.26 or later", "--context"},
+		{"oldest version", "cluster", checkedServer{version: "v1.26.0-gke.1"}, provider.Config{}, checkOK, "", ""},
+		{"no version", "cluster", checkedServer{version: "x"}, provider.Config{}, checkWarning, `"x"`, ""},
+		{"same clock", "clock", checkedServer{}, provider.Config{}, checkOK, "the same as the API server's", ""},
+		{"a little ahead", "clock", checkedServer{ahead: -20 * time.Second}, provider.Config{}, checkOK, "s ahead of the API server's", ""},
+		{"a little behind", "clock", checkedServer{ahead: 20 * time.Second}, provider.Config{}, checkOK, "s behind the API server's", ""},
+		{"minutes", "clock", checkedServer{ahead: 2 * time.Minute}, provider.Config{}, checkWarning, "this machine's clock says ", "timedatectl"},
+		{"an hour", "clock", checkedServer{ahead: -time.Hour}, provider.Config{}, checkError, "certificates made here are not valid there", "timedatectl"},
+		{"no clock", "clock", checkedServer{noDate: true}, provider.Config{}, checkSkipped, "does not tell", ""},
+		{"all rights", "rights", checkedServer{}, provider.Config{}, checkOK, `user "alice" may do all`, ""},
+		{"no tunnel", "rights", checkedServer{denied: map[string]bool{"create pods/portforward": true}}, provider.Config{}, checkWarning, `user "alice" may not create pods/portforward in hodei-jobs-workers`, "--clusterrole=hodei-user --user=alice -n hodei-jobs-workers"},
+		{"no jobs", "rights", checkedServer{denied: map[string]bool{"create jobs": true, "get secrets": true}}, provider.Config{}, checkError, "create jobs.batch in hodei-jobs-workers; get secrets", "--user=alice"},
+		{"namespace", "namespace", checkedServer{}, provider.Config{}, checkOK, "hodei-jobs-workers", ""},
+		{"no namespace", "namespace", checkedServer{absent: map[string]bool{workers: true}}, provider.Config{}, checkError, "namespace hodei-jobs-workers does not exist", "{hodei} install"},
+		{"namespace on its way out", "namespace", checkedServer{objects: map[string]any{workers: deleted}}, provider.Config{}, checkError, "is being deleted", "wait"},
+		{"no account", "service account", checkedServer{absent: map[string]bool{workers + "/serviceaccounts/x": true}}, provider.Config{ServiceAccount: "x"}, checkError, `serviceaccount "x" not found`, "{hodei} install"},
+		{"account of another's", "role", checkedServer{}, provider.Config{ServiceAccount: "x"}, checkSkipped, "not the installed one", ""},
+		{"no role", "role", checkedServer{absent: map[string]bool{"/apis/rbac.authorization.k8s.io/v1/namespaces/hodei-jobs-workers/rolebindings/hodei-jobs-worker-binding": true}}, provider.Config{}, checkWarning, "is not there", "{hodei} install"},
+		{"no policy", "network policy", checkedServer{}, provider.Config{}, checkWarning, "none in namespace hodei-jobs-workers", "{hodei} install"},
+		{"no pull secret", "pull secrets", checkedServer{absent: map[string]bool{workers + "/secrets/two": true}}, provider.Config{ImagePullSecrets: []string{"one", "two"}}, checkError, `secret "two" not found`, "docker-registry two"},
+		{"pull secrets", "pull secrets", checkedServer{}, provider.Config{ImagePullSecrets: []string{"one", "two"}}, checkOK, "one and two", ""},
+		{"no priority class", "priority class", checkedServer{absent: map[string]bool{"/apis/scheduling.k8s.io/v1/priorityclasses/high": true}}, provider.Config{PriorityClass: "high"}, checkError, `"high" not found`, "kubectl get priorityclasses"},
+		{"runtime class", "runtime class", checkedServer{}, provider.Config{RuntimeClass: "gvisor"}, checkOK, "gvisor", ""},
+		{"a job", "job", checkedServer{}, provider.Config{}, checkOK, "accepts", ""},
+		{"a job that is refused", "job", checkedServer{warning: `would violate PodSecurity "restricted:latest": seccompProfile`}, provider.Config{}, checkError, `the namespace refuses its Pods: would violate PodSecurity "restricted:latest": seccompProfile`, "--profile baseline"},
+		{"a job that is warned of", "job", checkedServer{warning: "something else"}, provider.Config{}, checkOK, "", ""},
+		{"nothing waits", "jobs", checkedServer{}, provider.Config{}, checkOK, "none waits", ""},
+		{"one waits", "jobs", checkedServer{objects: map[string]any{workers + "/pods": pods}}, provider.Config{}, checkWarning, "for more than 5m0s: train-x2x4f", "{hodei} jobs train-x2x4f"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := examined(t, &test.server, test.config)[test.check]
