@@ -86,7 +86,7 @@ func (a *app) doctor(ctx context.Context, providerName, output string) error {
 			return err
 		}
 	} else {
-		status := ui.NewStatus(a.Out, ui.Detect(a.Out, a.getenv))
+		status := ui.NewStatus(a.Out, ui.Detect(a.stdout(), a.getenv))
 		for _, c := range checks {
 			status.Summary(c.Status != checkError, fmt.Sprintf("%-8s %-16s %s", c.Status, c.Name, c.Detail))
 			if c.Hint != "" {
