@@ -27,9 +27,9 @@ const DefaultValidity = 10 * 365 * 24 * time.Hour
 
 const (
 	// jobValidity bounds a job's certificates. They are made when the job is
-	// submitted and can't be renewed, so it has to cover queueing, running and
-	// lingering: less would cut long jobs off, more would leave a Secret that
-	// somebody copied good for longer.
+	// submitted and nothing renews them by itself, so it has to cover queueing,
+	// running and lingering: less would cut long jobs off, more would leave a
+	// Secret that somebody copied good for longer.
 	jobValidity = 30 * 24 * time.Hour
 
 	// clockSkew is how far back a certificate's start is set. A Pod's node may
@@ -107,7 +107,10 @@ func newAuthority(notBefore, notAfter time.Time) (*Authority, error) {
 // [ErrMalformed], [ErrKeyMismatch], [ErrExpired], [ErrNotYetValid] or
 // [ErrNotCA], or another error of the file system.
 func LoadAuthority(dir string) (*Authority, error) {
-	certPath, keyPath := filepath.Join(dir, caCertFile), filepath.Join(dir, caKeyFile)
+	return loadAuthority(filepath.Join(dir, caCertFile), filepath.Join(dir, caKeyFile))
+}
+
+func loadAuthority(certPath, keyPath string) (*Authority, error) {
 	now := time.Now()
 	pair, err := loadPair(certPath, keyPath, now)
 	if err != nil {

@@ -47,11 +47,14 @@ func (e *FileError) Error() string { return e.Path + ": " + e.Err.Error() }
 // Unwrap returns e.Err.
 func (e *FileError) Unwrap() error { return e.Err }
 
-func fileError(path string, err error) error {
+func fileError(path string, err error) error { return &FileError{Path: path, Err: reason(err)} }
+
+// reason is an error without the path, which else stands in the message twice.
+func reason(err error) error {
 	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
-		err = pathErr.Err // else the message has the path twice
+		return pathErr.Err
 	}
-	return &FileError{Path: path, Err: err}
+	return err
 }
 
 // CheckPair reads a PEM certificate (with its chain behind it, if it has one)
@@ -145,12 +148,12 @@ func checkCA(cert *x509.Certificate, now time.Time) error {
 }
 
 func checkTime(cert *x509.Certificate, now time.Time) error {
+	// Both clocks: the reader can't know which of them is wrong.
 	switch {
 	case now.After(cert.NotAfter):
-		return fmt.Errorf("%w on %s", ErrExpired, cert.NotAfter.UTC().Format(time.DateOnly))
+		return fmt.Errorf("%w: it ended at %s and this machine's clock says %s", ErrExpired, utc(cert.NotAfter), utc(now))
 	case now.Before(cert.NotBefore):
-		return fmt.Errorf("%w: it begins at %s and this machine's clock says %s", ErrNotYetValid,
-			cert.NotBefore.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+		return fmt.Errorf("%w: it begins at %s and this machine's clock says %s", ErrNotYetValid, utc(cert.NotBefore), utc(now))
 	}
 	return nil
 }

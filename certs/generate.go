@@ -2,6 +2,7 @@ package certs
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -18,6 +19,9 @@ const (
 	clientCertFile = "client.crt"
 	clientKeyFile  = "client.key"
 )
+
+// clientName is for people: the certificate of no job is good for none.
+const clientName = "hodei-client"
 
 // DefaultSANs returns the names of a server certificate for which none were
 // chosen: this machine, and the Service hodei-server of the namespace
@@ -42,8 +46,12 @@ type GenerateOptions struct {
 	// [DefaultSANs], which are used when there are none.
 	SANs []string
 	// Validity is that of the CA and of both leaves, since nothing renews the
-	// one sooner than the other. Zero means [DefaultValidity].
+	// one sooner than the other. Zero means [DefaultValidity], and as long as
+	// their CA for leaves of one that is there already.
 	Validity time.Duration
+	// CACert and CAKey are the files of a CA that is there already and signs the
+	// leaves. Both empty: a new one is made.
+	CACert, CAKey string
 	// Force replaces files that exist, the CA among them: whatever the old
 	// one signed is no longer trusted by who reads the new ca.crt.
 	Force bool
@@ -54,10 +62,15 @@ type GenerateOptions struct {
 // opts.Dir: keys with mode 0600, certificates with 0644. It returns the paths
 // in that order; with an error, those that have been written.
 //
-// If any of the six exists and opts.Force is not set, nothing is written and
+// With the CA of opts.CACert, ca.crt is a copy of that file's certificates, and
+// no ca.key is written: the key stays where it is, since each copy is one more
+// to be stolen. A ca.key that is in opts.Dir already has to be that CA's, or the
+// error is [ErrKeyMismatch].
+//
+// If any of them exists and opts.Force is not set, nothing is written and
 // the error is [ErrExists] in a [FileError] with the first such path. A crash
 // never leaves half a file, but in a short moment at the end it may leave some
-// of the six renewed and others not: run it again, with Force. A symbolic link
+// of them renewed and others not: run it again, with Force. A symbolic link
 // is replaced, not followed.
 func Generate(opts GenerateOptions) ([]string, error) {
 	if opts.Dir == "" {
@@ -86,15 +99,19 @@ type file struct {
 	mode fs.FileMode
 }
 
-// render makes the contents of the six files in the order of writing.
+// render makes the contents of the files in the order of writing.
 func render(opts GenerateOptions) ([]file, error) {
-	a, err := NewAuthority(opts.Validity)
+	a, err := opts.authority()
 	if err != nil {
 		return nil, err
 	}
-	caKey, err := encodeKey(a.key)
-	if err != nil {
-		return nil, err
+	files := []file{{caCertFile, a.CAPEM(), 0o644}}
+	if opts.CACert == "" {
+		caKey, err := encodeKey(a.key)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, file{caKeyFile, caKey, 0o600})
 	}
 	names := opts.SANs
 	if len(names) == 0 {
@@ -104,18 +121,40 @@ func render(opts GenerateOptions) ([]file, error) {
 	if err != nil {
 		return nil, err
 	}
-	clientCert, clientKey, err := a.IssueClient("hodei-client", opts.Validity)
+	clientCert, clientKey, err := a.IssueClient(clientName, opts.Validity)
 	if err != nil {
 		return nil, err
 	}
-	return []file{
-		{caCertFile, a.CAPEM(), 0o644},
-		{caKeyFile, caKey, 0o600},
-		{serverCertFile, serverCert, 0o644},
-		{serverKeyFile, serverKey, 0o600},
-		{clientCertFile, clientCert, 0o644},
-		{clientKeyFile, clientKey, 0o600},
-	}, nil
+	return append(files,
+		file{serverCertFile, serverCert, 0o644}, file{serverKeyFile, serverKey, 0o600},
+		file{clientCertFile, clientCert, 0o644}, file{clientKeyFile, clientKey, 0o600}), nil
+}
+
+// authority is the CA that is there, or a new one.
+func (o GenerateOptions) authority() (*Authority, error) {
+	if o.CACert == "" && o.CAKey == "" {
+		return NewAuthority(o.Validity)
+	}
+	a, err := loadAuthority(o.CACert, o.CAKey)
+	if err != nil {
+		return nil, err
+	}
+	here := filepath.Join(o.Dir, caKeyFile)
+	data, err := os.ReadFile(here)
+	if errors.Is(err, fs.ErrNotExist) {
+		return a, nil
+	}
+	if err != nil {
+		return nil, fileError(here, err)
+	}
+	key, err := parseKey(data)
+	if err == nil && !matches(key, a.Cert) {
+		err = fmt.Errorf("%w %s", ErrKeyMismatch, o.CACert)
+	}
+	if err != nil {
+		return nil, fileError(here, err)
+	}
+	return a, nil
 }
 
 // checkAbsent counts a dangling symbolic link as a file that exists.

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 )
 
@@ -40,10 +41,15 @@ func (c *JobCerts) ServerConfig() (*tls.Config, error) {
 	if err := checkTime(chain[0], now); err != nil {
 		return nil, fmt.Errorf("server certificate of the job: %w", err)
 	}
+	return serverConfig(tlsCertificate(chain, key), roots), nil
+}
+
+// serverConfig is the side of a coordinator that shows pair.
+func serverConfig(pair tls.Certificate, roots *x509.CertPool) *tls.Config {
 	return &tls.Config{
 		MinVersion:       tls.VersionTLS13,
 		NextProtos:       []string{alpn},
-		Certificates:     []tls.Certificate{tlsCertificate(chain, key)},
+		Certificates:     []tls.Certificate{pair},
 		ClientAuth:       tls.RequireAndVerifyClientCert,
 		ClientCAs:        roots,
 		VerifyConnection: verifyJob,
@@ -51,7 +57,7 @@ func (c *JobCerts) ServerConfig() (*tls.Config, error) {
 		// to nothing; and a resumed session takes over the identity of the
 		// first one without the certificate being shown again.
 		SessionTicketsDisabled: true,
-	}, nil
+	}
 }
 
 // verifyJob refuses a client that the CA knows but that isn't a job's.
@@ -59,6 +65,40 @@ func verifyJob(cs tls.ConnectionState) error {
 	_, err := PeerID(cs.PeerCertificates[0])
 	return err
 }
+
+// JobServer is the coordinator's side of the connections to one job's agents,
+// with certificates that may be replaced while it serves. Make one with
+// [NewJobServer]. It is safe for concurrent use.
+type JobServer struct {
+	current atomic.Pointer[tls.Config]
+}
+
+// NewJobServer returns a JobServer that has c, with the errors of
+// [JobCerts.ServerConfig].
+func NewJobServer(c *JobCerts) (*JobServer, error) {
+	s := &JobServer{}
+	return s, s.Replace(c)
+}
+
+// Replace has c count from the next connection on. With an error, which is one of
+// [JobCerts.ServerConfig], the old certificates stay.
+func (s *JobServer) Replace(c *JobCerts) error {
+	config, err := c.ServerConfig()
+	if err != nil {
+		return err
+	}
+	s.current.Store(config)
+	return nil
+}
+
+// Config is as that of [JobCerts.ServerConfig], with the certificates that s has
+// at each handshake.
+func (s *JobServer) Config() *tls.Config {
+	return renewable(func() (*tls.Config, error) { return s.current.Load(), nil })
+}
+
+// Certificate is the one that s shows at the next handshake. Not to be modified.
+func (s *JobServer) Certificate() *x509.Certificate { return s.current.Load().Certificates[0].Leaf }
 
 // Files are the paths of an agent's PEM files. CA may hold several
 // certificates, one of which must be usable.

@@ -32,6 +32,8 @@ var forbidden = []struct {
 	{"certs", []string{"agent", "pkg", "k8s.io", "google.golang.org"}, "it is about certificates, whoever uses them"},
 	{"pkg/hodeipb", []string{"agent", "certs", "pkg", "k8s.io"}, "the protocol stands on nothing of ours"},
 	{"pkg/job", []string{"agent", "certs", "pkg", "k8s.io/client-go", "google.golang.org/grpc"}, "the vocabulary does no I/O"},
+	{"pkg/server", []string{"agent", "certs", "pkg/cli", "pkg/coordinator", "google.golang.org"}, "it is HTTP about providers; who meets agents stands beside it"},
+	{"pkg/server", []string{"k8s.io/client-go", "k8s.io/cli-runtime", "k8s.io/kubectl"}, "it asks no cluster"},
 	{"pkg/provider/local", []string{"agent"}, "it runs hodei-worker as the kubelet would, as a program"},
 	{"pkg/provider/kubernetes", []string{"agent"}, "the wire is the whole contract"},
 }
@@ -45,6 +47,7 @@ var onlyIn = []struct {
 }{
 	{"pkg/cli", []string{"cmd/hodei"}, "what a command needs lives below it, where the server can use it too"},
 	{"pkg/coordinator/logstore", []string{"pkg/coordinator", "pkg/cli"}, "a coordinator writes it, and commands about logs read it"},
+	{"pkg/server", []string{"pkg/cli"}, "a command serves it"},
 	{"github.com/spf13", []string{"pkg/cli"}, "flags end where options begin"},
 	{"charm.land", []string{"pkg/ui"}, "what the terminal can do is decided once"},
 	{"github.com/briandowns/spinner", []string{"pkg/ui"}, "what the terminal can do is decided once"},

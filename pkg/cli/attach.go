@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -113,16 +112,9 @@ func (o *attachOptions) run(ctx context.Context) error {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
 	signal.Ignore(syscall.SIGPIPE) // a closed stdout is an error like any other
-	run, id, err := o.logs.cluster.Attach(ctx, j.found)
+	run, err := o.logs.cluster.Attach(ctx, j.found)
 	if err != nil {
 		return err
-	}
-	var tlsConfig *tls.Config
-	if id != nil {
-		if tlsConfig, err = id.ServerConfig(); err != nil {
-			run.Close()
-			return err
-		}
 	}
 	defer o.screen.stop()
 	s := &session{runOptions: &o.runOptions, job: run, store: o.logs.store, signals: signals, attached: true, sink: o.logs.sink(j.name)}
@@ -131,7 +123,7 @@ func (o *attachOptions) run(ctx context.Context) error {
 			return o.passedOver(s.follower, o.logs.showEnded(ctx, j, attempt))
 		}
 	}
-	return s.follow(ctx, tlsConfig, func(f *follower) { o.earlier(f, j) })
+	return s.follow(ctx, func(f *follower) { o.earlier(f, j) })
 }
 
 // chooseTunnel falls back to the container's log where the tunnel is forbidden.

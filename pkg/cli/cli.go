@@ -116,7 +116,8 @@ func (a *app) newRoot() *cobra.Command {
 
 	groups := templates.CommandGroups{
 		{Message: "Jobs:", Commands: []*cobra.Command{a.newRun(), a.newJobs(), a.newLogs(), a.newAttach()}},
-		{Message: "Set-up:", Commands: []*cobra.Command{a.newInstall(), a.newCerts(), a.newProvider()}},
+		{Message: "Set-up:", Commands: []*cobra.Command{a.newInstall(), a.newUninstall(), a.newCerts(), a.newProvider(), a.newDoctor()}},
+		{Message: "Server:", Commands: []*cobra.Command{a.newServer()}},
 	}
 	groups.Add(root)
 	root.AddCommand(a.newVersion(), a.newCompletion())

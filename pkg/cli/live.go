@@ -100,15 +100,11 @@ var errStoring = errors.New("store output")
 // output comes from the store as far as it is there; the end of one that is not is
 // fetched alone, if no more is asked for: estimate bytes of it for --tail.
 func (o *logsOptions) fetch(ctx context.Context, j *knownJob, a *knownAttempt, estimate uint64) error {
-	run, id, err := o.cluster.Attach(ctx, j.found)
+	run, err := o.cluster.Attach(ctx, j.found)
 	if err != nil {
 		return err
 	}
 	defer run.Close()
-	tlsConfig, err := id.ServerConfig()
-	if err != nil {
-		return err
-	}
 	serving, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	feed := newFeed(fail, func(uid string) bool { return o.partial(j, uid) })
@@ -119,9 +115,18 @@ func (o *logsOptions) fetch(ctx context.Context, j *knownJob, a *knownAttempt, e
 		}
 		return o.begin(h.Extent, estimate)
 	}
-	server := &coordinator.Server{TLS: tlsConfig, Namespace: o.namespace, Job: j.name, Follower: recorder}
+	server := &coordinator.Server{TLS: run.TLS(), Namespace: o.namespace, Job: j.name, Follower: recorder}
+	handshakes := newHandshakes()
+	server.Handshake = handshakes.took
 	over, ended := newEnd()
 	var work sync.WaitGroup
+	work.Go(func() {
+		select {
+		case err := <-handshakes.given:
+			fail(run.Refused(err))
+		case <-serving.Done():
+		}
+	})
 	work.Go(func() {
 		if err := server.Serve(run.Listener()); err != nil {
 			fail(fmt.Errorf("serve the job's agent: %w", err))

@@ -66,7 +66,7 @@ func (o *logsOptions) showContainer(ctx context.Context, j *knownJob, a *knownAt
 func (o *logsOptions) followContainers(ctx context.Context, j *knownJob, a *knownAttempt) error {
 	without := *o.cluster
 	without.NoTunnel = true
-	run, _, err := without.Attach(ctx, j.found)
+	run, err := without.Attach(ctx, j.found)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
@@ -29,8 +30,9 @@ type place interface {
 type submitted interface {
 	// UID tells jobs of the same name apart.
 	UID() string
-	// Listener is where its agents arrive.
+	// Listener is where its agents arrive, and TLS our side of their connections.
 	Listener() net.Listener
+	TLS() *tls.Config
 	// Watch reports its start and returns its end. Called once.
 	Watch(ctx context.Context, report func(job.Event)) (*job.Outcome, error)
 	// StopRetrying makes the current attempt the last.

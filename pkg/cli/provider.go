@@ -41,7 +41,7 @@ func (a *app) newProvider() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.newProviderAdd(), a.newProviderSet(), a.newProviderList(), a.newProviderGet(), a.newProviderUse(), a.newProviderRemove())
+	cmd.AddCommand(a.newProviderAdd(), a.newProviderSet(), a.newProviderList(), a.newProviderGet(), a.newProviderUse(), a.newProviderTest(), a.newProviderRemove())
 	return cmd
 }
 

@@ -332,11 +332,10 @@ func (o *runOptions) run(ctx context.Context) error {
 		}
 		return o.print(manifest)
 	}
-	id, err := o.authority.IssueJob(certs.ID{Namespace: o.place.Namespace(), Job: o.spec.Name})
-	if err != nil {
-		return err
+	if soon := certs.EndsSoon(o.authority.Cert, time.Now()); soon != "" {
+		o.screen.note(o.named(fmt.Sprintf("the CA that signs for jobs ends at %s; to replace it: {hodei} certs rotate --ca", soon)))
 	}
-	tlsConfig, err := id.ServerConfig()
+	id, err := o.authority.IssueJob(certs.ID{Namespace: o.place.Namespace(), Job: o.spec.Name})
 	if err != nil {
 		return err
 	}
@@ -388,6 +387,11 @@ func (o *runOptions) run(ctx context.Context) error {
 			o.screen.waiting("taking back " + o.spec.Name)
 		}
 	}
+	if made, ok := r.job.(*kubernetes.Run); ok {
+		if note := made.ClockNote(); note != "" {
+			o.screen.note(note)
+		}
+	}
 	switch {
 	case interrupted && r.err == nil: // it was made before the cancel came through
 		err := r.job.Delete(ctx)
@@ -402,7 +406,7 @@ func (o *runOptions) run(ctx context.Context) error {
 		return o.detached()
 	}
 	s := &session{runOptions: o, job: r.job, signals: signals, store: store}
-	return s.follow(ctx, tlsConfig, nil)
+	return s.follow(ctx, nil)
 }
 
 // chooseWay finds out whether the agent can be reached through the tunnel, before

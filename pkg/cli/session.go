@@ -1,8 +1,8 @@
 package cli
 
 import (
+	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +14,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -35,7 +36,7 @@ const leaveWait = time.Second
 type session struct {
 	*runOptions
 	job     submitted
-	signals <-chan os.Signal
+	signals chan os.Signal
 	// attached tells that the job was there before us: it is not ours to stop.
 	attached bool
 	// unmet, if not nil, shows what there is of an attempt that ended before its agent
@@ -55,7 +56,7 @@ type session struct {
 
 // follow serves the job's agents until its outcome is known and its output shown.
 // earlier, if not nil, has the display show what there was before.
-func (s *session) follow(ctx context.Context, tlsConfig *tls.Config, earlier func(*follower)) error {
+func (s *session) follow(ctx context.Context, earlier func(*follower)) error {
 	s.started = s.attached
 	s.follower = newFollower(s.runOptions)
 	s.follower.attached = s.attached
@@ -73,8 +74,12 @@ func (s *session) follow(ctx context.Context, tlsConfig *tls.Config, earlier fun
 		}
 	}
 	s.server = &coordinator.Server{
-		TLS: tlsConfig, Namespace: s.place.Namespace(), Job: s.spec.Name,
+		TLS: s.job.TLS(), Namespace: s.place.Namespace(), Job: s.spec.Name,
 		Follower: recorder, Silent: recorder.Store == nil,
+	}
+	handshakes := newHandshakes()
+	if _, ok := s.job.(refuser); ok {
+		s.server.Handshake = handshakes.took
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var work sync.WaitGroup
@@ -87,7 +92,7 @@ func (s *session) follow(ctx context.Context, tlsConfig *tls.Config, earlier fun
 		outcome, err := s.job.Watch(ctx, s.report)
 		watched <- ending{outcome, err}
 	})
-	err := s.await(ctx, served, watched)
+	err := s.await(ctx, served, watched, handshakes)
 	s.follower.display.leave() // all is shown, or will not be
 	cancel()
 	if s.over != nil {
@@ -123,7 +128,7 @@ func (s *session) report(e job.Event) {
 }
 
 // await acts on what happens until all is over.
-func (s *session) await(ctx context.Context, served <-chan error, watched <-chan ending) error {
+func (s *session) await(ctx context.Context, served <-chan error, watched <-chan ending, handshakes *handshakes) error {
 	running := s.follower.running
 	var patience <-chan time.Time // with the Pod's status, once an exit record is unclear
 	var shown <-chan struct{}
@@ -174,6 +179,15 @@ func (s *session) await(ctx context.Context, served <-chan error, watched <-chan
 			end(s.last)
 		case err := <-s.follower.stuck:
 			return s.full(err)
+		case err := <-handshakes.refused:
+			if s.over == nil {
+				s.screen.note(fmt.Sprintf("%s; trying on for %s", s.job.(refuser).Refused(err), refusedWait))
+			}
+		case err := <-handshakes.given:
+			if s.over == nil {
+				f := s.job.(refuser).Refused(err)
+				return s.leaveWith(job.ExitFailed, fmt.Errorf("%w; %s", f, s.goesOn()), f.Hint)
+			}
 		case err := <-s.follower.display.broken:
 			if done, err := s.broken(ctx, err); done {
 				return err
@@ -267,8 +281,8 @@ func (s *session) interrupt(ctx context.Context, sig os.Signal) (done bool, err 
 		s.stop(ctx)
 		return false, nil
 	}
-	signal.Reset()     // whatever hangs now, the next one ends us
-	if s.isMachine() { // nothing goes on without us here
+	signal.Stop(s.signals) // whatever hangs now, the next one ends us
+	if s.isMachine() {     // nothing goes on without us here
 		if err := s.job.Delete(ctx); err != nil {
 			s.screen.note(err.Error())
 		}
@@ -351,7 +365,11 @@ func (s *session) leaveWith(code int, err error, hint string) error {
 func (s *session) abort(ctx context.Context, err error) error {
 	if s.started {
 		s.screen.stop()
-		return s.leave(job.ExitFailed, fmt.Errorf("%w; %s", err, s.goesOn()))
+		err = fmt.Errorf("%w; %s", err, s.goesOn())
+		if hint := kubernetes.ClockHint(err.Error()); hint != "" {
+			return s.leaveWith(job.ExitFailed, err, hint)
+		}
+		return s.leave(job.ExitFailed, err)
 	}
 	s.screen.waiting("removing " + s.spec.Name)
 	if e := s.job.Delete(ctx); e != nil {
@@ -363,7 +381,7 @@ func (s *session) abort(ctx context.Context, err error) error {
 
 // finish shows the outcome, and makes it the exit code. All output has been shown.
 func (s *session) finish(o *job.Outcome) error {
-	signal.Reset() // whatever hangs now, the next one ends us
+	signal.Stop(s.signals) // whatever hangs now, the next one ends us
 	if s.follower.closed() {
 		s.screen.stop()
 		said := "the job was told to stop"
@@ -452,7 +470,7 @@ func (o *runOptions) explained(outcome *job.Outcome) *job.Failure {
 	case job.Evicted, job.Preempted, job.NodeLost:
 		f.Hint = "let it be tried again: --retries 1"
 	default:
-		f.Hint = "see what is left: {hodei} jobs " + o.spec.Name + " -o wide"
+		f.Hint = cmp.Or(kubernetes.ClockHint(outcome.Message), "see what is left: {hodei} jobs "+o.spec.Name+" -o wide")
 	}
 	return f
 }

@@ -36,6 +36,7 @@ func newFakeJob() *fakeJob {
 
 func (j *fakeJob) UID() string            { return "uid" }
 func (j *fakeJob) Listener() net.Listener { return j.Tunnel }
+func (j *fakeJob) TLS() *tls.Config       { return &tls.Config{} }
 func (j *fakeJob) Close()                 { j.Tunnel.Close() }
 
 func (j *fakeJob) Watch(ctx context.Context, _ func(job.Event)) (*job.Outcome, error) {
@@ -149,7 +150,7 @@ func TestSessionEnds(t *testing.T) {
 			s := &session{runOptions: o, job: j, signals: signals, attached: test.attached, store: &openedStore{Store: kept, dir: "/store"}}
 			log := testLog(t, "x-1", 0)
 			acted := make(chan struct{})
-			err = s.follow(t.Context(), &tls.Config{}, func(f *follower) {
+			err = s.follow(t.Context(), func(f *follower) {
 				f.Attached(coordinator.Attachment{Hello: &hodeipb.Hello{Attempt: "x-1"}, Log: log})
 				go func() {
 					defer close(acted)
@@ -223,7 +224,7 @@ func TestSessionStuck(t *testing.T) {
 	s := &session{runOptions: o, job: j, signals: signals}
 	log := testLog(t, "x-1", 0)
 	var display *display
-	err := s.follow(t.Context(), &tls.Config{}, func(f *follower) {
+	err := s.follow(t.Context(), func(f *follower) {
 		display = f.display
 		f.Attached(coordinator.Attachment{Hello: &hodeipb.Hello{Attempt: "x-1"}, Log: log})
 		f.State("x-1", ran)

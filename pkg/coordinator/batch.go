@@ -54,7 +54,7 @@ func (s *Server) output(ctx context.Context, e *hodeipb.Envelope, a *attempt, he
 	if n := e.Data.Len(); n != data {
 		return status.Errorf(codes.InvalidArgument, "batch of %d bytes with records of %d", n, data)
 	}
-	if err := s.Follower.Output(ctx, hello.Attempt, batch, e.Data); err != nil {
+	if err := a.follower.Output(ctx, hello.Attempt, batch, e.Data); err != nil {
 		return status.Errorf(codes.ResourceExhausted, "store output: %v", err)
 	}
 	a.stored += size

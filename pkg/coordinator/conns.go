@@ -5,6 +5,10 @@ import (
 	"sync"
 )
 
+// maxConns is how many connections a Server has at once: each costs it readBytes, and
+// one whose Follower is slow its window besides.
+const maxConns = 256
+
 // conns are the open connections of a Server, so that it can close those that
 // gRPC has not made its own yet. The zero value is ready.
 type conns struct {
@@ -14,11 +18,11 @@ type conns struct {
 }
 
 // add returns c as one that leaves the set when it is closed. It closes c if
-// the set is closed.
+// the set is closed or full; an agent tries again.
 func (s *conns) add(c net.Conn) net.Conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.closed || len(s.open) >= maxConns {
 		c.Close()
 		return c
 	}

@@ -13,7 +13,6 @@ import (
 	"io"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -36,6 +35,10 @@ const (
 	// tunnel 64 KiB give 20 MB/s, 4 MiB give 55 to 70. It bounds what one
 	// attachment holds in memory when its Follower is slow.
 	windowBytes = 4 << 20
+	// sharedWindowBytes is that of a Server of many jobs: maxConns agents may wait for
+	// one slow disk. They dial it, without the tunnel's delay, and on loopback a larger
+	// one is no faster.
+	sharedWindowBytes = 1 << 20
 	// readBytes is the buffer of one connection: gRPC's 32 KiB would cut every
 	// batch into three reads.
 	readBytes = 256 << 10
@@ -54,10 +57,12 @@ const (
 	ackEvery = 10 * time.Millisecond
 	// closeWait bounds an agent's answer to the last ack.
 	closeWait = 2 * time.Second
+	// idleWait ends a connection without an attachment: an agent has no use for one.
+	idleWait = time.Minute
 )
 
-// Follower takes what the attempts of one job send. Calls for one attempt come
-// one after the other, those for two attempts may overlap.
+// Follower takes what attempts send. Calls for one attempt come one after the
+// other, those for two attempts may overlap.
 type Follower interface {
 	// Attached is told at every attachment and says where the output goes on. An
 	// error refuses the attachment.
@@ -80,8 +85,8 @@ type Resume struct {
 	Transient bool
 }
 
-// Server is a coordinator for one job. TLS, Namespace, Job and Follower are
-// required.
+// Server is a coordinator for one job, or with Open for many. Besides TLS it
+// requires either Namespace, Job and Follower or Open.
 type Server struct {
 	// TLS is the server's side of every connection; it must ask for client
 	// certificates and verify them.
@@ -89,8 +94,17 @@ type Server struct {
 	// Namespace and Job are the only ones whose agents are let in.
 	Namespace, Job string
 	Follower       Follower
+	// Open lets in the agents of every job, if their certificate is the job's. It gives
+	// the Follower of an attempt whose agent attaches while it is not attached, and
+	// must not wait for anything. done is called when the agent has left; before it has
+	// returned the attempt is not opened anew. Nothing is remembered of it then.
+	Open func(hello *hodeipb.Hello) (f Follower, done func())
 	// Silent asks agents for states and the exit record, not for output.
 	Silent bool
+	// Handshake, if not nil, is told how a TLS handshake ended in which each side has
+	// spoken: nil, or why one refused the other's certificate. Calls may overlap, and
+	// one that takes its time holds up that connection.
+	Handshake func(err error)
 
 	hodeipb.UnimplementedCoordinatorServer
 
@@ -103,24 +117,10 @@ type Server struct {
 
 	mu       sync.Mutex
 	refused  Refused
-	attempts map[string]*attempt // by UID
-	cancel   *hodeipb.Cancel     // once ordered, for every attempt that attaches
-	serving  int                 // attachments
-	left     chan struct{}       // closed and replaced when one has ended
-}
-
-// attempt is what the coordinator knows of one.
-type attempt struct {
-	// turn is held by the one attachment that is served.
-	turn chan struct{}
-	// stored is the offset up to which the Follower has the output; it is the
-	// turn's holder's.
-	stored uint64
-	exited bool
-
-	// current ends the attachment served; orders reaches it. Guarded by Server.mu.
-	current context.CancelFunc
-	orders  chan *hodeipb.Control
+	attempts map[attemptKey]*attempt
+	cancel   *hodeipb.Cancel // once ordered, for every attempt that attaches
+	serving  int             // attachments
+	left     chan struct{}   // closed and replaced when one has ended
 }
 
 // Serve takes connections from l until Close, or until l fails.
@@ -162,47 +162,32 @@ func (s *Server) server() *grpc.Server {
 	s.once.Do(func() {
 		s.decoder = newDecoder()
 		s.mu.Lock() // an order may come before the first connection
-		s.attempts, s.left = map[string]*attempt{}, make(chan struct{})
+		s.attempts, s.left = map[attemptKey]*attempt{}, make(chan struct{})
 		s.mu.Unlock()
+		window := int32(windowBytes)
+		if s.Open != nil {
+			window = sharedWindowBytes
+		}
+		secure := credentials.NewTLS(s.TLS)
+		if s.Handshake != nil {
+			secure = &handshakeTeller{TransportCredentials: secure, tell: s.Handshake}
+		}
 		s.grpc = grpc.NewServer(
-			grpc.Creds(credentials.NewTLS(s.TLS)),
+			grpc.Creds(secure),
 			grpc.ConnectionTimeout(handshakeWait),
-			grpc.InitialWindowSize(windowBytes),
-			grpc.InitialConnWindowSize(2*windowBytes),
+			grpc.InitialWindowSize(window),
+			grpc.InitialConnWindowSize(2*window),
 			grpc.ReadBufferSize(readBytes),
 			grpc.MaxConcurrentStreams(4), // an agent needs one
 			grpc.MaxRecvMsgSize(maxMessageBytes),
 			grpc.ForceServerCodecV2(hodeipb.Codec{}),
-			grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+			grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout, MaxConnectionIdle: idleWait}),
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
 			grpc.WaitForHandlers(true),
 		)
 		hodeipb.RegisterCoordinatorServer(s.grpc, s)
 	})
 	return s.grpc
-}
-
-// Cancel orders every attempt to stop, those that are attached and those that
-// will be. A nil grace is the job's own.
-func (s *Server) Cancel(order *hodeipb.Cancel) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.cancel = order
-	for _, a := range s.attempts {
-		a.order(&hodeipb.Control{Order: &hodeipb.Control_Cancel{Cancel: order}})
-	}
-}
-
-// order queues c for the attachment served; s.mu is held. An attachment that
-// has four orders waiting is not reading, and will be told anew when it is back.
-func (a *attempt) order(c *hodeipb.Control) {
-	if a.orders == nil {
-		return
-	}
-	select {
-	case a.orders <- c:
-	default:
-	}
 }
 
 // Attach serves one attachment.
@@ -215,7 +200,10 @@ func (s *Server) Attach(stream hodeipb.Coordinator_AttachServer) error {
 	if err != nil {
 		return err
 	}
-	a, orders, leave := s.enter(hello, cancel)
+	a, orders, leave, err := s.enter(ctx, hello, cancel)
+	if err != nil {
+		return err
+	}
 	defer leave()
 	select { // the attachment before this one has been told to end
 	case a.turn <- struct{}{}:
@@ -224,12 +212,12 @@ func (s *Server) Attach(stream hodeipb.Coordinator_AttachServer) error {
 	}
 	defer func() { <-a.turn }()
 
-	resume, err := s.Follower.Attached(hello)
+	resume, err := a.follower.Attached(hello)
 	if err != nil {
 		return status.Errorf(codes.ResourceExhausted, "store output: %v", err)
 	}
 	a.stored = resume.Offset
-	s.Follower.State(hello.Attempt, hello.State)
+	a.follower.State(hello.Attempt, hello.State)
 	welcome := &hodeipb.Welcome{Offset: a.stored, Output: !s.Silent, Transient: resume.Transient,
 		Encodings: []hodeipb.Encoding{hodeipb.Encoding_ZSTD}}
 	if err := stream.Send(&hodeipb.ToAgent{Message: &hodeipb.ToAgent_Welcome{Welcome: welcome}}); err != nil {
@@ -241,68 +229,6 @@ func (s *Server) Attach(stream hodeipb.Coordinator_AttachServer) error {
 	go out.passOn(ctx, orders)
 	go out.sendAcks(ctx)
 	return s.serve(ctx, out, messages, a, hello)
-}
-
-// outbox lets two goroutines send on one stream, which takes one at a time.
-type outbox struct {
-	mu     sync.Mutex
-	stream hodeipb.Coordinator_AttachServer
-
-	stored atomic.Uint64 // what the next ack will say
-	acks   chan struct{} // has a value when there is something to acknowledge
-}
-
-func (o *outbox) send(m *hodeipb.ToAgent) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.stream.Send(m)
-}
-
-// ack has it acknowledged that everything below offset is stored, soon.
-func (o *outbox) ack(offset uint64) {
-	o.stored.Store(offset)
-	select {
-	case o.acks <- struct{}{}:
-	default: // the one that is due will say it
-	}
-}
-
-// sendAcks sends acks until ctx ends, one in ackEvery at most. A stream that breaks
-// is the receiver's to report.
-func (o *outbox) sendAcks(ctx context.Context) {
-	pause := time.NewTimer(0)
-	defer pause.Stop()
-	for {
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			return
-		}
-		select {
-		case <-o.acks:
-		case <-ctx.Done():
-			return
-		}
-		if o.send(&hodeipb.ToAgent{Message: &hodeipb.ToAgent_Ack{Ack: &hodeipb.Ack{Offset: o.stored.Load()}}}) != nil {
-			return
-		}
-		pause.Reset(ackEvery)
-	}
-}
-
-// passOn sends orders until ctx ends. A stream that breaks is the receiver's to
-// report.
-func (o *outbox) passOn(ctx context.Context, orders <-chan *hodeipb.Control) {
-	for {
-		select {
-		case order := <-orders:
-			if o.send(&hodeipb.ToAgent{Message: &hodeipb.ToAgent_Control{Control: order}}) != nil {
-				return
-			}
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 // received is one message or the error that ended the stream.
@@ -363,9 +289,9 @@ func (s *Server) awaitHello(ctx context.Context, messages <-chan received) (*hod
 }
 
 // authorize compares the job in the certificate with the one that the agent
-// says it is, and both with ours.
+// says it is, and both with ours, if it is one.
 func (s *Server) authorize(ctx context.Context, hello *hodeipb.Hello) error {
-	if hello.Namespace != s.Namespace || hello.Job != s.Job {
+	if s.Open == nil && (hello.Namespace != s.Namespace || hello.Job != s.Job) {
 		return status.Errorf(codes.PermissionDenied, "job %s/%s is not followed here", hello.Namespace, hello.Job)
 	}
 	p, ok := peer.FromContext(ctx)
@@ -376,42 +302,12 @@ func (s *Server) authorize(ctx context.Context, hello *hodeipb.Hello) error {
 	if !ok || len(info.State.VerifiedChains) == 0 {
 		return status.Error(codes.Unauthenticated, "no verified certificate")
 	}
-	want := fmt.Sprintf("spiffe://hodei/ns/%s/job/%s", s.Namespace, s.Job)
+	want := fmt.Sprintf("spiffe://hodei/ns/%s/job/%s", hello.Namespace, hello.Job)
 	uris := info.State.PeerCertificates[0].URIs
 	if len(uris) != 1 || uris[0].String() != want {
-		return status.Errorf(codes.PermissionDenied, "the certificate was issued for another job than %s/%s", s.Namespace, s.Job)
+		return status.Errorf(codes.PermissionDenied, "the certificate was issued for another job than %s/%s", hello.Namespace, hello.Job)
 	}
 	return nil
-}
-
-// enter makes this attachment the one that its attempt is served by.
-func (s *Server) enter(hello *hodeipb.Hello, cancel context.CancelFunc) (*attempt, <-chan *hodeipb.Control, func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	a := s.attempts[hello.AttemptUid]
-	if a == nil {
-		a = &attempt{turn: make(chan struct{}, 1)}
-		s.attempts[hello.AttemptUid] = a
-	}
-	if a.current != nil {
-		a.current() // a half-open connection is replaced by the one that works
-	}
-	s.serving++
-	orders := make(chan *hodeipb.Control, 4)
-	a.current, a.orders = cancel, orders
-	if s.cancel != nil {
-		a.order(&hodeipb.Control{Order: &hodeipb.Control_Cancel{Cancel: s.cancel}})
-	}
-	return a, orders, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if a.orders == orders {
-			a.current, a.orders = nil, nil
-		}
-		s.serving--
-		close(s.left)
-		s.left = make(chan struct{})
-	}
 }
 
 // serve takes messages until the exit record is stored.
@@ -453,7 +349,7 @@ func (s *Server) take(ctx context.Context, e *hodeipb.Envelope, a *attempt, hell
 		}
 		return &hodeipb.Ack{Offset: a.stored}, nil
 	case *hodeipb.FromAgent_State:
-		s.Follower.State(hello.Attempt, m.State)
+		a.follower.State(hello.Attempt, m.State)
 		return nil, nil
 	case *hodeipb.FromAgent_Metrics:
 		return nil, nil // none were asked for
@@ -462,7 +358,7 @@ func (s *Server) take(ctx context.Context, e *hodeipb.Envelope, a *attempt, hell
 			return nil, status.Errorf(codes.FailedPrecondition, "exit record at offset %d, expected %d", m.Exit.End, a.stored)
 		}
 		if !a.exited {
-			if err := s.Follower.Exited(hello.Attempt, m.Exit); err != nil {
+			if err := a.follower.Exited(hello.Attempt, m.Exit); err != nil {
 				return nil, status.Errorf(codes.ResourceExhausted, "store exit record: %v", err)
 			}
 			a.exited = true

@@ -568,8 +568,8 @@ func FuzzOutput(f *testing.F) {
 		defer e.Free()
 		kind := e.Message.Message
 		c := &checker{t: t, stored: stored}
-		s := &Server{Follower: c, decoder: decoder}
-		a := &attempt{stored: stored}
+		s := &Server{decoder: decoder}
+		a := &attempt{follower: c, stored: stored}
 		ack, err := s.take(t.Context(), e, a, hello(0))
 		if a.stored != c.stored || err != nil && (a.stored != stored || c.exits > 0 || ack != nil) {
 			t.Errorf("stored from %d up to %d, which counts as %d; ack %v, %v", stored, c.stored, a.stored, ack, err)

@@ -52,7 +52,10 @@ type Recorder struct {
 	// Begin says from which offset on an attempt's output is wanted; nil: from the
 	// start. It is asked once for each attempt, also for those that come later. Where
 	// the store has less than that, a temporary log begins there.
-	Begin    func(*hodeipb.Hello) uint64
+	Begin func(*hodeipb.Hello) uint64
+	// Keep refuses an attempt rather than to take its output into a temporary log: for
+	// who shows nothing, and is there to keep it.
+	Keep     bool
 	Listener Listener
 
 	mu   sync.Mutex
@@ -106,6 +109,9 @@ func (r *Recorder) open(hello *hodeipb.Hello) (log *logstore.Log, temporary, err
 		temporary = err // another hodei writes it, or this disk does not take it
 	}
 	if temporary != nil {
+		if r.Keep {
+			return nil, nil, temporary
+		}
 		if log, err = r.Store.Temp(key, begin); err != nil {
 			return nil, nil, err
 		}

@@ -147,8 +147,9 @@ type proxy struct {
 	server   string // host and port of the API server
 	name     string // for its certificate
 
-	mu   sync.Mutex
-	open chan struct{} // closed while bytes pass
+	mu    sync.Mutex
+	open  chan struct{} // closed while bytes pass
+	links map[net.Conn]bool
 }
 
 func newProxy(t *testing.T) *proxy {
@@ -157,7 +158,7 @@ func newProxy(t *testing.T) *proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{server: api.Host, name: config.ServerName, open: make(chan struct{})}
+	p := &proxy{server: api.Host, name: config.ServerName, open: make(chan struct{}), links: map[net.Conn]bool{}}
 	if p.name == "" {
 		p.name = api.Hostname()
 	}
@@ -204,6 +205,8 @@ func (p *proxy) serve(ctx context.Context, client net.Conn) {
 		return
 	}
 	defer server.Close()
+	p.keep(client, true)
+	defer p.keep(client, false)
 	stop := context.AfterFunc(ctx, func() { client.Close(); server.Close() })
 	defer stop()
 	var work sync.WaitGroup
@@ -245,6 +248,23 @@ func (p *proxy) wait(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+func (p *proxy) keep(link net.Conn, there bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.links[link] = there; !there {
+		delete(p.links, link)
+	}
+}
+
+// cut ends all connections; new ones are let through.
+func (p *proxy) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for link := range p.links {
+		link.Close()
 	}
 }
 

@@ -59,14 +59,19 @@ func (o *output) String() string {
 	return fmt.Sprintf("%d bytes with sum %x", o.bytes, o.sum.Sum(nil))
 }
 
+// count is how many bytes there are.
+func (o *output) count() int64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.bytes
+}
+
 // await waits until there are n bytes.
 func (o *output) await(t *testing.T, n int64) {
 	t.Helper()
 	timeout := time.After(time.Minute)
 	for {
-		o.mu.Lock()
-		bytes := o.bytes
-		o.mu.Unlock()
+		bytes := o.count()
 		if bytes >= n {
 			return
 		}

@@ -20,49 +20,49 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
-// Attach returns a Run of a job that is there already, and the certificate by
-// which its agents know a coordinator. With NoTunnel nobody has to show one: it is
-// not asked for, and nil. The job's start timeout counts anew from Watch.
+// Attach returns a Run of a job that is there already, with the certificates by
+// which its agents know a coordinator. With NoTunnel nobody has to show any: they
+// are not asked for. The job's start timeout counts anew from Watch.
 //
 // A *job.Failure is returned where the right to read the job's Secret is missing,
 // or the Secret is; another error where what it holds is not this job's.
-func (p *Provider) Attach(ctx context.Context, found *Found) (*Run, *certs.JobCerts, error) {
+func (p *Provider) Attach(ctx context.Context, found *Found) (*Run, error) {
 	var (
-		id     *certs.JobCerts
+		server *certs.JobServer
 		secret types.UID
-		err    error
 	)
 	if !p.NoTunnel {
-		if id, secret, err = p.serverCerts(ctx, found.Job); err != nil {
-			return nil, nil, err
+		id, uid, err := p.serverCerts(ctx, found.Job)
+		if err != nil {
+			return nil, err
 		}
+		if server, err = certs.NewJobServer(id); err != nil {
+			return nil, err
+		}
+		secret = uid
 	}
 	r := p.newRun(ctx, found.Spec)
-	r.job, r.secret, r.found = found.Job, secret, found
+	r.job, r.secret, r.certs, r.found = found.Job, secret, server, found
 	for _, a := range found.Attempts {
 		r.pods[a.Name] = true
 	}
 	r.watch()
-	return r, id, nil
+	return r, nil
 }
 
 // serverCerts reads the server's side of a job's certificates from its Secret,
 // whose UID it returns too.
 func (p *Provider) serverCerts(ctx context.Context, j *batchv1.Job) (*certs.JobCerts, types.UID, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
 	absent := func(what string) error {
 		return &job.Failure{Cause: job.ConfigError, Message: fmt.Sprintf("job %q can't be attached to: %s in namespace %s", j.Name, what, j.Namespace),
 			Hint: fmt.Sprintf("see how it is: {hodei} jobs %s -n %s", j.Name, j.Namespace)}
 	}
-	secret, err := p.client.CoreV1().Secrets(j.Namespace).Get(ctx, j.Name, metav1.GetOptions{})
+	secret, err := p.jobSecret(ctx, j)
 	switch {
 	case apierrors.IsNotFound(err):
 		return nil, "", absent(fmt.Sprintf("its secret %q is not found", j.Name))
 	case err != nil:
-		return nil, "", Explain(err)
-	case !metav1.IsControlledBy(secret, j):
-		return nil, "", fmt.Errorf("secret %q does not belong to job %q", secret.Name, j.Name)
+		return nil, "", err
 	}
 	id := &certs.JobCerts{}
 	for _, k := range []struct {
@@ -75,6 +75,10 @@ func (p *Provider) serverCerts(ctx context.Context, j *batchv1.Job) (*certs.JobC
 	}
 	config, err := id.ServerConfig()
 	if err != nil {
+		if errors.Is(err, certs.ErrExpired) {
+			return nil, "", &job.Failure{Cause: job.ConfigError, Err: err, Message: fmt.Sprintf("secret %q: %v", secret.Name, err),
+				Hint: fmt.Sprintf("{hodei} certs rotate --job %s -n %s", j.Name, j.Namespace)}
+		}
 		return nil, "", fmt.Errorf("secret %q: %w", secret.Name, err)
 	}
 	issuedFor, err := certs.PeerID(config.Certificates[0].Leaf)

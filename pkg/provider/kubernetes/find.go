@@ -48,7 +48,8 @@ type Attempt struct {
 	Ended   bool
 	Outcome *job.Outcome
 
-	ran bool // the command started
+	ran   bool // the command started
+	bound bool // to a node, whose kubelet gives it its certificates
 }
 
 // Find looks for the job of that name. A *job.Failure is returned for one that is
@@ -170,7 +171,7 @@ func newAttempt(pod *corev1.Pod) Attempt {
 		a.Outcome.Attempt = pod.Name
 		return a
 	}
-	a.Running = agentRuns(pod)
+	a.Running, a.bound = agentRuns(pod), pod.Spec.NodeName != ""
 	return a
 }
 

@@ -349,13 +349,13 @@ func TestAttach(t *testing.T) {
 	s := &shelf{jobs: []*batchv1.Job{x}, pods: []*corev1.Pod{podIn(1, x, "x-1", exits(t, 6))}, secrets: []*corev1.Secret{secretOf(t, x, "ns", "x")}}
 	p := s.start(t)
 	found := newFound(x, specNamed("x"), []corev1.Pod{*podIn(1, x, "x-1", runs)}) // it has ended since
-	r, id, err := p.Attach(t.Context(), found)
+	r, err := p.Attach(t.Context(), found)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if _, err := id.ServerConfig(); err != nil || len(id.ClientKey) > 0 {
-		t.Errorf("certificates: %v, client key of %d bytes", err, len(id.ClientKey))
+	if r.TLS() == nil {
+		t.Error("no certificates")
 	}
 	if r.Listener() == nil || r.secret != "uid-secret" || !r.pods["x-1"] {
 		t.Errorf("run %+v", r)
@@ -369,11 +369,14 @@ func TestAttach(t *testing.T) {
 	t.Run("without a tunnel no certificate is needed", func(t *testing.T) {
 		p := (&shelf{jobs: s.jobs, pods: s.pods}).start(t)
 		p.NoTunnel = true
-		r, id, err := p.Attach(t.Context(), found)
-		if err != nil || id != nil {
-			t.Fatal(id, err)
+		r, err := p.Attach(t.Context(), found)
+		if err != nil {
+			t.Fatal(err)
 		}
 		defer r.Close()
+		if r.TLS() != nil {
+			t.Error("certificates came from somewhere")
+		}
 		var phases []string
 		o, err := r.Watch(t.Context(), func(e job.Event) { phases = append(phases, e.Phase.String()+" "+e.Detail) })
 		if got := endText(o, err); got != "outcome Error 6: " || !slices.Contains(phases, "running x-1") {
@@ -382,7 +385,7 @@ func TestAttach(t *testing.T) {
 	})
 	t.Run("deleted meanwhile", func(t *testing.T) {
 		p := (&shelf{secrets: s.secrets}).start(t)
-		r, _, err := p.Attach(t.Context(), newFound(x, specNamed("x"), []corev1.Pod{*podIn(1, x, "x-1", runs)}))
+		r, err := p.Attach(t.Context(), newFound(x, specNamed("x"), []corev1.Pod{*podIn(1, x, "x-1", runs)}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -393,7 +396,7 @@ func TestAttach(t *testing.T) {
 	})
 	t.Run("no right to watch", func(t *testing.T) {
 		p := (&shelf{jobs: s.jobs, secrets: s.secrets, answer: map[string]http.HandlerFunc{"list pods": denies("list", "pods"), "watch pods": denies("watch", "pods")}}).start(t)
-		r, _, err := p.Attach(t.Context(), found)
+		r, err := p.Attach(t.Context(), found)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -443,7 +446,7 @@ func TestAttachFails(t *testing.T) {
 				test.secret.Name = "x"
 				s.secrets = []*corev1.Secret{test.secret}
 			}
-			r, _, err := s.start(t).Attach(t.Context(), newFound(x, specNamed("x"), nil))
+			r, err := s.start(t).Attach(t.Context(), newFound(x, specNamed("x"), nil))
 			if err == nil {
 				r.Close()
 				t.Fatal("no error")

@@ -138,6 +138,8 @@ type Run struct {
 	spec     *job.Spec
 	job      *batchv1.Job
 	secret   types.UID
+	certs    *certs.JobServer // nil: there is no tunnel
+	ahead    time.Duration    // of the API server's clock before ours; 0 where it is not known
 	tunnel   *coordinator.Tunnel
 	updates  chan any
 	found    *Found // what was attached to; nil: it was submitted
@@ -149,6 +151,8 @@ type Run struct {
 	met  atomic.Bool // an agent has answered
 	mu   sync.Mutex
 	pods map[string]bool // names of all the job's Pods seen
+	// renewal is why the certificates could not be read anew; nil: they could.
+	renewal error
 }
 
 // Submit creates the Job and its Secret, and starts to watch them. An error is
@@ -160,6 +164,10 @@ func (p *Provider) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCert
 		return nil, err
 	}
 	r := p.newRun(ctx, spec)
+	if r.certs, err = certs.NewJobServer(id); err != nil {
+		r.Close()
+		return nil, err
+	}
 	r.watch() // beforehand: the first events cost no round trip more
 	if err := r.create(ctx, manifest, id); err != nil {
 		r.Close()
@@ -185,6 +193,7 @@ func (r *Run) create(ctx context.Context, manifest *batchv1.Job, id *certs.JobCe
 	var sent atomic.Bool
 	traced := httptrace.WithClientTrace(request, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
 	manifest.Annotations[annotationRun] = rand.Text()
+	asked := time.Now()
 	made, err := c.BatchV1().Jobs(manifest.Namespace).Create(traced, manifest, metav1.CreateOptions{})
 	if err != nil {
 		if sent.Load() && !refused(err) {
@@ -192,7 +201,7 @@ func (r *Run) create(ctx context.Context, manifest *batchv1.Job, id *certs.JobCe
 		}
 		return err
 	}
-	r.job = made
+	r.job, r.ahead = made, clockAhead(made.CreationTimestamp.Time, asked, time.Now())
 	// At once, on the same connection: the kubelet looks for it 300 ms later,
 	// and if it is not there, again only after 1.5 s.
 	secret, err := c.CoreV1().Secrets(manifest.Namespace).Create(request, renderSecret(made, id), metav1.CreateOptions{})

@@ -55,8 +55,8 @@ type dialer struct {
 }
 
 // keep keeps one connection to the agent of a Pod delivered to the tunnel until
-// ctx ends, and calls met whenever one is made. It returns before only with an
-// error that trying again can't mend.
+// ctx ends, and calls met whenever one is made, before it is delivered. It returns
+// before only with an error that trying again can't mend.
 func (d *dialer) keep(ctx context.Context, pod *corev1.Pod, tunnel *coordinator.Tunnel, met func()) error {
 	wait, backoff := firstWait(pod), firstBackoff
 	known := false

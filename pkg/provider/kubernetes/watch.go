@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -280,7 +281,8 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 			if v := explainPod(pod); v.failure != nil {
 				return nil, v.failure
 			}
-			return nil, &job.Failure{Cause: w.last.Cause, Message: w.last.Message, Hint: "kubectl describe pod -n " + pod.Namespace + " " + pod.Name}
+			return nil, &job.Failure{Cause: w.last.Cause, Message: w.last.Message,
+				Hint: cmp.Or(ClockHint(w.last.Message), "kubectl describe pod -n "+pod.Namespace+" "+pod.Name)}
 		}
 		if w.last.Cause == job.Completed || r.spec.Retries == 0 {
 			return w.last, nil
@@ -308,7 +310,7 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 func (r *Run) dial(pod *corev1.Pod) (stop context.CancelFunc) {
 	ctx, stop := context.WithCancel(r.ctx)
 	r.work.Go(func() {
-		if err := r.provider.dialer.keep(ctx, pod, r.tunnel, func() { r.met.Store(true) }); err != nil {
+		if err := r.provider.dialer.keep(ctx, pod, r.tunnel, func() { r.meet(ctx) }); err != nil {
 			r.send(refusal{err})
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -87,6 +88,7 @@ func Check(spec *job.Spec) error {
 // Run is a job that was started.
 type Run struct {
 	uid             string
+	tls             *tls.Config
 	listener        net.Listener
 	dir             string
 	agent, launcher *process
@@ -102,11 +104,15 @@ func (p *Provider) Submit(_ context.Context, spec *job.Spec, id *certs.JobCerts)
 	if len(parent) > 64 { // the path of a unix socket is 107 bytes at most
 		parent = "/tmp"
 	}
+	config, err := id.ServerConfig()
+	if err != nil {
+		return nil, err
+	}
 	dir, err := os.MkdirTemp(parent, "hodei-")
 	if err != nil {
 		return nil, failure("no place for the job's files", err)
 	}
-	r := &Run{uid: rand.Text(), dir: dir}
+	r := &Run{uid: rand.Text(), tls: config, dir: dir}
 	if err := r.start(p.Worker, spec, id); err != nil {
 		r.Close()
 		return nil, failure("start the job's processes", err)
@@ -236,6 +242,9 @@ func (r *Run) UID() string { return r.uid }
 
 // Listener is where the agent arrives.
 func (r *Run) Listener() net.Listener { return r.listener }
+
+// TLS is the coordinator's side of the agent's connections.
+func (r *Run) TLS() *tls.Config { return r.tls }
 
 // Watch reports the phases of the start and returns how the job ended, by its
 // agent's last message.

@@ -158,25 +158,13 @@ func submit(t *testing.T, spec *job.Spec) (*Run, *printed) {
 	t.Cleanup(func() { os.RemoveAll(tmp) })
 	t.Setenv("TMPDIR", tmp)
 	spec.SetDefaults()
-	authority, err := certs.NewAuthority(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	id, err := authority.IssueJob(certs.ID{Namespace: Namespace, Job: spec.Name})
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := id.ServerConfig()
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := (&Provider{Worker: worker}).Submit(t.Context(), spec, id)
+	r, err := (&Provider{Worker: worker}).Submit(t.Context(), spec, issue(t, spec.Name))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.Close)
 	p := &printed{wrote: make(chan struct{}, 1)}
-	server := &coordinator.Server{TLS: config, Namespace: Namespace, Job: spec.Name, Follower: p}
+	server := &coordinator.Server{TLS: r.TLS(), Namespace: Namespace, Job: spec.Name, Follower: p}
 	served := make(chan struct{})
 	go func() {
 		_ = server.Serve(r.Listener()) // fails when Close closes the listener
@@ -282,15 +270,32 @@ func TestAgentLost(t *testing.T) {
 	gone(t, r)
 }
 
+// issue makes a job's certificates.
+func issue(t *testing.T, name string) *certs.JobCerts {
+	t.Helper()
+	authority, err := certs.NewAuthority(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := authority.IssueJob(certs.ID{Namespace: Namespace, Job: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
 // TestSubmitFails holds that an error leaves nothing behind.
 func TestSubmitFails(t *testing.T) {
+	good := issue(t, "x")
 	tests := []struct {
 		name, worker, want string
 		spec               job.Spec
+		id                 *certs.JobCerts
 	}{
-		{"needs a cluster", worker, "--image needs a cluster", job.Spec{Image: "busybox"}},
-		{"no worker program", "/no/hodei-worker", "/no/hodei-worker", job.Spec{}},
-		{"no such directory", worker, `--workdir "/no/where": there is no such directory`, job.Spec{Workdir: "/no/where"}},
+		{"needs a cluster", worker, "--image needs a cluster", job.Spec{Image: "busybox"}, good},
+		{"no worker program", "/no/hodei-worker", "/no/hodei-worker", job.Spec{}, good},
+		{"no such directory", worker, `--workdir "/no/where": there is no such directory`, job.Spec{Workdir: "/no/where"}, good},
+		{"no certificates", worker, "CA of the job: malformed", job.Spec{}, &certs.JobCerts{}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -298,7 +303,7 @@ func TestSubmitFails(t *testing.T) {
 			t.Setenv("TMPDIR", tmp)
 			tt.spec.Command = []string{"true"}
 			tt.spec.SetDefaults()
-			_, err := (&Provider{Worker: tt.worker}).Submit(t.Context(), &tt.spec, &certs.JobCerts{})
+			_, err := (&Provider{Worker: tt.worker}).Submit(t.Context(), &tt.spec, tt.id)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want %s", err, tt.want)
 			}

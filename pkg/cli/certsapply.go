@@ -1,0 +1,239 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/cli-runtime/pkg/printers"
+	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
+	clientset "k8s.io/client-go/kubernetes"
+	"k8s.io/kubectl/pkg/util/templates"
+
+	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/deploy"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+)
+
+func (a *app) newCertsApply() *cobra.Command {
+	o := certsApplyOptions{app: a, dryRun: dryRunNone}
+	print := genericclioptions.NewPrintFlags("serverside-applied")
+	cmd := &cobra.Command{
+		Use:                   "apply [--dir DIR] [--dry-run=none|client|server] [-o yaml|json|name]",
+		DisableFlagsInUseLine: true,
+		Short:                 "Store the certificates of a directory in the cluster",
+		Long: templates.LongDesc(`
+			Store the certificates of 'hodei certs generate' in the cluster of the current
+			context, as Secrets: hodei-ca-cert in hodei-system and in the workers' namespace,
+			hodei-ca-key and hodei-server-cert in hodei-system alone, hodei-client-cert in
+			the workers' namespace. It may be run again at any time.
+
+			The files are checked beforehand, as by 'hodei certs inspect'. A directory without
+			ca.key leaves hodei-ca-key as it is.
+
+			Private keys are never printed: -o shows *** in their place, which no API server
+			takes for a Secret's data.`),
+		Example: templates.Examples(`
+			# Store what is in ./certs
+			hodei certs apply
+
+			# See what would be stored, without touching a cluster
+			hodei certs apply --dry-run=client -o yaml`),
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case cmd.Flags().Changed("namespace"):
+				return usagef(cmd, "--namespace has no effect here: the namespaces are %s and that of --workers-namespace", deploy.SystemNamespace)
+			case o.dir == "":
+				return usagef(cmd, "--dir is empty")
+			case o.workers == "":
+				return usagef(cmd, "--workers-namespace is empty")
+			}
+			done, ok := map[string]string{dryRunNone: "", dryRunClient: " (dry run)", dryRunServer: " (server dry run)"}[o.dryRun]
+			if !ok {
+				return usagef(cmd, "--dry-run %q: want %s, %s or %s", o.dryRun, dryRunNone, dryRunClient, dryRunServer)
+			}
+			o.newPrinter = func(namespace string) (printers.ResourcePrinter, error) {
+				return printer(print, "%s in "+namespace+done)
+			}
+			if _, err := o.newPrinter(""); err != nil {
+				return usagef(cmd, "%w", err)
+			}
+			return o.run(cmd.Context())
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.dir, "dir", defaultCertsDir, "Directory of the files.")
+	flags.StringVar(&o.workers, "workers-namespace", deploy.WorkersNamespace, "Namespace of the workers.")
+	flags.StringVar(&o.dryRun, "dry-run", o.dryRun, "What not to do: none does all, client only shows the Secrets, server has them checked and not stored.")
+	print.AddFlags(cmd)
+	return cmd
+}
+
+type certsApplyOptions struct {
+	*app
+	dir, workers, dryRun string
+	// newPrinter is of Secrets of one namespace.
+	newPrinter func(namespace string) (printers.ResourcePrinter, error)
+}
+
+// certSecret is one of the Secrets of the user's guide.
+type certSecret struct {
+	name, namespace string
+	files           []string // keys, and names of files
+}
+
+// certSecrets are all of them. A Pod can't mount one of another namespace, so the
+// authority's certificate is in both.
+func certSecrets(workers string) []certSecret {
+	secrets := []certSecret{
+		{"hodei-ca-cert", deploy.SystemNamespace, []string{"ca.crt"}},
+		{"hodei-ca-key", deploy.SystemNamespace, []string{"ca.key"}},
+		{"hodei-server-cert", deploy.SystemNamespace, []string{"server.crt", "server.key"}},
+	}
+	if workers != deploy.SystemNamespace {
+		secrets = append(secrets, certSecret{"hodei-ca-cert", workers, []string{"ca.crt"}})
+	}
+	return append(secrets, certSecret{"hodei-client-cert", workers, []string{"client.crt", "client.key"}})
+}
+
+func (o *certsApplyOptions) run(ctx context.Context) error {
+	data, err := o.read()
+	if err != nil {
+		return err
+	}
+	var client clientset.Interface
+	if o.dryRun != dryRunClient {
+		config, err := restConfig(o.kube)
+		if err != nil {
+			return err
+		}
+		if client, err = clientset.NewForConfig(config); err != nil {
+			return err
+		}
+		if o.dryRun == dryRunNone { // all or nothing, as far as can be known
+			if err := o.each(ctx, data, client, true, func(*corev1.Secret) error { return nil }); err != nil {
+				return err
+			}
+		}
+	}
+	return o.each(ctx, data, client, o.dryRun == dryRunServer, func(secret *corev1.Secret) error {
+		masked, err := maskKeys(secret)
+		if err != nil {
+			return err
+		}
+		print, err := o.newPrinter(secret.Namespace)
+		if err != nil {
+			return err
+		}
+		return print.PrintObj(masked, o.Out)
+	})
+}
+
+// read returns the files by their names. What is wrong with one of them must not
+// reach the cluster, where workers would stumble over it.
+func (o *certsApplyOptions) read() (map[string][]byte, error) {
+	files, err := certs.ReadDir(o.dir)
+	if err != nil {
+		return nil, &hinted{err: err, hint: "{hodei} certs generate --dir " + shellQuote(o.dir)}
+	}
+	data := map[string][]byte{}
+	var ours []certs.File
+	for _, s := range certSecrets(o.workers) {
+		for _, name := range s.files {
+			i := slices.IndexFunc(files, func(f certs.File) bool { return f.Name == name })
+			if _, known := data[name]; known || i < 0 && name == "ca.key" {
+				continue
+			}
+			if i < 0 {
+				return nil, &hinted{err: fmt.Errorf("%s: no such file", filepath.Join(o.dir, name)), hint: "{hodei} certs generate --dir " + shellQuote(o.dir)}
+			}
+			data[name], ours = files[i].Data, append(ours, files[i])
+		}
+	}
+	for _, f := range certs.Inspect(ours, time.Now()) {
+		if f.Problem != "" {
+			return nil, &hinted{err: fmt.Errorf("%s: %s", f.Source, f.Problem), hint: "{hodei} certs inspect " + shellQuote(o.dir)}
+		}
+	}
+	return data, nil
+}
+
+// each applies the Secrets, or with a dry run has the API server check them, and
+// with no client only makes them.
+func (o *certsApplyOptions) each(ctx context.Context, data map[string][]byte, client clientset.Interface, dryRun bool, done func(*corev1.Secret) error) error {
+	// Force takes over the fields of a Secret that kubectl create has made.
+	how := metav1.ApplyOptions{FieldManager: fieldManager, Force: true}
+	if dryRun {
+		how.DryRun = []string{metav1.DryRunAll}
+	}
+	for _, s := range certSecrets(o.workers) {
+		content := map[string][]byte{}
+		for _, file := range s.files {
+			if d, ok := data[file]; ok {
+				content[file] = d
+			}
+		}
+		if len(content) == 0 {
+			if !dryRun {
+				fmt.Fprintf(o.ErrOut, "secret/%s in %s is left as it is: there is no %s\n", s.name, s.namespace, filepath.Join(o.dir, s.files[0]))
+			}
+			continue
+		}
+		labels := map[string]string{"app.kubernetes.io/name": "hodei", "app.kubernetes.io/part-of": "hodei"}
+		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: s.name, Namespace: s.namespace, Labels: labels}, Data: content}
+		if client != nil {
+			applied, err := client.CoreV1().Secrets(s.namespace).Apply(ctx,
+				applycorev1.Secret(s.name, s.namespace).WithLabels(labels).WithData(content), how)
+			if err != nil {
+				return explainApply(s, err)
+			}
+			secret = applied
+		}
+		secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
+		if err := done(secret); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func explainApply(s certSecret, err error) error {
+	switch {
+	case apierrors.IsNotFound(err):
+		return &hinted{err: fmt.Errorf("namespace %s does not exist", s.namespace), hint: "{hodei} install"}
+	case apierrors.IsForbidden(err):
+		return &hinted{err: kubernetes.Explain(err), hint: "an administrator has to do this: {hodei} certs apply"}
+	}
+	return kubernetes.Explain(err)
+}
+
+// maskKeys is a Secret as it is shown: an output ends up in tickets and pipelines.
+func maskKeys(secret *corev1.Secret) (runtime.Object, error) {
+	object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(secret)
+	if err != nil {
+		return nil, err
+	}
+	masked := &unstructured.Unstructured{Object: object}
+	masked.SetManagedFields(nil)
+	data, ok := object["data"].(map[string]any)
+	if !ok {
+		return nil, errors.New("a Secret without data")
+	}
+	for name := range data {
+		if filepath.Ext(name) == ".key" {
+			data[name] = "***"
+		}
+	}
+	return masked, nil
+}

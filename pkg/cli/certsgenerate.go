@@ -1,0 +1,89 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"k8s.io/kubectl/pkg/util/templates"
+
+	"github.com/hodei-jobs/hodei/certs"
+)
+
+func (a *app) newCertsGenerate() *cobra.Command {
+	o := certsGenerateOptions{app: a}
+	cmd := &cobra.Command{
+		Use:                   "generate [--dir DIR] [--san NAME]... [--ca-cert FILE --ca-key FILE]",
+		DisableFlagsInUseLine: true,
+		Short:                 "Make a certificate authority, a server and a client certificate",
+		Long: templates.LongDesc(`
+			Make a certificate authority (ca.crt, ca.key), a server certificate (server.crt,
+			server.key) and a client certificate (client.crt, client.key). Keys can be read
+			by their owner alone, and what is there is not replaced without --force.
+
+			With --ca-cert and --ca-key that authority signs them. Its certificate is copied
+			to ca.crt, its key is not copied: each copy is one more to be stolen. Jobs whose
+			certificates it is to sign need the key as ca.key in the directory all the same.`),
+		Example: templates.Examples(`
+			# Make them in ./certs
+			hodei certs generate
+
+			# Make them for a server that is known by two names, for a year
+			hodei certs generate --san hodei.example.com --san 192.0.2.7 --validity 8760h
+
+			# Have them signed by an authority that is there
+			hodei certs generate --ca-cert /etc/pki/ca.crt --ca-key /etc/pki/ca.key`),
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case o.Dir == "":
+				return usagef(cmd, "--dir is empty")
+			case cmd.Flags().Changed("validity") && o.Validity <= 0:
+				return usagef(cmd, "--validity %s: must be more than zero", o.Validity)
+			case (o.CACert == "") != (o.CAKey == ""):
+				return usagef(cmd, "--ca-cert and --ca-key go together")
+			}
+			if err := a.noCluster(cmd); err != nil {
+				return err
+			}
+			return o.run()
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.Dir, "dir", defaultCertsDir, "Directory of the files.")
+	flags.StringArrayVar(&o.SANs, "san", nil, "Name or address of the server, in place of "+strings.Join(certs.DefaultSANs(), ", ")+"; may be repeated.")
+	flags.DurationVar(&o.Validity, "validity", 0, "How long they are valid, in hours (h). Default: 87600h, ten years; as long as the authority of --ca-cert.")
+	flags.StringVar(&o.CACert, "ca-cert", "", "Certificate of the authority that signs, a PEM file. Default: a new one.")
+	flags.StringVar(&o.CAKey, "ca-key", "", "Private key of --ca-cert, a PEM file.")
+	flags.BoolVar(&o.Force, "force", false, "Replace files that exist; what another authority has signed is trusted no more.")
+	return cmd
+}
+
+// noCluster refuses the flags about a cluster where none is asked.
+func (a *app) noCluster(cmd *cobra.Command) error {
+	for _, name := range []string{"namespace", "context", "kubeconfig"} {
+		if cmd.Flags().Changed(name) {
+			return usagef(cmd, "--%s has no effect here: this is about files", name)
+		}
+	}
+	return nil
+}
+
+type certsGenerateOptions struct {
+	*app
+	certs.GenerateOptions
+}
+
+func (o *certsGenerateOptions) run() error {
+	files, err := certs.Generate(o.GenerateOptions)
+	o.wrote(files)
+	switch {
+	case errors.Is(err, certs.ErrExists):
+		return &hinted{err: err, hint: fmt.Sprintf("to renew them: {hodei} certs rotate --dir %[1]s; to replace the authority at once: {hodei} certs generate --dir %[1]s --force", shellQuote(o.Dir))}
+	case err != nil:
+		return err
+	}
+	o.next("certs apply", o.Dir)
+	return nil
+}

@@ -1,0 +1,235 @@
+package cli
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/kubectl/pkg/util/templates"
+
+	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+)
+
+func (a *app) newCertsRotate() *cobra.Command {
+	o := certsRotateOptions{app: a}
+	cmd := &cobra.Command{
+		Use:                   "rotate [--ca|--finish] [--dir DIR] | --job NAME",
+		DisableFlagsInUseLine: true,
+		Short:                 "Renew certificates while jobs run",
+		Long: templates.LongDesc(`
+			Renew the server's and the client's certificate of a directory, with the same
+			names and the same authority. What is there stays good until its own end.
+
+			With --ca the authority itself is replaced, in two steps. The first makes a new one,
+			which signs from then on, and trusts both: the server's certificate is once more
+			signed by the old one, so that workers of before stay connected. When their jobs have
+			ended, --finish takes the old one out. It refuses as long as there is a job in the
+			namespace that does not know the new one.
+
+			With --job the certificates of a job that runs are renewed, in its Secret. It takes
+			up to 3 minutes if their authority is not the one that is configured.
+
+			Connections that are open stay: new certificates count from the next one on.`),
+		Example: templates.Examples(`
+			# Renew the leaves of ./certs, and store them
+			hodei certs rotate
+			hodei certs apply
+
+			# Replace the authority, and when the jobs of before have ended, finish that
+			hodei certs rotate --ca && hodei certs apply
+			hodei certs rotate --finish && hodei certs apply
+
+			# Renew the certificates of a job that runs for more than 30 days
+			hodei certs rotate --job hodei-train-k3x9z`),
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			chosen := 0
+			for _, set := range []bool{o.ca, o.finish, cmd.Flags().Changed("job")} {
+				if set {
+					chosen++
+				}
+			}
+			switch {
+			case chosen > 1:
+				return usagef(cmd, "--ca, --finish and --job exclude each other")
+			case o.Dir == "":
+				return usagef(cmd, "--dir is empty")
+			case cmd.Flags().Changed("job") && o.job == "":
+				return usagef(cmd, "--job is empty")
+			case cmd.Flags().Changed("validity") && (o.Validity <= 0 || o.job != ""):
+				return usagef(cmd, "--validity %s: must be more than zero, and is not for --job", o.Validity)
+			case o.force && !o.finish:
+				return usagef(cmd, "--force is for --finish")
+			case !o.finish && o.job == "":
+				if err := a.noCluster(cmd); err != nil {
+					return err
+				}
+			}
+			o.chosenDir = cmd.Flags().Changed("dir")
+			return o.run(cmd.Context())
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.Dir, "dir", defaultCertsDir, "Directory of the files. With --job that of the authority; default: ./certs or $XDG_CONFIG_HOME/hodei/certs if there, else a new authority in memory.")
+	flags.BoolVar(&o.ca, "ca", false, "Begin to replace the authority.")
+	flags.BoolVar(&o.finish, "finish", false, "Take the old authority out.")
+	flags.BoolVar(&o.force, "force", false, "With --finish: whether or not jobs of the old authority are left; the cluster is not asked.")
+	flags.StringVar(&o.job, "job", "", "Renew the certificates of this job.")
+	flags.DurationVar(&o.Validity, "validity", 0, "How long the new ones are valid, in hours (h). Default: as long as those that they replace were made for.")
+	_ = cmd.RegisterFlagCompletionFunc("job", a.completeJob)
+	return cmd
+}
+
+type certsRotateOptions struct {
+	*app
+	certs.RotateOptions
+	chosenDir         bool
+	ca, finish, force bool
+	job               string
+}
+
+func (o *certsRotateOptions) run(ctx context.Context) error {
+	if o.job != "" {
+		return o.rotateJob(ctx)
+	}
+	rotate, next := certs.Rotate, "certs apply"
+	switch {
+	case o.ca:
+		rotate = certs.RotateCA
+	case o.finish:
+		rotate = certs.FinishCA
+		if err := o.mayFinish(ctx); err != nil {
+			return o.explain(err)
+		}
+	}
+	files, err := rotate(o.RotateOptions)
+	o.wrote(files)
+	if err != nil {
+		return o.explain(err)
+	}
+	o.next(next, o.Dir)
+	if o.ca {
+		o.next("certs rotate --finish", o.Dir)
+	}
+	return nil
+}
+
+// explain adds what helps against an error of a rotation.
+func (o *certsRotateOptions) explain(err error) error {
+	dir := shellQuote(o.Dir)
+	_, aboutFile := errors.AsType[*certs.FileError](err)
+	switch {
+	case errors.Is(err, certs.ErrOverlap):
+		return &hinted{err: err, hint: "{hodei} certs rotate --finish --dir " + dir}
+	case errors.Is(err, certs.ErrNoOverlap):
+		return &hinted{err: err, hint: "begin one: {hodei} certs rotate --ca --dir " + dir}
+	case aboutFile:
+		return &hinted{err: err, hint: fmt.Sprintf("{hodei} certs inspect %[1]s; with an authority that is elsewhere: {hodei} certs generate --force --dir %[1]s --ca-cert FILE --ca-key FILE", dir)}
+	}
+	return err
+}
+
+// mayFinish looks for jobs that have not finished and know only the outgoing CA.
+func (o *certsRotateOptions) mayFinish(ctx context.Context) error {
+	outgoing, err := certs.Outgoing(o.Dir)
+	if err != nil || len(outgoing) == 0 || o.force {
+		return err
+	}
+	jobs, namespace, err := o.jobsOf(ctx, outgoing)
+	if err != nil {
+		f := kubernetes.Explain(err)
+		return &hinted{err: fmt.Errorf("jobs of the old authority can't be looked for: %w", f), hint: "if you know that there are none: {hodei} certs rotate --finish --force --dir " + shellQuote(o.Dir)}
+	}
+	if len(jobs) == 0 {
+		return nil
+	}
+	return &hinted{
+		err:  fmt.Errorf("%d of the jobs in namespace %s know only the old authority: %s", len(jobs), namespace, strings.Join(jobs, ", ")),
+		hint: fmt.Sprintf("wait for their end, or renew theirs: {hodei} certs rotate --job %s -n %s --dir %s", jobs[0], namespace, shellQuote(o.Dir)),
+	}
+}
+
+// jobsOf are the jobs that have not finished whose certificates one of cas issued.
+func (o *certsRotateOptions) jobsOf(ctx context.Context, cas []*x509.Certificate) (names []string, namespace string, err error) {
+	provider, namespace, err := o.provider()
+	if err != nil {
+		return nil, "", err
+	}
+	found, err := provider.FindAll(ctx, "")
+	if err != nil {
+		return nil, "", err
+	}
+	client, err := o.client()
+	if err != nil {
+		return nil, "", err
+	}
+	for _, j := range found {
+		if j.Finished {
+			continue
+		}
+		secret, err := client.CoreV1().Secrets(namespace).Get(ctx, j.Job.Name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) { // it goes with its job
+			continue
+		}
+		if err != nil {
+			return nil, "", err
+		}
+		old, err := certs.IssuedBy(secret.Data["client.crt"], cas)
+		if err != nil {
+			return nil, "", fmt.Errorf("secret %q: client.crt: %w", secret.Name, err)
+		}
+		if old {
+			names = append(names, j.Job.Name)
+		}
+	}
+	return names, namespace, nil
+}
+
+func (o *certsRotateOptions) provider() (*kubernetes.Provider, string, error) {
+	name, chosen, err := o.chooseCluster("")
+	if err != nil {
+		return nil, "", err
+	}
+	p, err := o.kubernetesProvider(name, chosen)
+	return p, chosen.Namespace, err
+}
+
+// rotateJob renews the certificates of one job.
+func (o *certsRotateOptions) rotateJob(ctx context.Context) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	dir := ""
+	if o.chosenDir {
+		dir = o.Dir
+	}
+	authority, err := o.authority(dir)
+	if err != nil {
+		return err
+	}
+	provider, namespace, err := o.provider()
+	if err != nil {
+		return err
+	}
+	found, err := provider.Find(ctx, o.job)
+	if err != nil {
+		return err
+	}
+	if found.Finished {
+		return &hinted{err: fmt.Errorf("job %s has finished: nobody connects to it any more", o.job), hint: "{hodei} logs " + o.job}
+	}
+	screen := newScreen(o.app, false)
+	defer screen.stop()
+	if err := provider.RenewCerts(ctx, found, authority, screen.note); err != nil {
+		return err
+	}
+	fmt.Fprintf(o.Out, "secret/%s renewed in %s\n", o.job, namespace)
+	return nil
+}

@@ -1,0 +1,185 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/client-go/kubernetes/scheme"
+
+	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/provider"
+)
+
+// checkedServer answers as much of an API server's requests as the checks make.
+type checkedServer struct {
+	version string
+	ahead   time.Duration   // of its clock
+	noDate  bool            // it does not tell its time
+	denied  map[string]bool // "verb resource" that the caller may not
+	absent  map[string]bool // paths of objects that are not there
+	objects map[string]any  // others than empty ones, by their paths
+	warning string          // of a Job
+}
+
+func (s *checkedServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	if w.Header().Set("Date", time.Now().Add(s.ahead).UTC().Format(http.TimeFormat)); s.noDate {
+		w.Header()["Date"] = nil
+	}
+	answer := func(code int, v any) {
+		w.WriteHeader(code)
+		_ = json.NewEncoder(w).Encode(v)
+	}
+	path := r.URL.Path
+	switch {
+	case path == "/version":
+		answer(200, map[string]string{"gitVersion": s.version})
+	case strings.HasSuffix(path, "/selfsubjectreviews"):
+		answer(201, map[string]any{"status": map[string]any{"userInfo": map[string]string{"username": "alice"}}})
+	case strings.HasSuffix(path, "/selfsubjectaccessreviews"):
+		body, err := io.ReadAll(r.Body) // protobuf, as client-go likes it
+		if err != nil {
+			return
+		}
+		object, _, err := scheme.Codecs.UniversalDeserializer().Decode(body, nil, nil)
+		review, ok := object.(*authorizationv1.SelfSubjectAccessReview)
+		if err != nil || !ok {
+			answer(400, nil)
+			return
+		}
+		a := review.Spec.ResourceAttributes
+		resource := a.Resource
+		if a.Subresource != "" {
+			resource += "/" + a.Subresource
+		}
+		answer(201, map[string]any{"status": map[string]bool{"allowed": !s.denied[a.Verb+" "+resource]}})
+	case s.absent[path]:
+		parts := strings.Split(path, "/")
+		answer(404, map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404,
+			"message": fmt.Sprintf("%s %q not found", parts[len(parts)-2], parts[len(parts)-1])})
+	case r.Method == http.MethodPost:
+		if s.warning != "" {
+			w.Header().Set("Warning", fmt.Sprintf(`299 - %q`, s.warning))
+		}
+		answer(201, map[string]any{"metadata": map[string]string{"name": "job"}})
+	case s.objects[path] != nil:
+		answer(200, s.objects[path])
+	default:
+		answer(200, map[string]any{"metadata": map[string]string{"name": path[strings.LastIndex(path, "/")+1:]}, "items": []any{}})
+	}
+}
+
+// examined makes the checks of a cluster that answers as s does.
+func examined(t *testing.T, s *checkedServer, c provider.Config) map[string]check {
+	t.Helper()
+	if s.version == "" {
+		s.version = "v1.35.4"
+	}
+	server := httptest.NewServer(s)
+	defer server.Close()
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	text := fmt.Sprintf(`{apiVersion: v1, kind: Config, current-context: x, clusters: [{name: x, cluster: {server: %q}}], contexts: [{name: x, context: {cluster: x, user: x}}], users: [{name: x, user: {token: x}}]}`, server.URL)
+	if err := os.WriteFile(kubeconfig, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := &app{IOStreams: genericiooptions.NewTestIOStreamsDiscard(), name: "hodei", kube: genericclioptions.NewConfigFlags(true), getenv: os.Getenv}
+	*a.kube.KubeConfig = kubeconfig
+	c.Type = provider.Kubernetes
+	checks, k := a.checkCluster(t.Context(), "p", c.WithDefaults())
+	if k == nil {
+		t.Fatalf("%+v", checks)
+	}
+	found := map[string]check{}
+	for _, c := range append(checks, k.waiting(t.Context())) {
+		found[c.Name] = c
+	}
+	return found
+}
+
+func TestClusterChecks(t *testing.T) {
+	const workers = "/api/v1/namespaces/hodei-jobs-workers"
+	old := time.Now().Add(-time.Hour).UTC().Format(time.RFC3339)
+	deleted := map[string]any{"metadata": map[string]string{"name": "hodei-jobs-workers", "deletionTimestamp": old}}
+	pods := map[string]any{"items": []any{map[string]any{"metadata": map[string]any{"creationTimestamp": old, "labels": map[string]string{"hodei.io/job": "train-x2x4f"}}}}}
+	for _, test := range []struct {
+		name, check string
+		server      checkedServer
+		config      provider.Config
+		status      checkStatus
+		want        string // in the detail
+		hint        string // in the hint
+	}{
+		{"version", "cluster", checkedServer{}, provider.Config{}, checkOK, "Kubernetes v1.35.4 at http", ""},
+		{"old version", "cluster", checkedServer{version: "v1.25.9"}, provider.Config{}, checkError, "Kubernetes v1.25.9 is too old: want 1.26 or later", "--context"},
+		{"oldest version", "cluster", checkedServer{version: "v1.26.0-gke.1"}, provider.Config{}, checkOK, "", ""},
+		{"no version", "cluster", checkedServer{version: "x"}, provider.Config{}, checkWarning, `"x"`, ""},
+		{"same clock", "clock", checkedServer{}, provider.Config{}, checkOK, "the same as the API server's", ""},
+		{"a little ahead", "clock", checkedServer{ahead: -20 * time.Second}, provider.Config{}, checkOK, "s ahead of the API server's", ""},
+		{"a little behind", "clock", checkedServer{ahead: 20 * time.Second}, provider.Config{}, checkOK, "s behind the API server's", ""},
+		{"minutes", "clock", checkedServer{ahead: 2 * time.Minute}, provider.Config{}, checkWarning, "this machine's clock says ", "timedatectl"},
+		{"an hour", "clock", checkedServer{ahead: -time.Hour}, provider.Config{}, checkError, "certificates made here are not valid there", "timedatectl"},
+		{"no clock", "clock", checkedServer{noDate: true}, provider.Config{}, checkSkipped, "does not tell", ""},
+		{"all rights", "rights", checkedServer{}, provider.Config{}, checkOK, `user "alice" may do all`, ""},
+		{"no tunnel", "rights", checkedServer{denied: map[string]bool{"create pods/portforward": true}}, provider.Config{}, checkWarning, `user "alice" may not create pods/portforward in hodei-jobs-workers`, "--clusterrole=hodei-user --user=alice -n hodei-jobs-workers"},
+		{"no jobs", "rights", checkedServer{denied: map[string]bool{"create jobs": true, "get secrets": true}}, provider.Config{}, checkError, "create jobs.batch in hodei-jobs-workers; get secrets", "--user=alice"},
+		{"namespace", "namespace", checkedServer{}, provider.Config{}, checkOK, "hodei-jobs-workers", ""},
+		{"no namespace", "namespace", checkedServer{absent: map[string]bool{workers: true}}, provider.Config{}, checkError, "namespace hodei-jobs-workers does not exist", "{hodei} install"},
+		{"namespace on its way out", "namespace", checkedServer{objects: map[string]any{workers: deleted}}, provider.Config{}, checkError, "is being deleted", "wait"},
+		{"no account", "service account", checkedServer{absent: map[string]bool{workers + "/serviceaccounts/x": true}}, provider.Config{ServiceAccount: "x"}, checkError, `serviceaccount "x" not found`, "{hodei} install"},
+		{"account of another's", "role", checkedServer{}, provider.Config{ServiceAccount: "x"}, checkSkipped, "not the installed one", ""},
+		{"no role", "role", checkedServer{absent: map[string]bool{"/apis/rbac.authorization.k8s.io/v1/namespaces/hodei-jobs-workers/rolebindings/hodei-jobs-worker-binding": true}}, provider.Config{}, checkWarning, "is not there", "{hodei} install"},
+		{"no policy", "network policy", checkedServer{}, provider.Config{}, checkWarning, "none in namespace hodei-jobs-workers", "{hodei} install"},
+		{"no pull secret", "pull secrets", checkedServer{absent: map[string]bool{workers + "/secrets/two": true}}, provider.Config{ImagePullSecrets: []string{"one", "two"}}, checkError, `secret "two" not found`, "docker-registry two"},
+		{"pull secrets", "pull secrets", checkedServer{}, provider.Config{ImagePullSecrets: []string{"one", "two"}}, checkOK, "one and two", ""},
+		{"no priority class", "priority class", checkedServer{absent: map[string]bool{"/apis/scheduling.k8s.io/v1/priorityclasses/high": true}}, provider.Config{PriorityClass: "high"}, checkError, `"high" not found`, "kubectl get priorityclasses"},
+		{"runtime class", "runtime class", checkedServer{}, provider.Config{RuntimeClass: "gvisor"}, checkOK, "gvisor", ""},
+		{"a job", "job", checkedServer{}, provider.Config{}, checkOK, "accepts", ""},
+		{"a job that is refused", "job", checkedServer{warning: `would violate PodSecurity "restricted:latest": seccompProfile`}, provider.Config{}, checkError, `the namespace refuses its Pods: would violate PodSecurity "restricted:latest": seccompProfile`, "--profile baseline"},
+		{"a job that is warned of", "job", checkedServer{warning: "something else"}, provider.Config{}, checkOK, "", ""},
+		{"nothing waits", "jobs", checkedServer{}, provider.Config{}, checkOK, "none waits", ""},
+		{"one waits", "jobs", checkedServer{objects: map[string]any{workers + "/pods": pods}}, provider.Config{}, checkWarning, "for more than 5m0s: train-x2x4f", "{hodei} jobs train-x2x4f"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := examined(t, &test.server, test.config)[test.check]
+			if got.Status != test.status || !strings.Contains(got.Detail, test.want) || !strings.Contains(got.Hint, test.hint) || (got.Hint == "") != (test.hint == "") {
+				t.Errorf("got %+v", got)
+			}
+		})
+	}
+}
+
+func TestCheckFacts(t *testing.T) {
+	now := time.Now()
+	good := certs.Fact{Source: "certs/ca.crt", NotAfter: now.Add(1000 * time.Hour), DaysLeft: 41}
+	sooner := certs.Fact{Source: "certs/server.crt", NotAfter: now.Add(900 * time.Hour), DaysLeft: 37}
+	soon := certs.Fact{Source: "certs/client.crt", NotAfter: now.Add(time.Hour), Warning: "ends today"}
+	bad := certs.Fact{Source: "certs/client.crt", Problem: "certificate expired"}
+	for _, test := range []struct {
+		name   string
+		facts  []certs.Fact
+		status checkStatus
+		detail string
+	}{
+		{"none", nil, checkSkipped, "no certificates"},
+		{"good", []certs.Fact{good, sooner}, checkOK, "2 certificates; certs/server.crt is the first to end, in 37 days"},
+		{"soon", []certs.Fact{good, soon}, checkWarning, "certs/client.crt: ends today"},
+		{"bad", []certs.Fact{soon, bad, good}, checkError, "certs/client.crt: certificate expired"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := checkFacts("certificates", test.facts, "hint"); got.Status != test.status || got.Detail != test.detail {
+				t.Errorf("got %+v", got)
+			}
+		})
+	}
+}

@@ -1,0 +1,327 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/kubectl/pkg/util/templates"
+
+	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/deploy"
+	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
+	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/provider/local"
+	"github.com/hodei-jobs/hodei/pkg/ui"
+)
+
+const (
+	// doctorWait bounds all of it: a cluster that takes longer is not well.
+	doctorWait = time.Minute
+	// pendingLong is when a Pod has waited longer than an autoscaler takes for a node.
+	pendingLong = 5 * time.Minute
+	// storeRoom is the free space below which a job's output may soon have no place: a
+	// spool is as large by default.
+	storeRoom = 1 << 30
+)
+
+func (a *app) newDoctor() *cobra.Command {
+	var output, providerName string
+	cmd := &cobra.Command{
+		Use:                   "doctor [--provider NAME] [-o json|yaml]",
+		DisableFlagsInUseLine: true,
+		Short:                 "Look whether all is well, and say what to do",
+		Long: templates.LongDesc(`
+			Look whether all is well: the cluster and the rights in it, what hodei install
+			makes, certificates, clocks, the place for output, and jobs that wait. It changes
+			nothing. What your rights do not let it see is skipped.
+
+			The exit code is 1 if there is an error, which keeps jobs from running; a warning
+			is something that you should know.`),
+		Example: templates.Examples(`
+			# Look at the provider in use
+			hodei doctor
+
+			# Look at another one
+			hodei doctor --provider prod
+
+			# Only what is wrong
+			hodei doctor -o json | jq '.checks[] | select(.status == "error")'`),
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !slices.Contains([]string{"", "json", "yaml"}, output) {
+				return usagef(cmd, "--output %q: want json or yaml", output)
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), doctorWait)
+			defer cancel()
+			return a.doctor(ctx, providerName, output)
+		},
+	}
+	cmd.Flags().StringVar(&providerName, "provider", "", "A name of 'hodei provider list'. Default: the one in use, else the current kube context.")
+	cmd.Flags().StringVarP(&output, "output", "o", "", "Output format: json or yaml (default: lines).")
+	_ = cmd.RegisterFlagCompletionFunc("provider", a.completeProvider)
+	return cmd
+}
+
+func (a *app) doctor(ctx context.Context, providerName, output string) error {
+	checks := a.examine(ctx, providerName)
+	for i := range checks {
+		checks[i].Hint = a.named(checks[i].Hint)
+	}
+	if output != "" {
+		if err := a.printData(map[string][]check{"checks": checks}, output); err != nil {
+			return err
+		}
+	} else {
+		status := ui.NewStatus(a.Out, ui.Detect(a.stdout(), a.getenv))
+		for _, c := range checks {
+			status.Summary(c.Status != checkError, fmt.Sprintf("%-8s %-16s %s", c.Status, c.Name, c.Detail))
+			if c.Hint != "" {
+				fmt.Fprintf(a.Out, "%27s%s\n", "hint: ", ui.Printable(c.Hint))
+			}
+		}
+	}
+	if worst(checks) != nil {
+		return &exitError{code: exitFailed}
+	}
+	return nil
+}
+
+// examine makes all checks, those that need no cluster too if there is none.
+func (a *app) examine(ctx context.Context, providerName string) []check {
+	name, c, err := a.chooseProvider(providerName)
+	if err != nil {
+		return append([]check{checked("provider", checkError, hintOf(err), "%v", err)}, a.checkMachine()...)
+	}
+	checks := []check{a.providerCheck(name, c)}
+	if c.Type == provider.Local {
+		return append(append(checks, checkWorker()), a.checkMachine()...)
+	}
+	there, k := a.checkCluster(ctx, name, c)
+	checks = append(checks, there...)
+	if k != nil {
+		checks = append(checks, k.installed(ctx, a), k.waiting(ctx))
+		checks = append(checks, k.secrets(ctx)...)
+	}
+	return append(checks, a.checkMachine()...)
+}
+
+// providerCheck says which provider it is about.
+func (a *app) providerCheck(name string, c provider.Config) check {
+	const title = "provider"
+	switch {
+	case c.Type == provider.Local:
+		return checked(title, checkOK, "", "%s: processes of this machine", name)
+	case name == "":
+		return checked(title, checkOK, "", "none: the kubeconfig's current context, namespace %s", c.Namespace)
+	}
+	return checked(title, checkOK, "", "%s: context %q, namespace %s", name, c.Context, c.Namespace)
+}
+
+// checkWorker looks for the program that the provider local runs.
+func checkWorker() check {
+	path, err := local.FindWorker()
+	if err != nil {
+		return checked("worker", checkError, hintOf(err), "%v", err)
+	}
+	return checked("worker", checkOK, "", "%s", path)
+}
+
+// installed compares what hodei install would make with what is there.
+func (k *clusterChecks) installed(ctx context.Context, a *app) check {
+	const name = "installed"
+	o := &installOptions{app: a, choices: deploy.Options{WorkersNamespace: k.provider.Namespace}}
+	objects, err := deploy.Objects(o.choices)
+	if err != nil {
+		return checked(name, checkSkipped, "", "%v", err)
+	}
+	missing, err := k.missing(ctx, installRights(objects))
+	switch {
+	case err != nil:
+		return failedCheck(name, err)
+	case len(missing) > 0:
+		return checked(name, checkSkipped, "", "only who may install can compare")
+	}
+	plan, err := o.plan(ctx, k.manifestClient, objects)
+	if err != nil {
+		return checked(name, checkWarning, hintOf(err), "%v", err)
+	}
+	differ, err := plan.differing()
+	switch {
+	case err != nil:
+		return failedCheck(name, err)
+	case len(differ) > 0:
+		hint := "see how, with the flags that were given then: {hodei} install --diff"
+		if k.provider.Namespace != deploy.WorkersNamespace {
+			hint += " --workers-namespace " + k.provider.Namespace
+		}
+		return checked(name, checkWarning, hint, "not as this version makes it: %s", words(differ))
+	}
+	return checked(name, checkOK, "", "as this version makes it")
+}
+
+// differing are the objects that an install would change.
+func (p *installPlan) differing() ([]string, error) {
+	var names []string
+	for _, step := range p.steps {
+		result := step.result
+		if result == nil {
+			result = step.object
+		}
+		changed, err := diffObject(step.live, result)
+		if err != nil {
+			return nil, err
+		}
+		if len(changed) > 0 {
+			names = append(names, describe(step.object))
+		}
+	}
+	for _, object := range p.prune {
+		names = append(names, describe(object))
+	}
+	return names, nil
+}
+
+// waiting looks for jobs whose Pod waits for too long.
+func (k *clusterChecks) waiting(ctx context.Context) check {
+	const name = "jobs"
+	pods, err := k.CoreV1().Pods(k.provider.Namespace).List(ctx, metav1.ListOptions{
+		LabelSelector: kubernetes.LabelManagedBy + "=" + kubernetes.ManagedBy, FieldSelector: "status.phase=" + string(corev1.PodPending),
+	})
+	if err != nil {
+		return failedCheck(name, err)
+	}
+	var long []string
+	for _, p := range pods.Items {
+		if time.Since(p.CreationTimestamp.Time) >= pendingLong {
+			long = append(long, p.Labels[kubernetes.LabelJob])
+		}
+	}
+	if len(long) > 0 {
+		return checked(name, checkWarning, "{hodei} jobs "+long[0]+" -o wide", "waiting for more than %s: %s", pendingLong, words(long))
+	}
+	return checked(name, checkOK, "", "none waits for more than %s", pendingLong)
+}
+
+// secrets looks at the certificates in the cluster, as far as they can be read.
+func (k *clusterChecks) secrets(ctx context.Context) []check {
+	places := map[string][]certs.File{} // what belongs together, by namespace
+	for _, s := range certSecrets(k.provider.Namespace) {
+		// One that is not there no job minds; others may not be ours to see.
+		if files, err := secretFiles(ctx, k.Interface, s.namespace, s.name); err == nil {
+			places[s.namespace] = append(places[s.namespace], files...)
+		}
+	}
+	const name = "secrets"
+	if len(places) == 0 {
+		return []check{checked(name, checkSkipped, "", "there are no certificates in the cluster, or they can't be read; each run makes its own")}
+	}
+	var facts []certs.Fact
+	for _, namespace := range slices.Sorted(maps.Keys(places)) {
+		facts = append(facts, certs.Inspect(places[namespace], time.Now())...)
+	}
+	return []check{checkFacts(name, facts, "{hodei} certs rotate, then: {hodei} certs apply")}
+}
+
+// checkFacts tells the worst of some certificates, and else which ends first.
+func checkFacts(name string, facts []certs.Fact, hint string) check {
+	var first *certs.Fact
+	for i, f := range facts {
+		if f.Problem != "" {
+			return checked(name, checkError, hint, "%s: %s", f.Source, f.Problem)
+		}
+		if first == nil || !f.NotAfter.IsZero() && f.NotAfter.Before(first.NotAfter) {
+			first = &facts[i]
+		}
+	}
+	if i := slices.IndexFunc(facts, func(f certs.Fact) bool { return f.Warning != "" }); i >= 0 {
+		return checked(name, checkWarning, hint, "%s: %s", facts[i].Source, facts[i].Warning)
+	}
+	if first == nil {
+		return checked(name, checkSkipped, "", "no certificates")
+	}
+	return checked(name, checkOK, "", "%d certificates; %s is the first to end, in %d days", len(facts), first.Source, first.DaysLeft)
+}
+
+// checkMachine looks at what is here.
+func (a *app) checkMachine() []check {
+	return []check{a.checkCerts(), a.checkStore()}
+}
+
+// checkCerts looks at the directory of certificates that a run would find.
+func (a *app) checkCerts() check {
+	const name = "certificates"
+	dirs := []string{"certs"}
+	if path, err := provider.Path(a.getenv); err == nil {
+		dirs = append(dirs, filepath.Join(filepath.Dir(path), "certs"))
+	}
+	for _, dir := range dirs {
+		if _, err := os.Stat(filepath.Join(dir, "ca.crt")); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		facts, err := certs.InspectDir(dir, time.Now())
+		if err != nil {
+			return checked(name, checkError, "{hodei} certs inspect "+shellQuote(dir), "%v", err)
+		}
+		return checkFacts(name, facts, "{hodei} certs rotate --dir "+shellQuote(dir))
+	}
+	return checked(name, checkOK, "", "none in %s: each run makes its own", strings.Join(dirs, " or "))
+}
+
+// checkStore looks whether output can be kept on this machine.
+func (a *app) checkStore() check {
+	const name = "output"
+	limits, err := a.storeLimits()
+	if err != nil {
+		return checked(name, checkError, "unset HODEI_LOG_MAX_BYTES HODEI_LOG_MAX_AGE", "%v", err)
+	}
+	dir, err := a.storeDir()
+	if err != nil {
+		return checked(name, checkWarning, "export HOME=DIR", "output is not kept on this machine: %v", err)
+	}
+	// The store is made when it is needed; what is there of its path tells the rest.
+	there := dir
+	for _, err = os.Stat(there); errors.Is(err, fs.ErrNotExist) && there != filepath.Dir(there); _, err = os.Stat(there) {
+		there = filepath.Dir(there)
+	}
+	if err == nil {
+		err = writable(there)
+	}
+	if err != nil {
+		return checked(name, checkWarning, "set XDG_STATE_HOME to a directory that can be written to", "output is not kept on this machine: %v", err)
+	}
+	var disk unix.Statfs_t
+	if err := unix.Statfs(there, &disk); err != nil {
+		return checked(name, checkWarning, "", "statfs %s: %v", there, err)
+	}
+	free := int64(disk.Bavail) * int64(disk.Bsize) //nolint:unconvert // their types differ between systems
+	if limits.MaxBytes == 0 {
+		limits.MaxBytes = logstore.DefaultMaxBytes
+	}
+	detail := fmt.Sprintf("%s: %s free, at most %s are kept", dir, binary(free), binary(limits.MaxBytes))
+	if free < storeRoom {
+		return checked(name, checkWarning, "make room, or set XDG_STATE_HOME to a larger disk", "%s", detail)
+	}
+	return checked(name, checkOK, "", "%s", detail)
+}
+
+// binary writes bytes as a person reads them: 12.3Gi.
+func binary(n int64) string {
+	if n >= 1<<30 {
+		return fmt.Sprintf("%.1fGi", float64(n)/(1<<30))
+	}
+	return resource.NewQuantity(n>>20<<20, resource.BinarySI).String()
+}

@@ -1,0 +1,310 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/rand"
+	"k8s.io/kubectl/pkg/util/templates"
+
+	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/ui"
+)
+
+func (a *app) newProviderTest() *cobra.Command {
+	var output string
+	timeout := 2 * time.Minute
+	cmd := &cobra.Command{
+		Use:                   "test NAME [--timeout DURATION] [-o json|yaml]",
+		DisableFlagsInUseLine: true,
+		Short:                 "Try a provider with real workers",
+		Long: templates.LongDesc(`
+			Try a provider on four levels: the infrastructure (the cluster, your rights in it,
+			what hodei install makes); worker registration (the agent of a real worker
+			attaches); the life cycle (created, running, its log, gone without a trace); and
+			the full flow (output comes back byte for byte, and the exit code).
+
+			The first level that fails ends the test and says what to do. The jobs that it
+			makes are removed, whatever happens.`),
+		Example: templates.Examples(`
+			# Try a provider that was just added
+			hodei provider test k8s-local
+
+			# Give a cluster that has to add a node first its time
+			hodei provider test prod --timeout 10m
+
+			# For a script
+			hodei provider test k8s-local -o json | jq .ok`),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeProvider,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case !slices.Contains([]string{"", "json", "yaml"}, output):
+				return usagef(cmd, "--output %q: want json or yaml", output)
+			case timeout < time.Second:
+				return usagef(cmd, "--timeout %s: want a second or more", timeout)
+			}
+			t := &providerTest{app: a, timeout: timeout, output: output}
+			return t.run(cmd.Context(), args[0])
+		},
+	}
+	cmd.Flags().DurationVar(&timeout, "timeout", timeout, "How long each of the three jobs may take, with its start.")
+	cmd.Flags().StringVarP(&output, "output", "o", "", "Output format: json or yaml (default: lines on stderr).")
+	return cmd
+}
+
+// providerTest tries one provider.
+type providerTest struct {
+	*app
+	timeout time.Duration
+	output  string
+
+	name      string
+	config    provider.Config // with its defaults
+	place     place
+	authority *certs.Authority
+	cluster   *clusterChecks // nil: there is none, or level 1 has not reached it
+	screen    *screen
+	report    testReport
+}
+
+// testReport is what -o prints.
+type testReport struct {
+	Provider string        `json:"provider"`
+	OK       bool          `json:"ok"`
+	Levels   []levelReport `json:"levels"`
+}
+
+type levelReport struct {
+	Level  int         `json:"level"`
+	Name   string      `json:"name"`
+	Status checkStatus `json:"status"`
+	// Seconds that it took, with its cleaning up.
+	Seconds float64 `json:"seconds"`
+	Detail  string  `json:"detail,omitempty"`
+	Hint    string  `json:"hint,omitempty"`
+	Checks  []check `json:"checks,omitempty"`
+}
+
+// errNoCluster is of a level that makes no sense on this machine, errInterrupted of one
+// that a signal has ended.
+var (
+	errNoCluster   = errors.New("provider local has no cluster")
+	errInterrupted = errors.New("interrupted")
+)
+
+func (t *providerTest) run(ctx context.Context, name string) error {
+	if err := t.complete(name); err != nil {
+		return err
+	}
+	// Whoever interrupts a job's run interrupts the test; it is heard to the end, so that
+	// what was made is removed.
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	defer t.screen.stop()
+	levels := []struct {
+		name string
+		try  func(context.Context, *levelReport) error
+	}{
+		{"infrastructure", t.infrastructure},
+		{"worker registration", t.registration},
+		{"life cycle", t.lifeCycle},
+		{"full flow", t.fullFlow},
+	}
+	var failed error
+	for i, level := range levels {
+		report := levelReport{Level: i + 1, Name: level.name, Status: checkOK}
+		t.screen.waiting(level.name)
+		began := time.Now()
+		failed = level.try(ctx, &report)
+		report.Seconds = time.Since(began).Seconds()
+		t.show(&report, failed)
+		if errors.Is(failed, errNoCluster) {
+			failed = nil
+		}
+		if failed != nil {
+			failed = &hinted{err: fmt.Errorf("level %d, %s: %w", report.Level, level.name, failed), hint: hintOf(failed)}
+			break
+		}
+	}
+	t.report.OK = failed == nil
+	if t.output != "" {
+		if err := t.printData(t.report, t.output); err != nil {
+			return errors.Join(failed, err)
+		}
+	}
+	if ctx.Err() != nil {
+		return &exitError{code: job.ExitCancelled, err: failed}
+	}
+	return failed
+}
+
+// complete finds the provider and what its jobs are made with.
+func (t *providerTest) complete(name string) error {
+	var err error
+	if t.place, err = t.app.place(name); err != nil {
+		return err
+	}
+	if t.name, t.config, err = t.chooseProvider(name); err != nil {
+		return err
+	}
+	if t.authority, err = t.app.authority(""); err != nil {
+		return err
+	}
+	t.screen = newScreen(t.app, t.output != "")
+	t.report.Provider = t.name
+	return nil
+}
+
+// show tells how a level went, and keeps it for the report.
+func (t *providerTest) show(r *levelReport, err error) {
+	label := fmt.Sprintf("level %d", r.Level)
+	took := time.Duration(r.Seconds * float64(time.Second))
+	t.screen.status.Stop()
+	switch {
+	case errors.Is(err, errNoCluster):
+		r.Status, r.Detail = checkSkipped, err.Error()
+		t.screen.note(fmt.Sprintf("%s skipped: %s", label, err))
+	case err != nil:
+		r.Status, r.Detail, r.Hint = checkError, ui.Printable(err.Error()), t.named(hintOf(err))
+		if !t.screen.quiet {
+			t.screen.status.Summary(false, fmt.Sprintf("%s failed: %s", label, r.Name))
+		}
+	case !t.screen.quiet:
+		t.screen.status.Done(label, r.Name+": "+r.Detail, took)
+	}
+	for _, c := range r.Checks {
+		if c.Status == checkWarning {
+			t.screen.note(fmt.Sprintf("warning: %s: %s", c.Name, c.Detail))
+		}
+	}
+	t.report.Levels = append(t.report.Levels, *r)
+}
+
+// infrastructure is level 1: what can be known without making anything.
+func (t *providerTest) infrastructure(ctx context.Context, r *levelReport) error {
+	ctx, cancel := context.WithTimeout(ctx, t.timeout)
+	defer cancel()
+	if _, here := t.place.(machine); here {
+		r.Checks = []check{checkWorker()}
+	} else {
+		r.Checks, t.cluster = t.checkCluster(ctx, t.name, t.config)
+	}
+	for i := range r.Checks {
+		r.Checks[i].Hint = t.named(r.Checks[i].Hint)
+	}
+	if c := worst(r.Checks); c != nil {
+		return &hinted{err: errors.New(c.Detail), hint: c.Hint}
+	}
+	r.Detail = r.Checks[0].Detail
+	return nil
+}
+
+// registration is level 2: the agent of a worker attaches.
+func (t *providerTest) registration(ctx context.Context, r *levelReport) error {
+	var out, errOut bytes.Buffer
+	code, err := t.runJob(ctx, []string{"true"}, &out, &errOut, true)
+	var attempt string
+	for line := range bytes.Lines(out.Bytes()) {
+		var e struct{ Phase, Detail string }
+		if json.Unmarshal(line, &e) == nil && e.Phase == job.AgentUp.String() {
+			attempt = e.Detail
+		}
+	}
+	switch {
+	case err != nil:
+		return err
+	case code != 0:
+		return fmt.Errorf("the command exits 0, and %d came back", code)
+	case attempt == "":
+		return errors.New("the job ended, and its agent was not met")
+	}
+	r.Detail = "the agent of " + attempt + " attached"
+	return nil
+}
+
+// What the full flow's job prints and exits with: bytes that a terminal, a line reader or
+// a text decoder would change, and more than one batch of them.
+const (
+	flowCommand = `printf 'out\000\377\r'; printf '%131072s' end; printf 'err\n' >&2; exit 7`
+	flowSpaces  = 131072 - len("end")
+	flowCode    = 7
+)
+
+// fullFlow is level 4: all that the command prints comes back, and its exit code.
+func (t *providerTest) fullFlow(ctx context.Context, r *levelReport) error {
+	var out, errOut bytes.Buffer
+	code, err := t.runJob(ctx, []string{"sh", "-c", flowCommand}, &out, &errOut, false)
+	switch want := "out\x00\xff\r" + strings.Repeat(" ", flowSpaces) + "end"; {
+	case err != nil:
+		return err
+	case code != flowCode:
+		return fmt.Errorf("the command exits %d, and %d came back", flowCode, code)
+	case out.String() != want:
+		return fmt.Errorf("stdout is not what the command printed: %d bytes, %d were printed", out.Len(), len(want))
+	case errOut.String() != "err\n":
+		return fmt.Errorf("stderr is not what the command printed: %q", errOut.String())
+	}
+	r.Detail = fmt.Sprintf("%d bytes and exit code %d came back", out.Len()+errOut.Len(), flowCode)
+	return nil
+}
+
+// newSpec is a job of the test's own.
+func (t *providerTest) newSpec(command []string) *job.Spec {
+	spec := &job.Spec{
+		Name: "provider-test-" + rand.String(8), Command: command,
+		StartTimeout: t.timeout, Timeout: t.timeout, Grace: time.Second, Linger: time.Second, TTL: t.timeout,
+	}
+	if c, ok := t.place.(cluster); ok {
+		c.SetDefaults(spec)
+	} else {
+		spec.SetDefaults()
+	}
+	return spec
+}
+
+// runJob runs a command as hodei run does, and removes its job. It returns the
+// command's exit code.
+func (t *providerTest) runJob(ctx context.Context, command []string, out, errOut *bytes.Buffer, events bool) (code int, err error) {
+	// What it prints is not a job of the user's to be kept.
+	state, err := os.MkdirTemp("", "hodei-provider-test-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(state) // a temporary directory that stays harms nobody
+	quiet := *t.app
+	quiet.Out, quiet.ErrOut = out, errOut
+	quiet.getenv = func(name string) string {
+		if name == "XDG_STATE_HOME" {
+			return state
+		}
+		return t.getenv(name)
+	}
+	// The agent is to be met: the container's log would be no proof.
+	o := &runOptions{app: &quiet, spec: t.newSpec(command), place: t.place, authority: t.authority, follow: true, noFallback: true}
+	if events {
+		o.events = &eventWriter{out: out}
+	}
+	o.screen = newScreen(&quiet, true)
+	defer func() { err = errors.Join(err, t.remove(ctx, o.spec.Name)) }()
+	// It hears signals by itself, and must be able to act on them.
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*t.timeout)
+	defer cancel()
+	err = o.run(bounded)
+	if exit, ok := errors.AsType[*exitError](err); ok && exit.err == nil {
+		return exit.code, interrupted(ctx, nil)
+	}
+	return 0, interrupted(ctx, err)
+}

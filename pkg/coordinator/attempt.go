@@ -1,0 +1,154 @@
+package coordinator
+
+import (
+	"context"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+)
+
+// maxOfJob is how many attachments one job of many may have at once: a retry
+// overlaps with the attempt before it, and each with a connection that it has lost.
+// Its certificate gives it no more of the server than that.
+const maxOfJob = 8
+
+// attemptKey names an attempt. Its UID alone would not do: it is the word of whoever
+// holds some job's certificate.
+type attemptKey struct{ namespace, job, uid string }
+
+func (k attemptKey) sameJob(o attemptKey) bool { return k.namespace == o.namespace && k.job == o.job }
+
+// attempt is what the coordinator knows of one.
+type attempt struct {
+	follower Follower
+	// turn is held by the one attachment that is served.
+	turn chan struct{}
+	// stored is the offset up to which the follower has the output; it is the
+	// turn's holder's.
+	stored uint64
+	exited bool
+
+	// Guarded by Server.mu.
+
+	serving int    // attachments
+	done    func() // of the follower; nil: the attempt is kept
+	// closed is made when the last attachment of an attempt that is not kept has left,
+	// and closed when done has returned.
+	closed chan struct{}
+	// current ends the attachment served; orders reaches it.
+	current context.CancelFunc
+	orders  chan *hodeipb.Control
+}
+
+// Cancel orders every attempt to stop, those that are attached and those that
+// will be. A nil grace is the job's own.
+func (s *Server) Cancel(order *hodeipb.Cancel) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cancel = order
+	for _, a := range s.attempts {
+		a.order(&hodeipb.Control{Order: &hodeipb.Control_Cancel{Cancel: order}})
+	}
+}
+
+// order queues c for the attachment served; Server.mu is held. An attachment that
+// has four orders waiting is not reading, and will be told anew when it is back.
+func (a *attempt) order(c *hodeipb.Control) {
+	if a.orders == nil {
+		return
+	}
+	select {
+	case a.orders <- c:
+	default:
+	}
+}
+
+// enter makes this attachment the one that its attempt is served by.
+func (s *Server) enter(ctx context.Context, hello *hodeipb.Hello, cancel context.CancelFunc) (*attempt, <-chan *hodeipb.Control, func(), error) {
+	a, err := s.attempt(ctx, hello)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	defer s.mu.Unlock()
+	if a.current != nil {
+		a.current() // a half-open connection is replaced by the one that works
+	}
+	s.serving++
+	a.serving++
+	orders := make(chan *hodeipb.Control, 4)
+	a.current, a.orders = cancel, orders
+	if s.cancel != nil {
+		a.order(&hodeipb.Control{Order: &hodeipb.Control_Cancel{Cancel: s.cancel}})
+	}
+	return a, orders, func() { s.leave(a, hello, orders) }, nil
+}
+
+// attempt returns the attempt that says hello, and with it s.mu held. It waits for
+// the end of what is being closed of it.
+func (s *Server) attempt(ctx context.Context, hello *hodeipb.Hello) (*attempt, error) {
+	key := keyOf(hello)
+	for {
+		s.mu.Lock()
+		a := s.attempts[key]
+		switch {
+		case s.Open != nil && s.ofJob(key) >= maxOfJob:
+			s.mu.Unlock()
+			return nil, status.Errorf(codes.ResourceExhausted, "job %s/%s has %d attachments already", key.namespace, key.job, maxOfJob)
+		case a == nil:
+			a = &attempt{follower: s.Follower, turn: make(chan struct{}, 1)}
+			if s.Open != nil {
+				a.follower, a.done = s.Open(hello)
+			}
+			s.attempts[key] = a
+			return a, nil
+		case a.closed == nil:
+			return a, nil
+		}
+		closed := a.closed
+		s.mu.Unlock()
+		select {
+		case <-closed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func keyOf(hello *hodeipb.Hello) attemptKey {
+	return attemptKey{hello.Namespace, hello.Job, hello.AttemptUid}
+}
+
+// ofJob counts the attachments of a job; s.mu is held.
+func (s *Server) ofJob(key attemptKey) int {
+	n := 0
+	for k, a := range s.attempts {
+		if k.sameJob(key) {
+			n += a.serving
+		}
+	}
+	return n
+}
+
+// leave is the end of an attachment. The last one of an attempt that is not kept
+// takes the attempt with it.
+func (s *Server) leave(a *attempt, hello *hodeipb.Hello, orders chan *hodeipb.Control) {
+	s.mu.Lock()
+	if a.orders == orders {
+		a.current, a.orders = nil, nil
+	}
+	a.serving--
+	if a.serving == 0 && a.done != nil {
+		a.closed = make(chan struct{})
+		s.mu.Unlock()
+		a.done()
+		s.mu.Lock()
+		delete(s.attempts, keyOf(hello))
+		close(a.closed)
+	}
+	s.serving--
+	close(s.left)
+	s.left = make(chan struct{})
+	s.mu.Unlock()
+}

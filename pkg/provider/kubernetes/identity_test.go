@@ -1,0 +1,211 @@
+package kubernetes
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+func TestClockAhead(t *testing.T) {
+	at := func(text string) time.Time {
+		when, err := time.Parse(time.RFC3339Nano, "2026-01-02T"+text+"Z")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return when
+	}
+	for _, tt := range []struct {
+		name                  string
+		made, asked, answered string
+		want                  time.Duration
+	}{
+		{"same second", "10:00:00", "10:00:00.9", "10:00:00.95", 0},
+		{"during the request", "10:00:03", "10:00:00.9", "10:00:05", 0},
+		{"ahead", "10:05:00", "10:00:00", "10:00:01", 299 * time.Second},
+		{"behind", "09:00:00", "10:00:00.5", "10:00:01", -time.Hour},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := clockAhead(at(tt.made), at(tt.asked), at(tt.answered)); got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestClockNote(t *testing.T) {
+	for ahead, want := range map[time.Duration]bool{0: false, 4 * time.Minute: false, -4 * time.Minute: false, 5 * time.Minute: true, -time.Hour: true} {
+		note := (&Run{ahead: ahead}).ClockNote()
+		if (note != "") != want {
+			t.Errorf("%s ahead: %q", ahead, note)
+		}
+		if want && (!strings.Contains(note, stamp(time.Now())[:15]) || !strings.Contains(note, stamp(time.Now().Add(ahead))[:15])) {
+			t.Errorf("%s ahead: %q does not say both clocks", ahead, note)
+		}
+	}
+}
+
+// attached is a Run of job x, whose Secret is served by secret.
+func attachedTo(t *testing.T, secret func() *corev1.Secret, denied *atomic.Bool) (*Run, *atomic.Int32) {
+	t.Helper()
+	var gets atomic.Int32
+	x := madeJob(t, "x")
+	s := &shelf{answer: map[string]http.HandlerFunc{"get secrets x": func(w http.ResponseWriter, r *http.Request) {
+		gets.Add(1)
+		if denied.Load() {
+			denies("get", "secrets")(w, r)
+			return
+		}
+		respond(w, http.StatusOK, secret())
+	}}}
+	r, err := s.start(t).Attach(t.Context(), newFound(x, specNamed("x"), nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Close)
+	return r, &gets
+}
+
+// The Secret is read once for every connection but the first, and certificates that
+// can't be had leave those that are there.
+func TestMeet(t *testing.T) {
+	x := madeJob(t, "x")
+	var now atomic.Pointer[corev1.Secret]
+	now.Store(secretOf(t, x, "ns", "x"))
+	var denied atomic.Bool
+	r, gets := attachedTo(t, now.Load, &denied)
+	shown := func() string { return r.certs.Certificate().SerialNumber.String() }
+	first := shown()
+	now.Store(secretOf(t, x, "ns", "x"))
+	r.meet(t.Context())
+	if shown() != first || gets.Load() != 1 {
+		t.Errorf("at the first connection the Secret was read again: %d times", gets.Load())
+	}
+	r.meet(t.Context())
+	second := shown()
+	if second == first || gets.Load() != 2 {
+		t.Errorf("read %d times, certificate changed: %v", gets.Load(), second != first)
+	}
+	if f := r.Refused(errors.New("remote error: tls: bad certificate")); !strings.Contains(f.Message, "tls: bad certificate; ours is valid from ") ||
+		!strings.Contains(f.Message, "and this machine's clock says ") || strings.Contains(f.Message, "could not be read") ||
+		!strings.Contains(f.Hint, "{hodei} certs rotate --job x -n ns") {
+		t.Errorf("%s, hint %q", f.Message, f.Hint)
+	}
+
+	swapped := secretOf(t, x, "ns", "x")
+	swapped.Data["server.key"] = now.Load().Data["server.key"]
+	now.Store(swapped)
+	r.meet(t.Context())
+	denied.Store(true)
+	r.meet(t.Context())
+	if shown() != second {
+		t.Error("certificates were replaced by others that are no good")
+	}
+	if f := r.Refused(errors.New("x")); !strings.Contains(f.Message, `the job's Secret could not be read anew: forbidden: user "dev" may not get secrets`) {
+		t.Error(f.Message)
+	}
+	denied.Store(false)
+	now.Store(secretOf(t, x, "ns", "x"))
+	r.meet(t.Context())
+	if shown() == second || r.renewal != nil {
+		t.Errorf("not renewed: %v", r.renewal)
+	}
+}
+
+func TestAttachExpired(t *testing.T) {
+	x := madeJob(t, "x")
+	secret := secretOf(t, x, "ns", "x")
+	authority, err := certs.NewAuthority(time.Nanosecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret.Data["ca.crt"] = authority.CAPEM()
+	_, err = (&shelf{secrets: []*corev1.Secret{secret}}).start(t).Attach(t.Context(), newFound(x, specNamed("x"), nil))
+	if f, ok := errors.AsType[*job.Failure](err); !ok || f.Hint != "{hodei} certs rotate --job x -n ns" || !strings.Contains(f.Message, "clock says") {
+		t.Errorf("got %#v: %v", err, err)
+	}
+}
+
+// renewing serves the Secret of job x, and takes patches of it.
+func renewing(t *testing.T, secret *corev1.Secret, patch http.HandlerFunc) *Provider {
+	t.Helper()
+	return (&shelf{answer: map[string]http.HandlerFunc{"get secrets x": func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPatch {
+			patch(w, r)
+			return
+		}
+		respond(w, http.StatusOK, secret)
+	}}}).start(t)
+}
+
+func TestRenewCerts(t *testing.T) {
+	x := madeJob(t, "x")
+	authority, err := certs.NewAuthority(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := secretOf(t, x, "ns", "x")
+	secret.ResourceVersion = "7"
+	silent := func(text string) { t.Errorf("said %q", text) }
+	t.Run("no agent yet", func(t *testing.T) {
+		var got corev1.Secret
+		patches := 0
+		p := renewing(t, secret, func(w http.ResponseWriter, r *http.Request) {
+			patches++
+			body, err := io.ReadAll(r.Body)
+			if err == nil {
+				err = json.Unmarshal(body, &got)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+			respond(w, http.StatusOK, secret)
+		})
+		if err := p.RenewCerts(t.Context(), newFound(x, specNamed("x"), nil), authority, silent); err != nil {
+			t.Fatal(err)
+		}
+		if patches != 1 || got.UID != secret.UID || got.ResourceVersion != "7" {
+			t.Errorf("%d patches, of %s at %s", patches, got.UID, got.ResourceVersion)
+		}
+		if _, err := jobCerts(&got).ServerConfig(); err != nil || string(got.Data["ca.crt"]) != string(authority.CAPEM()) {
+			t.Errorf("stored certificates: %v", err)
+		}
+	})
+	for _, tt := range []struct {
+		name   string
+		secret func(*corev1.Secret)
+		patch  http.HandlerFunc
+		want   string
+	}{
+		{name: "no right", patch: denies("patch", "secrets"), want: `forbidden: user "dev" may not patch secrets in namespace "ns"`},
+		{name: "changed meanwhile", patch: func(w http.ResponseWriter, _ *http.Request) {
+			refuse(w, http.StatusConflict, metav1.StatusReasonConflict, "the object has been modified")
+		}, want: `secret "x" was changed by somebody else meanwhile`},
+		{name: "torn", secret: func(s *corev1.Secret) { s.Data["ca.crt"] = s.Data["ca.crt"][:50] }, want: `secret "x": malformed: 0 of its 1 PEM blocks can be read`},
+		{name: "another's", secret: func(s *corev1.Secret) { s.OwnerReferences[0].UID = "other" }, want: `secret "x" does not belong to job "x"`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := secret.DeepCopy()
+			if tt.secret != nil {
+				tt.secret(s)
+			}
+			err := renewing(t, s, tt.patch).RenewCerts(t.Context(), newFound(x, specNamed("x"), nil), authority, silent)
+			if err == nil || err.Error() != tt.want {
+				t.Errorf("error %v, want %s", err, tt.want)
+			}
+			if f, ok := errors.AsType[*job.Failure](err); ok && !strings.Contains(f.Hint, "{hodei} certs ") {
+				t.Errorf("hint %q", f.Hint)
+			}
+		})
+	}
+}

@@ -1,0 +1,179 @@
+package kubernetes
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+const (
+	// syncWait is how long an agent's files are given to follow the Secret: the
+	// kubelet looks at it once a minute or so, sooner where we may change the Pod.
+	syncWait = 3 * time.Minute
+	// syncEvery is the time between two looks, each of them a port-forward.
+	syncEvery = 2 * time.Second
+	// annotationRenewed is changed to have the kubelet look at the Secret at once.
+	annotationRenewed = "hodei.io/certificates-renewed"
+)
+
+// RenewCerts replaces the certificates of a job that has not finished by new ones
+// of a, in its Secret, from which agents and coordinators take them when they next
+// connect. Connections that are open stay.
+//
+// If the job's certificates are of another CA than a, the coordinator's is replaced
+// once the agents know a: that takes until the kubelets have brought them the
+// Secret, up to 3 minutes, and is told to say. Until then, and should it fail, old
+// and new agents can be met. The error is a *job.Failure, or that the Secret is
+// another job's.
+func (p *Provider) RenewCerts(ctx context.Context, found *Found, a *certs.Authority, say func(string)) error {
+	secret, err := p.jobSecret(ctx, found.Job)
+	switch {
+	case apierrors.IsNotFound(err):
+		return Explain(err)
+	case err != nil:
+		return err
+	}
+	id := certs.ID{Namespace: found.Job.Namespace, Job: found.Job.Name}
+	renewal, err := a.RenewJob(id, jobCerts(secret))
+	if err != nil {
+		return &job.Failure{Cause: job.ConfigError, Err: err, Message: fmt.Sprintf("secret %q: %v", secret.Name, err),
+			Hint: fmt.Sprintf("{hodei} certs inspect --job %s -n %s", id.Job, id.Namespace)}
+	}
+	agents := withAgent(found)
+	if renewal.Overlap != nil && len(agents) > 0 {
+		if secret, err = p.storeCerts(ctx, secret, renewal.Overlap); err != nil {
+			return err
+		}
+		p.hasten(ctx, id.Namespace, agents, secret.ResourceVersion)
+		say("waiting until the agent has the new certificates")
+		for _, pod := range agents {
+			if err := p.awaitAgent(ctx, id.Namespace, pod, renewal); err != nil {
+				f := Explain(err)
+				f.Message = "the worker's certificates are renewed and the coordinator's is not: " + f.Message
+				f.Hint = fmt.Sprintf("the job can be attached to as before; again: {hodei} certs rotate --job %s -n %s", id.Job, id.Namespace)
+				return f
+			}
+		}
+	}
+	if secret, err = p.storeCerts(ctx, secret, renewal.Final); err != nil {
+		return err
+	}
+	p.hasten(ctx, id.Namespace, agents, secret.ResourceVersion)
+	return nil
+}
+
+// withAgent are the Pods whose agents may have read the Secret: they do so a second
+// or two before they are said to run.
+func withAgent(found *Found) []string {
+	var pods []string
+	for _, a := range found.Attempts {
+		if a.bound {
+			pods = append(pods, a.Name)
+		}
+	}
+	return pods
+}
+
+// storeCerts puts c into a Secret, if nobody has changed that meanwhile.
+func (p *Provider) storeCerts(ctx context.Context, secret *corev1.Secret, c *certs.JobCerts) (*corev1.Secret, error) {
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"uid": secret.UID, "resourceVersion": secret.ResourceVersion},
+		"data": map[string][]byte{
+			"ca.crt": c.CA, "client.crt": c.ClientCert, "client.key": c.ClientKey,
+			"server.crt": c.ServerCert, "server.key": c.ServerKey,
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	stored, err := p.client.CoreV1().Secrets(secret.Namespace).Patch(ctx, secret.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+	if apierrors.IsConflict(err) {
+		return nil, &job.Failure{Cause: job.ConfigError, Err: err, Message: fmt.Sprintf("secret %q was changed by somebody else meanwhile", secret.Name),
+			Hint: fmt.Sprintf("again: {hodei} certs rotate --job %s -n %s", secret.Name, secret.Namespace)}
+	}
+	if err != nil {
+		f := Explain(err)
+		if f.Cause == job.Forbidden { // no role of ours has this right
+			f.Hint = fmt.Sprintf("an administrator has to do this: {hodei} certs rotate --job %s -n %s", secret.Name, secret.Namespace)
+		}
+		return nil, f
+	}
+	return stored, nil
+}
+
+// hasten has the kubelets look at the Secret now. Without the right to change Pods
+// they do so within a minute or two.
+func (p *Provider) hasten(ctx context.Context, namespace string, pods []string, version string) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, annotationRenewed, version)
+	for _, pod := range pods {
+		_, _ = p.client.CoreV1().Pods(namespace).Patch(ctx, pod, types.MergePatchType, patch, metav1.PatchOptions{})
+	}
+}
+
+// errOldFiles is an agent's that has not got the new certificates yet.
+var errOldFiles = errors.New("the agent shows its old certificate")
+
+// awaitAgent waits until the agent of a Pod has the certificates of a renewal: until
+// it takes the new certificate for its coordinator's, and shows its own new one.
+func (p *Provider) awaitAgent(ctx context.Context, namespace, pod string, r *certs.Renewal) error {
+	probe := *r.Final
+	probe.CA = r.Overlap.CA // who is still the old one is known by it
+	config, err := probe.ServerConfig()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, syncWait)
+	defer cancel()
+	for {
+		err := p.shakeHands(ctx, namespace, pod, config, r.Final.ClientCert)
+		if err == nil || isForbidden(err) {
+			return err
+		}
+		select {
+		case <-time.After(syncEvery):
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.Canceled) {
+				return ctx.Err()
+			}
+			return &job.Failure{Cause: job.ConfigError, Err: err, Message: fmt.Sprintf("the agent of %s has not taken them within %s: %s", pod, syncWait, oneLine(err.Error()))}
+		}
+	}
+}
+
+// shakeHands is one look at the agent's certificates. The agent finds that there is
+// no coordinator behind the handshake, and waits for the next.
+func (p *Provider) shakeHands(ctx context.Context, namespace, pod string, config *tls.Config, want []byte) error {
+	conn, err := p.dialer.dial(ctx, namespace, pod)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(ctx, greetingWait)
+	defer cancel()
+	secure := tls.Server(conn, config)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		return err
+	}
+	block, _ := pem.Decode(want)
+	if block == nil || !bytes.Equal(block.Bytes, secure.ConnectionState().PeerCertificates[0].Raw) {
+		return errOldFiles
+	}
+	return nil
+}

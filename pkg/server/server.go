@@ -1,0 +1,193 @@
+// Package server is the HTTP side of hodei server: the API by which providers are
+// registered, on the same file as the CLI's, and /healthz. Start with [Server]. It
+// asks nobody who they are, so it is for loopback alone, and what a web page could
+// send there it refuses.
+//
+// It makes no workers and meets no agents: that is the coordinator's, beside it.
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/hodei-jobs/hodei/pkg/provider"
+)
+
+// Bounds of what clients may take. A request is a few hundred bytes on loopback, and
+// each bound is far above what that needs.
+const (
+	maxConns       = 64
+	maxHeaderBytes = 16 << 10
+	// maxBodyBytes holds a provider with every key, its affinity and volumes too.
+	maxBodyBytes  = 64 << 10
+	headerTimeout = 5 * time.Second
+	readTimeout   = 10 * time.Second
+	// writeTimeout includes the handler's: the wait for whoever edits the file of
+	// providers at this moment.
+	writeTimeout = 15 * time.Second
+	idleTimeout  = 30 * time.Second
+	// shutdownWait is how long the requests under way are given at the end.
+	shutdownWait = 5 * time.Second
+)
+
+// Server answers the API's requests. Registry, Complete, Health and Log are required.
+type Server struct {
+	// Registry is the path of the file of providers, see [provider.Path].
+	Registry string
+	// Complete adds to a provider of type kubernetes what it takes from where the
+	// server runs: its context. An error is the client's to see.
+	Complete func(*provider.Config) error
+	// Health says why agents can't attach or their output can't be kept; nil if all is well.
+	Health func() error
+	// Program is what hodei was called by, for hints.
+	Program string
+	// Log is told what was changed, and what failed.
+	Log *slog.Logger
+}
+
+// Serve answers requests from l until ctx ends, and then gives those under way five
+// seconds. It closes l. The error is nil once ctx has ended.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	h := &http.Server{
+		Handler:        s.handler(),
+		MaxHeaderBytes: maxHeaderBytes, ReadHeaderTimeout: headerTimeout,
+		ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		// What it has to say is about clients that broke off, or not HTTP.
+		ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
+	}
+	over := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(over)
+		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWait)
+		defer cancel()
+		if h.Shutdown(ending) != nil {
+			h.Close() // what it returns is about connections that are gone now
+		}
+	})
+	err := h.Serve(newLimited(l, maxConns))
+	if stop() {
+		h.Close()
+		return err
+	}
+	<-over
+	return nil
+}
+
+// handler is the API with its guards.
+func (s *Server) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/healthz", methods{http.MethodGet: s.healthz})
+	mux.Handle("/api/providers", methods{http.MethodGet: s.listProviders, http.MethodPost: s.addProvider})
+	mux.Handle("/api/providers/{name}", methods{http.MethodGet: s.getProvider, http.MethodDelete: s.removeProvider})
+	mux.HandleFunc("/", notFound)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		if err := guard(r); err != nil {
+			s.Log.Warn("request refused", "method", r.Method, "path", r.URL.Path, "error", err.Message)
+			err.write(w)
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// guard refuses what a web page could have sent. A name that was made to point here
+// (DNS rebinding) is in Host; the page that sends anything but a plain GET is in
+// Origin, and its GETs it can't read.
+func guard(r *http.Request) *apiError {
+	if !isLoopback(r.Host) {
+		return &apiError{Status: http.StatusMisdirectedRequest, Message: "Host is not this machine", Hint: "ask for http://localhost, with the server's port"}
+	}
+	if _, given := r.Header["Origin"]; given {
+		return &apiError{Status: http.StatusForbidden, Message: "requests from web pages are refused: Origin is set"}
+	}
+	return nil
+}
+
+// isLoopback tells whether a Host, with or without a port, is one of the names that
+// only this machine has for itself.
+func isLoopback(host string) bool {
+	name := host
+	if h, port, err := net.SplitHostPort(host); err == nil && port != "" {
+		name = h
+	} else {
+		name = strings.TrimSuffix(strings.TrimPrefix(name, "["), "]")
+	}
+	return strings.EqualFold(name, "localhost") || name == "127.0.0.1" || name == "::1"
+}
+
+// apiError is an answer that is not what was asked for, as JSON.
+type apiError struct {
+	Status  int    `json:"-"`
+	Message string `json:"error"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+func (e *apiError) write(w http.ResponseWriter) { writeJSON(w, e.Status, e) }
+
+// writeJSON answers with v. A client that has gone does not get it.
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		panic(err) // a type of ours that JSON has no words for
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(data, '\n'))
+}
+
+// methods answers a path's requests by their method.
+type methods map[string]func(http.ResponseWriter, *http.Request) *apiError
+
+func (m methods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	method := r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet // whose body net/http leaves out
+	}
+	handle, ok := m[method]
+	if !ok {
+		allowed := m.allowed()
+		w.Header().Set("Allow", allowed)
+		(&apiError{Status: http.StatusMethodNotAllowed, Message: "method not allowed here: want " + allowed}).write(w)
+		return
+	}
+	if err := handle(w, r); err != nil {
+		err.write(w)
+	}
+}
+
+func (m methods) allowed() string {
+	var names []string
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+		if m[method] != nil {
+			names = append(names, method)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+func notFound(w http.ResponseWriter, _ *http.Request) {
+	(&apiError{Status: http.StatusNotFound, Message: "no such path: want /api/providers, /api/providers/NAME or /healthz"}).write(w)
+}
+
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) *apiError {
+	if err := s.Health(); err != nil {
+		return &apiError{Status: http.StatusServiceUnavailable, Message: err.Error()}
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = w.Write([]byte("ok\n"))
+	return nil
+}
+
+// failed is an error that is not the client's.
+func (s *Server) failed(what string, err error) *apiError {
+	s.Log.Error(what, "error", err)
+	return &apiError{Status: http.StatusInternalServerError, Message: what + ": " + err.Error()}
+}
