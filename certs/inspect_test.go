@@ -170,3 +170,36 @@ func TestInspectDirErrors(t *testing.T) {
 		}
 	}
 }
+
+// Whatever a file holds, it is told of, and each of its facts names it.
+func FuzzInspect(f *testing.F) {
+	dir := f.TempDir()
+	if _, err := Generate(GenerateOptions{Dir: dir}); err != nil {
+		f.Fatal(err)
+	}
+	var good [][]byte
+	for _, name := range generated {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			f.Fatal(err)
+		}
+		good = append(good, data)
+	}
+	f.Add(good[0], good[2], good[3])
+	f.Add(good[2], good[0], good[1])
+	f.Add(append(good[0], good[2]...), []byte("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"), good[5])
+	f.Fuzz(func(t *testing.T, ca, cert, key []byte) {
+		files := []File{{Name: "ca.crt", Source: "ca.crt", Data: ca}, {Name: "server.crt", Source: "server.crt", Data: cert}, {Name: "server.key", Source: "server.key", Data: key}}
+		told := map[string]bool{}
+		for _, fact := range Inspect(files, time.Now()) {
+			source, _, _ := strings.Cut(fact.Source, "#")
+			told[source] = true
+			if fact.NotAfter.IsZero() && fact.Problem == "" {
+				t.Errorf("no certificate and no problem: %+v", fact)
+			}
+		}
+		if len(told) != 2 {
+			t.Errorf("told of %v", told)
+		}
+	})
+}

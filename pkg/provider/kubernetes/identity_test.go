@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -205,6 +206,71 @@ func TestRenewCerts(t *testing.T) {
 			}
 			if f, ok := errors.AsType[*job.Failure](err); ok && !strings.Contains(f.Hint, "{hodei} certs ") {
 				t.Errorf("hint %q", f.Hint)
+			}
+		})
+	}
+}
+
+// Where the agent can't be asked, what is stored is good for old and new files.
+func TestRenewCertsHalfway(t *testing.T) {
+	x := madeJob(t, "x")
+	authority, err := certs.NewAuthority(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name, want string
+		tunnel     http.HandlerFunc
+		wait       time.Duration // until the caller gives up; 0: never
+	}{
+		{"no tunnel", "pods/portforward is forbidden", denies("create", "pods/portforward"), 0},
+		{"interrupted", "context canceled", func(w http.ResponseWriter, _ *http.Request) {
+			refuse(w, http.StatusInternalServerError, metav1.StatusReasonInternalError, "the kubelet is away")
+		}, 100 * time.Millisecond},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			secret := secretOf(t, x, "ns", "x")
+			old := jobCerts(secret)
+			var stored []corev1.Secret
+			hastened := false
+			p := (&shelf{answer: map[string]http.HandlerFunc{
+				"get secrets x": func(w http.ResponseWriter, r *http.Request) {
+					if r.Method == http.MethodPatch {
+						var got corev1.Secret
+						if err := json.NewDecoder(r.Body).Decode(&got); err != nil {
+							t.Error(err)
+						}
+						stored = append(stored, got)
+					}
+					respond(w, http.StatusOK, secret)
+				},
+				"get pods x-1": func(w http.ResponseWriter, r *http.Request) {
+					hastened = r.Method == http.MethodPatch
+					denies("patch", "pods")(w, r) // it only takes longer then
+				},
+				"get pods x-1/portforward": tt.tunnel,
+			}}).start(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if tt.wait > 0 {
+				defer time.AfterFunc(tt.wait, cancel).Stop()
+			}
+			found := newFound(x, specNamed("x"), []corev1.Pod{*podIn(1, x, "x-1", runs, func(p *corev1.Pod) { p.Spec.NodeName = "n" })})
+			said := ""
+			err := p.RenewCerts(ctx, found, authority, func(text string) { said = text })
+			f, ok := errors.AsType[*job.Failure](err)
+			if !ok || !strings.HasPrefix(f.Message, "the worker's certificates are renewed and the coordinator's is not: ") || !strings.Contains(f.Hint, "certs rotate --job x") {
+				t.Fatalf("got %v", err)
+			}
+			if !strings.Contains(f.Message, tt.want) {
+				t.Errorf("got %v", err)
+			}
+			if said == "" || !hastened || len(stored) != 1 {
+				t.Fatalf("said %q, hastened %v, stored %d times", said, hastened, len(stored))
+			}
+			got := jobCerts(&stored[0])
+			if string(got.ServerCert) != string(old.ServerCert) || string(got.CA) != string(authority.CAPEM())+string(old.CA) || string(got.ClientCert) == string(old.ClientCert) {
+				t.Error("what is stored is not good for both")
 			}
 		})
 	}

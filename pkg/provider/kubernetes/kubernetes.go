@@ -166,7 +166,7 @@ func (p *Provider) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCert
 	r := p.newRun(ctx, spec)
 	if r.certs, err = certs.NewJobServer(id); err != nil {
 		r.Close()
-		return nil, err
+		return nil, Explain(err)
 	}
 	r.watch() // beforehand: the first events cost no round trip more
 	if err := r.create(ctx, manifest, id); err != nil {

@@ -141,10 +141,17 @@ func (p *Provider) awaitAgent(ctx context.Context, namespace, pod string, r *cer
 	}
 	ctx, cancel := context.WithTimeout(ctx, syncWait)
 	defer cancel()
-	for {
+	for refused := 0; ; {
 		err := p.shakeHands(ctx, namespace, pod, config, r.Final.ClientCert)
-		if err == nil || isForbidden(err) {
-			return err
+		switch {
+		case err == nil:
+			return nil
+		case !isForbidden(err):
+			refused = 0
+		default: // WebSocket and SPDY take different rights, as in keep
+			if refused++; refused == 2 {
+				return p.dialer.forbidden(ctx, namespace, err)
+			}
 		}
 		select {
 		case <-time.After(syncEvery):
