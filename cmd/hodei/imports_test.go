@@ -55,6 +55,7 @@ var onlyIn = []struct {
 	{"k8s.io/client-go", []string{"pkg/cli", "pkg/provider/kubernetes"}, "the cluster is reached in one place, and by commands about the cluster"},
 	{"k8s.io/cli-runtime", []string{"pkg/cli", "pkg/provider/kubernetes"}, "it is about flags and printing"},
 	{"k8s.io/kubectl", []string{"pkg/cli", "pkg/provider/kubernetes"}, "it is about flags and printing"},
+	{"go.yaml.in/yaml", []string{"deploy"}, "it keeps comments, which are the reasons of the manifests' rules; all else is read as Kubernetes reads it"},
 	{"google.golang.org/grpc", []string{"agent", "pkg/coordinator", "pkg/coordinator/logstore", "pkg/hodeipb", "test/bench"}, "the wire has two ends, and the store takes the buffers as they come"},
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
@@ -130,6 +131,8 @@ func (a *app) newInstall() *cobra.Command {
 	flags.BoolVar(&o.wait, "wait", true, "Wait until what was applied can be used.")
 	flags.DurationVar(&o.timeout, "timeout", installTimeout, "How long to wait for that.")
 	print.AddFlags(cmd)
+	_ = cmd.RegisterFlagCompletionFunc("profile", cobra.FixedCompletions([]string{deploy.ProfileRestricted, deploy.ProfileBaseline}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("network-policy", cobra.FixedCompletions([]string{deploy.NetworkInternet, deploy.NetworkPrivate, deploy.NetworkNone}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -213,7 +216,7 @@ func (o *installOptions) run(ctx context.Context) error {
 		}
 	}
 	for _, object := range plan.prune {
-		if err := c.delete(ctx, object, false); err != nil {
+		if err := c.delete(ctx, object); err != nil && !apierrors.IsNotFound(err) {
 			return kubernetes.Explain(fmt.Errorf("delete %s: %w", describe(object), err))
 		}
 		if err := o.printPruned(object, "pruned"); err != nil {
