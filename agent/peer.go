@@ -105,11 +105,11 @@ func (g *guard) Accept() (net.Conn, error) {
 			_ = unix.Close(accepted)
 		}
 	})
-	if err == nil && failure != nil {
-		err = os.NewSyscallError("accept4", failure)
-	}
-	if err != nil {
-		return nil, err
+	switch {
+	case err != nil: // there are no deadlines: it is closed
+		return nil, net.ErrClosed
+	case failure != nil:
+		return nil, os.NewSyscallError("accept4", failure)
 	}
 	f := os.NewFile(uintptr(accepted), "coordinator")
 	defer f.Close() // FileConn has one of its own
