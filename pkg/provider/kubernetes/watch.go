@@ -479,7 +479,7 @@ func podOutcome(pod *corev1.Pod) *job.Outcome {
 		if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal([]byte(agent.Message), record); err == nil {
 			o := coordinator.Outcome(record)
 			o.Message = oneLine(o.Message)
-			return withEvidence(o, command, disruption(pod))
+			return withEvidence(o, command, pod)
 		}
 	}
 	o := &job.Outcome{Cause: disruption(pod), Message: oneLine(pod.Status.Message)}
@@ -502,17 +502,22 @@ func podOutcome(pod *corev1.Pod) *job.Outcome {
 	return o
 }
 
-// withEvidence lets the Pod's status say who killed a launcher that left no word.
-func withEvidence(o *job.Outcome, command *corev1.ContainerStateTerminated, disrupted job.Cause) *job.Outcome {
+// withEvidence lets the Pod's status say who killed a launcher that left no word, or
+// the command as the Pod was told to end.
+func withEvidence(o *job.Outcome, command *corev1.ContainerStateTerminated, pod *corev1.Pod) *job.Outcome {
 	if o.Cause != job.Unknown || command == nil {
 		return o
 	}
 	o.Code = int(command.ExitCode)
+	disrupted := disruption(pod)
 	switch n := command.ExitCode - 128; {
 	case command.Reason == "OOMKilled":
 		o.Cause, o.Message = job.OOMKilled, "memory reached its limit and the kernel killed the job's first process"
 	case disrupted != "":
 		o.Cause = disrupted
+		if said := oneLine(pod.Status.Message); said != "" {
+			o.Message = said
+		}
 	case n > 0 && n <= 64:
 		o.Cause, o.Signal = job.Signaled, syscall.Signal(n)
 	}

@@ -70,7 +70,12 @@ func TestPodOutcome(t *testing.T) {
 		{name: "no cause, a signal that isn't one", containers: []corev1.ContainerStatus{record(&hodeipb.ExitRecord{}), command(255, "Error")}, cause: job.Unknown, code: 255},
 		{name: "no cause, exit 0", containers: []corev1.ContainerStatus{record(&hodeipb.ExitRecord{}), command(0, "Completed")}, cause: job.Unknown},
 		{name: "no cause, no status", containers: []corev1.ContainerStatus{record(&hodeipb.ExitRecord{})}, cause: job.Unknown},
-		{name: "no cause, evicted", pod: evicted, containers: []corev1.ContainerStatus{record(&hodeipb.ExitRecord{}), command(137, "Error")}, cause: job.Evicted, code: 137},
+		{name: "no cause, evicted", pod: evicted, containers: []corev1.ContainerStatus{record(&hodeipb.ExitRecord{}), command(137, "Error")}, cause: job.Evicted, code: 137,
+			message: "Pod ephemeral local storage usage exceeds the total limit of containers 10Gi."},
+		{name: "no cause, told to end", pod: evicted, containers: []corev1.ContainerStatus{record(&hodeipb.ExitRecord{Code: 143, Signal: 15, Message: "the Pod was told to end"}), command(143, "Error")},
+			cause: job.Evicted, code: 143, signal: 15, message: "Pod ephemeral local storage usage exceeds the total limit of containers 10Gi."},
+		{name: "no cause, deleted", containers: []corev1.ContainerStatus{record(&hodeipb.ExitRecord{Code: 143, Signal: 15, Message: "the Pod was told to end"}), command(143, "Error")},
+			cause: job.Signaled, code: 143, signal: 15, message: "the Pod was told to end"},
 		{name: "a cause that is not an agent's to say", containers: []corev1.ContainerStatus{record(&hodeipb.ExitRecord{Cause: "Evicted"})}, cause: job.Unknown},
 		{name: "senseless record", containers: []corev1.ContainerStatus{record(&hodeipb.ExitRecord{Cause: "Error", Code: -4})}, cause: job.Unknown, code: job.ExitFailed, message: "the exit record makes no sense"},
 
