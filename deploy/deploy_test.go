@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"bufio"
+	"bytes"
 	"io"
 	"slices"
 	"strings"
@@ -17,13 +18,15 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 )
 
+var strict = serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
+
 // objects reads every manifest; a key that Kubernetes doesn't know fails.
 func objects(t *testing.T) []runtime.Object {
 	t.Helper()
-	decode := serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
+	decode := strict
 	var all []runtime.Object
-	for _, manifest := range Manifests {
-		reader := yaml.NewYAMLReader(bufio.NewReader(strings.NewReader(manifest)))
+	for _, manifest := range [][]byte{rbac, networkPolicy} {
+		reader := yaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(manifest)))
 		for {
 			document, err := reader.Read()
 			if err == io.EOF {
@@ -60,8 +63,10 @@ func TestManifests(t *testing.T) {
 		switch o := object.(type) {
 		case *corev1.Namespace:
 			namespaces[o.Name] = true
-			if o.Name == WorkersNamespace && o.Labels["pod-security.kubernetes.io/enforce"] != "restricted" {
-				t.Errorf("%s does not enforce Pod Security restricted", o.Name)
+			for _, mode := range []string{"enforce", "warn", "audit"} {
+				if o.Labels["pod-security.kubernetes.io/"+mode] != "restricted" {
+					t.Errorf("%s does not %s Pod Security restricted", o.Name, mode)
+				}
 			}
 		case *corev1.ServiceAccount:
 			if o.AutomountServiceAccountToken == nil || *o.AutomountServiceAccountToken {
@@ -87,29 +92,69 @@ func TestManifests(t *testing.T) {
 	}
 }
 
-// What hodei asks of the API server, a person with hodei-user may do.
-func TestUserRights(t *testing.T) {
-	var rules []rbacv1.PolicyRule
-	for _, object := range objects(t) {
-		if role, ok := object.(*rbacv1.ClusterRole); ok && role.Name == "hodei-user" {
-			rules = role.Rules
+// What package kubernetes asks of the API server, both that ask it may do. The
+// coordinator may do nothing else.
+func TestRights(t *testing.T) {
+	rights, err := Rights(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	granted := map[string]bool{} // role, resource, verb
+	for _, right := range rights {
+		for _, verb := range right.Verbs {
+			granted[right.Role+" "+right.Group+"/"+right.Resource+" "+verb] = true
 		}
 	}
-	for _, right := range []struct{ group, resource, verbs string }{
-		{"batch", "jobs", "create get list watch patch delete"},
-		{"", "pods", "get list watch delete"},
-		{"", "pods/portforward", "get create"},
-		{"", "pods/log", "get"},
-		{"", "secrets", "create delete get"},
-		{"", "events", "list watch"},
+	for _, asked := range []string{
+		"batch/jobs create get list watch patch delete",
+		"/pods list watch delete",
+		"/pods/portforward get create",
+		"/pods/log get",
+		"/secrets create get delete",
+		"/events list watch",
 	} {
-		for verb := range strings.FieldsSeq(right.verbs) {
-			if !slices.ContainsFunc(rules, func(r rbacv1.PolicyRule) bool {
-				return slices.Contains(r.APIGroups, right.group) && slices.Contains(r.Resources, right.resource) && slices.Contains(r.Verbs, verb)
-			}) {
-				t.Errorf("it may not %s %s", verb, right.resource)
+		resource, verbs, _ := strings.Cut(asked, " ")
+		for verb := range strings.FieldsSeq(verbs) {
+			for _, role := range []string{"hodei-user", "hodei-control-plane-role"} {
+				right := role + " " + resource + " " + verb
+				if !granted[right] {
+					t.Errorf("not granted: %s", right)
+				}
+				delete(granted, right)
 			}
 		}
+	}
+	for right := range granted {
+		if strings.HasPrefix(right, "hodei-control-plane-role ") {
+			t.Errorf("granted, and asked by nobody: %s", right)
+		}
+	}
+	for _, right := range rights {
+		want := map[string]string{"hodei-jobs-worker-role": "hodei-jobs-workers/hodei-jobs-worker", "hodei-control-plane-role": "hodei-system/hodei-control-plane", "hodei-user": ""}
+		if subject, ok := want[right.Role]; !ok || right.Subject != subject {
+			t.Errorf("%s is bound to %q, want %q", right.Role, right.Subject, subject)
+		}
+	}
+}
+
+func TestRightsElsewhere(t *testing.T) {
+	rights, err := Rights(Options{WorkersNamespace: "build"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := rights[0]; r.Namespace != "build" || r.Subject != "build/hodei-jobs-worker" || !slices.Equal(r.Verbs, []string{"get"}) {
+		t.Errorf("%+v", r)
+	}
+	if _, err := Rights(Options{WorkersNamespace: SystemNamespace}); err == nil {
+		t.Error("the coordinator's namespace was taken for the workers")
+	}
+}
+
+func TestRuleWithoutReason(t *testing.T) {
+	manifest := strings.Replace(string(rbac), "# Why a Pod waits.\n", "", 1)
+	_, err := rights([]byte(manifest), WorkersNamespace)
+	if err == nil || !strings.Contains(err.Error(), "no comment above the rule gives its reason") || !strings.Contains(err.Error(), "Role hodei-control-plane-role: line ") {
+		t.Errorf("error %v", err)
 	}
 }
 

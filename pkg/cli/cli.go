@@ -116,7 +116,7 @@ func (a *app) newRoot() *cobra.Command {
 
 	groups := templates.CommandGroups{
 		{Message: "Jobs:", Commands: []*cobra.Command{a.newRun(), a.newJobs(), a.newLogs(), a.newAttach()}},
-		{Message: "Set-up:", Commands: []*cobra.Command{a.newInstall(), a.newCerts(), a.newProvider()}},
+		{Message: "Set-up:", Commands: []*cobra.Command{a.newInstall(), a.newUninstall(), a.newCerts(), a.newProvider()}},
 	}
 	groups.Add(root)
 	root.AddCommand(a.newVersion(), a.newCompletion())

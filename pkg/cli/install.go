@@ -2,22 +2,15 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"strings"
+	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
-	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/cli-runtime/pkg/printers"
-	"k8s.io/cli-runtime/pkg/resource"
-	clientset "k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/deploy"
@@ -35,21 +28,33 @@ const (
 	dryRunServer = "server" // let the API server check it, and store nothing
 )
 
+// installTimeout is how long install waits for what it has applied. A cluster at
+// rest takes well under a second; this is for one that is not.
+const installTimeout = time.Minute
+
 func (a *app) newInstall() *cobra.Command {
-	dryRun := dryRunNone
+	o := installOptions{app: a, dryRun: dryRunNone}
+	quota, printRBAC := "", false
 	print := genericclioptions.NewPrintFlags("serverside-applied")
 	cmd := &cobra.Command{
-		Use:                   "install [--dry-run=none|client|server] [-o yaml|json|name]",
+		Use:                   "install [--dry-run=client|server] [--diff] [--print-rbac] [-o yaml|json|name]",
 		DisableFlagsInUseLine: true,
 		Short:                 "Put what jobs need into a cluster",
 		Long: templates.LongDesc(`
 			Put what jobs need into the cluster of the current context: the namespaces
-			hodei-system and hodei-jobs-workers, the workers' service account and role,
-			the role hodei-user for people, and the workers' network policy.
+			hodei-system and hodei-jobs-workers, the service accounts of the workers and of
+			the coordinator with their roles, the role hodei-user for people, and the
+			workers' network policy.
 
 			It may be run again at any time: it applies the same manifests as
 			deploy/kubernetes/install.sh, on the server's side, and changes no field that
-			somebody else has set.`),
+			somebody else has set. What an older version or another choice left is deleted;
+			namespaces and Secrets never are.
+
+			Nothing is remembered: --profile, --network-policy and --quota have to be given
+			again, or go back to their defaults. --diff shows what would change, and ends
+			with 0 if nothing would, with 1 if something would, and with 2 if that could not
+			be found out.`),
 		Example: templates.Examples(`
 			# Install into the cluster of the current context
 			hodei install
@@ -57,33 +62,83 @@ func (a *app) newInstall() *cobra.Command {
 			# Read all that it would do, without touching a cluster
 			hodei install --dry-run=client -o yaml
 
-			# Let the API server check it, and store nothing
-			hodei install --dry-run=server`),
+			# Every right that it grants, and why
+			hodei install --print-rbac
+
+			# What would change in a cluster that has it
+			hodei install --diff
+
+			# Bound what all jobs request together, and let them reach private addresses
+			hodei install --quota cpu=20,memory=64Gi,pods=50 --network-policy private
+
+			# Let jobs run in a namespace that is there already, as root if they ask for it
+			hodei install --workers-namespace build --profile baseline`),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("namespace") {
-				return usagef(cmd, "--namespace has no effect here: the namespaces are %s and %s", deploy.SystemNamespace, deploy.WorkersNamespace)
+				return usagef(cmd, "--namespace has no effect here: jobs get the namespace of --workers-namespace")
 			}
-			o := installOptions{
-				IOStreams:  a.IOStreams,
-				kube:       a.kube,
-				dryRun:     dryRun,
-				newPrinter: func(state string) (printers.ResourcePrinter, error) { return printer(print, state) },
+			var err error
+			if o.choices.Quota, err = deploy.ParseQuota(quota); err != nil {
+				return usagef(cmd, "%w", err)
 			}
-			switch dryRun {
-			case dryRunNone, dryRunClient, dryRunServer:
-			default:
-				return usagef(cmd, "--dry-run %q: want %s, %s or %s", dryRun, dryRunNone, dryRunClient, dryRunServer)
+			if _, err = deploy.Objects(o.choices); err != nil {
+				return usagef(cmd, "%w", err)
 			}
+			for _, name := range []string{"workers-namespace", "profile", "network-policy", "quota"} {
+				if flag := cmd.Flags().Lookup(name); flag.Changed {
+					o.given += " --" + name + "=" + shellQuote(flag.Value.String())
+				}
+			}
+			if printRBAC {
+				for _, name := range []string{"diff", "dry-run"} {
+					if cmd.Flags().Changed(name) {
+						return usagef(cmd, "--print-rbac installs nothing: leave --%s out", name)
+					}
+				}
+				return a.printRights(cmd, o.choices, *print.OutputFormat)
+			}
+			if err := checkDryRun(cmd, o.dryRun); err != nil {
+				return err
+			}
+			o.objects = *print.OutputFormat != ""
+			o.newPrinter = func(state string) (printers.ResourcePrinter, error) { return printer(print, state) }
 			if _, err := o.newPrinter("%s"); err != nil {
 				return usagef(cmd, "%w", err)
 			}
-			return o.run(cmd.Context())
+			if o.timeout <= 0 {
+				return usagef(cmd, "--timeout %s: must be more than zero", o.timeout)
+			}
+			if !o.diff {
+				return o.run(cmd.Context())
+			}
+			if o.objects || cmd.Flags().Changed("dry-run") {
+				return usagef(cmd, "--diff is a dry run and shows a diff: leave --dry-run and --output out")
+			}
+			return asDiff(o.run(cmd.Context()))
 		},
 	}
-	cmd.Flags().StringVar(&dryRun, "dry-run", dryRun, "What not to do: none does all, client only shows the objects, server has them checked and not stored.")
+	flags := cmd.Flags()
+	flags.StringVar(&o.dryRun, "dry-run", o.dryRun, "What not to do: none does all, client only shows the objects, server has them checked and not stored.")
+	flags.BoolVar(&o.diff, "diff", false, "Show what would change, as a unified diff, and change nothing.")
+	flags.BoolVar(&printRBAC, "print-rbac", false, "Show every right that is granted, and why, and change nothing.")
+	flags.StringVar(&o.choices.WorkersNamespace, "workers-namespace", deploy.WorkersNamespace, "Namespace of the jobs; it is made if it is not there.")
+	flags.StringVar(&o.choices.Profile, "profile", deploy.ProfileRestricted, "Pod Security standard of the jobs' namespace: restricted or baseline, which lets jobs run as root.")
+	flags.StringVar(&o.choices.NetworkPolicy, "network-policy", deploy.NetworkInternet, "What jobs may reach: internet, private (private addresses too) or none (no policy); metadata servers only with none.")
+	flags.StringVar(&quota, "quota", "", "What all jobs together may request: cpu=CORES,memory=BYTES,pods=NUMBER, each may be left out (default: no bound).")
+	flags.BoolVar(&o.force, "force-conflicts", false, "Take over fields that somebody else has set.")
+	flags.BoolVar(&o.wait, "wait", true, "Wait until what was applied can be used.")
+	flags.DurationVar(&o.timeout, "timeout", installTimeout, "How long to wait for that.")
 	print.AddFlags(cmd)
 	return cmd
+}
+
+// checkDryRun checks the value of --dry-run.
+func checkDryRun(cmd *cobra.Command, dryRun string) error {
+	if !slices.Contains([]string{dryRunNone, dryRunClient, dryRunServer}, dryRun) {
+		return usagef(cmd, "--dry-run %q: want %s, %s or %s", dryRun, dryRunNone, dryRunClient, dryRunServer)
+	}
+	return nil
 }
 
 // printer prints objects as -o says, or as a line in which state, with one %s,
@@ -97,109 +152,123 @@ func printer(flags *genericclioptions.PrintFlags, state string) (printers.Resour
 	return copied.ToPrinter()
 }
 
+// dryRunNote ends the line of what a dry run has not done.
+var dryRunNote = map[string]string{dryRunNone: "", dryRunClient: " (dry run)", dryRunServer: " (server dry run)"}
+
 type installOptions struct {
-	genericiooptions.IOStreams
-	kube       genericclioptions.RESTClientGetter
+	*app
+	choices deploy.Options
+	// given are the choices as they were typed, for hints; each begins with a space.
+	given      string
 	dryRun     string
+	diff       bool
+	force      bool // conflicts
+	wait       bool
+	timeout    time.Duration
+	objects    bool // stdout is for objects alone: -o
 	newPrinter func(state string) (printers.ResourcePrinter, error)
 }
 
-func (o installOptions) run(ctx context.Context) error {
-	builder := resource.NewBuilder(o.kube).Unstructured().Flatten()
+func (o *installOptions) run(ctx context.Context) error {
+	objects, err := deploy.Objects(o.choices)
+	if err != nil {
+		return err
+	}
+	applied, err := o.newPrinter("%s" + dryRunNote[o.dryRun])
+	if err != nil {
+		return err
+	}
 	if o.dryRun == dryRunClient {
-		builder = builder.Local()
-	} else if err := o.reach(ctx); err != nil {
-		return err
+		for _, object := range objects {
+			if err := applied.PrintObj(object, o.Out); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
-	for _, manifest := range deploy.Manifests {
-		builder = builder.Stream(strings.NewReader(manifest), "manifest")
-	}
-	infos, err := builder.Do().Infos()
-	if err != nil {
-		return kubernetes.Explain(err)
-	}
-	done, err := o.newPrinter(map[string]string{dryRunNone: "%s", dryRunClient: "%s (dry run)", dryRunServer: "%s (server dry run)"}[o.dryRun])
+	c, err := newManifestClient(ctx, o.kube)
 	if err != nil {
 		return err
 	}
+	if err := c.checkRights(ctx, installRights(objects), o.byAdministrator()); err != nil {
+		return err
+	}
+	plan, err := o.plan(ctx, c, objects)
+	if err != nil {
+		return err
+	}
+	switch {
+	case o.diff:
+		return plan.diff(o.Out)
+	case o.dryRun == dryRunServer:
+		return o.show(plan, applied)
+	}
+	for _, step := range plan.steps {
+		done, err := c.install(ctx, step, o.force)
+		if err != nil {
+			return o.explain(ctx, c, []problem{{step.object, err}})
+		}
+		if err := applied.PrintObj(done, o.Out); err != nil {
+			return err
+		}
+	}
+	for _, object := range plan.prune {
+		if err := c.delete(ctx, object, false); err != nil {
+			return kubernetes.Explain(fmt.Errorf("delete %s: %w", describe(object), err))
+		}
+		if err := o.printPruned(object, "pruned"); err != nil {
+			return err
+		}
+	}
+	if !o.wait {
+		return nil
+	}
+	return o.await(ctx, c, objects)
+}
+
+// install applies one object.
+func (c *manifestClient) install(ctx context.Context, step installStep, force bool) (*unstructured.Unstructured, error) {
+	var err error
+	switch {
+	case step.claim && step.live == nil:
+		err = c.createNamespace(ctx, step.object.GetName())
+	case step.claim:
+		err = c.claimNamespace(ctx, step.live)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c.apply(ctx, step.object, applyOptions{force: force})
+}
+
+// show prints what a server dry run has found.
+func (o *installOptions) show(plan *installPlan, applied printers.ResourcePrinter) error {
 	unchecked, err := o.newPrinter("%s (dry run: not checked, its namespace does not exist yet)")
 	if err != nil {
 		return err
 	}
-	for _, info := range infos {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		object, print := info.Object, done
-		if o.dryRun != dryRunClient {
-			applied, err := o.apply(info)
-			switch {
-			case err == nil:
-				object = applied
-			case o.dryRun == dryRunServer && apierrors.IsNotFound(err) && info.Namespaced():
-				print = unchecked
-			default:
-				return explainInstall(info, err)
-			}
+	for _, step := range plan.steps {
+		object, print := step.result, applied
+		if object == nil {
+			object, print = step.object, unchecked
 		}
 		if err := print.PrintObj(object, o.Out); err != nil {
 			return err
 		}
 	}
-	return nil
-}
-
-// explainInstall says what could not be applied, and what to do about it.
-func explainInstall(info *resource.Info, err error) error {
-	explained := fmt.Errorf("install %s %s: %w", strings.ToLower(info.Mapping.GroupVersionKind.Kind), info.Name, kubernetes.Explain(err))
-	switch {
-	case apierrors.IsForbidden(err):
-		return &hinted{err: explained, hint: "an administrator has to apply this: {hodei} install --dry-run=client -o yaml"}
-	case apierrors.IsConflict(err):
-		return &hinted{err: explained, hint: "to take over what another tool has set: deploy/kubernetes/install.sh --force-conflicts"}
-	}
-	return explained
-}
-
-// reach asks the API server for anything, because an error of the discovery that
-// the builder begins with has lost what it was.
-func (o installOptions) reach(ctx context.Context) error {
-	config, err := restConfig(o.kube)
-	if err != nil {
-		return err
-	}
-	client, err := clientset.NewForConfig(config)
-	if err != nil {
-		return err
-	}
-	if err := client.RESTClient().Get().AbsPath("/version").Do(ctx).Error(); err != nil {
-		return kubernetes.Explain(err)
+	for _, object := range plan.prune {
+		if err := o.printPruned(object, "pruned (server dry run)"); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// restConfig is the way to the cluster that the kube flags, the environment and
-// the kubeconfig mean. Where none of them means any, kubectl would go on to
-// localhost:8080 and complain of that.
-func restConfig(kube genericclioptions.RESTClientGetter) (*rest.Config, error) {
-	config, err := kube.ToRESTConfig()
-	if err != nil {
-		return nil, kubernetes.Explain(err)
+// printPruned says what was deleted; among objects for a program it is chatter.
+func (o *installOptions) printPruned(object runtime.Object, state string) error {
+	out := o.Out
+	if o.objects {
+		out = o.ErrOut
 	}
-	raw, err := kube.ToRawKubeConfigLoader().RawConfig()
-	if err == nil && len(raw.Clusters) == 0 && config.Host == clientcmd.ClusterDefaults.Server {
-		return nil, kubernetes.Explain(clientcmd.ErrEmptyConfig)
-	}
-	return config, nil
-}
-
-func (o installOptions) apply(info *resource.Info) (runtime.Object, error) {
-	data, err := json.Marshal(info.Object)
-	if err != nil {
-		return nil, err
-	}
-	return resource.NewHelper(info.Client, info.Mapping).
-		DryRun(o.dryRun == dryRunServer).
-		WithFieldManager(fieldManager).
-		Patch(info.Namespace, info.Name, types.ApplyPatchType, data, &metav1.PatchOptions{})
+	return (&printers.NamePrinter{Operation: state}).PrintObj(object, out)
 }

@@ -1,0 +1,184 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/client-go/dynamic"
+	clientset "k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+)
+
+// manifestRequest bounds every single request of install and uninstall.
+const manifestRequest = 30 * time.Second
+
+// atOnce is how many requests of one kind are under way together: enough to hide
+// a slow round trip, few enough for an API server that counts them.
+const atOnce = 8
+
+// manifestResources tell where the API serves the kinds of the manifests, all of
+// which every version of Kubernetes has that hodei runs on: none has to be asked.
+var manifestResources = map[string]schema.GroupVersionResource{
+	"Namespace":      {Version: "v1", Resource: "namespaces"},
+	"ServiceAccount": {Version: "v1", Resource: "serviceaccounts"},
+	"ResourceQuota":  {Version: "v1", Resource: "resourcequotas"},
+	"LimitRange":     {Version: "v1", Resource: "limitranges"},
+	"Role":           {Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "roles"},
+	"RoleBinding":    {Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "rolebindings"},
+	"ClusterRole":    {Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "clusterroles"},
+	"NetworkPolicy":  {Group: "networking.k8s.io", Version: "v1", Resource: "networkpolicies"},
+}
+
+// manifestClient reads and writes what the manifests make.
+type manifestClient struct {
+	clientset.Interface
+	dynamic  dynamic.Interface
+	metadata metadata.Interface
+}
+
+// newManifestClient returns a client of the cluster that the kube flags mean,
+// which has answered.
+func newManifestClient(ctx context.Context, kube genericclioptions.RESTClientGetter) (*manifestClient, error) {
+	config, err := restConfig(kube)
+	if err != nil {
+		return nil, err
+	}
+	config = rest.CopyConfig(config)
+	// An install is some eighty small requests; client-go's default of 5 a second
+	// would make them 15 s.
+	config.QPS, config.Burst = 100, 200
+	config.Timeout = manifestRequest
+	// A dry run warns of what it is about to be told in better words.
+	config.WarningHandlerWithContext = rest.NoWarnings{}
+	client, err := clientset.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	// One request tells whether it is there; of many at once each would say so.
+	if err := client.RESTClient().Get().AbsPath("/version").Do(ctx).Error(); err != nil {
+		return nil, kubernetes.Explain(err)
+	}
+	dynamic, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	metadata, err := metadata.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	return &manifestClient{client, dynamic, metadata}, nil
+}
+
+// restConfig is the way to the cluster that the kube flags, the environment and
+// the kubeconfig mean. Where none of them means any, kubectl would go on to
+// localhost:8080 and complain of that.
+func restConfig(kube genericclioptions.RESTClientGetter) (*rest.Config, error) {
+	config, err := kube.ToRESTConfig()
+	if err != nil {
+		return nil, kubernetes.Explain(err)
+	}
+	raw, err := kube.ToRawKubeConfigLoader().RawConfig()
+	if err == nil && len(raw.Clusters) == 0 && config.Host == clientcmd.ClusterDefaults.Server {
+		return nil, kubernetes.Explain(clientcmd.ErrEmptyConfig)
+	}
+	return config, nil
+}
+
+// in is where the API keeps objects like this one.
+func (c *manifestClient) in(object *unstructured.Unstructured) dynamic.ResourceInterface {
+	all := c.dynamic.Resource(manifestResources[object.GetKind()])
+	if namespace := object.GetNamespace(); namespace != "" {
+		return all.Namespace(namespace)
+	}
+	return all
+}
+
+// get reads an object of the manifests as it is in the cluster.
+func (c *manifestClient) get(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	return c.in(object).Get(ctx, object.GetName(), metav1.GetOptions{})
+}
+
+type applyOptions struct {
+	dryRun bool
+	force  bool // take fields from other managers
+}
+
+// apply has the API server merge object into what is there, as field manager
+// hodei, and returns the result.
+func (c *manifestClient) apply(ctx context.Context, object *unstructured.Unstructured, o applyOptions) (*unstructured.Unstructured, error) {
+	data, err := json.Marshal(object)
+	if err != nil {
+		return nil, err
+	}
+	options := metav1.PatchOptions{FieldManager: fieldManager, Force: &o.force, DryRun: dryRunAll(o.dryRun)}
+	return c.in(object).Patch(ctx, object.GetName(), types.ApplyPatchType, data, options)
+}
+
+// delete deletes this very object, and not another one of the same name.
+func (c *manifestClient) delete(ctx context.Context, object *unstructured.Unstructured, dryRun bool) error {
+	uid := object.GetUID()
+	return c.in(object).Delete(ctx, object.GetName(), metav1.DeleteOptions{
+		Preconditions: &metav1.Preconditions{UID: &uid}, DryRun: dryRunAll(dryRun),
+	})
+}
+
+func dryRunAll(dryRun bool) []string {
+	if dryRun {
+		return []string{metav1.DryRunAll}
+	}
+	return nil
+}
+
+// describe names an object in a message: role x in namespace y.
+func describe(object *unstructured.Unstructured) string {
+	text := strings.ToLower(object.GetKind()) + " " + object.GetName()
+	if namespace := object.GetNamespace(); namespace != "" {
+		text += " in namespace " + namespace
+	}
+	return text
+}
+
+// inParallel calls do with 0 to n-1, atOnce at a time, and returns when all have.
+func inParallel(n int, do func(i int)) {
+	var work sync.WaitGroup
+	slots := make(chan struct{}, atOnce)
+	for i := range n {
+		slots <- struct{}{}
+		work.Go(func() {
+			defer func() { <-slots }()
+			do(i)
+		})
+	}
+	work.Wait()
+}
+
+// firstError is the first that is not nil: many at once have one cause.
+func firstError(errs []error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// words joins a list as a sentence does: a, b and c.
+func words(list []string) string {
+	if len(list) < 2 {
+		return strings.Join(list, "")
+	}
+	return fmt.Sprintf("%s and %s", strings.Join(list[:len(list)-1], ", "), list[len(list)-1])
+}

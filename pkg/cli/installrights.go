@@ -1,0 +1,116 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+)
+
+// right is one that a command needs of its caller.
+type right struct {
+	verb, namespace string // "": at cluster scope
+	resource        schema.GroupResource
+}
+
+// installRights are those that applying objects takes, and finding and deleting
+// what is stale. An object that is there needs no create; that it may be there
+// and may not is not worth two lists of rights.
+func installRights(objects []*unstructured.Unstructured) []right {
+	var rights []right
+	for _, object := range objects {
+		for _, verb := range []string{"create", "get", "patch"} {
+			rights = append(rights, right{verb, object.GetNamespace(), manifestResources[object.GetKind()].GroupResource()})
+		}
+	}
+	for _, kind := range prunable {
+		namespaces := []string{""}
+		if kind.namespaced {
+			namespaces = pruneNamespaces(objects)
+		}
+		for _, namespace := range namespaces {
+			for _, verb := range []string{"delete", "list"} {
+				rights = append(rights, right{verb, namespace, manifestResources[kind.kind].GroupResource()})
+			}
+		}
+	}
+	slices.SortFunc(rights, func(a, b right) int {
+		return cmp.Or(cmp.Compare(a.namespace, b.namespace), cmp.Compare(a.resource.String(), b.resource.String()), cmp.Compare(a.verb, b.verb))
+	})
+	return slices.Compact(rights)
+}
+
+// checkRights asks before anything else whether we may, and names everything that
+// we may not.
+func (c *manifestClient) checkRights(ctx context.Context, rights []right, hint string) error {
+	missing, err := c.missing(ctx, rights)
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	return &hinted{
+		err:  fmt.Errorf("%s may not %s", c.whoami(ctx), describeRights(missing)),
+		hint: hint,
+	}
+}
+
+// missing are those of the rights that we do not have, in the same order.
+func (c *manifestClient) missing(ctx context.Context, rights []right) ([]right, error) {
+	allowed := make([]bool, len(rights))
+	errs := make([]error, len(rights))
+	inParallel(len(rights), func(i int) {
+		answer, err := c.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
+			Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
+				Namespace: rights[i].namespace, Verb: rights[i].verb, Group: rights[i].resource.Group, Resource: rights[i].resource.Resource,
+			}},
+		}, metav1.CreateOptions{})
+		if errs[i] = err; err == nil {
+			allowed[i] = answer.Status.Allowed
+		}
+	})
+	if err := firstError(errs); err != nil {
+		return nil, kubernetes.Explain(err)
+	}
+	var missing []right
+	for i, ok := range allowed {
+		if !ok {
+			missing = append(missing, rights[i])
+		}
+	}
+	return missing, nil
+}
+
+// whoami names the caller in a message.
+func (c *manifestClient) whoami(ctx context.Context) string {
+	review, err := c.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+	if err != nil { // before 1.28 nobody can say
+		return "the user of this context"
+	}
+	return fmt.Sprintf("user %q", review.Status.UserInfo.Username)
+}
+
+// describeRights lists rights that are sorted, those of one resource together.
+func describeRights(rights []right) string {
+	var list []string
+	for len(rights) > 0 {
+		first, verbs := rights[0], []string{}
+		for len(rights) > 0 && rights[0].namespace == first.namespace && rights[0].resource == first.resource {
+			verbs = append(verbs, rights[0].verb)
+			rights = rights[1:]
+		}
+		text := words(verbs) + " " + first.resource.String()
+		if first.namespace != "" {
+			text += " in " + first.namespace
+		}
+		list = append(list, text)
+	}
+	return strings.Join(list, "; ")
+}

@@ -1,0 +1,137 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/hodei-jobs/hodei/deploy"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+)
+
+// readyEvery is the time between two looks: what is waited for takes the API server
+// milliseconds, and a quota's controller up to a second or two.
+const readyEvery = 200 * time.Millisecond
+
+// await returns when what was applied can be used: the namespaces are active, the
+// quota counts, and the roles hold, as far as we may ask for others' rights.
+func (o *installOptions) await(ctx context.Context, c *manifestClient, objects []*unstructured.Unstructured) error {
+	granted, err := deploy.Rights(o.choices)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
+	var missing string
+	err = wait.PollUntilContextCancel(ctx, readyEvery, true, func(ctx context.Context) (bool, error) {
+		for _, object := range objects {
+			why, err := c.notReady(ctx, object)
+			if err != nil || why != "" {
+				missing = why
+				return false, err
+			}
+		}
+		why, err := c.notGranted(ctx, granted)
+		missing = why
+		return err == nil && why == "", err
+	})
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) && missing != "" {
+		return &hinted{
+			err:  fmt.Errorf("installed, but not to be used after %s: %s", o.timeout, missing),
+			hint: "wait longer with --timeout, or see what the cluster does: kubectl get events -A",
+		}
+	}
+	if err != nil {
+		return kubernetes.Explain(err)
+	}
+	return nil
+}
+
+// notReady says why an object can't be used yet; "": it can.
+func (c *manifestClient) notReady(ctx context.Context, object *unstructured.Unstructured) (string, error) {
+	kind := object.GetKind()
+	if kind != "Namespace" && kind != "ServiceAccount" && kind != "ResourceQuota" {
+		return "", nil
+	}
+	live, err := c.get(ctx, object)
+	if apierrors.IsNotFound(err) {
+		return describe(object) + " is gone again", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	switch kind {
+	case "Namespace":
+		if phase, _, _ := unstructured.NestedString(live.Object, "status", "phase"); phase != string(corev1.NamespaceActive) {
+			return fmt.Sprintf("%s is %s", describe(object), phase), nil
+		}
+	case "ResourceQuota":
+		// A Pod is refused until the controller has counted once.
+		var quota corev1.ResourceQuota
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(live.Object, &quota); err != nil {
+			return "", err
+		}
+		if !equality.Semantic.DeepEqual(quota.Spec.Hard, quota.Status.Hard) {
+			return describe(object) + " does not count yet", nil
+		}
+	}
+	return "", nil
+}
+
+// notGranted names a right that a service account has been given and that does not
+// hold yet; "": they all do, or we may not ask.
+func (c *manifestClient) notGranted(ctx context.Context, granted []deploy.Right) (string, error) {
+	type question struct {
+		deploy.Right
+		verb string
+	}
+	var questions []question
+	for _, right := range granted {
+		if right.Subject == "" { // nobody has it
+			continue
+		}
+		for _, verb := range right.Verbs {
+			questions = append(questions, question{right, verb})
+		}
+	}
+	allowed := make([]bool, len(questions))
+	errs := make([]error, len(questions))
+	inParallel(len(questions), func(i int) {
+		q := questions[i]
+		namespace, account, _ := strings.Cut(q.Subject, "/")
+		resource, subresource, _ := strings.Cut(q.Resource, "/")
+		answer, err := c.AuthorizationV1().SubjectAccessReviews().Create(ctx, &authorizationv1.SubjectAccessReview{
+			Spec: authorizationv1.SubjectAccessReviewSpec{
+				User: "system:serviceaccount:" + namespace + ":" + account,
+				ResourceAttributes: &authorizationv1.ResourceAttributes{
+					Namespace: q.Namespace, Verb: q.verb, Group: q.Group, Resource: resource, Subresource: subresource,
+				},
+			},
+		}, metav1.CreateOptions{})
+		switch {
+		case apierrors.IsForbidden(err):
+			allowed[i] = true // for all that we may know
+		case err != nil:
+			errs[i] = err
+		default:
+			allowed[i] = answer.Status.Allowed
+		}
+	})
+	for i, ok := range allowed {
+		if errs[i] == nil && !ok {
+			return fmt.Sprintf("service account %s may not %s %s in %s yet", questions[i].Subject, questions[i].verb, questions[i].Resource, questions[i].Namespace), nil
+		}
+	}
+	return "", firstError(errs)
+}
