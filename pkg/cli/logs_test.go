@@ -21,6 +21,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -255,7 +256,7 @@ func testCluster(t *testing.T, answer http.HandlerFunc) *kubernetes.Provider {
 	t.Helper()
 	server := httptest.NewServer(answer)
 	t.Cleanup(server.Close)
-	p, err := kubernetes.New(kubernetes.Options{Config: &rest.Config{Host: server.URL}, Namespace: "ns"})
+	p, err := kubernetes.New(kubernetes.Options{Config: &rest.Config{Host: server.URL}, Provider: provider.Config{Namespace: "ns"}})
 	if err != nil {
 		t.Fatal(err)
 	}

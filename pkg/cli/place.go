@@ -131,9 +131,5 @@ func (a *app) kubernetesProvider(name string, c provider.Config) (*kubernetes.Pr
 	if err != nil {
 		return nil, err
 	}
-	return kubernetes.New(kubernetes.Options{
-		Config: config, Name: name, Namespace: c.Namespace, WorkerImage: c.Image,
-		PullPolicy: c.ImagePullPolicy, PullSecrets: c.ImagePullSecrets, ServiceAccount: c.ServiceAccount,
-		ContainerLogs: c.ContainerLogs,
-	})
+	return kubernetes.New(kubernetes.Options{Config: config, Name: name, Provider: c})
 }

@@ -4,18 +4,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/printers"
-	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/kubectl/pkg/util/templates"
 	"sigs.k8s.io/yaml"
 
 	"github.com/hodei-jobs/hodei/pkg/provider"
-	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -28,125 +25,24 @@ func (a *app) newProvider() *cobra.Command {
 			a cluster and a namespace with their settings, or this machine.
 
 			Providers are kept in $XDG_CONFIG_HOME/hodei/config.yaml. The one named "local"
-			is always there: it runs jobs on this machine and needs no cluster.`),
+			is always there: it runs jobs on this machine and needs no cluster. Nothing here
+			changes a cluster, and jobs that run go on as they are.
+
+			All settings and their defaults are in docs/providers.md.`),
 		Example: templates.Examples(`
 			# Add the cluster of the current context; the first provider is put in use
 			hodei provider add k8s-local --namespace hodei-jobs-workers
+
+			# Change how its jobs run
+			hodei provider set k8s-local --memory 1Gi --node-selector example.com/pool=batch
 
 			# Show all of them
 			hodei provider list`),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.newProviderAdd(), a.newProviderList(), a.newProviderGet(), a.newProviderUse(), a.newProviderRemove())
+	cmd.AddCommand(a.newProviderAdd(), a.newProviderSet(), a.newProviderList(), a.newProviderGet(), a.newProviderUse(), a.newProviderRemove())
 	return cmd
-}
-
-func (a *app) newProviderAdd() *cobra.Command {
-	var c provider.Config
-	var containerLogs bool
-	cmd := &cobra.Command{
-		Use:                   "add NAME [--context CONTEXT] [--namespace NAMESPACE] [--image IMAGE]",
-		DisableFlagsInUseLine: true,
-		Short:                 "Add a provider",
-		Long: templates.LongDesc(`
-			Add a provider. It keeps the kubeconfig's context that is current now, or the
-			one of --context, so that a later kubectl config use-context does not move jobs
-			elsewhere. The cluster is not asked.`),
-		Example: templates.Examples(`
-			# Add the cluster of the current context
-			hodei provider add k8s-local --namespace hodei-jobs-workers
-
-			# Use a worker image that was loaded into the nodes
-			hodei provider add k8s-local --namespace hodei-jobs-workers --image-pull-policy IfNotPresent
-
-			# Add another cluster, with an image of a private registry
-			hodei provider add prod --context prod --image registry.example.com/hodei-jobs-worker:v1 --image-pull-secret registry`),
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c.Namespace = *a.kube.Namespace
-			if cmd.Flags().Changed("container-logs") {
-				c.ContainerLogs = &containerLogs
-			}
-			// Before the kubeconfig is read: what is wrong with the command line comes first.
-			if err := c.Validate(); err != nil {
-				return usagef(cmd, "%w", err)
-			}
-			return a.addProvider(args[0], c)
-		},
-	}
-	flags := cmd.Flags()
-	flags.StringVar(&c.Type, "type", provider.Kubernetes, "Type of the provider: kubernetes or local.")
-	flags.StringVar(&c.Image, "image", "", "Image of the worker (default "+provider.DefaultImage+").")
-	flags.StringVar(&c.ImagePullPolicy, "image-pull-policy", "", "When a node pulls the worker's image: Always, IfNotPresent or Never (default: Kubernetes' own rule).")
-	flags.StringArrayVar(&c.ImagePullSecrets, "image-pull-secret", nil, "Secret of the namespace with which images are pulled; may be repeated.")
-	flags.StringVar(&c.ServiceAccount, "service-account", "", "Service account of the workers (default "+provider.DefaultServiceAccount+").")
-	flags.BoolVar(&containerLogs, "container-logs", false, "Copy the output of all jobs to their container's log, or with =false that of none, unless run says otherwise (default: of detached jobs).")
-	return cmd
-}
-
-func (a *app) addProvider(name string, c provider.Config) error {
-	path, err := provider.Path(a.getenv)
-	if err != nil {
-		return err
-	}
-	inUse := false
-	err = provider.Update(path, func(r *provider.Registry) error {
-		if _, err := r.Get(name); err != nil && c.Type == provider.Kubernetes {
-			if err := a.captureContext(&c); err != nil {
-				return err
-			}
-		}
-		if err := r.Add(name, c); err != nil {
-			return err
-		}
-		inUse = r.Current == name
-		return nil
-	})
-	switch {
-	case errors.Is(err, provider.ErrTaken) && name == provider.Local:
-		return &hinted{err: err, hint: "{hodei} run --provider local -- COMMAND"}
-	case errors.Is(err, provider.ErrTaken):
-		return &hinted{err: err, hint: "{hodei} provider remove " + name}
-	case err != nil:
-		return err
-	}
-	fmt.Fprintf(a.ErrOut, "provider %q added", name)
-	if c.Context != "" {
-		fmt.Fprintf(a.ErrOut, " for context %q, namespace %s", ui.Printable(c.Context), c.WithDefaults().Namespace)
-	}
-	if inUse {
-		fmt.Fprint(a.ErrOut, " and in use")
-	}
-	fmt.Fprintln(a.ErrOut)
-	return nil
-}
-
-// captureContext stores in c which cluster the kube flags and the kubeconfig
-// mean now.
-func (a *app) captureContext(c *provider.Config) error {
-	kubeconfig, err := a.kube.ToRawKubeConfigLoader().RawConfig()
-	if err != nil {
-		return kubernetes.Explain(err)
-	}
-	c.Context = kubeconfig.CurrentContext
-	if given := *a.kube.Context; given != "" {
-		c.Context = given
-	}
-	if *a.kube.KubeConfig != "" {
-		if c.Kubeconfig, err = filepath.Abs(*a.kube.KubeConfig); err != nil {
-			return err
-		}
-	}
-	switch _, ok := kubeconfig.Contexts[c.Context]; {
-	case len(kubeconfig.Contexts) == 0:
-		return kubernetes.Explain(clientcmd.ErrEmptyConfig)
-	case c.Context == "":
-		return &hinted{err: errors.New("the kubeconfig has no current context"), hint: "kubectl config get-contexts, then add --context NAME"}
-	case !ok:
-		return &hinted{err: fmt.Errorf("context %q does not exist in the kubeconfig", c.Context), hint: "kubectl config get-contexts"}
-	}
-	return nil
 }
 
 func (a *app) newProviderList() *cobra.Command {
@@ -230,6 +126,9 @@ func (a *app) newProviderGet() *cobra.Command {
 		Example: templates.Examples(`
 			# Show one
 			hodei provider get k8s-local
+
+			# Add another with the same settings
+			hodei provider get k8s-local | hodei provider add copy -f -
 
 			# Which namespace it uses
 			hodei provider get k8s-local -o json | jq -r .namespace`),

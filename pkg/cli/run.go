@@ -38,7 +38,7 @@ type runFlags struct {
 	containerLogs                      bool
 	timeout, startTimeout, grace       time.Duration
 	ttl, linger                        time.Duration
-	retries                            int32
+	retries, gpu                       int32
 }
 
 func (a *app) newRun() *cobra.Command {
@@ -52,7 +52,8 @@ func (a *app) newRun() *cobra.Command {
 			stderr on stderr, byte for byte, and hodei ends with its exit code.
 
 			Its stdin is empty. Its image is asked for nothing: it runs as user 65532 unless
-			--user says otherwise.
+			--user, or the provider's settings, say otherwise. What is said here wins over
+			them: see hodei provider.
 
 			The command starts whether or not we are there, and ends by itself. Ctrl-C asks it
 			to stop and follows it to its end; a second Ctrl-C leaves it running. Before it has
@@ -107,6 +108,7 @@ func (a *app) newRun() *cobra.Command {
 	flags.StringVar(&f.memory, "memory", "", "Memory that the job gets, such as 512Mi: request and limit.")
 	flags.StringVar(&f.memoryLimit, "memory-limit", "", "Memory that the job may use at most. Default: --memory.")
 	flags.StringVar(&f.ephemeralStorage, "ephemeral-storage", "", "Disk that the job may fill on its node. Default: "+kubernetes.DefaultEphemeralStorage+".")
+	flags.Int32Var(&f.gpu, "gpu", 0, "GPUs that the job gets, of the provider's gpu_resource (default "+provider.DefaultGPUResource+").")
 	flags.DurationVar(&f.timeout, "timeout", 0, "Stop the job this long after the command started. Default: never.")
 	flags.DurationVar(&f.startTimeout, "start-timeout", job.DefaultStartTimeout, "Give up when the command has not started after this time.")
 	flags.Int32Var(&f.retries, "retries", 0, "How often a command that failed is run again, in a new Pod.")
@@ -145,8 +147,8 @@ func asRun(err error) error {
 func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*runOptions, error) {
 	spec := job.Spec{
 		Name: f.name, Image: f.image, Command: command, User: f.user, Workdir: f.workdir,
-		Timeout: f.timeout, StartTimeout: f.startTimeout, Grace: f.grace, TTL: f.ttl, Linger: f.linger,
-		Retries: f.retries, MergeOutput: f.mergeOutput,
+		Timeout: f.timeout, Grace: f.grace, Linger: f.linger,
+		Retries: f.retries, GPU: f.gpu, MergeOutput: f.mergeOutput,
 		LogOverflow: f.logOverflow, ContainerLogs: f.containerLogs, Detached: f.detach,
 	}
 	for _, v := range f.env {
@@ -190,6 +192,13 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 			return nil, usagef(cmd, "--%s 0s: must be more than zero", name)
 		}
 	}
+	// Their defaults may be the provider's.
+	if cmd.Flags().Changed("start-timeout") {
+		spec.StartTimeout = f.startTimeout
+	}
+	if cmd.Flags().Changed("ttl") {
+		spec.TTL = f.ttl
+	}
 	if f.detach && !f.follow {
 		return nil, usagef(cmd, "--detach waits for nothing: leave --follow=false out")
 	}
@@ -199,8 +208,10 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 	if !f.follow && spec.LogOverflow == "" {
 		spec.LogOverflow = job.OverflowDrop // so that a full spool waits for nobody
 	}
-	spec.SetDefaults()
-	if err := spec.Validate(); err != nil {
+	// Before the kubeconfig is read: what is wrong with the command line comes first.
+	checked := spec
+	checked.SetDefaults()
+	if err := checked.Validate(); err != nil {
 		return nil, usagef(cmd, "%w", err)
 	}
 	o := &runOptions{app: a, spec: &spec, follow: f.follow, detach: f.detach, lingers: cmd.Flags().Changed("linger")}
@@ -213,6 +224,7 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 	}
 	switch place := o.place.(type) {
 	case cluster:
+		place.SetDefaults(&spec)
 		if cmd.Flags().Changed("container-logs") {
 			o.noFallback = !f.containerLogs
 		} else {
@@ -220,6 +232,7 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 			o.noFallback = !place.ContainerLogs(true) // the provider has ruled it out
 		}
 	case machine:
+		spec.SetDefaults()
 		for _, name := range []string{"ttl", "namespace", "context", "kubeconfig"} {
 			if cmd.Flags().Changed(name) {
 				return nil, usagef(cmd, "--%s needs a cluster; provider local runs processes of this machine", name)

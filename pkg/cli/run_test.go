@@ -24,6 +24,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -242,7 +243,7 @@ func TestChooseWay(t *testing.T) {
 				test.answer(w)
 			}))
 			defer server.Close()
-			p, err := kubernetes.New(kubernetes.Options{Config: &rest.Config{Host: server.URL}, Namespace: "ns"})
+			p, err := kubernetes.New(kubernetes.Options{Config: &rest.Config{Host: server.URL}, Provider: provider.Config{Namespace: "ns"}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -82,6 +82,8 @@ type Spec struct {
 	// EphemeralStorage limits what the job writes to the node's disk; nil means
 	// the provider's default.
 	EphemeralStorage *resource.Quantity `json:"ephemeralStorage,omitempty"`
+	// GPU is how many GPUs the job gets, of the kind that the provider names.
+	GPU int32 `json:"gpu,omitempty"`
 	// Workdir of the command; empty means the image's.
 	Workdir string `json:"workdir,omitempty"`
 	// User is UID or UID:GID of the command; empty means an ordinary user,
@@ -204,6 +206,9 @@ func (s *Spec) Validate() error {
 		if q.req != nil && q.limit != nil && q.req.Cmp(*q.limit) > 0 {
 			return fmt.Errorf("--%s %s: more than --%s-limit %s", q.flag, q.req, q.flag, q.limit)
 		}
+	}
+	if s.GPU < 0 {
+		return fmt.Errorf("--gpu %d: must not be negative", s.GPU)
 	}
 	if q := s.LogSpool; q != nil && (q.Cmp(minLogSpool) < 0 || q.Cmp(maxLogSpool) > 0) {
 		return fmt.Errorf("--log-spool %s: want %s to %s", q, &minLogSpool, &maxLogSpool)

@@ -62,6 +62,7 @@ func TestValidate(t *testing.T) {
 		{"no limit", func(s *Spec) { s.MemoryLimit = quantity("0") }, "--memory-limit 0: must be more than zero"},
 		{"limit below request", func(s *Spec) { s.CPU, s.CPULimit = quantity("1"), quantity("500m") }, "--cpu 1: more than --cpu-limit 500m"},
 		{"no storage", func(s *Spec) { s.EphemeralStorage = quantity("0") }, "--ephemeral-storage 0: must be more than zero"},
+		{"negative gpus", func(s *Spec) { s.GPU = -1 }, "--gpu -1: must not be negative"},
 		{"smallest spool", func(s *Spec) { s.LogSpool = quantity("1Mi") }, ""},
 		{"spool too small", func(s *Spec) { s.LogSpool = quantity("1048575") }, "--log-spool 1048575: want 1Mi to 16Ti"},
 		{"no spool", func(s *Spec) { s.LogSpool = quantity("0") }, "--log-spool 0: want 1Mi to 16Ti"},

@@ -5,37 +5,17 @@
 package provider
 
 import (
-	"bytes"
-	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/yaml"
-)
-
-// The types of provider.
-const (
-	Kubernetes = "kubernetes" // Pods of a cluster
-	Local      = "local"      // processes of this machine
-)
-
-// What a provider of type Kubernetes gets for what was left out: the names of the
-// user's guide, and of the manifests that hodei install applies.
-const (
-	DefaultNamespace      = "hodei-jobs-workers"
-	DefaultImage          = "hodei-jobs-worker:latest"
-	DefaultServiceAccount = "hodei-jobs-worker"
 )
 
 // Errors that a caller branches on; they are wrapped with the provider's name.
@@ -43,76 +23,6 @@ var (
 	ErrNotFound = errors.New("not found")
 	ErrTaken    = errors.New("is there already")
 )
-
-// Config is one provider, under the keys of the user's guide. The file holds what
-// the user said and nothing else; [Config.WithDefaults] fills in the rest.
-type Config struct {
-	// Type is Kubernetes or Local.
-	Type string `json:"type"`
-	// Context of the kubeconfig; empty means its current one.
-	Context string `json:"context,omitempty"`
-	// Kubeconfig is a file; empty means kubectl's own choice.
-	Kubeconfig string `json:"kubeconfig,omitempty"`
-	// Namespace of the workers.
-	Namespace string `json:"namespace,omitempty"`
-	// Image of the worker's agent.
-	Image string `json:"image,omitempty"`
-	// ImagePullPolicy is Always, IfNotPresent or Never.
-	ImagePullPolicy string `json:"image_pull_policy,omitempty"`
-	// ImagePullSecrets are names of Secrets of the workers' namespace.
-	ImagePullSecrets []string `json:"image_pull_secrets,omitempty"`
-	// ServiceAccount of the workers' Pods.
-	ServiceAccount string `json:"service_account,omitempty"`
-	// ContainerLogs says whether jobs copy their output to their container's log; nil:
-	// detached ones do.
-	ContainerLogs *bool `json:"container_logs,omitempty"`
-}
-
-// Validate returns the first thing wrong with c: the key, its value and what is
-// allowed.
-func (c Config) Validate() error {
-	switch c.Type {
-	case Kubernetes:
-	case Local:
-		if !reflect.DeepEqual(c, Config{Type: Local}) {
-			return fmt.Errorf("type: a provider of type %q has no other key", Local)
-		}
-	default:
-		return fmt.Errorf("type: %q: want %q or %q", c.Type, Kubernetes, Local)
-	}
-	if c.Namespace != "" && len(validation.IsDNS1123Label(c.Namespace)) > 0 {
-		return fmt.Errorf("namespace: %q: want lower-case letters, digits and dashes, at most 63", c.Namespace)
-	}
-	if strings.ContainsFunc(c.Image, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-		return fmt.Errorf("image: %q: want REGISTRY/NAME:TAG, without spaces", c.Image)
-	}
-	switch corev1.PullPolicy(c.ImagePullPolicy) {
-	case "", corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever:
-	default:
-		return fmt.Errorf("image_pull_policy: %q: want %q, %q or %q", c.ImagePullPolicy, corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)
-	}
-	for _, name := range c.ImagePullSecrets {
-		if len(validation.IsDNS1123Subdomain(name)) > 0 {
-			return fmt.Errorf("image_pull_secrets: %q: want the name of a Secret", name)
-		}
-	}
-	if c.ServiceAccount != "" && len(validation.IsDNS1123Subdomain(c.ServiceAccount)) > 0 {
-		return fmt.Errorf("service_account: %q: want the name of a service account", c.ServiceAccount)
-	}
-	return nil
-}
-
-// WithDefaults returns c with the defaults of its type in the fields that are
-// empty and have one.
-func (c Config) WithDefaults() Config {
-	if c.Type != Kubernetes {
-		return c
-	}
-	c.Namespace = cmp.Or(c.Namespace, DefaultNamespace)
-	c.Image = cmp.Or(c.Image, DefaultImage)
-	c.ServiceAccount = cmp.Or(c.ServiceAccount, DefaultServiceAccount)
-	return c
-}
 
 // Registry is the file of providers. The provider named "local" is always part
 // of it and never written. It is not safe for concurrent use; [Update] is, also
@@ -160,20 +70,13 @@ func parse(data []byte) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	var file struct {
-		Current   string                     `json:"current"`
-		Providers map[string]json.RawMessage `json:"providers"`
-	}
+	var file Registry
 	if err := decode(data, "", &file); err != nil {
 		return nil, err
 	}
 	r := &Registry{}
 	for _, name := range slices.Sorted(maps.Keys(file.Providers)) {
-		key := "providers." + name
-		var c Config
-		if err := decode(file.Providers[name], key+".", &c); err != nil {
-			return nil, err
-		}
+		key, c := "providers."+name, file.Providers[name]
 		if err := c.Validate(); err != nil {
 			return nil, fmt.Errorf("%s.%w", key, err)
 		}
@@ -187,47 +90,6 @@ func parse(data []byte) (*Registry, error) {
 		return nil, fmt.Errorf("current: %w", err)
 	}
 	return r, nil
-}
-
-// decode reads a JSON object into the struct that into points to. Its errors
-// name the key, with prefix before it, the value and what is allowed, which
-// encoding/json's don't.
-func decode(data []byte, prefix string, into any) error {
-	if bytes.Equal(data, []byte("null")) {
-		return nil
-	}
-	var values map[string]json.RawMessage
-	if err := json.Unmarshal(data, &values); err != nil {
-		return fmt.Errorf("%s: %s: want keys and values", strings.TrimSuffix("."+prefix, "."), data)
-	}
-	fields := map[string]reflect.Value{}
-	v := reflect.ValueOf(into).Elem()
-	for i := range v.NumField() {
-		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
-		fields[name] = v.Field(i)
-	}
-	for _, key := range slices.Sorted(maps.Keys(values)) {
-		field, ok := fields[key]
-		if !ok {
-			return fmt.Errorf("%s%s: unknown key; allowed are %s", prefix, key, strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
-		}
-		if err := json.Unmarshal(values[key], field.Addr().Interface()); err != nil {
-			return fmt.Errorf("%s%s: %s: want %s", prefix, key, values[key], want(field.Kind()))
-		}
-	}
-	return nil
-}
-
-func want(k reflect.Kind) string {
-	switch k {
-	case reflect.String:
-		return "a text"
-	case reflect.Slice:
-		return "a list of texts"
-	case reflect.Pointer: // to a bool; nil is for a key that is not there
-		return "true or false"
-	}
-	return "keys and values"
 }
 
 // Save writes r to path: as a whole or not at all, for the user's eyes only. To
@@ -304,6 +166,23 @@ func (r *Registry) Add(name string, c Config) error {
 	return nil
 }
 
+// Set replaces the provider of that name. "local" is built in and can't be.
+func (r *Registry) Set(name string, c Config) error {
+	if name == Local {
+		return builtIn(name)
+	}
+	if _, err := r.Get(name); err != nil {
+		return err
+	}
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	r.Providers[name] = c
+	return nil
+}
+
+func builtIn(name string) error { return fmt.Errorf("provider %q is built in", name) }
+
 // Get returns the provider of that name, or ErrNotFound.
 func (r *Registry) Get(name string) (Config, error) {
 	if name == Local {
@@ -328,7 +207,7 @@ func (r *Registry) Use(name string) error {
 // Remove takes the provider of that name out. If it was in use, none is then.
 func (r *Registry) Remove(name string) error {
 	if name == Local {
-		return fmt.Errorf("provider %q is built in", name)
+		return builtIn(name)
 	}
 	if _, err := r.Get(name); err != nil {
 		return err

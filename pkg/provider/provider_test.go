@@ -52,6 +52,46 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// TestRoundTrip holds every key: the file is what is written of what was read of it.
+func TestRoundTrip(t *testing.T) {
+	want, err := os.ReadFile("testdata/full.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, c, err := ParseRequest(want)
+	if err != nil || name != "" {
+		t.Fatalf("%q, %v", name, err)
+	}
+	v := reflect.ValueOf(c)
+	for i := range v.NumField() {
+		if v.Field(i).IsZero() {
+			t.Errorf("full.yaml leaves %s out", v.Type().Field(i).Name)
+		}
+	}
+	sources := map[string]bool{}
+	for _, volume := range c.Volumes {
+		for v, i := reflect.ValueOf(volume), 0; i < v.NumField(); i++ {
+			sources[v.Type().Field(i).Name] = sources[v.Type().Field(i).Name] || !v.Field(i).IsZero()
+		}
+	}
+	for name, used := range sources {
+		if !used {
+			t.Errorf("full.yaml has no volume with %s", name)
+		}
+	}
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	if err := Update(path, func(r *Registry) error { return r.Add("full", c) }); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := yaml.Marshal(r.Providers["full"]); err != nil || string(got) != string(want) {
+		t.Errorf("%v, got\n%s\nwant\n%s", err, got, want)
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	for _, test := range []struct{ name, in, want string }{
 		{"not yaml", "current: [", "yaml"},
@@ -61,7 +101,7 @@ func TestParseRefuses(t *testing.T) {
 		{"providers a text", "providers: x\n", `providers: "x": want keys and values`},
 		{"provider a text", "providers: {a: x}\n", `providers.a: "x": want keys and values`},
 		{"provider empty", "providers: {a: }\n", `providers.a.type: "": want "kubernetes" or "local"`},
-		{"unknown key", "providers: {a: {type: kubernetes, imagePullPolicy: Always}}\n", "providers.a.imagePullPolicy: unknown key; allowed are container_logs, context, image, image_pull_policy,"},
+		{"unknown key", "providers: {a: {type: kubernetes, imagePullPolicy: Always}}\n", "providers.a.imagePullPolicy: unknown key; allowed are affinity, allow_host_path, annotations, container_logs, context, "},
 		{"case", "providers: {a: {Type: kubernetes}}\n", "providers.a.Type: unknown key"},
 		{"wrong type", "providers: {a: {type: kubernetes, image_pull_secrets: one}}\n", `providers.a.image_pull_secrets: "one": want a list of texts`},
 		{"number", "providers: {a: {type: kubernetes, namespace: 7}}\n", "providers.a.namespace: 7: want a text"},
@@ -92,7 +132,16 @@ func TestParseRefuses(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, seed := range []string{guide, "", "current: local\n", "providers: {a: {type: local}}", "a: &a [*a]", "providers: {a: {type: kubernetes, image_pull_secrets: [null]}}"} {
+	full, err := os.ReadFile("testdata/full.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	whole := "providers:\n  full:\n    " + strings.ReplaceAll(strings.TrimSpace(string(full)), "\n", "\n    ")
+	if r, err := parse([]byte(whole)); err != nil || r.Providers["full"].Volumes == nil {
+		f.Fatal(err)
+	}
+	for _, seed := range []string{guide, whole, "", "current: local\n", "providers: {a: {type: local}}", "a: &a [*a]", "providers: {a: {type: kubernetes, image_pull_secrets: [null]}}",
+		"providers: {a: {type: kubernetes, cpu: 1e3, memory: 0.5Gi, ttl: 90m, user: 7, ebpf: off, affinity: {}}}"} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -130,6 +179,8 @@ func TestRegistry(t *testing.T) {
 		{"add", func() error { return r.Add("one", kube) }, nil},
 		{"add again", func() error { return r.Add("one", kube) }, ErrTaken},
 		{"add another", func() error { return r.Add("two", kube) }, nil},
+		{"set unknown", func() error { return r.Set("three", kube) }, ErrNotFound},
+		{"set", func() error { return r.Set("two", Config{Type: Kubernetes, Namespace: "b"}) }, nil},
 	}
 	for _, step := range steps {
 		if err := step.do(); !errors.Is(err, step.want) {
@@ -138,6 +189,15 @@ func TestRegistry(t *testing.T) {
 	}
 	if got, want := fmt.Sprint(r.Names()), "[local one two]"; got != want {
 		t.Errorf("names: got %s, want %s", got, want)
+	}
+	if c, err := r.Get("two"); err != nil || c.Namespace != "b" {
+		t.Errorf("got %+v, %v", c, err)
+	}
+	if err := r.Set("local", kube); err == nil {
+		t.Error("local was changed")
+	}
+	if err := r.Set("two", Config{}); err == nil {
+		t.Error("a provider has lost its type")
 	}
 	if r.Current != "one" {
 		t.Errorf("the first one is not in use: %q", r.Current)

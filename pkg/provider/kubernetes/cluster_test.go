@@ -89,7 +89,7 @@ func TestAPIServerAccepts(t *testing.T) {
 	}
 	s := testSettings()
 	s.namespace = restricted(t, c)
-	s.pullPolicy, s.pullSecrets = corev1.PullIfNotPresent, []string{"registry"}
+	s.config.ImagePullPolicy, s.config.ImagePullSecrets = "IfNotPresent", []string{"registry"}
 	dryRun := metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
 	for _, test := range []struct {
 		name    string
@@ -99,6 +99,7 @@ func TestAPIServerAccepts(t *testing.T) {
 		{"minimal", minimal(), ""},
 		{"full", full(), ""},
 		{"a user without a group", specWith(func(s *job.Spec) { s.User = "1000" }), ""},
+		{"the image's user", specWith(func(s *job.Spec) { s.User = job.UserImage }), ""},
 		{"the longest of all", specWith(func(s *job.Spec) {
 			s.Name = strings.Repeat("x", job.MaxNameLength)
 			s.Timeout, s.Retries, s.TTL = 30*24*time.Hour, 1<<31-1, 1<<62
@@ -140,6 +141,26 @@ func TestAPIServerAccepts(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestAPIServerAcceptsProvider is for every key of a provider at once: Pod Security
+// would refuse its hostPath in a Pod, and only warns of it in a Job.
+func TestAPIServerAcceptsProvider(t *testing.T) {
+	config := cluster(t)
+	c, err := client.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := testSettings()
+	s.namespace, s.config = restricted(t, c), fullProvider(t)
+	manifest, err := renderJob(full(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldValidation: metav1.FieldValidationStrict}
+	if _, err := c.BatchV1().Jobs(s.namespace).Create(t.Context(), manifest, options); err != nil {
+		t.Error(err)
 	}
 }
 

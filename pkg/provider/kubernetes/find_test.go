@@ -25,6 +25,7 @@ import (
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider"
 )
 
 // shelf is an API server with objects on it that nobody changes.
@@ -44,7 +45,7 @@ func (s *shelf) start(t *testing.T) *Provider {
 	server.Config.ErrorLog = quiet
 	server.StartTLS()
 	t.Cleanup(server.Close)
-	p, err := New(Options{Config: configOf(server), Name: "k8s", Namespace: "ns"})
+	p, err := New(Options{Config: configOf(server), Name: "k8s", Provider: provider.Config{Namespace: "ns"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -605,7 +606,7 @@ func TestContainerLogsDefault(t *testing.T) {
 		detached bool
 		want     bool
 	}{{nil, false, false}, {nil, true, true}, {&on, false, true}, {&on, true, true}, {&off, false, false}, {&off, true, false}} {
-		if got := (&Provider{containerLogs: test.said}).ContainerLogs(test.detached); got != test.want {
+		if got := (&Provider{settings: settings{config: provider.Config{ContainerLogs: test.said}}}).ContainerLogs(test.detached); got != test.want {
 			t.Errorf("%v detached %t: got %t", test.said, test.detached, got)
 		}
 	}

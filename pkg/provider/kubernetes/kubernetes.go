@@ -18,7 +18,6 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -28,28 +27,21 @@ import (
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider"
 )
 
 // requestTimeout bounds every single request to the API server.
 const requestTimeout = 30 * time.Second
 
-// Options are a provider's settings. Config, Namespace, WorkerImage and
+// Options say where and how. Config and, in Provider, Namespace, Image and
 // ServiceAccount are required.
 type Options struct {
 	// Config is the way to the API server.
 	Config *rest.Config
 	// Name of the provider, a label of what it makes.
-	Name      string
-	Namespace string
-	// WorkerImage has hodei-worker at /usr/local/bin.
-	WorkerImage string
-	// PullPolicy of both images: Always, IfNotPresent, Never or "" (Kubernetes' choice).
-	PullPolicy     string
-	PullSecrets    []string
-	ServiceAccount string
-	// ContainerLogs says whether jobs copy their output to their container's log; nil:
-	// detached ones do.
-	ContainerLogs *bool
+	Name string
+	// Provider has the settings; its context and kubeconfig are not read.
+	Provider provider.Config
 }
 
 // Provider makes workers in one namespace of one cluster.
@@ -58,10 +50,9 @@ type Provider struct {
 	// nothing arrives at the Listener of a Run then. It is set before them.
 	NoTunnel bool
 
-	settings      settings
-	containerLogs *bool
-	client        client.Interface
-	dialer        *dialer
+	settings settings
+	client   client.Interface
+	dialer   *dialer
 }
 
 // New returns a provider. It does not talk to the cluster yet.
@@ -79,11 +70,8 @@ func New(o Options) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := settings{
-		provider: o.Name, namespace: o.Namespace, workerImage: o.WorkerImage,
-		pullPolicy: corev1.PullPolicy(o.PullPolicy), pullSecrets: o.PullSecrets, serviceAccount: o.ServiceAccount,
-	}
-	return &Provider{settings: s, containerLogs: o.ContainerLogs, client: c, dialer: &dialer{config: config, client: c}}, nil
+	s := settings{provider: o.Name, namespace: o.Provider.Namespace, config: o.Provider}
+	return &Provider{settings: s, client: c, dialer: &dialer{config: config, client: c}}, nil
 }
 
 // Describe says in a few words where jobs go.
@@ -97,11 +85,18 @@ func (p *Provider) Describe() string {
 // Namespace is where jobs go.
 func (p *Provider) Namespace() string { return p.settings.namespace }
 
+// SetDefaults fills in what is zero in spec, and has a default here: of the provider's
+// own, then of hodei's.
+func (p *Provider) SetDefaults(spec *job.Spec) {
+	p.settings.config.SetDefaults(spec)
+	spec.SetDefaults()
+}
+
 // ContainerLogs says whether a job of this provider copies its output to its
 // container's log where nobody has said so.
 func (p *Provider) ContainerLogs(detached bool) bool {
-	if p.containerLogs != nil {
-		return *p.containerLogs
+	if logs := p.settings.config.ContainerLogs; logs != nil {
+		return *logs
 	}
 	return detached // nobody follows it from its start: kubectl logs is the next best
 }

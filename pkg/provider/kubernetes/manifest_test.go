@@ -23,6 +23,7 @@ import (
 	hodeiagent "github.com/hodei-jobs/hodei/agent"
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -81,7 +82,7 @@ func full() *job.Spec {
 		Env:     []job.EnvVar{{Name: "A", Value: "$(B) costs $5"}, {Name: "B", Value: ""}},
 		EnvFrom: []job.EnvSource{{Secret: "keys"}, {ConfigMap: "settings"}},
 		CPU:     quantity("500m"), CPULimit: quantity("2"), Memory: quantity("512Mi"), MemoryLimit: quantity("1Gi"),
-		EphemeralStorage: quantity("3Gi"), Workdir: "/src", User: "1000:2000",
+		EphemeralStorage: quantity("3Gi"), GPU: 2, Workdir: "/src", User: "1000:2000",
 		Timeout: time.Hour, StartTimeout: 5 * time.Minute, Retries: 2, Grace: 20 * time.Second,
 		TTL: 10 * time.Minute, Linger: 10 * time.Minute, MergeOutput: true,
 		LogSpool: quantity("256Mi"), LogOverflow: job.OverflowBlock, ContainerLogs: true, Detached: true,
@@ -90,10 +91,24 @@ func full() *job.Spec {
 
 func testSettings() settings {
 	return settings{
-		provider: "k8s-local", namespace: "hodei-jobs-workers", workerImage: "hodei-jobs-worker:latest",
-		serviceAccount: "hodei-jobs-worker",
-		serverName:     certs.ID{Namespace: "hodei-jobs-workers", Job: "hello"}.ServerName(),
+		provider: "k8s-local", namespace: "hodei-jobs-workers",
+		config:     provider.Config{Type: provider.Kubernetes}.WithDefaults(),
+		serverName: certs.ID{Namespace: "hodei-jobs-workers", Job: "hello"}.ServerName(),
 	}
+}
+
+// fullProvider has a value in every field; pkg/provider's tests see to that.
+func fullProvider(t *testing.T) provider.Config {
+	t.Helper()
+	data, err := os.ReadFile("../testdata/full.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, c, err := provider.ParseRequest(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 func render(t testing.TB, spec *job.Spec) *batchv1.Job {
@@ -114,7 +129,7 @@ func TestRenderJob(t *testing.T) {
 	golden(t, "minimal.yaml", render(t, minimal()))
 
 	s := testSettings()
-	s.pullPolicy, s.pullSecrets = corev1.PullIfNotPresent, []string{"registry", "mirror"}
+	s.config = fullProvider(t)
 	s.serverName = certs.ID{Namespace: s.namespace, Job: "train"}.ServerName()
 	j, err := renderJob(full(), s)
 	if err != nil {
@@ -473,7 +488,7 @@ func TestNeverStarted(t *testing.T) {
 
 func TestImages(t *testing.T) {
 	s := testSettings()
-	s.pullPolicy, s.pullSecrets = corev1.PullNever, []string{"a", "b"}
+	s.config.ImagePullPolicy, s.config.ImagePullSecrets = "Never", []string{"a", "b"}
 	for _, test := range []struct {
 		image, want string
 		policy      corev1.PullPolicy // of the job's container

@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider"
 )
 
 // store is an API server that keeps objects, and nothing more: no controller
@@ -41,7 +42,7 @@ func (s *store) start(t *testing.T) *Provider {
 	server.Config.ErrorLog = quiet
 	server.StartTLS()
 	t.Cleanup(server.Close)
-	p, err := New(Options{Config: configOf(server), Name: "k8s", Namespace: "ns", WorkerImage: "w", ServiceAccount: "a"})
+	p, err := New(Options{Config: configOf(server), Name: "k8s", Provider: provider.Config{Namespace: "ns", Image: "w", ServiceAccount: "a"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,7 +286,7 @@ func busyOnce(what string) func(string, http.ResponseWriter) bool {
 
 // A server that was never reached has nothing to be taken back, and is not asked.
 func TestSubmitUnreachable(t *testing.T) {
-	p, err := New(Options{Config: &rest.Config{Host: closedPort(t)}, Namespace: "ns"})
+	p, err := New(Options{Config: &rest.Config{Host: closedPort(t)}, Provider: provider.Config{Namespace: "ns"}})
 	if err != nil {
 		t.Fatal(err)
 	}

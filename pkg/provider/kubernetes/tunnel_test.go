@@ -31,6 +31,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider"
 )
 
 // patience bounds what a test waits for that is due at once.
@@ -258,7 +259,7 @@ func (s *apiServer) start(t *testing.T) *dialer {
 		s.mu.Unlock()
 		server.Close()
 	})
-	p, err := New(Options{Config: configOf(server), Namespace: "ns"})
+	p, err := New(Options{Config: configOf(server), Provider: provider.Config{Namespace: "ns"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -432,7 +433,7 @@ func TestDialHangs(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer l.Close()
-		p, err := New(Options{Config: &rest.Config{Host: "https://" + l.Addr().String(), TLSClientConfig: rest.TLSClientConfig{Insecure: true}}, Namespace: "ns"})
+		p, err := New(Options{Config: &rest.Config{Host: "https://" + l.Addr().String(), TLSClientConfig: rest.TLSClientConfig{Insecure: true}}, Provider: provider.Config{Namespace: "ns"}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider"
 )
 
 // termination is the agent's termination message for a record.
@@ -531,7 +532,7 @@ func endText(o *job.Outcome, err error) string {
 // soon as they begin, and what it reports.
 func testWatcher(t *testing.T, retries int32) (*watcher, *[]string) {
 	t.Helper()
-	p, err := New(Options{Config: &rest.Config{Host: "http://127.0.0.1:1"}, Name: "k8s", Namespace: "ns"})
+	p, err := New(Options{Config: &rest.Config{Host: "http://127.0.0.1:1"}, Name: "k8s", Provider: provider.Config{Namespace: "ns"}})
 	if err != nil {
 		t.Fatal(err)
 	}

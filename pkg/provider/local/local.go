@@ -70,7 +70,7 @@ func Check(spec *job.Spec) error {
 		{"image", spec.Image != ""}, {"user", spec.User != ""}, {"retries", spec.Retries != 0},
 		{"env-from", len(spec.EnvFrom) > 0}, {"cpu", spec.CPU != nil}, {"cpu-limit", spec.CPULimit != nil},
 		{"memory", spec.Memory != nil}, {"memory-limit", spec.MemoryLimit != nil},
-		{"ephemeral-storage", spec.EphemeralStorage != nil}, {"container-logs", spec.ContainerLogs},
+		{"ephemeral-storage", spec.EphemeralStorage != nil}, {"gpu", spec.GPU != 0}, {"container-logs", spec.ContainerLogs},
 	} {
 		if f.set {
 			return fmt.Errorf("--%s needs a cluster; provider local runs processes of this machine", f.flag)

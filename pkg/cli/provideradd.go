@@ -1,0 +1,149 @@
+package cli
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/kubectl/pkg/util/templates"
+
+	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/ui"
+)
+
+func (a *app) newProviderAdd() *cobra.Command {
+	var file, kind string
+	cmd := &cobra.Command{
+		Use:                   "add NAME [-f FILE] [flags]",
+		DisableFlagsInUseLine: true,
+		Short:                 "Add a provider",
+		Long: templates.LongDesc(`
+			Add a provider. It keeps the kubeconfig's context that is current now, or the
+			one of --context, so that a later kubectl config use-context does not move jobs
+			elsewhere. The cluster is not asked.
+
+			A file has the same keys as 'hodei provider get' shows, or is as the user's guide
+			posts it, {"type": ..., "name": ..., "config": {...}}, and then NAME may be left out; flags win over it. What has an
+			inside of its own, such as tolerations, affinity, security_context and volumes, is
+			written in a file only, in Kubernetes' words.`),
+		Example: templates.Examples(`
+			# Add the cluster of the current context
+			hodei provider add k8s-local --namespace hodei-jobs-workers
+
+			# Use a worker image that was loaded into the nodes
+			hodei provider add k8s-local --namespace hodei-jobs-workers --image-pull-policy IfNotPresent
+
+			# Add another cluster, with an image of a private registry
+			hodei provider add prod --context prod --image registry.example.com/hodei-jobs-worker:v1 --image-pull-secret registry
+
+			# Add one from a file, and one that differs from it
+			hodei provider add batch -f batch.yaml
+			hodei provider add batch-small -f batch.yaml --memory 256Mi`),
+		Args: cobra.MaximumNArgs(1),
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&file, "filename", "f", "", "File with the settings, as YAML or JSON; - is stdin.")
+	flags.StringVar(&kind, "type", provider.Kubernetes, "Type of the provider: kubernetes or local.")
+	settings := addProviderFlags(flags)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		var c provider.Config
+		name, err := a.mergeFile(&c, file)
+		switch {
+		case err != nil:
+			return err
+		case len(args) > 0 && name != "" && args[0] != name:
+			return usagef(cmd, "NAME %s: %s says %q", args[0], file, name)
+		case len(args) > 0:
+			name = args[0]
+		case name == "":
+			return usagef(cmd, "no NAME: give one, or a file that has one")
+		}
+		if c.Type == "" || flags.Changed("type") {
+			c.Type = kind
+		}
+		if err := settings.merge(&c, nil); err != nil {
+			return usagef(cmd, "%w", err)
+		}
+		if err := a.mergeKube(&c); err != nil {
+			return err
+		}
+		// Before the kubeconfig is read: what is wrong with the command line comes first.
+		if err := c.Validate(); err != nil {
+			return usagef(cmd, "%w", err)
+		}
+		return a.addProvider(name, c)
+	}
+	return cmd
+}
+
+func (a *app) addProvider(name string, c provider.Config) error {
+	path, err := provider.Path(a.getenv)
+	if err != nil {
+		return err
+	}
+	inUse := false
+	err = provider.Update(path, func(r *provider.Registry) error {
+		if _, err := r.Get(name); err != nil && c.Type == provider.Kubernetes {
+			if err := a.captureContext(&c); err != nil {
+				return err
+			}
+		}
+		if err := r.Add(name, c); err != nil {
+			return err
+		}
+		inUse = r.Current == name
+		return nil
+	})
+	switch {
+	case errors.Is(err, provider.ErrTaken) && name == provider.Local:
+		return &hinted{err: err, hint: "{hodei} run --provider local -- COMMAND"}
+	case errors.Is(err, provider.ErrTaken):
+		return &hinted{err: err, hint: "change it with {hodei} provider set " + name + ", or forget it: {hodei} provider remove " + name}
+	case err != nil:
+		return err
+	}
+	fmt.Fprintf(a.ErrOut, "provider %q added", name)
+	if c.Context != "" {
+		fmt.Fprintf(a.ErrOut, " for context %q, namespace %s", ui.Printable(c.Context), c.WithDefaults().Namespace)
+	}
+	if inUse {
+		fmt.Fprint(a.ErrOut, " and in use")
+	}
+	fmt.Fprintln(a.ErrOut)
+	return nil
+}
+
+// mergeKube puts what the kube flags say into c, for another day and directory.
+func (a *app) mergeKube(c *provider.Config) (err error) {
+	c.Namespace = cmp.Or(*a.kube.Namespace, c.Namespace)
+	c.Context = cmp.Or(*a.kube.Context, c.Context)
+	if file := *a.kube.KubeConfig; file != "" {
+		c.Kubeconfig, err = filepath.Abs(file)
+	}
+	return err
+}
+
+// captureContext stores in c which cluster it and the kubeconfig mean now.
+func (a *app) captureContext(c *provider.Config) error {
+	*a.kube.Context, *a.kube.KubeConfig = c.Context, c.Kubeconfig
+	kubeconfig, err := a.kube.ToRawKubeConfigLoader().RawConfig()
+	if err != nil {
+		return kubernetes.Explain(err)
+	}
+	if c.Context == "" {
+		c.Context = kubeconfig.CurrentContext
+	}
+	switch _, ok := kubeconfig.Contexts[c.Context]; {
+	case len(kubeconfig.Contexts) == 0:
+		return kubernetes.Explain(clientcmd.ErrEmptyConfig)
+	case c.Context == "":
+		return &hinted{err: errors.New("the kubeconfig has no current context"), hint: "kubectl config get-contexts, then add --context NAME"}
+	case !ok:
+		return &hinted{err: fmt.Errorf("context %q does not exist in the kubeconfig", c.Context), hint: "kubectl config get-contexts"}
+	}
+	return nil
+}

@@ -1,0 +1,162 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+)
+
+// maxProviderFile is the most that is read of a file with a provider's settings. A
+// ConfigMap may not be larger, and no one writes a tenth of it.
+const maxProviderFile = 1 << 20
+
+// settingKind is how a flag's text becomes a key's value.
+type settingKind int
+
+const (
+	text  settingKind = iota
+	list              // one element each time
+	pairs             // KEY=VALUE each time
+	truth
+)
+
+// providerSettings are the flags of a provider's keys. The flag's name is the key's,
+// with dashes, and without its plural's s where it may be repeated.
+var providerSettings = []struct {
+	flag, key string
+	kind      settingKind
+	usage     string
+}{
+	{"image", "image", text, "Image of the worker (default " + provider.DefaultImage + ")."},
+	{"image-pull-policy", "image_pull_policy", text, "When a node pulls the worker's image: Always, IfNotPresent or Never (default: Kubernetes' own rule)."},
+	{"image-pull-secret", "image_pull_secrets", list, "Secret of the namespace with which images are pulled; may be repeated."},
+	{"service-account", "service_account", text, "Service account of the workers (default " + provider.DefaultServiceAccount + ")."},
+	{"container-logs", "container_logs", truth, "Copy the output of all jobs to their container's log, or with =false that of none, unless run says otherwise (default: of detached jobs)."},
+	{"cpu", "cpu", text, "CPUs that a job gets which doesn't say: request and limit."},
+	{"cpu-limit", "cpu_limit", text, "CPUs that such a job may use at most (default: --cpu)."},
+	{"memory", "memory", text, "Memory that a job gets which doesn't say: request and limit."},
+	{"memory-limit", "memory_limit", text, "Memory that such a job may use at most (default: --memory)."},
+	{"ephemeral-storage", "ephemeral_storage", text, "Disk that such a job may fill on its node (default " + kubernetes.DefaultEphemeralStorage + ")."},
+	{"user", "user", text, "UID or UID:GID of commands, or image: the image's own, or the one that the cluster gives (default 65532)."},
+	{"ttl", "ttl", text, "How long a finished job stays in the cluster (default 1h)."},
+	{"start-timeout", "start_timeout", text, "When to give up on a command that has not started (default 10m)."},
+	{"gpu-resource", "gpu_resource", text, "Resource that run's --gpu asks for (default " + provider.DefaultGPUResource + ")."},
+	{"node-selector", "node_selector", pairs, "Label KEY=VALUE of the nodes that jobs run on; may be repeated."},
+	{"priority-class", "priority_class", text, "PriorityClass of Pods."},
+	{"runtime-class", "runtime_class", text, "RuntimeClass of Pods, such as gvisor."},
+	{"queue", "queue", text, "LocalQueue of Kueue's in which jobs wait to be admitted."},
+	{"label", "labels", pairs, "Label KEY=VALUE of Jobs and Pods; may be repeated."},
+	{"annotation", "annotations", pairs, "Annotation KEY=VALUE of Jobs and Pods; may be repeated."},
+}
+
+// providerFlags holds what was typed.
+type providerFlags struct {
+	flags  *pflag.FlagSet
+	texts  map[string]*string
+	lists  map[string]*[]string
+	truths map[string]*bool
+}
+
+func addProviderFlags(flags *pflag.FlagSet) *providerFlags {
+	p := &providerFlags{flags: flags, texts: map[string]*string{}, lists: map[string]*[]string{}, truths: map[string]*bool{}}
+	for _, s := range providerSettings {
+		switch s.kind {
+		case text:
+			p.texts[s.flag] = flags.String(s.flag, "", s.usage)
+		case list, pairs:
+			p.lists[s.flag] = flags.StringArray(s.flag, nil, s.usage)
+		case truth:
+			p.truths[s.flag] = flags.Bool(s.flag, false, s.usage)
+		}
+	}
+	return p
+}
+
+// changed says whether any of them was given.
+func (p *providerFlags) changed() bool {
+	for _, s := range providerSettings {
+		if p.flags.Changed(s.flag) {
+			return true
+		}
+	}
+	return false
+}
+
+// merge puts what was typed into c, and takes the keys of unset out.
+func (p *providerFlags) merge(c *provider.Config, unset []string) error {
+	values := map[string]any{}
+	for _, key := range unset {
+		if slices.Contains([]string{"config", "name", "type"}, key) {
+			return fmt.Errorf("--unset %s: it is no setting", key)
+		}
+		values[key] = nil
+	}
+	for _, s := range providerSettings {
+		if !p.flags.Changed(s.flag) {
+			continue
+		}
+		if slices.Contains(unset, s.key) {
+			return fmt.Errorf("--unset %s contradicts --%s", s.key, s.flag)
+		}
+		switch s.kind {
+		case text:
+			values[s.key] = *p.texts[s.flag]
+		case list:
+			values[s.key] = *p.lists[s.flag]
+		case pairs:
+			m := map[string]string{}
+			for _, pair := range *p.lists[s.flag] {
+				key, value, ok := strings.Cut(pair, "=")
+				if !ok || key == "" {
+					return fmt.Errorf("--%s %q: want KEY=VALUE", s.flag, pair)
+				}
+				m[key] = value
+			}
+			values[s.key] = m
+		case truth:
+			values[s.key] = *p.truths[s.flag]
+		}
+	}
+	data, err := json.Marshal(values)
+	if err != nil {
+		return err
+	}
+	_, err = c.Merge(data)
+	return err
+}
+
+// mergeFile reads a file with a provider's settings over c, and returns the name that
+// it gives; "" is no file, - is stdin.
+func (a *app) mergeFile(c *provider.Config, file string) (name string, err error) {
+	if file == "" {
+		return "", nil
+	}
+	in, called := a.In, "stdin"
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return "", err
+		}
+		defer f.Close()
+		in, called = f, file
+	}
+	data, err := io.ReadAll(io.LimitReader(in, maxProviderFile+1))
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("%s: %w", called, err)
+	case len(data) > maxProviderFile:
+		return "", fmt.Errorf("%s: more than 1 MiB is no provider", called)
+	}
+	if name, err = c.Merge(data); err != nil {
+		return "", fmt.Errorf("%s: %w", called, err)
+	}
+	return name, nil
+}

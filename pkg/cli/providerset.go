@@ -1,0 +1,96 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/spf13/cobra"
+	"k8s.io/kubectl/pkg/util/templates"
+
+	"github.com/hodei-jobs/hodei/pkg/provider"
+)
+
+func (a *app) newProviderSet() *cobra.Command {
+	var file string
+	var unset []string
+	cmd := &cobra.Command{
+		Use:                   "set NAME [-f FILE] [--unset KEY]... [flags]",
+		DisableFlagsInUseLine: true,
+		Short:                 "Change settings of a provider",
+		Long: templates.LongDesc(`
+			Change settings of a provider, and leave the others as they are. A list or a map
+			that is given replaces the one that was there. The next job is made with them; the
+			cluster is not asked, and jobs that run go on as they are.
+
+			A file has some keys of those that 'hodei provider get' shows; flags win over it.`),
+		Example: templates.Examples(`
+			# Add a pull secret
+			hodei provider set prod --image-pull-secret registry
+
+			# Give jobs half a CPU and 1Gi of memory, unless they ask for something else
+			hodei provider set prod --cpu 500m --memory 1Gi
+
+			# On OpenShift, which gives out the uids
+			hodei provider set prod --user image
+
+			# Back to the defaults
+			hodei provider set prod --unset cpu --unset memory
+
+			# Let jobs run on nodes that are tainted for them
+			echo 'tolerations: [{key: example.com/batch, operator: Exists}]' | hodei provider set prod -f -`),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeProvider,
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&file, "filename", "f", "", "File with settings, as YAML or JSON; - is stdin.")
+	flags.StringSliceVar(&unset, "unset", nil, "Key to take out, as 'hodei provider get' shows it; may be repeated.")
+	settings := addProviderFlags(flags)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		name := args[0]
+		changed := flags.Changed("unset") || file != "" || settings.changed()
+		kube := *a.kube.Namespace != "" || *a.kube.Context != "" || *a.kube.KubeConfig != ""
+		if !changed && !kube {
+			return usagef(cmd, "nothing to change: give a flag, --unset KEY or -f FILE")
+		}
+		patch := func(c *provider.Config) error {
+			if err := settings.merge(c, unset); err != nil {
+				return err
+			}
+			return a.mergeKube(c)
+		}
+		// What is wrong with the command line comes before what is wrong with a file.
+		alone := provider.Config{Type: provider.Kubernetes}
+		err := patch(&alone)
+		if err == nil {
+			err = alone.Validate()
+		}
+		if err != nil {
+			return usagef(cmd, "%w", err)
+		}
+		return a.changeProviders(fmt.Sprintf("provider %q changed", name), func(r *provider.Registry) error {
+			c, err := r.Get(name)
+			if err != nil {
+				return err
+			}
+			before := c
+			said, err := a.mergeFile(&c, file)
+			switch {
+			case err != nil:
+				return err
+			case said != "" && said != name:
+				return usagef(cmd, "NAME %s: %s says %q", name, file, said)
+			}
+			if err := patch(&c); err != nil {
+				return err
+			}
+			elsewhere := c.Context != before.Context || c.Kubeconfig != before.Kubeconfig
+			if elsewhere && c.Type == provider.Kubernetes && !slices.Contains(unset, "context") {
+				if err := a.captureContext(&c); err != nil {
+					return err
+				}
+			}
+			return r.Set(name, c)
+		})
+	}
+	return cmd
+}

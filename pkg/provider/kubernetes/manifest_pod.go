@@ -1,0 +1,182 @@
+package kubernetes
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
+	c := s.config
+	podSecurity, user, err := security(spec.User, c.SecurityContext)
+	if err != nil {
+		return nil, err
+	}
+	// The provider's policy is for the worker's image; of another one the user, or
+	// Kubernetes by its tag, knows better.
+	image, pullPolicy := spec.Image, corev1.PullPolicy("")
+	if image == "" {
+		image, pullPolicy = c.Image, corev1.PullPolicy(c.ImagePullPolicy)
+	}
+	no := false
+	runDirMount := corev1.VolumeMount{Name: "hodei-run", MountPath: runDir}
+	runDirReadOnly := runDirMount
+	runDirReadOnly.ReadOnly = true
+	grace := int64(math.Ceil((spec.Grace + graceMargin).Seconds()))
+
+	launch := []string{launcherPath, "launch", "--socket=" + socketPath, "--grace=" + spec.Grace.String()}
+	if spec.MergeOutput {
+		launch = append(launch, "--merge-output")
+	}
+	launch = append(append(launch, "--"), spec.Command...)
+	for i := range launch {
+		launch[i] = literal(launch[i])
+	}
+
+	pod := &corev1.PodSpec{
+		RestartPolicy:                 corev1.RestartPolicyNever,
+		AutomountServiceAccountToken:  &no,
+		EnableServiceLinks:            &no,
+		ShareProcessNamespace:         &no,
+		ServiceAccountName:            c.ServiceAccount,
+		TerminationGracePeriodSeconds: &grace,
+		SecurityContext:               podSecurity,
+		NodeSelector:                  c.NodeSelector,
+		Tolerations:                   c.Tolerations,
+		Affinity:                      c.Affinity,
+		TopologySpreadConstraints:     c.TopologySpread,
+		PriorityClassName:             c.PriorityClass,
+		Containers: []corev1.Container{
+			{
+				Name: agentContainer, Image: c.Image, ImagePullPolicy: corev1.PullPolicy(c.ImagePullPolicy),
+				Command:         []string{workerProgram, "agent"},
+				Env:             agentEnv(spec, s),
+				Resources:       agentResources(spec),
+				SecurityContext: agentSecurity(spec.User),
+				// The kubelet starts no later container before this has returned.
+				Lifecycle: &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{
+					Exec: &corev1.ExecAction{Command: []string{workerProgram, "copy", launcherPath}},
+				}},
+				VolumeMounts: []corev1.VolumeMount{
+					runDirMount,
+					{Name: "hodei-spool", MountPath: spoolDir},
+					{Name: "hodei-certs", MountPath: certsDir, ReadOnly: true},
+				},
+			},
+			{
+				Name: jobContainer, Image: image, ImagePullPolicy: pullPolicy,
+				Command:         launch,
+				WorkingDir:      spec.Workdir,
+				Env:             jobEnv(spec.Env),
+				EnvFrom:         jobEnvFrom(spec.EnvFrom),
+				Resources:       jobResources(spec, c.GPUResource),
+				SecurityContext: user,
+				VolumeMounts:    []corev1.VolumeMount{runDirReadOnly},
+			},
+		},
+		Volumes: []corev1.Volume{
+			{Name: "hodei-run", VolumeSource: emptyDir(runDirBytes)},
+			{Name: "hodei-spool", VolumeSource: emptyDir(spec.LogSpool.Value() + spoolMargin)},
+			{Name: "hodei-certs", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
+				SecretName: spec.Name, DefaultMode: mode(0o444),
+				Items: []corev1.KeyToPath{ // never the server's key
+					{Key: "ca.crt", Path: "ca.crt"}, {Key: "client.crt", Path: "client.crt"}, {Key: "client.key", Path: "client.key"},
+				},
+			}}},
+		},
+	}
+	if c.RuntimeClass != "" {
+		pod.RuntimeClassName = &c.RuntimeClass
+	}
+	for _, v := range c.Volumes {
+		volume, mount := v.Pod()
+		pod.Volumes = append(pod.Volumes, volume)
+		command := &pod.Containers[1]
+		command.VolumeMounts = append(command.VolumeMounts, mount)
+	}
+	for _, name := range c.ImagePullSecrets {
+		pod.ImagePullSecrets = append(pod.ImagePullSecrets, corev1.LocalObjectReference{Name: name})
+	}
+	return pod, nil
+}
+
+// literal keeps Kubernetes from expanding $(NAME) in commands and variables:
+// what was typed is what runs.
+func literal(s string) string { return strings.ReplaceAll(s, "$", "$$") }
+
+func agentEnv(spec *job.Spec, s settings) []corev1.EnvVar {
+	field := func(name, path string) corev1.EnvVar {
+		return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: path}}}
+	}
+	env := []corev1.EnvVar{
+		field("HODEI_NAMESPACE", "metadata.namespace"),
+		field("HODEI_ATTEMPT", "metadata.name"),
+		field("HODEI_ATTEMPT_UID", "metadata.uid"),
+	}
+	for _, v := range [][2]string{
+		{"HODEI_JOB", spec.Name},
+		{"HODEI_SOCKET", socketPath},
+		{"HODEI_SPOOL_DIR", spoolDir},
+		{"HODEI_SPOOL_BYTES", strconv.FormatInt(spec.LogSpool.Value(), 10)},
+		{"HODEI_LISTEN", fmt.Sprintf("127.0.0.1:%d", agentPort)},
+		{"HODEI_SERVER_NAME", s.serverName},
+		{"HODEI_CA_CERT_PATH", certsDir + "/ca.crt"},
+		{"HODEI_CLIENT_CERT_PATH", certsDir + "/client.crt"},
+		{"HODEI_CLIENT_KEY_PATH", certsDir + "/client.key"},
+		{"HODEI_START_TIMEOUT", spec.StartTimeout.String()},
+		{"HODEI_TIMEOUT", spec.Timeout.String()},
+		{"HODEI_GRACE", spec.Grace.String()},
+		{"HODEI_LINGER", spec.Linger.String()},
+		{"HODEI_RETRIES", strconv.Itoa(int(spec.Retries))},
+		{"HODEI_LOG_OVERFLOW", spec.LogOverflow},
+		{"HODEI_DETACHED", oneIf(spec.Detached)},
+		{"HODEI_CONTAINER_LOGS", oneIf(spec.ContainerLogs)},
+	} {
+		if v[1] != "" {
+			env = append(env, corev1.EnvVar{Name: v[0], Value: v[1]})
+		}
+	}
+	return env
+}
+
+// oneIf is "1" for true; the agent takes a variable that is not there for false.
+func oneIf(on bool) string {
+	if on {
+		return "1"
+	}
+	return ""
+}
+
+func jobEnv(vars []job.EnvVar) []corev1.EnvVar {
+	var env []corev1.EnvVar
+	for _, v := range vars {
+		env = append(env, corev1.EnvVar{Name: v.Name, Value: literal(v.Value)})
+	}
+	return env
+}
+
+func jobEnvFrom(sources []job.EnvSource) []corev1.EnvFromSource {
+	var env []corev1.EnvFromSource
+	for _, s := range sources {
+		if s.Secret != "" {
+			env = append(env, corev1.EnvFromSource{SecretRef: &corev1.SecretEnvSource{
+				LocalObjectReference: corev1.LocalObjectReference{Name: s.Secret}}})
+		} else {
+			env = append(env, corev1.EnvFromSource{ConfigMapRef: &corev1.ConfigMapEnvSource{
+				LocalObjectReference: corev1.LocalObjectReference{Name: s.ConfigMap}}})
+		}
+	}
+	return env
+}
+
+func emptyDir(bytes int64) corev1.VolumeSource {
+	return corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: resource.NewQuantity(bytes, resource.BinarySI)}}
+}
+
+func mode(m int32) *int32 { return &m }

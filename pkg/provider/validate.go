@@ -1,0 +1,280 @@
+package provider
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+// Validate returns the first thing wrong with c: the key, its value and what is
+// allowed. Of what is Kubernetes' it checks what a person gets wrong; the API server
+// has the last word.
+func (c Config) Validate() error {
+	switch c.Type {
+	case Kubernetes:
+	case Local:
+		if !reflect.DeepEqual(c, Config{Type: Local}) {
+			return fmt.Errorf("type: a provider of type %q has no other key", Local)
+		}
+		return nil
+	default:
+		return fmt.Errorf("type: %q: want %q or %q", c.Type, Kubernetes, Local)
+	}
+	for _, check := range []func() error{
+		c.checkNames, c.checkJob, c.checkResources,
+		func() error { return checkSelector("node_selector", c.NodeSelector) },
+		func() error { return checkTolerations(c.Tolerations) },
+		func() error { return checkAffinity(c.Affinity) },
+		func() error { return checkSpread(c.TopologySpread) },
+		c.checkLabels, c.checkAnnotations, c.checkSecurityContext, c.checkVolumes,
+	} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c Config) checkNames() error {
+	if c.Namespace != "" && len(validation.IsDNS1123Label(c.Namespace)) > 0 {
+		return fmt.Errorf("namespace: %q: want lower-case letters, digits and dashes, at most 63", c.Namespace)
+	}
+	if c.Kubeconfig != "" && !filepath.IsAbs(c.Kubeconfig) {
+		return fmt.Errorf("kubeconfig: %q: want the whole path, from the root", c.Kubeconfig)
+	}
+	if strings.ContainsFunc(c.Image, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return fmt.Errorf("image: %q: want REGISTRY/NAME:TAG, without spaces", c.Image)
+	}
+	switch corev1.PullPolicy(c.ImagePullPolicy) {
+	case "", corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever:
+	default:
+		return fmt.Errorf("image_pull_policy: %q: want %q, %q or %q", c.ImagePullPolicy, corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)
+	}
+	for _, name := range c.ImagePullSecrets {
+		if !isName(name) {
+			return fmt.Errorf("image_pull_secrets: %q: want the name of a Secret", name)
+		}
+	}
+	for _, n := range []struct{ key, value, want string }{
+		{"service_account", c.ServiceAccount, "a service account"},
+		{"priority_class", c.PriorityClass, "a PriorityClass"},
+		{"runtime_class", c.RuntimeClass, "a RuntimeClass"},
+		{"queue", c.Queue, "a LocalQueue, at most 63 characters"},
+	} {
+		tooLong := n.key == "queue" && len(n.value) > validation.LabelValueMaxLength // it is a label's value
+		if n.value != "" && (!isName(n.value) || tooLong) {
+			return fmt.Errorf("%s: %q: want the name of %s", n.key, n.value, n.want)
+		}
+	}
+	domain, _, whole := strings.Cut(c.GPUResource, "/")
+	native := domain == "kubernetes.io" || strings.HasSuffix(domain, ".kubernetes.io")
+	if c.GPUResource != "" && (!whole || native || !isKey(c.GPUResource)) {
+		return fmt.Errorf("gpu_resource: %q: want DOMAIN/NAME of an extended resource, such as %s", c.GPUResource, DefaultGPUResource)
+	}
+	return nil
+}
+
+// checkJob checks the defaults of a job that are no resources, and ebpf.
+func (c Config) checkJob() error {
+	if _, _, err := job.ParseUser(string(c.User)); err != nil {
+		return errors.New(strings.Replace(err.Error(), "--user ", "user: ", 1))
+	}
+	for _, d := range []struct {
+		key   string
+		value *metav1.Duration
+	}{{"ttl", c.TTL}, {"start_timeout", c.StartTimeout}} {
+		if d.value != nil && d.value.Duration <= 0 {
+			return fmt.Errorf("%s: %s: must be more than zero", d.key, d.value.Duration)
+		}
+	}
+	if c.EBPF != "" && c.EBPF != EBPFOff {
+		return fmt.Errorf("ebpf: %q: this version has no eBPF; want %q", c.EBPF, EBPFOff)
+	}
+	return nil
+}
+
+func (c Config) checkResources() error {
+	for _, q := range []struct {
+		key            string
+		request, limit *resource.Quantity
+	}{{"cpu", c.CPU, c.CPULimit}, {"memory", c.Memory, c.MemoryLimit}, {"ephemeral_storage", c.EphemeralStorage, nil}} {
+		if q.request != nil && q.request.Sign() <= 0 {
+			return fmt.Errorf("%s: %s: must be more than zero", q.key, q.request)
+		}
+		if q.limit != nil && q.limit.Sign() <= 0 {
+			return fmt.Errorf("%s_limit: %s: must be more than zero", q.key, q.limit)
+		}
+		if q.request != nil && q.limit != nil && q.request.Cmp(*q.limit) > 0 {
+			return fmt.Errorf("%s: %s: more than %s_limit: %s", q.key, q.request, q.key, q.limit)
+		}
+	}
+	return nil
+}
+
+// reserved says whose a label's or an annotation's key is, if not the user's.
+func reserved(key string) string {
+	domain, _, _ := strings.Cut(key, "/")
+	switch key {
+	case "app.kubernetes.io/name", "app.kubernetes.io/part-of", "app.kubernetes.io/managed-by", "kubectl.kubernetes.io/default-container":
+		return "hodei sets it itself"
+	case "job-name", "controller-uid":
+		return "the Job's controller sets it itself"
+	case "kueue.x-k8s.io/queue-name":
+		return "it is what the key queue sets"
+	}
+	switch {
+	case domain == "hodei.io" || strings.HasSuffix(domain, ".hodei.io"):
+		return "hodei.io is hodei's own"
+	case domain == "batch.kubernetes.io":
+		return "the Job's controller sets it itself"
+	}
+	return ""
+}
+
+func (c Config) checkLabels() error {
+	for _, key := range slices.Sorted(maps.Keys(c.Labels)) {
+		if whose := reserved(key); whose != "" {
+			return fmt.Errorf("labels.%s: %q: %s", key, c.Labels[key], whose)
+		}
+	}
+	return checkSelector("labels", c.Labels)
+}
+
+func (c Config) checkAnnotations() error {
+	for _, key := range slices.Sorted(maps.Keys(c.Annotations)) {
+		if whose := reserved(key); whose != "" {
+			return fmt.Errorf("annotations.%s: %q: %s", key, c.Annotations[key], whose)
+		}
+		if !isKey(strings.ToLower(key)) { // as the API server does
+			return fmt.Errorf("annotations: %q: want a key such as example.com/name", key)
+		}
+	}
+	if err := apivalidation.ValidateAnnotationsSize(c.Annotations); err != nil {
+		return fmt.Errorf("annotations: %w", err)
+	}
+	return nil
+}
+
+// checkSelector checks labels, or what is compared with labels.
+func checkSelector(path string, labels map[string]string) error {
+	for _, key := range slices.Sorted(maps.Keys(labels)) {
+		if !isKey(key) {
+			return fmt.Errorf("%s: %q: want a label's key, such as example.com/name", path, key)
+		}
+		if value := labels[key]; len(validation.IsValidLabelValue(value)) > 0 {
+			return fmt.Errorf("%s.%s: %q: want at most 63 letters, digits, dashes, underscores and dots", path, key, value)
+		}
+	}
+	return nil
+}
+
+func (c Config) checkSecurityContext() error {
+	sc := c.SecurityContext
+	if sc == nil {
+		return nil
+	}
+	for _, id := range []struct {
+		key   string
+		value *int64
+	}{{"runAsUser", sc.RunAsUser}, {"runAsGroup", sc.RunAsGroup}, {"fsGroup", sc.FSGroup}} {
+		if id.value != nil && len(validation.IsValidUserID(*id.value)) > 0 {
+			return fmt.Errorf("security_context.%s: %d: want 0 to %d", id.key, *id.value, 1<<31-1)
+		}
+	}
+	for i, id := range sc.SupplementalGroups {
+		if len(validation.IsValidGroupID(id)) > 0 {
+			return fmt.Errorf("security_context.supplementalGroups[%d]: %d: want 0 to %d", i, id, 1<<31-1)
+		}
+	}
+	return nil
+}
+
+// runDir is where the launcher and the agent's socket are in the job's container.
+const runDir = "/run/hodei"
+
+func (c Config) checkVolumes() error {
+	names, paths := map[string]bool{}, map[string]bool{}
+	for i, v := range c.Volumes {
+		key := fmt.Sprintf("volumes[%d]", i)
+		switch {
+		case len(validation.IsDNS1123Label(v.Name)) > 0:
+			return fmt.Errorf("%s.name: %q: want lower-case letters, digits and dashes, at most 63", key, v.Name)
+		case strings.HasPrefix(v.Name, "hodei-"):
+			return fmt.Errorf("%s.name: %q: names that begin with hodei- are hodei's own", key, v.Name)
+		case names[v.Name]:
+			return fmt.Errorf("%s.name: %q: another volume has it", key, v.Name)
+		case v.MountPath != path.Clean(v.MountPath) || !path.IsAbs(v.MountPath) || v.MountPath == "/" || strings.Contains(v.MountPath, ":"):
+			return fmt.Errorf("%s.mountPath: %q: want a directory such as /data, without colons", key, v.MountPath)
+		case paths[v.MountPath]:
+			return fmt.Errorf("%s.mountPath: %q: another volume is there", key, v.MountPath)
+		case overRunDir(v.MountPath):
+			return fmt.Errorf("%s.mountPath: %q: %s is hodei's own", key, v.MountPath, runDir)
+		case path.IsAbs(v.SubPath) || slices.Contains(strings.Split(v.SubPath, "/"), ".."):
+			return fmt.Errorf("%s.subPath: %q: want a path inside the volume", key, v.SubPath)
+		}
+		if err := v.checkSource(key, c.AllowHostPath); err != nil {
+			return err
+		}
+		names[v.Name], paths[v.MountPath] = true, true
+	}
+	return nil
+}
+
+// overRunDir tells a path that would hide runDir, or change it.
+func overRunDir(p string) bool {
+	if rest, ok := strings.CutPrefix(p+"/", "/var/run/"); ok { // a link to /run in most images
+		p = path.Join("/run", rest)
+	}
+	return strings.HasPrefix(p+"/", runDir+"/") || strings.HasPrefix(runDir+"/", p+"/")
+}
+
+// checkSource checks that v has one source, that says which.
+func (v Volume) checkSource(key string, allowHostPath bool) error {
+	var sources []string
+	missing := "" // the field of the source that names it
+	for _, s := range []struct {
+		name, field string
+		set, named  bool
+	}{
+		{"persistentVolumeClaim", "claimName", v.PersistentVolumeClaim != nil, v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ClaimName != ""},
+		{"configMap", "name", v.ConfigMap != nil, v.ConfigMap != nil && v.ConfigMap.Name != ""},
+		{"secret", "secretName", v.Secret != nil, v.Secret != nil && v.Secret.SecretName != ""},
+		{"emptyDir", "", v.EmptyDir != nil, true},
+		{"projected", "sources", v.Projected != nil, v.Projected != nil && len(v.Projected.Sources) > 0},
+		{"csi", "driver", v.CSI != nil, v.CSI != nil && v.CSI.Driver != ""},
+		{"ephemeral", "volumeClaimTemplate", v.Ephemeral != nil, v.Ephemeral != nil && v.Ephemeral.VolumeClaimTemplate != nil},
+		{"hostPath", "path", v.HostPath != nil, v.HostPath != nil && path.IsAbs(v.HostPath.Path)},
+	} {
+		if s.set {
+			sources = append(sources, s.name)
+		}
+		if s.set && !s.named {
+			missing = s.name + "." + s.field
+		}
+	}
+	switch {
+	case len(sources) != 1:
+		return fmt.Errorf("%s: want exactly one of persistentVolumeClaim, configMap, secret, emptyDir, projected, csi, ephemeral and hostPath", key)
+	case v.HostPath != nil && !allowHostPath:
+		return fmt.Errorf("%s.hostPath: it gives jobs files of the node; if that is meant, say allow_host_path: true too", key)
+	case missing != "":
+		return fmt.Errorf("%s.%s: must be given", key, missing)
+	}
+	return nil
+}
+
+func isName(s string) bool { return len(validation.IsDNS1123Subdomain(s)) == 0 }
+func isKey(s string) bool  { return len(validation.IsQualifiedName(s)) == 0 }
