@@ -121,8 +121,8 @@ func TestJobsWatch(t *testing.T) {
 	}
 	read, write := io.Pipe()
 	o := jobsOptions{
-		IOStreams: genericiooptions.IOStreams{Out: write, ErrOut: io.Discard},
-		client:    client, namespace: "ns", watch: true, table: true,
+		app:    &app{IOStreams: genericiooptions.IOStreams{Out: write, ErrOut: io.Discard}},
+		client: client, namespace: "ns", watch: true, table: true,
 		printer: printers.NewTablePrinter(printers.PrintOptions{}),
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -115,19 +116,40 @@ func missingRight(user, verb, resource, namespace string) *job.Failure {
 	if account, ok := strings.CutPrefix(user, "system:serviceaccount:"); ok {
 		subject = "--serviceaccount=" + shellQuote(account)
 	}
+	binding := bindingName(user)
 	switch {
 	case user == anonymous: // nobody would want to grant it that
 		f.Hint = "this context has no credentials: log in, then: kubectl auth whoami"
 	case namespace == "":
 		f.Hint = fmt.Sprintf("ask an administrator; whether it is granted: kubectl auth can-i %s %s --all-namespaces", verb, resource)
+	case grantsUser(verb, resource): // and did not in every version
+		f.Hint = fmt.Sprintf("an administrator can grant it: kubectl create rolebinding %s --clusterrole=hodei-user %s -n %s; if that is bound already: {hodei} install",
+			binding, subject, namespace)
 	default:
-		grant := fmt.Sprintf("kubectl create rolebinding %s --clusterrole=hodei-user %s -n %s", bindingName(user), subject, namespace)
-		if verb == "get" && (resource == "secrets" || resource == "pods/log") { // the first hodei-user did not have it
-			grant = "{hodei} install && " + grant
-		}
-		f.Hint = "an administrator can grant it: " + grant
+		f.Hint = fmt.Sprintf("an administrator can grant it: kubectl create role %[1]s --verb=%[2]s --resource=%[3]s -n %[4]s && kubectl create rolebinding %[1]s --role=%[1]s %[5]s -n %[4]s",
+			binding, strings.ReplaceAll(verb, " and ", ","), resource, namespace, subject)
 	}
 	return f
+}
+
+// userRights are what the ClusterRole hodei-user grants.
+var userRights = map[string]string{
+	"jobs.batch":       "create get list watch patch delete",
+	"pods":             "get list watch delete",
+	"pods/portforward": "get create",
+	"pods/log":         "get",
+	"secrets":          "create delete get",
+	"events":           "get list watch",
+}
+
+// grantsUser says whether hodei-user grants a verb, or all of several.
+func grantsUser(verbs, resource string) bool {
+	for verb := range strings.SplitSeq(verbs, " and ") {
+		if !slices.Contains(strings.Fields(userRights[resource]), verb) {
+			return false
+		}
+	}
+	return true
 }
 
 // bindingName makes a name of a user's.

@@ -42,6 +42,8 @@ type (
 	}
 	// refusal is an error that watching or dialling can't overcome.
 	refusal struct{ err error }
+	// blindness is why events can't be read.
+	blindness struct{ err error }
 )
 
 // watch starts the informers. They live until Close.
@@ -88,7 +90,8 @@ func (r *Run) checkThere(jobs cache.SharedIndexInformer) {
 }
 
 // watchEvents follows what the cluster says about one object. It explains a
-// start that hangs; without the right to read events we do without.
+// start that hangs; without the right to read events we do without, and say so of
+// a start that hangs for no other reason that is known.
 func (r *Run) watchEvents(kind, name string) {
 	c, namespace := r.provider.client, r.provider.settings.namespace
 	selector := fields.Set{"involvedObject.kind": kind, "involvedObject.name": name}.String()
@@ -123,8 +126,11 @@ func (r *Run) inform(object runtime.Object, source cache.ListerWatcher, required
 	informer := cache.NewSharedIndexInformer(source, object, 0, nil)
 	// Errors only from an informer that has started already.
 	_ = informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
-		if required && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)) {
+		switch {
+		case required && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)):
 			r.send(refusal{err})
+		case apierrors.IsForbidden(err):
+			r.send(blindness{err})
 		}
 	})
 	_, _ = informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
@@ -192,6 +198,8 @@ type watcher struct {
 	pulling  string              // the latest image
 	started  bool                // the job's container ran once
 
+	blind *job.Failure // why events can't be read
+
 	trouble verdict // what keeps the start, and since when
 	since   time.Time
 	said    string
@@ -227,6 +235,11 @@ func (w *watcher) take(u any) (*job.Outcome, error) {
 		return w.job(u.job, u.gone)
 	case *corev1.Event:
 		w.event(u)
+	case blindness:
+		w.blind = Explain(u.err)
+		if w.trouble.waiting == "" && w.trouble.failure == nil {
+			w.keep(verdict{waiting: notKnown(w.blind)})
+		}
 	case refusal:
 		// Under way the job goes on, and the next renewal of a login may mend it. But who
 		// attaches to a job under way and never meets an agent would wait for nothing.
@@ -391,6 +404,9 @@ func (w *watcher) keep(v verdict) {
 	w.trouble = v
 }
 
+// notKnown is what is said of a start of which only events could tell more.
+func notKnown(blind *job.Failure) string { return "why is not known, " + blind.Message }
+
 // sameTrouble tells a change of the cause from a change of its wording: the
 // kubelet alternates between two for one image that it can't pull.
 func sameTrouble(a, b verdict) bool {
@@ -446,6 +462,9 @@ func (w *watcher) startTimeout() error {
 	switch {
 	case w.trouble.waiting != "":
 		f.Message += ": " + w.trouble.waiting
+		if w.blind != nil && w.trouble.waiting == notKnown(w.blind) {
+			f.Hint = w.blind.Hint
+		}
 	case w.reached == job.Pulling:
 		f.Message += ": still pulling " + w.pulling
 	case w.run.met.Load():
