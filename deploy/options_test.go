@@ -233,7 +233,7 @@ func TestQuotaObjects(t *testing.T) {
 			}
 			objects := render(t, Options{Quota: quota, WorkersNamespace: "build"})
 			var made corev1.ResourceQuota
-			data, err := objects["ResourceQuota hodei-jobs-workers"].MarshalJSON()
+			data, err := objects["ResourceQuota hodei-jobs"].MarshalJSON()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -243,7 +243,7 @@ func TestQuotaObjects(t *testing.T) {
 			if len(made.Spec.Hard) != len(quota) || made.Namespace != "build" {
 				t.Errorf("%s: %s", test.quota, data)
 			}
-			limits := objects["LimitRange hodei-jobs-workers"]
+			limits := objects["LimitRange hodei-jobs"]
 			if (limits != nil) != (test.request != nil) {
 				t.Fatalf("LimitRange: %v", limits)
 			}

@@ -17,7 +17,7 @@ import (
 var quotaKeys = []string{"cpu", "memory", "pods"}
 
 // quotaName is that of the ResourceQuota and of the LimitRange.
-const quotaName = "hodei-jobs-workers"
+const quotaName = "hodei-jobs"
 
 // defaultRequests count for a container that doesn't say what it needs. A quota
 // refuses such a Pod: without them no job would start that has no --cpu or no

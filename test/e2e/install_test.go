@@ -1,0 +1,467 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/rand"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+)
+
+// kubectl runs it, with stdin, and returns what it printed.
+func kubectl(t *testing.T, stdin string, args ...string) string {
+	t.Helper()
+	path, err := exec.LookPath("kubectl")
+	if err != nil {
+		t.Skip("no kubectl on PATH")
+	}
+	cmd := exec.CommandContext(t.Context(), path, args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// succeed runs hodei, which has to end with 0.
+func succeed(t *testing.T, args ...string) result {
+	t.Helper()
+	r := hodei(t, args...)
+	if r.code != 0 {
+		t.Fatalf("hodei %s: %+v", strings.Join(args, " "), r)
+	}
+	return r
+}
+
+// refused checks how hodei ends that has done nothing.
+func refused(t *testing.T, r result, want string) {
+	t.Helper()
+	if r.code != 1 || r.stdout != "" || !strings.Contains(r.stderr, "error: "+want) || !strings.Contains(r.stderr, "\nhint: ") {
+		t.Errorf("%+v\nwant: %s", r, want)
+	}
+}
+
+// objects are all of the cluster's that are in a namespace of hodei's or in none,
+// by kind and name, as JSON without what no two have in common.
+func objects(t *testing.T, namespaces ...string) map[string]string {
+	t.Helper()
+	quiet := rest.CopyConfig(config)
+	quiet.WarningHandlerWithContext = rest.NoWarnings{} // of kinds that are on their way out
+	everything, err := dynamic.NewForConfig(quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lists, err := client.Discovery().ServerPreferredResources()
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]string{}
+	for _, list := range lists {
+		version, err := schema.ParseGroupVersion(list.GroupVersion)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range list.APIResources {
+			// Their content changes by itself.
+			if !slices.Contains(r.Verbs, "list") || slices.Contains([]string{"Event", "Node", "Lease", "ComponentStatus"}, r.Kind) {
+				continue
+			}
+			places := namespaces
+			if !r.Namespaced {
+				places = []string{""}
+			}
+			for _, namespace := range places {
+				all, err := everything.Resource(version.WithResource(r.Name)).Namespace(namespace).List(t.Context(), metav1.ListOptions{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i := range all.Items {
+					o := &all.Items[i]
+					found[strings.Trim(o.GetKind()+" "+o.GetNamespace()+"/"+o.GetName(), " ")] = normal(t, o)
+				}
+			}
+		}
+	}
+	return found
+}
+
+func normal(t *testing.T, o *unstructured.Unstructured) string {
+	t.Helper()
+	entries := o.GetManagedFields()
+	for i := range entries {
+		entries[i].Time = nil
+	}
+	o.SetManagedFields(entries)
+	for _, field := range []string{"uid", "resourceVersion", "creationTimestamp", "generation"} {
+		unstructured.RemoveNestedField(o.Object, "metadata", field)
+	}
+	data, err := json.MarshalIndent(o, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// withoutManagers leaves out who has set what.
+func withoutManagers(t *testing.T, objects map[string]string) map[string]string {
+	t.Helper()
+	left := map[string]string{}
+	for name, text := range objects {
+		o := &unstructured.Unstructured{}
+		if err := json.Unmarshal([]byte(text), &o.Object); err != nil {
+			t.Fatal(err)
+		}
+		o.SetManagedFields(nil)
+		left[name] = normal(t, o)
+	}
+	return left
+}
+
+func sameObjects(t *testing.T, what string, got, want map[string]string) {
+	t.Helper()
+	names := maps.Clone(got)
+	maps.Copy(names, want)
+	for name := range names {
+		switch g, w := got[name], want[name]; {
+		case g == "":
+			t.Errorf("%s: %s is not there", what, name)
+		case w == "":
+			t.Errorf("%s: %s is there", what, name)
+		case g != w:
+			t.Errorf("%s: %s is\n%s\nwant\n%s", what, name, g, w)
+		}
+	}
+}
+
+var hodeiNamespaces = []string{"hodei-system", workers}
+
+// uninstallAll takes hodei out, and ends the jobs that other tests have left.
+func uninstallAll(t *testing.T) {
+	t.Helper()
+	succeed(t, "uninstall", "--yes", "--force")
+}
+
+// TestInstallLifeCycle: whichever way hodei came, it is the same, and nothing is
+// left of it afterwards.
+func TestInstallLifeCycle(t *testing.T) {
+	ownCluster(t)
+	uninstallAll(t)
+	defer func() { succeed(t, "install") }() // the other tests need it
+	before := objects(t, hodeiNamespaces...)
+
+	succeed(t, "install")
+	installed := objects(t, hodeiNamespaces...)
+	// A namespace holds what Kubernetes puts into each.
+	if n := len(installed) - len(before); n < 10 {
+		t.Fatalf("hodei install made %d objects", n)
+	}
+	versions := succeed(t, "install", "-o", "jsonpath={.metadata.resourceVersion} ").stdout
+	if again := succeed(t, "install", "-o", "jsonpath={.metadata.resourceVersion} ").stdout; again != versions {
+		t.Errorf("the second install changed something: versions %s, then %s", versions, again)
+	}
+	sameObjects(t, "after a second install", objects(t, hodeiNamespaces...), installed)
+
+	// Somebody may run jobs, here and elsewhere.
+	binding := &rbacv1.RoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "e2e-" + rand.String(8)},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "hodei-user"},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: "alice"}},
+	}
+	for _, namespace := range []string{workers, "default"} {
+		if _, err := client.RbacV1().RoleBindings(namespace).Create(t.Context(), binding, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := succeed(t, "uninstall", "--yes")
+	if want := "left to whoever made it: rolebinding " + binding.Name + " in namespace default, which refers to hodei-user\n"; r.stderr != want {
+		t.Errorf("stderr %q, want %q", r.stderr, want)
+	}
+	if want := "rolebinding.rbac.authorization.k8s.io/" + binding.Name + " deleted with namespace " + workers + ", though not hodei's\n"; !strings.Contains(r.stdout, want) {
+		t.Errorf("stdout %q lacks %q", r.stdout, want)
+	}
+	if err := client.RbacV1().RoleBindings("default").Delete(t.Context(), binding.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	sameObjects(t, "after uninstall", objects(t, hodeiNamespaces...), before)
+	if r := succeed(t, "uninstall", "--yes"); r.stdout != "" || r.stderr != "nothing of hodei is in this cluster\n" {
+		t.Errorf("a second uninstall: %+v", r)
+	}
+
+	for _, way := range []struct {
+		name string
+		come func()
+		same bool // those who have set the fields, too
+	}{
+		{"install.sh", func() {
+			if out, err := exec.CommandContext(t.Context(), "../../deploy/kubernetes/install.sh").CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+		}, true},
+		{"upgrade from the previous manifests", func() {
+			kubectl(t, "", "apply", "--server-side", "--field-manager=hodei", "-f", "testdata/previous/rbac.yaml", "-f", "testdata/previous/network-policy.yaml")
+			succeed(t, "install")
+		}, false},
+		{"k8s/rbac.yaml", func() {
+			kubectl(t, "", "apply", "-f", "../../k8s/rbac.yaml", "-f", "../../deploy/kubernetes/network-policy.yaml")
+		}, false},
+		{"kustomization", func() {
+			kubectl(t, "", "apply", "--server-side", "--field-manager=hodei", "-k", "../../deploy/kubernetes")
+		}, false},
+	} {
+		way.come()
+		got, want := objects(t, hodeiNamespaces...), installed
+		if way.name == "k8s/rbac.yaml" || way.name == "kustomization" {
+			succeed(t, "install") // the note on the namespaces; client-side apply has one of its own
+			got = objects(t, hodeiNamespaces...)
+		}
+		if !way.same {
+			got, want = withoutManagers(t, got), withoutManagers(t, want)
+		}
+		if way.name == "k8s/rbac.yaml" {
+			got, want = withoutAnnotations(t, got), withoutAnnotations(t, want)
+		}
+		sameObjects(t, way.name, got, want)
+		uninstallAll(t)
+		sameObjects(t, "uninstall after "+way.name, objects(t, hodeiNamespaces...), before)
+	}
+}
+
+func withoutAnnotations(t *testing.T, objects map[string]string) map[string]string {
+	t.Helper()
+	left := map[string]string{}
+	for name, text := range objects {
+		o := &unstructured.Unstructured{}
+		if err := json.Unmarshal([]byte(text), &o.Object); err != nil {
+			t.Fatal(err)
+		}
+		o.SetAnnotations(nil)
+		left[name] = normal(t, o)
+	}
+	return left
+}
+
+// workersOfOwn is a namespace of jobs beside that of the other tests, removed
+// after the test.
+func workersOfOwn(t *testing.T) string {
+	t.Helper()
+	name := "e2e-" + rand.String(8)
+	t.Cleanup(func() {
+		_ = client.CoreV1().Namespaces().Delete(context.Background(), name, metav1.DeleteOptions{})
+	})
+	return name
+}
+
+// TestInstallPrune: what another choice left goes, and nothing of others'.
+func TestInstallPrune(t *testing.T) {
+	ownCluster(t)
+	namespace := workersOfOwn(t)
+	to := "--workers-namespace=" + namespace
+	succeed(t, "install", to, "--quota=cpu=2,pods=5")
+	if r := succeed(t, "install", "--diff", to, "--quota=cpu=2,pods=5"); r.stdout != "" {
+		t.Errorf("the same again would change:\n%s", r.stdout)
+	}
+	// Our labels, and somebody else's all the same.
+	mine := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "mine", Labels: map[string]string{"app.kubernetes.io/name": "hodei", "app.kubernetes.io/part-of": "hodei"}}}
+	if _, err := client.CoreV1().ServiceAccounts(namespace).Create(t.Context(), mine, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	stale := []string{"networkpolicy.networking.k8s.io/hodei-jobs-worker", "resourcequota/hodei-jobs", "limitrange/hodei-jobs"}
+	r := hodei(t, "install", "--diff", to, "--network-policy=none")
+	if r.code != 1 || strings.Count(r.stdout, "-kind: ") != len(stale) || r.stderr != "" {
+		t.Errorf("--diff: %+v", r)
+	}
+	r = succeed(t, "install", to, "--network-policy=none")
+	for _, name := range stale {
+		if !strings.Contains(r.stdout, name+" pruned\n") {
+			t.Errorf("%s is not said to be pruned:\n%s", name, r.stdout)
+		}
+	}
+	if n := strings.Count(r.stdout, "pruned"); n != len(stale) {
+		t.Errorf("%d objects are pruned:\n%s", n, r.stdout)
+	}
+	left := kubectl(t, "", "get", "-n", namespace, "-o=name", "networkpolicy,resourcequota,limitrange,serviceaccount")
+	if want := "serviceaccount/default\nserviceaccount/hodei-jobs-worker\nserviceaccount/mine\n"; left != want {
+		t.Errorf("left:\n%swant:\n%s", left, want)
+	}
+	if r := succeed(t, "install", "--diff", to, "--network-policy=none"); r.stdout != "" {
+		t.Errorf("the same again would change:\n%s", r.stdout)
+	}
+	succeed(t, "uninstall", "--yes", to)
+	if r := succeed(t, "install", "--diff"); r.stdout != "" {
+		t.Errorf("the other namespace, or what is shared, is not as it was:\n%s", r.stdout)
+	}
+}
+
+// TestInstallConflict: what somebody else has set is not touched, and said.
+func TestInstallConflict(t *testing.T) {
+	ownCluster(t)
+	namespace := workersOfOwn(t)
+	to := "--workers-namespace=" + namespace
+	succeed(t, "install", to)
+	kubectl(t, "", "patch", "networkpolicy", "hodei-jobs-worker", "-n", namespace, "--field-manager=somebody", "--type=merge", "-p", `{"spec":{"egress":[{}]}}`)
+	kubectl(t, "", "label", "namespace", namespace, "--field-manager=another", "--overwrite", "pod-security.kubernetes.io/enforce=privileged")
+	versions := kubectl(t, "", "get", "-n", namespace, "sa,networkpolicy", "-o=jsonpath={.items[*].metadata.resourceVersion}")
+	for _, args := range [][]string{{"install", to}, {"install", to, "--dry-run=server"}} {
+		r := hodei(t, args...)
+		refused(t, r, "somebody else has set what would be applied: namespace "+namespace+`: .metadata.labels.pod-security.kubernetes.io/enforce by "another"`)
+		if want := "networkpolicy hodei-jobs-worker in namespace " + namespace + `: .spec.egress by "somebody"`; !strings.Contains(r.stderr, want) {
+			t.Errorf("stderr lacks %q:\n%s", want, r.stderr)
+		}
+		if want := "hint: to take it over: hodei install --force-conflicts --workers-namespace=" + namespace + ";"; !strings.Contains(r.stderr, want) {
+			t.Errorf("stderr lacks %q:\n%s", want, r.stderr)
+		}
+	}
+	if now := kubectl(t, "", "get", "-n", namespace, "sa,networkpolicy", "-o=jsonpath={.items[*].metadata.resourceVersion}"); now != versions {
+		t.Errorf("an install that was refused has changed something: %s, then %s", versions, now)
+	}
+	if r := hodei(t, "install", to, "--diff", "--force-conflicts"); r.code != 1 || !strings.Contains(r.stdout, "\n-    pod-security.kubernetes.io/enforce: privileged\n") {
+		t.Errorf("--diff: %+v", r)
+	}
+	succeed(t, "install", to, "--force-conflicts")
+	succeed(t, "install", to)
+}
+
+// TestInstallRights: what the caller may not is said before anything is changed.
+func TestInstallRights(t *testing.T) {
+	ownCluster(t)
+	namespace := workersOfOwn(t)
+	to := "--workers-namespace=" + namespace
+	name := "e2e-" + rand.String(8)
+	all := []string{"create", "get", "list", "patch", "delete"}
+	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: []rbacv1.PolicyRule{
+		{APIGroups: []string{""}, Resources: []string{"namespaces", "serviceaccounts", "resourcequotas", "limitranges"}, Verbs: all},
+		{APIGroups: []string{rbacv1.GroupName}, Resources: []string{"roles", "rolebindings", "clusterroles"}, Verbs: all},
+		{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"networkpolicies"}, Verbs: []string{"create", "get", "patch", "list"}},
+	}}
+	if _, err := client.RbacV1().ClusterRoles().Create(t.Context(), role, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	binding := &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: name}},
+	}
+	if _, err := client.RbacV1().ClusterRoleBindings().Create(t.Context(), binding, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = client.RbacV1().ClusterRoleBindings().Delete(context.Background(), name, metav1.DeleteOptions{})
+		_ = client.RbacV1().ClusterRoles().Delete(context.Background(), name, metav1.DeleteOptions{})
+	})
+	refused(t, hodei(t, "install", to, "--as", name),
+		fmt.Sprintf("user %q may not delete networkpolicies.networking.k8s.io in %s; delete networkpolicies.networking.k8s.io in hodei-system\n", name, namespace))
+
+	role.Rules[2].Verbs = all
+	if _, err := client.RbacV1().ClusterRoles().Update(t.Context(), role, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	// Kubernetes lets nobody grant more than they have. The roles that are there don't
+	// change; those of a new namespace do.
+	kubectl(t, "", "create", "namespace", namespace)
+	refused(t, hodei(t, "install", to, "--as", name),
+		fmt.Sprintf("role hodei-jobs-worker-role in namespace %s grants rights that user %q does not have, and Kubernetes lets nobody grant more than they have\n", namespace, name))
+	if left := kubectl(t, "", "get", "-n", namespace, "-o=name", "sa,roles,networkpolicy"); left != "serviceaccount/default\n" {
+		t.Errorf("an install that was refused has made %s", left)
+	}
+
+	role.Rules[1].Verbs = append(all, "escalate", "bind")
+	if _, err := client.RbacV1().ClusterRoles().Update(t.Context(), role, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	succeed(t, "install", to, "--as", name)
+}
+
+// TestInstallQuota: with a quota, a job that says nothing of what it needs runs.
+func TestInstallQuota(t *testing.T) {
+	ownCluster(t)
+	needsImages(t)
+	namespace := workersOfOwn(t)
+	to := "--workers-namespace=" + namespace
+	for _, quota := range []string{"cpu=1,memory=512Mi,pods=1", "pods=1", "cpu=1", "memory=512Mi"} {
+		succeed(t, "install", to, "--quota="+quota)
+		if r := hodei(t, "run", "-q", "-n", namespace, "--ttl=1s", "--", "echo", quota); r.code != 0 || r.stdout != quota+"\n" {
+			t.Errorf("with %s: %+v", quota, r)
+		}
+	}
+	// More than there is, of what counts.
+	succeed(t, "install", to, "--quota=cpu=1,memory=512Mi,pods=5")
+	checkFailure(t, hodei(t, "run", "-q", "-n", namespace, "--start-timeout=5s", "--memory=1Gi", "--", "true"), "exceeded quota")
+	succeed(t, "uninstall", "--yes", "--force", to)
+}
+
+// TestUninstallKeeps: a namespace that was there before hodei is as it was, with
+// all that others keep in it.
+func TestUninstallKeeps(t *testing.T) {
+	ownCluster(t)
+	needsImages(t)
+	manifest := "apiVersion: v1\nkind: Namespace\nmetadata: {name: %s, labels: {team: a}}\n"
+	for _, way := range []struct {
+		name string
+		make func(namespace string)
+	}{
+		{"create", func(n string) { kubectl(t, "", "create", "namespace", n) }},
+		{"apply", func(n string) { kubectl(t, fmt.Sprintf(manifest, n), "apply", "-f-") }},
+		{"server-side apply", func(n string) {
+			kubectl(t, fmt.Sprintf(manifest, n), "apply", "--server-side", "--field-manager=flux", "-f-")
+		}},
+	} {
+		t.Run(way.name, func(t *testing.T) {
+			namespace := workersOfOwn(t)
+			to := "--workers-namespace=" + namespace
+			way.make(namespace)
+			kubectl(t, "", "create", "secret", "generic", "mine", "-n", namespace, "--from-literal=a=b")
+			kubectl(t, "", "get", "serviceaccount", "default", "-n", namespace)
+			before := objects(t, namespace)
+			succeed(t, "install", to, "--quota=pods=3")
+			succeed(t, "install", to)
+			succeed(t, "run", "-q", "-n", namespace, "--", "true")
+			kubectl(t, "", "create", "secret", "generic", "hodei-ca-cert", "-n", namespace)
+			r := succeed(t, "uninstall", "--yes", "--force", to) // the Job's own end may be a second behind
+			for _, want := range []string{"namespace/" + namespace + " kept, without hodei's labels: hodei has not made it\n", "secret/hodei-ca-cert deleted in namespace " + namespace + "\n"} {
+				if !strings.Contains(r.stdout, want) {
+					t.Errorf("stdout lacks %q:\n%s", want, r.stdout)
+				}
+			}
+			sameObjects(t, "after uninstall", objects(t, namespace), before)
+		})
+	}
+}
+
+// TestUninstallRunning: no job is ended that nobody said to.
+func TestUninstallRunning(t *testing.T) {
+	ownCluster(t)
+	namespace := workersOfOwn(t)
+	to := "--workers-namespace=" + namespace
+	succeed(t, "install", to)
+	job := strings.TrimSpace(succeed(t, "run", "--detach", "-n", namespace, "--grace=1s", "--linger=1s", "--", "sleep", "300").stdout)
+	r := hodei(t, "uninstall", "--yes", to)
+	refused(t, r, "jobs have not ended: "+namespace+"/"+job+"\n")
+	if want := "hint: wait for them, or end them: hodei uninstall --yes --workers-namespace=" + namespace + " --force\n"; !strings.Contains(r.stderr, want) {
+		t.Errorf("stderr lacks %q:\n%s", want, r.stderr)
+	}
+	r = succeed(t, "uninstall", "--dry-run=server", to)
+	if want := "it would be refused without --force: jobs have not ended: " + namespace + "/" + job + "\n"; r.stderr != want {
+		t.Errorf("stderr %q, want %q", r.stderr, want)
+	}
+	r = hodei(t, "uninstall", "--yes", to, "--force", "--timeout=100ms")
+	if r.code != 1 || !strings.Contains(r.stderr, "error: still there after 100ms: namespace "+namespace) {
+		t.Errorf("%+v", r)
+	}
+	r = hodei(t, "uninstall", "--yes", to, "--force") // gone by now, or about to be
+	if r.code != 0 && !strings.Contains(r.stderr, "was not given to hodei") {
+		t.Errorf("%+v", r)
+	}
+}
