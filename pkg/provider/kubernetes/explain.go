@@ -54,6 +54,8 @@ func Explain(err error) *job.Failure {
 		f.Cause, f.Hint = job.QuotaExceeded, "kubectl describe quota --all-namespaces"
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		f.Cause, f.Hint = job.ConfigError, "wait until it is gone, then: {hodei} install; or name another namespace with -n"
+	case rulePattern.MatchString(f.Message): // with any code, as the webhook likes
+		f.Cause, f.Hint = job.Forbidden, ruleHint
 	case apierrors.IsForbidden(err):
 		return forbidden(f)
 	case apierrors.IsUnauthorized(err):
@@ -336,6 +338,16 @@ func startError(message string) string {
 // limitPattern matches a LimitRange's refusal.
 var limitPattern = regexp.MustCompile(`(?:usage|ratio) per (?:Container|Pod) is`)
 
+// uidPattern matches a refusal of a fixed user: OpenShift's, whose security context
+// constraints give every namespace a range of its own, and what is worded like it.
+var uidPattern = regexp.MustCompile(`runAsUser: Invalid value: \d+: must be in the range|unable to validate against any security context constraint`)
+
+// rulePattern matches what admission webhooks and policies put before their words.
+var rulePattern = regexp.MustCompile(`admission webhook ".*" denied the request|ValidatingAdmissionPolicy '.*' with binding '.*' denied request`)
+
+// ruleHint is for those of whom we know nothing but their words.
+const ruleHint = "this is the cluster's own rule; to see what it is about: {hodei} run --dry-run=client -o yaml -- CMD; or run in another namespace, -n"
+
 // explainEvent says what an event about a Job or a Pod means for the start.
 func explainEvent(e *corev1.Event) verdict {
 	message := oneLine(e.Message)
@@ -357,6 +369,11 @@ func explainEvent(e *corev1.Event) verdict {
 		case strings.Contains(message, "violates PodSecurity"):
 			return verdict{failure: &job.Failure{Cause: job.Forbidden, Message: message,
 				Hint: "run it again as another user than root, --user 65532, or in another namespace, -n"}}
+		case uidPattern.MatchString(message):
+			return verdict{failure: &job.Failure{Cause: job.Forbidden, Message: message,
+				Hint: "leave the user to the cluster: --user image; for all jobs: {hodei} provider set NAME --user image"}}
+		case rulePattern.MatchString(message):
+			return verdict{failure: &job.Failure{Cause: job.Forbidden, Message: message, Hint: ruleHint}}
 		case strings.Contains(message, "forbidden") || strings.Contains(message, "denied"):
 			return verdict{failure: &job.Failure{Cause: job.Forbidden, Message: message, Hint: "kubectl get events -n " + e.Namespace}}
 		}

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +25,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
+	"github.com/hodei-jobs/hodei/deploy"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
@@ -121,7 +123,12 @@ func TestExplainAnswers(t *testing.T) {
 		{"too busy", status(429, metav1.StatusReasonTooManyRequests, "too many requests"),
 			job.Unknown, "too many requests", "try again; if it stays so: kubectl get --raw '/readyz?verbose'"},
 		{"a webhook of several lines", status(400, metav1.StatusReasonBadRequest, "admission webhook \"v.example\" denied the request:\n\x1b[31mno\u0085 \u202erun\x00 here\r\n"),
-			job.Unknown, `admission webhook "v.example" denied the request: [31mno run here`, ""},
+			job.Forbidden, `admission webhook "v.example" denied the request: [31mno run here`, ruleHint},
+		{"a policy", status(422, metav1.StatusReasonInvalid, `jobs.batch "x" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no jobs on Sundays`),
+			job.Forbidden, `jobs.batch "x" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no jobs on Sundays`, ruleHint},
+		{"a right that hodei-user does not grant", denied(`configmaps is forbidden: User "dev" cannot list resource "configmaps" in API group "" in the namespace "ns"`),
+			job.Forbidden, `forbidden: user "dev" may not list configmaps in namespace "ns"`,
+			"an administrator can grant it: kubectl create role hodei-dev --verb=list --resource=configmaps -n ns && kubectl create rolebinding hodei-dev --role=hodei-dev --user=dev -n ns"},
 		{"cancelled", context.Canceled, job.Unknown, "context canceled", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -133,6 +140,28 @@ func TestExplainAnswers(t *testing.T) {
 				t.Errorf("what was underneath is lost: %v", f.Err)
 			}
 		})
+	}
+}
+
+// TestUserRights compares what the hints say of hodei-user with the role itself.
+func TestUserRights(t *testing.T) {
+	rights, err := deploy.Rights(deploy.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	granted := map[string]string{}
+	for _, r := range rights {
+		if r.Role != deploy.UserRole {
+			continue
+		}
+		resource := r.Resource
+		if r.Group != "" {
+			resource += "." + r.Group
+		}
+		granted[resource] = strings.TrimSpace(granted[resource] + " " + strings.Join(r.Verbs, " "))
+	}
+	if !reflect.DeepEqual(granted, userRights) {
+		t.Errorf("hodei-user grants %v\nthe hints say %v", granted, userRights)
 	}
 }
 
@@ -405,7 +434,16 @@ func TestExplainEvent(t *testing.T) {
 			cause: job.Forbidden, said: pods + `violates PodSecurity "restricted:latest": runAsNonRoot != true (pod or container "job" must set securityContext.runAsNonRoot=true)`,
 			hint: "run it again as another user than root, --user 65532, or in another namespace, -n"},
 		{name: "webhook", reason: "FailedCreate", message: "Error creating: admission webhook \"v.example\" denied the request: \n\nno \x1b]0;title\x07", cause: job.Forbidden,
-			said: `Error creating: admission webhook "v.example" denied the request: no ]0;title`, hint: "kubectl get events -n ns"},
+			said: `Error creating: admission webhook "v.example" denied the request: no ]0;title`, hint: ruleHint},
+		{name: "policy", reason: "FailedCreate", message: pods + `ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no Pods on Sundays`, cause: job.Forbidden,
+			said: pods + `ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no Pods on Sundays`, hint: ruleHint},
+		{name: "OpenShift", reason: "FailedCreate", message: pods + `unable to validate against any security context constraint: [provider "anyuid": Forbidden: not usable by user or serviceaccount, provider restricted-v2: .containers[0].runAsUser: Invalid value: 65532: must be in the ranges: [1000650000, 1000659999]]`,
+			cause: job.Forbidden, said: pods + `unable to validate against any security context constraint: [provider "anyuid": Forbidden: not usable by user or serviceaccount, provider restricted-v2: .containers[0].runAsUser: Invalid value: 65532: must be in the ranges: [1000650000, 1000659999]]`,
+			hint: "leave the user to the cluster: --user image; for all jobs: {hodei} provider set NAME --user image"},
+		{name: "OpenShift's words by a policy", reason: "FailedCreate", message: pods + `ValidatingAdmissionPolicy 'p' with binding 'b' denied request: .containers[0].runAsUser: Invalid value: 65532: must be in the ranges: [1, 2]`,
+			cause: job.Forbidden, said: pods + `ValidatingAdmissionPolicy 'p' with binding 'b' denied request: .containers[0].runAsUser: Invalid value: 65532: must be in the ranges: [1, 2]`,
+			hint: "leave the user to the cluster: --user image; for all jobs: {hodei} provider set NAME --user image"},
+		{name: "refused otherwise", reason: "FailedCreate", message: pods + `no`, cause: job.Forbidden, said: pods + `no`, hint: "kubectl get events -n ns"},
 		{name: "webhook out of order", reason: "FailedCreate", message: `Error creating: Internal error occurred: failed calling webhook "v.example": connect: connection refused`,
 			waiting: "failed calling webhook"},
 		{name: "hook", reason: "FailedPostStartHook", message: "PostStartHook failed", waiting: "the launcher is not in place: PostStartHook failed"},
