@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 
@@ -33,7 +35,7 @@ const noUser = -1
 // foreignUser is the user of a launcher in another container, and so of its job.
 // One whose process we can see is in ours: nothing but tests does that, and there
 // a coordinator may be of the same user. Root is not refused either, for who
-// forwards a port to us is root.
+// forwards a port to us is root, and neither is nobody where root looks like that.
 func foreignUser(launcher *net.UnixConn) int64 {
 	raw, err := launcher.SyscallConn()
 	if err != nil {
@@ -42,11 +44,20 @@ func foreignUser(launcher *net.UnixConn) int64 {
 	user := int64(noUser)
 	_ = raw.Control(func(fd uintptr) {
 		peer, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-		if err == nil && peer.Pid == 0 && peer.Uid != 0 {
+		if err == nil && peer.Pid == 0 && peer.Uid != 0 && (peer.Uid != overflowUser || knowsAllUsers()) {
 			user = int64(peer.Uid)
 		}
 	})
 	return user
+}
+
+// overflowUser stands for users that our user namespace has no number for.
+const overflowUser = 65534
+
+// knowsAllUsers tells that ours is the node's user namespace: see hostUsers of a Pod.
+func knowsAllUsers() bool {
+	text, err := os.ReadFile("/proc/self/uid_map")
+	return err == nil && slices.Equal(strings.Fields(string(text)), []string{"0", "0", "4294967295"})
 }
 
 // listenGuarded listens on a loopback address. Connections of job are refused from
@@ -116,10 +127,10 @@ func (g *guard) Accept() (net.Conn, error) {
 	return net.FileConn(f)
 }
 
-// admits says whether a connection may be a coordinator's.
+// admits says whether a connection may be a coordinator's. One that its maker has
+// closed already is nobody's.
 func (g *guard) admits(fd int, peer unix.Sockaddr) bool {
-	job := g.job.Load()
-	if job == noUser || g.lookup == nil {
+	if g.lookup == nil {
 		return true
 	}
 	own, err := unix.Getsockname(fd)
@@ -130,7 +141,7 @@ func (g *guard) admits(fd int, peer unix.Sockaddr) bool {
 	if errors.Is(err, errPeerGone) {
 		return false
 	}
-	return err != nil || int64(uid) != job
+	return err != nil || int64(uid) != g.job.Load()
 }
 
 func addrPort(a unix.Sockaddr) netip.AddrPort {
