@@ -246,7 +246,9 @@ func (u *user) refused(t *testing.T, code int, args ...string) {
 	if i := slices.Index(args, "--"); i >= 0 {
 		typed = slices.Insert(slices.Clone(args), i, "--as", u.name)
 	}
-	r := hodei(t, typed...)
+	cmd := command(t.Context(), typed...)
+	cmd.Env = append(cmd.Env, "XDG_STATE_HOME="+t.TempDir()) // with nothing stored that would do
+	r := run(t, cmd)
 	if r.code != code || strings.Count("\n"+r.stderr, "\nerror: ") != 1 || strings.Count("\n"+r.stderr, "\nhint: ") != 1 {
 		t.Errorf("hodei %s: exit code %d, want %d:\n%s", strings.Join(args, " "), r.code, code, r.stderr)
 	}
