@@ -104,9 +104,9 @@ func (g *guard) Accept() (net.Conn, error) {
 			var peer unix.Sockaddr
 			accepted, peer, failure = unix.Accept4(int(fd), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 			switch {
-			case failure == unix.EAGAIN:
+			case errors.Is(failure, unix.EAGAIN):
 				return false
-			case failure == unix.EINTR, failure == unix.ECONNABORTED:
+			case errors.Is(failure, unix.EINTR), errors.Is(failure, unix.ECONNABORTED):
 				continue
 			case failure != nil || g.admits(accepted, peer):
 				return true

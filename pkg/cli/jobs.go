@@ -234,7 +234,10 @@ func (o *jobsOptions) lastPods(ctx context.Context) (map[jobKey]*corev1.Pod, err
 	case apierrors.IsForbidden(err) && !o.blind:
 		o.blind = true // and said so once
 		f := kubernetes.Explain(err)
-		fmt.Fprintf(o.ErrOut, "without the exit codes and attempts that Pods tell: %s\nhint: %s\n", f, o.named(f.Hint))
+		fmt.Fprintln(o.ErrOut, "without what only Pods tell:", f)
+		if f.Hint != "" {
+			fmt.Fprintln(o.ErrOut, "hint:", o.named(f.Hint))
+		}
 	case err != nil && !apierrors.IsForbidden(err):
 		return nil, kubernetes.Explain(err)
 	}

@@ -60,7 +60,7 @@ var expectations = map[string]func(t *testing.T, u *user, there jobsThere){
 
 	"list pods": func(t *testing.T, u *user, there jobsThere) {
 		r := hodei(t, "jobs", there.running, "--as", u.name)
-		if r.code != 0 || !strings.Contains(r.stdout, there.running) || !strings.HasPrefix(r.stderr, "without the exit codes") {
+		if r.code != 0 || !strings.Contains(r.stdout, there.running) || !strings.HasPrefix(r.stderr, "without what only Pods tell: ") {
 			t.Errorf("jobs: %+v", r)
 		}
 		u.named(t, r.stderr)
