@@ -1,10 +1,8 @@
 package cli
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/tools/clientcmd"
@@ -48,32 +46,24 @@ func (a *app) newProviderAdd() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVarP(&file, "filename", "f", "", "File with the settings, as YAML or JSON; - is stdin.")
 	flags.StringVar(&kind, "type", provider.Kubernetes, "Type of the provider: kubernetes or local.")
-	settings := addProviderFlags(flags)
+	settings := a.addProviderFlags(flags)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		var c provider.Config
-		name, err := a.mergeFile(&c, file)
+		c := provider.Config{Type: kind}
+		if err := settings.check(cmd, kind, nil); err != nil {
+			return err
+		}
+		name, err := settings.mergeAll(&c, file, nil)
 		switch {
 		case err != nil:
 			return err
+		case flags.Changed("type") && c.Type != kind:
+			return usagef(cmd, "--type %s: %s says %q", kind, file, c.Type)
 		case len(args) > 0 && name != "" && args[0] != name:
 			return usagef(cmd, "NAME %s: %s says %q", args[0], file, name)
 		case len(args) > 0:
 			name = args[0]
 		case name == "":
 			return usagef(cmd, "no NAME: give one, or a file that has one")
-		}
-		if c.Type == "" || flags.Changed("type") {
-			c.Type = kind
-		}
-		if err := settings.merge(&c, nil); err != nil {
-			return usagef(cmd, "%w", err)
-		}
-		if err := a.mergeKube(&c); err != nil {
-			return err
-		}
-		// Before the kubeconfig is read: what is wrong with the command line comes first.
-		if err := c.Validate(); err != nil {
-			return usagef(cmd, "%w", err)
 		}
 		return a.addProvider(name, c)
 	}
@@ -115,16 +105,6 @@ func (a *app) addProvider(name string, c provider.Config) error {
 	}
 	fmt.Fprintln(a.ErrOut)
 	return nil
-}
-
-// mergeKube puts what the kube flags say into c, for another day and directory.
-func (a *app) mergeKube(c *provider.Config) (err error) {
-	c.Namespace = cmp.Or(*a.kube.Namespace, c.Namespace)
-	c.Context = cmp.Or(*a.kube.Context, c.Context)
-	if file := *a.kube.KubeConfig; file != "" {
-		c.Kubeconfig, err = filepath.Abs(file)
-	}
-	return err
 }
 
 // captureContext stores in c which cluster it and the kubeconfig mean now.

@@ -1,13 +1,16 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/hodei-jobs/hodei/pkg/provider"
@@ -59,14 +62,15 @@ var providerSettings = []struct {
 
 // providerFlags holds what was typed.
 type providerFlags struct {
+	app    *app
 	flags  *pflag.FlagSet
 	texts  map[string]*string
 	lists  map[string]*[]string
 	truths map[string]*bool
 }
 
-func addProviderFlags(flags *pflag.FlagSet) *providerFlags {
-	p := &providerFlags{flags: flags, texts: map[string]*string{}, lists: map[string]*[]string{}, truths: map[string]*bool{}}
+func (a *app) addProviderFlags(flags *pflag.FlagSet) *providerFlags {
+	p := &providerFlags{app: a, flags: flags, texts: map[string]*string{}, lists: map[string]*[]string{}, truths: map[string]*bool{}}
 	for _, s := range providerSettings {
 		switch s.kind {
 		case text:
@@ -133,30 +137,72 @@ func (p *providerFlags) merge(c *provider.Config, unset []string) error {
 	return err
 }
 
-// mergeFile reads a file with a provider's settings over c, and returns the name that
-// it gives; "" is no file, - is stdin.
-func (a *app) mergeFile(c *provider.Config, file string) (name string, err error) {
-	if file == "" {
-		return "", nil
+// check refuses what is wrong with the command line alone, for a provider of type
+// kind: before a file, or a kubeconfig, is read.
+func (p *providerFlags) check(cmd *cobra.Command, kind string, unset []string) error {
+	if err := p.mergeValid(&provider.Config{Type: kind}, unset); err != nil {
+		return usagef(cmd, "%w", err)
 	}
+	return nil
+}
+
+// mergeAll puts a file, then the flags, over c, and returns the name that the file
+// gives. No file is "", and stdin is -.
+func (p *providerFlags) mergeAll(c *provider.Config, file string, unset []string) (name string, err error) {
+	if file == "" {
+		return "", p.mergeValid(c, unset)
+	}
+	data, called, err := p.app.readProvider(file)
+	if err != nil {
+		return "", err
+	}
+	if name, err = c.Merge(data); err == nil {
+		err = p.mergeValid(c, unset)
+	}
+	if err != nil { // the flags alone were in order
+		return "", fmt.Errorf("%s: %w", called, err)
+	}
+	return name, nil
+}
+
+func (p *providerFlags) mergeValid(c *provider.Config, unset []string) error {
+	if err := p.merge(c, unset); err != nil {
+		return err
+	}
+	if err := p.app.mergeKube(c); err != nil {
+		return err
+	}
+	return c.Validate()
+}
+
+// mergeKube puts what the kube flags say into c, for another day and directory.
+func (a *app) mergeKube(c *provider.Config) (err error) {
+	c.Namespace = cmp.Or(*a.kube.Namespace, c.Namespace)
+	c.Context = cmp.Or(*a.kube.Context, c.Context)
+	if file := *a.kube.KubeConfig; file != "" {
+		c.Kubeconfig, err = filepath.Abs(file)
+	}
+	return err
+}
+
+// readProvider reads a file with a provider's settings, or stdin, and says what to
+// call it.
+func (a *app) readProvider(file string) (data []byte, called string, err error) {
 	in, called := a.In, "stdin"
 	if file != "-" {
 		f, err := os.Open(file)
 		if err != nil {
-			return "", err
+			return nil, "", err
 		}
 		defer f.Close()
 		in, called = f, file
 	}
-	data, err := io.ReadAll(io.LimitReader(in, maxProviderFile+1))
+	data, err = io.ReadAll(io.LimitReader(in, maxProviderFile+1))
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("%s: %w", called, err)
+		return nil, "", fmt.Errorf("%s: %w", called, err)
 	case len(data) > maxProviderFile:
-		return "", fmt.Errorf("%s: more than 1 MiB is no provider", called)
+		return nil, "", fmt.Errorf("%s: more than 1 MiB is no provider", called)
 	}
-	if name, err = c.Merge(data); err != nil {
-		return "", fmt.Errorf("%s: %w", called, err)
-	}
-	return name, nil
+	return data, called, nil
 }

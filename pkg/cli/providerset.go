@@ -44,7 +44,7 @@ func (a *app) newProviderSet() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVarP(&file, "filename", "f", "", "File with settings, as YAML or JSON; - is stdin.")
 	flags.StringSliceVar(&unset, "unset", nil, "Key to take out, as 'hodei provider get' shows it; may be repeated.")
-	settings := addProviderFlags(flags)
+	settings := a.addProviderFlags(flags)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name := args[0]
 		changed := flags.Changed("unset") || file != "" || settings.changed()
@@ -52,36 +52,24 @@ func (a *app) newProviderSet() *cobra.Command {
 		if !changed && !kube {
 			return usagef(cmd, "nothing to change: give a flag, --unset KEY or -f FILE")
 		}
-		patch := func(c *provider.Config) error {
-			if err := settings.merge(c, unset); err != nil {
-				return err
-			}
-			return a.mergeKube(c)
-		}
-		// What is wrong with the command line comes before what is wrong with a file.
-		alone := provider.Config{Type: provider.Kubernetes}
-		err := patch(&alone)
-		if err == nil {
-			err = alone.Validate()
-		}
-		if err != nil {
-			return usagef(cmd, "%w", err)
+		if err := settings.check(cmd, provider.Kubernetes, unset); err != nil {
+			return err
 		}
 		return a.changeProviders(fmt.Sprintf("provider %q changed", name), func(r *provider.Registry) error {
 			c, err := r.Get(name)
+			if err == nil {
+				err = r.Set(name, c) // whether it can be changed at all comes first
+			}
 			if err != nil {
 				return err
 			}
 			before := c
-			said, err := a.mergeFile(&c, file)
+			said, err := settings.mergeAll(&c, file, unset)
 			switch {
 			case err != nil:
 				return err
 			case said != "" && said != name:
 				return usagef(cmd, "NAME %s: %s says %q", name, file, said)
-			}
-			if err := patch(&c); err != nil {
-				return err
 			}
 			elsewhere := c.Context != before.Context || c.Kubeconfig != before.Kubeconfig
 			if elsewhere && c.Type == provider.Kubernetes && !slices.Contains(unset, "context") {

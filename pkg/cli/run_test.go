@@ -187,7 +187,7 @@ func TestRunUsage(t *testing.T) {
 		{[]string{"--memory", "lots", "--", "true"}, `--memory "lots": want a quantity such as 500m, 2 or 512Mi`},
 		{[]string{"--memory", "2Gi", "--memory-limit", "1Gi", "--", "true"}, "--memory 2Gi: more than --memory-limit 1Gi"},
 		{[]string{"--name", "UPPER", "--", "true"}, `--name "UPPER": want lower-case letters, digits and dashes, at most 57 of them`},
-		{[]string{"--user", "root", "--", "true"}, `--user "root": want UID or UID:GID, in numbers`},
+		{[]string{"--user", "root", "--", "true"}, `--user "root": want UID or UID:GID, in numbers, or image`},
 		{[]string{"--grace=-1s", "--", "true"}, "--grace -1s: must not be negative"},
 		{[]string{"--log-spool", "1Ki", "--", "true"}, "--log-spool 1Ki: want 1Mi to 16Ti"},
 		{[]string{"--log-spool", "much", "--", "true"}, `--log-spool "much": want a quantity such as 500m, 2 or 512Mi`},

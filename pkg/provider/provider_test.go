@@ -68,6 +68,17 @@ func TestRoundTrip(t *testing.T) {
 			t.Errorf("full.yaml leaves %s out", v.Type().Field(i).Name)
 		}
 	}
+	// And its documentation has them all.
+	docs, err := os.ReadFile("../../docs/providers.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range v.NumField() {
+		key, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
+		if !strings.Contains(string(docs), "\n| `"+key+"`") && !strings.Contains(string(docs), ", `"+key+"` |") {
+			t.Errorf("docs/providers.md has no %s", key)
+		}
+	}
 	sources := map[string]bool{}
 	for _, volume := range c.Volumes {
 		for v, i := reflect.ValueOf(volume), 0; i < v.NumField(); i++ {

@@ -1,0 +1,170 @@
+package kubernetes
+
+import (
+	"fmt"
+	"reflect"
+	"testing"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider"
+)
+
+// renderWith renders a spec with a provider's settings, as YAML.
+func renderWith(t *testing.T, spec *job.Spec, settings string) *batchv1.Job {
+	t.Helper()
+	_, c, err := provider.ParseRequest([]byte("type: kubernetes\n" + settings))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := testSettings()
+	s.config = c.WithDefaults()
+	j, err := renderJob(spec, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
+// The Pod's runAsUser would be the agent's too where that has none: it is the
+// command's alone, and --user is heard before it.
+func TestProviderSecurityContext(t *testing.T) {
+	number := func(n *int64) string {
+		if n == nil {
+			return "-"
+		}
+		return fmt.Sprint(*n)
+	}
+	for _, test := range []struct{ user, settings, job, agent string }{
+		{"", "security_context: {runAsUser: 1000}", "1000:-", "65532:65532"},
+		{"", "security_context: {runAsUser: 1000, runAsGroup: 2000}", "1000:2000", "65532:65532"},
+		{"", "security_context: {runAsGroup: 2000}", "65532:2000", "65532:65532"},
+		{"", "security_context: {fsGroup: 2000}", "65532:65532", "65532:65532"},
+		{"5", "security_context: {runAsUser: 1000, runAsGroup: 2000}", "5:-", "65532:65532"},
+		{"5:6", "security_context: {runAsUser: 1000, runAsGroup: 2000}", "5:6", "65532:65532"},
+		{job.UserImage, "security_context: {runAsUser: 1000, runAsGroup: 2000}", "-:-", "-:-"},
+	} {
+		t.Run(test.user+" "+test.settings, func(t *testing.T) {
+			spec := minimal()
+			spec.User = test.user
+			j := renderWith(t, spec, test.settings)
+			pod := j.Spec.Template.Spec.SecurityContext
+			if pod.RunAsUser != nil || pod.RunAsGroup != nil {
+				t.Errorf("the Pod has user %s:%s", number(pod.RunAsUser), number(pod.RunAsGroup))
+			}
+			if pod.SeccompProfile == nil || pod.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
+				t.Errorf("seccomp profile %v", pod.SeccompProfile)
+			}
+			agent, command := containers(j)
+			for _, c := range []struct {
+				container corev1.Container
+				want      string
+			}{{agent, test.agent}, {command, test.job}} {
+				sc := c.container.SecurityContext
+				if got := number(sc.RunAsUser) + ":" + number(sc.RunAsGroup); got != c.want || !*sc.RunAsNonRoot {
+					t.Errorf("%s: user %s, want %s; runAsNonRoot %t", c.container.Name, got, c.want, *sc.RunAsNonRoot)
+				}
+			}
+		})
+	}
+	// Root by the provider's word is root by name, as with --user 0.
+	_, command := containers(renderWith(t, minimal(), "security_context: {runAsUser: 0}"))
+	if sc := command.SecurityContext; sc.RunAsNonRoot != nil || len(sc.Capabilities.Drop) != 1 {
+		t.Errorf("root has %+v", sc)
+	}
+	// Another profile is the provider's to choose.
+	j := renderWith(t, minimal(), "security_context: {seccompProfile: {type: Unconfined}}")
+	if got := j.Spec.Template.Spec.SecurityContext.SeccompProfile.Type; got != corev1.SeccompProfileTypeUnconfined {
+		t.Errorf("seccomp profile %s", got)
+	}
+}
+
+// Whatever hodei puts on a Job and its Pod, a provider may not.
+func TestReserved(t *testing.T) {
+	j := renderWith(t, minimal(), "queue: team-a")
+	j.Annotations[annotationRun] = "x"
+	for _, meta := range []struct{ labels, annotations map[string]string }{
+		{j.Labels, j.Annotations}, {j.Spec.Template.Labels, j.Spec.Template.Annotations},
+	} {
+		for key := range meta.labels {
+			if err := (provider.Config{Type: provider.Kubernetes, Labels: map[string]string{key: "x"}}).Validate(); err == nil {
+				t.Errorf("label %s was taken", key)
+			}
+		}
+		for key := range meta.annotations {
+			if err := (provider.Config{Type: provider.Kubernetes, Annotations: map[string]string{key: "x"}}).Validate(); err == nil {
+				t.Errorf("annotation %s was taken", key)
+			}
+		}
+	}
+	// Even one that came past the check changes nothing of ours.
+	s := testSettings()
+	s.config.Labels = map[string]string{LabelJob: "another"}
+	j, err := renderJob(minimal(), s)
+	if err != nil || j.Labels[LabelJob] != "hello" || s.config.Labels[LabelJob] != "another" {
+		t.Errorf("%v, labels %v", err, j.Labels)
+	}
+}
+
+func TestQueue(t *testing.T) {
+	j := renderWith(t, minimal(), "queue: team-a\nlabels: {example.com/team: a}")
+	secret := renderSecret(j, &certs.JobCerts{})
+	if j.Labels[labelQueue] != "team-a" || j.Spec.Template.Labels[labelQueue] != "" || secret.Labels[labelQueue] != "" {
+		t.Errorf("labels %v, of the Pod %v, of the Secret %v", j.Labels, j.Spec.Template.Labels, secret.Labels)
+	}
+	if j.Labels["example.com/team"] != "a" || secret.Labels[LabelJob] != "hello" {
+		t.Errorf("labels %v, of the Secret %v", j.Labels, secret.Labels)
+	}
+}
+
+func TestGPU(t *testing.T) {
+	for _, test := range []struct {
+		settings, resource string
+	}{{"", "nvidia.com/gpu"}, {"gpu_resource: amd.com/gpu", "amd.com/gpu"}} {
+		spec := minimal()
+		spec.GPU = 2
+		agent, command := containers(renderWith(t, spec, test.settings))
+		for _, l := range []corev1.ResourceList{command.Resources.Requests, command.Resources.Limits} {
+			if q := l[corev1.ResourceName(test.resource)]; q.Value() != 2 {
+				t.Errorf("%s: %s", test.resource, &q)
+			}
+		}
+		for _, l := range []corev1.ResourceList{agent.Resources.Requests, agent.Resources.Limits} {
+			if _, ok := l[corev1.ResourceName(test.resource)]; ok {
+				t.Errorf("the agent has %s", test.resource)
+			}
+		}
+	}
+}
+
+// A volume of the provider's is the job's; the agent and the launcher have their own.
+func TestProviderVolumes(t *testing.T) {
+	j := renderWith(t, full(), "volumes: [{name: data, mountPath: /data, subPath: a, readOnly: true, persistentVolumeClaim: {claimName: data}}]")
+	agent, command := containers(j)
+	want := corev1.VolumeMount{Name: "data", MountPath: "/data", SubPath: "a", ReadOnly: true}
+	if len(command.VolumeMounts) != 2 || !reflect.DeepEqual(command.VolumeMounts[1], want) {
+		t.Errorf("the job mounts %+v", command.VolumeMounts)
+	}
+	if len(agent.VolumeMounts) != 3 {
+		t.Errorf("the agent mounts %+v", agent.VolumeMounts)
+	}
+	if v := j.Spec.Template.Spec.Volumes; len(v) != 4 || v[3].PersistentVolumeClaim == nil {
+		t.Errorf("volumes %+v", v)
+	}
+}
+
+// A provider's defaults come before hodei's own, and after what is asked for.
+func TestProviderSetDefaults(t *testing.T) {
+	_, c, err := provider.ParseRequest([]byte("{type: kubernetes, ttl: 5m, user: image, cpu: 2}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := &job.Spec{Command: []string{"true"}, User: "7"}
+	(&Provider{settings: settings{config: c}}).SetDefaults(spec)
+	if spec.TTL != c.TTL.Duration || spec.User != "7" || spec.CPU.String() != "2" || spec.StartTimeout != job.DefaultStartTimeout || spec.Name == "" {
+		t.Errorf("got %+v", spec)
+	}
+}
