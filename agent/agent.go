@@ -114,6 +114,9 @@ type agent struct {
 	term chan struct{}
 	// orders carries what coordinators ask for to the one goroutine that acts.
 	orders chan *hodeipb.Control
+	// jobUser is the uid of a job in another container than ours; noUser before it
+	// is there, and where it can't be told from a coordinator.
+	jobUser atomic.Int64
 
 	mu sync.Mutex
 	// state and exit are replaced, never changed in place.
@@ -147,6 +150,7 @@ func newAgent(c Config) *agent {
 		compressor: sync.OnceValue(newCompressor),
 		state:      &hodeipb.State{Phase: hodeipb.Phase_WAITING, AgentStarted: timestamppb.Now()},
 	}
+	a.jobUser.Store(noUser)
 	if !c.Detached { // somebody is on the way
 		a.left = time.Now()
 	}
@@ -196,11 +200,14 @@ func (a *agent) run() (int, error) {
 	defer cancel()
 	work.Go(func() { a.watchSpool(ctx) })
 	if a.Listen != "" {
-		l, err := net.Listen("tcp", a.Listen)
+		l, err := listenGuarded(a.Listen, &a.jobUser, a.Log)
 		if err != nil {
 			return exitBroken, err
 		}
-		work.Go(func() { a.acceptCoordinators(ctx, l) })
+		work.Go(func() {
+			defer l.release()
+			a.acceptCoordinators(ctx, l)
+		})
 	} else {
 		work.Go(func() { a.dialCoordinator(ctx) })
 	}
@@ -265,6 +272,7 @@ func (a *agent) awaitLauncher(l *net.UnixListener) (*net.UnixConn, handedOver, e
 			if got.err != nil {
 				return nil, nil, fmt.Errorf("launcher's hello: %w", got.err)
 			}
+			a.jobUser.Store(foreignUser(got.conn))
 			return got.conn, got.files, nil
 		case <-timeout.C:
 			why = fmt.Errorf("no launcher came within %s: the job's container did not start", a.StartTimeout)

@@ -381,6 +381,7 @@ func TestRecord(t *testing.T) {
 	tests := []struct {
 		name    string
 		stopped string
+		podEnds bool
 		exit    *exitMsg
 		ooms    uint64
 		code    int32
@@ -388,23 +389,31 @@ func TestRecord(t *testing.T) {
 		cause   string
 		message string
 	}{
-		{"success", "", &exitMsg{}, 0, 0, 0, causeCompleted, ""},
-		{"failure", "", &exitMsg{Code: 7}, 0, 7, 0, causeError, ""},
-		{"signal", "", &exitMsg{Code: 137, Signal: 9}, 0, 137, 9, causeSignaled, ""},
-		{"out of memory", "", &exitMsg{Code: 137, Signal: 9}, 1, 137, 9, causeOOMKilled, "memory reached its limit and the kernel killed a process of the job"},
-		{"out of memory, swallowed", "", &exitMsg{}, 2, 0, 0, causeOOMKilled, "memory reached its limit and the kernel killed a process of the job"},
-		{"out of memory, the launcher too", "", nil, 3, 137, 9, causeOOMKilled, "memory reached its limit and the kernel killed a process of the job"},
-		{"launcher killed", "", nil, 0, 137, 9, "", "the job's first process was killed"},
-		{"timeout", causeDeadline, &exitMsg{Code: 143, Signal: 15}, 0, 143, 15, causeDeadline, "the job ran longer than its timeout of 1m0s"},
-		{"cancelled", causeCancelled, &exitMsg{}, 1, 0, 0, causeCancelled, ""},
-		{"cancelled, launcher killed", causeCancelled, nil, 0, 137, 9, causeCancelled, "the job's first process was killed"},
+		{"success", "", false, &exitMsg{}, 0, 0, 0, causeCompleted, ""},
+		{"failure", "", false, &exitMsg{Code: 7}, 0, 7, 0, causeError, ""},
+		{"signal", "", false, &exitMsg{Code: 137, Signal: 9}, 0, 137, 9, causeSignaled, ""},
+		{"out of memory", "", false, &exitMsg{Code: 137, Signal: 9}, 1, 137, 9, causeOOMKilled, "memory reached its limit and the kernel killed a process of the job"},
+		{"out of memory, swallowed", "", false, &exitMsg{}, 2, 0, 0, causeOOMKilled, "memory reached its limit and the kernel killed a process of the job"},
+		{"out of memory, the launcher too", "", false, nil, 3, 137, 9, causeOOMKilled, "memory reached its limit and the kernel killed a process of the job"},
+		{"launcher killed", "", false, nil, 0, 137, 9, "", "the job's first process was killed"},
+		{"timeout", causeDeadline, false, &exitMsg{Code: 143, Signal: 15}, 0, 143, 15, causeDeadline, "the job ran longer than its timeout of 1m0s"},
+		{"cancelled", causeCancelled, false, &exitMsg{}, 1, 0, 0, causeCancelled, ""},
+		{"cancelled, launcher killed", causeCancelled, false, nil, 0, 137, 9, causeCancelled, "the job's first process was killed"},
+		{"the Pod's end", "", true, &exitMsg{Code: 143, Signal: 15}, 0, 143, 15, "", "the Pod was told to end"},
+		{"the Pod's end, in a hurry", "", true, &exitMsg{Code: 137, Signal: 9}, 0, 137, 9, "", "the Pod was told to end"},
+		{"the Pod's end, heard", "", true, &exitMsg{Code: 9}, 0, 9, 0, causeError, ""},
+		{"the Pod's end, another signal", "", true, &exitMsg{Code: 139, Signal: 11}, 0, 139, 11, causeSignaled, ""},
+		{"the Pod's end, cancelled before", causeCancelled, true, &exitMsg{Code: 143, Signal: 15}, 0, 143, 15, causeCancelled, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.exit != nil {
 				tt.exit.Finished = finished
 			}
-			s := &supervisor{agent: &agent{Config: Config{Timeout: time.Minute}}, stopped: tt.stopped}
+			s := &supervisor{agent: &agent{Config: Config{Timeout: time.Minute}, term: make(chan struct{})}, stopped: tt.stopped}
+			if tt.podEnds {
+				close(s.term)
+			}
 			r := s.record(tt.exit, tt.ooms)
 			if r.Code != tt.code || r.Signal != tt.signal || r.Cause != tt.cause || r.Message != tt.message || r.Started != nil {
 				t.Errorf("exit record %v", r)

@@ -71,6 +71,10 @@ func Launch(cfg LaunchConfig) int {
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals) // all that can be caught, so that none ends us
 
+	if m, err := openMessage(messageFile); err == nil { // else there is nothing to fill
+		go m.keepShort()
+	}
+
 	conn, err := dialAgent(cfg.Socket, signals)
 	if err != nil {
 		return fail(exitAgentGone, "no agent: %v", err)

@@ -31,6 +31,8 @@ var roles = map[string]func(args []string) int{
 	"test-stubborn": runStubborn,
 	"test-orphan":   runOrphan,
 	"test-late":     runLate,
+	"test-foreign":  runForeign,
+	"test-knock":    runKnock,
 }
 
 func TestMain(m *testing.M) {

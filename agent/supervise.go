@@ -245,6 +245,8 @@ func (s *supervisor) record(exit *exitMsg, oomKills uint64) *hodeipb.ExitRecord 
 		r.Cause = causeOOMKilled
 		r.Message = "memory reached its limit and the kernel killed a process of the job"
 	case exit == nil:
+	case s.podEnds(unix.Signal(r.Signal)):
+		r.Message = "the Pod was told to end" // by whom and why, its status says
 	case r.Signal != 0:
 		r.Cause = causeSignaled
 	case r.Code != 0:
@@ -253,6 +255,26 @@ func (s *supervisor) record(exit *exitMsg, oomKills uint64) *hodeipb.ExitRecord 
 		r.Cause = causeCompleted
 	}
 	return r
+}
+
+// podEndsWait is how much later than the job's container ours may be told that the
+// Pod ends; the kubelet stops both at once. A job that was killed otherwise ends so
+// much later.
+const podEndsWait = 500 * time.Millisecond
+
+// podEnds tells that the signal that ended the command was meant for the Pod.
+func (s *supervisor) podEnds(signal unix.Signal) bool {
+	if signal != unix.SIGTERM && signal != unix.SIGKILL {
+		return false
+	}
+	late := time.NewTimer(podEndsWait)
+	defer late.Stop()
+	select {
+	case <-s.term:
+		return true
+	case <-late.C:
+		return false
+	}
 }
 
 // close closes all files.

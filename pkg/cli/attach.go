@@ -177,6 +177,9 @@ func (o *attachOptions) noted(err error) error {
 // ended may be another job's end.
 func onlyStored(j *knownJob) error {
 	err := j.absent
+	if f, ok := errors.AsType[*job.Failure](err); ok && f.Cause == job.Forbidden {
+		return f // its hint is what helps
+	}
 	if err == nil {
 		err = fmt.Errorf("job %s is over: its output is stored here", j.name)
 	}

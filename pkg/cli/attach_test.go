@@ -139,4 +139,8 @@ func TestOnlyStored(t *testing.T) {
 			t.Errorf("got %#v, want %q", err, test.want)
 		}
 	}
+	forbidden := &job.Failure{Cause: job.Forbidden, Message: "forbidden: no", Hint: "a grant"}
+	if err := onlyStored(&knownJob{name: "x", absent: forbidden}); !errors.Is(err, forbidden) {
+		t.Errorf("got %v, whose hint does not grant the right", err)
+	}
 }

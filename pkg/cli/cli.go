@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,8 +45,7 @@ type app struct {
 // exit code. It is called once a process: client-go's logger is global.
 func Main(args []string, in io.Reader, out, errOut io.Writer) int {
 	// client-go logs what its callers get as errors anyway.
-	klog.LogToStderr(false)
-	klog.SetOutput(io.Discard)
+	klog.SetSlogLogger(slog.New(slog.DiscardHandler))
 	stdout := &checkedWriter{w: out}
 	a := &app{
 		IOStreams: genericiooptions.IOStreams{In: in, Out: stdout, ErrOut: errOut},

@@ -19,7 +19,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/cli-runtime/pkg/printers"
 	clientset "k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
@@ -60,7 +59,7 @@ func (a *app) newJobs() *cobra.Command {
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeJob,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o := jobsOptions{IOStreams: a.IOStreams, watch: follow, table: *print.OutputFormat == "" || *print.OutputFormat == "wide"}
+			o := jobsOptions{app: a, watch: follow, table: *print.OutputFormat == "" || *print.OutputFormat == "wide"}
 			if len(args) == 1 {
 				o.name = args[0]
 			}
@@ -135,7 +134,7 @@ func (a *app) completeJob(cmd *cobra.Command, args []string, toComplete string) 
 }
 
 type jobsOptions struct {
-	genericiooptions.IOStreams
+	*app
 	client    clientset.Interface
 	namespace string // empty: all
 	name      string // empty: all that the selector chooses
@@ -144,6 +143,7 @@ type jobsOptions struct {
 	// table says that printer is for people and takes a metav1.Table.
 	table   bool
 	printer printers.ResourcePrinter
+	blind   bool // the Pods may not be listed
 }
 
 func (o *jobsOptions) run(ctx context.Context) error {
@@ -230,7 +230,15 @@ func (o *jobsOptions) lastPods(ctx context.Context) (map[jobKey]*corev1.Pod, err
 		which.LabelSelector += "," + batchv1.JobNameLabel + "=" + o.name
 	}
 	list, err := o.client.CoreV1().Pods(o.namespace).List(ctx, which)
-	if err != nil && !apierrors.IsForbidden(err) {
+	switch {
+	case apierrors.IsForbidden(err) && !o.blind:
+		o.blind = true // and said so once
+		f := kubernetes.Explain(err)
+		fmt.Fprintln(o.ErrOut, "without what only Pods tell:", f)
+		if f.Hint != "" {
+			fmt.Fprintln(o.ErrOut, "hint:", o.named(f.Hint))
+		}
+	case err != nil && !apierrors.IsForbidden(err):
 		return nil, kubernetes.Explain(err)
 	}
 	last := map[jobKey]*corev1.Pod{}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -102,7 +103,8 @@ func TestJobsWatch(t *testing.T) {
 		switch {
 		case strings.HasSuffix(r.URL.Path, "/pods"):
 			w.WriteHeader(http.StatusForbidden) // shown less, not nothing
-			json.NewEncoder(w).Encode(metav1.Status{Status: metav1.StatusFailure, Reason: metav1.StatusReasonForbidden, Code: http.StatusForbidden})
+			json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Reason: metav1.StatusReasonForbidden, Code: http.StatusForbidden,
+				Message: `pods is forbidden: User "dev" cannot list resource "pods" in API group "" in the namespace "ns"`})
 		case r.URL.Query().Get("watch") == "":
 			fmt.Fprintf(w, `{"apiVersion":"batch/v1","kind":"JobList","metadata":{"resourceVersion":"5"},"items":[%s]}`, job(""))
 		default:
@@ -120,9 +122,10 @@ func TestJobsWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	read, write := io.Pipe()
+	var said bytes.Buffer
 	o := jobsOptions{
-		IOStreams: genericiooptions.IOStreams{Out: write, ErrOut: io.Discard},
-		client:    client, namespace: "ns", watch: true, table: true,
+		app:    &app{IOStreams: genericiooptions.IOStreams{Out: write, ErrOut: &said}, name: "hodei"},
+		client: client, namespace: "ns", watch: true, table: true,
 		printer: printers.NewTablePrinter(printers.PrintOptions{}),
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -144,6 +147,12 @@ func TestJobsWatch(t *testing.T) {
 	io.Copy(io.Discard, read) // until the pipe is closed
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
+	}
+	want := `without what only Pods tell: forbidden: user "dev" may not list pods in namespace "ns"
+hint: an administrator can grant it: kubectl create rolebinding hodei-dev --clusterrole=hodei-user --user=dev -n ns; if that is bound already: hodei install
+`
+	if said.String() != want { // once
+		t.Errorf("said %q, want %q", said.String(), want)
 	}
 }
 

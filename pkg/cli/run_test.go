@@ -310,6 +310,8 @@ func TestFinish(t *testing.T) {
 		{"out of memory without a limit", job.Outcome{Cause: job.OOMKilled, Code: 137}, nil, 137, "", "OOMKilled (exit 137)", "run it again with more memory: --memory"},
 		{"too long", job.Outcome{Cause: job.DeadlineExceeded, Code: 143}, nil, 124, "", "DeadlineExceeded (exit 124)", "give it longer with --timeout"},
 		{"evicted", job.Outcome{Cause: job.Evicted, Message: "low on\nmemory"}, nil, 125, "", "Evicted (exit 125): low on memory", "let it be tried again: --retries 1"},
+		{"evicted for its disk", job.Outcome{Cause: job.Evicted, Message: `Container job exceeded its local ephemeral storage limit "20Mi".`}, nil, 125, "",
+			`Evicted (exit 125): Container job exceeded its local ephemeral storage limit "20Mi".`, "let it write more to its disk: --ephemeral-storage SIZE"},
 		{"preempted", job.Outcome{Cause: job.Preempted}, nil, 125, "", "Preempted (exit 125)", "let it be tried again: --retries 1"},
 		{"node lost", job.Outcome{Cause: job.NodeLost}, nil, 125, "", "NodeLost (exit 125)", "let it be tried again: --retries 1"},
 		{"agent lost", job.Outcome{Cause: job.AgentLost, Message: "the agent ended"}, nil, 125, "", "AgentLost (exit 125): the agent ended", "see what is left: {hodei} jobs x -o wide"},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -242,7 +243,15 @@ func (s *session) stop(ctx context.Context) {
 	s.stopped, s.warned = true, true
 	s.server.Cancel(&hodeipb.Cancel{})
 	if err := s.job.StopRetrying(ctx); err != nil {
-		s.screen.note(err.Error())
+		s.tell(err)
+	}
+}
+
+// tell shows an error that ends nothing.
+func (s *session) tell(err error) {
+	s.screen.note(err.Error())
+	if f, ok := errors.AsType[*job.Failure](err); ok && f.Hint != "" {
+		s.screen.note("hint: " + s.named(f.Hint))
 	}
 }
 
@@ -284,7 +293,7 @@ func (s *session) interrupt(ctx context.Context, sig os.Signal) (done bool, err 
 	signal.Stop(s.signals) // whatever hangs now, the next one ends us
 	if s.isMachine() {     // nothing goes on without us here
 		if err := s.job.Delete(ctx); err != nil {
-			s.screen.note(err.Error())
+			s.tell(err)
 		}
 		return true, &exitError{code: job.ExitCancelled}
 	}
@@ -373,7 +382,7 @@ func (s *session) abort(ctx context.Context, err error) error {
 	}
 	s.screen.waiting("removing " + s.spec.Name)
 	if e := s.job.Delete(ctx); e != nil {
-		s.screen.note(e.Error())
+		s.tell(e)
 	}
 	s.settle(false)
 	return s.failed(err)
@@ -469,6 +478,9 @@ func (o *runOptions) explained(outcome *job.Outcome) *job.Failure {
 		f.Hint = "give it longer with --timeout"
 	case job.Evicted, job.Preempted, job.NodeLost:
 		f.Hint = "let it be tried again: --retries 1"
+		if strings.Contains(outcome.Message, "ephemeral") { // it would fill the disk again
+			f.Hint = "let it write more to its disk: --ephemeral-storage SIZE"
+		}
 	default:
 		f.Hint = cmp.Or(kubernetes.ClockHint(outcome.Message), "see what is left: {hodei} jobs "+o.spec.Name+" -o wide")
 	}

@@ -306,3 +306,24 @@ func TestReportUnmet(t *testing.T) {
 		t.Error("output is shown that was not asked for")
 	}
 }
+
+// TestTell shows an error that ends nothing with what to type about it.
+func TestTell(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		want string
+	}{
+		{&job.Failure{Cause: job.Forbidden, Message: "forbidden: no", Hint: "{hodei} install"}, "forbidden: no\nhint: kubectl hodei install\n"},
+		{&job.Failure{Message: "no"}, "no\n"},
+		{errors.New("lost"), "lost\n"},
+	} {
+		var said bytes.Buffer
+		a := &app{IOStreams: genericiooptions.IOStreams{ErrOut: &said}, name: "kubectl hodei", getenv: func(string) string { return "" }}
+		s := &session{runOptions: &runOptions{app: a, screen: newScreen(a, false)}}
+		s.tell(test.err)
+		s.screen.stop()
+		if said.String() != test.want {
+			t.Errorf("got %q, want %q", said.String(), test.want)
+		}
+	}
+}

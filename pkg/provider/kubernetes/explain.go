@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/url"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -54,6 +53,8 @@ func Explain(err error) *job.Failure {
 		f.Cause, f.Hint = job.QuotaExceeded, "kubectl describe quota --all-namespaces"
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		f.Cause, f.Hint = job.ConfigError, "wait until it is gone, then: {hodei} install; or name another namespace with -n"
+	case rulePattern.MatchString(f.Message): // with any code, as the webhook likes
+		f.Cause, f.Hint = job.Forbidden, ruleHint
 	case apierrors.IsForbidden(err):
 		return forbidden(f)
 	case apierrors.IsUnauthorized(err):
@@ -78,71 +79,6 @@ func Explain(err error) *job.Failure {
 // kubeconfigPattern matches what client-go says in words alone: of a context
 // that the kubeconfig does not have, and of a file that is no kubeconfig.
 var kubeconfigPattern = regexp.MustCompile(`^context ".*" does not exist$|^error loading config file `)
-
-// deniedPattern matches the API server's sentence about a missing right. The
-// user stands in it as Go writes a string.
-var deniedPattern = regexp.MustCompile(`User "((?:[^"\\]|\\.)+)" cannot (\w+) resource "([^"]+)" in API group "([^"]*)"(?: in the namespace "([^"]+)")?`)
-
-// anonymous is who sends no credentials at all.
-const anonymous = "system:anonymous"
-
-// forbidden completes f with who lacks which verb on what, and what grants it.
-func forbidden(f *job.Failure) *job.Failure {
-	f.Cause = job.Forbidden
-	m := deniedPattern.FindStringSubmatch(f.Message)
-	if m == nil {
-		return f
-	}
-	user, resource := m[1], m[3]
-	if unquoted, err := strconv.Unquote(`"` + user + `"`); err == nil {
-		user = oneLine(unquoted)
-	}
-	if group := m[4]; group != "" {
-		resource += "." + group
-	}
-	missing := missingRight(user, m[2], resource, m[5])
-	missing.Err = f.Err
-	return missing
-}
-
-// missingRight says who lacks which verb on what, and what grants it.
-func missingRight(user, verb, resource, namespace string) *job.Failure {
-	where := "at cluster scope"
-	if namespace != "" {
-		where = fmt.Sprintf("in namespace %q", namespace)
-	}
-	f := &job.Failure{Cause: job.Forbidden, Message: fmt.Sprintf("forbidden: user %q may not %s %s %s", user, verb, resource, where)}
-	subject := "--user=" + shellQuote(user)
-	if account, ok := strings.CutPrefix(user, "system:serviceaccount:"); ok {
-		subject = "--serviceaccount=" + shellQuote(account)
-	}
-	switch {
-	case user == anonymous: // nobody would want to grant it that
-		f.Hint = "this context has no credentials: log in, then: kubectl auth whoami"
-	case namespace == "":
-		f.Hint = fmt.Sprintf("ask an administrator; whether it is granted: kubectl auth can-i %s %s --all-namespaces", verb, resource)
-	default:
-		grant := fmt.Sprintf("kubectl create rolebinding %s --clusterrole=hodei-user %s -n %s", bindingName(user), subject, namespace)
-		if verb == "get" && (resource == "secrets" || resource == "pods/log") { // the first hodei-user did not have it
-			grant = "{hodei} install && " + grant
-		}
-		f.Hint = "an administrator can grant it: " + grant
-	}
-	return f
-}
-
-// bindingName makes a name of a user's.
-func bindingName(user string) string {
-	return strings.Trim("hodei-"+regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(user), "-"), "-")
-}
-
-// shellQuote makes s one word of a command line.
-func shellQuote(s string) string {
-	if regexp.MustCompile(`^[\w@%+=:,./-]+$`).MatchString(s) {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
 
 // verdict is what a Pod, or an event about it, says of a start.
 type verdict struct {
@@ -315,6 +251,16 @@ func startError(message string) string {
 // limitPattern matches a LimitRange's refusal.
 var limitPattern = regexp.MustCompile(`(?:usage|ratio) per (?:Container|Pod) is`)
 
+// uidPattern matches a refusal of a fixed user: OpenShift's, whose security context
+// constraints give every namespace a range of its own, and what is worded like it.
+var uidPattern = regexp.MustCompile(`runAsUser: Invalid value: \d+: must be in the range|unable to validate against any security context constraint`)
+
+// rulePattern matches what admission webhooks and policies put before their words.
+var rulePattern = regexp.MustCompile(`admission webhook ".*" denied the request|ValidatingAdmissionPolicy '.*' with binding '.*' denied request`)
+
+// ruleHint is for those of whom we know nothing but their words.
+const ruleHint = "this is the cluster's own rule; to see what it is about: {hodei} run --dry-run=client -o yaml -- CMD; or run in another namespace, -n"
+
 // explainEvent says what an event about a Job or a Pod means for the start.
 func explainEvent(e *corev1.Event) verdict {
 	message := oneLine(e.Message)
@@ -336,6 +282,11 @@ func explainEvent(e *corev1.Event) verdict {
 		case strings.Contains(message, "violates PodSecurity"):
 			return verdict{failure: &job.Failure{Cause: job.Forbidden, Message: message,
 				Hint: "run it again as another user than root, --user 65532, or in another namespace, -n"}}
+		case uidPattern.MatchString(message):
+			return verdict{failure: &job.Failure{Cause: job.Forbidden, Message: message,
+				Hint: "leave the user to the cluster: --user image; for all jobs: {hodei} provider set NAME --user image"}}
+		case rulePattern.MatchString(message):
+			return verdict{failure: &job.Failure{Cause: job.Forbidden, Message: message, Hint: ruleHint}}
 		case strings.Contains(message, "forbidden") || strings.Contains(message, "denied"):
 			return verdict{failure: &job.Failure{Cause: job.Forbidden, Message: message, Hint: "kubectl get events -n " + e.Namespace}}
 		}

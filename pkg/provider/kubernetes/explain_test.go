@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +25,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
+	"github.com/hodei-jobs/hodei/deploy"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
@@ -60,37 +62,37 @@ func TestExplainAnswers(t *testing.T) {
 	}{
 		{"user", denied(`pods is forbidden: User "dev" cannot list resource "pods" in API group "" in the namespace "ns"`),
 			job.Forbidden, `forbidden: user "dev" may not list pods in namespace "ns"`,
-			grants + "rolebinding hodei-dev --clusterrole=hodei-user --user=dev -n ns"},
+			grants + "rolebinding hodei-dev --clusterrole=hodei-user --user=dev -n ns; if that is bound already: {hodei} install"},
 		{"wrapped", fmt.Errorf("delete job x: %w", denied(`jobs.batch "x" is forbidden: User "dev" cannot delete resource "jobs" in API group "batch" in the namespace "ns"`)),
 			job.Forbidden, `forbidden: user "dev" may not delete jobs.batch in namespace "ns"`,
-			grants + "rolebinding hodei-dev --clusterrole=hodei-user --user=dev -n ns"},
+			grants + "rolebinding hodei-dev --clusterrole=hodei-user --user=dev -n ns; if that is bound already: {hodei} install"},
 		{"address", denied(`secrets is forbidden: User "jane.doe@Example.com" cannot create resource "secrets" in API group "" in the namespace "ns"`),
 			job.Forbidden, `forbidden: user "jane.doe@Example.com" may not create secrets in namespace "ns"`,
-			grants + "rolebinding hodei-jane-doe-example-com --clusterrole=hodei-user --user=jane.doe@Example.com -n ns"},
+			grants + "rolebinding hodei-jane-doe-example-com --clusterrole=hodei-user --user=jane.doe@Example.com -n ns; if that is bound already: {hodei} install"},
 		{"service account", denied(`pods is forbidden: User "system:serviceaccount:ci:runner" cannot list resource "pods" in API group "" in the namespace "ns"`),
 			job.Forbidden, `forbidden: user "system:serviceaccount:ci:runner" may not list pods in namespace "ns"`,
-			grants + "rolebinding hodei-system-serviceaccount-ci-runner --clusterrole=hodei-user --serviceaccount=ci:runner -n ns"},
-		{"a name that a shell would take apart", denied(`secrets is forbidden: User "CORP\\jane \"q\" d'oe; rm -rf $HOME" cannot list resource "secrets" in API group "" in the namespace "ns"`),
-			job.Forbidden, `forbidden: user "CORP\\jane \"q\" d'oe; rm -rf $HOME" may not list secrets in namespace "ns"`,
-			grants + `rolebinding hodei-corp-jane-q-d-oe-rm-rf-home --clusterrole=hodei-user --user='CORP\jane "q" d'\''oe; rm -rf $HOME' -n ns`},
+			grants + "rolebinding hodei-system-serviceaccount-ci-runner --clusterrole=hodei-user --serviceaccount=ci:runner -n ns; if that is bound already: {hodei} install"},
+		{"a name that a shell would take apart", denied(`secrets is forbidden: User "CORP\\jane \"q\" d'oe; rm -rf $HOME" cannot get resource "secrets" in API group "" in the namespace "ns"`),
+			job.Forbidden, `forbidden: user "CORP\\jane \"q\" d'oe; rm -rf $HOME" may not get secrets in namespace "ns"`,
+			grants + `rolebinding hodei-corp-jane-q-d-oe-rm-rf-home --clusterrole=hodei-user --user='CORP\jane "q" d'\''oe; rm -rf $HOME' -n ns; if that is bound already: {hodei} install`},
 		{"a name of other letters", denied(`pods is forbidden: User "Ωμέγα" cannot list resource "pods" in API group "" in the namespace "ns"`),
 			job.Forbidden, `forbidden: user "Ωμέγα" may not list pods in namespace "ns"`,
-			grants + "rolebinding hodei --clusterrole=hodei-user --user='Ωμέγα' -n ns"},
+			grants + "rolebinding hodei --clusterrole=hodei-user --user='Ωμέγα' -n ns; if that is bound already: {hodei} install"},
 		{"cluster scope", denied(`nodes is forbidden: User "dev" cannot list resource "nodes" in API group "" at the cluster scope`),
 			job.Forbidden, `forbidden: user "dev" may not list nodes at cluster scope`,
 			"ask an administrator; whether it is granted: kubectl auth can-i list nodes --all-namespaces"},
 		{"subresource", denied(`pods "x" is forbidden: User "dev" cannot create resource "pods/portforward" in API group "" in the namespace "ns"`),
 			job.Forbidden, `forbidden: user "dev" may not create pods/portforward in namespace "ns"`,
-			grants + "rolebinding hodei-dev --clusterrole=hodei-user --user=dev -n ns"},
+			grants + "rolebinding hodei-dev --clusterrole=hodei-user --user=dev -n ns; if that is bound already: {hodei} install"},
 		{"a job's Secret", denied(`secrets "x" is forbidden: User "dev" cannot get resource "secrets" in API group "" in the namespace "ns"`),
 			job.Forbidden, `forbidden: user "dev" may not get secrets in namespace "ns"`,
-			"an administrator can grant it: {hodei} install && kubectl create rolebinding hodei-dev --clusterrole=hodei-user --user=dev -n ns"},
+			"an administrator can grant it: kubectl create rolebinding hodei-dev --clusterrole=hodei-user --user=dev -n ns; if that is bound already: {hodei} install"},
 		{"a container's log", denied(`pods "x-1" is forbidden: User "dev" cannot get resource "pods/log" in API group "" in the namespace "ns"`),
 			job.Forbidden, `forbidden: user "dev" may not get pods/log in namespace "ns"`,
-			"an administrator can grant it: {hodei} install && kubectl create rolebinding hodei-dev --clusterrole=hodei-user --user=dev -n ns"},
+			"an administrator can grant it: kubectl create rolebinding hodei-dev --clusterrole=hodei-user --user=dev -n ns; if that is bound already: {hodei} install"},
 		{"group", denied(`jobs.batch is forbidden: User "dev" cannot create resource "jobs" in API group "batch" in the namespace "ns"`),
 			job.Forbidden, `forbidden: user "dev" may not create jobs.batch in namespace "ns"`,
-			grants + "rolebinding hodei-dev --clusterrole=hodei-user --user=dev -n ns"},
+			grants + "rolebinding hodei-dev --clusterrole=hodei-user --user=dev -n ns; if that is bound already: {hodei} install"},
 		{"impersonation", denied(`users "root" is forbidden: User "dev" cannot impersonate resource "users" in API group "" at the cluster scope`),
 			job.Forbidden, `forbidden: user "dev" may not impersonate users at cluster scope`,
 			"ask an administrator; whether it is granted: kubectl auth can-i impersonate users --all-namespaces"},
@@ -121,7 +123,12 @@ func TestExplainAnswers(t *testing.T) {
 		{"too busy", status(429, metav1.StatusReasonTooManyRequests, "too many requests"),
 			job.Unknown, "too many requests", "try again; if it stays so: kubectl get --raw '/readyz?verbose'"},
 		{"a webhook of several lines", status(400, metav1.StatusReasonBadRequest, "admission webhook \"v.example\" denied the request:\n\x1b[31mno\u0085 \u202erun\x00 here\r\n"),
-			job.Unknown, `admission webhook "v.example" denied the request: [31mno run here`, ""},
+			job.Forbidden, `admission webhook "v.example" denied the request: [31mno run here`, ruleHint},
+		{"a policy", status(422, metav1.StatusReasonInvalid, `jobs.batch "x" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no jobs on Sundays`),
+			job.Forbidden, `jobs.batch "x" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no jobs on Sundays`, ruleHint},
+		{"a right that hodei-user does not grant", denied(`configmaps is forbidden: User "dev" cannot list resource "configmaps" in API group "" in the namespace "ns"`),
+			job.Forbidden, `forbidden: user "dev" may not list configmaps in namespace "ns"`,
+			"an administrator can grant it: kubectl create role hodei-dev --verb=list --resource=configmaps -n ns && kubectl create rolebinding hodei-dev --role=hodei-dev --user=dev -n ns"},
 		{"cancelled", context.Canceled, job.Unknown, "context canceled", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -133,6 +140,28 @@ func TestExplainAnswers(t *testing.T) {
 				t.Errorf("what was underneath is lost: %v", f.Err)
 			}
 		})
+	}
+}
+
+// TestUserRights compares what the hints say of hodei-user with the role itself.
+func TestUserRights(t *testing.T) {
+	rights, err := deploy.Rights(deploy.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	granted := map[string]string{}
+	for _, r := range rights {
+		if r.Role != deploy.UserRole {
+			continue
+		}
+		resource := r.Resource
+		if r.Group != "" {
+			resource += "." + r.Group
+		}
+		granted[resource] = strings.TrimSpace(granted[resource] + " " + strings.Join(r.Verbs, " "))
+	}
+	if !reflect.DeepEqual(granted, userRights) {
+		t.Errorf("hodei-user grants %v\nthe hints say %v", granted, userRights)
 	}
 }
 
@@ -405,7 +434,16 @@ func TestExplainEvent(t *testing.T) {
 			cause: job.Forbidden, said: pods + `violates PodSecurity "restricted:latest": runAsNonRoot != true (pod or container "job" must set securityContext.runAsNonRoot=true)`,
 			hint: "run it again as another user than root, --user 65532, or in another namespace, -n"},
 		{name: "webhook", reason: "FailedCreate", message: "Error creating: admission webhook \"v.example\" denied the request: \n\nno \x1b]0;title\x07", cause: job.Forbidden,
-			said: `Error creating: admission webhook "v.example" denied the request: no ]0;title`, hint: "kubectl get events -n ns"},
+			said: `Error creating: admission webhook "v.example" denied the request: no ]0;title`, hint: ruleHint},
+		{name: "policy", reason: "FailedCreate", message: pods + `ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no Pods on Sundays`, cause: job.Forbidden,
+			said: pods + `ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no Pods on Sundays`, hint: ruleHint},
+		{name: "OpenShift", reason: "FailedCreate", message: pods + `unable to validate against any security context constraint: [provider "anyuid": Forbidden: not usable by user or serviceaccount, provider restricted-v2: .containers[0].runAsUser: Invalid value: 65532: must be in the ranges: [1000650000, 1000659999]]`,
+			cause: job.Forbidden, said: pods + `unable to validate against any security context constraint: [provider "anyuid": Forbidden: not usable by user or serviceaccount, provider restricted-v2: .containers[0].runAsUser: Invalid value: 65532: must be in the ranges: [1000650000, 1000659999]]`,
+			hint: "leave the user to the cluster: --user image; for all jobs: {hodei} provider set NAME --user image"},
+		{name: "OpenShift's words by a policy", reason: "FailedCreate", message: pods + `ValidatingAdmissionPolicy 'p' with binding 'b' denied request: .containers[0].runAsUser: Invalid value: 65532: must be in the ranges: [1, 2]`,
+			cause: job.Forbidden, said: pods + `ValidatingAdmissionPolicy 'p' with binding 'b' denied request: .containers[0].runAsUser: Invalid value: 65532: must be in the ranges: [1, 2]`,
+			hint: "leave the user to the cluster: --user image; for all jobs: {hodei} provider set NAME --user image"},
+		{name: "refused otherwise", reason: "FailedCreate", message: pods + `no`, cause: job.Forbidden, said: pods + `no`, hint: "kubectl get events -n ns"},
 		{name: "webhook out of order", reason: "FailedCreate", message: `Error creating: Internal error occurred: failed calling webhook "v.example": connect: connection refused`,
 			waiting: "failed calling webhook"},
 		{name: "hook", reason: "FailedPostStartHook", message: "PostStartHook failed", waiting: "the launcher is not in place: PostStartHook failed"},

@@ -43,6 +43,8 @@ type (
 	}
 	// refusal is an error that watching or dialling can't overcome.
 	refusal struct{ err error }
+	// blindness is why events can't be read.
+	blindness struct{ err error }
 )
 
 // watch starts the informers. They live until Close.
@@ -89,7 +91,8 @@ func (r *Run) checkThere(jobs cache.SharedIndexInformer) {
 }
 
 // watchEvents follows what the cluster says about one object. It explains a
-// start that hangs; without the right to read events we do without.
+// start that hangs; without the right to read events we do without, and say so of
+// a start that hangs for no other reason that is known.
 func (r *Run) watchEvents(kind, name string) {
 	c, namespace := r.provider.client, r.provider.settings.namespace
 	selector := fields.Set{"involvedObject.kind": kind, "involvedObject.name": name}.String()
@@ -124,8 +127,11 @@ func (r *Run) inform(object runtime.Object, source cache.ListerWatcher, required
 	informer := cache.NewSharedIndexInformer(source, object, 0, nil)
 	// Errors only from an informer that has started already.
 	_ = informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
-		if required && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)) {
+		switch {
+		case required && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)):
 			r.send(refusal{err})
+		case apierrors.IsForbidden(err):
+			r.send(blindness{err})
 		}
 	})
 	_, _ = informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
@@ -193,6 +199,8 @@ type watcher struct {
 	pulling  string              // the latest image
 	started  bool                // the job's container ran once
 
+	blind *job.Failure // why events can't be read
+
 	trouble verdict // what keeps the start, and since when
 	since   time.Time
 	said    string
@@ -228,6 +236,11 @@ func (w *watcher) take(u any) (*job.Outcome, error) {
 		return w.job(u.job, u.gone)
 	case *corev1.Event:
 		w.event(u)
+	case blindness:
+		w.blind = Explain(u.err)
+		if w.trouble.waiting == "" && w.trouble.failure == nil {
+			w.keep(verdict{waiting: notKnown(w.blind)})
+		}
 	case refusal:
 		// Under way the job goes on, and the next renewal of a login may mend it. But who
 		// attaches to a job under way and never meets an agent would wait for nothing.
@@ -393,6 +406,9 @@ func (w *watcher) keep(v verdict) {
 	w.trouble = v
 }
 
+// notKnown is what is said of a start of which only events could tell more.
+func notKnown(blind *job.Failure) string { return "why is not known, " + blind.Message }
+
 // sameTrouble tells a change of the cause from a change of its wording: the
 // kubelet alternates between two for one image that it can't pull.
 func sameTrouble(a, b verdict) bool {
@@ -448,6 +464,9 @@ func (w *watcher) startTimeout() error {
 	switch {
 	case w.trouble.waiting != "":
 		f.Message += ": " + w.trouble.waiting
+		if w.blind != nil && w.trouble.waiting == notKnown(w.blind) {
+			f.Hint = w.blind.Hint
+		}
 	case w.reached == job.Pulling:
 		f.Message += ": still pulling " + w.pulling
 	case w.run.met.Load():
@@ -481,7 +500,7 @@ func podOutcome(pod *corev1.Pod) *job.Outcome {
 		if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal([]byte(agent.Message), record); err == nil {
 			o := coordinator.Outcome(record)
 			o.Message = oneLine(o.Message)
-			return withEvidence(o, command, disruption(pod))
+			return withEvidence(o, command, pod)
 		}
 	}
 	o := &job.Outcome{Cause: disruption(pod), Message: oneLine(pod.Status.Message)}
@@ -504,17 +523,22 @@ func podOutcome(pod *corev1.Pod) *job.Outcome {
 	return o
 }
 
-// withEvidence lets the Pod's status say who killed a launcher that left no word.
-func withEvidence(o *job.Outcome, command *corev1.ContainerStateTerminated, disrupted job.Cause) *job.Outcome {
+// withEvidence lets the Pod's status say who killed a launcher that left no word, or
+// the command as the Pod was told to end.
+func withEvidence(o *job.Outcome, command *corev1.ContainerStateTerminated, pod *corev1.Pod) *job.Outcome {
 	if o.Cause != job.Unknown || command == nil {
 		return o
 	}
 	o.Code = int(command.ExitCode)
+	disrupted := disruption(pod)
 	switch n := command.ExitCode - 128; {
 	case command.Reason == "OOMKilled":
 		o.Cause, o.Message = job.OOMKilled, "memory reached its limit and the kernel killed the job's first process"
 	case disrupted != "":
 		o.Cause = disrupted
+		if said := oneLine(pod.Status.Message); said != "" {
+			o.Message = said
+		}
 	case n > 0 && n <= 64:
 		o.Cause, o.Signal = job.Signaled, syscall.Signal(n)
 	}

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
@@ -71,7 +72,12 @@ func TestPodOutcome(t *testing.T) {
 		{name: "no cause, a signal that isn't one", containers: []corev1.ContainerStatus{record(&hodeipb.ExitRecord{}), command(255, "Error")}, cause: job.Unknown, code: 255},
 		{name: "no cause, exit 0", containers: []corev1.ContainerStatus{record(&hodeipb.ExitRecord{}), command(0, "Completed")}, cause: job.Unknown},
 		{name: "no cause, no status", containers: []corev1.ContainerStatus{record(&hodeipb.ExitRecord{})}, cause: job.Unknown},
-		{name: "no cause, evicted", pod: evicted, containers: []corev1.ContainerStatus{record(&hodeipb.ExitRecord{}), command(137, "Error")}, cause: job.Evicted, code: 137},
+		{name: "no cause, evicted", pod: evicted, containers: []corev1.ContainerStatus{record(&hodeipb.ExitRecord{}), command(137, "Error")}, cause: job.Evicted, code: 137,
+			message: "Pod ephemeral local storage usage exceeds the total limit of containers 10Gi."},
+		{name: "no cause, told to end", pod: evicted, containers: []corev1.ContainerStatus{record(&hodeipb.ExitRecord{Code: 143, Signal: 15, Message: "the Pod was told to end"}), command(143, "Error")},
+			cause: job.Evicted, code: 143, signal: 15, message: "Pod ephemeral local storage usage exceeds the total limit of containers 10Gi."},
+		{name: "no cause, deleted", containers: []corev1.ContainerStatus{record(&hodeipb.ExitRecord{Code: 143, Signal: 15, Message: "the Pod was told to end"}), command(143, "Error")},
+			cause: job.Signaled, code: 143, signal: 15, message: "the Pod was told to end"},
 		{name: "a cause that is not an agent's to say", containers: []corev1.ContainerStatus{record(&hodeipb.ExitRecord{Cause: "Evicted"})}, cause: job.Unknown},
 		{name: "senseless record", containers: []corev1.ContainerStatus{record(&hodeipb.ExitRecord{Cause: "Error", Code: -4})}, cause: job.Unknown, code: job.ExitFailed, message: "the exit record makes no sense"},
 
@@ -550,12 +556,14 @@ func testWatcher(t *testing.T, retries int32) (*watcher, *[]string) {
 }
 
 func TestStartTimeout(t *testing.T) {
+	denied := apierrors.NewForbidden(corev1.Resource("events"), "", errors.New(`User "dev" cannot list resource "events" in API group "" in the namespace "ns"`))
 	for _, test := range []struct {
 		name    string
 		updates []any
 		met     bool
 		cause   job.Cause
 		message string
+		hint    string // or whatever
 	}{
 		{name: "nothing known", cause: job.StartTimeout, message: "the command did not start within 10m0s"},
 		{name: "no node", updates: []any{podUpdate{pod: podOf(thisJob, "x-1", func(p *corev1.Pod) {
@@ -564,6 +572,11 @@ func TestStartTimeout(t *testing.T) {
 		{name: "a mount", updates: []any{podEvent("", "FailedMount", "no such volume")}, cause: job.StartTimeout, message: "the command did not start within 10m0s: no such volume"},
 		{name: "a large image", updates: []any{podUpdate{pod: podOf(thisJob, "x-1", onNode)}, podEvent("spec.containers{job}", "Pulling", `Pulling image "big:1"`)},
 			cause: job.StartTimeout, message: "the command did not start within 10m0s: still pulling big:1"},
+		{name: "no right to events", updates: []any{blindness{denied}}, cause: job.StartTimeout,
+			message: `the command did not start within 10m0s: why is not known, forbidden: user "dev" may not list events in namespace "ns"`, hint: "--clusterrole=hodei-user --user=dev"},
+		{name: "no right to events, and the Pod says why", updates: []any{blindness{denied}, podUpdate{pod: podOf(thisJob, "x-1", func(p *corev1.Pod) {
+			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable", Message: "0/1 nodes"}}
+		})}, blindness{denied}}, cause: job.Unschedulable, message: "no node takes the job: 0/1 nodes (waited 10m0s)"},
 		{name: "a hook", updates: []any{podUpdate{pod: podOf(thisJob, "x-1", onNode)}}, met: true, cause: job.StartTimeout,
 			message: "the command did not start within 10m0s: the agent runs, but its postStart hook, which copies the launcher, has not returned"},
 	} {
@@ -576,7 +589,7 @@ func TestStartTimeout(t *testing.T) {
 			}
 			w.run.met.Store(test.met)
 			var f *job.Failure
-			if err := w.startTimeout(); !errors.As(err, &f) || f.Cause != test.cause || f.Message != test.message || f.Hint == "" {
+			if err := w.startTimeout(); !errors.As(err, &f) || f.Cause != test.cause || f.Message != test.message || f.Hint == "" || !strings.Contains(f.Hint, test.hint) {
 				t.Errorf("got %+v", f)
 			}
 		})

@@ -1,0 +1,95 @@
+package agent
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestMessageIsCut(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name string
+		fill func(f *os.File) error
+		want int64
+	}{
+		{"empty", func(*os.File) error { return nil }, 0},
+		{"short", func(f *os.File) error { return write(f, make([]byte, messageBytes)) }, messageBytes},
+		{"long", func(f *os.File) error { return write(f, make([]byte, 4<<20)) }, messageBytes},
+		{"far out", func(f *os.File) error {
+			_, err := f.WriteAt([]byte("x"), 1<<40)
+			return err
+		}, messageBytes},
+		{"allocated beyond its end", func(f *os.File) error {
+			if err := write(f, []byte("why")); err != nil {
+				return err
+			}
+			return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, 4<<20)
+		}, 3},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "message")
+			if err := os.WriteFile(path, nil, 0o666); err != nil {
+				t.Fatal(err)
+			}
+			m, err := openMessage(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.file.Close()
+			f, err := os.OpenFile(path, os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			if err := test.fill(f); errors.Is(err, unix.EOPNOTSUPP) {
+				t.Skip("this file system has no fallocate")
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // the second time there is nothing to do
+				if err := m.cut(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var s unix.Stat_t
+			if err := unix.Fstat(int(f.Fd()), &s); err != nil {
+				t.Fatal(err)
+			}
+			if s.Size != test.want || s.Blocks*512 > messageBytes+allocatedBytes {
+				t.Errorf("%d bytes, %d allocated; want %d", s.Size, s.Blocks*512, test.want)
+			}
+		})
+	}
+}
+
+func TestNoMessageFile(t *testing.T) {
+	if _, err := openMessage(filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
+func TestMessageKeepsItsBeginning(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "message")
+	text := append([]byte("out of cheese"), make([]byte, messageBytes)...)
+	if err := os.WriteFile(path, text, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	m, err := openMessage(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.file.Close()
+	if err := m.cut(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, text[:messageBytes]) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}

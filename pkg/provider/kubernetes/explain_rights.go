@@ -1,0 +1,97 @@
+package kubernetes
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+// deniedPattern matches the API server's sentence about a missing right. The
+// user stands in it as Go writes a string.
+var deniedPattern = regexp.MustCompile(`User "((?:[^"\\]|\\.)+)" cannot (\w+) resource "([^"]+)" in API group "([^"]*)"(?: in the namespace "([^"]+)")?`)
+
+// anonymous is who sends no credentials at all.
+const anonymous = "system:anonymous"
+
+// forbidden completes f with who lacks which verb on what, and what grants it.
+func forbidden(f *job.Failure) *job.Failure {
+	f.Cause = job.Forbidden
+	m := deniedPattern.FindStringSubmatch(f.Message)
+	if m == nil {
+		return f
+	}
+	user, resource := m[1], m[3]
+	if unquoted, err := strconv.Unquote(`"` + user + `"`); err == nil {
+		user = oneLine(unquoted)
+	}
+	if group := m[4]; group != "" {
+		resource += "." + group
+	}
+	missing := missingRight(user, m[2], resource, m[5])
+	missing.Err = f.Err
+	return missing
+}
+
+// missingRight says who lacks which verb on what, and what grants it.
+func missingRight(user, verb, resource, namespace string) *job.Failure {
+	where := "at cluster scope"
+	if namespace != "" {
+		where = fmt.Sprintf("in namespace %q", namespace)
+	}
+	f := &job.Failure{Cause: job.Forbidden, Message: fmt.Sprintf("forbidden: user %q may not %s %s %s", user, verb, resource, where)}
+	subject := "--user=" + shellQuote(user)
+	if account, ok := strings.CutPrefix(user, "system:serviceaccount:"); ok {
+		subject = "--serviceaccount=" + shellQuote(account)
+	}
+	binding := bindingName(user)
+	switch {
+	case user == anonymous: // nobody would want to grant it that
+		f.Hint = "this context has no credentials: log in, then: kubectl auth whoami"
+	case namespace == "":
+		f.Hint = fmt.Sprintf("ask an administrator; whether it is granted: kubectl auth can-i %s %s --all-namespaces", verb, resource)
+	case grantsUser(verb, resource): // and did not in every version
+		f.Hint = fmt.Sprintf("an administrator can grant it: kubectl create rolebinding %s --clusterrole=hodei-user %s -n %s; if that is bound already: {hodei} install",
+			binding, subject, namespace)
+	default:
+		f.Hint = fmt.Sprintf("an administrator can grant it: kubectl create role %[1]s --verb=%[2]s --resource=%[3]s -n %[4]s && kubectl create rolebinding %[1]s --role=%[1]s %[5]s -n %[4]s",
+			binding, strings.ReplaceAll(verb, " and ", ","), resource, namespace, subject)
+	}
+	return f
+}
+
+// userRights are what the ClusterRole hodei-user grants.
+var userRights = map[string]string{
+	"jobs.batch":       "create get list watch patch delete",
+	"pods":             "get list watch delete",
+	"pods/portforward": "get create",
+	"pods/log":         "get",
+	"secrets":          "create delete get",
+	"events":           "get list watch",
+}
+
+// grantsUser says whether hodei-user grants a verb, or all of several.
+func grantsUser(verbs, resource string) bool {
+	for verb := range strings.SplitSeq(verbs, " and ") {
+		if !slices.Contains(strings.Fields(userRights[resource]), verb) {
+			return false
+		}
+	}
+	return true
+}
+
+// bindingName makes a name of a user's.
+func bindingName(user string) string {
+	return strings.Trim("hodei-"+regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(user), "-"), "-")
+}
+
+// shellQuote makes s one word of a command line.
+func shellQuote(s string) string {
+	if regexp.MustCompile(`^[\w@%+=:,./-]+$`).MatchString(s) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

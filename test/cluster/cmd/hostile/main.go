@@ -1,0 +1,136 @@
+// Command hostile is what a job might try against the agent beside it, against
+// its launcher and against its node, for the tests that hold it back. It needs no
+// right to run. It is the program of registry.local/hostile:1.
+//
+//	hostile probe                  print "what: result" of each try, one a line
+//	hostile dial|storm N SECONDS   keep N loops busy with the agent's port
+//	hostile fill PATH              write to a file until that fails
+//	hostile fork                   start processes that start processes
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// agentPort is where the agent listens, on the Pod's loopback.
+const agentPort = 25051
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "hostile:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	switch {
+	case len(args) == 1 && args[0] == "probe":
+		probe()
+		return nil
+	case len(args) == 3 && (args[0] == "dial" || args[0] == "storm"):
+		return flood(args[0], args[1], args[2])
+	case len(args) == 2 && args[0] == "fill":
+		return fill(args[1])
+	case len(args) == 1 && args[0] == "fork":
+		return fork()
+	}
+	return fmt.Errorf("unknown arguments %q", args)
+}
+
+// flood keeps loops busy with the agent's port, and says how often they came through.
+func flood(kind, loops, seconds string) error {
+	n, err := strconv.Atoi(loops)
+	if err != nil {
+		return err
+	}
+	s, err := strconv.Atoi(seconds)
+	if err != nil {
+		return err
+	}
+	end := time.Now().Add(time.Duration(s) * time.Second)
+	var connected, refused atomic.Int64
+	var work sync.WaitGroup
+	fmt.Println("flooding")
+	for range n {
+		work.Go(func() {
+			var held [8]net.Conn // as long as the agent lets them
+			for i := 0; time.Now().Before(end); i++ {
+				if kind == "storm" {
+					if storm() != nil {
+						refused.Add(1)
+					} else {
+						connected.Add(1)
+					}
+					continue
+				}
+				conn, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", agentPort), time.Second)
+				if err != nil {
+					refused.Add(1)
+					continue
+				}
+				connected.Add(1)
+				if old := held[i%len(held)]; old != nil {
+					old.Close()
+				}
+				held[i%len(held)] = conn
+			}
+		})
+	}
+	work.Wait()
+	fmt.Printf("%s with %d loops: %d connections, %d refusals in %d s\n", kind, n, connected.Load(), refused.Load(), s)
+	return nil
+}
+
+// storm begins a connection and leaves it: nothing is waited for, so that the
+// listener's queue is as full as one can keep it.
+func storm() error {
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer syscall.Close(fd)
+	err = syscall.Connect(fd, &syscall.SockaddrInet4{Port: agentPort, Addr: [4]byte{127, 0, 0, 1}})
+	if errors.Is(err, syscall.EINPROGRESS) {
+		return nil
+	}
+	return err
+}
+
+// fill writes until that fails.
+func fill(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o666)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	block := make([]byte, 1<<20)
+	for written := int64(0); ; {
+		n, err := f.Write(block)
+		written += int64(n)
+		if err != nil {
+			return fmt.Errorf("after %d bytes: %w", written, err)
+		}
+		if written%(64<<20) == 0 {
+			fmt.Printf("%d MiB in %s\n", written>>20, path)
+		}
+	}
+}
+
+// fork starts copies of itself until that fails, and waits.
+func fork() error {
+	for n := 0; ; n++ {
+		if err := exec.Command("/proc/self/exe", "fork").Start(); err != nil {
+			fmt.Printf("after %d: %v\n", n, err)
+			time.Sleep(time.Second)
+		}
+	}
+}
