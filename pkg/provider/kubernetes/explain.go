@@ -93,11 +93,15 @@ type verdict struct {
 func explainPod(pod *corev1.Pod) verdict {
 	for _, c := range pod.Status.Conditions {
 		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable {
+			hint := "ask for less with --cpu and --memory, or see: kubectl describe nodes"
+			if name := pod.Labels[LabelProvider]; name != "" && !strings.Contains(c.Message, "Insufficient ") {
+				// a node selector, a taint, a volume: the provider's, not the job's
+				hint = "see what the provider asks for: {hodei} provider get " + name + ", and what there is: kubectl describe nodes"
+			}
 			return verdict{
 				waiting: "no node takes it: " + oneLine(c.Message),
-				failure: &job.Failure{Cause: job.Unschedulable, Message: "no node takes the job: " + oneLine(c.Message),
-					Hint: "ask for less with --cpu and --memory, or see: kubectl describe nodes"},
-				grace: forever,
+				failure: &job.Failure{Cause: job.Unschedulable, Message: "no node takes the job: " + oneLine(c.Message), Hint: hint},
+				grace:   forever,
 			}
 		}
 	}
@@ -114,7 +118,7 @@ func explainPod(pod *corev1.Pod) verdict {
 		// hook, whose own words the kubelet drops, has left one in its message.
 		if agent := agentEnd(pod); agent != nil && agent.Message != "" {
 			v.failure.Message = "the launcher was not put in place: " + oneLine(agent.Message)
-			v.failure.Hint = cmp.Or(ClockHint(v.failure.Message), "kubectl describe nodes, or another worker's image: {hodei} provider add NAME --image IMAGE")
+			v.failure.Hint = cmp.Or(ClockHint(v.failure.Message), "kubectl describe nodes, or another worker's image: {hodei} provider set NAME --image IMAGE")
 			v.grace = 0
 		} else if s.Name == agentContainer {
 			v.grace = 0
@@ -187,11 +191,11 @@ func explainContainer(namespace string, s corev1.ContainerStatus) verdict {
 				Hint: "image names look like registry.example/name:tag, in lower case"}}
 		}
 		f := &job.Failure{Cause: job.ImagePull, Message: reason,
-			Hint: "check the tag, or add a pull secret: {hodei} provider add NAME --image-pull-secret SECRET"}
+			Hint: "check the tag, or add a pull secret: {hodei} provider set NAME --image-pull-secret SECRET"}
 		if isAgent {
 			f.Message = "the worker's " + f.Message
 			f.Hint = fmt.Sprintf("build it: docker build -f Dockerfile.worker -t %[1]s . && kind load docker-image %[1]s (or: minikube image load %[1]s); "+
-				"then {hodei} provider add NAME --image-pull-policy IfNotPresent", s.Image)
+				"then {hodei} provider set NAME --image-pull-policy IfNotPresent", s.Image)
 		}
 		grace := pullGrace
 		if w.Reason == "ErrImageNeverPull" {
@@ -268,7 +272,7 @@ func explainEvent(e *corev1.Event) verdict {
 	case "FailedCreate": // the job controller could not make the Pod
 		if m := regexp.MustCompile(`serviceaccount "([^"]+)" not found`).FindString(message); m != "" {
 			return verdict{failure: &job.Failure{Cause: job.ConfigError, Message: fmt.Sprintf("%s in namespace %q", m, e.Namespace),
-				Hint: "{hodei} install, or name another: {hodei} provider add NAME --service-account ACCOUNT"}}
+				Hint: "{hodei} install, or name another: {hodei} provider set NAME --service-account ACCOUNT"}}
 		}
 		switch {
 		case strings.Contains(message, "exceeded quota"):

@@ -286,9 +286,10 @@ const runc = "failed to create containerd task: failed to create shim task: OCI 
 // The messages are those of kubelet 1.35 with containerd 1.7, but for the
 // registries' that are quoted from their documentation.
 func TestExplainPod(t *testing.T) {
-	const pullHint = "check the tag, or add a pull secret: {hodei} provider add NAME --image-pull-secret SECRET"
+	const pullHint = "check the tag, or add a pull secret: {hodei} provider set NAME --image-pull-secret SECRET"
 	for _, test := range []struct {
 		name       string
+		provider   string
 		containers []corev1.ContainerStatus
 		conditions []corev1.PodCondition
 		cause      job.Cause // empty: nothing is wrong
@@ -307,6 +308,12 @@ func TestExplainPod(t *testing.T) {
 			cause:   job.Unschedulable,
 			message: "no node takes the job: 0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient memory. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.",
 			hint:    "ask for less with --cpu and --memory, or see: kubectl describe nodes", grace: forever},
+		{name: "no such node", provider: "prod",
+			conditions: []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable",
+				Message: "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."}},
+			cause:   job.Unschedulable,
+			message: "no node takes the job: 0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.",
+			hint:    "see what the provider asks for: {hodei} provider get prod, and what there is: kubectl describe nodes", grace: forever},
 		{name: "no registry",
 			containers: []corev1.ContainerStatus{container("agent", "w", running), container("job", "127.0.0.1:5999/x:1", waiting("ErrImagePull",
 				`failed to pull and unpack image "127.0.0.1:5999/x:1": failed to resolve reference "127.0.0.1:5999/x:1": failed to do request: Head "http://127.0.0.1:5999/v2/x/manifests/1": dial tcp 127.0.0.1:5999: connect: connection refused`))},
@@ -336,7 +343,7 @@ func TestExplainPod(t *testing.T) {
 			containers: []corev1.ContainerStatus{container("agent", "w:1", waiting("ImagePullBackOff", `Back-off pulling image "w:1"`)), container("job", "w:1", waiting("ImagePullBackOff", ""))},
 			cause:      job.ImagePull, message: `the worker's image "w:1" can't be pulled: Back-off pulling image "w:1"`,
 			hint: "build it: docker build -f Dockerfile.worker -t w:1 . && kind load docker-image w:1 (or: minikube image load w:1); " +
-				"then {hodei} provider add NAME --image-pull-policy IfNotPresent", grace: pullGrace},
+				"then {hodei} provider set NAME --image-pull-policy IfNotPresent", grace: pullGrace},
 		{name: "no image's name",
 			containers: []corev1.ContainerStatus{container("job", "UPPER//x", waiting("InvalidImageName", `Failed to apply default image tag "UPPER//x": couldn't parse image name "UPPER//x": invalid reference format`))},
 			cause:      job.InvalidImage, message: `image "UPPER//x" is not a valid image name`, hint: "image names look like registry.example/name:tag"},
@@ -366,7 +373,7 @@ func TestExplainPod(t *testing.T) {
 			containers: []corev1.ContainerStatus{container("agent", "w", terminated(1, "Error", "copy: no space left\non device")),
 				container("job", "i", terminated(128, "StartError", runc+`exec: "/run/hodei/hodei-worker": stat /run/hodei/hodei-worker: no such file or directory: unknown`))},
 			cause: job.AgentLost, message: "the launcher was not put in place: copy: no space left on device",
-			hint: "kubectl describe nodes, or another worker's image: {hodei} provider add NAME --image IMAGE"},
+			hint: "kubectl describe nodes, or another worker's image: {hodei} provider set NAME --image IMAGE"},
 		{name: "a working directory that can't be",
 			containers: []corev1.ContainerStatus{container("agent", "w", running),
 				container("job", "i", terminated(128, "StartError", runc+`error during container init: mkdir /usr/local/bin/hodei-worker: not a directory: unknown`))},
@@ -386,7 +393,7 @@ func TestExplainPod(t *testing.T) {
 		{name: "an agent that ended", containers: []corev1.ContainerStatus{container("agent", "w", terminated(1, "Error", "no")), container("job", "i", waiting("PodInitializing", ""))}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "x-abcde", Namespace: "ns"},
+			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "x-abcde", Namespace: "ns", Labels: map[string]string{LabelProvider: test.provider}},
 				Status: corev1.PodStatus{ContainerStatuses: test.containers, Conditions: test.conditions}}
 			v := explainPod(pod)
 			if test.cause == "" {
@@ -421,7 +428,7 @@ func TestExplainEvent(t *testing.T) {
 		{name: "made", reason: "SuccessfulCreate", message: "Created pod: x-abcde"},
 		{name: "service account", reason: "FailedCreate", message: pods + `error looking up service account ns/nope: serviceaccount "nope" not found`,
 			cause: job.ConfigError, said: `serviceaccount "nope" not found in namespace "ns"`,
-			hint: "{hodei} install, or name another: {hodei} provider add NAME --service-account ACCOUNT"},
+			hint: "{hodei} install, or name another: {hodei} provider set NAME --service-account ACCOUNT"},
 		{name: "quota", reason: "FailedCreate", message: pods + `exceeded quota: mem, requested: limits.memory=2Gi, used: limits.memory=0, limited: limits.memory=1Gi`,
 			cause: job.QuotaExceeded, said: pods + `exceeded quota: mem, requested: limits.memory=2Gi, used: limits.memory=0, limited: limits.memory=1Gi`,
 			waiting: "exceeded quota", hint: "kubectl describe quota -n ns", grace: forever},
