@@ -164,11 +164,7 @@ func (k *clusterChecks) installed(ctx context.Context, a *app) check {
 	case err != nil:
 		return failedCheck(name, err)
 	case len(differ) > 0:
-		hint := "see how, with the flags that were given then: {hodei} install --diff"
-		if k.provider.Namespace != deploy.WorkersNamespace {
-			hint += " --workers-namespace " + k.provider.Namespace
-		}
-		return checked(name, checkWarning, hint, "not as this version makes it: %s", words(differ))
+		return checked(name, checkWarning, "see how, with the flags that were given then: "+kubernetes.InstallCommand(k.provider.Namespace)+" --diff", "not as this version makes it: %s", words(differ))
 	}
 	return checked(name, checkOK, "", "as this version makes it")
 }

@@ -54,8 +54,8 @@ func missingRight(user, verb, resource, namespace string) *job.Failure {
 	case namespace == "":
 		f.Hint = fmt.Sprintf("ask an administrator; whether it is granted: kubectl auth can-i %s %s --all-namespaces", verb, resource)
 	case grantsUser(verb, resource): // and did not in every version
-		f.Hint = fmt.Sprintf("an administrator can grant it: kubectl create rolebinding %s --clusterrole=hodei-user %s -n %s; if that is bound already: {hodei} install",
-			binding, subject, namespace)
+		f.Hint = fmt.Sprintf("an administrator can grant it: kubectl create rolebinding %s --clusterrole=hodei-user %s -n %s; if that is bound already: %s",
+			binding, subject, namespace, InstallCommand(namespace))
 	default:
 		f.Hint = fmt.Sprintf("an administrator can grant it: kubectl create role %[1]s --verb=%[2]s --resource=%[3]s -n %[4]s && kubectl create rolebinding %[1]s --role=%[1]s %[5]s -n %[4]s",
 			binding, strings.ReplaceAll(verb, " and ", ","), resource, namespace, subject)
