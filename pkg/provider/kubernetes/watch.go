@@ -372,9 +372,9 @@ func (w *watcher) suspend(j *batchv1.Job) {
 	switch queue := j.Labels[labelQueue]; {
 	case !suspended:
 	case queue != "":
-		w.keep(verdict{waiting: "queue " + oneLine(queue) + " has not admitted it yet"})
+		w.keep(verdict{waiting: "queue " + oneLine(queue) + " has not admitted the job yet"})
 	default:
-		w.keep(verdict{waiting: "it is suspended"})
+		w.keep(verdict{waiting: "the job is suspended"})
 	}
 }
 
