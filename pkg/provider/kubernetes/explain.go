@@ -201,7 +201,7 @@ func explainContainer(namespace string, s corev1.ContainerStatus) verdict {
 			case strings.Contains(t.Message, "OOM-killed"), strings.Contains(t.Message, "unable to set memory limit"):
 				f.Cause, f.Hint = job.OOMKilled, "run it again with more memory: --memory"
 				return verdict{failure: f}
-			case !strings.Contains(t.Message, launcherPath): // then it is the user's choice that the runtime can't do
+			case !strings.Contains(t.Message, LauncherPath): // then it is the user's choice that the runtime can't do
 				f.Cause, f.Hint = job.ConfigError, "check --workdir and --user, and see: kubectl get events -n "+namespace
 				return verdict{failure: f}
 			}
