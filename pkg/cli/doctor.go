@@ -144,6 +144,7 @@ func checkWorker() check {
 func (k *clusterChecks) installed(ctx context.Context, a *app) check {
 	const name = "installed"
 	o := &installOptions{app: a, choices: deploy.Options{WorkersNamespace: k.provider.Namespace}}
+	o.given = strings.TrimPrefix(kubernetes.InstallCommand(k.provider.Namespace), "{hodei} install")
 	objects, err := deploy.Objects(o.choices)
 	if err != nil {
 		return checked(name, checkSkipped, "", "%v", err)
