@@ -100,7 +100,7 @@ func noKeyTwice(in *json.Decoder, path string) error {
 			}
 			at := join(path, fmt.Sprint(key))
 			if seen[key] {
-				return fmt.Errorf("%s: it is given twice", at)
+				return fmt.Errorf("%s: already set above", at)
 			}
 			seen[key] = true
 			if err := noKeyTwice(in, at); err != nil {

@@ -46,8 +46,8 @@ func TestParseRequestRefuses(t *testing.T) {
 		{"a key outside", `{"type": "kubernetes", "name": "a", "namespace": "b"}`, "namespace: unknown key; allowed are config, name, type"},
 		{"unknown key inside", `{"type": "kubernetes", "config": {"Namespace": "b"}}`, "config.Namespace: unknown key; allowed are "},
 		{"wrong type inside", `{"type": "kubernetes", "config": {"namespace": {"a": 1}}}`, `config.namespace: {"a":1}: want a text`},
-		{"twice", `{"type": "kubernetes", "config": {"namespace": "a", "namespace": "b"}}`, "config.namespace: it is given twice"},
-		{"twice, deep down", `{"type": "kubernetes", "tolerations": [{}, {"key": "a", "key": "b"}]}`, "tolerations[1].key: it is given twice"},
+		{"twice", `{"type": "kubernetes", "config": {"namespace": "a", "namespace": "b"}}`, "config.namespace: already set above"},
+		{"twice, deep down", `{"type": "kubernetes", "tolerations": [{}, {"key": "a", "key": "b"}]}`, "tolerations[1].key: already set above"},
 		{"twice in YAML", "type: kubernetes\nnamespace: a\nnamespace: b\n", `"namespace" already set in map`},
 		{"bad value", `{"type": "kubernetes", "config": {"namespace": "A"}}`, `namespace: "A": want lower-case letters`},
 	} {
