@@ -36,7 +36,7 @@ const installTimeout = time.Minute
 func (a *app) newInstall() *cobra.Command {
 	o := installOptions{app: a, dryRun: dryRunNone}
 	quota, printRBAC := "", false
-	print := genericclioptions.NewPrintFlags("serverside-applied")
+	printFlags := genericclioptions.NewPrintFlags("serverside-applied")
 	cmd := &cobra.Command{
 		Use:                   "install [--dry-run=client|server] [--diff] [--print-rbac] [-o yaml|json|name]",
 		DisableFlagsInUseLine: true,
@@ -79,12 +79,12 @@ func (a *app) newInstall() *cobra.Command {
 			hodei install --workers-namespace build --profile baseline`),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.complete(cmd, quota, printRBAC, print); err != nil {
+			if err := o.complete(cmd, quota, printRBAC, printFlags); err != nil {
 				return err
 			}
 			switch {
 			case printRBAC:
-				return a.printRights(o.choices, *print.OutputFormat)
+				return a.printRights(o.choices, *printFlags.OutputFormat)
 			case o.diff:
 				return asDiff(o.run(cmd.Context()))
 			}
@@ -103,14 +103,14 @@ func (a *app) newInstall() *cobra.Command {
 	flags.BoolVar(&o.forcePodSecurity, "force-pod-security", false, "Enforce the profile in a namespace that was there, though Pods in it don't meet it.")
 	flags.BoolVar(&o.wait, "wait", true, "Wait until what was applied can be used.")
 	flags.DurationVar(&o.timeout, "timeout", installTimeout, "How long to wait for that.")
-	print.AddFlags(cmd)
+	printFlags.AddFlags(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("profile", cobra.FixedCompletions([]string{deploy.ProfileRestricted, deploy.ProfileBaseline}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("network-policy", cobra.FixedCompletions([]string{deploy.NetworkInternet, deploy.NetworkPrivate, deploy.NetworkNone}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
 // complete makes the options of what was typed.
-func (o *installOptions) complete(cmd *cobra.Command, quota string, printRBAC bool, print *genericclioptions.PrintFlags) error {
+func (o *installOptions) complete(cmd *cobra.Command, quota string, printRBAC bool, printFlags *genericclioptions.PrintFlags) error {
 	flags := cmd.Flags()
 	if flags.Changed("namespace") {
 		return usagef(cmd, "--namespace has no effect here: jobs get the namespace of --workers-namespace")
@@ -145,10 +145,10 @@ func (o *installOptions) complete(cmd *cobra.Command, quota string, printRBAC bo
 		return err
 	}
 	if printRBAC {
-		return checkRightsOutput(cmd, *print.OutputFormat)
+		return checkRightsOutput(cmd, *printFlags.OutputFormat)
 	}
-	o.objects = *print.OutputFormat != ""
-	o.newPrinter = func(state string) (printers.ResourcePrinter, error) { return printer(print, state) }
+	o.objects = *printFlags.OutputFormat != ""
+	o.newPrinter = func(state string) (printers.ResourcePrinter, error) { return printer(printFlags, state) }
 	if _, err := o.newPrinter("%s"); err != nil {
 		return usagef(cmd, "%w", err)
 	}
@@ -294,11 +294,11 @@ func (o *installOptions) show(plan *installPlan, applied printers.ResourcePrinte
 		return err
 	}
 	for _, step := range plan.steps {
-		object, print := step.result, applied
+		object, shown := step.result, applied
 		if object == nil {
-			object, print = step.object, unchecked
+			object, shown = step.object, unchecked
 		}
-		if err := print.PrintObj(object, o.Out); err != nil {
+		if err := shown.PrintObj(object, o.Out); err != nil {
 			return err
 		}
 	}

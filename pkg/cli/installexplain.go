@@ -35,11 +35,15 @@ func (o *installOptions) checkPodSecurity(plan *installPlan) error {
 		case o.dry():
 			fmt.Fprintln(o.ErrOut, "it would be refused without --force-pod-security:", err)
 		default:
-			hint := "choose a namespace of its own with --workers-namespace"
-			if profile == deploy.ProfileRestricted {
-				hint += ", or one that they may meet with --profile=baseline"
+			hint := "to go on all the same: " + o.command(" --force-pod-security")
+			if step.object.GetName() != deploy.SystemNamespace {
+				choice := "choose a namespace of its own with --workers-namespace"
+				if profile == deploy.ProfileRestricted {
+					choice += ", or what they may meet with --profile=baseline"
+				}
+				hint = choice + "; " + hint
 			}
-			return &hinted{err: err, hint: hint + "; to go on all the same: " + o.command(" --force-pod-security")}
+			return &hinted{err: err, hint: hint}
 		}
 	}
 	return nil

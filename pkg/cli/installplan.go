@@ -207,16 +207,16 @@ func (p *installPlan) diff(w io.Writer) error {
 }
 
 // diffObject is the unified diff of an object; nil is one that is not there.
-func diffObject(old, new *unstructured.Unstructured) ([]byte, error) {
-	named := new
+func diffObject(live, result *unstructured.Unstructured) ([]byte, error) {
+	named := result
 	if named == nil {
-		named = old
+		named = live
 	}
-	before, err := diffText(old)
+	before, err := diffText(live)
 	if err != nil {
 		return nil, err
 	}
-	after, err := diffText(new)
+	after, err := diffText(result)
 	if err != nil {
 		return nil, err
 	}

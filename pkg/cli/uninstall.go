@@ -26,7 +26,7 @@ const uninstallTimeout = 2 * time.Minute
 
 func (a *app) newUninstall() *cobra.Command {
 	o := uninstallOptions{app: a, dryRun: dryRunNone}
-	print := genericclioptions.NewPrintFlags("deleted")
+	printFlags := genericclioptions.NewPrintFlags("deleted")
 	cmd := &cobra.Command{
 		Use:                   "uninstall --yes [--workers-namespace NAME] [--force] | --dry-run=client|server [-o yaml|json|name]",
 		DisableFlagsInUseLine: true,
@@ -59,9 +59,9 @@ func (a *app) newUninstall() *cobra.Command {
 			if err := checkDryRun(cmd, o.dryRun); err != nil {
 				return err
 			}
-			if *print.OutputFormat != "" {
+			if *printFlags.OutputFormat != "" {
 				var err error
-				if o.printer, err = print.ToPrinter(); err != nil {
+				if o.printer, err = printFlags.ToPrinter(); err != nil {
 					return usagef(cmd, "%w", err)
 				}
 			}
@@ -95,7 +95,7 @@ func (a *app) newUninstall() *cobra.Command {
 	flags.BoolVar(&o.force, "force", false, "End jobs that run, and remove those that wait.")
 	flags.BoolVar(&o.wait, "wait", true, "Wait until all is gone.")
 	flags.DurationVar(&o.timeout, "timeout", uninstallTimeout, "How long to wait for that.")
-	print.AddFlags(cmd)
+	printFlags.AddFlags(cmd)
 	return cmd
 }
 

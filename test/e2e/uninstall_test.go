@@ -152,7 +152,7 @@ func TestUninstallInterrupted(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.interrupt(t)
-	if r := s.end(t); r.code != 130 || !strings.Contains(r.stderr, "\nerror: interrupted, and still there: namespace "+namespace+" (") || !strings.HasSuffix(r.stderr, "\nhint: see what holds it: kubectl get namespaces -o yaml\n") {
+	if r := s.end(t); r.code != 130 || !strings.Contains(r.stderr, "\nerror: interrupted, and still there: namespace "+namespace) || !strings.HasSuffix(r.stderr, "\nhint: see what holds it: kubectl get namespaces -o yaml\n") {
 		t.Errorf("%+v", r)
 	}
 	kubectl(t, "", "patch", "configmap", "held", "-n", namespace, "--type=merge", "-p", `{"metadata":{"finalizers":null}}`)
