@@ -59,7 +59,7 @@ func TestIsOurs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	partOf := map[string]string{deploy.LabelPartOf: "hodei"}
+	both := map[string]string{deploy.LabelName: "hodei", deploy.LabelPartOf: "hodei"}
 	byHodei := metav1.ManagedFieldsEntry{Manager: "hodei", Operation: metav1.ManagedFieldsOperationApply}
 	byUpdate := metav1.ManagedFieldsEntry{Manager: "hodei", Operation: metav1.ManagedFieldsOperationUpdate}
 	for _, test := range []struct {
@@ -68,16 +68,16 @@ func TestIsOurs(t *testing.T) {
 		fields     []metav1.ManagedFieldsEntry
 		want       bool
 	}{
-		{"ServiceAccount", "of-an-older-version", partOf, []metav1.ManagedFieldsEntry{byHodei}, true},
-		{"ServiceAccount", "mine", partOf, []metav1.ManagedFieldsEntry{byUpdate}, false},
-		{"ServiceAccount", "hodei-jobs-worker", partOf, nil, true}, // kubectl apply -f k8s/rbac.yaml
-		{"ServiceAccount", "hodei-jobs-worker", nil, nil, false},
-		{"ResourceQuota", "hodei-jobs", partOf, nil, true},
-		{"Role", "hodei-jobs-worker", partOf, nil, false}, // not the name of a role
+		{"ServiceAccount", "of-an-older-version", both, []metav1.ManagedFieldsEntry{byHodei}, true},
+		{"ServiceAccount", "mine", both, []metav1.ManagedFieldsEntry{byUpdate}, false},
+		{"ServiceAccount", "hodei-jobs-worker", both, nil, true}, // kubectl apply -f k8s/rbac.yaml
+		{"ServiceAccount", "hodei-jobs-worker", map[string]string{deploy.LabelPartOf: "hodei"}, nil, false},
+		{"ResourceQuota", "hodei-jobs", both, nil, true},
+		{"Role", "hodei-jobs-worker", both, nil, false}, // not the name of a role
 		{"Job", "j", map[string]string{"app.kubernetes.io/managed-by": "hodei"}, nil, true},
-		{"Job", "j", partOf, nil, false},
+		{"Job", "j", both, nil, false},
 		{"Secret", "j", map[string]string{"app.kubernetes.io/managed-by": "hodei"}, nil, true},
-		{"Secret", "mine", partOf, nil, false},
+		{"Secret", "mine", both, nil, false},
 		{"Secret", "hodei-client-cert", nil, nil, true},
 		{"ConfigMap", "hodei-ca-cert", nil, nil, false},
 	} {

@@ -358,7 +358,7 @@ func isOurs(kind string, object metav1.Object, names map[string]bool) bool {
 	case kind == secretKind.kind:
 		return slices.Contains(certificateSecrets, object.GetName())
 	}
-	return labels[deploy.LabelPartOf] == "hodei" && (isApplied(object) || names[kind+" "+object.GetName()])
+	return labels[deploy.LabelName] == "hodei" && labels[deploy.LabelPartOf] == "hodei" && (isApplied(object) || names[kind+" "+object.GetName()])
 }
 
 // partial is an object as its metadata, under its own kind.
