@@ -214,7 +214,7 @@ func TestCheckPodSecurity(t *testing.T) {
 		{"a new one", nil, warned, installOptions{}, "", false},
 		{"of hodei's", namespace(nil, map[string]string{deploy.AnnotationCreatedBy: "hodei"}), warned, installOptions{}, "", false},
 		{"that does already", namespace(enforce, nil), warned, installOptions{}, "", false},
-		{"whose Pods meet it", namespace(nil, nil), nil, installOptions{}, "namespace n was there before hodei: everybody's Pods in it have to meet Pod Security \"restricted\" from now on\n", false},
+		{"whose Pods meet it", namespace(nil, nil), nil, installOptions{}, "namespace n was there before hodei: with it, everybody's Pods there have to meet Pod Security \"restricted\"\n", false},
 		{"whose Pods don't", namespace(nil, nil), warned, installOptions{}, "", true},
 		{"forced", namespace(nil, nil), warned, installOptions{forcePodSecurity: true}, "forced: " + refusal + "\n", false},
 		{"a diff", namespace(nil, nil), warned, installOptions{diff: true}, "it would be refused without --force-pod-security: " + refusal + "\n", false},

@@ -29,7 +29,7 @@ func (o *installOptions) checkPodSecurity(plan *installPlan) error {
 		err := fmt.Errorf("%s was there before hodei, and would begin to enforce Pod Security %q, which Pods in it do not meet: %s", describe(step.object), profile, strings.Join(step.warned, "; "))
 		switch {
 		case len(step.warned) == 0:
-			fmt.Fprintf(o.ErrOut, "%s was there before hodei: everybody's Pods in it have to meet Pod Security %q from now on\n", describe(step.object), profile)
+			fmt.Fprintf(o.ErrOut, "%s was there before hodei: with it, everybody's Pods there have to meet Pod Security %q\n", describe(step.object), profile)
 		case o.forcePodSecurity:
 			fmt.Fprintln(o.ErrOut, "forced:", err)
 		case o.dry():

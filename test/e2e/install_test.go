@@ -262,7 +262,7 @@ func TestInstallOthersPods(t *testing.T) {
 	}
 	sameObjects(t, "after an install that was refused", objects(t, namespace), before)
 	r := succeed(t, "install", to, "--profile=baseline") // which it meets
-	if want := "namespace " + namespace + ` was there before hodei: everybody's Pods in it have to meet Pod Security "baseline" from now on` + "\n"; !strings.HasPrefix(r.stderr, want) {
+	if want := "namespace " + namespace + ` was there before hodei: with it, everybody's Pods there have to meet Pod Security "baseline"` + "\n"; !strings.HasPrefix(r.stderr, want) {
 		t.Errorf("stderr %q, want %q", r.stderr, want)
 	}
 	refused(t, hodei(t, "install", to), "namespace "+namespace+want)
