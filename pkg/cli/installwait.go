@@ -57,7 +57,7 @@ func awaitNothing(ctx context.Context, every, timeout time.Duration, look func(c
 		case apierrors.IsForbidden(err):
 			return false, err
 		case ctx.Err() != nil: // cut off: the look before says more
-			return false, nil
+			return false, ctx.Err()
 		case err != nil:
 			now = kubernetes.Explain(err).Message
 		}
