@@ -11,7 +11,7 @@ set -eu
 cd "$(dirname "$0")"
 
 # What only apply knows is kept from the other commands, which would refuse it.
-dry= force=
+dry='' force=''
 for argument; do
   shift
   case $argument in
@@ -25,7 +25,7 @@ done
 for namespace in hodei-system hodei-jobs-workers; do
   found=$(kubectl get namespace "$namespace" --ignore-not-found --output=name "$@")
   if [ -z "$found" ]; then
-    kubectl create --field-manager=hodei "$@" $dry -f - <<EOF
+    kubectl create --field-manager=hodei "$@" ${dry:+"$dry"} -f - <<EOF
 apiVersion: v1
 kind: Namespace
 metadata:
@@ -35,4 +35,4 @@ metadata:
 EOF
   fi
 done
-exec kubectl apply --server-side --field-manager=hodei "$@" $dry $force -f rbac.yaml -f network-policy.yaml
+exec kubectl apply --server-side --field-manager=hodei "$@" ${dry:+"$dry"} ${force:+"$force"} -f rbac.yaml -f network-policy.yaml
