@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -36,12 +37,19 @@ const (
 const AnnotationCreatedBy = "hodei.io/created-by"
 
 // Selector matches the labels of everything that the manifests make.
-const Selector = labelName + "=hodei," + labelPartOf + "=hodei"
+const Selector = LabelName + "=hodei," + LabelPartOf + "=hodei"
 
+// The labels of Selector.
 const (
-	labelName   = "app.kubernetes.io/name"
-	labelPartOf = "app.kubernetes.io/part-of"
+	LabelName   = "app.kubernetes.io/name"
+	LabelPartOf = "app.kubernetes.io/part-of"
 )
+
+// PodSecurityLabels are those by which a namespace refuses Pods that do not meet a
+// standard (the first), warns of them, and notes them in the audit log.
+var PodSecurityLabels = []string{
+	"pod-security.kubernetes.io/enforce", "pod-security.kubernetes.io/warn", "pod-security.kubernetes.io/audit",
+}
 
 // Values of Options.Profile: the Pod Security standard of the workers' namespace.
 const (
@@ -62,7 +70,8 @@ const (
 
 // Options are the installer's choices. The zero value is the manifests as they are.
 type Options struct {
-	// WorkersNamespace is where jobs run; "" is WorkersNamespace.
+	// WorkersNamespace is where jobs run; "" is WorkersNamespace. It is none of
+	// Kubernetes' own, and not SystemNamespace.
 	WorkersNamespace string
 	// Profile is ProfileRestricted, which "" means too, or ProfileBaseline.
 	Profile string
@@ -124,6 +133,8 @@ func (o *Options) setDefaults() error {
 		return fmt.Errorf("workers' namespace %q: %s", o.WorkersNamespace, problems[0])
 	case o.WorkersNamespace == SystemNamespace:
 		return fmt.Errorf("workers' namespace %q is the coordinator's, whose Secrets no job may mount", SystemNamespace)
+	case o.WorkersNamespace == corev1.NamespaceDefault || strings.HasPrefix(o.WorkersNamespace, "kube-"):
+		return fmt.Errorf("workers' namespace %q is Kubernetes' own: its Pods would have to meet Pod Security %q", o.WorkersNamespace, o.Profile)
 	case !slices.Contains(profiles, o.Profile):
 		return fmt.Errorf("profile %q: want %s or %s", o.Profile, profiles[0], profiles[1])
 	case !slices.Contains(policies, o.NetworkPolicy):
@@ -152,8 +163,8 @@ func decode(manifest []byte) ([]*unstructured.Unstructured, error) {
 // meet it, and note it in the audit log.
 func setProfile(namespace *unstructured.Unstructured, profile string) {
 	labels := namespace.GetLabels()
-	for _, mode := range []string{"enforce", "warn", "audit"} {
-		labels["pod-security.kubernetes.io/"+mode] = profile
+	for _, label := range PodSecurityLabels {
+		labels[label] = profile
 	}
 	namespace.SetLabels(labels)
 }

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/netip"
 	"os"
@@ -80,6 +81,9 @@ func TestGuidesFile(t *testing.T) {
 
 func TestKustomization(t *testing.T) {
 	kubectl, err := exec.LookPath("kubectl")
+	if err != nil && os.Getenv("HODEI_K8S_TEST") == "1" {
+		t.Fatal(err)
+	}
 	if err != nil {
 		t.Skip("no kubectl on PATH")
 	}
@@ -117,8 +121,7 @@ func TestWorkersNamespace(t *testing.T) {
 
 func TestProfile(t *testing.T) {
 	objects := render(t, Options{Profile: ProfileBaseline})
-	for _, mode := range []string{"enforce", "warn", "audit"} {
-		label := "pod-security.kubernetes.io/" + mode
+	for _, label := range PodSecurityLabels {
 		if got := objects["Namespace hodei-jobs-workers"].GetLabels()[label]; got != ProfileBaseline {
 			t.Errorf("workers: %s=%s", label, got)
 		}
@@ -164,6 +167,32 @@ func TestNetworkPolicy(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// DNS Pods answer at 53, and some, OpenShift's, at 5353 behind a Service; policies
+// see the Pod's port. NodeLocal DNSCache is no Pod of the network.
+func TestDNS(t *testing.T) {
+	data, err := render(t, Options{})["NetworkPolicy hodei-jobs-worker"].MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var policy networkingv1.NetworkPolicy
+	if err := json.Unmarshal(data, &policy); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, rule := range policy.Spec.Egress[:2] {
+		for _, port := range rule.Ports {
+			to := "Pods"
+			if block := rule.To[0].IPBlock; block != nil {
+				to = block.CIDR
+			}
+			got[to] += fmt.Sprintf(" %s/%s", *port.Protocol, port.Port)
+		}
+	}
+	if want := (map[string]string{"Pods": " UDP/53 TCP/53 UDP/5353 TCP/5353", "169.254.20.10/32": " UDP/53 TCP/53"}); !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 
@@ -269,6 +298,8 @@ func TestRefusedOptions(t *testing.T) {
 	}{
 		{Options{WorkersNamespace: "Build"}, `workers' namespace "Build": `},
 		{Options{WorkersNamespace: SystemNamespace}, `workers' namespace "hodei-system" is the coordinator's`},
+		{Options{WorkersNamespace: "kube-system"}, `workers' namespace "kube-system" is Kubernetes' own: its Pods would have to meet Pod Security "restricted"`},
+		{Options{WorkersNamespace: "default"}, `workers' namespace "default" is Kubernetes' own`},
 		{Options{Profile: "privileged"}, `profile "privileged": want restricted or baseline`},
 		{Options{NetworkPolicy: "open"}, `network policy "open": want internet, private or none`},
 	} {

@@ -88,7 +88,7 @@ func workersObject(kind string, spec map[string]any) *unstructured.Unstructured 
 		"kind":       kind,
 		"metadata": map[string]any{
 			"name": quotaName, "namespace": WorkersNamespace,
-			"labels": map[string]any{labelName: "hodei", labelPartOf: "hodei"},
+			"labels": map[string]any{LabelName: "hodei", LabelPartOf: "hodei"},
 		},
 		"spec": spec,
 	}}

@@ -140,7 +140,7 @@ func (k *clusterChecks) rights(ctx context.Context) check {
 	for _, r := range granted {
 		for _, verb := range r.Verbs {
 			if r.Role == "hodei-user" {
-				wanted = append(wanted, right{verb, k.provider.Namespace, schema.GroupResource{Group: r.Group, Resource: r.Resource}})
+				wanted = append(wanted, right{verb: verb, namespace: k.provider.Namespace, resource: schema.GroupResource{Group: r.Group, Resource: r.Resource}})
 			}
 		}
 	}

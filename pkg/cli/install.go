@@ -36,7 +36,7 @@ const installTimeout = time.Minute
 func (a *app) newInstall() *cobra.Command {
 	o := installOptions{app: a, dryRun: dryRunNone}
 	quota, printRBAC := "", false
-	print := genericclioptions.NewPrintFlags("serverside-applied")
+	printFlags := genericclioptions.NewPrintFlags("serverside-applied")
 	cmd := &cobra.Command{
 		Use:                   "install [--dry-run=client|server] [--diff] [--print-rbac] [-o yaml|json|name]",
 		DisableFlagsInUseLine: true,
@@ -46,6 +46,9 @@ func (a *app) newInstall() *cobra.Command {
 			hodei-system and hodei-jobs-workers, the service accounts of the workers and of
 			the coordinator with their roles, the role hodei-user for people, and the
 			workers' network policy.
+
+			In a namespace that is there already, --profile and --quota hold for everybody's
+			Pods. If some don't meet the profile, nothing is installed.
 
 			It may be run again at any time: it applies the same manifests as
 			deploy/kubernetes/install.sh, on the server's side, and changes no field that
@@ -76,47 +79,16 @@ func (a *app) newInstall() *cobra.Command {
 			hodei install --workers-namespace build --profile baseline`),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if cmd.Flags().Changed("namespace") {
-				return usagef(cmd, "--namespace has no effect here: jobs get the namespace of --workers-namespace")
-			}
-			var err error
-			if o.choices.Quota, err = deploy.ParseQuota(quota); err != nil {
-				return usagef(cmd, "%w", err)
-			}
-			if _, err = deploy.Objects(o.choices); err != nil {
-				return usagef(cmd, "%w", err)
-			}
-			for _, name := range []string{"workers-namespace", "profile", "network-policy", "quota"} {
-				if flag := cmd.Flags().Lookup(name); flag.Changed {
-					o.given += " --" + name + "=" + shellQuote(flag.Value.String())
-				}
-			}
-			if printRBAC {
-				for _, name := range []string{"diff", "dry-run"} {
-					if cmd.Flags().Changed(name) {
-						return usagef(cmd, "--print-rbac installs nothing: leave --%s out", name)
-					}
-				}
-				return a.printRights(cmd, o.choices, *print.OutputFormat)
-			}
-			if err := checkDryRun(cmd, o.dryRun); err != nil {
+			if err := o.complete(cmd, quota, printRBAC, printFlags); err != nil {
 				return err
 			}
-			o.objects = *print.OutputFormat != ""
-			o.newPrinter = func(state string) (printers.ResourcePrinter, error) { return printer(print, state) }
-			if _, err := o.newPrinter("%s"); err != nil {
-				return usagef(cmd, "%w", err)
+			switch {
+			case printRBAC:
+				return a.printRights(o.choices, *printFlags.OutputFormat)
+			case o.diff:
+				return asDiff(o.run(cmd.Context()))
 			}
-			if o.timeout <= 0 {
-				return usagef(cmd, "--timeout %s: must be more than zero", o.timeout)
-			}
-			if !o.diff {
-				return o.run(cmd.Context())
-			}
-			if o.objects || cmd.Flags().Changed("dry-run") {
-				return usagef(cmd, "--diff is a dry run and shows a diff: leave --dry-run and --output out")
-			}
-			return asDiff(o.run(cmd.Context()))
+			return o.run(cmd.Context())
 		},
 	}
 	flags := cmd.Flags()
@@ -126,14 +98,74 @@ func (a *app) newInstall() *cobra.Command {
 	flags.StringVar(&o.choices.WorkersNamespace, "workers-namespace", deploy.WorkersNamespace, "Namespace of the jobs; it is made if it is not there.")
 	flags.StringVar(&o.choices.Profile, "profile", deploy.ProfileRestricted, "Pod Security standard of the jobs' namespace: restricted or baseline, which lets jobs run as root.")
 	flags.StringVar(&o.choices.NetworkPolicy, "network-policy", deploy.NetworkInternet, "What jobs may reach: internet, private (private addresses too) or none (no policy); metadata servers only with none.")
-	flags.StringVar(&quota, "quota", "", "What all jobs together may request: cpu=CORES,memory=BYTES,pods=NUMBER, each may be left out (default: no bound).")
+	flags.StringVar(&quota, "quota", "", "What all Pods of the jobs' namespace together may request: cpu=CORES,memory=BYTES,pods=NUMBER, each may be left out (default: no bound).")
 	flags.BoolVar(&o.force, "force-conflicts", false, "Take over fields that somebody else has set.")
+	flags.BoolVar(&o.forcePodSecurity, "force-pod-security", false, "Enforce the profile in a namespace that was there, though Pods in it don't meet it.")
 	flags.BoolVar(&o.wait, "wait", true, "Wait until what was applied can be used.")
 	flags.DurationVar(&o.timeout, "timeout", installTimeout, "How long to wait for that.")
-	print.AddFlags(cmd)
+	printFlags.AddFlags(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("profile", cobra.FixedCompletions([]string{deploy.ProfileRestricted, deploy.ProfileBaseline}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("network-policy", cobra.FixedCompletions([]string{deploy.NetworkInternet, deploy.NetworkPrivate, deploy.NetworkNone}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
+}
+
+// complete makes the options of what was typed.
+func (o *installOptions) complete(cmd *cobra.Command, quota string, printRBAC bool, printFlags *genericclioptions.PrintFlags) error {
+	flags := cmd.Flags()
+	if flags.Changed("namespace") {
+		return usagef(cmd, "--namespace has no effect here: jobs get the namespace of --workers-namespace")
+	}
+	var err error
+	if o.choices.Quota, err = deploy.ParseQuota(quota); err != nil {
+		return usagef(cmd, "%w", err)
+	}
+	if _, err = deploy.Objects(o.choices); err != nil {
+		return usagef(cmd, "%w", err)
+	}
+	if err := checkDryRun(cmd, o.dryRun); err != nil {
+		return err
+	}
+	o.given = typed(flags, "workers-namespace", "profile", "network-policy", "quota")
+	o.forced = typed(flags, "force-pod-security", "force-conflicts")
+	o.cluster, o.caller = typed(flags, clusterFlags...), typed(flags, callerFlags...)
+	waits := []string{"wait", "timeout"}
+	switch {
+	case printRBAC:
+		err = refuseUnread(cmd, "print-rbac", append(waits, "diff", "dry-run", "force-conflicts", "force-pod-security")...)
+	case o.diff:
+		err = refuseUnread(cmd, "diff", append(waits, "dry-run", "output")...)
+	case o.dryRun == dryRunClient:
+		err = refuseUnread(cmd, "dry-run=client", append(waits, "force-conflicts", "force-pod-security")...)
+	case o.dryRun == dryRunServer:
+		err = refuseUnread(cmd, "dry-run=server", waits...)
+	case !o.wait:
+		err = refuseUnread(cmd, "wait=false", "timeout")
+	}
+	if err != nil {
+		return err
+	}
+	if printRBAC {
+		return checkRightsOutput(cmd, *printFlags.OutputFormat)
+	}
+	o.objects = *printFlags.OutputFormat != ""
+	o.newPrinter = func(state string) (printers.ResourcePrinter, error) { return printer(printFlags, state) }
+	if _, err := o.newPrinter("%s"); err != nil {
+		return usagef(cmd, "%w", err)
+	}
+	if o.timeout <= 0 {
+		return usagef(cmd, "--timeout %s: must be more than zero", o.timeout)
+	}
+	return nil
+}
+
+// refuseUnread refuses flags that nothing reads beside another.
+func refuseUnread(cmd *cobra.Command, beside string, names ...string) error {
+	for _, name := range names {
+		if cmd.Flags().Changed(name) {
+			return usagef(cmd, "--%s has no effect with --%s: leave it out", name, beside)
+		}
+	}
+	return nil
 }
 
 // checkDryRun checks the value of --dry-run.
@@ -161,15 +193,18 @@ var dryRunNote = map[string]string{dryRunNone: "", dryRunClient: " (dry run)", d
 type installOptions struct {
 	*app
 	choices deploy.Options
-	// given are the choices as they were typed, for hints; each begins with a space.
-	given      string
-	dryRun     string
-	diff       bool
-	force      bool // conflicts
-	wait       bool
-	timeout    time.Duration
-	objects    bool // stdout is for objects alone: -o
-	newPrinter func(state string) (printers.ResourcePrinter, error)
+	// As they were typed, for hints; each begins with a space: the choices, what is
+	// forced, the cluster, and who asks it.
+	given, forced, cluster, caller string
+
+	dryRun           string
+	diff             bool
+	force            bool // conflicts
+	forcePodSecurity bool
+	wait             bool
+	timeout          time.Duration
+	objects          bool // stdout is for objects alone: -o
+	newPrinter       func(state string) (printers.ResourcePrinter, error)
 }
 
 func (o *installOptions) run(ctx context.Context) error {
@@ -200,6 +235,9 @@ func (o *installOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := o.checkPodSecurity(plan); err != nil {
+		return err
+	}
 	switch {
 	case o.diff:
 		return plan.diff(o.Out)
@@ -223,10 +261,15 @@ func (o *installOptions) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if !o.wait {
-		return nil
+	if o.wait {
+		if err := o.await(ctx, c, objects); err != nil {
+			return err
+		}
 	}
-	return o.await(ctx, c, objects)
+	if namespace := o.choices.WorkersNamespace; namespace != deploy.WorkersNamespace {
+		fmt.Fprintf(o.ErrOut, "jobs get there with: %[1]s run -n %[2]s; or always, with a provider: %[1]s provider set NAME --namespace %[2]s\n", o.name, namespace)
+	}
+	return nil
 }
 
 // install applies one object.
@@ -251,11 +294,11 @@ func (o *installOptions) show(plan *installPlan, applied printers.ResourcePrinte
 		return err
 	}
 	for _, step := range plan.steps {
-		object, print := step.result, applied
+		object, shown := step.result, applied
 		if object == nil {
-			object, print = step.object, unchecked
+			object, shown = step.object, unchecked
 		}
-		if err := print.PrintObj(object, o.Out); err != nil {
+		if err := shown.PrintObj(object, o.Out); err != nil {
 			return err
 		}
 	}

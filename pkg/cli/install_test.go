@@ -8,10 +8,13 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/spf13/pflag"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/hodei-jobs/hodei/deploy"
 )
@@ -70,10 +73,10 @@ func TestDescribeRights(t *testing.T) {
 	}
 	rights := installRights(objects)
 	for _, want := range []right{
-		{"create", "", schema.GroupResource{Resource: "namespaces"}},
-		{"patch", "hodei-system", schema.GroupResource{Resource: "serviceaccounts"}},
-		{"delete", "hodei-jobs-workers", schema.GroupResource{Group: "networking.k8s.io", Resource: "networkpolicies"}},
-		{"list", "", schema.GroupResource{Group: "rbac.authorization.k8s.io", Resource: "clusterroles"}},
+		{"create", "", schema.GroupResource{Resource: "namespaces"}, ""},
+		{"patch", "hodei-system", schema.GroupResource{Resource: "serviceaccounts"}, "hodei-control-plane"},
+		{"delete", "hodei-jobs-workers", schema.GroupResource{Group: "networking.k8s.io", Resource: "networkpolicies"}, ""},
+		{"list", "", schema.GroupResource{Group: "rbac.authorization.k8s.io", Resource: "clusterroles"}, ""},
 	} {
 		if n := len(slices.DeleteFunc(slices.Clone(rights), func(r right) bool { return r != want })); n != 1 {
 			t.Errorf("%+v is asked %d times", want, n)
@@ -85,11 +88,12 @@ func TestDescribeRights(t *testing.T) {
 		}
 	}
 	got := describeRights([]right{
-		{"create", "", schema.GroupResource{Resource: "namespaces"}},
-		{"get", "", schema.GroupResource{Resource: "namespaces"}},
-		{"patch", "", schema.GroupResource{Resource: "namespaces"}},
-		{"list", "a", schema.GroupResource{Group: "g", Resource: "r"}},
-		{"list", "b", schema.GroupResource{Group: "g", Resource: "r"}},
+		{"create", "", schema.GroupResource{Resource: "namespaces"}, ""},
+		{"get", "", schema.GroupResource{Resource: "namespaces"}, ""},
+		{"patch", "", schema.GroupResource{Resource: "namespaces"}, "a"},
+		{"patch", "", schema.GroupResource{Resource: "namespaces"}, "b"},
+		{"list", "a", schema.GroupResource{Group: "g", Resource: "r"}, ""},
+		{"list", "b", schema.GroupResource{Group: "g", Resource: "r"}, ""},
 	})
 	if want := "create, get and patch namespaces; list r.g in a; list r.g in b"; got != want {
 		t.Errorf("got %q, want %q", got, want)
@@ -132,42 +136,96 @@ func TestInParallel(t *testing.T) {
 	}
 }
 
-func TestInNamespaces(t *testing.T) {
-	both := metav1.Verbs{"list", "delete"}
-	got := inNamespaces([]*metav1.APIResourceList{
-		{GroupVersion: "v1", APIResources: []metav1.APIResource{
-			{Name: "pods", Kind: "Pod", Verbs: both}, {Name: "events", Kind: "Event", Verbs: both}, {Name: "bindings", Kind: "Binding", Verbs: metav1.Verbs{"create"}},
-		}},
-		{GroupVersion: "metrics.k8s.io/v1beta1", APIResources: []metav1.APIResource{{Name: "pods", Kind: "PodMetrics", Verbs: metav1.Verbs{"list"}}}},
-		{GroupVersion: "a/b/c", APIResources: []metav1.APIResource{{Name: "d", Kind: "D", Verbs: both}}},
-	})
-	if len(got) != 1 || got[0].kind != "Pod" {
-		t.Errorf("%+v", got)
+// A hint is about the same cluster and the same caller, and shows no token.
+func TestTyped(t *testing.T) {
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	genericclioptions.NewConfigFlags(true).AddFlags(flags)
+	flags.Bool("force-conflicts", false, "")
+	flags.Bool("wait", true, "")
+	if err := flags.Parse([]string{"--context=my prod", "--token=secret", "-s", "https://api", "--as=a", "--as-group=b", "--as-group=c", "--force-conflicts", "--wait=false"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		names []string
+		want  string
+	}{
+		{clusterFlags, " --context='my prod' --server=https://api"},
+		{callerFlags, " --as=a --as-group=b --as-group=c"},
+		{[]string{"wait", "force-conflicts", "unknown"}, " --wait=false --force-conflicts"},
+	} {
+		if got := typed(flags, test.names...); got != test.want {
+			t.Errorf("got %q, want %q", got, test.want)
+		}
 	}
 }
 
-func TestRemovalDone(t *testing.T) {
-	object := func(kind, name, namespace, partOf string) *unstructured.Unstructured {
+// The command line of a hint is the one that was typed, and what is missing in it.
+func TestInstallHints(t *testing.T) {
+	conflict := problem{&unstructured.Unstructured{Object: map[string]any{"kind": "Namespace", "metadata": map[string]any{"name": "n"}}},
+		apierrors.NewApplyConflict([]metav1.StatusCause{{Type: metav1.CauseTypeFieldManagerConflict, Message: `conflict with "x"`, Field: ".metadata.labels.pod-security.kubernetes.io/enforce"}}, "")}
+	for _, test := range []struct {
+		name                    string
+		options                 installOptions
+		conflict, administrator string
+	}{
+		{"install", installOptions{given: " --quota=pods=1", cluster: " --context=c", caller: " --as=me"},
+			"if it was installed with --profile, give it again; to take it over: {hodei} install --force-conflicts --quota=pods=1 --context=c --as=me; what would change then: {hodei} install --diff --force-conflicts --quota=pods=1 --context=c --as=me",
+			"an administrator can: {hodei} install --quota=pods=1 --context=c, or with kubectl alone: {hodei} install --dry-run=client -o yaml --quota=pods=1 | kubectl apply --context=c --server-side --field-manager=hodei -f -"},
+		{"a profile, and force", installOptions{given: " --profile=baseline", force: true, forced: " --force-conflicts"}, "",
+			"an administrator can: {hodei} install --profile=baseline --force-conflicts, or with kubectl alone: {hodei} install --dry-run=client -o yaml --profile=baseline | kubectl apply --server-side --field-manager=hodei --force-conflicts -f -"},
+		{"a diff", installOptions{given: " --profile=baseline", diff: true, cluster: " --context=c"},
+			"to take it over: {hodei} install --diff --force-conflicts --profile=baseline --context=c", "an administrator can: {hodei} install --diff --profile=baseline --context=c"},
+		{"a dry run", installOptions{given: " --profile=baseline", dryRun: dryRunServer},
+			"to take it over: {hodei} install --dry-run=server --force-conflicts --profile=baseline", "an administrator can: {hodei} install --dry-run=server --profile=baseline"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			hinted, ok := errors.AsType[*hinted](test.options.explain(t.Context(), nil, []problem{conflict}))
+			if test.conflict != "" && (!ok || hinted.hint != test.conflict) {
+				t.Errorf("hint of a conflict:\n%+v\nwant\n%s", hinted, test.conflict)
+			}
+			if got := test.options.byAdministrator(); got != test.administrator {
+				t.Errorf("hint of a refusal:\n%s\nwant\n%s", got, test.administrator)
+			}
+		})
+	}
+}
+
+// Nobody's Pods are refused from now on without a word.
+func TestCheckPodSecurity(t *testing.T) {
+	namespace := func(labels, annotations map[string]string) *unstructured.Unstructured {
 		u := &unstructured.Unstructured{}
-		u.SetKind(kind)
-		u.SetName(name)
-		u.SetNamespace(namespace)
-		u.SetLabels(map[string]string{"app.kubernetes.io/part-of": partOf})
+		u.SetKind("Namespace")
+		u.SetName("n")
+		u.SetLabels(labels)
+		u.SetAnnotations(annotations)
 		return u
 	}
+	enforce := map[string]string{deploy.PodSecurityLabels[0]: "restricted"}
+	warned := []string{"existing pods violate", "p: runs as root"}
+	const refusal = `namespace n was there before hodei, and would begin to enforce Pod Security "restricted", which Pods in it do not meet: existing pods violate; p: runs as root`
 	for _, test := range []struct {
-		removal removal
-		want    string
+		name    string
+		live    *unstructured.Unstructured
+		warned  []string
+		options installOptions
+		said    string
+		refused bool
 	}{
-		{removal{object: object("ClusterRole", "r", "", "hodei")}, "deleted"},
-		{removal{object: object("Role", "r", "a", "hodei")}, "deleted in namespace a"},
-		{removal{object: object("Role", "r", "a", "hodei"), how: withNamespace}, "deleted with namespace a"},
-		{removal{object: object("Secret", "mine", "a", "me"), how: withNamespace}, "deleted with namespace a, though not hodei's"},
-		{removal{object: object("Secret", "hodei-ca-key", "a", ""), how: withNamespace}, "deleted with namespace a"},
-		{removal{object: object("Namespace", "a", "", "hodei"), how: release}, "kept, without hodei's labels: hodei has not made it"},
+		{"a new one", nil, warned, installOptions{}, "", false},
+		{"of hodei's", namespace(nil, map[string]string{deploy.AnnotationCreatedBy: "hodei"}), warned, installOptions{}, "", false},
+		{"that does already", namespace(enforce, nil), warned, installOptions{}, "", false},
+		{"whose Pods meet it", namespace(nil, nil), nil, installOptions{}, "namespace n was there before hodei: with it, everybody's Pods there have to meet Pod Security \"restricted\"\n", false},
+		{"whose Pods don't", namespace(nil, nil), warned, installOptions{}, "", true},
+		{"forced", namespace(nil, nil), warned, installOptions{forcePodSecurity: true}, "forced: " + refusal + "\n", false},
+		{"a diff", namespace(nil, nil), warned, installOptions{diff: true}, "it would be refused without --force-pod-security: " + refusal + "\n", false},
 	} {
-		if got := test.removal.done(); got != test.want {
-			t.Errorf("got %q, want %q", got, test.want)
-		}
+		t.Run(test.name, func(t *testing.T) {
+			var said strings.Builder
+			test.options.app = &app{IOStreams: genericiooptions.IOStreams{ErrOut: &said}}
+			err := test.options.checkPodSecurity(&installPlan{steps: []installStep{{object: namespace(enforce, nil), live: test.live, warned: test.warned}}})
+			if said.String() != test.said || (err != nil) != test.refused || err != nil && err.Error() != refusal {
+				t.Errorf("said %q, want %q; error %v", said.String(), test.said, err)
+			}
+		})
 	}
 }

@@ -47,6 +47,7 @@ type manifestClient struct {
 	clientset.Interface
 	dynamic  dynamic.Interface
 	metadata metadata.Interface
+	server   string // its address
 }
 
 // newManifestClient returns a client of the cluster that the kube flags mean,
@@ -57,12 +58,11 @@ func newManifestClient(ctx context.Context, kube genericclioptions.RESTClientGet
 		return nil, err
 	}
 	config = rest.CopyConfig(config)
-	// An install asks for 47 rights and makes some sixty requests more; client-go's
+	// An install asks for 53 rights and makes some sixty requests more; client-go's
 	// default of 5 a second would make them 20 s.
 	config.QPS, config.Burst = 100, 200
 	config.Timeout = manifestRequest
-	// A dry run warns of what it is about to be told in better words.
-	config.WarningHandlerWithContext = rest.NoWarnings{}
+	config.WarningHandlerWithContext = warningsOfRequest{}
 	client, err := clientset.NewForConfig(config)
 	if err != nil {
 		return nil, err
@@ -71,15 +71,27 @@ func newManifestClient(ctx context.Context, kube genericclioptions.RESTClientGet
 	if err := client.RESTClient().Get().AbsPath("/version").Do(ctx).Error(); err != nil {
 		return nil, kubernetes.Explain(err)
 	}
-	dynamic, err := dynamic.NewForConfig(config)
-	if err != nil {
+	c := &manifestClient{Interface: client, server: config.Host}
+	if c.dynamic, err = dynamic.NewForConfig(config); err != nil {
 		return nil, err
 	}
-	metadata, err := metadata.NewForConfig(config)
-	if err != nil {
+	if c.metadata, err = metadata.NewForConfig(config); err != nil {
 		return nil, err
 	}
-	return &manifestClient{client, dynamic, metadata}, nil
+	return c, nil
+}
+
+// warningsKey is that of a *[]string in the context of a request, which gets the API
+// server's warnings. Those of other requests are dropped: they tell of kinds that
+// are on their way out, which is not the caller's to mend.
+type warningsKey struct{}
+
+type warningsOfRequest struct{}
+
+func (warningsOfRequest) HandleWarningHeaderWithContext(ctx context.Context, _ int, _, text string) {
+	if warned, ok := ctx.Value(warningsKey{}).(*[]string); ok {
+		*warned = append(*warned, text)
+	}
 }
 
 // restConfig is the way to the cluster that the kube flags, the environment and

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/rogpeppe/go-internal/diff"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -30,6 +29,7 @@ type installStep struct {
 	object *unstructured.Unstructured // as it is applied
 	live   *unstructured.Unstructured // as it is; nil: it is not there
 	result *unstructured.Unstructured // as it would be; nil: that can't be asked before its namespace is there
+	warned []string                   // what the API server says of that
 	// claim is a namespace that gets the note that hodei has made it.
 	claim bool
 }
@@ -52,12 +52,12 @@ func (o *installOptions) plan(ctx context.Context, c *manifestClient, objects []
 			step.live, errs[i] = nil, nil
 		}
 		if errs[i] == nil && step.live != nil && step.object.GetKind() == "Namespace" && step.live.GetDeletionTimestamp() != nil {
-			errs[i] = &hinted{err: fmt.Errorf("%s is being deleted", describe(step.object)), hint: "wait until it is gone, then: {hodei} install" + o.given}
+			errs[i] = &hinted{err: fmt.Errorf("%s is being deleted", describe(step.object)), hint: "wait until it is gone, then: " + o.command("")}
 		}
 		if errs[i] != nil {
 			return
 		}
-		step.result, errs[i] = c.apply(ctx, step.object, applyOptions{dryRun: true, force: o.force})
+		step.result, errs[i] = c.apply(context.WithValue(ctx, warningsKey{}, &step.warned), step.object, applyOptions{dryRun: true, force: o.force})
 		if apierrors.IsNotFound(errs[i]) && step.object.GetNamespace() != "" {
 			step.result, errs[i] = nil, nil
 		}
@@ -158,7 +158,7 @@ func (c *manifestClient) findStale(ctx context.Context, objects []*unstructured.
 
 // isApplied tells what hodei install has applied, or kubectl in its name, from what
 // only has the same labels.
-func isApplied(object *unstructured.Unstructured) bool {
+func isApplied(object metav1.Object) bool {
 	return slices.ContainsFunc(object.GetManagedFields(), func(e metav1.ManagedFieldsEntry) bool {
 		return e.Manager == fieldManager && e.Operation == metav1.ManagedFieldsOperationApply
 	})
@@ -207,16 +207,16 @@ func (p *installPlan) diff(w io.Writer) error {
 }
 
 // diffObject is the unified diff of an object; nil is one that is not there.
-func diffObject(old, new *unstructured.Unstructured) ([]byte, error) {
-	named := new
+func diffObject(live, result *unstructured.Unstructured) ([]byte, error) {
+	named := result
 	if named == nil {
-		named = old
+		named = live
 	}
-	before, err := diffText(old)
+	before, err := diffText(live)
 	if err != nil {
 		return nil, err
 	}
-	after, err := diffText(new)
+	after, err := diffText(result)
 	if err != nil {
 		return nil, err
 	}
@@ -238,62 +238,4 @@ func diffText(object *unstructured.Unstructured) ([]byte, error) {
 	}
 	unstructured.RemoveNestedField(object.Object, "status")
 	return yaml.Marshal(object.Object)
-}
-
-// explain says what can't be applied, and what to do about it. All conflicts are
-// told, as they are mended together; of other problems the first is.
-func (o *installOptions) explain(ctx context.Context, c *manifestClient, problems []problem) error {
-	var conflicts []string
-	for _, p := range problems {
-		if !apierrors.IsConflict(p.err) {
-			return o.explainOne(ctx, c, p)
-		}
-		conflicts = append(conflicts, describeConflict(p))
-	}
-	return &hinted{
-		err:  fmt.Errorf("somebody else has set what would be applied: %s", strings.Join(conflicts, "; ")),
-		hint: fmt.Sprintf("to take it over: {hodei} install --force-conflicts%[1]s; what would change then: {hodei} install --diff --force-conflicts%[1]s", o.given),
-	}
-}
-
-func (o *installOptions) explainOne(ctx context.Context, c *manifestClient, p problem) error {
-	if strings.Contains(p.err.Error(), "attempting to grant RBAC permissions not currently held") {
-		return &hinted{
-			err:  fmt.Errorf("%s grants rights that %s does not have, and Kubernetes lets nobody grant more than they have", describe(p.object), c.whoami(ctx)),
-			hint: o.byAdministrator(),
-		}
-	}
-	if _, told := errors.AsType[*hinted](p.err); told {
-		return p.err
-	}
-	explained := fmt.Errorf("install %s: %w", describe(p.object), kubernetes.Explain(p.err))
-	if apierrors.IsForbidden(p.err) && !apierrors.HasStatusCause(p.err, corev1.NamespaceTerminatingCause) {
-		return &hinted{err: explained, hint: o.byAdministrator()}
-	}
-	return explained
-}
-
-// byAdministrator is what somebody with more rights can type.
-func (o *installOptions) byAdministrator() string {
-	return fmt.Sprintf("an administrator can: {hodei} install%[1]s, or with kubectl alone: {hodei} install --dry-run=client -o yaml%[1]s | kubectl apply --server-side --field-manager=%[2]s -f -", o.given, fieldManager)
-}
-
-// describeConflict says which fields of an object who has set.
-func describeConflict(p problem) string {
-	fields := p.err.Error()
-	if status, ok := p.err.(apierrors.APIStatus); ok && status.Status().Details != nil {
-		var list []string
-		for _, cause := range status.Status().Details.Causes {
-			if cause.Type != metav1.CauseTypeFieldManagerConflict {
-				continue
-			}
-			// conflict with "kubectl-edit" using v1
-			_, manager, _ := strings.Cut(cause.Message, "conflict with ")
-			list = append(list, fmt.Sprintf("%s by %s", cause.Field, manager))
-		}
-		if len(list) > 0 {
-			fields = words(list)
-		}
-	}
-	return describe(p.object) + ": " + fields
 }

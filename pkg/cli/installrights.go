@@ -20,6 +20,7 @@ import (
 type right struct {
 	verb, namespace string // "": at cluster scope
 	resource        schema.GroupResource
+	name            string // of the one object; "": any
 }
 
 // installRights are those that applying objects takes, and finding and deleting
@@ -28,8 +29,11 @@ type right struct {
 func installRights(objects []*unstructured.Unstructured) []right {
 	var rights []right
 	for _, object := range objects {
-		for _, verb := range []string{"create", "get", "patch"} {
-			rights = append(rights, right{verb, object.GetNamespace(), manifestResources[object.GetKind()].GroupResource()})
+		needed := right{"create", object.GetNamespace(), manifestResources[object.GetKind()].GroupResource(), ""}
+		rights = append(rights, needed)
+		needed.name = object.GetName()
+		for _, needed.verb = range []string{"get", "patch"} {
+			rights = append(rights, needed)
 		}
 	}
 	for _, kind := range prunable {
@@ -39,12 +43,17 @@ func installRights(objects []*unstructured.Unstructured) []right {
 		}
 		for _, namespace := range namespaces {
 			for _, verb := range []string{"delete", "list"} {
-				rights = append(rights, right{verb, namespace, manifestResources[kind.kind].GroupResource()})
+				rights = append(rights, right{verb, namespace, manifestResources[kind.kind].GroupResource(), ""})
 			}
 		}
 	}
+	return sortRights(rights)
+}
+
+// sortRights puts those of one resource together, and each once.
+func sortRights(rights []right) []right {
 	slices.SortFunc(rights, func(a, b right) int {
-		return cmp.Or(cmp.Compare(a.namespace, b.namespace), cmp.Compare(a.resource.String(), b.resource.String()), cmp.Compare(a.verb, b.verb))
+		return cmp.Or(cmp.Compare(a.namespace, b.namespace), cmp.Compare(a.resource.String(), b.resource.String()), cmp.Compare(a.verb, b.verb), cmp.Compare(a.name, b.name))
 	})
 	return slices.Compact(rights)
 }
@@ -70,7 +79,7 @@ func (c *manifestClient) missing(ctx context.Context, rights []right) ([]right, 
 		resource, subresource, _ := strings.Cut(rights[i].resource.Resource, "/")
 		answer, err := c.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
 			Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
-				Namespace: rights[i].namespace, Verb: rights[i].verb, Group: rights[i].resource.Group, Resource: resource, Subresource: subresource,
+				Namespace: rights[i].namespace, Verb: rights[i].verb, Group: rights[i].resource.Group, Resource: resource, Subresource: subresource, Name: rights[i].name,
 			}},
 		}, metav1.CreateOptions{})
 		if errs[i] = err; err == nil {
@@ -104,7 +113,9 @@ func describeRights(rights []right) string {
 	for len(rights) > 0 {
 		first, verbs := rights[0], []string{}
 		for len(rights) > 0 && rights[0].namespace == first.namespace && rights[0].resource == first.resource {
-			verbs = append(verbs, rights[0].verb)
+			if !slices.Contains(verbs, rights[0].verb) {
+				verbs = append(verbs, rights[0].verb)
+			}
 			rights = rights[1:]
 		}
 		text := words(verbs) + " " + first.resource.String()

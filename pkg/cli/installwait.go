@@ -31,27 +31,40 @@ func (o *installOptions) await(ctx context.Context, c *manifestClient, objects [
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, o.timeout)
-	defer cancel()
-	missing := "nobody has looked yet"
-	err = wait.PollUntilContextCancel(ctx, readyEvery, true, func(ctx context.Context) (bool, error) {
-		now, err := c.notUsable(ctx, objects, granted)
-		if err != nil {
-			return false, err
-		}
-		missing = now
-		return missing == "", nil
-	})
-	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+	missing, err := awaitNothing(ctx, readyEvery, o.timeout, func(ctx context.Context) (string, error) { return c.notUsable(ctx, objects, granted) })
+	if errors.Is(err, context.DeadlineExceeded) {
 		return &hinted{
 			err:  fmt.Errorf("installed, but not usable after %s: %s", o.timeout, missing),
-			hint: "wait longer with --timeout, or see what the cluster does: kubectl get events -A",
+			hint: "wait longer with --timeout, or see what the cluster does: kubectl get events -A" + o.cluster,
 		}
 	}
 	if err != nil {
 		return kubernetes.Explain(err)
 	}
 	return nil
+}
+
+// awaitNothing looks again and again until nothing is missing, or for so long; what
+// still was then is returned with the context's error. A look that went wrong is
+// what is missing, as the next one may not; but who may not look won't be let.
+func awaitNothing(ctx context.Context, every, timeout time.Duration, look func(context.Context) (string, error)) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	missing := "nobody has looked yet"
+	err := wait.PollUntilContextCancel(ctx, every, true, func(ctx context.Context) (bool, error) {
+		now, err := look(ctx)
+		switch {
+		case apierrors.IsForbidden(err):
+			return false, err
+		case ctx.Err() != nil: // cut off: the look before says more
+			return false, ctx.Err()
+		case err != nil:
+			now = kubernetes.Explain(err).Message
+		}
+		missing = now
+		return missing == "", nil
+	})
+	return missing, err
 }
 
 // notUsable says what can't be used yet; "": everything can.

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,7 +12,6 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 
 	"github.com/hodei-jobs/hodei/deploy"
@@ -28,7 +29,7 @@ func (s apiServer) start(t *testing.T) *manifestClient {
 		if !ok {
 			answer = "404 "
 		}
-		for code, reason := range map[int]metav1.StatusReason{http.StatusNotFound: metav1.StatusReasonNotFound, http.StatusForbidden: metav1.StatusReasonForbidden} {
+		for code, reason := range map[int]metav1.StatusReason{http.StatusNotFound: metav1.StatusReasonNotFound, http.StatusForbidden: metav1.StatusReasonForbidden, http.StatusInternalServerError: metav1.StatusReasonInternalError} {
 			if rest, ok := strings.CutPrefix(answer, fmt.Sprint(code, " ")); ok {
 				w.WriteHeader(code)
 				answer = fmt.Sprintf(`{"kind":"Status","apiVersion":"v1","status":"Failure","reason":%q,"code":%d,"message":%q}`, reason, code, rest)
@@ -84,6 +85,8 @@ func TestInstallAwait(t *testing.T) {
 			"installed, but not usable after 50ms: resourcequota hodei-jobs in namespace hodei-jobs-workers does not count yet"},
 		{"a role that does not hold", reviews, fmt.Sprintf(review, false),
 			"installed, but not usable after 50ms: service account hodei-jobs-workers/hodei-jobs-worker may not get pods in hodei-jobs-workers yet"},
+		{"an API server with a bad second", "GET /api/v1/namespaces/hodei-system", "500 etcdserver: leader changed",
+			"installed, but not usable after 50ms: etcdserver: leader changed"},
 		{"a question that is refused", "GET /api/v1/namespaces/hodei-system", "403 not you", "not you"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -107,64 +110,23 @@ func TestInstallAwait(t *testing.T) {
 	}
 }
 
-// A kind that may not be listed is said; one that can't be is passed over.
-func TestUninstallLists(t *testing.T) {
-	server := apiServer{
-		"GET /api/v1/namespaces/a/secrets":    "403 no",
-		"GET /api/v1/namespaces/a/configmaps": `{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","items":[{"metadata":{"name":"kube-root-ca.crt","namespace":"a"}},{"metadata":{"name":"mine","namespace":"a"}}]}`,
-		"GET /apis/batch/v1/namespaces/a/jobs": `{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","items":[{"metadata":{"name":"j","namespace":"a"}},
-			{"metadata":{"name":"owned","namespace":"a","ownerReferences":[{"apiVersion":"batch/v1","kind":"CronJob","name":"c","uid":"u","controller":true}]}}]}`,
+// A look that went wrong is not the last one.
+func TestAwaitNothing(t *testing.T) {
+	looks := []error{errors.New("connection refused"), nil}
+	missing, err := awaitNothing(t.Context(), time.Millisecond, time.Minute, func(context.Context) (string, error) {
+		err := looks[0]
+		looks = looks[1:]
+		return "", err
+	})
+	if missing != "" || err != nil || len(looks) != 0 {
+		t.Errorf("missing %q, error %v, %d looks left", missing, err, len(looks))
 	}
-	found := &installed{}
-	inside, err := server.start(t).list(t.Context(), "a", []listed{
-		{schema.GroupVersionResource{Version: "v1", Resource: "secrets"}, "Secret"},
-		{schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}, "ConfigMap"},
-		{schema.GroupVersionResource{Group: "batch", Version: "v1", Resource: "jobs"}, "Job"},
-		{schema.GroupVersionResource{Group: "gone", Version: "v1", Resource: "things"}, "Thing"},
-	}, found)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, r := range inside {
-		names = append(names, describe(r.object))
-	}
-	if got, want := strings.Join(names, ", "), "job j in namespace a, configmap mine in namespace a"; got != want {
-		t.Errorf("found %s, want %s", got, want)
-	}
-	if want := "not looked at: secrets in namespace a, which may not be listed"; len(found.notes) != 1 || found.notes[0] != want {
-		t.Errorf("notes %q, want %q", found.notes, want)
-	}
-}
-
-// What holds a namespace back is said.
-func TestUninstallAwait(t *testing.T) {
-	object := removal{resource: manifestResources["Namespace"], how: deleted}
-	object.object = partial(listed{manifestResources["Namespace"], "Namespace"}, &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: "a", UID: "1"}})
-	pods := `{"kind":"PodList","apiVersion":"v1","items":[{"metadata":{"name":"p"}}]}`
-	none := `{"kind":"SecretList","apiVersion":"v1","items":[]}`
-	for _, test := range []struct {
-		name   string
-		server apiServer
-		want   string // "": all is gone
-	}{
-		{"gone", apiServer{"GET /api/v1/namespaces/kept/pods": none, "GET /api/v1/namespaces/kept/secrets": none}, ""},
-		{"made anew", apiServer{"GET /api/v1/namespaces/a": `{"kind":"Namespace","apiVersion":"v1","metadata":{"uid":"2"}}`, "GET /api/v1/namespaces/kept/pods": none, "GET /api/v1/namespaces/kept/secrets": none}, ""},
-		{"still there", apiServer{"GET /api/v1/namespaces/a": `{"kind":"Namespace","apiVersion":"v1","metadata":{"uid":"1"},"status":{"conditions":[{"type":"A","status":"False","message":"fine"},{"type":"B","status":"True","message":"pods. has 1"}]}}`},
-			"still there after 50ms: namespace a (pods. has 1); the cluster goes on deleting"},
-		{"pods of jobs", apiServer{"GET /api/v1/namespaces/kept/pods": pods, "GET /api/v1/namespaces/kept/secrets": none},
-			"still there after 50ms: pods and secrets of jobs in namespace kept (1); the cluster goes on deleting"},
-		{"refused", apiServer{"GET /api/v1/namespaces/a": "403 not you"}, "not you"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			o := &uninstallOptions{timeout: time.Minute}
-			if strings.Contains(test.want, "50ms") {
-				o.timeout = 50 * time.Millisecond
-			}
-			err := o.await(t.Context(), test.server.start(t), &installed{removals: []removal{object}, kept: []string{"kept"}})
-			if test.want == "" && err != nil || test.want != "" && (err == nil || err.Error() != test.want) {
-				t.Errorf("error %v, want %q", err, test.want)
-			}
-		})
+	ctx, cancel := context.WithCancel(t.Context())
+	missing, err = awaitNothing(ctx, time.Millisecond, time.Minute, func(ctx context.Context) (string, error) {
+		cancel()
+		return "", ctx.Err()
+	})
+	if missing != "nobody has looked yet" || !errors.Is(err, context.Canceled) {
+		t.Errorf("missing %q, error %v", missing, err)
 	}
 }

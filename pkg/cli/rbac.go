@@ -11,12 +11,17 @@ import (
 	"github.com/hodei-jobs/hodei/deploy"
 )
 
-// printRights is hodei install --print-rbac: every verb on every resource that the
-// manifests grant, and why. It asks no cluster.
-func (a *app) printRights(cmd *cobra.Command, choices deploy.Options, output string) error {
+// checkRightsOutput checks -o: rights are no objects that other printers know.
+func checkRightsOutput(cmd *cobra.Command, output string) error {
 	if !slices.Contains([]string{"", "json", "yaml"}, output) {
 		return usagef(cmd, "--output %q: want json or yaml with --print-rbac", output)
 	}
+	return nil
+}
+
+// printRights is hodei install --print-rbac: every verb on every resource that the
+// manifests grant, and why. It asks no cluster.
+func (a *app) printRights(choices deploy.Options, output string) error {
 	rights, err := deploy.Rights(choices)
 	if err != nil {
 		return err

@@ -1,14 +1,16 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"k8s.io/apimachinery/pkg/runtime/schema"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/printers"
 	"k8s.io/kubectl/pkg/util/templates"
@@ -24,7 +26,7 @@ const uninstallTimeout = 2 * time.Minute
 
 func (a *app) newUninstall() *cobra.Command {
 	o := uninstallOptions{app: a, dryRun: dryRunNone}
-	print := genericclioptions.NewPrintFlags("deleted")
+	printFlags := genericclioptions.NewPrintFlags("deleted")
 	cmd := &cobra.Command{
 		Use:                   "uninstall --yes [--workers-namespace NAME] [--force] | --dry-run=client|server [-o yaml|json|name]",
 		DisableFlagsInUseLine: true,
@@ -34,7 +36,8 @@ func (a *app) newUninstall() *cobra.Command {
 			that is in them, service accounts, roles, policies, quotas, certificates and jobs.
 
 			Without --yes nothing is removed, and all that would be is listed. It refuses
-			while jobs have not ended, unless --force is given.
+			while jobs have not ended, unless --force is given, and if the rights to find
+			and remove all of it are not there.
 
 			A namespace that was there before hodei stays, and so does what others keep in
 			it: only what is hodei's is taken out, labels among it. Bindings elsewhere that
@@ -56,9 +59,9 @@ func (a *app) newUninstall() *cobra.Command {
 			if err := checkDryRun(cmd, o.dryRun); err != nil {
 				return err
 			}
-			if *print.OutputFormat != "" {
+			if *printFlags.OutputFormat != "" {
 				var err error
-				if o.printer, err = print.ToPrinter(); err != nil {
+				if o.printer, err = printFlags.ToPrinter(); err != nil {
 					return usagef(cmd, "%w", err)
 				}
 			}
@@ -70,6 +73,18 @@ func (a *app) newUninstall() *cobra.Command {
 			case o.timeout <= 0:
 				return usagef(cmd, "--timeout %s: must be more than zero", o.timeout)
 			}
+			var err error
+			switch {
+			case o.dryRun != dryRunNone:
+				err = refuseUnread(cmd, "dry-run="+o.dryRun, "wait", "timeout")
+			case !o.wait:
+				err = refuseUnread(cmd, "wait=false", "timeout")
+			}
+			if err != nil {
+				return err
+			}
+			flags := cmd.Flags()
+			o.given, o.cluster, o.caller = typed(flags, "workers-namespace"), typed(flags, clusterFlags...), typed(flags, callerFlags...)
 			return o.run(cmd.Context())
 		},
 	}
@@ -80,7 +95,7 @@ func (a *app) newUninstall() *cobra.Command {
 	flags.BoolVar(&o.force, "force", false, "End jobs that run, and remove those that wait.")
 	flags.BoolVar(&o.wait, "wait", true, "Wait until all is gone.")
 	flags.DurationVar(&o.timeout, "timeout", uninstallTimeout, "How long to wait for that.")
-	print.AddFlags(cmd)
+	printFlags.AddFlags(cmd)
 	return cmd
 }
 
@@ -93,25 +108,9 @@ type uninstallOptions struct {
 	wait             bool
 	timeout          time.Duration
 	printer          printers.ResourcePrinter // of -o; nil: a line says what was done
-}
-
-// uninstallRights are what finding and removing takes in any case. What else is in
-// the namespaces is not known before.
-func uninstallRights() []right {
-	var rights []right
-	for _, r := range []struct {
-		kind  string
-		verbs []string
-	}{
-		{"ClusterRole", []string{"delete", "get", "list"}},
-		{"Namespace", []string{"delete", "get", "list", "patch"}},
-		{"RoleBinding", []string{"list"}},
-	} {
-		for _, verb := range r.verbs {
-			rights = append(rights, right{verb, "", manifestResources[r.kind].GroupResource()})
-		}
-	}
-	return append(rights, right{"list", "", schema.GroupResource{Group: "batch", Resource: "jobs"}})
+	// As they were typed, for hints; each begins with a space: --workers-namespace, the
+	// cluster, and who asks it.
+	given, cluster, caller string
 }
 
 func (o *uninstallOptions) run(ctx context.Context) error {
@@ -119,57 +118,98 @@ func (o *uninstallOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.checkRights(ctx, uninstallRights(), "an administrator can: "+o.command()); err != nil {
-		return err
-	}
 	found, err := o.find(ctx, c)
 	if err != nil {
-		return err
+		return o.explain(err)
 	}
-	if len(found.removals) == 0 {
+	removals := slices.Concat(found.removals, found.released)
+	if len(removals) == 0 {
 		fmt.Fprintln(o.ErrOut, "nothing of hodei is in this cluster")
 		return nil
 	}
+	if o.dryRun != dryRunClient {
+		if err := c.checkRights(ctx, o.removalRights(removals), o.byAdministrator()); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintln(o.ErrOut, "from", o.place(c))
 	for _, note := range found.notes {
 		fmt.Fprintln(o.ErrOut, note)
 	}
 	if len(found.running) > 0 && !o.force {
 		err := fmt.Errorf("jobs have not ended: %s", strings.Join(found.running, ", "))
 		if o.dryRun == dryRunNone {
-			return &hinted{err: err, hint: "wait for them, or end them: " + o.command() + " --force"}
+			return &hinted{err: err, hint: "wait for them, or end them: " + o.command(" --force", o.caller)}
 		}
 		fmt.Fprintln(o.ErrOut, "it would be refused without --force:", err)
 	}
 	if o.dryRun == dryRunNone && !o.yes {
-		for _, r := range found.removals {
+		for _, r := range removals {
 			if err := (&printers.NamePrinter{Operation: "would be " + r.done()}).PrintObj(r.object, o.ErrOut); err != nil {
 				return err
 			}
 		}
-		return &hinted{err: errors.New("nothing was removed: that needs --yes"), hint: o.command()}
+		return &hinted{err: errors.New("nothing was removed: that needs --yes"), hint: o.command("", o.caller)}
 	}
-	for _, r := range found.removals {
+	if err := o.remove(ctx, c, found.removals); err != nil {
+		return err
+	}
+	if o.dryRun == dryRunNone && o.wait {
+		if err := o.await(ctx, c, found); err != nil {
+			return err
+		}
+	}
+	// Their labels are what the next uninstall finds them by: they go last.
+	return o.remove(ctx, c, found.released)
+}
+
+// remove does removals, and says so.
+func (o *uninstallOptions) remove(ctx context.Context, c *manifestClient, removals []removal) error {
+	for _, r := range removals {
 		if o.dryRun != dryRunClient {
 			if err := c.remove(ctx, r, o.dryRun == dryRunServer); err != nil {
-				return kubernetes.Explain(fmt.Errorf("remove %s: %w", describe(r.object), err))
+				return o.explain(fmt.Errorf("remove %s: %w", describe(r.object), err))
 			}
 		}
 		if err := o.say(r); err != nil {
 			return err
 		}
 	}
-	if o.dryRun != dryRunNone || !o.wait {
-		return nil
+	return nil
+}
+
+// place names the cluster.
+func (o *uninstallOptions) place(c *manifestClient) string {
+	raw, err := o.kube.ToRawKubeConfigLoader().RawConfig()
+	if err != nil || *o.kube.Context == "" && raw.CurrentContext == "" { // in a Pod
+		return "the cluster at " + c.server
 	}
-	return o.await(ctx, c, found)
+	return fmt.Sprintf("the cluster at %s, context %q", c.server, cmp.Or(*o.kube.Context, raw.CurrentContext))
 }
 
 // command is what removes all this, for hints.
-func (o *uninstallOptions) command() string {
-	if o.workersNamespace == "" {
-		return "{hodei} uninstall --yes"
+func (o *uninstallOptions) command(more, caller string) string {
+	if o.force {
+		more = " --force"
 	}
-	return "{hodei} uninstall --yes --workers-namespace=" + shellQuote(o.workersNamespace)
+	return "{hodei} uninstall --yes" + more + o.given + o.cluster + caller
+}
+
+// byAdministrator is what somebody with more rights can type.
+func (o *uninstallOptions) byAdministrator() string {
+	return "an administrator can: " + o.command("", "")
+}
+
+// explain is kubernetes.Explain, whose hint for a right that is missing is about
+// running jobs.
+func (o *uninstallOptions) explain(err error) error {
+	if _, told := errors.AsType[*hinted](err); told {
+		return err
+	}
+	if apierrors.IsForbidden(err) {
+		return &hinted{err: kubernetes.Explain(err), hint: o.byAdministrator()}
+	}
+	return kubernetes.Explain(err)
 }
 
 // say prints what was done. A namespace that stays is no object that was removed.
@@ -178,7 +218,7 @@ func (o *uninstallOptions) say(r removal) error {
 	switch {
 	case o.printer == nil:
 		return line.PrintObj(r.object, o.Out)
-	case r.how == release:
+	case r.way == releaseNamespace:
 		return line.PrintObj(r.object, o.ErrOut)
 	}
 	return o.printer.PrintObj(r.object, o.Out)

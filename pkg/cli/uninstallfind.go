@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -20,32 +21,33 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
-// How something is removed.
-type how int
+// removalWay is how something is removed.
+type removalWay int
 
 const (
-	deleted       how = iota
-	withNamespace     // by deleting its namespace
-	release           // it stays, without what hodei has set
+	deleteObject removalWay = iota
+	deleteWithNamespace
+	releaseNamespace // it stays, without what hodei has set
 )
 
 // removal is one thing that uninstall removes.
 type removal struct {
 	object   *unstructured.Unstructured // its metadata alone
 	resource schema.GroupVersionResource
-	how      how
+	way      removalWay
+	ours     bool // hodei's, and not only in a namespace of hodei's
 }
 
 // done says what happened to it.
 func (r removal) done() string {
-	switch r.how {
-	case withNamespace:
+	switch r.way {
+	case deleteWithNamespace:
 		text := "deleted with namespace " + r.object.GetNamespace()
-		if !isOurs(r.object) {
+		if !r.ours {
 			text += ", though not hodei's"
 		}
 		return text
-	case release:
+	case releaseNamespace:
 		return "kept, without hodei's labels: hodei has not made it"
 	}
 	if namespace := r.object.GetNamespace(); namespace != "" {
@@ -54,20 +56,27 @@ func (r removal) done() string {
 	return "deleted"
 }
 
-// installed is what is to be removed, in that order.
+// installed is what is to be removed.
 type installed struct {
-	removals []removal
+	removals []removal // in that order
+	// released are the namespaces that stay, once all of the removals is gone.
+	released []removal
 	running  []string // jobs that have not ended, as NAMESPACE/NAME
 	notes    []string // what else there is to know
-	// kept are the namespaces that stay, from which jobs are removed.
-	kept []string
 }
 
 // find looks for everything that is to be removed.
 func (o *uninstallOptions) find(ctx context.Context, c *manifestClient) (*installed, error) {
+	first := []right{{"list", "", manifestResources["Namespace"].GroupResource(), ""}}
+	if o.workersNamespace == "" {
+		first = append(first, sharedRights()...)
+	}
+	if err := c.checkRights(ctx, sortRights(first), o.byAdministrator()); err != nil {
+		return nil, err
+	}
 	all, err := c.CoreV1().Namespaces().List(ctx, metav1.ListOptions{LabelSelector: deploy.Selector})
 	if err != nil {
-		return nil, kubernetes.Explain(err)
+		return nil, err
 	}
 	var chosen []corev1.Namespace
 	last := true // nothing that is shared stays in use
@@ -81,9 +90,8 @@ func (o *uninstallOptions) find(ctx context.Context, c *manifestClient) (*instal
 		}
 	}
 	if o.workersNamespace != "" && len(chosen) == 0 {
-		return nil, &hinted{err: fmt.Errorf("namespace %q was not given to hodei", o.workersNamespace), hint: "kubectl get namespaces -l " + deploy.Selector}
+		return nil, &hinted{err: fmt.Errorf("namespace %q was not given to hodei", o.workersNamespace), hint: "kubectl get namespaces -l " + deploy.Selector + o.cluster}
 	}
-	found := &installed{}
 	if last {
 		for _, namespace := range all.Items {
 			if namespace.Name == deploy.SystemNamespace {
@@ -91,15 +99,15 @@ func (o *uninstallOptions) find(ctx context.Context, c *manifestClient) (*instal
 			}
 		}
 	}
-	if len(chosen) > 0 {
-		if err := c.findInside(ctx, chosen, found); err != nil {
-			return nil, kubernetes.Explain(err)
-		}
+	if err := c.checkRights(ctx, findRights(chosen, last), o.byAdministrator()); err != nil {
+		return nil, err
+	}
+	found := &installed{}
+	if err := c.findInside(ctx, chosen, found); err != nil {
+		return nil, err
 	}
 	if last {
-		if err := c.findShared(ctx, found); err != nil {
-			return nil, kubernetes.Explain(err)
-		}
+		return found, c.findShared(ctx, found)
 	}
 	return found, nil
 }
@@ -113,12 +121,14 @@ func (c *manifestClient) findShared(ctx context.Context, found *installed) error
 	}
 	names := map[string]bool{}
 	for i := range roles.Items {
-		names[roles.Items[i].GetName()] = true
-		found.removals = append(found.removals, removal{metadataOf(&roles.Items[i]), manifestResources["ClusterRole"], deleted})
+		if role := &roles.Items[i]; isApplied(role) || role.GetName() == deploy.UserRole {
+			names[role.GetName()] = true
+			found.removals = append(found.removals, removal{object: metadataOf(role), resource: manifestResources["ClusterRole"], ours: true})
+		}
 	}
 	gone := map[string]bool{} // namespaces, with their bindings
 	for _, r := range found.removals {
-		gone[r.object.GetName()] = gone[r.object.GetName()] || r.object.GetKind() == "Namespace" && r.how == deleted
+		gone[r.object.GetName()] = gone[r.object.GetName()] || r.object.GetKind() == "Namespace"
 	}
 	bindings, err := c.RbacV1().RoleBindings(metav1.NamespaceAll).List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -147,41 +157,45 @@ func refers(ref rbacv1.RoleRef, clusterRoles map[string]bool) bool {
 
 // findInside adds namespaces and what is in them.
 func (c *manifestClient) findInside(ctx context.Context, namespaces []corev1.Namespace, found *installed) error {
-	lists, err := discovery.ServerPreferredNamespacedResourcesWithContext(ctx, discovery.ToDiscoveryInterfaceWithContext(c.Discovery()))
-	if err != nil {
-		if !discovery.IsGroupDiscoveryFailedError(err) {
-			return err
-		}
-		found.notes = append(found.notes, fmt.Sprintf("not looked at: %v", err))
-	}
-	resources := inNamespaces(lists)
 	for i := range namespaces {
 		namespace := &namespaces[i]
-		inside, err := c.list(ctx, namespace.Name, resources, found)
-		if err != nil {
-			return err
+		made := madeByHodei(namespace)
+		kinds := keptKinds()
+		if made {
+			var err error
+			if kinds, err = c.kinds(ctx, found); err != nil {
+				return err
+			}
 		}
-		ours := madeByHodei(namespace)
+		inside, unlisted, err := c.list(ctx, namespace.Name, kinds)
+		switch {
+		case err != nil:
+			return err
+		case len(unlisted) > 0 && !made: // hodei's would be left, and nobody could find it again
+			return fmt.Errorf("namespace %s, which stays: %s may not be listed", namespace.Name, words(unlisted))
+		case len(unlisted) > 0:
+			found.notes = append(found.notes, fmt.Sprintf("in namespace %s these may not be listed, and go with it: %s", namespace.Name, words(unlisted)))
+		}
 		for _, r := range inside {
-			if ours {
-				r.how = withNamespace
-			} else if !isOurs(r.object) {
+			if made {
+				r.way = deleteWithNamespace
+			} else if !r.ours {
 				continue
 			}
 			found.removals = append(found.removals, r)
-		}
-		r := removal{resource: manifestResources["Namespace"], how: deleted}
-		if !ours {
-			r.how = release
-			found.kept = append(found.kept, namespace.Name)
 		}
 		namespace.APIVersion, namespace.Kind = "v1", "Namespace"
 		object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(namespace)
 		if err != nil {
 			return err
 		}
-		r.object = metadataOf(&unstructured.Unstructured{Object: object})
-		found.removals = append(found.removals, r)
+		r := removal{object: metadataOf(&unstructured.Unstructured{Object: object}), resource: manifestResources["Namespace"], ours: true}
+		if made {
+			found.removals = append(found.removals, r)
+		} else {
+			r.way = releaseNamespace
+			found.released = append(found.released, r)
+		}
 		jobs, err := c.BatchV1().Jobs(namespace.Name).List(ctx, metav1.ListOptions{LabelSelector: kubernetes.LabelManagedBy + "=" + kubernetes.ManagedBy})
 		if err != nil {
 			return err
@@ -201,16 +215,47 @@ func hasEnded(j *batchv1.Job) bool {
 	})
 }
 
-// listed is a kind of the cluster.
-type listed struct {
+// listableKind is a kind of object in namespaces.
+type listableKind struct {
 	resource schema.GroupVersionResource
 	kind     string
 }
 
+var (
+	jobKind    = listableKind{schema.GroupVersionResource{Group: "batch", Version: "v1", Resource: "jobs"}, "Job"}
+	secretKind = listableKind{schema.GroupVersionResource{Version: "v1", Resource: "secrets"}, "Secret"}
+)
+
+// keptKinds are what hodei makes in namespaces: nothing else is looked at in one
+// that stays.
+func keptKinds() []listableKind {
+	kinds := []listableKind{jobKind, secretKind}
+	for _, kind := range prunable {
+		if kind.namespaced {
+			kinds = append(kinds, listableKind{manifestResources[kind.kind], kind.kind})
+		}
+	}
+	return kinds
+}
+
+// kinds are all that the cluster has; a group that does not answer is a note.
+func (c *manifestClient) kinds(ctx context.Context, found *installed) ([]listableKind, error) {
+	lists, err := discovery.ServerPreferredNamespacedResourcesWithContext(ctx, discovery.ToDiscoveryInterfaceWithContext(c.Discovery()))
+	if err != nil {
+		if !discovery.IsGroupDiscoveryFailedError(err) {
+			return nil, err
+		}
+		if note := fmt.Sprintf("not looked at: %v", err); !slices.Contains(found.notes, note) {
+			found.notes = append(found.notes, note)
+		}
+	}
+	return inNamespaces(lists), nil
+}
+
 // inNamespaces are the kinds that can be listed and deleted in a namespace. Events
 // tell of objects, and are none that anybody keeps.
-func inNamespaces(lists []*metav1.APIResourceList) []listed {
-	var resources []listed
+func inNamespaces(lists []*metav1.APIResourceList) []listableKind {
+	var kinds []listableKind
 	for _, list := range lists {
 		version, err := schema.ParseGroupVersion(list.GroupVersion)
 		if err != nil { // no version of a group is called that
@@ -218,33 +263,38 @@ func inNamespaces(lists []*metav1.APIResourceList) []listed {
 		}
 		for _, r := range list.APIResources {
 			if r.Kind != "Event" && slices.Contains(r.Verbs, "list") && slices.Contains(r.Verbs, "delete") {
-				resources = append(resources, listed{version.WithResource(r.Name), r.Kind})
+				kinds = append(kinds, listableKind{version.WithResource(r.Name), r.Kind})
 			}
 		}
 	}
-	return resources
+	return kinds
 }
 
-// page is how many objects one request lists: some hundred KiB of metadata.
-const page = 500
+// listLimit is how many objects one request lists: some hundred KiB of metadata.
+const listLimit = 500
 
-// list returns the objects of a namespace that no other owns, jobs first.
-func (c *manifestClient) list(ctx context.Context, namespace string, resources []listed, found *installed) ([]removal, error) {
-	inside := make([][]removal, len(resources))
-	errs := make([]error, len(resources))
-	inParallel(len(resources), func(i int) {
-		r := resources[i]
-		options := metav1.ListOptions{Limit: page}
+// list returns the objects of a namespace that no other owns, jobs first, and the
+// resources that may not be listed.
+func (c *manifestClient) list(ctx context.Context, namespace string, kinds []listableKind) (all []removal, unlisted []string, err error) {
+	names, err := manifestNames()
+	if err != nil {
+		return nil, nil, err
+	}
+	inside := make([][]removal, len(kinds))
+	errs := make([]error, len(kinds))
+	inParallel(len(kinds), func(i int) {
+		kind := kinds[i]
+		options := metav1.ListOptions{Limit: listLimit}
 		for {
-			list, err := c.metadata.Resource(r.resource).Namespace(namespace).List(ctx, options)
+			list, err := c.metadata.Resource(kind.resource).Namespace(namespace).List(ctx, options)
 			if err != nil {
 				errs[i] = err
 				return
 			}
 			for j := range list.Items {
 				object := &list.Items[j]
-				if metav1.GetControllerOf(object) == nil && !isAutomatic(r.kind, object.Name) {
-					inside[i] = append(inside[i], removal{object: partial(r, object), resource: r.resource})
+				if metav1.GetControllerOf(object) == nil && !isAutomatic(kind.kind, object.Name) {
+					inside[i] = append(inside[i], removal{object: partial(kind, object), resource: kind.resource, ours: isOurs(kind.kind, object, names)})
 				}
 			}
 			if options.Continue = list.Continue; options.Continue == "" {
@@ -252,20 +302,19 @@ func (c *manifestClient) list(ctx context.Context, namespace string, resources [
 			}
 		}
 	})
-	var all []removal
 	for i, err := range errs {
 		switch {
 		case apierrors.IsForbidden(err):
-			found.notes = append(found.notes, fmt.Sprintf("not looked at: %s in namespace %s, which may not be listed", resources[i].resource.GroupResource(), namespace))
+			unlisted = append(unlisted, kinds[i].resource.GroupResource().String())
 		case err != nil && !apierrors.IsMethodNotSupported(err) && !apierrors.IsNotFound(err):
-			return nil, err
+			return nil, nil, err
 		}
 		all = append(all, inside[i]...)
 	}
 	slices.SortFunc(all, func(a, b removal) int {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.object.GetKind(), b.object.GetKind()), cmp.Compare(a.object.GetName(), b.object.GetName()))
 	})
-	return all, nil
+	return all, unlisted, nil
 }
 
 // rank puts jobs first: they use the rest.
@@ -285,14 +334,35 @@ func isAutomatic(kind, name string) bool {
 // has made them with kubectl as it prints.
 var certificateSecrets = []string{"hodei-ca-cert", "hodei-ca-key", "hodei-server-cert", "hodei-client-cert"}
 
-// isOurs tells what is hodei's in a namespace that is not.
-func isOurs(object *unstructured.Unstructured) bool {
-	return object.GetLabels()["app.kubernetes.io/part-of"] == "hodei" ||
-		object.GetKind() == "Secret" && slices.Contains(certificateSecrets, object.GetName())
+// manifestNames are the kinds and names of what is installed in namespaces.
+func manifestNames() (map[string]bool, error) {
+	objects, err := deploy.Objects(deploy.Options{Quota: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1")}})
+	if err != nil {
+		return nil, err
+	}
+	names := map[string]bool{}
+	for _, object := range objects {
+		names[object.GetKind()+" "+object.GetName()] = true
+	}
+	return names, nil
+}
+
+// isOurs tells what is hodei's in a namespace: jobs and their certificates, and
+// what was applied. kubectl apply without --server-side leaves no more than labels,
+// which others may have set on what is theirs: there it has to be one of the names.
+func isOurs(kind string, object metav1.Object, names map[string]bool) bool {
+	labels := object.GetLabels()
+	switch {
+	case (kind == jobKind.kind || kind == secretKind.kind) && labels[kubernetes.LabelManagedBy] == kubernetes.ManagedBy:
+		return true
+	case kind == secretKind.kind:
+		return slices.Contains(certificateSecrets, object.GetName())
+	}
+	return labels[deploy.LabelName] == "hodei" && labels[deploy.LabelPartOf] == "hodei" && (isApplied(object) || names[kind+" "+object.GetName()])
 }
 
 // partial is an object as its metadata, under its own kind.
-func partial(r listed, object *metav1.PartialObjectMetadata) *unstructured.Unstructured {
+func partial(r listableKind, object *metav1.PartialObjectMetadata) *unstructured.Unstructured {
 	u := &unstructured.Unstructured{Object: map[string]any{}}
 	u.SetGroupVersionKind(r.resource.GroupVersion().WithKind(r.kind))
 	u.SetName(object.Name)

@@ -2,9 +2,13 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,8 +16,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
 
+	"github.com/hodei-jobs/hodei/deploy"
+	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -23,11 +28,11 @@ const goneEvery = 500 * time.Millisecond
 
 // remove does one removal. What is gone already is no error.
 func (c *manifestClient) remove(ctx context.Context, r removal, dryRun bool) error {
-	switch r.how {
-	case withNamespace:
+	switch r.way {
+	case deleteWithNamespace:
 		return nil
-	case release:
-		return c.release(ctx, r.object.GetName(), dryRun)
+	case releaseNamespace:
+		return c.release(ctx, r.object, dryRun)
 	}
 	uid, background := r.object.GetUID(), metav1.DeletePropagationBackground
 	err := c.dynamic.Resource(r.resource).Namespace(r.object.GetNamespace()).Delete(ctx, r.object.GetName(), metav1.DeleteOptions{
@@ -41,45 +46,69 @@ func (c *manifestClient) remove(ctx context.Context, r removal, dryRun bool) err
 
 // release takes out of a namespace what hodei has set: what it has applied, by
 // applying nothing, and the labels that make it one of hodei's, whoever set them.
-func (c *manifestClient) release(ctx context.Context, name string, dryRun bool) error {
+func (c *manifestClient) release(ctx context.Context, namespace metav1.Object, dryRun bool) error {
 	empty := &unstructured.Unstructured{}
 	empty.SetAPIVersion("v1")
 	empty.SetKind("Namespace")
-	empty.SetName(name)
+	empty.SetName(namespace.GetName())
+	empty.SetUID(namespace.GetUID()) // or one that has gone meanwhile would be made anew
 	left, err := c.apply(ctx, empty, applyOptions{dryRun: dryRun})
 	if err != nil {
 		return err
 	}
-	if left.GetLabels()["app.kubernetes.io/part-of"] != "hodei" {
+	if left.GetLabels()[deploy.LabelPartOf] != "hodei" {
 		return nil
 	}
-	_, err = c.CoreV1().Namespaces().Patch(ctx, name, types.MergePatchType,
-		[]byte(`{"metadata":{"labels":{"app.kubernetes.io/name":null,"app.kubernetes.io/part-of":null}}}`),
-		metav1.PatchOptions{FieldManager: fieldManager, DryRun: dryRunAll(dryRun)})
+	patch, err := json.Marshal(map[string]any{"metadata": releasedFields(left)})
+	if err != nil {
+		return err
+	}
+	_, err = c.CoreV1().Namespaces().Patch(ctx, namespace.GetName(), types.MergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager, DryRun: dryRunAll(dryRun)})
 	return err
+}
+
+// releasedFields is a merge patch of what hodei install has not applied: the two
+// labels, and, if kubectl apply of the manifests has set them, the other labels of
+// the manifests and kubectl's note of what it has applied.
+func releasedFields(namespace metav1.Object) map[string]any {
+	labels := map[string]any{deploy.LabelName: nil, deploy.LabelPartOf: nil}
+	fields := map[string]any{"labels": labels}
+	for _, entry := range namespace.GetManagedFields() {
+		if entry.Manager != "kubectl-client-side-apply" || entry.FieldsV1 == nil {
+			continue
+		}
+		set := func(name string) bool { return strings.Contains(entry.FieldsV1.GetRawString(), `"f:`+name+`"`) }
+		if !set(deploy.LabelPartOf) {
+			continue
+		}
+		for _, label := range deploy.PodSecurityLabels {
+			if set(label) {
+				labels[label] = nil
+			}
+		}
+		if set(corev1.LastAppliedConfigAnnotation) {
+			fields["annotations"] = map[string]any{corev1.LastAppliedConfigAnnotation: nil}
+		}
+	}
+	return fields
 }
 
 // await returns when everything is gone, the Pods of jobs too.
 func (o *uninstallOptions) await(ctx context.Context, c *manifestClient, found *installed) error {
-	ctx, cancel := context.WithTimeout(ctx, o.timeout)
-	defer cancel()
-	left := "nobody has looked yet"
-	err := wait.PollUntilContextCancel(ctx, goneEvery, true, func(ctx context.Context) (bool, error) {
-		now, err := c.left(ctx, found)
-		if err != nil {
-			return false, err
-		}
-		left = now
-		return left == "", nil
-	})
-	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return &hinted{
-			err:  fmt.Errorf("still there after %s: %s; the cluster goes on deleting", o.timeout, left),
-			hint: "wait longer with --timeout, or see what holds it: kubectl get namespaces -o yaml",
-		}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	left, err := awaitNothing(ctx, goneEvery, o.timeout, func(ctx context.Context) (string, error) { return c.left(ctx, found) })
+	hint := "see what holds it: kubectl get namespaces -o yaml" + o.cluster
+	if len(found.released) > 0 {
+		hint += "; and when it is gone, for the namespaces that stay: " + o.command("", o.caller)
 	}
-	if err != nil {
-		return kubernetes.Explain(err)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return &hinted{err: fmt.Errorf("still there after %s: %s; the cluster goes on deleting", o.timeout, left), hint: hint}
+	case errors.Is(err, context.Canceled):
+		return &exitError{code: job.ExitCancelled, err: &hinted{err: fmt.Errorf("interrupted, and still there: %s; the cluster goes on deleting", left), hint: hint}}
+	case err != nil:
+		return o.explain(err)
 	}
 	return nil
 }
@@ -87,7 +116,7 @@ func (o *uninstallOptions) await(ctx context.Context, c *manifestClient, found *
 // left names one thing that is still there; "": nothing is.
 func (c *manifestClient) left(ctx context.Context, found *installed) (string, error) {
 	for _, r := range found.removals {
-		if r.how != deleted {
+		if r.way != deleteObject {
 			continue
 		}
 		live, err := c.dynamic.Resource(r.resource).Namespace(r.object.GetNamespace()).Get(ctx, r.object.GetName(), metav1.GetOptions{})
@@ -99,7 +128,8 @@ func (c *manifestClient) left(ctx context.Context, found *installed) (string, er
 			return describe(r.object) + remaining(live), nil
 		}
 	}
-	for _, namespace := range found.kept {
+	for _, r := range found.released {
+		namespace := r.object.GetName()
 		pods, err := c.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: kubernetes.LabelJob})
 		if err != nil {
 			return "", err

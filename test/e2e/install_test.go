@@ -21,7 +21,7 @@ func kubectl(t *testing.T, stdin string, args ...string) string {
 	t.Helper()
 	path, err := exec.LookPath("kubectl")
 	if err != nil {
-		t.Skip("no kubectl on PATH")
+		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), path, args...)
 	cmd.Stdin = strings.NewReader(stdin)
@@ -90,8 +90,8 @@ func TestInstallLifeCycle(t *testing.T) {
 		}
 	}
 	r := succeed(t, "uninstall", "--yes")
-	if want := "left to whoever made it: rolebinding " + binding.Name + " in namespace default, which refers to hodei-user\n"; r.stderr != want {
-		t.Errorf("stderr %q, want %q", r.stderr, want)
+	if want := "left to whoever made it: rolebinding " + binding.Name + " in namespace default, which refers to hodei-user\n"; !strings.HasPrefix(r.stderr, "from the cluster at ") || !strings.HasSuffix(r.stderr, "\n"+want) {
+		t.Errorf("stderr %q, want %q at its end", r.stderr, want)
 	}
 	if want := "rolebinding.rbac.authorization.k8s.io/" + binding.Name + " deleted with namespace " + workers + ", though not hodei's\n"; !strings.Contains(r.stdout, want) {
 		t.Errorf("stdout %q lacks %q", r.stdout, want)
@@ -110,7 +110,7 @@ func TestInstallLifeCycle(t *testing.T) {
 		differ []string // fields of the metadata that are not those of an install
 	}{
 		{"install.sh", func() {
-			if out, err := exec.CommandContext(t.Context(), "../../deploy/kubernetes/install.sh").CombinedOutput(); err != nil {
+			if out, err := exec.CommandContext(t.Context(), "../../deploy/kubernetes/install.sh", "--force-conflicts").CombinedOutput(); err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
 		}, nil},
@@ -205,7 +205,11 @@ func TestInstallConflict(t *testing.T) {
 		if want := "networkpolicy hodei-jobs-worker in namespace " + namespace + `: .spec.egress by "somebody"`; !strings.Contains(r.stderr, want) {
 			t.Errorf("stderr lacks %q:\n%s", want, r.stderr)
 		}
-		if want := "hint: to take it over: hodei install --force-conflicts --workers-namespace=" + namespace + ";"; !strings.Contains(r.stderr, want) {
+		dry := ""
+		if len(args) > 2 {
+			dry = " --dry-run=server"
+		}
+		if want := "hint: if it was installed with --profile, give it again; to take it over: hodei install" + dry + " --force-conflicts --workers-namespace=" + namespace; !strings.Contains(r.stderr, want) {
 			t.Errorf("stderr lacks %q:\n%s", want, r.stderr)
 		}
 	}
@@ -219,33 +223,68 @@ func TestInstallConflict(t *testing.T) {
 	succeed(t, "install", to)
 }
 
-// TestInstallRights: what the caller may not is said before anything is changed.
-func TestInstallRights(t *testing.T) {
-	ownCluster(t)
-	namespace := workersOfOwn(t)
-	to := "--workers-namespace=" + namespace
+// clusterUser makes a user who may do something in all of the cluster, and returns
+// the role, which has the user's name.
+func clusterUser(t *testing.T, rules []rbacv1.PolicyRule) *rbacv1.ClusterRole {
+	t.Helper()
 	name := "e2e-" + rand.String(8)
-	all := []string{"create", "get", "list", "patch", "delete"}
-	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: []rbacv1.PolicyRule{
-		{APIGroups: []string{""}, Resources: []string{"namespaces", "serviceaccounts", "resourcequotas", "limitranges"}, Verbs: all},
-		{APIGroups: []string{rbacv1.GroupName}, Resources: []string{"roles", "rolebindings", "clusterroles"}, Verbs: all},
-		{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"networkpolicies"}, Verbs: []string{"create", "get", "patch", "list"}},
-	}}
-	if _, err := client.RbacV1().ClusterRoles().Create(t.Context(), role, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: rules}
 	binding := &rbacv1.ClusterRoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
 		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: name}},
 	}
-	if _, err := client.RbacV1().ClusterRoleBindings().Create(t.Context(), binding, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
 		_ = client.RbacV1().ClusterRoleBindings().Delete(context.Background(), name, metav1.DeleteOptions{})
 		_ = client.RbacV1().ClusterRoles().Delete(context.Background(), name, metav1.DeleteOptions{})
 	})
+	if _, err := client.RbacV1().ClusterRoles().Create(t.Context(), role, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.RbacV1().ClusterRoleBindings().Create(t.Context(), binding, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return role
+}
+
+// TestInstallOthersPods: what runs in a namespace that was there is not shut out.
+func TestInstallOthersPods(t *testing.T) {
+	ownCluster(t)
+	namespace := workersOfOwn(t)
+	to := "--workers-namespace=" + namespace
+	kubectl(t, "", "create", "namespace", namespace)
+	kubectl(t, `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"theirs"},"spec":{"schedulerName":"none","automountServiceAccountToken":false,"containers":[{"name":"c","image":"i"}]}}`, "create", "-n", namespace, "-f-")
+	before := objects(t, namespace)
+	const want = ` was there before hodei, and would begin to enforce Pod Security "restricted", which Pods in it do not meet: existing pods in namespace `
+	refused(t, hodei(t, "install", to), "namespace "+namespace+want)
+	if r := hodei(t, "install", to, "--diff"); r.code != 1 || !strings.HasPrefix(r.stderr, "it would be refused without --force-pod-security: namespace "+namespace+want) {
+		t.Errorf("--diff: %+v", r)
+	}
+	sameObjects(t, "after an install that was refused", objects(t, namespace), before)
+	r := succeed(t, "install", to, "--profile=baseline") // which it meets
+	if want := "namespace " + namespace + ` was there before hodei: with it, everybody's Pods there have to meet Pod Security "baseline"` + "\n"; !strings.HasPrefix(r.stderr, want) {
+		t.Errorf("stderr %q, want %q", r.stderr, want)
+	}
+	refused(t, hodei(t, "install", to), "namespace "+namespace+want)
+	if r := succeed(t, "install", to, "--force-pod-security"); !strings.HasPrefix(r.stderr, "forced: namespace "+namespace+want) {
+		t.Errorf("stderr %q", r.stderr)
+	}
+	succeed(t, "uninstall", "--yes", to)
+	sameObjects(t, "after uninstall", objects(t, namespace), before)
+}
+
+// TestInstallRights: what the caller may not is said before anything is changed.
+func TestInstallRights(t *testing.T) {
+	ownCluster(t)
+	namespace := workersOfOwn(t)
+	to := "--workers-namespace=" + namespace
+	all := []string{"create", "get", "list", "patch", "delete"}
+	role := clusterUser(t, []rbacv1.PolicyRule{
+		{APIGroups: []string{""}, Resources: []string{"namespaces", "serviceaccounts", "resourcequotas", "limitranges"}, Verbs: all},
+		{APIGroups: []string{rbacv1.GroupName}, Resources: []string{"roles", "rolebindings", "clusterroles"}, Verbs: all},
+		{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"networkpolicies"}, Verbs: []string{"create", "get", "patch", "list"}},
+	})
+	name := role.Name
 	refused(t, hodei(t, "install", to, "--as", name),
 		fmt.Sprintf("user %q may not delete networkpolicies.networking.k8s.io in %s; delete networkpolicies.networking.k8s.io in hodei-system\n", name, namespace))
 

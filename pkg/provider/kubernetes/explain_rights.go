@@ -66,11 +66,11 @@ func missingRight(user, verb, resource, namespace string) *job.Failure {
 // userRights are what the ClusterRole hodei-user grants.
 var userRights = map[string]string{
 	"jobs.batch":       "create get list watch patch delete",
-	"pods":             "get list watch delete",
+	"pods":             "list watch delete",
 	"pods/portforward": "get create",
 	"pods/log":         "get",
 	"secrets":          "create delete get",
-	"events":           "get list watch",
+	"events":           "list watch",
 }
 
 // grantsUser says whether hodei-user grants a verb, or all of several.
