@@ -94,8 +94,9 @@ func namespaceOf(message string) string {
 }
 
 // InstallCommand is what makes a workers' namespace, and what is in it, for a hint.
+// One that install refuses to touch is left out.
 func InstallCommand(namespace string) string {
-	if namespace == "" || namespace == provider.DefaultNamespace {
+	if namespace == "" || namespace == provider.DefaultNamespace || isKubernetesOwn(namespace) {
 		return "{hodei} install"
 	}
 	return "{hodei} install --workers-namespace=" + namespace
@@ -104,10 +105,14 @@ func InstallCommand(namespace string) string {
 // AccountHint is what makes a service account that jobs need: install makes the
 // default one alone.
 func AccountHint(namespace, account string) string {
-	if account == provider.DefaultServiceAccount {
+	if account == provider.DefaultServiceAccount && !isKubernetesOwn(namespace) {
 		return InstallCommand(namespace)
 	}
 	return fmt.Sprintf("kubectl create serviceaccount %s -n %s", account, namespace)
+}
+
+func isKubernetesOwn(namespace string) bool {
+	return namespace == corev1.NamespaceDefault || strings.HasPrefix(namespace, "kube-")
 }
 
 // verdict is what a Pod, or an event about it, says of a start.
