@@ -199,17 +199,16 @@ func (o *office) floods(t *testing.T, from string) {
 	work.Go(func() {
 		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
 		var held []net.Conn // more than the office keeps
-		for n := 0; ctx.Err() == nil; n++ {
+		filled := sync.OnceFunc(func() { close(full) })
+		for ctx.Err() == nil {
 			c, err := dialer.DialContext(ctx, "tcp", o.addr)
 			if err != nil {
-				continue
+				continue // no port is free at the moment
 			}
 			if held = append(held, c); len(held) > 2*maxStrangers {
 				held[0].Close()
 				held = held[1:]
-			}
-			if n == 2*maxStrangers {
-				close(full)
+				filled()
 			}
 		}
 		for _, c := range held {
