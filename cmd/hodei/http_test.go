@@ -19,6 +19,9 @@ import (
 // serverWait is how long a server that was started is given to listen.
 const serverWait = 20 * time.Second
 
+// serverPoll leaves the machine to the server meanwhile.
+const serverPoll = 20 * time.Millisecond
+
 // freePort NAME... sets variables to ports on which nothing listens.
 func freePort(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
@@ -46,12 +49,15 @@ func request(ts *testscript.TestScript, neg bool, args []string) {
 		body = ts.ReadFile(args[3])
 	}
 	deadline := time.Now().Add(serverWait)
+	again := time.NewTicker(serverPoll)
+	defer again.Stop()
 	for {
 		r, err := http.NewRequest(args[1], args[2], strings.NewReader(body))
 		ts.Check(err)
 		r.Header.Set("Content-Type", "application/json")
 		answer, err := http.DefaultClient.Do(r)
 		if errors.Is(err, syscall.ECONNREFUSED) && time.Now().Before(deadline) {
+			<-again.C
 			continue
 		}
 		ts.Check(err)

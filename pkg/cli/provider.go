@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -168,7 +169,7 @@ func (a *app) newProviderUse() *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeProvider,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.changeProviders(fmt.Sprintf("provider %q is in use", args[0]), func(r *provider.Registry) error {
+			return a.changeProviders(cmd.Context(), fmt.Sprintf("provider %q is in use", args[0]), func(r *provider.Registry) error {
 				return r.Use(args[0])
 			})
 		},
@@ -191,7 +192,7 @@ func (a *app) newProviderRemove() *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeProvider,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.changeProviders(fmt.Sprintf("provider %q removed; its cluster is as it was", args[0]), func(r *provider.Registry) error {
+			return a.changeProviders(cmd.Context(), fmt.Sprintf("provider %q removed; its cluster is as it was", args[0]), func(r *provider.Registry) error {
 				return r.Remove(args[0])
 			})
 		},
@@ -208,20 +209,24 @@ func (a *app) providers() (*provider.Registry, error) {
 }
 
 // changeProviders edits the file of providers and says what was done.
-func (a *app) changeProviders(done string, change func(*provider.Registry) error) error {
+func (a *app) changeProviders(ctx context.Context, done string, change func(*provider.Registry) error) error {
 	path, err := provider.Path(a.getenv)
 	if err != nil {
 		return err
 	}
-	if err := provider.Update(path, change); err != nil {
+	if err := provider.Update(ctx, path, change); err != nil {
 		return providerHint(err)
 	}
 	fmt.Fprintln(a.ErrOut, done)
 	return nil
 }
 
-// providerHint says where the names are if err is an unknown one.
+// providerHint says where the names are if err is an unknown one, and who has the file
+// if another edits it.
 func providerHint(err error) error {
+	if busy, ok := errors.AsType[*provider.BusyError](err); ok {
+		return &hinted{err: err, hint: "see by whom: fuser -v " + shellQuote(busy.Lock)}
+	}
 	if errors.Is(err, provider.ErrNotFound) {
 		return &hinted{err: err, hint: "{hodei} provider list"}
 	}

@@ -49,7 +49,7 @@ func TestProviderSetReadsFirst(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := provider.Update(path, func(r *provider.Registry) error { return r.Add("prod", provider.Config{Type: provider.Kubernetes}) }); err != nil {
+	if err := provider.Update(t.Context(), path, func(r *provider.Registry) error { return r.Add("prod", provider.Config{Type: provider.Kubernetes}) }); err != nil {
 		t.Fatal(err)
 	}
 	in := readerFunc(func(p []byte) (int, error) {

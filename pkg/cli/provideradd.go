@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -69,18 +70,18 @@ func (a *app) newProviderAdd() *cobra.Command {
 		case name == "":
 			return usagef(cmd, "no NAME: give one, or a file that has one")
 		}
-		return a.addProvider(name, c)
+		return a.addProvider(cmd.Context(), name, c)
 	}
 	return cmd
 }
 
-func (a *app) addProvider(name string, c provider.Config) error {
+func (a *app) addProvider(ctx context.Context, name string, c provider.Config) error {
 	path, err := provider.Path(a.getenv)
 	if err != nil {
 		return err
 	}
 	inUse := false
-	err = provider.Update(path, func(r *provider.Registry) error {
+	err = provider.Update(ctx, path, func(r *provider.Registry) error {
 		if _, err := r.Get(name); err != nil && c.Type == provider.Kubernetes {
 			if err := a.captureContext(&c); err != nil {
 				return err
@@ -98,7 +99,7 @@ func (a *app) addProvider(name string, c provider.Config) error {
 	case errors.Is(err, provider.ErrTaken):
 		return &hinted{err: err, hint: "change it with {hodei} provider set " + name + ", or forget it: {hodei} provider remove " + name}
 	case err != nil:
-		return err
+		return providerHint(err)
 	}
 	fmt.Fprintf(a.ErrOut, "provider %q added", name)
 	if c.Context != "" {

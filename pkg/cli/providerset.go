@@ -59,7 +59,7 @@ func (a *app) newProviderSet() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.changeProviders(fmt.Sprintf("provider %q changed", name), func(r *provider.Registry) error {
+		return a.changeProviders(cmd.Context(), fmt.Sprintf("provider %q changed", name), func(r *provider.Registry) error {
 			c, err := r.Get(name)
 			if err == nil {
 				err = r.Set(name, c) // whether it can be changed at all comes first

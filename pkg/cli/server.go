@@ -14,9 +14,9 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/certs"
@@ -36,23 +36,26 @@ func (a *app) newServer() *cobra.Command {
 		DisableFlagsInUseLine: true,
 		Short:                 "Keep a coordinator running, with an HTTP API for providers",
 		Long: templates.LongDesc(`
-			Keep a coordinator running: the agents of any job may dial it, with a certificate
-			of that job from the authority of 'hodei certs generate', and what the job prints
-			is stored on this machine, where 'hodei logs' finds it.
+			Keep a coordinator running, with an HTTP API that registers providers in the same
+			file as 'hodei provider'; 'hodei run' uses them.
 
-			Beside it an HTTP API registers providers, in the same file as 'hodei provider'.
-			It asks nobody who they are, so it listens on loopback alone, and refuses what a
-			web page could send.
+			No command starts a job whose agent dials it: the agents of 'hodei run' meet that
+			run, and no server. It serves those that you start yourself, each with a certificate
+			of its job from the authority of 'hodei certs generate', which no command issues by
+			itself. What such a job prints is stored on this machine, where 'hodei logs' finds it.
 
-			It makes no workers: jobs are submitted with 'hodei run'. SIGINT and SIGTERM end it;
-			agents that are attached keep what they have, and attach again.`),
+			The HTTP API asks nobody who they are, so it listens on loopback alone, refuses what
+			a web page could send, and puts no provider in use: every account of this machine can
+			add and remove providers. SIGINT and SIGTERM end the server; agents that are attached
+			keep what they have, and attach again.`),
 		Example: templates.Examples(`
 			# Serve, with the certificates of ./certs
 			hodei certs generate && hodei server
 
-			# Register a provider
+			# Register a provider, and put it in use
 			curl -X POST http://localhost:8080/api/providers -H "Content-Type: application/json" \
 			  -d '{"type":"kubernetes","name":"k8s-local","config":{"namespace":"hodei-jobs-workers"}}'
+			hodei provider use k8s-local
 
 			# Let agents of other machines dial it
 			hodei server --grpc-listen 0.0.0.0:50051`),
@@ -72,20 +75,20 @@ func (a *app) newServer() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "Address of the HTTP API, on loopback.")
+	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "Address of the HTTP API: 127.0.0.1, ::1 or localhost, and a port.")
 	flags.StringVar(&o.grpcListen, "grpc-listen", "127.0.0.1:50051", "Address that agents dial, with mutual TLS.")
 	flags.StringVar(&certsDir, "certs-dir", "", "Directory of 'hodei certs generate', read again at every connection. Default: ./certs or $XDG_CONFIG_HOME/hodei/certs.")
 	return cmd
 }
 
-// checkLoopback refuses an address that others can reach. A name is not looked up:
-// whoever answers for it would decide.
+// checkLoopback refuses an address that others can reach, and one that the API's own
+// guard would refuse in Host: other addresses of loopback.
 func checkLoopback(address string) error {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return fmt.Errorf("%q: want HOST:PORT", address)
 	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	if host != "localhost" && host != "127.0.0.1" && host != "::1" {
 		return fmt.Errorf("%q: the API asks nobody who they are, so it listens on loopback alone: want 127.0.0.1, ::1 or localhost", address)
 	}
 	return nil
@@ -99,6 +102,8 @@ type serverOptions struct {
 	tls                *tls.Config
 	registry           string
 	store              *openedStore
+	disk               *probe
+	refusals           *refusals
 	log                *slog.Logger
 }
 
@@ -125,6 +130,7 @@ func (o *serverOptions) complete(certsDir string) error {
 		return &hinted{err: fmt.Errorf("output can't be stored: %w", why), hint: "set XDG_STATE_HOME to a directory that can be written to"}
 	}
 	o.log = slog.New(slog.NewTextHandler(o.ErrOut, nil))
+	o.disk, o.refusals = &probe{dir: o.store.dir}, &refusals{log: o.log}
 	return nil
 }
 
@@ -154,8 +160,9 @@ func (o *serverOptions) run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, http.Close())
 	}
-	api := &server.Server{Registry: o.registry, Complete: o.captured(), Health: o.health, Program: o.name, Log: o.log}
-	agents := &coordinator.Server{TLS: o.tls, Open: o.open, Handshake: o.handshake}
+	agents := &coordinator.Server{TLS: o.tls, Open: o.open, TurnedAway: o.refusals.tell}
+	api := &server.Server{Registry: o.registry, Complete: o.captured(), Program: o.name, Log: o.log,
+		Health: func() error { return o.health(agents) }}
 	o.log.Info("listening", "http", http.Addr().String(), "grpc", grpc.Addr().String(), "output", o.store.dir)
 
 	// Whichever fails ends both.
@@ -168,6 +175,7 @@ func (o *serverOptions) run(ctx context.Context) error {
 	o.log.Info("ending")
 	agents.Close()
 	work.Wait()
+	o.refusals.end()
 	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -186,15 +194,11 @@ func (o *serverOptions) listenOn(address, flag string) (net.Listener, error) {
 }
 
 // captured puts the cluster of the kubeconfig as it is now, when the server starts,
-// into providers that name none, and refuses a context that is not in it.
+// into providers, and refuses another: which clusters jobs go to, and with whose
+// rights, is not for everyone on this machine to choose.
 func (o *serverOptions) captured() func(*provider.Config) error {
 	here := provider.Config{Context: *o.kube.Context, Kubeconfig: *o.kube.KubeConfig}
-	var contexts map[string]*clientcmdapi.Context
-	kubeconfig, err := o.kube.ToRawKubeConfigLoader().RawConfig()
-	if err == nil {
-		contexts = kubeconfig.Contexts
-		err = o.captureContext(&here)
-	}
+	err := o.captureContext(&here)
 	if here.Kubeconfig != "" && err == nil {
 		here.Kubeconfig, err = filepath.Abs(here.Kubeconfig)
 	}
@@ -202,33 +206,103 @@ func (o *serverOptions) captured() func(*provider.Config) error {
 		err = &job.Failure{Cause: job.ConfigError, Message: kubernetes.Explain(err).Message, Hint: o.named(cmp.Or(hintOf(err), kubernetes.Explain(err).Hint))}
 	}
 	return func(c *provider.Config) error {
-		chosen := c.Context
 		switch {
 		case err != nil:
 			return err
-		case chosen == "":
-			chosen = here.Context
-		case contexts[chosen] == nil:
-			return &job.Failure{Cause: job.ConfigError, Message: fmt.Sprintf("config.context: %q does not exist in the kubeconfig", chosen), Hint: "kubectl config get-contexts"}
+		case c.Context != "" && c.Context != here.Context:
+			return &job.Failure{Cause: job.ConfigError, Message: fmt.Sprintf("config.context: %q can't be chosen over HTTP, only %q, which the server was started with", c.Context, here.Context),
+				Hint: o.named("{hodei} provider add NAME --context " + shellQuote(c.Context))}
 		}
-		c.Context, c.Kubeconfig = chosen, here.Kubeconfig
+		c.Context, c.Kubeconfig = here.Context, here.Kubeconfig
 		return nil
 	}
 }
 
 // health says why an agent that dials now could not attach, or its output not be kept.
-func (o *serverOptions) health() error {
+func (o *serverOptions) health(agents *coordinator.Server) error {
 	if _, err := o.files.ServerConfig(); err != nil {
 		return err
 	}
-	return writable(o.store.dir)
+	if err := agents.Ready(); err != nil {
+		return err
+	}
+	return o.disk.check()
 }
 
-// handshake tells of agents that the certificates keep out.
-func (o *serverOptions) handshake(err error) {
-	if err != nil {
-		o.log.Warn("handshake failed", "error", err)
+const (
+	// probeEvery bounds the writes that whoever asks for the health can cause.
+	probeEvery = 5 * time.Second
+	// probeBytes is a block: a few bytes may find room in an inode of a full disk.
+	probeBytes = 4096
+)
+
+// probe tells whether a directory takes files. Asking for permission is not enough: a
+// full disk gives it, and root always has it.
+type probe struct {
+	dir string
+
+	mu  sync.Mutex
+	at  time.Time
+	err error
+}
+
+func (p *probe) check() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now := time.Now(); now.Sub(p.at) >= probeEvery {
+		path := filepath.Join(p.dir, ".health") // the store looks at directories alone
+		p.at, p.err = now, os.WriteFile(path, make([]byte, probeBytes), 0o600)
+		if err := os.Remove(path); p.err == nil {
+			p.err = err
+		}
 	}
+	return p.err
+}
+
+const (
+	// refusalWindow and maxRefusals bound the log, because whoever reaches the port is
+	// turned away as often as they like: an agent tries at most every 100 ms at first, and
+	// later every 15 s.
+	refusalWindow = 10 * time.Second
+	maxRefusals   = 20
+)
+
+// refusals tells of agents that are turned away.
+type refusals struct {
+	log *slog.Logger
+
+	mu           sync.Mutex
+	began        time.Time
+	told, untold int // since then
+}
+
+func (r *refusals) tell(from net.Addr, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now := time.Now(); now.Sub(r.began) >= refusalWindow {
+		r.sum()
+		r.began, r.told, r.untold = now, 0, 0
+	}
+	if r.told == maxRefusals {
+		r.untold++
+		return
+	}
+	r.told++
+	r.log.Warn("agent turned away", "address", from.String(), "error", err)
+}
+
+// sum tells how many were not told of; r.mu is held.
+func (r *refusals) sum() {
+	if r.untold > 0 {
+		r.log.Warn("more agents turned away", "count", r.untold)
+	}
+}
+
+// end tells of the last ones.
+func (r *refusals) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sum()
 }
 
 // open gives what stores the output of an attempt.

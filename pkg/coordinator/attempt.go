@@ -22,6 +22,7 @@ func (k attemptKey) sameJob(o attemptKey) bool { return k.namespace == o.namespa
 
 // attempt is what the coordinator knows of one.
 type attempt struct {
+	name     string // that of its Pod, by which a Follower knows it
 	follower Follower
 	// turn is held by the one attachment that is served.
 	turn chan struct{}
@@ -97,12 +98,15 @@ func (s *Server) attempt(ctx context.Context, hello *hodeipb.Hello) (*attempt, e
 			s.mu.Unlock()
 			return nil, status.Errorf(codes.ResourceExhausted, "job %s/%s has %d attachments already", key.namespace, key.job, maxOfJob)
 		case a == nil:
-			a = &attempt{follower: s.Follower, turn: make(chan struct{}, 1)}
+			a = &attempt{name: hello.Attempt, follower: s.Follower, turn: make(chan struct{}, 1)}
 			if s.Open != nil {
 				a.follower, a.done = s.Open(hello)
 			}
 			s.attempts[key] = a
 			return a, nil
+		case a.closed == nil && a.name != hello.Attempt:
+			s.mu.Unlock()
+			return nil, status.Errorf(codes.InvalidArgument, "attempt_uid %q is attempt %q, not %q", key.uid, a.name, hello.Attempt)
 		case a.closed == nil:
 			return a, nil
 		}

@@ -1,37 +1,140 @@
 package coordinator
 
 import (
+	"errors"
+	"fmt"
 	"net"
+	"slices"
 	"sync"
 )
 
-// maxConns is how many connections a Server has at once: each costs it readBytes, and
-// one whose Follower is slow its window besides.
-const maxConns = 256
+const (
+	// maxConns is how many connections whose agent has proved who it is a Server has at
+	// once: each costs it readBytes, and one whose Follower is slow its
+	// window besides.
+	maxConns = 256
+	// maxConnsOfJob leaves room for the attachments of a job and for as many
+	// connections that it has lost, and that are not known to be dead.
+	maxConnsOfJob = 2 * maxOfJob
+	// maxStrangers is how many may be shaking hands: they have shown nothing, and cost a
+	// goroutine and some KiB each.
+	maxStrangers = 64
+)
 
-// conns are the open connections of a Server, so that it can close those that
-// gRPC has not made its own yet. The zero value is ready.
+// errOverrun is why a stranger's connection was closed.
+var errOverrun = fmt.Errorf("dropped for a newer connection: %d have not finished their TLS handshake", maxStrangers)
+
+// conns are the open connections of a Server. The zero value is ready.
 type conns struct {
-	mu     sync.Mutex
-	open   map[*conn]struct{}
-	closed bool
+	mu        sync.Mutex
+	open      map[*conn]struct{}
+	strangers []*conn        // those that are shaking hands, oldest first
+	known     int            // those that are not
+	ofJob     map[string]int // known, by the identity in the certificate
+	closed    bool
 }
 
-// add returns c as one that leaves the set when it is closed. It closes c if
-// the set is closed or full; an agent tries again.
-func (s *conns) add(c net.Conn) net.Conn {
+// add returns c as one that leaves the set when it is closed, and the stranger that
+// was closed for it, if any: the oldest of the address that has most of them, so that
+// nobody shuts out others with connections that say nothing.
+func (s *conns) add(c net.Conn) (added, dropped *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || len(s.open) >= maxConns {
+	added = &conn{Conn: c, set: s, host: c.RemoteAddr().String()}
+	if host, _, err := net.SplitHostPort(added.host); err == nil {
+		added.host = host
+	}
+	if s.closed {
 		c.Close()
-		return c
+		return added, nil
+	}
+	if len(s.strangers) == maxStrangers {
+		dropped = s.mostOf()
+		s.forget(dropped)
+		dropped.Conn.Close()
 	}
 	if s.open == nil {
-		s.open = map[*conn]struct{}{}
+		s.open, s.ofJob = map[*conn]struct{}{}, map[string]int{}
 	}
-	added := &conn{Conn: c, set: s}
 	s.open[added] = struct{}{}
-	return added
+	s.strangers = append(s.strangers, added)
+	return added, dropped
+}
+
+// mostOf is the oldest stranger of the address that has most of them.
+func (s *conns) mostOf() *conn {
+	count := map[string]int{}
+	for _, c := range s.strangers {
+		count[c.host]++
+	}
+	oldest := s.strangers[0]
+	for _, c := range s.strangers {
+		if count[c.host] > count[oldest.host] {
+			oldest = c
+		}
+	}
+	return oldest
+}
+
+// know takes c, whose handshake is over, from the strangers. An error says that there
+// is no place for it; one job of many has only its share.
+func (s *conns) know(c *conn, identity string, ofMany bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case !s.forget(c):
+		return net.ErrClosed // meanwhile
+	case s.known >= maxConns:
+		return errFull
+	case ofMany && s.ofJob[identity] == maxConnsOfJob:
+		return fmt.Errorf("%s has %d connections already", identity, maxConnsOfJob)
+	}
+	c.known, c.identity = true, identity
+	s.known++
+	s.ofJob[identity]++
+	return nil
+}
+
+// errFull is why an agent is turned away that has done nothing wrong.
+var errFull = fmt.Errorf("%d agents are connected already", maxConns)
+
+// forget takes c from the strangers; s.mu is held. It tells whether c was one.
+func (s *conns) forget(c *conn) bool {
+	i := slices.Index(s.strangers, c)
+	if i >= 0 {
+		s.strangers = slices.Delete(s.strangers, i, i+1)
+	}
+	return i >= 0
+}
+
+// remove takes c out of the set.
+func (s *conns) remove(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forget(c)
+	delete(s.open, c)
+	if !c.known {
+		return
+	}
+	c.known = false
+	s.known--
+	if s.ofJob[c.identity]--; s.ofJob[c.identity] == 0 {
+		delete(s.ofJob, c.identity)
+	}
+}
+
+// Ready says why an agent that dials now would be turned away whoever it is: the
+// Server is closed, or has as many connections as it takes. Nil if neither.
+func (s *Server) Ready() error {
+	s.conns.mu.Lock()
+	defer s.conns.mu.Unlock()
+	switch {
+	case s.conns.closed:
+		return errors.New("the coordinator is closed")
+	case s.conns.known >= maxConns:
+		return errFull
+	}
+	return nil
 }
 
 // close closes all connections, those that are still to come as well.
@@ -46,20 +149,22 @@ func (s *conns) close() {
 
 type conn struct {
 	net.Conn
-	set *conns
+	set  *conns
+	host string // the other side's address without its port
+	// Guarded by set.mu.
+	known    bool
+	identity string
 }
 
 func (c *conn) Close() error {
-	c.set.mu.Lock()
-	delete(c.set.open, c)
-	c.set.mu.Unlock()
+	c.set.remove(c)
 	return c.Conn.Close()
 }
 
 // listener puts what it accepts into a set.
 type listener struct {
 	net.Listener
-	conns *conns
+	server *Server
 }
 
 func (l *listener) Accept() (net.Conn, error) {
@@ -67,5 +172,9 @@ func (l *listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return l.conns.add(c), nil
+	added, dropped := l.server.conns.add(c)
+	if dropped != nil {
+		l.server.turnAway(dropped.RemoteAddr(), errOverrun)
+	}
+	return added, nil
 }

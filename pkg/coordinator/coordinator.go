@@ -105,6 +105,12 @@ type Server struct {
 	// spoken: nil, or why one refused the other's certificate. Calls may overlap, and
 	// one that takes its time holds up that connection.
 	Handshake func(err error)
+	// TurnedAway, if not nil, is told which agent was not let in, and why: its handshake
+	// failed, save where the connection merely ended; it said hello as another job, or in
+	// another protocol; there was no place for it. Whoever reaches the port can have it
+	// called, as often as they connect. Calls may overlap, and one that takes its time
+	// holds up that connection, or all that are to come.
+	TurnedAway func(from net.Addr, err error)
 
 	hodeipb.UnimplementedCoordinatorServer
 
@@ -125,7 +131,7 @@ type Server struct {
 
 // Serve takes connections from l until Close, or until l fails.
 func (s *Server) Serve(l net.Listener) error {
-	err := s.server().Serve(&listener{Listener: l, conns: &s.conns})
+	err := s.server().Serve(&listener{Listener: l, server: s})
 	if errors.Is(err, grpc.ErrServerStopped) {
 		return nil
 	}
@@ -168,12 +174,8 @@ func (s *Server) server() *grpc.Server {
 		if s.Open != nil {
 			window = sharedWindowBytes
 		}
-		secure := credentials.NewTLS(s.TLS)
-		if s.Handshake != nil {
-			secure = &handshakeTeller{TransportCredentials: secure, tell: s.Handshake}
-		}
 		s.grpc = grpc.NewServer(
-			grpc.Creds(secure),
+			grpc.Creds(&handshaker{TransportCredentials: credentials.NewTLS(s.TLS), server: s}),
 			grpc.ConnectionTimeout(handshakeWait),
 			grpc.InitialWindowSize(window),
 			grpc.InitialConnWindowSize(2*window),
@@ -198,10 +200,12 @@ func (s *Server) Attach(stream hodeipb.Coordinator_AttachServer) error {
 
 	hello, err := s.awaitHello(ctx, messages)
 	if err != nil {
+		s.refuse(ctx, err)
 		return err
 	}
 	a, orders, leave, err := s.enter(ctx, hello, cancel)
 	if err != nil {
+		s.refuse(ctx, err)
 		return err
 	}
 	defer leave()

@@ -1,11 +1,17 @@
 package coordinator
 
 import (
+	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -28,11 +34,14 @@ type office struct {
 	left chan attemptKey    // of each that is done
 }
 
-func newOffice(t *testing.T) *office {
+func newOffice(t *testing.T, change func(*Server)) *office {
 	t.Helper()
 	o := &office{store: openStore(t, t.TempDir()), heard: newHeard(), open: map[attemptKey]int{}, left: make(chan attemptKey, 1000)}
 	o.world = newWorld(t, func(s *Server) {
 		s.Namespace, s.Job, s.Follower = "", "", nil
+		if change != nil {
+			change(s)
+		}
 		s.Open = func(hello *hodeipb.Hello) (Follower, func()) {
 			r := &Recorder{Store: o.store, Keep: true, Listener: o.heard}
 			key := keyOf(hello)
@@ -89,7 +98,7 @@ func (o *office) stored(t *testing.T, id certs.ID, uid string) string {
 // TestManyJobs: two jobs whose attempts even have one name and one UID are kept
 // apart, and nothing is remembered of either once it has left.
 func TestManyJobs(t *testing.T) {
-	o := newOffice(t)
+	o := newOffice(t, nil)
 	ids := []certs.ID{testID, otherID, {Namespace: "elsewhere", Job: testID.Job}}
 	agents := make([]*agent, len(ids))
 	for i, id := range ids {
@@ -132,7 +141,7 @@ func TestManyJobs(t *testing.T) {
 
 // TestManyJobsRefused: a certificate opens its own job's door and no other.
 func TestManyJobsRefused(t *testing.T) {
-	o := newOffice(t)
+	o := newOffice(t, nil)
 	elsewhere, err := certs.NewAuthority(0)
 	if err != nil {
 		t.Fatal(err)
@@ -172,7 +181,7 @@ func TestManyJobsRefused(t *testing.T) {
 
 // TestManyAttachments: one job does not take the places of the others.
 func TestManyAttachments(t *testing.T) {
-	o := newOffice(t)
+	o := newOffice(t, nil)
 	for i := range maxOfJob {
 		o.attach(t, testID, string(rune('a'+i)), 0).welcome()
 	}
@@ -180,12 +189,65 @@ func TestManyAttachments(t *testing.T) {
 	o.attach(t, otherID, "a", 0).welcome()
 }
 
-// TestManyConnections: what is too many is closed at once, and there is room again
-// when one has gone.
-func TestManyConnections(t *testing.T) {
-	o := newOffice(t)
+// floods dials the office from a loopback address without end, and says nothing.
+func (o *office) floods(t *testing.T, from string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	t.Cleanup(func() { cancel(); work.Wait() })
+	full := make(chan struct{})
+	work.Go(func() {
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+		var held []net.Conn // more than the office keeps
+		filled := sync.OnceFunc(func() { close(full) })
+		for ctx.Err() == nil {
+			c, err := dialer.DialContext(ctx, "tcp", o.addr)
+			if err != nil {
+				continue // no port is free at the moment
+			}
+			if held = append(held, c); len(held) > 2*maxStrangers {
+				held[0].Close()
+				held = held[1:]
+				filled()
+			}
+		}
+		for _, c := range held {
+			c.Close()
+		}
+	})
+	<-full
+}
+
+// TestFlood: connections that say nothing keep no agent out.
+func TestFlood(t *testing.T) {
+	var told atomic.Int64
+	o := newOffice(t, func(s *Server) {
+		s.TurnedAway = func(from net.Addr, err error) {
+			told.Add(1)
+			if host, _, _ := net.SplitHostPort(from.String()); host != "127.0.0.2" || !errors.Is(err, errOverrun) {
+				t.Errorf("%s was turned away: %v", from, err)
+			}
+		}
+	})
+	o.floods(t, "127.0.0.2")
+	for range 8 {
+		a := o.attach(t, testID, "uid", 0)
+		a.welcome()
+		a.close()
+	}
+	if err := o.server.Ready(); err != nil {
+		t.Error(err)
+	}
+	if told.Load() == 0 {
+		t.Error("nothing was told")
+	}
+}
+
+// TestStrangers: with one address alone, the newest have the places.
+func TestStrangers(t *testing.T) {
+	o := newOffice(t, nil)
 	var held []net.Conn
-	for range maxConns {
+	for range 2 * maxStrangers {
 		c, err := net.Dial("tcp", o.addr)
 		if err != nil {
 			t.Fatal(err)
@@ -193,30 +255,139 @@ func TestManyConnections(t *testing.T) {
 		defer c.Close()
 		held = append(held, c)
 	}
-	c, err := net.Dial("tcp", o.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil {
-		t.Errorf("read %d bytes: %v", n, err)
-	}
-	for _, c := range held {
-		c.Close()
-	}
-	// Its place is free when the server has seen its end.
-	for {
-		a := o.attach(t, testID, "uid", 0)
-		if _, err := a.stream.Recv(); err == nil {
-			return
+	o.attach(t, testID, "uid", 0).welcome()
+	for i, c := range held {
+		if i > maxStrangers { // with the agent's one more has gone
+			break
 		}
-		a.close()
+		if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil {
+			t.Errorf("connection %d: read %d bytes: %v", i, n, err)
+		}
+	}
+}
+
+// TestManyConnections: agents that are too many are turned away, and there is room
+// again when one has gone. One job has but its share.
+func TestManyConnections(t *testing.T) {
+	turned := make(chan error, 10)
+	o := newOffice(t, func(s *Server) { s.TurnedAway = func(_ net.Addr, err error) { turned <- err } })
+	connect := func(config *tls.Config) net.Conn {
+		config = config.Clone()
+		config.NextProtos = []string{"h2"}
+		c, err := tls.Dial("tcp", o.addr, config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	// settled has read what the server says first: it has let c in.
+	settled := func(c net.Conn) error {
+		if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		_, err := c.Read(make([]byte, 1))
+		return err
+	}
+	const jobs = maxConns / maxConnsOfJob
+	var one net.Conn
+	for i := range jobs {
+		config := clientTLS(t, issue(t, o.authority, certs.ID{Namespace: "jobs", Job: fmt.Sprint("job-", i)}))
+		for range maxConnsOfJob {
+			one = connect(config)
+			if err := settled(one); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if i > 0 {
+			continue
+		}
+		if err := settled(connect(config)); err == nil {
+			t.Error("one job has more than its share")
+		}
+		if err := <-turned; err.Error() != "spiffe://hodei/ns/jobs/job/job-0 has 16 connections already" {
+			t.Error(err)
+		}
+	}
+	if err := o.server.Ready(); !errors.Is(err, errFull) {
+		t.Errorf("ready: %v", err)
+	}
+	if err := settled(connect(clientTLS(t, issue(t, o.authority, otherID)))); err == nil {
+		t.Error("one too many was let in")
+	}
+	if err := <-turned; !errors.Is(err, errFull) {
+		t.Error(err)
+	}
+	one.Close()
+	// Its place is free when the server has seen its end.
+	for o.server.Ready() != nil {
+		runtime.Gosched()
+	}
+	o.attach(t, testID, "uid", 0).welcome()
+	o.server.Close()
+	if err := o.server.Ready(); err == nil || errors.Is(err, errFull) {
+		t.Errorf("ready when closed: %v", err)
+	}
+}
+
+// TestTurnedAway: who is refused after the handshake is told too, with the address.
+func TestTurnedAway(t *testing.T) {
+	type refusal struct {
+		from net.Addr
+		err  string
+	}
+	turned := make(chan refusal, 10)
+	o := newOffice(t, func(s *Server) {
+		s.TurnedAway = func(from net.Addr, err error) { turned <- refusal{from, err.Error()} }
+	})
+	for i := range maxOfJob {
+		o.attach(t, otherID, fmt.Sprint("uid-of-other-", i), 0).welcome()
+	}
+	saying := func(id certs.ID, change func(*hodeipb.Hello)) func() *agent {
+		return func() *agent {
+			a := o.dial(t, credentials.NewTLS(clientTLS(t, issue(t, o.authority, id))))
+			h := hello(0)
+			h.Namespace, h.Job, h.Attempt = id.Namespace, id.Job, "pod"
+			change(h)
+			a.send(&hodeipb.FromAgent_Hello{Hello: h})
+			return a
+		}
+	}
+	kept := o.attach(t, testID, "uid", 0)
+	kept.welcome()
+	for _, test := range []struct {
+		name string
+		dial func() *agent
+		want string
+	}{
+		{"another job", saying(testID, func(h *hodeipb.Hello) { h.Job = "other" }), "the certificate was issued for another job than jobs/other"},
+		{"another protocol", saying(testID, func(h *hodeipb.Hello) { h.Protocol = 2 }), "the agent speaks protocol 2, the coordinator 1: use the same version of both"},
+		{"too many", saying(otherID, func(*hodeipb.Hello) {}), "job jobs/other has 8 attachments already"},
+		{"another name", saying(testID, func(h *hodeipb.Hello) { h.AttemptUid, h.Attempt = "uid", "pod-2" }), `attempt_uid "uid" is attempt "pod", not "pod-2"`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a := test.dial()
+			if s := a.fails(); s.Message() != test.want {
+				t.Errorf("ended with %s: %s", s.Code(), s.Message())
+			}
+			if got := <-turned; got.err != test.want || got.from.String() != a.conn.LocalAddr().String() {
+				t.Errorf("told %v", got)
+			}
+		})
+	}
+	// The attempt whose name it was goes on.
+	kept.send(&hodeipb.ExitRecord{})
+	kept.ack(0, true)
+	select {
+	case got := <-turned: // that one who leaves is none
+		t.Errorf("told %v", got)
+	default:
 	}
 }
 
 // TestKeep: a coordinator that is there to keep output takes none that it can't.
 func TestKeep(t *testing.T) {
-	o := newOffice(t)
+	o := newOffice(t, nil)
 	log, err := o.store.Create(logstore.Key{Namespace: testID.Namespace, Job: testID.Job, Attempt: "pod", AttemptUID: "uid"}, 0)
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@
 package provider
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -23,6 +25,22 @@ var (
 	ErrNotFound = errors.New("not found")
 	ErrTaken    = errors.New("is there already")
 )
+
+// lockWait is how long [Update] waits for another process that edits the file: an
+// edit takes milliseconds, so that one which lasts longer has come to a stop.
+const lockWait = 5 * time.Second
+
+// lockPoll is how often it tries. The kernel's own wait for a lock could not be ended.
+const lockPoll = 20 * time.Millisecond
+
+// BusyError is why [Update] changed nothing: another process edits the file, and did
+// for all of five seconds.
+type BusyError struct {
+	Path string // the file of providers
+	Lock string // the file beside it that the other process has locked
+}
+
+func (e *BusyError) Error() string { return e.Path + " is being edited by another hodei" }
 
 // Registry is the file of providers. The provider named "local" is always part
 // of it and never written. It is not safe for concurrent use; [Update] is, also
@@ -119,8 +137,9 @@ func (r *Registry) Save(path string) error {
 }
 
 // Update loads the file at path, lets change edit it, and saves it, while it
-// keeps other processes from doing the same. Nothing is written if change fails.
-func Update(path string, change func(*Registry) error) error {
+// keeps other processes from doing the same. Nothing is written if change fails. It
+// waits for others until ctx ends, at most five seconds: then the error is a *BusyError.
+func Update(ctx context.Context, path string, change func(*Registry) error) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
@@ -131,7 +150,10 @@ func Update(path string, change func(*Registry) error) error {
 		return err
 	}
 	defer lock.Close() // unlocks
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+	switch err := acquire(ctx, lock); {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return &BusyError{Path: path, Lock: lock.Name()}
+	case err != nil:
 		return fmt.Errorf("lock %s: %w", lock.Name(), err)
 	}
 	r, err := Load(path)
@@ -142,6 +164,28 @@ func Update(path string, change func(*Registry) error) error {
 		return err
 	}
 	return r.Save(path)
+}
+
+// acquire locks f. The error is EWOULDBLOCK if another has it for all of lockWait.
+func acquire(ctx context.Context, f *os.File) error {
+	timeout := time.After(lockWait)
+	poll := time.NewTicker(lockPoll)
+	defer poll.Stop()
+	for {
+		if err := ctx.Err(); err != nil { // also with the lock free: nobody wants the change now
+			return err
+		}
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return err
+		}
+		select {
+		case <-poll.C:
+		case <-timeout:
+			return err
+		case <-ctx.Done():
+		}
+	}
 }
 
 // Add puts a provider into r; the first one becomes the one in use. The error is

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -9,7 +10,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"golang.org/x/sys/unix"
 	"sigs.k8s.io/yaml"
 )
 
@@ -91,7 +95,7 @@ func TestRoundTrip(t *testing.T) {
 		}
 	}
 	path := filepath.Join(t.TempDir(), "config.yaml")
-	if err := Update(path, func(r *Registry) error { return r.Add("full", c) }); err != nil {
+	if err := Update(t.Context(), path, func(r *Registry) error { return r.Add("full", c) }); err != nil {
 		t.Fatal(err)
 	}
 	r, err := Load(path)
@@ -255,7 +259,7 @@ func TestSave(t *testing.T) {
 	if err := os.Symlink(path, link); err != nil {
 		t.Fatal(err)
 	}
-	if err := Update(link, func(r *Registry) error { return r.Use("local") }); err != nil {
+	if err := Update(t.Context(), link, func(r *Registry) error { return r.Use("local") }); err != nil {
 		t.Fatal(err)
 	}
 	if r, err := Load(path); err != nil || r.Current != "local" {
@@ -264,7 +268,7 @@ func TestSave(t *testing.T) {
 
 	// What fails changes nothing, and nothing is left beside the file and its lock.
 	before, _ := os.ReadFile(path)
-	if err := Update(path, func(r *Registry) error { r.Current = ""; return ErrTaken }); !errors.Is(err, ErrTaken) {
+	if err := Update(t.Context(), path, func(r *Registry) error { r.Current = ""; return ErrTaken }); !errors.Is(err, ErrTaken) {
 		t.Error(err)
 	}
 	if after, _ := os.ReadFile(path); string(after) != string(before) {
@@ -282,7 +286,7 @@ func TestUpdateConcurrent(t *testing.T) {
 		wg.Go(func() {
 			name := fmt.Sprintf("p%d", i)
 			// flock is held by the open file, so goroutines exclude each other as processes do.
-			if err := Update(path, func(r *Registry) error { return r.Add(name, Config{Type: Local}) }); err != nil {
+			if err := Update(t.Context(), path, func(r *Registry) error { return r.Add(name, Config{Type: Local}) }); err != nil {
 				t.Error(err)
 			}
 		})
@@ -291,6 +295,43 @@ func TestUpdateConcurrent(t *testing.T) {
 	r, err := Load(path)
 	if err != nil || len(r.Providers) != 20 {
 		t.Errorf("got %d of 20, %v", len(r.Providers), err)
+	}
+}
+
+// TestUpdateBusy: who holds the file for ever does not hold up the others for ever.
+func TestUpdateBusy(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	lock, err := os.Create(path + ".lock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	change := func(*Registry) error { t.Error("changed under another's hands"); return nil }
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		err := Update(t.Context(), path, change)
+		busy, ok := errors.AsType[*BusyError](err)
+		if !ok || busy.Path != path || busy.Lock != lock.Name() || time.Since(began) != lockWait {
+			t.Errorf("after %s: %v", time.Since(began), err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began = time.Now()
+		if err := Update(ctx, path, change); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Second {
+			t.Errorf("after %s: %v", time.Since(began), err)
+		}
+	})
+	lock.Close()
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := Update(gone, path, change); !errors.Is(err, context.Canceled) {
+		t.Errorf("with the lock free, for nobody: %v", err)
+	}
+	if err := Update(t.Context(), path, func(*Registry) error { return nil }); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,8 @@ type providerBody struct {
 	Type   string   `json:"type"`
 	Name   string   `json:"name"`
 	Config settings `json:"config"`
+	// Hint is what to type next, of one that was added.
+	Hint string `json:"hint,omitempty"`
 }
 
 // settings are a provider's keys without its type, which stands beside them.
@@ -72,17 +75,39 @@ func (s *Server) addProvider(w http.ResponseWriter, r *http.Request) *apiError {
 	if apiErr != nil {
 		return apiErr
 	}
-	err := provider.Update(s.Registry, func(r *provider.Registry) error { return r.Add(name, c) })
+	err := provider.Update(r.Context(), s.Registry, func(r *provider.Registry) error {
+		current := r.Current
+		err := r.Add(name, c)
+		// Nobody here has said who they are: which provider jobs go to, the account's
+		// owner chooses.
+		r.Current = current
+		return err
+	})
 	switch {
 	case errors.Is(err, provider.ErrTaken):
 		return s.taken(name, err)
 	case err != nil:
-		return s.failed("store the provider", err)
+		return s.notChanged("store the provider", err)
 	}
-	s.Log.Info("provider added", "name", name, "type", c.Type, "context", c.Context)
+	use := s.Program + " provider use " + name
+	s.Log.Info("provider added", "name", name, "type", c.Type, "context", c.Context, "hint", use)
 	w.Header().Set("Location", "/api/providers/"+name)
-	writeJSON(w, http.StatusCreated, newProviderBody(name, c))
+	body := newProviderBody(name, c)
+	body.Hint = use
+	writeJSON(w, http.StatusCreated, body)
 	return nil
+}
+
+// notChanged is why the file of providers is as it was.
+func (s *Server) notChanged(what string, err error) *apiError {
+	if busy, ok := errors.AsType[*provider.BusyError](err); ok {
+		s.Log.Warn(what, "error", err)
+		return &apiError{Status: http.StatusServiceUnavailable, Message: err.Error(), Hint: "see by whom: fuser -v " + busy.Lock}
+	}
+	if errors.Is(err, context.Canceled) { // the client has gone, or the server ends
+		return &apiError{Status: http.StatusServiceUnavailable, Message: "the server is ending"}
+	}
+	return s.failed(what, err)
 }
 
 func (s *Server) taken(name string, err error) *apiError {
@@ -114,6 +139,8 @@ func (s *Server) readProvider(r *http.Request) (string, provider.Config, *apiErr
 		// It can name a program to be run: whoever reaches this port would choose what
 		// hodei runs here.
 		return "", c, badRequest("config.kubeconfig: can't be set over HTTP", s.Program+" provider add "+name+" --kubeconfig FILE")
+	case c.AllowHostPath:
+		return "", c, badRequest("config.allow_host_path: can't be set over HTTP", s.Program+" provider add "+name+" -f FILE")
 	case c.Type != provider.Kubernetes:
 		return name, c, nil
 	}
@@ -154,12 +181,12 @@ func (s *Server) removeProvider(w http.ResponseWriter, r *http.Request) *apiErro
 	if name == provider.Local {
 		return &apiError{Status: http.StatusConflict, Message: fmt.Sprintf("provider %q is built in", name)}
 	}
-	err := provider.Update(s.Registry, func(r *provider.Registry) error { return r.Remove(name) })
+	err := provider.Update(r.Context(), s.Registry, func(r *provider.Registry) error { return r.Remove(name) })
 	switch {
 	case errors.Is(err, provider.ErrNotFound):
 		return s.unknown(err)
 	case err != nil:
-		return s.failed("remove the provider", err)
+		return s.notChanged("remove the provider", err)
 	}
 	s.Log.Info("provider removed", "name", name)
 	w.WriteHeader(http.StatusNoContent)

@@ -12,8 +12,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path"
+	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/net/netutil"
 
 	"github.com/hodei-jobs/hodei/pkg/provider"
 )
@@ -27,8 +31,8 @@ const (
 	maxBodyBytes  = 64 << 10
 	headerTimeout = 5 * time.Second
 	readTimeout   = 10 * time.Second
-	// writeTimeout includes the handler's: the wait for whoever edits the file of
-	// providers at this moment.
+	// writeTimeout includes the handler's: the wait, of five seconds at most, for whoever
+	// edits the file of providers at this moment.
 	writeTimeout = 15 * time.Second
 	idleTimeout  = 30 * time.Second
 	// shutdownWait is how long the requests under way are given at the end.
@@ -40,7 +44,7 @@ type Server struct {
 	// Registry is the path of the file of providers, see [provider.Path].
 	Registry string
 	// Complete adds to a provider of type kubernetes what it takes from where the
-	// server runs: its context. An error is the client's to see.
+	// server runs, its context, and refuses another. An error is the client's to see.
 	Complete func(*provider.Config) error
 	// Health says why agents can't attach or their output can't be kept; nil if all is well.
 	Health func() error
@@ -51,10 +55,12 @@ type Server struct {
 }
 
 // Serve answers requests from l until ctx ends, and then gives those under way five
-// seconds. It closes l. The error is nil once ctx has ended.
+// seconds; one that waits for the file of providers ends at once. It closes l. The error is nil once ctx has ended.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	h := &http.Server{
-		Handler:        s.handler(),
+		Handler: s.handler(),
+		// The end of ctx ends the wait for the file of providers.
+		BaseContext:    func(net.Listener) context.Context { return ctx },
 		MaxHeaderBytes: maxHeaderBytes, ReadHeaderTimeout: headerTimeout,
 		ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		// What it has to say is about clients that broke off, or not HTTP.
@@ -69,7 +75,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			h.Close() // what it returns is about connections that are gone now
 		}
 	})
-	err := h.Serve(newLimited(l, maxConns))
+	err := h.Serve(netutil.LimitListener(l, maxConns))
 	if stop() {
 		h.Close()
 		return err
@@ -93,6 +99,10 @@ func (s *Server) handler() http.Handler {
 			err.write(w)
 			return
 		}
+		if r.URL.Path != path.Clean(r.URL.Path) { // the mux would redirect, in HTML
+			notFound(w, r)
+			return
+		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
 		mux.ServeHTTP(w, r)
 	})
@@ -114,11 +124,11 @@ func guard(r *http.Request) *apiError {
 // isLoopback tells whether a Host, with or without a port, is one of the names that
 // only this machine has for itself.
 func isLoopback(host string) bool {
-	name := host
-	if h, port, err := net.SplitHostPort(host); err == nil && port != "" {
-		name = h
-	} else {
-		name = strings.TrimSuffix(strings.TrimPrefix(name, "["), "]")
+	name, port, err := net.SplitHostPort(host)
+	if err != nil { // without a port
+		name = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	} else if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return false
 	}
 	return strings.EqualFold(name, "localhost") || name == "127.0.0.1" || name == "::1"
 }

@@ -22,11 +22,17 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 )
 
 const patience = 20 * time.Second
+
+// lockedEnd is far below the wait for the file of providers, and far above what an
+// answer takes.
+const lockedEnd = 3 * time.Second
 
 // guide is the body of the user's guide.
 const guide = `{"type":"kubernetes","name":"k8s-local","config":{"namespace":"hodei-jobs-workers","image_pull_policy":"IfNotPresent","service_account":"hodei-jobs-worker"}}`
@@ -151,19 +157,24 @@ func TestProviders(t *testing.T) {
 	}
 	var body providerBody
 	if err := json.Unmarshal([]byte(created.body), &body); err != nil || body.Type != "kubernetes" || body.Name != "k8s-local" ||
-		body.Config.Context != "kind" || body.Config.ServiceAccount != "hodei-jobs-worker" || body.Config.Type != "" {
+		body.Config.Context != "kind" || body.Config.ServiceAccount != "hodei-jobs-worker" || body.Config.Type != "" ||
+		body.Hint != "hodei provider use k8s-local" {
 		t.Errorf("POST: %+v, %v", body, err)
 	}
-	if got := s.ask(t, http.MethodGet, "/api/providers/k8s-local", "", nil); got.status != http.StatusOK || got.body != created.body {
+	withoutHint := strings.Replace(created.body, ",\n  \"hint\": \"hodei provider use k8s-local\"", "", 1)
+	if got := s.ask(t, http.MethodGet, "/api/providers/k8s-local", "", nil); got.status != http.StatusOK || got.body != withoutHint {
 		t.Errorf("GET: %+v", got)
 	}
 	if got := s.ask(t, http.MethodHead, "/api/providers/k8s-local", "", nil); got.status != http.StatusOK || got.body != "" {
 		t.Errorf("HEAD: %+v", got)
 	}
-	// It is the CLI's file, and the first provider is in use.
+	// It is the CLI's file, and no provider that came this way is in use.
 	r, err := provider.Load(s.Registry)
-	if err != nil || r.Current != "k8s-local" || r.Providers["k8s-local"].Context != "kind" {
+	if err != nil || r.Current != "" || r.Providers["k8s-local"].Context != "kind" {
 		t.Errorf("registry %+v, %v", r, err)
+	}
+	if err := provider.Update(t.Context(), s.Registry, func(r *provider.Registry) error { return r.Use("k8s-local") }); err != nil {
+		t.Fatal(err)
 	}
 	if got := s.post(t, `{"type":"local","name":"here"}`); got.status != http.StatusCreated {
 		t.Errorf("POST: %+v", got)
@@ -181,6 +192,12 @@ func TestProviders(t *testing.T) {
 	}
 	if got := s.ask(t, http.MethodGet, "/api/providers/here", "", nil); got.status != http.StatusNotFound {
 		t.Errorf("GET after DELETE: %+v", got)
+	}
+	// The one in use replaced by another of its name: jobs do not go there unasked.
+	s.ask(t, http.MethodDelete, "/api/providers/k8s-local", "", nil)
+	s.post(t, guide)
+	if r, err := provider.Load(s.Registry); err != nil || r.Current != "" || len(r.Providers) != 1 {
+		t.Errorf("registry %+v, %v", r, err)
 	}
 	if log := s.log.String(); !strings.Contains(log, `msg="provider added" name=k8s-local`) || !strings.Contains(log, `msg="provider removed" name=here`) {
 		t.Errorf("log:\n%s", log)
@@ -218,6 +235,7 @@ func TestRefusals(t *testing.T) {
 		{"another Host with our port", "GET", path, "", with("Host", "evil.example:8080"), 421, ""},
 		{"a Host that begins like ours", "GET", path, "", with("Host", "localhost.evil.example"), 421, ""},
 		{"a Host that ends like ours", "GET", path, "", with("Host", "evil.localhost"), 421, ""},
+		{"a port that is none", "GET", path, "", with("Host", "localhost:abc"), 421, ""},
 		{"another address", "GET", path, "", with("Host", "192.0.2.1"), 421, ""},
 		{"another Host for the health", "GET", "/healthz", "", with("Host", "evil.example"), 421, ""},
 		{"Origin", "POST", path, named("a"), with("Origin", "https://evil.example"), 403, "Origin"},
@@ -241,13 +259,16 @@ func TestRefusals(t *testing.T) {
 		{"no name", "POST", path, `{"type":"kubernetes","config":{}}`, jsonType, 400, `provider \"\": want a name`},
 		{"a bad name", "POST", path, named("A/../b"), jsonType, 400, "want a name"},
 		{"a kubeconfig", "POST", path, `{"type":"kubernetes","name":"a","config":{"kubeconfig":"/tmp/evil"}}`, jsonType, 400, "hodei provider add a --kubeconfig FILE"},
+		{"a path of the host", "POST", path, `{"type":"kubernetes","name":"a","config":{"allow_host_path":true}}`, jsonType, 400, "config.allow_host_path: can't be set over HTTP"},
 		{"no cluster to be had", "POST", path, `{"type":"kubernetes","name":"a","config":{"namespace":"nowhere"}}`, jsonType, 400, "export KUBECONFIG=FILE"},
 		{"taken", "POST", path, guide, jsonType, 409, "hodei provider remove k8s-local"},
 		{"the built-in name", "POST", path, `{"type":"local","name":"local"}`, jsonType, 409, "is there already"},
 		{"remove the built-in one", "DELETE", path + "/local", "", nil, 409, "built in"},
 		{"remove none", "DELETE", path + "/nope", "", nil, 404, "hodei provider list"},
 		{"get none", "GET", path + "/nope", "", nil, 404, "not found"},
-		{"get a file", "GET", path + "/..%2f..%2fetc%2fpasswd", "", nil, 404, "not found"},
+		{"get a file", "GET", path + "/..%2f..%2fetc%2fpasswd", "", nil, 404, "no such path"},
+		{"two slashes", "GET", "//api/providers", "", nil, 404, "no such path"},
+		{"a slash at the end", "DELETE", path + "/", "", nil, 404, "no such path"},
 		{"another path", "GET", "/api", "", nil, 404, "no such path"},
 		{"the root", "GET", "/", "", nil, 404, "no such path"},
 		{"a path below", "GET", path + "/k8s-local/x", "", nil, 404, "no such path"},
@@ -341,7 +362,7 @@ func TestConcurrent(t *testing.T) {
 		work.Go(func() { created <- s.post(t, body).status })
 		work.Go(func() { created <- s.post(t, body).status }) // the same once more
 		work.Go(func() {                                      // as the CLI does
-			err := provider.Update(s.Registry, func(r *provider.Registry) error {
+			err := provider.Update(t.Context(), s.Registry, func(r *provider.Registry) error {
 				return r.Add(fmt.Sprint("cli-", i), provider.Config{Type: provider.Local})
 			})
 			if err != nil {
@@ -360,6 +381,55 @@ func TestConcurrent(t *testing.T) {
 	}
 	if r, err := provider.Load(s.Registry); err != nil || len(r.Providers) != 2*each {
 		t.Errorf("%d providers, %v", len(r.Providers), err)
+	}
+}
+
+// TestBusyRegistry: a request waits for whoever edits the file of providers, but not
+// beyond its client's patience, the server's end or five seconds.
+func TestBusyRegistry(t *testing.T) {
+	s := serve(t, nil)
+	if got := s.post(t, guide); got.status != http.StatusCreated {
+		t.Fatalf("%+v", got)
+	}
+	lock, err := os.OpenFile(s.Registry+".lock", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.ask(t, http.MethodDelete, "/api/providers/k8s-local", "", nil); got.status != http.StatusServiceUnavailable ||
+		!strings.Contains(got.body, "is being edited by another hodei") || !strings.Contains(got.body, "fuser -v "+lock.Name()) {
+		t.Errorf("%+v", got)
+	}
+	// One whose client goes.
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodDelete, "http://"+s.addr+"/api/providers/k8s-local", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := http.DefaultClient.Do(r); err == nil {
+		got.Body.Close()
+		t.Errorf("answered %s", got.Status)
+	}
+	// One that the server's end finds waiting.
+	answered := make(chan answer, 1)
+	go func() { answered <- s.post(t, strings.Replace(guide, "k8s-local", "late", 1)) }()
+	select {
+	case got := <-answered:
+		t.Errorf("answered with the file locked: %+v", got)
+	case <-time.After(200 * time.Millisecond):
+	}
+	began := time.Now()
+	s.stop()
+	if got := <-answered; got.status != http.StatusServiceUnavailable || time.Since(began) > lockedEnd {
+		t.Errorf("after %s: %+v", time.Since(began), got)
+	}
+	lock.Close()
+	if r, err := provider.Load(s.Registry); err != nil || len(r.Providers) != 1 {
+		t.Errorf("registry %+v, %v", r, err)
 	}
 }
 

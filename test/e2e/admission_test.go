@@ -40,7 +40,7 @@ func TestFixedUserRefused(t *testing.T) {
 	assignUsers(t, namespace)
 	refuseBy(t, namespace, uidRule)
 
-	const hint = "hint: leave the user to the cluster: --user image; for all jobs: hodei provider set NAME --user image\n"
+	const hint = "hint: leave the user to the cluster: --user image; for all jobs: hodei provider set k8s-local --user image\n"
 	for _, user := range []string{"", "1234", "0"} {
 		r := runIn(t, namespace, "--user", user, "--", "id", "-u")
 		checkFailure(t, r, "runAsUser: Invalid value: 65532: must be in the ranges: [1000650000, 1000659999]") // the agent's, at least

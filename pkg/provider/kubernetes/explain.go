@@ -163,6 +163,23 @@ func explainPod(pod *corev1.Pod) verdict {
 	return verdict{}
 }
 
+// named puts the provider's name into a hint that changes one. The current context
+// has none: then one is to be added.
+func (p *Provider) named(v verdict) verdict {
+	const set = "{hodei} provider set NAME"
+	if v.failure == nil || !strings.Contains(v.failure.Hint, set) {
+		return v
+	}
+	instead := "{hodei} provider add NAME"
+	if p.settings.provider != "" {
+		instead = "{hodei} provider set " + p.settings.provider
+	}
+	f := *v.failure
+	f.Hint = strings.ReplaceAll(f.Hint, set, instead)
+	v.failure = &f
+	return v
+}
+
 // doomed tells a Pod whose job's container the runtime could not start.
 func doomed(pod *corev1.Pod) bool {
 	for _, s := range pod.Status.ContainerStatuses {

@@ -531,3 +531,23 @@ func FuzzExplain(f *testing.F) {
 		}
 	})
 }
+
+// A hint that changes the provider names it, and one of no provider adds one.
+func TestNamed(t *testing.T) {
+	for _, test := range []struct{ name, provider, hint, want string }{
+		{"set", "prod", "one, or {hodei} provider set NAME --user image", "one, or {hodei} provider set prod --user image"},
+		{"none", "", "{hodei} provider set NAME --user image", "{hodei} provider add NAME --user image"},
+		{"another hint", "prod", "kubectl get events", "kubectl get events"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			given := &job.Failure{Hint: test.hint}
+			p := &Provider{settings: settings{provider: test.provider}}
+			if got := p.named(verdict{failure: given}).failure; got.Hint != test.want || given.Hint != test.hint {
+				t.Errorf("got %q, want %q; what was given: %q", got.Hint, test.want, given.Hint)
+			}
+			if got := p.named(verdict{waiting: "x"}); got.failure != nil || got.waiting != "x" {
+				t.Errorf("without a failure: %+v", got)
+			}
+		})
+	}
+}

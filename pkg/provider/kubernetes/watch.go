@@ -302,7 +302,7 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 			if w.suspended || r.spec.Retries > 0 && disruption(pod) != "" { // another follows, by the policy in the second case
 				return w.passed()
 			}
-			if v := explainPod(pod); v.failure != nil {
+			if v := r.provider.named(explainPod(pod)); v.failure != nil {
 				return nil, v.failure
 			}
 			return nil, &job.Failure{Cause: w.last.Cause, Message: w.last.Message,
@@ -420,6 +420,7 @@ func quoted(message string) string {
 
 // keep remembers what is wrong, and since when.
 func (w *watcher) keep(v verdict) {
+	v = w.run.provider.named(v)
 	if v.waiting == "" && v.failure == nil {
 		if w.trouble.failure != nil {
 			w.trouble = verdict{}
