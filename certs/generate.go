@@ -132,7 +132,7 @@ func render(opts GenerateOptions) ([]file, error) {
 // authority is the CA that is there, or a new one.
 func (o GenerateOptions) authority() (*Authority, error) {
 	if o.CACert == "" && o.CAKey == "" {
-		return NewAuthority(o.Validity)
+		return makeAuthority(caName, o.Validity)
 	}
 	a, err := loadAuthority(o.CACert, o.CAKey)
 	if err != nil {

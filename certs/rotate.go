@@ -74,7 +74,7 @@ func (opts RotateOptions) overlap() ([]file, error) {
 	if validity == 0 {
 		validity = lifetime(old.Cert)
 	}
-	a, err := NewAuthority(validity)
+	a, err := makeAuthority(caName, validity)
 	if err != nil {
 		return nil, err
 	}

@@ -149,7 +149,7 @@ func TestRotateCANearItsEnd(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
 			now := time.Now()
-			a, err := newAuthority(now.Add(-3630*day), now.Add(20*day))
+			a, err := newAuthority(caName, now.Add(-3630*day), now.Add(20*day))
 			if err != nil {
 				t.Fatal(err)
 			}
