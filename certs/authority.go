@@ -50,6 +50,8 @@ type Authority struct {
 	// Cert is the certificate that issued ones are signed with. Not to be
 	// modified.
 	Cert *x509.Certificate
+	// Dir is the directory that [LoadAuthority] has read it from; empty: none.
+	Dir string
 
 	key     crypto.Signer
 	caPEM   []byte
@@ -126,7 +128,12 @@ func newAuthority(name string, notBefore, notAfter time.Time) (*Authority, error
 // [ErrMalformed], [ErrKeyMismatch], [ErrExpired], [ErrNotYetValid] or
 // [ErrNotCA], or another error of the file system.
 func LoadAuthority(dir string) (*Authority, error) {
-	return loadAuthority(filepath.Join(dir, caCertFile), filepath.Join(dir, caKeyFile))
+	a, err := loadAuthority(filepath.Join(dir, caCertFile), filepath.Join(dir, caKeyFile))
+	if err != nil {
+		return nil, err
+	}
+	a.Dir = dir
+	return a, nil
 }
 
 func loadAuthority(certPath, keyPath string) (*Authority, error) {

@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -84,6 +85,18 @@ func withAgent(found *Found) []string {
 		}
 	}
 	return pods
+}
+
+// DialsServer tells that the job's agents dial a coordinator that stays, whose
+// certificates are not those of the job's Secret. Variables that come from elsewhere
+// count, since nobody here knows them.
+func (f *Found) DialsServer() bool {
+	for _, c := range f.Job.Spec.Template.Spec.Containers {
+		if c.Name == agentContainer {
+			return len(c.EnvFrom) > 0 || slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "HODEI_SERVER_ADDRESS" })
+		}
+	}
+	return false
 }
 
 // storeCerts puts c into a Secret, if nobody has changed that meanwhile.
