@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -319,3 +320,29 @@ func TestSecretsBounded(t *testing.T) {
 type bounded func(*http.Request) (*http.Response, error)
 
 func (f bounded) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// The guide's script is certs generate, and says so where there is no hodei.
+func TestGenerateCertificatesScript(t *testing.T) {
+	script, err := filepath.Abs("../../scripts/Worker Management/generate-certificates.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := t.TempDir()
+	run := func() (stdout, stderr string, err error) {
+		var out, errOut bytes.Buffer
+		cmd := exec.Command("/bin/sh", script, "--dir", "my certs")
+		cmd.Env, cmd.Stdout, cmd.Stderr = []string{"PATH=" + path}, &out, &errOut
+		err = cmd.Run()
+		return out.String(), errOut.String(), err
+	}
+	_, stderr, err := run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 127 || !strings.HasPrefix(stderr, "error: hodei is not in PATH\nhint: make build && ") {
+		t.Errorf("without hodei: %v, %q", err, stderr)
+	}
+	if err := os.WriteFile(filepath.Join(path, "hodei"), []byte("#!/bin/sh\nprintf '<%s>' \"$@\"\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if stdout, _, err := run(); err != nil || stdout != "<certs><generate><--dir><my certs>" {
+		t.Errorf("with hodei: %v, %q", err, stdout)
+	}
+}
