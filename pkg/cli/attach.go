@@ -201,6 +201,6 @@ func (o *attachOptions) ended(ctx context.Context, j *knownJob) error {
 	case err != nil:
 		return err
 	}
-	o.spec = j.found.Spec
+	o.spec, o.place = j.found.Spec, cluster{o.logs.cluster}
 	return o.concludeWith(j.found.Outcome, o.logs.missed.said(), "")
 }
