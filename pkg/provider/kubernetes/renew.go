@@ -54,6 +54,9 @@ func (p *Provider) RenewCerts(ctx context.Context, found *Found, a *certs.Author
 			Hint: fmt.Sprintf("{hodei} certs inspect --job %s -n %s", id.Job, id.Namespace)}
 	}
 	again := fmt.Sprintf("{hodei} certs rotate --job %s -n %s", id.Job, id.Namespace)
+	if a.Dir != "" {
+		again += " --dir '" + a.Dir + "'"
+	}
 	agents := withAgent(found)
 	if renewal.Overlap != nil && len(agents) > 0 {
 		if secret, err = p.storeCerts(ctx, secret, renewal.Overlap); err != nil {
