@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"net"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -49,15 +50,35 @@ type Authority struct {
 	// Cert is the certificate that issued ones are signed with. Not to be
 	// modified.
 	Cert *x509.Certificate
+	// Dir is the directory that [LoadAuthority] has read it from; empty: none.
+	Dir string
 
-	key   crypto.Signer
-	caPEM []byte
+	key     crypto.Signer
+	caPEM   []byte
+	exposed string // see Exposed
 }
 
-// NewAuthority makes an authority with a new ECDSA P-256 key, in memory only.
-// It is valid from five minutes ago for the given time; zero means
+// Names of CAs, for people, and for [InMemory].
+const (
+	caName       = "hodei CA"
+	memoryCAName = "hodei CA in memory"
+)
+
+// NewAuthority makes an authority with a new ECDSA P-256 key, in memory only,
+// which its name says: "hodei CA in memory". It is valid from five minutes ago for the given time; zero means
 // [DefaultValidity]. It signs leaf certificates, no further CAs.
 func NewAuthority(validity time.Duration) (*Authority, error) {
+	return makeAuthority(memoryCAName, validity)
+}
+
+// InMemory tells whether the first of some PEM certificates is that of a CA that
+// [NewAuthority] made, whose key was on no disk. The error is [ErrMalformed].
+func InMemory(caPEM []byte) (bool, error) {
+	bundle, err := parseCertificates(caPEM)
+	return err == nil && bundle[0].Subject.CommonName == memoryCAName, err
+}
+
+func makeAuthority(name string, validity time.Duration) (*Authority, error) {
 	if validity < 0 {
 		return nil, fmt.Errorf("validity %v is negative", validity)
 	}
@@ -65,10 +86,10 @@ func NewAuthority(validity time.Duration) (*Authority, error) {
 		validity = DefaultValidity
 	}
 	now := time.Now()
-	return newAuthority(now.Add(-clockSkew), now.Add(validity))
+	return newAuthority(name, now.Add(-clockSkew), now.Add(validity))
 }
 
-func newAuthority(notBefore, notAfter time.Time) (*Authority, error) {
+func newAuthority(name string, notBefore, notAfter time.Time) (*Authority, error) {
 	key, err := newKey()
 	if err != nil {
 		return nil, err
@@ -79,7 +100,7 @@ func newAuthority(notBefore, notAfter time.Time) (*Authority, error) {
 	}
 	template := &x509.Certificate{
 		SerialNumber:          serial,
-		Subject:               pkix.Name{CommonName: "hodei CA"},
+		Subject:               pkix.Name{CommonName: name},
 		NotBefore:             notBefore,
 		NotAfter:              notAfter,
 		KeyUsage:              x509.KeyUsageCertSign,
@@ -107,7 +128,12 @@ func newAuthority(notBefore, notAfter time.Time) (*Authority, error) {
 // [ErrMalformed], [ErrKeyMismatch], [ErrExpired], [ErrNotYetValid] or
 // [ErrNotCA], or another error of the file system.
 func LoadAuthority(dir string) (*Authority, error) {
-	return loadAuthority(filepath.Join(dir, caCertFile), filepath.Join(dir, caKeyFile))
+	a, err := loadAuthority(filepath.Join(dir, caCertFile), filepath.Join(dir, caKeyFile))
+	if err != nil {
+		return nil, err
+	}
+	a.Dir = dir
+	return a, nil
 }
 
 func loadAuthority(certPath, keyPath string) (*Authority, error) {
@@ -120,6 +146,9 @@ func loadAuthority(certPath, keyPath string) (*Authority, error) {
 		return nil, fileError(certPath, err)
 	}
 	a := &Authority{Cert: pair.Leaf, key: pair.PrivateKey.(crypto.Signer)}
+	if info, err := os.Stat(keyPath); err == nil {
+		a.exposed = exposed(keyPath, info.Mode())
+	}
 	for _, der := range pair.Certificate {
 		a.caPEM = append(a.caPEM, encodeCert(der)...)
 	}
@@ -130,6 +159,10 @@ func loadAuthority(certPath, keyPath string) (*Authority, error) {
 // own, then those that stood behind it in the file that it was loaded from.
 // The caller owns the slice.
 func (a *Authority) CAPEM() []byte { return bytes.Clone(a.caPEM) }
+
+// Exposed says that others than its owner have rights to the file of a's key, by
+// its mode; else it is "".
+func (a *Authority) Exposed() string { return a.exposed }
 
 // JobCerts are the certificates of one job and their private keys, all PEM.
 // CA, ClientCert and ClientKey go to the agent; CA, ServerCert and ServerKey

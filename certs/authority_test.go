@@ -222,7 +222,7 @@ func TestLoadAuthorityErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	authority := func(from, to time.Time) *Authority {
-		a, err := newAuthority(from, to)
+		a, err := newAuthority(caName, from, to)
 		if err != nil {
 			t.Fatal(err)
 		}

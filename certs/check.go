@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
 	"time"
 )
@@ -67,7 +66,7 @@ func CheckPair(certPath, keyPath string, now time.Time) error {
 }
 
 func loadPair(certPath, keyPath string, now time.Time) (tls.Certificate, error) {
-	certPEM, err := os.ReadFile(certPath)
+	certPEM, err := readSmall(certPath)
 	if err != nil {
 		return tls.Certificate{}, fileError(certPath, err)
 	}
@@ -75,7 +74,7 @@ func loadPair(certPath, keyPath string, now time.Time) (tls.Certificate, error) 
 	if err != nil {
 		return tls.Certificate{}, fileError(certPath, err)
 	}
-	keyPEM, err := os.ReadFile(keyPath)
+	keyPEM, err := readSmall(keyPath)
 	if err != nil {
 		return tls.Certificate{}, fileError(keyPath, err)
 	}
@@ -102,7 +101,7 @@ func tlsCertificate(chain []*x509.Certificate, key crypto.Signer) tls.Certificat
 
 // loadRoots reads the CA certificates that a peer may answer to.
 func loadRoots(path string, now time.Time) (*x509.CertPool, error) {
-	data, err := os.ReadFile(path)
+	data, err := readSmall(path)
 	if err != nil {
 		return nil, fileError(path, err)
 	}

@@ -68,10 +68,12 @@ type GenerateOptions struct {
 // error is [ErrKeyMismatch].
 //
 // If any of them exists and opts.Force is not set, nothing is written and
-// the error is [ErrExists] in a [FileError] with the first such path. A crash
-// never leaves half a file, but in a short moment at the end it may leave some
-// of them renewed and others not: run it again, with Force. A symbolic link
-// is replaced, not followed.
+// the error is [ErrExists] in a [FileError] with the first such path; it is
+// [ErrBusy] while somebody else changes them. What is replaced hands its owner and
+// mode on, but for a key that all could read. A crash never leaves half a file, but
+// in a short moment at the end it may leave some of them renewed and others not:
+// Generate, [Rotate], [RotateCA] and [FinishCA] first do what is left of that. A
+// symbolic link is replaced, not followed.
 func Generate(opts GenerateOptions) ([]string, error) {
 	if opts.Dir == "" {
 		return nil, errors.New("no directory for the certificates")
@@ -83,20 +85,17 @@ func Generate(opts GenerateOptions) ([]string, error) {
 	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
 		return nil, fileError(opts.Dir, err)
 	}
-	if !opts.Force {
+	return changing(opts.Dir, func() ([]file, error) {
+		if opts.Force {
+			return files, nil
+		}
 		for _, f := range files {
 			if err := checkAbsent(filepath.Join(opts.Dir, f.name)); err != nil {
 				return nil, err
 			}
 		}
-	}
-	return writeAll(opts.Dir, files)
-}
-
-type file struct {
-	name string
-	data []byte
-	mode fs.FileMode
+		return files, nil
+	})
 }
 
 // render makes the contents of the files in the order of writing.
@@ -133,14 +132,14 @@ func render(opts GenerateOptions) ([]file, error) {
 // authority is the CA that is there, or a new one.
 func (o GenerateOptions) authority() (*Authority, error) {
 	if o.CACert == "" && o.CAKey == "" {
-		return NewAuthority(o.Validity)
+		return makeAuthority(caName, o.Validity)
 	}
 	a, err := loadAuthority(o.CACert, o.CAKey)
 	if err != nil {
 		return nil, err
 	}
 	here := filepath.Join(o.Dir, caKeyFile)
-	data, err := os.ReadFile(here)
+	data, err := readSmall(here)
 	if errors.Is(err, fs.ErrNotExist) {
 		return a, nil
 	}
@@ -167,49 +166,4 @@ func checkAbsent(path string) error {
 		return fileError(path, err)
 	}
 	return &FileError{Path: path, Err: ErrExists}
-}
-
-// writeAll writes every temporary file before it renames the first, so that a
-// full disk changes nothing and the six change over in one short moment.
-func writeAll(dir string, files []file) (paths []string, _ error) {
-	var temps []string
-	defer func() {
-		for _, temp := range temps[len(paths):] {
-			os.Remove(temp)
-		}
-	}()
-	for _, f := range files {
-		temp, err := writeTemp(dir, f)
-		if err != nil {
-			return nil, err
-		}
-		temps = append(temps, temp)
-	}
-	for i, f := range files {
-		path := filepath.Join(dir, f.name)
-		if err := os.Rename(temps[i], path); err != nil {
-			return paths, fileError(path, errors.Unwrap(err))
-		}
-		paths = append(paths, path)
-	}
-	return paths, nil
-}
-
-// writeTemp writes f beside its final place under a hidden name and returns
-// that name. os.CreateTemp opens with 0600, so that a key is never readable by
-// others, not for a moment.
-func writeTemp(dir string, f file) (name string, err error) {
-	w, err := os.CreateTemp(dir, "."+f.name+".*")
-	if err != nil {
-		return "", fileError(filepath.Join(dir, f.name), err)
-	}
-	_, err = w.Write(f.data)
-	// Chmod, because the umask takes from what open asks for; Sync, because a
-	// rename may reach the disk before the data does.
-	err = errors.Join(err, w.Chmod(f.mode), w.Sync(), w.Close())
-	if err != nil {
-		os.Remove(w.Name())
-		return "", fileError(filepath.Join(dir, f.name), err)
-	}
-	return w.Name(), nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,7 +28,8 @@ type File struct {
 	Name   string // ca.crt, server.key; what belongs together is told by it
 	Source string // a path, or NAMESPACE/SECRET/KEY; what a person is told
 	Data   []byte
-	Err    error // why Data could not be read; nil: it was
+	Mode   fs.FileMode // of a file; 0: it is none
+	Err    error       // why Data could not be read; nil: it was
 }
 
 // Fact is what is known of one certificate.
@@ -50,6 +52,9 @@ type Fact struct {
 	// Key is KeyMatches, KeyDiffers or, where there is no private key to compare,
 	// empty.
 	Key string `json:"key,omitempty"`
+	// KeyMode is the mode of the private key's file, such as 0640, where others than
+	// its owner have rights to it.
+	KeyMode string `json:"keyMode,omitempty"`
 	// SignedBy is the source of the CA that signed it; empty where there is none to
 	// ask, or none did.
 	SignedBy string `json:"signedBy,omitempty"`
@@ -95,8 +100,14 @@ func ReadDir(dir string) ([]File, error) {
 }
 
 // ReadFile reads a certificate and, if they are there, what belongs to it: the
-// private key and the ca.crt beside it.
+// private key and the ca.crt beside it. In place of a key it is the certificate
+// beside that; the first File is the one that it is about.
 func ReadFile(path string) []File {
+	if cert := certOf(path); cert != path {
+		if _, err := os.Stat(cert); err == nil {
+			path = cert
+		}
+	}
 	files := []File{readFile(path)}
 	dir, name := filepath.Split(path)
 	for _, other := range []string{keyOf(name), caCertFile} {
@@ -110,9 +121,23 @@ func ReadFile(path string) []File {
 // keyOf is the file of a certificate's private key.
 func keyOf(name string) string { return strings.TrimSuffix(name, filepath.Ext(name)) + ".key" }
 
+// certOf is the file of a private key's certificate; of another file it is that.
+func certOf(name string) string {
+	if base, ok := strings.CutSuffix(name, ".key"); ok {
+		return base + ".crt"
+	}
+	return name
+}
+
 func readFile(path string) File {
-	data, err := readSmall(path)
-	return File{Name: filepath.Base(path), Source: path, Data: data, Err: reason(err)}
+	f := File{Name: filepath.Base(path), Source: path}
+	if info, err := os.Stat(path); err == nil {
+		f.Mode = info.Mode()
+	}
+	var err error
+	f.Data, err = readSmall(path)
+	f.Err = reason(err)
+	return f
 }
 
 // readSmall does not wait for a pipe, and does not fill the memory.
@@ -157,7 +182,7 @@ func Inspect(files []File, now time.Time) []Fact {
 		facts = append(facts, in.file(f)...)
 	}
 	for _, f := range files { // a key that no certificate's fact speaks of
-		if _, ok := in.files[strings.TrimSuffix(f.Name, ".key")+".crt"]; !ok && filepath.Ext(f.Name) == ".key" {
+		if _, ok := in.files[certOf(f.Name)]; !ok && filepath.Ext(f.Name) == ".key" {
 			fact := Fact{Source: f.Source, Problem: "there is no certificate for this key"}
 			if f.Err != nil {
 				fact.Problem = f.Err.Error()
@@ -194,7 +219,7 @@ func (in *inspection) file(f File) []Fact {
 	if err != nil {
 		return []Fact{{Source: f.Source, Problem: err.Error()}}
 	}
-	fact := in.fact(f, chain[0])
+	fact := in.fact(f.Source, chain[0])
 	in.checkKey(&fact, f, chain[0])
 	if f.Name != caCertFile {
 		in.checkChain(&fact, f, chain)
@@ -205,8 +230,7 @@ func (in *inspection) file(f File) []Fact {
 	}
 	facts := []Fact{fact}
 	for i, ca := range chain[1:] {
-		fact := in.fact(f, ca)
-		fact.Source += fmt.Sprintf("#%d", i+2)
+		fact := in.fact(fmt.Sprintf("%s#%d", f.Source, i+2), ca)
 		if fact.Problem != "" { // it is only handed on as trusted
 			fact.Problem, fact.Warning = "", fact.Problem
 		}
@@ -216,9 +240,9 @@ func (in *inspection) file(f File) []Fact {
 }
 
 // fact is what a certificate says of itself.
-func (in *inspection) fact(f File, cert *x509.Certificate) Fact {
+func (in *inspection) fact(source string, cert *x509.Certificate) Fact {
 	fact := Fact{
-		Source: f.Source, CA: cert.IsCA, Subject: cert.Subject.CommonName, Issuer: cert.Issuer.CommonName,
+		Source: source, CA: cert.IsCA, Subject: cert.Subject.CommonName, Issuer: cert.Issuer.CommonName,
 		Serial: cert.SerialNumber.Text(16), NotBefore: cert.NotBefore.UTC(), NotAfter: cert.NotAfter.UTC(),
 		Names: slices.Clone(cert.DNSNames),
 	}
@@ -234,12 +258,12 @@ func (in *inspection) fact(f File, cert *x509.Certificate) Fact {
 		fact.DaysLeft--
 	}
 	if cert.IsCA && cert.CheckSignatureFrom(cert) == nil {
-		fact.SignedBy = f.Source
+		fact.SignedBy = source
 	}
 	if err := checkTime(cert, in.now); err != nil {
 		fact.Problem = err.Error()
-	} else if left < min(ExpiryWarning, cert.NotAfter.Sub(cert.NotBefore)/3) { // a job's are short by design
-		fact.Warning = "it ends at " + ends(cert, in.now)
+	} else if soon := EndsSoon(cert, in.now); soon != "" {
+		fact.Warning = "it ends at " + soon
 	}
 	return fact
 }
@@ -252,6 +276,13 @@ func (in *inspection) checkKey(fact *Fact, f File, cert *x509.Certificate) {
 	if k.Err != nil {
 		fact.Problem = cmp.Or(fact.Problem, k.Source+": "+k.Err.Error())
 		return
+	}
+	if text := exposed(k.Source, k.Mode); text != "" {
+		fact.KeyMode = fmt.Sprintf("%#o", k.Mode.Perm())
+		if fact.Warning != "" {
+			text = fact.Warning + "; " + text
+		}
+		fact.Warning = text
 	}
 	key, err := parseKey(k.Data)
 	switch {
@@ -302,10 +333,18 @@ func verifiedBy(chain []*x509.Certificate, ca *x509.Certificate) bool {
 	return false
 }
 
-// EndsSoon says when a certificate ends, if it is within [ExpiryWarning] of now;
-// else it returns "".
+// exposed says that others than its owner have rights to a key's file.
+func exposed(source string, mode fs.FileMode) string {
+	if perm := mode.Perm(); perm&0o077 != 0 {
+		return fmt.Sprintf("%s is not its owner's alone: mode %#o", source, perm)
+	}
+	return ""
+}
+
+// EndsSoon says when a certificate ends, if it is within [ExpiryWarning] of now and
+// the last third of its time, for a job's are short by design; else it returns "".
 func EndsSoon(cert *x509.Certificate, now time.Time) string {
-	if cert.NotAfter.Sub(now) < ExpiryWarning {
+	if cert.NotAfter.Sub(now) < min(ExpiryWarning, cert.NotAfter.Sub(cert.NotBefore)/3) {
 		return ends(cert, now)
 	}
 	return ""

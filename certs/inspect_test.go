@@ -50,6 +50,69 @@ func TestInspectDir(t *testing.T) {
 	if got := fact(t, facts, filepath.Join(dir, "server.crt")).SignedBy; got != filepath.Join(dir, "ca.crt#2") {
 		t.Errorf("the server's certificate is said to be signed by %s", got)
 	}
+	for _, source := range []string{"ca.crt", "ca.crt#2"} { // each by itself
+		if got := fact(t, facts, filepath.Join(dir, source)).SignedBy; got != filepath.Join(dir, source) {
+			t.Errorf("%s is said to be signed by %s", source, got)
+		}
+	}
+}
+
+// A key that others may read is a warning, beside what else there is.
+func TestInspectExposedKey(t *testing.T) {
+	dir := generatedDir(t, GenerateOptions{Validity: time.Hour})
+	for _, name := range []string{"server.key", "ca.key"} {
+		if err := os.Chmod(filepath.Join(dir, name), 0o640); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := "server.key is not its owner's alone: mode 0640"
+	for name, tt := range map[string]struct {
+		at   time.Time
+		want string
+	}{"now": {time.Now(), ""}, "soon": {time.Now().Add(50 * time.Minute), "it ends at "}} {
+		facts, err := InspectDir(dir, tt.at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := fact(t, facts, filepath.Join(dir, "server.crt"))
+		if f.KeyMode != "0640" || f.Problem != "" || !strings.HasPrefix(f.Warning, tt.want) || !strings.HasSuffix(f.Warning, want) {
+			t.Errorf("%s: %+v", name, f)
+		}
+		if f := fact(t, facts, filepath.Join(dir, "client.crt")); f.KeyMode != "" || strings.Contains(f.Warning, "mode") {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
+	a, err := LoadAuthority(dir)
+	if err != nil || a.Exposed() != filepath.Join(dir, "ca.key")+" is not its owner's alone: mode 0640" {
+		t.Errorf("Exposed() = %q, %v", a.Exposed(), err)
+	}
+	if err := os.Chmod(filepath.Join(dir, "ca.key"), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	if a, err = LoadAuthority(dir); err != nil || a.Exposed() != "" {
+		t.Errorf("Exposed() = %q, %v", a.Exposed(), err)
+	}
+}
+
+func TestInMemory(t *testing.T) {
+	dir := generatedDir(t, GenerateOptions{})
+	onDisk := snapshot(t, dir)["ca.crt"]
+	for _, tt := range []struct {
+		name  string
+		caPEM []byte
+		want  bool
+	}{
+		{"in memory", mustAuthority(t).CAPEM(), true},
+		{"of a directory", onDisk, false},
+		{"one of memory after one of a directory", append(onDisk, mustAuthority(t).CAPEM()...), false},
+	} {
+		if got, err := InMemory(tt.caPEM); err != nil || got != tt.want {
+			t.Errorf("%s: %v, %v", tt.name, got, err)
+		}
+	}
+	if _, err := InMemory(nil); !errors.Is(err, ErrMalformed) {
+		t.Errorf("error is %v, want ErrMalformed", err)
+	}
 }
 
 func TestInspectTimes(t *testing.T) {
@@ -83,6 +146,10 @@ func TestInspectTimes(t *testing.T) {
 	cert := parseCert(t, snapshot(t, dir)["ca.crt"])
 	if got := EndsSoon(cert, time.Now()); got != "" {
 		t.Errorf("EndsSoon() = %q", got)
+	}
+	short := generatedDir(t, GenerateOptions{Validity: 3 * day})
+	if got := EndsSoon(parseCert(t, snapshot(t, short)["ca.crt"]), time.Now().Add(day)); got != "" {
+		t.Errorf("one that is made for 3 days: EndsSoon() = %q after one", got)
 	}
 	if got := EndsSoon(cert, cert.NotAfter.Add(-25*time.Hour)); !strings.HasSuffix(got, ", in 1 day") {
 		t.Errorf("EndsSoon() = %q", got)
@@ -151,6 +218,9 @@ func TestReadFile(t *testing.T) {
 	server := fact(t, facts, filepath.Join(dir, "server.crt"))
 	if server.Key != KeyMatches || server.SignedBy == "" || server.Problem != "" {
 		t.Errorf("%+v", server)
+	}
+	if files := ReadFile(filepath.Join(dir, "server.key")); files[0].Name != "server.crt" {
+		t.Errorf("in place of a key: %s", files[0].Source)
 	}
 	for _, name := range []string{"ca.crt", "ca.key", "server.key"} {
 		os.Remove(filepath.Join(dir, name))

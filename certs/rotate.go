@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"crypto/x509"
 	"errors"
-
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -24,7 +22,8 @@ type RotateOptions struct {
 	// Dir is a directory that [Generate] has written, its ca.key included.
 	Dir string
 	// Validity is that of what is made. Zero means as long as what it replaces was
-	// made for; a leaf never outlives its CA.
+	// made for, and as long as the CA that signs where that was cut short by its own
+	// CA's end; a leaf never outlives its CA.
 	Validity time.Duration
 }
 
@@ -33,7 +32,9 @@ type RotateOptions struct {
 // is good until its own end. It returns the paths written, in their order; files
 // change over as with [Generate]. The error is a [FileError], of [LoadAuthority]
 // or of a file to write, or [ErrOverlap].
-func Rotate(opts RotateOptions) ([]string, error) {
+func Rotate(opts RotateOptions) ([]string, error) { return changing(opts.Dir, opts.leaves) }
+
+func (opts RotateOptions) leaves() ([]file, error) {
 	d, err := loadDirectory(opts.Dir)
 	if err != nil {
 		return nil, err
@@ -49,7 +50,7 @@ func Rotate(opts RotateOptions) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return writeAll(opts.Dir, append(server, client...))
+	return append(server, client...), nil
 }
 
 // RotateCA begins to replace the CA of a directory: a new one signs from then on
@@ -58,7 +59,9 @@ func Rotate(opts RotateOptions) ([]string, error) {
 // server's certificate is once more signed by the old CA, which workers of both
 // kinds trust; the old CA's key is then gone. [FinishCA] ends this overlap.
 // It returns paths and errors as [Rotate] does.
-func RotateCA(opts RotateOptions) ([]string, error) {
+func RotateCA(opts RotateOptions) ([]string, error) { return changing(opts.Dir, opts.overlap) }
+
+func (opts RotateOptions) overlap() ([]file, error) {
 	d, err := loadDirectory(opts.Dir)
 	if err != nil {
 		return nil, err
@@ -71,7 +74,7 @@ func RotateCA(opts RotateOptions) ([]string, error) {
 	if validity == 0 {
 		validity = lifetime(old.Cert)
 	}
-	a, err := NewAuthority(validity)
+	a, err := makeAuthority(caName, validity)
 	if err != nil {
 		return nil, err
 	}
@@ -88,14 +91,16 @@ func RotateCA(opts RotateOptions) ([]string, error) {
 		return nil, err
 	}
 	files := []file{{caCertFile, append(a.CAPEM(), encodeCert(old.Cert.Raw)...), 0o644}, {caKeyFile, key, 0o600}}
-	return writeAll(opts.Dir, append(append(files, server...), client...))
+	return append(append(files, server...), client...), nil
 }
 
 // FinishCA ends the overlap that [RotateCA] began: the server's certificate is
-// signed by the new CA, which ca.crt then holds alone. Workers that know only the
-// old one can't connect any more. It returns paths and errors as [Rotate] does,
-// and [ErrNoOverlap].
-func FinishCA(opts RotateOptions) ([]string, error) {
+// signed by the new CA, which ca.crt then holds alone, and so is the client's, if it
+// was not yet. Workers that know only the old one can't connect any more. It returns
+// paths and errors as [Rotate] does, and [ErrNoOverlap].
+func FinishCA(opts RotateOptions) ([]string, error) { return changing(opts.Dir, opts.finish) }
+
+func (opts RotateOptions) finish() ([]file, error) {
 	d, err := loadDirectory(opts.Dir)
 	if err != nil {
 		return nil, err
@@ -107,18 +112,26 @@ func FinishCA(opts RotateOptions) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return writeAll(opts.Dir, append([]file{{caCertFile, encodeCert(d.authority.Cert.Raw), 0o644}}, server...))
+	files := append([]file{{caCertFile, encodeCert(d.authority.Cert.Raw), 0o644}}, server...)
+	if d.client.CheckSignatureFrom(d.authority.Cert) == nil {
+		return files, nil
+	}
+	client, err := d.newClient(d.authority, opts.Validity)
+	return append(files, client...), err
 }
 
 // Outgoing returns the CAs that a directory's ca.crt still trusts and that sign no
-// more: there are some from [RotateCA] to [FinishCA]. Errors are those of
-// [Rotate].
-func Outgoing(dir string) ([]*x509.Certificate, error) {
-	d, err := loadDirectory(dir)
-	if err != nil {
+// more: there are some from [RotateCA] to [FinishCA]. It first does what a crash has
+// left of a rotation. Errors are those of [Rotate].
+func Outgoing(dir string) (cas []*x509.Certificate, err error) {
+	_, err = changing(dir, func() ([]file, error) {
+		d, err := loadDirectory(dir)
+		if err == nil {
+			cas = d.outgoing()
+		}
 		return nil, err
-	}
-	return d.outgoing(), nil
+	})
+	return cas, err
 }
 
 // IssuedBy tells whether one of cas has signed the first certificate of a PEM
@@ -158,7 +171,7 @@ func loadDirectory(path string) (*directory, error) {
 		to   **x509.Certificate
 	}{{serverCertFile, &d.server}, {clientCertFile, &d.client}} {
 		file := filepath.Join(path, leaf.name)
-		data, err := os.ReadFile(file)
+		data, err := readSmall(file)
 		if err != nil {
 			return nil, fileError(file, err)
 		}
@@ -186,10 +199,7 @@ func (d *directory) error(err error) error {
 
 // newServer makes a server's certificate with the names of the one that is there.
 func (d *directory) newServer(a *Authority, validity time.Duration) ([]file, error) {
-	if validity == 0 {
-		validity = lifetime(d.server)
-	}
-	certPEM, keyPEM, err := a.IssueServer(serverNames(d.server), validity)
+	certPEM, keyPEM, err := a.IssueServer(serverNames(d.server), d.validity(d.server, validity))
 	if err != nil {
 		return nil, err
 	}
@@ -197,14 +207,26 @@ func (d *directory) newServer(a *Authority, validity time.Duration) ([]file, err
 }
 
 func (d *directory) newClient(a *Authority, validity time.Duration) ([]file, error) {
-	if validity == 0 {
-		validity = lifetime(d.client)
-	}
-	certPEM, keyPEM, err := a.IssueClient(clientName, validity)
+	certPEM, keyPEM, err := a.IssueClient(clientName, d.validity(d.client, validity))
 	if err != nil {
 		return nil, err
 	}
 	return []file{{clientCertFile, certPEM, 0o644}, {clientKeyFile, keyPEM, 0o600}}, nil
+}
+
+// validity is that of a leaf's successor: the one chosen, else as long as the leaf
+// was made for. That is not known of a leaf that its CA cut short: 0, until the end
+// of the CA that signs, is what it says.
+func (d *directory) validity(leaf *x509.Certificate, chosen time.Duration) time.Duration {
+	if chosen != 0 {
+		return chosen
+	}
+	for _, ca := range d.bundle {
+		if leaf.NotAfter.Equal(ca.NotAfter) && leaf.CheckSignatureFrom(ca) == nil {
+			return 0
+		}
+	}
+	return lifetime(leaf)
 }
 
 func serverNames(cert *x509.Certificate) []string {
@@ -239,16 +261,20 @@ func (a *Authority) RenewJob(id ID, old *JobCerts) (*Renewal, error) {
 	if err != nil {
 		return nil, err
 	}
+	// What the agents know is told by whom they take for their coordinator, not by
+	// old.CA: that one is new already where a renewal was interrupted.
+	known, err := IssuedBy(old.ServerCert, []*x509.Certificate{a.Cert})
+	if err != nil {
+		return nil, err
+	}
 	fresh, err := a.IssueJob(id)
 	if err != nil {
 		return nil, err
 	}
 	both := append(fresh.CA, outlast(trusted, fresh.CA, time.Now())...)
-	for _, ca := range trusted {
-		if ca.Equal(a.Cert) { // agents know it
-			fresh.CA = both
-			return &Renewal{Final: fresh}, nil
-		}
+	if known {
+		fresh.CA = both
+		return &Renewal{Final: fresh}, nil
 	}
 	overlap := *fresh
 	overlap.CA, overlap.ServerCert, overlap.ServerKey = both, old.ServerCert, old.ServerKey

@@ -135,6 +135,72 @@ func TestRotateCA(t *testing.T) {
 	}
 }
 
+// What the old CA's end has cut short does not stay so.
+func TestRotateCANearItsEnd(t *testing.T) {
+	day := 24 * time.Hour
+	for _, tt := range []struct {
+		name string
+		made time.Duration // the server's certificate for
+		want time.Duration
+	}{
+		{"cut short", 0, 3650 * day},
+		{"short by choice", 10 * day, 10 * day},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			now := time.Now()
+			a, err := newAuthority(caName, now.Add(-3630*day), now.Add(20*day))
+			if err != nil {
+				t.Fatal(err)
+			}
+			write := func(cert, key []byte, name string) {
+				writeFile(t, filepath.Join(dir, name+".crt"), cert)
+				writeFile(t, filepath.Join(dir, name+".key"), key)
+			}
+			key, err := encodeKey(a.key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			write(a.CAPEM(), key, "ca")
+			cert, key, err := a.IssueServer([]string{"x"}, tt.made)
+			if err != nil {
+				t.Fatal(err)
+			}
+			write(cert, key, "server")
+			if cert, key, err = a.IssueClient("x", tt.made); err != nil {
+				t.Fatal(err)
+			}
+			write(cert, key, "client")
+			for _, rotate := range []func(RotateOptions) ([]string, error){RotateCA, FinishCA} {
+				if _, err := rotate(RotateOptions{Dir: dir}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			inOrder(t, dir)
+			for _, name := range []string{"server.crt", "client.crt"} {
+				if left := time.Until(parseCert(t, snapshot(t, dir)[name]).NotAfter); (left - tt.want).Abs() > time.Hour {
+					t.Errorf("%s: %s left, want %s", name, left, tt.want)
+				}
+			}
+		})
+	}
+}
+
+func TestFinishCAClient(t *testing.T) {
+	dir := generatedDir(t, GenerateOptions{})
+	old := snapshot(t, dir)
+	if _, err := RotateCA(RotateOptions{Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"client.crt", "client.key"} {
+		writeFile(t, filepath.Join(dir, name), old[name])
+	}
+	if paths, err := FinishCA(RotateOptions{Dir: dir}); err != nil || len(paths) != 5 {
+		t.Fatalf("FinishCA() = %q, %v", paths, err)
+	}
+	inOrder(t, dir)
+}
+
 func TestRotateErrors(t *testing.T) {
 	good := func() string { return generatedDir(t, GenerateOptions{}) }
 	tests := []struct {
@@ -207,6 +273,23 @@ func TestRenewJob(t *testing.T) {
 			t.Error("the old CA is trusted in the end")
 		}
 	})
+	t.Run("interrupted, again", func(t *testing.T) {
+		r, err := second.RenewJob(testID, old)
+		if err != nil {
+			t.Fatal(err)
+		}
+		halfway := r.Overlap // is in the Secret; whether the agent has it nobody knows
+		if r, err = second.RenewJob(testID, halfway); err != nil || r.Overlap == nil {
+			t.Fatalf("%+v, %v: the agents were not asked", r, err)
+		}
+		meet("coordinator, old agent", r.Overlap, old)
+		meet("coordinator, agent of the first try", r.Overlap, halfway)
+		meet("coordinator, agent of the second", r.Overlap, r.Overlap)
+		meet("final coordinator, agent of the second", r.Final, r.Overlap)
+		if r, err = second.RenewJob(testID, r.Final); err != nil || r.Overlap != nil {
+			t.Errorf("once it is through: %+v, %v", r, err)
+		}
+	})
 	t.Run("ended", func(t *testing.T) {
 		ended := *old
 		ended.ServerCert, ended.ServerKey = signed(t, first, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour), x509.ExtKeyUsageServerAuth)
@@ -215,8 +298,10 @@ func TestRenewJob(t *testing.T) {
 		}
 	})
 	t.Run("torn", func(t *testing.T) {
-		if _, err := second.RenewJob(testID, &JobCerts{CA: old.CA[:50]}); !errors.Is(err, ErrMalformed) {
-			t.Errorf("error is %v, want ErrMalformed", err)
+		for _, torn := range []*JobCerts{{CA: old.CA[:50], ServerCert: old.ServerCert}, {CA: old.CA, ServerCert: old.ServerCert[:50]}} {
+			if _, err := second.RenewJob(testID, torn); !errors.Is(err, ErrMalformed) {
+				t.Errorf("error is %v, want ErrMalformed", err)
+			}
 		}
 	})
 }

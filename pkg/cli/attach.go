@@ -117,6 +117,9 @@ func (o *attachOptions) run(ctx context.Context) error {
 		return err
 	}
 	defer o.screen.stop()
+	if note := run.ClockNote(); note != "" {
+		o.screen.note(note)
+	}
 	s := &session{runOptions: &o.runOptions, job: run, store: o.logs.store, signals: signals, attached: true, sink: o.logs.sink(j.name)}
 	if !o.fallback { // else its container's log is followed to the end, and was shown
 		s.unmet = func(ctx context.Context, attempt string) error {
@@ -198,6 +201,6 @@ func (o *attachOptions) ended(ctx context.Context, j *knownJob) error {
 	case err != nil:
 		return err
 	}
-	o.spec = j.found.Spec
+	o.spec, o.place = j.found.Spec, cluster{o.logs.cluster}
 	return o.concludeWith(j.found.Outcome, o.logs.missed.said(), "")
 }

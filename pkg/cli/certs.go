@@ -1,12 +1,17 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"k8s.io/kubectl/pkg/util/templates"
+
+	"github.com/hodei-jobs/hodei/certs"
 )
 
 func (a *app) newCerts() *cobra.Command {
@@ -48,10 +53,30 @@ func (a *app) wrote(files []string) {
 
 // next says what to type once err is nil, for the directory of dir.
 func (a *app) next(command, dir string) {
-	if dir != defaultCertsDir {
-		command += " --dir " + shellQuote(dir)
+	fmt.Fprintf(a.ErrOut, "next: %s %s%s\n", a.name, command, dirFlag(dir))
+}
+
+// dirFlag is what names a directory to the commands of certs.
+func dirFlag(dir string) string {
+	if dir == defaultCertsDir {
+		return ""
 	}
-	fmt.Fprintf(a.ErrOut, "next: %s %s\n", a.name, command)
+	return " --dir " + shellQuote(dir)
+}
+
+// authorityHint is what helps where the authority of a directory can't be loaded.
+func authorityHint(err error, dir string) string {
+	about, _ := errors.AsType[*certs.FileError](err)
+	key := filepath.Join(dir, "ca.key")
+	switch {
+	case errors.Is(err, certs.ErrExpired):
+		return "{hodei} certs generate --force --dir " + shellQuote(dir)
+	case !errors.Is(err, fs.ErrNotExist):
+		return "{hodei} certs inspect " + shellQuote(dir)
+	case about != nil && about.Path == key: // by design, where generate --ca-cert was told of one elsewhere
+		return "copy the authority's key to " + shellQuote(key) + ", or name another directory"
+	}
+	return "{hodei} certs generate --dir " + shellQuote(dir)
 }
 
 var shellSafe = regexp.MustCompile(`^[\w@%+=:,./-]+$`)

@@ -114,11 +114,7 @@ func (o *certsApplyOptions) run(ctx context.Context) error {
 	}
 	var client clientset.Interface
 	if o.dryRun != dryRunClient {
-		config, err := restConfig(o.kube)
-		if err != nil {
-			return err
-		}
-		if client, err = clientset.NewForConfig(config); err != nil {
+		if client, err = o.client(); err != nil {
 			return err
 		}
 		if o.dryRun == dryRunNone { // all or nothing, as far as can be known
@@ -193,8 +189,10 @@ func (o *certsApplyOptions) each(ctx context.Context, data map[string][]byte, cl
 		labels := map[string]string{"app.kubernetes.io/name": "hodei", "app.kubernetes.io/part-of": "hodei"}
 		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: s.name, Namespace: s.namespace, Labels: labels}, Data: content}
 		if client != nil {
-			applied, err := client.CoreV1().Secrets(s.namespace).Apply(ctx,
+			applying, cancel := context.WithTimeout(ctx, secretTimeout)
+			applied, err := client.CoreV1().Secrets(s.namespace).Apply(applying,
 				applycorev1.Secret(s.name, s.namespace).WithLabels(labels).WithData(content), how)
+			cancel()
 			if err != nil {
 				return explainApply(s, err)
 			}

@@ -3,6 +3,9 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -83,6 +86,11 @@ func (o *certsGenerateOptions) run() error {
 		return &hinted{err: err, hint: fmt.Sprintf("to renew them: {hodei} certs rotate --dir %[1]s; to replace the authority at once: {hodei} certs generate --dir %[1]s --force", shellQuote(o.Dir))}
 	case err != nil:
 		return err
+	}
+	if key := filepath.Join(o.Dir, "ca.key"); o.CACert != "" {
+		if _, err := os.Stat(key); errors.Is(err, fs.ErrNotExist) {
+			fmt.Fprintf(o.ErrOut, "there is no %s: to sign for jobs with this directory, copy the authority's key to it\n", key)
+		}
 	}
 	o.next("certs apply", o.Dir)
 	return nil

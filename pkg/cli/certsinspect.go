@@ -11,10 +11,12 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/printers"
 	clientset "k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/kubectl/pkg/util/templates"
 	"sigs.k8s.io/yaml"
 
@@ -27,7 +29,7 @@ import (
 func (a *app) newCertsInspect() *cobra.Command {
 	o := certsInspectOptions{app: a}
 	cmd := &cobra.Command{
-		Use:                   "inspect [FILE|DIR]... | --secrets | --job NAME [-o wide|json|yaml]",
+		Use:                   "inspect [FILE|DIR]... | --secrets [--workers-namespace NS] | --job NAME [-o wide|json|yaml]",
 		DisableFlagsInUseLine: true,
 		Short:                 "Show whether certificates are in order, and until when",
 		Long: templates.LongDesc(`
@@ -60,6 +62,8 @@ func (a *app) newCertsInspect() *cobra.Command {
 				return usagef(cmd, "FILE, --secrets and --job exclude each other")
 			case cmd.Flags().Changed("job") && o.job == "":
 				return usagef(cmd, "--job is empty")
+			case cmd.Flags().Changed("workers-namespace") && (!o.secrets || o.workers == "" || *a.kube.Namespace != ""):
+				return usagef(cmd, "--workers-namespace is for --secrets, excludes -n, and is not empty")
 			case !slices.Contains([]string{"", "wide", "json", "yaml"}, o.output):
 				return usagef(cmd, "-o %q: want wide, json or yaml", o.output)
 			case !o.secrets && o.job == "":
@@ -72,6 +76,7 @@ func (a *app) newCertsInspect() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&o.secrets, "secrets", false, "Show the Secrets of hodei-system and the workers' namespace, or of that of -n.")
+	flags.StringVar(&o.workers, "workers-namespace", deploy.WorkersNamespace, "Namespace of the workers.")
 	flags.StringVar(&o.job, "job", "", "Show the Secret of this job.")
 	flags.StringVarP(&o.output, "output", "o", "", "wide: all columns. json or yaml: all that is known, under certificates.")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"wide", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
@@ -83,19 +88,20 @@ type certsInspectOptions struct {
 	*app
 	paths   []string
 	secrets bool
+	workers string // namespace
 	job     string
 	output  string
 }
 
 func (o *certsInspectOptions) run(ctx context.Context) error {
-	var facts []certs.Fact
+	facts := []certs.Fact{}
 	sets, err := o.read(ctx)
 	if err != nil {
 		return err
 	}
 	for _, set := range sets {
 		for _, f := range certs.Inspect(set.files, time.Now()) {
-			if set.only == "" || f.Source == set.only {
+			if set.only == "" || f.Source == set.only || strings.HasPrefix(f.Source, set.only+"#") {
 				facts = append(facts, f)
 			}
 		}
@@ -143,7 +149,8 @@ func (o *certsInspectOptions) read(ctx context.Context) ([]certSet, error) {
 			}
 			sets = append(sets, certSet{files: files})
 		default: // what is wrong with it is told as of any other
-			sets = append(sets, certSet{files: certs.ReadFile(path), only: path})
+			files := certs.ReadFile(path)
+			sets = append(sets, certSet{files: files, only: files[0].Source})
 		}
 	}
 	return sets, nil
@@ -159,14 +166,25 @@ func (o *certsInspectOptions) readJob(ctx context.Context) ([]certSet, error) {
 	if err != nil {
 		return nil, err
 	}
-	files, err := secretFiles(ctx, client, chosen.Namespace, o.job)
-	if apierrors.IsNotFound(err) {
-		return nil, &hinted{err: fmt.Errorf("job %q has no Secret in namespace %s", o.job, chosen.Namespace), hint: "{hodei} jobs -n " + chosen.Namespace}
-	}
-	if err != nil {
+	secret, err := getSecret(ctx, client, chosen.Namespace, o.job)
+	if err != nil && !apierrors.IsNotFound(err) {
 		return nil, kubernetes.Explain(err)
 	}
+	hint := "{hodei} jobs -n " + chosen.Namespace
+	if err != nil || !hasJob(secret) {
+		return nil, &hinted{err: fmt.Errorf("job %q has no Secret in namespace %s", o.job, chosen.Namespace), hint: hint}
+	}
+	files := secretFiles(secret)
+	if len(files) == 0 {
+		return nil, &hinted{err: fmt.Errorf("the Secret of job %q in namespace %s holds no certificates", o.job, chosen.Namespace), hint: hint}
+	}
 	return []certSet{{files: files}}, nil
+}
+
+// hasJob tells that a Secret is its job's, and not somebody else's of that name.
+func hasJob(secret *corev1.Secret) bool {
+	owner := metav1.GetControllerOf(secret)
+	return owner != nil && owner.Kind == "Job" && owner.Name == secret.Name
 }
 
 // readSecrets reads those that apply has stored; those of a namespace belong together.
@@ -175,26 +193,32 @@ func (o *certsInspectOptions) readSecrets(ctx context.Context) ([]certSet, error
 	if err != nil {
 		return nil, err
 	}
-	namespaces := []string{deploy.SystemNamespace, deploy.WorkersNamespace}
+	workers := o.workers
 	if n := *o.kube.Namespace; n != "" {
-		namespaces = []string{n}
+		workers = n
 	}
 	var sets []certSet
-	for _, namespace := range namespaces {
-		var set certSet
-		for _, name := range []string{"hodei-ca-cert", "hodei-ca-key", "hodei-server-cert", "hodei-client-cert"} {
-			files, err := secretFiles(ctx, client, namespace, name)
-			if err != nil && !apierrors.IsNotFound(err) {
-				return nil, kubernetes.Explain(err)
-			}
-			set.files = append(set.files, files...)
+	var looked []string
+	for _, s := range certSecrets(workers) {
+		if n := *o.kube.Namespace; n != "" && n != s.namespace {
+			continue
 		}
-		if len(set.files) > 0 {
-			sets = append(sets, set)
+		if !slices.Contains(looked, s.namespace) {
+			looked, sets = append(looked, s.namespace), append(sets, certSet{})
 		}
+		secret, err := getSecret(ctx, client, s.namespace, s.name)
+		if apierrors.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return nil, kubernetes.Explain(err)
+		}
+		set := &sets[slices.Index(looked, s.namespace)]
+		set.files = append(set.files, secretFiles(secret)...)
 	}
+	sets = slices.DeleteFunc(sets, func(s certSet) bool { return len(s.files) == 0 })
 	if len(sets) == 0 {
-		return nil, &hinted{err: fmt.Errorf("there are no Secrets of certificates in %s", strings.Join(namespaces, " and ")), hint: "{hodei} certs apply"}
+		return nil, &hinted{err: fmt.Errorf("there are no Secrets of certificates in %s", strings.Join(looked, " and ")), hint: "{hodei} certs apply"}
 	}
 	return sets, nil
 }
@@ -204,24 +228,27 @@ func (a *app) client() (clientset.Interface, error) {
 	if err != nil {
 		return nil, err
 	}
+	config = rest.CopyConfig(config)
+	config.QPS, config.Burst = 50, 100 // a Secret for each of many jobs, at client-go's 5 a second
 	return clientset.NewForConfig(config)
 }
 
-// secretFiles reads one Secret. The error is the API server's.
-func secretFiles(ctx context.Context, client clientset.Interface, namespace, name string) ([]certs.File, error) {
+// getSecret reads one Secret. The error is the API server's.
+func getSecret(ctx context.Context, client clientset.Interface, namespace, name string) (*corev1.Secret, error) {
 	ctx, cancel := context.WithTimeout(ctx, secretTimeout)
 	defer cancel()
-	secret, err := client.CoreV1().Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
-	if err != nil {
-		return nil, err
-	}
+	return client.CoreV1().Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
+}
+
+// secretFiles are what a Secret holds of certificates and keys.
+func secretFiles(secret *corev1.Secret) []certs.File {
 	var files []certs.File
 	for _, key := range []string{"ca.crt", "ca.key", "server.crt", "server.key", "client.crt", "client.key"} {
 		if data, ok := secret.Data[key]; ok {
-			files = append(files, certs.File{Name: key, Source: namespace + "/" + name + "/" + key, Data: data})
+			files = append(files, certs.File{Name: key, Source: secret.Namespace + "/" + secret.Name + "/" + key, Data: data})
 		}
 	}
-	return files, nil
+	return files
 }
 
 // secretTimeout bounds one request for a Secret.

@@ -6,15 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -32,10 +33,13 @@ func (a *app) newCertsRotate() *cobra.Command {
 			which signs from then on, and trusts both: the server's certificate is once more
 			signed by the old one, so that workers of before stay connected. When their jobs have
 			ended, --finish takes the old one out. It refuses as long as there is a job in the
-			namespace that does not know the new one.
+			namespace whose agent dials a server and that does not know the new one. Jobs that
+			are reached through the tunnel have their authority with them, and need no overlap.
 
-			With --job the certificates of a job that runs are renewed, in its Secret. It takes
-			up to 3 minutes if their authority is not the one that is configured.
+			With --job the certificates of a job that runs are renewed, in its Secret, by the
+			authority of --dir, else of ./certs or $XDG_CONFIG_HOME/hodei/certs, else by a new
+			one in memory. The last has to be asked for, with --in-memory, if the job's was not
+			in memory. It takes up to 3 minutes if it is another authority than before.
 
 			Connections that are open stay: new certificates count from the next one on.`),
 		Example: templates.Examples(`
@@ -66,6 +70,8 @@ func (a *app) newCertsRotate() *cobra.Command {
 				return usagef(cmd, "--job is empty")
 			case cmd.Flags().Changed("validity") && (o.Validity <= 0 || o.job != ""):
 				return usagef(cmd, "--validity %s: must be more than zero, and is not for --job", o.Validity)
+			case o.inMemory && (o.job == "" || cmd.Flags().Changed("dir")):
+				return usagef(cmd, "--in-memory is for --job, and excludes --dir")
 			case o.force && !o.finish:
 				return usagef(cmd, "--force is for --finish")
 			case !o.finish && o.job == "":
@@ -83,6 +89,7 @@ func (a *app) newCertsRotate() *cobra.Command {
 	flags.BoolVar(&o.finish, "finish", false, "Take the old authority out.")
 	flags.BoolVar(&o.force, "force", false, "With --finish: whether or not jobs of the old authority are left; the cluster is not asked.")
 	flags.StringVar(&o.job, "job", "", "Renew the certificates of this job.")
+	flags.BoolVar(&o.inMemory, "in-memory", false, "With --job: by a new authority in memory, whatever is configured.")
 	flags.DurationVar(&o.Validity, "validity", 0, "How long the new ones are valid, in hours (h). Default: as long as those that they replace were made for.")
 	_ = cmd.RegisterFlagCompletionFunc("job", a.completeJob)
 	return cmd
@@ -94,6 +101,7 @@ type certsRotateOptions struct {
 	chosenDir         bool
 	ca, finish, force bool
 	job               string
+	inMemory          bool
 }
 
 func (o *certsRotateOptions) run(ctx context.Context) error {
@@ -131,13 +139,18 @@ func (o *certsRotateOptions) explain(err error) error {
 		return &hinted{err: err, hint: "{hodei} certs rotate --finish --dir " + dir}
 	case errors.Is(err, certs.ErrNoOverlap):
 		return &hinted{err: err, hint: "begin one: {hodei} certs rotate --ca --dir " + dir}
+	case errors.Is(err, certs.ErrBusy):
+		return &hinted{err: err, hint: "try again: it takes less than a second"}
+	case errors.Is(err, certs.ErrExpired):
+		return &hinted{err: err, hint: "{hodei} certs generate --force --dir " + dir}
 	case aboutFile:
 		return &hinted{err: err, hint: fmt.Sprintf("{hodei} certs inspect %[1]s; with an authority that is elsewhere: {hodei} certs generate --force --dir %[1]s --ca-cert FILE --ca-key FILE", dir)}
 	}
 	return err
 }
 
-// mayFinish looks for jobs that have not finished and know only the outgoing CA.
+// mayFinish looks for jobs that have not finished, whose agents dial a server, and
+// that know only the outgoing CA.
 func (o *certsRotateOptions) mayFinish(ctx context.Context) error {
 	outgoing, err := certs.Outgoing(o.Dir)
 	if err != nil || len(outgoing) == 0 || o.force {
@@ -152,7 +165,7 @@ func (o *certsRotateOptions) mayFinish(ctx context.Context) error {
 		return nil
 	}
 	return &hinted{
-		err:  fmt.Errorf("%d of the jobs in namespace %s know only the old authority: %s", len(jobs), namespace, strings.Join(jobs, ", ")),
+		err:  fmt.Errorf("%d of the jobs in namespace %s dial a server and know only the old authority: %s", len(jobs), namespace, strings.Join(jobs, ", ")),
 		hint: fmt.Sprintf("wait for their end, or renew theirs: {hodei} certs rotate --job %s -n %s --dir %s", jobs[0], namespace, shellQuote(o.Dir)),
 	}
 }
@@ -172,10 +185,11 @@ func (o *certsRotateOptions) jobsOf(ctx context.Context, cas []*x509.Certificate
 		return nil, "", err
 	}
 	for _, j := range found {
-		if j.Finished {
+		// Who comes through the tunnel has the certificates of the job's own Secret.
+		if j.Finished || !j.DialsServer() {
 			continue
 		}
-		secret, err := client.CoreV1().Secrets(namespace).Get(ctx, j.Job.Name, metav1.GetOptions{})
+		secret, err := getSecret(ctx, client, namespace, j.Job.Name)
 		if apierrors.IsNotFound(err) { // it goes with its job
 			continue
 		}
@@ -206,15 +220,23 @@ func (o *certsRotateOptions) provider() (*kubernetes.Provider, string, error) {
 func (o *certsRotateOptions) rotateJob(ctx context.Context) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	dir := ""
-	if o.chosenDir {
-		dir = o.Dir
+	err := o.renewJob(ctx)
+	if ctx.Err() != nil && err != nil {
+		// What was stored by then is said by a Failure, and is good for old and new files.
+		if f, ok := errors.AsType[*job.Failure](err); ok && !errors.Is(err, context.Canceled) {
+			return &exitError{code: job.ExitCancelled, err: f}
+		}
+		return &exitError{code: job.ExitCancelled, err: errInterrupted}
 	}
-	authority, err := o.authority(dir)
+	return err
+}
+
+func (o *certsRotateOptions) renewJob(ctx context.Context) error {
+	provider, namespace, err := o.provider()
 	if err != nil {
 		return err
 	}
-	provider, namespace, err := o.provider()
+	authority, err := o.jobAuthority()
 	if err != nil {
 		return err
 	}
@@ -225,11 +247,53 @@ func (o *certsRotateOptions) rotateJob(ctx context.Context) error {
 	if found.Finished {
 		return &hinted{err: fmt.Errorf("job %s has finished: nobody connects to it any more", o.job), hint: "{hodei} logs " + o.job}
 	}
+	if authority.Dir == "" && !o.inMemory {
+		if err := o.wasInMemory(ctx, namespace); err != nil {
+			return err
+		}
+	}
 	screen := newScreen(o.app, false)
 	defer screen.stop()
 	if err := provider.RenewCerts(ctx, found, authority, screen.note); err != nil {
 		return err
 	}
-	fmt.Fprintf(o.Out, "secret/%s renewed in %s\n", o.job, namespace)
+	signed := "by a new authority in memory"
+	if authority.Dir != "" {
+		signed = "signed by " + filepath.Join(authority.Dir, "ca.crt")
+	}
+	fmt.Fprintf(o.Out, "secret/%s renewed in %s, %s\n", o.job, namespace, signed)
+	return nil
+}
+
+// jobAuthority is the CA that is to sign.
+func (o *certsRotateOptions) jobAuthority() (*certs.Authority, error) {
+	switch {
+	case o.inMemory:
+		return certs.NewAuthority(0)
+	case o.chosenDir:
+		return o.authority(o.Dir)
+	}
+	return o.authority("")
+}
+
+// wasInMemory is an error for a job that is of somebody's authority, which it would
+// lose by being renewed from a directory where there is none.
+func (o *certsRotateOptions) wasInMemory(ctx context.Context, namespace string) error {
+	client, err := o.client()
+	if err != nil {
+		return err
+	}
+	secret, err := getSecret(ctx, client, namespace, o.job)
+	if err != nil {
+		return kubernetes.Explain(err)
+	}
+	memory, err := certs.InMemory(secret.Data["ca.crt"])
+	if err == nil && !memory { // what is wrong with it is for the renewal to say
+		return &hinted{
+			err: fmt.Errorf("job %s is of an authority that is not in %s", o.job, strings.Join(o.certsDirs(), " or ")),
+			hint: fmt.Sprintf("name its directory: {hodei} certs rotate --job %[1]s -n %[2]s --dir DIR; or take a new one: {hodei} certs rotate --job %[1]s -n %[2]s --in-memory",
+				o.job, namespace),
+		}
+	}
 	return nil
 }

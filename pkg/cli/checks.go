@@ -80,15 +80,15 @@ func (a *app) checkCluster(ctx context.Context, name string, c provider.Config) 
 	if err != nil {
 		return []check{failedCheck("cluster", err)}, nil
 	}
-	var clock serverClock
+	var clock kubernetes.Clock
 	k.config = rest.CopyConfig(k.config)
-	k.config.Wrap(clock.wrap)
+	k.config.Wrap(clock.Wrap)
 	if k.manifestClient, err = newManifestClient(ctx, a.kube); err != nil {
 		return []check{failedCheck("cluster", err)}, nil
 	}
 	version := k.version(ctx)
 	looks := []func(context.Context) check{
-		func(context.Context) check { return clock.check() }, k.rights, k.namespace, k.serviceAccount, k.role, k.networkPolicy,
+		func(context.Context) check { return checkClock(&clock) }, k.rights, k.namespace, k.serviceAccount, k.role, k.networkPolicy,
 		k.pullSecrets, k.priorityClass, k.runtimeClass, k.admission,
 	}
 	checks := make([]check, len(looks))

@@ -188,7 +188,7 @@ func TestCheckFacts(t *testing.T) {
 		{"bad", []certs.Fact{soon, bad, good}, checkError, "certs/client.crt: certificate expired"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if got := checkFacts("certificates", test.facts, "hint"); got.Status != test.status || got.Detail != test.detail {
+			if got := checkFacts("certificates", test.facts, func(certs.Fact) string { return "hint" }); got.Status != test.status || got.Detail != test.detail {
 				t.Errorf("got %+v", got)
 			}
 		})

@@ -218,8 +218,8 @@ func (k *clusterChecks) secrets(ctx context.Context) []check {
 	places := map[string][]certs.File{} // what belongs together, by namespace
 	for _, s := range certSecrets(k.provider.Namespace) {
 		// One that is not there no job minds; others may not be ours to see.
-		if files, err := secretFiles(ctx, k.Interface, s.namespace, s.name); err == nil {
-			places[s.namespace] = append(places[s.namespace], files...)
+		if secret, err := getSecret(ctx, k.Interface, s.namespace, s.name); err == nil {
+			places[s.namespace] = append(places[s.namespace], secretFiles(secret)...)
 		}
 	}
 	const name = "secrets"
@@ -230,27 +230,55 @@ func (k *clusterChecks) secrets(ctx context.Context) []check {
 	for _, namespace := range slices.Sorted(maps.Keys(places)) {
 		facts = append(facts, certs.Inspect(places[namespace], time.Now())...)
 	}
-	return []check{checkFacts(name, facts, "{hodei} certs rotate, then: {hodei} certs apply")}
+	inspect := "{hodei} certs inspect --secrets"
+	if k.provider.Namespace != deploy.WorkersNamespace {
+		inspect += " --workers-namespace " + k.provider.Namespace
+	}
+	return []check{checkFacts(name, facts, func(f certs.Fact) string {
+		return remedy(f, inspect, " --dir DIR", "; then: {hodei} certs apply --dir DIR")
+	})}
 }
 
 // checkFacts tells the worst of some certificates, and else which ends first.
-func checkFacts(name string, facts []certs.Fact, hint string) check {
+func checkFacts(name string, facts []certs.Fact, hint func(certs.Fact) string) check {
 	var first *certs.Fact
 	for i, f := range facts {
 		if f.Problem != "" {
-			return checked(name, checkError, hint, "%s: %s", f.Source, f.Problem)
+			return checked(name, checkError, hint(f), "%s: %s", f.Source, f.Problem)
 		}
 		if first == nil || !f.NotAfter.IsZero() && f.NotAfter.Before(first.NotAfter) {
 			first = &facts[i]
 		}
 	}
 	if i := slices.IndexFunc(facts, func(f certs.Fact) bool { return f.Warning != "" }); i >= 0 {
-		return checked(name, checkWarning, hint, "%s: %s", facts[i].Source, facts[i].Warning)
+		return checked(name, checkWarning, hint(facts[i]), "%s: %s", facts[i].Source, facts[i].Warning)
 	}
 	if first == nil {
 		return checked(name, checkSkipped, "", "no certificates")
 	}
 	return checked(name, checkOK, "", "%d certificates; %s is the first to end, in %d days", len(facts), first.Source, first.DaysLeft)
+}
+
+// remedy is what helps against the problem or the warning of a certificate, in a
+// directory that dir names to the commands of certs; inspect shows all that is there,
+// and then follows what changes it.
+func remedy(f certs.Fact, inspect, dir, then string) string {
+	ended := f.DaysLeft < 0 && !f.NotAfter.IsZero()
+	switch {
+	case strings.Contains(f.Source, "#"): // only handed on as trusted
+		return inspect
+	case f.Problem != "" && f.CA && ended:
+		return "{hodei} certs generate --force" + dir + then
+	case f.Problem != "" && ended && f.Key != certs.KeyDiffers && f.SignedBy != "":
+		return "{hodei} certs rotate" + dir + then
+	case f.Problem != "":
+		return inspect
+	case f.KeyMode != "":
+		return "chmod 600 " + shellQuote(strings.TrimSuffix(f.Source, ".crt")+".key")
+	case f.CA:
+		return "{hodei} certs rotate --ca" + dir + then
+	}
+	return "{hodei} certs rotate" + dir + then
 }
 
 // checkMachine looks at what is here.
@@ -261,21 +289,16 @@ func (a *app) checkMachine() []check {
 // checkCerts looks at the directory of certificates that a run would find.
 func (a *app) checkCerts() check {
 	const name = "certificates"
-	dirs := []string{"certs"}
-	if path, err := provider.Path(a.getenv); err == nil {
-		dirs = append(dirs, filepath.Join(filepath.Dir(path), "certs"))
+	dir := a.foundCerts()
+	if dir == "" {
+		return checked(name, checkOK, "", "none in %s: each run makes its own", strings.Join(a.certsDirs(), " or "))
 	}
-	for _, dir := range dirs {
-		if _, err := os.Stat(filepath.Join(dir, "ca.crt")); errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		facts, err := certs.InspectDir(dir, time.Now())
-		if err != nil {
-			return checked(name, checkError, "{hodei} certs inspect "+shellQuote(dir), "%v", err)
-		}
-		return checkFacts(name, facts, "{hodei} certs rotate --dir "+shellQuote(dir))
+	inspect := "{hodei} certs inspect " + shellQuote(dir)
+	facts, err := certs.InspectDir(dir, time.Now())
+	if err != nil {
+		return checked(name, checkError, inspect, "%v", err)
 	}
-	return checked(name, checkOK, "", "none in %s: each run makes its own", strings.Join(dirs, " or "))
+	return checkFacts(name, facts, func(f certs.Fact) string { return remedy(f, inspect, dirFlag(dir), "") })
 }
 
 // checkStore looks whether output can be kept on this machine.

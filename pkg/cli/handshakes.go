@@ -59,7 +59,8 @@ func (h *handshakes) took(err error) {
 	}
 }
 
-// tell sends without waiting for who is busy: it is told again at the next one.
+// tell sends without waiting: while nobody has taken the last one, this one adds
+// nothing.
 func tell(c chan<- error, err error) {
 	select {
 	case c <- err:

@@ -1,12 +1,23 @@
 package cli
 
 import (
+	"bytes"
+	"context"
+	"crypto/tls"
 	"errors"
 	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
@@ -90,5 +101,113 @@ func TestSessionRefused(t *testing.T) {
 	}
 	if j.deleted.Load() {
 		t.Error("the job was deleted")
+	}
+}
+
+// ownTLS is a job with certificates, whose agents and we refuse each other.
+type ownTLS struct {
+	refusing
+	config *tls.Config
+}
+
+func (j ownTLS) TLS() *tls.Config { return j.config }
+
+// An agent of another authority shakes hands again and again: that is said, and after
+// two minutes the session ends, and the job goes on.
+func TestSessionRefusedByAgent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		id := certs.ID{Namespace: "ns", Job: "x"}
+		var issued [2]*certs.JobCerts
+		for i := range issued {
+			authority, err := certs.NewAuthority(0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if issued[i], err = authority.IssueJob(id); err != nil {
+				t.Fatal(err)
+			}
+		}
+		config, err := issued[0].ServerConfig()
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		files := certs.Files{CA: filepath.Join(dir, "ca"), Cert: filepath.Join(dir, "cert"), Key: filepath.Join(dir, "key")}
+		for path, data := range map[string][]byte{files.CA: issued[1].CA, files.Cert: issued[1].ClientCert, files.Key: issued[1].ClientKey} {
+			if err := os.WriteFile(path, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		agent, err := files.ClientConfig(id.ServerName())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var said bytes.Buffer
+		a := &app{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: &said}, name: "hodei", getenv: func(string) string { return "" }}
+		o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: nowhere{}, follow: true, screen: newScreen(a, false)}
+		j := ownTLS{refusing{newFakeJob()}, config}
+		ctx, cancel := context.WithCancel(t.Context())
+		var work sync.WaitGroup
+		work.Go(func() {
+			for ctx.Err() == nil {
+				ours, theirs := net.Pipe()
+				var delivery sync.WaitGroup
+				delivery.Go(func() { j.Deliver(ctx, ours) })
+				_ = tls.Client(theirs, agent).HandshakeContext(ctx) // what comes of it the session says
+				theirs.Close()
+				delivery.Wait()
+				select {
+				case <-ctx.Done():
+				case <-time.After(15 * time.Second):
+				}
+			}
+		})
+		began := time.Now()
+		end := make(chan error, 1)
+		work.Go(func() { end <- (&session{runOptions: o, job: j}).follow(ctx, nil) })
+		select {
+		case err = <-end:
+		case <-time.After(10 * time.Minute):
+			t.Error("it goes on")
+		}
+		cancel()
+		work.Wait()
+		exit, ok := errors.AsType[*exitError](err)
+		if !ok || exit.code != 125 || !strings.HasPrefix(err.Error(), "refused: remote error: tls: ") || !strings.HasSuffix(err.Error(), "; job x goes on") {
+			t.Errorf("got %v", err)
+		}
+		if took := time.Since(began); took < refusedWait {
+			t.Errorf("given up after %s", took)
+		}
+		if !strings.HasPrefix(said.String(), "refused: remote error: tls: ") || strings.Count(said.String(), "; trying on for 2m0s\n") != 1 {
+			t.Errorf("said %q", said.String())
+		}
+		if j.deleted.Load() {
+			t.Error("the job was deleted")
+		}
+	})
+}
+
+// hodei logs has less patience, and says all the same what it has waited for.
+func TestLogsRefused(t *testing.T) {
+	refusal := errors.New("bad certificate")
+	for name, refused := range map[string]bool{"the agent of job x was not reached within 30s": false, "refused: bad certificate": true} {
+		synctest.Test(t, func(t *testing.T) {
+			a := &app{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: io.Discard}, getenv: func(string) string { return "" }}
+			o := &logsOptions{app: a, screen: newScreen(a, true)}
+			h := newHandshakes()
+			if refused {
+				for range 3 {
+					h.took(refusal)
+				}
+			}
+			over, ended := newEnd()
+			defer ended(nil, nil)
+			feed := newFeed(func(err error) { t.Error(err) }, nil)
+			_, err := o.follows(t.Context(), over, &knownJob{name: "x"}, nil, feed, 0, refusals{h, refusing{newFakeJob()}})
+			if err == nil || err.Error() != name || hintOf(err) == "" {
+				t.Errorf("got %v, want %s", err, name)
+			}
+		})
 	}
 }

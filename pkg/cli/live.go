@@ -135,7 +135,7 @@ func (o *logsOptions) fetch(ctx context.Context, j *knownJob, a *knownAttempt, e
 	work.Go(func() {
 		ended(run.Watch(serving, func(job.Event) {}))
 	})
-	complete, err := o.follows(serving, over, j, a, feed, estimate)
+	complete, err := o.follows(serving, over, j, a, feed, estimate, refusals{handshakes, run})
 	if err != nil && serving.Err() != nil && ctx.Err() == nil {
 		err = context.Cause(serving) // and not what came of it
 	}
@@ -198,10 +198,17 @@ func (o *logsOptions) showEnded(ctx context.Context, j *knownJob, attempt string
 	return gone(j.name, cmp.Or(attempt, j.name), 0)
 }
 
+// refusals are those of handshakes, with who can say more of them.
+type refusals struct {
+	*handshakes
+	refuser
+}
+
 // follows shows attempts as they attach, until the one that is wanted is shown, or
 // over ends. It tells whether all output of the last one was stored.
-func (o *logsOptions) follows(ctx context.Context, over *end, j *knownJob, a *knownAttempt, feed *feed, estimate uint64) (complete bool, err error) {
+func (o *logsOptions) follows(ctx context.Context, over *end, j *knownJob, a *knownAttempt, feed *feed, estimate uint64, r refusals) (complete bool, err error) {
 	met := false
+	var refusal *job.Failure
 	var patience <-chan time.Time
 	if !o.follow {
 		patience = time.After(meetWait)
@@ -210,7 +217,16 @@ func (o *logsOptions) follows(ctx context.Context, over *end, j *knownJob, a *kn
 		var at coordinator.Attachment
 		select {
 		case at = <-feed.attached:
+		case err := <-r.refused:
+			refusal = r.Refused(err)
+			if o.follow {
+				o.screen.note(fmt.Sprintf("%s; trying on for %s", refusal, refusedWait))
+			}
+			continue
 		case <-patience:
+			if refusal != nil {
+				return false, refusal
+			}
 			return false, &hinted{err: fmt.Errorf("the agent of job %s was not reached within %s", j.name, meetWait), hint: "see how it is: {hodei} jobs " + j.name + " -o wide"}
 		case <-over.Done():
 			select {

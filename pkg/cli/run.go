@@ -286,32 +286,40 @@ func (o *runOptions) chooseOutput(cmd *cobra.Command, f runFlags) error {
 	return nil
 }
 
-// authority is the CA for this run: the one that was configured, else one in
-// memory. Half a directory is an error, not a reason to make up another CA.
+// authority is the CA that signs for a job: that of the directory, else of one that is
+// found, else one in memory. Half a directory is an error, not a reason to make up
+// another CA.
 func (a *app) authority(dir string) (*certs.Authority, error) {
-	if dir != "" {
-		authority, err := certs.LoadAuthority(dir)
-		if err != nil {
-			return nil, &hinted{err: err, hint: fmt.Sprintf("{hodei} certs generate --force --dir %s", shellQuote(dir))}
-		}
-		return authority, nil
+	if dir == "" {
+		dir = a.foundCerts()
 	}
-	found := []string{"certs"}
+	if dir == "" { // it outlives the run, since the job may be attached to again
+		return certs.NewAuthority(0)
+	}
+	authority, err := certs.LoadAuthority(dir)
+	if err != nil {
+		return nil, &hinted{err: err, hint: authorityHint(err, dir)}
+	}
+	return authority, nil
+}
+
+// certsDirs are the directories in which certificates are looked for.
+func (a *app) certsDirs() []string {
+	dirs := []string{defaultCertsDir}
 	if path, err := provider.Path(a.getenv); err == nil {
-		found = append(found, filepath.Join(filepath.Dir(path), "certs"))
+		dirs = append(dirs, filepath.Join(filepath.Dir(path), "certs"))
 	}
-	for _, d := range found {
-		if _, err := os.Stat(filepath.Join(d, "ca.crt")); errors.Is(err, fs.ErrNotExist) {
-			continue
+	return dirs
+}
+
+// foundCerts is the first of them that has a CA; "" is none.
+func (a *app) foundCerts() string {
+	for _, dir := range a.certsDirs() {
+		if _, err := os.Stat(filepath.Join(dir, "ca.crt")); !errors.Is(err, fs.ErrNotExist) {
+			return dir
 		}
-		authority, err := certs.LoadAuthority(d)
-		if err != nil { // nothing here says that the directory is ours to overwrite
-			return nil, &hinted{err: err, hint: "name another directory with --certs, or make one: {hodei} certs generate --dir DIR"}
-		}
-		return authority, nil
 	}
-	// It outlives the run, since the job may be attached to again.
-	return certs.NewAuthority(0)
+	return ""
 }
 
 // runOptions is a run, ready to go.
@@ -331,6 +339,18 @@ type runOptions struct {
 	events               *eventWriter // nil: the output goes to stdout and stderr as it is
 }
 
+// authorityNotes say what is soon to be wrong with the CA.
+func (o *runOptions) authorityNotes(now time.Time) []string {
+	var notes []string
+	if soon := certs.EndsSoon(o.authority.Cert, now); soon != "" {
+		notes = append(notes, o.named(fmt.Sprintf("the CA that signs for jobs ends at %s; to replace it: {hodei} certs rotate --ca%s", soon, dirFlag(o.authority.Dir))))
+	}
+	if exposed := o.authority.Exposed(); exposed != "" {
+		notes = append(notes, exposed+"; to mend it: chmod 600 "+shellQuote(filepath.Join(o.authority.Dir, "ca.key")))
+	}
+	return notes
+}
+
 func (o *runOptions) run(ctx context.Context) error {
 	if o.dryRun {
 		manifest, err := o.place.(cluster).Manifest(o.spec)
@@ -339,8 +359,8 @@ func (o *runOptions) run(ctx context.Context) error {
 		}
 		return o.print(manifest)
 	}
-	if soon := certs.EndsSoon(o.authority.Cert, time.Now()); soon != "" {
-		o.screen.note(o.named(fmt.Sprintf("the CA that signs for jobs ends at %s; to replace it: {hodei} certs rotate --ca", soon)))
+	for _, note := range o.authorityNotes(time.Now()) {
+		o.screen.note(note)
 	}
 	id, err := o.authority.IssueJob(certs.ID{Namespace: o.place.Namespace(), Job: o.spec.Name})
 	if err != nil {

@@ -323,7 +323,7 @@ func TestFinish(t *testing.T) {
 			t.Run(strings.TrimSpace(test.name+" "+format), func(t *testing.T) {
 				var out, errOut bytes.Buffer
 				a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, name: "kubectl hodei", getenv: func(string) string { return "" }}
-				o := &runOptions{app: a, spec: &job.Spec{Name: "x", Memory: test.memory}, screen: newScreen(a, format != "")}
+				o := &runOptions{app: a, spec: &job.Spec{Name: "x", Memory: test.memory}, place: nowhere{}, screen: newScreen(a, format != "")}
 				if format != "" {
 					o.events = &eventWriter{out: &out}
 				}
@@ -373,7 +373,7 @@ func TestFinish(t *testing.T) {
 func TestFinishUnwritten(t *testing.T) {
 	w := &failing{err: os.ErrClosed}
 	a := &app{IOStreams: genericiooptions.IOStreams{Out: w, ErrOut: io.Discard}, getenv: func(string) string { return "" }}
-	o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, screen: newScreen(a, true), events: &eventWriter{out: w}}
+	o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: newScreen(a, true), events: &eventWriter{out: w}}
 	s := &session{runOptions: o, server: &coordinator.Server{}, follower: testFollower(t, w, io.Discard, "json")}
 	if err := s.finish(&job.Outcome{Cause: job.Completed}); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("finish: %v", err)
@@ -390,7 +390,7 @@ func TestFinishUnwritten(t *testing.T) {
 func TestFailed(t *testing.T) {
 	var out, errOut bytes.Buffer
 	a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, name: "hodei", getenv: func(string) string { return "" }}
-	o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, screen: newScreen(a, false), events: &eventWriter{out: &out}}
+	o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: newScreen(a, false), events: &eventWriter{out: &out}}
 	err := o.failed(&job.Failure{Cause: job.ImagePull, Message: "no image", Hint: "{hodei} provider add"})
 	var f *job.Failure
 	if !errors.As(err, &f) || f.Message != "no image" {
@@ -449,7 +449,7 @@ func TestFinishIncomplete(t *testing.T) {
 			attach(t, f, "x-1", 0)
 			tt.before(f)
 			<-f.complete()
-			s := &session{runOptions: &runOptions{app: &app{name: "hodei"}, spec: &job.Spec{Name: "x"}, screen: f.screen}, server: &coordinator.Server{}, follower: f}
+			s := &session{runOptions: &runOptions{app: &app{name: "hodei"}, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: f.screen}, server: &coordinator.Server{}, follower: f}
 			err := s.finish(&tt.outcome)
 			if tt.code == 0 {
 				if err != nil {

@@ -375,7 +375,7 @@ func (s *session) abort(ctx context.Context, err error) error {
 	if s.started {
 		s.screen.stop()
 		err = fmt.Errorf("%w; %s", err, s.goesOn())
-		if hint := kubernetes.ClockHint(err.Error()); hint != "" {
+		if hint := kubernetes.ClockHint(err.Error(), s.place.Namespace(), s.spec.Name); hint != "" {
 			return s.leaveWith(job.ExitFailed, err, hint)
 		}
 		return s.leave(job.ExitFailed, err)
@@ -482,7 +482,7 @@ func (o *runOptions) explained(outcome *job.Outcome) *job.Failure {
 			f.Hint = "let it write more to its disk: --ephemeral-storage SIZE"
 		}
 	default:
-		f.Hint = cmp.Or(kubernetes.ClockHint(outcome.Message), "see what is left: {hodei} jobs "+o.spec.Name+" -o wide")
+		f.Hint = cmp.Or(kubernetes.ClockHint(outcome.Message, o.place.Namespace(), o.spec.Name), "see what is left: {hodei} jobs "+o.spec.Name+" -o wide")
 	}
 	return f
 }

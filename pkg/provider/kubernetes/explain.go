@@ -153,7 +153,7 @@ func explainPod(pod *corev1.Pod) verdict {
 		// hook, whose own words the kubelet drops, has left one in its message.
 		if agent := agentEnd(pod); agent != nil && agent.Message != "" {
 			v.failure.Message = "the launcher was not put in place: " + oneLine(agent.Message)
-			v.failure.Hint = cmp.Or(ClockHint(v.failure.Message), "kubectl describe nodes, or another worker's image: {hodei} provider set NAME --image IMAGE")
+			v.failure.Hint = cmp.Or(ClockHint(v.failure.Message, pod.Namespace, pod.Labels[LabelJob]), "kubectl describe nodes, or another worker's image: {hodei} provider set NAME --image IMAGE")
 			v.grace = 0
 		} else if s.Name == agentContainer {
 			v.grace = 0

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -16,14 +15,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
-const (
-	// renewWait bounds the reading of the Secret when a connection is made anew: the
-	// agent has said its hello and gives us 5 s for the handshake.
-	renewWait = 2 * time.Second
-	// clockTolerance is how far the API server's clock may be off ours unmentioned.
-	// Certificates begin 5 minutes back, and a node may be a little off the API server.
-	clockTolerance = 4 * time.Minute
-)
+// renewWait bounds the reading of the Secret when a connection is made anew: the
+// agent has said its hello and gives us 5 s for the handshake.
+const renewWait = 2 * time.Second
 
 // TLS is our side of the connections to the job's agents: with the certificates that
 // the job's Secret held when the connection was made, as far as we may read it. It
@@ -76,11 +70,8 @@ func (p *Provider) jobSecret(ctx context.Context, j *batchv1.Job) (*corev1.Secre
 func (r *Run) Refused(err error) *job.Failure {
 	cert := r.certs.Certificate()
 	f := &job.Failure{Cause: job.ConfigError, Err: err, Message: fmt.Sprintf(
-		"certificates are refused between the agent of %s and us: %s; ours is valid from %s to %s, and this machine's clock says %s",
-		r.spec.Name, oneLine(err.Error()), stamp(cert.NotBefore), stamp(cert.NotAfter), stamp(time.Now()))}
-	if r.found == nil {
-		f.Message += fmt.Sprintf(", the API server's %s", stamp(time.Now().Add(r.ahead)))
-	}
+		"certificates are refused between the agent of %s and us: %s; ours is valid from %s to %s, and %s",
+		r.spec.Name, oneLine(err.Error()), stamp(cert.NotBefore), stamp(cert.NotAfter), r.provider.clock.Both())}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.renewal != nil {
@@ -89,42 +80,6 @@ func (r *Run) Refused(err error) *job.Failure {
 	f.Hint = fmt.Sprintf("compare the clocks; if they agree: {hodei} certs inspect --job %[1]s -n %[2]s, {hodei} certs rotate --job %[1]s -n %[2]s", r.spec.Name, r.job.Namespace)
 	return f
 }
-
-// ClockNote says both clocks if the API server's is too far off ours, by the time
-// that it gave the Job; else it is "".
-func (r *Run) ClockNote() string {
-	if r.ahead.Abs() <= clockTolerance {
-		return ""
-	}
-	now := time.Now()
-	return fmt.Sprintf("the clocks differ: the API server's says %s and this machine's %s; an agent refuses certificates that are not valid by its own",
-		stamp(now.Add(r.ahead)), stamp(now))
-}
-
-// ClockHint is what helps against an agent's last words, if they are about the time
-// of a certificate; else it is "".
-func ClockHint(message string) string {
-	for _, err := range []error{certs.ErrNotYetValid, certs.ErrExpired} {
-		if strings.Contains(message, err.Error()) {
-			return "compare the clocks of this machine and of the job's node; chronyc tracking, or timedatectl, tells whether they are kept"
-		}
-	}
-	return ""
-}
-
-// clockAhead is how far a clock by which something was made, in whole seconds, is
-// ahead of ours, which saw the request and the answer; below 0 it is behind.
-func clockAhead(made, asked, answered time.Time) time.Duration {
-	switch {
-	case made.Before(asked.Truncate(time.Second)):
-		return made.Sub(asked.Truncate(time.Second))
-	case made.After(answered):
-		return made.Sub(answered)
-	}
-	return 0
-}
-
-func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // jobCerts are the certificates that a job's Secret holds.
 func jobCerts(s *corev1.Secret) *certs.JobCerts {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -17,44 +18,6 @@ import (
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
-
-func TestClockAhead(t *testing.T) {
-	at := func(text string) time.Time {
-		when, err := time.Parse(time.RFC3339Nano, "2026-01-02T"+text+"Z")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return when
-	}
-	for _, tt := range []struct {
-		name                  string
-		made, asked, answered string
-		want                  time.Duration
-	}{
-		{"same second", "10:00:00", "10:00:00.9", "10:00:00.95", 0},
-		{"during the request", "10:00:03", "10:00:00.9", "10:00:05", 0},
-		{"ahead", "10:05:00", "10:00:00", "10:00:01", 299 * time.Second},
-		{"behind", "09:00:00", "10:00:00.5", "10:00:01", -time.Hour},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			if got := clockAhead(at(tt.made), at(tt.asked), at(tt.answered)); got != tt.want {
-				t.Errorf("got %s, want %s", got, tt.want)
-			}
-		})
-	}
-}
-
-func TestClockNote(t *testing.T) {
-	for ahead, want := range map[time.Duration]bool{0: false, 4 * time.Minute: false, -4 * time.Minute: false, 5 * time.Minute: true, -time.Hour: true} {
-		note := (&Run{ahead: ahead}).ClockNote()
-		if (note != "") != want {
-			t.Errorf("%s ahead: %q", ahead, note)
-		}
-		if want && (!strings.Contains(note, stamp(time.Now())[:15]) || !strings.Contains(note, stamp(time.Now().Add(ahead))[:15])) {
-			t.Errorf("%s ahead: %q does not say both clocks", ahead, note)
-		}
-	}
-}
 
 // attached is a Run of job x, whose Secret is served by secret.
 func attachedTo(t *testing.T, secret func() *corev1.Secret, denied *atomic.Bool) (*Run, *atomic.Int32) {
@@ -98,7 +61,7 @@ func TestMeet(t *testing.T) {
 		t.Errorf("read %d times, certificate changed: %v", gets.Load(), second != first)
 	}
 	if f := r.Refused(errors.New("remote error: tls: bad certificate")); !strings.Contains(f.Message, "tls: bad certificate; ours is valid from ") ||
-		!strings.Contains(f.Message, "and this machine's clock says ") || strings.Contains(f.Message, "could not be read") ||
+		!strings.Contains(f.Message, "and this machine's clock says ") || !strings.Contains(f.Message, "Z, the API server's 2") || strings.Contains(f.Message, "could not be read") ||
 		!strings.Contains(f.Hint, "{hodei} certs rotate --job x -n ns") {
 		t.Errorf("%s, hint %q", f.Message, f.Hint)
 	}
@@ -224,7 +187,7 @@ func TestRenewCertsHalfway(t *testing.T) {
 		wait       time.Duration // until the caller gives up; 0: never
 	}{
 		{"no tunnel", "pods/portforward is forbidden", denies("create", "pods/portforward"), 0},
-		{"interrupted", "context canceled", func(w http.ResponseWriter, _ *http.Request) {
+		{"interrupted", "is not: interrupted", func(w http.ResponseWriter, _ *http.Request) {
 			refuse(w, http.StatusInternalServerError, metav1.StatusReasonInternalError, "the kubelet is away")
 		}, 100 * time.Millisecond},
 	} {
@@ -245,7 +208,7 @@ func TestRenewCertsHalfway(t *testing.T) {
 					respond(w, http.StatusOK, secret)
 				},
 				"get pods x-1": func(w http.ResponseWriter, r *http.Request) {
-					hastened = r.Method == http.MethodPatch
+					hastened = hastened || r.Method == http.MethodPatch
 					denies("patch", "pods")(w, r) // it only takes longer then
 				},
 				"get pods x-1/portforward": tt.tunnel,
@@ -271,6 +234,64 @@ func TestRenewCertsHalfway(t *testing.T) {
 			got := jobCerts(&stored[0])
 			if string(got.ServerCert) != string(old.ServerCert) || string(got.CA) != string(authority.CAPEM())+string(old.CA) || string(got.ClientCert) == string(old.ClientCert) {
 				t.Error("what is stored is not good for both")
+			}
+		})
+	}
+}
+
+// An agent that is no more is not waited for, and one that can't start is told.
+func TestRenewCertsNoAgent(t *testing.T) {
+	x := madeJob(t, "x")
+	authority, err := certs.NewAuthority(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := func(mutate func(*corev1.Pod)) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { respond(w, http.StatusOK, podIn(1, x, "x-1", mutate)) }
+	}
+	gone := func(what string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			refuse(w, http.StatusNotFound, metav1.StatusReasonNotFound, what+" not found")
+		}
+	}
+	for _, tt := range []struct {
+		name   string
+		pod    http.HandlerFunc
+		final  http.HandlerFunc // of the Secret's second patch; nil: it is taken
+		stored int
+		want   string // error
+	}{
+		{"deleted", gone("pods"), nil, 2, ""},
+		{"ended", pod(func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }), nil, 2, ""},
+		{"its job deleted too", gone("pods"), gone("secrets"), 1, `job "x" was deleted meanwhile`},
+		{"no image", pod(func(p *corev1.Pod) {
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: agentContainer, Image: "worker:1", State: corev1.ContainerState{
+				Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImageNeverPull", Message: "not present"}}}}
+		}), nil, 1, `the worker's certificates are renewed and the coordinator's is not: the worker's image "worker:1" can't be pulled: not present`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			secret := secretOf(t, x, "ns", "x")
+			stored := 0
+			p := (&shelf{answer: map[string]http.HandlerFunc{
+				"get secrets x": func(w http.ResponseWriter, r *http.Request) {
+					if r.Method == http.MethodPatch {
+						if stored == 1 && tt.final != nil {
+							tt.final(w, r)
+							return
+						}
+						stored++
+					}
+					respond(w, http.StatusOK, secret)
+				},
+				"get pods x-1": tt.pod,
+				"get pods x-1/portforward": func(w http.ResponseWriter, _ *http.Request) {
+					refuse(w, http.StatusNotFound, metav1.StatusReasonNotFound, "pods not found")
+				},
+			}}).start(t)
+			found := newFound(x, specNamed("x"), []corev1.Pod{*podIn(1, x, "x-1", runs, func(p *corev1.Pod) { p.Spec.NodeName = "n" })})
+			err := p.RenewCerts(t.Context(), found, authority, func(string) {})
+			if got := fmt.Sprint(err); stored != tt.stored || err == nil != (tt.want == "") || err != nil && got != tt.want {
+				t.Errorf("stored %d times, error %v; want %d, %q", stored, err, tt.stored, tt.want)
 			}
 		})
 	}

@@ -53,6 +53,7 @@ type Provider struct {
 	settings settings
 	client   client.Interface
 	dialer   *dialer
+	clock    *Clock
 }
 
 // New returns a provider. It does not talk to the cluster yet.
@@ -66,12 +67,14 @@ func New(o Options) (*Provider, error) {
 	if config.Dial == nil {
 		config.Dial = (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext
 	}
-	c, err := client.NewForConfig(config)
+	clock, clocked := &Clock{}, rest.CopyConfig(config)
+	clocked.Wrap(clock.Wrap)
+	c, err := client.NewForConfig(clocked)
 	if err != nil {
 		return nil, err
 	}
 	s := settings{provider: o.Name, namespace: o.Provider.Namespace, config: o.Provider}
-	return &Provider{settings: s, client: c, dialer: &dialer{config: config, client: c}}, nil
+	return &Provider{settings: s, client: c, dialer: &dialer{config: config, client: c}, clock: clock}, nil
 }
 
 // Describe says in a few words where jobs go.
@@ -139,7 +142,6 @@ type Run struct {
 	job      *batchv1.Job
 	secret   types.UID
 	certs    *certs.JobServer // nil: there is no tunnel
-	ahead    time.Duration    // of the API server's clock before ours; 0 where it is not known
 	tunnel   *coordinator.Tunnel
 	updates  chan any
 	found    *Found // what was attached to; nil: it was submitted
@@ -193,7 +195,6 @@ func (r *Run) create(ctx context.Context, manifest *batchv1.Job, id *certs.JobCe
 	var sent atomic.Bool
 	traced := httptrace.WithClientTrace(request, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
 	manifest.Annotations[annotationRun] = rand.Text()
-	asked := time.Now()
 	made, err := c.BatchV1().Jobs(manifest.Namespace).Create(traced, manifest, metav1.CreateOptions{})
 	if err != nil {
 		if sent.Load() && !refused(err) {
@@ -201,7 +202,7 @@ func (r *Run) create(ctx context.Context, manifest *batchv1.Job, id *certs.JobCe
 		}
 		return err
 	}
-	r.job, r.ahead = made, clockAhead(made.CreationTimestamp.Time, asked, time.Now())
+	r.job = made
 	// At once, on the same connection: the kubelet looks for it 300 ms later,
 	// and if it is not there, again only after 1.5 s.
 	secret, err := c.CoreV1().Secrets(manifest.Namespace).Create(request, renderSecret(made, id), metav1.CreateOptions{})

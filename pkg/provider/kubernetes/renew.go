@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -52,6 +53,10 @@ func (p *Provider) RenewCerts(ctx context.Context, found *Found, a *certs.Author
 		return &job.Failure{Cause: job.ConfigError, Err: err, Message: fmt.Sprintf("secret %q: %v", secret.Name, err),
 			Hint: fmt.Sprintf("{hodei} certs inspect --job %s -n %s", id.Job, id.Namespace)}
 	}
+	again := fmt.Sprintf("{hodei} certs rotate --job %s -n %s", id.Job, id.Namespace)
+	if a.Dir != "" {
+		again += " --dir '" + a.Dir + "'"
+	}
 	agents := withAgent(found)
 	if renewal.Overlap != nil && len(agents) > 0 {
 		if secret, err = p.storeCerts(ctx, secret, renewal.Overlap); err != nil {
@@ -59,13 +64,11 @@ func (p *Provider) RenewCerts(ctx context.Context, found *Found, a *certs.Author
 		}
 		p.hasten(ctx, id.Namespace, agents, secret.ResourceVersion)
 		say("waiting until the agent has the new certificates")
-		for _, pod := range agents {
-			if err := p.awaitAgent(ctx, id.Namespace, pod, renewal); err != nil {
-				f := Explain(err)
-				f.Message = "the worker's certificates are renewed and the coordinator's is not: " + f.Message
-				f.Hint = fmt.Sprintf("the job can be attached to as before; again: {hodei} certs rotate --job %s -n %s", id.Job, id.Namespace)
-				return f
-			}
+		if err := p.awaitAgents(ctx, id.Namespace, agents, renewal); err != nil {
+			f := *Explain(err)
+			f.Message = "the worker's certificates are renewed and the coordinator's is not: " + f.Message
+			f.Hint = "the job can be attached to as before; again: " + again
+			return &f
 		}
 	}
 	if secret, err = p.storeCerts(ctx, secret, renewal.Final); err != nil {
@@ -87,6 +90,18 @@ func withAgent(found *Found) []string {
 	return pods
 }
 
+// DialsServer tells that the job's agents dial a coordinator that stays, whose
+// certificates are not those of the job's Secret. Variables that come from elsewhere
+// count, since nobody here knows them.
+func (f *Found) DialsServer() bool {
+	for _, c := range f.Job.Spec.Template.Spec.Containers {
+		if c.Name == agentContainer {
+			return len(c.EnvFrom) > 0 || slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "HODEI_SERVER_ADDRESS" })
+		}
+	}
+	return false
+}
+
 // storeCerts puts c into a Secret, if nobody has changed that meanwhile.
 func (p *Provider) storeCerts(ctx context.Context, secret *corev1.Secret, c *certs.JobCerts) (*corev1.Secret, error) {
 	patch, err := json.Marshal(map[string]any{
@@ -105,6 +120,10 @@ func (p *Provider) storeCerts(ctx context.Context, secret *corev1.Secret, c *cer
 	if apierrors.IsConflict(err) {
 		return nil, &job.Failure{Cause: job.ConfigError, Err: err, Message: fmt.Sprintf("secret %q was changed by somebody else meanwhile", secret.Name),
 			Hint: fmt.Sprintf("again: {hodei} certs rotate --job %s -n %s", secret.Name, secret.Namespace)}
+	}
+	if apierrors.IsNotFound(err) {
+		return nil, &job.Failure{Cause: job.ConfigError, Err: err, Message: fmt.Sprintf("job %q was deleted meanwhile", secret.Name),
+			Hint: "{hodei} jobs -n " + secret.Namespace}
 	}
 	if err != nil {
 		f := Explain(err)
@@ -130,19 +149,33 @@ func (p *Provider) hasten(ctx context.Context, namespace string, pods []string, 
 // errOldFiles is an agent's that has not got the new certificates yet.
 var errOldFiles = errors.New("the agent shows its old certificate")
 
-// awaitAgent waits until the agent of a Pod has the certificates of a renewal: until
-// it takes the new certificate for its coordinator's, and shows its own new one.
-func (p *Provider) awaitAgent(ctx context.Context, namespace, pod string, r *certs.Renewal) error {
+// awaitAgents waits until the agents of the Pods have the certificates of a renewal:
+// until each takes the new certificate for its coordinator's, and shows its own new
+// one. Those that end meanwhile are not waited for.
+func (p *Provider) awaitAgents(ctx context.Context, namespace string, pods []string, r *certs.Renewal) error {
 	probe := *r.Final
 	probe.CA = r.Overlap.CA // who is still the old one is known by it
 	config, err := probe.ServerConfig()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, syncWait)
+	ctx, cancel := context.WithTimeout(ctx, syncWait) // for all of them: they are synced side by side
 	defer cancel()
+	for _, pod := range pods {
+		if err := p.awaitAgent(ctx, namespace, pod, func() error {
+			return p.shakeHands(ctx, namespace, pod, config, r.Final.ClientCert)
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// awaitAgent tries until it works, or there is no agent.
+func (p *Provider) awaitAgent(ctx context.Context, namespace, pod string, try func() error) error {
+	began := time.Now()
 	for refused := 0; ; {
-		err := p.shakeHands(ctx, namespace, pod, config, r.Final.ClientCert)
+		err := try()
 		switch {
 		case err == nil:
 			return nil
@@ -153,11 +186,20 @@ func (p *Provider) awaitAgent(ctx context.Context, namespace, pod string, r *cer
 				return p.dialer.forbidden(ctx, namespace, err)
 			}
 		}
+		now, e := p.client.CoreV1().Pods(namespace).Get(ctx, pod, metav1.GetOptions{})
+		switch { // who may not look goes on trying
+		case apierrors.IsNotFound(e), e == nil && hasEnded(now):
+			return nil
+		case e == nil && !agentRuns(now):
+			if v := explainPod(now); v.failure != nil && time.Since(began) >= v.grace {
+				return v.failure
+			}
+		}
 		select {
 		case <-time.After(syncEvery):
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.Canceled) {
-				return ctx.Err()
+				return errors.New("interrupted")
 			}
 			return &job.Failure{Cause: job.ConfigError, Err: err, Message: fmt.Sprintf("the agent of %s has not taken them within %s: %s", pod, syncWait, oneLine(err.Error()))}
 		}

@@ -1,0 +1,95 @@
+package kubernetes
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hodei-jobs/hodei/certs"
+)
+
+// ClockTolerance is how far the API server's clock may be off ours before
+// certificates are in danger: they begin 5 minutes back, and a node may be a little
+// off the API server.
+const ClockTolerance = 4 * time.Minute
+
+// Clock is the API server's, as its answers tell it: their Date, in whole seconds. The
+// zero Clock has heard none. It is safe for concurrent use.
+type Clock struct {
+	mu    sync.Mutex
+	read  bool
+	ahead time.Duration
+}
+
+// Wrap has the clock read from the answers to requests through next.
+func (c *Clock) Wrap(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(r *http.Request) (*http.Response, error) {
+		asked := time.Now()
+		answer, err := next.RoundTrip(r)
+		if err != nil {
+			return nil, err
+		}
+		if at, err := http.ParseTime(answer.Header.Get("Date")); err == nil {
+			c.mu.Lock()
+			c.read, c.ahead = true, clockAhead(at, asked, time.Now())
+			c.mu.Unlock()
+		}
+		return answer, nil
+	})
+}
+
+// Ahead is how far the API server's clock is ahead of ours at least, below 0 behind,
+// and whether that is known: 0 where the two can't be told apart.
+func (c *Clock) Ahead() (time.Duration, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ahead, c.read
+}
+
+// Both says what both clocks show now.
+func (c *Clock) Both() string {
+	now := time.Now()
+	text := "this machine's clock says " + stamp(now)
+	if ahead, known := c.Ahead(); known {
+		text += ", the API server's " + stamp(now.Add(ahead))
+	}
+	return text
+}
+
+// clockAhead is how far a clock that showed made, in whole seconds, is ahead of
+// ours, which saw the request and the answer; below 0 it is behind.
+func clockAhead(made, asked, answered time.Time) time.Duration {
+	switch {
+	case made.Before(asked.Truncate(time.Second)):
+		return made.Sub(asked.Truncate(time.Second))
+	case made.After(answered):
+		return made.Sub(answered)
+	}
+	return 0
+}
+
+// ClockNote says both clocks if the API server's is too far off ours; else it is "".
+func (r *Run) ClockNote() string {
+	if ahead, _ := r.provider.clock.Ahead(); ahead.Abs() <= ClockTolerance {
+		return ""
+	}
+	return "the clocks differ: " + r.provider.clock.Both() + "; an agent refuses certificates that are not valid by its own"
+}
+
+// ClockHint is what helps against the last words of a job's agent, if they are about
+// the time of a certificate; else it is "".
+func ClockHint(message, namespace, name string) string {
+	const compare = "compare the clocks of this machine and of the job's node; chronyc tracking, or timedatectl, tells whether they are kept"
+	switch {
+	case strings.Contains(message, certs.ErrNotYetValid.Error()):
+		return compare
+	case strings.Contains(message, certs.ErrExpired.Error()):
+		return fmt.Sprintf("of a job that takes longer they have to be renewed before their end: {hodei} certs rotate --job %s -n %s; "+
+			"if it has not come yet, %s", name, namespace, compare)
+	}
+	return ""
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
