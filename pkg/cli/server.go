@@ -103,7 +103,7 @@ type serverOptions struct {
 	registry           string
 	store              *openedStore
 	disk               *probe
-	refusals           *refusals
+	turnedAway         *turnedAway
 	log                *slog.Logger
 }
 
@@ -130,7 +130,7 @@ func (o *serverOptions) complete(certsDir string) error {
 		return &hinted{err: fmt.Errorf("output can't be stored: %w", why), hint: "set XDG_STATE_HOME to a directory that can be written to"}
 	}
 	o.log = slog.New(slog.NewTextHandler(o.ErrOut, nil))
-	o.disk, o.refusals = &probe{dir: o.store.dir}, &refusals{log: o.log}
+	o.disk, o.turnedAway = &probe{dir: o.store.dir}, &turnedAway{log: o.log}
 	return nil
 }
 
@@ -160,7 +160,7 @@ func (o *serverOptions) run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, http.Close())
 	}
-	agents := &coordinator.Server{TLS: o.tls, Open: o.open, TurnedAway: o.refusals.tell}
+	agents := &coordinator.Server{TLS: o.tls, Open: o.open, TurnedAway: o.turnedAway.tell}
 	api := &server.Server{Registry: o.registry, Complete: o.captured(), Program: o.name, Log: o.log,
 		Health: func() error { return o.health(agents) }}
 	o.log.Info("listening", "http", http.Addr().String(), "grpc", grpc.Addr().String(), "output", o.store.dir)
@@ -175,7 +175,7 @@ func (o *serverOptions) run(ctx context.Context) error {
 	o.log.Info("ending")
 	agents.Close()
 	work.Wait()
-	o.refusals.end()
+	o.turnedAway.end()
 	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -267,8 +267,8 @@ const (
 	maxRefusals   = 20
 )
 
-// refusals tells of agents that are turned away.
-type refusals struct {
+// turnedAway tells of agents that are turned away.
+type turnedAway struct {
 	log *slog.Logger
 
 	mu           sync.Mutex
@@ -276,7 +276,7 @@ type refusals struct {
 	told, untold int // since then
 }
 
-func (r *refusals) tell(from net.Addr, err error) {
+func (r *turnedAway) tell(from net.Addr, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if now := time.Now(); now.Sub(r.began) >= refusalWindow {
@@ -292,14 +292,14 @@ func (r *refusals) tell(from net.Addr, err error) {
 }
 
 // sum tells how many were not told of; r.mu is held.
-func (r *refusals) sum() {
+func (r *turnedAway) sum() {
 	if r.untold > 0 {
 		r.log.Warn("more agents turned away", "count", r.untold)
 	}
 }
 
 // end tells of the last ones.
-func (r *refusals) end() {
+func (r *turnedAway) end() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.sum()

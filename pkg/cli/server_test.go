@@ -45,7 +45,7 @@ func TestProbe(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
-		r := &refusals{log: slog.New(slog.NewTextHandler(&log, nil))}
+		r := &turnedAway{log: slog.New(slog.NewTextHandler(&log, nil))}
 		from := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 7}
 		lines := func(want int, last string) {
 			t.Helper()
