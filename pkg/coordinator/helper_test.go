@@ -209,7 +209,11 @@ func bareTLS(t testing.TB, w *world, shown ...tls.Certificate) *tls.Config {
 	if !roots.AppendCertsFromPEM(w.job.CA) {
 		t.Fatal("no CA")
 	}
-	return &tls.Config{RootCAs: roots, ServerName: testID.ServerName(), Certificates: shown}
+	config := &tls.Config{RootCAs: roots, ServerName: testID.ServerName()}
+	if len(shown) > 0 { // shown as an agent does, whatever authorities the server names
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &shown[0], nil }
+	}
+	return config
 }
 
 // agent is the other side of one attachment, written by hand.
