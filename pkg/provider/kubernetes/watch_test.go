@@ -195,6 +195,8 @@ func podEvent(field, reason, message string) *corev1.Event {
 		InvolvedObject: corev1.ObjectReference{Kind: "Pod", Name: "x-1", FieldPath: field}}
 }
 
+var nodeRefuses = unreached{"x-1", &portRefusal{`error forwarding port 25051 to pod 0123: failed to connect to localhost:25051 inside namespace "0123": dial tcp4 127.0.0.1:25051: connect: cannot assign requested address`}}
+
 // wait is a time that passes between two updates.
 type wait time.Duration
 
@@ -342,6 +344,11 @@ func TestWatcher(t *testing.T) {
 			phases:  []string{"scheduled node1"}, want: "outcome DeadlineExceeded 0: Job was active longer than specified deadline"},
 		{name: "failed without a Pod", updates: []any{jobUpdate{job: failedJob("FailedIndexes", "for a reason")}, wait(6 * time.Second)},
 			phases: []string{"submitted k8s (ns)"}, want: "outcome Unknown 0: the job ended without an exit record: for a reason"},
+		{name: "an agent that can't be reached", retries: 0,
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", onNode)}, nodeRefuses, wait(9 * time.Second), nodeRefuses, podUpdate{pod: podOf(thisJob, "x-1", runs)}, nodeRefuses,
+				wait(unreachedWait - 1), nodeRefuses, wait(1), nodeRefuses, nodeRefuses, podUpdate{pod: podOf(thisJob, "x-1", exit(0))}},
+			phases: []string{"scheduled node1", "waiting for running: the agent can't be reached: dial tcp4 127.0.0.1:25051: connect: cannot assign requested address; to end the job: kubectl delete job -n ns x"},
+			want:   "outcome Completed 0: "},
 		{name: "a condition that is not so",
 			updates: []any{jobUpdate{job: jobWith(batchv1.JobCondition{Type: batchv1.JobFailed, Status: corev1.ConditionFalse}, batchv1.JobCondition{Type: batchv1.JobSuspended, Status: corev1.ConditionTrue})}, wait(time.Minute)},
 			phases:  []string{"submitted k8s (ns)"}},

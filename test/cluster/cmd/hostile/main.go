@@ -4,6 +4,7 @@
 //
 //	hostile probe                  print "what: result" of each try, one a line
 //	hostile dial|storm N SECONDS   keep N loops busy with the agent's port
+//	hostile ports                  keep every port that a connection could be made from
 //	hostile fill PATH              write to a file until that fails
 //	hostile fork                   start processes that start processes
 package main
@@ -38,6 +39,8 @@ func run(args []string) error {
 		return nil
 	case len(args) == 3 && (args[0] == "dial" || args[0] == "storm"):
 		return flood(args[0], args[1], args[2])
+	case len(args) == 1 && args[0] == "ports":
+		return ports()
 	case len(args) == 2 && args[0] == "fill":
 		return fill(args[1])
 	case len(args) == 1 && args[0] == "fork":
@@ -103,6 +106,29 @@ func storm() error {
 		return nil
 	}
 	return err
+}
+
+// ports takes the ports that the kernel chooses from for a connection on loopback,
+// until it has no more or one process may not hold more, and those that become free.
+func ports() error {
+	said := false
+	for held := 0; ; held++ {
+		fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+		if err == nil {
+			err = syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}) // any that is left
+		}
+		if err == nil {
+			continue
+		}
+		if !said {
+			fmt.Printf("holds %d ports: %v\n", held, err)
+			said = true
+		}
+		if fd >= 0 {
+			syscall.Close(fd)
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // fill writes until that fails.
