@@ -176,11 +176,11 @@ func (k *clusterChecks) namespace(ctx context.Context) check {
 	ns, err := k.CoreV1().Namespaces().Get(ctx, k.provider.Namespace, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		return checked(name, checkError, "{hodei} install, or name another namespace with -n", "namespace %s does not exist", k.provider.Namespace)
+		return checked(name, checkError, kubernetes.InstallCommand(k.provider.Namespace)+", or name another namespace with -n", "namespace %s does not exist", k.provider.Namespace)
 	case err != nil:
 		return failedCheck(name, err)
 	case ns.DeletionTimestamp != nil:
-		return checked(name, checkError, "wait until it is gone, then: {hodei} install", "namespace %s is being deleted", ns.Name)
+		return checked(name, checkError, "wait until it is gone, then: "+kubernetes.InstallCommand(k.provider.Namespace), "namespace %s is being deleted", ns.Name)
 	}
 	return checked(name, checkOK, "", "%s", ns.Name)
 }
@@ -190,7 +190,7 @@ func (k *clusterChecks) serviceAccount(ctx context.Context) check {
 	_, err := k.CoreV1().ServiceAccounts(k.provider.Namespace).Get(ctx, k.provider.ServiceAccount, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		return checked(name, checkError, "{hodei} install", "serviceaccount %q not found in namespace %s", k.provider.ServiceAccount, k.provider.Namespace)
+		return checked(name, checkError, kubernetes.AccountHint(k.provider.Namespace, k.provider.ServiceAccount), "serviceaccount %q not found in namespace %s", k.provider.ServiceAccount, k.provider.Namespace)
 	case err != nil:
 		return failedCheck(name, err)
 	}
@@ -210,7 +210,7 @@ func (k *clusterChecks) role(ctx context.Context) check {
 	}
 	switch {
 	case apierrors.IsNotFound(err):
-		return checked(name, checkWarning, "{hodei} install", "%s or %s is not there", role, binding)
+		return checked(name, checkWarning, kubernetes.InstallCommand(k.provider.Namespace), "%s or %s is not there", role, binding)
 	case err != nil:
 		return failedCheck(name, err)
 	}
@@ -224,7 +224,7 @@ func (k *clusterChecks) networkPolicy(ctx context.Context) check {
 	case err != nil:
 		return failedCheck(name, err)
 	case len(list.Items) == 0:
-		return checked(name, checkWarning, "{hodei} install", "none in namespace %s: jobs reach all that the cluster reaches", k.provider.Namespace)
+		return checked(name, checkWarning, kubernetes.InstallCommand(k.provider.Namespace), "none in namespace %s: jobs reach all that the cluster reaches", k.provider.Namespace)
 	}
 	var names []string
 	for _, p := range list.Items {
@@ -300,10 +300,32 @@ func (k *clusterChecks) admission(ctx context.Context) check {
 	if err != nil {
 		return failedCheck(name, err)
 	}
-	if text := warned.about("PodSecurity"); text != "" {
-		return checked(name, checkError, "change the provider's settings, or: {hodei} install --profile baseline", "the namespace refuses its Pods: %s", text)
+	text := warned.about("PodSecurity")
+	switch enforced, known := k.enforced(ctx); {
+	case text == "":
+	case enforced == deploy.ProfileRestricted || strings.Contains(text, `PodSecurity "`+enforced+":"):
+		hint := "change the provider's settings: {hodei} provider set NAME"
+		if enforced == deploy.ProfileRestricted {
+			hint = "change the provider's settings, or: " + kubernetes.InstallCommand(k.provider.Namespace) + " --profile baseline"
+		}
+		return checked(name, checkError, hint, "the namespace refuses its Pods: %s", text)
+	case known:
+		return checked(name, checkWarning, "", "the namespace warns of its Pods, and takes them: %s", text)
+	default:
+		return checked(name, checkWarning, "try it: {hodei} provider test NAME", "the namespace warns of its Pods, and may refuse them: %s", text)
 	}
 	return checked(name, checkOK, "", "the API server accepts one (dry run)")
+}
+
+// enforced is the Pod Security level that the namespace says it keeps its Pods to. It is
+// not known where we may not look, and where the API server's own default counts.
+func (k *clusterChecks) enforced(ctx context.Context) (level string, known bool) {
+	ns, err := k.CoreV1().Namespaces().Get(ctx, k.provider.Namespace, metav1.GetOptions{})
+	if err != nil {
+		return "", false
+	}
+	level, known = ns.Labels["pod-security.kubernetes.io/enforce"]
+	return level, known
 }
 
 // warnings collects what the API server warns of.

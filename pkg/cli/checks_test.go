@@ -112,6 +112,10 @@ func TestClusterChecks(t *testing.T) {
 	old := time.Now().Add(-time.Hour).UTC().Format(time.RFC3339)
 	deleted := map[string]any{"metadata": map[string]string{"name": "hodei-jobs-workers", "deletionTimestamp": old}}
 	pods := map[string]any{"items": []any{map[string]any{"metadata": map[string]any{"creationTimestamp": old, "labels": map[string]string{"hodei.io/job": "train-x2x4f"}}}}}
+	const violation = `would violate PodSecurity "restricted:latest": seccompProfile`
+	enforces := func(level string) map[string]any {
+		return map[string]any{workers: map[string]any{"metadata": map[string]any{"labels": map[string]string{"pod-security.kubernetes.io/enforce": level}}}}
+	}
 	for _, test := range []struct {
 		name, check string
 		server      checkedServer
@@ -136,7 +140,9 @@ func TestClusterChecks(t *testing.T) {
 		{"namespace", "namespace", checkedServer{}, provider.Config{}, checkOK, "hodei-jobs-workers", ""},
 		{"no namespace", "namespace", checkedServer{absent: map[string]bool{workers: true}}, provider.Config{}, checkError, "namespace hodei-jobs-workers does not exist", "{hodei} install"},
 		{"namespace on its way out", "namespace", checkedServer{objects: map[string]any{workers: deleted}}, provider.Config{}, checkError, "is being deleted", "wait"},
-		{"no account", "service account", checkedServer{absent: map[string]bool{workers + "/serviceaccounts/x": true}}, provider.Config{ServiceAccount: "x"}, checkError, `serviceaccount "x" not found`, "{hodei} install"},
+		{"no account", "service account", checkedServer{absent: map[string]bool{workers + "/serviceaccounts/x": true}}, provider.Config{ServiceAccount: "x"}, checkError, `serviceaccount "x" not found`, "kubectl create serviceaccount x -n hodei-jobs-workers"},
+		{"no default account", "service account", checkedServer{absent: map[string]bool{"/api/v1/namespaces/team/serviceaccounts/hodei-jobs-worker": true}}, provider.Config{Namespace: "team"}, checkError, `serviceaccount "hodei-jobs-worker" not found`, "{hodei} install --workers-namespace=team"},
+		{"no namespace of another name", "namespace", checkedServer{absent: map[string]bool{"/api/v1/namespaces/team": true}}, provider.Config{Namespace: "team"}, checkError, "namespace team does not exist", "{hodei} install --workers-namespace=team, or"},
 		{"account of another's", "role", checkedServer{}, provider.Config{ServiceAccount: "x"}, checkSkipped, "not the installed one", ""},
 		{"no role", "role", checkedServer{absent: map[string]bool{"/apis/rbac.authorization.k8s.io/v1/namespaces/hodei-jobs-workers/rolebindings/hodei-jobs-worker-binding": true}}, provider.Config{}, checkWarning, "is not there", "{hodei} install"},
 		{"no policy", "network policy", checkedServer{}, provider.Config{}, checkWarning, "none in namespace hodei-jobs-workers", "{hodei} install"},
@@ -145,7 +151,12 @@ func TestClusterChecks(t *testing.T) {
 		{"no priority class", "priority class", checkedServer{absent: map[string]bool{"/apis/scheduling.k8s.io/v1/priorityclasses/high": true}}, provider.Config{PriorityClass: "high"}, checkError, `"high" not found`, "kubectl get priorityclasses"},
 		{"runtime class", "runtime class", checkedServer{}, provider.Config{RuntimeClass: "gvisor"}, checkOK, "gvisor", ""},
 		{"a job", "job", checkedServer{}, provider.Config{}, checkOK, "accepts", ""},
-		{"a job that is refused", "job", checkedServer{warning: `would violate PodSecurity "restricted:latest": seccompProfile`}, provider.Config{}, checkError, `the namespace refuses its Pods: would violate PodSecurity "restricted:latest": seccompProfile`, "--profile baseline"},
+		{"a job that is refused", "job", checkedServer{warning: violation, objects: enforces("restricted")}, provider.Config{}, checkError, "the namespace refuses its Pods: " + violation, "--profile baseline"},
+		{"a job that is below baseline", "job", checkedServer{warning: `would violate PodSecurity "baseline:v1.35": hostPath`, objects: enforces("baseline")}, provider.Config{}, checkError, "the namespace refuses its Pods: ", "provider set"},
+		{"a job that is below baseline, and more is kept", "job", checkedServer{warning: `would violate PodSecurity "baseline:v1.35": hostPath`, objects: enforces("restricted")}, provider.Config{}, checkError, "the namespace refuses its Pods: ", "--profile baseline"},
+		{"a job that is taken all the same", "job", checkedServer{warning: violation, objects: enforces("baseline")}, provider.Config{}, checkWarning, "warns of its Pods, and takes them: " + violation, ""},
+		{"a job, and nothing is said of what is kept", "job", checkedServer{warning: violation}, provider.Config{}, checkWarning, "warns of its Pods, and may refuse them: " + violation, "{hodei} provider test"},
+		{"a job, and what is kept can't be seen", "job", checkedServer{warning: violation, absent: map[string]bool{workers: true}}, provider.Config{}, checkWarning, "may refuse them", "{hodei} provider test"},
 		{"a job that is warned of", "job", checkedServer{warning: "something else"}, provider.Config{}, checkOK, "", ""},
 		{"nothing waits", "jobs", checkedServer{}, provider.Config{}, checkOK, "none waits", ""},
 		{"one waits", "jobs", checkedServer{objects: map[string]any{workers + "/pods": pods}}, provider.Config{}, checkWarning, "for more than 5m0s: train-x2x4f", "{hodei} jobs train-x2x4f"},

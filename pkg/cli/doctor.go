@@ -144,6 +144,7 @@ func checkWorker() check {
 func (k *clusterChecks) installed(ctx context.Context, a *app) check {
 	const name = "installed"
 	o := &installOptions{app: a, choices: deploy.Options{WorkersNamespace: k.provider.Namespace}}
+	o.given = strings.TrimPrefix(kubernetes.InstallCommand(k.provider.Namespace), "{hodei} install")
 	objects, err := deploy.Objects(o.choices)
 	if err != nil {
 		return checked(name, checkSkipped, "", "%v", err)
@@ -164,11 +165,7 @@ func (k *clusterChecks) installed(ctx context.Context, a *app) check {
 	case err != nil:
 		return failedCheck(name, err)
 	case len(differ) > 0:
-		hint := "see how, with the flags that were given then: {hodei} install --diff"
-		if k.provider.Namespace != deploy.WorkersNamespace {
-			hint += " --workers-namespace " + k.provider.Namespace
-		}
-		return checked(name, checkWarning, hint, "not as this version makes it: %s", words(differ))
+		return checked(name, checkWarning, "see how, with the flags that were given then: "+kubernetes.InstallCommand(k.provider.Namespace)+" --diff", "not as this version makes it: %s", words(differ))
 	}
 	return checked(name, checkOK, "", "as this version makes it")
 }

@@ -149,7 +149,7 @@ func TestJobsWatch(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	want := `without what only Pods tell: forbidden: user "dev" may not list pods in namespace "ns"
-hint: an administrator can grant it: kubectl create rolebinding hodei-dev --clusterrole=hodei-user --user=dev -n ns; if that is bound already: hodei install
+hint: an administrator can grant it: kubectl create rolebinding hodei-dev --clusterrole=hodei-user --user=dev -n ns; if that is bound already: hodei install --workers-namespace=ns
 `
 	if said.String() != want { // once
 		t.Errorf("said %q, want %q", said.String(), want)

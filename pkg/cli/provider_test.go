@@ -3,12 +3,17 @@ package cli
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
+	"os"
 	"strings"
 	"testing"
 	"testing/iotest"
 
+	"golang.org/x/sys/unix"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"github.com/hodei-jobs/hodei/pkg/provider"
 )
 
 // What is read of a provider's file is bounded, and an error says which file it is.
@@ -26,13 +31,44 @@ func TestReadProvider(t *testing.T) {
 		{"none", "/no/such/file", nil, "open /no/such/file: no such file or directory"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			data, called, err := (&app{IOStreams: genericiooptions.IOStreams{In: test.in}}).readProvider(test.file)
+			file, err := (&app{IOStreams: genericiooptions.IOStreams{In: test.in}}).readProvider(test.file)
 			switch {
-			case test.want == "" && (err != nil || len(data) != maxProviderFile || called != "stdin"):
-				t.Errorf("got %d bytes of %q, %v", len(data), called, err)
+			case test.want == "" && (err != nil || len(file.data) != maxProviderFile || file.called != "stdin"):
+				t.Errorf("got %d bytes of %q, %v", len(file.data), file.called, err)
 			case test.want != "" && (err == nil || !strings.HasPrefix(err.Error(), test.want)):
 				t.Errorf("got %v, want %s", err, test.want)
 			}
 		})
 	}
 }
+
+// What stdin takes its time for keeps no other command from the providers.
+func TestProviderSetReadsFirst(t *testing.T) {
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	path, err := provider.Path(os.Getenv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := provider.Update(path, func(r *provider.Registry) error { return r.Add("prod", provider.Config{Type: provider.Kubernetes}) }); err != nil {
+		t.Fatal(err)
+	}
+	in := readerFunc(func(p []byte) (int, error) {
+		lock, err := os.Open(path + ".lock")
+		if err != nil {
+			return 0, err
+		}
+		defer lock.Close()
+		if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			return 0, fmt.Errorf("the providers are locked: %w", err)
+		}
+		return copy(p, "cpu: 1"), io.EOF
+	})
+	var errOut bytes.Buffer
+	if code := Main([]string{"hodei", "provider", "set", "prod", "-f", "-"}, in, io.Discard, &errOut); code != 0 {
+		t.Errorf("exit code %d: %s", code, &errOut)
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }

@@ -14,7 +14,7 @@ import (
 )
 
 func (a *app) newProviderAdd() *cobra.Command {
-	var file, kind string
+	var path, kind string
 	cmd := &cobra.Command{
 		Use:                   "add NAME [-f FILE] [flags]",
 		DisableFlagsInUseLine: true,
@@ -44,7 +44,7 @@ func (a *app) newProviderAdd() *cobra.Command {
 		Args: cobra.MaximumNArgs(1),
 	}
 	flags := cmd.Flags()
-	flags.StringVarP(&file, "filename", "f", "", "File with the settings, as YAML or JSON; - is stdin.")
+	flags.StringVarP(&path, "filename", "f", "", "File with the settings, as YAML or JSON; - is stdin.")
 	flags.StringVar(&kind, "type", provider.Kubernetes, "Type of the provider: kubernetes or local.")
 	settings := a.addProviderFlags(flags)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -52,14 +52,18 @@ func (a *app) newProviderAdd() *cobra.Command {
 		if err := settings.check(cmd, kind, nil); err != nil {
 			return err
 		}
+		file, err := a.readProvider(path)
+		if err != nil {
+			return err
+		}
 		name, err := settings.mergeAll(&c, file, nil)
 		switch {
 		case err != nil:
 			return err
 		case flags.Changed("type") && c.Type != kind:
-			return usagef(cmd, "--type %s: %s says %q", kind, file, c.Type)
+			return usagef(cmd, "--type %s: %s says %q", kind, file.called, c.Type)
 		case len(args) > 0 && name != "" && args[0] != name:
-			return usagef(cmd, "NAME %s: %s says %q", args[0], file, name)
+			return usagef(cmd, "NAME %s: %s says %q", args[0], file.called, name)
 		case len(args) > 0:
 			name = args[0]
 		case name == "":

@@ -97,9 +97,13 @@ func (p *providerFlags) changed() bool {
 // merge puts what was typed into c, and takes the keys of unset out.
 func (p *providerFlags) merge(c *provider.Config, unset []string) error {
 	values := map[string]any{}
+	kube := map[string]string{"namespace": *p.app.kube.Namespace, "context": *p.app.kube.Context, "kubeconfig": *p.app.kube.KubeConfig}
 	for _, key := range unset {
 		if slices.Contains([]string{"config", "name", "type"}, key) {
 			return fmt.Errorf("--unset %s: it is no setting", key)
+		}
+		if kube[key] != "" {
+			return fmt.Errorf("--unset %[1]s contradicts --%[1]s", key)
 		}
 		values[key] = nil
 	}
@@ -146,21 +150,17 @@ func (p *providerFlags) check(cmd *cobra.Command, kind string, unset []string) e
 	return nil
 }
 
-// mergeAll puts a file, then the flags, over c, and returns the name that the file
-// gives. No file is "", and stdin is -.
-func (p *providerFlags) mergeAll(c *provider.Config, file string, unset []string) (name string, err error) {
-	if file == "" {
+// mergeAll puts a file, if there is one, then the flags, over c, and returns the name
+// that the file gives.
+func (p *providerFlags) mergeAll(c *provider.Config, file providerFile, unset []string) (name string, err error) {
+	if file.called == "" {
 		return "", p.mergeValid(c, unset)
 	}
-	data, called, err := p.app.readProvider(file)
-	if err != nil {
-		return "", err
-	}
-	if name, err = c.Merge(data); err == nil {
+	if name, err = c.Merge(file.data); err == nil {
 		err = p.mergeValid(c, unset)
 	}
 	if err != nil { // the flags alone were in order
-		return "", fmt.Errorf("%s: %w", called, err)
+		return "", fmt.Errorf("%s: %w", file.called, err)
 	}
 	return name, nil
 }
@@ -185,24 +185,34 @@ func (a *app) mergeKube(c *provider.Config) (err error) {
 	return err
 }
 
-// readProvider reads a file with a provider's settings, or stdin, and says what to
-// call it.
-func (a *app) readProvider(file string) (data []byte, called string, err error) {
+// providerFile is a file with a provider's settings, and what to call it. The zero
+// value is none.
+type providerFile struct {
+	called string
+	data   []byte
+}
+
+// readProvider reads a file with a provider's settings. "" is none, and - stdin.
+func (a *app) readProvider(path string) (providerFile, error) {
 	in, called := a.In, "stdin"
-	if file != "-" {
-		f, err := os.Open(file)
+	switch path {
+	case "":
+		return providerFile{}, nil
+	case "-":
+	default:
+		f, err := os.Open(path)
 		if err != nil {
-			return nil, "", err
+			return providerFile{}, err
 		}
 		defer f.Close()
-		in, called = f, file
+		in, called = f, path
 	}
-	data, err = io.ReadAll(io.LimitReader(in, maxProviderFile+1))
+	data, err := io.ReadAll(io.LimitReader(in, maxProviderFile+1))
 	switch {
 	case err != nil:
-		return nil, "", fmt.Errorf("%s: %w", called, err)
+		return providerFile{}, fmt.Errorf("%s: %w", called, err)
 	case len(data) > maxProviderFile:
-		return nil, "", fmt.Errorf("%s: more than 1 MiB is no provider", called)
+		return providerFile{}, fmt.Errorf("%s: more than 1 MiB is no provider", called)
 	}
-	return data, called, nil
+	return providerFile{called, data}, nil
 }

@@ -11,7 +11,7 @@ import (
 )
 
 func (a *app) newProviderSet() *cobra.Command {
-	var file string
+	var path string
 	var unset []string
 	cmd := &cobra.Command{
 		Use:                   "set NAME [-f FILE] [--unset KEY]... [flags]",
@@ -42,17 +42,21 @@ func (a *app) newProviderSet() *cobra.Command {
 		ValidArgsFunction: a.completeProvider,
 	}
 	flags := cmd.Flags()
-	flags.StringVarP(&file, "filename", "f", "", "File with settings, as YAML or JSON; - is stdin.")
+	flags.StringVarP(&path, "filename", "f", "", "File with settings, as YAML or JSON; - is stdin.")
 	flags.StringSliceVar(&unset, "unset", nil, "Key to take out, as 'hodei provider get' shows it; may be repeated.")
 	settings := a.addProviderFlags(flags)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name := args[0]
-		changed := flags.Changed("unset") || file != "" || settings.changed()
+		changed := flags.Changed("unset") || path != "" || settings.changed()
 		kube := *a.kube.Namespace != "" || *a.kube.Context != "" || *a.kube.KubeConfig != ""
 		if !changed && !kube {
 			return usagef(cmd, "nothing to change: give a flag, --unset KEY or -f FILE")
 		}
 		if err := settings.check(cmd, provider.Kubernetes, unset); err != nil {
+			return err
+		}
+		file, err := a.readProvider(path) // before the providers are locked: stdin may take its time
+		if err != nil {
 			return err
 		}
 		return a.changeProviders(fmt.Sprintf("provider %q changed", name), func(r *provider.Registry) error {
@@ -69,7 +73,7 @@ func (a *app) newProviderSet() *cobra.Command {
 			case err != nil:
 				return err
 			case said != "" && said != name:
-				return usagef(cmd, "NAME %s: %s says %q", name, file, said)
+				return usagef(cmd, "NAME %s: %s says %q", name, file.called, said)
 			}
 			elsewhere := c.Context != before.Context || c.Kubeconfig != before.Kubeconfig
 			if elsewhere && c.Type == provider.Kubernetes && !slices.Contains(unset, "context") {

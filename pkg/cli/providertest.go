@@ -20,6 +20,7 @@ import (
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -36,8 +37,9 @@ func (a *app) newProviderTest() *cobra.Command {
 			attaches); the life cycle (created, running, its log, gone without a trace); and
 			the full flow (output comes back byte for byte, and the exit code).
 
-			The first level that fails ends the test and says what to do. The jobs that it
-			makes are removed, whatever happens.`),
+			The first level that fails ends the test and says what to do. The full flow needs
+			a shell in the worker's image, and is skipped where there is none. The jobs that
+			it makes are removed, whatever happens.`),
 		Example: templates.Examples(`
 			# Try a provider that was just added
 			hodei provider test k8s-local
@@ -98,12 +100,16 @@ type levelReport struct {
 	Checks  []check `json:"checks,omitempty"`
 }
 
-// errNoCluster is of a level that makes no sense on this machine, errInterrupted of one
-// that a signal has ended.
+// errNoCluster is of a level that makes no sense on this machine, errNoShell of one that
+// the worker's image can't have: both skip it. errInterrupted is of one that a signal has
+// ended.
 var (
 	errNoCluster   = errors.New("provider local has no cluster")
+	errNoShell     = errors.New("no sh where the command would run")
 	errInterrupted = errors.New("interrupted")
 )
+
+func isSkipped(err error) bool { return errors.Is(err, errNoCluster) || errors.Is(err, errNoShell) }
 
 func (t *providerTest) run(ctx context.Context, name string) error {
 	if err := t.complete(name); err != nil {
@@ -128,10 +134,10 @@ func (t *providerTest) run(ctx context.Context, name string) error {
 		report := levelReport{Level: i + 1, Name: level.name, Status: checkOK}
 		t.screen.waiting(level.name)
 		began := time.Now()
-		failed = level.try(ctx, &report)
+		failed = t.timedOut(level.try(ctx, &report))
 		report.Seconds = time.Since(began).Seconds()
 		t.show(&report, failed)
-		if errors.Is(failed, errNoCluster) {
+		if isSkipped(failed) {
 			failed = nil
 		}
 		if failed != nil {
@@ -149,6 +155,18 @@ func (t *providerTest) run(ctx context.Context, name string) error {
 		return &exitError{code: job.ExitCancelled, err: failed}
 	}
 	return failed
+}
+
+// timedOut says what to do about a level that was ended by its time alone.
+func (t *providerTest) timedOut(err error) error {
+	if !errors.Is(err, context.DeadlineExceeded) || hintOf(err) != "" {
+		return err
+	}
+	hint := fmt.Sprintf("{hodei} provider test %s --timeout %s", t.name, 5*t.timeout)
+	if _, ok := t.place.(cluster); ok {
+		hint += "; or see: kubectl get events -n " + t.config.Namespace
+	}
+	return &hinted{err: fmt.Errorf("--timeout %s was not enough: %w", t.timeout, err), hint: hint}
 }
 
 // complete finds the provider and what its jobs are made with.
@@ -174,7 +192,7 @@ func (t *providerTest) show(r *levelReport, err error) {
 	took := time.Duration(r.Seconds * float64(time.Second))
 	t.screen.status.Stop()
 	switch {
-	case errors.Is(err, errNoCluster):
+	case isSkipped(err):
 		r.Status, r.Detail = checkSkipped, err.Error()
 		t.screen.note(fmt.Sprintf("%s skipped: %s", label, err))
 	case err != nil:
@@ -185,9 +203,16 @@ func (t *providerTest) show(r *levelReport, err error) {
 	case !t.screen.quiet:
 		t.screen.status.Done(label, r.Name+": "+r.Detail, took)
 	}
-	for _, c := range r.Checks {
-		if c.Status == checkWarning {
+	first := worst(r.Checks) // is what ends the test, and said there
+	for i, c := range r.Checks {
+		switch {
+		case c.Status == checkWarning:
 			t.screen.note(fmt.Sprintf("warning: %s: %s", c.Name, c.Detail))
+		case c.Status == checkError && &r.Checks[i] != first:
+			t.screen.note(fmt.Sprintf("also: %s: %s", c.Name, c.Detail))
+			if c.Hint != "" {
+				t.screen.note("hint: " + c.Hint)
+			}
 		}
 	}
 	t.report.Levels = append(t.report.Levels, *r)
@@ -215,7 +240,7 @@ func (t *providerTest) infrastructure(ctx context.Context, r *levelReport) error
 // registration is level 2: the agent of a worker attaches.
 func (t *providerTest) registration(ctx context.Context, r *levelReport) error {
 	var out, errOut bytes.Buffer
-	code, err := t.runJob(ctx, []string{"true"}, &out, &errOut, true)
+	code, err := t.runJob(ctx, t.worker(), &out, &errOut, true)
 	var attempt string
 	for line := range bytes.Lines(out.Bytes()) {
 		var e struct{ Phase, Detail string }
@@ -235,6 +260,15 @@ func (t *providerTest) registration(ctx context.Context, r *levelReport) error {
 	return nil
 }
 
+// worker is a command that every job finds, be its image without a file: the worker's
+// program, which prints its version.
+func (t *providerTest) worker() []string {
+	if here, ok := t.place.(machine); ok {
+		return []string{here.Worker, "version"}
+	}
+	return []string{kubernetes.LauncherPath, "version"}
+}
+
 // What the full flow's job prints and exits with: bytes that a terminal, a line reader or
 // a text decoder would change, and more than one batch of them.
 const (
@@ -250,6 +284,8 @@ func (t *providerTest) fullFlow(ctx context.Context, r *levelReport) error {
 	switch want := "out\x00\xff\r" + strings.Repeat(" ", flowSpaces) + "end"; {
 	case err != nil:
 		return err
+	case code == job.ExitNotFound:
+		return errNoShell
 	case code != flowCode:
 		return fmt.Errorf("the command exits %d, and %d came back", flowCode, code)
 	case out.String() != want:
@@ -303,7 +339,7 @@ func (t *providerTest) runJob(ctx context.Context, command []string, out, errOut
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*t.timeout)
 	defer cancel()
 	err = o.run(bounded)
-	if exit, ok := errors.AsType[*exitError](err); ok && exit.err == nil {
+	if exit, ok := errors.AsType[*exitError](err); ok && (exit.err == nil || exit.code == job.ExitNotFound) {
 		return exit.code, interrupted(ctx, nil)
 	}
 	return 0, interrupted(ctx, err)

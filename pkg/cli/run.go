@@ -187,17 +187,24 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 		}
 		*q.to = &quantity
 	}
-	for _, name := range []string{"start-timeout", "grace", "ttl", "linger"} {
+	for _, name := range []string{"grace", "linger"} {
 		if flag := cmd.Flags().Lookup(name); flag.Changed && flag.Value.String() == "0s" {
 			return nil, usagef(cmd, "--%s 0s: must be more than zero", name)
 		}
 	}
 	// Their defaults may be the provider's.
-	if cmd.Flags().Changed("start-timeout") {
-		spec.StartTimeout = f.startTimeout
-	}
-	if cmd.Flags().Changed("ttl") {
-		spec.TTL = f.ttl
+	for _, d := range []struct {
+		flag  string
+		value time.Duration
+		to    *time.Duration
+	}{{"start-timeout", f.startTimeout, &spec.StartTimeout}, {"ttl", f.ttl, &spec.TTL}} {
+		if !cmd.Flags().Changed(d.flag) {
+			continue
+		}
+		if d.value < time.Second { // a Job counts in seconds
+			return nil, usagef(cmd, "--%s %s: want 1s or more", d.flag, d.value)
+		}
+		*d.to = d.value
 	}
 	if f.detach && !f.follow {
 		return nil, usagef(cmd, "--detach waits for nothing: leave --follow=false out")

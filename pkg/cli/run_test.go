@@ -189,6 +189,8 @@ func TestRunUsage(t *testing.T) {
 		{[]string{"--name", "UPPER", "--", "true"}, `--name "UPPER": want lower-case letters, digits and dashes, at most 57 of them`},
 		{[]string{"--user", "root", "--", "true"}, `--user "root": want UID or UID:GID, in numbers, or image`},
 		{[]string{"--grace=-1s", "--", "true"}, "--grace -1s: must not be negative"},
+		{[]string{"--ttl=1ms", "--", "true"}, "--ttl 1ms: want 1s or more"},
+		{[]string{"--start-timeout=0s", "--", "true"}, "--start-timeout 0s: want 1s or more"},
 		{[]string{"--log-spool", "1Ki", "--", "true"}, "--log-spool 1Ki: want 1Mi to 16Ti"},
 		{[]string{"--log-spool", "much", "--", "true"}, `--log-spool "much": want a quantity such as 500m, 2 or 512Mi`},
 		{[]string{"--log-overflow", "wait", "--", "true"}, `--log-overflow "wait": want block or drop`},

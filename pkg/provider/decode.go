@@ -36,7 +36,7 @@ func ParseRequest(data []byte) (name string, c Config, err error) {
 // of c. A key replaces the whole of what c has under it, and null takes it away. The
 // result is not validated; after an error c is as it was.
 func (c *Config) Merge(data []byte) (name string, err error) {
-	if data, err = yaml.YAMLToJSONStrict(data); err != nil { // strict: no key twice
+	if data, err = toJSON(data); err != nil {
 		return "", err
 	}
 	var keys map[string]json.RawMessage
@@ -66,6 +66,58 @@ func (c *Config) Merge(data []byte) (name string, err error) {
 	}
 	*c = merged
 	return request.Name, nil
+}
+
+// toJSON makes JSON of YAML, and refuses a key that is there twice. JSON it leaves as it
+// is: not all of it is YAML.
+func toJSON(data []byte) ([]byte, error) {
+	if !json.Valid(data) {
+		return yaml.YAMLToJSONStrict(data)
+	}
+	in := json.NewDecoder(bytes.NewReader(data))
+	in.UseNumber()
+	if err := noKeyTwice(in, ""); err != nil {
+		return nil, err
+	}
+	var compact bytes.Buffer // for errors that show a part of it
+	err := json.Compact(&compact, data)
+	return compact.Bytes(), err
+}
+
+// noKeyTwice reads one value, which begins at path.
+func noKeyTwice(in *json.Decoder, path string) error {
+	token, err := in.Token()
+	if err != nil {
+		return err
+	}
+	switch token {
+	case json.Delim('{'):
+		seen := map[json.Token]bool{}
+		for in.More() {
+			key, err := in.Token()
+			if err != nil {
+				return err
+			}
+			at := join(path, fmt.Sprint(key))
+			if seen[key] {
+				return fmt.Errorf("%s: already set above", at)
+			}
+			seen[key] = true
+			if err := noKeyTwice(in, at); err != nil {
+				return err
+			}
+		}
+	case json.Delim('['):
+		for i := 0; in.More(); i++ {
+			if err := noKeyTwice(in, fmt.Sprintf("%s[%d]", path, i)); err != nil {
+				return err
+			}
+		}
+	default:
+		return nil
+	}
+	_, err = in.Token() // the closing one
+	return err
 }
 
 // decode reads JSON into what into points to. Its errors name the key by its path,

@@ -13,6 +13,7 @@ func TestParseRequest(t *testing.T) {
 		{"without a name", `{"type": "kubernetes", "config": {"namespace": "hodei-jobs-workers", "image_pull_policy": "IfNotPresent"}}`, ""},
 		{"the type twice", `{"type": "kubernetes", "config": {"type": "kubernetes", "namespace": "hodei-jobs-workers", "image_pull_policy": "IfNotPresent"}}`, ""},
 		{"with tabs", "{\n\t\"type\": \"kubernetes\",\n\t\"namespace\": \"hodei-jobs-workers\",\n\t\"image_pull_policy\": \"IfNotPresent\"\n}\n", ""},
+		{"escapes that YAML does not have", `{"\u0074ype": "kubernete\u0073", "name": "k8s\u002dlocal", "config": {"namespace": "hodei-jobs-workers", "image_pull_policy": "IfNotPresent", "context": null}}`, "k8s-local"},
 		{"YAML", "name: k8s-local\ntype: kubernetes\nconfig:\n  namespace: hodei-jobs-workers\n  image_pull_policy: IfNotPresent\n", "k8s-local"},
 		{"its keys", "type: kubernetes\nnamespace: hodei-jobs-workers\nimage_pull_policy: IfNotPresent\n", ""},
 	} {
@@ -22,6 +23,10 @@ func TestParseRequest(t *testing.T) {
 				t.Errorf("got %q, %+v, %v", name, c, err)
 			}
 		})
+	}
+	// JSON that is no YAML.
+	if _, c, err := ParseRequest([]byte(`{"type":"kubernetes","context":"a\/b \ud83d\ude00"}`)); err != nil || c.Context != "a/b \U0001F600" {
+		t.Errorf("got %+v, %v", c, err)
 	}
 	if name, c, err := ParseRequest([]byte(`{"type":"local","name":"here"}`)); err != nil || name != "here" || c.Type != Local {
 		t.Errorf("got %q, %+v, %v", name, c, err)
@@ -41,7 +46,9 @@ func TestParseRequestRefuses(t *testing.T) {
 		{"a key outside", `{"type": "kubernetes", "name": "a", "namespace": "b"}`, "namespace: unknown key; allowed are config, name, type"},
 		{"unknown key inside", `{"type": "kubernetes", "config": {"Namespace": "b"}}`, "config.Namespace: unknown key; allowed are "},
 		{"wrong type inside", `{"type": "kubernetes", "config": {"namespace": {"a": 1}}}`, `config.namespace: {"a":1}: want a text`},
-		{"twice", `{"type": "kubernetes", "config": {"namespace": "a", "namespace": "b"}}`, `"namespace" already set in map`},
+		{"twice", `{"type": "kubernetes", "config": {"namespace": "a", "namespace": "b"}}`, "config.namespace: already set above"},
+		{"twice, deep down", `{"type": "kubernetes", "tolerations": [{}, {"key": "a", "key": "b"}]}`, "tolerations[1].key: already set above"},
+		{"twice in YAML", "type: kubernetes\nnamespace: a\nnamespace: b\n", `"namespace" already set in map`},
 		{"bad value", `{"type": "kubernetes", "config": {"namespace": "A"}}`, `namespace: "A": want lower-case letters`},
 	} {
 		t.Run(test.name, func(t *testing.T) {

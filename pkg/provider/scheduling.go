@@ -2,7 +2,6 @@ package provider
 
 import (
 	"fmt"
-
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -42,6 +41,8 @@ func checkSpread(constraints []corev1.TopologySpreadConstraint) error {
 			return fmt.Errorf("%s.topologyKey: %q: want a label's key of nodes, such as %s", path, c.TopologyKey, corev1.LabelTopologyZone)
 		case c.WhenUnsatisfiable == "":
 			return fmt.Errorf(`%s.whenUnsatisfiable: "": want DoNotSchedule or ScheduleAnyway`, path)
+		case c.MinDomains != nil && (*c.MinDomains < 1 || c.WhenUnsatisfiable != corev1.DoNotSchedule):
+			return fmt.Errorf("%s.minDomains: %d: want 1 or more, and whenUnsatisfiable: DoNotSchedule", path, *c.MinDomains)
 		case c.LabelSelector == nil: // Kubernetes takes it for "no Pod", and so for no constraint
 			return fmt.Errorf("%s.labelSelector: must be given; app.kubernetes.io/name: hodei-worker is every job", path)
 		}
@@ -188,6 +189,5 @@ func checkLabelSelector(path string, s *metav1.LabelSelector) error {
 	if len(errs) == 0 {
 		return nil
 	}
-
 	return fmt.Errorf("%s: %s", errs[0].Field, errs[0].ErrorBody())
 }

@@ -4,11 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -96,8 +97,8 @@ func (c Config) checkJob() error {
 		key   string
 		value *metav1.Duration
 	}{{"ttl", c.TTL}, {"start_timeout", c.StartTimeout}} {
-		if d.value != nil && d.value.Duration <= 0 {
-			return fmt.Errorf("%s: %s: must be more than zero", d.key, d.value.Duration)
+		if d.value != nil && d.value.Duration < time.Second { // a Job counts in seconds
+			return fmt.Errorf("%s: %s: want 1s or more", d.key, d.value.Duration)
 		}
 	}
 	if c.EBPF != "" && c.EBPF != EBPFOff {
@@ -199,79 +200,34 @@ func (c Config) checkSecurityContext() error {
 			return fmt.Errorf("security_context.supplementalGroups[%d]: %d: want 0 to %d", i, id, 1<<31-1)
 		}
 	}
-	return nil
-}
-
-// runDir is where the launcher and the agent's socket are in the job's container.
-const runDir = "/run/hodei"
-
-func (c Config) checkVolumes() error {
-	names, paths := map[string]bool{}, map[string]bool{}
-	for i, v := range c.Volumes {
-		key := fmt.Sprintf("volumes[%d]", i)
-		switch {
-		case len(validation.IsDNS1123Label(v.Name)) > 0:
-			return fmt.Errorf("%s.name: %q: want lower-case letters, digits and dashes, at most 63", key, v.Name)
-		case strings.HasPrefix(v.Name, "hodei-"):
-			return fmt.Errorf("%s.name: %q: names that begin with hodei- are hodei's own", key, v.Name)
-		case names[v.Name]:
-			return fmt.Errorf("%s.name: %q: another volume has it", key, v.Name)
-		case v.MountPath != path.Clean(v.MountPath) || !path.IsAbs(v.MountPath) || v.MountPath == "/" || strings.Contains(v.MountPath, ":"):
-			return fmt.Errorf("%s.mountPath: %q: want a directory such as /data, without colons", key, v.MountPath)
-		case paths[v.MountPath]:
-			return fmt.Errorf("%s.mountPath: %q: another volume is there", key, v.MountPath)
-		case overRunDir(v.MountPath):
-			return fmt.Errorf("%s.mountPath: %q: %s is hodei's own", key, v.MountPath, runDir)
-		case path.IsAbs(v.SubPath) || slices.Contains(strings.Split(v.SubPath, "/"), ".."):
-			return fmt.Errorf("%s.subPath: %q: want a path inside the volume", key, v.SubPath)
+	for i, s := range sc.Sysctls {
+		if len(s.Name) > 253 || !sysctlPattern.MatchString(s.Name) {
+			return fmt.Errorf("security_context.sysctls[%d].name: %q: want a kernel parameter, such as net.core.somaxconn", i, s.Name)
 		}
-		if err := v.checkSource(key, c.AllowHostPath); err != nil {
+	}
+	if p := sc.SeccompProfile; p != nil {
+		if err := checkProfile("security_context.seccompProfile", string(p.Type), p.LocalhostProfile); err != nil {
 			return err
 		}
-		names[v.Name], paths[v.MountPath] = true, true
+	}
+	if p := sc.AppArmorProfile; p != nil {
+		return checkProfile("security_context.appArmorProfile", string(p.Type), p.LocalhostProfile)
 	}
 	return nil
 }
 
-// overRunDir tells a path that would hide runDir, or change it.
-func overRunDir(p string) bool {
-	if rest, ok := strings.CutPrefix(p+"/", "/var/run/"); ok { // a link to /run in most images
-		p = path.Join("/run", rest)
-	}
-	return strings.HasPrefix(p+"/", runDir+"/") || strings.HasPrefix(runDir+"/", p+"/")
-}
+// sysctlPattern is Kubernetes' own.
+var sysctlPattern = regexp.MustCompile(`^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$`)
 
-// checkSource checks that v has one source, that says which.
-func (v Volume) checkSource(key string, allowHostPath bool) error {
-	var sources []string
-	missing := "" // the field of the source that names it
-	for _, s := range []struct {
-		name, field string
-		set, named  bool
-	}{
-		{"persistentVolumeClaim", "claimName", v.PersistentVolumeClaim != nil, v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ClaimName != ""},
-		{"configMap", "name", v.ConfigMap != nil, v.ConfigMap != nil && v.ConfigMap.Name != ""},
-		{"secret", "secretName", v.Secret != nil, v.Secret != nil && v.Secret.SecretName != ""},
-		{"emptyDir", "", v.EmptyDir != nil, true},
-		{"projected", "sources", v.Projected != nil, v.Projected != nil && len(v.Projected.Sources) > 0},
-		{"csi", "driver", v.CSI != nil, v.CSI != nil && v.CSI.Driver != ""},
-		{"ephemeral", "volumeClaimTemplate", v.Ephemeral != nil, v.Ephemeral != nil && v.Ephemeral.VolumeClaimTemplate != nil},
-		{"hostPath", "path", v.HostPath != nil, v.HostPath != nil && path.IsAbs(v.HostPath.Path)},
-	} {
-		if s.set {
-			sources = append(sources, s.name)
-		}
-		if s.set && !s.named {
-			missing = s.name + "." + s.field
-		}
-	}
-	switch {
-	case len(sources) != 1:
-		return fmt.Errorf("%s: want exactly one of persistentVolumeClaim, configMap, secret, emptyDir, projected, csi, ephemeral and hostPath", key)
-	case v.HostPath != nil && !allowHostPath:
-		return fmt.Errorf("%s.hostPath: it gives jobs files of the node; if that is meant, say allow_host_path: true too", key)
-	case missing != "":
-		return fmt.Errorf("%s.%s: must be given", key, missing)
+// checkProfile checks that a profile of the node is named where one is meant.
+func checkProfile(path, kind string, local *string) error {
+	switch named := local != nil && *local != ""; {
+	case kind == "":
+		return fmt.Errorf(`%s.type: "": want RuntimeDefault, Localhost or Unconfined`, path)
+	case kind == "Localhost" && !named:
+		return fmt.Errorf("%s.localhostProfile: must be given where type is Localhost", path)
+	case kind != "Localhost" && local != nil:
+		return fmt.Errorf("%s.localhostProfile: %q: must be left out where type is %s", path, *local, kind)
 	}
 	return nil
 }

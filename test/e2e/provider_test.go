@@ -2,15 +2,20 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	admissionv1 "k8s.io/api/admission/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/rand"
 )
 
@@ -154,5 +159,40 @@ func TestImageUsers(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestQueue: a job that a queue holds, as Kueue does, waits for longer than the start
+// timeout, and runs when it is let go.
+func TestQueue(t *testing.T) {
+	t.Parallel()
+	namespace := newNamespace(t)
+	admit(t, namespace, "batch", "jobs", func(r *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+		var j batchv1.Job
+		if err := json.Unmarshal(r.Object.Raw, &j); err != nil || j.Labels["kueue.x-k8s.io/queue-name"] != "team-a" {
+			return &admissionv1.AdmissionResponse{Allowed: err == nil}
+		}
+		kind := admissionv1.PatchTypeJSONPatch
+		return &admissionv1.AdmissionResponse{Allowed: true, PatchType: &kind, Patch: []byte(`[{"op":"add","path":"/spec/suspend","value":true}]`)}
+	})
+	provider := "queue-" + rand.String(5)
+	if r := hodei(t, "provider", "add", provider, "--namespace", namespace, "--service-account", "default", "--image-pull-policy", "IfNotPresent",
+		"--queue", "team-a", "--start-timeout", "10s"); r.code != 0 {
+		t.Fatalf("%+v", r)
+	}
+	s := start(t, "run", "--provider", provider, "--name", "queued", "--", "echo", "here")
+	s.await(t, "queue team-a has not admitted the job yet")
+	until(t, "the start timeout's end", func(ctx context.Context) (bool, error) {
+		j, err := client.BatchV1().Jobs(namespace).Get(ctx, "queued", metav1.GetOptions{})
+		return err == nil && time.Since(j.CreationTimestamp.Time) > 12*time.Second, err
+	})
+	if r := hodei(t, "jobs", "-n", namespace); !strings.Contains(r.stdout, "Suspended") {
+		t.Errorf("%+v", r)
+	}
+	if _, err := client.BatchV1().Jobs(namespace).Patch(t.Context(), "queued", types.MergePatchType, []byte(`{"spec":{"suspend":false}}`), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if r := s.end(t); r.code != 0 || r.stdout != "here\n" {
+		t.Errorf("%+v", r)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider"
 )
 
 // pullGrace is how long an image that can't be pulled is given: registries
@@ -52,7 +53,7 @@ func Explain(err error) *job.Failure {
 	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota"):
 		f.Cause, f.Hint = job.QuotaExceeded, "kubectl describe quota --all-namespaces"
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
-		f.Cause, f.Hint = job.ConfigError, "wait until it is gone, then: {hodei} install; or name another namespace with -n"
+		f.Cause, f.Hint = job.ConfigError, "wait until it is gone, then: "+InstallCommand(namespaceOf(f.Message))+"; or name another namespace with -n"
 	case rulePattern.MatchString(f.Message): // with any code, as the webhook likes
 		f.Cause, f.Hint = job.Forbidden, ruleHint
 	case apierrors.IsForbidden(err):
@@ -64,7 +65,7 @@ func Explain(err error) *job.Failure {
 	case apierrors.IsAlreadyExists(err):
 		f.Cause, f.Hint = job.ConfigError, "choose another --name, or see what is there: {hodei} jobs"
 	case apierrors.IsNotFound(err) && strings.HasPrefix(f.Message, "namespaces "):
-		f.Cause, f.Hint = job.ConfigError, "{hodei} install, or name another namespace with -n"
+		f.Cause, f.Hint = job.ConfigError, InstallCommand(namespaceOf(f.Message))+", or name another namespace with -n"
 	case apierrors.IsServiceUnavailable(err), apierrors.IsInternalError(err), apierrors.IsTimeout(err),
 		apierrors.IsServerTimeout(err), apierrors.IsTooManyRequests(err):
 		f.Hint = "try again; if it stays so: kubectl get --raw '/readyz?verbose'"
@@ -79,6 +80,35 @@ func Explain(err error) *job.Failure {
 // kubeconfigPattern matches what client-go says in words alone: of a context
 // that the kubeconfig does not have, and of a file that is no kubeconfig.
 var kubeconfigPattern = regexp.MustCompile(`^context ".*" does not exist$|^error loading config file `)
+
+// namespacePattern matches the API server's sentences about a namespace that is not
+// there, or not for long.
+var namespacePattern = regexp.MustCompile(`^namespaces "([^"]+)" not found|content in namespace (\S+) because`)
+
+// namespaceOf is the namespace that such a sentence is about; "" if it is another.
+func namespaceOf(message string) string {
+	if m := namespacePattern.FindStringSubmatch(message); m != nil {
+		return m[1] + m[2]
+	}
+	return ""
+}
+
+// InstallCommand is what makes a workers' namespace, and what is in it, for a hint.
+func InstallCommand(namespace string) string {
+	if namespace == "" || namespace == provider.DefaultNamespace {
+		return "{hodei} install"
+	}
+	return "{hodei} install --workers-namespace=" + namespace
+}
+
+// AccountHint is what makes a service account that jobs need: install makes the
+// default one alone.
+func AccountHint(namespace, account string) string {
+	if account == provider.DefaultServiceAccount {
+		return InstallCommand(namespace)
+	}
+	return fmt.Sprintf("kubectl create serviceaccount %s -n %s", account, namespace)
+}
 
 // verdict is what a Pod, or an event about it, says of a start.
 type verdict struct {
@@ -171,7 +201,7 @@ func explainContainer(namespace string, s corev1.ContainerStatus) verdict {
 			case strings.Contains(t.Message, "OOM-killed"), strings.Contains(t.Message, "unable to set memory limit"):
 				f.Cause, f.Hint = job.OOMKilled, "run it again with more memory: --memory"
 				return verdict{failure: f}
-			case !strings.Contains(t.Message, launcherPath): // then it is the user's choice that the runtime can't do
+			case !strings.Contains(t.Message, LauncherPath): // then it is the user's choice that the runtime can't do
 				f.Cause, f.Hint = job.ConfigError, "check --workdir and --user, and see: kubectl get events -n "+namespace
 				return verdict{failure: f}
 			}
@@ -257,10 +287,11 @@ var limitPattern = regexp.MustCompile(`(?:usage|ratio) per (?:Container|Pod) is`
 
 // uidPattern matches a refusal of a fixed user: OpenShift's, whose security context
 // constraints give every namespace a range of its own, and what is worded like it.
-var uidPattern = regexp.MustCompile(`runAsUser: Invalid value: \d+: must be in the range|unable to validate against any security context constraint`)
+// What else such constraints refuse is matched by rulePattern.
+var uidPattern = regexp.MustCompile(`runAsUser: Invalid value: \d+: must be in the range`)
 
-// rulePattern matches what admission webhooks and policies put before their words.
-var rulePattern = regexp.MustCompile(`admission webhook ".*" denied the request|ValidatingAdmissionPolicy '.*' with binding '.*' denied request`)
+// rulePattern matches what admission webhooks, policies and OpenShift put before their words.
+var rulePattern = regexp.MustCompile(`unable to validate against any security context constraint|admission webhook ".*" denied the request|ValidatingAdmissionPolicy '.*' with binding '.*' denied request`)
 
 // ruleHint is for those of whom we know nothing but their words.
 const ruleHint = "this is the cluster's own rule; to see what it is about: {hodei} run --dry-run=client -o yaml -- CMD; or run in another namespace, -n"
@@ -270,9 +301,9 @@ func explainEvent(e *corev1.Event) verdict {
 	message := oneLine(e.Message)
 	switch e.Reason {
 	case "FailedCreate": // the job controller could not make the Pod
-		if m := regexp.MustCompile(`serviceaccount "([^"]+)" not found`).FindString(message); m != "" {
-			return verdict{failure: &job.Failure{Cause: job.ConfigError, Message: fmt.Sprintf("%s in namespace %q", m, e.Namespace),
-				Hint: "{hodei} install, or name another: {hodei} provider set NAME --service-account ACCOUNT"}}
+		if m := regexp.MustCompile(`serviceaccount "([^"]+)" not found`).FindStringSubmatch(message); m != nil {
+			return verdict{failure: &job.Failure{Cause: job.ConfigError, Message: fmt.Sprintf("%s in namespace %q", m[0], e.Namespace),
+				Hint: AccountHint(e.Namespace, m[1]) + ", or name another: {hodei} provider set NAME --service-account ACCOUNT"}}
 		}
 		switch {
 		case strings.Contains(message, "exceeded quota"):

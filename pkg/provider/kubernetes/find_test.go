@@ -272,7 +272,7 @@ func TestFindFails(t *testing.T) {
 		{name: "no right to Jobs", answer: map[string]http.HandlerFunc{"get jobs x": denies("get", "jobs")}, cause: job.Forbidden,
 			message: `forbidden: user "dev" may not get jobs in namespace "ns"`, hint: "an administrator can grant it: kubectl create role hodei-dev --verb=get --resource=jobs -n ns && kubectl create rolebinding hodei-dev --role=hodei-dev --user=dev -n ns"},
 		{name: "no right to Pods", jobs: []*batchv1.Job{madeJob(t, "x")}, answer: map[string]http.HandlerFunc{"list pods": denies("list", "pods")}, cause: job.Forbidden,
-			message: `forbidden: user "dev" may not list pods in namespace "ns"`, hint: "an administrator can grant it: kubectl create rolebinding hodei-dev --clusterrole=hodei-user --user=dev -n ns; if that is bound already: {hodei} install"},
+			message: `forbidden: user "dev" may not list pods in namespace "ns"`, hint: "an administrator can grant it: kubectl create rolebinding hodei-dev --clusterrole=hodei-user --user=dev -n ns; if that is bound already: {hodei} install --workers-namespace=ns"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f, err := (&shelf{jobs: test.jobs, answer: test.answer}).start(t).Find(t.Context(), "x")
@@ -428,7 +428,7 @@ func TestAttachFails(t *testing.T) {
 		hint    string
 	}{
 		{name: "no right", answer: denies("get", "secrets"), cause: job.Forbidden, message: `forbidden: user "dev" may not get secrets in namespace "ns"`,
-			hint: "an administrator can grant it: kubectl create rolebinding hodei-dev --clusterrole=hodei-user --user=dev -n ns; if that is bound already: {hodei} install"},
+			hint: "an administrator can grant it: kubectl create rolebinding hodei-dev --clusterrole=hodei-user --user=dev -n ns; if that is bound already: {hodei} install --workers-namespace=ns"},
 		{name: "no Secret", cause: job.ConfigError, message: `job "x" can't be attached to: its secret "x" is not found in namespace ns`, hint: "see how it is: {hodei} jobs x -n ns"},
 		{name: "no CA", secret: without("ca.crt"), cause: job.ConfigError, message: `job "x" can't be attached to: its secret "x" has no key ca.crt in namespace ns`, hint: "see how it is: {hodei} jobs x -n ns"},
 		{name: "no certificate", secret: without("server.crt"), cause: job.ConfigError, message: `its secret "x" has no key server.crt`, hint: "see how it is: {hodei} jobs x -n ns"},
@@ -524,7 +524,7 @@ func TestContainerLog(t *testing.T) {
 			err: `PodLogOptions "x-1" is invalid: sinceTime: Forbidden: may not be specified`},
 		{name: "not started", answer: bad(`container "job" in pod "x-1" is waiting to start: ContainerCreating`), err: `container "job" in pod "x-1" is waiting to start: ContainerCreating`},
 		{name: "no right", answer: denies("get", "pods/log"), err: `forbidden: user "dev" may not get pods/log in namespace "ns"`,
-			hint: "an administrator can grant it: kubectl create rolebinding hodei-dev --clusterrole=hodei-user --user=dev -n ns; if that is bound already: {hodei} install"},
+			hint: "an administrator can grant it: kubectl create rolebinding hodei-dev --clusterrole=hodei-user --user=dev -n ns; if that is bound already: {hodei} install --workers-namespace=ns"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			asked = ""

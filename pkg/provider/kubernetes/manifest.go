@@ -36,7 +36,6 @@ const (
 
 	workerProgram = "/usr/local/bin/hodei-worker" // in the worker's image
 	runDir        = "/run/hodei"
-	launcherPath  = runDir + "/hodei-worker"
 	socketPath    = runDir + "/agent.sock"
 	spoolDir      = "/var/spool/hodei"
 	certsDir      = "/etc/hodei/certs"
@@ -50,6 +49,10 @@ const (
 	// neverStarted is the agent's exit status when no launcher came.
 	neverStarted = 90
 )
+
+// LauncherPath is where the worker's program is in the job's container, whatever else
+// is in its image.
+const LauncherPath = runDir + "/hodei-worker"
 
 const (
 	// spoolMargin keeps the limit of the spool's volume above the spool's cap: a

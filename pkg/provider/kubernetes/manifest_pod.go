@@ -30,7 +30,7 @@ func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
 	runDirReadOnly.ReadOnly = true
 	grace := int64(math.Ceil((spec.Grace + graceMargin).Seconds()))
 
-	launch := []string{launcherPath, "launch", "--socket=" + socketPath, "--grace=" + spec.Grace.String()}
+	launch := []string{LauncherPath, "launch", "--socket=" + socketPath, "--grace=" + spec.Grace.String()}
 	if spec.MergeOutput {
 		launch = append(launch, "--merge-output")
 	}
@@ -61,7 +61,7 @@ func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
 				SecurityContext: agentSecurity(spec.User),
 				// The kubelet starts no later container before this has returned.
 				Lifecycle: &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{
-					Exec: &corev1.ExecAction{Command: []string{workerProgram, "copy", launcherPath}},
+					Exec: &corev1.ExecAction{Command: []string{workerProgram, "copy", LauncherPath}},
 				}},
 				VolumeMounts: []corev1.VolumeMount{
 					runDirMount,

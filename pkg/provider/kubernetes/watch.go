@@ -168,6 +168,7 @@ func (r *Run) Watch(ctx context.Context, report func(job.Event)) (*job.Outcome, 
 	defer startTimeout.Stop()
 	look := time.NewTicker(500 * time.Millisecond) // for graces that pass without an update
 	defer look.Stop()
+	held := false
 	for {
 		var outcome *job.Outcome
 		var err error
@@ -186,6 +187,14 @@ func (r *Run) Watch(ctx context.Context, report func(job.Event)) (*job.Outcome, 
 		if outcome != nil || err != nil {
 			return outcome, err
 		}
+		// A queue may take days to let it go, and that is no start that hangs.
+		switch {
+		case w.suspended && !held:
+			startTimeout.Stop()
+		case !w.suspended && held:
+			startTimeout.Reset(r.spec.StartTimeout)
+		}
+		held = w.suspended
 	}
 }
 
@@ -198,6 +207,8 @@ type watcher struct {
 	reached  job.Phase           // of the latest attempt
 	pulling  string              // the latest image
 	started  bool                // the job's container ran once
+
+	suspended bool // the Job is, by a queue or a person: no Pod is made until it is resumed
 
 	blind *job.Failure // why events can't be read
 
@@ -296,7 +307,7 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 		w.last = podOutcome(pod)
 		w.last.Attempt = pod.Name
 		if !w.started {
-			if r.spec.Retries > 0 && disruption(pod) != "" { // the policy has another follow
+			if w.suspended || r.spec.Retries > 0 && disruption(pod) != "" { // another follows, by the policy in the second case
 				return w.passed()
 			}
 			if v := explainPod(pod); v.failure != nil {
@@ -347,6 +358,7 @@ func (w *watcher) job(j *batchv1.Job, gone bool) (*job.Outcome, error) {
 		return w.passed()
 	}
 	w.reach(job.Submitted, w.run.provider.Describe())
+	w.suspend(j)
 	outcome, over := jobEnd(j)
 	if outcome != nil {
 		return outcome, nil
@@ -355,6 +367,23 @@ func (w *watcher) job(j *batchv1.Job, gone bool) (*job.Outcome, error) {
 		w.over, w.overAt = over, time.Now()
 	}
 	return w.passed()
+}
+
+// suspend takes note of whether j is suspended. What was wrong before says nothing of
+// the Pod that comes after.
+func (w *watcher) suspend(j *batchv1.Job) {
+	suspended := j.Spec.Suspend != nil && *j.Spec.Suspend
+	if suspended == w.suspended {
+		return
+	}
+	w.suspended, w.trouble, w.said = suspended, verdict{}, ""
+	switch queue := j.Labels[labelQueue]; {
+	case !suspended:
+	case queue != "":
+		w.keep(verdict{waiting: "queue " + oneLine(queue) + " has not admitted the job yet"})
+	default:
+		w.keep(verdict{waiting: "the job is suspended"})
+	}
 }
 
 func (w *watcher) hasOpenAttempt() bool {
@@ -436,6 +465,9 @@ func (w *watcher) passed() (*job.Outcome, error) {
 		case time.Since(w.overAt) > goneWait:
 			return &job.Outcome{Cause: job.Unknown, Message: w.over}, nil
 		}
+	}
+	if w.suspended && !w.started { // its Pod is deleted for that
+		w.goneAt = time.Time{}
 	}
 	if !w.goneAt.IsZero() && time.Since(w.goneAt) > goneWait {
 		if !w.started {

@@ -181,6 +181,13 @@ func jobWith(conditions ...batchv1.JobCondition) *batchv1.Job {
 	return j
 }
 
+// suspended is thisJob as a queue holds it; "" is none.
+func suspended(queue string) *batchv1.Job {
+	j := jobWith()
+	j.Spec.Suspend, j.Labels = new(true), map[string]string{labelQueue: queue}
+	return j
+}
+
 func failedJob(reason, message string) *batchv1.Job {
 	return jobWith(batchv1.JobCondition{Type: batchv1.JobFailed, Status: corev1.ConditionTrue, Reason: reason, Message: message})
 }
@@ -347,8 +354,20 @@ func TestWatcher(t *testing.T) {
 		{name: "an agent that can't be reached", retries: 0,
 			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", onNode)}, nodeRefuses, wait(9 * time.Second), nodeRefuses, podUpdate{pod: podOf(thisJob, "x-1", runs)}, nodeRefuses,
 				wait(unreachedWait - 1), nodeRefuses, wait(1), nodeRefuses, nodeRefuses, podUpdate{pod: podOf(thisJob, "x-1", exit(0))}},
-			phases: []string{"scheduled node1", "waiting for running: the agent can't be reached: dial tcp4 127.0.0.1:25051: connect: cannot assign requested address; to end the job: kubectl delete job -n ns x"},
+			phases: []string{"scheduled node1", "running… the agent can't be reached: dial tcp4 127.0.0.1:25051: connect: cannot assign requested address; to end the job: kubectl delete job -n ns x"},
 			want:   "outcome Completed 0: "},
+		{name: "queued, and let go after more than the start timeout",
+			updates: []any{jobUpdate{job: suspended("team-a")}, wait(time.Second), wait(24 * time.Hour), jobUpdate{job: thisJob}, podUpdate{pod: podOf(thisJob, "x-1", runs)}, podUpdate{pod: podOf(thisJob, "x-1", exit(0))}},
+			phases:  []string{"submitted k8s (ns)", "scheduled… queue team-a has not admitted the job yet", "scheduled node1"}, want: "outcome Completed 0: "},
+		{name: "suspended before its Pod could start",
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", func(p *corev1.Pod) {
+				p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable", Message: "0/1 nodes"}}
+			})}, jobUpdate{job: suspended("")}, podUpdate{pod: podOf(thisJob, "x-1"), gone: true}, wait(time.Minute), jobUpdate{job: thisJob}, wait(time.Minute),
+				podUpdate{pod: podOf(thisJob, "x-2", runs)}, podUpdate{pod: podOf(thisJob, "x-2", exit(0))}},
+			phases: []string{"scheduled… the job is suspended", "scheduled node1"}, want: "outcome Completed 0: "},
+		{name: "suspended as its Pod started",
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", onNode)}, jobUpdate{job: suspended("")}, podUpdate{pod: podOf(thisJob, "x-1", onNode, ended(corev1.PodFailed))}, wait(time.Minute)},
+			phases:  []string{"scheduled node1", "pulling… the job is suspended"}},
 		{name: "a condition that is not so",
 			updates: []any{jobUpdate{job: jobWith(batchv1.JobCondition{Type: batchv1.JobFailed, Status: corev1.ConditionFalse}, batchv1.JobCondition{Type: batchv1.JobSuspended, Status: corev1.ConditionTrue})}, wait(time.Minute)},
 			phases:  []string{"submitted k8s (ns)"}},
@@ -625,6 +644,21 @@ func TestWatch(t *testing.T) {
 		o, err := w.run.Watch(t.Context(), func(job.Event) {})
 		if err != nil || o.Cause != job.AgentLost || !strings.Contains(o.Message, "137") {
 			t.Errorf("got %v, %v", o, err)
+		}
+	})
+	// Suspended, the start timeout stands still, and begins anew with its end.
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := testWatcher(t, 0)
+		began := time.Now()
+		go func() {
+			w.run.updates <- jobUpdate{job: suspended("team-a")}
+			time.Sleep(24 * time.Hour)
+			w.run.updates <- jobUpdate{job: thisJob}
+		}()
+		_, err := w.run.Watch(t.Context(), func(job.Event) {})
+		f := (*job.Failure)(nil)
+		if took := time.Since(began); !errors.As(err, &f) || f.Message != "the command did not start within 10m0s" || took != 24*time.Hour+job.DefaultStartTimeout {
+			t.Errorf("got %v after %s", err, took)
 		}
 	})
 	ctx, cancel := context.WithCancel(t.Context())

@@ -109,25 +109,36 @@ func storm() error {
 }
 
 // ports takes the ports that the kernel chooses from for a connection on loopback,
-// until it has no more or one process may not hold more, and those that become free.
+// as many as one process may hold, and tries for the rest until it is ended.
 func ports() error {
-	said := false
-	for held := 0; ; held++ {
-		fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-		if err == nil {
-			err = syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}) // any that is left
-		}
-		if err == nil {
-			continue
+	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	if err != nil {
+		return err
+	}
+	var first, last int
+	if _, err := fmt.Sscan(string(text), &first, &last); err != nil {
+		return err
+	}
+	held := map[int]bool{}
+	for said := false; ; time.Sleep(time.Millisecond) {
+		for port := first; port <= last; port++ {
+			if held[port] {
+				continue
+			}
+			fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+			if err != nil {
+				break // it holds as many as it may
+			}
+			if err := syscall.Bind(fd, &syscall.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+				syscall.Close(fd) // somebody else's, for now
+				continue
+			}
+			held[port] = true
 		}
 		if !said {
-			fmt.Printf("holds %d ports: %v\n", held, err)
+			fmt.Printf("holds %d of %d ports\n", len(held), last-first+1)
 			said = true
 		}
-		if fd >= 0 {
-			syscall.Close(fd)
-		}
-		time.Sleep(time.Millisecond)
 	}
 }
 

@@ -1,0 +1,69 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/local"
+)
+
+func TestTimedOut(t *testing.T) {
+	other := errors.New("other")
+	hintFirst := &hinted{err: fmt.Errorf("x: %w", context.DeadlineExceeded), hint: "kubectl delete job x"}
+	late := fmt.Errorf("read the container's log: %w", context.DeadlineExceeded)
+	for _, test := range []struct {
+		name       string
+		place      place
+		err        error
+		want, hint string
+	}{
+		{"nothing", cluster{}, nil, "", ""},
+		{"another", cluster{}, other, "other", ""},
+		{"one that has a hint", cluster{}, hintFirst, hintFirst.Error(), "kubectl delete job x"},
+		{"late", cluster{}, late, "--timeout 2m0s was not enough: read the container's log: context deadline exceeded",
+			"{hodei} provider test prod --timeout 10m0s; or see: kubectl get events -n ns"},
+		{"late here", machine{&local.Provider{}}, late, "--timeout 2m0s was not enough: read the container's log: context deadline exceeded",
+			"{hodei} provider test prod --timeout 10m0s"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := &providerTest{timeout: 2 * time.Minute, name: "prod", config: provider.Config{Namespace: "ns"}, place: test.place}
+			err := p.timedOut(test.err)
+			if err == nil && test.want == "" {
+				return
+			}
+			if err == nil || err.Error() != test.want || hintOf(err) != test.hint {
+				t.Errorf("got %v, hint %s", err, hintOf(err))
+			}
+		})
+	}
+}
+
+// All that is wrong with the infrastructure is shown, with what to do; what ends the
+// test is left to its end.
+func TestShowChecks(t *testing.T) {
+	streams, _, _, errOut := genericiooptions.NewTestIOStreams()
+	a := &app{IOStreams: streams, name: "hodei", getenv: func(string) string { return "" }}
+	p := &providerTest{app: a, screen: newScreen(a, false)}
+	p.show(&levelReport{Level: 1, Name: "infrastructure", Checks: []check{
+		{"cluster", checkOK, "Kubernetes v1", ""},
+		{"namespace", checkError, "namespace x does not exist", "hodei install"},
+		{"role", checkWarning, "is not there", "hodei install"},
+		{"priority class", checkError, `priority class "y" not found`, "kubectl get priorityclasses"},
+		{"job", checkError, "no words", ""},
+	}}, errors.New("namespace x does not exist"))
+	const want = `level 1 failed: infrastructure
+warning: role: is not there
+also: priority class: priority class "y" not found
+hint: kubectl get priorityclasses
+also: job: no words
+`
+	if got := errOut.String(); got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+}

@@ -1,0 +1,169 @@
+package provider
+
+import (
+	"cmp"
+	"fmt"
+	"path"
+	"reflect"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// runDir is where the launcher and the agent's socket are in the job's container.
+const runDir = "/run/hodei"
+
+func (c Config) checkVolumes() error {
+	names, paths := map[string]bool{}, map[string]bool{}
+	for i, v := range c.Volumes {
+		key := fmt.Sprintf("volumes[%d]", i)
+		switch {
+		case len(validation.IsDNS1123Label(v.Name)) > 0:
+			return fmt.Errorf("%s.name: %q: want lower-case letters, digits and dashes, at most 63", key, v.Name)
+		case strings.HasPrefix(v.Name, "hodei-"):
+			return fmt.Errorf("%s.name: %q: names that begin with hodei- are hodei's own", key, v.Name)
+		case names[v.Name]:
+			return fmt.Errorf("%s.name: %q: another volume has it", key, v.Name)
+		case v.MountPath != path.Clean(v.MountPath) || !path.IsAbs(v.MountPath) || v.MountPath == "/" || strings.Contains(v.MountPath, ":"):
+			return fmt.Errorf("%s.mountPath: %q: want a directory such as /data, without colons", key, v.MountPath)
+		case paths[v.MountPath]:
+			return fmt.Errorf("%s.mountPath: %q: another volume is there", key, v.MountPath)
+		case overRunDir(v.MountPath):
+			return fmt.Errorf("%s.mountPath: %q: %s is hodei's own", key, v.MountPath, runDir)
+		case path.IsAbs(v.SubPath) || slices.Contains(strings.Split(v.SubPath, "/"), ".."):
+			return fmt.Errorf("%s.subPath: %q: want a path inside the volume", key, v.SubPath)
+		}
+		if err := v.checkSource(key, c.AllowHostPath); err != nil {
+			return err
+		}
+		if err := v.checkInside(key); err != nil {
+			return err
+		}
+		names[v.Name], paths[v.MountPath] = true, true
+	}
+	return nil
+}
+
+// overRunDir tells a path that would hide runDir, or change it.
+func overRunDir(p string) bool {
+	if rest, ok := strings.CutPrefix(p+"/", "/var/run/"); ok { // a link to /run in most images
+		p = path.Join("/run", rest)
+	}
+	return strings.HasPrefix(p+"/", runDir+"/") || strings.HasPrefix(runDir+"/", p+"/")
+}
+
+// checkSource checks that v has one source, that says which.
+func (v Volume) checkSource(key string, allowHostPath bool) error {
+	var sources []string
+	missing := "" // the field of the source that names it
+	for _, s := range []struct {
+		name, field string
+		set, named  bool
+	}{
+		{"persistentVolumeClaim", "claimName", v.PersistentVolumeClaim != nil, v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ClaimName != ""},
+		{"configMap", "name", v.ConfigMap != nil, v.ConfigMap != nil && v.ConfigMap.Name != ""},
+		{"secret", "secretName", v.Secret != nil, v.Secret != nil && v.Secret.SecretName != ""},
+		{"emptyDir", "", v.EmptyDir != nil, true},
+		{"projected", "sources", v.Projected != nil, v.Projected != nil && len(v.Projected.Sources) > 0},
+		{"csi", "driver", v.CSI != nil, v.CSI != nil && v.CSI.Driver != ""},
+		{"ephemeral", "volumeClaimTemplate", v.Ephemeral != nil, v.Ephemeral != nil && v.Ephemeral.VolumeClaimTemplate != nil},
+		{"hostPath", "path", v.HostPath != nil, v.HostPath != nil && path.IsAbs(v.HostPath.Path)},
+	} {
+		if s.set {
+			sources = append(sources, s.name)
+		}
+		if s.set && !s.named {
+			missing = s.name + "." + s.field
+		}
+	}
+	switch {
+	case len(sources) != 1:
+		return fmt.Errorf("%s: want exactly one of persistentVolumeClaim, configMap, secret, emptyDir, projected, csi, ephemeral and hostPath", key)
+	case v.HostPath != nil && !allowHostPath:
+		return fmt.Errorf("%s.hostPath: it gives jobs files of the node; if that is meant, say allow_host_path: true too", key)
+	case missing != "":
+		return fmt.Errorf("%s.%s: must be given", key, missing)
+	}
+	return nil
+}
+
+// checkInside checks what is in v's source.
+func (v Volume) checkInside(key string) error {
+	switch {
+	case v.PersistentVolumeClaim != nil:
+		return checkRef(key+".persistentVolumeClaim.claimName", v.PersistentVolumeClaim.ClaimName)
+	case v.ConfigMap != nil:
+		return cmp.Or(checkRef(key+".configMap.name", v.ConfigMap.Name), checkModes(key+".configMap", v.ConfigMap.DefaultMode, v.ConfigMap.Items))
+	case v.Secret != nil:
+		return cmp.Or(checkRef(key+".secret.secretName", v.Secret.SecretName), checkModes(key+".secret", v.Secret.DefaultMode, v.Secret.Items))
+	case v.EmptyDir != nil:
+		if m := v.EmptyDir.Medium; m != "" && m != corev1.StorageMediumMemory && m != corev1.StorageMediumHugePages && !strings.HasPrefix(string(m), string(corev1.StorageMediumHugePagesPrefix)) {
+			return fmt.Errorf("%s.emptyDir.medium: %q: want Memory, HugePages or HugePages-SIZE", key, m)
+		}
+		if q := v.EmptyDir.SizeLimit; q != nil && q.Sign() < 0 {
+			return fmt.Errorf("%s.emptyDir.sizeLimit: %s: must not be negative", key, q)
+		}
+	case v.Projected != nil:
+		return checkProjected(key+".projected", v.Projected)
+	case v.Ephemeral != nil:
+		q, ok := v.Ephemeral.VolumeClaimTemplate.Spec.Resources.Requests[corev1.ResourceStorage]
+		if path := key + ".ephemeral.volumeClaimTemplate.spec.resources.requests.storage"; !ok {
+			return fmt.Errorf("%s: must be given", path)
+		} else if q.Sign() <= 0 {
+			return fmt.Errorf("%s: %s: must be more than zero", path, &q)
+		}
+	}
+	return nil
+}
+
+func checkProjected(path string, p *corev1.ProjectedVolumeSource) error {
+	if err := checkModes(path, p.DefaultMode, nil); err != nil {
+		return err
+	}
+	for i, s := range p.Sources {
+		at := fmt.Sprintf("%s.sources[%d]", path, i)
+		given := 0
+		for field := range reflect.ValueOf(s).NumField() {
+			if !reflect.ValueOf(s).Field(field).IsNil() {
+				given++
+			}
+		}
+		if given != 1 {
+			return fmt.Errorf("%s: want exactly one source", at)
+		}
+		var err error
+		switch {
+		case s.Secret != nil:
+			err = cmp.Or(checkRef(at+".secret.name", s.Secret.Name), checkModes(at+".secret", nil, s.Secret.Items))
+		case s.ConfigMap != nil:
+			err = cmp.Or(checkRef(at+".configMap.name", s.ConfigMap.Name), checkModes(at+".configMap", nil, s.ConfigMap.Items))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkRef checks the name of an object of the workers' namespace.
+func checkRef(path, name string) error {
+	if !isName(name) {
+		return fmt.Errorf("%s: %q: want the name of one that is in the namespace", path, name)
+	}
+	return nil
+}
+
+// checkModes checks the permissions of files.
+func checkModes(path string, all *int32, items []corev1.KeyToPath) error {
+	if all != nil && (*all < 0 || *all > 0o777) {
+		return fmt.Errorf("%s.defaultMode: %d: want 0 to 0777, an octal number in YAML", path, *all)
+	}
+	for i, item := range items {
+		if item.Mode != nil && (*item.Mode < 0 || *item.Mode > 0o777) {
+			return fmt.Errorf("%s.items[%d].mode: %d: want 0 to 0777, an octal number in YAML", path, i, *item.Mode)
+		}
+	}
+	return nil
+}
