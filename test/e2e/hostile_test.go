@@ -189,12 +189,13 @@ func TestHostilePorts(t *testing.T) {
 	})
 	s := start(t, "attach", name)
 	s.await(t, "the agent can't be reached: dial tcp4 127.0.0.1:25051: connect: cannot assign requested address")
-	end := "kubectl delete job -n " + workers + " " + name
-	s.await(t, "kubectl logs -n "+workers+" "+p.Name+"; to end the job: "+end)
+	if hint := "kubectl logs -n " + workers + " " + p.Name + "; to end the job: kubectl delete job -n " + workers + " " + name; !strings.Contains(s.text(), hint) {
+		t.Errorf("want %q in:\n%s", hint, s.text())
+	}
 	if err := client.BatchV1().Jobs(workers).Delete(t.Context(), name, metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationBackground)}); err != nil {
 		t.Fatal(err)
 	}
-	if r := s.end(t); r.code != 125 || strings.Count(r.stderr, "can't be reached") != 1 || !strings.Contains(r.stderr, "deleted") {
+	if r := s.end(t); r.code != 125 || strings.Count(r.stderr, "can't be reached") != 1 || !strings.Contains(r.stderr, "the Pod was told to end") {
 		t.Errorf("%+v", r)
 	}
 	nothingLeft(t, name)
