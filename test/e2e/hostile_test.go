@@ -195,7 +195,8 @@ func TestHostilePorts(t *testing.T) {
 	if err := client.BatchV1().Jobs(workers).Delete(t.Context(), name, metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationBackground)}); err != nil {
 		t.Fatal(err)
 	}
-	if r := s.end(t); r.code != 125 || strings.Count(r.stderr, "can't be reached") != 1 || !strings.Contains(r.stderr, "the Pod was told to end") {
+	// With the ports free again the agent may be met before the Pod has ended.
+	if r := s.end(t); r.code != 125 && r.code != 143 || strings.Count(r.stderr, "can't be reached") != 1 || !strings.Contains(r.stderr, "the Pod was told to end") {
 		t.Errorf("%+v", r)
 	}
 	nothingLeft(t, name)
