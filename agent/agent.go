@@ -100,6 +100,9 @@ type Config struct {
 	// Retries tells that another attempt may follow one that failed.
 	Retries bool
 
+	// InPod tells that a Pod's status says more about the end of its containers than
+	// they know.
+	InPod bool
 	// TerminationLog is the file that Kubernetes shows as the container's
 	// message; empty: none.
 	TerminationLog string

@@ -410,17 +410,53 @@ func TestRecord(t *testing.T) {
 			if tt.exit != nil {
 				tt.exit.Finished = finished
 			}
-			s := &supervisor{agent: &agent{Config: Config{Timeout: time.Minute}, term: make(chan struct{})}, stopped: tt.stopped}
-			if tt.podEnds {
-				close(s.term)
-			}
-			r := s.record(tt.exit, tt.ooms)
-			if r.Code != tt.code || r.Signal != tt.signal || r.Cause != tt.cause || r.Message != tt.message || r.Started != nil {
-				t.Errorf("exit record %v", r)
-			}
-			if tt.exit != nil && !r.Finished.AsTime().Equal(finished) {
-				t.Errorf("finished at %v", r.Finished)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				s := &supervisor{agent: &agent{Config: Config{Timeout: time.Minute, InPod: true}, term: make(chan struct{})}, stopped: tt.stopped}
+				if tt.podEnds {
+					close(s.term)
+				}
+				r := s.record(tt.exit, tt.ooms)
+				if r.Code != tt.code || r.Signal != tt.signal || r.Cause != tt.cause || r.Message != tt.message || r.Started != nil {
+					t.Errorf("exit record %v", r)
+				}
+				if tt.exit != nil && !r.Finished.AsTime().Equal(finished) {
+					t.Errorf("finished at %v", r.Finished)
+				}
+			})
+		})
+	}
+}
+
+// TestPodEnds waits for word of the Pod's end only of a signal that may be its.
+func TestPodEnds(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name       string
+		inPod      bool
+		told, last unix.Signal
+		after      time.Duration // of our own signal; 0: there is none
+		want       bool
+		took       time.Duration
+	}{
+		{"at once", true, 0, unix.SIGTERM, 1, true, 1},
+		{"a moment later", true, 0, unix.SIGKILL, podEndsWait / 2, true, podEndsWait / 2},
+		{"never", true, 0, unix.SIGKILL, 0, false, podEndsWait},
+		{"another signal", true, 0, unix.SIGSEGV, 1, false, 0},
+		{"by our order", true, unix.SIGTERM, unix.SIGTERM, 1, false, 0},
+		{"not by our order", true, unix.SIGUSR1, unix.SIGTERM, 1, true, 1},
+		{"no Pod", false, 0, unix.SIGTERM, 1, false, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &supervisor{agent: &agent{Config: Config{InPod: test.inPod}, term: make(chan struct{})}, told: test.told}
+				if test.after > 0 {
+					time.AfterFunc(test.after, func() { close(s.term) })
+				}
+				began := time.Now()
+				if got := s.podEnds(test.last); got != test.want || time.Since(began) != test.took {
+					t.Errorf("%t after %s, want %t after %s", got, time.Since(began), test.want, test.took)
+				}
+			})
 		})
 	}
 }

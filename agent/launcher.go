@@ -71,8 +71,13 @@ func Launch(cfg LaunchConfig) int {
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals) // all that can be caught, so that none ends us
 
-	if m, err := openMessage(messageFile); err == nil { // else there is nothing to fill
-		go m.keepShort()
+	if os.Getpid() == 1 { // elsewhere it is another container's
+		stop, err := keepShort(messageFile)
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "hodei-worker launch: the job can fill its container's message: %v\n", err)
+		} else {
+			defer stop()
+		}
 	}
 
 	conn, err := dialAgent(cfg.Socket, signals)

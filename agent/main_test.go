@@ -33,6 +33,7 @@ var roles = map[string]func(args []string) int{
 	"test-late":     runLate,
 	"test-foreign":  runForeign,
 	"test-knock":    runKnock,
+	"test-call":     runCall,
 }
 
 func TestMain(m *testing.M) {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,34 +24,42 @@ const (
 	allocatedBytes = 1 << 20
 )
 
-// message is the file of this container.
-type message struct{ file *os.File }
-
-// openMessage is called before any code of the job's runs. There is no such file
-// outside a cluster.
-func openMessage(path string) (*message, error) {
+// keepShort cuts the file whenever it has grown, until stop, and once more then. It
+// is called before any code of the job's runs, which could put another file there.
+func keepShort(path string) (stop func(), err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		return nil, err
 	}
-	return &message{f}, nil
-}
-
-// keepShort cuts the file whenever it has grown, for as long as this process lives.
-func (m *message) keepShort() {
-	for range time.Tick(messageEvery) {
-		_ = m.cut() // the next one may do better
-	}
+	over := make(chan struct{})
+	var work sync.WaitGroup
+	work.Go(func() {
+		tick := time.NewTicker(messageEvery)
+		defer tick.Stop()
+		for open := true; open; {
+			select {
+			case <-tick.C:
+			case <-over:
+				open = false
+			}
+			_ = cut(f) // the next one may do better
+		}
+	})
+	return func() {
+		close(over)
+		work.Wait()
+		f.Close()
+	}, nil
 }
 
 // cut frees what the kubelet would not read.
-func (m *message) cut() error {
+func cut(f *os.File) error {
 	var s unix.Stat_t
-	if err := unix.Fstat(int(m.file.Fd()), &s); err != nil {
+	if err := unix.Fstat(int(f.Fd()), &s); err != nil {
 		return err
 	}
 	if s.Size <= messageBytes && s.Blocks*512 <= s.Size+allocatedBytes {
 		return nil
 	}
-	return m.file.Truncate(min(s.Size, messageBytes))
+	return f.Truncate(min(s.Size, messageBytes))
 }

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,11 +40,6 @@ func TestMessageIsCut(t *testing.T) {
 			if err := os.WriteFile(path, nil, 0o666); err != nil {
 				t.Fatal(err)
 			}
-			m, err := openMessage(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer m.file.Close()
 			f, err := os.OpenFile(path, os.O_RDWR, 0)
 			if err != nil {
 				t.Fatal(err)
@@ -54,7 +51,7 @@ func TestMessageIsCut(t *testing.T) {
 				t.Fatal(err)
 			}
 			for range 2 { // the second time there is nothing to do
-				if err := m.cut(); err != nil {
+				if err := cut(f); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -69,27 +66,36 @@ func TestMessageIsCut(t *testing.T) {
 	}
 }
 
-func TestNoMessageFile(t *testing.T) {
-	if _, err := openMessage(filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
+// TestKeepShort cuts while the job runs and once more at the end, and keeps the
+// beginning.
+func TestKeepShort(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "message")
+	if _, err := keepShort(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
-}
-
-func TestMessageKeepsItsBeginning(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "message")
 	text := append([]byte("out of cheese"), make([]byte, messageBytes)...)
-	if err := os.WriteFile(path, text, 0o666); err != nil {
-		t.Fatal(err)
+	fill := func(t *testing.T) {
+		if err := os.WriteFile(path, text, 0o666); err != nil {
+			t.Fatal(err)
+		}
 	}
-	m, err := openMessage(path)
-	if err != nil {
-		t.Fatal(err)
+	isCut := func(t *testing.T) {
+		if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, text[:messageBytes]) {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
 	}
-	defer m.file.Close()
-	if err := m.cut(); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, text[:messageBytes]) {
-		t.Errorf("%d bytes, %v", len(got), err)
-	}
+	fill(t)
+	synctest.Test(t, func(t *testing.T) {
+		stop, err := keepShort(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(messageEvery)
+		synctest.Wait()
+		isCut(t)
+		fill(t)
+		stop()
+		isCut(t)
+	})
 }

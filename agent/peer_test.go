@@ -47,27 +47,27 @@ func TestParsePeer(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		answer []byte
+		state  byte
 		uid    uint32
 		err    string
 	}{
-		{"connected", whole, 1234, ""},
-		{"padded", append(whole[:len(whole):len(whole)], 0, 0, 0), 1234, ""},
-		{"being closed, which the kernel calls root's", peerAnswer(unix.SOCK_DIAG_BY_FAMILY, 7, socket(5, 0)), 0, errPeerGone.Error()},
-		{"listening in its place", peerAnswer(unix.SOCK_DIAG_BY_FAMILY, 7, socket(10, 0)), 0, errPeerGone.Error()},
-		{"not there", peerAnswer(unix.NLMSG_ERROR, 7, errno(unix.ENOENT)), 0, errPeerGone.Error()},
-		{"not known", peerAnswer(unix.NLMSG_ERROR, 7, errno(unix.EPERM)), 0, "sock_diag: operation not permitted"},
-		{"no error in the error", peerAnswer(unix.NLMSG_ERROR, 7, nil), 0, "netlink message of type 2 and 16 bytes"},
-		{"cut", peerAnswer(unix.SOCK_DIAG_BY_FAMILY, 7, socket(tcpEstablished, 1)[:sizeInetDiagMsg-1]), 0, "netlink message of type 20"},
-		{"another type", peerAnswer(unix.NLMSG_DONE, 7, socket(tcpEstablished, 1)), 0, "netlink message of type 3"},
-		{"longer than it is", longer, 0, "says that it has 97"},
-		{"shorter than its header", shorter, 0, "says that it has 15"},
-		{"no header", whole[:15], 0, "netlink message of 15 bytes"},
-		{"empty", nil, 0, "netlink message of 0 bytes"},
+		{"connected", whole, tcpEstablished, 1234, ""},
+		{"padded", append(whole[:len(whole):len(whole)], 0, 0, 0), tcpEstablished, 1234, ""},
+		{"being closed, which the kernel calls root's", peerAnswer(unix.SOCK_DIAG_BY_FAMILY, 7, socket(5, 0)), 5, 0, ""},
+		{"not there", peerAnswer(unix.NLMSG_ERROR, 7, errno(unix.ENOENT)), 0, 0, "sock_diag: no such file or directory"},
+		{"not known", peerAnswer(unix.NLMSG_ERROR, 7, errno(unix.EPERM)), 0, 0, "sock_diag: operation not permitted"},
+		{"no error in the error", peerAnswer(unix.NLMSG_ERROR, 7, nil), 0, 0, "netlink message of type 2 and 16 bytes"},
+		{"cut", peerAnswer(unix.SOCK_DIAG_BY_FAMILY, 7, socket(tcpEstablished, 1)[:sizeInetDiagMsg-1]), 0, 0, "netlink message of type 20"},
+		{"another type", peerAnswer(unix.NLMSG_DONE, 7, socket(tcpEstablished, 1)), 0, 0, "netlink message of type 3"},
+		{"longer than it is", longer, 0, 0, "says that it has 97"},
+		{"shorter than its header", shorter, 0, 0, "says that it has 15"},
+		{"no header", whole[:15], 0, 0, "netlink message of 15 bytes"},
+		{"empty", nil, 0, 0, "netlink message of 0 bytes"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, uid, err := parsePeer(test.answer)
-			if uid != test.uid || (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
-				t.Errorf("got %d, %v; want %d, %q", uid, err, test.uid, test.err)
+			_, state, uid, err := parsePeer(test.answer)
+			if state != test.state || uid != test.uid || (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
+				t.Errorf("got %d, %d, %v; want %d, %d, %q", state, uid, err, test.state, test.uid, test.err)
 			}
 		})
 	}
@@ -78,19 +78,14 @@ func FuzzParsePeer(f *testing.F) {
 	f.Add(peerAnswer(unix.NLMSG_ERROR, 7, []byte{0xfe, 0xff, 0xff, 0xff}))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, answer []byte) {
-		if _, uid, err := parsePeer(answer); err != nil && uid != 0 {
-			t.Errorf("uid %d and %v", uid, err)
+		if _, state, uid, err := parsePeer(answer); err != nil && (state != 0 || uid != 0) {
+			t.Errorf("state %d, uid %d and %v", state, uid, err)
 		}
 	})
 }
 
 func TestPeerLookup(t *testing.T) {
 	t.Parallel()
-	lookup, err := openPeerLookup()
-	if err != nil {
-		t.Fatal(err) // Linux without CONFIG_INET_DIAG is not what this is tested on
-	}
-	t.Cleanup(func() { unix.Close(lookup.fd) })
 	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
 		l, err := net.Listen("tcp", address)
 		if err != nil {
@@ -98,8 +93,13 @@ func TestPeerLookup(t *testing.T) {
 			continue
 		}
 		defer l.Close()
-		peer, own := connect(t, l)
 		at := func(a net.Addr) netip.AddrPort { return a.(*net.TCPAddr).AddrPort() }
+		lookup, err := openPeerLookup(unix.IPPROTO_TCP, at(l.Addr()))
+		if err != nil {
+			t.Fatal(err) // Linux without CONFIG_INET_DIAG is not what this is tested on
+		}
+		defer unix.Close(lookup.fd)
+		peer, own := connect(t, l)
 		uid, err := lookup.user(at(peer.LocalAddr()), at(own.LocalAddr()))
 		if err != nil || int(uid) != os.Getuid() {
 			t.Errorf("%s: got %d, %v; want %d", address, uid, err, os.Getuid())
@@ -111,10 +111,26 @@ func TestPeerLookup(t *testing.T) {
 		if uid, err := lookup.user(at(own.RemoteAddr()), at(own.LocalAddr())); !errors.Is(err, errPeerGone) {
 			t.Errorf("%s: closed: got %d, %v", address, uid, err)
 		}
+		if uid, err := lookup.user(at(l.Addr()), at(own.RemoteAddr())); !errors.Is(err, errPeerGone) {
+			t.Errorf("%s: a listener in its place: got %d, %v", address, uid, err)
+		}
 		nobody := netip.AddrPortFrom(at(own.LocalAddr()).Addr(), 1)
 		if uid, err := lookup.user(nobody, at(own.LocalAddr())); !errors.Is(err, errPeerGone) {
 			t.Errorf("%s: nobody: got %d, %v", address, uid, err)
 		}
+	}
+}
+
+// TestPeerLookupOfNothing is of a kernel that knows no sockets of a protocol, and so
+// answers every question alike: such a lookup would refuse everybody.
+func TestPeerLookupOfNothing(t *testing.T) {
+	t.Parallel()
+	l := listen(t)
+	defer l.Close()
+	const experimental = 253 // RFC 3692; no kernel lists its sockets
+	lookup, err := openPeerLookup(experimental, l.Addr().(*net.TCPAddr).AddrPort())
+	if !errors.Is(err, unix.ENOENT) || lookup != nil {
+		t.Errorf("got %v, %v", lookup, err)
 	}
 }
 
@@ -132,11 +148,11 @@ func connect(t *testing.T, l net.Listener) (peer, own net.Conn) {
 	return peer, own
 }
 
-func newGuard(t testing.TB) (*guard, *atomic.Int64) {
+func newGuard(t testing.TB) (*guard, *atomic.Int64, *lockedBuffer) {
 	t.Helper()
-	user := &atomic.Int64{}
+	user, log := &atomic.Int64{}, &lockedBuffer{}
 	user.Store(noUser)
-	g, err := listenGuarded("127.0.0.1:0", user, slog.New(slog.DiscardHandler))
+	g, err := listenGuarded("127.0.0.1:0", user, slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,13 +160,13 @@ func newGuard(t testing.TB) (*guard, *atomic.Int64) {
 		_ = g.Close()
 		g.release()
 	})
-	return g, user
+	return g, user, log
 }
 
 // TestGuard refuses one user's connections, and no other's. It counts the files of
 // this process, and so runs alone.
 func TestGuard(t *testing.T) {
-	g, user := newGuard(t)
+	g, user, log := newGuard(t)
 	before, own := connect(t, g)
 	if _, err := own.Write([]byte("x")); err != nil {
 		t.Fatal(err)
@@ -224,12 +240,16 @@ func TestGuard(t *testing.T) {
 	if err := <-ended; !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Accept ended with %v", err)
 	}
+	if log.String() != "" {
+		t.Errorf("logged: %s", log)
+	}
 }
 
-// TestGuardWithoutLookup lets everybody in, as on a kernel without sock_diag.
+// TestGuardWithoutLookup lets everybody in, as on a kernel without sock_diag, and
+// says once that a lookup fails.
 func TestGuardWithoutLookup(t *testing.T) {
 	t.Parallel()
-	g, user := newGuard(t)
+	g, user, log := newGuard(t)
 	g.release()
 	lookup := g.lookup
 	g.lookup = nil
@@ -238,7 +258,11 @@ func TestGuardWithoutLookup(t *testing.T) {
 	lookup.fd = -1 // one that fails
 	g.lookup = lookup
 	connect(t, g)
+	connect(t, g)
 	g.lookup = nil
+	if said := log.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, "bad file descriptor") {
+		t.Errorf("logged: %s", said)
+	}
 }
 
 // TestForeignUser knows a launcher in another container, whose process it can't see.
@@ -301,6 +325,49 @@ func TestForeignUser(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestJobIsRefused has a job in another container than the agent's, of another user
+// than who forwards a port, connect to the agent.
+func TestJobIsRefused(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to be two users in two process namespaces")
+	}
+	w := newWorker(t)
+	if err := os.Chmod(w.dir, 0o755); err != nil { // the job finds the socket there
+		t.Fatal(err)
+	}
+	program := filepath.Join(w.dir, "test") // where nobody may execute it
+	if err := Copy(program); err != nil {
+		t.Fatal(err)
+	}
+	w.program = program
+	w.agentAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
+	w.launcherAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	w.listenHere()
+	w.startAgent()
+	w.tunnel()
+	w.launch(program, "test-call", w.cfg.Listen)
+	w.ends(0)
+	if got := string(w.follower.head); got != "connection reset by peer\n" {
+		t.Errorf("the agent's answer to its job: %q", got)
+	}
+}
+
+// runCall connects to a port and prints what comes of it.
+func runCall(args []string) int {
+	conn, err := net.Dial("tcp", args[0])
+	if err == nil {
+		_ = conn.SetReadDeadline(time.Now().Add(patience))
+		_, err = conn.Read(make([]byte, 1))
+	}
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		err = errno
+	}
+	fmt.Println(err)
+	return 0
 }
 
 // runForeign says whose the first launcher at a socket is.

@@ -116,6 +116,8 @@ type supervisor struct {
 	stopped string
 	kill    <-chan time.Time
 	killAt  time.Time
+	// told is the last signal that was passed on by order; 0: none.
+	told unix.Signal
 
 	group *cgroup.Job
 	// oomKills is the last count that could be read: the files go with the container.
@@ -214,6 +216,7 @@ func (s *supervisor) stop(cause string, grace time.Duration) {
 }
 
 func (s *supervisor) signal(sig unix.Signal) {
+	s.told = sig
 	if err := send(s.conn, agentMsg{Signal: int(sig)}); err != nil {
 		s.Log.Warn("signal not passed on", "signal", sig, "error", err)
 	}
@@ -258,13 +261,13 @@ func (s *supervisor) record(exit *exitMsg, oomKills uint64) *hodeipb.ExitRecord 
 }
 
 // podEndsWait is how much later than the job's container ours may be told that the
-// Pod ends; the kubelet stops both at once. A job that was killed otherwise ends so
-// much later.
+// Pod ends; the kubelet stops both at once. A job that was killed by neither a Pod's
+// end nor our order ends so much later.
 const podEndsWait = 500 * time.Millisecond
 
 // podEnds tells that the signal that ended the command was meant for the Pod.
 func (s *supervisor) podEnds(signal unix.Signal) bool {
-	if signal != unix.SIGTERM && signal != unix.SIGKILL {
+	if !s.InPod || signal == s.told || signal != unix.SIGTERM && signal != unix.SIGKILL {
 		return false
 	}
 	late := time.NewTimer(podEndsWait)

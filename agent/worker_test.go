@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -16,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -196,12 +198,13 @@ func (l *lockedBuffer) String() string {
 
 func start(t testing.TB, stdin *os.File, command ...string) *process {
 	t.Helper()
-	return startWith(t, stdin, nil, nil, command...)
+	return startWith(t, nil, stdin, nil, nil, command...)
 }
 
-func startWith(t testing.TB, stdin, stdout, stderr *os.File, command ...string) *process {
+func startWith(t testing.TB, attr *syscall.SysProcAttr, stdin, stdout, stderr *os.File, command ...string) *process {
 	t.Helper()
 	p := &process{cmd: exec.Command(command[0], command[1:]...), ended: make(chan struct{})}
+	p.cmd.SysProcAttr = attr
 	p.cmd.Stderr = &p.stderr
 	if stdout != nil {
 		p.cmd.Stdout = stdout
@@ -272,6 +275,10 @@ type worker struct {
 	stdin *os.File
 	// stdout and stderr of the launcher, where set: the container's log.
 	stdout, stderr *os.File
+
+	// program is the one that is run, "" this test; as agentAttr and launcherAttr say.
+	program                 string
+	agentAttr, launcherAttr *syscall.SysProcAttr
 
 	agent, launcher *process
 }
@@ -411,7 +418,7 @@ func (w *worker) startAgent() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.agent = start(w.t, nil, self("test-agent", string(text))...)
+	w.agent = startWith(w.t, w.agentAttr, nil, nil, nil, w.self("test-agent", string(text))...)
 }
 
 // launch starts the launcher with a command whose standard input is w.stdin.
@@ -427,8 +434,14 @@ func (w *worker) launch(command ...string) {
 	}
 	w.stdin = stdin
 	w.t.Cleanup(func() { stdin.Close() })
-	w.launcher = startWith(w.t, r, w.stdout, w.stderr, self("test-launch", string(text))...)
+	w.launcher = startWith(w.t, w.launcherAttr, r, w.stdout, w.stderr, w.self("test-launch", string(text))...)
 	r.Close()
+}
+
+func (w *worker) self(args ...string) []string {
+	command := self(args...)
+	command[0] = cmp.Or(w.program, command[0])
+	return command
 }
 
 // run does all of it: a coordinator that is there from the start, and a command.

@@ -97,6 +97,7 @@ func config(getenv func(string) string) (agent.Config, error) {
 		Socket:  getenv("HODEI_SOCKET"), SpoolDir: getenv("HODEI_SPOOL_DIR"),
 		Listen: getenv("HODEI_LISTEN"), Server: getenv("HODEI_SERVER_ADDRESS"),
 		Retries:        getenv("HODEI_RETRIES") != "" && getenv("HODEI_RETRIES") != "0",
+		InPod:          getenv("KUBERNETES_SERVICE_HOST") != "", // the kubelet's, for every container
 		TerminationLog: terminationLog,
 	}
 	if path := getenv("HODEI_TERMINATION_LOG"); path != "" {

@@ -64,9 +64,9 @@ func TestConfig(t *testing.T) {
 	}
 
 	env["HODEI_LISTEN"], env["HODEI_SERVER_NAME"], env["HODEI_SERVER_ADDRESS"] = "", "", "server.example:50051"
-	env["HODEI_RETRIES"], env["HODEI_TIMEOUT"], env["HODEI_TERMINATION_LOG"] = "2", "90s", "/tmp/t"
+	env["HODEI_RETRIES"], env["HODEI_TIMEOUT"], env["HODEI_TERMINATION_LOG"], env["KUBERNETES_SERVICE_HOST"] = "2", "90s", "/tmp/t", "10.0.0.1"
 	got, err = config(func(name string) string { return env[name] })
-	if err != nil || got.TLS.ServerName != "server.example" || got.Server != "server.example:50051" || !got.Retries || got.Timeout != 90*time.Second || got.TerminationLog != "/tmp/t" {
+	if err != nil || got.TLS.ServerName != "server.example" || got.Server != "server.example:50051" || !got.Retries || got.Timeout != 90*time.Second || got.TerminationLog != "/tmp/t" || !got.InPod {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	env["HODEI_RETRIES"] = "0"

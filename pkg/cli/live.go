@@ -133,7 +133,11 @@ func (o *logsOptions) fetch(ctx context.Context, j *knownJob, a *knownAttempt, e
 		}
 	})
 	work.Go(func() {
-		ended(run.Watch(serving, func(job.Event) {}))
+		ended(run.Watch(serving, func(e job.Event) {
+			if e.Waiting && e.Phase == job.Running { // its agent can't be reached
+				o.screen.note(e.Detail)
+			}
+		}))
 	})
 	complete, err := o.follows(serving, over, j, a, feed, estimate, refusals{handshakes, run})
 	if err != nil && serving.Err() != nil && ctx.Err() == nil {

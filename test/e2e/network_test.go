@@ -131,7 +131,7 @@ const metadataAddress, metadataPort = "169.254.169.254", "8169"
 // time of the test.
 func metadata(t *testing.T, namespace string) {
 	t.Helper()
-	cluster(t, "shell", "node1", "ip", "addr", "add", metadataAddress+"/32", "dev", "lo")
+	cluster(t, "shell", "node1", "ip", "addr", "replace", metadataAddress+"/32", "dev", "lo")
 	t.Cleanup(func() { cluster(t, "shell", "node1", "ip", "addr", "del", metadataAddress+"/32", "dev", "lo") })
 	listenerWith(t, namespace, nil, "nc -ll -p "+metadataPort+" -e true", func(p *corev1.PodSpec) { p.HostNetwork = true })
 }

@@ -98,8 +98,8 @@ var expectations = map[string]func(t *testing.T, u *user, there jobsThere){
 		u.refused(t, 125, "attach", there.running)
 	},
 
-	"list events":  func(t *testing.T, u *user, _ jobsThere) { u.runs(t) }, // either does, if late
-	"watch events": func(t *testing.T, u *user, _ jobsThere) { u.runs(t) },
+	"list events":  func(t *testing.T, u *user, _ jobsThere) { u.runs(t); u.toldOfRoot(t) }, // either does, if late
+	"watch events": func(t *testing.T, u *user, _ jobsThere) { u.runs(t); u.toldOfRoot(t) },
 }
 
 // TestRights takes one right after the other away from a user who has those of
@@ -210,6 +210,18 @@ func (u *user) runs(t *testing.T) {
 	if want := (result{"hi\n", "", 0}); r != want {
 		t.Errorf("got %+v, want %+v", r, want)
 	}
+}
+
+// toldOfRoot starts a job that its namespace refuses, of which an event tells.
+func (u *user) toldOfRoot(t *testing.T) {
+	t.Helper()
+	name := jobName(t)
+	r := hodei(t, "run", "--as", u.name, "--name", name, "--user=0", "--start-timeout=30s", "--", "true")
+	checkFailure(t, r, `violates PodSecurity "restricted:`)
+	if !strings.Contains(r.stderr, "--user 65532") || strings.Contains(r.stderr, "may not") {
+		t.Errorf("%+v", r)
+	}
+	nothingLeft(t, name)
 }
 
 // takesBack interrupts the start of a job, of which nothing is left then.

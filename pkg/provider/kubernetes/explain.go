@@ -309,10 +309,11 @@ var limitPattern = regexp.MustCompile(`(?:usage|ratio) per (?:Container|Pod) is`
 
 // uidPattern matches a refusal of a fixed user: OpenShift's, whose security context
 // constraints give every namespace a range of its own, and what is worded like it.
-var uidPattern = regexp.MustCompile(`runAsUser: Invalid value: \d+: must be in the range|unable to validate against any security context constraint`)
+// What else such constraints refuse is matched by rulePattern.
+var uidPattern = regexp.MustCompile(`runAsUser: Invalid value: \d+: must be in the range`)
 
-// rulePattern matches what admission webhooks and policies put before their words.
-var rulePattern = regexp.MustCompile(`admission webhook ".*" denied the request|ValidatingAdmissionPolicy '.*' with binding '.*' denied request`)
+// rulePattern matches what admission webhooks, policies and OpenShift put before their words.
+var rulePattern = regexp.MustCompile(`unable to validate against any security context constraint|admission webhook ".*" denied the request|ValidatingAdmissionPolicy '.*' with binding '.*' denied request`)
 
 // ruleHint is for those of whom we know nothing but their words.
 const ruleHint = "this is the cluster's own rule; to see what it is about: {hodei} run --dry-run=client -o yaml -- CMD; or run in another namespace, -n"

@@ -14,6 +14,9 @@ import (
 // user stands in it as Go writes a string.
 var deniedPattern = regexp.MustCompile(`User "((?:[^"\\]|\\.)+)" cannot (\w+) resource "([^"]+)" in API group "([^"]*)"(?: in the namespace "([^"]+)")?`)
 
+// systemNamespace holds the authority's key; see deploy.
+const systemNamespace = "hodei-system"
+
 // anonymous is who sends no credentials at all.
 const anonymous = "system:anonymous"
 
@@ -48,17 +51,22 @@ func missingRight(user, verb, resource, namespace string) *job.Failure {
 		subject = "--serviceaccount=" + shellQuote(account)
 	}
 	binding := bindingName(user)
+	firstVerb, _, _ := strings.Cut(verb, " and ")
+	role := bindingName(strings.Join([]string{user, verb, resource}, "-")) // one a right: the next one is granted beside it
 	switch {
 	case user == anonymous: // nobody would want to grant it that
 		f.Hint = "this context has no credentials: log in, then: kubectl auth whoami"
 	case namespace == "":
 		f.Hint = fmt.Sprintf("ask an administrator; whether it is granted: kubectl auth can-i %s %s --all-namespaces", verb, resource)
+	case namespace == systemNamespace: // hodei-user would hand out the authority's key there
+		f.Hint = fmt.Sprintf("an administrator has to do this, with the same command; whether you may: kubectl auth can-i %s %s -n %s",
+			firstVerb, resource, namespace)
 	case grantsUser(verb, resource): // and did not in every version
 		f.Hint = fmt.Sprintf("an administrator can grant it: kubectl create rolebinding %s --clusterrole=hodei-user %s -n %s; if that is bound already: %s",
 			binding, subject, namespace, InstallCommand(namespace))
 	default:
 		f.Hint = fmt.Sprintf("an administrator can grant it: kubectl create role %[1]s --verb=%[2]s --resource=%[3]s -n %[4]s && kubectl create rolebinding %[1]s --role=%[1]s %[5]s -n %[4]s",
-			binding, strings.ReplaceAll(verb, " and ", ","), resource, namespace, subject)
+			role, strings.ReplaceAll(verb, " and ", ","), resource, namespace, subject)
 	}
 	return f
 }

@@ -130,7 +130,10 @@ func TestExplainAnswers(t *testing.T) {
 			job.Forbidden, `jobs.batch "x" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no jobs on Sundays`, ruleHint},
 		{"a right that hodei-user does not grant", denied(`configmaps is forbidden: User "dev" cannot list resource "configmaps" in API group "" in the namespace "ns"`),
 			job.Forbidden, `forbidden: user "dev" may not list configmaps in namespace "ns"`,
-			"an administrator can grant it: kubectl create role hodei-dev --verb=list --resource=configmaps -n ns && kubectl create rolebinding hodei-dev --role=hodei-dev --user=dev -n ns"},
+			"an administrator can grant it: kubectl create role hodei-dev-list-configmaps --verb=list --resource=configmaps -n ns && kubectl create rolebinding hodei-dev-list-configmaps --role=hodei-dev-list-configmaps --user=dev -n ns"},
+		{"the authority's namespace", denied(`secrets "hodei-ca-key" is forbidden: User "dev" cannot get resource "secrets" in API group "" in the namespace "hodei-system"`),
+			job.Forbidden, `forbidden: user "dev" may not get secrets in namespace "hodei-system"`,
+			"an administrator has to do this, with the same command; whether you may: kubectl auth can-i get secrets -n hodei-system"},
 		{"cancelled", context.Canceled, job.Unknown, "context canceled", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -452,6 +455,9 @@ func TestExplainEvent(t *testing.T) {
 		{name: "OpenShift", reason: "FailedCreate", message: pods + `unable to validate against any security context constraint: [provider "anyuid": Forbidden: not usable by user or serviceaccount, provider restricted-v2: .containers[0].runAsUser: Invalid value: 65532: must be in the ranges: [1000650000, 1000659999]]`,
 			cause: job.Forbidden, said: pods + `unable to validate against any security context constraint: [provider "anyuid": Forbidden: not usable by user or serviceaccount, provider restricted-v2: .containers[0].runAsUser: Invalid value: 65532: must be in the ranges: [1000650000, 1000659999]]`,
 			hint: "leave the user to the cluster: --user image; for all jobs: {hodei} provider set NAME --user image"},
+		{name: "OpenShift, of something else", reason: "FailedCreate", message: pods + `unable to validate against any security context constraint: [provider restricted-v2: .spec.volumes[0]: Invalid value: "hostPath": hostPath volumes are not allowed to be used]`,
+			cause: job.Forbidden, said: pods + `unable to validate against any security context constraint: [provider restricted-v2: .spec.volumes[0]: Invalid value: "hostPath": hostPath volumes are not allowed to be used]`,
+			hint: ruleHint},
 		{name: "OpenShift's words by a policy", reason: "FailedCreate", message: pods + `ValidatingAdmissionPolicy 'p' with binding 'b' denied request: .containers[0].runAsUser: Invalid value: 65532: must be in the ranges: [1, 2]`,
 			cause: job.Forbidden, said: pods + `ValidatingAdmissionPolicy 'p' with binding 'b' denied request: .containers[0].runAsUser: Invalid value: 65532: must be in the ranges: [1, 2]`,
 			hint: "leave the user to the cluster: --user image; for all jobs: {hodei} provider set NAME --user image"},

@@ -270,7 +270,7 @@ func TestFindFails(t *testing.T) {
 		{name: "no spec in it", jobs: []*batchv1.Job{madeJob(t, "x", annotated("{"))}, message: `annotation hodei.io/spec of job "x": unexpected end of JSON input`},
 		{name: "a copy", jobs: []*batchv1.Job{madeJob(t, "x", annotated(`{"name":"y","command":["true"]}`))}, message: `annotation hodei.io/spec of job "x" is of job "y"`},
 		{name: "no right to Jobs", answer: map[string]http.HandlerFunc{"get jobs x": denies("get", "jobs")}, cause: job.Forbidden,
-			message: `forbidden: user "dev" may not get jobs in namespace "ns"`, hint: "an administrator can grant it: kubectl create role hodei-dev --verb=get --resource=jobs -n ns && kubectl create rolebinding hodei-dev --role=hodei-dev --user=dev -n ns"},
+			message: `forbidden: user "dev" may not get jobs in namespace "ns"`, hint: "an administrator can grant it: kubectl create role hodei-dev-get-jobs --verb=get --resource=jobs -n ns && kubectl create rolebinding hodei-dev-get-jobs --role=hodei-dev-get-jobs --user=dev -n ns"},
 		{name: "no right to Pods", jobs: []*batchv1.Job{madeJob(t, "x")}, answer: map[string]http.HandlerFunc{"list pods": denies("list", "pods")}, cause: job.Forbidden,
 			message: `forbidden: user "dev" may not list pods in namespace "ns"`, hint: "an administrator can grant it: kubectl create rolebinding hodei-dev --clusterrole=hodei-user --user=dev -n ns; if that is bound already: {hodei} install --workers-namespace=ns"},
 	} {

@@ -55,9 +55,10 @@ type dialer struct {
 }
 
 // keep keeps one connection to the agent of a Pod delivered to the tunnel until
-// ctx ends, and calls met whenever one is made, before it is delivered. It returns
-// before only with an error that trying again can't mend.
-func (d *dialer) keep(ctx context.Context, pod *corev1.Pod, tunnel *coordinator.Tunnel, met func()) error {
+// ctx ends. It calls tried with nil whenever one is made, before it is delivered, and
+// with a *portRefusal whenever that is why one is not. It returns before only with an
+// error that trying again can't mend.
+func (d *dialer) keep(ctx context.Context, pod *corev1.Pod, tunnel *coordinator.Tunnel, tried func(error)) error {
 	wait, backoff := firstWait(pod), firstBackoff
 	known := false
 	refused := 0
@@ -68,10 +69,13 @@ func (d *dialer) keep(ctx context.Context, pod *corev1.Pod, tunnel *coordinator.
 			return nil
 		}
 		conn, err := d.dial(ctx, pod.Namespace, pod.Name)
+		if refusal, ok := errors.AsType[*portRefusal](err); ok {
+			tried(refusal)
+		}
 		switch {
 		case err == nil:
 			known = true
-			met()
+			tried(nil)
 			began := time.Now()
 			tunnel.Deliver(ctx, conn)
 			if time.Since(began) > lastBackoff {
@@ -227,6 +231,11 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
+// portRefusal is what the node says of a port of a Pod that it can't connect to.
+type portRefusal struct{ said string }
+
+func (e *portRefusal) Error() string { return e.said }
+
 var requestID struct {
 	sync.Mutex
 	n int
@@ -256,7 +265,7 @@ func openPort(connection httpstream.Connection) (*streamConn, error) {
 	go func() {
 		text, err := io.ReadAll(io.LimitReader(problems, 4096))
 		if len(text) > 0 {
-			err = errors.New(oneLine(string(text)))
+			err = &portRefusal{oneLine(string(text))}
 		}
 		if err != nil {
 			c.closeWith(err)

@@ -461,7 +461,11 @@ func keeping(t *testing.T, d *dialer) (tunnel *coordinator.Tunnel, met chan stru
 	ctx, cancel := context.WithCancel(t.Context())
 	var work sync.WaitGroup
 	work.Go(func() {
-		failed <- d.keep(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "x-1"}}, tunnel, func() { met <- struct{}{} })
+		failed <- d.keep(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "x-1"}}, tunnel, func(err error) {
+			if err == nil {
+				met <- struct{}{}
+			}
+		})
 	})
 	t.Cleanup(func() {
 		cancel()
@@ -517,6 +521,57 @@ func TestKeep(t *testing.T) {
 		exchange(t, conn)
 		conn.Close()
 	}
+}
+
+// A node's refusals are passed on, with its words, and a connection after them.
+func TestKeepRefused(t *testing.T) {
+	refusals := 0
+	s := &apiServer{agent: func(_, problems httpstream.Stream) {
+		io.WriteString(problems, "connect: connection refused")
+		problems.Close()
+	}}
+	d := s.start(t)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	err := d.keep(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "x-1"}}, coordinator.NewTunnel(), func(err error) {
+		if err == nil || err.Error() != "connect: connection refused" {
+			t.Errorf("got %v", err)
+		}
+		if refusals++; refusals == 3 {
+			cancel()
+		}
+	})
+	if err != nil || refusals != 3 {
+		t.Errorf("%d refusals, %v", refusals, err)
+	}
+}
+
+// TestTried tells of refusals that have come for a while with nothing between them.
+func TestTried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &Run{updates: make(chan any, 1)} // which meets its first agent
+
+		tried := r.tried(t.Context(), "x-1")
+		for _, step := range []struct {
+			after time.Duration
+			err   error
+			want  bool
+		}{
+			{0, nodeRefuses.refusal, false}, {unreachedWait - 1, nodeRefuses.refusal, false}, {1, nodeRefuses.refusal, true}, {1, nodeRefuses.refusal, true},
+			{1, nil, false}, {1, nodeRefuses.refusal, false}, {unreachedWait, nodeRefuses.refusal, true},
+		} {
+			time.Sleep(step.after)
+			tried(step.err)
+			if said := len(r.updates) == 1; said != step.want {
+				t.Errorf("after %s, %v: told %t, want %t", step.after, step.err, said, step.want)
+			}
+			if step.want {
+				if got := <-r.updates; got != nodeRefuses {
+					t.Errorf("told %v", got)
+				}
+			}
+		}
+	})
 }
 
 func TestFirstWait(t *testing.T) {
@@ -575,7 +630,11 @@ func TestKeepEnds(t *testing.T) {
 	tunnel, met := coordinator.NewTunnel(), make(chan struct{}, 1)
 	failed := make(chan error, 1)
 	go func() {
-		failed <- d.keep(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "x-1"}}, tunnel, func() { met <- struct{}{} })
+		failed <- d.keep(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "x-1"}}, tunnel, func(err error) {
+			if err == nil {
+				met <- struct{}{}
+			}
+		})
 	}()
 	conn := accept(t, tunnel, failed)
 	<-met

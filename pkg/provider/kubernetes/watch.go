@@ -220,10 +220,13 @@ type watcher struct {
 	goneAt time.Time    // when a Pod vanished with nothing said
 	over   string       // why there will be no other attempt, and since when
 	overAt time.Time
+
+	unreached bool // it was said that the agent can't be reached
 }
 
 type attempt struct {
 	bound, ran, ended bool
+	runsSince         time.Time          // of the agent, as we saw it
 	stop              context.CancelFunc // of its tunnel
 }
 
@@ -247,6 +250,8 @@ func (w *watcher) take(u any) (*job.Outcome, error) {
 		return w.job(u.job, u.gone)
 	case *corev1.Event:
 		w.event(u)
+	case unreached:
+		w.unreachable(u)
 	case blindness:
 		w.blind = Explain(u.err)
 		if w.trouble.waiting == "" && w.trouble.failure == nil {
@@ -284,6 +289,9 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 		if !r.provider.NoTunnel {
 			a.stop = r.dial(pod)
 		}
+	}
+	if a.runsSince.IsZero() && agentRuns(pod) {
+		a.runsSince = time.Now()
 	}
 	if hasRun(pod) && !a.ran {
 		a.ran, w.started = true, true
@@ -334,7 +342,7 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 func (r *Run) dial(pod *corev1.Pod) (stop context.CancelFunc) {
 	ctx, stop := context.WithCancel(r.ctx)
 	r.work.Go(func() {
-		if err := r.provider.dialer.keep(ctx, pod, r.tunnel, func() { r.meet(ctx) }); err != nil {
+		if err := r.provider.dialer.keep(ctx, pod, r.tunnel, r.tried(ctx, pod.Name)); err != nil {
 			r.send(refusal{err})
 		}
 	})

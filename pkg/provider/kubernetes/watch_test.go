@@ -202,6 +202,8 @@ func podEvent(field, reason, message string) *corev1.Event {
 		InvolvedObject: corev1.ObjectReference{Kind: "Pod", Name: "x-1", FieldPath: field}}
 }
 
+var nodeRefuses = unreached{"x-1", &portRefusal{`error forwarding port 25051 to pod 0123: failed to connect to localhost:25051 inside namespace "0123": dial tcp4 127.0.0.1:25051: connect: cannot assign requested address`}}
+
 // wait is a time that passes between two updates.
 type wait time.Duration
 
@@ -349,6 +351,11 @@ func TestWatcher(t *testing.T) {
 			phases:  []string{"scheduled node1"}, want: "outcome DeadlineExceeded 0: Job was active longer than specified deadline"},
 		{name: "failed without a Pod", updates: []any{jobUpdate{job: failedJob("FailedIndexes", "for a reason")}, wait(6 * time.Second)},
 			phases: []string{"submitted k8s (ns)"}, want: "outcome Unknown 0: the job ended without an exit record: for a reason"},
+		{name: "an agent that can't be reached", retries: 0,
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", onNode)}, nodeRefuses, wait(9 * time.Second), nodeRefuses, podUpdate{pod: podOf(thisJob, "x-1", runs)}, nodeRefuses,
+				wait(unreachedWait - 1), nodeRefuses, wait(1), nodeRefuses, nodeRefuses, podUpdate{pod: podOf(thisJob, "x-1", exit(0))}},
+			phases: []string{"scheduled node1", "running… the agent can't be reached: dial tcp4 127.0.0.1:25051: connect: cannot assign requested address; to end the job: kubectl delete job -n ns x"},
+			want:   "outcome Completed 0: "},
 		{name: "queued, and let go after more than the start timeout",
 			updates: []any{jobUpdate{job: suspended("team-a")}, wait(time.Second), wait(24 * time.Hour), jobUpdate{job: thisJob}, podUpdate{pod: podOf(thisJob, "x-1", runs)}, podUpdate{pod: podOf(thisJob, "x-1", exit(0))}},
 			phases:  []string{"submitted k8s (ns)", "scheduled… queue team-a has not admitted the job yet", "scheduled node1"}, want: "outcome Completed 0: "},

@@ -4,6 +4,7 @@
 //
 //	hostile probe                  print "what: result" of each try, one a line
 //	hostile dial|storm N SECONDS   keep N loops busy with the agent's port
+//	hostile ports                  keep every port that a connection could be made from
 //	hostile fill PATH              write to a file until that fails
 //	hostile fork                   start processes that start processes
 package main
@@ -38,6 +39,8 @@ func run(args []string) error {
 		return nil
 	case len(args) == 3 && (args[0] == "dial" || args[0] == "storm"):
 		return flood(args[0], args[1], args[2])
+	case len(args) == 1 && args[0] == "ports":
+		return ports()
 	case len(args) == 2 && args[0] == "fill":
 		return fill(args[1])
 	case len(args) == 1 && args[0] == "fork":
@@ -103,6 +106,40 @@ func storm() error {
 		return nil
 	}
 	return err
+}
+
+// ports takes the ports that the kernel chooses from for a connection on loopback,
+// as many as one process may hold, and tries for the rest until it is ended.
+func ports() error {
+	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	if err != nil {
+		return err
+	}
+	var first, last int
+	if _, err := fmt.Sscan(string(text), &first, &last); err != nil {
+		return err
+	}
+	held := map[int]bool{}
+	for said := false; ; time.Sleep(time.Millisecond) {
+		for port := first; port <= last; port++ {
+			if held[port] {
+				continue
+			}
+			fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+			if err != nil {
+				break // it holds as many as it may
+			}
+			if err := syscall.Bind(fd, &syscall.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+				syscall.Close(fd) // somebody else's, for now
+				continue
+			}
+			held[port] = true
+		}
+		if !said {
+			fmt.Printf("holds %d of %d ports\n", len(held), last-first+1)
+			said = true
+		}
+	}
 }
 
 // fill writes until that fails.
