@@ -5,21 +5,12 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"syscall"
 	"time"
 
-	"google.golang.org/protobuf/encoding/protojson"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/tools/cache"
 
-	"github.com/hodei-jobs/hodei/pkg/coordinator"
-	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
@@ -46,109 +37,6 @@ type (
 	// blindness is why events can't be read.
 	blindness struct{ err error }
 )
-
-// watch starts the informers. They live until Close.
-func (r *Run) watch() {
-	c, namespace, name := r.provider.client, r.provider.settings.namespace, r.spec.Name
-	r.inform(&corev1.Pod{}, &cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			o.LabelSelector = LabelJob + "=" + name
-			return c.CoreV1().Pods(namespace).List(ctx, o)
-		},
-		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			o.LabelSelector = LabelJob + "=" + name
-			return c.CoreV1().Pods(namespace).Watch(ctx, o)
-		},
-	}, true, func(o any, gone bool) any { return podUpdate{o.(*corev1.Pod), gone} })
-	jobs := r.inform(&batchv1.Job{}, &cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			o.FieldSelector = "metadata.name=" + name
-			return c.BatchV1().Jobs(namespace).List(ctx, o)
-		},
-		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			o.FieldSelector = "metadata.name=" + name
-			return c.BatchV1().Jobs(namespace).Watch(ctx, o)
-		},
-	}, true, func(o any, gone bool) any { return jobUpdate{o.(*batchv1.Job), gone} })
-	if r.found != nil {
-		r.work.Go(func() { r.checkThere(jobs) })
-	}
-	r.watchEvents("Job", name)
-}
-
-// checkThere tells of a Job that was found and deleted before its informer saw it:
-// no update would come of it.
-func (r *Run) checkThere(jobs cache.SharedIndexInformer) {
-	if !cache.WaitFor(r.ctx, "", jobs.HasSyncedChecker()) {
-		return
-	}
-	for _, o := range jobs.GetStore().List() {
-		if j, ok := o.(*batchv1.Job); ok && j.UID == r.job.UID {
-			return
-		}
-	}
-	r.send(jobUpdate{r.job, true})
-}
-
-// watchEvents follows what the cluster says about one object. It explains a
-// start that hangs; without the right to read events we do without, and say so of
-// a start that hangs for no other reason that is known.
-func (r *Run) watchEvents(kind, name string) {
-	c, namespace := r.provider.client, r.provider.settings.namespace
-	selector := fields.Set{"involvedObject.kind": kind, "involvedObject.name": name}.String()
-	r.inform(&corev1.Event{}, &cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			o.FieldSelector = selector
-			return c.CoreV1().Events(namespace).List(ctx, o)
-		},
-		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			o.FieldSelector = selector
-			return c.CoreV1().Events(namespace).Watch(ctx, o)
-		},
-	}, false, func(o any, gone bool) any {
-		if gone {
-			return nil
-		}
-		return o
-	})
-}
-
-// inform runs one informer. If the right to it is required, its absence ends
-// the job; other errors are tried again, with back-off, by client-go.
-func (r *Run) inform(object runtime.Object, source cache.ListerWatcher, required bool, update func(o any, gone bool) any) cache.SharedIndexInformer {
-	send := func(o any, gone bool) {
-		if tomb, ok := o.(cache.DeletedFinalStateUnknown); ok {
-			o = tomb.Obj
-		}
-		if u := update(o, gone); u != nil {
-			r.send(u)
-		}
-	}
-	informer := cache.NewSharedIndexInformer(source, object, 0, nil)
-	// Errors only from an informer that has started already.
-	_ = informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
-		switch {
-		case required && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)):
-			r.send(refusal{err})
-		case apierrors.IsForbidden(err):
-			r.send(blindness{err})
-		}
-	})
-	_, _ = informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(o any) { send(o, false) },
-		UpdateFunc: func(_, o any) { send(o, false) },
-		DeleteFunc: func(o any) { send(o, true) },
-	})
-	r.work.Go(func() { informer.RunWithContext(r.ctx) })
-	return informer
-}
-
-func (r *Run) send(u any) {
-	select {
-	case r.updates <- u:
-	case <-r.ctx.Done():
-	}
-}
 
 // Watch reports the phases of the start and returns how the job ended, as the
 // cluster sees it; the coordinator may know more, and know it sooner. An error
@@ -523,90 +411,4 @@ func (w *watcher) reach(p job.Phase, detail string) {
 	}
 	w.reached = p
 	w.report(job.Event{Phase: p, Time: time.Now(), Detail: detail})
-}
-
-// podOutcome reads how an attempt ended from a Pod that has ended.
-func podOutcome(pod *corev1.Pod) *job.Outcome {
-	var agent, command *corev1.ContainerStateTerminated
-	for _, s := range pod.Status.ContainerStatuses {
-		switch s.Name {
-		case agentContainer:
-			agent = s.State.Terminated
-		case jobContainer:
-			command = s.State.Terminated
-		}
-	}
-	if agent != nil && agent.ExitCode == 0 {
-		record := &hodeipb.ExitRecord{}
-		if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal([]byte(agent.Message), record); err == nil {
-			o := coordinator.Outcome(record)
-			o.Message = oneLine(o.Message)
-			return withEvidence(o, command, pod)
-		}
-	}
-	o := &job.Outcome{Cause: disruption(pod), Message: oneLine(pod.Status.Message)}
-	switch {
-	case o.Cause != "":
-	case agent == nil:
-		o.Cause = job.Unknown
-		if o.Message == "" {
-			o.Message = fmt.Sprintf("Pod %s ended without a word from its agent", pod.Name)
-		}
-	case agent.ExitCode == neverStarted:
-		o.Cause, o.Message = job.StartTimeout, "the command never started: "+oneLine(agent.Message)
-	default:
-		o.Cause = job.AgentLost
-		o.Message = fmt.Sprintf("the agent ended with exit code %d (%s)", agent.ExitCode, oneLine(agent.Reason))
-		if said := oneLine(agent.Message); said != "" {
-			o.Message += ": " + said
-		}
-	}
-	return o
-}
-
-// withEvidence lets the Pod's status say who killed a launcher that left no word, or
-// the command as the Pod was told to end.
-func withEvidence(o *job.Outcome, command *corev1.ContainerStateTerminated, pod *corev1.Pod) *job.Outcome {
-	if o.Cause != job.Unknown || command == nil {
-		return o
-	}
-	o.Code = int(command.ExitCode)
-	disrupted := disruption(pod)
-	switch n := command.ExitCode - 128; {
-	case command.Reason == "OOMKilled":
-		o.Cause, o.Message = job.OOMKilled, "memory reached its limit and the kernel killed the job's first process"
-	case disrupted != "":
-		o.Cause = disrupted
-		if said := oneLine(pod.Status.Message); said != "" {
-			o.Message = said
-		}
-	case n > 0 && n <= 64:
-		o.Cause, o.Signal = job.Signaled, syscall.Signal(n)
-	}
-	return o
-}
-
-// disruption is the cause when the cluster took the Pod away; else "".
-func disruption(pod *corev1.Pod) job.Cause {
-	for _, c := range pod.Status.Conditions {
-		if c.Type != corev1.DisruptionTarget || c.Status != corev1.ConditionTrue {
-			continue
-		}
-		switch c.Reason {
-		case corev1.PodReasonPreemptionByScheduler:
-			return job.Preempted
-		case "DeletionByTaintManager", "DeletionByPodGC":
-			return job.NodeLost
-		}
-		return job.Evicted
-	}
-	switch pod.Status.Reason {
-	case "Evicted":
-		return job.Evicted
-	case "Preempting": // by the kubelet, for a Pod that the node can't do without
-		return job.Preempted
-	case "NodeLost", "NodeShutdown", "Shutdown", "Terminated": // the last: the node is being shut down
-		return job.NodeLost
-	}
-	return ""
 }

@@ -1,0 +1,117 @@
+package kubernetes
+
+import (
+	"context"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+)
+
+// watch starts the informers. They live until Close.
+func (r *Run) watch() {
+	c, namespace, name := r.provider.client, r.provider.settings.namespace, r.spec.Name
+	r.inform(&corev1.Pod{}, &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.LabelSelector = LabelJob + "=" + name
+			return c.CoreV1().Pods(namespace).List(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.LabelSelector = LabelJob + "=" + name
+			return c.CoreV1().Pods(namespace).Watch(ctx, o)
+		},
+	}, true, func(o any, gone bool) any { return podUpdate{o.(*corev1.Pod), gone} })
+	jobs := r.inform(&batchv1.Job{}, &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.FieldSelector = "metadata.name=" + name
+			return c.BatchV1().Jobs(namespace).List(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.FieldSelector = "metadata.name=" + name
+			return c.BatchV1().Jobs(namespace).Watch(ctx, o)
+		},
+	}, true, func(o any, gone bool) any { return jobUpdate{o.(*batchv1.Job), gone} })
+	if r.found != nil {
+		r.work.Go(func() { r.checkThere(jobs) })
+	}
+	r.watchEvents("Job", name)
+}
+
+// checkThere tells of a Job that was found and deleted before its informer saw it:
+// no update would come of it.
+func (r *Run) checkThere(jobs cache.SharedIndexInformer) {
+	if !cache.WaitFor(r.ctx, "", jobs.HasSyncedChecker()) {
+		return
+	}
+	for _, o := range jobs.GetStore().List() {
+		if j, ok := o.(*batchv1.Job); ok && j.UID == r.job.UID {
+			return
+		}
+	}
+	r.send(jobUpdate{r.job, true})
+}
+
+// watchEvents follows what the cluster says about one object. It explains a
+// start that hangs; without the right to read events we do without, and say so of
+// a start that hangs for no other reason that is known.
+func (r *Run) watchEvents(kind, name string) {
+	c, namespace := r.provider.client, r.provider.settings.namespace
+	selector := fields.Set{"involvedObject.kind": kind, "involvedObject.name": name}.String()
+	r.inform(&corev1.Event{}, &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.FieldSelector = selector
+			return c.CoreV1().Events(namespace).List(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.FieldSelector = selector
+			return c.CoreV1().Events(namespace).Watch(ctx, o)
+		},
+	}, false, func(o any, gone bool) any {
+		if gone {
+			return nil
+		}
+		return o
+	})
+}
+
+// inform runs one informer. If the right to it is required, its absence ends
+// the job; other errors are tried again, with back-off, by client-go.
+func (r *Run) inform(object runtime.Object, source cache.ListerWatcher, required bool, update func(o any, gone bool) any) cache.SharedIndexInformer {
+	send := func(o any, gone bool) {
+		if tomb, ok := o.(cache.DeletedFinalStateUnknown); ok {
+			o = tomb.Obj
+		}
+		if u := update(o, gone); u != nil {
+			r.send(u)
+		}
+	}
+	informer := cache.NewSharedIndexInformer(source, object, 0, nil)
+	// Errors only from an informer that has started already.
+	_ = informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
+		switch {
+		case required && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)):
+			r.send(refusal{err})
+		case apierrors.IsForbidden(err):
+			r.send(blindness{err})
+		}
+	})
+	_, _ = informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(o any) { send(o, false) },
+		UpdateFunc: func(_, o any) { send(o, false) },
+		DeleteFunc: func(o any) { send(o, true) },
+	})
+	r.work.Go(func() { informer.RunWithContext(r.ctx) })
+	return informer
+}
+
+func (r *Run) send(u any) {
+	select {
+	case r.updates <- u:
+	case <-r.ctx.Done():
+	}
+}

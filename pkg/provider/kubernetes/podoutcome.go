@@ -1,0 +1,99 @@
+package kubernetes
+
+import (
+	"fmt"
+	"syscall"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+// podOutcome reads how an attempt ended from a Pod that has ended.
+func podOutcome(pod *corev1.Pod) *job.Outcome {
+	var agent, command *corev1.ContainerStateTerminated
+	for _, s := range pod.Status.ContainerStatuses {
+		switch s.Name {
+		case agentContainer:
+			agent = s.State.Terminated
+		case jobContainer:
+			command = s.State.Terminated
+		}
+	}
+	if agent != nil && agent.ExitCode == 0 {
+		record := &hodeipb.ExitRecord{}
+		if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal([]byte(agent.Message), record); err == nil {
+			o := coordinator.Outcome(record)
+			o.Message = oneLine(o.Message)
+			return withEvidence(o, command, pod)
+		}
+	}
+	o := &job.Outcome{Cause: disruption(pod), Message: oneLine(pod.Status.Message)}
+	switch {
+	case o.Cause != "":
+	case agent == nil:
+		o.Cause = job.Unknown
+		if o.Message == "" {
+			o.Message = fmt.Sprintf("Pod %s ended without a word from its agent", pod.Name)
+		}
+	case agent.ExitCode == neverStarted:
+		o.Cause, o.Message = job.StartTimeout, "the command never started: "+oneLine(agent.Message)
+	default:
+		o.Cause = job.AgentLost
+		o.Message = fmt.Sprintf("the agent ended with exit code %d (%s)", agent.ExitCode, oneLine(agent.Reason))
+		if said := oneLine(agent.Message); said != "" {
+			o.Message += ": " + said
+		}
+	}
+	return o
+}
+
+// withEvidence lets the Pod's status say who killed a launcher that left no word, or
+// the command as the Pod was told to end.
+func withEvidence(o *job.Outcome, command *corev1.ContainerStateTerminated, pod *corev1.Pod) *job.Outcome {
+	if o.Cause != job.Unknown || command == nil {
+		return o
+	}
+	o.Code = int(command.ExitCode)
+	disrupted := disruption(pod)
+	switch n := command.ExitCode - 128; {
+	case command.Reason == "OOMKilled":
+		o.Cause, o.Message = job.OOMKilled, "memory reached its limit and the kernel killed the job's first process"
+	case disrupted != "":
+		o.Cause = disrupted
+		if said := oneLine(pod.Status.Message); said != "" {
+			o.Message = said
+		}
+	case n > 0 && n <= 64:
+		o.Cause, o.Signal = job.Signaled, syscall.Signal(n)
+	}
+	return o
+}
+
+// disruption is the cause when the cluster took the Pod away; else "".
+func disruption(pod *corev1.Pod) job.Cause {
+	for _, c := range pod.Status.Conditions {
+		if c.Type != corev1.DisruptionTarget || c.Status != corev1.ConditionTrue {
+			continue
+		}
+		switch c.Reason {
+		case corev1.PodReasonPreemptionByScheduler:
+			return job.Preempted
+		case "DeletionByTaintManager", "DeletionByPodGC":
+			return job.NodeLost
+		}
+		return job.Evicted
+	}
+	switch pod.Status.Reason {
+	case "Evicted":
+		return job.Evicted
+	case "Preempting": // by the kubelet, for a Pod that the node can't do without
+		return job.Preempted
+	case "NodeLost", "NodeShutdown", "Shutdown", "Terminated": // the last: the node is being shut down
+		return job.NodeLost
+	}
+	return ""
+}
