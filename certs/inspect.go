@@ -357,6 +357,9 @@ func ends(cert *x509.Certificate, now time.Time) string {
 func days(d time.Duration) string {
 	switch n := int(d / (24 * time.Hour)); n {
 	case 0:
+		if d < time.Minute {
+			return d.Round(time.Second).String()
+		}
 		return d.Round(time.Minute).String()
 	case 1:
 		return "1 day"

@@ -74,7 +74,7 @@ func authorityHint(err error, dir string) string {
 	case !errors.Is(err, fs.ErrNotExist):
 		return "{hodei} certs inspect " + shellQuote(dir)
 	case about != nil && about.Path == key: // by design, where generate --ca-cert was told of one elsewhere
-		return "copy the authority's key to " + shellQuote(key) + ", or name another directory"
+		return "copy the authority's key to " + shellQuote(key) + ", or choose another directory: --certs DIR"
 	}
 	return "{hodei} certs generate --dir " + shellQuote(dir)
 }

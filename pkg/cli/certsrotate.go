@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -133,8 +134,10 @@ func (o *certsRotateOptions) run(ctx context.Context) error {
 // explain adds what helps against an error of a rotation.
 func (o *certsRotateOptions) explain(err error) error {
 	dir := shellQuote(o.Dir)
-	_, aboutFile := errors.AsType[*certs.FileError](err)
+	file, aboutFile := errors.AsType[*certs.FileError](err)
 	switch {
+	case aboutFile && errors.Is(err, fs.ErrNotExist) && filepath.Base(file.Path) == "ca.crt":
+		return &hinted{err: err, hint: authorityHint(err, o.Dir)}
 	case errors.Is(err, certs.ErrOverlap):
 		return &hinted{err: err, hint: "{hodei} certs rotate --finish --dir " + dir}
 	case errors.Is(err, certs.ErrNoOverlap):

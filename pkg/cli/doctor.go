@@ -298,7 +298,13 @@ func (a *app) checkCerts() check {
 	if err != nil {
 		return checked(name, checkError, inspect, "%v", err)
 	}
-	return checkFacts(name, facts, func(f certs.Fact) string { return remedy(f, inspect, dirFlag(dir), "") })
+	c := checkFacts(name, facts, func(f certs.Fact) string { return remedy(f, inspect, dirFlag(dir), "") })
+	if c.Status == checkOK || c.Status == checkWarning { // all of it is good, and is it enough for a run?
+		if _, err := certs.LoadAuthority(dir); err != nil {
+			return checked(name, checkError, authorityHint(err, dir), "%v", err)
+		}
+	}
+	return c
 }
 
 // checkStore looks whether output can be kept on this machine.

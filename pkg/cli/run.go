@@ -382,6 +382,7 @@ func (o *runOptions) run(ctx context.Context) error {
 		defer r.job.Close()
 		return o.detached()
 	}
+	o.noteWay()
 	s := &session{runOptions: o, job: r.job, signals: signals, store: store}
 	return s.follow(ctx, nil)
 }
@@ -409,8 +410,14 @@ func (o *runOptions) chooseWay(ctx context.Context) error {
 	if !o.lingers {
 		o.spec.Linger = time.Second // nobody is to come for the output
 	}
-	o.screen.note("the tunnel is forbidden (create pods/portforward): following the container's log instead")
 	return nil
+}
+
+// noteWay says, once there is a job, that its output does not come through the tunnel.
+func (o *runOptions) noteWay() {
+	if o.fallback && o.follow {
+		o.screen.note("the tunnel is forbidden (create pods/portforward): following the container's log instead")
+	}
 }
 
 // detached says what was left running.

@@ -259,6 +259,7 @@ func TestChooseWay(t *testing.T) {
 			if test.err == "" && err != nil || test.err != "" && (err == nil || !strings.HasPrefix(err.Error(), test.err)) {
 				t.Errorf("error %v, want %q", err, test.err)
 			}
+			o.noteWay()
 			if o.fallback != test.fallback || p.NoTunnel != test.fallback || o.spec.ContainerLogs != test.logs || errOut.String() != test.stderr {
 				t.Errorf("fallback %t, no tunnel %t, container's log %t, stderr %q", o.fallback, p.NoTunnel, o.spec.ContainerLogs, errOut.String())
 			}

@@ -38,11 +38,13 @@ func (a *app) certsDirs() []string {
 	return dirs
 }
 
-// foundCerts is the first of them that has a CA; "" is none.
+// foundCerts is the first of them that has a CA, or half of one; "" is none.
 func (a *app) foundCerts() string {
 	for _, dir := range a.certsDirs() {
-		if _, err := os.Stat(filepath.Join(dir, "ca.crt")); !errors.Is(err, fs.ErrNotExist) {
-			return dir
+		for _, file := range []string{"ca.crt", "ca.key"} {
+			if _, err := os.Stat(filepath.Join(dir, file)); !errors.Is(err, fs.ErrNotExist) {
+				return dir
+			}
 		}
 	}
 	return ""

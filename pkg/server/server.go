@@ -15,6 +15,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -35,6 +36,10 @@ const (
 	// edits the file of providers at this moment.
 	writeTimeout = 15 * time.Second
 	idleTimeout  = 30 * time.Second
+	// refusalEvery is the least time between two log lines about requests from web pages,
+	// and maxShownPath what each shows of a path that the page has chosen.
+	refusalEvery = time.Second
+	maxShownPath = 100
 	// shutdownWait is how long the requests under way are given at the end.
 	shutdownWait = 5 * time.Second
 )
@@ -52,6 +57,8 @@ type Server struct {
 	Program string
 	// Log is told what was changed, and what failed.
 	Log *slog.Logger
+
+	refused refusals
 }
 
 // Serve answers requests from l until ctx ends, and then gives those under way five
@@ -95,7 +102,7 @@ func (s *Server) handler() http.Handler {
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		if err := guard(r); err != nil {
-			s.Log.Warn("request refused", "method", r.Method, "path", r.URL.Path, "error", err.Message)
+			s.refused.tell(s.Log, r, err)
 			err.write(w)
 			return
 		}
@@ -106,6 +113,26 @@ func (s *Server) handler() http.Handler {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// refusals bound what the log says of them: any web page can ask as often as it likes.
+type refusals struct {
+	mu     sync.Mutex
+	next   time.Time // when one may be told again
+	untold int       // before that
+}
+
+func (f *refusals) tell(log *slog.Logger, r *http.Request, err *apiError) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	if now.Before(f.next) {
+		f.untold++
+		return
+	}
+	path := r.URL.Path
+	log.Warn("request refused", "method", r.Method, "path", path[:min(len(path), maxShownPath)], "error", err.Message, "others", f.untold)
+	f.next, f.untold = now.Add(refusalEvery), 0
 }
 
 // guard refuses what a web page could have sent. A name that was made to point here

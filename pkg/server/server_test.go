@@ -12,6 +12,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -572,4 +573,33 @@ func TestShutdown(t *testing.T) {
 	if got := <-answered; got.status != http.StatusOK || got.body != "ok\n" {
 		t.Errorf("%+v", got)
 	}
+}
+
+// A web page that asks and asks fills no log: one line a second, with the beginning of
+// the path and how many there were besides.
+func TestRefusalsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		s := &Server{Log: slog.New(slog.NewTextHandler(&log, nil))}
+		h := s.handler()
+		ask := func() {
+			r := httptest.NewRequest(http.MethodPost, "http://localhost/"+strings.Repeat("x", 8000), nil)
+			r.Header.Set("Origin", "http://example.com")
+			w := httptest.NewRecorder()
+			if h.ServeHTTP(w, r); w.Code != http.StatusForbidden {
+				t.Errorf("status %d", w.Code)
+			}
+		}
+		for range 50 {
+			ask()
+		}
+		if lines := strings.Count(log.String(), "\n"); lines != 1 || log.Len() > 400 {
+			t.Errorf("%d lines, %d bytes", lines, log.Len())
+		}
+		<-time.After(refusalEvery)
+		ask()
+		if lines := strings.Count(log.String(), "\n"); lines != 2 || !strings.HasSuffix(log.String(), "others=49\n") {
+			t.Errorf("log:\n%s", log.String())
+		}
+	})
 }
