@@ -316,6 +316,8 @@ func TestFinish(t *testing.T) {
 		{"evicted for its disk", job.Outcome{Cause: job.Evicted, Message: `Container job exceeded its local ephemeral storage limit "20Mi".`}, nil, 125, "",
 			`Evicted (exit 125): Container job exceeded its local ephemeral storage limit "20Mi".`, "let it write more to its disk: --ephemeral-storage SIZE"},
 		{"preempted", job.Outcome{Cause: job.Preempted}, nil, 125, "", "Preempted (exit 125)", "let it be tried again: --retries 1"},
+		{"suspended under way", job.Outcome{Cause: job.Preempted, Message: "the job was suspended under way, and will run again when it is resumed"}, nil, 125, "",
+			"Preempted (exit 125): the job was suspended under way, and will run again when it is resumed", "follow it on: {hodei} attach x"},
 		{"node lost", job.Outcome{Cause: job.NodeLost}, nil, 125, "", "NodeLost (exit 125)", "let it be tried again: --retries 1"},
 		{"agent lost", job.Outcome{Cause: job.AgentLost, Message: "the agent ended"}, nil, 125, "", "AgentLost (exit 125): the agent ended", "see what is left: {hodei} jobs x -o wide"},
 		{"unknown is never a success", job.Outcome{Cause: job.Unknown, Code: 0}, nil, 125, "", "Unknown (exit 125)", "see what is left: {hodei} jobs x -o wide"},

@@ -477,7 +477,7 @@ func (o *runOptions) explained(outcome *job.Outcome) *job.Failure {
 	case job.DeadlineExceeded:
 		f.Hint = "give it longer with --timeout"
 	case job.Evicted, job.Preempted, job.NodeLost:
-		f.Hint = "let it be tried again: --retries 1"
+		f.Hint = cmp.Or(kubernetes.ResumeHint(outcome, o.spec.Name), "let it be tried again: --retries 1")
 		if strings.Contains(outcome.Message, "ephemeral") { // it would fill the disk again
 			f.Hint = "let it write more to its disk: --ephemeral-storage SIZE"
 		}

@@ -189,10 +189,28 @@ func TestQueue(t *testing.T) {
 	if r := hodei(t, "jobs", "-n", namespace); !strings.Contains(r.stdout, "Suspended") {
 		t.Errorf("%+v", r)
 	}
-	if _, err := client.BatchV1().Jobs(namespace).Patch(t.Context(), "queued", types.MergePatchType, []byte(`{"spec":{"suspend":false}}`), metav1.PatchOptions{}); err != nil {
-		t.Fatal(err)
+	suspend := func(name string, suspended bool) {
+		t.Helper()
+		if _, err := client.BatchV1().Jobs(namespace).Patch(t.Context(), name, types.MergePatchType, fmt.Appendf(nil, `{"spec":{"suspend":%t}}`, suspended), metav1.PatchOptions{}); err != nil {
+			t.Fatal(err)
+		}
 	}
+	suspend("queued", false)
 	if r := s.end(t); r.code != 0 || r.stdout != "here\n" {
+		t.Errorf("%+v", r)
+	}
+
+	// Taken back under way it is, and run again.
+	s = start(t, "run", "--provider", provider, "--name", "taken", "--", "sh", "-c", "echo here; sleep 10; echo there")
+	s.await(t, "queue team-a has not admitted the job yet")
+	suspend("taken", false)
+	s.await(t, "running:")
+	suspend("taken", true)
+	if r := s.end(t); r.code != 125 || !strings.Contains(r.stderr, "Preempted") || !strings.Contains(r.stderr, "the job was suspended under way") || !strings.Contains(r.stderr, "attach taken") {
+		t.Errorf("%+v", r)
+	}
+	suspend("taken", false)
+	if r := hodei(t, "attach", "taken", "-n", namespace); r.code != 0 || !strings.HasSuffix(r.stdout, "here\nthere\n") {
 		t.Errorf("%+v", r)
 	}
 }

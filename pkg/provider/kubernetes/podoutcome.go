@@ -14,6 +14,18 @@ import (
 
 // podOutcome reads how an attempt ended from a Pod that has ended.
 func podOutcome(pod *corev1.Pod) *job.Outcome {
+	return outcomeOf(pod, disruption(pod), oneLine(pod.Status.Message))
+}
+
+// suspendedOutcome is podOutcome of a Pod that was deleted because its Job was
+// suspended.
+func suspendedOutcome(pod *corev1.Pod) *job.Outcome {
+	return outcomeOf(pod, job.Preempted, suspendedUnderWay)
+}
+
+// outcomeOf reads how an attempt ended; disrupted is the cause when the cluster took
+// the Pod away, else "", and said what is said of it.
+func outcomeOf(pod *corev1.Pod, disrupted job.Cause, said string) *job.Outcome {
 	var agent, command *corev1.ContainerStateTerminated
 	for _, s := range pod.Status.ContainerStatuses {
 		switch s.Name {
@@ -28,10 +40,10 @@ func podOutcome(pod *corev1.Pod) *job.Outcome {
 		if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal([]byte(agent.Message), record); err == nil {
 			o := coordinator.Outcome(record)
 			o.Message = oneLine(o.Message)
-			return withEvidence(o, command, pod)
+			return withEvidence(o, command, disrupted, said)
 		}
 	}
-	o := &job.Outcome{Cause: disruption(pod), Message: oneLine(pod.Status.Message)}
+	o := &job.Outcome{Cause: disrupted, Message: said}
 	switch {
 	case o.Cause != "":
 	case agent == nil:
@@ -51,20 +63,19 @@ func podOutcome(pod *corev1.Pod) *job.Outcome {
 	return o
 }
 
-// withEvidence lets the Pod's status say who killed a launcher that left no word, or
+// withEvidence lets the Pod's end say who killed a launcher that left no word, or
 // the command as the Pod was told to end.
-func withEvidence(o *job.Outcome, command *corev1.ContainerStateTerminated, pod *corev1.Pod) *job.Outcome {
+func withEvidence(o *job.Outcome, command *corev1.ContainerStateTerminated, disrupted job.Cause, said string) *job.Outcome {
 	if o.Cause != job.Unknown || command == nil {
 		return o
 	}
 	o.Code = int(command.ExitCode)
-	disrupted := disruption(pod)
 	switch n := command.ExitCode - 128; {
 	case command.Reason == "OOMKilled":
 		o.Cause, o.Message = job.OOMKilled, "memory reached its limit and the kernel killed the job's first process"
 	case disrupted != "":
 		o.Cause = disrupted
-		if said := oneLine(pod.Status.Message); said != "" {
+		if said != "" {
 			o.Message = said
 		}
 	case n > 0 && n <= 64:

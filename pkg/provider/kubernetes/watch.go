@@ -114,6 +114,7 @@ type watcher struct {
 
 type attempt struct {
 	bound, ran, ended bool
+	suspended         bool               // its Job was, under way
 	runsSince         time.Time          // of the agent, as we saw it
 	stop              context.CancelFunc // of its tunnel
 }
@@ -188,14 +189,20 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 		}
 	}
 	ended := hasEnded(pod)
+	if (ended || gone) && !a.ended && pod.DeletionTimestamp != nil && !a.suspended {
+		a.suspended = r.isSuspended() // the Pod's end may be told before the Job's suspension
+	}
 	switch {
 	case ended && !a.ended:
 		a.ended = true
 		a.stop()
 		w.last = podOutcome(pod)
+		if a.suspended {
+			w.last = suspendedOutcome(pod)
+		}
 		w.last.Attempt = pod.Name
 		if !w.started {
-			if w.suspended || r.spec.Retries > 0 && disruption(pod) != "" { // another follows, by the policy in the second case
+			if a.suspended || r.spec.Retries > 0 && disruption(pod) != "" { // another follows, by the policy in the second case
 				return w.passed()
 			}
 			if v := r.provider.named(explainPod(pod)); v.failure != nil {
@@ -216,6 +223,12 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 		}
 		if w.over != "" {
 			w.last.Message = w.over
+		}
+		if a.suspended {
+			w.last = &job.Outcome{Cause: job.Preempted, Message: suspendedUnderWay}
+			if w.started && r.spec.Retries == 0 {
+				return w.last, nil
+			}
 		}
 		if r.spec.Retries == 0 { // else the Job says whether another follows, after a back-off
 			w.goneAt = time.Now()
@@ -255,23 +268,6 @@ func (w *watcher) job(j *batchv1.Job, gone bool) (*job.Outcome, error) {
 		w.over, w.overAt = over, time.Now()
 	}
 	return w.passed()
-}
-
-// suspend takes note of whether j is suspended. What was wrong before says nothing of
-// the Pod that comes after.
-func (w *watcher) suspend(j *batchv1.Job) {
-	suspended := j.Spec.Suspend != nil && *j.Spec.Suspend
-	if suspended == w.suspended {
-		return
-	}
-	w.suspended, w.trouble, w.said = suspended, verdict{}, ""
-	switch queue := j.Labels[labelQueue]; {
-	case !suspended:
-	case queue != "":
-		w.keep(verdict{waiting: "queue " + oneLine(queue) + " has not admitted the job yet"})
-	default:
-		w.keep(verdict{waiting: "the job is suspended"})
-	}
 }
 
 func (w *watcher) hasOpenAttempt() bool {

@@ -175,6 +175,8 @@ func runs(pod *corev1.Pod) {
 	pod.Status.Phase = corev1.PodRunning
 }
 
+func isDeleted(pod *corev1.Pod) { pod.DeletionTimestamp = new(metav1.Now()) }
+
 func jobWith(conditions ...batchv1.JobCondition) *batchv1.Job {
 	j := thisJob.DeepCopy()
 	j.Status.Conditions = conditions
@@ -218,6 +220,11 @@ func TestWatcher(t *testing.T) {
 			with(terminated(0, "Completed", termination(t, &hodeipb.ExitRecord{Cause: cause, Code: code})), terminated(code, "Error", ""))(pod)
 			pod.Status.Phase = phase
 		}
+	}
+	toldToEnd := func(pod *corev1.Pod) {
+		onNode(pod)
+		with(terminated(0, "Completed", termination(t, &hodeipb.ExitRecord{Code: 143, Signal: 15, Message: "the Pod was told to end"})), terminated(143, "Error", ""))(pod)
+		pod.Status.Phase = corev1.PodFailed
 	}
 	notPulled := with(running, waiting("ErrImagePull", `failed to resolve reference "i": i: not found`))
 	backOff := with(running, waiting("ImagePullBackOff", `Back-off pulling image "i": ErrImagePull: i: not found`))
@@ -368,6 +375,28 @@ func TestWatcher(t *testing.T) {
 		{name: "suspended as its Pod started",
 			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", onNode)}, jobUpdate{job: suspended("")}, podUpdate{pod: podOf(thisJob, "x-1", onNode, ended(corev1.PodFailed))}, wait(time.Minute)},
 			phases:  []string{"scheduled node1", "pulling… the job is suspended"}},
+		{name: "suspended under way",
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", runs)}, jobUpdate{job: suspended("team-a")}, wait(time.Minute), podUpdate{pod: podOf(thisJob, "x-1", toldToEnd)}},
+			phases:  []string{"scheduled node1"}, want: "outcome Preempted 143: " + suspendedUnderWay},
+		{name: "suspended under way, and resumed before its Pod's end",
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", runs)}, jobUpdate{job: suspended("")}, jobUpdate{job: thisJob}, podUpdate{pod: podOf(thisJob, "x-1", toldToEnd)}},
+			phases:  []string{"scheduled node1"}, want: "outcome Preempted 143: " + suspendedUnderWay},
+		{name: "suspended under way, and its Pod gone",
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", runs)}, jobUpdate{job: suspended("")}, podUpdate{pod: podOf(thisJob, "x-1", runs), gone: true}},
+			phases:  []string{"scheduled node1"}, want: "outcome Preempted 0: " + suspendedUnderWay},
+		{name: "suspended under way, and its agent killed",
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", runs)}, jobUpdate{job: suspended("")}, podUpdate{pod: podOf(thisJob, "x-1", onNode, with(terminated(137, "Error", ""), terminated(137, "Error", "")), ended(corev1.PodFailed))}},
+			phases:  []string{"scheduled node1"}, want: "outcome Preempted 0: " + suspendedUnderWay},
+		{name: "suspended under way, and the command ends by itself",
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", runs)}, jobUpdate{job: suspended("")}, podUpdate{pod: podOf(thisJob, "x-1", exit(3))}},
+			phases:  []string{"scheduled node1"}, want: "outcome Error 3: "},
+		{name: "suspended under way, and tried again", retries: 1,
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", runs)}, jobUpdate{job: suspended("")}, podUpdate{pod: podOf(thisJob, "x-1", toldToEnd)}, wait(time.Hour), jobUpdate{job: thisJob},
+				podUpdate{pod: podOf(thisJob, "x-2", runs)}, podUpdate{pod: podOf(thisJob, "x-2", exit(0))}},
+			phases: []string{"scheduled node1"}, want: "outcome Completed 0: "},
+		{name: "deleted under way, and its Job is not suspended",
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", runs)}, podUpdate{pod: podOf(thisJob, "x-1", toldToEnd, isDeleted)}},
+			phases:  []string{"scheduled node1"}, want: "outcome Signaled 143: the Pod was told to end"},
 		{name: "a condition that is not so",
 			updates: []any{jobUpdate{job: jobWith(batchv1.JobCondition{Type: batchv1.JobFailed, Status: corev1.ConditionFalse}, batchv1.JobCondition{Type: batchv1.JobSuspended, Status: corev1.ConditionTrue})}, wait(time.Minute)},
 			phases:  []string{"submitted k8s (ns)"}},

@@ -1,0 +1,55 @@
+package kubernetes
+
+import (
+	"context"
+	"strings"
+
+	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+// suspendedUnderWay is said of a run whose Job was suspended, by its queue or a
+// person: Kubernetes deletes its Pod, and makes another once the Job is resumed.
+const suspendedUnderWay = "the job was suspended under way, and will run again when it is resumed"
+
+// ResumeHint is what to type after the end of a run whose job was suspended under
+// way; of any other outcome it is "".
+func ResumeHint(o *job.Outcome, name string) string {
+	if o.Cause == job.Preempted && strings.Contains(o.Message, suspendedUnderWay) {
+		return "follow it on: {hodei} attach " + name
+	}
+	return ""
+}
+
+// suspend takes note of whether j is suspended. What was wrong before says nothing of
+// the Pod that comes after.
+func (w *watcher) suspend(j *batchv1.Job) {
+	suspended := isSuspended(j)
+	if suspended == w.suspended {
+		return
+	}
+	w.suspended, w.trouble, w.said = suspended, verdict{}, ""
+	if !suspended {
+		return
+	}
+	for _, a := range w.attempts {
+		a.suspended = a.suspended || !a.ended
+	}
+	if queue := j.Labels[labelQueue]; queue != "" {
+		w.keep(verdict{waiting: "queue " + oneLine(queue) + " has not admitted the job yet"})
+	} else {
+		w.keep(verdict{waiting: "the job is suspended"})
+	}
+}
+
+func isSuspended(j *batchv1.Job) bool { return j.Spec.Suspend != nil && *j.Spec.Suspend }
+
+// isSuspended asks for the Job. Without an answer, what is known of the Pod has to do.
+func (r *Run) isSuspended() bool {
+	ctx, cancel := context.WithTimeout(r.ctx, goneWait)
+	defer cancel()
+	j, err := r.provider.client.BatchV1().Jobs(r.job.Namespace).Get(ctx, r.job.Name, metav1.GetOptions{})
+	return err == nil && j.UID == r.job.UID && isSuspended(j)
+}
