@@ -285,6 +285,18 @@ func TestInstallHints(t *testing.T) {
 	}
 }
 
+// Who has rights that RBAC does not know of is told when they don't count.
+func TestInstallEscalation(t *testing.T) {
+	role := &unstructured.Unstructured{Object: map[string]any{"kind": "Role", "metadata": map[string]any{"name": "r", "namespace": "a"}}}
+	refusal := apierrors.NewForbidden(schema.GroupResource{Resource: "roles"}, "r", errors.New("user is attempting to grant RBAC permissions not currently held"))
+	o := &installOptions{}
+	err := o.explain(t.Context(), apiServer{}.start(t), []problem{{role, refusal}})
+	const want = "role r in namespace a grants rights that the user of this context does not have, and Kubernetes lets nobody grant more than they have"
+	if hinted, ok := errors.AsType[*hinted](err); !ok || err.Error() != want || hinted.hint != o.byAdministrator() {
+		t.Errorf("got  %+v\nwant %s", err, want)
+	}
+}
+
 // Nobody's Pods are refused from now on without a word.
 func TestCheckPodSecurity(t *testing.T) {
 	namespace := func(labels, annotations map[string]string) *unstructured.Unstructured {
