@@ -228,7 +228,15 @@ func (o *installOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.checkRights(ctx, installRights(objects), o.byAdministrator()); err != nil {
+	granted, err := deploy.Rights(o.choices)
+	if err != nil {
+		return err
+	}
+	missing, err := c.missingToInstall(ctx, objects, granted)
+	if err != nil {
+		return err
+	}
+	if err := c.refuse(ctx, missing, o.byAdministrator()); err != nil {
 		return err
 	}
 	plan, err := o.plan(ctx, c, objects)

@@ -1,20 +1,26 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/spf13/pflag"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/client-go/kubernetes/scheme"
 
 	"github.com/hodei-jobs/hodei/deploy"
 )
@@ -97,6 +103,95 @@ func TestDescribeRights(t *testing.T) {
 	})
 	if want := "create, get and patch namespaces; list r.g in a; list r.g in b"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// reviewer is an API server that says what its caller may. It counts the questions.
+func reviewer(t *testing.T, may func(authorizationv1.ResourceAttributes) bool) (*manifestClient, *atomic.Int32) {
+	t.Helper()
+	var asked atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if r.URL.Path == "/version" {
+			io.WriteString(w, "{}")
+			return
+		}
+		asked.Add(1)
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		var review authorizationv1.SelfSubjectAccessReview
+		if _, _, err := scheme.Codecs.UniversalDeserializer().Decode(body, nil, &review); err != nil {
+			t.Error(err)
+			return
+		}
+		review.Status.Allowed = may(*review.Spec.ResourceAttributes)
+		if err := json.NewEncoder(w).Encode(review); err != nil {
+			t.Error(err)
+		}
+	}))
+	t.Cleanup(server.Close)
+	kube := genericclioptions.NewConfigFlags(false)
+	kube.APIServer = &server.URL
+	c, err := newManifestClient(t.Context(), kube)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, &asked
+}
+
+// What would be granted has to be held, unless one may escalate and bind.
+func TestMissingToInstall(t *testing.T) {
+	objects, err := deploy.Objects(deploy.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	granted, err := deploy.Rights(deploy.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	exempt := func(a authorizationv1.ResourceAttributes) bool { return a.Verb == "escalate" || a.Verb == "bind" }
+	// What the manifests themselves take, and nothing of what they grant.
+	applies := func(a authorizationv1.ResourceAttributes) bool {
+		return !exempt(a) && !slices.Contains([]string{"batch", "events", "pods", "secrets"}, cmp.Or(a.Group, a.Resource))
+	}
+	const (
+		ofUser = "list and watch events; create, delete, get, list, patch and watch jobs.batch; delete, list and watch pods; get pods/log; create and get pods/portforward; create, delete and get secrets"
+		ofRole = "list and watch events in hodei-jobs-workers; create, delete, get, list, patch and watch jobs.batch in hodei-jobs-workers; delete, list and watch pods in hodei-jobs-workers; " +
+			"get pods/log in hodei-jobs-workers; create and get pods/portforward in hodei-jobs-workers; create, delete and get secrets in hodei-jobs-workers"
+	)
+	for _, test := range []struct {
+		name  string
+		may   func(authorizationv1.ResourceAttributes) bool
+		want  string
+		asked int32 // 0: it does not matter
+	}{
+		{"an administrator", func(authorizationv1.ResourceAttributes) bool { return true }, "", 58},
+		{"has all that is granted", func(a authorizationv1.ResourceAttributes) bool { return !exempt(a) }, "", 0},
+		{"may escalate and bind", func(a authorizationv1.ResourceAttributes) bool { return applies(a) || exempt(a) }, "", 58},
+		{"may escalate cluster roles, and bind nothing", func(a authorizationv1.ResourceAttributes) bool {
+			return applies(a) || a.Verb == "escalate" && a.Resource == "clusterroles" && a.Name == "hodei-user"
+		}, strings.Replace(ofRole, "delete, list and watch pods", "delete, get, list and watch pods", 1), 0},
+		{"may escalate, and bind the worker's alone", func(a authorizationv1.ResourceAttributes) bool {
+			return applies(a) || a.Verb == "escalate" || a.Verb == "bind" && a.Resource == "roles" && a.Namespace == "hodei-jobs-workers" && a.Name == "hodei-jobs-worker-role"
+		}, ofRole, 0},
+		{"nothing of it", applies, ofUser + "; " + strings.Replace(ofRole, "delete, list and watch pods", "delete, get, list and watch pods", 1), 0},
+		{"all but one that is granted, and one that applying takes", func(a authorizationv1.ResourceAttributes) bool {
+			return !exempt(a) && (a.Resource != "pods" || a.Subresource != "log" || a.Namespace != "") && (a.Resource != "namespaces" || a.Verb != "create")
+		}, "create namespaces; get pods/log", 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c, asked := reviewer(t, test.may)
+			missing, err := c.missingToInstall(t.Context(), objects, granted)
+			if got := describeRights(missing); err != nil || got != test.want {
+				t.Errorf("got  %s, error %v\nwant %s", got, err, test.want)
+			}
+			if n := asked.Load(); test.asked != 0 && n != test.asked {
+				t.Errorf("%d questions, want %d", n, test.asked)
+			}
+		})
 	}
 }
 
@@ -187,6 +282,18 @@ func TestInstallHints(t *testing.T) {
 				t.Errorf("hint of a refusal:\n%s\nwant\n%s", got, test.administrator)
 			}
 		})
+	}
+}
+
+// Who has rights that RBAC does not know of is told when they don't count.
+func TestInstallEscalation(t *testing.T) {
+	role := &unstructured.Unstructured{Object: map[string]any{"kind": "Role", "metadata": map[string]any{"name": "r", "namespace": "a"}}}
+	refusal := apierrors.NewForbidden(schema.GroupResource{Resource: "roles"}, "r", errors.New("user is attempting to grant RBAC permissions not currently held"))
+	o := &installOptions{}
+	err := o.explain(t.Context(), apiServer{}.start(t), []problem{{role, refusal}})
+	const want = "role r in namespace a grants rights that the user of this context does not have, and Kubernetes lets nobody grant more than they have"
+	if hinted, ok := errors.AsType[*hinted](err); !ok || err.Error() != want || hinted.hint != o.byAdministrator() {
+		t.Errorf("got  %+v\nwant %s", err, want)
 	}
 }
 

@@ -58,7 +58,7 @@ func newManifestClient(ctx context.Context, kube genericclioptions.RESTClientGet
 		return nil, err
 	}
 	config = rest.CopyConfig(config)
-	// An install asks for 53 rights and makes some sixty requests more; client-go's
+	// An install asks for 58 rights and makes some sixty requests more; client-go's
 	// default of 5 a second would make them 20 s.
 	config.QPS, config.Burst = 100, 200
 	config.Timeout = manifestRequest

@@ -72,6 +72,7 @@ func (o *installOptions) explain(ctx context.Context, c *manifestClient, problem
 }
 
 func (o *installOptions) explainOne(ctx context.Context, c *manifestClient, p problem) error {
+	// Rights that are not RBAC's, as a webhook's, count when we ask and not here.
 	if strings.Contains(p.err.Error(), "attempting to grant RBAC permissions not currently held") {
 		return &hinted{
 			err:  fmt.Errorf("%s grants rights that %s does not have, and Kubernetes lets nobody grant more than they have", describe(p.object), c.whoami(ctx)),

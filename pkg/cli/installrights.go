@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/hodei-jobs/hodei/deploy"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -50,6 +51,48 @@ func installRights(objects []*unstructured.Unstructured) []right {
 	return sortRights(rights)
 }
 
+// missingToInstall are the rights that we lack to apply objects and to grant what
+// their roles grant, in the order of sortRights. Kubernetes lets nobody grant more
+// than they have, save who may escalate that role, or bind it: only who may not is
+// asked for the role's rights one by one.
+func (c *manifestClient) missingToInstall(ctx context.Context, objects []*unstructured.Unstructured, granted []deploy.Right) ([]right, error) {
+	needed := installRights(objects)
+	for _, grant := range granted {
+		needed = append(needed, exemptions(grant)...)
+	}
+	missing, err := c.missing(ctx, sortRights(needed))
+	if err != nil {
+		return nil, err
+	}
+	var held []right
+	for _, grant := range granted {
+		if !slices.ContainsFunc(exemptions(grant), func(r right) bool { return slices.Contains(missing, r) }) {
+			continue
+		}
+		for _, verb := range grant.Verbs {
+			held = append(held, right{verb, grant.Namespace, schema.GroupResource{Group: grant.Group, Resource: grant.Resource}, ""})
+		}
+	}
+	lacking, err := c.missing(ctx, sortRights(held))
+	if err != nil {
+		return nil, err
+	}
+	missing = slices.DeleteFunc(missing, func(r right) bool { return r.verb == "escalate" || r.verb == "bind" })
+	return sortRights(append(missing, lacking...)), nil
+}
+
+// exemptions are the rights that let one make and bind a role without having what
+// it grants.
+func exemptions(granted deploy.Right) []right {
+	escalate := right{"escalate", granted.Namespace, manifestResources[granted.Kind].GroupResource(), granted.Role}
+	if granted.Subject == "" { // it is bound to nobody
+		return []right{escalate}
+	}
+	bind := escalate
+	bind.verb = "bind"
+	return []right{escalate, bind}
+}
+
 // sortRights puts those of one resource together, and each once.
 func sortRights(rights []right) []right {
 	slices.SortFunc(rights, func(a, b right) int {
@@ -62,8 +105,16 @@ func sortRights(rights []right) []right {
 // we may not.
 func (c *manifestClient) checkRights(ctx context.Context, rights []right, hint string) error {
 	missing, err := c.missing(ctx, rights)
-	if err != nil || len(missing) == 0 {
+	if err != nil {
 		return err
+	}
+	return c.refuse(ctx, missing, hint)
+}
+
+// refuse names the rights that are missing; nil if none is.
+func (c *manifestClient) refuse(ctx context.Context, missing []right, hint string) error {
+	if len(missing) == 0 {
+		return nil
 	}
 	return &hinted{
 		err:  fmt.Errorf("%s may not %s", c.whoami(ctx), describeRights(missing)),

@@ -46,22 +46,28 @@ func (o *installOptions) await(ctx context.Context, c *manifestClient, objects [
 
 // awaitNothing looks again and again until nothing is missing, or for so long; what
 // still was then is returned with the context's error. A look that went wrong is
-// what is missing, as the next one may not; but who may not look won't be let.
+// what is missing, as the next one may not; but who may not look won't be let. A
+// look that has not reached the API server tells less than the one before: close to
+// the deadline client-go refuses to send, in words about its rate limiter.
 func awaitNothing(ctx context.Context, every, timeout time.Duration, look func(context.Context) (string, error)) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	missing := "nobody has looked yet"
+	missing, answered := "nobody has looked yet", false
 	err := wait.PollUntilContextCancel(ctx, every, true, func(ctx context.Context) (bool, error) {
 		now, err := look(ctx)
+		var status apierrors.APIStatus
+		fromServer := err == nil || errors.As(err, &status)
 		switch {
 		case apierrors.IsForbidden(err):
 			return false, err
 		case ctx.Err() != nil: // cut off: the look before says more
 			return false, ctx.Err()
+		case answered && !fromServer:
+			return false, nil
 		case err != nil:
 			now = kubernetes.Explain(err).Message
 		}
-		missing = now
+		missing, answered = now, fromServer
 		return missing == "", nil
 	})
 	return missing, err

@@ -9,8 +9,10 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 
@@ -22,6 +24,16 @@ import (
 type apiServer map[string]string
 
 func (s apiServer) start(t *testing.T) *manifestClient {
+	t.Helper()
+	c, err := newManifestClient(t.Context(), s.flags(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// flags starts it, and are the way to it.
+func (s apiServer) flags(t *testing.T) *genericclioptions.ConfigFlags {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -41,11 +53,7 @@ func (s apiServer) start(t *testing.T) *manifestClient {
 	s["GET /version"] = "{}"
 	kube := genericclioptions.NewConfigFlags(false)
 	kube.APIServer = &server.URL
-	c, err := newManifestClient(t.Context(), kube)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return kube
 }
 
 const (
@@ -106,6 +114,40 @@ func TestInstallAwait(t *testing.T) {
 			if test.want == "" && err != nil || test.want != "" && (err == nil || err.Error() != test.want) {
 				t.Errorf("error %v, want %q", err, test.want)
 			}
+		})
+	}
+}
+
+// What a look has found is said, and not that there was no time for another.
+func TestAwaitNothingFound(t *testing.T) {
+	refusal := errors.New("client rate limiter Wait returned an error: rate: Wait(n=1) would exceed context deadline")
+	for _, test := range []struct {
+		name  string
+		looks []error // nil: something is missing; the last one goes on
+		want  string
+	}{
+		{"refused before the deadline", []error{nil, refusal}, "the quota does not count"},
+		{"refused from the first on", []error{refusal}, refusal.Error()},
+		{"an answer is news", []error{nil, apierrors.NewInternalError(errors.New("leader changed")), refusal}, "Internal error occurred: leader changed"},
+		{"a bad second is an answer", []error{apierrors.NewInternalError(errors.New("leader changed")), refusal}, "Internal error occurred: leader changed"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				looks := test.looks
+				missing, err := awaitNothing(t.Context(), readyEvery, time.Second, func(context.Context) (string, error) {
+					err := looks[0]
+					if len(looks) > 1 {
+						looks = looks[1:]
+					}
+					if err != nil {
+						return "", err
+					}
+					return "the quota does not count", nil
+				})
+				if missing != test.want || !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("missing %q, want %q; error %v", missing, test.want, err)
+				}
+			})
 		})
 	}
 }

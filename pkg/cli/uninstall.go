@@ -93,7 +93,7 @@ func (a *app) newUninstall() *cobra.Command {
 	flags.StringVar(&o.dryRun, "dry-run", o.dryRun, "What not to do: none does all, client only shows what would be removed, server has that checked too.")
 	flags.StringVar(&o.workersNamespace, "workers-namespace", "", "Remove this namespace of jobs alone, and what all share with the last of them (default: all).")
 	flags.BoolVar(&o.force, "force", false, "End jobs that run, and remove those that wait.")
-	flags.BoolVar(&o.wait, "wait", true, "Wait until all is gone.")
+	flags.BoolVar(&o.wait, "wait", true, "Wait until all is gone, and take hodei's labels off namespaces that stay.")
 	flags.DurationVar(&o.timeout, "timeout", uninstallTimeout, "How long to wait for that.")
 	printFlags.AddFlags(cmd)
 	return cmd
@@ -136,6 +136,12 @@ func (o *uninstallOptions) run(ctx context.Context) error {
 	for _, note := range found.notes {
 		fmt.Fprintln(o.ErrOut, note)
 	}
+	asked := o.dryRun == dryRunNone && !o.yes
+	if asked {
+		if err := o.list(removals); err != nil {
+			return err
+		}
+	}
 	if len(found.running) > 0 && !o.force {
 		err := fmt.Errorf("jobs have not ended: %s", strings.Join(found.running, ", "))
 		if o.dryRun == dryRunNone {
@@ -143,24 +149,38 @@ func (o *uninstallOptions) run(ctx context.Context) error {
 		}
 		fmt.Fprintln(o.ErrOut, "it would be refused without --force:", err)
 	}
-	if o.dryRun == dryRunNone && !o.yes {
-		for _, r := range removals {
-			if err := (&printers.NamePrinter{Operation: "would be " + r.done()}).PrintObj(r.object, o.ErrOut); err != nil {
-				return err
-			}
-		}
+	if asked {
 		return &hinted{err: errors.New("nothing was removed: that needs --yes"), hint: o.command("", o.caller)}
 	}
 	if err := o.remove(ctx, c, found.removals); err != nil {
 		return err
 	}
-	if o.dryRun == dryRunNone && o.wait {
+	// Their labels are what the next uninstall finds released namespaces by: they go
+	// when all else has gone, and nobody knows when unless we wait.
+	switch {
+	case !o.wait && len(found.released) > 0:
+		var names []string
+		for _, r := range found.released {
+			names = append(names, r.object.GetName())
+		}
+		fmt.Fprintln(o.ErrOut, o.named("hodei's labels stay on "+words(names)+" until all is gone; to take them off then: "+o.command("", o.caller)))
+		return nil
+	case o.dryRun == dryRunNone && o.wait:
 		if err := o.await(ctx, c, found); err != nil {
 			return err
 		}
 	}
-	// Their labels are what the next uninstall finds them by: they go last.
 	return o.remove(ctx, c, found.released)
+}
+
+// list shows what would be removed.
+func (o *uninstallOptions) list(removals []removal) error {
+	for _, r := range removals {
+		if err := (&printers.NamePrinter{Operation: "would be " + r.done()}).PrintObj(r.object, o.ErrOut); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // remove does removals, and says so.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/hodei-jobs/hodei/deploy"
 )
@@ -150,7 +152,7 @@ func TestUninstallRights(t *testing.T) {
 		t.Errorf("%+v", rights)
 	}
 	o.wait = false
-	if got, want := describeRights(o.removalRights(removals)), "delete and patch namespaces; delete secrets in kept"; got != want {
+	if got, want := describeRights(o.removalRights(removals)), "delete namespaces; delete secrets in kept"; got != want {
 		t.Errorf("without waiting: got  %s\nwant %s", got, want)
 	}
 }
@@ -215,6 +217,59 @@ func TestUninstallAwait(t *testing.T) {
 			err := o.await(t.Context(), test.server.start(t), &installed{removals: []removal{namespace("a")}, released: []removal{namespace("kept")}})
 			if test.want == "" && err != nil || test.want != "" && (err == nil || err.Error() != test.want) {
 				t.Errorf("error %v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
+// keptServer is a cluster with a namespace that stays, and a job in it that runs.
+func keptServer() apiServer {
+	const list = `{"kind":"%sList","apiVersion":"%s","items":[%s]}`
+	none := fmt.Sprintf(list, "PartialObjectMetadata", "meta.k8s.io/v1", "")
+	job := `{"metadata":{"name":"j","namespace":"kept","uid":"1","labels":{"app.kubernetes.io/managed-by":"hodei"}}}`
+	return apiServer{
+		"POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews": strings.Replace(fmt.Sprintf(review, true), "Subject", "SelfSubject", 1),
+		"GET /api/v1/namespaces":                                         fmt.Sprintf(list, "Namespace", "v1", `{"metadata":{"name":"kept","uid":"2"}}`),
+		"GET /apis/batch/v1/namespaces/kept/jobs":                        fmt.Sprintf(list, "Job", "batch/v1", job),
+		"DELETE /apis/batch/v1/namespaces/kept/jobs/j":                   `{"kind":"Status","apiVersion":"v1","status":"Success"}`,
+		"GET /apis/rbac.authorization.k8s.io/v1/rolebindings":            fmt.Sprintf(list, "RoleBinding", "rbac.authorization.k8s.io/v1", ""),
+		"GET /apis/rbac.authorization.k8s.io/v1/clusterrolebindings":     fmt.Sprintf(list, "ClusterRoleBinding", "rbac.authorization.k8s.io/v1", ""),
+		"GET /apis/rbac.authorization.k8s.io/v1/clusterroles":            fmt.Sprintf(list, "ClusterRole", "rbac.authorization.k8s.io/v1", ""),
+		"GET /apis/networking.k8s.io/v1/namespaces/kept/networkpolicies": none,
+		"GET /apis/rbac.authorization.k8s.io/v1/namespaces/kept/roles":   none,
+		"GET /api/v1/namespaces/kept/serviceaccounts":                    none,
+		"GET /api/v1/namespaces/kept/secrets":                            none,
+	}
+}
+
+// Nothing is removed of what has not been listed, and no label before what it leads to.
+func TestUninstallKept(t *testing.T) {
+	const listed = "job.batch/j would be deleted in namespace kept\nnamespace/kept would be kept, without hodei's labels: hodei has not made it\n"
+	for _, test := range []struct {
+		name              string
+		options           uninstallOptions
+		stdout, said, err string
+	}{
+		{"a job that runs", uninstallOptions{wait: true}, "", listed, "jobs have not ended: kept/j"},
+		{"a job that runs, and force", uninstallOptions{wait: true, force: true}, "", listed, "nothing was removed: that needs --yes"},
+		{"a job that runs, and yes", uninstallOptions{wait: true, yes: true}, "", "", "jobs have not ended: kept/j"},
+		// A label that were taken off would be a PATCH, which this server does not know.
+		{"without waiting", uninstallOptions{force: true, yes: true}, "job.batch/j deleted in namespace kept\n",
+			"hodei's labels stay on kept until all is gone; to take them off then: kubectl hodei uninstall --yes --force\n", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			server := keptServer()
+			var out, said strings.Builder
+			o := test.options
+			o.app = &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &said}, name: "kubectl hodei", kube: server.flags(t)}
+			o.dryRun = dryRunNone
+			err := o.run(t.Context())
+			if test.err == "" && err != nil || test.err != "" && (err == nil || err.Error() != test.err) {
+				t.Errorf("error %v, want %q", err, test.err)
+			}
+			_, rest, _ := strings.Cut(said.String(), "\n") // from the cluster at …
+			if out.String() != test.stdout || rest != test.said {
+				t.Errorf("stdout %q, want %q\nstderr %q, want %q", out.String(), test.stdout, rest, test.said)
 			}
 		})
 	}

@@ -46,9 +46,8 @@ func (o *uninstallOptions) removalRights(removals []removal) []right {
 				rights = append(rights, right{"get", namespace, resource, name})
 			}
 		case releaseNamespace:
-			rights = append(rights, right{"patch", "", resource, name})
 			if o.wait {
-				rights = append(rights, right{"list", name, schema.GroupResource{Resource: "pods"}, ""})
+				rights = append(rights, right{"patch", "", resource, name}, right{"list", name, schema.GroupResource{Resource: "pods"}, ""})
 			}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -285,26 +286,42 @@ func TestInstallRights(t *testing.T) {
 		{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"networkpolicies"}, Verbs: []string{"create", "get", "patch", "list"}},
 	})
 	name := role.Name
-	refused(t, hodei(t, "install", to, "--as", name),
-		fmt.Sprintf("user %q may not delete networkpolicies.networking.k8s.io in %s; delete networkpolicies.networking.k8s.io in hodei-system\n", name, namespace))
-
-	role.Rules[2].Verbs = all
-	if _, err := client.RbacV1().ClusterRoles().Update(t.Context(), role, metav1.UpdateOptions{}); err != nil {
-		t.Fatal(err)
+	const (
+		ofUser   = "list and watch events; create, delete, get, list, patch and watch jobs.batch; delete, list and watch pods; get pods/log; create and get pods/portforward; create, delete and get secrets; "
+		ofRole   = "list and watch events in %[2]s; create, delete, get, list, patch and watch jobs.batch in %[2]s; "
+		networks = "delete networkpolicies.networking.k8s.io in %[2]s; "
+		ofPods   = "delete, get, list and watch pods in %[2]s; get pods/log in %[2]s; create and get pods/portforward in %[2]s; create, delete and get secrets in %[2]s"
+		system   = "; delete networkpolicies.networking.k8s.io in hodei-system"
+	)
+	// Kubernetes lets nobody grant more than they have.
+	refused(t, hodei(t, "install", to, "--as", name), fmt.Sprintf("user %[1]q may not "+ofUser+ofRole+networks+ofPods+system+"\n", name, namespace))
+	grant := func() {
+		t.Helper()
+		if _, err := client.RbacV1().ClusterRoles().Update(t.Context(), role, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
 	}
-	// Kubernetes lets nobody grant more than they have. The roles that are there don't
-	// change; those of a new namespace do.
+	role.Rules[2].Verbs = all
+	grant()
 	kubectl(t, "", "create", "namespace", namespace)
-	refused(t, hodei(t, "install", to, "--as", name),
-		fmt.Sprintf("role hodei-jobs-worker-role in namespace %s grants rights that user %q does not have, and Kubernetes lets nobody grant more than they have\n", namespace, name))
+	refused(t, hodei(t, "install", to, "--as", name), fmt.Sprintf("user %[1]q may not "+ofUser+ofRole+ofPods+"\n", name, namespace))
 	if left := kubectl(t, "", "get", "-n", namespace, "-o=name", "sa,roles,networkpolicy"); left != "serviceaccount/default\n" {
 		t.Errorf("an install that was refused has made %s", left)
 	}
 
-	role.Rules[1].Verbs = append(all, "escalate", "bind")
-	if _, err := client.RbacV1().ClusterRoles().Update(t.Context(), role, metav1.UpdateOptions{}); err != nil {
+	// Who has all of it may, and who may escalate and bind.
+	user, err := client.RbacV1().ClusterRoles().Get(t.Context(), "hodei-user", metav1.GetOptions{})
+	if err != nil {
 		t.Fatal(err)
 	}
+	own := slices.Clone(role.Rules)
+	role.Rules = append(role.Rules, append(user.Rules, rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"get"}})...)
+	grant()
+	succeed(t, "install", to, "--as", name)
+	succeed(t, "uninstall", "--yes", to)
+	role.Rules = own
+	role.Rules[1].Verbs = append(all, "escalate", "bind")
+	grant()
 	succeed(t, "install", to, "--as", name)
 }
 
