@@ -5,13 +5,12 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"regexp"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
 func (a *app) newCerts() *cobra.Command {
@@ -79,12 +78,5 @@ func authorityHint(err error, dir string) string {
 	return "{hodei} certs generate --dir " + shellQuote(dir)
 }
 
-var shellSafe = regexp.MustCompile(`^[\w@%+=:,./-]+$`)
-
 // shellQuote returns s as a shell takes it for one word.
-func shellQuote(s string) string {
-	if shellSafe.MatchString(s) {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
+func shellQuote(s string) string { return kubernetes.ShellQuote(s) }

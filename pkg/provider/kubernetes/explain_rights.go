@@ -46,9 +46,9 @@ func missingRight(user, verb, resource, namespace string) *job.Failure {
 		where = fmt.Sprintf("in namespace %q", namespace)
 	}
 	f := &job.Failure{Cause: job.Forbidden, Message: fmt.Sprintf("forbidden: user %q may not %s %s %s", user, verb, resource, where)}
-	subject := "--user=" + shellQuote(user)
+	subject := "--user=" + ShellQuote(user)
 	if account, ok := strings.CutPrefix(user, "system:serviceaccount:"); ok {
-		subject = "--serviceaccount=" + shellQuote(account)
+		subject = "--serviceaccount=" + ShellQuote(account)
 	}
 	binding := bindingName(user)
 	firstVerb, _, _ := strings.Cut(verb, " and ")
@@ -96,9 +96,11 @@ func bindingName(user string) string {
 	return strings.Trim("hodei-"+regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(user), "-"), "-")
 }
 
-// shellQuote makes s one word of a command line.
-func shellQuote(s string) string {
-	if regexp.MustCompile(`^[\w@%+=:,./-]+$`).MatchString(s) {
+var shellSafe = regexp.MustCompile(`^[\w@%+=:,./-]+$`)
+
+// ShellQuote returns s as a shell takes it for one word.
+func ShellQuote(s string) string {
+	if shellSafe.MatchString(s) {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
