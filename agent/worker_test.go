@@ -94,6 +94,8 @@ func (f *follower) Attached(*hodeipb.Hello) (resume coordinator.Resume, err erro
 	return resume, err
 }
 
+func (f *follower) Metrics(string, *hodeipb.Metrics) {}
+
 func (f *follower) State(_ string, s *hodeipb.State) {
 	_ = f.update(func() error { f.states = append(f.states, s); return nil })
 }

@@ -233,6 +233,9 @@ func (f *follower) complete() <-chan struct{} {
 	return shown
 }
 
+// Metrics is not shown here.
+func (f *follower) Metrics(string, *hodeipb.Metrics) {}
+
 // State shows that the command runs, once an attempt.
 func (f *follower) State(attempt string, state *hodeipb.State) {
 	f.mu.Lock()

@@ -89,6 +89,9 @@ func (f *feed) Attached(a coordinator.Attachment) {
 	}
 }
 
+// Metrics is not shown here.
+func (f *feed) Metrics(string, *hodeipb.Metrics) {}
+
 func (f *feed) State(string, *hodeipb.State)       {}
 func (f *feed) Exited(string, *hodeipb.ExitRecord) {}
 func (f *feed) Failed(_ string, err error)         { f.fail(fmt.Errorf("%w: %w", errStoring, err)) }

@@ -325,6 +325,9 @@ func (l attemptLog) Attached(a coordinator.Attachment) {
 	l.log.Info("agent attached", "version", a.Hello.AgentVersion, "offset", end)
 }
 
+// Metrics is not shown here.
+func (l attemptLog) Metrics(string, *hodeipb.Metrics) {}
+
 func (l attemptLog) State(string, *hodeipb.State) {}
 
 func (l attemptLog) Exited(_ string, record *hodeipb.ExitRecord) {

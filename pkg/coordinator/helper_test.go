@@ -87,6 +87,8 @@ func (f *follower) Attached(hello *hodeipb.Hello) (resume Resume, err error) {
 	return resume, f.refuse
 }
 
+func (f *follower) Metrics(string, *hodeipb.Metrics) {}
+
 func (f *follower) State(_ string, s *hodeipb.State) {
 	f.update(func() { f.states = append(f.states, s) })
 }

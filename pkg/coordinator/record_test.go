@@ -35,6 +35,8 @@ func newHeard() *heard {
 func (h *heard) Attached(a Attachment)                  { h.attached <- a }
 func (h *heard) Exited(_ string, r *hodeipb.ExitRecord) { h.exited <- r }
 func (h *heard) Failed(_ string, err error)             { h.failed <- err }
+func (h *heard) Metrics(string, *hodeipb.Metrics)       {}
+
 func (h *heard) State(_ string, s *hodeipb.State) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -60,6 +60,10 @@ type Outcome struct {
 	// Started and Finished are the command's, by the worker's clock; zero if unknown.
 	Started  time.Time `json:"started,omitzero"`
 	Finished time.Time `json:"finished,omitzero"`
+	// Usage is what the attempt has cost; nil if nothing is known of it.
+	Usage *Usage `json:"usage,omitempty"`
+	// Probes are the parts of the eBPF that was to assist; empty: none was.
+	Probes []Probe `json:"probes,omitempty"`
 }
 
 // ExitCode is what hodei run and hodei wait exit with.
