@@ -3,7 +3,7 @@ VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),dev)
 MODULES := . test/cluster test/cluster/coredns test/cluster/netpol tools/buf tools/lint
 GO_BUILD := CGO_ENABLED=0 go build -trimpath
 
-.PHONY: help build worker demo test test-cluster cluster-up cluster-down bench generate verify lint image clean
+.PHONY: help build worker demo test test-cluster test-kernel cluster-up cluster-down bench generate verify lint image clean
 .DEFAULT_GOAL := build
 
 help: ## Show this
@@ -24,6 +24,9 @@ test: ## Run all tests that this machine can, and name the others
 
 test-cluster: ## Run the tests that need a cluster, on the one of test/cluster
 	test/run cluster
+
+test-kernel: ## Run the tests of what talks to the kernel in virtual machines, on Debian's kernels
+	test/run kernel
 
 cluster-up: ## Start a Kubernetes cluster on this machine, with the images of the tests
 	test/cluster/cluster up && test/cluster/images
