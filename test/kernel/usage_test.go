@@ -209,8 +209,7 @@ func (a attempt) inNetwork(f func()) {
 func near(t *testing.T, what string, got *uint64, want, slack uint64) {
 	t.Helper()
 	if got == nil {
-		t.Errorf("%s: absent, the kernel says %d", what, want)
-		return
+		t.Fatalf("%s: absent, the kernel says %d", what, want)
 	}
 	if off := math.Abs(float64(*got) - float64(want)); off > max(0.02*float64(want), float64(slack)) {
 		t.Errorf("%s: %d, the kernel says %d", what, *got, want)
