@@ -152,6 +152,7 @@ func (l *launched) supervise() int {
 			// What the command left running in its group ends with it, as it
 			// would with process 1 of a container.
 			msg := exitStatus(status)
+			msg.spent()
 			if agentGone {
 				l.signal(unix.SIGKILL)
 				return exitAgentGone
@@ -269,6 +270,18 @@ func exitStatus(s syscall.WaitStatus) exitMsg {
 		m.Code = 128 + m.Signal
 	}
 	return m
+}
+
+// spent fills in what the children have used that were waited for: getrusage(2).
+func (m *exitMsg) spent() {
+	var children, self unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_CHILDREN, &children) != nil || unix.Getrusage(unix.RUSAGE_SELF, &self) != nil {
+		return
+	}
+	m.CPUUser, m.CPUSystem = time.Duration(children.Utime.Nano()), time.Duration(children.Stime.Nano())
+	if children.Maxrss > self.Maxrss {
+		m.PeakBytes = uint64(children.Maxrss) << 10
+	}
 }
 
 // forwarded tells signals meant for the command from those that are about
