@@ -2,12 +2,15 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/rand"
@@ -149,4 +152,99 @@ func TestEBPFDropped(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestEBPFPolicy: with docs/ebpf-policy.yaml a namespace that Pod Security keeps nothing
+// out of takes jobs that measure with eBPF, and what would take over its node it does not.
+func TestEBPFPolicy(t *testing.T) {
+	t.Parallel()
+	tr := newTrial(t, enforcing("privileged"), "--ebpf", "require")
+	text, err := os.ReadFile("../../docs/ebpf-policy.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy := regexp.MustCompile(`registry\.example\.com/[^']+`).ReplaceAllString(string(text), "hodei-jobs-worker:latest")
+	policy = strings.ReplaceAll(policy, "hodei-ebpf", tr.namespace)
+	t.Cleanup(func() {
+		c := client.AdmissionregistrationV1()
+		_ = c.ValidatingAdmissionPolicyBindings().Delete(context.Background(), tr.namespace, metav1.DeleteOptions{})
+		if err := c.ValidatingAdmissionPolicies().Delete(context.Background(), tr.namespace, metav1.DeleteOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+	kubectl(t, policy, "apply", "-f", "-")
+
+	// A Pod of a job as hodei makes it, and what may not be changed in it.
+	var job batchv1.Job
+	r := succeed(t, "run", "--provider", tr.provider, "--dry-run=client", "-o", "json", "--", "true")
+	if err := json.Unmarshal([]byte(r.stdout), &job); err != nil {
+		t.Fatal(err)
+	}
+	made := func(change func(*corev1.PodSpec)) error {
+		spec := job.Spec.Template.Spec.DeepCopy()
+		change(spec)
+		_, err := client.CoreV1().Pods(tr.namespace).Create(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: "probe-"}, Spec: *spec},
+			metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		return err
+	}
+	yes, no, unmasked := true, false, corev1.UnmaskedProcMount
+	until(t, "a policy that refuses", func(context.Context) (bool, error) {
+		err := made(func(s *corev1.PodSpec) { s.HostNetwork = true })
+		return err != nil && strings.Contains(err.Error(), "no other namespaces than the Pod's own"), nil
+	})
+	exec := func(command ...string) *corev1.LifecycleHandler {
+		return &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: command}}
+	}
+	for _, test := range []struct {
+		name   string
+		change func(*corev1.PodSpec)
+		want   string
+	}{
+		{"the node's processes", func(s *corev1.PodSpec) { s.HostPID = true }, "no other namespaces"},
+		{"sysctls", func(s *corev1.PodSpec) {
+			s.SecurityContext.Sysctls = []corev1.Sysctl{{Name: "kernel.msgmax", Value: "1"}}
+		}, "no other namespaces"},
+		{"no seccomp", func(s *corev1.PodSpec) { s.SecurityContext.SeccompProfile.Type = corev1.SeccompProfileTypeUnconfined }, "no other namespaces"},
+		{"files of the node", func(s *corev1.PodSpec) {
+			s.Volumes = append(s.Volumes, corev1.Volume{Name: "h", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/"}}})
+		}, "no files of the node"},
+		{"one more container before", func(s *corev1.PodSpec) { s.InitContainers = []corev1.Container{{Name: "first", Image: busybox}} }, "no containers but"},
+		{"a privileged job", func(s *corev1.PodSpec) {
+			s.Containers[1].SecurityContext = &corev1.SecurityContext{Privileged: &yes}
+		}, "no container gets more"},
+		{"a job without a word", func(s *corev1.PodSpec) { s.Containers[1].SecurityContext = nil }, "no container gets more"},
+		{"the whole of /proc", func(s *corev1.PodSpec) {
+			s.HostUsers, s.Containers[1].SecurityContext.ProcMount = &no, &unmasked
+		}, "no container gets more"},
+		{"a port of the node", func(s *corev1.PodSpec) {
+			s.Containers[1].Ports = []corev1.ContainerPort{{ContainerPort: 80, HostPort: 80}}
+		}, "no container gets more"},
+		{"a job with BPF", func(s *corev1.PodSpec) { s.Containers[1].SecurityContext.Capabilities.Add = []corev1.Capability{"BPF"} }, "no capabilities, but for the agent"},
+		{"an agent with more", func(s *corev1.PodSpec) {
+			s.Containers[0].SecurityContext.Capabilities.Add = append(s.Containers[0].SecurityContext.Capabilities.Add, "SYS_PTRACE")
+		}, "but those of eBPF"},
+		{"an agent of another image", func(s *corev1.PodSpec) { s.Containers[0].Image = busybox }, "the agent is the worker's program"},
+		{"an agent that is a shell", func(s *corev1.PodSpec) { s.Containers[0].Command = []string{"sh"} }, "the agent is the worker's program"},
+		{"an agent with a mount over its program", func(s *corev1.PodSpec) { s.Containers[0].VolumeMounts[0].MountPath = "/usr/local/bin" }, "the agent is the worker's program"},
+		{"an agent with a hook of another's", func(s *corev1.PodSpec) { s.Containers[0].Lifecycle.PostStart = exec("sh") }, "the agent is the worker's program"},
+		{"an agent with one more hook", func(s *corev1.PodSpec) { s.Containers[0].Lifecycle.PreStop = exec("sh") }, "the agent is the worker's program"},
+		{"an agent with a probe", func(s *corev1.PodSpec) {
+			s.Containers[0].LivenessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"sh"}}}}
+		}, "the agent is the worker's program"},
+		{"an agent that is told things", func(s *corev1.PodSpec) {
+			s.Containers[0].Env = append(s.Containers[0].Env, corev1.EnvVar{Name: "SSL_CERT_DIR", Value: "/"})
+		}, "the agent is the worker's program"},
+	} {
+		if err := made(test.change); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %q", test.name, err, test.want)
+		}
+	}
+	if err := made(func(*corev1.PodSpec) {}); err != nil {
+		t.Errorf("as hodei makes it: %v", err)
+	}
+	name := "e2e-" + rand.String(8)
+	if r := hodei(t, "run", "-q", "--provider", tr.provider, "--name", name, "--", "echo", "hi"); r != (result{"hi\n", "", 0}) {
+		t.Errorf("%+v", r)
+	}
+	tr.checkAgent(t, name, true)
 }
