@@ -38,12 +38,13 @@ bench: build ## Measure; takes some ten minutes and a cluster in the current con
 	go test -run '^$$' -bench . -benchmem ./agent/... ./pkg/hodeipb/... ./pkg/coordinator/...
 	go run ./test/bench
 
-generate: ## Generate pkg/hodeipb from its .proto
+generate: ## Generate pkg/hodeipb from its .proto and agent/probe's programs from their C (clang-14, llvm-14, libbpf-dev)
 	go build -C tools/buf -o $(CURDIR)/bin/ github.com/bufbuild/buf/cmd/buf
 	bin/buf generate
+	go generate ./agent/probe
 
 verify: generate ## Fail if what is generated, or a go.mod, is not up to date
-	git diff --exit-code -- pkg/hodeipb
+	git diff --exit-code -- pkg/hodeipb agent/probe
 	@for module in $(MODULES); do echo "go mod tidy -diff in $$module"; go -C $$module mod tidy -diff || exit 1; done
 
 lint: ## Run golangci-lint (built here, which takes a while the first time)

@@ -137,6 +137,9 @@ type agent struct {
 	// changed is closed and replaced when anything above changes.
 	changed chan struct{}
 
+	// samples are what the job has used.
+	samples *sampler
+
 	// compressor is one for all attachments, made when the first needs it.
 	compressor func() *compressor
 
@@ -150,6 +153,7 @@ func newAgent(c Config) *agent {
 		term:       make(chan struct{}),
 		orders:     make(chan *hodeipb.Control, 16),
 		changed:    make(chan struct{}),
+		samples:    newSampler(),
 		compressor: sync.OnceValue(newCompressor),
 		state:      &hodeipb.State{Phase: hodeipb.Phase_WAITING, AgentStarted: timestamppb.Now()},
 	}
@@ -221,7 +225,8 @@ func (a *agent) run() (int, error) {
 		return ExitNeverStarted, err
 	}
 	defer conn.Close()
-	record := a.supervise(conn, files)
+	defer files.close()
+	record := a.supervise(conn, files, a.openMeter(conn, files))
 	a.linger(record)
 	return ExitOK, nil
 }
@@ -369,7 +374,7 @@ func (a *agent) setState(change func(*hodeipb.State)) {
 	a.update(func() {
 		s := &hodeipb.State{
 			Phase: a.state.Phase, AgentStarted: a.state.AgentStarted,
-			CommandStarted: a.state.CommandStarted, BlockedOnOutput: a.state.BlockedOnOutput,
+			CommandStarted: a.state.CommandStarted, BlockedOnOutput: a.state.BlockedOnOutput, Probes: a.state.Probes,
 		}
 		change(s)
 		a.state = s
@@ -410,19 +415,5 @@ func (a *agent) watchSpool(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-	}
-}
-
-// writeTermination leaves the container's message, unless the postStart hook
-// has left its error there.
-func (a *agent) writeTermination(text []byte) {
-	if a.TerminationLog == "" {
-		return
-	}
-	if old, err := os.ReadFile(a.TerminationLog); err == nil && len(old) > 0 {
-		return
-	}
-	if err := os.WriteFile(a.TerminationLog, text, 0o644); err != nil {
-		a.Log.Warn("termination message not written", "error", err)
 	}
 }

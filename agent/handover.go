@@ -55,6 +55,13 @@ type exitMsg struct {
 	Signal   int       `json:"signal,omitempty"`
 	Error    string    `json:"error,omitempty"`
 	Finished time.Time `json:"finished"`
+	// CPUUser and CPUSystem, in nanoseconds, are what the launcher's children have used
+	// that have ended, and theirs.
+	CPUUser   time.Duration `json:"cpuUser,omitempty"`
+	CPUSystem time.Duration `json:"cpuSystem,omitempty"`
+	// PeakBytes is the most memory that one of them held; 0: not known, because the
+	// launcher itself, which they are before they are themselves, has held more.
+	PeakBytes uint64 `json:"peakBytes,omitempty"`
 }
 
 // agentMsg is what the agent sends; exactly one field is set.
