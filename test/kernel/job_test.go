@@ -99,6 +99,7 @@ func loopback(address string) error {
 		conn, err := l.Accept()
 		if err == nil {
 			_, err = io.Copy(io.Discard, conn)
+			conn.Close()
 		}
 		received <- err
 	}()

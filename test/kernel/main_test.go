@@ -34,8 +34,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// becomeContainer shows this process its own cgroup as the root of all, as a
-// container's runtime does, and goes on as the arguments say.
+// becomeContainer shows this process, the first of its PID namespace, its own cgroup
+// as the root of all, as a container's runtime does, and goes on as the arguments say.
 func becomeContainer() error {
 	runtime.LockOSThread() // namespaces are a thread's
 	if err := unix.Unshare(unix.CLONE_NEWCGROUP | unix.CLONE_NEWNS); err != nil {
@@ -43,6 +43,9 @@ func becomeContainer() error {
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+		return fmt.Errorf("mount /proc: %w", err)
 	}
 	if err := unix.Unmount("/sys/fs/cgroup", 0); err != nil {
 		return fmt.Errorf("unmount cgroups: %w", err)

@@ -128,13 +128,18 @@ func (a attempt) run() *hodeipb.ExitRecord {
 		t.Fatal(err)
 	}
 	defer group.Close()
-	launcher.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(group.Fd())}
+	launcher.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(group.Fd()), Cloneflags: syscall.CLONE_NEWPID}
 	waitFor(t, socket)
 	a.inNetwork(func() { start(t, launcher) })
 	_ = launcher.Wait()
 	if err := agent.Wait(); err != nil {
 		t.Fatalf("agent: %v\n%s", err, said)
 	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the agent: %s", said)
+		}
+	})
 	text, err := os.ReadFile(filepath.Join(dir, "termination"))
 	if err != nil {
 		t.Fatal(err)
