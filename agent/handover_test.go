@@ -106,7 +106,7 @@ func TestHandover(t *testing.T) {
 		if err := sayHello(launcher, p); err != nil {
 			t.Fatal(err)
 		}
-		files, err := acceptHello(agent)
+		files, _, err := acceptHello(agent)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -183,7 +183,7 @@ func TestHostileHello(t *testing.T) {
 			before := openFiles(t)
 			launcher, agent := socketPair(t)
 			sendRaw(t, launcher, tt.packet, f, tt.fds)
-			files, err := acceptHello(agent)
+			files, _, err := acceptHello(agent)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want %q", err, tt.want)
 			}
@@ -214,7 +214,7 @@ func FuzzHello(f *testing.F) {
 		before := openFiles(t)
 		launcher, agent := socketPair(t)
 		sendRaw(t, launcher, packet, file, int(n))
-		files, err := acceptHello(agent)
+		files, _, err := acceptHello(agent)
 		if err == nil && (len(files) != int(n) || files[fdStdout] == nil) {
 			t.Errorf("%d descriptors accepted as %v", n, files)
 		}
@@ -289,7 +289,7 @@ func TestConversation(t *testing.T) {
 			launcher, conn := socketPair(t)
 			defer conn.Close()
 			result := make(chan *hodeipb.ExitRecord, 1)
-			go func() { result <- a.supervise(conn, handedOver{}, &meter{}) }()
+			go func() { result <- a.supervise(&handover{conn: conn}, &meter{}) }()
 			hear := func(what string) agentMsg {
 				t.Helper()
 				var m agentMsg

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hodei-jobs/hodei/agent/cgroup"
+	"github.com/hodei-jobs/hodei/agent/probe"
 )
 
 // Exit statuses of the launcher besides the command's own.
@@ -404,12 +405,14 @@ func sayHello(c *net.UnixConn, p *pipes) error {
 		names = append(names, fdStderr)
 		fds = append(fds, int(p.errR.Fd()))
 	}
+	var own uint64
 	if dir, err := openCgroup(); err == nil {
 		defer dir.Close()
 		names = append(names, fdCgroup)
 		fds = append(fds, int(dir.Fd()))
+		own, _ = probe.OwnCgroup() // no more than the agent can do without
 	}
-	return send(c, launcherMsg{Hello: &helloMsg{Version: handoverVersion, FDs: names}}, fds...)
+	return send(c, launcherMsg{Hello: &helloMsg{Version: handoverVersion, FDs: names, Cgroup: own}}, fds...)
 }
 
 // openCgroup opens the directory in which the container sees its cgroup, unless

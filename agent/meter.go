@@ -3,7 +3,6 @@ package agent
 import (
 	"errors"
 	"net"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -13,28 +12,24 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
-// cgroupDir is where a container sees its own cgroup.
-const cgroupDir = "/sys/fs/cgroup"
-
 // meter measures the job: by its cgroup, and where it has none of its own by its
 // processes, each with what eBPF adds. One goroutine may use it.
 type meter struct {
 	began     time.Time
 	group     *cgroup.Reader // nil: the job has none of its own
 	processes *processes     // nil: they can't be seen, or need not
+	probe     *jobProbe      // nil: no eBPF assists
 
 	sample  cgroup.Sample
 	highest uint64 // memory, of all samples
 }
 
-// openMeter finds out by what the job of the launcher at conn can be measured.
-func (a *agent) openMeter(conn *net.UnixConn, files handedOver) *meter {
+// openMeter finds out by what the job of a launcher can be measured. Only where eBPF is
+// required, and nothing of it can be had, is that an error.
+func (a *agent) openMeter(launcher *handover) (*meter, error) {
 	m := &meter{began: time.Now()}
 	var whyNot []error
-	dir := files[fdCgroup]
-	if dir != nil && sameFile(dir, cgroupDir) {
-		dir, whyNot = nil, append(whyNot, errors.New("the launcher's cgroup is the agent's too"))
-	}
+	dir := launcher.files[fdCgroup]
 	if dir != nil {
 		var err error
 		if m.group, err = cgroup.Open(dir); err != nil {
@@ -43,42 +38,50 @@ func (a *agent) openMeter(conn *net.UnixConn, files handedOver) *meter {
 	}
 	if m.group == nil {
 		var err error
-		if m.processes, err = openProcesses("/proc", peerOf(conn).pid); err != nil {
+		if m.processes, err = openProcesses("/proc", peerOf(launcher.conn).pid); err != nil {
 			whyNot = append(whyNot, err)
 		}
 	}
 	if m.source() == "" {
 		a.Log.Warn("the job can't be measured", "error", errors.Join(whyNot...))
 	}
-	return m
-}
-
-// sameFile tells that an open file is the one at path.
-func sameFile(f *os.File, path string) bool {
-	ours, err := os.Stat(path)
-	if err != nil {
-		return false
+	var err error
+	if m.probe, err = a.openProbe(launcher.conn, dir, launcher.cgroup); err != nil {
+		m.close()
+		return nil, err
 	}
-	its, err := f.Stat()
-	return err == nil && os.SameFile(ours, its)
+	if m.group.Version() == cgroup.V2 {
+		m.group.Leave(m.probe.replaces()...)
+	}
+	if parts := m.probe.states(); parts != nil {
+		a.setState(func(s *hodeipb.State) { s.Probes = parts })
+	}
+	return m, nil
 }
 
 // close frees what the meter holds.
 func (m *meter) close() {
 	m.group.Close()
+	m.probe.close()
 }
 
 // source names where the figures come from, as an exit record does; "" nowhere.
 func (m *meter) source() string {
+	var source string
 	switch {
 	case m.group.Version() == cgroup.V2:
-		return "cgroup2"
+		source = "cgroup2"
 	case m.group.Version() != cgroup.None: // a hybrid has most figures from version 1
-		return "cgroup1"
+		source = "cgroup1"
 	case m.processes != nil:
-		return "proc"
+		source = "proc"
+	default:
+		return ""
 	}
-	return ""
+	if m.probe.works() {
+		source += "+ebpf"
+	}
+	return source
 }
 
 // measure takes a sample; nil: nothing can be measured.
@@ -89,6 +92,7 @@ func (m *meter) measure() *hodeipb.Metrics {
 	}
 	m.byCgroup(f)
 	m.byProcesses(f)
+	m.probe.add(f)
 	m.peak(f)
 	// By the clock of the start: samples that go back in time are nobody's.
 	return &hodeipb.Metrics{Time: timestamppb.New(m.began.Add(time.Since(m.began))), Usage: &f.usage}

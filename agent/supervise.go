@@ -26,7 +26,8 @@ const (
 
 // supervise runs the job from the launcher's hello to the exit record, which is
 // known to coordinators before the container's log has everything.
-func (a *agent) supervise(conn *net.UnixConn, files handedOver, m *meter) *hodeipb.ExitRecord {
+func (a *agent) supervise(launcher *handover, m *meter) *hodeipb.ExitRecord {
+	conn, files := launcher.conn, launcher.files
 	defer m.close()
 	finish := a.samples.start(m)
 	out := a.readOutput(files)
@@ -53,7 +54,7 @@ func (a *agent) supervise(conn *net.UnixConn, files handedOver, m *meter) *hodei
 	held := out.finish(exit == nil || exit.Code != 0)
 
 	record := s.record(exit, outOfMemory(first, last))
-	record.Usage = last
+	record.Usage, record.Probes = last, m.probe.states()
 	record.PipesHeld = held
 	_, record.End = a.spool.extent()
 	record.StdoutEnd, record.StderrEnd = a.spool.streamEnds()

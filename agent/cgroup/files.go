@@ -261,14 +261,10 @@ func (r *Reader) openHugePages(fd int, path, suffix string) error {
 // openFile opens a file of fd if it is there and may be read.
 func (r *Reader) openFile(fd int, path string, f file) (bool, error) {
 	opened, err := openat(fd, f.name, 0)
-	if err != nil {
-		return false, err
-	}
 	if opened < 0 {
-		return false, nil
+		return false, ours(err)
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(opened, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+	if !regular(opened) {
 		unix.Close(opened)
 		return false, nil
 	}
@@ -280,31 +276,43 @@ func (r *Reader) openFile(fd int, path string, f file) (bool, error) {
 	return true, nil
 }
 
-// openat opens what is there and may be read, else returns -1. It follows no link,
-// and does not wait for the writer of a pipe that stands in a file's place.
+// openat opens what can be read, else its descriptor is -1. It follows no link, and
+// does not wait for the writer of a pipe that stands in a file's place.
 func openat(fd int, name string, flags int) (int, error) {
-	for {
-		opened, err := unix.Openat(fd, name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK|flags, 0)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE):
-			return -1, fmt.Errorf("open %s: %w", name, err) // that is about us, not about the kernel
-		case err != nil:
-			return -1, nil
-		}
-		return opened, nil
+	flags |= unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NOFOLLOW | unix.O_NONBLOCK
+	opened, err := unix.Openat(fd, name, flags, 0)
+	for err == unix.EINTR {
+		opened, err = unix.Openat(fd, name, flags, 0)
 	}
+	if err != nil {
+		return -1, fmt.Errorf("open %s: %w", name, err)
+	}
+	return opened, nil
+}
+
+// ours is err if it is about this process, and nil if the file is what is
+// amiss: not there, or not to be read.
+func ours(err error) error {
+	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
+		return err
+	}
+	return nil
 }
 
 // within calls do with the directory name of fd, if there is one.
 func within(fd int, name string, do func(fd int) error) error {
 	sub, err := openat(fd, name, unix.O_DIRECTORY)
-	if err != nil || sub < 0 {
-		return err
+	if sub < 0 {
+		return ours(err)
 	}
 	defer unix.Close(sub)
 	return do(sub)
+}
+
+// regular tells that fd is a file, as all of the kernel's are.
+func regular(fd int) bool {
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG
 }
 
 // exists tells that fd has an entry of that name.
@@ -315,9 +323,9 @@ func exists(fd int, name string) bool {
 
 // list gives the names in the directory fd, sorted; fd's own offset stays.
 func list(fd int) ([]string, error) {
-	opened, err := unix.Openat(fd, ".", unix.O_RDONLY|unix.O_CLOEXEC|unix.O_DIRECTORY, 0)
+	opened, err := openat(fd, ".", unix.O_DIRECTORY)
 	if err != nil {
-		return nil, fmt.Errorf("list the cgroup's directory: %w", err)
+		return nil, err
 	}
 	dir := os.NewFile(uintptr(opened), ".")
 	defer dir.Close()

@@ -46,7 +46,7 @@ type Sample struct {
 	Pids     Pids
 	Pressure Pressure
 	// HugePages is the memory in huge pages in bytes, all sizes together; Memory
-	// does not count it. Files hugetlb.SIZE.current; hugetlb.SIZE.usage_in_bytes
+	// does not count it, unless version 2 is mounted with memory_hugetlb_accounting. Files hugetlb.SIZE.current; hugetlb.SIZE.usage_in_bytes
 	// (cgroup-v1/hugetlb.rst).
 	HugePages Figure
 }
@@ -61,7 +61,9 @@ type CPU struct {
 	Total, User, System Figure
 	// Periods have passed in which the job wanted CPU under a limit, and in
 	// ThrottledPeriods of them it had to stop. Throttled is how long its CPUs' run
-	// queues stood still for that in all: it may exceed the time on the clock. Files
+	// queues stood still for that in all: it may exceed the time on the clock. It is less
+	// than the job waited where a cgroup above has the same limit, as a Pod's does when all of its
+	// containers have one: what that one stops first is counted there. Files
 	// cpu.stat in both versions (nr_periods, nr_throttled, throttled_usec or
 	// throttled_time; Documentation/scheduler/sched-bwc.rst).
 	Periods, ThrottledPeriods, Throttled Figure
