@@ -19,6 +19,10 @@ const (
 	jobVariable       = "HODEI_KERNEL_JOB"       // the job's command
 )
 
+// The tests run in other threads than the first: by that one's network namespace a
+// process is known.
+func init() { runtime.LockOSThread() }
+
 func TestMain(m *testing.M) {
 	switch {
 	case os.Getenv(containerVariable) != "":
@@ -37,7 +41,6 @@ func TestMain(m *testing.M) {
 // becomeContainer shows this process, the first of its PID namespace, its own cgroup
 // as the root of all, as a container's runtime does, and goes on as the arguments say.
 func becomeContainer() error {
-	runtime.LockOSThread() // namespaces are a thread's
 	if err := unix.Unshare(unix.CLONE_NEWCGROUP | unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("unshare: %w", err)
 	}

@@ -283,7 +283,8 @@ func TestUsage(t *testing.T) {
 				if ebpf == "off" {
 					return
 				}
-				if v := r.Usage.OomVictim; v == nil || v.Name != "tests" || v.LimitBytes != 64<<20 || v.Bytes < 32<<20 || v.Bytes > 64<<20 {
+				// Its program's pages are not the cgroup's: somebody else read the file first.
+				if v := r.Usage.OomVictim; v == nil || v.Name != "tests" || v.LimitBytes != 64<<20 || v.Bytes < 32<<20 || v.Bytes > 80<<20 {
 					t.Errorf("victim %v", v)
 				}
 			})
