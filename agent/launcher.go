@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hodei-jobs/hodei/agent/cgroup"
 )
 
 // Exit statuses of the launcher besides the command's own.
@@ -389,12 +391,33 @@ func sayHello(c *net.UnixConn, p *pipes) error {
 		names = append(names, fdStderr)
 		fds = append(fds, int(p.errR.Fd()))
 	}
-	if dir, err := os.Open("/sys/fs/cgroup"); err == nil {
+	if dir, err := openCgroup(); err == nil {
 		defer dir.Close()
 		names = append(names, fdCgroup)
 		fds = append(fds, int(dir.Fd()))
 	}
 	return send(c, launcherMsg{Hello: &helloMsg{Version: handoverVersion, FDs: names}}, fds...)
+}
+
+// openCgroup opens the directory in which the container sees its cgroup, unless
+// that is more than the command's: without a container it is the machine's, or what
+// the agent and whoever started it are in as well.
+func openCgroup() (*os.File, error) {
+	if os.Getpid() != 1 {
+		return nil, errors.New("not in a container of the command's own")
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	paths, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return nil, err
+	}
+	if !cgroup.Own(mounts, paths) {
+		return nil, fmt.Errorf("%s is not the container's own cgroup", cgroup.Mount)
+	}
+	return os.Open(cgroup.Mount)
 }
 
 // startCommand starts the command in a process group of its own and returns its

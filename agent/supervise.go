@@ -30,7 +30,7 @@ const (
 // known to coordinators before the container's log has everything.
 func (a *agent) supervise(conn *net.UnixConn, files handedOver) *hodeipb.ExitRecord {
 	defer files.close()
-	var group *cgroup.Job
+	var group *cgroup.Reader
 	if dir := files[fdCgroup]; dir != nil {
 		var err error
 		if group, err = cgroup.Open(dir); err != nil {
@@ -119,7 +119,7 @@ type supervisor struct {
 	// told is the last signal that was passed on by order; 0: none.
 	told unix.Signal
 
-	group *cgroup.Job
+	group *cgroup.Reader
 	// oomKills is the last count that could be read: the files go with the container.
 	oomKills uint64
 	known    bool
