@@ -45,6 +45,12 @@ func (a *agent) supervise(conn *net.UnixConn, files handedOver) *hodeipb.ExitRec
 	defer stopCopying()
 	log := a.copyToContainer(ctx, files)
 	s := &supervisor{agent: a, conn: conn, group: group}
+	if a.InPod {
+		// Whatever takes any was opened above: what the job's own code may break into has none.
+		if err := dropCapabilities(); err != nil {
+			a.Log.Warn("capabilities kept", "error", err)
+		}
+	}
 	if err := send(conn, agentMsg{Start: true}); err != nil {
 		a.Log.Warn("launcher not answered", "error", err)
 	}
