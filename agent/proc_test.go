@@ -312,8 +312,14 @@ func TestProcessesOfThisMachine(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	launcher := startWith(t, nil, nil, w, nil, self("test-parent", "300ms")...)
-	w.Close()
+	defer w.Close()
+	stdin, ours, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close()
+	defer ours.Close()
+	launcher := startWith(t, nil, stdin, w, nil, self("test-parent", "300ms")...)
 	p, err := openProcesses("/proc", launcher.cmd.Process.Pid)
 	if err != nil {
 		t.Fatal(err)
