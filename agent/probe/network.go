@@ -54,21 +54,25 @@ func openNetwork(job job) (*network, error) {
 		return nil, err
 	}
 	for _, at := range []struct {
+		name    string
 		program *ebpf.Program
 		hook    ebpf.AttachType
 	}{
-		{n.objects.Receive, ebpf.AttachCGroupInetIngress},
-		{n.objects.Transmit, ebpf.AttachCGroupInetEgress},
+		{"receive", n.objects.Receive, ebpf.AttachCGroupInetIngress},
+		{"transmit", n.objects.Transmit, ebpf.AttachCGroupInetEgress},
 	} {
 		// A link is one more beside what the container's runtime or the network's plugin has
 		// attached, and is gone with its descriptor.
 		l, err := link.AttachRawLink(link.RawLinkOptions{Target: int(job.dir.Fd()), Program: at.program, Attach: at.hook})
 		if err != nil {
 			_ = n.close()
-			if errors.Is(err, unix.EPERM) {
+			switch {
+			case errors.Is(err, unix.EPERM):
 				return nil, absence("a program that was attached to a cgroup above the job's lets no other one in below (BPF_F_ALLOW_MULTI)")
+			case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV):
+				return nil, errGone
 			}
-			return nil, fmt.Errorf("attach %s to the job's cgroup: %w", at.hook, err)
+			return nil, fmt.Errorf("attach %s to the job's cgroup: %w", at.name, err)
 		}
 		n.links = append(n.links, l)
 	}

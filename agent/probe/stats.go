@@ -115,6 +115,9 @@ func openStats(job job) (*stats, error) {
 	}
 	if s.iterator, err = openIterator(s.objects.Stats.FD(), job); err != nil {
 		_ = s.close()
+		if errors.Is(err, unix.ENOENT) && job.dir != nil {
+			return nil, errGone
+		}
 		if errors.Is(err, unix.ENOENT) {
 			return nil, absence("the job's cgroup is outside of the agent's cgroup namespace, and its v2 directory is not visible to its launcher")
 		}
@@ -126,7 +129,7 @@ func openStats(job job) (*stats, error) {
 		return nil, err
 	case !ok || s.record.ID != job.id:
 		_ = s.close()
-		return nil, absence("the job's cgroup is gone")
+		return nil, errGone
 	}
 	s.level = s.record.Level
 	if s.record.Have&memoryStatAssumed != 0 {
