@@ -36,9 +36,13 @@ func (c Count) plus(d Count) Count { return Count{c.Bytes + d.Bytes, c.Packets +
 
 // network counts by programs of type cgroup_skb (bpf/network.c).
 type network struct {
-	objects networkObjects
-	links   []*link.RawLink
-	perCPU  []Traffic
+	objects struct {
+		Counts   *ebpf.Map     `ebpf:"counts"`
+		Receive  *ebpf.Program `ebpf:"receive"`
+		Transmit *ebpf.Program `ebpf:"transmit"`
+	}
+	links  []*link.RawLink
+	perCPU []Count
 }
 
 func openNetwork(job job) (*network, error) {
@@ -93,14 +97,13 @@ func (p *Probe) Network() (Traffic, bool) {
 }
 
 func (n *network) read() (sum Traffic, ok bool) {
-	if err := n.objects.Counts.Lookup(uint32(0), &n.perCPU); err != nil {
-		return Traffic{}, false
-	}
-	for _, t := range n.perCPU {
-		sum.Receive4 = sum.Receive4.plus(t.Receive4)
-		sum.Receive6 = sum.Receive6.plus(t.Receive6)
-		sum.Transmit4 = sum.Transmit4.plus(t.Transmit4)
-		sum.Transmit6 = sum.Transmit6.plus(t.Transmit6)
+	for entry, to := range [...]*Count{&sum.Receive4, &sum.Receive6, &sum.Transmit4, &sum.Transmit6} {
+		if err := n.objects.Counts.Lookup(uint32(entry), &n.perCPU); err != nil {
+			return Traffic{}, false
+		}
+		for _, c := range n.perCPU {
+			*to = to.plus(c)
+		}
 	}
 	return sum, true
 }
@@ -113,5 +116,5 @@ func (n *network) close() error {
 	for _, l := range n.links {
 		errs = append(errs, l.Close())
 	}
-	return errors.Join(append(errs, n.objects.Close())...)
+	return errors.Join(append(errs, n.objects.Receive.Close(), n.objects.Transmit.Close(), n.objects.Counts.Close())...)
 }

@@ -6,6 +6,7 @@ import (
 	"math/bits"
 	"os"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -92,7 +93,9 @@ const (
 // stats reads by an iterator over cgroups that has only one to go through
 // (bpf/stats.c).
 type stats struct {
-	objects  statsObjects
+	objects struct {
+		Stats *ebpf.Program `ebpf:"stats"`
+	}
 	iterator *iterator
 	level    int32
 	check    *statCheck // nil: done, or not needed
@@ -249,5 +252,5 @@ func (s *stats) close() error {
 	if s == nil {
 		return nil
 	}
-	return errors.Join(s.iterator.close(), s.check.close(), s.objects.Close())
+	return errors.Join(s.iterator.close(), s.check.close(), s.objects.Stats.Close())
 }

@@ -248,7 +248,7 @@ func TestRecordSize(t *testing.T) {
 		{"stats", uint32(unsafe.Sizeof(record{})), spec.Variables["record_size"].Size()},
 		{"victim", uint32(unsafe.Sizeof(victimRecord{})), victims.Maps["victims"].ValueSize},
 		{"runqueue", uint32(unsafe.Sizeof(waitRecord{})), waits.Maps["waits"].ValueSize},
-		{"network", uint32(unsafe.Sizeof(Traffic{})), network.Maps["counts"].ValueSize},
+		{"network", uint32(unsafe.Sizeof(Count{})), network.Maps["counts"].ValueSize},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
