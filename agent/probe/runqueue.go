@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 )
 
@@ -32,9 +33,12 @@ func (h *Histogram) Waits() (n uint64) {
 
 // waits counts at the scheduler's switches (bpf/runqueue.c).
 type waits struct {
-	objects runqueueObjects
-	link    link.Link
-	perCPU  []waitRecord
+	objects struct {
+		Waits       *ebpf.Map     `ebpf:"waits"`
+		SchedSwitch *ebpf.Program `ebpf:"sched_switch"`
+	}
+	link   link.Link
+	perCPU []waitRecord
 }
 
 // waitRecord is struct waits of bpf/runqueue.c.
@@ -108,5 +112,5 @@ func (w *waits) close() error {
 	if w.link != nil {
 		err = w.link.Close()
 	}
-	return errors.Join(err, w.objects.Close())
+	return errors.Join(err, w.objects.SchedSwitch.Close(), w.objects.Waits.Close())
 }
