@@ -221,8 +221,8 @@ func near(t *testing.T, what string, got *uint64, want, slack uint64) {
 	}
 }
 
-// interval is what a figure may be late by: what the launcher itself uses after the
-// last sample, on an emulated CPU.
+// interval is what a figure may be late by: the CPU time of the launcher itself after
+// the last sample, on an emulated CPU.
 const interval = uint64(100 * time.Millisecond)
 
 func TestUsage(t *testing.T) {
@@ -291,9 +291,10 @@ func TestUsage(t *testing.T) {
 			t.Run("throttled at 200m", func(t *testing.T) {
 				r, g := measure(t, "burn=500ms", map[string]string{"cpu.max": "20000 100000"})
 				completed(t, r)
-				near(t, "throttled", r.Usage.CpuThrottledNs, 1000*g.figure("cpu.stat", "throttled_usec"), interval)
-				near(t, "periods", r.Usage.CpuPeriods, g.figure("cpu.stat", "nr_periods"), 1)
-				near(t, "throttled periods", r.Usage.CpuThrottledPeriods, g.figure("cpu.stat", "nr_throttled"), 1)
+				// The launcher's own end is throttled too: some periods of 100 ms.
+				near(t, "throttled", r.Usage.CpuThrottledNs, 1000*g.figure("cpu.stat", "throttled_usec"), uint64(time.Second))
+				near(t, "periods", r.Usage.CpuPeriods, g.figure("cpu.stat", "nr_periods"), 10)
+				near(t, "throttled periods", r.Usage.CpuThrottledPeriods, g.figure("cpu.stat", "nr_throttled"), 10)
 				if *r.Usage.CpuThrottledNs == 0 || r.Usage.CpuLimitMillis == nil || *r.Usage.CpuLimitMillis != 200 {
 					t.Errorf("throttled %d ns at %v thousandths", *r.Usage.CpuThrottledNs, r.Usage.CpuLimitMillis)
 				}
