@@ -37,6 +37,7 @@ cluster-down: ## End that cluster
 bench: build ## Measure; takes some ten minutes and a cluster in the current context
 	go test -run '^$$' -bench . -benchmem ./agent/... ./pkg/hodeipb/... ./pkg/coordinator/...
 	go -C test/peers build -o $(CURDIR)/bin/ . && bin/peers
+	test/kernel/run bench
 	go run ./test/bench
 
 generate: ## Generate pkg/hodeipb from its .proto and agent/probe's programs from their C (clang-14, llvm-14, libbpf-dev)
