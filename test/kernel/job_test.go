@@ -48,7 +48,7 @@ func burn(d time.Duration) error {
 		if time.Duration(used.Utime.Nano()+used.Stime.Nano()) >= d {
 			return nil
 		}
-		for range 100_000 { //nolint:revive // that is the work
+		for range 100_000 {
 		}
 	}
 }
