@@ -154,7 +154,7 @@ func requirePart(t testing.TB, p *Probe, part string) {
 // process is a workload that runs.
 type process struct {
 	cmd   *exec.Cmd
-	stdin io.Closer
+	stdin io.WriteCloser
 	lines *bufio.Scanner
 }
 

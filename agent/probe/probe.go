@@ -71,7 +71,7 @@ func Open(target Target) *Probe {
 	})
 	p.part(Network, err, needNetwork, func() (err error) { p.network, err = openNetwork(job); return err })
 	p.part(OOM, err, needTracing, func() (err error) { p.victim, err = openVictim(job); return err })
-	p.part(RunQueue, err, needTracing, func() (err error) { p.waits, err = openWaits(job); return err })
+	p.part(RunQueue, err, needTracing, func() (err error) { p.waits, err = openWaits(job, lookNowAndThen); return err })
 	return p
 }
 

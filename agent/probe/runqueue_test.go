@@ -7,8 +7,10 @@ import (
 	"runtime"
 	"strconv"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
 )
 
@@ -99,6 +101,51 @@ func schedstat(t *testing.T, pid int) (waited, arrivals uint64) {
 	return waited, arrivals
 }
 
+// watched is a probe that looks at the job's waits all the time.
+func (g group) watched(t testing.TB) *Probe {
+	t.Helper()
+	g.opened(t, RunQueue).Close()
+	target := Target{Dir: g.dir}
+	dir, err := target.resolve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	job := job{dir: dir, id: target.ID, level: levelUnknown, kernel: btf.NewCache()}
+	s, err := openStats(job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	job.level = s.level
+	s.close()
+	w, err := openWaits(job, schedule{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Probe{waits: w}
+	t.Cleanup(func() { p.Close() })
+	return p
+}
+
+func TestRunQueueNowAndThen(t *testing.T) {
+	job := newGroup(t, "")
+	job.opened(t, RunQueue).Close()
+	synctest.Test(t, func(t *testing.T) {
+		p := Open(Target{Dir: job.dir})
+		defer p.Close()
+		time.Sleep(lookNowAndThen.watch / 2) // the first look begins at once
+		if h, _ := p.RunQueue(); h.Watched != lookNowAndThen.watch/2 {
+			t.Errorf("watched for %v of the first %v", h.Watched, lookNowAndThen.watch/2)
+		}
+		const minutes = 10
+		time.Sleep(minutes * time.Minute)
+		h, ok := p.RunQueue()
+		want := minutes * time.Minute / lookNowAndThen.every * lookNowAndThen.watch
+		if !ok || h.Watched < want*8/10 || h.Watched > want*12/10 {
+			t.Errorf("watched for %v of %d minutes, want about %v", h.Watched, minutes, want)
+		}
+	})
+}
+
 func TestRunQueue(t *testing.T) {
 	const rounds = 20000
 	job := newGroup(t, "")
@@ -114,7 +161,7 @@ func TestRunQueue(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			p := job.opened(t, RunQueue)
+			p := job.watched(t)
 			w := tt.by.start(t, "pingpong", strconv.Itoa(rounds))
 			w.done(t)
 			waitedBefore, before := schedstat(t, w.cmd.Process.Pid)
@@ -123,7 +170,7 @@ func TestRunQueue(t *testing.T) {
 				t.Fatal("no histogram")
 			}
 			if !tt.counted {
-				if h != (Histogram{}) {
+				if h.Waits() != 0 || h.Total != 0 {
 					t.Errorf("counted %+v of others", h)
 				}
 				return
