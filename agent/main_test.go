@@ -36,6 +36,9 @@ var roles = map[string]func(args []string) int{
 	"test-call":     runCall,
 	"test-burn":     runBurn,
 	"test-parent":   runParent,
+
+	"test-contained": runContained,
+	"test-transfer":  runTransfer,
 }
 
 func TestMain(m *testing.M) {
