@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"k8s.io/kubectl/pkg/util/templates"
@@ -19,6 +20,7 @@ import (
 type attachFlags struct {
 	quiet, timestamps, prefix bool
 	output, provider          string
+	usageInterval             time.Duration
 }
 
 func (a *app) newAttach() *cobra.Command {
@@ -57,6 +59,7 @@ func (a *app) newAttach() *cobra.Command {
 	flags.StringVar(&f.provider, "provider", "", "Where the job runs: a name of 'hodei provider list'. Default: the one in use, else the current kube context.")
 	decorationFlags(cmd, &f.timestamps, &f.prefix)
 	flags.StringVarP(&f.output, "output", "o", "", "json or yaml: all that happens as events on stdout.")
+	usageIntervalFlag(cmd, &f.usageInterval)
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("provider", a.completeProvider)
 	return cmd
@@ -76,7 +79,10 @@ func (a *app) attachOptions(cmd *cobra.Command, f attachFlags, name string) (*at
 	case f.output != "" && (f.timestamps || f.prefix):
 		return nil, usagef(cmd, "-o %s has no decorated lines: leave --timestamps and --prefix out", f.output)
 	}
-	o := &attachOptions{runOptions: runOptions{app: a, follow: true}}
+	if err := checkUsageInterval(cmd, f.usageInterval, f.output != ""); err != nil {
+		return nil, err
+	}
+	o := &attachOptions{runOptions: runOptions{app: a, follow: true, usageInterval: f.usageInterval}}
 	if f.output != "" {
 		o.events = &eventWriter{out: a.Out, yaml: f.output == "yaml"}
 	}
@@ -202,5 +208,10 @@ func (o *attachOptions) ended(ctx context.Context, j *knownJob) error {
 		return err
 	}
 	o.spec, o.place = j.found.Spec, cluster{o.logs.cluster}
+	for _, a := range j.attempts {
+		if a.stored != nil && a.name == j.found.Outcome.Attempt {
+			o.samples = storedSamples(o.logs.store, a.stored.Key)
+		}
+	}
 	return o.concludeWith(j.found.Outcome, o.logs.missed.said(), "")
 }

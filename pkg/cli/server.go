@@ -160,7 +160,7 @@ func (o *serverOptions) run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, http.Close())
 	}
-	agents := &coordinator.Server{TLS: o.tls, Open: o.open, TurnedAway: o.turnedAway.tell}
+	agents := &coordinator.Server{TLS: o.tls, Open: o.open, TurnedAway: o.turnedAway.tell, MetricsInterval: unwatchedInterval}
 	api := &server.Server{Registry: o.registry, Complete: o.captured(), Program: o.name, Log: o.log,
 		Health: func() error { return o.health(agents) }}
 	o.log.Info("listening", "http", http.Addr().String(), "grpc", grpc.Addr().String(), "output", o.store.dir)
