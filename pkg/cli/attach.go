@@ -126,7 +126,10 @@ func (o *attachOptions) run(ctx context.Context) error {
 	if note := run.ClockNote(); note != "" {
 		o.screen.note(note)
 	}
-	s := &session{runOptions: &o.runOptions, job: run, store: o.logs.store, signals: signals, attached: true, sink: o.logs.sink(j.name)}
+	s := &session{runOptions: &o.runOptions, job: run, store: o.logs.store, signals: signals, attached: true, sink: o.logs.sink(j.name), before: map[string][]job.Event{}}
+	for _, a := range j.found.Attempts {
+		s.before[a.Name] = a.Phases
+	}
 	if !o.fallback { // else its container's log is followed to the end, and was shown
 		s.unmet = func(ctx context.Context, attempt string) error {
 			return o.passedOver(s.follower, o.logs.showEnded(ctx, j, attempt))

@@ -46,11 +46,14 @@ type session struct {
 	// unmet, if not nil, shows what there is of an attempt that ended before its agent
 	// was met.
 	unmet func(ctx context.Context, attempt string) error
+	// before are the phases of the attempts that were there before us, by their names.
+	before map[string][]job.Event
 
 	server   *coordinator.Server
 	store    *openedStore // nil: nothing is stored
 	sink     sink         // nil: the output is shown as it is, or as events
 	follower *follower
+	record   *runRecord
 	started  bool         // the command ran, in any attempt
 	stopped  bool         // the job was asked to stop
 	warned   bool         // the next Ctrl-C leaves, and that was said
@@ -67,10 +70,11 @@ func (s *session) follow(ctx context.Context, earlier func(*follower)) error {
 	if s.sink != nil {
 		s.follower.sink = s.sink
 	}
+	s.record = newRunRecord(s, s.follower)
 	if earlier != nil {
 		earlier(s.follower)
 	}
-	recorder := &coordinator.Recorder{JobUID: s.job.UID(), Listener: s.follower}
+	recorder := &coordinator.Recorder{JobUID: s.job.UID(), Listener: s.record}
 	if s.store != nil {
 		recorder.Store = s.store.Store
 		if note := s.store.note(); note != "" {
@@ -107,6 +111,7 @@ func (s *session) follow(ctx context.Context, earlier func(*follower)) error {
 	s.server.Close()
 	work.Wait()
 	s.job.Close()
+	s.record.over(s.over)
 	if e := recorder.Close(); e != nil && err == nil {
 		err = &exitError{code: job.ExitFailed, err: e}
 	}
@@ -148,6 +153,9 @@ type ending struct {
 
 // report takes a phase from the provider.
 func (s *session) report(e job.Event) {
+	if s.record != nil {
+		s.record.phase(e)
+	}
 	switch runs := s.fallback && e.Phase == job.Running && !e.Waiting; {
 	case runs && s.runOptions.follow:
 		s.follower.followContainer(s.place.(cluster), e.Detail)
