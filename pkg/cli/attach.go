@@ -21,6 +21,7 @@ type attachFlags struct {
 	quiet, timestamps, prefix bool
 	output, provider          string
 	usageInterval             time.Duration
+	metricsAddr               string
 }
 
 func (a *app) newAttach() *cobra.Command {
@@ -60,6 +61,7 @@ func (a *app) newAttach() *cobra.Command {
 	decorationFlags(cmd, &f.timestamps, &f.prefix)
 	flags.StringVarP(&f.output, "output", "o", "", "json or yaml: all that happens as events on stdout.")
 	usageIntervalFlag(cmd, &f.usageInterval)
+	metricsFlag(cmd, &f.metricsAddr)
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("provider", a.completeProvider)
 	return cmd
@@ -82,7 +84,11 @@ func (a *app) attachOptions(cmd *cobra.Command, f attachFlags, name string) (*at
 	if err := checkUsageInterval(cmd, f.usageInterval, f.output != ""); err != nil {
 		return nil, err
 	}
-	o := &attachOptions{runOptions: runOptions{app: a, follow: true, usageInterval: f.usageInterval}}
+	metricsAddr, err := metricsAddress(cmd, f.metricsAddr)
+	if err != nil {
+		return nil, err
+	}
+	o := &attachOptions{runOptions: runOptions{app: a, follow: true, usageInterval: f.usageInterval, metricsAddr: metricsAddr}}
 	if f.output != "" {
 		o.events = &eventWriter{out: a.Out, yaml: f.output == "yaml"}
 	}
@@ -95,7 +101,6 @@ func (a *app) attachOptions(cmd *cobra.Command, f attachFlags, name string) (*at
 	if err := o.logs.choose(f.provider); err != nil {
 		return nil, err
 	}
-	var err error
 	o.logs.store, err = a.openStore(true)
 	return o, err
 }
@@ -110,6 +115,11 @@ func (o *attachOptions) run(ctx context.Context) error {
 	case j.found.Finished:
 		return o.ended(ctx, j)
 	}
+	stopMetrics, err := o.serveMetrics("attach")
+	if err != nil {
+		return err
+	}
+	defer stopMetrics()
 	o.spec, o.place = j.found.Spec, cluster{o.logs.cluster}
 	if err := o.chooseTunnel(ctx, j.found); err != nil {
 		return err

@@ -18,6 +18,7 @@ import (
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/exporter"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
@@ -38,6 +39,7 @@ type runFlags struct {
 	ttl, linger                        time.Duration
 	retries, gpu                       int32
 	usageInterval                      time.Duration
+	metricsAddr                        string
 }
 
 func (a *app) newRun() *cobra.Command {
@@ -124,6 +126,7 @@ func (a *app) newRun() *cobra.Command {
 	flags.StringVar(&f.certs, "certs", "", "Directory of 'hodei certs generate'. Default: ./certs or $XDG_CONFIG_HOME/hodei/certs if there; else a CA for this one run.")
 	flags.StringVarP(&f.output, "output", "o", "", "json or yaml: all that happens as events on stdout. With --detach or --dry-run the Job as json, yaml or name.")
 	usageIntervalFlag(cmd, &f.usageInterval)
+	metricsFlag(cmd, &f.metricsAddr)
 	flags.StringVar(&f.dryRun, "dry-run", "none", "client: only print the Job, with -o.")
 	flags.SetInterspersed(false)
 	for flag, words := range map[string][]string{"output": {"json", "yaml", "name"}, "dry-run": {"none", "client"}, "log-overflow": {job.OverflowBlock, job.OverflowDrop}} {
@@ -302,7 +305,15 @@ func (o *runOptions) chooseOutput(cmd *cobra.Command, f runFlags) error {
 	}
 	o.screen = newScreen(o.app, f.quiet || o.events != nil)
 	o.usageInterval = f.usageInterval
-	return checkUsageInterval(cmd, f.usageInterval, o.events != nil)
+	if err := checkUsageInterval(cmd, f.usageInterval, o.events != nil); err != nil {
+		return err
+	}
+	if f.metricsAddr != "" && (f.detach || o.dryRun) {
+		return usagef(cmd, "--metrics-addr is of a job that is followed: leave --detach and --dry-run out")
+	}
+	var err error
+	o.metricsAddr, err = metricsAddress(cmd, f.metricsAddr)
+	return err
 }
 
 // runOptions is a run, ready to go.
@@ -321,7 +332,9 @@ type runOptions struct {
 	screen               *screen
 	events               *eventWriter  // nil: the output goes to stdout and stderr as it is
 	usageInterval        time.Duration // between two events of it; 0: none
-	samples              []job.Sample  // of the attempt that the summary is of
+	metricsAddr          string        // where usage is shown to Prometheus; empty: nowhere
+	exporter             *exporter.Exporter
+	samples              []job.Sample // of the attempt that the summary is of
 }
 
 func (o *runOptions) run(ctx context.Context) error {
@@ -332,6 +345,11 @@ func (o *runOptions) run(ctx context.Context) error {
 		}
 		return o.print(manifest)
 	}
+	stopMetrics, err := o.serveMetrics("run")
+	if err != nil {
+		return err
+	}
+	defer stopMetrics()
 	for _, note := range o.authorityNotes(time.Now()) {
 		o.screen.note(note)
 	}

@@ -74,7 +74,7 @@ func (s *session) follow(ctx context.Context, earlier func(*follower)) error {
 	if earlier != nil {
 		earlier(s.follower)
 	}
-	recorder := &coordinator.Recorder{JobUID: s.job.UID(), Listener: s.record}
+	recorder := &coordinator.Recorder{JobUID: s.job.UID(), Listener: exported(s.record, s.exporter)}
 	if s.store != nil {
 		recorder.Store = s.store.Store
 		if note := s.store.note(); note != "" {

@@ -8,9 +8,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
+	"github.com/hodei-jobs/hodei/pkg/exporter"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
@@ -137,5 +141,39 @@ func TestUsageHistoryBounded(t *testing.T) {
 	f.Metrics("x-2", metricsAt(at, usageAt(1)))
 	if n := len(f.usage.of("x-2")); n != 1 || f.usage.of("x-1") != nil {
 		t.Errorf("%d samples of the next attempt, and %v of the one before", n, f.usage.of("x-1"))
+	}
+}
+
+// What a coordinator follows is exported: each attempt until the next one comes.
+func TestExported(t *testing.T) {
+	i := issueCerts(t, "ns", "x")
+	e := exporter.New()
+	f := testFollower(t, io.Discard, io.Discard, "json")
+	server := &coordinator.Server{TLS: i.server, Namespace: "ns", Job: "x", Silent: true, Follower: &coordinator.Recorder{Listener: exported(f, e)}}
+	tunnel := coordinator.NewTunnel()
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(tunnel) }()
+	defer func() {
+		server.Close()
+		<-served
+	}()
+	began := time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
+	attachAgent(t, i, "x-1", tunnel.Deliver).exit(completedRecord(began, 5))
+	attachAgent(t, i, "x-2", tunnel.Deliver).exit(completedRecord(began, 7))
+	metrics := make(chan prometheus.Metric, 1000)
+	e.Collect(metrics)
+	close(metrics)
+	got := map[string]float64{}
+	for m := range metrics {
+		var out dto.Metric
+		if err := m.Write(&out); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(m.Desc().String(), `"hodei_job_cpu_seconds_total"`) {
+			got[out.Label[0].GetValue()] = out.Counter.GetValue()
+		}
+	}
+	if got["x-1"] != 5 || got["x-2"] != 7 || len(got) != 2 {
+		t.Errorf("got %v", got)
 	}
 }
