@@ -1,6 +1,6 @@
 # What there is to type: make help
 VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),dev)
-MODULES := . test/cluster test/cluster/coredns test/cluster/netpol tools/buf tools/lint
+MODULES := . test/cluster test/cluster/coredns test/cluster/netpol test/peers tools/buf tools/lint
 GO_BUILD := CGO_ENABLED=0 go build -trimpath
 
 .PHONY: help build worker demo test test-cluster cluster-up cluster-down bench generate verify lint image clean
@@ -33,14 +33,16 @@ cluster-down: ## End that cluster
 
 bench: build ## Measure; takes some ten minutes and a cluster in the current context
 	go test -run '^$$' -bench . -benchmem ./agent/... ./pkg/hodeipb/... ./pkg/coordinator/...
+	go -C test/peers build -o $(CURDIR)/bin/ . && bin/peers
 	go run ./test/bench
 
-generate: ## Generate pkg/hodeipb from its .proto
+generate: ## Generate pkg/hodeipb from its .proto and agent/probe's programs from their C (clang-14, llvm-14, libbpf-dev)
 	go build -C tools/buf -o $(CURDIR)/bin/ github.com/bufbuild/buf/cmd/buf
 	bin/buf generate
+	go generate ./agent/probe
 
 verify: generate ## Fail if what is generated, or a go.mod, is not up to date
-	git diff --exit-code -- pkg/hodeipb
+	git diff --exit-code -- pkg/hodeipb agent/probe
 	@for module in $(MODULES); do echo "go mod tidy -diff in $$module"; go -C $$module mod tidy -diff || exit 1; done
 
 lint: ## Run golangci-lint (built here, which takes a while the first time)

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -34,6 +35,8 @@ var roles = map[string]func(args []string) int{
 	"test-foreign":  runForeign,
 	"test-knock":    runKnock,
 	"test-call":     runCall,
+	"test-burn":     runBurn,
+	"test-parent":   runParent,
 }
 
 func TestMain(m *testing.M) {
@@ -251,5 +254,41 @@ func runLate(args []string) int {
 		}
 	}
 	fmt.Println("late")
+	return 0
+}
+
+// burnBytes is what runBurn holds in memory besides.
+const burnBytes = 32 << 20
+
+// runBurn uses so much CPU time, with some memory in hand.
+func runBurn(args []string) int {
+	want, err := time.ParseDuration(args[0])
+	if err != nil {
+		return fail(err)
+	}
+	held := bytes.Repeat([]byte{1}, burnBytes)
+	for n := 0; ; n++ {
+		var used unix.Rusage
+		if err := unix.Getrusage(unix.RUSAGE_SELF, &used); err != nil {
+			return fail(err)
+		}
+		if time.Duration(used.Utime.Nano()+used.Stime.Nano()) >= want {
+			return 0
+		}
+		for i := range 1 << 20 {
+			held[(n+i)%len(held)]++
+		}
+	}
+}
+
+// runParent runs runBurn, prints what the kernel says that it has used, and goes on
+// until its standard input ends.
+func runParent(args []string) int {
+	cmd := exec.Command(self()[0], "test-burn", args[0])
+	if err := cmd.Run(); err != nil {
+		return fail(err)
+	}
+	fmt.Println(int64(cmd.ProcessState.UserTime()), int64(cmd.ProcessState.SystemTime()))
+	_, _ = io.Copy(io.Discard, os.Stdin)
 	return 0
 }

@@ -57,6 +57,7 @@ type follower struct {
 	streams  [3]streamSum
 	head     []byte // of both streams in order
 	lost     uint64
+	samples  []*hodeipb.Metrics
 	exit     *hodeipb.ExitRecord
 	changed  chan struct{}
 }
@@ -88,13 +89,18 @@ func (f *follower) update(change func() error) error {
 func (f *follower) Attached(*hodeipb.Hello) (resume coordinator.Resume, err error) {
 	err = f.update(func() error {
 		resume = coordinator.Resume{Offset: f.end, Transient: f.transient}
+		if n := len(f.samples); n > 0 {
+			resume.MetricsAfter = f.samples[n-1].Time.AsTime()
+		}
 		f.attached = append(f.attached, f.end)
 		return nil
 	})
 	return resume, err
 }
 
-func (f *follower) Metrics(string, *hodeipb.Metrics) {}
+func (f *follower) Metrics(_ string, m *hodeipb.Metrics) {
+	_ = f.update(func() error { f.samples = append(f.samples, m); return nil })
+}
 
 func (f *follower) State(_ string, s *hodeipb.State) {
 	_ = f.update(func() error { f.states = append(f.states, s); return nil })

@@ -406,8 +406,10 @@ func (o *runOptions) run(ctx context.Context) error {
 		}
 	}
 	if made, ok := r.job.(*kubernetes.Run); ok {
-		if note := made.ClockNote(); note != "" {
-			o.screen.note(note)
+		for _, note := range []string{made.ClockNote(), made.EBPFNote()} {
+			if note != "" {
+				o.screen.note(note)
+			}
 		}
 	}
 	switch {

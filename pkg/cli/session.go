@@ -539,7 +539,10 @@ func (o *runOptions) explained(outcome *job.Outcome) *job.Failure {
 			f.Hint = "let it write more to its disk: --ephemeral-storage SIZE"
 		}
 	default:
-		f.Hint = cmp.Or(kubernetes.ClockHint(outcome.Message, o.place.Namespace(), o.spec.Name), "see what is left: {hodei} jobs "+o.spec.Name+" -o wide")
+		if c, ok := o.place.(cluster); ok {
+			f.Hint = c.EBPFHint(outcome)
+		}
+		f.Hint = cmp.Or(f.Hint, kubernetes.ClockHint(outcome.Message, o.place.Namespace(), o.spec.Name), "see what is left: {hodei} jobs "+o.spec.Name+" -o wide")
 	}
 	return f
 }
