@@ -101,7 +101,7 @@ func (s *screen) withUsage(text string, o *job.Outcome, samples []job.Sample) st
 		return join(plainStyle, ", ")
 	}
 	line := join(arrowsStyle.withCurves(samples), " · ")
-	if utf8.RuneCountInString(line)+markWidth > ui.Width(s.out) {
+	if width := ui.Width(s.out); width > 0 && utf8.RuneCountInString(line)+markWidth > width {
 		line = join(arrowsStyle, " · ")
 	}
 	return line

@@ -203,8 +203,9 @@ func (t *tops) picture(terminal interface{ Size() (width, height int) }, trouble
 		return append(lines, "no jobs run")
 	}
 	lines = append(lines, topTable(rows, "", t.namespace == "", true, width)...)
-	if more := len(lines) - height; more > 0 && height > 1 {
-		lines = append(lines[:height-1], fmt.Sprintf("and %d more", more+1))
+	if above := len(lines) - len(rows); len(lines) > height && height > above {
+		shown := height - above - 1
+		lines = append(lines[:above+shown], fmt.Sprintf("and %d more", len(rows)-shown))
 	}
 	return lines
 }

@@ -38,6 +38,7 @@ type topRow struct {
 	waiting string
 	samples []job.Sample // of the attempt, oldest first
 	untold  int          // of them
+	told    bool         // some of this attempt were
 	outcome *job.Outcome // nil: it has not ended
 	ended   time.Time
 }
@@ -71,7 +72,7 @@ func (b *board) take(k jobKey, got reading) {
 
 func (r *topRow) take(got reading) {
 	if got.attempt != "" && got.attempt != r.attempt {
-		r.attempt, r.samples, r.untold = got.attempt, nil, 0
+		r.attempt, r.samples, r.untold, r.told = got.attempt, nil, 0, false
 	}
 	if got.waiting != "" {
 		r.waiting = got.waiting
@@ -96,9 +97,8 @@ func (r *topRow) add(s job.Sample) {
 		r.samples = slices.Delete(r.samples, 0, 1)
 	}
 	r.samples = append(r.samples, s)
-	// Of what an agent has kept from before we came the last one is enough.
-	if r.untold = min(r.untold+1, len(r.samples)); r.untold == len(r.samples) {
-		r.untold = 1
+	if r.untold = min(r.untold+1, len(r.samples)); !r.told {
+		r.untold = 1 // what an agent has kept from before we came is no news
 	}
 }
 
@@ -110,8 +110,8 @@ func (b *board) ended(k jobKey) bool {
 	return r != nil && r.outcome != nil
 }
 
-// shown gives copies of the rows, those that use most CPU first, then those that wait;
-// what they have to tell is told then.
+// shown gives copies of the rows, those that use most CPU first, then those that wait
+// and those that have ended; what they have to tell is told then.
 func (b *board) shown() []topRow {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -125,12 +125,12 @@ func (b *board) shown() []topRow {
 		}
 		shown := *r
 		shown.samples = slices.Clone(r.samples)
-		r.untold = 0
+		r.told, r.untold = r.told || r.untold > 0, 0
 		rows = append(rows, shown)
 	}
 	slices.SortFunc(rows, func(x, y topRow) int {
 		return cmp.Or(
-			-cmp.Compare(len(x.samples[:min(1, len(x.samples))]), len(y.samples[:min(1, len(y.samples))])),
+			cmp.Compare(x.rank(), y.rank()),
 			-cmp.Compare(x.cores(), y.cores()),
 			strings.Compare(x.namespace, y.namespace), strings.Compare(x.name, y.name))
 	})
@@ -161,6 +161,17 @@ func (r *topRow) latest() (job.Sample, job.Rate) {
 		return r.samples[0], job.Rate{}
 	}
 	return r.samples[n-1], job.RateBetween(r.samples[n-2], r.samples[n-1])
+}
+
+// rank is higher for what there is less to see of.
+func (r *topRow) rank() int {
+	switch {
+	case r.outcome != nil:
+		return 2
+	case len(r.samples) == 0:
+		return 1
+	}
+	return 0
 }
 
 func (r *topRow) cores() float64 {

@@ -43,46 +43,53 @@ var topFigures = []topFigure{
 const topSparkWidth = 10
 
 // topTable lays rows out. time stands before each, unless it is empty; with namespaces
-// each has its own.
-func topTable(rows []topRow, time string, namespaces, curves bool, width int) []string {
+// each has its own. One for a terminal has curves, and no columns without a figure: a
+// program that reads the other one wants the same columns each time.
+func topTable(rows []topRow, time string, namespaces, terminal bool, width int) []string {
 	var columns []ui.Column
+	var before []func(*topRow) string
 	if time != "" {
 		columns = append(columns, ui.Column{Title: "TIME"})
+		before = append(before, func(*topRow) string { return time })
 	}
 	if namespaces {
 		columns = append(columns, ui.Column{Title: "NAMESPACE"})
+		before = append(before, func(r *topRow) string { return r.namespace })
 	}
 	columns = append(columns, ui.Column{Title: "NAME"})
-	for _, f := range topFigures {
-		if curves || f.Title != "" {
-			columns = append(columns, f.Column)
-		}
-	}
-	var lines []ui.Row
+	before = append(before, func(r *topRow) string { return r.name })
+
+	lines := make([]ui.Row, len(rows))
 	for i := range rows {
 		r := &rows[i]
-		var line ui.Row
-		if time != "" {
-			line.Cells = append(line.Cells, time)
+		for _, cell := range before {
+			lines[i].Cells = append(lines[i].Cells, cell(r))
 		}
-		if namespaces {
-			line.Cells = append(line.Cells, r.namespace)
+		switch r.rank() {
+		case 1:
+			lines[i].Text = r.waiting
+		case 2:
+			lines[i].Text = r.outcome.Summary()
 		}
-		line.Cells = append(line.Cells, r.name)
-		switch {
-		case r.outcome != nil:
-			line.Text = r.outcome.Summary()
-		case len(r.samples) == 0:
-			line.Text = r.waiting
-		default:
-			s, rate := r.latest()
-			for _, f := range topFigures {
-				if curves || f.Title != "" {
-					line.Cells = append(line.Cells, f.cell(r, s, rate))
-				}
+	}
+	for _, f := range topFigures {
+		cells, known := make([]string, len(rows)), false
+		for i := range rows {
+			if r := &rows[i]; r.rank() == 0 {
+				s, rate := r.latest()
+				cells[i] = f.cell(r, s, rate)
+				known = known || cells[i] != unknown && cells[i] != ""
 			}
 		}
-		lines = append(lines, line)
+		if f.Title == "" && !terminal || terminal && !known && f.Drop > 0 {
+			continue
+		}
+		columns = append(columns, f.Column)
+		for i := range rows {
+			if rows[i].rank() == 0 {
+				lines[i].Cells = append(lines[i].Cells, cells[i])
+			}
+		}
 	}
 	return ui.Table(columns, lines, width)
 }
