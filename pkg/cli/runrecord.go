@@ -42,7 +42,7 @@ func newRunRecord(s *session, next coordinator.Listener) *runRecord {
 	if s.store != nil {
 		r.store = s.store.Store
 	}
-	r.run = job.Run{Namespace: s.place.Namespace(), Provider: providerName(s.place), Spec: s.spec}
+	r.run = job.Run{Namespace: s.place.Namespace(), Provider: providerName(s.place), Spec: withoutValues(s.spec)}
 	return r
 }
 
