@@ -27,15 +27,13 @@ const (
 	Hybrid         // version 1, and version 2 below unified/ for what that lacks, such as pressure
 )
 
-// String is "cgroup2", "cgroup1", "hybrid", or empty for [None].
+// String is "cgroup2", "cgroup1", which a hybrid's is too, or empty for [None].
 func (v Version) String() string {
 	switch v {
-	case V1:
+	case V1, Hybrid:
 		return "cgroup1"
 	case V2:
 		return "cgroup2"
-	case Hybrid:
-		return "hybrid"
 	}
 	return ""
 }

@@ -214,7 +214,7 @@ func TestRead(t *testing.T) {
 			defer r.Close()
 			dir.Close() // which the caller may
 			if got := r.Version(); got != tt.version {
-				t.Errorf("Version() = %q, want %q", got, tt.version)
+				t.Errorf("Version() = %d, want %d", got, tt.version)
 			}
 			got := read(t, r)
 			differ(t, got, tt.want)
@@ -380,7 +380,7 @@ func TestFiles(t *testing.T) {
 }
 
 func TestVersionString(t *testing.T) {
-	for version, want := range map[Version]string{None: "", V1: "cgroup1", V2: "cgroup2", Hybrid: "hybrid"} {
+	for version, want := range map[Version]string{None: "", V1: "cgroup1", V2: "cgroup2", Hybrid: "cgroup1"} {
 		if got := version.String(); got != want {
 			t.Errorf("%d is %q, want %q", version, got, want)
 		}
