@@ -115,7 +115,7 @@ func (a *app) newRoot() *cobra.Command {
 	a.kube.AddFlags(root.PersistentFlags())
 
 	groups := templates.CommandGroups{
-		{Message: "Jobs:", Commands: []*cobra.Command{a.newRun(), a.newJobs(), a.newLogs(), a.newAttach()}},
+		{Message: "Jobs:", Commands: []*cobra.Command{a.newRun(), a.newJobs(), a.newDescribe(), a.newTop(), a.newLogs(), a.newAttach(), a.newReport(), a.newAdvise()}},
 		{Message: "Set-up:", Commands: []*cobra.Command{a.newInstall(), a.newUninstall(), a.newCerts(), a.newProvider(), a.newDoctor()}},
 		{Message: "Server:", Commands: []*cobra.Command{a.newServer()}},
 	}

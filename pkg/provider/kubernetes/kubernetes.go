@@ -82,6 +82,9 @@ func (p *Provider) Describe() string {
 	return fmt.Sprintf("%s (%s)", p.settings.provider, p.settings.namespace)
 }
 
+// Name is the provider's; empty: it has none, as that of a kube context.
+func (p *Provider) Name() string { return p.settings.provider }
+
 // Namespace is where jobs go.
 func (p *Provider) Namespace() string { return p.settings.namespace }
 
