@@ -143,12 +143,18 @@ func (p *jobProbe) states() []*hodeipb.Probe {
 	return p.parts
 }
 
-// replaces names the cgroup's files whose figures the probe has.
-func (p *jobProbe) replaces() (files []string) {
+// replaces names the cgroup's files that need not be read, because the probe has their
+// figures.
+func (p *jobProbe) replaces() []string {
 	if p == nil || !p.Stats(&p.counters) {
 		return nil
 	}
 	p.counted = true
+	return p.fileNames()
+}
+
+// fileNames are the files of the figures that the last counters had.
+func (p *jobProbe) fileNames() (files []string) {
 	for _, of := range []struct {
 		known probe.Known
 		files []string

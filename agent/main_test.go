@@ -2,7 +2,6 @@ package agent
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -37,6 +36,9 @@ var roles = map[string]func(args []string) int{
 	"test-call":     runCall,
 	"test-burn":     runBurn,
 	"test-parent":   runParent,
+
+	"test-contained": runContained,
+	"test-transfer":  runTransfer,
 }
 
 func TestMain(m *testing.M) {
@@ -257,8 +259,9 @@ func runLate(args []string) int {
 	return 0
 }
 
-// burnBytes is what runBurn holds in memory besides.
-const burnBytes = 32 << 20
+// burnBytes is what runBurn holds in memory besides: more than a launcher with the race
+// detector in it.
+const burnBytes = 128 << 20
 
 // runBurn uses so much CPU time, with some memory in hand.
 func runBurn(args []string) int {
@@ -266,8 +269,10 @@ func runBurn(args []string) int {
 	if err != nil {
 		return fail(err)
 	}
-	held := bytes.Repeat([]byte{1}, burnBytes)
-	for n := 0; ; n++ {
+	if _, err := unix.Mmap(-1, 0, burnBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_POPULATE); err != nil {
+		return fail(err)
+	}
+	for n := 0; ; {
 		var used unix.Rusage
 		if err := unix.Getrusage(unix.RUSAGE_SELF, &used); err != nil {
 			return fail(err)
@@ -276,7 +281,7 @@ func runBurn(args []string) int {
 			return 0
 		}
 		for i := range 1 << 20 {
-			held[(n+i)%len(held)]++
+			n += i
 		}
 	}
 }

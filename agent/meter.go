@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"time"
 
@@ -32,8 +33,13 @@ func (a *agent) openMeter(launcher *handover) (*meter, error) {
 	dir := launcher.files[fdCgroup]
 	if dir != nil {
 		var err error
-		if m.group, err = cgroup.Open(dir); err != nil {
+		if m.group, err = cgroup.Open(dir); err == nil && m.group.Version() == cgroup.None {
+			err = fmt.Errorf("no file in %s is known", cgroup.Mount)
+		}
+		if err != nil {
 			whyNot = append(whyNot, err)
+			m.group.Close()
+			m.group = nil
 		}
 	}
 	if m.group == nil {

@@ -284,6 +284,8 @@ type worker struct {
 	// stdout and stderr of the launcher, where set: the container's log.
 	stdout, stderr *os.File
 
+	// contained starts the launcher in a container of its own: see runContained.
+	contained bool
 	// program is the one that is run, "" this test; as agentAttr and launcherAttr say.
 	program                 string
 	agentAttr, launcherAttr *syscall.SysProcAttr
@@ -442,7 +444,11 @@ func (w *worker) launch(command ...string) {
 	}
 	w.stdin = stdin
 	w.t.Cleanup(func() { stdin.Close() })
-	w.launcher = startWith(w.t, w.launcherAttr, r, w.stdout, w.stderr, w.self("test-launch", string(text))...)
+	role := "test-launch"
+	if w.contained {
+		role = "test-contained"
+	}
+	w.launcher = startWith(w.t, w.launcherAttr, r, w.stdout, w.stderr, w.self(role, string(text))...)
 	r.Close()
 }
 

@@ -60,6 +60,8 @@ type absence string
 
 func (a absence) Error() string { return string(a) }
 
+const errGone = absence("the job's cgroup is gone")
+
 // explain makes one line that a person understands of what the kernel answers.
 func explain(err error) error {
 	var reason absence

@@ -36,9 +36,13 @@ func (c Count) plus(d Count) Count { return Count{c.Bytes + d.Bytes, c.Packets +
 
 // network counts by programs of type cgroup_skb (bpf/network.c).
 type network struct {
-	objects networkObjects
-	links   []*link.RawLink
-	perCPU  []Traffic
+	objects struct {
+		Counts   *ebpf.Map     `ebpf:"counts"`
+		Receive  *ebpf.Program `ebpf:"receive"`
+		Transmit *ebpf.Program `ebpf:"transmit"`
+	}
+	links  []*link.RawLink
+	perCPU []Count
 }
 
 func openNetwork(job job) (*network, error) {
@@ -54,21 +58,25 @@ func openNetwork(job job) (*network, error) {
 		return nil, err
 	}
 	for _, at := range []struct {
+		name    string
 		program *ebpf.Program
 		hook    ebpf.AttachType
 	}{
-		{n.objects.Receive, ebpf.AttachCGroupInetIngress},
-		{n.objects.Transmit, ebpf.AttachCGroupInetEgress},
+		{"receive", n.objects.Receive, ebpf.AttachCGroupInetIngress},
+		{"transmit", n.objects.Transmit, ebpf.AttachCGroupInetEgress},
 	} {
 		// A link is one more beside what the container's runtime or the network's plugin has
 		// attached, and is gone with its descriptor.
 		l, err := link.AttachRawLink(link.RawLinkOptions{Target: int(job.dir.Fd()), Program: at.program, Attach: at.hook})
 		if err != nil {
 			_ = n.close()
-			if errors.Is(err, unix.EPERM) {
+			switch {
+			case errors.Is(err, unix.EPERM):
 				return nil, absence("a program that was attached to a cgroup above the job's lets no other one in below (BPF_F_ALLOW_MULTI)")
+			case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV):
+				return nil, errGone
 			}
-			return nil, fmt.Errorf("attach %s to the job's cgroup: %w", at.hook, err)
+			return nil, fmt.Errorf("attach %s to the job's cgroup: %w", at.name, err)
 		}
 		n.links = append(n.links, l)
 	}
@@ -89,14 +97,13 @@ func (p *Probe) Network() (Traffic, bool) {
 }
 
 func (n *network) read() (sum Traffic, ok bool) {
-	if err := n.objects.Counts.Lookup(uint32(0), &n.perCPU); err != nil {
-		return Traffic{}, false
-	}
-	for _, t := range n.perCPU {
-		sum.Receive4 = sum.Receive4.plus(t.Receive4)
-		sum.Receive6 = sum.Receive6.plus(t.Receive6)
-		sum.Transmit4 = sum.Transmit4.plus(t.Transmit4)
-		sum.Transmit6 = sum.Transmit6.plus(t.Transmit6)
+	for entry, to := range [...]*Count{&sum.Receive4, &sum.Receive6, &sum.Transmit4, &sum.Transmit6} {
+		if err := n.objects.Counts.Lookup(uint32(entry), &n.perCPU); err != nil {
+			return Traffic{}, false
+		}
+		for _, c := range n.perCPU {
+			*to = to.plus(c)
+		}
 	}
 	return sum, true
 }
@@ -109,5 +116,5 @@ func (n *network) close() error {
 	for _, l := range n.links {
 		errs = append(errs, l.Close())
 	}
-	return errors.Join(append(errs, n.objects.Close())...)
+	return errors.Join(append(errs, n.objects.Receive.Close(), n.objects.Transmit.Close(), n.objects.Counts.Close())...)
 }

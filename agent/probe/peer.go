@@ -11,8 +11,9 @@ import (
 
 // PeerCgroup is the id of the v2 cgroup of the process that has connected conn's
 // other end; for a listener's side, of who has called connect. It needs Linux 6.13
-// and no privilege, and a process that is still there and that our PID namespace
-// can see: see [OwnCgroup] for others. An error says what is missing.
+// and no privilege, and a process that is still there. The kernel answers EREMOTE
+// for one in another PID namespace than ours and those below: between containers of
+// a Pod there is [OwnCgroup] and a message. An error says what is missing.
 func PeerCgroup(conn *net.UnixConn) (uint64, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {

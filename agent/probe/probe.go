@@ -71,7 +71,7 @@ func Open(target Target) *Probe {
 	})
 	p.part(Network, err, needNetwork, func() (err error) { p.network, err = openNetwork(job); return err })
 	p.part(OOM, err, needTracing, func() (err error) { p.victim, err = openVictim(job); return err })
-	p.part(RunQueue, err, needTracing, func() (err error) { p.waits, err = openWaits(job); return err })
+	p.part(RunQueue, err, needTracing, func() (err error) { p.waits, err = openWaits(job, lookNowAndThen); return err })
 	return p
 }
 
@@ -95,7 +95,8 @@ type job struct {
 	kernel *btf.Cache
 }
 
-// load loads a part's programs and maps into the structure of bpf2go for it.
+// load loads those programs and maps of a part that objects has fields for. It has
+// none for variables, whose memory would stay mapped until a garbage collection.
 func (j job) load(spec *ebpf.CollectionSpec, objects any) error {
 	return spec.LoadAndAssign(objects, &ebpf.CollectionOptions{Cache: j.kernel})
 }

@@ -6,6 +6,7 @@ import (
 	"math/bits"
 	"os"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -92,7 +93,9 @@ const (
 // stats reads by an iterator over cgroups that has only one to go through
 // (bpf/stats.c).
 type stats struct {
-	objects  statsObjects
+	objects struct {
+		Stats *ebpf.Program `ebpf:"stats"`
+	}
 	iterator *iterator
 	level    int32
 	check    *statCheck // nil: done, or not needed
@@ -115,6 +118,9 @@ func openStats(job job) (*stats, error) {
 	}
 	if s.iterator, err = openIterator(s.objects.Stats.FD(), job); err != nil {
 		_ = s.close()
+		if errors.Is(err, unix.ENOENT) && job.dir != nil {
+			return nil, errGone
+		}
 		if errors.Is(err, unix.ENOENT) {
 			return nil, absence("the job's cgroup is outside of the agent's cgroup namespace, and its v2 directory is not visible to its launcher")
 		}
@@ -126,7 +132,7 @@ func openStats(job job) (*stats, error) {
 		return nil, err
 	case !ok || s.record.ID != job.id:
 		_ = s.close()
-		return nil, absence("the job's cgroup is gone")
+		return nil, errGone
 	}
 	s.level = s.record.Level
 	if s.record.Have&memoryStatAssumed != 0 {
@@ -246,5 +252,5 @@ func (s *stats) close() error {
 	if s == nil {
 		return nil
 	}
-	return errors.Join(s.iterator.close(), s.check.close(), s.objects.Close())
+	return errors.Join(s.iterator.close(), s.check.close(), s.objects.Stats.Close())
 }

@@ -16,8 +16,9 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	statsProgStats   = "stats"
-	statsVarPageSize = "page_size"
+	statsProgStats     = "stats"
+	statsVarPageSize   = "page_size"
+	statsVarRecordSize = "record_size"
 )
 
 // loadStats returns the embedded CollectionSpec for stats.
@@ -75,7 +76,8 @@ type statsMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type statsVariableSpecs struct {
-	PageSize *ebpf.VariableSpec `ebpf:"page_size"`
+	PageSize   *ebpf.VariableSpec `ebpf:"page_size"`
+	RecordSize *ebpf.VariableSpec `ebpf:"record_size"`
 }
 
 // statsObjects contains all objects after they have been loaded into the kernel.
@@ -108,7 +110,8 @@ func (m *statsMaps) Close() error {
 //
 // It can be passed to loadStatsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type statsVariables struct {
-	PageSize *ebpf.Variable `ebpf:"page_size"`
+	PageSize   *ebpf.Variable `ebpf:"page_size"`
+	RecordSize *ebpf.Variable `ebpf:"record_size"`
 }
 
 // statsPrograms contains all programs after they have been loaded into the kernel.

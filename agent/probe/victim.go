@@ -33,8 +33,11 @@ type Victim struct {
 
 // victim notes at the tracepoint mark_victim (bpf/victim.c).
 type victim struct {
-	objects victimObjects
-	link    link.Link
+	objects struct {
+		Victims    *ebpf.Map     `ebpf:"victims"`
+		MarkVictim *ebpf.Program `ebpf:"mark_victim"`
+	}
+	link link.Link
 }
 
 // victimRecord is struct victim of bpf/victim.c.
@@ -116,7 +119,7 @@ func (v *victim) close() error {
 	if v.link != nil {
 		err = v.link.Close()
 	}
-	return errors.Join(err, v.objects.Close())
+	return errors.Join(err, v.objects.MarkVictim.Close(), v.objects.Victims.Close())
 }
 
 // namesVictim says whether mark_victim's argument is the task.

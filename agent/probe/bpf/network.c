@@ -20,55 +20,59 @@ _Static_assert(offsetof(struct __sk_buff, gso_segs) == 164, "linux/bpf.h fixes i
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86dd
 
+// What a program answers for a packet that is to go on; 0 would drop it.
+#define PASS 1
+
 struct count {
 	__u64 bytes;
 	__u64 packets;
 };
 
-// traffic in the order of Traffic in network.go.
-struct traffic {
-	struct count receive4, receive6, transmit4, transmit6;
+// Entries of counts, as in network.go.
+enum {
+	RECEIVE4,
+	RECEIVE6,
+	TRANSMIT4,
+	TRANSMIT6,
+	ENTRIES,
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, ENTRIES);
 	__type(key, __u32);
-	__type(value, struct traffic);
+	__type(value, struct count);
 } counts SEC(".maps");
 
 // Atomic although each CPU has its own: an interrupt may come between, and send
 // for another of the job's sockets.
-static __always_inline void add(struct count *to, struct __sk_buff *skb)
+static __always_inline int count(struct __sk_buff *skb, __u32 ip, __u32 ipv6)
 {
-	__u32 segments = skb->gso_segs;
+	__u32 segments = skb->gso_segs, entry;
+	struct count *to;
 
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		entry = ip;
+	else if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		entry = ipv6;
+	else
+		return PASS;
+	to = bpf_map_lookup_elem(&counts, &entry);
+	if (!to)
+		return PASS;
 	__sync_fetch_and_add(&to->bytes, skb->len);
 	__sync_fetch_and_add(&to->packets, segments ? segments : 1);
+	return PASS;
 }
 
 SEC("cgroup_skb/ingress")
 int receive(struct __sk_buff *skb)
 {
-	__u32 key = 0;
-	struct traffic *t = bpf_map_lookup_elem(&counts, &key);
-
-	if (t && skb->protocol == bpf_htons(ETH_P_IP))
-		add(&t->receive4, skb);
-	else if (t && skb->protocol == bpf_htons(ETH_P_IPV6))
-		add(&t->receive6, skb);
-	return 1; // let it pass
+	return count(skb, RECEIVE4, RECEIVE6);
 }
 
 SEC("cgroup_skb/egress")
 int transmit(struct __sk_buff *skb)
 {
-	__u32 key = 0;
-	struct traffic *t = bpf_map_lookup_elem(&counts, &key);
-
-	if (t && skb->protocol == bpf_htons(ETH_P_IP))
-		add(&t->transmit4, skb);
-	else if (t && skb->protocol == bpf_htons(ETH_P_IPV6))
-		add(&t->transmit6, skb);
-	return 1; // let it pass
+	return count(skb, TRANSMIT4, TRANSMIT6);
 }

@@ -1,7 +1,8 @@
 // How long the job's tasks wait for a CPU. The scheduler itself notes when a task
 // was queued (task_struct.sched_info, of which /proc/PID/schedstat is made): one
 // subtraction at the switch gives the wait that it is about to add to run_delay.
-// No clock is read, nothing is kept for a task, and wake-ups are left alone.
+// No clock is read, nothing is kept for a task, and wake-ups are left alone: it may
+// begin and end at any time.
 #include "job.h"
 
 char _license[] SEC("license") = "GPL";

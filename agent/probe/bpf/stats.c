@@ -152,6 +152,9 @@ static __always_inline void read_pids(struct record *r, struct cgroup_subsys_sta
 	r->pids_limit = BPF_CORE_READ(group, limit.counter);
 }
 
+// For a test of the other side: it need not be loaded.
+const volatile struct record record_size;
+
 SEC("iter.s/cgroup")
 int stats(struct bpf_iter__cgroup *ctx)
 {

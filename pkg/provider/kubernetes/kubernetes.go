@@ -9,10 +9,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/http/httptrace"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -297,14 +295,17 @@ func (r *Run) Delete(ctx context.Context) error {
 	// Kubernetes collects the rest by itself; this is sooner, and a Pod whose
 	// postStart hook hangs would keep the collector waiting. Rights to it are not
 	// needed for a clean end.
+	var rest sync.WaitGroup // one round trip for all of them
+	defer rest.Wait()
 	if r.secret != "" {
-		_ = c.CoreV1().Secrets(namespace).Delete(ctx, name, metav1.DeleteOptions{Preconditions: precondition(r.secret)})
+		rest.Go(func() {
+			_ = c.CoreV1().Secrets(namespace).Delete(ctx, name, metav1.DeleteOptions{Preconditions: precondition(r.secret)})
+		})
 	}
 	r.mu.Lock()
-	pods := slices.Collect(maps.Keys(r.pods))
-	r.mu.Unlock()
-	for _, pod := range pods {
-		_ = c.CoreV1().Pods(namespace).Delete(ctx, pod, *metav1.NewDeleteOptions(0))
+	defer r.mu.Unlock()
+	for pod := range r.pods {
+		rest.Go(func() { _ = c.CoreV1().Pods(namespace).Delete(ctx, pod, *metav1.NewDeleteOptions(0)) })
 	}
 	return nil
 }
