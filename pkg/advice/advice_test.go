@@ -105,7 +105,7 @@ func TestMemory(t *testing.T) {
 		reason string
 	}{
 		{"the highest peak", []job.Run{run("a", peak(600*mi)), run("b", peak(812*mi)), run("c", peak(700*mi))}, "1Gi", "the highest peak, 812Mi in b, and 20 % more, rounded up"},
-		{"little", []job.Run{run("a", peak(4*mi))}, "32Mi", "the highest peak, 4Mi in a"},
+		{"little", []job.Run{run("a", peak(4*mi))}, "16Mi", "the highest peak, 4Mi in a"},
 		{"much", []job.Run{run("a", peak(100*1024*mi))}, "120Gi", "100Gi in a"},
 		{"not a round figure", []job.Run{run("a", peak(1000*mi))}, "1280Mi", "1000Mi in a"},
 		{"sampled", []job.Run{run("a", peak(600*mi), sampledPeak)}, "768Mi", "it is the highest sample, between which there may have been more"},
@@ -151,19 +151,19 @@ func TestCPU(t *testing.T) {
 		limit, room string
 		reason      string
 	}{
-		{"the mean of a short one", []job.Run{run("a", used(5))}, "500m", "", "1", "on average it used 0.50 cores, in a; rounded up"},
+		{"the mean of a short one", []job.Run{run("a", used(5))}, "500m", "", "1", "on average it used 0.50 cores, in a, rounded up"},
 		{"95 of 100", []job.Run{run("a", rates(append(many(95, 0.5), many(5, 3)...)...))}, "500m", "", "3", "95 % of the time it used at most 0.50 cores, in a"},
 		{"94 of 100", []job.Run{run("a", rates(append(many(94, 0.5), many(6, 3)...)...))}, "3", "", "3", "95 % of the time it used at most 3.00 cores"},
 		{"too few samples", []job.Run{run("a", used(10), rates(1, 2, 3))}, "1", "", "3", "on average"},
 		{"the median", []job.Run{run("a", used(1)), run("b", used(2)), run("c", used(90))}, "200m", "", "9", "in the median of 3 runs"},
 		{"those that failed have not done their work", []job.Run{run("a", used(1), func(r *job.Run) { r.Outcome.Cause = job.Error }), run("b", used(8))}, "800m", "", "1", "in b"},
-		{"all failed", []job.Run{run("a", used(1), func(r *job.Run) { r.Outcome.Cause = job.Error })}, "100m", "", "1", "in a"},
+		{"all failed", []job.Run{run("a", used(1), func(r *job.Run) { r.Outcome.Cause = job.Error })}, "100m", "", "1", "in a, rounded up; none of them completed"},
 		{"idle", []job.Run{run("a", used(0))}, "10m", "", "10m", ""},
 		{"a limit that is far away", []job.Run{run("a", asks("4", "", "", ""), used(5))}, "500m", "4", "", ""},
 		{"a limit of its own", []job.Run{run("a", asks("1", "2", "", ""), used(5), throttled(0.05, 2000))}, "500m", "2", "", ""},
 		{"a limit that hurts", []job.Run{run("a", asks("500m", "", "", ""), used(5), throttled(0.6, 500))}, "500m", "1", "", ""},
 		{"a limit that was raised since", []job.Run{run("b", asks("2", "", "", ""), used(5), throttled(0, 2000)), run("a", asks("500m", "", "", ""), used(5), throttled(0.6, 500))}, "500m", "2", "", ""},
-		{"more than the limit", []job.Run{run("a", asks("400m", "", "", ""), used(5))}, "400m", "400m", "", ""},
+		{"more than the limit", []job.Run{run("a", asks("400m", "", "", ""), used(5))}, "400m", "400m", "", "not more than its limit"},
 		{"over in no time", []job.Run{run("a", used(1), func(r *job.Run) { r.Outcome.Finished = start.Add(time.Millisecond) })}, "", "", "", ""},
 		{"absurd", []job.Run{run("a", used(9e9))}, "1M", "", "1M", ""},
 	} {

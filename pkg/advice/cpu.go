@@ -28,8 +28,11 @@ const (
 func cpu(runs []*measure, asked *job.Spec) *Resource {
 	all := slices.DeleteFunc(slices.Clone(runs), func(m *measure) bool { return m.rate < 0 })
 	// One that failed early has not done its work.
+	failed := ""
 	if done := slices.DeleteFunc(slices.Clone(all), func(m *measure) bool { return !m.completed }); len(done) > 0 {
 		all = done
+	} else {
+		failed = "; none of them completed"
 	}
 	if len(all) == 0 {
 		return nil
@@ -48,7 +51,7 @@ func cpu(runs []*measure, asked *job.Spec) *Resource {
 	default:
 		r.Reason += ", in " + typical.name
 	}
-	r.Reason += "; rounded up"
+	r.Reason += ", rounded up" + failed
 	r.limit(runs, all)
 	return r
 }
@@ -77,6 +80,7 @@ func (r *Resource) limit(runs, all []*measure) {
 	case r.AskedLimit.Cmp(r.Request) < 0: // it has not hurt, and can't be below the request
 		limit := r.AskedLimit.DeepCopy()
 		r.Request, r.Limit = limit.DeepCopy(), &limit
+		r.Reason += "; not more than its limit"
 	default:
 		limit := r.AskedLimit.DeepCopy()
 		r.Limit = &limit

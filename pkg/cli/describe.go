@@ -157,7 +157,7 @@ func (o *describeOptions) run(ctx context.Context) error {
 	case o.format != "":
 		return o.printData(d, o.format)
 	}
-	return d.print(o.Out, time.Now())
+	return d.print(o.Out, time.Now(), time.Local)
 }
 
 // gather puts together what cluster, agent and store know.

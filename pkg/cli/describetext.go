@@ -14,14 +14,14 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
-// print writes d as kubectl describe writes its objects.
-func (d *description) print(out io.Writer, now time.Time) error {
-	t := &describer{w: tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)}
+// print writes d as kubectl describe writes its objects, with times of a zone.
+func (d *description) print(out io.Writer, now time.Time, zone *time.Location) error {
+	t := &describer{w: tabwriter.NewWriter(out, 0, 8, 2, ' ', 0), zone: zone}
 	t.line(0, "Name", d.Name)
 	t.line(0, "Namespace", d.Namespace)
 	t.line(0, "Provider", d.Provider)
 	if !d.Created.IsZero() {
-		t.line(0, "Created", fmt.Sprintf("%s (%s ago)", stamp(d.Created), duration.HumanDuration(now.Sub(d.Created))))
+		t.line(0, "Created", fmt.Sprintf("%s (%s ago)", t.stamp(d.Created), duration.HumanDuration(now.Sub(d.Created))))
 	}
 	state := d.State
 	if d.Outcome != nil {
@@ -63,8 +63,9 @@ func endText(o *job.Outcome) string {
 
 // describer writes names and values, the values under one another.
 type describer struct {
-	w   *tabwriter.Writer
-	err error
+	w    *tabwriter.Writer
+	zone *time.Location
+	err  error
 }
 
 func (t *describer) write(text string) {
@@ -168,7 +169,7 @@ func (t *describer) attempt(a *describedAttempt) {
 		if i > 0 {
 			since = " (+" + job.Duration(max(0, e.Time.Sub(a.Phases[0].Time))) + ")"
 		}
-		t.line(2, name, strings.TrimSpace(stamp(e.Time)+since+"  "+detail))
+		t.line(2, name, strings.TrimSpace(t.stamp(e.Time)+since+"  "+detail))
 	}
 	if a.Usage != nil {
 		t.usage(a)
@@ -189,7 +190,7 @@ func (t *describer) usage(a *describedAttempt) {
 	u := a.Usage
 	when := "at its end"
 	if a.Outcome == nil {
-		when = "at " + stamp(a.Sampled)
+		when = "at " + t.stamp(a.Sampled)
 	}
 	t.head(1, "Usage", when)
 	source := sources[u.Source]
@@ -419,4 +420,4 @@ func (t *describer) events(events []describedEvent, now time.Time) {
 }
 
 // stamp is a time as kubectl shows it.
-func stamp(t time.Time) string { return t.Local().Format(time.RFC1123Z) }
+func (t *describer) stamp(at time.Time) string { return at.In(t.zone).Format(time.RFC1123Z) }

@@ -47,6 +47,9 @@ func (o *logsOptions) pastRuns(ctx context.Context) ([]pastRuns, error) {
 		seen := map[string]bool{}
 		if c.job != nil && c.job.found != nil { // else it is in the store
 			c.addJob(o, c.job, seen)
+			if err := c.addEnding(ctx, o, seen); err != nil {
+				return nil, err
+			}
 		}
 		for _, found := range inCluster {
 			if sameCommand(found.Spec, c.spec) {
@@ -128,6 +131,28 @@ func (c *pastRuns) addJob(o *logsOptions, j *knownJob, seen map[string]bool) {
 		seen[a.uid] = true
 		c.runs = append(c.runs, o.pastRun(j, a).Run)
 	}
+}
+
+// addEnding takes the last attempt of the job that was named if its command is over,
+// and its agent is still there with what it knows.
+func (c *pastRuns) addEnding(ctx context.Context, o *logsOptions, seen map[string]bool) error {
+	n := len(c.job.attempts)
+	if n == 0 {
+		return nil
+	}
+	a := &c.job.attempts[n-1]
+	if seen[a.uid] || a.pod == nil || !a.pod.Running {
+		return nil
+	}
+	p := o.pastRun(c.job, a)
+	if err := o.current(ctx, c.job.found, a, p); err != nil {
+		return err
+	}
+	if !p.running {
+		seen[a.uid] = true
+		c.runs = append(c.runs, p.Run)
+	}
+	return nil
 }
 
 // addStored takes an attempt of this machine's store, if it is one of the command and

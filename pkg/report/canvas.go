@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"html"
+	"unicode/utf8"
 
 	"github.com/go-analyze/charts/chartdraw"
 	"github.com/go-analyze/charts/chartdraw/drawing"
@@ -18,7 +19,11 @@ const fine = 4
 const panelWidth, panelHeight = 440, 224
 
 // fontSize is that of each class of text, in pixels, as in picture.css.
-var fontSize = map[string]float64{"title": 14, "label": 11, "note": 12, "head": 20, "sub": 13}
+var fontSize = map[string]float64{"title": 14, "label": 11, "note": 12, "head": 20, "sub": 13, "code": 13}
+
+// codeWidth is how wide each letter of code is, of its size, in the widest of the fonts
+// in picture.css.
+const codeWidth = 0.62
 
 // canvas draws a panel. Positions are in pixels, from its upper left corner. Looks are
 // those of picture.css, by class, so that one picture is light and dark.
@@ -57,6 +62,9 @@ func (c *canvas) style(class string) {
 // width is how wide a text is, in pixels. It is measured in another font than the
 // reader's, which may be wider by a tenth.
 func (c *canvas) width(size, s string) float64 {
+	if size == "code" {
+		return float64(utf8.RuneCountInString(s)) * fontSize[size] * codeWidth
+	}
 	c.r.SetFont(chartdraw.GetDefaultFont())
 	c.r.SetFontSize(fontSize[size])
 	return float64(c.r.MeasureText(s).Width()) * 1.1
@@ -97,19 +105,23 @@ func (c *canvas) series(class string, area bool, b box, xs, ys []float64, x, y *
 		chartdraw.Box{Left: c.px(b.left), Top: c.py(b.top), Right: c.px(b.right), Bottom: c.py(b.bottom), IsSet: true}, x, y, style)
 }
 
-// paragraph writes a text in lines, at most so many.
-func (c *canvas) paragraph(size, class string, x, y, width float64, lines int, s string) {
+// paragraph writes a text in lines, at most so many, and returns where the next would
+// be.
+func (c *canvas) paragraph(size, class string, x, y, width float64, lines int, s string) float64 {
 	c.r.SetFont(chartdraw.GetDefaultFont())
 	style := chartdraw.Style{FontStyle: chartdraw.FontStyle{Font: chartdraw.GetDefaultFont(), FontSize: fontSize[size]}, TextWrap: chartdraw.TextWrapWord}
 	wrapped := chartdraw.Text.WrapFit(c.r, s, int(width/1.1), style)
 	for i, text := range wrapped {
+		if i == lines {
+			break
+		}
 		if i == lines-1 && len(wrapped) > lines {
 			text += " …"
 		}
-		if i < lines {
-			c.text(size, class, x, y+float64(i)*fontSize[size]*1.45, text)
-		}
+		c.text(size, class, x, y, text)
+		y += fontSize[size] * 1.45
 	}
+	return y
 }
 
 // svg is the picture as an element, which says what it shows. standalone has it bring

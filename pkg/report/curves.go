@@ -3,6 +3,7 @@ package report
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
@@ -159,12 +160,12 @@ func (r *Report) charts() []panel {
 		return nil
 	}
 
-	cpu := chart{title: "CPU, in cores", kind: coresAxis, span: c.span, absent: "not counted: the kernel gave no CPU time",
+	cpu := chart{title: "CPU, in cores", short: "CPU", kind: coresAxis, span: c.span, absent: "not counted: the kernel gave no CPU time",
 		lines: []line{{"used", "cpu", true, c.rates(cpuSeconds)}}}
 	if m := last.CPU.LimitMillis; m != nil {
 		cpu.levels = append(cpu.levels, level{"limit", "limit", float64(*m) / 1000})
 	}
-	memory := chart{title: "Memory", kind: memoryAxis, span: c.span, absent: "not counted: the kernel gave no memory figure",
+	memory := chart{title: "Memory", short: "memory", kind: memoryAxis, span: c.span, absent: "not counted: the kernel gave no memory figure",
 		lines: []line{{"in use", "memory", true, c.levels(func(u *job.Usage) *uint64 { return u.Memory.Current })}}}
 	if m := last.Memory.Limit; m != nil {
 		memory.levels = append(memory.levels, level{"limit", "limit", float64(*m)})
@@ -172,20 +173,34 @@ func (r *Report) charts() []panel {
 	if m := last.Memory.Peak; m != nil {
 		memory.levels = append(memory.levels, level{"peak", "peak", float64(*m)})
 	}
-	io := chart{title: "Disk I/O, a second", kind: bytesAxis, span: c.span, absent: "not counted: the kernel gave no I/O of block devices",
+	io := chart{title: "Disk I/O, a second", short: "disk I/O", kind: bytesAxis, span: c.span, absent: "not counted: the kernel gave no I/O of block devices",
 		lines: []line{
 			{"read", "in", false, c.rates(grown(func(u *job.Usage) *uint64 { return u.IO.ReadBytes }))},
 			{"written", "out", false, c.rates(grown(func(u *job.Usage) *uint64 { return u.IO.WriteBytes }))},
 		}}
-	network := chart{title: "Network, a second", kind: bytesAxis, span: c.span, absent: "not counted: " + r.uncounted("network"),
+	network := chart{title: "Network, a second", short: "network", kind: bytesAxis, span: c.span, absent: "not counted: " + r.uncounted("network"),
 		lines: []line{{"received", "in", false, c.rates(grown(received))}, {"sent", "out", false, c.rates(grown(sent))}}}
 
-	all := []panel{}
+	var all []panel
+	var absent []chart
 	for _, ch := range []chart{cpu, memory, io, network} {
 		if slices.ContainsFunc(ch.lines, func(l line) bool { return len(l.curve) > 0 }) {
 			ch.absent = ""
+			all = append(all, ch)
+		} else {
+			absent = append(absent, ch)
 		}
-		all = append(all, ch)
+	}
+	switch len(absent) {
+	case 0:
+	case 1:
+		all = append(all, absent[0])
+	default: // one panel tells of all
+		var why []string
+		for _, ch := range absent {
+			why = append(why, ch.short+": "+strings.TrimPrefix(ch.absent, "not counted: "))
+		}
+		all = append(all, chart{title: "Not counted", absent: strings.Join(why, "\n")})
 	}
 	return all
 }

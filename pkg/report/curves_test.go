@@ -196,9 +196,9 @@ func TestAbsent(t *testing.T) {
 		{"no samples", Report{Missing: "nobody followed it"}, "no curves: nobody followed it"},
 		{"no reason", Report{}, "no curves: there are no samples of this run"},
 		{"one", Report{Run: *sampled(1)}, "no curves: one sample makes no curve"},
-		{"no I/O", Report{Run: *sampled(1, 2)}, "not counted: the kernel gave no I/O of block devices"},
-		{"no eBPF", Report{Run: *sampled(1, 2)}, "not counted: only eBPF counts it, and none was there: see docs/usage.md"},
-		{"why", Report{Run: job.Run{Samples: sampled(1, 2).Samples, Outcome: &job.Outcome{Probes: []job.Probe{{Name: "network", Absent: "CAP_BPF is missing"}}}}}, "not counted: CAP_BPF is missing"},
+		{"no I/O", Report{Run: *sampled(1, 2)}, "Not counted: disk I/O: the kernel gave no I/O of block devices\nnetwork: only eBPF counts it"},
+		{"no eBPF", Report{Run: *sampled(1, 2)}, "network: only eBPF counts it, and none was there: see docs/usage.md"},
+		{"why", Report{Run: job.Run{Samples: sampled(1, 2).Samples, Outcome: &job.Outcome{Probes: []job.Probe{{Name: "network", Absent: "CAP_BPF is missing"}}}}}, "network: CAP_BPF is missing"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var said []string

@@ -90,7 +90,7 @@ func (r *Report) ioFigure(u *job.Usage) figure {
 func (r *Report) networkFigure(u *job.Usage) figure {
 	t := u.Network.Total()
 	if t == nil {
-		return figure{Name: "network", Absent: true, Detail: "not counted: " + r.uncounted("network")}
+		return figure{Name: "network", Absent: true, Detail: "not counted"} // why, its picture says
 	}
 	return figure{Name: "network", Text: fmt.Sprintf("↓%s ↑%s", decimal(float64(t.ReceiveBytes)), decimal(float64(t.TransmitBytes))),
 		Detail: fmt.Sprintf("%s packets", count(t.ReceivePackets+t.TransmitPackets))}

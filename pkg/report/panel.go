@@ -37,6 +37,7 @@ func picture(p panel) []byte {
 // chart is curves over time.
 type chart struct {
 	title  string
+	short  string // name among others
 	kind   axisKind
 	span   time.Duration
 	lines  []line
@@ -56,7 +57,7 @@ type level struct {
 	value       float64
 }
 
-// maxAbove is how far above the curve a limit may be to be drawn: further up it would
+// maxAbove is how far above curve and peak a limit may be to be drawn: further up it would
 // press the curve to the ground, and is said in words instead.
 const maxAbove = 3
 
@@ -94,6 +95,11 @@ func (ch chart) draw(c *canvas) {
 	top := 0.0
 	for _, l := range ch.lines {
 		top = max(top, l.curve.peak())
+	}
+	for _, l := range ch.levels {
+		if l.class == "peak" { // which the samples may have missed
+			top = max(top, l.value)
+		}
 	}
 	reach := max(top, least[ch.kind]) * maxAbove
 	for _, l := range ch.levels {
@@ -182,13 +188,17 @@ func (ch chart) legend(c *canvas, top float64) {
 // absent says in the middle of a panel why it is empty.
 func absent(c *canvas, why string) {
 	c.rect("hollow", 8, 34, panelWidth-16, panelHeight-44)
-	c.paragraph("note", "muted", 24, 62, panelWidth-48, 6, why)
+	y := 62.0
+	for text := range strings.SplitSeq(why, "\n") {
+		y = c.paragraph("note", "muted", 24, y, panelWidth-48, 3, text) + 8
+	}
 }
 
 // timeline is the start of a run.
 type timeline struct {
 	begin  time.Time
 	phases []job.Event // reached, in the order of their times
+	coarse bool        // the times are whole seconds
 }
 
 func newTimeline(events []job.Event) timeline {
@@ -204,7 +214,19 @@ func newTimeline(events []job.Event) timeline {
 	if len(t.phases) > 0 {
 		t.begin = t.phases[0].Time
 	}
+	t.coarse = !slices.ContainsFunc(t.phases, func(e job.Event) bool { return e.Time.Nanosecond() != 0 })
 	return t
+}
+
+// label writes a part of the start.
+func (t timeline) label(d time.Duration) string {
+	switch {
+	case t.coarse && d < time.Minute:
+		return fmt.Sprintf("%.0fs", d.Seconds())
+	case d < 100*time.Millisecond:
+		return number(float64(d)/float64(time.Millisecond)) + "ms"
+	}
+	return job.Duration(d)
 }
 
 // span is the time from the first phase to the last.
@@ -219,14 +241,14 @@ func (t timeline) title() string {
 	if len(t.phases) < 2 {
 		return "Start"
 	}
-	return fmt.Sprintf("Start: %s from %s to %s", job.Duration(t.span()), t.phases[0].Phase, t.phases[len(t.phases)-1].Phase)
+	return fmt.Sprintf("Start: %s from %s to %s", t.label(t.span()), t.phases[0].Phase, t.phases[len(t.phases)-1].Phase)
 }
 
 func (t timeline) says() string {
 	words := []string{}
 	for i, e := range t.phases {
 		if i > 0 {
-			words = append(words, fmt.Sprintf("%s %s", e.Phase, job.Duration(e.Time.Sub(t.phases[i-1].Time))))
+			words = append(words, fmt.Sprintf("%s %s", e.Phase, t.label(e.Time.Sub(t.phases[i-1].Time))))
 		}
 	}
 	if len(words) == 0 {
@@ -256,7 +278,7 @@ func (t timeline) draw(c *canvas) {
 		right := b.left + float64(to)/float64(span)*(b.right-b.left)
 		c.text("label", "ink end", b.left-8, y+row/2+4, e.Phase.String())
 		c.rect("bar", left, y+row*0.18, max(right-left, 1.5), row*0.64)
-		label := job.Duration(to - from)
+		label := t.label(to - from)
 		switch width := c.width("label", label) + 6; {
 		case right+width <= panelWidth-4:
 			c.text("label", "ink halo", right+6, y+row/2+4, label)

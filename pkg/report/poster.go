@@ -20,7 +20,7 @@ func poster(r *Report) []byte {
 	c.rect("paper", 0, 0, width, height)
 	state, class := r.state()
 	c.text("head", "ink", posterGap, 32, fit(c, "head", r.name(), width-2*posterGap))
-	c.text("sub", "muted mono", posterGap, 53, fit(c, "sub", plain(r.Command), width-2*posterGap))
+	c.text("code", "muted", posterGap, 53, fit(c, "code", plain(r.Command), width-2*posterGap))
 	var words []string
 	for _, f := range r.figures() {
 		if f.Absent || f.Name == "wall time" {

@@ -75,7 +75,7 @@ func (l *Live) takeKeys(in *os.File) error {
 	return nil
 }
 
-// readKeys ends with q, Ctrl-C, Ctrl-D, Escape alone, the end of the terminal, or Close.
+// readKeys ends with q, Ctrl-C, Ctrl-D, Escape that begins no other key, the end of the terminal, or Close.
 func (l *Live) readKeys() {
 	key := make([]byte, 64)
 	in, wake := int(l.in.Fd()), l.wake[0]
@@ -96,7 +96,7 @@ func (l *Live) readKeys() {
 			continue
 		}
 		text := string(key[:max(n, 0)])
-		if n <= 0 || strings.ContainsAny(text, "qQ\x03\x04") || text == "\x1b" {
+		if n <= 0 || strings.ContainsAny(text, "qQ\x03\x04") || strings.HasSuffix(text, "\x1b") {
 			close(l.quit)
 			return
 		}

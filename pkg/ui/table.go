@@ -12,7 +12,8 @@ type Column struct {
 	Title string
 	// Right aligns its cells to the right, as numbers are.
 	Right bool
-	// Drop is when it goes where there is no room: the highest first, 0 never.
+	// Drop is when it goes where there is no room: the highest first, all of one number
+	// together, 0 never.
 	Drop int
 }
 
@@ -43,11 +44,11 @@ func Table(columns []Column, rows []Row, width int) []string {
 		}
 	}
 	for width > 0 && total(shown, widths) > width {
-		last := slices.MaxFunc(shown, func(a, b int) int { return columns[a].Drop - columns[b].Drop })
-		if columns[last].Drop == 0 {
+		last := columns[slices.MaxFunc(shown, func(a, b int) int { return columns[a].Drop - columns[b].Drop })].Drop
+		if last == 0 {
 			break // lines are cut
 		}
-		shown = slices.DeleteFunc(shown, func(i int) bool { return i == last })
+		shown = slices.DeleteFunc(shown, func(i int) bool { return columns[i].Drop == last })
 	}
 	titles := Row{}
 	for _, c := range columns {
