@@ -179,6 +179,8 @@ func (d *discarding) Attached(*hodeipb.Hello) (coordinator.Resume, error) {
 	defer d.mu.Unlock()
 	return coordinator.Resume{Offset: d.end}, nil
 }
+func (d *discarding) Metrics(string, *hodeipb.Metrics) {}
+
 func (d *discarding) State(string, *hodeipb.State)             {}
 func (d *discarding) Exited(string, *hodeipb.ExitRecord) error { return nil }
 func (d *discarding) Output(_ context.Context, _ string, _ *hodeipb.Batch, data mem.BufferSlice) error {

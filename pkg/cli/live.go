@@ -89,6 +89,9 @@ func (f *feed) Attached(a coordinator.Attachment) {
 	}
 }
 
+// Metrics is for the store, which has it already.
+func (f *feed) Metrics(string, *hodeipb.Metrics) {}
+
 func (f *feed) State(string, *hodeipb.State)       {}
 func (f *feed) Exited(string, *hodeipb.ExitRecord) {}
 func (f *feed) Failed(_ string, err error)         { f.fail(fmt.Errorf("%w: %w", errStoring, err)) }
@@ -115,7 +118,7 @@ func (o *logsOptions) fetch(ctx context.Context, j *knownJob, a *knownAttempt, e
 		}
 		return o.begin(h.Extent, estimate)
 	}
-	server := &coordinator.Server{TLS: run.TLS(), Namespace: o.namespace, Job: j.name, Follower: recorder}
+	server := &coordinator.Server{TLS: run.TLS(), Namespace: o.namespace, Job: j.name, Follower: recorder, MetricsInterval: unwatchedInterval}
 	handshakes := newHandshakes()
 	server.Handshake = handshakes.took
 	over, ended := newEnd()

@@ -329,10 +329,7 @@ func (o *logsOptions) showOne(ctx context.Context) error {
 // showAll shows the jobs that the selector chooses, all at once.
 func (o *logsOptions) showAll(ctx context.Context) error {
 	if o.cluster == nil {
-		if o.unreachable != nil {
-			return o.unreachable
-		}
-		return errors.New("-l needs a cluster: this machine keeps no list of jobs")
+		return o.noSelection()
 	}
 	all, err := o.cluster.FindAll(ctx, o.selector)
 	switch {
@@ -356,6 +353,14 @@ func (o *logsOptions) showAll(ctx context.Context) error {
 	}
 	work.Wait()
 	return errors.Join(errs...)
+}
+
+// noSelection is why no jobs can be chosen by their labels.
+func (o *logsOptions) noSelection() error {
+	if o.unreachable != nil {
+		return o.unreachable
+	}
+	return errors.New("-l needs a cluster: this machine keeps no list of jobs")
 }
 
 // saying is the job's sink, which says on stderr what is missing, and remembers it.

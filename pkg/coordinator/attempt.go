@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -30,6 +31,8 @@ type attempt struct {
 	// turn's holder's.
 	stored uint64
 	exited bool
+	// sampled is the time of the latest sample, and the turn's holder's too.
+	sampled time.Time
 
 	// Guarded by Server.mu.
 

@@ -23,6 +23,8 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
@@ -69,6 +71,9 @@ type Follower interface {
 	Attached(hello *hodeipb.Hello) (Resume, error)
 	// State tells a new state of an attempt.
 	State(attempt string, state *hodeipb.State)
+	// Metrics tells a sample, later than those before. It is the Follower's, and must
+	// not be waited with.
+	Metrics(attempt string, m *hodeipb.Metrics)
 	// Output has stored the batch when it returns nil; it continues where the one
 	// before ended. The batch is its own; data, which is the batch's, decoded, is
 	// valid during the call. ctx ends with the attachment.
@@ -83,6 +88,8 @@ type Resume struct {
 	Offset uint64
 	// Transient tells that it is only looked at: what the Follower stores is not kept.
 	Transient bool
+	// MetricsAfter is the time of the latest sample that is known; zero: none is.
+	MetricsAfter time.Time
 }
 
 // Server is a coordinator for one job, or with Open for many. Besides TLS it
@@ -101,6 +108,8 @@ type Server struct {
 	Open func(hello *hodeipb.Hello) (f Follower, done func())
 	// Silent asks agents for states and the exit record, not for output.
 	Silent bool
+	// MetricsInterval is how often agents are asked for a sample; 0: they are not.
+	MetricsInterval time.Duration
 	// Handshake, if not nil, is told how a TLS handshake ended in which each side has
 	// spoken: nil, or why one refused the other's certificate. Calls may overlap, and
 	// one that takes its time holds up that connection.
@@ -221,9 +230,18 @@ func (s *Server) Attach(stream hodeipb.Coordinator_AttachServer) error {
 		return status.Errorf(codes.ResourceExhausted, "store output: %v", err)
 	}
 	a.stored = resume.Offset
+	if resume.MetricsAfter.After(a.sampled) { // a Follower keeps not all that it was told
+		a.sampled = resume.MetricsAfter
+	}
 	a.follower.State(hello.Attempt, hello.State)
 	welcome := &hodeipb.Welcome{Offset: a.stored, Output: !s.Silent, Transient: resume.Transient,
 		Encodings: []hodeipb.Encoding{hodeipb.Encoding_ZSTD}}
+	if s.MetricsInterval > 0 {
+		welcome.MetricsInterval = durationpb.New(s.MetricsInterval)
+		if !a.sampled.IsZero() {
+			welcome.MetricsAfter = timestamppb.New(a.sampled)
+		}
+	}
 	if err := stream.Send(&hodeipb.ToAgent{Message: &hodeipb.ToAgent_Welcome{Welcome: welcome}}); err != nil {
 		return err
 	}
@@ -356,7 +374,14 @@ func (s *Server) take(ctx context.Context, e *hodeipb.Envelope, a *attempt, hell
 		a.follower.State(hello.Attempt, m.State)
 		return nil, nil
 	case *hodeipb.FromAgent_Metrics:
-		return nil, nil // none were asked for
+		if err := checkMetrics(m.Metrics); err != nil {
+			return nil, status.Error(codes.InvalidArgument, err.Error())
+		}
+		if at := m.Metrics.Time.AsTime(); at.After(a.sampled) {
+			a.sampled = at
+			a.follower.Metrics(hello.Attempt, m.Metrics)
+		}
+		return nil, nil
 	case *hodeipb.FromAgent_Exit:
 		if !s.Silent && m.Exit.End != a.stored {
 			return nil, status.Errorf(codes.FailedPrecondition, "exit record at offset %d, expected %d", m.Exit.End, a.stored)

@@ -503,7 +503,9 @@ type checker struct {
 }
 
 func (c *checker) Attached(*hodeipb.Hello) (Resume, error) { return Resume{Offset: c.stored}, nil }
-func (c *checker) State(string, *hodeipb.State)            {}
+func (c *checker) Metrics(string, *hodeipb.Metrics)        {}
+
+func (c *checker) State(string, *hodeipb.State) {}
 
 func (c *checker) Output(_ context.Context, _ string, b *hodeipb.Batch, data mem.BufferSlice) error {
 	if b.Offset != c.stored {

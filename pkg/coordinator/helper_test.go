@@ -43,6 +43,7 @@ type follower struct {
 	ends     map[string]uint64 // of each attempt
 	lost     uint64
 	exits    []*hodeipb.ExitRecord
+	samples  []*hodeipb.Metrics
 	changed  chan struct{}
 }
 
@@ -85,6 +86,10 @@ func (f *follower) Attached(hello *hodeipb.Hello) (resume Resume, err error) {
 		f.attached = append(f.attached, resume.Offset)
 	})
 	return resume, f.refuse
+}
+
+func (f *follower) Metrics(_ string, m *hodeipb.Metrics) {
+	f.update(func() { f.samples = append(f.samples, m) })
 }
 
 func (f *follower) State(_ string, s *hodeipb.State) {
@@ -306,6 +311,8 @@ func (a *agent) send(m any) {
 		from.Message = &hodeipb.FromAgent_Batch{Batch: m}
 	case *hodeipb.State:
 		from.Message = &hodeipb.FromAgent_State{State: m}
+	case *hodeipb.Metrics:
+		from.Message = &hodeipb.FromAgent_Metrics{Metrics: m}
 	case *hodeipb.ExitRecord:
 		from.Message = &hodeipb.FromAgent_Exit{Exit: m}
 	case nil: // a message without content

@@ -20,6 +20,8 @@ type Listener interface {
 	Attached(a Attachment)
 	// State tells a new state of an attempt.
 	State(attempt string, state *hodeipb.State)
+	// Metrics tells a sample of an attempt, later than those before.
+	Metrics(attempt string, m *hodeipb.Metrics)
 	// Exited tells that the record of an attempt is stored, and all its output.
 	Exited(attempt string, record *hodeipb.ExitRecord)
 	// Failed tells that output could not be stored, or that what is stored does not
@@ -59,13 +61,16 @@ type Recorder struct {
 	Listener Listener
 
 	mu   sync.Mutex
-	logs map[string]recorded // by the attempt's name
+	logs map[string]*recorded // by the attempt's name
 }
 
-// recorded is the log of an attempt, and why it is temporary.
+// recorded is the log of an attempt, why it is temporary, and its samples.
 type recorded struct {
 	*logstore.Log
 	temporary error
+
+	samples hodeipb.Series
+	unsaved bool // samples has what its document has not
 }
 
 // Attached opens the attempt's log and returns its end. Output of which only a part
@@ -75,28 +80,34 @@ func (r *Recorder) Attached(hello *hodeipb.Hello) (Resume, error) {
 		r.Listener.Attached(Attachment{Hello: hello})
 		return Resume{}, nil
 	}
-	log, temporary, err := r.open(hello)
+	kept, err := r.open(hello)
 	if err != nil {
 		r.Listener.Failed(hello.Attempt, err)
 		return Resume{}, err
 	}
-	_, end := log.Extent()
+	_, end := kept.Extent()
 	if end > hello.Extent.End {
 		err := fmt.Errorf("the log of %s is stored up to offset %d, its agent has it up to %d: they are not of the same attempt", hello.Attempt, end, hello.Extent.End)
 		r.Listener.Failed(hello.Attempt, err)
 		return Resume{}, err
 	}
-	r.Listener.Attached(Attachment{Hello: hello, Log: log, Temporary: temporary})
-	return Resume{Offset: end, Transient: errors.Is(temporary, ErrShort) || errors.Is(temporary, logstore.ErrInUse)}, nil
+	r.Listener.Attached(Attachment{Hello: hello, Log: kept.Log, Temporary: kept.temporary})
+	return Resume{
+		Offset:       end,
+		Transient:    errors.Is(kept.temporary, ErrShort) || errors.Is(kept.temporary, logstore.ErrInUse),
+		MetricsAfter: kept.samples.Last(),
+	}, nil
 }
 
 // open returns the attempt's log, and why it is a temporary one.
-func (r *Recorder) open(hello *hodeipb.Hello) (log *logstore.Log, temporary, err error) {
+func (r *Recorder) open(hello *hodeipb.Hello) (*recorded, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if kept, ok := r.logs[hello.Attempt]; ok {
-		return kept.Log, kept.temporary, nil
+		return kept, nil
 	}
+	var log *logstore.Log
+	var temporary, err error
 	key := logstore.Key{Namespace: hello.Namespace, Job: hello.Job, JobUID: r.JobUID, Attempt: hello.Attempt, AttemptUID: hello.AttemptUid}
 	begin, short := uint64(0), false
 	if r.Begin != nil {
@@ -110,17 +121,27 @@ func (r *Recorder) open(hello *hodeipb.Hello) (log *logstore.Log, temporary, err
 	}
 	if temporary != nil {
 		if r.Keep {
-			return nil, nil, temporary
+			return nil, temporary
 		}
 		if log, err = r.Store.Temp(key, begin); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
 	if r.logs == nil {
-		r.logs = map[string]recorded{}
+		r.logs = map[string]*recorded{}
 	}
-	r.logs[hello.Attempt] = recorded{log, temporary}
-	return log, temporary, nil
+	kept := &recorded{Log: log, temporary: temporary}
+	for _, m := range r.earlier(key) {
+		kept.samples.Add(m, false)
+	}
+	r.logs[hello.Attempt] = kept
+	return kept, nil
+}
+
+// earlier gives the samples that the store has of an attempt.
+func (r *Recorder) earlier(key logstore.Key) []*hodeipb.Metrics {
+	samples, _ := Samples(r.Store, key) // what can't be read is asked for again
+	return samples
 }
 
 // short tells that the store has nothing of the attempt next to offset begin.
@@ -134,14 +155,23 @@ func (r *Recorder) short(key logstore.Key, begin uint64) bool {
 	return true
 }
 
-func (r *Recorder) log(attempt string) *logstore.Log {
+func (r *Recorder) log(attempt string) *recorded {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.logs[attempt].Log
+	return r.logs[attempt]
 }
 
 // State passes the state on.
 func (r *Recorder) State(attempt string, state *hodeipb.State) { r.Listener.State(attempt, state) }
+
+// Metrics keeps the sample, and passes it on.
+func (r *Recorder) Metrics(attempt string, m *hodeipb.Metrics) {
+	if log := r.log(attempt); log != nil {
+		log.samples.Add(m, false)
+		log.unsaved = true
+	}
+	r.Listener.Metrics(attempt, m)
+}
 
 // Output appends the batch to the attempt's log.
 func (r *Recorder) Output(ctx context.Context, attempt string, b *hodeipb.Batch, data mem.BufferSlice) error {
@@ -161,6 +191,12 @@ func (r *Recorder) Output(ctx context.Context, attempt string, b *hodeipb.Batch,
 func (r *Recorder) Exited(attempt string, record *hodeipb.ExitRecord) error {
 	// Also where it is there already: whoever stored it may not have come to syncing.
 	if log := r.log(attempt); log != nil {
+		last := &hodeipb.Metrics{Time: record.Finished, Usage: record.Usage}
+		if record.Usage != nil && checkMetrics(last) == nil {
+			log.samples.Add(last, true)
+			log.unsaved = true
+		}
+		log.saveSamples()
 		if err := log.SetExit(record); err != nil {
 			r.Listener.Failed(attempt, err)
 			return err
@@ -177,6 +213,7 @@ func (r *Recorder) Close() error {
 	defer r.mu.Unlock()
 	var err error
 	for attempt, log := range r.logs {
+		log.saveSamples()
 		err = errors.Join(err, log.Close())
 		delete(r.logs, attempt)
 	}

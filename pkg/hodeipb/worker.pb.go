@@ -443,10 +443,8 @@ type Hello struct {
 	// Version of the agent's build.
 	AgentVersion string `protobuf:"bytes,6,opt,name=agent_version,json=agentVersion,proto3" json:"agent_version,omitempty"`
 	// What can be asked for.
-	Extent *Extent `protobuf:"bytes,7,opt,name=extent,proto3" json:"extent,omitempty"`
-	State  *State  `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"`
-	// Where metrics come from: "cgroup2+ebpf", "cgroup2", "cgroup1", "proc" or "" (none).
-	MetricsSource string `protobuf:"bytes,9,opt,name=metrics_source,json=metricsSource,proto3" json:"metrics_source,omitempty"`
+	Extent        *Extent `protobuf:"bytes,7,opt,name=extent,proto3" json:"extent,omitempty"`
+	State         *State  `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -535,13 +533,6 @@ func (x *Hello) GetState() *State {
 		return x.State
 	}
 	return nil
-}
-
-func (x *Hello) GetMetricsSource() string {
-	if x != nil {
-		return x.MetricsSource
-	}
-	return ""
 }
 
 // Extent is the range of output held in the spool, in bytes over both streams
@@ -670,8 +661,12 @@ type Welcome struct {
 	Offset uint64 `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
 	// False: no output is wanted, only states, metrics and the exit record.
 	Output bool `protobuf:"varint,2,opt,name=output,proto3" json:"output,omitempty"`
-	// Between two Metrics; zero or absent: none are wanted.
+	// Between two Metrics; zero or absent: none are wanted. The agent samples as often
+	// as the most eager coordinator asks, and no more often than every 100 ms.
 	MetricsInterval *durationpb.Duration `protobuf:"bytes,3,opt,name=metrics_interval,json=metricsInterval,proto3" json:"metrics_interval,omitempty"`
+	// With metrics_interval: samples later than this come first, as far as the agent
+	// has kept them; absent: all that it has kept.
+	MetricsAfter *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=metrics_after,json=metricsAfter,proto3" json:"metrics_after,omitempty"`
 	// Encodings of batches that the coordinator can read, besides IDENTITY.
 	Encodings []Encoding `protobuf:"varint,4,rep,packed,name=encodings,proto3,enum=hodei.worker.v1.Encoding" json:"encodings,omitempty"`
 	// True: what is acknowledged is only looked at, and goes with the coordinator. The
@@ -728,6 +723,13 @@ func (x *Welcome) GetOutput() bool {
 func (x *Welcome) GetMetricsInterval() *durationpb.Duration {
 	if x != nil {
 		return x.MetricsInterval
+	}
+	return nil
+}
+
+func (x *Welcome) GetMetricsAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.MetricsAfter
 	}
 	return nil
 }
@@ -966,8 +968,10 @@ type State struct {
 	CommandStarted *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=command_started,json=commandStarted,proto3" json:"command_started,omitempty"`
 	// The job waits because its output can't be stored: the spool is full.
 	BlockedOnOutput bool `protobuf:"varint,4,opt,name=blocked_on_output,json=blockedOnOutput,proto3" json:"blocked_on_output,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// What assists the measuring; empty before the launcher has come.
+	Probes        []*Probe `protobuf:"bytes,5,rep,name=probes,proto3" json:"probes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *State) Reset() {
@@ -1028,9 +1032,72 @@ func (x *State) GetBlockedOnOutput() bool {
 	return false
 }
 
-// Metrics is one sample.
+func (x *State) GetProbes() []*Probe {
+	if x != nil {
+		return x.Probes
+	}
+	return nil
+}
+
+// Probe is a part of the eBPF that assists the measuring.
+type Probe struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "network", "stats", "oom" or "runqueue".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Why it is absent, in one line; empty: it works.
+	Absent        string `protobuf:"bytes,2,opt,name=absent,proto3" json:"absent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Probe) Reset() {
+	*x = Probe{}
+	mi := &file_worker_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Probe) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Probe) ProtoMessage() {}
+
+func (x *Probe) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Probe.ProtoReflect.Descriptor instead.
+func (*Probe) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Probe) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Probe) GetAbsent() string {
+	if x != nil {
+		return x.Absent
+	}
+	return ""
+}
+
+// Metrics is one sample. An agent sends them in the order of their times.
 type Metrics struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By the agent's clock.
 	Time          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
 	Usage         *Usage                 `protobuf:"bytes,2,opt,name=usage,proto3" json:"usage,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1039,7 +1106,7 @@ type Metrics struct {
 
 func (x *Metrics) Reset() {
 	*x = Metrics{}
-	mi := &file_worker_proto_msgTypes[10]
+	mi := &file_worker_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1051,7 +1118,7 @@ func (x *Metrics) String() string {
 func (*Metrics) ProtoMessage() {}
 
 func (x *Metrics) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[10]
+	mi := &file_worker_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1064,7 +1131,7 @@ func (x *Metrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metrics.ProtoReflect.Descriptor instead.
 func (*Metrics) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{10}
+	return file_worker_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Metrics) GetTime() *timestamppb.Timestamp {
@@ -1081,29 +1148,72 @@ func (x *Metrics) GetUsage() *Usage {
 	return nil
 }
 
-// Usage of the job's container. A figure that could not be read is absent.
+// Usage of the job's container alone, as its kernel counts it since the container
+// started. A figure that could not be read is absent. Names of the kernel's files are
+// in agent/cgroup.
 type Usage struct {
-	state            protoimpl.MessageState `protogen:"open.v1"`
-	CpuUserNs        *uint64                `protobuf:"varint,1,opt,name=cpu_user_ns,json=cpuUserNs,proto3,oneof" json:"cpu_user_ns,omitempty"`
-	CpuSystemNs      *uint64                `protobuf:"varint,2,opt,name=cpu_system_ns,json=cpuSystemNs,proto3,oneof" json:"cpu_system_ns,omitempty"`
-	CpuThrottledNs   *uint64                `protobuf:"varint,3,opt,name=cpu_throttled_ns,json=cpuThrottledNs,proto3,oneof" json:"cpu_throttled_ns,omitempty"`
-	MemoryBytes      *uint64                `protobuf:"varint,4,opt,name=memory_bytes,json=memoryBytes,proto3,oneof" json:"memory_bytes,omitempty"`
-	MemoryPeakBytes  *uint64                `protobuf:"varint,5,opt,name=memory_peak_bytes,json=memoryPeakBytes,proto3,oneof" json:"memory_peak_bytes,omitempty"`
-	MemoryLimitBytes *uint64                `protobuf:"varint,6,opt,name=memory_limit_bytes,json=memoryLimitBytes,proto3,oneof" json:"memory_limit_bytes,omitempty"`
-	// Processes of the cgroup killed by the OOM killer, since its start.
-	OomKills         *uint64 `protobuf:"varint,7,opt,name=oom_kills,json=oomKills,proto3,oneof" json:"oom_kills,omitempty"`
-	IoReadBytes      *uint64 `protobuf:"varint,8,opt,name=io_read_bytes,json=ioReadBytes,proto3,oneof" json:"io_read_bytes,omitempty"`
-	IoWriteBytes     *uint64 `protobuf:"varint,9,opt,name=io_write_bytes,json=ioWriteBytes,proto3,oneof" json:"io_write_bytes,omitempty"`
-	NetReceiveBytes  *uint64 `protobuf:"varint,10,opt,name=net_receive_bytes,json=netReceiveBytes,proto3,oneof" json:"net_receive_bytes,omitempty"`
-	NetTransmitBytes *uint64 `protobuf:"varint,11,opt,name=net_transmit_bytes,json=netTransmitBytes,proto3,oneof" json:"net_transmit_bytes,omitempty"`
-	Pids             *uint64 `protobuf:"varint,12,opt,name=pids,proto3,oneof" json:"pids,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// CPU time of all threads; the total is counted, not the sum of the two.
+	CpuNs       *uint64 `protobuf:"varint,13,opt,name=cpu_ns,json=cpuNs,proto3,oneof" json:"cpu_ns,omitempty"`
+	CpuUserNs   *uint64 `protobuf:"varint,1,opt,name=cpu_user_ns,json=cpuUserNs,proto3,oneof" json:"cpu_user_ns,omitempty"`
+	CpuSystemNs *uint64 `protobuf:"varint,2,opt,name=cpu_system_ns,json=cpuSystemNs,proto3,oneof" json:"cpu_system_ns,omitempty"`
+	// The quota in thousandths of a core; absent: none.
+	CpuLimitMillis *uint64 `protobuf:"varint,14,opt,name=cpu_limit_millis,json=cpuLimitMillis,proto3,oneof" json:"cpu_limit_millis,omitempty"`
+	// Time that threads were held back by the quota, and the periods of the quota, with
+	// and without that.
+	CpuThrottledNs      *uint64 `protobuf:"varint,3,opt,name=cpu_throttled_ns,json=cpuThrottledNs,proto3,oneof" json:"cpu_throttled_ns,omitempty"`
+	CpuPeriods          *uint64 `protobuf:"varint,15,opt,name=cpu_periods,json=cpuPeriods,proto3,oneof" json:"cpu_periods,omitempty"`
+	CpuThrottledPeriods *uint64 `protobuf:"varint,16,opt,name=cpu_throttled_periods,json=cpuThrottledPeriods,proto3,oneof" json:"cpu_throttled_periods,omitempty"`
+	MemoryBytes         *uint64 `protobuf:"varint,4,opt,name=memory_bytes,json=memoryBytes,proto3,oneof" json:"memory_bytes,omitempty"`
+	// The kernel's own, where it has one; else the highest memory_bytes of any sample,
+	// and memory_peak_sampled is true.
+	MemoryPeakBytes   *uint64 `protobuf:"varint,5,opt,name=memory_peak_bytes,json=memoryPeakBytes,proto3,oneof" json:"memory_peak_bytes,omitempty"`
+	MemoryPeakSampled bool    `protobuf:"varint,17,opt,name=memory_peak_sampled,json=memoryPeakSampled,proto3" json:"memory_peak_sampled,omitempty"`
+	MemoryAnonBytes   *uint64 `protobuf:"varint,18,opt,name=memory_anon_bytes,json=memoryAnonBytes,proto3,oneof" json:"memory_anon_bytes,omitempty"`
+	MemoryFileBytes   *uint64 `protobuf:"varint,19,opt,name=memory_file_bytes,json=memoryFileBytes,proto3,oneof" json:"memory_file_bytes,omitempty"`
+	MemoryKernelBytes *uint64 `protobuf:"varint,20,opt,name=memory_kernel_bytes,json=memoryKernelBytes,proto3,oneof" json:"memory_kernel_bytes,omitempty"`
+	MemorySwapBytes   *uint64 `protobuf:"varint,21,opt,name=memory_swap_bytes,json=memorySwapBytes,proto3,oneof" json:"memory_swap_bytes,omitempty"`
+	// Absent: none.
+	MemoryLimitBytes *uint64 `protobuf:"varint,6,opt,name=memory_limit_bytes,json=memoryLimitBytes,proto3,oneof" json:"memory_limit_bytes,omitempty"`
+	// How often memory reached its limit, and how often that was out of memory.
+	MemoryMaxEvents *uint64 `protobuf:"varint,22,opt,name=memory_max_events,json=memoryMaxEvents,proto3,oneof" json:"memory_max_events,omitempty"`
+	OomEvents       *uint64 `protobuf:"varint,23,opt,name=oom_events,json=oomEvents,proto3,oneof" json:"oom_events,omitempty"`
+	// Processes of the cgroup killed by the OOM killer, and the last of them.
+	OomKills  *uint64    `protobuf:"varint,7,opt,name=oom_kills,json=oomKills,proto3,oneof" json:"oom_kills,omitempty"`
+	OomVictim *OOMVictim `protobuf:"bytes,24,opt,name=oom_victim,json=oomVictim,proto3" json:"oom_victim,omitempty"`
+	// Of all sizes together.
+	HugePagesBytes *uint64 `protobuf:"varint,25,opt,name=huge_pages_bytes,json=hugePagesBytes,proto3,oneof" json:"huge_pages_bytes,omitempty"`
+	// Block devices, of all together.
+	IoReadBytes  *uint64 `protobuf:"varint,8,opt,name=io_read_bytes,json=ioReadBytes,proto3,oneof" json:"io_read_bytes,omitempty"`
+	IoWriteBytes *uint64 `protobuf:"varint,9,opt,name=io_write_bytes,json=ioWriteBytes,proto3,oneof" json:"io_write_bytes,omitempty"`
+	IoReadOps    *uint64 `protobuf:"varint,26,opt,name=io_read_ops,json=ioReadOps,proto3,oneof" json:"io_read_ops,omitempty"`
+	IoWriteOps   *uint64 `protobuf:"varint,27,opt,name=io_write_ops,json=ioWriteOps,proto3,oneof" json:"io_write_ops,omitempty"`
+	// Packets of the job's own sockets, those over loopback included, which are both
+	// transmitted and received.
+	NetIpv4   *Traffic `protobuf:"bytes,28,opt,name=net_ipv4,json=netIpv4,proto3" json:"net_ipv4,omitempty"`
+	NetIpv6   *Traffic `protobuf:"bytes,29,opt,name=net_ipv6,json=netIpv6,proto3" json:"net_ipv6,omitempty"`
+	Pids      *uint64  `protobuf:"varint,12,opt,name=pids,proto3,oneof" json:"pids,omitempty"`
+	PidsLimit *uint64  `protobuf:"varint,30,opt,name=pids_limit,json=pidsLimit,proto3,oneof" json:"pids_limit,omitempty"`
+	// Time in which some, or all, of the threads that had something to do waited.
+	CpuPressureSomeNs    *uint64 `protobuf:"varint,31,opt,name=cpu_pressure_some_ns,json=cpuPressureSomeNs,proto3,oneof" json:"cpu_pressure_some_ns,omitempty"`
+	CpuPressureFullNs    *uint64 `protobuf:"varint,32,opt,name=cpu_pressure_full_ns,json=cpuPressureFullNs,proto3,oneof" json:"cpu_pressure_full_ns,omitempty"`
+	MemoryPressureSomeNs *uint64 `protobuf:"varint,33,opt,name=memory_pressure_some_ns,json=memoryPressureSomeNs,proto3,oneof" json:"memory_pressure_some_ns,omitempty"`
+	MemoryPressureFullNs *uint64 `protobuf:"varint,34,opt,name=memory_pressure_full_ns,json=memoryPressureFullNs,proto3,oneof" json:"memory_pressure_full_ns,omitempty"`
+	IoPressureSomeNs     *uint64 `protobuf:"varint,35,opt,name=io_pressure_some_ns,json=ioPressureSomeNs,proto3,oneof" json:"io_pressure_some_ns,omitempty"`
+	IoPressureFullNs     *uint64 `protobuf:"varint,36,opt,name=io_pressure_full_ns,json=ioPressureFullNs,proto3,oneof" json:"io_pressure_full_ns,omitempty"`
+	// How often a thread waited so long for a CPU: below 1 us, then from 2^(i-1) to
+	// below 2^i us, the last without an end. Empty: not counted.
+	RunQueueWaits []uint64 `protobuf:"varint,37,rep,packed,name=run_queue_waits,json=runQueueWaits,proto3" json:"run_queue_waits,omitempty"`
+	// Where the figures come from: "cgroup2+ebpf", "cgroup2", "cgroup1+ebpf", "cgroup1",
+	// "proc" or "" (none).
+	Source        string `protobuf:"bytes,38,opt,name=source,proto3" json:"source,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_worker_proto_msgTypes[11]
+	mi := &file_worker_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1115,7 +1225,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[11]
+	mi := &file_worker_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1128,7 +1238,14 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{11}
+	return file_worker_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Usage) GetCpuNs() uint64 {
+	if x != nil && x.CpuNs != nil {
+		return *x.CpuNs
+	}
+	return 0
 }
 
 func (x *Usage) GetCpuUserNs() uint64 {
@@ -1145,9 +1262,30 @@ func (x *Usage) GetCpuSystemNs() uint64 {
 	return 0
 }
 
+func (x *Usage) GetCpuLimitMillis() uint64 {
+	if x != nil && x.CpuLimitMillis != nil {
+		return *x.CpuLimitMillis
+	}
+	return 0
+}
+
 func (x *Usage) GetCpuThrottledNs() uint64 {
 	if x != nil && x.CpuThrottledNs != nil {
 		return *x.CpuThrottledNs
+	}
+	return 0
+}
+
+func (x *Usage) GetCpuPeriods() uint64 {
+	if x != nil && x.CpuPeriods != nil {
+		return *x.CpuPeriods
+	}
+	return 0
+}
+
+func (x *Usage) GetCpuThrottledPeriods() uint64 {
+	if x != nil && x.CpuThrottledPeriods != nil {
+		return *x.CpuThrottledPeriods
 	}
 	return 0
 }
@@ -1166,6 +1304,41 @@ func (x *Usage) GetMemoryPeakBytes() uint64 {
 	return 0
 }
 
+func (x *Usage) GetMemoryPeakSampled() bool {
+	if x != nil {
+		return x.MemoryPeakSampled
+	}
+	return false
+}
+
+func (x *Usage) GetMemoryAnonBytes() uint64 {
+	if x != nil && x.MemoryAnonBytes != nil {
+		return *x.MemoryAnonBytes
+	}
+	return 0
+}
+
+func (x *Usage) GetMemoryFileBytes() uint64 {
+	if x != nil && x.MemoryFileBytes != nil {
+		return *x.MemoryFileBytes
+	}
+	return 0
+}
+
+func (x *Usage) GetMemoryKernelBytes() uint64 {
+	if x != nil && x.MemoryKernelBytes != nil {
+		return *x.MemoryKernelBytes
+	}
+	return 0
+}
+
+func (x *Usage) GetMemorySwapBytes() uint64 {
+	if x != nil && x.MemorySwapBytes != nil {
+		return *x.MemorySwapBytes
+	}
+	return 0
+}
+
 func (x *Usage) GetMemoryLimitBytes() uint64 {
 	if x != nil && x.MemoryLimitBytes != nil {
 		return *x.MemoryLimitBytes
@@ -1173,9 +1346,37 @@ func (x *Usage) GetMemoryLimitBytes() uint64 {
 	return 0
 }
 
+func (x *Usage) GetMemoryMaxEvents() uint64 {
+	if x != nil && x.MemoryMaxEvents != nil {
+		return *x.MemoryMaxEvents
+	}
+	return 0
+}
+
+func (x *Usage) GetOomEvents() uint64 {
+	if x != nil && x.OomEvents != nil {
+		return *x.OomEvents
+	}
+	return 0
+}
+
 func (x *Usage) GetOomKills() uint64 {
 	if x != nil && x.OomKills != nil {
 		return *x.OomKills
+	}
+	return 0
+}
+
+func (x *Usage) GetOomVictim() *OOMVictim {
+	if x != nil {
+		return x.OomVictim
+	}
+	return nil
+}
+
+func (x *Usage) GetHugePagesBytes() uint64 {
+	if x != nil && x.HugePagesBytes != nil {
+		return *x.HugePagesBytes
 	}
 	return 0
 }
@@ -1194,23 +1395,241 @@ func (x *Usage) GetIoWriteBytes() uint64 {
 	return 0
 }
 
-func (x *Usage) GetNetReceiveBytes() uint64 {
-	if x != nil && x.NetReceiveBytes != nil {
-		return *x.NetReceiveBytes
+func (x *Usage) GetIoReadOps() uint64 {
+	if x != nil && x.IoReadOps != nil {
+		return *x.IoReadOps
 	}
 	return 0
 }
 
-func (x *Usage) GetNetTransmitBytes() uint64 {
-	if x != nil && x.NetTransmitBytes != nil {
-		return *x.NetTransmitBytes
+func (x *Usage) GetIoWriteOps() uint64 {
+	if x != nil && x.IoWriteOps != nil {
+		return *x.IoWriteOps
 	}
 	return 0
+}
+
+func (x *Usage) GetNetIpv4() *Traffic {
+	if x != nil {
+		return x.NetIpv4
+	}
+	return nil
+}
+
+func (x *Usage) GetNetIpv6() *Traffic {
+	if x != nil {
+		return x.NetIpv6
+	}
+	return nil
 }
 
 func (x *Usage) GetPids() uint64 {
 	if x != nil && x.Pids != nil {
 		return *x.Pids
+	}
+	return 0
+}
+
+func (x *Usage) GetPidsLimit() uint64 {
+	if x != nil && x.PidsLimit != nil {
+		return *x.PidsLimit
+	}
+	return 0
+}
+
+func (x *Usage) GetCpuPressureSomeNs() uint64 {
+	if x != nil && x.CpuPressureSomeNs != nil {
+		return *x.CpuPressureSomeNs
+	}
+	return 0
+}
+
+func (x *Usage) GetCpuPressureFullNs() uint64 {
+	if x != nil && x.CpuPressureFullNs != nil {
+		return *x.CpuPressureFullNs
+	}
+	return 0
+}
+
+func (x *Usage) GetMemoryPressureSomeNs() uint64 {
+	if x != nil && x.MemoryPressureSomeNs != nil {
+		return *x.MemoryPressureSomeNs
+	}
+	return 0
+}
+
+func (x *Usage) GetMemoryPressureFullNs() uint64 {
+	if x != nil && x.MemoryPressureFullNs != nil {
+		return *x.MemoryPressureFullNs
+	}
+	return 0
+}
+
+func (x *Usage) GetIoPressureSomeNs() uint64 {
+	if x != nil && x.IoPressureSomeNs != nil {
+		return *x.IoPressureSomeNs
+	}
+	return 0
+}
+
+func (x *Usage) GetIoPressureFullNs() uint64 {
+	if x != nil && x.IoPressureFullNs != nil {
+		return *x.IoPressureFullNs
+	}
+	return 0
+}
+
+func (x *Usage) GetRunQueueWaits() []uint64 {
+	if x != nil {
+		return x.RunQueueWaits
+	}
+	return nil
+}
+
+func (x *Usage) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+// Traffic of one address family.
+type Traffic struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	ReceiveBytes    uint64                 `protobuf:"varint,1,opt,name=receive_bytes,json=receiveBytes,proto3" json:"receive_bytes,omitempty"`
+	ReceivePackets  uint64                 `protobuf:"varint,2,opt,name=receive_packets,json=receivePackets,proto3" json:"receive_packets,omitempty"`
+	TransmitBytes   uint64                 `protobuf:"varint,3,opt,name=transmit_bytes,json=transmitBytes,proto3" json:"transmit_bytes,omitempty"`
+	TransmitPackets uint64                 `protobuf:"varint,4,opt,name=transmit_packets,json=transmitPackets,proto3" json:"transmit_packets,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Traffic) Reset() {
+	*x = Traffic{}
+	mi := &file_worker_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Traffic) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Traffic) ProtoMessage() {}
+
+func (x *Traffic) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Traffic.ProtoReflect.Descriptor instead.
+func (*Traffic) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Traffic) GetReceiveBytes() uint64 {
+	if x != nil {
+		return x.ReceiveBytes
+	}
+	return 0
+}
+
+func (x *Traffic) GetReceivePackets() uint64 {
+	if x != nil {
+		return x.ReceivePackets
+	}
+	return 0
+}
+
+func (x *Traffic) GetTransmitBytes() uint64 {
+	if x != nil {
+		return x.TransmitBytes
+	}
+	return 0
+}
+
+func (x *Traffic) GetTransmitPackets() uint64 {
+	if x != nil {
+		return x.TransmitPackets
+	}
+	return 0
+}
+
+// OOMVictim is a process that the OOM killer chose.
+type OOMVictim struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 15 bytes, as the kernel cuts them; the process chose them.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// In the node's PID namespace.
+	Pid uint32 `protobuf:"varint,2,opt,name=pid,proto3" json:"pid,omitempty"`
+	// What it held in memory, and the limit that was reached; 0: unknown.
+	Bytes         uint64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	LimitBytes    uint64 `protobuf:"varint,4,opt,name=limit_bytes,json=limitBytes,proto3" json:"limit_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OOMVictim) Reset() {
+	*x = OOMVictim{}
+	mi := &file_worker_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OOMVictim) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OOMVictim) ProtoMessage() {}
+
+func (x *OOMVictim) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OOMVictim.ProtoReflect.Descriptor instead.
+func (*OOMVictim) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *OOMVictim) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *OOMVictim) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *OOMVictim) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *OOMVictim) GetLimitBytes() uint64 {
+	if x != nil {
+		return x.LimitBytes
 	}
 	return 0
 }
@@ -1241,14 +1660,15 @@ type ExitRecord struct {
 	PipesHeld bool `protobuf:"varint,11,opt,name=pipes_held,json=pipesHeld,proto3" json:"pipes_held,omitempty"`
 	// Bytes behind end that could not be kept, of both streams together: the
 	// spool's disk was full. message says why.
-	Lost          uint64 `protobuf:"varint,12,opt,name=lost,proto3" json:"lost,omitempty"`
+	Lost          uint64   `protobuf:"varint,12,opt,name=lost,proto3" json:"lost,omitempty"`
+	Probes        []*Probe `protobuf:"bytes,13,rep,name=probes,proto3" json:"probes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExitRecord) Reset() {
 	*x = ExitRecord{}
-	mi := &file_worker_proto_msgTypes[12]
+	mi := &file_worker_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1260,7 +1680,7 @@ func (x *ExitRecord) String() string {
 func (*ExitRecord) ProtoMessage() {}
 
 func (x *ExitRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[12]
+	mi := &file_worker_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1273,7 +1693,7 @@ func (x *ExitRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExitRecord.ProtoReflect.Descriptor instead.
 func (*ExitRecord) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{12}
+	return file_worker_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ExitRecord) GetCode() int32 {
@@ -1360,6 +1780,13 @@ func (x *ExitRecord) GetLost() uint64 {
 	return 0
 }
 
+func (x *ExitRecord) GetProbes() []*Probe {
+	if x != nil {
+		return x.Probes
+	}
+	return nil
+}
+
 // Control is an order to the agent.
 type Control struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1375,7 +1802,7 @@ type Control struct {
 
 func (x *Control) Reset() {
 	*x = Control{}
-	mi := &file_worker_proto_msgTypes[13]
+	mi := &file_worker_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1387,7 +1814,7 @@ func (x *Control) String() string {
 func (*Control) ProtoMessage() {}
 
 func (x *Control) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[13]
+	mi := &file_worker_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1400,7 +1827,7 @@ func (x *Control) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Control.ProtoReflect.Descriptor instead.
 func (*Control) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{13}
+	return file_worker_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Control) GetOrder() isControl_Order {
@@ -1473,7 +1900,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_worker_proto_msgTypes[14]
+	mi := &file_worker_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1485,7 +1912,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[14]
+	mi := &file_worker_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1498,7 +1925,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{14}
+	return file_worker_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Cancel) GetGrace() *durationpb.Duration {
@@ -1517,7 +1944,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_worker_proto_msgTypes[15]
+	mi := &file_worker_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1529,7 +1956,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[15]
+	mi := &file_worker_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1542,7 +1969,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{15}
+	return file_worker_proto_rawDescGZIP(), []int{18}
 }
 
 var File_worker_proto protoreflect.FileDescriptor
@@ -1561,7 +1988,7 @@ const file_worker_proto_rawDesc = "" +
 	"\awelcome\x18\x01 \x01(\v2\x18.hodei.worker.v1.WelcomeH\x00R\awelcome\x12(\n" +
 	"\x03ack\x18\x02 \x01(\v2\x14.hodei.worker.v1.AckH\x00R\x03ack\x124\n" +
 	"\acontrol\x18\x03 \x01(\v2\x18.hodei.worker.v1.ControlH\x00R\acontrolB\t\n" +
-	"\amessage\"\xb9\x02\n" +
+	"\amessage\"\x98\x02\n" +
 	"\x05Hello\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x10\n" +
@@ -1571,19 +1998,20 @@ const file_worker_proto_rawDesc = "" +
 	"attemptUid\x12#\n" +
 	"\ragent_version\x18\x06 \x01(\tR\fagentVersion\x12/\n" +
 	"\x06extent\x18\a \x01(\v2\x17.hodei.worker.v1.ExtentR\x06extent\x12,\n" +
-	"\x05state\x18\b \x01(\v2\x16.hodei.worker.v1.StateR\x05state\x12%\n" +
-	"\x0emetrics_source\x18\t \x01(\tR\rmetricsSource\"]\n" +
+	"\x05state\x18\b \x01(\v2\x16.hodei.worker.v1.StateR\x05stateJ\x04\b\t\x10\n" +
+	"\"]\n" +
 	"\x06Extent\x12\x14\n" +
 	"\x05first\x18\x01 \x01(\x04R\x05first\x12\x10\n" +
 	"\x03end\x18\x02 \x01(\x04R\x03end\x12+\n" +
 	"\x05marks\x18\x03 \x03(\v2\x15.hodei.worker.v1.MarkR\x05marks\"D\n" +
 	"\x04Mark\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12$\n" +
-	"\x0etime_unix_nano\x18\x02 \x01(\x03R\ftimeUnixNano\"\xd6\x01\n" +
+	"\x0etime_unix_nano\x18\x02 \x01(\x03R\ftimeUnixNano\"\x97\x02\n" +
 	"\aWelcome\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x16\n" +
 	"\x06output\x18\x02 \x01(\bR\x06output\x12D\n" +
-	"\x10metrics_interval\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x0fmetricsInterval\x127\n" +
+	"\x10metrics_interval\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x0fmetricsInterval\x12?\n" +
+	"\rmetrics_after\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\fmetricsAfter\x127\n" +
 	"\tencodings\x18\x04 \x03(\x0e2\x19.hodei.worker.v1.EncodingR\tencodings\x12\x1c\n" +
 	"\ttransient\x18\x05 \x01(\bR\ttransient\"\x9d\x01\n" +
 	"\x05Batch\x12\x16\n" +
@@ -1599,43 +2027,105 @@ const file_worker_proto_rawDesc = "" +
 	"\x04lost\x18\x05 \x01(\x04R\x04lost\"1\n" +
 	"\x03Ack\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x12\n" +
-	"\x04exit\x18\x02 \x01(\bR\x04exit\"\xe7\x01\n" +
+	"\x04exit\x18\x02 \x01(\bR\x04exit\"\x97\x02\n" +
 	"\x05State\x12,\n" +
 	"\x05phase\x18\x01 \x01(\x0e2\x16.hodei.worker.v1.PhaseR\x05phase\x12?\n" +
 	"\ragent_started\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\fagentStarted\x12C\n" +
 	"\x0fcommand_started\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x0ecommandStarted\x12*\n" +
-	"\x11blocked_on_output\x18\x04 \x01(\bR\x0fblockedOnOutput\"g\n" +
+	"\x11blocked_on_output\x18\x04 \x01(\bR\x0fblockedOnOutput\x12.\n" +
+	"\x06probes\x18\x05 \x03(\v2\x16.hodei.worker.v1.ProbeR\x06probes\"3\n" +
+	"\x05Probe\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06absent\x18\x02 \x01(\tR\x06absent\"g\n" +
 	"\aMetrics\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12,\n" +
-	"\x05usage\x18\x02 \x01(\v2\x16.hodei.worker.v1.UsageR\x05usage\"\xe1\x05\n" +
-	"\x05Usage\x12#\n" +
-	"\vcpu_user_ns\x18\x01 \x01(\x04H\x00R\tcpuUserNs\x88\x01\x01\x12'\n" +
-	"\rcpu_system_ns\x18\x02 \x01(\x04H\x01R\vcpuSystemNs\x88\x01\x01\x12-\n" +
-	"\x10cpu_throttled_ns\x18\x03 \x01(\x04H\x02R\x0ecpuThrottledNs\x88\x01\x01\x12&\n" +
-	"\fmemory_bytes\x18\x04 \x01(\x04H\x03R\vmemoryBytes\x88\x01\x01\x12/\n" +
-	"\x11memory_peak_bytes\x18\x05 \x01(\x04H\x04R\x0fmemoryPeakBytes\x88\x01\x01\x121\n" +
-	"\x12memory_limit_bytes\x18\x06 \x01(\x04H\x05R\x10memoryLimitBytes\x88\x01\x01\x12 \n" +
-	"\toom_kills\x18\a \x01(\x04H\x06R\boomKills\x88\x01\x01\x12'\n" +
-	"\rio_read_bytes\x18\b \x01(\x04H\aR\vioReadBytes\x88\x01\x01\x12)\n" +
-	"\x0eio_write_bytes\x18\t \x01(\x04H\bR\fioWriteBytes\x88\x01\x01\x12/\n" +
-	"\x11net_receive_bytes\x18\n" +
-	" \x01(\x04H\tR\x0fnetReceiveBytes\x88\x01\x01\x121\n" +
-	"\x12net_transmit_bytes\x18\v \x01(\x04H\n" +
-	"R\x10netTransmitBytes\x88\x01\x01\x12\x17\n" +
-	"\x04pids\x18\f \x01(\x04H\vR\x04pids\x88\x01\x01B\x0e\n" +
+	"\x05usage\x18\x02 \x01(\v2\x16.hodei.worker.v1.UsageR\x05usage\"\xcb\x11\n" +
+	"\x05Usage\x12\x1a\n" +
+	"\x06cpu_ns\x18\r \x01(\x04H\x00R\x05cpuNs\x88\x01\x01\x12#\n" +
+	"\vcpu_user_ns\x18\x01 \x01(\x04H\x01R\tcpuUserNs\x88\x01\x01\x12'\n" +
+	"\rcpu_system_ns\x18\x02 \x01(\x04H\x02R\vcpuSystemNs\x88\x01\x01\x12-\n" +
+	"\x10cpu_limit_millis\x18\x0e \x01(\x04H\x03R\x0ecpuLimitMillis\x88\x01\x01\x12-\n" +
+	"\x10cpu_throttled_ns\x18\x03 \x01(\x04H\x04R\x0ecpuThrottledNs\x88\x01\x01\x12$\n" +
+	"\vcpu_periods\x18\x0f \x01(\x04H\x05R\n" +
+	"cpuPeriods\x88\x01\x01\x127\n" +
+	"\x15cpu_throttled_periods\x18\x10 \x01(\x04H\x06R\x13cpuThrottledPeriods\x88\x01\x01\x12&\n" +
+	"\fmemory_bytes\x18\x04 \x01(\x04H\aR\vmemoryBytes\x88\x01\x01\x12/\n" +
+	"\x11memory_peak_bytes\x18\x05 \x01(\x04H\bR\x0fmemoryPeakBytes\x88\x01\x01\x12.\n" +
+	"\x13memory_peak_sampled\x18\x11 \x01(\bR\x11memoryPeakSampled\x12/\n" +
+	"\x11memory_anon_bytes\x18\x12 \x01(\x04H\tR\x0fmemoryAnonBytes\x88\x01\x01\x12/\n" +
+	"\x11memory_file_bytes\x18\x13 \x01(\x04H\n" +
+	"R\x0fmemoryFileBytes\x88\x01\x01\x123\n" +
+	"\x13memory_kernel_bytes\x18\x14 \x01(\x04H\vR\x11memoryKernelBytes\x88\x01\x01\x12/\n" +
+	"\x11memory_swap_bytes\x18\x15 \x01(\x04H\fR\x0fmemorySwapBytes\x88\x01\x01\x121\n" +
+	"\x12memory_limit_bytes\x18\x06 \x01(\x04H\rR\x10memoryLimitBytes\x88\x01\x01\x12/\n" +
+	"\x11memory_max_events\x18\x16 \x01(\x04H\x0eR\x0fmemoryMaxEvents\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"oom_events\x18\x17 \x01(\x04H\x0fR\toomEvents\x88\x01\x01\x12 \n" +
+	"\toom_kills\x18\a \x01(\x04H\x10R\boomKills\x88\x01\x01\x129\n" +
+	"\n" +
+	"oom_victim\x18\x18 \x01(\v2\x1a.hodei.worker.v1.OOMVictimR\toomVictim\x12-\n" +
+	"\x10huge_pages_bytes\x18\x19 \x01(\x04H\x11R\x0ehugePagesBytes\x88\x01\x01\x12'\n" +
+	"\rio_read_bytes\x18\b \x01(\x04H\x12R\vioReadBytes\x88\x01\x01\x12)\n" +
+	"\x0eio_write_bytes\x18\t \x01(\x04H\x13R\fioWriteBytes\x88\x01\x01\x12#\n" +
+	"\vio_read_ops\x18\x1a \x01(\x04H\x14R\tioReadOps\x88\x01\x01\x12%\n" +
+	"\fio_write_ops\x18\x1b \x01(\x04H\x15R\n" +
+	"ioWriteOps\x88\x01\x01\x123\n" +
+	"\bnet_ipv4\x18\x1c \x01(\v2\x18.hodei.worker.v1.TrafficR\anetIpv4\x123\n" +
+	"\bnet_ipv6\x18\x1d \x01(\v2\x18.hodei.worker.v1.TrafficR\anetIpv6\x12\x17\n" +
+	"\x04pids\x18\f \x01(\x04H\x16R\x04pids\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"pids_limit\x18\x1e \x01(\x04H\x17R\tpidsLimit\x88\x01\x01\x124\n" +
+	"\x14cpu_pressure_some_ns\x18\x1f \x01(\x04H\x18R\x11cpuPressureSomeNs\x88\x01\x01\x124\n" +
+	"\x14cpu_pressure_full_ns\x18  \x01(\x04H\x19R\x11cpuPressureFullNs\x88\x01\x01\x12:\n" +
+	"\x17memory_pressure_some_ns\x18! \x01(\x04H\x1aR\x14memoryPressureSomeNs\x88\x01\x01\x12:\n" +
+	"\x17memory_pressure_full_ns\x18\" \x01(\x04H\x1bR\x14memoryPressureFullNs\x88\x01\x01\x122\n" +
+	"\x13io_pressure_some_ns\x18# \x01(\x04H\x1cR\x10ioPressureSomeNs\x88\x01\x01\x122\n" +
+	"\x13io_pressure_full_ns\x18$ \x01(\x04H\x1dR\x10ioPressureFullNs\x88\x01\x01\x12&\n" +
+	"\x0frun_queue_waits\x18% \x03(\x04R\rrunQueueWaits\x12\x16\n" +
+	"\x06source\x18& \x01(\tR\x06sourceB\t\n" +
+	"\a_cpu_nsB\x0e\n" +
 	"\f_cpu_user_nsB\x10\n" +
 	"\x0e_cpu_system_nsB\x13\n" +
-	"\x11_cpu_throttled_nsB\x0f\n" +
+	"\x11_cpu_limit_millisB\x13\n" +
+	"\x11_cpu_throttled_nsB\x0e\n" +
+	"\f_cpu_periodsB\x18\n" +
+	"\x16_cpu_throttled_periodsB\x0f\n" +
 	"\r_memory_bytesB\x14\n" +
-	"\x12_memory_peak_bytesB\x15\n" +
-	"\x13_memory_limit_bytesB\f\n" +
+	"\x12_memory_peak_bytesB\x14\n" +
+	"\x12_memory_anon_bytesB\x14\n" +
+	"\x12_memory_file_bytesB\x16\n" +
+	"\x14_memory_kernel_bytesB\x14\n" +
+	"\x12_memory_swap_bytesB\x15\n" +
+	"\x13_memory_limit_bytesB\x14\n" +
+	"\x12_memory_max_eventsB\r\n" +
+	"\v_oom_eventsB\f\n" +
 	"\n" +
-	"_oom_killsB\x10\n" +
+	"_oom_killsB\x13\n" +
+	"\x11_huge_pages_bytesB\x10\n" +
 	"\x0e_io_read_bytesB\x11\n" +
-	"\x0f_io_write_bytesB\x14\n" +
-	"\x12_net_receive_bytesB\x15\n" +
-	"\x13_net_transmit_bytesB\a\n" +
-	"\x05_pids\"\x87\x03\n" +
+	"\x0f_io_write_bytesB\x0e\n" +
+	"\f_io_read_opsB\x0f\n" +
+	"\r_io_write_opsB\a\n" +
+	"\x05_pidsB\r\n" +
+	"\v_pids_limitB\x17\n" +
+	"\x15_cpu_pressure_some_nsB\x17\n" +
+	"\x15_cpu_pressure_full_nsB\x1a\n" +
+	"\x18_memory_pressure_some_nsB\x1a\n" +
+	"\x18_memory_pressure_full_nsB\x16\n" +
+	"\x14_io_pressure_some_nsB\x16\n" +
+	"\x14_io_pressure_full_nsJ\x04\b\n" +
+	"\x10\vJ\x04\b\v\x10\f\"\xa9\x01\n" +
+	"\aTraffic\x12#\n" +
+	"\rreceive_bytes\x18\x01 \x01(\x04R\freceiveBytes\x12'\n" +
+	"\x0freceive_packets\x18\x02 \x01(\x04R\x0ereceivePackets\x12%\n" +
+	"\x0etransmit_bytes\x18\x03 \x01(\x04R\rtransmitBytes\x12)\n" +
+	"\x10transmit_packets\x18\x04 \x01(\x04R\x0ftransmitPackets\"h\n" +
+	"\tOOMVictim\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03pid\x18\x02 \x01(\rR\x03pid\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\x12\x1f\n" +
+	"\vlimit_bytes\x18\x04 \x01(\x04R\n" +
+	"limitBytes\"\xb7\x03\n" +
 	"\n" +
 	"ExitRecord\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x16\n" +
@@ -1653,7 +2143,8 @@ const file_worker_proto_rawDesc = "" +
 	" \x01(\v2\x16.hodei.worker.v1.UsageR\x05usage\x12\x1d\n" +
 	"\n" +
 	"pipes_held\x18\v \x01(\bR\tpipesHeld\x12\x12\n" +
-	"\x04lost\x18\f \x01(\x04R\x04lost\"\x95\x01\n" +
+	"\x04lost\x18\f \x01(\x04R\x04lost\x12.\n" +
+	"\x06probes\x18\r \x03(\v2\x16.hodei.worker.v1.ProbeR\x06probes\"\x95\x01\n" +
 	"\aControl\x12\x18\n" +
 	"\x06signal\x18\x01 \x01(\x05H\x00R\x06signal\x121\n" +
 	"\x06cancel\x18\x02 \x01(\v2\x17.hodei.worker.v1.CancelH\x00R\x06cancel\x124\n" +
@@ -1694,7 +2185,7 @@ func file_worker_proto_rawDescGZIP() []byte {
 }
 
 var file_worker_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_worker_proto_goTypes = []any{
 	(Encoding)(0),                 // 0: hodei.worker.v1.Encoding
 	(Stream)(0),                   // 1: hodei.worker.v1.Stream
@@ -1709,50 +2200,59 @@ var file_worker_proto_goTypes = []any{
 	(*Record)(nil),                // 10: hodei.worker.v1.Record
 	(*Ack)(nil),                   // 11: hodei.worker.v1.Ack
 	(*State)(nil),                 // 12: hodei.worker.v1.State
-	(*Metrics)(nil),               // 13: hodei.worker.v1.Metrics
-	(*Usage)(nil),                 // 14: hodei.worker.v1.Usage
-	(*ExitRecord)(nil),            // 15: hodei.worker.v1.ExitRecord
-	(*Control)(nil),               // 16: hodei.worker.v1.Control
-	(*Cancel)(nil),                // 17: hodei.worker.v1.Cancel
-	(*Release)(nil),               // 18: hodei.worker.v1.Release
-	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
+	(*Probe)(nil),                 // 13: hodei.worker.v1.Probe
+	(*Metrics)(nil),               // 14: hodei.worker.v1.Metrics
+	(*Usage)(nil),                 // 15: hodei.worker.v1.Usage
+	(*Traffic)(nil),               // 16: hodei.worker.v1.Traffic
+	(*OOMVictim)(nil),             // 17: hodei.worker.v1.OOMVictim
+	(*ExitRecord)(nil),            // 18: hodei.worker.v1.ExitRecord
+	(*Control)(nil),               // 19: hodei.worker.v1.Control
+	(*Cancel)(nil),                // 20: hodei.worker.v1.Cancel
+	(*Release)(nil),               // 21: hodei.worker.v1.Release
+	(*durationpb.Duration)(nil),   // 22: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
 }
 var file_worker_proto_depIdxs = []int32{
 	5,  // 0: hodei.worker.v1.FromAgent.hello:type_name -> hodei.worker.v1.Hello
 	9,  // 1: hodei.worker.v1.FromAgent.batch:type_name -> hodei.worker.v1.Batch
 	12, // 2: hodei.worker.v1.FromAgent.state:type_name -> hodei.worker.v1.State
-	13, // 3: hodei.worker.v1.FromAgent.metrics:type_name -> hodei.worker.v1.Metrics
-	15, // 4: hodei.worker.v1.FromAgent.exit:type_name -> hodei.worker.v1.ExitRecord
+	14, // 3: hodei.worker.v1.FromAgent.metrics:type_name -> hodei.worker.v1.Metrics
+	18, // 4: hodei.worker.v1.FromAgent.exit:type_name -> hodei.worker.v1.ExitRecord
 	8,  // 5: hodei.worker.v1.ToAgent.welcome:type_name -> hodei.worker.v1.Welcome
 	11, // 6: hodei.worker.v1.ToAgent.ack:type_name -> hodei.worker.v1.Ack
-	16, // 7: hodei.worker.v1.ToAgent.control:type_name -> hodei.worker.v1.Control
+	19, // 7: hodei.worker.v1.ToAgent.control:type_name -> hodei.worker.v1.Control
 	6,  // 8: hodei.worker.v1.Hello.extent:type_name -> hodei.worker.v1.Extent
 	12, // 9: hodei.worker.v1.Hello.state:type_name -> hodei.worker.v1.State
 	7,  // 10: hodei.worker.v1.Extent.marks:type_name -> hodei.worker.v1.Mark
-	19, // 11: hodei.worker.v1.Welcome.metrics_interval:type_name -> google.protobuf.Duration
-	0,  // 12: hodei.worker.v1.Welcome.encodings:type_name -> hodei.worker.v1.Encoding
-	10, // 13: hodei.worker.v1.Batch.records:type_name -> hodei.worker.v1.Record
-	0,  // 14: hodei.worker.v1.Batch.encoding:type_name -> hodei.worker.v1.Encoding
-	1,  // 15: hodei.worker.v1.Record.stream:type_name -> hodei.worker.v1.Stream
-	2,  // 16: hodei.worker.v1.State.phase:type_name -> hodei.worker.v1.Phase
-	20, // 17: hodei.worker.v1.State.agent_started:type_name -> google.protobuf.Timestamp
-	20, // 18: hodei.worker.v1.State.command_started:type_name -> google.protobuf.Timestamp
-	20, // 19: hodei.worker.v1.Metrics.time:type_name -> google.protobuf.Timestamp
-	14, // 20: hodei.worker.v1.Metrics.usage:type_name -> hodei.worker.v1.Usage
-	20, // 21: hodei.worker.v1.ExitRecord.started:type_name -> google.protobuf.Timestamp
-	20, // 22: hodei.worker.v1.ExitRecord.finished:type_name -> google.protobuf.Timestamp
-	14, // 23: hodei.worker.v1.ExitRecord.usage:type_name -> hodei.worker.v1.Usage
-	17, // 24: hodei.worker.v1.Control.cancel:type_name -> hodei.worker.v1.Cancel
-	18, // 25: hodei.worker.v1.Control.release:type_name -> hodei.worker.v1.Release
-	19, // 26: hodei.worker.v1.Cancel.grace:type_name -> google.protobuf.Duration
-	3,  // 27: hodei.worker.v1.Coordinator.Attach:input_type -> hodei.worker.v1.FromAgent
-	4,  // 28: hodei.worker.v1.Coordinator.Attach:output_type -> hodei.worker.v1.ToAgent
-	28, // [28:29] is the sub-list for method output_type
-	27, // [27:28] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	22, // 11: hodei.worker.v1.Welcome.metrics_interval:type_name -> google.protobuf.Duration
+	23, // 12: hodei.worker.v1.Welcome.metrics_after:type_name -> google.protobuf.Timestamp
+	0,  // 13: hodei.worker.v1.Welcome.encodings:type_name -> hodei.worker.v1.Encoding
+	10, // 14: hodei.worker.v1.Batch.records:type_name -> hodei.worker.v1.Record
+	0,  // 15: hodei.worker.v1.Batch.encoding:type_name -> hodei.worker.v1.Encoding
+	1,  // 16: hodei.worker.v1.Record.stream:type_name -> hodei.worker.v1.Stream
+	2,  // 17: hodei.worker.v1.State.phase:type_name -> hodei.worker.v1.Phase
+	23, // 18: hodei.worker.v1.State.agent_started:type_name -> google.protobuf.Timestamp
+	23, // 19: hodei.worker.v1.State.command_started:type_name -> google.protobuf.Timestamp
+	13, // 20: hodei.worker.v1.State.probes:type_name -> hodei.worker.v1.Probe
+	23, // 21: hodei.worker.v1.Metrics.time:type_name -> google.protobuf.Timestamp
+	15, // 22: hodei.worker.v1.Metrics.usage:type_name -> hodei.worker.v1.Usage
+	17, // 23: hodei.worker.v1.Usage.oom_victim:type_name -> hodei.worker.v1.OOMVictim
+	16, // 24: hodei.worker.v1.Usage.net_ipv4:type_name -> hodei.worker.v1.Traffic
+	16, // 25: hodei.worker.v1.Usage.net_ipv6:type_name -> hodei.worker.v1.Traffic
+	23, // 26: hodei.worker.v1.ExitRecord.started:type_name -> google.protobuf.Timestamp
+	23, // 27: hodei.worker.v1.ExitRecord.finished:type_name -> google.protobuf.Timestamp
+	15, // 28: hodei.worker.v1.ExitRecord.usage:type_name -> hodei.worker.v1.Usage
+	13, // 29: hodei.worker.v1.ExitRecord.probes:type_name -> hodei.worker.v1.Probe
+	20, // 30: hodei.worker.v1.Control.cancel:type_name -> hodei.worker.v1.Cancel
+	21, // 31: hodei.worker.v1.Control.release:type_name -> hodei.worker.v1.Release
+	22, // 32: hodei.worker.v1.Cancel.grace:type_name -> google.protobuf.Duration
+	3,  // 33: hodei.worker.v1.Coordinator.Attach:input_type -> hodei.worker.v1.FromAgent
+	4,  // 34: hodei.worker.v1.Coordinator.Attach:output_type -> hodei.worker.v1.ToAgent
+	34, // [34:35] is the sub-list for method output_type
+	33, // [33:34] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_worker_proto_init() }
@@ -1772,8 +2272,8 @@ func file_worker_proto_init() {
 		(*ToAgent_Ack)(nil),
 		(*ToAgent_Control)(nil),
 	}
-	file_worker_proto_msgTypes[11].OneofWrappers = []any{}
-	file_worker_proto_msgTypes[13].OneofWrappers = []any{
+	file_worker_proto_msgTypes[12].OneofWrappers = []any{}
+	file_worker_proto_msgTypes[16].OneofWrappers = []any{
 		(*Control_Signal)(nil),
 		(*Control_Cancel)(nil),
 		(*Control_Release)(nil),
@@ -1784,7 +2284,7 @@ func file_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_worker_proto_rawDesc), len(file_worker_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   16,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

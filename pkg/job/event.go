@@ -1,6 +1,9 @@
 package job
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Phase is a step on the way from a command line to a running command. The
 // order of the constants is the usual order in time; the cluster may tell of an
@@ -22,11 +25,25 @@ var phases = [...]string{"submitted", "scheduled", "pulling", "image", "agent up
 // String is the phase's name as it is shown.
 func (p Phase) String() string { return phases[p] }
 
+// MarshalText gives the phase's name.
+func (p Phase) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText takes the phase's name.
+func (p *Phase) UnmarshalText(text []byte) error {
+	for i, name := range phases {
+		if name == string(text) {
+			*p = Phase(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("no phase is called %q", text)
+}
+
 // Event is one thing that happened to a job, for showing.
 type Event struct {
-	Phase  Phase
-	Time   time.Time
-	Detail string
+	Phase  Phase     `json:"phase"`
+	Time   time.Time `json:"time"`
+	Detail string    `json:"detail,omitempty"`
 	// Waiting marks that Phase has not been reached, and Detail is why.
-	Waiting bool
+	Waiting bool `json:"waiting,omitempty"`
 }

@@ -255,6 +255,8 @@ func (c *counter) Attached(*hodeipb.Hello) (coordinator.Resume, error) {
 	defer c.mu.Unlock()
 	return coordinator.Resume{Offset: uint64(c.bytes)}, nil
 }
+func (c *counter) Metrics(string, *hodeipb.Metrics) {}
+
 func (c *counter) State(string, *hodeipb.State) {}
 func (c *counter) Output(_ context.Context, _ string, _ *hodeipb.Batch, data mem.BufferSlice) error {
 	if c.until != nil {

@@ -86,6 +86,8 @@ func (f *follower) Attached(*hodeipb.Hello) (resume coordinator.Resume, err erro
 	return resume, err
 }
 
+func (f *follower) Metrics(string, *hodeipb.Metrics) {}
+
 func (f *follower) State(_ string, s *hodeipb.State) {
 	_ = f.update(func() error { f.blocked = s.BlockedOnOutput; return nil })
 }

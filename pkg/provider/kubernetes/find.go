@@ -47,6 +47,8 @@ type Attempt struct {
 	// Ended tells that the Pod has, and Outcome how: never nil then, and nil before.
 	Ended   bool
 	Outcome *job.Outcome
+	// Phases are those of its start that the cluster still knows.
+	Phases []job.Event
 
 	ran   bool // the command started
 	bound bool // to a node, whose kubelet gives it its certificates
@@ -143,6 +145,7 @@ func newFound(j *batchv1.Job, spec *job.Spec, pods []corev1.Pod) *Found {
 	for i := range pods {
 		if metav1.IsControlledBy(&pods[i], j) {
 			f.Attempts = append(f.Attempts, newAttempt(&pods[i]))
+			f.Attempts[len(f.Attempts)-1].Phases = podPhases(j, &pods[i], spec.Retries == 0)
 		}
 	}
 	slices.SortStableFunc(f.Attempts, func(a, b Attempt) int {

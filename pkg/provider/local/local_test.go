@@ -111,6 +111,8 @@ type printed struct {
 func (p *printed) Attached(*hodeipb.Hello) (coordinator.Resume, error) {
 	return coordinator.Resume{Offset: uint64(len(p.String()))}, nil
 }
+func (p *printed) Metrics(string, *hodeipb.Metrics) {}
+
 func (p *printed) State(string, *hodeipb.State)             {}
 func (p *printed) Exited(string, *hodeipb.ExitRecord) error { return nil }
 func (p *printed) Output(_ context.Context, _ string, _ *hodeipb.Batch, data mem.BufferSlice) error {

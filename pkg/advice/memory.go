@@ -1,0 +1,106 @@
+package advice
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"math/bits"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+const (
+	// headroom is how much more than the highest peak is advised, in percent. Too much
+	// costs room on a node, too little costs the run: peaks of one command differ by
+	// some percent from run to run, with the order of its threads and what the page
+	// cache held.
+	headroom = 20
+	// nearLimit is the part of the limit from which on a peak was cut off by it.
+	nearLimit = 0.95
+	// ownShare is the part of such a peak below which it was the page cache that filled
+	// the limit: what the processes hold themselves fits with headroom.
+	ownShare = 0.8
+	// killedFactor is how much more than the limit of a run that was killed is advised:
+	// what it needs is not known, and doubling finds it in the fewest runs.
+	killedFactor = 2
+	// minMemory is the least that is advised: a container whose command is true peaks at
+	// 4 MiB, runtime and launcher included, and below four times that there is nothing
+	// to be saved that could be felt.
+	minMemory = 16 << 20
+)
+
+// memory advises on memory: one figure, for request and limit (a job that uses more
+// than it asked for is the first to be killed on a full node).
+func memory(runs []*measure, asked *job.Spec) *Resource {
+	var top, killed *measure
+	for _, m := range runs {
+		switch {
+		case m.killed:
+			if killed == nil || m.bound() > killed.bound() {
+				killed = m
+			}
+		case m.peak > 0 && (top == nil || m.peak > top.peak):
+			top = m
+		}
+	}
+	r := &Resource{Asked: asked.Memory, AskedLimit: cmp.Or(asked.MemoryLimit, asked.Memory)}
+	var need uint64
+	switch {
+	case killed != nil && killed.bound() > 0 && (top == nil || top.peak <= killed.bound()):
+		need = times(killed.bound(), killedFactor)
+		r.Reason = fmt.Sprintf("%s was killed for want of memory at %s: what it needs is more than that, and not known; twice as much, rounded up", killed.name, binary(killed.bound()))
+	case top == nil:
+		return nil
+	case top.limit > 0 && float64(top.peak) >= nearLimit*float64(top.limit) && top.own > 0 && float64(top.own) < ownShare*float64(top.peak):
+		need = top.limit
+		r.Reason = fmt.Sprintf("%s filled its limit of %s and was not killed: at most %s of it was its processes' own, the rest is files that the kernel keeps in memory as long as there is room; it stays",
+			top.name, binary(top.limit), binary(top.own))
+	default:
+		need = top.peak + top.peak/100*headroom
+		r.Reason = fmt.Sprintf("the highest peak, %s in %s, and %d %% more, rounded up", binary(top.peak), top.name, headroom)
+		if top.limit > 0 && float64(top.peak) >= nearLimit*float64(top.limit) {
+			r.Reason += "; it was cut off by its limit"
+		}
+		if top.sampled {
+			r.Reason += "; it is the highest sample, between which there may have been more"
+		}
+		if killed != nil && killed.bound() > 0 {
+			r.Reason += fmt.Sprintf("; %s was killed at %s", killed.name, binary(killed.bound()))
+		}
+	}
+	r.Request = *resource.NewQuantity(int64(roundMemory(max(need, minMemory))), resource.BinarySI)
+	limit := r.Request.DeepCopy()
+	r.Limit = &limit
+	return r
+}
+
+// bound is what a run that was killed needs more than.
+func (m *measure) bound() uint64 { return cmp.Or(m.limit, m.peak) }
+
+// roundMemory rounds up to an eighth of the power of two below: 812Mi and 20 percent
+// is 1Gi.
+func roundMemory(b uint64) uint64 {
+	step := uint64(1) << max(20, bits.Len64(b)-4)
+	if b > math.MaxInt64-step {
+		return math.MaxInt64
+	}
+	return (b + step - 1) / step * step
+}
+
+// times multiplies, up to the greatest quantity.
+func times(a, n uint64) uint64 {
+	if a > math.MaxInt64/n {
+		return math.MaxInt64
+	}
+	return a * n
+}
+
+// binary writes bytes as Kubernetes does, in whole Mi where there are some.
+func binary(b uint64) string {
+	if b >= 10<<20 {
+		b = b >> 20 << 20
+	}
+	return resource.NewQuantity(int64(min(b, math.MaxInt64)), resource.BinarySI).String()
+}

@@ -1,0 +1,252 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/kubectl/pkg/util/templates"
+
+	"github.com/hodei-jobs/hodei/pkg/advice"
+	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/ui"
+)
+
+// adviseFlags are the flags of advise, as they were typed.
+type adviseFlags struct {
+	output, provider, selector, patch string
+}
+
+func (a *app) newAdvise() *cobra.Command {
+	var f adviseFlags
+	cmd := &cobra.Command{
+		Use:                   "advise NAME | -l SELECTOR [--patch KIND] [-o json|yaml]",
+		DisableFlagsInUseLine: true,
+		Short:                 "Advise what a job should ask for, from what its runs have used",
+		Long: templates.LongDesc(`
+			Say what CPU and memory a job should ask for, and why: from its own runs and all
+			others with the same image and command that the cluster or this machine still
+			knows, 100 at most. With -l, of each command among the jobs that have these labels.
+
+			Memory is the highest peak and 20 % more, for request and limit; of a run that was
+			killed for want of memory twice its limit, unless a later one had enough. CPU is
+			what 95 % of the time was enough (of short runs, the mean); its limit stays, unless
+			it has held the job back. GPUs and disk are left as they are.
+
+			What can be applied: the flags of 'hodei run' that are printed; or with --patch a
+			strategic merge patch for a CronJob, or for what has its Pods' template in
+			spec.template, whose container is called job; or the settings of a provider, for
+			jobs that don't ask. (A Job's own template can't be changed once it is made.)`),
+		Example: templates.Examples(`
+			# What a job should have asked for
+			hodei advise hodei-make-k3x9z
+
+			# Of each command of a build
+			hodei advise -l build=1234
+
+			# Let a CronJob ask for it
+			hodei advise nightly --patch cronjob | kubectl patch cronjob nightly --patch-file /dev/stdin
+
+			# Let all jobs of a provider get it that don't say
+			hodei advise nightly --patch provider | hodei provider set prod -f -`),
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.completeLog,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o, err := a.adviseOptions(cmd, f, args)
+			if err != nil {
+				return err
+			}
+			defer o.logs.store.close()
+			return o.run(cmd.Context())
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&f.selector, "selector", "l", "", "Labels of the jobs to advise on, as kubectl takes them: key=value,...")
+	flags.StringVar(&f.patch, "patch", "", "Print a patch and nothing else, for a cronjob, a template (spec.template) or a provider. Default: the advice, in words.")
+	flags.StringVarP(&f.output, "output", "o", "", "json or yaml: the advice as data, or how the patch is written. Default: words, and of a patch yaml.")
+	flags.StringVar(&f.provider, "provider", "", "Where the job ran: a name of 'hodei provider list'. Default: the one in use, else the current kube context.")
+	for flag, words := range map[string][]string{"output": {"json", "yaml"}, "patch": advice.Targets} {
+		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+	}
+	_ = cmd.RegisterFlagCompletionFunc("provider", a.completeProvider)
+	return cmd
+}
+
+// adviseOptions is on what is to be advised, and how it is said.
+type adviseOptions struct {
+	*app
+	logs          *logsOptions
+	format, patch string
+}
+
+// adviseOptions turns flags into options. The caller closes their store.
+func (a *app) adviseOptions(cmd *cobra.Command, f adviseFlags, args []string) (*adviseOptions, error) {
+	o := &adviseOptions{app: a, format: f.output, patch: f.patch}
+	o.logs = &logsOptions{app: a, selector: f.selector, screen: newScreen(a, false)}
+	if len(args) == 1 {
+		o.logs.name = args[0]
+	}
+	switch {
+	case len(args) == 0 && f.selector == "":
+		return nil, usagef(cmd, "no job: name it, or choose some with -l")
+	case len(args) == 1 && f.selector != "":
+		return nil, usagef(cmd, "a job is named by its NAME, or chosen by -l, not both")
+	case !slices.Contains([]string{"", "json", "yaml"}, f.output):
+		return nil, usagef(cmd, "-o %q: want json or yaml", f.output)
+	case f.patch != "" && !slices.Contains(advice.Targets, f.patch):
+		return nil, usagef(cmd, "--patch %q: want %s", f.patch, strings.Join(advice.Targets, ", "))
+	case f.patch != "" && f.selector != "":
+		return nil, usagef(cmd, "--patch is of one job: leave -l out")
+	}
+	if _, err := labels.Parse(f.selector); err != nil {
+		return nil, usagef(cmd, "--selector %q: %w", f.selector, err)
+	}
+	if err := o.logs.choose(f.provider); err != nil {
+		return nil, err
+	}
+	var err error
+	o.logs.store, err = a.openStore(false)
+	return o, err
+}
+
+// advised is the advice on a command.
+type advised struct {
+	Name    string   `json:"name"`
+	Image   string   `json:"image,omitempty"`
+	Command []string `json:"command"`
+	*advice.Advice
+	// Flags are those of hodei run.
+	Flags string `json:"flags"`
+}
+
+func (o *adviseOptions) run(ctx context.Context) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer context.AfterFunc(ctx, stop)()
+	defer stop()
+	commands, err := o.logs.pastRuns(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return &exitError{code: job.ExitCancelled}
+	case err != nil:
+		return err
+	case len(commands) == 0: // of -l
+		o.logs.screen.note(fmt.Sprintf("No jobs found in %s namespace.", o.logs.namespace))
+		return nil
+	}
+	var all []*advised
+	for _, c := range commands {
+		if a := advice.From(c.runs); a != nil {
+			all = append(all, &advised{c.name, c.spec.Image, c.spec.Command, a, a.Flags(ownLimit(c.runs))})
+		} else if o.logs.selector != "" {
+			o.logs.screen.note(fmt.Sprintf("nothing was measured of %s: %s", c.name, commandLine(c.spec.Command)))
+		}
+	}
+	if len(all) == 0 {
+		return o.nothing(commands[0])
+	}
+	return o.print(all)
+}
+
+// ownLimit tells that the latest run had a limit of memory besides its request.
+func ownLimit(runs []job.Run) bool {
+	for _, r := range runs {
+		if r.Spec != nil {
+			return r.Spec.MemoryLimit != nil
+		}
+	}
+	return false
+}
+
+// nothing says what to do where there is nothing to advise by.
+func (o *adviseOptions) nothing(c pastRuns) error {
+	err := errors.New("nothing was measured of these jobs")
+	if o.logs.name != "" {
+		err = fmt.Errorf("nothing was measured of job %s, nor of another run of its command", o.logs.name)
+		if len(c.runs) == 0 {
+			err = fmt.Errorf("no run of the command of job %s is over", o.logs.name)
+		}
+	}
+	return &hinted{err: err, hint: "let it run to its end while you follow it: {hodei} run -- " + commandLine(c.spec.Command)}
+}
+
+func (o *adviseOptions) print(all []*advised) error {
+	format := o.format
+	if o.patch != "" {
+		patch, err := all[0].Patch(o.patch)
+		if err != nil {
+			return err
+		}
+		if format == "" {
+			format = "yaml"
+		}
+		return o.printData(patch, format)
+	}
+	switch {
+	case format != "" && o.logs.selector != "":
+		return o.printData(all, format)
+	case format != "":
+		return o.printData(all[0], format)
+	}
+	for i, a := range all {
+		if i > 0 {
+			fmt.Fprintln(o.Out)
+		}
+		a.say(o)
+	}
+	return nil
+}
+
+// say writes the advice in words.
+func (a *advised) say(o *adviseOptions) {
+	image := a.Image
+	if image == "" {
+		image = "the worker's own image"
+	}
+	runs := fmt.Sprintf("%d runs", a.Runs)
+	if a.Runs == 1 {
+		runs = "1 run"
+	}
+	fmt.Fprintf(o.Out, "%s: %s\n%s of it in %s\n\n", ui.Printable(a.Name), ui.Printable(commandLine(a.Command)), runs, ui.Printable(image))
+	table := tabwriter.NewWriter(o.Out, 0, 0, 3, ' ', 0)
+	row := func(name string, asked, advised *resource.Quantity, reason string) {
+		text := func(q *resource.Quantity) string {
+			if q == nil {
+				return "none"
+			}
+			return q.String()
+		}
+		fmt.Fprintf(table, "%s\tasked %s\tadvised %s\t%s\n", name, text(asked), text(advised), ui.Printable(reason))
+	}
+	if m := a.Memory; m != nil {
+		row("memory", m.Asked, &m.Request, m.Reason)
+	}
+	if c := a.CPU; c != nil {
+		row("cpu", c.Asked, &c.Request, c.Reason)
+		reason := c.LimitReason
+		switch {
+		case reason != "":
+		case c.AskedLimit == nil:
+			reason = "it had none, and needs none"
+			if c.Room != nil {
+				reason += fmt.Sprintf("; --cpu alone would be one: --cpu-limit %s leaves it room", c.Room)
+			}
+		default:
+			reason = "it has not held it back"
+		}
+		row("cpu limit", c.AskedLimit, c.Limit, reason)
+	}
+	_ = table.Flush() // Out remembers its first error
+	fmt.Fprintf(o.Out, "\nhodei run %s\n", a.Flags)
+	for _, note := range a.Notes {
+		fmt.Fprintln(o.Out, "note:", ui.Printable(note))
+	}
+}

@@ -1,0 +1,178 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+)
+
+const (
+	// historyInterval asks for no more than an agent takes by itself: who looks at a
+	// job does not have it measured more often.
+	historyInterval = 10 * time.Second
+	// historyPause is how long nothing comes when an agent has sent all that it has:
+	// it does so at once, and through a tunnel over a slow path within a few hundred
+	// milliseconds.
+	historyPause = time.Second
+	// historyWait bounds it all, once the agent is there.
+	historyWait = 10 * time.Second
+)
+
+// history is what an agent tells of its attempt without being asked for output.
+type history struct {
+	samples []job.Sample
+	outcome *job.Outcome // nil: it runs
+}
+
+// historian is the Listener that takes it: a hostile agent may send without an end,
+// and what is kept is bounded.
+type historian struct {
+	uid      string
+	attached chan struct{} // closed once the attempt is there
+	came     chan struct{} // gets a value now and then while samples come
+	exited   chan *hodeipb.ExitRecord
+
+	mu      sync.Mutex
+	attempt string
+	series  hodeipb.Series
+}
+
+func newHistorian(uid string) *historian {
+	return &historian{uid: uid, attached: make(chan struct{}), came: make(chan struct{}, 1), exited: make(chan *hodeipb.ExitRecord, 1)}
+}
+
+// Attached takes the attempt that is wanted, once.
+func (h *historian) Attached(a coordinator.Attachment) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if a.Hello.AttemptUid == h.uid && h.attempt == "" {
+		h.attempt = a.Hello.Attempt
+		close(h.attached)
+	}
+}
+
+// Metrics keeps a sample.
+func (h *historian) Metrics(attempt string, m *hodeipb.Metrics) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if attempt != h.attempt {
+		return
+	}
+	h.series.Add(m, false)
+	select {
+	case h.came <- struct{}{}:
+	default:
+	}
+}
+
+// Exited tells that it is over, meanwhile.
+func (h *historian) Exited(attempt string, record *hodeipb.ExitRecord) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if attempt != h.attempt {
+		return
+	}
+	select {
+	case h.exited <- record:
+	default:
+	}
+}
+
+// State is of no interest here.
+func (h *historian) State(string, *hodeipb.State) {}
+
+// Failed does not happen: nothing is stored.
+func (h *historian) Failed(string, error) {}
+
+// taken is what has come.
+func (h *historian) taken() (samples []job.Sample) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, m := range h.series.All() {
+		samples = append(samples, coordinator.Sample(m))
+	}
+	return samples
+}
+
+// history attaches to a running attempt in silence, as one that stores nothing, and
+// leaves when it has what its agent has. With an error comes what had come.
+func (o *logsOptions) history(ctx context.Context, found *kubernetes.Found, uid string) (history, error) {
+	switch may, err := o.cluster.MayTunnel(ctx); {
+	case err != nil:
+		return history{}, err
+	case !may:
+		return history{}, errors.New("the tunnel to it is forbidden (create pods/portforward)")
+	}
+	run, err := o.cluster.Attach(ctx, found)
+	if err != nil {
+		return history{}, err
+	}
+	defer run.Close()
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	h := newHistorian(uid)
+	server := &coordinator.Server{TLS: run.TLS(), Namespace: o.namespace, Job: found.Spec.Name, Silent: true, MetricsInterval: historyInterval,
+		Follower: &coordinator.Recorder{JobUID: run.UID(), Listener: h}}
+	over, ended := newEnd()
+	served := make(chan error, 1)
+	var work sync.WaitGroup
+	work.Go(func() { served <- server.Serve(run.Listener()) })
+	work.Go(func() { ended(run.Watch(watching, func(job.Event) {})) })
+	record, err := h.await(ctx, over, served)
+	stop()
+	server.Close()
+	work.Wait()
+	told := history{samples: h.taken()}
+	if record != nil {
+		told.outcome = coordinator.Outcome(record)
+	}
+	return told, err
+}
+
+// await returns when the agent has sent what it has, with the exit record if that was
+// part of it.
+func (h *historian) await(ctx context.Context, over *end, served <-chan error) (*hodeipb.ExitRecord, error) {
+	meeting := time.NewTimer(meetWait)
+	defer meeting.Stop()
+	select {
+	case <-h.attached:
+	case <-meeting.C:
+		return nil, fmt.Errorf("not within %s", meetWait)
+	case <-over.Done():
+		if over.outcome == nil {
+			return nil, context.Cause(over)
+		}
+		return nil, errNotMet
+	case err := <-served:
+		return nil, fmt.Errorf("serve the job's agent: %w", err)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	longest := time.NewTimer(historyWait)
+	defer longest.Stop()
+	for {
+		pause := time.NewTimer(historyPause)
+		select {
+		case <-h.came:
+			pause.Stop()
+			continue
+		case record := <-h.exited:
+			pause.Stop()
+			return record, nil
+		case <-pause.C:
+		case <-longest.C:
+			pause.Stop()
+		case <-ctx.Done():
+			pause.Stop()
+			return nil, ctx.Err()
+		}
+		return nil, nil
+	}
+}

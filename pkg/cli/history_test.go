@@ -1,0 +1,113 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+// attach has the attempt x-1 attach, whose uid is 1.
+func (h *historian) attach() {
+	h.Attached(coordinator.Attachment{Hello: &hodeipb.Hello{Attempt: "x-1", AttemptUid: "1"}})
+}
+
+// TestHistory takes what an agent has, and waits no longer than it must.
+func TestHistory(t *testing.T) {
+	broken := errors.New("broken")
+	for _, test := range []struct {
+		name    string
+		act     func(h *historian, ended func(*job.Outcome, error), served chan<- error)
+		samples int
+		exited  bool
+		err     string
+		after   time.Duration
+	}{
+		{"at once", func(h *historian, _ func(*job.Outcome, error), _ chan<- error) {
+			h.attach()
+			for i := range 5 {
+				h.Metrics("x-1", metrics(i))
+			}
+		}, 5, false, "", historyPause},
+		{"over a slow path", func(h *historian, _ func(*job.Outcome, error), _ chan<- error) {
+			h.attach()
+			for i := range 3 {
+				time.Sleep(historyPause - time.Millisecond)
+				h.Metrics("x-1", metrics(i))
+			}
+		}, 3, false, "", 3*(historyPause-time.Millisecond) + historyPause},
+		{"for ever", func(h *historian, _ func(*job.Outcome, error), _ chan<- error) {
+			h.attach()
+			for i := range 1000 {
+				time.Sleep(historyPause / 10)
+				h.Metrics("x-1", metrics(i))
+			}
+		}, -1, false, "", historyWait},
+		{"nothing", func(h *historian, _ func(*job.Outcome, error), _ chan<- error) { h.attach() }, 0, false, "", historyPause},
+		{"of another attempt", func(h *historian, _ func(*job.Outcome, error), _ chan<- error) {
+			h.Attached(coordinator.Attachment{Hello: &hodeipb.Hello{Attempt: "x-0", AttemptUid: "0"}})
+			h.Metrics("x-0", metrics(0))
+			h.Exited("x-0", &hodeipb.ExitRecord{})
+			h.attach()
+		}, 0, false, "", historyPause},
+		{"it attaches twice", func(h *historian, _ func(*job.Outcome, error), _ chan<- error) {
+			h.attach()
+			h.attach()
+			h.Metrics("x-1", metrics(0))
+		}, 1, false, "", historyPause},
+		{"it ends", func(h *historian, _ func(*job.Outcome, error), _ chan<- error) {
+			h.attach()
+			h.Metrics("x-1", metrics(0))
+			h.Exited("x-1", &hodeipb.ExitRecord{Cause: "Completed"})
+			h.Exited("x-1", &hodeipb.ExitRecord{Cause: "Completed"})
+		}, 1, true, "", -1},
+		{"not met", func(*historian, func(*job.Outcome, error), chan<- error) {}, 0, false, "not within 30s", meetWait},
+		{"over before", func(_ *historian, ended func(*job.Outcome, error), _ chan<- error) { ended(&job.Outcome{}, nil) }, 0, false, "the agent was not met", 0},
+		{"not to be watched", func(_ *historian, ended func(*job.Outcome, error), _ chan<- error) { ended(nil, broken) }, 0, false, "broken", 0},
+		{"not to be served", func(_ *historian, _ func(*job.Outcome, error), served chan<- error) { served <- broken }, 0, false, "serve the job's agent: broken", 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHistorian("1")
+				over, ended := newEnd()
+				served := make(chan error, 1)
+				begun := time.Now()
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				var work sync.WaitGroup
+				defer work.Wait()
+				work.Go(func() { test.act(h, ended, served) })
+				record, err := h.await(ctx, over, served)
+				if took := time.Since(begun); test.after >= 0 && took != test.after {
+					t.Errorf("after %s, want %s", took, test.after)
+				}
+				if (record != nil) != test.exited || err == nil && test.err != "" || err != nil && err.Error() != test.err {
+					t.Errorf("record %v, error %v, want %q", record, err, test.err)
+				}
+				if n := len(h.taken()); test.samples >= 0 && n != test.samples || test.samples < 0 && n == 0 {
+					t.Errorf("%d samples, want %d", n, test.samples)
+				}
+			})
+		})
+	}
+}
+
+// An agent that sends without an end has no more kept than any other.
+func TestHistoryBounded(t *testing.T) {
+	h := newHistorian("1")
+	h.attach()
+	for i := range 10 * hodeipb.MaxSamples {
+		h.Metrics("x-1", &hodeipb.Metrics{Time: timestamppb.New(runStart.Add(time.Duration(i) * time.Millisecond))})
+	}
+	if n := len(h.taken()); n == 0 || n > hodeipb.MaxSamples {
+		t.Errorf("%d samples", n)
+	}
+}

@@ -1,0 +1,238 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/kubectl/pkg/util/templates"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/report"
+	"github.com/hodei-jobs/hodei/pkg/ui"
+)
+
+// reportFormats are what a report can be, and the endings of its files.
+var reportFormats = []string{"html", "svg", "json"}
+
+// reportFlags are the flags of report, as they were typed.
+type reportFlags struct {
+	output, provider string
+	attempt          int
+}
+
+func (a *app) newReport() *cobra.Command {
+	var f reportFlags
+	cmd := &cobra.Command{
+		Use:                   "report NAME [FILE] [-o html|svg|json]",
+		DisableFlagsInUseLine: true,
+		Short:                 "Make a page or a picture of what a job was like",
+		Long: templates.LongDesc(`
+			Make one file of a job: how it went and why, its start as a timeline, CPU, memory,
+			disk and network over time, and all figures. The file needs nothing else: no
+			network, no script, no font. What is not known is said, and why.
+
+			It is made of what was stored here when the job was followed, also once the job is
+			deleted; of a job that runs, as of now, from its agent; of one that nobody
+			followed, from what its Pod still tells, without the curves.
+
+			Without FILE it goes to stdout; html and svg, on a terminal, to NAME.html or
+			NAME.svg. A FILE that ends in .html, .svg or .json says what it is to be; - is
+			stdout.
+
+			The command is in it as it was typed, and not the values of its variables.`),
+		Example: templates.Examples(`
+			# A page for a browser: hodei-make-k3x9z.html
+			hodei report hodei-make-k3x9z
+
+			# A picture for a wiki
+			hodei report hodei-make-k3x9z run.svg
+
+			# The first attempt's figures and samples, for a program
+			hodei report hodei-make-k3x9z --attempt 1 -o json | jq '.outcome.usage'`),
+		Args:              cobra.RangeArgs(1, 2),
+		ValidArgsFunction: a.completeReport,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o, err := a.reportOptions(cmd, f, args)
+			if err != nil {
+				return err
+			}
+			defer o.logs.store.close()
+			return o.run(cmd.Context())
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&f.output, "output", "o", "", "html, svg or json. Default: by FILE, else html.")
+	flags.IntVar(&f.attempt, "attempt", 0, "Which attempt of the job, from 1, among those of which the cluster or this machine still knows. Default: the last.")
+	flags.StringVar(&f.provider, "provider", "", "Where the job ran: a name of 'hodei provider list'. Default: the one in use, else the current kube context.")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(reportFormats, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("provider", a.completeProvider)
+	return cmd
+}
+
+// completeReport completes a job's name, and then a file's.
+func (a *app) completeReport(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	return a.completeLog(cmd, args, toComplete)
+}
+
+// reportOptions is what of which job is to be made, and where it goes.
+type reportOptions struct {
+	*app
+	logs   *logsOptions
+	format string
+	file   string // empty: stdout
+}
+
+// reportOptions turns flags into options. The caller closes their store.
+func (a *app) reportOptions(cmd *cobra.Command, f reportFlags, args []string) (*reportOptions, error) {
+	o := &reportOptions{app: a, format: f.output}
+	given := ""
+	if len(args) == 2 {
+		given = args[1]
+	}
+	if ending := strings.TrimPrefix(filepath.Ext(given), "."); o.format == "" && slices.Contains(reportFormats, ending) {
+		o.format = ending
+	}
+	if o.format == "" {
+		o.format = reportFormats[0]
+	}
+	switch {
+	case !slices.Contains(reportFormats, o.format):
+		return nil, usagef(cmd, "-o %q: want html, svg or json", f.output)
+	case f.attempt < 0 || cmd.Flags().Changed("attempt") && f.attempt == 0:
+		return nil, usagef(cmd, "--attempt %d: the first one is 1", f.attempt)
+	case len(args) == 2 && given == "":
+		return nil, usagef(cmd, "the name of the file is empty")
+	}
+	switch {
+	case given == "-":
+	case given != "":
+		o.file = given
+	case o.format != "json" && ui.Detect(a.stdout(), a.getenv).TTY:
+		o.file = args[0] + "." + o.format
+	}
+	o.logs = &logsOptions{app: a, name: args[0], attempt: f.attempt, screen: newScreen(a, false)}
+	if err := o.logs.choose(f.provider); err != nil {
+		return nil, err
+	}
+	var err error
+	o.logs.store, err = a.openStore(false)
+	return o, err
+}
+
+func (o *reportOptions) run(ctx context.Context) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer context.AfterFunc(ctx, stop)() // the next one ends us, whatever hangs
+	defer stop()
+	p, err := o.load(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return &exitError{code: job.ExitCancelled}
+	case err != nil:
+		return err
+	}
+	b, err := o.render(p, time.Now())
+	if err != nil {
+		return err
+	}
+	if o.file == "" {
+		_, err := o.Out.Write(b)
+		return err
+	}
+	if err := os.WriteFile(o.file, b, 0o666); err != nil { // as any program: the umask decides
+		return &hinted{err: fmt.Errorf("write report: %w", err), hint: "name another file, or - for stdout"}
+	}
+	fmt.Fprintln(o.ErrOut, "wrote", ui.Printable(o.file))
+	return nil
+}
+
+// load finds the attempt, and what is known of it.
+func (o *reportOptions) load(ctx context.Context) (*pastRun, error) {
+	j, err := o.logs.findRun(ctx)
+	if err != nil {
+		return nil, err
+	}
+	n := len(j.attempts)
+	switch {
+	case n == 0 && j.found != nil && !j.found.Finished:
+		return nil, &hinted{err: fmt.Errorf("job %s has not started", j.name), hint: "see why: {hodei} jobs " + j.name + " -o wide"}
+	case n == 0:
+		return nil, &hinted{err: fmt.Errorf("nothing is left of the runs of job %s: its Pods are gone, and it was not followed from this machine", j.name),
+			hint: "follow a job while it runs: {hodei} attach " + j.name}
+	case o.logs.attempt > n:
+		return nil, fmt.Errorf("job %s has no attempt %d: up to now it has had %d", j.name, o.logs.attempt, n)
+	case o.logs.attempt > 0:
+		n = o.logs.attempt
+	}
+	a := &j.attempts[n-1]
+	p := o.logs.pastRun(j, a)
+	if p.running {
+		err = o.logs.current(ctx, j.found, a, p)
+	}
+	return p, err
+}
+
+// findRun is find for who wants no output.
+func (o *logsOptions) findRun(ctx context.Context) (*knownJob, error) {
+	j, err := o.find(ctx)
+	if err != nil && o.cluster == nil && o.unreachable == nil {
+		err = &hinted{err: fmt.Errorf("no run of a job %q is stored on this machine", o.name), hint: "{hodei} run --provider local --name " + shellQuote(o.name) + " -- COMMAND"}
+	}
+	return j, err
+}
+
+// render makes the file.
+func (o *reportOptions) render(p *pastRun, now time.Time) ([]byte, error) {
+	var b bytes.Buffer
+	if o.format == "json" {
+		e := json.NewEncoder(&b)
+		e.SetIndent("", "  ")
+		err := e.Encode(p.Run)
+		return b.Bytes(), err
+	}
+	r := &report.Report{Run: p.Run, Running: p.running, Missing: p.missing, Made: now, Version: readClientVersion().Version}
+	if p.Spec != nil {
+		r.Command = commandLine(p.Spec.Command)
+	}
+	if p.Outcome != nil && p.Spec != nil {
+		r.Hint = o.hint(p)
+	}
+	if p.coarse && len(p.Phases) > 0 {
+		r.Notes = append(r.Notes, "The start is by the cluster's own times, which are whole seconds.")
+	}
+	write := r.HTML
+	if o.format == "svg" {
+		write = r.SVG
+	}
+	err := write(&b)
+	return b.Bytes(), err
+}
+
+// hint is what a run that failed says that can be typed.
+func (o *reportOptions) hint(p *pastRun) string {
+	ro := &runOptions{app: o.app, spec: p.Spec, place: pastPlace{namespace: p.Namespace}}
+	if f := ro.explained(p.Outcome); f != nil {
+		return o.named(f.Hint)
+	}
+	return ""
+}
+
+// pastPlace is where a job ran, of which only the name is left.
+type pastPlace struct {
+	machine
+	namespace string
+}
+
+func (p pastPlace) Namespace() string { return p.namespace }

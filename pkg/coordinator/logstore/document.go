@@ -1,0 +1,78 @@
+package logstore
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// MaxDocumentBytes bounds a document: a few hundred samples are 100 KiB, and 2 MiB
+// if their agent means ill.
+const MaxDocumentBytes = 4 << 20
+
+// documentSuffix tells documents from what else is in a log's directory.
+const documentSuffix = ".doc"
+
+// SetDocument keeps b beside the output, under a name that is one for a file, in
+// place of what was there; readers see the one or the other. It goes with the log.
+func (l *Log) SetDocument(name string, b []byte) error {
+	if err := l.setDocument(name, b); err != nil {
+		return fmt.Errorf("store document %q: %w", name, err)
+	}
+	return nil
+}
+
+func (l *Log) setDocument(name string, b []byte) error {
+	if err := checkNames(name); err != nil {
+		return err
+	}
+	if len(b) > MaxDocumentBytes {
+		return fmt.Errorf("%d bytes, more than %d", len(b), MaxDocumentBytes)
+	}
+	l.writer <- struct{}{}
+	defer l.unlockWriter()
+	if err := l.writable(); err != nil {
+		return err
+	}
+	path := filepath.Join(l.dir, name+documentSuffix)
+	if err := os.WriteFile(path+".new", b, 0o600); err != nil {
+		return errors.Join(err, os.Remove(path+".new"))
+	}
+	return os.Rename(path+".new", path)
+}
+
+// Document gives what SetDocument has kept. The error is fs.ErrNotExist where there
+// is none.
+func (s *Store) Document(k Key, name string) ([]byte, error) {
+	b, err := s.document(k, name)
+	if err != nil {
+		return nil, fmt.Errorf("read document %q of attempt %q: %w", name, k.Attempt, err)
+	}
+	return b, nil
+}
+
+func (s *Store) document(k Key, name string) ([]byte, error) {
+	dir, err := s.path(k)
+	if err == nil {
+		err = checkNames(name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	file, err := os.Open(filepath.Join(dir, name+documentSuffix))
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(err, fs.ErrInvalid)
+	}
+	b, err := io.ReadAll(io.LimitReader(file, MaxDocumentBytes+1))
+	if err == nil && len(b) > MaxDocumentBytes {
+		err = fmt.Errorf("more than %d bytes", MaxDocumentBytes)
+	}
+	return b, err
+}
