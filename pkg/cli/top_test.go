@@ -141,7 +141,7 @@ func TestBoardMeasured(t *testing.T) {
 	}
 }
 
-// As objects each sample is told once, save those from before we came, and so is why
+// As objects each sample is told once, of the first ones the one that has a rate, and so is why
 // there are none, and the end.
 func TestTopEvents(t *testing.T) {
 	var out bytes.Buffer
@@ -157,7 +157,7 @@ func TestTopEvents(t *testing.T) {
 		{"waits", nil, []string{"waiting"}},
 		{"waits still", nil, nil},
 		{"waits for something else", []reading{{waiting: "pulling"}}, []string{"waiting"}},
-		{"history", []reading{{attempt: "x-1", sample: used(1, 1)}, {sample: used(2, 1)}, {sample: used(3, 1)}}, []string{"usage"}},
+		{"its first samples", []reading{{attempt: "x-1", sample: used(1, 1)}, {sample: used(2, 1)}, {sample: used(3, 1)}}, []string{"usage"}},
 		{"two samples", []reading{{attempt: "x-1", sample: used(4, 1)}, {sample: used(5, 1)}}, []string{"usage", "usage"}},
 		{"nothing new", nil, nil},
 		{"its end", []reading{{attempt: "x-1", sample: used(6, 1)}, {outcome: &job.Outcome{Cause: job.Error, Code: 3, Message: "a\x1bb"}}}, []string{"usage", "exit"}},
