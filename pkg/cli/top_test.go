@@ -2,11 +2,13 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -254,6 +256,67 @@ func TestTopUnreachable(t *testing.T) {
 		})
 	}
 }
+
+// countingContext counts what waits for its end.
+type countingContext struct {
+	context.Context
+	waiting int
+}
+
+func (c *countingContext) AfterFunc(func()) (stop func() bool) {
+	c.waiting++
+	return sync.OnceValue(func() bool {
+		c.waiting--
+		return true
+	})
+}
+
+// A job that is not measured, or not any more, leaves nothing behind however often it is
+// looked at.
+func TestTopLeavesNothing(t *testing.T) {
+	k, found := jobKey{"ns", "x"}, &kubernetes.Found{Job: &batchv1.Job{}, Spec: &job.Spec{Name: "x"}}
+	for _, test := range []struct {
+		name string
+		tops func(t *testing.T) *tops
+	}{
+		{"no room", func(*testing.T) *tops {
+			x := newTops(&topOptions{app: &app{}})
+			for n := range maxJobs {
+				x.meters[jobKey{"ns", fmt.Sprint(n)}] = &measured{done: make(chan struct{})}
+			}
+			return x
+		}},
+		{"no way", func(*testing.T) *tops {
+			return newTops(&topOptions{app: &app{}, in: func(string) (*kubernetes.Provider, error) { return nil, errors.New("no") }})
+		}},
+		{"not attached to", func(t *testing.T) *tops {
+			x := newTops(&topOptions{app: &app{}})
+			x.ways["ns"] = &way{testCluster(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(http.StatusNotFound)
+			}), true}
+			return x
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			canceled, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			x, ctx := test.tops(t), &countingContext{Context: notThatOf{canceled}}
+			for range 3 {
+				x.begin(ctx, k, found)
+				<-x.meters[k].done
+			}
+			if ctx.waiting != 0 {
+				t.Errorf("%d contexts are left", ctx.waiting)
+			}
+		})
+	}
+}
+
+// notThatOf hides of which kind a context is, so that package context asks it for
+// AfterFunc.
+type notThatOf struct{ context.Context }
+
+func (c notThatOf) Value(any) any { return nil }
 
 // A job that was named ends its top, whether it has finished or was deleted; one that
 // had ended before is an error with what helps.

@@ -141,8 +141,7 @@ func (t *tops) end(k jobKey, o *job.Outcome) {
 
 // begin measures a job until it ends, if there is room.
 func (t *tops) begin(ctx context.Context, k jobKey, f *kubernetes.Found) {
-	m := &measured{uid: f.Job.UID, done: make(chan struct{})}
-	ctx, m.cancel = context.WithCancel(ctx)
+	m := &measured{uid: f.Job.UID, cancel: func() {}, done: make(chan struct{})}
 	t.meters[k] = m
 	if t.busy() >= maxJobs {
 		m.full = true
@@ -161,8 +160,10 @@ func (t *tops) begin(ctx context.Context, k jobKey, f *kubernetes.Found) {
 		return
 	}
 	t.board.set(k, starts(f))
+	ctx, m.cancel = context.WithCancel(ctx)
 	go func() {
 		defer close(m.done)
+		defer m.cancel()
 		if err := t.measure(ctx, k, w.provider, f); err != nil && ctx.Err() == nil {
 			m.failed = time.Now()
 			t.board.set(k, err.Error())
