@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -16,8 +17,10 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/client-go/rest"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -194,6 +197,9 @@ func TestTopEvents(t *testing.T) {
 			}
 		})
 	}
+	if len(x.said) > 0 {
+		t.Errorf("of a job that has ended there is left %v", x.said)
+	}
 }
 
 // However many jobs there are, and whatever their agents send, no more is kept.
@@ -345,18 +351,75 @@ func TestTopPicture(t *testing.T) {
 	for _, test := range []struct{ height, lines int }{{24, 7}, {7, 7}, {6, 6}, {4, 4}} {
 		x := newTops(&topOptions{where: "k8s (ns)", namespace: "ns"})
 		x.board = filled(time.Hour)
-		got := x.picture(fixedSize{80, test.height}, nil)
+		got := x.picture(fixedSize{width: 80, height: test.height}, nil)
 		last := got[len(got)-1]
 		if len(got) != test.lines || (test.lines < 7) != strings.HasPrefix(last, "and ") {
 			t.Errorf("height %d: %d lines, the last one %q", test.height, len(got), last)
 		}
 	}
 	x := newTops(&topOptions{where: "k8s (ns)", namespace: "ns"})
-	if got := x.picture(fixedSize{80, 24}, errors.New("no route")); got[0] != "the cluster was not asked: no route" || got[2] != "no jobs run" {
+	if got := x.picture(fixedSize{width: 80, height: 24}, errors.New("no route")); got[0] != "the cluster was not asked: no route" || got[2] != "no jobs run" {
 		t.Errorf("got %q", got)
 	}
 }
 
-type fixedSize struct{ width, height int }
+// fixedSize is a terminal that takes all and says nothing.
+type fixedSize struct {
+	width, height int
+	quit          chan struct{}
+}
 
 func (s fixedSize) Size() (width, height int) { return s.width, s.height }
+func (s fixedSize) Draw([]string) error       { return nil }
+func (s fixedSize) Resized() <-chan os.Signal { return nil }
+func (s fixedSize) Quit() <-chan struct{}     { return s.quit }
+
+// muteServer is an API server that never answers.
+type muteServer struct{ asked chan struct{} }
+
+func (m muteServer) RoundTrip(r *http.Request) (*http.Response, error) {
+	m.asked <- struct{}{}
+	<-r.Context().Done()
+	return nil, r.Context().Err()
+}
+
+// Who wants to leave does so at once, also while the cluster does not answer.
+func TestTopLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mute := muteServer{make(chan struct{}, 1)}
+		list, err := kubernetes.New(kubernetes.Options{Config: &rest.Config{Host: "http://mute.example", Transport: mute}, Provider: provider.Config{Namespace: "ns"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := newTops(&topOptions{app: &app{}, list: list, namespace: "ns", interval: time.Second})
+		screen := fixedSize{80, 24, make(chan struct{})}
+		left := make(chan error, 1)
+		go func() {
+			_, err := x.drawOn(t.Context(), screen)
+			left <- err
+		}()
+		<-mute.asked
+		began := time.Now()
+		close(screen.quit)
+		if err := <-left; err != nil {
+			t.Error(err)
+		}
+		if waited := time.Since(began); waited > 0 {
+			t.Errorf("it took %s", waited)
+		}
+	})
+}
+
+// A top that was to show the jobs once, and was interrupted before, is no success.
+func TestTopInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	x := newTops(&topOptions{app: &app{}, once: true})
+	x.board.set(jobKey{"ns", "x"}, meeting)
+	if exit, ok := errors.AsType[*exitError](x.printOnce(ctx)); !ok || exit.code != job.ExitCancelled {
+		t.Errorf("got %v", exit)
+	}
+	if err := newTops(&topOptions{app: &app{}, interval: time.Second}).print(ctx); err != nil {
+		t.Errorf("got %v of a top that goes on until it is interrupted", err)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -22,14 +23,20 @@ const (
 	againWait = 15 * time.Second
 )
 
-// tops is a hodei top that runs. It is for one goroutine, but for its board.
+// tops is a hodei top that runs.
 type tops struct {
 	*topOptions
-	board  *board
+	board *board
+
+	// Of the goroutine that looks.
+
 	meters map[jobKey]*measured
 	ways   map[string]*way // by namespace
-	said   map[jobKey]topSaid
-	idle   bool // it was said that no job runs
+
+	// Of the goroutine that shows.
+
+	said map[jobKey]string // why there are no samples, of the jobs on the board
+	idle bool              // it was said that no job runs
 }
 
 // measured is a job that a meter is at.
@@ -55,7 +62,7 @@ func newTops(o *topOptions) *tops {
 	case o.live:
 		stays = endedStays
 	}
-	return &tops{topOptions: o, board: newBoard(stays), meters: map[jobKey]*measured{}, ways: map[string]*way{}, said: map[jobKey]topSaid{}}
+	return &tops{topOptions: o, board: newBoard(stays), meters: map[jobKey]*measured{}, ways: map[string]*way{}, said: map[jobKey]string{}}
 }
 
 // close ends all measuring.
@@ -73,6 +80,35 @@ func (t *tops) over() bool { return t.name != "" && t.board.ended(t.key()) }
 
 // key is that of the job which was named.
 func (t *tops) key() jobKey { return jobKey{t.namespace, t.name} }
+
+// looking looks again and again, beside what is shown meanwhile: a cluster that does not
+// answer is waited for. looked tells how each look went; stop ends it, at once.
+func (t *tops) looking(ctx context.Context) (looked <-chan error, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	results := make(chan error)
+	var work sync.WaitGroup
+	work.Go(func() {
+		tick := time.NewTicker(lookEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+			err := t.look(ctx)
+			select {
+			case results <- err:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	return results, func() {
+		cancel()
+		work.Wait()
+	}
+}
 
 // look finds the jobs, begins to measure those that have come, and ends it with those
 // that have gone.
