@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -135,6 +136,9 @@ func TestPastRun(t *testing.T) {
 				t.Errorf("variables %+v", p.Spec.Env)
 			}
 		})
+	}
+	if text, err := json.Marshal(withoutValues(spec)); err != nil || strings.Contains(string(text), `"value"`) {
+		t.Errorf("what is not shown looks as if it were empty: %s, %v", text, err)
 	}
 	if spec.Env[0].Value != "secret" {
 		t.Error("the run's own spec was changed")
