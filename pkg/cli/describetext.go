@@ -28,6 +28,7 @@ func (d *description) print(out io.Writer, now time.Time, zone *time.Location) e
 		state = endText(d.Outcome)
 	}
 	t.line(0, "State", state)
+	t.line(0, "Without eBPF", d.WithoutEBPF)
 	if d.Spec != nil {
 		t.spec(d.Spec)
 	}
@@ -40,7 +41,7 @@ func (d *description) print(out io.Writer, now time.Time, zone *time.Location) e
 	switch {
 	case len(d.Events) > 0:
 		t.events(d.Events, now)
-	case !d.absent:
+	case d.eventsRead:
 		t.line(0, "Events", "none")
 	}
 	for _, why := range d.Missing {
@@ -184,12 +185,23 @@ var sources = map[string]string{
 	"cgroup2+ebpf": "the kernel's files of the job's container (cgroup v2), and eBPF",
 	"cgroup1+ebpf": "the kernel's files of the job's container (cgroup v1), and eBPF",
 	"proc":         "/proc of the job's processes",
+	"proc+ebpf":    "/proc of the job's processes, and eBPF",
+}
+
+// ebpfSource ends the name of a source that eBPF assists.
+const ebpfSource = "+ebpf"
+
+// ebpfOff tells that no eBPF assists: its agent says so, now or in its exit record. Samples
+// that are stored do not tell of parts that are absent.
+func (a *describedAttempt) ebpfOff() bool {
+	told := a.asked || a.Outcome != nil && a.Sampled.IsZero()
+	return told && len(a.Probes) == 0 && a.Usage != nil && a.Usage.Source != "" && !strings.HasSuffix(a.Usage.Source, ebpfSource)
 }
 
 func (t *describer) usage(a *describedAttempt) {
 	u := a.Usage
 	when := "at its end"
-	if a.Outcome == nil {
+	if !a.Sampled.IsZero() {
 		when = "at " + t.stamp(a.Sampled)
 	}
 	t.head(1, "Usage", when)
@@ -210,7 +222,7 @@ func (t *describer) usage(a *describedAttempt) {
 		sized("swap", u.Memory.Swap), sized("huge pages", u.Memory.HugePages)))
 	t.line(2, "Out of memory", listed(counted64("limit reached", u.Memory.MaxEvents), counted64("events", u.Memory.OOMEvents), counted64("kills", u.Memory.OOMKills), victimText(u.Memory.OOMVictim)))
 	t.line(2, "Disk", ioText(u.IO, rate))
-	t.line(2, "Network", networkText(u.Network, rate, a.Probes))
+	t.line(2, "Network", networkText(a, rate))
 	if u.Pids.Current != nil {
 		t.line(2, "Processes", of(count(u.Pids.Current), u.Pids.Limit))
 	}
@@ -316,16 +328,20 @@ func ioText(u job.IOUsage, rate job.Rate) string {
 	return text
 }
 
-// networkText says why there is nothing, where only the eBPF could tell.
-func networkText(n job.NetworkUsage, rate job.Rate, probes []job.Probe) string {
+// networkText says why there is nothing, where that is known: only the eBPF could tell.
+func networkText(a *describedAttempt, rate job.Rate) string {
+	n := a.Usage.Network
 	total := n.Total()
 	if total == nil {
-		for _, p := range probes {
+		for _, p := range a.Probes {
 			if p.Name == "network" && p.Absent != "" {
 				return "not counted: " + p.Absent
 			}
 		}
-		return "not counted: it takes eBPF"
+		if a.ebpfOff() {
+			return "not counted: it takes eBPF"
+		}
+		return ""
 	}
 	text := directions("received ", &total.ReceiveBytes, "sent ", &total.TransmitBytes)
 	text += fmt.Sprintf(" in %d and %d packets", total.ReceivePackets, total.TransmitPackets)
@@ -386,8 +402,13 @@ func runQueueText(waits []uint64) string {
 // probes says of each part of the eBPF whether it works, and why not.
 func (t *describer) probes(a *describedAttempt) {
 	if len(a.Probes) == 0 {
-		if a.Usage != nil {
+		switch {
+		case a.ebpfOff():
 			t.line(1, "eBPF", "off")
+		case a.Usage != nil && strings.HasSuffix(a.Usage.Source, ebpfSource):
+			t.line(1, "eBPF", "works; with which parts is not known")
+		case a.Usage != nil:
+			t.line(1, "eBPF", "not known")
 		}
 		return
 	}
