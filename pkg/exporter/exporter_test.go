@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -185,6 +186,51 @@ func TestHandler(t *testing.T) {
 			}
 		})
 	}
+}
+
+// pipes is a listener whose connections are made in memory.
+type pipes struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error {
+	p.once.Do(func() { close(p.closed) })
+	return nil
+}
+
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
+
+// Somebody who connects and says nothing does not hold up the end.
+func TestServeEndsBesideSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+		ctx, cancel := context.WithCancel(t.Context())
+		served := make(chan error, 1)
+		go func() { served <- New().Serve(ctx, l) }()
+		ours, theirs := net.Pipe()
+		defer ours.Close()
+		l.conns <- theirs
+		synctest.Wait()
+		began := time.Now()
+		cancel()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+		if waited := time.Since(began); waited > 100*time.Millisecond {
+			t.Errorf("the end took %s", waited)
+		}
+	})
 }
 
 // The figures of this process are among what is answered, and the end is an end.
