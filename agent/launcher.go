@@ -275,13 +275,16 @@ func exitStatus(s syscall.WaitStatus) exitMsg {
 
 // spent fills in what the children have used that were waited for: getrusage(2).
 func (m *exitMsg) spent() {
-	var children, self unix.Rusage
-	if unix.Getrusage(unix.RUSAGE_CHILDREN, &children) != nil || unix.Getrusage(unix.RUSAGE_SELF, &self) != nil {
+	var children unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_CHILDREN, &children) != nil {
 		return
 	}
 	m.CPUUser, m.CPUSystem = time.Duration(children.Utime.Nano()), time.Duration(children.Stime.Nano())
-	if children.Maxrss > self.Maxrss {
-		m.PeakBytes = uint64(children.Maxrss) << 10
+	// A child's peak is at least ours: until its exec it is us.
+	status, err := os.ReadFile("/proc/self/status")
+	peak := uint64(children.Maxrss) << 10
+	if own, ok := parsePeak(status); err == nil && ok && peak > own {
+		m.PeakBytes = peak
 	}
 }
 

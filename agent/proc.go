@@ -344,3 +344,18 @@ func parseChildren(to []int, b []byte) ([]int, bool) {
 	}
 	return to, ok
 }
+
+// parsePeak reads VmHWM of /proc/PID/status: the most bytes that were resident since
+// the process became the program that it is.
+func parsePeak(b []byte) (uint64, bool) {
+	for line := range bytes.Lines(b) {
+		value, found := bytes.CutPrefix(line, []byte("VmHWM:"))
+		if !found {
+			continue
+		}
+		value, unit := bytes.CutSuffix(bytes.TrimSpace(value), []byte(" kB"))
+		n, err := strconv.ParseUint(string(value), 10, 38) // 256 TiB
+		return n << 10, err == nil && unit
+	}
+	return 0, false
+}

@@ -121,6 +121,29 @@ func TestParseChildren(t *testing.T) {
 	}
 }
 
+func TestParsePeak(t *testing.T) {
+	tests := []struct {
+		name, in string
+		want     uint64
+		ok       bool
+	}{
+		{"plain", "Name:\tVmHWM: 1\nVmPeak:\t  900 kB\nVmHWM:\t    40 kB\nVmRSS:\t 30 kB\n", 40 << 10, true},
+		{"a thread of the kernel", "Name:\tkthreadd\n", 0, false},
+		{"another unit", "VmHWM:\t40 MB\n", 0, false},
+		{"torn", "VmHWM:\t4", 0, false},
+		{"too much", "VmHWM:\t18446744073709551615 kB\n", 0, false},
+		{"empty", "", 0, false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got, ok := parsePeak([]byte(test.in))
+			if ok != test.ok || ok && got != test.want {
+				t.Errorf("got %d, %t", got, ok)
+			}
+		})
+	}
+}
+
 // FuzzProc: what is parsed makes sense, whatever is read.
 func FuzzProc(f *testing.F) {
 	f.Add([]byte(statLine(1, "a) (b", "S", 1, 2, 3, 4, 5, 6)))
@@ -140,6 +163,9 @@ func FuzzProc(f *testing.F) {
 		}
 		if resident, _, ok := parseStatm(b, 1<<16); ok && resident > 1<<52 {
 			t.Errorf("parseStatm(%q) = %d", b, resident)
+		}
+		if peak, ok := parsePeak(b); ok && peak > 1<<48 {
+			t.Errorf("parsePeak(%q) = %d", b, peak)
 		}
 		children, _ := parseChildren(nil, b)
 		for _, c := range children {

@@ -14,8 +14,8 @@ const (
 	// curve of a job that somebody asks about later, and a figure that is at most so
 	// old where a container goes before its end could be measured.
 	idleInterval = 10 * time.Second
-	// leastInterval is what the most eager coordinator gets. A sample costs some 50 µs
-	// of CPU, sent and all: ten a second are a two-thousandth of a core.
+	// leastInterval is what the most eager coordinator gets. Ten samples a second, sent
+	// and all, were 0.37 % of a core; one was 0.05 %.
 	leastInterval = 100 * time.Millisecond
 )
 

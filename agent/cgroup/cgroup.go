@@ -1,9 +1,8 @@
 // Package cgroup reads what the kernel says of the job's container through an
 // open directory that the launcher passes: /sys/fs/cgroup as that container
 // sees it, in version 2, version 1 or both beside each other. Start with
-// [Open]; [Cache] keeps the last sample for many readers. The package needs no
-// mount and no privilege of its own, and gives no figure that is not the
-// kernel's: what can't be read is absent.
+// [Open]. The package needs no mount and no privilege of its own, and gives no
+// figure that is not the kernel's: what can't be read is absent.
 package cgroup
 
 import (

@@ -315,21 +315,3 @@ func BenchmarkSample(b *testing.B) {
 		})
 	}
 }
-
-// BenchmarkCached reads the cache.
-func BenchmarkCached(b *testing.B) {
-	r, err := Open(fixture(b, "v2-linux-6.12").write(b))
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer r.Close()
-	c := NewCache(r, 1)
-	var sum uint64
-	b.ReportAllocs()
-	for b.Loop() {
-		sum += c.Sample().Memory.Current.N
-	}
-	if sum == 0 {
-		b.Fatal("nothing was read")
-	}
-}

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"bufio"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"os"
@@ -77,8 +78,8 @@ func newGroup(t testing.TB, parent string) group {
 	if os.Getuid() != 0 {
 		unable(t, "only root can make a cgroup and load programs")
 	}
-	path, err := os.MkdirTemp(parent, "hodei-probe-")
-	if err != nil {
+	path := filepath.Join(parent, "hodei-probe-"+rand.Text())
+	if err := os.Mkdir(path, 0o755); err != nil {
 		unable(t, "make a cgroup: %v", err)
 	}
 	g := group{path: path}
@@ -87,6 +88,7 @@ func newGroup(t testing.TB, parent string) group {
 		os.WriteFile(filepath.Join(path, "cgroup.kill"), []byte("1"), 0)
 		eventually(t, "the cgroup is empty", func() bool { return os.Remove(path) == nil })
 	})
+	var err error
 	if g.dir, err = os.Open(path); err != nil {
 		t.Fatal(err)
 	}

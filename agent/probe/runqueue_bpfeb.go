@@ -16,6 +16,7 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	runqueueMapTasks        = "tasks"
 	runqueueMapWaits        = "waits"
 	runqueueProgSchedSwitch = "sched_switch"
 	runqueueVarJobId        = "job_id"
@@ -71,6 +72,7 @@ type runqueueProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type runqueueMapSpecs struct {
+	Tasks *ebpf.MapSpec `ebpf:"tasks"`
 	Waits *ebpf.MapSpec `ebpf:"waits"`
 }
 
@@ -102,11 +104,13 @@ func (o *runqueueObjects) Close() error {
 //
 // It can be passed to loadRunqueueObjects or ebpf.CollectionSpec.LoadAndAssign.
 type runqueueMaps struct {
+	Tasks *ebpf.Map `ebpf:"tasks"`
 	Waits *ebpf.Map `ebpf:"waits"`
 }
 
 func (m *runqueueMaps) Close() error {
 	return _RunqueueClose(
+		m.Tasks,
 		m.Waits,
 	)
 }

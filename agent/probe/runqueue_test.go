@@ -136,11 +136,11 @@ func TestRunQueueNowAndThen(t *testing.T) {
 		if h, _ := p.RunQueue(); h.Watched != lookNowAndThen.watch/2 {
 			t.Errorf("watched for %v of the first %v", h.Watched, lookNowAndThen.watch/2)
 		}
-		const minutes = 10
+		const minutes = 2
 		time.Sleep(minutes * time.Minute)
 		h, ok := p.RunQueue()
-		want := minutes * time.Minute / lookNowAndThen.every * lookNowAndThen.watch
-		if !ok || h.Watched < want*8/10 || h.Watched > want*12/10 {
+		want := time.Duration(float64(minutes*time.Minute) * float64(lookNowAndThen.watch) / float64(lookNowAndThen.every))
+		if !ok || h.Watched < want*7/10 || h.Watched > want*13/10 {
 			t.Errorf("watched for %v of %d minutes, want about %v", h.Watched, minutes, want)
 		}
 	})
@@ -175,11 +175,15 @@ func TestRunQueue(t *testing.T) {
 				}
 				return
 			}
+			if s, err := p.waits.objects.SchedSwitch.Stats(); err == nil && s.RecursionMisses > 0 {
+				t.Logf("the kernel left out %d calls", s.RecursionMisses)
+			}
 			waitedAfter, after := schedstat(t, w.cmd.Process.Pid)
 			t.Logf("%v, %v", h.Counts, h.Total)
-			// Its runtime's own threads run on: the figure is one of those in between.
+			// Its runtime's own threads run on: the figure is one of those in between. On a machine
+			// with much to do one of some 10,000 is seen by the file alone.
 			within(t, "waits", h.Waits(), min(max(h.Waits(), before), after), 5)
-			within(t, "ns waited", uint64(h.Total), min(max(uint64(h.Total), waitedBefore), waitedAfter), uint64(time.Millisecond))
+			within(t, "ns waited", uint64(h.Total), min(max(uint64(h.Total), waitedBefore), waitedAfter), uint64(20*time.Millisecond))
 			if h.Waits() < 2*rounds {
 				t.Errorf("%d waits of two threads that switched %d times each", h.Waits(), rounds)
 			}

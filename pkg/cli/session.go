@@ -413,9 +413,15 @@ func (s *session) abort(ctx context.Context, err error) error {
 		}
 		return s.leave(job.ExitFailed, err)
 	}
-	s.screen.waiting("removing " + s.spec.Name)
-	if e := s.job.Delete(ctx); e != nil {
-		s.tell(e)
+	remove := func() {
+		if e := s.job.Delete(ctx); e != nil {
+			s.tell(e)
+		}
+	}
+	if s.isMachine() { // its processes would be waited for
+		remove()
+	} else {
+		s.afterwards(remove)
 	}
 	s.settle(false)
 	return s.failed(err)
