@@ -1,9 +1,9 @@
 # What there is to type: make help
 VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),dev)
-MODULES := . test/cluster test/cluster/coredns test/cluster/netpol tools/buf tools/lint
+MODULES := . test/cluster test/cluster/coredns test/cluster/netpol test/peers tools/buf tools/lint
 GO_BUILD := CGO_ENABLED=0 go build -trimpath
 
-.PHONY: help build worker demo test test-cluster cluster-up cluster-down bench generate verify lint image clean
+.PHONY: help build worker demo test test-cluster test-kernel cluster-up cluster-down bench generate verify lint image clean
 .DEFAULT_GOAL := build
 
 help: ## Show this
@@ -25,6 +25,9 @@ test: ## Run all tests that this machine can, and name the others
 test-cluster: ## Run the tests that need a cluster, on the one of test/cluster
 	test/run cluster
 
+test-kernel: ## Run the tests of what talks to the kernel in virtual machines, on Debian's kernels
+	test/run kernel
+
 cluster-up: ## Start a Kubernetes cluster on this machine, with the images of the tests
 	test/cluster/cluster up && test/cluster/images
 
@@ -33,14 +36,17 @@ cluster-down: ## End that cluster
 
 bench: build ## Measure; takes some ten minutes and a cluster in the current context
 	go test -run '^$$' -bench . -benchmem ./agent/... ./pkg/hodeipb/... ./pkg/coordinator/...
+	go -C test/peers build -o $(CURDIR)/bin/ . && bin/peers
+	test/kernel/run bench
 	go run ./test/bench
 
-generate: ## Generate pkg/hodeipb from its .proto
+generate: ## Generate pkg/hodeipb from its .proto and agent/probe's programs from their C (clang-14, llvm-14, libbpf-dev)
 	go build -C tools/buf -o $(CURDIR)/bin/ github.com/bufbuild/buf/cmd/buf
 	bin/buf generate
+	go generate ./agent/probe
 
 verify: generate ## Fail if what is generated, or a go.mod, is not up to date
-	git diff --exit-code -- pkg/hodeipb
+	git diff --exit-code -- pkg/hodeipb agent/probe
 	@for module in $(MODULES); do echo "go mod tidy -diff in $$module"; go -C $$module mod tidy -diff || exit 1; done
 
 lint: ## Run golangci-lint (built here, which takes a while the first time)

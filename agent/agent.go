@@ -31,6 +31,7 @@ const (
 	ExitOK           = 0  // the job ended, however it ended
 	exitBroken       = 1  // the agent could not do its work
 	ExitNeverStarted = 90 // no launcher came: the command never started
+	ExitNoEBPF       = 91 // eBPF is required and can't be had here: the command was not started
 )
 
 // retryLinger is the longest that an ended attempt waits for a coordinator when
@@ -82,6 +83,8 @@ type Config struct {
 	// ContainerLogs copies the output to the launcher's own stdout and stderr, which
 	// is the log of the job's container.
 	ContainerLogs bool
+	// EBPF is what is tried of it.
+	EBPF EBPF
 	// Listen is a loopback address on which coordinators arrive (tunnel).
 	Listen string
 	// Server is the address of the coordinator to dial (direct).
@@ -137,6 +140,9 @@ type agent struct {
 	// changed is closed and replaced when anything above changes.
 	changed chan struct{}
 
+	// samples are what the job has used.
+	samples *sampler
+
 	// compressor is one for all attachments, made when the first needs it.
 	compressor func() *compressor
 
@@ -150,6 +156,7 @@ func newAgent(c Config) *agent {
 		term:       make(chan struct{}),
 		orders:     make(chan *hodeipb.Control, 16),
 		changed:    make(chan struct{}),
+		samples:    newSampler(),
 		compressor: sync.OnceValue(newCompressor),
 		state:      &hodeipb.State{Phase: hodeipb.Phase_WAITING, AgentStarted: timestamppb.Now()},
 	}
@@ -216,12 +223,16 @@ func (a *agent) run() (int, error) {
 	}
 	a.Log.Info("waiting for the launcher", "job", a.Job, "attempt", a.Attempt)
 
-	conn, files, err := a.awaitLauncher(launchers)
+	launcher, err := a.awaitLauncher(launchers)
 	if err != nil {
 		return ExitNeverStarted, err
 	}
-	defer conn.Close()
-	record := a.supervise(conn, files)
+	defer launcher.close()
+	meter, err := a.openMeter(launcher)
+	if err != nil {
+		return ExitNoEBPF, err
+	}
+	record := a.supervise(launcher, meter)
 	a.linger(record)
 	return ExitOK, nil
 }
@@ -243,12 +254,24 @@ func listenLauncher(path string) (*net.UnixListener, error) {
 	return l, nil
 }
 
+// handover is the launcher that was let in, and what it brought.
+type handover struct {
+	conn  *net.UnixConn
+	files handedOver
+	// cgroup is its own, as it says; 0: it does not know.
+	cgroup uint64
+}
+
+func (h *handover) close() {
+	h.conn.Close()
+	h.files.close()
+}
+
 // awaitLauncher lets one launcher in and closes and unlinks the socket.
-func (a *agent) awaitLauncher(l *net.UnixListener) (*net.UnixConn, handedOver, error) {
+func (a *agent) awaitLauncher(l *net.UnixListener) (*handover, error) {
 	type arrival struct {
-		conn  *net.UnixConn
-		files handedOver
-		err   error
+		handover
+		err error
 	}
 	arrived := make(chan arrival, 1)
 	go func() {
@@ -259,12 +282,14 @@ func (a *agent) awaitLauncher(l *net.UnixListener) (*net.UnixConn, handedOver, e
 			return
 		}
 		_ = conn.SetReadDeadline(time.Now().Add(dialWait))
-		files, err := acceptHello(conn)
+		files, hello, err := acceptHello(conn)
 		_ = conn.SetReadDeadline(time.Time{})
 		if err != nil {
 			conn.Close()
+			arrived <- arrival{err: err}
+			return
 		}
-		arrived <- arrival{conn, files, err}
+		arrived <- arrival{handover: handover{conn, files, hello.Cgroup}}
 	}()
 	timeout := time.NewTimer(a.StartTimeout)
 	defer timeout.Stop()
@@ -273,10 +298,10 @@ func (a *agent) awaitLauncher(l *net.UnixListener) (*net.UnixConn, handedOver, e
 		select {
 		case got := <-arrived:
 			if got.err != nil {
-				return nil, nil, fmt.Errorf("launcher's hello: %w", got.err)
+				return nil, fmt.Errorf("launcher's hello: %w", got.err)
 			}
 			a.jobUser.Store(foreignUser(got.conn))
-			return got.conn, got.files, nil
+			return &got.handover, nil
 		case <-timeout.C:
 			why = fmt.Errorf("no launcher came within %s: the job's container did not start", a.StartTimeout)
 		case <-a.term:
@@ -289,10 +314,9 @@ func (a *agent) awaitLauncher(l *net.UnixListener) (*net.UnixConn, handedOver, e
 	}
 	l.Close()
 	if got := <-arrived; got.err == nil { // it came in this very moment: turn it away
-		got.conn.Close()
-		got.files.close()
+		got.close()
 	}
-	return nil, nil, why
+	return nil, why
 }
 
 // linger waits until a coordinator has stored everything.
@@ -369,7 +393,7 @@ func (a *agent) setState(change func(*hodeipb.State)) {
 	a.update(func() {
 		s := &hodeipb.State{
 			Phase: a.state.Phase, AgentStarted: a.state.AgentStarted,
-			CommandStarted: a.state.CommandStarted, BlockedOnOutput: a.state.BlockedOnOutput,
+			CommandStarted: a.state.CommandStarted, BlockedOnOutput: a.state.BlockedOnOutput, Probes: a.state.Probes,
 		}
 		change(s)
 		a.state = s
@@ -410,19 +434,5 @@ func (a *agent) watchSpool(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-	}
-}
-
-// writeTermination leaves the container's message, unless the postStart hook
-// has left its error there.
-func (a *agent) writeTermination(text []byte) {
-	if a.TerminationLog == "" {
-		return
-	}
-	if old, err := os.ReadFile(a.TerminationLog); err == nil && len(old) > 0 {
-		return
-	}
-	if err := os.WriteFile(a.TerminationLog, text, 0o644); err != nil {
-		a.Log.Warn("termination message not written", "error", err)
 	}
 }

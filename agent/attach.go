@@ -142,7 +142,7 @@ func (a *agent) serveConn(ctx context.Context, conn net.Conn, known func()) (wel
 	case ctx.Err() == nil || err == nil:
 		a.Log.Info("attachment ended", "peer", conn.RemoteAddr().String(), "error", err,
 			"batches", t.batches, "bytes", t.bytes, "flush_full", t.full, "flush_timer", t.batches-t.full,
-			"compressed", t.compressed, "wire_bytes", t.wire)
+			"compressed", t.compressed, "wire_bytes", t.wire, "samples", t.samplesSent)
 	}
 	return t.welcome
 }
@@ -212,6 +212,8 @@ type attachment struct {
 	batches, full, bytes uint64
 	compressed           uint64 // batches
 	wire                 uint64 // bytes
+	// samplesSent is the metrics goroutine's.
+	samplesSent uint64
 
 	choosing sync.Mutex
 	chooser  chooser
@@ -261,9 +263,16 @@ func (t *attachment) run(ctx context.Context, client *grpc.ClientConn) error {
 		}
 		received <- err
 	}()
-	states := make(chan error, 1)
+	states, samples := make(chan error, 1), make(chan error, 1)
 	go func() { states <- t.sendStates(ctx) }()
-	err = t.sendOutput(ctx, welcome)
+	go func() { samples <- t.sendMetrics(ctx, welcome) }()
+	if welcome.Output {
+		err = t.sendBatches(ctx, welcome)
+	}
+	err = errors.Join(err, <-samples) // the last one comes before the exit record
+	if err == nil {
+		err = t.sendExit(ctx)
+	}
 	err = errors.Join(err, <-states)
 	if received := <-received; received != nil {
 		return received // the coordinator's reason, not our broken pipe
@@ -376,14 +385,8 @@ func (t *attachment) exitStored(welcome *hodeipb.Welcome) error {
 	return nil
 }
 
-// sendOutput sends the spool from the offset that the coordinator asked for,
-// then the exit record, then closes our side of the stream.
-func (t *attachment) sendOutput(ctx context.Context, welcome *hodeipb.Welcome) error {
-	if welcome.Output {
-		if err := t.sendBatches(ctx, welcome); err != nil {
-			return err
-		}
-	}
+// sendExit sends the exit record once there is one: the last message.
+func (t *attachment) sendExit(ctx context.Context) error {
 	for {
 		t.agent.mu.Lock()
 		exit, changed := t.exit, t.changed

@@ -43,6 +43,9 @@ type helloMsg struct {
 	Version int `json:"version"`
 	// FDs names the descriptors that came with the message, in their order.
 	FDs []string `json:"fds"`
+	// Cgroup is the kernel's number of the launcher's cgroup of version 2, which an
+	// agent in another PID namespace can't ask for; 0: unknown.
+	Cgroup uint64 `json:"cgroup,omitempty"`
 }
 
 type startedMsg struct {
@@ -55,6 +58,13 @@ type exitMsg struct {
 	Signal   int       `json:"signal,omitempty"`
 	Error    string    `json:"error,omitempty"`
 	Finished time.Time `json:"finished"`
+	// CPUUser and CPUSystem, in nanoseconds, are what the launcher's children have used
+	// that have ended, and theirs.
+	CPUUser   time.Duration `json:"cpuUser,omitempty"`
+	CPUSystem time.Duration `json:"cpuSystem,omitempty"`
+	// PeakBytes is the most memory that one of them held; 0: not known, because the
+	// launcher itself, which they are before they are themselves, has held more.
+	PeakBytes uint64 `json:"peakBytes,omitempty"`
 }
 
 // agentMsg is what the agent sends; exactly one field is set.
@@ -141,16 +151,16 @@ func closeAll(fds []int) {
 // handedOver are the launcher's descriptors by name.
 type handedOver map[string]*os.File
 
-// acceptHello reads the launcher's first message.
-func acceptHello(c *net.UnixConn) (handedOver, error) {
+// acceptHello reads the launcher's first message, and what came with it.
+func acceptHello(c *net.UnixConn) (handedOver, *helloMsg, error) {
 	var msg launcherMsg
 	fds, err := receive(c, &msg)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := checkHello(msg.Hello, len(fds)); err != nil {
 		closeAll(fds)
-		return nil, err
+		return nil, nil, err
 	}
 	files := handedOver{}
 	for i, name := range msg.Hello.FDs {
@@ -160,14 +170,14 @@ func acceptHello(c *net.UnixConn) (handedOver, error) {
 			// runtime and stay as they are.
 			if err := unix.SetNonblock(fds[i], true); err != nil {
 				closeAll(fds)
-				return nil, fmt.Errorf("make %s non-blocking: %w", name, err)
+				return nil, nil, fmt.Errorf("make %s non-blocking: %w", name, err)
 			}
 		}
 	}
 	for i, name := range msg.Hello.FDs {
 		files[name] = os.NewFile(uintptr(fds[i]), name)
 	}
-	return files, nil
+	return files, msg.Hello, nil
 }
 
 // checkHello says what is wrong with a first message that came with n descriptors.

@@ -106,7 +106,7 @@ func TestHandover(t *testing.T) {
 		if err := sayHello(launcher, p); err != nil {
 			t.Fatal(err)
 		}
-		files, err := acceptHello(agent)
+		files, _, err := acceptHello(agent)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -183,7 +183,7 @@ func TestHostileHello(t *testing.T) {
 			before := openFiles(t)
 			launcher, agent := socketPair(t)
 			sendRaw(t, launcher, tt.packet, f, tt.fds)
-			files, err := acceptHello(agent)
+			files, _, err := acceptHello(agent)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want %q", err, tt.want)
 			}
@@ -214,7 +214,7 @@ func FuzzHello(f *testing.F) {
 		before := openFiles(t)
 		launcher, agent := socketPair(t)
 		sendRaw(t, launcher, packet, file, int(n))
-		files, err := acceptHello(agent)
+		files, _, err := acceptHello(agent)
 		if err == nil && (len(files) != int(n) || files[fdStdout] == nil) {
 			t.Errorf("%d descriptors accepted as %v", n, files)
 		}
@@ -246,7 +246,7 @@ func lonely(t testing.TB) *agent {
 		Config: Config{Grace: time.Hour, Linger: time.Hour, Log: slog.New(slog.NewTextHandler(io.Discard, nil))},
 		spool:  testSpool(t, 1<<20, 0),
 		term:   make(chan struct{}), orders: make(chan *hodeipb.Control, 16), changed: make(chan struct{}),
-		state: &hodeipb.State{Phase: hodeipb.Phase_WAITING},
+		state: &hodeipb.State{Phase: hodeipb.Phase_WAITING}, samples: newSampler(),
 	}
 }
 
@@ -289,7 +289,7 @@ func TestConversation(t *testing.T) {
 			launcher, conn := socketPair(t)
 			defer conn.Close()
 			result := make(chan *hodeipb.ExitRecord, 1)
-			go func() { result <- a.supervise(conn, handedOver{}) }()
+			go func() { result <- a.supervise(&handover{conn: conn}, &meter{}) }()
 			hear := func(what string) agentMsg {
 				t.Helper()
 				var m agentMsg
@@ -378,32 +378,33 @@ func TestAwaitDone(t *testing.T) {
 
 func TestRecord(t *testing.T) {
 	finished := time.Now()
+	const oom = "memory reached its limit and the kernel killed a process of the job"
 	tests := []struct {
 		name    string
 		stopped string
 		podEnds bool
 		exit    *exitMsg
-		ooms    uint64
+		oom     string
 		code    int32
 		signal  int32
 		cause   string
 		message string
 	}{
-		{"success", "", false, &exitMsg{}, 0, 0, 0, causeCompleted, ""},
-		{"failure", "", false, &exitMsg{Code: 7}, 0, 7, 0, causeError, ""},
-		{"signal", "", false, &exitMsg{Code: 137, Signal: 9}, 0, 137, 9, causeSignaled, ""},
-		{"out of memory", "", false, &exitMsg{Code: 137, Signal: 9}, 1, 137, 9, causeOOMKilled, "memory reached its limit and the kernel killed a process of the job"},
-		{"out of memory, swallowed", "", false, &exitMsg{}, 2, 0, 0, causeOOMKilled, "memory reached its limit and the kernel killed a process of the job"},
-		{"out of memory, the launcher too", "", false, nil, 3, 137, 9, causeOOMKilled, "memory reached its limit and the kernel killed a process of the job"},
-		{"launcher killed", "", false, nil, 0, 137, 9, "", "the job's first process was killed"},
-		{"timeout", causeDeadline, false, &exitMsg{Code: 143, Signal: 15}, 0, 143, 15, causeDeadline, "the job ran longer than its timeout of 1m0s"},
-		{"cancelled", causeCancelled, false, &exitMsg{}, 1, 0, 0, causeCancelled, ""},
-		{"cancelled, launcher killed", causeCancelled, false, nil, 0, 137, 9, causeCancelled, "the job's first process was killed"},
-		{"the Pod's end", "", true, &exitMsg{Code: 143, Signal: 15}, 0, 143, 15, "", "the Pod was told to end"},
-		{"the Pod's end, in a hurry", "", true, &exitMsg{Code: 137, Signal: 9}, 0, 137, 9, "", "the Pod was told to end"},
-		{"the Pod's end, heard", "", true, &exitMsg{Code: 9}, 0, 9, 0, causeError, ""},
-		{"the Pod's end, another signal", "", true, &exitMsg{Code: 139, Signal: 11}, 0, 139, 11, causeSignaled, ""},
-		{"the Pod's end, cancelled before", causeCancelled, true, &exitMsg{Code: 143, Signal: 15}, 0, 143, 15, causeCancelled, ""},
+		{"success", "", false, &exitMsg{}, "", 0, 0, causeCompleted, ""},
+		{"failure", "", false, &exitMsg{Code: 7}, "", 7, 0, causeError, ""},
+		{"signal", "", false, &exitMsg{Code: 137, Signal: 9}, "", 137, 9, causeSignaled, ""},
+		{"out of memory", "", false, &exitMsg{Code: 137, Signal: 9}, oom, 137, 9, causeOOMKilled, oom},
+		{"out of memory, swallowed", "", false, &exitMsg{}, oom, 0, 0, causeOOMKilled, oom},
+		{"out of memory, the launcher too", "", false, nil, oom, 137, 9, causeOOMKilled, oom},
+		{"launcher killed", "", false, nil, "", 137, 9, "", "the job's first process was killed"},
+		{"timeout", causeDeadline, false, &exitMsg{Code: 143, Signal: 15}, "", 143, 15, causeDeadline, "the job ran longer than its timeout of 1m0s"},
+		{"cancelled", causeCancelled, false, &exitMsg{}, oom, 0, 0, causeCancelled, ""},
+		{"cancelled, launcher killed", causeCancelled, false, nil, "", 137, 9, causeCancelled, "the job's first process was killed"},
+		{"the Pod's end", "", true, &exitMsg{Code: 143, Signal: 15}, "", 143, 15, "", "the Pod was told to end"},
+		{"the Pod's end, in a hurry", "", true, &exitMsg{Code: 137, Signal: 9}, "", 137, 9, "", "the Pod was told to end"},
+		{"the Pod's end, heard", "", true, &exitMsg{Code: 9}, "", 9, 0, causeError, ""},
+		{"the Pod's end, another signal", "", true, &exitMsg{Code: 139, Signal: 11}, "", 139, 11, causeSignaled, ""},
+		{"the Pod's end, cancelled before", causeCancelled, true, &exitMsg{Code: 143, Signal: 15}, "", 143, 15, causeCancelled, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -415,7 +416,7 @@ func TestRecord(t *testing.T) {
 				if tt.podEnds {
 					close(s.term)
 				}
-				r := s.record(tt.exit, tt.ooms)
+				r := s.record(tt.exit, tt.oom)
 				if r.Code != tt.code || r.Signal != tt.signal || r.Cause != tt.cause || r.Message != tt.message || r.Started != nil {
 					t.Errorf("exit record %v", r)
 				}

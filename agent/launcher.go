@@ -15,6 +15,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hodei-jobs/hodei/agent/cgroup"
+	"github.com/hodei-jobs/hodei/agent/probe"
 )
 
 // Exit statuses of the launcher besides the command's own.
@@ -150,6 +153,7 @@ func (l *launched) supervise() int {
 			// What the command left running in its group ends with it, as it
 			// would with process 1 of a container.
 			msg := exitStatus(status)
+			msg.spent()
 			if agentGone {
 				l.signal(unix.SIGKILL)
 				return exitAgentGone
@@ -267,6 +271,21 @@ func exitStatus(s syscall.WaitStatus) exitMsg {
 		m.Code = 128 + m.Signal
 	}
 	return m
+}
+
+// spent fills in what the children have used that were waited for: getrusage(2).
+func (m *exitMsg) spent() {
+	var children unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_CHILDREN, &children) != nil {
+		return
+	}
+	m.CPUUser, m.CPUSystem = time.Duration(children.Utime.Nano()), time.Duration(children.Stime.Nano())
+	// A child's peak is at least ours: until its exec it is us.
+	status, err := os.ReadFile("/proc/self/status")
+	peak := uint64(children.Maxrss) << 10
+	if own, ok := parsePeak(status); err == nil && ok && peak > own {
+		m.PeakBytes = peak
+	}
 }
 
 // forwarded tells signals meant for the command from those that are about
@@ -389,12 +408,35 @@ func sayHello(c *net.UnixConn, p *pipes) error {
 		names = append(names, fdStderr)
 		fds = append(fds, int(p.errR.Fd()))
 	}
-	if dir, err := os.Open("/sys/fs/cgroup"); err == nil {
+	var own uint64
+	if dir, err := openCgroup(); err == nil {
 		defer dir.Close()
 		names = append(names, fdCgroup)
 		fds = append(fds, int(dir.Fd()))
+		own, _ = probe.OwnCgroup() // no more than the agent can do without
 	}
-	return send(c, launcherMsg{Hello: &helloMsg{Version: handoverVersion, FDs: names}}, fds...)
+	return send(c, launcherMsg{Hello: &helloMsg{Version: handoverVersion, FDs: names, Cgroup: own}}, fds...)
+}
+
+// openCgroup opens the directory in which the container sees its cgroup, unless
+// that is more than the command's: without a container it is the machine's, or what
+// the agent and whoever started it are in as well.
+func openCgroup() (*os.File, error) {
+	if os.Getpid() != 1 {
+		return nil, errors.New("not in a container of the command's own")
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	paths, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return nil, err
+	}
+	if !cgroup.Own(mounts, paths) {
+		return nil, fmt.Errorf("%s is not the container's own cgroup", cgroup.Mount)
+	}
+	return os.Open(cgroup.Mount)
 }
 
 // startCommand starts the command in a process group of its own and returns its

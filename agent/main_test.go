@@ -34,6 +34,11 @@ var roles = map[string]func(args []string) int{
 	"test-foreign":  runForeign,
 	"test-knock":    runKnock,
 	"test-call":     runCall,
+	"test-burn":     runBurn,
+	"test-parent":   runParent,
+
+	"test-contained": runContained,
+	"test-transfer":  runTransfer,
 }
 
 func TestMain(m *testing.M) {
@@ -251,5 +256,44 @@ func runLate(args []string) int {
 		}
 	}
 	fmt.Println("late")
+	return 0
+}
+
+// burnBytes is what runBurn holds in memory besides: more than a launcher with the race
+// detector in it.
+const burnBytes = 128 << 20
+
+// runBurn uses so much CPU time, with some memory in hand.
+func runBurn(args []string) int {
+	want, err := time.ParseDuration(args[0])
+	if err != nil {
+		return fail(err)
+	}
+	if _, err := unix.Mmap(-1, 0, burnBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_POPULATE); err != nil {
+		return fail(err)
+	}
+	for n := 0; ; {
+		var used unix.Rusage
+		if err := unix.Getrusage(unix.RUSAGE_SELF, &used); err != nil {
+			return fail(err)
+		}
+		if time.Duration(used.Utime.Nano()+used.Stime.Nano()) >= want {
+			return 0
+		}
+		for i := range 1 << 20 {
+			n += i
+		}
+	}
+}
+
+// runParent runs runBurn, prints what the kernel says that it has used, and goes on
+// until its standard input ends.
+func runParent(args []string) int {
+	cmd := exec.Command(self()[0], "test-burn", args[0])
+	if err := cmd.Run(); err != nil {
+		return fail(err)
+	}
+	fmt.Println(int64(cmd.ProcessState.UserTime()), int64(cmd.ProcessState.SystemTime()))
+	_, _ = io.Copy(io.Discard, os.Stdin)
 	return 0
 }

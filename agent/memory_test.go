@@ -32,18 +32,39 @@ func peakBytes(t testing.TB, pid int) int {
 	return n << 10
 }
 
-// TestMemory lets a job print 200 MB while its coordinator stores nothing, and
-// then sends all of it. The program is the real one: the race detector takes
-// several times the memory.
-func TestMemory(t *testing.T) {
-	t.Parallel()
-	const printed, bound = 200_000_000, 32 << 20
+// buildWorker builds the real program: static, as it is in its image.
+func buildWorker(t *testing.T) string {
+	t.Helper()
 	program := filepath.Join(t.TempDir(), "hodei-worker")
 	build := exec.Command("go", "build", "-o", program, "../cmd/hodei-worker")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	return program
+}
+
+// workerEnv is what the real program has to be told to be w's agent.
+func workerEnv(w *worker) []string {
+	return []string{
+		"HODEI_NAMESPACE=" + w.cfg.Namespace, "HODEI_JOB=" + w.cfg.Job,
+		"HODEI_ATTEMPT=" + w.cfg.Attempt, "HODEI_ATTEMPT_UID=" + w.cfg.AttemptUID,
+		"HODEI_SOCKET=" + w.cfg.Socket, "HODEI_SPOOL_DIR=" + w.cfg.SpoolDir, fmt.Sprint("HODEI_SPOOL_BYTES=", w.cfg.SpoolBytes),
+		"HODEI_SERVER_ADDRESS=" + w.cfg.Server, "HODEI_SERVER_NAME=" + testID.ServerName(),
+		"HODEI_CA_CERT_PATH=" + filepath.Join(w.dir, "ca.crt"),
+		"HODEI_CLIENT_CERT_PATH=" + filepath.Join(w.dir, "client.crt"), "HODEI_CLIENT_KEY_PATH=" + filepath.Join(w.dir, "client.key"),
+		"HODEI_START_TIMEOUT=1m", "HODEI_TIMEOUT=0", "HODEI_GRACE=1s", "HODEI_LINGER=1m",
+		"HODEI_TERMINATION_LOG=" + w.cfg.TerminationLog,
+	}
+}
+
+// TestMemory lets a job print 200 MB while its coordinator stores nothing, and
+// then sends all of it. The program is the real one: the race detector takes
+// several times the memory.
+func TestMemory(t *testing.T) {
+	t.Parallel()
+	const printed, bound = 200_000_000, 32 << 20
+	program := buildWorker(t)
 
 	w := newWorker(t)
 	stored := make(chan struct{})
@@ -57,17 +78,7 @@ func TestMemory(t *testing.T) {
 		}
 	}
 	w.serve()
-	env := []string{
-		"HODEI_NAMESPACE=" + w.cfg.Namespace, "HODEI_JOB=" + w.cfg.Job,
-		"HODEI_ATTEMPT=" + w.cfg.Attempt, "HODEI_ATTEMPT_UID=" + w.cfg.AttemptUID,
-		"HODEI_SOCKET=" + w.cfg.Socket, "HODEI_SPOOL_DIR=" + w.cfg.SpoolDir, fmt.Sprint("HODEI_SPOOL_BYTES=", w.cfg.SpoolBytes),
-		"HODEI_SERVER_ADDRESS=" + w.cfg.Server, "HODEI_SERVER_NAME=" + testID.ServerName(),
-		"HODEI_CA_CERT_PATH=" + filepath.Join(w.dir, "ca.crt"),
-		"HODEI_CLIENT_CERT_PATH=" + filepath.Join(w.dir, "client.crt"), "HODEI_CLIENT_KEY_PATH=" + filepath.Join(w.dir, "client.key"),
-		"HODEI_START_TIMEOUT=1m", "HODEI_TIMEOUT=0", "HODEI_GRACE=1s", "HODEI_LINGER=1m",
-		"HODEI_TERMINATION_LOG=" + w.cfg.TerminationLog,
-	}
-	w.agent = start(t, nil, append(append([]string{"env"}, env...), program, "agent")...)
+	w.agent = start(t, nil, append(append([]string{"env"}, workerEnv(w)...), program, "agent")...)
 	w.launcher = start(t, nil, program, "launch", "--socket="+w.cfg.Socket, "--", "head", "-c", fmt.Sprint(printed), "/dev/zero")
 	w.launcher.exits(t, 0)
 	if got := peakBytes(t, w.agent.cmd.Process.Pid); got > bound {

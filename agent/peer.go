@@ -38,18 +38,11 @@ const noUser = -1
 // a coordinator may be of the same user. Root is not refused either, for who
 // forwards a port to us is root, and neither is nobody where root looks like that.
 func foreignUser(launcher *net.UnixConn) int64 {
-	raw, err := launcher.SyscallConn()
-	if err != nil {
-		return noUser
+	p := peerOf(launcher)
+	if p.seen && p.pid == 0 && p.uid != 0 && (p.uid != overflowUser || knowsAllUsers()) {
+		return int64(p.uid)
 	}
-	user := int64(noUser)
-	_ = raw.Control(func(fd uintptr) {
-		peer, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-		if err == nil && peer.Pid == 0 && peer.Uid != 0 && (peer.Uid != overflowUser || knowsAllUsers()) {
-			user = int64(peer.Uid)
-		}
-	})
-	return user
+	return noUser
 }
 
 // overflowUser stands for users that our user namespace has no number for.

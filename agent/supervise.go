@@ -9,10 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/hodei-jobs/hodei/agent/cgroup"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
@@ -28,29 +26,26 @@ const (
 
 // supervise runs the job from the launcher's hello to the exit record, which is
 // known to coordinators before the container's log has everything.
-func (a *agent) supervise(conn *net.UnixConn, files handedOver) *hodeipb.ExitRecord {
-	defer files.close()
-	var group *cgroup.Job
-	if dir := files[fdCgroup]; dir != nil {
-		var err error
-		if group, err = cgroup.Open(dir); err != nil {
-			a.Log.Warn("no evidence from the cgroup", "error", err)
-		}
-	}
-	defer group.Close()
-
-	oomBefore, _ := group.OOMKills() // none in a new container
+func (a *agent) supervise(launcher *handover, m *meter) *hodeipb.ExitRecord {
+	conn, files := launcher.conn, launcher.files
+	defer m.close()
+	finish := a.samples.start(m)
 	out := a.readOutput(files)
 	ctx, stopCopying := context.WithCancel(context.Background())
 	defer stopCopying()
 	log := a.copyToContainer(ctx, files)
-	s := &supervisor{agent: a, conn: conn, group: group}
+	s := &supervisor{agent: a, conn: conn}
+	if a.InPod {
+		// Whatever takes any was opened with the meter: what the job's own code may break into has none.
+		if err := dropCapabilities(); err != nil {
+			a.Log.Warn("capabilities kept", "error", err)
+		}
+	}
 	if err := send(conn, agentMsg{Start: true}); err != nil {
 		a.Log.Warn("launcher not answered", "error", err)
 	}
 	exit := s.untilExit()
-	s.sample() // the last one
-	oomKills, known := s.oomKills-min(oomBefore, s.oomKills), s.known
+	first, last := finish(exit)
 	copied := make(chan struct{})
 	var waiting sync.WaitGroup
 	if log != nil {
@@ -58,10 +53,8 @@ func (a *agent) supervise(conn *net.UnixConn, files handedOver) *hodeipb.ExitRec
 	}
 	held := out.finish(exit == nil || exit.Code != 0)
 
-	record := s.record(exit, oomKills)
-	if known {
-		record.Usage = &hodeipb.Usage{OomKills: &oomKills}
-	}
+	record := s.record(exit, outOfMemory(first, last))
+	record.Usage, record.Probes = last, m.probe.states()
 	record.PipesHeld = held
 	_, record.End = a.spool.extent()
 	record.StdoutEnd, record.StderrEnd = a.spool.streamEnds()
@@ -84,10 +77,13 @@ func (a *agent) supervise(conn *net.UnixConn, files handedOver) *hodeipb.ExitRec
 // ended makes it known how the job ended.
 func (a *agent) ended(record *hodeipb.ExitRecord) {
 	a.setExit(record)
-	if text, err := protojson.Marshal(record); err == nil {
+	if text, err := recordText(record, messageBytes); err != nil {
+		a.Log.Warn("exit record not left as the container's message", "error", err)
+	} else {
 		a.writeTermination(text)
 	}
-	a.Log.Info("job ended", "code", record.Code, "signal", record.Signal, "cause", record.Cause, "bytes", record.End)
+	a.Log.Info("job ended", "code", record.Code, "signal", record.Signal, "cause", record.Cause, "bytes", record.End,
+		"usage", record.Usage.GetSource(), "samples", a.samples.count())
 }
 
 // askForPatience keeps the launcher, whose container's log is still being written,
@@ -118,17 +114,6 @@ type supervisor struct {
 	killAt  time.Time
 	// told is the last signal that was passed on by order; 0: none.
 	told unix.Signal
-
-	group *cgroup.Job
-	// oomKills is the last count that could be read: the files go with the container.
-	oomKills uint64
-	known    bool
-}
-
-func (s *supervisor) sample() {
-	if n, ok := s.group.OOMKills(); ok {
-		s.oomKills, s.known = n, true
-	}
 }
 
 // untilExit returns the launcher's exit message, nil if it went without one.
@@ -153,12 +138,8 @@ func (s *supervisor) untilExit() *exitMsg {
 		}
 	}()
 	var timeout <-chan time.Time
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
 	for {
 		select {
-		case <-tick.C:
-			s.sample()
 		case m, ok := <-messages:
 			switch {
 			case !ok:
@@ -222,8 +203,9 @@ func (s *supervisor) signal(sig unix.Signal) {
 	}
 }
 
-// record turns the launcher's word and the kernel's into the exit record.
-func (s *supervisor) record(exit *exitMsg, oomKills uint64) *hodeipb.ExitRecord {
+// record turns the launcher's word and the kernel's into the exit record. oom is what
+// the OOM killer has done to the job; empty: nothing.
+func (s *supervisor) record(exit *exitMsg, oom string) *hodeipb.ExitRecord {
 	r := &hodeipb.ExitRecord{Finished: timestamppb.Now()}
 	if !s.started.IsZero() {
 		r.Started = timestamppb.New(s.started)
@@ -244,9 +226,8 @@ func (s *supervisor) record(exit *exitMsg, oomKills uint64) *hodeipb.ExitRecord 
 		if s.stopped == causeDeadline {
 			r.Message = fmt.Sprintf("the job ran longer than its timeout of %s", s.Timeout)
 		}
-	case oomKills > 0:
-		r.Cause = causeOOMKilled
-		r.Message = "memory reached its limit and the kernel killed a process of the job"
+	case oom != "":
+		r.Cause, r.Message = causeOOMKilled, oom
 	case exit == nil:
 	case s.podEnds(unix.Signal(r.Signal)):
 		r.Message = "the Pod was told to end" // by whom and why, its status says

@@ -57,6 +57,7 @@ type follower struct {
 	streams  [3]streamSum
 	head     []byte // of both streams in order
 	lost     uint64
+	samples  []*hodeipb.Metrics
 	exit     *hodeipb.ExitRecord
 	changed  chan struct{}
 }
@@ -88,13 +89,18 @@ func (f *follower) update(change func() error) error {
 func (f *follower) Attached(*hodeipb.Hello) (resume coordinator.Resume, err error) {
 	err = f.update(func() error {
 		resume = coordinator.Resume{Offset: f.end, Transient: f.transient}
+		if n := len(f.samples); n > 0 {
+			resume.MetricsAfter = f.samples[n-1].Time.AsTime()
+		}
 		f.attached = append(f.attached, f.end)
 		return nil
 	})
 	return resume, err
 }
 
-func (f *follower) Metrics(string, *hodeipb.Metrics) {}
+func (f *follower) Metrics(_ string, m *hodeipb.Metrics) {
+	_ = f.update(func() error { f.samples = append(f.samples, m); return nil })
+}
 
 func (f *follower) State(_ string, s *hodeipb.State) {
 	_ = f.update(func() error { f.states = append(f.states, s); return nil })
@@ -278,6 +284,8 @@ type worker struct {
 	// stdout and stderr of the launcher, where set: the container's log.
 	stdout, stderr *os.File
 
+	// contained starts the launcher in a container of its own: see runContained.
+	contained bool
 	// program is the one that is run, "" this test; as agentAttr and launcherAttr say.
 	program                 string
 	agentAttr, launcherAttr *syscall.SysProcAttr
@@ -436,7 +444,11 @@ func (w *worker) launch(command ...string) {
 	}
 	w.stdin = stdin
 	w.t.Cleanup(func() { stdin.Close() })
-	w.launcher = startWith(w.t, w.launcherAttr, r, w.stdout, w.stderr, w.self("test-launch", string(text))...)
+	role := "test-launch"
+	if w.contained {
+		role = "test-contained"
+	}
+	w.launcher = startWith(w.t, w.launcherAttr, r, w.stdout, w.stderr, w.self(role, string(text))...)
 	r.Close()
 }
 

@@ -55,6 +55,9 @@ var PodSecurityLabels = []string{
 const (
 	ProfileRestricted = "restricted"
 	ProfileBaseline   = "baseline"
+	// ProfilePrivileged keeps nothing out, so that the agents may measure with eBPF: who
+	// may create Jobs there may then take over its nodes. docs/security.md weighs it.
+	ProfilePrivileged = "privileged"
 )
 
 // Values of Options.NetworkPolicy.
@@ -73,7 +76,7 @@ type Options struct {
 	// WorkersNamespace is where jobs run; "" is WorkersNamespace. It is none of
 	// Kubernetes' own, and not SystemNamespace.
 	WorkersNamespace string
-	// Profile is ProfileRestricted, which "" means too, or ProfileBaseline.
+	// Profile is ProfileRestricted, which "" means too, ProfileBaseline or ProfilePrivileged.
 	Profile string
 	// NetworkPolicy is NetworkInternet, which "" means too, NetworkPrivate or NetworkNone.
 	NetworkPolicy string
@@ -126,7 +129,7 @@ func (o *Options) setDefaults() error {
 	if o.NetworkPolicy == "" {
 		o.NetworkPolicy = NetworkInternet
 	}
-	profiles := []string{ProfileRestricted, ProfileBaseline}
+	profiles := []string{ProfileRestricted, ProfileBaseline, ProfilePrivileged}
 	policies := []string{NetworkInternet, NetworkPrivate, NetworkNone}
 	switch problems := validation.IsDNS1123Label(o.WorkersNamespace); {
 	case len(problems) > 0:
@@ -136,7 +139,7 @@ func (o *Options) setDefaults() error {
 	case o.WorkersNamespace == corev1.NamespaceDefault || strings.HasPrefix(o.WorkersNamespace, "kube-"):
 		return fmt.Errorf("workers' namespace %q is Kubernetes' own: its Pods would have to meet Pod Security %q", o.WorkersNamespace, o.Profile)
 	case !slices.Contains(profiles, o.Profile):
-		return fmt.Errorf("profile %q: want %s or %s", o.Profile, profiles[0], profiles[1])
+		return fmt.Errorf("profile %q: want %s, %s or %s", o.Profile, profiles[0], profiles[1], profiles[2])
 	case !slices.Contains(policies, o.NetworkPolicy):
 		return fmt.Errorf("network policy %q: want %s, %s or %s", o.NetworkPolicy, policies[0], policies[1], policies[2])
 	}

@@ -111,6 +111,7 @@ func TestRights(t *testing.T) {
 		"/pods/portforward get create",
 		"/pods/log get",
 		"/secrets create get delete",
+		"/namespaces get",
 		"/events list watch",
 	} {
 		resource, verbs, _ := strings.Cut(asked, " ")

@@ -120,13 +120,15 @@ func TestWorkersNamespace(t *testing.T) {
 }
 
 func TestProfile(t *testing.T) {
-	objects := render(t, Options{Profile: ProfileBaseline})
-	for _, label := range PodSecurityLabels {
-		if got := objects["Namespace hodei-jobs-workers"].GetLabels()[label]; got != ProfileBaseline {
-			t.Errorf("workers: %s=%s", label, got)
-		}
-		if got := objects["Namespace hodei-system"].GetLabels()[label]; got != ProfileRestricted {
-			t.Errorf("the coordinator: %s=%s", label, got)
+	for _, profile := range []string{ProfileBaseline, ProfilePrivileged} {
+		objects := render(t, Options{Profile: profile})
+		for _, label := range PodSecurityLabels {
+			if got := objects["Namespace hodei-jobs-workers"].GetLabels()[label]; got != profile {
+				t.Errorf("workers: %s=%s, want %s", label, got, profile)
+			}
+			if got := objects["Namespace hodei-system"].GetLabels()[label]; got != ProfileRestricted {
+				t.Errorf("the coordinator: %s=%s", label, got)
+			}
 		}
 	}
 }
@@ -300,7 +302,7 @@ func TestRefusedOptions(t *testing.T) {
 		{Options{WorkersNamespace: SystemNamespace}, `workers' namespace "hodei-system" is the coordinator's`},
 		{Options{WorkersNamespace: "kube-system"}, `workers' namespace "kube-system" is Kubernetes' own: its Pods would have to meet Pod Security "restricted"`},
 		{Options{WorkersNamespace: "default"}, `workers' namespace "default" is Kubernetes' own`},
-		{Options{Profile: "privileged"}, `profile "privileged": want restricted or baseline`},
+		{Options{Profile: "open"}, `profile "open": want restricted, baseline or privileged`},
 		{Options{NetworkPolicy: "open"}, `network policy "open": want internet, private or none`},
 	} {
 		if _, err := Objects(test.options); err == nil || !strings.HasPrefix(err.Error(), test.want) {

@@ -144,6 +144,13 @@ func config(getenv func(string) string) (agent.Config, error) {
 	default:
 		return cfg, fmt.Errorf("HODEI_LOG_OVERFLOW: %q: want %s or %s", cfg.Overflow, agent.OverflowBlock, agent.OverflowDrop)
 	}
+	switch v := getenv("HODEI_EBPF"); v {
+	case "", "off":
+	case string(agent.EBPFAuto), string(agent.EBPFRequire):
+		cfg.EBPF = agent.EBPF(v)
+	default:
+		return cfg, fmt.Errorf("HODEI_EBPF: %q: want off, %s or %s", v, agent.EBPFAuto, agent.EBPFRequire)
+	}
 	for _, b := range []struct {
 		name string
 		to   *bool

@@ -72,13 +72,19 @@ func TestConfig(t *testing.T) {
 	env["HODEI_RETRIES"] = "0"
 	env["HODEI_LOG_OVERFLOW"], env["HODEI_DETACHED"], env["HODEI_CONTAINER_LOGS"] = "block", "1", "1"
 	got, err = config(func(name string) string { return env[name] })
-	if err != nil || got.Retries || got.Overflow != agent.OverflowBlock || !got.Detached || !got.ContainerLogs {
+	if err != nil || got.EBPF != agent.EBPFOff || got.Retries || got.Overflow != agent.OverflowBlock || !got.Detached || !got.ContainerLogs {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	env["HODEI_LOG_OVERFLOW"], env["HODEI_DETACHED"], env["HODEI_CONTAINER_LOGS"] = "drop", "0", "0"
 	got, err = config(func(name string) string { return env[name] })
 	if err != nil || got.Overflow != agent.OverflowDrop || got.Detached || got.ContainerLogs {
 		t.Errorf("got %+v, %v", got, err)
+	}
+	for word, want := range map[string]agent.EBPF{"off": agent.EBPFOff, "auto": agent.EBPFAuto, "require": agent.EBPFRequire} {
+		env["HODEI_EBPF"] = word
+		if got, err := config(func(name string) string { return env[name] }); err != nil || got.EBPF != want {
+			t.Errorf("HODEI_EBPF=%s: got %q, %v", word, got.EBPF, err)
+		}
 	}
 }
 
@@ -114,6 +120,7 @@ func TestConfigErrors(t *testing.T) {
 		{"no spool bytes", "HODEI_SPOOL_BYTES", "", "invalid syntax"},
 		{"spool bytes with a unit", "HODEI_SPOOL_BYTES", "1Gi", "invalid syntax"},
 		{"overflow in other words", "HODEI_LOG_OVERFLOW", "Drop", `"Drop": want block or drop`},
+		{"eBPF in another word", "HODEI_EBPF", "on", `"on": want off, auto or require`},
 		{"detached in a word", "HODEI_DETACHED", "yes", `"yes": want 0 or 1`},
 		{"container's log in a word", "HODEI_CONTAINER_LOGS", "true", `"true": want 0 or 1`},
 		{"no CA", "HODEI_CA_CERT_PATH", "", "is not set"},

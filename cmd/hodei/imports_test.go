@@ -36,6 +36,7 @@ var forbidden = []struct {
 	{"pkg/report", []string{"agent", "certs", "pkg/cli", "pkg/coordinator", "pkg/provider", "k8s.io/client-go", "google.golang.org"}, "it draws what it is given"},
 	{"pkg/server", []string{"agent", "certs", "pkg/cli", "pkg/coordinator", "google.golang.org"}, "it is HTTP about providers; who meets agents stands beside it"},
 	{"pkg/server", []string{"k8s.io/client-go", "k8s.io/cli-runtime", "k8s.io/kubectl"}, "it asks no cluster"},
+	{"pkg/exporter", []string{"agent", "certs", "pkg/cli", "pkg/coordinator", "pkg/provider", "k8s.io/client-go"}, "it shows figures, whoever took them"},
 	{"pkg/provider/local", []string{"agent"}, "it runs hodei-worker as the kubelet would, as a program"},
 	{"pkg/provider/kubernetes", []string{"agent"}, "the wire is the whole contract"},
 }
@@ -50,6 +51,7 @@ var onlyIn = []struct {
 	{"pkg/cli", []string{"cmd/hodei"}, "what a command needs lives below it, where the server can use it too"},
 	{"pkg/coordinator/logstore", []string{"pkg/coordinator", "pkg/cli"}, "a coordinator writes it, and commands about logs read it"},
 	{"pkg/server", []string{"pkg/cli"}, "a command serves it"},
+	{"github.com/prometheus", []string{"pkg/exporter"}, "jobs are shown to Prometheus in one place"},
 	{"github.com/go-analyze/charts", []string{"pkg/report"}, "a picture is drawn in one place"},
 	{"github.com/spf13", []string{"pkg/cli"}, "flags end where options begin"},
 	{"charm.land", []string{"pkg/ui"}, "what the terminal can do is decided once"},

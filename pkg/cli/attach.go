@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"k8s.io/kubectl/pkg/util/templates"
@@ -19,6 +20,8 @@ import (
 type attachFlags struct {
 	quiet, timestamps, prefix bool
 	output, provider          string
+	usageInterval             time.Duration
+	metricsAddr               string
 }
 
 func (a *app) newAttach() *cobra.Command {
@@ -57,6 +60,8 @@ func (a *app) newAttach() *cobra.Command {
 	flags.StringVar(&f.provider, "provider", "", "Where the job runs: a name of 'hodei provider list'. Default: the one in use, else the current kube context.")
 	decorationFlags(cmd, &f.timestamps, &f.prefix)
 	flags.StringVarP(&f.output, "output", "o", "", "json or yaml: all that happens as events on stdout.")
+	usageIntervalFlag(cmd, &f.usageInterval)
+	metricsFlag(cmd, &f.metricsAddr)
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("provider", a.completeProvider)
 	return cmd
@@ -76,7 +81,14 @@ func (a *app) attachOptions(cmd *cobra.Command, f attachFlags, name string) (*at
 	case f.output != "" && (f.timestamps || f.prefix):
 		return nil, usagef(cmd, "-o %s has no decorated lines: leave --timestamps and --prefix out", f.output)
 	}
-	o := &attachOptions{runOptions: runOptions{app: a, follow: true}}
+	if err := checkUsageInterval(cmd, f.usageInterval, f.output != ""); err != nil {
+		return nil, err
+	}
+	metricsAddr, err := metricsAddress(cmd, f.metricsAddr)
+	if err != nil {
+		return nil, err
+	}
+	o := &attachOptions{runOptions: runOptions{app: a, follow: true, usageInterval: f.usageInterval, metricsAddr: metricsAddr}}
 	if f.output != "" {
 		o.events = &eventWriter{out: a.Out, yaml: f.output == "yaml"}
 	}
@@ -89,7 +101,6 @@ func (a *app) attachOptions(cmd *cobra.Command, f attachFlags, name string) (*at
 	if err := o.logs.choose(f.provider); err != nil {
 		return nil, err
 	}
-	var err error
 	o.logs.store, err = a.openStore(true)
 	return o, err
 }
@@ -104,6 +115,11 @@ func (o *attachOptions) run(ctx context.Context) error {
 	case j.found.Finished:
 		return o.ended(ctx, j)
 	}
+	stopMetrics, err := o.serveMetrics("attach")
+	if err != nil {
+		return err
+	}
+	defer stopMetrics()
 	o.spec, o.place = j.found.Spec, cluster{o.logs.cluster}
 	if err := o.chooseTunnel(ctx, j.found); err != nil {
 		return err
@@ -205,5 +221,10 @@ func (o *attachOptions) ended(ctx context.Context, j *knownJob) error {
 		return err
 	}
 	o.spec, o.place = j.found.Spec, cluster{o.logs.cluster}
+	for _, a := range j.attempts {
+		if a.stored != nil && a.name == j.found.Outcome.Attempt {
+			o.samples = storedSamples(o.logs.store, a.stored.Key)
+		}
+	}
 	return o.concludeWith(j.found.Outcome, o.logs.missed.said(), "")
 }

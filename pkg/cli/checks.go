@@ -64,6 +64,7 @@ var oldestVersion = utilversion.MustParseGeneric("1.26")
 type clusterChecks struct {
 	*manifestClient
 	config   *rest.Config
+	name     string          // of the provider; "" is none
 	provider provider.Config // with its defaults
 	place    cluster
 }
@@ -71,7 +72,7 @@ type clusterChecks struct {
 // checkCluster looks at the cluster of a provider, to which the kube flags point. If
 // it does not answer, that is the only check, and the client is nil.
 func (a *app) checkCluster(ctx context.Context, name string, c provider.Config) ([]check, *clusterChecks) {
-	k := &clusterChecks{provider: c}
+	k := &clusterChecks{name: name, provider: c}
 	p, err := a.kubernetesProvider(name, c)
 	if err == nil {
 		k.place = cluster{p}
@@ -89,7 +90,7 @@ func (a *app) checkCluster(ctx context.Context, name string, c provider.Config) 
 	version := k.version(ctx)
 	looks := []func(context.Context) check{
 		func(context.Context) check { return checkClock(&clock) }, k.rights, k.namespace, k.serviceAccount, k.role, k.networkPolicy,
-		k.pullSecrets, k.priorityClass, k.runtimeClass, k.admission,
+		k.pullSecrets, k.priorityClass, k.runtimeClass, k.ebpf, k.admission,
 	}
 	checks := make([]check, len(looks))
 	inParallel(len(looks), func(i int) { checks[i] = looks[i](ctx) })
@@ -285,7 +286,7 @@ func (k *clusterChecks) admission(ctx context.Context) check {
 	const name = "job"
 	spec := &job.Spec{Name: "hodei-check-" + rand.String(8), Command: []string{"true"}}
 	k.place.SetDefaults(spec)
-	manifest, err := k.place.Manifest(spec)
+	manifest, _, err := k.place.Plan(ctx, spec)
 	if err != nil {
 		return failedCheck(name, err)
 	}
@@ -307,6 +308,9 @@ func (k *clusterChecks) admission(ctx context.Context) check {
 		hint := "change the provider's settings: {hodei} provider set NAME"
 		if enforced == deploy.ProfileRestricted {
 			hint = "change the provider's settings, or: " + kubernetes.InstallCommand(k.provider.Namespace) + " --profile baseline"
+		}
+		if kubernetes.RefusesEBPF(text) {
+			hint = k.ebpfHint()
 		}
 		return checked(name, checkError, hint, "the namespace refuses its Pods: %s", text)
 	case known:

@@ -113,6 +113,7 @@ func TestClusterChecks(t *testing.T) {
 	deleted := map[string]any{"metadata": map[string]string{"name": "hodei-jobs-workers", "deletionTimestamp": old}}
 	pods := map[string]any{"items": []any{map[string]any{"metadata": map[string]any{"creationTimestamp": old, "labels": map[string]string{"hodei.io/job": "train-x2x4f"}}}}}
 	const violation = `would violate PodSecurity "restricted:latest": seccompProfile`
+	const capabilities = `would violate PodSecurity "baseline:latest": non-default capabilities (container "agent" must not include "BPF", "NET_ADMIN", "PERFMON" in securityContext.capabilities.add)`
 	enforces := func(level string) map[string]any {
 		return map[string]any{workers: map[string]any{"metadata": map[string]any{"labels": map[string]string{"pod-security.kubernetes.io/enforce": level}}}}
 	}
@@ -150,6 +151,15 @@ func TestClusterChecks(t *testing.T) {
 		{"pull secrets", "pull secrets", checkedServer{}, provider.Config{ImagePullSecrets: []string{"one", "two"}}, checkOK, "one and two", ""},
 		{"no priority class", "priority class", checkedServer{absent: map[string]bool{"/apis/scheduling.k8s.io/v1/priorityclasses/high": true}}, provider.Config{PriorityClass: "high"}, checkError, `"high" not found`, "kubectl get priorityclasses"},
 		{"runtime class", "runtime class", checkedServer{}, provider.Config{RuntimeClass: "gvisor"}, checkOK, "gvisor", ""},
+		{"no eBPF", "ebpf", checkedServer{objects: enforces("restricted")}, provider.Config{EBPF: "off"}, checkSkipped, "the provider does not ask for it", ""},
+		{"eBPF where it may be", "ebpf", checkedServer{objects: enforces("privileged")}, provider.Config{EBPF: "auto"}, checkOK, `namespace hodei-jobs-workers enforces Pod Security "privileged"; whether the nodes can do it`, ""},
+		{"eBPF where nothing is said", "ebpf", checkedServer{}, provider.Config{EBPF: "require"}, checkOK, "has no Pod Security label", ""},
+		{"eBPF that is left out", "ebpf", checkedServer{objects: enforces("restricted")}, provider.Config{EBPF: "auto"}, checkWarning, `jobs run without it: namespace hodei-jobs-workers enforces Pod Security "restricted"`, "{hodei} provider set p --ebpf off; or, "},
+		{"eBPF that is left out with the user", "ebpf", checkedServer{objects: enforces("privileged")}, provider.Config{EBPF: "auto", User: "image"}, checkWarning, "jobs run without it: the user is left to the cluster", "{hodei} provider set p --ebpf off"},
+		{"eBPF that is left out for a warning", "ebpf", checkedServer{warning: capabilities}, provider.Config{EBPF: "auto"}, checkWarning, "jobs run without it: the API server warns", "{hodei} provider set p --ebpf off"},
+		{"eBPF that is required and forbidden", "ebpf", checkedServer{objects: enforces("baseline")}, provider.Config{EBPF: "require"}, checkError, `enforces Pod Security "baseline"; no job starts`, "kubectl label namespace hodei-jobs-workers pod-security.kubernetes.io/enforce=privileged --overwrite"},
+		{"eBPF that is required where we may not look", "ebpf", checkedServer{absent: map[string]bool{workers: true}}, provider.Config{EBPF: "require"}, checkWarning, "can't be read", ""},
+		{"a job with eBPF that is refused", "job", checkedServer{warning: capabilities, objects: enforces("baseline")}, provider.Config{EBPF: "require"}, checkError, "the namespace refuses its Pods: ", "{hodei} provider set p --ebpf off; or, "},
 		{"a job", "job", checkedServer{}, provider.Config{}, checkOK, "accepts", ""},
 		{"a job that is refused", "job", checkedServer{warning: violation, objects: enforces("restricted")}, provider.Config{}, checkError, "the namespace refuses its Pods: " + violation, "--profile baseline"},
 		{"a job that is below baseline", "job", checkedServer{warning: `would violate PodSecurity "baseline:v1.35": hostPath`, objects: enforces("baseline")}, provider.Config{}, checkError, "the namespace refuses its Pods: ", "provider set"},

@@ -39,7 +39,12 @@ type app struct {
 	kube *genericclioptions.ConfigFlags
 	// getenv is os.Getenv, and something else in tests.
 	getenv func(string) string
+	// after is done when all is said.
+	after []func()
 }
+
+// afterwards has f done once everything is shown: nobody is to wait for it.
+func (a *app) afterwards(f func()) { a.after = append(a.after, f) }
 
 // Main runs hodei with args (args[0] is the program's own name) and returns its
 // exit code. It is called once a process: client-go's logger is global.
@@ -59,7 +64,11 @@ func Main(args []string, in io.Reader, out, errOut io.Writer) int {
 	if err == nil && stdout.err != nil {
 		err = &hinted{err: fmt.Errorf("write stdout: %w", stdout.err), hint: "check where the output goes"}
 	}
-	return a.report(err)
+	code := a.report(err)
+	for _, f := range a.after {
+		f()
+	}
+	return code
 }
 
 // checkedWriter remembers its first error: printers drop them, and a list that
@@ -115,7 +124,7 @@ func (a *app) newRoot() *cobra.Command {
 	a.kube.AddFlags(root.PersistentFlags())
 
 	groups := templates.CommandGroups{
-		{Message: "Jobs:", Commands: []*cobra.Command{a.newRun(), a.newJobs(), a.newLogs(), a.newAttach(), a.newReport(), a.newAdvise()}},
+		{Message: "Jobs:", Commands: []*cobra.Command{a.newRun(), a.newJobs(), a.newDescribe(), a.newTop(), a.newLogs(), a.newAttach(), a.newReport(), a.newAdvise()}},
 		{Message: "Set-up:", Commands: []*cobra.Command{a.newInstall(), a.newUninstall(), a.newCerts(), a.newProvider(), a.newDoctor()}},
 		{Message: "Server:", Commands: []*cobra.Command{a.newServer()}},
 	}

@@ -26,7 +26,7 @@ type eventWriter struct {
 
 // event is what all kinds have in common.
 type event struct {
-	Type string    `json:"type"` // phase, output, gap, note or exit
+	Type string    `json:"type"` // phase, output, gap, note, usage or exit
 	Time time.Time `json:"time"`
 }
 
@@ -121,9 +121,33 @@ func (w *eventWriter) note(text string) error {
 	}{event{"note", time.Now()}, text})
 }
 
+// usage tells what an attempt has used up to a time, which is its agent's.
+func (w *eventWriter) usage(attempt string, s job.Sample) error {
+	return w.write(struct {
+		event
+		Attempt string    `json:"attempt"`
+		Usage   job.Usage `json:"usage"`
+	}{event{"usage", s.Time}, attempt, printableUsage(s.Usage)})
+}
+
+// printableUsage is a usage with the one word in it that the job has chosen made
+// printable.
+func printableUsage(u job.Usage) job.Usage {
+	if v := u.Memory.OOMVictim; v != nil {
+		shown := *v
+		shown.Name = ui.Printable(v.Name)
+		u.Memory.OOMVictim = &shown
+	}
+	return u
+}
+
 func (w *eventWriter) exit(o *job.Outcome, hint string) error {
 	shown := *o
 	shown.Message = ui.Printable(o.Message)
+	if o.Usage != nil {
+		usage := printableUsage(*o.Usage)
+		shown.Usage = &usage
+	}
 	return w.write(struct {
 		event
 		*job.Outcome

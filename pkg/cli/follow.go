@@ -26,6 +26,7 @@ type follower struct {
 	attached bool // the job was there before us
 	screen   *screen
 	events   *eventWriter
+	usage    *usageHistory
 	describe string
 	name     string
 
@@ -60,7 +61,7 @@ const exitedBuffer = 16
 func newFollower(o *runOptions) *follower {
 	f := &follower{
 		display: newDisplay(), sink: rawSink{o.Out, o.ErrOut}, silent: !o.follow, fallback: o.fallback,
-		screen: o.screen, events: o.events, describe: o.place.Describe(), name: o.spec.Name,
+		screen: o.screen, events: o.events, usage: &usageHistory{}, describe: o.place.Describe(), name: o.spec.Name,
 		running:  make(chan struct{}),
 		exited:   make(chan *hodeipb.ExitRecord, exitedBuffer),
 		stuck:    make(chan error, 1),
@@ -69,6 +70,9 @@ func newFollower(o *runOptions) *follower {
 	}
 	if o.events != nil {
 		f.sink = o.events
+	}
+	if o.usageInterval > 0 {
+		f.usage.events = o.events
 	}
 	return f
 }
@@ -227,14 +231,27 @@ func (f *follower) complete() <-chan struct{} {
 	shown := make(chan struct{})
 	f.display.do(func(ctx context.Context) error {
 		f.display.awaitAside(ctx)
-		close(shown)
-		return nil
+		defer close(shown)
+		if ctx.Err() != nil {
+			return nil
+		}
+		return f.usage.tell() // what came while something else was said
 	})
 	return shown
 }
 
-// Metrics is not shown here.
-func (f *follower) Metrics(string, *hodeipb.Metrics) {}
+// Metrics keeps a sample for the summary, and tells it if that was asked for: beside
+// the output, which may have its reader for as long as the job runs.
+func (f *follower) Metrics(attempt string, m *hodeipb.Metrics) {
+	f.usage.add(attempt, m)
+	if f.usage.events != nil {
+		f.display.aside(func() {
+			if err := f.usage.tell(); err != nil {
+				f.display.fail(err)
+			}
+		})
+	}
+}
 
 // State shows that the command runs, once an attempt.
 func (f *follower) State(attempt string, state *hodeipb.State) {
@@ -261,6 +278,13 @@ func (f *follower) State(attempt string, state *hodeipb.State) {
 	}
 	f.runs(detail)
 	f.enqueue()
+}
+
+// latest is the attempt that attached last.
+func (f *follower) latest() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.attempt
 }
 
 // runs shows that the latest attempt's command runs. It is called with f.mu held.

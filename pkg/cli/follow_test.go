@@ -326,7 +326,7 @@ func TestScreenQuiet(t *testing.T) {
 	s.phase(job.Event{Phase: job.Submitted, Time: time.Now()})
 	s.phase(job.Event{Phase: job.Scheduled, Waiting: true, Detail: "b"})
 	s.note("c")
-	s.summary(&job.Outcome{Cause: job.Error, Code: 1})
+	s.summary(&job.Outcome{Cause: job.Error, Code: 1, Usage: &job.Usage{}}, nil)
 	s.stop()
 	if errOut.Len() > 0 {
 		t.Errorf("got %q", errOut.String())

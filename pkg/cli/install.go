@@ -96,7 +96,7 @@ func (a *app) newInstall() *cobra.Command {
 	flags.BoolVar(&o.diff, "diff", false, "Show what would change, as a unified diff, and change nothing.")
 	flags.BoolVar(&printRBAC, "print-rbac", false, "Show every right that is granted, and why, and change nothing.")
 	flags.StringVar(&o.choices.WorkersNamespace, "workers-namespace", deploy.WorkersNamespace, "Namespace of the jobs; it is made if it is not there.")
-	flags.StringVar(&o.choices.Profile, "profile", deploy.ProfileRestricted, "Pod Security standard of the jobs' namespace: restricted or baseline, which lets jobs run as root.")
+	flags.StringVar(&o.choices.Profile, "profile", deploy.ProfileRestricted, "Pod Security standard of the jobs' namespace: restricted, baseline, which lets jobs run as root, or privileged, which lets all be run there, eBPF among it.")
 	flags.StringVar(&o.choices.NetworkPolicy, "network-policy", deploy.NetworkInternet, "What jobs may reach: internet, private (private addresses too) or none (no policy); metadata servers only with none.")
 	flags.StringVar(&quota, "quota", "", "What all Pods of the jobs' namespace together may request: cpu=CORES,memory=BYTES,pods=NUMBER, each may be left out (default: no bound).")
 	flags.BoolVar(&o.force, "force-conflicts", false, "Take over fields that somebody else has set.")
@@ -104,7 +104,7 @@ func (a *app) newInstall() *cobra.Command {
 	flags.BoolVar(&o.wait, "wait", true, "Wait until what was applied can be used.")
 	flags.DurationVar(&o.timeout, "timeout", installTimeout, "How long to wait for that.")
 	printFlags.AddFlags(cmd)
-	_ = cmd.RegisterFlagCompletionFunc("profile", cobra.FixedCompletions([]string{deploy.ProfileRestricted, deploy.ProfileBaseline}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("profile", cobra.FixedCompletions([]string{deploy.ProfileRestricted, deploy.ProfileBaseline, deploy.ProfilePrivileged}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("network-policy", cobra.FixedCompletions([]string{deploy.NetworkInternet, deploy.NetworkPrivate, deploy.NetworkNone}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -273,6 +273,9 @@ func (o *installOptions) run(ctx context.Context) error {
 		if err := o.await(ctx, c, objects); err != nil {
 			return err
 		}
+	}
+	if o.choices.Profile == deploy.ProfilePrivileged {
+		fmt.Fprintf(o.ErrOut, "whoever may create Jobs or Pods in %s may now take over its nodes: Pod Security keeps nothing out of it; docs/security.md has a policy that does\n", o.choices.WorkersNamespace)
 	}
 	if namespace := o.choices.WorkersNamespace; namespace != deploy.WorkersNamespace {
 		fmt.Fprintf(o.ErrOut, "jobs get there with: %[1]s run -n %[2]s; or always, with a provider: %[1]s provider set NAME --namespace %[2]s\n", o.name, namespace)

@@ -28,6 +28,8 @@ func (o *installOptions) checkPodSecurity(plan *installPlan) error {
 		}
 		err := fmt.Errorf("%s was there before hodei, and would begin to enforce Pod Security %q, which Pods in it do not meet: %s", describe(step.object), profile, strings.Join(step.warned, "; "))
 		switch {
+		case profile == deploy.ProfilePrivileged:
+			fmt.Fprintf(o.ErrOut, "%s was there before hodei: with it, Pod Security keeps no Pod out of it\n", describe(step.object))
 		case len(step.warned) == 0:
 			fmt.Fprintf(o.ErrOut, "%s was there before hodei: with it, everybody's Pods there have to meet Pod Security %q\n", describe(step.object), profile)
 		case o.forcePodSecurity:

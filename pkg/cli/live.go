@@ -89,7 +89,7 @@ func (f *feed) Attached(a coordinator.Attachment) {
 	}
 }
 
-// Metrics is not shown here.
+// Metrics is for the store, which has it already.
 func (f *feed) Metrics(string, *hodeipb.Metrics) {}
 
 func (f *feed) State(string, *hodeipb.State)       {}
@@ -118,7 +118,7 @@ func (o *logsOptions) fetch(ctx context.Context, j *knownJob, a *knownAttempt, e
 		}
 		return o.begin(h.Extent, estimate)
 	}
-	server := &coordinator.Server{TLS: run.TLS(), Namespace: o.namespace, Job: j.name, Follower: recorder}
+	server := &coordinator.Server{TLS: run.TLS(), Namespace: o.namespace, Job: j.name, Follower: recorder, MetricsInterval: unwatchedInterval}
 	handshakes := newHandshakes()
 	server.Handshake = handshakes.took
 	over, ended := newEnd()

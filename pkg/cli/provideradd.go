@@ -23,7 +23,8 @@ func (a *app) newProviderAdd() *cobra.Command {
 		Long: templates.LongDesc(`
 			Add a provider. It keeps the kubeconfig's context that is current now, or the
 			one of --context, so that a later kubectl config use-context does not move jobs
-			elsewhere. The cluster is not asked.
+			elsewhere. The cluster is not asked, but for the namespace's Pod Security label where
+			the provider asks for eBPF.
 
 			A file has the same keys as 'hodei provider get' shows, or is as the user's guide
 			posts it, {"type": ..., "name": ..., "config": {...}}, and then NAME may be left out; flags win over it. What has an
@@ -109,6 +110,7 @@ func (a *app) addProvider(ctx context.Context, name string, c provider.Config) e
 		fmt.Fprint(a.ErrOut, " and in use")
 	}
 	fmt.Fprintln(a.ErrOut)
+	a.sayEBPF(ctx, name, c)
 	return nil
 }
 

@@ -56,6 +56,7 @@ var providerSettings = []struct {
 	{"priority-class", "priority_class", text, "PriorityClass of Pods."},
 	{"runtime-class", "runtime_class", text, "RuntimeClass of Pods, such as gvisor."},
 	{"queue", "queue", text, "LocalQueue of Kueue's in which jobs wait to be admitted."},
+	{"ebpf", "ebpf", text, "Measure jobs with eBPF too, which takes capabilities for the agent: off, auto, where the namespace's Pod Security lets it have them, or require (default off)."},
 	{"label", "labels", pairs, "Label KEY=VALUE of Jobs and Pods; may be repeated."},
 	{"annotation", "annotations", pairs, "Annotation KEY=VALUE of Jobs and Pods; may be repeated."},
 }

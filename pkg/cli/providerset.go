@@ -20,7 +20,8 @@ func (a *app) newProviderSet() *cobra.Command {
 		Long: templates.LongDesc(`
 			Change settings of a provider, and leave the others as they are. A list or a map
 			that is given replaces the one that was there. The next job is made with them; the
-			cluster is not asked, and jobs that run go on as they are.
+			cluster is not asked, but for the namespace's Pod Security label where that or eBPF
+			is changed, and jobs that run go on as they are.
 
 			A file has some keys of those that 'hodei provider get' shows; flags win over it.`),
 		Example: templates.Examples(`
@@ -32,6 +33,9 @@ func (a *app) newProviderSet() *cobra.Command {
 
 			# On OpenShift, which gives out the uids
 			hodei provider set prod --user image
+
+			# Measure with eBPF where the namespace lets the agent do so
+			hodei provider set prod --ebpf auto
 
 			# Back to the defaults
 			hodei provider set prod --unset cpu --unset memory
@@ -59,15 +63,16 @@ func (a *app) newProviderSet() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.changeProviders(cmd.Context(), fmt.Sprintf("provider %q changed", name), func(r *provider.Registry) error {
-			c, err := r.Get(name)
+		var before, c provider.Config
+		err = a.changeProviders(cmd.Context(), fmt.Sprintf("provider %q changed", name), func(r *provider.Registry) error {
+			c, err = r.Get(name)
 			if err == nil {
 				err = r.Set(name, c) // whether it can be changed at all comes first
 			}
 			if err != nil {
 				return err
 			}
-			before := c
+			before = c
 			said, err := settings.mergeAll(&c, file, unset)
 			switch {
 			case err != nil:
@@ -83,6 +88,10 @@ func (a *app) newProviderSet() *cobra.Command {
 			}
 			return r.Set(name, c)
 		})
+		if err == nil && (c.EBPF != before.EBPF || c.Namespace != before.Namespace || c.Context != before.Context || c.Kubeconfig != before.Kubeconfig) {
+			a.sayEBPF(cmd.Context(), name, c)
+		}
+		return err
 	}
 	return cmd
 }

@@ -18,6 +18,7 @@ import (
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/exporter"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
@@ -37,6 +38,8 @@ type runFlags struct {
 	timeout, startTimeout, grace       time.Duration
 	ttl, linger                        time.Duration
 	retries, gpu                       int32
+	usageInterval                      time.Duration
+	metricsAddr                        string
 }
 
 func (a *app) newRun() *cobra.Command {
@@ -122,6 +125,8 @@ func (a *app) newRun() *cobra.Command {
 	flags.BoolVar(&f.containerLogs, "container-logs", false, "Copy the output to the container's log, for kubectl logs and the cluster's collectors. Default: the provider's, else with --detach.")
 	flags.StringVar(&f.certs, "certs", "", "Directory of 'hodei certs generate'. Default: ./certs or $XDG_CONFIG_HOME/hodei/certs if there; else a CA for this one run.")
 	flags.StringVarP(&f.output, "output", "o", "", "json or yaml: all that happens as events on stdout. With --detach or --dry-run the Job as json, yaml or name.")
+	usageIntervalFlag(cmd, &f.usageInterval)
+	metricsFlag(cmd, &f.metricsAddr)
 	flags.StringVar(&f.dryRun, "dry-run", "none", "client: only print the Job, with -o.")
 	flags.SetInterspersed(false)
 	for flag, words := range map[string][]string{"output": {"json", "yaml", "name"}, "dry-run": {"none", "client"}, "log-overflow": {job.OverflowBlock, job.OverflowDrop}} {
@@ -129,6 +134,24 @@ func (a *app) newRun() *cobra.Command {
 	}
 	_ = cmd.RegisterFlagCompletionFunc("provider", a.completeProvider)
 	return cmd
+}
+
+// usageIntervalFlag is the flag of the commands that follow a job.
+func usageIntervalFlag(cmd *cobra.Command, interval *time.Duration) {
+	cmd.Flags().DurationVar(interval, "usage-interval", 0, "With -o json or yaml: an event usage with what the job has used up to then this often, 100ms or more. Default: only at its end.")
+}
+
+// checkUsageInterval checks that flag; events tells whether there are any.
+func checkUsageInterval(cmd *cobra.Command, interval time.Duration, events bool) error {
+	switch {
+	case !cmd.Flags().Changed("usage-interval"):
+		return nil
+	case interval < leastInterval:
+		return usagef(cmd, "--usage-interval %s: want %s or more", interval, leastInterval)
+	case !events:
+		return usagef(cmd, "--usage-interval is of the events of a job that is followed: it needs -o json or yaml")
+	}
+	return nil
 }
 
 // asRun gives an error of a command that ends as run does run's exit code.
@@ -281,7 +304,16 @@ func (o *runOptions) chooseOutput(cmd *cobra.Command, f runFlags) error {
 		o.events = &eventWriter{out: o.Out, yaml: f.output == "yaml"}
 	}
 	o.screen = newScreen(o.app, f.quiet || o.events != nil)
-	return nil
+	o.usageInterval = f.usageInterval
+	if err := checkUsageInterval(cmd, f.usageInterval, o.events != nil); err != nil {
+		return err
+	}
+	if f.metricsAddr != "" && (f.detach || o.dryRun) {
+		return usagef(cmd, "--metrics-addr is of a job that is followed: leave --detach and --dry-run out")
+	}
+	var err error
+	o.metricsAddr, err = metricsAddress(cmd, f.metricsAddr)
+	return err
 }
 
 // runOptions is a run, ready to go.
@@ -298,7 +330,11 @@ type runOptions struct {
 	noFallback, fallback bool
 	format               string
 	screen               *screen
-	events               *eventWriter // nil: the output goes to stdout and stderr as it is
+	events               *eventWriter  // nil: the output goes to stdout and stderr as it is
+	usageInterval        time.Duration // between two events of it; 0: none
+	metricsAddr          string        // where usage is shown to Prometheus; empty: nowhere
+	exporter             *exporter.Exporter
+	samples              []job.Sample // of the attempt that the summary is of
 }
 
 func (o *runOptions) run(ctx context.Context) error {
@@ -309,6 +345,11 @@ func (o *runOptions) run(ctx context.Context) error {
 		}
 		return o.print(manifest)
 	}
+	stopMetrics, err := o.serveMetrics("run")
+	if err != nil {
+		return err
+	}
+	defer stopMetrics()
 	for _, note := range o.authorityNotes(time.Now()) {
 		o.screen.note(note)
 	}
@@ -365,8 +406,10 @@ func (o *runOptions) run(ctx context.Context) error {
 		}
 	}
 	if made, ok := r.job.(*kubernetes.Run); ok {
-		if note := made.ClockNote(); note != "" {
-			o.screen.note(note)
+		for _, note := range []string{made.ClockNote(), made.EBPFNote()} {
+			if note != "" {
+				o.screen.note(note)
+			}
 		}
 	}
 	switch {
@@ -449,7 +492,7 @@ func (o *runOptions) print(manifest runtime.Object) error {
 // takenBack is the end of a run that was interrupted before its command started.
 func (o *runOptions) takenBack() error {
 	outcome := &job.Outcome{Cause: job.Cancelled, Message: "the command had not started; nothing is left of it"}
-	o.screen.summary(outcome)
+	o.screen.summary(outcome, nil)
 	if err := o.events.exit(outcome, ""); err != nil {
 		return err
 	}

@@ -1,7 +1,10 @@
 package cli
 
 import (
+	"io"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/ui"
@@ -10,13 +13,14 @@ import (
 // screen is what a person sees of a run, on stderr.
 type screen struct {
 	quiet, tty bool
+	out        io.Writer
 	status     *ui.Status
 	began      time.Time
 }
 
 func newScreen(a *app, quiet bool) *screen {
 	t := ui.Detect(a.ErrOut, a.getenv)
-	return &screen{quiet: quiet, tty: t.TTY, status: ui.NewStatus(a.ErrOut, t), began: time.Now()}
+	return &screen{quiet: quiet, tty: t.TTY, out: a.ErrOut, status: ui.NewStatus(a.ErrOut, t), began: time.Now()}
 }
 
 func (s *screen) elapsed() time.Duration { return time.Since(s.began) }
@@ -58,10 +62,52 @@ func (s *screen) note(text string) {
 	}
 }
 
-func (s *screen) summary(o *job.Outcome) {
-	if !s.quiet {
-		s.status.Summary(o.Cause == job.Completed, o.Summary())
+// summary is how a run has ended and what it has cost, on one line. Where there is
+// more to say of its end, the cost is on a line before it.
+func (s *screen) summary(o *job.Outcome, samples []job.Sample) {
+	if s.quiet {
+		return
+	}
+	text := o.Summary()
+	if o.Message == "" {
+		text = s.withUsage(text, o, samples)
+	} else {
+		s.usage(o, samples)
+	}
+	s.status.Summary(o.Cause == job.Completed, text)
+}
+
+// usage is what a run has cost, on a line of its own.
+func (s *screen) usage(o *job.Outcome, samples []job.Sample) {
+	if text := s.withUsage("", o, samples); text != "" {
+		s.note("used " + text)
 	}
 }
+
+// withUsage adds to text what a run has cost, if anything is known of that. Curves are
+// for a terminal that has room for them.
+func (s *screen) withUsage(text string, o *job.Outcome, samples []job.Sample) string {
+	if o.Usage == nil {
+		return text
+	}
+	join := func(style usageStyle, between string) string {
+		parts := usageParts(o.Usage, o.Wall(), style)
+		if text != "" {
+			parts = append([]string{text}, parts...)
+		}
+		return strings.Join(parts, between)
+	}
+	if !s.tty {
+		return join(plainStyle, ", ")
+	}
+	line := join(arrowsStyle.withCurves(samples), " · ")
+	if width := ui.Width(s.out); width > 0 && utf8.RuneCountInString(line)+markWidth > width {
+		line = join(arrowsStyle, " · ")
+	}
+	return line
+}
+
+// markWidth is the room for the mark before a summary, or a word before the usage.
+const markWidth = 5
 
 func (s *screen) stop() { s.status.Stop() }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/exporter"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
@@ -67,6 +68,10 @@ func (a *app) newServer() *cobra.Command {
 			if _, _, err := net.SplitHostPort(o.grpcListen); err != nil {
 				return usagef(cmd, "--grpc-listen %q: want HOST:PORT", o.grpcListen)
 			}
+			var err error
+			if o.metricsAddr, err = metricsAddress(cmd, o.metricsAddr); err != nil {
+				return err
+			}
 			if err := o.complete(certsDir); err != nil {
 				return err
 			}
@@ -77,6 +82,7 @@ func (a *app) newServer() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "Address of the HTTP API: 127.0.0.1, ::1 or localhost, and a port.")
 	flags.StringVar(&o.grpcListen, "grpc-listen", "127.0.0.1:50051", "Address that agents dial, with mutual TLS.")
+	metricsFlag(cmd, &o.metricsAddr)
 	flags.StringVar(&certsDir, "certs-dir", "", "Directory of 'hodei certs generate', read again at every connection. Default: ./certs or $XDG_CONFIG_HOME/hodei/certs.")
 	return cmd
 }
@@ -98,6 +104,8 @@ func checkLoopback(address string) error {
 type serverOptions struct {
 	*app
 	listen, grpcListen string
+	metricsAddr        string             // empty: nowhere
+	exporter           *exporter.Exporter // nil: none
 	files              certs.ServerFiles
 	tls                *tls.Config
 	registry           string
@@ -160,7 +168,11 @@ func (o *serverOptions) run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, http.Close())
 	}
-	agents := &coordinator.Server{TLS: o.tls, Open: o.open, TurnedAway: o.turnedAway.tell}
+	metrics, err := o.listenForMetrics()
+	if err != nil {
+		return errors.Join(err, http.Close(), grpc.Close())
+	}
+	agents := &coordinator.Server{TLS: o.tls, Open: o.open, TurnedAway: o.turnedAway.tell, MetricsInterval: unwatchedInterval}
 	api := &server.Server{Registry: o.registry, Complete: o.captured(), Program: o.name, Log: o.log,
 		Health: func() error { return o.health(agents) }}
 	o.log.Info("listening", "http", http.Addr().String(), "grpc", grpc.Addr().String(), "output", o.store.dir)
@@ -171,6 +183,10 @@ func (o *serverOptions) run(ctx context.Context) error {
 	var work sync.WaitGroup
 	work.Go(func() { cancel(api.Serve(ctx, http)) })
 	work.Go(func() { cancel(agents.Serve(grpc)) })
+	if metrics != nil {
+		o.log.Info("listening", "metrics", metrics.Addr().String())
+		work.Go(func() { cancel(o.exporter.Serve(ctx, metrics)) })
+	}
 	<-ctx.Done()
 	o.log.Info("ending")
 	agents.Close()
@@ -180,6 +196,15 @@ func (o *serverOptions) run(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// listenForMetrics opens the address of --metrics-addr; nil without one.
+func (o *serverOptions) listenForMetrics() (net.Listener, error) {
+	if o.metricsAddr == "" {
+		return nil, nil
+	}
+	o.exporter = exporter.New()
+	return o.listenOn(o.metricsAddr, "--metrics-addr")
 }
 
 func (o *serverOptions) listenOn(address, flag string) (net.Listener, error) {
@@ -308,8 +333,11 @@ func (r *turnedAway) end() {
 // open gives what stores the output of an attempt.
 func (o *serverOptions) open(hello *hodeipb.Hello) (coordinator.Follower, func()) {
 	log := o.log.With("job", hello.Namespace+"/"+hello.Job, "attempt", hello.Attempt)
-	r := &coordinator.Recorder{Store: o.store.Store, Keep: true, Listener: attemptLog{log}}
+	r := &coordinator.Recorder{Store: o.store.Store, Keep: true, Listener: exported(attemptLog{log}, o.exporter)}
 	return r, func() {
+		if o.exporter != nil {
+			o.exporter.Left(exporter.ID{Namespace: hello.Namespace, Job: hello.Job, Attempt: hello.Attempt})
+		}
 		if err := r.Close(); err != nil {
 			log.Error("output not closed", "error", err)
 		}

@@ -5,12 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/signal"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
@@ -71,7 +74,7 @@ func (s *session) follow(ctx context.Context, earlier func(*follower)) error {
 	if earlier != nil {
 		earlier(s.follower)
 	}
-	recorder := &coordinator.Recorder{JobUID: s.job.UID(), Listener: s.record}
+	recorder := &coordinator.Recorder{JobUID: s.job.UID(), Listener: exported(s.record, s.exporter)}
 	if s.store != nil {
 		recorder.Store = s.store.Store
 		if note := s.store.note(); note != "" {
@@ -80,7 +83,7 @@ func (s *session) follow(ctx context.Context, earlier func(*follower)) error {
 	}
 	s.server = &coordinator.Server{
 		TLS: s.job.TLS(), Namespace: s.place.Namespace(), Job: s.spec.Name,
-		Follower: recorder, Silent: recorder.Store == nil,
+		Follower: recorder, Silent: recorder.Store == nil, MetricsInterval: s.metricsInterval(),
 	}
 	handshakes := newHandshakes()
 	if _, ok := s.job.(refuser); ok {
@@ -113,6 +116,33 @@ func (s *session) follow(ctx context.Context, earlier func(*follower)) error {
 		err = &exitError{code: job.ExitFailed, err: e}
 	}
 	return err
+}
+
+// metricsInterval is how often its agents are asked for a sample.
+func (s *session) metricsInterval() time.Duration {
+	if s.usageInterval > 0 {
+		return s.usageInterval
+	}
+	if s.runOptions.follow {
+		return followedInterval
+	}
+	return unwatchedInterval
+}
+
+// attemptSamples are those of the attempt that an outcome is of. What this machine has
+// stored of it before it is not sent again.
+func (s *session) attemptSamples(o *job.Outcome) []job.Sample {
+	samples := s.follower.usage.of(o.Attempt)
+	if s.store == nil || !s.attached {
+		return samples
+	}
+	stored, _ := s.store.Find(s.place.Namespace(), s.spec.Name) // what can't be read has no curve
+	for _, a := range stored {
+		if earlier := storedSamples(s.store, a.Key); a.Attempt == s.follower.latest() && len(earlier) > len(samples) {
+			samples = earlier
+		}
+	}
+	return samples
 }
 
 // ending is how a job ended, as its provider sees it.
@@ -388,9 +418,15 @@ func (s *session) abort(ctx context.Context, err error) error {
 		}
 		return s.leave(job.ExitFailed, err)
 	}
-	s.screen.waiting("removing " + s.spec.Name)
-	if e := s.job.Delete(ctx); e != nil {
-		s.tell(e)
+	remove := func() {
+		if e := s.job.Delete(ctx); e != nil {
+			s.tell(e)
+		}
+	}
+	if s.isMachine() { // its processes would be waited for
+		remove()
+	} else {
+		s.afterwards(remove)
 	}
 	s.settle(false)
 	return s.failed(err)
@@ -417,6 +453,7 @@ func (s *session) finish(o *job.Outcome) error {
 	if refused := s.server.Refused(); refused.Overlaps+refused.Holes > 0 {
 		s.screen.note(fmt.Sprintf("the agent sent %d batches again and %d too early: they were refused, and asked for anew", refused.Overlaps, refused.Holes))
 	}
+	s.samples = s.attemptSamples(o)
 	return s.concludeWith(o, missing, remedy)
 }
 
@@ -431,7 +468,8 @@ func (o *runOptions) concludeWith(outcome *job.Outcome, missing, remedy string) 
 	}
 	failure := &job.Failure{Cause: outcome.Cause, Message: fmt.Sprintf("output is incomplete: %s; the command: %s", missing, ui.Printable(outcome.Summary())), Hint: remedy}
 	if outcome.ExitCode() == 0 { // half of an output is no success
-		outcome = &job.Outcome{Cause: job.Unknown, Code: outcome.Code, Message: failure.Message}
+		outcome = &job.Outcome{Cause: job.Unknown, Code: outcome.Code, Message: failure.Message, Started: outcome.Started, Finished: outcome.Finished,
+			Usage: outcome.Usage, Probes: outcome.Probes}
 	}
 	return o.conclude(outcome, failure)
 }
@@ -444,9 +482,10 @@ func (o *runOptions) conclude(outcome *job.Outcome, failure *job.Failure) error 
 	}
 	hint := ""
 	if failure == nil {
-		o.screen.summary(outcome)
+		o.screen.summary(outcome, o.samples)
 	} else {
 		hint = failure.Hint
+		o.screen.usage(outcome, o.samples)
 	}
 	o.screen.stop()
 	if err := o.events.exit(outcome, o.named(hint)); err != nil {
@@ -459,6 +498,27 @@ func (o *runOptions) conclude(outcome *job.Outcome, failure *job.Failure) error 
 		return &exitError{code: outcome.ExitCode()}
 	}
 	return nil
+}
+
+// moreMemory is what helps against an end for lack of memory: twice the limit, which is
+// the job's own, or the cluster's, of which only the kernel has told.
+func moreMemory(spec *job.Spec, u *job.Usage) string {
+	flag, limit := "--memory", spec.Memory
+	if spec.MemoryLimit != nil {
+		flag, limit = "--memory-limit", spec.MemoryLimit
+	}
+	hint := "run it again with more memory: " + flag
+	var twice resource.Quantity
+	switch {
+	case limit != nil:
+		twice = limit.DeepCopy()
+		twice.Mul(2)
+	case u != nil && u.Memory.Limit != nil && *u.Memory.Limit <= math.MaxInt64/2:
+		twice = *resource.NewQuantity(2*int64(*u.Memory.Limit), resource.BinarySI)
+	default:
+		return hint
+	}
+	return hint + " " + twice.String()
 }
 
 // explained is an outcome as an error with a hint; nil if the command's own end
@@ -476,12 +536,7 @@ func (o *runOptions) explained(outcome *job.Outcome) *job.Failure {
 		f.Message = fmt.Sprintf("the command can't be run: %s (exit %d)", ui.Printable(outcome.Message), outcome.Code)
 		f.Hint = "check the command, and that the image has it: {hodei} run --image IMAGE"
 	case job.OOMKilled:
-		f.Hint = "run it again with more memory: --memory"
-		if o.spec.Memory != nil {
-			twice := o.spec.Memory.DeepCopy()
-			twice.Mul(2)
-			f.Hint += " " + twice.String()
-		}
+		f.Hint = moreMemory(o.spec, outcome.Usage)
 	case job.DeadlineExceeded:
 		f.Hint = "give it longer with --timeout"
 	case job.Evicted, job.Preempted, job.NodeLost:
@@ -490,7 +545,10 @@ func (o *runOptions) explained(outcome *job.Outcome) *job.Failure {
 			f.Hint = "let it write more to its disk: --ephemeral-storage SIZE"
 		}
 	default:
-		f.Hint = cmp.Or(kubernetes.ClockHint(outcome.Message, o.place.Namespace(), o.spec.Name), "see what is left: {hodei} jobs "+o.spec.Name+" -o wide")
+		if c, ok := o.place.(cluster); ok {
+			f.Hint = c.EBPFHint(outcome)
+		}
+		f.Hint = cmp.Or(f.Hint, kubernetes.ClockHint(outcome.Message, o.place.Namespace(), o.spec.Name), "see what is left: {hodei} jobs "+o.spec.Name+" -o wide")
 	}
 	return f
 }

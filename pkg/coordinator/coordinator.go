@@ -229,14 +229,17 @@ func (s *Server) Attach(stream hodeipb.Coordinator_AttachServer) error {
 	if err != nil {
 		return status.Errorf(codes.ResourceExhausted, "store output: %v", err)
 	}
-	a.stored, a.sampled = resume.Offset, resume.MetricsAfter
+	a.stored = resume.Offset
+	if resume.MetricsAfter.After(a.sampled) { // a Follower keeps not all that it was told
+		a.sampled = resume.MetricsAfter
+	}
 	a.follower.State(hello.Attempt, hello.State)
 	welcome := &hodeipb.Welcome{Offset: a.stored, Output: !s.Silent, Transient: resume.Transient,
 		Encodings: []hodeipb.Encoding{hodeipb.Encoding_ZSTD}}
 	if s.MetricsInterval > 0 {
 		welcome.MetricsInterval = durationpb.New(s.MetricsInterval)
-		if !resume.MetricsAfter.IsZero() {
-			welcome.MetricsAfter = timestamppb.New(resume.MetricsAfter)
+		if !a.sampled.IsZero() {
+			welcome.MetricsAfter = timestamppb.New(a.sampled)
 		}
 	}
 	if err := stream.Send(&hodeipb.ToAgent{Message: &hodeipb.ToAgent_Welcome{Welcome: welcome}}); err != nil {

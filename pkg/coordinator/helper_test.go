@@ -43,6 +43,7 @@ type follower struct {
 	ends     map[string]uint64 // of each attempt
 	lost     uint64
 	exits    []*hodeipb.ExitRecord
+	samples  []*hodeipb.Metrics
 	changed  chan struct{}
 }
 
@@ -87,7 +88,9 @@ func (f *follower) Attached(hello *hodeipb.Hello) (resume Resume, err error) {
 	return resume, f.refuse
 }
 
-func (f *follower) Metrics(string, *hodeipb.Metrics) {}
+func (f *follower) Metrics(_ string, m *hodeipb.Metrics) {
+	f.update(func() { f.samples = append(f.samples, m) })
+}
 
 func (f *follower) State(_ string, s *hodeipb.State) {
 	f.update(func() { f.states = append(f.states, s) })
@@ -308,6 +311,8 @@ func (a *agent) send(m any) {
 		from.Message = &hodeipb.FromAgent_Batch{Batch: m}
 	case *hodeipb.State:
 		from.Message = &hodeipb.FromAgent_State{State: m}
+	case *hodeipb.Metrics:
+		from.Message = &hodeipb.FromAgent_Metrics{Metrics: m}
 	case *hodeipb.ExitRecord:
 		from.Message = &hodeipb.FromAgent_Exit{Exit: m}
 	case nil: // a message without content

@@ -191,8 +191,9 @@ func (r *Recorder) Output(ctx context.Context, attempt string, b *hodeipb.Batch,
 func (r *Recorder) Exited(attempt string, record *hodeipb.ExitRecord) error {
 	// Also where it is there already: whoever stored it may not have come to syncing.
 	if log := r.log(attempt); log != nil {
-		if record.Usage != nil && record.Finished != nil {
-			log.samples.Add(&hodeipb.Metrics{Time: record.Finished, Usage: record.Usage}, true)
+		last := &hodeipb.Metrics{Time: record.Finished, Usage: record.Usage}
+		if record.Usage != nil && checkMetrics(last) == nil {
+			log.samples.Add(last, true)
 			log.unsaved = true
 		}
 		log.saveSamples()

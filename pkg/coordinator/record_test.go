@@ -23,19 +23,21 @@ type heard struct {
 	attached chan Attachment
 	exited   chan *hodeipb.ExitRecord
 	failed   chan error
+	samples  chan *hodeipb.Metrics
 
 	mu     sync.Mutex
 	phases []hodeipb.Phase
 }
 
 func newHeard() *heard {
-	return &heard{attached: make(chan Attachment, 10), exited: make(chan *hodeipb.ExitRecord, 10), failed: make(chan error, 10)}
+	return &heard{attached: make(chan Attachment, 10), exited: make(chan *hodeipb.ExitRecord, 10), failed: make(chan error, 10),
+		samples: make(chan *hodeipb.Metrics, 10)}
 }
 
 func (h *heard) Attached(a Attachment)                  { h.attached <- a }
 func (h *heard) Exited(_ string, r *hodeipb.ExitRecord) { h.exited <- r }
 func (h *heard) Failed(_ string, err error)             { h.failed <- err }
-func (h *heard) Metrics(string, *hodeipb.Metrics)       {}
+func (h *heard) Metrics(_ string, m *hodeipb.Metrics)   { h.samples <- m }
 
 func (h *heard) State(_ string, s *hodeipb.State) {
 	h.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protodelim"
 	"google.golang.org/protobuf/proto"
@@ -56,18 +57,28 @@ func Samples(s *logstore.Store, k logstore.Key) ([]*hodeipb.Metrics, error) {
 	return samples, nil
 }
 
+// parseSamples reads samples that are each later than the one before, as many as a
+// Series holds.
 func parseSamples(b []byte) ([]*hodeipb.Metrics, error) {
 	var samples []*hodeipb.Metrics
+	var last time.Time
 	for r := bytes.NewReader(b); len(samples) < hodeipb.MaxSamples; {
 		m := &hodeipb.Metrics{}
 		err := protodelim.UnmarshalOptions{MaxSize: maxMetricsBytes}.UnmarshalFrom(r, m)
 		if errors.Is(err, io.EOF) {
 			return samples, nil
 		}
+		if err == nil {
+			err = checkMetrics(m)
+		}
 		if err != nil {
 			return samples, err
 		}
-		samples = append(samples, m)
+		at := m.Time.AsTime()
+		if len(samples) > 0 && !at.After(last) {
+			return samples, fmt.Errorf("a sample of %s behind one of %s", at, last)
+		}
+		samples, last = append(samples, m), at
 	}
 	return samples, nil
 }
@@ -75,6 +86,9 @@ func parseSamples(b []byte) ([]*hodeipb.Metrics, error) {
 // checkMetrics says what keeps a sample from being taken: a Follower may keep some
 // hundred of them.
 func checkMetrics(m *hodeipb.Metrics) error {
+	if err := m.GetTime().CheckValid(); err != nil {
+		return fmt.Errorf("a sample's time: %w", err)
+	}
 	if proto.Size(m) > maxMetricsBytes {
 		return fmt.Errorf("a sample of more than %d bytes", maxMetricsBytes)
 	}

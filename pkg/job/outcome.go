@@ -79,16 +79,24 @@ func (o *Outcome) ExitCode() int {
 	return ExitFailed
 }
 
+// Wall is how long the command ran; 0 if that is not known.
+func (o *Outcome) Wall() time.Duration {
+	if o.Started.IsZero() {
+		return 0
+	}
+	return max(0, o.Finished.Sub(o.Started))
+}
+
 // Summary is the line that ends a run: what happened, and after how long.
 func (o *Outcome) Summary() string {
-	after := ""
-	if !o.Started.IsZero() && o.Finished.After(o.Started) {
-		after = " after " + Duration(o.Finished.Sub(o.Started))
+	in, after := "", ""
+	if wall := o.Wall(); wall > 0 {
+		in, after = " in "+Duration(wall), " after "+Duration(wall)
 	}
 	var s string
 	switch o.Cause {
 	case Completed, Error:
-		s = fmt.Sprintf("exit %d%s", o.Code, after)
+		s = fmt.Sprintf("exit %d%s", o.Code, in)
 	case Signaled:
 		s = fmt.Sprintf("killed by %s%s (exit %d)", signalName(o.Signal), after, o.Code)
 	default:

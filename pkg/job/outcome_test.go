@@ -15,8 +15,8 @@ func TestOutcome(t *testing.T) {
 		code    int
 		summary string
 	}{
-		{"success", Outcome{Cause: Completed, Started: start, Finished: start.Add(41200 * time.Millisecond)}, 0, "exit 0 after 41.2s"},
-		{"failure", Outcome{Cause: Error, Code: 7, Started: start, Finished: start.Add(12 * time.Millisecond)}, 7, "exit 7 after 0.01s"},
+		{"success", Outcome{Cause: Completed, Started: start, Finished: start.Add(41200 * time.Millisecond)}, 0, "exit 0 in 41.2s"},
+		{"failure", Outcome{Cause: Error, Code: 7, Started: start, Finished: start.Add(12 * time.Millisecond)}, 7, "exit 7 in 0.01s"},
 		{"never ran", Outcome{Cause: Error, Code: 127, Message: "nope: not found", Finished: start}, 127, "exit 127: nope: not found"},
 		{"clock went back", Outcome{Cause: Error, Code: 255, Started: start, Finished: start.Add(-time.Second)}, 255, "exit 255"},
 		{"signal", Outcome{Cause: Signaled, Code: 137, Signal: syscall.SIGKILL}, 137, "killed by SIGKILL (exit 137)"},

@@ -27,8 +27,19 @@ const (
 	DefaultGPUResource = "nvidia.com/gpu"
 )
 
-// EBPFOff is the one value that the key ebpf has in this version.
-const EBPFOff = "off"
+// What the key ebpf may say. Empty is EBPFOff: the agent would have to run as root, with
+// capabilities that let it read the memory of its node, and that is nobody's choice but
+// the provider's owner's.
+const (
+	// EBPFOff leaves eBPF out: the agent has no capability.
+	EBPFOff = "off"
+	// EBPFAuto gives the agent what eBPF takes where the namespace is not known to
+	// forbid it, and measures without elsewhere.
+	EBPFAuto = "auto"
+	// EBPFRequire gives it to the agent in any case: a job that can't be measured so
+	// does not run.
+	EBPFRequire = "require"
+)
 
 // Config is one provider, under the keys of the user's guide. The file holds what
 // the user said and nothing else; [Config.WithDefaults] fills in the rest.
@@ -87,7 +98,7 @@ type Config struct {
 	Volumes []Volume `json:"volumes,omitempty"`
 	// AllowHostPath is the second word that a volume of type hostPath needs.
 	AllowHostPath bool `json:"allow_host_path,omitempty"`
-	// EBPF is EBPFOff or empty, which is the same.
+	// EBPF is EBPFOff, which empty means too, EBPFAuto or EBPFRequire.
 	EBPF Switch `json:"ebpf,omitempty"`
 }
 

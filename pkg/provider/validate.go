@@ -101,10 +101,11 @@ func (c Config) checkJob() error {
 			return fmt.Errorf("%s: %s: want 1s or more", d.key, d.value.Duration)
 		}
 	}
-	if c.EBPF != "" && c.EBPF != EBPFOff {
-		return fmt.Errorf("ebpf: %q: this version has no eBPF; want %q", c.EBPF, EBPFOff)
+	switch c.EBPF {
+	case "", EBPFOff, EBPFAuto, EBPFRequire:
+		return nil
 	}
-	return nil
+	return fmt.Errorf("ebpf: %q: want %q, %q or %q", c.EBPF, EBPFOff, EBPFAuto, EBPFRequire)
 }
 
 func (c Config) checkResources() error {

@@ -47,8 +47,9 @@ func TestValidateRefuses(t *testing.T) {
 		{"gpu_resource: kubernetes.io/gpu", `gpu_resource: "kubernetes.io/gpu": want DOMAIN/NAME`},
 		{"queue: Team A", `queue: "Team A": want the name of a LocalQueue`},
 		{"queue: " + strings.Repeat("a", 64), `": want the name of a LocalQueue, at most 63 characters`},
-		{"ebpf: auto", `ebpf: "auto": this version has no eBPF; want "off"`},
-		{"ebpf: on", `ebpf: "on": this version has no eBPF; want "off"`},
+		{"ebpf: on", `ebpf: "on": want "off", "auto" or "require"`},
+		{"ebpf: true", `ebpf: "on": want "off", "auto" or "require"`},
+		{"ebpf: Auto", `ebpf: "Auto": want "off", "auto" or "require"`},
 		{"ebpf: 1", "ebpf: 1: want a text"},
 		{"node_selector: [a]", `node_selector: ["a"]: want keys and values`},
 		{"node_selector: {disk: 5}", "node_selector.disk: 5: want a text"},
@@ -188,7 +189,7 @@ func TestValidateRefuses(t *testing.T) {
 
 func TestValidateTakes(t *testing.T) {
 	for _, in := range []string{
-		"ebpf: off", "ebpf: 'off'", "user: 0", "user: image", "user: 1000:50", "cpu: 0.5", "cpu: 2", "memory: 1.5Gi",
+		"ebpf: off", "ebpf: 'off'", "ebpf: false", "ebpf: auto", "ebpf: require", "ebpf: ''", "user: 0", "user: image", "user: 1000:50", "cpu: 0.5", "cpu: 2", "memory: 1.5Gi",
 		"tolerations: [{operator: Exists}]", "tolerations: []", "tolerations:", "affinity: {}", "labels: {}",
 		"labels: {topology.kubernetes.io/zone: a}", "annotations: {Example.com/A: 'x\ny'}", "annotations: {prometheus.io/scrape: 'false'}",
 		"volumes: [{name: a, mountPath: /running, emptyDir: {}}, {name: b, mountPath: /var/runner, emptyDir: {}}]",

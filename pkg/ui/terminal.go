@@ -39,6 +39,25 @@ func Detect(w io.Writer, getenv func(string) string) Terminal {
 	return Terminal{TTY: true, Color: getenv("NO_COLOR") == ""}
 }
 
+// Width is how many columns the terminal has that w is; 0 if it is none, or does not
+// say.
+func Width(w io.Writer) int {
+	width, _ := size(w)
+	return width
+}
+
+func size(w io.Writer) (width, height int) {
+	f, ok := w.(*os.File)
+	if !ok {
+		return 0, 0
+	}
+	width, height, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0, 0
+	}
+	return width, height
+}
+
 // Printable makes one line of s that can't do anything to a terminal but show
 // text. Image names, job names and the messages of servers come from strangers:
 // control characters (the C1 set and bidirectional overrides too) are dropped,

@@ -24,7 +24,7 @@ var (
 	runs       = flag.Int("runs", 15, "how often each command is timed")
 	image      = flag.String("image", "hodei-jobs-worker:latest", "image of the worker, and of kubectl's Pod; present on the nodes")
 	shellImage = flag.String("shell-image", "registry.local/busybox:1", "image with sh, awk, cat, nc, touch and stat, for the Pods that print; present on the nodes")
-	only       = flag.String("only", "", "measure only these, with commas between: loopback, messages, stalled, size, start, memory, tunnel, latency")
+	only       = flag.String("only", "", "measure only these, with commas between: loopback, messages, stalled, size, start, memory, idle, tunnel, latency")
 	bin        = flag.String("bin", "bin", "directory of hodei and hodei-worker")
 )
 
@@ -68,6 +68,7 @@ var measurements = []struct {
 	{"size", size},
 	{"start", start},
 	{"memory", func() error { return errors.Join(memory("cluster", "bench"), memory("local", "local")) }},
+	{"idle", idle},
 	{"tunnel", tunnel},
 	{"latency", latency},
 }
@@ -197,8 +198,19 @@ func memory(where, provider string) error {
 }
 
 // agentStatus is /proc/PID/status (see proc(5)) of the job's agent, if it runs
-// on this machine; Pods of test/cluster do.
+// on this machine.
 func agentStatus(job string) string {
+	dir := agentDir(job)
+	if dir == "" {
+		return ""
+	}
+	status, _ := os.ReadFile(filepath.Join(dir, "status"))
+	return string(status)
+}
+
+// agentDir is /proc/PID of the job's agent, if it runs on this machine; Pods of
+// test/cluster do.
+func agentDir(job string) string {
 	paths, _ := filepath.Glob("/proc/[0-9]*") // the pattern is well-formed
 	for _, dir := range paths {
 		cmdline, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
@@ -209,8 +221,7 @@ func agentStatus(job string) string {
 		if !bytes.Contains(environ, []byte("HODEI_JOB="+job+"\x00")) {
 			continue
 		}
-		status, _ := os.ReadFile(filepath.Join(dir, "status"))
-		return string(status)
+		return dir
 	}
 	return ""
 }

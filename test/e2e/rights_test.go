@@ -98,6 +98,8 @@ var expectations = map[string]func(t *testing.T, u *user, there jobsThere){
 		u.refused(t, 125, "attach", there.running)
 	},
 
+	"get namespaces": func(t *testing.T, u *user, _ jobsThere) { u.runs(t) }, // TestEBPFUnseen: nothing but auto asks
+
 	"list events":  func(t *testing.T, u *user, _ jobsThere) { u.runs(t); u.toldOfRoot(t) }, // either does, if late
 	"watch events": func(t *testing.T, u *user, _ jobsThere) { u.runs(t); u.toldOfRoot(t) },
 }

@@ -229,7 +229,7 @@ func TestDoctor(t *testing.T) {
 		tr := newTrial(t, nil)
 		tr.grant(t, "")
 		got := examined(t, 0, command(t.Context(), "doctor", "--as", tr.user, "--provider", tr.provider, "-o", "json"))
-		for name, status := range map[string]string{"rights": "ok", "namespace": "skipped", "installed": "skipped", "job": "ok", "jobs": "ok"} {
+		for name, status := range map[string]string{"rights": "ok", "namespace": "ok", "installed": "skipped", "job": "ok", "jobs": "ok"} {
 			if !strings.HasPrefix(got[name], status+": ") {
 				t.Errorf("%s: %s, want %s", name, got[name], status)
 			}

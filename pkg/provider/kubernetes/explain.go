@@ -166,18 +166,24 @@ func explainPod(pod *corev1.Pod) verdict {
 // named puts the provider's name into a hint that changes one. The current context
 // has none: then one is to be added.
 func (p *Provider) named(v verdict) verdict {
-	const set = "{hodei} provider set NAME"
-	if v.failure == nil || !strings.Contains(v.failure.Hint, set) {
+	if v.failure == nil {
 		return v
 	}
+	f := *v.failure
+	if f.Hint == ruleHint && p.settings.ebpf() != "" {
+		f.Hint = "it may be about the agent's capabilities, without which: {hodei} provider set NAME --ebpf off; or: " + ruleHint
+	}
+	f.Hint = p.namedHint(f.Hint)
+	v.failure = &f
+	return v
+}
+
+func (p *Provider) namedHint(hint string) string {
 	instead := "{hodei} provider add NAME"
 	if p.settings.provider != "" {
 		instead = "{hodei} provider set " + p.settings.provider
 	}
-	f := *v.failure
-	f.Hint = strings.ReplaceAll(f.Hint, set, instead)
-	v.failure = &f
-	return v
+	return strings.ReplaceAll(hint, "{hodei} provider set NAME", instead)
 }
 
 // doomed tells a Pod whose job's container the runtime could not start.
@@ -336,6 +342,8 @@ func explainEvent(e *corev1.Event) verdict {
 				Hint: "say how much with --cpu and --memory, and give the agent a default with a LimitRange: kubectl describe quota,limitrange -n " + e.Namespace}}
 		case limitPattern.MatchString(message):
 			return verdict{failure: &job.Failure{Cause: job.QuotaExceeded, Message: message, Hint: "kubectl describe limitrange -n " + e.Namespace}}
+		case RefusesEBPF(message): // whatever else is wrong, it would not be without
+			return verdict{failure: ebpfRefused(e.Namespace, message)}
 		case strings.Contains(message, "violates PodSecurity"):
 			return verdict{failure: &job.Failure{Cause: job.Forbidden, Message: message,
 				Hint: "run it again as another user than root, --user 65532, or in another namespace, -n"}}

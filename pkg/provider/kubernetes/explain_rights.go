@@ -78,6 +78,7 @@ var userRights = map[string]string{
 	"pods/portforward": "get create",
 	"pods/log":         "get",
 	"secrets":          "create delete get",
+	"namespaces":       "get",
 	"events":           "list watch",
 }
 

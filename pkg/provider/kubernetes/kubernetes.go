@@ -9,10 +9,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/http/httptrace"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -62,8 +60,7 @@ func New(o Options) (*Provider, error) {
 	// A run is a handful of requests, and they are all on the way to the first
 	// line of output; client-go's default of 5 a second would hold them back.
 	config.QPS, config.Burst = 50, 100
-	// What the API server warns of, it refuses later with a better message.
-	config.WarningHandlerWithContext = rest.NoWarnings{}
+	config.WarningHandlerWithContext = &warningLog{}
 	if config.Dial == nil {
 		config.Dial = (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext
 	}
@@ -127,7 +124,8 @@ func (p *Provider) MayTunnel(ctx context.Context) (bool, error) {
 	return false, Explain(err)
 }
 
-// Manifest is the Job that Submit would make.
+// Manifest is the Job that Submit would make, without asking the cluster: with ebpf: auto
+// it is that of a namespace which allows it.
 func (p *Provider) Manifest(spec *job.Spec) (*batchv1.Job, error) {
 	return renderJob(spec, p.withServerName(spec))
 }
@@ -148,6 +146,7 @@ type Run struct {
 	tunnel   *coordinator.Tunnel
 	updates  chan any
 	found    *Found // what was attached to; nil: it was submitted
+	ebpf     string // why the agent of what was submitted is left without it; "": it is not, or nobody asked
 
 	ctx  context.Context // of the informers and the tunnels; ends with Close
 	stop context.CancelFunc
@@ -164,11 +163,12 @@ type Run struct {
 // a *job.Failure, and nothing is left behind. A ctx that ends during the
 // requests is honoured after them: what was made is then deleted.
 func (p *Provider) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCerts) (*Run, error) {
-	manifest, err := p.Manifest(spec)
+	manifest, without, err := p.Plan(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
 	r := p.newRun(ctx, spec)
+	r.ebpf = without
 	if r.certs, err = certs.NewJobServer(id); err != nil {
 		r.Close()
 		return nil, Explain(err)
@@ -295,14 +295,17 @@ func (r *Run) Delete(ctx context.Context) error {
 	// Kubernetes collects the rest by itself; this is sooner, and a Pod whose
 	// postStart hook hangs would keep the collector waiting. Rights to it are not
 	// needed for a clean end.
+	var rest sync.WaitGroup // one round trip for all of them
+	defer rest.Wait()
 	if r.secret != "" {
-		_ = c.CoreV1().Secrets(namespace).Delete(ctx, name, metav1.DeleteOptions{Preconditions: precondition(r.secret)})
+		rest.Go(func() {
+			_ = c.CoreV1().Secrets(namespace).Delete(ctx, name, metav1.DeleteOptions{Preconditions: precondition(r.secret)})
+		})
 	}
 	r.mu.Lock()
-	pods := slices.Collect(maps.Keys(r.pods))
-	r.mu.Unlock()
-	for _, pod := range pods {
-		_ = c.CoreV1().Pods(namespace).Delete(ctx, pod, *metav1.NewDeleteOptions(0))
+	defer r.mu.Unlock()
+	for pod := range r.pods {
+		rest.Go(func() { _ = c.CoreV1().Pods(namespace).Delete(ctx, pod, *metav1.NewDeleteOptions(0)) })
 	}
 	return nil
 }

@@ -86,6 +86,16 @@ type settings struct {
 	provider, namespace string
 	config              provider.Config
 	serverName          string // of the job's coordinator, in its certificate
+	// withoutEBPF is why the agent is not given what the provider's ebpf says; "": it is.
+	withoutEBPF string
+}
+
+// ebpf is what the agent is told of eBPF; "" is off.
+func (s settings) ebpf() string {
+	if s.withoutEBPF != "" || s.config.EBPF == provider.EBPFOff {
+		return ""
+	}
+	return string(s.config.EBPF)
 }
 
 // renderJob makes the Job of a spec.
@@ -109,11 +119,15 @@ func renderJob(spec *job.Spec, s settings) (*batchv1.Job, error) {
 	if err != nil {
 		return nil, err
 	}
+	ours := map[string]string{AnnotationSpec: string(text)}
+	if s.withoutEBPF != "" {
+		ours[AnnotationEBPF] = s.withoutEBPF
+	}
 	j := &batchv1.Job{
 		TypeMeta: metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
 		ObjectMeta: metav1.ObjectMeta{
 			Name: spec.Name, Namespace: s.namespace, Labels: jobLabels,
-			Annotations: merged(s.config.Annotations, map[string]string{AnnotationSpec: string(text)}),
+			Annotations: merged(s.config.Annotations, ours),
 		},
 		Spec: batchv1.JobSpec{
 			BackoffLimit:            &spec.Retries,

@@ -58,7 +58,7 @@ func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
 				Command:         []string{workerProgram, "agent"},
 				Env:             agentEnv(spec, s),
 				Resources:       agentResources(spec),
-				SecurityContext: agentSecurity(spec.User),
+				SecurityContext: agentSecurity(spec.User, s.ebpf() != ""),
 				// The kubelet starts no later container before this has returned.
 				Lifecycle: &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{
 					Exec: &corev1.ExecAction{Command: []string{workerProgram, "copy", LauncherPath}},
@@ -137,6 +137,7 @@ func agentEnv(spec *job.Spec, s settings) []corev1.EnvVar {
 		{"HODEI_LOG_OVERFLOW", spec.LogOverflow},
 		{"HODEI_DETACHED", oneIf(spec.Detached)},
 		{"HODEI_CONTAINER_LOGS", oneIf(spec.ContainerLogs)},
+		{"HODEI_EBPF", s.ebpf()},
 	} {
 		if v[1] != "" {
 			env = append(env, corev1.EnvVar{Name: v[0], Value: v[1]})

@@ -2,6 +2,7 @@ package kubernetes
 
 import (
 	"cmp"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -11,7 +12,13 @@ import (
 // agentSecurity is the security context of the agent. Where the user is left to the
 // cluster, the agent's is too: who refuses a fixed uid refuses it in every container.
 // The worker's image then says 65532 itself, and the kubelet checks that it is not root.
-func agentSecurity(user string) *corev1.SecurityContext {
+//
+// With eBPF it has the capabilities for it, and then it is root all the same: Kubernetes
+// has no ambient capabilities, so that of those that are added another user's process has
+// none, capabilities(7), and no_new_privs keeps it from getting them from its file. It is
+// not the root of other containers: it may not pass over the modes of files, nor take
+// another user, nor get any capability beside the three.
+func agentSecurity(user string, ebpf bool) *corev1.SecurityContext {
 	no, yes := false, true
 	sc := &corev1.SecurityContext{
 		RunAsNonRoot: &yes, AllowPrivilegeEscalation: &no, ReadOnlyRootFilesystem: &yes,
@@ -20,6 +27,10 @@ func agentSecurity(user string) *corev1.SecurityContext {
 	if user != job.UserImage {
 		uid, gid := int64(agentUser), int64(agentUser)
 		sc.RunAsUser, sc.RunAsGroup = &uid, &gid
+	}
+	if ebpf {
+		sc.RunAsUser, sc.RunAsGroup, sc.RunAsNonRoot = id(0), id(agentUser), &no
+		sc.Capabilities.Add = slices.Clone(ebpfCapabilities)
 	}
 	return sc
 }

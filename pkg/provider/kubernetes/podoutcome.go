@@ -53,6 +53,8 @@ func outcomeOf(pod *corev1.Pod, disrupted job.Cause, said string) *job.Outcome {
 		}
 	case agent.ExitCode == neverStarted:
 		o.Cause, o.Message = job.StartTimeout, "the command never started: "+oneLine(agent.Message)
+	case agent.ExitCode == ebpfMissing:
+		return ebpfOutcome(oneLine(agent.Message))
 	default:
 		o.Cause = job.AgentLost
 		o.Message = fmt.Sprintf("the agent ended with exit code %d (%s)", agent.ExitCode, oneLine(agent.Reason))

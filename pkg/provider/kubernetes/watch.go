@@ -209,7 +209,7 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 				return nil, v.failure
 			}
 			return nil, &job.Failure{Cause: w.last.Cause, Message: w.last.Message,
-				Hint: cmp.Or(ClockHint(w.last.Message, pod.Namespace, r.spec.Name), "kubectl describe pod -n "+pod.Namespace+" "+pod.Name)}
+				Hint: cmp.Or(r.provider.EBPFHint(w.last), ClockHint(w.last.Message, pod.Namespace, r.spec.Name), "kubectl describe pod -n "+pod.Namespace+" "+pod.Name)}
 		}
 		if w.last.Cause == job.Completed || r.spec.Retries == 0 {
 			return w.last, nil

@@ -1,0 +1,239 @@
+package agent
+
+import (
+	"errors"
+	"net"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hodei-jobs/hodei/agent/probe"
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+)
+
+// EBPF says whether eBPF assists the measuring.
+type EBPF string
+
+// The kinds of EBPF.
+const (
+	EBPFOff     EBPF = ""        // it is not tried
+	EBPFAuto    EBPF = "auto"    // it does as far as it can be had
+	EBPFRequire EBPF = "require" // where nothing of it can be had, the command is not started
+)
+
+// absentBytes bounds the reason for which a part is absent: the kernel's verifier may
+// have much to say.
+const absentBytes = 300
+
+// jobProbe is the eBPF that assists a meter; nil: none does.
+type jobProbe struct {
+	*probe.Probe
+	parts []*hodeipb.Probe
+	// counters are the last that were had, if any were.
+	counters probe.Counters
+	counted  bool
+}
+
+// openProbe loads what can be had for the job whose cgroup is dir, nil where that is not
+// to be had, or told, 0 where the launcher does not know. The error, in words of the
+// kernel's and ours, is that eBPF is required and nothing of it can be had.
+func (a *agent) openProbe(conn *net.UnixConn, dir *os.File, told uint64) (*jobProbe, error) {
+	if a.EBPF == EBPFOff {
+		return nil, nil //nolint:nilnil // nil is none
+	}
+	target, err := probeTarget(conn, dir, told)
+	defer closeOther(target.Dir, dir)
+	p := &jobProbe{}
+	if err == nil {
+		p.Probe = probe.Open(target)
+	}
+	for _, part := range p.Parts() {
+		made := &hodeipb.Probe{Name: part.Name}
+		if part.Err != nil {
+			made.Absent = cutText(printable(part.Err.Error()), absentBytes)
+		}
+		p.parts = append(p.parts, made)
+	}
+	if err != nil {
+		for _, name := range []string{probe.Network, probe.Stats, probe.OOM, probe.RunQueue} {
+			p.parts = append(p.parts, &hodeipb.Probe{Name: name, Absent: err.Error()})
+		}
+	}
+	for _, part := range p.parts {
+		a.Log.Info("eBPF", "part", part.Name, "absent", part.Absent)
+	}
+	if a.EBPF == EBPFRequire && !p.works() {
+		p.close()
+		return nil, errors.New(whyNone(p.parts))
+	}
+	return p, nil
+}
+
+// probeTarget is the job's cgroup of version 2: its directory where that is visible to
+// the launcher, and its number by the kernel's word or, from another PID namespace, by
+// the launcher's, which no code of the job's comes before.
+func probeTarget(conn *net.UnixConn, dir *os.File, told uint64) (probe.Target, error) {
+	if dir == nil && told == 0 {
+		return probe.Target{}, errors.New("the job has no cgroup of its own")
+	}
+	t := probe.Target{ID: told}
+	if id, err := probe.PeerCgroup(conn); err == nil {
+		t.ID = id
+	}
+	if dir == nil || isCgroup2(dir) {
+		t.Dir = dir
+		return t, nil
+	}
+	// Beside the directories of version 1, by systemd's custom.
+	if fd, err := unix.Openat(int(dir.Fd()), "unified", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0); err == nil {
+		t.Dir = os.NewFile(uintptr(fd), dir.Name()+"/unified")
+	}
+	return t, nil
+}
+
+func isCgroup2(dir *os.File) bool {
+	var fs unix.Statfs_t
+	return unix.Fstatfs(int(dir.Fd()), &fs) == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC
+}
+
+// closeOther closes f, unless it is kept's.
+func closeOther(f, kept *os.File) {
+	if f != nil && f != kept {
+		f.Close()
+	}
+}
+
+// whyNone is why no part works, each reason once.
+func whyNone(parts []*hodeipb.Probe) string {
+	var reasons []string
+	names := map[string][]string{}
+	for _, p := range parts {
+		if names[p.Absent] == nil {
+			reasons = append(reasons, p.Absent)
+		}
+		names[p.Absent] = append(names[p.Absent], p.Name)
+	}
+	if len(reasons) == 1 {
+		return reasons[0]
+	}
+	for i, reason := range reasons {
+		reasons[i] = strings.Join(names[reason], ", ") + ": " + reason
+	}
+	return strings.Join(reasons, "; ")
+}
+
+// works tells that some part of it does.
+func (p *jobProbe) works() bool {
+	return p != nil && slices.ContainsFunc(p.parts, func(part *hodeipb.Probe) bool { return part.Absent == "" })
+}
+
+func (p *jobProbe) close() {
+	if p != nil {
+		_ = p.Probe.Close() // it ends with this process at the latest
+	}
+}
+
+// states are the parts, as they go into a State and an ExitRecord.
+func (p *jobProbe) states() []*hodeipb.Probe {
+	if p == nil {
+		return nil
+	}
+	return p.parts
+}
+
+// replaces names the cgroup's files that need not be read, because the probe has their
+// figures.
+func (p *jobProbe) replaces() []string {
+	if p == nil || !p.Stats(&p.counters) {
+		return nil
+	}
+	p.counted = true
+	return p.fileNames()
+}
+
+// fileNames are the files of the figures that the last counters had.
+func (p *jobProbe) fileNames() (files []string) {
+	for _, of := range []struct {
+		known probe.Known
+		files []string
+	}{
+		{probe.KnownCPU | probe.KnownBandwidth, []string{"cpu.stat"}},
+		{probe.KnownQuota, []string{"cpu.max"}},
+		{probe.KnownMemory, []string{"memory.current", "memory.peak", "memory.swap.current", "memory.events"}},
+		{probe.KnownMemoryLimit, []string{"memory.max"}},
+		{probe.KnownMemoryStat, []string{"memory.stat"}},
+		{probe.KnownPids, []string{"pids.current"}},
+		{probe.KnownPidsLimit, []string{"pids.max"}},
+	} {
+		if p.counters.Has(of.known) {
+			files = append(files, of.files...)
+		}
+	}
+	return files
+}
+
+// add fills in what the probe measures. Counters of a cgroup that has gone are what they
+// were last.
+func (p *jobProbe) add(f *figures) {
+	if p == nil {
+		return
+	}
+	p.counted = p.Stats(&p.counters) || p.counted
+	if p.counted {
+		p.addCounters(f)
+	}
+	u := &f.usage
+	if t, ok := p.Network(); ok {
+		u.NetIpv4, u.NetIpv6 = traffic(t.Receive4, t.Transmit4), traffic(t.Receive6, t.Transmit6)
+	}
+	if v, ok := p.Victim(); ok {
+		u.OomVictim = &hodeipb.OOMVictim{Name: printable(v.Name), Pid: v.PID, Bytes: v.Bytes, LimitBytes: v.Limit}
+	}
+	if h, ok := p.RunQueue(); ok {
+		u.RunQueueWaits = h.Counts[:]
+	}
+}
+
+func (p *jobProbe) addCounters(f *figures) {
+	c, u := &p.counters, &f.usage
+	for _, of := range []struct {
+		known probe.Known
+		field **uint64
+		n     uint64
+	}{
+		{probe.KnownCPU, &u.CpuNs, c.Usage},
+		{probe.KnownCPU, &u.CpuUserNs, c.User},
+		{probe.KnownCPU, &u.CpuSystemNs, c.System},
+		{probe.KnownBandwidth, &u.CpuPeriods, c.Periods},
+		{probe.KnownBandwidth, &u.CpuThrottledPeriods, c.ThrottledPeriods},
+		{probe.KnownBandwidth, &u.CpuThrottledNs, c.Throttled},
+		{probe.KnownMemory, &u.MemoryBytes, c.Memory},
+		{probe.KnownMemory, &u.MemoryPeakBytes, c.MemoryPeak},
+		{probe.KnownMemory, &u.MemorySwapBytes, c.Swap},
+		{probe.KnownMemory, &u.MemoryMaxEvents, c.MaxEvents},
+		{probe.KnownMemory, &u.OomEvents, c.OOMEvents},
+		{probe.KnownMemory, &u.OomKills, c.OOMKills},
+		{probe.KnownMemoryLimit, &u.MemoryLimitBytes, c.MemoryLimit},
+		{probe.KnownMemoryStat, &u.MemoryAnonBytes, c.Anon},
+		{probe.KnownMemoryStat, &u.MemoryFileBytes, c.File},
+		{probe.KnownMemoryStat, &u.MemoryKernelBytes, c.Kernel},
+		{probe.KnownPids, &u.Pids, c.Pids},
+		{probe.KnownPidsLimit, &u.PidsLimit, c.PidsLimit},
+	} {
+		if c.Has(of.known) {
+			f.put(of.field, known(of.n))
+		}
+	}
+	if c.Has(probe.KnownQuota) {
+		f.put(&u.CpuLimitMillis, millis(known(c.Quota), known(c.Period)))
+	}
+}
+
+func traffic(receive, transmit probe.Count) *hodeipb.Traffic {
+	return &hodeipb.Traffic{
+		ReceiveBytes: receive.Bytes, ReceivePackets: receive.Packets,
+		TransmitBytes: transmit.Bytes, TransmitPackets: transmit.Packets,
+	}
+}

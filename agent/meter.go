@@ -1,0 +1,236 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/hodei-jobs/hodei/agent/cgroup"
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+)
+
+// meter measures the job: by its cgroup, and where it has none of its own by its
+// processes, each with what eBPF adds. One goroutine may use it.
+type meter struct {
+	began     time.Time
+	group     *cgroup.Reader // nil: the job has none of its own
+	processes *processes     // nil: they can't be seen, or need not
+	probe     *jobProbe      // nil: no eBPF assists
+
+	sample  cgroup.Sample
+	highest uint64 // memory, of all samples
+}
+
+// openMeter finds out by what the job of a launcher can be measured. Only where eBPF is
+// required, and nothing of it can be had, is that an error.
+func (a *agent) openMeter(launcher *handover) (*meter, error) {
+	m := &meter{began: time.Now()}
+	var whyNot []error
+	dir := launcher.files[fdCgroup]
+	if dir != nil {
+		var err error
+		if m.group, err = cgroup.Open(dir); err == nil && m.group.Version() == cgroup.None {
+			err = fmt.Errorf("no file in %s is known", cgroup.Mount)
+		}
+		if err != nil {
+			whyNot = append(whyNot, err)
+			m.group.Close()
+			m.group = nil
+		}
+	}
+	if m.group == nil {
+		var err error
+		if m.processes, err = openProcesses("/proc", peerOf(launcher.conn).pid); err != nil {
+			whyNot = append(whyNot, err)
+		}
+	}
+	if m.source() == "" {
+		a.Log.Warn("the job can't be measured", "error", errors.Join(whyNot...))
+	}
+	var err error
+	if m.probe, err = a.openProbe(launcher.conn, dir, launcher.cgroup); err != nil {
+		m.close()
+		return nil, err
+	}
+	if m.group.Version() == cgroup.V2 {
+		m.group.Leave(m.probe.replaces()...)
+	}
+	if parts := m.probe.states(); parts != nil {
+		a.setState(func(s *hodeipb.State) { s.Probes = parts })
+	}
+	return m, nil
+}
+
+// close frees what the meter holds.
+func (m *meter) close() {
+	m.group.Close()
+	m.probe.close()
+}
+
+// source names where the figures come from, as an exit record does; "" nowhere.
+func (m *meter) source() string {
+	var source string
+	switch {
+	case m.group.Version() == cgroup.V2:
+		source = "cgroup2"
+	case m.group.Version() != cgroup.None: // a hybrid has most figures from version 1
+		source = "cgroup1"
+	case m.processes != nil:
+		source = "proc"
+	default:
+		return ""
+	}
+	if m.probe.works() {
+		source += "+ebpf"
+	}
+	return source
+}
+
+// measure takes a sample; nil: nothing can be measured.
+func (m *meter) measure() *hodeipb.Metrics {
+	f := &figures{}
+	if f.usage.Source = m.source(); f.usage.Source == "" {
+		return nil
+	}
+	m.byCgroup(f)
+	m.byProcesses(f)
+	m.probe.add(f)
+	m.peak(f)
+	// By the clock of the start: samples that go back in time are nobody's.
+	return &hodeipb.Metrics{Time: timestamppb.New(m.began.Add(time.Since(m.began))), Usage: &f.usage}
+}
+
+// byCgroup fills in what the cgroup's files say. Once they are gone that is what they
+// said last.
+func (m *meter) byCgroup(f *figures) {
+	if m.group == nil {
+		return
+	}
+	s, u := &m.sample, &f.usage
+	m.group.Read(s)
+	f.put(&u.CpuNs, s.CPU.Total)
+	f.put(&u.CpuUserNs, s.CPU.User)
+	f.put(&u.CpuSystemNs, s.CPU.System)
+	f.put(&u.CpuThrottledNs, s.CPU.Throttled)
+	f.put(&u.CpuPeriods, s.CPU.Periods)
+	f.put(&u.CpuThrottledPeriods, s.CPU.ThrottledPeriods)
+	f.put(&u.CpuLimitMillis, millis(s.CPU.Limit, s.CPU.Period))
+	f.put(&u.MemoryBytes, s.Memory.Current)
+	f.put(&u.MemoryPeakBytes, s.Memory.Peak)
+	f.put(&u.MemoryAnonBytes, s.Memory.Anon)
+	f.put(&u.MemoryFileBytes, s.Memory.File)
+	f.put(&u.MemoryKernelBytes, s.Memory.Kernel)
+	f.put(&u.MemorySwapBytes, s.Memory.Swap)
+	f.put(&u.MemoryLimitBytes, s.Memory.Limit)
+	f.put(&u.MemoryMaxEvents, s.Memory.MaxEvents)
+	f.put(&u.OomEvents, s.Memory.OOMEvents)
+	f.put(&u.OomKills, s.Memory.OOMKills)
+	f.put(&u.HugePagesBytes, s.HugePages)
+	f.put(&u.IoReadBytes, s.IO.ReadBytes)
+	f.put(&u.IoWriteBytes, s.IO.WriteBytes)
+	f.put(&u.IoReadOps, s.IO.ReadOps)
+	f.put(&u.IoWriteOps, s.IO.WriteOps)
+	f.put(&u.Pids, s.Pids.Current)
+	f.put(&u.PidsLimit, s.Pids.Limit)
+	f.put(&u.CpuPressureSomeNs, s.Pressure.CPUSome)
+	f.put(&u.CpuPressureFullNs, s.Pressure.CPUFull)
+	f.put(&u.MemoryPressureSomeNs, s.Pressure.MemorySome)
+	f.put(&u.MemoryPressureFullNs, s.Pressure.MemoryFull)
+	f.put(&u.IoPressureSomeNs, s.Pressure.IOSome)
+	f.put(&u.IoPressureFullNs, s.Pressure.IOFull)
+}
+
+// millis is a quota in thousandths of a core.
+func millis(limit, period cgroup.Figure) cgroup.Figure {
+	if !limit.Known || !period.Known || period.N == 0 || limit.N > 1<<53 {
+		return cgroup.Figure{}
+	}
+	return known(limit.N * 1000 / period.N)
+}
+
+// byProcesses fills in what /proc says of the launcher's descendants.
+func (m *meter) byProcesses(f *figures) {
+	if m.processes == nil {
+		return
+	}
+	l, _ := m.processes.look() // once the launcher has gone, what was seen last
+	u := &f.usage
+	f.put(&u.CpuUserNs, known(uint64(l.cpu.user)))
+	f.put(&u.CpuSystemNs, known(uint64(l.cpu.system)))
+	f.put(&u.CpuNs, known(uint64(sum(l.cpu.user, l.cpu.system))))
+	if l.hasIO {
+		f.put(&u.IoReadBytes, known(l.io.read))
+		f.put(&u.IoWriteBytes, known(l.io.written))
+	}
+	if l.whole && l.processes > 0 {
+		f.put(&u.MemoryBytes, known(l.resident))
+		f.put(&u.MemoryAnonBytes, known(l.anon))
+		f.put(&u.Pids, known(l.threads))
+	}
+}
+
+// end takes in what the launcher has said at its end; nil: it has said nothing.
+func (m *meter) end(exit *exitMsg) {
+	if m.processes == nil || exit == nil {
+		return
+	}
+	m.processes.reaped = &spent{exit.CPUUser, exit.CPUSystem}
+	m.highest = max(m.highest, exit.PeakBytes)
+}
+
+// peak fills in the highest of all samples where the kernel has no peak of its own.
+func (m *meter) peak(f *figures) {
+	u := &f.usage
+	m.highest = max(m.highest, u.GetMemoryBytes())
+	if u.MemoryPeakBytes == nil && m.highest > 0 {
+		f.put(&u.MemoryPeakBytes, known(m.highest))
+		u.MemoryPeakSampled = true
+	}
+}
+
+// figures is a Usage with room for its numbers, so that a sample is one allocation
+// and not one for each of them.
+type figures struct {
+	usage hodeipb.Usage
+	room  [40]uint64 // there are 36 optional numbers
+	used  int
+}
+
+// put lets a field of the usage be v, unless that is absent.
+func (f *figures) put(field **uint64, v cgroup.Figure) {
+	if !v.Known {
+		return
+	}
+	if *field == nil {
+		*field = &f.room[f.used]
+		f.used++
+	}
+	**field = v.N
+}
+
+func known(n uint64) cgroup.Figure { return cgroup.Figure{N: n, Known: true} }
+
+// peer is the other end of a unix socket.
+type peer struct {
+	pid  int // 0: in another PID namespace, or not to be had
+	uid  uint32
+	seen bool
+}
+
+// peerOf asks the kernel by SO_PEERCRED, unix(7).
+func peerOf(conn *net.UnixConn) (p peer) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return p
+	}
+	_ = raw.Control(func(fd uintptr) {
+		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			p = peer{int(cred.Pid), cred.Uid, true}
+		}
+	})
+	return p
+}

@@ -1,0 +1,73 @@
+package agent
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+)
+
+// outOfMemory says, by the usage before the command's start and after its end, what
+// the OOM killer has done to the job; empty: nothing, or nothing that the kernel tells.
+func outOfMemory(before, after *hodeipb.Usage) string {
+	victim := after.GetOomVictim()
+	if after.GetOomKills() <= before.GetOomKills() && victim == nil {
+		return ""
+	}
+	limit := after.GetMemoryLimitBytes()
+	if n := victim.GetLimitBytes(); n > 0 {
+		limit = n
+	}
+	reached := "memory reached its limit"
+	if limit > 0 {
+		reached += " of " + binarySize(limit)
+	}
+	switch {
+	case victim == nil:
+		return reached + " and the kernel killed a process of the job"
+	case victim.Bytes == 0:
+		return fmt.Sprintf("%s; the kernel killed %s", reached, victim.Name)
+	}
+	return fmt.Sprintf("%s; the kernel killed %s (%s)", reached, victim.Name, binarySize(victim.Bytes))
+}
+
+// binarySize writes bytes as a person gives them to --memory: 512Mi, 1.5Gi. It rounds
+// to three digits.
+func binarySize(n uint64) string {
+	const units = "KMGTPE"
+	size, unit := float64(n), -1
+	for size >= 1023.5 && unit < len(units)-1 {
+		size, unit = size/1024, unit+1
+	}
+	decimals := 0
+	switch {
+	case unit < 0:
+		return strconv.FormatUint(n, 10)
+	case size < 9.995:
+		decimals = 2
+	case size < 99.95:
+		decimals = 1
+	}
+	text := strconv.FormatFloat(size, 'f', decimals, 64)
+	if decimals > 0 {
+		text = strings.TrimRight(strings.TrimRight(text, "0"), ".")
+	}
+	return text + units[unit:unit+1] + "i"
+}
+
+// printable is a name that the job has chosen, fit to be shown and sent: valid UTF-8,
+// and nothing in it that does more to a terminal than show a character.
+func printable(name string) string {
+	name = strings.TrimSpace(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, name))
+	if name == "" {
+		return "a process"
+	}
+	return name
+}

@@ -1,0 +1,84 @@
+package cli
+
+import (
+	"time"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+const (
+	// sparkWidth is that of a curve between words: all of a summary fits 100 columns.
+	sparkWidth = 8
+	// leastPoints is from how many on a line of bars tells more than a number.
+	leastPoints = 3
+)
+
+// cpuCurve is the use of CPU over a run, in cores, at n moments that are evenly apart,
+// or fewer where there are fewer samples; nil if they are too few.
+func cpuCurve(samples []job.Sample, n int) []float64 {
+	var known []job.Sample
+	for _, s := range samples {
+		if s.Usage.CPU.Total != nil {
+			known = append(known, s)
+		}
+	}
+	return curve(known, min(n, len(known)-1), func(from, to time.Time) float64 {
+		return (cpuAt(known, to) - cpuAt(known, from)) / to.Sub(from).Seconds()
+	})
+}
+
+// memoryCurve is the highest use of memory, in bytes, as cpuCurve is that of CPU.
+func memoryCurve(samples []job.Sample, n int) []float64 {
+	var known []job.Sample
+	for _, s := range samples {
+		if s.Usage.Memory.Current != nil {
+			known = append(known, s)
+		}
+	}
+	return curve(known, min(n, len(known)-1), func(from, to time.Time) float64 {
+		highest := 0.0
+		for i, s := range known {
+			// The one before counts until the next one comes.
+			if !s.Time.After(to) && (!s.Time.Before(from) || i+1 < len(known) && known[i+1].Time.After(to)) {
+				highest = max(highest, float64(*s.Usage.Memory.Current))
+			}
+		}
+		return highest
+	})
+}
+
+// curve divides the time of samples into n parts.
+func curve(samples []job.Sample, n int, value func(from, to time.Time) float64) []float64 {
+	if n < leastPoints {
+		return nil
+	}
+	first, last := samples[0].Time, samples[len(samples)-1].Time
+	part := last.Sub(first) / time.Duration(n)
+	if part <= 0 {
+		return nil
+	}
+	values := make([]float64, n)
+	for i := range values {
+		from := first.Add(time.Duration(i) * part)
+		values[i] = value(from, from.Add(part))
+	}
+	return values
+}
+
+// cpuAt is the CPU time at t, in seconds: between two samples it has grown evenly.
+func cpuAt(samples []job.Sample, t time.Time) float64 {
+	before := samples[0]
+	for _, s := range samples {
+		total := s.Usage.CPU.Total.Seconds()
+		if s.Time.Before(t) {
+			before = s
+			continue
+		}
+		had, wall := before.Usage.CPU.Total.Seconds(), s.Time.Sub(before.Time)
+		if wall <= 0 {
+			return total
+		}
+		return had + (total-had)*t.Sub(before.Time).Seconds()/wall.Seconds()
+	}
+	return before.Usage.CPU.Total.Seconds()
+}

@@ -1,0 +1,359 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	clientset "k8s.io/client-go/kubernetes"
+	"k8s.io/kubectl/pkg/util/templates"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/ui"
+)
+
+const (
+	// lookWait bounds how long the agent of a job that runs is waited for: it answers
+	// within a second, and sends two samples in the next.
+	lookWait = 5 * time.Second
+	// eventsOf is how many attempts of a job have their events shown: those of the
+	// ones before are mostly gone, after an hour.
+	eventsOf = 3
+)
+
+func (a *app) newDescribe() *cobra.Command {
+	var output, providerName string
+	cmd := &cobra.Command{
+		Use:                   "describe NAME [-o json|yaml]",
+		DisableFlagsInUseLine: true,
+		Short:                 "Show all that is known of a job",
+		Long: templates.LongDesc(`
+			Show what was asked for, how the job is and how it came to that, each of its attempts
+			with its node, the times of its start, its end and what it has used, where those figures come from,
+			which parts of the eBPF assist and why others don't, and what the cluster says of it.
+
+			Of a job that runs the figures are fetched from its agent, without taking any
+			output; of one that is over they come from its Pod, or from what was stored here.
+			What you may not see, or is gone, is said. The values of variables are not shown.`),
+		Example: templates.Examples(`
+			# How a job is
+			hodei describe hodei-make-k3x9z
+
+			# Which parts of the eBPF it has, for a script
+			hodei describe hodei-make-k3x9z -o json | jq '.attempts[-1].probes'`),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeLog,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !slices.Contains([]string{"", "json", "yaml"}, output) {
+				return usagef(cmd, "-o %q: want json or yaml", output)
+			}
+			o := &describeOptions{app: a, format: output}
+			if err := o.complete(args[0], providerName); err != nil {
+				return err
+			}
+			defer o.logs.store.close()
+			return o.run(cmd.Context())
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "", "json or yaml. Default: text.")
+	cmd.Flags().StringVar(&providerName, "provider", "", "Where the job ran: a name of 'hodei provider list'. Default: the one in use, else the current kube context.")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("provider", a.completeProvider)
+	return cmd
+}
+
+// describeOptions is which job is to be described, and how.
+type describeOptions struct {
+	*app
+	logs   *logsOptions
+	client clientset.Interface // nil: no cluster is asked
+	format string              // empty: text
+}
+
+// complete finds where to look. The caller closes the store.
+func (o *describeOptions) complete(name, providerName string) error {
+	o.logs = &logsOptions{app: o.app, name: name, screen: newScreen(o.app, o.format != "")}
+	if err := o.logs.choose(providerName); err != nil {
+		return err
+	}
+	if o.logs.cluster != nil {
+		config, err := restConfig(o.kube)
+		if err != nil {
+			return err
+		}
+		if o.client, err = clientset.NewForConfig(config); err != nil {
+			return err
+		}
+	}
+	var err error
+	o.logs.store, err = o.openStore(false)
+	return err
+}
+
+// description is what is known of a job. What is not known is empty, and Missing says
+// why, where there is a reason.
+type description struct {
+	Name      string    `json:"name"`
+	Namespace string    `json:"namespace"`
+	Provider  string    `json:"provider,omitempty"`
+	Created   time.Time `json:"created,omitzero"`
+	// State is Pending, Suspended, Starting, Running, or, once it has ended, the cause.
+	State    string             `json:"state"`
+	Outcome  *job.Outcome       `json:"outcome,omitempty"`
+	Spec     *job.Spec          `json:"spec,omitempty"`
+	Attempts []describedAttempt `json:"attempts"`
+	Events   []describedEvent   `json:"events,omitempty"`
+	Missing  []string           `json:"missing,omitempty"`
+	absent   bool               // from the cluster
+}
+
+// describedAttempt is one of its Pods.
+type describedAttempt struct {
+	Name    string       `json:"name"`
+	Node    string       `json:"node,omitempty"`
+	Phases  []job.Event  `json:"phases,omitempty"`
+	Running bool         `json:"running,omitempty"`
+	Outcome *job.Outcome `json:"outcome,omitempty"`
+	// Usage is up to Sampled, by the worker's clock; that of an end has none.
+	Usage   *job.Usage  `json:"usage,omitempty"`
+	Sampled time.Time   `json:"sampled,omitzero"`
+	Rate    *job.Rate   `json:"rate,omitempty"`
+	Probes  []job.Probe `json:"probes,omitempty"`
+}
+
+// describedEvent is one of the cluster's about the job or a Pod of it.
+type describedEvent struct {
+	Last    time.Time `json:"last"`
+	Type    string    `json:"type"`
+	Reason  string    `json:"reason"`
+	Object  string    `json:"object"`
+	Message string    `json:"message"`
+	Count   int32     `json:"count,omitempty"`
+}
+
+func (o *describeOptions) run(ctx context.Context) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer context.AfterFunc(ctx, stop)() // the next one ends us, whatever hangs
+	defer stop()
+	d, err := o.gather(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return &exitError{code: job.ExitCancelled}
+	case err != nil:
+		return err
+	case o.format != "":
+		return o.printData(d, o.format)
+	}
+	return d.print(o.Out, time.Now(), time.Local)
+}
+
+// gather puts together what cluster, agent and store know.
+func (o *describeOptions) gather(ctx context.Context) (*description, error) {
+	j, err := o.logs.findRun(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d := &description{Name: j.name, Namespace: o.logs.namespace, Attempts: []describedAttempt{}, absent: j.found == nil}
+	if j.absent != nil {
+		d.Missing = append(d.Missing, fmt.Sprintf("the job itself: %v; this is what is stored here", j.absent))
+	}
+	for i := range j.attempts {
+		p := o.logs.pastRun(j, &j.attempts[i])
+		d.Namespace, d.Provider, d.Spec = p.Namespace, p.Provider, p.Spec
+		d.Attempts = append(d.Attempts, describeAttempt(p))
+	}
+	if j.found == nil {
+		d.conclude()
+		return d, nil
+	}
+	d.Spec, d.Provider, d.Created = withoutValues(j.found.Spec), o.logs.cluster.Name(), j.found.Job.CreationTimestamp.Time
+	if n := len(d.Attempts); n > 0 && !j.found.Finished && j.attempts[n-1].pod != nil && j.attempts[n-1].pod.Running {
+		if err := o.ask(ctx, j.found, &d.Attempts[n-1]); err != nil {
+			d.Missing = append(d.Missing, "what it uses now: "+err.Error())
+		}
+	}
+	if err := o.events(ctx, d, j); err != nil {
+		d.Missing = append(d.Missing, "events: "+err.Error())
+	}
+	d.Outcome = j.found.Outcome
+	d.State = stateOf(j.found, d.Attempts)
+	return d, ctx.Err()
+}
+
+// describeAttempt is what is known of one without asking its agent.
+func describeAttempt(p *pastRun) describedAttempt {
+	a := describedAttempt{Name: p.Attempt, Phases: p.Phases, Running: p.running, Outcome: p.Outcome}
+	for _, e := range p.Phases {
+		if e.Phase == job.Scheduled && !e.Waiting {
+			a.Node = e.Detail
+		}
+	}
+	if p.Outcome != nil {
+		a.Usage, a.Probes = p.Outcome.Usage, p.Outcome.Probes
+	}
+	if n := len(p.Samples); n > 0 && a.Usage == nil {
+		a.Usage, a.Sampled = &p.Samples[n-1].Usage, p.Samples[n-1].Time
+	}
+	return a
+}
+
+// conclude takes the end of a job that is not in the cluster from its last attempt.
+func (d *description) conclude() {
+	d.State = string(job.Unknown)
+	if n := len(d.Attempts); n > 0 && d.Attempts[n-1].Outcome != nil {
+		d.Outcome = d.Attempts[n-1].Outcome
+		d.State = string(d.Outcome.Cause)
+	}
+}
+
+// stateOf is a job's in one word.
+func stateOf(found *kubernetes.Found, attempts []describedAttempt) string {
+	switch {
+	case found.Finished:
+		return string(found.Outcome.Cause)
+	case found.Job.Spec.Suspend != nil && *found.Job.Spec.Suspend:
+		return "Suspended"
+	case len(attempts) == 0:
+		return "Pending"
+	}
+	switch last := attempts[len(attempts)-1]; {
+	case last.Outcome != nil: // another may follow
+		return "Ending"
+	case started(last.Phases):
+		return "Running"
+	case last.Node != "":
+		return "Starting"
+	}
+	return "Pending"
+}
+
+// ask has the agent of the attempt that runs say what it uses, and what assists.
+func (o *describeOptions) ask(ctx context.Context, found *kubernetes.Found, a *describedAttempt) error {
+	switch may, err := o.logs.cluster.MayTunnel(ctx); {
+	case err != nil:
+		return err
+	case !may:
+		return errors.New("the tunnel to its agent is forbidden (create pods/portforward)")
+	}
+	run, err := o.logs.cluster.Attach(ctx, found)
+	if err != nil {
+		return err
+	}
+	looking, enough := context.WithTimeoutCause(ctx, lookWait, fmt.Errorf("its agent was not reached within %s", lookWait))
+	defer enough()
+	look := &glance{attempt: a.Name, enough: enough}
+	m := &meter{job: run, spec: found.Spec, namespace: found.Job.Namespace, interval: followedInterval, tell: look.take}
+	err = m.measure(looking)
+	return look.put(a, err)
+}
+
+// glance is what a meter tells in a moment of an attempt.
+type glance struct {
+	attempt string
+	enough  func()
+
+	mu      sync.Mutex
+	samples []job.Sample // the last two
+	probes  []job.Probe
+	outcome *job.Outcome
+	met     bool
+}
+
+func (g *glance) take(r reading) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if r.attempt != g.attempt {
+		return
+	}
+	g.met = true
+	if r.probes != nil {
+		g.probes = r.probes
+	}
+	if r.outcome != nil {
+		g.outcome = r.outcome
+	}
+	if r.sample == nil {
+		return
+	}
+	if g.samples = append(g.samples, *r.sample); len(g.samples) > 2 {
+		g.samples = g.samples[1:]
+	}
+	if len(g.samples) == 2 {
+		g.enough()
+	}
+}
+
+// put adds what was told to an attempt; err is why nothing more was.
+func (g *glance) put(a *describedAttempt, err error) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.outcome != nil {
+		a.Running, a.Outcome, a.Usage, a.Sampled, a.Probes = false, g.outcome, g.outcome.Usage, time.Time{}, g.outcome.Probes
+		return nil
+	}
+	if len(g.probes) > 0 {
+		a.Probes = g.probes
+	}
+	n := len(g.samples)
+	if n > 0 {
+		a.Usage, a.Sampled = &g.samples[n-1].Usage, g.samples[n-1].Time
+	}
+	if n > 1 {
+		rate := job.RateBetween(g.samples[0], g.samples[1])
+		a.Rate = &rate
+	}
+	switch {
+	case n > 0:
+		return nil
+	case g.met:
+		return errors.New("its agent has no sample yet")
+	}
+	return err
+}
+
+// events adds what the cluster says of the job and its last Pods, oldest first.
+func (o *describeOptions) events(ctx context.Context, d *description, j *knownJob) error {
+	objects := []fields.Set{{"involvedObject.kind": "Job", "involvedObject.uid": string(j.found.Job.UID)}}
+	for i := max(0, len(j.attempts)-eventsOf); i < len(j.attempts); i++ {
+		if j.attempts[i].pod != nil {
+			objects = append(objects, fields.Set{"involvedObject.kind": "Pod", "involvedObject.uid": j.attempts[i].uid})
+		}
+	}
+	for _, which := range objects {
+		list, err := o.client.CoreV1().Events(j.found.Job.Namespace).List(ctx, metav1.ListOptions{FieldSelector: which.String()})
+		if err != nil {
+			return kubernetes.Explain(err)
+		}
+		for i := range list.Items {
+			d.Events = append(d.Events, describeEvent(&list.Items[i]))
+		}
+	}
+	slices.SortStableFunc(d.Events, func(a, b describedEvent) int {
+		return cmp.Or(a.Last.Compare(b.Last), strings.Compare(a.Object, b.Object))
+	})
+	return nil
+}
+
+func describeEvent(e *corev1.Event) describedEvent {
+	at := e.LastTimestamp.Time
+	if at.IsZero() {
+		at = e.EventTime.Time
+	}
+	return describedEvent{
+		Last: at, Type: ui.Printable(e.Type), Reason: ui.Printable(e.Reason), Count: e.Count, Message: ui.Printable(e.Message),
+		Object: strings.ToLower(e.InvolvedObject.Kind) + "/" + ui.Printable(e.InvolvedObject.Name),
+	}
+}

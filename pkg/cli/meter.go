@@ -1,0 +1,173 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+// meter attaches to a job as one who only looks: it asks for no output, so that nobody
+// takes it for stored, and tells what the job uses. An agent takes eight coordinators
+// at once; its place is free again as soon as measure returns.
+type meter struct {
+	job       submitted
+	spec      *job.Spec
+	namespace string
+	interval  time.Duration // between two samples
+	// tell gets every reading, in order. It must not wait: the agent would be told to.
+	tell func(reading)
+
+	mu      sync.Mutex
+	attempt string
+	last    time.Time // of its samples
+	ended   func()
+}
+
+// reading is one thing that a meter has learned. What it says nothing of is as it was.
+type reading struct {
+	attempt string
+	sample  *job.Sample
+	// probes are of an agent that has attached; nil: as they were.
+	probes []job.Probe
+	// waiting is why there is no sample yet, in words.
+	waiting string
+	outcome *job.Outcome
+}
+
+// measure tells readings until the job has ended, and then returns nil; or until ctx
+// has, or nothing more can be learned, and returns why.
+func (m *meter) measure(ctx context.Context) error {
+	defer m.job.Close()
+	serving, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	complete, ended := context.WithCancel(context.Background())
+	defer ended()
+	m.ended = ended
+	server := &coordinator.Server{
+		TLS: m.job.TLS(), Namespace: m.namespace, Job: m.spec.Name, Silent: true, MetricsInterval: m.interval,
+		Follower: &coordinator.Recorder{Listener: m},
+	}
+	handshakes := newHandshakes()
+	if _, ok := m.job.(refuser); ok {
+		server.Handshake = handshakes.took
+	}
+	var work sync.WaitGroup
+	work.Go(func() { m.watchHandshakes(serving, handshakes, fail) })
+	work.Go(func() {
+		if err := server.Serve(m.job.Listener()); err != nil {
+			fail(fmt.Errorf("serve the job's agent: %w", err))
+		}
+	})
+	work.Go(func() {
+		outcome, err := m.job.Watch(serving, m.report)
+		if err == nil {
+			m.tell(reading{outcome: outcome})
+			err = errOver
+		}
+		fail(err)
+	})
+	select {
+	case <-complete.Done():
+		draining, done := context.WithTimeout(ctx, ackWait)
+		server.Shutdown(draining)
+		done()
+		fail(errOver)
+	case <-serving.Done():
+	}
+	server.Close()
+	work.Wait()
+	if err := context.Cause(serving); !errors.Is(err, errOver) {
+		return err
+	}
+	return nil
+}
+
+// errOver is that a job has ended.
+var errOver = errors.New("the job has ended")
+
+// watchHandshakes says when an agent and we refuse each other, and gives it up if that
+// does not end.
+func (m *meter) watchHandshakes(ctx context.Context, h *handshakes, fail context.CancelCauseFunc) {
+	for {
+		select {
+		case err := <-h.refused:
+			m.tell(reading{waiting: m.job.(refuser).Refused(err).Error()})
+		case err := <-h.given:
+			fail(m.job.(refuser).Refused(err))
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// report tells what the start waits for, and how far it is.
+func (m *meter) report(e job.Event) {
+	switch {
+	case e.Waiting:
+		m.tell(reading{waiting: e.Detail})
+	case e.Phase == job.Pulling:
+		m.tell(reading{waiting: "pulling " + e.Detail})
+	case e.Phase != job.Running && e.Phase != job.Submitted: // that it was we knew
+		m.tell(reading{waiting: next[e.Phase]})
+	}
+}
+
+// Attached begins with an attempt.
+func (m *meter) Attached(a coordinator.Attachment) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if a.Hello.Attempt != m.attempt {
+		m.attempt, m.last = a.Hello.Attempt, time.Time{}
+	}
+}
+
+// State tells which parts of the eBPF assist, and whether the command runs.
+func (m *meter) State(attempt string, s *hodeipb.State) {
+	r := reading{attempt: attempt, probes: coordinator.Probes(s.Probes)}
+	if s.Phase < hodeipb.Phase_RUNNING {
+		r.waiting = next[job.AgentUp]
+	}
+	m.tell(r)
+}
+
+// Metrics tells a sample. An agent that attaches again sends all that it has once more.
+func (m *meter) Metrics(attempt string, metrics *hodeipb.Metrics) {
+	m.sample(attempt, coordinator.Sample(metrics))
+}
+
+func (m *meter) sample(attempt string, s job.Sample) {
+	m.mu.Lock()
+	later := attempt == m.attempt && s.Time.After(m.last)
+	if later {
+		m.last = s.Time
+	}
+	m.mu.Unlock()
+	if later {
+		m.tell(reading{attempt: attempt, sample: &s})
+	}
+}
+
+// Exited tells how an attempt ended, and ends the measuring if no other follows.
+func (m *meter) Exited(attempt string, record *hodeipb.ExitRecord) {
+	o := coordinator.Outcome(record)
+	o.Attempt = attempt
+	if o.Usage != nil {
+		m.sample(attempt, job.Sample{Time: o.Finished, Usage: *o.Usage})
+	}
+	switch {
+	case o.Cause == job.Completed, o.Cause != job.Unknown && m.spec.Retries == 0:
+		m.tell(reading{attempt: attempt, outcome: o})
+		m.ended()
+	default: // what the Job and its Pod say comes by Watch
+		m.tell(reading{attempt: attempt, waiting: o.Summary()})
+	}
+}
+
+// Failed is of what is stored, and nothing is.
+func (m *meter) Failed(string, error) {}

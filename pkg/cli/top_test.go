@@ -1,0 +1,299 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+)
+
+var topBegan = time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
+
+// used is a sample of a job with all figures that hodei top shows.
+func used(seconds int, cores float64) *job.Sample {
+	n := uint64(seconds)
+	return &job.Sample{Time: topBegan.Add(time.Duration(n) * time.Second), Usage: job.Usage{
+		CPU:      job.CPUUsage{Total: new(time.Duration(cores * float64(n) * 1e9)), LimitMillis: new(uint64(2000)), Periods: new(10 * n), ThrottledPeriods: new(3 * n)},
+		Memory:   job.MemoryUsage{Current: new(uint64(512 << 20)), Peak: new(uint64(812 << 20)), Limit: new(uint64(1 << 30))},
+		IO:       job.IOUsage{ReadBytes: new(1000 * n), WriteBytes: new(2_500_000 * n)},
+		Network:  job.NetworkUsage{IPv4: &job.Traffic{ReceiveBytes: 100 * n, TransmitBytes: 200 * n}},
+		Pids:     job.PidsUsage{Current: new(uint64(7))},
+		Pressure: job.PressureUsage{CPUFull: new(time.Duration(n) * 100 * time.Millisecond), MemoryFull: new(time.Duration(0)), IOFull: new(time.Duration(n) * 20 * time.Millisecond)},
+	}}
+}
+
+// filled is a board with a job of each kind.
+func filled(stays time.Duration) *board {
+	b := newBoard(stays)
+	busy, idle, pending, ended := jobKey{"ns", "busy"}, jobKey{"ns", "idle"}, jobKey{"ns", "pending"}, jobKey{"ns", "ended"}
+	for _, k := range []jobKey{ended, pending, idle, busy} {
+		b.set(k, meeting)
+	}
+	for n := range 5 {
+		b.take(busy, reading{attempt: "busy-1", sample: used(n, 1.5)})
+	}
+	b.take(idle, reading{attempt: "idle-1", sample: &job.Sample{Time: topBegan}})
+	b.take(idle, reading{attempt: "idle-1", sample: &job.Sample{Time: topBegan.Add(time.Second)}})
+	b.take(pending, reading{waiting: "no node takes it: \x1b[2J0/1 nodes"})
+	b.take(ended, reading{attempt: "ended-1", sample: used(1, 1)})
+	b.take(ended, reading{attempt: "ended-1", outcome: &job.Outcome{Cause: job.Error, Code: 3}})
+	return b
+}
+
+func TestTopTable(t *testing.T) {
+	rows := filled(time.Hour).shown()
+	for _, test := range []struct {
+		name       string
+		time       string
+		namespaces bool
+		terminal   bool
+		width      int
+		want       string
+	}{
+		{"plain", "12:00:05", true, false, 0, `
+TIME       NAMESPACE   NAME            CPU         MEMORY    PEAK    READ     WRITE   RECEIVE     SEND   PIDS   THROTTLED   WAITS
+12:00:05   ns          busy      1.50 of 2   512Mi of 1Gi   812Mi   1kB/s   2.5MB/s    100B/s   200B/s      7         30%   cpu 10% disk 2%
+12:00:05   ns          idle              -              -       -       -         -         -        -      -           -   -
+12:00:05   ns          pending   no node takes it: [2J0/1 nodes
+12:00:05   ns          ended     exit 3`},
+		{"a terminal", "", false, true, 200, `
+NAME            CPU                MEMORY    PEAK           READ     WRITE   RECEIVE     SEND   PIDS   THROTTLED   WAITS
+busy      1.50 of 2   ████   512Mi of 1Gi   812Mi   ████   1kB/s   2.5MB/s    100B/s   200B/s      7         30%   cpu 10% disk 2%
+idle              -                     -       -              -         -         -        -      -           -   -
+pending   no node takes it: [2J0/1 nodes
+ended     exit 3`},
+		{"a narrow terminal", "", false, true, 60, `
+NAME            CPU         MEMORY    PEAK
+busy      1.50 of 2   512Mi of 1Gi   812Mi
+idle              -              -       -
+pending   no node takes it: [2J0/1 nodes
+ended     exit 3`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := "\n" + strings.Join(topTable(rows, test.time, test.namespaces, test.terminal, test.width), "\n")
+			if got != test.want {
+				t.Errorf("got:%s\nwant:%s", got, test.want)
+			}
+		})
+	}
+}
+
+// What ends is shown for a while, or once, and nothing that comes later brings it back.
+func TestBoardEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := jobKey{"ns", "ended"}
+		for _, stays := range []time.Duration{0, endedStays} {
+			b := filled(stays)
+			if rows := b.shown(); len(rows) != 4 || rows[3].jobKey != k {
+				t.Fatalf("rows %+v", rows)
+			}
+			time.Sleep(stays)
+			b.take(k, reading{outcome: &job.Outcome{Cause: job.Error}})
+			if rows := b.shown(); len(rows) != 3 {
+				t.Errorf("rows %+v", rows)
+			}
+			if b.ended(k) {
+				t.Error("it is still there")
+			}
+		}
+	})
+}
+
+func TestBoardMeasured(t *testing.T) {
+	k := jobKey{"ns", "x"}
+	for _, test := range []struct {
+		name     string
+		readings []reading
+		want     bool
+	}{
+		{"its agent is being met", nil, false},
+		{"one sample", []reading{{attempt: "a", sample: used(1, 1)}}, false},
+		{"two samples", []reading{{attempt: "a", sample: used(1, 1)}, {sample: used(2, 1)}}, true},
+		{"one sample of the next attempt", []reading{{attempt: "a", sample: used(1, 1)}, {sample: used(2, 1)}, {attempt: "b", sample: used(3, 1)}}, false},
+		{"a reason", []reading{{waiting: "no node takes it"}}, true},
+		{"its end", []reading{{outcome: &job.Outcome{}}}, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b := newBoard(0)
+			if !b.measured() {
+				t.Error("no job is awaited")
+			}
+			b.set(k, meeting)
+			for _, r := range test.readings {
+				b.take(k, r)
+			}
+			if got := b.measured(); got != test.want {
+				t.Errorf("got %t", got)
+			}
+		})
+	}
+}
+
+// As objects each sample is told once, save those from before we came, and so is why
+// there are none, and the end.
+func TestTopEvents(t *testing.T) {
+	var out bytes.Buffer
+	a := &app{IOStreams: genericiooptions.IOStreams{Out: &out}, getenv: func(string) string { return "" }}
+	x := newTops(&topOptions{app: a, namespace: "ns", events: &eventWriter{out: &out}})
+	k := jobKey{"ns", "x"}
+	x.board.set(k, meeting)
+	for _, step := range []struct {
+		name     string
+		readings []reading
+		want     []string // kinds
+	}{
+		{"waits", nil, []string{"waiting"}},
+		{"waits still", nil, nil},
+		{"waits for something else", []reading{{waiting: "pulling"}}, []string{"waiting"}},
+		{"history", []reading{{attempt: "x-1", sample: used(1, 1)}, {sample: used(2, 1)}, {sample: used(3, 1)}}, []string{"usage"}},
+		{"two samples", []reading{{attempt: "x-1", sample: used(4, 1)}, {sample: used(5, 1)}}, []string{"usage", "usage"}},
+		{"nothing new", nil, nil},
+		{"its end", []reading{{attempt: "x-1", sample: used(6, 1)}, {outcome: &job.Outcome{Cause: job.Error, Code: 3, Message: "a\x1bb"}}}, []string{"usage", "exit"}},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			out.Reset()
+			for _, r := range step.readings {
+				x.board.take(k, r)
+			}
+			if err := x.rows(); err != nil {
+				t.Fatal(err)
+			}
+			var kinds []string
+			for line := range strings.Lines(out.String()) {
+				var e topEvent
+				if err := json.Unmarshal([]byte(line), &e); err != nil {
+					t.Fatal(err)
+				}
+				kinds = append(kinds, e.Type)
+				if e.Job != "x" || e.Namespace != "ns" {
+					t.Errorf("event %s", line)
+				}
+				if e.Type == "usage" && e.Rate.Cores == nil {
+					t.Errorf("no rate: %s", line)
+				}
+				if e.Type == "exit" && e.Outcome.Message != "ab" {
+					t.Errorf("message %q", e.Outcome.Message)
+				}
+			}
+			if fmt.Sprint(kinds) != fmt.Sprint(step.want) {
+				t.Errorf("got %v, want %v", kinds, step.want)
+			}
+		})
+	}
+}
+
+// However many jobs there are, and whatever their agents send, no more is kept.
+func TestTopBounded(t *testing.T) {
+	b := newBoard(0)
+	k := jobKey{"ns", "x"}
+	b.set(k, meeting)
+	for n := range 1000 {
+		b.take(k, reading{attempt: "x-1", sample: used(n, 1)})
+	}
+	if n := len(b.shown()[0].samples); n != topWindow {
+		t.Errorf("%d samples", n)
+	}
+	x := newTops(&topOptions{app: &app{getenv: func(string) string { return "" }}})
+	for n := range maxJobs {
+		x.meters[jobKey{"ns", fmt.Sprint(n)}] = &measured{done: make(chan struct{})}
+	}
+	x.begin(t.Context(), k, &kubernetes.Found{Job: &batchv1.Job{}})
+	rows := x.board.shown()
+	if len(rows) != 1 || rows[0].waiting != "not measured: 50 jobs are, at once; choose with -l" {
+		t.Errorf("rows %+v", rows)
+	}
+	if m := x.meters[k]; !m.again() {
+		t.Error("it is not tried again when there is room")
+	}
+}
+
+// A job that can't be measured is a row that says why.
+func TestTopUnreachable(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		answer string // to whether we may open a tunnel
+		want   string
+	}{
+		{"no right", `{"apiVersion":"authorization.k8s.io/v1","kind":"SelfSubjectAccessReview","status":{"allowed":false}}`, "the tunnel to its agent is forbidden (create pods/portforward)"},
+		{"no secret", `{"apiVersion":"authorization.k8s.io/v1","kind":"SelfSubjectAccessReview","status":{"allowed":true}}`, `job "x" can't be attached to: its secret "x" is not found in namespace ns`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := testCluster(t, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", "application/json")
+				if strings.Contains(r.URL.Path, "selfsubjectaccessreviews") {
+					w.WriteHeader(http.StatusCreated)
+					fmt.Fprint(w, test.answer)
+					return
+				}
+				w.WriteHeader(http.StatusNotFound)
+				fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}`)
+			})
+			x := newTops(&topOptions{app: &app{getenv: func(string) string { return "" }}, in: func(string) (*kubernetes.Provider, error) { return p, nil }})
+			defer x.close()
+			k := jobKey{"ns", "x"}
+			x.begin(t.Context(), k, &kubernetes.Found{Job: &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "x", Namespace: "ns"}}, Spec: &job.Spec{Name: "x"}})
+			<-x.meters[k].done
+			if rows := x.board.shown(); rows[0].waiting != test.want {
+				t.Errorf("got %q, want %q", rows[0].waiting, test.want)
+			}
+			if x.meters[k].again() {
+				t.Error("it is tried again at once")
+			}
+		})
+	}
+}
+
+// A job that was named ends its top, whether it has finished or was deleted; one that
+// had ended before is an error with what helps.
+func TestTopNamed(t *testing.T) {
+	x := newTops(&topOptions{app: &app{getenv: func(string) string { return "" }}, name: "x", namespace: "ns"})
+	k := jobKey{"ns", "x"}
+	done := make(chan struct{})
+	close(done)
+	x.meters[k] = &measured{uid: "1", cancel: func() {}, done: done}
+	x.board.set(k, meeting)
+	x.list = testCluster(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusNotFound)
+		fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}`)
+	})
+	if err := x.look(t.Context()); err != nil || !x.over() {
+		t.Errorf("got %v, over %t", err, x.over())
+	}
+	if err := x.look(t.Context()); !errors.Is(err, kubernetes.ErrNotFound) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The picture has as many lines as the terminal.
+func TestTopPicture(t *testing.T) {
+	for _, test := range []struct{ height, lines int }{{24, 7}, {7, 7}, {6, 6}, {4, 4}} {
+		x := newTops(&topOptions{where: "k8s (ns)", namespace: "ns"})
+		x.board = filled(time.Hour)
+		got := x.picture(fixedSize{80, test.height}, nil)
+		last := got[len(got)-1]
+		if len(got) != test.lines || (test.lines < 7) != strings.HasPrefix(last, "and ") {
+			t.Errorf("height %d: %d lines, the last one %q", test.height, len(got), last)
+		}
+	}
+	x := newTops(&topOptions{where: "k8s (ns)", namespace: "ns"})
+	if got := x.picture(fixedSize{80, 24}, errors.New("no route")); got[0] != "the cluster was not asked: no route" || got[2] != "no jobs run" {
+		t.Errorf("got %q", got)
+	}
+}
+
+type fixedSize struct{ width, height int }
+
+func (s fixedSize) Size() (width, height int) { return s.width, s.height }

@@ -1,0 +1,221 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/ui"
+)
+
+const (
+	// meeting is what a job says whose agent is on its way to being met.
+	meeting = "meeting its agent"
+	// againWait is how long a job that could not be measured is left alone: as long as
+	// the longest back-off of its tunnel.
+	againWait = 15 * time.Second
+)
+
+// tops is a hodei top that runs. It is for one goroutine, but for its board.
+type tops struct {
+	*topOptions
+	board  *board
+	meters map[jobKey]*measured
+	ways   map[string]*way // by namespace
+	said   map[jobKey]topSaid
+	idle   bool // it was said that no job runs
+}
+
+// measured is a job that a meter is at.
+type measured struct {
+	uid    types.UID
+	cancel context.CancelFunc
+	done   chan struct{} // closed when the meter has left
+	failed time.Time     // when that was, if it could not go on; then done is closed
+	full   bool          // there was no room for a meter
+}
+
+// way is how the jobs of a namespace are reached.
+type way struct {
+	provider *kubernetes.Provider
+	may      bool // open a tunnel
+}
+
+func newTops(o *topOptions) *tops {
+	stays := time.Duration(0)
+	switch {
+	case o.live && o.name != "":
+		stays = math.MaxInt64 // it ends with the job
+	case o.live:
+		stays = endedStays
+	}
+	return &tops{topOptions: o, board: newBoard(stays), meters: map[jobKey]*measured{}, ways: map[string]*way{}, said: map[jobKey]topSaid{}}
+}
+
+// close ends all measuring.
+func (t *tops) close() {
+	for _, m := range t.meters {
+		m.cancel()
+	}
+	for _, m := range t.meters {
+		<-m.done
+	}
+}
+
+// over tells that the job which was named has ended.
+func (t *tops) over() bool { return t.name != "" && t.board.ended(t.key()) }
+
+// key is that of the job which was named.
+func (t *tops) key() jobKey { return jobKey{t.namespace, t.name} }
+
+// look finds the jobs, begins to measure those that have come, and ends it with those
+// that have gone.
+func (t *tops) look(ctx context.Context) error {
+	found, err := t.find(ctx)
+	if err != nil {
+		return err
+	}
+	there := map[jobKey]*kubernetes.Found{}
+	for _, f := range found {
+		there[jobKey{f.Job.Namespace, f.Job.Name}] = f
+	}
+	for k, m := range t.meters {
+		f := there[k]
+		switch {
+		case f == nil || f.Job.UID != m.uid:
+			t.end(k, &job.Outcome{Cause: job.Unknown, Message: "the job was deleted"})
+		case f.Finished:
+			t.end(k, f.Outcome)
+		}
+	}
+	for _, f := range found {
+		k := jobKey{f.Job.Namespace, f.Job.Name}
+		if m := t.meters[k]; !f.Finished && !t.board.ended(k) && (m == nil || m.again()) {
+			t.begin(ctx, k, f)
+		}
+	}
+	return nil
+}
+
+// find asks the cluster.
+func (t *tops) find(ctx context.Context) ([]*kubernetes.Found, error) {
+	if t.name == "" {
+		return t.list.FindAll(ctx, t.selector)
+	}
+	found, err := t.list.Find(ctx, t.name)
+	switch {
+	case errors.Is(err, kubernetes.ErrNotFound) && t.meters[t.key()] != nil:
+		return nil, nil // it was deleted
+	case err != nil:
+		return nil, err
+	case found.Finished && t.meters[t.key()] == nil:
+		return nil, &hinted{err: fmt.Errorf("job %s has ended: %s", t.name, ui.Printable(found.Outcome.Summary())), hint: "{hodei} describe " + t.name}
+	}
+	return []*kubernetes.Found{found}, nil
+}
+
+// again tells whether a job that was not measured is to be tried again.
+func (m *measured) again() bool {
+	select {
+	case <-m.done:
+		return m.full || !m.failed.IsZero() && time.Since(m.failed) >= againWait
+	default:
+		return false
+	}
+}
+
+// end is that of a job. Its agent may have told of it before.
+func (t *tops) end(k jobKey, o *job.Outcome) {
+	m := t.meters[k]
+	m.cancel()
+	<-m.done
+	delete(t.meters, k)
+	t.board.take(k, reading{outcome: o})
+}
+
+// begin measures a job until it ends, if there is room.
+func (t *tops) begin(ctx context.Context, k jobKey, f *kubernetes.Found) {
+	m := &measured{uid: f.Job.UID, done: make(chan struct{})}
+	ctx, m.cancel = context.WithCancel(ctx)
+	t.meters[k] = m
+	if t.busy() >= maxJobs {
+		m.full = true
+		close(m.done)
+		t.board.set(k, fmt.Sprintf("not measured: %d jobs are, at once; choose with -l", maxJobs))
+		return
+	}
+	w, err := t.way(ctx, k.namespace)
+	if err == nil && !w.may {
+		err = errors.New("the tunnel to its agent is forbidden (create pods/portforward)")
+	}
+	if err != nil {
+		m.failed = time.Now()
+		close(m.done)
+		t.board.set(k, err.Error())
+		return
+	}
+	t.board.set(k, starts(f))
+	go func() {
+		defer close(m.done)
+		if err := t.measure(ctx, k, w.provider, f); err != nil && ctx.Err() == nil {
+			m.failed = time.Now()
+			t.board.set(k, err.Error())
+		}
+	}()
+}
+
+// starts is how far a job is that is about to be measured.
+func starts(f *kubernetes.Found) string {
+	if len(f.Attempts) == 0 {
+		return "waiting for its Pod"
+	}
+	if last := f.Attempts[len(f.Attempts)-1]; !last.Running {
+		return "waiting for its agent"
+	}
+	return meeting
+}
+
+func (t *tops) measure(ctx context.Context, k jobKey, p *kubernetes.Provider, f *kubernetes.Found) error {
+	run, err := p.Attach(ctx, f)
+	if err != nil {
+		return err
+	}
+	m := &meter{job: run, spec: f.Spec, namespace: k.namespace, interval: t.interval, tell: func(r reading) { t.board.take(k, r) }}
+	return m.measure(ctx)
+}
+
+// busy counts the meters that run.
+func (t *tops) busy() int {
+	n := -1 // the one that asks
+	for _, m := range t.meters {
+		select {
+		case <-m.done:
+		default:
+			n++
+		}
+	}
+	return n
+}
+
+// way finds out, once a namespace, how its jobs are reached.
+func (t *tops) way(ctx context.Context, namespace string) (*way, error) {
+	if w := t.ways[namespace]; w != nil {
+		return w, nil
+	}
+	p, err := t.in(namespace)
+	if err != nil {
+		return nil, err
+	}
+	may, err := p.MayTunnel(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t.ways[namespace] = &way{p, may}
+	return t.ways[namespace], nil
+}

@@ -1,0 +1,179 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
+	"github.com/hodei-jobs/hodei/pkg/exporter"
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+// A run's samples come from its agent as often as they were asked for, are kept with
+// the output, and are told as events if that was asked for.
+func TestSessionUsage(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		follow   bool
+		events   bool
+		every    time.Duration
+		interval time.Duration // of the welcome
+		told     int           // usage events
+		stored   int
+	}{
+		{"followed", true, false, 0, followedInterval, 0, 6},
+		{"followed silently", false, false, 0, unwatchedInterval, 0, 0},
+		{"as events", true, true, 0, followedInterval, 0, 6},
+		{"with usage events", true, true, 200 * time.Millisecond, 200 * time.Millisecond, 5, 6},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var out, errOut bytes.Buffer
+			a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, name: "hodei", getenv: func(string) string { return "" }}
+			o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: nowhere{}, follow: test.follow, usageInterval: test.every, screen: newScreen(a, test.events)}
+			if test.events {
+				o.events = &eventWriter{out: &out}
+			}
+			i := issueCerts(t, "ns", "x")
+			j := issuedJob{newFakeJob(), i.server}
+			s := &session{runOptions: o, job: j}
+			kept, err := logstore.Open(t.TempDir(), logstore.Limits{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if test.follow {
+				s.store = &openedStore{Store: kept}
+			}
+			over := make(chan error, 1)
+			go func() { over <- s.follow(t.Context(), nil) }()
+			agent := attachAgent(t, i, "x-1", j.Deliver)
+			if got := agent.welcome.MetricsInterval.AsDuration(); got != test.interval {
+				t.Errorf("asked for a sample every %s, want %s", got, test.interval)
+			}
+			began := time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
+			for n := range 5 {
+				agent.sample(began.Add(time.Duration(n)*time.Second), usageAt(float64(n)))
+			}
+			agent.exit(completedRecord(began, 5))
+			if err := <-over; err != nil {
+				t.Fatal(err)
+			}
+			told, final := 0, map[string]any{}
+			for line := range strings.Lines(out.String()) {
+				var event map[string]any
+				if err := json.Unmarshal([]byte(line), &event); err != nil {
+					t.Fatal(err)
+				}
+				switch event["type"] {
+				case "usage":
+					told++
+					if event["attempt"] != "x-1" || event["usage"].(map[string]any)["source"] != "cgroup2+ebpf" {
+						t.Errorf("usage event %s", line)
+					}
+				case "exit":
+					final = event
+				}
+			}
+			if told != test.told {
+				t.Errorf("%d usage events, want %d", told, test.told)
+			}
+			if test.events {
+				cpu := final["usage"].(map[string]any)["cpu"].(map[string]any)["totalNs"]
+				if cpu != 5e9 || len(final["probes"].([]any)) != 2 {
+					t.Errorf("exit event %v", final)
+				}
+			} else if want := "exit 0 in 5.00s, cpu 5.00s, memory 812Mi of 1Gi, net received 12.3MB sent 400kB\n"; !strings.HasSuffix(errOut.String(), want) {
+				t.Errorf("stderr %q, want it to end with %q", errOut.String(), want)
+			}
+			stored := 0
+			if found, err := kept.Find("ns", "x"); err != nil {
+				t.Error(err)
+			} else if len(found) > 0 {
+				stored = len(storedSamples(&openedStore{Store: kept}, found[0].Key))
+			}
+			if stored != test.stored {
+				t.Errorf("%d samples stored, want %d", stored, test.stored)
+			}
+		})
+	}
+}
+
+// The name of an OOM victim is the job's own choice, and can do nothing to a terminal.
+func TestUsageEventHostile(t *testing.T) {
+	var out bytes.Buffer
+	w := &eventWriter{out: &out}
+	u := job.Usage{Memory: job.MemoryUsage{OOMVictim: &job.OOMVictim{Name: "a\x1b]0;b\a\u202e", Pid: 1}}}
+	if err := w.usage("x-1", job.Sample{Usage: u}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.exit(&job.Outcome{Usage: &u}, ""); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Count(out.String(), `"name":"a]0;b"`) != 2 {
+		t.Errorf("got %s", out.String())
+	}
+	if u.Memory.OOMVictim.Name != "a\x1b]0;b\a\u202e" {
+		t.Error("what was measured was changed")
+	}
+}
+
+// Whoever does not read does not make the history grow.
+func TestUsageHistoryBounded(t *testing.T) {
+	f := testFollower(t, io.Discard, io.Discard, "json")
+	f.usage.events = f.events
+	f.display.saying <- struct{}{} // somebody hangs in the terminal
+	at := time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
+	for n := range 5000 {
+		f.Metrics("x-1", metricsAt(at.Add(time.Duration(n)*time.Second), usageAt(float64(n))))
+	}
+	<-f.display.saying
+	if known, untold := len(f.usage.known.All()), len(f.usage.untold.All()); known > 512 || untold > 512 || known < 100 || untold < 100 {
+		t.Errorf("%d kept, %d to be told", known, untold)
+	}
+	f.Metrics("x-2", metricsAt(at, usageAt(1)))
+	if n := len(f.usage.of("x-2")); n != 1 || f.usage.of("x-1") != nil {
+		t.Errorf("%d samples of the next attempt, and %v of the one before", n, f.usage.of("x-1"))
+	}
+}
+
+// What a coordinator follows is exported: each attempt until the next one comes.
+func TestExported(t *testing.T) {
+	i := issueCerts(t, "ns", "x")
+	e := exporter.New()
+	f := testFollower(t, io.Discard, io.Discard, "json")
+	server := &coordinator.Server{TLS: i.server, Namespace: "ns", Job: "x", Silent: true, Follower: &coordinator.Recorder{Listener: exported(f, e)}}
+	tunnel := coordinator.NewTunnel()
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(tunnel) }()
+	defer func() {
+		server.Close()
+		<-served
+	}()
+	began := time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
+	attachAgent(t, i, "x-1", tunnel.Deliver).exit(completedRecord(began, 5))
+	attachAgent(t, i, "x-2", tunnel.Deliver).exit(completedRecord(began, 7))
+	metrics := make(chan prometheus.Metric, 1000)
+	e.Collect(metrics)
+	close(metrics)
+	got := map[string]float64{}
+	for m := range metrics {
+		var out dto.Metric
+		if err := m.Write(&out); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(m.Desc().String(), `"hodei_job_cpu_seconds_total"`) {
+			got[out.Label[0].GetValue()] = out.Counter.GetValue()
+		}
+	}
+	if got["x-1"] != 5 || got["x-2"] != 7 || len(got) != 2 {
+		t.Errorf("got %v", got)
+	}
+}

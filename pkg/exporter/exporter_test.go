@@ -1,0 +1,218 @@
+package exporter
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+var update = flag.Bool("update", false, "write the golden file anew")
+
+// text is what the exporter answers of jobs.
+func text(t *testing.T, e *Exporter) string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	e.handler(false).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	if w.Code != http.StatusOK {
+		t.Fatalf("%d: %s", w.Code, w.Body)
+	}
+	var jobs strings.Builder
+	for line := range strings.Lines(w.Body.String()) {
+		if strings.Contains(line, "hodei_") {
+			jobs.WriteString(line)
+		}
+	}
+	return jobs.String()
+}
+
+func everything() job.Sample {
+	n := uint64(0)
+	next := func() *uint64 { n++; return new(n) }
+	wait := func() *time.Duration { n++; return new(time.Duration(n) * time.Second) }
+	return job.Sample{Time: time.Unix(1_750_000_000, 5e8), Usage: job.Usage{
+		CPU: job.CPUUsage{Total: wait(), User: wait(), System: wait(), LimitMillis: new(uint64(1500)), Throttled: wait(), Periods: next(), ThrottledPeriods: next()},
+		Memory: job.MemoryUsage{Current: next(), Peak: next(), Anon: next(), File: next(), Kernel: next(), Swap: next(), Limit: next(),
+			MaxEvents: next(), OOMEvents: next(), OOMKills: next(), OOMVictim: &job.OOMVictim{Name: "no label"}},
+		IO:       job.IOUsage{ReadBytes: next(), WriteBytes: next(), ReadOps: next(), WriteOps: next()},
+		Network:  job.NetworkUsage{IPv4: &job.Traffic{ReceiveBytes: *next(), ReceivePackets: *next(), TransmitBytes: *next(), TransmitPackets: *next()}, IPv6: &job.Traffic{ReceiveBytes: 1 << 53}},
+		Pids:     job.PidsUsage{Current: next(), Limit: next()},
+		Pressure: job.PressureUsage{CPUSome: wait(), CPUFull: wait(), MemorySome: wait(), MemoryFull: wait(), IOSome: wait(), IOFull: wait()},
+	}}
+}
+
+func TestText(t *testing.T) {
+	e := New()
+	full, bare, none := ID{"ns", "make", "make-1"}, ID{"ns", `a"b\`, "x\ny"}, ID{"ns", "none", "none-1"}
+	for _, id := range []ID{full, bare, none} {
+		e.Attached(id)
+	}
+	e.Sample(full, everything())
+	e.Sample(bare, job.Sample{Time: time.Unix(1, 0)})
+	e.Sample(ID{"ns", "stranger", "stranger-1"}, everything())
+	got := text(t, e)
+	golden := filepath.Join("testdata", "metrics.golden")
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+// What has ended is shown for five minutes, and goes on if it comes back.
+func TestExpiry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := New()
+		id, back := ID{"ns", "j", "j-1"}, ID{"ns", "j", "j-2"}
+		for _, id := range []ID{id, back} {
+			e.Attached(id)
+			e.Sample(id, everything())
+			e.Left(id)
+		}
+		e.Attached(back)
+		time.Sleep(keepEnded - time.Second)
+		e.Left(id) // again: it counts from the first time
+		if got := text(t, e); !strings.Contains(got, `attempt="j-1"`) {
+			t.Error("gone too early")
+		}
+		time.Sleep(time.Second)
+		if got := text(t, e); strings.Contains(got, `attempt="j-1"`) || !strings.Contains(got, `attempt="j-2"`) {
+			t.Errorf("got %s", got)
+		}
+	})
+}
+
+func TestBounds(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		fill  func(e *Exporter)
+		id    ID
+		shown bool
+	}{
+		{"room", func(*Exporter) {}, ID{"ns", "j", "new"}, true},
+		{"too many of the job", func(e *Exporter) { attach(e, maxOfJob, "j", false) }, ID{"ns", "j", "new"}, false},
+		{"one of them has ended", func(e *Exporter) {
+			attach(e, maxOfJob, "j", false)
+			e.Left(ID{"ns", "j", "j-3"})
+		}, ID{"ns", "j", "new"}, true},
+		{"another job", func(e *Exporter) { attach(e, maxOfJob, "j", false) }, ID{"ns", "k", "new"}, true},
+		{"too many of all", func(e *Exporter) {
+			for n := range maxAttempts / maxOfJob {
+				attach(e, maxOfJob, fmt.Sprint("j", n), false)
+			}
+		}, ID{"ns", "j", "new"}, false},
+		{"all have ended", func(e *Exporter) {
+			for n := range maxAttempts / maxOfJob {
+				attach(e, maxOfJob, fmt.Sprint("j", n), true)
+			}
+		}, ID{"ns", "j", "new"}, true},
+		{"a long name", func(*Exporter) {}, ID{"ns", "j", strings.Repeat("x", maxNameBytes+1)}, false},
+		{"no name", func(*Exporter) {}, ID{"ns", "j", "\xff"}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			e := New()
+			test.fill(e)
+			e.Attached(test.id)
+			e.Sample(test.id, everything())
+			got := text(t, e)
+			if shown := strings.Contains(got, fmt.Sprintf(`hodei_job_pids{attempt="%s",job="%s"`, test.id.Attempt, test.id.Job)); shown != test.shown {
+				t.Errorf("shown %t, want %t", shown, test.shown)
+			}
+			if leftOut := strings.Contains(got, "left_out_attempts_total 1"); leftOut == test.shown {
+				t.Errorf("left out %t", leftOut)
+			}
+			if n := len(e.attempts); n > maxAttempts {
+				t.Errorf("%d attempts", n)
+			}
+		})
+	}
+}
+
+func attach(e *Exporter, n int, name string, ended bool) {
+	for i := range n {
+		id := ID{"ns", name, fmt.Sprintf("%s-%d", name, i)}
+		e.Attached(id)
+		if ended {
+			e.Left(id)
+		}
+	}
+}
+
+func TestHandler(t *testing.T) {
+	for _, test := range []struct {
+		name, method, path, host string
+		loopback                 bool
+		code                     int
+	}{
+		{"localhost", "GET", "/metrics", "localhost:9464", true, 200},
+		{"127.0.0.1", "GET", "/metrics", "127.0.0.1:9464", true, 200},
+		{"another of loopback", "GET", "/metrics", "127.1.2.3", true, 200},
+		{"IPv6", "GET", "/metrics", "[::1]", true, 200},
+		{"a name that points here", "GET", "/metrics", "evil.example:9464", true, 421},
+		{"no Host", "GET", "/metrics", "", true, 421},
+		{"a name of this machine in its network", "GET", "/metrics", "ci.example:9464", false, 200},
+		{"another path", "GET", "/", "localhost", true, 404},
+		{"another method", "POST", "/metrics", "localhost", true, 405},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := httptest.NewRequest(test.method, test.path, nil)
+			r.Host = test.host
+			w := httptest.NewRecorder()
+			New().handler(test.loopback).ServeHTTP(w, r)
+			if w.Code != test.code {
+				t.Errorf("got %d, want %d", w.Code, test.code)
+			}
+		})
+	}
+}
+
+// The figures of this process are among what is answered, and the end is an end.
+func TestServe(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- New().Serve(ctx, l) }()
+	r, err := http.Get("http://" + l.Addr().String() + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(r.Body)
+	r.Body.Close()
+	if err != nil || !strings.Contains(string(body), "\nprocess_cpu_seconds_total ") || !strings.Contains(string(body), "\ngo_goroutines ") {
+		t.Errorf("got %v, %s", err, body)
+	}
+	cancel()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+	if _, err := net.Dial("tcp", l.Addr().String()); err == nil {
+		t.Error("it listens still")
+	}
+	if err := New().Serve(t.Context(), l); err == nil {
+		t.Error("a closed listener is served")
+	}
+}
