@@ -15,12 +15,15 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hodei-jobs/hodei/agent/cgroup"
 )
 
 // BenchmarkStats compares a reading of all figures by eBPF with one of the files
 // that have them, kept open and read whole, nothing parsed: no reader of files can be
-// faster. The two take turns. In a job that does nothing there is nothing to sum up;
-// the other one dirties its counters all the time.
+// faster. Package cgroup's is beside them, which reads block I/O and pressure too. They
+// take turns. In a job that does nothing there is nothing to sum up; the other one
+// dirties its counters all the time.
 func BenchmarkStats(b *testing.B) {
 	for _, busy := range []bool{false, true} {
 		b.Run(map[bool]string{false: "idle", true: "busy"}[busy], func(b *testing.B) {
@@ -41,11 +44,17 @@ func BenchmarkStats(b *testing.B) {
 				defer f.Close()
 				files = append(files, f)
 			}
+			reader, err := cgroup.Open(job.dir)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer reader.Close()
 			buf := make([]byte, 16<<10)
 			var c Counters
+			var sample cgroup.Sample
 			b.ReportAllocs()
 			const turn = 50
-			var byFiles, byProgram []float64
+			var byFiles, byProgram, byReader []float64
 			for b.Loop() {
 				start := time.Now()
 				for range turn {
@@ -62,13 +71,20 @@ func BenchmarkStats(b *testing.B) {
 					}
 				}
 				byFiles = append(byFiles, float64(middle.Sub(start))/turn)
-				byProgram = append(byProgram, float64(time.Since(middle))/turn)
+				end := time.Now()
+				byProgram = append(byProgram, float64(end.Sub(middle))/turn)
+				for range turn {
+					reader.Read(&sample)
+				}
+				byReader = append(byReader, float64(time.Since(end))/turn)
 			}
 			b.ReportMetric(0, "ns/op")
 			b.ReportMetric(float64(len(files)), "files")
 			b.ReportMetric(median(byFiles), "files-ns")
 			b.ReportMetric(median(byProgram), "ebpf-ns")
+			b.ReportMetric(median(byReader), "cgroup-ns")
 			b.ReportMetric(median(byProgram)/median(byFiles), "ebpf/files")
+			b.ReportMetric(median(byProgram)/median(byReader), "ebpf/cgroup")
 		})
 	}
 }
@@ -88,8 +104,9 @@ func BenchmarkOpen(b *testing.B) {
 // with its quartiles, in CPU time that the cgroup has used by cpu.stat: others on the
 // machine are not in it. Everything is on one CPU, and does nothing but what is
 // measured. "neighbour" is for work in another cgroup than the job's; "always" is
-// what it would be if the run queue were looked at all the time; "none" is a pair
-// without any probe, for what such a measurement is worth on the machine.
+// what it would be if the run queue were looked at all the time, of which a fortieth
+// has to be added to the others: their rounds have a look in it or not, and a median is
+// of those that have not. "none" is a pair without any probe, for what such a measurement is worth on the machine.
 func BenchmarkSlowdown(b *testing.B) {
 	probes := map[string]func(testing.TB, group) *Probe{
 		"job":       func(_ testing.TB, g group) *Probe { return Open(Target{Dir: g.dir}) },

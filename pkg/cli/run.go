@@ -136,24 +136,6 @@ func (a *app) newRun() *cobra.Command {
 	return cmd
 }
 
-// usageIntervalFlag is the flag of the commands that follow a job.
-func usageIntervalFlag(cmd *cobra.Command, interval *time.Duration) {
-	cmd.Flags().DurationVar(interval, "usage-interval", 0, "With -o json or yaml: an event usage with what the job has used up to then this often, 100ms or more. Default: only at its end.")
-}
-
-// checkUsageInterval checks that flag; events tells whether there are any.
-func checkUsageInterval(cmd *cobra.Command, interval time.Duration, events bool) error {
-	switch {
-	case !cmd.Flags().Changed("usage-interval"):
-		return nil
-	case interval < leastInterval:
-		return usagef(cmd, "--usage-interval %s: want %s or more", interval, leastInterval)
-	case !events:
-		return usagef(cmd, "--usage-interval is of the events of a job that is followed: it needs -o json or yaml")
-	}
-	return nil
-}
-
 // asRun gives an error of a command that ends as run does run's exit code.
 func asRun(err error) error {
 	_, usage := errors.AsType[*usageError](err)

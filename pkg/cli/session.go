@@ -1,19 +1,14 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"os/signal"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
-
-	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
@@ -455,100 +450,4 @@ func (s *session) finish(o *job.Outcome) error {
 	}
 	s.samples = s.attemptSamples(o)
 	return s.concludeWith(o, missing, remedy)
-}
-
-// concludeWith shows the outcome of a job, and what is missing of its output, if
-// anything is, with what helps against it.
-func (o *runOptions) concludeWith(outcome *job.Outcome, missing, remedy string) error {
-	if missing == "" {
-		return o.conclude(outcome, nil)
-	}
-	if explained := o.explained(outcome); remedy == "" && explained != nil {
-		remedy = explained.Hint // what ended the job is why
-	}
-	failure := &job.Failure{Cause: outcome.Cause, Message: fmt.Sprintf("output is incomplete: %s; the command: %s", missing, ui.Printable(outcome.Summary())), Hint: remedy}
-	if outcome.ExitCode() == 0 { // half of an output is no success
-		outcome = &job.Outcome{Cause: job.Unknown, Code: outcome.Code, Message: failure.Message, Started: outcome.Started, Finished: outcome.Finished,
-			Usage: outcome.Usage, Probes: outcome.Probes}
-	}
-	return o.conclude(outcome, failure)
-}
-
-// conclude shows the outcome, on a line of its own or as an error with a hint: the
-// failure, or, if it is nil, what explains the outcome.
-func (o *runOptions) conclude(outcome *job.Outcome, failure *job.Failure) error {
-	if failure == nil {
-		failure = o.explained(outcome)
-	}
-	hint := ""
-	if failure == nil {
-		o.screen.summary(outcome, o.samples)
-	} else {
-		hint = failure.Hint
-		o.screen.usage(outcome, o.samples)
-	}
-	o.screen.stop()
-	if err := o.events.exit(outcome, o.named(hint)); err != nil {
-		return err
-	}
-	switch {
-	case failure != nil:
-		return &exitError{code: outcome.ExitCode(), err: failure}
-	case outcome.ExitCode() != 0:
-		return &exitError{code: outcome.ExitCode()}
-	}
-	return nil
-}
-
-// moreMemory is what helps against an end for lack of memory: twice the limit, which is
-// the job's own, or the cluster's, of which only the kernel has told.
-func moreMemory(spec *job.Spec, u *job.Usage) string {
-	flag, limit := "--memory", spec.Memory
-	if spec.MemoryLimit != nil {
-		flag, limit = "--memory-limit", spec.MemoryLimit
-	}
-	hint := "run it again with more memory: " + flag
-	var twice resource.Quantity
-	switch {
-	case limit != nil:
-		twice = limit.DeepCopy()
-		twice.Mul(2)
-	case u != nil && u.Memory.Limit != nil && *u.Memory.Limit <= math.MaxInt64/2:
-		twice = *resource.NewQuantity(2*int64(*u.Memory.Limit), resource.BinarySI)
-	default:
-		return hint
-	}
-	return hint + " " + twice.String()
-}
-
-// explained is an outcome as an error with a hint; nil if the command's own end
-// says all.
-func (o *runOptions) explained(outcome *job.Outcome) *job.Failure {
-	f := &job.Failure{Cause: outcome.Cause, Message: ui.Printable(outcome.Summary())}
-	switch outcome.Cause {
-	case job.Completed, job.Signaled, job.Cancelled:
-		return nil
-	case job.Error:
-		// The launcher leaves a message when it could not start the command.
-		if outcome.Message == "" || outcome.Code != job.ExitNotFound && outcome.Code != job.ExitCannotRun {
-			return nil
-		}
-		f.Message = fmt.Sprintf("the command can't be run: %s (exit %d)", ui.Printable(outcome.Message), outcome.Code)
-		f.Hint = "check the command, and that the image has it: {hodei} run --image IMAGE"
-	case job.OOMKilled:
-		f.Hint = moreMemory(o.spec, outcome.Usage)
-	case job.DeadlineExceeded:
-		f.Hint = "give it longer with --timeout"
-	case job.Evicted, job.Preempted, job.NodeLost:
-		f.Hint = cmp.Or(kubernetes.ResumeHint(outcome, o.spec.Name), "let it be tried again: --retries 1")
-		if strings.Contains(outcome.Message, "ephemeral") { // it would fill the disk again
-			f.Hint = "let it write more to its disk: --ephemeral-storage SIZE"
-		}
-	default:
-		if c, ok := o.place.(cluster); ok {
-			f.Hint = c.EBPFHint(outcome)
-		}
-		f.Hint = cmp.Or(f.Hint, kubernetes.ClockHint(outcome.Message, o.place.Namespace(), o.spec.Name), "see what is left: {hodei} jobs "+o.spec.Name+" -o wide")
-	}
-	return f
 }

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
@@ -21,6 +23,24 @@ const (
 	// leastInterval is the agents' own bound.
 	leastInterval = 100 * time.Millisecond
 )
+
+// usageIntervalFlag is the flag of the commands that follow a job.
+func usageIntervalFlag(cmd *cobra.Command, interval *time.Duration) {
+	cmd.Flags().DurationVar(interval, "usage-interval", 0, "With -o json or yaml: an event usage with what the job has used up to then this often, 100ms or more. Default: only at its end.")
+}
+
+// checkUsageInterval checks that flag; events tells whether there are any.
+func checkUsageInterval(cmd *cobra.Command, interval time.Duration, events bool) error {
+	switch {
+	case !cmd.Flags().Changed("usage-interval"):
+		return nil
+	case interval < leastInterval:
+		return usagef(cmd, "--usage-interval %s: want %s or more", interval, leastInterval)
+	case !events:
+		return usagef(cmd, "--usage-interval is of the events of a job that is followed: it needs -o json or yaml")
+	}
+	return nil
+}
 
 // usageHistory is what a session knows of the usage of its job's latest attempt: the
 // summary draws it, and events tell it if they were asked for.
