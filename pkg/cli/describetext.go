@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/local"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -30,7 +31,7 @@ func (d *description) print(out io.Writer, now time.Time, zone *time.Location) e
 	t.line(0, "State", state)
 	t.line(0, "Without eBPF", d.WithoutEBPF)
 	if d.Spec != nil {
-		t.spec(d.Spec)
+		t.spec(d.Spec, d.Namespace == local.Namespace)
 	}
 	for i := range d.Attempts {
 		t.attempt(&d.Attempts[i])
@@ -87,10 +88,11 @@ func (t *describer) head(depth int, name, value string) {
 	t.write(strings.TrimRight(strings.Repeat("  ", depth)+name+":\t"+ui.Printable(value), "\t ") + "\n")
 }
 
-func (t *describer) spec(s *job.Spec) {
+// spec writes what was asked for; here: on this machine, where there is no Pod.
+func (t *describer) spec(s *job.Spec, here bool) {
 	t.line(0, "Command", commandLine(s.Command))
 	image := s.Image
-	if image == "" {
+	if image == "" && !here {
 		image = "the worker's own"
 	}
 	t.line(0, "Image", image)
@@ -118,7 +120,7 @@ func (t *describer) spec(s *job.Spec) {
 		name string
 		d    time.Duration
 	}{{"Timeout", s.Timeout}, {"Start timeout", s.StartTimeout}, {"Grace", s.Grace}, {"Linger", s.Linger}, {"TTL", s.TTL}} {
-		if o.d > 0 {
+		if o.d > 0 && (!here || o.name != "Linger" && o.name != "TTL") {
 			t.line(0, o.name, duration.HumanDuration(o.d))
 		}
 	}

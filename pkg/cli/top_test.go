@@ -263,6 +263,39 @@ func TestTopUnreachable(t *testing.T) {
 	}
 }
 
+// A job whose command has ended before we came is over, be its Pod there or not.
+func TestTopLingering(t *testing.T) {
+	const list = `{"apiVersion":"%s","kind":"%s","metadata":{},"items":[%s]}`
+	state := ""
+	p := testCluster(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/jobs"):
+			fmt.Fprintf(w, list, "batch/v1", "JobList", `{"metadata":{"name":"x","namespace":"ns","uid":"uid-x","annotations":{"hodei.io/spec":"{\"name\":\"x\",\"command\":[\"true\"]}"},"labels":{"hodei.io/job":"x"}}}`)
+		case strings.HasSuffix(r.URL.Path, "/pods"):
+			fmt.Fprintf(w, list, "v1", "PodList", `{"metadata":{"name":"x-1","namespace":"ns","uid":"uid-1","labels":{"hodei.io/job":"x"},"ownerReferences":[{"apiVersion":"batch/v1","kind":"Job","name":"x","uid":"uid-x","controller":true}]},
+				"status":{"containerStatuses":[{"name":"agent","state":{"running":{}}},{"name":"job","state":{"`+state+`":{}}}]}}`)
+		default:
+			w.WriteHeader(http.StatusNotFound)
+			fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}`)
+		}
+	})
+	for _, test := range []struct {
+		state string
+		rows  int
+	}{{"terminated", 0}, {"running", 1}} {
+		state = test.state
+		x := newTops(&topOptions{app: &app{getenv: func(string) string { return "" }}, namespace: "ns", list: p, in: func(string) (*kubernetes.Provider, error) { return p, nil }})
+		if err := x.look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if rows := x.board.shown(); len(rows) != test.rows {
+			t.Errorf("%s: rows %+v, want %d", test.state, rows, test.rows)
+		}
+		x.close()
+	}
+}
+
 // countingContext counts what waits for its end.
 type countingContext struct {
 	context.Context

@@ -132,11 +132,20 @@ func (t *tops) look(ctx context.Context) error {
 	}
 	for _, f := range found {
 		k := jobKey{f.Job.Namespace, f.Job.Name}
-		if m := t.meters[k]; !f.Finished && !t.board.ended(k) && (m == nil || m.again()) {
+		m := t.meters[k]
+		left := m == nil && k != t.key() && lingers(f) // it ended before we came
+		if !f.Finished && !left && !t.board.ended(k) && (m == nil || m.again()) {
 			t.begin(ctx, k, f)
 		}
 	}
 	return nil
+}
+
+// lingers tells that the command of a job has ended, and no other attempt is known to
+// follow.
+func lingers(f *kubernetes.Found) bool {
+	n := len(f.Attempts)
+	return n > 0 && f.Attempts[n-1].Left
 }
 
 // find asks the cluster.
