@@ -30,7 +30,7 @@ const (
 	maxNameBytes = 253
 )
 
-// ID names an attempt, by the labels namespace, job and attempt.
+// ID names an attempt, by the labels namespace, job_name and attempt.
 type ID struct{ Namespace, Job, Attempt string }
 
 // Exporter has the latest usage of attempts. Use New. Its methods may be called from

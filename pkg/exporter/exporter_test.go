@@ -137,7 +137,7 @@ func TestBounds(t *testing.T) {
 			e.Attached(test.id)
 			e.Sample(test.id, everything())
 			got := text(t, e)
-			if shown := strings.Contains(got, fmt.Sprintf(`hodei_job_pids{attempt="%s",job="%s"`, test.id.Attempt, test.id.Job)); shown != test.shown {
+			if shown := strings.Contains(got, fmt.Sprintf(`hodei_job_pids{attempt="%s",job_name="%s"`, test.id.Attempt, test.id.Job)); shown != test.shown {
 				t.Errorf("shown %t, want %t", shown, test.shown)
 			}
 			if leftOut := strings.Contains(got, "left_out_attempts_total 1"); leftOut == test.shown {
