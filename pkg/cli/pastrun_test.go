@@ -41,9 +41,11 @@ func keepRun(t *testing.T, s *logstore.Store, key logstore.Key, run *job.Run, re
 		t.Fatal(err)
 	}
 	if r, ok := recorder.Listener.(*runRecord); ok {
+		r.mu.Lock()
 		r.run.Phases = run.Phases
-		r.over(run.Outcome)
 		r.save()
+		r.mu.Unlock()
+		r.over(run.Outcome)
 	}
 	for i := range samples {
 		recorder.Metrics(key.Attempt, metrics(i))

@@ -190,7 +190,11 @@ func TestExported(t *testing.T) {
 	}()
 	began := time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
 	attachAgent(t, i, "x-1", tunnel.Deliver).exit(completedRecord(began, 5))
-	attachAgent(t, i, "x-2", tunnel.Deliver).exit(completedRecord(began, 7))
+	timeless := completedRecord(began, 7)
+	timeless.Finished = nil
+	second := attachAgent(t, i, "x-2", tunnel.Deliver)
+	second.sample(began, usageAt(1))
+	second.exit(timeless)
 	metrics := make(chan prometheus.Metric, 1000)
 	e.Collect(metrics)
 	close(metrics)
@@ -199,6 +203,9 @@ func TestExported(t *testing.T) {
 		var out dto.Metric
 		if err := m.Write(&out); err != nil {
 			t.Fatal(err)
+		}
+		if strings.Contains(m.Desc().String(), `last_sample_timestamp`) && out.Gauge.GetValue() < float64(began.Unix()) {
+			t.Errorf("the last sample of %s is of %f", out.Label[0].GetValue(), out.Gauge.GetValue())
 		}
 		if strings.Contains(m.Desc().String(), `"hodei_job_cpu_seconds_total"`) {
 			got[out.Label[0].GetValue()] = out.Counter.GetValue()

@@ -81,6 +81,31 @@ func TestText(t *testing.T) {
 	}
 }
 
+// Whatever the time of a sample is, it is told, and one without leaves that of the last.
+func TestLastSample(t *testing.T) {
+	e := New()
+	id := ID{"ns", "j", "j-1"}
+	e.Attached(id)
+	e.Sample(id, job.Sample{Usage: everything().Usage})
+	if got := text(t, e); strings.Contains(got, "last_sample") {
+		t.Errorf("of no time: %s", got)
+	}
+	for _, test := range []struct {
+		name string
+		at   time.Time
+		want string
+	}{
+		{"now", time.Unix(1_750_000_000, 5e8), "1.7500000005e+09"},
+		{"no time", time.Time{}, "1.7500000005e+09"},
+		{"later than nanoseconds go", time.Unix(20_000_000_000, 0), "2e+10"},
+	} {
+		e.Sample(id, job.Sample{Time: test.at, Usage: everything().Usage})
+		if got := text(t, e); !strings.Contains(got, `hodei_job_last_sample_timestamp_seconds{attempt="j-1",job_name="j",namespace="ns"} `+test.want+"\n") {
+			t.Errorf("%s: got %s", test.name, got)
+		}
+	}
+}
+
 // What has ended is shown for five minutes, and goes on if it comes back.
 func TestExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -137,7 +162,7 @@ func TestBounds(t *testing.T) {
 			e.Attached(test.id)
 			e.Sample(test.id, everything())
 			got := text(t, e)
-			if shown := strings.Contains(got, fmt.Sprintf(`hodei_job_pids{attempt="%s",job="%s"`, test.id.Attempt, test.id.Job)); shown != test.shown {
+			if shown := strings.Contains(got, fmt.Sprintf(`hodei_job_pids{attempt="%s",job_name="%s"`, test.id.Attempt, test.id.Job)); shown != test.shown {
 				t.Errorf("shown %t, want %t", shown, test.shown)
 			}
 			if leftOut := strings.Contains(got, "left_out_attempts_total 1"); leftOut == test.shown {
