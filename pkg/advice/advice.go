@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 
@@ -80,6 +79,9 @@ func From(runs []job.Run) *Advice {
 	if a.Memory == nil && a.CPU == nil {
 		return nil
 	}
+	if a.CPU == nil && slices.ContainsFunc(measured, func(m *measure) bool { return m.short }) {
+		a.Notes = append(a.Notes, "nothing on CPU: what was measured is too short, and mostly the start of the container")
+	}
 	if a.Runs < fewRuns {
 		a.Notes = append(a.Notes, fmt.Sprintf("%s: the next one may need more; ask again after %d", plural(a.Runs, "run is little", "runs are few"), fewRuns))
 	}
@@ -109,6 +111,7 @@ type measure struct {
 	killed  bool   // by the OOM killer, or a part of it
 
 	rate      float64 // of CPU that a request has to cover, in cores; below 0: not known
+	short     bool    // CPU was counted, and the run is too short for a rate
 	quantile  bool    // it is the 95th percentile; else the mean
 	highest   float64 // rate between two samples
 	throttled float64 // part of the periods
@@ -188,12 +191,11 @@ func (m *measure) cpu(last *job.Usage) {
 		whole += seconds
 		m.highest = max(m.highest, s.rate)
 	}
-	if o := m.run.Outcome; o != nil && last.CPU.Total != nil && !o.Started.IsZero() {
-		if wall := o.Finished.Sub(o.Started); wall >= minWall {
-			m.rate = last.CPU.Total.Seconds() / wall.Seconds()
-			m.highest = max(m.highest, m.rate)
-		}
+	if mean := m.run.MeanCores(); mean != nil {
+		m.rate = *mean
+		m.highest = max(m.highest, m.rate)
 	}
+	m.short = m.rate < 0 && last.CPU.Total != nil
 	if len(steps) < minSteps {
 		return
 	}
@@ -206,7 +208,3 @@ func (m *measure) cpu(last *job.Usage) {
 		}
 	}
 }
-
-// minWall is the least run whose mean says something of its CPU: below it most of what
-// is counted is the start of the container.
-const minWall = 100 * time.Millisecond

@@ -82,6 +82,17 @@ func rates(cores ...float64) func(*job.Run) {
 	}
 }
 
+func over(wall time.Duration) func(*job.Run) {
+	return func(r *job.Run) { r.Outcome.Finished = start.Add(wall) }
+}
+
+// firstSample is that of the command's start, which has cost some CPU.
+func firstSample(seconds float64) func(*job.Run) {
+	return func(r *job.Run) {
+		r.Samples = []job.Sample{{Time: start, Usage: job.Usage{CPU: job.CPUUsage{Total: ptr(time.Duration(seconds * float64(time.Second)))}}}}
+	}
+}
+
 func many(n int, cores float64) []float64 {
 	out := make([]float64, n)
 	for i := range out {
@@ -165,6 +176,8 @@ func TestCPU(t *testing.T) {
 		{"a limit that was raised since", []job.Run{run("b", asks("2", "", "", ""), used(5), throttled(0, 2000)), run("a", asks("500m", "", "", ""), used(5), throttled(0.6, 500))}, "500m", "2", "", ""},
 		{"more than the limit", []job.Run{run("a", asks("400m", "", "", ""), used(5))}, "400m", "400m", "", "not more than its limit"},
 		{"over in no time", []job.Run{run("a", used(1), func(r *job.Run) { r.Outcome.Finished = start.Add(time.Millisecond) })}, "", "", "", ""},
+		{"the container's start is not its own", []job.Run{run("a", used(0.18), over(150*time.Millisecond), firstSample(0.03))}, "1", "", "1", "on average it used 1.00 cores"},
+		{"short, and its start is not known", []job.Run{run("a", used(0.03), over(4*time.Second))}, "", "", "", ""},
 		{"absurd", []job.Run{run("a", used(9e9))}, "1M", "", "1M", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -230,6 +243,9 @@ func TestFrom(t *testing.T) {
 		t.Errorf("got %+v", a)
 	}
 	if a := From([]job.Run{run("a", peak(mi)), run("b", peak(mi)), run("c", peak(mi))}); len(a.Notes) != 0 {
+		t.Errorf("got %q", a.Notes)
+	}
+	if a := From([]job.Run{run("a", peak(mi), used(0.03), over(time.Second))}); len(a.Notes) != 2 || !strings.HasPrefix(a.Notes[0], "nothing on CPU: ") {
 		t.Errorf("got %q", a.Notes)
 	}
 	// What was asked is that of the latest run.

@@ -38,8 +38,8 @@ func (r *Report) figures() []figure {
 	cpu := figure{Name: "CPU", Absent: true, Detail: "not counted"}
 	if s, ok := cpuSeconds(u); ok {
 		cpu = figure{Name: "CPU", Text: job.Duration(time.Duration(s * float64(time.Second)))}
-		if known && wall > 0 {
-			cpu.Detail = number(s/wall.Seconds()) + " cores on average"
+		if mean := r.Run.MeanCores(); mean != nil {
+			cpu.Detail = number(*mean) + " cores on average"
 		}
 		if m := u.CPU.LimitMillis; m != nil {
 			cpu.Detail = join(cpu.Detail, "of "+number(float64(*m)/1000))

@@ -225,3 +225,14 @@ func alone(t *testing.T, b []byte) {
 		}
 	}
 }
+
+// What the container's start has cost is no rate of the command, and no limit is known
+// to be none only where the kernel's file of it was read.
+func TestFigures(t *testing.T) {
+	one := func(u job.Usage, wall time.Duration) *Report {
+		return &Report{Run: job.Run{Outcome: &job.Outcome{Cause: job.Completed, Started: start, Finished: start.Add(wall), Usage: &u}}}
+	}
+	if f := one(job.Usage{CPU: job.CPUUsage{Total: ptr(30 * time.Millisecond)}}, 2*time.Millisecond).figures()[1]; f.Name != "CPU" || f.Detail != "" {
+		t.Errorf("got %+v", f)
+	}
+}
