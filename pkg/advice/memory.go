@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 
@@ -33,7 +34,7 @@ const (
 
 // memory advises on memory: one figure, for request and limit (a job that uses more
 // than it asked for is the first to be killed on a full node).
-func memory(runs []*measure, asked *job.Spec) *Resource {
+func memory(runs []*measure, spec *job.Spec) *Resource {
 	var top, killed *measure
 	for _, m := range runs {
 		switch {
@@ -45,7 +46,7 @@ func memory(runs []*measure, asked *job.Spec) *Resource {
 			top = m
 		}
 	}
-	r := &Resource{Asked: asked.Memory, AskedLimit: cmp.Or(asked.MemoryLimit, asked.Memory)}
+	r := asked(spec.Memory, spec.MemoryLimit)
 	var need uint64
 	switch {
 	case killed != nil && killed.bound() > 0 && (top == nil || top.peak <= killed.bound()):
@@ -71,7 +72,14 @@ func memory(runs []*measure, asked *job.Spec) *Resource {
 		}
 	}
 	r.Request = *resource.NewQuantity(int64(roundMemory(max(need, minMemory))), resource.BinarySI)
+	completed := slices.ContainsFunc(runs, func(m *measure) bool { return m.completed && m.peak > 0 })
+	if !completed {
+		r.keep()
+	}
 	limit := r.Request.DeepCopy()
+	if !completed && r.AskedLimit != nil && limit.Cmp(*r.AskedLimit) < 0 {
+		limit = r.AskedLimit.DeepCopy()
+	}
 	r.Limit = &limit
 	return r
 }
