@@ -61,7 +61,8 @@ func New() *Exporter {
 		}),
 		attempts: map[ID]*attempt{},
 	}
-	e.registry.MustRegister(e, e.leftOut, collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewGoCollector())
+	// No process collector: some of its figures are the whole machine's.
+	e.registry.MustRegister(e, e.leftOut, collectors.NewGoCollector())
 	return e
 }
 
