@@ -258,8 +258,8 @@ func listenLauncher(path string) (*net.UnixListener, error) {
 type handover struct {
 	conn  *net.UnixConn
 	files handedOver
-	// cgroup is its own, as it says; 0: it does not know.
-	cgroup uint64
+	// ownCgroup2 is as its hello says.
+	ownCgroup2 bool
 }
 
 func (h *handover) close() {
@@ -289,7 +289,7 @@ func (a *agent) awaitLauncher(l *net.UnixListener) (*handover, error) {
 			arrived <- arrival{err: err}
 			return
 		}
-		arrived <- arrival{handover: handover{conn, files, hello.Cgroup}}
+		arrived <- arrival{handover: handover{conn, files, hello.OwnCgroup2}}
 	}()
 	timeout := time.NewTimer(a.StartTimeout)
 	defer timeout.Stop()

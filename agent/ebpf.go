@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -36,15 +37,14 @@ type jobProbe struct {
 	counted  bool
 }
 
-// openProbe loads what can be had for the job whose cgroup is dir, nil where that is not
-// to be had, or told, 0 where the launcher does not know. The error, in words of the
+// openProbe loads what can be had for the launcher's job. The error, in words of the
 // kernel's and ours, is that eBPF is required and nothing of it can be had.
-func (a *agent) openProbe(conn *net.UnixConn, dir *os.File, told uint64) (*jobProbe, error) {
+func (a *agent) openProbe(launcher *handover) (*jobProbe, error) {
 	if a.EBPF == EBPFOff {
 		return nil, nil //nolint:nilnil // nil is none
 	}
-	target, err := probeTarget(conn, dir, told)
-	defer closeOther(target.Dir, dir)
+	target, err := probeTarget(launcher)
+	defer closeOther(target.Dir, launcher.files[fdCgroup])
 	p := &jobProbe{}
 	if err == nil {
 		p.Probe = probe.Open(target)
@@ -71,26 +71,46 @@ func (a *agent) openProbe(conn *net.UnixConn, dir *os.File, told uint64) (*jobPr
 	return p, nil
 }
 
-// probeTarget is the job's cgroup of version 2: its directory where that is visible to
-// the launcher, and its number by the kernel's word or, from another PID namespace, by
-// the launcher's, which no code of the job's comes before.
-func probeTarget(conn *net.UnixConn, dir *os.File, told uint64) (probe.Target, error) {
-	if dir == nil && told == 0 {
+// probeTarget is the job's cgroup of version 2, if the launcher, which no code of the
+// job's comes before, has found that to be its container's alone: its directory where
+// that is visible, and its number by the kernel's word or, from another PID namespace,
+// by the launcher's.
+func probeTarget(launcher *handover) (probe.Target, error) {
+	dir := launcher.files[fdCgroup]
+	switch {
+	case dir == nil:
 		return probe.Target{}, errors.New("the job has no cgroup of its own")
+	case !launcher.ownCgroup2:
+		return probe.Target{}, errors.New("the job has no cgroup of version 2 of its own, or none that can be told from the machine's")
+	case isCgroup2(dir):
+		return probe.Target{Dir: dir}, nil
 	}
-	t := probe.Target{ID: told}
-	if id, err := probe.PeerCgroup(conn); err == nil {
-		t.ID = id
-	}
-	if dir == nil || isCgroup2(dir) {
-		t.Dir = dir
-		return t, nil
+	var t probe.Target
+	var err error
+	if t.ID, err = probe.PeerCgroup(launcher.conn); err != nil {
+		t.ID = askCgroup(launcher.conn)
 	}
 	// Beside the directories of version 1, by systemd's custom.
 	if fd, err := unix.Openat(int(dir.Fd()), "unified", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0); err == nil {
 		t.Dir = os.NewFile(uintptr(fd), dir.Name()+"/unified")
 	}
 	return t, nil
+}
+
+// askCgroup asks the launcher for the number of its cgroup; 0: unknown.
+func askCgroup(conn *net.UnixConn) uint64 {
+	if send(conn, agentMsg{TellCgroup: true}) != nil {
+		return 0
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(doneWait))
+	defer conn.SetReadDeadline(time.Time{})
+	var m launcherMsg
+	fds, err := receive(conn, &m)
+	closeAll(fds)
+	if err != nil || m.Cgroup == nil {
+		return 0
+	}
+	return m.Cgroup.ID
 }
 
 func isCgroup2(dir *os.File) bool {

@@ -52,7 +52,7 @@ func (a *agent) openMeter(launcher *handover) (*meter, error) {
 		a.Log.Warn("the job can't be measured", "error", errors.Join(whyNot...))
 	}
 	var err error
-	if m.probe, err = a.openProbe(launcher.conn, dir, launcher.cgroup); err != nil {
+	if m.probe, err = a.openProbe(launcher); err != nil {
 		m.close()
 		return nil, err
 	}

@@ -35,7 +35,9 @@ type Part struct {
 }
 
 // Target is the job's cgroup in the v2 hierarchy, which exists beside the v1
-// hierarchies of a hybrid machine too. The zero Target is no cgroup.
+// hierarchies of a hybrid machine too. That it is the job's alone is for the caller to
+// know: the root of the hierarchy, where all are whom nobody has put elsewhere, is
+// refused. The zero Target is no cgroup.
 type Target struct {
 	// Dir is its directory, which the caller may close after Open; nil: not to be had.
 	// [Network] needs it.
@@ -108,6 +110,9 @@ const levelUnknown = -1
 // system is none.
 func (t *Target) resolve() (*os.File, error) {
 	if t.Dir == nil {
+		if t.ID == rootID {
+			return nil, errRoot
+		}
 		if t.ID == 0 {
 			return nil, errors.New("the job's cgroup is not known: its launcher shows no cgroup v2 directory, and the kernel gives no id of it before Linux 6.13")
 		}
@@ -115,6 +120,8 @@ func (t *Target) resolve() (*os.File, error) {
 	}
 	id, err := cgroupID(t.Dir)
 	switch {
+	case err == nil && id == rootID, err != nil && t.ID == rootID:
+		return nil, errRoot
 	case err == nil:
 		t.ID = id
 		return t.Dir, nil
@@ -123,6 +130,12 @@ func (t *Target) resolve() (*os.File, error) {
 	}
 	return nil, err
 }
+
+// rootID is the number of the hierarchy's root, the first that the kernel gives
+// (fs/kernfs, kernfs_create_root).
+const rootID = 1
+
+const errRoot = absence("the job is in the root of cgroup v2, with all that nobody has put elsewhere")
 
 // cgroupID is the number of the cgroup whose directory dir is: that of its inode,
 // on machines of 64 bits (fs/kernfs, kernfs_ino).
