@@ -212,7 +212,7 @@ func (p *jobProbe) add(f *figures) {
 		u.OomVictim = &hodeipb.OOMVictim{Name: printable(v.Name), Pid: v.PID, Bytes: v.Bytes, LimitBytes: v.Limit}
 	}
 	if h, ok := p.RunQueue(); ok {
-		u.RunQueueWaits = h.Counts[:]
+		u.RunQueueWaits, u.RunQueueWatchedNs = h.Counts[:], uint64(h.Watched)
 	}
 }
 

@@ -15,8 +15,9 @@ import (
 const Buckets = 26
 
 // Histogram is how long the job's tasks have waited for a CPU, each time that they
-// could run, while the probe was looking: it is a sample of the time since it was
-// opened.
+// could run while the probe was looking, which is some fortieth of the time: there were
+// that many times more. What Watched is to the time since the probe was opened, Counts
+// are to all waits, as far as the job did the same all the time.
 type Histogram struct {
 	// Watched is for how long it has looked.
 	Watched time.Duration

@@ -1202,8 +1202,11 @@ type Usage struct {
 	IoPressureSomeNs     *uint64 `protobuf:"varint,35,opt,name=io_pressure_some_ns,json=ioPressureSomeNs,proto3,oneof" json:"io_pressure_some_ns,omitempty"`
 	IoPressureFullNs     *uint64 `protobuf:"varint,36,opt,name=io_pressure_full_ns,json=ioPressureFullNs,proto3,oneof" json:"io_pressure_full_ns,omitempty"`
 	// How often a thread waited so long for a CPU: below 1 us, then from 2^(i-1) to
-	// below 2^i us, the last without an end. Empty: not counted.
+	// below 2^i us, the last without an end. Empty: not counted. The agent looks now and
+	// then, at some fortieth of the time: it is a sample, and there were more.
 	RunQueueWaits []uint64 `protobuf:"varint,37,rep,packed,name=run_queue_waits,json=runQueueWaits,proto3" json:"run_queue_waits,omitempty"`
+	// For how long it has looked.
+	RunQueueWatchedNs uint64 `protobuf:"varint,39,opt,name=run_queue_watched_ns,json=runQueueWatchedNs,proto3" json:"run_queue_watched_ns,omitempty"`
 	// Where the figures come from: "cgroup2+ebpf", "cgroup2", "cgroup1+ebpf", "cgroup1",
 	// "proc" or "" (none).
 	Source        string `protobuf:"bytes,38,opt,name=source,proto3" json:"source,omitempty"`
@@ -1484,6 +1487,13 @@ func (x *Usage) GetRunQueueWaits() []uint64 {
 		return x.RunQueueWaits
 	}
 	return nil
+}
+
+func (x *Usage) GetRunQueueWatchedNs() uint64 {
+	if x != nil {
+		return x.RunQueueWatchedNs
+	}
+	return 0
 }
 
 func (x *Usage) GetSource() string {
@@ -2039,7 +2049,7 @@ const file_worker_proto_rawDesc = "" +
 	"\x06absent\x18\x02 \x01(\tR\x06absent\"g\n" +
 	"\aMetrics\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12,\n" +
-	"\x05usage\x18\x02 \x01(\v2\x16.hodei.worker.v1.UsageR\x05usage\"\xcb\x11\n" +
+	"\x05usage\x18\x02 \x01(\v2\x16.hodei.worker.v1.UsageR\x05usage\"\xfc\x11\n" +
 	"\x05Usage\x12\x1a\n" +
 	"\x06cpu_ns\x18\r \x01(\x04H\x00R\x05cpuNs\x88\x01\x01\x12#\n" +
 	"\vcpu_user_ns\x18\x01 \x01(\x04H\x01R\tcpuUserNs\x88\x01\x01\x12'\n" +
@@ -2081,7 +2091,8 @@ const file_worker_proto_rawDesc = "" +
 	"\x17memory_pressure_full_ns\x18\" \x01(\x04H\x1bR\x14memoryPressureFullNs\x88\x01\x01\x122\n" +
 	"\x13io_pressure_some_ns\x18# \x01(\x04H\x1cR\x10ioPressureSomeNs\x88\x01\x01\x122\n" +
 	"\x13io_pressure_full_ns\x18$ \x01(\x04H\x1dR\x10ioPressureFullNs\x88\x01\x01\x12&\n" +
-	"\x0frun_queue_waits\x18% \x03(\x04R\rrunQueueWaits\x12\x16\n" +
+	"\x0frun_queue_waits\x18% \x03(\x04R\rrunQueueWaits\x12/\n" +
+	"\x14run_queue_watched_ns\x18' \x01(\x04R\x11runQueueWatchedNs\x12\x16\n" +
 	"\x06source\x18& \x01(\tR\x06sourceB\t\n" +
 	"\a_cpu_nsB\x0e\n" +
 	"\f_cpu_user_nsB\x10\n" +

@@ -16,7 +16,10 @@ type Usage struct {
 	Pressure PressureUsage `json:"pressure,omitzero"`
 	// RunQueueWaits counts how often a thread waited so long for a CPU: below 1 µs,
 	// then from 2^(i-1) to below 2^i µs, the last without an end. Empty: not counted.
+	// They are a sample: those that were seen in RunQueueWatched, some fortieth of the time.
 	RunQueueWaits []uint64 `json:"runQueueWaits,omitempty"`
+	// RunQueueWatched is for how long the agent has looked for such waits.
+	RunQueueWatched time.Duration `json:"runQueueWatchedNs,omitempty"`
 }
 
 // CPUUsage is CPU time, of all threads together.
