@@ -196,7 +196,7 @@ func (m *meter) peak(f *figures) {
 // and not one for each of them.
 type figures struct {
 	usage hodeipb.Usage
-	room  [40]uint64 // there are 36 optional numbers
+	room  [40]uint64 // more than there are optional numbers
 	used  int
 }
 
@@ -205,7 +205,11 @@ func (f *figures) put(field **uint64, v cgroup.Figure) {
 	if !v.Known {
 		return
 	}
-	if *field == nil {
+	switch {
+	case *field != nil:
+	case f.used == len(f.room):
+		*field = new(uint64)
+	default:
 		*field = &f.room[f.used]
 		f.used++
 	}

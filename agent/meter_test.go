@@ -240,3 +240,26 @@ func TestMillis(t *testing.T) {
 		})
 	}
 }
+
+// TestFiguresRoom: each number of a Usage has its place.
+func TestFiguresRoom(t *testing.T) {
+	f, optional := &figures{}, 0
+	fields := f.usage.ProtoReflect().Descriptor().Fields()
+	for i := range fields.Len() {
+		if fields.Get(i).HasOptionalKeyword() {
+			optional++
+		}
+	}
+	if optional > len(f.room) {
+		t.Errorf("room for %d of %d numbers", len(f.room), optional)
+	}
+	to := make([]*uint64, len(f.room)+1)
+	for i := range to {
+		f.put(&to[i], known(uint64(i)))
+	}
+	for i, n := range to {
+		if n == nil || *n != uint64(i) {
+			t.Errorf("number %d is %v", i, n)
+		}
+	}
+}

@@ -757,8 +757,8 @@ type Batch struct {
 	// In the order of reading, at most 1024. Their lengths add up to the decoded data's.
 	Records  []*Record `protobuf:"bytes,2,rep,name=records,proto3" json:"records,omitempty"`
 	Encoding Encoding  `protobuf:"varint,3,opt,name=encoding,proto3,enum=hodei.worker.v1.Encoding" json:"encoding,omitempty"`
-	// The records' bytes, one after the other, at most 1 MiB before the encoding. The last field, so that an encoder
-	// can put the payload behind the rest without copying it.
+	// The records' bytes, one after the other, at most 1 MiB before the encoding. The last
+	// field, so that an encoder can put the payload behind the rest without copying it.
 	Data          []byte `protobuf:"bytes,15,opt,name=data,proto3" json:"data,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1097,7 +1097,8 @@ func (x *Probe) GetAbsent() string {
 // Metrics is one sample. An agent sends them in the order of their times.
 type Metrics struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// By the agent's clock.
+	// When the figures were the kernel's: the agent's clock at the job's start, and from
+	// then on the time that has passed, so that no step of the clock shows.
 	Time          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
 	Usage         *Usage                 `protobuf:"bytes,2,opt,name=usage,proto3" json:"usage,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1178,7 +1179,7 @@ type Usage struct {
 	// How often memory reached its limit, and how often that was out of memory.
 	MemoryMaxEvents *uint64 `protobuf:"varint,22,opt,name=memory_max_events,json=memoryMaxEvents,proto3,oneof" json:"memory_max_events,omitempty"`
 	OomEvents       *uint64 `protobuf:"varint,23,opt,name=oom_events,json=oomEvents,proto3,oneof" json:"oom_events,omitempty"`
-	// Processes of the cgroup killed by the OOM killer, and the last of them.
+	// Processes of the cgroup killed by the OOM killer, and the largest of them.
 	OomKills  *uint64    `protobuf:"varint,7,opt,name=oom_kills,json=oomKills,proto3,oneof" json:"oom_kills,omitempty"`
 	OomVictim *OOMVictim `protobuf:"bytes,24,opt,name=oom_victim,json=oomVictim,proto3" json:"oom_victim,omitempty"`
 	// Of all sizes together.
@@ -1579,7 +1580,8 @@ type OOMVictim struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// In the node's PID namespace.
 	Pid uint32 `protobuf:"varint,2,opt,name=pid,proto3" json:"pid,omitempty"`
-	// What it held in memory, and the limit that was reached; 0: unknown.
+	// What it held in memory, and its cgroup's limit, which need not be what was reached;
+	// 0: unknown, or none.
 	Bytes         uint64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	LimitBytes    uint64 `protobuf:"varint,4,opt,name=limit_bytes,json=limitBytes,proto3" json:"limit_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
