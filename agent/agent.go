@@ -31,7 +31,7 @@ const (
 	ExitOK           = 0  // the job ended, however it ended
 	exitBroken       = 1  // the agent could not do its work
 	ExitNeverStarted = 90 // no launcher came: the command never started
-	ExitNoEBPF       = 91 // eBPF is required and can't be had here: the command was not started
+	ExitNoEBPF       = 91 // eBPF is required and can't be had here, or what it takes can't be given up: the command was not started
 )
 
 // retryLinger is the longest that an ended attempt waits for a coordinator when

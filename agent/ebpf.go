@@ -31,44 +31,52 @@ const absentBytes = 300
 // jobProbe is the eBPF that assists a meter; nil: none does.
 type jobProbe struct {
 	*probe.Probe
-	parts []*hodeipb.Probe
+	why string // there is none
 	// counters are the last that were had, if any were.
 	counters probe.Counters
 	counted  bool
 }
 
-// openProbe loads what can be had for the launcher's job. The error, in words of the
-// kernel's and ours, is that eBPF is required and nothing of it can be had.
+// openProbe loads what can be had for the launcher's job, and gives up the capabilities
+// that it takes: the job's own code never runs beside an agent that has any. The error,
+// in words of the kernel's and ours, is that this can't be done, or that eBPF is required
+// and nothing of it can be had.
 func (a *agent) openProbe(launcher *handover) (*jobProbe, error) {
-	if a.EBPF == EBPFOff {
+	p := a.loadProbe(launcher)
+	if a.InPod {
+		if err := dropCapabilities(); err != nil {
+			p.close()
+			return nil, err
+		}
+	}
+	if p == nil {
 		return nil, nil //nolint:nilnil // nil is none
 	}
-	target, err := probeTarget(launcher)
-	defer closeOther(target.Dir, launcher.files[fdCgroup])
-	p := &jobProbe{}
-	if err == nil {
-		p.Probe = probe.Open(target)
-	}
-	for _, part := range p.Parts() {
-		made := &hodeipb.Probe{Name: part.Name}
-		if part.Err != nil {
-			made.Absent = cutText(printable(part.Err.Error()), absentBytes)
-		}
-		p.parts = append(p.parts, made)
-	}
-	if err != nil {
-		for _, name := range []string{probe.Network, probe.Stats, probe.OOM, probe.RunQueue} {
-			p.parts = append(p.parts, &hodeipb.Probe{Name: name, Absent: err.Error()})
-		}
-	}
-	for _, part := range p.parts {
+	p.Check()
+	for _, part := range p.states() {
 		a.Log.Info("eBPF", "part", part.Name, "absent", part.Absent)
 	}
 	if a.EBPF == EBPFRequire && !p.works() {
 		p.close()
-		return nil, errors.New(whyNone(p.parts))
+		return nil, errors.New(whyNone(p.states()))
 	}
 	return p, nil
+}
+
+// loadProbe loads what can be had; nil: nothing was to be tried.
+func (a *agent) loadProbe(launcher *handover) *jobProbe {
+	if a.EBPF == EBPFOff {
+		return nil
+	}
+	p := &jobProbe{}
+	target, err := probeTarget(launcher)
+	if err != nil {
+		p.why = err.Error()
+		return p
+	}
+	defer closeOther(target.Dir, launcher.files[fdCgroup])
+	p.Probe = probe.Open(target)
+	return p
 }
 
 // probeTarget is the job's cgroup of version 2, if the launcher, which no code of the
@@ -146,7 +154,7 @@ func whyNone(parts []*hodeipb.Probe) string {
 
 // works tells that some part of it does.
 func (p *jobProbe) works() bool {
-	return p != nil && slices.ContainsFunc(p.parts, func(part *hodeipb.Probe) bool { return part.Absent == "" })
+	return p != nil && slices.ContainsFunc(p.Parts(), func(part probe.Part) bool { return part.Err == nil })
 }
 
 func (p *jobProbe) close() {
@@ -155,12 +163,25 @@ func (p *jobProbe) close() {
 	}
 }
 
-// states are the parts, as they go into a State and an ExitRecord.
-func (p *jobProbe) states() []*hodeipb.Probe {
+// states are the parts as they are now, as they go into a State and an ExitRecord.
+func (p *jobProbe) states() (parts []*hodeipb.Probe) {
 	if p == nil {
 		return nil
 	}
-	return p.parts
+	if p.Probe == nil {
+		for _, name := range []string{probe.Network, probe.Stats, probe.OOM, probe.RunQueue} {
+			parts = append(parts, &hodeipb.Probe{Name: name, Absent: p.why})
+		}
+		return parts
+	}
+	for _, part := range p.Parts() {
+		made := &hodeipb.Probe{Name: part.Name}
+		if part.Err != nil {
+			made.Absent = cutText(printable(part.Err.Error()), absentBytes)
+		}
+		parts = append(parts, made)
+	}
+	return parts
 }
 
 // replaces names the cgroup's files that need not be read, because the probe has their
@@ -194,14 +215,25 @@ func (p *jobProbe) fileNames() (files []string) {
 	return files
 }
 
-// add fills in what the probe measures. Counters of a cgroup that has gone are what they
-// were last.
-func (p *jobProbe) add(f *figures) {
+// count takes the counters anew; false: there were some, and now there are not.
+func (p *jobProbe) count() bool {
+	if p == nil {
+		return true
+	}
+	if p.Stats(&p.counters) {
+		p.counted = true
+		return true
+	}
+	return !p.counted
+}
+
+// add fills in what the probe measures; current: its counters are of the time of the
+// other figures.
+func (p *jobProbe) add(f *figures, current bool) {
 	if p == nil {
 		return
 	}
-	p.counted = p.Stats(&p.counters) || p.counted
-	if p.counted {
+	if p.counted && current {
 		p.addCounters(f)
 	}
 	u := &f.usage

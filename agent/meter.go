@@ -97,11 +97,23 @@ func (m *meter) measure() *hodeipb.Metrics {
 		return nil
 	}
 	m.byCgroup(f)
+	counted := m.probe.count()
+	if !counted { // once more: either it has just gone, or something was short for a moment
+		m.byCgroup(f)
+		counted = m.probe.count()
+	}
+	// Old counters go with old files. Of a job that lives they are absent.
+	gone := m.group.Gone()
 	m.byProcesses(f)
-	m.probe.add(f)
+	m.probe.add(f, counted || gone)
 	m.peak(f)
-	// By the clock of the start: samples that go back in time are nobody's.
-	return &hodeipb.Metrics{Time: timestamppb.New(m.began.Add(time.Since(m.began))), Usage: &f.usage}
+	// By the clock of the start: samples that go back in time are nobody's. Figures of a
+	// cgroup that has gone are as old as they are.
+	age := time.Since(m.began)
+	if gone {
+		age = m.sample.Time.Sub(m.began)
+	}
+	return &hodeipb.Metrics{Time: timestamppb.New(m.began.Add(max(age, 0))), Usage: &f.usage}
 }
 
 // byCgroup fills in what the cgroup's files say. Once they are gone that is what they

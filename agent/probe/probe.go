@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/cilium/ebpf"
@@ -154,12 +155,67 @@ func cgroupID(dir *os.File) (uint64, error) {
 	return st.Ino, nil
 }
 
-// Parts tells what became of each part; none of a nil Probe.
+// Check reads each part once and closes those that can't be read, which are absent from
+// then on. It is for who has given up the capabilities that Open takes: before Linux 5.19
+// each call of bpf(2) asks for them (kernel/bpf/syscall.c), and security modules may.
+func (p *Probe) Check() {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range p.parts {
+		part := &p.parts[i]
+		if part.Err != nil {
+			continue
+		}
+		if err := p.check(part.Name); err != nil {
+			part.Err = fmt.Errorf("it loads, but can't be read without capabilities (Linux 5.19 asks for none): %w", onLine(err))
+		}
+	}
+}
+
+// check reads a part, and closes it where that fails.
+func (p *Probe) check(name string) (err error) {
+	switch name {
+	case Network:
+		if _, err = p.network.read(); err != nil {
+			_ = p.network.close()
+			p.network = nil
+		}
+	case Stats:
+		if _, err = p.stats.iterator.read(&p.stats.record); err != nil {
+			_ = p.stats.close()
+			p.stats = nil
+		}
+	case OOM:
+		if err = p.victim.objects.Victims.Lookup(uint32(0), &victimRecord{}); err != nil {
+			_ = p.victim.close()
+			p.victim = nil
+		}
+	case RunQueue:
+		if err = p.waits.check(); err != nil {
+			_ = p.waits.close()
+			p.waits = nil
+		}
+	}
+	return err
+}
+
+// Parts tells what has become of each part so far; none of a nil Probe.
 func (p *Probe) Parts() []Part {
 	if p == nil {
 		return nil
 	}
-	return p.parts
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	parts := slices.Clone(p.parts)
+	for i := range parts {
+		if parts[i].Name == RunQueue && parts[i].Err == nil {
+			parts[i].Err = p.waits.failed()
+		}
+	}
+	return parts
 }
 
 // Close detaches and frees all parts. It may be called again.
