@@ -31,7 +31,7 @@ const (
 	ExitOK           = 0  // the job ended, however it ended
 	exitBroken       = 1  // the agent could not do its work
 	ExitNeverStarted = 90 // no launcher came: the command never started
-	ExitNoEBPF       = 91 // eBPF is required and can't be had here: the command was not started
+	ExitNoEBPF       = 91 // eBPF is required and can't be had here, or what it takes can't be given up: the command was not started
 )
 
 // retryLinger is the longest that an ended attempt waits for a coordinator when
@@ -258,8 +258,8 @@ func listenLauncher(path string) (*net.UnixListener, error) {
 type handover struct {
 	conn  *net.UnixConn
 	files handedOver
-	// cgroup is its own, as it says; 0: it does not know.
-	cgroup uint64
+	// ownCgroup2 is as its hello says.
+	ownCgroup2 bool
 }
 
 func (h *handover) close() {
@@ -289,7 +289,7 @@ func (a *agent) awaitLauncher(l *net.UnixListener) (*handover, error) {
 			arrived <- arrival{err: err}
 			return
 		}
-		arrived <- arrival{handover: handover{conn, files, hello.Cgroup}}
+		arrived <- arrival{handover: handover{conn, files, hello.OwnCgroup2}}
 	}()
 	timeout := time.NewTimer(a.StartTimeout)
 	defer timeout.Stop()

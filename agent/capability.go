@@ -10,8 +10,8 @@ import (
 
 // dropCapabilities takes all capabilities from this process for good, if it has any: a
 // container that measures with eBPF is given those that it takes to load programs. What
-// was opened with them goes on without, for the kernel asks for them no more: maps are
-// read, iterators opened, links closed (tried on 6.18 with unprivileged_bpf_disabled=2).
+// was opened with them goes on without from Linux 5.19 on, which asks for them no more: maps
+// are read, iterators opened, links closed (tried on 6.18 with unprivileged_bpf_disabled=2).
 // With no_new_privs, which the Pod sets, no program that we execute gets them back. See
 // capset(2) and capabilities(7).
 //

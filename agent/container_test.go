@@ -230,7 +230,7 @@ func TestContainer(t *testing.T) {
 					t.Errorf("exit record %v", r)
 				}
 				near(t, "peak", u.GetMemoryPeakBytes(), limit, 0)
-				want := "memory reached its limit of 96Mi and the kernel killed a process of the job"
+				want := "memory reached its limit of 96Mi; the kernel killed a process of the job"
 				if _, missing := absent(w)[probe.OOM]; ebpf != EBPFOff && !missing {
 					name := filepath.Base(self()[0])
 					want = fmt.Sprintf("memory reached its limit of 96Mi; the kernel killed %s (%s)", name[:min(len(name), 15)], binarySize(u.GetOomVictim().GetBytes()))

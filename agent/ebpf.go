@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -30,67 +31,94 @@ const absentBytes = 300
 // jobProbe is the eBPF that assists a meter; nil: none does.
 type jobProbe struct {
 	*probe.Probe
-	parts []*hodeipb.Probe
+	why string // there is none
 	// counters are the last that were had, if any were.
 	counters probe.Counters
 	counted  bool
 }
 
-// openProbe loads what can be had for the job whose cgroup is dir, nil where that is not
-// to be had, or told, 0 where the launcher does not know. The error, in words of the
-// kernel's and ours, is that eBPF is required and nothing of it can be had.
-func (a *agent) openProbe(conn *net.UnixConn, dir *os.File, told uint64) (*jobProbe, error) {
-	if a.EBPF == EBPFOff {
+// openProbe loads what can be had for the launcher's job, and gives up the capabilities
+// that it takes: the job's own code never runs beside an agent that has any. The error,
+// in words of the kernel's and ours, is that this can't be done, or that eBPF is required
+// and nothing of it can be had.
+func (a *agent) openProbe(launcher *handover) (*jobProbe, error) {
+	p := a.loadProbe(launcher)
+	if a.InPod {
+		if err := dropCapabilities(); err != nil {
+			p.close()
+			return nil, err
+		}
+	}
+	if p == nil {
 		return nil, nil //nolint:nilnil // nil is none
 	}
-	target, err := probeTarget(conn, dir, told)
-	defer closeOther(target.Dir, dir)
-	p := &jobProbe{}
-	if err == nil {
-		p.Probe = probe.Open(target)
-	}
-	for _, part := range p.Parts() {
-		made := &hodeipb.Probe{Name: part.Name}
-		if part.Err != nil {
-			made.Absent = cutText(printable(part.Err.Error()), absentBytes)
-		}
-		p.parts = append(p.parts, made)
-	}
-	if err != nil {
-		for _, name := range []string{probe.Network, probe.Stats, probe.OOM, probe.RunQueue} {
-			p.parts = append(p.parts, &hodeipb.Probe{Name: name, Absent: err.Error()})
-		}
-	}
-	for _, part := range p.parts {
+	p.Check()
+	for _, part := range p.states() {
 		a.Log.Info("eBPF", "part", part.Name, "absent", part.Absent)
 	}
 	if a.EBPF == EBPFRequire && !p.works() {
 		p.close()
-		return nil, errors.New(whyNone(p.parts))
+		return nil, errors.New(whyNone(p.states()))
 	}
 	return p, nil
 }
 
-// probeTarget is the job's cgroup of version 2: its directory where that is visible to
-// the launcher, and its number by the kernel's word or, from another PID namespace, by
-// the launcher's, which no code of the job's comes before.
-func probeTarget(conn *net.UnixConn, dir *os.File, told uint64) (probe.Target, error) {
-	if dir == nil && told == 0 {
+// loadProbe loads what can be had; nil: nothing was to be tried.
+func (a *agent) loadProbe(launcher *handover) *jobProbe {
+	if a.EBPF == EBPFOff {
+		return nil
+	}
+	p := &jobProbe{}
+	target, err := probeTarget(launcher)
+	if err != nil {
+		p.why = err.Error()
+		return p
+	}
+	defer closeOther(target.Dir, launcher.files[fdCgroup])
+	p.Probe = probe.Open(target)
+	return p
+}
+
+// probeTarget is the job's cgroup of version 2, if the launcher, which no code of the
+// job's comes before, has found that to be its container's alone: its directory where
+// that is visible, and its number by the kernel's word or, from another PID namespace,
+// by the launcher's.
+func probeTarget(launcher *handover) (probe.Target, error) {
+	dir := launcher.files[fdCgroup]
+	switch {
+	case dir == nil:
 		return probe.Target{}, errors.New("the job has no cgroup of its own")
+	case !launcher.ownCgroup2:
+		return probe.Target{}, errors.New("the job has no cgroup of version 2 of its own, or none that can be told from the machine's")
+	case isCgroup2(dir):
+		return probe.Target{Dir: dir}, nil
 	}
-	t := probe.Target{ID: told}
-	if id, err := probe.PeerCgroup(conn); err == nil {
-		t.ID = id
-	}
-	if dir == nil || isCgroup2(dir) {
-		t.Dir = dir
-		return t, nil
+	var t probe.Target
+	var err error
+	if t.ID, err = probe.PeerCgroup(launcher.conn); err != nil {
+		t.ID = askCgroup(launcher.conn)
 	}
 	// Beside the directories of version 1, by systemd's custom.
 	if fd, err := unix.Openat(int(dir.Fd()), "unified", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0); err == nil {
 		t.Dir = os.NewFile(uintptr(fd), dir.Name()+"/unified")
 	}
 	return t, nil
+}
+
+// askCgroup asks the launcher for the number of its cgroup; 0: unknown.
+func askCgroup(conn *net.UnixConn) uint64 {
+	if send(conn, agentMsg{TellCgroup: true}) != nil {
+		return 0
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(doneWait))
+	defer conn.SetReadDeadline(time.Time{})
+	var m launcherMsg
+	fds, err := receive(conn, &m)
+	closeAll(fds)
+	if err != nil || m.Cgroup == nil {
+		return 0
+	}
+	return m.Cgroup.ID
 }
 
 func isCgroup2(dir *os.File) bool {
@@ -126,7 +154,7 @@ func whyNone(parts []*hodeipb.Probe) string {
 
 // works tells that some part of it does.
 func (p *jobProbe) works() bool {
-	return p != nil && slices.ContainsFunc(p.parts, func(part *hodeipb.Probe) bool { return part.Absent == "" })
+	return p != nil && slices.ContainsFunc(p.Parts(), func(part probe.Part) bool { return part.Err == nil })
 }
 
 func (p *jobProbe) close() {
@@ -135,12 +163,25 @@ func (p *jobProbe) close() {
 	}
 }
 
-// states are the parts, as they go into a State and an ExitRecord.
-func (p *jobProbe) states() []*hodeipb.Probe {
+// states are the parts as they are now, as they go into a State and an ExitRecord.
+func (p *jobProbe) states() (parts []*hodeipb.Probe) {
 	if p == nil {
 		return nil
 	}
-	return p.parts
+	if p.Probe == nil {
+		for _, name := range []string{probe.Network, probe.Stats, probe.OOM, probe.RunQueue} {
+			parts = append(parts, &hodeipb.Probe{Name: name, Absent: p.why})
+		}
+		return parts
+	}
+	for _, part := range p.Parts() {
+		made := &hodeipb.Probe{Name: part.Name}
+		if part.Err != nil {
+			made.Absent = cutText(printable(part.Err.Error()), absentBytes)
+		}
+		parts = append(parts, made)
+	}
+	return parts
 }
 
 // replaces names the cgroup's files that need not be read, because the probe has their
@@ -174,14 +215,25 @@ func (p *jobProbe) fileNames() (files []string) {
 	return files
 }
 
-// add fills in what the probe measures. Counters of a cgroup that has gone are what they
-// were last.
-func (p *jobProbe) add(f *figures) {
+// count takes the counters anew; false: there were some, and now there are not.
+func (p *jobProbe) count() bool {
+	if p == nil {
+		return true
+	}
+	if p.Stats(&p.counters) {
+		p.counted = true
+		return true
+	}
+	return !p.counted
+}
+
+// add fills in what the probe measures; current: its counters are of the time of the
+// other figures.
+func (p *jobProbe) add(f *figures, current bool) {
 	if p == nil {
 		return
 	}
-	p.counted = p.Stats(&p.counters) || p.counted
-	if p.counted {
+	if p.counted && current {
 		p.addCounters(f)
 	}
 	u := &f.usage
@@ -192,7 +244,7 @@ func (p *jobProbe) add(f *figures) {
 		u.OomVictim = &hodeipb.OOMVictim{Name: printable(v.Name), Pid: v.PID, Bytes: v.Bytes, LimitBytes: v.Limit}
 	}
 	if h, ok := p.RunQueue(); ok {
-		u.RunQueueWaits = h.Counts[:]
+		u.RunQueueWaits, u.RunQueueWatchedNs = h.Counts[:], uint64(h.Watched)
 	}
 }
 

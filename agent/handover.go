@@ -37,15 +37,21 @@ type launcherMsg struct {
 	Hello   *helloMsg   `json:"hello,omitempty"`
 	Started *startedMsg `json:"started,omitempty"`
 	Exit    *exitMsg    `json:"exit,omitempty"`
+	Cgroup  *cgroupMsg  `json:"cgroup,omitempty"`
 }
 
 type helloMsg struct {
 	Version int `json:"version"`
 	// FDs names the descriptors that came with the message, in their order.
 	FDs []string `json:"fds"`
-	// Cgroup is the kernel's number of the launcher's cgroup of version 2, which an
-	// agent in another PID namespace can't ask for; 0: unknown.
-	Cgroup uint64 `json:"cgroup,omitempty"`
+	// OwnCgroup2 tells that the launcher's cgroup of version 2 is its container's alone.
+	OwnCgroup2 bool `json:"ownCgroup2,omitempty"`
+}
+
+// cgroupMsg answers TellCgroup.
+type cgroupMsg struct {
+	// ID is the kernel's number of the launcher's cgroup of version 2; 0: unknown.
+	ID uint64 `json:"id"`
 }
 
 type startedMsg struct {
@@ -69,6 +75,9 @@ type exitMsg struct {
 
 // agentMsg is what the agent sends; exactly one field is set.
 type agentMsg struct {
+	// TellCgroup asks, before Start, for a cgroupMsg: an agent in another PID namespace
+	// can't ask the kernel.
+	TellCgroup bool `json:"tellCgroup,omitempty"`
 	// Start lets the command start.
 	Start bool `json:"start,omitempty"`
 	// Signal is to be sent to the command's process group.

@@ -307,12 +307,7 @@ func stops(s os.Signal) bool {
 func awaitStart(conn *net.UnixConn, signals <-chan os.Signal) error {
 	answered := make(chan error, 1)
 	go func() {
-		var answer agentMsg
-		_, err := receive(conn, &answer)
-		if err == nil && !answer.Start {
-			err = errors.New("it said something else")
-		}
-		answered <- err
+		answered <- receiveStart(conn)
 	}()
 	for {
 		select {
@@ -326,6 +321,28 @@ func awaitStart(conn *net.UnixConn, signals <-chan os.Signal) error {
 				}
 				return fmt.Errorf("told to end by %s", s)
 			}
+		}
+	}
+}
+
+// receiveStart reads until the agent lets the command start, and answers what it asks.
+func receiveStart(conn *net.UnixConn) error {
+	for {
+		var m agentMsg
+		if _, err := receive(conn, &m); err != nil {
+			return err
+		}
+		switch {
+		case m.Start:
+			return nil
+		case m.TellCgroup:
+			// Not unasked: a seccomp profile may end whoever calls pidfd_open.
+			id, _ := probe.OwnCgroup() // no more than the agent can do without
+			if err := send(conn, launcherMsg{Cgroup: &cgroupMsg{id}}); err != nil {
+				return err
+			}
+		default:
+			return errors.New("it said something else")
 		}
 	}
 }
@@ -408,35 +425,41 @@ func sayHello(c *net.UnixConn, p *pipes) error {
 		names = append(names, fdStderr)
 		fds = append(fds, int(p.errR.Fd()))
 	}
-	var own uint64
-	if dir, err := openCgroup(); err == nil {
+	hello := &helloMsg{Version: handoverVersion}
+	if dir, own2, err := openCgroup(); err == nil {
 		defer dir.Close()
 		names = append(names, fdCgroup)
 		fds = append(fds, int(dir.Fd()))
-		own, _ = probe.OwnCgroup() // no more than the agent can do without
+		hello.OwnCgroup2 = own2
 	}
-	return send(c, launcherMsg{Hello: &helloMsg{Version: handoverVersion, FDs: names, Cgroup: own}}, fds...)
+	hello.FDs = names
+	return send(c, launcherMsg{Hello: hello}, fds...)
 }
 
 // openCgroup opens the directory in which the container sees its cgroup, unless
 // that is more than the command's: without a container it is the machine's, or what
 // the agent and whoever started it are in as well.
-func openCgroup() (*os.File, error) {
+//
+// own2: our cgroup of version 2 is the container's own too.
+func openCgroup() (dir *os.File, own2 bool, err error) {
 	if os.Getpid() != 1 {
-		return nil, errors.New("not in a container of the command's own")
+		return nil, false, errors.New("not in a container of the command's own")
 	}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	paths, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if !cgroup.Own(mounts, paths) {
-		return nil, fmt.Errorf("%s is not the container's own cgroup", cgroup.Mount)
+		return nil, false, fmt.Errorf("%s is not the container's own cgroup", cgroup.Mount)
 	}
-	return os.Open(cgroup.Mount)
+	if dir, err = os.Open(cgroup.Mount); err != nil {
+		return nil, false, err
+	}
+	return dir, cgroup.OwnV2(mounts, paths), nil
 }
 
 // startCommand starts the command in a process group of its own and returns its

@@ -52,7 +52,7 @@ func (a *agent) openMeter(launcher *handover) (*meter, error) {
 		a.Log.Warn("the job can't be measured", "error", errors.Join(whyNot...))
 	}
 	var err error
-	if m.probe, err = a.openProbe(launcher.conn, dir, launcher.cgroup); err != nil {
+	if m.probe, err = a.openProbe(launcher); err != nil {
 		m.close()
 		return nil, err
 	}
@@ -97,11 +97,23 @@ func (m *meter) measure() *hodeipb.Metrics {
 		return nil
 	}
 	m.byCgroup(f)
+	counted := m.probe.count()
+	if !counted { // once more: either it has just gone, or something was short for a moment
+		m.byCgroup(f)
+		counted = m.probe.count()
+	}
+	// Old counters go with old files. Of a job that lives they are absent.
+	gone := m.group.Gone()
 	m.byProcesses(f)
-	m.probe.add(f)
+	m.probe.add(f, counted || gone)
 	m.peak(f)
-	// By the clock of the start: samples that go back in time are nobody's.
-	return &hodeipb.Metrics{Time: timestamppb.New(m.began.Add(time.Since(m.began))), Usage: &f.usage}
+	// By the clock of the start: samples that go back in time are nobody's. Figures of a
+	// cgroup that has gone are as old as they are.
+	age := time.Since(m.began)
+	if gone {
+		age = m.sample.Time.Sub(m.began)
+	}
+	return &hodeipb.Metrics{Time: timestamppb.New(m.began.Add(max(age, 0))), Usage: &f.usage}
 }
 
 // byCgroup fills in what the cgroup's files say. Once they are gone that is what they
@@ -196,7 +208,7 @@ func (m *meter) peak(f *figures) {
 // and not one for each of them.
 type figures struct {
 	usage hodeipb.Usage
-	room  [40]uint64 // there are 36 optional numbers
+	room  [40]uint64 // more than there are optional numbers
 	used  int
 }
 
@@ -205,7 +217,11 @@ func (f *figures) put(field **uint64, v cgroup.Figure) {
 	if !v.Known {
 		return
 	}
-	if *field == nil {
+	switch {
+	case *field != nil:
+	case f.used == len(f.room):
+		*field = new(uint64)
+	default:
 		*field = &f.room[f.used]
 		f.used++
 	}

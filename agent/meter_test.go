@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -213,9 +214,37 @@ func TestProbeReplaces(t *testing.T) {
 		PidsLimit:         proto.Uint64(100),
 		CpuPressureSomeNs: proto.Uint64(11_000), CpuPressureFullNs: proto.Uint64(12_000),
 	}
-	if got := m.measure().Usage; !proto.Equal(got, want) {
+	// The probe is none that could count once more: these are what they were last.
+	m.group.Read(&m.sample)
+	f := &figures{usage: hodeipb.Usage{Source: m.source()}}
+	m.byCgroup(f)
+	m.probe.add(f, true)
+	if got := &f.usage; !proto.Equal(got, want) {
 		t.Errorf("got  %v\nwant %v", got, want)
 	}
+	if got := m.measure().Usage; got.CpuNs != nil || got.MemoryBytes != nil || got.IoReadBytes == nil {
+		t.Errorf("counters of a job that lives, which could not be read: %v", got)
+	}
+}
+
+// TestMeterOfTheGone: figures of a cgroup that has gone keep their time.
+func TestMeterOfTheGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := metered(t, version2())
+		m.began = time.Now()
+		m.probe = &jobProbe{counted: true, counters: probe.Counters{Known: probe.KnownCPU, Usage: 31}}
+		time.Sleep(time.Second)
+		m.measure()
+		m.group.Close() // as if it were gone
+		time.Sleep(time.Minute)
+		got := m.measure()
+		if at := got.Time.AsTime().Sub(m.began); at != time.Second {
+			t.Errorf("the sample is of %v after the start, want 1s", at)
+		}
+		if got.Usage.GetCpuNs() != 31 || got.Usage.GetMemoryBytes() == 0 {
+			t.Errorf("measured %v", got.Usage)
+		}
+	})
 }
 
 func TestMillis(t *testing.T) {
@@ -238,5 +267,28 @@ func TestMillis(t *testing.T) {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
 		})
+	}
+}
+
+// TestFiguresRoom: each number of a Usage has its place.
+func TestFiguresRoom(t *testing.T) {
+	f, optional := &figures{}, 0
+	fields := f.usage.ProtoReflect().Descriptor().Fields()
+	for i := range fields.Len() {
+		if fields.Get(i).HasOptionalKeyword() {
+			optional++
+		}
+	}
+	if optional > len(f.room) {
+		t.Errorf("room for %d of %d numbers", len(f.room), optional)
+	}
+	to := make([]*uint64, len(f.room)+1)
+	for i := range to {
+		f.put(&to[i], known(uint64(i)))
+	}
+	for i, n := range to {
+		if n == nil || *n != uint64(i) {
+			t.Errorf("number %d is %v", i, n)
+		}
 	}
 }

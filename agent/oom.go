@@ -20,17 +20,32 @@ func outOfMemory(before, after *hodeipb.Usage) string {
 	if n := victim.GetLimitBytes(); n > 0 {
 		limit = n
 	}
-	reached := "memory reached its limit"
-	if limit > 0 {
-		reached += " of " + binarySize(limit)
+	killed := "a process of the job"
+	if victim != nil {
+		killed = victim.Name
+		if victim.Bytes > 0 {
+			killed += " (" + binarySize(victim.Bytes) + ")"
+		}
 	}
 	switch {
-	case victim == nil:
-		return reached + " and the kernel killed a process of the job"
-	case victim.Bytes == 0:
-		return fmt.Sprintf("%s; the kernel killed %s", reached, victim.Name)
+	case reachedLimit(before, after, limit) && limit > 0:
+		return fmt.Sprintf("memory reached its limit of %s; the kernel killed %s", binarySize(limit), killed)
+	case reachedLimit(before, after, limit):
+		return "memory reached its limit; the kernel killed " + killed
+	case after.GetOomKills() <= before.GetOomKills(): // the figures are older than the kill
+		return fmt.Sprintf("the kernel killed %s for want of memory", killed)
 	}
-	return fmt.Sprintf("%s; the kernel killed %s (%s)", reached, victim.Name, binarySize(victim.Bytes))
+	return fmt.Sprintf("the kernel killed %s for want of memory on the node or in the Pod", killed)
+}
+
+// reachedLimit tells that the job's own limit had to do with it; a process is killed as
+// well where a cgroup above, or the machine, has no memory left.
+func reachedLimit(before, after *hodeipb.Usage, limit uint64) bool {
+	// What a CPU has taken in advance, and gives back before the limit is said to be
+	// reached, keeps the peak a little below it.
+	nearLimit := limit - limit/64
+	return after.GetOomEvents() > before.GetOomEvents() || after.GetMemoryMaxEvents() > before.GetMemoryMaxEvents() ||
+		limit > 0 && after.GetMemoryPeakBytes() >= nearLimit
 }
 
 // binarySize writes bytes as a person gives them to --memory: 512Mi, 1.5Gi. It rounds

@@ -35,12 +35,6 @@ func (a *agent) supervise(launcher *handover, m *meter) *hodeipb.ExitRecord {
 	defer stopCopying()
 	log := a.copyToContainer(ctx, files)
 	s := &supervisor{agent: a, conn: conn}
-	if a.InPod {
-		// Whatever takes any was opened with the meter: what the job's own code may break into has none.
-		if err := dropCapabilities(); err != nil {
-			a.Log.Warn("capabilities kept", "error", err)
-		}
-	}
 	if err := send(conn, agentMsg{Start: true}); err != nil {
 		a.Log.Warn("launcher not answered", "error", err)
 	}

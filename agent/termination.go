@@ -43,7 +43,7 @@ func recordText(record *hodeipb.ExitRecord, limit int) ([]byte, error) {
 	for _, shorten := range []func(tooMuch int){
 		func(int) {
 			if r.Usage != nil {
-				r.Usage.RunQueueWaits = nil
+				r.Usage.RunQueueWaits, r.Usage.RunQueueWatchedNs = nil, 0
 			}
 		},
 		func(int) {

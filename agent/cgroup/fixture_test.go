@@ -43,7 +43,7 @@ var (
 		},
 		Memory: Memory{
 			Current: fig(499712), Peak: fig(64 << 20), Anon: fig(110592), File: fig(77824), Kernel: fig(81920),
-			Swap: fig(0), Limit: fig(64 << 20), MaxEvents: fig(76), OOMKills: fig(1),
+			Swap: fig(0), Limit: fig(64 << 20), MaxEvents: fig(81), OOMKills: fig(1),
 		},
 		Pids: Pids{fig(1), fig(100)},
 	}

@@ -192,6 +192,10 @@ func (g *group) toldV2(t *testing.T, s Sample) Sample {
 // toldV1 is the same of version 1.
 func (g *group) toldV1(t *testing.T, s Sample) Sample {
 	t.Helper()
+	maxEvents := g.told(t, "memory.failcnt", "", 1)
+	if swap := g.told(t, "memory.memsw.failcnt", "", 1); swap.Known {
+		maxEvents = maxEvents.plus(swap)
+	}
 	return Sample{
 		CPU: CPU{
 			Total: g.told(t, "cpuacct.usage", "", 1), User: g.told(t, "cpuacct.stat", "user", 10_000_000), System: g.told(t, "cpuacct.stat", "system", 10_000_000),
@@ -201,7 +205,7 @@ func (g *group) toldV1(t *testing.T, s Sample) Sample {
 		Memory: Memory{
 			Current: g.told(t, "memory.usage_in_bytes", "", 1), Peak: g.told(t, "memory.max_usage_in_bytes", "", 1), Anon: g.told(t, "memory.stat", "total_rss", 1),
 			File: g.told(t, "memory.stat", "total_cache", 1), Kernel: g.told(t, "memory.kmem.usage_in_bytes", "", 1), Swap: g.told(t, "memory.stat", "total_swap", 1),
-			MaxEvents: g.told(t, "memory.failcnt", "", 1), OOMKills: g.told(t, "memory.oom_control", "oom_kill", 1),
+			MaxEvents: maxEvents, OOMKills: g.told(t, "memory.oom_control", "oom_kill", 1),
 		},
 		IO:        s.IO, // of disks that were set up for it alone
 		Pids:      Pids{Current: g.told(t, "pids.current", "", 1)},

@@ -19,8 +19,35 @@ const Mount = "/sys/fs/cgroup"
 // A process in the root of all cgroups is in its own: that one [Open] tells, by
 // [ErrRoot].
 func Own(mountinfo, cgroup []byte) bool {
+	_, own := shown(mountinfo, cgroupPaths(cgroup))
+	return own
+}
+
+// OwnV2 tells that besides being [Own] the process's cgroup of version 2 is its
+// container's alone. Where the figures are version 1's, not every runtime makes one:
+// the process is then in the root, or in the runtime's own, with all that is on the
+// machine. It is believed to be the container's if it has the path of a hierarchy of
+// version 1 that Own has seen, which in a cgroup namespace proves nothing.
+func OwnV2(mountinfo, cgroup []byte) bool {
 	paths := cgroupPaths(cgroup)
-	shown := make(map[string]bool) // mount point: shows the process's own cgroup
+	seen, own := shown(mountinfo, paths)
+	if !own {
+		return false
+	}
+	path := paths[""]
+	for point, m := range seen {
+		if point == Mount && m.kind == "cgroup2" || m.kind == "cgroup" && m.root == path && path != "/" {
+			return true
+		}
+	}
+	return false
+}
+
+// shown gives what is mounted at Mount and is read, by the mount point, and whether
+// all of it, and some, shows the cgroup at the process's paths.
+func shown(mountinfo []byte, paths map[string]string) (shown map[string]mount, own bool) {
+	shown = make(map[string]mount)
+	others := make(map[string]bool) // mount points that show something else
 	for line := range bytes.Lines(mountinfo) {
 		m, ok := parseMount(string(line))
 		if !ok {
@@ -30,19 +57,19 @@ func Own(mountinfo, cgroup []byte) bool {
 		switch {
 		case m.point == Mount:
 			clear(shown) // it hides what was mounted before
+			clear(others)
 		case !below || strings.Contains(name, "/"):
 			continue
 		}
 		if own, relevant := m.shows(paths); relevant || lookedInto(name) {
-			shown[m.point] = own
+			shown[m.point] = m
+			delete(others, m.point)
+			if !own {
+				others[m.point] = true
+			}
 		}
 	}
-	for _, own := range shown {
-		if !own {
-			return false
-		}
-	}
-	return len(shown) > 0
+	return shown, len(shown) > 0 && len(others) == 0
 }
 
 // lookedInto tells that Open looks into the directory of that name, whatever is mounted

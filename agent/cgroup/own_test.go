@@ -75,6 +75,32 @@ func TestOwn(t *testing.T) {
 	}
 }
 
+func TestOwnV2(t *testing.T) {
+	const path = "/kubepods/burstable/podP/C"
+	tests := []struct {
+		name, mounts, cgroup string
+		want                 bool
+	}{
+		{"beside v1, by the same path", mountsV1, cgroupV1, true},
+		{"beside v1, the machine's", mountsV1, strings.Replace(cgroupV1, "0::"+path, "0::/", 1), false},
+		{"beside v1, the runtime's", mountsV1, strings.Replace(cgroupV1, "0::"+path, "0::/system.slice/containerd.service", 1), false},
+		{"beside v1, none", mountsV1, strings.Replace(cgroupV1, "0::"+path+"\n", "", 1), false},
+		{"beside v1, in a cgroup namespace", strings.ReplaceAll(mountsV1, path, "/"), strings.ReplaceAll(cgroupV1, path, "/"), false},
+		{"beside v1 that is another's", mountsV1, strings.Replace(cgroupV1, "memory:"+path, "memory:/", 1), false},
+		{"hybrid", mountsV1 + "179 169 0:38 " + path + " /sys/fs/cgroup/unified ro - cgroup2 cgroup2 rw\n", cgroupV1, true},
+		{"v2 in a container", mountsV2, cgroupV2, true},
+		{"v2 of a machine, in a session", mountsHost, "0::/user.slice/user-1000.slice/session-1.scope\n", false},
+		{"garbage", " - \n\x00 a b c - cgroup2\n", cgroupV2, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := OwnV2([]byte(tt.mounts), []byte(tt.cgroup)); got != tt.want {
+				t.Errorf("OwnV2() = %t, want %t", got, tt.want)
+			}
+		})
+	}
+}
+
 func TestUnescape(t *testing.T) {
 	for in, want := range map[string]string{
 		`/a`: "/a", `/a\040b`: "/a b", `\134`: `\`, `\0`: `\0`, `\04`: `\04`, `\999`: `\999`, `\777`: `\777`, `\011\012`: "\t\n",

@@ -97,7 +97,9 @@ type Memory struct {
 	// container's own. Files memory.max; memory.limit_in_bytes.
 	Limit Figure
 	// MaxEvents is how often Current ran into Limit, so that the kernel had to
-	// reclaim: harmless when it was cache. Files memory.events (max); memory.failcnt.
+	// reclaim: harmless when it was cache. Files memory.events (max); memory.failcnt and,
+	// where swap is accounted for, memory.memsw.failcnt together: each attempt fails at one
+	// of the two limits.
 	MaxEvents Figure
 	// OOMEvents is how often that did not help and an allocation was about to fail.
 	// File memory.events (oom); version 1 does not tell.

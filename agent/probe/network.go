@@ -93,19 +93,20 @@ func (p *Probe) Network() (Traffic, bool) {
 	if p.network == nil {
 		return Traffic{}, false
 	}
-	return p.network.read()
+	sum, err := p.network.read()
+	return sum, err == nil
 }
 
-func (n *network) read() (sum Traffic, ok bool) {
+func (n *network) read() (sum Traffic, err error) {
 	for entry, to := range [...]*Count{&sum.Receive4, &sum.Receive6, &sum.Transmit4, &sum.Transmit6} {
 		if err := n.objects.Counts.Lookup(uint32(entry), &n.perCPU); err != nil {
-			return Traffic{}, false
+			return Traffic{}, err
 		}
 		for _, c := range n.perCPU {
 			*to = to.plus(c)
 		}
 	}
-	return sum, true
+	return sum, nil
 }
 
 func (n *network) close() error {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/cilium/ebpf"
@@ -35,7 +36,9 @@ type Part struct {
 }
 
 // Target is the job's cgroup in the v2 hierarchy, which exists beside the v1
-// hierarchies of a hybrid machine too. The zero Target is no cgroup.
+// hierarchies of a hybrid machine too. That it is the job's alone is for the caller to
+// know: the root of the hierarchy, where all are whom nobody has put elsewhere, is
+// refused. The zero Target is no cgroup.
 type Target struct {
 	// Dir is its directory, which the caller may close after Open; nil: not to be had.
 	// [Network] needs it.
@@ -108,6 +111,9 @@ const levelUnknown = -1
 // system is none.
 func (t *Target) resolve() (*os.File, error) {
 	if t.Dir == nil {
+		if t.ID == rootID {
+			return nil, errRoot
+		}
 		if t.ID == 0 {
 			return nil, errors.New("the job's cgroup is not known: its launcher shows no cgroup v2 directory, and the kernel gives no id of it before Linux 6.13")
 		}
@@ -115,6 +121,8 @@ func (t *Target) resolve() (*os.File, error) {
 	}
 	id, err := cgroupID(t.Dir)
 	switch {
+	case err == nil && id == rootID, err != nil && t.ID == rootID:
+		return nil, errRoot
 	case err == nil:
 		t.ID = id
 		return t.Dir, nil
@@ -123,6 +131,12 @@ func (t *Target) resolve() (*os.File, error) {
 	}
 	return nil, err
 }
+
+// rootID is the number of the hierarchy's root, the first that the kernel gives
+// (fs/kernfs, kernfs_create_root).
+const rootID = 1
+
+const errRoot = absence("the job is in the root of cgroup v2, with all that nobody has put elsewhere")
 
 // cgroupID is the number of the cgroup whose directory dir is: that of its inode,
 // on machines of 64 bits (fs/kernfs, kernfs_ino).
@@ -141,12 +155,67 @@ func cgroupID(dir *os.File) (uint64, error) {
 	return st.Ino, nil
 }
 
-// Parts tells what became of each part; none of a nil Probe.
+// Check reads each part once and closes those that can't be read, which are absent from
+// then on. It is for who has given up the capabilities that Open takes: before Linux 5.19
+// each call of bpf(2) asks for them (kernel/bpf/syscall.c), and security modules may.
+func (p *Probe) Check() {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range p.parts {
+		part := &p.parts[i]
+		if part.Err != nil {
+			continue
+		}
+		if err := p.check(part.Name); err != nil {
+			part.Err = fmt.Errorf("it loads, but can't be read without capabilities (Linux 5.19 asks for none): %w", onLine(err))
+		}
+	}
+}
+
+// check reads a part, and closes it where that fails.
+func (p *Probe) check(name string) (err error) {
+	switch name {
+	case Network:
+		if _, err = p.network.read(); err != nil {
+			_ = p.network.close()
+			p.network = nil
+		}
+	case Stats:
+		if _, err = p.stats.iterator.read(&p.stats.record); err != nil {
+			_ = p.stats.close()
+			p.stats = nil
+		}
+	case OOM:
+		if err = p.victim.objects.Victims.Lookup(uint32(0), &victimRecord{}); err != nil {
+			_ = p.victim.close()
+			p.victim = nil
+		}
+	case RunQueue:
+		if err = p.waits.check(); err != nil {
+			_ = p.waits.close()
+			p.waits = nil
+		}
+	}
+	return err
+}
+
+// Parts tells what has become of each part so far; none of a nil Probe.
 func (p *Probe) Parts() []Part {
 	if p == nil {
 		return nil
 	}
-	return p.parts
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	parts := slices.Clone(p.parts)
+	for i := range parts {
+		if parts[i].Name == RunQueue && parts[i].Err == nil {
+			parts[i].Err = p.waits.failed()
+		}
+	}
+	return parts
 }
 
 // Close detaches and frees all parts. It may be called again.

@@ -106,6 +106,8 @@ func TestAbsent(t *testing.T) {
 		want   string
 	}{
 		{"no cgroup", Target{}, "the job's cgroup is not known"},
+		{"the root, by its number", Target{ID: 1}, "in the root of cgroup v2"},
+		{"the root, beside version 1", Target{Dir: dir, ID: 1}, "in the root of cgroup v2"},
 		{"not version 2", Target{Dir: dir}, "cgroup v2 is needed"},
 		{"closed", Target{Dir: closed}, "look at the job's cgroup"},
 	}

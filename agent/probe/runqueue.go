@@ -2,6 +2,7 @@ package probe
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -15,8 +16,9 @@ import (
 const Buckets = 26
 
 // Histogram is how long the job's tasks have waited for a CPU, each time that they
-// could run, while the probe was looking: it is a sample of the time since it was
-// opened.
+// could run while the probe was looking, which is some fortieth of the time: there were
+// that many times more. What Watched is to the time since the probe was opened, Counts
+// are to all waits, as far as the job did the same all the time.
 type Histogram struct {
 	// Watched is for how long it has looked.
 	Watched time.Duration
@@ -65,6 +67,7 @@ type waits struct {
 	link    link.Link     // nil: not looking
 	since   time.Time     // when it began to look
 	watched time.Duration // before that
+	failure error         // of the last try to look; nil: there was none
 }
 
 // waitRecord is struct waits of bpf/runqueue.c.
@@ -122,20 +125,49 @@ func (w *waits) lookBy(when schedule) {
 			timer.Reset(rand.N(2 * pause))
 			continue
 		}
-		_ = w.look() // what was possible once: if not now, then the next time
+		_ = w.look() // failed tells; if not now, then the next time
 		timer.Reset(when.watch)
 	}
 }
 
 func (w *waits) look() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.link != nil {
+		return nil
+	}
 	l, err := link.AttachTracing(link.TracingOptions{Program: w.objects.SchedSwitch})
+	w.failure = err
 	if err != nil {
 		return err
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.link, w.since = l, time.Now()
 	return nil
+}
+
+// check looks away and back, and reads.
+func (w *waits) check() error {
+	if err := w.lookAway(); err != nil {
+		return err
+	}
+	if err := w.look(); err != nil {
+		return err
+	}
+	return w.objects.Waits.Lookup(uint32(0), &w.perCPU)
+}
+
+// failed is why it could not look the last time that it was to; nil: it could, or there
+// is none.
+func (w *waits) failed() error {
+	if w == nil {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.failure == nil {
+		return nil
+	}
+	return fmt.Errorf("it has looked for %s, and can't any more: %w", w.watched, onLine(w.failure))
 }
 
 func (w *waits) lookAway() error {

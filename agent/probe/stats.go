@@ -133,6 +133,9 @@ func openStats(job job) (*stats, error) {
 	case !ok || s.record.ID != job.id:
 		_ = s.close()
 		return nil, errGone
+	case s.record.Level == 0:
+		_ = s.close()
+		return nil, errRoot
 	}
 	s.level = s.record.Level
 	if s.record.Have&memoryStatAssumed != 0 {

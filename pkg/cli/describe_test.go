@@ -38,6 +38,7 @@ func TestDescribeText(t *testing.T) {
 	full.Pids.Limit = new(uint64(1024))
 	full.Pressure.CPUSome = new(3 * time.Second)
 	full.RunQueueWaits = []uint64{0, 0, 50, 40, 9, 1}
+	full.RunQueueWatched = 200 * time.Millisecond
 	rate := job.RateBetween(*used(9, 1.5), *used(10, 1.5))
 	running := description{
 		Name: "make-k3x9z", Namespace: "ns", Provider: "k8s-local", Created: at(0), State: "Running",

@@ -63,7 +63,7 @@ func (t *describer) usage(a *describedAttempt) {
 	t.line(2, "Waited", listed(
 		timed("cpu", u.Pressure.CPUSome, u.Pressure.CPUFull), timed("memory", u.Pressure.MemorySome, u.Pressure.MemoryFull),
 		timed("disk", u.Pressure.IOSome, u.Pressure.IOFull)))
-	t.line(2, "Run queue", runQueueText(u.RunQueueWaits))
+	t.line(2, "Run queue", runQueueText(u, a.Outcome))
 }
 
 func listed(parts ...string) string {
@@ -220,7 +220,9 @@ func timed(name string, some, full *time.Duration) string {
 }
 
 // runQueueText is how long threads waited for a CPU, as far as powers of two tell.
-func runQueueText(waits []uint64) string {
+// runQueueText says of a sample of the waits that it is one.
+func runQueueText(u *job.Usage, o *job.Outcome) string {
+	waits := u.RunQueueWaits
 	var total float64
 	for _, n := range waits {
 		total += float64(n)
@@ -240,5 +242,12 @@ func runQueueText(waits []uint64) string {
 		}
 		return "longer"
 	}
-	return fmt.Sprintf("of %.0f waits for a CPU half %s, 99%% %s", total, below(0.5), below(0.99))
+	seen := ""
+	if u.RunQueueWatched > 0 {
+		seen = " seen in " + job.Duration(u.RunQueueWatched)
+		if o != nil && o.Finished.After(o.Started) && !o.Started.IsZero() {
+			seen += " of " + job.Duration(o.Finished.Sub(o.Started))
+		}
+	}
+	return fmt.Sprintf("of %.0f waits for a CPU%s half %s, 99%% %s", total, seen, below(0.5), below(0.99))
 }

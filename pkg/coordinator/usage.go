@@ -34,7 +34,7 @@ func Usage(u *hodeipb.Usage) *job.Usage {
 			MemorySome: duration(u.MemoryPressureSomeNs), MemoryFull: duration(u.MemoryPressureFullNs),
 			IOSome: duration(u.IoPressureSomeNs), IOFull: duration(u.IoPressureFullNs),
 		},
-		RunQueueWaits: u.RunQueueWaits,
+		RunQueueWaits: u.RunQueueWaits, RunQueueWatched: time.Duration(min(u.RunQueueWatchedNs, math.MaxInt64)),
 	}
 }
 

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// MaxSamples bounds a Series: finer than any screen's curve, and some 100 KiB.
+// MaxSamples bounds a Series: finer than any screen's curve, and some 400 KiB where all
+// figures are known.
 const MaxSamples = 512
 
 // Series is a bounded history of samples, as both ends of the wire keep it. When it

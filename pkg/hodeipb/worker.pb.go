@@ -767,8 +767,8 @@ type Batch struct {
 	// In the order of reading, at most 1024. Their lengths add up to the decoded data's.
 	Records  []*Record `protobuf:"bytes,2,rep,name=records,proto3" json:"records,omitempty"`
 	Encoding Encoding  `protobuf:"varint,3,opt,name=encoding,proto3,enum=hodei.worker.v1.Encoding" json:"encoding,omitempty"`
-	// The records' bytes, one after the other, at most 1 MiB before the encoding. The last field, so that an encoder
-	// can put the payload behind the rest without copying it.
+	// The records' bytes, one after the other, at most 1 MiB before the encoding. The last
+	// field, so that an encoder can put the payload behind the rest without copying it.
 	Data          []byte `protobuf:"bytes,15,opt,name=data,proto3" json:"data,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1107,7 +1107,8 @@ func (x *Probe) GetAbsent() string {
 // Metrics is one sample. An agent sends them in the order of their times.
 type Metrics struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// By the agent's clock.
+	// When the figures were the kernel's: the agent's clock at the job's start, and from
+	// then on the time that has passed, so that no step of the clock shows.
 	Time          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
 	Usage         *Usage                 `protobuf:"bytes,2,opt,name=usage,proto3" json:"usage,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1188,7 +1189,7 @@ type Usage struct {
 	// How often memory reached its limit, and how often that was out of memory.
 	MemoryMaxEvents *uint64 `protobuf:"varint,22,opt,name=memory_max_events,json=memoryMaxEvents,proto3,oneof" json:"memory_max_events,omitempty"`
 	OomEvents       *uint64 `protobuf:"varint,23,opt,name=oom_events,json=oomEvents,proto3,oneof" json:"oom_events,omitempty"`
-	// Processes of the cgroup killed by the OOM killer, and the last of them.
+	// Processes of the cgroup killed by the OOM killer, and the largest of them.
 	OomKills  *uint64    `protobuf:"varint,7,opt,name=oom_kills,json=oomKills,proto3,oneof" json:"oom_kills,omitempty"`
 	OomVictim *OOMVictim `protobuf:"bytes,24,opt,name=oom_victim,json=oomVictim,proto3" json:"oom_victim,omitempty"`
 	// Of all sizes together.
@@ -1212,8 +1213,11 @@ type Usage struct {
 	IoPressureSomeNs     *uint64 `protobuf:"varint,35,opt,name=io_pressure_some_ns,json=ioPressureSomeNs,proto3,oneof" json:"io_pressure_some_ns,omitempty"`
 	IoPressureFullNs     *uint64 `protobuf:"varint,36,opt,name=io_pressure_full_ns,json=ioPressureFullNs,proto3,oneof" json:"io_pressure_full_ns,omitempty"`
 	// How often a thread waited so long for a CPU: below 1 us, then from 2^(i-1) to
-	// below 2^i us, the last without an end. Empty: not counted.
+	// below 2^i us, the last without an end. Empty: not counted. The agent looks now and
+	// then, at some fortieth of the time: it is a sample, and there were more.
 	RunQueueWaits []uint64 `protobuf:"varint,37,rep,packed,name=run_queue_waits,json=runQueueWaits,proto3" json:"run_queue_waits,omitempty"`
+	// For how long it has looked.
+	RunQueueWatchedNs uint64 `protobuf:"varint,39,opt,name=run_queue_watched_ns,json=runQueueWatchedNs,proto3" json:"run_queue_watched_ns,omitempty"`
 	// Where the figures come from: "cgroup2+ebpf", "cgroup2", "cgroup1+ebpf", "cgroup1",
 	// "proc" or "" (none).
 	Source        string `protobuf:"bytes,38,opt,name=source,proto3" json:"source,omitempty"`
@@ -1496,6 +1500,13 @@ func (x *Usage) GetRunQueueWaits() []uint64 {
 	return nil
 }
 
+func (x *Usage) GetRunQueueWatchedNs() uint64 {
+	if x != nil {
+		return x.RunQueueWatchedNs
+	}
+	return 0
+}
+
 func (x *Usage) GetSource() string {
 	if x != nil {
 		return x.Source
@@ -1579,7 +1590,8 @@ type OOMVictim struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// In the node's PID namespace.
 	Pid uint32 `protobuf:"varint,2,opt,name=pid,proto3" json:"pid,omitempty"`
-	// What it held in memory, and the limit that was reached; 0: unknown.
+	// What it held in memory, and its cgroup's limit, which need not be what was reached;
+	// 0: unknown, or none.
 	Bytes         uint64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	LimitBytes    uint64 `protobuf:"varint,4,opt,name=limit_bytes,json=limitBytes,proto3" json:"limit_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -2052,7 +2064,7 @@ const file_worker_proto_rawDesc = "" +
 	"\x06absent\x18\x02 \x01(\tR\x06absent\"g\n" +
 	"\aMetrics\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12,\n" +
-	"\x05usage\x18\x02 \x01(\v2\x16.hodei.worker.v1.UsageR\x05usage\"\xcb\x11\n" +
+	"\x05usage\x18\x02 \x01(\v2\x16.hodei.worker.v1.UsageR\x05usage\"\xfc\x11\n" +
 	"\x05Usage\x12\x1a\n" +
 	"\x06cpu_ns\x18\r \x01(\x04H\x00R\x05cpuNs\x88\x01\x01\x12#\n" +
 	"\vcpu_user_ns\x18\x01 \x01(\x04H\x01R\tcpuUserNs\x88\x01\x01\x12'\n" +
@@ -2094,7 +2106,8 @@ const file_worker_proto_rawDesc = "" +
 	"\x17memory_pressure_full_ns\x18\" \x01(\x04H\x1bR\x14memoryPressureFullNs\x88\x01\x01\x122\n" +
 	"\x13io_pressure_some_ns\x18# \x01(\x04H\x1cR\x10ioPressureSomeNs\x88\x01\x01\x122\n" +
 	"\x13io_pressure_full_ns\x18$ \x01(\x04H\x1dR\x10ioPressureFullNs\x88\x01\x01\x12&\n" +
-	"\x0frun_queue_waits\x18% \x03(\x04R\rrunQueueWaits\x12\x16\n" +
+	"\x0frun_queue_waits\x18% \x03(\x04R\rrunQueueWaits\x12/\n" +
+	"\x14run_queue_watched_ns\x18' \x01(\x04R\x11runQueueWatchedNs\x12\x16\n" +
 	"\x06source\x18& \x01(\tR\x06sourceB\t\n" +
 	"\a_cpu_nsB\x0e\n" +
 	"\f_cpu_user_nsB\x10\n" +

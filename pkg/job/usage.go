@@ -16,7 +16,10 @@ type Usage struct {
 	Pressure PressureUsage `json:"pressure,omitzero"`
 	// RunQueueWaits counts how often a thread waited so long for a CPU: below 1 µs,
 	// then from 2^(i-1) to below 2^i µs, the last without an end. Empty: not counted.
+	// They are a sample: those that were seen in RunQueueWatched, some fortieth of the time.
 	RunQueueWaits []uint64 `json:"runQueueWaits,omitempty"`
+	// RunQueueWatched is for how long the agent has looked for such waits.
+	RunQueueWatched time.Duration `json:"runQueueWatchedNs,omitempty"`
 }
 
 // CPUUsage is CPU time, of all threads together.
@@ -54,13 +57,14 @@ type MemoryUsage struct {
 	OOMVictim *OOMVictim `json:"oomVictim,omitempty"`
 }
 
-// OOMVictim is the last process of the job that the OOM killer chose.
+// OOMVictim is the largest process of the job that the OOM killer chose.
 type OOMVictim struct {
 	// Name is at most 15 bytes, and the process's own choice.
 	Name string `json:"name"`
 	// Pid is that of the node's PID namespace.
 	Pid uint32 `json:"pid"`
-	// Bytes is what it held in memory, LimitBytes the limit that was reached; 0: unknown.
+	// Bytes is what it held in memory, LimitBytes its cgroup's limit, which need not be
+	// what was reached; 0: unknown, or none.
 	Bytes      uint64 `json:"bytes,omitempty"`
 	LimitBytes uint64 `json:"limitBytes,omitempty"`
 }

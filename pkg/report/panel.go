@@ -301,25 +301,36 @@ func waits(events []job.Event) []fact {
 	return out
 }
 
-// histogram is how long threads waited for a CPU.
-type histogram struct{ counts []uint64 }
+// histogram is how long threads waited for a CPU, of those waits that were seen.
+type histogram struct {
+	counts  []uint64
+	watched time.Duration // 0: not known
+}
 
 // maxBuckets is one for every power of two of a uint64, of nanoseconds or anything.
 const maxBuckets = 65
 
-func newHistogram(counts []uint64) histogram {
+func newHistogram(counts []uint64, watched time.Duration) histogram {
 	counts = counts[:min(len(counts), maxBuckets)]
 	for len(counts) > 0 && counts[len(counts)-1] == 0 {
 		counts = counts[:len(counts)-1]
 	}
-	return histogram{counts}
+	return histogram{counts, watched}
 }
 
 func (h histogram) says() string {
 	if len(h.counts) == 0 {
 		return "Waits for a CPU: none"
 	}
-	return fmt.Sprintf("Waits for a CPU: the longest %s or more", bound(len(h.counts)-1))
+	return fmt.Sprintf("Waits for a CPU%s: the longest %s or more", h.sample(), bound(len(h.counts)-1))
+}
+
+// sample says that there were more waits than those that were seen; empty: not known.
+func (h histogram) sample() string {
+	if h.watched <= 0 {
+		return ""
+	}
+	return ", a sample of " + job.Duration(h.watched)
 }
 
 // bound is the least wait of a bucket.
@@ -346,7 +357,7 @@ func (h histogram) draw(c *canvas) {
 		absent(c, "no thread waited")
 		return
 	}
-	c.text("label", "muted", 8, 38, "how many, by how long, both in powers; "+bound(len(h.counts)-1)+" or more was the longest")
+	c.text("label", "muted", 8, 38, "how many"+h.sample()+", by how long, both in powers; "+bound(len(h.counts)-1)+" or more was the longest")
 	b := plot
 	decades := math.Ceil(math.Log10(float64(slices.Max(h.counts)) + 1))
 	// One wait is half a decade high, so that it can be seen.

@@ -205,7 +205,7 @@ func (r *Report) panels() []panel {
 	panels := []panel{newTimeline(r.Run.Phases)}
 	panels = append(panels, r.charts()...)
 	if u := r.usage(); u != nil && len(u.RunQueueWaits) > 0 {
-		panels = append(panels, newHistogram(u.RunQueueWaits))
+		panels = append(panels, newHistogram(u.RunQueueWaits, u.RunQueueWatched))
 	}
 	return panels
 }

@@ -22,6 +22,14 @@ func runJob(text string) error {
 			return err
 		}
 		return burn(d)
+	case "throttled":
+		d, err := time.ParseDuration(argument)
+		if err != nil {
+			return err
+		}
+		err = burn(d)
+		time.Sleep(quotaPeriod) // the launcher's own end is to have a whole quota
+		return err
 	case "touch":
 		n, err := strconv.Atoi(argument)
 		if err != nil {
@@ -37,6 +45,10 @@ func runJob(text string) error {
 	}
 	return fmt.Errorf("no such job: %q", text)
 }
+
+// quotaPeriod is that of the throttled job: a fifth of it is more than the launcher's end
+// takes on an emulated CPU, so that nothing is throttled after the last sample.
+const quotaPeriod = time.Second
 
 // burn computes until this process has used so much CPU time.
 func burn(d time.Duration) error {
