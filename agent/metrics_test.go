@@ -130,7 +130,7 @@ func TestMetricsAfterALostConnection(t *testing.T) {
 }
 
 // TestMetricsOfTwo: each coordinator gets samples at its own interval, who comes late
-// gets what was before, and both the last.
+// gets what was before unless it asks for none of that, and both the last.
 func TestMetricsOfTwo(t *testing.T) {
 	t.Parallel()
 	w := newWorker(t)
@@ -144,6 +144,10 @@ func TestMetricsOfTwo(t *testing.T) {
 	w.tunnelTo(&coordinator.Server{TLS: w.server.TLS, Namespace: w.server.Namespace, Job: w.server.Job,
 		Follower: patient, Silent: true, MetricsInterval: time.Hour})
 	patient.untilSampled(t, 5)
+	looking := newFollower()
+	w.tunnelTo(&coordinator.Server{TLS: w.server.TLS, Namespace: w.server.Namespace, Job: w.server.Job,
+		Follower: looking, Silent: true, MetricsInterval: leastInterval, NewSamples: true})
+	looking.untilSampled(t, 2)
 	w.follower.mu.Lock()
 	n := len(w.follower.samples)
 	w.follower.mu.Unlock()
@@ -154,6 +158,9 @@ func TestMetricsOfTwo(t *testing.T) {
 	w.follower.checkSamples(t)
 	patient.checkSamples(t)
 	eager, late := w.follower.samples, patient.samples
+	if first := looking.samples[0].Time.AsTime(); !first.After(eager[4].Time.AsTime()) {
+		t.Errorf("who looks got a sample of before it came, of %s", first)
+	}
 	for _, m := range eager[:5] { // of before it came, so that it has them all
 		if !slices.ContainsFunc(late, func(l *hodeipb.Metrics) bool { return proto.Equal(l, m) }) {
 			t.Errorf("who came late did not get %v", m)

@@ -8,22 +8,22 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
-// fewRuns is how many runs are too few for their highest to be trusted: with three,
-// chances are 3 in 4 that the next one stays below it, were they all alike.
-const fewRuns = 3
+// fewAttempts is how many attempts are too few for their highest to be trusted: with
+// three, chances are 3 in 4 that the next one stays below it, were they all alike.
+const fewAttempts = 3
 
 // Advice is what to ask for, and why. GPUs and disk are left as they are.
 type Advice struct {
-	// Runs is of how many runs something was measured, of Of.
-	Runs int `json:"runs"`
-	Of   int `json:"of"`
+	// Attempts is of how many something was measured, of Of; a job that was tried again
+	// has several.
+	Attempts int `json:"attempts"`
+	Of       int `json:"of"`
 	// Memory and CPU are nil where nothing was measured of them.
 	Memory *Resource `json:"memory,omitempty"`
 	CPU    *Resource `json:"cpu,omitempty"`
@@ -33,7 +33,7 @@ type Advice struct {
 
 // Resource is the advice on one resource.
 type Resource struct {
-	// Asked and AskedLimit are those of the latest run; nil: none.
+	// Asked and AskedLimit are those of the job that is advised on; nil: none.
 	Asked      *resource.Quantity `json:"asked,omitempty"`
 	AskedLimit *resource.Quantity `json:"askedLimit,omitempty"`
 	// Request is what to ask for, and Limit the limit to go with it; nil: none.
@@ -56,9 +56,9 @@ func (r *Resource) Differs() bool {
 	return !same(&r.Request, r.Asked) || !same(r.Limit, r.AskedLimit)
 }
 
-// From advises on a job from its past runs, the latest first; they are of one image
-// and command. It is nil where nothing was measured in any of them.
-func From(runs []job.Run) *Advice {
+// From advises on a job that asked for so much, from the past attempts of its image and
+// command, its own and other jobs'. It is nil where nothing was measured in any of them.
+func From(asked *job.Spec, runs []job.Run) *Advice {
 	a := &Advice{Of: len(runs)}
 	var measured []*measure
 	for i := range runs {
@@ -66,25 +66,21 @@ func From(runs []job.Run) *Advice {
 			measured = append(measured, m)
 		}
 	}
-	if a.Runs = len(measured); a.Runs == 0 {
+	if a.Attempts = len(measured); a.Attempts == 0 {
 		return nil
 	}
-	var asked job.Spec
-	for _, r := range runs {
-		if r.Spec != nil {
-			asked = *r.Spec
-			break
-		}
-	}
-	a.Memory, a.CPU = memory(measured, &asked), cpu(measured, &asked)
+	a.Memory, a.CPU = memory(measured, asked), cpu(measured, asked)
 	if a.Memory == nil && a.CPU == nil {
 		return nil
 	}
-	if a.Runs < fewRuns {
-		a.Notes = append(a.Notes, fmt.Sprintf("%s: the next one may need more; ask again after %d", plural(a.Runs, "run is little", "runs are few"), fewRuns))
+	if a.CPU == nil && slices.ContainsFunc(measured, func(m *measure) bool { return m.short }) {
+		a.Notes = append(a.Notes, "nothing on CPU: what was measured is too short, and mostly the start of the container")
 	}
-	if lost := a.Of - a.Runs; lost > 0 {
-		a.Notes = append(a.Notes, fmt.Sprintf("of %s nothing was measured", plural(lost, "other run", "other runs")))
+	if a.Attempts < fewAttempts {
+		a.Notes = append(a.Notes, fmt.Sprintf("%s: the next one may need more; ask again after %d", plural(a.Attempts, "attempt is little", "attempts are few"), fewAttempts))
+	}
+	if lost := a.Of - a.Attempts; lost > 0 {
+		a.Notes = append(a.Notes, fmt.Sprintf("of %s nothing was measured", plural(lost, "other attempt", "other attempts")))
 	}
 	return a
 }
@@ -96,7 +92,23 @@ func plural(n int, one, more string) string {
 	return fmt.Sprintf("%d %s", n, more)
 }
 
-// measure is what is known of one run.
+// asked is a request and its limit; a limit alone is the request too, as Kubernetes has
+// it, and a request alone the limit, as hodei has it.
+func asked(request, limit *resource.Quantity) *Resource {
+	return &Resource{Asked: cmp.Or(request, limit), AskedLimit: cmp.Or(limit, request)}
+}
+
+// keep raises the request to what was asked for: attempts of which none has completed
+// tell what was too little, and not what is enough.
+func (r *Resource) keep() {
+	r.Reason += "; none of them completed"
+	if r.Asked != nil && r.Request.Cmp(*r.Asked) < 0 {
+		r.Request = r.Asked.DeepCopy()
+		r.Reason += ", so not less than was asked for"
+	}
+}
+
+// measure is what is known of one attempt.
 type measure struct {
 	run       *job.Run
 	name      string
@@ -109,6 +121,7 @@ type measure struct {
 	killed  bool   // by the OOM killer, or a part of it
 
 	rate      float64 // of CPU that a request has to cover, in cores; below 0: not known
+	short     bool    // CPU was counted, and the run is too short for a rate
 	quantile  bool    // it is the 95th percentile; else the mean
 	highest   float64 // rate between two samples
 	throttled float64 // part of the periods
@@ -188,12 +201,11 @@ func (m *measure) cpu(last *job.Usage) {
 		whole += seconds
 		m.highest = max(m.highest, s.rate)
 	}
-	if o := m.run.Outcome; o != nil && last.CPU.Total != nil && !o.Started.IsZero() {
-		if wall := o.Finished.Sub(o.Started); wall >= minWall {
-			m.rate = last.CPU.Total.Seconds() / wall.Seconds()
-			m.highest = max(m.highest, m.rate)
-		}
+	if mean := m.run.MeanCores(); mean != nil {
+		m.rate = *mean
+		m.highest = max(m.highest, m.rate)
 	}
+	m.short = m.rate < 0 && last.CPU.Total != nil
 	if len(steps) < minSteps {
 		return
 	}
@@ -206,7 +218,3 @@ func (m *measure) cpu(last *job.Usage) {
 		}
 	}
 }
-
-// minWall is the least run whose mean says something of its CPU: below it most of what
-// is counted is the start of the container.
-const minWall = 100 * time.Millisecond

@@ -53,6 +53,8 @@ func limit(bytes uint64) func(*job.Run) {
 	return func(r *job.Run) { r.Outcome.Usage.Memory.Limit = &bytes }
 }
 
+func failed(r *job.Run) { r.Outcome.Cause, r.Outcome.Code = job.Error, 1 }
+
 func killed(r *job.Run) { r.Outcome.Cause, r.Outcome.Code = job.OOMKilled, 137 }
 
 func sampledPeak(r *job.Run) { r.Outcome.Usage.Memory.PeakSampled = true }
@@ -82,6 +84,17 @@ func rates(cores ...float64) func(*job.Run) {
 	}
 }
 
+func over(wall time.Duration) func(*job.Run) {
+	return func(r *job.Run) { r.Outcome.Finished = start.Add(wall) }
+}
+
+// firstSample is that of the command's start, which has cost some CPU.
+func firstSample(seconds float64) func(*job.Run) {
+	return func(r *job.Run) {
+		r.Samples = []job.Sample{{Time: start, Usage: job.Usage{CPU: job.CPUUsage{Total: ptr(time.Duration(seconds * float64(time.Second)))}}}}
+	}
+}
+
 func many(n int, cores float64) []float64 {
 	out := make([]float64, n)
 	for i := range out {
@@ -95,6 +108,16 @@ func throttled(part float64, limitMillis uint64) func(*job.Run) {
 		r.Outcome.Usage.CPU.Periods, r.Outcome.Usage.CPU.ThrottledPeriods = ptr(uint64(1000)), ptr(uint64(part*1000))
 		r.Outcome.Usage.CPU.LimitMillis = &limitMillis
 	}
+}
+
+// from advises on the job of the first run.
+func from(runs []job.Run) *Advice {
+	for _, r := range runs {
+		if r.Spec != nil {
+			return From(r.Spec, runs)
+		}
+	}
+	return From(&job.Spec{}, runs)
 }
 
 func TestMemory(t *testing.T) {
@@ -119,12 +142,16 @@ func TestMemory(t *testing.T) {
 		{"filled by files", []job.Run{run("a", peak(1024*mi), limit(1024*mi), own(300*mi))}, "1Gi", "a filled its limit of 1Gi and was not killed: at most 300Mi of it was its processes' own"},
 		{"filled by itself", []job.Run{run("a", peak(1024*mi), limit(1024*mi), own(1000*mi))}, "1280Mi", "it was cut off by its limit"},
 		{"filled, by what is not known", []job.Run{run("a", peak(1024*mi), limit(1024*mi))}, "1280Mi", "it was cut off by its limit"},
+		{"failed alone", []job.Run{run("a", asks("", "", "1Gi", ""), peak(20*mi), failed)}, "1Gi", "20Mi in a, and 20 % more, rounded up; none of them completed, so not less than was asked for"},
+		{"failed, with more than it asked for", []job.Run{run("a", asks("", "", "16Mi", ""), peak(20*mi), failed)}, "24Mi", "rounded up; none of them completed"},
+		{"failed, and then completed", []job.Run{run("b", asks("", "", "1Gi", ""), peak(20*mi)), run("a", peak(10*mi), failed)}, "24Mi", "20Mi in b"},
+		{"killed at less than was asked for since", []job.Run{run("b", asks("", "", "4Gi", "")), run("a", peak(512*mi), limit(512*mi), killed)}, "4Gi", "not less than was asked for"},
 		{"not measured", []job.Run{run("a", used(5))}, "", ""},
 		{"absurd", []job.Run{run("a", peak(math.MaxUint64))}, "8Ei", ""},
 		{"absurd, killed", []job.Run{run("a", limit(math.MaxUint64), killed)}, "8Ei", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			a := From(test.runs)
+			a := from(test.runs)
 			if a == nil || a.Memory == nil {
 				if test.want != "" {
 					t.Errorf("no advice")
@@ -155,9 +182,10 @@ func TestCPU(t *testing.T) {
 		{"95 of 100", []job.Run{run("a", rates(append(many(95, 0.5), many(5, 3)...)...))}, "500m", "", "3", "95 % of the time it used at most 0.50 cores, in a"},
 		{"94 of 100", []job.Run{run("a", rates(append(many(94, 0.5), many(6, 3)...)...))}, "3", "", "3", "95 % of the time it used at most 3.00 cores"},
 		{"too few samples", []job.Run{run("a", used(10), rates(1, 2, 3))}, "1", "", "3", "on average"},
-		{"the median", []job.Run{run("a", used(1)), run("b", used(2)), run("c", used(90))}, "200m", "", "9", "in the median of 3 runs"},
+		{"the median", []job.Run{run("a", used(1)), run("b", used(2)), run("c", used(90))}, "200m", "", "9", "in the median of 3 attempts"},
 		{"those that failed have not done their work", []job.Run{run("a", used(1), func(r *job.Run) { r.Outcome.Cause = job.Error }), run("b", used(8))}, "800m", "", "1", "in b"},
 		{"all failed", []job.Run{run("a", used(1), func(r *job.Run) { r.Outcome.Cause = job.Error })}, "100m", "", "1", "in a, rounded up; none of them completed"},
+		{"all failed, and asked for more", []job.Run{run("a", asks("2", "4", "", ""), used(1), failed)}, "2", "4", "", "none of them completed, so not less than was asked for"},
 		{"idle", []job.Run{run("a", used(0))}, "10m", "", "10m", ""},
 		{"a limit that is far away", []job.Run{run("a", asks("4", "", "", ""), used(5))}, "500m", "4", "", ""},
 		{"a limit of its own", []job.Run{run("a", asks("1", "2", "", ""), used(5), throttled(0.05, 2000))}, "500m", "2", "", ""},
@@ -165,10 +193,12 @@ func TestCPU(t *testing.T) {
 		{"a limit that was raised since", []job.Run{run("b", asks("2", "", "", ""), used(5), throttled(0, 2000)), run("a", asks("500m", "", "", ""), used(5), throttled(0.6, 500))}, "500m", "2", "", ""},
 		{"more than the limit", []job.Run{run("a", asks("400m", "", "", ""), used(5))}, "400m", "400m", "", "not more than its limit"},
 		{"over in no time", []job.Run{run("a", used(1), func(r *job.Run) { r.Outcome.Finished = start.Add(time.Millisecond) })}, "", "", "", ""},
+		{"the container's start is not its own", []job.Run{run("a", used(0.18), over(150*time.Millisecond), firstSample(0.03))}, "1", "", "1", "on average it used 1.00 cores"},
+		{"short, and its start is not known", []job.Run{run("a", used(0.03), over(4*time.Second))}, "", "", "", ""},
 		{"absurd", []job.Run{run("a", used(9e9))}, "1M", "", "1M", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			a := From(test.runs)
+			a := from(test.runs)
 			if a == nil || a.CPU == nil {
 				if test.request != "" {
 					t.Error("no advice")
@@ -203,7 +233,7 @@ func TestSettles(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			memory := uint64(1024 * mi)
 			for i := range 5 {
-				a := From([]job.Run{test.next(memory)})
+				a := from([]job.Run{test.next(memory)})
 				next := uint64(a.Memory.Limit.Value())
 				if i > 0 && next != memory {
 					t.Fatalf("advice %d is %d after %d", i, next, memory)
@@ -216,28 +246,32 @@ func TestSettles(t *testing.T) {
 
 func TestFrom(t *testing.T) {
 	nothing := job.Run{Attempt: "n"}
-	if a := From(nil); a != nil {
+	if a := from(nil); a != nil {
 		t.Errorf("from nothing: %+v", a)
 	}
-	if a := From([]job.Run{nothing, run("empty")}); a != nil {
+	if a := from([]job.Run{nothing, run("empty")}); a != nil {
 		t.Errorf("from runs without figures: %+v", a)
 	}
-	a := From([]job.Run{nothing, run("a", peak(100*mi), used(5)), run("b", peak(90*mi), used(5))})
-	if a.Runs != 2 || a.Of != 3 || len(a.Notes) != 2 || !strings.Contains(a.Notes[0], "2 runs are few") || !strings.Contains(a.Notes[1], "of 1 other run nothing was measured") {
+	a := from([]job.Run{nothing, run("a", peak(100*mi), used(5)), run("b", peak(90*mi), used(5))})
+	if a.Attempts != 2 || a.Of != 3 || len(a.Notes) != 2 || !strings.Contains(a.Notes[0], "2 attempts are few") || !strings.Contains(a.Notes[1], "of 1 other attempt nothing was measured") {
 		t.Errorf("got %+v", a)
 	}
-	if a := From([]job.Run{run("a", peak(100*mi))}); !strings.HasPrefix(a.Notes[0], "1 run is little") || a.CPU != nil {
+	if a := from([]job.Run{run("a", peak(100*mi))}); !strings.HasPrefix(a.Notes[0], "1 attempt is little") || a.CPU != nil {
 		t.Errorf("got %+v", a)
 	}
-	if a := From([]job.Run{run("a", peak(mi)), run("b", peak(mi)), run("c", peak(mi))}); len(a.Notes) != 0 {
+	if a := from([]job.Run{run("a", peak(mi)), run("b", peak(mi)), run("c", peak(mi))}); len(a.Notes) != 0 {
 		t.Errorf("got %q", a.Notes)
 	}
-	// What was asked is that of the latest run.
-	a = From([]job.Run{nothing, run("a", asks("1", "", "2Gi", ""), peak(100*mi), used(5)), run("b", asks("7", "", "7Gi", ""), peak(100*mi), used(5))})
-	if a.CPU.Asked.String() != "1" || a.Memory.AskedLimit.String() != "2Gi" || !a.CPU.Differs() || !a.Memory.Differs() {
+	if a := from([]job.Run{run("a", peak(mi), used(0.03), over(time.Second))}); len(a.Notes) != 2 || !strings.HasPrefix(a.Notes[0], "nothing on CPU: ") {
+		t.Errorf("got %q", a.Notes)
+	}
+	// What was asked is the job's that is advised on, and a limit alone is a request.
+	spec := &job.Spec{CPULimit: quantity("1"), MemoryLimit: quantity("2Gi")}
+	a = From(spec, []job.Run{run("b", asks("7", "", "7Gi", ""), peak(100*mi), used(5))})
+	if a.CPU.Asked.String() != "1" || a.Memory.Asked.String() != "2Gi" || a.Memory.AskedLimit.String() != "2Gi" || !a.CPU.Differs() || !a.Memory.Differs() {
 		t.Errorf("got %+v", a)
 	}
-	if a := From([]job.Run{run("a", asks("500m", "", "120Mi", ""), peak(100*mi), used(5))}); a.CPU.Differs() || a.Memory.Differs() {
+	if a := from([]job.Run{run("a", asks("500m", "", "120Mi", ""), peak(100*mi), used(5))}); a.CPU.Differs() || a.Memory.Differs() {
 		t.Errorf("got %+v, %+v", a.CPU, a.Memory)
 	}
 }
@@ -251,7 +285,7 @@ func TestSamplesAlone(t *testing.T) {
 	}
 	// A hostile agent's: back in time, and less than before.
 	r.Samples = append(r.Samples, job.Sample{Time: start, Usage: job.Usage{CPU: job.CPUUsage{Total: ptr(time.Duration(0))}}})
-	a := From([]job.Run{r})
+	a := from([]job.Run{r})
 	if a == nil || a.CPU.Request.String() != "250m" || a.Memory.Request.String() != "36Mi" {
 		t.Errorf("got %+v %+v", a.CPU, a.Memory)
 	}
@@ -270,7 +304,7 @@ func TestFlags(t *testing.T) {
 		{"idle", run("a", used(0)), false, "--cpu 10m"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if got := From([]job.Run{test.run}).Flags(test.limit); got != test.want {
+			if got := from([]job.Run{test.run}).Flags(test.limit); got != test.want {
 				t.Errorf("got %s, want %s", got, test.want)
 			}
 		})
@@ -278,8 +312,8 @@ func TestFlags(t *testing.T) {
 }
 
 func TestPatch(t *testing.T) {
-	free := From([]job.Run{run("a", peak(800*mi), used(5))})
-	bound := From([]job.Run{run("a", asks("2", "", "", ""), used(5))})
+	free := from([]job.Run{run("a", peak(800*mi), used(5))})
+	bound := from([]job.Run{run("a", asks("2", "", "", ""), used(5))})
 	for _, test := range []struct {
 		name, target string
 		advice       *Advice

@@ -25,21 +25,19 @@ const (
 
 // cpu advises on CPU. A request is a share of a full node: one that is too small makes
 // a job slower there, and ends nothing; so it is the typical run's, without headroom.
-func cpu(runs []*measure, asked *job.Spec) *Resource {
+func cpu(runs []*measure, spec *job.Spec) *Resource {
 	all := slices.DeleteFunc(slices.Clone(runs), func(m *measure) bool { return m.rate < 0 })
-	// One that failed early has not done its work.
-	failed := ""
-	if done := slices.DeleteFunc(slices.Clone(all), func(m *measure) bool { return !m.completed }); len(done) > 0 {
-		all = done
-	} else {
-		failed = "; none of them completed"
-	}
 	if len(all) == 0 {
 		return nil
 	}
+	// One that failed early has not done its work.
+	done := slices.DeleteFunc(slices.Clone(all), func(m *measure) bool { return !m.completed })
+	if len(done) > 0 {
+		all = done
+	}
 	slices.SortFunc(all, func(a, b *measure) int { return cmp.Compare(a.rate, b.rate) })
 	typical := all[len(all)/2]
-	r := &Resource{Asked: asked.CPU, AskedLimit: cmp.Or(asked.CPULimit, asked.CPU)}
+	r := asked(spec.CPU, spec.CPULimit)
 	r.Request = millis(typical.rate * 1000)
 	r.Reason = fmt.Sprintf("on average it used %s cores", cores(typical.rate))
 	if typical.quantile {
@@ -47,11 +45,14 @@ func cpu(runs []*measure, asked *job.Spec) *Resource {
 	}
 	switch {
 	case len(all) > 2:
-		r.Reason += fmt.Sprintf(", in the median of %d runs", len(all))
+		r.Reason += fmt.Sprintf(", in the median of %d attempts", len(all))
 	default:
 		r.Reason += ", in " + typical.name
 	}
-	r.Reason += ", rounded up" + failed
+	r.Reason += ", rounded up"
+	if len(done) == 0 {
+		r.keep()
+	}
 	r.limit(runs, all)
 	return r
 }

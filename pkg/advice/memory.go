@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 
@@ -33,7 +34,7 @@ const (
 
 // memory advises on memory: one figure, for request and limit (a job that uses more
 // than it asked for is the first to be killed on a full node).
-func memory(runs []*measure, asked *job.Spec) *Resource {
+func memory(runs []*measure, spec *job.Spec) *Resource {
 	var top, killed *measure
 	for _, m := range runs {
 		switch {
@@ -45,21 +46,21 @@ func memory(runs []*measure, asked *job.Spec) *Resource {
 			top = m
 		}
 	}
-	r := &Resource{Asked: asked.Memory, AskedLimit: cmp.Or(asked.MemoryLimit, asked.Memory)}
+	r := asked(spec.Memory, spec.MemoryLimit)
 	var need uint64
 	switch {
 	case killed != nil && killed.bound() > 0 && (top == nil || top.peak <= killed.bound()):
 		need = times(killed.bound(), killedFactor)
-		r.Reason = fmt.Sprintf("%s was killed for want of memory at %s: what it needs is more than that, and not known; twice as much, rounded up", killed.name, binary(killed.bound()))
+		r.Reason = fmt.Sprintf("%s was killed for want of memory at %s: what it needs is more than that, and not known; twice as much, rounded up", killed.name, job.MemorySize(killed.bound()))
 	case top == nil:
 		return nil
 	case top.limit > 0 && float64(top.peak) >= nearLimit*float64(top.limit) && top.own > 0 && float64(top.own) < ownShare*float64(top.peak):
 		need = top.limit
 		r.Reason = fmt.Sprintf("%s filled its limit of %s and was not killed: at most %s of it was its processes' own, the rest is files that the kernel keeps in memory as long as there is room; it stays",
-			top.name, binary(top.limit), binary(top.own))
+			top.name, job.MemorySize(top.limit), job.MemorySize(top.own))
 	default:
 		need = top.peak + top.peak/100*headroom
-		r.Reason = fmt.Sprintf("the highest peak, %s in %s, and %d %% more, rounded up", binary(top.peak), top.name, headroom)
+		r.Reason = fmt.Sprintf("the highest peak, %s in %s, and %d %% more, rounded up", job.MemorySize(top.peak), top.name, headroom)
 		if top.limit > 0 && float64(top.peak) >= nearLimit*float64(top.limit) {
 			r.Reason += "; it was cut off by its limit"
 		}
@@ -67,11 +68,18 @@ func memory(runs []*measure, asked *job.Spec) *Resource {
 			r.Reason += "; it is the highest sample, between which there may have been more"
 		}
 		if killed != nil && killed.bound() > 0 {
-			r.Reason += fmt.Sprintf("; %s was killed at %s", killed.name, binary(killed.bound()))
+			r.Reason += fmt.Sprintf("; %s was killed at %s", killed.name, job.MemorySize(killed.bound()))
 		}
 	}
 	r.Request = *resource.NewQuantity(int64(roundMemory(max(need, minMemory))), resource.BinarySI)
+	completed := slices.ContainsFunc(runs, func(m *measure) bool { return m.completed && m.peak > 0 })
+	if !completed {
+		r.keep()
+	}
 	limit := r.Request.DeepCopy()
+	if !completed && r.AskedLimit != nil && limit.Cmp(*r.AskedLimit) < 0 {
+		limit = r.AskedLimit.DeepCopy()
+	}
 	r.Limit = &limit
 	return r
 }
@@ -95,12 +103,4 @@ func times(a, n uint64) uint64 {
 		return math.MaxInt64
 	}
 	return a * n
-}
-
-// binary writes bytes as Kubernetes does, in whole Mi where there are some.
-func binary(b uint64) string {
-	if b >= 10<<20 {
-		b = b >> 20 << 20
-	}
-	return resource.NewQuantity(int64(min(b, math.MaxInt64)), resource.BinarySI).String()
 }

@@ -33,14 +33,16 @@ func (a *app) newAdvise() *cobra.Command {
 		DisableFlagsInUseLine: true,
 		Short:                 "Advise what a job should ask for, from what its runs have used",
 		Long: templates.LongDesc(`
-			Say what CPU and memory a job should ask for, and why: from its own runs and all
-			others with the same image and command that the cluster or this machine still
-			knows, 100 at most. With -l, of each command among the jobs that have these labels.
+			Say what CPU and memory a job should ask for, and why: from its own attempts and
+			all other jobs' with the same image and command that the cluster or this machine
+			still knows, 100 at most. With -l, of each command among the jobs that have these
+			labels.
 
 			Memory is the highest peak and 20 % more, for request and limit; of a run that was
 			killed for want of memory twice its limit, unless a later one had enough. CPU is
 			what 95 % of the time was enough (of short runs, the mean); its limit stays, unless
-			it has held the job back. GPUs and disk are left as they are.
+			it has held the job back. Where no attempt completed, it is never less than the
+			job has asked for. GPUs and disk are left as they are.
 
 			What can be applied: the flags of 'hodei run' that are printed; or with --patch a
 			strategic merge patch for a CronJob, or for what has its Pods' template in
@@ -144,8 +146,8 @@ func (o *adviseOptions) run(ctx context.Context) error {
 	}
 	var all []*advised
 	for _, c := range commands {
-		if a := advice.From(c.runs); a != nil {
-			all = append(all, &advised{c.name, c.spec.Image, c.spec.Command, a, a.Flags(ownLimit(c.runs))})
+		if a := advice.From(c.spec, c.runs); a != nil {
+			all = append(all, &advised{c.name, c.spec.Image, c.spec.Command, a, a.Flags(c.spec.MemoryLimit != nil)})
 		} else if o.logs.selector != "" {
 			o.logs.screen.note(fmt.Sprintf("nothing was measured of %s: %s", c.name, commandLine(c.spec.Command)))
 		}
@@ -156,26 +158,19 @@ func (o *adviseOptions) run(ctx context.Context) error {
 	return o.print(all)
 }
 
-// ownLimit tells that the latest run had a limit of memory besides its request.
-func ownLimit(runs []job.Run) bool {
-	for _, r := range runs {
-		if r.Spec != nil {
-			return r.Spec.MemoryLimit != nil
-		}
-	}
-	return false
-}
-
 // nothing says what to do where there is nothing to advise by.
 func (o *adviseOptions) nothing(c pastRuns) error {
 	err := errors.New("nothing was measured of these jobs")
-	if o.logs.name != "" {
-		err = fmt.Errorf("nothing was measured of job %s, nor of another run of its command", o.logs.name)
-		if len(c.runs) == 0 {
-			err = fmt.Errorf("no run of the command of job %s is over", o.logs.name)
-		}
+	switch {
+	case c.job == nil:
+	case len(c.runs) == 0 && len(c.job.attempts) == 0:
+		return noAttempt(c.job)
+	case len(c.runs) == 0:
+		return &hinted{err: fmt.Errorf("no run of the command of job %s is over", c.name), hint: "follow it to its end: {hodei} attach " + c.name}
+	default:
+		err = fmt.Errorf("nothing was measured of job %s, nor of another run of its command", c.name)
 	}
-	return &hinted{err: err, hint: "let it run to its end while you follow it: {hodei} run -- " + commandLine(c.spec.Command)}
+	return &hinted{err: err, hint: "let it run to its end while you follow it: " + runLine(c.spec)}
 }
 
 func (o *adviseOptions) print(all []*advised) error {
@@ -211,11 +206,11 @@ func (a *advised) say(o *adviseOptions) {
 	if image == "" {
 		image = "the worker's own image"
 	}
-	runs := fmt.Sprintf("%d runs", a.Runs)
-	if a.Runs == 1 {
-		runs = "1 run"
+	attempts := fmt.Sprintf("%d attempts", a.Attempts)
+	if a.Attempts == 1 {
+		attempts = "1 attempt"
 	}
-	fmt.Fprintf(o.Out, "%s: %s\n%s of it in %s\n\n", ui.Printable(a.Name), ui.Printable(commandLine(a.Command)), runs, ui.Printable(image))
+	fmt.Fprintf(o.Out, "%s: %s\n%s at it in %s\n\n", ui.Printable(a.Name), ui.Printable(commandLine(a.Command)), attempts, ui.Printable(image))
 	table := tabwriter.NewWriter(o.Out, 0, 0, 3, ' ', 0)
 	row := func(name string, asked, advised *resource.Quantity, reason string) {
 		text := func(q *resource.Quantity) string {
@@ -245,7 +240,7 @@ func (a *advised) say(o *adviseOptions) {
 		row("cpu limit", c.AskedLimit, c.Limit, reason)
 	}
 	_ = table.Flush() // Out remembers its first error
-	fmt.Fprintf(o.Out, "\nhodei run %s\n", a.Flags)
+	fmt.Fprintf(o.Out, "\nflags of %s: %s\n", o.named("{hodei} run"), a.Flags)
 	for _, note := range a.Notes {
 		fmt.Fprintln(o.Out, "note:", ui.Printable(note))
 	}

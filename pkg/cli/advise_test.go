@@ -136,6 +136,10 @@ func TestAdvise(t *testing.T) {
 	server.add(t, "b", "1", 100*mi, "make", "test")
 	server.add(t, "c", "1", 9000*mi, "make", "all")
 	server.add(t, "d", "2", 0, "true")
+	server.add(t, "deleted", "3", 0, "sh", "-c", "exit 0")
+	server.pods = server.pods[:len(server.pods)-1]
+	server.add(t, "waits", "4", 0, "sleep", "1")
+	server.pods, server.jobs[len(server.jobs)-1].Status = server.pods[:len(server.pods)-1], batchv1.JobStatus{}
 	storeRun(t, s, "a", 410*mi, "make", "test") // the same attempt
 	storeRun(t, s, "gone", 812*mi, "make", "test")
 	storeRun(t, s, "other", 5000*mi, "make", "other")
@@ -147,19 +151,22 @@ func TestAdvise(t *testing.T) {
 		stdout, stderr string // parts of it
 		err, hint      string
 	}{
-		{"a job", server, "b", "", "b: make test\n3 runs of it in the worker's own image\n\nmemory      asked none   advised 1Gi    the highest peak, 812Mi in gone-1, and 20 % more, rounded up\n", "", "", ""},
-		{"its flags", server, "b", "", "\nhodei run --cpu 500m --cpu-limit 1 --memory 1Gi\n", "", "", ""},
-		{"one that is only stored", server, "gone", "", "gone: make test\n3 runs", "", "", ""},
-		{"another command", server, "c", "", "1 run of it in the worker's own image", "", "", ""},
-		{"few", server, "c", "", "\nnote: 1 run is little: the next one may need more; ask again after 3\n", "", "", ""},
-		{"by labels", server, "", "build=1", "c: make all\n1 run of it", "", "", ""},
-		{"by labels, the other", server, "", "build=1", "\n\nb: make test\n3 runs", "", "", ""},
+		{"a job", server, "b", "", "b: make test\n3 attempts at it in the worker's own image\n\nmemory      asked none   advised 1Gi    the highest peak, 812Mi in gone-1, and 20 % more, rounded up\n", "", "", ""},
+		{"its flags", server, "b", "", "\nflags of hodei run: --cpu 500m --cpu-limit 1 --memory 1Gi\n", "", "", ""},
+		{"one that is only stored", server, "gone", "", "gone: make test\n3 attempts", "", "", ""},
+		{"what it asked for, and not the latest", server, "gone", "", "memory      asked 4Gi    advised 1Gi ", "", "", ""},
+		{"over and gone", server, "deleted", "", "", "", "nothing is left of the runs of job deleted: its Pods are gone, and it was not followed from this machine", "run it again, and follow it: {hodei} run -- sh -c 'exit 0'"},
+		{"not started", server, "waits", "", "", "", "job waits has not started", "see why: {hodei} jobs waits -o wide"},
+		{"another command", server, "c", "", "1 attempt at it in the worker's own image", "", "", ""},
+		{"few", server, "c", "", "\nnote: 1 attempt is little: the next one may need more; ask again after 3\n", "", "", ""},
+		{"by labels", server, "", "build=1", "c: make all\n1 attempt at it", "", "", ""},
+		{"by labels, the other", server, "", "build=1", "\n\nb: make test\n3 attempts", "", "", ""},
 		{"nothing measured", server, "d", "", "", "", "nothing was measured of job d, nor of another run of its command", "{hodei} run -- true"},
 		{"nothing measured, by labels", server, "", "build=2", "", "nothing was measured of d: true\n", "nothing was measured of these jobs", "{hodei} run -- true"},
 		{"no such labels", server, "", "build=9", "", "No jobs found in ns namespace.\n", "", ""},
-		{"not to be listed", forbidden, "b", "", "b: make test\n3 runs", "without the cluster's other jobs: ", "", ""},
+		{"not to be listed", forbidden, "b", "", "b: make test\n3 attempts", "without the cluster's other jobs: ", "", ""},
 		{"not there", server, "x", "", "", "", `job "x" not found in namespace ns`, ""},
-		{"no cluster", nil, "gone", "", "2 runs of it", "", "", ""},
+		{"no cluster", nil, "gone", "", "2 attempts at it", "", "", ""},
 		{"no cluster, not there", nil, "x", "", "", "", `no run of a job "x" is stored on this machine`, ""},
 		{"no cluster, by labels", nil, "", "a=b", "", "", "-l needs a cluster", ""},
 	} {

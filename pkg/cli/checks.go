@@ -310,7 +310,7 @@ func (k *clusterChecks) admission(ctx context.Context) check {
 			hint = "change the provider's settings, or: " + kubernetes.InstallCommand(k.provider.Namespace) + " --profile baseline"
 		}
 		if kubernetes.RefusesEBPF(text) {
-			hint = k.ebpfHint()
+			hint = "" // the check ebpf has it: the label is the same
 		}
 		return checked(name, checkError, hint, "the namespace refuses its Pods: %s", text)
 	case known:

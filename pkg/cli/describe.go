@@ -117,7 +117,9 @@ type description struct {
 	Attempts []describedAttempt `json:"attempts"`
 	Events   []describedEvent   `json:"events,omitempty"`
 	Missing  []string           `json:"missing,omitempty"`
-	absent   bool               // from the cluster
+	// WithoutEBPF is why its agents were left without, where its provider says auto.
+	WithoutEBPF string `json:"withoutEBPF,omitempty"`
+	eventsRead  bool   // all of them
 }
 
 // describedAttempt is one of its Pods.
@@ -132,6 +134,7 @@ type describedAttempt struct {
 	Sampled time.Time   `json:"sampled,omitzero"`
 	Rate    *job.Rate   `json:"rate,omitempty"`
 	Probes  []job.Probe `json:"probes,omitempty"`
+	asked   bool        // its agent has told of Usage and Probes
 }
 
 // describedEvent is one of the cluster's about the job or a Pod of it.
@@ -166,7 +169,7 @@ func (o *describeOptions) gather(ctx context.Context) (*description, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &description{Name: j.name, Namespace: o.logs.namespace, Attempts: []describedAttempt{}, absent: j.found == nil}
+	d := &description{Name: j.name, Namespace: o.logs.namespace, Attempts: []describedAttempt{}}
 	if j.absent != nil {
 		d.Missing = append(d.Missing, fmt.Sprintf("the job itself: %v; this is what is stored here", j.absent))
 	}
@@ -187,8 +190,11 @@ func (o *describeOptions) gather(ctx context.Context) (*description, error) {
 	}
 	if err := o.events(ctx, d, j); err != nil {
 		d.Missing = append(d.Missing, "events: "+err.Error())
+	} else {
+		d.eventsRead = true
 	}
-	d.Outcome = j.found.Outcome
+	d.WithoutEBPF = j.found.Job.Annotations[kubernetes.AnnotationEBPF]
+	d.Outcome = endOf(j.found, d.Attempts)
 	d.State = stateOf(j.found, d.Attempts)
 	return d, ctx.Err()
 }
@@ -219,11 +225,21 @@ func (d *description) conclude() {
 	}
 }
 
+// endOf is how a job has ended; nil: it has not. The cluster may not know why, once its Pod
+// is gone, and what is stored of its only attempt does.
+func endOf(found *kubernetes.Found, attempts []describedAttempt) *job.Outcome {
+	pods := found.Job.Status.Succeeded + found.Job.Status.Failed
+	if !found.Finished || len(attempts) != 1 || pods > 1 {
+		return found.Outcome
+	}
+	return bestOutcome(found.Outcome, attempts[0].Outcome)
+}
+
 // stateOf is a job's in one word.
 func stateOf(found *kubernetes.Found, attempts []describedAttempt) string {
 	switch {
 	case found.Finished:
-		return string(found.Outcome.Cause)
+		return string(endOf(found, attempts).Cause)
 	case found.Job.Spec.Suspend != nil && *found.Job.Spec.Suspend:
 		return "Suspended"
 	case len(attempts) == 0:
@@ -309,7 +325,7 @@ func (g *glance) put(a *describedAttempt, err error) error {
 	}
 	n := len(g.samples)
 	if n > 0 {
-		a.Usage, a.Sampled = &g.samples[n-1].Usage, g.samples[n-1].Time
+		a.Usage, a.Sampled, a.asked = &g.samples[n-1].Usage, g.samples[n-1].Time, true
 	}
 	if n > 1 {
 		rate := job.RateBetween(g.samples[0], g.samples[1])

@@ -60,9 +60,16 @@ func TestDescribeText(t *testing.T) {
 		d    description
 	}{
 		{"running", running},
-		{"ended", description{Name: "x", Namespace: "ns", State: "OOMKilled", Outcome: ended, absent: true,
+		{"ended", description{Name: "x", Namespace: "ns", State: "OOMKilled", Outcome: ended,
 			Attempts: []describedAttempt{{Name: "x-1", Outcome: ended, Usage: ended.Usage}}, Missing: []string{"the job itself: not found; this is what is stored here"}}},
-		{"pending", description{Name: "x", Namespace: "ns", State: "Pending", Spec: &job.Spec{Command: []string{"true"}}}},
+		{"pending", description{Name: "x", Namespace: "ns", State: "Pending", Spec: &job.Spec{Command: []string{"true"}}, eventsRead: true, WithoutEBPF: "namespace ns enforces Pod Security \"baseline\""}},
+		{"events not read", description{Name: "x", Namespace: "ns", State: "Pending", Missing: []string{"events: forbidden"}}},
+		{"ended without figures", description{Name: "x", Namespace: "ns", State: "AgentLost",
+			Attempts: []describedAttempt{{Name: "x-1", Outcome: &job.Outcome{Cause: job.AgentLost}, Usage: &job.Usage{Source: "cgroup2"}, Sampled: at(14)}}}},
+		{"parts not known", description{Name: "x", Namespace: "ns", State: "Completed",
+			Attempts: []describedAttempt{{Name: "x-1", Outcome: &job.Outcome{Cause: job.Completed}, Usage: &job.Usage{Source: "proc+ebpf"}}}}},
+		{"eBPF off", description{Name: "x", Namespace: "ns", State: "Running",
+			Attempts: []describedAttempt{{Name: "x-1", Running: true, Usage: &job.Usage{Source: "cgroup2"}, Sampled: at(14), asked: true}}}},
 		{"no figures", description{Name: "x", Namespace: "local", State: "Completed", Attempts: []describedAttempt{{Name: "x", Usage: &job.Usage{}}}}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -119,6 +126,37 @@ func TestStateOf(t *testing.T) {
 	}
 }
 
+// What is stored of a job's only attempt is better than an end that the cluster knows
+// nothing of; of one among several it is not.
+func TestEndOf(t *testing.T) {
+	unknown, oom := &job.Outcome{Cause: job.Unknown}, &job.Outcome{Cause: job.OOMKilled}
+	evicted := &job.Outcome{Cause: job.Evicted}
+	failed := func(n int32) *batchv1.Job { return &batchv1.Job{Status: batchv1.JobStatus{Failed: n}} }
+	for _, test := range []struct {
+		name     string
+		found    kubernetes.Found
+		attempts []describedAttempt
+		want     job.Cause
+	}{
+		{"its record is stored", kubernetes.Found{Job: failed(1), Finished: true, Outcome: unknown}, []describedAttempt{{Outcome: oom}}, job.OOMKilled},
+		{"nothing is", kubernetes.Found{Job: failed(1), Finished: true, Outcome: unknown}, []describedAttempt{{}}, job.Unknown},
+		{"the cluster knows", kubernetes.Found{Job: failed(1), Finished: true, Outcome: evicted}, []describedAttempt{{Outcome: oom}}, job.Evicted},
+		{"two attempts", kubernetes.Found{Job: failed(2), Finished: true, Outcome: unknown}, []describedAttempt{{Outcome: evicted}, {Outcome: oom}}, job.Unknown},
+		{"one of two is known", kubernetes.Found{Job: failed(2), Finished: true, Outcome: unknown}, []describedAttempt{{Outcome: oom}}, job.Unknown},
+		{"it runs", kubernetes.Found{Job: failed(1)}, []describedAttempt{{Outcome: oom}}, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := endOf(&test.found, test.attempts)
+			if (got == nil) != (test.want == "") || got != nil && got.Cause != test.want {
+				t.Errorf("got %+v, want %s", got, test.want)
+			}
+			if state := stateOf(&test.found, test.attempts); test.want != "" && state != string(test.want) {
+				t.Errorf("state %s", state)
+			}
+		})
+	}
+}
+
 func TestGlance(t *testing.T) {
 	unreached := errors.New("not reached")
 	for _, test := range []struct {
@@ -150,6 +188,9 @@ func TestGlance(t *testing.T) {
 			}
 			if enough != test.enough || (a.Rate != nil) != test.rate || (a.Outcome != nil) != test.ended || a.Running == test.ended {
 				t.Errorf("enough %t, %+v", enough, a)
+			}
+			if asked := test.usage > 0 && !test.ended; a.asked != asked {
+				t.Errorf("asked %t", a.asked)
 			}
 			if test.usage == 0 && a.Usage != nil || test.usage > 0 && (a.Usage == nil || *a.Usage.CPU.Total != test.usage) {
 				t.Errorf("usage %+v", a.Usage)

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/local"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -28,8 +29,9 @@ func (d *description) print(out io.Writer, now time.Time, zone *time.Location) e
 		state = endText(d.Outcome)
 	}
 	t.line(0, "State", state)
+	t.line(0, "Without eBPF", d.WithoutEBPF)
 	if d.Spec != nil {
-		t.spec(d.Spec)
+		t.spec(d.Spec, d.Namespace == local.Namespace)
 	}
 	for i := range d.Attempts {
 		t.attempt(&d.Attempts[i])
@@ -40,7 +42,7 @@ func (d *description) print(out io.Writer, now time.Time, zone *time.Location) e
 	switch {
 	case len(d.Events) > 0:
 		t.events(d.Events, now)
-	case !d.absent:
+	case d.eventsRead:
 		t.line(0, "Events", "none")
 	}
 	for _, why := range d.Missing {
@@ -86,10 +88,11 @@ func (t *describer) head(depth int, name, value string) {
 	t.write(strings.TrimRight(strings.Repeat("  ", depth)+name+":\t"+ui.Printable(value), "\t ") + "\n")
 }
 
-func (t *describer) spec(s *job.Spec) {
+// spec writes what was asked for; here: on this machine, where there is no Pod.
+func (t *describer) spec(s *job.Spec, here bool) {
 	t.line(0, "Command", commandLine(s.Command))
 	image := s.Image
-	if image == "" {
+	if image == "" && !here {
 		image = "the worker's own"
 	}
 	t.line(0, "Image", image)
@@ -117,7 +120,7 @@ func (t *describer) spec(s *job.Spec) {
 		name string
 		d    time.Duration
 	}{{"Timeout", s.Timeout}, {"Start timeout", s.StartTimeout}, {"Grace", s.Grace}, {"Linger", s.Linger}, {"TTL", s.TTL}} {
-		if o.d > 0 {
+		if o.d > 0 && (!here || o.name != "Linger" && o.name != "TTL") {
 			t.line(0, o.name, duration.HumanDuration(o.d))
 		}
 	}
@@ -180,8 +183,13 @@ func (t *describer) attempt(a *describedAttempt) {
 // probes says of each part of the eBPF whether it works, and why not.
 func (t *describer) probes(a *describedAttempt) {
 	if len(a.Probes) == 0 {
-		if a.Usage != nil {
+		switch {
+		case a.ebpfOff():
 			t.line(1, "eBPF", "off")
+		case a.Usage != nil && strings.HasSuffix(a.Usage.Source, ebpfSource):
+			t.line(1, "eBPF", "works; with which parts is not known")
+		case a.Usage != nil:
+			t.line(1, "eBPF", "not known")
 		}
 		return
 	}

@@ -15,13 +15,27 @@ var sources = map[string]string{
 	"cgroup1":      "the kernel's files of the job's container (cgroup v1)",
 	"cgroup2+ebpf": "the kernel's files of the job's container (cgroup v2), and eBPF",
 	"cgroup1+ebpf": "the kernel's files of the job's container (cgroup v1), and eBPF",
-	"proc":         "/proc of the job's processes",
+	procSource:     "/proc of the job's processes",
+	"proc+ebpf":    "/proc of the job's processes, and eBPF",
+}
+
+// procSource is that of a job without a container.
+const procSource = "proc"
+
+// ebpfSource ends the name of a source that eBPF assists.
+const ebpfSource = "+ebpf"
+
+// ebpfOff tells that no eBPF assists: its agent says so, now or in its exit record. Samples
+// that are stored do not tell of parts that are absent.
+func (a *describedAttempt) ebpfOff() bool {
+	told := a.asked || a.Outcome != nil && a.Sampled.IsZero()
+	return told && len(a.Probes) == 0 && a.Usage != nil && a.Usage.Source != "" && !strings.HasSuffix(a.Usage.Source, ebpfSource)
 }
 
 func (t *describer) usage(a *describedAttempt) {
 	u := a.Usage
 	when := "at its end"
-	if a.Outcome == nil {
+	if !a.Sampled.IsZero() {
 		when = "at " + t.stamp(a.Sampled)
 	}
 	t.head(1, "Usage", when)
@@ -36,15 +50,15 @@ func (t *describer) usage(a *describedAttempt) {
 	}
 	t.line(2, "CPU", cpuText(u.CPU, rate))
 	t.line(2, "Throttled", throttledText(u.CPU))
-	t.line(2, "Memory", memoryText(u.Memory))
+	t.line(2, "Memory", memoryText(u))
 	t.line(2, "Of that", listed(
 		sized("anonymous", u.Memory.Anon), sized("page cache", u.Memory.File), sized("kernel", u.Memory.Kernel),
 		sized("swap", u.Memory.Swap), sized("huge pages", u.Memory.HugePages)))
 	t.line(2, "Out of memory", listed(counted64("limit reached", u.Memory.MaxEvents), counted64("events", u.Memory.OOMEvents), counted64("kills", u.Memory.OOMKills), victimText(u.Memory.OOMVictim)))
-	t.line(2, "Disk", ioText(u.IO, rate))
-	t.line(2, "Network", networkText(u.Network, rate, a.Probes))
+	t.line(2, "Disk", ioText(u, rate))
+	t.line(2, "Network", networkText(a, rate))
 	if u.Pids.Current != nil {
-		t.line(2, "Processes", of(count(u.Pids.Current), u.Pids.Limit))
+		t.line(2, "Threads", of(count(u.Pids.Current), u.Pids.Limit)+", the launcher's among them")
 	}
 	t.line(2, "Waited", listed(
 		timed("cpu", u.Pressure.CPUSome, u.Pressure.CPUFull), timed("memory", u.Pressure.MemorySome, u.Pressure.MemoryFull),
@@ -90,7 +104,12 @@ func throttledText(c job.CPUUsage) string {
 	return text
 }
 
-func memoryText(m job.MemoryUsage) string {
+// memoryText says why there is nothing, where that is known.
+func memoryText(u *job.Usage) string {
+	m := u.Memory
+	if m.Current == nil && m.Peak == nil && u.Source == procSource {
+		return "not counted: the processes were gone before they were looked at"
+	}
 	peak := ""
 	if m.Peak != nil {
 		peak = "peak " + job.MemorySize(*m.Peak)
@@ -134,9 +153,14 @@ func victimText(v *job.OOMVictim) string {
 	return text + ")"
 }
 
-func ioText(u job.IOUsage, rate job.Rate) string {
+// ioText says why there is nothing, where that is known.
+func ioText(usage *job.Usage, rate job.Rate) string {
+	u := usage.IO
 	text := directions("read ", u.ReadBytes, "written ", u.WriteBytes)
-	if text == "" {
+	switch {
+	case text == "" && strings.HasPrefix(usage.Source, "cgroup1"):
+		return "not counted: cgroup v1 names no disk (newer kernels count only where a limit is set)"
+	case text == "":
 		return ""
 	}
 	if u.ReadOps != nil && u.WriteOps != nil {
@@ -148,16 +172,20 @@ func ioText(u job.IOUsage, rate job.Rate) string {
 	return text
 }
 
-// networkText says why there is nothing, where only the eBPF could tell.
-func networkText(n job.NetworkUsage, rate job.Rate, probes []job.Probe) string {
+// networkText says why there is nothing, where that is known: only the eBPF could tell.
+func networkText(a *describedAttempt, rate job.Rate) string {
+	n := a.Usage.Network
 	total := n.Total()
 	if total == nil {
-		for _, p := range probes {
+		for _, p := range a.Probes {
 			if p.Name == "network" && p.Absent != "" {
 				return "not counted: " + p.Absent
 			}
 		}
-		return "not counted: it takes eBPF"
+		if a.ebpfOff() {
+			return "not counted: it takes eBPF"
+		}
+		return ""
 	}
 	text := directions("received ", &total.ReceiveBytes, "sent ", &total.TransmitBytes)
 	text += fmt.Sprintf(" in %d and %d packets", total.ReceivePackets, total.TransmitPackets)
@@ -191,8 +219,8 @@ func timed(name string, some, full *time.Duration) string {
 	return fmt.Sprintf("%s %s (all %s)", name, cpuTime(some), cpuTime(full))
 }
 
-// runQueueText is how long threads waited for a CPU, as far as powers of two tell.
-// runQueueText says of a sample of the waits that it is one.
+// runQueueText is how long threads waited for a CPU, as far as powers of two tell, and
+// that they are a sample.
 func runQueueText(u *job.Usage, o *job.Outcome) string {
 	waits := u.RunQueueWaits
 	var total float64

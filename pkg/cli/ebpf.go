@@ -38,7 +38,7 @@ func (a *app) sayEBPF(ctx context.Context, name string, c provider.Config) {
 	security := p.PodSecurity(ctx)
 	fmt.Fprintf(a.ErrOut, "%s%s\n", ui.Printable(security.String()), ebpfConsequence(c, security))
 	if security.Err == nil && security.Forbids() != "" {
-		fmt.Fprintf(a.ErrOut, "hint: %s\n", a.named(kubernetes.EBPFCommands(name, c.Namespace)))
+		fmt.Fprintf(a.ErrOut, "hint: %s\n", a.named(ebpfHint(name, c)))
 	}
 }
 
@@ -71,7 +71,7 @@ func (k *clusterChecks) ebpf(ctx context.Context) check {
 		case err != nil:
 			return failedCheck(name, err)
 		case without != "":
-			return checked(name, checkWarning, k.ebpfHint(), "jobs run without it: %s", without)
+			return checked(name, checkWarning, ebpfHint(k.name, k.provider), "jobs run without it: %s", without)
 		}
 	case provider.EBPFRequire:
 	default:
@@ -82,12 +82,12 @@ func (k *clusterChecks) ebpf(ctx context.Context) check {
 	case security.Err != nil:
 		return checked(name, checkWarning, "", "%s%s", security, ebpfConsequence(k.provider, security))
 	case security.Forbids() != "":
-		return checked(name, checkError, k.ebpfHint(), "%s%s", security, ebpfConsequence(k.provider, security))
+		return checked(name, checkError, ebpfHint(k.name, k.provider), "%s%s", security, ebpfConsequence(k.provider, security))
 	}
 	return checked(name, checkOK, "", "%s; whether the nodes can do it, their agents find out", security)
 }
 
-// ebpfHint is what has the namespace allow the agent's capabilities, or does without them.
-func (k *clusterChecks) ebpfHint() string {
-	return fmt.Sprintf("{hodei} provider set %s --ebpf off; or, which docs/security.md weighs: %s", k.name, kubernetes.EBPFCommands(k.name, k.provider.Namespace))
+// ebpfHint is what to type where the namespace does not allow the agent's capabilities.
+func ebpfHint(name string, c provider.Config) string {
+	return "see docs/providers.md#ebpf, and type: " + kubernetes.EBPFCommand(name, c)
 }

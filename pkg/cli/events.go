@@ -26,7 +26,7 @@ type eventWriter struct {
 
 // event is what all kinds have in common.
 type event struct {
-	Type string    `json:"type"` // phase, output, gap, note, usage or exit
+	Type string    `json:"type"` // phase, output, gap, note, usage, attempt or exit
 	Time time.Time `json:"time"`
 }
 
@@ -141,7 +141,12 @@ func printableUsage(u job.Usage) job.Usage {
 	return u
 }
 
-func (w *eventWriter) exit(o *job.Outcome, hint string) error {
+func (w *eventWriter) exit(o *job.Outcome, hint string) error { return w.end("exit", o, hint) }
+
+// attempt tells the end of one that another one follows.
+func (w *eventWriter) attempt(o *job.Outcome) error { return w.end("attempt", o, "") }
+
+func (w *eventWriter) end(kind string, o *job.Outcome, hint string) error {
 	shown := *o
 	shown.Message = ui.Printable(o.Message)
 	if o.Usage != nil {
@@ -153,5 +158,5 @@ func (w *eventWriter) exit(o *job.Outcome, hint string) error {
 		*job.Outcome
 		ExitCode int    `json:"exitCode"`
 		Hint     string `json:"hint,omitempty"`
-	}{event{"exit", time.Now()}, &shown, o.ExitCode(), hint})
+	}{event{kind, time.Now()}, &shown, o.ExitCode(), hint})
 }

@@ -22,6 +22,9 @@ import (
 // agentWait bounds what a test waits for; only a failing one comes near.
 const agentWait = 20 * time.Second
 
+// agentSampled is when a fakeAgent has taken its last sample before it attached.
+var agentSampled = time.Date(2025, 6, 1, 11, 55, 0, 0, time.UTC)
+
 // issued is a job's certificates, as both sides use them.
 type issued struct {
 	id            certs.ID
@@ -114,6 +117,7 @@ func attachAgent(t *testing.T, i issued, attempt string, deliver func(context.Co
 	a.send(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_Hello{Hello: &hodeipb.Hello{
 		Protocol: coordinator.Protocol, Namespace: i.id.Namespace, Job: i.id.Job, Attempt: attempt, AttemptUid: "uid-" + attempt,
 		Extent: &hodeipb.Extent{}, State: &hodeipb.State{Phase: hodeipb.Phase_RUNNING, Probes: []*hodeipb.Probe{{Name: "network"}, {Name: "oom", Absent: "no BTF"}}},
+		LastSample: timestamppb.New(agentSampled),
 	}}})
 	m, err := a.stream.Recv()
 	if err != nil {

@@ -141,10 +141,11 @@ func (f *follower) Attached(a coordinator.Attachment) {
 		f.abandon()
 	}
 	if f.last != nil {
-		note := fmt.Sprintf("%s; next attempt: %s", coordinator.Outcome(f.last).Summary(), name)
+		over := coordinator.Outcome(f.last)
+		over.Attempt = f.attempt
 		f.display.say(func() error {
-			f.screen.note(note)
-			return nil
+			f.screen.note(fmt.Sprintf("%s; next attempt: %s", f.screen.withUsage(over.Summary(), over, nil), name))
+			return f.events.attempt(over)
 		})
 	}
 	f.attempt, f.queued, f.shown, f.ended = name, false, false, false

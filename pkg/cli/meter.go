@@ -50,7 +50,7 @@ func (m *meter) measure(ctx context.Context) error {
 	defer ended()
 	m.ended = ended
 	server := &coordinator.Server{
-		TLS: m.job.TLS(), Namespace: m.namespace, Job: m.spec.Name, Silent: true, MetricsInterval: m.interval,
+		TLS: m.job.TLS(), Namespace: m.namespace, Job: m.spec.Name, Silent: true, MetricsInterval: m.interval, NewSamples: true,
 		Follower: &coordinator.Recorder{Listener: m},
 	}
 	handshakes := newHandshakes()

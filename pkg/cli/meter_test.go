@@ -44,13 +44,13 @@ func startMeter(t *testing.T, i issued, spec *job.Spec) (issuedJob, readings, co
 	return j, got, cancel, over
 }
 
-// Who looks asks for samples and no output, gets each sample once however often the
+// Who looks asks for samples, none of before it came, and no output, gets each sample once however often the
 // agent attaches, and learns how the job ends.
 func TestMeter(t *testing.T) {
 	i := issueCerts(t, "ns", "x")
 	j, got, _, over := startMeter(t, i, &job.Spec{Name: "x"})
 	first := attachAgent(t, i, "x-1", j.Deliver)
-	if w := first.welcome; w.Output || w.MetricsInterval.AsDuration() != 250*time.Millisecond {
+	if w := first.welcome; w.Output || w.MetricsInterval.AsDuration() != 250*time.Millisecond || !w.MetricsAfter.AsTime().Equal(agentSampled) {
 		t.Errorf("welcome %v", w)
 	}
 	if r := got.await(t, "the probes", func(r reading) bool { return r.probes != nil }); len(r.probes) != 2 || r.probes[1].Absent != "no BTF" {

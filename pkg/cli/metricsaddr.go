@@ -118,7 +118,11 @@ func (l *exportedListener) Metrics(attempt string, m *hodeipb.Metrics) {
 func (l *exportedListener) Exited(attempt string, record *hodeipb.ExitRecord) {
 	id := l.id(attempt)
 	if u := coordinator.Usage(record.Usage); u != nil {
-		l.to.Sample(id, job.Sample{Time: record.Finished.AsTime(), Usage: *u})
+		s := job.Sample{Usage: *u}
+		if record.Finished.IsValid() {
+			s.Time = record.Finished.AsTime()
+		}
+		l.to.Sample(id, s)
 	}
 	l.to.Left(id)
 	l.Listener.Exited(attempt, record)

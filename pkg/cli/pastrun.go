@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 
@@ -144,6 +145,27 @@ func (o *logsOptions) current(ctx context.Context, found *kubernetes.Found, a *k
 		p.missing = "its agent has none yet"
 	}
 	return nil
+}
+
+// runLine is what runs the command of a job again, with the program's name to be put in.
+func runLine(spec *job.Spec) string {
+	line := "{hodei} run"
+	if spec.Image != "" {
+		line += " --image " + shellQuote(spec.Image)
+	}
+	return line + " -- " + commandLine(spec.Command)
+}
+
+// noAttempt says why nothing is known of any attempt of a job.
+func noAttempt(j *knownJob) error {
+	if j.found != nil && !j.found.Finished {
+		return &hinted{err: fmt.Errorf("job %s has not started", j.name), hint: "see why: {hodei} jobs " + j.name + " -o wide"}
+	}
+	h := &hinted{err: fmt.Errorf("nothing is left of the runs of job %s: its Pods are gone, and it was not followed from this machine", j.name)}
+	if j.found != nil {
+		h.hint = "run it again, and follow it: " + runLine(j.found.Spec)
+	}
+	return h
 }
 
 // commandLine is a command as a shell takes it.

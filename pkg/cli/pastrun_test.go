@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -40,9 +41,11 @@ func keepRun(t *testing.T, s *logstore.Store, key logstore.Key, run *job.Run, re
 		t.Fatal(err)
 	}
 	if r, ok := recorder.Listener.(*runRecord); ok {
+		r.mu.Lock()
 		r.run.Phases = run.Phases
-		r.over(run.Outcome)
 		r.save()
+		r.mu.Unlock()
+		r.over(run.Outcome)
 	}
 	for i := range samples {
 		recorder.Metrics(key.Attempt, metrics(i))
@@ -135,6 +138,9 @@ func TestPastRun(t *testing.T) {
 				t.Errorf("variables %+v", p.Spec.Env)
 			}
 		})
+	}
+	if text, err := json.Marshal(withoutValues(spec)); err != nil || strings.Contains(string(text), `"value"`) {
+		t.Errorf("what is not shown looks as if it were empty: %s, %v", text, err)
 	}
 	if spec.Env[0].Value != "secret" {
 		t.Error("the run's own spec was changed")

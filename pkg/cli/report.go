@@ -59,7 +59,7 @@ func (a *app) newReport() *cobra.Command {
 
 			# The first attempt's figures and samples, for a program
 			hodei report hodei-make-k3x9z --attempt 1 -o json | jq '.outcome.usage'`),
-		Args:              cobra.RangeArgs(1, 2),
+		Args:              cobra.MaximumNArgs(2),
 		ValidArgsFunction: a.completeReport,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := a.reportOptions(cmd, f, args)
@@ -102,19 +102,28 @@ func (a *app) reportOptions(cmd *cobra.Command, f reportFlags, args []string) (*
 	if len(args) == 2 {
 		given = args[1]
 	}
-	if ending := strings.TrimPrefix(filepath.Ext(given), "."); o.format == "" && slices.Contains(reportFormats, ending) {
+	ending := strings.TrimPrefix(filepath.Ext(given), ".")
+	says := slices.Contains(reportFormats, ending)
+	switch {
+	case o.format != "":
+	case says:
 		o.format = ending
-	}
-	if o.format == "" {
+	case given == "" || given == "-":
 		o.format = reportFormats[0]
 	}
 	switch {
-	case !slices.Contains(reportFormats, o.format):
-		return nil, usagef(cmd, "-o %q: want html, svg or json", f.output)
-	case f.attempt < 0 || cmd.Flags().Changed("attempt") && f.attempt == 0:
-		return nil, usagef(cmd, "--attempt %d: the first one is 1", f.attempt)
+	case len(args) == 0:
+		return nil, usagef(cmd, "no job: name it")
 	case len(args) == 2 && given == "":
 		return nil, usagef(cmd, "the name of the file is empty")
+	case o.format == "":
+		return nil, usagef(cmd, "%s does not end in .html, .svg or .json, and -o does not say what it is to be", given)
+	case !slices.Contains(reportFormats, o.format):
+		return nil, usagef(cmd, "-o %q: want html, svg or json", f.output)
+	case says && ending != o.format:
+		return nil, usagef(cmd, "%s ends in .%s, and -o says %s", given, ending, o.format)
+	case f.attempt < 0 || cmd.Flags().Changed("attempt") && f.attempt == 0:
+		return nil, usagef(cmd, "--attempt %d: the first one is 1", f.attempt)
 	}
 	switch {
 	case given == "-":
@@ -164,15 +173,15 @@ func (o *reportOptions) load(ctx context.Context) (*pastRun, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := len(j.attempts)
+	n, where := len(j.attempts), ""
+	if o.logs.cluster == nil {
+		where = "--provider local "
+	}
 	switch {
-	case n == 0 && j.found != nil && !j.found.Finished:
-		return nil, &hinted{err: fmt.Errorf("job %s has not started", j.name), hint: "see why: {hodei} jobs " + j.name + " -o wide"}
 	case n == 0:
-		return nil, &hinted{err: fmt.Errorf("nothing is left of the runs of job %s: its Pods are gone, and it was not followed from this machine", j.name),
-			hint: "follow a job while it runs: {hodei} attach " + j.name}
+		return nil, noAttempt(j)
 	case o.logs.attempt > n:
-		return nil, fmt.Errorf("job %s has no attempt %d: up to now it has had %d", j.name, o.logs.attempt, n)
+		return nil, &hinted{err: fmt.Errorf("job %s has no attempt %d: the last that is known is %d", j.name, o.logs.attempt, n), hint: fmt.Sprintf("{hodei} report %s%s --attempt %d", where, j.name, n)}
 	case o.logs.attempt > 0:
 		n = o.logs.attempt
 	}

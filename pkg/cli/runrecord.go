@@ -35,6 +35,10 @@ type runRecord struct {
 	run    job.Run
 	log    *logstore.Log // of the latest attempt; nil: it is not kept
 	frozen bool          // its phases are known
+	// unwritten are the latest documents of logs, as long as they are not written.
+	unwritten map[*logstore.Log][]byte
+	writing   bool
+	writes    sync.WaitGroup
 }
 
 func newRunRecord(s *session, next coordinator.Listener) *runRecord {
@@ -143,6 +147,7 @@ func started(phases []job.Event) bool {
 // over keeps how the latest attempt ended; nil: nobody knows. It comes before its log
 // is closed.
 func (r *runRecord) over(outcome *job.Outcome) {
+	defer r.writes.Wait()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if outcome == nil || outcome.Attempt != "" && outcome.Attempt != r.run.Attempt {
@@ -152,14 +157,39 @@ func (r *runRecord) over(outcome *job.Outcome) {
 	r.save()
 }
 
-// save is called with r.mu held.
+// save is called with r.mu held. It does not wait for the disk: the agent, and the first
+// line of the output, would.
 func (r *runRecord) save() {
 	if r.log == nil {
 		return
 	}
 	b, err := json.Marshal(&r.run)
-	if err == nil {
-		_ = r.log.SetDocument(runDocument, b) // as said above
+	if err != nil {
+		return
+	}
+	if r.unwritten == nil {
+		r.unwritten = map[*logstore.Log][]byte{}
+	}
+	if r.unwritten[r.log] = b; r.writing {
+		return
+	}
+	r.writing = true
+	r.writes.Go(r.write)
+}
+
+// write writes until nothing is left to.
+func (r *runRecord) write() {
+	for {
+		r.mu.Lock()
+		unwritten := r.unwritten
+		r.unwritten, r.writing = nil, len(unwritten) > 0
+		r.mu.Unlock()
+		if len(unwritten) == 0 {
+			return
+		}
+		for log, b := range unwritten {
+			_ = log.SetDocument(runDocument, b) // as said above
+		}
 	}
 }
 

@@ -51,6 +51,7 @@ func TestRunRecord(t *testing.T) {
 	hello := &hodeipb.Hello{Namespace: "ns", Job: "x", Attempt: "x-1", AttemptUid: "1"}
 	r.attached(coordinator.Attachment{Hello: hello, Log: log})
 	r.attached(coordinator.Attachment{Hello: hello, Log: log}) // the connection was lost
+	r.writes.Wait()
 	run, err := storedRun(kept, recordKey)
 	if err != nil || run.Attempt != "x-1" || run.Spec == nil || !slices.Equal(run.Spec.Command, s.spec.Command) {
 		t.Fatalf("got %+v, %v", run, err)
@@ -80,6 +81,7 @@ func TestRunRecord(t *testing.T) {
 	}
 	defer second.Close()
 	r.attached(coordinator.Attachment{Hello: &hodeipb.Hello{Namespace: "ns", Job: "x", Attempt: "x-2", AttemptUid: "2"}, Log: second})
+	r.writes.Wait()
 	if run, err = storedRun(kept, next); err != nil || !slices.Equal(phaseNames(run.Phases), []string{"agent up"}) {
 		t.Errorf("got %+v, %v", run, err)
 	}
@@ -148,7 +150,10 @@ func TestRunRecordAttached(t *testing.T) {
 			if test.kept != nil {
 				first := newRunRecord(s, testFollower(t, io.Discard, io.Discard, ""))
 				first.run.Attempt, first.run.Phases, first.log = "x-1", test.kept, log
+				first.mu.Lock()
 				first.save()
+				first.mu.Unlock()
+				first.writes.Wait()
 			}
 			s.before = map[string][]job.Event{"x-1": test.before}
 			r := newRunRecord(s, testFollower(t, io.Discard, io.Discard, ""))
@@ -156,6 +161,7 @@ func TestRunRecordAttached(t *testing.T) {
 			r.phase(job.Event{Phase: job.Scheduled, Time: time.Now()})
 			r.attached(coordinator.Attachment{Hello: &hodeipb.Hello{Namespace: "ns", Job: "x", Attempt: "x-1", AttemptUid: "1"}, Log: log})
 			r.runs("x-1")
+			r.writes.Wait()
 			run, err := storedRun(kept, recordKey)
 			if err != nil {
 				t.Fatal(err)

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/signal"
 	"syscall"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/kubectl/pkg/util/templates"
 
+	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
@@ -149,7 +151,7 @@ func (o *topOptions) run(ctx context.Context) error {
 	err := t.look(ctx)
 	switch {
 	case ctx.Err() != nil:
-		return nil
+		return t.interrupted()
 	case err != nil:
 		return err
 	case o.once:
@@ -160,6 +162,22 @@ func (o *topOptions) run(ctx context.Context) error {
 	return t.print(ctx)
 }
 
+// interrupted is the end of a top by a signal: one that was to show the jobs once has not.
+func (t *tops) interrupted() error {
+	if t.once {
+		return &exitError{code: job.ExitCancelled}
+	}
+	return nil
+}
+
+// canvas is what a picture is drawn on.
+type canvas interface {
+	Size() (width, height int)
+	Draw(lines []string) error
+	Resized() <-chan os.Signal
+	Quit() <-chan struct{}
+}
+
 // draw shows the jobs in place until the person leaves, or the one that was named ends.
 func (t *tops) draw(ctx context.Context) error {
 	live, err := ui.OpenLive(t.In, t.stdout())
@@ -167,32 +185,45 @@ func (t *tops) draw(ctx context.Context) error {
 		return err
 	}
 	defer live.Close()
-	look, redraw := time.NewTicker(lookEvery), time.NewTicker(t.interval)
-	defer look.Stop()
-	defer redraw.Stop()
-	var trouble error // with the cluster: what is measured goes on
-	for !t.over() {
-		if err := live.Draw(t.picture(live, trouble)); err != nil {
-			return err
-		}
-		select {
-		case <-redraw.C:
-		case <-live.Resized():
-		case <-look.C:
-			trouble = t.look(ctx)
-		case <-live.Quit():
-			return nil
-		case <-ctx.Done():
-			return nil
-		}
+	if over, err := t.drawOn(ctx, live); err != nil || !over {
+		return err
 	}
 	live.Close()
 	return t.rows()
 }
 
+// drawOn tells whether the job that was named has ended; else the person has left.
+func (t *tops) drawOn(ctx context.Context, screen canvas) (over bool, err error) {
+	looked, stop := t.looking(ctx)
+	defer stop()
+	redraw := time.NewTicker(t.interval)
+	defer redraw.Stop()
+	var trouble error // with the cluster: what is measured goes on
+	for !t.over() {
+		select { // also where there is always something to draw
+		case <-screen.Quit():
+			return false, nil
+		default:
+		}
+		if err := screen.Draw(t.picture(screen, trouble)); err != nil {
+			return false, err
+		}
+		select {
+		case <-redraw.C:
+		case <-screen.Resized():
+		case trouble = <-looked:
+		case <-screen.Quit():
+			return false, nil
+		case <-ctx.Done():
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
 // picture is the table with a title, as much of it as the terminal has room for.
-func (t *tops) picture(terminal interface{ Size() (width, height int) }, trouble error) []string {
-	width, height := terminal.Size()
+func (t *tops) picture(screen canvas, trouble error) []string {
+	width, height := screen.Size()
 	title := fmt.Sprintf("hodei top   %s   %s   q: quit", t.where, time.Now().Format(time.TimeOnly))
 	if trouble != nil {
 		title = "the cluster was not asked: " + trouble.Error()
@@ -213,15 +244,16 @@ func (t *tops) picture(terminal interface{ Size() (width, height int) }, trouble
 // print adds what is new each interval, until it is told to end, or the job that was
 // named does.
 func (t *tops) print(ctx context.Context) error {
-	look, tick := time.NewTicker(lookEvery), time.NewTicker(t.interval)
-	defer look.Stop()
+	looked, stop := t.looking(ctx)
+	defer stop()
+	tick := time.NewTicker(t.interval)
 	defer tick.Stop()
 	said := ""
 	for {
 		select {
-		case <-look.C:
+		case err := <-looked:
 			trouble := ""
-			if err := t.look(ctx); err != nil && ctx.Err() == nil {
+			if err != nil {
 				trouble = "the cluster was not asked: " + ui.Printable(err.Error())
 			}
 			if trouble != "" && trouble != said {
@@ -252,7 +284,7 @@ func (t *tops) printOnce(ctx context.Context) error {
 		case <-patience:
 			return t.rows()
 		case <-ctx.Done():
-			return nil
+			return t.interrupted()
 		}
 	}
 	return t.rows()

@@ -2,11 +2,14 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,8 +17,10 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/client-go/rest"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -141,7 +146,7 @@ func TestBoardMeasured(t *testing.T) {
 	}
 }
 
-// As objects each sample is told once, save those from before we came, and so is why
+// As objects each sample is told once, of the first ones the one that has a rate, and so is why
 // there are none, and the end.
 func TestTopEvents(t *testing.T) {
 	var out bytes.Buffer
@@ -157,7 +162,7 @@ func TestTopEvents(t *testing.T) {
 		{"waits", nil, []string{"waiting"}},
 		{"waits still", nil, nil},
 		{"waits for something else", []reading{{waiting: "pulling"}}, []string{"waiting"}},
-		{"history", []reading{{attempt: "x-1", sample: used(1, 1)}, {sample: used(2, 1)}, {sample: used(3, 1)}}, []string{"usage"}},
+		{"its first samples", []reading{{attempt: "x-1", sample: used(1, 1)}, {sample: used(2, 1)}, {sample: used(3, 1)}}, []string{"usage"}},
 		{"two samples", []reading{{attempt: "x-1", sample: used(4, 1)}, {sample: used(5, 1)}}, []string{"usage", "usage"}},
 		{"nothing new", nil, nil},
 		{"its end", []reading{{attempt: "x-1", sample: used(6, 1)}, {outcome: &job.Outcome{Cause: job.Error, Code: 3, Message: "a\x1bb"}}}, []string{"usage", "exit"}},
@@ -191,6 +196,9 @@ func TestTopEvents(t *testing.T) {
 				t.Errorf("got %v, want %v", kinds, step.want)
 			}
 		})
+	}
+	if len(x.said) > 0 {
+		t.Errorf("of a job that has ended there is left %v", x.said)
 	}
 }
 
@@ -255,6 +263,100 @@ func TestTopUnreachable(t *testing.T) {
 	}
 }
 
+// A job whose command has ended before we came is over, be its Pod there or not.
+func TestTopLingering(t *testing.T) {
+	const list = `{"apiVersion":"%s","kind":"%s","metadata":{},"items":[%s]}`
+	state := ""
+	p := testCluster(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/jobs"):
+			fmt.Fprintf(w, list, "batch/v1", "JobList", `{"metadata":{"name":"x","namespace":"ns","uid":"uid-x","annotations":{"hodei.io/spec":"{\"name\":\"x\",\"command\":[\"true\"]}"},"labels":{"hodei.io/job":"x"}}}`)
+		case strings.HasSuffix(r.URL.Path, "/pods"):
+			fmt.Fprintf(w, list, "v1", "PodList", `{"metadata":{"name":"x-1","namespace":"ns","uid":"uid-1","labels":{"hodei.io/job":"x"},"ownerReferences":[{"apiVersion":"batch/v1","kind":"Job","name":"x","uid":"uid-x","controller":true}]},
+				"status":{"containerStatuses":[{"name":"agent","state":{"running":{}}},{"name":"job","state":{"`+state+`":{}}}]}}`)
+		default:
+			w.WriteHeader(http.StatusNotFound)
+			fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}`)
+		}
+	})
+	for _, test := range []struct {
+		state string
+		rows  int
+	}{{"terminated", 0}, {"running", 1}} {
+		state = test.state
+		x := newTops(&topOptions{app: &app{getenv: func(string) string { return "" }}, namespace: "ns", list: p, in: func(string) (*kubernetes.Provider, error) { return p, nil }})
+		if err := x.look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if rows := x.board.shown(); len(rows) != test.rows {
+			t.Errorf("%s: rows %+v, want %d", test.state, rows, test.rows)
+		}
+		x.close()
+	}
+}
+
+// countingContext counts what waits for its end.
+type countingContext struct {
+	context.Context
+	waiting int
+}
+
+func (c *countingContext) AfterFunc(func()) (stop func() bool) {
+	c.waiting++
+	return sync.OnceValue(func() bool {
+		c.waiting--
+		return true
+	})
+}
+
+// A job that is not measured, or not any more, leaves nothing behind however often it is
+// looked at.
+func TestTopLeavesNothing(t *testing.T) {
+	k, found := jobKey{"ns", "x"}, &kubernetes.Found{Job: &batchv1.Job{}, Spec: &job.Spec{Name: "x"}}
+	for _, test := range []struct {
+		name string
+		tops func(t *testing.T) *tops
+	}{
+		{"no room", func(*testing.T) *tops {
+			x := newTops(&topOptions{app: &app{}})
+			for n := range maxJobs {
+				x.meters[jobKey{"ns", fmt.Sprint(n)}] = &measured{done: make(chan struct{})}
+			}
+			return x
+		}},
+		{"no way", func(*testing.T) *tops {
+			return newTops(&topOptions{app: &app{}, in: func(string) (*kubernetes.Provider, error) { return nil, errors.New("no") }})
+		}},
+		{"not attached to", func(t *testing.T) *tops {
+			x := newTops(&topOptions{app: &app{}})
+			x.ways["ns"] = &way{testCluster(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(http.StatusNotFound)
+			}), true}
+			return x
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			canceled, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			x, ctx := test.tops(t), &countingContext{Context: notThatOf{canceled}}
+			for range 3 {
+				x.begin(ctx, k, found)
+				<-x.meters[k].done
+			}
+			if ctx.waiting != 0 {
+				t.Errorf("%d contexts are left", ctx.waiting)
+			}
+		})
+	}
+}
+
+// notThatOf hides of which kind a context is, so that package context asks it for
+// AfterFunc.
+type notThatOf struct{ context.Context }
+
+func (c notThatOf) Value(any) any { return nil }
+
 // A job that was named ends its top, whether it has finished or was deleted; one that
 // had ended before is an error with what helps.
 func TestTopNamed(t *testing.T) {
@@ -282,18 +384,75 @@ func TestTopPicture(t *testing.T) {
 	for _, test := range []struct{ height, lines int }{{24, 7}, {7, 7}, {6, 6}, {4, 4}} {
 		x := newTops(&topOptions{where: "k8s (ns)", namespace: "ns"})
 		x.board = filled(time.Hour)
-		got := x.picture(fixedSize{80, test.height}, nil)
+		got := x.picture(fixedSize{width: 80, height: test.height}, nil)
 		last := got[len(got)-1]
 		if len(got) != test.lines || (test.lines < 7) != strings.HasPrefix(last, "and ") {
 			t.Errorf("height %d: %d lines, the last one %q", test.height, len(got), last)
 		}
 	}
 	x := newTops(&topOptions{where: "k8s (ns)", namespace: "ns"})
-	if got := x.picture(fixedSize{80, 24}, errors.New("no route")); got[0] != "the cluster was not asked: no route" || got[2] != "no jobs run" {
+	if got := x.picture(fixedSize{width: 80, height: 24}, errors.New("no route")); got[0] != "the cluster was not asked: no route" || got[2] != "no jobs run" {
 		t.Errorf("got %q", got)
 	}
 }
 
-type fixedSize struct{ width, height int }
+// fixedSize is a terminal that takes all and says nothing.
+type fixedSize struct {
+	width, height int
+	quit          chan struct{}
+}
 
 func (s fixedSize) Size() (width, height int) { return s.width, s.height }
+func (s fixedSize) Draw([]string) error       { return nil }
+func (s fixedSize) Resized() <-chan os.Signal { return nil }
+func (s fixedSize) Quit() <-chan struct{}     { return s.quit }
+
+// muteServer is an API server that never answers.
+type muteServer struct{ asked chan struct{} }
+
+func (m muteServer) RoundTrip(r *http.Request) (*http.Response, error) {
+	m.asked <- struct{}{}
+	<-r.Context().Done()
+	return nil, r.Context().Err()
+}
+
+// Who wants to leave does so at once, also while the cluster does not answer.
+func TestTopLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mute := muteServer{make(chan struct{}, 1)}
+		list, err := kubernetes.New(kubernetes.Options{Config: &rest.Config{Host: "http://mute.example", Transport: mute}, Provider: provider.Config{Namespace: "ns"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := newTops(&topOptions{app: &app{}, list: list, namespace: "ns", interval: time.Second})
+		screen := fixedSize{80, 24, make(chan struct{})}
+		left := make(chan error, 1)
+		go func() {
+			_, err := x.drawOn(t.Context(), screen)
+			left <- err
+		}()
+		<-mute.asked
+		began := time.Now()
+		close(screen.quit)
+		if err := <-left; err != nil {
+			t.Error(err)
+		}
+		if waited := time.Since(began); waited > 0 {
+			t.Errorf("it took %s", waited)
+		}
+	})
+}
+
+// A top that was to show the jobs once, and was interrupted before, is no success.
+func TestTopInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	x := newTops(&topOptions{app: &app{}, once: true})
+	x.board.set(jobKey{"ns", "x"}, meeting)
+	if exit, ok := errors.AsType[*exitError](x.printOnce(ctx)); !ok || exit.code != job.ExitCancelled {
+		t.Errorf("got %v", exit)
+	}
+	if err := newTops(&topOptions{app: &app{}, interval: time.Second}).print(ctx); err != nil {
+		t.Errorf("got %v of a top that goes on until it is interrupted", err)
+	}
+}

@@ -98,7 +98,7 @@ func (r *topRow) add(s job.Sample) {
 	}
 	r.samples = append(r.samples, s)
 	if r.untold = min(r.untold+1, len(r.samples)); !r.told {
-		r.untold = 1 // what an agent has kept from before we came is no news
+		r.untold = 1 // the first one has no rate
 	}
 }
 

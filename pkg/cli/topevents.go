@@ -24,31 +24,32 @@ func (t *tops) objects(r *topRow) error {
 			return err
 		}
 	}
-	said := t.said[r.jobKey]
-	now := topSaid{waiting: r.waiting, ended: r.outcome != nil}
+	if r.outcome != nil { // its row has gone from the board
+		delete(t.said, r.jobKey)
+		return t.ended(about, r)
+	}
+	waiting := r.waiting
 	if len(r.samples) > 0 {
-		now.waiting = ""
+		waiting = ""
 	}
-	t.said[r.jobKey] = now
-	if now.waiting != "" && now.waiting != said.waiting && !now.ended {
-		e := about
-		e.event, e.Waiting = event{"waiting", time.Now()}, ui.Printable(now.waiting)
-		if err := t.events.write(e); err != nil {
-			return err
-		}
+	said := t.said[r.jobKey]
+	if t.said[r.jobKey] = waiting; waiting == "" || waiting == said {
+		return nil
 	}
-	if now.ended && !said.ended {
-		e := about
-		outcome := *r.outcome
-		outcome.Message = ui.Printable(outcome.Message)
-		if outcome.Usage != nil {
-			usage := printableUsage(*outcome.Usage)
-			outcome.Usage = &usage
-		}
-		e.event, e.Outcome = event{"exit", r.ended}, &outcome
-		return t.events.write(e)
+	e := about
+	e.event, e.Waiting = event{"waiting", time.Now()}, ui.Printable(waiting)
+	return t.events.write(e)
+}
+
+func (t *tops) ended(about topEvent, r *topRow) error {
+	outcome := *r.outcome
+	outcome.Message = ui.Printable(outcome.Message)
+	if outcome.Usage != nil {
+		usage := printableUsage(*outcome.Usage)
+		outcome.Usage = &usage
 	}
-	return nil
+	about.event, about.Outcome = event{"exit", r.ended}, &outcome
+	return t.events.write(about)
 }
 
 // topEvent is an object of -o json: a sample, why there is none, or an end.
@@ -61,10 +62,4 @@ type topEvent struct {
 	Rate      *job.Rate    `json:"rate,omitempty"` // since the sample before
 	Waiting   string       `json:"waiting,omitempty"`
 	Outcome   *job.Outcome `json:"outcome,omitempty"`
-}
-
-// topSaid is what was written of a job besides samples.
-type topSaid struct {
-	waiting string
-	ended   bool
 }

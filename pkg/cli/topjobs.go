@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -22,14 +23,20 @@ const (
 	againWait = 15 * time.Second
 )
 
-// tops is a hodei top that runs. It is for one goroutine, but for its board.
+// tops is a hodei top that runs.
 type tops struct {
 	*topOptions
-	board  *board
+	board *board
+
+	// Of the goroutine that looks.
+
 	meters map[jobKey]*measured
 	ways   map[string]*way // by namespace
-	said   map[jobKey]topSaid
-	idle   bool // it was said that no job runs
+
+	// Of the goroutine that shows.
+
+	said map[jobKey]string // why there are no samples, of the jobs on the board
+	idle bool              // it was said that no job runs
 }
 
 // measured is a job that a meter is at.
@@ -55,7 +62,7 @@ func newTops(o *topOptions) *tops {
 	case o.live:
 		stays = endedStays
 	}
-	return &tops{topOptions: o, board: newBoard(stays), meters: map[jobKey]*measured{}, ways: map[string]*way{}, said: map[jobKey]topSaid{}}
+	return &tops{topOptions: o, board: newBoard(stays), meters: map[jobKey]*measured{}, ways: map[string]*way{}, said: map[jobKey]string{}}
 }
 
 // close ends all measuring.
@@ -73,6 +80,35 @@ func (t *tops) over() bool { return t.name != "" && t.board.ended(t.key()) }
 
 // key is that of the job which was named.
 func (t *tops) key() jobKey { return jobKey{t.namespace, t.name} }
+
+// looking looks again and again, beside what is shown meanwhile: a cluster that does not
+// answer is waited for. looked tells how each look went; stop ends it, at once.
+func (t *tops) looking(ctx context.Context) (looked <-chan error, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	results := make(chan error)
+	var work sync.WaitGroup
+	work.Go(func() {
+		tick := time.NewTicker(lookEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+			err := t.look(ctx)
+			select {
+			case results <- err:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	return results, func() {
+		cancel()
+		work.Wait()
+	}
+}
 
 // look finds the jobs, begins to measure those that have come, and ends it with those
 // that have gone.
@@ -96,11 +132,20 @@ func (t *tops) look(ctx context.Context) error {
 	}
 	for _, f := range found {
 		k := jobKey{f.Job.Namespace, f.Job.Name}
-		if m := t.meters[k]; !f.Finished && !t.board.ended(k) && (m == nil || m.again()) {
+		m := t.meters[k]
+		left := m == nil && k != t.key() && lingers(f) // it ended before we came
+		if !f.Finished && !left && !t.board.ended(k) && (m == nil || m.again()) {
 			t.begin(ctx, k, f)
 		}
 	}
 	return nil
+}
+
+// lingers tells that the command of a job has ended, and no other attempt is known to
+// follow.
+func lingers(f *kubernetes.Found) bool {
+	n := len(f.Attempts)
+	return n > 0 && f.Attempts[n-1].Left
 }
 
 // find asks the cluster.
@@ -141,8 +186,7 @@ func (t *tops) end(k jobKey, o *job.Outcome) {
 
 // begin measures a job until it ends, if there is room.
 func (t *tops) begin(ctx context.Context, k jobKey, f *kubernetes.Found) {
-	m := &measured{uid: f.Job.UID, done: make(chan struct{})}
-	ctx, m.cancel = context.WithCancel(ctx)
+	m := &measured{uid: f.Job.UID, cancel: func() {}, done: make(chan struct{})}
 	t.meters[k] = m
 	if t.busy() >= maxJobs {
 		m.full = true
@@ -161,8 +205,10 @@ func (t *tops) begin(ctx context.Context, k jobKey, f *kubernetes.Found) {
 		return
 	}
 	t.board.set(k, starts(f))
+	ctx, m.cancel = context.WithCancel(ctx)
 	go func() {
 		defer close(m.done)
+		defer m.cancel()
 		if err := t.measure(ctx, k, w.provider, f); err != nil && ctx.Err() == nil {
 			m.failed = time.Now()
 			t.board.set(k, err.Error())

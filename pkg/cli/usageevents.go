@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -50,9 +51,21 @@ type usageHistory struct {
 	mu      sync.Mutex
 	attempt string
 	known   hodeipb.Series
-	untold  hodeipb.Series // bounded, however slow the reader is
-	writing sync.Mutex     // of events: they come in their order
+	// untold is bounded, however slow the reader is: in each attempt's samples, and in
+	// the attempts, oldest first.
+	untold  []*attemptSeries
+	writing sync.Mutex // of events: they come in their order
 }
+
+// attemptSeries are samples of one attempt.
+type attemptSeries struct {
+	attempt string
+	hodeipb.Series
+}
+
+// maxUntold is how many attempts whose samples nobody reads are kept: more than one that
+// ends and its retries make while a reader that is slow writes a line.
+const maxUntold = 8
 
 // add takes a sample.
 func (h *usageHistory) add(attempt string, m *hodeipb.Metrics) {
@@ -62,9 +75,17 @@ func (h *usageHistory) add(attempt string, m *hodeipb.Metrics) {
 		h.attempt, h.known = attempt, hodeipb.Series{}
 	}
 	h.known.Add(m, false)
-	if h.events != nil {
-		h.untold.Add(m, false)
+	if h.events == nil {
+		return
 	}
+	i := slices.IndexFunc(h.untold, func(s *attemptSeries) bool { return s.attempt == attempt })
+	if i < 0 {
+		if len(h.untold) == maxUntold {
+			h.untold = slices.Delete(h.untold, 0, 1)
+		}
+		i, h.untold = len(h.untold), append(h.untold, &attemptSeries{attempt: attempt})
+	}
+	h.untold[i].Add(m, false)
 }
 
 // tell writes what was not told yet.
@@ -75,12 +96,14 @@ func (h *usageHistory) tell() error {
 	h.writing.Lock()
 	defer h.writing.Unlock()
 	h.mu.Lock()
-	attempt, untold := h.attempt, h.untold.All()
-	h.untold = hodeipb.Series{}
+	untold := h.untold
+	h.untold = nil
 	h.mu.Unlock()
-	for _, m := range untold {
-		if err := h.events.usage(attempt, coordinator.Sample(m)); err != nil {
-			return err
+	for _, s := range untold {
+		for _, m := range s.All() {
+			if err := h.events.usage(s.attempt, coordinator.Sample(m)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

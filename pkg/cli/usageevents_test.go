@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -135,12 +136,42 @@ func TestUsageHistoryBounded(t *testing.T) {
 		f.Metrics("x-1", metricsAt(at.Add(time.Duration(n)*time.Second), usageAt(float64(n))))
 	}
 	<-f.display.saying
-	if known, untold := len(f.usage.known.All()), len(f.usage.untold.All()); known > 512 || untold > 512 || known < 100 || untold < 100 {
+	if known, untold := len(f.usage.known.All()), len(f.usage.untold[0].All()); known > 512 || untold > 512 || known < 100 || untold < 100 {
 		t.Errorf("%d kept, %d to be told", known, untold)
 	}
 	f.Metrics("x-2", metricsAt(at, usageAt(1)))
 	if n := len(f.usage.of("x-2")); n != 1 || f.usage.of("x-1") != nil {
 		t.Errorf("%d samples of the next attempt, and %v of the one before", n, f.usage.of("x-1"))
+	}
+}
+
+// Samples that are not told yet when the next attempt comes stay its own.
+func TestUsageHistoryAttempts(t *testing.T) {
+	var out bytes.Buffer
+	h := &usageHistory{events: &eventWriter{out: &out}}
+	at := time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
+	for n, attempt := range []string{"x-1", "x-1", "x-2"} { // the last by a clock that is behind
+		h.add(attempt, metricsAt(at.Add(time.Duration(n%2)*time.Second), usageAt(float64(n))))
+	}
+	if err := h.tell(); err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	for line := range strings.Lines(out.String()) {
+		var e struct{ Attempt string }
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Fatal(err)
+		}
+		told = append(told, e.Attempt)
+	}
+	if got := strings.Join(told, " "); got != "x-1 x-1 x-2" {
+		t.Errorf("told of %s", got)
+	}
+	for n := range 100 {
+		h.add(fmt.Sprint("x-", n), metricsAt(at, usageAt(1)))
+	}
+	if len(h.untold) != maxUntold || h.untold[maxUntold-1].attempt != "x-99" {
+		t.Errorf("%d attempts to be told of", len(h.untold))
 	}
 }
 
@@ -159,7 +190,11 @@ func TestExported(t *testing.T) {
 	}()
 	began := time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
 	attachAgent(t, i, "x-1", tunnel.Deliver).exit(completedRecord(began, 5))
-	attachAgent(t, i, "x-2", tunnel.Deliver).exit(completedRecord(began, 7))
+	timeless := completedRecord(began, 7)
+	timeless.Finished = nil
+	second := attachAgent(t, i, "x-2", tunnel.Deliver)
+	second.sample(began, usageAt(1))
+	second.exit(timeless)
 	metrics := make(chan prometheus.Metric, 1000)
 	e.Collect(metrics)
 	close(metrics)
@@ -168,6 +203,9 @@ func TestExported(t *testing.T) {
 		var out dto.Metric
 		if err := m.Write(&out); err != nil {
 			t.Fatal(err)
+		}
+		if strings.Contains(m.Desc().String(), `last_sample_timestamp`) && out.Gauge.GetValue() < float64(began.Unix()) {
+			t.Errorf("the last sample of %s is of %f", out.Label[0].GetValue(), out.Gauge.GetValue())
 		}
 		if strings.Contains(m.Desc().String(), `"hodei_job_cpu_seconds_total"`) {
 			got[out.Label[0].GetValue()] = out.Counter.GetValue()

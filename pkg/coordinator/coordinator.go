@@ -110,6 +110,9 @@ type Server struct {
 	Silent bool
 	// MetricsInterval is how often agents are asked for a sample; 0: they are not.
 	MetricsInterval time.Duration
+	// NewSamples asks for no sample from before an attempt attached for the first time:
+	// for who shows what a job uses now, and would show its history as that.
+	NewSamples bool
 	// Handshake, if not nil, is told how a TLS handshake ended in which each side has
 	// spoken: nil, or why one refused the other's certificate. Calls may overlap, and
 	// one that takes its time holds up that connection.
@@ -232,6 +235,9 @@ func (s *Server) Attach(stream hodeipb.Coordinator_AttachServer) error {
 	a.stored = resume.Offset
 	if resume.MetricsAfter.After(a.sampled) { // a Follower keeps not all that it was told
 		a.sampled = resume.MetricsAfter
+	}
+	if s.NewSamples && a.sampled.IsZero() && hello.LastSample.IsValid() {
+		a.sampled = hello.LastSample.AsTime()
 	}
 	a.follower.State(hello.Attempt, hello.State)
 	welcome := &hodeipb.Welcome{Offset: a.stored, Output: !s.Silent, Transient: resume.Transient,

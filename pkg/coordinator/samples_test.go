@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/protobuf/encoding/protodelim"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -81,6 +82,39 @@ func TestMetricsAfterReattachment(t *testing.T) {
 	again.send(&hodeipb.ExitRecord{Cause: "Completed"})
 	again.ack(0, true)
 	if got := seconds(w.follower.told()); !slices.Equal(got, []int{1, 2, 3, 4}) {
+		t.Errorf("told of samples %v", got)
+	}
+}
+
+// TestNewSamples: who looks is not sent an attempt's history, but what it missed while it
+// was away.
+func TestNewSamples(t *testing.T) {
+	w := newWorld(t, func(s *Server) { s.MetricsInterval, s.NewSamples = time.Second, true })
+	attach := func(last *timestamppb.Timestamp) (*agent, *timestamppb.Timestamp) {
+		a := w.dial(t, credentials.NewTLS(clientTLS(t, w.job)))
+		h := hello(0)
+		h.LastSample = last
+		a.send(&hodeipb.FromAgent_Hello{Hello: h})
+		return a, a.welcome().MetricsAfter
+	}
+	if _, after := attach(nil); after != nil {
+		t.Errorf("an agent without samples was asked for those after %v", after)
+	}
+	if _, after := attach(&timestamppb.Timestamp{Nanos: -1}); after != nil {
+		t.Errorf("an agent with nonsense was asked for samples after %v", after)
+	}
+	a, after := attach(sample(3).Time)
+	if !proto.Equal(after, sample(3).Time) {
+		t.Errorf("asked for samples after %v", after)
+	}
+	for _, second := range []int{2, 3, 4} {
+		a.send(sample(second))
+	}
+	w.follower.until(t, "a sample", func() bool { return len(w.follower.samples) > 0 })
+	if _, after := attach(sample(8).Time); !proto.Equal(after, sample(4).Time) {
+		t.Errorf("after a lost connection asked for samples after %v", after)
+	}
+	if got := seconds(w.follower.told()); !slices.Equal(got, []int{4}) {
 		t.Errorf("told of samples %v", got)
 	}
 }

@@ -30,7 +30,7 @@ const (
 	maxNameBytes = 253
 )
 
-// ID names an attempt, by the labels namespace, job and attempt.
+// ID names an attempt, by the labels namespace, job_name and attempt.
 type ID struct{ Namespace, Job, Attempt string }
 
 // Exporter has the latest usage of attempts. Use New. Its methods may be called from
@@ -61,7 +61,8 @@ func New() *Exporter {
 		}),
 		attempts: map[ID]*attempt{},
 	}
-	e.registry.MustRegister(e, e.leftOut, collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewGoCollector())
+	// No process collector: some of its figures are the whole machine's.
+	e.registry.MustRegister(e, e.leftOut, collectors.NewGoCollector())
 	return e
 }
 
@@ -121,11 +122,15 @@ func (e *Exporter) makeRoom(most int, counts func(ID) bool) bool {
 	return false
 }
 
-// Sample replaces the figures of an attempt that was attached.
+// Sample replaces the figures of an attempt that was attached. Without a time of their own
+// they have that of the ones before, and are not shown if there are none.
 func (e *Exporter) Sample(id ID, s job.Sample) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if a := e.attempts[id]; a != nil {
+		if s.Time.IsZero() {
+			s.Time = a.sample.Time
+		}
 		a.sample = s
 	}
 }
@@ -148,6 +153,10 @@ func (e *Exporter) expire(now time.Time) {
 		}
 	}
 }
+
+// seconds1970 is a time as Prometheus takes it. An agent's clock may show any year, and of
+// most of them the nanoseconds are more than an int64 holds.
+func seconds1970(t time.Time) float64 { return float64(t.Unix()) + float64(t.Nanosecond())/1e9 }
 
 // Describe is for the registry.
 func (e *Exporter) Describe(to chan<- *prometheus.Desc) {
@@ -175,6 +184,6 @@ func (e *Exporter) Collect(to chan<- prometheus.Metric) {
 				to <- prometheus.MustNewConstMetric(m.desc, m.kind, v.value, labels...)
 			}
 		}
-		to <- prometheus.MustNewConstMetric(lastSample, prometheus.GaugeValue, float64(s.Time.UnixNano())/1e9, id.Namespace, id.Job, id.Attempt)
+		to <- prometheus.MustNewConstMetric(lastSample, prometheus.GaugeValue, seconds1970(s.Time), id.Namespace, id.Job, id.Attempt)
 	}
 }

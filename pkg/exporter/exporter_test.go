@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,6 +81,31 @@ func TestText(t *testing.T) {
 	}
 }
 
+// Whatever the time of a sample is, it is told, and one without leaves that of the last.
+func TestLastSample(t *testing.T) {
+	e := New()
+	id := ID{"ns", "j", "j-1"}
+	e.Attached(id)
+	e.Sample(id, job.Sample{Usage: everything().Usage})
+	if got := text(t, e); strings.Contains(got, "last_sample") {
+		t.Errorf("of no time: %s", got)
+	}
+	for _, test := range []struct {
+		name string
+		at   time.Time
+		want string
+	}{
+		{"now", time.Unix(1_750_000_000, 5e8), "1.7500000005e+09"},
+		{"no time", time.Time{}, "1.7500000005e+09"},
+		{"later than nanoseconds go", time.Unix(20_000_000_000, 0), "2e+10"},
+	} {
+		e.Sample(id, job.Sample{Time: test.at, Usage: everything().Usage})
+		if got := text(t, e); !strings.Contains(got, `hodei_job_last_sample_timestamp_seconds{attempt="j-1",job_name="j",namespace="ns"} `+test.want+"\n") {
+			t.Errorf("%s: got %s", test.name, got)
+		}
+	}
+}
+
 // What has ended is shown for five minutes, and goes on if it comes back.
 func TestExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -136,7 +162,7 @@ func TestBounds(t *testing.T) {
 			e.Attached(test.id)
 			e.Sample(test.id, everything())
 			got := text(t, e)
-			if shown := strings.Contains(got, fmt.Sprintf(`hodei_job_pids{attempt="%s",job="%s"`, test.id.Attempt, test.id.Job)); shown != test.shown {
+			if shown := strings.Contains(got, fmt.Sprintf(`hodei_job_pids{attempt="%s",job_name="%s"`, test.id.Attempt, test.id.Job)); shown != test.shown {
 				t.Errorf("shown %t, want %t", shown, test.shown)
 			}
 			if leftOut := strings.Contains(got, "left_out_attempts_total 1"); leftOut == test.shown {
@@ -187,6 +213,51 @@ func TestHandler(t *testing.T) {
 	}
 }
 
+// pipes is a listener whose connections are made in memory.
+type pipes struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error {
+	p.once.Do(func() { close(p.closed) })
+	return nil
+}
+
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
+
+// Somebody who connects and says nothing does not hold up the end.
+func TestServeEndsBesideSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+		ctx, cancel := context.WithCancel(t.Context())
+		served := make(chan error, 1)
+		go func() { served <- New().Serve(ctx, l) }()
+		ours, theirs := net.Pipe()
+		defer ours.Close()
+		l.conns <- theirs
+		synctest.Wait()
+		began := time.Now()
+		cancel()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+		if waited := time.Since(began); waited > 100*time.Millisecond {
+			t.Errorf("the end took %s", waited)
+		}
+	})
+}
+
 // The figures of this process are among what is answered, and the end is an end.
 func TestServe(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -202,7 +273,7 @@ func TestServe(t *testing.T) {
 	}
 	body, err := io.ReadAll(r.Body)
 	r.Body.Close()
-	if err != nil || !strings.Contains(string(body), "\nprocess_cpu_seconds_total ") || !strings.Contains(string(body), "\ngo_goroutines ") {
+	if err != nil || !strings.Contains(string(body), "\ngo_goroutines ") {
 		t.Errorf("got %v, %s", err, body)
 	}
 	cancel()

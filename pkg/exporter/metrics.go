@@ -67,9 +67,10 @@ var metrics = []metric{
 	{describe("pressure_seconds_total", "Time in which some, or all, of what had something to do waited.", "resource", "kind"), prometheus.CounterValue, pressure},
 }
 
-// describe names a metric of an attempt.
+// describe names a metric of an attempt. The job is job_name, as kube-state-metrics has it:
+// job is the label by which Prometheus says whom it asked.
 func describe(name, help string, more ...string) *prometheus.Desc {
-	return prometheus.NewDesc("hodei_job_"+name, help, append([]string{"namespace", "job", "attempt"}, more...), nil)
+	return prometheus.NewDesc("hodei_job_"+name, help, append([]string{"namespace", "job_name", "attempt"}, more...), nil)
 }
 
 func seconds(name, help string, of func(*job.Usage) *time.Duration) metric {

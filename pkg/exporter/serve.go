@@ -25,8 +25,10 @@ const (
 	writeTimeout = 10 * time.Second
 	// idleTimeout is longer than the usual scrape_interval, which keeps the connection.
 	idleTimeout = 2 * time.Minute
-	// shutdownWait is how long a request under way is given at the end.
-	shutdownWait = time.Second
+	// shutdownWait is how long an answer under way is given at the end, which takes some
+	// milliseconds; the end of a run waits for it, and as long for a connection on which
+	// nobody has said anything.
+	shutdownWait = 50 * time.Millisecond
 )
 
 // Serve answers GET /metrics on l until ctx ends, and closes l. The error is nil once

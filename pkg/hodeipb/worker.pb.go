@@ -443,8 +443,11 @@ type Hello struct {
 	// Version of the agent's build.
 	AgentVersion string `protobuf:"bytes,6,opt,name=agent_version,json=agentVersion,proto3" json:"agent_version,omitempty"`
 	// What can be asked for.
-	Extent        *Extent `protobuf:"bytes,7,opt,name=extent,proto3" json:"extent,omitempty"`
-	State         *State  `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"`
+	Extent *Extent `protobuf:"bytes,7,opt,name=extent,proto3" json:"extent,omitempty"`
+	State  *State  `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"`
+	// Time of the latest sample that is kept, by the agent's clock: who wants no sample from
+	// before it came asks for those after. Absent: none is.
+	LastSample    *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=last_sample,json=lastSample,proto3" json:"last_sample,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -531,6 +534,13 @@ func (x *Hello) GetExtent() *Extent {
 func (x *Hello) GetState() *State {
 	if x != nil {
 		return x.State
+	}
+	return nil
+}
+
+func (x *Hello) GetLastSample() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastSample
 	}
 	return nil
 }
@@ -2000,7 +2010,7 @@ const file_worker_proto_rawDesc = "" +
 	"\awelcome\x18\x01 \x01(\v2\x18.hodei.worker.v1.WelcomeH\x00R\awelcome\x12(\n" +
 	"\x03ack\x18\x02 \x01(\v2\x14.hodei.worker.v1.AckH\x00R\x03ack\x124\n" +
 	"\acontrol\x18\x03 \x01(\v2\x18.hodei.worker.v1.ControlH\x00R\acontrolB\t\n" +
-	"\amessage\"\x98\x02\n" +
+	"\amessage\"\xd5\x02\n" +
 	"\x05Hello\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x10\n" +
@@ -2010,7 +2020,10 @@ const file_worker_proto_rawDesc = "" +
 	"attemptUid\x12#\n" +
 	"\ragent_version\x18\x06 \x01(\tR\fagentVersion\x12/\n" +
 	"\x06extent\x18\a \x01(\v2\x17.hodei.worker.v1.ExtentR\x06extent\x12,\n" +
-	"\x05state\x18\b \x01(\v2\x16.hodei.worker.v1.StateR\x05stateJ\x04\b\t\x10\n" +
+	"\x05state\x18\b \x01(\v2\x16.hodei.worker.v1.StateR\x05state\x12;\n" +
+	"\vlast_sample\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"lastSampleJ\x04\b\t\x10\n" +
 	"\"]\n" +
 	"\x06Extent\x12\x14\n" +
 	"\x05first\x18\x01 \x01(\x04R\x05first\x12\x10\n" +
@@ -2222,8 +2235,8 @@ var file_worker_proto_goTypes = []any{
 	(*Control)(nil),               // 19: hodei.worker.v1.Control
 	(*Cancel)(nil),                // 20: hodei.worker.v1.Cancel
 	(*Release)(nil),               // 21: hodei.worker.v1.Release
-	(*durationpb.Duration)(nil),   // 22: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
+	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 23: google.protobuf.Duration
 }
 var file_worker_proto_depIdxs = []int32{
 	5,  // 0: hodei.worker.v1.FromAgent.hello:type_name -> hodei.worker.v1.Hello
@@ -2236,36 +2249,37 @@ var file_worker_proto_depIdxs = []int32{
 	19, // 7: hodei.worker.v1.ToAgent.control:type_name -> hodei.worker.v1.Control
 	6,  // 8: hodei.worker.v1.Hello.extent:type_name -> hodei.worker.v1.Extent
 	12, // 9: hodei.worker.v1.Hello.state:type_name -> hodei.worker.v1.State
-	7,  // 10: hodei.worker.v1.Extent.marks:type_name -> hodei.worker.v1.Mark
-	22, // 11: hodei.worker.v1.Welcome.metrics_interval:type_name -> google.protobuf.Duration
-	23, // 12: hodei.worker.v1.Welcome.metrics_after:type_name -> google.protobuf.Timestamp
-	0,  // 13: hodei.worker.v1.Welcome.encodings:type_name -> hodei.worker.v1.Encoding
-	10, // 14: hodei.worker.v1.Batch.records:type_name -> hodei.worker.v1.Record
-	0,  // 15: hodei.worker.v1.Batch.encoding:type_name -> hodei.worker.v1.Encoding
-	1,  // 16: hodei.worker.v1.Record.stream:type_name -> hodei.worker.v1.Stream
-	2,  // 17: hodei.worker.v1.State.phase:type_name -> hodei.worker.v1.Phase
-	23, // 18: hodei.worker.v1.State.agent_started:type_name -> google.protobuf.Timestamp
-	23, // 19: hodei.worker.v1.State.command_started:type_name -> google.protobuf.Timestamp
-	13, // 20: hodei.worker.v1.State.probes:type_name -> hodei.worker.v1.Probe
-	23, // 21: hodei.worker.v1.Metrics.time:type_name -> google.protobuf.Timestamp
-	15, // 22: hodei.worker.v1.Metrics.usage:type_name -> hodei.worker.v1.Usage
-	17, // 23: hodei.worker.v1.Usage.oom_victim:type_name -> hodei.worker.v1.OOMVictim
-	16, // 24: hodei.worker.v1.Usage.net_ipv4:type_name -> hodei.worker.v1.Traffic
-	16, // 25: hodei.worker.v1.Usage.net_ipv6:type_name -> hodei.worker.v1.Traffic
-	23, // 26: hodei.worker.v1.ExitRecord.started:type_name -> google.protobuf.Timestamp
-	23, // 27: hodei.worker.v1.ExitRecord.finished:type_name -> google.protobuf.Timestamp
-	15, // 28: hodei.worker.v1.ExitRecord.usage:type_name -> hodei.worker.v1.Usage
-	13, // 29: hodei.worker.v1.ExitRecord.probes:type_name -> hodei.worker.v1.Probe
-	20, // 30: hodei.worker.v1.Control.cancel:type_name -> hodei.worker.v1.Cancel
-	21, // 31: hodei.worker.v1.Control.release:type_name -> hodei.worker.v1.Release
-	22, // 32: hodei.worker.v1.Cancel.grace:type_name -> google.protobuf.Duration
-	3,  // 33: hodei.worker.v1.Coordinator.Attach:input_type -> hodei.worker.v1.FromAgent
-	4,  // 34: hodei.worker.v1.Coordinator.Attach:output_type -> hodei.worker.v1.ToAgent
-	34, // [34:35] is the sub-list for method output_type
-	33, // [33:34] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	22, // 10: hodei.worker.v1.Hello.last_sample:type_name -> google.protobuf.Timestamp
+	7,  // 11: hodei.worker.v1.Extent.marks:type_name -> hodei.worker.v1.Mark
+	23, // 12: hodei.worker.v1.Welcome.metrics_interval:type_name -> google.protobuf.Duration
+	22, // 13: hodei.worker.v1.Welcome.metrics_after:type_name -> google.protobuf.Timestamp
+	0,  // 14: hodei.worker.v1.Welcome.encodings:type_name -> hodei.worker.v1.Encoding
+	10, // 15: hodei.worker.v1.Batch.records:type_name -> hodei.worker.v1.Record
+	0,  // 16: hodei.worker.v1.Batch.encoding:type_name -> hodei.worker.v1.Encoding
+	1,  // 17: hodei.worker.v1.Record.stream:type_name -> hodei.worker.v1.Stream
+	2,  // 18: hodei.worker.v1.State.phase:type_name -> hodei.worker.v1.Phase
+	22, // 19: hodei.worker.v1.State.agent_started:type_name -> google.protobuf.Timestamp
+	22, // 20: hodei.worker.v1.State.command_started:type_name -> google.protobuf.Timestamp
+	13, // 21: hodei.worker.v1.State.probes:type_name -> hodei.worker.v1.Probe
+	22, // 22: hodei.worker.v1.Metrics.time:type_name -> google.protobuf.Timestamp
+	15, // 23: hodei.worker.v1.Metrics.usage:type_name -> hodei.worker.v1.Usage
+	17, // 24: hodei.worker.v1.Usage.oom_victim:type_name -> hodei.worker.v1.OOMVictim
+	16, // 25: hodei.worker.v1.Usage.net_ipv4:type_name -> hodei.worker.v1.Traffic
+	16, // 26: hodei.worker.v1.Usage.net_ipv6:type_name -> hodei.worker.v1.Traffic
+	22, // 27: hodei.worker.v1.ExitRecord.started:type_name -> google.protobuf.Timestamp
+	22, // 28: hodei.worker.v1.ExitRecord.finished:type_name -> google.protobuf.Timestamp
+	15, // 29: hodei.worker.v1.ExitRecord.usage:type_name -> hodei.worker.v1.Usage
+	13, // 30: hodei.worker.v1.ExitRecord.probes:type_name -> hodei.worker.v1.Probe
+	20, // 31: hodei.worker.v1.Control.cancel:type_name -> hodei.worker.v1.Cancel
+	21, // 32: hodei.worker.v1.Control.release:type_name -> hodei.worker.v1.Release
+	23, // 33: hodei.worker.v1.Cancel.grace:type_name -> google.protobuf.Duration
+	3,  // 34: hodei.worker.v1.Coordinator.Attach:input_type -> hodei.worker.v1.FromAgent
+	4,  // 35: hodei.worker.v1.Coordinator.Attach:output_type -> hodei.worker.v1.ToAgent
+	35, // [35:36] is the sub-list for method output_type
+	34, // [34:35] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_worker_proto_init() }

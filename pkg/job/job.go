@@ -118,8 +118,9 @@ type Spec struct {
 
 // EnvVar is one variable of the command's environment.
 type EnvVar struct {
-	Name  string `json:"name"`
-	Value string `json:"value"`
+	Name string `json:"name"`
+	// Value is left out where it is empty, and where it is not for everybody to see.
+	Value string `json:"value,omitempty"`
 }
 
 // EnvSource names a Secret or a ConfigMap; exactly one of the two is set.

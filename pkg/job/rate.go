@@ -83,3 +83,37 @@ func share(n *float64, of float64) *float64 {
 	}
 	return q
 }
+
+const (
+	// minSpan is the least time whose mean says something of a run: the launcher spends
+	// some 2 ms of CPU after the first sample, which is 2 % of a core over it.
+	minSpan = 100 * time.Millisecond
+	// minWhole is the same where there is no first sample to subtract: the container
+	// runtime and the launcher have spent some 30 ms until the command starts, which is
+	// less than 1 % of a core over it.
+	minWhole = 5 * time.Second
+)
+
+// MeanCores is the CPU time that the command used, by its time on the clock: 1 is one
+// core all the while. It is from the first sample on, which is of the command's start,
+// so that what the container's start has cost is not in it. It is nil where CPU was not
+// counted, or the run was too short for a mean: 100 ms, and 5 s without samples.
+func (r *Run) MeanCores() *float64 {
+	var end Sample
+	if n := len(r.Samples); n > 0 {
+		end = r.Samples[n-1]
+	}
+	if o := r.Outcome; o != nil && o.Usage != nil {
+		end = Sample{Time: o.Finished, Usage: *o.Usage}
+	}
+	if len(r.Samples) > 0 && end.Time.Sub(r.Samples[0].Time) >= minSpan {
+		if cores := RateBetween(r.Samples[0], end).Cores; cores != nil && *cores >= 0 {
+			return cores
+		}
+	}
+	total := end.Usage.CPU.Total
+	if o := r.Outcome; o == nil || o.Started.IsZero() || total == nil || *total < 0 || o.Finished.Sub(o.Started) < minWhole {
+		return nil
+	}
+	return quotient(new(total.Seconds()), r.Outcome.Finished.Sub(r.Outcome.Started).Seconds())
+}

@@ -42,3 +42,38 @@ func TestRateBetween(t *testing.T) {
 		})
 	}
 }
+
+func TestMeanCores(t *testing.T) {
+	at := time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
+	sample := func(after, cpu time.Duration) Sample {
+		return Sample{Time: at.Add(after), Usage: Usage{CPU: CPUUsage{Total: &cpu}}}
+	}
+	outcome := func(wall, cpu time.Duration) *Outcome {
+		return &Outcome{Started: at, Finished: at.Add(wall), Usage: &Usage{CPU: CPUUsage{Total: &cpu}}}
+	}
+	const start = 30 * time.Millisecond // what the container's start has cost
+	for _, test := range []struct {
+		name string
+		run  Run
+		want float64 // below 0: none
+	}{
+		{"nothing known", Run{}, -1},
+		{"true", Run{Samples: []Sample{sample(0, start), sample(2*time.Millisecond, start)}, Outcome: outcome(2*time.Millisecond, start)}, -1},
+		{"the start is not the command's", Run{Samples: []Sample{sample(0, start)}, Outcome: outcome(200*time.Millisecond, start+100*time.Millisecond)}, 0.5},
+		{"it runs", Run{Samples: []Sample{sample(0, start), sample(2*time.Second, start+time.Second)}}, 0.5},
+		{"short, without samples", Run{Outcome: outcome(4*time.Second, time.Second)}, -1},
+		{"long, without samples", Run{Outcome: outcome(10*time.Second, 5*time.Second)}, 0.5},
+		{"samples without CPU", Run{Samples: []Sample{{Time: at}}, Outcome: outcome(10*time.Second, 5*time.Second)}, 0.5},
+		{"not counted", Run{Outcome: &Outcome{Started: at, Finished: at.Add(time.Hour), Usage: &Usage{}}}, -1},
+		{"went back", Run{Samples: []Sample{sample(0, start), sample(time.Second, 0)}}, -1},
+		{"less than nothing", Run{Outcome: outcome(10*time.Second, -time.Second)}, -1},
+		{"its start is not known", Run{Outcome: &Outcome{Finished: at, Usage: outcome(0, start).Usage}}, -1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := test.run.MeanCores()
+			if (got == nil) != (test.want < 0) || got != nil && *got != test.want {
+				t.Errorf("got %v, want %g", got, test.want)
+			}
+		})
+	}
+}

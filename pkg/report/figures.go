@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
@@ -38,8 +39,8 @@ func (r *Report) figures() []figure {
 	cpu := figure{Name: "CPU", Absent: true, Detail: "not counted"}
 	if s, ok := cpuSeconds(u); ok {
 		cpu = figure{Name: "CPU", Text: job.Duration(time.Duration(s * float64(time.Second)))}
-		if known && wall > 0 {
-			cpu.Detail = number(s/wall.Seconds()) + " cores on average"
+		if mean := r.Run.MeanCores(); mean != nil {
+			cpu.Detail = number(*mean) + " cores on average"
 		}
 		if m := u.CPU.LimitMillis; m != nil {
 			cpu.Detail = join(cpu.Detail, "of "+number(float64(*m)/1000))
@@ -69,12 +70,12 @@ func (r *Report) memoryFigure(u *job.Usage) figure {
 	if m.Peak == nil {
 		return figure{Name: "peak memory", Absent: true, Detail: "not counted"}
 	}
-	f := figure{Name: "peak memory", Text: binary(*m.Peak)}
+	f := figure{Name: "peak memory", Text: job.MemorySize(*m.Peak)}
 	if m.PeakSampled {
 		f.Detail = "the highest sample"
 	}
 	if m.Limit != nil {
-		f.Detail = join(f.Detail, "of "+binary(*m.Limit))
+		f.Detail = join(f.Detail, "of "+job.MemorySize(*m.Limit))
 	}
 	return f
 }
@@ -107,7 +108,7 @@ func join(a, b string) string {
 func victim(v *job.OOMVictim) string {
 	s := plain(v.Name)
 	if v.Bytes > 0 {
-		s += " (" + binary(v.Bytes) + ")"
+		s += " (" + job.MemorySize(v.Bytes) + ")"
 	}
 	return s
 }
@@ -128,13 +129,21 @@ func (r *Report) groups() []group {
 		return nil
 	}
 	c, m, p := &u.CPU, &u.Memory, &u.Pressure
+	// A limit that is not there is none where the file was read that would tell it.
+	cgroup := strings.HasPrefix(u.Source, "cgroup")
+	none := func(limit string, read bool) string {
+		if limit == "" && cgroup && read {
+			return "none"
+		}
+		return limit
+	}
 	groups := []group{
 		{"CPU", []row{
-			{"total", spent(c.Total)}, {"user", spent(c.User)}, {"system", spent(c.System)}, {"limit, in cores", cores(c.LimitMillis)},
+			{"total", spent(c.Total)}, {"user", spent(c.User)}, {"system", spent(c.System)}, {"limit, in cores", none(cores(c.LimitMillis), c.Periods != nil)},
 			{"throttled", spent(c.Throttled)}, {"periods", counted(c.Periods)}, {"periods throttled", counted(c.ThrottledPeriods)},
 		}},
 		{"Memory", []row{
-			{"at the end", inMemory(m.Current)}, {"peak", inMemory(m.Peak)}, {"limit", inMemory(m.Limit)}, {"anonymous", inMemory(m.Anon)}, {"file cache", inMemory(m.File)},
+			{"at the end", inMemory(m.Current)}, {"peak", inMemory(m.Peak)}, {"limit", none(inMemory(m.Limit), m.Current != nil)}, {"anonymous", inMemory(m.Anon)}, {"file cache", inMemory(m.File)},
 			{"kernel", inMemory(m.Kernel)}, {"swap", inMemory(m.Swap)}, {"huge pages", inMemory(m.HugePages)},
 			{"limit reached", counted(m.MaxEvents)}, {"out of memory", counted(m.OOMEvents)}, {"killed for it", counted(m.OOMKills)},
 		}},
@@ -142,7 +151,7 @@ func (r *Report) groups() []group {
 			{"read", onDisk(u.IO.ReadBytes)}, {"written", onDisk(u.IO.WriteBytes)}, {"reads", counted(u.IO.ReadOps)}, {"writes", counted(u.IO.WriteOps)},
 		}},
 		{"Network", append(traffic("IPv4", u.Network.IPv4), traffic("IPv6", u.Network.IPv6)...)},
-		{"Processes and threads", []row{{"at the end", counted(u.Pids.Current)}, {"limit", counted(u.Pids.Limit)}}},
+		{"Processes and threads", []row{{"at the end", counted(u.Pids.Current)}, {"limit", none(counted(u.Pids.Limit), u.Pids.Current != nil)}}},
 		{"Pressure: time in which threads waited for", []row{
 			{"CPU, some", spent(p.CPUSome)}, {"CPU, all", spent(p.CPUFull)}, {"memory, some", spent(p.MemorySome)}, {"memory, all", spent(p.MemoryFull)},
 			{"I/O, some", spent(p.IOSome)}, {"I/O, all", spent(p.IOFull)},
@@ -196,7 +205,7 @@ func inMemory(n *uint64) string {
 	if n == nil {
 		return ""
 	}
-	return binary(*n)
+	return job.MemorySize(*n)
 }
 
 func onDisk(n *uint64) string {

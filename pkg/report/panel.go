@@ -79,7 +79,7 @@ func (ch chart) says() string {
 func (ch chart) label(v float64) string {
 	switch ch.kind {
 	case memoryAxis:
-		return binary(uint64(min(v, math.MaxInt64)))
+		return job.MemorySize(uint64(min(v, math.MaxInt64)))
 	case bytesAxis:
 		return decimal(v)
 	}

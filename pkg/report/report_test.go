@@ -225,3 +225,42 @@ func alone(t *testing.T, b []byte) {
 		}
 	}
 }
+
+// What the container's start has cost is no rate of the command, and no limit is known
+// to be none only where the kernel's file of it was read.
+func TestFigures(t *testing.T) {
+	one := func(u job.Usage, wall time.Duration) *Report {
+		return &Report{Run: job.Run{Outcome: &job.Outcome{Cause: job.Completed, Started: start, Finished: start.Add(wall), Usage: &u}}}
+	}
+	if f := one(job.Usage{CPU: job.CPUUsage{Total: ptr(30 * time.Millisecond)}}, 2*time.Millisecond).figures()[1]; f.Name != "CPU" || f.Detail != "" {
+		t.Errorf("got %+v", f)
+	}
+	for _, test := range []struct{ name, source, want string }{
+		{"a cgroup", "cgroup1", "none"},
+		{"processes", "proc", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			u := job.Usage{Source: test.source, CPU: job.CPUUsage{Periods: ptr(uint64(0))}, Memory: job.MemoryUsage{Current: ptr(uint64(3872 << 10))}, Pids: job.PidsUsage{Current: ptr(uint64(1))}}
+			limits := 0
+			for _, g := range one(u, time.Second).groups() {
+				for _, r := range g.Rows {
+					if strings.HasPrefix(r.Name, "limit") && r.Name != "limit reached" {
+						limits++
+						if r.Text != test.want {
+							t.Errorf("%s: %s is %q, want %q", g.Name, r.Name, r.Text, test.want)
+						}
+					}
+					if r.Name == "at the end" && g.Name == "Memory" && r.Text != "3.8Mi" { // as at the end of the run
+						t.Errorf("memory %s", r.Text)
+					}
+				}
+			}
+			if limits != 3 {
+				t.Errorf("%d limits", limits)
+			}
+		})
+	}
+	if rows := one(job.Usage{Source: "cgroup2"}, time.Second).groups()[0].Rows; rows[3].Text != "" {
+		t.Errorf("the CPU controller was not read, and its limit is %q", rows[3].Text)
+	}
+}

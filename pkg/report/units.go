@@ -12,7 +12,8 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
-// binary writes bytes of memory as Kubernetes does, with three digits: 812Mi, 1.25Gi.
+// binary writes bytes of memory at an axis, where job.MemorySize has a digit too few for
+// quarters: 812Mi, 1.25Gi.
 func binary(b uint64) string {
 	return scaled(float64(b), 1024, []string{"", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"}, "")
 }

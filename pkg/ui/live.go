@@ -32,7 +32,7 @@ type Live struct {
 
 	in      *os.File // nil: it is no terminal, and nobody types
 	before  *term.State
-	wake    [2]int // a pipe that ends the reading of keys
+	wake    [2]*os.File // a pipe that ends the reading of keys; no process that is started has it
 	reading sync.WaitGroup
 	close   sync.Once
 }
@@ -61,13 +61,13 @@ func OpenLive(in io.Reader, out io.Writer) (*Live, error) {
 
 // takeKeys reads keys as they are typed.
 func (l *Live) takeKeys(in *os.File) error {
-	if err := unix.Pipe(l.wake[:]); err != nil {
+	var err error
+	if l.wake[0], l.wake[1], err = os.Pipe(); err != nil {
 		return err
 	}
 	before, err := term.MakeRaw(int(in.Fd()))
 	if err != nil {
-		unix.Close(l.wake[0])
-		unix.Close(l.wake[1])
+		l.closeWake()
 		return err
 	}
 	l.in, l.before = in, before
@@ -78,7 +78,7 @@ func (l *Live) takeKeys(in *os.File) error {
 // readKeys ends with q, Ctrl-C, Ctrl-D, Escape that begins no other key, the end of the terminal, or Close.
 func (l *Live) readKeys() {
 	key := make([]byte, 64)
-	in, wake := int(l.in.Fd()), l.wake[0]
+	in, wake := int(l.in.Fd()), int(l.wake[0].Fd())
 	for {
 		// A read that nobody types for could not be ended.
 		var ready unix.FdSet
@@ -144,10 +144,15 @@ func (l *Live) Close() {
 		if l.in == nil {
 			return
 		}
-		_, _ = unix.Write(l.wake[1], []byte{0})
+		_, _ = l.wake[1].Write([]byte{0})
 		l.reading.Wait()
 		_ = term.Restore(int(l.in.Fd()), l.before)
-		unix.Close(l.wake[0])
-		unix.Close(l.wake[1])
+		l.closeWake()
 	})
+}
+
+func (l *Live) closeWake() {
+	for _, end := range l.wake {
+		end.Close() // nothing was written that could be lost
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
 
@@ -66,6 +67,11 @@ func TestLive(t *testing.T) {
 			}
 			defer l.Close()
 			screen.await(enterLive)
+			for _, end := range l.wake {
+				if flags, err := unix.FcntlInt(end.Fd(), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+					t.Errorf("who is started gets the pipe: flags %#x, %v", flags, err)
+				}
+			}
 			if w, h := l.Size(); w != 40 || h != 24 {
 				t.Errorf("%d columns, %d lines", w, h)
 			}

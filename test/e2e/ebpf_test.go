@@ -59,7 +59,7 @@ func TestEBPF(t *testing.T) {
 			switch {
 			case test.fails != "":
 				checkFailure(t, r, test.fails)
-				if !strings.Contains(r.stderr, "hint: let its jobs run without eBPF: hodei provider set "+tr.provider+" --ebpf off; or ") {
+				if !strings.Contains(r.stderr, "hint: let its jobs run without eBPF: hodei provider set "+tr.provider+" --ebpf off\n") {
 					t.Errorf("no hint in:\n%s", r.stderr)
 				}
 				tr.empty(t)

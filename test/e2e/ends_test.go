@@ -3,6 +3,7 @@ package e2e
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"os"
 	"strings"
 	"syscall"
@@ -10,6 +11,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
 // TestEnds: the exit code is the command's own, or says why there is none.
@@ -80,6 +83,30 @@ func TestRetries(t *testing.T) {
 	r := hodei(t, "run", "--name", jobName(t), "--retries", "1", "--", "sh", "-c", "echo tried; exit 3")
 	if r.code != 3 || r.stdout != "tried\ntried\n" || !strings.Contains(r.stderr, "next attempt") {
 		t.Errorf("%+v", r)
+	}
+}
+
+// TestRetriesAsEvents: each attempt that failed is told with what it has cost.
+func TestRetriesAsEvents(t *testing.T) {
+	t.Parallel()
+	r := hodei(t, "run", "--name", jobName(t), "--retries", "1", "-o", "json", "--", "sh", "-c", "exit 3")
+	ends := map[string]int{}
+	for line := range strings.Lines(r.stdout) {
+		var e struct {
+			Type, Attempt string
+			Usage         *job.Usage
+			ExitCode      int
+		}
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Fatal(err)
+		}
+		if e.Type == "attempt" && (e.Attempt == "" || e.Usage == nil || e.Usage.CPU.Total == nil || e.ExitCode != 3) {
+			t.Errorf("the first attempt: %s", line)
+		}
+		ends[e.Type]++
+	}
+	if r.code != 3 || ends["attempt"] != 1 || ends["exit"] != 1 {
+		t.Errorf("%v, %+v", ends, r)
 	}
 }
 

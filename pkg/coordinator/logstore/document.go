@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // MaxDocumentBytes bounds a document: a few hundred samples are 100 KiB, and 2 MiB
@@ -17,7 +18,8 @@ const MaxDocumentBytes = 4 << 20
 const documentSuffix = ".doc"
 
 // SetDocument keeps b beside the output, under a name that is one for a file, in
-// place of what was there; readers see the one or the other. It goes with the log.
+// place of what was there; readers see the one or the other, also after a loss of power.
+// It waits for the disk. The document goes with the log.
 func (l *Log) SetDocument(name string, b []byte) error {
 	if err := l.setDocument(name, b); err != nil {
 		return fmt.Errorf("store document %q: %w", name, err)
@@ -38,10 +40,24 @@ func (l *Log) setDocument(name string, b []byte) error {
 		return err
 	}
 	path := filepath.Join(l.dir, name+documentSuffix)
-	if err := os.WriteFile(path+".new", b, 0o600); err != nil {
+	if err := writeSynced(path+".new", b); err != nil {
 		return errors.Join(err, os.Remove(path+".new"))
 	}
 	return os.Rename(path+".new", path)
+}
+
+// writeSynced writes a file that is whole when it gets another's name: a loss of power
+// could leave the name, and nothing behind it.
+func writeSynced(path string, b []byte) error {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(b)
+	if err == nil {
+		err = file.Sync()
+	}
+	return errors.Join(err, file.Close())
 }
 
 // Document gives what SetDocument has kept. The error is fs.ErrNotExist where there
@@ -62,7 +78,8 @@ func (s *Store) document(k Key, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	file, err := os.Open(filepath.Join(dir, name+documentSuffix))
+	// A FIFO would be waited for before it can be seen that it is one.
+	file, err := os.OpenFile(filepath.Join(dir, name+documentSuffix), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}

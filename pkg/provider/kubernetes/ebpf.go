@@ -87,12 +87,14 @@ func (p *Provider) PodSecurity(ctx context.Context) PodSecurity {
 	return s
 }
 
-// EBPFCommands are what to type so that a provider's agents may have the capabilities:
-// either of what makes another namespace for it, and what has the given one allow them.
-func EBPFCommands(name, namespace string) string {
-	const another = "hodei-ebpf"
-	return fmt.Sprintf("{hodei} install --workers-namespace=%[1]s --profile=%[2]s && {hodei} provider set %[3]s --namespace %[1]s, or: kubectl label namespace %[4]s %[5]s=%[2]s --overwrite",
-		another, levelPrivileged, name, namespace, labelEnforce)
+// EBPFCommand is what to type where a namespace does not let a provider's agents have the
+// capabilities: for ebpf: auto, whose jobs run all the same, what makes a namespace that
+// does; else what has its jobs run. What else can be done is in docs/providers.md.
+func EBPFCommand(name string, c provider.Config) string {
+	if c.EBPF == provider.EBPFAuto && c.User != job.UserImage {
+		return "{hodei} install --workers-namespace=hodei-ebpf --profile=" + levelPrivileged
+	}
+	return "{hodei} provider set " + name + " --ebpf off"
 }
 
 // Plan is the Job that Submit makes of spec. It asks the cluster where the provider says
@@ -180,12 +182,8 @@ var ebpfPattern = regexp.MustCompile(`container "` + agentContainer + `" must no
 func RefusesEBPF(message string) bool { return ebpfPattern.MatchString(message) }
 
 // ebpfRefused explains why a Pod was not made, if it is for the agent's capabilities.
-func ebpfRefused(namespace, message string) *job.Failure {
-	hint := "let its jobs run without eBPF: {hodei} provider set NAME --ebpf off"
-	if strings.Contains(message, "PodSecurity") { // to other rules the namespace's label is nothing
-		hint += "; or let the agent have it, which docs/security.md weighs: " + EBPFCommands("NAME", namespace)
-	}
-	return &job.Failure{Cause: job.Forbidden, Message: message, Hint: hint}
+func ebpfRefused(message string) *job.Failure {
+	return &job.Failure{Cause: job.Forbidden, Message: message, Hint: "let its jobs run without eBPF: {hodei} provider set NAME --ebpf off"}
 }
 
 // ebpfMissing is the agent's exit status where the provider requires eBPF and the node, or

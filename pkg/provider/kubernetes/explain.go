@@ -343,7 +343,7 @@ func explainEvent(e *corev1.Event) verdict {
 		case limitPattern.MatchString(message):
 			return verdict{failure: &job.Failure{Cause: job.QuotaExceeded, Message: message, Hint: "kubectl describe limitrange -n " + e.Namespace}}
 		case RefusesEBPF(message): // whatever else is wrong, it would not be without
-			return verdict{failure: ebpfRefused(e.Namespace, message)}
+			return verdict{failure: ebpfRefused(message)}
 		case strings.Contains(message, "violates PodSecurity"):
 			return verdict{failure: &job.Failure{Cause: job.Forbidden, Message: message,
 				Hint: "run it again as another user than root, --user 65532, or in another namespace, -n"}}

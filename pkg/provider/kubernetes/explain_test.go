@@ -450,8 +450,7 @@ func TestExplainEvent(t *testing.T) {
 			hint: "run it again as another user than root, --user 65532, or in another namespace, -n"},
 		{name: "eBPF, and root", reason: "FailedCreate", message: pods + `violates PodSecurity "restricted:latest": unrestricted capabilities (container "agent" must not include "BPF", "NET_ADMIN", "PERFMON" in securityContext.capabilities.add), runAsUser=0 (container "agent" must not set runAsUser=0)`,
 			cause: job.Forbidden, said: pods + `violates PodSecurity "restricted:latest": unrestricted capabilities (container "agent" must not include "BPF", "NET_ADMIN", "PERFMON" in securityContext.capabilities.add), runAsUser=0 (container "agent" must not set runAsUser=0)`,
-			hint: "let its jobs run without eBPF: {hodei} provider set NAME --ebpf off; or let the agent have it, which docs/security.md weighs: " +
-				"{hodei} install --workers-namespace=hodei-ebpf --profile=privileged && {hodei} provider set NAME --namespace hodei-ebpf, or: kubectl label namespace ns pod-security.kubernetes.io/enforce=privileged --overwrite"},
+			hint: "let its jobs run without eBPF: {hodei} provider set NAME --ebpf off"},
 		{name: "eBPF on OpenShift", reason: "FailedCreate", message: pods + `unable to validate against any security context constraint: [provider restricted-v2: .containers[0].runAsUser: Invalid value: 0: must be in the ranges: [1000650000, 1000659999], provider restricted-v2: .containers[0].capabilities.add: Invalid value: "BPF": capability may not be added]`,
 			cause: job.Forbidden, said: pods + `unable to validate against any security context constraint: [provider restricted-v2: .containers[0].runAsUser: Invalid value: 0: must be in the ranges: [1000650000, 1000659999], provider restricted-v2: .containers[0].capabilities.add: Invalid value: "BPF": capability may not be added]`,
 			hint: "let its jobs run without eBPF: {hodei} provider set NAME --ebpf off"},

@@ -44,6 +44,8 @@ type Attempt struct {
 	// Running tells that its agent runs and can be attached to, be it that the
 	// command has ended and only its output is left.
 	Running bool
+	// Left tells that of a Running attempt only its output is left: the command has ended.
+	Left bool
 	// Ended tells that the Pod has, and Outcome how: never nil then, and nil before.
 	Ended   bool
 	Outcome *job.Outcome
@@ -175,7 +177,18 @@ func newAttempt(pod *corev1.Pod) Attempt {
 		return a
 	}
 	a.Running, a.bound = agentRuns(pod), pod.Spec.NodeName != ""
+	a.Left = a.Running && commandEnded(pod)
 	return a
+}
+
+// commandEnded tells that the job's container has.
+func commandEnded(pod *corev1.Pod) bool {
+	for _, s := range pod.Status.ContainerStatuses {
+		if s.Name == jobContainer {
+			return s.State.Terminated != nil
+		}
+	}
+	return false
 }
 
 // hasEnded tells that both containers have.

@@ -191,6 +191,9 @@ func foundText(f *Found) string {
 		if a.Running {
 			part += " running"
 		}
+		if a.Left {
+			part += " left"
+		}
 		if a.Ended {
 			part += fmt.Sprintf(" %s %d (%s)", a.Outcome.Cause, a.Outcome.Code, a.Outcome.Attempt)
 		}
@@ -218,7 +221,7 @@ func TestFind(t *testing.T) {
 		{"pending", nil, []*corev1.Pod{podIn(1, x, "x-1")}, "x-1"},
 		{"its image is being pulled", nil, []*corev1.Pod{podIn(1, x, "x-1", pulls)}, "x-1 running"},
 		{"runs", nil, []*corev1.Pod{podIn(1, x, "x-1", runs)}, "x-1 running"},
-		{"lingers", nil, []*corev1.Pod{podIn(1, x, "x-1", lingers)}, "x-1 running"},
+		{"lingers", nil, []*corev1.Pod{podIn(1, x, "x-1", lingers)}, "x-1 running left"},
 		{"its agent has died", nil, []*corev1.Pod{podIn(1, x, "x-1", agentDied)}, "x-1"},
 		{"has ended, and the Job not yet", nil, []*corev1.Pod{podIn(1, x, "x-1", exits(t, 3))}, "x-1 Error 3 (x-1)"},
 		{"complete", []func(*batchv1.Job){complete}, []*corev1.Pod{podIn(1, x, "x-1", exits(t, 0))}, "x-1 Completed 0 (x-1); = outcome Completed 0: "},
