@@ -3,7 +3,7 @@ VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),dev)
 MODULES := . test/cluster test/cluster/coredns test/cluster/netpol test/peers tools/buf tools/lint
 GO_BUILD := CGO_ENABLED=0 go build -trimpath
 
-.PHONY: help build worker demo test test-cluster test-kernel cluster-up cluster-down bench generate verify lint image clean
+.PHONY: help build worker demo test test-cluster test-kernel cluster-up cluster-down bench generate generate-proto generate-bpf verify lint image clean
 .DEFAULT_GOAL := build
 
 help: ## Show this
@@ -40,13 +40,19 @@ bench: build ## Measure; takes some ten minutes and a cluster in the current con
 	test/kernel/run bench
 	go run ./test/bench
 
-generate: ## Generate pkg/hodeipb from its .proto and agent/probe's programs from their C (clang-14, llvm-14, libbpf-dev)
+generate: generate-proto generate-bpf ## Generate what is generated
+
+generate-proto: ## Generate pkg/hodeipb from its .proto
 	go build -C tools/buf -o $(CURDIR)/bin/ github.com/bufbuild/buf/cmd/buf
 	bin/buf generate
+
+generate-bpf: ## Generate agent/probe's programs from their C (clang-14, llvm-14, libbpf-dev)
 	go generate ./agent/probe
 
+GENERATED := 'pkg/hodeipb/*.pb.go' 'agent/probe/*_bpfe[lb].*'
 verify: generate ## Fail if what is generated, or a go.mod, is not up to date
-	git diff --exit-code -- pkg/hodeipb agent/probe
+	@git diff --exit-code -- $(GENERATED)
+	@test -z "$$(git ls-files --others --exclude-standard -- $(GENERATED) | tee /dev/stderr)"
 	@for module in $(MODULES); do echo "go mod tidy -diff in $$module"; go -C $$module mod tidy -diff || exit 1; done
 
 lint: ## Run golangci-lint (built here, which takes a while the first time)

@@ -111,7 +111,7 @@ func askCgroup(conn *net.UnixConn) uint64 {
 		return 0
 	}
 	_ = conn.SetReadDeadline(time.Now().Add(doneWait))
-	defer conn.SetReadDeadline(time.Time{})
+	defer func() { _ = conn.SetReadDeadline(time.Time{}) }()
 	var m launcherMsg
 	fds, err := receive(conn, &m)
 	closeAll(fds)

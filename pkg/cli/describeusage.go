@@ -219,8 +219,8 @@ func timed(name string, some, full *time.Duration) string {
 	return fmt.Sprintf("%s %s (all %s)", name, cpuTime(some), cpuTime(full))
 }
 
-// runQueueText is how long threads waited for a CPU, as far as powers of two tell.
-// runQueueText says of a sample of the waits that it is one.
+// runQueueText is how long threads waited for a CPU, as far as powers of two tell, and
+// that they are a sample.
 func runQueueText(u *job.Usage, o *job.Outcome) string {
 	waits := u.RunQueueWaits
 	var total float64

@@ -168,6 +168,7 @@ struct task_struct {
 	int pid;
 	int tgid;
 	char comm[16];
+	struct task_struct *group_leader;
 	struct css_set *cgroups;
 	struct mm_struct *mm;
 	struct sched_entity se;

@@ -92,7 +92,8 @@ int BPF_PROG(mark_victim, struct task_struct *task)
 		v->bytes = bytes;
 		v->limit = limit(task);
 		v->pid = task->tgid;
-		bpf_probe_read_kernel_str(v->name, sizeof(v->name), task->comm);
+		// Whose first thread has ended already is told by another one, with a name of its own.
+		BPF_CORE_READ_STR_INTO(&v->name, task, group_leader, comm);
 	}
 	__sync_fetch_and_add(&v->kills, 1);
 	return 0;
