@@ -66,6 +66,21 @@ func TestDeleteUnanswered(t *testing.T) {
 	}
 }
 
+// Nor does the next Ctrl-C wait for one.
+func TestStopRetryingUnanswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &Run{provider: mutedProvider(t, func(*http.Request) bool { return false }), spec: &job.Spec{Name: "x", Retries: 1},
+			job: &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "x"}}}
+		began := time.Now()
+		if err := r.StopRetrying(t.Context()); err == nil {
+			t.Error("no error")
+		}
+		if waited := time.Since(began); waited > deleteWait {
+			t.Errorf("it took %s", waited)
+		}
+	})
+}
+
 // A run that is interrupted while the cluster does not answer is over soon, too.
 func TestSubmitInterruptedUnanswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

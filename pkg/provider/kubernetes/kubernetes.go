@@ -273,11 +273,13 @@ func (r *Run) UID() string { return string(r.job.UID) }
 // Listener is where the agents of this job arrive.
 func (r *Run) Listener() net.Listener { return r.tunnel }
 
-// StopRetrying makes the attempt that runs the last one.
+// StopRetrying makes the attempt that runs the last one, within 2 s.
 func (r *Run) StopRetrying(ctx context.Context) error {
 	if r.spec.Retries == 0 {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, deleteWait) // the next Ctrl-C waits for it
+	defer cancel()
 	_, err := r.provider.client.BatchV1().Jobs(r.job.Namespace).Patch(ctx, r.job.Name, types.MergePatchType,
 		[]byte(`{"spec":{"backoffLimit":0}}`), metav1.PatchOptions{})
 	if err != nil {
