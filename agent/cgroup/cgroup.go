@@ -54,7 +54,6 @@ type Reader struct {
 
 	mu      sync.Mutex
 	sources []source
-	oom     int    // of sources: the one that tells OOM kills; -1: none
 	last    Sample // as Read gave it last
 	gone    bool
 	buf     [bufferBytes]byte
@@ -72,15 +71,10 @@ type source struct {
 // closes it whenever it likes. The error is [ErrRoot], or tells that dir can't
 // be read or that this process has no descriptor left.
 func Open(dir *os.File) (*Reader, error) {
-	r := &Reader{oom: -1}
+	r := &Reader{}
 	if err := r.open(dir); err != nil {
 		r.Close()
 		return nil, err
-	}
-	for i, s := range r.sources {
-		if s.oom {
-			r.oom = i
-		}
 	}
 	return r, nil
 }
@@ -146,23 +140,6 @@ func (r *Reader) Gone() bool {
 	return r.gone
 }
 
-// OOMKills is how many processes of the job the OOM killer has killed since
-// the container started; false if the kernel does not say, or no longer does. It
-// reads one file, where Read reads all.
-func (r *Reader) OOMKills() (uint64, bool) {
-	if r == nil {
-		return 0, false
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.oom < 0 || r.gone {
-		return 0, false
-	}
-	var s Sample
-	parseOOM(r.content(&r.sources[r.oom]), &s)
-	return s.Memory.OOMKills.N, s.Memory.OOMKills.Known
-}
-
 // content is a file's content until the next call; nil if it can't be read. One
 // pread gets all of it: the kernel writes each of these files as one record, into
 // memory of its own, which it keeps while the file is open.
@@ -196,6 +173,6 @@ func (r *Reader) Close() error {
 	for _, s := range r.sources {
 		errs = append(errs, unix.Close(s.fd))
 	}
-	r.sources, r.oom, r.gone = nil, -1, true
+	r.sources, r.gone = nil, true
 	return errors.Join(errs...)
 }

@@ -218,9 +218,6 @@ func TestRead(t *testing.T) {
 			}
 			got := read(t, r)
 			differ(t, got, tt.want)
-			if n, ok := r.OOMKills(); n != tt.want.Memory.OOMKills.N || ok != tt.want.Memory.OOMKills.Known {
-				t.Errorf("OOMKills() = %d, %t, want %v", n, ok, tt.want.Memory.OOMKills)
-			}
 			if r.Gone() {
 				t.Error("Gone() = true")
 			}
@@ -347,9 +344,6 @@ func TestClose(t *testing.T) {
 	if r.Read(&s); s != last || !r.Gone() {
 		t.Errorf("after Close: Gone() = %t, sample %v, want %v", r.Gone(), s, last)
 	}
-	if _, ok := r.OOMKills(); ok {
-		t.Error("OOMKills() tells something after Close")
-	}
 }
 
 func TestNilReader(t *testing.T) {
@@ -358,9 +352,6 @@ func TestNilReader(t *testing.T) {
 	r.Read(&s)
 	if s != (Sample{}) {
 		t.Errorf("Read() = %v, want nothing", s)
-	}
-	if n, ok := r.OOMKills(); n != 0 || ok {
-		t.Errorf("OOMKills() = %d, %t", n, ok)
 	}
 	if r.Version() != None || r.Gone() || r.Files() != nil || r.Close() != nil {
 		t.Error("a nil Reader knows something")
@@ -398,9 +389,6 @@ func TestReadAllocates(t *testing.T) {
 			var s Sample
 			if n := testing.AllocsPerRun(100, func() { r.Read(&s) }); n != 0 {
 				t.Errorf("Read allocates %g times", n)
-			}
-			if n := testing.AllocsPerRun(100, func() { r.OOMKills() }); n != 0 {
-				t.Errorf("OOMKills allocates %g times", n)
 			}
 		})
 	}

@@ -34,8 +34,6 @@ type file struct {
 	parse func(b []byte, s *Sample)
 	// whole is of files with sums: a part of their lines is not a part of the truth.
 	whole bool
-	// oom is of the file that counts the OOM killer's victims.
-	oom bool
 }
 
 // filesV2 are the files of version 2.
@@ -47,7 +45,7 @@ var filesV2 = []file{
 	{name: "memory.max", part: memory, parse: func(b []byte, s *Sample) { s.Memory.Limit = single(b) }},
 	{name: "memory.swap.current", part: memory, parse: func(b []byte, s *Sample) { s.Memory.Swap = single(b) }},
 	{name: "memory.stat", part: memory, parse: parseMemoryStat},
-	{name: "memory.events", part: memory, parse: parseOOM, oom: true},
+	{name: "memory.events", part: memory, parse: parseOOM},
 	{name: "io.stat", part: blockIO, parse: parseIOStat, whole: true},
 	{name: "pids.current", part: pids, parse: func(b []byte, s *Sample) { s.Pids.Current = single(b) }},
 	{name: "pids.max", part: pids, parse: func(b []byte, s *Sample) { s.Pids.Limit = single(b) }},
@@ -85,7 +83,7 @@ var filesV1 = map[string][][]file{
 		// what runs into a limit of memory and swap together that is no higher counts there alone
 		{{name: "memory.memsw.failcnt", part: memory, parse: func(b []byte, s *Sample) { s.Memory.MaxEvents = s.Memory.MaxEvents.plus(single(b)) }}},
 		{{name: "memory.stat", part: memory, parse: parseMemoryStatV1}},
-		{{name: "memory.oom_control", part: memory, parse: parseOOM, oom: true}},
+		{{name: "memory.oom_control", part: memory, parse: parseOOM}},
 	},
 	"blkio": {
 		{

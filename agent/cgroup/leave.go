@@ -7,8 +7,7 @@ import (
 )
 
 // Leave closes files, by the names that Files gives, for whoever has their figures
-// from elsewhere: they are absent from now on. OOMKills is too, if its file is one of
-// them.
+// from elsewhere: they are absent from now on.
 func (r *Reader) Leave(names ...string) {
 	if r == nil {
 		return
@@ -22,5 +21,4 @@ func (r *Reader) Leave(names ...string) {
 		}
 		return left
 	})
-	r.oom = slices.IndexFunc(r.sources, func(s source) bool { return s.oom })
 }

@@ -31,13 +31,7 @@ func TestLeave(t *testing.T) {
 	if got := r.Files(); !slices.Equal(got, []string{"memory.events", "pids.current"}) {
 		t.Errorf("%q are left", got)
 	}
-	if n, ok := r.OOMKills(); n != 2 || !ok {
-		t.Errorf("%d kills, %t", n, ok)
-	}
 	r.Leave("memory.events")
-	if n, ok := r.OOMKills(); ok {
-		t.Errorf("%d kills, of a file that was left", n)
-	}
 	var s Sample
 	r.Read(&s)
 	if s.Memory != (Memory{}) || s.Pids.Current != (Figure{3, true}) {

@@ -1,12 +1,15 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
 	"regexp"
 	"sync"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"sigs.k8s.io/yaml"
@@ -36,19 +39,53 @@ func (w *eventWriter) write(v any) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var b []byte
-	var err error
+	b, err := marshal(v, w.yaml, "")
 	if w.yaml {
-		if b, err = yaml.Marshal(v); err == nil {
-			b = append([]byte("---\n"), b...)
-		}
-	} else if b, err = json.Marshal(v); err == nil {
-		b = append(b, '\n')
+		b = append([]byte("---\n"), b...)
 	}
 	if err == nil {
 		_, err = w.out.Write(b)
 	}
 	return err
+}
+
+// escaped is JSON in which what could command a terminal, or turn the order of a line
+// around, is written as \u: strings in it are the job's choice, and JSON itself escapes
+// nothing above the ASCII controls.
+func escaped(b []byte) []byte {
+	if bytes.IndexFunc(b, commands) < 0 {
+		return b
+	}
+	var out []byte
+	for len(b) > 0 {
+		r, n := utf8.DecodeRune(b)
+		if commands(r) {
+			out = fmt.Appendf(out, `\u%04x`, r)
+		} else {
+			out = append(out, b[:n]...)
+		}
+		b = b[n:]
+	}
+	return out
+}
+
+// commands tells DEL, the C1 controls and the signs of format, such as bidi overrides. No
+// sign of format above U+FFFF does anything to a terminal.
+func commands(r rune) bool { return r >= 0x7f && r <= 0xffff && unicode.In(r, unicode.Cc, unicode.Cf) }
+
+// marshal is v as JSON, with what indents it, or as YAML. The library of the latter refuses
+// such signs, or writes them as they are: where there are some it is JSON, which is YAML too.
+func marshal(v any, inYAML bool, indent string) ([]byte, error) {
+	b, err := json.Marshal(v)
+	if err == nil && indent != "" {
+		var indented bytes.Buffer
+		err = json.Indent(&indented, b, "", indent)
+		b = indented.Bytes()
+	}
+	if err == nil && inYAML && bytes.IndexFunc(b, commands) < 0 {
+		return yaml.Marshal(v)
+	}
+	return escaped(append(b, '\n')), err
 }
 
 func (w *eventWriter) phase(e job.Event) error {

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,7 +10,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/printers"
 	"k8s.io/kubectl/pkg/util/templates"
-	"sigs.k8s.io/yaml"
 
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/ui"
@@ -244,11 +242,7 @@ func (a *app) completeProvider(cmd *cobra.Command, args []string, toComplete str
 
 // printData writes v, which is no Kubernetes object, as JSON or YAML.
 func (a *app) printData(v any, format string) error {
-	data, err := yaml.Marshal(v)
-	if format == "json" {
-		data, err = json.MarshalIndent(v, "", "    ")
-		data = append(data, '\n')
-	}
+	data, err := marshal(v, format != "json", "    ")
 	if err != nil {
 		return err
 	}

@@ -209,7 +209,7 @@ func (o *reportOptions) render(p *pastRun, now time.Time) ([]byte, error) {
 		e := json.NewEncoder(&b)
 		e.SetIndent("", "  ")
 		err := e.Encode(p.Run)
-		return b.Bytes(), err
+		return escaped(b.Bytes()), err
 	}
 	r := &report.Report{Run: p.Run, Running: p.running, Missing: p.missing, Made: now, Version: readClientVersion().Version}
 	if p.Spec != nil {

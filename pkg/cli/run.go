@@ -398,7 +398,10 @@ func (o *runOptions) run(ctx context.Context) error {
 	case interrupted && r.err == nil: // it was made before the cancel came through
 		err := r.job.Delete(ctx)
 		r.job.Close()
-		return errors.Join(o.takenBack(), err)
+		if err != nil {
+			return &exitError{code: job.ExitCancelled, err: err}
+		}
+		return o.takenBack()
 	case interrupted && r.err.Error() == context.Canceled.Error(): // and nothing else went wrong
 		return o.takenBack()
 	case r.err != nil:

@@ -12,11 +12,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"sigs.k8s.io/yaml"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/exporter"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
 // A run's samples come from its agent as often as they were asked for, are kept with
@@ -123,6 +125,39 @@ func TestUsageEventHostile(t *testing.T) {
 	}
 	if u.Memory.OOMVictim.Name != "a\x1b]0;b\a\u202e" {
 		t.Error("what was measured was changed")
+	}
+}
+
+// Nothing in data commands a terminal, and all of it is still there.
+func TestDataHostile(t *testing.T) {
+	const hostile = "a\x1b\x7f\u009b2J\u202eb\u2066ü✓"
+	event := func(yaml bool) func(*app) error {
+		return func(a *app) error { return (&eventWriter{out: a.Out, yaml: yaml}).write(job.OOMVictim{Name: hostile}) }
+	}
+	data := func(format string) func(*app) error {
+		return func(a *app) error { return a.printData(job.OOMVictim{Name: hostile}, format) }
+	}
+	for _, test := range []struct {
+		name  string
+		print func(*app) error
+	}{{"json", data("json")}, {"yaml", data("yaml")}, {"json events", event(false)}, {"yaml events", event(true)}} {
+		t.Run(test.name, func(t *testing.T) {
+			var out bytes.Buffer
+			if err := test.print(&app{IOStreams: genericiooptions.IOStreams{Out: &out}}); err != nil {
+				t.Fatal(err)
+			}
+			if i := strings.IndexFunc(out.String(), func(r rune) bool { return r != '\n' && ui.Printable(string(r)) == "" && r != ' ' }); i >= 0 {
+				t.Errorf("got %q", out.String())
+			}
+			var v job.OOMVictim
+			if err := yaml.Unmarshal(out.Bytes(), &v); err != nil || v.Name != hostile {
+				t.Errorf("read back %q, %v", v.Name, err)
+			}
+		})
+	}
+	o := &reportOptions{format: "json"}
+	if b, err := o.render(&pastRun{Run: job.Run{Attempt: hostile}}, topBegan); err != nil || bytes.ContainsRune(b, 0x9b) {
+		t.Errorf("report %q, %v", b, err)
 	}
 }
 

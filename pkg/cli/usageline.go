@@ -43,8 +43,15 @@ func usageParts(u *job.Usage, wall time.Duration, style usageStyle) []string {
 	}
 	waits := waited(u.Pressure, wall)
 	add(waits != "", "waited for %s", waits)
+	if n := len(parts); n > 0 && strings.HasPrefix(u.Source, processSource) {
+		parts[n-1] += " (of its processes)"
+	}
 	return parts
 }
+
+// processSource begins the name of a source that is weaker than a cgroup: what a process did
+// that came and went unseen, and what the kernel holds for the job, is not in it.
+const processSource = "proc"
 
 // usageStyle is how the words around figures look: with arrows and curves on a
 // terminal, as plain words elsewhere.

@@ -23,6 +23,9 @@ func TestUsageParts(t *testing.T) {
 	}{
 		{"nothing is known", job.Usage{}, time.Minute, ""},
 		{"cpu", job.Usage{CPU: job.CPUUsage{Total: new(73100 * time.Millisecond)}}, time.Minute, "cpu 73.1s"},
+		{"of processes", job.Usage{Source: "proc", CPU: job.CPUUsage{Total: second}, Memory: job.MemoryUsage{Peak: new(uint64(812 * mi))}}, time.Minute, "cpu 1.00s, memory 812Mi (of its processes)"},
+		{"nothing of processes", job.Usage{Source: "proc"}, time.Minute, ""},
+		{"of a cgroup", job.Usage{Source: "cgroup1", CPU: job.CPUUsage{Total: second}}, time.Minute, "cpu 1.00s"},
 		{"little cpu", job.Usage{CPU: job.CPUUsage{Total: new(12 * time.Millisecond)}}, time.Minute, "cpu 0.01s"},
 		{"cpu of hours", job.Usage{CPU: job.CPUUsage{Total: new(3 * time.Hour)}}, time.Minute, "cpu 3h0m0s"},
 		{"memory without a limit", job.Usage{Memory: job.MemoryUsage{Peak: new(uint64(812 * mi))}}, 0, "memory 812Mi"},

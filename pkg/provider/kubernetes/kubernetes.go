@@ -31,6 +31,11 @@ import (
 // requestTimeout bounds every single request to the API server.
 const requestTimeout = 30 * time.Second
 
+// deleteWait bounds all that a run does to take back what it has made: its caller's end
+// waits for it. A cluster answers a deletion within some tens of milliseconds, and one
+// that does not is left to collect by itself.
+const deleteWait = 2 * time.Second
+
 // Options say where and how. Config and, in Provider, Namespace, Image and
 // ServiceAccount are required.
 type Options struct {
@@ -195,11 +200,15 @@ func (r *Run) create(ctx context.Context, manifest *batchv1.Job, id *certs.JobCe
 	// An answer that we did not wait for could be "created".
 	request, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
 	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(deleteWait, cancel) })()
 	var sent atomic.Bool
 	traced := httptrace.WithClientTrace(request, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
 	manifest.Annotations[annotationRun] = rand.Text()
 	made, err := c.BatchV1().Jobs(manifest.Namespace).Create(traced, manifest, metav1.CreateOptions{})
 	if err != nil {
+		if request.Err() != nil && ctx.Err() != nil { // the cause, not that we gave up
+			err = ctx.Err()
+		}
 		if sent.Load() && !refused(err) {
 			return also(err, r.takeBack(ctx, manifest))
 		}
@@ -234,7 +243,7 @@ func refused(err error) bool {
 // takeBack deletes the Job of a request whose answer got lost, and only that: a
 // Job of the same name may be somebody else's.
 func (r *Run) takeBack(ctx context.Context, manifest *batchv1.Job) error {
-	request, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
+	request, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteWait)
 	defer cancel()
 	found, err := r.provider.client.BatchV1().Jobs(manifest.Namespace).Get(request, manifest.Name, metav1.GetOptions{})
 	switch {
@@ -264,11 +273,13 @@ func (r *Run) UID() string { return string(r.job.UID) }
 // Listener is where the agents of this job arrive.
 func (r *Run) Listener() net.Listener { return r.tunnel }
 
-// StopRetrying makes the attempt that runs the last one.
+// StopRetrying makes the attempt that runs the last one, within 2 s.
 func (r *Run) StopRetrying(ctx context.Context) error {
 	if r.spec.Retries == 0 {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, deleteWait) // the next Ctrl-C waits for it
+	defer cancel()
 	_, err := r.provider.client.BatchV1().Jobs(r.job.Namespace).Patch(ctx, r.job.Name, types.MergePatchType,
 		[]byte(`{"spec":{"backoffLimit":0}}`), metav1.PatchOptions{})
 	if err != nil {
@@ -279,22 +290,29 @@ func (r *Run) StopRetrying(ctx context.Context) error {
 
 // Delete removes the Job and all that belongs to it, at once: it is for jobs
 // that have not started, whose Pods have nothing to save. It works with a ctx
-// that has ended, within 30 s.
+// has ended, within 2 s; a *job.Failure says what may be left, and how to delete it.
 func (r *Run) Delete(ctx context.Context) error {
 	if r.job == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteWait)
 	defer cancel()
 	c, namespace, name := r.provider.client, r.job.Namespace, r.job.Name
 	background := metav1.DeletePropagationBackground
 	options := metav1.DeleteOptions{PropagationPolicy: &background, Preconditions: precondition(r.job.UID)}
-	if err := c.BatchV1().Jobs(namespace).Delete(ctx, name, options); err != nil && !isGone(err) {
+	err := c.BatchV1().Jobs(namespace).Delete(ctx, name, options)
+	switch {
+	case err == nil, isGone(err):
+	case ctx.Err() != nil:
+		return &job.Failure{Cause: job.Unknown, Err: err,
+			Message: fmt.Sprintf("job %s may be left: the cluster has not answered its deletion within %s", name, deleteWait),
+			Hint:    fmt.Sprintf("kubectl delete job -n %s %s", namespace, name)}
+	default:
 		return Explain(fmt.Errorf("delete job %s: %w", name, err))
 	}
 	// Kubernetes collects the rest by itself; this is sooner, and a Pod whose
-	// postStart hook hangs would keep the collector waiting. Rights to it are not
-	// needed for a clean end.
+	// postStart hook hangs would keep the collector waiting. Rights to it, and an answer
+	// in what is left of the time, are not needed for a clean end.
 	var rest sync.WaitGroup // one round trip for all of them
 	defer rest.Wait()
 	if r.secret != "" {
