@@ -229,7 +229,10 @@ func (a *agent) run() (int, error) {
 	}
 	defer launcher.close()
 	meter, err := a.openMeter(launcher)
-	if err != nil {
+	switch {
+	case errors.Is(err, errCapable):
+		return exitBroken, err
+	case err != nil:
 		return ExitNoEBPF, err
 	}
 	record := a.supervise(launcher, meter)

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"slices"
@@ -23,6 +24,9 @@ const (
 	EBPFAuto    EBPF = "auto"    // it does as far as it can be had
 	EBPFRequire EBPF = "require" // where nothing of it can be had, the command is not started
 )
+
+// errCapable is that the command would have run beside an agent that may do more than it.
+var errCapable = errors.New("no command is started beside capabilities")
 
 // absentBytes bounds the reason for which a part is absent: the kernel's verifier may
 // have much to say.
@@ -46,7 +50,7 @@ func (a *agent) openProbe(launcher *handover) (*jobProbe, error) {
 	if a.InPod {
 		if err := dropCapabilities(); err != nil {
 			p.close()
-			return nil, err
+			return nil, fmt.Errorf("%w: %w", errCapable, err)
 		}
 	}
 	if p == nil {
@@ -163,7 +167,8 @@ func (p *jobProbe) close() {
 	}
 }
 
-// states are the parts as they are now, as they go into a State and an ExitRecord.
+// states are the parts as they are now: they go into the State when they are opened, and
+// into the ExitRecord, which also knows of those that have failed since.
 func (p *jobProbe) states() (parts []*hodeipb.Probe) {
 	if p == nil {
 		return nil
@@ -185,7 +190,8 @@ func (p *jobProbe) states() (parts []*hodeipb.Probe) {
 }
 
 // replaces names the cgroup's files that need not be read, because the probe has their
-// figures.
+// figures. Those that say how a job has ended and what it has cost are read all the
+// same, as a reading of the probe may fail.
 func (p *jobProbe) replaces() []string {
 	if p == nil || !p.Stats(&p.counters) {
 		return nil
@@ -200,9 +206,8 @@ func (p *jobProbe) fileNames() (files []string) {
 		known probe.Known
 		files []string
 	}{
-		{probe.KnownCPU | probe.KnownBandwidth, []string{"cpu.stat"}},
 		{probe.KnownQuota, []string{"cpu.max"}},
-		{probe.KnownMemory, []string{"memory.current", "memory.peak", "memory.swap.current", "memory.events"}},
+		{probe.KnownMemory, []string{"memory.current", "memory.swap.current"}},
 		{probe.KnownMemoryLimit, []string{"memory.max"}},
 		{probe.KnownMemoryStat, []string{"memory.stat"}},
 		{probe.KnownPids, []string{"pids.current"}},

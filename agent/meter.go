@@ -25,8 +25,8 @@ type meter struct {
 	highest uint64 // memory, of all samples
 }
 
-// openMeter finds out by what the job of a launcher can be measured. Only where eBPF is
-// required, and nothing of it can be had, is that an error.
+// openMeter finds out by what the job of a launcher can be measured. The error is that
+// eBPF is required and nothing of it can be had, or errCapable.
 func (a *agent) openMeter(launcher *handover) (*meter, error) {
 	m := &meter{began: time.Now()}
 	var whyNot []error
@@ -102,7 +102,8 @@ func (m *meter) measure() *hodeipb.Metrics {
 		m.byCgroup(f)
 		counted = m.probe.count()
 	}
-	// Old counters go with old files. Of a job that lives they are absent.
+	// Old counters go with old files. Of a job that lives those that no file has are
+	// absent.
 	gone := m.group.Gone()
 	m.byProcesses(f)
 	m.probe.add(f, counted || gone)
@@ -197,7 +198,7 @@ func (m *meter) end(exit *exitMsg) {
 // peak fills in the highest of all samples where the kernel has no peak of its own.
 func (m *meter) peak(f *figures) {
 	u := &f.usage
-	m.highest = max(m.highest, u.GetMemoryBytes())
+	m.highest = max(m.highest, u.GetMemoryBytes(), u.GetMemoryPeakBytes())
 	if u.MemoryPeakBytes == nil && m.highest > 0 {
 		f.put(&u.MemoryPeakBytes, known(m.highest))
 		u.MemoryPeakSampled = true

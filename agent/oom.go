@@ -44,8 +44,10 @@ func reachedLimit(before, after *hodeipb.Usage, limit uint64) bool {
 	// What a CPU has taken in advance, and gives back before the limit is said to be
 	// reached, keeps the peak a little below it.
 	nearLimit := limit - limit/64
-	return after.GetOomEvents() > before.GetOomEvents() || after.GetMemoryMaxEvents() > before.GetMemoryMaxEvents() ||
-		limit > 0 && after.GetMemoryPeakBytes() >= nearLimit
+	if after != nil && after.OomEvents != nil { // else page cache may have filled it, without harm
+		return *after.OomEvents > before.GetOomEvents()
+	}
+	return after.GetMemoryMaxEvents() > before.GetMemoryMaxEvents() || limit > 0 && after.GetMemoryPeakBytes() >= nearLimit
 }
 
 // binarySize writes bytes as a person gives them to --memory: 512Mi, 1.5Gi. It rounds
