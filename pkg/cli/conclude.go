@@ -24,8 +24,9 @@ func (o *runOptions) concludeWith(outcome *job.Outcome, missing, remedy string) 
 	}
 	failure := &job.Failure{Cause: outcome.Cause, Message: fmt.Sprintf("output is incomplete: %s; the command: %s", missing, ui.Printable(outcome.Summary())), Hint: remedy}
 	if outcome.ExitCode() == 0 { // half of an output is no success
-		outcome = &job.Outcome{Cause: job.Unknown, Code: outcome.Code, Message: failure.Message, Started: outcome.Started, Finished: outcome.Finished,
-			Usage: outcome.Usage, Probes: outcome.Probes}
+		unknown := *outcome
+		unknown.Cause, unknown.Message = job.Unknown, failure.Message
+		outcome = &unknown
 	}
 	return o.conclude(outcome, failure)
 }
