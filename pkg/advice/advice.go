@@ -118,7 +118,7 @@ type measure struct {
 	sampled bool   // the kernel kept no peak
 	own     uint64 // of it the processes' and the kernel's own, at the most; 0: not known
 	limit   uint64 // of memory; 0: none
-	killed  bool   // by the OOM killer, or a part of it
+	killed  bool   // by the OOM killer, or a part of it, at the limit
 
 	rate      float64 // of CPU that a request has to cover, in cores; below 0: not known
 	short     bool    // CPU was counted, and the run is too short for a rate
@@ -136,7 +136,7 @@ func newMeasure(r *job.Run) *measure {
 		last = &r.Samples[n-1].Usage
 	}
 	if o := r.Outcome; o != nil {
-		m.completed, m.killed = o.Cause == job.Completed, o.Cause == job.OOMKilled
+		m.completed, m.killed = o.Cause == job.Completed, o.Cause == job.OOMKilled && (o.Usage == nil || o.Usage.ReachedLimit())
 		if o.Usage != nil {
 			last = o.Usage
 		}
@@ -156,7 +156,7 @@ func (m *measure) memory(last *job.Usage) {
 	if last.Memory.Limit != nil {
 		m.limit = min(*last.Memory.Limit, math.MaxInt64)
 	}
-	if k := last.Memory.OOMKills; k != nil && *k > 0 {
+	if k := last.Memory.OOMKills; k != nil && *k > 0 && last.ReachedLimit() {
 		m.killed = true
 	}
 	see := func(u *job.MemoryUsage) {

@@ -55,7 +55,17 @@ func limit(bytes uint64) func(*job.Run) {
 
 func failed(r *job.Run) { r.Outcome.Cause, r.Outcome.Code = job.Error, 1 }
 
-func killed(r *job.Run) { r.Outcome.Cause, r.Outcome.Code = job.OOMKilled, 137 }
+// killed is at the limit.
+func killed(r *job.Run) {
+	r.Outcome.Cause, r.Outcome.Code = job.OOMKilled, 137
+	r.Outcome.Usage.Memory.OOMEvents, r.Outcome.Usage.Memory.OOMKills = ptr(uint64(1)), ptr(uint64(1))
+}
+
+// killedAbove is for want of memory on the node or in the Pod.
+func killedAbove(r *job.Run) {
+	killed(r)
+	r.Outcome.Usage.Memory.OOMEvents = ptr(uint64(0))
+}
 
 func sampledPeak(r *job.Run) { r.Outcome.Usage.Memory.PeakSampled = true }
 
@@ -138,6 +148,13 @@ func TestMemory(t *testing.T) {
 		{"killed twice", []job.Run{run("a", limit(256*mi), killed), run("b", limit(512*mi), killed)}, "1Gi", "b was killed"},
 		{"killed, and then it had enough", []job.Run{run("b", peak(700*mi), limit(1024*mi)), run("a", peak(512*mi), limit(512*mi), killed)}, "896Mi", "the highest peak, 700Mi in b, and 20 % more, rounded up; a was killed at 512Mi"},
 		{"killed later", []job.Run{run("b", peak(512*mi), limit(512*mi), killed), run("a", peak(300*mi), limit(512*mi))}, "1Gi", "b was killed"},
+		{"killed on the node", []job.Run{run("a", peak(100*mi), limit(1024*mi), killedAbove)}, "120Mi", "the highest peak, 100Mi in a"},
+		{"killed on the node, asked for more", []job.Run{run("a", asks("", "", "1Gi", ""), peak(100*mi), limit(1024*mi), killedAbove)}, "1Gi", "not less than was asked for"},
+		{"killed on the node, and then completed", []job.Run{run("b", peak(200*mi), limit(512*mi)), run("a", limit(1024*mi), killedAbove)}, "240Mi", "200Mi in b"},
+		{"killed, and only samples are known", []job.Run{run("a", killed, func(r *job.Run) {
+			r.Outcome.Usage = nil
+			r.Samples = []job.Sample{{Time: start, Usage: job.Usage{Memory: job.MemoryUsage{Limit: ptr(uint64(512 * mi))}}}}
+		})}, "1Gi", "a was killed"},
 		{"killed, nothing known", []job.Run{run("a", killed)}, "", ""},
 		{"filled by files", []job.Run{run("a", peak(1024*mi), limit(1024*mi), own(300*mi))}, "1Gi", "a filled its limit of 1Gi and was not killed: at most 300Mi of it was its processes' own"},
 		{"filled by itself", []job.Run{run("a", peak(1024*mi), limit(1024*mi), own(1000*mi))}, "1280Mi", "it was cut off by its limit"},

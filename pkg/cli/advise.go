@@ -39,7 +39,7 @@ func (a *app) newAdvise() *cobra.Command {
 			labels.
 
 			Memory is the highest peak and 20 % more, for request and limit; of a run that was
-			killed for want of memory twice its limit, unless a later one had enough. CPU is
+			killed at its own limit twice that, unless a later one had enough. CPU is
 			what 95 % of the time was enough (of short runs, the mean); its limit stays, unless
 			it has held the job back. Where no attempt completed, it is never less than the
 			job has asked for. GPUs and disk are left as they are.

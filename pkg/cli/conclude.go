@@ -24,8 +24,9 @@ func (o *runOptions) concludeWith(outcome *job.Outcome, missing, remedy string) 
 	}
 	failure := &job.Failure{Cause: outcome.Cause, Message: fmt.Sprintf("output is incomplete: %s; the command: %s", missing, ui.Printable(outcome.Summary())), Hint: remedy}
 	if outcome.ExitCode() == 0 { // half of an output is no success
-		outcome = &job.Outcome{Cause: job.Unknown, Code: outcome.Code, Message: failure.Message, Started: outcome.Started, Finished: outcome.Finished,
-			Usage: outcome.Usage, Probes: outcome.Probes}
+		unknown := *outcome
+		unknown.Cause, unknown.Message = job.Unknown, failure.Message
+		outcome = &unknown
 	}
 	return o.conclude(outcome, failure)
 }
@@ -72,7 +73,7 @@ func moreMemory(spec *job.Spec, u *job.Usage) string {
 	case u != nil && u.Memory.Limit != nil && *u.Memory.Limit <= math.MaxInt64/2:
 		twice = *resource.NewQuantity(2*int64(*u.Memory.Limit), resource.BinarySI)
 	default:
-		return hint
+		return hint + " SIZE"
 	}
 	return hint + " " + twice.String()
 }
@@ -92,7 +93,10 @@ func (o *runOptions) explained(outcome *job.Outcome) *job.Failure {
 		f.Message = fmt.Sprintf("the command can't be run: %s (exit %d)", ui.Printable(outcome.Message), outcome.Code)
 		f.Hint = "check the command, and that the image has it: {hodei} run --image IMAGE"
 	case job.OOMKilled:
-		f.Hint = moreMemory(o.spec, outcome.Usage)
+		// A higher limit is no help where it was the node that had no memory left.
+		if outcome.Usage == nil || outcome.Usage.ReachedLimit() {
+			f.Hint = moreMemory(o.spec, outcome.Usage)
+		}
 	case job.DeadlineExceeded:
 		f.Hint = "give it longer with --timeout"
 	case job.Evicted, job.Preempted, job.NodeLost:

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -132,8 +133,12 @@ func (s *session) attemptSamples(o *job.Outcome) []job.Sample {
 		return samples
 	}
 	stored, _ := s.store.Find(s.place.Namespace(), s.spec.Name) // what can't be read has no curve
+	want := cmp.Or(o.Attempt, s.follower.latest())
 	for _, a := range stored {
-		if earlier := storedSamples(s.store, a.Key); a.Attempt == s.follower.latest() && len(earlier) > len(samples) {
+		if a.Attempt != want {
+			continue
+		}
+		if earlier := storedSamples(s.store, a.Key); len(earlier) > len(samples) {
 			samples = earlier
 		}
 	}

@@ -4,15 +4,18 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
@@ -325,5 +328,32 @@ func TestTell(t *testing.T) {
 		if said.String() != test.want {
 			t.Errorf("got %q, want %q", said.String(), test.want)
 		}
+	}
+}
+
+// Output that is missing changes what is said of the end, and nothing that is known of it.
+func TestIncompleteOutcome(t *testing.T) {
+	var out bytes.Buffer
+	f := testFollower(t, &out, io.Discard, "json")
+	o := &runOptions{app: &app{name: "hodei"}, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: f.screen, events: f.events}
+	began := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
+	ended := job.Outcome{Cause: job.Completed, Attempt: "x-1", OutputBytes: 9, Started: began, Finished: began.Add(time.Second),
+		Usage: &job.Usage{Source: "cgroup2"}, Probes: []job.Probe{{Name: "stats"}}}
+	given := ended
+	if err := o.concludeWith(&given, "5 bytes", "remedy"); err == nil {
+		t.Error("no error")
+	}
+	var got job.Outcome
+	if err := json.Unmarshal(out.Bytes(), &got); err != nil {
+		t.Fatalf("%v: %s", err, &out)
+	}
+	want := ended
+	want.Cause, want.Message = job.Unknown, "output is incomplete: 5 bytes; the command: exit 0 in 1.00s"
+	got.Code = want.Code // of the event, which is that of the run
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if !reflect.DeepEqual(given, ended) {
+		t.Errorf("the outcome itself was changed: %+v", given)
 	}
 }

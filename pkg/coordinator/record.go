@@ -196,11 +196,11 @@ func (r *Recorder) Exited(attempt string, record *hodeipb.ExitRecord) error {
 			log.samples.Add(last, true)
 			log.unsaved = true
 		}
-		log.saveSamples()
 		if err := log.SetExit(record); err != nil {
 			r.Listener.Failed(attempt, err)
 			return err
 		}
+		log.saveSamples() // what has no curve has still ended; who hears of the end finds both
 	}
 	r.Listener.Exited(attempt, record)
 	return nil

@@ -57,6 +57,34 @@ type MemoryUsage struct {
 	OOMVictim *OOMVictim `json:"oomVictim,omitempty"`
 }
 
+// ReachedLimit tells, of a job that the OOM killer has met, whether the job's own memory
+// limit had to do with it; a process is killed as well where a cgroup above, or the
+// machine, has no memory left, against which a higher limit is no help. It goes by
+// OOMEvents, and where the kernel does not count those (cgroup v1) by MaxEvents and by a
+// peak within 1/64 of the limit. False also where nothing of it is known, as of nil.
+func (u *Usage) ReachedLimit() bool {
+	if u == nil {
+		return false
+	}
+	m := &u.Memory
+	if m.OOMEvents != nil { // else page cache may have filled it, without harm
+		return *m.OOMEvents > 0
+	}
+	if m.MaxEvents != nil && *m.MaxEvents > 0 {
+		return true
+	}
+	limit := uint64(0)
+	if m.Limit != nil {
+		limit = *m.Limit
+	}
+	if m.OOMVictim != nil && m.OOMVictim.LimitBytes > 0 {
+		limit = m.OOMVictim.LimitBytes
+	}
+	// What a CPU has taken in advance, and gives back before the limit is said to be
+	// reached, keeps the peak a little below it.
+	return limit > 0 && m.Peak != nil && *m.Peak >= limit-limit/64
+}
+
 // OOMVictim is the largest process of the job that the OOM killer chose.
 type OOMVictim struct {
 	// Name is at most 15 bytes, and the process's own choice.

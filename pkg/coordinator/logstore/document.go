@@ -34,16 +34,30 @@ func (l *Log) setDocument(name string, b []byte) error {
 	if len(b) > MaxDocumentBytes {
 		return fmt.Errorf("%d bytes, more than %d", len(b), MaxDocumentBytes)
 	}
+	l.documents.Lock()
+	defer l.documents.Unlock()
+	if err := l.inTurn(func() error { return nil }); err != nil {
+		return err // another process may write under this name
+	}
+	path := filepath.Join(l.dir, name+documentSuffix)
+	err := writeSynced(path+".new", b)
+	if err == nil {
+		err = l.inTurn(func() error { return os.Rename(path+".new", path) })
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(path+".new"))
+	}
+	return nil
+}
+
+// inTurn does f in the writer's turn, unless the log can't be written to.
+func (l *Log) inTurn(f func() error) error {
 	l.writer <- struct{}{}
 	defer l.unlockWriter()
 	if err := l.writable(); err != nil {
 		return err
 	}
-	path := filepath.Join(l.dir, name+documentSuffix)
-	if err := writeSynced(path+".new", b); err != nil {
-		return errors.Join(err, os.Remove(path+".new"))
-	}
-	return os.Rename(path+".new", path)
+	return f()
 }
 
 // writeSynced writes a file that is whole when it gets another's name: a loss of power

@@ -43,7 +43,10 @@ type Log struct {
 	// holds it alone adds and drops segments, so it may write to the last one
 	// without holding mu: readers don't wait for the disk. In a read-only log it
 	// is held by refresh.
-	writer    chan struct{}
+	writer chan struct{}
+	// documents is held by the one that stores a document, so that output need not wait
+	// for that file's disk. Who needs the writer's turn as well takes it second.
+	documents sync.Mutex
 	closing   chan struct{}
 	lock      *os.File   // nil once closed
 	indexFile *os.File   // of the last segment
@@ -324,7 +327,9 @@ func (l *Log) Close() error {
 		l.grown.wake()
 	}
 	l.mu.Unlock()
-	l.writer <- struct{}{} // what is under way uses the files
+	l.documents.Lock() // what is under way uses the files
+	defer l.documents.Unlock()
+	l.writer <- struct{}{}
 	defer l.unlockWriter()
 	errs := []error{l.awaitFlush()}
 	l.mu.Lock()

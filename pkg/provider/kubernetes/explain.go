@@ -227,7 +227,7 @@ func explainContainer(namespace string, s corev1.ContainerStatus) verdict {
 				Hint: "check that the worker's image is the one of this version: {hodei} version"}
 			switch {
 			case strings.Contains(t.Message, "OOM-killed"), strings.Contains(t.Message, "unable to set memory limit"):
-				f.Cause, f.Hint = job.OOMKilled, "run it again with more memory: --memory"
+				f.Cause, f.Hint = job.OOMKilled, "run it again with more memory: --memory SIZE"
 				return verdict{failure: f}
 			case !strings.Contains(t.Message, LauncherPath): // then it is the user's choice that the runtime can't do
 				f.Cause, f.Hint = job.ConfigError, "check --workdir and --user, and see: kubectl get events -n "+namespace

@@ -388,13 +388,13 @@ func TestExplainPod(t *testing.T) {
 			containers: []corev1.ContainerStatus{container("agent", "w", running),
 				container("job", "i", terminated(128, "StartError", runc+`container init was OOM-killed (memory limit too low?): unknown`))},
 			cause: job.OOMKilled, message: `the job's container could not be started: container init was OOM-killed (memory limit too low?)`,
-			hint: "run it again with more memory: --memory"},
+			hint: "run it again with more memory: --memory SIZE"},
 		{name: "no memory for the runtime itself",
 			containers: []corev1.ContainerStatus{container("agent", "w", running),
 				container("job", "i", terminated(128, "StartError", runc+`error during container init: error setting cgroup config for procHooks process: unable to set memory limit to 1048576 (current usage: 2187264, peak usage: 2392064): unknown`))},
 			cause:   job.OOMKilled,
 			message: `the job's container could not be started: error setting cgroup config for procHooks process: unable to set memory limit to 1048576 (current usage: 2187264, peak usage: 2392064)`,
-			hint:    "run it again with more memory: --memory"},
+			hint:    "run it again with more memory: --memory SIZE"},
 		{name: "an agent that ended", containers: []corev1.ContainerStatus{container("agent", "w", terminated(1, "Error", "no")), container("job", "i", waiting("PodInitializing", ""))}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
