@@ -39,11 +39,12 @@ type app struct {
 	kube *genericclioptions.ConfigFlags
 	// getenv is os.Getenv, and something else in tests.
 	getenv func(string) string
-	// after is done when all is said.
+	// after is done when all is said, before the exit code.
 	after []func()
 }
 
-// afterwards has f done once everything is shown: nobody is to wait for it.
+// afterwards has f done once everything is shown, which does not wait for it; the exit
+// code does, so f takes 2 s at most.
 func (a *app) afterwards(f func()) { a.after = append(a.after, f) }
 
 // Main runs hodei with args (args[0] is the program's own name) and returns its
@@ -64,6 +65,11 @@ func Main(args []string, in io.Reader, out, errOut io.Writer) int {
 	if err == nil && stdout.err != nil {
 		err = &hinted{err: fmt.Errorf("write stdout: %w", stdout.err), hint: "check where the output goes"}
 	}
+	return a.end(err)
+}
+
+// end shows err, does what is left for afterwards, and returns the exit code.
+func (a *app) end(err error) int {
 	code := a.report(err)
 	for _, f := range a.after {
 		f()

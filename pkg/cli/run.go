@@ -401,9 +401,9 @@ func (o *runOptions) run(ctx context.Context) error {
 		if err != nil {
 			return &exitError{code: job.ExitCancelled, err: err}
 		}
-		return o.takenBack()
+		return o.takenBack("nothing is left of it")
 	case interrupted && r.err.Error() == context.Canceled.Error(): // and nothing else went wrong
-		return o.takenBack()
+		return o.takenBack("nothing is left of it")
 	case r.err != nil:
 		return o.failed(r.err)
 	case o.detach:
@@ -474,9 +474,10 @@ func (o *runOptions) print(manifest runtime.Object) error {
 	return printer.PrintObj(manifest, o.Out)
 }
 
-// takenBack is the end of a run that was interrupted before its command started.
-func (o *runOptions) takenBack() error {
-	outcome := &job.Outcome{Cause: job.Cancelled, Message: "the command had not started; nothing is left of it"}
+// takenBack is the end of a run that was interrupted before its command started; left
+// says what becomes of its job.
+func (o *runOptions) takenBack(left string) error {
+	outcome := &job.Outcome{Cause: job.Cancelled, Message: "the command had not started; " + left}
 	o.screen.summary(outcome, nil)
 	if err := o.events.exit(outcome, ""); err != nil {
 		return err

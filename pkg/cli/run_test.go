@@ -386,7 +386,7 @@ func TestFinishUnwritten(t *testing.T) {
 	if err := o.failed(errors.New("x")); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("failed: %v", err)
 	}
-	if err := o.takenBack(); !errors.Is(err, os.ErrClosed) {
+	if err := o.takenBack(""); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("takenBack: %v", err)
 	}
 }

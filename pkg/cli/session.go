@@ -314,11 +314,9 @@ func (s *session) interrupt(ctx context.Context, sig os.Signal) (done bool, err 
 	case !s.started:
 		s.follower.hush()
 		s.server.Cancel(&hodeipb.Cancel{}) // the agent, if it is there, lets no launcher in
-		if err := s.job.Delete(ctx); err != nil {
-			return true, &exitError{code: job.ExitCancelled, err: err}
-		}
+		s.remove(ctx)
 		s.settle(false)
-		return true, s.takenBack()
+		return true, s.takenBack("it is being removed")
 	case !s.warned && sig != syscall.SIGHUP && s.fallback:
 		s.warned = true
 		s.screen.note(fmt.Sprintf("job %[1]s can't be asked to stop without the tunnel; Ctrl-C again leaves it to itself; to delete it: kubectl delete job -n %[2]s %[1]s", s.spec.Name, s.place.Namespace()))
@@ -418,18 +416,29 @@ func (s *session) abort(ctx context.Context, err error) error {
 		}
 		return s.leave(job.ExitFailed, err)
 	}
+	s.remove(ctx)
+	s.settle(false)
+	return s.failed(err)
+}
+
+// remove deletes a job that has not started, once it is said how the run has ended. A
+// Ctrl-C in between would leave the job behind: the next one waits for the deletion.
+func (s *session) remove(ctx context.Context) {
 	remove := func() {
-		if e := s.job.Delete(ctx); e != nil {
-			s.tell(e)
+		if err := s.job.Delete(ctx); err != nil {
+			s.tell(err)
 		}
 	}
 	if s.isMachine() { // its processes would be waited for
 		remove()
-	} else {
-		s.afterwards(remove)
+		return
 	}
-	s.settle(false)
-	return s.failed(err)
+	held := make(chan os.Signal, 1)
+	signal.Notify(held, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	s.afterwards(func() {
+		defer signal.Stop(held)
+		remove()
+	})
 }
 
 // finish shows the outcome, and makes it the exit code. All output has been shown.

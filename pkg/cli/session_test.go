@@ -31,6 +31,8 @@ type fakeJob struct {
 	end     chan *job.Outcome
 	deleted atomic.Bool
 	stopped chan struct{} // closed by StopRetrying
+	broken  error         // that Watch ends with; nil: it waits for end
+	delete  func() error  // what Delete does; nil: nothing
 }
 
 func newFakeJob() *fakeJob {
@@ -43,6 +45,9 @@ func (j *fakeJob) TLS() *tls.Config       { return &tls.Config{} }
 func (j *fakeJob) Close()                 { j.Tunnel.Close() }
 
 func (j *fakeJob) Watch(ctx context.Context, _ func(job.Event)) (*job.Outcome, error) {
+	if j.broken != nil {
+		return nil, j.broken
+	}
 	select {
 	case o := <-j.end:
 		return o, nil
@@ -58,6 +63,9 @@ func (j *fakeJob) StopRetrying(context.Context) error {
 
 func (j *fakeJob) Delete(context.Context) error {
 	j.deleted.Store(true)
+	if j.delete != nil {
+		return j.delete()
+	}
 	return nil
 }
 
@@ -161,6 +169,7 @@ func TestSessionEnds(t *testing.T) {
 				}()
 			})
 			<-acted
+			a.end(nil)
 			exit, ok := errors.AsType[*exitError](err)
 			if !ok || exit.code != test.code {
 				t.Fatalf("got %v, want exit code %d", err, test.code)
@@ -355,5 +364,45 @@ func TestIncompleteOutcome(t *testing.T) {
 	}
 	if !reflect.DeepEqual(given, ended) {
 		t.Errorf("the outcome itself was changed: %+v", given)
+	}
+}
+
+// How a run has ended is said before its job is removed, which may take a while; that
+// it could not be is said as well.
+func TestRemovedAfterwards(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		broken error
+		said   string
+	}{
+		{"Ctrl-C before the start", nil, "Cancelled (exit 130): the command had not started; it is being removed\n"},
+		{"its watch fails", &job.Failure{Cause: job.ImagePull, Message: "no image"}, "error: no image\n"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var errOut bytes.Buffer
+			a := &app{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: &errOut}, name: "hodei", getenv: func(string) string { return "" }}
+			o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: newScreen(a, false)}
+			j := newFakeJob()
+			j.broken = test.broken
+			before := ""
+			j.delete = func() error {
+				before = errOut.String()
+				return &job.Failure{Message: "job x may be left", Hint: "kubectl delete job x"}
+			}
+			s := &session{runOptions: o, job: j, signals: make(chan os.Signal, 1)}
+			if test.broken == nil {
+				s.signals <- os.Interrupt
+			}
+			err := s.follow(t.Context(), nil)
+			if j.deleted.Load() {
+				t.Error("it was removed before the end was reported")
+			}
+			if a.end(err); before != test.said {
+				t.Errorf("before it was removed stderr was %q, want %q", before, test.said)
+			}
+			if got, want := errOut.String(), test.said+"job x may be left\nhint: kubectl delete job x\n"; got != want {
+				t.Errorf("stderr %q, want %q", got, want)
+			}
+		})
 	}
 }
