@@ -222,7 +222,9 @@ func TestProbeReplaces(t *testing.T) {
 	if got := &f.usage; !proto.Equal(got, want) {
 		t.Errorf("got  %v\nwant %v", got, want)
 	}
-	if got := m.measure().Usage; got.CpuNs != nil || got.MemoryBytes != nil || got.IoReadBytes == nil {
+	// What has ended the job, and what it has cost, is in files; what is not, is absent.
+	got := m.measure().Usage
+	if got.CpuNs == nil || got.MemoryPeakBytes == nil || got.MemoryPeakSampled || got.OomKills == nil || got.OomEvents == nil || got.MemoryBytes != nil || got.Pids != nil {
 		t.Errorf("counters of a job that lives, which could not be read: %v", got)
 	}
 }
