@@ -286,6 +286,7 @@ func TestConversation(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			a := lonely(t)
+			a.orders = make(chan *hodeipb.Control) // one that is sent has been taken
 			launcher, conn := socketPair(t)
 			defer conn.Close()
 			result := make(chan *hodeipb.ExitRecord, 1)
@@ -311,9 +312,6 @@ func TestConversation(t *testing.T) {
 						t.Errorf("told to stop, it is %s", phase)
 					}
 				}
-			}
-			for len(a.orders) > 0 {
-				time.Sleep(time.Millisecond) // nothing tells
 			}
 			for _, m := range tt.says {
 				_ = send(launcher, m)

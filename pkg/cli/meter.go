@@ -136,11 +136,12 @@ func (m *meter) State(attempt string, s *hodeipb.State) {
 	m.tell(r)
 }
 
-// Metrics tells a sample. An agent that attaches again sends all that it has once more.
+// Metrics tells a sample.
 func (m *meter) Metrics(attempt string, metrics *hodeipb.Metrics) {
 	m.sample(attempt, coordinator.Sample(metrics))
 }
 
+// sample tells one, unless it was told: that of the exit record has often come by itself.
 func (m *meter) sample(attempt string, s job.Sample) {
 	m.mu.Lock()
 	later := attempt == m.attempt && s.Time.After(m.last)
