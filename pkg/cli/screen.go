@@ -4,7 +4,6 @@ import (
 	"io"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/ui"
@@ -101,7 +100,7 @@ func (s *screen) withUsage(text string, o *job.Outcome, samples []job.Sample) st
 		return join(plainStyle, ", ")
 	}
 	line := join(arrowsStyle.withCurves(samples), " · ")
-	if width := ui.Width(s.out); width > 0 && utf8.RuneCountInString(line)+markWidth > width {
+	if width := ui.Width(s.out); width > 0 && ui.Columns(line)+markWidth > width {
 		line = join(arrowsStyle, " · ")
 	}
 	return line

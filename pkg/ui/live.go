@@ -16,8 +16,10 @@ import (
 
 // Sequences of ECMA-48 and xterm that every terminal of today knows.
 const (
-	enterLive  = "\x1b[?1049h\x1b[?25l" // the alternate screen, without a cursor
-	leaveLive  = "\x1b[?25h\x1b[?1049l"
+	noWrap     = "\x1b[?7l" // what does not fit on a line is left out
+	wrap       = "\x1b[?7h"
+	enterLive  = "\x1b[?1049h\x1b[?25l" + noWrap // the alternate screen, without a cursor
+	leaveLive  = wrap + "\x1b[?25h\x1b[?1049l"
 	home       = "\x1b[H"
 	eraseLine  = "\x1b[2K" // before the line: behind one as wide as the terminal it would take the last sign
 	eraseBelow = "\x1b[J"

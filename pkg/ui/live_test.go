@@ -2,6 +2,7 @@ package ui
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -10,13 +11,16 @@ import (
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
+
+	"github.com/hodei-jobs/hodei/pkg/ui/uitest"
 )
 
 // screenOf collects what a terminal is sent, until what is asked for has come.
 type screenOf struct {
-	t    *testing.T
-	came chan []byte
-	text string
+	*uitest.Screen // what a person sees of it; nil: nobody looks
+	t              *testing.T
+	came           chan []byte
+	text           string
 }
 
 func newScreenOf(t *testing.T, master *os.File) *screenOf {
@@ -43,10 +47,17 @@ func (s *screenOf) await(text string) {
 	for !strings.Contains(s.text, text) {
 		select {
 		case b := <-s.came:
-			s.text += string(b)
+			s.take(b)
 		case <-timeout:
 			s.t.Fatalf("got %q, want %q in it", s.text, text)
 		}
+	}
+}
+
+func (s *screenOf) take(b []byte) {
+	s.text += string(b)
+	if s.Screen != nil {
+		s.Write(b)
 	}
 }
 
@@ -105,6 +116,43 @@ func TestLive(t *testing.T) {
 			after, err := term.GetState(int(terminal.Fd()))
 			if err != nil || *after != *before {
 				t.Errorf("the terminal is not as it was: %v", err)
+			}
+		})
+	}
+}
+
+// A line that is wider than it was said to be takes the place of no other.
+func TestLiveWideLines(t *testing.T) {
+	for _, columns := range []int{40, 60, 80, 100} {
+		t.Run(fmt.Sprint(columns), func(t *testing.T) {
+			master, terminal := uitest.Open(t, columns, 10)
+			screen := newScreenOf(t, master)
+			screen.Screen = uitest.NewScreen(columns, 10)
+			io.WriteString(terminal, "before\n")
+			l, err := OpenLive(nil, terminal)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			for range 3 {
+				for _, text := range waits {
+					rows := []Row{{Cells: []string{"a", text}}, {Cells: []string{"b"}, Text: text}}
+					lines := append(Table([]Column{{Title: "NAME"}, {Title: "WAITS"}}, rows, columns), text, "last")
+					if err := l.Draw(lines); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			io.WriteString(terminal, "!")
+			screen.await("!")
+			got := screen.Lines()
+			if len(got) != 5 || !strings.HasPrefix(got[0], "NAME") || !strings.HasPrefix(got[2], "b") || got[4] != "last!" {
+				t.Errorf("not understood %q:\n%s", screen.Unknown, strings.Join(got, "\n"))
+			}
+			l.Close()
+			screen.await(leaveLive)
+			if got := screen.Lines(); len(got) != 1 || got[0] != "before" {
+				t.Errorf("afterwards:\n%s", strings.Join(got, "\n"))
 			}
 		})
 	}

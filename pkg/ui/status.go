@@ -9,8 +9,6 @@ import (
 
 	"charm.land/lipgloss/v2"
 	"github.com/briandowns/spinner"
-	"golang.org/x/term"
-
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
@@ -36,8 +34,10 @@ type Status struct {
 	term Terminal
 	// waiting is the text last shown, so that a plain line is not repeated.
 	waiting string
-	// spin is the spinner that turns, nil when none does.
+	// spin is the spinner that turns, nil when none does. Its lock guards spun, the
+	// text beside it.
 	spin *spinner.Spinner
+	spun string
 }
 
 // NewStatus returns a Status that writes to w, which can do what t says.
@@ -125,20 +125,22 @@ func (s *Status) turn(text string) {
 	if !ok {
 		return
 	}
-	if text != "" {
-		text = " " + cut(text, f)
-	}
 	if s.spin != nil {
 		s.spin.Lock()
-		s.spin.Suffix = text
+		s.spun = text
 		s.spin.Unlock()
 		return
 	}
+	s.spun = text
 	// A spinner that was stopped is not started again: between its two goroutines
 	// the second one may take the first one's signal to stop.
 	//
 	// WithWriterFile, because WithWriter asks stdout whether it is a terminal.
-	s.spin = spinner.New(s.pictures(), spinInterval, spinner.WithWriterFile(f), spinner.WithSuffix(text))
+	s.spin = spinner.New(s.pictures(), spinInterval, spinner.WithWriterFile(f))
+	// The spinner erases as many lines as it believes to have written, and counts bytes
+	// for columns. So it knows of its picture alone, which no terminal breaks, and the
+	// text is written behind it.
+	s.spin.PostUpdate = func(*spinner.Spinner) { io.WriteString(f, beside(s.spun, Width(f))) }
 	// The colour is in the pictures: the spinner's own depends on stdout as well.
 	s.spin.Color()
 	s.spin.Start()
@@ -188,12 +190,18 @@ func pad(text string, width int) string {
 	return text + strings.Repeat(" ", max(2, width-lipgloss.Width(text)))
 }
 
-// cut shortens text to what is left of f's line beside the spinner: a line that
-// wraps can't be erased.
-func cut(text string, f *os.File) string {
-	width, _, err := term.GetSize(int(f.Fd()))
-	if err != nil || width <= 4 {
-		return text
+// spinWidth is what a picture, the space behind it and the last column take of a line.
+const spinWidth = 3
+
+// beside is text as it stands beside the spinner on a line of width columns; 0: nobody
+// knows. It is cut, and wrapping is off where the terminal counts more columns than we
+// do: only a line that does not wrap can be erased.
+func beside(text string, width int) string {
+	if text == "" || width > 0 && width <= spinWidth {
+		return ""
 	}
-	return lipgloss.NewStyle().Inline(true).MaxWidth(width - 3).Render(text)
+	if width > 0 {
+		text = Cut(text, width-spinWidth)
+	}
+	return noWrap + " " + text + wrap
 }

@@ -88,8 +88,22 @@ func line(columns []Column, shown, widths []int, r Row, width int) string {
 		parts = append(parts, Printable(r.Text))
 	}
 	text := strings.TrimRight(strings.Join(parts, gap), " ")
-	if width > 0 && lipgloss.Width(text) > width {
-		text = lipgloss.NewStyle().Inline(true).MaxWidth(width-1).Render(text) + "…"
+	if width > 0 {
+		text = Cut(text, width)
 	}
 	return text
+}
+
+// Columns is how many columns of a terminal text takes.
+func Columns(text string) int { return lipgloss.Width(text) }
+
+// Cut shortens a line to width columns, the last of which tells that it was cut.
+func Cut(text string, width int) string {
+	switch {
+	case Columns(text) <= width:
+		return text
+	case width <= 1: // no limit, to lipgloss
+		return "…"[:max(0, width)*len("…")]
+	}
+	return lipgloss.NewStyle().Inline(true).MaxWidth(width-1).Render(text) + "…"
 }
