@@ -56,6 +56,10 @@ func Explain(err error) *job.Failure {
 		f.Cause, f.Hint = job.ConfigError, "wait until it is gone, then: "+InstallCommand(namespaceOf(f.Message))+"; or name another namespace with -n"
 	case rulePattern.MatchString(f.Message): // with any code, as the webhook likes
 		f.Cause, f.Hint = job.Forbidden, ruleHint
+	case webhookPattern.MatchString(f.Message):
+		down := webhookDown(f.Message)
+		down.Err = err
+		return down
 	case apierrors.IsForbidden(err):
 		return forbidden(f)
 	case apierrors.IsUnauthorized(err):
@@ -310,52 +314,12 @@ func startError(message string) string {
 	return strings.TrimSuffix(message, ": unknown")
 }
 
-// limitPattern matches a LimitRange's refusal.
-var limitPattern = regexp.MustCompile(`(?:usage|ratio) per (?:Container|Pod) is`)
-
-// uidPattern matches a refusal of a fixed user: OpenShift's, whose security context
-// constraints give every namespace a range of its own, and what is worded like it.
-// What else such constraints refuse is matched by rulePattern.
-var uidPattern = regexp.MustCompile(`runAsUser: Invalid value: \d+: must be in the range`)
-
-// rulePattern matches what admission webhooks, policies and OpenShift put before their words.
-var rulePattern = regexp.MustCompile(`unable to validate against any security context constraint|admission webhook ".*" denied the request|ValidatingAdmissionPolicy '.*' with binding '.*' denied request`)
-
-// ruleHint is for those of whom we know nothing but their words.
-const ruleHint = "this is the cluster's own rule; to see what it is about: {hodei} run --dry-run=client -o yaml -- CMD; or run in another namespace, -n"
-
 // explainEvent says what an event about a Job or a Pod means for the start.
 func explainEvent(e *corev1.Event) verdict {
 	message := oneLine(e.Message)
 	switch e.Reason {
 	case "FailedCreate": // the job controller could not make the Pod
-		if m := regexp.MustCompile(`serviceaccount "([^"]+)" not found`).FindStringSubmatch(message); m != nil {
-			return verdict{failure: &job.Failure{Cause: job.ConfigError, Message: fmt.Sprintf("%s in namespace %q", m[0], e.Namespace),
-				Hint: AccountHint(e.Namespace, m[1]) + ", or name another: {hodei} provider set NAME --service-account ACCOUNT"}}
-		}
-		switch {
-		case strings.Contains(message, "exceeded quota"):
-			return verdict{waiting: message, grace: forever, failure: &job.Failure{Cause: job.QuotaExceeded, Message: message,
-				Hint: "kubectl describe quota -n " + e.Namespace}}
-		case strings.Contains(message, "failed quota"): // no amount of waiting adds the limit that it asks for
-			return verdict{failure: &job.Failure{Cause: job.QuotaExceeded, Message: message,
-				Hint: "say how much with --cpu and --memory, and give the agent a default with a LimitRange: kubectl describe quota,limitrange -n " + e.Namespace}}
-		case limitPattern.MatchString(message):
-			return verdict{failure: &job.Failure{Cause: job.QuotaExceeded, Message: message, Hint: "kubectl describe limitrange -n " + e.Namespace}}
-		case RefusesEBPF(message): // whatever else is wrong, it would not be without
-			return verdict{failure: ebpfRefused(message)}
-		case strings.Contains(message, "violates PodSecurity"):
-			return verdict{failure: &job.Failure{Cause: job.Forbidden, Message: message,
-				Hint: "run it again as another user than root, --user 65532, or in another namespace, -n"}}
-		case uidPattern.MatchString(message):
-			return verdict{failure: &job.Failure{Cause: job.Forbidden, Message: message,
-				Hint: "leave the user to the cluster: --user image; for all jobs: {hodei} provider set NAME --user image"}}
-		case rulePattern.MatchString(message):
-			return verdict{failure: &job.Failure{Cause: job.Forbidden, Message: message, Hint: ruleHint}}
-		case strings.Contains(message, "forbidden") || strings.Contains(message, "denied"):
-			return verdict{failure: &job.Failure{Cause: job.Forbidden, Message: message, Hint: "kubectl get events -n " + e.Namespace}}
-		}
-		return verdict{waiting: message}
+		return explainAdmission(e.Namespace, message)
 	case "FailedPostStartHook":
 		return verdict{waiting: "the launcher is not in place: " + message}
 	case "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox":

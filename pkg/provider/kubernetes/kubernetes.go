@@ -181,7 +181,7 @@ func (p *Provider) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCert
 	r.watch() // beforehand: the first events cost no round trip more
 	if err := r.create(ctx, manifest, id); err != nil {
 		r.Close()
-		return nil, Explain(err)
+		return nil, p.nameWebhook(ctx, Explain(err))
 	}
 	return r, nil
 }

@@ -298,7 +298,12 @@ func (w *watcher) event(e *corev1.Event) {
 		}
 		return
 	}
-	if v := explainEvent(e); v.waiting != "" || v.failure != nil {
+	v := explainEvent(e)
+	if v.failure != nil && v.waiting == v.failure.Message { // it may pass, and names no object of the cluster's yet
+		v.failure = w.run.provider.nameWebhook(w.run.ctx, v.failure)
+		v.waiting = v.failure.Message
+	}
+	if v.waiting != "" || v.failure != nil {
 		w.keep(v)
 	}
 }

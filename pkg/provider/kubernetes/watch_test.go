@@ -229,6 +229,7 @@ func TestWatcher(t *testing.T) {
 	notPulled := with(running, waiting("ErrImagePull", `failed to resolve reference "i": i: not found`))
 	backOff := with(running, waiting("ImagePullBackOff", `Back-off pulling image "i": ErrImagePull: i: not found`))
 	quota := eventOf(thisJob, "FailedCreate", `Error creating: pods "x-1" is forbidden: exceeded quota: mem`)
+	quotaAgain := eventOf(thisJob, "FailedCreate", `Error creating: pods "x-2" is forbidden: exceeded quota: mem`)
 	unschedulable := func(pod *corev1.Pod) {
 		pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable", Message: "0/1 nodes are available: 1 Insufficient cpu."}}
 	}
@@ -283,8 +284,8 @@ func TestWatcher(t *testing.T) {
 			updates: []any{jobUpdate{job: thisJob}, eventOf(thisJob, "FailedCreate", `Error creating: pods "x-" is forbidden: error looking up service account ns/a: serviceaccount "a" not found`)},
 			phases:  []string{"submitted k8s (ns)"}, want: `failure ConfigError: serviceaccount "a" not found in namespace "ns"`},
 		{name: "quota, then room",
-			updates: []any{jobUpdate{job: thisJob}, quota, wait(3 * time.Second), podUpdate{pod: podOf(thisJob, "x-1")}, wait(time.Hour)},
-			phases:  []string{"submitted k8s (ns)", `scheduled… Error creating: pods "x-1" is forbidden: exceeded quota: mem`}},
+			updates: []any{jobUpdate{job: thisJob}, quota, wait(3 * time.Second), quotaAgain, wait(3 * time.Second), podUpdate{pod: podOf(thisJob, "x-1")}, wait(time.Hour)},
+			phases:  []string{"submitted k8s (ns)", `scheduled… the Pod is forbidden: exceeded quota: mem`}},
 		{name: "a hitch that nobody needs to know of",
 			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", onNode)}, podEvent("", "FailedMount", "not yet"), wait(time.Second), podUpdate{pod: podOf(thisJob, "x-1", runs)}, wait(time.Hour)},
 			phases:  []string{"scheduled node1"}},

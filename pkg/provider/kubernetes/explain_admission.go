@@ -1,0 +1,196 @@
+package kubernetes
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+const (
+	// webhookGrace is how long an admission webhook that can't be reached is given: one
+	// that is being replaced is back within some seconds.
+	webhookGrace = 30 * time.Second
+	// webhookLook bounds the search for the configuration that names a webhook.
+	webhookLook = 2 * time.Second
+)
+
+// refusedPattern matches what the job controller puts before a refusal: the Pod's name
+// is another one with every try, and says nothing.
+var refusedPattern = regexp.MustCompile(`^Error creating: (?:[Pp]ods? "[^"]*" is (forbidden|invalid): )?`)
+
+// limitPattern matches a LimitRange's refusal.
+var limitPattern = regexp.MustCompile(`(?:usage|ratio) per (?:Container|Pod) is`)
+
+// defaultPattern matches a request above a limit. hodei makes no such container: the
+// limit is a LimitRange's default.
+var defaultPattern = regexp.MustCompile(`must be less than or equal to \S+ limit`)
+
+// quotaPattern matches a ResourceQuota's refusal.
+var quotaPattern = regexp.MustCompile(`exceeded quota: \S+, requested: (\S+), used: \S+, limited: (\S+)`)
+
+// uidPattern matches a refusal of a fixed user: OpenShift's, whose security context
+// constraints give every namespace a range of its own, and what is worded like it.
+// What else such constraints refuse is matched by rulePattern.
+var uidPattern = regexp.MustCompile(`runAsUser: Invalid value: \d+: must be in the range`)
+
+// rulePattern matches what admission webhooks, policies and OpenShift put before their words.
+var rulePattern = regexp.MustCompile(`unable to validate against any security context constraint|admission webhook ".*" denied the request|ValidatingAdmissionPolicy '.*' with binding '.*' denied request`)
+
+// webhookPattern matches what the API server says of a webhook that does not answer.
+var webhookPattern = regexp.MustCompile(`failed calling webhook "([^"]*)": (?:failed to call webhook: )?(.*)`)
+
+// accountPattern matches a service account that is not there.
+var accountPattern = regexp.MustCompile(`serviceaccount "([^"]+)" not found`)
+
+// ruleHint is for those of whom we know nothing but their words.
+const ruleHint = "this is the cluster's own rule; to see what it is about: {hodei} run --dry-run=client -o yaml -- CMD; or run in another namespace, -n"
+
+// explainAdmission says what it means for a start that the job controller could not
+// make the Pod, by the message of its event. It goes on trying, with a back-off. What
+// may pass without anybody's doing is waited for: room in a quota, a webhook that is
+// away. Everything else ends the start at once.
+func explainAdmission(namespace, message string) verdict {
+	said := refusedPattern.ReplaceAllString(message, "")
+	if m := refusedPattern.FindStringSubmatch(message); m != nil && m[1] != "" {
+		said = "the Pod is " + m[1] + ": " + said
+	}
+	final := func(cause job.Cause, hint string) verdict {
+		return verdict{failure: &job.Failure{Cause: cause, Message: said, Hint: hint}}
+	}
+	limits := "kubectl describe limitrange -n " + namespace
+	switch {
+	case accountPattern.MatchString(said):
+		m := accountPattern.FindStringSubmatch(said)
+		said = fmt.Sprintf("%s in namespace %q", m[0], namespace)
+		return final(job.ConfigError, AccountHint(namespace, m[1])+", or name another: {hodei} provider set NAME --service-account ACCOUNT")
+	case strings.Contains(said, "exceeded quota"):
+		if beyond := beyondQuota(said); beyond != "" {
+			said += "; the quota has room for no such job: " + beyond
+			return final(job.QuotaExceeded, "ask for less with --cpu and --memory; what there is: kubectl describe quota -n "+namespace)
+		}
+		v := final(job.QuotaExceeded, "kubectl describe quota -n "+namespace)
+		v.waiting, v.grace = said, forever
+		return v
+	case strings.Contains(said, "failed quota"): // no amount of waiting adds the limit that it asks for
+		return final(job.QuotaExceeded, "say how much with --cpu and --memory, and give the agent a default with a LimitRange: kubectl describe quota,limitrange -n "+namespace)
+	case limitPattern.MatchString(said):
+		said = "a LimitRange refuses the Pod: " + strings.TrimPrefix(said, "the Pod is forbidden: ")
+		return final(job.QuotaExceeded, limits)
+	case defaultPattern.MatchString(said):
+		said += "; that limit is a LimitRange's default"
+		return final(job.QuotaExceeded, limits)
+	case RefusesEBPF(said): // whatever else is wrong, it would not be without
+		return verdict{failure: ebpfRefused(said)}
+	case strings.Contains(said, "violates PodSecurity"):
+		return final(job.Forbidden, "run it again as another user than root, --user 65532, or in another namespace, -n")
+	case uidPattern.MatchString(said):
+		return final(job.Forbidden, "leave the user to the cluster: --user image; for all jobs: {hodei} provider set NAME --user image")
+	case rulePattern.MatchString(said):
+		return final(job.Forbidden, ruleHint)
+	case webhookPattern.MatchString(said):
+		f := webhookDown(said)
+		return verdict{waiting: f.Message, failure: f, grace: webhookGrace}
+	case strings.Contains(said, "is being terminated"):
+		return final(job.ConfigError, "run it in another namespace, -n; when this one is gone: "+InstallCommand(namespace))
+	case strings.HasPrefix(said, "the Pod is invalid"):
+		return final(job.ConfigError, "{hodei} run --dry-run=client -o yaml -- CMD")
+	case strings.Contains(said, "forbidden") || strings.Contains(said, "denied"):
+		return final(job.Forbidden, "kubectl get events -n "+namespace)
+	}
+	return verdict{waiting: said}
+}
+
+// beyondQuota names what a job asks for that a quota's refusal says is more than all
+// that the quota has; "": nothing.
+func beyondQuota(refusal string) string {
+	m := quotaPattern.FindStringSubmatch(refusal)
+	if m == nil {
+		return ""
+	}
+	limits := quantities(m[2])
+	var beyond []string
+	for name, asked := range quantities(m[1]) {
+		if limit, ok := limits[name]; ok && asked.Cmp(limit) > 0 {
+			beyond = append(beyond, fmt.Sprintf("%s %s of %s", name, asked.String(), limit.String()))
+		}
+	}
+	slices.Sort(beyond)
+	return strings.Join(beyond, ", ")
+}
+
+// quantities reads a list such as "limits.memory=1Gi,pods=2".
+func quantities(list string) map[string]resource.Quantity {
+	all := map[string]resource.Quantity{}
+	for item := range strings.SplitSeq(list, ",") {
+		name, value, _ := strings.Cut(item, "=")
+		if q, err := resource.ParseQuantity(value); err == nil {
+			all[name] = q
+		}
+	}
+	return all
+}
+
+// webhookDown is the failure of a webhook that does not answer, by a message that
+// webhookPattern matches.
+func webhookDown(message string) *job.Failure {
+	m := webhookPattern.FindStringSubmatch(message)
+	return &job.Failure{Cause: job.ConfigError, Message: fmt.Sprintf("admission webhook %q does not answer: %s", m[1], m[2]),
+		Hint: "an administrator has to mend or remove it: kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations"}
+}
+
+// downPattern matches webhookDown's message up to the webhook's name.
+var downPattern = regexp.MustCompile(`^admission webhook "([^"]*)"`)
+
+// nameWebhook adds to the failure of a webhook that does not answer which
+// configuration it is from, if we may read that: the API server does not say.
+func (p *Provider) nameWebhook(ctx context.Context, f *job.Failure) *job.Failure {
+	m := downPattern.FindStringSubmatch(f.Message)
+	if m == nil {
+		return f
+	}
+	ctx, cancel := context.WithTimeout(ctx, webhookLook)
+	defer cancel()
+	object := p.webhookConfiguration(ctx, m[1])
+	if object == "" {
+		return f
+	}
+	named := *f
+	named.Message = strings.Replace(f.Message, m[0], fmt.Sprintf("%s of %s", m[0], object), 1)
+	named.Hint = "an administrator has to mend or remove it: kubectl describe " + object
+	return &named
+}
+
+// webhookConfiguration is the object that a webhook of that name stands in, as kubectl
+// takes it; "": none that we may see.
+func (p *Provider) webhookConfiguration(ctx context.Context, webhook string) string {
+	registered := p.client.AdmissionregistrationV1()
+	found := ""
+	if list, err := registered.ValidatingWebhookConfigurations().List(ctx, metav1.ListOptions{}); err == nil {
+		for _, c := range list.Items {
+			for _, w := range c.Webhooks {
+				if w.Name == webhook {
+					found = cmp.Or(found, "validatingwebhookconfiguration/"+c.Name)
+				}
+			}
+		}
+	}
+	if list, err := registered.MutatingWebhookConfigurations().List(ctx, metav1.ListOptions{}); err == nil && found == "" {
+		for _, c := range list.Items {
+			for _, w := range c.Webhooks {
+				if w.Name == webhook {
+					found = cmp.Or(found, "mutatingwebhookconfiguration/"+c.Name)
+				}
+			}
+		}
+	}
+	return found
+}
