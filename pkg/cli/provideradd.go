@@ -34,8 +34,8 @@ func (a *app) newProviderAdd() *cobra.Command {
 			# Add the cluster of the current context
 			hodei provider add k8s-local --namespace hodei-jobs-workers
 
-			# Use a worker image that was loaded into the nodes
-			hodei provider add k8s-local --namespace hodei-jobs-workers --image-pull-policy IfNotPresent
+			# Pull the worker's image each time, for a tag that moves
+			hodei provider add dev --image registry.example.com/hodei-jobs-worker:main --image-pull-policy Always
 
 			# Add another cluster, with an image of a private registry
 			hodei provider add prod --context prod --image registry.example.com/hodei-jobs-worker:v1 --image-pull-secret registry

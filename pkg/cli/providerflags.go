@@ -39,7 +39,7 @@ var providerSettings = []struct {
 	usage     string
 }{
 	{"image", "image", text, "Image of the worker (default " + provider.DefaultImage + ")."},
-	{"image-pull-policy", "image_pull_policy", text, "When a node pulls the worker's image: Always, IfNotPresent or Never (default: Kubernetes' own rule)."},
+	{"image-pull-policy", "image_pull_policy", text, "When a node pulls the worker's image: Always, IfNotPresent or Never (default: IfNotPresent)."},
 	{"image-pull-secret", "image_pull_secrets", list, "Secret of the namespace with which images are pulled; may be repeated."},
 	{"service-account", "service_account", text, "Service account of the workers (default " + provider.DefaultServiceAccount + ")."},
 	{"container-logs", "container_logs", truth, "Copy the output of all jobs to their container's log, or with =false that of none, unless run says otherwise (default: of detached jobs)."},

@@ -23,6 +23,10 @@ const (
 	DefaultNamespace      = "hodei-jobs-workers"
 	DefaultImage          = "hodei-jobs-worker:latest"
 	DefaultServiceAccount = "hodei-jobs-worker"
+	// DefaultImagePullPolicy lets an image that was loaded into the nodes be used whatever its
+	// tag. Kubernetes' own rule pulls latest each time, and an image that was loaded is in no
+	// registry; while such a pull is tried, other Pods of that image on the node fail too.
+	DefaultImagePullPolicy = "IfNotPresent"
 	// DefaultGPUResource is what the most common device plugin calls its GPUs.
 	DefaultGPUResource = "nvidia.com/gpu"
 )
@@ -55,7 +59,7 @@ type Config struct {
 	Namespace string `json:"namespace,omitempty"`
 	// Image of the worker's agent.
 	Image string `json:"image,omitempty"`
-	// ImagePullPolicy is Always, IfNotPresent or Never.
+	// ImagePullPolicy of the worker's image is Always, IfNotPresent or Never.
 	ImagePullPolicy string `json:"image_pull_policy,omitempty"`
 	// ImagePullSecrets are names of Secrets of the workers' namespace.
 	ImagePullSecrets []string `json:"image_pull_secrets,omitempty"`
@@ -166,6 +170,7 @@ func (c Config) WithDefaults() Config {
 	}
 	c.Namespace = cmp.Or(c.Namespace, DefaultNamespace)
 	c.Image = cmp.Or(c.Image, DefaultImage)
+	c.ImagePullPolicy = cmp.Or(c.ImagePullPolicy, DefaultImagePullPolicy)
 	c.ServiceAccount = cmp.Or(c.ServiceAccount, DefaultServiceAccount)
 	c.GPUResource = cmp.Or(c.GPUResource, DefaultGPUResource)
 	return c

@@ -51,7 +51,7 @@ func TestSetDefaults(t *testing.T) {
 
 func TestWithDefaults(t *testing.T) {
 	got := Config{Type: Kubernetes, Image: "x"}.WithDefaults()
-	want := Config{Type: Kubernetes, Image: "x", Namespace: "hodei-jobs-workers", ServiceAccount: "hodei-jobs-worker", GPUResource: "nvidia.com/gpu"}
+	want := Config{Type: Kubernetes, Image: "x", ImagePullPolicy: "IfNotPresent", Namespace: "hodei-jobs-workers", ServiceAccount: "hodei-jobs-worker", GPUResource: "nvidia.com/gpu"}
 	if a, b := marshal(t, got), marshal(t, want); a != b {
 		t.Errorf("got %s, want %s", a, b)
 	}

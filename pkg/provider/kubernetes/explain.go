@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -145,7 +146,7 @@ func explainPod(pod *corev1.Pod) verdict {
 		}
 	}
 	for _, s := range pod.Status.ContainerStatuses {
-		v := explainContainer(pod.Namespace, s)
+		v := explainContainer(pod, s)
 		if v.failure == nil {
 			continue
 		}
@@ -223,7 +224,8 @@ const agentGrace = 5 * time.Second
 const forever = time.Duration(1<<63 - 1)
 
 // explainContainer says why a container does not start.
-func explainContainer(namespace string, s corev1.ContainerStatus) verdict {
+func explainContainer(pod *corev1.Pod, s corev1.ContainerStatus) verdict {
+	namespace := pod.Namespace
 	isAgent := s.Name == agentContainer
 	if t := s.State.Terminated; t != nil {
 		if !isAgent && neverRan(t) {
@@ -256,8 +258,10 @@ func explainContainer(namespace string, s corev1.ContainerStatus) verdict {
 			Hint: "check the tag, or add a pull secret: {hodei} provider set NAME --image-pull-secret SECRET"}
 		if isAgent {
 			f.Message = "the worker's " + f.Message
-			f.Hint = fmt.Sprintf("build it: docker build -f Dockerfile.worker -t %[1]s . && kind load docker-image %[1]s (or: minikube image load %[1]s); "+
-				"then {hodei} provider set NAME --image-pull-policy IfNotPresent", s.Image)
+			f.Hint = fmt.Sprintf("build it: docker build -f Dockerfile.worker -t %[1]s . && kind load docker-image %[1]s (or: minikube image load %[1]s)", s.Image)
+			if alwaysPulled(pod, s.Name) {
+				f.Hint += "; then {hodei} provider set NAME --image-pull-policy IfNotPresent"
+			}
 		}
 		grace := pullGrace
 		if w.Reason == "ErrImageNeverPull" {
@@ -282,6 +286,11 @@ func explainContainer(namespace string, s corev1.ContainerStatus) verdict {
 			Message: fmt.Sprintf("container %s could not be started: %s", s.Name, oneLine(w.Message)), Hint: "kubectl describe pods -l hodei.io/job -n " + namespace}}
 	}
 	return verdict{}
+}
+
+// alwaysPulled tells whether a node that has a container's image asks the registry for it all the same.
+func alwaysPulled(pod *corev1.Pod, name string) bool {
+	return slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == name && c.ImagePullPolicy == corev1.PullAlways })
 }
 
 // pullError cuts a runtime's message to what the registry said: the runtime

@@ -298,6 +298,7 @@ func TestExplainPod(t *testing.T) {
 	for _, test := range []struct {
 		name       string
 		provider   string
+		policy     corev1.PullPolicy // of the agent's container
 		containers []corev1.ContainerStatus
 		conditions []corev1.PodCondition
 		cause      job.Cause // empty: nothing is wrong
@@ -349,6 +350,10 @@ func TestExplainPod(t *testing.T) {
 			cause:      job.ImagePull, message: `image "foo/never:1" can't be pulled: Container image "foo/never:1" is not present with pull policy of Never`, hint: pullHint},
 		{name: "the worker's image",
 			containers: []corev1.ContainerStatus{container("agent", "w:1", waiting("ImagePullBackOff", `Back-off pulling image "w:1"`)), container("job", "w:1", waiting("ImagePullBackOff", ""))},
+			cause:      job.ImagePull, message: `the worker's image "w:1" can't be pulled: Back-off pulling image "w:1"`,
+			hint: "build it: docker build -f Dockerfile.worker -t w:1 . && kind load docker-image w:1 (or: minikube image load w:1)", grace: pullGrace},
+		{name: "the worker's image, pulled each time", policy: corev1.PullAlways,
+			containers: []corev1.ContainerStatus{container("agent", "w:1", waiting("ImagePullBackOff", `Back-off pulling image "w:1"`))},
 			cause:      job.ImagePull, message: `the worker's image "w:1" can't be pulled: Back-off pulling image "w:1"`,
 			hint: "build it: docker build -f Dockerfile.worker -t w:1 . && kind load docker-image w:1 (or: minikube image load w:1); " +
 				"then {hodei} provider set NAME --image-pull-policy IfNotPresent", grace: pullGrace},
@@ -402,6 +407,7 @@ func TestExplainPod(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "x-abcde", Namespace: "ns", Labels: map[string]string{LabelProvider: test.provider}},
+				Spec:   corev1.PodSpec{Containers: []corev1.Container{{Name: agentContainer, ImagePullPolicy: test.policy}}},
 				Status: corev1.PodStatus{ContainerStatuses: test.containers, Conditions: test.conditions}}
 			v := explainPod(pod)
 			if test.cause == "" {

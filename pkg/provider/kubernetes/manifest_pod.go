@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"strconv"
@@ -20,9 +21,9 @@ func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
 	}
 	// The provider's policy is for the worker's image; of another one the user, or
 	// Kubernetes by its tag, knows better.
-	image, pullPolicy := spec.Image, corev1.PullPolicy("")
-	if image == "" {
-		image, pullPolicy = c.Image, corev1.PullPolicy(c.ImagePullPolicy)
+	image, pullPolicy := cmp.Or(spec.Image, c.Image), corev1.PullPolicy("")
+	if image == c.Image {
+		pullPolicy = corev1.PullPolicy(c.ImagePullPolicy)
 	}
 	no := false
 	runDirMount := corev1.VolumeMount{Name: "hodei-run", MountPath: runDir}

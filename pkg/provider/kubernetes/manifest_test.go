@@ -492,7 +492,11 @@ func TestImages(t *testing.T) {
 	for _, test := range []struct {
 		image, want string
 		policy      corev1.PullPolicy // of the job's container
-	}{{"", "hodei-jobs-worker:latest", corev1.PullNever}, {"golang:1.26", "golang:1.26", ""}} {
+	}{
+		{"", "hodei-jobs-worker:latest", corev1.PullNever},
+		{"hodei-jobs-worker:latest", "hodei-jobs-worker:latest", corev1.PullNever}, // one image has one policy
+		{"golang:1.26", "golang:1.26", ""},
+	} {
 		spec := minimal()
 		spec.Image = test.image
 		j, err := renderJob(spec, s)
