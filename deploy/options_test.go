@@ -230,13 +230,15 @@ func TestParseQuota(t *testing.T) {
 		{"", ""},
 		{"cpu=20,memory=64Gi,pods=50", ""},
 		{"cpu=500m", ""},
+		{"cpu=0,pods=0", ""},
+		{"memory=64m", "quota memory=64m: want 4Mi to 1Ei; did you mean 64Mi?"},
 		{"disk=1", `quota of "disk=1": want KEY=QUANTITY with the keys cpu, memory, pods`},
 		{"cpu=1,", `quota of "": want KEY=QUANTITY with the keys cpu, memory, pods`},
 		{"cpu", "quota cpu has no quantity: want cpu=QUANTITY"},
 		{"cpu=", "quota cpu has no quantity: want cpu=QUANTITY"},
 		{"cpu=1,cpu=2", "quota cpu is given twice"},
-		{"memory=lots", "quota memory=lots: want a quantity such as 500m, 2 or 64Gi"},
-		{"cpu=-1", "quota cpu=-1: must not be less than zero"},
+		{"memory=lots", `quota memory="lots": want a quantity such as 64Gi`},
+		{"cpu=-1", "quota cpu=-1: want 1m to 100M"},
 		{"pods=1500m", "quota pods=1500m: want a whole number"},
 	} {
 		t.Run(test.text, func(t *testing.T) {

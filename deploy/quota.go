@@ -6,8 +6,9 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
 // quotaKeys are what a quota can bound. They are bounds of requests, by which the
@@ -15,6 +16,10 @@ import (
 // agent's container has none, and must not: a default for it would be the same
 // for all jobs, and one that is too small kills the agent and loses the output.
 var quotaKeys = []string{"cpu", "memory", "pods"}
+
+var quotaAmounts = map[corev1.ResourceName]job.Amount{
+	corev1.ResourceCPU: job.AllCPUs, corev1.ResourceMemory: job.AllMemory, corev1.ResourcePods: job.AllPods,
+}
 
 // quotaName is that of the ResourceQuota and of the LimitRange.
 const quotaName = "hodei-jobs"
@@ -47,14 +52,9 @@ func ParseQuota(text string) (corev1.ResourceList, error) {
 		case again:
 			return nil, fmt.Errorf("quota %s is given twice", key)
 		}
-		quantity, err := resource.ParseQuantity(value)
-		switch {
-		case err != nil:
-			return nil, fmt.Errorf("quota %s=%s: want a quantity such as 500m, 2 or 64Gi", key, value)
-		case quantity.Sign() < 0:
-			return nil, fmt.Errorf("quota %s=%s: must not be less than zero", key, value)
-		case name == corev1.ResourcePods && quantity.MilliValue()%1000 != 0:
-			return nil, fmt.Errorf("quota %s=%s: want a whole number", key, value)
+		quantity, err := quotaAmounts[name].Parse(value)
+		if err != nil && value != "0" { // which lets no Pod in, and may be meant
+			return nil, fmt.Errorf("quota %s=%w", key, err)
 		}
 		quota[name] = quantity
 	}

@@ -49,7 +49,7 @@ func (a *app) newAttach() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := a.attachOptions(cmd, f, args[0])
 			if err == nil {
-				defer o.logs.store.close()
+				defer o.logs.store.close(o.logs.screen.note)
 				err = o.run(cmd.Context())
 			}
 			return asRun(err)

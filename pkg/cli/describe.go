@@ -64,7 +64,7 @@ func (a *app) newDescribe() *cobra.Command {
 			if err := o.complete(args[0], providerName); err != nil {
 				return err
 			}
-			defer o.logs.store.close()
+			defer o.logs.store.close(o.logs.screen.note)
 			return o.run(cmd.Context())
 		},
 	}

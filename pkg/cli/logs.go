@@ -80,7 +80,7 @@ func (a *app) newLogs() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer o.store.close()
+			defer o.store.close(o.screen.note)
 			return o.run(cmd.Context())
 		},
 	}
@@ -291,9 +291,7 @@ func (o *logsOptions) choose(name string) error {
 }
 
 func (o *logsOptions) run(ctx context.Context) error {
-	if note := o.store.note(); note != "" {
-		o.screen.note(note)
-	}
+	o.store.tell(o.screen.note)
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer context.AfterFunc(ctx, stop)() // the next one ends us, whatever hangs
 	defer stop()

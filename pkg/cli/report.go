@@ -66,7 +66,7 @@ func (a *app) newReport() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer o.logs.store.close()
+			defer o.logs.store.close(o.logs.screen.note)
 			return o.run(cmd.Context())
 		},
 	}

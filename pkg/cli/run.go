@@ -175,18 +175,19 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 	}
 	for _, q := range []struct {
 		flag, text string
+		amount     job.Amount
 		to         **resource.Quantity
 	}{
-		{"cpu", f.cpu, &spec.CPU}, {"cpu-limit", f.cpuLimit, &spec.CPULimit},
-		{"memory", f.memory, &spec.Memory}, {"memory-limit", f.memoryLimit, &spec.MemoryLimit},
-		{"ephemeral-storage", f.ephemeralStorage, &spec.EphemeralStorage}, {"log-spool", f.logSpool, &spec.LogSpool},
+		{"cpu", f.cpu, job.CPUs, &spec.CPU}, {"cpu-limit", f.cpuLimit, job.CPUs, &spec.CPULimit},
+		{"memory", f.memory, job.Memory, &spec.Memory}, {"memory-limit", f.memoryLimit, job.Memory, &spec.MemoryLimit},
+		{"ephemeral-storage", f.ephemeralStorage, job.Disk, &spec.EphemeralStorage}, {"log-spool", f.logSpool, job.Spool, &spec.LogSpool},
 	} {
 		if q.text == "" {
 			continue
 		}
-		quantity, err := resource.ParseQuantity(q.text)
+		quantity, err := q.amount.Parse(q.text)
 		if err != nil {
-			return nil, usagef(cmd, "--%s %q: want a quantity such as 500m, 2 or 512Mi", q.flag, q.text)
+			return nil, usagef(cmd, "--%s %w", q.flag, err)
 		}
 		*q.to = &quantity
 	}
@@ -344,7 +345,7 @@ func (o *runOptions) run(ctx context.Context) error {
 		if store, err = o.openStore(true); err != nil {
 			return err
 		}
-		defer store.close()
+		defer store.close(o.screen.note)
 	}
 	// Before anything is made: a Ctrl-C from here on cleans up.
 	signals := make(chan os.Signal, 2)

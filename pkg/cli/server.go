@@ -75,7 +75,7 @@ func (a *app) newServer() *cobra.Command {
 			if err := o.complete(certsDir); err != nil {
 				return err
 			}
-			defer o.store.close()
+			defer o.store.close(o.warn)
 			return o.run(cmd.Context())
 		},
 	}
@@ -130,14 +130,15 @@ func (o *serverOptions) complete(certsDir string) error {
 	if o.tls, err = o.files.ServerConfig(); err != nil {
 		return &hinted{err: err, hint: "see what is wrong with them, or make them anew: {hodei} certs generate --force --dir " + shellQuote(dir)}
 	}
+	o.log = slog.New(slog.NewTextHandler(o.ErrOut, nil))
 	if o.store, err = o.openStore(true); err != nil {
 		return err
 	}
 	if why := o.store.temporary; why != nil { // agents would be told that their output is safe
-		o.store.close()
+		o.store.close(o.warn)
 		return &hinted{err: fmt.Errorf("output can't be stored: %w", why), hint: "set XDG_STATE_HOME to a directory that can be written to"}
 	}
-	o.log = slog.New(slog.NewTextHandler(o.ErrOut, nil))
+	o.store.tellDropped(o.warn)
 	o.disk, o.turnedAway = &probe{dir: o.store.dir}, &turnedAway{log: o.log}
 	return nil
 }
@@ -342,8 +343,12 @@ func (o *serverOptions) open(hello *hodeipb.Hello) (coordinator.Follower, func()
 			log.Error("output not closed", "error", err)
 		}
 		log.Info("agent left")
+		o.store.tellDropped(o.warn)
 	}
 }
+
+// warn is for what is of no agent.
+func (o *serverOptions) warn(text string) { o.log.Warn(text) }
 
 // attemptLog says what happens to an attempt.
 type attemptLog struct{ log *slog.Logger }

@@ -73,9 +73,7 @@ func (s *session) follow(ctx context.Context, earlier func(*follower)) error {
 	recorder := &coordinator.Recorder{JobUID: s.job.UID(), Listener: exported(s.record, s.exporter)}
 	if s.store != nil {
 		recorder.Store = s.store.Store
-		if note := s.store.note(); note != "" {
-			s.screen.note(note)
-		}
+		s.store.tell(s.screen.note)
 	}
 	s.server = &coordinator.Server{
 		TLS: s.job.TLS(), Namespace: s.place.Namespace(), Job: s.spec.Name,

@@ -269,10 +269,12 @@ func TestStoreLimits(t *testing.T) {
 	for _, test := range []struct{ bytes, age, err string }{
 		{"", "", ""},
 		{"5Gi", "1h", ""},
-		{"0", "", `HODEI_LOG_MAX_BYTES "0": want a quantity such as 10Gi, more than zero`},
-		{"x", "", `HODEI_LOG_MAX_BYTES "x": want a quantity such as 10Gi, more than zero`},
-		{"", "7d", `HODEI_LOG_MAX_AGE "7d": want a duration such as 168h, more than zero`},
-		{"", "-1s", `HODEI_LOG_MAX_AGE "-1s": want a duration such as 168h, more than zero`},
+		{"0", "", "HODEI_LOG_MAX_BYTES 0: want 1Mi to 1Pi"},
+		{"x", "", `HODEI_LOG_MAX_BYTES "x": want a quantity such as 10Gi`},
+		{"500m", "", "HODEI_LOG_MAX_BYTES 500m: want 1Mi to 1Pi; did you mean 500Mi?"},
+		{"", "59s", `HODEI_LOG_MAX_AGE "59s": want a duration such as 168h, 1m0s or more`},
+		{"", "7d", `HODEI_LOG_MAX_AGE "7d": want a duration such as 168h, 1m0s or more`},
+		{"", "-1s", `HODEI_LOG_MAX_AGE "-1s": want a duration such as 168h, 1m0s or more`},
 	} {
 		env := map[string]string{"HODEI_LOG_MAX_BYTES": test.bytes, "HODEI_LOG_MAX_AGE": test.age}
 		a := &app{getenv: func(name string) string { return env[name] }}

@@ -8,10 +8,14 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
+	"github.com/hodei-jobs/hodei/pkg/job"
 )
+
+// minStoreAge is the least HODEI_LOG_MAX_AGE: less would remove output before anybody
+// could look at it, and was meant in another unit.
+const minStoreAge = time.Minute
 
 // openedStore is the log store of this machine, or one for this command alone.
 type openedStore struct {
@@ -58,17 +62,36 @@ func writable(dir string) error {
 	return nil
 }
 
-// note says that output will not be kept; empty if it is.
-func (s *openedStore) note() string {
-	if s.temporary == nil {
-		return ""
+// tell says that output will not be kept, if it will not, and what made room for it.
+func (s *openedStore) tell(note func(string)) {
+	if s.temporary != nil {
+		note(fmt.Sprintf("output is not kept on this machine: %v", s.temporary))
 	}
-	return fmt.Sprintf("output is not kept on this machine: %v", s.temporary)
+	s.tellDropped(note)
 }
 
-// close removes a temporary store. Its logs are closed before. What can't be
-// removed is left to whoever cleans the system's temporary directory.
-func (s *openedStore) close() {
+// tellDropped says what was removed for want of room since this was last said.
+func (s *openedStore) tellDropped(note func(string)) {
+	d := s.Store.Dropped()
+	if d == (logstore.Dropped{}) {
+		return
+	}
+	what := "the beginning of this output"
+	switch d.Attempts {
+	case 0:
+	case 1:
+		what = "the oldest attempt"
+	default:
+		what = fmt.Sprintf("the %d oldest attempts", d.Attempts)
+	}
+	note(fmt.Sprintf("removed %s, %s, from the output that is kept on this machine, to keep to HODEI_LOG_MAX_BYTES", what, job.DataSize(uint64(d.Bytes))))
+}
+
+// close says what was removed meanwhile, and removes a temporary store. Its logs are
+// closed before. What can't be removed is left to whoever cleans the system's temporary
+// directory.
+func (s *openedStore) close(note func(string)) {
+	s.tellDropped(note)
 	if s.temporary != nil {
 		_ = os.RemoveAll(s.dir)
 	}
@@ -90,16 +113,16 @@ func (a *app) storeDir() (string, error) {
 func (a *app) storeLimits() (logstore.Limits, error) {
 	var l logstore.Limits
 	if text := a.getenv("HODEI_LOG_MAX_BYTES"); text != "" {
-		q, err := resource.ParseQuantity(text)
-		if err != nil || q.Sign() <= 0 {
-			return l, fmt.Errorf("HODEI_LOG_MAX_BYTES %q: want a quantity such as 10Gi, more than zero", text)
+		q, err := job.Store.Parse(text)
+		if err != nil {
+			return l, fmt.Errorf("HODEI_LOG_MAX_BYTES %w", err)
 		}
 		l.MaxBytes = q.Value()
 	}
 	if text := a.getenv("HODEI_LOG_MAX_AGE"); text != "" {
 		d, err := time.ParseDuration(text)
-		if err != nil || d <= 0 {
-			return l, fmt.Errorf("HODEI_LOG_MAX_AGE %q: want a duration such as 168h, more than zero", text)
+		if err != nil || d < minStoreAge {
+			return l, fmt.Errorf("HODEI_LOG_MAX_AGE %q: want a duration such as 168h, %s or more", text, minStoreAge)
 		}
 		l.MaxAge = d
 	}

@@ -47,11 +47,6 @@ const (
 // gives every namespace uids of its own, and refuses any other. Root stays out.
 const UserImage = "image"
 
-// Bounds of Spec.LogSpool. Less than the least would be full with the output of a
-// moment; more than the most is a slip of the finger on any node's disk, and far
-// from what an int64 of bytes overflows at.
-var minLogSpool, maxLogSpool = resource.MustParse("1Mi"), resource.MustParse("16Ti")
-
 // MaxNameLength is the longest job name: Kubernetes appends a dash and five
 // characters for the Pod's name, which has to stay a label value of at most 63.
 const MaxNameLength = 57
@@ -194,25 +189,8 @@ func (s *Spec) Validate() error {
 	if s.Retries < 0 || s.Retries > MaxRetries {
 		return fmt.Errorf("--retries %d: want 0 to %d", s.Retries, MaxRetries)
 	}
-	for _, q := range []struct {
-		flag       string
-		req, limit *resource.Quantity
-	}{{"cpu", s.CPU, s.CPULimit}, {"memory", s.Memory, s.MemoryLimit}, {"ephemeral-storage", s.EphemeralStorage, nil}} {
-		if q.req != nil && q.req.Sign() <= 0 {
-			return fmt.Errorf("--%s %s: must be more than zero", q.flag, q.req)
-		}
-		if q.limit != nil && q.limit.Sign() <= 0 {
-			return fmt.Errorf("--%s-limit %s: must be more than zero", q.flag, q.limit)
-		}
-		if q.req != nil && q.limit != nil && q.req.Cmp(*q.limit) > 0 {
-			return fmt.Errorf("--%s %s: more than --%s-limit %s", q.flag, q.req, q.flag, q.limit)
-		}
-	}
-	if s.GPU < 0 {
-		return fmt.Errorf("--gpu %d: must not be negative", s.GPU)
-	}
-	if q := s.LogSpool; q != nil && (q.Cmp(minLogSpool) < 0 || q.Cmp(maxLogSpool) > 0) {
-		return fmt.Errorf("--log-spool %s: want %s to %s", q, &minLogSpool, &maxLogSpool)
+	if err := s.checkResources(); err != nil {
+		return err
 	}
 	switch s.LogOverflow {
 	case "", OverflowBlock, OverflowDrop:

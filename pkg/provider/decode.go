@@ -156,7 +156,11 @@ func decodeValue(data []byte, path string, v reflect.Value) error {
 func decodeLeaf(data []byte, path string, v reflect.Value) error {
 	to := reflect.New(v.Type())
 	if err := json.Unmarshal(data, to.Interface()); err != nil {
-		return refuse(path, data, want(v.Type()))
+		wanted := want(v.Type())
+		if v.Type() == reflect.TypeFor[resource.Quantity]() {
+			wanted += job.GuessBytes(strings.Trim(string(data), `"`))
+		}
+		return refuse(path, data, wanted)
 	}
 	if words := enums[v.Type()]; words != nil && !slices.Contains(words, to.Elem().String()) {
 		return refuse(path, data, oneOf(words))
@@ -269,7 +273,7 @@ func refuse(path string, value []byte, want string) error {
 func want(t reflect.Type) string {
 	switch t {
 	case reflect.TypeFor[resource.Quantity]():
-		return "a quantity such as 500m, 2 or 512Mi"
+		return "a quantity such as 2 or 512Mi"
 	case reflect.TypeFor[metav1.Duration]():
 		return "a duration such as 90s, 10m or 1h30m"
 	case reflect.TypeFor[User]():

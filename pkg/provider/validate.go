@@ -109,18 +109,13 @@ func (c Config) checkJob() error {
 }
 
 func (c Config) checkResources() error {
-	for _, q := range []struct {
+	for _, r := range []struct {
 		key            string
+		amount         job.Amount
 		request, limit *resource.Quantity
-	}{{"cpu", c.CPU, c.CPULimit}, {"memory", c.Memory, c.MemoryLimit}, {"ephemeral_storage", c.EphemeralStorage, nil}} {
-		if q.request != nil && q.request.Sign() <= 0 {
-			return fmt.Errorf("%s: %s: must be more than zero", q.key, q.request)
-		}
-		if q.limit != nil && q.limit.Sign() <= 0 {
-			return fmt.Errorf("%s_limit: %s: must be more than zero", q.key, q.limit)
-		}
-		if q.request != nil && q.limit != nil && q.request.Cmp(*q.limit) > 0 {
-			return fmt.Errorf("%s: %s: more than %s_limit: %s", q.key, q.request, q.key, q.limit)
+	}{{"cpu", job.CPUs, c.CPU, c.CPULimit}, {"memory", job.Memory, c.Memory, c.MemoryLimit}, {"ephemeral_storage", job.Disk, c.EphemeralStorage, nil}} {
+		if err := r.amount.CheckPair(r.key+":", r.request, r.key+"_limit:", r.limit); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -10,6 +10,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
 // runDir is where the launcher and the agent's socket are in the job's container.
@@ -102,8 +104,10 @@ func (v Volume) checkInside(key string) error {
 		if m := v.EmptyDir.Medium; m != "" && m != corev1.StorageMediumMemory && m != corev1.StorageMediumHugePages && !strings.HasPrefix(string(m), string(corev1.StorageMediumHugePagesPrefix)) {
 			return fmt.Errorf("%s.emptyDir.medium: %q: want Memory, HugePages or HugePages-SIZE", key, m)
 		}
-		if q := v.EmptyDir.SizeLimit; q != nil && q.Sign() < 0 {
-			return fmt.Errorf("%s.emptyDir.sizeLimit: %s: must not be negative", key, q)
+		if q := v.EmptyDir.SizeLimit; q != nil && !q.IsZero() { // 0 is no limit
+			if err := job.Disk.Check(*q); err != nil {
+				return fmt.Errorf("%s.emptyDir.sizeLimit: %w", key, err)
+			}
 		}
 	case v.Projected != nil:
 		return checkProjected(key+".projected", v.Projected)
@@ -111,8 +115,8 @@ func (v Volume) checkInside(key string) error {
 		q, ok := v.Ephemeral.VolumeClaimTemplate.Spec.Resources.Requests[corev1.ResourceStorage]
 		if path := key + ".ephemeral.volumeClaimTemplate.spec.resources.requests.storage"; !ok {
 			return fmt.Errorf("%s: must be given", path)
-		} else if q.Sign() <= 0 {
-			return fmt.Errorf("%s: %s: must be more than zero", path, &q)
+		} else if err := job.Disk.Check(q); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
 		}
 	}
 	return nil

@@ -158,10 +158,15 @@ func (l *Log) drop(n int) error {
 	l.segments = slices.Delete(l.segments, 0, n)
 	l.first = l.segments[0].first
 	var errs []error
+	var bytes int64
 	for _, seg := range dropped {
+		bytes += seg.size
 		errs = append(errs, seg.close())
 	}
 	l.mu.Unlock()
+	if !l.temp {
+		l.store.countDropped(0, bytes)
+	}
 	for _, seg := range dropped {
 		errs = append(errs, seg.remove())
 	}

@@ -91,6 +91,35 @@ type Store struct {
 	segmentBytes int64
 
 	sweeping sync.Mutex // two sweeps at once would remove twice as much
+
+	mu      sync.Mutex
+	dropped Dropped
+}
+
+// Dropped is what a store has removed for want of room, and not for its age.
+type Dropped struct {
+	// Attempts are those that went as a whole.
+	Attempts int
+	// Bytes of files: of these attempts, and of the oldest output of those that were
+	// being written.
+	Bytes int64
+}
+
+// Dropped returns what s has removed for want of room since the last call, and
+// forgets it. What other processes remove from the same directory is theirs to tell.
+func (s *Store) Dropped() Dropped {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.dropped
+	s.dropped = Dropped{}
+	return d
+}
+
+func (s *Store) countDropped(attempts int, bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dropped.Attempts += attempts
+	s.dropped.Bytes += bytes
 }
 
 // Attempt is what a store holds of one attempt.
@@ -113,8 +142,8 @@ type meta struct {
 
 // Open gives the store in dir, which is made if needed. What is beyond the
 // limits is removed first: attempts last written more than MaxAge ago, and then,
-// oldest first, those that MaxBytes has no room for. An attempt that is being
-// written stays.
+// oldest first, those that MaxBytes has no room for, which [Store.Dropped] tells. An
+// attempt that is being written stays.
 func Open(dir string, l Limits) (*Store, error) {
 	if l.MaxBytes < 0 || l.MaxAge < 0 {
 		return nil, fmt.Errorf("open log store %q: negative limit", dir)

@@ -67,15 +67,16 @@ func TestRetention(t *testing.T) {
 		limits Limits
 		inUse  string
 		want   string
+		roomed int // were removed for want of room, and not for their age
 	}{
-		{"defaults", Limits{}, "", "b c d"},
-		{"age", Limits{MaxAge: 150 * time.Minute}, "", "c d"},
-		{"age, oldest in use", Limits{MaxAge: 150 * time.Minute}, "a", "a c d"},
-		{"size", Limits{MaxBytes: 250_000}, "", "c d"},
-		{"size, one in use", Limits{MaxBytes: 250_000}, "b", "b d"},
-		{"both", Limits{MaxBytes: 250_000, MaxAge: 90 * time.Minute}, "", "d"},
-		{"nothing may stay", Limits{MaxBytes: 1}, "", ""},
-		{"nothing may stay but what is in use", Limits{MaxBytes: 1}, "a", "a"},
+		{"defaults", Limits{}, "", "b c d", 0},
+		{"age", Limits{MaxAge: 150 * time.Minute}, "", "c d", 0},
+		{"age, oldest in use", Limits{MaxAge: 150 * time.Minute}, "a", "a c d", 0},
+		{"size", Limits{MaxBytes: 250_000}, "", "c d", 1},
+		{"size, one in use", Limits{MaxBytes: 250_000}, "b", "b d", 1},
+		{"both", Limits{MaxBytes: 250_000, MaxAge: 90 * time.Minute}, "", "d", 0},
+		{"nothing may stay", Limits{MaxBytes: 1}, "", "", 3},
+		{"nothing may stay but what is in use", Limits{MaxBytes: 1}, "a", "a", 3},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -90,9 +91,16 @@ func TestRetention(t *testing.T) {
 				age(t, l, 8*24*time.Hour)
 				defer mustClose(t, l)
 			}
-			got := attempts(t, testStore(t, dir, tt.limits, 0))
+			swept := testStore(t, dir, tt.limits, 0)
+			got := attempts(t, swept)
 			if got != tt.want {
 				t.Errorf("left %q, want %q", got, tt.want)
+			}
+			if d := swept.Dropped(); d.Attempts != tt.roomed || d.Bytes < int64(tt.roomed)*100_000 || (d.Bytes > 0) != (tt.roomed > 0) {
+				t.Errorf("told of %+v, want %d attempts", d, tt.roomed)
+			}
+			if d := swept.Dropped(); d != (Dropped{}) {
+				t.Errorf("told twice of %+v", d)
 			}
 			entries, err := os.ReadDir(dir)
 			if err != nil || tt.want == "" && len(entries) > 1 { // .tmp alone

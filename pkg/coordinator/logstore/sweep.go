@@ -39,7 +39,8 @@ func (s *Store) sweep(need int64) (over int64, err error) {
 	oldest := time.Now().Add(-s.limits.MaxAge)
 	slices.SortFunc(logs, func(a, b kept) int { return a.written.Compare(b.written) })
 	for _, k := range logs {
-		if over <= 0 && !k.written.Before(oldest) {
+		aged := k.written.Before(oldest)
+		if over <= 0 && !aged {
 			break
 		}
 		err := s.remove(k.dir)
@@ -49,7 +50,9 @@ func (s *Store) sweep(need int64) (over int64, err error) {
 		if err != nil {
 			return 0, err
 		}
-		over -= k.bytes
+		if over -= k.bytes; !aged {
+			s.countDropped(1, k.bytes)
+		}
 	}
 	return over, nil
 }
