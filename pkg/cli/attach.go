@@ -148,6 +148,14 @@ func (o *attachOptions) run(ctx context.Context) error {
 	return s.follow(ctx, func(f *follower) { o.earlier(f, j) })
 }
 
+// keeps says what keeps a job from completing that has ended; "": nothing.
+func keeps(found *kubernetes.Found) string {
+	if n := len(found.Attempts); n > 0 {
+		return kubernetes.Keeps(found.Job.Namespace, found.Job.Name, found.Attempts[n-1].Others)
+	}
+	return ""
+}
+
 // chooseTunnel falls back to the container's log where the tunnel is forbidden.
 func (o *attachOptions) chooseTunnel(ctx context.Context, found *kubernetes.Found) error {
 	may, err := o.logs.cluster.MayTunnel(ctx)
@@ -225,6 +233,9 @@ func (o *attachOptions) ended(ctx context.Context, j *knownJob) error {
 		if a.stored != nil && a.name == j.found.Outcome.Attempt {
 			o.samples = storedSamples(o.logs.store, a.stored.Key)
 		}
+	}
+	if err := o.told(keeps(j.found)); err != nil {
+		return err
 	}
 	return o.concludeWith(j.found.Outcome, o.logs.missed.said(), "")
 }

@@ -31,6 +31,15 @@ func (o *runOptions) concludeWith(outcome *job.Outcome, missing, remedy string) 
 	return o.conclude(outcome, failure)
 }
 
+// told says something before the outcome, as an event too; "" is nothing.
+func (o *runOptions) told(text string) error {
+	if text == "" {
+		return nil
+	}
+	o.screen.note(text)
+	return o.events.note(text)
+}
+
 // conclude shows the outcome, on a line of its own or as an error with a hint: the
 // failure, or, if it is nil, what explains the outcome.
 func (o *runOptions) conclude(outcome *job.Outcome, failure *job.Failure) error {

@@ -134,7 +134,9 @@ type describedAttempt struct {
 	Sampled time.Time   `json:"sampled,omitzero"`
 	Rate    *job.Rate   `json:"rate,omitempty"`
 	Probes  []job.Probe `json:"probes,omitempty"`
-	asked   bool        // its agent has told of Usage and Probes
+	// Others are containers that the cluster added, and that keep the job from completing.
+	Others []string `json:"others,omitempty"`
+	asked  bool     // its agent has told of Usage and Probes
 }
 
 // describedEvent is one of the cluster's about the job or a Pod of it.
@@ -176,7 +178,11 @@ func (o *describeOptions) gather(ctx context.Context) (*description, error) {
 	for i := range j.attempts {
 		p := o.logs.pastRun(j, &j.attempts[i])
 		d.Namespace, d.Provider, d.Spec = p.Namespace, p.Provider, p.Spec
-		d.Attempts = append(d.Attempts, describeAttempt(p))
+		a := describeAttempt(p)
+		if pod := j.attempts[i].pod; pod != nil {
+			a.Others = pod.Others
+		}
+		d.Attempts = append(d.Attempts, a)
 	}
 	if j.found == nil {
 		d.conclude()

@@ -160,6 +160,9 @@ func (t *describer) attempt(a *describedAttempt) {
 	if a.Outcome != nil {
 		t.line(1, "End", endText(a.Outcome))
 	}
+	if len(a.Others) > 0 {
+		t.line(1, "Still runs", strings.Join(a.Others, ", ")+" (added by the cluster; the job completes once that has ended)")
+	}
 	for i, e := range a.Phases {
 		if i == 0 {
 			t.head(1, "Start", "")

@@ -58,6 +58,7 @@ func TestJobRow(t *testing.T) {
 		{"running", batchv1.JobStatus{Active: 1}, podWith(running), "Running <none> 1 node1"},
 		{"second attempt", batchv1.JobStatus{Active: 1, Failed: 1}, podWith(running), "Running <none> 2 node1"},
 		{"agent lingers", batchv1.JobStatus{Active: 1}, podWith(ended), "Ending 7 1 node1"},
+		{"a container of others", batchv1.JobStatus{Active: 1}, heldBy("istio-proxy"), "HeldBy:istio-proxy 7 1 node1"},
 		{"not yet counted", batchv1.JobStatus{UncountedTerminatedPods: &batchv1.UncountedTerminatedPods{Failed: []types.UID{"u"}}}, podWith(ended), "Ending 7 1 node1"},
 		{"complete", condition(batchv1.JobComplete), podWith(ended), "Complete 7 0 node1"},
 		{"failed, Pod gone", condition(batchv1.JobFailed), nil, "Failed <none> 0 <none>"},
@@ -80,6 +81,16 @@ func TestJobRow(t *testing.T) {
 			}
 		})
 	}
+}
+
+// heldBy is a Pod whose two containers have ended, and another one has not.
+func heldBy(other string) *corev1.Pod {
+	pod := &corev1.Pod{Spec: corev1.PodSpec{NodeName: "node1", Containers: []corev1.Container{{Name: "agent"}, {Name: "job"}, {Name: other}}}}
+	for _, name := range []string{"agent", "job"} {
+		pod.Status.ContainerStatuses = append(pod.Status.ContainerStatuses, corev1.ContainerStatus{Name: name,
+			State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 7}}})
+	}
+	return pod
 }
 
 func TestJobRowForeign(t *testing.T) {

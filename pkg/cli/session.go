@@ -143,6 +143,12 @@ func (s *session) attemptSamples(o *job.Outcome) []job.Sample {
 	return samples
 }
 
+// keeper is a job that the cluster may have added something to which runs on.
+type keeper interface {
+	// Keeps says what keeps the job from completing, and what helps; "": nothing.
+	Keeps() string
+}
+
 // ending is how a job ended, as its provider sees it.
 type ending struct {
 	outcome *job.Outcome
@@ -461,5 +467,10 @@ func (s *session) finish(o *job.Outcome) error {
 		s.screen.note(fmt.Sprintf("the agent sent %d batches again and %d too early: they were refused, and asked for anew", refused.Overlaps, refused.Holes))
 	}
 	s.samples = s.attemptSamples(o)
+	if k, ok := s.job.(keeper); ok {
+		if err := s.told(k.Keeps()); err != nil {
+			return err
+		}
+	}
 	return s.concludeWith(o, missing, remedy)
 }

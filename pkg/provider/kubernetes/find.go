@@ -31,7 +31,8 @@ type Found struct {
 	// Attempts are those whose Pods are there, the oldest first.
 	Attempts []Attempt
 	// Finished tells that no other attempt follows, and Outcome how it ended: never
-	// nil then, and nil before.
+	// nil then, and nil before. The Job itself may wait for containers of others, which
+	// the last attempt names.
 	Finished bool
 	Outcome  *job.Outcome
 }
@@ -46,9 +47,13 @@ type Attempt struct {
 	Running bool
 	// Left tells that of a Running attempt only its output is left: the command has ended.
 	Left bool
-	// Ended tells that the Pod has, and Outcome how: never nil then, and nil before.
+	// Ended tells that its agent and its command have, and Outcome how: never nil then, and
+	// nil before.
 	Ended   bool
 	Outcome *job.Outcome
+	// Others are containers that the cluster added to the Pod of an attempt that has Ended:
+	// they keep the Job from completing until they end.
+	Others []string
 	// Phases are those of its start that the cluster still knows.
 	Phases []job.Event
 
@@ -155,6 +160,8 @@ func newFound(j *batchv1.Job, spec *job.Spec, pods []corev1.Pod) *Found {
 	})
 	outcome, over := jobEnd(j)
 	if outcome == nil && over == "" {
+		f.Outcome = f.keptEnd()
+		f.Finished = f.Outcome != nil
 		return f
 	}
 	f.Finished = true
@@ -169,11 +176,26 @@ func newFound(j *batchv1.Job, spec *job.Spec, pods []corev1.Pod) *Found {
 	return f
 }
 
+// keptEnd is how a job ended whose Job does not say so only because a container of
+// others runs on; nil: it has not.
+func (f *Found) keptEnd() *job.Outcome {
+	n := len(f.Attempts)
+	if n == 0 || f.Job.Spec.Suspend != nil && *f.Job.Spec.Suspend {
+		return nil
+	}
+	a := f.Attempts[n-1]
+	if a.Ended && a.ran && len(a.Others) > 0 && (f.Spec.Retries == 0 || a.Outcome.Cause == job.Completed) {
+		return a.Outcome
+	}
+	return nil
+}
+
 func newAttempt(pod *corev1.Pod) Attempt {
 	a := Attempt{Name: pod.Name, UID: string(pod.UID), Created: pod.CreationTimestamp.Time, ran: hasRun(pod)}
 	if a.Ended = hasEnded(pod); a.Ended {
 		a.Outcome = podOutcome(pod)
 		a.Outcome.Attempt = pod.Name
+		a.Others = OthersLeft(pod)
 		return a
 	}
 	a.Running, a.bound = agentRuns(pod), pod.Spec.NodeName != ""
@@ -189,11 +211,6 @@ func commandEnded(pod *corev1.Pod) bool {
 		}
 	}
 	return false
-}
-
-// hasEnded tells that both containers have.
-func hasEnded(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
 // hasRun tells that the job's container was started.

@@ -197,6 +197,9 @@ func foundText(f *Found) string {
 		if a.Ended {
 			part += fmt.Sprintf(" %s %d (%s)", a.Outcome.Cause, a.Outcome.Code, a.Outcome.Attempt)
 		}
+		if len(a.Others) > 0 {
+			part += " but " + strings.Join(a.Others, " ")
+		}
 		parts = append(parts, part)
 	}
 	if f.Finished {
@@ -224,6 +227,10 @@ func TestFind(t *testing.T) {
 		{"lingers", nil, []*corev1.Pod{podIn(1, x, "x-1", lingers)}, "x-1 running left"},
 		{"its agent has died", nil, []*corev1.Pod{podIn(1, x, "x-1", agentDied)}, "x-1"},
 		{"has ended, and the Job not yet", nil, []*corev1.Pod{podIn(1, x, "x-1", exits(t, 3))}, "x-1 Error 3 (x-1)"},
+		{"has ended, and a container of others has not", nil, []*corev1.Pod{podIn(1, x, "x-1", exits(t, 3), withProxy)}, "x-1 Error 3 (x-1) but proxy; = outcome Error 3: "},
+		{"runs with a container of others", nil, []*corev1.Pod{podIn(1, x, "x-1", runs, withProxy)}, "x-1 running"},
+		{"was suspended, and a container of others has not ended", []func(*batchv1.Job){func(j *batchv1.Job) { j.Spec.Suspend = new(true) }},
+			[]*corev1.Pod{podIn(1, x, "x-1", exits(t, 3), withProxy)}, "x-1 Error 3 (x-1) but proxy"},
 		{"complete", []func(*batchv1.Job){complete}, []*corev1.Pod{podIn(1, x, "x-1", exits(t, 0))}, "x-1 Completed 0 (x-1); = outcome Completed 0: "},
 		{"retried, whatever the order of names", []func(*batchv1.Job){complete},
 			[]*corev1.Pod{podIn(2, x, "x-1", exits(t, 0)), podIn(1, x, "x-2", exits(t, 4))}, "x-2 Error 4 (x-2); x-1 Completed 0 (x-1); = outcome Completed 0: "},

@@ -160,6 +160,8 @@ type Run struct {
 	met  atomic.Bool // an agent has answered
 	mu   sync.Mutex
 	pods map[string]bool // names of all the job's Pods seen
+	// others are the containers of others in the latest of them.
+	others []string
 	// renewal is why the certificates could not be read anew; nil: they could.
 	renewal error
 }

@@ -116,6 +116,8 @@ type attempt struct {
 	bound, ran, ended bool
 	suspended         bool               // its Job was, under way
 	runsSince         time.Time          // of the agent, as we saw it
+	others            []string           // that run on though it has ended,
+	keptSince         time.Time          // and since when that is so
 	stop              context.CancelFunc // of its tunnel
 }
 
@@ -179,6 +181,10 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 			a.stop = r.dial(pod)
 		}
 	}
+	others := othersIn(pod)
+	r.mu.Lock()
+	r.others = others
+	r.mu.Unlock()
 	if a.runsSince.IsZero() && agentRuns(pod) {
 		a.runsSince = time.Now()
 	}
@@ -189,6 +195,9 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 		}
 	}
 	ended := hasEnded(pod)
+	if a.others = nil; ended && !gone {
+		a.others = others
+	}
 	if (ended || gone) && !a.ended && pod.DeletionTimestamp != nil && !a.suspended {
 		a.suspended = r.isSuspended() // the Pod's end may be told before the Job's suspension
 	}
@@ -366,6 +375,11 @@ func (w *watcher) passed() (*job.Outcome, error) {
 		return w.last, nil
 	}
 	if w.started {
+		for _, a := range w.attempts {
+			if o := w.kept(a); o != nil {
+				return o, nil
+			}
+		}
 		return nil, nil
 	}
 	t, age := w.trouble, time.Since(w.since)

@@ -175,6 +175,13 @@ func runs(pod *corev1.Pod) {
 	pod.Status.Phase = corev1.PodRunning
 }
 
+// withProxy adds a container of others that runs, whatever ours do.
+func withProxy(pod *corev1.Pod) {
+	pod.Spec.Containers = []corev1.Container{{Name: "agent"}, {Name: "job"}, {Name: "proxy"}}
+	pod.Status.ContainerStatuses = append(pod.Status.ContainerStatuses, container("proxy", "p", running))
+	pod.Status.Phase = corev1.PodRunning
+}
+
 func isDeleted(pod *corev1.Pod) { pod.DeletionTimestamp = new(metav1.Now()) }
 
 func jobWith(conditions ...batchv1.JobCondition) *batchv1.Job {
@@ -341,6 +348,17 @@ func TestWatcher(t *testing.T) {
 			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", exit(1))}, podUpdate{pod: podOf(thisJob, "x-2", runs)},
 				jobUpdate{job: jobWith(batchv1.JobCondition{Type: batchv1.JobComplete, Status: corev1.ConditionTrue})}, podUpdate{pod: podOf(thisJob, "x-2", exit(0))}},
 			phases: []string{"scheduled node1"}, want: "outcome Completed 0: "},
+
+		{name: "a container of others runs on",
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", runs)}, podUpdate{pod: podOf(thisJob, "x-1", exit(7), withProxy)}},
+			phases:  []string{"scheduled node1"}, want: "outcome Error 7: "},
+		{name: "a container of others runs on, and the command before it was to be tried again", retries: 1,
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", runs, withProxy)}, podUpdate{pod: podOf(thisJob, "x-1", exit(7), withProxy)}, wait(29 * time.Second), wait(time.Second)},
+			phases:  []string{"scheduled node1", "running… container proxy, which the cluster added, still runs: no other attempt can follow; waiting 30s for it"}, want: "outcome Error 7: "},
+		{name: "a container of others ends late, and another attempt follows", retries: 1,
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", runs, withProxy)}, podUpdate{pod: podOf(thisJob, "x-1", exit(7), withProxy)}, wait(29 * time.Second),
+				podUpdate{pod: podOf(thisJob, "x-1", exit(7))}, wait(time.Minute), podUpdate{pod: podOf(thisJob, "x-2", runs, withProxy)}, podUpdate{pod: podOf(thisJob, "x-2", exit(0), withProxy)}},
+			phases: []string{"scheduled node1", "running… container proxy, which the cluster added, still runs: no other attempt can follow; waiting 30s for it"}, want: "outcome Completed 0: "},
 
 		{name: "Job deleted", updates: []any{jobUpdate{job: thisJob}, jobUpdate{job: thisJob, gone: true}, wait(6 * time.Second)},
 			phases: []string{"submitted k8s (ns)"}, want: "outcome Unknown 0: job x was deleted"},

@@ -1,0 +1,109 @@
+package kubernetes
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+// A webhook of the cluster may put containers of its own into a job's Pod, such as a
+// service mesh's proxy. The end of an attempt is the end of the two that hodei made; the
+// Pod's phase, and so the Job, waits for the others.
+
+// othersWait is how long an attempt that another one is to follow may be kept from it by
+// containers of others. It is the time that the kubelet gives a container to end.
+const othersWait = 30 * time.Second
+
+// hasEnded tells that both containers have. They are not started again.
+func hasEnded(pod *corev1.Pod) bool {
+	if phaseEnded(pod) {
+		return true
+	}
+	ended := 0
+	for _, s := range pod.Status.ContainerStatuses {
+		if isOurs(s.Name) && s.State.Terminated != nil {
+			ended++
+		}
+	}
+	return ended == 2
+}
+
+// phaseEnded tells that all containers of a Pod have ended: the Job counts it then.
+func phaseEnded(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
+func isOurs(container string) bool { return container == agentContainer || container == jobContainer }
+
+// othersIn are the containers of others that keep a Pod from ending. Those of init
+// containers do not: the kubelet ends them.
+func othersIn(pod *corev1.Pod) []string {
+	if phaseEnded(pod) {
+		return nil
+	}
+	ended := map[string]bool{}
+	for _, s := range pod.Status.ContainerStatuses {
+		ended[s.Name] = s.State.Terminated != nil
+	}
+	var others []string
+	for _, c := range pod.Spec.Containers {
+		if !isOurs(c.Name) && !ended[c.Name] {
+			others = append(others, c.Name)
+		}
+	}
+	return others
+}
+
+// OthersLeft are the containers of others that run on in a Pod in which both of ours have
+// ended.
+func OthersLeft(pod *corev1.Pod) []string {
+	if !hasEnded(pod) {
+		return nil
+	}
+	return othersIn(pod)
+}
+
+// Keeps says in words that containers of others keep a job from completing, and what
+// helps; "": there are none.
+func Keeps(namespace, name string, others []string) string {
+	if len(others) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("the cluster added %s to the job's Pod: job %s completes once that has ended; to end it: kubectl delete job -n %s %s",
+		containerNames(others), name, namespace, name)
+}
+
+func containerNames(names []string) string {
+	word := "container "
+	if len(names) > 1 {
+		word = "containers "
+	}
+	return oneLine(word + strings.Join(names, ", "))
+}
+
+// Keeps is what the package's Keeps says of the latest attempt.
+func (r *Run) Keeps() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return Keeps(r.job.Namespace, r.job.Name, r.others)
+}
+
+// kept tells of an attempt whose containers have ended that no other can follow it,
+// once, and after othersWait that none will be waited for.
+func (w *watcher) kept(a *attempt) *job.Outcome {
+	switch {
+	case len(a.others) == 0:
+		return nil
+	case a.keptSince.IsZero():
+		a.keptSince = time.Now()
+		w.report(job.Event{Phase: job.Running, Time: a.keptSince, Waiting: true,
+			Detail: fmt.Sprintf("%s, which the cluster added, still runs: no other attempt can follow; waiting %s for it", containerNames(a.others), othersWait)})
+	case time.Since(a.keptSince) >= othersWait:
+		return w.last
+	}
+	return nil
+}
