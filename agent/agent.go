@@ -235,7 +235,10 @@ func (a *agent) run() (int, error) {
 	case err != nil:
 		return ExitNoEBPF, err
 	}
-	record := a.supervise(launcher, meter)
+	record, err := a.supervise(launcher, meter)
+	if err != nil {
+		return exitBroken, err
+	}
 	a.linger(record)
 	return ExitOK, nil
 }

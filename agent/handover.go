@@ -173,18 +173,17 @@ func acceptHello(c *net.UnixConn) (handedOver, *helloMsg, error) {
 	}
 	files := handedOver{}
 	for i, name := range msg.Hello.FDs {
-		if name == fdStdout || name == fdStderr {
-			// Before os.NewFile looks: it gives deadlines to non-blocking
-			// descriptors alone. The other ones are shared with the container's
-			// runtime and stay as they are.
-			if err := unix.SetNonblock(fds[i], true); err != nil {
-				closeAll(fds)
+		// While they still block: those don't go into Go's poller, see pipe.
+		files[name] = os.NewFile(uintptr(fds[i]), name)
+	}
+	for _, name := range []string{fdStdout, fdStderr} {
+		// The other ones are shared with the container's runtime and stay as they are.
+		if f := files[name]; f != nil {
+			if err := unix.SetNonblock(int(f.Fd()), true); err != nil {
+				files.close()
 				return nil, nil, fmt.Errorf("make %s non-blocking: %w", name, err)
 			}
 		}
-	}
-	for i, name := range msg.Hello.FDs {
-		files[name] = os.NewFile(uintptr(fds[i]), name)
 	}
 	return files, msg.Hello, nil
 }

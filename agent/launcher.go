@@ -394,10 +394,14 @@ func makePipes(merge bool) (*pipes, error) {
 	return p, nil
 }
 
+// makePipe makes a pipe that blocks, as programs expect. That also keeps it out of
+// Go's poller, which each write would wake: see pipe.
 func makePipe() (r, w *os.File, err error) {
-	if r, w, err = os.Pipe(); err != nil {
-		return nil, nil, err
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+		return nil, nil, os.NewSyscallError("pipe2", err)
 	}
+	r, w = os.NewFile(uintptr(fds[0]), "pipe"), os.NewFile(uintptr(fds[1]), "pipe")
 	_, _ = unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, pipeBytes) // else it is slower
 	return r, w, nil
 }
@@ -476,12 +480,6 @@ func startCommand(command []string, p *pipes) (int, error) {
 	errW := p.errW
 	if errW == nil {
 		errW = p.outW
-	}
-	for _, f := range []*os.File{p.outW, errW} {
-		// Go's pipes don't block; programs expect that theirs do.
-		if err := unix.SetNonblock(int(f.Fd()), false); err != nil {
-			return 0, err
-		}
 	}
 	pid, err := syscall.ForkExec(path, command, &syscall.ProcAttr{
 		Env:   os.Environ(),

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,7 +25,7 @@ const readBytes = pipeBytes
 // output reads the command's pipes into the spool.
 type output struct {
 	*agent
-	files []*os.File
+	pipes []*pipe
 	work  sync.WaitGroup
 	// ctx ends the waiting for room in the spool.
 	ctx    context.Context
@@ -38,28 +37,36 @@ type output struct {
 	lostErr   error
 }
 
-func (a *agent) readOutput(files handedOver) *output {
+func (a *agent) readOutput(files handedOver) (*output, error) {
 	o := &output{agent: a}
 	o.ctx, o.giveUp = context.WithCancelCause(context.Background())
-	for _, p := range []struct {
+	for _, f := range []struct {
 		name   string
 		stream hodeipb.Stream
 	}{{fdStdout, hodeipb.Stream_STDOUT}, {fdStderr, hodeipb.Stream_STDERR}} {
-		if f := files[p.name]; f != nil {
-			o.files = append(o.files, f)
-			o.work.Go(func() { o.read(p.stream, f) })
+		if files[f.name] == nil {
+			continue
 		}
+		p, err := openPipe(files[f.name], f.stream)
+		if err != nil {
+			o.close()
+			return nil, err
+		}
+		o.pipes = append(o.pipes, p)
 	}
-	return o
+	for _, p := range o.pipes {
+		o.work.Go(func() { o.read(p) })
+	}
+	return o, nil
 }
 
 // finish waits for the ends of the pipes, at most pipeHold, and says whether
 // one was still held open. Where the spool is full it also waits for room, as
 // long as an ended job waits for coordinators.
 func (o *output) finish(failed bool) bool {
-	defer o.giveUp(nil)
-	for _, f := range o.files {
-		if err := f.SetReadDeadline(time.Now().Add(pipeHold)); err != nil {
+	defer o.close()
+	for _, p := range o.pipes {
+		if err := p.ready.SetReadDeadline(time.Now().Add(pipeHold)); err != nil {
 			o.Log.Warn("pipe without deadline", "error", err)
 		}
 	}
@@ -75,6 +82,14 @@ func (o *output) finish(failed bool) bool {
 	return o.held
 }
 
+// close is called when nothing is read any more.
+func (o *output) close() {
+	o.giveUp(nil)
+	for _, p := range o.pipes {
+		p.ready.Close()
+	}
+}
+
 // lost says how much output could not be kept, and why; nil: all was.
 func (o *output) lost() error {
 	if o.lostErr == nil {
@@ -84,20 +99,25 @@ func (o *output) lost() error {
 }
 
 // read moves what comes from a pipe into the spool until its end.
-func (o *output) read(stream hodeipb.Stream, f *os.File) {
-	conn, err := f.SyscallConn()
-	if err != nil {
-		o.lose(0, err)
-		return
-	}
+func (o *output) read(p *pipe) {
+	pace := newPace(p.size)
 	for {
-		_, err := o.await(stream, conn)
+		n, err := 0, p.expired()
+		if err == nil {
+			n, err = o.move(p.stream, p.fd)
+		}
+		if errors.Is(err, unix.EAGAIN) {
+			began := time.Now()
+			err = p.await()
+			pace.waited(time.Since(began))
+		}
 		switch {
 		case err == nil:
+			time.Sleep(pace.rest(n))
 		case errors.Is(err, io.EOF):
 			return
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			if !o.drain(stream, f, conn) {
+			if !o.drain(p) {
 				o.mu.Lock()
 				o.held = true
 				o.mu.Unlock()
@@ -110,38 +130,18 @@ func (o *output) read(stream hodeipb.Stream, f *os.File) {
 	}
 }
 
-// await moves what is in the pipe, and waits until there is something.
-func (o *output) await(stream hodeipb.Stream, conn syscall.RawConn) (n int, err error) {
-	if e := conn.Read(func(fd uintptr) bool {
-		n, err = o.move(stream, int(fd))
-		return !errors.Is(err, unix.EAGAIN)
-	}); e != nil {
-		return 0, e
-	}
-	return n, err
-}
-
 // drain takes what the pipe holds at this moment, and says whether that was all
 // there will ever be: the deadline may have passed while the spool was full. A
 // process that goes on writing can't prolong it beyond two pipes' size.
-func (o *output) drain(stream hodeipb.Stream, f *os.File, conn syscall.RawConn) (ended bool) {
-	_ = f.SetReadDeadline(time.Time{})
-	_ = conn.Read(func(fd uintptr) bool {
-		size := readBytes
-		if n, err := unix.FcntlInt(fd, unix.F_GETPIPE_SZ, 0); err == nil {
-			size = n
+func (o *output) drain(p *pipe) (ended bool) {
+	for taken := 0; taken <= p.size; {
+		n, err := o.move(p.stream, p.fd)
+		if err != nil {
+			return errors.Is(err, io.EOF)
 		}
-		for taken := 0; taken <= size; {
-			n, err := o.move(stream, int(fd))
-			if err != nil {
-				ended = errors.Is(err, io.EOF)
-				break
-			}
-			taken += n
-		}
-		return true // never wait
-	})
-	return ended
+		taken += n
+	}
+	return false
 }
 
 // move moves what is in the pipe, up to readBytes, into the spool, and never waits

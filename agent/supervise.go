@@ -26,11 +26,14 @@ const (
 
 // supervise runs the job from the launcher's hello to the exit record, which is
 // known to coordinators before the container's log has everything.
-func (a *agent) supervise(launcher *handover, m *meter) *hodeipb.ExitRecord {
+func (a *agent) supervise(launcher *handover, m *meter) (*hodeipb.ExitRecord, error) {
 	conn, files := launcher.conn, launcher.files
 	defer m.close()
+	out, err := a.readOutput(files)
+	if err != nil {
+		return nil, err
+	}
 	finish := a.samples.start(m)
-	out := a.readOutput(files)
 	ctx, stopCopying := context.WithCancel(context.Background())
 	defer stopCopying()
 	log := a.copyToContainer(ctx, files)
@@ -65,7 +68,7 @@ func (a *agent) supervise(launcher *handover, m *meter) *hodeipb.ExitRecord {
 	if err := send(conn, agentMsg{Done: true}); err != nil && exit != nil {
 		a.Log.Warn("launcher not answered", "error", err)
 	}
-	return record
+	return record, nil
 }
 
 // ended makes it known how the job ended.

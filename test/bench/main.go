@@ -24,7 +24,7 @@ var (
 	runs       = flag.Int("runs", 15, "how often each command is timed")
 	image      = flag.String("image", "hodei-jobs-worker:latest", "image of the worker, and of kubectl's Pod; present on the nodes")
 	shellImage = flag.String("shell-image", "registry.local/busybox:1", "image with sh, awk, cat, nc, touch and stat, for the Pods that print; present on the nodes")
-	only       = flag.String("only", "", "measure only these, with commas between: loopback, messages, stalled, size, start, memory, idle, tunnel, latency")
+	only       = flag.String("only", "", "measure only these, with commas between: loopback, messages, writer, stalled, size, start, memory, idle, tunnel, latency")
 	bin        = flag.String("bin", "bin", "directory of hodei and hodei-worker")
 )
 
@@ -49,6 +49,8 @@ func role(args []string) error {
 			}
 		}
 		return printLines(os.Stdout, n[0], n[1])
+	case len(args) == 2 && args[0] == "write":
+		return writeLines(writerLines, args[1])
 	case len(args) == 5 && args[0] == "copy-tls":
 		return childCopyTLS(args[1], args[2], args[3], args[4])
 	case len(args) > 0:
@@ -64,6 +66,7 @@ var measurements = []struct {
 }{
 	{"loopback", loopback},
 	{"messages", messages},
+	{"writer", writer},
 	{"stalled", stalled},
 	{"size", size},
 	{"start", start},
