@@ -88,16 +88,32 @@ func (a *app) doctor(ctx context.Context, providerName, output string) error {
 	} else {
 		status := ui.NewStatus(a.Out, ui.Detect(a.stdout(), a.getenv))
 		for _, c := range checks {
-			status.Summary(c.Status != checkError, fmt.Sprintf("%-8s %-16s %s", c.Status, c.Name, c.Detail))
+			status.Summary(checkMarks[c.Status], fmt.Sprintf("%-8s %-16s %s", c.Status, c.Name, c.Detail))
 			if c.Hint != "" {
 				fmt.Fprintf(a.Out, "%27s%s\n", "hint: ", ui.Printable(c.Hint))
 			}
 		}
+		fmt.Fprintln(a.Out, countChecks(checks))
 	}
 	if worst(checks) != nil {
 		return &exitError{code: exitFailed}
 	}
 	return nil
+}
+
+var checkMarks = map[checkStatus]ui.Mark{checkOK: ui.Good, checkWarning: ui.Warned, checkError: ui.Bad, checkSkipped: ui.Unchecked}
+
+// countChecks says how many checks ended how.
+func countChecks(checks []check) string {
+	count := map[checkStatus]int{}
+	for _, c := range checks {
+		count[c.Status]++
+	}
+	warnings := "warnings"
+	if count[checkWarning] == 1 {
+		warnings = "warning"
+	}
+	return fmt.Sprintf("%d ok, %d %s, %d failed, %d not checked", count[checkOK], count[checkWarning], warnings, count[checkError], count[checkSkipped])
 }
 
 // examine makes all checks, those that need no cluster too if there is none.

@@ -194,11 +194,13 @@ func (t *providerTest) show(r *levelReport, err error) {
 	switch {
 	case isSkipped(err):
 		r.Status, r.Detail = checkSkipped, err.Error()
-		t.screen.note(fmt.Sprintf("%s skipped: %s", label, err))
+		if !t.screen.quiet {
+			t.screen.status.Summary(ui.Unchecked, fmt.Sprintf("%s skipped: %s", label, err))
+		}
 	case err != nil:
 		r.Status, r.Detail, r.Hint = checkError, ui.Printable(err.Error()), t.named(hintOf(err))
 		if !t.screen.quiet {
-			t.screen.status.Summary(false, fmt.Sprintf("%s failed: %s", label, r.Name))
+			t.screen.status.Summary(ui.Bad, fmt.Sprintf("%s failed: %s", label, r.Name))
 		}
 	case !t.screen.quiet:
 		t.screen.status.Done(label, r.Name+": "+r.Detail, took)

@@ -73,7 +73,11 @@ func (s *screen) summary(o *job.Outcome, samples []job.Sample) {
 	} else {
 		s.usage(o, samples)
 	}
-	s.status.Summary(o.Cause == job.Completed, text)
+	mark := ui.Bad
+	if o.Cause == job.Completed {
+		mark = ui.Good
+	}
+	s.status.Summary(mark, text)
 }
 
 // usage is what a run has cost, on a line of its own.

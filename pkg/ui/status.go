@@ -83,21 +83,32 @@ func (s *Status) Done(label, detail string, since time.Duration) {
 		io.WriteString(s.w, line+"\n")
 		return
 	}
-	line := s.mark(true) + " " + pad(label, labelWidth) + detail
+	line := s.mark(Good) + " " + pad(label, labelWidth) + detail
 	if took != "" {
-		line = s.mark(true) + " " + pad(label, labelWidth) + pad(detail, detailWidth) + s.dim(took)
+		line = s.mark(Good) + " " + pad(label, labelWidth) + pad(detail, detailWidth) + s.dim(took)
 	}
 	io.WriteString(s.w, strings.TrimRight(line, " ")+"\n")
 }
 
-// Summary is the last line of a run: how it ended.
-func (s *Status) Summary(ok bool, text string) {
+// Mark stands before a line on a terminal and says how it is meant. The text must say it
+// too: off a terminal there is no mark.
+type Mark int
+
+const (
+	Good Mark = iota
+	Bad
+	Warned
+	Unchecked // nothing is known to be good or bad
+)
+
+// Summary is the last line of a run: how it ended. It is a line of a list of checks, too.
+func (s *Status) Summary(m Mark, text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stop()
 	text = Printable(text)
 	if s.term.TTY {
-		text = s.mark(ok) + " " + text
+		text = s.mark(m) + " " + text
 	}
 	io.WriteString(s.w, text+"\n")
 }
@@ -167,15 +178,18 @@ func (s *Status) pictures() []string {
 	return pictures
 }
 
-func (s *Status) mark(ok bool) string {
-	text, color := "✓", lipgloss.Green
-	if !ok {
-		text, color = "✗", lipgloss.Red
-	}
+func (s *Status) mark(m Mark) string {
+	text := [...]string{Good: "✓", Bad: "✗", Warned: "!", Unchecked: "-"}[m]
 	if !s.term.Color {
 		return text
 	}
-	return lipgloss.NewStyle().Foreground(color).Render(text)
+	style := [...]lipgloss.Style{
+		Good:      lipgloss.NewStyle().Foreground(lipgloss.Green),
+		Bad:       lipgloss.NewStyle().Foreground(lipgloss.Red),
+		Warned:    lipgloss.NewStyle().Foreground(lipgloss.Yellow),
+		Unchecked: lipgloss.NewStyle().Faint(true),
+	}
+	return style[m].Render(text)
 }
 
 func (s *Status) dim(text string) string {

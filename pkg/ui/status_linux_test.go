@@ -76,7 +76,7 @@ func TestSpinner(t *testing.T) {
 	io.WriteString(terminal, "the job's output\n")
 	s.Wait("again")
 	s.Done("image", "pulled", time.Second)
-	s.Summary(true, "the end")
+	s.Summary(Good, "the end")
 
 	got := <-shown
 	if strings.Contains(got, strings.Repeat("x", 40)) {

@@ -26,8 +26,10 @@ func show(s *Status) {
 	s.Done("running", "agent 0.9s, command 1.2s", 0)
 	s.Done("agent up", "", 9996*time.Millisecond)
 	s.Done("image", strings.Repeat("long/", 12), 2*time.Second)
-	s.Summary(true, "exit 0 in 41.2s")
-	s.Summary(false, "OOMKilled after 12.4s (exit 137): \x1b]0;title\a the kernel killed python")
+	s.Summary(Good, "exit 0 in 41.2s")
+	s.Summary(Bad, "OOMKilled after 12.4s (exit 137): \x1b]0;title\a the kernel killed python")
+	s.Summary(Warned, "warning  clock")
+	s.Summary(Unchecked, "skipped  pull secrets")
 	s.Stop()
 	s.Stop()
 }
