@@ -202,6 +202,9 @@ func (o *jobsOptions) print(ctx context.Context, jobs []batchv1.Job) error {
 		for i := range jobs {
 			table.Rows = append(table.Rows, jobRow(&jobs[i], pods[jobKey{jobs[i].Namespace, jobs[i].Name}], time.Now()))
 		}
+		if width := ui.Width(o.stdout()); width > 0 {
+			cutCommands(table, width, o.namespace == metav1.NamespaceAll)
+		}
 		return o.printer.PrintObj(table, o.Out)
 	}
 	list := &unstructured.UnstructuredList{Object: map[string]any{"apiVersion": "v1", "kind": "List"}}
@@ -261,8 +264,41 @@ var jobColumns = []metav1.TableColumnDefinition{
 	{Name: "Attempts", Type: "integer"},
 	{Name: "Age", Type: "string"},
 	{Name: "Image", Type: "string", Priority: 1},
-	{Name: "Command", Type: "string", Priority: 1},
 	{Name: "Node", Type: "string", Priority: 1},
+	{Name: "Command", Type: "string", Priority: 1}, // the last: it may be of any length
+}
+
+// commandColumn is that of a job's command.
+const commandColumn = 7
+
+// minCommand is the room that a command gets on a terminal that has none for it.
+const minCommand = 20
+
+// cutCommands shortens the commands of a table so that its rows fit a terminal of width
+// columns; with namespaces there is a column more.
+func cutCommands(table *metav1.Table, width int, namespaces bool) {
+	const between = 3 // columns, as kubectl's printer leaves them
+	room := width
+	for i, column := range table.ColumnDefinitions {
+		if i == commandColumn {
+			continue
+		}
+		widest := ui.Columns(column.Name)
+		for _, row := range table.Rows {
+			widest = max(widest, ui.Columns(fmt.Sprint(row.Cells[i])))
+		}
+		room -= widest + between
+	}
+	if namespaces {
+		widest := len("NAMESPACE")
+		for _, row := range table.Rows {
+			widest = max(widest, len(row.Object.Object.(*batchv1.Job).Namespace))
+		}
+		room -= widest + between
+	}
+	for _, row := range table.Rows {
+		row.Cells[commandColumn] = ui.Cut(row.Cells[commandColumn].(string), max(room, minCommand))
+	}
 }
 
 // jobRow is a job in a table; pod is that of its last attempt, or nil.
@@ -296,8 +332,8 @@ func jobRow(j *batchv1.Job, pod *corev1.Pod, now time.Time) metav1.TableRow {
 			attempts(j),
 			duration.HumanDuration(now.Sub(j.CreationTimestamp.Time)),
 			ui.Printable(image),
-			ui.Printable(command),
 			ui.Printable(node),
+			ui.Printable(command),
 		},
 		Object: runtime.RawExtension{Object: j}, // for -A and --show-labels
 	}

@@ -22,6 +22,8 @@ import (
 	"k8s.io/cli-runtime/pkg/printers"
 	clientset "k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+
+	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
 func condition(t batchv1.JobConditionType) batchv1.JobStatus {
@@ -70,10 +72,10 @@ func TestJobRow(t *testing.T) {
 			j.Annotations = map[string]string{"hodei.io/spec": `{"command":["sh","-c","echo \u001b[2J it's"]}`}
 			j.Spec.Template.Spec.Containers = []corev1.Container{{Name: "agent", Image: "worker:1"}, {Name: "job", Image: "app:1"}}
 			cells := jobRow(j, test.pod, now).Cells
-			if got := fmt.Sprint(cells[1], " ", cells[2], " ", cells[3], " ", cells[7]); got != test.want {
+			if got := fmt.Sprint(cells[1], " ", cells[2], " ", cells[3], " ", cells[6]); got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
-			if got, want := fmt.Sprint(cells[0], " ", cells[4], " ", cells[5], " ", cells[6]), `one 90s app:1 sh -c 'echo [2J it'\''s'`; got != want {
+			if got, want := fmt.Sprint(cells[0], " ", cells[4], " ", cells[5], " ", cells[commandColumn]), `one 90s app:1 sh -c 'echo [2J it'\''s'`; got != want {
 				t.Errorf("got %q, want %q", got, want)
 			}
 			if len(cells) != len(jobColumns) {
@@ -100,6 +102,50 @@ func TestJobRowForeign(t *testing.T) {
 	cells := jobRow(j, &corev1.Pod{}, time.Now()).Cells
 	if got := fmt.Sprint(cells[1], cells[5], cells[6], cells[7]); got != "Deleting<none><none><none>" {
 		t.Error(got)
+	}
+}
+
+// A table with commands of any length fits the terminal, and its other columns are whole.
+func TestCutCommands(t *testing.T) {
+	for _, test := range []struct {
+		name       string
+		width      int
+		namespaces bool
+		want       int // columns of the longest row
+	}{
+		{"wide", 160, false, 160},
+		{"with namespaces", 160, true, 160},
+		{"narrow", 40, false, 82}, // as wide as the other columns are, and minCommand
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			table := &metav1.Table{ColumnDefinitions: jobColumns}
+			for _, command := range []string{"true", strings.Repeat("x", 1<<20), strings.Repeat("节点", 1000)} {
+				j := &batchv1.Job{}
+				j.Name, j.Namespace, j.CreationTimestamp = "hodei-"+command[:1], "team", metav1.Now()
+				spec, err := json.Marshal(map[string][]string{"command": {command}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				j.Annotations = map[string]string{"hodei.io/spec": string(spec)}
+				table.Rows = append(table.Rows, jobRow(j, nil, time.Now()))
+			}
+			cutCommands(table, test.width, test.namespaces)
+			var out bytes.Buffer
+			printer := printers.NewTablePrinter(printers.PrintOptions{Wide: true, WithNamespace: test.namespaces})
+			if err := printer.PrintObj(table, &out); err != nil {
+				t.Fatal(err)
+			}
+			longest := 0
+			for line := range strings.Lines(out.String()) {
+				longest = max(longest, ui.Columns(strings.TrimRight(line, " \n")))
+			}
+			if longest != test.want {
+				t.Errorf("%d columns, want %d:\n%s", longest, test.want, out.String())
+			}
+			if !strings.HasSuffix(strings.TrimRight(strings.Split(out.String(), "\n")[1], " "), "true") {
+				t.Errorf("the command is not the last column:\n%s", out.String())
+			}
+		})
 	}
 }
 
