@@ -54,7 +54,7 @@ func TestScripts(t *testing.T) {
 			}
 			return false, errors.New("unknown condition " + name)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "freeport": freePort, "request": request, "jobcert": jobCert},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "freeport": freePort, "request": request, "jobcert": jobCert, "onscreen": onScreen},
 	})
 }
 

@@ -41,6 +41,17 @@ type app struct {
 	getenv func(string) string
 	// after is done when all is said, before the exit code.
 	after []func()
+	// shown is where output is shown, and what is said beside it; see lines.
+	shown *lineWriter
+}
+
+// lines is where a's output is shown: one for all that is. It is called before anything
+// runs at the same time.
+func (a *app) lines() *lineWriter {
+	if a.shown == nil {
+		a.shown = &lineWriter{out: a.Out, err: a.ErrOut, one: sameFile(a.stdout(), a.ErrOut)}
+	}
+	return a.shown
 }
 
 // afterwards has f done once everything is shown, which does not wait for it; the exit
@@ -239,6 +250,7 @@ func (a *app) report(err error) int {
 	case errors.As(err, &failure):
 		hint = failure.Hint
 	}
+	a.lines().fresh()
 	fmt.Fprintln(a.ErrOut, "error:", ui.Printable(err.Error()))
 	if hint != "" {
 		fmt.Fprintln(a.ErrOut, "hint:", a.named(hint))

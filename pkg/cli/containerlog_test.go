@@ -187,7 +187,7 @@ func TestTailOnce(t *testing.T) {
 		t.Errorf("got %q, %v", kept.String(), err)
 	}
 	tail.last, tail.equal = time.Time{}, 0 // from the start again
-	if err := tail.show(t.Context(), rawSink{out: &failing{err: io.ErrClosedPipe}}); !errors.Is(err, io.ErrClosedPipe) {
+	if err := tail.show(t.Context(), rawSink{&lineWriter{out: &failing{err: io.ErrClosedPipe}}}); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -23,14 +23,11 @@ type sink interface {
 }
 
 // rawSink passes the output on byte for byte.
-type rawSink struct{ out, err io.Writer }
+type rawSink struct{ to *lineWriter }
 
 func (s rawSink) record(_ string, _ uint64, r *hodeipb.Record, data []byte) error {
-	w := s.out
-	if r.Stream == hodeipb.Stream_STDERR {
-		w = s.err
-	}
-	_, err := w.Write(data)
+	_, err := s.to.writer(r.Stream).Write(data)
+	s.to.wrote(r.Stream, data)
 	return err
 }
 

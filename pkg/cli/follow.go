@@ -60,7 +60,7 @@ const exitedBuffer = 16
 
 func newFollower(o *runOptions) *follower {
 	f := &follower{
-		display: newDisplay(), sink: rawSink{o.Out, o.ErrOut}, silent: !o.follow, fallback: o.fallback,
+		display: newDisplay(), sink: rawSink{o.lines()}, silent: !o.follow, fallback: o.fallback,
 		screen: o.screen, events: o.events, usage: &usageHistory{}, describe: o.place.Describe(), name: o.spec.Name,
 		running:  make(chan struct{}),
 		exited:   make(chan *hodeipb.ExitRecord, exitedBuffer),

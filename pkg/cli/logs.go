@@ -193,7 +193,7 @@ type sinkOptions struct {
 
 // newSink returns what makes the sink of each job.
 func (a *app) newSink(o sinkOptions) func(name string) sink {
-	to := &lineWriter{out: a.Out, err: a.ErrOut}
+	to := a.lines()
 	asEvents := &eventWriter{out: a.Out}
 	terminals := map[hodeipb.Stream]ui.Terminal{
 		hodeipb.Stream_STDOUT: ui.Detect(a.stdout(), a.getenv), hodeipb.Stream_STDERR: ui.Detect(a.ErrOut, a.getenv),
@@ -215,7 +215,7 @@ func (a *app) newSink(o sinkOptions) func(name string) sink {
 			}
 			s = lines
 		default:
-			s = rawSink{a.Out, a.ErrOut}
+			s = rawSink{to}
 		}
 		if o.stream != hodeipb.Stream_STREAM_UNSPECIFIED {
 			s = streamSink{s, o.stream}

@@ -323,7 +323,7 @@ func (t *providerTest) runJob(ctx context.Context, command []string, out, errOut
 	}
 	defer os.RemoveAll(state) // a temporary directory that stays harms nobody
 	quiet := *t.app
-	quiet.Out, quiet.ErrOut = out, errOut
+	quiet.Out, quiet.ErrOut, quiet.shown = out, errOut, nil
 	quiet.getenv = func(name string) string {
 		if name == "XDG_STATE_HOME" {
 			return state

@@ -13,13 +13,14 @@ import (
 type screen struct {
 	quiet, tty bool
 	out        io.Writer
+	lines      *lineWriter // of the output, which is on the same terminal
 	status     *ui.Status
 	began      time.Time
 }
 
 func newScreen(a *app, quiet bool) *screen {
 	t := ui.Detect(a.ErrOut, a.getenv)
-	return &screen{quiet: quiet, tty: t.TTY, out: a.ErrOut, status: ui.NewStatus(a.ErrOut, t), began: time.Now()}
+	return &screen{quiet: quiet, tty: t.TTY, out: a.ErrOut, lines: a.lines(), status: ui.NewStatus(a.ErrOut, t), began: time.Now()}
 }
 
 func (s *screen) elapsed() time.Duration { return time.Since(s.began) }
@@ -27,13 +28,17 @@ func (s *screen) elapsed() time.Duration { return time.Since(s.began) }
 // waiting is for the spinner alone: in a log the phases tell enough.
 func (s *screen) waiting(text string) {
 	if s.tty && !s.quiet {
+		s.lines.fresh()
 		s.status.Wait(text)
 	}
 }
 
 func (s *screen) phase(e job.Event) {
+	if s.quiet {
+		return
+	}
+	s.lines.fresh()
 	switch {
-	case s.quiet:
 	case e.Waiting:
 		s.status.Wait(e.Detail)
 	case e.Phase == job.Pulling:
@@ -57,6 +62,7 @@ var next = map[job.Phase]string{
 func (s *screen) note(text string) {
 	if !s.quiet {
 		s.status.Stop()
+		s.lines.fresh()
 		s.status.Note(text)
 	}
 }
@@ -77,6 +83,7 @@ func (s *screen) summary(o *job.Outcome, samples []job.Sample) {
 	if o.Cause == job.Completed {
 		mark = ui.Good
 	}
+	s.lines.fresh()
 	s.status.Summary(mark, text)
 }
 

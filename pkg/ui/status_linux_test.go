@@ -173,7 +173,9 @@ func TestSpinnerAfterResize(t *testing.T) {
 	s := NewStatus(terminal, Terminal{TTY: true})
 	defer s.Stop()
 	for _, columns := range []int{100, 40, 80} {
-		uitest.SetSize(t, master, columns, 24)
+		if err := uitest.SetSize(master, columns, 24); err != nil {
+			t.Fatal(err)
+		}
 		screen.Resize(columns)
 		s.Wait(waits[0])
 		frames(t, screen, 2)

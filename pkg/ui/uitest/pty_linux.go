@@ -1,7 +1,9 @@
 package uitest
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"testing"
 
@@ -11,32 +13,51 @@ import (
 // Open returns both ends of a new pseudo terminal of a size; the test closes them.
 func Open(t testing.TB, columns, rows int) (master, terminal *os.File) {
 	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
+	master, terminal, err := OpenPTY(columns, rows)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		t.Skip("no pseudo terminal here:", err)
-	}
-	t.Cleanup(func() { master.Close() })
-	fd := int(master.Fd())
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+	case err != nil:
 		t.Fatal(err)
 	}
-	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	SetSize(t, master, columns, rows)
-	terminal, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { terminal.Close() })
+	t.Cleanup(func() {
+		master.Close()
+		terminal.Close()
+	})
 	return master, terminal
 }
 
-// SetSize gives a pseudo terminal another size.
-func SetSize(t testing.TB, master *os.File, columns, rows int) {
-	t.Helper()
-	if err := unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: uint16(rows), Col: uint16(columns)}); err != nil {
-		t.Fatal(err)
+// OpenPTY returns both ends of a new pseudo terminal of a size.
+func OpenPTY(columns, rows int) (master, terminal *os.File, err error) {
+	master, err = os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, nil, err
 	}
+	defer func() {
+		if err != nil {
+			master.Close()
+		}
+	}()
+	fd := int(master.Fd())
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		return nil, nil, fmt.Errorf("unlock pseudo terminal: %w", err)
+	}
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err != nil {
+		return nil, nil, fmt.Errorf("number of pseudo terminal: %w", err)
+	}
+	if err := SetSize(master, columns, rows); err != nil {
+		return nil, nil, err
+	}
+	terminal, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	return master, terminal, err
+}
+
+// SetSize gives a pseudo terminal another size.
+func SetSize(master *os.File, columns, rows int) error {
+	size := &unix.Winsize{Row: uint16(rows), Col: uint16(columns)}
+	if err := unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, size); err != nil {
+		return fmt.Errorf("set size of terminal: %w", err)
+	}
+	return nil
 }
