@@ -30,9 +30,6 @@ const (
 	// welcomeWait bounds how long a coordinator may keep us waiting before it
 	// says what it wants.
 	welcomeWait = 15 * time.Second
-	// maxMarks is 5 KiB of a hello: who wants the last minutes of a full spool gets
-	// 4 MiB too much at most.
-	maxMarks = 256
 	// maxAttachments bounds the memory of those that proved who they are: each may
 	// hold up to a MiB that it is sending.
 	maxAttachments = 8
@@ -314,7 +311,7 @@ func (t *attachment) sayHello() (*hodeipb.Welcome, error) {
 	hello := &hodeipb.Hello{
 		Protocol: Protocol, Namespace: t.Namespace, Job: t.Job,
 		Attempt: t.Attempt, AttemptUid: t.AttemptUID, AgentVersion: t.Version,
-		Extent: &hodeipb.Extent{First: first, End: end, Marks: t.spool.marks(maxMarks)}, State: state,
+		Extent: &hodeipb.Extent{First: first, End: end, Marks: t.spool.marks(hodeipb.MaxMarks)}, State: state,
 		LastSample: t.samples.latest().GetTime(),
 	}
 	if err := t.stream.Send(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_Hello{Hello: hello}}); err != nil && !errors.Is(err, io.EOF) {

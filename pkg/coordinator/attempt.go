@@ -8,12 +8,17 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
 // maxOfJob is how many attachments one job of many may have at once: a retry
 // overlaps with the attempt before it, and each with a connection that it has lost.
 // Its certificate gives it no more of the server than that.
 const maxOfJob = 8
+
+// maxAttempts is how many attempts a Server remembers: all that a job can have, each with
+// a log of its own, or those that are attached of many jobs.
+const maxAttempts = job.MaxRetries + 1
 
 // attemptKey names an attempt. Its UID alone would not do: it is the word of whoever
 // holds some job's certificate.
@@ -31,8 +36,9 @@ type attempt struct {
 	// turn's holder's.
 	stored uint64
 	exited bool
-	// sampled is the time of the latest sample, and the turn's holder's too.
+	// sampled is the time of the latest sample, and the turn's holder's too, as states is.
 	sampled time.Time
+	states  states
 
 	// Guarded by Server.mu.
 
@@ -100,6 +106,12 @@ func (s *Server) attempt(ctx context.Context, hello *hodeipb.Hello) (*attempt, e
 		case s.Open != nil && s.ofJob(key) >= maxOfJob:
 			s.mu.Unlock()
 			return nil, status.Errorf(codes.ResourceExhausted, "job %s/%s has %d attachments already", key.namespace, key.job, maxOfJob)
+		case a == nil && len(s.attempts) >= maxAttempts:
+			s.mu.Unlock()
+			return nil, status.Errorf(codes.ResourceExhausted, "%d attempts have attached already", maxAttempts)
+		case a == nil && s.isTaken(key, hello.Attempt):
+			s.mu.Unlock()
+			return nil, status.Errorf(codes.InvalidArgument, "attempt %q has another attempt_uid than %q", hello.Attempt, key.uid)
 		case a == nil:
 			a = &attempt{name: hello.Attempt, follower: s.Follower, turn: make(chan struct{}, 1)}
 			if s.Open != nil {
@@ -121,6 +133,17 @@ func (s *Server) attempt(ctx context.Context, hello *hodeipb.Hello) (*attempt, e
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// isTaken tells that another attempt of the job has the name, by which a Follower knows
+// it; s.mu is held.
+func (s *Server) isTaken(key attemptKey, name string) bool {
+	for k, a := range s.attempts {
+		if k.sameJob(key) && a.name == name {
+			return true
+		}
+	}
+	return false
 }
 
 func keyOf(hello *hodeipb.Hello) attemptKey {

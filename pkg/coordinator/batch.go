@@ -29,7 +29,7 @@ func (s *Server) Refused() Refused {
 // output hands one batch to the Follower.
 func (s *Server) output(ctx context.Context, e *hodeipb.Envelope, a *attempt, hello *hodeipb.Hello) error {
 	batch := e.Message.GetBatch()
-	size, data, err := batchSize(batch)
+	size, data, err := batchSize(batch) // as it has been checked
 	if err != nil {
 		return err
 	}
@@ -43,7 +43,7 @@ func (s *Server) output(ctx context.Context, e *hodeipb.Envelope, a *attempt, he
 		s.mu.Unlock()
 		return status.Errorf(codes.FailedPrecondition, "batch at offset %d, expected %d", batch.Offset, a.stored)
 	}
-	if a.stored+size < size {
+	if a.stored > maxOffset || a.stored+size > maxOffset {
 		return status.Errorf(codes.InvalidArgument, "batch of %d bytes at offset %d ends beyond all offsets", size, a.stored)
 	}
 	if batch.Encoding == hodeipb.Encoding_ZSTD {
@@ -105,11 +105,10 @@ func batchSize(b *hodeipb.Batch) (size uint64, data int, err error) {
 		if gap && (r.Length > 0 || r.Stream != hodeipb.Stream_STREAM_UNSPECIFIED) || !gap && (!known || r.Length == 0) {
 			return 0, 0, status.Error(codes.InvalidArgument, "batch with a record that is neither output nor a gap")
 		}
-		n := uint64(r.Length) + r.Lost // one of the two is zero
-		if size+n < size {
+		if r.Lost > maxOffset || size > maxOffset {
 			return 0, 0, status.Error(codes.InvalidArgument, "batch with a gap beyond all offsets")
 		}
-		size += n
+		size += uint64(r.Length) + r.Lost // one of the two is zero
 		if data += int(r.Length); data > hodeipb.MaxBatchBytes {
 			return 0, 0, status.Errorf(codes.InvalidArgument, "batch of more than %d bytes", hodeipb.MaxBatchBytes)
 		}

@@ -156,6 +156,28 @@ type conn struct {
 	identity string
 }
 
+// Dialled is a connection that its maker has made to one attempt, and may be delivered to
+// a [Tunnel]: an agent that says it is another is refused.
+type Dialled interface {
+	net.Conn
+	// Attempt is its name, and its UID; empty: not known.
+	Attempt() (name, uid string)
+}
+
+// dialled is the connection that a server's c was made from, nil if nobody dialled it to
+// an attempt.
+func dialled(c net.Conn) Dialled {
+	switch c := c.(type) {
+	case *conn:
+		return dialled(c.Conn)
+	case *deliveredConn:
+		return dialled(c.Conn)
+	case Dialled:
+		return c
+	}
+	return nil
+}
+
 func (c *conn) Close() error {
 	c.set.remove(c)
 	return c.Conn.Close()

@@ -53,6 +53,8 @@ const (
 	// maxMessageBytes is a batch at its limits: its data, and records of at most
 	// 40 bytes each.
 	maxMessageBytes = hodeipb.MaxBatchBytes + 40*hodeipb.MaxBatchRecords + 1<<10
+	// maxHeaderBytes is several times what a stream's headers take; gRPC's own bound is 16 MiB.
+	maxHeaderBytes = 8 << 10
 	// ackEvery is the least time between two acks. One for each batch would cost both
 	// sides a system call and a wake-up each; nobody waits for one but the end of a
 	// job, whose ack goes at once.
@@ -119,15 +121,17 @@ type Server struct {
 	Handshake func(err error)
 	// TurnedAway, if not nil, is told which agent was not let in, and why: its handshake
 	// failed, save where the connection merely ended; it said hello as another job, or in
-	// another protocol; there was no place for it. Whoever reaches the port can have it
+	// another protocol; there was no place for it; or, a *Fault, its messages make no
+	// sense. Whoever reaches the port can have it
 	// called, as often as they connect. Calls may overlap, and one that takes its time
 	// holds up that connection, or all that are to come.
 	TurnedAway func(from net.Addr, err error)
 
 	hodeipb.UnimplementedCoordinatorServer
 
-	once sync.Once
-	grpc *grpc.Server
+	once     sync.Once
+	grpc     *grpc.Server
+	panicked sync.Once
 
 	conns conns
 
@@ -194,6 +198,8 @@ func (s *Server) server() *grpc.Server {
 			grpc.ReadBufferSize(readBytes),
 			grpc.MaxConcurrentStreams(4), // an agent needs one
 			grpc.MaxRecvMsgSize(maxMessageBytes),
+			grpc.MaxHeaderListSize(maxHeaderBytes),
+			grpc.StreamInterceptor(s.recovers),
 			grpc.ForceServerCodecV2(hodeipb.Codec{}),
 			grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout, MaxConnectionIdle: idleWait}),
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
@@ -208,7 +214,7 @@ func (s *Server) server() *grpc.Server {
 func (s *Server) Attach(stream hodeipb.Coordinator_AttachServer) error {
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
-	messages := receive(ctx, stream)
+	messages := s.receive(ctx, stream)
 
 	hello, err := s.awaitHello(ctx, messages)
 	if err != nil {
@@ -256,7 +262,11 @@ func (s *Server) Attach(stream hodeipb.Coordinator_AttachServer) error {
 	// It ends with the stream, which ends with the handler.
 	go out.passOn(ctx, orders)
 	go out.sendAcks(ctx)
-	return s.serve(ctx, out, messages, a, hello)
+	err = s.serve(ctx, out, messages, a, hello)
+	if isFault(status.Code(err)) {
+		s.refuse(ctx, err)
+	}
+	return err
 }
 
 // received is one message or the error that ended the stream.
@@ -265,14 +275,14 @@ type received struct {
 	err      error
 }
 
-// receive reads the stream so that a handler can wait for other things too. It
-// ends with the stream, which ends with the handler.
-func receive(ctx context.Context, stream hodeipb.Coordinator_AttachServer) <-chan received {
+// receive reads the stream so that a handler can wait for other things too, and checks
+// every message. It ends with the stream, which ends with the handler.
+func (s *Server) receive(ctx context.Context, stream hodeipb.Coordinator_AttachServer) <-chan received {
 	c := make(chan received)
 	go func() {
 		for {
 			e := &hodeipb.Envelope{}
-			err := stream.RecvMsg(e)
+			err := s.next(ctx, stream, e)
 			select {
 			case c <- received{e, err}:
 			case <-ctx.Done():
@@ -285,6 +295,19 @@ func receive(ctx context.Context, stream hodeipb.Coordinator_AttachServer) <-cha
 		}
 	}()
 	return c
+}
+
+// next reads one message.
+func (s *Server) next(ctx context.Context, stream hodeipb.Coordinator_AttachServer, e *hodeipb.Envelope) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = s.caught(ctx, v)
+		}
+	}()
+	if err := stream.RecvMsg(e); err != nil {
+		return err
+	}
+	return checkMessage(e.Message)
 }
 
 func (s *Server) awaitHello(ctx context.Context, messages <-chan received) (*hodeipb.Hello, error) {
@@ -303,15 +326,8 @@ func (s *Server) awaitHello(ctx context.Context, messages <-chan received) (*hod
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	switch {
-	case hello == nil:
+	if hello == nil {
 		return nil, status.Error(codes.InvalidArgument, "the first message is not a hello")
-	case hello.Protocol != Protocol:
-		return nil, status.Errorf(codes.FailedPrecondition, "the agent speaks protocol %d, the coordinator %d: use the same version of both", hello.Protocol, Protocol)
-	case hello.AttemptUid == "" || hello.Extent == nil || hello.State == nil:
-		return nil, status.Error(codes.InvalidArgument, "the hello lacks attempt_uid, extent or state")
-	case hello.Extent.First > hello.Extent.End:
-		return nil, status.Error(codes.InvalidArgument, "the hello's extent ends before it begins")
 	}
 	return hello, s.authorize(ctx, hello)
 }
@@ -326,7 +342,7 @@ func (s *Server) authorize(ctx context.Context, hello *hodeipb.Hello) error {
 	if !ok {
 		return status.Error(codes.Unauthenticated, "no peer")
 	}
-	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	info, ok := p.AuthInfo.(agentInfo)
 	if !ok || len(info.State.VerifiedChains) == 0 {
 		return status.Error(codes.Unauthenticated, "no verified certificate")
 	}
@@ -335,13 +351,22 @@ func (s *Server) authorize(ctx context.Context, hello *hodeipb.Hello) error {
 	if len(uris) != 1 || uris[0].String() != want {
 		return status.Errorf(codes.PermissionDenied, "the certificate was issued for another job than %s/%s", hello.Namespace, hello.Job)
 	}
+	if d := dialled(info.raw); d != nil {
+		name, uid := d.Attempt()
+		if hello.Attempt != name || uid != "" && hello.AttemptUid != uid {
+			return status.Errorf(codes.PermissionDenied, "attempt %s was dialled, and says it is %s, %s", name, hello.Attempt, hello.AttemptUid)
+		}
+	}
 	return nil
 }
 
 // serve takes messages until the exit record is stored.
 func (s *Server) serve(ctx context.Context, out *outbox, messages <-chan received, a *attempt, hello *hodeipb.Hello) error {
+	a.states = newStates(hello.State)
 	for {
 		select {
+		case <-a.states.due:
+			a.tellState(hello.Attempt)
 		case r := <-messages:
 			if r.err != nil {
 				return r.err
@@ -377,12 +402,11 @@ func (s *Server) take(ctx context.Context, e *hodeipb.Envelope, a *attempt, hell
 		}
 		return &hodeipb.Ack{Offset: a.stored}, nil
 	case *hodeipb.FromAgent_State:
-		a.follower.State(hello.Attempt, m.State)
+		if a.states.take(m.State) {
+			a.tellState(hello.Attempt)
+		}
 		return nil, nil
 	case *hodeipb.FromAgent_Metrics:
-		if err := checkMetrics(m.Metrics); err != nil {
-			return nil, status.Error(codes.InvalidArgument, err.Error())
-		}
 		if at := m.Metrics.Time.AsTime(); at.After(a.sampled) {
 			a.sampled = at
 			a.follower.Metrics(hello.Attempt, m.Metrics)
@@ -392,6 +416,7 @@ func (s *Server) take(ctx context.Context, e *hodeipb.Envelope, a *attempt, hell
 		if !s.Silent && m.Exit.End != a.stored {
 			return nil, status.Errorf(codes.FailedPrecondition, "exit record at offset %d, expected %d", m.Exit.End, a.stored)
 		}
+		a.tellState(hello.Attempt) // the last one
 		if !a.exited {
 			if err := a.follower.Exited(hello.Attempt, m.Exit); err != nil {
 				return nil, status.Errorf(codes.ResourceExhausted, "store exit record: %v", err)

@@ -103,7 +103,7 @@ func TestBadBatch(t *testing.T) {
 		{"output behind the largest gap", one(func(b *hodeipb.Batch) {
 			b.Records = append([]*hodeipb.Record{{Lost: math.MaxUint64}}, b.Records...)
 		}), codes.InvalidArgument, beyond},
-		{"gap beyond all offsets", &hodeipb.Batch{Offset: 3, Records: []*hodeipb.Record{{Lost: math.MaxUint64 - 2}}}, codes.InvalidArgument, "batch of 18446744073709551613 bytes at offset 3 ends beyond all offsets"},
+		{"gap beyond all offsets", &hodeipb.Batch{Offset: 3, Records: []*hodeipb.Record{{Lost: math.MaxUint64 - 2}}}, codes.InvalidArgument, "batch with a gap beyond all offsets"},
 		{"not what its encoding says", one(func(b *hodeipb.Batch) { b.Encoding = hodeipb.Encoding_ZSTD }), codes.InvalidArgument, "batch at offset 3: unexpected EOF"},
 		{"compressed, of another size", one(func(b *hodeipb.Batch) { b.Encoding, b.Data = hodeipb.Encoding_ZSTD, compress("de") }), codes.InvalidArgument, "batch at offset 3: 2 bytes, its records have 3"},
 		{"compressed, larger than its records", one(func(b *hodeipb.Batch) {

@@ -4,11 +4,14 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
+	"runtime/debug"
 	"syscall"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
@@ -39,7 +42,16 @@ func (h *handshaker) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthIn
 		}
 		return nil, nil, err
 	}
+	if t, ok := info.(credentials.TLSInfo); ok {
+		info = agentInfo{t, raw}
+	}
 	return secure, info, nil
+}
+
+// agentInfo is what is known of an agent before it says anything.
+type agentInfo struct {
+	credentials.TLSInfo
+	raw net.Conn
 }
 
 func (h *handshaker) Clone() credentials.TransportCredentials {
@@ -76,13 +88,54 @@ func isEnd(err error) bool {
 	return false
 }
 
-// refuse tells of an agent whose hello is refused with err; a stream that has merely
-// ended is none.
+// Fault is why an agent was turned away that has proved who it is: it has said what no
+// agent of ours says, or what it said has broken the coordinator.
+type Fault struct {
+	Message string
+	// Stack is where the coordinator broke, the first time that it did.
+	Stack string
+}
+
+func (f *Fault) Error() string { return f.Message + f.Stack }
+
+// refuse tells of an agent whose stream is ended with err, before its hello is taken or
+// for a fault; a stream that has merely ended is none.
 func (s *Server) refuse(ctx context.Context, err error) {
 	p, ok := peer.FromContext(ctx)
-	if code := status.Code(err); ok && ctx.Err() == nil && code != codes.Unknown && code != codes.Canceled {
-		s.turnAway(p.Addr, errors.New(status.Convert(err).Message()))
+	code := status.Code(err)
+	if !ok || ctx.Err() != nil || code == codes.Unknown || code == codes.Canceled {
+		return
 	}
+	message := status.Convert(err).Message()
+	if isFault(code) {
+		s.turnAway(p.Addr, &Fault{Message: message})
+		return
+	}
+	s.turnAway(p.Addr, errors.New(message))
+}
+
+// isFault tells codes of messages that make no sense, also to the decoder.
+func isFault(code codes.Code) bool { return code == codes.InvalidArgument || code == codes.Internal }
+
+// caught ends a stream whose handler has panicked, and not the process: what one agent
+// says can't end the coordinator of another. It is told, the first time with the place.
+func (s *Server) caught(ctx context.Context, panicked any) error {
+	f := &Fault{Message: fmt.Sprintf("a fault of hodei's own: %v", panicked)}
+	s.panicked.Do(func() { f.Stack = "\n" + string(debug.Stack()) })
+	if p, ok := peer.FromContext(ctx); ok {
+		s.turnAway(p.Addr, f)
+	}
+	return status.Error(codes.Aborted, f.Message)
+}
+
+// recovers is the interceptor of all streams.
+func (s *Server) recovers(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = s.caught(stream.Context(), v)
+		}
+	}()
+	return handle(srv, stream)
 }
 
 func (s *Server) turnAway(from net.Addr, err error) {

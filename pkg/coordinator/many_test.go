@@ -69,7 +69,7 @@ func (o *office) attach(t *testing.T, id certs.ID, uid string, end uint64) *agen
 	t.Helper()
 	a := o.dial(t, credentials.NewTLS(clientTLS(t, issue(t, o.authority, id))))
 	h := hello(end)
-	h.Namespace, h.Job, h.Attempt, h.AttemptUid = id.Namespace, id.Job, "pod", uid
+	h.Namespace, h.Job, h.Attempt, h.AttemptUid = id.Namespace, id.Job, "pod-"+uid, uid
 	a.send(&hodeipb.FromAgent_Hello{Hello: h})
 	return a
 }
@@ -347,7 +347,7 @@ func TestTurnedAway(t *testing.T) {
 		return func() *agent {
 			a := o.dial(t, credentials.NewTLS(clientTLS(t, issue(t, o.authority, id))))
 			h := hello(0)
-			h.Namespace, h.Job, h.Attempt = id.Namespace, id.Job, "pod"
+			h.Namespace, h.Job, h.Attempt = id.Namespace, id.Job, "pod-uid-1"
 			change(h)
 			a.send(&hodeipb.FromAgent_Hello{Hello: h})
 			return a
@@ -363,7 +363,8 @@ func TestTurnedAway(t *testing.T) {
 		{"another job", saying(testID, func(h *hodeipb.Hello) { h.Job = "other" }), "the certificate was issued for another job than jobs/other"},
 		{"another protocol", saying(testID, func(h *hodeipb.Hello) { h.Protocol = 2 }), "the agent speaks protocol 2, the coordinator 1: use the same version of both"},
 		{"too many", saying(otherID, func(*hodeipb.Hello) {}), "job jobs/other has 8 attachments already"},
-		{"another name", saying(testID, func(h *hodeipb.Hello) { h.AttemptUid, h.Attempt = "uid", "pod-2" }), `attempt_uid "uid" is attempt "pod", not "pod-2"`},
+		{"another name", saying(testID, func(h *hodeipb.Hello) { h.AttemptUid, h.Attempt = "uid", "pod-2" }), `attempt_uid "uid" is attempt "pod-uid", not "pod-2"`},
+		{"another UID", saying(testID, func(h *hodeipb.Hello) { h.Attempt = "pod-uid" }), `attempt "pod-uid" has another attempt_uid than "uid-1"`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			a := test.dial()
@@ -388,13 +389,13 @@ func TestTurnedAway(t *testing.T) {
 // TestKeep: a coordinator that is there to keep output takes none that it can't.
 func TestKeep(t *testing.T) {
 	o := newOffice(t, nil)
-	log, err := o.store.Create(logstore.Key{Namespace: testID.Namespace, Job: testID.Job, Attempt: "pod", AttemptUID: "uid"}, 0)
+	log, err := o.store.Create(logstore.Key{Namespace: testID.Namespace, Job: testID.Job, Attempt: "pod-uid", AttemptUID: "uid"}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer log.Close()
 	a := o.attach(t, testID, "uid", 0)
-	a.failsWith(codes.ResourceExhausted, `store output: create log of attempt "pod": the attempt's log is in use`)
+	a.failsWith(codes.ResourceExhausted, `store output: create log of attempt "pod-uid": the attempt's log is in use`)
 	if err := <-o.heard.failed; !errors.Is(err, logstore.ErrInUse) {
 		t.Errorf("heard %v", err)
 	}

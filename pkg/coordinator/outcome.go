@@ -12,8 +12,12 @@ import (
 
 // Outcome puts an exit record into the words of a job. A record without a cause
 // (only the container's status can tell who killed the launcher), or with one
-// that an agent has no business to claim, is [job.Unknown].
+// that an agent has no business to claim, is [job.Unknown]. It need not have come
+// through a [Server].
 func Outcome(r *hodeipb.ExitRecord) *job.Outcome {
+	if checkExit(r) != nil {
+		return &job.Outcome{Cause: job.Unknown, Code: job.ExitFailed, Message: senseless}
+	}
 	o := &job.Outcome{
 		Cause: job.Cause(r.Cause), Code: int(r.Code), Signal: syscall.Signal(r.Signal), Message: r.Message,
 		Started: local(r.Started), Finished: local(r.Finished), OutputBytes: r.End,
@@ -33,7 +37,7 @@ func Outcome(r *hodeipb.ExitRecord) *job.Outcome {
 	failed := o.Cause == job.Error || o.Cause == job.Signaled
 	if o.Code < 0 || o.Code > 255 || o.Signal < 0 || o.Signal > 64 || failed && o.Code == 0 {
 		o.Cause, o.Code, o.Signal = job.Unknown, job.ExitFailed, 0
-		o.Message = "the exit record makes no sense"
+		o.Message = senseless
 	}
 	if r.PipesHeld {
 		note := "a process that outlived the command still held its output open; what it wrote later than 2 s after the end is not here"
@@ -44,6 +48,8 @@ func Outcome(r *hodeipb.ExitRecord) *job.Outcome {
 	}
 	return o
 }
+
+const senseless = "the exit record makes no sense"
 
 func local(t *timestamppb.Timestamp) time.Time {
 	if t == nil {

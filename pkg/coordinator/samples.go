@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/encoding/protodelim"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
@@ -81,20 +80,4 @@ func parseSamples(b []byte) ([]*hodeipb.Metrics, error) {
 		samples, last = append(samples, m), at
 	}
 	return samples, nil
-}
-
-// checkMetrics says what keeps a sample from being taken: a Follower may keep some
-// hundred of them.
-func checkMetrics(m *hodeipb.Metrics) error {
-	if err := m.GetTime().CheckValid(); err != nil {
-		return fmt.Errorf("a sample's time: %w", err)
-	}
-	if proto.Size(m) > maxMetricsBytes {
-		return fmt.Errorf("a sample of more than %d bytes", maxMetricsBytes)
-	}
-	// Packed, they take eight times as much here as on the wire.
-	if waits := len(m.Usage.GetRunQueueWaits()); waits > maxRunQueueWaits {
-		return fmt.Errorf("%d waits on the run queue, more than %d", waits, maxRunQueueWaits)
-	}
-	return nil
 }

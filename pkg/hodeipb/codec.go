@@ -10,14 +10,6 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Bounds of a batch. A coordinator refuses what is larger: they bound what an
-// agent can make it hold.
-const (
-	// MaxBatchBytes of data, decoded.
-	MaxBatchBytes   = 1 << 20
-	MaxBatchRecords = 1024
-)
-
 // Envelope is a FromAgent on its way through gRPC. The data of a batch lie beside
 // the message, in buffers that nobody copies: [Codec] puts them behind the rest,
 // which is where a protobuf encoder would have put them. On the wire there is no
@@ -49,8 +41,10 @@ func generic() encoding.CodecV2 { return encoding.GetCodecV2(grpcproto.Name) }
 
 // Numbers of the fields that are written and read here; see worker.proto.
 const (
-	batchField = 2  // of FromAgent
-	dataField  = 15 // of Batch
+	batchField   = 2  // of FromAgent
+	recordsField = 2  // of Batch
+	dataField    = 15 // of Batch
+	batchName    = "Batch"
 )
 
 // Marshal encodes an *Envelope or a proto.Message.
@@ -84,18 +78,23 @@ func (Codec) Marshal(v any) (mem.BufferSlice, error) {
 	return slices, nil
 }
 
-// Unmarshal decodes into an *Envelope or a proto.Message. What it puts into an
-// envelope is not trusted any further than protobuf's own decoder would.
+// Unmarshal decodes into an *Envelope or a proto.Message. What goes into an envelope is
+// an agent's: beyond MaxHeadBytes besides output it is refused and not decoded.
 func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
 	e, ok := v.(*Envelope)
 	if !ok {
 		return generic().Unmarshal(data, v)
 	}
-	if e.open(data) {
-		return nil
+	if ok, err := e.open(data); ok || err != nil {
+		return err
+	}
+	whole := data.MaterializeToBuffer(mem.DefaultBufferPool())
+	defer whole.Free()
+	if err := checkHead(whole.ReadOnlyData()); err != nil {
+		return err
 	}
 	e.Message = &FromAgent{}
-	if err := generic().Unmarshal(data, e.Message); err != nil {
+	if err := proto.Unmarshal(whole.ReadOnlyData(), e.Message); err != nil {
 		return err
 	}
 	e.Data = nil
@@ -109,53 +108,58 @@ func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
 // open takes a message apart that has the usual form: a batch, its data last, and
 // all that comes before the data in the first buffer. For any other it returns
 // false, and the message, if it is one, is decoded as a whole.
-func (e *Envelope) open(data mem.BufferSlice) bool {
+func (e *Envelope) open(data mem.BufferSlice) (ok bool, err error) {
 	if len(data) == 0 {
-		return false
+		return false, nil
 	}
 	total := data.Len()
 	first := data[0].ReadOnlyData()
 	number, kind, n := protowire.ConsumeTag(first)
 	if n < 0 || number != batchField || kind != protowire.BytesType {
-		return false
+		return false, nil
 	}
 	at := n
 	size, n := protowire.ConsumeVarint(first[at:])
 	if n < 0 {
-		return false
+		return false, nil
 	}
 	if at += n; size != uint64(total-at) {
-		return false
+		return false, nil
 	}
 	begin := at
-	for {
+	for h := (head{parts: 1}); ; {
 		number, kind, n := protowire.ConsumeTag(first[at:])
 		if n < 0 {
-			return false
+			return false, nil
 		}
 		if number != dataField || kind != protowire.BytesType {
 			value := protowire.ConsumeFieldValue(number, kind, first[at+n:])
 			if value < 0 {
-				return false
+				return false, nil
 			}
-			at += n + value
+			if at += n + value; number == recordsField {
+				h.parts++
+			}
+			if h.bytes = at; h.check() != nil {
+				return false, h.check()
+			}
 			continue
 		}
 		end := at
 		size, m := protowire.ConsumeVarint(first[at+n:])
 		if m < 0 {
-			return false
+			return false, nil
 		}
 		if at += n + m; size == 0 || size != uint64(total-at) {
-			return false
+			return false, nil
 		}
 		batch := &Batch{}
 		if proto.Unmarshal(first[begin:end], batch) != nil {
-			return false
+			return false, nil
 		}
 		e.Message = &FromAgent{Message: &FromAgent_Batch{Batch: batch}}
 		e.Data = behind(data, at)
-		return true
+		return true, nil
 	}
 }
 

@@ -2,10 +2,14 @@ package hodeipb
 
 import (
 	"bytes"
+	"cmp"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -114,6 +118,54 @@ func TestCodecRefuses(t *testing.T) {
 	}
 }
 
+// TestBounds: what is too large is refused before it is decoded, however it is cut.
+func TestBounds(t *testing.T) {
+	marks := func(n int) *FromAgent {
+		return &FromAgent{Message: &FromAgent_Hello{Hello: &Hello{Extent: &Extent{Marks: slices.Repeat([]*Mark{{}}, n)}}}}
+	}
+	exit := func(r *ExitRecord) *FromAgent { return &FromAgent{Message: &FromAgent_Exit{Exit: r}} }
+	records := func(n int, data string) *FromAgent {
+		return &FromAgent{Message: &FromAgent_Batch{Batch: &Batch{Records: slices.Repeat([]*Record{{}}, n), Data: []byte(data)}}}
+	}
+	full := strings.Repeat("x", MaxBatchBytes)
+	for _, tt := range []struct {
+		name    string
+		message *FromAgent
+		err     string
+	}{
+		{"marks", marks(MaxMarks), ""},
+		{"too many marks", marks(maxParts), "a message of more than 1040 parts"},
+		{"a long text", exit(&ExitRecord{Message: strings.Repeat("x", MaxHeadBytes-100)}), ""},
+		{"a text that is too long", exit(&ExitRecord{Message: strings.Repeat("x", MaxHeadBytes)}), "a message of more than 65536 bytes besides output"},
+		{"packed numbers", exit(&ExitRecord{Usage: &Usage{RunQueueWaits: make([]uint64, 5000)}}), "a message of more than 1040 parts"},
+		{"probes", exit(&ExitRecord{Probes: slices.Repeat([]*Probe{{}}, 5000)}), "a message of more than 1040 parts"},
+		{"a full batch", batchOf(full, MaxBatchRecords), ""},
+		{"records without data", records(5000, ""), "a message of more than 1040 parts"},
+		{"records with data", records(5000, "x"), "a message of more than 1040 parts"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b, err := proto.Marshal(tt.message)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, size := range []int{1000, 16 << 10, 2 << 20} {
+				frames := cut(b, size)
+				var e Envelope
+				err := (Codec{}).Unmarshal(frames, &e)
+				frames.Free()
+				e.Free()
+				if got := fmt.Sprint(err); got != cmp.Or(tt.err, "<nil>") {
+					t.Errorf("in frames of %d: %v, want %q", size, err, tt.err)
+				}
+			}
+		})
+	}
+	unknown := protowire.AppendBytes(protowire.AppendTag(nil, 100, protowire.BytesType), make([]byte, MaxHeadBytes))
+	if err := (Codec{}).Unmarshal(cut(unknown, 1<<20), &Envelope{}); err == nil {
+		t.Error("an unknown field of any size was taken")
+	}
+}
+
 // TestCodecOtherMessages checks that what is no envelope is protobuf's.
 func TestCodecOtherMessages(t *testing.T) {
 	var codec Codec
@@ -154,6 +206,12 @@ func FuzzCodec(f *testing.F) {
 		var codec Codec
 		var e Envelope
 		err := codec.Unmarshal(frames, &e)
+		if checkHead(b) != nil {
+			if err == nil {
+				t.Fatal("decoded more than is allowed")
+			}
+			return
+		}
 		if (err == nil) != (wantErr == nil) {
 			t.Fatalf("error %v, protobuf says %v", err, wantErr)
 		}

@@ -48,6 +48,11 @@ const (
 	// most 255 bytes, escaped.
 	maxMetaBytes = 64 << 10
 
+	// maxAttempts is how many attempts of jobs of one name a store holds: an agent that
+	// dials a coordinator chooses its attempt's UID. A job that is run under one name every
+	// three minutes has fewer in DefaultMaxAge.
+	maxAttempts = 4096
+
 	// lockTries bounds the race with a retention that removes the directory.
 	lockTries = 10
 )
@@ -201,11 +206,26 @@ func (s *Store) create(k Key, first uint64) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkRoom(dir); err != nil {
+		return nil, err
+	}
 	lock, err := makeLocked(dir)
 	if err != nil {
 		return nil, err
 	}
 	return s.write(k, first, dir, lock, false)
+}
+
+// checkRoom says why the directory of an attempt is not to be made, if it is not there.
+func checkRoom(dir string) error {
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	others, err := subdirectories(filepath.Dir(dir))
+	if err == nil && len(others) >= maxAttempts {
+		err = fmt.Errorf("%d attempts of jobs of this name are stored already", len(others))
+	}
+	return err
 }
 
 // Temp is like Create, for an attempt whose output is not to be kept: Close
@@ -335,10 +355,11 @@ func (s *Store) path(k Key) (string, error) {
 }
 
 // checkNames refuses what is no name of a directory of ours: names come from
-// the network.
+// the network, and are shown.
 func checkNames(names ...string) error {
 	for _, name := range names {
-		if name == "" || len(name) > 255 || name[0] == '.' || strings.ContainsAny(name, "/\x00") {
+		odd := func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '/' }
+		if name == "" || len(name) > 255 || name[0] == '.' || strings.ContainsFunc(name, odd) {
 			return fmt.Errorf("%.300q is no name for a directory", name)
 		}
 	}

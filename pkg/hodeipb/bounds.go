@@ -1,0 +1,91 @@
+package hodeipb
+
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// Bounds of what an agent may send. A coordinator refuses what is larger before it
+// decodes it: a message of empty parts takes fifty times as much memory as on the wire.
+const (
+	// MaxBatchBytes of data, decoded.
+	MaxBatchBytes   = 1 << 20
+	MaxBatchRecords = 1024
+	// MaxHeadBytes is a message without the data of a batch. The longest are a batch's
+	// records, at most 40 bytes each, and a hello with its marks, some 6 KiB.
+	MaxHeadBytes = 64 << 10
+	// maxParts is how many messages and list elements may be inside a message: a batch
+	// and its records. A hello has 256 marks.
+	maxParts = MaxBatchRecords + 16
+	// MaxMarks of a hello take 5 KiB. In a spool of 1 GiB they are 4 MiB apart, the most
+	// that --since fetches in vain.
+	MaxMarks = 256
+)
+
+// head is what a message holds besides the data of a batch.
+type head struct{ bytes, parts int }
+
+// checkHead says what keeps an encoded FromAgent from being decoded: its size. What is
+// no message at all is left to the decoder.
+func checkHead(b []byte) error {
+	var h head
+	h.count((*FromAgent)(nil).ProtoReflect().Descriptor(), b)
+	return h.check()
+}
+
+func (h *head) check() error {
+	switch {
+	case h.bytes > MaxHeadBytes:
+		return fmt.Errorf("a message of more than %d bytes besides output", MaxHeadBytes)
+	case h.parts > maxParts:
+		return fmt.Errorf("a message of more than %d parts", maxParts)
+	}
+	return nil
+}
+
+// count adds what an encoded message of a type holds, as far as it can be read.
+func (h *head) count(message protoreflect.MessageDescriptor, b []byte) {
+	for len(b) > 0 && h.check() == nil {
+		number, kind, tag := protowire.ConsumeTag(b)
+		if tag < 0 {
+			return
+		}
+		value := protowire.ConsumeFieldValue(number, kind, b[tag:])
+		if value < 0 {
+			return
+		}
+		field := message.Fields().ByNumber(number)
+		if field != nil && number == dataField && field.ContainingMessage().Name() == batchName {
+			h.bytes += tag
+		} else {
+			h.add(field, kind, tag, b[tag:tag+value])
+		}
+		b = b[tag+value:]
+	}
+}
+
+// add counts one field, whose value is encoded; field is nil for one that is unknown.
+func (h *head) add(field protoreflect.FieldDescriptor, kind protowire.Type, tag int, value []byte) {
+	switch {
+	case field == nil || kind != protowire.BytesType:
+		if field != nil && field.IsList() {
+			h.parts++
+		}
+	case field.Kind() == protoreflect.MessageKind:
+		h.parts++
+		inside, n := protowire.ConsumeBytes(value)
+		h.bytes += tag + n - len(inside)
+		h.count(field.Message(), inside)
+		return
+	case field.IsList(): // packed numbers, of a byte or more
+		inside, _ := protowire.ConsumeBytes(value)
+		for _, c := range inside {
+			if c < 0x80 {
+				h.parts++
+			}
+		}
+	}
+	h.bytes += tag + len(value)
+}
