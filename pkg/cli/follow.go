@@ -46,7 +46,9 @@ type follower struct {
 	agentUp   time.Duration
 	shown     bool // that its command runs
 	hushed    bool
-	blocked   bool // the job, by output that is not stored
+	waiting   string    // the attempt of which it is shown that its command is waited for
+	blocked   bool      // the job, by output that is not stored
+	blockedAt time.Time // when that was said last
 	ended     bool
 	last      *hodeipb.ExitRecord
 	lost      string // what is known to be missing of the output
@@ -57,6 +59,10 @@ type follower struct {
 // exitedBuffer is more exit records than a session leaves unread: it takes each
 // at once.
 const exitedBuffer = 16
+
+// blockedEvery is the least time between two notes that the job is blocked: a reader that
+// is only just too slow makes it so many times a second.
+const blockedEvery = time.Minute
 
 func newFollower(o *runOptions) *follower {
 	f := &follower{
@@ -259,6 +265,10 @@ func (f *follower) State(attempt string, state *hodeipb.State) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if state.Phase < hodeipb.Phase_RUNNING {
+		if f.waiting == attempt {
+			return
+		}
+		f.waiting = attempt
 		f.unlessHushed(func() error {
 			f.screen.waiting("agent up, waiting for the command")
 			return nil
@@ -269,7 +279,8 @@ func (f *follower) State(attempt string, state *hodeipb.State) {
 		f.onRunning.Do(func() { close(f.running) })
 		return
 	}
-	if state.BlockedOnOutput && !f.blocked {
+	if state.BlockedOnOutput && !f.blocked && time.Since(f.blockedAt) > blockedEvery {
+		f.blockedAt = time.Now()
 		f.display.aside(func() { f.screen.note("the job waits: its output can't be stored fast enough") })
 	}
 	f.blocked = state.BlockedOnOutput
@@ -344,6 +355,11 @@ func (s followedSink) gap(attempt string, offset, n uint64) error {
 	s.follower.dropped = true
 	s.follower.mu.Unlock()
 	return s.follower.lose(attempt, offset, n)
+}
+
+// say shows a note, whatever is still to be shown.
+func (f *follower) say(note string) {
+	f.display.aside(func() { f.screen.note(note) })
 }
 
 // lose notes and shows that output of an attempt is missing from offset on: n

@@ -112,6 +112,7 @@ type serverOptions struct {
 	store              *openedStore
 	disk               *probe
 	turnedAway         *turnedAway
+	quotas             jobQuotas
 	log                *slog.Logger
 }
 
@@ -140,6 +141,7 @@ func (o *serverOptions) complete(certsDir string) error {
 	}
 	o.store.tellDropped(o.warn)
 	o.disk, o.turnedAway = &probe{dir: o.store.dir}, &turnedAway{log: o.log}
+	o.quotas.quotas = map[string]*quota{}
 	return nil
 }
 
@@ -297,30 +299,45 @@ const (
 type turnedAway struct {
 	log *slog.Logger
 
-	mu           sync.Mutex
+	mu sync.Mutex
+	quota
+}
+
+// quota bounds what is told in a refusalWindow.
+type quota struct {
 	began        time.Time
 	told, untold int // since then
+}
+
+// take tells whether there is room for one more, and how many there was none for in the
+// window before.
+func (q *quota) take(now time.Time) (ok bool, before int) {
+	if now.Sub(q.began) >= refusalWindow {
+		before = q.untold
+		*q = quota{began: now}
+	}
+	if ok = q.told < maxRefusals; ok {
+		q.told++
+	} else {
+		q.untold++
+	}
+	return ok, before
 }
 
 func (r *turnedAway) tell(from net.Addr, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if now := time.Now(); now.Sub(r.began) >= refusalWindow {
-		r.sum()
-		r.began, r.told, r.untold = now, 0, 0
+	ok, before := r.take(time.Now())
+	r.sum(before)
+	if ok {
+		r.log.Warn("agent turned away", "address", from.String(), "error", err)
 	}
-	if r.told == maxRefusals {
-		r.untold++
-		return
-	}
-	r.told++
-	r.log.Warn("agent turned away", "address", from.String(), "error", err)
 }
 
-// sum tells how many were not told of; r.mu is held.
-func (r *turnedAway) sum() {
-	if r.untold > 0 {
-		r.log.Warn("more agents turned away", "count", r.untold)
+// sum tells how many were not told of.
+func (r *turnedAway) sum(n int) {
+	if n > 0 {
+		r.log.Warn("more agents turned away", "count", n)
 	}
 }
 
@@ -328,12 +345,57 @@ func (r *turnedAway) sum() {
 func (r *turnedAway) end() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.sum()
+	r.sum(r.untold)
+}
+
+// jobLog bounds what is logged of each job: its agent may come and go as fast as it likes.
+type jobLog struct {
+	slog.Handler
+	state *jobQuotas
+	job   string
+}
+
+// jobQuotas are those of the jobs of which something was logged just now.
+type jobQuotas struct {
+	mu     sync.Mutex
+	quotas map[string]*quota
+}
+
+// of gives the log of one job.
+func (q *jobQuotas) of(log *slog.Logger, job, attempt string) *slog.Logger {
+	h := log.With("job", job, "attempt", attempt).Handler()
+	return slog.New(&jobLog{Handler: h, state: q, job: job})
+}
+
+// Handle implements slog.Handler.
+func (l *jobLog) Handle(ctx context.Context, r slog.Record) error {
+	ok, before := l.state.take(l.job, time.Now())
+	if before > 0 {
+		r.AddAttrs(slog.Int("unlogged", before))
+	}
+	if !ok {
+		return nil
+	}
+	return l.Handler.Handle(ctx, r)
+}
+
+func (q *jobQuotas) take(job string, now time.Time) (ok bool, before int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for name, other := range q.quotas {
+		if name != job && now.Sub(other.began) >= 10*refusalWindow {
+			delete(q.quotas, name)
+		}
+	}
+	if q.quotas[job] == nil {
+		q.quotas[job] = &quota{}
+	}
+	return q.quotas[job].take(now)
 }
 
 // open gives what stores the output of an attempt.
 func (o *serverOptions) open(hello *hodeipb.Hello) (coordinator.Follower, func()) {
-	log := o.log.With("job", hello.Namespace+"/"+hello.Job, "attempt", hello.Attempt)
+	log := o.quotas.of(o.log, hello.Namespace+"/"+hello.Job, hello.Attempt)
 	r := &coordinator.Recorder{Store: o.store.Store, Keep: true, Listener: exported(attemptLog{log}, o.exporter)}
 	return r, func() {
 		if o.exporter != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/signal"
 	"sync"
@@ -78,6 +79,7 @@ func (s *session) follow(ctx context.Context, earlier func(*follower)) error {
 	s.server = &coordinator.Server{
 		TLS: s.job.TLS(), Namespace: s.place.Namespace(), Job: s.spec.Name,
 		Follower: recorder, Silent: recorder.Store == nil, MetricsInterval: s.metricsInterval(),
+		TurnedAway: s.noteFault(),
 	}
 	handshakes := newHandshakes()
 	if _, ok := s.job.(refuser); ok {
@@ -110,6 +112,17 @@ func (s *session) follow(ctx context.Context, earlier func(*follower)) error {
 		err = &exitError{code: job.ExitFailed, err: e}
 	}
 	return err
+}
+
+// noteFault says, once, what is wrong with an agent that was turned away for what it
+// said. It may try again without end.
+func (s *session) noteFault() func(net.Addr, error) {
+	var once sync.Once
+	return func(_ net.Addr, err error) {
+		if fault, ok := errors.AsType[*coordinator.Fault](err); ok {
+			once.Do(func() { s.follower.say("the agent was turned away: " + fault.Error()) })
+		}
+	}
 }
 
 // metricsInterval is how often its agents are asked for a sample.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -29,11 +30,9 @@ type agent struct {
 const attackWait = 30 * time.Second
 
 // runAsWorker is what hodei run takes for hodei-worker: the job's name is the attack.
-func runAsWorker(role string) int {
-	if role == "launch" {
-		ended := make(chan os.Signal, 1)
-		signal.Notify(ended, syscall.SIGTERM, syscall.SIGINT)
-		<-ended
+func runAsWorker(args []string) int {
+	if args[0] == "launch" {
+		awaitAgent(strings.TrimPrefix(args[1], "--socket="))
 		return 0
 	}
 	env := os.Getenv
@@ -62,6 +61,25 @@ func runAsWorker(role string) int {
 		return 1
 	}
 	return 0
+}
+
+// awaitAgent waits until the agent has left its last word, beside its socket, or for a
+// signal.
+func awaitAgent(socket string) {
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, syscall.SIGTERM, syscall.SIGINT)
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			if _, err := os.Stat(filepath.Join(filepath.Dir(socket), "termination")); err == nil {
+				return
+			}
+		case <-ended:
+			return
+		}
+	}
 }
 
 // dial makes a connection of its own, on which nothing is sent yet.

@@ -92,7 +92,7 @@ func twins(ctx context.Context, a *agent) {
 			return
 		}
 		go s.end() // its acks
-		for n := range 20000 {
+		for n := range 5000 {
 			at := timestamppb.New(began.Add(time.Duration(n*4+i) * time.Millisecond))
 			if !s.tell(metrics(&hodeipb.Metrics{Time: at, Usage: &hodeipb.Usage{}})) {
 				return
@@ -140,7 +140,7 @@ func states(ctx context.Context, a *agent) {
 	probes := []*hodeipb.Probe{{Name: "network", Absent: strings.Repeat("x", 1000)}}
 	a.attached(ctx, func(s *stream) {
 		go s.end()
-		for i := range 100_000 {
+		for i := range 50_000 {
 			if !s.tell(state(&hodeipb.State{Phase: hodeipb.Phase(2 + i%3), BlockedOnOutput: i%2 == 0, Probes: probes})) {
 				return
 			}
@@ -152,7 +152,7 @@ func states(ctx context.Context, a *agent) {
 func uids(ctx context.Context, a *agent) {
 	conn := a.dial()
 	defer conn.Close()
-	for i := range 2000 {
+	for i := range 300 {
 		hello := a.hello()
 		hello.Attempt, hello.AttemptUid = fmt.Sprint(a.attempt, "-", i), fmt.Sprint(a.uid, "-", i)
 		stop, cancel := context.WithCancel(ctx)
@@ -243,7 +243,7 @@ func samples(ctx context.Context, a *agent) {
 	began := time.Now()
 	a.attached(ctx, func(s *stream) {
 		go s.end()
-		for i := range 50_000 {
+		for i := range 20_000 {
 			if !s.tell(metrics(&hodeipb.Metrics{Time: timestamppb.New(began.Add(time.Duration(i))), Usage: usage})) {
 				return
 			}

@@ -20,7 +20,7 @@ var bin string
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && (os.Args[1] == "agent" || os.Args[1] == "launch") {
-		os.Exit(runAsWorker(os.Args[1]))
+		os.Exit(runAsWorker(os.Args[1:]))
 	}
 	code, err := setUp(m)
 	if err != nil {

@@ -28,8 +28,8 @@ const patience = 2 * time.Minute
 const (
 	maxResidentBytes = 200 << 20
 	maxSaidBytes     = 32 << 10
-	// maxDirectories is several times those of the attempts that a job can have had.
-	maxDirectories = 3 * 4096
+	// maxFiles are some of the attempt of a run, and some of each of 300.
+	maxFiles, maxManyFiles = 60, 3000
 )
 
 func hodei(home string, args ...string) *exec.Cmd {
@@ -41,8 +41,8 @@ func hodei(home string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// directories counts those in a directory, and tells names with anything unusual in them.
-func directories(t *testing.T, dir string) (n int) {
+// entries counts the files and directories in one, and tells names with anything unusual in them.
+func entries(t *testing.T, dir string) (n int) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -78,12 +78,12 @@ func TestRun(t *testing.T) {
 				close(ended)
 			}()
 			resident := peakUntil(cmd.Process.Pid, ended)
-			made := directories(t, home)
+			made := entries(t, home)
 			t.Logf("%s, %d MiB, %d bytes of messages, %d of events, %d files", cmd.ProcessState, resident>>20, said.Len(), out.Len(), made)
 			if code := cmd.ProcessState.ExitCode(); code < 0 || code == 2 || strings.Contains(said.String(), "goroutine ") {
 				t.Errorf("%s: %.2000s", cmd.ProcessState, said.String())
 			}
-			if resident > maxResidentBytes || said.Len() > maxSaidBytes || out.Len() > maxSaidBytes || made > maxDirectories {
+			if resident > maxResidentBytes || said.Len() > maxSaidBytes || out.Len() > maxSaidBytes || made > maxFiles {
 				t.Errorf("it took too much; it said\n%.2000s\n%.2000s", said.String(), out.String())
 			}
 			last := ""
@@ -142,12 +142,12 @@ func TestServer(t *testing.T) {
 				_ = cmd.Process.Kill()
 				<-ended
 			}
-			made := directories(t, home)
+			made := entries(t, home)
 			t.Logf("%s, %d MiB before, %d in it, %d descriptors, %d bytes of log, %d files", cmd.ProcessState, before>>20, resident>>20, open, said.Len(), made)
 			if !cmd.ProcessState.Success() || strings.Contains(said.String(), "goroutine ") {
 				t.Errorf("%s: %.2000s", cmd.ProcessState, said.String())
 			}
-			if resident > maxResidentBytes || said.Len() > maxSaidBytes || made > maxDirectories || open > 500 {
+			if resident > maxResidentBytes || said.Len() > maxSaidBytes || made > maxManyFiles || open > 100 {
 				t.Errorf("it took too much; its log:\n%.2000s", said.String())
 			}
 		})

@@ -21,6 +21,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
@@ -61,8 +63,8 @@ const (
 var ErrInUse = errors.New("the attempt's log is in use")
 
 // Key names one attempt. Namespace, Job and AttemptUID are names of directories
-// as well, so they may be no more than that: no slash, no dot in front, at most
-// 255 bytes.
+// as well, so they may be no more than that: nothing that does not print, no slash, no
+// dot in front, at most 255 bytes.
 type Key struct {
 	Namespace string `json:"namespace"`
 	Job       string `json:"job"`
@@ -358,7 +360,7 @@ func (s *Store) path(k Key) (string, error) {
 // the network, and are shown.
 func checkNames(names ...string) error {
 	for _, name := range names {
-		odd := func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '/' }
+		odd := func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError || r == '/' }
 		if name == "" || len(name) > 255 || name[0] == '.' || strings.ContainsFunc(name, odd) {
 			return fmt.Errorf("%.300q is no name for a directory", name)
 		}

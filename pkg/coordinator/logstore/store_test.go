@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -140,7 +141,7 @@ func TestOpenRefuses(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	for _, name := range []string{"", ".", "..", ".tmp", "a/b", "../x", "/x", "a\x00b", strings.Repeat("x", 256)} {
+	for _, name := range []string{"", ".", "..", ".tmp", "a/b", "../x", "/x", "a\x00b", "a\x1b[2J", "a\nb", "a\u202eb", "\xff", strings.Repeat("x", 256)} {
 		t.Run(fmt.Sprintf("%.20q", name), func(t *testing.T) {
 			dir := t.TempDir()
 			s := testStore(t, filepath.Join(dir, "store"), Limits{}, 0)
@@ -504,5 +505,37 @@ func TestHold(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestManyAttempts: the UIDs of a job's attempts are the choice of who dials. There is a
+// bound to the directories that this makes, and what is there goes on.
+func TestManyAttempts(t *testing.T) {
+	dir := t.TempDir()
+	s, err := Open(dir, Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent := filepath.Join(dir, "jobs", "x")
+	for i := range maxAttempts {
+		if err := os.MkdirAll(filepath.Join(parent, fmt.Sprint("uid-", i)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		job, uid, want string
+	}{
+		{"x", "uid-7", ""},
+		{"x", "one-more", `create log of attempt "pod": 4096 attempts of jobs of this name are stored already`},
+		{"y", "one-more", ""},
+		{"y", "a\x1b[2J", `create log of attempt "pod": "a\x1b[2J" is no name for a directory`},
+	} {
+		log, err := s.Create(Key{Namespace: "jobs", Job: tt.job, Attempt: "pod", AttemptUID: tt.uid}, 0)
+		if got := fmt.Sprint(err); got != cmp.Or(tt.want, "<nil>") {
+			t.Errorf("%s/%q: %s", tt.job, tt.uid, got)
+		}
+		if err == nil {
+			log.Close()
+		}
 	}
 }

@@ -91,7 +91,7 @@ func (s *Store) list() ([]kept, error) {
 				return nil, err
 			}
 			for _, name := range names {
-				if checkNames(name) == nil {
+				if !strings.HasPrefix(name, ".") { // what is ours, by whatever name
 					next = append(next, filepath.Join(dir, name))
 				}
 			}

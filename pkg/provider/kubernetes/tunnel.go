@@ -77,7 +77,7 @@ func (d *dialer) keep(ctx context.Context, pod *corev1.Pod, tunnel *coordinator.
 			known = true
 			tried(nil)
 			began := time.Now()
-			tunnel.Deliver(ctx, conn)
+			tunnel.Deliver(ctx, podConn{conn, pod})
 			if time.Since(began) > lastBackoff {
 				backoff = firstBackoff
 			}
@@ -393,6 +393,15 @@ func stopTimer(t *time.Timer) {
 
 func (c *streamConn) LocalAddr() net.Addr  { return podAddr{} }
 func (c *streamConn) RemoteAddr() net.Addr { return podAddr{} }
+
+// podConn is a connection to the agent of a Pod, which can say that it is no other.
+type podConn struct {
+	net.Conn
+	pod *corev1.Pod
+}
+
+// Attempt implements coordinator.Dialled.
+func (c podConn) Attempt() (name, uid string) { return c.pod.Name, string(c.pod.UID) }
 
 type podAddr struct{}
 

@@ -89,7 +89,7 @@ func Check(spec *job.Spec) error {
 type Run struct {
 	uid             string
 	tls             *tls.Config
-	listener        net.Listener
+	listener        *attemptListener
 	dir             string
 	agent, launcher *process
 	close           sync.Once
@@ -132,16 +132,17 @@ func (r *Run) start(worker string, spec *job.Spec, id *certs.JobCerts) error {
 			return err
 		}
 	}
-	var err error
-	if r.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
 		return err
 	}
+	r.listener = &attemptListener{l, spec.Name, filepath.Base(r.dir)}
 	agent := exec.Command(worker, "agent")
 	agent.Env = []string{
 		"HODEI_NAMESPACE=" + Namespace,
 		"HODEI_JOB=" + spec.Name,
-		"HODEI_ATTEMPT=" + spec.Name,
-		"HODEI_ATTEMPT_UID=" + filepath.Base(r.dir),
+		"HODEI_ATTEMPT=" + r.listener.name,
+		"HODEI_ATTEMPT_UID=" + r.listener.uid,
 		"HODEI_SOCKET=" + path("agent.sock"),
 		"HODEI_SPOOL_DIR=" + path("spool"),
 		fmt.Sprintf("HODEI_SPOOL_BYTES=%d", spec.LogSpool.Value()),
@@ -170,6 +171,28 @@ func (r *Run) start(worker string, spec *job.Spec, id *certs.JobCerts) error {
 	r.launcher, err = startProcess(launcher)
 	return err
 }
+
+// attemptListener is where the agent of one attempt arrives.
+type attemptListener struct {
+	net.Listener
+	name, uid string
+}
+
+func (l *attemptListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return attemptConn{c, l}, nil
+}
+
+// attemptConn implements coordinator.Dialled.
+type attemptConn struct {
+	net.Conn
+	from *attemptListener
+}
+
+func (c attemptConn) Attempt() (name, uid string) { return c.from.name, c.from.uid }
 
 // environment is ours without what is meant for hodei, and with the job's.
 func environment(own []string, added []job.EnvVar) []string {
