@@ -275,6 +275,20 @@ func TestInspectJob(t *testing.T) {
 }
 
 // Every request for a Secret has an end, whatever the API server does.
+// Names in a certificate are the choice of whoever made it.
+func TestInspectEscapes(t *testing.T) {
+	for _, format := range []string{"json", "yaml"} {
+		var out bytes.Buffer
+		o := &certsInspectOptions{app: &app{IOStreams: genericiooptions.IOStreams{Out: &out}}, output: format}
+		if err := o.print([]certs.Fact{{Source: "x", Subject: "a\u009b2J\x7f\u202e"}}); err != nil {
+			t.Fatal(err)
+		}
+		if got := out.String(); strings.ContainsFunc(got, commands) || !strings.Contains(got, `a\u009b2J\u007f\u202e`) {
+			t.Errorf("%s: %q", format, got)
+		}
+	}
+}
+
 func TestSecretsBounded(t *testing.T) {
 	memory, err := certs.NewAuthority(0)
 	if err != nil {

@@ -63,8 +63,9 @@ func (a *app) newCertsApply() *cobra.Command {
 			if !ok {
 				return usagef(cmd, "--dry-run %q: want %s, %s or %s", o.dryRun, dryRunNone, dryRunClient, dryRunServer)
 			}
+			inState := statePrinters(print)
 			o.newPrinter = func(namespace string) (printers.ResourcePrinter, error) {
-				return printer(print, "%s in "+namespace+done)
+				return inState("%s in " + namespace + done)
 			}
 			if _, err := o.newPrinter(""); err != nil {
 				return usagef(cmd, "%w", err)

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -18,7 +17,6 @@ import (
 	clientset "k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/kubectl/pkg/util/templates"
-	"sigs.k8s.io/yaml"
 
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/deploy"
@@ -258,17 +256,8 @@ func (o *certsInspectOptions) print(facts []certs.Fact) error {
 	document := struct {
 		Certificates []certs.Fact `json:"certificates"`
 	}{facts}
-	switch o.output {
-	case "json":
-		e := json.NewEncoder(o.Out)
-		e.SetIndent("", "    ")
-		return e.Encode(document)
-	case "yaml":
-		text, err := yaml.Marshal(document)
-		if err == nil {
-			_, err = o.Out.Write(text)
-		}
-		return err
+	if o.output == "json" || o.output == "yaml" {
+		return o.printData(document, o.output)
 	}
 	table := &metav1.Table{ColumnDefinitions: factColumns}
 	for _, f := range facts {

@@ -241,13 +241,14 @@ func (a *app) report(err error) int {
 		withTip *hinted
 		failure *job.Failure
 	)
-	switch {
-	case errors.As(err, &usage):
+	if errors.As(err, &usage) {
 		code = exitUsage
 		hint = usage.cmd.CommandPath() + " --help"
+	}
+	switch {
 	case errors.As(err, &withTip):
 		hint = withTip.hint
-	case errors.As(err, &failure):
+	case errors.As(err, &failure) && (usage == nil || failure.Hint != ""):
 		hint = failure.Hint
 	}
 	a.lines().fresh()

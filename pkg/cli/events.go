@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"regexp"
 	"sync"
 	"time"
 	"unicode"
@@ -69,9 +68,12 @@ func escaped(b []byte) []byte {
 	return out
 }
 
-// commands tells DEL, the C1 controls and the signs of format, such as bidi overrides. No
-// sign of format above U+FFFF does anything to a terminal.
-func commands(r rune) bool { return r >= 0x7f && r <= 0xffff && unicode.In(r, unicode.Cc, unicode.Cf) }
+// commands tells DEL, the C1 controls, the signs of format, such as bidi overrides, and the
+// two that are no characters, which YAML's readers refuse. No sign of format above U+FFFF
+// does anything to a terminal.
+func commands(r rune) bool {
+	return r >= 0x7f && r <= 0xffff && (unicode.In(r, unicode.Cc, unicode.Cf) || r >= 0xfffe)
+}
 
 // marshal is v as JSON, with what indents it, or as YAML. The library of the latter refuses
 // such signs, or writes them as they are: where there are some it is JSON, which is YAML too.
@@ -82,11 +84,15 @@ func marshal(v any, inYAML bool, indent string) ([]byte, error) {
 		err = json.Indent(&indented, b, "", indent)
 		b = indented.Bytes()
 	}
-	if err == nil && inYAML && bytes.IndexFunc(b, commands) < 0 {
+	if err == nil && inYAML && plain(b) {
 		return yaml.Marshal(v)
 	}
 	return escaped(append(b, '\n')), err
 }
+
+// plain tells whether JSON can be written as YAML that reads the same and does nothing to
+// a terminal.
+func plain(b []byte) bool { return bytes.IndexFunc(b, commands) < 0 }
 
 func (w *eventWriter) phase(e job.Event) error {
 	return w.write(struct {
@@ -96,10 +102,6 @@ func (w *eventWriter) phase(e job.Event) error {
 		Waiting bool   `json:"waiting,omitempty"`
 	}{event{"phase", e.Time}, e.Phase.String(), e.Detail, e.Waiting})
 }
-
-// notInYAML matches what the YAML library writes as it is and its readers refuse
-// or change.
-var notInYAML = regexp.MustCompile(`[\x7f-\x{9f}\x{fffe}\x{ffff}]`)
 
 // record writes a record: as text where it is text, else in base64.
 func (w *eventWriter) record(attempt string, offset uint64, r *hodeipb.Record, data []byte) error {
@@ -128,7 +130,7 @@ func newOutputEvent(attempt string, r *hodeipb.Record) outputEvent {
 }
 
 func (w *eventWriter) output(e outputEvent, data []byte) error {
-	if utf8.Valid(data) && (!w.yaml || !notInYAML.Match(data)) {
+	if utf8.Valid(data) && (!w.yaml || job.FitsYAML(data)) {
 		text := string(data)
 		e.Text = &text
 	} else {

@@ -148,7 +148,7 @@ func (o *installOptions) complete(cmd *cobra.Command, quota string, printRBAC bo
 		return checkRightsOutput(cmd, *printFlags.OutputFormat)
 	}
 	o.objects = *printFlags.OutputFormat != ""
-	o.newPrinter = func(state string) (printers.ResourcePrinter, error) { return printer(printFlags, state) }
+	o.newPrinter = statePrinters(printFlags)
 	if _, err := o.newPrinter("%s"); err != nil {
 		return usagef(cmd, "%w", err)
 	}
@@ -176,15 +176,23 @@ func checkDryRun(cmd *cobra.Command, dryRun string) error {
 	return nil
 }
 
-// printer prints objects as -o says, or as a line in which state, with one %s,
-// surrounds what has been done.
-func printer(flags *genericclioptions.PrintFlags, state string) (printers.ResourcePrinter, error) {
-	copied, names := *flags, *flags.NamePrintFlags
-	copied.NamePrintFlags = &names
-	if err := copied.Complete(state); err != nil {
-		return nil, err
+// statePrinters makes printers that print objects as -o says, or as a line in which
+// state, with one %s, surrounds what has been done.
+func statePrinters(flags *genericclioptions.PrintFlags) func(state string) (printers.ResourcePrinter, error) {
+	var stream *documents // which knows what was printed before
+	return func(state string) (printers.ResourcePrinter, error) {
+		if stream != nil {
+			return stream, nil
+		}
+		copied, names := *flags, *flags.NamePrintFlags
+		copied.NamePrintFlags = &names
+		if err := copied.Complete(state); err != nil {
+			return nil, err
+		}
+		printer, err := newPrinter(copied.OutputFormat, copied.ToPrinter)
+		stream, _ = printer.(*documents)
+		return printer, err
 	}
-	return copied.ToPrinter()
 }
 
 // dryRunNote ends the line of what a dry run has not done.

@@ -79,7 +79,7 @@ func (a *app) newJobs() *cobra.Command {
 				}
 			}
 			var err error
-			if o.printer, err = print.ToPrinter(); err != nil {
+			if o.printer, err = newPrinter(print.OutputFormat, print.ToPrinter); err != nil {
 				return usagef(cmd, "%w", err)
 			}
 			_, chosen, err := a.chooseCluster("")

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
@@ -115,6 +116,11 @@ func (p *providerFlags) merge(c *provider.Config, unset []string) error {
 		if slices.Contains(unset, s.key) {
 			return fmt.Errorf("--unset %s contradicts --%s", s.key, s.flag)
 		}
+		for _, typed := range p.typed(s.flag) {
+			if err := job.CheckText(typed); err != nil { // before JSON replaces its bytes
+				return fmt.Errorf("--%s %q: holds %w", s.flag, typed, err)
+			}
+		}
 		switch s.kind {
 		case text:
 			values[s.key] = *p.texts[s.flag]
@@ -140,6 +146,17 @@ func (p *providerFlags) merge(c *provider.Config, unset []string) error {
 	}
 	_, err = c.Merge(data)
 	return err
+}
+
+// typed returns the texts of a flag.
+func (p *providerFlags) typed(flag string) []string {
+	if one := p.texts[flag]; one != nil {
+		return []string{*one}
+	}
+	if many := p.lists[flag]; many != nil {
+		return *many
+	}
+	return nil
 }
 
 // check refuses what is wrong with the command line alone, for a provider of type

@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/signal"
@@ -206,10 +205,7 @@ func (o *logsOptions) findRun(ctx context.Context) (*knownJob, error) {
 func (o *reportOptions) render(p *pastRun, now time.Time) ([]byte, error) {
 	var b bytes.Buffer
 	if o.format == "json" {
-		e := json.NewEncoder(&b)
-		e.SetIndent("", "  ")
-		err := e.Encode(p.Run)
-		return escaped(b.Bytes()), err
+		return marshal(p.Run, false, "  ")
 	}
 	r := &report.Report{Run: p.Run, Running: p.running, Missing: p.missing, Made: now, Version: readClientVersion().Version}
 	if p.Spec != nil {

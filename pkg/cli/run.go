@@ -468,7 +468,8 @@ func (o *runOptions) print(manifest runtime.Object) error {
 	if format == "" {
 		format = "yaml"
 	}
-	printer, err := genericclioptions.NewPrintFlags("").WithTypeSetter(scheme.Scheme).WithDefaultOutput(format).ToPrinter()
+	flags := genericclioptions.NewPrintFlags("").WithTypeSetter(scheme.Scheme).WithDefaultOutput(format)
+	printer, err := newPrinter(flags.OutputFormat, flags.ToPrinter)
 	if err != nil {
 		return err
 	}

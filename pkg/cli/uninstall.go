@@ -61,7 +61,7 @@ func (a *app) newUninstall() *cobra.Command {
 			}
 			if *printFlags.OutputFormat != "" {
 				var err error
-				if o.printer, err = printFlags.ToPrinter(); err != nil {
+				if o.printer, err = newPrinter(printFlags.OutputFormat, printFlags.ToPrinter); err != nil {
 					return usagef(cmd, "%w", err)
 				}
 			}

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -160,14 +162,9 @@ func (s *Spec) Validate() error {
 		if errs := validation.IsEnvVarName(e.Name); len(errs) > 0 {
 			return fmt.Errorf("--env %q: not a variable's name", e.Name)
 		}
-		if strings.ContainsRune(e.Value, 0) {
-			return fmt.Errorf("--env %s: the value holds a NUL byte", e.Name)
-		}
 	}
-	for _, a := range s.Command {
-		if strings.ContainsRune(a, 0) {
-			return fmt.Errorf("the command %q holds a NUL byte", a)
-		}
+	if err := s.checkTexts(); err != nil {
+		return err
 	}
 	for _, e := range s.EnvFrom {
 		name := e.Secret + e.ConfigMap
@@ -196,6 +193,37 @@ func (s *Spec) Validate() error {
 	case "", OverflowBlock, OverflowDrop:
 	default:
 		return fmt.Errorf("--log-overflow %q: want %s or %s", s.LogOverflow, OverflowBlock, OverflowDrop)
+	}
+	return nil
+}
+
+// checkTexts refuses what Kubernetes can't carry, for the provider local too: a command
+// is tried there to be run in a cluster.
+func (s *Spec) checkTexts() error {
+	if err := checkText("the command", s.Command[0]); err != nil {
+		return err
+	}
+	for i, a := range s.Command[1:] {
+		if err := checkText(fmt.Sprintf("argument %d of the command", i+1), a); err != nil {
+			return err
+		}
+	}
+	for _, e := range s.Env {
+		if err := checkText("--env "+e.Name, e.Value); err != nil {
+			return err
+		}
+	}
+	if err := checkText("--workdir", s.Workdir); err != nil {
+		return err
+	}
+	return CheckImage("--image", s.Image)
+}
+
+// CheckImage refuses what is no image's name for sure; its name stands before it, and
+// it may be empty. The container runtime knows the rest.
+func CheckImage(name, image string) error {
+	if !utf8.ValidString(image) || strings.ContainsFunc(image, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }) {
+		return fmt.Errorf("%s %q: want REGISTRY/NAME:TAG, without spaces", name, image)
 	}
 	return nil
 }

@@ -25,7 +25,7 @@ func TestValidate(t *testing.T) {
 	}{
 		{"least", func(*Spec) {}, ""},
 		{"everything", func(s *Spec) {
-			s.Env = []EnvVar{{"A_b.c-1", ""}, {"X", "\n=\xff"}}
+			s.Env = []EnvVar{{"A_b.c-1", ""}, {"X", "\n\t\x1b=\u2028ü\ufffd"}}
 			s.EnvFrom = []EnvSource{{Secret: "a.b"}, {ConfigMap: "c"}}
 			s.CPU, s.CPULimit = quantity("1"), quantity("1")
 			s.Memory, s.MemoryLimit = quantity("1Gi"), quantity("2Gi")
@@ -36,7 +36,14 @@ func TestValidate(t *testing.T) {
 		{"no command", func(s *Spec) { s.Command = nil }, "no command: nothing stands after --"},
 		{"empty command", func(s *Spec) { s.Command = []string{"", "x"} }, "no command: nothing stands after --"},
 		{"empty argument", func(s *Spec) { s.Command = []string{"echo", ""} }, ""},
-		{"NUL in an argument", func(s *Spec) { s.Command = []string{"echo", "a\x00b"} }, `the command "a\x00b" holds a NUL byte`},
+		{"NUL in an argument", func(s *Spec) { s.Command = []string{"echo", "a\x00b"} }, "argument 1 of the command holds a NUL byte"},
+		{"latin-1", func(s *Spec) { s.Command = []string{"printf", "%s", "caf\xe9"} }, "argument 2 of the command holds the byte 0xe9, which is not UTF-8"},
+		{"a command in latin-1", func(s *Spec) { s.Command = []string{"\ufffd\xe9"} }, "the command holds the byte 0xe9, which is not UTF-8"},
+		{"C1 control", func(s *Spec) { s.Command = []string{"tr", "-d", "\u009b"} }, "argument 2 of the command holds the character U+009B, which YAML can't carry"},
+		{"DEL", func(s *Spec) { s.Env = []EnvVar{{"A", "\x7f"}} }, "--env A holds the character U+007F, which YAML can't carry"},
+		{"no character", func(s *Spec) { s.Workdir = "/\uffff" }, "--workdir holds the character U+FFFF, which YAML can't carry"},
+		{"image with a space", func(s *Spec) { s.Image = "a b" }, `--image "a b": want REGISTRY/NAME:TAG, without spaces`},
+		{"image in latin-1", func(s *Spec) { s.Image = "\xe9" }, `--image "\xe9": want REGISTRY/NAME:TAG, without spaces`},
 		{"no name", func(s *Spec) { s.Name = "" }, `--name "": want lower-case letters`},
 		{"longest name", func(s *Spec) { s.Name = long }, ""},
 		{"name too long", func(s *Spec) { s.Name = long + "a" }, "at most 57 of them"},
@@ -45,7 +52,7 @@ func TestValidate(t *testing.T) {
 		{"dot", func(s *Spec) { s.Name = "a.b" }, `--name "a.b"`},
 		{"variable without a name", func(s *Spec) { s.Env = []EnvVar{{"", "x"}} }, `--env "": not a variable's name`},
 		{"variable with =", func(s *Spec) { s.Env = []EnvVar{{"A=B", "x"}} }, `--env "A=B": not a variable's name`},
-		{"NUL in a variable", func(s *Spec) { s.Env = []EnvVar{{"A", "\x00"}} }, "--env A: the value holds a NUL byte"},
+		{"NUL in a variable", func(s *Spec) { s.Env = []EnvVar{{"A", "\x00"}} }, "--env A holds a NUL byte"},
 		{"source of neither kind", func(s *Spec) { s.EnvFrom = []EnvSource{{}} }, "want secret/NAME or configmap/NAME"},
 		{"source of both kinds", func(s *Spec) { s.EnvFrom = []EnvSource{{"a", "b"}} }, "want secret/NAME or configmap/NAME"},
 		{"source with a bad name", func(s *Spec) { s.EnvFrom = []EnvSource{{Secret: "A B"}} }, `--env-from "A B"`},

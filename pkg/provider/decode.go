@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -71,6 +72,9 @@ func (c *Config) Merge(data []byte) (name string, err error) {
 // toJSON makes JSON of YAML, and refuses a key that is there twice. JSON it leaves as it
 // is: not all of it is YAML.
 func toJSON(data []byte) ([]byte, error) {
+	if !utf8.Valid(data) { // whose bytes json would replace
+		return nil, fmt.Errorf("it holds %w", job.CheckText(string(data)))
+	}
 	if !json.Valid(data) {
 		return yaml.YAMLToJSONStrict(data)
 	}
@@ -164,6 +168,11 @@ func decodeLeaf(data []byte, path string, v reflect.Value) error {
 	}
 	if words := enums[v.Type()]; words != nil && !slices.Contains(words, to.Elem().String()) {
 		return refuse(path, data, oneOf(words))
+	}
+	if v.Kind() == reflect.String {
+		if err := job.CheckText(to.Elem().String()); err != nil { // as the file could not be written
+			return fmt.Errorf("%s: holds %w", path, err)
+		}
 	}
 	v.Set(to.Elem())
 	return nil

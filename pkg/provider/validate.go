@@ -56,8 +56,13 @@ func (c Config) checkNames() error {
 	if c.Kubeconfig != "" && !filepath.IsAbs(c.Kubeconfig) {
 		return fmt.Errorf("kubeconfig: %q: want the whole path, from the root", c.Kubeconfig)
 	}
-	if strings.ContainsFunc(c.Image, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-		return fmt.Errorf("image: %q: want REGISTRY/NAME:TAG, without spaces", c.Image)
+	for _, text := range []struct{ key, value string }{{"context", c.Context}, {"kubeconfig", c.Kubeconfig}} {
+		if err := job.CheckText(text.value); err != nil {
+			return fmt.Errorf("%s: %q: holds %w", text.key, text.value, err)
+		}
+	}
+	if err := job.CheckImage("image:", c.Image); err != nil {
+		return err
 	}
 	switch corev1.PullPolicy(c.ImagePullPolicy) {
 	case "", corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever:

@@ -1,0 +1,59 @@
+package cli
+
+import (
+	"bytes"
+	"io"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/cli-runtime/pkg/printers"
+	"sigs.k8s.io/yaml"
+)
+
+// documents prints objects as JSON or YAML, as kubectl does, whatever texts they hold.
+// kubectl's own printers write as they are the characters that command a terminal, and
+// its YAML fails for a whole list that holds one which YAML can't: here such an object
+// is JSON with escapes, which is YAML too.
+type documents struct {
+	json    printers.ResourcePrinter
+	yaml    bool
+	printed bool
+}
+
+// newPrinter returns what toPrinter makes for *format, with documents for the two formats
+// that are theirs. Format and toPrinter are of the same print flags of kubectl's.
+func newPrinter(format *string, toPrinter func() (printers.ResourcePrinter, error)) (printers.ResourcePrinter, error) {
+	chosen := *format
+	if chosen != "json" && chosen != "yaml" {
+		return toPrinter()
+	}
+	*format = "json" // with all that the other flags say
+	defer func() { *format = chosen }()
+	printer, err := toPrinter()
+	if err != nil {
+		return nil, err
+	}
+	return &documents{json: printer, yaml: chosen == "yaml"}, nil
+}
+
+// PrintObj implements printers.ResourcePrinter.
+func (d *documents) PrintObj(object runtime.Object, w io.Writer) error {
+	var b bytes.Buffer
+	if err := d.json.PrintObj(object, &b); err != nil {
+		return err
+	}
+	text := escaped(b.Bytes())
+	if d.yaml {
+		if plain(b.Bytes()) {
+			var err error
+			if text, err = yaml.JSONToYAML(b.Bytes()); err != nil {
+				return err
+			}
+		}
+		if d.printed {
+			text = append([]byte("---\n"), text...)
+		}
+		d.printed = true
+	}
+	_, err := w.Write(text)
+	return err
+}
