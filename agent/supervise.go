@@ -166,7 +166,10 @@ func (s *supervisor) untilExit() *exitMsg {
 func (s *supervisor) obey(order *hodeipb.Control) {
 	switch o := order.Order.(type) {
 	case *hodeipb.Control_Signal:
-		if o.Signal > 0 && o.Signal < 65 {
+		switch {
+		case s.started.IsZero(): // it would end the command before it can have a handler
+			s.Log.Info("signal not passed on: the command has not started", "signal", o.Signal)
+		case o.Signal > 0 && o.Signal < 65:
 			s.signal(unix.Signal(o.Signal))
 		}
 	case *hodeipb.Control_Cancel:

@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -17,7 +14,6 @@ import (
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/pkg/advice"
-	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -131,13 +127,12 @@ type advised struct {
 }
 
 func (o *adviseOptions) run(ctx context.Context) error {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer context.AfterFunc(ctx, stop)()
+	ctx, stop := o.signals.untilSignal(ctx, nextEndsUs)
 	defer stop()
 	commands, err := o.logs.pastRuns(ctx)
 	switch {
 	case ctx.Err() != nil:
-		return &exitError{code: job.ExitCancelled}
+		return interruptedBy(ctx, nil)
 	case err != nil:
 		return err
 	case len(commands) == 0: // of -l

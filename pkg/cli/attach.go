@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -124,10 +121,8 @@ func (o *attachOptions) run(ctx context.Context) error {
 	if err := o.chooseTunnel(ctx, j.found); err != nil {
 		return err
 	}
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer signal.Stop(signals)
-	signal.Ignore(syscall.SIGPIPE) // a closed stdout is an error like any other
+	signals, stop := o.signals.forSession()
+	defer stop()
 	run, err := o.logs.cluster.Attach(ctx, j.found)
 	if err != nil {
 		return err
@@ -136,7 +131,7 @@ func (o *attachOptions) run(ctx context.Context) error {
 	if note := run.ClockNote(); note != "" {
 		o.screen.note(note)
 	}
-	s := &session{runOptions: &o.runOptions, job: run, store: o.logs.store, signals: signals, attached: true, sink: o.logs.sink(j.name), before: map[string][]job.Event{}}
+	s := &session{runOptions: &o.runOptions, job: run, store: o.logs.store, signals: signals, stopSignals: stop, attached: true, sink: o.logs.sink(j.name), before: map[string][]job.Event{}}
 	for _, a := range j.found.Attempts {
 		s.before[a.Name] = a.Phases
 	}
@@ -218,13 +213,12 @@ func onlyStored(j *knownJob) error {
 
 // ended shows a job that is over, and ends with its exit code.
 func (o *attachOptions) ended(ctx context.Context, j *knownJob) error {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer context.AfterFunc(ctx, stop)()
+	ctx, stop := o.signals.untilSignal(ctx, nextEndsUs)
 	defer stop()
 	err := o.noted(o.logs.show(ctx, j))
 	switch {
 	case ctx.Err() != nil:
-		return &exitError{code: job.ExitCancelled}
+		return interruptedBy(ctx, nil)
 	case err != nil:
 		return err
 	}

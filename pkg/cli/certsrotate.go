@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -221,15 +219,15 @@ func (o *certsRotateOptions) provider() (*kubernetes.Provider, string, error) {
 
 // rotateJob renews the certificates of one job.
 func (o *certsRotateOptions) rotateJob(ctx context.Context) error {
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := o.signals.untilSignal(ctx, stillHeard)
 	defer stop()
 	err := o.renewJob(ctx)
 	if ctx.Err() != nil && err != nil {
 		// What was stored by then is said by a Failure, and is good for old and new files.
 		if f, ok := errors.AsType[*job.Failure](err); ok && !errors.Is(err, context.Canceled) {
-			return &exitError{code: job.ExitCancelled, err: f}
+			return interruptedBy(ctx, f)
 		}
-		return &exitError{code: job.ExitCancelled, err: errInterrupted}
+		return interruptedBy(ctx, errInterrupted)
 	}
 	return err
 }

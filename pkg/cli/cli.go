@@ -41,6 +41,8 @@ type app struct {
 	getenv func(string) string
 	// after is done when all is said, before the exit code.
 	after []func()
+	// signals is how all commands hear what they are sent.
+	signals *signals
 	// shown is where output is shown, and what is said beside it; see lines.
 	shown *lineWriter
 }
@@ -69,14 +71,17 @@ func Main(args []string, in io.Reader, out, errOut io.Writer) int {
 		name:      programName(args[0]),
 		kube:      genericclioptions.NewConfigFlags(true),
 		getenv:    os.Getenv,
+		signals:   newSignals(),
 	}
 	root := a.newRoot()
 	root.SetArgs(args[1:])
-	err := root.ExecuteContext(context.Background())
-	if err == nil && stdout.err != nil {
-		err = &hinted{err: fmt.Errorf("write stdout: %w", stdout.err), hint: "check where the output goes"}
-	}
-	return a.end(err)
+	return a.signals.unlessSignaled(func() int {
+		err := root.ExecuteContext(context.Background())
+		if err == nil && stdout.err != nil {
+			err = &hinted{err: fmt.Errorf("write stdout: %w", stdout.err), hint: "check where the output goes"}
+		}
+		return a.end(err)
+	})
 }
 
 // end shows err, does what is left for afterwards, and returns the exit code.

@@ -2,9 +2,11 @@ package cli
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"strings"
+	"syscall"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 
@@ -54,7 +56,8 @@ func (o *runOptions) conclude(outcome *job.Outcome, failure *job.Failure) error 
 		o.screen.usage(outcome, o.samples)
 	}
 	o.screen.stop()
-	if err := o.events.exit(outcome, o.named(hint)); err != nil {
+	// Who reads the events has ended with the Ctrl-C that has cancelled the job.
+	if err := o.events.exit(outcome, o.named(hint)); err != nil && !(outcome.Cause == job.Cancelled && errors.Is(err, syscall.EPIPE)) {
 		return err
 	}
 	switch {

@@ -5,12 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -150,13 +147,12 @@ type describedEvent struct {
 }
 
 func (o *describeOptions) run(ctx context.Context) error {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer context.AfterFunc(ctx, stop)() // the next one ends us, whatever hangs
+	ctx, stop := o.signals.untilSignal(ctx, nextEndsUs)
 	defer stop()
 	d, err := o.gather(ctx)
 	switch {
 	case ctx.Err() != nil:
-		return &exitError{code: job.ExitCancelled}
+		return interruptedBy(ctx, nil)
 	case err != nil:
 		return err
 	case o.format != "":

@@ -49,6 +49,7 @@ type follower struct {
 	waiting   string    // the attempt of which it is shown that its command is waited for
 	blocked   bool      // the job, by output that is not stored
 	blockedAt time.Time // when that was said last
+	stopping  bool      // it was told to end
 	ended     bool
 	last      *hodeipb.ExitRecord
 	lost      string // what is known to be missing of the output
@@ -264,6 +265,7 @@ func (f *follower) Metrics(attempt string, m *hodeipb.Metrics) {
 func (f *follower) State(attempt string, state *hodeipb.State) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.stopping = f.stopping || state.Phase == hodeipb.Phase_STOPPING
 	if state.Phase < hodeipb.Phase_RUNNING {
 		if f.waiting == attempt {
 			return
@@ -290,6 +292,13 @@ func (f *follower) State(attempt string, state *hodeipb.State) {
 	}
 	f.runs(detail)
 	f.enqueue()
+}
+
+// toldToStop tells that an agent has said so of its command.
+func (f *follower) toldToStop() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.stopping
 }
 
 // latest is the attempt that attached last.

@@ -5,11 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,7 +14,6 @@ import (
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
-	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
@@ -292,8 +288,7 @@ func (o *logsOptions) choose(name string) error {
 
 func (o *logsOptions) run(ctx context.Context) error {
 	o.store.tell(o.screen.note)
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer context.AfterFunc(ctx, stop)() // the next one ends us, whatever hangs
+	ctx, stop := o.signals.untilSignal(ctx, nextEndsUs)
 	defer stop()
 	var err error
 	if o.selector != "" {
@@ -303,7 +298,7 @@ func (o *logsOptions) run(ctx context.Context) error {
 	}
 	switch {
 	case ctx.Err() != nil:
-		return &exitError{code: job.ExitCancelled}
+		return interruptedBy(ctx, nil)
 	case err == nil && o.missed.said() != "":
 		return &exitError{code: exitFailed} // what is missing was said
 	}

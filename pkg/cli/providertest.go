@@ -7,10 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -117,7 +115,7 @@ func (t *providerTest) run(ctx context.Context, name string) error {
 	}
 	// Whoever interrupts a job's run interrupts the test; it is heard to the end, so that
 	// what was made is removed.
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := t.signals.untilSignal(ctx, stillHeard)
 	defer stop()
 	defer t.screen.stop()
 	levels := []struct {
@@ -152,7 +150,7 @@ func (t *providerTest) run(ctx context.Context, name string) error {
 		}
 	}
 	if ctx.Err() != nil {
-		return &exitError{code: job.ExitCancelled, err: failed}
+		return interruptedBy(ctx, failed)
 	}
 	return failed
 }

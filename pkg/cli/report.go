@@ -5,17 +5,14 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 	"k8s.io/kubectl/pkg/util/templates"
 
-	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/report"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
@@ -141,13 +138,12 @@ func (a *app) reportOptions(cmd *cobra.Command, f reportFlags, args []string) (*
 }
 
 func (o *reportOptions) run(ctx context.Context) error {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer context.AfterFunc(ctx, stop)() // the next one ends us, whatever hangs
+	ctx, stop := o.signals.untilSignal(ctx, nextEndsUs)
 	defer stop()
 	p, err := o.load(ctx)
 	switch {
 	case ctx.Err() != nil:
-		return &exitError{code: job.ExitCancelled}
+		return interruptedBy(ctx, nil)
 	case err != nil:
 		return err
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
 	"strings"
 	"syscall"
 	"time"
@@ -348,11 +346,8 @@ func (o *runOptions) run(ctx context.Context) error {
 		defer store.close(o.screen.note)
 	}
 	// Before anything is made: a Ctrl-C from here on cleans up.
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer signal.Stop(signals)
-	signal.Ignore(syscall.SIGPIPE) // a closed stdout is an error like any other
-
+	signals, stop := o.signals.forSession()
+	defer stop()
 	defer o.screen.stop()
 	o.screen.waiting("submitting " + o.spec.Name)
 	submitting, cancel := context.WithCancel(ctx)
@@ -371,21 +366,25 @@ func (o *runOptions) run(ctx context.Context) error {
 		made <- result{j, err}
 	}()
 	var r result
+	var unanswered <-chan time.Time
 	interrupted := false
 	for done := false; !done; {
 		select {
 		case r = <-made:
 			done = true
-		case <-signals:
-			if interrupted {
-				return &exitError{code: job.ExitCancelled, err: &hinted{
-					err:  fmt.Errorf("the cluster does not answer: job %s may have been made", o.spec.Name),
-					hint: "{hodei} jobs " + o.spec.Name,
-				}}
+		case sig := <-signals:
+			switch {
+			case !asksToEnd(sig):
+				o.screen.note(signalName(sig) + " was not passed on: the command has not started")
+				continue
+			case interrupted:
+				return o.unanswered()
 			}
-			interrupted = true
+			interrupted, unanswered = true, time.After(takeBackWait)
 			cancel()
 			o.screen.waiting("taking back " + o.spec.Name)
+		case <-unanswered:
+			return o.unanswered()
 		}
 	}
 	if made, ok := r.job.(*kubernetes.Run); ok {
@@ -412,8 +411,20 @@ func (o *runOptions) run(ctx context.Context) error {
 		return o.detached()
 	}
 	o.noteWay()
-	s := &session{runOptions: o, job: r.job, signals: signals, store: store}
+	s := &session{runOptions: o, job: r.job, signals: signals, stopSignals: stop, store: store}
 	return s.follow(ctx, nil)
+}
+
+// takeBackWait is how long a run that was interrupted waits for the cluster to answer what
+// it was asked before, and to delete what came of it.
+const takeBackWait = 5 * time.Second
+
+// unanswered is the end of a run that was interrupted while the cluster did not answer.
+func (o *runOptions) unanswered() error {
+	return &exitError{code: job.ExitCancelled, err: &hinted{
+		err:  fmt.Errorf("the cluster does not answer: job %s may have been made", o.spec.Name),
+		hint: "{hodei} jobs " + o.spec.Name,
+	}}
 }
 
 // chooseWay finds out whether the agent can be reached through the tunnel, before
@@ -481,7 +492,7 @@ func (o *runOptions) print(manifest runtime.Object) error {
 func (o *runOptions) takenBack(left string) error {
 	outcome := &job.Outcome{Cause: job.Cancelled, Message: "the command had not started; " + left}
 	o.screen.summary(outcome, nil)
-	if err := o.events.exit(outcome, ""); err != nil {
+	if err := o.events.exit(outcome, ""); err != nil && !errors.Is(err, syscall.EPIPE) { // its reader heard the Ctrl-C too
 		return err
 	}
 	return &exitError{code: job.ExitCancelled}

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -160,9 +159,8 @@ func (o *serverOptions) serverCerts(dir string) (string, error) {
 }
 
 func (o *serverOptions) run(ctx context.Context) error {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := o.signals.untilSignal(ctx, nextEndsUs)
 	defer stop()
-	defer context.AfterFunc(ctx, stop)() // the next one ends us, whatever hangs
 	http, err := o.listenOn(o.listen, "--listen")
 	if err != nil {
 		return err

@@ -7,16 +7,13 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/signal"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
-	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
-	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
 // Waits of a session.
@@ -37,7 +34,9 @@ const leaveWait = time.Second
 type session struct {
 	*runOptions
 	job     submitted
-	signals chan os.Signal
+	signals <-chan os.Signal
+	// stopSignals ends the hearing of them; may be nil.
+	stopSignals func()
 	// attached tells that the job was there before us: it is not ours to stop.
 	attached bool
 	// unmet, if not nil, shows what there is of an attempt that ended before its agent
@@ -51,11 +50,13 @@ type session struct {
 	sink     sink         // nil: the output is shown as it is, or as events
 	follower *follower
 	record   *runRecord
-	started  bool         // the command ran, in any attempt
-	stopped  bool         // the job was asked to stop
-	warned   bool         // the next Ctrl-C leaves, and that was said
-	last     *job.Outcome // of an attempt that may be followed by another
-	over     *job.Outcome // known, while there is still output to show
+	started  bool             // the command ran, in any attempt
+	stopped  bool             // the job was asked to stop
+	warned   bool             // the next Ctrl-C leaves, and that was said
+	signal   os.Signal        // the last that asked us to end; nil: none did
+	giveUp   <-chan time.Time // has a value when a job that was told to stop has been waited for
+	last     *job.Outcome     // of an attempt that may be followed by another
+	over     *job.Outcome     // known, while there is still output to show
 }
 
 // follow serves the job's agents until its outcome is known and its output shown.
@@ -257,6 +258,10 @@ func (s *session) await(ctx context.Context, served <-chan error, watched <-chan
 			if done, err := s.interrupt(ctx, sig); done {
 				return err
 			}
+		case <-s.giveUp:
+			if err := s.waitedEnough(ctx); err != nil {
+				return err
+			}
 		}
 	}
 }
@@ -274,97 +279,12 @@ func (s *session) full(err error) error {
 	return s.leaveWith(job.ExitFailed, fmt.Errorf("store output: %w; %s", err, s.goesOn()), hint)
 }
 
-// broken acts on output that can't be shown.
-func (s *session) broken(ctx context.Context, err error) (done bool, _ error) {
-	gone := errors.Is(err, syscall.EPIPE)
-	if !errors.Is(err, errUnreadable) {
-		err = fmt.Errorf("write output: %w", err)
-	}
-	switch {
-	case gone && s.over != nil:
-		return false, nil // what remains is not wanted
-	case s.over != nil:
-		return true, s.leaveWith(job.ExitFailed, fmt.Errorf("%w; the command: %s", err, ui.Printable(s.over.Summary())), "{hodei} logs "+s.spec.Name)
-	case s.attached || s.fallback || !gone:
-		return true, s.leave(job.ExitFailed, fmt.Errorf("%w; %s", err, s.goesOn()))
-	}
-	// Nobody reads on: the command is told, as it would be by SIGPIPE.
-	s.stop(ctx)
-	return false, nil
-}
-
-// stop asks the job to.
-func (s *session) stop(ctx context.Context) {
-	s.stopped, s.warned = true, true
-	s.server.Cancel(&hodeipb.Cancel{})
-	if err := s.job.StopRetrying(ctx); err != nil {
-		s.tell(err)
-	}
-}
-
 // tell shows an error that ends nothing.
 func (s *session) tell(err error) {
 	s.screen.note(err.Error())
 	if f, ok := errors.AsType[*job.Failure](err); ok && f.Hint != "" {
 		s.screen.note("hint: " + s.named(f.Hint))
 	}
-}
-
-// interrupt acts on Ctrl-C: a job that has not started is taken back, one that
-// runs is asked to stop, one that was asked is left alone. A terminal that is
-// closed leaves a running job alone at once.
-func (s *session) interrupt(ctx context.Context, sig os.Signal) (done bool, err error) {
-	select { // a command that has just started is not to be lost without a word
-	case <-s.follower.running:
-		s.started = true
-	default:
-	}
-	switch {
-	case s.attached && s.over == nil:
-		return true, s.leave(exitCode(sig), errors.New(s.goesOn()))
-	case s.over != nil && s.warned, s.over != nil && s.attached, s.over != nil && sig == syscall.SIGHUP:
-		return true, s.leaveWith(exitCode(sig), fmt.Errorf("the rest of the output was not shown; the command: %s", ui.Printable(s.over.Summary())), "{hodei} logs "+s.spec.Name)
-	case s.over != nil:
-		s.warned = true
-		s.screen.note(fmt.Sprintf("%s has ended; Ctrl-C again leaves the rest of its output", s.spec.Name))
-		return false, nil
-	case !s.started:
-		s.follower.hush()
-		s.server.Cancel(&hodeipb.Cancel{}) // the agent, if it is there, lets no launcher in
-		s.remove(ctx)
-		s.settle(false)
-		return true, s.takenBack("it is being removed")
-	case !s.warned && sig != syscall.SIGHUP && s.fallback:
-		s.warned = true
-		s.screen.note(fmt.Sprintf("job %[1]s can't be asked to stop without the tunnel; Ctrl-C again leaves it to itself; to delete it: kubectl delete job -n %[2]s %[1]s", s.spec.Name, s.place.Namespace()))
-		return false, nil
-	case !s.warned && sig != syscall.SIGHUP:
-		s.screen.note(fmt.Sprintf("stopping %s; Ctrl-C again leaves it to itself", s.spec.Name))
-		s.stop(ctx)
-		return false, nil
-	}
-	signal.Stop(s.signals) // whatever hangs now, the next one ends us
-	if s.isMachine() {     // nothing goes on without us here
-		if err := s.job.Delete(ctx); err != nil {
-			s.tell(err)
-		}
-		return true, &exitError{code: job.ExitCancelled}
-	}
-	switch {
-	case s.stopped:
-		return true, s.leave(job.ExitCancelled, fmt.Errorf("job %s has been asked to stop and still runs", s.spec.Name))
-	case sig == syscall.SIGHUP:
-		return true, s.leave(exitCode(sig), fmt.Errorf("hung up; %s", s.goesOn()))
-	}
-	return true, s.leave(job.ExitCancelled, errors.New(s.goesOn()))
-}
-
-// exitCode is that of a run that a signal ended.
-func exitCode(sig os.Signal) int {
-	if sig == syscall.SIGHUP {
-		return 128 + int(syscall.SIGHUP)
-	}
-	return job.ExitCancelled
 }
 
 func (s *session) isMachine() bool {
@@ -410,7 +330,7 @@ func (s *session) leave(code int, err error) error {
 
 func (s *session) leaveWith(code int, err error, hint string) error {
 	outcome := &job.Outcome{Cause: job.Unknown, Code: code, Message: err.Error()}
-	if s.stopped && s.over == nil {
+	if s.stopped && s.over == nil && code == job.ExitCancelled {
 		outcome.Cause = job.Cancelled
 	}
 	if s.settle(true) {
@@ -450,28 +370,19 @@ func (s *session) remove(ctx context.Context) {
 		remove()
 		return
 	}
-	held := make(chan os.Signal, 1)
-	signal.Notify(held, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	_, unhold := s.app.signals.hear(endSignals...)
 	s.afterwards(func() {
-		defer signal.Stop(held)
+		defer unhold()
 		remove()
 	})
 }
 
 // finish shows the outcome, and makes it the exit code. All output has been shown.
 func (s *session) finish(o *job.Outcome) error {
-	signal.Stop(s.signals) // whatever hangs now, the next one ends us
 	if s.follower.closed() {
-		s.screen.stop()
-		said := "the job was told to stop"
-		if !s.stopped {
-			said = "the command: " + ui.Printable(o.Summary())
-		}
-		return &exitError{code: job.ExitFailed, err: &hinted{
-			err:  fmt.Errorf("write output: %w; %s", syscall.EPIPE, said),
-			hint: "{hodei} logs " + s.spec.Name,
-		}}
+		return s.unread(o)
 	}
+	s.deafen()
 	missing, remedy, err := s.follower.missing(o)
 	if err != nil {
 		return err

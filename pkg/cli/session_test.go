@@ -113,6 +113,44 @@ func TestSessionEnds(t *testing.T) {
 		{name: "hung up while attached", attached: true, act: func(_ *follower, _ *fakeJob, signals chan<- os.Signal, _ *logstore.Log) {
 			signals <- syscall.SIGHUP
 		}, code: 129, message: "job x goes on", hint: "{hodei} attach x"},
+		{name: "Ctrl-C that its reader heard first", out: &failing{err: syscall.EPIPE}, act: func(f *follower, j *fakeJob, signals chan<- os.Signal, log *logstore.Log) {
+			runs(f)
+			store(t, log, batch(0, "out:text"))
+			<-f.display.ctx.Done()
+			signals <- os.Interrupt
+			<-j.stopped
+			j.end <- &job.Outcome{Cause: job.Cancelled, Attempt: "x-1", OutputBytes: 4}
+		}, code: 130, stopped: true},
+		{name: "Ctrl-C before its reader hears it", out: &failing{err: syscall.EPIPE}, act: func(f *follower, j *fakeJob, signals chan<- os.Signal, log *logstore.Log) {
+			runs(f)
+			signals <- os.Interrupt
+			<-j.stopped
+			store(t, log, batch(0, "out:text"))
+			<-f.display.ctx.Done()
+			j.end <- &job.Outcome{Cause: job.Cancelled, Attempt: "x-1", OutputBytes: 4}
+		}, code: 130, stopped: true},
+		{name: "Ctrl-C that the reader of one attached heard first", attached: true, out: &failing{err: syscall.EPIPE}, act: func(f *follower, _ *fakeJob, signals chan<- os.Signal, log *logstore.Log) {
+			runs(f)
+			store(t, log, batch(0, "out:text"))
+			<-f.display.ctx.Done()
+			signals <- os.Interrupt
+		}, code: 130, message: "job x goes on", hint: "{hodei} attach x"},
+		{name: "hung up, and its reader first", out: &failing{err: syscall.EPIPE}, act: func(f *follower, _ *fakeJob, signals chan<- os.Signal, log *logstore.Log) {
+			runs(f)
+			store(t, log, batch(0, "out:text"))
+			<-f.display.ctx.Done()
+			signals <- syscall.SIGHUP
+		}, code: 129, message: "hung up; job x goes on", hint: "{hodei} attach x"},
+		{name: "SIGTERM without the tunnel", fallback: true, act: func(f *follower, _ *fakeJob, signals chan<- os.Signal, _ *logstore.Log) {
+			runs(f)
+			signals <- syscall.SIGTERM
+		}, code: 125, message: "without the tunnel it can't be asked to stop; job x goes on", hint: "{hodei} attach x"},
+		{name: "SIGQUIT before the start", act: func(_ *follower, _ *fakeJob, signals chan<- os.Signal, _ *logstore.Log) {
+			signals <- syscall.SIGQUIT
+		}, code: 130, deleted: true},
+		{name: "SIGTERM while attached", attached: true, act: func(_ *follower, _ *fakeJob, signals chan<- os.Signal, _ *logstore.Log) {
+			signals <- syscall.SIGTERM
+		}, code: 143, message: "job x goes on", hint: "{hodei} attach x"},
 		{name: "the store is full", act: func(f *follower, _ *fakeJob, _ chan<- os.Signal, _ *logstore.Log) {
 			runs(f)
 			f.Failed("x-1", fmt.Errorf("append to log: %w", &os.PathError{Op: "write", Path: "p", Err: syscall.ENOSPC}))
@@ -391,9 +429,10 @@ func TestRemovedAfterwards(t *testing.T) {
 				before = errOut.String()
 				return &job.Failure{Message: "job x may be left", Hint: "kubectl delete job x"}
 			}
-			s := &session{runOptions: o, job: j, signals: make(chan os.Signal, 1)}
+			signals := make(chan os.Signal, 1)
+			s := &session{runOptions: o, job: j, signals: signals}
 			if test.broken == nil {
-				s.signals <- os.Interrupt
+				signals <- os.Interrupt
 			}
 			err := s.follow(t.Context(), nil)
 			if j.deleted.Load() {

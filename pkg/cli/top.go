@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/kubectl/pkg/util/templates"
 
-	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
@@ -144,14 +141,14 @@ func (a *app) topOptions(cmd *cobra.Command, f topFlags, args []string) (*topOpt
 }
 
 func (o *topOptions) run(ctx context.Context) error {
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := o.signals.untilSignal(ctx, stillHeard)
 	defer stop()
 	t := newTops(o)
 	defer t.close()
 	err := t.look(ctx)
 	switch {
 	case ctx.Err() != nil:
-		return t.interrupted()
+		return t.interrupted(ctx)
 	case err != nil:
 		return err
 	case o.once:
@@ -163,9 +160,9 @@ func (o *topOptions) run(ctx context.Context) error {
 }
 
 // interrupted is the end of a top by a signal: one that was to show the jobs once has not.
-func (t *tops) interrupted() error {
+func (t *tops) interrupted(ctx context.Context) error {
 	if t.once {
-		return &exitError{code: job.ExitCancelled}
+		return interruptedBy(ctx, nil)
 	}
 	return nil
 }
@@ -284,7 +281,7 @@ func (t *tops) printOnce(ctx context.Context) error {
 		case <-patience:
 			return t.rows()
 		case <-ctx.Done():
-			return t.interrupted()
+			return t.interrupted(ctx)
 		}
 	}
 	return t.rows()

@@ -210,7 +210,7 @@ func TestUninstallAwait(t *testing.T) {
 		{"refused", apiServer{"GET /api/v1/namespaces/a": "403 not you"}, "not you"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			o := &uninstallOptions{timeout: time.Minute}
+			o := &uninstallOptions{app: &app{}, timeout: time.Minute}
 			if strings.Contains(test.want, "50ms") {
 				o.timeout = 50 * time.Millisecond
 			}

@@ -5,10 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,7 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/hodei-jobs/hodei/deploy"
-	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -95,7 +91,7 @@ func releasedFields(namespace metav1.Object) map[string]any {
 
 // await returns when everything is gone, the Pods of jobs too.
 func (o *uninstallOptions) await(ctx context.Context, c *manifestClient, found *installed) error {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := o.signals.untilSignal(ctx, stillHeard)
 	defer stop()
 	left, err := awaitNothing(ctx, goneEvery, o.timeout, func(ctx context.Context) (string, error) { return c.left(ctx, found) })
 	hint := "see what holds it: kubectl get namespaces -o yaml" + o.cluster
@@ -106,7 +102,7 @@ func (o *uninstallOptions) await(ctx context.Context, c *manifestClient, found *
 	case errors.Is(err, context.DeadlineExceeded):
 		return &hinted{err: fmt.Errorf("still there after %s: %s; the cluster goes on deleting", o.timeout, left), hint: hint}
 	case errors.Is(err, context.Canceled):
-		return &exitError{code: job.ExitCancelled, err: &hinted{err: fmt.Errorf("interrupted, and still there: %s; the cluster goes on deleting", left), hint: hint}}
+		return interruptedBy(ctx, &hinted{err: fmt.Errorf("interrupted, and still there: %s; the cluster goes on deleting", left), hint: hint})
 	case err != nil:
 		return o.explain(err)
 	}

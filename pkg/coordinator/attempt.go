@@ -63,15 +63,30 @@ func (s *Server) Cancel(order *hodeipb.Cancel) {
 	}
 }
 
-// order queues c for the attachment served; Server.mu is held. An attachment that
-// has four orders waiting is not reading, and will be told anew when it is back.
-func (a *attempt) order(c *hodeipb.Control) {
+// Signal sends a signal, by its number on Linux, to the commands of the attempts that are
+// attached, and tells whether there was one. Unlike Cancel it is not repeated.
+func (s *Server) Signal(number int32) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sent := false
+	for _, a := range s.attempts {
+		sent = a.order(&hodeipb.Control{Order: &hodeipb.Control_Signal{Signal: number}}) || sent
+	}
+	return sent
+}
+
+// order queues c for the attachment served, and tells whether it could; Server.mu is held.
+// An attachment that has four orders waiting is not reading, and will be told anew of a
+// Cancel when it is back.
+func (a *attempt) order(c *hodeipb.Control) bool {
 	if a.orders == nil {
-		return
+		return false
 	}
 	select {
 	case a.orders <- c:
+		return true
 	default:
+		return false
 	}
 }
 

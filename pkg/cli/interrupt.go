@@ -1,0 +1,276 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/ui"
+)
+
+const (
+	// stopMargin is how much longer than its grace a job that was told to stop is waited
+	// for: the agent kills it at the grace, and its last output has to come. Who sends
+	// SIGTERM, as timeout(1) does, sends no second.
+	stopMargin = 5 * time.Second
+	// readerWait is how long a closed stdout waits for the Ctrl-C that has ended its reader
+	// too, and is on its way to us.
+	readerWait = 200 * time.Millisecond
+)
+
+// asksToEnd tells the signals that ask hodei to end from those for the command alone.
+func asksToEnd(sig os.Signal) bool { return slices.Contains(endSignals, sig) }
+
+// reaction is what a session does about a signal.
+type reaction string
+
+const (
+	passOn      reaction = "pass it on to the command"
+	sayNoTunnel reaction = "say that it can't be passed on"
+	ignoreIt    reaction = "ignore it"
+	takeBack    reaction = "take the job back"
+	stopJob     reaction = "ask the job to stop"
+	sayNoStop   reaction = "say that it can't be asked to stop"
+	leaveJob    reaction = "leave the job"
+	sayOver     reaction = "say that it is over"
+	leaveOutput reaction = "leave the rest of the output"
+)
+
+// standing is what a reaction depends on.
+type standing struct {
+	attached bool // the job was there before us: it is not ours to stop
+	fallback bool // there is no tunnel
+	runs     bool // the command does, or did
+	over     bool // and has ended: there is still output to show
+	warned   bool // the next one leaves, and that was said
+}
+
+// react decides about a signal. SIGQUIT and SIGABRT are for the command; without one they
+// are like Ctrl-C.
+func (s standing) react(sig os.Signal) reaction {
+	_, forCommand := passedOn[sig]
+	switch {
+	case forCommand && !s.over && (s.runs || !asksToEnd(sig)):
+		if s.fallback {
+			return sayNoTunnel
+		}
+		return passOn // the agent knows better than we whether there is a command
+	case !asksToEnd(sig):
+		return ignoreIt
+	case s.over && (s.warned || s.attached || sig == syscall.SIGHUP):
+		return leaveOutput
+	case s.over:
+		return sayOver
+	case s.attached:
+		return leaveJob
+	case !s.runs:
+		return takeBack
+	case s.warned || sig == syscall.SIGHUP:
+		return leaveJob
+	case s.fallback && sig == syscall.SIGTERM: // no second one comes
+		return leaveJob
+	case s.fallback:
+		return sayNoStop
+	}
+	return stopJob
+}
+
+func (s *session) standing() standing {
+	select { // a command that has just started is not to be lost without a word
+	case <-s.follower.running:
+		s.started = true
+	default:
+	}
+	return standing{
+		attached: s.attached, fallback: s.fallback, over: s.over != nil, warned: s.warned,
+		runs: s.follower.ran() || s.started && !s.attached,
+	}
+}
+
+// interrupt acts on a signal.
+func (s *session) interrupt(ctx context.Context, sig os.Signal) (done bool, err error) {
+	first := s.signal == nil
+	if asksToEnd(sig) {
+		s.signal = sig
+	}
+	name, now := s.spec.Name, s.standing()
+	switch now.react(sig) {
+	case passOn:
+		s.passOn(sig, now.runs)
+	case sayNoTunnel:
+		s.screen.note(fmt.Sprintf("%s can't be passed on without the tunnel", signalName(sig)))
+	case takeBack:
+		s.follower.hush()
+		s.server.Cancel(&hodeipb.Cancel{}) // the agent, if it is there, lets no launcher in
+		s.remove(ctx)
+		s.settle(false)
+		return true, s.takenBack("it is being removed")
+	case stopJob:
+		s.screen.note(fmt.Sprintf("stopping %s; Ctrl-C again leaves it to itself", name))
+		s.stop(ctx)
+	case sayNoStop:
+		s.warned = true
+		s.screen.note(fmt.Sprintf("job %[1]s can't be asked to stop without the tunnel; Ctrl-C again leaves it to itself; to delete it: kubectl delete job -n %[2]s %[1]s", name, s.place.Namespace()))
+	case sayOver:
+		s.warned = true
+		s.screen.note(fmt.Sprintf("%s has ended; Ctrl-C again leaves the rest of its output", name))
+		if sig == syscall.SIGTERM {
+			s.giveUp = time.After(stopMargin)
+		}
+	case leaveOutput:
+		return true, s.leaveOutput(exitCode(sig))
+	case leaveJob:
+		return true, s.leaveJob(ctx, sig, first)
+	case ignoreIt:
+	}
+	return false, nil
+}
+
+// passOn sends a signal to the command, and says so if it can't.
+func (s *session) passOn(sig os.Signal, runs bool) {
+	switch {
+	case s.server.Signal(passedOn[sig]):
+	case runs:
+		s.screen.note(fmt.Sprintf("%s was not passed on: the agent of %s is not connected", signalName(sig), s.spec.Name))
+	default:
+		s.screen.note(fmt.Sprintf("%s was not passed on: the command has not started", signalName(sig)))
+	}
+}
+
+// stop asks the job to.
+func (s *session) stop(ctx context.Context) {
+	s.stopped, s.warned = true, true
+	s.giveUp = time.After(s.spec.Grace + stopMargin)
+	s.server.Cancel(&hodeipb.Cancel{})
+	if err := s.job.StopRetrying(ctx); err != nil {
+		s.tell(err)
+	}
+}
+
+// leaveJob is the end of a run whose job goes on, at the first signal or a later one.
+func (s *session) leaveJob(ctx context.Context, sig os.Signal, first bool) error {
+	name := s.spec.Name
+	switch {
+	case s.attached:
+		return s.leave(exitCode(sig), errors.New(s.goesOn()))
+	case s.isMachine():
+		return s.endHere(ctx)
+	case s.stopped:
+		return s.leave(job.ExitCancelled, fmt.Errorf("job %s has been asked to stop and still runs", name))
+	case sig == syscall.SIGHUP:
+		return s.leave(exitCode(sig), fmt.Errorf("hung up; %s", s.goesOn()))
+	case first:
+		return s.leave(job.ExitFailed, fmt.Errorf("without the tunnel it can't be asked to stop; %s", s.goesOn()))
+	}
+	return s.leave(job.ExitCancelled, errors.New(s.goesOn()))
+}
+
+// deafen has the next signal end us, whatever hangs.
+func (s *session) deafen() {
+	if s.stopSignals != nil {
+		s.stopSignals()
+	}
+}
+
+// endHere ends a job of this machine, where nothing goes on without us.
+func (s *session) endHere(ctx context.Context) error {
+	s.deafen()
+	if err := s.job.Delete(ctx); err != nil {
+		s.tell(err)
+	}
+	return &exitError{code: job.ExitCancelled}
+}
+
+// waitedEnough is the end of a run that was told to end and has waited for its job; nil:
+// its output is still being read.
+func (s *session) waitedEnough(ctx context.Context) error {
+	waited := s.spec.Grace + stopMargin
+	switch {
+	case s.over != nil && s.signal == syscall.SIGTERM:
+		return s.leaveOutput(job.ExitFailed)
+	case s.over != nil:
+		return nil
+	case s.isMachine():
+		return s.endHere(ctx)
+	case s.follower.toldToStop():
+		return s.leave(job.ExitFailed, fmt.Errorf("job %s was asked to stop %s ago and still runs", s.spec.Name, waited))
+	}
+	return s.leave(job.ExitFailed, fmt.Errorf("job %s could not be asked to stop: its agent was not reached within %s", s.spec.Name, waited))
+}
+
+// leaveOutput is the end of a run whose job is over, with output still to show.
+func (s *session) leaveOutput(code int) error {
+	return s.leaveWith(code, fmt.Errorf("the rest of the output was not shown; the command: %s", ui.Printable(s.over.Summary())), "{hodei} logs "+s.spec.Name)
+}
+
+// soon returns the signal that has come or comes within readerWait, nil without one.
+func (s *session) soon() os.Signal {
+	late := time.NewTimer(readerWait)
+	defer late.Stop()
+	for {
+		select {
+		case sig := <-s.signals:
+			if asksToEnd(sig) {
+				return sig
+			}
+		case <-late.C:
+			return nil
+		}
+	}
+}
+
+// broken acts on output that can't be shown.
+func (s *session) broken(ctx context.Context, err error) (done bool, _ error) {
+	gone := errors.Is(err, syscall.EPIPE)
+	if !errors.Is(err, errUnreadable) {
+		err = fmt.Errorf("write output: %w", err)
+	}
+	switch {
+	case gone && (s.over != nil || s.stopped):
+		return false, nil // what remains is not wanted
+	case s.over != nil:
+		return true, s.leaveWith(job.ExitFailed, fmt.Errorf("%w; the command: %s", err, ui.Printable(s.over.Summary())), "{hodei} logs "+s.spec.Name)
+	case !gone:
+		return true, s.leave(job.ExitFailed, fmt.Errorf("%w; %s", err, s.goesOn()))
+	}
+	// A terminal's Ctrl-C goes to the reader as well, and it may be the first to end.
+	if sig := s.soon(); sig != nil {
+		return s.interrupt(ctx, sig)
+	}
+	if s.attached || s.fallback {
+		return true, s.leave(job.ExitFailed, fmt.Errorf("%w; %s", err, s.goesOn()))
+	}
+	s.stop(ctx) // nobody reads on: the command is told, as it would be by SIGPIPE
+	return false, nil
+}
+
+// unread is the end of a job whose output's reader has gone.
+func (s *session) unread(o *job.Outcome) error {
+	if s.signal == nil {
+		s.signal = s.soon()
+	}
+	s.deafen()
+	s.samples = s.attemptSamples(o)
+	said := "the command: " + ui.Printable(o.Summary())
+	switch {
+	case s.signal != nil && o.Cause == job.Cancelled:
+		s.screen.summary(o, s.samples)
+		s.screen.stop()
+		return &exitError{code: job.ExitCancelled}
+	case s.signal != nil:
+		return s.leaveOutput(exitCode(s.signal))
+	case s.stopped:
+		said = "the job was told to stop"
+	}
+	s.screen.stop()
+	return &exitError{code: job.ExitFailed, err: &hinted{
+		err:  fmt.Errorf("write output: %w; %s", syscall.EPIPE, said),
+		hint: "{hodei} logs " + s.spec.Name,
+	}}
+}

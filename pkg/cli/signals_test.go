@@ -1,0 +1,162 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+// Equal signals that follow each other at once are one, whatever sends them.
+func TestDistinct(t *testing.T) {
+	type sent struct {
+		sig   os.Signal
+		after time.Duration
+	}
+	const in, term = syscall.SIGINT, syscall.SIGTERM
+	for _, test := range []struct {
+		name string
+		sent []sent
+		want string
+	}{
+		{"timeout to the program and to its group", []sent{{term, 0}, {term, time.Millisecond}}, "[terminated]"},
+		{"a person presses twice", []sent{{in, 0}, {in, 300 * time.Millisecond}}, "[interrupt interrupt]"},
+		{"a key that is held down", []sent{{in, 0}, {in, 150 * time.Millisecond}, {in, 100 * time.Millisecond}}, "[interrupt interrupt]"},
+		{"two that differ", []sent{{in, 0}, {term, 0}, {in, 0}}, "[interrupt terminated interrupt]"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				from, to, done := make(chan os.Signal), make(chan os.Signal, 16), make(chan struct{})
+				var work sync.WaitGroup
+				work.Go(func() { distinct(from, to, done) })
+				for _, s := range test.sent {
+					time.Sleep(s.after)
+					from <- s.sig
+				}
+				close(done)
+				work.Wait()
+				var got []os.Signal
+				for len(to) > 0 {
+					got = append(got, <-to)
+				}
+				if fmt.Sprint(got) != test.want {
+					t.Errorf("got %v, want %s", got, test.want)
+				}
+			})
+		})
+	}
+}
+
+func TestReact(t *testing.T) {
+	const in, term, hup, quit, usr1 = syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1
+	starts, runs := standing{}, standing{runs: true}
+	attached, waits := standing{attached: true, runs: true}, standing{attached: true}
+	blind := standing{runs: true, fallback: true}
+	over := standing{runs: true, over: true}
+	told := func(s standing) standing { s.warned = true; return s }
+	for _, test := range []struct {
+		name                      string
+		standing                  standing
+		in, term, hup, quit, usr1 reaction
+	}{
+		{"before the start", starts, takeBack, takeBack, takeBack, takeBack, passOn},
+		{"running", runs, stopJob, stopJob, leaveJob, passOn, passOn},
+		{"running, and asked to stop", told(runs), leaveJob, leaveJob, leaveJob, passOn, passOn},
+		{"running without the tunnel", blind, sayNoStop, leaveJob, leaveJob, sayNoTunnel, sayNoTunnel},
+		{"the same, and warned", told(blind), leaveJob, leaveJob, leaveJob, sayNoTunnel, sayNoTunnel},
+		{"attached", attached, leaveJob, leaveJob, leaveJob, passOn, passOn},
+		{"attached before the start", waits, leaveJob, leaveJob, leaveJob, leaveJob, passOn},
+		{"over", over, sayOver, sayOver, leaveOutput, sayOver, ignoreIt},
+		{"over, and warned", told(over), leaveOutput, leaveOutput, leaveOutput, leaveOutput, ignoreIt},
+		{"over, and attached", standing{attached: true, runs: true, over: true}, leaveOutput, leaveOutput, leaveOutput, leaveOutput, ignoreIt},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for _, c := range []struct {
+				sig  os.Signal
+				want reaction
+			}{{in, test.in}, {term, test.term}, {hup, test.hup}, {quit, test.quit}, {usr1, test.usr1}} {
+				if got := test.standing.react(c.sig); got != c.want {
+					t.Errorf("%s: %q, want %q", signalName(c.sig), got, c.want)
+				}
+			}
+		})
+	}
+}
+
+// Who sends SIGTERM sends no second: a run whose job does not end is left in bounded time.
+func TestWaitedEnough(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		signal  os.Signal
+		phase   hodeipb.Phase
+		over    *job.Outcome
+		message string // empty: it waits on
+	}{
+		{"the agent was told", syscall.SIGTERM, hodeipb.Phase_STOPPING, nil, "job x was asked to stop 15s ago and still runs"},
+		{"the agent was not reached", syscall.SIGTERM, hodeipb.Phase_RUNNING, nil, "job x could not be asked to stop: its agent was not reached within 15s"},
+		{"Ctrl-C the same", os.Interrupt, hodeipb.Phase_RUNNING, nil, "job x could not be asked to stop: its agent was not reached within 15s"},
+		{"its output is not read", syscall.SIGTERM, hodeipb.Phase_STOPPING, &job.Outcome{Cause: job.Cancelled}, "the rest of the output was not shown; the command: Cancelled (exit 130)"},
+		{"a person reads its output", os.Interrupt, hodeipb.Phase_STOPPING, &job.Outcome{Cause: job.Cancelled}, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := testFollower(t, io.Discard, io.Discard, "")
+				f.State("x-1", &hodeipb.State{Phase: test.phase})
+				a := &app{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: &bytes.Buffer{}}, name: "hodei"}
+				s := &session{
+					runOptions: &runOptions{app: a, spec: &job.Spec{Name: "x", Grace: 10 * time.Second}, place: nowhere{}, screen: f.screen},
+					job:        newFakeJob(), follower: f, server: &coordinator.Server{}, over: test.over,
+				}
+				began := time.Now()
+				s.stop(t.Context())
+				s.signal = test.signal
+				<-s.giveUp
+				if waited := time.Since(began); waited != 15*time.Second {
+					t.Errorf("waited %s", waited)
+				}
+				err := s.waitedEnough(t.Context())
+				if test.message == "" {
+					if err != nil {
+						t.Errorf("got %v", err)
+					}
+					f.display.leave()
+					return
+				}
+				if exit, ok := errors.AsType[*exitError](err); !ok || exit.code != job.ExitFailed || exit.Error() != test.message {
+					t.Errorf("got %v, want %q", err, test.message)
+				}
+			})
+		})
+	}
+}
+
+// TestUntilSignal: the context ends with the first signal, which makes the exit code, and
+// is one that was cancelled like any other.
+func TestUntilSignal(t *testing.T) {
+	var s *signals
+	ctx, stop := s.untilSignal(t.Context(), stillHeard)
+	defer stop()
+	if err := syscall.Kill(os.Getpid(), syscall.SIGQUIT); err != nil {
+		t.Fatal(err)
+	}
+	<-ctx.Done()
+	if exit, ok := errors.AsType[*exitError](interruptedBy(ctx, nil)); !ok || exit.code != 131 {
+		t.Errorf("got %v", exit)
+	}
+	if !errors.Is(context.Cause(ctx), context.Canceled) {
+		t.Errorf("cause %v", context.Cause(ctx))
+	}
+}
