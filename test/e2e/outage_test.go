@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -352,9 +353,15 @@ func TestFullDisk(t *testing.T) {
 // tunnelless makes a user who has all rights of hodei-user's but the tunnel.
 func tunnelless(t *testing.T) string {
 	t.Helper()
+	return userWith(t, withoutTunnel(t))
+}
+
+// withoutTunnel are the rights of hodei-user's but the tunnel.
+func withoutTunnel(t *testing.T) []rbacv1.PolicyRule {
+	t.Helper()
 	all, err := client.RbacV1().ClusterRoles().Get(t.Context(), "hodei-user", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return userWith(t, without(without(all.Rules, "get pods/portforward"), "create pods/portforward"))
+	return without(without(all.Rules, "get pods/portforward"), "create pods/portforward")
 }

@@ -325,30 +325,36 @@ func newUser(t *testing.T, rules []rbacv1.PolicyRule, lacks string) *user {
 	return &user{userWith(t, rules), lacks}
 }
 
-// userWith makes a user who has these rights in the workers' namespace, and
-// waits until the API server knows.
+// userWith makes a user who has these rights in the workers' namespace.
 func userWith(t *testing.T, rules []rbacv1.PolicyRule) string {
 	t.Helper()
+	return userIn(t, workers, rules)
+}
+
+// userIn makes a user who has these rights in a namespace, and waits until the API
+// server knows.
+func userIn(t *testing.T, namespace string, rules []rbacv1.PolicyRule) string {
+	t.Helper()
 	name := "e2e-" + rand.String(8)
-	meta := metav1.ObjectMeta{Name: name, Namespace: workers}
+	meta := metav1.ObjectMeta{Name: name, Namespace: namespace}
 	c := client.RbacV1()
 	t.Cleanup(func() {
 		ctx := context.Background()
-		_ = c.RoleBindings(workers).Delete(ctx, name, metav1.DeleteOptions{})
-		_ = c.Roles(workers).Delete(ctx, name, metav1.DeleteOptions{})
+		_ = c.RoleBindings(namespace).Delete(ctx, name, metav1.DeleteOptions{})
+		_ = c.Roles(namespace).Delete(ctx, name, metav1.DeleteOptions{})
 	})
-	if _, err := c.Roles(workers).Create(t.Context(), &rbacv1.Role{ObjectMeta: meta, Rules: rules}, metav1.CreateOptions{}); err != nil {
+	if _, err := c.Roles(namespace).Create(t.Context(), &rbacv1.Role{ObjectMeta: meta, Rules: rules}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	binding := &rbacv1.RoleBinding{ObjectMeta: meta, RoleRef: rbacv1.RoleRef{APIGroup: "rbac.authorization.k8s.io", Kind: "Role", Name: name},
 		Subjects: []rbacv1.Subject{{APIGroup: "rbac.authorization.k8s.io", Kind: "User", Name: name}}}
-	if _, err := c.RoleBindings(workers).Create(t.Context(), binding, metav1.CreateOptions{}); err != nil {
+	if _, err := c.RoleBindings(namespace).Create(t.Context(), binding, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 20*time.Second, true, func(ctx context.Context) (bool, error) {
 		review, err := client.AuthorizationV1().SubjectAccessReviews().Create(ctx, &authorizationv1.SubjectAccessReview{
 			Spec: authorizationv1.SubjectAccessReviewSpec{User: name, ResourceAttributes: &authorizationv1.ResourceAttributes{
-				Namespace: workers, Verb: rules[0].Verbs[0], Group: rules[0].APIGroups[0], Resource: strings.Split(rules[0].Resources[0], "/")[0]}},
+				Namespace: namespace, Verb: rules[0].Verbs[0], Group: rules[0].APIGroups[0], Resource: strings.Split(rules[0].Resources[0], "/")[0]}},
 		}, metav1.CreateOptions{})
 		return err == nil && review.Status.Allowed, err
 	})

@@ -1,0 +1,143 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// What is waited for ends, and says what it is.
+
+// TestAddedContainer: a webhook puts a container of its own into each Pod, which does not
+// end. The end of a job is the end of its own two.
+func TestAddedContainer(t *testing.T) {
+	t.Parallel()
+	needsImages(t)
+	namespace := newNamespace(t)
+	addContainer(t, namespace)
+	user := userIn(t, namespace, withoutTunnel(t))
+	const keeps = "the cluster added container proxy to the job's Pod: job "
+
+	name := "kept"
+	r := runIn(t, namespace, "--name", name, "--", "sh", "-c", "echo hi; exit 7")
+	if r.code != 7 || r.stdout != "hi\n" || !strings.Contains(r.stderr, keeps+name+" completes once that has ended; to end it: kubectl delete job -n "+namespace+" "+name+"\n") {
+		t.Errorf("run: %+v", r)
+	}
+	if r := runIn(t, namespace, "--as", user, "--", "sh", "-c", "echo hi; sleep 1; exit 7"); r.code != 7 || r.stdout != "hi\n" || !strings.Contains(r.stderr, keeps) {
+		t.Errorf("run, without the tunnel: %+v", r)
+	}
+	// From another machine.
+	for _, test := range []struct {
+		args []string
+		code int
+		out  string
+	}{
+		{[]string{"attach", name}, 7, keeps},
+		{[]string{"logs", "-f", name}, 1, "the output of job kept is gone"}, // there is no container's log of it
+		{[]string{"jobs", name}, 0, "HeldBy:proxy"},
+		{[]string{"describe", name}, 0, "Still runs:"},
+	} {
+		r := run(t, elsewhere(t.TempDir(), command(t.Context(), append(test.args, "-n", namespace)...)))
+		if !strings.Contains(r.stdout+r.stderr, test.out) || r.code != test.code {
+			t.Errorf("%v: %+v, want %q and exit code %d", test.args, r, test.out, test.code)
+		}
+	}
+}
+
+// addContainer has a webhook add a container to the Pods of a namespace.
+func addContainer(t *testing.T, namespace string) {
+	t.Helper()
+	patch, err := json.Marshal([]map[string]any{{"op": "add", "path": "/spec/containers/-", "value": corev1.Container{
+		Name: "proxy", Image: busybox, Command: []string{"sh", "-c", "trap 'exit 0' TERM; sleep 3600 & wait"},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kind := admissionv1.PatchTypeJSONPatch
+	admit(t, namespace, "", "pods", func(*admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+		return &admissionv1.AdmissionResponse{Allowed: true, Patch: patch, PatchType: &kind}
+	})
+}
+
+// TestAdmissionNamed: what admission does not let through is told at once, with the name
+// of the rule.
+func TestAdmissionNamed(t *testing.T) {
+	t.Parallel()
+	t.Run("limit range", func(t *testing.T) {
+		t.Parallel()
+		namespace := newNamespace(t)
+		limits := &corev1.LimitRange{ObjectMeta: metav1.ObjectMeta{Name: "small"}, Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{
+			{Type: corev1.LimitTypeContainer, Default: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("16Mi")}},
+		}}}
+		if _, err := client.CoreV1().LimitRanges(namespace).Create(t.Context(), limits, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		r := runIn(t, namespace, "--", "true")
+		checkFailure(t, r, "must be less than or equal to memory limit of 16Mi; that limit is a LimitRange's default")
+		if !strings.Contains(r.stderr, "hint: kubectl describe limitrange -n "+namespace+"\n") || strings.Contains(r.stderr, "waited") {
+			t.Error(r.stderr)
+		}
+	})
+	t.Run("quota that has never room", func(t *testing.T) {
+		t.Parallel()
+		namespace := newNamespace(t)
+		quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "small"}, Spec: corev1.ResourceQuotaSpec{
+			Hard: corev1.ResourceList{corev1.ResourceRequestsEphemeralStorage: resource.MustParse("1Gi"), corev1.ResourcePods: resource.MustParse("0")},
+		}}
+		if _, err := client.CoreV1().ResourceQuotas(namespace).Create(t.Context(), quota, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "a quota that is known", func(ctx context.Context) (bool, error) {
+			err := probePod(ctx, namespace)
+			return err != nil && strings.Contains(err.Error(), "exceeded quota"), nil
+		})
+		checkFailure(t, runIn(t, namespace, "--", "true"), "the quota has room for no such job: pods 1 of 0")
+	})
+	t.Run("a webhook that does not answer", func(t *testing.T) {
+		t.Parallel()
+		ownCluster(t) // it is of the whole cluster
+		namespace := newNamespace(t)
+		nowhere(t, namespace)
+		r := runIn(t, namespace, "--start-timeout=5s", "--", "true")
+		checkFailure(t, r, `admission webhook "gone.example.com" of validatingwebhookconfiguration/`+namespace+" does not answer: ")
+		if !strings.Contains(r.stderr, "hint: an administrator has to mend or remove it: kubectl describe validatingwebhookconfiguration/"+namespace+"\n") {
+			t.Error(r.stderr)
+		}
+		leavesNoJobs(t, namespace, 0)
+	})
+}
+
+// nowhere has the Pods of a namespace decided on by a webhook that nobody answers for.
+func nowhere(t *testing.T, namespace string) {
+	t.Helper()
+	at, fail, none := "https://127.0.0.1:1/", admissionregistrationv1.Fail, admissionregistrationv1.SideEffectClassNone
+	webhook := &admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: namespace}, Webhooks: []admissionregistrationv1.ValidatingWebhook{{
+		Name: "gone.example.com", AdmissionReviewVersions: []string{"v1"}, SideEffects: &none, FailurePolicy: &fail,
+		ClientConfig:      admissionregistrationv1.WebhookClientConfig{URL: &at},
+		NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"e2e": namespace}},
+		Rules: []admissionregistrationv1.RuleWithOperations{{
+			Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
+			Rule:       admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods"}},
+		}},
+	}}}
+	c := client.AdmissionregistrationV1().ValidatingWebhookConfigurations()
+	if _, err := c.Create(t.Context(), webhook, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Delete(context.Background(), namespace, metav1.DeleteOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+	until(t, "a webhook that is asked", func(ctx context.Context) (bool, error) {
+		err := probePod(ctx, namespace)
+		return err != nil && strings.Contains(err.Error(), "failed calling webhook"), nil
+	})
+}
