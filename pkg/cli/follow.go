@@ -89,6 +89,9 @@ func (f *follower) phase(e job.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.shown { // the command's output has the terminal
+		if e.Waiting && !f.hushed {
+			f.beside(e)
+		}
 		return
 	}
 	if f.attached && e.Phase == job.Submitted && !e.Waiting { // by somebody, some time ago
@@ -98,6 +101,16 @@ func (f *follower) phase(e job.Event) {
 		e.Detail = f.name + " to " + f.describe
 	}
 	f.show(e)
+}
+
+// beside tells what is waited for while the command's output has the terminal.
+func (f *follower) beside(e job.Event) {
+	f.display.aside(func() {
+		f.screen.note(e.Detail)
+		if err := f.events.phase(e); err != nil {
+			f.display.fail(err)
+		}
+	})
 }
 
 // hush ends the display of a start that was taken back.

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -151,7 +152,10 @@ func (o *jobsOptions) run(ctx context.Context) error {
 	if o.name != "" {
 		which.FieldSelector = fields.OneTermEqualSelector("metadata.name", o.name).String()
 	}
-	list, err := o.client.BatchV1().Jobs(o.namespace).List(ctx, which)
+	say := func(text string) { fmt.Fprintln(o.ErrOut, ui.Printable(text)) }
+	list, err := asking(ctx, o.watch, say, func(ctx context.Context) (*batchv1.JobList, error) {
+		return o.client.BatchV1().Jobs(o.namespace).List(ctx, which)
+	})
 	if err != nil {
 		return kubernetes.Explain(err)
 	}
@@ -169,10 +173,32 @@ func (o *jobsOptions) run(ctx context.Context) error {
 	if err := o.print(ctx, list.Items); err != nil || !o.watch {
 		return err
 	}
-	changes, err := watchtools.NewRetryWatcherWithContext(ctx, list.ResourceVersion, &cache.ListWatch{
+	return o.follow(ctx, which, list.ResourceVersion)
+}
+
+// follow shows the jobs that change, for as long as the cluster answers.
+func (o *jobsOptions) follow(ctx context.Context, which metav1.ListOptions, from string) error {
+	watching, lose := context.WithCancelCause(ctx)
+	defer lose(nil)
+	var contact kubernetes.Contact
+	changes, err := watchtools.NewRetryWatcherWithContext(watching, from, &cache.ListWatch{
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 			options.LabelSelector, options.FieldSelector = which.LabelSelector, which.FieldSelector
-			return o.client.BatchV1().Jobs(o.namespace).Watch(ctx, options)
+			changed, err := o.client.BatchV1().Jobs(o.namespace).Watch(ctx, options)
+			if ctx.Err() != nil {
+				return changed, err
+			}
+			say, lost := contact.Next(time.Now(), err)
+			if say != "" {
+				fmt.Fprintln(o.ErrOut, ui.Printable(say))
+			}
+			if lost != nil {
+				lose(lost)
+			}
+			if apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
+				err = errors.New(err.Error()) // else the watcher would end with it
+			}
+			return changed, err
 		},
 	})
 	if err != nil {
@@ -188,7 +214,7 @@ func (o *jobsOptions) run(ctx context.Context) error {
 			return err
 		}
 	}
-	return ctx.Err()
+	return context.Cause(watching)
 }
 
 // print shows jobs: as rows, or as the objects that they are.

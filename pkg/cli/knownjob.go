@@ -30,7 +30,8 @@ func (o *logsOptions) find(ctx context.Context) (*knownJob, error) {
 	err := o.unreachable
 	if o.cluster != nil {
 		var found *kubernetes.Found
-		if found, err = o.cluster.Find(ctx, o.name); err == nil {
+		ask := func(ctx context.Context) (*kubernetes.Found, error) { return o.cluster.Find(ctx, o.name) }
+		if found, err = asking(ctx, o.patient, o.screen.note, ask); err == nil {
 			return o.known(found), nil
 		}
 	}

@@ -40,12 +40,12 @@ func (o *logsOptions) live(ctx context.Context, j *knownJob, a *knownAttempt) er
 		}
 		// Who may not reach the agent may still read what it has copied.
 		failure, ok := errors.AsType[*job.Failure](err)
-		if !ok || failure.Cause != job.Forbidden || !j.found.Spec.ContainerLogs {
-			return err
+		if !ok || failure.Cause != job.Forbidden || !j.found.Spec.ContainerLogs || errors.Is(err, kubernetes.ErrLost) {
+			return outOfReach(err, j.name, "{hodei} logs -f "+shellQuote(j.name))
 		}
 		o.screen.note(failure.Message)
 		if o.follow {
-			return o.followContainers(ctx, j, a)
+			return outOfReach(o.followContainers(ctx, j, a), j.name, "{hodei} logs -f "+shellQuote(j.name))
 		}
 		return o.showContainer(ctx, j, a)
 	}
@@ -296,6 +296,9 @@ func (o *logsOptions) showLive(ctx context.Context, over *end, j *knownJob, at c
 	defer context.AfterFunc(over, p.end)()
 	if err := p.show(ctx, s); err != nil {
 		return false, err
+	}
+	if lost := context.Cause(over); errors.Is(lost, kubernetes.ErrLost) {
+		return false, lost // there may be more, and it is not gone
 	}
 	switch {
 	case p.to < math.MaxUint64 && p.offset() < p.to:

@@ -124,7 +124,7 @@ func (a *app) completeLog(cmd *cobra.Command, args []string, toComplete string) 
 
 // logsOptions turns flags into options. The caller closes their store.
 func (a *app) logsOptions(cmd *cobra.Command, f logsFlags, args []string) (*logsOptions, error) {
-	o := &logsOptions{app: a, follow: f.follow, tail: f.tail, attempt: f.attempt, selector: f.selector, screen: newScreen(a, false)}
+	o := &logsOptions{app: a, follow: f.follow, patient: f.follow, tail: f.tail, attempt: f.attempt, selector: f.selector, screen: newScreen(a, false)}
 	switch {
 	case len(args) == 0 && f.selector == "":
 		return nil, usagef(cmd, "no job: name it, or choose some with -l")
@@ -243,6 +243,7 @@ type logsOptions struct {
 
 	name, selector string
 	follow         bool
+	patient        bool      // a cluster that does not answer is waited for
 	since          time.Time // zero: from the start
 	tail           int       // lines; below zero: all
 	stream         hodeipb.Stream
@@ -316,7 +317,11 @@ func (o *logsOptions) showOne(ctx context.Context) error {
 	case j.absent != nil:
 		o.screen.note(fmt.Sprintf("this is what is stored here: %v", j.absent))
 	}
-	return o.show(ctx, j)
+	err = o.show(ctx, j)
+	if err == nil && o.follow && kubernetes.Unanswered(j.absent) {
+		err = j.absent // what is stored was not all that was asked for
+	}
+	return err
 }
 
 // showAll shows the jobs that the selector chooses, all at once.
@@ -324,7 +329,8 @@ func (o *logsOptions) showAll(ctx context.Context) error {
 	if o.cluster == nil {
 		return o.noSelection()
 	}
-	all, err := o.cluster.FindAll(ctx, o.selector)
+	ask := func(ctx context.Context) ([]*kubernetes.Found, error) { return o.cluster.FindAll(ctx, o.selector) }
+	all, err := asking(ctx, o.patient, o.screen.note, ask)
 	switch {
 	case err != nil:
 		return err

@@ -78,7 +78,11 @@ func (o *logsOptions) followContainers(ctx context.Context, j *knownJob, a *know
 	work.Go(func() {
 		latest := &tail{end: func() {}}
 		outcome, err := run.Watch(watching, func(e job.Event) {
-			if e.Phase != job.Running || e.Waiting {
+			switch {
+			case e.Waiting && e.Phase == job.Running: // for the cluster
+				o.screen.note(e.Detail)
+				return
+			case e.Waiting || e.Phase != job.Running:
 				return
 			}
 			latest.end()

@@ -351,6 +351,9 @@ func (s *session) abort(ctx context.Context, err error) error {
 		if hint := kubernetes.ClockHint(err.Error(), s.place.Namespace(), s.spec.Name); hint != "" {
 			return s.leaveWith(job.ExitFailed, err, hint)
 		}
+		if errors.Is(err, kubernetes.ErrLost) {
+			return s.leaveWith(job.ExitFailed, err, comeBack(err, "{hodei} attach "+s.spec.Name))
+		}
 		return s.leave(job.ExitFailed, err)
 	}
 	s.remove(ctx)

@@ -145,7 +145,8 @@ func (o *topOptions) run(ctx context.Context) error {
 	defer stop()
 	t := newTops(o)
 	defer t.close()
-	err := t.look(ctx)
+	look := func(ctx context.Context) (struct{}, error) { return struct{}{}, t.look(ctx) }
+	_, err := asking(ctx, !o.once, o.say, look)
 	switch {
 	case ctx.Err() != nil:
 		return t.interrupted(ctx)
@@ -158,6 +159,9 @@ func (o *topOptions) run(ctx context.Context) error {
 	}
 	return t.print(ctx)
 }
+
+// say tells a person something beside the table.
+func (o *topOptions) say(text string) { fmt.Fprintln(o.ErrOut, ui.Printable(text)) }
 
 // interrupted is the end of a top by a signal: one that was to show the jobs once has not.
 func (t *tops) interrupted(ctx context.Context) error {
@@ -209,6 +213,9 @@ func (t *tops) drawOn(ctx context.Context, screen canvas) (over bool, err error)
 		case <-redraw.C:
 		case <-screen.Resized():
 		case trouble = <-looked:
+			if _, lost := t.contact.Next(time.Now(), trouble); lost != nil {
+				return false, lost
+			}
 		case <-screen.Quit():
 			return false, nil
 		case <-ctx.Done():
@@ -249,6 +256,9 @@ func (t *tops) print(ctx context.Context) error {
 	for {
 		select {
 		case err := <-looked:
+			if _, lost := t.contact.Next(time.Now(), err); lost != nil {
+				return lost
+			}
 			trouble := ""
 			if err != nil {
 				trouble = "the cluster was not asked: " + ui.Printable(err.Error())

@@ -35,8 +35,9 @@ type tops struct {
 
 	// Of the goroutine that shows.
 
-	said map[jobKey]string // why there are no samples, of the jobs on the board
-	idle bool              // it was said that no job runs
+	contact kubernetes.Contact
+	said    map[jobKey]string // why there are no samples, of the jobs on the board
+	idle    bool              // it was said that no job runs
 }
 
 // measured is a job that a meter is at.

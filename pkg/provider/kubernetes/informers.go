@@ -25,7 +25,7 @@ func (r *Run) watch() {
 			o.LabelSelector = LabelJob + "=" + name
 			return c.CoreV1().Pods(namespace).Watch(ctx, o)
 		},
-	}, true, func(o any, gone bool) any { return podUpdate{o.(*corev1.Pod), gone} })
+	}, &right{resource: "pods"}, func(o any, gone bool) any { return podUpdate{o.(*corev1.Pod), gone} })
 	jobs := r.inform(&batchv1.Job{}, &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			o.FieldSelector = "metadata.name=" + name
@@ -35,7 +35,7 @@ func (r *Run) watch() {
 			o.FieldSelector = "metadata.name=" + name
 			return c.BatchV1().Jobs(namespace).Watch(ctx, o)
 		},
-	}, true, func(o any, gone bool) any { return jobUpdate{o.(*batchv1.Job), gone} })
+	}, &right{group: "batch", resource: "jobs"}, func(o any, gone bool) any { return jobUpdate{o.(*batchv1.Job), gone} })
 	if r.found != nil {
 		r.work.Go(func() { r.checkThere(jobs) })
 	}
@@ -71,7 +71,7 @@ func (r *Run) watchEvents(kind, name string) {
 			o.FieldSelector = selector
 			return c.CoreV1().Events(namespace).Watch(ctx, o)
 		},
-	}, false, func(o any, gone bool) any {
+	}, nil, func(o any, gone bool) any {
 		if gone {
 			return nil
 		}
@@ -79,9 +79,10 @@ func (r *Run) watchEvents(kind, name string) {
 	})
 }
 
-// inform runs one informer. If the right to it is required, its absence ends
-// the job; other errors are tried again, with back-off, by client-go.
-func (r *Run) inform(object runtime.Object, source cache.ListerWatcher, required bool, update func(o any, gone bool) any) cache.SharedIndexInformer {
+// inform runs one informer. If it can't be done without, its right is given, whose absence
+// ends the job; other errors are tried again, with back-off, by client-go, and looked into
+// by doubt.
+func (r *Run) inform(object runtime.Object, source *cache.ListWatch, required *right, update func(o any, gone bool) any) cache.SharedIndexInformer {
 	send := func(o any, gone bool) {
 		if tomb, ok := o.(cache.DeletedFinalStateUnknown); ok {
 			o = tomb.Obj
@@ -90,11 +91,14 @@ func (r *Run) inform(object runtime.Object, source cache.ListerWatcher, required
 			r.send(u)
 		}
 	}
+	if required != nil {
+		source = r.doubted(source, *required)
+	}
 	informer := cache.NewSharedIndexInformer(source, object, 0, nil)
 	// Errors only from an informer that has started already.
 	_ = informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
 		switch {
-		case required && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)):
+		case required != nil && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)):
 			r.send(refusal{err})
 		case apierrors.IsForbidden(err):
 			r.send(blindness{err})
@@ -107,6 +111,25 @@ func (r *Run) inform(object runtime.Object, source cache.ListerWatcher, required
 	})
 	r.work.Go(func() { informer.RunWithContext(r.ctx) })
 	return informer
+}
+
+// doubted is a source whose errors are looked into. The informer itself does not tell of
+// all, such as a connection that is refused.
+func (r *Run) doubted(source *cache.ListWatch, of right) *cache.ListWatch {
+	list, watches := of, of
+	list.verb, watches.verb = "list", "watch"
+	return &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			objects, err := source.ListWithContextFunc(ctx, o)
+			r.doubt(list, err)
+			return objects, err
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			changes, err := source.WatchFuncWithContext(ctx, o)
+			r.doubt(watches, err)
+			return changes, err
+		},
+	}
 }
 
 func (r *Run) send(u any) {

@@ -157,9 +157,11 @@ type Run struct {
 	stop context.CancelFunc
 	work sync.WaitGroup
 
-	met  atomic.Bool // an agent has answered
-	mu   sync.Mutex
-	pods map[string]bool // names of all the job's Pods seen
+	met atomic.Bool // an agent has answered
+	// doubting tells that it is looked into whether the API server still answers us.
+	doubting atomic.Bool
+	mu       sync.Mutex
+	pods     map[string]bool // names of all the job's Pods seen
 	// others are the containers of others in the latest of them.
 	others []string
 	// renewal is why the certificates could not be read anew; nil: they could.

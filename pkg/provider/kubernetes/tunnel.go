@@ -55,9 +55,10 @@ type dialer struct {
 }
 
 // keep keeps one connection to the agent of a Pod delivered to the tunnel until
-// ctx ends. It calls tried with nil whenever one is made, before it is delivered, and
-// with a *portRefusal whenever that is why one is not. It returns before only with an
-// error that trying again can't mend.
+// ctx ends. It calls tried with nil whenever one is made, before it is delivered, with a
+// *portRefusal whenever that is why one is not, and with another error of an API server
+// that refuses what it has granted before. It returns before only with an error that
+// trying again can't mend.
 func (d *dialer) keep(ctx context.Context, pod *corev1.Pod, tunnel *coordinator.Tunnel, tried func(error)) error {
 	wait, backoff := firstWait(pod), firstBackoff
 	known := false
@@ -71,6 +72,10 @@ func (d *dialer) keep(ctx context.Context, pod *corev1.Pod, tunnel *coordinator.
 		conn, err := d.dial(ctx, pod.Namespace, pod.Name)
 		if refusal, ok := errors.AsType[*portRefusal](err); ok {
 			tried(refusal)
+		} else if err != nil && known {
+			if refusal := refusedUpgrade(err); refusal != nil {
+				tried(refusal)
+			}
 		}
 		switch {
 		case err == nil:
@@ -120,12 +125,21 @@ func (d *dialer) forbidden(ctx context.Context, namespace string, err error) err
 			missing = append(missing, verb)
 		}
 	}
-	who, e := d.client.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+	user, e := d.whoAmI(ctx)
 	if e != nil || len(missing) == 0 {
 		return &job.Failure{Cause: job.Forbidden, Err: err, Message: oneLine(err.Error()),
 			Hint: "kubectl auth can-i create pods/portforward -n " + namespace}
 	}
-	return missingRight(who.Status.UserInfo.Username, strings.Join(missing, " and "), "pods/portforward", namespace)
+	return missingRight(user, strings.Join(missing, " and "), "pods/portforward", namespace)
+}
+
+// whoAmI is our name, as the API server knows us.
+func (d *dialer) whoAmI(ctx context.Context) (string, error) {
+	who, err := d.client.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+	if err != nil {
+		return "", err
+	}
+	return who.Status.UserInfo.Username, nil
 }
 
 // review asks the API server whether we may do verb on pods/portforward.

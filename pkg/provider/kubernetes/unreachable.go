@@ -2,6 +2,7 @@ package kubernetes
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -24,6 +25,10 @@ type unreached struct {
 func (r *Run) tried(ctx context.Context, pod string) func(error) {
 	var since time.Time // the first refusal in a row
 	return func(refusal error) {
+		if _, ok := errors.AsType[*portRefusal](refusal); refusal != nil && !ok {
+			r.doubt(right{"create", "", "pods", "portforward"}, refusal)
+			return
+		}
 		switch {
 		case refusal == nil:
 			since = time.Time{}

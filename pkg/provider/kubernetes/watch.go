@@ -110,6 +110,8 @@ type watcher struct {
 	overAt time.Time
 
 	unreached bool // it was said that the agent can't be reached
+
+	lines Contact // the API server's answers to what is doubted
 }
 
 type attempt struct {
@@ -148,9 +150,13 @@ func (w *watcher) take(u any) (*job.Outcome, error) {
 		if w.trouble.waiting == "" && w.trouble.failure == nil {
 			w.keep(verdict{waiting: notKnown(w.blind)})
 		}
+	case answer:
+		if lost := w.contact(u.err); lost != nil {
+			return nil, lost
+		}
 	case refusal:
-		// Under way the job goes on, and the next renewal of a login may mend it. But who
-		// attaches to a job under way and never meets an agent would wait for nothing.
+		// Under way it may pass, and doubt looks into it. But who attaches to a job under way
+		// and never meets an agent would wait for nothing.
 		if !w.started || w.run.found != nil && !w.run.met.Load() {
 			return nil, Explain(u.err)
 		}

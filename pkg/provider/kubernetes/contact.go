@@ -1,0 +1,233 @@
+package kubernetes
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+// How long an API server that does not answer as it did is waited for. docs/waits.md has
+// these rules for users.
+const (
+	// FirstWait is how long a command that is to follow something waits for the first
+	// answer: an API server that is restarted is back within a minute.
+	FirstWait = 2 * time.Minute
+	// LostWait is how long one that follows waits for the next answer: longer than an
+	// upgrade of the cluster or a train through the mountains, and no CI job for ever.
+	LostWait = time.Hour
+	// refusedWait is how long credentials or rights that were good are refused before
+	// that is believed: a credential plugin or a token file is asked again within it,
+	// and an API server that has just started refuses what it has not read yet.
+	refusedWait = 30 * time.Second
+	// silentSay is how long silence lasts before it is told: a connection that is made
+	// anew takes a second.
+	silentSay = 5 * time.Second
+	// askEvery is the time between two questions whether it answers again, and askWait
+	// how long an answer may take.
+	askEvery, askWait = 2 * time.Second, 10 * time.Second
+)
+
+// ErrLost is under the Failure that a Contact ends with.
+var ErrLost = errors.New("the cluster is out of reach")
+
+// standing is what an answer means to who waits.
+type standing int
+
+const (
+	heard      standing = iota // the API server works, be it that it said no
+	turnedAway                 // it does not accept our credentials, or we lack a right
+	silent                     // it does not answer, or is in trouble
+)
+
+func standingOf(err error) standing {
+	var (
+		answer  apierrors.APIStatus
+		failure *job.Failure
+		network net.Error
+		request *url.Error
+		peer    *tls.CertificateVerificationError
+	)
+	switch {
+	case err == nil, errors.Is(err, context.Canceled), errors.As(err, &peer):
+		return heard
+	case apierrors.IsUnauthorized(err), apierrors.IsForbidden(err):
+		return turnedAway
+	case apierrors.IsServiceUnavailable(err), apierrors.IsInternalError(err), apierrors.IsTimeout(err),
+		apierrors.IsServerTimeout(err), apierrors.IsTooManyRequests(err):
+		return silent
+	case errors.As(err, &answer):
+		if answer.Status().Code >= 500 {
+			return silent
+		}
+		return heard
+	case errors.As(err, &failure) && failure.Cause == job.Forbidden:
+		return turnedAway
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network), errors.As(err, &request):
+		return silent
+	}
+	return heard
+}
+
+// Unanswered tells an error that is no answer of the API server, or that of one in trouble:
+// it may be asked again.
+func Unanswered(err error) bool { return standingOf(err) == silent }
+
+// Contact judges the answers of an API server to who follows something there: which are
+// final, which are waited out, and what is told meanwhile. The zero Contact has had good
+// answers up to now, and is of one goroutine.
+type Contact struct {
+	// Wait is how long no good answer is waited for; 0 is LostWait.
+	Wait time.Duration
+
+	bad     time.Time // when the answers ceased to be good; zero: they are
+	refused time.Time // since when they are refusals
+	told    standing  // heard: nothing was told
+}
+
+// Next takes an answer: nil or an error of a request. It returns what is to be told now,
+// "" is nothing, and the failure with which the waiting is over, nil while it is not.
+func (c *Contact) Next(now time.Time, err error) (string, *job.Failure) {
+	state := standingOf(err)
+	if state == heard {
+		told := c.told
+		*c = Contact{Wait: c.Wait}
+		if told != heard {
+			return "the cluster answers again", nil
+		}
+		return "", nil
+	}
+	first := c.bad.IsZero()
+	if first {
+		c.bad = now
+	}
+	switch {
+	case state == silent:
+		c.refused = time.Time{}
+	case c.refused.IsZero():
+		c.refused = now
+	}
+	wait := c.Wait
+	if wait == 0 {
+		wait = LostWait
+	}
+	why := lostBy(err)
+	switch {
+	case state == turnedAway && now.Sub(c.refused) >= refusedWait:
+		return "", why
+	case now.Sub(c.bad) >= wait:
+		why.Message += fmt.Sprintf(" (waited %s)", job.Duration(wait))
+		return "", why
+	case c.told == state || state == turnedAway && first || state == silent && now.Sub(c.bad) < silentSay:
+		return "", nil
+	}
+	c.told = state
+	if state == turnedAway {
+		return fmt.Sprintf("%s; trying on for %s", why.Message, (refusedWait - now.Sub(c.refused)).Round(time.Second)), nil
+	}
+	return fmt.Sprintf("%s; waiting for up to %s", why.Message, job.Duration(wait)), nil
+}
+
+// lostBy is the failure of what could be asked before, and is no longer answered.
+func lostBy(err error) *job.Failure {
+	f := *Explain(err)
+	if answer := apierrors.APIStatus(nil); apierrors.IsUnauthorized(err) && errors.As(err, &answer) {
+		f.Message = "credentials are no longer accepted: " + oneLine(answer.Status().Message)
+	}
+	if request := (*url.Error)(nil); errors.As(err, &request) { // whatever was asked
+		f.Message = "Kubernetes cluster not available: " + oneLine(request.Err.Error())
+	}
+	f.Err = fmt.Errorf("%w: %w", ErrLost, err)
+	return &f
+}
+
+// right is one that a Run needs for as long as it follows.
+type right struct{ verb, group, resource, subresource string }
+
+func (r right) String() string {
+	text := r.resource
+	if r.group != "" {
+		text += "." + r.group
+	}
+	if r.subresource != "" {
+		text += "/" + r.subresource
+	}
+	return text
+}
+
+// answer is the update of an answer of the API server, under way, to who doubts it.
+type answer struct{ err error }
+
+// doubt is told of an error of a request for which the right r is needed. If it may
+// mean that the API server is lost to us, that is looked into, until it is known to be
+// false: client-go's informers would be silent for up to a minute, or for ever.
+func (r *Run) doubt(of right, err error) {
+	if standingOf(err) == heard || r.ctx.Err() != nil || !r.doubting.CompareAndSwap(false, true) {
+		return
+	}
+	r.work.Go(func() {
+		defer r.doubting.Store(false)
+		for {
+			r.send(answer{err})
+			select {
+			case <-time.After(askEvery):
+			case <-r.ctx.Done():
+				return
+			}
+			if err = r.provider.mayStill(r.ctx, of); standingOf(err) == heard {
+				r.send(answer{nil})
+				return
+			}
+		}
+	})
+}
+
+// mayStill asks whether we have a right; nil: we do. A Failure names one that we lack.
+func (p *Provider) mayStill(ctx context.Context, of right) error {
+	ctx, cancel := context.WithTimeout(ctx, askWait)
+	defer cancel()
+	namespace := p.settings.namespace
+	review, err := p.client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
+		Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
+			Namespace: namespace, Verb: of.verb, Group: of.group, Resource: of.resource, Subresource: of.subresource,
+		}}}, metav1.CreateOptions{})
+	if err != nil || review.Status.Allowed {
+		return err
+	}
+	user, err := p.dialer.whoAmI(ctx)
+	if err != nil {
+		return err
+	}
+	return missingRight(user, of.verb, of.String(), namespace)
+}
+
+// contact acts on an answer under way.
+func (w *watcher) contact(err error) *job.Failure {
+	say, lost := w.lines.Next(time.Now(), err)
+	if say != "" {
+		w.report(job.Event{Phase: job.Running, Time: time.Now(), Waiting: true, Detail: say})
+	}
+	return lost
+}
+
+// refusedUpgrade turns what an upgrade to a tunnel was refused with into an error of the
+// API server's, as far as its text tells; nil: it was not refused.
+func refusedUpgrade(err error) error {
+	switch text := err.Error(); {
+	case isForbidden(err):
+		return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: 403, Reason: metav1.StatusReasonForbidden, Message: text}}
+	case strings.Contains(text, "Unauthorized"), strings.Contains(text, "401"):
+		return apierrors.NewUnauthorized(text)
+	}
+	return nil
+}
