@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/mem"
 
@@ -225,40 +226,157 @@ func TestTornTail(t *testing.T) {
 	}
 }
 
+// TestFlippedBits flips a bit of every byte: what is damaged is a gap, which says where
+// and why, and what is behind it is shown.
 func TestFlippedBits(t *testing.T) {
-	dir := t.TempDir()
-	name, whole, bounds := threeFrames(t, dir, false)
-	s := testStore(t, dir, Limits{}, 0)
-	texts := []string{"", "first ", "first second!", "first second!third"}
-	for i := range whole {
+	for _, exit := range []bool{false, true} {
+		t.Run(fmt.Sprintf("exit %t", exit), func(t *testing.T) {
+			dir := t.TempDir()
+			name, whole, bounds := threeFrames(t, dir, exit)
+			s := testStore(t, dir, Limits{}, 0)
+			texts := []string{"first ", "second!", "third"}
+			if exit {
+				texts[2] = ""
+			}
+			for i := range whole {
+				b := bytes.Clone(whole)
+				b[i] ^= 1 << (i % 8)
+				if err := os.WriteFile(name, b, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				frame := 0
+				for i >= bounds[frame+1] {
+					frame++
+				}
+				want := ""
+				for n, text := range texts {
+					switch {
+					case n != frame:
+						want += text
+					case n < 2:
+						want += strings.Repeat("\x00", len(text))
+					}
+				}
+				// In the last frame's body it looks as if not all had reached the disk.
+				torn := i >= bounds[2]+headerSize
+				log := mustRead(t, s, testKey)
+				c, err := collect(t, log, 0)
+				if string(c.all) != want || (log.Exit() != nil) != (exit && frame < 2) {
+					t.Fatalf("byte %d of frame %d: read %q, exit %v", i, frame, c.all, log.Exit())
+				}
+				damage, _ := errors.AsType[*DamageError](err)
+				if frame < 2 {
+					if err != nil || len(c.damages) != 1 {
+						t.Fatalf("byte %d of frame %d: %v, %v", i, frame, c.damages, err)
+					}
+					damage = c.damages[0]
+				}
+				if torn != (damage == nil) {
+					t.Fatalf("byte %d of frame %d: %v", i, frame, err)
+				}
+				if torn {
+					damage, _ = errors.AsType[*DamageError](log.Damage())
+				}
+				if damage == nil || damage.File != name || damage.Pos != int64(bounds[frame]) || !strings.Contains(damage.Error(), name) {
+					t.Errorf("byte %d of frame %d: %v", i, frame, damage)
+				}
+				l, err := s.Create(testKey, 0)
+				if _, refused := errors.AsType[*DamageError](err); torn != (err == nil) || err != nil && !refused {
+					t.Fatalf("byte %d of frame %d: create: %v", i, frame, err)
+				}
+				if err == nil {
+					mustClose(t, l)
+				}
+			}
+		})
+	}
+}
+
+// TestDamageAmongFramesInOutput is about a job that prints what looks like frames: the
+// segment of another log.
+func TestDamageAmongFramesInOutput(t *testing.T) {
+	_, inner, _ := threeFrames(t, t.TempDir(), true)
+	s := testStore(t, t.TempDir(), Limits{}, 0)
+	l := mustCreate(t, s, testKey, 0)
+	f := newFeed(l)
+	var bounds []int64
+	for range 3 {
+		bounds = append(bounds, l.segments[0].size)
+		f.add(t, out{stream: stdout, text: string(inner)})
+	}
+	mustClose(t, l)
+	name := l.segments0Name(t)
+	whole, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := bounds[1]; i < bounds[2]; i++ {
 		b := bytes.Clone(whole)
-		b[i] ^= 1 << (i % 8)
+		b[i] ^= 0x10
 		if err := os.WriteFile(name, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		frame := 0
-		for i >= bounds[frame+1] {
-			frame++
-		}
 		c, err := collect(t, mustRead(t, s, testKey), 0)
-		if string(c.all) != texts[frame] {
-			t.Fatalf("byte %d of frame %d: read %q", i, frame, c.all)
+		want := slices.Concat(inner, make([]byte, len(inner)), inner)
+		if err != nil || !bytes.Equal(c.all, want) {
+			t.Fatalf("byte %d: %d bytes, %v, %v", i, len(c.all), c.damages, err)
 		}
-		// In the last frame's body it looks as if not all had reached the disk.
-		last := i >= bounds[2]+headerSize
-		var damage *DamageError
-		if last != (err == nil) || err != nil && !errors.As(err, &damage) {
-			t.Fatalf("byte %d of frame %d: %v", i, frame, err)
+	}
+}
+
+// TestTwoDamages is about more than one, in one segment, whose index is sparse.
+func TestTwoDamages(t *testing.T) {
+	s := testStore(t, t.TempDir(), Limits{}, 0)
+	l := mustCreate(t, s, testKey, 0)
+	f := newFeed(l)
+	var bounds []int64
+	const n, size = 600, 1000
+	for i := range n {
+		bounds = append(bounds, l.segments[0].size)
+		f.add(t, out{stream: stdout, text: fmt.Sprintf("%0*d\n", size-1, i), time: testTime.Add(time.Duration(i) * time.Second)})
+	}
+	if err := l.SetExit(exitAt(f.end)); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, l)
+	name := l.segments0Name(t)
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := bytes.Clone(f.all)
+	bad := map[int]bool{3: true, 4: true, 200: true, 202: true, n - 1: true}
+	for i := range bad {
+		b[bounds[i]+12] ^= 1 // an offset, in the header
+		clear(want[i*size:][:size])
+	}
+	if err := os.WriteFile(name, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	log := mustRead(t, s, testKey)
+	for _, from := range []uint64{0, 3*size + 7, 5 * size, 201 * size, 202*size + 1, 203 * size} {
+		c, err := collect(t, log, from)
+		if err != nil || !bytes.Equal(c.all, want[from:]) {
+			t.Errorf("from %d: %d bytes to %d, %v, %v", from, len(c.all), c.next, c.damages, err)
 		}
-		if damage != nil && (damage.File != name || damage.Pos != int64(bounds[frame]) || !strings.Contains(err.Error(), name)) {
-			t.Errorf("byte %d of frame %d: %v", i, frame, err)
-		}
-		l, err := s.Create(testKey, 0)
-		if last != (err == nil) || err != nil && !errors.As(err, &damage) {
-			t.Fatalf("byte %d of frame %d: create: %v", i, frame, err)
-		}
-		if err == nil {
-			mustClose(t, l)
+	}
+	if log.Exit() == nil {
+		t.Error("no exit record")
+	}
+	tests := []struct {
+		name string
+		find func() (uint64, error)
+		want uint64
+	}{
+		{"since what is damaged", func() (uint64, error) { return log.OffsetAtTime(testTime.Add(200 * time.Second)) }, 200 * size},
+		{"since what follows damage", func() (uint64, error) { return log.OffsetAtTime(testTime.Add(203 * time.Second)) }, 202 * size},
+		{"since what is behind that", func() (uint64, error) { return log.OffsetAtTime(testTime.Add(204 * time.Second)) }, 204 * size},
+		{"since the end, which is damaged", func() (uint64, error) { return log.OffsetAtTime(testTime.Add(time.Hour)) }, (n - 1) * size},
+		{"lines across damage", func() (uint64, error) { return log.OffsetOfLastLines(n-1-201, stdout, f.end) }, 200*size - size},
+	}
+	for _, tt := range tests {
+		if got, err := tt.find(); err != nil || got != tt.want {
+			t.Errorf("%s: %d, %v, want %d", tt.name, got, err, tt.want)
 		}
 	}
 }
@@ -312,38 +430,88 @@ func TestDamageWithRightChecksums(t *testing.T) {
 	}
 }
 
+// TestDamagedOlderSegment holds that what can't be read of a segment is a gap, for its
+// writer and for others.
 func TestDamagedOlderSegment(t *testing.T) {
+	const batch = 1000 + headerSize + recordSize
 	tests := []struct {
 		name   string
 		damage func(name string) error
-		want   error // nil: a *DamageError
+		left   int // batches of three
+		why    string
 	}{
-		{"short", func(name string) error { return os.Truncate(name, 1000) }, nil},
-		{"ends at a frame", func(name string) error { return os.Truncate(name, 0) }, nil},
-		{"gone", os.Remove, fs.ErrNotExist},
+		{"short", func(name string) error { return os.Truncate(name, batch+5) }, 1, "at byte 1049"},
+		{"cut in a frame", func(name string) error { return os.Truncate(name, 2*batch+500) }, 2, "at byte 2098"},
+		{"ends at a frame", func(name string) error { return os.Truncate(name, batch) }, 1, "at byte 1049"},
+		{"empty", func(name string) error { return os.Truncate(name, 0) }, 0, "at byte 0"},
+		{"zeros", func(name string) error { return os.WriteFile(name, make([]byte, 3*batch), 0o600) }, 0, "no frame begins here"},
+		{"gone", os.Remove, 0, ""},
+		{"a directory", func(name string) error { return errors.Join(os.Remove(name), os.Mkdir(name, 0o700)) }, 0, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := testStore(t, t.TempDir(), Limits{}, 4<<10)
+			s := testStore(t, t.TempDir(), Limits{}, 3*batch+100)
 			l := mustCreate(t, s, testKey, 0)
 			f := newFeed(l)
-			for range 12 {
-				f.add(t, out{stream: stdout, text: strings.Repeat("x", 1000)})
+			for i := range 12 {
+				f.add(t, out{stream: stdout, text: strings.Repeat(string(rune('a'+i)), 999) + "\n"})
 			}
 			second := l.segments[1]
-			if err := tt.damage(second.name + segmentSuffix); err != nil {
+			if second.end-second.first != 3000 || len(l.segments) != 4 {
+				t.Fatalf("segments of another size: %d to %d", second.first, second.end)
+			}
+			if err := l.SetExit(exitAt(f.end)); err != nil {
 				t.Fatal(err)
 			}
-			second.file.Close() // else its bytes are still there
-			second.file, second.size = nil, 4096
-			c, err := collect(t, l, 0)
-			var damage *DamageError
-			if c.next < second.first || c.next >= second.end || tt.want == nil && !errors.As(err, &damage) || !errors.Is(err, tt.want) && tt.want != nil {
-				t.Errorf("read to %d: %v", c.next, err)
+			l.mu.Lock()
+			err := second.close() // else its bytes are still there
+			l.mu.Unlock()
+			if err := errors.Join(err, tt.damage(second.name+segmentSuffix)); err != nil {
+				t.Fatal(err)
 			}
-			r := l.Reader(second.end)
-			if b, err := r.Next(t.Context()); err != nil || b.Offset != second.end {
-				t.Errorf("behind the damage: %v, %v", b, err)
+			want := bytes.Clone(f.all)
+			clear(want[3000+1000*tt.left : 6000])
+			for name, log := range map[string]*Log{"writer": l, "reader": mustRead(t, s, testKey)} {
+				c, err := collect(t, log, 0)
+				if err != nil || !bytes.Equal(c.all, want) || len(c.damages) != 1 || !strings.Contains(c.damages[0].Error(), tt.why) {
+					t.Errorf("%s: read to %d: %v, %v", name, c.next, c.damages, err)
+				}
+				for lines, want := range map[int]uint64{6: 6000, 6 + tt.left + 1: 2000} {
+					if at, err := log.OffsetOfLastLines(lines, stdout, f.end); err != nil || at != want {
+						t.Errorf("%s: the last %d lines begin at %d, %v; want %d", name, lines, at, err, want)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestUnreadable is about what others may not even open.
+func TestUnreadable(t *testing.T) {
+	if os.Getuid() == 0 {
+		t.Skip("root may read everything")
+	}
+	tests := []struct {
+		name string
+		file func(l *Log) string
+		want string // what is left to be read
+		err  bool   // the end is said to be damaged
+	}{
+		{"index", func(l *Log) string { return l.segments[0].name + indexSuffix }, "first second!third", false},
+		{"segment", func(l *Log) string { return l.segments[0].name + segmentSuffix }, "", true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			threeFrames(t, dir, false)
+			s := testStore(t, dir, Limits{}, 0)
+			log := mustRead(t, s, testKey)
+			if err := os.Chmod(tt.file(log), 0); err != nil {
+				t.Fatal(err)
+			}
+			c, err := collect(t, mustRead(t, s, testKey), 0)
+			if string(c.all) != tt.want || errors.Is(err, fs.ErrPermission) != tt.err {
+				t.Errorf("read %q, %v", c.all, err)
 			}
 		})
 	}

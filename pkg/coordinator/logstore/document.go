@@ -1,18 +1,27 @@
 package logstore
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 )
 
 // MaxDocumentBytes bounds a document: a few hundred samples are 100 KiB, and 2 MiB
 // if their agent means ill.
 const MaxDocumentBytes = 4 << 20
+
+// sealBytes is how much longer a document's file is: magic 4, CRC-32C of the document 4.
+const sealBytes = 4 + 4
+
+// sealMagic stands behind a document; its last byte is the version. No JSON ends so.
+var sealMagic = [4]byte{'H', 'L', 'D', 1}
 
 // documentSuffix tells documents from what else is in a log's directory.
 const documentSuffix = ".doc"
@@ -40,7 +49,7 @@ func (l *Log) setDocument(name string, b []byte) error {
 		return err // another process may write under this name
 	}
 	path := filepath.Join(l.dir, name+documentSuffix)
-	err := writeSynced(path+".new", b)
+	err := writeSynced(path+".new", sealDocument(b))
 	if err == nil {
 		err = l.inTurn(func() error { return os.Rename(path+".new", path) })
 	}
@@ -74,8 +83,27 @@ func writeSynced(path string, b []byte) error {
 	return errors.Join(err, file.Close())
 }
 
+// sealDocument adds the checksum to a document.
+func sealDocument(b []byte) []byte {
+	sealed := append(slices.Clip(b), sealMagic[:]...)
+	return binary.LittleEndian.AppendUint32(sealed, crc32.Checksum(b, castagnoli))
+}
+
+// unsealDocument gives the document of a file. One without a checksum is of an older version, or
+// damaged at its end: its reader will see.
+func unsealDocument(b []byte) ([]byte, error) {
+	n := len(b) - sealBytes
+	if n < 0 || [4]byte(b[n:]) != sealMagic {
+		return b, nil
+	}
+	if binary.LittleEndian.Uint32(b[n+len(sealMagic):]) != crc32.Checksum(b[:n], castagnoli) {
+		return nil, errChecksum
+	}
+	return b[:n], nil
+}
+
 // Document gives what SetDocument has kept. The error is fs.ErrNotExist where there
-// is none.
+// is none, and a *DamageError where it is not what was kept, as far as can be told.
 func (s *Store) Document(k Key, name string) ([]byte, error) {
 	b, err := s.document(k, name)
 	if err != nil {
@@ -101,9 +129,15 @@ func (s *Store) document(k Key, name string) ([]byte, error) {
 	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
 		return nil, errors.Join(err, fs.ErrInvalid)
 	}
-	b, err := io.ReadAll(io.LimitReader(file, MaxDocumentBytes+1))
-	if err == nil && len(b) > MaxDocumentBytes {
+	b, err := io.ReadAll(io.LimitReader(file, MaxDocumentBytes+sealBytes+1))
+	if err != nil {
+		return nil, asDamage(file.Name(), err)
+	}
+	if b, err = unsealDocument(b); err == nil && len(b) > MaxDocumentBytes {
 		err = fmt.Errorf("more than %d bytes", MaxDocumentBytes)
 	}
-	return b, err
+	if err != nil {
+		return nil, &DamageError{File: file.Name(), Pos: -1, Reason: err.Error()}
+	}
+	return b, nil
 }

@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"os"
@@ -67,5 +68,40 @@ func TestDocument(t *testing.T) {
 	defer r.Close()
 	if err := r.SetDocument("usage", nil); !errors.Is(err, errReadOnly) {
 		t.Errorf("read only: %v, want %v", err, errReadOnly)
+	}
+}
+
+// TestFlippedBitsOfDocument holds that a document is what was kept, or an error. One
+// whose seal is gone is left to its reader.
+func TestFlippedBitsOfDocument(t *testing.T) {
+	s := testStore(t, t.TempDir(), Limits{}, 0)
+	l := mustCreate(t, s, testKey, 0)
+	const text = `{"cpu": 12}`
+	if err := l.SetDocument("run", []byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(l.dir, "run"+documentSuffix)
+	whole, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range whole {
+		b := bytes.Clone(whole)
+		b[i] ^= 1 << (i % 8)
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		unsealed := i >= len(text) && i < len(text)+len(sealMagic)
+		got, err := s.Document(testKey, "run")
+		damage, damaged := errors.AsType[*DamageError](err)
+		if damaged == unsealed || damaged && damage.File != name || unsealed && len(got) != len(whole) {
+			t.Errorf("byte %d: %q, %v", i, got, err)
+		}
+	}
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Document(testKey, "run"); err != nil || string(got) != text {
+		t.Errorf("of an older version: %q, %v", got, err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io/fs"
 
 	"google.golang.org/grpc/mem"
 
@@ -215,18 +216,41 @@ func checkSize(batch *hodeipb.Batch, data mem.BufferSlice) error {
 	return nil
 }
 
-// DamageError is bytes on disk that are not what was written.
+// DamageError is bytes on disk that are not what was written, or can't be read.
 type DamageError struct {
-	// File is the segment's path, Pos where in it the damaged frame begins.
+	// File is the path of what is damaged, Pos where in it the damage begins; below zero:
+	// somewhere.
 	File string
 	Pos  int64
-	// Reason says what is wrong with it.
+	// Reason says what is wrong there; empty: Err does.
 	Reason string
+	// Err is why it can't be read; nil: it can, and is wrong.
+	Err error
 
 	// torn: this may be the end of a frame whose writer was killed.
 	torn bool
 }
 
 func (e *DamageError) Error() string {
-	return fmt.Sprintf("log segment %q is damaged at byte %d: %s", e.File, e.Pos, e.Reason)
+	if e.Err != nil {
+		return fmt.Sprintf("%q can't be read: %v", e.File, e.Err)
+	}
+	if e.Pos < 0 {
+		return fmt.Sprintf("%q is damaged: %s", e.File, e.Reason)
+	}
+	return fmt.Sprintf("%q is damaged at byte %d: %s", e.File, e.Pos, e.Reason)
+}
+
+// Unwrap returns why it can't be read.
+func (e *DamageError) Unwrap() error { return e.Err }
+
+// asDamage is an error of a file's as its damage.
+func asDamage(file string, err error) *DamageError {
+	if d, ok := errors.AsType[*DamageError](err); ok {
+		return d
+	}
+	if path, ok := errors.AsType[*fs.PathError](err); ok && path.Path == file {
+		err = path.Err // the file is named already
+	}
+	return &DamageError{File: file, Err: err}
 }

@@ -7,12 +7,13 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+	"slices"
 	"testing"
 )
 
-// FuzzSegment reads arbitrary bytes as a segment and its index: what is given
-// is a prefix of what right checksums vouch for, in bounded memory, and the log
-// goes on behind it.
+// FuzzSegment reads arbitrary bytes as a segment and its index: what is given is what
+// right checksums vouch for, at the offsets that they do, in bounded memory; what stands
+// before the first damage is given whole; and the log goes on behind it.
 func FuzzSegment(f *testing.F) {
 	for _, exit := range []bool{false, true} {
 		name, whole, bounds := threeFrames(f, f.TempDir(), exit)
@@ -43,9 +44,8 @@ func FuzzSegment(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		want := vouched(segment)
 		l := mustRead(t, s, testKey)
-		got := readPrefix(t, l, want)
+		got := readVouched(t, l, segment)
 		_, end := l.Extent()
 		if _, err := l.OffsetOfLastLines(2, stdout, end); err != nil {
 			tolerate(t, err)
@@ -63,11 +63,13 @@ func FuzzSegment(f *testing.F) {
 		if w.Exit() == nil && w.end < 1<<63 {
 			c := newFeed(w)
 			c.add(t, out{stream: stdout, text: "more"})
-			got = append(got, "more"...)
-			want = append(want, "more"...)
+			if segment, err = os.ReadFile(name + segmentSuffix); err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, given{w.end - 4, "more"})
 		}
-		if after := readPrefix(t, mustRead(t, s, testKey), want); !bytes.Equal(after, got) {
-			t.Errorf("read %q before, %q after", got, after)
+		if after := readVouched(t, mustRead(t, s, testKey), segment); !slices.Equal(after, got) {
+			t.Errorf("read %v before, %v after", got, after)
 		}
 	})
 }
@@ -80,26 +82,52 @@ func tolerate(t *testing.T, err error) {
 	}
 }
 
-// readPrefix gives all the data of a log, which want begins with.
-func readPrefix(t *testing.T, l *Log, want []byte) []byte {
+// given is output at its offset.
+type given struct {
+	offset uint64
+	text   string
+}
+
+// readVouched gives all the output of a log, which is of frames of its segment whose
+// checksums are right: from the first on, all up to where one is not.
+func readVouched(t *testing.T, l *Log, segment []byte) []given {
 	t.Helper()
-	var got []byte
-	r := l.Reader(0)
-	for {
+	var got []given
+	at := uint64(0)
+	for r := l.Reader(0); ; {
 		b, err := r.Next(t.Context())
 		if err != nil {
 			if err != io.EOF {
 				tolerate(t, err)
 			}
+			if cap(r.scan.buf) > maxFrameSize {
+				t.Errorf("buffer of %d bytes", cap(r.scan.buf))
+			}
 			break
 		}
-		got = append(got, b.Data...)
+		if b.Offset != at {
+			t.Fatalf("batch at %d behind output up to %d", b.Offset, at)
+		}
+		if r.Damage() != nil && (len(b.Data) > 0 || len(b.Records) != 1) {
+			t.Errorf("damage is no gap: %v", b)
+		}
+		data := b.Data
+		for _, rec := range b.Records {
+			if rec.Length > 0 {
+				got = append(got, given{at, string(data[:rec.Length])})
+			}
+			data = data[rec.Length:]
+			at += uint64(rec.Length) + rec.Lost
+		}
 	}
-	if !bytes.HasPrefix(want, got) {
-		t.Errorf("read %q, of which right checksums vouch for %q", got, want)
+	prefix, anywhere := vouched(segment)
+	if n := len(prefix); n > len(got) || !slices.Equal(got[:n], prefix) {
+		t.Errorf("read %v, which does not begin with %v", got, prefix)
 	}
-	if cap(r.scan.buf) > maxFrameSize {
-		t.Errorf("buffer of %d bytes", cap(r.scan.buf))
+	for _, g := range got {
+		if !anywhere[g] {
+			t.Errorf("read %q at offset %d, for which no checksum vouches", g.text, g.offset)
+		}
 	}
 	return got
 }
@@ -117,21 +145,50 @@ func seal(b []byte) {
 	}
 }
 
-// vouched gives the data of the frames from the beginning whose checksums are
-// right, found with nothing of the code under test.
-func vouched(b []byte) (data []byte) {
+// vouched gives the output of the frames that follow each other from the beginning, and
+// of all that stand anywhere, whose checksums are right: found with nothing of the code
+// under test.
+func vouched(b []byte) (prefix []given, anywhere map[given]bool) {
 	table := crc32.MakeTable(crc32.Castagnoli)
-	for len(b) >= 28 {
-		rows := 21 * int(binary.LittleEndian.Uint16(b[6:]))
-		size := 28 + rows + int(binary.LittleEndian.Uint32(b[8:]))
-		if size > len(b) || crc32.Checksum(b[:24], table) != binary.LittleEndian.Uint32(b[24:]) ||
-			crc32.Checksum(b[28:size], table) != binary.LittleEndian.Uint32(b[20:]) {
-			break
+	anywhere = map[given]bool{}
+	next, end := 0, uint64(0)
+	for pos := 0; len(b)-pos >= 28; pos++ {
+		f := b[pos:]
+		rows := 21 * int(binary.LittleEndian.Uint16(f[6:]))
+		size := 28 + rows + int(binary.LittleEndian.Uint32(f[8:]))
+		if size > len(f) || crc32.Checksum(f[:24], table) != binary.LittleEndian.Uint32(f[24:]) ||
+			crc32.Checksum(f[28:size], table) != binary.LittleEndian.Uint32(f[20:]) {
+			continue
 		}
-		if b[4] == kindBatch {
-			data = append(data, b[28+rows:size]...)
+		at, data := binary.LittleEndian.Uint64(f[12:]), f[28+rows:size]
+		follows := pos == next && at == end && f[4] == kindBatch
+		var of []given
+		for row := f[28:][:rows]; len(row) > 0; row = row[21:] {
+			n := binary.LittleEndian.Uint32(row[1:])
+			if row[0] == 0 {
+				at += binary.LittleEndian.Uint64(row[13:])
+				continue
+			}
+			if int(n) > len(data) {
+				of = nil
+				break
+			}
+			of = append(of, given{at, string(data[:n])})
+			data, at = data[n:], at+uint64(n)
 		}
-		b = b[size:]
+		for _, g := range of {
+			anywhere[g] = true
+		}
+		if follows && valid(f[:size]) {
+			prefix, next, end = append(prefix, of...), pos+size, at
+		}
 	}
-	return data
+	return prefix, anywhere
+}
+
+// valid tells that a frame of right checksums is one that a log would have written.
+func valid(b []byte) bool {
+	h, ok := parseHeader(b)
+	f := frame{header: h, table: b[headerSize:][:h.records*recordSize]}
+	return ok && f.check() == nil
 }

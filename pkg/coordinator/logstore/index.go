@@ -5,7 +5,6 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
-	"io/fs"
 	"os"
 	"slices"
 	"sort"
@@ -62,14 +61,10 @@ func due(index []indexEntry, pos int64) bool {
 
 // readIndex gives the entries of the index file up to the first that does not
 // fit its segment: what follows has to be found in the segment itself. A
-// missing index is an empty one.
+// missing index is an empty one, as is one that can't be read.
 func readIndex(name string, segment *os.File, first uint64, size int64) ([]indexEntry, error) {
-	b, err := readEntries(name, size)
-	if err != nil {
-		return nil, err
-	}
 	var index []indexEntry
-	for ; len(b) >= indexEntrySize; b = b[indexEntrySize:] {
+	for b := readEntries(name, size); len(b) >= indexEntrySize; b = b[indexEntrySize:] {
 		e, ok := parseEntry(b)
 		if !ok || !e.follows(index, first) {
 			break
@@ -89,10 +84,7 @@ func readIndex(name string, segment *os.File, first uint64, size int64) ([]index
 // lastEntry gives an index of one entry, the last that leads to a frame of its
 // segment; of none where there is no such entry.
 func lastEntry(name string, segment *os.File, first uint64, size int64) ([]indexEntry, error) {
-	b, err := readEntries(name, size)
-	if err != nil {
-		return nil, err
-	}
+	b := readEntries(name, size)
 	for n := len(b) / indexEntrySize; n > 0; n-- {
 		e, ok := parseEntry(b[(n-1)*indexEntrySize:])
 		if !ok || e.pos < 0 || e.offset < first {
@@ -109,17 +101,16 @@ func lastEntry(name string, segment *os.File, first uint64, size int64) ([]index
 	return nil, nil
 }
 
-// readEntries reads as much of an index file as a segment of size bytes can have.
-func readEntries(name string, size int64) ([]byte, error) {
+// readEntries reads as much of an index file as a segment of size bytes can have. What
+// can't be read of it is found in the segment.
+func readEntries(name string, size int64) []byte {
 	file, err := os.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
 	if err != nil {
-		return nil, err
+		return nil
 	}
 	defer file.Close()
-	return io.ReadAll(io.LimitReader(file, (size/indexEvery+1)*indexEntrySize))
+	b, _ := io.ReadAll(io.LimitReader(file, (size/indexEvery+1)*indexEntrySize))
+	return b
 }
 
 // follows tells whether e can be the next entry.

@@ -36,14 +36,9 @@ func (s *Store) Keys(namespace string) ([]Key, error) {
 		}
 		for _, name := range attempts {
 			dir := filepath.Join(parent, name)
-			m, err := readMeta(dir)
+			m, err := s.metaOf(dir)
 			if errors.Is(err, fs.ErrNotExist) { // just being made, or removed
 				continue
-			}
-			if err == nil {
-				if own, e := s.path(m.Key); e != nil || own != dir {
-					err = fmt.Errorf("%q is of another attempt", filepath.Join(dir, metaName))
-				}
 			}
 			if err != nil {
 				errs = append(errs, fmt.Errorf("list attempts: %w", err))

@@ -63,7 +63,7 @@ type Log struct {
 	first    uint64
 	end      uint64
 	exit     *hodeipb.ExitRecord
-	damage   *DamageError // behind end; only when read only
+	damage   *DamageError // behind end, or a torn tail; only when read only
 	hold     uint64
 	closed   bool
 	grown    signal // there is something new to read
@@ -113,6 +113,18 @@ func (l *Log) Exit() *hodeipb.ExitRecord {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.exit
+}
+
+// Damage tells why a log that was opened with Read is at its end where its files are not,
+// as far as was read; nil: they are. It may be no more than a batch that another process
+// was killed in the writing of.
+func (l *Log) Damage() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.damage == nil {
+		return nil
+	}
+	return l.damage
 }
 
 // Hold keeps what is at or above offset from being dropped to stay within the

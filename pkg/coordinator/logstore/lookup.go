@@ -27,12 +27,17 @@ func (l *Log) offsetAtTime(t time.Time) (uint64, error) {
 		return 0, err
 	}
 	r := l.Reader(at)
+	// What is damaged may be as young as what follows: it counts as that, to be missed.
+	hole := end
 	for at < end {
 		p, index, err := l.indexAt(at)
 		if err != nil {
 			return 0, err
 		}
 		if p.lost > 0 {
+			if p.damage != nil {
+				hole = min(hole, at)
+			}
 			at += p.lost
 			continue
 		}
@@ -41,17 +46,24 @@ func (l *Log) offsetAtTime(t time.Time) (uint64, error) {
 		}
 		found := false
 		err = r.walk(at, min(p.end, end), func(offset uint64, rec *hodeipb.Record, _ []byte) bool {
-			dropped := rec.Lost > 0 && rec.TimeUnixNano == 0
-			found = !dropped && !time.Unix(0, rec.TimeUnixNano).Before(t)
 			at = offset
+			switch {
+			case r.Damage() != nil:
+				hole = min(hole, offset)
+			case rec.Lost > 0 && rec.TimeUnixNano == 0: // dropped
+			case time.Unix(0, rec.TimeUnixNano).Before(t):
+				hole = end
+			default:
+				found = true
+			}
 			return !found
 		})
 		if err != nil || found {
-			return at, err
+			return min(at, hole), err
 		}
 		at = p.end
 	}
-	return end, nil
+	return hole, nil
 }
 
 // OffsetOfLastLines gives where the last n lines of a stream before end begin;
@@ -81,6 +93,10 @@ func (l *Log) offsetOfLastLines(n int, stream hodeipb.Stream, end uint64) (uint6
 		p, index, err := l.indexAt(at - 1)
 		if err != nil {
 			return 0, err
+		}
+		if p.damage != nil { // its lines are not counted
+			at = max(p.seg.first, first)
+			continue
 		}
 		if p.lost > 0 {
 			return at - 1 + p.lost, nil // dropped meanwhile

@@ -184,6 +184,8 @@ type collected struct {
 	all  []byte // lost bytes are zeros
 	lost uint64
 	ends [3]uint64
+
+	damages []*DamageError // where it is gaps
 }
 
 func (c *collected) take(b *hodeipb.Batch) error {
@@ -235,6 +237,9 @@ func collect(t testing.TB, l *Log, offset uint64) (*collected, error) {
 		}
 		if err := c.take(b); err != nil {
 			t.Fatal(err)
+		}
+		if d := r.Damage(); d != nil {
+			c.damages = append(c.damages, d)
 		}
 	}
 }

@@ -24,6 +24,7 @@ type Reader struct {
 	at      uint64 // offset of the frame that scan comes to
 	batch   hodeipb.Batch
 	records []*hodeipb.Record // as many as were ever needed
+	damage  *DamageError      // why the batch that was given last is a gap; nil: it was dropped, or is none
 }
 
 // Reader gives a reader that starts at offset, which may lie in the middle of a
@@ -33,14 +34,13 @@ func (l *Log) Reader(offset uint64) *Reader { return &Reader{log: l, offset: off
 
 // Next gives the next batch as it was stored, with its data in it; of the first
 // one, what is before the reader's offset is cut off. What was dropped from the
-// log is a batch of one gap record. Batch and data are the reader's and valid
-// until the following call.
+// log, or is damaged in front of what can be read, is a batch of one gap record.
+// Batch and data are the reader's and valid until the following call.
 //
 // In a log that is being written in this process Next waits for more; the error
 // is io.EOF behind the exit record. In one opened with Read it is io.EOF at the
 // last whole batch there is; a later call looks again. It is a *DamageError where
-// the bytes on disk are not what was written, the cause of ctx when it ends, and
-// ErrClosed.
+// all that follows is damaged, the cause of ctx when it ends, and ErrClosed.
 func (r *Reader) Next(ctx context.Context) (*hodeipb.Batch, error) {
 	b, err := r.next(ctx)
 	if err == nil || errors.Is(err, io.EOF) {
@@ -49,7 +49,12 @@ func (r *Reader) Next(ctx context.Context) (*hodeipb.Batch, error) {
 	return nil, fmt.Errorf("read log at offset %d: %w", r.offset, err)
 }
 
+// Damage tells what is damaged where the batch that Next gave last is a gap; nil: it is
+// none, or its output was dropped.
+func (r *Reader) Damage() *DamageError { return r.damage }
+
 func (r *Reader) next(ctx context.Context) (*hodeipb.Batch, error) {
+	r.damage = nil
 	for {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
@@ -59,6 +64,7 @@ func (r *Reader) next(ctx context.Context) (*hodeipb.Batch, error) {
 		case err != nil:
 			return nil, err
 		case p.lost > 0:
+			r.damage = p.damage
 			return r.gap(p.lost), nil
 		case p.grown != nil:
 			select {
@@ -78,12 +84,13 @@ func (r *Reader) next(ctx context.Context) (*hodeipb.Batch, error) {
 
 // place is where a reader finds its offset.
 type place struct {
-	lost  uint64          // above zero: so much was dropped
-	grown <-chan struct{} // not nil: nothing is there before it is closed
-	seg   *segment
-	file  *os.File
-	size  int64
-	end   uint64
+	lost   uint64          // above zero: so much was dropped,
+	damage *DamageError    // or, with this, can't be read
+	grown  <-chan struct{} // not nil: nothing is there before it is closed
+	seg    *segment
+	file   *os.File
+	size   int64
+	end    uint64
 }
 
 // locate looks for offset; hint is where the one before was found. In a log
@@ -117,7 +124,7 @@ func (l *Log) lookUp(offset uint64, hint *segment) (place, error) {
 		return place{lost: l.first - offset}, nil
 	case offset >= l.end && l.exit != nil:
 		return place{}, io.EOF
-	case offset >= l.end && l.damage != nil:
+	case offset >= l.end && l.damage != nil && !l.damage.torn:
 		return place{}, l.damage
 	case offset >= l.end && l.readOnly:
 		return place{}, errStale
@@ -132,33 +139,46 @@ func (l *Log) lookUp(offset uint64, hint *segment) (place, error) {
 	if errors.Is(err, fs.ErrNotExist) && l.readOnly {
 		return place{}, errStale // its writer has dropped it
 	}
-	return place{seg: seg, file: file, size: seg.size, end: seg.end}, err
+	if err != nil {
+		return place{lost: seg.end - offset, damage: asDamage(seg.name+segmentSuffix, err), seg: seg}, nil
+	}
+	return place{seg: seg, file: file, size: seg.size, end: seg.end}, nil
 }
 
-// read gives the batch at r.offset, which lies in p.
+// read gives the batch at r.offset, which lies in p, or the gap that is there.
 func (r *Reader) read(p place) (*hodeipb.Batch, error) {
-	if err := r.enter(p); err != nil {
-		return nil, err
-	}
-	for {
-		f, err := r.scan.next()
-		if errors.Is(err, io.EOF) {
-			return nil, &DamageError{File: r.scan.name, Pos: r.scan.pos,
-				Reason: fmt.Sprintf("it ends at offset %d, expected %d", r.at, p.end)}
-		}
-		if err != nil {
-			return nil, err
-		}
-		if f.kind != kindBatch || f.offset != r.at {
-			r.scan.pos = f.pos // the next call finds the same
-			return nil, &DamageError{File: r.scan.name, Pos: f.pos,
-				Reason: fmt.Sprintf("frame at offset %d, expected output at %d", f.offset, r.at)}
+	err := r.enter(p)
+	for err == nil {
+		var f *frame
+		var hole *DamageError
+		if f, hole, err = r.scan.follow(r.at); err != nil {
+			break
 		}
 		r.at = f.end
-		if f.end > r.offset {
+		switch {
+		case hole != nil && f.offset > r.offset:
+			r.scan.pos, r.at = f.pos, f.offset
+			return r.hole(f.offset, hole), nil
+		case f.kind != kindBatch:
+			err = &DamageError{File: r.scan.name, Pos: f.pos, Reason: fmt.Sprintf("the exit record of a log that goes on to offset %d", p.end)}
+		case f.end > r.offset:
 			return r.fill(f), nil
 		}
 	}
+	if errors.Is(err, os.ErrClosed) {
+		return nil, err
+	}
+	if errors.Is(err, io.EOF) {
+		err = &DamageError{File: r.scan.name, Pos: r.scan.pos, Reason: fmt.Sprintf("it ends at offset %d, expected %d", r.at, p.end)}
+	}
+	r.seg = nil // the rest of it is left out
+	return r.hole(p.end, asDamage(p.file.Name(), err)), nil
+}
+
+// hole is the gap up to an offset that damage has left.
+func (r *Reader) hole(to uint64, damage *DamageError) *hodeipb.Batch {
+	r.damage = damage
+	return r.gap(to - r.offset)
 }
 
 // enter puts the scanner at or before r.offset.
@@ -209,7 +229,7 @@ func (r *Reader) fill(f *frame) *hodeipb.Batch {
 	return &r.batch
 }
 
-// gap makes a batch of what was dropped.
+// gap makes a batch of what is missing.
 func (r *Reader) gap(lost uint64) *hodeipb.Batch {
 	r.batch.Offset, r.batch.Records, r.batch.Data = r.offset, r.batch.Records[:0], nil
 	r.newRecord().Lost = lost
@@ -267,8 +287,11 @@ func (l *Log) refresh() (more bool, err error) {
 	}
 	last := segments[len(segments)-1]
 	v, err := l.survey(last, known[last.name])
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) { // dropped meanwhile
 		return false, err
+	}
+	if err != nil {
+		v, err = survey{end: last.first, damage: asDamage(last.name+segmentSuffix, err)}, nil
 	}
 
 	l.mu.Lock()

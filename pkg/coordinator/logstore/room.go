@@ -41,8 +41,8 @@ func (l *Log) recover(first uint64) error {
 	if err != nil {
 		return err
 	}
-	if v.damage != nil {
-		return v.damage
+	if err := v.refusal(); err != nil {
+		return err
 	}
 	if err := l.forget(behind); err != nil {
 		return err

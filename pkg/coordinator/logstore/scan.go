@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -27,6 +28,7 @@ type scanner struct {
 
 	buf   []byte
 	start int64 // of buf in the file
+	tried int64 // bytes that were looked at for frames behind damage
 }
 
 func newScanner(file *os.File, pos, limit int64) *scanner {
@@ -44,11 +46,10 @@ func (s *scanner) next() (*frame, error) {
 	if left < headerSize {
 		return nil, s.damage(true, "%d bytes are no frame", left)
 	}
-	b, err := s.bytes(headerSize)
+	h, ok, err := s.header()
 	if err != nil {
 		return nil, err
 	}
-	h, ok := parseHeader(b)
 	if !ok {
 		zeros, err := s.zeros()
 		if err != nil {
@@ -60,7 +61,8 @@ func (s *scanner) next() (*frame, error) {
 	if left < int64(size) {
 		return nil, s.damage(true, "frame of %d bytes, of which %d are there", size, left)
 	}
-	if b, err = s.bytes(size); err != nil {
+	b, err := s.bytes(size)
+	if err != nil {
 		return nil, err
 	}
 	b = b[headerSize:]
@@ -74,6 +76,19 @@ func (s *scanner) next() (*frame, error) {
 	}
 	s.pos += int64(size)
 	return f, nil
+}
+
+// header gives what stands at pos as the header of a frame, false if it is none.
+func (s *scanner) header() (header, bool, error) {
+	if s.limit-s.pos < headerSize {
+		return header{}, false, nil
+	}
+	b, err := s.bytes(headerSize)
+	if err != nil {
+		return header{}, false, err
+	}
+	h, ok := parseHeader(b)
+	return h, ok, nil
 }
 
 func (s *scanner) damage(torn bool, format string, args ...any) error {
@@ -110,6 +125,99 @@ func (s *scanner) bytes(n int) ([]byte, error) {
 	return s.buf[:n], nil
 }
 
+// follow gives the next frame of a log whose output goes up to offset at. Where that is
+// not the next one in the file, it is the first behind what is damaged, which comes with
+// it: output is missing up to the frame's offset. An error is io.EOF, what next says of
+// the file's end, or the damage that no frame is found behind; then the scanner stays
+// where it is.
+func (s *scanner) follow(at uint64) (*frame, *DamageError, error) {
+	f, err := s.next()
+	if err == nil && f.offset == at {
+		return f, nil, nil
+	}
+	begin := s.pos
+	if err == nil {
+		begin = f.pos
+		damage := &DamageError{File: s.name, Pos: f.pos, Reason: fmt.Sprintf("frame at offset %d, expected %d", f.offset, at)}
+		if f.offset > at {
+			return f, damage, nil
+		}
+		err = damage
+	}
+	damage, ok := errors.AsType[*DamageError](err)
+	if !ok || damage.torn {
+		return nil, nil, err
+	}
+	f, err = s.search(begin, at)
+	if err == nil && f == nil {
+		err = damage
+	}
+	if err != nil {
+		s.pos = begin
+		return nil, nil, err
+	}
+	return f, damage, nil
+}
+
+// search gives the first whole frame behind the damage at pos that can follow output up
+// to offset at; nil: there is none. What a job prints may look like frames. So the first
+// guess is where the damaged frame ends by its own lengths; a frame that is found
+// anywhere else counts only if another one follows it, or the end of the file.
+func (s *scanner) search(pos int64, at uint64) (*frame, error) {
+	s.pos = pos
+	h, _, err := s.header()
+	if err != nil {
+		return nil, err
+	}
+	f, err := s.candidate(pos+int64(h.size()), at, true)
+	for pos++; f == nil && err == nil && s.tried < maxSegmentFile; pos++ {
+		if pos, err = s.findMagic(pos); pos < 0 || err != nil {
+			return nil, err
+		}
+		f, err = s.candidate(pos, at, false)
+	}
+	return f, err
+}
+
+// findMagic gives where from pos on something begins as a frame does; below zero: nowhere.
+func (s *scanner) findMagic(pos int64) (int64, error) {
+	for s.pos = pos; s.limit-s.pos >= headerSize; {
+		if _, err := s.bytes(headerSize); err != nil {
+			return -1, err
+		}
+		ahead := s.buf[s.pos-s.start:]
+		if i := bytes.Index(ahead, magic[:]); i >= 0 {
+			return s.pos + int64(i), nil
+		}
+		s.pos += int64(len(ahead) - len(magic) + 1)
+	}
+	return -1, nil
+}
+
+// candidate gives the frame at pos if it can follow output up to offset at; nil: there is
+// none. One that is not sure has to be followed by another.
+func (s *scanner) candidate(pos int64, at uint64, sure bool) (*frame, error) {
+	s.pos = pos
+	h, ok, err := s.header()
+	if !ok || err != nil || h.offset < at {
+		return nil, err
+	}
+	s.tried += int64(h.size())
+	f, err := s.next()
+	if _, bad := errors.AsType[*DamageError](err); bad || err == nil && f.kind == kindExit && s.pos != s.limit {
+		return nil, nil
+	}
+	if err != nil || sure || s.pos == s.limit {
+		return f, err
+	}
+	end := f.end // its slices may not outlast the next call
+	if h, ok, err = s.header(); !ok || err != nil || h.offset != end {
+		return nil, err
+	}
+	s.pos = pos
+	return s.next()
+}
+
 // zeros tells whether nothing else follows: a file system that had made room,
 // but not written the bytes when the machine stopped.
 func (s *scanner) zeros() (bool, error) {
@@ -137,14 +245,15 @@ type survey struct {
 	index   []indexEntry
 	maxTime int64               // the latest time of all records
 	end     uint64              // offset behind the last whole batch
-	size    int64               // of the whole frames
+	size    int64               // of the whole frames, and what is damaged between them
 	exit    *hodeipb.ExitRecord // nil: none
-	damage  *DamageError        // what follows is neither frames nor a torn tail
+	hole    *DamageError        // the first that frames were found behind
+	damage  *DamageError        // what follows is no frames: damaged, or a torn tail
 }
 
 // surveySegment walks the segment that begins at offset first from the last
-// entry of the index on, which is verified, and completes the index. It stops
-// at a torn tail and at damage. size is the file's.
+// entry of the index on, which is verified, and completes the index. It passes over
+// damage that frames are found behind. size is the file's.
 func surveySegment(file *os.File, first uint64, size int64, index []indexEntry) (survey, error) {
 	v := survey{index: index, maxTime: math.MinInt64, end: first}
 	if n := len(index); n > 0 {
@@ -152,19 +261,19 @@ func surveySegment(file *os.File, first uint64, size int64, index []indexEntry) 
 	}
 	s := newScanner(file, v.size, size)
 	for {
-		f, err := s.next()
+		f, hole, err := s.follow(v.end)
 		if errors.Is(err, io.EOF) {
 			return v, nil
 		}
-		var damage *DamageError
-		if errors.As(err, &damage) {
-			if !damage.torn {
-				v.damage = damage
-			}
+		if damage, ok := errors.AsType[*DamageError](err); ok {
+			v.damage = damage
 			return v, nil
 		}
 		if err != nil {
 			return v, err
+		}
+		if v.hole == nil {
+			v.hole = hole
 		}
 		if reason := v.add(f); reason != "" {
 			v.damage = &DamageError{File: s.name, Pos: f.pos, Reason: reason}
@@ -179,14 +288,12 @@ func (v *survey) add(f *frame) (reason string) {
 	switch {
 	case v.exit != nil:
 		return "a frame behind the exit record"
-	case f.offset != v.end:
-		return fmt.Sprintf("frame at offset %d, expected %d", f.offset, v.end)
 	case f.kind == kindExit:
 		exit := &hodeipb.ExitRecord{}
 		if err := proto.Unmarshal(f.data, exit); err != nil {
 			return "the exit record can't be read: " + err.Error()
 		}
-		v.exit = exit
+		v.exit, v.end = exit, f.offset
 		return ""
 	}
 	v.index = addEntry(v.index, indexEntry{offset: f.offset, pos: f.pos, maxTime: v.maxTime})
@@ -195,4 +302,17 @@ func (v *survey) add(f *frame) (reason string) {
 	}
 	v.end = f.end
 	return ""
+}
+
+// refusal is why a log with this segment can't be written on: cutting at the damage
+// would lose what is stored behind it, which nobody has looked at where no frame was
+// found. A torn tail is no reason.
+func (v *survey) refusal() error {
+	switch {
+	case v.hole != nil:
+		return v.hole
+	case v.damage != nil && !v.damage.torn:
+		return v.damage
+	}
+	return nil
 }

@@ -80,8 +80,8 @@ func (seg *segment) reach() (uint64, error) {
 		return 0, err
 	}
 	v, err := surveySegment(file, seg.first, seg.size, index)
-	if err == nil && v.damage != nil {
-		err = v.damage
+	if err == nil {
+		err = v.refusal()
 	}
 	return v.end, err
 }

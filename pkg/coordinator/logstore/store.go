@@ -9,10 +9,12 @@
 package logstore
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
@@ -58,6 +60,9 @@ const (
 	// lockTries bounds the race with a retention that removes the directory.
 	lockTries = 10
 )
+
+// errChecksum is of what is not what was written.
+var errChecksum = errors.New("checksum is wrong")
 
 // ErrInUse is that the attempt is written by another process, or by this one.
 var ErrInUse = errors.New("the attempt's log is in use")
@@ -139,12 +144,18 @@ type Attempt struct {
 	// Created and Written are when the log was begun and last added to, by the
 	// clock of this machine.
 	Created, Written time.Time
+	// Damage is what was noticed of it that is not as it was written, without a look at
+	// all of the output; nil: nothing. Where it is of what names the attempt, Attempt is
+	// the AttemptUID, JobUID is empty, and Created is when it was last added to.
+	Damage error
 }
 
 // meta is what meta.json holds.
 type meta struct {
 	Key
 	Created time.Time `json:"created"`
+	// Sum is the CRC-32C of the JSON without it; nil: it was written by an older version.
+	Sum *uint32 `json:"sum,omitempty"`
 }
 
 // Open gives the store in dir, which is made if needed. What is beyond the
@@ -294,6 +305,19 @@ func (s *Store) read(k Key) (*Log, error) {
 	return l, nil
 }
 
+// Discard removes the log of an attempt, and what is beside it. The error is ErrInUse
+// while it is written.
+func (s *Store) Discard(k Key) error {
+	dir, err := s.path(k)
+	if err == nil {
+		err = s.remove(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("discard log of attempt %q: %w", k.Attempt, err)
+	}
+	return nil
+}
+
 // Find gives the attempts of a job, and of earlier jobs of its name, oldest
 // first. With an error come those that could be looked at all the same.
 func (s *Store) Find(namespace, job string) ([]Attempt, error) {
@@ -327,13 +351,7 @@ func (s *Store) Find(namespace, job string) ([]Attempt, error) {
 }
 
 func (s *Store) look(dir string) (Attempt, error) {
-	m, err := readMeta(dir)
-	if err != nil {
-		return Attempt{}, err
-	}
-	if own, err := s.path(m.Key); err != nil || own != dir {
-		return Attempt{}, fmt.Errorf("%q is of another attempt", filepath.Join(dir, metaName))
-	}
+	m, damage := s.metaOf(dir)
 	l := newLog(s, dir)
 	l.readOnly = true
 	defer l.Close()
@@ -344,9 +362,34 @@ func (s *Store) look(dir string) (Attempt, error) {
 	if err != nil {
 		return Attempt{}, err
 	}
-	a := Attempt{Key: m.Key, Exit: l.Exit(), Created: m.Created, Written: written}
-	a.First, a.End = l.Extent()
+	a := Attempt{Key: m.Key, Exit: l.Exit(), Created: m.Created, Written: written, Damage: damage}
+	if a.First, a.End = l.Extent(); a.Created.IsZero() {
+		a.Created = written
+	}
+	if tail := l.Damage(); a.Exit == nil && tail != nil {
+		a.Damage = errors.Join(a.Damage, tail)
+	}
+	if errors.Is(damage, fs.ErrNotExist) && a.End == a.First && a.Exit == nil { // just being made, or removed
+		return Attempt{}, damage
+	}
 	return a, nil
+}
+
+// metaOf gives what a log's directory says that it is of, or, with an error, what the
+// directory's place does.
+func (s *Store) metaOf(dir string) (meta, error) {
+	m, err := readMeta(dir)
+	if err == nil {
+		if own, e := s.path(m.Key); e != nil || own != dir {
+			err = &DamageError{File: filepath.Join(dir, metaName), Pos: -1, Reason: "it is of another attempt"}
+		}
+	}
+	if err != nil {
+		job := filepath.Dir(dir)
+		uid := filepath.Base(dir)
+		m = meta{Key: Key{Namespace: filepath.Base(filepath.Dir(job)), Job: filepath.Base(job), Attempt: uid, AttemptUID: uid}}
+	}
+	return m, err
 }
 
 func (s *Store) path(k Key) (string, error) {
@@ -379,7 +422,7 @@ func ensureMeta(dir string, k Key) error {
 	case errors.As(err, &path) && !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	b, err := json.Marshal(meta{Key: k, Created: time.Now()})
+	b, err := (&meta{Key: k, Created: time.Now().Round(0)}).marshal()
 	if err != nil {
 		return err
 	}
@@ -407,9 +450,38 @@ func readMeta(dir string) (meta, error) {
 	if err != nil {
 		return meta{}, err
 	}
-	var m meta
-	if err := json.Unmarshal(b, &m); err != nil {
-		return meta{}, fmt.Errorf("read %q: %w", file.Name(), err)
+	m, err := parseMeta(b)
+	if err != nil {
+		return meta{}, &DamageError{File: file.Name(), Pos: -1, Reason: err.Error()}
 	}
 	return m, nil
+}
+
+// marshal gives what is written, with the sum.
+func (m *meta) marshal() ([]byte, error) {
+	m.Sum = nil
+	b, err := json.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	sum := crc32.Checksum(b, castagnoli)
+	m.Sum = &sum
+	return json.Marshal(m)
+}
+
+func parseMeta(b []byte) (meta, error) {
+	var m meta
+	from := json.NewDecoder(bytes.NewReader(b))
+	from.DisallowUnknownFields() // a letter of a name may be what is wrong
+	if err := from.Decode(&m); err != nil {
+		return meta{}, err
+	}
+	if m.Sum == nil {
+		return m, nil
+	}
+	again, err := (&meta{Key: m.Key, Created: m.Created}).marshal()
+	if err == nil && !bytes.Equal(again, bytes.TrimSpace(b)) {
+		err = errChecksum
+	}
+	return m, err
 }

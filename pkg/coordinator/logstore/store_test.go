@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -215,14 +217,15 @@ func TestFind(t *testing.T) {
 func TestMetaIsNotTrusted(t *testing.T) {
 	tests := []struct {
 		name, meta string
-		want       string // of Find's error
+		want       string // of the attempt's damage
 	}{
-		{"none", "", "unexpected end"},
-		{"torn", `{"namespace":"n`, "unexpected end"},
+		{"none", "", "EOF"},
+		{"torn", `{"namespace":"n`, "unexpected EOF"},
 		{"of another type", `[1]`, "cannot unmarshal"},
 		{"of another attempt", `{"namespace":"ns","job":"job","attemptUID":"other"}`, "is of another attempt"},
 		{"out of the store", `{"namespace":"..","job":"..","attemptUID":".."}`, "is of another attempt"},
-		{"endless", `"` + strings.Repeat("x", 1<<20), "unexpected end"},
+		{"an unknown name", `{"namespace":"ns","jnb":"job","attemptUID":"a-1"}`, "unknown field"},
+		{"endless", `"` + strings.Repeat("x", 1<<20), "unexpected EOF"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -234,11 +237,12 @@ func TestMetaIsNotTrusted(t *testing.T) {
 				t.Fatal(err)
 			}
 			found, err := s.Find("ns", "job")
-			if len(found) != 1 || err == nil || !strings.Contains(err.Error(), tt.want) {
+			want := Key{Namespace: "ns", Job: "job", Attempt: "a-1", AttemptUID: "a-1"}
+			if err != nil || len(found) != 2 || found[1].Key != want || found[1].Damage == nil || !strings.Contains(found[1].Damage.Error(), tt.want) {
 				t.Errorf("found %+v, %v", found, err)
 			}
 			mustClose(t, mustCreate(t, s, testKey, 0)) // which writes it anew
-			if found, err := s.Find("ns", "job"); len(found) != 2 || err != nil {
+			if found, err := s.Find("ns", "job"); len(found) != 2 || err != nil || found[1].Damage != nil {
 				t.Errorf("found %+v, %v", found, err)
 			}
 		})
@@ -250,6 +254,34 @@ func TestMetaIsNotTrusted(t *testing.T) {
 	}
 	if found, err := s.Find("ns", "job"); err != nil || len(found) != 0 {
 		t.Errorf("half made: found %+v, %v", found, err)
+	}
+	newFeed(l).add(t, out{stream: stdout, text: "x"})
+	if found, err := s.Find("ns", "job"); err != nil || len(found) != 1 || !errors.Is(found[0].Damage, fs.ErrNotExist) {
+		t.Errorf("without a name: found %+v, %v", found, err)
+	}
+}
+
+// TestFlippedBitsOfMeta holds that no name is believed that was not written.
+func TestFlippedBitsOfMeta(t *testing.T) {
+	s := testStore(t, t.TempDir(), Limits{}, 0)
+	l := mustCreate(t, s, testKey, 0)
+	newFeed(l).add(t, out{stream: stdout, text: "x"})
+	mustClose(t, l)
+	name := filepath.Join(l.dir, metaName)
+	whole, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range whole {
+		b := bytes.Clone(whole)
+		b[i] ^= 1 << (i % 7)
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		found, err := s.Find("ns", "job")
+		if err != nil || len(found) != 1 || found[0].Damage == nil || found[0].End != 1 {
+			t.Fatalf("%s: found %+v, %v", b, found, err)
+		}
 	}
 }
 
