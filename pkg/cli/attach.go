@@ -189,7 +189,7 @@ func (o *attachOptions) passedOver(f *follower, err error) error {
 func (o *attachOptions) noted(err error) error {
 	if gone, ok := errors.AsType[*goneError](err); ok {
 		o.screen.note(gone.Error())
-		return o.logs.saying(gone.job).gap(gone.attempt, 0, gone.bytes)
+		return o.logs.saying(gone.job).gap(gap{attempt: gone.attempt, bytes: gone.bytes})
 	}
 	if unread, ok := errors.AsType[*unreadError](err); ok {
 		o.logs.missed.add(unread.Error())
@@ -223,13 +223,17 @@ func (o *attachOptions) ended(ctx context.Context, j *knownJob) error {
 		return err
 	}
 	o.spec, o.place = j.found.Spec, cluster{o.logs.cluster}
+	outcome := j.found.Outcome
+	if n := len(j.attempts); n > 0 {
+		outcome = endOf(j.found, n, o.logs.pastRun(j, &j.attempts[n-1]).Outcome)
+	}
 	for _, a := range j.attempts {
-		if a.stored != nil && a.name == j.found.Outcome.Attempt {
+		if a.stored != nil && (a.name == outcome.Attempt || len(j.attempts) == 1) {
 			o.samples = storedSamples(o.logs.store, a.stored.Key)
 		}
 	}
 	if err := o.told(keeps(j.found)); err != nil {
 		return err
 	}
-	return o.concludeWith(j.found.Outcome, o.logs.missed.said(), "")
+	return o.concludeWith(outcome, o.logs.missed.said(), "")
 }

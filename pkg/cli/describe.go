@@ -174,6 +174,9 @@ func (o *describeOptions) gather(ctx context.Context) (*description, error) {
 	for i := range j.attempts {
 		p := o.logs.pastRun(j, &j.attempts[i])
 		d.Namespace, d.Provider, d.Spec = p.Namespace, p.Provider, p.Spec
+		for _, err := range p.damaged {
+			d.Missing = append(d.Missing, err.Error())
+		}
 		a := describeAttempt(p)
 		if pod := j.attempts[i].pod; pod != nil {
 			a.Others = pod.Others
@@ -196,8 +199,11 @@ func (o *describeOptions) gather(ctx context.Context) (*description, error) {
 		d.eventsRead = true
 	}
 	d.WithoutEBPF = j.found.Job.Annotations[kubernetes.AnnotationEBPF]
-	d.Outcome = endOf(j.found, d.Attempts)
-	d.State = stateOf(j.found, d.Attempts)
+	d.Outcome = j.found.Outcome
+	if n := len(d.Attempts); n > 0 {
+		d.Outcome = endOf(j.found, n, d.Attempts[n-1].Outcome)
+	}
+	d.State = stateOf(j.found, d.Outcome, d.Attempts)
 	return d, ctx.Err()
 }
 
@@ -227,21 +233,11 @@ func (d *description) conclude() {
 	}
 }
 
-// endOf is how a job has ended; nil: it has not. The cluster may not know why, once its Pod
-// is gone, and what is stored of its only attempt does.
-func endOf(found *kubernetes.Found, attempts []describedAttempt) *job.Outcome {
-	pods := found.Job.Status.Succeeded + found.Job.Status.Failed
-	if !found.Finished || len(attempts) != 1 || pods > 1 {
-		return found.Outcome
-	}
-	return bestOutcome(found.Outcome, attempts[0].Outcome)
-}
-
-// stateOf is a job's in one word.
-func stateOf(found *kubernetes.Found, attempts []describedAttempt) string {
+// stateOf is a job's in one word; outcome is how it has ended, if it has.
+func stateOf(found *kubernetes.Found, outcome *job.Outcome, attempts []describedAttempt) string {
 	switch {
 	case found.Finished:
-		return string(endOf(found, attempts).Cause)
+		return string(outcome.Cause)
 	case found.Job.Spec.Suspend != nil && *found.Job.Spec.Suspend:
 		return "Suspended"
 	case len(attempts) == 0:

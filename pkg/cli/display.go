@@ -16,10 +16,30 @@ import (
 type sink interface {
 	// record takes the bytes of one record, which lie at offset of the attempt's output.
 	record(attempt string, offset uint64, r *hodeipb.Record, data []byte) error
-	// gap takes that n bytes are missing there; 0: nobody knows how many.
-	gap(attempt string, offset, n uint64) error
+	// gap takes that some of it is missing.
+	gap(g gap) error
 	// flush takes that an attempt's output has ended.
 	flush() error
+}
+
+// gap is output of an attempt that is missing.
+type gap struct {
+	attempt string
+	offset  uint64
+	bytes   uint64 // 0: nobody knows how many
+	damage  error  // of what is stored, which is why; nil: it was dropped, or never came
+}
+
+func (g gap) String() string {
+	amount := "an unknown number of"
+	if g.bytes > 0 {
+		amount = fmt.Sprint(g.bytes)
+	}
+	text := fmt.Sprintf("%s bytes of %s are missing from offset %d on", amount, g.attempt, g.offset)
+	if g.damage != nil {
+		text += ": " + g.damage.Error()
+	}
+	return text
 }
 
 // rawSink passes the output on byte for byte.
@@ -31,8 +51,8 @@ func (s rawSink) record(_ string, _ uint64, r *hodeipb.Record, data []byte) erro
 	return err
 }
 
-func (rawSink) gap(string, uint64, uint64) error { return nil }
-func (rawSink) flush() error                     { return nil }
+func (rawSink) gap(gap) error { return nil }
+func (rawSink) flush() error  { return nil }
 
 // streamSink passes one stream on.
 type streamSink struct {
@@ -202,6 +222,7 @@ type passage struct {
 
 	mu    sync.Mutex
 	shown uint64 // up to here
+	tail  error  // what is damaged behind that; nil: nothing
 }
 
 // newPassage keeps the log from offset from on until it has been shown.
@@ -219,7 +240,15 @@ func (p *passage) offset() uint64 {
 	return p.shown
 }
 
-// show reads the log up to its end, or until ctx ends, and writes it to s.
+// damage is of what is stored behind offset; nil: nothing is, or it can be read.
+func (p *passage) damage() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.tail
+}
+
+// show reads the log up to its end, or to where all that follows is damaged, or until ctx
+// ends, and writes it to s.
 func (p *passage) show(ctx context.Context, s sink) error {
 	defer p.log.Hold(math.MaxUint64)
 	defer p.end()
@@ -235,23 +264,29 @@ func (p *passage) show(ctx context.Context, s sink) error {
 			break
 		}
 		b, err := reader.Next(wait)
+		damage, damaged := errors.AsType[*logstore.DamageError](err)
 		switch {
 		case errors.Is(err, io.EOF):
+			return s.flush()
+		case damaged:
+			p.mu.Lock()
+			p.tail = damage
+			p.mu.Unlock()
 			return s.flush()
 		case err != nil && wait.Err() != nil && ctx.Err() == nil:
 			continue // it was said to have ended while we waited for more
 		case err != nil:
 			return fmt.Errorf("%w: %w", errUnreadable, err)
 		}
-		if err := p.write(s, b); err != nil {
+		if err := p.write(s, b, reader.Damage()); err != nil {
 			return err
 		}
 	}
 	return s.flush()
 }
 
-// write shows a batch, as far as it is wanted.
-func (p *passage) write(s sink, b *hodeipb.Batch) error {
+// write shows a batch, as far as it is wanted. damage is why it is a gap, if that is why.
+func (p *passage) write(s sink, b *hodeipb.Batch, damage *logstore.DamageError) error {
 	data, offset := b.Data, b.Offset
 	for _, r := range b.Records {
 		if offset >= p.to {
@@ -260,7 +295,11 @@ func (p *passage) write(s sink, b *hodeipb.Batch) error {
 		n := uint64(r.Length) + r.Lost
 		var err error
 		if r.Lost > 0 {
-			err = s.gap(p.attempt, offset, r.Lost)
+			g := gap{attempt: p.attempt, offset: offset, bytes: r.Lost}
+			if damage != nil {
+				g.damage = damage
+			}
+			err = s.gap(g)
 		} else {
 			bytes := data[:r.Length]
 			if offset+n > p.to {

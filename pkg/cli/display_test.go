@@ -188,8 +188,8 @@ func (s *keptSink) record(_ string, _ uint64, _ *hodeipb.Record, data []byte) er
 	return nil
 }
 
-func (s *keptSink) gap(_ string, offset, n uint64) error {
-	s.gaps = append(s.gaps, fmt.Sprintf("%d+%d", offset, n))
+func (s *keptSink) gap(g gap) error {
+	s.gaps = append(s.gaps, fmt.Sprintf("%d+%d", g.offset, g.bytes))
 	return nil
 }
 
@@ -228,7 +228,7 @@ func TestLines(t *testing.T) {
 			for i, r := range b.Records {
 				r.TimeUnixNano = int64(i+1) * int64(time.Second)
 				if r.Lost > 0 {
-					if err := s.gap("x", 0, r.Lost); err != nil {
+					if err := s.gap(gap{attempt: "x", bytes: r.Lost}); err != nil {
 						t.Fatal(err)
 					}
 					continue

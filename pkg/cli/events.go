@@ -142,14 +142,19 @@ func (w *eventWriter) output(e outputEvent, data []byte) error {
 // flush has nothing to do: an event is written whole.
 func (w *eventWriter) flush() error { return nil }
 
-// gap says that output is missing: n bytes, 0 if nobody knows how many.
-func (w *eventWriter) gap(attempt string, offset, n uint64) error {
+// gap says that output is missing.
+func (w *eventWriter) gap(g gap) error {
+	damage := ""
+	if g.damage != nil {
+		damage = g.damage.Error()
+	}
 	return w.write(struct {
 		event
 		Attempt string `json:"attempt"`
 		Offset  uint64 `json:"offset"`
-		Lost    uint64 `json:"lost,omitempty"`
-	}{event{"gap", time.Now()}, attempt, offset, n})
+		Lost    uint64 `json:"lost,omitempty"` // 0: nobody knows how many bytes
+		Damage  string `json:"damage,omitempty"`
+	}{event{"gap", time.Now()}, g.attempt, g.offset, g.bytes, damage})
 }
 
 // note says what a reader of the output has to know of it.

@@ -54,7 +54,8 @@ type follower struct {
 	last      *hodeipb.ExitRecord
 	lost      string // what is known to be missing of the output
 	fullDisk  bool   // why it is: the spool's disk,
-	dropped   bool   // or the spool's cap
+	dropped   bool   // or the spool's cap,
+	damaged   bool   // or what is stored is
 }
 
 // exitedBuffer is more exit records than a session leaves unread: it takes each
@@ -216,7 +217,7 @@ func (f *follower) abandon() {
 	p.end()
 	f.enqueue()
 	if !f.ended {
-		f.display.say(func() error { return f.lose(p.attempt, p.offset(), 0) })
+		f.display.say(func() error { return f.lose(gap{attempt: p.attempt, offset: p.offset(), damage: p.damage()}) })
 	}
 }
 
@@ -350,7 +351,7 @@ func (f *follower) Exited(attempt string, record *hodeipb.ExitRecord) {
 	}
 	if record.Lost > 0 && !f.silent {
 		f.fullDisk = true
-		f.display.say(func() error { return f.lose(attempt, record.End, record.Lost) })
+		f.display.say(func() error { return f.lose(gap{attempt: attempt, offset: record.End, bytes: record.Lost}) })
 	}
 	select {
 	case f.exited <- record:
@@ -372,11 +373,15 @@ type followedSink struct {
 	follower *follower
 }
 
-func (s followedSink) gap(attempt string, offset, n uint64) error {
+func (s followedSink) gap(g gap) error {
 	s.follower.mu.Lock()
-	s.follower.dropped = true
+	if g.damage == nil {
+		s.follower.dropped = true
+	} else {
+		s.follower.damaged = true
+	}
 	s.follower.mu.Unlock()
-	return s.follower.lose(attempt, offset, n)
+	return s.follower.lose(g)
 }
 
 // say shows a note, whatever is still to be shown.
@@ -384,11 +389,10 @@ func (f *follower) say(note string) {
 	f.display.aside(func() { f.screen.note(note) })
 }
 
-// lose notes and shows that output of an attempt is missing from offset on: n
-// bytes of it, 0 if nobody knows.
-func (f *follower) lose(attempt string, offset, n uint64) error {
-	f.misses(missingBytes(attempt, offset, n))
-	return f.sink.gap(attempt, offset, n)
+// lose notes and shows that output is missing.
+func (f *follower) lose(g gap) error {
+	f.misses(g.String())
+	return f.sink.gap(g)
 }
 
 // misses notes what is missing of the output; empty: nothing.
@@ -396,15 +400,6 @@ func (f *follower) misses(text string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.lost = cmp.Or(f.lost, text)
-}
-
-// missingBytes says that n bytes are missing, 0: nobody knows how many.
-func missingBytes(attempt string, offset, n uint64) string {
-	amount := "an unknown number of"
-	if n > 0 {
-		amount = fmt.Sprint(n)
-	}
-	return fmt.Sprintf("%s bytes of %s are missing from offset %d on", amount, attempt, offset)
 }
 
 // ran tells that the command did, in any attempt.
@@ -436,20 +431,23 @@ func (f *follower) missing(o *job.Outcome) (lost, hint string, err error) {
 	}
 	p, ended := f.passages[attempt], f.ended && attempt == f.attempt
 	f.mu.Unlock()
-	shown := uint64(0)
+	g := gap{attempt: attempt}
 	if p != nil {
-		shown = p.offset()
+		g.offset, g.damage = p.offset(), p.damage()
 	}
 	torn := !counted(o) && f.ran() && !ended // its Pod or agent has gone under way
 	switch {
-	case o.OutputBytes > shown:
-		err = f.lose(attempt, shown, o.OutputBytes-shown)
+	case o.OutputBytes > g.offset:
+		g.bytes = o.OutputBytes - g.offset
+		err = f.lose(g)
 	case torn:
-		err = f.lose(attempt, shown, 0)
+		err = f.lose(g)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
+	case f.damaged || g.damage != nil:
+		return f.lost, "check this machine's disk, and let it be fetched again: {hodei} logs " + f.name, err
 	case f.fullDisk:
 		return f.lost, "make room on the disk that the job runs on", err
 	case f.dropped:

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -35,6 +37,7 @@ func (o *logsOptions) find(ctx context.Context) (*knownJob, error) {
 			return o.known(found), nil
 		}
 	}
+	var unread error
 	namespaces := []string{o.namespace}
 	if o.cluster == nil && o.namespace != local.Namespace {
 		namespaces = append(namespaces, local.Namespace)
@@ -42,13 +45,20 @@ func (o *logsOptions) find(ctx context.Context) (*knownJob, error) {
 	for _, namespace := range namespaces {
 		stored, e := o.store.Find(namespace, o.name)
 		if len(stored) == 0 {
-			if e != nil {
-				o.screen.note(e.Error())
-			}
+			unread = cmp.Or(unread, e)
 			continue
 		}
-		last := stored[len(stored)-1].JobUID
+		if e != nil {
+			o.damaged(e) // what could be read is there
+		}
+		last := ""
+		for _, a := range stored {
+			last = cmp.Or(a.JobUID, last)
+		}
 		return &knownJob{name: o.name, absent: err, attempts: ofJob(stored, last)}, nil
+	}
+	if unread != nil { // what it is, nobody knows
+		return nil, errors.Join(err, unread)
 	}
 	if err == nil {
 		err = &hinted{err: fmt.Errorf("no output of a job %q is stored on this machine", o.name), hint: "{hodei} logs --context CONTEXT " + shellQuote(o.name)}
@@ -56,11 +66,12 @@ func (o *logsOptions) find(ctx context.Context) (*knownJob, error) {
 	return nil, err
 }
 
-// ofJob chooses the attempts of one of several jobs of the same name.
+// ofJob chooses the attempts of one of several jobs of the same name, with those that may
+// be of any.
 func ofJob(stored []logstore.Attempt, uid string) []knownAttempt {
 	var of []knownAttempt
 	for _, a := range stored {
-		if a.JobUID == uid {
+		if a.JobUID == uid || a.Unnamed != nil {
 			of = append(of, knownAttempt{name: a.Attempt, uid: a.AttemptUID, stored: &a})
 		}
 	}
@@ -71,7 +82,7 @@ func ofJob(stored []logstore.Attempt, uid string) []knownAttempt {
 func (o *logsOptions) known(found *kubernetes.Found) *knownJob {
 	stored, err := o.store.Find(o.namespace, found.Spec.Name)
 	if err != nil {
-		o.screen.note(err.Error()) // what could be read is there
+		o.damaged(err) // what could be read is there
 	}
 	j := &knownJob{name: found.Spec.Name, found: found}
 	earlier := ofJob(stored, string(found.Job.UID))

@@ -270,7 +270,7 @@ func (s *lineSink) write(stream hodeipb.Stream) error {
 }
 
 // gap ends the lines: what comes behind it belongs to others.
-func (s *lineSink) gap(string, uint64, uint64) error { return s.flush() }
+func (s *lineSink) gap(gap) error { return s.flush() }
 
 func (s *lineSink) flush() error {
 	s.to.mu.Lock()

@@ -302,7 +302,7 @@ func (o *logsOptions) showLive(ctx context.Context, over *end, j *knownJob, at c
 	}
 	switch {
 	case p.to < math.MaxUint64 && p.offset() < p.to:
-		return false, s.gap(p.attempt, p.offset(), p.to-p.offset())
+		return false, s.gap(gap{attempt: p.attempt, offset: p.offset(), bytes: p.to - p.offset(), damage: p.damage()})
 	case at.Log.Exit() != nil:
 		return true, lostByAgent(s, p.attempt, at.Log.Exit())
 	case p.to < math.MaxUint64:
@@ -316,7 +316,7 @@ func (o *logsOptions) showLive(ctx context.Context, over *end, j *knownJob, at c
 		}
 		lost = out.OutputBytes - min(out.OutputBytes, p.offset())
 	}
-	return false, s.gap(at.Hello.Attempt, p.offset(), lost)
+	return false, s.gap(gap{attempt: at.Hello.Attempt, offset: p.offset(), bytes: lost, damage: p.damage()})
 }
 
 // begin is from where on the output of a running attempt is fetched for --tail and

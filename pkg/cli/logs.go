@@ -372,12 +372,17 @@ type sayingSink struct {
 	options *logsOptions
 }
 
-func (s sayingSink) gap(attempt string, offset, n uint64) error {
-	text := missingBytes(attempt, offset, n)
-	s.options.missed.add(text)
-	if err := s.sink.gap(attempt, offset, n); err != nil {
+func (s sayingSink) gap(g gap) error {
+	s.options.missed.add(g.String())
+	if err := s.sink.gap(g); err != nil {
 		return err
 	}
-	s.options.screen.note(text)
+	s.options.screen.note(g.String())
 	return nil
+}
+
+// damaged says what of the store can't be read, which may have been of what is shown.
+func (o *logsOptions) damaged(err error) {
+	o.missed.add(err.Error())
+	o.screen.note(err.Error())
 }

@@ -2,10 +2,14 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -181,7 +185,7 @@ func TestLogsMissing(t *testing.T) {
 	}{
 		{"all there", &hodeipb.ExitRecord{Cause: "Completed", End: 4, StdoutEnd: 4}, 0, ""},
 		{"the agent's disk was full", &hodeipb.ExitRecord{Cause: "Completed", End: 4, StdoutEnd: 4, Lost: 9}, 1, "9 bytes of x are missing from offset 4 on\n"},
-		{"no end is stored", nil, 0, "the end of the output of x is not stored here: there may have been more\n"},
+		{"no end is stored", nil, 1, "an unknown number of bytes of x are missing from offset 4 on\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			kept, err := logstore.Open(t.TempDir(), logstore.Limits{})
@@ -213,6 +217,71 @@ func TestLogsMissing(t *testing.T) {
 				t.Errorf("stdout %q, stderr %q", out.String(), errOut.String())
 			}
 		})
+	}
+}
+
+// TestLogsDamaged holds that of a store with a byte that is not what was written all the
+// rest is shown, what is damaged is named, and the exit code is 1.
+func TestLogsDamaged(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		file string // in the attempt's directory
+		at   int64  // below zero: from the end
+		out  string
+		note string // regular expression, with the file's name in it
+	}{
+		{"the first header", "00000000000000000000.log", 3, "second", `^5 bytes of x are missing from offset 0 on: ".*\.log" is damaged at byte 0: no frame begins here\n$`},
+		{"the first output", "00000000000000000000.log", 28 + 21 + 2, "second", `^5 bytes of x are missing from offset 0 on: ".*\.log" is damaged at byte 0: checksum is wrong\n$`},
+		{"the second header", "00000000000000000000.log", 28 + 21 + 5 + 9, "first", `^6 bytes of x are missing from offset 5 on: ".*\.log" is damaged at byte 54: no frame begins here\n$`},
+		{"the exit record", "00000000000000000000.log", -1, "firstsecond", `^an unknown number of bytes of x are missing from offset 11 on: ".*\.log" is damaged at byte 109: checksum is wrong\n$`},
+		{"the exit record's header", "00000000000000000000.log", 109, "firstsecond", `^an unknown number of bytes of x are missing from offset 11 on: ".*\.log" is damaged at byte 109: no frame begins here\n$`},
+		{"the index", "00000000000000000000.index", 3, "firstsecond", ""},
+		{"the names", "meta.json", 5, "firstsecond", `^".*/meta\.json" is damaged: .*\n$`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			kept, err := logstore.Open(dir, logstore.Limits{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			log, err := kept.Create(logstore.Key{Namespace: "local", Job: "x", Attempt: "x", AttemptUID: "x"}, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			store(t, log, batch(0, "out:first"))
+			store(t, log, batch(5, "out:second"))
+			if err := errors.Join(log.SetExit(&hodeipb.ExitRecord{Cause: "Completed", End: 11, StdoutEnd: 11}), log.Close()); err != nil {
+				t.Fatal(err)
+			}
+			flip(t, filepath.Join(dir, "local", "x", "x", test.file), test.at)
+			var out, errOut bytes.Buffer
+			a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, getenv: func(string) string { return "" }}
+			o := &logsOptions{app: a, store: &openedStore{Store: kept}, screen: newScreen(a, false), sink: a.newSink(sinkOptions{}), tail: -1, namespace: "local", name: "x"}
+			err = o.run(t.Context())
+			exit, failed := errors.AsType[*exitError](err)
+			if failed != (test.note != "") || failed && exit.code != 1 || !failed && err != nil {
+				t.Errorf("got %v", err)
+			}
+			if out.String() != test.out || !regexp.MustCompile(cmp.Or(test.note, "^$")).MatchString(errOut.String()) {
+				t.Errorf("stdout %q, stderr %q, want %s", out.String(), errOut.String(), test.note)
+			}
+		})
+	}
+}
+
+// flip changes a byte of a file, which may be counted from its end.
+func flip(t *testing.T, name string, at int64) {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at < 0 {
+		at += int64(len(b))
+	}
+	b[at] ^= 0x20
+	if err := os.WriteFile(name, b, 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -62,7 +63,7 @@ func gone(name, attempt string, bytes uint64) error {
 
 // isStored tells that the store has some of the attempt's output, or all.
 func (a *knownAttempt) isStored() bool {
-	return a.stored != nil && (a.stored.End > 0 || a.stored.Exit != nil)
+	return a.stored != nil && (a.stored.End > 0 || a.stored.Exit != nil || a.stored.Damage != nil)
 }
 
 // counted tells that the outcome says how much was printed: it was made of an exit
@@ -92,6 +93,9 @@ func (o *logsOptions) showOver(ctx context.Context, j *knownJob, a *knownAttempt
 
 // showStored shows what the store has of an attempt.
 func (o *logsOptions) showStored(ctx context.Context, j *knownJob, a *knownAttempt) error {
+	if err := a.stored.Unnamed; err != nil {
+		o.damaged(err)
+	}
 	log, err := o.store.Read(a.stored.Key)
 	if err != nil {
 		return err
@@ -107,22 +111,33 @@ func (o *logsOptions) showStored(ctx context.Context, j *knownJob, a *knownAttem
 	if err := p.show(ctx, s); err != nil {
 		return err
 	}
-	if record := log.Exit(); record != nil {
+	rest := gap{attempt: a.name, offset: p.offset(), damage: p.damage()}
+	if record := log.Exit(); record != nil && rest.damage == nil {
 		return lostByAgent(s, a.name, record)
 	}
-	var out *job.Outcome
-	if a.pod != nil {
-		out = a.pod.Outcome
-	}
+	rest.damage = cmp.Or(rest.damage, log.Damage())
+	out := storedOutcome(o.store.Store, a)
 	switch {
 	case out != nil && counted(out) && out.OutputBytes <= p.offset():
 		return nil
 	case out != nil && counted(out):
-		return s.gap(a.name, p.offset(), out.OutputBytes-p.offset())
-	case j.found != nil:
-		return s.gap(a.name, p.offset(), 0)
+		rest.bytes = out.OutputBytes - p.offset()
+	case j.found == nil && o.store.InUse(a.stored.Key):
+		o.screen.note(fmt.Sprintf("%s is still followed by another hodei on this machine: this is its output up to now", a.name))
+		return nil
 	}
-	o.screen.note(fmt.Sprintf("the end of the output of %s is not stored here: there may have been more", a.name))
+	return s.gap(rest)
+}
+
+// storedOutcome is how an attempt ended, as its Pod says, or whoever followed it has
+// stored; nil: nobody knows.
+func storedOutcome(s *logstore.Store, a *knownAttempt) *job.Outcome {
+	if a.pod != nil && a.pod.Outcome != nil {
+		return a.pod.Outcome
+	}
+	if run, err := storedRun(s, a.stored.Key); err == nil {
+		return run.Outcome
+	}
 	return nil
 }
 
@@ -131,7 +146,7 @@ func lostByAgent(s sink, attempt string, r *hodeipb.ExitRecord) error {
 	if r.Lost == 0 {
 		return nil
 	}
-	return s.gap(attempt, r.End, r.Lost)
+	return s.gap(gap{attempt: attempt, offset: r.End, bytes: r.Lost})
 }
 
 // start is where what is to be shown of a log begins.

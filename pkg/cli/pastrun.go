@@ -20,6 +20,8 @@ type pastRun struct {
 	running bool
 	// missing is why there are no samples; empty: there are.
 	missing string
+	// damaged is what is stored of it and can't be read.
+	damaged []error
 	// coarse tells that the phases are by the Pod's own times.
 	coarse bool
 }
@@ -29,7 +31,10 @@ func (o *logsOptions) pastRun(j *knownJob, a *knownAttempt) *pastRun {
 	p := &pastRun{missing: "nobody followed this run from this machine, and with its Pod its agent's samples are gone"}
 	var record, ended *job.Outcome
 	if a.stored != nil {
-		p.Run, record, p.missing = readRun(o.store.Store, a.stored.Key)
+		p.Run, record, p.missing, p.damaged = readRun(o.store.Store, a.stored.Key)
+		if a.stored.Unnamed != nil {
+			p.damaged = append(p.damaged, a.stored.Unnamed)
+		}
 	}
 	if j.found != nil {
 		p.Spec = j.found.Spec
@@ -49,21 +54,37 @@ func (o *logsOptions) pastRun(j *knownJob, a *knownAttempt) *pastRun {
 	return p
 }
 
+// noteDamage says what of it can't be read.
+func (p *pastRun) noteDamage(s *screen) {
+	for _, err := range p.damaged {
+		s.note(err.Error())
+	}
+}
+
 // readRun reads what the store has of an attempt: its run without an outcome but for
-// what its follower has concluded, that of its exit record, and why there are no
-// samples.
-func readRun(s *logstore.Store, k logstore.Key) (run job.Run, record *job.Outcome, missing string) {
+// what its follower has concluded, that of its exit record, why there are no samples, and
+// what can't be read.
+func readRun(s *logstore.Store, k logstore.Key) (run job.Run, record *job.Outcome, missing string, damaged []error) {
 	run = job.Run{Namespace: k.Namespace, Attempt: k.Attempt}
-	if kept, err := storedRun(s, k); err == nil {
+	note := func(err error) bool {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			damaged = append(damaged, err)
+		}
+		return err == nil
+	}
+	if kept, err := storedRun(s, k); note(err) {
 		run = *kept
 	}
-	if log, err := s.Read(k); err == nil {
+	if log, err := s.Read(k); note(err) {
 		if exit := log.Exit(); exit != nil {
 			record = coordinator.Outcome(exit)
+		} else {
+			note(log.Damage())
 		}
 		_ = log.Close() // it was only read
 	}
 	samples, err := coordinator.Samples(s, k)
+	note(err)
 	for _, m := range samples {
 		run.Samples = append(run.Samples, coordinator.Sample(m))
 	}
@@ -74,7 +95,17 @@ func readRun(s *logstore.Store, k logstore.Key) (run job.Run, record *job.Outcom
 	default:
 		missing = "no samples came from its agent, or whoever followed the run did not ask for them"
 	}
-	return run, record, missing
+	return run, record, missing, damaged
+}
+
+// endOf is how a job has ended; nil: it has not. The cluster may not know why, once its Pod
+// is gone: then what is stored of its only attempt does, which is one of so many known.
+func endOf(found *kubernetes.Found, known int, stored *job.Outcome) *job.Outcome {
+	pods := found.Job.Status.Succeeded + found.Job.Status.Failed
+	if !found.Finished || known != 1 || pods > 1 {
+		return found.Outcome
+	}
+	return bestOutcome(found.Outcome, stored)
 }
 
 // bestOutcome is the first of several accounts of one end that names a cause, with

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"time"
 
@@ -129,7 +131,9 @@ func (c *pastRuns) addJob(o *logsOptions, j *knownJob, seen map[string]bool) {
 			continue
 		}
 		seen[a.uid] = true
-		c.runs = append(c.runs, o.pastRun(j, a).Run)
+		p := o.pastRun(j, a)
+		p.noteDamage(o.screen)
+		c.runs = append(c.runs, p.Run)
 	}
 }
 
@@ -162,11 +166,16 @@ func (c *pastRuns) addStored(o *logsOptions, key logstore.Key, seen map[string]b
 		return
 	}
 	kept, err := storedRun(o.store.Store, key)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		o.screen.note("left out: " + err.Error())
+		seen[key.AttemptUID] = true
+	}
 	if err != nil || !sameCommand(kept.Spec, c.spec) { // of an older version, or another's
 		return
 	}
 	seen[key.AttemptUID] = true
-	run, record, _ := readRun(o.store.Store, key)
+	run, record, _, damaged := readRun(o.store.Store, key)
+	(&pastRun{damaged: damaged}).noteDamage(o.screen)
 	if run.Outcome = bestOutcome(run.Outcome, record); run.Outcome != nil {
 		c.runs = append(c.runs, run)
 	}

@@ -182,6 +182,7 @@ func (o *reportOptions) load(ctx context.Context) (*pastRun, error) {
 	}
 	a := &j.attempts[n-1]
 	p := o.logs.pastRun(j, a)
+	p.noteDamage(o.logs.screen)
 	if p.running {
 		err = o.logs.current(ctx, j.found, a, p)
 	}
@@ -209,6 +210,9 @@ func (o *reportOptions) render(p *pastRun, now time.Time) ([]byte, error) {
 	}
 	if p.Outcome != nil && p.Spec != nil {
 		r.Hint = o.hint(p)
+	}
+	for _, err := range p.damaged {
+		r.Notes = append(r.Notes, "Not all that was stored can be read: "+err.Error())
 	}
 	if p.coarse && len(p.Phases) > 0 {
 		r.Notes = append(r.Notes, "The start is by the cluster's own times, which are whole seconds.")

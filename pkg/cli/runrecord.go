@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -202,7 +203,7 @@ func storedRun(s *logstore.Store, k logstore.Key) (*job.Run, error) {
 	}
 	run := &job.Run{}
 	if err := json.Unmarshal(b, run); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("document %q of attempt %q is damaged: %w", runDocument, k.Attempt, err)
 	}
 	return run, nil
 }

@@ -151,6 +151,32 @@ func readTo(t *testing.T, l *Log, want uint64) *collected {
 	return c
 }
 
+// TestForeignDirectory holds that a log which its owner, such as root, shows nobody does not
+// take the store from everybody.
+func TestForeignDirectory(t *testing.T) {
+	if os.Getuid() == 0 {
+		t.Skip("root may read everything")
+	}
+	for depth, name := range []string{"ns", "ns/job", "ns/job/other"} {
+		dir := t.TempDir()
+		s := testStore(t, dir, Limits{}, 0)
+		mustClose(t, mustCreate(t, s, keyOf("other"), 0))
+		foreign := filepath.Join(dir, name)
+		if err := os.Chmod(foreign, 0); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = os.Chmod(foreign, 0o700) })
+		s = testStore(t, dir, Limits{MaxBytes: 1}, 0) // which wants it gone
+		if depth == 2 {
+			mustClose(t, mustCreate(t, s, testKey, 0))
+			found, err := s.Find("ns", "job")
+			if len(found) != 1 || !errors.Is(err, fs.ErrPermission) {
+				t.Errorf("found %+v, %v", found, err)
+			}
+		}
+	}
+}
+
 // threeFrames writes a log and gives its segment's path, its bytes, and where
 // its frames begin and end.
 func threeFrames(t testing.TB, dir string, exit bool) (name string, b []byte, bounds []int) {

@@ -144,10 +144,12 @@ type Attempt struct {
 	// Created and Written are when the log was begun and last added to, by the
 	// clock of this machine.
 	Created, Written time.Time
-	// Damage is what was noticed of it that is not as it was written, without a look at
-	// all of the output; nil: nothing. Where it is of what names the attempt, Attempt is
-	// the AttemptUID, JobUID is empty, and Created is when it was last added to.
+	// Damage is why its end can't be read; nil: it can. What is damaged before that shows
+	// in the reading.
 	Damage error
+	// Unnamed is why what names it can't be read; nil: it can. Else Attempt is the
+	// AttemptUID, JobUID is empty, and Created is when it was last added to.
+	Unnamed error
 }
 
 // meta is what meta.json holds.
@@ -305,17 +307,19 @@ func (s *Store) read(k Key) (*Log, error) {
 	return l, nil
 }
 
-// Discard removes the log of an attempt, and what is beside it. The error is ErrInUse
-// while it is written.
-func (s *Store) Discard(k Key) error {
+// InUse tells whether the log of an attempt is being written. Who begins to write it in
+// this very moment may get ErrInUse.
+func (s *Store) InUse(k Key) bool {
 	dir, err := s.path(k)
-	if err == nil {
-		err = s.remove(dir)
-	}
 	if err != nil {
-		return fmt.Errorf("discard log of attempt %q: %w", k.Attempt, err)
+		return false
 	}
-	return nil
+	lock, err := os.Open(filepath.Join(dir, lockName))
+	if err != nil {
+		return false
+	}
+	defer lock.Close()
+	return errors.Is(flock(lock), ErrInUse)
 }
 
 // Find gives the attempts of a job, and of earlier jobs of its name, oldest
@@ -362,12 +366,12 @@ func (s *Store) look(dir string) (Attempt, error) {
 	if err != nil {
 		return Attempt{}, err
 	}
-	a := Attempt{Key: m.Key, Exit: l.Exit(), Created: m.Created, Written: written, Damage: damage}
+	a := Attempt{Key: m.Key, Exit: l.Exit(), Created: m.Created, Written: written, Unnamed: damage}
 	if a.First, a.End = l.Extent(); a.Created.IsZero() {
 		a.Created = written
 	}
 	if tail := l.Damage(); a.Exit == nil && tail != nil {
-		a.Damage = errors.Join(a.Damage, tail)
+		a.Damage = tail
 	}
 	if errors.Is(damage, fs.ErrNotExist) && a.End == a.First && a.Exit == nil { // just being made, or removed
 		return Attempt{}, damage

@@ -44,7 +44,7 @@ func (s *Store) sweep(need int64) (over int64, err error) {
 			break
 		}
 		err := s.remove(k.dir)
-		if errors.Is(err, ErrInUse) {
+		if errors.Is(err, ErrInUse) || errors.Is(err, fs.ErrPermission) {
 			continue
 		}
 		if err != nil {
@@ -80,13 +80,17 @@ func (s *Store) sweepTemp() error {
 	return nil
 }
 
-// list gives all logs but the temporary ones.
+// list gives all logs but the temporary ones, and those of which another user lets nobody
+// know: one of them is no reason to do without a store.
 func (s *Store) list() ([]kept, error) {
 	dirs := []string{s.dir}
 	for range 3 { // namespace, job, attempt
 		var next []string
 		for _, dir := range dirs {
 			names, err := subdirectories(dir)
+			if errors.Is(err, fs.ErrPermission) && dir != s.dir {
+				continue
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -101,7 +105,7 @@ func (s *Store) list() ([]kept, error) {
 	var logs []kept
 	for _, dir := range dirs {
 		bytes, written, err := usage(dir)
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 			continue
 		}
 		if err != nil {
