@@ -19,7 +19,7 @@ import (
 
 // adviseFlags are the flags of advise, as they were typed.
 type adviseFlags struct {
-	output, provider, selector, patch string
+	output, selector, patch string
 }
 
 func (a *app) newAdvise() *cobra.Command {
@@ -71,11 +71,10 @@ func (a *app) newAdvise() *cobra.Command {
 	flags.StringVarP(&f.selector, "selector", "l", "", "Labels of the jobs to advise on, as kubectl takes them: key=value,...")
 	flags.StringVar(&f.patch, "patch", "", "Print a patch and nothing else, for a cronjob, a template (spec.template) or a provider. Default: the advice, in words.")
 	flags.StringVarP(&f.output, "output", "o", "", "json or yaml: the advice as data, or how the patch is written. Default: words, and of a patch yaml.")
-	flags.StringVar(&f.provider, "provider", "", "Where the job ran: a name of 'hodei provider list'. Default: the one in use, else the current kube context.")
+	a.addProviderFlag(cmd, flags, "Where the job ran")
 	for flag, words := range map[string][]string{"output": {"json", "yaml"}, "patch": advice.Targets} {
 		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 	}
-	_ = cmd.RegisterFlagCompletionFunc("provider", a.completeProvider)
 	return cmd
 }
 
@@ -108,7 +107,7 @@ func (a *app) adviseOptions(cmd *cobra.Command, f adviseFlags, args []string) (*
 	if _, err := labels.Parse(f.selector); err != nil {
 		return nil, usagef(cmd, "--selector %q: %w", f.selector, err)
 	}
-	if err := o.logs.choose(f.provider); err != nil {
+	if err := o.logs.choose(); err != nil {
 		return nil, err
 	}
 	var err error
@@ -235,7 +234,7 @@ func (a *advised) say(o *adviseOptions) {
 		row("cpu limit", c.AskedLimit, c.Limit, reason)
 	}
 	_ = table.Flush() // Out remembers its first error
-	fmt.Fprintf(o.Out, "\nflags of %s: %s\n", o.named("{hodei} run"), a.Flags)
+	fmt.Fprintf(o.Out, "\nflags of %s run: %s\n", o.name, a.Flags)
 	for _, note := range a.Notes {
 		fmt.Fprintln(o.Out, "note:", ui.Printable(note))
 	}

@@ -16,7 +16,7 @@ import (
 // attachFlags are the flags of attach, as they were typed.
 type attachFlags struct {
 	quiet, timestamps, prefix bool
-	output, provider          string
+	output                    string
 	usageInterval             time.Duration
 	metricsAddr               string
 }
@@ -54,13 +54,12 @@ func (a *app) newAttach() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "Write nothing but the command's own output and errors.")
-	flags.StringVar(&f.provider, "provider", "", "Where the job runs: a name of 'hodei provider list'. Default: the one in use, else the current kube context.")
+	a.addProviderFlag(cmd, flags, "Where the job runs")
 	decorationFlags(cmd, &f.timestamps, &f.prefix)
 	flags.StringVarP(&f.output, "output", "o", "", "json or yaml: all that happens as events on stdout.")
 	usageIntervalFlag(cmd, &f.usageInterval)
 	metricsFlag(cmd, &f.metricsAddr)
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("provider", a.completeProvider)
 	return cmd
 }
 
@@ -95,7 +94,7 @@ func (a *app) attachOptions(cmd *cobra.Command, f attachFlags, name string) (*at
 	if o.events != nil {
 		o.logs.sink = func(string) sink { return o.events }
 	}
-	if err := o.logs.choose(f.provider); err != nil {
+	if err := o.logs.choose(); err != nil {
 		return nil, err
 	}
 	o.logs.store, err = a.openStore(true)

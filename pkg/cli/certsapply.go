@@ -33,8 +33,8 @@ func (a *app) newCertsApply() *cobra.Command {
 		DisableFlagsInUseLine: true,
 		Short:                 "Store the certificates of a directory in the cluster",
 		Long: templates.LongDesc(`
-			Store the certificates of 'hodei certs generate' in the cluster of the current
-			context, as Secrets: hodei-ca-cert in hodei-system and in the workers' namespace,
+			Store the certificates of 'hodei certs generate' in the cluster of the provider in
+			use, else of the current context, as Secrets: hodei-ca-cert in hodei-system and in the workers' namespace,
 			hodei-ca-key and hodei-server-cert in hodei-system alone, hodei-client-cert in
 			the workers' namespace. It may be run again at any time.
 
@@ -115,6 +115,9 @@ func (o *certsApplyOptions) run(ctx context.Context) error {
 	}
 	var client clientset.Interface
 	if o.dryRun != dryRunClient {
+		if err := o.nameCluster("into", o.dryRun == dryRunNone); err != nil {
+			return err
+		}
 		if client, err = o.client(); err != nil {
 			return err
 		}
@@ -210,7 +213,7 @@ func (o *certsApplyOptions) each(ctx context.Context, data map[string][]byte, cl
 func explainApply(s certSecret, err error) error {
 	switch {
 	case apierrors.IsNotFound(err):
-		return &hinted{err: fmt.Errorf("namespace %s does not exist", s.namespace), hint: "{hodei} install"}
+		return &hinted{err: fmt.Errorf("namespace %s does not exist", s.namespace), hint: kubernetes.InstallCommand(s.namespace)}
 	case apierrors.IsForbidden(err):
 		return &hinted{err: kubernetes.Explain(err), hint: "an administrator has to do this: {hodei} certs apply"}
 	}

@@ -65,7 +65,7 @@ func (a *app) newCertsGenerate() *cobra.Command {
 
 // noCluster refuses the flags about a cluster where none is asked.
 func (a *app) noCluster(cmd *cobra.Command) error {
-	for _, name := range []string{"namespace", "context", "kubeconfig"} {
+	for _, name := range []string{"namespace", "provider", "context", "kubeconfig"} {
 		if cmd.Flags().Changed(name) {
 			return usagef(cmd, "--%s has no effect here: this is about files", name)
 		}

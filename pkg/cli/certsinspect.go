@@ -156,7 +156,7 @@ func (o *certsInspectOptions) read(ctx context.Context) ([]certSet, error) {
 
 // readJob reads the Secret of a job.
 func (o *certsInspectOptions) readJob(ctx context.Context) ([]certSet, error) {
-	_, chosen, err := o.chooseCluster("")
+	_, chosen, err := o.chooseCluster()
 	if err != nil {
 		return nil, err
 	}
@@ -222,6 +222,11 @@ func (o *certsInspectOptions) readSecrets(ctx context.Context) ([]certSet, error
 }
 
 func (a *app) client() (clientset.Interface, error) {
+	if a.target == nil {
+		if _, _, err := a.chooseCluster(); err != nil {
+			return nil, err
+		}
+	}
 	config, err := restConfig(a.kube)
 	if err != nil {
 		return nil, err

@@ -209,7 +209,7 @@ func (o *certsRotateOptions) jobsOf(ctx context.Context, cas []*x509.Certificate
 }
 
 func (o *certsRotateOptions) provider() (*kubernetes.Provider, string, error) {
-	name, chosen, err := o.chooseCluster("")
+	name, chosen, err := o.chooseCluster()
 	if err != nil {
 		return nil, "", err
 	}

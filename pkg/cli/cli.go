@@ -11,9 +11,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	_ "k8s.io/client-go/plugin/pkg/client/auth" // the clouds' ways to log in
@@ -37,6 +39,18 @@ type app struct {
 	// name is "hodei" or "kubectl hodei", for hints and usage.
 	name string
 	kube *genericclioptions.ConfigFlags
+	// cmd is the command that runs; nil outside of one.
+	cmd *cobra.Command
+	// providerFlag is --provider.
+	providerFlag string
+	// quiet keeps chatter off stderr: -q, and completions.
+	quiet bool
+	// asked is what was typed of the cluster, and target what it was found to mean; nil
+	// until then. otherNamespace is that of -n, if it is not what counts without.
+	asked          *asked
+	target         *target
+	otherNamespace string
+	looked         map[string]kubeconfig
 	// getenv is os.Getenv, and something else in tests.
 	getenv func(string) string
 	// after is done when all is said, before the exit code.
@@ -138,12 +152,14 @@ func (a *app) newRoot() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return cmd.Help()
 		},
-		Args: cobra.NoArgs,
+		Args:              cobra.NoArgs,
+		PersistentPreRunE: a.begin,
 	}
 	root.SetIn(a.In)
 	root.SetOut(a.Out)
 	root.SetErr(a.ErrOut)
 	a.kube.AddFlags(root.PersistentFlags())
+	a.addProviderFlag(root, root.PersistentFlags(), "Where to go")
 
 	groups := templates.CommandGroups{
 		{Message: "Jobs:", Commands: []*cobra.Command{a.newRun(), a.newJobs(), a.newDescribe(), a.newTop(), a.newLogs(), a.newAttach(), a.newReport(), a.newAdvise()}},
@@ -160,6 +176,25 @@ func (a *app) newRoot() *cobra.Command {
 	})
 	usageArgs(root)
 	return root
+}
+
+// addProviderFlag adds --provider. Every command has it; those whose help shows it say
+// what it means there.
+func (a *app) addProviderFlag(cmd *cobra.Command, flags *pflag.FlagSet, means string) {
+	flags.StringVar(&a.providerFlag, "provider", "", means+": a name of 'hodei provider list'. Default: the one of --context, else the one in use, else the current kube context.")
+	_ = cmd.RegisterFlagCompletionFunc("provider", a.completeProvider)
+}
+
+// begin notes what all commands have to know of the one that runs.
+func (a *app) begin(cmd *cobra.Command, _ []string) error {
+	a.cmd = cmd
+	quiet := cmd.Flags().Lookup("quiet")
+	a.quiet = quiet != nil && quiet.Changed && quiet.Value.String() == "true" || strings.HasPrefix(cmd.Name(), cobra.ShellCompRequestCmd)
+	named := cmd.HasParent() && cmd.Parent().Name() == "provider" // by an argument, if at all
+	if cmd.Flags().Changed("provider") && (named || slices.Contains([]string{"server", "completion", "options"}, cmd.Name())) {
+		return usagef(cmd, "--provider has no effect here")
+	}
+	return nil
 }
 
 // newOptions lists the kube flags, which every other help text leaves out.
@@ -264,5 +299,8 @@ func (a *app) report(err error) int {
 	return code
 }
 
-// named puts the program's name into a hint.
-func (a *app) named(hint string) string { return strings.ReplaceAll(hint, "{hodei}", a.name) }
+// named makes a hint what can be typed: its commands get the program's name, and the flags
+// that lead them to the cluster which this command was about.
+func (a *app) named(hint string) string {
+	return strings.ReplaceAll(carry(hint, a.toCarry()), "{hodei}", a.name)
+}

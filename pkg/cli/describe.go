@@ -32,7 +32,7 @@ const (
 )
 
 func (a *app) newDescribe() *cobra.Command {
-	var output, providerName string
+	var output string
 	cmd := &cobra.Command{
 		Use:                   "describe NAME [-o json|yaml]",
 		DisableFlagsInUseLine: true,
@@ -58,7 +58,7 @@ func (a *app) newDescribe() *cobra.Command {
 				return usagef(cmd, "-o %q: want json or yaml", output)
 			}
 			o := &describeOptions{app: a, format: output}
-			if err := o.complete(args[0], providerName); err != nil {
+			if err := o.complete(args[0]); err != nil {
 				return err
 			}
 			defer o.logs.store.close(o.logs.screen.note)
@@ -66,9 +66,8 @@ func (a *app) newDescribe() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "json or yaml. Default: text.")
-	cmd.Flags().StringVar(&providerName, "provider", "", "Where the job ran: a name of 'hodei provider list'. Default: the one in use, else the current kube context.")
+	a.addProviderFlag(cmd, cmd.Flags(), "Where the job ran")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("provider", a.completeProvider)
 	return cmd
 }
 
@@ -81,9 +80,9 @@ type describeOptions struct {
 }
 
 // complete finds where to look. The caller closes the store.
-func (o *describeOptions) complete(name, providerName string) error {
+func (o *describeOptions) complete(name string) error {
 	o.logs = &logsOptions{app: o.app, name: name, screen: newScreen(o.app, o.format != "")}
-	if err := o.logs.choose(providerName); err != nil {
+	if err := o.logs.choose(); err != nil {
 		return err
 	}
 	if o.logs.cluster != nil {

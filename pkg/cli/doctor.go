@@ -39,7 +39,7 @@ const (
 )
 
 func (a *app) newDoctor() *cobra.Command {
-	var output, providerName string
+	var output string
 	cmd := &cobra.Command{
 		Use:                   "doctor [--provider NAME] [-o json|yaml]",
 		DisableFlagsInUseLine: true,
@@ -67,17 +67,16 @@ func (a *app) newDoctor() *cobra.Command {
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), doctorWait)
 			defer cancel()
-			return a.doctor(ctx, providerName, output)
+			return a.doctor(ctx, output)
 		},
 	}
-	cmd.Flags().StringVar(&providerName, "provider", "", "A name of 'hodei provider list'. Default: the one in use, else the current kube context.")
+	a.addProviderFlag(cmd, cmd.Flags(), "What to look at")
 	cmd.Flags().StringVarP(&output, "output", "o", "", "Output format: json or yaml (default: lines).")
-	_ = cmd.RegisterFlagCompletionFunc("provider", a.completeProvider)
 	return cmd
 }
 
-func (a *app) doctor(ctx context.Context, providerName, output string) error {
-	checks := a.examine(ctx, providerName)
+func (a *app) doctor(ctx context.Context, output string) error {
+	checks := a.examine(ctx)
 	for i := range checks {
 		checks[i].Hint = a.named(checks[i].Hint)
 	}
@@ -117,8 +116,8 @@ func countChecks(checks []check) string {
 }
 
 // examine makes all checks, those that need no cluster too if there is none.
-func (a *app) examine(ctx context.Context, providerName string) []check {
-	name, c, err := a.chooseProvider(providerName)
+func (a *app) examine(ctx context.Context) []check {
+	name, c, err := a.chooseProvider()
 	if err != nil {
 		return append([]check{checked("provider", checkError, hintOf(err), "%v", err)}, a.checkMachine()...)
 	}

@@ -127,7 +127,7 @@ func (o *installOptions) complete(cmd *cobra.Command, quota string, printRBAC bo
 	}
 	o.given = typed(flags, "workers-namespace", "profile", "network-policy", "quota")
 	o.forced = typed(flags, "force-pod-security", "force-conflicts")
-	o.cluster, o.caller = typed(flags, clusterFlags...), typed(flags, callerFlags...)
+	o.caller = typed(flags, callerFlags...)
 	waits := []string{"wait", "timeout"}
 	switch {
 	case printRBAC:
@@ -202,8 +202,8 @@ type installOptions struct {
 	*app
 	choices deploy.Options
 	// As they were typed, for hints; each begins with a space: the choices, what is
-	// forced, the cluster, and who asks it.
-	given, forced, cluster, caller string
+	// forced, and who asks the cluster.
+	given, forced, caller string
 
 	dryRun           string
 	diff             bool
@@ -231,6 +231,9 @@ func (o *installOptions) run(ctx context.Context) error {
 			}
 		}
 		return nil
+	}
+	if err := o.nameCluster("into", !o.dry()); err != nil {
+		return err
 	}
 	c, err := newManifestClient(ctx, o.kube)
 	if err != nil {
@@ -286,7 +289,7 @@ func (o *installOptions) run(ctx context.Context) error {
 		fmt.Fprintf(o.ErrOut, "whoever may create Jobs or Pods in %s may now take over its nodes: Pod Security keeps nothing out of it; docs/security.md has a policy that does\n", o.choices.WorkersNamespace)
 	}
 	if namespace := o.choices.WorkersNamespace; namespace != deploy.WorkersNamespace {
-		fmt.Fprintf(o.ErrOut, "jobs get there with: %[1]s run -n %[2]s; or always, with a provider: %[1]s provider set NAME --namespace %[2]s\n", o.name, namespace)
+		fmt.Fprintln(o.ErrOut, o.named(fmt.Sprintf("jobs get there with: {hodei} run -n %[1]s; or always, with a provider: {hodei} provider set NAME --namespace %[1]s", namespace)))
 	}
 	return nil
 }

@@ -237,14 +237,14 @@ func TestTyped(t *testing.T) {
 	genericclioptions.NewConfigFlags(true).AddFlags(flags)
 	flags.Bool("force-conflicts", false, "")
 	flags.Bool("wait", true, "")
-	if err := flags.Parse([]string{"--context=my prod", "--token=secret", "-s", "https://api", "--as=a", "--as-group=b", "--as-group=c", "--force-conflicts", "--wait=false"}); err != nil {
+	if err := flags.Parse([]string{"--token=secret", "-s", "https://my api", "--as=a", "--as-group=b", "--as-group=c", "--force-conflicts", "--wait=false"}); err != nil {
 		t.Fatal(err)
 	}
 	for _, test := range []struct {
 		names []string
 		want  string
 	}{
-		{clusterFlags, " --context='my prod' --server=https://api"},
+		{clusterFlags, " --server='https://my api'"},
 		{callerFlags, " --as=a --as-group=b --as-group=c"},
 		{[]string{"wait", "force-conflicts", "unknown"}, " --wait=false --force-conflicts"},
 	} {
@@ -263,13 +263,13 @@ func TestInstallHints(t *testing.T) {
 		options                 installOptions
 		conflict, administrator string
 	}{
-		{"install", installOptions{given: " --quota=pods=1", cluster: " --context=c", caller: " --as=me"},
-			"if it was installed with --profile, give it again; to take it over: {hodei} install --force-conflicts --quota=pods=1 --context=c --as=me; what would change then: {hodei} install --diff --force-conflicts --quota=pods=1 --context=c --as=me",
-			"an administrator can: {hodei} install --quota=pods=1 --context=c, or with kubectl alone: {hodei} install --dry-run=client -o yaml --quota=pods=1 | kubectl apply --context=c --server-side --field-manager=hodei -f -"},
+		{"install", installOptions{given: " --quota=pods=1", caller: " --as=me"},
+			"if it was installed with --profile, give it again; to take it over: {hodei} install --force-conflicts --quota=pods=1 --as=me; what would change then: {hodei} install --diff --force-conflicts --quota=pods=1 --as=me",
+			"an administrator can: {hodei} install --quota=pods=1, or with kubectl alone: {hodei} install --dry-run=client -o yaml --quota=pods=1 | kubectl apply --server-side --field-manager=hodei -f -"},
 		{"a profile, and force", installOptions{given: " --profile=baseline", force: true, forced: " --force-conflicts"}, "",
 			"an administrator can: {hodei} install --profile=baseline --force-conflicts, or with kubectl alone: {hodei} install --dry-run=client -o yaml --profile=baseline | kubectl apply --server-side --field-manager=hodei --force-conflicts -f -"},
-		{"a diff", installOptions{given: " --profile=baseline", diff: true, cluster: " --context=c"},
-			"to take it over: {hodei} install --diff --force-conflicts --profile=baseline --context=c", "an administrator can: {hodei} install --diff --profile=baseline --context=c"},
+		{"a diff", installOptions{given: " --profile=baseline", diff: true},
+			"to take it over: {hodei} install --diff --force-conflicts --profile=baseline", "an administrator can: {hodei} install --diff --profile=baseline"},
 		{"a dry run", installOptions{given: " --profile=baseline", dryRun: dryRunServer},
 			"to take it over: {hodei} install --dry-run=server --force-conflicts --profile=baseline", "an administrator can: {hodei} install --dry-run=server --profile=baseline"},
 	} {

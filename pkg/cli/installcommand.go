@@ -10,7 +10,7 @@ import (
 // The kube flags that a hint repeats: without them it is about another cluster, or
 // another caller. A token or a password is in no hint.
 var (
-	clusterFlags = []string{"kubeconfig", "context", "cluster", "server", "certificate-authority", "tls-server-name", "insecure-skip-tls-verify", "proxy-url"}
+	clusterFlags = []string{"cluster", "server", "certificate-authority", "tls-server-name", "insecure-skip-tls-verify", "proxy-url"}
 	callerFlags  = []string{"user", "as", "as-uid", "as-group", "as-user-extra", "client-certificate", "client-key"}
 )
 

@@ -107,7 +107,7 @@ func (o *installOptions) commandBy(more, caller string) string {
 	case o.dryRun == dryRunServer:
 		dry = " --dry-run=server"
 	}
-	return "{hodei} install" + dry + more + o.given + o.forced + o.cluster + caller
+	return "{hodei} install" + dry + more + o.given + o.forced + caller
 }
 
 // byAdministrator is what somebody with more rights can type.
@@ -120,7 +120,7 @@ func (o *installOptions) byAdministrator() string {
 	if o.force {
 		force = " --force-conflicts"
 	}
-	return hint + fmt.Sprintf(", or with kubectl alone: {hodei} install --dry-run=client -o yaml%s | kubectl apply%s --server-side --field-manager=%s%s -f -", o.given, o.cluster, fieldManager, force)
+	return hint + fmt.Sprintf(", or with kubectl alone: {hodei} install --dry-run=client -o yaml%s | kubectl apply --server-side --field-manager=%s%s -f -", o.given, fieldManager, force)
 }
 
 // describeConflict says which fields of an object who has set.

@@ -35,7 +35,7 @@ func (o *installOptions) await(ctx context.Context, c *manifestClient, objects [
 	if errors.Is(err, context.DeadlineExceeded) {
 		return &hinted{
 			err:  fmt.Errorf("installed, but not usable after %s: %s", o.timeout, missing),
-			hint: "wait longer with --timeout, or see what the cluster does: kubectl get events -A" + o.cluster,
+			hint: "wait longer with --timeout, or see what the cluster does: kubectl get events -A",
 		}
 	}
 	if err != nil {

@@ -83,7 +83,7 @@ func (a *app) newJobs() *cobra.Command {
 			if o.printer, err = newPrinter(print.OutputFormat, print.ToPrinter); err != nil {
 				return usagef(cmd, "%w", err)
 			}
-			_, chosen, err := a.chooseCluster("")
+			_, chosen, err := a.chooseCluster()
 			if err != nil {
 				return err
 			}
@@ -110,7 +110,7 @@ func (a *app) newJobs() *cobra.Command {
 // completeJob completes the first argument to a job's name.
 func (a *app) completeJob(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
 	none := cobra.ShellCompDirectiveNoFileComp
-	_, chosen, err := a.chooseCluster("")
+	_, chosen, err := a.chooseCluster()
 	if err != nil || len(args) > 0 {
 		return nil, none
 	}

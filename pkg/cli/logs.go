@@ -26,10 +26,10 @@ const maxJobs = 50
 
 // logsFlags are the flags of logs, as they were typed.
 type logsFlags struct {
-	follow, timestamps, prefix         bool
-	since                              time.Duration
-	tail, attempt                      int
-	stream, selector, output, provider string
+	follow, timestamps, prefix bool
+	since                      time.Duration
+	tail, attempt              int
+	stream, selector, output   string
 }
 
 func (a *app) newLogs() *cobra.Command {
@@ -87,13 +87,12 @@ func (a *app) newLogs() *cobra.Command {
 	flags.StringVar(&f.stream, "stream", "", "Show only stdout or stderr. Default: both.")
 	flags.IntVar(&f.attempt, "attempt", 0, "Which attempt of the job, from 1, among those of which the cluster or this machine still knows. Default: the last; with -f those after it, too.")
 	flags.StringVarP(&f.selector, "selector", "l", "", "Labels of the jobs to show, as kubectl takes them: key=value,...")
-	flags.StringVar(&f.provider, "provider", "", "Where the job ran: a name of 'hodei provider list'. Default: the one in use, else the current kube context.")
+	a.addProviderFlag(cmd, flags, "Where the job ran")
 	decorationFlags(cmd, &f.timestamps, &f.prefix)
 	flags.StringVarP(&f.output, "output", "o", "", "raw: byte for byte. json: a record a line, as events. Default: raw, or lines if they are decorated.")
 	for flag, words := range map[string][]string{"output": {"json", "raw"}, "stream": {"stdout", "stderr"}} {
 		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 	}
-	_ = cmd.RegisterFlagCompletionFunc("provider", a.completeProvider)
 	return cmd
 }
 
@@ -112,7 +111,7 @@ func (a *app) completeLog(cmd *cobra.Command, args []string, toComplete string) 
 		return names, directive
 	}
 	namespaces := []string{local.Namespace}
-	if _, c, err := a.chooseProvider(""); err == nil && c.Type != provider.Local {
+	if _, c, err := a.chooseProvider(); err == nil && c.Type != provider.Local {
 		namespaces = append(namespaces, c.Namespace)
 	}
 	for _, namespace := range namespaces {
@@ -171,7 +170,7 @@ func (a *app) logsOptions(cmd *cobra.Command, f logsFlags, args []string) (*logs
 	}
 	o.sink = a.newSink(sinkOptions{events: f.output == "json", lines: f.selector != "", timestamps: f.timestamps, prefix: prefix, stream: o.stream})
 	var err error
-	if err = o.choose(f.provider); err != nil {
+	if err = o.choose(); err != nil {
 		return nil, err
 	}
 	o.store, err = a.openStore(false)
@@ -273,8 +272,8 @@ func (l *losses) said() string {
 
 // choose resolves the provider. One whose cluster can't be reached is no reason not
 // to look into the store.
-func (o *logsOptions) choose(name string) error {
-	name, c, err := o.chooseProvider(name)
+func (o *logsOptions) choose() error {
+	name, c, err := o.chooseProvider()
 	if err != nil {
 		return err
 	}

@@ -4,17 +4,17 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
-	"maps"
 	"net"
-	"slices"
+	"os"
+	"strings"
 
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
+	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
 // place is where jobs run: a provider, ready to use.
@@ -65,10 +65,9 @@ func orNil[T submitted](s T, err error) (submitted, error) {
 	return s, nil
 }
 
-// place resolves a provider by its name; "" is the one in use, else the
-// kubeconfig's current context. It does not talk to a cluster.
-func (a *app) place(name string) (place, error) {
-	name, c, err := a.chooseProvider(name)
+// place is where this command's job is to run. It does not talk to a cluster.
+func (a *app) place() (place, error) {
+	name, c, err := a.chooseProvider()
 	if err != nil {
 		return nil, err
 	}
@@ -86,46 +85,117 @@ func (a *app) place(name string) (place, error) {
 	return cluster{k}, nil
 }
 
-// chooseProvider returns a provider's name and settings, with what flags and
-// variables say instead. The kube flags are pointed at its cluster.
-func (a *app) chooseProvider(name string) (string, provider.Config, error) {
+// wanted is what the command line says of the cluster, before anything is decided.
+func (a *app) wanted() asked {
+	if a.asked == nil {
+		a.asked = &asked{provider: a.providerFlag, context: *a.kube.Context, kubeconfig: *a.kube.KubeConfig}
+	}
+	return *a.asked
+}
+
+// decide finds the cluster that by means.
+func (a *app) decide(by asked) (target, error) {
 	r, err := a.providers()
+	if err != nil {
+		return target{}, err
+	}
+	t, err := decide(by, r, a.look)
+	return t, providerHint(err)
+}
+
+// chooseProvider returns the name and the settings of the provider that this command is
+// about, with what flags and variables say instead. The kube flags are pointed at its
+// cluster, and what is to be said of the choice is said.
+func (a *app) chooseProvider() (string, provider.Config, error) {
+	by := a.wanted()
+	t, err := a.decide(by)
 	if err != nil {
 		return "", provider.Config{}, err
 	}
-	c := provider.Config{Type: provider.Kubernetes}
-	elsewhere := *a.kube.Context != "" || *a.kube.KubeConfig != ""
-	if name == "" && !elsewhere {
-		if name = r.Current; name == "" && len(r.Providers) > 0 {
-			return "", provider.Config{}, &hinted{err: errors.New("no provider is in use"), hint: "{hodei} provider use " + slices.Sorted(maps.Keys(r.Providers))[0]}
+	first := a.target == nil
+	a.target = &t
+	if t.config.Type == provider.Local {
+		return t.provider, t.config, nil
+	}
+	*a.kube.Context, *a.kube.KubeConfig = t.config.Context, t.config.Kubeconfig
+	if t.config.Kubeconfig == "" && a.kubeconfigHome() == "" {
+		*a.kube.KubeConfig = os.DevNull
+	}
+	c, err := t.settings(a.getenv)
+	if err != nil {
+		return "", provider.Config{}, err
+	}
+	c.Namespace = cmp.Or(c.Namespace, a.podNamespace())
+	c = c.WithDefaults()
+	if n := *a.kube.Namespace; n != "" && n != c.Namespace {
+		a.otherNamespace, c.Namespace = n, n
+	}
+	if first && !a.quiet {
+		a.sayTarget(t, by)
+	}
+	return t.provider, c, nil
+}
+
+// sayTarget says what one might not expect of a choice.
+func (a *app) sayTarget(t target, by asked) {
+	r, err := a.providers()
+	if err != nil {
+		return
+	}
+	s := t.say(by, r, a.look)
+	if s.elsewhere != "" {
+		fmt.Fprintln(a.ErrOut, ui.Printable("using "+s.context+"; "+s.elsewhere))
+	}
+	if s.settings != "" {
+		fmt.Fprintln(a.ErrOut, ui.Printable(s.settings))
+	}
+}
+
+// nameCluster chooses for commands that change a cluster for everybody. Where they are to
+// act, it names the cluster, with verb before it, before anything is done there.
+func (a *app) nameCluster(verb string, acts bool) error {
+	a.quiet = acts // all is said here
+	if _, _, err := a.chooseCluster(); err != nil || !acts {
+		return err
+	}
+	config, err := restConfig(a.kube)
+	if err != nil {
+		return err
+	}
+	line := verb + " the cluster at " + config.Host
+	s := a.target.say(a.wanted(), &provider.Registry{}, a.look)
+	for _, more := range []struct{ before, text string }{{", ", s.context}, {"; ", s.elsewhere}} {
+		if more.text != "" {
+			line += more.before + more.text
 		}
 	}
-	if name != "" {
-		if c, err = r.Get(name); err != nil {
-			return "", c, providerHint(err)
-		}
-	}
-	if c.Type == provider.Local {
-		return name, c, nil
-	}
-	if !elsewhere {
-		*a.kube.Context, *a.kube.KubeConfig = c.Context, c.Kubeconfig
-	}
-	c.Namespace = cmp.Or(*a.kube.Namespace, a.getenv("HODEI_K8S_NAMESPACE"), c.Namespace)
-	c.ServiceAccount = cmp.Or(a.getenv("HODEI_K8S_SERVICE_ACCOUNT"), c.ServiceAccount)
-	return name, c.WithDefaults(), nil
+	fmt.Fprintln(a.ErrOut, ui.Printable(line))
+	return nil
 }
 
 // chooseCluster is chooseProvider for commands that make no sense without one.
-func (a *app) chooseCluster(name string) (string, provider.Config, error) {
-	name, c, err := a.chooseProvider(name)
+func (a *app) chooseCluster() (string, provider.Config, error) {
+	name, c, err := a.chooseProvider()
 	if err == nil && c.Type == provider.Local {
-		err = &hinted{
-			err:  fmt.Errorf("provider %q keeps no jobs: they end with the command that runs them", name),
-			hint: "{hodei} jobs --context CONTEXT, or {hodei} provider use NAME",
-		}
+		err = a.notHere(name)
 	}
 	return name, c, err
+}
+
+// notHere says that the provider of this machine is no cluster, and how to name one.
+func (a *app) notHere(name string) error {
+	context := "CONTEXT"
+	if k, err := a.look(""); err == nil && k.current != "" {
+		context = shellQuote(k.current)
+	}
+	command := "jobs"
+	if a.cmd != nil {
+		_, command, _ = strings.Cut(a.cmd.CommandPath(), a.cmd.Root().CommandPath()+" ")
+	}
+	return &hinted{
+		err:  fmt.Errorf("provider %q is this machine and no cluster: it keeps no jobs", name),
+		hint: "{hodei} " + command + " --context " + context + ", or {hodei} provider use NAME",
+	}
 }
 
 func (a *app) kubernetesProvider(name string, c provider.Config) (*kubernetes.Provider, error) {

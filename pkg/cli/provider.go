@@ -197,18 +197,30 @@ func (a *app) newProviderRemove() *cobra.Command {
 	}
 }
 
-// providers reads the file of providers.
+// providers reads the file of providers. Without a place for it there are none.
 func (a *app) providers() (*provider.Registry, error) {
 	path, err := provider.Path(a.getenv)
+	if errors.Is(err, provider.ErrNoPlace) {
+		return &provider.Registry{}, nil
+	}
 	if err != nil {
 		return nil, err
 	}
 	return provider.Load(path)
 }
 
+// providersPath is where the file of providers is, for whoever writes it.
+func (a *app) providersPath() (string, error) {
+	path, err := provider.Path(a.getenv)
+	if err != nil {
+		return "", &hinted{err: err, hint: "export XDG_CONFIG_HOME=DIR"}
+	}
+	return path, nil
+}
+
 // changeProviders edits the file of providers and says what was done.
 func (a *app) changeProviders(ctx context.Context, done string, change func(*provider.Registry) error) error {
-	path, err := provider.Path(a.getenv)
+	path, err := a.providersPath()
 	if err != nil {
 		return err
 	}

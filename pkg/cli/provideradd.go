@@ -77,7 +77,7 @@ func (a *app) newProviderAdd() *cobra.Command {
 }
 
 func (a *app) addProvider(ctx context.Context, name string, c provider.Config) error {
-	path, err := provider.Path(a.getenv)
+	path, err := a.providersPath()
 	if err != nil {
 		return err
 	}

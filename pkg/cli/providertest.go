@@ -170,10 +170,11 @@ func (t *providerTest) timedOut(err error) error {
 // complete finds the provider and what its jobs are made with.
 func (t *providerTest) complete(name string) error {
 	var err error
-	if t.place, err = t.app.place(name); err != nil {
+	t.providerFlag = name
+	if t.place, err = t.app.place(); err != nil {
 		return err
 	}
-	if t.name, t.config, err = t.chooseProvider(name); err != nil {
+	if t.name, t.config, err = t.chooseProvider(); err != nil {
 		return err
 	}
 	if t.authority, err = t.app.authority(""); err != nil {

@@ -22,8 +22,8 @@ var reportFormats = []string{"html", "svg", "json"}
 
 // reportFlags are the flags of report, as they were typed.
 type reportFlags struct {
-	output, provider string
-	attempt          int
+	output  string
+	attempt int
 }
 
 func (a *app) newReport() *cobra.Command {
@@ -69,9 +69,8 @@ func (a *app) newReport() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVarP(&f.output, "output", "o", "", "html, svg or json. Default: by FILE, else html.")
 	flags.IntVar(&f.attempt, "attempt", 0, "Which attempt of the job, from 1, among those of which the cluster or this machine still knows. Default: the last.")
-	flags.StringVar(&f.provider, "provider", "", "Where the job ran: a name of 'hodei provider list'. Default: the one in use, else the current kube context.")
+	a.addProviderFlag(cmd, flags, "Where the job ran")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(reportFormats, cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("provider", a.completeProvider)
 	return cmd
 }
 
@@ -129,7 +128,7 @@ func (a *app) reportOptions(cmd *cobra.Command, f reportFlags, args []string) (*
 		o.file = args[0] + "." + o.format
 	}
 	o.logs = &logsOptions{app: a, name: args[0], attempt: f.attempt, screen: newScreen(a, false)}
-	if err := o.logs.choose(f.provider); err != nil {
+	if err := o.logs.choose(); err != nil {
 		return nil, err
 	}
 	var err error

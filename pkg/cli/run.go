@@ -26,7 +26,7 @@ import (
 // runFlags are the flags of run, as they were typed.
 type runFlags struct {
 	follow, detach, quiet, mergeOutput bool
-	provider, image, name, user        string
+	image, name, user                  string
 	workdir, certs, output, dryRun     string
 	env, envFrom                       []string
 	cpu, cpuLimit, memory, memoryLimit string
@@ -97,7 +97,7 @@ func (a *app) newRun() *cobra.Command {
 	flags.BoolVar(&f.follow, "follow", true, "Show the command's output; with --follow=false wait for its end in silence.")
 	flags.BoolVarP(&f.detach, "detach", "d", false, "Print the job's name and leave it running.")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "Write nothing but the command's own output and errors.")
-	flags.StringVar(&f.provider, "provider", "", "Where to run: a name of 'hodei provider list'. Default: the one in use, else the current kube context.")
+	a.addProviderFlag(cmd, flags, "Where to run")
 	flags.StringVar(&f.image, "image", "", "Image to run the command in, whatever it holds. Default: the worker's own.")
 	flags.StringVar(&f.name, "name", "", "Name of the job. Default: made up from the command.")
 	flags.StringArrayVarP(&f.env, "env", "e", nil, "Variable for the command, NAME=VALUE, or NAME for the value it has here. Can be repeated.")
@@ -130,7 +130,6 @@ func (a *app) newRun() *cobra.Command {
 	for flag, words := range map[string][]string{"output": {"json", "yaml", "name"}, "dry-run": {"none", "client"}, "log-overflow": {job.OverflowBlock, job.OverflowDrop}} {
 		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 	}
-	_ = cmd.RegisterFlagCompletionFunc("provider", a.completeProvider)
 	return cmd
 }
 
@@ -228,7 +227,7 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 		return nil, err
 	}
 	var err error
-	if o.place, err = a.place(f.provider); err != nil {
+	if o.place, err = a.place(); err != nil {
 		return nil, err
 	}
 	switch place := o.place.(type) {

@@ -118,7 +118,7 @@ type serverOptions struct {
 // complete finds what the server works with. The caller closes the store.
 func (o *serverOptions) complete(certsDir string) error {
 	var err error
-	if o.registry, err = provider.Path(o.getenv); err != nil {
+	if o.registry, err = o.providersPath(); err != nil {
 		return err
 	}
 	dir, err := o.serverCerts(certsDir)
@@ -255,15 +255,10 @@ func (o *serverOptions) health(agents *coordinator.Server) error {
 	return o.disk.check()
 }
 
-const (
-	// probeEvery bounds the writes that whoever asks for the health can cause.
-	probeEvery = 5 * time.Second
-	// probeBytes is a block: a few bytes may find room in an inode of a full disk.
-	probeBytes = 4096
-)
+// probeEvery bounds the writes that whoever asks for the health can cause.
+const probeEvery = 5 * time.Second
 
-// probe tells whether a directory takes files. Asking for permission is not enough: a
-// full disk gives it, and root always has it.
+// probe tells whether a directory takes files, by trying at most every probeEvery.
 type probe struct {
 	dir string
 
@@ -276,11 +271,7 @@ func (p *probe) check() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if now := time.Now(); now.Sub(p.at) >= probeEvery {
-		path := filepath.Join(p.dir, ".health") // the store looks at directories alone
-		p.at, p.err = now, os.WriteFile(path, make([]byte, probeBytes), 0o600)
-		if err := os.Remove(path); p.err == nil {
-			p.err = err
-		}
+		p.at, p.err = now, takesFiles(p.dir)
 	}
 	return p.err
 }

@@ -38,7 +38,7 @@ func (a *app) openStore(writing bool) (*openedStore, error) {
 		var store *logstore.Store
 		store, err = logstore.Open(dir, limits)
 		if err == nil && writing {
-			err = writable(dir)
+			err = takesFiles(dir)
 		}
 		if err == nil {
 			return &openedStore{Store: store, dir: dir}, nil
@@ -60,6 +60,20 @@ func writable(dir string) error {
 		return &os.PathError{Op: "write", Path: dir, Err: err}
 	}
 	return nil
+}
+
+// probeBytes is a block: a few bytes may find room in an inode of a full disk.
+const probeBytes = 4096
+
+// takesFiles tells why a file can't be written to a directory. Asking for permission is not
+// enough: a full disk gives it, and root always has it.
+func takesFiles(dir string) error {
+	f, err := os.CreateTemp(dir, ".probe-*") // the store looks at directories alone
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, probeBytes))
+	return errors.Join(err, f.Close(), os.Remove(f.Name()))
 }
 
 // tell says that output will not be kept, if it will not, and what made room for it.

@@ -26,9 +26,9 @@ const (
 
 // topFlags are the flags of top, as they were typed.
 type topFlags struct {
-	all, once                  bool
-	interval                   time.Duration
-	selector, output, provider string
+	all, once        bool
+	interval         time.Duration
+	selector, output string
 }
 
 func (a *app) newTop() *cobra.Command {
@@ -73,9 +73,8 @@ func (a *app) newTop() *cobra.Command {
 	flags.DurationVar(&f.interval, "interval", followedInterval, "Time between two samples, 100ms or more.")
 	flags.BoolVar(&f.once, "once", false, "Show the jobs once, as soon as all are measured, after 10s at the latest.")
 	flags.StringVarP(&f.output, "output", "o", "", "json: an object a sample and job. Default: a table.")
-	flags.StringVar(&f.provider, "provider", "", "Where the jobs run: a name of 'hodei provider list'. Default: the one in use, else the current kube context.")
+	a.addProviderFlag(cmd, flags, "Where the jobs run")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json"}, cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("provider", a.completeProvider)
 	return cmd
 }
 
@@ -115,7 +114,7 @@ func (a *app) topOptions(cmd *cobra.Command, f topFlags, args []string) (*topOpt
 		o.events = &eventWriter{out: a.Out}
 	}
 	o.live = !f.once && o.events == nil && ui.Detect(a.stdout(), a.getenv).TTY
-	name, chosen, err := a.chooseCluster(f.provider)
+	name, chosen, err := a.chooseCluster()
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -84,7 +83,7 @@ func (a *app) newUninstall() *cobra.Command {
 				return err
 			}
 			flags := cmd.Flags()
-			o.given, o.cluster, o.caller = typed(flags, "workers-namespace"), typed(flags, clusterFlags...), typed(flags, callerFlags...)
+			o.given, o.caller = typed(flags, "workers-namespace"), typed(flags, callerFlags...)
 			return o.run(cmd.Context())
 		},
 	}
@@ -108,12 +107,15 @@ type uninstallOptions struct {
 	wait             bool
 	timeout          time.Duration
 	printer          printers.ResourcePrinter // of -o; nil: a line says what was done
-	// As they were typed, for hints; each begins with a space: --workers-namespace, the
-	// cluster, and who asks it.
-	given, cluster, caller string
+	// As they were typed, for hints; each begins with a space: --workers-namespace, and who
+	// asks the cluster.
+	given, caller string
 }
 
 func (o *uninstallOptions) run(ctx context.Context) error {
+	if err := o.nameCluster("from", true); err != nil {
+		return err
+	}
 	c, err := newManifestClient(ctx, o.kube)
 	if err != nil {
 		return err
@@ -132,7 +134,6 @@ func (o *uninstallOptions) run(ctx context.Context) error {
 			return err
 		}
 	}
-	fmt.Fprintln(o.ErrOut, "from", o.place(c))
 	for _, note := range found.notes {
 		fmt.Fprintln(o.ErrOut, note)
 	}
@@ -198,21 +199,12 @@ func (o *uninstallOptions) remove(ctx context.Context, c *manifestClient, remova
 	return nil
 }
 
-// place names the cluster.
-func (o *uninstallOptions) place(c *manifestClient) string {
-	raw, err := o.kube.ToRawKubeConfigLoader().RawConfig()
-	if err != nil || *o.kube.Context == "" && raw.CurrentContext == "" { // in a Pod
-		return "the cluster at " + c.server
-	}
-	return fmt.Sprintf("the cluster at %s, context %q", c.server, cmp.Or(*o.kube.Context, raw.CurrentContext))
-}
-
 // command is what removes all this, for hints.
 func (o *uninstallOptions) command(more, caller string) string {
 	if o.force {
 		more = " --force"
 	}
-	return "{hodei} uninstall --yes" + more + o.given + o.cluster + caller
+	return "{hodei} uninstall --yes" + more + o.given + caller
 }
 
 // byAdministrator is what somebody with more rights can type.

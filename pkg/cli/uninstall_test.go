@@ -261,7 +261,7 @@ func TestUninstallKept(t *testing.T) {
 			server := keptServer()
 			var out, said strings.Builder
 			o := test.options
-			o.app = &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &said}, name: "kubectl hodei", kube: server.flags(t)}
+			o.app = &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &said}, name: "kubectl hodei", kube: server.flags(t), getenv: func(string) string { return "" }}
 			o.dryRun = dryRunNone
 			err := o.run(t.Context())
 			if test.err == "" && err != nil || test.err != "" && (err == nil || err.Error() != test.err) {

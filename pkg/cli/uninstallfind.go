@@ -90,7 +90,7 @@ func (o *uninstallOptions) find(ctx context.Context, c *manifestClient) (*instal
 		}
 	}
 	if o.workersNamespace != "" && len(chosen) == 0 {
-		return nil, &hinted{err: fmt.Errorf("namespace %q was not given to hodei", o.workersNamespace), hint: "kubectl get namespaces -l " + deploy.Selector + o.cluster}
+		return nil, &hinted{err: fmt.Errorf("namespace %q was not given to hodei", o.workersNamespace), hint: "kubectl get namespaces -l " + deploy.Selector}
 	}
 	if last {
 		for _, namespace := range all.Items {

@@ -94,7 +94,7 @@ func (o *uninstallOptions) await(ctx context.Context, c *manifestClient, found *
 	ctx, stop := o.signals.untilSignal(ctx, stillHeard)
 	defer stop()
 	left, err := awaitNothing(ctx, goneEvery, o.timeout, func(ctx context.Context) (string, error) { return c.left(ctx, found) })
-	hint := "see what holds it: kubectl get namespaces -o yaml" + o.cluster
+	hint := "see what holds it: kubectl get namespaces -o yaml"
 	if len(found.released) > 0 {
 		hint += "; and when it is gone, for the namespaces that stay: " + o.command("", o.caller)
 	}

@@ -48,8 +48,7 @@ func (a *app) newVersion() *cobra.Command {
 		DisableFlagsInUseLine: true,
 		Short:                 "Print the versions of hodei and of the cluster",
 		Long: templates.LongDesc(`
-			Print the versions of hodei and of the cluster of the current context. A cluster
-			that does not answer within 3 seconds is left out.`),
+			Print the versions of hodei and of the cluster that jobs go to. One that does not answer within 3 seconds is left out.`),
 		Example: templates.Examples(`
 			# Print both versions
 			hodei version
@@ -101,8 +100,11 @@ func readClientVersion() clientVersion {
 	return v
 }
 
-// readServerVersion asks the cluster of the current context.
+// readServerVersion asks the cluster.
 func (a *app) readServerVersion() (*serverVersion, error) {
+	if _, _, err := a.chooseCluster(); err != nil {
+		return nil, err
+	}
 	config, err := restConfig(a.kube)
 	if err != nil {
 		return nil, err

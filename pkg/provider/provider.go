@@ -24,6 +24,8 @@ import (
 var (
 	ErrNotFound = errors.New("not found")
 	ErrTaken    = errors.New("is there already")
+	// ErrNoPlace is [Path]'s alone: whoever only reads has no providers then.
+	ErrNoPlace = errors.New("no place for the providers' file: neither HOME nor XDG_CONFIG_HOME is an absolute path")
 )
 
 // lockWait is how long [Update] waits for another process that edits the file: an
@@ -53,13 +55,14 @@ type Registry struct {
 }
 
 // Path is where the file of providers is: $XDG_CONFIG_HOME/hodei/config.yaml,
-// in ~/.config where that is unset or, as its specification says, not absolute.
+// in ~/.config where that is unset or, as its specification says, not absolute. Without
+// a home either the error is ErrNoPlace.
 func Path(getenv func(string) string) (string, error) {
 	dir := getenv("XDG_CONFIG_HOME")
 	if !filepath.IsAbs(dir) {
 		home := getenv("HOME")
-		if home == "" {
-			return "", errors.New("no place for the providers' file: neither HOME nor XDG_CONFIG_HOME is set")
+		if !filepath.IsAbs(home) {
+			return "", ErrNoPlace
 		}
 		dir = filepath.Join(home, ".config")
 	}

@@ -1,0 +1,158 @@
+package cli
+
+import (
+	"slices"
+	"strings"
+)
+
+// carried are the flags without which what a hint says to type would be about another
+// cluster or another namespace. Each begins with a space.
+type carried struct {
+	hodei     string // for commands of hodei
+	kubectl   string // for kubectl, which knows no provider
+	namespace string // for commands of hodei that are about jobs
+}
+
+// clusterCommands are those of hodei that are about a cluster, and jobCommands those of
+// them that are about jobs of one namespace.
+var (
+	jobCommands     = []string{"run", "jobs", "describe", "top", "logs", "attach", "report", "advise"}
+	clusterCommands = append([]string{"doctor", "install", "uninstall", "certs apply"}, jobCommands...)
+)
+
+// kubectlVerbs are kubectl's commands that are about a cluster.
+var kubectlVerbs = []string{"apply", "auth", "cluster-info", "create", "delete", "describe", "edit", "get", "label", "logs", "patch", "top", "wait"}
+
+// carry puts flags into the commands of a hint, those that it does not have yet.
+func carry(hint string, flags carried) string {
+	var b strings.Builder
+	for _, part := range splitCommands(hint) {
+		b.WriteString(flags.into(part))
+	}
+	return b.String()
+}
+
+// splitCommands cuts a hint before each of its commands.
+func splitCommands(hint string) []string {
+	var parts []string
+	for {
+		next := -1
+		for _, program := range []string{"{hodei} ", "kubectl "} {
+			if i := strings.Index(hint[min(1, len(hint)):], program); i >= 0 && (next < 0 || i+1 < next) {
+				next = i + 1
+			}
+		}
+		if next < 0 {
+			return append(parts, hint)
+		}
+		parts, hint = append(parts, hint[:next]), hint[next:]
+	}
+}
+
+// into puts the flags into a part of a hint that begins with a command.
+func (flags carried) into(part string) string {
+	program, rest, _ := strings.Cut(part, " ")
+	own := rest
+	for _, end := range []string{" -- ", "; ", ", ", ": "} { // the job's command, or other words
+		own, _, _ = strings.Cut(own, end)
+	}
+	has := func(flags ...string) bool {
+		return slices.ContainsFunc(flags, func(flag string) bool { return strings.Contains(own, flag) })
+	}
+	verb, command := firstWords(own)
+	switch {
+	case program == "kubectl":
+		if slices.Contains(kubectlVerbs, verb) && !has("--context", "--kubeconfig") {
+			program += flags.kubectl
+		}
+		return program + " " + rest
+	case program != "{hodei}":
+		return part
+	case command == "provider add": // it takes the current context
+		if has("--context", "--kubeconfig") {
+			return part
+		}
+		return program + " " + command + flags.kubectl + rest[len(command):]
+	}
+	aboutJob := slices.Contains(jobCommands, verb)
+	if strings.HasPrefix(command, "certs ") {
+		aboutJob = has("--job", "--finish")
+	}
+	switch {
+	case aboutJob && verb != "certs", slices.Contains(clusterCommands, verb):
+		command = verb
+	case aboutJob, slices.Contains(clusterCommands, command), has("--secrets"):
+	default:
+		return part
+	}
+	if has("--provider ") {
+		return part
+	}
+	add := ""
+	if !has("--context", "--kubeconfig") {
+		add = flags.hodei
+	}
+	if aboutJob && !has(" -n ", "--namespace", " -A", "--all-namespaces") {
+		add += flags.namespace
+	}
+	return program + " " + command + add + rest[len(command):]
+}
+
+// firstWords are the first word of a text, and the first two.
+func firstWords(text string) (one, two string) {
+	end := func(s string) int {
+		if i := strings.IndexAny(s, " ,;"); i >= 0 {
+			return i
+		}
+		return len(s)
+	}
+	n := end(text)
+	one = text[:n]
+	if n == len(text) || text[n] != ' ' {
+		return one, one
+	}
+	return one, text[:n+1+end(text[n+1:])]
+}
+
+// toCarry are the flags that hints of this command carry.
+func (a *app) toCarry() carried {
+	if a.cmd == nil && a.target == nil { // no command runs
+		return carried{}
+	}
+	by := a.wanted()
+	flags := carried{hodei: by.flags(), kubectl: asked{context: by.context, kubeconfig: by.kubeconfig}.flags()}
+	if t := a.target; t != nil {
+		if bare, err := a.decide(asked{}); err == nil && bare.leadsTo(*t) {
+			flags.hodei = ""
+		}
+		flags.kubectl = a.kubectlFlags(*t)
+	}
+	if n := a.otherNamespace; n != "" {
+		flags.namespace = " -n " + shellQuote(n)
+	}
+	if a.cmd != nil {
+		more := typed(a.cmd.Flags(), clusterFlags...)
+		flags.hodei, flags.kubectl = flags.hodei+more, flags.kubectl+more
+	}
+	return flags
+}
+
+// flags are by as it is typed; each begins with a space.
+func (by asked) flags() string {
+	var b strings.Builder
+	for _, f := range []struct{ name, value string }{{"provider", by.provider}, {"kubeconfig", by.kubeconfig}, {"context", by.context}} {
+		if f.value != "" {
+			b.WriteString(" --" + f.name + " " + shellQuote(f.value))
+		}
+	}
+	return b.String()
+}
+
+// kubectlFlags lead kubectl to t.
+func (a *app) kubectlFlags(t target) string {
+	by := asked{context: t.config.Context, kubeconfig: t.config.Kubeconfig}
+	if k, err := a.look(by.kubeconfig); err == nil && k.current == by.context {
+		by.context = ""
+	}
+	return by.flags()
+}

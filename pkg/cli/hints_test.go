@@ -1,0 +1,80 @@
+package cli
+
+import (
+	"testing"
+
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+)
+
+func TestCarry(t *testing.T) {
+	flags := carried{hodei: " --provider p", kubectl: " --context c", namespace: " -n ns"}
+	for _, test := range []struct{ name, hint, want string }{
+		{"none", "check the command", "check the command"},
+		{"empty", "", ""},
+		{"install", "{hodei} install --workers-namespace=nope", "{hodei} install --provider p --workers-namespace=nope"},
+		{"its last word", "an administrator can: {hodei} install", "an administrator can: {hodei} install --provider p"},
+		{"a job", "{hodei} attach x", "{hodei} attach --provider p -n ns x"},
+		{"a job, with a namespace", "{hodei} jobs x -n other", "{hodei} jobs --provider p x -n other"},
+		{"run", "let it run to its end: {hodei} run --image i -- head -n 5", "let it run to its end: {hodei} run --provider p -n ns --image i -- head -n 5"},
+		{"run's own choice", "{hodei} run --provider local -- CMD", "{hodei} run --provider local -- CMD"},
+		{"what was said already", "{hodei} logs --context CONTEXT x", "{hodei} logs -n ns --context CONTEXT x"},
+		{"two commands", "{hodei} provider set NAME --memory 1Gi, or: {hodei} doctor; see kubectl describe nodes",
+			"{hodei} provider set NAME --memory 1Gi, or: {hodei} doctor --provider p; see kubectl --context c describe nodes"},
+		{"a provider is added at the current context", "{hodei} provider add NAME --image i", "{hodei} provider add --context c NAME --image i"},
+		{"files", "{hodei} certs generate --dir d, {hodei} certs inspect d or {hodei} certs rotate --ca", "{hodei} certs generate --dir d, {hodei} certs inspect d or {hodei} certs rotate --ca"},
+		{"Secrets", "{hodei} certs inspect --secrets; then {hodei} certs apply", "{hodei} certs inspect --provider p --secrets; then {hodei} certs apply --provider p"},
+		{"a job's certificates", "{hodei} certs rotate --job x -n y", "{hodei} certs rotate --provider p --job x -n y"},
+		{"other words have it", "check with: kubectl cluster-info; choose another with --context", "check with: kubectl --context c cluster-info; choose another with --context"},
+		{"a pipe", "{hodei} install --dry-run=client -o yaml | kubectl apply --server-side -f -", "{hodei} install --provider p --dry-run=client -o yaml | kubectl --context c apply --server-side -f -"},
+		{"kubectl's kubeconfig", "kubectl config get-contexts, then add --context NAME", "kubectl config get-contexts, then add --context NAME"},
+		{"the plugin's own name", "kubectl hodei run -- x", "kubectl hodei run -- x"},
+		{"said in passing", "with kubectl alone", "with kubectl alone"},
+		{"an unknown command", "{hodei} version", "{hodei} version"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := carry(test.hint, flags)
+			if got != test.want {
+				t.Errorf("got  %s\nwant %s", got, test.want)
+			}
+			if again := carry(got, flags); again != got {
+				t.Errorf("twice it is %s", again)
+			}
+			if plain := carry(test.hint, carried{}); plain != test.hint {
+				t.Errorf("without flags it is %s", plain)
+			}
+		})
+	}
+}
+
+// What leads somewhere is carried only where a command without it would go elsewhere.
+func TestToCarry(t *testing.T) {
+	dir := t.TempDir()
+	a := func(by asked) *app {
+		return &app{name: "hodei", kube: genericclioptions.NewConfigFlags(true), asked: &by,
+			getenv: func(name string) string { return map[string]string{"XDG_CONFIG_HOME": dir, "HOME": dir}[name] },
+			looked: map[string]kubeconfig{"": {current: "prod", clusters: map[string]string{"prod": "P", "dev": "D"}}, "/f": {current: "x", clusters: map[string]string{"x": "X"}}}}
+	}
+	for _, test := range []struct {
+		name           string
+		by             asked
+		hodei, kubectl string
+	}{
+		{"nothing", asked{}, "", ""},
+		{"the current context", asked{context: "prod"}, " --context prod", ""},
+		{"another context", asked{context: "dev"}, " --context dev", " --context dev"},
+		{"another file", asked{kubeconfig: "/f"}, " --kubeconfig /f", " --kubeconfig /f"},
+		{"this machine", asked{provider: "local"}, " --provider local", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			app := a(test.by)
+			target, err := app.decide(test.by)
+			if err != nil {
+				t.Fatal(err)
+			}
+			app.target = &target
+			if got := app.toCarry(); got.hodei != test.hodei || got.kubectl != test.kubectl {
+				t.Errorf("got %+v", got)
+			}
+		})
+	}
+}

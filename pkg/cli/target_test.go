@@ -1,0 +1,206 @@
+package cli
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/hodei-jobs/hodei/pkg/provider"
+)
+
+// lookIn is a look that knows these files.
+func lookIn(files map[string]kubeconfig) func(string) (kubeconfig, error) {
+	return func(file string) (kubeconfig, error) {
+		k, ok := files[file]
+		if !ok {
+			return k, fs.ErrNotExist
+		}
+		return k, nil
+	}
+}
+
+// kubeconfigs are the files of the tests: kubectl's own choice, a copy of it, and others.
+var kubeconfigs = lookIn(map[string]kubeconfig{
+	"":        {current: "prod", clusters: map[string]string{"prod": "P", "dev": "D", "twice": "T", "default": "X"}},
+	"/copy":   {current: "dev", clusters: map[string]string{"prod": "P", "dev": "D"}},
+	"/other":  {current: "default", clusters: map[string]string{"default": "Y"}},
+	"/remote": {current: "far", clusters: map[string]string{"far": "F"}},
+	"/empty":  {},
+})
+
+func kube(context, file string) provider.Config {
+	return provider.Config{Type: provider.Kubernetes, Context: context, Kubeconfig: file}
+}
+
+func TestDecide(t *testing.T) {
+	providers := map[string]provider.Config{
+		"p": kube("prod", ""), "d": kube("dev", ""), "t1": kube("twice", ""), "t2": kube("twice", ""),
+		"far": kube("far", "/remote"), "x": kube("default", ""),
+	}
+	for _, test := range []struct {
+		name                      string
+		by                        asked
+		current                   string
+		providers                 map[string]provider.Config
+		provider, context, config string
+		named                     bool
+		rivals                    int
+		err                       string
+	}{
+		{name: "nothing at all"},
+		{name: "the one in use", current: "d", providers: providers, provider: "d", context: "dev"},
+		{name: "this machine in use", current: "local", providers: providers, provider: "local"},
+		{name: "none in use", providers: providers, err: "no provider is in use"},
+		{name: "named", by: asked{provider: "p"}, current: "d", providers: providers, provider: "p", context: "prod", named: true},
+		{name: "named, none in use", by: asked{provider: "p"}, providers: providers, provider: "p", context: "prod", named: true},
+		{name: "named, and unknown", by: asked{provider: "q"}, current: "d", providers: providers, err: `provider "q" not found`},
+		{name: "named, with its own file", by: asked{provider: "far"}, current: "d", providers: providers, provider: "far", context: "far", config: "/remote", named: true},
+		{name: "named, at another context", by: asked{provider: "p", context: "dev"}, providers: providers, provider: "p", context: "dev", named: true},
+		{name: "named, in another file", by: asked{provider: "p", kubeconfig: "/copy"}, providers: providers, provider: "p", context: "prod", config: "/copy", named: true},
+		{name: "a context, of one provider", by: asked{context: "prod"}, current: "d", providers: providers, provider: "p", context: "prod"},
+		{name: "a context, of one provider, none in use", by: asked{context: "prod"}, providers: providers, provider: "p", context: "prod"},
+		{name: "a context, of two providers", by: asked{context: "twice"}, current: "d", providers: providers, context: "twice", rivals: 2},
+		{name: "a context, of no provider", by: asked{context: "default", kubeconfig: "/other"}, current: "d", providers: providers, context: "default", config: "/other"},
+		{name: "a context that nobody knows", by: asked{context: "nope"}, current: "d", providers: providers, context: "nope"},
+		{name: "a context of the provider's own file", by: asked{context: "far"}, current: "d", providers: providers, provider: "far", context: "far", config: "/remote"},
+		{name: "a context without providers", by: asked{context: "dev"}, context: "dev"},
+		{name: "the same file", by: asked{kubeconfig: "/copy"}, current: "d", providers: providers, provider: "d", context: "dev", config: "/copy"},
+		{name: "the same file, another context", by: asked{kubeconfig: "/copy", context: "prod"}, current: "d", providers: providers, provider: "p", context: "prod", config: "/copy"},
+		{name: "a file whose context has the same name", by: asked{kubeconfig: "/other"}, current: "x", providers: providers, config: "/other"},
+		{name: "a file without contexts", by: asked{kubeconfig: "/empty"}, current: "d", providers: providers, config: "/empty"},
+		{name: "no file", by: asked{kubeconfig: "/nope"}, current: "d", providers: providers, config: "/nope"},
+		{name: "a provider without a context is of the current one", by: asked{context: "prod"}, providers: map[string]provider.Config{"any": kube("", "")}, provider: "any", context: "prod"},
+		{name: "and of no other", by: asked{context: "dev"}, providers: map[string]provider.Config{"any": kube("", "")}, context: "dev"},
+		{name: "a machine has no context", by: asked{context: "dev"}, providers: map[string]provider.Config{"here": {Type: provider.Local}}, context: "dev"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := decide(test.by, &provider.Registry{Current: test.current, Providers: test.providers}, kubeconfigs)
+			if test.err != "" {
+				if err == nil || err.Error() != test.err {
+					t.Fatalf("got %v, want %s", err, test.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.provider != test.provider || got.config.Context != test.context || got.config.Kubeconfig != test.config || got.named != test.named || len(got.rivals) != test.rivals {
+				t.Errorf("got %+v", got)
+			}
+			if got.config.Type == "" {
+				t.Error("it has no type")
+			}
+		})
+	}
+}
+
+func TestSettings(t *testing.T) {
+	environment := map[string]string{"HODEI_K8S_NAMESPACE": "of-variable", "HODEI_K8S_SERVICE_ACCOUNT": "of-variable", "HODEI_K8S_IMAGE": "of-variable", "HODEI_K8S_IMAGE_PULL_POLICY": "Never"}
+	full := provider.Config{Type: provider.Kubernetes, Namespace: "of-provider", ServiceAccount: "of-provider", Image: "of-provider", ImagePullPolicy: "Always"}
+	for _, test := range []struct {
+		name        string
+		target      target
+		environment map[string]string
+		want        string // of namespace, account, image
+		policy, err string
+	}{
+		{"a variable wins over the one in use", target{provider: "p", config: full}, environment, "of-variable", "Never", ""},
+		{"and gives way to one that is named", target{provider: "p", named: true, config: full}, environment, "of-provider", "Always", ""},
+		{"what that leaves out, the variable says", target{provider: "p", named: true, config: kube("", "")}, environment, "of-variable", "Never", ""},
+		{"without a provider", target{config: kube("", "")}, environment, "of-variable", "Never", ""},
+		{"without variables", target{provider: "p", config: full}, nil, "of-provider", "Always", ""},
+		{"without anything", target{config: kube("", "")}, nil, "", "", ""},
+		{"this machine has none", target{provider: "local", config: provider.Config{Type: provider.Local}}, environment, "", "", ""},
+		{"what can't be", target{config: kube("", "")}, map[string]string{"HODEI_K8S_IMAGE_PULL_POLICY": "Sometimes"}, "", "", `HODEI_K8S_IMAGE_PULL_POLICY: "Sometimes": want "Always", "IfNotPresent" or "Never"`},
+		{"no namespace's name", target{config: kube("", "")}, map[string]string{"HODEI_K8S_NAMESPACE": "A B"}, "", "", `HODEI_K8S_NAMESPACE: "A B": `},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c, err := test.target.settings(func(name string) string { return test.environment[name] })
+			if test.err != "" {
+				if err == nil || len(err.Error()) < len(test.err) || err.Error()[:len(test.err)] != test.err {
+					t.Fatalf("got %v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.Namespace != test.want || c.ServiceAccount != test.want || c.Image != test.want || c.ImagePullPolicy != test.policy {
+				t.Errorf("got %+v", c)
+			}
+		})
+	}
+}
+
+func TestSay(t *testing.T) {
+	registry := func(names ...string) *provider.Registry {
+		r := &provider.Registry{Providers: map[string]provider.Config{}}
+		for _, name := range names {
+			r.Providers[name] = kube("", "")
+		}
+		return r
+	}
+	for _, test := range []struct {
+		name   string
+		target target
+		by     asked
+		r      *provider.Registry
+		want   said
+	}{
+		{"the current context", target{config: kube("", "")}, asked{}, registry(), said{context: `context "prod"`}},
+		{"a provider's, the current one", target{provider: "p", config: kube("prod", "")}, asked{}, registry("p"), said{context: `context "prod" of provider "p"`}},
+		{"another one", target{provider: "d", config: kube("dev", "")}, asked{}, registry("d"),
+			said{context: `context "dev" of provider "d"`, elsewhere: `the kubeconfig's current context is "prod"`}},
+		{"a file's current one", target{config: kube("", "/other")}, asked{kubeconfig: "/other"}, registry(), said{context: `context "default"`}},
+		{"the same name in the provider's file", target{provider: "x", config: kube("prod", "/remote-prod")}, asked{}, registry("x"),
+			said{context: `context "prod" of provider "x"`}}, // that file can't be read: who connects says so
+		{"without its settings", target{config: kube("dev", "")}, asked{context: "dev"}, registry("p"),
+			said{context: `context "dev"`, elsewhere: `the kubeconfig's current context is "prod"`, settings: `no provider's settings are used: none has context "dev"`}},
+		{"several", target{config: kube("prod", ""), rivals: []string{"a", "b"}}, asked{context: "prod"}, registry("a", "b"),
+			said{context: `context "prod"`, settings: `no provider's settings are used: a and b have context "prod"; to choose one: --provider NAME`}},
+		{"no context anywhere", target{config: kube("", "/empty")}, asked{kubeconfig: "/empty"}, registry(), said{}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := test.target.say(test.by, test.r, kubeconfigs); got != test.want {
+				t.Errorf("got  %+v\nwant %+v", got, test.want)
+			}
+		})
+	}
+	t.Run("one name, two clusters", func(t *testing.T) {
+		got := target{provider: "y", config: kube("default", "/other")}.say(asked{}, registry("y"), lookIn(map[string]kubeconfig{
+			"": {current: "default", clusters: map[string]string{"default": "X"}}, "/other": {current: "default", clusters: map[string]string{"default": "Y"}}}))
+		if got.elsewhere != "it is the one of /other; in the current kubeconfig it is another cluster" {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
+
+func TestReadKubeconfig(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	write("ca.crt", "CA\n")
+	inline := write("inline", `{current-context: a, clusters: [{name: c, cluster: {server: "https://s/", certificate-authority-data: Q0E=}}], contexts: [{name: a, context: {cluster: c}}]}`)
+	path := write("path", `{clusters: [{name: d, cluster: {server: "https://s", certificate-authority: ca.crt}}], contexts: [{name: a, context: {cluster: d}}, {name: b, context: {cluster: gone}}]}`)
+	one, err := readKubeconfig(inline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := readKubeconfig(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if one.current != "a" || two.current != "" || one.clusters["a"] != two.clusters["a"] || one.clusters["a"] == "" {
+		t.Errorf("got %+v and %+v", one, two)
+	}
+	if _, err := readKubeconfig(filepath.Join(dir, "nope")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
