@@ -114,6 +114,20 @@ func TestAdmissionNamed(t *testing.T) {
 	})
 }
 
+// TestFrozenKubelet: a node that takes no Pod up is named.
+func TestFrozenKubelet(t *testing.T) {
+	ownCluster(t)
+	t.Cleanup(func() { cluster(t, "start", "kubelet") })
+	cluster(t, "stop", "kubelet")
+	name := jobName(t)
+	r := hodei(t, "run", "--name", name, "--start-timeout=8s", "--", "true")
+	checkFailure(t, r, "has not taken the job's Pod up: its kubelet does not run, or can't reach the cluster (waited 8s)")
+	if !strings.Contains(r.stderr, "hint: kubectl describe node ") {
+		t.Error(r.stderr)
+	}
+	nothingLeft(t, name)
+}
+
 // nowhere has the Pods of a namespace decided on by a webhook that nobody answers for.
 func nowhere(t *testing.T, namespace string) {
 	t.Helper()

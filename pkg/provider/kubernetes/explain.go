@@ -127,6 +127,10 @@ type verdict struct {
 	// failure ends the job: at once, or after the grace.
 	failure *job.Failure
 	grace   time.Duration
+	// after is how long it lasts before it is told; 0 is sayAfter.
+	after time.Duration
+	// node is the one that has not taken up the Pod.
+	node string
 }
 
 // explainPod says what keeps a Pod from running its command.
@@ -144,6 +148,9 @@ func explainPod(pod *corev1.Pod) verdict {
 				grace:   forever,
 			}
 		}
+	}
+	if untaken(pod) {
+		return untakenVerdict(pod.Spec.NodeName, "")
 	}
 	for _, s := range pod.Status.ContainerStatuses {
 		v := explainContainer(pod, s)

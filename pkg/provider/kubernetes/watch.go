@@ -109,7 +109,8 @@ type watcher struct {
 	over   string       // why there will be no other attempt, and since when
 	overAt time.Time
 
-	unreached bool // it was said that the agent can't be reached
+	nodeSeen  time.Time // when the node was looked at that does not take the Pod up
+	unreached bool      // it was said that the agent can't be reached
 
 	lines Contact // the API server's answers to what is doubted
 }
@@ -117,6 +118,8 @@ type watcher struct {
 type attempt struct {
 	bound, ran, ended bool
 	suspended         bool               // its Job was, under way
+	overdue           time.Time          // when it has to have ended that was told to
+	disrupted         job.Cause          // why it was
 	runsSince         time.Time          // of the agent, as we saw it
 	others            []string           // that run on though it has ended,
 	keptSince         time.Time          // and since when that is so
@@ -200,6 +203,7 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 			w.report(job.Event{Phase: job.Running, Time: time.Now(), Detail: pod.Name})
 		}
 	}
+	a.toldToEnd(pod, time.Now())
 	ended := hasEnded(pod)
 	if a.others = nil; ended && !gone {
 		a.others = others
@@ -294,7 +298,16 @@ func (w *watcher) hasOpenAttempt() bool {
 	return false
 }
 
+// isOpen tells that an event is of the Pod of an attempt that has not ended.
+func (w *watcher) isOpen(e *corev1.Event) bool {
+	a := w.attempts[e.InvolvedObject.Name]
+	return a != nil && !a.ended
+}
+
 func (w *watcher) event(e *corev1.Event) {
+	if said := nodeEvent(e); said != "" && w.started && w.isOpen(e) {
+		w.report(job.Event{Phase: job.Running, Time: time.Now(), Waiting: true, Detail: said})
+	}
 	if w.started || e.InvolvedObject.Kind == "Job" && e.InvolvedObject.UID != w.run.job.UID {
 		return // events live for an hour: of an earlier job of the same name
 	}
@@ -380,6 +393,12 @@ func (w *watcher) passed() (*job.Outcome, error) {
 		}
 		return w.last, nil
 	}
+	if o := w.overdue(time.Now()); o != nil {
+		if w.started {
+			return o, nil
+		}
+		return nil, &job.Failure{Cause: o.Cause, Message: o.Message, Hint: "kubectl get pods,nodes -o wide -n " + w.run.provider.settings.namespace}
+	}
 	if w.started {
 		for _, a := range w.attempts {
 			if o := w.kept(a); o != nil {
@@ -388,6 +407,7 @@ func (w *watcher) passed() (*job.Outcome, error) {
 		}
 		return nil, nil
 	}
+	w.lookAtNode(time.Now())
 	t, age := w.trouble, time.Since(w.since)
 	if t.failure != nil && (t.grace == 0 || age >= t.grace) {
 		f := *t.failure
@@ -396,7 +416,7 @@ func (w *watcher) passed() (*job.Outcome, error) {
 		}
 		return nil, &f
 	}
-	if t.waiting != "" && t.waiting != w.said && age >= sayAfter {
+	if t.waiting != "" && t.waiting != w.said && age >= max(sayAfter, t.after) {
 		w.said = t.waiting
 		w.report(job.Event{Phase: w.reached + 1, Time: time.Now(), Detail: t.waiting, Waiting: true})
 	}

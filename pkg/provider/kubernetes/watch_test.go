@@ -157,7 +157,13 @@ func podOf(owner *batchv1.Job, name string, change ...func(*corev1.Pod)) *corev1
 	return pod
 }
 
-func onNode(pod *corev1.Pod) { pod.Spec.NodeName = "node1" }
+// onNode is a Pod that the node's kubelet has taken up, and bound one that it has not.
+func onNode(pod *corev1.Pod) {
+	bound(pod)
+	pod.Status.StartTime = new(metav1.Now())
+}
+
+func bound(pod *corev1.Pod) { pod.Spec.NodeName = "node1" }
 
 func with(agent, command corev1.ContainerState) func(*corev1.Pod) {
 	return func(pod *corev1.Pod) {
@@ -173,6 +179,13 @@ func runs(pod *corev1.Pod) {
 	onNode(pod)
 	with(running, running)(pod)
 	pod.Status.Phase = corev1.PodRunning
+}
+
+func toldToEndIn(seconds int64) func(*corev1.Pod) {
+	return func(pod *corev1.Pod) {
+		isDeleted(pod)
+		pod.DeletionGracePeriodSeconds = &seconds
+	}
 }
 
 // withProxy adds a container of others that runs, whatever ours do.
@@ -287,6 +300,20 @@ func TestWatcher(t *testing.T) {
 		{name: "no node, then one",
 			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", unschedulable)}, wait(3 * time.Second), wait(9 * time.Minute), podUpdate{pod: podOf(thisJob, "x-1", onNode)}, wait(time.Hour)},
 			phases:  []string{"scheduled… no node takes it: 0/1 nodes are available: 1 Insufficient cpu.", "scheduled node1"}},
+		{name: "a node that does not take it up, and then does",
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", bound)}, wait(4 * time.Second), wait(2 * time.Second), wait(time.Minute), podUpdate{pod: podOf(thisJob, "x-1", onNode)}, wait(time.Hour)},
+			phases:  []string{"scheduled node1", "pulling… node node1 has not taken the job's Pod up: its kubelet does not run, or can't reach the cluster"}},
+		{name: "a node that is lost under way",
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", runs)}, podEvent("", "NodeNotReady", "Node is not ready"), wait(time.Hour),
+				podUpdate{pod: podOf(thisJob, "x-1", runs, toldToEndIn(20), func(p *corev1.Pod) { p.Status.Conditions = disrupted("DeletionByTaintManager") })}, wait(49 * time.Second), wait(time.Second)},
+			phases: []string{"scheduled node1", "running… the node of x-1 is not ready: waiting for it"},
+			want:   "outcome NodeLost 0: Pod x-1 was told to end and has not: its node is lost, or its kubelet does not run"},
+		{name: "a node that is lost before the start",
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", onNode, toldToEndIn(0))}, wait(overdueWait)},
+			phases:  []string{"scheduled node1"}, want: "failure NodeLost: Pod x-1 was told to end and has not: its node is lost, or its kubelet does not run"},
+		{name: "told to end, and it does",
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", runs, toldToEndIn(20))}, wait(49 * time.Second), podUpdate{pod: podOf(thisJob, "x-1", toldToEnd, toldToEndIn(20))}},
+			phases:  []string{"scheduled node1"}, want: "outcome Signaled 143: the Pod was told to end"},
 		{name: "no service account",
 			updates: []any{jobUpdate{job: thisJob}, eventOf(thisJob, "FailedCreate", `Error creating: pods "x-" is forbidden: error looking up service account ns/a: serviceaccount "a" not found`)},
 			phases:  []string{"submitted k8s (ns)"}, want: `failure ConfigError: serviceaccount "a" not found in namespace "ns"`},

@@ -1,0 +1,111 @@
+package kubernetes
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+const (
+	// untakenSay is how long a kubelet may take to take a Pod up before that is told: it
+	// does so within a second, where it runs.
+	untakenSay = 5 * time.Second
+	// nodeLook is the time between two looks at a node that does not take a Pod up: it is
+	// known for not ready some 40 s after its kubelet has died. nodeWait bounds one.
+	nodeLook, nodeWait = 10 * time.Second, 2 * time.Second
+	// overdueWait is how long after its grace a Pod that was told to end may be there
+	// before its node is taken for lost: the kubelet kills at the grace, and then has to
+	// unmount and to report.
+	overdueWait = 30 * time.Second
+)
+
+// untaken tells that the kubelet of a Pod's node has not taken it up: its acknowledgement
+// is the time of the Pod's start.
+func untaken(pod *corev1.Pod) bool {
+	return pod.Spec.NodeName != "" && pod.Status.StartTime == nil && len(pod.Status.ContainerStatuses) == 0 && !phaseEnded(pod)
+}
+
+// untakenVerdict is what is said of such a Pod.
+func untakenVerdict(node, why string) verdict {
+	message := fmt.Sprintf("node %s has not taken the job's Pod up: its kubelet does not run, or can't reach the cluster", node)
+	if why != "" {
+		message = why
+	}
+	return verdict{waiting: message, after: untakenSay, grace: forever, node: node,
+		failure: &job.Failure{Cause: job.NodeLost, Message: message, Hint: "kubectl describe node " + node}}
+}
+
+// lookAtNode puts into what is told of a node that takes no Pod up what the cluster knows
+// of it, where we may read that.
+func (w *watcher) lookAtNode(now time.Time) {
+	node := w.trouble.node
+	if node == "" || now.Sub(w.since) < untakenSay || now.Sub(w.nodeSeen) < nodeLook {
+		return
+	}
+	w.nodeSeen = now
+	if why := w.run.provider.notReady(w.run.ctx, node); why != "" {
+		w.trouble = untakenVerdict(node, why)
+	}
+}
+
+// notReady says since when a node is not ready, and why; "" where it is, or nobody tells us.
+func (p *Provider) notReady(ctx context.Context, name string) string {
+	ctx, cancel := context.WithTimeout(ctx, nodeWait)
+	defer cancel()
+	node, err := p.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return ""
+	}
+	return notReadySaid(node)
+}
+
+func notReadySaid(node *corev1.Node) string {
+	for _, c := range node.Status.Conditions {
+		if c.Type == corev1.NodeReady && c.Status != corev1.ConditionTrue {
+			return fmt.Sprintf("node %s is not ready since %s: %s", node.Name, stamp(c.LastTransitionTime.Time), oneLine(c.Message))
+		}
+	}
+	return ""
+}
+
+// toldToEnd keeps when a Pod that is being deleted has to be gone.
+func (a *attempt) toldToEnd(pod *corev1.Pod, now time.Time) {
+	if pod.DeletionTimestamp == nil || !a.overdue.IsZero() {
+		return
+	}
+	var grace time.Duration
+	if s := pod.DeletionGracePeriodSeconds; s != nil {
+		grace = time.Duration(*s) * time.Second
+	}
+	a.overdue, a.disrupted = now.Add(grace+overdueWait), disruption(pod)
+}
+
+// overdue is the end of a job whose Pod was told to end and does not, as on a node that is
+// lost: no one but its kubelet can say how it ended.
+func (w *watcher) overdue(now time.Time) *job.Outcome {
+	for name, a := range w.attempts {
+		if a.ended || a.overdue.IsZero() || now.Before(a.overdue) {
+			continue
+		}
+		o := &job.Outcome{Cause: a.disrupted, Attempt: name,
+			Message: fmt.Sprintf("Pod %s was told to end and has not: its node is lost, or its kubelet does not run", name)}
+		if o.Cause == "" {
+			o.Cause = job.NodeLost
+		}
+		return o
+	}
+	return nil
+}
+
+// nodeEvent tells of an event under way that explains a silence; "": it does not.
+func nodeEvent(e *corev1.Event) string {
+	if e.Reason == "NodeNotReady" && e.InvolvedObject.Kind == "Pod" {
+		return fmt.Sprintf("the node of %s is not ready: waiting for it", e.InvolvedObject.Name)
+	}
+	return ""
+}
