@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -490,10 +491,28 @@ func startCommand(command []string, p *pipes) (int, error) {
 	if errors.Is(err, fs.ErrNotExist) { // the file was there a moment ago
 		return 0, notRun(command[0], fmt.Errorf("its interpreter or loader is missing: %w", err))
 	}
+	if errors.Is(err, syscall.ENOEXEC) {
+		return 0, notRun(command[0], fmt.Errorf("%w: %s", err, notExecutable(path)))
+	}
 	if err != nil {
 		return 0, notRun(command[0], err)
 	}
 	return pid, nil
+}
+
+// notExecutable says why the kernel knows no way to execute a file.
+func notExecutable(path string) string {
+	const magic = "\x7fELF"
+	f, err := os.Open(path)
+	if err != nil {
+		return "it can't be read"
+	}
+	defer f.Close()
+	begin := make([]byte, len(magic))
+	if _, err := io.ReadFull(f, begin); err == nil && string(begin) == magic {
+		return "it is no program for " + runtime.GOARCH
+	}
+	return "it is no program, and has no #! line that names its interpreter"
 }
 
 // notRun says of a command, and once, why it does not run. The command may be a

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -73,6 +74,7 @@ func TestExitCodes(t *testing.T) {
 	}
 	plain := write("plain", "#!/bin/sh\n", 0o644)
 	garbage := write("garbage", "\x00\x01\x02", 0o755)
+	foreign := write("foreign", "\x7fELF\x00\x00\x00\x00", 0o755)
 	lost := write("lost", "#!/no/such/interpreter\n", 0o755)
 	script := "if true; then echo " + strings.Repeat("x", 5000) + "; fi"
 	tests := []struct {
@@ -93,7 +95,8 @@ func TestExitCodes(t *testing.T) {
 		{"no interpreter", []string{lost}, 127, 0, causeError, "no such file or directory"},
 		{"not executable", []string{plain}, 126, 0, causeError, "permission denied"},
 		{"directory", []string{dir}, 126, 0, causeError, "is a directory"},
-		{"not a program", []string{garbage}, 126, 0, causeError, "exec format error"},
+		{"not a program", []string{garbage}, 126, 0, causeError, "exec format error: it is no program, and has no #! line that names its interpreter"},
+		{"another architecture", []string{foreign}, 126, 0, causeError, "exec format error: it is no program for " + runtime.GOARCH},
 		{"a script for a command", []string{script}, 127, 0, causeError, "executable file not found in $PATH"},
 		{"not UTF-8", []string{"\xff\xfe"}, 127, 0, causeError, "executable file not found in $PATH"},
 	}

@@ -128,8 +128,12 @@ type measure struct {
 	cpuLimit  uint64  // in thousandths of a core; 0: not known
 }
 
-// newMeasure takes what counts of a run; nil if nothing was measured.
+// newMeasure takes what counts of a run; nil if nothing was measured, or nothing of its
+// command, which never ran.
 func newMeasure(r *job.Run) *measure {
+	if r.Outcome != nil && r.Outcome.NeverRan() {
+		return nil
+	}
 	m := &measure{run: r, name: r.Attempt, rate: -1}
 	var last *job.Usage
 	if n := len(r.Samples); n > 0 {

@@ -14,6 +14,7 @@ import (
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/pkg/advice"
+	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -161,6 +162,8 @@ func (o *adviseOptions) nothing(c pastRuns) error {
 		return noAttempt(c.job)
 	case len(c.runs) == 0:
 		return &hinted{err: fmt.Errorf("no run of the command of job %s is over", c.name), hint: "follow it to its end: {hodei} attach " + c.name}
+	case !slices.ContainsFunc(c.runs, func(r job.Run) bool { return r.Outcome == nil || !r.Outcome.NeverRan() }):
+		return fmt.Errorf("the command of job %s never ran: %s", c.name, c.runs[0].Outcome.Message)
 	default:
 		err = fmt.Errorf("nothing was measured of job %s, nor of another run of its command", c.name)
 	}

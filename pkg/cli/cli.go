@@ -4,6 +4,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,8 +37,10 @@ const (
 // called by.
 type app struct {
 	genericiooptions.IOStreams
-	// name is "hodei" or "kubectl hodei", for hints and usage.
+	// name is "hodei" or "kubectl hodei", for hints and usage; args is what was typed
+	// behind it.
 	name string
+	args []string
 	kube *genericclioptions.ConfigFlags
 	// cmd is the command that runs; nil outside of one.
 	cmd *cobra.Command
@@ -83,6 +86,7 @@ func Main(args []string, in io.Reader, out, errOut io.Writer) int {
 	a := &app{
 		IOStreams: genericiooptions.IOStreams{In: in, Out: stdout, ErrOut: errOut},
 		name:      programName(args[0]),
+		args:      args[1:],
 		kube:      genericclioptions.NewConfigFlags(true),
 		getenv:    os.Getenv,
 		signals:   newSignals(),
@@ -146,20 +150,25 @@ func (a *app) newRoot() *cobra.Command {
 		Long: templates.LongDesc(`
 			hodei runs a command in a cluster and gives back its output, byte for byte,
 			and its exit code.`),
-		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: a.name},
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return cmd.Help()
-		},
+		Annotations:       map[string]string{cobra.CommandDisplayNameAnnotation: a.name},
+		SilenceErrors:     true,
+		SilenceUsage:      true,
 		Args:              cobra.NoArgs,
 		PersistentPreRunE: a.begin,
+	}
+	showVersion := root.Flags().Bool("version", false, "Print the version of hodei.")
+	root.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *showVersion {
+			return a.printClientVersion()
+		}
+		return cmd.Help()
 	}
 	root.SetIn(a.In)
 	root.SetOut(a.Out)
 	root.SetErr(a.ErrOut)
 	a.kube.AddFlags(root.PersistentFlags())
 	a.addProviderFlag(root, root.PersistentFlags(), "Where to go")
+	root.PersistentFlags().Lookup("user").Usage = "The name of the kubeconfig user to use. In 'hodei run' and 'hodei provider', --user is the UID of the command instead."
 
 	groups := templates.CommandGroups{
 		{Message: "Jobs:", Commands: []*cobra.Command{a.newRun(), a.newJobs(), a.newDescribe(), a.newTop(), a.newLogs(), a.newAttach(), a.newReport(), a.newAdvise()}},
@@ -172,9 +181,12 @@ func (a *app) newRoot() *cobra.Command {
 	root.AddCommand(newOptions())
 	// After kubectl's templates, which have one of their own.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
+			return a.unknownFlag(cmd, unknown)
+		}
 		return &usageError{cmd: cmd, err: err}
 	})
-	usageArgs(root)
+	a.usageArgs(root)
 	return root
 }
 
@@ -209,25 +221,34 @@ func newOptions() *cobra.Command {
 	return cmd
 }
 
-// usageArgs makes every command's argument errors usage errors.
-func usageArgs(cmd *cobra.Command) {
+// usageArgs makes every command's argument errors usage errors, with a hint where what was
+// meant is known.
+func (a *app) usageArgs(cmd *cobra.Command) {
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
-			if err := check(cmd, args); err != nil {
-				return &usageError{cmd: cmd, err: err}
+			err := check(cmd, args)
+			_, usage := errors.AsType[*usageError](err)
+			switch {
+			case err == nil || usage:
+				return err
+			case cmd.HasSubCommands():
+				return a.unknownCommand(cmd, args[0])
+			case len(args) > 0:
+				return &usageError{cmd: cmd, err: err, hint: a.valueApart(cmd, args)}
 			}
-			return nil
+			return &usageError{cmd: cmd, err: err}
 		}
 	}
 	for _, c := range cmd.Commands() {
-		usageArgs(c)
+		a.usageArgs(c)
 	}
 }
 
 // usageError is a command line that makes no sense: exit code 2.
 type usageError struct {
-	cmd *cobra.Command
-	err error
+	cmd  *cobra.Command
+	err  error
+	hint string // empty: the command's help
 }
 
 func (e *usageError) Error() string { return e.err.Error() }
@@ -283,7 +304,7 @@ func (a *app) report(err error) int {
 	)
 	if errors.As(err, &usage) {
 		code = exitUsage
-		hint = usage.cmd.CommandPath() + " --help"
+		hint = cmp.Or(usage.hint, usage.cmd.CommandPath()+" --help")
 	}
 	switch {
 	case errors.As(err, &withTip):
@@ -293,14 +314,39 @@ func (a *app) report(err error) int {
 	}
 	a.lines().fresh()
 	fmt.Fprintln(a.ErrOut, "error:", ui.Printable(err.Error()))
-	if hint != "" {
-		fmt.Fprintln(a.ErrOut, "hint:", a.named(hint))
+	if hint = a.named(hint); hint != "" {
+		fmt.Fprintln(a.ErrOut, "hint:", hint)
 	}
 	return code
 }
 
 // named makes a hint what can be typed: its commands get the program's name, and the flags
-// that lead them to the cluster which this command was about.
+// that lead them to the cluster which this command was about. Empty: the hint would only be
+// what has just been typed.
 func (a *app) named(hint string) string {
-	return strings.ReplaceAll(carry(hint, a.toCarry()), "{hodei}", a.name)
+	hint = strings.ReplaceAll(carry(hint, a.toCarry()), "{hodei}", a.name)
+	line := hint
+	if i := strings.Index(hint, a.name+" "); i > 0 && strings.HasSuffix(hint[:i], ": ") && !strings.Contains(hint[:i], "then") {
+		line = hint[i:] // what stands before says why, and is nothing to do first
+	}
+	if slices.Equal(sortedWords(line), sortedWords(a.name+" "+commandLine(a.args))) {
+		return ""
+	}
+	return hint
+}
+
+// sortedWords are the words of a command line, so that the order of its flags does not
+// matter.
+func sortedWords(line string) []string {
+	words := strings.Fields(line)
+	for i, word := range words {
+		switch word {
+		case "-n":
+			words[i] = "--namespace"
+		case "-o":
+			words[i] = "--output"
+		}
+	}
+	slices.Sort(words)
+	return words
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -53,7 +54,9 @@ func (o *runOptions) conclude(outcome *job.Outcome, failure *job.Failure) error 
 		o.screen.summary(outcome, o.samples)
 	} else {
 		hint = failure.Hint
-		o.screen.usage(outcome, o.samples)
+		if !outcome.NeverRan() { // else it is the container's start that was measured
+			o.screen.usage(outcome, o.samples)
+		}
 	}
 	o.screen.stop()
 	// Who reads the events has ended with the Ctrl-C that has cancelled the job.
@@ -67,6 +70,16 @@ func (o *runOptions) conclude(outcome *job.Outcome, failure *job.Failure) error 
 		return &exitError{code: outcome.ExitCode()}
 	}
 	return nil
+}
+
+// runAgain is what was typed to run the job, without -- and the command; of a job that
+// somebody else has run, what does it in the same image.
+func (o *runOptions) runAgain() string {
+	if i := slices.Index(o.args, "--"); i > 0 && o.args[0] == "run" {
+		return (&typedLine{app: o.app}).retyped(i, len(o.args)-i, "{hodei} run")
+	}
+	line, _, _ := strings.Cut(runLine(o.spec), " -- ")
+	return line
 }
 
 // moreMemory is what helps against an end for lack of memory: twice the limit, which is
@@ -99,11 +112,15 @@ func (o *runOptions) explained(outcome *job.Outcome) *job.Failure {
 		return nil
 	case job.Error:
 		// The launcher leaves a message when it could not start the command.
-		if outcome.Message == "" || outcome.Code != job.ExitNotFound && outcome.Code != job.ExitCannotRun {
+		if !outcome.NeverRan() {
 			return nil
 		}
 		f.Message = fmt.Sprintf("the command can't be run: %s (exit %d)", ui.Printable(outcome.Message), outcome.Code)
-		f.Hint = "check the command, and that the image has it: {hodei} run --image IMAGE"
+		n := notRun{command: o.spec.Command, code: outcome.Code, message: outcome.Message, again: o.runAgain(), here: firstLineHere}
+		if _, local := o.place.(machine); local {
+			n.here = nil
+		}
+		f.Hint = n.hint()
 	case job.OOMKilled:
 		// A higher limit is no help where it was the node that had no memory left.
 		if outcome.Usage == nil || outcome.Usage.ReachedLimit() {

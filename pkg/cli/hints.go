@@ -21,7 +21,7 @@ var (
 )
 
 // kubectlVerbs are kubectl's commands that are about a cluster.
-var kubectlVerbs = []string{"apply", "auth", "cluster-info", "create", "delete", "describe", "edit", "get", "label", "logs", "patch", "top", "wait"}
+var kubectlVerbs = []string{"apply", "auth", "cluster-info", "cp", "create", "delete", "describe", "edit", "events", "exec", "get", "label", "logs", "patch", "port-forward", "run", "top", "wait"}
 
 // carry puts flags into the commands of a hint, those that it does not have yet.
 func carry(hint string, flags carried) string {

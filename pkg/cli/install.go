@@ -93,6 +93,7 @@ func (a *app) newInstall() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.dryRun, "dry-run", o.dryRun, "What not to do: none does all, client only shows the objects, server has them checked and not stored.")
+	flags.Lookup("dry-run").NoOptDefVal = dryRunClient
 	flags.BoolVar(&o.diff, "diff", false, "Show what would change, as a unified diff, and change nothing.")
 	flags.BoolVar(&printRBAC, "print-rbac", false, "Show every right that is granted, and why, and change nothing.")
 	flags.StringVar(&o.choices.WorkersNamespace, "workers-namespace", deploy.WorkersNamespace, "Namespace of the jobs; it is made if it is not there.")

@@ -81,7 +81,7 @@ func (a *app) newRun() *cobra.Command {
 				return errors.New("no command: write it after --")
 			}
 			if cmd.ArgsLenAtDash() < 0 {
-				return fmt.Errorf("write -- before the command: %s run -- %s", a.name, strings.Join(args, " "))
+				return a.noDash(cmd, args)
 			}
 			return nil
 		},
@@ -125,12 +125,26 @@ func (a *app) newRun() *cobra.Command {
 	flags.StringVarP(&f.output, "output", "o", "", "json or yaml: all that happens as events on stdout. With --detach or --dry-run the Job as json, yaml or name.")
 	usageIntervalFlag(cmd, &f.usageInterval)
 	metricsFlag(cmd, &f.metricsAddr)
-	flags.StringVar(&f.dryRun, "dry-run", "none", "client: only print the Job, with -o.")
+	flags.StringVar(&f.dryRun, "dry-run", dryRunNone, "none, or client (only print the Job, as -o says). Without a value: client.")
+	flags.Lookup("dry-run").NoOptDefVal = dryRunClient
 	flags.SetInterspersed(false)
 	for flag, words := range map[string][]string{"output": {"json", "yaml", "name"}, "dry-run": {"none", "client"}, "log-overflow": {job.OverflowBlock, job.OverflowDrop}} {
 		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 	}
 	return cmd
+}
+
+// noDash is of a command line without -- before the command, or whose -- a flag took.
+func (a *app) noDash(cmd *cobra.Command, args []string) error {
+	at := len(a.args) - len(args)
+	if at >= 2 && a.args[at-1] == "--" {
+		return usagef(cmd, "%s has no value", a.args[at-2])
+	}
+	if hint := a.valueApart(cmd, args); hint != "" {
+		return &usageError{cmd: cmd, err: fmt.Errorf("%s takes its value after a =", a.args[at-1]), hint: hint}
+	}
+	hint := (&typedLine{app: a}).retyped(at, 0, "{hodei} run -- COMMAND", "--")
+	return &usageError{cmd: cmd, err: errors.New("no -- before the command"), hint: hint}
 }
 
 // asRun gives an error of a command that ends as run does run's exit code.
@@ -405,7 +419,12 @@ func (o *runOptions) run(ctx context.Context) error {
 		return o.takenBack("nothing is left of it")
 	case r.err != nil:
 		return o.failed(r.err)
-	case o.detach:
+	}
+	if err := o.noteInput(); err != nil {
+		r.job.Close()
+		return err
+	}
+	if o.detach {
 		defer r.job.Close()
 		return o.detached()
 	}
@@ -450,6 +469,15 @@ func (o *runOptions) chooseWay(ctx context.Context) error {
 		o.spec.Linger = time.Second // nobody is to come for the output
 	}
 	return nil
+}
+
+// noteInput says that the command does not get what waits on stdin.
+func (o *runOptions) noteInput() error {
+	if !inputWaits(o.In) {
+		return nil
+	}
+	o.screen.note(noInput)
+	return o.events.note(noInput)
 }
 
 // noteWay says, once there is a job, that its output does not come through the tunnel.

@@ -180,7 +180,7 @@ func TestRunUsage(t *testing.T) {
 		want string
 	}{
 		{[]string{}, "no command: write it after --"},
-		{[]string{"true"}, "write -- before the command: hodei run -- true"},
+		{[]string{"true"}, "no -- before the command"},
 		{[]string{"--", ""}, "no command: nothing stands after --"},
 		{[]string{"--env-from", "pod/x", "--", "true"}, `--env-from "pod/x": want secret/NAME or configmap/NAME`},
 		{[]string{"-e", "=x", "--", "true"}, `--env "": not a variable's name`},
@@ -304,9 +304,9 @@ func TestFinish(t *testing.T) {
 		{"its own code", job.Outcome{Cause: job.Error, Code: 7}, nil, 7, "exit 7", "", ""},
 		{"its own 127", job.Outcome{Cause: job.Error, Code: 127}, nil, 127, "exit 127", "", ""},
 		{"not found", job.Outcome{Cause: job.Error, Code: 127, Message: "exec: \"nope\": not\x1b[1m found"}, nil, 127, "",
-			`the command can't be run: exec: "nope": not[1m found (exit 127)`, "check the command, and that the image has it: {hodei} run --image IMAGE"},
+			`the command can't be run: exec: "nope": not[1m found (exit 127)`, "check the command, or name an image that has it: --image IMAGE"},
 		{"not executable", job.Outcome{Cause: job.Error, Code: 126, Message: "permission denied"}, nil, 126, "",
-			"the command can't be run: permission denied (exit 126)", "check the command, and that the image has it: {hodei} run --image IMAGE"},
+			"the command can't be run: permission denied (exit 126)", "check the command, or name an image that has it: --image IMAGE"},
 		{"a signal", job.Outcome{Cause: job.Signaled, Code: 143, Signal: 15}, nil, 143, "killed by SIGTERM (exit 143)", "", ""},
 		{"cancelled", job.Outcome{Cause: job.Cancelled, Code: 143, Signal: 15}, nil, 130, "Cancelled (exit 130)", "", ""},
 		{"out of memory", job.Outcome{Cause: job.OOMKilled, Code: 137}, &memory, 137, "", "OOMKilled (exit 137)", "run it again with more memory: --memory 1Gi"},
@@ -328,7 +328,7 @@ func TestFinish(t *testing.T) {
 			t.Run(strings.TrimSpace(test.name+" "+format), func(t *testing.T) {
 				var out, errOut bytes.Buffer
 				a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, name: "kubectl hodei", getenv: func(string) string { return "" }}
-				o := &runOptions{app: a, spec: &job.Spec{Name: "x", Memory: test.memory}, place: nowhere{}, screen: newScreen(a, format != "")}
+				o := &runOptions{app: a, spec: &job.Spec{Name: "x", Command: []string{"nope"}, Memory: test.memory}, place: nowhere{}, screen: newScreen(a, format != "")}
 				if format != "" {
 					o.events = &eventWriter{out: &out}
 				}

@@ -90,6 +90,7 @@ func (a *app) newUninstall() *cobra.Command {
 	flags := cmd.Flags()
 	flags.BoolVar(&o.yes, "yes", false, "Remove it.")
 	flags.StringVar(&o.dryRun, "dry-run", o.dryRun, "What not to do: none does all, client only shows what would be removed, server has that checked too.")
+	flags.Lookup("dry-run").NoOptDefVal = dryRunClient
 	flags.StringVar(&o.workersNamespace, "workers-namespace", "", "Remove this namespace of jobs alone, and what all share with the last of them (default: all).")
 	flags.BoolVar(&o.force, "force", false, "End jobs that run, and remove those that wait.")
 	flags.BoolVar(&o.wait, "wait", true, "Wait until all is gone, and take hodei's labels off namespaces that stay.")

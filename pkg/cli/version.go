@@ -71,7 +71,9 @@ func (a *app) newVersion() *cobra.Command {
 			if output != "" {
 				return a.printData(v, output)
 			}
-			fmt.Fprintf(a.Out, "Client Version: %s (%s, %s)\n", v.Client.Version, v.Client.GoVersion, v.Client.Platform)
+			if err := a.printClientVersion(); err != nil {
+				return err
+			}
 			if v.Server != nil {
 				fmt.Fprintf(a.Out, "Server Version: %s\n", v.Server.Version)
 			}
@@ -81,6 +83,12 @@ func (a *app) newVersion() *cobra.Command {
 	cmd.Flags().StringVarP(&output, "output", "o", "", "Output format: json or yaml (default: lines).")
 	cmd.Flags().BoolVar(&client, "client", false, "Ask no cluster.")
 	return cmd
+}
+
+func (a *app) printClientVersion() error {
+	v := readClientVersion()
+	_, err := fmt.Fprintf(a.Out, "Client Version: %s (%s, %s)\n", v.Version, v.GoVersion, v.Platform)
+	return err
 }
 
 func readClientVersion() clientVersion {

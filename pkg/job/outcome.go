@@ -79,6 +79,13 @@ func (o *Outcome) ExitCode() int {
 	return ExitFailed
 }
 
+// NeverRan tells that there was no command to end: it was not found, or could not be
+// executed, which the launcher says in a message. A shell that ends with such a code of its
+// own did run.
+func (o *Outcome) NeverRan() bool {
+	return o.Cause == Error && o.Message != "" && (o.Code == ExitNotFound || o.Code == ExitCannotRun)
+}
+
 // Wall is how long the command ran; 0 if that is not known.
 func (o *Outcome) Wall() time.Duration {
 	if o.Started.IsZero() {
