@@ -28,6 +28,10 @@ const (
 	restTries = 4
 )
 
+// restNote is how long the rest of a log may take in silence once its job is over: the
+// kubelet gives some ten thousand lines in a second, and a command prints millions.
+const restNote = 5 * time.Second
+
 // inexact is said once of output that comes from a container's log.
 const inexact = "this is the container's log: both streams as one, without what the kubelet has cut off"
 
@@ -98,11 +102,26 @@ type tail struct {
 	growing context.Context
 	end     context.CancelFunc
 
-	offset uint64    // of what is shown
+	offset uint64    // of what is shown, or held
 	last   time.Time // of the last whole line
 	equal  int       // lines of that very time
 	begun  time.Time // of a line of which a part is shown,
 	part   int       // so many bytes of it
+	lines  int       // that have ended
+	held   []byte    // lines that are to be written at once, and were in the log at begun
+}
+
+// missing is what a log lacks of the output of an attempt that ended with o; false:
+// nothing, as far as is known. It was read to its end, from the beginning. A runtime
+// may have put a newline behind the last line of each stream, which makes it longer.
+func (t *tail) missing(o *job.Outcome) (gap, bool) {
+	g := gap{attempt: t.pod, log: true, of: o.OutputBytes + o.LostBytes}
+	if !counted(o) {
+		g.of = 0
+		return g, true
+	}
+	g.bytes = g.of - min(g.of, t.offset)
+	return g, g.bytes > 0
 }
 
 func newTail(c cluster, pod string, o kubernetes.ContainerLogOptions) *tail {
@@ -220,6 +239,12 @@ func (t *tail) read(ctx context.Context, s sink, ended bool) error {
 					t.last, t.equal = at, 1
 				}
 				t.part = 0
+				t.lines++
+			}
+		}
+		if err != nil || len(t.held) >= maxPartial || !lineIn(lines) {
+			if e := t.release(s); e != nil {
+				return e
 			}
 		}
 		switch {
@@ -230,6 +255,12 @@ func (t *tail) read(ctx context.Context, s sink, ended bool) error {
 			return &unreadError{t.pod, err}
 		}
 	}
+}
+
+// lineIn tells that a whole line can be read without a wait.
+func lineIn(lines *bufio.Reader) bool {
+	there, _ := lines.Peek(lines.Buffered()) // no more than there is
+	return bytes.IndexByte(there, '\n') >= 0
 }
 
 // restReader reads a log, and gives up what stalls for restWait once the container
@@ -295,14 +326,26 @@ func (t *tail) write(s sink, at time.Time, piece []byte, drop *int) error {
 	if piece = piece[n:]; len(piece) == 0 {
 		return nil
 	}
-	r := &hodeipb.Record{Stream: t.stream, Length: uint32(len(piece)), TimeUnixNano: at.UnixNano()}
-	if err := s.record(t.pod, t.offset, r, piece); err != nil {
-		return err
-	}
-	t.offset += uint64(len(piece))
 	t.begun = at
 	t.part += len(piece)
-	return nil
+	t.offset += uint64(len(piece))
+	t.held = append(t.held, piece...)
+	if _, raw := s.(rawSink); raw { // which has no use for the time of each line
+		return nil
+	}
+	return t.release(s)
+}
+
+// release writes what is held.
+func (t *tail) release(s sink) error {
+	n := len(t.held)
+	if n == 0 {
+		return nil
+	}
+	r := &hodeipb.Record{Stream: t.stream, Length: uint32(n), TimeUnixNano: t.begun.UnixNano()}
+	err := s.record(t.pod, t.offset-uint64(n), r, t.held)
+	t.held = t.held[:0]
+	return err
 }
 
 // cutTime cuts the time off the front of a line; a line without one is of the time

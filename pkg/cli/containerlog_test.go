@@ -233,10 +233,15 @@ func TestFollowContainer(t *testing.T) {
 		name string
 		code int
 		out  string
+		end  job.Outcome
 		lost string
 	}{
-		{"there", http.StatusOK, "a\nb\n", ""},
-		{"forbidden", http.StatusForbidden, "", "the log of container job in x-1 can't be read: "},
+		{"there", http.StatusOK, "a\nb\n", job.Outcome{Cause: job.Completed, OutputBytes: 4}, ""},
+		{"half of it", http.StatusOK, "a\nb\n", job.Outcome{Cause: job.Error, Code: 3, OutputBytes: 8, Attempt: "x-1"}, "4 of 8 bytes of x-1 are missing from its container's log"},
+		{"the agent's disk was full", http.StatusOK, "a\nb\n", job.Outcome{Cause: job.Completed, OutputBytes: 4, LostBytes: 7}, "7 of 11 bytes of x-1 are missing from its container's log"},
+		{"of another attempt", http.StatusOK, "a\nb\n", job.Outcome{Cause: job.Completed, OutputBytes: 4, Attempt: "x-2"}, "4 of 4 bytes of x-2 are missing from its container's log"},
+		{"evicted", http.StatusOK, "a\nb\n", job.Outcome{Cause: job.Evicted}, "an unknown number of bytes of x-1 are missing from its container's log"},
+		{"forbidden", http.StatusForbidden, "", job.Outcome{Cause: job.Completed, OutputBytes: 4}, "the log of container job in x-1 can't be read: "},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var out, errOut bytes.Buffer
@@ -255,7 +260,7 @@ func TestFollowContainer(t *testing.T) {
 			if text := errOut.String(); strings.Count(text, inexact) != 1 || !strings.Contains(text, "running: x-1") {
 				t.Errorf("stderr %q", text)
 			}
-			lost, _, err := f.missing(&job.Outcome{Cause: job.Completed, OutputBytes: 100})
+			lost, _, err := f.missing(&test.end)
 			if err != nil || (lost == "") != (test.lost == "") || !strings.HasPrefix(lost, test.lost) {
 				t.Errorf("missing %q, %v", lost, err)
 			}

@@ -28,12 +28,22 @@ type gap struct {
 	offset  uint64
 	bytes   uint64 // 0: nobody knows how many
 	damage  error  // of what is stored, which is why; nil: it was dropped, or never came
+	// log tells that it is of a container's log, whose bytes have no offsets; of is how
+	// many it should have, 0: nobody knows.
+	log bool
+	of  uint64
 }
 
 func (g gap) String() string {
 	amount := "an unknown number of"
 	if g.bytes > 0 {
 		amount = fmt.Sprint(g.bytes)
+	}
+	if g.of > 0 {
+		amount += fmt.Sprintf(" of %d", g.of)
+	}
+	if g.log {
+		return fmt.Sprintf("%s bytes of %s are missing from its container's log", amount, g.attempt)
 	}
 	text := fmt.Sprintf("%s bytes of %s are missing from offset %d on", amount, g.attempt, g.offset)
 	if g.damage != nil {

@@ -144,17 +144,20 @@ func (w *eventWriter) flush() error { return nil }
 
 // gap says that output is missing.
 func (w *eventWriter) gap(g gap) error {
-	damage := ""
+	damage, offset := "", &g.offset
 	if g.damage != nil {
 		damage = g.damage.Error()
 	}
+	if g.log {
+		offset = nil
+	}
 	return w.write(struct {
 		event
-		Attempt string `json:"attempt"`
-		Offset  uint64 `json:"offset"`
-		Lost    uint64 `json:"lost,omitempty"` // 0: nobody knows how many bytes
-		Damage  string `json:"damage,omitempty"`
-	}{event{"gap", time.Now()}, g.attempt, g.offset, g.bytes, damage})
+		Attempt string  `json:"attempt"`
+		Offset  *uint64 `json:"offset,omitempty"` // nil: it has none
+		Lost    uint64  `json:"lost,omitempty"`   // 0: nobody knows how many bytes
+		Damage  string  `json:"damage,omitempty"`
+	}{event{"gap", time.Now()}, g.attempt, offset, g.bytes, damage})
 }
 
 // note says what a reader of the output has to know of it.

@@ -247,13 +247,19 @@ func (f *follower) complete() <-chan struct{} {
 		p.end()
 		f.enqueue()
 	}
+	slow := time.NewTimer(0)
+	slow.Stop()
 	if f.tail != nil {
 		f.tail.end()
+		slow = time.AfterFunc(restNote, func() {
+			f.say("the command has ended: the rest of its output is still being read from the container's log")
+		})
 	}
 	shown := make(chan struct{})
 	f.display.do(func(ctx context.Context) error {
 		f.display.awaitAside(ctx)
 		defer close(shown)
+		slow.Stop()
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -417,10 +423,15 @@ func (f *follower) ran() bool {
 // all is shown.
 func (f *follower) missing(o *job.Outcome) (lost, hint string, err error) {
 	f.mu.Lock()
-	if f.silent || f.fallback { // how much there should be is not known
-		defer f.mu.Unlock()
-		return f.lost, "let it be fetched from the agent: create pods/portforward is needed", nil
+	silent, tail := f.silent, f.tail
+	f.mu.Unlock()
+	switch {
+	case silent:
+		return "", "", nil
+	case f.fallback:
+		return f.missingOfLog(o, tail)
 	}
+	f.mu.Lock()
 	attempt := f.attempt
 	if o.Attempt != "" {
 		attempt = o.Attempt
@@ -457,3 +468,20 @@ func (f *follower) missing(o *job.Outcome) (lost, hint string, err error) {
 	}
 	return f.lost, "let the Pod wait longer for its output to be fetched: --linger", err
 }
+
+// missingOfLog is missing where the output came from the container's log t; nil: none
+// was found.
+func (f *follower) missingOfLog(o *job.Outcome, t *tail) (lost, hint string, err error) {
+	if t == nil || o.Attempt != "" && o.Attempt != t.pod {
+		t = &tail{pod: cmp.Or(o.Attempt, f.name)}
+	}
+	if g, missing := t.missing(o); missing && f.ran() {
+		err = f.lose(g)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.lost, tunnelHint, err
+}
+
+// tunnelHint is what helps where a container's log is not enough.
+const tunnelHint = "let it be fetched from the agent: ask for the right to create pods/portforward"

@@ -344,12 +344,18 @@ func TestShowContainer(t *testing.T) {
 		tail    *int
 		out     string
 		err     string
+		missed  string
 	}{
 		{name: "there", log: "2025-06-01T12:00:01Z a\n2025-06-01T12:00:02Z b\n", code: 200, copied: true, printed: 4, out: "a\nb\n"},
 		{name: "there, though nobody said so", log: "2025-06-01T12:00:01Z a\n", code: 200, printed: 2, out: "a\n"},
 		{name: "it printed nothing", code: 200, copied: true},
 		{name: "it was cut off", code: 200, copied: true, printed: 4, err: "the output of job x is gone"},
-		{name: "none of the last lines", code: 200, copied: true, printed: 4, tail: &tail},
+		{name: "half of it", log: "2025-06-01T12:00:01Z a\n", code: 200, copied: true, printed: 4, out: "a\n", missed: "2 of 4 bytes of x-1 are missing from its container's log"},
+		{name: "a newline more than there was", log: "2025-06-01T12:00:01Z a\n", code: 200, copied: true, printed: 1, out: "a\n"},
+		{name: "none of the last lines", code: 200, copied: true, printed: 4, tail: &tail, err: "the output of job x is gone"},
+		{name: "fewer than the last lines", log: "2025-06-01T12:00:01Z a\n", code: 200, copied: true, printed: 4, tail: &tail, out: "a\n",
+			missed: "2 of 4 bytes of x-1 are missing from its container's log"},
+		{name: "the last lines", log: strings.Repeat("2025-06-01T12:00:01Z a\n", tail), code: 200, copied: true, printed: 40, tail: &tail, out: "a\na\na\n"},
 		{name: "not copied", code: 200, printed: 4, err: "the output of job x is gone"},
 		{name: "no Pod, not copied", code: 404, printed: 4, err: "the output of job x is gone"},
 		{name: "no Pod", code: 404, copied: true, printed: 4, err: "the server could not find the requested resource"},
@@ -374,6 +380,9 @@ func TestShowContainer(t *testing.T) {
 			err := o.showOver(t.Context(), j, &knownAttempt{name: "x-1", pod: pod})
 			if test.err == "" && err != nil || test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)) {
 				t.Errorf("error %v, want %q", err, test.err)
+			}
+			if o.missed.said() != test.missed || !strings.Contains(errOut.String(), test.missed) {
+				t.Errorf("missed %q, want %q", o.missed.said(), test.missed)
 			}
 			if out.String() != test.out || strings.Contains(errOut.String(), inexact) != (test.out != "") {
 				t.Errorf("stdout %q, want %q; stderr %q", out.String(), test.out, errOut.String())

@@ -41,8 +41,9 @@ func (o *logsOptions) containerSink(name string) *notedSink {
 // a Pod.
 func (o *logsOptions) showContainer(ctx context.Context, j *knownJob, a *knownAttempt) error {
 	s := o.containerSink(j.name)
-	err := o.containerTail(o.cluster, a.name, true, false).show(ctx, s)
-	part := o.tail >= 0 || !o.since.IsZero() || o.stream != hodeipb.Stream_STREAM_UNSPECIFIED
+	t := o.containerTail(o.cluster, a.name, true, false)
+	err := t.show(ctx, s)
+	part := o.isPart(t)
 	copied := j.found.Spec.ContainerLogs
 	printed := uint64(0)
 	if a.pod.Outcome != nil {
@@ -52,11 +53,33 @@ func (o *logsOptions) showContainer(ctx context.Context, j *knownJob, a *knownAt
 	case ok && !copied:
 		o.screen.note(unread.Error())
 		return gone(j.name, a.name, printed)
-	case err != nil || s.noted:
+	case err != nil:
 		return err
+	case part && s.noted:
+		return nil
+	case s.noted:
+		return o.compare(j, t, a.pod.Outcome)
 	// Nothing is what a job has printed that says so, or that copies it there.
 	case !copied, !part && printed > 0:
 		return gone(j.name, a.name, printed)
+	}
+	return nil
+}
+
+// isPart tells that a container's log was not asked for from its beginning, or not for
+// both streams. All lines are fewer than so many last ones.
+func (o *logsOptions) isPart(t *tail) bool {
+	return t.options.TailLines != nil && t.lines >= o.tail || !t.options.Since.IsZero() || t.options.Stream != ""
+}
+
+// compare says what the container's log lacks of what an attempt has printed that ended
+// with outcome; nil: it runs.
+func (o *logsOptions) compare(j *knownJob, t *tail, outcome *job.Outcome) error {
+	if outcome == nil {
+		return nil
+	}
+	if g, missing := t.missing(outcome); missing {
+		return o.saying(j.name).gap(g)
 	}
 	return nil
 }
@@ -112,24 +135,29 @@ func (o *logsOptions) followContainers(ctx context.Context, j *knownJob, a *know
 // over ends.
 func (o *logsOptions) showTails(ctx context.Context, over *end, j *knownJob, a *knownAttempt, tails <-chan *tail) error {
 	s := o.containerSink(j.name)
-	for met := false; ; {
+	for last := (*tail)(nil); ; {
 		select {
 		case t := <-tails:
-			if a != nil && !met && t.pod != a.name {
-				continue // one that was not asked for
+			switch {
+			case a != nil && last == nil && t.pod != a.name: // one that was not asked for
+				continue
+			case o.attempt > 0 && last != nil: // one behind it
+				return nil
 			}
-			met = true
-			if err := t.show(ctx, s); err != nil || o.attempt > 0 {
+			last = t
+			if err := t.show(ctx, s); err != nil {
 				return err
 			}
 		case <-over.Done():
 			switch {
 			case over.outcome == nil:
 				return context.Cause(over)
-			case !met:
+			case last == nil:
 				return errNotMet
+			case o.isPart(last) || over.outcome.Attempt != "" && over.outcome.Attempt != last.pod:
+				return nil
 			}
-			return nil
+			return o.compare(j, last, over.outcome)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

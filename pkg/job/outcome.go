@@ -57,6 +57,8 @@ type Outcome struct {
 	Attempt string `json:"attempt,omitempty"`
 	// OutputBytes is how much output there is, of both streams together.
 	OutputBytes uint64 `json:"outputBytes"`
+	// LostBytes is how much there was behind that, for which the worker's disk had no room.
+	LostBytes uint64 `json:"lostBytes,omitempty"`
 	// Started and Finished are the command's, by the worker's clock; zero if unknown.
 	Started  time.Time `json:"started,omitzero"`
 	Finished time.Time `json:"finished,omitzero"`
