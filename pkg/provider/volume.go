@@ -122,6 +122,10 @@ func (v Volume) checkInside(key string) error {
 	return nil
 }
 
+// noIdentity is why a volume is refused with which a job could speak to the API server as
+// its Pod's service account, or for its Pod.
+const noIdentity = "jobs get no identity of the cluster's; give them one of their own in a Secret: secret"
+
 func checkProjected(path string, p *corev1.ProjectedVolumeSource) error {
 	if err := checkModes(path, p.DefaultMode, nil); err != nil {
 		return err
@@ -139,6 +143,10 @@ func checkProjected(path string, p *corev1.ProjectedVolumeSource) error {
 		}
 		var err error
 		switch {
+		case s.ServiceAccountToken != nil:
+			err = fmt.Errorf("%s.serviceAccountToken: %s", at, noIdentity)
+		case s.PodCertificate != nil:
+			err = fmt.Errorf("%s.podCertificate: %s", at, noIdentity)
 		case s.Secret != nil:
 			err = cmp.Or(checkRef(at+".secret.name", s.Secret.Name), checkModes(at+".secret", nil, s.Secret.Items))
 		case s.ConfigMap != nil:

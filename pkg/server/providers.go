@@ -135,14 +135,16 @@ func (s *Server) readProvider(r *http.Request) (string, provider.Config, *apiErr
 		return "", c, s.taken(name, err)
 	case err != nil:
 		return "", c, badRequest(err.Error(), "")
+	case c.Type == provider.Local:
+		// Whoever puts it in use runs processes of this machine, and no cluster's.
+		return "", c, badRequest(fmt.Sprintf("type: %q can't be added over HTTP: its jobs are processes of this machine", c.Type),
+			"use the one that is built in: "+s.Program+" run --provider local -- COMMAND")
 	case c.Kubeconfig != "":
 		// It can name a program to be run: whoever reaches this port would choose what
 		// hodei runs here.
 		return "", c, badRequest("config.kubeconfig: can't be set over HTTP", s.Program+" provider add "+name+" --kubeconfig FILE")
 	case c.AllowHostPath:
 		return "", c, badRequest("config.allow_host_path: can't be set over HTTP", s.Program+" provider add "+name+" -f FILE")
-	case c.Type != provider.Kubernetes:
-		return name, c, nil
 	}
 	if err := s.Complete(&c); err != nil {
 		hint := ""

@@ -177,7 +177,7 @@ func TestProviders(t *testing.T) {
 	if err := provider.Update(t.Context(), s.Registry, func(r *provider.Registry) error { return r.Use("k8s-local") }); err != nil {
 		t.Fatal(err)
 	}
-	if got := s.post(t, `{"type":"local","name":"here"}`); got.status != http.StatusCreated {
+	if got := s.post(t, strings.Replace(guide, "k8s-local", "here", 1)); got.status != http.StatusCreated {
 		t.Errorf("POST: %+v", got)
 	}
 	var list struct {
@@ -263,6 +263,7 @@ func TestRefusals(t *testing.T) {
 		{"a path of the host", "POST", path, `{"type":"kubernetes","name":"a","config":{"allow_host_path":true}}`, jsonType, 400, "config.allow_host_path: can't be set over HTTP"},
 		{"no cluster to be had", "POST", path, `{"type":"kubernetes","name":"a","config":{"namespace":"nowhere"}}`, jsonType, 400, "export KUBECONFIG=FILE"},
 		{"taken", "POST", path, guide, jsonType, 409, "hodei provider remove k8s-local"},
+		{"a machine's processes", "POST", path, `{"type":"local","name":"here"}`, jsonType, 400, `type: \"local\" can't be added over HTTP`},
 		{"the built-in name", "POST", path, `{"type":"local","name":"local"}`, jsonType, 409, "is there already"},
 		{"remove the built-in one", "DELETE", path + "/local", "", nil, 409, "built in"},
 		{"remove none", "DELETE", path + "/nope", "", nil, 404, "hodei provider list"},
