@@ -115,7 +115,7 @@ func (a *app) newRun() *cobra.Command {
 	flags.DurationVar(&f.ttl, "ttl", job.DefaultTTL, "How long the finished job stays in the cluster.")
 	flags.DurationVar(&f.linger, "linger", 0, "How long the Pod waits, after the command, for its output to be fetched. Default: 10m.")
 	flags.StringVar(&f.workdir, "workdir", "", "Working directory of the command. Default: the image's.")
-	flags.StringVar(&f.user, "user", "", "UID or UID:GID of the command; image: the image's own, or the one that the cluster gives, as OpenShift does. Default: 65532, an ordinary user, in a cluster.")
+	flags.StringVar(&f.user, "user", "", "UID or UID:GID of the command; image: the image's own, or the one that the cluster gives, as OpenShift does. Default, in a cluster: a uid of the job's own.")
 	flags.BoolVar(&f.mergeOutput, "merge-output", false, "Give the command one pipe for stdout and stderr: their order is exact, and all comes on stdout.")
 	flags.StringVar(&f.logSpool, "log-spool", job.DefaultLogSpool, "Output that is kept with the job, on its node's disk, until it is fetched.")
 	flags.StringVar(&f.logOverflow, "log-overflow", "", "When that is full of what nobody has fetched: block, the job waits, or drop, the oldest output is lost. "+

@@ -98,6 +98,8 @@ type Config struct {
 	// SecurityContext of the Pods. Its runAsUser and runAsGroup are the command's
 	// alone, and only where no user is named.
 	SecurityContext *corev1.PodSecurityContext `json:"security_context,omitempty"`
+	// HostUsers false gives each Pod a user namespace of its own; nil is true, as in a Pod.
+	HostUsers *bool `json:"host_users,omitempty"`
 	// Volumes are mounted in the job's container alone.
 	Volumes []Volume `json:"volumes,omitempty"`
 	// AllowHostPath is the second word that a volume of type hostPath needs.

@@ -106,6 +106,9 @@ func (c Config) checkJob() error {
 			return fmt.Errorf("%s: %s: want 1s or more", d.key, d.value.Duration)
 		}
 	}
+	if c.EBPF == EBPFRequire && c.HostUsers != nil && !*c.HostUsers {
+		return fmt.Errorf("host_users: false: the agent of a Pod with a user namespace can't have eBPF, and ebpf is %q", EBPFRequire)
+	}
 	switch c.EBPF {
 	case "", EBPFOff, EBPFAuto, EBPFRequire:
 		return nil

@@ -122,6 +122,9 @@ func (p *Provider) forbidsEBPF(ctx context.Context, spec *job.Spec, s settings) 
 	if spec.User == job.UserImage {
 		return "the user is left to the cluster (user: image), and the agent would have to be root for it"
 	}
+	if s.ownNamespace() {
+		return "the agent would be root of its Pod's user namespace alone (host_users: false)"
+	}
 	security := p.PodSecurity(ctx)
 	if why := security.Forbids(); why != "" || security.Enforce != "" || security.Warn != "" {
 		return why

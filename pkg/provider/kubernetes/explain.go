@@ -235,6 +235,9 @@ func explainContainer(pod *corev1.Pod, s corev1.ContainerStatus) verdict {
 	namespace := pod.Namespace
 	isAgent := s.Name == agentContainer
 	if t := s.State.Terminated; t != nil {
+		if neverRan(t) && noUserPattern.MatchString(t.Message) {
+			return verdict{failure: noUser(pod, s.Name, t.Message)}
+		}
 		if !isAgent && neverRan(t) {
 			f := &job.Failure{Cause: job.AgentLost, Message: "the job's container could not be started: " + startError(t.Message),
 				Hint: "check that the worker's image is the one of this version: {hodei} version"}
@@ -289,10 +292,29 @@ func explainContainer(pod *corev1.Pod, s corev1.ContainerStatus) verdict {
 		}
 		return verdict{failure: f}
 	case "CreateContainerError", "RunContainerError", "PostStartHookError":
+		if noUserPattern.MatchString(w.Message) {
+			return verdict{failure: noUser(pod, s.Name, w.Message)}
+		}
 		return verdict{waiting: oneLine(w.Message), grace: pullGrace, failure: &job.Failure{Cause: job.AgentLost,
 			Message: fmt.Sprintf("container %s could not be started: %s", s.Name, oneLine(w.Message)), Hint: "kubectl describe pods -l hodei.io/job -n " + namespace}}
 	}
 	return verdict{}
+}
+
+// noUserPattern matches what runc and crun say of a uid that the node has not: one whose
+// kubelet itself is in a user namespace has as a rule 65536.
+var noUserPattern = regexp.MustCompile(`unable to setup user: |setres[ug]id|unmapped (?:user|[ug]id)`)
+
+// noUser explains a container that can't run as its user.
+func noUser(pod *corev1.Pod, name, said string) *job.Failure {
+	as := "its user"
+	for _, c := range pod.Spec.Containers {
+		if c.Name == name && c.SecurityContext != nil && c.SecurityContext.RunAsUser != nil {
+			as = fmt.Sprintf("uid %d", *c.SecurityContext.RunAsUser)
+		}
+	}
+	return &job.Failure{Cause: job.ConfigError, Message: fmt.Sprintf("the node can't run container %s as %s: %s", name, as, startError(said)),
+		Hint: fmt.Sprintf("run it again as one that every node has: --user %d; all jobs: {hodei} provider set NAME --user %[1]d", agentUser)}
 }
 
 // alwaysPulled tells whether a node that has a container's image asks the registry for it all the same.
@@ -338,7 +360,13 @@ func explainEvent(e *corev1.Event) verdict {
 		return explainAdmission(e.Namespace, message)
 	case "FailedPostStartHook":
 		return verdict{waiting: "the launcher is not in place: " + message}
-	case "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox":
+	case "FailedCreatePodSandBox":
+		if strings.Contains(message, "user namespaces") {
+			return verdict{failure: &job.Failure{Cause: job.ConfigError, Message: "the node can't give the Pod a user namespace: " + strings.TrimPrefix(message, "Failed to create pod sandbox: "),
+				Hint: "{hodei} provider set NAME --host-users"}}
+		}
+		return verdict{waiting: message}
+	case "FailedMount", "FailedAttachVolume":
 		return verdict{waiting: message}
 	}
 	return verdict{}

@@ -43,7 +43,8 @@ const (
 	// agentPort on the Pod's loopback: below the ephemeral range, so that no
 	// connection of the job's has it, and registered for nothing.
 	agentPort = 25051
-	// agentUser is the "nonroot" of common base images.
+	// agentUser is the "nonroot" of common base images: the group of all jobs, and the uid
+	// of those that have a user namespace.
 	agentUser = 65532
 
 	// neverStarted is the agent's exit status when no launcher came.

@@ -15,7 +15,7 @@ import (
 
 func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
 	c := s.config
-	podSecurity, user, err := security(spec.User, c.SecurityContext)
+	users, err := s.users(spec)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +47,8 @@ func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
 		ShareProcessNamespace:         &no,
 		ServiceAccountName:            c.ServiceAccount,
 		TerminationGracePeriodSeconds: &grace,
-		SecurityContext:               podSecurity,
+		SecurityContext:               podSecurity(c.SecurityContext),
+		HostUsers:                     c.HostUsers,
 		NodeSelector:                  c.NodeSelector,
 		Tolerations:                   c.Tolerations,
 		Affinity:                      c.Affinity,
@@ -59,7 +60,7 @@ func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
 				Command:         []string{workerProgram, "agent"},
 				Env:             agentEnv(spec, s),
 				Resources:       agentResources(spec),
-				SecurityContext: agentSecurity(spec.User, s.ebpf() != ""),
+				SecurityContext: agentSecurity(users, s.ebpf() != ""),
 				// The kubelet starts no later container before this has returned.
 				Lifecycle: &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{
 					Exec: &corev1.ExecAction{Command: []string{workerProgram, "copy", LauncherPath}},
@@ -77,7 +78,7 @@ func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
 				Env:             jobEnv(spec.Env),
 				EnvFrom:         jobEnvFrom(spec.EnvFrom),
 				Resources:       jobResources(spec, c.GPUResource),
-				SecurityContext: user,
+				SecurityContext: jobSecurity(users.command, users.group),
 				VolumeMounts:    []corev1.VolumeMount{runDirReadOnly},
 			},
 		},

@@ -1,8 +1,10 @@
 package kubernetes
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -38,13 +40,20 @@ func TestProviderSecurityContext(t *testing.T) {
 		}
 		return fmt.Sprint(*n)
 	}
+	own := fmt.Sprint(ownUID(testSettings().namespace, "hello"))
 	for _, test := range []struct{ user, settings, job, agent string }{
-		{"", "security_context: {runAsUser: 1000}", "1000:-", "65532:65532"},
-		{"", "security_context: {runAsUser: 1000, runAsGroup: 2000}", "1000:2000", "65532:65532"},
-		{"", "security_context: {runAsGroup: 2000}", "65532:2000", "65532:65532"},
-		{"", "security_context: {fsGroup: 2000}", "65532:65532", "65532:65532"},
-		{"5", "security_context: {runAsUser: 1000, runAsGroup: 2000}", "5:-", "65532:65532"},
-		{"5:6", "security_context: {runAsUser: 1000, runAsGroup: 2000}", "5:6", "65532:65532"},
+		{"", "security_context: {runAsUser: 1000}", "1000:-", "1000:65532"},
+		{"", "security_context: {runAsUser: 1000, runAsGroup: 2000}", "1000:2000", "1000:65532"},
+		{"", "security_context: {runAsGroup: 2000}", own + ":2000", own + ":65532"},
+		{"", "security_context: {fsGroup: 2000}", own + ":65532", own + ":65532"},
+		{"5", "security_context: {runAsUser: 1000, runAsGroup: 2000}", "5:-", "5:65532"},
+		{"5:6", "security_context: {runAsUser: 1000, runAsGroup: 2000}", "5:6", "5:65532"},
+		{"0", "user: 65532", "0:-", "65532:65532"},
+		{"0", "user: 0", "0:-", own + ":65532"},
+		{"", "host_users: true", own + ":65532", own + ":65532"},
+		{"", "host_users: false", "65532:65532", "65532:65532"},
+		{"0", "host_users: false", "0:-", "65532:65532"},
+		{"7", "host_users: false", "7:-", "7:65532"},
 		{job.UserImage, "security_context: {runAsUser: 1000, runAsGroup: 2000}", "-:-", "-:-"},
 	} {
 		t.Run(test.user+" "+test.settings, func(t *testing.T) {
@@ -64,11 +73,20 @@ func TestProviderSecurityContext(t *testing.T) {
 				want      string
 			}{{agent, test.agent}, {command, test.job}} {
 				sc := c.container.SecurityContext
-				if got := number(sc.RunAsUser) + ":" + number(sc.RunAsGroup); got != c.want || !*sc.RunAsNonRoot {
-					t.Errorf("%s: user %s, want %s; runAsNonRoot %t", c.container.Name, got, c.want, *sc.RunAsNonRoot)
+				root := strings.HasPrefix(c.want, "0:")
+				if got := number(sc.RunAsUser) + ":" + number(sc.RunAsGroup); got != c.want || (sc.RunAsNonRoot == nil) != root {
+					t.Errorf("%s: user %s, want %s; runAsNonRoot %v", c.container.Name, got, c.want, sc.RunAsNonRoot)
 				}
 			}
 		})
+	}
+	spec := minimal()
+	spec.User = "65536"
+	s := testSettings()
+	s.config.HostUsers = new(false)
+	var failure *job.Failure
+	if _, err := renderJob(spec, s); !errors.As(err, &failure) || failure.Cause != job.ConfigError || failure.Hint != "run it again with a lower one: --user 65532" {
+		t.Errorf("a uid outside of the user namespace: %v", err)
 	}
 	// Root by the provider's word is root by name, as with --user 0.
 	_, command := containers(renderWith(t, minimal(), "security_context: {runAsUser: 0}"))

@@ -2,6 +2,9 @@ package kubernetes
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -9,24 +12,81 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
+// The uids of jobs' own: the kernel counts descriptors in flight, pipes, inotify watches and
+// more by the uid, over all Pods of a node, so that jobs of one uid can starve each other.
+// They are above those of people and of most images, and below 2^21, beyond which some
+// programs can't write archives; there are so many that two jobs of a full node, with 110
+// Pods, have one together in less than one of a hundred cases.
+const (
+	firstOwnUID = 1 << 20
+	ownUIDs     = 1 << 20
+)
+
+// maxUserNamespaceID is the highest uid of a Pod in a user namespace of its own.
+const maxUserNamespaceID = 65535
+
+// ownUID is the uid of a job that names none: the same for each of its attempts.
+func ownUID(namespace, name string) int64 {
+	sum := sha256.Sum256([]byte(namespace + "/" + name))
+	return firstOwnUID + int64(binary.BigEndian.Uint32(sum[:])%ownUIDs)
+}
+
+// users are whom the containers run as; nil: that is left to the image, or to the cluster.
+type users struct{ command, group, agent, agentGroup *int64 }
+
+// users are those of a job: what --user says, else the provider's user, else its security
+// context, else a uid of the job's own. The agent has the command's uid, so that a cluster
+// or a node which refuses others can be told one for both; it is not root with it.
+func (s settings) users(spec *job.Spec) (users, error) {
+	uid, gid, err := job.ParseUser(spec.User)
+	if err != nil {
+		return users{}, err
+	}
+	if spec.User == job.UserImage { // who refuses a fixed uid refuses it in every container
+		return users{}, nil
+	}
+	own := id(ownUID(s.namespace, spec.Name))
+	if s.ownNamespace() { // whose uids are its own on the node, and few
+		own = id(agentUser)
+	}
+	if theirs := s.config.SecurityContext; uid == nil && theirs != nil {
+		uid, gid = theirs.RunAsUser, theirs.RunAsGroup
+	}
+	if uid == nil {
+		uid, gid = own, cmp.Or(gid, id(agentUser))
+	}
+	if s.ownNamespace() && *uid > maxUserNamespaceID {
+		return users{}, &job.Failure{Cause: job.ConfigError,
+			Message: fmt.Sprintf("--user %d: a Pod with a user namespace of its own has no uid above %d", *uid, maxUserNamespaceID),
+			Hint:    fmt.Sprintf("run it again with a lower one: --user %d", agentUser)}
+	}
+	u := users{command: uid, group: gid, agent: uid, agentGroup: id(agentUser)}
+	if *uid == 0 {
+		u.agent = own
+		if named, _, _ := job.ParseUser(string(s.config.User)); named != nil && *named != 0 {
+			u.agent = named
+		}
+	}
+	return u, nil
+}
+
+// ownNamespace tells that the provider's Pods have a user namespace each.
+func (s settings) ownNamespace() bool { return s.config.HostUsers != nil && !*s.config.HostUsers }
+
 // agentSecurity is the security context of the agent. Where the user is left to the
-// cluster, the agent's is too: who refuses a fixed uid refuses it in every container.
-// The worker's image then says 65532 itself, and the kubelet checks that it is not root.
+// cluster, the worker's image says 65532 itself, and the kubelet checks that it is not root.
 //
 // With eBPF it has the capabilities for it, and then it is root all the same: Kubernetes
 // has no ambient capabilities, so that of those that are added another user's process has
 // none, capabilities(7), and no_new_privs keeps it from getting them from its file. It is
 // not the root of other containers: it may not pass over the modes of files, nor take
 // another user, nor get any capability beside the three.
-func agentSecurity(user string, ebpf bool) *corev1.SecurityContext {
+func agentSecurity(u users, ebpf bool) *corev1.SecurityContext {
 	no, yes := false, true
 	sc := &corev1.SecurityContext{
+		RunAsUser: u.agent, RunAsGroup: u.agentGroup,
 		RunAsNonRoot: &yes, AllowPrivilegeEscalation: &no, ReadOnlyRootFilesystem: &yes,
 		Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-	}
-	if user != job.UserImage {
-		uid, gid := int64(agentUser), int64(agentUser)
-		sc.RunAsUser, sc.RunAsGroup = &uid, &gid
 	}
 	if ebpf {
 		sc.RunAsUser, sc.RunAsGroup, sc.RunAsNonRoot = id(0), id(agentUser), &no
@@ -35,32 +95,18 @@ func agentSecurity(user string, ebpf bool) *corev1.SecurityContext {
 	return sc
 }
 
-// security returns the security contexts of the Pod and of the command, for what
-// --user says and for the provider's, which may be nil.
-//
-// The Pod's own has no user: the agent, which may inherit one too, has another. In the
-// provider's it is the command's, where --user says nothing.
-func security(user string, theirs *corev1.PodSecurityContext) (*corev1.PodSecurityContext, *corev1.SecurityContext, error) {
-	uid, gid, err := job.ParseUser(user)
-	if err != nil {
-		return nil, nil, err
-	}
+// podSecurity is the security context of the Pod, from the provider's, which may be nil.
+// It has no user: that would be the agent's too where it has none.
+func podSecurity(theirs *corev1.PodSecurityContext) *corev1.PodSecurityContext {
 	pod := &corev1.PodSecurityContext{}
 	if theirs != nil {
 		pod = theirs.DeepCopy()
-	}
-	if user == "" {
-		uid, gid = pod.RunAsUser, pod.RunAsGroup
-		if uid == nil {
-			uid = id(agentUser)
-			gid = cmp.Or(gid, id(agentUser))
-		}
 	}
 	pod.RunAsUser, pod.RunAsGroup = nil, nil
 	if pod.SeccompProfile == nil {
 		pod.SeccompProfile = &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}
 	}
-	return pod, jobSecurity(uid, gid), nil
+	return pod
 }
 
 func id(n int64) *int64 { return &n }

@@ -318,7 +318,7 @@ func TestSecurityContext(t *testing.T) {
 	}
 	const agentRest = " nonroot true escalation false readonly true drop [ALL] add [] privileged -"
 	for _, test := range []struct{ user, want string }{
-		{"", "user 65532:65532 nonroot true escalation false readonly - drop [ALL] add [] privileged -"},
+		{"", "user 1380642:65532 nonroot true escalation false readonly - drop [ALL] add [] privileged -"},
 		{"1000:2000", "user 1000:2000 nonroot true escalation false readonly - drop [ALL] add [] privileged -"},
 		{"1000", "user 1000:- nonroot true escalation false readonly - drop [ALL] add [] privileged -"},
 		{"1000:0", "user 1000:0 nonroot true escalation false readonly - drop [ALL] add [] privileged -"},
@@ -331,9 +331,13 @@ func TestSecurityContext(t *testing.T) {
 			spec.User = test.user
 			j := render(t, spec)
 			agent, command := containers(j)
-			agentWant := "user 65532:65532" + agentRest
-			if test.user == job.UserImage { // a cluster that refuses a uid refuses it in every container
+			uid, _, _ := strings.Cut(strings.Fields(test.want)[1], ":")
+			agentWant := "user " + uid + ":65532" + agentRest
+			switch uid {
+			case "-": // a cluster that refuses a uid refuses it in every container
 				agentWant = "user -:-" + agentRest
+			case "0":
+				agentWant = "user 1380642:65532" + agentRest
 			}
 			if got := describe(agent.SecurityContext); got != agentWant {
 				t.Errorf("agent: got  %s\nwant %s", got, agentWant)
