@@ -2,6 +2,7 @@ package agent
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -38,6 +39,7 @@ type launcherMsg struct {
 	Started *startedMsg `json:"started,omitempty"`
 	Exit    *exitMsg    `json:"exit,omitempty"`
 	Cgroup  *cgroupMsg  `json:"cgroup,omitempty"`
+	Failed  *failedMsg  `json:"failed,omitempty"`
 }
 
 type helloMsg struct {
@@ -52,6 +54,11 @@ type helloMsg struct {
 type cgroupMsg struct {
 	// ID is the kernel's number of the launcher's cgroup of version 2; 0: unknown.
 	ID uint64 `json:"id"`
+}
+
+// failedMsg comes instead of a helloMsg whose descriptors could not be sent.
+type failedMsg struct {
+	Error string `json:"error"`
 }
 
 type startedMsg struct {
@@ -166,6 +173,10 @@ func acceptHello(c *net.UnixConn) (handedOver, *helloMsg, error) {
 	fds, err := receive(c, &msg)
 	if err != nil {
 		return nil, nil, err
+	}
+	if msg.Failed != nil {
+		closeAll(fds)
+		return nil, nil, errors.New(msg.Failed.Error)
 	}
 	if err := checkHello(msg.Hello, len(fds)); err != nil {
 		closeAll(fds)

@@ -561,3 +561,42 @@ func TestCopy(t *testing.T) {
 		}
 	})
 }
+
+// TestPatiently: what the kernel has no room for is tried again, for a while, and then
+// told by its name; another error is told at once.
+func TestPatiently(t *testing.T) {
+	full := os.NewSyscallError("sendmsg", unix.ETOOMANYREFS)
+	for _, tt := range []struct {
+		name  string
+		sends func(tries int) error
+		took  time.Duration
+		want  string
+	}{
+		{"at once", func(int) error { return nil }, 0, ""},
+		{"another error", func(int) error { return unix.EPIPE }, 0, "broken pipe"},
+		{"room is made", func(tries int) error {
+			if tries < 10 {
+				return full
+			}
+			return nil
+		}, 10 * flightPause, ""},
+		{"no room", func(int) error { return full }, flightWait + flightPause, fmt.Sprintf("processes of uid %d on this node, "+
+			"of this job or of others, have too many descriptors in flight: sendmsg: too many references: cannot splice", os.Getuid())},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began, tries := time.Now(), -1
+				err := patiently(func() error {
+					tries++
+					return tt.sends(tries)
+				})
+				if took := time.Since(began); took != tt.took {
+					t.Errorf("after %s, want %s", took, tt.took)
+				}
+				if err == nil && tt.want != "" || err != nil && err.Error() != tt.want {
+					t.Errorf("got %v, want %q", err, tt.want)
+				}
+			})
+		})
+	}
+}

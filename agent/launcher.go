@@ -97,6 +97,7 @@ func Launch(cfg LaunchConfig) int {
 	// SIGPIPE in the moment in which the agent dies.
 	defer out.close()
 	if err := sayHello(conn, out); err != nil {
+		_ = send(conn, launcherMsg{Failed: &failedMsg{Error: err.Error()}}) // without descriptors it may get through
 		return fail(exitAgentGone, "hand over to the agent: %v", err)
 	}
 	if err := awaitStart(conn, signals); err != nil {
@@ -438,7 +439,25 @@ func sayHello(c *net.UnixConn, p *pipes) error {
 		hello.OwnCgroup2 = own2
 	}
 	hello.FDs = names
-	return send(c, launcherMsg{Hello: hello}, fds...)
+	return patiently(func() error { return send(c, launcherMsg{Hello: hello}, fds...) })
+}
+
+// flightWait is how long descriptors are tried to be sent where the kernel has no room for
+// them, which another process of our uid may be about to make; flightPause is in between.
+const flightWait, flightPause = 5 * time.Second, 20 * time.Millisecond
+
+// patiently tries again as long as the kernel counts too many descriptors on their way
+// through unix sockets, of all processes of our uid on the node: unix(7), ETOOMANYREFS.
+func patiently(send func() error) error {
+	for end := time.Now().Add(flightWait); ; time.Sleep(flightPause) {
+		err := send()
+		if !errors.Is(err, unix.ETOOMANYREFS) {
+			return err
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("processes of uid %d on this node, of this job or of others, have too many descriptors in flight: %w", os.Getuid(), os.NewSyscallError("sendmsg", unix.ETOOMANYREFS))
+		}
+	}
 }
 
 // openCgroup opens the directory in which the container sees its cgroup, unless

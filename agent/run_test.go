@@ -329,6 +329,17 @@ func TestNeverStarted(t *testing.T) {
 			}
 			<-w.agent.ended
 		}, "launcher's hello: "},
+		{"a launcher whose descriptors have no room", patience, func(w *worker) {
+			c, err := dialAgent(w.cfg.Socket, nil)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			defer c.Close()
+			if err := send(c, launcherMsg{Failed: &failedMsg{Error: "too many in flight"}}); err != nil {
+				w.t.Fatal(err)
+			}
+			<-w.agent.ended
+		}, "launcher's hello: too many in flight"},
 		{"a launcher that hangs up", patience, func(w *worker) {
 			c, err := dialAgent(w.cfg.Socket, nil)
 			if err != nil {

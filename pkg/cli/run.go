@@ -50,7 +50,7 @@ func (a *app) newRun() *cobra.Command {
 			Run a command in a Pod of its own and follow it: its stdout comes on stdout, its
 			stderr on stderr, byte for byte, and hodei ends with its exit code.
 
-			Its stdin is empty. Its image is asked for nothing: it runs as user 65532 unless
+			Its stdin is empty. Any image works. The command runs as a uid of the job's own unless
 			--user, or the provider's settings, say otherwise. What is said here wins over
 			them: see hodei provider.
 

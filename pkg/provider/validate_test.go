@@ -157,6 +157,7 @@ func TestValidateRefuses(t *testing.T) {
 		{volume("projected: {defaultMode: -1, sources: [{configMap: {name: a}}]}"), "volumes[0].projected.defaultMode: -1: want 0 to 0777"},
 		{volume("projected: {sources: [{configMap: {name: a}}, {serviceAccountToken: {path: t}}]}"), "volumes[0].projected.sources[1].serviceAccountToken: jobs get no identity"},
 		{volume("projected: {sources: [{podCertificate: {signerName: a/b, keyType: RSA3072}}]}"), "volumes[0].projected.sources[0].podCertificate: jobs get no identity"},
+		{"ebpf: require\nhost_users: false", `host_users: false: the agent of a Pod with a user namespace can't have eBPF, and ebpf is "require"`},
 		{volume("projected: {}"), "volumes[0].projected.sources: must be given"},
 		{volume("csi: {}"), "volumes[0].csi.driver: must be given"},
 		{volume("ephemeral: {}"), "volumes[0].ephemeral.volumeClaimTemplate: must be given"},

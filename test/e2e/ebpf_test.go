@@ -89,7 +89,7 @@ func (tr trial) checkAgent(t *testing.T, name string, given bool) {
 	}
 	for _, c := range pods.Items[0].Spec.Containers {
 		var want []corev1.Capability
-		user := int64(65532)
+		user := *pods.Items[0].Spec.Containers[1].SecurityContext.RunAsUser
 		if c.Name == "agent" && given {
 			want, user = []corev1.Capability{"BPF", "PERFMON", "NET_ADMIN"}, 0
 		}

@@ -147,7 +147,8 @@ func TestPodForceDeleted(t *testing.T) {
 // TestJobHoldsNothing: no credential in the job's container.
 func TestJobHoldsNothing(t *testing.T) {
 	t.Parallel()
-	r := hodei(t, "run", "-q", "--name", jobName(t), "--", "sh", "-c", `
+	name := jobName(t)
+	r := hodei(t, "run", "-q", "--name", name, "--", "sh", "-c", `
 		env | grep -i hodei_
 		ls /etc/hodei /var/spool/hodei /var/run/secrets 2>/dev/null
 		rm -f /run/hodei/hodei-worker 2>/dev/null && echo removed
@@ -156,7 +157,7 @@ func TestJobHoldsNothing(t *testing.T) {
 		cat /proc/1/environ 2>/dev/null | tr '\0' '\n' | grep -i -E 'cert|key|token'
 		grep -q 'CapBnd:.0000000000000000' /proc/self/status || echo capabilities
 		id -u`)
-	if want := "hodei-worker\n65532\n"; r.stdout != want || r.code != 0 {
+	if want := "hodei-worker\n" + ownUID(t, name) + "\n"; r.stdout != want || r.code != 0 {
 		t.Errorf("stdout %q, want %q; %+v", r.stdout, want, r)
 	}
 }

@@ -45,7 +45,7 @@ func TestHostileProbe(t *testing.T) {
 		tried = append(tried, what)
 	}
 	values := map[string]string{
-		"Uid": "65532 65532 65532 65532", "NoNewPrivs": "1", "Seccomp": "2",
+		"Uid": strings.Repeat(" "+ownUID(t, name), 4)[1:], "NoNewPrivs": "1", "Seccomp": "2",
 		"CapInh": none, "CapPrm": none, "CapEff": none, "CapBnd": none, "CapAmb": none,
 	}
 	tried = slices.AppendSeq(tried, maps.Keys(values))
@@ -102,6 +102,20 @@ func TestHostileProbe(t *testing.T) {
 		fields := strings.Fields(hodei(t, "jobs", name, "--no-headers").stdout)
 		return len(fields) > 2 && fields[1] == "Failed" && fields[2] == "7", nil
 	})
+}
+
+// ownUID is the uid that a job has been given.
+func ownUID(t *testing.T, name string) string {
+	t.Helper()
+	j, err := client.BatchV1().Jobs(workers).Get(t.Context(), name, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	agent, command := j.Spec.Template.Spec.Containers[0].SecurityContext, j.Spec.Template.Spec.Containers[1].SecurityContext
+	if *agent.RunAsUser != *command.RunAsUser || *command.RunAsUser < 1048576 || *command.RunAsUser > 2097151 {
+		t.Errorf("job %s runs as %d, its agent as %d", name, *command.RunAsUser, *agent.RunAsUser)
+	}
+	return fmt.Sprint(*command.RunAsUser)
 }
 
 // none is a set without any capability.
@@ -172,6 +186,35 @@ func TestHostileFlood(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestHostileFlight: a job keeps as many descriptors in flight as the kernel lets its uid,
+// which it counts over all Pods of the node. Others start all the same, and one that was
+// told to have the same uid says why it does not.
+func TestHostileFlight(t *testing.T) {
+	t.Parallel()
+	needsImages(t)
+	fill := func(args ...string) string {
+		t.Helper()
+		name := jobName(t)
+		if r := hodei(t, append(append([]string{"run", "-d", "--name", name, "--image", hostile, "--grace=1s", "--timeout=5m"}, args...), "--", "hostile", "flight")...); r.code != 0 {
+			t.Fatalf("%+v", r)
+		}
+		p := pod(t, name, func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning })
+		until(t, "no more room", func(context.Context) (bool, error) {
+			return strings.Contains(logs(t, p, "job"), "full with "), nil
+		})
+		return name
+	}
+	name := fill()
+	for range 2 {
+		if r := hodei(t, "run", "-q", "--name", jobName(t), "--", "echo", "beside"); r != (result{"beside\n", "", 0}) {
+			t.Errorf("another job: %+v", r)
+		}
+	}
+	uid := ownUID(t, name)
+	r := hodei(t, "run", "--name", jobName(t), "--user", uid, "--", "echo", "beside")
+	checkFailure(t, r, "processes of uid "+uid+" on this node, of this job or of others, have too many descriptors in flight")
 }
 
 // TestHostilePorts: a job that takes every port of the Pod's loopback keeps out who

@@ -152,13 +152,39 @@ func TestImageUsers(t *testing.T) {
 			if tt.err != "" {
 				nothingLeft(t, name)
 			}
-			for user, want := range map[string]string{"": "65532\n", "4321": "4321\n"} {
-				r := hodei(t, "run", "--user", user, "--image", tt.image, "--name", jobName(t), "--", "id", "-u")
+			for _, user := range []string{"", "4321"} {
+				name := jobName(t)
+				r := hodei(t, "run", "--user", user, "--image", tt.image, "--name", name, "--", "id", "-u")
+				want := user + "\n"
+				if user == "" {
+					want = ownUID(t, name) + "\n"
+				}
 				if r.code != 0 || r.stdout != want {
 					t.Errorf("--user %q: exit %d, stdout %q, want %q\n%s", user, r.code, r.stdout, want, r.stderr)
 				}
 			}
 		})
+	}
+}
+
+// TestHostUsers: each Pod has a user namespace of its own, or it is said that the node has
+// none to give.
+func TestHostUsers(t *testing.T) {
+	t.Parallel()
+	provider := "namespaced-" + rand.String(5)
+	if r := hodei(t, "provider", "add", provider, "--namespace", workers, "--image-pull-policy", "IfNotPresent", "--host-users=false"); r.code != 0 {
+		t.Fatalf("%+v", r)
+	}
+	r := hodei(t, "run", "--provider", provider, "--name", jobName(t), "--", "sh", "-c", "id -u; cat /proc/self/uid_map")
+	if r.code != 0 {
+		checkFailure(t, r, "the node can't give the Pod a user namespace: ")
+		if !strings.HasSuffix(r.stderr, "\nhint: hodei provider set "+provider+" --host-users\n") {
+			t.Errorf("no hint in:\n%s", r.stderr)
+		}
+		return
+	}
+	if f := strings.Fields(r.stdout); len(f) != 4 || f[0] != "65532" || f[1] != "0" || f[2] == "0" || f[3] != "65536" {
+		t.Errorf("its user namespace: %q", r.stdout)
 	}
 }
 

@@ -503,6 +503,9 @@ func TestExplainEvent(t *testing.T) {
 		{name: "something else", reason: "FailedCreate", message: `Error creating: etcdserver: request timed out`, waiting: "etcdserver: request timed out"},
 		{name: "hook", reason: "FailedPostStartHook", message: "PostStartHook failed", waiting: "the launcher is not in place: PostStartHook failed"},
 		{name: "disk", reason: "FailedMount", message: `MountVolume.SetUp failed for volume "hodei-certs" : secret "x" not found`, waiting: `MountVolume.SetUp failed for volume "hodei-certs" : secret "x" not found`},
+		{name: "no user namespaces", reason: "FailedCreatePodSandBox", message: "Failed to create pod sandbox: can't set `spec.hostUsers: false`, runtime does not support user namespaces",
+			cause: job.ConfigError, said: "the node can't give the Pod a user namespace: can't set `spec.hostUsers: false`, runtime does not support user namespaces",
+			hint: "{hodei} provider set NAME --host-users"},
 		{name: "network", reason: "FailedCreatePodSandBox", message: "Failed to create pod sandbox: plugin type=\"bridge\"\nfailed", waiting: `Failed to create pod sandbox: plugin type="bridge" failed`},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -4,6 +4,7 @@
 //
 //	hostile probe                  print "what: result" of each try, one a line
 //	hostile dial|storm N SECONDS   keep N loops busy with the agent's port
+//	hostile flight                 keep as many descriptors in flight as its uid may
 //	hostile ports                  keep every port that a connection could be made from
 //	hostile fill PATH              write to a file until that fails
 //	hostile fork                   start processes that start processes
@@ -39,6 +40,8 @@ func run(args []string) error {
 		return nil
 	case len(args) == 3 && (args[0] == "dial" || args[0] == "storm"):
 		return flood(args[0], args[1], args[2])
+	case len(args) == 1 && args[0] == "flight":
+		return flight()
 	case len(args) == 1 && args[0] == "ports":
 		return ports()
 	case len(args) == 2 && args[0] == "fill":
@@ -106,6 +109,47 @@ func storm() error {
 		return nil
 	}
 	return err
+}
+
+// rightsOfMessage is how many descriptors one message takes: SCM_MAX_FD.
+const rightsOfMessage = 253
+
+// flight puts descriptors on their way through unix sockets that nobody reads, until the
+// kernel takes no more of its uid's, and goes on to take what room others leave.
+func flight() error {
+	pipe := make([]int, 2)
+	if err := syscall.Pipe(pipe); err != nil {
+		return err
+	}
+	fds := make([]int, rightsOfMessage)
+	for i := range fds {
+		fds[i] = pipe[0]
+	}
+	count, said := 0, false
+	for n := rightsOfMessage; ; {
+		pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		for err = nil; err == nil || errors.Is(err, syscall.ETOOMANYREFS); {
+			switch err = syscall.Sendmsg(pair[0], []byte{0}, syscall.UnixRights(fds[:n]...), nil, 0); {
+			case err == nil:
+				count += n
+			case !errors.Is(err, syscall.ETOOMANYREFS):
+			case n > 1:
+				n = 1 // up to the last one
+			default:
+				if !said {
+					said = true
+					fmt.Printf("full with %d in flight\n", count)
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}
+		if !errors.Is(err, syscall.EAGAIN) { // this pair has no more room
+			return err
+		}
+	}
 }
 
 // ports takes the ports that the kernel chooses from for a connection on loopback,
