@@ -268,7 +268,7 @@ func (o *describeOptions) ask(ctx context.Context, found *kubernetes.Found, a *d
 	looking, enough := context.WithTimeoutCause(ctx, lookWait, fmt.Errorf("its agent was not reached within %s", lookWait))
 	defer enough()
 	look := &glance{attempt: a.Name, enough: enough}
-	m := &meter{job: run, spec: found.Spec, namespace: found.Job.Namespace, interval: followedInterval, tell: look.take}
+	m := &meter{job: run, spec: found.Spec, namespace: found.Job.Namespace, interval: followedInterval, hasty: true, tell: look.take}
 	err = m.measure(looking)
 	return look.put(a, err)
 }

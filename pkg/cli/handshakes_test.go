@@ -204,7 +204,11 @@ func TestLogsRefused(t *testing.T) {
 			over, ended := newEnd()
 			defer ended(nil, nil)
 			feed := newFeed(func(err error) { t.Error(err) }, nil)
+			begun := time.Now()
 			_, err := o.follows(t.Context(), over, &knownJob{name: "x"}, nil, feed, 0, refusals{h, refusing{newFakeJob()}})
+			if took := time.Since(begun); refused && took != 0 || !refused && took != meetWait {
+				t.Errorf("after %s", took)
+			}
 			if err == nil || err.Error() != name || hintOf(err) == "" {
 				t.Errorf("got %v, want %s", err, name)
 			}

@@ -21,6 +21,9 @@ const (
 	// it does so at once, and through a tunnel over a slow path within a few hundred
 	// milliseconds.
 	historyPause = time.Second
+	// meetSay is how long an agent may be on its way before it is told that it is waited
+	// for: its tunnel is there within a second.
+	meetSay = 2 * time.Second
 	// historyWait bounds it all, once the agent is there.
 	historyWait = 10 * time.Second
 )
@@ -38,6 +41,7 @@ type historian struct {
 	attached chan struct{} // closed once the attempt is there
 	came     chan struct{} // gets a value now and then while samples come
 	exited   chan *hodeipb.ExitRecord
+	slow     func() // called when it is not there after meetSay
 
 	mu      sync.Mutex
 	attempt string
@@ -45,7 +49,7 @@ type historian struct {
 }
 
 func newHistorian(uid string) *historian {
-	return &historian{uid: uid, attached: make(chan struct{}), came: make(chan struct{}, 1), exited: make(chan *hodeipb.ExitRecord, 1)}
+	return &historian{uid: uid, slow: func() {}, attached: make(chan struct{}), came: make(chan struct{}, 1), exited: make(chan *hodeipb.ExitRecord, 1)}
 }
 
 // Attached takes the attempt that is wanted, once.
@@ -118,14 +122,16 @@ func (o *logsOptions) history(ctx context.Context, found *kubernetes.Found, uid 
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	h := newHistorian(uid)
-	server := &coordinator.Server{TLS: run.TLS(), Namespace: o.namespace, Job: found.Spec.Name, Silent: true, MetricsInterval: historyInterval,
+	h.slow = func() { o.screen.note(o.meeting(found.Spec.Name)) }
+	handshakes := newHandshakes()
+	server := &coordinator.Server{TLS: run.TLS(), Namespace: o.namespace, Job: found.Spec.Name, Silent: true, MetricsInterval: historyInterval, Handshake: handshakes.took,
 		Follower: &coordinator.Recorder{JobUID: run.UID(), Listener: h}}
 	over, ended := newEnd()
 	served := make(chan error, 1)
 	var work sync.WaitGroup
 	work.Go(func() { served <- server.Serve(run.Listener()) })
 	work.Go(func() { ended(run.Watch(watching, func(job.Event) {})) })
-	record, err := h.await(ctx, over, served)
+	record, err := h.await(ctx, over, served, refusals{handshakes, run})
 	stop()
 	server.Close()
 	work.Wait()
@@ -138,22 +144,9 @@ func (o *logsOptions) history(ctx context.Context, found *kubernetes.Found, uid 
 
 // await returns when the agent has sent what it has, with the exit record if that was
 // part of it.
-func (h *historian) await(ctx context.Context, over *end, served <-chan error) (*hodeipb.ExitRecord, error) {
-	meeting := time.NewTimer(meetWait)
-	defer meeting.Stop()
-	select {
-	case <-h.attached:
-	case <-meeting.C:
-		return nil, fmt.Errorf("not within %s", meetWait)
-	case <-over.Done():
-		if over.outcome == nil {
-			return nil, context.Cause(over)
-		}
-		return nil, errNotMet
-	case err := <-served:
-		return nil, fmt.Errorf("serve the job's agent: %w", err)
-	case <-ctx.Done():
-		return nil, ctx.Err()
+func (h *historian) await(ctx context.Context, over *end, served <-chan error, r refusals) (*hodeipb.ExitRecord, error) {
+	if err := h.meet(ctx, over, served, r); err != nil {
+		return nil, err
 	}
 	longest := time.NewTimer(historyWait)
 	defer longest.Stop()
@@ -175,4 +168,37 @@ func (h *historian) await(ctx context.Context, over *end, served <-chan error) (
 		}
 		return nil, nil
 	}
+}
+
+// meet returns nil when the attempt is there, or why it will not be. Who only looks does not
+// wait for certificates to be accepted.
+func (h *historian) meet(ctx context.Context, over *end, served <-chan error, r refusals) error {
+	defer time.AfterFunc(meetSay, h.slow).Stop()
+	meeting := time.NewTimer(meetWait)
+	defer meeting.Stop()
+	select {
+	case <-h.attached:
+		return nil
+	case err := <-r.refused:
+		return r.Refused(err)
+	case <-meeting.C:
+		return fmt.Errorf("not within %s", meetWait)
+	case <-over.Done():
+		if over.outcome == nil {
+			return context.Cause(over)
+		}
+		return errNotMet
+	case err := <-served:
+		return fmt.Errorf("serve the job's agent: %w", err)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// meeting says that the agent of a job is waited for.
+func (o *logsOptions) meeting(name string) string {
+	if o.follow {
+		return fmt.Sprintf("waiting for the agent of job %s", name)
+	}
+	return fmt.Sprintf("waiting for up to %s for the agent of job %s", meetWait, name)
 }

@@ -85,7 +85,7 @@ func TestHistory(t *testing.T) {
 				var work sync.WaitGroup
 				defer work.Wait()
 				work.Go(func() { test.act(h, ended, served) })
-				record, err := h.await(ctx, over, served)
+				record, err := h.await(ctx, over, served, refusals{newHandshakes(), refusing{newFakeJob()}})
 				if took := time.Since(begun); test.after >= 0 && took != test.after {
 					t.Errorf("after %s, want %s", took, test.after)
 				}
@@ -98,6 +98,29 @@ func TestHistory(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Certificates that are refused are told at once, and an agent that is slow to come is.
+func TestHistoryRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHistorian("1")
+		slow := false
+		h.slow = func() { slow = true }
+		shakes := newHandshakes()
+		go func() {
+			time.Sleep(meetSay + time.Second)
+			for range refusedOften {
+				shakes.took(errors.New("bad certificate"))
+			}
+		}()
+		over, ended := newEnd()
+		defer ended(nil, nil)
+		begun := time.Now()
+		_, err := h.await(t.Context(), over, nil, refusals{shakes, refusing{newFakeJob()}})
+		if err == nil || err.Error() != "refused: bad certificate" || time.Since(begun) != meetSay+time.Second || !slow {
+			t.Errorf("got %v after %s, slow: %v", err, time.Since(begun), slow)
+		}
+	})
 }
 
 // An agent that sends without an end has no more kept than any other.

@@ -215,25 +215,28 @@ type refusals struct {
 // over ends. It tells whether all output of the last one was stored.
 func (o *logsOptions) follows(ctx context.Context, over *end, j *knownJob, a *knownAttempt, feed *feed, estimate uint64, r refusals) (complete bool, err error) {
 	met := false
-	var refusal *job.Failure
 	var patience <-chan time.Time
 	if !o.follow {
 		patience = time.After(meetWait)
 	}
+	slow := time.After(meetSay)
 	for {
 		var at coordinator.Attachment
 		select {
 		case at = <-feed.attached:
 		case err := <-r.refused:
-			refusal = r.Refused(err)
-			if o.follow {
-				o.screen.note(fmt.Sprintf("%s; trying on for %s", refusal, refusedWait))
+			refusal := r.Refused(err)
+			if !o.follow {
+				return false, refusal
+			}
+			o.screen.note(fmt.Sprintf("%s; trying on for %s", refusal, refusedWait))
+			continue
+		case <-slow:
+			if a != nil && !met { // else it is the job that is waited for
+				o.screen.note(o.meeting(j.name))
 			}
 			continue
 		case <-patience:
-			if refusal != nil {
-				return false, refusal
-			}
 			return false, &hinted{err: fmt.Errorf("the agent of job %s was not reached within %s", j.name, meetWait), hint: "see how it is: {hodei} jobs " + j.name + " -o wide"}
 		case <-over.Done():
 			select {

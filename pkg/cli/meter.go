@@ -20,6 +20,7 @@ type meter struct {
 	spec      *job.Spec
 	namespace string
 	interval  time.Duration // between two samples
+	hasty     bool          // certificates that are refused are not waited for
 	// tell gets every reading, in order. It must not wait: the agent would be told to.
 	tell func(reading)
 
@@ -97,6 +98,10 @@ func (m *meter) watchHandshakes(ctx context.Context, h *handshakes, fail context
 	for {
 		select {
 		case err := <-h.refused:
+			if m.hasty {
+				fail(m.job.(refuser).Refused(err))
+				return
+			}
 			m.tell(reading{waiting: m.job.(refuser).Refused(err).Error()})
 		case err := <-h.given:
 			fail(m.job.(refuser).Refused(err))
