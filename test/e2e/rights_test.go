@@ -331,11 +331,19 @@ func userWith(t *testing.T, rules []rbacv1.PolicyRule) string {
 	return userIn(t, workers, rules)
 }
 
-// userIn makes a user who has these rights in a namespace, and waits until the API
-// server knows.
+// userIn makes a user who has these rights in a namespace.
 func userIn(t *testing.T, namespace string, rules []rbacv1.PolicyRule) string {
 	t.Helper()
 	name := "e2e-" + rand.String(8)
+	grant(t, namespace, rules, name, rbacv1.Subject{APIGroup: "rbac.authorization.k8s.io", Kind: "User", Name: name})
+	return name
+}
+
+// grant gives somebody rights in a namespace, and waits until the API server, which calls
+// them user, knows.
+func grant(t *testing.T, namespace string, rules []rbacv1.PolicyRule, user string, subject rbacv1.Subject) {
+	t.Helper()
+	name := subject.Name
 	meta := metav1.ObjectMeta{Name: name, Namespace: namespace}
 	c := client.RbacV1()
 	t.Cleanup(func() {
@@ -347,13 +355,13 @@ func userIn(t *testing.T, namespace string, rules []rbacv1.PolicyRule) string {
 		t.Fatal(err)
 	}
 	binding := &rbacv1.RoleBinding{ObjectMeta: meta, RoleRef: rbacv1.RoleRef{APIGroup: "rbac.authorization.k8s.io", Kind: "Role", Name: name},
-		Subjects: []rbacv1.Subject{{APIGroup: "rbac.authorization.k8s.io", Kind: "User", Name: name}}}
+		Subjects: []rbacv1.Subject{subject}}
 	if _, err := c.RoleBindings(namespace).Create(t.Context(), binding, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 20*time.Second, true, func(ctx context.Context) (bool, error) {
 		review, err := client.AuthorizationV1().SubjectAccessReviews().Create(ctx, &authorizationv1.SubjectAccessReview{
-			Spec: authorizationv1.SubjectAccessReviewSpec{User: name, ResourceAttributes: &authorizationv1.ResourceAttributes{
+			Spec: authorizationv1.SubjectAccessReviewSpec{User: user, ResourceAttributes: &authorizationv1.ResourceAttributes{
 				Namespace: namespace, Verb: rules[0].Verbs[0], Group: rules[0].APIGroups[0], Resource: strings.Split(rules[0].Resources[0], "/")[0]}},
 		}, metav1.CreateOptions{})
 		return err == nil && review.Status.Allowed, err
@@ -361,5 +369,4 @@ func userIn(t *testing.T, namespace string, rules []rbacv1.PolicyRule) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return name
 }

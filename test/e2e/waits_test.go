@@ -3,14 +3,28 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/rand"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/hodei-jobs/hodei/certs"
 )
 
 // What is waited for ends, and says what it is.
@@ -126,6 +140,137 @@ func TestFrozenKubelet(t *testing.T) {
 		t.Error(r.stderr)
 	}
 	nothingLeft(t, name)
+}
+
+// TestRevokedLogin: the login of who follows a job ends. Each is told, and ends; the job
+// goes on to its own end.
+func TestRevokedLogin(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t)
+	login := newLogin(t, p)
+	name := jobName(t)
+	as := func(args ...string) *exec.Cmd {
+		cmd := elsewhere(t.TempDir(), command(t.Context(), append(args, "-n", workers)...))
+		cmd.Env = append(cmd.Env, "KUBECONFIG="+login.kubeconfig)
+		return cmd
+	}
+	ran := startCommand(t, nil, as("run", "--context", "login", "--name", name, "--linger=2m", "--", "sh", "-c", "trap 'exit 7' TERM; echo begun; sleep 600 & wait"))
+	ran.await(t, "running: ")
+	followers := map[string]*started{"run": ran}
+	for _, args := range [][]string{{"attach", name}, {"logs", "-f", name}, {"top", name}, {"jobs", "-w", name}} {
+		out := newOutput()
+		f := startCommand(t, out, as(append(args, "--context", "login")...))
+		out.await(t, 1)
+		followers[args[0]] = f
+	}
+	login.revoke(t)
+	p.cut()
+
+	const told = "credentials are no longer accepted: "
+	for command, want := range map[string]struct {
+		code int
+		hint string
+	}{
+		"run":    {125, "hint: log in anew, or get the right back, then: hodei attach " + name + "\n"},
+		"attach": {125, "hint: log in anew, or get the right back, then: hodei attach " + name + "\n"},
+		"logs":   {1, "hint: log in anew, or get the right back, then: hodei logs -f " + name + "\n"},
+		"top":    {1, "hint: log in anew, then: kubectl auth whoami\n"},
+		"jobs":   {1, "hint: log in anew, then: kubectl auth whoami\n"},
+	} {
+		r := followers[command].end(t)
+		if r.code != want.code || !strings.Contains(r.stderr, "error: "+told) || !strings.HasSuffix(r.stderr, want.hint) {
+			t.Errorf("%s: exit code %d, want %d, stderr:\n%swant: %s%s", command, r.code, want.code, r.stderr, told, want.hint)
+		}
+		if goesOn := want.code == 125 || command == "logs"; goesOn != strings.Contains(r.stderr, "; job "+name+" goes on\n") {
+			t.Errorf("%s: stderr:\n%s", command, r.stderr)
+		}
+	}
+	pod(t, name, func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning })
+}
+
+// login is a service account that uses hodei through a proxy.
+type login struct{ name, kubeconfig string }
+
+func newLogin(t *testing.T, p *proxy) *login {
+	t.Helper()
+	all, err := client.RbacV1().ClusterRoles().Get(t.Context(), "hodei-user", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &login{name: "e2e-" + rand.String(8), kubeconfig: filepath.Join(t.TempDir(), "config")}
+	accounts := client.CoreV1().ServiceAccounts(workers)
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: l.name}}
+	if _, err := accounts.Create(t.Context(), account, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = accounts.Delete(context.Background(), l.name, metav1.DeleteOptions{}) })
+	grant(t, workers, all.Rules, "system:serviceaccount:"+workers+":"+l.name, rbacv1.Subject{Kind: "ServiceAccount", Name: l.name, Namespace: workers})
+	token, err := accounts.CreateToken(t.Context(), l.name, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := config.CAData
+	if ca == nil {
+		if ca, err = os.ReadFile(config.CAFile); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err = clientcmd.WriteToFile(clientcmdapi.Config{
+		Clusters:  map[string]*clientcmdapi.Cluster{"login": {Server: "https://" + p.listener.Addr().String(), TLSServerName: p.name, CertificateAuthorityData: ca}},
+		AuthInfos: map[string]*clientcmdapi.AuthInfo{"login": {Token: token.Status.Token}},
+		Contexts:  map[string]*clientcmdapi.Context{"login": {Cluster: "login", AuthInfo: "login"}}, CurrentContext: "login",
+	}, l.kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// revoke ends the login, and waits until the API server, which keeps what it has found out
+// for a moment, no longer accepts it.
+func (l *login) revoke(t *testing.T) {
+	t.Helper()
+	if err := client.CoreV1().ServiceAccounts(workers).Delete(t.Context(), l.name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := clientcmd.BuildConfigFromFlags("", l.kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := kubernetes.NewForConfig(theirs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "a login that is refused", func(ctx context.Context) (bool, error) {
+		_, err := c.CoreV1().Pods(workers).List(ctx, metav1.ListOptions{Limit: 1})
+		return apierrors.IsUnauthorized(err), nil
+	})
+}
+
+// TestRefusedCertificates: who looks at a job whose agent and we refuse each other is told
+// at once, and not that the agent was not reached in time.
+func TestRefusedCertificates(t *testing.T) {
+	t.Parallel()
+	name := jobName(t)
+	runDetached(t, "--name", name, "--", "sh", "-c", "echo begun; sleep 600")
+	pod(t, name, func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning })
+	authority, err := certs.NewAuthority(time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	patch, err := json.Marshal(map[string]any{"data": map[string][]byte{"ca.crt": authority.CAPEM()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.CoreV1().Secrets(workers).Patch(t.Context(), name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"logs", name}, {"describe", name}, {"report", "-o", "json", name}, {"advise", name}} {
+		r := run(t, elsewhere(t.TempDir(), command(t.Context(), args...)))
+		if !strings.Contains(r.stdout+r.stderr, "certificates are refused between the agent of "+name+" and us") || strings.Contains(r.stderr, "waiting") {
+			t.Errorf("%v: %+v", args, r)
+		}
+	}
 }
 
 // nowhere has the Pods of a namespace decided on by a webhook that nobody answers for.
