@@ -41,7 +41,7 @@ func changing(dir string, change func() ([]file, error)) ([]string, error) {
 	if err != nil || len(files) == 0 {
 		return nil, err
 	}
-	if err := stage(lock, dir, files); err != nil {
+	if err := stage(lock, dir, append(files, file{markerFile, []byte(markerText), 0o644})); err != nil {
 		return nil, err
 	}
 	return promote(dir)
@@ -131,10 +131,11 @@ func (f file) resemble(w *os.File, replaced string) error {
 	return w.Chmod(mode) // the umask takes from what open asks for
 }
 
-// promote gives the files that count their places, and returns their paths.
+// promote gives the files that count their places, and returns their paths, but for the
+// marker's.
 func promote(dir string) (paths []string, _ error) {
 	pending := filepath.Join(dir, pendingDir)
-	for _, name := range []string{caCertFile, caKeyFile, serverCertFile, serverKeyFile, clientCertFile, clientKeyFile} {
+	for _, name := range []string{caCertFile, caKeyFile, serverCertFile, serverKeyFile, clientCertFile, clientKeyFile, markerFile} {
 		path := filepath.Join(dir, name)
 		err := os.Rename(filepath.Join(pending, name), path)
 		if errors.Is(err, fs.ErrNotExist) { // not one of them, or it is there already
@@ -143,7 +144,9 @@ func promote(dir string) (paths []string, _ error) {
 		if err != nil {
 			return paths, fileError(path, errors.Unwrap(err))
 		}
-		paths = append(paths, path)
+		if name != markerFile {
+			paths = append(paths, path)
+		}
 	}
 	if err := os.Remove(pending); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return paths, fileError(pending, err)

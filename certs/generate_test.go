@@ -44,8 +44,8 @@ func TestGenerate(t *testing.T) {
 	if !slices.Equal(paths, want) {
 		t.Errorf("paths are %q, want %q", paths, want)
 	}
-	if files := snapshot(t, dir); len(files) != len(want) {
-		t.Errorf("%d files in the directory, want %d", len(files), len(want))
+	if files := snapshot(t, dir); len(files) != len(want)+1 { // and the marker
+		t.Errorf("%d files in the directory, want %d", len(files), len(want)+1)
 	}
 	for path, mode := range map[string]fs.FileMode{
 		dir:     fs.ModeDir | 0o700,
@@ -176,8 +176,8 @@ func TestGenerateForce(t *testing.T) {
 		t.Fatal(err)
 	}
 	after := snapshot(t, dir)
-	if len(after) != len(generated) {
-		t.Errorf("%d files in the directory, want %d", len(after), len(generated))
+	if len(after) != len(generated)+1 { // and the marker
+		t.Errorf("%d files in the directory, want %d", len(after), len(generated)+1)
 	}
 	for _, name := range generated {
 		if bytes.Equal(before[name], after[name]) {

@@ -48,7 +48,7 @@ func TestRotate(t *testing.T) {
 	inOrder(t, dir)
 	after := snapshot(t, dir)
 	for name := range before {
-		if kept := name == "ca.crt" || name == "ca.key"; bytes.Equal(before[name], after[name]) != kept {
+		if kept := name == "ca.crt" || name == "ca.key" || name == markerFile; bytes.Equal(before[name], after[name]) != kept {
 			t.Errorf("%s: replaced is %v, want %v", name, kept, !kept)
 		}
 	}

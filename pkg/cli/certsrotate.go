@@ -237,7 +237,7 @@ func (o *certsRotateOptions) renewJob(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	authority, err := o.jobAuthority()
+	authority, notes, err := o.jobAuthority()
 	if err != nil {
 		return err
 	}
@@ -255,6 +255,9 @@ func (o *certsRotateOptions) renewJob(ctx context.Context) error {
 	}
 	screen := newScreen(o.app, false)
 	defer screen.stop()
+	for _, note := range notes {
+		screen.note(note)
+	}
 	if err := provider.RenewCerts(ctx, found, authority, screen.note); err != nil {
 		return err
 	}
@@ -267,14 +270,15 @@ func (o *certsRotateOptions) renewJob(ctx context.Context) error {
 }
 
 // jobAuthority is the CA that is to sign.
-func (o *certsRotateOptions) jobAuthority() (*certs.Authority, error) {
+func (o *certsRotateOptions) jobAuthority() (*certs.Authority, []string, error) {
 	switch {
 	case o.inMemory:
-		return certs.NewAuthority(0)
+		authority, err := certs.NewAuthority(0)
+		return authority, nil, err
 	case o.chosenDir:
-		return o.authority(o.Dir)
+		return o.authority(o.Dir, "--dir")
 	}
-	return o.authority("")
+	return o.authority("", "--dir")
 }
 
 // wasInMemory is an error for a job that is of somebody's authority, which it would

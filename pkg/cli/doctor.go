@@ -304,8 +304,11 @@ func (a *app) checkMachine() []check {
 // checkCerts looks at the directory of certificates that a run would find.
 func (a *app) checkCerts() check {
 	const name = "certificates"
-	dir := a.foundCerts()
-	if dir == "" {
+	dir, passed := a.foundCerts()
+	switch {
+	case dir == "" && len(passed) > 0:
+		return checked(name, checkWarning, "{hodei} run --certs "+shellQuote(passed[0].dir)+" -- COMMAND", "%s; each run makes its own", passed[0])
+	case dir == "":
 		return checked(name, checkOK, "", "none in %s: each run makes its own", strings.Join(a.certsDirs(), " or "))
 	}
 	inspect := "{hodei} certs inspect " + shellQuote(dir)

@@ -71,13 +71,14 @@ type providerTest struct {
 	timeout time.Duration
 	output  string
 
-	name      string
-	config    provider.Config // with its defaults
-	place     place
-	authority *certs.Authority
-	cluster   *clusterChecks // nil: there is none, or level 1 has not reached it
-	screen    *screen
-	report    testReport
+	name       string
+	config     provider.Config // with its defaults
+	place      place
+	authority  *certs.Authority
+	certsNotes []string
+	cluster    *clusterChecks // nil: there is none, or level 1 has not reached it
+	screen     *screen
+	report     testReport
 }
 
 // testReport is what -o prints.
@@ -126,6 +127,9 @@ func (t *providerTest) run(ctx context.Context, name string) error {
 		{"worker registration", t.registration},
 		{"life cycle", t.lifeCycle},
 		{"full flow", t.fullFlow},
+	}
+	for _, note := range t.certsNotes {
+		t.screen.note(note)
 	}
 	var failed error
 	for i, level := range levels {
@@ -177,7 +181,7 @@ func (t *providerTest) complete(name string) error {
 	if t.name, t.config, err = t.chooseProvider(); err != nil {
 		return err
 	}
-	if t.authority, err = t.app.authority(""); err != nil {
+	if t.authority, t.certsNotes, err = t.app.authority("", "--certs"); err != nil {
 		return err
 	}
 	t.screen = newScreen(t.app, t.output != "")

@@ -267,7 +267,7 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 			return nil, usagef(cmd, "--detach and --dry-run need a cluster; provider local runs processes of this machine")
 		}
 	}
-	if o.authority, err = a.authority(f.certs); err != nil {
+	if o.authority, o.certsNotes, err = a.authority(f.certs, "--certs"); err != nil {
 		return nil, err
 	}
 	return o, nil
@@ -316,6 +316,7 @@ type runOptions struct {
 	spec           *job.Spec
 	place          place
 	authority      *certs.Authority
+	certsNotes     []string
 	follow, detach bool
 	dryRun         bool
 	lingers        bool // for as long as somebody has said

@@ -6,11 +6,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -49,7 +48,10 @@ func (a *app) newServer() *cobra.Command {
 			add and remove providers. SIGINT and SIGTERM end the server; agents that are attached
 			keep what they have, and attach again.`),
 		Example: templates.Examples(`
-			# Serve, with the certificates of ./certs
+			# Serve the HTTP API
+			hodei server
+
+			# Serve agents too, with the certificates of ./certs
 			hodei certs generate && hodei server
 
 			# Register a provider, and put it in use
@@ -71,6 +73,7 @@ func (a *app) newServer() *cobra.Command {
 			if o.metricsAddr, err = metricsAddress(cmd, o.metricsAddr); err != nil {
 				return err
 			}
+			o.grpcAsked = cmd.Flags().Changed("grpc-listen")
 			if err := o.complete(certsDir); err != nil {
 				return err
 			}
@@ -82,7 +85,7 @@ func (a *app) newServer() *cobra.Command {
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "Address of the HTTP API: 127.0.0.1, ::1 or localhost, and a port.")
 	flags.StringVar(&o.grpcListen, "grpc-listen", "127.0.0.1:50051", "Address that agents dial, with mutual TLS.")
 	metricsFlag(cmd, &o.metricsAddr)
-	flags.StringVar(&certsDir, "certs-dir", "", "Directory of 'hodei certs generate', read again at every connection. Default: ./certs or $XDG_CONFIG_HOME/hodei/certs.")
+	flags.StringVar(&certsDir, "certs-dir", "", "Directory of 'hodei certs generate', read again at every connection. Default: ./certs or $XDG_CONFIG_HOME/hodei/certs if hodei made them; else agents are not served.")
 	return cmd
 }
 
@@ -103,10 +106,11 @@ func checkLoopback(address string) error {
 type serverOptions struct {
 	*app
 	listen, grpcListen string
+	grpcAsked          bool               // --grpc-listen was given
 	metricsAddr        string             // empty: nowhere
 	exporter           *exporter.Exporter // nil: none
 	files              certs.ServerFiles
-	tls                *tls.Config
+	tls                *tls.Config // nil: there are no certificates, and agents are not served
 	registry           string
 	store              *openedStore
 	disk               *probe
@@ -121,16 +125,10 @@ func (o *serverOptions) complete(certsDir string) error {
 	if o.registry, err = o.providersPath(); err != nil {
 		return err
 	}
-	dir, err := o.serverCerts(certsDir)
-	if err != nil {
+	o.log = slog.New(slog.NewTextHandler(o.ErrOut, nil))
+	if err := o.findCerts(certsDir); err != nil {
 		return err
 	}
-	path := func(name string) string { return filepath.Join(dir, name) }
-	o.files = certs.ServerFiles{CA: path("ca.crt"), Cert: path("server.crt"), Key: path("server.key")}
-	if o.tls, err = o.files.ServerConfig(); err != nil {
-		return &hinted{err: err, hint: "see what is wrong with them, or make them anew: {hodei} certs generate --force --dir " + shellQuote(dir)}
-	}
-	o.log = slog.New(slog.NewTextHandler(o.ErrOut, nil))
 	if o.store, err = o.openStore(true); err != nil {
 		return err
 	}
@@ -144,18 +142,28 @@ func (o *serverOptions) complete(certsDir string) error {
 	return nil
 }
 
-// serverCerts is the directory of the server's certificate: the one that was named,
-// else the first that has one.
-func (o *serverOptions) serverCerts(dir string) (string, error) {
-	if dir != "" {
-		return dir, nil
-	}
-	for _, d := range []string{"certs", filepath.Join(filepath.Dir(o.registry), "certs")} {
-		if _, err := os.Stat(filepath.Join(d, "server.crt")); !errors.Is(err, fs.ErrNotExist) {
-			return d, nil // what else is wrong with it, the reading says
+// findCerts takes the server's certificate of the directory that was named, else of one that
+// is found. Without one no agent could attach, and agents are not listened for.
+func (o *serverOptions) findCerts(dir string) (err error) {
+	if dir == "" {
+		var passed []passedCerts
+		dir, passed = o.foundCerts()
+		for _, p := range passed {
+			o.log.Warn("certificates not used", "directory", p.dir, "reason", p.why, "hint", o.named("{hodei} server --certs-dir "+shellQuote(p.dir)))
 		}
 	}
-	return "", &hinted{err: errors.New("no server certificate: there is none in ./certs, and none beside the providers' file"), hint: "{hodei} certs generate"}
+	switch {
+	case dir == "" && o.grpcAsked:
+		return &hinted{err: errors.New("--grpc-listen takes certificates, and there are none in " + strings.Join(o.certsDirs(), " or ")), hint: "{hodei} certs generate"}
+	case dir == "":
+		return nil
+	}
+	path := func(name string) string { return filepath.Join(dir, name) }
+	o.files = certs.ServerFiles{CA: path("ca.crt"), Cert: path("server.crt"), Key: path("server.key")}
+	if o.tls, err = o.files.ServerConfig(); err != nil {
+		return &hinted{err: err, hint: "see what is wrong with them, or make them anew: {hodei} certs generate --force --dir " + shellQuote(dir)}
+	}
+	return nil
 }
 
 func (o *serverOptions) run(ctx context.Context) error {
@@ -165,25 +173,34 @@ func (o *serverOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	grpc, err := o.listenOn(o.grpcListen, "--grpc-listen")
+	grpc, err := o.listenForAgents()
 	if err != nil {
 		return errors.Join(err, http.Close())
 	}
 	metrics, err := o.listenForMetrics()
 	if err != nil {
-		return errors.Join(err, http.Close(), grpc.Close())
+		if grpc != nil {
+			err = errors.Join(err, grpc.Close())
+		}
+		return errors.Join(err, http.Close())
 	}
 	agents := &coordinator.Server{TLS: o.tls, Open: o.open, TurnedAway: o.turnedAway.tell, MetricsInterval: unwatchedInterval}
 	api := &server.Server{Registry: o.registry, Complete: o.captured(), Program: o.name, Log: o.log,
 		Health: func() error { return o.health(agents) }}
-	o.log.Info("listening", "http", http.Addr().String(), "grpc", grpc.Addr().String(), "output", o.store.dir)
+	if grpc != nil {
+		o.log.Info("listening", "http", http.Addr().String(), "grpc", grpc.Addr().String(), "output", o.store.dir)
+	} else {
+		o.log.Info("listening", "http", http.Addr().String(), "grpc", "not: there are no certificates", "hint", o.named("{hodei} certs generate, then {hodei} server"))
+	}
 
 	// Whichever fails ends both.
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var work sync.WaitGroup
 	work.Go(func() { cancel(api.Serve(ctx, http)) })
-	work.Go(func() { cancel(agents.Serve(grpc)) })
+	if grpc != nil {
+		work.Go(func() { cancel(agents.Serve(grpc)) })
+	}
 	if metrics != nil {
 		o.log.Info("listening", "metrics", metrics.Addr().String())
 		work.Go(func() { cancel(o.exporter.Serve(ctx, metrics)) })
@@ -197,6 +214,14 @@ func (o *serverOptions) run(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// listenForAgents opens the address that agents dial; nil without certificates.
+func (o *serverOptions) listenForAgents() (net.Listener, error) {
+	if o.tls == nil {
+		return nil, nil
+	}
+	return o.listenOn(o.grpcListen, "--grpc-listen")
 }
 
 // listenForMetrics opens the address of --metrics-addr; nil without one.
@@ -246,6 +271,9 @@ func (o *serverOptions) captured() func(*provider.Config) error {
 
 // health says why an agent that dials now could not attach, or its output not be kept.
 func (o *serverOptions) health(agents *coordinator.Server) error {
+	if o.tls == nil { // and no agent dials
+		return o.disk.check()
+	}
 	if _, err := o.files.ServerConfig(); err != nil {
 		return err
 	}
