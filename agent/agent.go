@@ -11,7 +11,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -30,8 +29,9 @@ import (
 const (
 	ExitOK           = 0  // the job ended, however it ended
 	exitBroken       = 1  // the agent could not do its work
-	ExitNeverStarted = 90 // no launcher came: the command never started
+	ExitNeverStarted = 90 // the command never started, and may be started by another attempt
 	ExitNoEBPF       = 91 // eBPF is required and can't be had here, or what it takes can't be given up: the command was not started
+	ExitStartTimeout = 92 // the command never started, and must not be started any more
 )
 
 // retryLinger is the longest that an ended attempt waits for a coordinator when
@@ -92,8 +92,14 @@ type Config struct {
 	// TLS is the client's side of every connection.
 	TLS *tls.Config
 
-	// StartTimeout bounds the wait for the launcher.
+	// StartTimeout bounds the wait for the launcher, from our own start. StartBy, if not
+	// zero, is the instant after which the command must not start, by whatever clock:
+	// somebody may have been told that it never will.
 	StartTimeout time.Duration
+	StartBy      time.Time
+	// EvictionDir is a volume that is overfilled to have the Pod evicted when the command
+	// must not start any more; empty: the agent just ends.
+	EvictionDir string
 	// Timeout counts from the command's start; 0: none.
 	Timeout time.Duration
 	// Grace is the time between SIGTERM and SIGKILL.
@@ -223,9 +229,10 @@ func (a *agent) run() (int, error) {
 	}
 	a.Log.Info("waiting for the launcher", "job", a.Job, "attempt", a.Attempt)
 
-	launcher, err := a.awaitLauncher(launchers)
+	deadline := a.startDeadline(time.Now())
+	launcher, err := a.awaitLauncher(launchers, deadline)
 	if err != nil {
-		return ExitNeverStarted, err
+		return a.giveUp(err)
 	}
 	defer launcher.close()
 	meter, err := a.openMeter(launcher)
@@ -234,6 +241,10 @@ func (a *agent) run() (int, error) {
 		return exitBroken, err
 	case err != nil:
 		return ExitNoEBPF, err
+	}
+	if late(deadline, time.Now()) { // to prepare the measuring takes its time
+		meter.close()
+		return ExitStartTimeout, a.tooLate(deadline) // the launcher ends when we do, and with it the job's container
 	}
 	record, err := a.supervise(launcher, meter)
 	if err != nil {
@@ -271,58 +282,6 @@ type handover struct {
 func (h *handover) close() {
 	h.conn.Close()
 	h.files.close()
-}
-
-// awaitLauncher lets one launcher in and closes and unlinks the socket.
-func (a *agent) awaitLauncher(l *net.UnixListener) (*handover, error) {
-	type arrival struct {
-		handover
-		err error
-	}
-	arrived := make(chan arrival, 1)
-	go func() {
-		conn, err := l.AcceptUnix()
-		l.Close() // unlinks too
-		if err != nil {
-			arrived <- arrival{err: err}
-			return
-		}
-		_ = conn.SetReadDeadline(time.Now().Add(dialWait))
-		files, hello, err := acceptHello(conn)
-		_ = conn.SetReadDeadline(time.Time{})
-		if err != nil {
-			conn.Close()
-			arrived <- arrival{err: err}
-			return
-		}
-		arrived <- arrival{handover: handover{conn, files, hello.OwnCgroup2}}
-	}()
-	timeout := time.NewTimer(a.StartTimeout)
-	defer timeout.Stop()
-	var why error
-	for why == nil {
-		select {
-		case got := <-arrived:
-			if got.err != nil {
-				return nil, fmt.Errorf("launcher's hello: %w", got.err)
-			}
-			a.jobUser.Store(foreignUser(got.conn))
-			return &got.handover, nil
-		case <-timeout.C:
-			why = fmt.Errorf("no launcher came within %s: the job's container did not start", a.StartTimeout)
-		case <-a.term:
-			why = errors.New("told to end before the job's container started")
-		case order := <-a.orders:
-			if order.GetCancel() != nil {
-				why = errors.New("cancelled before the job's container started")
-			}
-		}
-	}
-	l.Close()
-	if got := <-arrived; got.err == nil { // it came in this very moment: turn it away
-		got.close()
-	}
-	return nil, why
 }
 
 // linger waits until a coordinator has stored everything.

@@ -314,10 +314,13 @@ func TestNeverStarted(t *testing.T) {
 		timeout time.Duration
 		end     func(w *worker)
 		want    string
+		code    int
 	}{
-		{"no launcher", 200 * time.Millisecond, func(*worker) {}, "no launcher came within 200ms: the job's container did not start"},
-		{"TERM", patience, func(w *worker) { w.agent.signal(w.t, unix.SIGTERM) }, "told to end before the job's container started"},
-		{"cancelled", patience, func(w *worker) { w.server.Cancel(&hodeipb.Cancel{}) }, "cancelled before the job's container started"},
+		{"no launcher", 200 * time.Millisecond, func(*worker) {}, "no launcher came within 200ms: the job's container did not start", ExitStartTimeout},
+		{"TERM", patience, func(w *worker) { w.agent.signal(w.t, unix.SIGTERM) }, "told to end before the job's container started", ExitNeverStarted},
+		{"cancelled", patience, func(w *worker) { w.server.Cancel(&hodeipb.Cancel{}) }, "cancelled before the job's container started", ExitStartTimeout},
+		{"the job's container has ended", patience, func(w *worker) { w.server.JobEnded(w.cfg.Attempt, "exit code 1 (Error)") },
+			"the job's container ended before its command: exit code 1 (Error)", ExitNeverStarted},
 		{"not a launcher", patience, func(w *worker) {
 			c, err := dialAgent(w.cfg.Socket, nil)
 			if err != nil {
@@ -328,7 +331,7 @@ func TestNeverStarted(t *testing.T) {
 				w.t.Fatal(err)
 			}
 			<-w.agent.ended
-		}, "launcher's hello: "},
+		}, "launcher's hello: ", ExitNeverStarted},
 		{"a launcher whose descriptors have no room", patience, func(w *worker) {
 			c, err := dialAgent(w.cfg.Socket, nil)
 			if err != nil {
@@ -339,14 +342,14 @@ func TestNeverStarted(t *testing.T) {
 				w.t.Fatal(err)
 			}
 			<-w.agent.ended
-		}, "launcher's hello: too many in flight"},
+		}, "launcher's hello: too many in flight", ExitNeverStarted},
 		{"a launcher that hangs up", patience, func(w *worker) {
 			c, err := dialAgent(w.cfg.Socket, nil)
 			if err != nil {
 				w.t.Fatal(err)
 			}
 			c.Close()
-		}, "EOF"},
+		}, "EOF", ExitNeverStarted},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -359,7 +362,7 @@ func TestNeverStarted(t *testing.T) {
 				w.follower.until(t, "an attachment", func() bool { return len(w.follower.attached) > 0 })
 			}
 			tt.end(w)
-			w.agent.exits(t, ExitNeverStarted)
+			w.agent.exits(t, tt.code)
 			w.terminationSays(tt.want)
 			if _, err := os.Stat(w.cfg.Socket); !os.IsNotExist(err) {
 				t.Errorf("the socket is there: %v", err)

@@ -178,6 +178,7 @@ func (s *supervisor) obey(order *hodeipb.Control) {
 			grace = o.Cancel.Grace.AsDuration()
 		}
 		s.stop(causeCancelled, grace)
+	case *hodeipb.Control_JobEnded: // our launcher's socket tells the same, and how
 	default:
 		s.Log.Warn("unknown order", "order", order.String())
 	}

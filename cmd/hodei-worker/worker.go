@@ -97,6 +97,7 @@ func config(getenv func(string) string) (agent.Config, error) {
 		Socket:  getenv("HODEI_SOCKET"), SpoolDir: getenv("HODEI_SPOOL_DIR"),
 		Listen: getenv("HODEI_LISTEN"), Server: getenv("HODEI_SERVER_ADDRESS"),
 		Retries:        getenv("HODEI_RETRIES") != "" && getenv("HODEI_RETRIES") != "0",
+		EvictionDir:    getenv("HODEI_EVICTION_DIR"),
 		InPod:          getenv("KUBERNETES_SERVICE_HOST") != "", // the kubelet's, for every container
 		TerminationLog: terminationLog,
 	}
@@ -136,6 +137,9 @@ func config(getenv func(string) string) (agent.Config, error) {
 		}
 	}
 	var err error
+	if cfg.StartBy, err = readInstant(getenv("HODEI_START_BY_FILE")); err != nil {
+		return cfg, fmt.Errorf("HODEI_START_BY_FILE: %w", err)
+	}
 	if cfg.SpoolBytes, err = strconv.ParseInt(getenv("HODEI_SPOOL_BYTES"), 10, 64); err != nil {
 		return cfg, fmt.Errorf("HODEI_SPOOL_BYTES: %w", err)
 	}
@@ -179,6 +183,19 @@ func config(getenv func(string) string) (agent.Config, error) {
 	}
 	cfg.TLS, err = files.ClientConfig(serverName)
 	return cfg, err
+}
+
+// readInstant reads a time in RFC 3339 from a file. No file, and an empty one, is the zero
+// time.
+func readInstant(path string) (time.Time, error) {
+	if path == "" {
+		return time.Time{}, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil || len(text) == 0 {
+		return time.Time{}, err
+	}
+	return time.Parse(time.RFC3339, string(text))
 }
 
 // logWriter writes to w, and to logFile where that is possible.

@@ -80,6 +80,16 @@ func TestConfig(t *testing.T) {
 	if err != nil || got.Overflow != agent.OverflowDrop || got.Detached || got.ContainerLogs {
 		t.Errorf("got %+v, %v", got, err)
 	}
+	startBy := filepath.Join(t.TempDir(), "start-by")
+	env["HODEI_START_BY_FILE"], env["HODEI_EVICTION_DIR"] = startBy, "/full"
+	for content, want := range map[string]time.Time{"": {}, "2026-03-01T12:00:00Z": time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)} {
+		if err := os.WriteFile(startBy, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := config(func(name string) string { return env[name] }); err != nil || !got.StartBy.Equal(want) || got.EvictionDir != "/full" {
+			t.Errorf("start by %q: got %+v, %v", content, got, err)
+		}
+	}
 	for word, want := range map[string]agent.EBPF{"off": agent.EBPFOff, "auto": agent.EBPFAuto, "require": agent.EBPFRequire} {
 		env["HODEI_EBPF"] = word
 		if got, err := config(func(name string) string { return env[name] }); err != nil || got.EBPF != want {
@@ -106,6 +116,8 @@ func TestConfigErrors(t *testing.T) {
 		{"uid", "HODEI_ATTEMPT_UID", "", "is not set"},
 		{"socket", "HODEI_SOCKET", "", "is not set"},
 		{"spool", "HODEI_SPOOL_DIR", "", "is not set"},
+		{"start by, no file", "HODEI_START_BY_FILE", "/no/such/file", "no such file"},
+		{"start by, garbage", "HODEI_START_BY_FILE", garbage, "cannot parse"},
 		{"mTLS off", "HODEI_MTLS_ENABLED", "0", "can't be switched off"},
 		{"mTLS off, in a word", "HODEI_MTLS_ENABLED", "False", "can't be switched off"},
 		{"neither way to meet", "HODEI_LISTEN", "", "exactly one of HODEI_LISTEN and HODEI_SERVER_ADDRESS must be set"},

@@ -137,7 +137,7 @@ func (o *runOptions) explained(outcome *job.Outcome) *job.Failure {
 		if c, ok := o.place.(cluster); ok {
 			f.Hint = c.EBPFHint(outcome)
 		}
-		f.Hint = cmp.Or(f.Hint, kubernetes.ClockHint(outcome.Message, o.place.Namespace(), o.spec.Name), "see what is left: {hodei} jobs "+o.spec.Name+" -o wide")
+		f.Hint = cmp.Or(f.Hint, kubernetes.NeverStartedHint(outcome), kubernetes.ClockHint(outcome.Message, o.place.Namespace(), o.spec.Name), "see what is left: {hodei} jobs "+o.spec.Name+" -o wide")
 	}
 	return f
 }

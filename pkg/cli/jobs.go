@@ -44,7 +44,10 @@ func (a *app) newJobs() *cobra.Command {
 		Short:                 "List the jobs",
 		Long: templates.LongDesc(`
 			List the jobs of the provider in use, or of the namespace of -n. What is shown is
-			the Kubernetes Jobs themselves, and of their last Pod how it is.`),
+			the Kubernetes Jobs themselves, and of their last Pod how it is.
+
+			A job whose start timeout is over and that nothing in the cluster will ever start
+			or end, such as one that no node takes, is removed first, and that is said.`),
 		Example: templates.Examples(`
 			# List the jobs
 			hodei jobs
@@ -83,7 +86,7 @@ func (a *app) newJobs() *cobra.Command {
 			if o.printer, err = newPrinter(print.OutputFormat, print.ToPrinter); err != nil {
 				return usagef(cmd, "%w", err)
 			}
-			_, chosen, err := a.chooseCluster()
+			name, chosen, err := a.chooseCluster()
 			if err != nil {
 				return err
 			}
@@ -95,6 +98,9 @@ func (a *app) newJobs() *cobra.Command {
 				return err
 			}
 			if o.client, err = clientset.NewForConfig(config); err != nil {
+				return err
+			}
+			if o.sweeper, err = a.kubernetesProvider(name, chosen); err != nil {
 				return err
 			}
 			return o.run(cmd.Context())
@@ -137,8 +143,9 @@ func (a *app) completeJob(cmd *cobra.Command, args []string, toComplete string) 
 type jobsOptions struct {
 	*app
 	client    clientset.Interface
-	namespace string // empty: all
-	name      string // empty: all that the selector chooses
+	sweeper   *kubernetes.Provider // nil: nothing is swept
+	namespace string               // empty: all
+	name      string               // empty: all that the selector chooses
 	selector  string
 	watch     bool
 	// table says that printer is for people and takes a metav1.Table.
@@ -153,6 +160,11 @@ func (o *jobsOptions) run(ctx context.Context) error {
 		which.FieldSelector = fields.OneTermEqualSelector("metadata.name", o.name).String()
 	}
 	say := func(text string) { fmt.Fprintln(o.ErrOut, ui.Printable(text)) }
+	if o.sweeper != nil && o.namespace != metav1.NamespaceAll { // who looks at all namespaces is no owner of them
+		for _, note := range sweep(ctx, o.sweeper, o.name) {
+			say(note)
+		}
+	}
 	list, err := asking(ctx, o.watch, say, func(ctx context.Context) (*batchv1.JobList, error) {
 		return o.client.BatchV1().Jobs(o.namespace).List(ctx, which)
 	})
@@ -331,7 +343,7 @@ func cutCommands(table *metav1.Table, width int, namespaces bool) {
 func jobRow(j *batchv1.Job, pod *corev1.Pod, now time.Time) metav1.TableRow {
 	const none = "<none>"
 	exit, node, image, command := none, none, none, none
-	if state := containerState(pod); state.Terminated != nil {
+	if state := containerState(pod); state.Terminated != nil && !kubernetes.NeverStarted(pod) {
 		exit = strconv.Itoa(int(state.Terminated.ExitCode))
 	}
 	if pod != nil && pod.Spec.NodeName != "" {
@@ -401,6 +413,8 @@ func jobStatus(j *batchv1.Job, pod *corev1.Pod) string {
 	switch {
 	case conditions[batchv1.JobComplete]:
 		return "Complete"
+	case conditions[batchv1.JobFailed] && pod != nil && kubernetes.StartTimedOut(pod):
+		return string(job.StartTimeout)
 	case conditions[batchv1.JobFailed]:
 		return "Failed"
 	case j.DeletionTimestamp != nil:

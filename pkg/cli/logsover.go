@@ -73,7 +73,7 @@ func counted(o *job.Outcome) bool {
 	case job.Completed, job.Error, job.Signaled, job.OOMKilled, job.Cancelled, job.StartTimeout:
 		return true
 	}
-	return o.OutputBytes > 0 || !o.Started.IsZero()
+	return o.NeverStarted || o.OutputBytes > 0 || !o.Started.IsZero()
 }
 
 // showOver shows an attempt that is over: from the store, else from its container's

@@ -95,7 +95,7 @@ func (a *app) newRun() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&f.follow, "follow", true, "Show the command's output; with --follow=false wait for its end in silence.")
-	flags.BoolVarP(&f.detach, "detach", "d", false, "Print the job's name and leave it running.")
+	flags.BoolVarP(&f.detach, "detach", "d", false, "Print the job's name and leave it running. One that no node has taken when its start timeout is over is removed by the next 'hodei run' or 'hodei jobs'.")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "Write nothing but the command's own output and errors.")
 	a.addProviderFlag(cmd, flags, "Where to run")
 	flags.StringVar(&f.image, "image", "", "Image to run the command in, whatever it holds. Default: the worker's own.")
@@ -109,7 +109,7 @@ func (a *app) newRun() *cobra.Command {
 	flags.StringVar(&f.ephemeralStorage, "ephemeral-storage", "", "Disk that the job may fill on its node. Default: "+kubernetes.DefaultEphemeralStorage+".")
 	flags.Int32Var(&f.gpu, "gpu", 0, "GPUs that the job gets, of the provider's gpu_resource (default "+provider.DefaultGPUResource+").")
 	flags.DurationVar(&f.timeout, "timeout", 0, "Stop the job this long after the command started. Default: never.")
-	flags.DurationVar(&f.startTimeout, "start-timeout", job.DefaultStartTimeout, "Give up when the command has not started after this time.")
+	flags.DurationVar(&f.startTimeout, "start-timeout", job.DefaultStartTimeout, "Give up when the command has not started after this time. It never starts later, whoever watches.")
 	flags.Int32Var(&f.retries, "retries", 0, "How often a command that failed is run again, in a new Pod.")
 	flags.DurationVar(&f.grace, "grace", job.DefaultGrace, "Time between SIGTERM and SIGKILL when the job is stopped.")
 	flags.DurationVar(&f.ttl, "ttl", job.DefaultTTL, "How long the finished job stays in the cluster.")
@@ -362,6 +362,7 @@ func (o *runOptions) run(ctx context.Context) error {
 	// Before anything is made: a Ctrl-C from here on cleans up.
 	signals, stop := o.signals.forSession()
 	defer stop()
+	defer o.startSweep(ctx)()
 	defer o.screen.stop()
 	o.screen.waiting("submitting " + o.spec.Name)
 	submitting, cancel := context.WithCancel(ctx)

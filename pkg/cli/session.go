@@ -82,6 +82,9 @@ func (s *session) follow(ctx context.Context, earlier func(*follower)) error {
 		Follower: recorder, Silent: recorder.Store == nil, MetricsInterval: s.metricsInterval(),
 		TurnedAway: s.noteFault(),
 	}
+	if run, ok := s.job.(*kubernetes.Run); ok {
+		run.JobEnded = s.server.JobEnded
+	}
 	handshakes := newHandshakes()
 	if _, ok := s.job.(refuser); ok {
 		s.server.Handshake = handshakes.took
@@ -345,6 +348,9 @@ func (s *session) leaveWith(code int, err error, hint string) error {
 // abort ends a run that failed for a reason other than its command. A job that
 // has not started is removed.
 func (s *session) abort(ctx context.Context, err error) error {
+	if f, ok := errors.AsType[*job.Failure](err); ok && f.NeverStarted && !s.attached {
+		s.started = false // what was seen to run was not the command
+	}
 	if s.started {
 		s.screen.stop()
 		err = fmt.Errorf("%w; %s", err, s.goesOn())
@@ -353,6 +359,9 @@ func (s *session) abort(ctx context.Context, err error) error {
 		}
 		if errors.Is(err, kubernetes.ErrLost) {
 			return s.leaveWith(job.ExitFailed, err, comeBack(err, "{hodei} attach "+s.spec.Name))
+		}
+		if f, ok := errors.AsType[*job.Failure](err); ok && s.attached && f.Hint != "" {
+			return s.leaveWith(job.ExitFailed, err, f.Hint)
 		}
 		return s.leave(job.ExitFailed, err)
 	}

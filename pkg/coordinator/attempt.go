@@ -63,6 +63,27 @@ func (s *Server) Cancel(order *hodeipb.Cancel) {
 	}
 }
 
+// JobEnded tells the agent of an attempt, when it is attached, that the job's container
+// has ended, and how: an agent that still waits for the launcher ends then. Of a Server of
+// one job.
+func (s *Server) JobEnded(name, how string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.jobEnded == nil {
+		s.jobEnded = map[string]string{}
+	}
+	s.jobEnded[name] = how
+	for _, a := range s.attempts {
+		if a.name == name {
+			a.orderJobEnded(how)
+		}
+	}
+}
+
+func (a *attempt) orderJobEnded(how string) {
+	a.order(&hodeipb.Control{Order: &hodeipb.Control_JobEnded{JobEnded: &hodeipb.JobEnded{Message: how}}})
+}
+
 // Signal sends a signal, by its number on Linux, to the commands of the attempts that are
 // attached, and tells whether there was one. Unlike Cancel it is not repeated.
 func (s *Server) Signal(number int32) bool {
@@ -106,6 +127,9 @@ func (s *Server) enter(ctx context.Context, hello *hodeipb.Hello, cancel context
 	a.current, a.orders = cancel, orders
 	if s.cancel != nil {
 		a.order(&hodeipb.Control{Order: &hodeipb.Control_Cancel{Cancel: s.cancel}})
+	}
+	if how, ok := s.jobEnded[a.name]; ok {
+		a.orderJobEnded(how)
 	}
 	return a, orders, func() { s.leave(a, hello, orders) }, nil
 }

@@ -140,9 +140,10 @@ type Server struct {
 	mu       sync.Mutex
 	refused  Refused
 	attempts map[attemptKey]*attempt
-	cancel   *hodeipb.Cancel // once ordered, for every attempt that attaches
-	serving  int             // attachments
-	left     chan struct{}   // closed and replaced when one has ended
+	cancel   *hodeipb.Cancel   // once ordered, for every attempt that attaches
+	jobEnded map[string]string // how the job's container did, by the attempt's name
+	serving  int               // attachments
+	left     chan struct{}     // closed and replaced when one has ended
 }
 
 // Serve takes connections from l until Close, or until l fails.

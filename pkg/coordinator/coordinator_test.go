@@ -327,6 +327,22 @@ func TestCancel(t *testing.T) {
 	isCancel(again, 2*time.Second)
 }
 
+// TestJobEnded: the agent of that attempt is told, now and whenever it attaches, and no other.
+func TestJobEnded(t *testing.T) {
+	w := newWorld(t, func(s *Server) { s.JobEnded("pod-of-another", "exit code 1") })
+	a := w.attach(t, 0)
+	a.welcome()
+	w.server.JobEnded("pod-uid-1", "exit code 137")
+	for _, told := range []*agent{a, w.attach(t, 0)} {
+		if told != a {
+			told.welcome()
+		}
+		if e := told.recv().GetControl().GetJobEnded(); e == nil || e.Message != "exit code 137" {
+			t.Errorf("got %v", e)
+		}
+	}
+}
+
 func TestCancelBeforeServe(t *testing.T) {
 	w := newWorld(t, func(s *Server) { s.Cancel(&hodeipb.Cancel{}) })
 	a := w.attach(t, 0)

@@ -1817,6 +1817,7 @@ type Control struct {
 	//	*Control_Signal
 	//	*Control_Cancel
 	//	*Control_Release
+	//	*Control_JobEnded
 	Order         isControl_Order `protobuf_oneof:"order"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1886,6 +1887,15 @@ func (x *Control) GetRelease() *Release {
 	return nil
 }
 
+func (x *Control) GetJobEnded() *JobEnded {
+	if x != nil {
+		if x, ok := x.Order.(*Control_JobEnded); ok {
+			return x.JobEnded
+		}
+	}
+	return nil
+}
+
 type isControl_Order interface {
 	isControl_Order()
 }
@@ -1905,11 +1915,18 @@ type Control_Release struct {
 	Release *Release `protobuf:"bytes,3,opt,name=release,proto3,oneof"`
 }
 
+type Control_JobEnded struct {
+	// No launcher will come.
+	JobEnded *JobEnded `protobuf:"bytes,4,opt,name=job_ended,json=jobEnded,proto3,oneof"`
+}
+
 func (*Control_Signal) isControl_Order() {}
 
 func (*Control_Cancel) isControl_Order() {}
 
 func (*Control_Release) isControl_Order() {}
+
+func (*Control_JobEnded) isControl_Order() {}
 
 // Cancel ends the job with cause Cancelled.
 type Cancel struct {
@@ -1992,6 +2009,54 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
 	return file_worker_proto_rawDescGZIP(), []int{18}
+}
+
+// JobEnded tells that the job's container has ended, as only the cluster can know. An
+// agent that still waits for the launcher ends: the command never started. Any other
+// takes no notice: it knows more.
+type JobEnded struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How it ended, in one line.
+	Message       string `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobEnded) Reset() {
+	*x = JobEnded{}
+	mi := &file_worker_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobEnded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobEnded) ProtoMessage() {}
+
+func (x *JobEnded) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobEnded.ProtoReflect.Descriptor instead.
+func (*JobEnded) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *JobEnded) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
 }
 
 var File_worker_proto protoreflect.FileDescriptor
@@ -2170,15 +2235,18 @@ const file_worker_proto_rawDesc = "" +
 	"\n" +
 	"pipes_held\x18\v \x01(\bR\tpipesHeld\x12\x12\n" +
 	"\x04lost\x18\f \x01(\x04R\x04lost\x12.\n" +
-	"\x06probes\x18\r \x03(\v2\x16.hodei.worker.v1.ProbeR\x06probes\"\x95\x01\n" +
+	"\x06probes\x18\r \x03(\v2\x16.hodei.worker.v1.ProbeR\x06probes\"\xcf\x01\n" +
 	"\aControl\x12\x18\n" +
 	"\x06signal\x18\x01 \x01(\x05H\x00R\x06signal\x121\n" +
 	"\x06cancel\x18\x02 \x01(\v2\x17.hodei.worker.v1.CancelH\x00R\x06cancel\x124\n" +
-	"\arelease\x18\x03 \x01(\v2\x18.hodei.worker.v1.ReleaseH\x00R\areleaseB\a\n" +
+	"\arelease\x18\x03 \x01(\v2\x18.hodei.worker.v1.ReleaseH\x00R\arelease\x128\n" +
+	"\tjob_ended\x18\x04 \x01(\v2\x19.hodei.worker.v1.JobEndedH\x00R\bjobEndedB\a\n" +
 	"\x05order\"9\n" +
 	"\x06Cancel\x12/\n" +
 	"\x05grace\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05grace\"\t\n" +
-	"\aRelease*\"\n" +
+	"\aRelease\"$\n" +
+	"\bJobEnded\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage*\"\n" +
 	"\bEncoding\x12\f\n" +
 	"\bIDENTITY\x10\x00\x12\b\n" +
 	"\x04ZSTD\x10\x01*8\n" +
@@ -2211,7 +2279,7 @@ func file_worker_proto_rawDescGZIP() []byte {
 }
 
 var file_worker_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_worker_proto_goTypes = []any{
 	(Encoding)(0),                 // 0: hodei.worker.v1.Encoding
 	(Stream)(0),                   // 1: hodei.worker.v1.Stream
@@ -2235,8 +2303,9 @@ var file_worker_proto_goTypes = []any{
 	(*Control)(nil),               // 19: hodei.worker.v1.Control
 	(*Cancel)(nil),                // 20: hodei.worker.v1.Cancel
 	(*Release)(nil),               // 21: hodei.worker.v1.Release
-	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 23: google.protobuf.Duration
+	(*JobEnded)(nil),              // 22: hodei.worker.v1.JobEnded
+	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 24: google.protobuf.Duration
 }
 var file_worker_proto_depIdxs = []int32{
 	5,  // 0: hodei.worker.v1.FromAgent.hello:type_name -> hodei.worker.v1.Hello
@@ -2249,37 +2318,38 @@ var file_worker_proto_depIdxs = []int32{
 	19, // 7: hodei.worker.v1.ToAgent.control:type_name -> hodei.worker.v1.Control
 	6,  // 8: hodei.worker.v1.Hello.extent:type_name -> hodei.worker.v1.Extent
 	12, // 9: hodei.worker.v1.Hello.state:type_name -> hodei.worker.v1.State
-	22, // 10: hodei.worker.v1.Hello.last_sample:type_name -> google.protobuf.Timestamp
+	23, // 10: hodei.worker.v1.Hello.last_sample:type_name -> google.protobuf.Timestamp
 	7,  // 11: hodei.worker.v1.Extent.marks:type_name -> hodei.worker.v1.Mark
-	23, // 12: hodei.worker.v1.Welcome.metrics_interval:type_name -> google.protobuf.Duration
-	22, // 13: hodei.worker.v1.Welcome.metrics_after:type_name -> google.protobuf.Timestamp
+	24, // 12: hodei.worker.v1.Welcome.metrics_interval:type_name -> google.protobuf.Duration
+	23, // 13: hodei.worker.v1.Welcome.metrics_after:type_name -> google.protobuf.Timestamp
 	0,  // 14: hodei.worker.v1.Welcome.encodings:type_name -> hodei.worker.v1.Encoding
 	10, // 15: hodei.worker.v1.Batch.records:type_name -> hodei.worker.v1.Record
 	0,  // 16: hodei.worker.v1.Batch.encoding:type_name -> hodei.worker.v1.Encoding
 	1,  // 17: hodei.worker.v1.Record.stream:type_name -> hodei.worker.v1.Stream
 	2,  // 18: hodei.worker.v1.State.phase:type_name -> hodei.worker.v1.Phase
-	22, // 19: hodei.worker.v1.State.agent_started:type_name -> google.protobuf.Timestamp
-	22, // 20: hodei.worker.v1.State.command_started:type_name -> google.protobuf.Timestamp
+	23, // 19: hodei.worker.v1.State.agent_started:type_name -> google.protobuf.Timestamp
+	23, // 20: hodei.worker.v1.State.command_started:type_name -> google.protobuf.Timestamp
 	13, // 21: hodei.worker.v1.State.probes:type_name -> hodei.worker.v1.Probe
-	22, // 22: hodei.worker.v1.Metrics.time:type_name -> google.protobuf.Timestamp
+	23, // 22: hodei.worker.v1.Metrics.time:type_name -> google.protobuf.Timestamp
 	15, // 23: hodei.worker.v1.Metrics.usage:type_name -> hodei.worker.v1.Usage
 	17, // 24: hodei.worker.v1.Usage.oom_victim:type_name -> hodei.worker.v1.OOMVictim
 	16, // 25: hodei.worker.v1.Usage.net_ipv4:type_name -> hodei.worker.v1.Traffic
 	16, // 26: hodei.worker.v1.Usage.net_ipv6:type_name -> hodei.worker.v1.Traffic
-	22, // 27: hodei.worker.v1.ExitRecord.started:type_name -> google.protobuf.Timestamp
-	22, // 28: hodei.worker.v1.ExitRecord.finished:type_name -> google.protobuf.Timestamp
+	23, // 27: hodei.worker.v1.ExitRecord.started:type_name -> google.protobuf.Timestamp
+	23, // 28: hodei.worker.v1.ExitRecord.finished:type_name -> google.protobuf.Timestamp
 	15, // 29: hodei.worker.v1.ExitRecord.usage:type_name -> hodei.worker.v1.Usage
 	13, // 30: hodei.worker.v1.ExitRecord.probes:type_name -> hodei.worker.v1.Probe
 	20, // 31: hodei.worker.v1.Control.cancel:type_name -> hodei.worker.v1.Cancel
 	21, // 32: hodei.worker.v1.Control.release:type_name -> hodei.worker.v1.Release
-	23, // 33: hodei.worker.v1.Cancel.grace:type_name -> google.protobuf.Duration
-	3,  // 34: hodei.worker.v1.Coordinator.Attach:input_type -> hodei.worker.v1.FromAgent
-	4,  // 35: hodei.worker.v1.Coordinator.Attach:output_type -> hodei.worker.v1.ToAgent
-	35, // [35:36] is the sub-list for method output_type
-	34, // [34:35] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	22, // 33: hodei.worker.v1.Control.job_ended:type_name -> hodei.worker.v1.JobEnded
+	24, // 34: hodei.worker.v1.Cancel.grace:type_name -> google.protobuf.Duration
+	3,  // 35: hodei.worker.v1.Coordinator.Attach:input_type -> hodei.worker.v1.FromAgent
+	4,  // 36: hodei.worker.v1.Coordinator.Attach:output_type -> hodei.worker.v1.ToAgent
+	36, // [36:37] is the sub-list for method output_type
+	35, // [35:36] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_worker_proto_init() }
@@ -2304,6 +2374,7 @@ func file_worker_proto_init() {
 		(*Control_Signal)(nil),
 		(*Control_Cancel)(nil),
 		(*Control_Release)(nil),
+		(*Control_JobEnded)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2311,7 +2382,7 @@ func file_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_worker_proto_rawDesc), len(file_worker_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   19,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

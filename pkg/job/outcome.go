@@ -53,6 +53,9 @@ type Outcome struct {
 	Signal syscall.Signal `json:"signal,omitempty"`
 	// Message is one line for a person; may be empty.
 	Message string `json:"message,omitempty"`
+	// NeverStarted tells that the command did not run at all: there is no output, and
+	// Code is none of its own.
+	NeverStarted bool `json:"neverStarted,omitempty"`
 	// Attempt is the Pod that it was, where more than one is possible.
 	Attempt string `json:"attempt,omitempty"`
 	// OutputBytes is how much output there is, of both streams together.
@@ -144,6 +147,8 @@ type Failure struct {
 	// Hint is the next thing to type; {hodei} in it stands for the name that the
 	// program was called by. May be empty.
 	Hint string
+	// NeverStarted tells that the command did not run, and will not any more.
+	NeverStarted bool
 	// Err is what was underneath, if anything; not shown.
 	Err error
 }
@@ -156,5 +161,5 @@ func (f *Failure) Unwrap() error { return f.Err }
 
 // Outcome is the failure as the end of a job.
 func (f *Failure) Outcome() *Outcome {
-	return &Outcome{Cause: f.Cause, Code: ExitFailed, Message: f.Message}
+	return &Outcome{Cause: f.Cause, Code: ExitFailed, Message: f.Message, NeverStarted: f.NeverStarted}
 }

@@ -22,7 +22,7 @@ import (
 
 // Attach returns a Run of a job that is there already, with the certificates by
 // which its agents know a coordinator. With NoTunnel nobody has to show any: they
-// are not asked for. The job's start timeout counts anew from Watch.
+// are not asked for. Watch keeps what is left of the job's start timeout.
 //
 // A *job.Failure is returned where the right to read the job's Secret is missing,
 // or the Secret is; another error where what it holds is not this job's.
@@ -59,6 +59,10 @@ func (p *Provider) serverCerts(ctx context.Context, j *batchv1.Job) (*certs.JobC
 	}
 	secret, err := p.jobSecret(ctx, j)
 	switch {
+	case apierrors.IsNotFound(err) && isUnfinished(j):
+		return nil, "", &job.Failure{Cause: job.ConfigError, Err: err,
+			Message: fmt.Sprintf("job %q can't be attached to: the hodei that made it was ended before it was complete; the cluster ends it by itself, %s after its start", j.Name, makingSeconds*time.Second),
+			Hint:    fmt.Sprintf("kubectl delete job -n %s %s", j.Namespace, j.Name)}
 	case apierrors.IsNotFound(err):
 		return nil, "", absent(fmt.Sprintf("its secret %q is not found", j.Name))
 	case err != nil:

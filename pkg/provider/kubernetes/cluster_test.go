@@ -137,7 +137,7 @@ func TestAPIServerAccepts(t *testing.T) {
 
 			owner := manifest.DeepCopy()
 			owner.UID = "11111111-2222-3333-4444-555555555555"
-			if _, err := c.CoreV1().Secrets(s.namespace).Create(t.Context(), renderSecret(owner, testCerts(t, s.namespace, owner.Name)), dryRun); err != nil {
+			if _, err := c.CoreV1().Secrets(s.namespace).Create(t.Context(), renderSecret(owner, minimal(), testCerts(t, s.namespace, owner.Name)), dryRun); err != nil {
 				t.Error(err)
 			}
 		})

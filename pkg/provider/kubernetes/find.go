@@ -57,8 +57,9 @@ type Attempt struct {
 	// Phases are those of its start that the cluster still knows.
 	Phases []job.Event
 
-	ran   bool // the command started
-	bound bool // to a node, whose kubelet gives it its certificates
+	ran   bool   // the command started
+	waits string // why it has not; "" where that is not known
+	bound bool   // to a node, whose kubelet gives it its certificates
 }
 
 // Find looks for the job of that name. A *job.Failure is returned for one that is
@@ -84,7 +85,15 @@ func (p *Provider) Find(ctx context.Context, name string) (*Found, error) {
 	if err != nil {
 		return nil, Explain(err)
 	}
-	return newFound(j, spec, pods.Items), nil
+	found := newFound(j, spec, pods.Items)
+	if o := found.Outcome; o != nil && o.NeverStarted {
+		for i := range pods.Items {
+			if pods.Items[i].Name == o.Attempt {
+				found.Outcome = p.withWords(ctx, &pods.Items[i], o)
+			}
+		}
+	}
+	return found, nil
 }
 
 // FindAll looks for the jobs whose labels match the selector, in kubectl's syntax;
@@ -198,23 +207,33 @@ func newAttempt(pod *corev1.Pod) Attempt {
 		a.Others = OthersLeft(pod)
 		return a
 	}
+	if v := explainPod(pod); v.failure != nil && !a.ran {
+		a.waits = v.failure.Message
+	}
 	a.Running, a.bound = agentRuns(pod), pod.Spec.NodeName != ""
 	a.Left = a.Running && commandEnded(pod)
 	return a
 }
 
 // commandEnded tells that the job's container has.
-func commandEnded(pod *corev1.Pod) bool {
+func commandEnded(pod *corev1.Pod) bool { return commandEnd(pod) != nil }
+
+// commandEnd is how the job's container ended; nil: it has not.
+func commandEnd(pod *corev1.Pod) *corev1.ContainerStateTerminated {
 	for _, s := range pod.Status.ContainerStatuses {
 		if s.Name == jobContainer {
-			return s.State.Terminated != nil
+			return s.State.Terminated
 		}
 	}
-	return false
+	return nil
 }
 
-// hasRun tells that the job's container was started.
+// hasRun tells that the job's container was started, and that no agent denies that its
+// command was.
 func hasRun(pod *corev1.Pod) bool {
+	if NeverStarted(pod) {
+		return false
+	}
 	for _, s := range pod.Status.ContainerStatuses {
 		if s.Name == jobContainer && (s.State.Running != nil || s.State.Terminated != nil && !neverRan(s.State.Terminated)) {
 			return true
@@ -240,6 +259,10 @@ func jobEnd(j *batchv1.Job) (*job.Outcome, string) {
 	for _, c := range j.Status.Conditions {
 		if c.Status != corev1.ConditionTrue || c.Type != batchv1.JobFailed && c.Type != batchv1.JobComplete {
 			continue
+		}
+		if c.Reason == batchv1.JobReasonDeadlineExceeded && isUnfinished(j) {
+			return &job.Outcome{Cause: job.Unknown, Code: job.ExitFailed, Message: fmt.Sprintf(
+				"the hodei that made the job was ended before it was complete, and the cluster ended the job after %s", makingSeconds*time.Second)}, ""
 		}
 		if c.Reason == batchv1.JobReasonDeadlineExceeded {
 			return &job.Outcome{Cause: job.DeadlineExceeded, Message: oneLine(c.Message)}, ""

@@ -349,7 +349,7 @@ func TestFindAll(t *testing.T) {
 // secretOf is the Secret of a Job with certificates for a job of that name.
 func secretOf(t *testing.T, owner *batchv1.Job, namespace, name string) *corev1.Secret {
 	t.Helper()
-	s := renderSecret(owner, testCerts(t, namespace, name))
+	s := renderSecret(owner, minimal(), testCerts(t, namespace, name))
 	s.UID = "uid-secret"
 	return s
 }

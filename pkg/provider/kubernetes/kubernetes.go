@@ -143,6 +143,11 @@ func (p *Provider) withServerName(spec *job.Spec) settings {
 
 // Run is a job that was submitted, or attached to.
 type Run struct {
+	// JobEnded, if not nil, is called by Watch when the job's container of an attempt has
+	// ended while its agent runs, with how: an agent that waits for a launcher can't know. It
+	// is set before Watch.
+	JobEnded func(attempt, how string)
+
 	provider *Provider
 	spec     *job.Spec
 	job      *batchv1.Job
@@ -208,7 +213,7 @@ func (r *Run) create(ctx context.Context, manifest *batchv1.Job, id *certs.JobCe
 	var sent atomic.Bool
 	traced := httptrace.WithClientTrace(request, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
 	manifest.Annotations[annotationRun] = rand.Text()
-	made, err := c.BatchV1().Jobs(manifest.Namespace).Create(traced, manifest, metav1.CreateOptions{})
+	made, err := c.BatchV1().Jobs(manifest.Namespace).Create(traced, unfinished(manifest), metav1.CreateOptions{})
 	if err != nil {
 		if request.Err() != nil && ctx.Err() != nil { // the cause, not that we gave up
 			err = ctx.Err()
@@ -221,10 +226,17 @@ func (r *Run) create(ctx context.Context, manifest *batchv1.Job, id *certs.JobCe
 	r.job = made
 	// At once, on the same connection: the kubelet looks for it 300 ms later,
 	// and if it is not there, again only after 1.5 s.
-	secret, err := c.CoreV1().Secrets(manifest.Namespace).Create(request, renderSecret(made, id), metav1.CreateOptions{})
+	secret, err := c.CoreV1().Secrets(manifest.Namespace).Create(request, renderSecret(made, r.spec, id), metav1.CreateOptions{})
 	if err == nil {
 		r.secret = secret.UID
 		err = ctx.Err()
+	}
+	switch {
+	case err != nil:
+	case r.spec.Detached: // nobody is there afterwards
+		err = r.complete(request, manifest.Spec.ActiveDeadlineSeconds)
+	default: // its start needs not wait for it
+		r.work.Go(func() { r.keepCompleting(manifest.Spec.ActiveDeadlineSeconds) })
 	}
 	if err != nil {
 		return also(err, r.Delete(ctx))

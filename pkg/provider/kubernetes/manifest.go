@@ -47,8 +47,16 @@ const (
 	// of those that have a user namespace.
 	agentUser = 65532
 
-	// neverStarted is the agent's exit status when no launcher came.
-	neverStarted = 90
+	// neverStarted and startTimedOut are the agent's exit statuses when no launcher came:
+	// another attempt may start the command, or none may any more.
+	neverStarted  = 90
+	startTimedOut = 92
+
+	// evictionVolume is overfilled by an agent whose start timeout is over: the kubelet
+	// evicts its Pod then, also where the job's container waits for its image. Its name
+	// is all that is left of the agent's reason, and stands in the Pod's message.
+	evictionVolume = "hodei-start-timeout"
+	evictionDir    = "/run/hodei-start-timeout"
 )
 
 // LauncherPath is where the worker's program is in the job's container, whatever else
@@ -59,6 +67,8 @@ const (
 	// spoolMargin keeps the limit of the spool's volume above the spool's cap: a
 	// volume beyond its limit evicts the Pod.
 	spoolMargin = 64 << 20
+	// evictionBytes is the least limit of that volume: the agent writes three times as much.
+	evictionBytes = 1 << 20
 	// runDirBytes holds the launcher, three times over.
 	runDirBytes = 64 << 20
 	// agentLogBytes holds the log of the agent's container, which the kubelet keeps
@@ -131,7 +141,7 @@ func renderJob(spec *job.Spec, s settings) (*batchv1.Job, error) {
 			Annotations: merged(s.config.Annotations, ours),
 		},
 		Spec: batchv1.JobSpec{
-			BackoffLimit:            &spec.Retries,
+			BackoffLimit:            backoffLimit(spec.Retries),
 			TTLSecondsAfterFinished: seconds32(spec.TTL),
 			ActiveDeadlineSeconds:   deadline(spec),
 			PodFailurePolicy:        failurePolicy(spec.Retries),
@@ -171,38 +181,54 @@ func deadline(spec *job.Spec) *int64 {
 	return &n
 }
 
+// startsWithoutRetries is how often a job without retries is tried to start once more after
+// an attempt that never started its command. Each costs the job controller's back-off, 10 s
+// and more; a node or a runtime that has a bad moment has a better one by then.
+const startsWithoutRetries = 2
+
+// backoffLimit is how many attempts may fail before the Job does. Those whose command never
+// started are counted too, since nothing else would bound them. A number of retries is
+// never raised for their sake: a command that failed is run again so often and no more.
+func backoffLimit(retries int32) *int32 {
+	if retries == 0 {
+		retries = startsWithoutRetries
+	}
+	return &retries
+}
+
 // failurePolicy says which failed attempts are followed by another. The order
 // is the order of evaluation.
 func failurePolicy(retries int32) *batchv1.PodFailurePolicy {
-	agent := agentContainer
+	onExit := func(action batchv1.PodFailurePolicyAction, container string, operator batchv1.PodFailurePolicyOnExitCodesOperator, code int32) batchv1.PodFailurePolicyRule {
+		return batchv1.PodFailurePolicyRule{Action: action, OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{
+			ContainerName: &container, Operator: operator, Values: []int32{code}}}
+	}
+	const in, notIn = batchv1.PodFailurePolicyOnExitCodesOpIn, batchv1.PodFailurePolicyOnExitCodesOpNotIn
 	disrupted := batchv1.PodFailurePolicyActionIgnore
 	if retries == 0 {
 		disrupted = batchv1.PodFailurePolicyActionFailJob
 	}
-	return &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{
-		{ // the command never started: it can safely be started again
-			Action: batchv1.PodFailurePolicyActionIgnore,
-			OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{
-				ContainerName: &agent, Operator: batchv1.PodFailurePolicyOnExitCodesOpIn, Values: []int32{neverStarted},
-			},
-		},
-		{ // the agent died: the command may have succeeded, it must not run twice
-			Action: batchv1.PodFailurePolicyActionFailJob,
-			OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{
-				ContainerName: &agent, Operator: batchv1.PodFailurePolicyOnExitCodesOpNotIn, Values: []int32{neverStarted},
-			},
-		},
+	rules := []batchv1.PodFailurePolicyRule{
+		// The command never started: it can safely be started again, but not for ever.
+		onExit(batchv1.PodFailurePolicyActionCount, agentContainer, in, neverStarted),
+		// The agent died: the command may have succeeded, it must not run twice. Or its start
+		// timeout is over: it must not run any more.
+		onExit(batchv1.PodFailurePolicyActionFailJob, agentContainer, notIn, neverStarted),
 		{
 			Action: disrupted,
 			OnPodConditions: []batchv1.PodFailurePolicyOnPodConditionsPattern{
 				{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue},
 			},
 		},
-	}}
+	}
+	if retries == 0 { // the limit is for starts alone
+		rules = append(rules, onExit(batchv1.PodFailurePolicyActionFailJob, jobContainer, notIn, 0))
+	}
+	return &batchv1.PodFailurePolicy{Rules: rules}
 }
 
 // renderSecret makes the Secret of a Job that exists.
-func renderSecret(owner *batchv1.Job, id *certs.JobCerts) *corev1.Secret {
+func renderSecret(owner *batchv1.Job, spec *job.Spec, id *certs.JobCerts) *corev1.Secret {
 	ref := metav1.NewControllerRef(owner, batchv1.SchemeGroupVersion.WithKind("Job"))
 	labels := maps.Clone(owner.Labels)
 	delete(labels, labelQueue)   // the Job alone is queued
@@ -217,8 +243,25 @@ func renderSecret(owner *batchv1.Job, id *certs.JobCerts) *corev1.Secret {
 			"ca.crt":     id.CA,
 			"client.crt": id.ClientCert, "client.key": id.ClientKey,
 			"server.crt": id.ServerCert, "server.key": id.ServerKey,
+			startByKey: []byte(startBy(owner, spec)),
 		},
 	}
+}
+
+// startByKey is the key of a job's Secret that holds startBy. It is mounted beside the
+// certificates, for the agent alone.
+const startByKey = "start-by"
+
+// startBy is the instant after which the command of a job must not start any more, by the
+// API server's clock; "": each attempt counts its start timeout from its own start. That
+// is so for a job that is queued or suspended, which may start at any time, and for one
+// with retries, whose later attempts are not the job's start. Every command that waits
+// for the start gives up a moment later, and so what it has told stays true.
+func startBy(j *batchv1.Job, spec *job.Spec) string {
+	if j.CreationTimestamp.IsZero() || j.Labels[labelQueue] != "" || isSuspended(j) || spec.Retries > 0 {
+		return ""
+	}
+	return j.CreationTimestamp.Add(spec.StartTimeout).UTC().Format(time.RFC3339)
 }
 
 func seconds32(d time.Duration) *int32 {

@@ -68,6 +68,7 @@ func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
 				VolumeMounts: []corev1.VolumeMount{
 					runDirMount,
 					{Name: "hodei-spool", MountPath: spoolDir},
+					{Name: evictionVolume, MountPath: evictionDir},
 					{Name: "hodei-certs", MountPath: certsDir, ReadOnly: true},
 				},
 			},
@@ -85,10 +86,12 @@ func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
 		Volumes: []corev1.Volume{
 			{Name: "hodei-run", VolumeSource: emptyDir(runDirBytes)},
 			{Name: "hodei-spool", VolumeSource: emptyDir(spec.LogSpool.Value() + spoolMargin)},
+			{Name: evictionVolume, VolumeSource: emptyDir(evictionBytes)},
 			{Name: "hodei-certs", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
 				SecretName: spec.Name, DefaultMode: mode(0o444),
 				Items: []corev1.KeyToPath{ // never the server's key
 					{Key: "ca.crt", Path: "ca.crt"}, {Key: "client.crt", Path: "client.crt"}, {Key: "client.key", Path: "client.key"},
+					{Key: startByKey, Path: startByKey},
 				},
 			}}},
 		},
@@ -132,6 +135,8 @@ func agentEnv(spec *job.Spec, s settings) []corev1.EnvVar {
 		{"HODEI_CLIENT_CERT_PATH", certsDir + "/client.crt"},
 		{"HODEI_CLIENT_KEY_PATH", certsDir + "/client.key"},
 		{"HODEI_START_TIMEOUT", spec.StartTimeout.String()},
+		{"HODEI_START_BY_FILE", certsDir + "/" + startByKey},
+		{"HODEI_EVICTION_DIR", evictionDir},
 		{"HODEI_TIMEOUT", spec.Timeout.String()},
 		{"HODEI_GRACE", spec.Grace.String()},
 		{"HODEI_LINGER", spec.Linger.String()},

@@ -129,7 +129,7 @@ func TestReserved(t *testing.T) {
 
 func TestQueue(t *testing.T) {
 	j := renderWith(t, minimal(), "queue: team-a\nlabels: {example.com/team: a}")
-	secret := renderSecret(j, &certs.JobCerts{})
+	secret := renderSecret(j, minimal(), &certs.JobCerts{})
 	if j.Labels[labelQueue] != "team-a" || j.Spec.Template.Labels[labelQueue] != "" || secret.Labels[labelQueue] != "" {
 		t.Errorf("labels %v, of the Pod %v, of the Secret %v", j.Labels, j.Spec.Template.Labels, secret.Labels)
 	}
@@ -166,10 +166,10 @@ func TestProviderVolumes(t *testing.T) {
 	if len(command.VolumeMounts) != 2 || !reflect.DeepEqual(command.VolumeMounts[1], want) {
 		t.Errorf("the job mounts %+v", command.VolumeMounts)
 	}
-	if len(agent.VolumeMounts) != 3 {
+	if len(agent.VolumeMounts) != 4 {
 		t.Errorf("the agent mounts %+v", agent.VolumeMounts)
 	}
-	if v := j.Spec.Template.Spec.Volumes; len(v) != 4 || v[3].PersistentVolumeClaim == nil {
+	if v := j.Spec.Template.Spec.Volumes; len(v) != 5 || v[4].PersistentVolumeClaim == nil {
 		t.Errorf("volumes %+v", v)
 	}
 }

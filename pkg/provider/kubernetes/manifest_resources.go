@@ -13,7 +13,7 @@ import (
 // only one, the output in the spool would count against --ephemeral-storage: with
 // this one, which is what hodei itself may write, it never does.
 func agentResources(spec *job.Spec) corev1.ResourceRequirements {
-	disk := spec.LogSpool.Value() + spoolMargin + runDirBytes + agentLogBytes
+	disk := spec.LogSpool.Value() + spoolMargin + runDirBytes + evictionBytes + agentLogBytes
 	return corev1.ResourceRequirements{
 		Requests: corev1.ResourceList{
 			corev1.ResourceCPU: resource.MustParse("10m"), corev1.ResourceMemory: resource.MustParse("32Mi"),

@@ -141,7 +141,7 @@ func TestRenderJob(t *testing.T) {
 func TestRenderSecret(t *testing.T) {
 	owner := render(t, minimal())
 	owner.UID = "11111111-2222-3333-4444-555555555555"
-	golden(t, "secret.yaml", renderSecret(owner, &certs.JobCerts{
+	golden(t, "secret.yaml", renderSecret(owner, minimal(), &certs.JobCerts{
 		CA: []byte("ca"), ClientCert: []byte("client"), ClientKey: []byte("client key"),
 		ServerCert: []byte("server"), ServerKey: []byte("server key"),
 	}))
@@ -174,17 +174,19 @@ func TestFailurePolicy(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		retries int32
+		limit   int32
 		want    []string
 	}{
-		{"no retries", 0, []string{"Ignore agent In [90]", "FailJob agent NotIn [90]", "FailJob DisruptionTarget=True"}},
-		{"retries", 3, []string{"Ignore agent In [90]", "FailJob agent NotIn [90]", "Ignore DisruptionTarget=True"}},
+		{"no retries", 0, 2, []string{"Count agent In [90]", "FailJob agent NotIn [90]", "FailJob DisruptionTarget=True", "FailJob job NotIn [0]"}},
+		{"one retry", 1, 1, []string{"Count agent In [90]", "FailJob agent NotIn [90]", "Ignore DisruptionTarget=True"}},
+		{"retries", 3, 3, []string{"Count agent In [90]", "FailJob agent NotIn [90]", "Ignore DisruptionTarget=True"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			spec := minimal()
 			spec.Retries = test.retries
 			j := render(t, spec)
-			if *j.Spec.BackoffLimit != test.retries {
-				t.Errorf("backoffLimit %d, want %d", *j.Spec.BackoffLimit, test.retries)
+			if *j.Spec.BackoffLimit != test.limit {
+				t.Errorf("backoffLimit %d, want %d", *j.Spec.BackoffLimit, test.limit)
 			}
 			var got []string
 			for _, r := range j.Spec.PodFailurePolicy.Rules {
@@ -367,6 +369,7 @@ func TestVolumes(t *testing.T) {
 	want := []corev1.VolumeMount{
 		{Name: "hodei-run", MountPath: "/run/hodei"},
 		{Name: "hodei-spool", MountPath: "/var/spool/hodei"},
+		{Name: "hodei-start-timeout", MountPath: "/run/hodei-start-timeout"}, // not the job: it could have itself evicted
 		{Name: "hodei-certs", MountPath: "/etc/hodei/certs", ReadOnly: true},
 	}
 	if !reflect.DeepEqual(agent.VolumeMounts, want) {
@@ -376,7 +379,7 @@ func TestVolumes(t *testing.T) {
 	for _, v := range j.Spec.Template.Spec.Volumes {
 		volumes[v.Name] = v.VolumeSource
 	}
-	if len(volumes) != 3 {
+	if len(volumes) != 4 {
 		t.Errorf("%d volumes", len(volumes))
 	}
 	// Beyond its limit a volume evicts the Pod: the agent's cap stays below.
@@ -393,7 +396,7 @@ func TestVolumes(t *testing.T) {
 	for _, i := range secret.Items {
 		keys = append(keys, i.Key+"="+i.Path)
 	}
-	if want := []string{"ca.crt=ca.crt", "client.crt=client.crt", "client.key=client.key"}; !slices.Equal(keys, want) {
+	if want := []string{"ca.crt=ca.crt", "client.crt=client.crt", "client.key=client.key", "start-by=start-by"}; !slices.Equal(keys, want) {
 		t.Errorf("mounted keys %v, want %v", keys, want)
 	}
 	if secret.SecretName != "train" || *secret.DefaultMode != 0o444 || secret.Optional != nil {
@@ -487,6 +490,38 @@ func TestLaunch(t *testing.T) {
 func TestNeverStarted(t *testing.T) {
 	if neverStarted != hodeiagent.ExitNeverStarted {
 		t.Errorf("the policy knows %d, the agent exits with %d", neverStarted, hodeiagent.ExitNeverStarted)
+	}
+	if startTimedOut != hodeiagent.ExitStartTimeout {
+		t.Errorf("%d is read, the agent exits with %d", startTimedOut, hodeiagent.ExitStartTimeout)
+	}
+}
+
+func TestStartBy(t *testing.T) {
+	made := metav1.NewTime(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
+	for _, test := range []struct {
+		name   string
+		job    func(*batchv1.Job)
+		change func(*job.Spec)
+		want   string
+	}{
+		{name: "from the job's creation", want: "2026-03-01T12:05:00Z"},
+		{name: "queued", job: func(j *batchv1.Job) { j.Labels = map[string]string{labelQueue: "team-a"} }},
+		{name: "suspended as it was made", job: func(j *batchv1.Job) { j.Spec.Suspend = new(true) }},
+		{name: "with retries", change: func(s *job.Spec) { s.Retries = 1 }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			spec, j := minimal(), &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "x", CreationTimestamp: made}}
+			spec.StartTimeout = 5 * time.Minute
+			if test.change != nil {
+				test.change(spec)
+			}
+			if test.job != nil {
+				test.job(j)
+			}
+			if got, there := renderSecret(j, spec, &certs.JobCerts{}).Data[startByKey]; string(got) != test.want || !there {
+				t.Errorf("got %q, %t, want %q", got, there, test.want)
+			}
+		})
 	}
 }
 
@@ -654,7 +689,7 @@ func TestOverflowWords(t *testing.T) {
 
 func TestSecretOwner(t *testing.T) {
 	owner := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "x", Namespace: "n", UID: "u"}}
-	secret := renderSecret(owner, &certs.JobCerts{})
+	secret := renderSecret(owner, minimal(), &certs.JobCerts{})
 	if !metav1.IsControlledBy(secret, owner) || secret.Immutable != nil {
 		t.Errorf("owners %v, immutable %v", secret.OwnerReferences, secret.Immutable)
 	}

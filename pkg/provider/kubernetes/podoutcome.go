@@ -43,6 +43,10 @@ func outcomeOf(pod *corev1.Pod, disrupted job.Cause, said string) *job.Outcome {
 			return withEvidence(o, command, disrupted, said)
 		}
 	}
+	if evictedItself(pod) && (agent == nil || agent.ExitCode != startTimedOut) { // its own words are lost
+		return &job.Outcome{Cause: job.StartTimeout, NeverStarted: true, Code: job.ExitFailed,
+			Message: "the command never started: its start timeout was over, and the agent had its Pod evicted"}
+	}
 	o := &job.Outcome{Cause: disrupted, Message: said}
 	switch {
 	case o.Cause != "":
@@ -51,8 +55,8 @@ func outcomeOf(pod *corev1.Pod, disrupted job.Cause, said string) *job.Outcome {
 		if o.Message == "" {
 			o.Message = fmt.Sprintf("Pod %s ended without a word from its agent", pod.Name)
 		}
-	case agent.ExitCode == neverStarted:
-		o.Cause, o.Message = job.StartTimeout, "the command never started: "+oneLine(agent.Message)
+	case agent.ExitCode == neverStarted, agent.ExitCode == startTimedOut:
+		return neverStartedOutcome(agent, command)
 	case agent.ExitCode == ebpfMissing:
 		return ebpfOutcome(oneLine(agent.Message))
 	default:

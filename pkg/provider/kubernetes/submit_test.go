@@ -11,10 +11,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
@@ -29,6 +31,8 @@ type store struct {
 	// called when the store has done it, and answers instead if it returns true.
 	// Both get "POST jobs", "DELETE secrets x" and the like.
 	before, after func(what string, w http.ResponseWriter) bool
+
+	patched chan string // if not nil, gets the bodies of PATCH requests that are done
 
 	mu       sync.Mutex
 	objects  map[string]*unstructured.Unstructured // by "jobs x"
@@ -117,6 +121,9 @@ func (s *store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.after != nil && s.after(what, w) {
 		return
 	}
+	if r.Method == http.MethodPatch && s.patched != nil {
+		s.patched <- string(body)
+	}
 	respond(w, code, answer)
 }
 
@@ -182,7 +189,7 @@ func TestSubmit(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if got, want := s.writes(), []string{"POST jobs", "POST secrets"}; !slices.Equal(got, want) { // the Job first: it owns the Secret
+	if got, want := s.writes()[:2], []string{"POST jobs", "POST secrets"}; !slices.Equal(got, want) { // the Job first: it owns the Secret
 		t.Errorf("got %v, want %v", got, want)
 	}
 	made, secret := s.get("jobs x"), s.get("secrets x")
@@ -205,6 +212,73 @@ func TestSubmit(t *testing.T) {
 	if second := s.get("jobs x").GetAnnotations()[annotationRun]; len(first) < 16 || first == second {
 		t.Errorf("the Jobs can't be told apart: %q, %q", first, second)
 	}
+}
+
+// TestSubmitCompletes: a Job that is made ends by itself, until its Secret is there.
+func TestSubmitCompletes(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		timeout  time.Duration
+		detached bool
+		want     string
+	}{
+		{name: "detached", detached: true, want: `{"spec":{"activeDeadlineSeconds":null}}`},
+		{name: "followed", want: `{"spec":{"activeDeadlineSeconds":null}}`},
+		{name: "with a backstop", detached: true, timeout: time.Minute, want: `{"spec":{"activeDeadlineSeconds":1590}}`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			patched := make(chan string, 1)
+			s := &store{patched: patched}
+			spec := specWith(func(s *job.Spec) { s.Name, s.Detached, s.Timeout = "x", test.detached, test.timeout })
+			r, err := s.start(t).Submit(t.Context(), spec, testCerts(t, "ns", "x"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			if got := <-patched; got != test.want {
+				t.Errorf("got %s, want %s", got, test.want)
+			}
+			made := &batchv1.Job{}
+			if err := runtime.DefaultUnstructuredConverter.FromUnstructured(s.get("jobs x").Object, made); err != nil || !isUnfinished(made) {
+				t.Errorf("made with deadline %v, %v", made.Spec.ActiveDeadlineSeconds, err)
+			}
+			if got, want := s.writes(), []string{"POST jobs", "POST secrets", "PATCH jobs x"}; !slices.Equal(got, want) {
+				t.Errorf("got %v, want %v", got, want)
+			}
+		})
+	}
+}
+
+// Who may not complete a Job is told so, and nothing is left that the cluster would end.
+func TestSubmitIncomplete(t *testing.T) {
+	forbid := on("PATCH jobs x", func(w http.ResponseWriter) {
+		refuse(w, 403, metav1.StatusReasonForbidden, `jobs.batch "x" is forbidden: User "dev" cannot patch resource "jobs" in API group "batch" in the namespace "ns"`)
+	})
+	for _, detached := range []bool{true, false} {
+		s := &store{before: forbid}
+		spec := specWith(func(s *job.Spec) { s.Name, s.Detached = "x", detached })
+		r, err := s.start(t).Submit(t.Context(), spec, testCerts(t, "ns", "x"))
+		if !detached {
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = r.Watch(t.Context(), func(job.Event) {}) // who called it deletes the job then
+			r.Close()
+		} else if left := s.left(); len(left) > 0 {
+			t.Errorf("left behind %v", left)
+		}
+		if f := Explain(err); f == nil || f.Cause != job.Forbidden || !strings.Contains(f.Message, `may not patch jobs.batch in namespace "ns"`) {
+			t.Errorf("detached %t: got %v", detached, err)
+		}
+	}
+	// A server in trouble is asked again.
+	s := &store{before: busyOnce("PATCH jobs x"), patched: make(chan string, 1)}
+	r, err := s.start(t).Submit(t.Context(), specNamed("x"), testCerts(t, "ns", "x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	<-s.patched
 }
 
 func specNamed(name string) *job.Spec { return specWith(func(s *job.Spec) { s.Name = name }) }
@@ -382,19 +456,23 @@ func TestDelete(t *testing.T) {
 }
 
 func TestStopRetrying(t *testing.T) {
-	s := &store{}
+	s := &store{patched: make(chan string, 3)}
 	spec := specNamed("x")
 	r, err := s.start(t).Submit(t.Context(), spec, testCerts(t, "ns", "x"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if err := r.StopRetrying(t.Context()); err != nil || slices.Contains(s.writes(), "PATCH jobs x") {
+	<-s.patched // it is complete
+	if err := r.StopRetrying(t.Context()); err != nil || len(s.patched) > 0 {
 		t.Errorf("without retries: %v, %v", s.writes(), err)
 	}
 	spec.Retries = 2
-	if err := r.StopRetrying(t.Context()); err != nil || !slices.Contains(s.writes(), "PATCH jobs x") {
+	if err := r.StopRetrying(t.Context()); err != nil {
 		t.Errorf("with retries: %v, %v", s.writes(), err)
+	}
+	if got := <-s.patched; got != `{"spec":{"backoffLimit":0}}` {
+		t.Errorf("with retries: %s", got)
 	}
 	r.job = &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "y", Namespace: "ns"}}
 	if f := Explain(r.StopRetrying(t.Context())); f == nil || f.Message != `jobs "y" not found` {

@@ -52,7 +52,7 @@ func (r *Run) Watch(ctx context.Context, report func(job.Event)) (*job.Outcome, 
 		}
 		w.resume(r.found)
 	}
-	startTimeout := time.NewTimer(r.spec.StartTimeout)
+	startTimeout := time.NewTimer(r.startLeft(time.Now()))
 	defer startTimeout.Stop()
 	look := time.NewTicker(500 * time.Millisecond) // for graces that pass without an update
 	defer look.Stop()
@@ -86,6 +86,19 @@ func (r *Run) Watch(ctx context.Context, report func(job.Event)) (*job.Outcome, 
 	}
 }
 
+// leastStart is what a start has that is over its time already when somebody comes to it:
+// what keeps it is to be known by then.
+const leastStart = 5 * time.Second
+
+// startLeft is what is left of the start timeout: all of it for a job that was just made.
+func (r *Run) startLeft(now time.Time) time.Duration {
+	if r.found == nil || r.job.Status.StartTime == nil || len(r.found.Attempts) > 1 || r.spec.Retries > 0 {
+		return r.spec.StartTimeout
+	}
+	ahead, _ := r.provider.clock.Ahead()
+	return max(leastStart, r.job.Status.StartTime.Add(r.spec.StartTimeout).Sub(now.Add(ahead)))
+}
+
 // watcher is the state of one Watch.
 type watcher struct {
 	run    *Run
@@ -117,6 +130,7 @@ type watcher struct {
 
 type attempt struct {
 	bound, ran, ended bool
+	told              bool               // its agent, that the job's container has ended
 	suspended         bool               // its Job was, under way
 	overdue           time.Time          // when it has to have ended that was told to
 	disrupted         job.Cause          // why it was
@@ -204,9 +218,16 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 		}
 	}
 	a.toldToEnd(pod, time.Now())
+	if t := commandEnd(pod); t != nil && !a.told && r.JobEnded != nil && agentRuns(pod) {
+		a.told = true
+		r.JobEnded(pod.Name, endedHow(t))
+	}
 	ended := hasEnded(pod)
 	if a.others = nil; ended && !gone {
 		a.others = others
+	}
+	if ended && NeverStarted(pod) { // what ran was the launcher
+		a.ran, w.started = false, w.hasRun(pod.Name)
 	}
 	if (ended || gone) && !a.ended && pod.DeletionTimestamp != nil && !a.suspended {
 		a.suspended = r.isSuspended() // the Pod's end may be told before the Job's suspension
@@ -219,16 +240,20 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 		if a.suspended {
 			w.last = suspendedOutcome(pod)
 		}
+		w.last = r.provider.withWords(r.ctx, pod, w.last)
 		w.last.Attempt = pod.Name
+		if w.mayFollow(pod, a) {
+			return w.passed()
+		}
 		if !w.started {
-			if a.suspended || r.spec.Retries > 0 && disruption(pod) != "" { // another follows, by the policy in the second case
-				return w.passed()
-			}
 			if v := r.provider.named(explainPod(pod)); v.failure != nil {
+				v.failure.NeverStarted = true
 				return nil, v.failure
 			}
-			return nil, &job.Failure{Cause: w.last.Cause, Message: w.last.Message,
-				Hint: cmp.Or(r.provider.EBPFHint(w.last), ClockHint(w.last.Message, pod.Namespace, r.spec.Name), "kubectl describe pod -n "+pod.Namespace+" "+pod.Name)}
+			if r.found != nil && w.last.NeverStarted { // and so the Job has failed
+				return w.last, nil
+			}
+			return nil, r.provider.neverStartedFailure(pod, w.last)
 		}
 		if w.last.Cause == job.Completed || r.spec.Retries == 0 {
 			return w.last, nil
@@ -256,6 +281,28 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 		w.keep(explainPod(pod))
 	}
 	return w.passed()
+}
+
+// hasRun tells that the command ran in another attempt than the one of that name.
+func (w *watcher) hasRun(except string) bool {
+	for name, a := range w.attempts {
+		if name != except && a.ran {
+			return true
+		}
+	}
+	return false
+}
+
+// mayFollow tells that the Job says whether another attempt follows one that ended before
+// any command ran. Who submitted a job without retries takes it for the end: it is told
+// at once, and the job is removed before the cluster, which would try again, does.
+func (w *watcher) mayFollow(pod *corev1.Pod, a *attempt) bool {
+	if w.started && !NeverStarted(pod) {
+		return false
+	}
+	r := w.run
+	counted := agentEnd(pod) != nil && agentEnd(pod).ExitCode == neverStarted
+	return a.suspended || r.spec.Retries > 0 && (disruption(pod) != "" || counted) || r.found != nil && counted
 }
 
 // dial keeps a tunnel to the agent of a Pod until it is stopped, or Close.
@@ -426,8 +473,12 @@ func (w *watcher) passed() (*job.Outcome, error) {
 // startTimeout ends a start that took too long, with what kept it.
 func (w *watcher) startTimeout() error {
 	limit := w.run.spec.StartTimeout
+	removed := ""
+	if w.run.found != nil { // it is not ours to remove
+		removed = fmt.Sprintf("it will not start any more: {hodei} jobs -n %s removes it if the cluster does not", w.run.job.Namespace)
+	}
 	if f := w.trouble.failure; f != nil {
-		return &job.Failure{Cause: f.Cause, Message: fmt.Sprintf("%s (waited %s)", f.Message, limit), Hint: f.Hint}
+		return &job.Failure{Cause: f.Cause, Message: fmt.Sprintf("%s (waited %s)", f.Message, limit), Hint: cmp.Or(removed, f.Hint)}
 	}
 	f := &job.Failure{Cause: job.StartTimeout, Message: fmt.Sprintf("the command did not start within %s", limit),
 		Hint: "allow more with --start-timeout, or see: kubectl get events -n " + w.run.provider.settings.namespace}
@@ -442,6 +493,7 @@ func (w *watcher) startTimeout() error {
 	case w.run.met.Load():
 		f.Message += ": the agent runs, but its postStart hook, which copies the launcher, has not returned"
 	}
+	f.Hint = cmp.Or(removed, f.Hint)
 	return f
 }
 

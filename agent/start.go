@@ -1,0 +1,142 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// overfillBytes is written to a volume whose limit is 1 MiB.
+const overfillBytes = 3 << 20
+
+// evictWait is how long an agent stays for the kubelet to evict its Pod. The kubelet looks
+// every 10 s, at figures that are up to a minute old; an agent that leaves earlier keeps it
+// from ever looking. Where it enforces no limits, an agent that stays longer is no use.
+const evictWait = 5 * time.Minute
+
+// neverAgain is why a command did not start and must not be started by another
+// attempt: somebody may have been told that it never will.
+type neverAgain struct{ error }
+
+// startDeadline is when launchers are let in no more. It is a time of the wall clock,
+// which goes on while the machine sleeps.
+func (c Config) startDeadline(now time.Time) time.Time {
+	deadline := now.Add(c.StartTimeout).Round(0)
+	if !c.StartBy.IsZero() && c.StartBy.Before(deadline) {
+		return c.StartBy
+	}
+	return deadline
+}
+
+// late tells that a launcher which comes at now comes after the deadline.
+func late(deadline, now time.Time) bool { return !now.Round(0).Before(deadline) }
+
+// tooLate is why no launcher is let in after the deadline.
+func (c Config) tooLate(deadline time.Time) error {
+	if deadline.Equal(c.StartBy) {
+		return neverAgain{fmt.Errorf("no launcher came by %s, %s after the job was made: the job's container did not start (this node's clock: %s)",
+			stamp(c.StartBy), c.StartTimeout, stamp(time.Now()))}
+	}
+	return neverAgain{fmt.Errorf("no launcher came within %s: the job's container did not start", c.StartTimeout)}
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// awaitLauncher lets one launcher in before the deadline, and closes and unlinks the
+// socket.
+func (a *agent) awaitLauncher(l *net.UnixListener, deadline time.Time) (*handover, error) {
+	arrived := make(chan arrival, 1)
+	go func() { arrived <- accept(l) }()
+	timeout := time.NewTimer(time.Until(deadline))
+	defer timeout.Stop()
+	var why error
+	for why == nil {
+		select {
+		case got := <-arrived:
+			if got.err != nil {
+				return nil, fmt.Errorf("launcher's hello: %w", got.err)
+			}
+			if late(deadline, time.Now()) { // the machine slept: timers stood still
+				got.close()
+				return nil, a.tooLate(deadline)
+			}
+			a.jobUser.Store(foreignUser(got.conn))
+			return &got.handover, nil
+		case <-timeout.C:
+			why = a.tooLate(deadline)
+		case <-a.term:
+			why = errors.New("told to end before the job's container started")
+		case order := <-a.orders:
+			switch {
+			case order.GetCancel() != nil:
+				why = neverAgain{errors.New("cancelled before the job's container started")}
+			case order.GetJobEnded() != nil:
+				why = fmt.Errorf("the job's container ended before its command: %s", order.GetJobEnded().Message)
+			}
+		}
+	}
+	l.Close()
+	if got := <-arrived; got.err == nil { // it came in this very moment: turn it away
+		got.close()
+	}
+	return nil, why
+}
+
+// arrival is a launcher, or why there is none.
+type arrival struct {
+	handover
+	err error
+}
+
+// accept takes the first connection, and closes and unlinks the socket.
+func accept(l *net.UnixListener) arrival {
+	conn, err := l.AcceptUnix()
+	l.Close() // unlinks too
+	if err != nil {
+		return arrival{err: err}
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(dialWait))
+	files, hello, err := acceptHello(conn)
+	_ = conn.SetReadDeadline(time.Time{})
+	if err != nil {
+		conn.Close()
+		return arrival{err: err}
+	}
+	return arrival{handover: handover{conn, files, hello.OwnCgroup2}}
+}
+
+// giveUp ends an attempt whose command never started. Kubernetes may start it again,
+// unless why is neverAgain. Then a job's container that waits for its image would keep
+// the Pod, whatever our exit status: only the kubelet ends it, if the Pod is over one of
+// its limits while a container of it runs.
+func (a *agent) giveUp(why error) (int, error) {
+	never := neverAgain{}
+	if !errors.As(why, &never) {
+		return ExitNeverStarted, why
+	}
+	if a.EvictionDir == "" {
+		return ExitStartTimeout, why
+	}
+	a.writeTermination([]byte(why.Error())) // the kubelet loses it if it evicts
+	a.Log.Info("the command will not be started; overfilling a volume to have this Pod evicted", "reason", why, "volume", a.EvictionDir)
+	if err := overfill(a.EvictionDir); err != nil {
+		a.Log.Warn("volume not overfilled", "error", err)
+	}
+	bound := time.NewTimer(evictWait)
+	defer bound.Stop()
+	select {
+	case <-a.term:
+	case <-bound.C:
+		a.Log.Warn("not evicted: the kubelet enforces no limits of volumes", "waited", evictWait)
+	}
+	return ExitStartTimeout, why
+}
+
+// overfill writes more to a volume than its limit. It is data, not a hole: the kubelet
+// counts blocks.
+func overfill(dir string) error {
+	return os.WriteFile(filepath.Join(dir, "overfull"), make([]byte, overfillBytes), 0o600)
+}

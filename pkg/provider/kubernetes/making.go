@@ -1,0 +1,73 @@
+package kubernetes
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// A job is a Job and a Secret, made one after the other: the Job first, so that the Secret
+// has an owner from its beginning. Whoever makes them may be killed in between, and a Pod
+// whose Secret never comes has no agent that could end it. So the Job is made with a
+// deadline that the cluster keeps, and it is taken away when the Secret is there.
+
+// makingSeconds is that deadline. Both requests are bounded by requestTimeout; it is less
+// than any backstop, by which the two can't be mistaken for each other.
+const makingSeconds = 120
+
+// completeEvery is the pause between two tries to take the deadline away.
+const completeEvery = time.Second
+
+// unfinished is a Job as it is made.
+func unfinished(final *batchv1.Job) *batchv1.Job {
+	j := final.DeepCopy()
+	j.Spec.ActiveDeadlineSeconds = new(int64(makingSeconds))
+	return j
+}
+
+// isUnfinished tells that the deadline of a Job is still the one that it was made with.
+func isUnfinished(j *batchv1.Job) bool {
+	d := j.Spec.ActiveDeadlineSeconds
+	return d != nil && *d == makingSeconds
+}
+
+// complete gives a Job its final deadline; nil: none.
+func (r *Run) complete(ctx context.Context, deadline *int64) error {
+	patch, err := json.Marshal(map[string]any{"spec": map[string]any{"activeDeadlineSeconds": deadline}})
+	if err != nil {
+		return err
+	}
+	_, err = r.provider.client.BatchV1().Jobs(r.job.Namespace).Patch(ctx, r.job.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+	return err
+}
+
+// keepCompleting is complete until it succeeds, or Close: a request under way then still
+// has deleteWait. Whoever has no right to it can't have jobs.
+func (r *Run) keepCompleting(deadline *int64) {
+	for {
+		request, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), requestTimeout)
+		stop := context.AfterFunc(r.ctx, func() { time.AfterFunc(deleteWait, cancel) })
+		err := r.complete(request, deadline)
+		stop()
+		cancel()
+		var status apierrors.APIStatus
+		switch {
+		case err == nil, apierrors.IsNotFound(err): // taken back meanwhile
+			return
+		case errors.As(err, &status) && refused(err) && !apierrors.IsTooManyRequests(err):
+			r.send(refusal{err})
+			return
+		}
+		select {
+		case <-time.After(completeEvery):
+		case <-r.ctx.Done():
+			return
+		}
+	}
+}

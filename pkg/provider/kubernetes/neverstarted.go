@@ -1,0 +1,133 @@
+package kubernetes
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+// wordsWait bounds the reading of a container's last words: a failure waits for them.
+const wordsWait = 5 * time.Second
+
+// Bounds of what is read of the log of a container that never came to its command.
+var wordsLines, wordsBytes int64 = 5, 4096
+
+// maxWords is what is told of them, in bytes.
+const maxWords = 500
+
+// NeverStarted tells that a Pod has ended and its command never started, as its agent, or
+// what the agent has left, says. An agent that says nothing of the kind may have started it.
+func NeverStarted(pod *corev1.Pod) bool {
+	agent := agentEnd(pod)
+	return evictedItself(pod) || agent != nil && (agent.ExitCode == neverStarted || agent.ExitCode == startTimedOut)
+}
+
+// StartTimedOut tells that a Pod has ended because its start timeout was over.
+func StartTimedOut(pod *corev1.Pod) bool {
+	agent := agentEnd(pod)
+	return evictedItself(pod) || agent != nil && agent.ExitCode == startTimedOut
+}
+
+// evictedItself tells that the agent had its Pod evicted: the name of its volume is in the
+// kubelet's message, and nothing else ever fills that.
+func evictedItself(pod *corev1.Pod) bool {
+	return pod.Status.Reason == "Evicted" && strings.Contains(pod.Status.Message, `"`+evictionVolume+`"`)
+}
+
+// neverStartedOutcome is the end of an attempt whose agent says that the command never
+// started; command is how the job's container ended, nil if it has not, or never began.
+func neverStartedOutcome(agent, command *corev1.ContainerStateTerminated) *job.Outcome {
+	o := &job.Outcome{Cause: job.StartTimeout, NeverStarted: true, Code: job.ExitFailed, Message: "the command never started: " + oneLine(agent.Message)}
+	switch {
+	case agent.ExitCode == startTimedOut || command == nil:
+	case command.Reason == "OOMKilled":
+		o.Cause, o.Message = job.OOMKilled, "memory reached its limit before the command started, and the kernel killed the launcher"
+	default:
+		o.Cause = job.AgentLost
+	}
+	return o
+}
+
+// endedHow says in a few words how a container did.
+func endedHow(t *corev1.ContainerStateTerminated) string {
+	how := fmt.Sprintf("exit code %d", t.ExitCode)
+	if reason := oneLine(t.Reason); reason != "" {
+		how += " (" + reason + ")"
+	}
+	if said := startError(t.Message); said != "" {
+		how += ": " + said
+	}
+	return how
+}
+
+// withWords adds to the outcome of an attempt that never started what its job's container
+// had to say: there is no command whose words it could be. Without the right to read logs,
+// or an answer, there is nothing to add.
+func (p *Provider) withWords(ctx context.Context, pod *corev1.Pod, o *job.Outcome) *job.Outcome {
+	command := commandEnd(pod)
+	if o.Cause != job.AgentLost || !o.NeverStarted || command == nil || neverRan(command) || command.ExitCode == 0 {
+		return o
+	}
+	words := p.lastWords(ctx, pod)
+	if words == "" {
+		return o
+	}
+	told := *o
+	told.Message = "the command never started: " + words
+	if strings.Contains(words, tooLongWords) {
+		told.Cause = job.ConfigError
+	}
+	return &told
+}
+
+// tooLongWords are the kernel's for E2BIG.
+const tooLongWords = "argument list too long"
+
+// lastWords is the last line that the job's container has written; "" if that is not known.
+func (p *Provider) lastWords(ctx context.Context, pod *corev1.Pod) string {
+	ctx, cancel := context.WithTimeout(ctx, wordsWait)
+	defer cancel()
+	log, err := p.client.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{
+		Container: jobContainer, TailLines: &wordsLines, LimitBytes: &wordsBytes}).Stream(ctx)
+	if err != nil {
+		return ""
+	}
+	defer log.Close()
+	text, err := io.ReadAll(io.LimitReader(log, wordsBytes))
+	if err != nil {
+		return ""
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	words := oneLine(strings.ToValidUTF8(lines[len(lines)-1], ""))
+	return words[:min(len(words), maxWords)]
+}
+
+// neverStartedFailure is the outcome of an attempt that never started as the end of a run.
+func (p *Provider) neverStartedFailure(pod *corev1.Pod, o *job.Outcome) *job.Failure {
+	f := &job.Failure{Cause: o.Cause, Message: o.Message, NeverStarted: o.NeverStarted}
+	f.Hint = cmp.Or(NeverStartedHint(o), p.EBPFHint(o), ClockHint(o.Message, pod.Namespace, pod.Labels[LabelJob]),
+		"kubectl describe pod -n "+pod.Namespace+" "+pod.Name)
+	return f
+}
+
+// NeverStartedHint is what helps where a command never started; "" where that is not known,
+// and of any other outcome.
+func NeverStartedHint(o *job.Outcome) string {
+	switch {
+	case !o.NeverStarted:
+	case strings.Contains(o.Message, tooLongWords):
+		return "pass less: the kernel takes 128 KiB in one variable or argument, and some 2 MiB in all of them; a large value can be mounted as a file: {hodei} provider set NAME --help"
+	case o.Cause == job.OOMKilled:
+		return "run it again with more memory: --memory SIZE"
+	case o.Cause == job.StartTimeout:
+		return "allow more with --start-timeout"
+	}
+	return ""
+}

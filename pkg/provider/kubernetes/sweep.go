@@ -1,0 +1,119 @@
+package kubernetes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+// sweepMargin is what a job has beyond its start timeout: an agent, if there is one, has
+// its Pod evicted first, which takes up to evictWait, and leaves the reason with the Job.
+// Where there is none, whoever waits for the start has given up long before.
+const sweepMargin = time.Minute
+
+// Swept is a job that Sweep has removed.
+type Swept struct {
+	Name string
+	// Why in one line: what kept it from starting.
+	Why string
+}
+
+// sweepMost bounds the jobs that are looked at: each is some KiB on the wire.
+const sweepMost = 500
+
+// Sweep removes the jobs of the namespace whose start timeout is over, which have not
+// started, and which nothing in the cluster would ever end: a Pod without an agent waits
+// for ever. One that is queued or suspended is left alone, and so is that of the name keep.
+// It is one request where there is nothing to do. An error is a *job.Failure, or several;
+// what was removed is returned all the same.
+func (p *Provider) Sweep(ctx context.Context, keep string) ([]Swept, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	namespace, ours := p.settings.namespace, LabelManagedBy+"="+ManagedBy
+	jobs, err := p.client.BatchV1().Jobs(namespace).List(ctx, metav1.ListOptions{LabelSelector: ours, FieldSelector: "status.successful=0", Limit: sweepMost})
+	if err != nil {
+		return nil, Explain(err)
+	}
+	ahead, _ := p.clock.Ahead()
+	now := time.Now().Add(ahead)
+	var late []*batchv1.Job
+	for i := range jobs.Items {
+		if j := &jobs.Items[i]; j.Name != keep && overdue(j, now) {
+			late = append(late, j)
+		}
+	}
+	if len(late) == 0 {
+		return nil, nil
+	}
+	pods, err := p.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: ours})
+	if err != nil {
+		return nil, Explain(err)
+	}
+	var swept []Swept
+	var errs []error
+	for _, j := range late {
+		spec, err := specOf(j)
+		if err != nil {
+			continue
+		}
+		why, stuck := newFound(j, spec, pods.Items).stuck(now)
+		if !stuck {
+			continue
+		}
+		background := metav1.DeletePropagationBackground
+		// Not one that has changed since it was listed: it may have been suspended.
+		conditions := metav1.Preconditions{UID: &j.UID, ResourceVersion: &j.ResourceVersion}
+		err = p.client.BatchV1().Jobs(namespace).Delete(ctx, j.Name, metav1.DeleteOptions{PropagationPolicy: &background, Preconditions: &conditions})
+		switch {
+		case err == nil:
+			swept = append(swept, Swept{j.Name, why})
+		case !isGone(err):
+			f := Explain(err)
+			errs = append(errs, &job.Failure{Cause: f.Cause, Hint: f.Hint, Err: err, Message: fmt.Sprintf("job %s, %s, can't be removed: %s", j.Name, why, f.Message)})
+		}
+	}
+	return swept, errors.Join(errs...)
+}
+
+// overdue tells of a Job that hodei made, by itself alone, that it may be one that never
+// starts.
+func overdue(j *batchv1.Job, now time.Time) bool {
+	spec, err := specOf(j)
+	if err != nil || j.DeletionTimestamp != nil || isSuspended(j) || j.Status.StartTime == nil {
+		return false // StartTime: since it was resumed, if it was suspended
+	}
+	if outcome, over := jobEnd(j); outcome != nil || over != "" || j.Status.Succeeded > 0 || j.Status.Ready != nil && *j.Status.Ready > 0 {
+		return false
+	}
+	return now.After(j.Status.StartTime.Add(spec.StartTimeout + sweepMargin))
+}
+
+// stuck says why a job will never start, if that is so: its time is over, no attempt
+// has run, and there is no agent which ends it.
+func (f *Found) stuck(now time.Time) (why string, ok bool) {
+	if f.Finished || !overdue(f.Job, now) || f.Job.Status.Failed > 0 && len(f.Attempts) == 0 {
+		return "", false
+	}
+	kept := ""
+	for _, a := range f.Attempts {
+		if a.ran || a.Running && now.Before(f.Job.Status.StartTime.Add(f.Spec.StartTimeout+evictWait+sweepMargin)) {
+			return "", false
+		}
+		if a.waits != "" {
+			kept = ": " + a.waits
+		}
+	}
+	if len(f.Attempts) == 0 {
+		kept = ": no Pod could be made for it"
+	}
+	return fmt.Sprintf("which had not started within its start timeout of %s%s", f.Spec.StartTimeout, kept), true
+}
+
+// evictWait is how long an agent whose start timeout is over waits for its eviction.
+const evictWait = 5 * time.Minute
