@@ -90,7 +90,7 @@ func (a *app) checkCluster(ctx context.Context, name string, c provider.Config) 
 	version := k.version(ctx)
 	looks := []func(context.Context) check{
 		func(context.Context) check { return checkClock(&clock) }, k.rights, k.namespace, k.serviceAccount, k.role, k.networkPolicy,
-		k.pullSecrets, k.priorityClass, k.runtimeClass, k.ebpf, k.admission,
+		k.pullSecrets, k.priorityClass, k.runtimeClass, k.ebpf, k.volumeLimits, k.admission,
 	}
 	checks := make([]check, len(looks))
 	inParallel(len(looks), func(i int) { checks[i] = looks[i](ctx) })
@@ -128,7 +128,7 @@ func (k *clusterChecks) version(ctx context.Context) check {
 // neededRights are those without which no job runs here. Without the others of the
 // role hodei-user something else can't be done: logs, attach, a clean end.
 var neededRights = map[string][]string{
-	"jobs": {"create", "list", "watch"}, "pods": {"list", "watch"}, "secrets": {"create"},
+	"jobs": {"create", "patch", "list", "watch"}, "pods": {"list", "watch"}, "secrets": {"create"},
 }
 
 func (k *clusterChecks) rights(ctx context.Context) check {

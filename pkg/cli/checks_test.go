@@ -32,6 +32,15 @@ type checkedServer struct {
 	warning string          // of a Job
 }
 
+// nodes is a list of one node with so much disk for Pods; "": it does not say.
+func nodes(name, disk string) map[string]any {
+	allocatable := map[string]string{"cpu": "2"}
+	if disk != "" {
+		allocatable["ephemeral-storage"] = disk
+	}
+	return map[string]any{"items": []any{map[string]any{"metadata": map[string]string{"name": name}, "status": map[string]any{"allocatable": allocatable}}}}
+}
+
 func (s *checkedServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	if w.Header().Set("Date", time.Now().Add(s.ahead).UTC().Format(http.TimeFormat)); s.noDate {
@@ -150,6 +159,8 @@ func TestClusterChecks(t *testing.T) {
 		{"no pull secret", "pull secrets", checkedServer{absent: map[string]bool{workers + "/secrets/two": true}}, provider.Config{ImagePullSecrets: []string{"one", "two"}}, checkError, `secret "two" not found`, "docker-registry two"},
 		{"pull secrets", "pull secrets", checkedServer{}, provider.Config{ImagePullSecrets: []string{"one", "two"}}, checkOK, "one and two", ""},
 		{"no priority class", "priority class", checkedServer{absent: map[string]bool{"/apis/scheduling.k8s.io/v1/priorityclasses/high": true}}, provider.Config{PriorityClass: "high"}, checkError, `"high" not found`, "kubectl get priorityclasses"},
+		{"volume limits", "volume limits", checkedServer{objects: map[string]any{"/api/v1/nodes": nodes("n1", "10Gi")}}, provider.Config{}, checkOK, "enforced on every node (1 looked at)", ""},
+		{"no volume limits", "volume limits", checkedServer{objects: map[string]any{"/api/v1/nodes": nodes("n1", "")}}, provider.Config{}, checkWarning, "not enforced on n1: ", "localStorageCapacityIsolation"},
 		{"runtime class", "runtime class", checkedServer{}, provider.Config{RuntimeClass: "gvisor"}, checkOK, "gvisor", ""},
 		{"no eBPF", "ebpf", checkedServer{objects: enforces("restricted")}, provider.Config{EBPF: "off"}, checkSkipped, "the provider does not ask for it", ""},
 		{"eBPF where it may be", "ebpf", checkedServer{objects: enforces("privileged")}, provider.Config{EBPF: "auto"}, checkOK, `namespace hodei-jobs-workers enforces Pod Security "privileged"; whether the nodes can do it`, ""},

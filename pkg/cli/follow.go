@@ -46,10 +46,11 @@ type follower struct {
 	agentUp   time.Duration
 	shown     bool // that its command runs
 	hushed    bool
-	waiting   string    // the attempt of which it is shown that its command is waited for
-	blocked   bool      // the job, by output that is not stored
-	blockedAt time.Time // when that was said last
-	stopping  bool      // it was told to end
+	waiting   string          // the attempt of which it is shown that its command is waited for
+	blocked   bool            // the job, by output that is not stored
+	blockedAt time.Time       // when that was said last
+	stopping  bool            // it was told to end
+	unstarted map[string]bool // attempts whose command never started
 	ended     bool
 	last      *hodeipb.ExitRecord
 	lost      string // what is known to be missing of the output
@@ -74,7 +75,7 @@ func newFollower(o *runOptions) *follower {
 		exited:   make(chan *hodeipb.ExitRecord, exitedBuffer),
 		stuck:    make(chan error, 1),
 		passages: map[string]*passage{},
-		before:   map[string]bool{},
+		before:   map[string]bool{}, unstarted: map[string]bool{},
 	}
 	if o.events != nil {
 		f.sink = o.events
@@ -216,7 +217,7 @@ func (f *follower) abandon() {
 	}
 	p.end()
 	f.enqueue()
-	if !f.ended {
+	if !f.ended && !f.unstarted[p.attempt] {
 		f.display.say(func() error { return f.lose(gap{attempt: p.attempt, offset: p.offset(), damage: p.damage()}) })
 	}
 }
@@ -319,6 +320,13 @@ func (f *follower) toldToStop() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.stopping
+}
+
+// neverStarted notes that the command of an attempt never did: nothing of it is missing.
+func (f *follower) neverStarted(attempt string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.unstarted[attempt] = true
 }
 
 // latest is the attempt that attached last.

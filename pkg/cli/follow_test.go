@@ -390,6 +390,19 @@ func TestFollowerAbandons(t *testing.T) {
 	}
 }
 
+// Of an attempt whose command never started nothing is missing.
+func TestFollowerUnstarted(t *testing.T) {
+	f := testFollower(t, io.Discard, io.Discard, "json")
+	attach(t, f, "x-1", 0)
+	f.neverStarted("x-1")
+	attach(t, f, "x-2", 0)
+	f.neverStarted("x-2")
+	<-f.complete()
+	if lost, _, err := f.missing(&job.Outcome{Cause: job.AgentLost, NeverStarted: true, Attempt: "x-2"}); lost != "" || err != nil {
+		t.Errorf("missing %q, %v", lost, err)
+	}
+}
+
 func TestFollowerTemporary(t *testing.T) {
 	for _, test := range []struct {
 		err  error

@@ -51,6 +51,13 @@ func TestJobRow(t *testing.T) {
 	now := time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
 	running := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
 	ended := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 7}}
+	unstarted := func(agent int32, command corev1.ContainerState) *corev1.Pod {
+		pod := podWith(command)
+		pod.Status.ContainerStatuses[0].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: agent}}
+		return pod
+	}
+	evicted := unstarted(137, corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 137, Reason: "ContainerStatusUnknown"}})
+	evicted.Status.Reason, evicted.Status.Message = "Evicted", `Usage of EmptyDir volume "hodei-start-timeout" exceeds the limit "1Mi".`
 	for _, test := range []struct {
 		name   string
 		status batchv1.JobStatus
@@ -67,6 +74,10 @@ func TestJobRow(t *testing.T) {
 		{"not yet counted", batchv1.JobStatus{UncountedTerminatedPods: &batchv1.UncountedTerminatedPods{Failed: []types.UID{"u"}}}, podWith(ended), "Ending 7 1 node1"},
 		{"complete", condition(batchv1.JobComplete), podWith(ended), "Complete 7 0 node1"},
 		{"failed, Pod gone", condition(batchv1.JobFailed), nil, "Failed <none> 0 <none>"},
+		{"failed", condition(batchv1.JobFailed), podWith(ended), "Failed 7 0 node1"},
+		{"start timed out", condition(batchv1.JobFailed), unstarted(92, ended), "StartTimeout <none> 0 node1"},
+		{"start timed out, and evicted", condition(batchv1.JobFailed), evicted, "StartTimeout <none> 0 node1"},
+		{"never started", condition(batchv1.JobFailed), unstarted(90, ended), "Failed <none> 0 node1"},
 		{"suspended", condition(batchv1.JobSuspended), nil, "Suspended <none> 0 <none>"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -83,7 +83,7 @@ func (s *session) follow(ctx context.Context, earlier func(*follower)) error {
 		TurnedAway: s.noteFault(),
 	}
 	if run, ok := s.job.(*kubernetes.Run); ok {
-		run.JobEnded = s.server.JobEnded
+		run.JobEnded, run.NeverStarted = s.server.JobEnded, s.follower.neverStarted
 	}
 	handshakes := newHandshakes()
 	if _, ok := s.job.(refuser); ok {
@@ -353,7 +353,11 @@ func (s *session) abort(ctx context.Context, err error) error {
 	}
 	if s.started {
 		s.screen.stop()
-		err = fmt.Errorf("%w; %s", err, s.goesOn())
+		left := s.goesOn()
+		if s.attached && !s.follower.ran() {
+			left = fmt.Sprintf("job %s is left as it is", s.spec.Name)
+		}
+		err = fmt.Errorf("%w; %s", err, left)
 		if hint := kubernetes.ClockHint(err.Error(), s.place.Namespace(), s.spec.Name); hint != "" {
 			return s.leaveWith(job.ExitFailed, err, hint)
 		}

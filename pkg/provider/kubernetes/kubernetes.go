@@ -147,6 +147,9 @@ type Run struct {
 	// ended while its agent runs, with how: an agent that waits for a launcher can't know. It
 	// is set before Watch.
 	JobEnded func(attempt, how string)
+	// NeverStarted, if not nil, is called by Watch when an attempt has ended whose command
+	// never started: it has no output. It is set before Watch.
+	NeverStarted func(attempt string)
 
 	provider *Provider
 	spec     *job.Spec

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
@@ -68,9 +70,12 @@ func endedHow(t *corev1.ContainerStateTerminated) string {
 }
 
 // withWords adds to the outcome of an attempt that never started what its job's container
-// had to say: there is no command whose words it could be. Without the right to read logs,
-// or an answer, there is nothing to add.
+// had to say, for there is no command whose words it could be, or what the kubelet had to
+// say of that container. Without the right to read it, or an answer, there is nothing to add.
 func (p *Provider) withWords(ctx context.Context, pod *corev1.Pod, o *job.Outcome) *job.Outcome {
+	if o.NeverStarted && o.Cause == job.StartTimeout {
+		return p.withTrouble(ctx, pod, o)
+	}
 	command := commandEnd(pod)
 	if o.Cause != job.AgentLost || !o.NeverStarted || command == nil || neverRan(command) || command.ExitCode == 0 {
 		return o
@@ -85,6 +90,40 @@ func (p *Provider) withWords(ctx context.Context, pod *corev1.Pod, o *job.Outcom
 		told.Cause = job.ConfigError
 	}
 	return &told
+}
+
+// withTrouble adds to a start timeout what an event says of why the job's container did
+// not start: its Pod has lost it with its end.
+func (p *Provider) withTrouble(ctx context.Context, pod *corev1.Pod, o *job.Outcome) *job.Outcome {
+	ctx, cancel := context.WithTimeout(ctx, wordsWait)
+	defer cancel()
+	events, err := p.client.CoreV1().Events(pod.Namespace).List(ctx, metav1.ListOptions{FieldSelector: fields.Set{
+		"involvedObject.kind": "Pod", "involvedObject.name": pod.Name, "involvedObject.uid": string(pod.UID), "type": corev1.EventTypeWarning}.String()})
+	if err != nil {
+		return o
+	}
+	trouble := lastTrouble(events.Items)
+	if trouble == "" {
+		return o
+	}
+	told := *o
+	told.Message += ": " + trouble
+	return &told
+}
+
+// lastTrouble is what the latest event says that tells more than a reason in a word; "":
+// none does.
+func lastTrouble(events []corev1.Event) string {
+	var text string
+	var at time.Time
+	for _, e := range events {
+		said := oneLine(e.Message)
+		if e.Reason == "Evicted" || strings.HasPrefix(said, "Error: ") || e.LastTimestamp.Time.Before(at) {
+			continue // our own doing; the reason alone
+		}
+		text, at = said, e.LastTimestamp.Time
+	}
+	return shortWords(text)
 }
 
 // tooLongWords are the kernel's for E2BIG.
@@ -105,15 +144,19 @@ func (p *Provider) lastWords(ctx context.Context, pod *corev1.Pod) string {
 		return ""
 	}
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	words := oneLine(strings.ToValidUTF8(lines[len(lines)-1], ""))
-	return words[:min(len(words), maxWords)]
+	return shortWords(oneLine(strings.ToValidUTF8(lines[len(lines)-1], "")))
 }
+
+func shortWords(s string) string { return strings.ToValidUTF8(s[:min(len(s), maxWords)], "") }
 
 // neverStartedFailure is the outcome of an attempt that never started as the end of a run.
 func (p *Provider) neverStartedFailure(pod *corev1.Pod, o *job.Outcome) *job.Failure {
 	f := &job.Failure{Cause: o.Cause, Message: o.Message, NeverStarted: o.NeverStarted}
-	f.Hint = cmp.Or(NeverStartedHint(o), p.EBPFHint(o), ClockHint(o.Message, pod.Namespace, pod.Labels[LabelJob]),
-		"kubectl describe pod -n "+pod.Namespace+" "+pod.Name)
+	again := "kubectl describe pod -n " + pod.Namespace + " " + pod.Name
+	if o.NeverStarted {
+		again = "the command did not run: it can safely be run again"
+	}
+	f.Hint = cmp.Or(NeverStartedHint(o), p.EBPFHint(o), ClockHint(o.Message, pod.Namespace, pod.Labels[LabelJob]), again)
 	return f
 }
 

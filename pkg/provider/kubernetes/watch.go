@@ -226,8 +226,11 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 	if a.others = nil; ended && !gone {
 		a.others = others
 	}
-	if ended && NeverStarted(pod) { // what ran was the launcher
+	if ended && !a.ended && NeverStarted(pod) { // what ran was the launcher
 		a.ran, w.started = false, w.hasRun(pod.Name)
+		if r.NeverStarted != nil {
+			r.NeverStarted(pod.Name)
+		}
 	}
 	if (ended || gone) && !a.ended && pod.DeletionTimestamp != nil && !a.suspended {
 		a.suspended = r.isSuspended() // the Pod's end may be told before the Job's suspension
