@@ -2,7 +2,7 @@ package cli
 
 import (
 	"context"
-	"strings"
+	"fmt"
 	"time"
 
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
@@ -32,15 +32,18 @@ func (o *runOptions) startSweep(ctx context.Context) (finish func()) {
 }
 
 // sweep removes the jobs that will never start, save the one of the name keep, and says
-// in a line each which they were.
+// in a line each which they were. A cluster that can't be looked at is the command's own
+// requests' to tell of.
 func sweep(ctx context.Context, p *kubernetes.Provider, keep string) []string {
-	swept, err := p.Sweep(ctx, keep)
+	swept, _ := p.Sweep(ctx, keep)
 	var notes []string
 	for _, s := range swept {
-		notes = append(notes, "removed job "+s.Name+", "+s.Why)
-	}
-	if err != nil && ctx.Err() == nil {
-		notes = append(notes, strings.Split(err.Error(), "\n")...) // of several, a line each
+		switch {
+		case s.Err == nil:
+			notes = append(notes, fmt.Sprintf("removed job %s, %s", s.Name, s.Why))
+		case ctx.Err() == nil:
+			notes = append(notes, fmt.Sprintf("job %s, %s, can't be removed: %s", s.Name, s.Why, s.Err.Message))
+		}
 	}
 	return notes
 }

@@ -2,6 +2,7 @@ package kubernetes
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -45,6 +46,12 @@ func (w *watcher) suspend(j *batchv1.Job) {
 }
 
 func isSuspended(j *batchv1.Job) bool { return j.Spec.Suspend != nil && *j.Spec.Suspend }
+
+// wasSuspended tells that a Job is, or has been at some time. When it was resumed its own
+// start time tells, but a moment late, and whether it has run before nobody does.
+func wasSuspended(j *batchv1.Job) bool {
+	return isSuspended(j) || slices.ContainsFunc(j.Status.Conditions, func(c batchv1.JobCondition) bool { return c.Type == batchv1.JobSuspended })
+}
 
 // isSuspended asks for the Job. Without an answer, what is known of the Pod has to do.
 func (r *Run) isSuspended() bool {

@@ -2,7 +2,6 @@ package kubernetes
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -17,11 +16,13 @@ import (
 // Where there is none, whoever waits for the start has given up long before.
 const sweepMargin = time.Minute
 
-// Swept is a job that Sweep has removed.
+// Swept is a job that Sweep has removed, or was to.
 type Swept struct {
 	Name string
 	// Why in one line: what kept it from starting.
 	Why string
+	// Err is why it could not be removed; nil: it was.
+	Err *job.Failure
 }
 
 // sweepMost bounds the jobs that are looked at: each is some KiB on the wire.
@@ -29,9 +30,9 @@ const sweepMost = 500
 
 // Sweep removes the jobs of the namespace whose start timeout is over, which have not
 // started, and which nothing in the cluster would ever end: a Pod without an agent waits
-// for ever. One that is queued or suspended is left alone, and so is that of the name keep.
-// It is one request where there is nothing to do. An error is a *job.Failure, or several;
-// what was removed is returned all the same.
+// for ever. One that is or was queued or suspended is left alone, and so is that of the
+// name keep. It is one request where there is nothing to do. The error, a *job.Failure, is
+// of the looking; that of a job which could not be removed is with it.
 func (p *Provider) Sweep(ctx context.Context, keep string) ([]Swept, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -56,7 +57,6 @@ func (p *Provider) Sweep(ctx context.Context, keep string) ([]Swept, error) {
 		return nil, Explain(err)
 	}
 	var swept []Swept
-	var errs []error
 	for _, j := range late {
 		spec, err := specOf(j)
 		if err != nil {
@@ -70,23 +70,19 @@ func (p *Provider) Sweep(ctx context.Context, keep string) ([]Swept, error) {
 		// Not one that has changed since it was listed: it may have been suspended.
 		conditions := metav1.Preconditions{UID: &j.UID, ResourceVersion: &j.ResourceVersion}
 		err = p.client.BatchV1().Jobs(namespace).Delete(ctx, j.Name, metav1.DeleteOptions{PropagationPolicy: &background, Preconditions: &conditions})
-		switch {
-		case err == nil:
-			swept = append(swept, Swept{j.Name, why})
-		case !isGone(err):
-			f := Explain(err)
-			errs = append(errs, &job.Failure{Cause: f.Cause, Hint: f.Hint, Err: err, Message: fmt.Sprintf("job %s, %s, can't be removed: %s", j.Name, why, f.Message)})
+		if !isGone(err) {
+			swept = append(swept, Swept{j.Name, why, Explain(err)})
 		}
 	}
-	return swept, errors.Join(errs...)
+	return swept, nil
 }
 
 // overdue tells of a Job that hodei made, by itself alone, that it may be one that never
 // starts.
 func overdue(j *batchv1.Job, now time.Time) bool {
 	spec, err := specOf(j)
-	if err != nil || j.DeletionTimestamp != nil || isSuspended(j) || j.Status.StartTime == nil {
-		return false // StartTime: since it was resumed, if it was suspended
+	if err != nil || j.DeletionTimestamp != nil || wasSuspended(j) || j.Status.StartTime == nil {
+		return false
 	}
 	if outcome, over := jobEnd(j); outcome != nil || over != "" || j.Status.Succeeded > 0 || j.Status.Ready != nil && *j.Status.Ready > 0 {
 		return false

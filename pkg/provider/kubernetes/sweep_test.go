@@ -46,6 +46,9 @@ func TestStuck(t *testing.T) {
 		{name: "has run, and is retried", after: time.Hour, pods: []*corev1.Pod{podOf(thisJob, "x-1", onNode, with(terminated(0, "Completed", ""), terminated(1, "Error", "")), ended(corev1.PodFailed)), podOf(thisJob, "x-2", unschedulable)}},
 		{name: "may have run, and its Pod is gone", after: time.Hour, job: func(j *batchv1.Job) { j.Status.Failed = 1 }},
 		{name: "queued", after: time.Hour, job: func(j *batchv1.Job) { j.Spec.Suspend = new(true) }},
+		{name: "resumed", after: time.Hour, job: func(j *batchv1.Job) {
+			j.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobSuspended, Status: corev1.ConditionFalse}}
+		}, pods: []*corev1.Pod{podOf(thisJob, "x-1", unschedulable)}},
 		{name: "being deleted", after: time.Hour, job: func(j *batchv1.Job) { j.DeletionTimestamp = new(metav1.Now()) }},
 		{name: "over", after: time.Hour, job: func(j *batchv1.Job) {
 			j.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobFailed, Status: corev1.ConditionTrue}}
@@ -90,13 +93,12 @@ func TestSweep(t *testing.T) {
 		refuse bool
 		want   []string // removed
 		asked  []string
-		err    string
 	}{
 		{name: "nothing to do", asked: []string{"GET jobs"}},
 		{name: "one", jobs: []batchv1.Job{jobOf("x")}, want: []string{"x"}, asked: []string{"GET jobs", "GET pods", "DELETE jobs/x"}},
 		{name: "one that is kept", jobs: []batchv1.Job{jobOf("x")}, keep: "x", asked: []string{"GET jobs"}},
 		{name: "no right to it", jobs: []batchv1.Job{jobOf("x")}, refuse: true, asked: []string{"GET jobs", "GET pods", "DELETE jobs/x"},
-			err: `job x, which had not started within its start timeout of 10m0s: no Pod could be made for it, can't be removed: forbidden: user "dev" may not delete jobs.batch in namespace "ns"`},
+			want: []string{`x: forbidden: user "dev" may not delete jobs.batch in namespace "ns"`}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var asked []string
@@ -122,13 +124,17 @@ func TestSweep(t *testing.T) {
 			swept, err := p.Sweep(t.Context(), test.keep)
 			var got []string
 			for _, s := range swept {
-				got = append(got, s.Name)
+				name := s.Name
+				if s.Err != nil {
+					name += ": " + s.Err.Message
+				}
+				got = append(got, name)
 			}
 			if !slices.Equal(got, test.want) || !slices.Equal(asked, test.asked) {
 				t.Errorf("removed %v after %v, want %v after %v", got, asked, test.want, test.asked)
 			}
-			if err == nil && test.err != "" || err != nil && err.Error() != test.err {
-				t.Errorf("got  %v\nwant %v", err, test.err)
+			if err != nil {
+				t.Error(err)
 			}
 		})
 	}

@@ -92,7 +92,7 @@ const leastStart = 5 * time.Second
 
 // startLeft is what is left of the start timeout: all of it for a job that was just made.
 func (r *Run) startLeft(now time.Time) time.Duration {
-	if r.found == nil || r.job.Status.StartTime == nil || len(r.found.Attempts) > 1 || r.spec.Retries > 0 {
+	if r.found == nil || r.job.Status.StartTime == nil || wasSuspended(r.job) || len(r.found.Attempts) > 1 || r.spec.Retries > 0 {
 		return r.spec.StartTimeout
 	}
 	ahead, _ := r.provider.clock.Ahead()
