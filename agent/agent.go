@@ -39,6 +39,11 @@ const (
 // attempt starts only once this Pod is done, and a deletion is somebody waiting.
 const retryLinger = 10 * time.Second
 
+// returnLinger is how long an ended attempt whose output is in the container's log waits
+// for a coordinator to come back that followed it: the back-off of one whose connection
+// broke is 15 s at the most.
+const returnLinger = 30 * time.Second
+
 // stalledLinger is the longest that an ended attempt waits for a coordinator that
 // is attached and stores nothing: somebody looks at the output page by page. One
 // that is gone is noticed by keepalive within 20 s.
@@ -106,6 +111,9 @@ type Config struct {
 	Grace time.Duration
 	// Linger is how long an ended attempt waits until a coordinator has stored all.
 	Linger time.Duration
+	// EndCopied tells that it need not wait where nobody follows and the container's log
+	// has all output.
+	EndCopied bool
 	// Retries tells that another attempt may follow one that failed.
 	Retries bool
 
@@ -139,6 +147,8 @@ type agent struct {
 	attached int
 	stored   bool
 	storedAt time.Time
+	// copied tells that the container's log has all output.
+	copied bool
 	// followers are those of the attached that want output; left is when the last
 	// one went, and before the first came, when we began, or never.
 	followers int
@@ -287,7 +297,7 @@ func (h *handover) close() {
 // linger waits until a coordinator has stored everything.
 func (a *agent) linger(record *hodeipb.ExitRecord) {
 	if !a.awaitCoordinators(record.Code != 0, func() bool { return a.stored && a.attached == 0 }) {
-		a.Log.Info("nobody has stored all output", "linger", a.Linger)
+		a.Log.Info("nobody has stored all output", "linger", a.Linger, "inContainerLog", a.copied)
 	}
 }
 
@@ -296,7 +306,9 @@ func (a *agent) linger(record *hodeipb.ExitRecord) {
 // linger, or, where somebody is attached and reads slowly, for stalledLinger;
 // who goes before the end has the linger to come back. Once one coordinator has
 // stored all, the others have the linger to end.
-// Where somebody waits for this Pod to be gone it gives up after retryLinger.
+// Where somebody waits for this Pod to be gone it gives up after retryLinger. Where
+// nobody has to come, because the output is copied, it waits for those alone who have
+// just left.
 func (a *agent) awaitCoordinators(failed bool, done func() bool) bool {
 	term, urgent := a.term, a.Retries && failed
 	acks, progress := a.acks.Load(), time.Now()
@@ -304,6 +316,7 @@ func (a *agent) awaitCoordinators(failed bool, done func() bool) bool {
 	for {
 		a.mu.Lock()
 		over, nobody, changed, storedAt := done(), a.attached == 0, a.changed, a.storedAt
+		needless, left := a.copied && a.EndCopied, a.left
 		a.mu.Unlock()
 		switch {
 		case over:
@@ -322,6 +335,9 @@ func (a *agent) awaitCoordinators(failed bool, done func() bool) bool {
 			patience = max(patience, stalledLinger)
 		}
 		from := progress
+		if nobody && needless {
+			from, patience = left, min(patience, returnLinger)
+		}
 		if !storedAt.IsZero() {
 			from, patience = storedAt, min(patience, a.Linger)
 		}

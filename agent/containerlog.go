@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/mem"
 
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
@@ -23,6 +25,24 @@ const waitEvery = doneWait / 2
 // it waits in all, which is less than a Job's deadline leaves for such things.
 const stuckLog, slowLog = 10 * time.Second, 2 * time.Minute
 
+// keptLog is how large a container's log may become and still be there, whole, when its
+// container has ended: the kubelet, which looks every 10 s, begins another file at 10 MiB,
+// and of the one before nobody gets anything. A provider may set less: whoever reads the
+// log compares it with the exit record.
+const keptLog = 8 << 20
+
+// lineBytes is more than a runtime writes in front of a line: a time, a stream and a tag
+// are 40 bytes in the format of CRI, and Docker's JSON around them takes 75. A line that is
+// longer than pieceBytes takes as much again for each piece.
+const lineBytes, pieceBytes = 80, 16 << 10
+
+// settle is how long the container lives on once its log's pipes are empty: what is on its
+// way from there to the file is dropped where the container's end comes first.
+const settle = 200 * time.Millisecond
+
+// drainEvery is how often it is looked whether they are.
+const drainEvery = 10 * time.Millisecond
+
 // containerLog copies the output to the launcher's own stdout and stderr, so that
 // the runtime puts it into the log of the job's container. It reads the spool like
 // an attachment, at the pace of the log, and never holds up the job.
@@ -32,6 +52,8 @@ type containerLog struct {
 
 	mu     sync.Mutex
 	copied uint64 // offset up to which the log has the output
+	size   uint64 // of the log, about
+	holed  bool   // it lacks what the spool has dropped
 	grown  chan struct{}
 	broken error
 }
@@ -73,13 +95,32 @@ func (c *containerLog) copy(ctx context.Context) error {
 		if err != nil {
 			return err // io.EOF too: there is nothing more to wait for
 		}
+		size, holed := logSize(batch, data)
 		err = c.write(batch, data)
 		data.Free()
 		if err != nil {
 			return err
 		}
-		c.update(func() { c.copied = r.offset })
+		c.update(func() {
+			c.copied = r.offset
+			c.size += size
+			c.holed = c.holed || holed
+		})
 	}
+}
+
+// logSize is what a batch adds to the size of a log, about, and whether it lacks some of
+// the output.
+func logSize(batch *hodeipb.Batch, data mem.BufferSlice) (size uint64, holed bool) {
+	for _, r := range batch.Records {
+		size += lineBytes // a record may end in a line
+		holed = holed || r.Lost > 0
+	}
+	for _, part := range data {
+		b := part.ReadOnlyData()
+		size += uint64(len(b)) + lineBytes*uint64(bytes.Count(b, []byte{'\n'})+len(b)/pieceBytes)
+	}
+	return size, holed
 }
 
 func (c *containerLog) write(batch *hodeipb.Batch, data mem.BufferSlice) error {
@@ -106,12 +147,28 @@ func (c *containerLog) write(batch *hodeipb.Batch, data mem.BufferSlice) error {
 }
 
 // finish waits until the log has all output, or takes no more of it, or somebody
-// waits for the Pod to be gone.
-func (c *containerLog) finish() {
+// waits for the Pod to be gone. It tells whether the log will have all of it for as long
+// as there is a Pod.
+func (c *containerLog) finish() (complete bool) {
 	if c == nil {
-		return
+		return false
 	}
 	_, end := c.spool.extent()
+	why := c.awaitCopied(end)
+	if why == "" {
+		why = c.drain()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if why != "" {
+		c.Log.Warn("the container's log lacks the end of the output", "because", why, "copied", c.copied, "of", end)
+	}
+	return why == "" && !c.holed && c.size <= keptLog
+}
+
+// awaitCopied waits until all up to end was written to the log's pipes. It returns why
+// that will not be; empty: it was.
+func (c *containerLog) awaitCopied(end uint64) (why string) {
 	stuck, slow := time.NewTimer(stuckLog), time.NewTimer(slowLog)
 	defer stuck.Stop()
 	defer slow.Stop()
@@ -119,22 +176,55 @@ func (c *containerLog) finish() {
 		c.mu.Lock()
 		copied, broken, grown := c.copied, c.broken, c.grown
 		c.mu.Unlock()
-		if copied >= end || broken != nil {
-			return
+		switch {
+		case copied >= end:
+			return ""
+		case broken != nil:
+			return broken.Error()
 		}
-		var why string
 		select {
 		case <-grown:
 			stuck.Reset(stuckLog)
-			continue
 		case <-stuck.C:
-			why = "it takes nothing"
+			return "it takes nothing"
 		case <-slow.C:
-			why = "it is too slow"
+			return "it is too slow"
 		case <-c.term:
-			why = "the Pod is being deleted"
+			return "the Pod is being deleted"
 		}
-		c.Log.Warn("the container's log lacks the end of the output", "because", why, "copied", copied, "of", end)
-		return
 	}
+}
+
+// drain waits until the runtime has read what was written, and as good as written that to
+// the file. It returns why that will not be; empty: it has.
+func (c *containerLog) drain() (why string) {
+	tick, stuck := time.NewTicker(drainEvery), time.NewTimer(stuckLog)
+	defer tick.Stop()
+	defer stuck.Stop()
+	for unread(c.out)+unread(c.err) > 0 {
+		select {
+		case <-tick.C:
+		case <-stuck.C:
+			return "it takes nothing"
+		case <-c.term:
+			return "the Pod is being deleted"
+		}
+	}
+	select {
+	case <-time.After(settle):
+	case <-c.term:
+	}
+	return ""
+}
+
+// unread is how many bytes of a pipe nobody has read; 0 also for what is no pipe.
+func unread(f *os.File) (n int) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	if e := raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) }); e != nil || err != nil {
+		return 0
+	}
+	return n
 }

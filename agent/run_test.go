@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -688,6 +689,88 @@ func TestContainerLog(t *testing.T) {
 			t.Errorf("the agent says nothing of it:\n%s", w.agent.stderr.String())
 		}
 	})
+}
+
+// TestContainerLogIsKept is about a detached job's worker, which ends at once when the
+// container's log has all output and is small enough to stay.
+func TestContainerLogIsKept(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		e      emission
+		linger time.Duration
+		want   string // in the agent's log
+	}{
+		{"small", emission{"text", 1 << 20}, time.Hour, "inContainerLog=true"},
+		{"large", emission{"text", keptLog + 1}, 10 * time.Millisecond, "inContainerLog=false"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorker(t)
+			w.listenHere()
+			w.cfg.ContainerLogs, w.cfg.Detached, w.cfg.EndCopied, w.cfg.Linger = true, true, true, test.linger
+			log, err := os.Create(filepath.Join(w.dir, "log"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer log.Close()
+			w.stdout = log
+			w.startAgent()
+			w.launch(test.e.command()...)
+			<-w.agent.ended
+			if !strings.Contains(w.agent.stderr.String(), test.want) {
+				t.Errorf("the agent does not say %s:\n%s", test.want, w.agent.stderr.String())
+			}
+		})
+	}
+}
+
+// TestLogSize counts more than the formats of logs take.
+func TestLogSize(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		text  string
+		lines uint64
+	}{
+		{"a line", "a\n", 1},
+		{"no newline", "a", 1},
+		{"lines", strings.Repeat("a\n", 1000), 1000},
+		{"a long line", strings.Repeat("a", 1<<20) + "\n", 64},
+	} {
+		r := &hodeipb.Record{Stream: hodeipb.Stream_STDOUT, Length: uint32(len(test.text))}
+		got, holed := logSize(&hodeipb.Batch{Records: []*hodeipb.Record{r}}, mem.BufferSlice{mem.SliceBuffer(test.text)})
+		least := uint64(len(test.text)) + test.lines*75
+		if got < least || got > least+200+test.lines*10 || holed {
+			t.Errorf("%s: %d, want %d or little more, holed %t", test.name, got, least, holed)
+		}
+	}
+	if _, holed := logSize(&hodeipb.Batch{Records: []*hodeipb.Record{{Lost: 3}}}, nil); !holed {
+		t.Error("what was lost is not missed")
+	}
+}
+
+// TestUnread holds that what the runtime has not read is waited for.
+func TestUnread(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	if _, err := w.WriteString("abc"); err != nil || unread(w) != 3 {
+		t.Errorf("%d bytes unread, %v", unread(w), err)
+	}
+	if _, err := r.Read(make([]byte, 3)); err != nil || unread(w) != 0 {
+		t.Errorf("%d bytes unread, %v", unread(w), err)
+	}
+	f, err := os.Create(filepath.Join(t.TempDir(), "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString("abc"); err != nil || unread(f) != 0 {
+		t.Errorf("%d bytes of a file unread, %v", unread(f), err)
+	}
 }
 
 // TestFullSpool is about a job that has printed more than can be kept and whose

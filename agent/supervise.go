@@ -61,9 +61,10 @@ func (a *agent) supervise(launcher *handover, m *meter) (*hodeipb.ExitRecord, er
 	}
 	a.ended(record)
 
-	log.finish()
+	complete := log.finish()
 	close(copied)
 	waiting.Wait()
+	a.update(func() { a.copied = complete })
 	// The launcher takes its container with it when it hears this.
 	if err := send(conn, agentMsg{Done: true}); err != nil && exit != nil {
 		a.Log.Warn("launcher not answered", "error", err)

@@ -158,7 +158,7 @@ func config(getenv func(string) string) (agent.Config, error) {
 	for _, b := range []struct {
 		name string
 		to   *bool
-	}{{"HODEI_DETACHED", &cfg.Detached}, {"HODEI_CONTAINER_LOGS", &cfg.ContainerLogs}} {
+	}{{"HODEI_DETACHED", &cfg.Detached}, {"HODEI_CONTAINER_LOGS", &cfg.ContainerLogs}, {"HODEI_END_COPIED", &cfg.EndCopied}} {
 		switch v := getenv(b.name); v {
 		case "", "0":
 		case "1":

@@ -89,7 +89,7 @@ func (a *app) attachOptions(cmd *cobra.Command, f attachFlags, name string) (*at
 		o.events = &eventWriter{out: a.Out, yaml: f.output == "yaml"}
 	}
 	o.screen = newScreen(a, f.quiet || o.events != nil)
-	o.logs = &logsOptions{app: a, screen: o.screen, name: name, tail: -1, patient: true}
+	o.logs = &logsOptions{app: a, screen: o.screen, name: name, tail: -1, endSaid: true, patient: true}
 	o.logs.sink = a.newSink(sinkOptions{timestamps: f.timestamps, prefix: f.prefix})
 	if o.events != nil {
 		o.logs.sink = func(string) sink { return o.events }

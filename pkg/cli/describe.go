@@ -106,7 +106,8 @@ type description struct {
 	Namespace string    `json:"namespace"`
 	Provider  string    `json:"provider,omitempty"`
 	Created   time.Time `json:"created,omitzero"`
-	// State is Pending, Suspended, Starting, Running, or, once it has ended, the cause.
+	// State is Pending, Suspended, Starting, Running, Lingering, Ending, or, once it has
+	// ended, the cause.
 	State    string             `json:"state"`
 	Outcome  *job.Outcome       `json:"outcome,omitempty"`
 	Spec     *job.Spec          `json:"spec,omitempty"`
@@ -133,6 +134,8 @@ type describedAttempt struct {
 	// Others are containers that the cluster added, and that keep the job from completing.
 	Others []string `json:"others,omitempty"`
 	asked  bool     // its agent has told of Usage and Probes
+	// lingers tells that its command has ended, and its agent waits for who fetches its output.
+	lingers bool
 }
 
 // describedEvent is one of the cluster's about the job or a Pod of it.
@@ -178,7 +181,7 @@ func (o *describeOptions) gather(ctx context.Context) (*description, error) {
 		}
 		a := describeAttempt(p)
 		if pod := j.attempts[i].pod; pod != nil {
-			a.Others = pod.Others
+			a.Others, a.lingers = pod.Others, pod.Left
 		}
 		d.Attempts = append(d.Attempts, a)
 	}
@@ -245,6 +248,8 @@ func stateOf(found *kubernetes.Found, outcome *job.Outcome, attempts []described
 	switch last := attempts[len(attempts)-1]; {
 	case last.Outcome != nil: // another may follow
 		return "Ending"
+	case last.lingers:
+		return "Lingering"
 	case started(last.Phases):
 		return "Running"
 	case last.Node != "":

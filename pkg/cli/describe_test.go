@@ -116,6 +116,7 @@ func TestStateOf(t *testing.T) {
 		{"no node", kubernetes.Found{Job: &batchv1.Job{}}, []describedAttempt{{Name: "a"}}, "Pending"},
 		{"a node", kubernetes.Found{Job: &batchv1.Job{}}, []describedAttempt{{Node: "node1"}}, "Starting"},
 		{"runs", kubernetes.Found{Job: &batchv1.Job{}}, []describedAttempt{{Node: "node1", Phases: ran}}, "Running"},
+		{"lingers", kubernetes.Found{Job: &batchv1.Job{}}, []describedAttempt{{Node: "node1", Phases: ran, lingers: true}}, "Lingering"},
 		{"its Pod has ended", kubernetes.Found{Job: &batchv1.Job{}}, []describedAttempt{{Phases: ran, Outcome: &job.Outcome{}}}, "Ending"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -427,7 +427,7 @@ func jobStatus(j *batchv1.Job, pod *corev1.Pod) string {
 		if others := kubernetes.OthersLeft(pod); len(others) > 0 {
 			return "HeldBy:" + strings.Join(others, ",")
 		}
-		return "Ending" // its agent still has output to deliver
+		return "Lingering" // its agent still has output to deliver
 	case state.Waiting != nil && state.Waiting.Reason != "ContainerCreating" && state.Waiting.Reason != "PodInitializing":
 		return state.Waiting.Reason // kubectl's word: ImagePullBackOff
 	}

@@ -307,7 +307,7 @@ func (o *logsOptions) showLive(ctx context.Context, over *end, j *knownJob, at c
 	case p.to < math.MaxUint64 && p.offset() < p.to:
 		return false, s.gap(gap{attempt: p.attempt, offset: p.offset(), bytes: p.to - p.offset(), damage: p.damage()})
 	case at.Log.Exit() != nil:
-		return true, lostByAgent(s, p.attempt, at.Log.Exit())
+		return true, o.conclude(s, p.attempt, at.Log.Exit())
 	case p.to < math.MaxUint64:
 		return false, nil
 	}

@@ -246,7 +246,8 @@ type logsOptions struct {
 	since          time.Time // zero: from the start
 	tail           int       // lines; below zero: all
 	stream         hodeipb.Stream
-	attempt        int // from 1; 0: the last
+	attempt        int  // from 1; 0: the last
+	endSaid        bool // somebody else says how the job ended
 
 	missed losses
 }

@@ -81,6 +81,9 @@ func (o *logsOptions) compare(j *knownJob, t *tail, outcome *job.Outcome) error 
 	if g, missing := t.missing(outcome); missing {
 		return o.saying(j.name).gap(g)
 	}
+	if t.offset == 0 {
+		o.silent(t.pod, outcome)
+	}
 	return nil
 }
 

@@ -5,9 +5,11 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
 // show shows the chosen attempt of a job, and with -f what comes after it.
@@ -85,8 +87,9 @@ func (o *logsOptions) showOver(ctx context.Context, j *knownJob, a *knownAttempt
 	if a.pod == nil {
 		return gone(j.name, a.name, 0)
 	}
-	if out := a.pod.Outcome; out != nil && counted(out) && out.OutputBytes == 0 {
-		return nil // it printed nothing
+	if out := a.pod.Outcome; out != nil && counted(out) && out.OutputBytes+out.LostBytes == 0 {
+		o.silent(a.name, out)
+		return nil
 	}
 	return o.showContainer(ctx, j, a)
 }
@@ -113,7 +116,7 @@ func (o *logsOptions) showStored(ctx context.Context, j *knownJob, a *knownAttem
 	}
 	rest := gap{attempt: a.name, offset: p.offset(), damage: p.damage()}
 	if record := log.Exit(); record != nil && rest.damage == nil {
-		return lostByAgent(s, a.name, record)
+		return o.conclude(s, a.name, record)
 	}
 	rest.damage = cmp.Or(rest.damage, log.Damage())
 	out := storedOutcome(o.store.Store, a)
@@ -141,8 +144,21 @@ func storedOutcome(s *logstore.Store, a *knownAttempt) *job.Outcome {
 	return nil
 }
 
-// lostByAgent says what the agent itself had no room for, behind all that it sent.
-func lostByAgent(s sink, attempt string, r *hodeipb.ExitRecord) error {
+// silent says how an attempt ended that has printed nothing: no output is what it looks
+// like when something was overlooked, too.
+func (o *logsOptions) silent(attempt string, out *job.Outcome) {
+	if o.endSaid {
+		return
+	}
+	o.screen.note(fmt.Sprintf("%s has printed nothing: %s", attempt, ui.Printable(out.Summary())))
+}
+
+// conclude says what the agent itself had no room for, behind all that it sent, and that
+// there was nothing.
+func (o *logsOptions) conclude(s sink, attempt string, r *hodeipb.ExitRecord) error {
+	if r.Lost == 0 && r.End == 0 {
+		o.silent(attempt, coordinator.Outcome(r))
+	}
 	if r.Lost == 0 {
 		return nil
 	}

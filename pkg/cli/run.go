@@ -95,7 +95,8 @@ func (a *app) newRun() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&f.follow, "follow", true, "Show the command's output; with --follow=false wait for its end in silence.")
-	flags.BoolVarP(&f.detach, "detach", "d", false, "Print the job's name and leave it running. One that no node has taken when its start timeout is over is removed by the next 'hodei run' or 'hodei jobs'.")
+	flags.BoolVarP(&f.detach, "detach", "d", false, "Print the job's name and leave it running. Its Pod ends with the command if the container's log has all output (some 8 MiB), else after --linger. "+
+		"A job that no node has taken when its start timeout is over is removed by the next 'hodei run' or 'hodei jobs'.")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "Write nothing but the command's own output and errors.")
 	a.addProviderFlag(cmd, flags, "Where to run")
 	flags.StringVar(&f.image, "image", "", "Image to run the command in, whatever it holds. Default: the worker's own.")
@@ -113,7 +114,7 @@ func (a *app) newRun() *cobra.Command {
 	flags.Int32Var(&f.retries, "retries", 0, "How often a command that failed is run again, in a new Pod.")
 	flags.DurationVar(&f.grace, "grace", job.DefaultGrace, "Time between SIGTERM and SIGKILL when the job is stopped.")
 	flags.DurationVar(&f.ttl, "ttl", job.DefaultTTL, "How long the finished job stays in the cluster.")
-	flags.DurationVar(&f.linger, "linger", 0, "How long the Pod waits, after the command, for its output to be fetched. Default: 10m.")
+	flags.DurationVar(&f.linger, "linger", 0, "How long the Pod waits, after the command, for its output to be fetched. Default: 10m; with --detach only if the container's log has not all of it.")
 	flags.StringVar(&f.workdir, "workdir", "", "Working directory of the command. Default: the image's.")
 	flags.StringVar(&f.user, "user", "", "UID or UID:GID of the command; image: the image's own, or the one that the cluster gives, as OpenShift does. Default, in a cluster: a uid of the job's own.")
 	flags.BoolVar(&f.mergeOutput, "merge-output", false, "Give the command one pipe for stdout and stderr: their order is exact, and all comes on stdout.")
@@ -253,6 +254,7 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 			spec.ContainerLogs = place.ContainerLogs(f.detach)
 			o.noFallback = !place.ContainerLogs(true) // the provider has ruled it out
 		}
+		spec.EndCopied = f.detach && spec.ContainerLogs && !o.lingers
 	case machine:
 		spec.SetDefaults()
 		for _, name := range []string{"ttl", "namespace", "context", "kubeconfig"} {

@@ -87,7 +87,10 @@ func TestRunFlags(t *testing.T) {
 			s.Image, s.Workdir, s.User, s.MergeOutput = "i:1", "/src", "1000:2000", true
 		}},
 		{"detached lingers longer", []string{"--detach", "--", "true"}, func(s *job.Spec) {
-			s.Linger, s.Detached, s.ContainerLogs = job.DefaultLinger, true, true
+			s.Linger, s.Detached, s.ContainerLogs, s.EndCopied = job.DefaultLinger, true, true, true
+		}},
+		{"detached, and to linger all the same", []string{"--detach", "--linger", "1h", "--", "true"}, func(s *job.Spec) {
+			s.Linger, s.Detached, s.ContainerLogs = time.Hour, true, true
 		}},
 		{"detached without the container's log", []string{"--detach", "--container-logs=false", "--", "true"}, func(s *job.Spec) { s.Linger, s.Detached = job.DefaultLinger, true }},
 		{"logs", []string{"--log-spool", "2Gi", "--log-overflow=drop", "--container-logs", "--", "true"}, func(s *job.Spec) {

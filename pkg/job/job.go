@@ -98,6 +98,9 @@ type Spec struct {
 	TTL time.Duration `json:"ttl,omitempty"`
 	// Linger is how long an ended attempt waits for its output to be stored.
 	Linger time.Duration `json:"linger,omitempty"`
+	// EndCopied tells that it need not wait where nobody follows and the log of the job's
+	// container has all of it.
+	EndCopied bool `json:"endCopied,omitempty"`
 	// MergeOutput gives the command one pipe for both streams.
 	MergeOutput bool `json:"mergeOutput,omitempty"`
 	// LogSpool caps the output that is kept on the Pod's own disk, 1Mi to 16Ti.

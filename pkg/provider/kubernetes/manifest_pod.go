@@ -144,6 +144,7 @@ func agentEnv(spec *job.Spec, s settings) []corev1.EnvVar {
 		{"HODEI_LOG_OVERFLOW", spec.LogOverflow},
 		{"HODEI_DETACHED", oneIf(spec.Detached)},
 		{"HODEI_CONTAINER_LOGS", oneIf(spec.ContainerLogs)},
+		{"HODEI_END_COPIED", oneIf(spec.EndCopied)},
 		{"HODEI_EBPF", s.ebpf()},
 	} {
 		if v[1] != "" {
