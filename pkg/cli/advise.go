@@ -30,21 +30,22 @@ func (a *app) newAdvise() *cobra.Command {
 		DisableFlagsInUseLine: true,
 		Short:                 "Advise what a job should ask for, from what its runs have used",
 		Long: templates.LongDesc(`
-			Say what CPU and memory a job should ask for, and why: from its own attempts and
-			all other jobs' with the same image and command that the cluster or this machine
-			still knows, 100 at most. With -l, of each command among the jobs that have these
-			labels.
+			Say what CPU and memory a job should ask for, and why. The advice is made from the
+			last 100 attempts with the same image and command that the cluster or this machine
+			still knows, of this job and of others. With -l, each command among the jobs that
+			have these labels gets its own.
 
-			Memory is the highest peak and 20 % more, for request and limit; of a run that was
-			killed at its own limit twice that, unless a later one had enough. CPU is
-			what 95 % of the time was enough (of short runs, the mean); its limit stays, unless
-			it has held the job back. Where no attempt completed, it is never less than the
-			job has asked for. GPUs and disk are left as they are.
+			Memory, request and limit: the highest peak and 20 % more. A run that was killed at
+			its own limit counts twice that limit, unless a later run had enough. CPU: what was
+			enough 95 % of the time (the mean of short runs). The CPU limit stays, unless it
+			held the job back. If no attempt completed, the advice is never below what the job
+			asked for. Attempts whose command never ran do not count. GPUs and disk are left as
+			they are.
 
-			What can be applied: the flags of 'hodei run' that are printed; or with --patch a
-			strategic merge patch for a CronJob, or for what has its Pods' template in
-			spec.template, whose container is called job; or the settings of a provider, for
-			jobs that don't ask. (A Job's own template can't be changed once it is made.)`),
+			To apply it, use the flags of 'hodei run' that are printed, or --patch: a strategic
+			merge patch for a CronJob or for an object with a Pod template in spec.template and
+			a container called job, or settings of a provider for jobs that ask for nothing. (A
+			Job's own template can't be changed.)`),
 		Example: templates.Examples(`
 			# What a job should have asked for
 			hodei advise hodei-make-k3x9z
@@ -227,12 +228,12 @@ func (a *advised) say(o *adviseOptions) {
 		switch {
 		case reason != "":
 		case c.AskedLimit == nil:
-			reason = "it had none, and needs none"
+			reason = "no limit needed"
 			if c.Room != nil {
-				reason += fmt.Sprintf("; --cpu alone would be one: --cpu-limit %s leaves it room", c.Room)
+				reason += fmt.Sprintf("; --cpu would set one, so --cpu-limit %s is added", c.Room)
 			}
 		default:
-			reason = "it has not held it back"
+			reason = "the job was not held back"
 		}
 		row("cpu limit", c.AskedLimit, c.Limit, reason)
 	}

@@ -76,7 +76,7 @@ func (a *app) newCertsApply() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&o.dir, "dir", defaultCertsDir, "Directory of the files.")
 	flags.StringVar(&o.workers, "workers-namespace", deploy.WorkersNamespace, "Namespace of the workers.")
-	flags.StringVar(&o.dryRun, "dry-run", o.dryRun, "What not to do: none does all, client only shows the Secrets, server has them checked and not stored.")
+	flags.StringVar(&o.dryRun, "dry-run", o.dryRun, "none, client (print only) or server (validate on the server, store nothing).")
 	flags.Lookup("dry-run").NoOptDefVal = dryRunClient
 	print.AddFlags(cmd)
 	return cmd

@@ -231,7 +231,7 @@ func (k *clusterChecks) networkPolicy(ctx context.Context) check {
 	for _, p := range list.Items {
 		names = append(names, p.Name)
 	}
-	return checked(name, checkOK, "", "%s; whether the network keeps it is not looked at", words(names))
+	return checked(name, checkOK, "", "%s: present; not checked: whether the cluster's network enforces it", words(names))
 }
 
 func (k *clusterChecks) pullSecrets(ctx context.Context) check {

@@ -43,14 +43,15 @@ func (a *app) newDoctor() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:                   "doctor [--provider NAME] [-o json|yaml]",
 		DisableFlagsInUseLine: true,
-		Short:                 "Look whether all is well, and say what to do",
+		Short:                 "Check the cluster and this machine, and say what to do",
 		Long: templates.LongDesc(`
-			Look whether all is well: the cluster and the rights in it, what hodei install
-			makes, certificates, clocks, the place for output, and jobs that wait. It changes
-			nothing. What your rights do not let it see is skipped.
+			Check the cluster and your rights in it, what hodei install has made, certificates,
+			clocks, the place for output, and jobs that wait. It changes nothing. It skips what
+			your rights do not let it see. The last line counts the checks: ok, warnings,
+			failed, not checked.
 
-			The exit code is 1 if there is an error, which keeps jobs from running; a warning
-			is something that you should know.`),
+			The exit code is 1 if a check failed: jobs can't run then. A warning is something
+			that you should know.`),
 		Example: templates.Examples(`
 			# Look at the provider in use
 			hodei doctor
@@ -180,9 +181,9 @@ func (k *clusterChecks) installed(ctx context.Context, a *app) check {
 	case err != nil:
 		return failedCheck(name, err)
 	case len(differ) > 0:
-		return checked(name, checkWarning, "see how, with the flags that were given then: "+kubernetes.InstallCommand(k.provider.Namespace)+" --diff", "not as this version makes it: %s", words(differ))
+		return checked(name, checkWarning, "compare, repeating your install flags: "+kubernetes.InstallCommand(k.provider.Namespace)+" --diff", "differs from what this version installs: %s", words(differ))
 	}
-	return checked(name, checkOK, "", "as this version makes it")
+	return checked(name, checkOK, "", "as this version installs it")
 }
 
 // differing are the objects that an install would change.

@@ -52,13 +52,13 @@ func (w *eventWriter) write(v any) error {
 // around, is written as \u: strings in it are the job's choice, and JSON itself escapes
 // nothing above the ASCII controls.
 func escaped(b []byte) []byte {
-	if bytes.IndexFunc(b, commands) < 0 {
+	if bytes.IndexFunc(b, isTerminalControl) < 0 {
 		return b
 	}
 	var out []byte
 	for len(b) > 0 {
 		r, n := utf8.DecodeRune(b)
-		if commands(r) {
+		if isTerminalControl(r) {
 			out = fmt.Appendf(out, `\u%04x`, r)
 		} else {
 			out = append(out, b[:n]...)
@@ -68,10 +68,10 @@ func escaped(b []byte) []byte {
 	return out
 }
 
-// commands tells DEL, the C1 controls, the signs of format, such as bidi overrides, and the
-// two that are no characters, which YAML's readers refuse. No sign of format above U+FFFF
-// does anything to a terminal.
-func commands(r rune) bool {
+// isTerminalControl reports whether r is DEL, a C1 control, a Unicode format character (a bidi
+// override is one) or one of the two noncharacters that YAML's readers refuse. No format
+// character above U+FFFF does anything to a terminal.
+func isTerminalControl(r rune) bool {
 	return r >= 0x7f && r <= 0xffff && (unicode.In(r, unicode.Cc, unicode.Cf) || r >= 0xfffe)
 }
 
@@ -92,7 +92,7 @@ func marshal(v any, inYAML bool, indent string) ([]byte, error) {
 
 // plain tells whether JSON can be written as YAML that reads the same and does nothing to
 // a terminal.
-func plain(b []byte) bool { return bytes.IndexFunc(b, commands) < 0 }
+func plain(b []byte) bool { return bytes.IndexFunc(b, isTerminalControl) < 0 }
 
 func (w *eventWriter) phase(e job.Event) error {
 	return w.write(struct {

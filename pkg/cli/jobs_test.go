@@ -190,7 +190,7 @@ func TestJobsOfOthers(t *testing.T) {
 		if err := o.run(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if strings.ContainsFunc(out.String(), commands) {
+		if strings.ContainsFunc(out.String(), isTerminalControl) {
 			t.Errorf("%s: %q", format, out.String())
 		}
 		var list batchv1.JobList

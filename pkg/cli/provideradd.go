@@ -26,10 +26,10 @@ func (a *app) newProviderAdd() *cobra.Command {
 			elsewhere. The cluster is not asked, but for the namespace's Pod Security label where
 			the provider asks for eBPF.
 
-			A file has the same keys as 'hodei provider get' shows, or is as the user's guide
-			posts it, {"type": ..., "name": ..., "config": {...}}, and then NAME may be left out; flags win over it. What has an
-			inside of its own, such as tolerations, affinity, security_context and volumes, is
-			written in a file only, in Kubernetes' words.`),
+			A file has the keys that 'hodei provider get' shows. The JSON body of POST
+			/api/providers, {"type": ..., "name": ..., "config": {...}}, is accepted too; NAME
+			may then be left out. Flags override the file. Nested settings, such as tolerations,
+			affinity, security_context and volumes, stand in a file only, in Kubernetes' words.`),
 		Example: templates.Examples(`
 			# Add the cluster of the current context
 			hodei provider add k8s-local --namespace hodei-jobs-workers

@@ -50,13 +50,12 @@ func (a *app) newRun() *cobra.Command {
 			Run a command in a Pod of its own and follow it: its stdout comes on stdout, its
 			stderr on stderr, byte for byte, and hodei ends with its exit code.
 
-			Its stdin is empty. Any image works. The command runs as a uid of the job's own unless
-			--user, or the provider's settings, say otherwise. What is said here wins over
-			them: see hodei provider.
+			Any image works. The command runs as a UID of the job's own unless --user or the
+			provider sets another; flags override the provider. Its stdin is empty.
 
-			The command starts whether or not we are there, and ends by itself. Ctrl-C asks it
-			to stop and follows it to its end; a second Ctrl-C leaves it running. Before it has
-			started, Ctrl-C takes it back.
+			The job does not need this terminal: it starts and ends without it. Ctrl-C asks the
+			command to stop and follows it to its end; a second Ctrl-C leaves it running. Ctrl-C
+			before the command starts deletes the job.
 
 			Exit codes besides the command's own: 124 the job's --timeout, 125 hodei or the
 			cluster failed, 126 the command can't be executed, 127 it was not found, 128+n
@@ -99,7 +98,7 @@ func (a *app) newRun() *cobra.Command {
 		"A job that no node has taken when its start timeout is over is removed by the next 'hodei run' or 'hodei jobs'.")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "Write nothing but the command's own output and errors.")
 	a.addProviderFlag(cmd, flags, "Where to run")
-	flags.StringVar(&f.image, "image", "", "Image to run the command in, whatever it holds. Default: the worker's own.")
+	flags.StringVar(&f.image, "image", "", "Image to run the command in; any image works. Default: the worker's own.")
 	flags.StringVar(&f.name, "name", "", "Name of the job. Default: made up from the command.")
 	flags.StringArrayVarP(&f.env, "env", "e", nil, "Variable for the command, NAME=VALUE, or NAME for the value it has here. Can be repeated.")
 	flags.StringArrayVar(&f.envFrom, "env-from", nil, "Take all keys of secret/NAME or configmap/NAME as variables. Can be repeated.")
@@ -111,19 +110,19 @@ func (a *app) newRun() *cobra.Command {
 	flags.Int32Var(&f.gpu, "gpu", 0, "GPUs that the job gets, of the provider's gpu_resource (default "+provider.DefaultGPUResource+").")
 	flags.DurationVar(&f.timeout, "timeout", 0, "Stop the job this long after the command started. Default: never.")
 	flags.DurationVar(&f.startTimeout, "start-timeout", job.DefaultStartTimeout, "Give up when the command has not started after this time. It never starts later, whoever watches.")
-	flags.Int32Var(&f.retries, "retries", 0, "How often a command that failed is run again, in a new Pod.")
+	flags.Int32Var(&f.retries, "retries", 0, "How often to run a command that failed again, in a new Pod.")
 	flags.DurationVar(&f.grace, "grace", job.DefaultGrace, "Time between SIGTERM and SIGKILL when the job is stopped.")
 	flags.DurationVar(&f.ttl, "ttl", job.DefaultTTL, "How long the finished job stays in the cluster.")
 	flags.DurationVar(&f.linger, "linger", 0, "How long the Pod waits, after the command, for its output to be fetched. Default: 10m; with --detach only if the container's log has not all of it.")
 	flags.StringVar(&f.workdir, "workdir", "", "Working directory of the command. Default: the image's.")
-	flags.StringVar(&f.user, "user", "", "UID or UID:GID of the command; image: the image's own, or the one that the cluster gives, as OpenShift does. Default, in a cluster: a uid of the job's own.")
-	flags.BoolVar(&f.mergeOutput, "merge-output", false, "Give the command one pipe for stdout and stderr: their order is exact, and all comes on stdout.")
-	flags.StringVar(&f.logSpool, "log-spool", job.DefaultLogSpool, "Output that is kept with the job, on its node's disk, until it is fetched.")
-	flags.StringVar(&f.logOverflow, "log-overflow", "", "When that is full of what nobody has fetched: block, the job waits, or drop, the oldest output is lost. "+
-		"Default: block while somebody follows or did until 5 minutes ago; with --detach or --follow=false, drop.")
+	flags.StringVar(&f.user, "user", "", "UID or UID:GID of the command, or image for the one that the image or the cluster (OpenShift) sets. Default in a cluster: a UID of the job's own.")
+	flags.BoolVar(&f.mergeOutput, "merge-output", false, "Give the command one pipe for stdout and stderr: their order is exact, and all output is on stdout.")
+	flags.StringVar(&f.logSpool, "log-spool", job.DefaultLogSpool, "How much output the job's node keeps on disk until it is fetched.")
+	flags.StringVar(&f.logOverflow, "log-overflow", "", "When --log-spool is full: block pauses the job, drop discards the oldest output. "+
+		"Default: block while somebody follows the job and for 5 minutes after that; drop with --detach or --follow=false.")
 	flags.BoolVar(&f.containerLogs, "container-logs", false, "Copy the output to the container's log, for kubectl logs and the cluster's collectors. Default: the provider's, else with --detach.")
 	flags.StringVar(&f.certs, "certs", "", "Directory of 'hodei certs generate'. Default: ./certs or $XDG_CONFIG_HOME/hodei/certs if there; else a CA for this one run.")
-	flags.StringVarP(&f.output, "output", "o", "", "json or yaml: all that happens as events on stdout. With --detach or --dry-run the Job as json, yaml or name.")
+	flags.StringVarP(&f.output, "output", "o", "", "json or yaml: write events to stdout. With --detach or --dry-run: print the Job as json, yaml or name.")
 	usageIntervalFlag(cmd, &f.usageInterval)
 	metricsFlag(cmd, &f.metricsAddr)
 	flags.StringVar(&f.dryRun, "dry-run", dryRunNone, "none, or client (only print the Job, as -o says). Without a value: client.")

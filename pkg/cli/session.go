@@ -140,8 +140,8 @@ func (s *session) metricsInterval() time.Duration {
 	return unwatchedInterval
 }
 
-// attemptSamples are those of the attempt that an outcome is of. What this machine has
-// stored of it before it is not sent again.
+// attemptSamples returns the samples of o's attempt, from the store where it reaches
+// further back.
 func (s *session) attemptSamples(o *job.Outcome) []job.Sample {
 	samples := s.follower.usage.of(o.Attempt)
 	if s.store == nil || !s.attached {

@@ -111,7 +111,7 @@ func (b *board) ended(k jobKey) bool {
 }
 
 // shown gives copies of the rows, those that use most CPU first, then those that wait
-// and those that have ended; what they have to tell is told then.
+// and those that have ended. Their unwritten samples count as written afterwards.
 func (b *board) shown() []topRow {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -82,8 +82,8 @@ func (t *tops) over() bool { return t.name != "" && t.board.ended(t.key()) }
 // key is that of the job which was named.
 func (t *tops) key() jobKey { return jobKey{t.namespace, t.name} }
 
-// looking looks again and again, beside what is shown meanwhile: a cluster that does not
-// answer is waited for. looked tells how each look went; stop ends it, at once.
+// looking polls the cluster every lookEvery in its own goroutine, so drawing never waits for
+// it. looked tells how each look went; stop ends it, at once.
 func (t *tops) looking(ctx context.Context) (looked <-chan error, stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	results := make(chan error)

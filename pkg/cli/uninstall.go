@@ -89,12 +89,12 @@ func (a *app) newUninstall() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&o.yes, "yes", false, "Remove it.")
-	flags.StringVar(&o.dryRun, "dry-run", o.dryRun, "What not to do: none does all, client only shows what would be removed, server has that checked too.")
+	flags.StringVar(&o.dryRun, "dry-run", o.dryRun, "none, client (only list what would be removed) or server (have the API server check it too).")
 	flags.Lookup("dry-run").NoOptDefVal = dryRunClient
 	flags.StringVar(&o.workersNamespace, "workers-namespace", "", "Remove this namespace of jobs alone, and what all share with the last of them (default: all).")
 	flags.BoolVar(&o.force, "force", false, "End jobs that run, and remove those that wait.")
 	flags.BoolVar(&o.wait, "wait", true, "Wait until all is gone, and take hodei's labels off namespaces that stay.")
-	flags.DurationVar(&o.timeout, "timeout", uninstallTimeout, "How long to wait for that.")
+	flags.DurationVar(&o.timeout, "timeout", uninstallTimeout, "With --wait: give up after this time.")
 	printFlags.AddFlags(cmd)
 	return cmd
 }

@@ -308,8 +308,8 @@ func (r *Run) StopRetrying(ctx context.Context) error {
 }
 
 // Delete removes the Job and all that belongs to it, at once: it is for jobs
-// that have not started, whose Pods have nothing to save. It works with a ctx
-// has ended, within 2 s; a *job.Failure says what may be left, and how to delete it.
+// that have not started, whose Pods have nothing to save. It works even
+// after ctx has ended, and takes at most 2 s; a *job.Failure says what may be left, and how to delete it.
 func (r *Run) Delete(ctx context.Context) error {
 	if r.job == nil {
 		return nil
