@@ -70,9 +70,9 @@ func (a *app) newAdvise() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVarP(&f.selector, "selector", "l", "", "Labels of the jobs to advise on, as kubectl takes them: key=value,...")
-	flags.StringVar(&f.patch, "patch", "", "Print a patch and nothing else, for a cronjob, a template (spec.template) or a provider. Default: the advice, in words.")
-	flags.StringVarP(&f.output, "output", "o", "", "json or yaml: the advice as data, or how the patch is written. Default: words, and of a patch yaml.")
+	flags.StringVarP(&f.selector, "selector", "l", "", "Advise on the jobs with these labels: key=value,..., as in kubectl.")
+	flags.StringVar(&f.patch, "patch", "", "Print only a patch: for a cronjob, a template (spec.template) or a provider. Default: the advice in words.")
+	flags.StringVarP(&f.output, "output", "o", "", "json or yaml: print the advice or the patch as data. Default: words, a patch as yaml.")
 	a.addProviderFlag(cmd, flags, "Where the job ran")
 	for flag, words := range map[string][]string{"output": {"json", "yaml"}, "patch": advice.Targets} {
 		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))

@@ -29,10 +29,11 @@ func (a *app) newAttach() *cobra.Command {
 		Short:                 "Follow a job that runs, and end with its exit code",
 		Long: templates.LongDesc(`
 			Follow a job as 'hodei run' does, from the beginning of its output, and end with
-			its exit code: from any machine, and as often as one likes. What is stored here of
-			the output comes from here.
+			its exit code. It works from any machine, and as often as you like. Output that is
+			stored on this machine is not fetched again.
 
-			Ctrl-C leaves the job running. A job that has ended is shown as by 'hodei logs'.
+			Ctrl-C leaves the job running. A job that has ended is shown as 'hodei logs' shows
+			it.
 
 			Exit codes are those of 'hodei run'.`),
 		Example: templates.Examples(`
@@ -56,7 +57,7 @@ func (a *app) newAttach() *cobra.Command {
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "Write nothing but the command's own output and errors.")
 	a.addProviderFlag(cmd, flags, "Where the job runs")
 	decorationFlags(cmd, &f.timestamps, &f.prefix)
-	flags.StringVarP(&f.output, "output", "o", "", "json or yaml: all that happens as events on stdout.")
+	flags.StringVarP(&f.output, "output", "o", "", "json or yaml: write events to stdout.")
 	usageIntervalFlag(cmd, &f.usageInterval)
 	metricsFlag(cmd, &f.metricsAddr)
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))

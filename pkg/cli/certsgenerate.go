@@ -22,12 +22,11 @@ func (a *app) newCertsGenerate() *cobra.Command {
 		Short:                 "Make a certificate authority, a server and a client certificate",
 		Long: templates.LongDesc(`
 			Make a certificate authority (ca.crt, ca.key), a server certificate (server.crt,
-			server.key) and a client certificate (client.crt, client.key). Keys can be read
-			by their owner alone, and what is there is not replaced without --force.
+			server.key) and a client certificate (client.crt, client.key). Only the owner can read the keys. Existing files are not replaced without --force.
 
-			With --ca-cert and --ca-key that authority signs them. Its certificate is copied
-			to ca.crt, its key is not copied: each copy is one more to be stolen. Jobs whose
-			certificates it is to sign need the key as ca.key in the directory all the same.`),
+			With --ca-cert and --ca-key that authority signs them. Its certificate is copied to
+			ca.crt. Its key is not copied, because each copy can be stolen; if the authority is
+			to sign for jobs, copy it to ca.key yourself.`),
 		Example: templates.Examples(`
 			# Make them in ./certs
 			hodei certs generate
@@ -56,10 +55,10 @@ func (a *app) newCertsGenerate() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&o.Dir, "dir", defaultCertsDir, "Directory of the files.")
 	flags.StringArrayVar(&o.SANs, "san", nil, "Name or address of the server, in place of "+strings.Join(certs.DefaultSANs(), ", ")+"; may be repeated.")
-	flags.DurationVar(&o.Validity, "validity", 0, "How long they are valid, in hours (h). Default: 87600h, ten years; as long as the authority of --ca-cert.")
+	flags.DurationVar(&o.Validity, "validity", 0, "How long they are valid, in hours (h). Default: 87600h (ten years), or until the authority of --ca-cert ends.")
 	flags.StringVar(&o.CACert, "ca-cert", "", "Certificate of the authority that signs, a PEM file. Default: a new one.")
 	flags.StringVar(&o.CAKey, "ca-key", "", "Private key of --ca-cert, a PEM file.")
-	flags.BoolVar(&o.Force, "force", false, "Replace files that exist; what another authority has signed is trusted no more.")
+	flags.BoolVar(&o.Force, "force", false, "Replace existing files. Certificates of another authority are no longer trusted then.")
 	return cmd
 }
 

@@ -37,7 +37,7 @@ func (a *app) newCertsInspect() *cobra.Command {
 			those of a job.
 
 			A certificate X.crt is compared with X.key and ca.crt of the same directory or
-			namespace, as far as they are there.
+			namespace, if they exist.
 
 			Ends with exit code 1 if one of them can't be used: it has ended or not begun, its
 			key is another's, the authority has not signed it, or it can't be read.`),

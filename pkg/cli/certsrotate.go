@@ -26,21 +26,21 @@ func (a *app) newCertsRotate() *cobra.Command {
 		Short:                 "Renew certificates while jobs run",
 		Long: templates.LongDesc(`
 			Renew the server's and the client's certificate of a directory, with the same
-			names and the same authority. What is there stays good until its own end.
+			names and the same authority. The old ones stay valid until they end.
 
-			With --ca the authority itself is replaced, in two steps. The first makes a new one,
-			which signs from then on, and trusts both: the server's certificate is once more
-			signed by the old one, so that workers of before stay connected. When their jobs have
-			ended, --finish takes the old one out. It refuses as long as there is a job in the
-			namespace whose agent dials a server and that does not know the new one. Jobs that
-			are reached through the tunnel have their authority with them, and need no overlap.
+			--ca replaces the authority in two steps. The first step makes a new authority,
+			which signs from then on; both are trusted. The server's certificate is signed by
+			the old one once more, so that running workers stay connected. When their jobs have
+			ended, --finish removes the old authority. It refuses while the namespace has a job
+			whose agent dials a server and does not know the new authority. Jobs that are
+			reached through the tunnel carry their own authority and need no overlap.
 
-			With --job the certificates of a job that runs are renewed, in its Secret, by the
-			authority of --dir, else of ./certs or $XDG_CONFIG_HOME/hodei/certs, else by a new
-			one in memory. The last has to be asked for, with --in-memory, if the job's was not
-			in memory. It takes up to 3 minutes if it is another authority than before.
+			--job renews the certificates of a running job in its Secret. The authority of --dir
+			signs them, else that of ./certs or $XDG_CONFIG_HOME/hodei/certs, else a new one in
+			memory; if the job's authority was not in memory, that needs --in-memory. With
+			another authority than before it takes up to 3 minutes.
 
-			Connections that are open stay: new certificates count from the next one on.`),
+			Open connections stay: new certificates are used from the next connection on.`),
 		Example: templates.Examples(`
 			# Renew the leaves of ./certs, and store them
 			hodei certs rotate
@@ -84,12 +84,12 @@ func (a *app) newCertsRotate() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.Dir, "dir", defaultCertsDir, "Directory of the files. With --job that of the authority; default: ./certs or $XDG_CONFIG_HOME/hodei/certs if there, else a new authority in memory.")
-	flags.BoolVar(&o.ca, "ca", false, "Begin to replace the authority.")
-	flags.BoolVar(&o.finish, "finish", false, "Take the old authority out.")
-	flags.BoolVar(&o.force, "force", false, "With --finish: whether or not jobs of the old authority are left; the cluster is not asked.")
+	flags.BoolVar(&o.ca, "ca", false, "Replace the authority: the first step.")
+	flags.BoolVar(&o.finish, "finish", false, "Remove the old authority: the second step.")
+	flags.BoolVar(&o.force, "force", false, "With --finish: do not ask the cluster whether jobs of the old authority are left.")
 	flags.StringVar(&o.job, "job", "", "Renew the certificates of this job.")
-	flags.BoolVar(&o.inMemory, "in-memory", false, "With --job: by a new authority in memory, whatever is configured.")
-	flags.DurationVar(&o.Validity, "validity", 0, "How long the new ones are valid, in hours (h). Default: as long as those that they replace were made for.")
+	flags.BoolVar(&o.inMemory, "in-memory", false, "With --job: sign with a new authority in memory, whatever is configured.")
+	flags.DurationVar(&o.Validity, "validity", 0, "How long the new ones are valid, in hours (h). Default: as long as the old ones were.")
 	_ = cmd.RegisterFlagCompletionFunc("job", a.completeJob)
 	return cmd
 }

@@ -38,13 +38,13 @@ func (a *app) newDescribe() *cobra.Command {
 		DisableFlagsInUseLine: true,
 		Short:                 "Show all that is known of a job",
 		Long: templates.LongDesc(`
-			Show what was asked for, how the job is and how it came to that, each of its attempts
-			with its node, the times of its start, its end and what it has used, where those figures come from,
-			which parts of the eBPF assist and why others don't, and what the cluster says of it.
+			Show what the job asked for, its state and why, and the cluster's events. Each
+			attempt is shown with its node, the times of its start and end, what it used and how
+			that was measured, and which eBPF programs took part.
 
-			Of a job that runs the figures are fetched from its agent, without taking any
-			output; of one that is over they come from its Pod, or from what was stored here.
-			What you may not see, or is gone, is said. The values of variables are not shown.`),
+			The figures of a job that runs come from its agent; no output is taken from it.
+			Those of a job that has ended come from its Pod, or from this machine. What you may
+			not see, or what is gone, is named. Values of variables are not shown.`),
 		Example: templates.Examples(`
 			# How a job is
 			hodei describe hodei-make-k3x9z

@@ -47,18 +47,17 @@ func (a *app) newInstall() *cobra.Command {
 			the coordinator with their roles, the role hodei-user for people, and the
 			workers' network policy.
 
-			In a namespace that is there already, --profile and --quota hold for everybody's
-			Pods. If some don't meet the profile, nothing is installed.
+			In a namespace that exists already, --profile and --quota hold for everybody's Pods.
+			If some Pods don't meet the profile, nothing is installed.
 
-			It may be run again at any time: it applies the same manifests as
-			deploy/kubernetes/install.sh, on the server's side, and changes no field that
-			somebody else has set. What an older version or another choice left is deleted;
-			namespaces and Secrets never are.
+			You may run it again at any time. It applies the manifests of
+			deploy/kubernetes/install.sh with server-side apply and changes no field that
+			somebody else has set. It deletes what an older version or another choice left, but
+			no namespace and no Secret.
 
-			Nothing is remembered: --profile, --network-policy and --quota have to be given
-			again, or go back to their defaults. --diff shows what would change, and ends
-			with 0 if nothing would, with 1 if something would, and with 2 if that could not
-			be found out.`),
+			It remembers nothing: repeat --profile, --network-policy and --quota each time, or
+			they go back to their defaults. --diff shows what would change. It ends with 0 if
+			nothing would change, with 1 if something would, and with 2 if that is not known.`),
 		Example: templates.Examples(`
 			# Install into the cluster of the current context
 			hodei install

@@ -43,11 +43,12 @@ func (a *app) newJobs() *cobra.Command {
 		DisableFlagsInUseLine: true,
 		Short:                 "List the jobs",
 		Long: templates.LongDesc(`
-			List the jobs of the provider in use, or of the namespace of -n. What is shown is
-			the Kubernetes Jobs themselves, and of their last Pod how it is.
+			List the jobs of the provider in use, or of the namespace of -n. They are the
+			Kubernetes Jobs themselves, with the state of their last Pod. -o wide adds image,
+			node and command; on a terminal the command is cut.
 
-			A job whose start timeout is over and that nothing in the cluster will ever start
-			or end, such as one that no node takes, is removed first, and that is said.`),
+			A job whose start timeout has passed and that nothing in the cluster will ever start
+			or end (no node takes it, for example) is removed first, and hodei says so.`),
 		Example: templates.Examples(`
 			# List the jobs
 			hodei jobs
@@ -107,8 +108,8 @@ func (a *app) newJobs() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVarP(&allNamespaces, "all-namespaces", "A", false, "List the jobs of all namespaces.")
-	cmd.Flags().StringVarP(&selector, "selector", "l", "", "Labels that the jobs have, as kubectl takes them: key=value,...")
-	cmd.Flags().BoolVarP(&follow, "watch", "w", false, "After the list, show the jobs that change, until Ctrl-C.")
+	cmd.Flags().StringVarP(&selector, "selector", "l", "", "List the jobs with these labels: key=value,..., as in kubectl.")
+	cmd.Flags().BoolVarP(&follow, "watch", "w", false, "After the list, show each job that changes, until Ctrl-C.")
 	print.AddFlags(cmd)
 	return cmd
 }

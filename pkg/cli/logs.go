@@ -40,17 +40,17 @@ func (a *app) newLogs() *cobra.Command {
 		Short:                 "Show the output of a job",
 		Long: templates.LongDesc(`
 			Show what a job has printed: its stdout on stdout, its stderr on stderr, byte for
-			byte unless lines are decorated.
+			byte unless --timestamps, --prefix or -l decorate the lines.
 
-			Of a job that runs it is fetched from its agent, and kept on this machine: the
-			next time only what is new is fetched. (Not where only a part is asked for, by
-			--tail or --since, of which there is nothing here.) Of one that is over it comes
-			from there, also once the job is deleted, else from its container's log, which
-			the kubelet may have cut. What is missing is said on stderr, and the exit code
-			is 1 then.
+			The output of a job that runs is fetched from its agent and kept on this machine;
+			the next time only new output is fetched. (What --tail or --since fetch is not kept
+			if nothing of that output is here yet.) The output of a job that has ended comes
+			from this machine, even after the job was deleted, else from its container's log,
+			which the kubelet may have cut. If output is missing, stderr says so and the exit
+			code is 1.
 
-			Up to 50 jobs are chosen by their labels with -l. With -f, jobs that appear later
-			are not picked up.
+			-l chooses up to 50 jobs by their labels. -f does not pick up jobs that appear
+			later.
 
 			The output is kept in $XDG_STATE_HOME/hodei/jobs, else ~/.local/state/hodei/jobs:
 			HODEI_LOG_MAX_BYTES of it (10Gi), for HODEI_LOG_MAX_AGE (168h).`),
@@ -81,15 +81,15 @@ func (a *app) newLogs() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.BoolVarP(&f.follow, "follow", "f", false, "Show what comes, too, until the job ends.")
-	flags.DurationVar(&f.since, "since", 0, "Show only what is younger, such as 10m. Default: all.")
-	flags.IntVar(&f.tail, "tail", -1, "Show only so many of the last lines. Default: all.")
+	flags.BoolVarP(&f.follow, "follow", "f", false, "Show new output too, until the job ends.")
+	flags.DurationVar(&f.since, "since", 0, "Show only output of the last 10m, 2h, ... Default: all.")
+	flags.IntVar(&f.tail, "tail", -1, "Show only the last N lines. Default: all.")
 	flags.StringVar(&f.stream, "stream", "", "Show only stdout or stderr. Default: both.")
-	flags.IntVar(&f.attempt, "attempt", 0, "Which attempt of the job, from 1, among those of which the cluster or this machine still knows. Default: the last; with -f those after it, too.")
-	flags.StringVarP(&f.selector, "selector", "l", "", "Labels of the jobs to show, as kubectl takes them: key=value,...")
+	flags.IntVar(&f.attempt, "attempt", 0, "Show this attempt: 1 is the first that the cluster or this machine still knows. Default: the last, and with -f those that follow.")
+	flags.StringVarP(&f.selector, "selector", "l", "", "Show the jobs with these labels: key=value,..., as in kubectl.")
 	a.addProviderFlag(cmd, flags, "Where the job ran")
 	decorationFlags(cmd, &f.timestamps, &f.prefix)
-	flags.StringVarP(&f.output, "output", "o", "", "raw: byte for byte. json: a record a line, as events. Default: raw, or lines if they are decorated.")
+	flags.StringVarP(&f.output, "output", "o", "", "raw: byte for byte. json: one event a line. Default: raw, or decorated lines.")
 	for flag, words := range map[string][]string{"output": {"json", "raw"}, "stream": {"stdout", "stderr"}} {
 		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 	}
@@ -98,8 +98,8 @@ func (a *app) newLogs() *cobra.Command {
 
 // decorationFlags are those by which lines are decorated.
 func decorationFlags(cmd *cobra.Command, timestamps, prefix *bool) {
-	cmd.Flags().BoolVar(timestamps, "timestamps", false, "Put the time at which it was read in front of each line, in RFC 3339.")
-	cmd.Flags().BoolVar(prefix, "prefix", false, "Put the names of the job and of the stream in front of each line. On with -l.")
+	cmd.Flags().BoolVar(timestamps, "timestamps", false, "Begin each line with the time at which its first byte was read (RFC 3339).")
+	cmd.Flags().BoolVar(prefix, "prefix", false, "Begin each line with the job's name and the stream's. Default with -l.")
 }
 
 // completeLog completes the first argument to the name of a job in the cluster or

@@ -18,7 +18,7 @@ import (
 
 // metricsFlag is the flag of the commands that are a coordinator.
 func metricsFlag(cmd *cobra.Command, address *string) {
-	cmd.Flags().StringVar(address, "metrics-addr", "", "Address at which Prometheus finds the usage of the jobs under /metrics, such as :9464, which is 127.0.0.1 alone, or 0.0.0.0:9464, which asks nobody who they are. Default: none.")
+	cmd.Flags().StringVar(address, "metrics-addr", "", "Serve the jobs' usage to Prometheus at this address under /metrics. :9464 is 127.0.0.1 only; 0.0.0.0:9464 lets everybody in. Default: off.")
 }
 
 // metricsAddress checks that flag. Without a host it is loopback: whoever reaches the

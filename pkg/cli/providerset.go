@@ -18,8 +18,8 @@ func (a *app) newProviderSet() *cobra.Command {
 		DisableFlagsInUseLine: true,
 		Short:                 "Change settings of a provider",
 		Long: templates.LongDesc(`
-			Change settings of a provider, and leave the others as they are. A list or a map
-			that is given replaces the one that was there. The next job is made with them; the
+			Change settings of a provider and leave its others as they are. A list or a map
+			replaces the old one. The next job is made with them; the
 			cluster is not asked, but for the namespace's Pod Security label where that or eBPF
 			is changed, and jobs that run go on as they are.
 

@@ -35,17 +35,17 @@ func (a *app) newReport() *cobra.Command {
 		Long: templates.LongDesc(`
 			Make one file of a job: how it went and why, its start as a timeline, CPU, memory,
 			disk and network over time, and all figures. The file needs nothing else: no
-			network, no script, no font. What is not known is said, and why.
+			network, no script, no font. What is not known is named, with the reason.
 
-			It is made of what was stored here when the job was followed, also once the job is
-			deleted; of a job that runs, as of now, from its agent; of one that nobody
-			followed, from what its Pod still tells, without the curves.
+			The figures are those that this machine stored when it followed the job; the job may
+			be deleted. The figures of a job that runs come from its agent. A job that nobody
+			followed is shown as its Pod knows it, without curves.
 
 			Without FILE it goes to stdout; html and svg, on a terminal, to NAME.html or
 			NAME.svg. A FILE that ends in .html, .svg or .json says what it is to be; - is
 			stdout.
 
-			The command is in it as it was typed, and not the values of its variables.`),
+			The file has the command as it was typed. It has no values of variables.`),
 		Example: templates.Examples(`
 			# A page for a browser: hodei-make-k3x9z.html
 			hodei report hodei-make-k3x9z
@@ -68,7 +68,7 @@ func (a *app) newReport() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&f.output, "output", "o", "", "html, svg or json. Default: by FILE, else html.")
-	flags.IntVar(&f.attempt, "attempt", 0, "Which attempt of the job, from 1, among those of which the cluster or this machine still knows. Default: the last.")
+	flags.IntVar(&f.attempt, "attempt", 0, "Report this attempt: 1 is the first that the cluster or this machine still knows. Default: the last.")
 	a.addProviderFlag(cmd, flags, "Where the job ran")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(reportFormats, cobra.ShellCompDirectiveNoFileComp))
 	return cmd

@@ -38,8 +38,8 @@ func (a *app) newServer() *cobra.Command {
 			Keep a coordinator running, with an HTTP API that registers providers in the same
 			file as 'hodei provider'; 'hodei run' uses them.
 
-			No command starts a job whose agent dials it: the agents of 'hodei run' meet that
-			run, and no server. It serves those that you start yourself, each with a certificate
+			The agents of 'hodei run' connect to that run and to no server. The server is for
+			agents that you start yourself, each with a certificate
 			of its job from the authority of 'hodei certs generate', which no command issues by
 			itself. What such a job prints is stored on this machine, where 'hodei logs' finds it.
 

@@ -38,8 +38,8 @@ func (a *app) newTop() *cobra.Command {
 		DisableFlagsInUseLine: true,
 		Short:                 "Show what jobs use while they run",
 		Long: templates.LongDesc(`
-			Show what jobs use now: CPU in cores, memory, disk and network a second, processes,
-			the share of time in which the CPU quota held them back, and what they wait for.
+			Show what jobs use now: CPU in cores, memory, disk and network per second,
+			processes, how much of the time the CPU quota held them back, and what they wait for.
 			The figures are the kernel's own for the job's container alone, sent by its agent.
 
 			On a terminal the table is drawn in place, the busiest job first; q ends it. Elsewhere
@@ -69,10 +69,10 @@ func (a *app) newTop() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.BoolVarP(&f.all, "all-namespaces", "A", false, "Show the jobs of all namespaces.")
-	flags.StringVarP(&f.selector, "selector", "l", "", "Labels of the jobs to show, as kubectl takes them: key=value,...")
+	flags.StringVarP(&f.selector, "selector", "l", "", "Show the jobs with these labels: key=value,..., as in kubectl.")
 	flags.DurationVar(&f.interval, "interval", followedInterval, "Time between two samples, 100ms or more.")
-	flags.BoolVar(&f.once, "once", false, "Show the jobs once, as soon as all are measured, after 10s at the latest.")
-	flags.StringVarP(&f.output, "output", "o", "", "json: an object a sample and job. Default: a table.")
+	flags.BoolVar(&f.once, "once", false, "Show the jobs once, when all are measured, after 10s at the latest.")
+	flags.StringVarP(&f.output, "output", "o", "", "json: one object for each sample of a job. Default: a table.")
 	a.addProviderFlag(cmd, flags, "Where the jobs run")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd

@@ -34,13 +34,12 @@ func (a *app) newUninstall() *cobra.Command {
 			Take hodei out of the cluster of the current context: its namespaces with all
 			that is in them, service accounts, roles, policies, quotas, certificates and jobs.
 
-			Without --yes nothing is removed, and all that would be is listed. It refuses
-			while jobs have not ended, unless --force is given, and if the rights to find
-			and remove all of it are not there.
+			Without --yes it only lists what it would remove. It refuses if you lack the rights
+			to find and remove everything, and while jobs run or wait, unless --force is given.
 
-			A namespace that was there before hodei stays, and so does what others keep in
-			it: only what is hodei's is taken out, labels among it. Bindings elsewhere that
-			refer to hodei-user are named and left to whoever made them.`),
+			A namespace that existed before hodei stays, with everything of others in it: only
+			hodei's objects and labels are removed. Bindings in other namespaces that refer to
+			hodei-user are listed and left to their owners.`),
 		Example: templates.Examples(`
 			# What would be removed
 			hodei uninstall --dry-run=server

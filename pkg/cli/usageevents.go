@@ -26,7 +26,7 @@ const (
 
 // usageIntervalFlag is the flag of the commands that follow a job.
 func usageIntervalFlag(cmd *cobra.Command, interval *time.Duration) {
-	cmd.Flags().DurationVar(interval, "usage-interval", 0, "With -o json or yaml: an event usage with what the job has used up to then this often, 100ms or more. Default: only at its end.")
+	cmd.Flags().DurationVar(interval, "usage-interval", 0, "With -o json or yaml: write a usage event this often, 100ms or more. Default: only at the end.")
 }
 
 // checkUsageInterval checks that flag; events tells whether there are any.
