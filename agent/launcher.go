@@ -48,6 +48,14 @@ type LaunchConfig struct {
 	Grace time.Duration
 	// MergeOutput gives the command one pipe for both streams.
 	MergeOutput bool
+	// Workdir is the command's directory; empty means the launcher's own, which is the
+	// image's, or Home.
+	Workdir string
+	// Home is a directory to make a home in, where the command has no home and no
+	// directory that it may write to; empty leaves it with what there is.
+	Home string
+	// KeepHome leaves $HOME as it is, whatever that is: somebody has chosen it.
+	KeepHome bool
 	// Command and its arguments.
 	Command []string
 }
@@ -104,11 +112,11 @@ func Launch(cfg LaunchConfig) int {
 		return fail(exitAgentGone, "the agent did not let the command start: %v", err)
 	}
 
-	pid, err := startCommand(cfg.Command, out)
+	pid, err := cfg.start(out)
 	out.closeWriters()
 	if err != nil {
 		code := exitCannotRun
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, exec.ErrNotFound) {
+		if !errors.Is(err, errWorkdir) && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, exec.ErrNotFound)) {
 			code = exitNotFound
 		}
 		l := &launched{conn: conn}
@@ -486,23 +494,30 @@ func openCgroup() (dir *os.File, own2 bool, err error) {
 	return dir, cgroup.OwnV2(mounts, paths), nil
 }
 
-// startCommand starts the command in a process group of its own and returns its
-// process id. It is not os/exec's: reap waits for all children, and the two
-// would take each other's.
-func startCommand(command []string, p *pipes) (int, error) {
-	path, err := exec.LookPath(command[0])
+// findProgram returns the whole path of a command's program.
+func findProgram(name string) (string, error) {
+	path, err := exec.LookPath(name)
 	if err != nil && !errors.Is(err, exec.ErrDot) { // a shell runs what stands in "." too
-		return 0, notRun(command[0], err)
+		return "", notRun(name, err)
 	}
-	if path, err = filepath.Abs(path); err != nil {
+	return filepath.Abs(path)
+}
+
+// start starts the command in a process group of its own and returns its process id.
+// It is not os/exec's: reap waits for all children, and the two would take each other's.
+func (cfg LaunchConfig) start(p *pipes) (int, error) {
+	s, err := cfg.surround()
+	if err != nil {
 		return 0, err
 	}
+	command := cfg.Command
 	errW := p.errW
 	if errW == nil {
 		errW = p.outW
 	}
-	pid, err := syscall.ForkExec(path, command, &syscall.ProcAttr{
-		Env:   os.Environ(),
+	pid, err := syscall.ForkExec(s.path, command, &syscall.ProcAttr{
+		Dir:   s.dir,
+		Env:   s.env,
 		Files: []uintptr{0, p.outW.Fd(), errW.Fd()},
 		// Outside a container the command would outlive a launcher that is killed.
 		Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
@@ -511,7 +526,7 @@ func startCommand(command []string, p *pipes) (int, error) {
 		return 0, notRun(command[0], fmt.Errorf("its interpreter or loader is missing: %w", err))
 	}
 	if errors.Is(err, syscall.ENOEXEC) {
-		return 0, notRun(command[0], fmt.Errorf("%w: %s", err, notExecutable(path)))
+		return 0, notRun(command[0], fmt.Errorf("%w: %s", err, notExecutable(s.path)))
 	}
 	if err != nil {
 		return 0, notRun(command[0], err)
@@ -534,6 +549,14 @@ func notExecutable(path string) string {
 	return "it is no program, and has no #! line that names its interpreter"
 }
 
+// withoutPath is what is the matter with a path that is named by somebody else.
+func withoutPath(err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return e.Err
+	}
+	return err
+}
+
 // notRun says of a command, and once, why it does not run. The command may be a
 // whole script that somebody forgot to give to a shell; the text has to fit
 // into a message.
@@ -541,9 +564,7 @@ func notRun(command string, err error) error {
 	if e, ok := errors.AsType[*exec.Error](err); ok {
 		err = e.Err
 	}
-	if e, ok := errors.AsType[*fs.PathError](err); ok {
-		err = e.Err
-	}
+	err = withoutPath(err)
 	const most = 200
 	if len(command) > most {
 		command = command[:most] + "..."

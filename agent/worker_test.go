@@ -273,12 +273,16 @@ func (p *process) exits(t testing.TB, want int) {
 
 // worker is an attempt: the two programs as processes and a coordinator.
 type worker struct {
-	t        testing.TB
-	dir      string
-	cfg      Config
-	merge    bool
-	follower *follower
-	server   *coordinator.Server
+	t     testing.TB
+	dir   string
+	cfg   Config
+	merge bool
+	// surroundings is what the launcher is told of directories, and env are its variables
+	// besides ours.
+	surroundings LaunchConfig
+	env          []string
+	follower     *follower
+	server       *coordinator.Server
 	// stdin of the command; ends with the test at the latest.
 	stdin *os.File
 	// stdout and stderr of the launcher, where set: the container's log.
@@ -434,7 +438,9 @@ func (w *worker) startAgent() {
 // launch starts the launcher with a command whose standard input is w.stdin.
 func (w *worker) launch(command ...string) {
 	w.t.Helper()
-	text, err := json.Marshal(LaunchConfig{Socket: w.cfg.Socket, Grace: w.cfg.Grace, MergeOutput: w.merge, Command: command})
+	cfg := w.surroundings
+	cfg.Socket, cfg.Grace, cfg.MergeOutput, cfg.Command = w.cfg.Socket, w.cfg.Grace, w.merge, command
+	text, err := json.Marshal(cfg)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -448,7 +454,11 @@ func (w *worker) launch(command ...string) {
 	if w.contained {
 		role = "test-contained"
 	}
-	w.launcher = startWith(w.t, w.launcherAttr, r, w.stdout, w.stderr, w.self(role, string(text))...)
+	program := w.self(role, string(text))
+	if len(w.env) > 0 {
+		program = append(append([]string{"env"}, w.env...), program...)
+	}
+	w.launcher = startWith(w.t, w.launcherAttr, r, w.stdout, w.stderr, program...)
 	r.Close()
 }
 

@@ -76,6 +76,9 @@ func launch(args []string, stderr io.Writer) int {
 	flags.StringVar(&cfg.Socket, "socket", "", "path of the agent's socket")
 	flags.DurationVar(&cfg.Grace, "grace", 30*time.Second, "time between SIGTERM and SIGKILL")
 	flags.BoolVar(&cfg.MergeOutput, "merge-output", false, "one pipe for stdout and stderr")
+	flags.StringVar(&cfg.Workdir, "workdir", "", "directory of the command")
+	flags.StringVar(&cfg.Home, "home", "", "directory to make a home in where the command has none")
+	flags.BoolVar(&cfg.KeepHome, "keep-home", false, "leave HOME as it is")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}

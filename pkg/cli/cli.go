@@ -56,6 +56,8 @@ type app struct {
 	looked         map[string]kubeconfig
 	// getenv is os.Getenv, and something else in tests.
 	getenv func(string) string
+	// lookupEnv is os.LookupEnv, for variables that are another's and may be set and empty.
+	lookupEnv func(string) (string, bool)
 	// after is done when all is said, before the exit code.
 	after []func()
 	// signals is how all commands hear what they are sent.
@@ -90,6 +92,7 @@ func Main(args []string, in io.Reader, out, errOut io.Writer) int {
 		kube:      genericclioptions.NewConfigFlags(true),
 		getenv:    os.Getenv,
 		signals:   newSignals(),
+		lookupEnv: os.LookupEnv,
 	}
 	root := a.newRoot()
 	root.SetArgs(args[1:])

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -355,8 +354,7 @@ func jobRow(j *batchv1.Job, pod *corev1.Pod, now time.Time) metav1.TableRow {
 			image = c.Image
 		}
 	}
-	var spec job.Spec
-	if json.Unmarshal([]byte(j.Annotations[kubernetes.AnnotationSpec]), &spec) == nil && len(spec.Command) > 0 {
+	if spec, err := kubernetes.SpecOf(j); err == nil && len(spec.Command) > 0 {
 		words := make([]string, len(spec.Command))
 		for i, word := range spec.Command {
 			words[i] = shellQuote(word)

@@ -26,6 +26,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
 
+	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -83,7 +84,7 @@ func TestJobRow(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			j := &batchv1.Job{Status: test.status}
 			j.Name, j.CreationTimestamp = "one", metav1.NewTime(now.Add(-90*time.Second))
-			j.Annotations = map[string]string{"hodei.io/spec": `{"command":["sh","-c","echo \u001b[2J it's"]}`}
+			j.Annotations = map[string]string{"hodei.io/spec": `{"name":"one","command":["sh","-c","echo \u001b[2J it's"]}`}
 			j.Spec.Template.Spec.Containers = []corev1.Container{{Name: "agent", Image: "worker:1"}, {Name: "job", Image: "app:1"}}
 			cells := jobRow(j, test.pod, now).Cells
 			if got := fmt.Sprint(cells[1], " ", cells[2], " ", cells[3], " ", cells[6]); got != test.want {
@@ -136,7 +137,7 @@ func TestCutCommands(t *testing.T) {
 			for i, command := range []string{"true", strings.Repeat("x", 1<<20), strings.Repeat("节点", 1000)} {
 				j := &batchv1.Job{}
 				j.Name, j.Namespace, j.CreationTimestamp = fmt.Sprint("hodei-", i), "team", metav1.Now()
-				spec, err := json.Marshal(map[string][]string{"command": {command}})
+				spec, err := json.Marshal(job.Spec{Name: j.Name, Command: []string{command}})
 				if err != nil {
 					t.Fatal(err)
 				}

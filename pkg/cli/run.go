@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -114,7 +115,7 @@ func (a *app) newRun() *cobra.Command {
 	flags.DurationVar(&f.grace, "grace", job.DefaultGrace, "Time between SIGTERM and SIGKILL when the job is stopped.")
 	flags.DurationVar(&f.ttl, "ttl", job.DefaultTTL, "How long the finished job stays in the cluster.")
 	flags.DurationVar(&f.linger, "linger", 0, "How long the Pod waits, after the command, for its output to be fetched. Default: 10m; with --detach only if the container's log has not all of it.")
-	flags.StringVar(&f.workdir, "workdir", "", "Working directory of the command. Default: the image's.")
+	flags.StringVar(&f.workdir, "workdir", "", "Directory that the command starts in, from the root. Default: the image's, or a home of its own where the image has none.")
 	flags.StringVar(&f.user, "user", "", "UID or UID:GID of the command, or image for the one that the image or the cluster (OpenShift) sets. Default in a cluster: a UID of the job's own.")
 	flags.BoolVar(&f.mergeOutput, "merge-output", false, "Give the command one pipe for stdout and stderr: their order is exact, and all output is on stdout.")
 	flags.StringVar(&f.logSpool, "log-spool", job.DefaultLogSpool, "How much output the job's node keeps on disk until it is fetched.")
@@ -165,13 +166,17 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 		Retries: f.retries, GPU: f.gpu, MergeOutput: f.mergeOutput,
 		LogOverflow: f.logOverflow, ContainerLogs: f.containerLogs, Detached: f.detach,
 	}
+	var unset []string
 	for _, v := range f.env {
 		name, value, given := strings.Cut(v, "=")
 		if !given {
-			if value = a.getenv(name); value == "" { // as if nobody had mentioned it
+			if value, given = a.lookupEnv(name); !given {
+				unset = append(unset, name)
 				continue
 			}
 		}
+		// Of one name the last one counts, and the command finds no other.
+		spec.Env = slices.DeleteFunc(spec.Env, func(v job.EnvVar) bool { return v.Name == name })
 		spec.Env = append(spec.Env, job.EnvVar{Name: name, Value: value})
 	}
 	for _, v := range f.envFrom {
@@ -236,7 +241,7 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 	if err := checked.Validate(); err != nil {
 		return nil, usagef(cmd, "%w", err)
 	}
-	o := &runOptions{app: a, spec: &spec, follow: f.follow, detach: f.detach, lingers: cmd.Flags().Changed("linger")}
+	o := &runOptions{app: a, spec: &spec, unset: unset, follow: f.follow, detach: f.detach, lingers: cmd.Flags().Changed("linger")}
 	if err := o.chooseOutput(cmd, f); err != nil {
 		return nil, err
 	}
@@ -247,6 +252,9 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 	switch place := o.place.(type) {
 	case cluster:
 		place.SetDefaults(&spec)
+		if err := place.CheckSpec(&spec); err != nil {
+			return nil, usagef(cmd, "%w", err)
+		}
 		if cmd.Flags().Changed("container-logs") {
 			o.noFallback = !f.containerLogs
 		} else {
@@ -318,6 +326,7 @@ type runOptions struct {
 	place          place
 	authority      *certs.Authority
 	certsNotes     []string
+	unset          []string // variables that were to be taken from here, and are not set
 	follow, detach bool
 	dryRun         bool
 	lingers        bool // for as long as somebody has said
@@ -346,6 +355,9 @@ func (o *runOptions) run(ctx context.Context) error {
 		return err
 	}
 	defer stopMetrics()
+	for _, name := range o.unset {
+		o.screen.note("-e " + name + ": it is not set here, and is left out")
+	}
 	for _, note := range o.authorityNotes(time.Now()) {
 		o.screen.note(note)
 	}

@@ -58,15 +58,16 @@ const MaxNameLength = 57
 const MaxRetries = 1000
 
 // Spec is what the user asked for. The zero value of every field but Command
-// means the default. Secrets are in it by reference only: its JSON is an
-// annotation that whoever may read the Job can read.
+// means the default. Secrets are in it by reference only: whoever may read the Job
+// can read all of it.
 type Spec struct {
 	// Name of the job, a DNS label of at most MaxNameLength bytes.
 	Name string `json:"name"`
 	// Image of the job's container; empty means the worker's own image.
 	Image string `json:"image,omitempty"`
-	// Command and its arguments; at least one.
-	Command []string `json:"command"`
+	// Command and its arguments; at least one. A Job's annotation leaves it out, and Env:
+	// they are in its Pod's template.
+	Command []string `json:"command,omitempty"`
 	// Env is added to the image's environment, in this order.
 	Env []EnvVar `json:"env,omitempty"`
 	// EnvFrom takes all keys of Secrets and ConfigMaps as variables.
@@ -169,6 +170,9 @@ func (s *Spec) Validate() error {
 	if err := s.checkTexts(); err != nil {
 		return err
 	}
+	if err := s.checkSizes(); err != nil {
+		return err
+	}
 	for _, e := range s.EnvFrom {
 		name := e.Secret + e.ConfigMap
 		if (e.Secret == "") == (e.ConfigMap == "") || len(validation.IsDNS1123Subdomain(name)) > 0 {
@@ -203,11 +207,8 @@ func (s *Spec) Validate() error {
 // checkTexts refuses what Kubernetes can't carry, for the provider local too: a command
 // is tried there to be run in a cluster.
 func (s *Spec) checkTexts() error {
-	if err := checkText("the command", s.Command[0]); err != nil {
-		return err
-	}
-	for i, a := range s.Command[1:] {
-		if err := checkText(fmt.Sprintf("argument %d of the command", i+1), a); err != nil {
+	for i, a := range s.Command {
+		if err := checkText(argument(i), a); err != nil {
 			return err
 		}
 	}

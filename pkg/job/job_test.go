@@ -3,6 +3,7 @@ package job
 import (
 	"encoding/json"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -42,6 +43,12 @@ func TestValidate(t *testing.T) {
 		{"C1 control", func(s *Spec) { s.Command = []string{"tr", "-d", "\u009b"} }, "argument 2 of the command holds the character U+009B, which YAML can't carry"},
 		{"DEL", func(s *Spec) { s.Env = []EnvVar{{"A", "\x7f"}} }, "--env A holds the character U+007F, which YAML can't carry"},
 		{"no character", func(s *Spec) { s.Workdir = "/\uffff" }, "--workdir holds the character U+FFFF, which YAML can't carry"},
+		{"the longest argument", func(s *Spec) { s.Command = []string{"echo", strings.Repeat("<", 131071)} }, ""},
+		{"longer", func(s *Spec) { s.Command = []string{strings.Repeat("x", 131072)} }, "the command has 131072 bytes: Linux takes at most 131071"},
+		{"the longest variable", func(s *Spec) { s.Env = []EnvVar{{"AB", strings.Repeat("x", 131068)}} }, ""},
+		{"a longer one", func(s *Spec) { s.Env = []EnvVar{{"AB", strings.Repeat("x", 131069)}} }, "--env AB has 131072 bytes: Linux takes at most 131071"},
+		{"many arguments", func(s *Spec) { s.Command = slices.Repeat([]string{"x"}, 196_000) }, ""},
+		{"more of them", func(s *Spec) { s.Command = slices.Repeat([]string{"x"}, 197_000) }, "the command with its variables has 1970000 bytes: Linux takes at most 1966080"},
 		{"image with a space", func(s *Spec) { s.Image = "a b" }, `--image "a b": want REGISTRY/NAME:TAG, without spaces`},
 		{"image in latin-1", func(s *Spec) { s.Image = "\xe9" }, `--image "\xe9": want REGISTRY/NAME:TAG, without spaces`},
 		{"no name", func(s *Spec) { s.Name = "" }, `--name "": want lower-case letters`},

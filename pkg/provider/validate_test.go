@@ -131,6 +131,7 @@ func TestValidateRefuses(t *testing.T) {
 		{at("/run/hodei"), `volumes[0].mountPath: "/run/hodei": /run/hodei is hodei's own`},
 		{at("/run/hodei/x"), "/run/hodei is hodei's own"},
 		{at("/var/run"), "/run/hodei is hodei's own"},
+		{at("/hodei/home"), "/hodei is hodei's own"},
 		{at("/var/run/hodei/x"), "/run/hodei is hodei's own"},
 		{volume("subPath: ../b, emptyDir: {}"), `volumes[0].subPath: "../b": want a path inside the volume`},
 		{volume("subPath: /b, emptyDir: {}"), `volumes[0].subPath: "/b": want a path inside the volume`},

@@ -14,8 +14,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
-// runDir is where the launcher and the agent's socket are in the job's container.
-const runDir = "/run/hodei"
+// hodeiDirs are where the launcher and the agent's socket are in the job's container,
+// and the home of its command.
+var hodeiDirs = []string{"/run/hodei", "/hodei"}
 
 func (c Config) checkVolumes() error {
 	names, paths := map[string]bool{}, map[string]bool{}
@@ -32,8 +33,8 @@ func (c Config) checkVolumes() error {
 			return fmt.Errorf("%s.mountPath: %q: want a directory such as /data, without colons", key, v.MountPath)
 		case paths[v.MountPath]:
 			return fmt.Errorf("%s.mountPath: %q: another volume is there", key, v.MountPath)
-		case overRunDir(v.MountPath):
-			return fmt.Errorf("%s.mountPath: %q: %s is hodei's own", key, v.MountPath, runDir)
+		case hidden(v.MountPath) != "":
+			return fmt.Errorf("%s.mountPath: %q: %s is hodei's own", key, v.MountPath, hidden(v.MountPath))
 		case path.IsAbs(v.SubPath) || slices.Contains(strings.Split(v.SubPath, "/"), ".."):
 			return fmt.Errorf("%s.subPath: %q: want a path inside the volume", key, v.SubPath)
 		}
@@ -48,12 +49,18 @@ func (c Config) checkVolumes() error {
 	return nil
 }
 
-// overRunDir tells a path that would hide runDir, or change it.
-func overRunDir(p string) bool {
+// hidden returns the directory of hodei's that a mount at p would hide, or change; "" is
+// none.
+func hidden(p string) string {
 	if rest, ok := strings.CutPrefix(p+"/", "/var/run/"); ok { // a link to /run in most images
 		p = path.Join("/run", rest)
 	}
-	return strings.HasPrefix(p+"/", runDir+"/") || strings.HasPrefix(runDir+"/", p+"/")
+	for _, dir := range hodeiDirs {
+		if strings.HasPrefix(p+"/", dir+"/") || strings.HasPrefix(dir+"/", p+"/") {
+			return dir
+		}
+	}
+	return ""
 }
 
 // checkSource checks that v has one source, that says which.

@@ -125,7 +125,7 @@ const none = "0000000000000000"
 func TestHostileText(t *testing.T) {
 	t.Parallel()
 	needsImages(t)
-	const shout = "\x1b]0;owned\x07\x1b[2J\u202e\u009b31m"
+	const shout = "\x1b]0;owned\x07\x1b[2J\u202e31m"
 	name := jobName(t)
 	results := []result{hodei(t, "run", "--name", name, "--image", hostile, "--", "sh", "-c", `printf '\033[2Jx\007' >/dev/termination-log; exit 3`)}
 	for _, args := range [][]string{{"jobs", name}, {"jobs", name, "-o", "wide"}, {"logs", name}, {"attach", name}} {
@@ -133,14 +133,20 @@ func TestHostileText(t *testing.T) {
 	}
 	results = append(results,
 		hodei(t, "run", "--name", jobName(t), "--image", hostile, "--", shout),
-		hodei(t, "run", "--name", jobName(t), "--image", hostile, "--workdir", "/"+shout, "--", "false"))
+		hodei(t, "run", "--name", jobName(t), "--image", hostile, "--workdir", "/"+shout, "--", "false"),
+		hodei(t, "run", "--name", jobName(t), "--", "\u009b31m"))
 	for _, r := range results {
 		if strings.ContainsAny(r.stdout+r.stderr, "\x1b\x07\u202e\u009b") {
 			t.Errorf("%q", r.stdout+r.stderr)
 		}
 	}
-	if r := results[5]; r.code != 127 || !strings.Contains(r.stderr, "owned") {
-		t.Errorf("%+v", r)
+	for i, want := range []struct {
+		code int
+		err  string
+	}{{127, "owned"}, {126, "no working directory"}, {2, "U+009B"}} {
+		if r := results[5+i]; r.code != want.code || !strings.Contains(r.stderr, want.err) {
+			t.Errorf("%+v", r)
+		}
 	}
 }
 

@@ -77,7 +77,7 @@ func (p *Provider) Find(ctx context.Context, name string) (*Found, error) {
 	case err != nil:
 		return nil, Explain(err)
 	}
-	spec, err := specOf(j)
+	spec, err := SpecOf(j)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +126,7 @@ func (p *Provider) FindAll(ctx context.Context, selector string) ([]*Found, erro
 	var found []*Found
 	for i := range jobs.Items {
 		j := &jobs.Items[i]
-		if spec, err := specOf(j); err == nil {
+		if spec, err := SpecOf(j); err == nil {
 			found = append(found, newFound(j, spec, owned[j.UID]))
 		}
 	}
@@ -136,9 +136,9 @@ func (p *Provider) FindAll(ctx context.Context, selector string) ([]*Found, erro
 	return found, nil
 }
 
-// specOf reads what was asked for from a Job. One that says nothing of it is not
-// ours, and neither is a copy under another name.
-func specOf(j *batchv1.Job) (*job.Spec, error) {
+// SpecOf reads what was asked for from a Job, with defaults. One that says nothing of it
+// is not ours, and neither is a copy under another name.
+func SpecOf(j *batchv1.Job) (*job.Spec, error) {
 	text, ok := j.Annotations[AnnotationSpec]
 	if !ok {
 		return nil, fmt.Errorf("job %q was not made by hodei: it has no annotation %s", j.Name, AnnotationSpec)
@@ -150,8 +150,32 @@ func specOf(j *batchv1.Job) (*job.Spec, error) {
 	if spec.Name != j.Name {
 		return nil, fmt.Errorf("annotation %s of job %q is of job %q", AnnotationSpec, j.Name, spec.Name)
 	}
+	if len(spec.Command) == 0 { // earlier versions have all of it there
+		spec.Command, spec.Env = commandOf(&j.Spec.Template.Spec)
+	}
 	spec.SetDefaults() // of another version's
 	return spec, nil
+}
+
+// commandOf reads the command and its variables from a Pod's template, as they were
+// typed. What is not there, or not as hodei makes it, is empty.
+func commandOf(pod *corev1.PodSpec) (command []string, env []job.EnvVar) {
+	for _, c := range pod.Containers {
+		if c.Name != jobContainer {
+			continue
+		}
+		if end := slices.Index(c.Command, "--"); end >= 0 {
+			for _, arg := range c.Command[end+1:] {
+				command = append(command, typed(arg))
+			}
+		}
+		for _, v := range c.Env {
+			if v.ValueFrom == nil { // else it is one of ours
+				env = append(env, job.EnvVar{Name: v.Name, Value: typed(v.Value)})
+			}
+		}
+	}
+	return command, env
 }
 
 // newFound puts together what the Job and its Pods say. Pods of others, such as an

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"math"
+	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -21,7 +22,8 @@ const (
 	LabelProvider  = "hodei.io/provider"
 	LabelManagedBy = "app.kubernetes.io/managed-by"
 	ManagedBy      = "hodei"
-	// AnnotationSpec holds the job.Spec as JSON.
+	// AnnotationSpec holds the job.Spec as JSON, without the command and its variables:
+	// [SpecOf] puts them together.
 	AnnotationSpec = "hodei.io/spec"
 	// annotationRun holds a random word of the Submit that made the Job.
 	annotationRun = "hodei.io/run"
@@ -39,6 +41,8 @@ const (
 	socketPath    = runDir + "/agent.sock"
 	spoolDir      = "/var/spool/hodei"
 	certsDir      = "/etc/hodei/certs"
+	// homeDir is where the launcher makes a home for a command that has none.
+	homeDir = "/hodei"
 
 	// agentPort on the Pod's loopback: below the ephemeral range, so that no
 	// connection of the job's has it, and registered for nothing.
@@ -111,7 +115,7 @@ func (s settings) ebpf() string {
 
 // renderJob makes the Job of a spec.
 func renderJob(spec *job.Spec, s settings) (*batchv1.Job, error) {
-	text, err := json.Marshal(spec)
+	text, err := specText(spec)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +134,7 @@ func renderJob(spec *job.Spec, s settings) (*batchv1.Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	ours := map[string]string{AnnotationSpec: string(text)}
+	ours := map[string]string{AnnotationSpec: text}
 	if s.withoutEBPF != "" {
 		ours[AnnotationEBPF] = s.withoutEBPF
 	}
@@ -155,6 +159,18 @@ func renderJob(spec *job.Spec, s settings) (*batchv1.Job, error) {
 		},
 	}
 	return j, nil
+}
+
+// specText is the annotation of a Job: what its Pod's template does not have already,
+// since all annotations together may have 256 KiB.
+func specText(spec *job.Spec) (string, error) {
+	bare := *spec
+	bare.Command, bare.Env = nil, nil
+	var text strings.Builder
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false)
+	err := e.Encode(bare)
+	return strings.TrimSuffix(text.String(), "\n"), err
 }
 
 // merged returns the user's labels or annotations with hodei's own, in a map of its own.

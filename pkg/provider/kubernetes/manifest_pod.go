@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -29,16 +30,9 @@ func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
 	runDirMount := corev1.VolumeMount{Name: "hodei-run", MountPath: runDir}
 	runDirReadOnly := runDirMount
 	runDirReadOnly.ReadOnly = true
+	own := ownStorage(spec)
+	homeMount := corev1.VolumeMount{Name: "hodei-home", MountPath: homeDir}
 	grace := int64(math.Ceil((spec.Grace + graceMargin).Seconds()))
-
-	launch := []string{LauncherPath, "launch", "--socket=" + socketPath, "--grace=" + spec.Grace.String()}
-	if spec.MergeOutput {
-		launch = append(launch, "--merge-output")
-	}
-	launch = append(append(launch, "--"), spec.Command...)
-	for i := range launch {
-		launch[i] = literal(launch[i])
-	}
 
 	pod := &corev1.PodSpec{
 		RestartPolicy:                 corev1.RestartPolicyNever,
@@ -74,17 +68,17 @@ func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
 			},
 			{
 				Name: jobContainer, Image: image, ImagePullPolicy: pullPolicy,
-				Command:         launch,
-				WorkingDir:      spec.Workdir,
+				Command:         launchCommand(spec),
 				Env:             jobEnv(spec.Env),
 				EnvFrom:         jobEnvFrom(spec.EnvFrom),
 				Resources:       jobResources(spec, c.GPUResource),
 				SecurityContext: jobSecurity(users.command, users.group),
-				VolumeMounts:    []corev1.VolumeMount{runDirReadOnly},
+				VolumeMounts:    []corev1.VolumeMount{runDirReadOnly, homeMount},
 			},
 		},
 		Volumes: []corev1.Volume{
 			{Name: "hodei-run", VolumeSource: emptyDir(runDirBytes)},
+			{Name: "hodei-home", VolumeSource: emptyDir(own.Value())},
 			{Name: "hodei-spool", VolumeSource: emptyDir(spec.LogSpool.Value() + spoolMargin)},
 			{Name: evictionVolume, VolumeSource: emptyDir(evictionBytes)},
 			{Name: "hodei-certs", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
@@ -111,18 +105,39 @@ func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
 	return pod, nil
 }
 
+// launchCommand is the launcher with the job's command. The container has no working
+// directory of its own: the runtime would make one that is missing, as root.
+func launchCommand(spec *job.Spec) []string {
+	launch := []string{LauncherPath, "launch", "--socket=" + socketPath, "--grace=" + spec.Grace.String(), "--home=" + homeDir}
+	// Container runtimes take an empty HOME for none, and set another.
+	if slices.ContainsFunc(spec.Env, func(v job.EnvVar) bool { return v.Name == "HOME" && v.Value != "" }) {
+		launch = append(launch, "--keep-home")
+	}
+	if spec.Workdir != "" {
+		launch = append(launch, "--workdir="+spec.Workdir)
+	}
+	if spec.MergeOutput {
+		launch = append(launch, "--merge-output")
+	}
+	launch = append(append(launch, "--"), spec.Command...)
+	for i := range launch {
+		launch[i] = literal(launch[i])
+	}
+	return launch
+}
+
 // literal keeps Kubernetes from expanding $(NAME) in commands and variables:
 // what was typed is what runs.
 func literal(s string) string { return strings.ReplaceAll(s, "$", "$$") }
 
+// typed undoes literal.
+func typed(s string) string { return strings.ReplaceAll(s, "$$", "$") }
+
 func agentEnv(spec *job.Spec, s settings) []corev1.EnvVar {
-	field := func(name, path string) corev1.EnvVar {
-		return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: path}}}
-	}
 	env := []corev1.EnvVar{
-		field("HODEI_NAMESPACE", "metadata.namespace"),
-		field("HODEI_ATTEMPT", "metadata.name"),
-		field("HODEI_ATTEMPT_UID", "metadata.uid"),
+		podField("HODEI_NAMESPACE", "metadata.namespace"),
+		podField("HODEI_ATTEMPT", "metadata.name"),
+		podField("HODEI_ATTEMPT_UID", "metadata.uid"),
 	}
 	for _, v := range [][2]string{
 		{"HODEI_JOB", spec.Name},
@@ -162,8 +177,20 @@ func oneIf(on bool) string {
 	return ""
 }
 
+// podField is a variable with what the Pod itself says.
+func podField(name, path string) corev1.EnvVar {
+	return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: path}}}
+}
+
+// jobEnv are the command's variables: its own win over ours, which alone are not values.
 func jobEnv(vars []job.EnvVar) []corev1.EnvVar {
-	var env []corev1.EnvVar
+	env := []corev1.EnvVar{
+		podField("HODEI_JOB", "metadata.labels['"+LabelJob+"']"),
+		podField("HODEI_ATTEMPT", "metadata.name"),
+	}
+	env = slices.DeleteFunc(env, func(ours corev1.EnvVar) bool {
+		return slices.ContainsFunc(vars, func(v job.EnvVar) bool { return v.Name == ours.Name })
+	})
 	for _, v := range vars {
 		env = append(env, corev1.EnvVar{Name: v.Name, Value: literal(v.Value)})
 	}

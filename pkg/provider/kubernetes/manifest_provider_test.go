@@ -163,13 +163,13 @@ func TestProviderVolumes(t *testing.T) {
 	j := renderWith(t, full(), "volumes: [{name: data, mountPath: /data, subPath: a, readOnly: true, persistentVolumeClaim: {claimName: data}}]")
 	agent, command := containers(j)
 	want := corev1.VolumeMount{Name: "data", MountPath: "/data", SubPath: "a", ReadOnly: true}
-	if len(command.VolumeMounts) != 2 || !reflect.DeepEqual(command.VolumeMounts[1], want) {
+	if len(command.VolumeMounts) != 3 || !reflect.DeepEqual(command.VolumeMounts[2], want) {
 		t.Errorf("the job mounts %+v", command.VolumeMounts)
 	}
 	if len(agent.VolumeMounts) != 4 {
 		t.Errorf("the agent mounts %+v", agent.VolumeMounts)
 	}
-	if v := j.Spec.Template.Spec.Volumes; len(v) != 5 || v[4].PersistentVolumeClaim == nil {
+	if v := j.Spec.Template.Spec.Volumes; len(v) != 6 || v[5].PersistentVolumeClaim == nil {
 		t.Errorf("volumes %+v", v)
 	}
 }

@@ -24,6 +24,14 @@ func agentResources(spec *job.Spec) corev1.ResourceRequirements {
 	}
 }
 
+// ownStorage is what the job may write to the node's disk, be it to its home.
+func ownStorage(spec *job.Spec) resource.Quantity {
+	if spec.EphemeralStorage != nil {
+		return spec.EphemeralStorage.DeepCopy()
+	}
+	return resource.MustParse(DefaultEphemeralStorage)
+}
+
 // jobResources gives the job what it asked for: limits are the requests unless
 // they are named. The log of its container counts against the container's own
 // limit of ephemeral storage, and is hodei's doing, so it is added.
@@ -34,10 +42,7 @@ func jobResources(spec *job.Spec, gpuResource string) corev1.ResourceRequirement
 		},
 		Limits: corev1.ResourceList{},
 	}
-	disk := resource.MustParse(DefaultEphemeralStorage)
-	if spec.EphemeralStorage != nil {
-		disk = spec.EphemeralStorage.DeepCopy()
-	}
+	disk := ownStorage(spec)
 	if spec.ContainerLogs {
 		disk.Add(*resource.NewQuantity(containerLogBytes, resource.BinarySI))
 	}

@@ -85,7 +85,7 @@ func full() *job.Spec {
 		EphemeralStorage: quantity("3Gi"), GPU: 2, Workdir: "/src", User: "1000:2000",
 		Timeout: time.Hour, StartTimeout: 5 * time.Minute, Retries: 2, Grace: 20 * time.Second,
 		TTL: 10 * time.Minute, Linger: 10 * time.Minute, MergeOutput: true,
-		LogSpool: quantity("256Mi"), LogOverflow: job.OverflowBlock, ContainerLogs: true, Detached: true,
+		LogSpool: quantity("256Mi"), LogOverflow: job.OverflowBlock, ContainerLogs: true, Detached: true, EndCopied: true,
 	}
 }
 
@@ -158,15 +158,45 @@ func TestFullIsFull(t *testing.T) {
 	}
 }
 
+// The spec is in the Job once, in two halves.
 func TestSpecAnnotation(t *testing.T) {
-	var got job.Spec
-	if err := json.Unmarshal([]byte(render(t, full()).Annotations[AnnotationSpec]), &got); err != nil {
+	spec := full()
+	spec.Command = append(spec.Command, "<&>", "--", "$(A)$$", "")
+	spec.Env = append(spec.Env, job.EnvVar{Name: "HODEI_ATTEMPT", Value: "mine"})
+	j := render(t, spec)
+	if text := j.Annotations[AnnotationSpec]; strings.Contains(text, "command") || strings.Contains(text, `"env"`) {
+		t.Errorf("annotation %s", text)
+	}
+	got, err := SpecOf(j)
+	if err != nil {
 		t.Fatal(err)
 	}
 	again, _ := json.Marshal(got)
-	want, _ := json.Marshal(full())
+	want, _ := json.Marshal(spec)
 	if !bytes.Equal(again, want) {
 		t.Errorf("got  %s\nwant %s", again, want)
+	}
+}
+
+// A Job of an earlier version has its whole spec in the annotation.
+func TestSpecOfEarlier(t *testing.T) {
+	j := render(t, minimal())
+	whole, err := json.Marshal(full())
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.Annotations[AnnotationSpec], j.Name = string(whole), full().Name
+	got, err := SpecOf(j)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, _ := json.Marshal(got); !bytes.Equal(again, whole) {
+		t.Errorf("got  %s\nwant %s", again, whole)
+	}
+	j.Annotations[AnnotationSpec] = `{"name":"train"}`
+	j.Spec.Template.Spec.Containers = nil // somebody else's
+	if got, err := SpecOf(j); err != nil || len(got.Command)+len(got.Env) > 0 {
+		t.Errorf("got %+v, %v", got, err)
 	}
 }
 
@@ -360,7 +390,7 @@ func TestSecurityContext(t *testing.T) {
 func TestVolumes(t *testing.T) {
 	j := render(t, full())
 	agent, command := containers(j)
-	if want := []corev1.VolumeMount{{Name: "hodei-run", MountPath: "/run/hodei", ReadOnly: true}}; !reflect.DeepEqual(command.VolumeMounts, want) {
+	if want := []corev1.VolumeMount{{Name: "hodei-run", MountPath: "/run/hodei", ReadOnly: true}, {Name: "hodei-home", MountPath: "/hodei"}}; !reflect.DeepEqual(command.VolumeMounts, want) {
 		t.Errorf("the job mounts %+v, want %+v", command.VolumeMounts, want)
 	}
 	if len(command.VolumeDevices) > 0 || command.Lifecycle != nil {
@@ -379,7 +409,7 @@ func TestVolumes(t *testing.T) {
 	for _, v := range j.Spec.Template.Spec.Volumes {
 		volumes[v.Name] = v.VolumeSource
 	}
-	if len(volumes) != 4 {
+	if len(volumes) != 5 {
 		t.Errorf("%d volumes", len(volumes))
 	}
 	// Beyond its limit a volume evicts the Pod: the agent's cap stays below.
@@ -404,7 +434,8 @@ func TestVolumes(t *testing.T) {
 	}
 	// The job's container has no credential by way of its environment either.
 	for _, e := range command.Env {
-		if e.ValueFrom != nil || strings.HasPrefix(e.Name, "HODEI_") {
+		field := e.ValueFrom != nil && e.ValueFrom.FieldRef != nil
+		if names := e.Name == "HODEI_JOB" || e.Name == "HODEI_ATTEMPT"; field != names || !field && (e.ValueFrom != nil || strings.HasPrefix(e.Name, "HODEI_")) {
 			t.Errorf("the job's environment has %+v", e)
 		}
 	}
@@ -449,7 +480,8 @@ func TestLiteral(t *testing.T) {
 			t.Errorf("argument %q runs as %q", typed[i], got)
 		}
 	}
-	for i, e := range command.Env {
+	values := slices.DeleteFunc(command.Env, func(e corev1.EnvVar) bool { return e.ValueFrom != nil })
+	for i, e := range values {
 		if got := expand(e.Value, touched); got != typed[i] {
 			t.Errorf("variable %q arrives as %q", typed[i], got)
 		}
@@ -471,17 +503,42 @@ func FuzzLiteral(f *testing.F) {
 }
 
 func TestLaunch(t *testing.T) {
-	spec := minimal()
-	_, command := containers(render(t, spec))
-	want := []string{"/run/hodei/hodei-worker", "launch", "--socket=/run/hodei/agent.sock", "--grace=30s", "--", "echo", "hello"}
-	if !slices.Equal(command.Command, want) {
-		t.Errorf("got  %q\nwant %q", command.Command, want)
+	for _, test := range []struct {
+		name   string
+		change func(*job.Spec)
+		want   string
+	}{
+		{"least", func(*job.Spec) {}, "-- echo hello"},
+		{"flags of the command's own", func(s *job.Spec) { s.MergeOutput, s.Command = true, []string{"--merge-output", "--"} }, "--merge-output -- --merge-output --"},
+		{"a directory", func(s *job.Spec) { s.Workdir = "/src/$X" }, "--workdir=/src/$$X -- echo hello"},
+		{"a home", func(s *job.Spec) { s.Env = []job.EnvVar{{Name: "HOME", Value: "/data"}} }, "--keep-home -- echo hello"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			spec := minimal()
+			test.change(spec)
+			_, command := containers(render(t, spec))
+			want := "/run/hodei/hodei-worker launch --socket=/run/hodei/agent.sock --grace=30s --home=/hodei " + test.want
+			if got := strings.Join(command.Command, " "); got != want {
+				t.Errorf("got  %s\nwant %s", got, want)
+			}
+			if command.WorkingDir != "" {
+				t.Errorf("the runtime is to make %s", command.WorkingDir)
+			}
+		})
 	}
-	spec.MergeOutput, spec.Command = true, []string{"--merge-output", "--"}
-	_, command = containers(render(t, spec))
-	want = []string{"/run/hodei/hodei-worker", "launch", "--socket=/run/hodei/agent.sock", "--grace=30s", "--merge-output", "--", "--merge-output", "--"}
-	if !slices.Equal(command.Command, want) {
-		t.Errorf("got  %q\nwant %q", command.Command, want)
+}
+
+// What the user calls as ours is the user's.
+func TestJobEnv(t *testing.T) {
+	spec := minimal()
+	spec.Env = []job.EnvVar{{Name: "EMPTY"}, {Name: "HODEI_JOB", Value: "mine"}}
+	_, command := containers(render(t, spec))
+	var got []string
+	for _, e := range command.Env {
+		got = append(got, fmt.Sprintf("%s=%s %t", e.Name, e.Value, e.ValueFrom != nil))
+	}
+	if want := "HODEI_ATTEMPT= true, EMPTY= false, HODEI_JOB=mine false"; strings.Join(got, ", ") != want {
+		t.Errorf("got %q, want %s", got, want)
 	}
 }
 
@@ -629,6 +686,12 @@ func TestEphemeralStorage(t *testing.T) {
 						t.Errorf("the job's container is evicted at %s, and may hold %s", jobLimit, &written)
 					}
 					for _, v := range j.Spec.Template.Spec.Volumes {
+						if v.Name == "hodei-home" { // the job's own, and counted
+							if v.EmptyDir.SizeLimit.Cmp(own) != 0 {
+								t.Errorf("the job's home may hold %s of %s", v.EmptyDir.SizeLimit, &own)
+							}
+							continue
+						}
 						if v.EmptyDir != nil {
 							written.Add(*v.EmptyDir.SizeLimit)
 						}

@@ -58,7 +58,7 @@ func (p *Provider) Sweep(ctx context.Context, keep string) ([]Swept, error) {
 	}
 	var swept []Swept
 	for _, j := range late {
-		spec, err := specOf(j)
+		spec, err := SpecOf(j)
 		if err != nil {
 			continue
 		}
@@ -80,7 +80,7 @@ func (p *Provider) Sweep(ctx context.Context, keep string) ([]Swept, error) {
 // overdue tells of a Job that hodei made, by itself alone, that it may be one that never
 // starts.
 func overdue(j *batchv1.Job, now time.Time) bool {
-	spec, err := specOf(j)
+	spec, err := SpecOf(j)
 	if err != nil || j.DeletionTimestamp != nil || wasSuspended(j) || j.Status.StartTime == nil {
 		return false
 	}

@@ -63,7 +63,7 @@ func TestStuck(t *testing.T) {
 			if test.job != nil {
 				test.job(j)
 			}
-			spec, err := specOf(j)
+			spec, err := SpecOf(j)
 			if err != nil {
 				spec = minimal()
 			}

@@ -165,9 +165,11 @@ func (r *Run) start(worker string, spec *job.Spec, id *certs.JobCerts) error {
 	if spec.MergeOutput {
 		args = append(args, "--merge-output")
 	}
+	if spec.Workdir != "" {
+		args = append(args, "--workdir="+spec.Workdir)
+	}
 	launcher := exec.Command(worker, append(append(args, "--"), spec.Command...)...)
-	launcher.Dir = spec.Workdir
-	launcher.Env = environment(os.Environ(), spec.Env)
+	launcher.Env = environment(os.Environ(), spec)
 	r.launcher, err = startProcess(launcher)
 	return err
 }
@@ -194,15 +196,17 @@ type attemptConn struct {
 
 func (c attemptConn) Attempt() (name, uid string) { return c.from.name, c.from.uid }
 
-// environment is ours without what is meant for hodei, and with the job's.
-func environment(own []string, added []job.EnvVar) []string {
+// environment is ours without what is meant for hodei, and with the job's. Of one name
+// the last one counts.
+func environment(own []string, spec *job.Spec) []string {
 	var env []string
 	for _, v := range own {
 		if !strings.HasPrefix(v, "HODEI_") {
 			env = append(env, v)
 		}
 	}
-	for _, v := range added {
+	env = append(env, "HODEI_JOB="+spec.Name, "HODEI_ATTEMPT="+spec.Name)
+	for _, v := range spec.Env {
 		env = append(env, v.Name+"="+v.Value)
 	}
 	return env

@@ -69,13 +69,13 @@ func TestEnvironment(t *testing.T) {
 		added []job.EnvVar
 		want  []string
 	}{
-		{"ours is passed on", []string{"A=1", "B=", "C=x=y"}, nil, []string{"A=1", "B=", "C=x=y"}},
-		{"but what is hodei's", []string{"HODEI_K8S_NAMESPACE=x", "HODEI_=", "HODEIX=1", "XHODEI_=2"}, nil, []string{"HODEIX=1", "XHODEI_=2"}},
-		{"the job's comes last and counts", []string{"A=1"}, []job.EnvVar{{Name: "A", Value: "2"}, {Name: "HODEI_MINE", Value: "3"}}, []string{"A=1", "A=2", "HODEI_MINE=3"}},
+		{"ours is passed on", []string{"A=1", "B=", "C=x=y"}, nil, []string{"A=1", "B=", "C=x=y", "HODEI_JOB=x", "HODEI_ATTEMPT=x"}},
+		{"but what is hodei's", []string{"HODEI_K8S_NAMESPACE=x", "HODEI_=", "HODEIX=1", "XHODEI_=2"}, nil, []string{"HODEIX=1", "XHODEI_=2", "HODEI_JOB=x", "HODEI_ATTEMPT=x"}},
+		{"the job's comes last and counts", []string{"A=1"}, []job.EnvVar{{Name: "A"}, {Name: "HODEI_JOB", Value: "3"}}, []string{"A=1", "HODEI_JOB=x", "HODEI_ATTEMPT=x", "A=", "HODEI_JOB=3"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := environment(tt.own, tt.added); fmt.Sprint(got) != fmt.Sprint(tt.want) {
+			if got := environment(tt.own, &job.Spec{Name: "x", Env: tt.added}); fmt.Sprint(got) != fmt.Sprint(tt.want) {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})

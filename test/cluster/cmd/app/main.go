@@ -1,6 +1,7 @@
 // Command app is the only file of the image registry.local/any:1, which has no
 // shell, no C library and no /etc: what a job in a scratch image looks like. It
-// writes to both streams and exits with the number in APP_EXIT, or 0.
+// writes to both streams and exits with the number in APP_EXIT, or 0. With the argument
+// where it prints its home and its directory, once it has written a file into both.
 package main
 
 import (
@@ -11,6 +12,9 @@ import (
 )
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == "where" {
+		os.Exit(where())
+	}
 	fmt.Println("hello from scratch")
 	if len(os.Args) > 1 {
 		fmt.Println(strings.Join(os.Args[1:], " "))
@@ -27,4 +31,19 @@ func main() {
 		code = 2
 	}
 	os.Exit(code)
+}
+
+func where() int {
+	dir, err := os.Getwd()
+	for _, place := range []string{os.Getenv("HOME"), dir} {
+		if err == nil {
+			err = os.WriteFile(place+"/file", []byte("x"), 0o600)
+		}
+		fmt.Println(place)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "app:", err)
+		return 1
+	}
+	return 0
 }
