@@ -398,9 +398,14 @@ func (s followedSink) gap(g gap) error {
 	return s.follower.lose(g)
 }
 
-// say shows a note, whatever is still to be shown.
+// say shows a note, also among events, whatever is still to be shown.
 func (f *follower) say(note string) {
-	f.display.aside(func() { f.screen.note(note) })
+	f.display.aside(func() {
+		f.screen.note(note)
+		if err := f.events.note(note); err != nil {
+			f.display.fail(err)
+		}
+	})
 }
 
 // lose notes and shows that output is missing.

@@ -24,6 +24,8 @@ import (
 type attack struct {
 	name string
 	run  func(context.Context, *agent)
+	// told is what hodei run says of it, once; empty: nothing need be said.
+	told string
 	// last is left as the container's message; empty: that all went well.
 	last string
 }
@@ -37,11 +39,11 @@ func (k *attack) start(ctx context.Context, a *agent) {
 
 var attacks = []attack{
 	{name: "twins", run: twins},
-	{name: "marks", run: marks},
-	{name: "parts", run: parts},
+	{name: "marks", run: marks, told: "more than 65536 bytes besides output"},
+	{name: "parts", run: parts, told: "more than 65536 bytes besides output"},
 	{name: "states", run: states},
-	{name: "uids", run: uids},
-	{name: "names", run: names},
+	{name: "uids", run: uids, told: "attempt uids was dialled, and says it is uids-0"},
+	{name: "names", run: names, told: "more than 65536 bytes besides output"},
 	{name: "times", run: times, last: `{"cause":"Completed","started":"0001-01-01T00:00:00Z","finished":"9999-12-31T23:59:59Z"}`},
 	{name: "texts", run: texts, last: `{"cause":"Error","code":1,"message":"` + strings.Repeat("x", 3000) + `"}`},
 	{name: "samples", run: samples},

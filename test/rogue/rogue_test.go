@@ -94,6 +94,9 @@ func TestRun(t *testing.T) {
 				}
 				last = event.Type
 			}
+			if n := strings.Count(out.String(), "the agent was turned away: "); attack.told != "" && (n != 1 || !strings.Contains(out.String(), attack.told)) {
+				t.Errorf("it says %d times that the agent was turned away, want %q:\n%.2000s", n, attack.told, out.String())
+			}
 			if last != "exit" {
 				t.Errorf("the last event is %q; stderr:\n%.2000s", last, said.String())
 			}
