@@ -147,12 +147,22 @@ func TestPanic(t *testing.T) {
 func TestFault(t *testing.T) {
 	turned := make(chan error, 10)
 	w := newWorld(t, func(s *Server) { s.TurnedAway = func(_ net.Addr, err error) { turned <- err } })
-	a := w.attach(t, 0)
-	a.welcome()
-	a.send(&hodeipb.ExitRecord{Finished: &timestamppb.Timestamp{Seconds: math.MaxInt64}})
-	a.failsWith(codes.InvalidArgument, "an exit record with what is no time")
-	if fault, ok := errors.AsType[*Fault](<-turned); !ok || fault.Message != "an exit record with what is no time" || fault.Stack != "" {
-		t.Errorf("told %v", fault)
+	for _, tt := range []struct {
+		exit *hodeipb.ExitRecord
+		want string
+	}{
+		{&hodeipb.ExitRecord{Finished: &timestamppb.Timestamp{Seconds: math.MaxInt64}}, "an exit record with what is no time"},
+		{&hodeipb.ExitRecord{Message: strings.Repeat("x", 1<<20)}, "a message of more than 65536 bytes besides output"},
+	} {
+		a := w.attach(t, 0)
+		a.welcome()
+		a.send(tt.exit)
+		if s := a.fails(); !strings.HasSuffix(s.Message(), tt.want) {
+			t.Errorf("ended with %s: %s", s.Code(), s.Message())
+		}
+		if fault, ok := errors.AsType[*Fault](<-turned); !ok || fault.Message != tt.want || fault.Stack != "" {
+			t.Errorf("told %v", fault)
+		}
 	}
 }
 

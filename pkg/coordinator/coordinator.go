@@ -201,7 +201,7 @@ func (s *Server) server() *grpc.Server {
 			grpc.MaxRecvMsgSize(maxMessageBytes),
 			grpc.MaxHeaderListSize(maxHeaderBytes),
 			grpc.StreamInterceptor(s.recovers),
-			grpc.ForceServerCodecV2(hodeipb.Codec{}),
+			grpc.ForceServerCodecV2(codec{}),
 			grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout, MaxConnectionIdle: idleWait}),
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
 			grpc.WaitForHandlers(true),
@@ -264,7 +264,7 @@ func (s *Server) Attach(stream hodeipb.Coordinator_AttachServer) error {
 	go out.passOn(ctx, orders)
 	go out.sendAcks(ctx)
 	err = s.serve(ctx, out, messages, a, hello)
-	if isFault(status.Code(err)) {
+	if status.Code(err) == codes.InvalidArgument {
 		s.refuse(ctx, err)
 	}
 	return err
@@ -305,10 +305,33 @@ func (s *Server) next(ctx context.Context, stream hodeipb.Coordinator_AttachServ
 			err = s.caught(ctx, v)
 		}
 	}()
-	if err := stream.RecvMsg(e); err != nil {
+	in := &inbound{Envelope: e}
+	if err := stream.RecvMsg(in); err != nil {
 		return err
 	}
+	if in.refused != nil {
+		return status.Error(codes.InvalidArgument, in.refused.Error())
+	}
 	return checkMessage(e.Message)
+}
+
+// inbound is a message that may not have been decoded.
+type inbound struct {
+	*hodeipb.Envelope
+	refused error
+}
+
+// codec decodes what comes. gRPC would end a stream whose messages are refused in its own
+// words, and before anybody is told.
+type codec struct{ hodeipb.Codec }
+
+func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+	in, ok := v.(*inbound)
+	if !ok {
+		return c.Codec.Unmarshal(data, v)
+	}
+	in.refused = c.Codec.Unmarshal(data, in.Envelope)
+	return nil
 }
 
 func (s *Server) awaitHello(ctx context.Context, messages <-chan received) (*hodeipb.Hello, error) {

@@ -107,15 +107,12 @@ func (s *Server) refuse(ctx context.Context, err error) {
 		return
 	}
 	message := status.Convert(err).Message()
-	if isFault(code) {
+	if code == codes.InvalidArgument {
 		s.turnAway(p.Addr, &Fault{Message: message})
 		return
 	}
 	s.turnAway(p.Addr, errors.New(message))
 }
-
-// isFault tells codes of messages that make no sense, also to the decoder.
-func isFault(code codes.Code) bool { return code == codes.InvalidArgument || code == codes.Internal }
 
 // caught ends a stream whose handler has panicked, and not the process: what one agent
 // says can't end the coordinator of another. It is told, the first time with the place.
