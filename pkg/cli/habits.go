@@ -233,10 +233,20 @@ func (t *typedLine) valueOf(flag string) string {
 // maxRetyped is how long a command line may be that is shown again with another word.
 const maxRetyped = 160
 
+// confidential tells that a flag's value is not to be shown again: a log keeps what is said.
+func confidential(arg string) bool {
+	name, _, _ := strings.Cut(arg, "=")
+	return slices.Contains([]string{"--env", "--token"}, name) || strings.HasPrefix(arg, "-e")
+}
+
 // retyped is the command line with other words in place of n arguments from i on; short is
-// said instead where it is too long.
+// said instead where it is too long, or has what is not to be shown.
 func (t *typedLine) retyped(i, n int, short string, words ...string) string {
-	if i < 0 || i+n > len(t.args) {
+	own := t.args
+	if dash := slices.Index(own, "--"); dash >= 0 {
+		own = own[:dash]
+	}
+	if i < 0 || i+n > len(t.args) || slices.ContainsFunc(own, confidential) || slices.ContainsFunc(words, confidential) {
 		return short
 	}
 	line := "{hodei} " + commandLine(slices.Replace(slices.Clone(t.args), i, i+n, words...))
@@ -303,7 +313,7 @@ func (t *typedLine) flagHint(cmd *cobra.Command, name, flag string) string {
 		if _, value, given := strings.Cut(t.args[at], "="); given {
 			words[0] += "=" + value
 		}
-		return "did you mean: " + t.retyped(at, 1, words[0], words...)
+		return "did you mean: " + t.retyped(at, 1, "--"+instead, words...)
 	}
 	return t.fill(habit, value)
 }
