@@ -71,6 +71,9 @@ type exitMsg struct {
 	Signal   int       `json:"signal,omitempty"`
 	Error    string    `json:"error,omitempty"`
 	Finished time.Time `json:"finished"`
+	// Told tells that the launcher got a signal while the command ran: the kubelet's, or
+	// one from within the container.
+	Told bool `json:"told,omitempty"`
 	// CPUUser and CPUSystem, in nanoseconds, are what the launcher's children have used
 	// that have ended, and theirs.
 	CPUUser   time.Duration `json:"cpuUser,omitempty"`
@@ -93,6 +96,9 @@ type agentMsg struct {
 	Wait bool `json:"wait,omitempty"`
 	// Done answers an exitMsg: the agent has taken its last sample.
 	Done bool `json:"done,omitempty"`
+	// Code, with Done, is the launcher's exit status instead of the command's, so that the
+	// container's is what hodei run ends with; 0: the command's own.
+	Code int `json:"code,omitempty"`
 }
 
 // send writes one message, with descriptors if any are given.

@@ -280,6 +280,7 @@ func TestConversation(t *testing.T) {
 		{"says nothing", nil, []any{launcherMsg{}, exit(3, 0)}, 3, causeError, false},
 		{"cancelled before it started", []*hodeipb.Control{{Order: &hodeipb.Control_Cancel{Cancel: &hodeipb.Cancel{Grace: durationpb.New(time.Hour)}}}},
 			[]any{started, exit(0, 0)}, 0, causeCancelled, true},
+		{"a signal before it started", []*hodeipb.Control{{Order: &hodeipb.Control_Signal{Signal: 10}}}, []any{started, exit(0, 0)}, 0, causeCompleted, true},
 		{"empty orders", []*hodeipb.Control{{}, {Order: &hodeipb.Control_Signal{}}, {Order: &hodeipb.Control_Signal{Signal: 65}}, {Order: &hodeipb.Control_Signal{Signal: -1}}},
 			[]any{started, exit(0, 0)}, 0, causeCompleted, true},
 	}
@@ -439,17 +440,21 @@ func TestPodEnds(t *testing.T) {
 		name       string
 		inPod      bool
 		told, last unix.Signal
+		heard      bool          // the launcher a signal
 		after      time.Duration // of our own signal; 0: there is none
 		want       bool
 		took       time.Duration
 	}{
-		{"at once", true, 0, unix.SIGTERM, 1, true, 1},
-		{"a moment later", true, 0, unix.SIGKILL, podEndsWait / 2, true, podEndsWait / 2},
-		{"never", true, 0, unix.SIGKILL, 0, false, podEndsWait},
-		{"another signal", true, 0, unix.SIGSEGV, 1, false, 0},
-		{"by our order", true, unix.SIGTERM, unix.SIGTERM, 1, false, 0},
-		{"not by our order", true, unix.SIGUSR1, unix.SIGTERM, 1, true, 1},
-		{"no Pod", false, 0, unix.SIGTERM, 1, false, 0},
+		{"at once", true, 0, unix.SIGTERM, false, 1, true, 1},
+		{"a moment later", true, 0, unix.SIGKILL, false, podEndsWait / 2, true, podEndsWait / 2},
+		{"never", true, 0, unix.SIGKILL, false, 0, false, podEndsWait},
+		{"another signal", true, 0, unix.SIGSEGV, false, 1, false, 0},
+		{"by our order", true, unix.SIGTERM, unix.SIGTERM, false, 1, false, 0},
+		{"not by our order", true, unix.SIGUSR1, unix.SIGTERM, false, 1, true, 1},
+		{"by itself", true, 0, 0, false, 1, false, 0},
+		{"by itself, in answer to a signal", true, 0, 0, true, podEndsWait / 2, true, podEndsWait / 2},
+		{"by itself, after a signal of the job's own", true, 0, 0, true, 0, false, podEndsWait},
+		{"no Pod", false, 0, unix.SIGTERM, true, 1, false, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -458,7 +463,7 @@ func TestPodEnds(t *testing.T) {
 					time.AfterFunc(test.after, func() { close(s.term) })
 				}
 				began := time.Now()
-				if got := s.podEnds(test.last); got != test.want || time.Since(began) != test.took {
+				if got := s.podEnds(&exitMsg{Signal: int(test.last), Told: test.heard}); got != test.want || time.Since(began) != test.took {
 					t.Errorf("%t after %s, want %t after %s", got, time.Since(began), test.want, test.took)
 				}
 			})

@@ -156,20 +156,23 @@ func (l *launched) supervise() int {
 	}()
 
 	var kill <-chan time.Time
-	agentGone := false
+	agentGone, told := false, false
 	for {
 		select {
 		case status := <-ended:
 			// What the command left running in its group ends with it, as it
 			// would with process 1 of a container.
 			msg := exitStatus(status)
+			msg.Told = told
 			msg.spent()
 			if agentGone {
 				l.signal(unix.SIGKILL)
 				return exitAgentGone
 			}
 			if err := send(l.conn, launcherMsg{Exit: &msg}); err == nil {
-				l.awaitDone(orders)
+				if code := l.awaitDone(orders); code != 0 {
+					msg.Code = code
+				}
 			}
 			l.signal(unix.SIGKILL)
 			return msg.Code
@@ -179,6 +182,7 @@ func (l *launched) supervise() int {
 				continue
 			}
 			l.signal(sig)
+			told = true
 			switch {
 			case sig == unix.SIGTERM && kill == nil:
 				kill = time.After(l.grace)
@@ -222,21 +226,22 @@ func (l *launched) signal(s syscall.Signal) {
 	}
 }
 
-// awaitDone waits for the agent's Done, at most doneWait after its last word.
-func (l *launched) awaitDone(orders <-chan agentMsg) {
+// awaitDone waits for the agent's Done, at most doneWait after its last word, and returns the
+// exit status that it asks for; 0: none.
+func (l *launched) awaitDone(orders <-chan agentMsg) int {
 	timeout := time.NewTimer(doneWait)
 	defer timeout.Stop()
 	for {
 		select {
 		case m, ok := <-orders:
 			if !ok || m.Done {
-				return
+				return m.Code
 			}
 			if m.Wait {
 				timeout.Reset(doneWait)
 			}
 		case <-timeout.C:
-			return
+			return 0
 		}
 	}
 }

@@ -24,6 +24,10 @@ const (
 	causeCancelled = "Cancelled"
 )
 
+// stoppedCode is what the launcher of a job that was told to stop exits with, whatever the
+// command answered: timeout(1)'s, and that of a Ctrl-C.
+var stoppedCode = map[string]int{causeDeadline: 124, causeCancelled: 130}
+
 // supervise runs the job from the launcher's hello to the exit record, which is
 // known to coordinators before the container's log has everything.
 func (a *agent) supervise(launcher *handover, m *meter) (*hodeipb.ExitRecord, error) {
@@ -66,7 +70,7 @@ func (a *agent) supervise(launcher *handover, m *meter) (*hodeipb.ExitRecord, er
 	waiting.Wait()
 	a.update(func() { a.copied = complete })
 	// The launcher takes its container with it when it hears this.
-	if err := send(conn, agentMsg{Done: true}); err != nil && exit != nil {
+	if err := send(conn, agentMsg{Done: true, Code: stoppedCode[s.stopped]}); err != nil && exit != nil {
 		a.Log.Warn("launcher not answered", "error", err)
 	}
 	return record, nil
@@ -231,26 +235,39 @@ func (s *supervisor) record(exit *exitMsg, oom string) *hodeipb.ExitRecord {
 	case oom != "":
 		r.Cause, r.Message = causeOOMKilled, oom
 	case exit == nil:
-	case s.podEnds(unix.Signal(r.Signal)):
-		r.Message = "the Pod was told to end" // by whom and why, its status says
-	case r.Signal != 0:
-		r.Cause = causeSignaled
-	case r.Code != 0:
-		r.Cause = causeError
+	case s.podEnds(exit): // by whom and why, the Pod's status says
+		r.Message = "the Pod was told to end"
+		if r.PodEnded = r.Signal == 0; r.PodEnded {
+			r.Cause = ownCause(r)
+		}
 	default:
-		r.Cause = causeCompleted
+		r.Cause = ownCause(r)
 	}
 	return r
 }
 
+// ownCause is that of a command which nobody but itself has ended.
+func ownCause(r *hodeipb.ExitRecord) string {
+	switch {
+	case r.Signal != 0:
+		return causeSignaled
+	case r.Code != 0:
+		return causeError
+	}
+	return causeCompleted
+}
+
 // podEndsWait is how much later than the job's container ours may be told that the
-// Pod ends; the kubelet stops both at once. A job that was killed by neither a Pod's
-// end nor our order ends so much later.
+// Pod ends; the kubelet stops both at once. A job ends so much later whose command was
+// killed, or whose launcher was sent a signal, by neither a Pod's end nor our order.
 const podEndsWait = 500 * time.Millisecond
 
-// podEnds tells that the signal that ended the command was meant for the Pod.
-func (s *supervisor) podEnds(signal unix.Signal) bool {
-	if !s.InPod || signal == s.told || signal != unix.SIGTERM && signal != unix.SIGKILL {
+// podEnds tells that the command ended because the Pod was told to, by a signal or in
+// answer to one.
+func (s *supervisor) podEnds(exit *exitMsg) bool {
+	signal := unix.Signal(exit.Signal)
+	killed := signal != s.told && (signal == unix.SIGTERM || signal == unix.SIGKILL)
+	if !s.InPod || !killed && !exit.Told {
 		return false
 	}
 	late := time.NewTimer(podEndsWait)

@@ -481,7 +481,7 @@ func (w *worker) run(command ...string) {
 func (w *worker) ends(code int) *hodeipb.ExitRecord {
 	w.t.Helper()
 	r := w.follower.exited(w.t)
-	w.launcher.exits(w.t, code)
+	w.launcher.exits(w.t, cmp.Or(stoppedCode[r.Cause], code)) // the one number of hodei run
 	w.agent.exits(w.t, ExitOK)
 	if int(r.Code) != code || r.End != w.follower.end || r.StdoutEnd != w.follower.streams[stdout].end || r.StderrEnd != w.follower.streams[stderr].end {
 		w.t.Errorf("exit record %v after %d bytes, want code %d", r, w.follower.end, code)

@@ -140,7 +140,7 @@ func newMeasure(r *job.Run) *measure {
 		last = &r.Samples[n-1].Usage
 	}
 	if o := r.Outcome; o != nil {
-		m.completed, m.killed = o.Cause == job.Completed, o.Cause == job.OOMKilled && (o.Usage == nil || o.Usage.ReachedLimit())
+		m.completed, m.killed = o.Succeeded(), o.Cause == job.OOMKilled && (o.Usage == nil || o.Usage.ReachedLimit())
 		if o.Usage != nil {
 			last = o.Usage
 		}

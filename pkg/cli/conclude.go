@@ -106,6 +106,9 @@ func moreMemory(spec *job.Spec, u *job.Usage) string {
 // explained is an outcome as an error with a hint; nil if the command's own end
 // says all.
 func (o *runOptions) explained(outcome *job.Outcome) *job.Failure {
+	if outcome.Succeeded() { // what else happened is a note
+		return nil
+	}
 	f := &job.Failure{Cause: outcome.Cause, Message: ui.Printable(outcome.Summary())}
 	switch outcome.Cause {
 	case job.Completed, job.Signaled, job.Cancelled:

@@ -343,8 +343,10 @@ func cutCommands(table *metav1.Table, width int, namespaces bool) {
 func jobRow(j *batchv1.Job, pod *corev1.Pod, now time.Time) metav1.TableRow {
 	const none = "<none>"
 	exit, node, image, command := none, none, none, none
-	if state := containerState(pod); state.Terminated != nil && !kubernetes.NeverStarted(pod) {
-		exit = strconv.Itoa(int(state.Terminated.ExitCode))
+	if end := kubernetes.End(j, pod); end != nil && !end.NeverStarted {
+		exit = strconv.Itoa(end.ExitCode())
+	} else if state := containerState(pod); end == nil && state.Terminated != nil && !kubernetes.NeverStarted(pod) {
+		exit = strconv.Itoa(int(state.Terminated.ExitCode)) // which the agent has had a word in
 	}
 	if pod != nil && pod.Spec.NodeName != "" {
 		node = pod.Spec.NodeName

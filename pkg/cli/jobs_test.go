@@ -72,10 +72,12 @@ func TestJobRow(t *testing.T) {
 		{"second attempt", batchv1.JobStatus{Active: 1, Failed: 1}, podWith(running), "Running <none> 2 node1"},
 		{"agent lingers", batchv1.JobStatus{Active: 1}, podWith(ended), "Lingering 7 1 node1"},
 		{"a container of others", batchv1.JobStatus{Active: 1}, heldBy("istio-proxy"), "HeldBy:istio-proxy 7 1 node1"},
-		{"not yet counted", batchv1.JobStatus{UncountedTerminatedPods: &batchv1.UncountedTerminatedPods{Failed: []types.UID{"u"}}}, podWith(ended), "Lingering 7 1 node1"},
-		{"complete", condition(batchv1.JobComplete), podWith(ended), "Complete 7 0 node1"},
+		{"not yet counted", batchv1.JobStatus{UncountedTerminatedPods: &batchv1.UncountedTerminatedPods{Failed: []types.UID{"u"}}}, endedWith("Error", 7), "Lingering 7 1 node1"},
+		{"complete", condition(batchv1.JobComplete), endedWith("Completed", 0), "Complete 0 0 node1"},
+		{"its timeout", condition(batchv1.JobFailed), endedWith("DeadlineExceeded", 143), "Failed 124 0 node1"},
+		{"cancelled, and ended well", condition(batchv1.JobComplete), endedWith("Cancelled", 0), "Complete 130 0 node1"},
 		{"failed, Pod gone", condition(batchv1.JobFailed), nil, "Failed <none> 0 <none>"},
-		{"failed", condition(batchv1.JobFailed), podWith(ended), "Failed 7 0 node1"},
+		{"failed", condition(batchv1.JobFailed), endedWith("Error", 7), "Failed 7 0 node1"},
 		{"start timed out", condition(batchv1.JobFailed), unstarted(92, ended), "StartTimeout <none> 0 node1"},
 		{"start timed out, and evicted", condition(batchv1.JobFailed), evicted, "StartTimeout <none> 0 node1"},
 		{"never started", condition(batchv1.JobFailed), unstarted(90, ended), "Failed <none> 0 node1"},
@@ -100,13 +102,18 @@ func TestJobRow(t *testing.T) {
 	}
 }
 
+// endedWith is a Pod whose two containers have ended, and what its agent says of it.
+func endedWith(cause string, code int32) *corev1.Pod {
+	pod := podWith(corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code}})
+	pod.Status.ContainerStatuses[0].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+		Message: fmt.Sprintf(`{"cause":%q,"code":%d}`, cause, code)}}
+	return pod
+}
+
 // heldBy is a Pod whose two containers have ended, and another one has not.
 func heldBy(other string) *corev1.Pod {
-	pod := &corev1.Pod{Spec: corev1.PodSpec{NodeName: "node1", Containers: []corev1.Container{{Name: "agent"}, {Name: "job"}, {Name: other}}}}
-	for _, name := range []string{"agent", "job"} {
-		pod.Status.ContainerStatuses = append(pod.Status.ContainerStatuses, corev1.ContainerStatus{Name: name,
-			State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 7}}})
-	}
+	pod := endedWith("Error", 7)
+	pod.Spec.Containers = []corev1.Container{{Name: "agent"}, {Name: "job"}, {Name: other}}
 	return pod
 }
 

@@ -167,7 +167,9 @@ func (m *meter) Exited(attempt string, record *hodeipb.ExitRecord) {
 		m.sample(attempt, job.Sample{Time: o.Finished, Usage: *o.Usage})
 	}
 	switch {
-	case o.Cause == job.Completed, o.Cause != job.Unknown && m.spec.Retries == 0:
+	case o.PodEnded: // why, its Pod says
+		m.tell(reading{attempt: attempt, waiting: o.Summary()})
+	case o.Succeeded(), o.Cause != job.Unknown && m.spec.Retries == 0:
 		m.tell(reading{attempt: attempt, outcome: o})
 		m.ended()
 	default: // what the Job and its Pod say comes by Watch

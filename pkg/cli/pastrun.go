@@ -113,8 +113,12 @@ func endOf(found *kubernetes.Found, known int, stored *job.Outcome) *job.Outcome
 func bestOutcome(accounts ...*job.Outcome) *job.Outcome {
 	var best *job.Outcome
 	for _, o := range accounts {
-		if o != nil && (best == nil || best.Cause == job.Unknown && o.Cause != job.Unknown) {
+		switch {
+		case o == nil:
+		case best == nil, best.Cause == job.Unknown && o.Cause != job.Unknown:
 			best = o
+		case best.PodEnded && !o.PodEnded:
+			best = job.Settled(best, o)
 		}
 	}
 	if best == nil {

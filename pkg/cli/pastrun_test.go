@@ -150,6 +150,7 @@ func TestPastRun(t *testing.T) {
 func TestBestOutcome(t *testing.T) {
 	usage := &job.Usage{Source: "cgroup2"}
 	known, unknown := &job.Outcome{Cause: job.Error, Code: 7}, &job.Outcome{Cause: job.Unknown, Usage: usage, Started: runStart}
+	told, evicted := &job.Outcome{Cause: job.Error, Code: 1, PodEnded: true}, &job.Outcome{Cause: job.Evicted, Code: 1, PodEnded: true}
 	for _, test := range []struct {
 		name  string
 		of    []*job.Outcome
@@ -160,6 +161,8 @@ func TestBestOutcome(t *testing.T) {
 		{"one", []*job.Outcome{nil, known}, job.Error, false},
 		{"the one that knows", []*job.Outcome{unknown, nil, known}, job.Error, true},
 		{"none knows", []*job.Outcome{unknown, nil}, job.Unknown, true},
+		{"the one that knows who ended the Pod", []*job.Outcome{nil, evicted, told}, job.Evicted, false},
+		{"who ended the Pod comes last", []*job.Outcome{told, {Cause: job.Evicted}}, job.Evicted, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := bestOutcome(test.of...)

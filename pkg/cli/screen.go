@@ -80,7 +80,7 @@ func (s *screen) summary(o *job.Outcome, samples []job.Sample) {
 		s.usage(o, samples)
 	}
 	mark := ui.Bad
-	if o.Cause == job.Completed {
+	if o.Succeeded() {
 		mark = ui.Good
 	}
 	s.lines.fresh()

@@ -211,9 +211,10 @@ func (s *session) await(ctx context.Context, served <-chan error, watched <-chan
 			outcome := coordinator.Outcome(record)
 			switch {
 			case s.over != nil:
-			case outcome.Cause != job.Completed && s.spec.Retries > 0 && !s.stopped:
+			case !outcome.Succeeded() && s.spec.Retries > 0 && !s.stopped:
 				s.last = outcome // the Job says whether another attempt follows
-			case outcome.Cause == job.Unknown:
+			case outcome.Cause == job.Unknown, outcome.PodEnded: // by whom, the Pod's status says
+				outcome.Attempt = s.follower.latest()
 				s.last, patience = outcome, time.After(podWait)
 			default:
 				end(outcome)
@@ -222,19 +223,20 @@ func (s *session) await(ctx context.Context, served <-chan error, watched <-chan
 			watched = nil
 			select {
 			case record := <-s.follower.exited: // of the last attempt, the agent's own word
-				if s.last = coordinator.Outcome(record); s.spec.Retries == 0 && s.last.Cause != job.Unknown {
+				if s.last = coordinator.Outcome(record); s.spec.Retries == 0 && s.last.Cause != job.Unknown && !s.last.PodEnded {
 					end(s.last)
 					continue
 				}
+				s.last.Attempt = s.follower.latest()
 			default:
 			}
 			if w.err != nil {
 				return s.abort(ctx, w.err)
 			}
-			if s.last != nil && w.outcome.Cause == job.Unknown {
-				w.outcome = s.last
+			if s.last != nil && s.last.PodEnded && s.last.Attempt != s.follower.latest() {
+				s.last = nil // of an attempt before
 			}
-			end(w.outcome)
+			end(job.Settled(s.last, w.outcome))
 		case <-patience:
 			end(s.last)
 		case err := <-s.follower.stuck:

@@ -39,6 +39,7 @@ func Outcome(r *hodeipb.ExitRecord) *job.Outcome {
 		o.Cause, o.Code, o.Signal = job.Unknown, job.ExitFailed, 0
 		o.Message = senseless
 	}
+	o.PodEnded = r.PodEnded && (o.Cause == job.Error || o.Cause == job.Completed)
 	if r.PipesHeld {
 		note := "a process that outlived the command still held its output open; what it wrote later than 2 s after the end is not here"
 		if o.Message != "" {

@@ -1682,8 +1682,11 @@ type ExitRecord struct {
 	PipesHeld bool `protobuf:"varint,11,opt,name=pipes_held,json=pipesHeld,proto3" json:"pipes_held,omitempty"`
 	// Bytes behind end that could not be kept, of both streams together: the
 	// spool's disk was full. message says why.
-	Lost          uint64   `protobuf:"varint,12,opt,name=lost,proto3" json:"lost,omitempty"`
-	Probes        []*Probe `protobuf:"bytes,13,rep,name=probes,proto3" json:"probes,omitempty"`
+	Lost   uint64   `protobuf:"varint,12,opt,name=lost,proto3" json:"lost,omitempty"`
+	Probes []*Probe `protobuf:"bytes,13,rep,name=probes,proto3" json:"probes,omitempty"`
+	// The Pod was told to end while the command ran, which then exited by itself: code is
+	// its own. By whom and why, the Pod's status says.
+	PodEnded      bool `protobuf:"varint,14,opt,name=pod_ended,json=podEnded,proto3" json:"pod_ended,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1807,6 +1810,13 @@ func (x *ExitRecord) GetProbes() []*Probe {
 		return x.Probes
 	}
 	return nil
+}
+
+func (x *ExitRecord) GetPodEnded() bool {
+	if x != nil {
+		return x.PodEnded
+	}
+	return false
 }
 
 // Control is an order to the agent.
@@ -2216,7 +2226,7 @@ const file_worker_proto_rawDesc = "" +
 	"\x03pid\x18\x02 \x01(\rR\x03pid\x12\x14\n" +
 	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\x12\x1f\n" +
 	"\vlimit_bytes\x18\x04 \x01(\x04R\n" +
-	"limitBytes\"\xb7\x03\n" +
+	"limitBytes\"\xd4\x03\n" +
 	"\n" +
 	"ExitRecord\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x16\n" +
@@ -2235,7 +2245,8 @@ const file_worker_proto_rawDesc = "" +
 	"\n" +
 	"pipes_held\x18\v \x01(\bR\tpipesHeld\x12\x12\n" +
 	"\x04lost\x18\f \x01(\x04R\x04lost\x12.\n" +
-	"\x06probes\x18\r \x03(\v2\x16.hodei.worker.v1.ProbeR\x06probes\"\xcf\x01\n" +
+	"\x06probes\x18\r \x03(\v2\x16.hodei.worker.v1.ProbeR\x06probes\x12\x1b\n" +
+	"\tpod_ended\x18\x0e \x01(\bR\bpodEnded\"\xcf\x01\n" +
 	"\aControl\x12\x18\n" +
 	"\x06signal\x18\x01 \x01(\x05H\x00R\x06signal\x121\n" +
 	"\x06cancel\x18\x02 \x01(\v2\x17.hodei.worker.v1.CancelH\x00R\x06cancel\x124\n" +

@@ -51,6 +51,9 @@ type Outcome struct {
 	Code int `json:"code"`
 	// Signal that killed the command; 0: none.
 	Signal syscall.Signal `json:"signal,omitempty"`
+	// PodEnded tells that the command exited by itself as its Pod was told to end: Code is
+	// its own, whatever the Cause.
+	PodEnded bool `json:"podEnded,omitempty"`
 	// Message is one line for a person; may be empty.
 	Message string `json:"message,omitempty"`
 	// NeverStarted tells that the command did not run at all: there is no output, and
@@ -71,15 +74,18 @@ type Outcome struct {
 	Probes []Probe `json:"probes,omitempty"`
 }
 
-// ExitCode is what hodei run and hodei wait exit with.
+// ExitCode is the one number for an end, wherever it is shown: the exit code of hodei run
+// and attach.
 func (o *Outcome) ExitCode() int {
-	switch o.Cause {
-	case Completed, Error, Signaled, OOMKilled:
+	switch {
+	case o.PodEnded:
 		return o.Code
-	case DeadlineExceeded:
+	case o.Cause == DeadlineExceeded:
 		return ExitTimeout
-	case Cancelled:
+	case o.Cause == Cancelled:
 		return ExitCancelled
+	case o.Cause == Completed, o.Cause == Error, o.Cause == Signaled, o.Cause == OOMKilled:
+		return o.Code
 	}
 	return ExitFailed
 }
@@ -88,7 +94,35 @@ func (o *Outcome) ExitCode() int {
 // executed, which the launcher says in a message. A shell that ends with such a code of its
 // own did run.
 func (o *Outcome) NeverRan() bool {
-	return o.Cause == Error && o.Message != "" && (o.Code == ExitNotFound || o.Code == ExitCannotRun)
+	return o.Cause == Error && !o.PodEnded && o.Message != "" && (o.Code == ExitNotFound || o.Code == ExitCannotRun)
+}
+
+// Succeeded tells that the command exited 0: what else happened to it is a note.
+func (o *Outcome) Succeeded() bool { return o.ExitCode() == 0 }
+
+// Settled puts two accounts of one end together: the agent's, which knows what the command
+// did, and the cluster's, which knows who ended its Pod. Either may be nil.
+func Settled(agent, cluster *Outcome) *Outcome {
+	switch {
+	case agent == nil:
+		return cluster
+	case cluster == nil, cluster.Cause == Unknown && !agent.PodEnded:
+		return agent
+	case !agent.PodEnded || cluster.PodEnded:
+		return cluster
+	}
+	settled := *agent
+	switch cluster.Cause {
+	case Evicted, Preempted, NodeLost:
+		settled.Cause = cluster.Cause
+	case Unknown, "":
+	default: // of another attempt
+		return cluster
+	}
+	if cluster.Message != "" {
+		settled.Message = cluster.Message
+	}
+	return &settled
 }
 
 // Wall is how long the command ran; 0 if that is not known.
@@ -112,6 +146,10 @@ func (o *Outcome) Summary() string {
 	case Signaled:
 		s = fmt.Sprintf("killed by %s%s (exit %d)", signalName(o.Signal), after, o.Code)
 	default:
+		if o.Succeeded() {
+			s = fmt.Sprintf("exit 0%s (%s)", in, o.Cause)
+			break
+		}
 		s = fmt.Sprintf("%s%s (exit %d)", o.Cause, after, o.ExitCode())
 	}
 	if o.Message != "" {

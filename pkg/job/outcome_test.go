@@ -2,6 +2,7 @@ package job
 
 import (
 	"errors"
+	"reflect"
 	"syscall"
 	"testing"
 	"time"
@@ -22,7 +23,11 @@ func TestOutcome(t *testing.T) {
 		{"signal", Outcome{Cause: Signaled, Code: 137, Signal: syscall.SIGKILL}, 137, "killed by SIGKILL (exit 137)"},
 		{"signal without a name", Outcome{Cause: Signaled, Code: 168, Signal: 40}, 168, "killed by signal 40 (exit 168)"},
 		{"out of memory", Outcome{Cause: OOMKilled, Code: 137, Signal: 9, Message: "m"}, 137, "OOMKilled (exit 137): m"},
-		{"out of memory, swallowed", Outcome{Cause: OOMKilled, Code: 0}, 0, "OOMKilled (exit 0)"},
+		{"out of memory, swallowed", Outcome{Cause: OOMKilled, Message: "m", Started: start, Finished: start.Add(time.Second)}, 0, "exit 0 in 1.00s (OOMKilled): m"},
+		{"evicted", Outcome{Cause: Evicted, Code: 143}, 125, "Evicted (exit 125)"},
+		{"evicted, and exited by itself", Outcome{Cause: Evicted, Code: 1, PodEnded: true, Message: "m"}, 1, "Evicted (exit 1): m"},
+		{"evicted, and ended well", Outcome{Cause: Evicted, PodEnded: true}, 0, "exit 0 (Evicted)"},
+		{"deleted, and exited by itself", Outcome{Cause: Error, Code: 9, PodEnded: true, Message: "m"}, 9, "exit 9: m"},
 		{"timeout", Outcome{Cause: DeadlineExceeded, Code: 143, Signal: 15, Started: start, Finished: start.Add(72 * time.Second)}, 124, "DeadlineExceeded after 1m12s (exit 124)"},
 		{"timeout, the command ended well", Outcome{Cause: DeadlineExceeded}, 124, "DeadlineExceeded (exit 124)"},
 		{"cancelled", Outcome{Cause: Cancelled, Code: 143, Signal: 15}, 130, "Cancelled (exit 130)"},
@@ -39,6 +44,35 @@ func TestOutcome(t *testing.T) {
 			}
 			if got := tt.outcome.Summary(); got != tt.summary {
 				t.Errorf("summary %q, want %q", got, tt.summary)
+			}
+		})
+	}
+}
+
+// The agent knows what the command did, the cluster who ended its Pod.
+func TestSettled(t *testing.T) {
+	failed, told := &Outcome{Cause: Error, Code: 1, Message: "a"}, &Outcome{Cause: Error, Code: 1, PodEnded: true, Message: "a"}
+	unknown, evicted := &Outcome{Cause: Unknown, Message: "c"}, &Outcome{Cause: Evicted, Message: "c"}
+	for _, test := range []struct {
+		name           string
+		agent, cluster *Outcome
+		want           *Outcome
+	}{
+		{"the cluster's alone", nil, evicted, evicted},
+		{"the agent's alone", failed, nil, failed},
+		{"the cluster knows nothing", failed, unknown, failed},
+		{"the agent was told nothing", failed, evicted, evicted},
+		{"evicted", told, evicted, &Outcome{Cause: Evicted, Code: 1, PodEnded: true, Message: "c"}},
+		{"evicted without a word", told, &Outcome{Cause: Evicted}, &Outcome{Cause: Evicted, Code: 1, PodEnded: true, Message: "a"}},
+		{"preempted", told, &Outcome{Cause: Preempted}, &Outcome{Cause: Preempted, Code: 1, PodEnded: true, Message: "a"}},
+		{"node lost", told, &Outcome{Cause: NodeLost}, &Outcome{Cause: NodeLost, Code: 1, PodEnded: true, Message: "a"}},
+		{"deleted", told, unknown, &Outcome{Cause: Error, Code: 1, PodEnded: true, Message: "c"}},
+		{"the cluster has the record too", told, &Outcome{Cause: Evicted, Code: 1, PodEnded: true, Message: "d"}, &Outcome{Cause: Evicted, Code: 1, PodEnded: true, Message: "d"}},
+		{"an attempt that came after", told, &Outcome{Cause: Completed}, &Outcome{Cause: Completed}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := Settled(test.agent, test.cluster); !reflect.DeepEqual(got, test.want) {
+				t.Errorf("got %+v, want %+v", got, test.want)
 			}
 		})
 	}

@@ -62,7 +62,7 @@ func (r *Report) state() (text, class string) {
 		return "running, as of " + r.Made.Format(time.DateTime), "running"
 	case o == nil:
 		return "how it ended is not known", "unknown"
-	case o.Cause == job.Completed:
+	case o.Succeeded():
 		return plain(o.Summary()), "ok"
 	case o.Cause == job.Unknown:
 		return plain(o.Summary()), "unknown"

@@ -220,7 +220,7 @@ func TestInterrupt(t *testing.T) {
 		s.await(t, "ready")
 		s.interrupt(t)
 		s.await(t, "stopping")
-		s.interrupt(t)
+		s.signal(t, syscall.SIGTERM)
 		if r := s.end(t); r.code != 130 || !strings.Contains(r.stderr, "hint: hodei attach "+name) {
 			t.Errorf("%+v", r)
 		}

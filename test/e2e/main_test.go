@@ -217,7 +217,13 @@ func (s *started) text() string {
 
 func (s *started) interrupt(t *testing.T) {
 	t.Helper()
-	if err := s.cmd.Process.Signal(os.Interrupt); err != nil {
+	s.signal(t, os.Interrupt)
+}
+
+// signal sends one. An equal one that follows at once is the same to hodei: send another.
+func (s *started) signal(t *testing.T, sig os.Signal) {
+	t.Helper()
+	if err := s.cmd.Process.Signal(sig); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -217,7 +217,7 @@ func (f *Found) keptEnd() *job.Outcome {
 		return nil
 	}
 	a := f.Attempts[n-1]
-	if a.Ended && a.ran && len(a.Others) > 0 && (f.Spec.Retries == 0 || a.Outcome.Cause == job.Completed) {
+	if a.Ended && a.ran && len(a.Others) > 0 && (f.Spec.Retries == 0 || a.Outcome.Succeeded()) {
 		return a.Outcome
 	}
 	return nil
@@ -274,6 +274,18 @@ func agentRuns(pod *corev1.Pod) bool {
 		}
 	}
 	return false
+}
+
+// End is how a job's latest attempt ended, of which pod is what is left; nil: it has not,
+// or nothing is.
+func End(j *batchv1.Job, pod *corev1.Pod) *job.Outcome {
+	if end, _ := jobEnd(j); end != nil {
+		return end
+	}
+	if pod == nil || !hasEnded(pod) {
+		return nil
+	}
+	return podOutcome(pod)
 }
 
 // jobEnd is how a Job ended by its own conditions: an outcome where they name the

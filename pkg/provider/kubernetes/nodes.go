@@ -82,7 +82,8 @@ func (a *attempt) toldToEnd(pod *corev1.Pod, now time.Time) {
 	if s := pod.DeletionGracePeriodSeconds; s != nil {
 		grace = time.Duration(*s) * time.Second
 	}
-	a.overdue, a.disrupted = now.Add(grace+overdueWait), disruption(pod)
+	a.overdue = now.Add(grace + overdueWait)
+	a.disrupted, _ = disruption(pod)
 }
 
 // overdue is the end of a job whose Pod was told to end and does not, as on a node that is

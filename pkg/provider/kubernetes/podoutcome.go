@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"cmp"
 	"fmt"
 	"syscall"
 
@@ -14,7 +15,11 @@ import (
 
 // podOutcome reads how an attempt ended from a Pod that has ended.
 func podOutcome(pod *corev1.Pod) *job.Outcome {
-	return outcomeOf(pod, disruption(pod), oneLine(pod.Status.Message))
+	cause, said := disruption(pod)
+	if said == "" && pod.DeletionTimestamp != nil {
+		said = fmt.Sprintf("Pod %s was deleted", pod.Name)
+	}
+	return outcomeOf(pod, cause, said)
 }
 
 // suspendedOutcome is podOutcome of a Pod that was deleted because its Job was
@@ -70,8 +75,11 @@ func outcomeOf(pod *corev1.Pod, disrupted job.Cause, said string) *job.Outcome {
 }
 
 // withEvidence lets the Pod's end say who killed a launcher that left no word, or
-// the command as the Pod was told to end.
+// the command as the Pod was told to end, or what a command answered that exited by itself.
 func withEvidence(o *job.Outcome, command *corev1.ContainerStateTerminated, disrupted job.Cause, said string) *job.Outcome {
+	if o.PodEnded {
+		return job.Settled(o, &job.Outcome{Cause: disrupted, Message: said})
+	}
 	if o.Cause != job.Unknown || command == nil {
 		return o
 	}
@@ -90,27 +98,35 @@ func withEvidence(o *job.Outcome, command *corev1.ContainerStateTerminated, disr
 	return o
 }
 
-// disruption is the cause when the cluster took the Pod away; else "".
-func disruption(pod *corev1.Pod) job.Cause {
+func isDisrupted(pod *corev1.Pod) bool {
+	cause, _ := disruption(pod)
+	return cause != ""
+}
+
+// disruption is the cause when the cluster took the Pod away, else "", and what is said
+// of it.
+func disruption(pod *corev1.Pod) (cause job.Cause, said string) {
+	said = oneLine(pod.Status.Message)
 	for _, c := range pod.Status.Conditions {
 		if c.Type != corev1.DisruptionTarget || c.Status != corev1.ConditionTrue {
 			continue
 		}
+		said = cmp.Or(said, oneLine(c.Message))
 		switch c.Reason {
 		case corev1.PodReasonPreemptionByScheduler:
-			return job.Preempted
+			return job.Preempted, said
 		case "DeletionByTaintManager", "DeletionByPodGC":
-			return job.NodeLost
+			return job.NodeLost, said
 		}
-		return job.Evicted
+		cause = job.Evicted // unless the kubelet, which has ended it, says more
 	}
 	switch pod.Status.Reason {
 	case "Evicted":
-		return job.Evicted
+		return job.Evicted, said
 	case "Preempting": // by the kubelet, for a Pod that the node can't do without
-		return job.Preempted
+		return job.Preempted, said
 	case "NodeLost", "NodeShutdown", "Shutdown", "Terminated": // the last: the node is being shut down
-		return job.NodeLost
+		return job.NodeLost, said
 	}
-	return ""
+	return cause, said
 }

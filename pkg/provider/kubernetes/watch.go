@@ -258,13 +258,14 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 			}
 			return nil, r.provider.neverStartedFailure(pod, w.last)
 		}
-		if w.last.Cause == job.Completed || r.spec.Retries == 0 {
+		if w.last.Succeeded() || r.spec.Retries == 0 {
 			return w.last, nil
 		}
 	case gone && !a.ended:
 		a.ended = true
 		a.stop()
-		w.last = &job.Outcome{Cause: disruption(pod), Message: fmt.Sprintf("Pod %s was deleted under way", pod.Name)}
+		cause, _ := disruption(pod)
+		w.last = &job.Outcome{Cause: cause, Message: fmt.Sprintf("Pod %s was deleted under way", pod.Name)}
 		if w.last.Cause == "" {
 			w.last.Cause = job.Unknown
 		}
@@ -305,7 +306,7 @@ func (w *watcher) mayFollow(pod *corev1.Pod, a *attempt) bool {
 	}
 	r := w.run
 	counted := agentEnd(pod) != nil && agentEnd(pod).ExitCode == neverStarted
-	return a.suspended || r.spec.Retries > 0 && (disruption(pod) != "" || counted) || r.found != nil && counted
+	return a.suspended || r.spec.Retries > 0 && (isDisrupted(pod) || counted) || r.found != nil && counted
 }
 
 // dial keeps a tunnel to the agent of a Pod until it is stopped, or Close.

@@ -76,6 +76,12 @@ func TestPodOutcome(t *testing.T) {
 			message: "Pod ephemeral local storage usage exceeds the total limit of containers 10Gi."},
 		{name: "no cause, told to end", pod: evicted, containers: []corev1.ContainerStatus{record(&hodeipb.ExitRecord{Code: 143, Signal: 15, Message: "the Pod was told to end"}), command(143, "Error")},
 			cause: job.Evicted, code: 143, signal: 15, message: "Pod ephemeral local storage usage exceeds the total limit of containers 10Gi."},
+		{name: "evicted, and exited by itself", pod: evicted, containers: []corev1.ContainerStatus{record(&hodeipb.ExitRecord{Cause: "Error", Code: 1, PodEnded: true, Message: "the Pod was told to end"}), command(1, "Error")},
+			cause: job.Evicted, code: 1, message: "Pod ephemeral local storage usage exceeds the total limit of containers 10Gi."},
+		{name: "drained, and exited by itself", pod: corev1.PodStatus{Conditions: disrupted("EvictionByEvictionAPI")}, containers: []corev1.ContainerStatus{record(&hodeipb.ExitRecord{Cause: "Error", Code: 1, PodEnded: true, Message: "the Pod was told to end"}), command(1, "Error")},
+			cause: job.Evicted, code: 1, message: "the Pod was told to end"},
+		{name: "deleted, and exited by itself", containers: []corev1.ContainerStatus{record(&hodeipb.ExitRecord{Cause: "Error", Code: 1, PodEnded: true, Message: "the Pod was told to end"}), command(1, "Error")},
+			cause: job.Error, code: 1, message: "the Pod was told to end"},
 		{name: "no cause, deleted", containers: []corev1.ContainerStatus{record(&hodeipb.ExitRecord{Code: 143, Signal: 15, Message: "the Pod was told to end"}), command(143, "Error")},
 			cause: job.Signaled, code: 143, signal: 15, message: "the Pod was told to end"},
 		{name: "a cause that is not an agent's to say", containers: []corev1.ContainerStatus{record(&hodeipb.ExitRecord{Cause: "Evicted"})}, cause: job.Unknown},
@@ -107,6 +113,8 @@ func TestPodOutcome(t *testing.T) {
 		{name: "preempted by the kubelet", pod: corev1.PodStatus{Reason: "Preempting", Message: "Preempted in order to admit critical pod"}, cause: job.Preempted, message: "Preempted in order to admit critical pod"},
 		{name: "node lost", pod: corev1.PodStatus{Conditions: disrupted("DeletionByTaintManager")}, cause: job.NodeLost},
 		{name: "node gone", pod: corev1.PodStatus{Conditions: disrupted("DeletionByPodGC")}, cause: job.NodeLost},
+		{name: "preempted by the kubelet, with its condition", pod: corev1.PodStatus{Reason: "Preempting", Conditions: disrupted("TerminationByKubelet")}, cause: job.Preempted},
+		{name: "node shut down, with its condition", pod: corev1.PodStatus{Reason: "Terminated", Message: "m", Conditions: disrupted("TerminationByKubelet")}, cause: job.NodeLost, message: "m"},
 		{name: "node shut down", pod: corev1.PodStatus{Reason: "Terminated", Message: "Pod was terminated in response to imminent node shutdown."}, cause: job.NodeLost, message: "Pod was terminated in response to imminent node shutdown."},
 		{name: "spared", pod: corev1.PodStatus{Conditions: []corev1.PodCondition{{Type: corev1.DisruptionTarget, Status: corev1.ConditionFalse, Reason: "PreemptionByScheduler"}}},
 			cause: job.Unknown, message: "Pod x-abcde ended without a word from its agent"},
@@ -140,7 +148,7 @@ func FuzzPodOutcome(f *testing.F) {
 		if !harmless(o.Message) {
 			t.Errorf("message %q", o.Message)
 		}
-		if code := o.ExitCode(); o.Cause != job.Completed && code == 0 && o.Cause != job.OOMKilled {
+		if code := o.ExitCode(); o.Cause != job.Completed && code == 0 && o.Cause != job.OOMKilled && !o.PodEnded {
 			t.Errorf("%+v has exit code 0", o)
 		}
 		if o.Cause == job.Completed && agent != 0 {
