@@ -48,11 +48,14 @@ func outcomeOf(pod *corev1.Pod, disrupted job.Cause, said string) *job.Outcome {
 			return withEvidence(o, command, disrupted, said)
 		}
 	}
-	if evictedItself(pod) && (agent == nil || agent.ExitCode != startTimedOut) { // its own words are lost
+	switch {
+	case agent != nil && agent.ExitCode == startTimedOut: // evicted, as it wished, or not
+		return neverStartedOutcome(agent, command)
+	case evictedItself(pod): // its own words are lost
 		return &job.Outcome{Cause: job.StartTimeout, NeverStarted: true, Code: job.ExitFailed,
 			Message: "the command never started: its start timeout was over, and the agent had its Pod evicted"}
 	}
-	o := &job.Outcome{Cause: disrupted, Message: said}
+	o := &job.Outcome{Cause: disrupted, Message: said, NeverStarted: NeverStarted(pod)}
 	switch {
 	case o.Cause != "":
 	case agent == nil:
@@ -60,7 +63,7 @@ func outcomeOf(pod *corev1.Pod, disrupted job.Cause, said string) *job.Outcome {
 		if o.Message == "" {
 			o.Message = fmt.Sprintf("Pod %s ended without a word from its agent", pod.Name)
 		}
-	case agent.ExitCode == neverStarted, agent.ExitCode == startTimedOut:
+	case agent.ExitCode == neverStarted:
 		return neverStartedOutcome(agent, command)
 	case agent.ExitCode == ebpfMissing:
 		return ebpfOutcome(oneLine(agent.Message))
