@@ -321,7 +321,7 @@ func TestNeverStarted(t *testing.T) {
 		{"TERM", patience, func(w *worker) { w.agent.signal(w.t, unix.SIGTERM) }, "told to end before the job's container started", ExitNeverStarted},
 		{"cancelled", patience, func(w *worker) { w.server.Cancel(&hodeipb.Cancel{}) }, "cancelled before the job's container started", ExitStartTimeout},
 		{"the job's container has ended", patience, func(w *worker) { w.server.JobEnded(w.cfg.Attempt, "exit code 1 (Error)") },
-			"the job's container ended before its command: exit code 1 (Error)", ExitNeverStarted},
+			"the launcher ended before the command started: exit code 1 (Error)", ExitNeverStarted},
 		{"not a launcher", patience, func(w *worker) {
 			c, err := dialAgent(w.cfg.Socket, nil)
 			if err != nil {

@@ -74,7 +74,7 @@ func (a *agent) awaitLauncher(l *net.UnixListener, deadline time.Time) (*handove
 			case order.GetCancel() != nil:
 				why = neverAgain{errors.New("cancelled before the job's container started")}
 			case order.GetJobEnded() != nil:
-				why = fmt.Errorf("the job's container ended before its command: %s", order.GetJobEnded().Message)
+				why = fmt.Errorf("the launcher ended before the command started: %s", order.GetJobEnded().Message)
 			}
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/provider/local"
 )
 
 // Waits of a session.
@@ -82,8 +83,11 @@ func (s *session) follow(ctx context.Context, earlier func(*follower)) error {
 		Follower: recorder, Silent: recorder.Store == nil, MetricsInterval: s.metricsInterval(),
 		TurnedAway: s.noteFault(),
 	}
-	if run, ok := s.job.(*kubernetes.Run); ok {
+	switch run := s.job.(type) {
+	case *kubernetes.Run:
 		run.JobEnded, run.NeverStarted = s.server.JobEnded, s.follower.neverStarted
+	case *local.Run:
+		run.JobEnded = s.server.JobEnded
 	}
 	handshakes := newHandshakes()
 	if _, ok := s.job.(refuser); ok {

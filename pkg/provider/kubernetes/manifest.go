@@ -145,10 +145,10 @@ func renderJob(spec *job.Spec, s settings) (*batchv1.Job, error) {
 			Annotations: merged(s.config.Annotations, ours),
 		},
 		Spec: batchv1.JobSpec{
-			BackoffLimit:            backoffLimit(spec.Retries),
+			BackoffLimit:            backoffLimit(spec.Retries, s.config.Queue != ""),
 			TTLSecondsAfterFinished: seconds32(spec.TTL),
 			ActiveDeadlineSeconds:   deadline(spec),
-			PodFailurePolicy:        failurePolicy(spec.Retries),
+			PodFailurePolicy:        failurePolicy(spec.Retries, s.config.Queue != ""),
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{
 					Labels:      labels,
@@ -205,8 +205,12 @@ const startsWithoutRetries = 2
 // backoffLimit is how many attempts may fail before the Job does. Those whose command never
 // started are counted too, since nothing else would bound them. A number of retries is
 // never raised for their sake: a command that failed is run again so often and no more.
-func backoffLimit(retries int32) *int32 {
-	if retries == 0 {
+//
+// A queued job has one start, for what bounds the failures of its command is the limit: a
+// rule of the failurePolicy would take the end of a Pod whose Job was suspended for the
+// command's failure, and end the job that is to run again.
+func backoffLimit(retries int32, queued bool) *int32 {
+	if retries == 0 && !queued {
 		retries = startsWithoutRetries
 	}
 	return &retries
@@ -214,7 +218,7 @@ func backoffLimit(retries int32) *int32 {
 
 // failurePolicy says which failed attempts are followed by another. The order
 // is the order of evaluation.
-func failurePolicy(retries int32) *batchv1.PodFailurePolicy {
+func failurePolicy(retries int32, queued bool) *batchv1.PodFailurePolicy {
 	onExit := func(action batchv1.PodFailurePolicyAction, container string, operator batchv1.PodFailurePolicyOnExitCodesOperator, code int32) batchv1.PodFailurePolicyRule {
 		return batchv1.PodFailurePolicyRule{Action: action, OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{
 			ContainerName: &container, Operator: operator, Values: []int32{code}}}
@@ -237,7 +241,7 @@ func failurePolicy(retries int32) *batchv1.PodFailurePolicy {
 			},
 		},
 	}
-	if retries == 0 { // the limit is for starts alone
+	if retries == 0 && !queued { // the limit is for starts alone
 		rules = append(rules, onExit(batchv1.PodFailurePolicyActionFailJob, jobContainer, notIn, 0))
 	}
 	return &batchv1.PodFailurePolicy{Rules: rules}

@@ -204,17 +204,19 @@ func TestFailurePolicy(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		retries int32
+		queue   string
 		limit   int32
 		want    []string
 	}{
-		{"no retries", 0, 2, []string{"Count agent In [90]", "FailJob agent NotIn [90]", "FailJob DisruptionTarget=True", "FailJob job NotIn [0]"}},
-		{"one retry", 1, 1, []string{"Count agent In [90]", "FailJob agent NotIn [90]", "Ignore DisruptionTarget=True"}},
-		{"retries", 3, 3, []string{"Count agent In [90]", "FailJob agent NotIn [90]", "Ignore DisruptionTarget=True"}},
+		{"queued", 0, "team-a", 0, []string{"Count agent In [90]", "FailJob agent NotIn [90]", "FailJob DisruptionTarget=True"}},
+		{"no retries", 0, "", 2, []string{"Count agent In [90]", "FailJob agent NotIn [90]", "FailJob DisruptionTarget=True", "FailJob job NotIn [0]"}},
+		{"one retry", 1, "", 1, []string{"Count agent In [90]", "FailJob agent NotIn [90]", "Ignore DisruptionTarget=True"}},
+		{"retries", 3, "team-a", 3, []string{"Count agent In [90]", "FailJob agent NotIn [90]", "Ignore DisruptionTarget=True"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			spec := minimal()
 			spec.Retries = test.retries
-			j := render(t, spec)
+			j := renderWith(t, spec, "queue: "+test.queue)
 			if *j.Spec.BackoffLimit != test.limit {
 				t.Errorf("backoffLimit %d, want %d", *j.Spec.BackoffLimit, test.limit)
 			}

@@ -17,7 +17,7 @@ import (
 // a container whose command may have run are the command's.
 func TestWithWords(t *testing.T) {
 	const tooLong = "exec /run/hodei/hodei-worker: argument list too long"
-	gone := terminated(90, "Error", "the job's container ended before its command: exit code 255 (Error)")
+	gone := terminated(90, "Error", "the launcher ended before the command started: exit code 255 (Error)")
 	for _, test := range []struct {
 		name    string
 		pod     *corev1.Pod
@@ -34,11 +34,11 @@ func TestWithWords(t *testing.T) {
 		{name: "much", pod: podOf(thisJob, "x-1", with(gone, terminated(125, "Error", "")), ended(corev1.PodFailed)), log: strings.Repeat("é", 1000),
 			cause: job.AgentLost, message: "the command never started: " + strings.Repeat("é", maxWords/2), asked: true},
 		{name: "none", pod: podOf(thisJob, "x-1", with(gone, terminated(137, "Error", "")), ended(corev1.PodFailed)),
-			cause: job.AgentLost, message: "the command never started: the job's container ended before its command: exit code 255 (Error)", asked: true},
+			cause: job.AgentLost, message: "the command never started: the launcher ended before the command started: exit code 255 (Error)", asked: true},
 		{name: "no right to them", pod: podOf(thisJob, "x-1", with(gone, terminated(255, "Error", "")), ended(corev1.PodFailed)), log: tooLong, denied: true,
-			cause: job.AgentLost, message: "the command never started: the job's container ended before its command: exit code 255 (Error)", asked: true},
+			cause: job.AgentLost, message: "the command never started: the launcher ended before the command started: exit code 255 (Error)", asked: true},
 		{name: "the runtime has said it", pod: podOf(thisJob, "x-1", with(gone, terminated(128, "StartError", "no such file")), ended(corev1.PodFailed)), log: tooLong,
-			cause: job.AgentLost, message: "the command never started: the job's container ended before its command: exit code 255 (Error)"},
+			cause: job.AgentLost, message: "the command never started: the launcher ended before the command started: exit code 255 (Error)"},
 		{name: "it may have run", pod: podOf(thisJob, "x-1", with(terminated(137, "Error", ""), terminated(1, "Error", "")), ended(corev1.PodFailed)), log: "the command's",
 			cause: job.AgentLost, message: "the agent ended with exit code 137 (Error)"},
 	} {

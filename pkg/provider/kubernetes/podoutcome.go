@@ -23,9 +23,9 @@ func podOutcome(pod *corev1.Pod) *job.Outcome {
 }
 
 // suspendedOutcome is podOutcome of a Pod that was deleted because its Job was
-// suspended.
-func suspendedOutcome(pod *corev1.Pod) *job.Outcome {
-	return outcomeOf(pod, job.Preempted, suspendedUnderWay)
+// suspended; said is what becomes of that.
+func suspendedOutcome(pod *corev1.Pod, said string) *job.Outcome {
+	return outcomeOf(pod, job.Preempted, said)
 }
 
 // outcomeOf reads how an attempt ended; disrupted is the cause when the cluster took

@@ -11,9 +11,21 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
-// suspendedUnderWay is said of a run whose Job was suspended, by its queue or a
-// person: Kubernetes deletes its Pod, and makes another once the Job is resumed.
-const suspendedUnderWay = "the job was suspended under way, and will run again when it is resumed"
+// suspendedUnderWay is said of a run whose Job was suspended: Kubernetes deletes its Pod,
+// and makes another once the Job is resumed. suspendedForGood is said where the end of that
+// Pod is the Job's, by its failurePolicy.
+const (
+	suspendedUnderWay = "the job was suspended under way, and will run again when it is resumed"
+	suspendedForGood  = "the job was suspended under way, which ends one that is in no queue and has no --retries"
+)
+
+// suspendedWords is what is said of this job when it is suspended under way.
+func (r *Run) suspendedWords() string {
+	if r.job.Labels[labelQueue] == "" && r.spec.Retries == 0 {
+		return suspendedForGood
+	}
+	return suspendedUnderWay
+}
 
 // ResumeHint is what to type after the end of a run whose job was suspended under
 // way; of any other outcome it is "".

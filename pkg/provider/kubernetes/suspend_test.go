@@ -25,8 +25,8 @@ func TestSuspendedUnseen(t *testing.T) {
 		gone   bool
 		want   string
 	}{
-		{"suspended", suspended(""), isDeleted, false, "outcome Preempted 0: " + suspendedUnderWay},
-		{"suspended, and the Pod is gone", suspended(""), isDeleted, true, "outcome Preempted 0: " + suspendedUnderWay},
+		{"suspended", suspended(""), isDeleted, false, "outcome Preempted 0: " + suspendedForGood},
+		{"suspended, and the Pod is gone", suspended(""), isDeleted, true, "outcome Preempted 0: " + suspendedForGood},
 		{"a Pod that nobody deleted", suspended(""), func(*corev1.Pod) {}, false, "outcome AgentLost 0: the agent ended with exit code 137 (Error)"},
 		{"not suspended", thisJob, isDeleted, false, "outcome AgentLost 0: the agent ended with exit code 137 (Error)"},
 		{"another of the name", another, isDeleted, false, "outcome AgentLost 0: the agent ended with exit code 137 (Error)"},
@@ -66,13 +66,34 @@ func TestSuspendedUnseen(t *testing.T) {
 	}
 }
 
+func TestSuspendedWords(t *testing.T) {
+	queued := jobWith()
+	queued.Labels = map[string]string{labelQueue: "team-a"}
+	for _, test := range []struct {
+		name    string
+		job     *batchv1.Job
+		retries int32
+		want    string
+	}{
+		{"by hand", jobWith(), 0, suspendedForGood},
+		{"by hand, with retries", jobWith(), 1, suspendedUnderWay},
+		{"by its queue", queued, 0, suspendedUnderWay},
+	} {
+		r := &Run{job: test.job, spec: &job.Spec{Retries: test.retries}}
+		if got := r.suspendedWords(); got != test.want {
+			t.Errorf("%s: %q", test.name, got)
+		}
+	}
+}
+
 func TestResumeHint(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		outcome job.Outcome
 		want    string
 	}{
-		{"suspended", *suspendedOutcome(podOf(thisJob, "x-1")), "follow it on: {hodei} attach x"},
+		{"suspended", *suspendedOutcome(podOf(thisJob, "x-1"), suspendedUnderWay), "follow it on: {hodei} attach x"},
+		{"suspended, and ended by it", *suspendedOutcome(podOf(thisJob, "x-1"), suspendedForGood), ""},
 		{"preempted", job.Outcome{Cause: job.Preempted, Message: "Preempted in order to admit critical pod"}, ""},
 		{"another cause", job.Outcome{Cause: job.Error, Message: suspendedUnderWay}, ""},
 	} {

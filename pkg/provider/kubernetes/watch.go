@@ -241,7 +241,7 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 		a.stop()
 		w.last = podOutcome(pod)
 		if a.suspended {
-			w.last = suspendedOutcome(pod)
+			w.last = suspendedOutcome(pod, r.suspendedWords())
 		}
 		w.last = r.provider.withWords(r.ctx, pod, w.last)
 		w.last.Attempt = pod.Name
@@ -273,7 +273,7 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 			w.last.Message = w.over
 		}
 		if a.suspended {
-			w.last = &job.Outcome{Cause: job.Preempted, Message: suspendedUnderWay}
+			w.last = &job.Outcome{Cause: job.Preempted, Message: r.suspendedWords()}
 			if w.started && r.spec.Retries == 0 {
 				return w.last, nil
 			}

@@ -87,6 +87,11 @@ func Check(spec *job.Spec) error {
 
 // Run is a job that was started.
 type Run struct {
+	// JobEnded, if not nil, is called by Watch when the launcher has ended, with how: an
+	// agent that waits for it can't know. It is set before Watch.
+	JobEnded func(attempt, how string)
+
+	name            string
 	uid             string
 	tls             *tls.Config
 	listener        *attemptListener
@@ -112,7 +117,7 @@ func (p *Provider) Submit(_ context.Context, spec *job.Spec, id *certs.JobCerts)
 	if err != nil {
 		return nil, failure("no place for the job's files", err)
 	}
-	r := &Run{uid: rand.Text(), tls: config, dir: dir}
+	r := &Run{name: spec.Name, uid: rand.Text(), tls: config, dir: dir}
 	if err := r.start(p.Worker, spec, id); err != nil {
 		r.Close()
 		return nil, failure("start the job's processes", err)
@@ -288,6 +293,9 @@ func (r *Run) Watch(ctx context.Context, report func(job.Event)) (*job.Outcome, 
 				return nil, &job.Failure{Cause: job.AgentLost, Message: lastLine(said),
 					Hint: "check that hodei-worker is of this version: {hodei} version"}
 			}
+			if r.JobEnded != nil {
+				r.JobEnded(r.name, r.launcher.cmd.ProcessState.String())
+			}
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -300,7 +308,8 @@ func (r *Run) Watch(ctx context.Context, report func(job.Event)) (*job.Outcome, 
 	}
 	record := &hodeipb.ExitRecord{}
 	if err := protojson.Unmarshal(text, record); err != nil {
-		return nil, &job.Failure{Cause: job.AgentLost, Err: err, Message: "the agent ended: " + string(text)}
+		return nil, &job.Failure{Cause: job.AgentLost, Err: err, Message: "the command never started: " + string(text), NeverStarted: true,
+			Hint: "it can safely be run again"}
 	}
 	return coordinator.Outcome(record), nil
 }
