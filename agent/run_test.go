@@ -786,7 +786,7 @@ func TestFullSpool(t *testing.T) {
 		w.cfg.Timeout, w.cfg.Grace, w.cfg.Linger = 3*time.Second, 100*time.Millisecond, 300*time.Millisecond
 		w.startAgent()
 		w.launch(emission{"text", 5 << 20}.command()...)
-		w.launcher.exits(t, 143)
+		w.launcher.exits(t, stoppedCode[causeDeadline])
 		w.agent.exits(t, ExitOK)
 		r := w.termination()
 		if r.Cause != causeDeadline || r.End < 1<<19 || r.End > 1<<20 || !strings.Contains(r.Message, " bytes of output lost") {
