@@ -142,9 +142,16 @@ func (a *app) providerCheck(name string, c provider.Config) check {
 	case c.Type == provider.Local:
 		return checked(title, checkOK, "", "%s: processes of this machine", name)
 	case name == "":
-		return checked(title, checkOK, "", "none: the kubeconfig's current context, namespace %s", c.Namespace)
+		name = "none"
 	}
-	return checked(title, checkOK, "", "%s: context %q, namespace %s", name, c.Context, c.Namespace)
+	where := "the kubeconfig's current context"
+	switch {
+	case c.Context != "":
+		where = fmt.Sprintf("context %q", c.Context)
+	case c.Kubeconfig == "" && a.podNamespace() != "":
+		where = "this Pod's own service account"
+	}
+	return checked(title, checkOK, "", "%s: %s, namespace %s", name, where, c.Namespace)
 }
 
 // checkWorker looks for the program that the provider local runs.

@@ -163,6 +163,9 @@ func (a *app) nameCluster(verb string, acts bool) error {
 		return err
 	}
 	line := verb + " the cluster at " + config.Host
+	if a.podNamespace() != "" {
+		line += ", as this Pod's own service account"
+	}
 	s := a.target.say(a.wanted(), &provider.Registry{}, a.look)
 	for _, more := range []struct{ before, text string }{{", ", s.context}, {"; ", s.elsewhere}} {
 		if more.text != "" {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -103,8 +104,11 @@ func (a *app) addProvider(ctx context.Context, name string, c provider.Config) e
 		return providerHint(err)
 	}
 	fmt.Fprintf(a.ErrOut, "provider %q added", name)
-	if c.Context != "" {
+	switch pod := a.podNamespace(); {
+	case c.Context != "":
 		fmt.Fprintf(a.ErrOut, " for context %q, namespace %s", ui.Printable(c.Context), c.WithDefaults().Namespace)
+	case c.Type == provider.Kubernetes && pod != "":
+		fmt.Fprintf(a.ErrOut, " for this Pod's own service account, namespace %s", cmp.Or(c.Namespace, pod))
 	}
 	if inUse {
 		fmt.Fprint(a.ErrOut, " and in use")
@@ -125,6 +129,7 @@ func (a *app) captureContext(c *provider.Config) error {
 		c.Context = kubeconfig.CurrentContext
 	}
 	switch _, ok := kubeconfig.Contexts[c.Context]; {
+	case c.Context == "" && c.Kubeconfig == "" && a.podNamespace() != "": // our own account's
 	case len(kubeconfig.Contexts) == 0:
 		return kubernetes.Explain(clientcmd.ErrEmptyConfig)
 	case c.Context == "":
