@@ -42,7 +42,8 @@ func (a *app) newInstall() *cobra.Command {
 		DisableFlagsInUseLine: true,
 		Short:                 "Put what jobs need into a cluster",
 		Long: templates.LongDesc(`
-			Put what jobs need into the cluster of the current context: the namespaces
+			Put what jobs need into a cluster, that of the provider in use, else of the
+			current context, which is named first: the namespaces
 			hodei-system and hodei-jobs-workers, the service accounts of the workers and of
 			the coordinator with their roles, the role hodei-user for people, and the
 			workers' network policy.
@@ -59,8 +60,11 @@ func (a *app) newInstall() *cobra.Command {
 			they go back to their defaults. --diff shows what would change. It ends with 0 if
 			nothing would change, with 1 if something would, and with 2 if that is not known.`),
 		Example: templates.Examples(`
-			# Install into the cluster of the current context
+			# Install into the cluster of the provider in use, else of the current context
 			hodei install
+
+			# Install into another one
+			hodei install --context prod
 
 			# Read all that it would do, without touching a cluster
 			hodei install --dry-run=client -o yaml

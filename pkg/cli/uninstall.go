@@ -31,7 +31,8 @@ func (a *app) newUninstall() *cobra.Command {
 		DisableFlagsInUseLine: true,
 		Short:                 "Take out of a cluster what install put there",
 		Long: templates.LongDesc(`
-			Take hodei out of the cluster of the current context: its namespaces with all
+			Take hodei out of a cluster, that of the provider in use, else of the current
+			context, which is named first: its namespaces with all
 			that is in them, service accounts, roles, policies, quotas, certificates and jobs.
 
 			Without --yes it only lists what it would remove. It refuses if you lack the rights

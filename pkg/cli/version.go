@@ -48,7 +48,8 @@ func (a *app) newVersion() *cobra.Command {
 		DisableFlagsInUseLine: true,
 		Short:                 "Print the versions of hodei and of the cluster",
 		Long: templates.LongDesc(`
-			Print the versions of hodei and of the cluster that jobs go to. One that does not answer within 3 seconds is left out.`),
+			Print the versions of hodei and of the cluster that jobs go to. A cluster that does
+			not answer within 3 seconds is left out.`),
 		Example: templates.Examples(`
 			# Print both versions
 			hodei version
