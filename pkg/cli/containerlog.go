@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
 const (
@@ -121,8 +123,11 @@ func (t *tail) missing(o *job.Outcome) (gap, bool) {
 		return g, true
 	}
 	g.bytes = g.of - min(g.of, t.offset)
-	return g, g.bytes > 0
+	return g, g.bytes > 0 || t.offset > g.of+addedNewlines
 }
+
+// addedNewlines is how many a runtime may have added: one to each stream.
+const addedNewlines = 2
 
 func newTail(c cluster, pod string, o kubernetes.ContainerLogOptions) *tail {
 	t := &tail{pod: pod, options: o, open: func(ctx context.Context, o kubernetes.ContainerLogOptions) (io.ReadCloser, error) {
@@ -214,7 +219,13 @@ func (t *tail) read(ctx context.Context, s sink, ended bool) error {
 	for {
 		piece, err := lines.ReadSlice('\n')
 		if len(piece) > 0 && start {
-			at, piece = cutTime(piece, at)
+			var stamped bool
+			if at, piece, stamped = cutTime(piece); !stamped {
+				if e := t.release(s); e != nil {
+					return e
+				}
+				return &unreadError{t.pod, errors.New(kubeletSays(piece))}
+			}
 			skip = at.Before(resumed)
 			if at.Equal(resumed) && repeated > 0 {
 				repeated--
@@ -228,6 +239,9 @@ func (t *tail) read(ctx context.Context, s sink, ended bool) error {
 			}
 		}
 		start = len(piece) > 0 && piece[len(piece)-1] == '\n'
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) && !ended {
+			skip = true // the rest of a line, to which the kubelet may have added an error: it is read again
+		}
 		if !skip {
 			if e := t.write(s, at, piece, &drop); e != nil {
 				return e
@@ -348,16 +362,21 @@ func (t *tail) release(s sink) error {
 	return err
 }
 
-// cutTime cuts the time off the front of a line; a line without one is of the time
-// before.
-func cutTime(line []byte, before time.Time) (time.Time, []byte) {
-	stamp, rest, ok := bytes.Cut(line, []byte(" "))
-	if !ok {
-		return before, line
-	}
+// cutTime cuts the time off the front of a line, which every line of a log has: false for
+// what is none.
+func cutTime(line []byte) (time.Time, []byte, bool) {
+	stamp, rest, _ := bytes.Cut(line, []byte(" "))
 	at, err := time.Parse(time.RFC3339Nano, string(stamp))
 	if err != nil {
-		return before, line
+		return time.Time{}, line, false
 	}
-	return at, rest
+	return at, rest, true
+}
+
+// maxSaid bounds what is shown of an error of the kubelet's.
+const maxSaid = 300
+
+// kubeletSays is an error that the kubelet has put into a log, in place of the rest of it.
+func kubeletSays(text []byte) string {
+	return "the kubelet: " + ui.Printable(strings.TrimSpace(string(text[:min(len(text), maxSaid)])))
 }

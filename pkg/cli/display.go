@@ -39,7 +39,7 @@ func (g gap) String() string {
 	if g.bytes > 0 {
 		amount = fmt.Sprint(g.bytes)
 	}
-	if g.of > 0 {
+	if g.of > 0 && g.bytes > 0 {
 		amount += fmt.Sprintf(" of %d", g.of)
 	}
 	if g.log {

@@ -240,6 +240,7 @@ func (o *jobsOptions) print(ctx context.Context, jobs []batchv1.Job) error {
 		for i := range jobs {
 			table.Rows = append(table.Rows, jobRow(&jobs[i], pods[jobKey{jobs[i].Namespace, jobs[i].Name}], time.Now()))
 		}
+		o.storedExits(jobs, table.Rows, pods)
 		if width := ui.Width(o.stdout()); width > 0 {
 			cutCommands(table, width, o.namespace == metav1.NamespaceAll)
 		}
@@ -306,8 +307,8 @@ var jobColumns = []metav1.TableColumnDefinition{
 	{Name: "Command", Type: "string", Priority: 1}, // the last: it may be of any length
 }
 
-// commandColumn is that of a job's command.
-const commandColumn = 7
+// The columns of a job's exit code and of its command.
+const exitColumn, commandColumn = 2, 7
 
 // minCommand is the room that a command gets on a terminal that has none for it.
 const minCommand = 20
@@ -341,7 +342,7 @@ func cutCommands(table *metav1.Table, width int, namespaces bool) {
 
 // jobRow is a job in a table; pod is that of its last attempt, or nil.
 func jobRow(j *batchv1.Job, pod *corev1.Pod, now time.Time) metav1.TableRow {
-	const none = "<none>"
+	const none = unknownExit
 	exit, node, image, command := none, none, none, none
 	if end := kubernetes.End(j, pod); end != nil && !end.NeverStarted {
 		exit = strconv.Itoa(end.ExitCode())

@@ -264,7 +264,7 @@ func TestJobsWatch(t *testing.T) {
 	read, write := io.Pipe()
 	var said bytes.Buffer
 	o := jobsOptions{
-		app:    &app{IOStreams: genericiooptions.IOStreams{Out: write, ErrOut: &said}, name: "hodei"},
+		app:    &app{IOStreams: genericiooptions.IOStreams{Out: write, ErrOut: &said}, name: "hodei", getenv: func(name string) string { return map[string]string{"HOME": t.TempDir()}[name] }},
 		client: client, namespace: "ns", watch: true, table: true,
 		printer: printers.NewTablePrinter(printers.PrintOptions{}),
 	}

@@ -1,0 +1,67 @@
+package cli
+
+import (
+	"fmt"
+	"strconv"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+// unknownExit stands in a job's row where nobody knows its exit code.
+const unknownExit = "<none>"
+
+// storedExits puts into the rows of jobs that are over, and whose Pods are gone, the exit
+// codes that this machine has stored. The store is opened for them alone.
+func (o *jobsOptions) storedExits(jobs []batchv1.Job, rows []metav1.TableRow, pods map[jobKey]*corev1.Pod) {
+	var store *openedStore
+	for i := range jobs {
+		j := &jobs[i]
+		if rows[i].Cells[exitColumn] != unknownExit || pods[jobKey{j.Namespace, j.Name}] != nil || !isOver(j) {
+			continue
+		}
+		if store == nil {
+			var err error
+			if store, err = o.openStore(false); err != nil {
+				return // which is no reason to show no jobs
+			}
+			defer store.close(func(text string) { fmt.Fprintln(o.ErrOut, text) })
+		}
+		if end := storedEnd(store.Store, j); end != nil {
+			rows[i].Cells[exitColumn] = strconv.Itoa(end.ExitCode())
+		}
+	}
+}
+
+// isOver tells that a job is, by its own conditions.
+func isOver(j *batchv1.Job) bool {
+	for _, c := range j.Status.Conditions {
+		if c.Status == corev1.ConditionTrue && (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) {
+			return true
+		}
+	}
+	return false
+}
+
+// storedEnd is how a job has ended of which the store has the only attempt; nil: that is
+// not known.
+func storedEnd(s *logstore.Store, j *batchv1.Job) *job.Outcome {
+	stored, _ := s.Find(j.Namespace, j.Name) // what can't be read is not known
+	of := ofJob(stored, string(j.UID))
+	if len(of) != 1 || of[0].stored.Unnamed != nil || j.Status.Succeeded+j.Status.Failed > 1 {
+		return nil
+	}
+	var concluded, record *job.Outcome
+	if run, err := storedRun(s, of[0].stored.Key); err == nil {
+		concluded = run.Outcome
+	}
+	if exit := of[0].stored.Exit; exit != nil {
+		record = coordinator.Outcome(exit)
+	}
+	return bestOutcome(concluded, record)
+}
