@@ -92,7 +92,7 @@ func TestJobRow(t *testing.T) {
 			if got := fmt.Sprint(cells[1], " ", cells[2], " ", cells[3], " ", cells[6]); got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
-			if got, want := fmt.Sprint(cells[0], " ", cells[4], " ", cells[5], " ", cells[commandColumn]), `one 90s app:1 sh -c 'echo [2J it'\''s'`; got != want {
+			if got, want := fmt.Sprint(cells[0], " ", cells[4], " ", cells[5], " ", cells[commandColumn]), `one 90s app:1 sh -c $'echo \x1b[2J it\'s'`; got != want {
 				t.Errorf("got %q, want %q", got, want)
 			}
 			if len(cells) != len(jobColumns) {
@@ -298,14 +298,17 @@ hint: an administrator can grant it: kubectl create rolebinding hodei-dev --clus
 
 func TestShellQuote(t *testing.T) {
 	for in, want := range map[string]string{
-		"certs/ca.crt": "certs/ca.crt",
-		"":             "''",
-		"my certs":     "'my certs'",
-		"it's":         `'it'\''s'`,
-		"$HOME;rm -rf": "'$HOME;rm -rf'",
-		"~/certs":      "'~/certs'",
-		"a\nb":         "'a\nb'",
-		"a\n":          "'a\n'",
+		"certs/ca.crt":   "certs/ca.crt",
+		"":               "''",
+		"my certs":       "'my certs'",
+		"it's":           `'it'\''s'`,
+		"$HOME;rm -rf":   "'$HOME;rm -rf'",
+		"~/certs":        "'~/certs'",
+		"a\nb":           "'a\nb'",
+		"a\n":            "'a\n'",
+		"\x1b[2J it's\\": `$'\x1b[2J it\'s\\'`,
+		"caf\xe9":        `$'caf\xe9'`,
+		"\u202eé\u009b":  `$'\xe2\x80\xaeé\xc2\x9b'`,
 	} {
 		if got := shellQuote(in); got != want {
 			t.Errorf("%q: got %s, want %s", in, got, want)
