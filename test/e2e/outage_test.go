@@ -16,6 +16,8 @@ import (
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
 // Faults of the cluster, of the network and of our own machine, while a job
@@ -103,12 +105,18 @@ func TestOutage(t *testing.T) {
 	}
 	seen.await(t, 3_000_000)
 	heard.await(t, 3_000_000)
+	other := jobName(t)
+	runDetached(t, "--name", other, "--", "sleep", "600")
 	p.hold()
 	cluster(t, "stop", "apiserver")
 	outage := time.NewTimer(outageTime())
 	defer outage.Stop()
 
-	// What is stored here can be read all the same; nobody else can come.
+	// What is stored here can be read all the same. Who is to follow a job waits, if it is
+	// not for too long; who looks at it, or makes one, does not.
+	late := start(t, "attach", other)
+	late.await(t, "Kubernetes cluster not available: ")
+	checkLook(t, hodei(t, "describe", other))
 	r := hodei(t, "logs", name)
 	if r.code != 0 || len(r.stdout) < 3_000_000 {
 		t.Errorf("logs: exit code %d, %d bytes; stderr:\n%s", r.code, len(r.stdout), r.stderr)
@@ -118,12 +126,27 @@ func TestOutage(t *testing.T) {
 	<-outage.C
 	cluster(t, "start", "apiserver")
 	p.release()
+	if !long { // else it has given up
+		late.await(t, "running: ")
+		late.interrupt(t)
+	}
+	if r := late.end(t); r.code != job.ExitCancelled && !long || r.code != job.ExitFailed && long {
+		t.Errorf("attach: %+v", r)
+	}
 	whole(t, direct, seen)
 	whole(t, silent, heard)
 	if hasty != nil {
 		if r := hasty.end(t); r.code == 0 || !strings.Contains(r.stderr, "error: output is incomplete: ") {
 			t.Errorf("exit code %d; stderr:\n%s", r.code, r.stderr)
 		}
+	}
+}
+
+// checkLook checks that a look at a cluster that is away ends with that.
+func checkLook(t *testing.T, r result) {
+	t.Helper()
+	if r.code != 1 || !strings.HasPrefix(r.stderr, "error: Kubernetes cluster not available: ") {
+		t.Errorf("%+v", r)
 	}
 }
 
