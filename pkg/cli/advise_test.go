@@ -156,7 +156,7 @@ func TestAdvise(t *testing.T) {
 		{"one that is only stored", server, "gone", "", "gone: make test\n3 attempts", "", "", ""},
 		{"what it asked for, and not the latest", server, "gone", "", "memory      asked 4Gi    advised 1Gi ", "", "", ""},
 		{"over and gone", server, "deleted", "", "", "", "nothing is left of the runs of job deleted: its Pods are gone, and it was not followed from this machine", "run it again, and follow it: {hodei} run -- sh -c 'exit 0'"},
-		{"not started", server, "waits", "", "", "", "job waits has not started", "see why: {hodei} jobs waits -o wide"},
+		{"not started", server, "waits", "", "", "", "job waits has not started", "see why: {hodei} describe waits"},
 		{"another command", server, "c", "", "1 attempt at it in the worker's own image", "", "", ""},
 		{"few", server, "c", "", "\nnote: 1 attempt is little: the next one may need more; ask again after 3\n", "", "", ""},
 		{"by labels", server, "", "build=1", "c: make all\n1 attempt at it", "", "", ""},

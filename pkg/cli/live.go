@@ -237,7 +237,7 @@ func (o *logsOptions) follows(ctx context.Context, over *end, j *knownJob, a *kn
 			}
 			continue
 		case <-patience:
-			return false, &hinted{err: fmt.Errorf("the agent of job %s was not reached within %s", j.name, meetWait), hint: "see how it is: {hodei} jobs " + j.name + " -o wide"}
+			return false, &hinted{err: fmt.Errorf("the agent of job %s was not reached within %s", j.name, meetWait), hint: "see how it is: {hodei} describe " + j.name}
 		case <-over.Done():
 			select {
 			case at = <-feed.attached: // before that

@@ -36,7 +36,7 @@ func (o *logsOptions) show(ctx context.Context, j *knownJob) error {
 			return o.live(ctx, j, a)
 		case running && !a.isStored():
 			return &hinted{err: fmt.Errorf("the agent of job %s does not run: its command has not started, or the agent was lost", j.name),
-				hint: "see how it is: {hodei} jobs " + j.name + " -o wide"}
+				hint: "see how it is: {hodei} describe " + j.name}
 		}
 	}
 	if err := o.showOver(ctx, j, a); err != nil {

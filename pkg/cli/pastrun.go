@@ -198,7 +198,7 @@ func runLine(spec *job.Spec) string {
 // noAttempt says why nothing is known of any attempt of a job.
 func noAttempt(j *knownJob) error {
 	if j.found != nil && !j.found.Finished {
-		return &hinted{err: fmt.Errorf("job %s has not started", j.name), hint: "see why: {hodei} jobs " + j.name + " -o wide"}
+		return &hinted{err: fmt.Errorf("job %s has not started", j.name), hint: "see why: {hodei} describe " + j.name}
 	}
 	h := &hinted{err: fmt.Errorf("nothing is left of the runs of job %s: its Pods are gone, and it was not followed from this machine", j.name)}
 	if j.found != nil {

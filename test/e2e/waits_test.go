@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -35,7 +37,7 @@ func TestAddedContainer(t *testing.T) {
 	t.Parallel()
 	needsImages(t)
 	namespace := newNamespace(t)
-	addContainer(t, namespace)
+	addContainer(t, namespace, "trap 'exit 0' TERM; sleep 3600 & wait")
 	user := userIn(t, namespace, withoutTunnel(t))
 	const keeps = "the cluster added container proxy to the job's Pod: job "
 
@@ -65,11 +67,34 @@ func TestAddedContainer(t *testing.T) {
 	}
 }
 
-// addContainer has a webhook add a container to the Pods of a namespace.
-func addContainer(t *testing.T, namespace string) {
+// TestAddedContainerFails: a command that has succeeded does not run again because a
+// container failed that the cluster added.
+func TestAddedContainerFails(t *testing.T) {
+	t.Parallel()
+	needsImages(t)
+	namespace := newNamespace(t)
+	addContainer(t, namespace, "exit 1")
+	for _, retries := range []string{"0", "2"} {
+		name := "once-" + retries
+		if r := runIn(t, namespace, "--name", name, "--retries", retries, "--", "true"); r.code != 0 {
+			t.Errorf("run: %+v", r)
+		}
+		until(t, "the end of job "+name, func(ctx context.Context) (bool, error) {
+			j, err := client.BatchV1().Jobs(namespace).Get(ctx, name, metav1.GetOptions{})
+			return err == nil && j.Status.Active == 0 && slices.ContainsFunc(j.Status.Conditions, func(c batchv1.JobCondition) bool { return c.Type == batchv1.JobFailed }), err
+		})
+		pods, err := client.CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{LabelSelector: "hodei.io/job=" + name})
+		if err != nil || len(pods.Items) != 1 {
+			t.Errorf("job %s: %d Pods, %v", name, len(pods.Items), err)
+		}
+	}
+}
+
+// addContainer has a webhook add a container to the Pods of a namespace, with a script.
+func addContainer(t *testing.T, namespace, script string) {
 	t.Helper()
 	patch, err := json.Marshal([]map[string]any{{"op": "add", "path": "/spec/containers/-", "value": corev1.Container{
-		Name: "proxy", Image: busybox, Command: []string{"sh", "-c", "trap 'exit 0' TERM; sleep 3600 & wait"},
+		Name: "proxy", Image: busybox, Command: []string{"sh", "-c", script},
 	}}})
 	if err != nil {
 		t.Fatal(err)

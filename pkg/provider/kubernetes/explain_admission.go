@@ -147,8 +147,8 @@ func webhookDown(message string) *job.Failure {
 		Hint: "an administrator has to mend or remove it: kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations"}
 }
 
-// downPattern matches webhookDown's message up to the webhook's name.
-var downPattern = regexp.MustCompile(`^admission webhook "([^"]*)"`)
+// downPattern matches the beginning of webhookDown's message.
+var downPattern = regexp.MustCompile(`^admission webhook "([^"]*)" does not answer`)
 
 // nameWebhook adds to the failure of a webhook that does not answer which
 // configuration it is from, if we may read that: the API server does not say.
@@ -164,7 +164,7 @@ func (p *Provider) nameWebhook(ctx context.Context, f *job.Failure) *job.Failure
 		return f
 	}
 	named := *f
-	named.Message = strings.Replace(f.Message, m[0], fmt.Sprintf("%s of %s", m[0], object), 1)
+	named.Message = strings.Replace(f.Message, m[0], fmt.Sprintf("admission webhook %q of %s does not answer", m[1], object), 1)
 	named.Hint = "an administrator has to mend or remove it: kubectl describe " + object
 	return &named
 }

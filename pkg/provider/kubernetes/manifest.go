@@ -219,10 +219,11 @@ func backoffLimit(retries int32, queued bool) *int32 {
 // failurePolicy says which failed attempts are followed by another. The order
 // is the order of evaluation.
 func failurePolicy(retries int32, queued bool) *batchv1.PodFailurePolicy {
-	onExit := func(action batchv1.PodFailurePolicyAction, container string, operator batchv1.PodFailurePolicyOnExitCodesOperator, code int32) batchv1.PodFailurePolicyRule {
+	onExit := func(action batchv1.PodFailurePolicyAction, container *string, operator batchv1.PodFailurePolicyOnExitCodesOperator, code int32) batchv1.PodFailurePolicyRule {
 		return batchv1.PodFailurePolicyRule{Action: action, OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{
-			ContainerName: &container, Operator: operator, Values: []int32{code}}}
+			ContainerName: container, Operator: operator, Values: []int32{code}}}
 	}
+	agent, command, any := new(agentContainer), new(jobContainer), (*string)(nil)
 	const in, notIn = batchv1.PodFailurePolicyOnExitCodesOpIn, batchv1.PodFailurePolicyOnExitCodesOpNotIn
 	disrupted := batchv1.PodFailurePolicyActionIgnore
 	if retries == 0 {
@@ -230,10 +231,10 @@ func failurePolicy(retries int32, queued bool) *batchv1.PodFailurePolicy {
 	}
 	rules := []batchv1.PodFailurePolicyRule{
 		// The command never started: it can safely be started again, but not for ever.
-		onExit(batchv1.PodFailurePolicyActionCount, agentContainer, in, neverStarted),
+		onExit(batchv1.PodFailurePolicyActionCount, agent, in, neverStarted),
 		// The agent died: the command may have succeeded, it must not run twice. Or its start
 		// timeout is over: it must not run any more.
-		onExit(batchv1.PodFailurePolicyActionFailJob, agentContainer, notIn, neverStarted),
+		onExit(batchv1.PodFailurePolicyActionFailJob, agent, notIn, neverStarted),
 		{
 			Action: disrupted,
 			OnPodConditions: []batchv1.PodFailurePolicyOnPodConditionsPattern{
@@ -241,8 +242,13 @@ func failurePolicy(retries int32, queued bool) *batchv1.PodFailurePolicy {
 			},
 		},
 	}
-	if retries == 0 && !queued { // the limit is for starts alone
-		rules = append(rules, onExit(batchv1.PodFailurePolicyActionFailJob, jobContainer, notIn, 0))
+	if retries > 0 {
+		rules = append(rules, onExit(batchv1.PodFailurePolicyActionCount, command, notIn, 0))
+	}
+	// Without retries the limit is for starts alone. And a command that has succeeded must not
+	// run again because a container failed that the cluster added to the Pod.
+	if retries > 0 || !queued {
+		rules = append(rules, onExit(batchv1.PodFailurePolicyActionFailJob, any, notIn, 0))
 	}
 	return &batchv1.PodFailurePolicy{Rules: rules}
 }

@@ -209,9 +209,9 @@ func TestFailurePolicy(t *testing.T) {
 		want    []string
 	}{
 		{"queued", 0, "team-a", 0, []string{"Count agent In [90]", "FailJob agent NotIn [90]", "FailJob DisruptionTarget=True"}},
-		{"no retries", 0, "", 2, []string{"Count agent In [90]", "FailJob agent NotIn [90]", "FailJob DisruptionTarget=True", "FailJob job NotIn [0]"}},
-		{"one retry", 1, "", 1, []string{"Count agent In [90]", "FailJob agent NotIn [90]", "Ignore DisruptionTarget=True"}},
-		{"retries", 3, "team-a", 3, []string{"Count agent In [90]", "FailJob agent NotIn [90]", "Ignore DisruptionTarget=True"}},
+		{"no retries", 0, "", 2, []string{"Count agent In [90]", "FailJob agent NotIn [90]", "FailJob DisruptionTarget=True", "FailJob any NotIn [0]"}},
+		{"one retry", 1, "", 1, []string{"Count agent In [90]", "FailJob agent NotIn [90]", "Ignore DisruptionTarget=True", "Count job NotIn [0]", "FailJob any NotIn [0]"}},
+		{"retries", 3, "team-a", 3, []string{"Count agent In [90]", "FailJob agent NotIn [90]", "Ignore DisruptionTarget=True", "Count job NotIn [0]", "FailJob any NotIn [0]"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			spec := minimal()
@@ -224,7 +224,11 @@ func TestFailurePolicy(t *testing.T) {
 			for _, r := range j.Spec.PodFailurePolicy.Rules {
 				line := string(r.Action)
 				if e := r.OnExitCodes; e != nil {
-					line += fmt.Sprintf(" %s %s %v", *e.ContainerName, e.Operator, e.Values)
+					container := "any"
+					if e.ContainerName != nil {
+						container = *e.ContainerName
+					}
+					line += fmt.Sprintf(" %s %s %v", container, e.Operator, e.Values)
 				}
 				for _, c := range r.OnPodConditions {
 					line += fmt.Sprintf(" %s=%s", c.Type, c.Status)

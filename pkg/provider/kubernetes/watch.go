@@ -122,6 +122,7 @@ type watcher struct {
 	over   string       // why there will be no other attempt, and since when
 	overAt time.Time
 
+	restless  time.Time // since when the next attempt is waited for
 	nodeSeen  time.Time // when the node was looked at that does not take the Pod up
 	unreached bool      // it was said that the agent can't be reached
 
@@ -130,6 +131,7 @@ type watcher struct {
 
 type attempt struct {
 	bound, ran, ended bool
+	seen              time.Time          // when its Pod was, first
 	told              bool               // its agent, that the job's container has ended
 	suspended         bool               // its Job was, under way
 	overdue           time.Time          // when it has to have ended that was told to
@@ -191,9 +193,9 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 		r.mu.Lock()
 		r.pods[pod.Name] = true
 		r.mu.Unlock()
-		a = &attempt{stop: func() {}}
+		a = &attempt{seen: time.Now(), stop: func() {}}
 		w.attempts[pod.Name] = a
-		w.reached, w.goneAt = job.Submitted, time.Time{}
+		w.reached, w.goneAt, w.restless = job.Submitted, time.Time{}, time.Time{}
 		w.trouble = verdict{} // what kept it from being made is over
 		r.watchEvents("Pod", pod.Name)
 	}
@@ -281,7 +283,7 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 		if r.spec.Retries == 0 { // else the Job says whether another follows, after a back-off
 			w.goneAt = time.Now()
 		}
-	case !ended && !w.started:
+	case !ended && !w.runs():
 		w.keep(explainPod(pod))
 	}
 	return w.passed()
@@ -359,7 +361,7 @@ func (w *watcher) event(e *corev1.Event) {
 	if said := nodeEvent(e); said != "" && w.started && w.isOpen(e) {
 		w.report(job.Event{Phase: job.Running, Time: time.Now(), Waiting: true, Detail: said})
 	}
-	if w.started || e.InvolvedObject.Kind == "Job" && e.InvolvedObject.UID != w.run.job.UID {
+	if w.runs() || e.InvolvedObject.Kind == "Job" && e.InvolvedObject.UID != w.run.job.UID {
 		return // events live for an hour: of an earlier job of the same name
 	}
 	switch e.Reason {
@@ -456,7 +458,7 @@ func (w *watcher) passed() (*job.Outcome, error) {
 				return o, nil
 			}
 		}
-		return nil, nil
+		return nil, w.next(time.Now())
 	}
 	w.lookAtNode(time.Now())
 	t, age := w.trouble, time.Since(w.since)

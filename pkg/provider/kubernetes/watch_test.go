@@ -276,6 +276,8 @@ func TestWatcher(t *testing.T) {
 	startError := terminated(128, "StartError", runc+`exec: "/run/hodei/hodei-worker": stat /run/hodei/hodei-worker: no such file or directory: unknown`)
 	preempted := func(pod *corev1.Pod) { pod.Status.Conditions = disrupted("PreemptionByScheduler") }
 
+	const another = "running… waiting for another attempt: the cluster makes it after a back-off of 10s and more"
+
 	for _, test := range []struct {
 		name    string
 		retries int32
@@ -408,14 +410,22 @@ func TestWatcher(t *testing.T) {
 		{name: "deleted under way, and tried again", retries: 1,
 			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", runs)}, podUpdate{pod: podOf(thisJob, "x-1", runs), gone: true}, wait(20 * time.Second),
 				podUpdate{pod: podOf(thisJob, "x-2", runs)}, wait(time.Hour), podUpdate{pod: podOf(thisJob, "x-2", exit(4))}, jobUpdate{job: failedJob("BackoffLimitExceeded", "")}},
-			phases: []string{"scheduled node1"}, want: "outcome Error 4: "},
+			phases: []string{"scheduled node1", another}, want: "outcome Error 4: "},
 
 		{name: "retried to success", retries: 2,
 			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", exit(1))}, podUpdate{pod: podOf(thisJob, "x-2", exit(1))}, podUpdate{pod: podOf(thisJob, "x-3", exit(0))}},
 			phases:  []string{"scheduled node1"}, want: "outcome Completed 0: "},
 		{name: "retried to the end", retries: 1,
-			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", exit(1))}, wait(time.Hour), podUpdate{pod: podOf(thisJob, "x-2", exit(2))}, wait(time.Hour), jobUpdate{job: failedJob("BackoffLimitExceeded", "")}},
-			phases:  []string{"scheduled node1"}, want: "outcome Error 2: "},
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", exit(1))}, wait(time.Second), wait(11 * time.Minute), podUpdate{pod: podOf(thisJob, "x-2", exit(2))}, wait(11 * time.Minute), jobUpdate{job: failedJob("BackoffLimitExceeded", "")}},
+			phases:  []string{"scheduled node1", another}, want: "outcome Error 2: "},
+		{name: "another attempt is not made", retries: 1,
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", exit(1))}, wait(time.Minute), quota, wait(11*time.Minute - 1), wait(1)},
+			phases:  []string{"scheduled node1", another, "running… the Pod is forbidden: exceeded quota: mem"},
+			want:    "failure StartTimeout: the next attempt did not start within 12m0s: the Pod is forbidden: exceeded quota: mem"},
+		{name: "another attempt does not start", retries: 1,
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", exit(1))}, wait(time.Second), podUpdate{pod: podOf(thisJob, "x-2", unschedulable)}, wait(3 * time.Second), wait(11*time.Minute - 4*time.Second), wait(time.Second)},
+			phases:  []string{"scheduled node1", "running… no node takes it: 0/1 nodes are available: 1 Insufficient cpu."},
+			want:    "failure StartTimeout: the next attempt did not start within 11m0s: no node takes it: 0/1 nodes are available: 1 Insufficient cpu."},
 		{name: "the Job's end comes before its last Pod's", retries: 1,
 			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", exit(1))}, podUpdate{pod: podOf(thisJob, "x-2", runs)},
 				jobUpdate{job: jobWith(batchv1.JobCondition{Type: batchv1.JobComplete, Status: corev1.ConditionTrue})}, podUpdate{pod: podOf(thisJob, "x-2", exit(0))}},
@@ -430,7 +440,7 @@ func TestWatcher(t *testing.T) {
 		{name: "a container of others ends late, and another attempt follows", retries: 1,
 			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", runs, withProxy)}, podUpdate{pod: podOf(thisJob, "x-1", exit(7), withProxy)}, wait(29 * time.Second),
 				podUpdate{pod: podOf(thisJob, "x-1", exit(7))}, wait(time.Minute), podUpdate{pod: podOf(thisJob, "x-2", runs, withProxy)}, podUpdate{pod: podOf(thisJob, "x-2", exit(0), withProxy)}},
-			phases: []string{"scheduled node1", "running… container proxy, which the cluster added, still runs: no other attempt can follow; waiting 30s for it"}, want: "outcome Completed 0: "},
+			phases: []string{"scheduled node1", "running… container proxy, which the cluster added, still runs: no other attempt can follow; waiting 30s for it", another}, want: "outcome Completed 0: "},
 
 		{name: "Job deleted", updates: []any{jobUpdate{job: thisJob}, jobUpdate{job: thisJob, gone: true}, wait(6 * time.Second)},
 			phases: []string{"submitted k8s (ns)"}, want: "outcome Unknown 0: job x was deleted"},
