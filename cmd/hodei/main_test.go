@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/hodei-jobs/hodei/pkg/cli"
+	"github.com/hodei-jobs/hodei/test/target"
 )
 
 var update = flag.Bool("update", false, "write the scripts' golden parts anew")
@@ -33,6 +34,13 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	bin := buildWorker(t)
 	cluster := os.Getenv("HODEI_K8S_TEST") == "1"
+	if cluster {
+		diff := exec.Command("hodei", "install", "--diff")
+		diff.Env = append(os.Environ(), "HOME="+t.TempDir(), "XDG_CONFIG_HOME=", "XDG_STATE_HOME=", "KUBECONFIG="+cmp.Or(os.Getenv("KUBECONFIG"), clientcmd.RecommendedHomeFile))
+		if err := target.Check(os.Stdout, diff); err != nil {
+			t.Fatal(err)
+		}
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("..", "..", "testdata", "script"),
 		UpdateScripts:       *update,

@@ -27,6 +27,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/hodei-jobs/hodei/test/target"
 )
 
 const workers = "hodei-jobs-workers"
@@ -86,6 +88,9 @@ func setUp(m *testing.M) (int, error) {
 		return 0, fmt.Errorf("%w: %s", err, out)
 	}
 	if err := os.Symlink("hodei", filepath.Join(bin, "kubectl-hodei")); err != nil {
+		return 0, err
+	}
+	if err := target.Check(os.Stdout, command(context.Background(), "install", "--diff")); err != nil {
 		return 0, err
 	}
 	for _, args := range [][]string{
