@@ -117,10 +117,13 @@ func (s *shown) show(e event) *result {
 // at is where a test file says something.
 var at = regexp.MustCompile(`^\s*[\w.-]+\.go:\d+: `)
 
+// inScript is a skip in a script of testdata/script.
+var inScript = regexp.MustCompile(`^> .*\bskip '?(.*?)'?$`)
+
 // reason is the last thing that a test said.
 func reason(said []string) string {
 	for _, line := range slices.Backward(said) {
-		line = strings.TrimSpace(at.ReplaceAllString(line, ""))
+		line = inScript.ReplaceAllString(strings.TrimSpace(at.ReplaceAllString(line, "")), "$1")
 		if line != "" && !strings.HasPrefix(line, "--- ") {
 			return line
 		}

@@ -19,6 +19,8 @@ func TestResults(t *testing.T) {
 {"Action":"output","Package":"a","Test":"TestBoth","Output":"    a_test.go:8: needs root\n"}
 {"Action":"skip","Package":"a","Test":"TestBoth"}
 {"Action":"skip","Package":"a","Test":"TestLater"}
+{"Action":"output","Package":"a","Test":"TestScripts/x","Output":"            > [!cluster] skip 'needs a cluster'\n"}
+{"Action":"skip","Package":"a","Test":"TestScripts/x"}
 {"Action":"skip","Package":"a","Test":"FuzzX/seed#0"}
 {"Action":"output","Package":"a","Output":"PASS\n"}
 {"Action":"output","Package":"a","Output":"ok  \ta\t0.1s\n"}
@@ -45,7 +47,7 @@ go: not an event
 	if err := add(strings.NewReader(`{"Action":"pass","Package":"a","Test":"TestLater"}`), &out, file); err != nil || out.Len() > 0 {
 		t.Fatalf("%v, %q", err, out.String())
 	}
-	if err := list(&out, file); err != nil || out.String() != "TestRoot, TestBoth of a: needs root\n" {
+	if err := list(&out, file); err != nil || out.String() != "TestRoot, TestBoth of a: needs root\nTestScripts/x of a: needs a cluster\n" {
 		t.Errorf("%v, %q", err, out.String())
 	}
 }
