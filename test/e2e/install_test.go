@@ -263,11 +263,12 @@ func TestInstallOthersPods(t *testing.T) {
 	}
 	sameObjects(t, "after an install that was refused", objects(t, namespace), before)
 	r := succeed(t, "install", to, "--profile=baseline") // which it meets
-	if want := "namespace " + namespace + ` was there before hodei: with it, everybody's Pods there have to meet Pod Security "baseline"` + "\n"; !strings.HasPrefix(r.stderr, want) {
+	// The first line names the cluster.
+	if want := "namespace " + namespace + ` was there before hodei: with it, everybody's Pods there have to meet Pod Security "baseline"` + "\n"; !strings.Contains(r.stderr, "\n"+want) {
 		t.Errorf("stderr %q, want %q", r.stderr, want)
 	}
 	refused(t, hodei(t, "install", to), "namespace "+namespace+want)
-	if r := succeed(t, "install", to, "--force-pod-security"); !strings.HasPrefix(r.stderr, "forced: namespace "+namespace+want) {
+	if r := succeed(t, "install", to, "--force-pod-security"); !strings.Contains(r.stderr, "\nforced: namespace "+namespace+want) {
 		t.Errorf("stderr %q", r.stderr)
 	}
 	succeed(t, "uninstall", "--yes", to)
