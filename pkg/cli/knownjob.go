@@ -45,7 +45,9 @@ func (o *logsOptions) find(ctx context.Context) (*knownJob, error) {
 	for _, namespace := range namespaces {
 		stored, e := o.store.Find(namespace, o.name)
 		if len(stored) == 0 {
-			unread = cmp.Or(unread, e)
+			if !errors.Is(e, logstore.ErrName) { // nothing can be stored under such a name
+				unread = cmp.Or(unread, e)
+			}
 			continue
 		}
 		if e != nil {

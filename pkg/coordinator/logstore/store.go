@@ -67,6 +67,9 @@ var errChecksum = errors.New("checksum is wrong")
 // ErrInUse is that the attempt is written by another process, or by this one.
 var ErrInUse = errors.New("the attempt's log is in use")
 
+// ErrName is the error of a name that no attempt can be stored under.
+var ErrName = errors.New("no name for a directory")
+
 // Key names one attempt. Namespace, Job and AttemptUID are names of directories
 // as well, so they may be no more than that: nothing that does not print, no slash, no
 // dot in front, at most 255 bytes.
@@ -409,7 +412,7 @@ func checkNames(names ...string) error {
 	for _, name := range names {
 		odd := func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError || r == '/' }
 		if name == "" || len(name) > 255 || name[0] == '.' || strings.ContainsFunc(name, odd) {
-			return fmt.Errorf("%.300q is no name for a directory", name)
+			return fmt.Errorf("%.300q is %w", name, ErrName)
 		}
 	}
 	return nil
