@@ -31,6 +31,8 @@ func (n notRun) hint() string {
 	first, rest := n.command[0], n.command[1:]
 	missing := n.code == job.ExitNotFound
 	switch {
+	case strings.HasPrefix(n.message, noWorkdir):
+		return "name a directory that is there: --workdir DIR"
 	case missing && len(rest) > 0 && assignment.MatchString(first):
 		return n.again + " -e " + shellQuote(first) + " -- " + commandLine(rest)
 	case missing && forShell(first):
@@ -50,6 +52,9 @@ func (n notRun) hint() string {
 	}
 	return "check the command, or name an image that has it: --image IMAGE"
 }
+
+// noWorkdir is what the launcher says of a directory that is not in the image.
+const noWorkdir = "no working directory"
 
 // noInterpreter is what the launcher says of a script without an interpreter.
 const noInterpreter = "no #! line"

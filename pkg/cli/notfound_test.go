@@ -46,6 +46,7 @@ func TestNotRunHint(t *testing.T) {
 		{"without an interpreter", []string{"./plain.sh"}, 127, missing, local + ": build an image that has it, and name it with --image"},
 		{"of another interpreter", []string{"./odd"}, 127, missing, local + ": build an image that has it, and name it with --image"},
 		{"a program from here", []string{"./binary"}, 127, missing, local + ": build an image that has it, and name it with --image"},
+		{"no directory", []string{"cd", "x"}, 126, `no working directory: --workdir "/none": no such file or directory`, "name a directory that is there: --workdir DIR"},
 		{"there, and no script", []string{"./plain.sh"}, 126, "./plain.sh: exec format error: it is no program, and has no #! line that names its interpreter", "a shell may run it: hodei run -- sh ./plain.sh"},
 		{"another architecture", []string{"/app"}, 126, "/app: exec format error: it is no program for arm64", "name an image that is built for the node: --image IMAGE"},
 		{"not executable", []string{"./script.sh"}, 126, "permission denied", check},

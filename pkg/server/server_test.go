@@ -256,6 +256,8 @@ func TestRefusals(t *testing.T) {
 		{"an unknown key", "POST", path, `{"type":"kubernetes","name":"a","config":{"nope":1}}`, jsonType, 400, "config.nope: unknown key"},
 		{"a key twice", "POST", path, `{"type":"kubernetes","name":"a","name":"b","config":{}}`, jsonType, 400, "already set"},
 		{"a bad value", "POST", path, `{"type":"kubernetes","name":"a","config":{"image_pull_policy":"Maybe"}}`, jsonType, 400, `\"Maybe\": want`},
+		{"half a byte", "POST", path, `{"type":"kubernetes","name":"a","config":{"memory":"512m"}}`, jsonType, 400, "memory: 512m: want 4Mi to 1Pi; did you mean 512Mi?"},
+		{"a byte that is no text", "POST", path, "{\"type\":\"kubernetes\",\"name\":\"a\",\"config\":{\"annotations\":{\"a\":\"\xe9\"}}}", jsonType, 400, "the byte 0xe9, which is not UTF-8"},
 		{"an unknown type", "POST", path, `{"type":"docker","name":"a","config":{}}`, jsonType, 400, `\"docker\": want`},
 		{"no name", "POST", path, `{"type":"kubernetes","config":{}}`, jsonType, 400, `provider \"\": want a name`},
 		{"a bad name", "POST", path, named("A/../b"), jsonType, 400, "want a name"},

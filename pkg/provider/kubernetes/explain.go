@@ -238,6 +238,9 @@ func explainContainer(pod *corev1.Pod, s corev1.ContainerStatus) verdict {
 		if neverRan(t) && noUserPattern.MatchString(t.Message) {
 			return verdict{failure: noUser(pod, s.Name, t.Message)}
 		}
+		if f := badVariable(pod, s.Name, t.Message); neverRan(t) && f != nil {
+			return verdict{failure: f}
+		}
 		if !isAgent && neverRan(t) {
 			f := &job.Failure{Cause: job.AgentLost, Message: "the job's container could not be started: " + startError(t.Message),
 				Hint: "check that the worker's image is the one of this version: {hodei} version"}
@@ -246,7 +249,7 @@ func explainContainer(pod *corev1.Pod, s corev1.ContainerStatus) verdict {
 				f.Cause, f.Hint = job.OOMKilled, "run it again with more memory: --memory SIZE"
 				return verdict{failure: f}
 			case !strings.Contains(t.Message, LauncherPath): // then it is the user's choice that the runtime can't do
-				f.Cause, f.Hint = job.ConfigError, "check --workdir and --user, and see: kubectl get events -n "+namespace
+				f.Cause, f.Hint = job.ConfigError, "check the image's WORKDIR and --user, and see: kubectl get events -n "+namespace
 				return verdict{failure: f}
 			}
 			return verdict{waiting: "the job's container did not start", failure: f, grace: agentGrace}
@@ -295,6 +298,9 @@ func explainContainer(pod *corev1.Pod, s corev1.ContainerStatus) verdict {
 		if noUserPattern.MatchString(w.Message) {
 			return verdict{failure: noUser(pod, s.Name, w.Message)}
 		}
+		if f := badVariable(pod, s.Name, w.Message); f != nil {
+			return verdict{failure: f}
+		}
 		return verdict{waiting: oneLine(w.Message), grace: pullGrace, failure: &job.Failure{Cause: job.AgentLost,
 			Message: fmt.Sprintf("container %s could not be started: %s", s.Name, oneLine(w.Message)), Hint: "kubectl describe pods -l hodei.io/job -n " + namespace}}
 	}
@@ -315,6 +321,38 @@ func noUser(pod *corev1.Pod, name, said string) *job.Failure {
 	}
 	return &job.Failure{Cause: job.ConfigError, Message: fmt.Sprintf("the node can't run container %s as %s: %s", name, as, startError(said)),
 		Hint: fmt.Sprintf("run it again as one that every node has: --user %d; all jobs: {hodei} provider set NAME --user %[1]d", agentUser)}
+}
+
+// badVariable explains a container that a variable's value keeps from starting, which must
+// be of --env-from, since run checks the others; nil: it is something else. The runtime
+// quotes the value, which may be a Secret's.
+func badVariable(pod *corev1.Pod, name, said string) *job.Failure {
+	what := ""
+	switch {
+	case strings.Contains(said, "string field contains invalid UTF-8"): // gRPC, between kubelet and runtime
+		what = "a value that is not UTF-8"
+	case strings.Contains(said, "can't contain null") || strings.Contains(said, "NulError"): // runc, crun and youki
+		what = "a value with a NUL byte"
+	default:
+		return nil
+	}
+	source := "a variable of container " + name
+	for _, c := range pod.Spec.Containers {
+		var from []string
+		for _, e := range c.EnvFrom {
+			switch {
+			case e.SecretRef != nil:
+				from = append(from, "secret/"+e.SecretRef.Name)
+			case e.ConfigMapRef != nil:
+				from = append(from, "configmap/"+e.ConfigMapRef.Name)
+			}
+		}
+		if c.Name == name && len(from) > 0 {
+			source = "--env-from " + strings.Join(from, ", ")
+		}
+	}
+	return &job.Failure{Cause: job.ConfigError, Message: fmt.Sprintf("%s has %s, which no variable can carry", source, what),
+		Hint: "mount it as a file: docs/providers.md#volumes"}
 }
 
 // alwaysPulled tells whether a node that has a container's image asks the registry for it all the same.

@@ -400,7 +400,15 @@ func TestExplainPod(t *testing.T) {
 			containers: []corev1.ContainerStatus{container("agent", "w", running),
 				container("job", "i", terminated(128, "StartError", runc+`error during container init: mkdir /usr/local/bin/hodei-worker: not a directory: unknown`))},
 			cause: job.ConfigError, message: `the job's container could not be started: mkdir /usr/local/bin/hodei-worker: not a directory`,
-			hint: "check --workdir and --user, and see: kubectl get events -n ns"},
+			hint: "check the image's WORKDIR and --user, and see: kubectl get events -n ns"},
+		{name: "a variable that gRPC can't carry",
+			containers: []corev1.ContainerStatus{container("job", "i", waiting("CreateContainerError", "grpc: error while marshaling: string field contains invalid UTF-8"))},
+			cause:      job.ConfigError, message: "--env-from secret/keys, configmap/settings has a value that is not UTF-8, which no variable can carry",
+			hint: "mount it as a file: docs/providers.md#volumes"},
+		{name: "a variable that no process can have, and may be secret",
+			containers: []corev1.ContainerStatus{container("job", "i", terminated(128, "StartError", runc+`environment variable value can't contain null(\x00): "KEY=hush\x00": unknown`))},
+			cause:      job.ConfigError, message: "--env-from secret/keys, configmap/settings has a value with a NUL byte, which no variable can carry",
+			hint: "mount it as a file: docs/providers.md#volumes"},
 		{name: "no memory to start in",
 			containers: []corev1.ContainerStatus{container("agent", "w", running),
 				container("job", "i", terminated(128, "StartError", runc+`container init was OOM-killed (memory limit too low?): unknown`))},
@@ -416,7 +424,8 @@ func TestExplainPod(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "x-abcde", Namespace: "ns", Labels: map[string]string{LabelProvider: test.provider}},
-				Spec:   corev1.PodSpec{Containers: []corev1.Container{{Name: agentContainer, ImagePullPolicy: test.policy}}},
+				Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: agentContainer, ImagePullPolicy: test.policy},
+					{Name: jobContainer, EnvFrom: jobEnvFrom([]job.EnvSource{{Secret: "keys"}, {ConfigMap: "settings"}})}}},
 				Status: corev1.PodStatus{ContainerStatuses: test.containers, Conditions: test.conditions}}
 			v := explainPod(pod)
 			if test.cause == "" {
