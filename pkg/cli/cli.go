@@ -323,11 +323,18 @@ func (a *app) report(err error) int {
 	return code
 }
 
-// named makes a hint what can be typed: its commands get the program's name, and the flags
-// that lead them to the cluster which this command was about. Empty: the hint would only be
-// what has just been typed.
+// typeable makes the commands in a text what can be typed: they get the program's name, and
+// the flags that lead them to the cluster which this command was about.
+func (a *app) typeable(text string) string {
+	if !strings.Contains(text, "{hodei}") && !strings.Contains(text, "kubectl ") {
+		return text
+	}
+	return strings.ReplaceAll(carry(text, a.toCarry()), "{hodei}", a.name)
+}
+
+// named is a hint as it is typed. Empty: it would only be what has just been typed.
 func (a *app) named(hint string) string {
-	hint = strings.ReplaceAll(carry(hint, a.toCarry()), "{hodei}", a.name)
+	hint = a.typeable(hint)
 	line := hint
 	if i := strings.Index(hint, a.name+" "); i > 0 && strings.HasSuffix(hint[:i], ": ") && !strings.Contains(hint[:i], "then") {
 		line = hint[i:] // what stands before says why, and is nothing to do first

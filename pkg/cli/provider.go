@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -206,7 +207,8 @@ func (a *app) providers() (*provider.Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return provider.Load(path)
+	r, err := provider.Load(path)
+	return r, providerHint(err)
 }
 
 // providersPath is where the file of providers is, for whoever writes it.
@@ -231,11 +233,14 @@ func (a *app) changeProviders(ctx context.Context, done string, change func(*pro
 	return nil
 }
 
-// providerHint says where the names are if err is an unknown one, and who has the file
-// if another edits it.
+// providerHint says where the names are if err is an unknown one, who has the file if
+// another edits it, and how to have it elsewhere if it can't be there.
 func providerHint(err error) error {
 	if busy, ok := errors.AsType[*provider.BusyError](err); ok {
 		return &hinted{err: err, hint: "see by whom: fuser -v " + shellQuote(busy.Lock)}
+	}
+	if _, ok := errors.AsType[*fs.PathError](err); ok && hintOf(err) == "" {
+		return &hinted{err: err, hint: "export XDG_CONFIG_HOME=DIR"}
 	}
 	if errors.Is(err, provider.ErrNotFound) {
 		return &hinted{err: err, hint: "{hodei} provider list"}

@@ -16,11 +16,13 @@ type screen struct {
 	lines      *lineWriter // of the output, which is on the same terminal
 	status     *ui.Status
 	began      time.Time
+	// typeable makes the commands in a note what can be typed.
+	typeable func(text string) string
 }
 
 func newScreen(a *app, quiet bool) *screen {
 	t := ui.Detect(a.ErrOut, a.getenv)
-	return &screen{quiet: quiet, tty: t.TTY, out: a.ErrOut, lines: a.lines(), status: ui.NewStatus(a.ErrOut, t), began: time.Now()}
+	return &screen{quiet: quiet, tty: t.TTY, out: a.ErrOut, lines: a.lines(), status: ui.NewStatus(a.ErrOut, t), began: time.Now(), typeable: a.typeable}
 }
 
 func (s *screen) elapsed() time.Duration { return time.Since(s.began) }
@@ -63,7 +65,7 @@ func (s *screen) note(text string) {
 	if !s.quiet {
 		s.status.Stop()
 		s.lines.fresh()
-		s.status.Note(text)
+		s.status.Note(s.typeable(text))
 	}
 }
 

@@ -62,8 +62,9 @@ func writable(dir string) error {
 	return nil
 }
 
-// probeBytes is a block: a few bytes may find room in an inode of a full disk.
-const probeBytes = 4096
+// probeBytes is what an attempt's files take before there is any output, some times over: a
+// few bytes may find room in an inode of a full disk.
+const probeBytes = 64 << 10
 
 // takesFiles tells why a file can't be written to a directory. Asking for permission is not
 // enough: a full disk gives it, and root always has it.

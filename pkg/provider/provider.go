@@ -69,11 +69,12 @@ func Path(getenv func(string) string) (string, error) {
 	return filepath.Join(dir, "hodei", "config.yaml"), nil
 }
 
-// Load reads the file at path. A file that does not exist is an empty Registry;
+// Load reads the file at path. A file that does not exist, or can't since its home is no
+// directory (/dev/null is some accounts'), is an empty Registry;
 // anything in it that is not understood is an error which names it.
 func Load(path string) (*Registry, error) {
 	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return &Registry{}, nil
 	}
 	if err != nil {
