@@ -232,7 +232,7 @@ func TestQueue(t *testing.T) {
 	suspend("taken", false)
 	s.await(t, "running:")
 	suspend("taken", true)
-	if r := s.end(t); r.code != 125 || !strings.Contains(r.stderr, "Preempted") || !strings.Contains(r.stderr, "the job was suspended under way") || !strings.Contains(r.stderr, "attach taken") {
+	if r := s.end(t); r.code != 125 || !strings.Contains(r.stderr, "Preempted") || !strings.Contains(r.stderr, "the job was suspended under way") || !strings.Contains(r.stderr, "attach --provider "+provider+" taken") {
 		t.Errorf("%+v", r)
 	}
 	suspend("taken", false)

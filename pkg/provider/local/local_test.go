@@ -272,6 +272,32 @@ func TestAgentLost(t *testing.T) {
 	gone(t, r)
 }
 
+// TestLauncherEnds: that it has is told, and how. An agent that it never came to can't know.
+func TestLauncherEnds(t *testing.T) {
+	r, p := submit(t, &job.Spec{Command: []string{"sh", "-c", "echo up; exec sleep 1000"}})
+	p.line(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	told := ""
+	r.JobEnded = func(attempt, how string) {
+		told = attempt + ": " + how
+		cancel() // the agent waits for somebody who takes the output
+	}
+	if err := r.launcher.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Watch(ctx, func(job.Event) {}); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	if want := r.name + ": signal: killed"; told != want {
+		t.Errorf("told %q, want %q", told, want)
+	}
+	if err := r.Delete(t.Context()); err != nil {
+		t.Error(err)
+	}
+	r.Close()
+	gone(t, r)
+}
+
 // issue makes a job's certificates.
 func issue(t *testing.T, name string) *certs.JobCerts {
 	t.Helper()
