@@ -6,6 +6,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"testing"
@@ -72,6 +73,59 @@ func FuzzSegment(f *testing.F) {
 			t.Errorf("read %v before, %v after", got, after)
 		}
 	})
+}
+
+// TestRandomDamage does so to what was a log, many times: bits are flipped, and stretches
+// of bytes removed, doubled, cleared and put elsewhere.
+func TestRandomDamage(t *testing.T) {
+	dir := t.TempDir()
+	s := testStore(t, dir, Limits{}, 0)
+	rnd := rand.New(rand.NewPCG(11, 12))
+	l := mustCreate(t, s, testKey, 0)
+	f := newFeed(l)
+	for range 40 {
+		f.random(t, rnd, 200)
+	}
+	if err := l.SetExit(exitAt(f.end)); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, l)
+	name := l.segments0Name(t)
+	whole, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 300 {
+		b := bytes.Clone(whole)
+		for range 1 + rnd.IntN(4) {
+			at := rnd.IntN(len(b))
+			stretch := b[at:][:rnd.IntN(min(len(b)-at, 2000))+1]
+			switch rnd.IntN(5) {
+			case 0:
+				b[at] ^= 1 << rnd.IntN(8)
+			case 1:
+				b = slices.Delete(b, at, at+len(stretch))
+			case 2:
+				b = slices.Insert(b, at, bytes.Clone(stretch)...)
+			case 3:
+				clear(stretch)
+			case 4:
+				copy(b[rnd.IntN(len(b)):], bytes.Clone(stretch))
+			}
+			if len(b) == 0 {
+				break
+			}
+		}
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r := mustRead(t, s, testKey)
+		readVouched(t, r, b)
+		mustClose(t, r)
+		if t.Failed() {
+			t.Fatalf("of %q", b)
+		}
+	}
 }
 
 func tolerate(t *testing.T, err error) {
