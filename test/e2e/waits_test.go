@@ -196,9 +196,9 @@ func TestRevokedLogin(t *testing.T) {
 		code int
 		hint string
 	}{
-		"run":    {125, "hint: log in anew, or get the right back, then: hodei attach " + name + "\n"},
-		"attach": {125, "hint: log in anew, or get the right back, then: hodei attach " + name + "\n"},
-		"logs":   {1, "hint: log in anew, or get the right back, then: hodei logs -f " + name + "\n"},
+		"run":    {125, "hint: log in anew, or get the right back, then: hodei attach --context login " + name + "\n"},
+		"attach": {125, "hint: log in anew, or get the right back, then: hodei attach --context login " + name + "\n"},
+		"logs":   {1, "hint: log in anew, or get the right back, then: hodei logs --context login -f " + name + "\n"},
 		"top":    {1, "hint: log in anew, then: kubectl auth whoami\n"},
 		"jobs":   {1, "hint: log in anew, then: kubectl auth whoami\n"},
 	} {
