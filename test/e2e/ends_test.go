@@ -149,7 +149,7 @@ func TestJobHoldsNothing(t *testing.T) {
 	t.Parallel()
 	name := jobName(t)
 	r := hodei(t, "run", "-q", "--name", name, "--", "sh", "-c", `
-		env | grep -i hodei_
+		env | grep -i hodei_ | grep -v -E '^HODEI_(JOB|ATTEMPT)='
 		ls /etc/hodei /var/spool/hodei /var/run/secrets 2>/dev/null
 		rm -f /run/hodei/hodei-worker 2>/dev/null && echo removed
 		touch /run/hodei/x 2>/dev/null && echo wrote

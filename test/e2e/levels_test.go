@@ -117,7 +117,7 @@ func checkPod(t *testing.T, p *corev1.Pod) {
 	}
 	for _, c := range p.Spec.Containers {
 		for _, m := range c.VolumeMounts {
-			if c.Name == "job" && (m.Name != "hodei-run" || !m.ReadOnly) {
+			if c.Name == "job" && m.Name != "hodei-home" && (m.Name != "hodei-run" || !m.ReadOnly) {
 				t.Errorf("the job's container mounts %s (read-only: %t)", m.Name, m.ReadOnly)
 			}
 		}
@@ -220,7 +220,7 @@ func TestNoKubeconfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd = command(t.Context(), "run", "--kubeconfig", dead, "--", "true")
-	if r := run(t, cmd); r.code != 125 || !strings.HasPrefix(r.stderr, "error: Kubernetes cluster not available") {
+	if r := run(t, cmd); r.code != 125 || !strings.Contains("\n"+r.stderr, "\nerror: Kubernetes cluster not available") {
 		t.Errorf("%+v", r)
 	}
 }
