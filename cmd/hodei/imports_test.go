@@ -58,7 +58,7 @@ var onlyIn = []struct {
 	{"charm.land", []string{"pkg/ui", "pkg/ui/uitest"}, "what the terminal can do is decided once"},
 	{"github.com/briandowns/spinner", []string{"pkg/ui"}, "what the terminal can do is decided once"},
 	{"golang.org/x/term", []string{"pkg/ui"}, "what the terminal can do is decided once"},
-	{"k8s.io/client-go", []string{"pkg/cli", "pkg/provider/kubernetes"}, "the cluster is reached in one place, and by commands about the cluster"},
+	{"k8s.io/client-go", []string{"pkg/cli", "pkg/provider/kubernetes", "test/target"}, "the cluster is reached in one place, and by commands and tests about the cluster"},
 	{"k8s.io/cli-runtime", []string{"pkg/cli", "pkg/provider/kubernetes"}, "it is about flags and printing"},
 	{"k8s.io/kubectl", []string{"pkg/cli", "pkg/provider/kubernetes"}, "it is about flags and printing"},
 	{"go.yaml.in/yaml", []string{"deploy"}, "it keeps comments, which are the reasons of the manifests' rules; all else is read as Kubernetes reads it"},
