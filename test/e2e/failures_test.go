@@ -26,7 +26,7 @@ func TestStartFailures(t *testing.T) {
 		err    string
 	}{
 		{name: "image", flags: []string{"--image", unpullable}, err: `image "` + unpullable + `" can't be pulled: `},
-		{name: "image name", flags: []string{"--image", "Not An Image"}, err: `image "Not An Image" is not a valid image name`},
+		{name: "image name", flags: []string{"--image", "Not/An/Image"}, err: `image "Not/An/Image" is not a valid image name`},
 		{name: "agent's image", images: true, flags: []string{"--provider", "agent-unpullable", "--image", busybox}, err: `the worker's image "` + unpullable + `" can't be pulled: `},
 		{name: "copy fails", images: true, flags: []string{"--provider", "copyfails", "--image", busybox}, err: "the launcher was not put in place: no space left on device"},
 		{name: "copy hangs", images: true, flags: []string{"--provider", "copyhangs", "--image", busybox, "--start-timeout=6s"}, err: "postStart hook, which copies the launcher, has not returned"},

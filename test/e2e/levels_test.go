@@ -158,7 +158,7 @@ func TestFullFlow(t *testing.T) {
 		}
 		cmd := exec.CommandContext(t.Context(), kubectl, "hodei", "run", "nothing", "before", "--", "true")
 		cmd.Env = command(t.Context()).Env
-		if r := run(t, cmd); r.code != 2 || !strings.Contains(r.stderr, "hint: kubectl hodei run --help") {
+		if r := run(t, cmd); r.code != 2 || !strings.Contains(r.stderr, "hint: kubectl hodei run -- nothing before -- true") {
 			t.Errorf("%+v", r)
 		}
 	})

@@ -152,7 +152,8 @@ func TestSkewedClock(t *testing.T) {
 	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: workers, OwnerReferences: []metav1.OwnerReference{
 			{APIVersion: "batch/v1", Kind: "Job", Name: name, UID: made.UID, Controller: &controller}}},
-		Data: map[string][]byte{"ca.crt": good.CA, "server.crt": good.ServerCert, "server.key": good.ServerKey},
+		Data: map[string][]byte{"ca.crt": good.CA, "server.crt": good.ServerCert, "server.key": good.ServerKey,
+			"start-by": []byte(time.Now().Add(time.Minute).UTC().Format(time.RFC3339))},
 	}
 	secret.Data["client.crt"], secret.Data["client.key"] = early(t)
 	if _, err := client.CoreV1().Secrets(workers).Create(t.Context(), secret, metav1.CreateOptions{}); err != nil {

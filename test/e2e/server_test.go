@@ -142,7 +142,7 @@ func TestProviderTest(t *testing.T) {
 		level   int
 		want    []string // in stderr
 	}{
-		{"namespace missing", []string{"--namespace", "e2e-nowhere"}, "", true, 1, []string{"namespace e2e-nowhere does not exist", "hint: hodei install --workers-namespace=e2e-nowhere, or name another namespace with -n"}},
+		{"namespace missing", []string{"--namespace", "e2e-nowhere"}, "", true, 1, []string{"namespace e2e-nowhere does not exist", "hint: hodei install --provider ", " --workers-namespace=e2e-nowhere, or name another namespace with -n"}},
 		{"no service account", []string{"--service-account", "nobody"}, "", true, 1, []string{`serviceaccount "nobody" not found`, "hint: kubectl create serviceaccount nobody -n "}},
 		{"no pull secret", []string{"--image-pull-secret", "nosuch"}, "", false, 1, []string{`secret "nosuch" not found`, "hint: kubectl create secret docker-registry nosuch -n "}},
 		{"no right to jobs", nil, "jobs", false, 1, []string{"may not create, get, list, watch, patch and delete jobs.batch in ", "hint: an administrator can grant it: kubectl create rolebinding "}},
