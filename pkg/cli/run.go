@@ -375,7 +375,9 @@ func (o *runOptions) run(ctx context.Context) error {
 	// Before anything is made: a Ctrl-C from here on cleans up.
 	signals, stop := o.signals.forSession()
 	defer stop()
-	defer o.startSweep(ctx)()
+	if o.detach {
+		defer o.startSweep(ctx)()
+	}
 	defer o.screen.stop()
 	o.screen.waiting("submitting " + o.spec.Name)
 	submitting, cancel := context.WithCancel(ctx)
@@ -444,6 +446,7 @@ func (o *runOptions) run(ctx context.Context) error {
 		return o.detached()
 	}
 	o.noteWay()
+	defer o.startSweep(ctx)() // while the Pod starts: the cluster is not kept from making it
 	s := &session{runOptions: o, job: r.job, signals: signals, stopSignals: stop, store: store}
 	return s.follow(ctx, nil)
 }
