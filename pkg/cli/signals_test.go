@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -158,5 +160,23 @@ func TestUntilSignal(t *testing.T) {
 	}
 	if !errors.Is(context.Cause(ctx), context.Canceled) {
 		t.Errorf("cause %v", context.Cause(ctx))
+	}
+}
+
+// TestOnePlace: a command that heard signals by itself would hear those that were ignored
+// when hodei started.
+func TestOnePlace(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if file != "signals.go" && !strings.HasSuffix(file, "_test.go") && strings.Contains(string(text), "\"os/signal\"") {
+			t.Errorf("%s imports os/signal: use signals.hear or untilSignal", file)
+		}
 	}
 }
