@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -104,8 +105,8 @@ func TestHistory(t *testing.T) {
 func TestHistoryRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHistorian("1")
-		slow := false
-		h.slow = func() { slow = true }
+		var slow atomic.Bool
+		h.slow = func() { slow.Store(true) }
 		shakes := newHandshakes()
 		go func() {
 			time.Sleep(meetSay + time.Second)
@@ -117,8 +118,8 @@ func TestHistoryRefused(t *testing.T) {
 		defer ended(nil, nil)
 		begun := time.Now()
 		_, err := h.await(t.Context(), over, nil, refusals{shakes, refusing{newFakeJob()}})
-		if err == nil || err.Error() != "refused: bad certificate" || time.Since(begun) != meetSay+time.Second || !slow {
-			t.Errorf("got %v after %s, slow: %v", err, time.Since(begun), slow)
+		if err == nil || err.Error() != "refused: bad certificate" || time.Since(begun) != meetSay+time.Second || !slow.Load() {
+			t.Errorf("got %v after %s, slow: %v", err, time.Since(begun), slow.Load())
 		}
 	})
 }

@@ -321,7 +321,9 @@ func TestUsage(t *testing.T) {
 			})
 			for _, address := range []string{"127.0.0.1", "::1"} {
 				t.Run("8 MiB over "+address, func(t *testing.T) {
+					before := loopbackBytes(t)
 					r, _ := measure(t, "loopback="+address, nil)
+					kernel := loopbackBytes(t) - before
 					completed(t, r)
 					if ebpf == "off" {
 						if r.Usage.NetIpv4 != nil || r.Usage.NetIpv6 != nil {
@@ -336,8 +338,12 @@ func TestUsage(t *testing.T) {
 					if used == nil || idle == nil {
 						t.Fatalf("no network figures: %v", r.Usage)
 					}
-					carried(t, "received", used.ReceiveBytes, used.ReceivePackets)
-					carried(t, "transmitted", used.TransmitBytes, used.TransmitPackets)
+					// What the kernel sends again on a slow CPU is in it.
+					near(t, "received", &used.ReceiveBytes, kernel, 0)
+					near(t, "transmitted", &used.TransmitBytes, kernel, 0)
+					if used.ReceiveBytes < transferred || used.TransmitBytes < transferred || used.ReceivePackets == 0 || used.TransmitPackets == 0 {
+						t.Errorf("%v for %d bytes", used, transferred)
+					}
 					if idle.ReceiveBytes+idle.TransmitBytes != 0 {
 						t.Errorf("the other address family: %v", idle)
 					}
@@ -347,21 +353,25 @@ func TestUsage(t *testing.T) {
 	}
 }
 
+// loopbackBytes is what this machine has sent to itself, all packets with their IP headers.
+func loopbackBytes(t *testing.T) uint64 {
+	t.Helper()
+	text, err := os.ReadFile("/sys/class/net/lo/statistics/rx_bytes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 // completed fails unless the job did what it should.
 func completed(t *testing.T, r *hodeipb.ExitRecord) {
 	t.Helper()
 	if r.Cause != "Completed" {
 		t.Fatalf("the job ended with %q, %d: %s", r.Cause, r.Code, r.Message)
-	}
-}
-
-// carried fails unless so many bytes are the transfer and its packets' headers: at
-// most 60 and 60 bytes of IP and TCP each, and the acknowledgements of what went the
-// other way.
-func carried(t *testing.T, what string, bytes, packets uint64) {
-	t.Helper()
-	if bytes < transferred || bytes > transferred+120*packets || packets == 0 {
-		t.Errorf("%s %d bytes in %d packets, for %d", what, bytes, packets, transferred)
 	}
 }
 
@@ -418,7 +428,10 @@ func TestUsageBetweenNetworks(t *testing.T) {
 	if r.Usage.NetIpv4 == nil {
 		t.Fatalf("no network figures: %v, probes %v", r.Usage, r.Probes)
 	}
-	carried(t, "transmitted", r.Usage.NetIpv4.TransmitBytes, r.Usage.NetIpv4.TransmitPackets)
+	near(t, "transmitted", &r.Usage.NetIpv4.TransmitBytes, transferred, 0)
+	if r.Usage.NetIpv4.TransmitBytes < transferred || r.Usage.NetIpv4.TransmitPackets == 0 {
+		t.Errorf("%v for %d bytes", r.Usage.NetIpv4, transferred)
+	}
 	if got, most := r.Usage.NetIpv4.ReceiveBytes, 120*r.Usage.NetIpv4.ReceivePackets; got == 0 || got > most {
 		t.Errorf("received %d bytes, want acknowledgements, %d at most", got, most)
 	}
