@@ -154,8 +154,8 @@ func (e *Envelope) open(data mem.BufferSlice) (ok bool, err error) {
 			return false, nil
 		}
 		batch := &Batch{}
-		if proto.Unmarshal(first[begin:end], batch) != nil {
-			return false, nil
+		if err := proto.Unmarshal(first[begin:end], batch); err != nil {
+			return false, nil //nolint:nilerr // the whole message is read then, and its error told
 		}
 		e.Message = &FromAgent{Message: &FromAgent_Batch{Batch: batch}}
 		e.Data = behind(data, at)

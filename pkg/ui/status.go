@@ -94,6 +94,7 @@ func (s *Status) Done(label, detail string, since time.Duration) {
 // too: off a terminal there is no mark.
 type Mark int
 
+// How a line is meant.
 const (
 	Good Mark = iota
 	Bad

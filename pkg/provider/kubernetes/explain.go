@@ -327,7 +327,7 @@ func noUser(pod *corev1.Pod, name, said string) *job.Failure {
 // be of --env-from, since run checks the others; nil: it is something else. The runtime
 // quotes the value, which may be a Secret's.
 func badVariable(pod *corev1.Pod, name, said string) *job.Failure {
-	what := ""
+	var what string
 	switch {
 	case strings.Contains(said, "string field contains invalid UTF-8"): // gRPC, between kubelet and runtime
 		what = "a value that is not UTF-8"
