@@ -385,10 +385,11 @@ func dialAgent(path string, signals <-chan os.Signal) (*net.UnixConn, error) {
 }
 
 // pipeBytes is how much the command can print before the agent has to have read
-// some: four times Linux' own. With that, agent and command woke each other for
-// every few KiB, which cost a fifth of the throughput. A user's pipes may hold 64
-// MiB in all, on one node; beyond that they keep their size.
-const pipeBytes = 256 << 10
+// some. With Linux' own 64 KiB, agent and command woke each other for every few KiB,
+// which cost a fifth of the throughput. A program that writes line by line filled 256
+// KiB nearly each time that the agent rested, and stood still. A user's pipes may hold
+// 64 MiB in all, on one node; beyond that they keep their size.
+const pipeBytes = 512 << 10
 
 // pipes of the command; stderr is nil when both streams share one.
 type pipes struct{ outR, outW, errR, errW *os.File }

@@ -19,8 +19,8 @@ import (
 // container ends with the launcher.
 const pipeHold = doneWait - 100*time.Millisecond
 
-// readBytes is one read from a pipe: all that it holds.
-const readBytes = pipeBytes
+// readBytes is one read from a pipe: half of what it holds.
+const readBytes = 256 << 10
 
 // output reads the command's pipes into the spool.
 type output struct {
@@ -113,7 +113,7 @@ func (o *output) read(p *pipe) {
 		}
 		switch {
 		case err == nil:
-			time.Sleep(pace.rest(n))
+			time.Sleep(pace.rest(n, time.Now()))
 		case errors.Is(err, io.EOF):
 			return
 		case errors.Is(err, os.ErrDeadlineExceeded):

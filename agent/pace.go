@@ -7,7 +7,8 @@ const (
 	// longer at most, and a program that writes every line by itself is held up a
 	// thousand times a second instead of at every line.
 	maxRest = time.Millisecond
-	// minRest is the shortest: a timer of Linux and Go is some 60 microseconds late.
+	// minRest is the shortest. A timer of Linux and Go is some 60 microseconds late, so a
+	// shorter pause would be mostly that.
 	minRest = maxRest / 8
 	// promptReads follow each other without a pause after the output has paused, so
 	// that a few lines that alternate between stdout and stderr keep their order.
@@ -16,12 +17,13 @@ const (
 
 // pace says how long a pipe is left alone between two reads. A reader that waits
 // for a pipe is woken by each write to it, which costs the writer more than the
-// write itself; while it rests, output gathers. The rest is so short that the
-// pipe does not fill up meanwhile: from much output on, there is none.
+// write itself; while it rests, output gathers.
 type pace struct {
 	size   int // of the pipe, in bytes
 	prompt int // reads left that no rest follows
-	pause  time.Duration
+
+	began time.Time // of the last rest, or the last read that none followed
+	read  int       // bytes since then
 }
 
 func newPace(size int) pace { return pace{size: size, prompt: promptReads} }
@@ -29,25 +31,29 @@ func newPace(size int) pace { return pace{size: size, prompt: promptReads} }
 // waited tells how long there was nothing in the pipe.
 func (p *pace) waited(d time.Duration) {
 	if d > 2*maxRest {
-		p.prompt, p.pause = promptReads, 0
+		p.prompt = promptReads
 	}
 }
 
-// rest is how long to wait after a read of n bytes. It aims at a pipe that is
-// between an eighth and a half full.
-func (p *pace) rest(n int) time.Duration {
+// rest is how long to wait after a read of n bytes that ended at now: at most maxRest, and
+// at the rate since the last rest until a quarter of the pipe is full. A pipe that fills up
+// stops the writer.
+func (p *pace) rest(n int, now time.Time) time.Duration {
+	p.read += n
 	switch {
 	case n == 0: // nothing was there: it has been waited for
 		return 0
+	case n == readBytes: // more is there
+		return 0
 	case p.prompt > 0:
 		p.prompt--
+		p.began, p.read = now, 0
 		return 0
-	case n > p.size/2:
-		if p.pause /= 2; p.pause < minRest {
-			p.pause = 0
-		}
-	case n < p.size/8:
-		p.pause = min(max(2*p.pause, minRest), maxRest)
 	}
-	return p.pause
+	rest := min(maxRest, now.Sub(p.began)*time.Duration(p.size/4)/time.Duration(p.read))
+	p.began, p.read = now, 0
+	if rest < minRest {
+		return 0
+	}
+	return rest
 }
