@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -61,6 +62,8 @@ func standingOf(err error) standing {
 	switch {
 	case err == nil, errors.Is(err, context.Canceled), errors.As(err, &peer):
 		return heard
+	case noCredentials(err) != nil: // the network may be what is missing
+		return silent
 	case apierrors.IsUnauthorized(err), apierrors.IsForbidden(err):
 		return turnedAway
 	case apierrors.IsServiceUnavailable(err), apierrors.IsInternalError(err), apierrors.IsTimeout(err),
@@ -80,8 +83,21 @@ func standingOf(err error) standing {
 }
 
 // Unanswered tells an error that is no answer of the API server, or that of one in trouble:
-// it may be asked again.
-func Unanswered(err error) bool { return standingOf(err) == silent }
+// it may be asked again. Credentials that could not be had are for the user to mend: some
+// plugins open a browser each time they are asked.
+func Unanswered(err error) bool { return standingOf(err) == silent && noCredentials(err) == nil }
+
+// credentialsPattern matches what client-go says of a credential plugin, an OpenID Connect
+// login and a token's file that give it no credentials.
+var credentialsPattern = regexp.MustCompile(`^getting credentials: |^failed to refresh token: |^No valid id-token, |^failed to read token file `)
+
+// noCredentials is why a request was not sent for lack of credentials; nil: that is not so.
+func noCredentials(err error) error {
+	if request, ok := errors.AsType[*url.Error](err); ok && credentialsPattern.MatchString(request.Err.Error()) {
+		return request.Err
+	}
+	return nil
+}
 
 // Contact judges the answers of an API server to who follows something there: which are
 // final, which are waited out, and what is told meanwhile. The zero Contact has had good
@@ -144,7 +160,7 @@ func lostBy(err error) *job.Failure {
 	if answer := apierrors.APIStatus(nil); apierrors.IsUnauthorized(err) && errors.As(err, &answer) {
 		f.Message = "credentials are no longer accepted: " + oneLine(answer.Status().Message)
 	}
-	if request := (*url.Error)(nil); errors.As(err, &request) { // whatever was asked
+	if request := (*url.Error)(nil); errors.As(err, &request) && noCredentials(err) == nil { // whatever was asked
 		f.Message = "Kubernetes cluster not available: " + oneLine(request.Err.Error())
 	}
 	f.Err = fmt.Errorf("%w: %w", ErrLost, err)

@@ -23,6 +23,7 @@ import (
 
 var (
 	refusedConn  = &url.Error{Op: "Get", URL: "https://api:6443/", Err: &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}}
+	noLogin      = &url.Error{Op: "Get", URL: "https://api:6443/", Err: errors.New("getting credentials: exec: executable aws failed with exit code 255")}
 	unauthorized = apierrors.NewUnauthorized("Unauthorized")
 	notAllowed   = denied(`pods is forbidden: User "dev" cannot watch resource "pods" in API group "" in the namespace "ns"`)
 )
@@ -45,6 +46,8 @@ func TestStanding(t *testing.T) {
 		{"explained", Explain(unauthorized), turnedAway},
 		{"no connection", refusedConn, silent},
 		{"no connection, explained", Explain(refusedConn), silent},
+		{"no credentials", noLogin, silent},
+		{"no credentials, explained", Explain(noLogin), silent},
 		{"no answer", &url.Error{Op: "Get", URL: "x", Err: context.DeadlineExceeded}, silent},
 		{"in trouble", status(500, metav1.StatusReasonInternalError, "etcd"), silent},
 		{"a gateway", status(502, metav1.StatusReasonUnknown, "bad gateway"), silent},
@@ -54,6 +57,27 @@ func TestStanding(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			if got := standingOf(test.err); got != test.want {
 				t.Errorf("got %d, want %d", got, test.want)
+			}
+		})
+	}
+}
+
+// TestUnanswered: what is asked again before anything was answered.
+func TestUnanswered(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		err  error
+		want bool
+	}{
+		{"an answer", nil, false},
+		{"no connection", refusedConn, true},
+		{"credentials are refused", unauthorized, false},
+		{"no credentials", noLogin, false},
+		{"no credentials, explained", Explain(noLogin), false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := Unanswered(test.err); got != test.want {
+				t.Errorf("got %v, want %v", got, test.want)
 			}
 		})
 	}
@@ -93,6 +117,9 @@ func TestContact(t *testing.T) {
 		{name: "away for long", wait: time.Minute, answers: []answer{{0, refusedConn}, {30 * s, refusedConn}, {30 * s, refusedConn}},
 			told: []string{"Kubernetes cluster not available: dial tcp: connection refused; waiting for up to 1m0s"},
 			end:  "ConfigError: Kubernetes cluster not available: dial tcp: connection refused (waited 1m0s)"},
+		{name: "a credential plugin that fails", wait: time.Minute, answers: []answer{{0, noLogin}, {5 * s, noLogin}, {55 * s, noLogin}},
+			told: []string{"this context has no credentials: getting credentials: exec: executable aws failed with exit code 255; waiting for up to 1m0s"},
+			end:  "Forbidden: this context has no credentials: getting credentials: exec: executable aws failed with exit code 255 (waited 1m0s)"},
 		{name: "away and refused in turn, for long", wait: time.Minute, answers: []answer{{0, unauthorized}, {20 * s, refusedConn}, {20 * s, unauthorized}, {20 * s, refusedConn}},
 			told: []string{"Kubernetes cluster not available: dial tcp: connection refused; waiting for up to 1m0s", "credentials are no longer accepted: Unauthorized; trying on for 30s"},
 			end:  "ConfigError: Kubernetes cluster not available: dial tcp: connection refused (waited 1m0s)"},

@@ -74,6 +74,10 @@ func Explain(err error) *job.Failure {
 	case apierrors.IsServiceUnavailable(err), apierrors.IsInternalError(err), apierrors.IsTimeout(err),
 		apierrors.IsServerTimeout(err), apierrors.IsTooManyRequests(err):
 		f.Hint = "try again; if it stays so: kubectl get --raw '/readyz?verbose'"
+	case noCredentials(err) != nil:
+		f.Cause = job.Forbidden
+		f.Message = "this context has no credentials: " + oneLine(noCredentials(err).Error())
+		f.Hint = "log in anew, then: kubectl auth whoami"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &request), errors.As(err, &network):
 		f.Cause = job.ConfigError
 		f.Message = "Kubernetes cluster not available: " + f.Message
