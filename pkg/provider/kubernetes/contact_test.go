@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -16,9 +17,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
 )
 
 var (
@@ -207,6 +212,77 @@ func TestLogin(t *testing.T) {
 					t.Errorf("got %q, phases %q; want %q, %q", end, *phases, test.want, test.phases)
 				}
 				stop()
+			})
+		})
+	}
+}
+
+// TestRefusedWatch: an API server that has just started refuses what it has not read yet.
+// What it has granted before is doubted, and only what it never did ends the start at once.
+func TestRefusedWatch(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		granted bool
+		want    string // the first update that is not of an object
+	}{
+		{"never granted", false, "refusal"},
+		{"granted before", true, "answer"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, _ := testWatcher(t, 0)
+				r := w.run
+				var stop context.CancelFunc
+				r.ctx, stop = context.WithCancel(t.Context())
+				var refuses atomic.Bool
+				refuses.Store(!test.granted)
+				watched, end := io.Pipe()
+				p, err := New(Options{Config: &rest.Config{Host: "http://api", Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
+					w := httptest.NewRecorder()
+					switch query := req.URL.Query(); {
+					case refuses.Load():
+						refuse(w, http.StatusForbidden, metav1.StatusReasonForbidden, notAllowed.Error())
+					case query.Get("sendInitialEvents") != "":
+						refuse(w, http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, "sendInitialEvents is forbidden")
+					case query.Get("watch") != "":
+						return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: watched}, nil
+					default:
+						respond(w, http.StatusOK, corev1.PodList{TypeMeta: metav1.TypeMeta{Kind: "PodList", APIVersion: "v1"}, ListMeta: metav1.ListMeta{ResourceVersion: "1"}})
+					}
+					return w.Result(), nil
+				})}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.provider = p
+				pods := &cache.ListWatch{
+					ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+						return p.client.CoreV1().Pods("ns").List(ctx, o)
+					},
+					WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+						return p.client.CoreV1().Pods("ns").Watch(ctx, o)
+					},
+				}
+				r.inform(&corev1.Pod{}, pods, &right{resource: "pods"}, func(o any, _ bool) any { return o })
+				if test.granted {
+					time.Sleep(time.Second) // it is listed and watched
+					refuses.Store(true)
+					end.Close()
+				}
+				var got []string
+				for range 3 { // doubt alone, or beside the refusal
+					select {
+					case u := <-r.updates:
+						got = append(got, strings.TrimPrefix(fmt.Sprintf("%T", u), "kubernetes."))
+					case <-time.After(time.Minute):
+					}
+				}
+				if ended := slices.Contains(got, "refusal"); ended != (test.want == "refusal") || !slices.Contains(got, test.want) {
+					t.Errorf("got the updates %q, want one of type %s", got, test.want)
+				}
+				stop()
+				end.Close()
+				r.work.Wait()
 			})
 		})
 	}
