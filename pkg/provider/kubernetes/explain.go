@@ -305,8 +305,9 @@ func explainContainer(pod *corev1.Pod, s corev1.ContainerStatus) verdict {
 		if f := badVariable(pod, s.Name, w.Message); f != nil {
 			return verdict{failure: f}
 		}
-		return verdict{waiting: oneLine(w.Message), grace: pullGrace, failure: &job.Failure{Cause: job.AgentLost,
-			Message: fmt.Sprintf("container %s could not be started: %s", s.Name, oneLine(w.Message)), Hint: "kubectl describe pods -l hodei.io/job -n " + namespace}}
+		said := idPattern.ReplaceAllString(oneLine(w.Message), " …")
+		return verdict{waiting: said, grace: pullGrace, failure: &job.Failure{Cause: job.AgentLost,
+			Message: fmt.Sprintf("container %s could not be started: %s", s.Name, said), Hint: "kubectl describe pods -l hodei.io/job -n " + namespace}}
 	}
 	return verdict{}
 }
@@ -394,6 +395,10 @@ func startError(message string) string {
 	return strings.TrimSuffix(message, ": unknown")
 }
 
+// idPattern matches the runtime's name for a sandbox or a container, which is another one
+// with every try, and says nothing.
+var idPattern = regexp.MustCompile(` "[0-9a-f]{64}"`)
+
 // explainEvent says what an event about a Job or a Pod means for the start.
 func explainEvent(e *corev1.Event) verdict {
 	message := oneLine(e.Message)
@@ -407,7 +412,7 @@ func explainEvent(e *corev1.Event) verdict {
 			return verdict{failure: &job.Failure{Cause: job.ConfigError, Message: "the node can't give the Pod a user namespace: " + strings.TrimPrefix(message, "Failed to create pod sandbox: "),
 				Hint: "{hodei} provider set NAME --host-users"}}
 		}
-		return verdict{waiting: message}
+		return verdict{waiting: idPattern.ReplaceAllString(message, " …")}
 	case "FailedMount", "FailedAttachVolume":
 		return verdict{waiting: message}
 	}

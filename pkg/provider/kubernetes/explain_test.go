@@ -377,6 +377,9 @@ func TestExplainPod(t *testing.T) {
 		{name: "runtime's refusal",
 			containers: []corev1.ContainerStatus{container("agent", "w", waiting("CreateContainerError", "context\ndeadline exceeded"))},
 			cause:      job.AgentLost, message: "container agent could not be started: context deadline exceeded", hint: "kubectl describe pods -l hodei.io/job -n ns", grace: pullGrace},
+		{name: "runtime's refusal, with a name of its own",
+			containers: []corev1.ContainerStatus{container("agent", "w", waiting("CreateContainerError", `failed to reserve container name "agent_x_0": it is reserved for "`+strings.Repeat("0f", 32)+`"`))},
+			cause:      job.AgentLost, message: `container agent could not be started: failed to reserve container name "agent_x_0": it is reserved for …`, hint: "kubectl describe pods -l hodei.io/job -n ns", grace: pullGrace},
 		{name: "no launcher yet explained",
 			containers: []corev1.ContainerStatus{container("agent", "w", running),
 				container("job", "i", terminated(128, "StartError", runc+`exec: "/run/hodei/hodei-worker": stat /run/hodei/hodei-worker: no such file or directory: unknown`))},
@@ -516,6 +519,9 @@ func TestExplainEvent(t *testing.T) {
 		{name: "no user namespaces", reason: "FailedCreatePodSandBox", message: "Failed to create pod sandbox: can't set `spec.hostUsers: false`, runtime does not support user namespaces",
 			cause: job.ConfigError, said: "the node can't give the Pod a user namespace: can't set `spec.hostUsers: false`, runtime does not support user namespaces",
 			hint: "{hodei} provider set NAME --host-users"},
+		{name: "another sandbox with every try", reason: "FailedCreatePodSandBox",
+			message: `Failed to create pod sandbox: rpc error: code = Unknown desc = failed to setup network for sandbox "` + strings.Repeat("0f", 32) + `": plugin type="bridge" failed (add)`,
+			waiting: `Failed to create pod sandbox: rpc error: code = Unknown desc = failed to setup network for sandbox …: plugin type="bridge" failed (add)`},
 		{name: "network", reason: "FailedCreatePodSandBox", message: "Failed to create pod sandbox: plugin type=\"bridge\"\nfailed", waiting: `Failed to create pod sandbox: plugin type="bridge" failed`},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -166,7 +166,7 @@ func NeverStartedHint(o *job.Outcome) string {
 	switch {
 	case !o.NeverStarted:
 	case strings.Contains(o.Message, tooLongWords):
-		return "pass less: the kernel takes 128 KiB in one variable or argument, and some 2 MiB in all of them; a large value can be mounted as a file: {hodei} provider set NAME --help"
+		return "pass less: the kernel takes 128 KiB in one variable or argument, and some 2 MiB in all of them; a large value can be mounted as a file: docs/providers.md#volumes"
 	case o.Cause == job.OOMKilled:
 		return "run it again with more memory: --memory SIZE"
 	case o.Cause == job.StartTimeout:
