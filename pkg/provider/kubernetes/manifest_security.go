@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider"
 )
 
 // The uids of jobs' own: the kernel counts descriptors in flight, pipes, inotify watches and
@@ -21,9 +22,6 @@ const (
 	firstOwnUID = 1 << 20
 	ownUIDs     = 1 << 20
 )
-
-// maxUserNamespaceID is the highest uid of a Pod in a user namespace of its own.
-const maxUserNamespaceID = 65535
 
 // ownUID is the uid of a job that names none: the same for each of its attempts.
 func ownUID(namespace, name string) int64 {
@@ -55,9 +53,9 @@ func (s settings) users(spec *job.Spec) (users, error) {
 	if uid == nil {
 		uid, gid = own, cmp.Or(gid, id(agentUser))
 	}
-	if s.ownNamespace() && *uid > maxUserNamespaceID {
+	if beyond := max(*uid, *cmp.Or(gid, uid)); s.ownNamespace() && beyond > provider.MaxUserNamespaceID {
 		return users{}, &job.Failure{Cause: job.ConfigError,
-			Message: fmt.Sprintf("--user %d: a Pod with a user namespace of its own has no uid above %d", *uid, maxUserNamespaceID),
+			Message: fmt.Sprintf("--user %s: a Pod with a user namespace of its own has no id above %d", spec.User, provider.MaxUserNamespaceID),
 			Hint:    fmt.Sprintf("run it again with a lower one: --user %d", agentUser)}
 	}
 	u := users{command: uid, group: gid, agent: uid, agentGroup: id(agentUser)}
