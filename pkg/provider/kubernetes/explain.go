@@ -53,6 +53,8 @@ func Explain(err error) *job.Failure {
 		}
 	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota"):
 		f.Cause, f.Hint = job.QuotaExceeded, "kubectl describe quota --all-namespaces"
+	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), uncountedQuota):
+		f.Cause, f.Hint = job.QuotaExceeded, "try again; if it stays so: kubectl describe quota --all-namespaces"
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		f.Cause, f.Hint = job.ConfigError, "wait until it is gone, then: "+InstallCommand(namespaceOf(f.Message))+"; or name another namespace with -n"
 	case rulePattern.MatchString(f.Message): // with any code, as the webhook likes
