@@ -99,9 +99,9 @@ func noCredentials(err error) error {
 	return nil
 }
 
-// Contact judges the answers of an API server to who follows something there: which are
-// final, which are waited out, and what is told meanwhile. The zero Contact has had good
-// answers up to now, and is of one goroutine.
+// Contact decides for a command that follows something which answers of the API server end
+// it, which are waited out, and what is told meanwhile. The zero Contact has had good answers
+// alone. It is for one goroutine.
 type Contact struct {
 	// Wait is how long no good answer is waited for; 0 is LostWait.
 	Wait time.Duration
@@ -184,9 +184,9 @@ func (r right) String() string {
 // answer is the update of an answer of the API server, under way, to who doubts it.
 type answer struct{ err error }
 
-// doubt is told of an error of a request for which the right r is needed. If it may
-// mean that the API server is lost to us, that is looked into, until it is known to be
-// false: client-go's informers would be silent for up to a minute, or for ever.
+// doubt takes an error of a request that needs a right. If the API server may be lost to us,
+// doubt asks for that right every askEvery, and tells Watch each answer, until one is good:
+// client-go's informers would be silent for up to a minute, or for ever.
 func (r *Run) doubt(of right, err error) {
 	if standingOf(err) == heard || r.ctx.Err() != nil || !r.doubting.CompareAndSwap(false, true) {
 		return

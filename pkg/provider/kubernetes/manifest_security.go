@@ -33,8 +33,9 @@ func ownUID(namespace, name string) int64 {
 type users struct{ command, group, agent, agentGroup *int64 }
 
 // users are those of a job: what --user says, else the provider's user, else its security
-// context, else a uid of the job's own. The agent has the command's uid, so that a cluster
-// or a node which refuses others can be told one for both; it is not root with it.
+// context, else a uid of the job's own. The agent has the command's uid: where a cluster or
+// a node refuses others, one setting is enough for both. Where the command is root, the
+// agent is not.
 func (s settings) users(spec *job.Spec) (users, error) {
 	uid, gid, err := job.ParseUser(spec.User)
 	if err != nil {

@@ -70,9 +70,9 @@ func endedHow(t *corev1.ContainerStateTerminated) string {
 	return how
 }
 
-// withWords adds to the outcome of an attempt that never started what its job's container
-// had to say, for there is no command whose words it could be, or what the kubelet had to
-// say of that container. Without the right to read it, or an answer, there is nothing to add.
+// withWords adds to the outcome of an attempt that never started why it did not: what its
+// job's container wrote last, which can't be the command's, or what the kubelet said of that
+// container. It adds nothing without the right to read it, or an answer.
 func (p *Provider) withWords(ctx context.Context, pod *corev1.Pod, o *job.Outcome) *job.Outcome {
 	if o.NeverStarted && o.Cause == job.StartTimeout {
 		return p.withTrouble(ctx, pod, o)
