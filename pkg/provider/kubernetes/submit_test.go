@@ -315,6 +315,7 @@ func TestKeepCompleting(t *testing.T) {
 					_, told = u.(refusal)
 				case <-time.After(time.Minute):
 				}
+				r.work.Wait()
 				if asked != test.asked || told != test.told {
 					t.Errorf("asked %d times, told %t; want %d, %t", asked, told, test.asked, test.told)
 				}
