@@ -55,6 +55,9 @@ func limit(bytes uint64) func(*job.Run) {
 
 func failed(r *job.Run) { r.Outcome.Cause, r.Outcome.Code = job.Error, 1 }
 
+// neverRan is as the launcher tells of a command that is not there.
+func neverRan(r *job.Run) { r.Outcome.Code, r.Outcome.Message = job.ExitNotFound, "nope: not found" }
+
 // killed is at the limit.
 func killed(r *job.Run) {
 	r.Outcome.Cause, r.Outcome.Code = job.OOMKilled, 137
@@ -201,6 +204,8 @@ func TestCPU(t *testing.T) {
 		{"too few samples", []job.Run{run("a", used(10), rates(1, 2, 3))}, "1", "", "3", "on average"},
 		{"the median", []job.Run{run("a", used(1)), run("b", used(2)), run("c", used(90))}, "200m", "", "9", "in the median of 3 attempts"},
 		{"those that failed have not done their work", []job.Run{run("a", used(1), failed), run("b", used(8))}, "800m", "", "1", "in b"},
+		{"it survived the kill of a part of it", []job.Run{run("a", used(1), killed, func(r *job.Run) { r.Outcome.Code = 0 }), run("b", used(8), failed)}, "100m", "", "1", "in a"},
+		{"its command was not found", []job.Run{run("a", used(8), failed, neverRan), run("b", used(1))}, "100m", "", "1", "in b"},
 		{"all failed", []job.Run{run("a", used(1), failed)}, "100m", "", "1", "in a, rounded up; none of them completed"},
 		{"all failed, and asked for more", []job.Run{run("a", asks("2", "4", "", ""), used(1), failed)}, "2", "4", "", "none of them completed, so not less than was asked for"},
 		{"idle", []job.Run{run("a", used(0))}, "10m", "", "10m", ""},
@@ -266,7 +271,7 @@ func TestFrom(t *testing.T) {
 	if a := from(nil); a != nil {
 		t.Errorf("from nothing: %+v", a)
 	}
-	if a := from([]job.Run{nothing, run("empty")}); a != nil {
+	if a := from([]job.Run{nothing, run("empty"), run("a", peak(mi), used(5), failed, neverRan)}); a != nil {
 		t.Errorf("from runs without figures: %+v", a)
 	}
 	a := from([]job.Run{nothing, run("a", peak(100*mi), used(5)), run("b", peak(90*mi), used(5))})

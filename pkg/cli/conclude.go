@@ -140,7 +140,15 @@ func (o *runOptions) explained(outcome *job.Outcome) *job.Failure {
 		if c, ok := o.place.(cluster); ok {
 			f.Hint = c.EBPFHint(outcome)
 		}
-		f.Hint = cmp.Or(f.Hint, kubernetes.NeverStartedHint(outcome), kubernetes.ClockHint(outcome.Message, o.place.Namespace(), o.spec.Name), "see what is left: {hodei} jobs "+o.spec.Name+" -o wide")
+		f.Hint = cmp.Or(f.Hint, kubernetes.NeverStartedHint(outcome), kubernetes.ClockHint(outcome.Message, o.place.Namespace(), o.spec.Name), "see what is left: "+o.left())
 	}
 	return f
+}
+
+// left is the command that shows what is left of the job: this machine has no Job.
+func (o *runOptions) left() string {
+	if _, local := o.place.(machine); local {
+		return "{hodei} logs " + o.spec.Name
+	}
+	return "{hodei} jobs " + o.spec.Name + " -o wide"
 }

@@ -161,7 +161,7 @@ func decodeLeaf(data []byte, path string, v reflect.Value) error {
 	to := reflect.New(v.Type())
 	if err := json.Unmarshal(data, to.Interface()); err != nil {
 		wanted := want(v.Type())
-		if v.Type() == reflect.TypeFor[resource.Quantity]() {
+		if v.Type() == reflect.TypeFor[resource.Quantity]() && !strings.HasPrefix(path, "cpu") { // all others are bytes
 			wanted += job.GuessBytes(strings.Trim(string(data), `"`))
 		}
 		return refuse(path, data, wanted)

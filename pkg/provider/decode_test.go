@@ -83,3 +83,15 @@ func TestMerge(t *testing.T) {
 		t.Errorf("got %q, %+v, %v", name, c, err)
 	}
 }
+
+// A number of CPUs has no unit to guess.
+func TestGuess(t *testing.T) {
+	for _, test := range []struct{ in, want string }{
+		{"cpu_limit: 512MB", `cpu_limit: "512MB": want a quantity such as 2 or 512Mi`},
+		{"memory_limit: 512MB", `memory_limit: "512MB": want a quantity such as 2 or 512Mi; did you mean 512Mi?`},
+	} {
+		if _, _, err := ParseRequest([]byte("type: kubernetes\n" + test.in)); err == nil || err.Error() != test.want {
+			t.Errorf("got %v, want %s", err, test.want)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -106,6 +107,9 @@ func (c Config) checkJob() error {
 			return fmt.Errorf("%s: %s: want 1s or more", d.key, d.value.Duration)
 		}
 	}
+	if err := c.checkUserNamespace(); err != nil {
+		return err
+	}
 	if c.EBPF == EBPFRequire && c.HostUsers != nil && !*c.HostUsers {
 		return fmt.Errorf("host_users: false: the agent of a Pod with a user namespace can't have eBPF, and ebpf is %q", EBPFRequire)
 	}
@@ -114,6 +118,28 @@ func (c Config) checkJob() error {
 		return nil
 	}
 	return fmt.Errorf("ebpf: %q: want %q, %q or %q", c.EBPF, EBPFOff, EBPFAuto, EBPFRequire)
+}
+
+// MaxUserNamespaceID is the highest uid and gid of a Pod that has a user namespace: the
+// kubelet gives each 65536 of the node's.
+const MaxUserNamespaceID = 65535
+
+// checkUserNamespace refuses ids that no Pod has whose host_users is false.
+func (c Config) checkUserNamespace() error {
+	if c.HostUsers == nil || *c.HostUsers {
+		return nil
+	}
+	uid, gid, _ := job.ParseUser(string(c.User)) // checked before
+	sc := cmp.Or(c.SecurityContext, &corev1.PodSecurityContext{})
+	for _, id := range []struct {
+		key   string
+		value *int64
+	}{{"user", uid}, {"user", gid}, {"security_context.runAsUser", sc.RunAsUser}, {"security_context.runAsGroup", sc.RunAsGroup}, {"security_context.fsGroup", sc.FSGroup}} {
+		if id.value != nil && *id.value > MaxUserNamespaceID {
+			return fmt.Errorf("%s: %d: with host_users: false want 0 to %d", id.key, *id.value, MaxUserNamespaceID)
+		}
+	}
+	return nil
 }
 
 func (c Config) checkResources() error {

@@ -264,3 +264,25 @@ func TestFigures(t *testing.T) {
 		t.Errorf("the CPU controller was not read, and its limit is %q", rows[3].Text)
 	}
 }
+
+// TestState: the colour is that of the exit code, and what else happened is in the words.
+func TestState(t *testing.T) {
+	for _, test := range []struct {
+		name        string
+		outcome     job.Outcome
+		text, class string
+	}{
+		{"completed", job.Outcome{Cause: job.Completed}, "exit 0", "ok"},
+		{"failed", job.Outcome{Cause: job.Error, Code: 7}, "exit 7", "bad"},
+		{"survived a kill for its memory", job.Outcome{Cause: job.OOMKilled}, "exit 0 (OOMKilled)", "ok"},
+		{"killed for its memory", job.Outcome{Cause: job.OOMKilled, Code: 137}, "OOMKilled (exit 137)", "bad"},
+		{"not known", job.Outcome{Cause: job.Unknown}, "Unknown (exit 125)", "unknown"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			text, class := (&Report{Run: job.Run{Outcome: &test.outcome}}).state()
+			if text != test.text || class != test.class {
+				t.Errorf("got %q, %s; want %q, %s", text, class, test.text, test.class)
+			}
+		})
+	}
+}

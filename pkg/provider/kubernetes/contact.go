@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -61,6 +62,8 @@ func standingOf(err error) standing {
 	switch {
 	case err == nil, errors.Is(err, context.Canceled), errors.As(err, &peer):
 		return heard
+	case noCredentials(err) != nil: // the network may be what is missing
+		return silent
 	case apierrors.IsUnauthorized(err), apierrors.IsForbidden(err):
 		return turnedAway
 	case apierrors.IsServiceUnavailable(err), apierrors.IsInternalError(err), apierrors.IsTimeout(err),
@@ -80,12 +83,25 @@ func standingOf(err error) standing {
 }
 
 // Unanswered tells an error that is no answer of the API server, or that of one in trouble:
-// it may be asked again.
-func Unanswered(err error) bool { return standingOf(err) == silent }
+// it may be asked again. Credentials that could not be had are for the user to mend: some
+// plugins open a browser each time they are asked.
+func Unanswered(err error) bool { return standingOf(err) == silent && noCredentials(err) == nil }
 
-// Contact judges the answers of an API server to who follows something there: which are
-// final, which are waited out, and what is told meanwhile. The zero Contact has had good
-// answers up to now, and is of one goroutine.
+// credentialsPattern matches what client-go says of a credential plugin, an OpenID Connect
+// login and a token's file that give it no credentials.
+var credentialsPattern = regexp.MustCompile(`^getting credentials: |^failed to refresh token: |^No valid id-token, |^failed to read token file `)
+
+// noCredentials is why a request was not sent for lack of credentials; nil: that is not so.
+func noCredentials(err error) error {
+	if request, ok := errors.AsType[*url.Error](err); ok && credentialsPattern.MatchString(request.Err.Error()) {
+		return request.Err
+	}
+	return nil
+}
+
+// Contact decides for a command that follows something which answers of the API server end
+// it, which are waited out, and what is told meanwhile. The zero Contact has had good answers
+// alone. It is for one goroutine.
 type Contact struct {
 	// Wait is how long no good answer is waited for; 0 is LostWait.
 	Wait time.Duration
@@ -144,7 +160,7 @@ func lostBy(err error) *job.Failure {
 	if answer := apierrors.APIStatus(nil); apierrors.IsUnauthorized(err) && errors.As(err, &answer) {
 		f.Message = "credentials are no longer accepted: " + oneLine(answer.Status().Message)
 	}
-	if request := (*url.Error)(nil); errors.As(err, &request) { // whatever was asked
+	if request := (*url.Error)(nil); errors.As(err, &request) && noCredentials(err) == nil { // whatever was asked
 		f.Message = "Kubernetes cluster not available: " + oneLine(request.Err.Error())
 	}
 	f.Err = fmt.Errorf("%w: %w", ErrLost, err)
@@ -168,9 +184,9 @@ func (r right) String() string {
 // answer is the update of an answer of the API server, under way, to who doubts it.
 type answer struct{ err error }
 
-// doubt is told of an error of a request for which the right r is needed. If it may
-// mean that the API server is lost to us, that is looked into, until it is known to be
-// false: client-go's informers would be silent for up to a minute, or for ever.
+// doubt takes an error of a request that needs a right. If the API server may be lost to us,
+// doubt asks for that right every askEvery, and tells Watch each answer, until one is good:
+// client-go's informers would be silent for up to a minute, or for ever.
 func (r *Run) doubt(of right, err error) {
 	if standingOf(err) == heard || r.ctx.Err() != nil || !r.doubting.CompareAndSwap(false, true) {
 		return

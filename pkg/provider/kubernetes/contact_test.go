@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -16,13 +17,18 @@ import (
 	"testing/synctest"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
 )
 
 var (
 	refusedConn  = &url.Error{Op: "Get", URL: "https://api:6443/", Err: &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}}
+	noLogin      = &url.Error{Op: "Get", URL: "https://api:6443/", Err: errors.New("getting credentials: exec: executable aws failed with exit code 255")}
 	unauthorized = apierrors.NewUnauthorized("Unauthorized")
 	notAllowed   = denied(`pods is forbidden: User "dev" cannot watch resource "pods" in API group "" in the namespace "ns"`)
 )
@@ -45,6 +51,8 @@ func TestStanding(t *testing.T) {
 		{"explained", Explain(unauthorized), turnedAway},
 		{"no connection", refusedConn, silent},
 		{"no connection, explained", Explain(refusedConn), silent},
+		{"no credentials", noLogin, silent},
+		{"no credentials, explained", Explain(noLogin), silent},
 		{"no answer", &url.Error{Op: "Get", URL: "x", Err: context.DeadlineExceeded}, silent},
 		{"in trouble", status(500, metav1.StatusReasonInternalError, "etcd"), silent},
 		{"a gateway", status(502, metav1.StatusReasonUnknown, "bad gateway"), silent},
@@ -54,6 +62,27 @@ func TestStanding(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			if got := standingOf(test.err); got != test.want {
 				t.Errorf("got %d, want %d", got, test.want)
+			}
+		})
+	}
+}
+
+// TestUnanswered: what is asked again before anything was answered.
+func TestUnanswered(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		err  error
+		want bool
+	}{
+		{"an answer", nil, false},
+		{"no connection", refusedConn, true},
+		{"credentials are refused", unauthorized, false},
+		{"no credentials", noLogin, false},
+		{"no credentials, explained", Explain(noLogin), false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := Unanswered(test.err); got != test.want {
+				t.Errorf("got %v, want %v", got, test.want)
 			}
 		})
 	}
@@ -93,6 +122,9 @@ func TestContact(t *testing.T) {
 		{name: "away for long", wait: time.Minute, answers: []answer{{0, refusedConn}, {30 * s, refusedConn}, {30 * s, refusedConn}},
 			told: []string{"Kubernetes cluster not available: dial tcp: connection refused; waiting for up to 1m0s"},
 			end:  "ConfigError: Kubernetes cluster not available: dial tcp: connection refused (waited 1m0s)"},
+		{name: "a credential plugin that fails", wait: time.Minute, answers: []answer{{0, noLogin}, {5 * s, noLogin}, {55 * s, noLogin}},
+			told: []string{"this context has no credentials: getting credentials: exec: executable aws failed with exit code 255; waiting for up to 1m0s"},
+			end:  "Forbidden: this context has no credentials: getting credentials: exec: executable aws failed with exit code 255 (waited 1m0s)"},
 		{name: "away and refused in turn, for long", wait: time.Minute, answers: []answer{{0, unauthorized}, {20 * s, refusedConn}, {20 * s, unauthorized}, {20 * s, refusedConn}},
 			told: []string{"Kubernetes cluster not available: dial tcp: connection refused; waiting for up to 1m0s", "credentials are no longer accepted: Unauthorized; trying on for 30s"},
 			end:  "ConfigError: Kubernetes cluster not available: dial tcp: connection refused (waited 1m0s)"},
@@ -180,6 +212,77 @@ func TestLogin(t *testing.T) {
 					t.Errorf("got %q, phases %q; want %q, %q", end, *phases, test.want, test.phases)
 				}
 				stop()
+			})
+		})
+	}
+}
+
+// TestRefusedWatch: an API server that has just started refuses what it has not read yet.
+// What it has granted before is doubted, and only what it never did ends the start at once.
+func TestRefusedWatch(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		granted bool
+		want    string // the first update that is not of an object
+	}{
+		{"never granted", false, "refusal"},
+		{"granted before", true, "answer"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, _ := testWatcher(t, 0)
+				r := w.run
+				var stop context.CancelFunc
+				r.ctx, stop = context.WithCancel(t.Context())
+				var refuses atomic.Bool
+				refuses.Store(!test.granted)
+				watched, end := io.Pipe()
+				p, err := New(Options{Config: &rest.Config{Host: "http://api", Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
+					w := httptest.NewRecorder()
+					switch query := req.URL.Query(); {
+					case refuses.Load():
+						refuse(w, http.StatusForbidden, metav1.StatusReasonForbidden, notAllowed.Error())
+					case query.Get("sendInitialEvents") != "":
+						refuse(w, http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, "sendInitialEvents is forbidden")
+					case query.Get("watch") != "":
+						return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: watched}, nil
+					default:
+						respond(w, http.StatusOK, corev1.PodList{TypeMeta: metav1.TypeMeta{Kind: "PodList", APIVersion: "v1"}, ListMeta: metav1.ListMeta{ResourceVersion: "1"}})
+					}
+					return w.Result(), nil
+				})}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.provider = p
+				pods := &cache.ListWatch{
+					ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+						return p.client.CoreV1().Pods("ns").List(ctx, o)
+					},
+					WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+						return p.client.CoreV1().Pods("ns").Watch(ctx, o)
+					},
+				}
+				r.inform(&corev1.Pod{}, pods, &right{resource: "pods"}, func(o any, _ bool) any { return o })
+				if test.granted {
+					time.Sleep(time.Second) // it is listed and watched
+					refuses.Store(true)
+					end.Close()
+				}
+				var got []string
+				for range 3 { // doubt alone, or beside the refusal
+					select {
+					case u := <-r.updates:
+						got = append(got, strings.TrimPrefix(fmt.Sprintf("%T", u), "kubernetes."))
+					case <-time.After(time.Minute):
+					}
+				}
+				if ended := slices.Contains(got, "refusal"); ended != (test.want == "refusal") || !slices.Contains(got, test.want) {
+					t.Errorf("got the updates %q, want one of type %s", got, test.want)
+				}
+				stop()
+				end.Close()
+				r.work.Wait()
 			})
 		})
 	}

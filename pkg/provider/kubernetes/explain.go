@@ -53,6 +53,8 @@ func Explain(err error) *job.Failure {
 		}
 	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota"):
 		f.Cause, f.Hint = job.QuotaExceeded, "kubectl describe quota --all-namespaces"
+	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), uncountedQuota):
+		f.Cause, f.Hint = job.QuotaExceeded, "try again; if it stays so: kubectl describe quota --all-namespaces"
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		f.Cause, f.Hint = job.ConfigError, "wait until it is gone, then: "+InstallCommand(namespaceOf(f.Message))+"; or name another namespace with -n"
 	case rulePattern.MatchString(f.Message): // with any code, as the webhook likes
@@ -74,6 +76,10 @@ func Explain(err error) *job.Failure {
 	case apierrors.IsServiceUnavailable(err), apierrors.IsInternalError(err), apierrors.IsTimeout(err),
 		apierrors.IsServerTimeout(err), apierrors.IsTooManyRequests(err):
 		f.Hint = "try again; if it stays so: kubectl get --raw '/readyz?verbose'"
+	case noCredentials(err) != nil:
+		f.Cause = job.Forbidden
+		f.Message = "this context has no credentials: " + oneLine(noCredentials(err).Error())
+		f.Hint = "log in anew, then: kubectl auth whoami"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &request), errors.As(err, &network):
 		f.Cause = job.ConfigError
 		f.Message = "Kubernetes cluster not available: " + f.Message
@@ -301,8 +307,9 @@ func explainContainer(pod *corev1.Pod, s corev1.ContainerStatus) verdict {
 		if f := badVariable(pod, s.Name, w.Message); f != nil {
 			return verdict{failure: f}
 		}
-		return verdict{waiting: oneLine(w.Message), grace: pullGrace, failure: &job.Failure{Cause: job.AgentLost,
-			Message: fmt.Sprintf("container %s could not be started: %s", s.Name, oneLine(w.Message)), Hint: "kubectl describe pods -l hodei.io/job -n " + namespace}}
+		said := idPattern.ReplaceAllString(oneLine(w.Message), " …")
+		return verdict{waiting: said, grace: pullGrace, failure: &job.Failure{Cause: job.AgentLost,
+			Message: fmt.Sprintf("container %s could not be started: %s", s.Name, said), Hint: "kubectl describe pods -l hodei.io/job -n " + namespace}}
 	}
 	return verdict{}
 }
@@ -390,6 +397,10 @@ func startError(message string) string {
 	return strings.TrimSuffix(message, ": unknown")
 }
 
+// idPattern matches the runtime's name for a sandbox or a container, which is another one
+// with every try, and says nothing.
+var idPattern = regexp.MustCompile(` "[0-9a-f]{64}"`)
+
 // explainEvent says what an event about a Job or a Pod means for the start.
 func explainEvent(e *corev1.Event) verdict {
 	message := oneLine(e.Message)
@@ -403,7 +414,7 @@ func explainEvent(e *corev1.Event) verdict {
 			return verdict{failure: &job.Failure{Cause: job.ConfigError, Message: "the node can't give the Pod a user namespace: " + strings.TrimPrefix(message, "Failed to create pod sandbox: "),
 				Hint: "{hodei} provider set NAME --host-users"}}
 		}
-		return verdict{waiting: message}
+		return verdict{waiting: idPattern.ReplaceAllString(message, " …")}
 	case "FailedMount", "FailedAttachVolume":
 		return verdict{waiting: message}
 	}

@@ -19,6 +19,9 @@ const (
 	// webhookGrace is how long an admission webhook that can't be reached is given: one
 	// that is being replaced is back within some seconds.
 	webhookGrace = 30 * time.Second
+	// quotaGrace is how long a quota is given whose use is not counted yet: that of a new
+	// one is within seconds, unless it bounds a kind that the cluster does not have.
+	quotaGrace = 30 * time.Second
 	// webhookLook bounds the search for the configuration that names a webhook.
 	webhookLook = 2 * time.Second
 )
@@ -51,13 +54,22 @@ var webhookPattern = regexp.MustCompile(`failed calling webhook "([^"]*)": (?:fa
 // accountPattern matches a service account that is not there.
 var accountPattern = regexp.MustCompile(`serviceaccount "([^"]+)" not found`)
 
+// uncountedQuota is in the refusal of a quota whose use is not counted yet.
+const uncountedQuota = "status unknown for quota"
+
+// priorityPattern and runtimePattern match the refusals of a class that is not there.
+var (
+	priorityPattern = regexp.MustCompile(`(?i)no PriorityClass with name (\S+) was found`)
+	runtimePattern  = regexp.MustCompile(`RuntimeClass "([^"]+)" not found`)
+)
+
 // ruleHint is for those of whom we know nothing but their words.
 const ruleHint = "this is the cluster's own rule; to see what it is about: {hodei} run --dry-run=client -o yaml -- CMD; or run in another namespace, -n"
 
 // explainAdmission says what it means for a start that the job controller could not
 // make the Pod, by the message of its event. It goes on trying, with a back-off. What
-// may pass without anybody's doing is waited for: room in a quota, a webhook that is
-// away. Everything else ends the start at once.
+// may pass without anybody's doing is waited for: room in a quota, the count of a new one,
+// a webhook that is away. Everything else ends the start at once.
 func explainAdmission(namespace, message string) verdict {
 	said := refusedPattern.ReplaceAllString(message, "")
 	if m := refusedPattern.FindStringSubmatch(message); m != nil && m[1] != "" {
@@ -72,6 +84,14 @@ func explainAdmission(namespace, message string) verdict {
 		m := accountPattern.FindStringSubmatch(said)
 		said = fmt.Sprintf("%s in namespace %q", m[0], namespace)
 		return final(job.ConfigError, AccountHint(namespace, m[1])+", or name another: {hodei} provider set NAME --service-account ACCOUNT")
+	case priorityPattern.MatchString(said):
+		return final(job.ConfigError, "name one that is there: {hodei} provider set NAME --priority-class CLASS; which are: kubectl get priorityclasses")
+	case runtimePattern.MatchString(said):
+		return final(job.ConfigError, "name one that is there: {hodei} provider set NAME --runtime-class CLASS; which are: kubectl get runtimeclasses")
+	case strings.Contains(said, uncountedQuota):
+		v := final(job.QuotaExceeded, "kubectl describe quota -n "+namespace)
+		v.waiting, v.grace = said, quotaGrace
+		return v
 	case strings.Contains(said, "exceeded quota"):
 		if beyond := beyondQuota(said); beyond != "" {
 			said += "; the quota has room for no such job: " + beyond

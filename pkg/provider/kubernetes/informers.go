@@ -80,8 +80,8 @@ func (r *Run) watchEvents(kind, name string) {
 }
 
 // inform runs one informer. If it can't be done without, its right is given, whose absence
-// ends the job; other errors are tried again, with back-off, by client-go, and looked into
-// by doubt.
+// from the beginning ends the job; other errors are tried again, with back-off, by
+// client-go, and looked into by doubt.
 func (r *Run) inform(object runtime.Object, source *cache.ListWatch, required *right, update func(o any, gone bool) any) cache.SharedIndexInformer {
 	send := func(o any, gone bool) {
 		if tomb, ok := o.(cache.DeletedFinalStateUnknown); ok {
@@ -99,7 +99,9 @@ func (r *Run) inform(object runtime.Object, source *cache.ListWatch, required *r
 	_ = informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
 		switch {
 		case required != nil && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)):
-			r.send(refusal{err})
+			if !informer.HasSynced() { // else it was granted before, and doubt waits until that is over
+				r.send(refusal{err})
+			}
 		case apierrors.IsForbidden(err):
 			r.send(blindness{err})
 		}

@@ -60,7 +60,7 @@ func (r *Run) keepCompleting(deadline *int64) {
 		switch {
 		case err == nil, apierrors.IsNotFound(err): // taken back meanwhile
 			return
-		case errors.As(err, &status) && refused(err) && !apierrors.IsTooManyRequests(err):
+		case errors.As(err, &status) && refused(err) && !apierrors.IsTooManyRequests(err) && !apierrors.IsConflict(err):
 			r.send(refusal{err})
 			return
 		}

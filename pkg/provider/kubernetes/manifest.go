@@ -206,9 +206,9 @@ const startsWithoutRetries = 2
 // started are counted too, since nothing else would bound them. A number of retries is
 // never raised for their sake: a command that failed is run again so often and no more.
 //
-// A queued job has one start, for what bounds the failures of its command is the limit: a
-// rule of the failurePolicy would take the end of a Pod whose Job was suspended for the
-// command's failure, and end the job that is to run again.
+// A queued job has one start. Its limit has to bound the failures of its command too, since a
+// rule of the failurePolicy can't: when a queue suspends the Job, its Pod ends like one whose
+// command failed, and the rule would end a job that is to run again.
 func backoffLimit(retries int32, queued bool) *int32 {
 	if retries == 0 && !queued {
 		retries = startsWithoutRetries

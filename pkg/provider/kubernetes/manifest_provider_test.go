@@ -80,13 +80,16 @@ func TestProviderSecurityContext(t *testing.T) {
 			}
 		})
 	}
-	spec := minimal()
-	spec.User = "65536"
 	s := testSettings()
 	s.config.HostUsers = new(false)
-	var failure *job.Failure
-	if _, err := renderJob(spec, s); !errors.As(err, &failure) || failure.Cause != job.ConfigError || failure.Hint != "run it again with a lower one: --user 65532" {
-		t.Errorf("a uid outside of the user namespace: %v", err)
+	for _, user := range []string{"65536", "0:65536"} {
+		spec := minimal()
+		spec.User = user
+		var failure *job.Failure
+		if _, err := renderJob(spec, s); !errors.As(err, &failure) || failure.Cause != job.ConfigError || failure.Hint != "run it again with a lower one: --user 65532" ||
+			!strings.HasPrefix(failure.Message, "--user "+user+": ") {
+			t.Errorf("an id outside of the user namespace: %v", err)
+		}
 	}
 	// Root by the provider's word is root by name, as with --user 0.
 	_, command := containers(renderWith(t, minimal(), "security_context: {runAsUser: 0}"))

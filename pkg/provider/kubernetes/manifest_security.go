@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider"
 )
 
 // The uids of jobs' own: the kernel counts descriptors in flight, pipes, inotify watches and
@@ -22,9 +23,6 @@ const (
 	ownUIDs     = 1 << 20
 )
 
-// maxUserNamespaceID is the highest uid of a Pod in a user namespace of its own.
-const maxUserNamespaceID = 65535
-
 // ownUID is the uid of a job that names none: the same for each of its attempts.
 func ownUID(namespace, name string) int64 {
 	sum := sha256.Sum256([]byte(namespace + "/" + name))
@@ -35,8 +33,9 @@ func ownUID(namespace, name string) int64 {
 type users struct{ command, group, agent, agentGroup *int64 }
 
 // users are those of a job: what --user says, else the provider's user, else its security
-// context, else a uid of the job's own. The agent has the command's uid, so that a cluster
-// or a node which refuses others can be told one for both; it is not root with it.
+// context, else a uid of the job's own. The agent has the command's uid: where a cluster or
+// a node refuses others, one setting is enough for both. Where the command is root, the
+// agent is not.
 func (s settings) users(spec *job.Spec) (users, error) {
 	uid, gid, err := job.ParseUser(spec.User)
 	if err != nil {
@@ -55,9 +54,9 @@ func (s settings) users(spec *job.Spec) (users, error) {
 	if uid == nil {
 		uid, gid = own, cmp.Or(gid, id(agentUser))
 	}
-	if s.ownNamespace() && *uid > maxUserNamespaceID {
+	if beyond := max(*uid, *cmp.Or(gid, uid)); s.ownNamespace() && beyond > provider.MaxUserNamespaceID {
 		return users{}, &job.Failure{Cause: job.ConfigError,
-			Message: fmt.Sprintf("--user %d: a Pod with a user namespace of its own has no uid above %d", *uid, maxUserNamespaceID),
+			Message: fmt.Sprintf("--user %s: a Pod with a user namespace of its own has no id above %d", spec.User, provider.MaxUserNamespaceID),
 			Hint:    fmt.Sprintf("run it again with a lower one: --user %d", agentUser)}
 	}
 	u := users{command: uid, group: gid, agent: uid, agentGroup: id(agentUser)}

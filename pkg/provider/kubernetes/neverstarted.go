@@ -18,8 +18,9 @@ import (
 // wordsWait bounds the reading of a container's last words: a failure waits for them.
 const wordsWait = 5 * time.Second
 
-// Bounds of what is read of the log of a container that never came to its command.
-var wordsLines, wordsBytes int64 = 5, 4096
+// Bounds of what is read of the log of a container that never came to its command. A
+// launcher that does not know a flag lists those that it knows behind that.
+var wordsLines, wordsBytes int64 = 20, 4096
 
 // maxWords is what is told of them, in bytes.
 const maxWords = 500
@@ -69,9 +70,9 @@ func endedHow(t *corev1.ContainerStateTerminated) string {
 	return how
 }
 
-// withWords adds to the outcome of an attempt that never started what its job's container
-// had to say, for there is no command whose words it could be, or what the kubelet had to
-// say of that container. Without the right to read it, or an answer, there is nothing to add.
+// withWords adds to the outcome of an attempt that never started why it did not: what its
+// job's container wrote last, which can't be the command's, or what the kubelet said of that
+// container. It adds nothing without the right to read it, or an answer.
 func (p *Provider) withWords(ctx context.Context, pod *corev1.Pod, o *job.Outcome) *job.Outcome {
 	if o.NeverStarted && o.Cause == job.StartTimeout {
 		return p.withTrouble(ctx, pod, o)
@@ -129,7 +130,12 @@ func lastTrouble(events []corev1.Event) string {
 // tooLongWords are the kernel's for E2BIG.
 const tooLongWords = "argument list too long"
 
-// lastWords is the last line that the job's container has written; "" if that is not known.
+// unknownFlagWords are those of a launcher of an earlier version, for a flag that it does
+// not know.
+const unknownFlagWords = "flag provided but not defined: "
+
+// lastWords is the line of what the job's container has written that says why it ended; ""
+// if that is not known.
 func (p *Provider) lastWords(ctx context.Context, pod *corev1.Pod) string {
 	ctx, cancel := context.WithTimeout(ctx, wordsWait)
 	defer cancel()
@@ -144,7 +150,13 @@ func (p *Provider) lastWords(ctx context.Context, pod *corev1.Pod) string {
 		return ""
 	}
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	return shortWords(oneLine(strings.ToValidUTF8(lines[len(lines)-1], "")))
+	why := lines[len(lines)-1]
+	for _, line := range lines {
+		if strings.HasPrefix(line, unknownFlagWords) {
+			why = line
+		}
+	}
+	return shortWords(oneLine(strings.ToValidUTF8(why, "")))
 }
 
 func shortWords(s string) string { return strings.ToValidUTF8(s[:min(len(s), maxWords)], "") }
@@ -166,7 +178,9 @@ func NeverStartedHint(o *job.Outcome) string {
 	switch {
 	case !o.NeverStarted:
 	case strings.Contains(o.Message, tooLongWords):
-		return "pass less: the kernel takes 128 KiB in one variable or argument, and some 2 MiB in all of them; a large value can be mounted as a file: {hodei} provider set NAME --help"
+		return "pass less: the kernel takes 128 KiB in one variable or argument, and some 2 MiB in all of them; a large value can be mounted as a file: docs/providers.md#volumes"
+	case strings.Contains(o.Message, unknownFlagWords):
+		return "check that the worker's image is the one of this version: {hodei} version"
 	case o.Cause == job.OOMKilled:
 		return "run it again with more memory: --memory SIZE"
 	case o.Cause == job.StartTimeout:

@@ -31,6 +31,8 @@ func TestWithWords(t *testing.T) {
 			cause: job.ConfigError, message: "the command never started: " + tooLong, asked: true},
 		{name: "the launcher's", pod: podOf(thisJob, "x-1", with(gone, terminated(125, "Error", "")), ended(corev1.PodFailed)), log: "hodei-worker launch: make pipes: \x1b[2Jtoo many open files",
 			cause: job.AgentLost, message: "the command never started: hodei-worker launch: make pipes: [2Jtoo many open files", asked: true},
+		{name: "an earlier launcher's", pod: podOf(thisJob, "x-1", with(gone, terminated(2, "Error", "")), ended(corev1.PodFailed)), log: "flag provided but not defined: -home\nUsage of launch:\n  -workdir string\n    \tdirectory of the command\n",
+			cause: job.AgentLost, message: "the command never started: flag provided but not defined: -home", asked: true},
 		{name: "much", pod: podOf(thisJob, "x-1", with(gone, terminated(125, "Error", "")), ended(corev1.PodFailed)), log: strings.Repeat("é", 1000),
 			cause: job.AgentLost, message: "the command never started: " + strings.Repeat("é", maxWords/2), asked: true},
 		{name: "none", pod: podOf(thisJob, "x-1", with(gone, terminated(137, "Error", "")), ended(corev1.PodFailed)),
@@ -90,6 +92,7 @@ func TestNeverStartedHint(t *testing.T) {
 		{job.Outcome{Cause: job.OOMKilled, NeverStarted: true}, "--memory"},
 		{job.Outcome{Cause: job.ConfigError, NeverStarted: true, Message: "exec x: argument list too long"}, "pass less"},
 		{job.Outcome{Cause: job.ConfigError, Message: "exec x: argument list too long"}, ""},
+		{job.Outcome{Cause: job.AgentLost, NeverStarted: true, Message: "the command never started: flag provided but not defined: -home"}, "the worker's image is the one of this version"},
 		{job.Outcome{Cause: job.AgentLost, NeverStarted: true}, ""},
 	} {
 		if got := NeverStartedHint(&test.o); (got == "") != (test.want == "") || !strings.Contains(got, test.want) {

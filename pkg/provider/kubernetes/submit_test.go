@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -271,14 +272,56 @@ func TestSubmitIncomplete(t *testing.T) {
 			t.Errorf("detached %t: got %v", detached, err)
 		}
 	}
-	// A server in trouble is asked again.
-	s := &store{before: busyOnce("PATCH jobs x"), patched: make(chan string, 1)}
-	r, err := s.start(t).Submit(t.Context(), specNamed("x"), testCerts(t, "ns", "x"))
-	if err != nil {
-		t.Fatal(err)
+}
+
+// TestKeepCompleting: a server in trouble is asked again, and one that says no is not.
+func TestKeepCompleting(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		code   int
+		reason metav1.StatusReason
+		asked  int // times
+		told   bool
+	}{
+		{name: "in trouble", code: 503, reason: metav1.StatusReasonServiceUnavailable, asked: 2},
+		{name: "too busy", code: 429, reason: metav1.StatusReasonTooManyRequests, asked: 2},
+		{name: "changed at the same moment", code: 409, reason: metav1.StatusReasonConflict, asked: 2},
+		{name: "deleted", code: 404, reason: metav1.StatusReasonNotFound, asked: 1},
+		{name: "forbidden", code: 403, reason: metav1.StatusReasonForbidden, asked: 1, told: true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, _ := testWatcher(t, 0)
+				r := w.run
+				r.ctx, r.stop = context.WithCancel(t.Context())
+				asked := 0
+				p, err := New(Options{Config: &rest.Config{Host: "http://api", Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+					answer := httptest.NewRecorder()
+					if asked++; asked == 1 {
+						refuse(answer, test.code, test.reason, "no")
+					} else {
+						respond(answer, http.StatusOK, thisJob)
+					}
+					return answer.Result(), nil
+				})}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.provider = p
+				r.work.Go(func() { r.keepCompleting(nil) })
+				told := false
+				select {
+				case u := <-r.updates:
+					_, told = u.(refusal)
+				case <-time.After(time.Minute):
+				}
+				r.work.Wait()
+				if asked != test.asked || told != test.told {
+					t.Errorf("asked %d times, told %t; want %d, %t", asked, told, test.asked, test.told)
+				}
+			})
+		})
 	}
-	defer r.Close()
-	<-s.patched
 }
 
 func specNamed(name string) *job.Spec { return specWith(func(s *job.Spec) { s.Name = name }) }

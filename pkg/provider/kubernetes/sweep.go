@@ -11,9 +11,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
-// sweepMargin is what a job has beyond its start timeout: an agent, if there is one, has
-// its Pod evicted first, which takes up to evictWait, and leaves the reason with the Job.
-// Where there is none, whoever waits for the start has given up long before.
+// sweepMargin is what a job has beyond its start timeout. Whoever waits for the start has
+// given up and removed it by then. Where there is an agent, evictWait comes on top: it has
+// its Pod evicted, which leaves the reason with the Job.
 const sweepMargin = time.Minute
 
 // Swept is a job that Sweep has removed, or was to.
