@@ -70,6 +70,9 @@ func TestCut(t *testing.T) {
 	r := &hodeipb.ExitRecord{Cause: long, Message: long, Probes: []*hodeipb.Probe{{Name: long, Absent: long}},
 		Usage: &hodeipb.Usage{Source: long, OomVictim: &hodeipb.OOMVictim{Name: long}}}
 	o := Outcome(r)
+	if err := checkExit(r); err != nil { // a cause that nobody knows is in no Outcome
+		t.Fatal(err)
+	}
 	for name, text := range map[string]string{"message": o.Message, "probe": o.Probes[0].Name, "absent": o.Probes[0].Absent,
 		"source": o.Usage.Source, "victim": o.Usage.Memory.OOMVictim.Name, "cause": r.Cause} {
 		if len(text) > maxTextBytes+len(" …") || !strings.HasSuffix(text, "é …") {
