@@ -100,7 +100,7 @@ func (o *output) lost() error {
 
 // read moves what comes from a pipe into the spool until its end.
 func (o *output) read(p *pipe) {
-	pace := newPace(p.size)
+	pace := newPace(p.size())
 	for {
 		n, err := 0, p.expired()
 		if err == nil {
@@ -134,7 +134,7 @@ func (o *output) read(p *pipe) {
 // there will ever be: the deadline may have passed while the spool was full. A
 // process that goes on writing can't prolong it beyond two pipes' size.
 func (o *output) drain(p *pipe) (ended bool) {
-	for taken := 0; taken <= p.size; {
+	for taken, size := 0, p.size(); taken <= size; {
 		n, err := o.move(p.stream, p.fd)
 		if err != nil {
 			return errors.Is(err, io.EOF)

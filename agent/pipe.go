@@ -19,17 +19,13 @@ import (
 type pipe struct {
 	stream hodeipb.Stream
 	fd     int
-	size   int // what it holds, in bytes
 	// ready is the epoll set. Go's poller has it, so that a read deadline works.
 	ready *os.File
 	raw   syscall.RawConn
 }
 
 func openPipe(f *os.File, stream hodeipb.Stream) (*pipe, error) {
-	p := &pipe{stream: stream, fd: int(f.Fd()), size: pipeBytes}
-	if size, err := unix.FcntlInt(f.Fd(), unix.F_GETPIPE_SZ, 0); err == nil { // else it is no pipe: only tests bring that
-		p.size = size
-	}
+	p := &pipe{stream: stream, fd: int(f.Fd())}
 	set, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create", err)
@@ -48,6 +44,15 @@ func openPipe(f *os.File, stream hodeipb.Stream) (*pipe, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// size is what it holds, in bytes, at this moment: the command can change that.
+func (p *pipe) size() int {
+	size, err := unix.FcntlInt(uintptr(p.fd), unix.F_GETPIPE_SZ, 0)
+	if err != nil { // it is no pipe: only tests bring that
+		return pipeBytes
+	}
+	return size
 }
 
 // expired is os.ErrDeadlineExceeded when the read deadline of ready has passed.

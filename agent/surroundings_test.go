@@ -93,6 +93,9 @@ func TestWorkdir(t *testing.T) {
 func TestHome(t *testing.T) {
 	t.Parallel()
 	given := t.TempDir()
+	if err := os.Chmod(given, 0o755); err != nil { // whatever the umask
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		name, home string
 		keep       bool

@@ -33,6 +33,7 @@ type reaction string
 const (
 	passOn      reaction = "pass it on to the command"
 	sayNoTunnel reaction = "say that it can't be passed on"
+	sayNotYet   reaction = "say that there is no command yet to pass it on to"
 	ignoreIt    reaction = "ignore it"
 	takeBack    reaction = "take the job back"
 	stopJob     reaction = "ask the job to stop"
@@ -57,10 +58,13 @@ func (s standing) react(sig os.Signal) reaction {
 	_, forCommand := passedOn[sig]
 	switch {
 	case forCommand && !s.over && (s.runs || !asksToEnd(sig)):
-		if s.fallback {
+		switch {
+		case s.fallback:
 			return sayNoTunnel
+		case !s.runs: // the agent would drop it, and tell nobody
+			return sayNotYet
 		}
-		return passOn // the agent knows better than we whether there is a command
+		return passOn
 	case !asksToEnd(sig):
 		return ignoreIt
 	case s.over && (s.warned || s.attached || sig == syscall.SIGHUP):
@@ -102,7 +106,11 @@ func (s *session) interrupt(ctx context.Context, sig os.Signal) (done bool, err 
 	name, now := s.spec.Name, s.standing()
 	switch now.react(sig) {
 	case passOn:
-		s.passOn(sig, now.runs)
+		if !s.server.Signal(passedOn[sig]) {
+			s.screen.note(fmt.Sprintf("%s was not passed on: the agent of %s is not connected", signalName(sig), name))
+		}
+	case sayNotYet:
+		s.screen.note(fmt.Sprintf("%s was not passed on: the command has not started", signalName(sig)))
 	case sayNoTunnel:
 		s.screen.note(fmt.Sprintf("%s can't be passed on without the tunnel", signalName(sig)))
 	case takeBack:
@@ -130,17 +138,6 @@ func (s *session) interrupt(ctx context.Context, sig os.Signal) (done bool, err 
 	case ignoreIt:
 	}
 	return false, nil
-}
-
-// passOn sends a signal to the command, and says so if it can't.
-func (s *session) passOn(sig os.Signal, runs bool) {
-	switch {
-	case s.server.Signal(passedOn[sig]):
-	case runs:
-		s.screen.note(fmt.Sprintf("%s was not passed on: the agent of %s is not connected", signalName(sig), s.spec.Name))
-	default:
-		s.screen.note(fmt.Sprintf("%s was not passed on: the command has not started", signalName(sig)))
-	}
 }
 
 // stop asks the job to.

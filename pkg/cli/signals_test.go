@@ -74,13 +74,13 @@ func TestReact(t *testing.T) {
 		standing                  standing
 		in, term, hup, quit, usr1 reaction
 	}{
-		{"before the start", starts, takeBack, takeBack, takeBack, takeBack, passOn},
+		{"before the start", starts, takeBack, takeBack, takeBack, takeBack, sayNotYet},
 		{"running", runs, stopJob, stopJob, leaveJob, passOn, passOn},
 		{"running, and asked to stop", told(runs), leaveJob, leaveJob, leaveJob, passOn, passOn},
 		{"running without the tunnel", blind, sayNoStop, leaveJob, leaveJob, sayNoTunnel, sayNoTunnel},
 		{"the same, and warned", told(blind), leaveJob, leaveJob, leaveJob, sayNoTunnel, sayNoTunnel},
 		{"attached", attached, leaveJob, leaveJob, leaveJob, passOn, passOn},
-		{"attached before the start", waits, leaveJob, leaveJob, leaveJob, leaveJob, passOn},
+		{"attached before the start", waits, leaveJob, leaveJob, leaveJob, leaveJob, sayNotYet},
 		{"over", over, sayOver, sayOver, leaveOutput, sayOver, ignoreIt},
 		{"over, and warned", told(over), leaveOutput, leaveOutput, leaveOutput, leaveOutput, ignoreIt},
 		{"over, and attached", standing{attached: true, runs: true, over: true}, leaveOutput, leaveOutput, leaveOutput, leaveOutput, ignoreIt},

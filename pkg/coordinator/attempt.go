@@ -154,7 +154,7 @@ func (s *Server) attempt(ctx context.Context, hello *hodeipb.Hello) (*attempt, e
 		case a == nil:
 			a = &attempt{name: hello.Attempt, follower: s.Follower, turn: make(chan struct{}, 1)}
 			if s.Open != nil {
-				a.follower, a.done = s.Open(hello)
+				a.follower, a.done = s.open(hello)
 			}
 			s.attempts[key] = a
 			return a, nil
@@ -172,6 +172,19 @@ func (s *Server) attempt(ctx context.Context, hello *hodeipb.Hello) (*attempt, e
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// open calls Open, with s.mu held, which is let go where that panics.
+func (s *Server) open(hello *hodeipb.Hello) (f Follower, done func()) {
+	opened := false
+	defer func() {
+		if !opened {
+			s.mu.Unlock()
+		}
+	}()
+	f, done = s.Open(hello)
+	opened = true
+	return f, done
 }
 
 // isTaken tells that another attempt of the job has the name, by which a Follower knows
@@ -201,23 +214,28 @@ func (s *Server) ofJob(key attemptKey) int {
 }
 
 // leave is the end of an attachment. The last one of an attempt that is not kept
-// takes the attempt with it.
+// takes the attempt with it, also where the attempt's done panics.
 func (s *Server) leave(a *attempt, hello *hodeipb.Hello, orders chan *hodeipb.Control) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer func() {
+		s.serving--
+		close(s.left)
+		s.left = make(chan struct{})
+	}()
 	if a.orders == orders {
 		a.current, a.orders = nil, nil
 	}
 	a.serving--
-	if a.serving == 0 && a.done != nil {
-		a.closed = make(chan struct{})
-		s.mu.Unlock()
-		a.done()
-		s.mu.Lock()
+	if a.serving > 0 || a.done == nil {
+		return
+	}
+	a.closed = make(chan struct{})
+	defer func() {
 		delete(s.attempts, keyOf(hello))
 		close(a.closed)
-	}
-	s.serving--
-	close(s.left)
-	s.left = make(chan struct{})
+	}()
 	s.mu.Unlock()
+	defer s.mu.Lock()
+	a.done()
 }

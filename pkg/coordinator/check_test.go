@@ -70,6 +70,9 @@ func TestCut(t *testing.T) {
 	r := &hodeipb.ExitRecord{Cause: long, Message: long, Probes: []*hodeipb.Probe{{Name: long, Absent: long}},
 		Usage: &hodeipb.Usage{Source: long, OomVictim: &hodeipb.OOMVictim{Name: long}}}
 	o := Outcome(r)
+	if err := checkExit(r); err != nil { // a cause that nobody knows is in no Outcome
+		t.Fatal(err)
+	}
 	for name, text := range map[string]string{"message": o.Message, "probe": o.Probes[0].Name, "absent": o.Probes[0].Absent,
 		"source": o.Usage.Source, "victim": o.Usage.Memory.OOMVictim.Name, "cause": r.Cause} {
 		if len(text) > maxTextBytes+len(" …") || !strings.HasSuffix(text, "é …") {
@@ -162,6 +165,28 @@ func TestFault(t *testing.T) {
 		}
 		if fault, ok := errors.AsType[*Fault](<-turned); !ok || fault.Message != tt.want || fault.Stack != "" {
 			t.Errorf("told %v", fault)
+		}
+	}
+}
+
+// TestTooLarge: a message that gRPC itself refuses is told of too, once, before the hello
+// and after it.
+func TestTooLarge(t *testing.T) {
+	for _, welcome := range []bool{false, true} {
+		turned := make(chan error, 10)
+		w := newWorld(t, func(s *Server) { s.TurnedAway = func(_ net.Addr, err error) { turned <- err } })
+		a := w.dial(t, credentials.NewTLS(clientTLS(t, w.job)))
+		if welcome {
+			a.send(&hodeipb.FromAgent_Hello{Hello: hello(0)})
+			a.welcome()
+		}
+		a.send(&hodeipb.ExitRecord{Message: strings.Repeat("x", 2*maxMessageBytes)})
+		if s := a.fails(); s.Code() != codes.ResourceExhausted {
+			t.Errorf("ended with %s: %s", s.Code(), s.Message())
+		}
+		w.server.Close() // waits for the handler
+		if fault, ok := errors.AsType[*Fault](<-turned); !ok || fault.Message != "a message of more than 1090560 bytes" || len(turned) > 0 {
+			t.Errorf("told %v, and %d times besides", fault, len(turned))
 		}
 	}
 }

@@ -307,6 +307,9 @@ func (s *Server) next(ctx context.Context, stream hodeipb.Coordinator_AttachServ
 	}()
 	in := &inbound{Envelope: e}
 	if err := stream.RecvMsg(in); err != nil {
+		if status.Code(err) == codes.ResourceExhausted { // gRPC has ended the stream, too early for refuse
+			s.fault(ctx, &Fault{Message: fmt.Sprintf("a message of more than %d bytes", maxMessageBytes)})
+		}
 		return err
 	}
 	if in.refused != nil {

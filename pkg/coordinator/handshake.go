@@ -119,10 +119,15 @@ func (s *Server) refuse(ctx context.Context, err error) {
 func (s *Server) caught(ctx context.Context, panicked any) error {
 	f := &Fault{Message: fmt.Sprintf("a fault of hodei's own: %v", panicked)}
 	s.panicked.Do(func() { f.Stack = "\n" + string(debug.Stack()) })
+	s.fault(ctx, f)
+	return status.Error(codes.Aborted, f.Message)
+}
+
+// fault tells of the agent whose stream has ctx.
+func (s *Server) fault(ctx context.Context, f *Fault) {
 	if p, ok := peer.FromContext(ctx); ok {
 		s.turnAway(p.Addr, f)
 	}
-	return status.Error(codes.Aborted, f.Message)
 }
 
 // recovers is the interceptor of all streams.

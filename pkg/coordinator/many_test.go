@@ -39,9 +39,6 @@ func newOffice(t *testing.T, change func(*Server)) *office {
 	o := &office{store: openStore(t, t.TempDir()), heard: newHeard(), open: map[attemptKey]int{}, left: make(chan attemptKey, 1000)}
 	o.world = newWorld(t, func(s *Server) {
 		s.Namespace, s.Job, s.Follower = "", "", nil
-		if change != nil {
-			change(s)
-		}
 		s.Open = func(hello *hodeipb.Hello) (Follower, func()) {
 			r := &Recorder{Store: o.store, Keep: true, Listener: o.heard}
 			key := keyOf(hello)
@@ -59,6 +56,9 @@ func newOffice(t *testing.T, change func(*Server)) *office {
 				o.open[key]--
 				o.left <- key
 			}
+		}
+		if change != nil {
+			change(s)
 		}
 	})
 	return o
@@ -92,6 +92,51 @@ func (o *office) stored(t *testing.T, id certs.ID, uid string) string {
 			t.Fatal(err)
 		}
 		data = append(data, b.Data...)
+	}
+}
+
+// TestPanicOfOne: where an attempt is opened or closed with a panic, others go on, it can
+// come back, and the Server ends.
+func TestPanicOfOne(t *testing.T) {
+	var opened, closed atomic.Bool
+	o := newOffice(t, func(s *Server) {
+		open := s.Open
+		s.Open = func(hello *hodeipb.Hello) (Follower, func()) {
+			if hello.Job == testID.Job && opened.CompareAndSwap(false, true) {
+				panic("while opening")
+			}
+			f, done := open(hello)
+			return f, func() {
+				done()
+				if hello.Job == testID.Job && closed.CompareAndSwap(false, true) {
+					panic("while closing")
+				}
+			}
+		}
+	})
+	for _, fault := range []string{"while opening", "while closing", ""} {
+		a := o.attach(t, testID, "uid", 0)
+		if fault != "while opening" {
+			a.welcome()
+			a.send(&hodeipb.ExitRecord{Cause: "Completed"})
+			a.ack(0, true)
+			_ = a.stream.CloseSend()
+		}
+		want := ""
+		if fault != "" {
+			want = "a fault of hodei's own: " + fault
+		}
+		if s := a.fails(); s.Message() != want {
+			t.Errorf("ended with %s: %q, want %q", s.Code(), s.Message(), want)
+		}
+		other := o.attach(t, otherID, "uid", 0)
+		other.welcome()
+		other.close()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if o.server.Shutdown(ctx); ctx.Err() != nil {
+		t.Error("the server waits for one that has left")
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"syscall"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
@@ -15,6 +16,7 @@ import (
 // that an agent has no business to claim, is [job.Unknown]. It need not have come
 // through a [Server].
 func Outcome(r *hodeipb.ExitRecord) *job.Outcome {
+	r = proto.CloneOf(r) // checkExit cuts its texts, and the record is others' too
 	if checkExit(r) != nil {
 		return &job.Outcome{Cause: job.Unknown, Code: job.ExitFailed, Message: senseless}
 	}

@@ -61,6 +61,18 @@ func TestOutcomeTimes(t *testing.T) {
 	}
 }
 
+// A record may be stored and shown at the same time.
+func TestOutcomeLeavesTheRecord(t *testing.T) {
+	text := strings.Repeat("x", maxTextBytes+1)
+	r := &hodeipb.ExitRecord{Cause: "Error", Code: 1, Message: text}
+	if o := Outcome(r); o.Message == text {
+		t.Error("a message that is too long is not cut")
+	}
+	if r.Message != text {
+		t.Errorf("the record's own message has %d bytes", len(r.Message))
+	}
+}
+
 // FuzzOutcome holds that no record whatsoever turns into a success that it
 // does not claim.
 func FuzzOutcome(f *testing.F) {

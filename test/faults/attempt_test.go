@@ -161,7 +161,7 @@ func (a *attempt) startAgent() {
 		a.listen = l.Addr().String()
 		l.Close() // to be taken by the agent
 	}
-	cmd := exec.Command(filepath.Join(bin, "hodei-worker"), "agent")
+	cmd := hodeiWorker(a.t, "agent")
 	cmd.Env = []string{
 		"HODEI_NAMESPACE=" + a.id.Namespace, "HODEI_JOB=" + a.id.Job,
 		"HODEI_ATTEMPT=pod-1", "HODEI_ATTEMPT_UID=uid-1",
@@ -197,7 +197,7 @@ func (a *attempt) launch(how string, p pattern) {
 	if a.merged {
 		args = append(args, "--merge-output")
 	}
-	cmd := exec.Command(filepath.Join(bin, "hodei-worker"), append(args, "--", exe)...)
+	cmd := hodeiWorker(a.t, append(args, "--", exe)...)
 	// With the race detector in it, it would sleep for a second at its end.
 	cmd.Env = append(os.Environ(), jobVariable+"="+jobText(how, p), "GORACE=atexit_sleep_ms=0")
 	r, stdin, err := os.Pipe()

@@ -17,10 +17,10 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/test/program"
 )
 
-// patience bounds what a test waits for; only a failing one comes near.
-const patience = 2 * time.Minute
+const patience = program.Patience
 
 const (
 	stdout = hodeipb.Stream_STDOUT

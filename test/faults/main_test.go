@@ -12,18 +12,33 @@ import (
 	"hash/maphash"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
+	"sync"
 	"testing"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/test/program"
 )
 
 // What all tests share, made by TestMain.
 var (
-	bin       string // directory of hodei-worker
+	bin       string // directory for hodei-worker
 	authority *certs.Authority
 	long      = os.Getenv("HODEI_TEST_LONG") == "1"
 )
+
+// buildWorker makes hodei-worker, once.
+var buildWorker = sync.OnceValue(func() error { return program.Build(bin, "hodei-worker") })
+
+// hodeiWorker is hodei-worker with arguments.
+func hodeiWorker(t testing.TB, args ...string) *exec.Cmd {
+	t.Helper()
+	if err := buildWorker(); err != nil {
+		t.Fatal(err)
+	}
+	return exec.Command(filepath.Join(bin, "hodei-worker"), args...)
+}
 
 func TestMain(m *testing.M) {
 	if text := os.Getenv(jobVariable); text != "" {
@@ -47,13 +62,6 @@ func setUp(m *testing.M) (int, error) {
 		return 0, err
 	}
 	defer os.RemoveAll(bin)
-	// Without the race detector, whatever the tests have: the bounds of memory are
-	// those of the program that is shipped.
-	build := exec.Command("go", "build", "-o", bin, "../../cmd/hodei-worker")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("%w\n%s", err, out)
-	}
 	if authority, err = certs.NewAuthority(0); err != nil {
 		return 0, err
 	}

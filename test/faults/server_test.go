@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/test/program"
 )
 
 // TestServerRotation gives every rotation of certificates under a server and an agent
@@ -20,10 +21,8 @@ import (
 func TestServerRotation(t *testing.T) {
 	t.Parallel()
 	home := t.TempDir()
-	build := exec.Command("go", "build", "-o", home, "../../cmd/hodei")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	if err := program.Build(home, "hodei"); err != nil {
+		t.Fatal(err)
 	}
 	hodei := func(args ...string) *exec.Cmd {
 		cmd := exec.Command(filepath.Join(home, "hodei"), args...)
@@ -64,7 +63,7 @@ func TestServerRotation(t *testing.T) {
 	web.Close()
 	grpc.Close() // to be taken by the server
 	s := start(t, hodei("server", "--listen", web.Addr().String(), "--grpc-listen", grpc.Addr().String()), "")
-	until(t, "the server", func() bool {
+	program.Until(t, "the server", func() bool {
 		answer, err := http.Get("http://" + web.Addr().String() + "/healthz")
 		if err != nil {
 			return false
@@ -96,13 +95,13 @@ func TestServerRotation(t *testing.T) {
 	} {
 		step.do()
 		n := attached()
-		until(t, step.name, func() bool { return attached() > n+1 }) // one may have been under way
+		program.Until(t, step.name, func() bool { return attached() > n+1 }) // one may have been under way
 		t.Logf("%d: %s: attached again", i, step.name)
 	}
 	over.Store(true)
 	steps := stop()
 	a.ends()
-	until(t, "the job's end", func() bool { return strings.Contains(s.stderr.String(), `msg="job ended"`) })
+	program.Until(t, "the job's end", func() bool { return strings.Contains(s.stderr.String(), `msg="job ended"`) })
 
 	var want, got [2]bytes.Buffer
 	printed := pattern{"steps", steps}
@@ -125,18 +124,4 @@ func TestServerRotation(t *testing.T) {
 		}
 	}
 	t.Logf("%d bytes, attached %d times; %s", want[0].Len()+want[1].Len(), attached(), p)
-}
-
-// until looks every 20 ms whether there is what, which another process brings about.
-func until(t *testing.T, what string, there func() bool) {
-	t.Helper()
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	for late := time.After(patience); !there(); {
-		select {
-		case <-ticker.C:
-		case <-late:
-			t.Fatalf("no %s within %s", what, patience)
-		}
-	}
 }

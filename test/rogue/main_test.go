@@ -6,23 +6,28 @@ package rogue
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"google.golang.org/grpc/mem"
 
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/test/program"
 )
 
-// bin is the directory of hodei, and of this test binary as its hodei-worker.
+// bin is the directory of hodei, once that is built, and of this test binary as its
+// hodei-worker.
 var bin string
+
+// build makes hodei, once.
+var build = sync.OnceValue(func() error { return program.Build(bin, "hodei") })
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && (os.Args[1] == "agent" || os.Args[1] == "launch") {
 		os.Exit(runAsWorker(os.Args[1:]))
 	}
-	code, err := setUp(m)
+	code, err := run(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
@@ -30,19 +35,12 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func setUp(m *testing.M) (int, error) {
+func run(m *testing.M) (int, error) {
 	var err error
 	if bin, err = os.MkdirTemp("", "hodei-rogue-"); err != nil {
 		return 0, err
 	}
 	defer os.RemoveAll(bin)
-	// Without the race detector, whatever the tests have: the bounds of memory are
-	// those of the program that is shipped.
-	build := exec.Command("go", "build", "-o", bin, "../../cmd/hodei")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("%w\n%s", err, out)
-	}
 	self, err := os.Executable()
 	if err != nil {
 		return 0, err

@@ -18,10 +18,8 @@ import (
 	"time"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/test/program"
 )
-
-// patience bounds what a test waits for; only a failing one comes near.
-const patience = 2 * time.Minute
 
 // Bounds of what a coordinator takes, whatever its agents do. Without an attack hodei run
 // takes some 60 MiB and hodei server some 70.
@@ -32,7 +30,11 @@ const (
 	maxFiles, maxManyFiles = 60, 3000
 )
 
-func hodei(home string, args ...string) *exec.Cmd {
+func hodei(t *testing.T, home string, args ...string) *exec.Cmd {
+	t.Helper()
+	if err := build(); err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.Command(filepath.Join(bin, "hodei"), args...)
 	cmd.Dir = home
 	// The year 9999 ends nine hours early there.
@@ -64,13 +66,13 @@ func TestRun(t *testing.T) {
 	for _, attack := range attacks {
 		t.Run(attack.name, func(t *testing.T) {
 			home := t.TempDir()
-			cmd := hodei(home, "run", "--provider", "local", "--name", attack.name, "-o", "json", "--", "x")
+			cmd := hodei(t, home, "run", "--provider", "local", "--name", attack.name, "-o", "json", "--", "x")
 			var out, said bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &out, &said
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			late := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+			late := time.AfterFunc(program.Patience, func() { _ = cmd.Process.Kill() })
 			defer late.Stop()
 			ended := make(chan struct{})
 			go func() {
@@ -109,7 +111,7 @@ func TestServer(t *testing.T) {
 	for _, attack := range attacks {
 		t.Run(attack.name, func(t *testing.T) {
 			home := t.TempDir()
-			if out, err := hodei(home, "certs", "generate").CombinedOutput(); err != nil {
+			if out, err := hodei(t, home, "certs", "generate").CombinedOutput(); err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
 			authority, err := certs.LoadAuthority(filepath.Join(home, "certs"))
@@ -117,7 +119,7 @@ func TestServer(t *testing.T) {
 				t.Fatal(err)
 			}
 			web, address := free(t), free(t)
-			cmd := hodei(home, "server", "--listen", web, "--grpc-listen", address)
+			cmd := hodei(t, home, "server", "--listen", web, "--grpc-listen", address)
 			var said bytes.Buffer
 			cmd.Stderr = &said
 			if err := cmd.Start(); err != nil {
@@ -128,7 +130,7 @@ func TestServer(t *testing.T) {
 				_ = cmd.Wait()
 				close(ended)
 			}()
-			until(t, "server", func() bool {
+			program.Until(t, "server", func() bool {
 				answer, err := http.Get("http://" + web + "/healthz")
 				return err == nil && answer.Body.Close() == nil
 			})
@@ -141,7 +143,7 @@ func TestServer(t *testing.T) {
 			_ = cmd.Process.Signal(syscall.SIGTERM)
 			select {
 			case <-ended:
-			case <-time.After(patience):
+			case <-time.After(program.Patience):
 				_ = cmd.Process.Kill()
 				<-ended
 			}
@@ -187,20 +189,6 @@ func free(t *testing.T) string {
 	}
 	defer l.Close()
 	return l.Addr().String()
-}
-
-// until looks every 20 ms whether there is what, which another process brings about.
-func until(t *testing.T, what string, there func() bool) {
-	t.Helper()
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	for late := time.After(patience); !there(); {
-		select {
-		case <-ticker.C:
-		case <-late:
-			t.Fatalf("no %s within %s", what, patience)
-		}
-	}
 }
 
 // peak is the most memory that a process has ever had; an error: it has ended.
