@@ -40,7 +40,7 @@ func (a *app) newAttach() *cobra.Command {
 			# Come back to a job
 			hodei attach hodei-make-k3x9z
 
-			# All that happens, as events
+			# Follow it as a stream of events
 			hodei attach -o json hodei-make-k3x9z`),
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeLog,

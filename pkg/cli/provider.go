@@ -54,8 +54,8 @@ func (a *app) newProviderList() *cobra.Command {
 		Aliases:               []string{"ls"},
 		Short:                 "List the providers",
 		Long: templates.LongDesc(`
-			List the providers. The one in use has a star. With -o json and yaml it is the
-			file of providers, which holds only what was said when they were added.`),
+			List the providers. The one in use has a star. -o json and yaml print the file of
+			providers, which has only the settings that were given.`),
 		Example: templates.Examples(`
 			# List them
 			hodei provider list
@@ -121,8 +121,8 @@ func (a *app) newProviderGet() *cobra.Command {
 		DisableFlagsInUseLine: true,
 		Short:                 "Show the settings of a provider",
 		Long: templates.LongDesc(`
-			Show the settings of a provider, as they were given. What was left out is left
-			to the default.`),
+			Show the settings of a provider, as they were given. A setting that is not shown has
+			its default.`),
 		Example: templates.Examples(`
 			# Show one
 			hodei provider get k8s-local

@@ -39,14 +39,14 @@ func (a *app) newServer() *cobra.Command {
 			file as 'hodei provider'; 'hodei run' uses them.
 
 			The agents of 'hodei run' connect to that run and to no server. The server is for
-			agents that you start yourself, each with a certificate
-			of its job from the authority of 'hodei certs generate', which no command issues by
-			itself. What such a job prints is stored on this machine, where 'hodei logs' finds it.
+			agents that you start yourself. Each needs a certificate of its job, signed by the
+			authority of 'hodei certs generate'; no command issues these by itself. The output of
+			their jobs is stored on this machine, where 'hodei logs' finds it.
 
-			The HTTP API asks nobody who they are, so it listens on loopback alone, refuses what
-			a web page could send, and puts no provider in use: every account of this machine can
-			add and remove providers. SIGINT and SIGTERM end the server; agents that are attached
-			keep what they have, and attach again.`),
+			The HTTP API asks nobody who they are, so it listens on loopback alone, refuses what a
+			web page could send, and puts no provider in use: every account of this machine can
+			add and remove providers. SIGINT and SIGTERM end the server; attached agents keep
+			their output, and attach again.`),
 		Example: templates.Examples(`
 			# Serve the HTTP API
 			hodei server
@@ -85,7 +85,7 @@ func (a *app) newServer() *cobra.Command {
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "Address of the HTTP API: 127.0.0.1, ::1 or localhost, and a port.")
 	flags.StringVar(&o.grpcListen, "grpc-listen", "127.0.0.1:50051", "Address that agents dial, with mutual TLS.")
 	metricsFlag(cmd, &o.metricsAddr)
-	flags.StringVar(&certsDir, "certs-dir", "", "Directory of 'hodei certs generate', read again at every connection. Default: ./certs or $XDG_CONFIG_HOME/hodei/certs if hodei made them; else agents are not served.")
+	flags.StringVar(&certsDir, "certs-dir", "", "Directory of 'hodei certs generate', read again at every connection. Default: ./certs or $XDG_CONFIG_HOME/hodei/certs if hodei made them and they are yours; else agents are not served.")
 	return cmd
 }
 
