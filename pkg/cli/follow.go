@@ -497,4 +497,4 @@ func (f *follower) missingOfLog(o *job.Outcome, t *tail) (lost, hint string, err
 }
 
 // tunnelHint is what helps where a container's log is not enough.
-const tunnelHint = "let it be fetched from the agent: ask for the right to create pods/portforward"
+const tunnelHint = "to fetch it from the agent: ask for the right to create pods/portforward"

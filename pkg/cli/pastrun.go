@@ -169,7 +169,7 @@ func (o *logsOptions) current(ctx context.Context, found *kubernetes.Found, a *k
 		return ctx.Err()
 	}
 	if f, ok := errors.AsType[*job.Failure](err); ok { // also where what was stored will do
-		o.screen.note(fmt.Sprintf("what the agent of %s has is not known: %v", a.name, f))
+		o.screen.note(fmt.Sprintf("the agent of %s can't be asked what it has: %v", a.name, f))
 		o.screen.note("hint: " + o.named(f.Hint))
 	}
 	if len(h.samples) > 0 { // all that its agent has, which is all that was stored and more

@@ -241,7 +241,7 @@ func (t target) say(by asked, r *provider.Registry, look func(string) (kubeconfi
 	case context != current.current:
 		s.elsewhere = fmt.Sprintf("the kubeconfig's current context is %q", current.current)
 	case own.clusters[context] != current.clusters[context]:
-		s.elsewhere = fmt.Sprintf("it is the one of %s; in the current kubeconfig it is another cluster", t.config.Kubeconfig)
+		s.elsewhere = fmt.Sprintf("it is from %s; the current kubeconfig has another cluster under that name", t.config.Kubeconfig)
 	}
 	switch {
 	case t.provider != "" || len(r.Providers) == 0:

@@ -77,11 +77,11 @@ func checkHello(h *hodeipb.Hello) error {
 	case h.AttemptUid == "" || h.Extent == nil || h.State == nil:
 		err = fmt.Errorf("the hello lacks attempt_uid, extent or state")
 	case len(h.AttemptUid) > maxUIDBytes || !namePattern.MatchString(h.AttemptUid):
-		err = fmt.Errorf("the hello's attempt_uid is %.64q, which is none", h.AttemptUid)
+		err = fmt.Errorf("the hello's attempt_uid is %.64q, which is no UID", h.AttemptUid)
 	case h.Extent.First > h.Extent.End:
 		err = fmt.Errorf("the hello's extent ends before it begins")
 	case h.Extent.End > maxOffset:
-		err = fmt.Errorf("the hello's extent ends at %d, where no output does", h.Extent.End)
+		err = fmt.Errorf("the hello's extent ends at %d, which no output reaches", h.Extent.End)
 	case len(h.Extent.Marks) > hodeipb.MaxMarks:
 		err = fmt.Errorf("the hello has %d marks, more than %d", len(h.Extent.Marks), hodeipb.MaxMarks)
 	default:
@@ -99,7 +99,7 @@ func checkHello(h *hodeipb.Hello) error {
 
 func checkState(s *hodeipb.State) error {
 	if !isTime(s.AgentStarted) || !isTime(s.CommandStarted) {
-		return fmt.Errorf("a state with what is no time")
+		return fmt.Errorf("a state with an impossible time")
 	}
 	return checkProbes(s.Probes)
 }
@@ -118,9 +118,9 @@ func checkProbes(probes []*hodeipb.Probe) error {
 func checkExit(r *hodeipb.ExitRecord) error {
 	switch {
 	case !isTime(r.Started) || !isTime(r.Finished):
-		return fmt.Errorf("an exit record with what is no time")
+		return fmt.Errorf("an exit record with an impossible time")
 	case max(r.End, r.StdoutEnd, r.StderrEnd, r.Lost) > maxOffset:
-		return fmt.Errorf("an exit record with offsets where no output is")
+		return fmt.Errorf("an exit record with offsets that no output reaches")
 	}
 	r.Cause, r.Message = cut(r.Cause, maxWordBytes), cut(r.Message, maxTextBytes)
 	if err := checkProbes(r.Probes); err != nil {
@@ -133,7 +133,7 @@ func checkExit(r *hodeipb.ExitRecord) error {
 // hundred of them.
 func checkMetrics(m *hodeipb.Metrics) error {
 	if m.GetTime() == nil || !isTime(m.Time) {
-		return fmt.Errorf("a sample's time: %v is none that a clock shows", m.GetTime())
+		return fmt.Errorf("a sample with an impossible time: %v", m.GetTime())
 	}
 	if proto.Size(m) > maxMetricsBytes {
 		return fmt.Errorf("a sample of more than %d bytes", maxMetricsBytes)

@@ -378,7 +378,7 @@ func (s *Server) authorize(ctx context.Context, hello *hodeipb.Hello) error {
 	if d := dialled(info.raw); d != nil {
 		name, uid := d.Attempt()
 		if hello.Attempt != name || uid != "" && hello.AttemptUid != uid {
-			return status.Errorf(codes.InvalidArgument, "attempt %s was dialled, and says it is %s, %s", name, hello.Attempt, hello.AttemptUid)
+			return status.Errorf(codes.InvalidArgument, "attempt %s was dialled, but its agent says it is %s, %s", name, hello.Attempt, hello.AttemptUid)
 		}
 	}
 	return nil

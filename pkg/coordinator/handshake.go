@@ -117,7 +117,7 @@ func (s *Server) refuse(ctx context.Context, err error) {
 // caught ends a stream whose handler has panicked, and not the process: what one agent
 // says can't end the coordinator of another. It is told, the first time with the place.
 func (s *Server) caught(ctx context.Context, panicked any) error {
-	f := &Fault{Message: fmt.Sprintf("a fault of hodei's own: %v", panicked)}
+	f := &Fault{Message: fmt.Sprintf("a fault in hodei: %v", panicked)}
 	s.panicked.Do(func() { f.Stack = "\n" + string(debug.Stack()) })
 	if p, ok := peer.FromContext(ctx); ok {
 		s.turnAway(p.Addr, f)

@@ -52,7 +52,7 @@ var webhookPattern = regexp.MustCompile(`failed calling webhook "([^"]*)": (?:fa
 var accountPattern = regexp.MustCompile(`serviceaccount "([^"]+)" not found`)
 
 // ruleHint is for those of whom we know nothing but their words.
-const ruleHint = "this is the cluster's own rule; to see what it is about: {hodei} run --dry-run=client -o yaml -- CMD; or run in another namespace, -n"
+const ruleHint = "this is a rule of the cluster; to see the Job that it refuses: {hodei} run --dry-run=client -o yaml -- CMD; or run in another namespace, -n"
 
 // explainAdmission says what it means for a start that the job controller could not
 // make the Pod, by the message of its event. It goes on trying, with a back-off. What
