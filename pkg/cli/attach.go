@@ -143,7 +143,7 @@ func (o *attachOptions) run(ctx context.Context) error {
 	return s.follow(ctx, func(f *follower) { o.earlier(f, j) })
 }
 
-// keeps says what keeps a job from completing that has ended; "": nothing.
+// keeps says what keeps an ended job from completing; "" is nothing.
 func keeps(found *kubernetes.Found) string {
 	if n := len(found.Attempts); n > 0 {
 		return kubernetes.Keeps(found.Job.Namespace, found.Job.Name, found.Attempts[n-1].Others)
