@@ -233,8 +233,8 @@ func (a *app) changeProviders(ctx context.Context, done string, change func(*pro
 	return nil
 }
 
-// providerHint says where the names are if err is an unknown one, who has the file if
-// another edits it, and how to have it elsewhere if it can't be there.
+// providerHint says how to list the names if err is an unknown one, who holds the file if
+// another hodei edits it, and how to keep the file elsewhere if it can't be there.
 func providerHint(err error) error {
 	if busy, ok := errors.AsType[*provider.BusyError](err); ok {
 		return &hinted{err: err, hint: "see by whom: fuser -v " + shellQuote(busy.Lock)}

@@ -451,8 +451,8 @@ func (o *runOptions) run(ctx context.Context) error {
 	return s.follow(ctx, nil)
 }
 
-// takeBackWait is how long a run that was interrupted waits for the cluster to answer what
-// it was asked before, and to delete what came of it.
+// takeBackWait is how long an interrupted run waits for the cluster to answer its earlier
+// requests, and to delete what they made.
 const takeBackWait = 5 * time.Second
 
 // unanswered is the end of a run that was interrupted while the cluster did not answer.
@@ -489,7 +489,7 @@ func (o *runOptions) chooseWay(ctx context.Context) error {
 	return nil
 }
 
-// noteInput says that the command does not get what waits on stdin.
+// noteInput says that the command does not get the bytes that wait on stdin.
 func (o *runOptions) noteInput() error {
 	if !inputWaits(o.In) {
 		return nil

@@ -142,8 +142,9 @@ func (o *serverOptions) complete(certsDir string) error {
 	return nil
 }
 
-// findCerts takes the server's certificate of the directory that was named, else of one that
-// is found. Without one no agent could attach, and agents are not listened for.
+// findCerts takes the server's certificate from the directory that was named, else from one of
+// hodei's own. Without a certificate no agent could attach, so the server does not listen for
+// agents.
 func (o *serverOptions) findCerts(dir string) (err error) {
 	if dir == "" {
 		var passed []passedCerts
@@ -283,7 +284,7 @@ func (o *serverOptions) health(agents *coordinator.Server) error {
 	return o.disk.check()
 }
 
-// probeEvery bounds the writes that whoever asks for the health can cause.
+// probeEvery bounds the writes that requests of /healthz can cause.
 const probeEvery = 5 * time.Second
 
 // probe tells whether a directory takes files, by trying at most every probeEvery.
@@ -320,14 +321,14 @@ type turnedAway struct {
 	quota
 }
 
-// quota bounds what is told in a refusalWindow.
+// quota bounds the lines in a refusalWindow.
 type quota struct {
 	began        time.Time
 	told, untold int // since then
 }
 
-// take tells whether there is room for one more, and how many there was none for in the
-// window before.
+// take reports whether there is room for one more line, and how many had none in the window
+// before.
 func (q *quota) take(now time.Time) (ok bool, before int) {
 	if now.Sub(q.began) >= refusalWindow {
 		before = q.untold
@@ -351,7 +352,7 @@ func (r *turnedAway) tell(from net.Addr, err error) {
 	}
 }
 
-// sum tells how many were not told of.
+// sum logs how many lines were left out.
 func (r *turnedAway) sum(n int) {
 	if n > 0 {
 		r.log.Warn("more agents turned away", "count", n)
@@ -372,13 +373,13 @@ type jobLog struct {
 	job   string
 }
 
-// jobQuotas are those of the jobs of which something was logged just now.
+// jobQuotas are the quotas of jobs that logged something just now.
 type jobQuotas struct {
 	mu     sync.Mutex
 	quotas map[string]*quota
 }
 
-// of gives the log of one job.
+// of returns the log of one job.
 func (q *jobQuotas) of(log *slog.Logger, job, attempt string) *slog.Logger {
 	h := log.With("job", job, "attempt", attempt).Handler()
 	return slog.New(&jobLog{Handler: h, state: q, job: job})
@@ -426,7 +427,7 @@ func (o *serverOptions) open(hello *hodeipb.Hello) (coordinator.Follower, func()
 	}
 }
 
-// warn is for what is of no agent.
+// warn logs what is about no agent.
 func (o *serverOptions) warn(text string) { o.log.Warn(text) }
 
 // attemptLog says what happens to an attempt.

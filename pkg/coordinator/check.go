@@ -14,17 +14,18 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
-// What an agent may say, besides the sizes that [hodeipb.Codec] keeps. What is compared,
-// stored or computed with is refused beyond these bounds, what is only shown is cut.
+// Bounds of what an agent may say, beside the sizes that [hodeipb.Codec] bounds. Beyond them,
+// values that are compared, stored or computed with are refused; texts that are only shown are
+// cut.
 const (
 	// maxNameBytes is the longest name of an object of Kubernetes.
 	maxNameBytes = 253
 	// maxUIDBytes is several times a UUID.
 	maxUIDBytes = 128
-	// maxWordBytes is of a version, a cause, or the name of a source or a probe.
+	// maxWordBytes bounds a version, a cause, and the name of a source or a probe.
 	maxWordBytes = 128
-	// maxTextBytes is of a sentence. A launcher's is the longest: a path, and why it
-	// can't be run.
+	// maxTextBytes bounds a sentence. The longest is a launcher's: a path, and why it can't be
+	// run.
 	maxTextBytes = 1 << 10
 	maxProbes    = 16
 	// maxOffset is some exbibytes: no sum of two, and no int64, runs over.
@@ -114,7 +115,7 @@ func checkProbes(probes []*hodeipb.Probe) error {
 	return nil
 }
 
-// checkExit is for exit records that come in another way, too.
+// checkExit also checks exit records that did not come over a stream.
 func checkExit(r *hodeipb.ExitRecord) error {
 	switch {
 	case !isTime(r.Started) || !isTime(r.Finished):
@@ -156,7 +157,7 @@ func checkUsage(u *hodeipb.Usage) error {
 	return nil
 }
 
-// isTime tells a time that a clock can show, or none.
+// isTime reports whether t is a time that a clock can show, or nil.
 func isTime(t *timestamppb.Timestamp) bool {
 	if t == nil {
 		return true
@@ -165,7 +166,7 @@ func isTime(t *timestamppb.Timestamp) bool {
 	return t.CheckValid() == nil && !at.Before(minTime) && at.Before(maxTime)
 }
 
-// cut makes a text as short as it may be, and says so.
+// cut shortens s to most bytes, and marks it if something is missing.
 func cut(s string, most int) string {
 	if len(s) <= most {
 		return s
