@@ -98,8 +98,9 @@ func readRun(s *logstore.Store, k logstore.Key) (run job.Run, record *job.Outcom
 	return run, record, missing, damaged
 }
 
-// endOf is how a job has ended; nil: it has not. The cluster may not know why, once its Pod
-// is gone: then what is stored of its only attempt does, which is one of so many known.
+// endOf returns how a job has ended; nil: it has not. Once the Pod is gone, the cluster may not
+// know why. Then the stored outcome helps, if the job had only one attempt; known is how many
+// are known.
 func endOf(found *kubernetes.Found, known int, stored *job.Outcome) *job.Outcome {
 	pods := found.Job.Status.Succeeded + found.Job.Status.Failed
 	if !found.Finished || known != 1 || pods > 1 {

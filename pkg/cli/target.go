@@ -61,7 +61,7 @@ func decide(by asked, r *provider.Registry, look func(file string) (kubeconfig, 
 	return target{config: provider.Config{Type: provider.Kubernetes}}, nil
 }
 
-// leadsTo reports whether two targets are the same cluster.
+// leadsTo reports whether two targets are the same provider, context and kubeconfig.
 func (t target) leadsTo(to target) bool {
 	return t.provider == to.provider && t.config.Context == to.config.Context && t.config.Kubeconfig == to.config.Kubeconfig
 }

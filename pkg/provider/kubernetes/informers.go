@@ -79,9 +79,8 @@ func (r *Run) watchEvents(kind, name string) {
 	})
 }
 
-// inform runs one informer. If it can't be done without, its right is given, whose absence
-// ends the job; other errors are tried again, with back-off, by client-go, and looked into
-// by doubt.
+// inform runs one informer. If the run needs it, right is given, and a missing right ends the
+// run. After other errors client-go tries again, with back-off, and doubt looks into them.
 func (r *Run) inform(object runtime.Object, source *cache.ListWatch, required *right, update func(o any, gone bool) any) cache.SharedIndexInformer {
 	send := func(o any, gone bool) {
 		if tomb, ok := o.(cache.DeletedFinalStateUnknown); ok {
@@ -113,8 +112,8 @@ func (r *Run) inform(object runtime.Object, source *cache.ListWatch, required *r
 	return informer
 }
 
-// doubted is a source whose errors are looked into. The informer itself does not tell of
-// all, such as a connection that is refused.
+// doubted is a source whose errors doubt looks into. The informer itself does not report all of
+// them, for example a refused connection.
 func (r *Run) doubted(source *cache.ListWatch, of right) *cache.ListWatch {
 	list, watches := of, of
 	list.verb, watches.verb = "list", "watch"

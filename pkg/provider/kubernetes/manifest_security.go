@@ -12,11 +12,11 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
-// The uids of jobs' own: the kernel counts descriptors in flight, pipes, inotify watches and
-// more by the uid, over all Pods of a node, so that jobs of one uid can starve each other.
-// They are above those of people and of most images, and below 2^21, beyond which some
-// programs can't write archives; there are so many that two jobs of a full node, with 110
-// Pods, have one together in less than one of a hundred cases.
+// Each job has a uid of its own. The kernel counts descriptors in flight, pipes, inotify
+// watches and more per uid, over all Pods of a node, so jobs of one uid can starve each other.
+// The range lies above the uids of people and of most images, and below 2^21, beyond which some
+// programs can't write archives. It is so large that on a full node, with 110 Pods, two jobs
+// share a uid in less than one of a hundred cases.
 const (
 	firstOwnUID = 1 << 20
 	ownUIDs     = 1 << 20
@@ -25,18 +25,20 @@ const (
 // maxUserNamespaceID is the highest uid of a Pod in a user namespace of its own.
 const maxUserNamespaceID = 65535
 
-// ownUID is the uid of a job that names none: the same for each of its attempts.
+// ownUID returns the uid of a job that names none. All its attempts have the same.
 func ownUID(namespace, name string) int64 {
 	sum := sha256.Sum256([]byte(namespace + "/" + name))
 	return firstOwnUID + int64(binary.BigEndian.Uint32(sum[:])%ownUIDs)
 }
 
-// users are whom the containers run as; nil: that is left to the image, or to the cluster.
+// users are the uids and gids of the containers; nil leaves one to the image, or to the
+// cluster.
 type users struct{ command, group, agent, agentGroup *int64 }
 
-// users are those of a job: what --user says, else the provider's user, else its security
-// context, else a uid of the job's own. The agent has the command's uid, so that a cluster
-// or a node which refuses others can be told one for both; it is not root with it.
+// users chooses the users of a job: those of --user, else of the provider's user, else of its
+// security context, else a uid of the job's own. The agent has the command's uid, so that one
+// setting serves a cluster or node that refuses other uids. If the command is root, the agent
+// is not.
 func (s settings) users(spec *job.Spec) (users, error) {
 	uid, gid, err := job.ParseUser(spec.User)
 	if err != nil {
@@ -70,7 +72,7 @@ func (s settings) users(spec *job.Spec) (users, error) {
 	return u, nil
 }
 
-// ownNamespace tells that the provider's Pods have a user namespace each.
+// ownNamespace reports whether each Pod of the provider has a user namespace.
 func (s settings) ownNamespace() bool { return s.config.HostUsers != nil && !*s.config.HostUsers }
 
 // agentSecurity is the security context of the agent. Where the user is left to the
