@@ -47,7 +47,8 @@ func (a *app) newJobs() *cobra.Command {
 			node and command; on a terminal the command is cut.
 
 			First it removes jobs whose start timeout has passed and that nothing in the cluster
-			will start or end, for example because no node takes them. It says so.`),
+			will start or end, for example because no node takes them, and says so. With -A it
+			removes none.`),
 		Example: templates.Examples(`
 			# List the jobs
 			hodei jobs

@@ -72,7 +72,7 @@ func (a *app) newRun() *cobra.Command {
 			hodei run --provider local -- sh -c 'echo out; echo err >&2; exit 7'
 
 			# Leave it running, and print its name
-			hodei run --detach --timeout 2h -- ./train.sh
+			hodei run --detach --timeout 2h --image registry.example.com/train:v1 -- ./train.sh
 
 			# See the Job without making it
 			hodei run --dry-run=client -o yaml -- true`),
