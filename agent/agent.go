@@ -39,9 +39,9 @@ const (
 // attempt starts only once this Pod is done, and a deletion is somebody waiting.
 const retryLinger = 10 * time.Second
 
-// returnLinger is how long an ended attempt whose output is in the container's log waits
-// for a coordinator to come back that followed it: the back-off of one whose connection
-// broke is 15 s at the most.
+// returnLinger is how long an attempt waits, when its command has ended and the container's log
+// has its output, for a coordinator that followed it to come back. After a broken connection a
+// coordinator backs off for 15 s at the most.
 const returnLinger = 30 * time.Second
 
 // stalledLinger is the longest that an ended attempt waits for a coordinator that
@@ -111,8 +111,8 @@ type Config struct {
 	Grace time.Duration
 	// Linger is how long an ended attempt waits until a coordinator has stored all.
 	Linger time.Duration
-	// EndCopied tells that it need not wait where nobody follows and the container's log
-	// has all output.
+	// EndCopied says that the agent need not wait if nobody follows and the container's log has
+	// all output.
 	EndCopied bool
 	// Retries tells that another attempt may follow one that failed.
 	Retries bool
@@ -301,14 +301,12 @@ func (a *agent) linger(record *hodeipb.ExitRecord) {
 	}
 }
 
-// awaitCoordinators waits until done, which is called with a.mu held, and says
-// whether it came to that. It gives up when nobody has stored anything for the
-// linger, or, where somebody is attached and reads slowly, for stalledLinger;
-// who goes before the end has the linger to come back. Once one coordinator has
-// stored all, the others have the linger to end.
-// Where somebody waits for this Pod to be gone it gives up after retryLinger. Where
-// nobody has to come, because the output is copied, it waits for those alone who have
-// just left.
+// awaitCoordinators waits until done, which is called with a.mu held, and says whether it came
+// to that. It gives up when nobody has stored anything for the linger, or, where somebody is
+// attached and reads slowly, for stalledLinger; who goes before the end has the linger to come
+// back. Once one coordinator has stored all, the others have the linger to end. If somebody
+// waits for this Pod to be gone, the agent gives up after retryLinger. If nobody has to come
+// because the output is copied, it waits only for followers that have just left.
 func (a *agent) awaitCoordinators(failed bool, done func() bool) bool {
 	term, urgent := a.term, a.Retries && failed
 	acks, progress := a.acks.Load(), time.Now()

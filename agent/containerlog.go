@@ -25,10 +25,10 @@ const waitEvery = doneWait / 2
 // it waits in all, which is less than a Job's deadline leaves for such things.
 const stuckLog, slowLog = 10 * time.Second, 2 * time.Minute
 
-// keptLog is how large a container's log may become and still be there, whole, when its
-// container has ended: the kubelet, which looks every 10 s, begins another file at 10 MiB,
-// and of the one before nobody gets anything. A provider may set less: whoever reads the
-// log compares it with the exit record.
+// keptLog is the size up to which a container's log is still there, whole, when its container
+// has ended. The kubelet looks every 10 s, begins another file at 10 MiB, and gives out only
+// the current one. A cluster may set less: whoever reads the log compares it with the exit
+// record.
 const keptLog = 8 << 20
 
 // lineBytes is more than a runtime writes in front of a line: a time, a stream and a tag
@@ -36,11 +36,11 @@ const keptLog = 8 << 20
 // longer than pieceBytes takes as much again for each piece.
 const lineBytes, pieceBytes = 80, 16 << 10
 
-// settle is how long the container lives on once its log's pipes are empty: what is on its
-// way from there to the file is dropped where the container's end comes first.
+// settle is how long the container lives on once its log's pipes are empty. If the container
+// ends earlier, the runtime drops what it has read and not yet written to the file.
 const settle = 200 * time.Millisecond
 
-// drainEvery is how often it is looked whether they are.
+// drainEvery is the time between two looks at whether the pipes are empty.
 const drainEvery = 10 * time.Millisecond
 
 // containerLog copies the output to the launcher's own stdout and stderr, so that
@@ -109,8 +109,8 @@ func (c *containerLog) copy(ctx context.Context) error {
 	}
 }
 
-// logSize is what a batch adds to the size of a log, about, and whether it lacks some of
-// the output.
+// logSize returns roughly what a batch adds to the size of a log, and whether the batch lacks
+// some of the output.
 func logSize(batch *hodeipb.Batch, data mem.BufferSlice) (size uint64, holed bool) {
 	for _, r := range batch.Records {
 		size += lineBytes // a record may end in a line
@@ -166,8 +166,8 @@ func (c *containerLog) finish() (complete bool) {
 	return why == "" && !c.holed && c.size <= keptLog
 }
 
-// awaitCopied waits until all up to end was written to the log's pipes. It returns why
-// that will not be; empty: it was.
+// awaitCopied waits until all output up to end is written to the log's pipes. It returns why
+// that can't be; empty: it is written.
 func (c *containerLog) awaitCopied(end uint64) (why string) {
 	stuck, slow := time.NewTimer(stuckLog), time.NewTimer(slowLog)
 	defer stuck.Stop()
@@ -195,8 +195,8 @@ func (c *containerLog) awaitCopied(end uint64) (why string) {
 	}
 }
 
-// drain waits until the runtime has read what was written, and as good as written that to
-// the file. It returns why that will not be; empty: it has.
+// drain waits until the runtime has read what was written, and then for settle. It returns why
+// the runtime has not; empty: it has.
 func (c *containerLog) drain() (why string) {
 	tick, stuck := time.NewTicker(drainEvery), time.NewTimer(stuckLog)
 	defer tick.Stop()
@@ -217,7 +217,7 @@ func (c *containerLog) drain() (why string) {
 	return ""
 }
 
-// unread is how many bytes of a pipe nobody has read; 0 also for what is no pipe.
+// unread returns how many bytes in a pipe nobody has read; 0 also for a file that is no pipe.
 func unread(f *os.File) (n int) {
 	raw, err := f.SyscallConn()
 	if err != nil {

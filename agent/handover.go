@@ -71,8 +71,8 @@ type exitMsg struct {
 	Signal   int       `json:"signal,omitempty"`
 	Error    string    `json:"error,omitempty"`
 	Finished time.Time `json:"finished"`
-	// Told tells that the launcher got a signal while the command ran: the kubelet's, or
-	// one from within the container.
+	// Told says that the launcher got a signal while the command ran: from the kubelet, or from
+	// within the container.
 	Told bool `json:"told,omitempty"`
 	// CPUUser and CPUSystem, in nanoseconds, are what the launcher's children have used
 	// that have ended, and theirs.

@@ -456,8 +456,9 @@ func sayHello(c *net.UnixConn, p *pipes) error {
 	return patiently(func() error { return send(c, launcherMsg{Hello: hello}, fds...) })
 }
 
-// flightWait is how long descriptors are tried to be sent where the kernel has no room for
-// them, which another process of our uid may be about to make; flightPause is in between.
+// flightWait is how long the launcher tries to send descriptors while the kernel has no room
+// for them; another process of its uid may make room. flightPause is the pause between two
+// tries.
 const flightWait, flightPause = 5 * time.Second, 20 * time.Millisecond
 
 // patiently tries again as long as the kernel counts too many descriptors on their way
@@ -555,7 +556,7 @@ func notExecutable(path string) string {
 	return "it is no program, and has no #! line that names its interpreter"
 }
 
-// withoutPath is what is the matter with a path that is named by somebody else.
+// withoutPath returns the reason of a path error without the path, which the caller names.
 func withoutPath(err error) error {
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
 		return e.Err

@@ -82,7 +82,7 @@ func (o *output) finish(failed bool) bool {
 	return o.held
 }
 
-// close is called when nothing is read any more.
+// close is called once nothing is left to read.
 func (o *output) close() {
 	o.giveUp(nil)
 	for _, p := range o.pipes {

@@ -10,12 +10,13 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
-// pipe is one of the command's, for reading. Its descriptor is another's.
+// pipe reads one of the command's pipes. Somebody else owns the descriptor.
 //
-// It is not in Go's own poller. While a pipe is in an epoll set, each write to it wakes
-// who waits for the set, which is always somebody, and a program that writes every
-// line by itself takes more than twice its time. In a set of its own, which reports
-// once and then again when it is told to, it wakes somebody only while it is waited for.
+// It is not in Go's own poller. While a pipe is in an epoll set, each write to it wakes whoever
+// waits for the set. Somebody always waits for Go's, so a program that writes every line by
+// itself takes more than twice its time. This pipe has an epoll set of its own, which reports
+// once each time it is armed (EPOLLONESHOT): a write wakes somebody only while the pipe is
+// waited for.
 type pipe struct {
 	stream hodeipb.Stream
 	fd     int

@@ -31,7 +31,7 @@ func (c Config) startDeadline(now time.Time) time.Time {
 	return deadline
 }
 
-// late tells that a launcher which comes at now comes after the deadline.
+// late reports whether now is after the deadline for launchers.
 func late(deadline, now time.Time) bool { return !now.Round(0).Before(deadline) }
 
 // tooLate is why no launcher is let in after the deadline.

@@ -246,7 +246,7 @@ func (s *supervisor) record(exit *exitMsg, oom string) *hodeipb.ExitRecord {
 	return r
 }
 
-// ownCause is that of a command which nobody but itself has ended.
+// ownCause is the cause of a command that ended by itself.
 func ownCause(r *hodeipb.ExitRecord) string {
 	switch {
 	case r.Signal != 0:

@@ -19,7 +19,7 @@ type surroundings struct {
 	env  []string
 }
 
-// errWorkdir is that the command has no directory to start in.
+// errWorkdir says that the command has no directory to start in.
 var errWorkdir = errors.New("no working directory")
 
 // surround goes to cfg's Workdir, finds the command's program, and gives the command a
@@ -66,9 +66,9 @@ func (cfg LaunchConfig) surround() (surroundings, error) {
 	return s, nil
 }
 
-// lacks tells whether a command that would have home and cwd needs another home, and
-// another directory. Who has named one has chosen, and so has the image by its WORKDIR:
-// its files are there.
+// lacks reports whether a command with this home and cwd needs another home, and another
+// directory. It replaces neither one that the user named nor the image's WORKDIR, which has the
+// image's files.
 func (cfg LaunchConfig) lacks(home, cwd string, writable func(dir string) bool) (needsHome, needsDir bool) {
 	return !cfg.KeepHome && !(filepath.IsAbs(home) && writable(home)),
 		cfg.Workdir == "" && cwd == "/" && !writable(cwd)

@@ -131,7 +131,7 @@ func (f file) resemble(w *os.File, replaced string) error {
 	return w.Chmod(mode) // the umask takes from what open asks for
 }
 
-// promote gives the files that count their places, and returns their paths, but for the
+// promote moves the files that count to their places, and returns their paths without the
 // marker's.
 func promote(dir string) (paths []string, _ error) {
 	pending := filepath.Join(dir, pendingDir)

@@ -15,12 +15,12 @@ const markerFile = ".hodei"
 
 const markerText = "hodei uses this directory of certificates without being told to, because of this file.\n"
 
-// Own tells whether a directory that nobody has named is to be used: whether [Generate] or
-// a rotation has written its files, for the user that we are. A directory that is not there,
-// is none, or can't be looked into is not, and neither is one of another program's.
+// Own reports whether to use a directory that nobody has named: [Generate] or a rotation wrote
+// its files, it belongs to the user of this process, and nobody else may write there. A path
+// that does not exist, is no directory or can't be looked into is not used, and neither is
+// another program's directory.
 //
-// why says what keeps a directory from being used that looks as if it were meant to be; it is
-// "" for the others.
+// why says why a directory that looks as if it were meant is not used; it is "" for all others.
 func Own(dir string) (own bool, why string) {
 	has := func(names ...string) bool {
 		for _, name := range names {

@@ -53,10 +53,10 @@ func (a *app) newAdvise() *cobra.Command {
 			# Of each command of a build
 			hodei advise -l build=1234
 
-			# Let a CronJob ask for it
+			# Put it into a CronJob
 			hodei advise nightly --patch cronjob | kubectl patch cronjob nightly --patch-file /dev/stdin
 
-			# Let all jobs of a provider get it that don't say
+			# Make it the default of a provider's jobs
 			hodei advise nightly --patch provider | hodei provider set prod -f -`),
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeLog,

@@ -40,7 +40,7 @@ func (a *app) newAttach() *cobra.Command {
 			# Come back to a job
 			hodei attach hodei-make-k3x9z
 
-			# All that happens, as events
+			# Follow it as a stream of events
 			hodei attach -o json hodei-make-k3x9z`),
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeLog,
@@ -143,7 +143,7 @@ func (o *attachOptions) run(ctx context.Context) error {
 	return s.follow(ctx, func(f *follower) { o.earlier(f, j) })
 }
 
-// keeps says what keeps a job from completing that has ended; "": nothing.
+// keeps says what keeps an ended job from completing; "" is nothing.
 func keeps(found *kubernetes.Found) string {
 	if n := len(found.Attempts); n > 0 {
 		return kubernetes.Keeps(found.Job.Namespace, found.Job.Name, found.Attempts[n-1].Others)

@@ -33,10 +33,11 @@ func (a *app) newCertsApply() *cobra.Command {
 		DisableFlagsInUseLine: true,
 		Short:                 "Store the certificates of a directory in the cluster",
 		Long: templates.LongDesc(`
-			Store the certificates of 'hodei certs generate' in the cluster of the provider in
-			use, else of the current context, as Secrets: hodei-ca-cert in hodei-system and in the workers' namespace,
-			hodei-ca-key and hodei-server-cert in hodei-system alone, hodei-client-cert in
-			the workers' namespace. It may be run again at any time.
+			Store the certificates of 'hodei certs generate' as Secrets: hodei-ca-cert in
+			hodei-system and in the workers' namespace, hodei-ca-key and hodei-server-cert in
+			hodei-system alone, hodei-client-cert in the workers' namespace. The cluster is that
+			of the provider in use, else of the current context; hodei names it first. It may be
+			run again at any time.
 
 			The files are checked beforehand, as by 'hodei certs inspect'. A directory without
 			ca.key leaves hodei-ca-key as it is.

@@ -32,9 +32,9 @@ func (a *app) newCertsInspect() *cobra.Command {
 		Short:                 "Show whether certificates are in order, and until when",
 		Long: templates.LongDesc(`
 			Show what certificates are for, when they begin and end, whether the private key
-			beside them is theirs, and which authority signed them: those of files and
-			directories, ./certs by default, those that 'hodei certs apply' has stored, or
-			those of a job.
+			beside them is theirs, and which authority signed them. It looks at files and
+			directories (./certs by default), at the Secrets of 'hodei certs apply', or at those
+			of a job.
 
 			A certificate X.crt is compared with X.key and ca.crt of the same directory or
 			namespace, if they exist.

@@ -37,8 +37,8 @@ func (a *app) newCertsRotate() *cobra.Command {
 
 			--job renews the certificates of a running job in its Secret. The authority of --dir
 			signs them, else that of ./certs or $XDG_CONFIG_HOME/hodei/certs, else a new one in
-			memory; if the job's authority was not in memory, that needs --in-memory. With
-			another authority than before it takes up to 3 minutes.
+			memory. If the job's authority was not in memory, signing with one in memory needs
+			--in-memory. With another authority than before it takes up to 3 minutes.
 
 			Open connections stay: new certificates are used from the next connection on.`),
 		Example: templates.Examples(`
@@ -46,7 +46,7 @@ func (a *app) newCertsRotate() *cobra.Command {
 			hodei certs rotate
 			hodei certs apply
 
-			# Replace the authority, and when the jobs of before have ended, finish that
+			# Replace the authority; finish when the jobs of the old one have ended
 			hodei certs rotate --ca && hodei certs apply
 			hodei certs rotate --finish && hodei certs apply
 
@@ -83,7 +83,7 @@ func (a *app) newCertsRotate() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.Dir, "dir", defaultCertsDir, "Directory of the files. With --job that of the authority; default: ./certs or $XDG_CONFIG_HOME/hodei/certs if there, else a new authority in memory.")
+	flags.StringVar(&o.Dir, "dir", defaultCertsDir, "Directory of the files. With --job: directory of the authority; default: ./certs or $XDG_CONFIG_HOME/hodei/certs if hodei made them and they are yours, else a new authority in memory.")
 	flags.BoolVar(&o.ca, "ca", false, "Replace the authority: the first step.")
 	flags.BoolVar(&o.finish, "finish", false, "Remove the old authority: the second step.")
 	flags.BoolVar(&o.force, "force", false, "With --finish: do not ask the cluster whether jobs of the old authority are left.")

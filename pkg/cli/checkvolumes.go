@@ -11,8 +11,8 @@ import (
 // checkedNodes bounds the nodes that are looked at: each is some 10 KiB on the wire.
 const checkedNodes = 100
 
-// volumeLimits looks for nodes whose kubelet enforces no limits of volumes, by which an
-// agent whose start timeout is over ends its Pod. Such a kubelet counts no disk at all.
+// volumeLimits looks for nodes whose kubelet does not enforce limits of volumes. An agent whose
+// start timeout is over needs them to end its Pod. Such a kubelet reports no disk at all.
 func (k *clusterChecks) volumeLimits(ctx context.Context) check {
 	const name = "volume limits"
 	nodes, err := k.CoreV1().Nodes().List(ctx, metav1.ListOptions{Limit: checkedNodes})

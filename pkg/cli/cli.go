@@ -48,8 +48,9 @@ type app struct {
 	providerFlag string
 	// quiet keeps chatter off stderr: -q, and completions.
 	quiet bool
-	// asked is what was typed of the cluster, and target what it was found to mean; nil
-	// until then. otherNamespace is that of -n, if it is not what counts without.
+	// asked is what the command line says of the cluster, and target the cluster that was found
+	// for it; nil until then. otherNamespace is the namespace of -n, if another would count
+	// without it.
 	asked          *asked
 	target         *target
 	otherNamespace string
@@ -66,8 +67,8 @@ type app struct {
 	shown *lineWriter
 }
 
-// lines is where a's output is shown: one for all that is. It is called before anything
-// runs at the same time.
+// lines returns the one lineWriter that shows all of a's output. It is called before any other
+// goroutine runs.
 func (a *app) lines() *lineWriter {
 	if a.shown == nil {
 		a.shown = &lineWriter{out: a.Out, err: a.ErrOut, one: sameFile(a.stdout(), a.ErrOut)}
@@ -323,8 +324,8 @@ func (a *app) report(err error) int {
 	return code
 }
 
-// typeable makes the commands in a text what can be typed: they get the program's name, and
-// the flags that lead them to the cluster which this command was about.
+// typeable makes the commands in a text ready to be typed: it adds the program's name, and the
+// flags that lead them to this command's cluster.
 func (a *app) typeable(text string) string {
 	if !strings.Contains(text, "{hodei}") && !strings.Contains(text, "kubectl ") {
 		return text
@@ -332,7 +333,7 @@ func (a *app) typeable(text string) string {
 	return strings.ReplaceAll(carry(text, a.toCarry()), "{hodei}", a.name)
 }
 
-// named is a hint as it is typed. Empty: it would only be what has just been typed.
+// named returns a hint ready to be typed; empty if it would only repeat what was just typed.
 func (a *app) named(hint string) string {
 	hint = a.typeable(hint)
 	line := hint

@@ -10,8 +10,8 @@ func (a *app) newCompletion() *cobra.Command {
 		Use:   "completion bash|zsh|fish|powershell",
 		Short: "Print the completion script of a shell",
 		Long: templates.LongDesc(`
-			Print a script that makes a shell complete hodei's commands, flags, providers
-			and jobs when it is read.`),
+			Print a script that a shell reads to complete hodei's commands, flags, providers and
+			jobs.`),
 		Example: templates.Examples(`
 			# Complete in this bash; needs the package bash-completion
 			source <(hodei completion bash)

@@ -34,7 +34,7 @@ func (o *runOptions) concludeWith(outcome *job.Outcome, missing, remedy string) 
 	return o.conclude(outcome, failure)
 }
 
-// told says something before the outcome, as an event too; "" is nothing.
+// told says something before the outcome, on stderr and as an event; "" says nothing.
 func (o *runOptions) told(text string) error {
 	if text == "" {
 		return nil
@@ -72,8 +72,8 @@ func (o *runOptions) conclude(outcome *job.Outcome, failure *job.Failure) error 
 	return nil
 }
 
-// runAgain is what was typed to run the job, without -- and the command; of a job that
-// somebody else has run, what does it in the same image.
+// runAgain returns the command line that ran the job, without -- and the command. For a job
+// that somebody else has run, it is one that runs it in the same image.
 func (o *runOptions) runAgain() string {
 	if i := slices.Index(o.args, "--"); i > 0 && o.args[0] == "run" {
 		return (&typedLine{app: o.app}).retyped(i, len(o.args)-i, "{hodei} run")

@@ -30,8 +30,8 @@ const (
 	restTries = 4
 )
 
-// restNote is how long the rest of a log may take in silence once its job is over: the
-// kubelet gives some ten thousand lines in a second, and a command prints millions.
+// restNote is how long hodei reads the rest of a log in silence once its job is over. The
+// kubelet gives out some ten thousand lines in a second, and a command prints millions.
 const restNote = 5 * time.Second
 
 // inexact is said once of output that comes from a container's log.
@@ -113,9 +113,9 @@ type tail struct {
 	held   []byte    // lines that are to be written at once, and were in the log at begun
 }
 
-// missing is what a log lacks of the output of an attempt that ended with o; false:
-// nothing, as far as is known. It was read to its end, from the beginning. A runtime
-// may have put a newline behind the last line of each stream, which makes it longer.
+// missing returns what a log lacks of the output of an attempt that ended with o; false:
+// nothing, as far as is known. The log was read from its beginning to its end. A runtime may
+// have added a newline to the last line of each stream, which makes the log longer.
 func (t *tail) missing(o *job.Outcome) (gap, bool) {
 	g := gap{attempt: t.pod, log: true, of: o.OutputBytes + o.LostBytes}
 	if !counted(o) {
@@ -362,8 +362,7 @@ func (t *tail) release(s sink) error {
 	return err
 }
 
-// cutTime cuts the time off the front of a line, which every line of a log has: false for
-// what is none.
+// cutTime cuts off the time that each line of a log begins with; false if there is none.
 func cutTime(line []byte) (time.Time, []byte, bool) {
 	stamp, rest, _ := bytes.Cut(line, []byte(" "))
 	at, err := time.Parse(time.RFC3339Nano, string(stamp))
@@ -373,7 +372,7 @@ func cutTime(line []byte) (time.Time, []byte, bool) {
 	return at, rest, true
 }
 
-// maxSaid bounds what is shown of an error of the kubelet's.
+// maxSaid bounds how much of the kubelet's error is shown.
 const maxSaid = 300
 
 // kubeletSays is an error that the kubelet has put into a log, in place of the rest of it.

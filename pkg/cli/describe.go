@@ -42,14 +42,14 @@ func (a *app) newDescribe() *cobra.Command {
 			attempt is shown with its node, the times of its start and end, what it used and how
 			that was measured, and which eBPF programs took part.
 
-			The figures of a job that runs come from its agent; no output is taken from it.
-			Those of a job that has ended come from its Pod, or from this machine. What you may
+			The figures of a job that runs come from its agent; its output is not fetched. The
+			figures of a job that has ended come from its Pod, or from this machine. What you may
 			not see, or what is gone, is named. Values of variables are not shown.`),
 		Example: templates.Examples(`
-			# How a job is
+			# Show a job
 			hodei describe hodei-make-k3x9z
 
-			# Which parts of the eBPF it has, for a script
+			# Which eBPF programs take part, for a script
 			hodei describe hodei-make-k3x9z -o json | jq '.attempts[-1].probes'`),
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeLog,

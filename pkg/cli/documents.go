@@ -19,8 +19,8 @@ type documents struct {
 	printed bool
 }
 
-// newPrinter returns what toPrinter makes for *format, with documents for the two formats
-// that are theirs. Format and toPrinter are of the same print flags of kubectl's.
+// newPrinter returns documents for the formats json and yaml, and for all others what toPrinter
+// makes. format and toPrinter belong to the same print flags of kubectl.
 func newPrinter(format *string, toPrinter func() (printers.ResourcePrinter, error)) (printers.ResourcePrinter, error) {
 	chosen := *format
 	if chosen != "json" && chosen != "yaml" {

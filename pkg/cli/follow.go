@@ -63,8 +63,8 @@ type follower struct {
 // at once.
 const exitedBuffer = 16
 
-// blockedEvery is the least time between two notes that the job is blocked: a reader that
-// is only just too slow makes it so many times a second.
+// blockedEvery is the least time between two notes that the job is blocked. A reader that is
+// only a little too slow blocks it many times a second.
 const blockedEvery = time.Minute
 
 func newFollower(o *runOptions) *follower {
@@ -322,7 +322,7 @@ func (f *follower) toldToStop() bool {
 	return f.stopping
 }
 
-// neverStarted notes that the command of an attempt never did: nothing of it is missing.
+// neverStarted notes that the command of an attempt never started: no output of it is missing.
 func (f *follower) neverStarted(attempt string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -497,4 +497,4 @@ func (f *follower) missingOfLog(o *job.Outcome, t *tail) (lost, hint string, err
 }
 
 // tunnelHint is what helps where a container's log is not enough.
-const tunnelHint = "let it be fetched from the agent: ask for the right to create pods/portforward"
+const tunnelHint = "to fetch it from the agent: ask for the right to create pods/portforward"

@@ -12,9 +12,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
-// Hints for whom types the commands of other programs, by the command under which the word
-// was typed: a command of hodei, or, until it has one, a line for kubectl. What stands in
-// braces is put in by [typedLine.fill].
+// Hints for people who type the commands of other programs, by the command under which the word
+// was typed. A hint is a command of hodei or, until there is one, a line for kubectl.
+// [typedLine.fill] fills in what is in braces.
 var commandHabits = map[string]map[string]string{
 	"hodei": {
 		"wait": "{hodei} attach {job}", "status": "{hodei} describe {job}", "show": "{hodei} describe {job}", "inspect": "{hodei} describe {job}", "info": "{hodei} describe {job}",
@@ -89,7 +89,7 @@ var flagHabits = map[string]map[string]string{
 	"describe": {"o": "=output"},
 }
 
-// typedLine is a command line that is not understood, as far as it is.
+// typedLine is a command line that hodei does not understand, as far as it can be read.
 type typedLine struct {
 	*app
 	words   []string // those that are no flags, from the command on
@@ -146,7 +146,7 @@ func (t *typedLine) word(n int, missing string) string {
 	return missing
 }
 
-// fill puts into a hint what was typed; value is of the flag in question.
+// fill puts what was typed into a hint; value is that of the flag in question.
 func (t *typedLine) fill(hint, value string) string {
 	command := "sh"
 	if len(t.command) > 0 {
@@ -233,14 +233,15 @@ func (t *typedLine) valueOf(flag string) string {
 // maxRetyped is how long a command line may be that is shown again with another word.
 const maxRetyped = 160
 
-// confidential tells that a flag's value is not to be shown again: a log keeps what is said.
+// confidential reports whether a flag's value must not be shown again, because logs keep what
+// hodei says.
 func confidential(arg string) bool {
 	name, _, _ := strings.Cut(arg, "=")
 	return slices.Contains([]string{"--env", "--token"}, name) || strings.HasPrefix(arg, "-e")
 }
 
-// retyped is the command line with other words in place of n arguments from i on; short is
-// said instead where it is too long, or has what is not to be shown.
+// retyped returns the command line with other words in place of n arguments from i on. If it is
+// too long, or has a confidential value, it returns short.
 func (t *typedLine) retyped(i, n int, short string, words ...string) string {
 	own := t.args
 	if dash := slices.Index(own, "--"); dash >= 0 {
@@ -289,7 +290,7 @@ func (a *app) unknownFlag(cmd *cobra.Command, err *pflag.NotExistError) error {
 	return &usageError{cmd: cmd, err: err, hint: t.flagHint(cmd, name, flag)}
 }
 
-// flagHint is what helps who has typed flag, which is called name; empty: nobody knows.
+// flagHint returns the hint for flag, which is called name, or empty.
 func (t *typedLine) flagHint(cmd *cobra.Command, name, flag string) string {
 	at, value := t.find(flag)
 	habit := flagHabits[cmd.Name()][name]
@@ -344,8 +345,9 @@ func similar(parent *cobra.Command, name string) string {
 	return ""
 }
 
-// valueApart is the hint for a flag whose value stands apart, as an argument, though it
-// takes it only behind a "=": such as --dry-run server. Empty: it is no such thing.
+// valueApart returns the hint for a flag whose value was typed as an argument of its own,
+// though the flag takes it only after "=", such as --dry-run server. Empty: there is no such
+// flag.
 func (a *app) valueApart(cmd *cobra.Command, args []string) string {
 	at := slices.Index(a.args, args[0])
 	if at <= 0 || strings.Contains(a.args[at-1], "=") {

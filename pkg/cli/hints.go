@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// carried are the flags without which what a hint says to type would be about another
-// cluster or another namespace. Each begins with a space.
+// carried are the flags that a hint's commands need so that they reach the same cluster and
+// namespace. Each begins with a space.
 type carried struct {
 	hodei     string // for commands of hodei
 	kubectl   string // for kubectl, which knows no provider
@@ -23,7 +23,7 @@ var (
 // kubectlVerbs are kubectl's commands that are about a cluster.
 var kubectlVerbs = []string{"apply", "auth", "cluster-info", "cp", "create", "delete", "describe", "edit", "events", "exec", "get", "label", "logs", "patch", "port-forward", "run", "top", "wait"}
 
-// carry puts flags into the commands of a hint, those that it does not have yet.
+// carry adds to the commands of a hint the flags that they don't have yet.
 func carry(hint string, flags carried) string {
 	var b strings.Builder
 	for _, part := range splitCommands(hint) {

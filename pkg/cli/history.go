@@ -21,8 +21,8 @@ const (
 	// it does so at once, and through a tunnel over a slow path within a few hundred
 	// milliseconds.
 	historyPause = time.Second
-	// meetSay is how long an agent may be on its way before it is told that it is waited
-	// for: its tunnel is there within a second.
+	// meetSay is how long hodei waits for an agent before it says so: a tunnel is usually there
+	// within a second.
 	meetSay = 2 * time.Second
 	// historyWait bounds it all, once the agent is there.
 	historyWait = 10 * time.Second
@@ -170,8 +170,8 @@ func (h *historian) await(ctx context.Context, over *end, served <-chan error, r
 	}
 }
 
-// meet returns nil when the attempt is there, or why it will not be. Who only looks does not
-// wait for certificates to be accepted.
+// meet returns nil once the attempt is there, or why it will not be. A command that only looks
+// does not wait for certificates to be accepted.
 func (h *historian) meet(ctx context.Context, over *end, served <-chan error, r refusals) error {
 	defer time.AfterFunc(meetSay, h.slow).Stop()
 	meeting := time.NewTimer(meetWait)

@@ -8,12 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// noInput is said of a command that reads from stdin and was given something there.
+// noInput is the note for a command that gets nothing of the bytes that wait on hodei's stdin.
 const noInput = "stdin is not empty, but hodei does not send it: the command reads an empty input"
 
 // inputWaits tells whether bytes wait on in, without reading them: a pipe that somebody has
-// written to, or a file that is not at its end. A terminal, /dev/null and a pipe that was
-// inherited and says nothing are no input.
+// written to, or a file that is not at its end. A terminal, /dev/null and a silent inherited
+// pipe are no input.
 func inputWaits(in io.Reader) bool {
 	file, ok := in.(*os.File)
 	if !ok {

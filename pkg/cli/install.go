@@ -42,11 +42,10 @@ func (a *app) newInstall() *cobra.Command {
 		DisableFlagsInUseLine: true,
 		Short:                 "Put what jobs need into a cluster",
 		Long: templates.LongDesc(`
-			Put what jobs need into a cluster, that of the provider in use, else of the
-			current context, which is named first: the namespaces
-			hodei-system and hodei-jobs-workers, the service accounts of the workers and of
-			the coordinator with their roles, the role hodei-user for people, and the
-			workers' network policy.
+			Put what jobs need into a cluster: the namespaces hodei-system and hodei-jobs-workers,
+			the service accounts of the workers and of the coordinator with their roles, the role
+			hodei-user for people, and the workers' network policy. The cluster is that of the
+			provider in use, else of the current context; hodei names it first.
 
 			In a namespace that exists already, --profile and --quota hold for everybody's Pods.
 			If some Pods don't meet the profile, nothing is installed.

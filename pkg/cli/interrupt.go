@@ -19,12 +19,12 @@ const (
 	// for: the agent kills it at the grace, and its last output has to come. Who sends
 	// SIGTERM, as timeout(1) does, sends no second.
 	stopMargin = 5 * time.Second
-	// readerWait is how long a closed stdout waits for the Ctrl-C that has ended its reader
-	// too, and is on its way to us.
+	// readerWait is how long hodei waits, once stdout is closed, for a Ctrl-C: the one that
+	// ended stdout's reader may still be on its way.
 	readerWait = 200 * time.Millisecond
 )
 
-// asksToEnd tells the signals that ask hodei to end from those for the command alone.
+// asksToEnd reports whether a signal asks hodei to end; all others are only for the command.
 func asksToEnd(sig os.Signal) bool { return slices.Contains(endSignals, sig) }
 
 // reaction is what a session does about a signal.
@@ -184,8 +184,8 @@ func (s *session) endHere(ctx context.Context) error {
 	return &exitError{code: job.ExitCancelled}
 }
 
-// waitedEnough is the end of a run that was told to end and has waited for its job; nil:
-// its output is still being read.
+// waitedEnough ends a run that was told to end and has waited long enough for its job; nil: its
+// output is still being read.
 func (s *session) waitedEnough(ctx context.Context) error {
 	waited := s.spec.Grace + stopMargin
 	switch {

@@ -46,8 +46,9 @@ func (a *app) newJobs() *cobra.Command {
 			Kubernetes Jobs themselves, with the state of their last Pod. -o wide adds image,
 			node and command; on a terminal the command is cut.
 
-			A job whose start timeout has passed and that nothing in the cluster will ever start
-			or end (no node takes it, for example) is removed first, and hodei says so.`),
+			First it removes jobs whose start timeout has passed and that nothing in the cluster
+			will start or end, for example because no node takes them, and says so. With -A it
+			removes none.`),
 		Example: templates.Examples(`
 			# List the jobs
 			hodei jobs
@@ -55,7 +56,7 @@ func (a *app) newJobs() *cobra.Command {
 			# With their images, commands and nodes, as they change
 			hodei jobs -o wide -w
 
-			# Names of the jobs of all namespaces that were made by one person's pipeline
+			# Names of all jobs with a label, in all namespaces
 			hodei jobs -A -l team=build -o name
 
 			# How a job ended, for a script

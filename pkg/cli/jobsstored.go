@@ -16,8 +16,8 @@ import (
 // unknownExit stands in a job's row where nobody knows its exit code.
 const unknownExit = "<none>"
 
-// storedExits puts into the rows of jobs that are over, and whose Pods are gone, the exit
-// codes that this machine has stored. The store is opened for them alone.
+// storedExits fills in the exit codes that this machine has stored, for jobs that are over and
+// whose Pods are gone. It opens the store only for such jobs.
 func (o *jobsOptions) storedExits(jobs []batchv1.Job, rows []metav1.TableRow, pods map[jobKey]*corev1.Pod) {
 	var store *openedStore
 	for i := range jobs {
@@ -48,8 +48,7 @@ func isOver(j *batchv1.Job) bool {
 	return false
 }
 
-// storedEnd is how a job has ended of which the store has the only attempt; nil: that is
-// not known.
+// storedEnd returns how a job ended if the store has its only attempt; nil: not known.
 func storedEnd(s *logstore.Store, j *batchv1.Job) *job.Outcome {
 	stored, _ := s.Find(j.Namespace, j.Name) // what can't be read is not known
 	of := ofJob(stored, string(j.UID))

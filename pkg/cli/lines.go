@@ -20,11 +20,11 @@ const (
 	partialWait = 200 * time.Millisecond
 )
 
-// continued stands in front of the rest of a line that another one has broken off.
+// continued begins the rest of a line that another line has interrupted.
 const continued = "… "
 
-// lineWriter is shared by all who write to one stdout and stderr. It knows where a line
-// has begun that has not ended, so that no two end up on one line.
+// lineWriter is shared by everything that writes to one stdout and stderr. It knows which line
+// is still open, so that no two texts end up on one line.
 type lineWriter struct {
 	mu       sync.Mutex // held by those who write lines
 	out, err io.Writer
@@ -79,8 +79,8 @@ func (w *lineWriter) wrote(stream hodeipb.Stream, data []byte) {
 	}
 }
 
-// fresh ends the line of output that is open where stderr is written, before something
-// else is said there.
+// fresh ends the open line of output on stderr, if there is one, before hodei says something
+// there.
 func (w *lineWriter) fresh() {
 	if w.place(hodeipb.Stream_STDERR).Swap(nil) != nil {
 		_, _ = io.WriteString(w.err, "\n") // what is said next meets the error, too

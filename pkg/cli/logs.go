@@ -42,12 +42,12 @@ func (a *app) newLogs() *cobra.Command {
 			Show what a job has printed: its stdout on stdout, its stderr on stderr, byte for
 			byte unless --timestamps, --prefix or -l decorate the lines.
 
-			The output of a job that runs is fetched from its agent and kept on this machine;
-			the next time only new output is fetched. (What --tail or --since fetch is not kept
-			if nothing of that output is here yet.) The output of a job that has ended comes
+			The output of a job that runs is fetched from its agent and kept on this machine; the
+			next time only new output is fetched. (What --tail or --since fetch is not kept if
+			this machine has none of that output yet.) The output of a job that has ended comes
 			from this machine, even after the job was deleted, else from its container's log,
-			which the kubelet may have cut. If output is missing, stderr says so and the exit
-			code is 1.
+			which the kubelet may have cut. If output is missing, stderr says so and the exit code
+			is 1.
 
 			-l chooses up to 50 jobs by their labels. -f does not pick up jobs that appear
 			later.
@@ -85,7 +85,7 @@ func (a *app) newLogs() *cobra.Command {
 	flags.DurationVar(&f.since, "since", 0, "Show only output of the last 10m, 2h, ... Default: all.")
 	flags.IntVar(&f.tail, "tail", -1, "Show only the last N lines. Default: all.")
 	flags.StringVar(&f.stream, "stream", "", "Show only stdout or stderr. Default: both.")
-	flags.IntVar(&f.attempt, "attempt", 0, "Show this attempt: 1 is the first that the cluster or this machine still knows. Default: the last, and with -f those that follow.")
+	flags.IntVar(&f.attempt, "attempt", 0, "Show this attempt: 1 is the first that the cluster or this machine still knows. Default: the last, and with -f the later ones.")
 	flags.StringVarP(&f.selector, "selector", "l", "", "Show the jobs with these labels: key=value,..., as in kubectl.")
 	a.addProviderFlag(cmd, flags, "Where the job ran")
 	decorationFlags(cmd, &f.timestamps, &f.prefix)
@@ -99,7 +99,7 @@ func (a *app) newLogs() *cobra.Command {
 // decorationFlags are those by which lines are decorated.
 func decorationFlags(cmd *cobra.Command, timestamps, prefix *bool) {
 	cmd.Flags().BoolVar(timestamps, "timestamps", false, "Begin each line with the time at which its first byte was read (RFC 3339).")
-	cmd.Flags().BoolVar(prefix, "prefix", false, "Begin each line with the job's name and the stream's. Default with -l.")
+	cmd.Flags().BoolVar(prefix, "prefix", false, "Begin each line with the names of the job and the stream. 'hodei logs -l' does so anyway.")
 }
 
 // completeLog completes the first argument to the name of a job in the cluster or

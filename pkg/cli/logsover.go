@@ -144,8 +144,8 @@ func storedOutcome(s *logstore.Store, a *knownAttempt) *job.Outcome {
 	return nil
 }
 
-// silent says how an attempt ended that has printed nothing: no output is what it looks
-// like when something was overlooked, too.
+// silent says how an attempt that printed nothing ended: without it, nothing tells no output
+// from output that hodei overlooked.
 func (o *logsOptions) silent(attempt string, out *job.Outcome) {
 	if o.endSaid {
 		return

@@ -21,8 +21,8 @@ func asking[T any](ctx context.Context, patient bool, note func(string), ask fun
 	return ask(ctx)
 }
 
-// patiently asks a cluster for what a command is to follow, and again while it does not
-// answer, for kubernetes.FirstWait. What it says no to is an answer.
+// patiently asks a cluster for what a command is to follow. While the cluster does not answer
+// it asks again, for kubernetes.FirstWait. A refusal is an answer.
 func patiently[T any](ctx context.Context, note func(string), ask func(context.Context) (T, error)) (T, error) {
 	began, said := time.Now(), false
 	for {
@@ -41,7 +41,8 @@ func patiently[T any](ctx context.Context, note func(string), ask func(context.C
 	}
 }
 
-// comeBack is the hint to who has lost the cluster under way: command is what to type.
+// comeBack returns the hint for somebody who lost the cluster while the job runs; command is
+// what to type.
 func comeBack(err error, command string) string {
 	if f, ok := errors.AsType[*job.Failure](err); ok && f.Cause == job.Forbidden {
 		return "log in anew, or get the right back, then: " + command

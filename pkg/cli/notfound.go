@@ -132,7 +132,7 @@ func firstLineHere(name string) (string, error) {
 	case err != nil:
 		return "", err
 	case !info.Mode().IsRegular():
-		return "", errors.New("no regular file")
+		return "", errors.New("not a regular file")
 	}
 	file, err := os.Open(name)
 	if err != nil {

@@ -98,8 +98,9 @@ func readRun(s *logstore.Store, k logstore.Key) (run job.Run, record *job.Outcom
 	return run, record, missing, damaged
 }
 
-// endOf is how a job has ended; nil: it has not. The cluster may not know why, once its Pod
-// is gone: then what is stored of its only attempt does, which is one of so many known.
+// endOf returns how a job has ended; nil: it has not. Once the Pod is gone, the cluster may not
+// know why. Then the stored outcome helps, if the job had only one attempt; known is how many
+// are known.
 func endOf(found *kubernetes.Found, known int, stored *job.Outcome) *job.Outcome {
 	pods := found.Job.Status.Succeeded + found.Job.Status.Failed
 	if !found.Finished || known != 1 || pods > 1 {
@@ -169,7 +170,7 @@ func (o *logsOptions) current(ctx context.Context, found *kubernetes.Found, a *k
 		return ctx.Err()
 	}
 	if f, ok := errors.AsType[*job.Failure](err); ok { // also where what was stored will do
-		o.screen.note(fmt.Sprintf("what the agent of %s has is not known: %v", a.name, f))
+		o.screen.note(fmt.Sprintf("the agent of %s can't be asked what it has: %v", a.name, f))
 		o.screen.note("hint: " + o.named(f.Hint))
 	}
 	if len(h.samples) > 0 { // all that its agent has, which is all that was stored and more

@@ -136,7 +136,7 @@ func (a *app) chooseProvider() (string, provider.Config, error) {
 	return t.provider, c, nil
 }
 
-// sayTarget says what one might not expect of a choice.
+// sayTarget says what somebody might not expect of the chosen cluster and settings.
 func (a *app) sayTarget(t target, by asked) {
 	r, err := a.providers()
 	if err != nil {
@@ -151,8 +151,8 @@ func (a *app) sayTarget(t target, by asked) {
 	}
 }
 
-// nameCluster chooses for commands that change a cluster for everybody. Where they are to
-// act, it names the cluster, with verb before it, before anything is done there.
+// nameCluster chooses the cluster for commands that change it for everybody. If the command is
+// to act, nameCluster first names the cluster, after verb.
 func (a *app) nameCluster(verb string, acts bool) error {
 	a.quiet = acts // all is said here
 	if _, _, err := a.chooseCluster(); err != nil || !acts {

@@ -54,8 +54,8 @@ func (a *app) newProviderList() *cobra.Command {
 		Aliases:               []string{"ls"},
 		Short:                 "List the providers",
 		Long: templates.LongDesc(`
-			List the providers. The one in use has a star. With -o json and yaml it is the
-			file of providers, which holds only what was said when they were added.`),
+			List the providers. The one in use has a star. -o json and yaml print the file of
+			providers, which has only the settings that were given.`),
 		Example: templates.Examples(`
 			# List them
 			hodei provider list
@@ -121,8 +121,8 @@ func (a *app) newProviderGet() *cobra.Command {
 		DisableFlagsInUseLine: true,
 		Short:                 "Show the settings of a provider",
 		Long: templates.LongDesc(`
-			Show the settings of a provider, as they were given. What was left out is left
-			to the default.`),
+			Show the settings of a provider, as they were given. A setting that is not shown has
+			its default.`),
 		Example: templates.Examples(`
 			# Show one
 			hodei provider get k8s-local
@@ -233,8 +233,8 @@ func (a *app) changeProviders(ctx context.Context, done string, change func(*pro
 	return nil
 }
 
-// providerHint says where the names are if err is an unknown one, who has the file if
-// another edits it, and how to have it elsewhere if it can't be there.
+// providerHint says how to list the names if err is an unknown one, who holds the file if
+// another hodei edits it, and how to keep the file elsewhere if it can't be there.
 func providerHint(err error) error {
 	if busy, ok := errors.AsType[*provider.BusyError](err); ok {
 		return &hinted{err: err, hint: "see by whom: fuser -v " + shellQuote(busy.Lock)}

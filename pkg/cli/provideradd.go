@@ -22,15 +22,16 @@ func (a *app) newProviderAdd() *cobra.Command {
 		DisableFlagsInUseLine: true,
 		Short:                 "Add a provider",
 		Long: templates.LongDesc(`
-			Add a provider. It keeps the kubeconfig's context that is current now, or the
-			one of --context, so that a later kubectl config use-context does not move jobs
-			elsewhere. The cluster is not asked, but for the namespace's Pod Security label where
-			the provider asks for eBPF.
+			Add a provider. It keeps the kubeconfig's context that is current now, or the one of
+			--context, so that a later kubectl config use-context does not move jobs elsewhere.
+			The cluster is not asked, except for the namespace's Pod Security label if the
+			provider asks for eBPF.
 
 			A file has the keys that 'hodei provider get' shows. The JSON body of POST
-			/api/providers, {"type": ..., "name": ..., "config": {...}}, is accepted too; NAME
-			may then be left out. Flags override the file. Nested settings, such as tolerations,
-			affinity, security_context and volumes, stand in a file only, in Kubernetes' words.`),
+			/api/providers, {"type": ..., "name": ..., "config": {...}}, is accepted too; NAME may
+			then be left out. Flags override the file. Nested settings, such as tolerations,
+			affinity, security_context and volumes, can only be given in a file, as Kubernetes
+			writes them.`),
 		Example: templates.Examples(`
 			# Add the cluster of the current context
 			hodei provider add k8s-local --namespace hodei-jobs-workers

@@ -19,11 +19,11 @@ func (a *app) newProviderSet() *cobra.Command {
 		Short:                 "Change settings of a provider",
 		Long: templates.LongDesc(`
 			Change settings of a provider and leave its others as they are. A list or a map
-			replaces the old one. The next job is made with them; the
-			cluster is not asked, but for the namespace's Pod Security label where that or eBPF
-			is changed, and jobs that run go on as they are.
+			replaces the old one. The next job uses them; jobs that run go on as they are. The
+			cluster is not asked, except for the namespace's Pod Security label if the namespace
+			or eBPF is changed.
 
-			A file has some keys of those that 'hodei provider get' shows; flags win over it.`),
+			A file has any of the keys that 'hodei provider get' shows. Flags override the file.`),
 		Example: templates.Examples(`
 			# Add a pull secret
 			hodei provider set prod --image-pull-secret registry
@@ -31,7 +31,7 @@ func (a *app) newProviderSet() *cobra.Command {
 			# Give jobs half a CPU and 1Gi of memory, unless they ask for something else
 			hodei provider set prod --cpu 500m --memory 1Gi
 
-			# On OpenShift, which gives out the uids
+			# On OpenShift, which chooses the uids
 			hodei provider set prod --user image
 
 			# Measure with eBPF where the namespace lets the agent do so

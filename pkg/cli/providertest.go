@@ -42,7 +42,7 @@ func (a *app) newProviderTest() *cobra.Command {
 			# Try a provider that was just added
 			hodei provider test k8s-local
 
-			# Give a cluster that has to add a node first its time
+			# Wait longer for a cluster that has to add a node first
 			hodei provider test prod --timeout 10m
 
 			# For a script
@@ -60,7 +60,7 @@ func (a *app) newProviderTest() *cobra.Command {
 			return t.run(cmd.Context(), args[0])
 		},
 	}
-	cmd.Flags().DurationVar(&timeout, "timeout", timeout, "How long each of the three jobs may take, with its start.")
+	cmd.Flags().DurationVar(&timeout, "timeout", timeout, "How long each of the three jobs may take, including its start.")
 	cmd.Flags().StringVarP(&output, "output", "o", "", "Output format: json or yaml (default: lines on stderr).")
 	return cmd
 }

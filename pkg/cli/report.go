@@ -33,19 +33,19 @@ func (a *app) newReport() *cobra.Command {
 		DisableFlagsInUseLine: true,
 		Short:                 "Make a page or a picture of what a job was like",
 		Long: templates.LongDesc(`
-			Make one file of a job: how it went and why, its start as a timeline, CPU, memory,
-			disk and network over time, and all figures. The file needs nothing else: no
-			network, no script, no font. What is not known is named, with the reason.
+			Write one file about a job: how it went and why, its start as a timeline, CPU, memory,
+			disk and network over time, and all figures. The file needs nothing else: no network,
+			no script, no font. What is not known is named, with the reason.
 
 			The figures are those that this machine stored when it followed the job; the job may
-			be deleted. The figures of a job that runs come from its agent. A job that nobody
-			followed is shown as its Pod knows it, without curves.
+			be deleted. The figures of a job that runs come from its agent. Of a job that nobody
+			followed it shows what the Pod tells, without curves.
 
-			Without FILE it goes to stdout; html and svg, on a terminal, to NAME.html or
-			NAME.svg. A FILE that ends in .html, .svg or .json says what it is to be; - is
+			Without FILE the report goes to stdout; on a terminal html and svg go to NAME.html or
+			NAME.svg. The end of FILE chooses the format: .html, .svg or .json. A FILE of - is
 			stdout.
 
-			The file has the command as it was typed. It has no values of variables.`),
+			The file shows the command as it was typed, but no values of variables.`),
 		Example: templates.Examples(`
 			# A page for a browser: hodei-make-k3x9z.html
 			hodei report hodei-make-k3x9z

@@ -55,8 +55,8 @@ func (a *app) newRun() *cobra.Command {
 			provider sets another; flags override the provider. Its stdin is empty.
 
 			The job does not need this terminal: it starts and ends without it. Ctrl-C asks the
-			command to stop and follows it to its end; a second Ctrl-C leaves it running. Ctrl-C
-			before the command starts deletes the job.
+			command to stop, and hodei follows it to its end; a second Ctrl-C leaves it running.
+			Ctrl-C before the command starts deletes the job.
 
 			Exit codes besides the command's own: 124 the job's --timeout, 125 hodei or the
 			cluster failed, 126 the command can't be executed, 127 it was not found, 128+n
@@ -72,7 +72,7 @@ func (a *app) newRun() *cobra.Command {
 			hodei run --provider local -- sh -c 'echo out; echo err >&2; exit 7'
 
 			# Leave it running, and print its name
-			hodei run --detach --timeout 2h -- ./train.sh
+			hodei run --detach --timeout 2h --image registry.example.com/train:v1 -- ./train.sh
 
 			# See the Job without making it
 			hodei run --dry-run=client -o yaml -- true`),
@@ -95,8 +95,8 @@ func (a *app) newRun() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&f.follow, "follow", true, "Show the command's output; with --follow=false wait for its end in silence.")
-	flags.BoolVarP(&f.detach, "detach", "d", false, "Print the job's name and leave it running. Its Pod ends with the command if the container's log has all output (some 8 MiB), else after --linger. "+
-		"A job that no node has taken when its start timeout is over is removed by the next 'hodei run' or 'hodei jobs'.")
+	flags.BoolVarP(&f.detach, "detach", "d", false, "Print the job's name and leave it running. Its Pod ends with the command if the container's log holds all output (up to some 8 MiB), else after --linger. "+
+		"If no node takes the job within its start timeout, the next 'hodei run' or 'hodei jobs' removes it.")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "Write nothing but the command's own output and errors.")
 	a.addProviderFlag(cmd, flags, "Where to run")
 	flags.StringVar(&f.image, "image", "", "Image to run the command in; any image works. Default: the worker's own.")
@@ -110,11 +110,11 @@ func (a *app) newRun() *cobra.Command {
 	flags.StringVar(&f.ephemeralStorage, "ephemeral-storage", "", "Disk that the job may fill on its node. Default: "+kubernetes.DefaultEphemeralStorage+".")
 	flags.Int32Var(&f.gpu, "gpu", 0, "GPUs that the job gets, of the provider's gpu_resource (default "+provider.DefaultGPUResource+").")
 	flags.DurationVar(&f.timeout, "timeout", 0, "Stop the job this long after the command started. Default: never.")
-	flags.DurationVar(&f.startTimeout, "start-timeout", job.DefaultStartTimeout, "Give up when the command has not started after this time. It never starts later, whoever watches.")
-	flags.Int32Var(&f.retries, "retries", 0, "How often to run a command that failed again, in a new Pod.")
+	flags.DurationVar(&f.startTimeout, "start-timeout", job.DefaultStartTimeout, "Give up if the command has not started after this time. It does not start later.")
+	flags.Int32Var(&f.retries, "retries", 0, "Run a command that failed again, in a new Pod, at most this many times.")
 	flags.DurationVar(&f.grace, "grace", job.DefaultGrace, "Time between SIGTERM and SIGKILL when the job is stopped.")
 	flags.DurationVar(&f.ttl, "ttl", job.DefaultTTL, "How long the finished job stays in the cluster.")
-	flags.DurationVar(&f.linger, "linger", 0, "How long the Pod waits, after the command, for its output to be fetched. Default: 10m; with --detach only if the container's log has not all of it.")
+	flags.DurationVar(&f.linger, "linger", 0, "How long the Pod waits, after the command, for its output to be fetched. Default: 10m; with --detach only if the container's log lacks some of it.")
 	flags.StringVar(&f.workdir, "workdir", "", "Directory that the command starts in, from the root. Default: the image's, or a home of its own where the image has none.")
 	flags.StringVar(&f.user, "user", "", "UID or UID:GID of the command, or image for the one that the image or the cluster (OpenShift) sets. Default in a cluster: a UID of the job's own.")
 	flags.BoolVar(&f.mergeOutput, "merge-output", false, "Give the command one pipe for stdout and stderr: their order is exact, and all output is on stdout.")
@@ -122,7 +122,7 @@ func (a *app) newRun() *cobra.Command {
 	flags.StringVar(&f.logOverflow, "log-overflow", "", "When --log-spool is full: block pauses the job, drop discards the oldest output. "+
 		"Default: block while somebody follows the job and for 5 minutes after that; drop with --detach or --follow=false.")
 	flags.BoolVar(&f.containerLogs, "container-logs", false, "Copy the output to the container's log, for kubectl logs and the cluster's collectors. Default: the provider's, else with --detach.")
-	flags.StringVar(&f.certs, "certs", "", "Directory of 'hodei certs generate'. Default: ./certs or $XDG_CONFIG_HOME/hodei/certs if there; else a CA for this one run.")
+	flags.StringVar(&f.certs, "certs", "", "Directory of 'hodei certs generate'. Default: ./certs or $XDG_CONFIG_HOME/hodei/certs if hodei made them and they are yours; else a CA for this one run.")
 	flags.StringVarP(&f.output, "output", "o", "", "json or yaml: write events to stdout. With --detach or --dry-run: print the Job as json, yaml or name.")
 	usageIntervalFlag(cmd, &f.usageInterval)
 	metricsFlag(cmd, &f.metricsAddr)
@@ -451,8 +451,8 @@ func (o *runOptions) run(ctx context.Context) error {
 	return s.follow(ctx, nil)
 }
 
-// takeBackWait is how long a run that was interrupted waits for the cluster to answer what
-// it was asked before, and to delete what came of it.
+// takeBackWait is how long an interrupted run waits for the cluster to answer its earlier
+// requests, and to delete what they made.
 const takeBackWait = 5 * time.Second
 
 // unanswered is the end of a run that was interrupted while the cluster did not answer.
@@ -489,7 +489,7 @@ func (o *runOptions) chooseWay(ctx context.Context) error {
 	return nil
 }
 
-// noteInput says that the command does not get what waits on stdin.
+// noteInput says that the command does not get the bytes that wait on stdin.
 func (o *runOptions) noteInput() error {
 	if !inputWaits(o.In) {
 		return nil

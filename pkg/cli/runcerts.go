@@ -11,10 +11,10 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider"
 )
 
-// authority is the CA that signs for a job: that of the directory, else of one that is
-// found, else one in memory. Half a directory is an error, not a reason to make up
-// another CA. The notes say which directory was found, or why one was not used; flag is the
-// one that names a directory.
+// authority returns the CA that signs for a job: that of dir, else that of a directory of
+// hodei's own, else one in memory. An incomplete directory is an error, not a reason to make up
+// another CA. The notes say which directory was found, or why one is not used; flag is the flag
+// that names a directory.
 func (a *app) authority(dir, flag string) (authority *certs.Authority, notes []string, err error) {
 	found := false
 	if dir == "" {
@@ -42,7 +42,7 @@ func (a *app) authority(dir, flag string) (authority *certs.Authority, notes []s
 	return authority, notes, nil
 }
 
-// shown is a directory as a sentence has it.
+// shown returns a directory as it is written in a sentence.
 func shown(dir string) string {
 	if dir == defaultCertsDir {
 		return "./" + dir
@@ -59,7 +59,7 @@ func (a *app) certsDirs() []string {
 	return dirs
 }
 
-// passedCerts is a directory that looks as if it were to be used, and is not.
+// passedCerts is a directory that looks as if it were meant, and is not used.
 type passedCerts struct{ dir, why string }
 
 func (p passedCerts) String() string { return shown(p.dir) + " is not used: " + p.why }
@@ -78,7 +78,8 @@ func (a *app) foundCerts() (dir string, passed []passedCerts) {
 	return "", passed
 }
 
-// authorityNotes say where the CA is from, and what is soon to be wrong with it.
+// authorityNotes say where the CA is from, whether it ends soon, and whether others may read
+// its key.
 func (o *runOptions) authorityNotes(now time.Time) []string {
 	notes := slices.Clone(o.certsNotes)
 	if soon := certs.EndsSoon(o.authority.Cert, now); soon != "" {

@@ -39,14 +39,14 @@ func (a *app) newServer() *cobra.Command {
 			file as 'hodei provider'; 'hodei run' uses them.
 
 			The agents of 'hodei run' connect to that run and to no server. The server is for
-			agents that you start yourself, each with a certificate
-			of its job from the authority of 'hodei certs generate', which no command issues by
-			itself. What such a job prints is stored on this machine, where 'hodei logs' finds it.
+			agents that you start yourself. Each needs a certificate of its job, signed by the
+			authority of 'hodei certs generate'; no command issues these by itself. The output of
+			their jobs is stored on this machine, where 'hodei logs' finds it.
 
-			The HTTP API asks nobody who they are, so it listens on loopback alone, refuses what
-			a web page could send, and puts no provider in use: every account of this machine can
-			add and remove providers. SIGINT and SIGTERM end the server; agents that are attached
-			keep what they have, and attach again.`),
+			The HTTP API asks nobody who they are, so it listens on loopback alone, refuses what a
+			web page could send, and puts no provider in use: every account of this machine can
+			add and remove providers. SIGINT and SIGTERM end the server; attached agents keep
+			their output, and attach again.`),
 		Example: templates.Examples(`
 			# Serve the HTTP API
 			hodei server
@@ -85,7 +85,7 @@ func (a *app) newServer() *cobra.Command {
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "Address of the HTTP API: 127.0.0.1, ::1 or localhost, and a port.")
 	flags.StringVar(&o.grpcListen, "grpc-listen", "127.0.0.1:50051", "Address that agents dial, with mutual TLS.")
 	metricsFlag(cmd, &o.metricsAddr)
-	flags.StringVar(&certsDir, "certs-dir", "", "Directory of 'hodei certs generate', read again at every connection. Default: ./certs or $XDG_CONFIG_HOME/hodei/certs if hodei made them; else agents are not served.")
+	flags.StringVar(&certsDir, "certs-dir", "", "Directory of 'hodei certs generate', read again at every connection. Default: ./certs or $XDG_CONFIG_HOME/hodei/certs if hodei made them and they are yours; else agents are not served.")
 	return cmd
 }
 
@@ -142,8 +142,9 @@ func (o *serverOptions) complete(certsDir string) error {
 	return nil
 }
 
-// findCerts takes the server's certificate of the directory that was named, else of one that
-// is found. Without one no agent could attach, and agents are not listened for.
+// findCerts takes the server's certificate from the directory that was named, else from one of
+// hodei's own. Without a certificate no agent could attach, so the server does not listen for
+// agents.
 func (o *serverOptions) findCerts(dir string) (err error) {
 	if dir == "" {
 		var passed []passedCerts
@@ -283,7 +284,7 @@ func (o *serverOptions) health(agents *coordinator.Server) error {
 	return o.disk.check()
 }
 
-// probeEvery bounds the writes that whoever asks for the health can cause.
+// probeEvery bounds the writes that requests of /healthz can cause.
 const probeEvery = 5 * time.Second
 
 // probe tells whether a directory takes files, by trying at most every probeEvery.
@@ -320,14 +321,14 @@ type turnedAway struct {
 	quota
 }
 
-// quota bounds what is told in a refusalWindow.
+// quota bounds the lines in a refusalWindow.
 type quota struct {
 	began        time.Time
 	told, untold int // since then
 }
 
-// take tells whether there is room for one more, and how many there was none for in the
-// window before.
+// take reports whether there is room for one more line, and how many had none in the window
+// before.
 func (q *quota) take(now time.Time) (ok bool, before int) {
 	if now.Sub(q.began) >= refusalWindow {
 		before = q.untold
@@ -351,7 +352,7 @@ func (r *turnedAway) tell(from net.Addr, err error) {
 	}
 }
 
-// sum tells how many were not told of.
+// sum logs how many lines were left out.
 func (r *turnedAway) sum(n int) {
 	if n > 0 {
 		r.log.Warn("more agents turned away", "count", n)
@@ -372,13 +373,13 @@ type jobLog struct {
 	job   string
 }
 
-// jobQuotas are those of the jobs of which something was logged just now.
+// jobQuotas are the quotas of jobs that logged something just now.
 type jobQuotas struct {
 	mu     sync.Mutex
 	quotas map[string]*quota
 }
 
-// of gives the log of one job.
+// of returns the log of one job.
 func (q *jobQuotas) of(log *slog.Logger, job, attempt string) *slog.Logger {
 	h := log.With("job", job, "attempt", attempt).Handler()
 	return slog.New(&jobLog{Handler: h, state: q, job: job})
@@ -426,7 +427,7 @@ func (o *serverOptions) open(hello *hodeipb.Hello) (coordinator.Follower, func()
 	}
 }
 
-// warn is for what is of no agent.
+// warn logs what is about no agent.
 func (o *serverOptions) warn(text string) { o.log.Warn(text) }
 
 // attemptLog says what happens to an attempt.

@@ -36,7 +36,7 @@ type session struct {
 	*runOptions
 	job     submitted
 	signals <-chan os.Signal
-	// stopSignals ends the hearing of them; may be nil.
+	// stopSignals stops listening for signals; may be nil.
 	stopSignals func()
 	// attached tells that the job was there before us: it is not ours to stop.
 	attached bool
@@ -122,8 +122,8 @@ func (s *session) follow(ctx context.Context, earlier func(*follower)) error {
 	return err
 }
 
-// noteFault says, once, what is wrong with an agent that was turned away for what it
-// said. It may try again without end.
+// noteFault says once what is wrong with an agent that was turned away for its messages. Such
+// an agent may try again without end.
 func (s *session) noteFault() func(net.Addr, error) {
 	var once sync.Once
 	return func(_ net.Addr, err error) {
@@ -164,7 +164,7 @@ func (s *session) attemptSamples(o *job.Outcome) []job.Sample {
 	return samples
 }
 
-// keeper is a job that the cluster may have added something to which runs on.
+// keeper is a job to whose Pod the cluster may have added a container that runs on.
 type keeper interface {
 	// Keeps says what keeps the job from completing, and what helps; "": nothing.
 	Keeps() string

@@ -18,24 +18,25 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
-// sameSignal is how soon after a signal an equal one is the same one: timeout(1) sends
-// its signal to the program and then to its group, a terminal's Ctrl-C may come with a
-// parent's own. A person who presses Ctrl-C twice takes longer.
+// sameSignal is the time within which two equal signals count as one: timeout(1) sends its
+// signal to the program and then to its group, and a terminal's Ctrl-C may come together with a
+// parent's signal. A person who presses Ctrl-C twice takes longer.
 const sameSignal = 200 * time.Millisecond
 
 // endSignals ask a program to end. SIGQUIT and SIGABRT are among them for the sake of
 // Go, which would print all its goroutines.
 var endSignals = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGABRT}
 
-// passedOn are the signals that reach the command of a job that is followed, as a shell's
-// would that started it here. The numbers are Linux', on which the command runs.
+// passedOn are the signals that hodei passes on to the command of a job that it follows, as if
+// a shell here had started the command. The numbers are those of Linux, on which the command
+// runs.
 var passedOn = map[os.Signal]int32{
 	syscall.SIGQUIT: 3, syscall.SIGABRT: 6, syscall.SIGUSR1: 10, syscall.SIGUSR2: 12, syscall.SIGALRM: 14,
 }
 
-// signals are those that hodei hears. What was ignored when it started stays ignored:
-// SIGHUP under nohup, SIGINT and SIGQUIT in the background of a shell without job control.
-// Nil takes none for ignored.
+// signals are the signals that hodei hears. A signal that was ignored when hodei started stays
+// ignored: SIGHUP under nohup, SIGINT and SIGQUIT in the background of a shell without job
+// control. A nil value ignores none.
 type signals struct {
 	ignored map[os.Signal]bool
 	heard   atomic.Int32 // by so many
@@ -55,7 +56,7 @@ func newSignals() *signals {
 	return s
 }
 
-// notify has wanted sent to c, save what is ignored.
+// notify has the wanted signals sent to c, except ignored ones.
 func (s *signals) notify(c chan<- os.Signal, wanted ...os.Signal) {
 	wanted = slices.DeleteFunc(slices.Clone(wanted), func(sig os.Signal) bool { return s.ignored[sig] })
 	if len(wanted) > 0 { // none would be all
@@ -80,8 +81,8 @@ func (s *signals) hear(wanted ...os.Signal) (heard <-chan os.Signal, stop func()
 	return once, sync.OnceFunc(func() { close(done) })
 }
 
-// distinct passes signals on until done, and then until an equal one would be another. It
-// drops what is not taken.
+// distinct passes signals on until done is closed, and after that for sameSignal, in which an
+// equal one does not count. It drops signals that nobody takes.
 func distinct(from <-chan os.Signal, to chan<- os.Signal, done <-chan struct{}) {
 	var last os.Signal
 	var at time.Time
@@ -130,7 +131,7 @@ func (s *signals) forSession() (heard <-chan os.Signal, stop func()) {
 	return s.hear(slices.AppendSeq(slices.Clone(endSignals), maps.Keys(passedOn))...)
 }
 
-// second is what becomes of the signal after the one that was heard.
+// second says what the signal after the heard one does.
 type second bool
 
 const (
@@ -138,7 +139,7 @@ const (
 	stillHeard second = false // what is being cleaned up is
 )
 
-// untilSignal returns a context that the first signal ends that asks a program to end. Its
+// untilSignal returns a context that ends with the first signal that asks a program to end. Its
 // cause is a signaled.
 func (s *signals) untilSignal(ctx context.Context, then second) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)

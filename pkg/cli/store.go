@@ -13,8 +13,8 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
-// minStoreAge is the least HODEI_LOG_MAX_AGE: less would remove output before anybody
-// could look at it, and was meant in another unit.
+// minStoreAge is the least HODEI_LOG_MAX_AGE. Less would remove output before anybody could
+// look at it; whoever gives less meant another unit.
 const minStoreAge = time.Minute
 
 // openedStore is the log store of this machine, or one for this command alone.
@@ -62,8 +62,8 @@ func writable(dir string) error {
 	return nil
 }
 
-// probeBytes is what an attempt's files take before there is any output, some times over: a
-// few bytes may find room in an inode of a full disk.
+// probeBytes is several times what an attempt's files take before there is any output. Fewer
+// bytes may find room in an inode of a full disk.
 const probeBytes = 64 << 10
 
 // takesFiles tells why a file can't be written to a directory. Asking for permission is not
@@ -77,7 +77,7 @@ func takesFiles(dir string) error {
 	return errors.Join(err, f.Close(), os.Remove(f.Name()))
 }
 
-// tell says that output will not be kept, if it will not, and what made room for it.
+// tell says if output will not be kept, and what was removed to make room.
 func (s *openedStore) tell(note func(string)) {
 	if s.temporary != nil {
 		note(fmt.Sprintf("output is not kept on this machine: %v", s.temporary))

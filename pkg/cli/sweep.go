@@ -11,9 +11,9 @@ import (
 // sweepWait is how long the end of a command waits for what it sweeps beside its own work.
 const sweepWait = time.Second
 
-// startSweep removes, beside a run's own start, the jobs of its namespace that will never
-// start. The function that it returns waits for it, and tells what was removed; what is
-// not done by then is left to the next command.
+// startSweep removes jobs of the namespace that will never start, while the run's own job
+// starts. The function that it returns waits for that, for sweepWait at most, and says what was
+// removed. The next command does what is left.
 func (o *runOptions) startSweep(ctx context.Context) (finish func()) {
 	c, ok := o.place.(cluster)
 	if !ok {
@@ -31,9 +31,9 @@ func (o *runOptions) startSweep(ctx context.Context) (finish func()) {
 	}
 }
 
-// sweep removes the jobs that will never start, save the one of the name keep, and says
-// in a line each which they were. A cluster that can't be looked at is the command's own
-// requests' to tell of.
+// sweep removes the jobs that will never start, except the one called keep, and says in a line
+// for each which they were. It does not report a cluster that does not answer: the command's
+// own requests do.
 func sweep(ctx context.Context, p *kubernetes.Provider, keep string) []string {
 	swept, _ := p.Sweep(ctx, keep)
 	var notes []string

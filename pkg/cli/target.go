@@ -61,7 +61,7 @@ func decide(by asked, r *provider.Registry, look func(file string) (kubeconfig, 
 	return target{config: provider.Config{Type: provider.Kubernetes}}, nil
 }
 
-// leadsTo tells whether two targets are one.
+// leadsTo reports whether two targets are the same provider, context and kubeconfig.
 func (t target) leadsTo(to target) bool {
 	return t.provider == to.provider && t.config.Context == to.config.Context && t.config.Kubeconfig == to.config.Kubeconfig
 }
@@ -140,8 +140,8 @@ func identity(c *clientcmdapi.Cluster) string {
 // namespaceFile has the namespace of the Pod that we may be in.
 const namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
-// podNamespace is the namespace of the Pod whose service account we are, where no kubeconfig
-// says otherwise; "": we are none's.
+// podNamespace returns the namespace of the Pod in which hodei runs, if there is no kubeconfig;
+// "": it runs in none.
 func (a *app) podNamespace() string {
 	file, err := a.look("")
 	if err != nil || len(file.clusters) > 0 || a.getenv("KUBERNETES_SERVICE_HOST") == "" {
@@ -173,8 +173,9 @@ func (a *app) look(file string) (kubeconfig, error) {
 	return k, nil
 }
 
-// kubeconfigHome is what kubectl's own choice of a file hangs on; "": there is none. Without
-// a home client-go would take .kube/config of the working directory, whosever that is.
+// kubeconfigHome is the setting that kubectl's own choice of a file depends on; "": none is
+// set. Without a home client-go would take .kube/config of the working directory, whoever wrote
+// it.
 func (a *app) kubeconfigHome() string {
 	home := a.getenv("HOME")
 	if !filepath.IsAbs(home) {
@@ -194,8 +195,8 @@ var variables = []struct {
 	{"HODEI_K8S_IMAGE_PULL_POLICY", func(c *provider.Config) *string { return &c.ImagePullPolicy }},
 }
 
-// settings are those of t with what the environment says: a variable gives way to a provider
-// that was named, and wins over one that was not. The defaults are still to be filled in.
+// settings returns the settings of t and of the environment. A variable gives way to a provider
+// that was named, and overrides one that was not. The defaults are not filled in yet.
 func (t target) settings(getenv func(string) string) (provider.Config, error) {
 	c := t.config
 	if c.Type == provider.Local {
@@ -217,7 +218,7 @@ func (t target) settings(getenv func(string) string) (provider.Config, error) {
 	return c, nil
 }
 
-// said is how a target is named.
+// said is what there is to say of a target.
 type said struct {
 	context   string // with its provider; "": there is no context
 	elsewhere string // what is to be known of it: that the kubeconfig's current one is another
@@ -241,7 +242,7 @@ func (t target) say(by asked, r *provider.Registry, look func(string) (kubeconfi
 	case context != current.current:
 		s.elsewhere = fmt.Sprintf("the kubeconfig's current context is %q", current.current)
 	case own.clusters[context] != current.clusters[context]:
-		s.elsewhere = fmt.Sprintf("it is the one of %s; in the current kubeconfig it is another cluster", t.config.Kubeconfig)
+		s.elsewhere = fmt.Sprintf("it is from %s; the current kubeconfig has another cluster under that name", t.config.Kubeconfig)
 	}
 	switch {
 	case t.provider != "" || len(r.Providers) == 0:

@@ -171,7 +171,7 @@ func TestSay(t *testing.T) {
 	t.Run("one name, two clusters", func(t *testing.T) {
 		got := target{provider: "y", config: kube("default", "/other")}.say(asked{}, registry("y"), lookIn(map[string]kubeconfig{
 			"": {current: "default", clusters: map[string]string{"default": "X"}}, "/other": {current: "default", clusters: map[string]string{"default": "Y"}}}))
-		if got.elsewhere != "it is the one of /other; in the current kubeconfig it is another cluster" {
+		if got.elsewhere != "it is from /other; the current kubeconfig has another cluster under that name" {
 			t.Errorf("got %+v", got)
 		}
 	})

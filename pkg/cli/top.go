@@ -46,8 +46,8 @@ func (a *app) newTop() *cobra.Command {
 			each interval adds its rows. Jobs appear when they start and go when they end; with a
 			NAME it ends with the job. A figure that the node does not have is -.
 
-			Up to 50 jobs are measured at once, the oldest ones, each through a tunnel of its own;
-			an agent has room for eight who look. A job that can't be measured says why.`),
+			Up to 50 jobs are measured at once, the oldest first, each through a tunnel of its
+			own. An agent serves eight followers at most. A job that can't be measured says why.`),
 		Example: templates.Examples(`
 			# All jobs that run
 			hodei top
@@ -71,7 +71,7 @@ func (a *app) newTop() *cobra.Command {
 	flags.BoolVarP(&f.all, "all-namespaces", "A", false, "Show the jobs of all namespaces.")
 	flags.StringVarP(&f.selector, "selector", "l", "", "Show the jobs with these labels: key=value,..., as in kubectl.")
 	flags.DurationVar(&f.interval, "interval", followedInterval, "Time between two samples, 100ms or more.")
-	flags.BoolVar(&f.once, "once", false, "Show the jobs once, when all are measured, after 10s at the latest.")
+	flags.BoolVar(&f.once, "once", false, "Show the jobs once, as soon as all are measured, after 10s at the latest.")
 	flags.StringVarP(&f.output, "output", "o", "", "json: one object for each sample of a job. Default: a table.")
 	a.addProviderFlag(cmd, flags, "Where the jobs run")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json"}, cobra.ShellCompDirectiveNoFileComp))

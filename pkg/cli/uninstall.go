@@ -31,16 +31,16 @@ func (a *app) newUninstall() *cobra.Command {
 		DisableFlagsInUseLine: true,
 		Short:                 "Take out of a cluster what install put there",
 		Long: templates.LongDesc(`
-			Take hodei out of a cluster, that of the provider in use, else of the current
-			context, which is named first: its namespaces with all
-			that is in them, service accounts, roles, policies, quotas, certificates and jobs.
+			Take hodei out of a cluster: its namespaces with all that is in them, service
+			accounts, roles, policies, quotas, certificates and jobs. The cluster is that of the
+			provider in use, else of the current context; hodei names it first.
 
 			Without --yes it only lists what it would remove. It refuses if you lack the rights
 			to find and remove everything, and while jobs run or wait, unless --force is given.
 
-			A namespace that existed before hodei stays, with everything of others in it: only
-			hodei's objects and labels are removed. Bindings in other namespaces that refer to
-			hodei-user are listed and left to their owners.`),
+			A namespace that existed before hodei stays, and so does everything of others in it:
+			only hodei's objects and labels are removed. Bindings in other namespaces that refer
+			to hodei-user are listed and left to their owners.`),
 		Example: templates.Examples(`
 			# What would be removed
 			hodei uninstall --dry-run=server
@@ -91,7 +91,7 @@ func (a *app) newUninstall() *cobra.Command {
 	flags.BoolVar(&o.yes, "yes", false, "Remove it.")
 	flags.StringVar(&o.dryRun, "dry-run", o.dryRun, "none, client (only list what would be removed) or server (have the API server check it too).")
 	flags.Lookup("dry-run").NoOptDefVal = dryRunClient
-	flags.StringVar(&o.workersNamespace, "workers-namespace", "", "Remove this namespace of jobs alone, and what all share with the last of them (default: all).")
+	flags.StringVar(&o.workersNamespace, "workers-namespace", "", "Remove only this namespace of jobs; with the last one also what all of them share (default: all).")
 	flags.BoolVar(&o.force, "force", false, "End jobs that run, and remove those that wait.")
 	flags.BoolVar(&o.wait, "wait", true, "Wait until all is gone, and take hodei's labels off namespaces that stay.")
 	flags.DurationVar(&o.timeout, "timeout", uninstallTimeout, "With --wait: give up after this time.")

@@ -16,8 +16,8 @@ import (
 // Its certificate gives it no more of the server than that.
 const maxOfJob = 8
 
-// maxAttempts is how many attempts a Server remembers: all that a job can have, each with
-// a log of its own, or those that are attached of many jobs.
+// maxAttempts is how many attempts a Server remembers. A Server of one job remembers all that
+// the job can have, each with a log of its own; a Server of many jobs those that are attached.
 const maxAttempts = job.MaxRetries + 1
 
 // attemptKey names an attempt. Its UID alone would not do: it is the word of whoever
@@ -63,8 +63,8 @@ func (s *Server) Cancel(order *hodeipb.Cancel) {
 	}
 }
 
-// JobEnded tells the agent of an attempt, when it is attached, that the job's container
-// has ended, and how: an agent that still waits for the launcher ends then. Of a Server of
+// JobEnded tells the agent of an attempt, once it is attached, that the job's container has
+// ended, and how. An agent that still waits for the launcher then ends. It is for a Server of
 // one job.
 func (s *Server) JobEnded(name, how string) {
 	s.mu.Lock()
@@ -187,8 +187,8 @@ func (s *Server) open(hello *hodeipb.Hello) (f Follower, done func()) {
 	return f, done
 }
 
-// isTaken tells that another attempt of the job has the name, by which a Follower knows
-// it; s.mu is held.
+// isTaken reports whether another attempt of the job has this name, by which a Follower knows
+// an attempt; s.mu is held.
 func (s *Server) isTaken(key attemptKey, name string) bool {
 	for k, a := range s.attempts {
 		if k.sameJob(key) && a.name == name {

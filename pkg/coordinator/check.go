@@ -14,17 +14,18 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
-// What an agent may say, besides the sizes that [hodeipb.Codec] keeps. What is compared,
-// stored or computed with is refused beyond these bounds, what is only shown is cut.
+// Bounds of what an agent may say, beside the sizes that [hodeipb.Codec] bounds. Beyond them,
+// values that are compared, stored or computed with are refused; texts that are only shown are
+// cut.
 const (
 	// maxNameBytes is the longest name of an object of Kubernetes.
 	maxNameBytes = 253
 	// maxUIDBytes is several times a UUID.
 	maxUIDBytes = 128
-	// maxWordBytes is of a version, a cause, or the name of a source or a probe.
+	// maxWordBytes bounds a version, a cause, and the name of a source or a probe.
 	maxWordBytes = 128
-	// maxTextBytes is of a sentence. A launcher's is the longest: a path, and why it
-	// can't be run.
+	// maxTextBytes bounds a sentence. The longest is a launcher's: a path, and why it can't be
+	// run.
 	maxTextBytes = 1 << 10
 	maxProbes    = 16
 	// maxOffset is some exbibytes: no sum of two, and no int64, runs over.
@@ -77,11 +78,11 @@ func checkHello(h *hodeipb.Hello) error {
 	case h.AttemptUid == "" || h.Extent == nil || h.State == nil:
 		err = fmt.Errorf("the hello lacks attempt_uid, extent or state")
 	case len(h.AttemptUid) > maxUIDBytes || !namePattern.MatchString(h.AttemptUid):
-		err = fmt.Errorf("the hello's attempt_uid is %.64q, which is none", h.AttemptUid)
+		err = fmt.Errorf("the hello's attempt_uid is %.64q, which is no UID", h.AttemptUid)
 	case h.Extent.First > h.Extent.End:
 		err = fmt.Errorf("the hello's extent ends before it begins")
 	case h.Extent.End > maxOffset:
-		err = fmt.Errorf("the hello's extent ends at %d, where no output does", h.Extent.End)
+		err = fmt.Errorf("the hello's extent ends at %d, which no output reaches", h.Extent.End)
 	case len(h.Extent.Marks) > hodeipb.MaxMarks:
 		err = fmt.Errorf("the hello has %d marks, more than %d", len(h.Extent.Marks), hodeipb.MaxMarks)
 	default:
@@ -99,7 +100,7 @@ func checkHello(h *hodeipb.Hello) error {
 
 func checkState(s *hodeipb.State) error {
 	if !isTime(s.AgentStarted) || !isTime(s.CommandStarted) {
-		return fmt.Errorf("a state with what is no time")
+		return fmt.Errorf("a state with an impossible time")
 	}
 	return checkProbes(s.Probes)
 }
@@ -114,13 +115,13 @@ func checkProbes(probes []*hodeipb.Probe) error {
 	return nil
 }
 
-// checkExit is for exit records that come in another way, too.
+// checkExit also checks exit records that did not come over a stream.
 func checkExit(r *hodeipb.ExitRecord) error {
 	switch {
 	case !isTime(r.Started) || !isTime(r.Finished):
-		return fmt.Errorf("an exit record with what is no time")
+		return fmt.Errorf("an exit record with an impossible time")
 	case max(r.End, r.StdoutEnd, r.StderrEnd, r.Lost) > maxOffset:
-		return fmt.Errorf("an exit record with offsets where no output is")
+		return fmt.Errorf("an exit record with offsets that no output reaches")
 	}
 	r.Cause, r.Message = cut(r.Cause, maxWordBytes), cut(r.Message, maxTextBytes)
 	if err := checkProbes(r.Probes); err != nil {
@@ -133,7 +134,7 @@ func checkExit(r *hodeipb.ExitRecord) error {
 // hundred of them.
 func checkMetrics(m *hodeipb.Metrics) error {
 	if m.GetTime() == nil || !isTime(m.Time) {
-		return fmt.Errorf("a sample's time: %v is none that a clock shows", m.GetTime())
+		return fmt.Errorf("a sample with an impossible time: %v", m.GetTime())
 	}
 	if proto.Size(m) > maxMetricsBytes {
 		return fmt.Errorf("a sample of more than %d bytes", maxMetricsBytes)
@@ -156,7 +157,7 @@ func checkUsage(u *hodeipb.Usage) error {
 	return nil
 }
 
-// isTime tells a time that a clock can show, or none.
+// isTime reports whether t is a time that a clock can show, or nil.
 func isTime(t *timestamppb.Timestamp) bool {
 	if t == nil {
 		return true
@@ -165,7 +166,7 @@ func isTime(t *timestamppb.Timestamp) bool {
 	return t.CheckValid() == nil && !at.Before(minTime) && at.Before(maxTime)
 }
 
-// cut makes a text as short as it may be, and says so.
+// cut shortens s to most bytes, and marks it if something is missing.
 func cut(s string, most int) string {
 	if len(s) <= most {
 		return s

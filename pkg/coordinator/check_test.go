@@ -40,19 +40,19 @@ func TestCheckMessage(t *testing.T) {
 		{"no attempt", saying(func(h *hodeipb.Hello) { h.Attempt = "" }), `attempt is "", which is no name`},
 		{"a long attempt", saying(func(h *hodeipb.Hello) { h.Attempt = strings.Repeat("x", 254) }), "which is no name"},
 		{"a directory", saying(func(h *hodeipb.Hello) { h.Attempt = "../x" }), "which is no name"},
-		{"a UID with a control character", saying(func(h *hodeipb.Hello) { h.AttemptUid = "a\x1b[2J" }), `attempt_uid is "a\x1b[2J", which is none`},
-		{"a UID with a line", saying(func(h *hodeipb.Hello) { h.AttemptUid = "a\n" }), "which is none"},
-		{"a long UID", saying(func(h *hodeipb.Hello) { h.AttemptUid = strings.Repeat("x", 129) }), "which is none"},
+		{"a UID with a control character", saying(func(h *hodeipb.Hello) { h.AttemptUid = "a\x1b[2J" }), `attempt_uid is "a\x1b[2J", which is no UID`},
+		{"a UID with a line", saying(func(h *hodeipb.Hello) { h.AttemptUid = "a\n" }), "which is no UID"},
+		{"a long UID", saying(func(h *hodeipb.Hello) { h.AttemptUid = strings.Repeat("x", 129) }), "which is no UID"},
 		{"a long job", saying(func(h *hodeipb.Hello) { h.Job = strings.Repeat("x", 254) }), "the hello's job has a name of more than 253 bytes"},
-		{"an extent without an end", saying(func(h *hodeipb.Hello) { h.Extent.End = math.MaxUint64 }), "where no output does"},
+		{"an extent without an end", saying(func(h *hodeipb.Hello) { h.Extent.End = math.MaxUint64 }), "which no output reaches"},
 		{"too many marks", saying(func(h *hodeipb.Hello) { h.Extent.Marks = make([]*hodeipb.Mark, 257) }), "257 marks, more than 256"},
-		{"a state before all clocks", state(&hodeipb.State{CommandStarted: &timestamppb.Timestamp{Seconds: -1}}), "what is no time"},
-		{"a state after all clocks", state(&hodeipb.State{AgentStarted: late}), "what is no time"},
+		{"a state before all clocks", state(&hodeipb.State{CommandStarted: &timestamppb.Timestamp{Seconds: -1}}), "an impossible time"},
+		{"a state after all clocks", state(&hodeipb.State{AgentStarted: late}), "an impossible time"},
 		{"too many probes", state(&hodeipb.State{Probes: make([]*hodeipb.Probe, 17)}), "17 probes, more than 16"},
 		{"an exit record", exit(&hodeipb.ExitRecord{Started: timestamppb.Now(), Finished: timestamppb.Now()}), ""},
-		{"an end after all clocks", exit(&hodeipb.ExitRecord{Finished: late}), "what is no time"},
-		{"no year", exit(&hodeipb.ExitRecord{Started: &timestamppb.Timestamp{Seconds: math.MaxInt64}}), "what is no time"},
-		{"more lost than can be", exit(&hodeipb.ExitRecord{Lost: math.MaxUint64}), "where no output is"},
+		{"an end after all clocks", exit(&hodeipb.ExitRecord{Finished: late}), "an impossible time"},
+		{"no year", exit(&hodeipb.ExitRecord{Started: &timestamppb.Timestamp{Seconds: math.MaxInt64}}), "an impossible time"},
+		{"more lost than can be", exit(&hodeipb.ExitRecord{Lost: math.MaxUint64}), "that no output reaches"},
 		{"too many waits", exit(&hodeipb.ExitRecord{Usage: &hodeipb.Usage{RunQueueWaits: make([]uint64, 66)}}), "66 waits"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -136,9 +136,9 @@ func TestPanic(t *testing.T) {
 		a := w.attachAs(t, "uid", 4)
 		a.welcome()
 		a.send(text(0, "boom"))
-		a.failsWith(codes.Aborted, "a fault of hodei's own: out of cheese")
+		a.failsWith(codes.Aborted, "a fault in hodei: out of cheese")
 		fault, ok := errors.AsType[*Fault](<-turned)
-		if !ok || fault.Message != "a fault of hodei's own: out of cheese" || strings.Contains(fault.Stack, "check_test.go") != (i == 0) {
+		if !ok || fault.Message != "a fault in hodei: out of cheese" || strings.Contains(fault.Stack, "check_test.go") != (i == 0) {
 			t.Errorf("told %+v", fault)
 		}
 	}
@@ -154,7 +154,7 @@ func TestFault(t *testing.T) {
 		exit *hodeipb.ExitRecord
 		want string
 	}{
-		{&hodeipb.ExitRecord{Finished: &timestamppb.Timestamp{Seconds: math.MaxInt64}}, "an exit record with what is no time"},
+		{&hodeipb.ExitRecord{Finished: &timestamppb.Timestamp{Seconds: math.MaxInt64}}, "an exit record with an impossible time"},
 		{&hodeipb.ExitRecord{Message: strings.Repeat("x", 1<<20)}, "a message of more than 65536 bytes besides output"},
 	} {
 		a := w.attach(t, 0)
@@ -204,8 +204,8 @@ func TestDialled(t *testing.T) {
 	for _, tt := range []struct{ name, uid, says, saysUID, want string }{
 		{"itself", "uid-1", "pod-1", "uid-1", ""},
 		{"a UID that nobody knows", "", "pod-1", "uid-1", ""},
-		{"another UID", "uid-1", "pod-1", "uid-2", "attempt pod-1 was dialled, and says it is pod-1, uid-2"},
-		{"another name", "uid-1", "pod-2", "uid-1", "attempt pod-1 was dialled, and says it is pod-2, uid-1"},
+		{"another UID", "uid-1", "pod-1", "uid-2", "attempt pod-1 was dialled, but its agent says it is pod-1, uid-2"},
+		{"another name", "uid-1", "pod-2", "uid-1", "attempt pod-1 was dialled, but its agent says it is pod-2, uid-1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t, nil)

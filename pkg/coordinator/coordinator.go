@@ -73,8 +73,8 @@ type Follower interface {
 	Attached(hello *hodeipb.Hello) (Resume, error)
 	// State tells a new state of an attempt.
 	State(attempt string, state *hodeipb.State)
-	// Metrics tells a sample, later than those before. The Follower may keep it.
-	// Metrics must not block.
+	// Metrics gets a sample, later than those before. The Follower may keep it. Metrics must
+	// not block.
 	Metrics(attempt string, m *hodeipb.Metrics)
 	// Output has stored the batch when it returns nil; it continues where the one
 	// before ended. The batch is its own; data, which is the batch's, decoded, is
@@ -381,7 +381,7 @@ func (s *Server) authorize(ctx context.Context, hello *hodeipb.Hello) error {
 	if d := dialled(info.raw); d != nil {
 		name, uid := d.Attempt()
 		if hello.Attempt != name || uid != "" && hello.AttemptUid != uid {
-			return status.Errorf(codes.InvalidArgument, "attempt %s was dialled, and says it is %s, %s", name, hello.Attempt, hello.AttemptUid)
+			return status.Errorf(codes.InvalidArgument, "attempt %s was dialled, but its agent says it is %s, %s", name, hello.Attempt, hello.AttemptUid)
 		}
 	}
 	return nil

@@ -88,11 +88,11 @@ func isEnd(err error) bool {
 	return false
 }
 
-// Fault is why an agent was turned away that has proved who it is: it has said what no
-// agent of ours says, or what it said has broken the coordinator.
+// Fault is why an agent with a good certificate was turned away: it sent what no agent of hodei
+// sends, or its message made the coordinator panic.
 type Fault struct {
 	Message string
-	// Stack is where the coordinator broke, the first time that it did.
+	// Stack is where the coordinator panicked, the first time that it did.
 	Stack string
 }
 
@@ -114,10 +114,10 @@ func (s *Server) refuse(ctx context.Context, err error) {
 	s.turnAway(p.Addr, errors.New(message))
 }
 
-// caught ends a stream whose handler has panicked, and not the process: what one agent
-// says can't end the coordinator of another. It is told, the first time with the place.
+// caught ends the stream of a handler that panicked, and not the process: no agent can end the
+// coordinator of another. It reports the fault, the first time with the stack.
 func (s *Server) caught(ctx context.Context, panicked any) error {
-	f := &Fault{Message: fmt.Sprintf("a fault of hodei's own: %v", panicked)}
+	f := &Fault{Message: fmt.Sprintf("a fault in hodei: %v", panicked)}
 	s.panicked.Do(func() { f.Stack = "\n" + string(debug.Stack()) })
 	s.fault(ctx, f)
 	return status.Error(codes.Aborted, f.Message)

@@ -190,10 +190,10 @@ func TestBadMetrics(t *testing.T) {
 		m    *hodeipb.Metrics
 		want string // contained in the refusal; "": it is taken
 	}{
-		{"without a time", with(func(m *hodeipb.Metrics) { m.Time = nil }), "a sample's time: "},
-		{"empty", &hodeipb.Metrics{}, "a sample's time: "},
-		{"at no time", with(func(m *hodeipb.Metrics) { m.Time.Nanos = -1 }), "a sample's time: "},
-		{"after all years", with(func(m *hodeipb.Metrics) { m.Time.Seconds = math.MaxInt64 }), "a sample's time: "},
+		{"without a time", with(func(m *hodeipb.Metrics) { m.Time = nil }), "a sample with an impossible time: "},
+		{"empty", &hodeipb.Metrics{}, "a sample with an impossible time: "},
+		{"at no time", with(func(m *hodeipb.Metrics) { m.Time.Nanos = -1 }), "a sample with an impossible time: "},
+		{"after all years", with(func(m *hodeipb.Metrics) { m.Time.Seconds = math.MaxInt64 }), "a sample with an impossible time: "},
 		{"too large", with(func(m *hodeipb.Metrics) { m.Usage.Source = strings.Repeat("x", maxMetricsBytes) }), "a sample of more than 4096 bytes"},
 		{"too many waits", with(func(m *hodeipb.Metrics) { m.Usage.RunQueueWaits = make([]uint64, maxRunQueueWaits+1) }), "66 waits on the run queue, more than 65"},
 		{"all there can be", with(func(m *hodeipb.Metrics) {

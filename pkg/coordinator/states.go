@@ -6,12 +6,12 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
-// stateEvery is the least time between two states of one phase that a Follower is told.
-// An agent sends one whenever its output is blocked and no longer, and may do so as often
-// as it likes.
+// stateEvery is the least time between two states of one phase that a Follower gets. An agent
+// sends a state whenever its output becomes blocked or unblocked, which may be very often.
 const stateEvery = 100 * time.Millisecond
 
-// states are those of an attachment: a new phase is told at once, of all else the latest.
+// states holds back states of an attachment: a new phase goes to the Follower at once, of all
+// others only the latest.
 type states struct {
 	phase hodeipb.Phase // the highest
 	told  time.Time
@@ -19,15 +19,15 @@ type states struct {
 	due   <-chan time.Time // when it is to be
 }
 
-// newStates begins with one that was told.
+// newStates begins with a state that the Follower has.
 func newStates(first *hodeipb.State) states {
 	return states{phase: known(first.Phase), told: time.Now()}
 }
 
-// known makes a phase of an agent that knows more of them the last one.
+// known maps phases that this version does not know to the last one that it knows.
 func known(p hodeipb.Phase) hodeipb.Phase { return min(p, hodeipb.Phase_ENDED) }
 
-// take says whether the state, which is next now, is to be told at once.
+// take keeps state as the next one, and reports whether it is to be told at once.
 func (s *states) take(state *hodeipb.State) (now bool) {
 	s.next = state
 	if known(state.Phase) > s.phase {
@@ -39,7 +39,7 @@ func (s *states) take(state *hodeipb.State) (now bool) {
 	return false
 }
 
-// tellState tells the next one, if there is any.
+// tellState tells the Follower the next state, if there is one.
 func (a *attempt) tellState(name string) {
 	s := &a.states
 	if s.next == nil {

@@ -10,7 +10,7 @@ import (
 // Bounds of what an agent may send. A coordinator refuses what is larger before it
 // decodes it: a message of empty parts takes fifty times as much memory as on the wire.
 const (
-	// MaxBatchBytes of data, decoded.
+	// MaxBatchBytes is the most data of a batch, decoded.
 	MaxBatchBytes   = 1 << 20
 	MaxBatchRecords = 1024
 	// MaxHeadBytes is a message without the data of a batch. The longest are a batch's
@@ -19,8 +19,8 @@ const (
 	// maxParts is how many messages and list elements may be inside a message: a batch
 	// and its records. A hello has 256 marks.
 	maxParts = MaxBatchRecords + 16
-	// MaxMarks of a hello take 5 KiB. In a spool of 1 GiB they are 4 MiB apart, the most
-	// that --since fetches in vain.
+	// 256 marks take 5 KiB of a Hello; in a 1 GiB spool they are 4 MiB apart, the most that
+	// --since over-fetches.
 	MaxMarks = 256
 )
 
@@ -45,7 +45,7 @@ func (h *head) check() error {
 	return nil
 }
 
-// count adds what an encoded message of a type holds, as far as it can be read.
+// count adds what an encoded message holds, as far as it can be read.
 func (h *head) count(message protoreflect.MessageDescriptor, b []byte) {
 	for len(b) > 0 && h.check() == nil {
 		number, kind, tag := protowire.ConsumeTag(b)

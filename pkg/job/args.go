@@ -48,7 +48,7 @@ func tooLarge(what string, bytes, most int) *Failure {
 	return &Failure{Cause: ConfigError, Message: fmt.Sprintf("%s has %d bytes: Linux takes at most %d", what, bytes, most), Hint: TooLargeHint}
 }
 
-// argument is what an element of a command is called.
+// argument names an element of a command for an error.
 func argument(i int) string {
 	if i == 0 {
 		return "the command"

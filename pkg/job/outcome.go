@@ -90,9 +90,9 @@ func (o *Outcome) ExitCode() int {
 	return ExitFailed
 }
 
-// NeverRan tells that there was no command to end: it was not found, or could not be
-// executed, which the launcher says in a message. A shell that ends with such a code of its
-// own did run.
+// NeverRan reports whether the command could not be run: it was not found, or could not be
+// executed. The launcher says so in a message, so a shell that ends with such a code by itself
+// did run.
 func (o *Outcome) NeverRan() bool {
 	return o.Cause == Error && !o.PodEnded && o.Message != "" && (o.Code == ExitNotFound || o.Code == ExitCannotRun)
 }
@@ -100,8 +100,8 @@ func (o *Outcome) NeverRan() bool {
 // Succeeded tells that the command exited 0: what else happened to it is a note.
 func (o *Outcome) Succeeded() bool { return o.ExitCode() == 0 }
 
-// Settled puts two accounts of one end together: the agent's, which knows what the command
-// did, and the cluster's, which knows who ended its Pod. Either may be nil.
+// Settled combines two accounts of one end: the agent knows what the command did, the cluster
+// knows who ended the Pod. Either may be nil.
 func Settled(agent, cluster *Outcome) *Outcome {
 	switch {
 	case agent == nil:

@@ -9,8 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// Amount is what a quantity counts, with the bounds within which a person can mean
-// it. Kubernetes takes far more: 512m of memory is half a byte, and is stored.
+// Amount is what a quantity counts, with the bounds of what a person can mean. Kubernetes
+// accepts far more: it stores 512m of memory, which is half a byte.
 type Amount struct {
 	least, most string
 	example     string
@@ -28,8 +28,8 @@ var (
 	Memory = Amount{least: "4Mi", most: "1Pi", example: "512Mi or 4Gi", finer: "a byte has no parts"}
 	// Disk in bytes. The least is a page: what is below was meant as MiB or GiB.
 	Disk = Amount{least: "4Ki", most: "1Pi", example: "512Mi or 10Gi", finer: "a byte has no parts"}
-	// Spool is what is kept of a job's output. Less than the least would be full with
-	// the output of a moment; more than the most is on no node's disk.
+	// Spool is how much of a job's output is kept. Less than the least would be full in a
+	// moment; no node's disk has more than the most.
 	Spool = Amount{least: "1Mi", most: "16Ti", example: "512Mi or 1Gi", finer: "a byte has no parts"}
 	// Store is what is kept of all jobs' output on a machine. A store is made of at
 	// least 16 segments of 64 KiB.

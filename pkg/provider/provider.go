@@ -24,7 +24,7 @@ import (
 var (
 	ErrNotFound = errors.New("not found")
 	ErrTaken    = errors.New("is there already")
-	// ErrNoPlace is [Path]'s alone: whoever only reads has no providers then.
+	// Only [Path] returns ErrNoPlace; a command that only reads then has no providers.
 	ErrNoPlace = errors.New("no place for the providers' file: neither HOME nor XDG_CONFIG_HOME is an absolute path")
 )
 

@@ -90,7 +90,7 @@ func (s *Status) Done(label, detail string, since time.Duration) {
 	io.WriteString(s.w, strings.TrimRight(line, " ")+"\n")
 }
 
-// Mark stands before a line on a terminal and says how it is meant. The text must say it
+// Mark begins a line on a terminal and shows its kind: ok, warning, error. The text must say it
 // too: off a terminal there is no mark.
 type Mark int
 
@@ -149,9 +149,9 @@ func (s *Status) turn(text string) {
 	//
 	// WithWriterFile, because WithWriter asks stdout whether it is a terminal.
 	s.spin = spinner.New(s.pictures(), spinInterval, spinner.WithWriterFile(f))
-	// The spinner erases as many lines as it believes to have written, and counts bytes
-	// for columns. So it knows of its picture alone, which no terminal breaks, and the
-	// text is written behind it.
+	// The spinner's library erases as many lines as it believes it wrote, and takes bytes for
+	// columns. So it draws only its picture, which no terminal wraps, and hodei writes the text
+	// after it.
 	s.spin.PostUpdate = func(*spinner.Spinner) { io.WriteString(f, beside(s.spun, Width(f))) }
 	// The colour is in the pictures: the spinner's own depends on stdout as well.
 	s.spin.Color()

@@ -73,7 +73,7 @@ func TestFixedUserRefused(t *testing.T) {
 // TestRuleRefuses: what other rules say is quoted, with a hint.
 func TestRuleRefuses(t *testing.T) {
 	t.Parallel()
-	const hint = "hint: this is the cluster's own rule; "
+	const hint = "hint: this is a rule of the cluster; "
 	t.Run("Pods", func(t *testing.T) {
 		t.Parallel()
 		namespace := newNamespace(t)

@@ -42,7 +42,7 @@ var attacks = []attack{
 	{name: "marks", run: marks, told: "a message of more than 1040 parts"},
 	{name: "parts", run: parts, told: "a message of more than 1040 parts"},
 	{name: "states", run: states},
-	{name: "uids", run: uids, told: "attempt uids was dialled, and says it is uids-0"},
+	{name: "uids", run: uids, told: "attempt uids was dialled, but its agent says it is uids-0"},
 	{name: "names", run: names, told: "a message of more than 65536 bytes besides output"},
 	{name: "times", run: times, last: `{"cause":"Completed","started":"0001-01-01T00:00:00Z","finished":"9999-12-31T23:59:59Z"}`},
 	{name: "texts", run: texts, last: `{"cause":"Error","code":1,"message":"` + strings.Repeat("x", 3000) + `"}`},

@@ -17,7 +17,8 @@ import (
 // if their agent means ill.
 const MaxDocumentBytes = 4 << 20
 
-// sealBytes is how much longer a document's file is: magic 4, CRC-32C of the document 4.
+// sealBytes is how much longer a document's file is than the document: magic 4, CRC-32C of the
+// document 4.
 const sealBytes = 4 + 4
 
 // sealMagic stands behind a document; its last byte is the version. No JSON ends so.
@@ -89,8 +90,8 @@ func sealDocument(b []byte) []byte {
 	return binary.LittleEndian.AppendUint32(sealed, crc32.Checksum(b, castagnoli))
 }
 
-// unsealDocument gives the document of a file. One without a checksum is of an older version, or
-// damaged at its end: its reader will see.
+// unsealDocument returns the document in a file. A file without a checksum is of an older
+// version, or damaged at its end, which whoever decodes the document finds out.
 func unsealDocument(b []byte) ([]byte, error) {
 	n := len(b) - sealBytes
 	if n < 0 || [4]byte(b[n:]) != sealMagic {

@@ -244,7 +244,7 @@ func (e *DamageError) Error() string {
 // Unwrap returns why it can't be read.
 func (e *DamageError) Unwrap() error { return e.Err }
 
-// asDamage is an error of a file's as its damage.
+// asDamage returns an error about a file as damage of it.
 func asDamage(file string, err error) *DamageError {
 	if d, ok := errors.AsType[*DamageError](err); ok {
 		return d

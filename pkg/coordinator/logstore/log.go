@@ -115,9 +115,9 @@ func (l *Log) Exit() *hodeipb.ExitRecord {
 	return l.exit
 }
 
-// Damage tells why a log that was opened with Read is at its end where its files are not,
-// as far as was read; nil: they are. It may be no more than a batch that another process
-// was killed in the writing of.
+// Damage returns why a log that was opened with Read ends before its files do, as far as it was
+// read; nil: it does not. The damage may only be a batch that another process was writing when
+// it was killed.
 func (l *Log) Damage() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

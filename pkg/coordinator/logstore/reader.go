@@ -49,8 +49,8 @@ func (r *Reader) Next(ctx context.Context) (*hodeipb.Batch, error) {
 	return nil, fmt.Errorf("read log at offset %d: %w", r.offset, err)
 }
 
-// Damage tells what is damaged where the batch that Next gave last is a gap; nil: it is
-// none, or its output was dropped.
+// Damage returns what is damaged if the last batch of Next is a gap; nil: it is no gap, or its
+// output was dropped.
 func (r *Reader) Damage() *DamageError { return r.damage }
 
 func (r *Reader) next(ctx context.Context) (*hodeipb.Batch, error) {
@@ -175,7 +175,7 @@ func (r *Reader) read(p place) (*hodeipb.Batch, error) {
 	return r.hole(p.end, asDamage(p.file.Name(), err)), nil
 }
 
-// hole is the gap up to an offset that damage has left.
+// hole returns the gap that damage has left, up to an offset.
 func (r *Reader) hole(to uint64, damage *DamageError) *hodeipb.Batch {
 	r.damage = damage
 	return r.gap(to - r.offset)

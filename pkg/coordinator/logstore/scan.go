@@ -78,7 +78,7 @@ func (s *scanner) next() (*frame, error) {
 	return f, nil
 }
 
-// header gives what stands at pos as the header of a frame, false if it is none.
+// header reads the header of a frame at pos; false if there is none.
 func (s *scanner) header() (header, bool, error) {
 	if s.limit-s.pos < headerSize {
 		return header{}, false, nil
@@ -179,7 +179,8 @@ func (s *scanner) search(pos int64, at uint64) (*frame, error) {
 	return f, err
 }
 
-// findMagic gives where from pos on something begins as a frame does; below zero: nowhere.
+// findMagic returns where, from pos on, the next bytes are that a frame begins with; below
+// zero: nowhere.
 func (s *scanner) findMagic(pos int64) (int64, error) {
 	for s.pos = pos; s.limit-s.pos >= headerSize; {
 		if _, err := s.bytes(headerSize); err != nil {

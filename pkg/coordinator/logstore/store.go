@@ -61,13 +61,13 @@ const (
 	lockTries = 10
 )
 
-// errChecksum is of what is not what was written.
+// errChecksum is the error of bytes that are not what was written.
 var errChecksum = errors.New("checksum is wrong")
 
 // ErrInUse is that the attempt is written by another process, or by this one.
 var ErrInUse = errors.New("the attempt's log is in use")
 
-// ErrName is the error of a name that no attempt can be stored under.
+// ErrName is the error of a name under which no attempt can be stored.
 var ErrName = errors.New("no name for a directory")
 
 // Key names one attempt. Namespace, Job and AttemptUID are names of directories
@@ -111,7 +111,7 @@ type Store struct {
 	dropped Dropped
 }
 
-// Dropped is what a store has removed for want of room, and not for its age.
+// Dropped counts what a store has removed to make room (not because of its age).
 type Dropped struct {
 	// Attempts are those that went as a whole.
 	Attempts int
@@ -234,7 +234,7 @@ func (s *Store) create(k Key, first uint64) (*Log, error) {
 	return s.write(k, first, dir, lock, false)
 }
 
-// checkRoom says why the directory of an attempt is not to be made, if it is not there.
+// checkRoom says why the directory of an attempt must not be made, if it does not exist yet.
 func checkRoom(dir string) error {
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -382,8 +382,8 @@ func (s *Store) look(dir string) (Attempt, error) {
 	return a, nil
 }
 
-// metaOf gives what a log's directory says that it is of, or, with an error, what the
-// directory's place does.
+// metaOf returns the names of an attempt from its directory's meta.json or, with an error, from
+// the directory's path.
 func (s *Store) metaOf(dir string) (meta, error) {
 	m, err := readMeta(dir)
 	if err == nil {

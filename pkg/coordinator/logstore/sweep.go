@@ -80,8 +80,8 @@ func (s *Store) sweepTemp() error {
 	return nil
 }
 
-// list gives all logs but the temporary ones, and those of which another user lets nobody
-// know: one of them is no reason to do without a store.
+// list returns all logs except temporary ones and those that another user keeps unreadable: one
+// of these is no reason to do without a store.
 func (s *Store) list() ([]kept, error) {
 	dirs := []string{s.dir}
 	for range 3 { // namespace, job, attempt

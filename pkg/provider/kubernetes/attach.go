@@ -61,7 +61,7 @@ func (p *Provider) serverCerts(ctx context.Context, j *batchv1.Job) (*certs.JobC
 	switch {
 	case apierrors.IsNotFound(err) && isUnfinished(j):
 		return nil, "", &job.Failure{Cause: job.ConfigError, Err: err,
-			Message: fmt.Sprintf("job %q can't be attached to: the hodei that made it was ended before it was complete; the cluster ends it by itself, %s after its start", j.Name, makingSeconds*time.Second),
+			Message: fmt.Sprintf("job %q can't be attached to: hodei was ended before it had made the job whole; the cluster ends the job %s after its start", j.Name, makingSeconds*time.Second),
 			Hint:    fmt.Sprintf("kubectl delete job -n %s %s", j.Namespace, j.Name)}
 	case apierrors.IsNotFound(err):
 		return nil, "", absent(fmt.Sprintf("its secret %q is not found", j.Name))

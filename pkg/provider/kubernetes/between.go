@@ -8,15 +8,15 @@ import (
 )
 
 const (
-	// nextWait is how long the cluster is given to make the next attempt of a job: the job
-	// controller backs off for up to 10 minutes.
+	// nextWait is how long hodei waits for the cluster to make the next attempt of a job: the
+	// job controller backs off for up to 10 minutes.
 	nextWait = 12 * time.Minute
 	// nextMargin is what an attempt gets beyond its start timeout, which its agent keeps: a
 	// Pod that waits for an image is evicted some 20 s later.
 	nextMargin = time.Minute
 )
 
-// between tells that a command of the job has run, none does, and another may.
+// between reports whether a command of the job has run, none runs now, and another may run.
 func (w *watcher) between() bool {
 	if !w.started || w.run.spec.Retries == 0 || w.over != "" || w.suspended {
 		return false
@@ -29,10 +29,10 @@ func (w *watcher) between() bool {
 	return true
 }
 
-// runs tells that the command does, or that nothing is known but that it did.
+// runs reports whether a command has started and the job is not between two attempts.
 func (w *watcher) runs() bool { return w.started && !w.between() }
 
-// next tells what the next attempt waits for, and ends a wait that takes too long.
+// next says what the next attempt waits for, and ends a wait that takes too long.
 func (w *watcher) next(now time.Time) error {
 	if !w.between() {
 		w.restless = time.Time{}

@@ -11,11 +11,11 @@ import (
 )
 
 const (
-	// maxJobBytes is what etcd takes of one object, 1.5 MiB, less what the cluster adds to
-	// a Job and to its Pods: status, conditions, who manages which field.
+	// maxJobBytes is the most that etcd takes of one object, 1.5 MiB, less what the cluster
+	// adds to a Job and its Pods: status, conditions, managed fields.
 	maxJobBytes = 3<<19 - 128<<10
-	// maxBodyBytes is what the API server takes of one request, 3 MiB. JSON, in which a Job
-	// is sent, has six bytes for each <, > and &.
+	// maxBodyBytes is the most that the API server takes of one request, 3 MiB. A Job is sent
+	// as JSON, which has six bytes for each <, > and &.
 	maxBodyBytes = 3<<20 - 16<<10
 )
 

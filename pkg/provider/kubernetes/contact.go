@@ -18,8 +18,8 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
-// How long an API server that does not answer as it did is waited for. docs/waits.md has
-// these rules for users.
+// How long commands wait for an API server that stops answering well. docs/waits.md has these
+// rules for users.
 const (
 	// FirstWait is how long a command that is to follow something waits for the first
 	// answer: an API server that is restarted is back within a minute.
@@ -27,11 +27,11 @@ const (
 	// LostWait is how long one that follows waits for the next answer: longer than an
 	// upgrade of the cluster or a train through the mountains, and no CI job for ever.
 	LostWait = time.Hour
-	// refusedWait is how long credentials or rights that were good are refused before
-	// that is believed: a credential plugin or a token file is asked again within it,
-	// and an API server that has just started refuses what it has not read yet.
+	// refusedWait is how long the API server may refuse credentials or rights that were good
+	// before hodei gives up. Meanwhile hodei asks the credential plugin and the token file
+	// again; and an API server that has just started refuses what it has not read yet.
 	refusedWait = 30 * time.Second
-	// silentSay is how long silence lasts before it is told: a connection that is made
+	// silentSay is how long the API server is silent before hodei says so: making a connection
 	// anew takes a second.
 	silentSay = 5 * time.Second
 	// askEvery is the time between two questions whether it answers again, and askWait
@@ -42,7 +42,7 @@ const (
 // ErrLost is under the Failure that a Contact ends with.
 var ErrLost = errors.New("the cluster is out of reach")
 
-// standing is what an answer means to who waits.
+// standing is what an answer means to a command that waits.
 type standing int
 
 const (
@@ -82,8 +82,8 @@ func standingOf(err error) standing {
 	return heard
 }
 
-// Unanswered tells an error that is no answer of the API server, or that of one in trouble:
-// it may be asked again. Credentials that could not be had are for the user to mend: some
+// Unanswered reports whether err is no answer of the API server, or the answer of one in
+// trouble: ask it again. Credentials that could not be had are for the user to mend: some
 // plugins open a browser each time they are asked.
 func Unanswered(err error) bool { return standingOf(err) == silent && noCredentials(err) == nil }
 
@@ -99,11 +99,11 @@ func noCredentials(err error) error {
 	return nil
 }
 
-// Contact decides for a command that follows something which answers of the API server end
-// it, which are waited out, and what is told meanwhile. The zero Contact has had good answers
-// alone. It is for one goroutine.
+// Contact judges the answers of an API server for a command that follows something there: which
+// are final, which to wait out, and what to say meanwhile. The zero Contact has had good
+// answers up to now. It must be used by one goroutine.
 type Contact struct {
-	// Wait is how long no good answer is waited for; 0 is LostWait.
+	// Wait is how long to wait for a good answer; 0 is LostWait.
 	Wait time.Duration
 
 	bad     time.Time // when the answers ceased to be good; zero: they are
@@ -184,8 +184,9 @@ func (r right) String() string {
 // answer is the update of an answer of the API server, under way, to who doubts it.
 type answer struct{ err error }
 
-// doubt takes an error of a request that needs a right. If the API server may be lost to us,
-// doubt asks for that right every askEvery, and tells Watch each answer, until one is good:
+// doubt gets an error of a request that needs the right r. If it may mean that the API server
+// is out of reach, or refuses us, doubt asks for that right every askEvery, and tells Watch each
+// answer, until one is good:
 // client-go's informers would be silent for up to a minute, or for ever.
 func (r *Run) doubt(of right, err error) {
 	if standingOf(err) == heard || r.ctx.Err() != nil || !r.doubting.CompareAndSwap(false, true) {

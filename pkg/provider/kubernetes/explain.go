@@ -133,7 +133,7 @@ type verdict struct {
 	// failure ends the job: at once, or after the grace.
 	failure *job.Failure
 	grace   time.Duration
-	// after is how long it lasts before it is told; 0 is sayAfter.
+	// after is how long it lasts before hodei says so; 0 is sayAfter.
 	after time.Duration
 	// node is the one that has not taken up the Pod.
 	node string
@@ -314,8 +314,8 @@ func explainContainer(pod *corev1.Pod, s corev1.ContainerStatus) verdict {
 	return verdict{}
 }
 
-// noUserPattern matches what runc and crun say of a uid that the node has not: one whose
-// kubelet itself is in a user namespace has as a rule 65536.
+// noUserPattern matches what runc and crun say of a uid that the node does not have. A node
+// whose kubelet itself runs in a user namespace usually has 65536 uids.
 var noUserPattern = regexp.MustCompile(`unable to setup user: |setres[ug]id|unmapped (?:user|[ug]id)`)
 
 // noUser explains a container that can't run as its user.
@@ -330,9 +330,9 @@ func noUser(pod *corev1.Pod, name, said string) *job.Failure {
 		Hint: fmt.Sprintf("run it again as one that every node has: --user %d; all jobs: {hodei} provider set NAME --user %[1]d", agentUser)}
 }
 
-// badVariable explains a container that a variable's value keeps from starting, which must
-// be of --env-from, since run checks the others; nil: it is something else. The runtime
-// quotes the value, which may be a Secret's.
+// badVariable explains a container that can't start because of a variable's value; nil: the
+// reason is another one. The value is of --env-from, since run checks all others. The runtime
+// quotes it, and it may be a Secret's, so it is not shown.
 func badVariable(pod *corev1.Pod, name, said string) *job.Failure {
 	var what string
 	switch {

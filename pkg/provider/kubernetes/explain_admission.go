@@ -63,13 +63,13 @@ var (
 	runtimePattern  = regexp.MustCompile(`RuntimeClass "([^"]+)" not found`)
 )
 
-// ruleHint is for those of whom we know nothing but their words.
-const ruleHint = "this is the cluster's own rule; to see what it is about: {hodei} run --dry-run=client -o yaml -- CMD; or run in another namespace, -n"
+// ruleHint is for refusals of which nothing is known but their words.
+const ruleHint = "this is a rule of the cluster; to see the Job that it refuses: {hodei} run --dry-run=client -o yaml -- CMD; or run in another namespace, -n"
 
-// explainAdmission says what it means for a start that the job controller could not
-// make the Pod, by the message of its event. It goes on trying, with a back-off. What
-// may pass without anybody's doing is waited for: room in a quota, the count of a new one,
-// a webhook that is away. Everything else ends the start at once.
+// explainAdmission says from the job controller's event what it means that it could not make
+// the Pod. The controller goes on trying, with a back-off. Some reasons may pass by themselves
+// and are waited for: a full quota, a quota that is not counted yet, a webhook that is away.
+// All others end the start at once.
 func explainAdmission(namespace, message string) verdict {
 	said := refusedPattern.ReplaceAllString(message, "")
 	if m := refusedPattern.FindStringSubmatch(message); m != nil && m[1] != "" {
@@ -129,8 +129,8 @@ func explainAdmission(namespace, message string) verdict {
 	return verdict{waiting: said}
 }
 
-// beyondQuota names what a job asks for that a quota's refusal says is more than all
-// that the quota has; "": nothing.
+// beyondQuota names the requests of a job that, by a quota's refusal, exceed the whole quota;
+// "": none.
 func beyondQuota(refusal string) string {
 	m := quotaPattern.FindStringSubmatch(refusal)
 	if m == nil {

@@ -209,8 +209,8 @@ func newFound(j *batchv1.Job, spec *job.Spec, pods []corev1.Pod) *Found {
 	return f
 }
 
-// keptEnd is how a job ended whose Job does not say so only because a container of
-// others runs on; nil: it has not.
+// keptEnd returns how a job ended if its Job does not say so only because another container
+// runs on; nil: it has not ended.
 func (f *Found) keptEnd() *job.Outcome {
 	n := len(f.Attempts)
 	if n == 0 || f.Job.Spec.Suspend != nil && *f.Job.Spec.Suspend {
@@ -276,8 +276,8 @@ func agentRuns(pod *corev1.Pod) bool {
 	return false
 }
 
-// End is how a job's latest attempt ended, of which pod is what is left; nil: it has not,
-// or nothing is.
+// End returns how a job's latest attempt ended, from what pod still says; nil: it has not
+// ended, or pod says nothing.
 func End(j *batchv1.Job, pod *corev1.Pod) *job.Outcome {
 	if end, _ := jobEnd(j); end != nil {
 		return end

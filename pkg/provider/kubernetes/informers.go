@@ -115,8 +115,8 @@ func (r *Run) inform(object runtime.Object, source *cache.ListWatch, required *r
 	return informer
 }
 
-// doubted is a source whose errors are looked into. The informer itself does not tell of
-// all, such as a connection that is refused.
+// doubted is a source whose errors doubt looks into. The informer itself does not report all of
+// them, for example a refused connection.
 func (r *Run) doubted(source *cache.ListWatch, of right) *cache.ListWatch {
 	list, watches := of, of
 	list.verb, watches.verb = "list", "watch"

@@ -12,26 +12,26 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// A job is a Job and a Secret, made one after the other: the Job first, so that the Secret
-// has an owner from its beginning. Whoever makes them may be killed in between, and a Pod
-// whose Secret never comes has no agent that could end it. So the Job is made with a
-// deadline that the cluster keeps, and it is taken away when the Secret is there.
+// A job is a Job and a Secret, made one after the other: the Job first, so that the Secret has
+// an owner from its beginning. hodei may be killed in between, and a Pod whose Secret never
+// comes has no agent that could end it. So the Job is made with a deadline that the cluster
+// keeps, and hodei removes the deadline once the Secret exists.
 
-// makingSeconds is that deadline. Both requests are bounded by requestTimeout; it is less
-// than any backstop, by which the two can't be mistaken for each other.
+// makingSeconds is that deadline. It leaves room for both requests, which requestTimeout
+// bounds. It is less than any backstop, so the two can't be mistaken for each other.
 const makingSeconds = 120
 
 // completeEvery is the pause between two tries to take the deadline away.
 const completeEvery = time.Second
 
-// unfinished is a Job as it is made.
+// unfinished returns a Job as it is made, with that deadline.
 func unfinished(final *batchv1.Job) *batchv1.Job {
 	j := final.DeepCopy()
 	j.Spec.ActiveDeadlineSeconds = new(int64(makingSeconds))
 	return j
 }
 
-// isUnfinished tells that the deadline of a Job is still the one that it was made with.
+// isUnfinished reports whether a Job still has the deadline that it was made with.
 func isUnfinished(j *batchv1.Job) bool {
 	d := j.Spec.ActiveDeadlineSeconds
 	return d != nil && *d == makingSeconds

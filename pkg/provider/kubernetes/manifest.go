@@ -56,9 +56,9 @@ const (
 	neverStarted  = 90
 	startTimedOut = 92
 
-	// evictionVolume is overfilled by an agent whose start timeout is over: the kubelet
-	// evicts its Pod then, also where the job's container waits for its image. Its name
-	// is all that is left of the agent's reason, and stands in the Pod's message.
+	// evictionVolume is the volume that an agent overfills when its start timeout is over. The
+	// kubelet then evicts the Pod, even if the job's container waits for its image. The
+	// volume's name in the Pod's message is all that is left of the agent's reason.
 	evictionVolume = "hodei-start-timeout"
 	evictionDir    = "/run/hodei-start-timeout"
 )
@@ -161,8 +161,8 @@ func renderJob(spec *job.Spec, s settings) (*batchv1.Job, error) {
 	return j, nil
 }
 
-// specText is the annotation of a Job: what its Pod's template does not have already,
-// since all annotations together may have 256 KiB.
+// specText returns the annotation of a Job. It leaves out what the Pod's template has already:
+// all annotations together may have 256 KiB.
 func specText(spec *job.Spec) (string, error) {
 	bare := *spec
 	bare.Command, bare.Env = nil, nil
@@ -197,14 +197,14 @@ func deadline(spec *job.Spec) *int64 {
 	return &n
 }
 
-// startsWithoutRetries is how often a job without retries is tried to start once more after
-// an attempt that never started its command. Each costs the job controller's back-off, 10 s
-// and more; a node or a runtime that has a bad moment has a better one by then.
+// startsWithoutRetries is how many more attempts a job without retries gets after one that
+// never started its command. Each costs the job controller's back-off, 10 s and more, in which
+// a node or a runtime in trouble may recover.
 const startsWithoutRetries = 2
 
-// backoffLimit is how many attempts may fail before the Job does. Those whose command never
-// started are counted too, since nothing else would bound them. A number of retries is
-// never raised for their sake: a command that failed is run again so often and no more.
+// backoffLimit is how many attempts may fail before the Job does. Attempts whose command never
+// started count too, because nothing else would bound them. They never raise the number of
+// retries: a failed command runs again that often and no more.
 //
 // A queued job has one start. Its limit has to bound the failures of its command too, since a
 // rule of the failurePolicy can't: when a queue suspends the Job, its Pod ends like one whose
@@ -245,8 +245,8 @@ func failurePolicy(retries int32, queued bool) *batchv1.PodFailurePolicy {
 	if retries > 0 {
 		rules = append(rules, onExit(batchv1.PodFailurePolicyActionCount, command, notIn, 0))
 	}
-	// Without retries the limit is for starts alone. And a command that has succeeded must not
-	// run again because a container failed that the cluster added to the Pod.
+	// Without retries the limit counts only starts. And a command that succeeded must not run
+	// again because a container failed that the cluster added to the Pod.
 	if retries > 0 || !queued {
 		rules = append(rules, onExit(batchv1.PodFailurePolicyActionFailJob, any, notIn, 0))
 	}
@@ -278,11 +278,11 @@ func renderSecret(owner *batchv1.Job, spec *job.Spec, id *certs.JobCerts) *corev
 // certificates, for the agent alone.
 const startByKey = "start-by"
 
-// startBy is the instant after which the command of a job must not start any more, by the
-// API server's clock; "": each attempt counts its start timeout from its own start. That
-// is so for a job that is queued or suspended, which may start at any time, and for one
-// with retries, whose later attempts are not the job's start. Every command that waits
-// for the start gives up a moment later, and so what it has told stays true.
+// startBy is the time, by the API server's clock, after which the command of a job must not
+// start any more. "" means that each attempt counts its start timeout from its own start: a
+// queued or suspended job may start at any time, and the later attempts of a job with retries
+// are not its start. Every hodei command that waits for the start gives up a moment later, so
+// what it reports stays true.
 func startBy(j *batchv1.Job, spec *job.Spec) string {
 	if j.CreationTimestamp.IsZero() || j.Labels[labelQueue] != "" || isSuspended(j) || spec.Retries > 0 {
 		return ""

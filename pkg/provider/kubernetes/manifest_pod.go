@@ -109,7 +109,7 @@ func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
 // directory of its own: the runtime would make one that is missing, as root.
 func launchCommand(spec *job.Spec) []string {
 	launch := []string{LauncherPath, "launch", "--socket=" + socketPath, "--grace=" + spec.Grace.String(), "--home=" + homeDir}
-	// Container runtimes take an empty HOME for none, and set another.
+	// Container runtimes treat an empty HOME as none, and set another.
 	if slices.ContainsFunc(spec.Env, func(v job.EnvVar) bool { return v.Name == "HOME" && v.Value != "" }) {
 		launch = append(launch, "--keep-home")
 	}
@@ -182,7 +182,8 @@ func podField(name, path string) corev1.EnvVar {
 	return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: path}}}
 }
 
-// jobEnv are the command's variables: its own win over ours, which alone are not values.
+// jobEnv returns the command's variables. The user's override hodei's own; only hodei's are not
+// plain values.
 func jobEnv(vars []job.EnvVar) []corev1.EnvVar {
 	env := []corev1.EnvVar{
 		podField("HODEI_JOB", "metadata.labels['"+LabelJob+"']"),

@@ -13,11 +13,11 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider"
 )
 
-// The uids of jobs' own: the kernel counts descriptors in flight, pipes, inotify watches and
-// more by the uid, over all Pods of a node, so that jobs of one uid can starve each other.
-// They are above those of people and of most images, and below 2^21, beyond which some
-// programs can't write archives; there are so many that two jobs of a full node, with 110
-// Pods, have one together in less than one of a hundred cases.
+// Each job has a uid of its own. The kernel counts descriptors in flight, pipes, inotify
+// watches and more per uid, over all Pods of a node, so jobs of one uid can starve each other.
+// The range lies above the uids of people and of most images, and below 2^21, beyond which some
+// programs can't write archives. It is so large that on a full node, with 110 Pods, two jobs
+// share a uid in less than one of a hundred cases.
 const (
 	firstOwnUID = 1 << 20
 	ownUIDs     = 1 << 20
@@ -29,7 +29,8 @@ func ownUID(namespace, name string) int64 {
 	return firstOwnUID + int64(binary.BigEndian.Uint32(sum[:])%ownUIDs)
 }
 
-// users are whom the containers run as; nil: that is left to the image, or to the cluster.
+// users are the uids and gids of the containers; nil leaves one to the image, or to the
+// cluster.
 type users struct{ command, group, agent, agentGroup *int64 }
 
 // users are those of a job: what --user says, else the provider's user, else its security
@@ -69,7 +70,7 @@ func (s settings) users(spec *job.Spec) (users, error) {
 	return u, nil
 }
 
-// ownNamespace tells that the provider's Pods have a user namespace each.
+// ownNamespace reports whether each Pod of the provider has a user namespace.
 func (s settings) ownNamespace() bool { return s.config.HostUsers != nil && !*s.config.HostUsers }
 
 // agentSecurity is the security context of the agent. Where the user is left to the

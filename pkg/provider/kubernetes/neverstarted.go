@@ -15,7 +15,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
-// wordsWait bounds the reading of a container's last words: a failure waits for them.
+// wordsWait bounds how long the report of a failure waits for the container's last words.
 const wordsWait = 5 * time.Second
 
 // Bounds of what is read of the log of a container that never came to its command. A
@@ -25,8 +25,9 @@ var wordsLines, wordsBytes int64 = 20, 4096
 // maxWords is what is told of them, in bytes.
 const maxWords = 500
 
-// NeverStarted tells that a Pod has ended and its command never started, as its agent, or
-// what the agent has left, says. An agent that says nothing of the kind may have started it.
+// NeverStarted reports whether a Pod has ended without its command having started, as its
+// agent, or what the agent left, says. If the agent does not say so, the command may have
+// started.
 func NeverStarted(pod *corev1.Pod) bool {
 	agent := agentEnd(pod)
 	return evictedItself(pod) || agent != nil && (agent.ExitCode == neverStarted || agent.ExitCode == startTimedOut)

@@ -12,15 +12,15 @@ import (
 )
 
 const (
-	// untakenSay is how long a kubelet may take to take a Pod up before that is told: it
-	// does so within a second, where it runs.
+	// untakenSay is how long a kubelet may take to acknowledge a Pod before hodei says so. A
+	// kubelet that runs does it within a second.
 	untakenSay = 5 * time.Second
 	// nodeLook is the time between two looks at a node that does not take a Pod up: it is
 	// known for not ready some 40 s after its kubelet has died. nodeWait bounds one.
 	nodeLook, nodeWait = 10 * time.Second, 2 * time.Second
-	// overdueWait is how long after its grace a Pod that was told to end may be there
-	// before its node is taken for lost: the kubelet kills at the grace, and then has to
-	// unmount and to report.
+	// overdueWait is how long after its grace period a deleted Pod may still be there before
+	// hodei takes its node for lost. The kubelet kills at the end of the grace period, and then
+	// has to unmount and to report.
 	overdueWait = 30 * time.Second
 )
 
@@ -86,8 +86,8 @@ func (a *attempt) toldToEnd(pod *corev1.Pod, now time.Time) {
 	a.disrupted, _ = disruption(pod)
 }
 
-// overdue is the end of a job whose Pod was told to end and does not, as on a node that is
-// lost: no one but its kubelet can say how it ended.
+// overdue is the end of a job whose Pod was deleted and does not end, for example because its
+// node is lost: only its kubelet could say how it ended.
 func (w *watcher) overdue(now time.Time) *job.Outcome {
 	for name, a := range w.attempts {
 		if a.ended || a.overdue.IsZero() || now.Before(a.overdue) {

@@ -14,8 +14,8 @@ import (
 // service mesh's proxy. The end of an attempt is the end of the two that hodei made; the
 // Pod's phase, and so the Job, waits for the others.
 
-// othersWait is how long an attempt that another one is to follow may be kept from it by
-// containers of others. It is the time that the kubelet gives a container to end.
+// othersWait is how long other containers may keep the next attempt from following. It is the
+// time that the kubelet gives a container to end.
 const othersWait = 30 * time.Second
 
 // hasEnded tells that both containers have. They are not started again.
@@ -39,8 +39,8 @@ func phaseEnded(pod *corev1.Pod) bool {
 
 func isOurs(container string) bool { return container == agentContainer || container == jobContainer }
 
-// othersIn are the containers of others that keep a Pod from ending. Those of init
-// containers do not: the kubelet ends them.
+// othersIn returns the containers of others that keep a Pod from ending. Init containers don't:
+// the kubelet ends them.
 func othersIn(pod *corev1.Pod) []string {
 	if phaseEnded(pod) {
 		return nil

@@ -59,8 +59,8 @@ func (w *watcher) suspend(j *batchv1.Job) {
 
 func isSuspended(j *batchv1.Job) bool { return j.Spec.Suspend != nil && *j.Spec.Suspend }
 
-// wasSuspended tells that a Job is, or has been at some time. When it was resumed its own
-// start time tells, but a moment late, and whether it has run before nobody does.
+// wasSuspended reports whether a Job is suspended, or was at some time. Its start time tells
+// when it was resumed, but a moment late; nothing tells whether it ran before.
 func wasSuspended(j *batchv1.Job) bool {
 	return isSuspended(j) || slices.ContainsFunc(j.Status.Conditions, func(c batchv1.JobCondition) bool { return c.Type == batchv1.JobSuspended })
 }

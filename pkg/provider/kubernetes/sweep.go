@@ -90,8 +90,8 @@ func overdue(j *batchv1.Job, now time.Time) bool {
 	return now.After(j.Status.StartTime.Add(spec.StartTimeout + sweepMargin))
 }
 
-// stuck says why a job will never start, if that is so: its time is over, no attempt
-// has run, and there is no agent which ends it.
+// stuck says why a job will never start, if so: its start timeout is over, no attempt has run,
+// and no agent is there to end it.
 func (f *Found) stuck(now time.Time) (why string, ok bool) {
 	if f.Finished || !overdue(f.Job, now) || f.Job.Status.Failed > 0 && len(f.Attempts) == 0 {
 		return "", false

@@ -86,8 +86,8 @@ func (r *Run) Watch(ctx context.Context, report func(job.Event)) (*job.Outcome, 
 	}
 }
 
-// leastStart is what a start has that is over its time already when somebody comes to it:
-// what keeps it is to be known by then.
+// leastStart is how long a command waits for a start whose timeout is over when the command
+// begins: long enough to find out what keeps the start.
 const leastStart = 5 * time.Second
 
 // startLeft is what is left of the start timeout: all of it for a job that was just made.
