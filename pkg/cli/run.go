@@ -535,7 +535,12 @@ func (o *runOptions) print(manifest runtime.Object) error {
 // takenBack is the end of a run that was interrupted before its command started; left
 // says what becomes of its job.
 func (o *runOptions) takenBack(left string) error {
-	outcome := &job.Outcome{Cause: job.Cancelled, Message: "the command had not started; " + left}
+	return o.cancelled("the command had not started; " + left)
+}
+
+// cancelled is the end of a run that ends its job by force.
+func (o *runOptions) cancelled(message string) error {
+	outcome := &job.Outcome{Cause: job.Cancelled, Message: message}
 	o.screen.summary(outcome, nil)
 	if err := o.events.exit(outcome, ""); err != nil && !errors.Is(err, syscall.EPIPE) { // its reader heard the Ctrl-C too
 		return err
