@@ -146,6 +146,20 @@ func (t *typedLine) word(n int, missing string) string {
 	return missing
 }
 
+// nameJob makes the word behind the command the name alone of the job that kubectl calls
+// job/NAME or job NAME.
+func (t *typedLine) nameJob() {
+	isKind := func(word string) bool { return slices.Contains([]string{"job", "jobs", "job.batch"}, word) }
+	if len(t.words) > 2 && isKind(t.words[1]) {
+		t.words = slices.Delete(t.words, 1, 2)
+	}
+	if len(t.words) > 1 {
+		if kind, name, _ := strings.Cut(t.words[1], "/"); isKind(kind) && name != "" {
+			t.words[1] = name
+		}
+	}
+}
+
 // fill puts into a hint what was typed; value is of the flag in question.
 func (t *typedLine) fill(hint, value string) string {
 	command := "sh"
@@ -234,9 +248,13 @@ func (t *typedLine) valueOf(flag string) string {
 const maxRetyped = 160
 
 // confidential tells that a flag's value is not to be shown again: a log keeps what is said.
+// An e among flags of one letter counts, such as -qe: it may be -e.
 func confidential(arg string) bool {
 	name, _, _ := strings.Cut(arg, "=")
-	return slices.Contains([]string{"--env", "--token"}, name) || strings.HasPrefix(arg, "-e")
+	if strings.HasPrefix(arg, "--") {
+		return name == "--env" || name == "--token"
+	}
+	return strings.HasPrefix(arg, "-") && strings.Contains(name, "e")
 }
 
 // retyped is the command line with other words in place of n arguments from i on; short is
@@ -262,6 +280,7 @@ func (a *app) unknownCommand(cmd *cobra.Command, word string) error {
 	if i := slices.Index(t.words, word); i > 0 {
 		t.words = t.words[i:]
 	}
+	t.nameJob()
 	err := fmt.Errorf("unknown command %q for %q", word, cmd.CommandPath())
 	hint := commandHabits[cmd.Name()][word]
 	if hint != "" {
