@@ -146,18 +146,31 @@ func (t *typedLine) word(n int, missing string) string {
 	return missing
 }
 
-// nameJob makes the word behind the command the name alone of the job that kubectl calls
-// job/NAME or job NAME.
-func (t *typedLine) nameJob() {
+// withoutKind are arguments that name a job as kubectl does, job/NAME or job NAME, with its
+// name alone.
+func withoutKind(args []string) []string {
 	isKind := func(word string) bool { return slices.Contains([]string{"job", "jobs", "job.batch"}, word) }
-	if len(t.words) > 2 && isKind(t.words[1]) {
-		t.words = slices.Delete(t.words, 1, 2)
+	if len(args) > 1 && isKind(args[0]) {
+		return args[1:]
 	}
-	if len(t.words) > 1 {
-		if kind, name, _ := strings.Cut(t.words[1], "/"); isKind(kind) && name != "" {
-			t.words[1] = name
+	if len(args) > 0 {
+		if kind, name, _ := strings.Cut(args[0], "/"); isKind(kind) && name != "" {
+			return append([]string{name}, args[1:]...)
 		}
 	}
+	return args
+}
+
+// kindHint is the hint for arguments that name a job as kubectl does; empty: they don't.
+func (a *app) kindHint(cmd *cobra.Command, args []string) string {
+	named, at := withoutKind(args), slices.Index(a.args, args[0])
+	if cmd.Name() == "run" || !slices.Contains(jobCommands, cmd.Name()) || slices.Equal(named, args) || len(named) != 1 {
+		return ""
+	}
+	if at < 0 || !slices.Equal(a.args[at:min(at+len(args), len(a.args))], args) { // flags stand between them
+		return ""
+	}
+	return "did you mean: " + (&typedLine{app: a}).retyped(at, len(args), "{hodei} "+cmd.Name()+" "+shellQuote(named[0]), named...)
 }
 
 // fill puts into a hint what was typed; value is of the flag in question.
@@ -280,7 +293,9 @@ func (a *app) unknownCommand(cmd *cobra.Command, word string) error {
 	if i := slices.Index(t.words, word); i > 0 {
 		t.words = t.words[i:]
 	}
-	t.nameJob()
+	if len(t.words) > 0 {
+		t.words = append([]string{t.words[0]}, withoutKind(t.words[1:])...)
+	}
 	err := fmt.Errorf("unknown command %q for %q", word, cmd.CommandPath())
 	hint := commandHabits[cmd.Name()][word]
 	if hint != "" {
