@@ -312,7 +312,7 @@ func (o *runOptions) chooseOutput(cmd *cobra.Command, f runFlags) error {
 		return err
 	}
 	if f.metricsAddr != "" && (f.detach || o.dryRun) {
-		return usagef(cmd, "--metrics-addr is of a job that is followed: leave --detach and --dry-run out")
+		return usagef(cmd, "--metrics-addr needs a job that is followed: leave --detach and --dry-run out")
 	}
 	var err error
 	o.metricsAddr, err = metricsAddress(cmd, f.metricsAddr)
