@@ -107,7 +107,7 @@ func (a *app) readTyped(global *pflag.FlagSet) *typedLine {
 	a.quiet = true // a hint is all that is said
 	name, c, err := a.chooseProvider()
 	if err != nil || c.Type == provider.Local {
-		name, c = "", provider.Config{Namespace: *a.kube.Namespace}.WithDefaults()
+		name, c = "", provider.Config{Type: provider.Kubernetes, Namespace: *a.kube.Namespace}.WithDefaults()
 	}
 	t.provider, t.config = name, c
 	return t
