@@ -104,7 +104,7 @@ func (a *app) adviseOptions(cmd *cobra.Command, f adviseFlags, args []string) (*
 	case f.patch != "" && !slices.Contains(advice.Targets, f.patch):
 		return nil, usagef(cmd, "--patch %q: want %s", f.patch, strings.Join(advice.Targets, ", "))
 	case f.patch != "" && f.selector != "":
-		return nil, usagef(cmd, "--patch is of one job: leave -l out")
+		return nil, usagef(cmd, "--patch takes one job: leave -l out")
 	}
 	if _, err := labels.Parse(f.selector); err != nil {
 		return nil, usagef(cmd, "--selector %q: %w", f.selector, err)

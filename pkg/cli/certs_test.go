@@ -169,7 +169,7 @@ func TestRotateJobAuthority(t *testing.T) {
 		{"in memory", memory, false, nil, "secret/x renewed in ns, by a new authority in memory\n"},
 		{"in memory, and certs is there", memory, true, nil, "the CA of ./certs signs; to choose another: --dir DIR\nsecret/x renewed in ns, signed by certs/ca.crt\n"},
 		{"of a directory", onDisk, false, func(o *certsRotateOptions) { o.Dir, o.chosenDir = disk, true }, "secret/x renewed in ns, signed by " + disk + "/ca.crt\n"},
-		{"of a directory that is not named", onDisk, false, nil, "job x is of an authority that is not in certs or "},
+		{"of a directory that is not named", onDisk, false, nil, "the authority that signed for job x is not in certs or "},
 		{"taken out of it", onDisk, true, func(o *certsRotateOptions) { o.inMemory = true }, "secret/x renewed in ns, by a new authority in memory\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

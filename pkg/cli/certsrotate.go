@@ -295,7 +295,7 @@ func (o *certsRotateOptions) wasInMemory(ctx context.Context, namespace string) 
 	memory, err := certs.InMemory(secret.Data["ca.crt"])
 	if err == nil && !memory { // what is wrong with it is for the renewal to say
 		return &hinted{
-			err: fmt.Errorf("job %s is of an authority that is not in %s", o.job, strings.Join(o.certsDirs(), " or ")),
+			err: fmt.Errorf("the authority that signed for job %s is not in %s", o.job, strings.Join(o.certsDirs(), " or ")),
 			hint: fmt.Sprintf("name its directory: {hodei} certs rotate --job %[1]s -n %[2]s --dir DIR; or take a new one: {hodei} certs rotate --job %[1]s -n %[2]s --in-memory",
 				o.job, namespace),
 		}

@@ -233,12 +233,19 @@ func (a *app) usageArgs(cmd *cobra.Command) {
 			err := check(cmd, args)
 			_, usage := errors.AsType[*usageError](err)
 			switch {
-			case err == nil || usage:
+			case usage:
 				return err
+			case err == nil:
+				if len(args) > 0 && strings.Contains(args[0], "/") {
+					if hint := a.kindHint(cmd, args); hint != "" {
+						return &usageError{cmd: cmd, err: fmt.Errorf("%q is no name of a job", args[0]), hint: hint}
+					}
+				}
+				return nil
 			case cmd.HasSubCommands():
 				return a.unknownCommand(cmd, args[0])
 			case len(args) > 0:
-				return &usageError{cmd: cmd, err: err, hint: a.valueApart(cmd, args)}
+				return &usageError{cmd: cmd, err: err, hint: cmp.Or(a.valueApart(cmd, args), a.kindHint(cmd, args))}
 			}
 			return &usageError{cmd: cmd, err: err}
 		}

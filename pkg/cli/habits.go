@@ -107,7 +107,7 @@ func (a *app) readTyped(global *pflag.FlagSet) *typedLine {
 	a.quiet = true // a hint is all that is said
 	name, c, err := a.chooseProvider()
 	if err != nil || c.Type == provider.Local {
-		name, c = "", provider.Config{Namespace: *a.kube.Namespace}.WithDefaults()
+		name, c = "", provider.Config{Type: provider.Kubernetes, Namespace: *a.kube.Namespace}.WithDefaults()
 	}
 	t.provider, t.config = name, c
 	return t
@@ -144,6 +144,33 @@ func (t *typedLine) word(n int, missing string) string {
 		return shellQuote(t.words[n])
 	}
 	return missing
+}
+
+// withoutKind are arguments that name a job as kubectl does, job/NAME or job NAME, with its
+// name alone.
+func withoutKind(args []string) []string {
+	isKind := func(word string) bool { return slices.Contains([]string{"job", "jobs", "job.batch"}, word) }
+	if len(args) > 1 && isKind(args[0]) {
+		return args[1:]
+	}
+	if len(args) > 0 {
+		if kind, name, _ := strings.Cut(args[0], "/"); isKind(kind) && name != "" {
+			return append([]string{name}, args[1:]...)
+		}
+	}
+	return args
+}
+
+// kindHint is the hint for arguments that name a job as kubectl does; empty: they don't.
+func (a *app) kindHint(cmd *cobra.Command, args []string) string {
+	named, at := withoutKind(args), slices.Index(a.args, args[0])
+	if cmd.Name() == "run" || !slices.Contains(jobCommands, cmd.Name()) || slices.Equal(named, args) || len(named) != 1 {
+		return ""
+	}
+	if at < 0 || !slices.Equal(a.args[at:min(at+len(args), len(a.args))], args) { // flags stand between them
+		return ""
+	}
+	return "did you mean: " + (&typedLine{app: a}).retyped(at, len(args), "{hodei} "+cmd.Name()+" "+shellQuote(named[0]), named...)
 }
 
 // fill puts what was typed into a hint; value is that of the flag in question.
@@ -235,9 +262,13 @@ const maxRetyped = 160
 
 // confidential reports whether a flag's value must not be shown again, because logs keep what
 // hodei says.
+// An e among flags of one letter counts, such as -qe: it may be -e.
 func confidential(arg string) bool {
 	name, _, _ := strings.Cut(arg, "=")
-	return slices.Contains([]string{"--env", "--token"}, name) || strings.HasPrefix(arg, "-e")
+	if strings.HasPrefix(arg, "--") {
+		return name == "--env" || name == "--token"
+	}
+	return strings.HasPrefix(arg, "-") && strings.Contains(name, "e")
 }
 
 // retyped returns the command line with other words in place of n arguments from i on. If it is
@@ -262,6 +293,9 @@ func (a *app) unknownCommand(cmd *cobra.Command, word string) error {
 	t := a.readTyped(cmd.Root().PersistentFlags())
 	if i := slices.Index(t.words, word); i > 0 {
 		t.words = t.words[i:]
+	}
+	if len(t.words) > 0 {
+		t.words = append([]string{t.words[0]}, withoutKind(t.words[1:])...)
 	}
 	err := fmt.Errorf("unknown command %q for %q", word, cmd.CommandPath())
 	hint := commandHabits[cmd.Name()][word]

@@ -23,11 +23,16 @@ var (
 // kubectlVerbs are kubectl's commands that are about a cluster.
 var kubectlVerbs = []string{"apply", "auth", "cluster-info", "cp", "create", "delete", "describe", "edit", "events", "exec", "get", "label", "logs", "patch", "port-forward", "run", "top", "wait"}
 
-// carry adds to the commands of a hint the flags that they don't have yet.
+// carry adds to the commands of a hint the flags that they don't have yet. After -- stands the
+// job's own command, whatever it is called.
 func carry(hint string, flags carried) string {
+	hint, command, dash := strings.Cut(hint, " -- ")
 	var b strings.Builder
 	for _, part := range splitCommands(hint) {
 		b.WriteString(flags.into(part))
+	}
+	if dash {
+		b.WriteString(" -- " + command)
 	}
 	return b.String()
 }
@@ -53,7 +58,7 @@ func splitCommands(hint string) []string {
 func (flags carried) into(part string) string {
 	program, rest, _ := strings.Cut(part, " ")
 	own := rest
-	for _, end := range []string{" -- ", "; ", ", ", ": "} { // the job's command, or other words
+	for _, end := range []string{"; ", ", ", ": "} { // other words
 		own, _, _ = strings.Cut(own, end)
 	}
 	has := func(flags ...string) bool {

@@ -16,6 +16,8 @@ func TestCarry(t *testing.T) {
 		{"a job", "{hodei} attach x", "{hodei} attach --provider p -n ns x"},
 		{"a job, with a namespace", "{hodei} jobs x -n other", "{hodei} jobs --provider p x -n other"},
 		{"run", "let it run to its end: {hodei} run --image i -- head -n 5", "let it run to its end: {hodei} run --provider p -n ns --image i -- head -n 5"},
+		{"a job that runs kubectl", "{hodei} run --cpu 2 -- kubectl get pods", "{hodei} run --provider p -n ns --cpu 2 -- kubectl get pods"},
+		{"kubectl in a job", "kubectl exec job/x -- sh -c 'kubectl get pods'", "kubectl --context c exec job/x -- sh -c 'kubectl get pods'"},
 		{"run's own choice", "{hodei} run --provider local -- CMD", "{hodei} run --provider local -- CMD"},
 		{"what was said already", "{hodei} logs --context CONTEXT x", "{hodei} logs -n ns --context CONTEXT x"},
 		{"two commands", "{hodei} provider set NAME --memory 1Gi, or: {hodei} doctor; see kubectl describe nodes",

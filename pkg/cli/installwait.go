@@ -44,11 +44,11 @@ func (o *installOptions) await(ctx context.Context, c *manifestClient, objects [
 	return nil
 }
 
-// awaitNothing looks again and again until nothing is missing, or for so long; what
-// still was then is returned with the context's error. A look that went wrong is
-// what is missing, as the next one may not; but who may not look won't be let. A
-// look that has not reached the API server tells less than the one before: close to
-// the deadline client-go refuses to send, in words about its rate limiter.
+// awaitNothing polls look until nothing is missing, or for timeout, and returns what the last
+// look found missing, with the context's error. An error of look counts as missing, since
+// the next look may succeed; only a refusal ends the wait at once. Once the API server has
+// answered, a look that does not reach it is passed over: close to the deadline client-go
+// refuses to send, in words about its rate limiter.
 func awaitNothing(ctx context.Context, every, timeout time.Duration, look func(context.Context) (string, error)) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

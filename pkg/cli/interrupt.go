@@ -46,6 +46,7 @@ const (
 // standing is what a reaction depends on.
 type standing struct {
 	attached bool // the job was there before us: it is not ours to stop
+	here     bool // it is of this machine, and can't go on without us
 	fallback bool // there is no tunnel
 	runs     bool // the command does, or did
 	over     bool // and has ended: there is still output to show
@@ -75,7 +76,7 @@ func (s standing) react(sig os.Signal) reaction {
 		return leaveJob
 	case !s.runs:
 		return takeBack
-	case s.warned || sig == syscall.SIGHUP:
+	case s.warned || sig == syscall.SIGHUP && !s.here:
 		return leaveJob
 	case s.fallback && sig == syscall.SIGTERM: // no second one comes
 		return leaveJob
@@ -92,7 +93,7 @@ func (s *session) standing() standing {
 	default:
 	}
 	return standing{
-		attached: s.attached, fallback: s.fallback, over: s.over != nil, warned: s.warned,
+		attached: s.attached, here: s.isMachine(), fallback: s.fallback, over: s.over != nil, warned: s.warned,
 		runs: s.follower.ran() || s.started && !s.attached,
 	}
 }
@@ -120,7 +121,11 @@ func (s *session) interrupt(ctx context.Context, sig os.Signal) (done bool, err 
 		s.settle(false)
 		return true, s.takenBack("it is being removed")
 	case stopJob:
-		s.screen.note(fmt.Sprintf("stopping %s; Ctrl-C again leaves it to itself", name))
+		again := "leaves it to itself"
+		if now.here {
+			again = "kills it"
+		}
+		s.screen.note(fmt.Sprintf("stopping %s; Ctrl-C again %s", name, again))
 		s.stop(ctx)
 	case sayNoStop:
 		s.warned = true
@@ -175,13 +180,16 @@ func (s *session) deafen() {
 	}
 }
 
-// endHere ends a job of this machine, where nothing goes on without us.
+// endHere kills a job of this machine, which nobody would end after us.
 func (s *session) endHere(ctx context.Context) error {
 	s.deafen()
 	if err := s.job.Delete(ctx); err != nil {
 		s.tell(err)
 	}
-	return &exitError{code: job.ExitCancelled}
+	if !s.settle(true) {
+		return &exitError{code: job.ExitCancelled}
+	}
+	return s.cancelled("its processes were killed")
 }
 
 // waitedEnough ends a run that was told to end and has waited long enough for its job; nil: its

@@ -63,7 +63,7 @@ func (o *logsOptions) find(ctx context.Context) (*knownJob, error) {
 		return nil, errors.Join(err, unread)
 	}
 	if err == nil {
-		err = &hinted{err: fmt.Errorf("no output of a job %q is stored on this machine", o.name), hint: "{hodei} logs --context CONTEXT " + shellQuote(o.name)}
+		err = &hinted{err: fmt.Errorf("no output of a job %q is stored on this machine", o.name), hint: "{hodei} logs --context " + o.currentContext() + " " + shellQuote(o.name)}
 	}
 	return nil, err
 }

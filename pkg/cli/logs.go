@@ -136,7 +136,7 @@ func (a *app) logsOptions(cmd *cobra.Command, f logsFlags, args []string) (*logs
 	case f.attempt < 0 || cmd.Flags().Changed("attempt") && f.attempt == 0:
 		return nil, usagef(cmd, "--attempt %d: the first one is 1", f.attempt)
 	case f.attempt > 0 && f.selector != "":
-		return nil, usagef(cmd, "--attempt is of one job: leave -l out")
+		return nil, usagef(cmd, "--attempt takes one job: leave -l out")
 	}
 	if len(args) == 1 {
 		o.name = args[0]
@@ -162,7 +162,7 @@ func (a *app) logsOptions(cmd *cobra.Command, f logsFlags, args []string) (*logs
 		return nil, usagef(cmd, "-o %q: want json or raw", f.output)
 	}
 	if f.output == "raw" && f.selector != "" {
-		return nil, usagef(cmd, "-o raw is of one job: the bytes of several can't be told apart")
+		return nil, usagef(cmd, "-o raw takes one job: the bytes of several can't be told apart")
 	}
 	prefix := f.prefix || f.selector != "" && f.output == "" && !cmd.Flags().Changed("prefix")
 	if f.output != "" && (f.timestamps || prefix) {

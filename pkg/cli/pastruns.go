@@ -40,7 +40,15 @@ func (o *logsOptions) pastRuns(ctx context.Context) ([]pastRuns, error) {
 			o.screen.note(fmt.Sprintf("without the cluster's other jobs: %v", err))
 		}
 	}
-	keys, err := o.store.Keys(o.namespace)
+	namespace := o.namespace
+	if j := commands[0].job; j != nil && j.found == nil { // what is stored here may be of this machine
+		for _, a := range j.attempts {
+			if a.stored != nil {
+				namespace = a.stored.Key.Namespace
+			}
+		}
+	}
+	keys, err := o.store.Keys(namespace)
 	if err != nil {
 		o.screen.note(err.Error()) // what could be read is there
 	}

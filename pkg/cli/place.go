@@ -187,18 +187,22 @@ func (a *app) chooseCluster() (string, provider.Config, error) {
 
 // notHere says that the provider of this machine is no cluster, and how to name one.
 func (a *app) notHere(name string) error {
-	context := "CONTEXT"
-	if k, err := a.look(""); err == nil && k.current != "" {
-		context = shellQuote(k.current)
-	}
 	command := "jobs"
 	if a.cmd != nil {
 		_, command, _ = strings.Cut(a.cmd.CommandPath(), a.cmd.Root().CommandPath()+" ")
 	}
 	return &hinted{
 		err:  fmt.Errorf("provider %q is this machine and no cluster: it keeps no jobs", name),
-		hint: "{hodei} " + command + " --context " + context + ", or {hodei} provider use NAME",
+		hint: "{hodei} " + command + " --context " + a.currentContext() + ", or {hodei} provider use NAME",
 	}
+}
+
+// currentContext is the kubeconfig's, as it is typed, or what stands for one.
+func (a *app) currentContext() string {
+	if k, err := a.look(""); err == nil && k.current != "" {
+		return shellQuote(k.current)
+	}
+	return "CONTEXT"
 }
 
 func (a *app) kubernetesProvider(name string, c provider.Config) (*kubernetes.Provider, error) {

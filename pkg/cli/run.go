@@ -55,8 +55,8 @@ func (a *app) newRun() *cobra.Command {
 			provider sets another; flags override the provider. Its stdin is empty.
 
 			The job does not need this terminal: it starts and ends without it. Ctrl-C asks the
-			command to stop, and hodei follows it to its end; a second Ctrl-C leaves it running.
-			Ctrl-C before the command starts deletes the job.
+			command to stop, and hodei follows it to its end; a second Ctrl-C leaves it running, or, with
+			--provider local, kills it. Ctrl-C before the command starts deletes the job.
 
 			Exit codes besides the command's own: 124 the job's --timeout, 125 hodei or the
 			cluster failed, 126 the command can't be executed, 127 it was not found, 128+n
@@ -312,7 +312,7 @@ func (o *runOptions) chooseOutput(cmd *cobra.Command, f runFlags) error {
 		return err
 	}
 	if f.metricsAddr != "" && (f.detach || o.dryRun) {
-		return usagef(cmd, "--metrics-addr is of a job that is followed: leave --detach and --dry-run out")
+		return usagef(cmd, "--metrics-addr needs a job that is followed: leave --detach and --dry-run out")
 	}
 	var err error
 	o.metricsAddr, err = metricsAddress(cmd, f.metricsAddr)
@@ -535,7 +535,12 @@ func (o *runOptions) print(manifest runtime.Object) error {
 // takenBack is the end of a run that was interrupted before its command started; left
 // says what becomes of its job.
 func (o *runOptions) takenBack(left string) error {
-	outcome := &job.Outcome{Cause: job.Cancelled, Message: "the command had not started; " + left}
+	return o.cancelled("the command had not started; " + left)
+}
+
+// cancelled is the end of a run that ends its job by force.
+func (o *runOptions) cancelled(message string) error {
+	outcome := &job.Outcome{Cause: job.Cancelled, Message: message}
 	o.screen.summary(outcome, nil)
 	if err := o.events.exit(outcome, ""); err != nil && !errors.Is(err, syscall.EPIPE) { // its reader heard the Ctrl-C too
 		return err

@@ -68,6 +68,7 @@ func TestReact(t *testing.T) {
 	attached, waits := standing{attached: true, runs: true}, standing{attached: true}
 	blind := standing{runs: true, fallback: true}
 	over := standing{runs: true, over: true}
+	here := standing{runs: true, here: true}
 	told := func(s standing) standing { s.warned = true; return s }
 	for _, test := range []struct {
 		name                      string
@@ -77,6 +78,8 @@ func TestReact(t *testing.T) {
 		{"before the start", starts, takeBack, takeBack, takeBack, takeBack, sayNotYet},
 		{"running", runs, stopJob, stopJob, leaveJob, passOn, passOn},
 		{"running, and asked to stop", told(runs), leaveJob, leaveJob, leaveJob, passOn, passOn},
+		{"running on this machine", here, stopJob, stopJob, stopJob, passOn, passOn},
+		{"the same, and asked to stop", told(here), leaveJob, leaveJob, leaveJob, passOn, passOn},
 		{"running without the tunnel", blind, sayNoStop, leaveJob, leaveJob, sayNoTunnel, sayNoTunnel},
 		{"the same, and warned", told(blind), leaveJob, leaveJob, leaveJob, sayNoTunnel, sayNoTunnel},
 		{"attached", attached, leaveJob, leaveJob, leaveJob, passOn, passOn},

@@ -245,7 +245,7 @@ func (t target) say(by asked, r *provider.Registry, look func(string) (kubeconfi
 		s.elsewhere = fmt.Sprintf("it is from %s; the current kubeconfig has another cluster under that name", t.config.Kubeconfig)
 	}
 	switch {
-	case t.provider != "" || len(r.Providers) == 0:
+	case t.provider != "" || context == "" || len(r.Providers) == 0:
 	case len(t.rivals) > 0:
 		s.settings = fmt.Sprintf("no provider's settings are used: %s have context %q; to choose one: --provider NAME", words(t.rivals), context)
 	default:

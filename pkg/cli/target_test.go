@@ -161,6 +161,7 @@ func TestSay(t *testing.T) {
 		{"several", target{config: kube("prod", ""), rivals: []string{"a", "b"}}, asked{context: "prod"}, registry("a", "b"),
 			said{context: `context "prod"`, settings: `no provider's settings are used: a and b have context "prod"; to choose one: --provider NAME`}},
 		{"no context anywhere", target{config: kube("", "/empty")}, asked{kubeconfig: "/empty"}, registry(), said{}},
+		{"no context, and providers", target{config: kube("", "/empty")}, asked{kubeconfig: "/empty"}, registry("p"), said{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if got := test.target.say(test.by, test.r, kubeconfigs); got != test.want {

@@ -37,7 +37,7 @@ func checkUsageInterval(cmd *cobra.Command, interval time.Duration, events bool)
 	case interval < leastInterval:
 		return usagef(cmd, "--usage-interval %s: want %s or more", interval, leastInterval)
 	case !events:
-		return usagef(cmd, "--usage-interval is of the events of a job that is followed: it needs -o json or yaml")
+		return usagef(cmd, "--usage-interval needs events: -o json or yaml, of a job that is followed")
 	}
 	return nil
 }
