@@ -55,8 +55,8 @@ func (a *app) newRun() *cobra.Command {
 			provider sets another; flags override the provider. Its stdin is empty.
 
 			The job does not need this terminal: it starts and ends without it. Ctrl-C asks the
-			command to stop, and hodei follows it to its end; a second Ctrl-C leaves it running, or, with
-			--provider local, kills it. Ctrl-C before the command starts deletes the job.
+			command to stop, and hodei follows it to its end; a second Ctrl-C leaves it running,
+			or, with --provider local, kills it. Ctrl-C before the command starts deletes the job.
 
 			Exit codes besides the command's own: 124 the job's --timeout, 125 hodei or the
 			cluster failed, 126 the command can't be executed, 127 it was not found, 128+n
