@@ -162,13 +162,13 @@ func (o *adviseOptions) nothing(c pastRuns) error {
 	case len(c.runs) == 0 && len(c.job.attempts) == 0:
 		return noAttempt(c.job)
 	case len(c.runs) == 0:
-		return &hinted{err: fmt.Errorf("no run of the command of job %s is over", c.name), hint: "follow it to its end: {hodei} attach " + c.name}
+		return &job.Hinted{Err: fmt.Errorf("no run of the command of job %s is over", c.name), Hint: "follow it to its end: {hodei} attach " + c.name}
 	case !slices.ContainsFunc(c.runs, func(r job.Run) bool { return r.Outcome == nil || !r.Outcome.NeverRan() }):
 		return fmt.Errorf("the command of job %s never ran: %s", c.name, c.runs[0].Outcome.Message)
 	default:
 		err = fmt.Errorf("nothing was measured of job %s, nor of another run of its command", c.name)
 	}
-	return &hinted{err: err, hint: "let it run to its end while you follow it: " + runLine(c.spec)}
+	return &job.Hinted{Err: err, Hint: "let it run to its end while you follow it: " + runLine(c.spec)}
 }
 
 func (o *adviseOptions) print(all []*advised) error {

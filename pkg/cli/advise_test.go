@@ -176,7 +176,7 @@ func TestAdvise(t *testing.T) {
 			if err == nil && test.err != "" || err != nil && (test.err == "" || !strings.Contains(err.Error(), test.err)) {
 				t.Fatalf("error %v, want %q", err, test.err)
 			}
-			if h, ok := errors.AsType[*hinted](err); test.hint != "" && (!ok || !strings.Contains(h.hint, test.hint)) {
+			if h, ok := errors.AsType[*job.Hinted](err); test.hint != "" && (!ok || !strings.Contains(h.Hint, test.hint)) {
 				t.Errorf("error %+v, want the hint %q", err, test.hint)
 			}
 			if !strings.Contains(out.String(), test.stdout) || test.stdout == "" && out.Len() > 0 || !strings.Contains(errOut.String(), test.stderr) {

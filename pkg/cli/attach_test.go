@@ -137,7 +137,7 @@ func TestOnlyStored(t *testing.T) {
 		{&job.Failure{Message: `job "x" not found in namespace ns`, Err: kubernetes.ErrNotFound}, `job "x" not found in namespace ns`},
 	} {
 		err := onlyStored(&knownJob{name: "x", absent: test.absent})
-		if hint, ok := errors.AsType[*hinted](err); !ok || err.Error() != test.want || hint.hint != "{hodei} logs x" {
+		if hint, ok := errors.AsType[*job.Hinted](err); !ok || err.Error() != test.want || hint.Hint != "{hodei} logs x" {
 			t.Errorf("got %#v, want %q", err, test.want)
 		}
 	}

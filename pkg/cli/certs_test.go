@@ -186,7 +186,7 @@ func TestRotateJobAuthority(t *testing.T) {
 			err := o.rotateJob(t.Context())
 			if err != nil {
 				out.WriteString(err.Error())
-				if tip, ok := errors.AsType[*hinted](err); !ok || !strings.Contains(tip.hint, "{hodei} certs rotate --job x -n ns --dir DIR; or ") {
+				if tip, ok := errors.AsType[*job.Hinted](err); !ok || !strings.Contains(tip.Hint, "{hodei} certs rotate --job x -n ns --dir DIR; or ") {
 					t.Errorf("%#v", err)
 				}
 			}
@@ -264,7 +264,7 @@ func TestInspectJob(t *testing.T) {
 			tt.change(c.secret)
 			a, out := certsApp(t, c.ServeHTTP)
 			err := (&certsInspectOptions{app: a, job: "x", output: "json"}).run(t.Context())
-			if got := fmt.Sprint(err); err == nil != (tt.want == "") || err != nil && got != tt.want || err != nil && hintOf(err) == "" {
+			if got := fmt.Sprint(err); err == nil != (tt.want == "") || err != nil && got != tt.want || err != nil && job.HintOf(err) == "" {
 				t.Errorf("error %v, want %q", err, tt.want)
 			}
 			if tt.want == "" && !strings.Contains(out.String(), `"source": "ns/x/server.crt"`) {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/deploy"
+	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -147,7 +148,7 @@ func (o *certsApplyOptions) run(ctx context.Context) error {
 func (o *certsApplyOptions) read() (map[string][]byte, error) {
 	files, err := certs.ReadDir(o.dir)
 	if err != nil {
-		return nil, &hinted{err: err, hint: "{hodei} certs generate --dir " + shellQuote(o.dir)}
+		return nil, &job.Hinted{Err: err, Hint: "{hodei} certs generate --dir " + shellQuote(o.dir)}
 	}
 	data := map[string][]byte{}
 	var ours []certs.File
@@ -158,14 +159,14 @@ func (o *certsApplyOptions) read() (map[string][]byte, error) {
 				continue
 			}
 			if i < 0 {
-				return nil, &hinted{err: fmt.Errorf("%s: no such file", filepath.Join(o.dir, name)), hint: "{hodei} certs generate --dir " + shellQuote(o.dir)}
+				return nil, &job.Hinted{Err: fmt.Errorf("%s: no such file", filepath.Join(o.dir, name)), Hint: "{hodei} certs generate --dir " + shellQuote(o.dir)}
 			}
 			data[name], ours = files[i].Data, append(ours, files[i])
 		}
 	}
 	for _, f := range certs.Inspect(ours, time.Now()) {
 		if f.Problem != "" {
-			return nil, &hinted{err: fmt.Errorf("%s: %s", f.Source, f.Problem), hint: "{hodei} certs inspect " + shellQuote(o.dir)}
+			return nil, &job.Hinted{Err: fmt.Errorf("%s: %s", f.Source, f.Problem), Hint: "{hodei} certs inspect " + shellQuote(o.dir)}
 		}
 	}
 	return data, nil
@@ -215,9 +216,9 @@ func (o *certsApplyOptions) each(ctx context.Context, data map[string][]byte, cl
 func explainApply(s certSecret, err error) error {
 	switch {
 	case apierrors.IsNotFound(err):
-		return &hinted{err: fmt.Errorf("namespace %s does not exist", s.namespace), hint: kubernetes.InstallCommand(s.namespace)}
+		return &job.Hinted{Err: fmt.Errorf("namespace %s does not exist", s.namespace), Hint: kubernetes.InstallCommand(s.namespace)}
 	case apierrors.IsForbidden(err):
-		return &hinted{err: kubernetes.Explain(err), hint: "an administrator has to do this: {hodei} certs apply"}
+		return &job.Hinted{Err: kubernetes.Explain(err), Hint: "an administrator has to do this: {hodei} certs apply"}
 	}
 	return kubernetes.Explain(err)
 }

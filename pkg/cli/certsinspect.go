@@ -20,6 +20,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/deploy"
+	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
@@ -139,7 +140,7 @@ func (o *certsInspectOptions) read(ctx context.Context) ([]certSet, error) {
 		info, err := os.Stat(path)
 		switch {
 		case errors.Is(err, os.ErrNotExist) && len(o.paths) == 0:
-			return nil, &hinted{err: errors.New("there is no directory certs here"), hint: "{hodei} certs generate, {hodei} certs inspect DIR or {hodei} certs inspect --secrets"}
+			return nil, &job.Hinted{Err: errors.New("there is no directory certs here"), Hint: "{hodei} certs generate, {hodei} certs inspect DIR or {hodei} certs inspect --secrets"}
 		case err == nil && info.IsDir():
 			files, err := certs.ReadDir(path)
 			if err != nil {
@@ -170,11 +171,11 @@ func (o *certsInspectOptions) readJob(ctx context.Context) ([]certSet, error) {
 	}
 	hint := "{hodei} jobs -n " + chosen.Namespace
 	if err != nil || !hasJob(secret) {
-		return nil, &hinted{err: fmt.Errorf("job %q has no Secret in namespace %s", o.job, chosen.Namespace), hint: hint}
+		return nil, &job.Hinted{Err: fmt.Errorf("job %q has no Secret in namespace %s", o.job, chosen.Namespace), Hint: hint}
 	}
 	files := secretFiles(secret)
 	if len(files) == 0 {
-		return nil, &hinted{err: fmt.Errorf("the Secret of job %q in namespace %s holds no certificates", o.job, chosen.Namespace), hint: hint}
+		return nil, &job.Hinted{Err: fmt.Errorf("the Secret of job %q in namespace %s holds no certificates", o.job, chosen.Namespace), Hint: hint}
 	}
 	return []certSet{{files: files}}, nil
 }
@@ -216,7 +217,7 @@ func (o *certsInspectOptions) readSecrets(ctx context.Context) ([]certSet, error
 	}
 	sets = slices.DeleteFunc(sets, func(s certSet) bool { return len(s.files) == 0 })
 	if len(sets) == 0 {
-		return nil, &hinted{err: fmt.Errorf("there are no Secrets of certificates in %s", strings.Join(looked, " and ")), hint: "{hodei} certs apply"}
+		return nil, &job.Hinted{Err: fmt.Errorf("there are no Secrets of certificates in %s", strings.Join(looked, " and ")), Hint: "{hodei} certs apply"}
 	}
 	return sets, nil
 }

@@ -135,17 +135,17 @@ func (o *certsRotateOptions) explain(err error) error {
 	file, aboutFile := errors.AsType[*certs.FileError](err)
 	switch {
 	case aboutFile && errors.Is(err, fs.ErrNotExist) && filepath.Base(file.Path) == "ca.crt":
-		return &hinted{err: err, hint: authorityHint(err, o.Dir)}
+		return &job.Hinted{Err: err, Hint: authorityHint(err, o.Dir)}
 	case errors.Is(err, certs.ErrOverlap):
-		return &hinted{err: err, hint: "{hodei} certs rotate --finish --dir " + dir}
+		return &job.Hinted{Err: err, Hint: "{hodei} certs rotate --finish --dir " + dir}
 	case errors.Is(err, certs.ErrNoOverlap):
-		return &hinted{err: err, hint: "begin one: {hodei} certs rotate --ca --dir " + dir}
+		return &job.Hinted{Err: err, Hint: "begin one: {hodei} certs rotate --ca --dir " + dir}
 	case errors.Is(err, certs.ErrBusy):
-		return &hinted{err: err, hint: "try again: it takes less than a second"}
+		return &job.Hinted{Err: err, Hint: "try again: it takes less than a second"}
 	case errors.Is(err, certs.ErrExpired):
-		return &hinted{err: err, hint: "{hodei} certs generate --force --dir " + dir}
+		return &job.Hinted{Err: err, Hint: "{hodei} certs generate --force --dir " + dir}
 	case aboutFile:
-		return &hinted{err: err, hint: fmt.Sprintf("{hodei} certs inspect %[1]s; with an authority that is elsewhere: {hodei} certs generate --force --dir %[1]s --ca-cert FILE --ca-key FILE", dir)}
+		return &job.Hinted{Err: err, Hint: fmt.Sprintf("{hodei} certs inspect %[1]s; with an authority that is elsewhere: {hodei} certs generate --force --dir %[1]s --ca-cert FILE --ca-key FILE", dir)}
 	}
 	return err
 }
@@ -160,14 +160,14 @@ func (o *certsRotateOptions) mayFinish(ctx context.Context) error {
 	jobs, namespace, err := o.jobsOf(ctx, outgoing)
 	if err != nil {
 		f := kubernetes.Explain(err)
-		return &hinted{err: fmt.Errorf("jobs of the old authority can't be looked for: %w", f), hint: "if you know that there are none: {hodei} certs rotate --finish --force --dir " + shellQuote(o.Dir)}
+		return &job.Hinted{Err: fmt.Errorf("jobs of the old authority can't be looked for: %w", f), Hint: "if you know that there are none: {hodei} certs rotate --finish --force --dir " + shellQuote(o.Dir)}
 	}
 	if len(jobs) == 0 {
 		return nil
 	}
-	return &hinted{
-		err:  fmt.Errorf("%d of the jobs in namespace %s dial a server and know only the old authority: %s", len(jobs), namespace, strings.Join(jobs, ", ")),
-		hint: fmt.Sprintf("wait for their end, or renew theirs: {hodei} certs rotate --job %s -n %s --dir %s", jobs[0], namespace, shellQuote(o.Dir)),
+	return &job.Hinted{
+		Err:  fmt.Errorf("%d of the jobs in namespace %s dial a server and know only the old authority: %s", len(jobs), namespace, strings.Join(jobs, ", ")),
+		Hint: fmt.Sprintf("wait for their end, or renew theirs: {hodei} certs rotate --job %s -n %s --dir %s", jobs[0], namespace, shellQuote(o.Dir)),
 	}
 }
 
@@ -246,7 +246,7 @@ func (o *certsRotateOptions) renewJob(ctx context.Context) error {
 		return err
 	}
 	if found.Finished {
-		return &hinted{err: fmt.Errorf("job %s has finished: nobody connects to it any more", o.job), hint: "{hodei} logs " + o.job}
+		return &job.Hinted{Err: fmt.Errorf("job %s has finished: nobody connects to it any more", o.job), Hint: "{hodei} logs " + o.job}
 	}
 	if authority.Dir == "" && !o.inMemory {
 		if err := o.wasInMemory(ctx, namespace); err != nil {
@@ -294,9 +294,9 @@ func (o *certsRotateOptions) wasInMemory(ctx context.Context, namespace string) 
 	}
 	memory, err := certs.InMemory(secret.Data["ca.crt"])
 	if err == nil && !memory { // what is wrong with it is for the renewal to say
-		return &hinted{
-			err: fmt.Errorf("the authority that signed for job %s is not in %s", o.job, strings.Join(o.certsDirs(), " or ")),
-			hint: fmt.Sprintf("name its directory: {hodei} certs rotate --job %[1]s -n %[2]s --dir DIR; or take a new one: {hodei} certs rotate --job %[1]s -n %[2]s --in-memory",
+		return &job.Hinted{
+			Err: fmt.Errorf("the authority that signed for job %s is not in %s", o.job, strings.Join(o.certsDirs(), " or ")),
+			Hint: fmt.Sprintf("name its directory: {hodei} certs rotate --job %[1]s -n %[2]s --dir DIR; or take a new one: {hodei} certs rotate --job %[1]s -n %[2]s --in-memory",
 				o.job, namespace),
 		}
 	}

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -350,17 +349,6 @@ func (w *warnings) about(word string) string {
 	defer w.mu.Unlock()
 	if i := slices.IndexFunc(w.text, func(s string) bool { return strings.Contains(s, word) }); i >= 0 {
 		return w.text[i]
-	}
-	return ""
-}
-
-// hintOf is the hint of an error, if it has one.
-func hintOf(err error) string {
-	if tip, ok := errors.AsType[*hinted](err); ok {
-		return tip.hint
-	}
-	if failure, ok := errors.AsType[*job.Failure](err); ok {
-		return failure.Hint
 	}
 	return ""
 }

@@ -100,7 +100,7 @@ func Main(args []string, in io.Reader, out, errOut io.Writer) int {
 	return a.signals.unlessSignaled(func() int {
 		err := root.ExecuteContext(context.Background())
 		if err == nil && stdout.err != nil {
-			err = &hinted{err: fmt.Errorf("write stdout: %w", stdout.err), hint: "check where the output goes"}
+			err = &job.Hinted{Err: fmt.Errorf("write stdout: %w", stdout.err), Hint: "check where the output goes"}
 		}
 		return a.end(err)
 	})
@@ -270,16 +270,6 @@ func usagef(cmd *cobra.Command, format string, args ...any) error {
 	return &usageError{cmd: cmd, err: fmt.Errorf(format, args...)}
 }
 
-// hinted is an error with the next thing to type. {hodei} in the hint stands
-// for the program's name.
-type hinted struct {
-	err  error
-	hint string
-}
-
-func (e *hinted) Error() string { return e.err.Error() }
-func (e *hinted) Unwrap() error { return e.err }
-
 // exitError carries an exit code; its err is shown unless it is nil.
 type exitError struct {
 	code int
@@ -307,21 +297,10 @@ func (a *app) report(err error) int {
 			return code
 		}
 	}
-	hint := ""
-	var (
-		usage   *usageError
-		withTip *hinted
-		failure *job.Failure
-	)
-	if errors.As(err, &usage) {
+	hint := job.HintOf(err)
+	if usage, ok := errors.AsType[*usageError](err); ok {
 		code = exitUsage
-		hint = cmp.Or(usage.hint, usage.cmd.CommandPath()+" --help")
-	}
-	switch {
-	case errors.As(err, &withTip):
-		hint = withTip.hint
-	case errors.As(err, &failure) && (usage == nil || failure.Hint != ""):
-		hint = failure.Hint
+		hint = cmp.Or(hint, usage.hint, usage.cmd.CommandPath()+" --help")
 	}
 	a.lines().fresh()
 	fmt.Fprintln(a.ErrOut, "error:", ui.Printable(err.Error()))

@@ -22,6 +22,7 @@ import (
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/deploy"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
+	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
@@ -120,7 +121,7 @@ func countChecks(checks []check) string {
 func (a *app) examine(ctx context.Context) []check {
 	name, c, err := a.chooseProvider()
 	if err != nil {
-		return append([]check{checked("provider", checkError, hintOf(err), "%v", err)}, a.checkMachine()...)
+		return append([]check{checked("provider", checkError, job.HintOf(err), "%v", err)}, a.checkMachine()...)
 	}
 	checks := []check{a.providerCheck(name, c)}
 	if c.Type == provider.Local {
@@ -158,7 +159,7 @@ func (a *app) providerCheck(name string, c provider.Config) check {
 func checkWorker() check {
 	path, err := local.FindWorker()
 	if err != nil {
-		return checked("worker", checkError, hintOf(err), "%v", err)
+		return checked("worker", checkError, job.HintOf(err), "%v", err)
 	}
 	return checked("worker", checkOK, "", "%s", path)
 }
@@ -181,7 +182,7 @@ func (k *clusterChecks) installed(ctx context.Context, a *app) check {
 	}
 	plan, err := o.plan(ctx, k.manifestClient, objects)
 	if err != nil {
-		return checked(name, checkWarning, hintOf(err), "%v", err)
+		return checked(name, checkWarning, job.HintOf(err), "%v", err)
 	}
 	differ, err := plan.differing()
 	switch {

@@ -95,8 +95,8 @@ func TestSessionRefused(t *testing.T) {
 	h.given <- errors.New("bad certificate")
 	err := s.await(t.Context(), nil, nil, h)
 	exit, ok := errors.AsType[*exitError](err)
-	tip, _ := errors.AsType[*hinted](err)
-	if !ok || exit.code != 125 || err.Error() != "refused: bad certificate; job x goes on" || tip == nil || tip.hint != "compare the clocks" {
+	tip, _ := errors.AsType[*job.Hinted](err)
+	if !ok || exit.code != 125 || err.Error() != "refused: bad certificate; job x goes on" || tip == nil || tip.Hint != "compare the clocks" {
 		t.Errorf("got %v", err)
 	}
 	if j.deleted.Load() {
@@ -209,7 +209,7 @@ func TestLogsRefused(t *testing.T) {
 			if took := time.Since(begun); refused && took != 0 || !refused && took != meetWait {
 				t.Errorf("after %s", took)
 			}
-			if err == nil || err.Error() != name || hintOf(err) == "" {
+			if err == nil || err.Error() != name || job.HintOf(err) == "" {
 				t.Errorf("got %v, want %s", err, name)
 			}
 		})

@@ -23,6 +23,7 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 
 	"github.com/hodei-jobs/hodei/deploy"
+	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
 // Entries as an API server (1.35) has written them.
@@ -274,9 +275,9 @@ func TestInstallHints(t *testing.T) {
 			"to take it over: {hodei} install --dry-run=server --force-conflicts --profile=baseline", "an administrator can: {hodei} install --dry-run=server --profile=baseline"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			hinted, ok := errors.AsType[*hinted](test.options.explain(t.Context(), nil, []problem{conflict}))
-			if test.conflict != "" && (!ok || hinted.hint != test.conflict) {
-				t.Errorf("hint of a conflict:\n%+v\nwant\n%s", hinted, test.conflict)
+			tip, ok := errors.AsType[*job.Hinted](test.options.explain(t.Context(), nil, []problem{conflict}))
+			if test.conflict != "" && (!ok || tip.Hint != test.conflict) {
+				t.Errorf("hint of a conflict:\n%+v\nwant\n%s", tip, test.conflict)
 			}
 			if got := test.options.byAdministrator(); got != test.administrator {
 				t.Errorf("hint of a refusal:\n%s\nwant\n%s", got, test.administrator)
@@ -292,7 +293,7 @@ func TestInstallEscalation(t *testing.T) {
 	o := &installOptions{}
 	err := o.explain(t.Context(), apiServer{}.start(t), []problem{{role, refusal}})
 	const want = "role r in namespace a grants rights that the user of this context does not have, and Kubernetes lets nobody grant more than they have"
-	if hinted, ok := errors.AsType[*hinted](err); !ok || err.Error() != want || hinted.hint != o.byAdministrator() {
+	if tip, ok := errors.AsType[*job.Hinted](err); !ok || err.Error() != want || tip.Hint != o.byAdministrator() {
 		t.Errorf("got  %+v\nwant %s", err, want)
 	}
 }

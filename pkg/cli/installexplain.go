@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/hodei-jobs/hodei/deploy"
+	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -45,7 +46,7 @@ func (o *installOptions) checkPodSecurity(plan *installPlan) error {
 				}
 				hint = choice + "; " + hint
 			}
-			return &hinted{err: err, hint: hint}
+			return &job.Hinted{Err: err, Hint: hint}
 		}
 	}
 	return nil
@@ -70,23 +71,23 @@ func (o *installOptions) explain(ctx context.Context, c *manifestClient, problem
 	if !o.dry() {
 		hints = append(hints, "what would change then: "+o.command(" --diff --force-conflicts"))
 	}
-	return &hinted{err: err, hint: strings.Join(hints, "; ")}
+	return &job.Hinted{Err: err, Hint: strings.Join(hints, "; ")}
 }
 
 func (o *installOptions) explainOne(ctx context.Context, c *manifestClient, p problem) error {
 	// Rights that are not RBAC's, as a webhook's, count when we ask and not here.
 	if strings.Contains(p.err.Error(), "attempting to grant RBAC permissions not currently held") {
-		return &hinted{
-			err:  fmt.Errorf("%s grants rights that %s does not have, and Kubernetes lets nobody grant more than they have", describe(p.object), c.whoami(ctx)),
-			hint: o.byAdministrator(),
+		return &job.Hinted{
+			Err:  fmt.Errorf("%s grants rights that %s does not have, and Kubernetes lets nobody grant more than they have", describe(p.object), c.whoami(ctx)),
+			Hint: o.byAdministrator(),
 		}
 	}
-	if _, told := errors.AsType[*hinted](p.err); told {
+	if _, told := errors.AsType[*job.Hinted](p.err); told {
 		return p.err
 	}
 	explained := fmt.Errorf("install %s: %w", describe(p.object), kubernetes.Explain(p.err))
 	if apierrors.IsForbidden(p.err) && !apierrors.HasStatusCause(p.err, corev1.NamespaceTerminatingCause) {
-		return &hinted{err: explained, hint: o.byAdministrator()}
+		return &job.Hinted{Err: explained, Hint: o.byAdministrator()}
 	}
 	return explained
 }

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/hodei-jobs/hodei/deploy"
+	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -52,7 +53,7 @@ func (o *installOptions) plan(ctx context.Context, c *manifestClient, objects []
 			step.live, errs[i] = nil, nil
 		}
 		if errs[i] == nil && step.live != nil && step.object.GetKind() == "Namespace" && step.live.GetDeletionTimestamp() != nil {
-			errs[i] = &hinted{err: fmt.Errorf("%s is being deleted", describe(step.object)), hint: "wait until it is gone, then: " + o.command("")}
+			errs[i] = &job.Hinted{Err: fmt.Errorf("%s is being deleted", describe(step.object)), Hint: "wait until it is gone, then: " + o.command("")}
 		}
 		if errs[i] != nil {
 			return

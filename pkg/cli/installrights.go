@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/hodei-jobs/hodei/deploy"
+	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -116,9 +117,9 @@ func (c *manifestClient) refuse(ctx context.Context, missing []right, hint strin
 	if len(missing) == 0 {
 		return nil
 	}
-	return &hinted{
-		err:  fmt.Errorf("%s may not %s", c.whoami(ctx), describeRights(missing)),
-		hint: hint,
+	return &job.Hinted{
+		Err:  fmt.Errorf("%s may not %s", c.whoami(ctx), describeRights(missing)),
+		Hint: hint,
 	}
 }
 

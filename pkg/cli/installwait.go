@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/hodei-jobs/hodei/deploy"
+	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -33,9 +34,9 @@ func (o *installOptions) await(ctx context.Context, c *manifestClient, objects [
 	}
 	missing, err := awaitNothing(ctx, readyEvery, o.timeout, func(ctx context.Context) (string, error) { return c.notUsable(ctx, objects, granted) })
 	if errors.Is(err, context.DeadlineExceeded) {
-		return &hinted{
-			err:  fmt.Errorf("installed, but not usable after %s: %s", o.timeout, missing),
-			hint: "wait longer with --timeout, or see what the cluster does: kubectl get events -A",
+		return &job.Hinted{
+			Err:  fmt.Errorf("installed, but not usable after %s: %s", o.timeout, missing),
+			Hint: "wait longer with --timeout, or see what the cluster does: kubectl get events -A",
 		}
 	}
 	if err != nil {

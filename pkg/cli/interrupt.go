@@ -274,8 +274,8 @@ func (s *session) unread(o *job.Outcome) error {
 		said = "the job was told to stop"
 	}
 	s.screen.stop()
-	return &exitError{code: job.ExitFailed, err: &hinted{
-		err:  fmt.Errorf("write output: %w; %s", syscall.EPIPE, said),
-		hint: "{hodei} logs " + s.spec.Name,
+	return &exitError{code: job.ExitFailed, err: &job.Hinted{
+		Err:  fmt.Errorf("write output: %w; %s", syscall.EPIPE, said),
+		Hint: "{hodei} logs " + s.spec.Name,
 	}}
 }

@@ -173,7 +173,7 @@ func (o *jobsOptions) run(ctx context.Context) error {
 		return kubernetes.Explain(err)
 	}
 	if o.name != "" && len(list.Items) == 0 {
-		return &hinted{err: fmt.Errorf("job %q not found in namespace %s", o.name, o.namespace), hint: "{hodei} jobs -n " + o.namespace}
+		return &job.Hinted{Err: fmt.Errorf("job %q not found in namespace %s", o.name, o.namespace), Hint: "{hodei} jobs -n " + o.namespace}
 	}
 	if len(list.Items) == 0 && o.table && !o.watch {
 		if o.namespace == "" {

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
+	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
 )
@@ -63,7 +64,7 @@ func (o *logsOptions) find(ctx context.Context) (*knownJob, error) {
 		return nil, errors.Join(err, unread)
 	}
 	if err == nil {
-		err = &hinted{err: fmt.Errorf("no output of a job %q is stored on this machine", o.name), hint: "{hodei} logs --context " + o.currentContext() + " " + shellQuote(o.name)}
+		err = &job.Hinted{Err: fmt.Errorf("no output of a job %q is stored on this machine", o.name), Hint: "{hodei} logs --context " + o.currentContext() + " " + shellQuote(o.name)}
 	}
 	return nil, err
 }

@@ -158,7 +158,7 @@ func (o *logsOptions) fetch(ctx context.Context, j *knownJob, a *knownAttempt, e
 		err = errors.Join(err, fmt.Errorf("%w: %w", errStoring, e))
 	}
 	if errors.Is(err, errStoring) && errors.Is(err, syscall.ENOSPC) {
-		return &hinted{err: err, hint: fmt.Sprintf("make room in %s", o.store.dir)}
+		return &job.Hinted{Err: err, Hint: fmt.Sprintf("make room in %s", o.store.dir)}
 	}
 	if errors.Is(err, errNotMet) { // it ended before we came
 		attempt := ""
@@ -237,7 +237,7 @@ func (o *logsOptions) follows(ctx context.Context, over *end, j *knownJob, a *kn
 			}
 			continue
 		case <-patience:
-			return false, &hinted{err: fmt.Errorf("the agent of job %s was not reached within %s", j.name, meetWait), hint: "see how it is: {hodei} describe " + j.name}
+			return false, &job.Hinted{Err: fmt.Errorf("the agent of job %s was not reached within %s", j.name, meetWait), Hint: "see how it is: {hodei} describe " + j.name}
 		case <-over.Done():
 			select {
 			case at = <-feed.attached: // before that

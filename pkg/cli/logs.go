@@ -14,6 +14,7 @@ import (
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
@@ -338,8 +339,8 @@ func (o *logsOptions) showAll(ctx context.Context) error {
 		o.screen.note(fmt.Sprintf("No jobs found in %s namespace.", o.namespace))
 		return nil
 	case len(all) > maxJobs:
-		return &hinted{err: fmt.Errorf("%d jobs match -l %s, %d can be shown at once", len(all), o.selector, maxJobs),
-			hint: "choose fewer: {hodei} jobs -l " + shellQuote(o.selector) + " --show-labels"}
+		return &job.Hinted{Err: fmt.Errorf("%d jobs match -l %s, %d can be shown at once", len(all), o.selector, maxJobs),
+			Hint: "choose fewer: {hodei} jobs -l " + shellQuote(o.selector) + " --show-labels"}
 	}
 	errs := make([]error, len(all))
 	var work sync.WaitGroup

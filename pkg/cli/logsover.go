@@ -24,7 +24,7 @@ func (o *logsOptions) show(ctx context.Context, j *knownJob) error {
 	case n == 0 && running && o.follow:
 		return o.live(ctx, j, nil)
 	case n == 0 && running:
-		return &hinted{err: fmt.Errorf("job %s has not started", j.name), hint: "wait for it: {hodei} logs -f " + j.name}
+		return &job.Hinted{Err: fmt.Errorf("job %s has not started", j.name), Hint: "wait for it: {hodei} logs -f " + j.name}
 	}
 	if n == 0 {
 		return gone(j.name, j.name, 0)
@@ -35,8 +35,8 @@ func (o *logsOptions) show(ctx context.Context, j *knownJob) error {
 		case a.pod.Running || o.follow:
 			return o.live(ctx, j, a)
 		case running && !a.isStored():
-			return &hinted{err: fmt.Errorf("the agent of job %s does not run: its command has not started, or the agent was lost", j.name),
-				hint: "see how it is: {hodei} describe " + j.name}
+			return &job.Hinted{Err: fmt.Errorf("the agent of job %s does not run: its command has not started, or the agent was lost", j.name),
+				Hint: "see how it is: {hodei} describe " + j.name}
 		}
 	}
 	if err := o.showOver(ctx, j, a); err != nil {
@@ -59,8 +59,8 @@ func (e *goneError) Error() string {
 }
 
 func gone(name, attempt string, bytes uint64) error {
-	return &hinted{err: &goneError{name, attempt, bytes},
-		hint: "follow a job while it runs, or keep its output in the container's log: {hodei} run --container-logs"}
+	return &job.Hinted{Err: &goneError{name, attempt, bytes},
+		Hint: "follow a job while it runs, or keep its output in the container's log: {hodei} run --container-logs"}
 }
 
 // isStored tells that the store has some of the attempt's output, or all.

@@ -56,5 +56,5 @@ func outOfReach(err error, name, command string) error {
 	if !errors.Is(err, kubernetes.ErrLost) {
 		return err
 	}
-	return &hinted{err: fmt.Errorf("%w; job %s goes on", err, name), hint: comeBack(err, command)}
+	return &job.Hinted{Err: fmt.Errorf("%w; job %s goes on", err, name), Hint: comeBack(err, command)}
 }

@@ -75,8 +75,8 @@ func TestOutOfReach(t *testing.T) {
 			if err != nil {
 				text = err.Error()
 			}
-			if h, ok := errors.AsType[*hinted](err); ok {
-				tip = h.hint
+			if h, ok := errors.AsType[*job.Hinted](err); ok {
+				tip = h.Hint
 			}
 			if text != test.want || tip != test.tip {
 				t.Errorf("got %q, hint %q", text, tip)

@@ -50,9 +50,9 @@ func (o *runOptions) serveMetrics(command string) (stop func(), err error) {
 	l, err := net.Listen("tcp", o.metricsAddr)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, &hinted{err: fmt.Errorf("address %s is in use", o.metricsAddr), hint: "see by whom: ss -ltnp; or " + hint}
+		return nil, &job.Hinted{Err: fmt.Errorf("address %s is in use", o.metricsAddr), Hint: "see by whom: ss -ltnp; or " + hint}
 	case err != nil:
-		return nil, &hinted{err: err, hint: hint}
+		return nil, &job.Hinted{Err: err, Hint: hint}
 	}
 	o.exporter = exporter.New()
 	o.screen.note(fmt.Sprintf("metrics: http://%s/metrics", l.Addr()))

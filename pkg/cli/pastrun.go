@@ -199,11 +199,11 @@ func runLine(spec *job.Spec) string {
 // noAttempt says why nothing is known of any attempt of a job.
 func noAttempt(j *knownJob) error {
 	if j.found != nil && !j.found.Finished {
-		return &hinted{err: fmt.Errorf("job %s has not started", j.name), hint: "see why: {hodei} describe " + j.name}
+		return &job.Hinted{Err: fmt.Errorf("job %s has not started", j.name), Hint: "see why: {hodei} describe " + j.name}
 	}
-	h := &hinted{err: fmt.Errorf("nothing is left of the runs of job %s: its Pods are gone, and it was not followed from this machine", j.name)}
+	h := &job.Hinted{Err: fmt.Errorf("nothing is left of the runs of job %s: its Pods are gone, and it was not followed from this machine", j.name)}
 	if j.found != nil {
-		h.hint = "run it again, and follow it: " + runLine(j.found.Spec)
+		h.Hint = "run it again, and follow it: " + runLine(j.found.Spec)
 	}
 	return h
 }

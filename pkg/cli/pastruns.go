@@ -86,7 +86,7 @@ func (o *logsOptions) commands(ctx context.Context) ([]pastRuns, error) {
 		}
 		spec := o.specOf(j)
 		if spec == nil {
-			return nil, &hinted{err: fmt.Errorf("what job %s ran is not known here: it was stored by an older version", j.name), hint: "run it again, and follow it: {hodei} run -- COMMAND"}
+			return nil, &job.Hinted{Err: fmt.Errorf("what job %s ran is not known here: it was stored by an older version", j.name), Hint: "run it again, and follow it: {hodei} run -- COMMAND"}
 		}
 		return []pastRuns{{name: j.name, spec: spec, job: j}}, nil
 	}
@@ -104,8 +104,8 @@ func (o *logsOptions) commands(ctx context.Context) ([]pastRuns, error) {
 		}
 	}
 	if len(commands) > maxJobs {
-		return nil, &hinted{err: fmt.Errorf("%d commands match -l %s, %d can be advised on at once", len(commands), o.selector, maxJobs),
-			hint: "choose fewer: {hodei} jobs -l " + shellQuote(o.selector) + " --show-labels"}
+		return nil, &job.Hinted{Err: fmt.Errorf("%d commands match -l %s, %d can be advised on at once", len(commands), o.selector, maxJobs),
+			Hint: "choose fewer: {hodei} jobs -l " + shellQuote(o.selector) + " --show-labels"}
 	}
 	return commands, nil
 }

@@ -191,9 +191,9 @@ func (a *app) notHere(name string) error {
 	if a.cmd != nil {
 		_, command, _ = strings.Cut(a.cmd.CommandPath(), a.cmd.Root().CommandPath()+" ")
 	}
-	return &hinted{
-		err:  fmt.Errorf("provider %q is this machine and no cluster: it keeps no jobs", name),
-		hint: "{hodei} " + command + " --context " + a.currentContext() + ", or {hodei} provider use NAME",
+	return &job.Hinted{
+		Err:  fmt.Errorf("provider %q is this machine and no cluster: it keeps no jobs", name),
+		Hint: "{hodei} " + command + " --context " + a.currentContext() + ", or {hodei} provider use NAME",
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"k8s.io/cli-runtime/pkg/printers"
 	"k8s.io/kubectl/pkg/util/templates"
 
+	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
@@ -215,7 +216,7 @@ func (a *app) providers() (*provider.Registry, error) {
 func (a *app) providersPath() (string, error) {
 	path, err := provider.Path(a.getenv)
 	if err != nil {
-		return "", &hinted{err: err, hint: "export XDG_CONFIG_HOME=DIR"}
+		return "", &job.Hinted{Err: err, Hint: "export XDG_CONFIG_HOME=DIR"}
 	}
 	return path, nil
 }
@@ -237,13 +238,13 @@ func (a *app) changeProviders(ctx context.Context, done string, change func(*pro
 // another hodei edits it, and how to keep the file elsewhere if it can't be there.
 func providerHint(err error) error {
 	if busy, ok := errors.AsType[*provider.BusyError](err); ok {
-		return &hinted{err: err, hint: "see by whom: fuser -v " + shellQuote(busy.Lock)}
+		return &job.Hinted{Err: err, Hint: "see by whom: fuser -v " + shellQuote(busy.Lock)}
 	}
-	if _, ok := errors.AsType[*fs.PathError](err); ok && hintOf(err) == "" {
-		return &hinted{err: err, hint: "export XDG_CONFIG_HOME=DIR"}
+	if _, ok := errors.AsType[*fs.PathError](err); ok && job.HintOf(err) == "" {
+		return &job.Hinted{Err: err, Hint: "export XDG_CONFIG_HOME=DIR"}
 	}
 	if errors.Is(err, provider.ErrNotFound) {
-		return &hinted{err: err, hint: "{hodei} provider list"}
+		return &job.Hinted{Err: err, Hint: "{hodei} provider list"}
 	}
 	return err
 }

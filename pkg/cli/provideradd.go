@@ -10,6 +10,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/kubectl/pkg/util/templates"
 
+	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/ui"
@@ -98,9 +99,9 @@ func (a *app) addProvider(ctx context.Context, name string, c provider.Config) e
 	})
 	switch {
 	case errors.Is(err, provider.ErrTaken) && name == provider.Local:
-		return &hinted{err: err, hint: "{hodei} run --provider local -- COMMAND"}
+		return &job.Hinted{Err: err, Hint: "{hodei} run --provider local -- COMMAND"}
 	case errors.Is(err, provider.ErrTaken):
-		return &hinted{err: err, hint: "change it with {hodei} provider set " + name + ", or forget it: {hodei} provider remove " + name}
+		return &job.Hinted{Err: err, Hint: "change it with {hodei} provider set " + name + ", or forget it: {hodei} provider remove " + name}
 	case err != nil:
 		return providerHint(err)
 	}
@@ -134,9 +135,9 @@ func (a *app) captureContext(c *provider.Config) error {
 	case len(kubeconfig.Contexts) == 0:
 		return kubernetes.Explain(clientcmd.ErrEmptyConfig)
 	case c.Context == "":
-		return &hinted{err: errors.New("the kubeconfig has no current context"), hint: "kubectl config get-contexts, then add --context NAME"}
+		return &job.Hinted{Err: errors.New("the kubeconfig has no current context"), Hint: "kubectl config get-contexts, then add --context NAME"}
 	case !ok:
-		return &hinted{err: fmt.Errorf("context %q does not exist in the kubeconfig", c.Context), hint: "kubectl config get-contexts"}
+		return &job.Hinted{Err: fmt.Errorf("context %q does not exist in the kubeconfig", c.Context), Hint: "kubectl config get-contexts"}
 	}
 	return nil
 }

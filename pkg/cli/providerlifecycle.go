@@ -130,9 +130,9 @@ func (t *providerTest) remove(ctx context.Context, name string) error {
 		err = t.awaitGone(ctx, name)
 	}
 	if err != nil {
-		return &hinted{
-			err:  fmt.Errorf("job %s may be left: %w", name, err),
-			hint: fmt.Sprintf("kubectl delete job %s -n %s", name, c.Namespace()),
+		return &job.Hinted{
+			Err:  fmt.Errorf("job %s may be left: %w", name, err),
+			Hint: fmt.Sprintf("kubectl delete job %s -n %s", name, c.Namespace()),
 		}
 	}
 	return nil

@@ -143,7 +143,7 @@ func (t *providerTest) run(ctx context.Context, name string) error {
 			failed = nil
 		}
 		if failed != nil {
-			failed = &hinted{err: fmt.Errorf("level %d, %s: %w", report.Level, level.name, failed), hint: hintOf(failed)}
+			failed = &job.Hinted{Err: fmt.Errorf("level %d, %s: %w", report.Level, level.name, failed), Hint: job.HintOf(failed)}
 			break
 		}
 	}
@@ -161,14 +161,14 @@ func (t *providerTest) run(ctx context.Context, name string) error {
 
 // timedOut says what to do about a level that was ended by its time alone.
 func (t *providerTest) timedOut(err error) error {
-	if !errors.Is(err, context.DeadlineExceeded) || hintOf(err) != "" {
+	if !errors.Is(err, context.DeadlineExceeded) || job.HintOf(err) != "" {
 		return err
 	}
 	hint := fmt.Sprintf("{hodei} provider test %s --timeout %s", t.name, 5*t.timeout)
 	if _, ok := t.place.(cluster); ok {
 		hint += "; or see: kubectl get events -n " + t.config.Namespace
 	}
-	return &hinted{err: fmt.Errorf("--timeout %s was not enough: %w", t.timeout, err), hint: hint}
+	return &job.Hinted{Err: fmt.Errorf("--timeout %s was not enough: %w", t.timeout, err), Hint: hint}
 }
 
 // complete finds the provider and what its jobs are made with.
@@ -201,7 +201,7 @@ func (t *providerTest) show(r *levelReport, err error) {
 			t.screen.status.Summary(ui.Unchecked, fmt.Sprintf("%s skipped: %s", label, err))
 		}
 	case err != nil:
-		r.Status, r.Detail, r.Hint = checkError, ui.Printable(err.Error()), t.named(hintOf(err))
+		r.Status, r.Detail, r.Hint = checkError, ui.Printable(err.Error()), t.named(job.HintOf(err))
 		if !t.screen.quiet {
 			t.screen.status.Summary(ui.Bad, fmt.Sprintf("%s failed: %s", label, r.Name))
 		}
@@ -236,7 +236,7 @@ func (t *providerTest) infrastructure(ctx context.Context, r *levelReport) error
 		r.Checks[i].Hint = t.named(r.Checks[i].Hint)
 	}
 	if c := worst(r.Checks); c != nil {
-		return &hinted{err: errors.New(c.Detail), hint: c.Hint}
+		return &job.Hinted{Err: errors.New(c.Detail), Hint: c.Hint}
 	}
 	r.Detail = r.Checks[0].Detail
 	return nil

@@ -9,13 +9,14 @@ import (
 
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
+	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
 )
 
 func TestTimedOut(t *testing.T) {
 	other := errors.New("other")
-	hintFirst := &hinted{err: fmt.Errorf("x: %w", context.DeadlineExceeded), hint: "kubectl delete job x"}
+	hintFirst := &job.Hinted{Err: fmt.Errorf("x: %w", context.DeadlineExceeded), Hint: "kubectl delete job x"}
 	late := fmt.Errorf("read the container's log: %w", context.DeadlineExceeded)
 	for _, test := range []struct {
 		name       string
@@ -37,8 +38,8 @@ func TestTimedOut(t *testing.T) {
 			if err == nil && test.want == "" {
 				return
 			}
-			if err == nil || err.Error() != test.want || hintOf(err) != test.hint {
-				t.Errorf("got %v, hint %s", err, hintOf(err))
+			if err == nil || err.Error() != test.want || job.HintOf(err) != test.hint {
+				t.Errorf("got %v, hint %s", err, job.HintOf(err))
 			}
 		})
 	}

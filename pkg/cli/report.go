@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/kubectl/pkg/util/templates"
 
+	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/report"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
@@ -155,7 +156,7 @@ func (o *reportOptions) run(ctx context.Context) error {
 		return err
 	}
 	if err := os.WriteFile(o.file, b, 0o666); err != nil { // as any program: the umask decides
-		return &hinted{err: fmt.Errorf("write report: %w", err), hint: "name another file, or - for stdout"}
+		return &job.Hinted{Err: fmt.Errorf("write report: %w", err), Hint: "name another file, or - for stdout"}
 	}
 	fmt.Fprintln(o.ErrOut, "wrote", ui.Printable(o.file))
 	return nil
@@ -175,7 +176,7 @@ func (o *reportOptions) load(ctx context.Context) (*pastRun, error) {
 	case n == 0:
 		return nil, noAttempt(j)
 	case o.logs.attempt > n:
-		return nil, &hinted{err: fmt.Errorf("job %s has no attempt %d: the last that is known is %d", j.name, o.logs.attempt, n), hint: fmt.Sprintf("{hodei} report %s%s --attempt %d", where, j.name, n)}
+		return nil, &job.Hinted{Err: fmt.Errorf("job %s has no attempt %d: the last that is known is %d", j.name, o.logs.attempt, n), Hint: fmt.Sprintf("{hodei} report %s%s --attempt %d", where, j.name, n)}
 	case o.logs.attempt > 0:
 		n = o.logs.attempt
 	}
@@ -192,7 +193,7 @@ func (o *reportOptions) load(ctx context.Context) (*pastRun, error) {
 func (o *logsOptions) findRun(ctx context.Context) (*knownJob, error) {
 	j, err := o.find(ctx)
 	if err != nil && o.cluster == nil && o.unreachable == nil {
-		err = &hinted{err: fmt.Errorf("no run of a job %q is stored on this machine", o.name), hint: "{hodei} run --provider local --name " + shellQuote(o.name) + " -- COMMAND"}
+		err = &job.Hinted{Err: fmt.Errorf("no run of a job %q is stored on this machine", o.name), Hint: "{hodei} run --provider local --name " + shellQuote(o.name) + " -- COMMAND"}
 	}
 	return j, err
 }

@@ -457,9 +457,9 @@ const takeBackWait = 5 * time.Second
 
 // unanswered is the end of a run that was interrupted while the cluster did not answer.
 func (o *runOptions) unanswered() error {
-	return &exitError{code: job.ExitCancelled, err: &hinted{
-		err:  fmt.Errorf("the cluster does not answer: job %s may have been made", o.spec.Name),
-		hint: "{hodei} jobs " + o.spec.Name,
+	return &exitError{code: job.ExitCancelled, err: &job.Hinted{
+		Err:  fmt.Errorf("the cluster does not answer: job %s may have been made", o.spec.Name),
+		Hint: "{hodei} jobs " + o.spec.Name,
 	}}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 )
 
@@ -34,7 +35,7 @@ func (a *app) authority(dir, flag string) (authority *certs.Authority, notes []s
 		if found && !strings.Contains(hint, "--certs") {
 			hint += ", or choose another directory: " + flag + " DIR"
 		}
-		return nil, nil, &hinted{err: err, hint: hint}
+		return nil, nil, &job.Hinted{Err: err, Hint: hint}
 	}
 	if found {
 		notes = append(notes, fmt.Sprintf("the CA of %s signs; to choose another: %s DIR", shown(dir), flag))

@@ -134,7 +134,7 @@ func (o *serverOptions) complete(certsDir string) error {
 	}
 	if why := o.store.temporary; why != nil { // agents would be told that their output is safe
 		o.store.close(o.warn)
-		return &hinted{err: fmt.Errorf("output can't be stored: %w", why), hint: "set XDG_STATE_HOME to a directory that can be written to"}
+		return &job.Hinted{Err: fmt.Errorf("output can't be stored: %w", why), Hint: "set XDG_STATE_HOME to a directory that can be written to"}
 	}
 	o.store.tellDropped(o.warn)
 	o.disk, o.turnedAway = &probe{dir: o.store.dir}, &turnedAway{log: o.log}
@@ -155,14 +155,14 @@ func (o *serverOptions) findCerts(dir string) (err error) {
 	}
 	switch {
 	case dir == "" && o.grpcAsked:
-		return &hinted{err: errors.New("--grpc-listen takes certificates, and there are none in " + strings.Join(o.certsDirs(), " or ")), hint: "{hodei} certs generate"}
+		return &job.Hinted{Err: errors.New("--grpc-listen takes certificates, and there are none in " + strings.Join(o.certsDirs(), " or ")), Hint: "{hodei} certs generate"}
 	case dir == "":
 		return nil
 	}
 	path := func(name string) string { return filepath.Join(dir, name) }
 	o.files = certs.ServerFiles{CA: path("ca.crt"), Cert: path("server.crt"), Key: path("server.key")}
 	if o.tls, err = o.files.ServerConfig(); err != nil {
-		return &hinted{err: err, hint: "see what is wrong with them, or make them anew: {hodei} certs generate --force --dir " + shellQuote(dir)}
+		return &job.Hinted{Err: err, Hint: "see what is wrong with them, or make them anew: {hodei} certs generate --force --dir " + shellQuote(dir)}
 	}
 	return nil
 }
@@ -238,9 +238,9 @@ func (o *serverOptions) listenOn(address, flag string) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, &hinted{err: fmt.Errorf("address %s is in use", address), hint: "see by whom: ss -ltnp; or choose another: {hodei} server " + flag + " HOST:PORT"}
+		return nil, &job.Hinted{Err: fmt.Errorf("address %s is in use", address), Hint: "see by whom: ss -ltnp; or choose another: {hodei} server " + flag + " HOST:PORT"}
 	case err != nil:
-		return nil, &hinted{err: err, hint: "choose another: {hodei} server " + flag + " HOST:PORT"}
+		return nil, &job.Hinted{Err: err, Hint: "choose another: {hodei} server " + flag + " HOST:PORT"}
 	}
 	return l, nil
 }
@@ -255,7 +255,7 @@ func (o *serverOptions) captured() func(*provider.Config) error {
 		here.Kubeconfig, err = filepath.Abs(here.Kubeconfig)
 	}
 	if err != nil {
-		err = &job.Failure{Cause: job.ConfigError, Message: kubernetes.Explain(err).Message, Hint: o.named(cmp.Or(hintOf(err), kubernetes.Explain(err).Hint))}
+		err = &job.Failure{Cause: job.ConfigError, Message: kubernetes.Explain(err).Message, Hint: o.named(cmp.Or(job.HintOf(err), kubernetes.Explain(err).Hint))}
 	}
 	return func(c *provider.Config) error {
 		switch {

@@ -348,7 +348,7 @@ func (s *session) leaveWith(code int, err error, hint string) error {
 		}
 	}
 	s.screen.stop()
-	return &exitError{code: code, err: &hinted{err: err, hint: hint}}
+	return &exitError{code: code, err: &job.Hinted{Err: err, Hint: hint}}
 }
 
 // abort ends a run that failed for a reason other than its command. A job that

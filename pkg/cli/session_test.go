@@ -216,8 +216,8 @@ func TestSessionEnds(t *testing.T) {
 				t.Errorf("error %v, want %q", exit.err, test.message)
 			}
 			hint := ""
-			if h, ok := errors.AsType[*hinted](err); ok {
-				hint = h.hint
+			if h, ok := errors.AsType[*job.Hinted](err); ok {
+				hint = h.Hint
 			} else if f, ok := errors.AsType[*job.Failure](err); ok {
 				hint = f.Hint
 			}

@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
+	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 )
 
@@ -53,9 +54,9 @@ func decide(by asked, r *provider.Registry, look func(file string) (kubeconfig, 
 		c, err := r.Get(r.Current)
 		return target{provider: r.Current, config: c}, err
 	case len(r.Providers) > 0: // one was removed: jobs don't go elsewhere in silence
-		return target{}, &hinted{
-			err:  errors.New("no provider is in use"),
-			hint: "{hodei} provider use " + slices.Sorted(maps.Keys(r.Providers))[0],
+		return target{}, &job.Hinted{
+			Err:  errors.New("no provider is in use"),
+			Hint: "{hodei} provider use " + slices.Sorted(maps.Keys(r.Providers))[0],
 		}
 	}
 	return target{config: provider.Config{Type: provider.Kubernetes}}, nil
@@ -207,7 +208,7 @@ func (t target) settings(getenv func(string) string) (provider.Config, error) {
 		*v.to(&alone) = value
 		if err := alone.Validate(); err != nil {
 			_, wrong, _ := strings.Cut(err.Error(), ": ")
-			return c, &hinted{err: fmt.Errorf("%s: %s", v.name, wrong), hint: "unset " + v.name}
+			return c, &job.Hinted{Err: fmt.Errorf("%s: %s", v.name, wrong), Hint: "unset " + v.name}
 		}
 		if to := v.to(&c); t.named {
 			*to = cmp.Or(*to, value)

@@ -15,6 +15,7 @@ import (
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/deploy"
+	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -147,12 +148,12 @@ func (o *uninstallOptions) run(ctx context.Context) error {
 	if len(found.running) > 0 && !o.force {
 		err := fmt.Errorf("jobs have not ended: %s", strings.Join(found.running, ", "))
 		if o.dryRun == dryRunNone {
-			return &hinted{err: err, hint: "wait for them, or end them: " + o.command(" --force", o.caller)}
+			return &job.Hinted{Err: err, Hint: "wait for them, or end them: " + o.command(" --force", o.caller)}
 		}
 		fmt.Fprintln(o.ErrOut, "it would be refused without --force:", err)
 	}
 	if asked {
-		return &hinted{err: errors.New("nothing was removed: that needs --yes"), hint: o.command("", o.caller)}
+		return &job.Hinted{Err: errors.New("nothing was removed: that needs --yes"), Hint: o.command("", o.caller)}
 	}
 	if err := o.remove(ctx, c, found.removals); err != nil {
 		return err
@@ -216,11 +217,11 @@ func (o *uninstallOptions) byAdministrator() string {
 // explain is kubernetes.Explain, whose hint for a right that is missing is about
 // running jobs.
 func (o *uninstallOptions) explain(err error) error {
-	if _, told := errors.AsType[*hinted](err); told {
+	if _, told := errors.AsType[*job.Hinted](err); told {
 		return err
 	}
 	if apierrors.IsForbidden(err) {
-		return &hinted{err: kubernetes.Explain(err), hint: o.byAdministrator()}
+		return &job.Hinted{Err: kubernetes.Explain(err), Hint: o.byAdministrator()}
 	}
 	return kubernetes.Explain(err)
 }

@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/discovery"
 
 	"github.com/hodei-jobs/hodei/deploy"
+	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -90,7 +91,7 @@ func (o *uninstallOptions) find(ctx context.Context, c *manifestClient) (*instal
 		}
 	}
 	if o.workersNamespace != "" && len(chosen) == 0 {
-		return nil, &hinted{err: fmt.Errorf("namespace %q was not given to hodei", o.workersNamespace), hint: "kubectl get namespaces -l " + deploy.Selector}
+		return nil, &job.Hinted{Err: fmt.Errorf("namespace %q was not given to hodei", o.workersNamespace), Hint: "kubectl get namespaces -l " + deploy.Selector}
 	}
 	if last {
 		for _, namespace := range all.Items {

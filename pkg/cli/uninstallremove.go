@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/hodei-jobs/hodei/deploy"
+	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -100,9 +101,9 @@ func (o *uninstallOptions) await(ctx context.Context, c *manifestClient, found *
 	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return &hinted{err: fmt.Errorf("still there after %s: %s; the cluster goes on deleting", o.timeout, left), hint: hint}
+		return &job.Hinted{Err: fmt.Errorf("still there after %s: %s; the cluster goes on deleting", o.timeout, left), Hint: hint}
 	case errors.Is(err, context.Canceled):
-		return interruptedBy(ctx, &hinted{err: fmt.Errorf("interrupted, and still there: %s; the cluster goes on deleting", left), hint: hint})
+		return interruptedBy(ctx, &job.Hinted{Err: fmt.Errorf("interrupted, and still there: %s; the cluster goes on deleting", left), Hint: hint})
 	case err != nil:
 		return o.explain(err)
 	}
