@@ -124,7 +124,7 @@ func TestPanicOfOne(t *testing.T) {
 		}
 		want := ""
 		if fault != "" {
-			want = "a fault of hodei's own: " + fault
+			want = "a fault in hodei: " + fault
 		}
 		if s := a.fails(); s.Message() != want {
 			t.Errorf("ended with %s: %q, want %q", s.Code(), s.Message(), want)
