@@ -230,7 +230,7 @@ func (k *clusterChecks) networkPolicy(ctx context.Context) check {
 	for _, p := range list.Items {
 		names = append(names, p.Name)
 	}
-	return checked(name, checkOK, "", "%s: present; not checked: whether the cluster's network enforces it", words(names))
+	return checked(name, checkOK, "", "%s: present; not checked: whether the cluster's network enforces it", job.Words(names))
 }
 
 func (k *clusterChecks) pullSecrets(ctx context.Context) check {
@@ -248,7 +248,7 @@ func (k *clusterChecks) pullSecrets(ctx context.Context) check {
 			return failedCheck(name, err)
 		}
 	}
-	return checked(name, checkOK, "", "%s", words(k.provider.ImagePullSecrets))
+	return checked(name, checkOK, "", "%s", job.Words(k.provider.ImagePullSecrets))
 }
 
 func (k *clusterChecks) priorityClass(ctx context.Context) check {

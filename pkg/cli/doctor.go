@@ -189,7 +189,7 @@ func (k *clusterChecks) installed(ctx context.Context, a *app) check {
 	case err != nil:
 		return failedCheck(name, err)
 	case len(differ) > 0:
-		return checked(name, checkWarning, "compare, repeating your install flags: "+kubernetes.InstallCommand(k.provider.Namespace)+" --diff", "differs from what this version installs: %s", words(differ))
+		return checked(name, checkWarning, "compare, repeating your install flags: "+kubernetes.InstallCommand(k.provider.Namespace)+" --diff", "differs from what this version installs: %s", job.Words(differ))
 	}
 	return checked(name, checkOK, "", "as this version installs it")
 }
@@ -232,7 +232,7 @@ func (k *clusterChecks) waiting(ctx context.Context) check {
 		}
 	}
 	if len(long) > 0 {
-		return checked(name, checkWarning, "{hodei} jobs "+long[0]+" -o wide", "waiting for more than %s: %s", pendingLong, words(long))
+		return checked(name, checkWarning, "{hodei} jobs "+long[0]+" -o wide", "waiting for more than %s: %s", pendingLong, job.Words(long))
 	}
 	return checked(name, checkOK, "", "none waits for more than %s", pendingLong)
 }

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,13 +20,6 @@ import (
 // fieldManager is the name under which the API server keeps which fields are
 // ours. install.sh uses the same, so that either can follow the other.
 const fieldManager = "hodei"
-
-// Values of --dry-run, which are kubectl's.
-const (
-	dryRunNone   = "none"
-	dryRunClient = "client" // show what would be sent
-	dryRunServer = "server" // let the API server check it, and store nothing
-)
 
 // installTimeout is how long install waits for what it has applied. A cluster at
 // rest takes well under a second; this is for one that is not.
@@ -160,46 +152,6 @@ func (o *installOptions) complete(cmd *cobra.Command, quota string, printRBAC bo
 	}
 	return nil
 }
-
-// refuseUnread refuses flags that nothing reads beside another.
-func refuseUnread(cmd *cobra.Command, beside string, names ...string) error {
-	for _, name := range names {
-		if cmd.Flags().Changed(name) {
-			return usagef(cmd, "--%s has no effect with --%s: leave it out", name, beside)
-		}
-	}
-	return nil
-}
-
-// checkDryRun checks the value of --dry-run.
-func checkDryRun(cmd *cobra.Command, dryRun string) error {
-	if !slices.Contains([]string{dryRunNone, dryRunClient, dryRunServer}, dryRun) {
-		return usagef(cmd, "--dry-run %q: want %s, %s or %s", dryRun, dryRunNone, dryRunClient, dryRunServer)
-	}
-	return nil
-}
-
-// statePrinters makes printers that print objects as -o says, or as a line in which
-// state, with one %s, surrounds what has been done.
-func statePrinters(flags *genericclioptions.PrintFlags) func(state string) (printers.ResourcePrinter, error) {
-	var stream *documents // which knows what was printed before
-	return func(state string) (printers.ResourcePrinter, error) {
-		if stream != nil {
-			return stream, nil
-		}
-		copied, names := *flags, *flags.NamePrintFlags
-		copied.NamePrintFlags = &names
-		if err := copied.Complete(state); err != nil {
-			return nil, err
-		}
-		printer, err := newPrinter(copied.OutputFormat, copied.ToPrinter)
-		stream, _ = printer.(*documents)
-		return printer, err
-	}
-}
-
-// dryRunNote ends the line of what a dry run has not done.
-var dryRunNote = map[string]string{dryRunNone: "", dryRunClient: " (dry run)", dryRunServer: " (server dry run)"}
 
 type installOptions struct {
 	*app

@@ -12,7 +12,6 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/spf13/pflag"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -229,29 +228,6 @@ func TestInParallel(t *testing.T) {
 	})
 	if most.Load() != atOnce || calls.Load() != 3*atOnce {
 		t.Errorf("%d calls, %d at once", calls.Load(), most.Load())
-	}
-}
-
-// A hint is about the same cluster and the same caller, and shows no token.
-func TestTyped(t *testing.T) {
-	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
-	genericclioptions.NewConfigFlags(true).AddFlags(flags)
-	flags.Bool("force-conflicts", false, "")
-	flags.Bool("wait", true, "")
-	if err := flags.Parse([]string{"--token=secret", "-s", "https://my api", "--as=a", "--as-group=b", "--as-group=c", "--force-conflicts", "--wait=false"}); err != nil {
-		t.Fatal(err)
-	}
-	for _, test := range []struct {
-		names []string
-		want  string
-	}{
-		{clusterFlags, " --server='https://my api'"},
-		{callerFlags, " --as=a --as-group=b --as-group=c"},
-		{[]string{"wait", "force-conflicts", "unknown"}, " --wait=false --force-conflicts"},
-	} {
-		if got := typed(flags, test.names...); got != test.want {
-			t.Errorf("got %q, want %q", got, test.want)
-		}
 	}
 }
 

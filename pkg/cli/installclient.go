@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -17,7 +16,6 @@ import (
 	clientset "k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
@@ -94,21 +92,6 @@ func (warningsOfRequest) HandleWarningHeaderWithContext(ctx context.Context, _ i
 	}
 }
 
-// restConfig is the way to the cluster that the kube flags, the environment and
-// the kubeconfig mean. Where none of them means any, kubectl would go on to
-// localhost:8080 and complain of that.
-func restConfig(kube genericclioptions.RESTClientGetter) (*rest.Config, error) {
-	config, err := kube.ToRESTConfig()
-	if err != nil {
-		return nil, kubernetes.Explain(err)
-	}
-	raw, err := kube.ToRawKubeConfigLoader().RawConfig()
-	if err == nil && len(raw.Clusters) == 0 && config.Host == clientcmd.ClusterDefaults.Server {
-		return nil, kubernetes.Explain(clientcmd.ErrEmptyConfig)
-	}
-	return config, nil
-}
-
 // in is where the API keeps objects like this one.
 func (c *manifestClient) in(object *unstructured.Unstructured) dynamic.ResourceInterface {
 	all := c.dynamic.Resource(manifestResources[object.GetKind()])
@@ -183,12 +166,4 @@ func firstError(errs []error) error {
 		}
 	}
 	return nil
-}
-
-// words joins a list as a sentence does: a, b and c.
-func words(list []string) string {
-	if len(list) < 2 {
-		return strings.Join(list, "")
-	}
-	return fmt.Sprintf("%s and %s", strings.Join(list[:len(list)-1], ", "), list[len(list)-1])
 }

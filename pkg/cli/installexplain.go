@@ -138,7 +138,7 @@ func describeConflict(p problem) string {
 			list = append(list, fmt.Sprintf("%s by %s", cause.Field, manager))
 		}
 		if len(list) > 0 {
-			fields = words(list)
+			fields = job.Words(list)
 		}
 	}
 	return describe(p.object) + ": " + fields

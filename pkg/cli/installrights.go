@@ -170,7 +170,7 @@ func describeRights(rights []right) string {
 			}
 			rights = rights[1:]
 		}
-		text := words(verbs) + " " + first.resource.String()
+		text := job.Words(verbs) + " " + first.resource.String()
 		if first.namespace != "" {
 			text += " in " + first.namespace
 		}

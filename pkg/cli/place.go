@@ -9,6 +9,10 @@ import (
 	"os"
 	"strings"
 
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
@@ -211,4 +215,19 @@ func (a *app) kubernetesProvider(name string, c provider.Config) (*kubernetes.Pr
 		return nil, err
 	}
 	return kubernetes.New(kubernetes.Options{Config: config, Name: name, Provider: c})
+}
+
+// restConfig is the way to the cluster that the kube flags, the environment and
+// the kubeconfig mean. Where none of them means any, kubectl would go on to
+// localhost:8080 and complain of that.
+func restConfig(kube genericclioptions.RESTClientGetter) (*rest.Config, error) {
+	config, err := kube.ToRESTConfig()
+	if err != nil {
+		return nil, kubernetes.Explain(err)
+	}
+	raw, err := kube.ToRawKubeConfigLoader().RawConfig()
+	if err == nil && len(raw.Clusters) == 0 && config.Host == clientcmd.ClusterDefaults.Server {
+		return nil, kubernetes.Explain(clientcmd.ErrEmptyConfig)
+	}
+	return config, nil
 }

@@ -166,7 +166,7 @@ func (o *uninstallOptions) run(ctx context.Context) error {
 		for _, r := range found.released {
 			names = append(names, r.object.GetName())
 		}
-		fmt.Fprintln(o.ErrOut, o.named("hodei's labels stay on "+words(names)+" until all is gone; to take them off then: "+o.command("", o.caller)))
+		fmt.Fprintln(o.ErrOut, o.named("hodei's labels stay on "+job.Words(names)+" until all is gone; to take them off then: "+o.command("", o.caller)))
 		return nil
 	case o.dryRun == dryRunNone && o.wait:
 		if err := o.await(ctx, c, found); err != nil {

@@ -173,9 +173,9 @@ func (c *manifestClient) findInside(ctx context.Context, namespaces []corev1.Nam
 		case err != nil:
 			return err
 		case len(unlisted) > 0 && !made: // hodei's would be left, and nobody could find it again
-			return fmt.Errorf("namespace %s, which stays: %s may not be listed", namespace.Name, words(unlisted))
+			return fmt.Errorf("namespace %s, which stays: %s may not be listed", namespace.Name, job.Words(unlisted))
 		case len(unlisted) > 0:
-			found.notes = append(found.notes, fmt.Sprintf("in namespace %s these may not be listed, and go with it: %s", namespace.Name, words(unlisted)))
+			found.notes = append(found.notes, fmt.Sprintf("in namespace %s these may not be listed, and go with it: %s", namespace.Name, job.Words(unlisted)))
 		}
 		for _, r := range inside {
 			if made {
