@@ -18,6 +18,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
+	"github.com/hodei-jobs/hodei/pkg/setup"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -230,4 +231,13 @@ func restConfig(kube genericclioptions.RESTClientGetter) (*rest.Config, error) {
 		return nil, kubernetes.Explain(clientcmd.ErrEmptyConfig)
 	}
 	return config, nil
+}
+
+// setupClient returns a client that installs in the chosen cluster, which has answered.
+func (a *app) setupClient(ctx context.Context) (*setup.Client, error) {
+	config, err := restConfig(a.kube)
+	if err != nil {
+		return nil, err
+	}
+	return setup.NewClient(ctx, config)
 }
