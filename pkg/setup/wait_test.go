@@ -10,21 +10,10 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/client-go/rest"
 
 	"github.com/hodei-jobs/hodei/deploy"
 	"github.com/hodei-jobs/hodei/pkg/setup/setuptest"
 )
-
-// client returns a client of an API server that answers like this.
-func client(t *testing.T, server setuptest.Server) *Client {
-	t.Helper()
-	c, err := NewClient(t.Context(), &rest.Config{Host: server.Start(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
 
 const (
 	reviews  = "POST /apis/authorization.k8s.io/v1/subjectaccessreviews"
