@@ -28,9 +28,10 @@ func TestInstallHints(t *testing.T) {
 		{"a profile, and force", installLine{given: " --profile=baseline", force: true, forced: " --force-conflicts"}, setup.Hints{
 			Again: "{hodei} install --profile=baseline --force-conflicts",
 			Conflict: "to take it over: {hodei} install --force-conflicts --profile=baseline --force-conflicts; " +
-				"what would change then: {hodei} install --diff --force-conflicts --profile=baseline --force-conflicts", // nobody is told: there is none
+				"what would change then: {hodei} install --diff --force-conflicts --profile=baseline --force-conflicts",
 			ByAdministrator: "an administrator can: {hodei} install --profile=baseline --force-conflicts, or with kubectl alone: " +
-				"{hodei} install --dry-run=client -o yaml --profile=baseline | kubectl apply --server-side --field-manager=hodei --force-conflicts -f -",
+				"{hodei} install --dry-run=client -o yaml --profile=baseline | " +
+				"kubectl apply --server-side --field-manager=hodei --force-conflicts -f -",
 		}},
 		{"a diff", installLine{given: " --profile=baseline", dry: " --diff"}, setup.Hints{
 			Again:           "{hodei} install --diff --profile=baseline",
@@ -74,7 +75,8 @@ func TestCheckPodSecurity(t *testing.T) {
 			installOptions{forcePodSecurity: true}, "forced: " + refusal + "\n", ""},
 		{"a diff", setup.PodSecurityChange{Namespace: "n", Profile: "restricted", Unmet: unmet},
 			installOptions{diff: true}, "it would be refused without --force-pod-security: " + refusal + "\n", ""},
-		{"hodei's own namespace", setup.PodSecurityChange{Namespace: "hodei-system", Profile: "restricted", Unmet: unmet}, installOptions{}, "", goOn},
+		{"hodei's own namespace", setup.PodSecurityChange{Namespace: "hodei-system", Profile: "restricted", Unmet: unmet},
+			installOptions{}, "", goOn},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var said strings.Builder
