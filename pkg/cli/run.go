@@ -144,7 +144,11 @@ func (a *app) noDash(cmd *cobra.Command, args []string) error {
 	if hint := a.valueApart(cmd, args); hint != "" {
 		return &usageError{cmd: cmd, err: fmt.Errorf("%s takes its value after a =", a.args[at-1]), hint: hint}
 	}
-	hint := (&typedLine{app: a}).retyped(at, 0, "{hodei} run -- COMMAND", "--")
+	words := append([]string{"--"}, args...)
+	if forShell(args[0]) { // else the next hint would say so
+		words = []string{"--", "sh", "-c", shellText(args)}
+	}
+	hint := (&typedLine{app: a}).retyped(at, len(args), "{hodei} run -- COMMAND", words...)
 	return &usageError{cmd: cmd, err: errors.New("no -- before the command"), hint: hint}
 }
 

@@ -221,12 +221,13 @@ func TestLogin(t *testing.T) {
 // What it has granted before is doubted, and only what it never did ends the start at once.
 func TestRefusedWatch(t *testing.T) {
 	for _, test := range []struct {
-		name    string
-		granted bool
-		want    string // the first update that is not of an object
+		name        string
+		lists, both bool   // granted at first
+		want        string // the first update that is not of an object
 	}{
-		{"never granted", false, "refusal"},
-		{"granted before", true, "answer"},
+		{"never granted", false, false, "refusal"},
+		{"the list alone", true, false, "refusal"},
+		{"granted before", true, true, "answer"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -235,7 +236,7 @@ func TestRefusedWatch(t *testing.T) {
 				var stop context.CancelFunc
 				r.ctx, stop = context.WithCancel(t.Context())
 				var refuses atomic.Bool
-				refuses.Store(!test.granted)
+				refuses.Store(!test.lists)
 				watched, end := io.Pipe()
 				p, err := New(Options{Config: &rest.Config{Host: "http://api", Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
 					w := httptest.NewRecorder()
@@ -244,6 +245,8 @@ func TestRefusedWatch(t *testing.T) {
 						refuse(w, http.StatusForbidden, metav1.StatusReasonForbidden, notAllowed.Error())
 					case query.Get("sendInitialEvents") != "":
 						refuse(w, http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, "sendInitialEvents is forbidden")
+					case query.Get("watch") != "" && !test.both:
+						refuse(w, http.StatusForbidden, metav1.StatusReasonForbidden, notAllowed.Error())
 					case query.Get("watch") != "":
 						return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: watched}, nil
 					default:
@@ -264,7 +267,7 @@ func TestRefusedWatch(t *testing.T) {
 					},
 				}
 				r.inform(&corev1.Pod{}, pods, &right{resource: "pods"}, func(o any, _ bool) any { return o })
-				if test.granted {
+				if test.both {
 					time.Sleep(time.Second) // it is listed and watched
 					refuses.Store(true)
 					end.Close()

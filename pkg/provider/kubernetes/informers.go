@@ -2,6 +2,7 @@ package kubernetes
 
 import (
 	"context"
+	"sync/atomic"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -91,15 +92,16 @@ func (r *Run) inform(object runtime.Object, source *cache.ListWatch, required *r
 			r.send(u)
 		}
 	}
+	var granted atomic.Bool // once a watch has begun: it takes more rights than a list
 	if required != nil {
-		source = r.doubted(source, *required)
+		source = r.doubted(source, *required, &granted)
 	}
 	informer := cache.NewSharedIndexInformer(source, object, 0, nil)
 	// Errors only from an informer that has started already.
 	_ = informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
 		switch {
 		case required != nil && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)):
-			if !informer.HasSynced() { // else it was granted before, and doubt waits until that is over
+			if !granted.Load() { // else doubt waits until it is granted again
 				r.send(refusal{err})
 			}
 		case apierrors.IsForbidden(err):
@@ -115,9 +117,9 @@ func (r *Run) inform(object runtime.Object, source *cache.ListWatch, required *r
 	return informer
 }
 
-// doubted is a source whose errors doubt looks into. The informer itself does not report all of
-// them, for example a refused connection.
-func (r *Run) doubted(source *cache.ListWatch, of right) *cache.ListWatch {
+// doubted is a source whose errors doubt looks into, and that notes in granted when a watch has
+// begun. The informer itself does not report all errors, for example a refused connection.
+func (r *Run) doubted(source *cache.ListWatch, of right, granted *atomic.Bool) *cache.ListWatch {
 	list, watches := of, of
 	list.verb, watches.verb = "list", "watch"
 	return &cache.ListWatch{
@@ -128,6 +130,9 @@ func (r *Run) doubted(source *cache.ListWatch, of right) *cache.ListWatch {
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			changes, err := source.WatchFuncWithContext(ctx, o)
+			if err == nil {
+				granted.Store(true)
+			}
 			r.doubt(watches, err)
 			return changes, err
 		},
