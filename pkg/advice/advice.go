@@ -92,10 +92,9 @@ func plural(n int, one, more string) string {
 	return fmt.Sprintf("%d %s", n, more)
 }
 
-// asked is a request and its limit; a limit alone is the request too, as Kubernetes has
-// it, and a request alone the limit, as hodei has it.
-func asked(request, limit *resource.Quantity) *Resource {
-	return &Resource{Asked: cmp.Or(request, limit), AskedLimit: cmp.Or(limit, request)}
+// asked begins the advice on a resource with what the job asked for.
+func asked(b job.Bounds) *Resource {
+	return &Resource{Asked: b.Scheduled(), AskedLimit: b.Limit}
 }
 
 // keep raises the request to what was asked for: attempts of which none has completed

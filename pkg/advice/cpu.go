@@ -37,7 +37,7 @@ func cpu(runs []*measure, spec *job.Spec) *Resource {
 	}
 	slices.SortFunc(all, func(a, b *measure) int { return cmp.Compare(a.rate, b.rate) })
 	typical := all[len(all)/2]
-	r := asked(spec.CPU, spec.CPULimit)
+	r := asked(spec.Resources().CPU)
 	r.Request = millis(typical.rate * 1000)
 	r.Reason = fmt.Sprintf("on average it used %s cores", cores(typical.rate))
 	if typical.quantile {

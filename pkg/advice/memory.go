@@ -46,7 +46,7 @@ func memory(runs []*measure, spec *job.Spec) *Resource {
 			top = m
 		}
 	}
-	r := asked(spec.Memory, spec.MemoryLimit)
+	r := asked(spec.Resources().Memory)
 	var need uint64
 	switch {
 	case killed != nil && killed.bound() > 0 && (top == nil || top.peak <= killed.bound()):

@@ -110,9 +110,10 @@ func (t *describer) spec(s *job.Spec, here bool) {
 		}
 	}
 	t.line(0, "Environment", strings.Join(names, ", "))
-	t.line(0, "CPU", quantities(s.CPU, s.CPULimit))
-	t.line(0, "Memory", quantities(s.Memory, s.MemoryLimit))
-	t.line(0, "Disk", quantities(s.EphemeralStorage, nil))
+	resources := s.Resources()
+	t.line(0, "CPU", boundsText(resources.CPU))
+	t.line(0, "Memory", boundsText(resources.Memory))
+	t.line(0, "Disk", quantityText(s.EphemeralStorage))
 	if s.GPU > 0 {
 		t.line(0, "GPU", fmt.Sprint(s.GPU))
 	}
@@ -127,7 +128,7 @@ func (t *describer) spec(s *job.Spec, here bool) {
 	if s.Retries > 0 {
 		t.line(0, "Retries", fmt.Sprint(s.Retries))
 	}
-	t.line(0, "Log spool", quantities(s.LogSpool, nil))
+	t.line(0, "Log spool", quantityText(s.LogSpool))
 	t.line(0, "Log overflow", s.LogOverflow)
 	var with []string
 	for _, o := range []struct {
@@ -141,17 +142,24 @@ func (t *describer) spec(s *job.Spec, here bool) {
 	t.line(0, "With", strings.Join(with, ", "))
 }
 
-// quantities are what is asked for, and the limit if it is another.
-func quantities(request, limit *resource.Quantity) string {
+// boundsText is the request, and the limit if that is another.
+func boundsText(b job.Bounds) string {
 	switch {
-	case request == nil && limit == nil:
+	case b.Limit == nil:
 		return ""
-	case request == nil:
-		return "at most " + limit.String()
-	case limit == nil || limit.Cmp(*request) == 0:
-		return request.String()
+	case b.Request == nil:
+		return "at most " + b.Limit.String()
+	case b.Limit.Cmp(*b.Request) == 0:
+		return b.Request.String()
 	}
-	return request.String() + ", at most " + limit.String()
+	return b.Request.String() + ", at most " + b.Limit.String()
+}
+
+func quantityText(q *resource.Quantity) string {
+	if q == nil {
+		return ""
+	}
+	return q.String()
 }
 
 func (t *describer) attempt(a *describedAttempt) {
