@@ -47,6 +47,7 @@ var metrics = []metric{
 	gauge("memory_file_bytes", "Page cache in use.", func(u *job.Usage) *uint64 { return u.Memory.File }),
 	gauge("memory_kernel_bytes", "The kernel's memory on behalf of the job.", func(u *job.Usage) *uint64 { return u.Memory.Kernel }),
 	gauge("memory_swap_bytes", "Swap in use.", func(u *job.Usage) *uint64 { return u.Memory.Swap }),
+	gauge("memory_hugepages_bytes", "Huge pages in use, all sizes together.", func(u *job.Usage) *uint64 { return u.Memory.HugePages }),
 	counter("memory_limit_events_total", "How often memory reached its limit.", func(u *job.Usage) *uint64 { return u.Memory.MaxEvents }),
 	counter("oom_events_total", "How often the job was out of memory.", func(u *job.Usage) *uint64 { return u.Memory.OOMEvents }),
 	counter("oom_kills_total", "Processes killed by the OOM killer.", func(u *job.Usage) *uint64 { return u.Memory.OOMKills }),
