@@ -113,11 +113,3 @@ func TestFailure(t *testing.T) {
 		t.Errorf("outcome %+v: %s", o, o.Summary())
 	}
 }
-
-func TestPhaseNames(t *testing.T) {
-	for p := Submitted; p <= Running; p++ {
-		if p.String() == "" {
-			t.Errorf("phase %d has no name", p)
-		}
-	}
-}
