@@ -13,6 +13,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
 	"github.com/hodei-jobs/hodei/pkg/ui"
+	"github.com/hodei-jobs/hodei/pkg/usage"
 )
 
 // print writes d as kubectl describe writes its objects, with times of a zone.
@@ -191,13 +192,35 @@ func (t *describer) attempt(a *describedAttempt) {
 	t.probes(a)
 }
 
+func (t *describer) usage(a *describedAttempt) {
+	when := "at its end"
+	if !a.Sampled.IsZero() {
+		when = "at " + t.stamp(a.Sampled)
+	}
+	t.head(1, "Usage", when)
+	figures := usage.Figures{Usage: a.Usage, Rate: a.Rate, Probes: a.Probes, NoEBPF: a.ebpfOff()}
+	if a.Outcome != nil {
+		figures.Wall = a.Outcome.Wall()
+	}
+	for _, l := range figures.Lines() {
+		t.line(2, l.Name, l.Text)
+	}
+}
+
+// ebpfOff tells that no eBPF assists: its agent says so, now or in its exit record. Samples
+// that are stored do not tell of parts that are absent.
+func (a *describedAttempt) ebpfOff() bool {
+	told := a.asked || a.Outcome != nil && a.Sampled.IsZero()
+	return told && len(a.Probes) == 0 && a.Usage != nil && a.Usage.Source != "" && !usage.HasEBPF(a.Usage.Source)
+}
+
 // probes says of each part of the eBPF whether it works, and why not.
 func (t *describer) probes(a *describedAttempt) {
 	if len(a.Probes) == 0 {
 		switch {
 		case a.ebpfOff():
 			t.line(1, "eBPF", "off")
-		case a.Usage != nil && strings.HasSuffix(a.Usage.Source, ebpfSource):
+		case a.Usage != nil && usage.HasEBPF(a.Usage.Source):
 			t.line(1, "eBPF", "works; with which parts is not known")
 		case a.Usage != nil:
 			t.line(1, "eBPF", "not known")
