@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/usage"
 )
 
 // fewAttempts is how many attempts are too few for their highest to be trusted: with
@@ -119,12 +120,12 @@ type measure struct {
 	limit   uint64 // of memory; 0: none
 	killed  bool   // by the OOM killer, or a part of it, at the limit
 
-	rate      float64 // of CPU that a request has to cover, in cores; below 0: not known
-	short     bool    // CPU was counted, and the run is too short for a rate
-	quantile  bool    // it is the 95th percentile; else the mean
-	highest   float64 // rate between two samples
-	throttled float64 // part of the periods
-	cpuLimit  uint64  // in thousandths of a core; 0: not known
+	rate     float64 // of CPU that a request has to cover, in cores; below 0: not known
+	short    bool    // CPU was counted, and the run is too short for a rate
+	quantile bool    // it is the 95th percentile; else the mean
+	highest  float64 // rate between two samples
+	hurt     float64 // share of the periods in which its limit held it back; 0: that has not hurt
+	cpuLimit uint64  // in thousandths of a core; 0: not known
 }
 
 // newMeasure takes what counts of a run; nil if nothing was measured, or nothing of its
@@ -184,8 +185,8 @@ func (m *measure) memory(last *job.Usage) {
 const minSteps = 20
 
 func (m *measure) cpu(last *job.Usage) {
-	if n, p := last.CPU.Periods, last.CPU.ThrottledPeriods; n != nil && p != nil && *n > 0 {
-		m.throttled = float64(*p) / float64(*n)
+	if share, hurt := usage.Throttled(&last.CPU); hurt {
+		m.hurt = share
 	}
 	if last.CPU.LimitMillis != nil {
 		m.cpuLimit = *last.CPU.LimitMillis

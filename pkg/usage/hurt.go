@@ -8,15 +8,17 @@ import (
 )
 
 const (
-	// ThrottledShare is the share of the quota's periods from which on throttling has hurt: that
-	// from which the alert CPUThrottlingHigh of kubernetes-mixin fires. Below it a burst was held
-	// back for a moment, which is what a quota is for.
-	ThrottledShare = 0.25
+	// ThrottledShare is the share of the quota's periods from which on throttling has hurt. A run
+	// that is held back in a tenth of its periods loses up to a tenth of its time, and a tenth is
+	// more than one run differs from the next by itself. Below that a burst was held back for a
+	// moment, which is what a quota is for. (The alert CPUThrottlingHigh of kubernetes-mixin fires
+	// from a quarter on: it wakes somebody up, a summary does not.)
+	ThrottledShare = 0.10
 	// ThrottledLeast is the least time that it has cost by then: a person does not notice less than
 	// a second, and a command of a few periods has no share to speak of.
 	ThrottledLeast = time.Second
-	// WaitedShare is the share of a run's time from which on waits of all its threads are told of. A
-	// tenth is more than one run differs from the next by itself.
+	// WaitedShare is the share of a run's time from which on waits of all its threads are told of,
+	// for the same reason as ThrottledShare.
 	WaitedShare = 0.10
 	// waitsShare is the same between two samples of a job that runs: who watches it is to see what
 	// begins to be short.
@@ -24,8 +26,9 @@ const (
 )
 
 // Throttled returns the share of the quota's periods, 0 to 1, in which threads were held back, and
-// whether that has hurt: from [ThrottledShare] on, if it has cost [ThrottledLeast] or more. What is
-// not known has not hurt.
+// whether that has hurt: from [ThrottledShare] on, if it has cost [ThrottledLeast] or more. Only then
+// does a summary tell of it, a report mark it and an advice raise the limit. What is not known has
+// not hurt.
 func Throttled(c *job.CPUUsage) (share float64, hurt bool) {
 	if c.Throttled == nil || c.Periods == nil || c.ThrottledPeriods == nil || *c.Periods == 0 {
 		return 0, false

@@ -46,7 +46,8 @@ func TestParts(t *testing.T) {
 		{"network", job.Usage{Network: job.NetworkUsage{
 			IPv4: &job.Traffic{ReceiveBytes: 12e6}, IPv6: &job.Traffic{ReceiveBytes: 3e5, TransmitBytes: 4e5}}}, 0, "net received 12.3MB sent 400kB"},
 		{"throttled", throttled(8*time.Second, 80, 100), 0, "throttled 8.00s in 80% of the periods"},
-		{"throttled now and then", throttled(8*time.Second, 24, 100), 0, ""},
+		{"throttled often enough", throttled(time.Second, 10, 100), 0, "throttled 1.00s in 10% of the periods"},
+		{"throttled now and then", throttled(8*time.Second, 9, 100), 0, ""},
 		{"throttled for a moment", throttled(time.Second-1, 3, 3), 0, ""},
 		{"no periods", throttled(time.Second, 3, 0), 0, ""},
 		{"pressure", pressure(job.PressureUsage{CPUFull: second, MemoryFull: second, IOFull: new(5 * time.Second)}), 10 * time.Second,
