@@ -78,7 +78,8 @@ func From(asked *job.Spec, runs []job.Run) *Advice {
 		a.Notes = append(a.Notes, "nothing on CPU: what was measured is too short, and mostly the start of the container")
 	}
 	if a.Attempts < fewAttempts {
-		a.Notes = append(a.Notes, fmt.Sprintf("%s: the next one may need more; ask again after %d", plural(a.Attempts, "attempt is little", "attempts are few"), fewAttempts))
+		a.Notes = append(a.Notes, fmt.Sprintf("%s: the next one may need more; ask again after %d",
+			plural(a.Attempts, "attempt is little", "attempts are few"), fewAttempts))
 	}
 	if lost := a.Of - a.Attempts; lost > 0 {
 		a.Notes = append(a.Notes, fmt.Sprintf("of %s nothing was measured", plural(lost, "other attempt", "other attempts")))

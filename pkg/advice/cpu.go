@@ -73,7 +73,8 @@ func (r *Resource) limit(runs, all []*measure) {
 	case hurt(worst) > 0:
 		limit := millis(float64(r.AskedLimit.MilliValue()) * throttledFactor)
 		r.Limit = &limit
-		r.LimitReason = fmt.Sprintf("%s was held back by its limit in %.0f %% of the periods: what it would use is more than was measured, and not known; twice as much", worst.name, worst.hurt*100)
+		r.LimitReason = fmt.Sprintf("%s was held back by its limit in %.0f %% of the periods: "+
+			"what it would use is more than was measured, and not known; twice as much", worst.name, worst.hurt*100)
 	case r.AskedLimit.Cmp(r.Request) < 0: // it has not hurt, and can't be below the request
 		limit := r.AskedLimit.DeepCopy()
 		r.Request, r.Limit = limit.DeepCopy(), &limit

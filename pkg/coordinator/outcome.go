@@ -46,7 +46,8 @@ func Outcome(r *hodeipb.ExitRecord) *job.Outcome {
 	}
 	o.PodEnded = r.PodEnded && (o.Cause == job.Error || o.Cause == job.Completed)
 	if r.PipesHeld {
-		o.Message = joined(o.Message, "a process that outlived the command still held its output open; what it wrote later than 2 s after the end is not here")
+		o.Message = joined(o.Message, "a process that outlived the command still held its output open; "+
+			"what it wrote later than 2 s after the end is not here")
 	}
 	return o
 }
