@@ -24,6 +24,7 @@ import (
 	"github.com/hodei-jobs/hodei/deploy"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/setup"
 )
 
 func (a *app) newCertsApply() *cobra.Command {
@@ -176,7 +177,7 @@ func (o *certsApplyOptions) read() (map[string][]byte, error) {
 // with no client only makes them.
 func (o *certsApplyOptions) each(ctx context.Context, data map[string][]byte, client clientset.Interface, dryRun bool, done func(*corev1.Secret) error) error {
 	// Force takes over the fields of a Secret that kubectl create has made.
-	how := metav1.ApplyOptions{FieldManager: fieldManager, Force: true}
+	how := metav1.ApplyOptions{FieldManager: setup.FieldManager, Force: true}
 	if dryRun {
 		how.DryRun = []string{metav1.DryRunAll}
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/setup"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -61,7 +62,7 @@ var oldestVersion = utilversion.MustParseGeneric("1.26")
 // clusterChecks look at what jobs of a provider need in its cluster. They change
 // nothing.
 type clusterChecks struct {
-	*manifestClient
+	*setup.Client
 	config   *rest.Config
 	name     string          // of the provider; "" is none
 	provider provider.Config // with its defaults
@@ -73,17 +74,18 @@ type clusterChecks struct {
 func (a *app) checkCluster(ctx context.Context, name string, c provider.Config) ([]check, *clusterChecks) {
 	k := &clusterChecks{name: name, provider: c}
 	p, err := a.kubernetesProvider(name, c)
-	if err == nil {
-		k.place = cluster{p}
-		k.config, err = restConfig(a.kube)
+	if err != nil {
+		return []check{failedCheck("cluster", err)}, nil
 	}
+	k.place = cluster{p}
+	config, err := restConfig(a.kube)
 	if err != nil {
 		return []check{failedCheck("cluster", err)}, nil
 	}
 	var clock kubernetes.Clock
-	k.config = rest.CopyConfig(k.config)
+	k.config = rest.CopyConfig(config)
 	k.config.Wrap(clock.Wrap)
-	if k.manifestClient, err = newManifestClient(ctx, a.kube); err != nil {
+	if k.Client, err = setup.NewClient(ctx, config); err != nil {
 		return []check{failedCheck("cluster", err)}, nil
 	}
 	version := k.version(ctx)
@@ -92,7 +94,11 @@ func (a *app) checkCluster(ctx context.Context, name string, c provider.Config) 
 		k.pullSecrets, k.priorityClass, k.runtimeClass, k.ebpf, k.volumeLimits, k.admission,
 	}
 	checks := make([]check, len(looks))
-	inParallel(len(looks), func(i int) { checks[i] = looks[i](ctx) })
+	var work sync.WaitGroup
+	for i, look := range looks {
+		work.Go(func() { checks[i] = look(ctx) })
+	}
+	work.Wait()
 	return append([]check{version}, checks...), k
 }
 
@@ -136,39 +142,41 @@ func (k *clusterChecks) rights(ctx context.Context) check {
 	if err != nil {
 		return checked(name, checkError, "", "%v", err)
 	}
-	var wanted []right
+	var wanted setup.Rights
 	for _, r := range granted {
 		for _, verb := range r.Verbs {
 			if r.Role == "hodei-user" {
-				wanted = append(wanted, right{verb: verb, namespace: k.provider.Namespace, resource: schema.GroupResource{Group: r.Group, Resource: r.Resource}})
+				wanted = append(wanted, setup.Right{
+					Verb: verb, Namespace: k.provider.Namespace, Resource: schema.GroupResource{Group: r.Group, Resource: r.Resource},
+				})
 			}
 		}
 	}
-	missing, err := k.missing(ctx, wanted)
+	missing, err := k.Missing(ctx, wanted)
 	if err != nil {
 		return failedCheck(name, err)
 	}
 	if len(missing) == 0 {
-		return checked(name, checkOK, "", "%s may do all that hodei-user grants in %s", k.whoami(ctx), k.provider.Namespace)
+		return checked(name, checkOK, "", "%s may do all that hodei-user grants in %s", k.WhoAmI(ctx), k.provider.Namespace)
 	}
 	status := checkWarning
 	for _, r := range missing {
-		if slices.Contains(neededRights[r.resource.Resource], r.verb) {
+		if slices.Contains(neededRights[r.Resource.Resource], r.Verb) {
 			status = checkError
 		}
 	}
-	return checked(name, status, k.grantHint(ctx, missing[0]), "%s may not %s", k.whoami(ctx), describeRights(missing))
+	return checked(name, status, k.grantHint(ctx, missing[0]), "%s may not %s", k.WhoAmI(ctx), missing)
 }
 
 // grantHint is what the API server's refusal of r is answered with.
-func (k *clusterChecks) grantHint(ctx context.Context, r right) string {
+func (k *clusterChecks) grantHint(ctx context.Context, r setup.Right) string {
 	who, err := k.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
 	if err != nil { // before 1.28 nobody can say
-		return fmt.Sprintf("kubectl create rolebinding NAME --clusterrole=hodei-user --user=USER -n %s", r.namespace)
+		return fmt.Sprintf("kubectl create rolebinding NAME --clusterrole=hodei-user --user=USER -n %s", r.Namespace)
 	}
 	refusal := fmt.Errorf("User %q cannot %s resource %q in API group %q in the namespace %q", //nolint:staticcheck // the API server's own words
-		who.Status.UserInfo.Username, r.verb, r.resource.Resource, r.resource.Group, r.namespace)
-	return kubernetes.Explain(apierrors.NewForbidden(r.resource, "", refusal)).Hint
+		who.Status.UserInfo.Username, r.Verb, r.Resource.Resource, r.Resource.Group, r.Namespace)
+	return kubernetes.Explain(apierrors.NewForbidden(r.Resource, "", refusal)).Hint
 }
 
 func (k *clusterChecks) namespace(ctx context.Context) check {
@@ -230,7 +238,7 @@ func (k *clusterChecks) networkPolicy(ctx context.Context) check {
 	for _, p := range list.Items {
 		names = append(names, p.Name)
 	}
-	return checked(name, checkOK, "", "%s: present; not checked: whether the cluster's network enforces it", words(names))
+	return checked(name, checkOK, "", "%s: present; not checked: whether the cluster's network enforces it", job.Words(names))
 }
 
 func (k *clusterChecks) pullSecrets(ctx context.Context) check {
@@ -248,7 +256,7 @@ func (k *clusterChecks) pullSecrets(ctx context.Context) check {
 			return failedCheck(name, err)
 		}
 	}
-	return checked(name, checkOK, "", "%s", words(k.provider.ImagePullSecrets))
+	return checked(name, checkOK, "", "%s", job.Words(k.provider.ImagePullSecrets))
 }
 
 func (k *clusterChecks) priorityClass(ctx context.Context) check {

@@ -26,6 +26,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
+	"github.com/hodei-jobs/hodei/pkg/setup"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -130,7 +131,7 @@ func (a *app) examine(ctx context.Context) []check {
 	there, k := a.checkCluster(ctx, name, c)
 	checks = append(checks, there...)
 	if k != nil {
-		checks = append(checks, k.installed(ctx, a), k.waiting(ctx))
+		checks = append(checks, k.installed(ctx), k.waiting(ctx))
 		checks = append(checks, k.secrets(ctx)...)
 	}
 	return append(checks, a.checkMachine()...)
@@ -165,55 +166,33 @@ func checkWorker() check {
 }
 
 // installed compares what hodei install would make with what is there.
-func (k *clusterChecks) installed(ctx context.Context, a *app) check {
+func (k *clusterChecks) installed(ctx context.Context) check {
 	const name = "installed"
-	o := &installOptions{app: a, choices: deploy.Options{WorkersNamespace: k.provider.Namespace}}
-	o.given = strings.TrimPrefix(kubernetes.InstallCommand(k.provider.Namespace), "{hodei} install")
-	objects, err := deploy.Objects(o.choices)
-	if err != nil {
+	choices := deploy.Options{WorkersNamespace: k.provider.Namespace}
+	if _, err := deploy.Objects(choices); err != nil {
 		return checked(name, checkSkipped, "", "%v", err)
 	}
-	missing, err := k.missing(ctx, installRights(objects))
+	line := installLine{given: strings.TrimPrefix(kubernetes.InstallCommand(k.provider.Namespace), "{hodei} install")}
+	installer := &setup.Installer{Client: k.Client, Choices: choices, Hints: line.hints()}
+	may, err := installer.MayPlan(ctx)
 	switch {
 	case err != nil:
 		return failedCheck(name, err)
-	case len(missing) > 0:
+	case !may:
 		return checked(name, checkSkipped, "", "only who may install can compare")
 	}
-	plan, err := o.plan(ctx, k.manifestClient, objects)
+	plan, err := installer.Plan(ctx)
 	if err != nil {
 		return checked(name, checkWarning, job.HintOf(err), "%v", err)
 	}
-	differ, err := plan.differing()
+	differ, err := plan.Differing()
 	switch {
 	case err != nil:
 		return failedCheck(name, err)
 	case len(differ) > 0:
-		return checked(name, checkWarning, "compare, repeating your install flags: "+kubernetes.InstallCommand(k.provider.Namespace)+" --diff", "differs from what this version installs: %s", words(differ))
+		return checked(name, checkWarning, "compare, repeating your install flags: "+kubernetes.InstallCommand(k.provider.Namespace)+" --diff", "differs from what this version installs: %s", job.Words(differ))
 	}
 	return checked(name, checkOK, "", "as this version installs it")
-}
-
-// differing are the objects that an install would change.
-func (p *installPlan) differing() ([]string, error) {
-	var names []string
-	for _, step := range p.steps {
-		result := step.result
-		if result == nil {
-			result = step.object
-		}
-		changed, err := diffObject(step.live, result)
-		if err != nil {
-			return nil, err
-		}
-		if len(changed) > 0 {
-			names = append(names, describe(step.object))
-		}
-	}
-	for _, object := range p.prune {
-		names = append(names, describe(object))
-	}
-	return names, nil
 }
 
 // waiting looks for jobs whose Pod waits for too long.
@@ -232,7 +211,7 @@ func (k *clusterChecks) waiting(ctx context.Context) check {
 		}
 	}
 	if len(long) > 0 {
-		return checked(name, checkWarning, "{hodei} jobs "+long[0]+" -o wide", "waiting for more than %s: %s", pendingLong, words(long))
+		return checked(name, checkWarning, "{hodei} jobs "+long[0]+" -o wide", "waiting for more than %s: %s", pendingLong, job.Words(long))
 	}
 	return checked(name, checkOK, "", "none waits for more than %s", pendingLong)
 }

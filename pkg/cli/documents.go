@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/printers"
 	"sigs.k8s.io/yaml"
 )
@@ -56,4 +57,23 @@ func (d *documents) PrintObj(object runtime.Object, w io.Writer) error {
 	}
 	_, err := w.Write(text)
 	return err
+}
+
+// statePrinters makes printers that print objects as -o says, or as a line in which
+// state, with one %s, surrounds what has been done.
+func statePrinters(flags *genericclioptions.PrintFlags) func(state string) (printers.ResourcePrinter, error) {
+	var stream *documents // which knows what was printed before
+	return func(state string) (printers.ResourcePrinter, error) {
+		if stream != nil {
+			return stream, nil
+		}
+		copied, names := *flags, *flags.NamePrintFlags
+		copied.NamePrintFlags = &names
+		if err := copied.Complete(state); err != nil {
+			return nil, err
+		}
+		printer, err := newPrinter(copied.OutputFormat, copied.ToPrinter)
+		stream, _ = printer.(*documents)
+		return printer, err
+	}
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"testing"
 
+	"github.com/spf13/pflag"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 )
 
@@ -78,5 +79,28 @@ func TestToCarry(t *testing.T) {
 				t.Errorf("got %+v", got)
 			}
 		})
+	}
+}
+
+// A hint is about the same cluster and the same caller, and shows no token.
+func TestTyped(t *testing.T) {
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	genericclioptions.NewConfigFlags(true).AddFlags(flags)
+	flags.Bool("force-conflicts", false, "")
+	flags.Bool("wait", true, "")
+	if err := flags.Parse([]string{"--token=secret", "-s", "https://my api", "--as=a", "--as-group=b", "--as-group=c", "--force-conflicts", "--wait=false"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		names []string
+		want  string
+	}{
+		{clusterFlags, " --server='https://my api'"},
+		{callerFlags, " --as=a --as-group=b --as-group=c"},
+		{[]string{"wait", "force-conflicts", "unknown"}, " --wait=false --force-conflicts"},
+	} {
+		if got := typed(flags, test.names...); got != test.want {
+			t.Errorf("got %q, want %q", got, test.want)
+		}
 	}
 }

@@ -2,12 +2,12 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
@@ -15,18 +15,8 @@ import (
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/deploy"
-	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
-)
-
-// fieldManager is the name under which the API server keeps which fields are
-// ours. install.sh uses the same, so that either can follow the other.
-const fieldManager = "hodei"
-
-// Values of --dry-run, which are kubectl's.
-const (
-	dryRunNone   = "none"
-	dryRunClient = "client" // show what would be sent
-	dryRunServer = "server" // let the API server check it, and store nothing
+	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/setup"
 )
 
 // installTimeout is how long install waits for what it has applied. A cluster at
@@ -98,17 +88,26 @@ func (a *app) newInstall() *cobra.Command {
 	flags.Lookup("dry-run").NoOptDefVal = dryRunClient
 	flags.BoolVar(&o.diff, "diff", false, "Show what would change, as a unified diff, and change nothing.")
 	flags.BoolVar(&printRBAC, "print-rbac", false, "Show every right that is granted, and why, and change nothing.")
-	flags.StringVar(&o.choices.WorkersNamespace, "workers-namespace", deploy.WorkersNamespace, "Namespace of the jobs; created if it does not exist.")
-	flags.StringVar(&o.choices.Profile, "profile", deploy.ProfileRestricted, "Pod Security standard of the jobs' namespace: restricted, baseline (jobs may run as root) or privileged (anything may run, eBPF too).")
-	flags.StringVar(&o.choices.NetworkPolicy, "network-policy", deploy.NetworkInternet, "What jobs may reach: internet, private (private addresses too) or none (no policy). The cloud's metadata server is reachable only with none.")
-	flags.StringVar(&quota, "quota", "", "What all Pods of the jobs' namespace may request together: cpu=CORES,memory=BYTES,pods=NUMBER, or some of these (default: no limit).")
+	flags.StringVar(&o.choices.WorkersNamespace, "workers-namespace", deploy.WorkersNamespace,
+		"Namespace of the jobs; created if it does not exist.")
+	flags.StringVar(&o.choices.Profile, "profile", deploy.ProfileRestricted, "Pod Security standard of the jobs' namespace: "+
+		"restricted, baseline (jobs may run as root) or privileged (anything may run, eBPF too).")
+	flags.StringVar(&o.choices.NetworkPolicy, "network-policy", deploy.NetworkInternet, "What jobs may reach: "+
+		"internet, private (private addresses too) or none (no policy). The cloud's metadata server is reachable only with none.")
+	flags.StringVar(&quota, "quota", "", "What all Pods of the jobs' namespace may request together: "+
+		"cpu=CORES,memory=BYTES,pods=NUMBER, or some of these (default: no limit).")
 	flags.BoolVar(&o.force, "force-conflicts", false, "Take over fields that somebody else has set.")
-	flags.BoolVar(&o.forcePodSecurity, "force-pod-security", false, "Enforce the profile in an existing namespace even if Pods in it don't meet it.")
+	flags.BoolVar(&o.forcePodSecurity, "force-pod-security", false,
+		"Enforce the profile in an existing namespace even if Pods in it don't meet it.")
 	flags.BoolVar(&o.wait, "wait", true, "Wait until what was applied can be used.")
 	flags.DurationVar(&o.timeout, "timeout", installTimeout, "With --wait: give up after this time.")
 	printFlags.AddFlags(cmd)
-	_ = cmd.RegisterFlagCompletionFunc("profile", cobra.FixedCompletions([]string{deploy.ProfileRestricted, deploy.ProfileBaseline, deploy.ProfilePrivileged}, cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("network-policy", cobra.FixedCompletions([]string{deploy.NetworkInternet, deploy.NetworkPrivate, deploy.NetworkNone}, cobra.ShellCompDirectiveNoFileComp))
+	for name, values := range map[string][]string{
+		"profile":        {deploy.ProfileRestricted, deploy.ProfileBaseline, deploy.ProfilePrivileged},
+		"network-policy": {deploy.NetworkInternet, deploy.NetworkPrivate, deploy.NetworkNone},
+	} {
+		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+	}
 	return cmd
 }
 
@@ -128,18 +127,23 @@ func (o *installOptions) complete(cmd *cobra.Command, quota string, printRBAC bo
 	if err := checkDryRun(cmd, o.dryRun); err != nil {
 		return err
 	}
-	o.given = typed(flags, "workers-namespace", "profile", "network-policy", "quota")
-	o.forced = typed(flags, "force-pod-security", "force-conflicts")
-	o.caller = typed(flags, callerFlags...)
+	o.line = installLine{
+		given:  typed(flags, "workers-namespace", "profile", "network-policy", "quota"),
+		forced: typed(flags, "force-pod-security", "force-conflicts"),
+		caller: typed(flags, callerFlags...),
+		force:  o.force,
+	}
 	waits := []string{"wait", "timeout"}
 	switch {
 	case printRBAC:
 		err = refuseUnread(cmd, "print-rbac", append(waits, "diff", "dry-run", "force-conflicts", "force-pod-security")...)
 	case o.diff:
+		o.line.dry = " --diff"
 		err = refuseUnread(cmd, "diff", append(waits, "dry-run", "output")...)
 	case o.dryRun == dryRunClient:
 		err = refuseUnread(cmd, "dry-run=client", append(waits, "force-conflicts", "force-pod-security")...)
 	case o.dryRun == dryRunServer:
+		o.line.dry = " --dry-run=server"
 		err = refuseUnread(cmd, "dry-run=server", waits...)
 	case !o.wait:
 		err = refuseUnread(cmd, "wait=false", "timeout")
@@ -161,53 +165,10 @@ func (o *installOptions) complete(cmd *cobra.Command, quota string, printRBAC bo
 	return nil
 }
 
-// refuseUnread refuses flags that nothing reads beside another.
-func refuseUnread(cmd *cobra.Command, beside string, names ...string) error {
-	for _, name := range names {
-		if cmd.Flags().Changed(name) {
-			return usagef(cmd, "--%s has no effect with --%s: leave it out", name, beside)
-		}
-	}
-	return nil
-}
-
-// checkDryRun checks the value of --dry-run.
-func checkDryRun(cmd *cobra.Command, dryRun string) error {
-	if !slices.Contains([]string{dryRunNone, dryRunClient, dryRunServer}, dryRun) {
-		return usagef(cmd, "--dry-run %q: want %s, %s or %s", dryRun, dryRunNone, dryRunClient, dryRunServer)
-	}
-	return nil
-}
-
-// statePrinters makes printers that print objects as -o says, or as a line in which
-// state, with one %s, surrounds what has been done.
-func statePrinters(flags *genericclioptions.PrintFlags) func(state string) (printers.ResourcePrinter, error) {
-	var stream *documents // which knows what was printed before
-	return func(state string) (printers.ResourcePrinter, error) {
-		if stream != nil {
-			return stream, nil
-		}
-		copied, names := *flags, *flags.NamePrintFlags
-		copied.NamePrintFlags = &names
-		if err := copied.Complete(state); err != nil {
-			return nil, err
-		}
-		printer, err := newPrinter(copied.OutputFormat, copied.ToPrinter)
-		stream, _ = printer.(*documents)
-		return printer, err
-	}
-}
-
-// dryRunNote ends the line of what a dry run has not done.
-var dryRunNote = map[string]string{dryRunNone: "", dryRunClient: " (dry run)", dryRunServer: " (server dry run)"}
-
+// installOptions is what one install does.
 type installOptions struct {
 	*app
-	choices deploy.Options
-	// As they were typed, for hints; each begins with a space: the choices, what is
-	// forced, and who asks the cluster.
-	given, forced, caller string
-
+	choices          deploy.Options
 	dryRun           string
 	diff             bool
 	force            bool // conflicts
@@ -216,118 +177,122 @@ type installOptions struct {
 	timeout          time.Duration
 	objects          bool // stdout is for objects alone: -o
 	newPrinter       func(state string) (printers.ResourcePrinter, error)
+	line             installLine
 }
 
 func (o *installOptions) run(ctx context.Context) error {
-	objects, err := deploy.Objects(o.choices)
-	if err != nil {
-		return err
-	}
 	applied, err := o.newPrinter("%s" + dryRunNote[o.dryRun])
 	if err != nil {
 		return err
 	}
 	if o.dryRun == dryRunClient {
-		for _, object := range objects {
-			if err := applied.PrintObj(object, o.Out); err != nil {
-				return err
-			}
-		}
-		return nil
+		return o.showObjects(applied)
 	}
 	if err := o.nameCluster("into", !o.dry()); err != nil {
 		return err
 	}
-	c, err := newManifestClient(ctx, o.kube)
+	client, err := o.setupClient(ctx)
 	if err != nil {
 		return err
 	}
-	granted, err := deploy.Rights(o.choices)
+	installer := &setup.Installer{Client: client, Choices: o.choices, Force: o.force, Hints: o.line.hints()}
+	if err := installer.CheckRights(ctx); err != nil {
+		return err
+	}
+	plan, err := installer.Plan(ctx)
 	if err != nil {
 		return err
 	}
-	missing, err := c.missingToInstall(ctx, objects, granted)
-	if err != nil {
-		return err
-	}
-	if err := c.refuse(ctx, missing, o.byAdministrator()); err != nil {
-		return err
-	}
-	plan, err := o.plan(ctx, c, objects)
-	if err != nil {
-		return err
-	}
-	if err := o.checkPodSecurity(plan); err != nil {
+	if err := o.checkPodSecurity(plan.PodSecurity()); err != nil {
 		return err
 	}
 	switch {
 	case o.diff:
-		return plan.diff(o.Out)
+		return o.showDiff(plan)
 	case o.dryRun == dryRunServer:
-		return o.show(plan, applied)
+		return o.showPlan(plan, applied)
 	}
-	for _, step := range plan.steps {
-		done, err := c.install(ctx, step, o.force)
-		if err != nil {
-			return o.explain(ctx, c, []problem{{step.object, err}})
-		}
-		if err := applied.PrintObj(done, o.Out); err != nil {
-			return err
-		}
+	return o.apply(ctx, installer, plan, applied)
+}
+
+// dry reports whether it asks a cluster and changes nothing.
+func (o *installOptions) dry() bool { return o.diff || o.dryRun == dryRunServer }
+
+// apply installs, and prints each object when it is done.
+func (o *installOptions) apply(ctx context.Context, installer *setup.Installer, plan *setup.Plan, applied printers.ResourcePrinter) error {
+	err := installer.Apply(ctx, plan, func(object *unstructured.Unstructured) error { return applied.PrintObj(object, o.Out) })
+	if err != nil {
+		return err
 	}
-	for _, object := range plan.prune {
-		if err := c.delete(ctx, object); err != nil && !apierrors.IsNotFound(err) {
-			return kubernetes.Explain(fmt.Errorf("delete %s: %w", describe(object), err))
-		}
-		if err := o.printPruned(object, "pruned"); err != nil {
-			return err
-		}
+	err = installer.Prune(ctx, plan, func(object *unstructured.Unstructured) error { return o.printPruned(object, "pruned") })
+	if err != nil {
+		return err
 	}
 	if o.wait {
-		if err := o.await(ctx, c, objects); err != nil {
+		if err := installer.Await(ctx, o.timeout); err != nil {
 			return err
 		}
 	}
+	namespace := o.choices.WorkersNamespace
 	if o.choices.Profile == deploy.ProfilePrivileged {
-		fmt.Fprintf(o.ErrOut, "whoever may create Jobs or Pods in %s may now take over its nodes: Pod Security keeps nothing out of it; docs/security.md has a policy that does\n", o.choices.WorkersNamespace)
+		fmt.Fprintf(o.ErrOut, "whoever may create Jobs or Pods in %s may now take over its nodes: "+
+			"Pod Security keeps nothing out of it; docs/security.md has a policy that does\n", namespace)
 	}
-	if namespace := o.choices.WorkersNamespace; namespace != deploy.WorkersNamespace {
-		fmt.Fprintln(o.ErrOut, o.named(fmt.Sprintf("jobs get there with: {hodei} run -n %[1]s; or always, with a provider: {hodei} provider set NAME --namespace %[1]s", namespace)))
+	if namespace != deploy.WorkersNamespace {
+		fmt.Fprintln(o.ErrOut, o.named(fmt.Sprintf("jobs get there with: {hodei} run -n %[1]s; or always, with a provider: "+
+			"{hodei} provider set NAME --namespace %[1]s", namespace)))
 	}
 	return nil
 }
 
-// install applies one object.
-func (c *manifestClient) install(ctx context.Context, step installStep, force bool) (*unstructured.Unstructured, error) {
-	var err error
-	switch {
-	case step.claim && step.live == nil:
-		err = c.createNamespace(ctx, step.object.GetName())
-	case step.claim:
-		err = c.claimNamespace(ctx, step.live)
+// checkPodSecurity says what changes for everybody's Pods in namespaces of somebody else,
+// and stops before some of them would be refused.
+func (o *installOptions) checkPodSecurity(changes []setup.PodSecurityChange) error {
+	for _, change := range changes {
+		switch err := change.Err(); {
+		case err == nil:
+			fmt.Fprintln(o.ErrOut, change.Note())
+		case o.forcePodSecurity:
+			fmt.Fprintln(o.ErrOut, "forced:", err)
+		case o.dry():
+			fmt.Fprintln(o.ErrOut, "it would be refused without --force-pod-security:", err)
+		default:
+			return &job.Hinted{Err: err, Hint: o.line.podSecurityHint(change)}
+		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	return c.apply(ctx, step.object, applyOptions{force: force})
+	return nil
 }
 
-// show prints what a server dry run has found.
-func (o *installOptions) show(plan *installPlan, applied printers.ResourcePrinter) error {
+// showObjects prints the objects without asking a cluster.
+func (o *installOptions) showObjects(printer printers.ResourcePrinter) error {
+	objects, err := deploy.Objects(o.choices)
+	if err != nil {
+		return err
+	}
+	for _, object := range objects {
+		if err := printer.PrintObj(object, o.Out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// showPlan prints what a server dry run has found.
+func (o *installOptions) showPlan(plan *setup.Plan, applied printers.ResourcePrinter) error {
 	unchecked, err := o.newPrinter("%s (dry run: not checked, its namespace does not exist yet)")
 	if err != nil {
 		return err
 	}
-	for _, step := range plan.steps {
-		object, shown := step.result, applied
+	for _, step := range plan.Steps {
+		object, shown := step.Result, applied
 		if object == nil {
-			object, shown = step.object, unchecked
+			object, shown = step.Object, unchecked
 		}
 		if err := shown.PrintObj(object, o.Out); err != nil {
 			return err
 		}
 	}
-	for _, object := range plan.prune {
+	for _, object := range plan.Prune {
 		if err := o.printPruned(object, "pruned (server dry run)"); err != nil {
 			return err
 		}
@@ -342,4 +307,87 @@ func (o *installOptions) printPruned(object runtime.Object, state string) error 
 		out = o.ErrOut
 	}
 	return (&printers.NamePrinter{Operation: state}).PrintObj(object, out)
+}
+
+// errDiffers is the end of a diff that is not empty.
+var errDiffers = &exitError{code: 1}
+
+// showDiff prints what would change, and returns errDiffers if anything would.
+func (o *installOptions) showDiff(plan *setup.Plan) error {
+	diff, err := plan.Diff()
+	if err != nil || len(diff) == 0 {
+		return err
+	}
+	if _, err := o.Out.Write(diff); err != nil {
+		return err
+	}
+	return errDiffers
+}
+
+// asDiff gives the error of a diff that could not be made a code of its own, as
+// diff and kubectl diff do.
+func asDiff(err error) error {
+	if err == nil || errors.Is(err, errDiffers) {
+		return err
+	}
+	return &exitError{code: exitUsage, err: err}
+}
+
+// installLine is an install as it was typed, for hints. Each of its texts begins with a
+// space.
+type installLine struct {
+	dry    string // --diff or --dry-run=server
+	given  string // the choices
+	forced string // what is forced
+	caller string // who asks the cluster
+	force  bool   // conflicts are forced
+}
+
+// with is the same line with more flags, each of which begins with a space.
+func (l installLine) with(more string) string {
+	return "{hodei} install" + l.dry + more + l.given + l.forced + l.caller
+}
+
+// hints are those of an install that was typed like this.
+func (l installLine) hints() setup.Hints {
+	hints := setup.Hints{
+		Again:           l.with(""),
+		ByAdministrator: l.byAdministrator(),
+		Conflict:        "to take it over: " + l.with(" --force-conflicts"),
+	}
+	if l.dry == "" {
+		hints.Conflict += "; what would change then: " + l.with(" --diff --force-conflicts")
+	}
+	if !strings.Contains(l.given, " --profile=") {
+		hints.Profile = "if it was installed with --profile, give it again"
+	}
+	return hints
+}
+
+// byAdministrator is what somebody with more rights can type.
+func (l installLine) byAdministrator() string {
+	theirs, force := l, ""
+	theirs.caller = ""
+	hint := "an administrator can: " + theirs.with("")
+	if l.dry != "" {
+		return hint
+	}
+	if l.force {
+		force = " --force-conflicts"
+	}
+	return hint + fmt.Sprintf(", or with kubectl alone: {hodei} install --dry-run=client -o yaml%s"+
+		" | kubectl apply --server-side --field-manager=%s%s -f -", l.given, setup.FieldManager, force)
+}
+
+// podSecurityHint is what can be done about Pods that don't meet a standard.
+func (l installLine) podSecurityHint(change setup.PodSecurityChange) string {
+	hint := "to go on all the same: " + l.with(" --force-pod-security")
+	if change.Namespace == deploy.SystemNamespace {
+		return hint
+	}
+	choice := "choose a namespace of its own with --workers-namespace"
+	if change.Profile == deploy.ProfileRestricted {
+		choice += ", or what they may meet with --profile=baseline"
+	}
+	return choice + "; " + hint
 }

@@ -1,338 +1,89 @@
 package cli
 
 import (
-	"cmp"
-	"encoding/json"
-	"errors"
-	"io"
-	"net/http"
-	"net/http/httptest"
-	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 
-	"github.com/spf13/pflag"
-	authorizationv1 "k8s.io/api/authorization/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
-	"k8s.io/client-go/kubernetes/scheme"
 
-	"github.com/hodei-jobs/hodei/deploy"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/setup"
 )
-
-// Entries as an API server (1.35) has written them.
-const (
-	byHodei      = `{"manager":"hodei","operation":"Apply","apiVersion":"v1","time":"TIME","fieldsType":"FieldsV1","fieldsV1":{"f:metadata":{"f:labels":{"f:app.kubernetes.io/name":{},"f:app.kubernetes.io/part-of":{}}}}}`
-	byCreate     = `{"manager":"kubectl-create","operation":"Update","apiVersion":"v1","time":"TIME","fieldsType":"FieldsV1","fieldsV1":{"f:metadata":{"f:labels":{".":{},"f:kubernetes.io/metadata.name":{}}}}}`
-	byFlux       = `{"manager":"flux","operation":"Apply","apiVersion":"v1","time":"TIME","fieldsType":"FieldsV1","fieldsV1":{"f:metadata":{"f:labels":{"f:team":{}}}}}`
-	byFluxBare   = `{"manager":"before-first-apply","operation":"Update","apiVersion":"v1","time":"TIME","fieldsType":"FieldsV1","fieldsV1":{"f:metadata":{"f:labels":{".":{},"f:kubernetes.io/metadata.name":{}}},"f:spec":{"f:finalizers":{}}}}`
-	byLabel      = `{"manager":"kubectl-label","operation":"Update","apiVersion":"v1","time":"TIME","fieldsType":"FieldsV1","fieldsV1":{"f:metadata":{"f:labels":{"f:x":{}}}}}`
-	byKubectl    = `{"manager":"kubectl-client-side-apply","operation":"Update","apiVersion":"v1","time":"TIME","fieldsType":"FieldsV1","fieldsV1":{"f:metadata":{"f:annotations":{".":{},"f:kubectl.kubernetes.io/last-applied-configuration":{}},"f:labels":{".":{},"f:app.kubernetes.io/name":{},"f:app.kubernetes.io/part-of":{},"f:kubernetes.io/metadata.name":{}}}}}`
-	byController = `{"manager":"kube-controller-manager","operation":"Update","apiVersion":"v1","time":"TIME","subresource":"status","fieldsType":"FieldsV1","fieldsV1":{"f:status":{"f:conditions":{}}}}`
-)
-
-func TestMadeByHodei(t *testing.T) {
-	const at, later = "2026-11-23T08:05:16Z", "2026-11-23T08:05:17Z"
-	when := func(entry, at string) string { return strings.Replace(entry, "TIME", at, 1) }
-	for _, test := range []struct {
-		name        string
-		annotations string
-		entries     []string
-		want        bool
-	}{
-		{"noted", `{"hodei.io/created-by":"hodei"}`, []string{when(byHodei, later), when(byFlux, later)}, true},
-		{"noted by another", `{"hodei.io/created-by":"me"}`, []string{when(byCreate, at)}, false},
-		{"server-side apply of the manifests", `{}`, []string{when(byHodei, at)}, true},
-		{"and labelled later", `{}`, []string{when(byHodei, at), when(byLabel, later), when(byController, later)}, true},
-		{"and applied with changes since", `{}`, []string{when(byHodei, later)}, false},
-		{"kubectl apply of the manifests", `{}`, []string{when(byKubectl, at)}, true},
-		{"and hodei install since", `{}`, []string{when(byHodei, later), when(byKubectl, at)}, true},
-		{"kubectl apply to one that was there", `{}`, []string{when(byKubectl, later)}, false},
-		{"kubectl create namespace, before", `{}`, []string{when(byHodei, later), when(byCreate, at)}, false},
-		{"in the same second", `{}`, []string{when(byHodei, at), when(byCreate, at)}, false},
-		{"another's server-side apply, before", `{}`, []string{when(byFlux, at), when(byHodei, at)}, false},
-		{"one that said nothing", `{}`, []string{when(byHodei, at), when(byFluxBare, at)}, false},
-		{"nobody knows", `{}`, nil, false},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			namespace := &metav1.PartialObjectMetadata{}
-			text := `{"metadata":{"creationTimestamp":"` + at + `","annotations":` + test.annotations + `,"managedFields":[` + strings.Join(test.entries, ",") + `]}}`
-			if err := json.Unmarshal([]byte(text), namespace); err != nil {
-				t.Fatal(err)
-			}
-			if got := madeByHodei(namespace); got != test.want {
-				t.Errorf("got %t, want %t", got, test.want)
-			}
-		})
-	}
-}
-
-func TestDescribeRights(t *testing.T) {
-	objects, err := deploy.Objects(deploy.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	rights := installRights(objects)
-	for _, want := range []right{
-		{"create", "", schema.GroupResource{Resource: "namespaces"}, ""},
-		{"patch", "hodei-system", schema.GroupResource{Resource: "serviceaccounts"}, "hodei-control-plane"},
-		{"delete", "hodei-jobs-workers", schema.GroupResource{Group: "networking.k8s.io", Resource: "networkpolicies"}, ""},
-		{"list", "", schema.GroupResource{Group: "rbac.authorization.k8s.io", Resource: "clusterroles"}, ""},
-	} {
-		if n := len(slices.DeleteFunc(slices.Clone(rights), func(r right) bool { return r != want })); n != 1 {
-			t.Errorf("%+v is asked %d times", want, n)
-		}
-	}
-	for _, r := range rights {
-		if r.resource.Resource == "namespaces" && (r.verb == "delete" || r.verb == "list") || r.resource.Resource == "secrets" {
-			t.Errorf("%+v is asked, and not needed", r)
-		}
-	}
-	got := describeRights([]right{
-		{"create", "", schema.GroupResource{Resource: "namespaces"}, ""},
-		{"get", "", schema.GroupResource{Resource: "namespaces"}, ""},
-		{"patch", "", schema.GroupResource{Resource: "namespaces"}, "a"},
-		{"patch", "", schema.GroupResource{Resource: "namespaces"}, "b"},
-		{"list", "a", schema.GroupResource{Group: "g", Resource: "r"}, ""},
-		{"list", "b", schema.GroupResource{Group: "g", Resource: "r"}, ""},
-	})
-	if want := "create, get and patch namespaces; list r.g in a; list r.g in b"; got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
-}
-
-// reviewer is an API server that says what its caller may. It counts the questions.
-func reviewer(t *testing.T, may func(authorizationv1.ResourceAttributes) bool) (*manifestClient, *atomic.Int32) {
-	t.Helper()
-	var asked atomic.Int32
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		if r.URL.Path == "/version" {
-			io.WriteString(w, "{}")
-			return
-		}
-		asked.Add(1)
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		var review authorizationv1.SelfSubjectAccessReview
-		if _, _, err := scheme.Codecs.UniversalDeserializer().Decode(body, nil, &review); err != nil {
-			t.Error(err)
-			return
-		}
-		review.Status.Allowed = may(*review.Spec.ResourceAttributes)
-		if err := json.NewEncoder(w).Encode(review); err != nil {
-			t.Error(err)
-		}
-	}))
-	t.Cleanup(server.Close)
-	kube := genericclioptions.NewConfigFlags(false)
-	kube.APIServer = &server.URL
-	c, err := newManifestClient(t.Context(), kube)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c, &asked
-}
-
-// What would be granted has to be held, unless one may escalate and bind.
-func TestMissingToInstall(t *testing.T) {
-	objects, err := deploy.Objects(deploy.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	granted, err := deploy.Rights(deploy.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	exempt := func(a authorizationv1.ResourceAttributes) bool { return a.Verb == "escalate" || a.Verb == "bind" }
-	// What the manifests themselves take, and nothing of what they grant.
-	applies := func(a authorizationv1.ResourceAttributes) bool {
-		return !exempt(a) && !slices.Contains([]string{"batch", "events", "pods", "secrets"}, cmp.Or(a.Group, a.Resource))
-	}
-	const (
-		ofUser = "list and watch events; create, delete, get, list, patch and watch jobs.batch; delete, list and watch pods; get pods/log; create and get pods/portforward; create, delete and get secrets"
-		ofRole = "list and watch events in hodei-jobs-workers; create, delete, get, list, patch and watch jobs.batch in hodei-jobs-workers; delete, list and watch pods in hodei-jobs-workers; " +
-			"get pods/log in hodei-jobs-workers; create and get pods/portforward in hodei-jobs-workers; create, delete and get secrets in hodei-jobs-workers"
-	)
-	for _, test := range []struct {
-		name  string
-		may   func(authorizationv1.ResourceAttributes) bool
-		want  string
-		asked int32 // 0: it does not matter
-	}{
-		{"an administrator", func(authorizationv1.ResourceAttributes) bool { return true }, "", 58},
-		{"has all that is granted", func(a authorizationv1.ResourceAttributes) bool { return !exempt(a) }, "", 0},
-		{"may escalate and bind", func(a authorizationv1.ResourceAttributes) bool { return applies(a) || exempt(a) }, "", 58},
-		{"may escalate cluster roles, and bind nothing", func(a authorizationv1.ResourceAttributes) bool {
-			return applies(a) || a.Verb == "escalate" && a.Resource == "clusterroles" && a.Name == "hodei-user"
-		}, strings.Replace(ofRole, "delete, list and watch pods", "delete, get, list and watch pods", 1), 0},
-		{"may escalate, and bind the worker's alone", func(a authorizationv1.ResourceAttributes) bool {
-			return applies(a) || a.Verb == "escalate" || a.Verb == "bind" && a.Resource == "roles" && a.Namespace == "hodei-jobs-workers" && a.Name == "hodei-jobs-worker-role"
-		}, ofRole, 0},
-		{"nothing of it", applies, ofUser + "; " + strings.Replace(ofRole, "delete, list and watch pods", "delete, get, list and watch pods", 1), 0},
-		{"all but one that is granted, and one that applying takes", func(a authorizationv1.ResourceAttributes) bool {
-			return !exempt(a) && (a.Resource != "pods" || a.Subresource != "log" || a.Namespace != "") && (a.Resource != "namespaces" || a.Verb != "create")
-		}, "create namespaces; get pods/log", 0},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			c, asked := reviewer(t, test.may)
-			missing, err := c.missingToInstall(t.Context(), objects, granted)
-			if got := describeRights(missing); err != nil || got != test.want {
-				t.Errorf("got  %s, error %v\nwant %s", got, err, test.want)
-			}
-			if n := asked.Load(); test.asked != 0 && n != test.asked {
-				t.Errorf("%d questions, want %d", n, test.asked)
-			}
-		})
-	}
-}
-
-func TestDescribeConflict(t *testing.T) {
-	object := &unstructured.Unstructured{}
-	object.SetKind("NetworkPolicy")
-	object.SetName("n")
-	object.SetNamespace("a")
-	err := apierrors.NewApplyConflict([]metav1.StatusCause{
-		{Type: metav1.CauseTypeFieldManagerConflict, Message: `conflict with "kubectl-edit" using networking.k8s.io/v1`, Field: ".spec.egress"},
-		{Type: metav1.CauseTypeFieldManagerConflict, Message: `conflict with "flux"`, Field: ".metadata.labels.x"},
-	}, "Apply failed")
-	if got, want := describeConflict(problem{object, err}), `networkpolicy n in namespace a: .spec.egress by "kubectl-edit" using networking.k8s.io/v1 and .metadata.labels.x by "flux"`; got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
-	}
-	if got, want := describeConflict(problem{object, errors.New("some conflict")}), "networkpolicy n in namespace a: some conflict"; got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
-	}
-}
-
-func TestInParallel(t *testing.T) {
-	var now, most, calls atomic.Int32
-	full := make(chan struct{})
-	inParallel(3*atOnce, func(i int) {
-		n := now.Add(1)
-		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
-		}
-		if n == atOnce && i < atOnce {
-			close(full) // the first ones are all under way
-		}
-		<-full
-		calls.Add(1)
-		now.Add(-1)
-	})
-	if most.Load() != atOnce || calls.Load() != 3*atOnce {
-		t.Errorf("%d calls, %d at once", calls.Load(), most.Load())
-	}
-}
-
-// A hint is about the same cluster and the same caller, and shows no token.
-func TestTyped(t *testing.T) {
-	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
-	genericclioptions.NewConfigFlags(true).AddFlags(flags)
-	flags.Bool("force-conflicts", false, "")
-	flags.Bool("wait", true, "")
-	if err := flags.Parse([]string{"--token=secret", "-s", "https://my api", "--as=a", "--as-group=b", "--as-group=c", "--force-conflicts", "--wait=false"}); err != nil {
-		t.Fatal(err)
-	}
-	for _, test := range []struct {
-		names []string
-		want  string
-	}{
-		{clusterFlags, " --server='https://my api'"},
-		{callerFlags, " --as=a --as-group=b --as-group=c"},
-		{[]string{"wait", "force-conflicts", "unknown"}, " --wait=false --force-conflicts"},
-	} {
-		if got := typed(flags, test.names...); got != test.want {
-			t.Errorf("got %q, want %q", got, test.want)
-		}
-	}
-}
 
 // The command line of a hint is the one that was typed, and what is missing in it.
 func TestInstallHints(t *testing.T) {
-	conflict := problem{&unstructured.Unstructured{Object: map[string]any{"kind": "Namespace", "metadata": map[string]any{"name": "n"}}},
-		apierrors.NewApplyConflict([]metav1.StatusCause{{Type: metav1.CauseTypeFieldManagerConflict, Message: `conflict with "x"`, Field: ".metadata.labels.pod-security.kubernetes.io/enforce"}}, "")}
 	for _, test := range []struct {
-		name                    string
-		options                 installOptions
-		conflict, administrator string
+		name string
+		line installLine
+		want setup.Hints
 	}{
-		{"install", installOptions{given: " --quota=pods=1", caller: " --as=me"},
-			"if it was installed with --profile, give it again; to take it over: {hodei} install --force-conflicts --quota=pods=1 --as=me; what would change then: {hodei} install --diff --force-conflicts --quota=pods=1 --as=me",
-			"an administrator can: {hodei} install --quota=pods=1, or with kubectl alone: {hodei} install --dry-run=client -o yaml --quota=pods=1 | kubectl apply --server-side --field-manager=hodei -f -"},
-		{"a profile, and force", installOptions{given: " --profile=baseline", force: true, forced: " --force-conflicts"}, "",
-			"an administrator can: {hodei} install --profile=baseline --force-conflicts, or with kubectl alone: {hodei} install --dry-run=client -o yaml --profile=baseline | kubectl apply --server-side --field-manager=hodei --force-conflicts -f -"},
-		{"a diff", installOptions{given: " --profile=baseline", diff: true},
-			"to take it over: {hodei} install --diff --force-conflicts --profile=baseline", "an administrator can: {hodei} install --diff --profile=baseline"},
-		{"a dry run", installOptions{given: " --profile=baseline", dryRun: dryRunServer},
-			"to take it over: {hodei} install --dry-run=server --force-conflicts --profile=baseline", "an administrator can: {hodei} install --dry-run=server --profile=baseline"},
+		{"install", installLine{given: " --quota=pods=1", caller: " --as=me"}, setup.Hints{
+			Again:   "{hodei} install --quota=pods=1 --as=me",
+			Profile: "if it was installed with --profile, give it again",
+			Conflict: "to take it over: {hodei} install --force-conflicts --quota=pods=1 --as=me; " +
+				"what would change then: {hodei} install --diff --force-conflicts --quota=pods=1 --as=me",
+			ByAdministrator: "an administrator can: {hodei} install --quota=pods=1, or with kubectl alone: " +
+				"{hodei} install --dry-run=client -o yaml --quota=pods=1 | kubectl apply --server-side --field-manager=hodei -f -",
+		}},
+		{"a profile, and force", installLine{given: " --profile=baseline", force: true, forced: " --force-conflicts"}, setup.Hints{
+			Again: "{hodei} install --profile=baseline --force-conflicts",
+			Conflict: "to take it over: {hodei} install --force-conflicts --profile=baseline --force-conflicts; " +
+				"what would change then: {hodei} install --diff --force-conflicts --profile=baseline --force-conflicts",
+			ByAdministrator: "an administrator can: {hodei} install --profile=baseline --force-conflicts, or with kubectl alone: " +
+				"{hodei} install --dry-run=client -o yaml --profile=baseline | " +
+				"kubectl apply --server-side --field-manager=hodei --force-conflicts -f -",
+		}},
+		{"a diff", installLine{given: " --profile=baseline", dry: " --diff"}, setup.Hints{
+			Again:           "{hodei} install --diff --profile=baseline",
+			Conflict:        "to take it over: {hodei} install --diff --force-conflicts --profile=baseline",
+			ByAdministrator: "an administrator can: {hodei} install --diff --profile=baseline",
+		}},
+		{"a dry run", installLine{given: " --profile=baseline", dry: " --dry-run=server"}, setup.Hints{
+			Again:           "{hodei} install --dry-run=server --profile=baseline",
+			Conflict:        "to take it over: {hodei} install --dry-run=server --force-conflicts --profile=baseline",
+			ByAdministrator: "an administrator can: {hodei} install --dry-run=server --profile=baseline",
+		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			tip, ok := errors.AsType[*job.Hinted](test.options.explain(t.Context(), nil, []problem{conflict}))
-			if test.conflict != "" && (!ok || tip.Hint != test.conflict) {
-				t.Errorf("hint of a conflict:\n%+v\nwant\n%s", tip, test.conflict)
-			}
-			if got := test.options.byAdministrator(); got != test.administrator {
-				t.Errorf("hint of a refusal:\n%s\nwant\n%s", got, test.administrator)
+			if got := test.line.hints(); got != test.want {
+				t.Errorf("got\n%+v\nwant\n%+v", got, test.want)
 			}
 		})
-	}
-}
-
-// Who has rights that RBAC does not know of is told when they don't count.
-func TestInstallEscalation(t *testing.T) {
-	role := &unstructured.Unstructured{Object: map[string]any{"kind": "Role", "metadata": map[string]any{"name": "r", "namespace": "a"}}}
-	refusal := apierrors.NewForbidden(schema.GroupResource{Resource: "roles"}, "r", errors.New("user is attempting to grant RBAC permissions not currently held"))
-	o := &installOptions{}
-	err := o.explain(t.Context(), apiServer{}.start(t), []problem{{role, refusal}})
-	const want = "role r in namespace a grants rights that the user of this context does not have, and Kubernetes lets nobody grant more than they have"
-	if tip, ok := errors.AsType[*job.Hinted](err); !ok || err.Error() != want || tip.Hint != o.byAdministrator() {
-		t.Errorf("got  %+v\nwant %s", err, want)
 	}
 }
 
 // Nobody's Pods are refused from now on without a word.
 func TestCheckPodSecurity(t *testing.T) {
-	namespace := func(labels, annotations map[string]string) *unstructured.Unstructured {
-		u := &unstructured.Unstructured{}
-		u.SetKind("Namespace")
-		u.SetName("n")
-		u.SetLabels(labels)
-		u.SetAnnotations(annotations)
-		return u
-	}
-	enforce := map[string]string{deploy.PodSecurityLabels[0]: "restricted"}
-	warned := []string{"existing pods violate", "p: runs as root"}
-	const refusal = `namespace n was there before hodei, and would begin to enforce Pod Security "restricted", which Pods in it do not meet: existing pods violate; p: runs as root`
+	unmet := []string{"existing pods violate", "p: runs as root"}
+	const (
+		met     = `namespace n was there before hodei: with it, everybody's Pods there have to meet Pod Security "restricted"` + "\n"
+		refusal = `namespace n was there before hodei, and would begin to enforce Pod Security "restricted", ` +
+			`which Pods in it do not meet: existing pods violate; p: runs as root`
+		choose = "choose a namespace of its own with --workers-namespace, or what they may meet with --profile=baseline; "
+		goOn   = "to go on all the same: {hodei} install --force-pod-security"
+	)
 	for _, test := range []struct {
 		name    string
-		live    *unstructured.Unstructured
-		warned  []string
+		change  setup.PodSecurityChange
 		options installOptions
 		said    string
-		refused bool
+		hint    string // "": it is not refused
 	}{
-		{"a new one", nil, warned, installOptions{}, "", false},
-		{"of hodei's", namespace(nil, map[string]string{deploy.AnnotationCreatedBy: "hodei"}), warned, installOptions{}, "", false},
-		{"that does already", namespace(enforce, nil), warned, installOptions{}, "", false},
-		{"whose Pods meet it", namespace(nil, nil), nil, installOptions{}, "namespace n was there before hodei: with it, everybody's Pods there have to meet Pod Security \"restricted\"\n", false},
-		{"whose Pods don't", namespace(nil, nil), warned, installOptions{}, "", true},
-		{"forced", namespace(nil, nil), warned, installOptions{forcePodSecurity: true}, "forced: " + refusal + "\n", false},
-		{"a diff", namespace(nil, nil), warned, installOptions{diff: true}, "it would be refused without --force-pod-security: " + refusal + "\n", false},
+		{"Pods that meet it", setup.PodSecurityChange{Namespace: "n", Profile: "restricted"}, installOptions{}, met, ""},
+		{"Pods that don't", setup.PodSecurityChange{Namespace: "n", Profile: "restricted", Unmet: unmet}, installOptions{}, "", choose + goOn},
+		{"forced", setup.PodSecurityChange{Namespace: "n", Profile: "restricted", Unmet: unmet},
+			installOptions{forcePodSecurity: true}, "forced: " + refusal + "\n", ""},
+		{"a diff", setup.PodSecurityChange{Namespace: "n", Profile: "restricted", Unmet: unmet},
+			installOptions{diff: true}, "it would be refused without --force-pod-security: " + refusal + "\n", ""},
+		{"hodei's own namespace", setup.PodSecurityChange{Namespace: "hodei-system", Profile: "restricted", Unmet: unmet},
+			installOptions{}, "", goOn},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var said strings.Builder
 			test.options.app = &app{IOStreams: genericiooptions.IOStreams{ErrOut: &said}}
-			err := test.options.checkPodSecurity(&installPlan{steps: []installStep{{object: namespace(enforce, nil), live: test.live, warned: test.warned}}})
-			if said.String() != test.said || (err != nil) != test.refused || err != nil && err.Error() != refusal {
-				t.Errorf("said %q, want %q; error %v", said.String(), test.said, err)
+			err := test.options.checkPodSecurity([]setup.PodSecurityChange{test.change})
+			if said.String() != test.said || (err != nil) != (test.hint != "") || job.HintOf(err) != test.hint {
+				t.Errorf("said %q, want %q; error %v, hint %q", said.String(), test.said, err, job.HintOf(err))
 			}
 		})
 	}

@@ -9,11 +9,16 @@ import (
 	"os"
 	"strings"
 
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
+	"github.com/hodei-jobs/hodei/pkg/setup"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -211,4 +216,28 @@ func (a *app) kubernetesProvider(name string, c provider.Config) (*kubernetes.Pr
 		return nil, err
 	}
 	return kubernetes.New(kubernetes.Options{Config: config, Name: name, Provider: c})
+}
+
+// restConfig is the way to the cluster that the kube flags, the environment and
+// the kubeconfig mean. Where none of them means any, kubectl would go on to
+// localhost:8080 and complain of that.
+func restConfig(kube genericclioptions.RESTClientGetter) (*rest.Config, error) {
+	config, err := kube.ToRESTConfig()
+	if err != nil {
+		return nil, kubernetes.Explain(err)
+	}
+	raw, err := kube.ToRawKubeConfigLoader().RawConfig()
+	if err == nil && len(raw.Clusters) == 0 && config.Host == clientcmd.ClusterDefaults.Server {
+		return nil, kubernetes.Explain(clientcmd.ErrEmptyConfig)
+	}
+	return config, nil
+}
+
+// setupClient returns a client that installs in the chosen cluster, which has answered.
+func (a *app) setupClient(ctx context.Context) (*setup.Client, error) {
+	config, err := restConfig(a.kube)
+	if err != nil {
+		return nil, err
+	}
+	return setup.NewClient(ctx, config)
 }

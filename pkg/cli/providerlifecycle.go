@@ -156,10 +156,14 @@ func (t *providerTest) delete(ctx context.Context, c cluster, name string) error
 	return run.Delete(ctx)
 }
 
+// leftEvery is the time between two looks at what is left of a job: its Pod takes up to
+// seconds to go.
+const leftEvery = 500 * time.Millisecond
+
 // awaitGone waits until nothing is left of a job. What we may not look for is taken to
 // be gone with the Job that owns it.
 func (t *providerTest) awaitGone(ctx context.Context, name string) error {
-	tick := time.NewTicker(goneEvery)
+	tick := time.NewTicker(leftEvery)
 	defer tick.Stop()
 	for {
 		left, err := t.left(ctx, name)

@@ -248,7 +248,7 @@ func (t target) say(by asked, r *provider.Registry, look func(string) (kubeconfi
 	switch {
 	case t.provider != "" || context == "" || len(r.Providers) == 0:
 	case len(t.rivals) > 0:
-		s.settings = fmt.Sprintf("no provider's settings are used: %s have context %q; to choose one: --provider NAME", words(t.rivals), context)
+		s.settings = fmt.Sprintf("no provider's settings are used: %s have context %q; to choose one: --provider NAME", job.Words(t.rivals), context)
 	default:
 		s.settings = fmt.Sprintf("no provider's settings are used: none has context %q", context)
 	}

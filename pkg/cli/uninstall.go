@@ -9,14 +9,13 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/printers"
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/deploy"
 	"github.com/hodei-jobs/hodei/pkg/job"
-	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/setup"
 )
 
 // uninstallTimeout is how long uninstall waits until all is gone: with jobs that
@@ -53,46 +52,19 @@ func (a *app) newUninstall() *cobra.Command {
 			hodei uninstall --yes --workers-namespace build --force`),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if cmd.Flags().Changed("namespace") {
-				return usagef(cmd, "--namespace has no effect here: one namespace of jobs is chosen with --workers-namespace")
-			}
-			if err := checkDryRun(cmd, o.dryRun); err != nil {
+			if err := o.complete(cmd, printFlags); err != nil {
 				return err
 			}
-			if *printFlags.OutputFormat != "" {
-				var err error
-				if o.printer, err = newPrinter(printFlags.OutputFormat, printFlags.ToPrinter); err != nil {
-					return usagef(cmd, "%w", err)
-				}
-			}
-			switch {
-			case cmd.Flags().Changed("workers-namespace") && o.workersNamespace == "":
-				return usagef(cmd, "--workers-namespace is empty")
-			case o.workersNamespace == deploy.SystemNamespace:
-				return usagef(cmd, "--workers-namespace %s: no jobs run there", deploy.SystemNamespace)
-			case o.timeout <= 0:
-				return usagef(cmd, "--timeout %s: must be more than zero", o.timeout)
-			}
-			var err error
-			switch {
-			case o.dryRun != dryRunNone:
-				err = refuseUnread(cmd, "dry-run="+o.dryRun, "wait", "timeout")
-			case !o.wait:
-				err = refuseUnread(cmd, "wait=false", "timeout")
-			}
-			if err != nil {
-				return err
-			}
-			flags := cmd.Flags()
-			o.given, o.caller = typed(flags, "workers-namespace"), typed(flags, callerFlags...)
 			return o.run(cmd.Context())
 		},
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&o.yes, "yes", false, "Remove it.")
-	flags.StringVar(&o.dryRun, "dry-run", o.dryRun, "none, client (only list what would be removed) or server (have the API server check it too).")
+	flags.StringVar(&o.dryRun, "dry-run", o.dryRun,
+		"none, client (only list what would be removed) or server (have the API server check it too).")
 	flags.Lookup("dry-run").NoOptDefVal = dryRunClient
-	flags.StringVar(&o.workersNamespace, "workers-namespace", "", "Remove only this namespace of jobs; with the last one also what all of them share (default: all).")
+	flags.StringVar(&o.workersNamespace, "workers-namespace", "",
+		"Remove only this namespace of jobs; with the last one also what all of them share (default: all).")
 	flags.BoolVar(&o.force, "force", false, "End jobs that run, and remove those that wait.")
 	flags.BoolVar(&o.wait, "wait", true, "Wait until all is gone, and take hodei's labels off namespaces that stay.")
 	flags.DurationVar(&o.timeout, "timeout", uninstallTimeout, "With --wait: give up after this time.")
@@ -100,6 +72,40 @@ func (a *app) newUninstall() *cobra.Command {
 	return cmd
 }
 
+// complete makes the options of what was typed.
+func (o *uninstallOptions) complete(cmd *cobra.Command, printFlags *genericclioptions.PrintFlags) error {
+	flags := cmd.Flags()
+	if flags.Changed("namespace") {
+		return usagef(cmd, "--namespace has no effect here: one namespace of jobs is chosen with --workers-namespace")
+	}
+	if err := checkDryRun(cmd, o.dryRun); err != nil {
+		return err
+	}
+	if *printFlags.OutputFormat != "" {
+		var err error
+		if o.printer, err = newPrinter(printFlags.OutputFormat, printFlags.ToPrinter); err != nil {
+			return usagef(cmd, "%w", err)
+		}
+	}
+	switch {
+	case flags.Changed("workers-namespace") && o.workersNamespace == "":
+		return usagef(cmd, "--workers-namespace is empty")
+	case o.workersNamespace == deploy.SystemNamespace:
+		return usagef(cmd, "--workers-namespace %s: no jobs run there", deploy.SystemNamespace)
+	case o.timeout <= 0:
+		return usagef(cmd, "--timeout %s: must be more than zero", o.timeout)
+	}
+	o.given, o.caller = typed(flags, "workers-namespace"), typed(flags, callerFlags...)
+	switch {
+	case o.dryRun != dryRunNone:
+		return refuseUnread(cmd, "dry-run="+o.dryRun, "wait", "timeout")
+	case !o.wait:
+		return refuseUnread(cmd, "wait=false", "timeout")
+	}
+	return nil
+}
+
+// uninstallOptions is what one uninstall does.
 type uninstallOptions struct {
 	*app
 	yes              bool
@@ -118,35 +124,67 @@ func (o *uninstallOptions) run(ctx context.Context) error {
 	if err := o.nameCluster("from", true); err != nil {
 		return err
 	}
-	c, err := newManifestClient(ctx, o.kube)
+	client, err := o.setupClient(ctx)
 	if err != nil {
 		return err
 	}
-	found, err := o.find(ctx, c)
+	u := &setup.Uninstaller{Client: client, WorkersNamespace: o.workersNamespace, Hints: setup.Hints{
+		Again: o.command("", o.caller), ByAdministrator: "an administrator can: " + o.command("", ""),
+	}}
+	found, err := u.Find(ctx)
 	if err != nil {
-		return o.explain(err)
+		return err
 	}
-	removals := slices.Concat(found.removals, found.released)
-	if len(removals) == 0 {
+	if len(found.Removals)+len(found.Released) == 0 {
 		fmt.Fprintln(o.ErrOut, "nothing of hodei is in this cluster")
 		return nil
 	}
 	if o.dryRun != dryRunClient {
-		if err := c.checkRights(ctx, o.removalRights(removals), o.byAdministrator()); err != nil {
+		if err := u.CheckRights(ctx, found, o.wait); err != nil {
 			return err
 		}
 	}
-	for _, note := range found.notes {
+	if err := o.confirm(found); err != nil {
+		return err
+	}
+	if err := o.remove(ctx, u, found.Removals); err != nil {
+		return err
+	}
+	// Their labels are what the next uninstall finds released namespaces by: they go
+	// when all else has gone, and nobody knows when unless we wait.
+	switch {
+	case !o.wait && len(found.Released) > 0:
+		var names []string
+		for _, r := range found.Released {
+			names = append(names, r.Object.GetName())
+		}
+		fmt.Fprintln(o.ErrOut, o.named("hodei's labels stay on "+job.Words(names)+" until all is gone; "+
+			"to take them off then: "+u.Hints.Again))
+		return nil
+	case o.dryRun == dryRunNone && o.wait:
+		if err := o.await(ctx, u, found); err != nil {
+			return err
+		}
+	}
+	return o.remove(ctx, u, found.Released)
+}
+
+// confirm says what there is to know beforehand, and returns an error unless all of it
+// may be removed.
+func (o *uninstallOptions) confirm(found *setup.Found) error {
+	for _, note := range found.Notes {
 		fmt.Fprintln(o.ErrOut, note)
 	}
 	asked := o.dryRun == dryRunNone && !o.yes
 	if asked {
-		if err := o.list(removals); err != nil {
-			return err
+		for _, r := range slices.Concat(found.Removals, found.Released) {
+			if err := (&printers.NamePrinter{Operation: "would be " + r.Done()}).PrintObj(r.Object, o.ErrOut); err != nil {
+				return err
+			}
 		}
 	}
-	if len(found.running) > 0 && !o.force {
-		err := fmt.Errorf("jobs have not ended: %s", strings.Join(found.running, ", "))
+	if len(found.Running) > 0 && !o.force {
+		err := fmt.Errorf("jobs have not ended: %s", strings.Join(found.Running, ", "))
 		if o.dryRun == dryRunNone {
 			return &job.Hinted{Err: err, Hint: "wait for them, or end them: " + o.command(" --force", o.caller)}
 		}
@@ -155,50 +193,43 @@ func (o *uninstallOptions) run(ctx context.Context) error {
 	if asked {
 		return &job.Hinted{Err: errors.New("nothing was removed: that needs --yes"), Hint: o.command("", o.caller)}
 	}
-	if err := o.remove(ctx, c, found.removals); err != nil {
-		return err
+	return nil
+}
+
+// remove does removals, or with --dry-run=client none, and prints each.
+func (o *uninstallOptions) remove(ctx context.Context, u *setup.Uninstaller, removals []setup.Removal) error {
+	if o.dryRun != dryRunClient {
+		return u.Remove(ctx, removals, o.dryRun == dryRunServer, o.print)
 	}
-	// Their labels are what the next uninstall finds released namespaces by: they go
-	// when all else has gone, and nobody knows when unless we wait.
+	for _, r := range removals {
+		if err := o.print(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// print prints what was done. A namespace that stays is no object that was removed.
+func (o *uninstallOptions) print(r setup.Removal) error {
+	line := &printers.NamePrinter{Operation: r.Done() + dryRunNote[o.dryRun]}
 	switch {
-	case !o.wait && len(found.released) > 0:
-		var names []string
-		for _, r := range found.released {
-			names = append(names, r.object.GetName())
-		}
-		fmt.Fprintln(o.ErrOut, o.named("hodei's labels stay on "+words(names)+" until all is gone; to take them off then: "+o.command("", o.caller)))
-		return nil
-	case o.dryRun == dryRunNone && o.wait:
-		if err := o.await(ctx, c, found); err != nil {
-			return err
-		}
+	case o.printer == nil:
+		return line.PrintObj(r.Object, o.Out)
+	case r.Stays():
+		return line.PrintObj(r.Object, o.ErrOut)
 	}
-	return o.remove(ctx, c, found.released)
+	return o.printer.PrintObj(r.Object, o.Out)
 }
 
-// list shows what would be removed.
-func (o *uninstallOptions) list(removals []removal) error {
-	for _, r := range removals {
-		if err := (&printers.NamePrinter{Operation: "would be " + r.done()}).PrintObj(r.object, o.ErrOut); err != nil {
-			return err
-		}
+// await returns when everything has gone, or with the signal that ended it.
+func (o *uninstallOptions) await(ctx context.Context, u *setup.Uninstaller, found *setup.Found) error {
+	ctx, stop := o.signals.untilSignal(ctx, stillHeard)
+	defer stop()
+	err := u.Await(ctx, found, o.timeout)
+	if err != nil && ctx.Err() != nil {
+		return interruptedBy(ctx, err)
 	}
-	return nil
-}
-
-// remove does removals, and says so.
-func (o *uninstallOptions) remove(ctx context.Context, c *manifestClient, removals []removal) error {
-	for _, r := range removals {
-		if o.dryRun != dryRunClient {
-			if err := c.remove(ctx, r, o.dryRun == dryRunServer); err != nil {
-				return o.explain(fmt.Errorf("remove %s: %w", describe(r.object), err))
-			}
-		}
-		if err := o.say(r); err != nil {
-			return err
-		}
-	}
-	return nil
+	return err
 }
 
 // command is what removes all this, for hints.
@@ -207,33 +238,4 @@ func (o *uninstallOptions) command(more, caller string) string {
 		more = " --force"
 	}
 	return "{hodei} uninstall --yes" + more + o.given + caller
-}
-
-// byAdministrator is what somebody with more rights can type.
-func (o *uninstallOptions) byAdministrator() string {
-	return "an administrator can: " + o.command("", "")
-}
-
-// explain is kubernetes.Explain, whose hint for a right that is missing is about
-// running jobs.
-func (o *uninstallOptions) explain(err error) error {
-	if _, told := errors.AsType[*job.Hinted](err); told {
-		return err
-	}
-	if apierrors.IsForbidden(err) {
-		return &job.Hinted{Err: kubernetes.Explain(err), Hint: o.byAdministrator()}
-	}
-	return kubernetes.Explain(err)
-}
-
-// say prints what was done. A namespace that stays is no object that was removed.
-func (o *uninstallOptions) say(r removal) error {
-	line := &printers.NamePrinter{Operation: r.done() + dryRunNote[o.dryRun]}
-	switch {
-	case o.printer == nil:
-		return line.PrintObj(r.object, o.Out)
-	case r.way == releaseNamespace:
-		return line.PrintObj(r.object, o.ErrOut)
-	}
-	return o.printer.PrintObj(r.object, o.Out)
 }

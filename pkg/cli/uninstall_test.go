@@ -1,234 +1,23 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
-	"github.com/hodei-jobs/hodei/deploy"
+	"github.com/hodei-jobs/hodei/pkg/setup/setuptest"
 )
 
-func TestInNamespaces(t *testing.T) {
-	both := metav1.Verbs{"list", "delete"}
-	got := inNamespaces([]*metav1.APIResourceList{
-		{GroupVersion: "v1", APIResources: []metav1.APIResource{
-			{Name: "pods", Kind: "Pod", Verbs: both}, {Name: "events", Kind: "Event", Verbs: both}, {Name: "bindings", Kind: "Binding", Verbs: metav1.Verbs{"create"}},
-		}},
-		{GroupVersion: "metrics.k8s.io/v1beta1", APIResources: []metav1.APIResource{{Name: "pods", Kind: "PodMetrics", Verbs: metav1.Verbs{"list"}}}},
-		{GroupVersion: "a/b/c", APIResources: []metav1.APIResource{{Name: "d", Kind: "D", Verbs: both}}},
-	})
-	if len(got) != 1 || got[0].kind != "Pod" {
-		t.Errorf("%+v", got)
-	}
-}
-
-func TestRemovalDone(t *testing.T) {
-	object := func(kind, name, namespace string) *unstructured.Unstructured {
-		u := &unstructured.Unstructured{}
-		u.SetKind(kind)
-		u.SetName(name)
-		u.SetNamespace(namespace)
-		return u
-	}
-	for _, test := range []struct {
-		removal removal
-		want    string
-	}{
-		{removal{object: object("ClusterRole", "r", "")}, "deleted"},
-		{removal{object: object("Role", "r", "a")}, "deleted in namespace a"},
-		{removal{object: object("Role", "r", "a"), way: deleteWithNamespace, ours: true}, "deleted with namespace a"},
-		{removal{object: object("Secret", "mine", "a"), way: deleteWithNamespace}, "deleted with namespace a, though not hodei's"},
-		{removal{object: object("Namespace", "a", ""), way: releaseNamespace}, "kept, without hodei's labels: hodei has not made it"},
-	} {
-		if got := test.removal.done(); got != test.want {
-			t.Errorf("got %q, want %q", got, test.want)
-		}
-	}
-}
-
-// In a namespace that stays, a label alone makes nothing hodei's.
-func TestIsOurs(t *testing.T) {
-	names, err := manifestNames()
-	if err != nil {
-		t.Fatal(err)
-	}
-	both := map[string]string{deploy.LabelName: "hodei", deploy.LabelPartOf: "hodei"}
-	byHodei := metav1.ManagedFieldsEntry{Manager: "hodei", Operation: metav1.ManagedFieldsOperationApply}
-	byUpdate := metav1.ManagedFieldsEntry{Manager: "hodei", Operation: metav1.ManagedFieldsOperationUpdate}
-	for _, test := range []struct {
-		kind, name string
-		labels     map[string]string
-		fields     []metav1.ManagedFieldsEntry
-		want       bool
-	}{
-		{"ServiceAccount", "of-an-older-version", both, []metav1.ManagedFieldsEntry{byHodei}, true},
-		{"ServiceAccount", "mine", both, []metav1.ManagedFieldsEntry{byUpdate}, false},
-		{"ServiceAccount", "hodei-jobs-worker", both, nil, true}, // kubectl apply -f k8s/rbac.yaml
-		{"ServiceAccount", "hodei-jobs-worker", map[string]string{deploy.LabelPartOf: "hodei"}, nil, false},
-		{"ResourceQuota", "hodei-jobs", both, nil, true},
-		{"Role", "hodei-jobs-worker", both, nil, false}, // not the name of a role
-		{"Job", "j", map[string]string{"app.kubernetes.io/managed-by": "hodei"}, nil, true},
-		{"Job", "j", both, nil, false},
-		{"Secret", "j", map[string]string{"app.kubernetes.io/managed-by": "hodei"}, nil, true},
-		{"Secret", "mine", both, nil, false},
-		{"Secret", "hodei-client-cert", nil, nil, true},
-		{"ConfigMap", "hodei-ca-cert", nil, nil, false},
-	} {
-		object := &metav1.ObjectMeta{Name: test.name, Labels: test.labels, ManagedFields: test.fields}
-		if got := isOurs(test.kind, object, names); got != test.want {
-			t.Errorf("%s %s with %v, %v: %t", test.kind, test.name, test.labels, test.fields, got)
-		}
-	}
-}
-
-func TestReleasedFields(t *testing.T) {
-	const entry = `{"manager":"MANAGER","operation":"Update","fieldsType":"FieldsV1","fieldsV1":{"f:metadata":{"f:annotations":{".":{},"f:kubectl.kubernetes.io/last-applied-configuration":{}},"f:labels":{".":{},"f:PARTOF":{},"f:pod-security.kubernetes.io/enforce":{}}}}}`
-	for _, test := range []struct {
-		name, manager, partOf string
-		want                  []string
-	}{
-		{"kubectl apply of the manifests", "kubectl-client-side-apply", deploy.LabelPartOf, []string{"annotations kubectl.kubernetes.io/last-applied-configuration", "labels pod-security.kubernetes.io/enforce"}},
-		{"kubectl apply of something else", "kubectl-client-side-apply", "team", nil},
-		{"kubectl label", "kubectl-label", deploy.LabelPartOf, nil},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			namespace := &metav1.PartialObjectMetadata{}
-			text := `{"metadata":{"managedFields":[` + strings.NewReplacer("MANAGER", test.manager, "PARTOF", test.partOf).Replace(entry) + `]}}`
-			if err := json.Unmarshal([]byte(text), namespace); err != nil {
-				t.Fatal(err)
-			}
-			var got []string
-			for field, removed := range releasedFields(namespace) {
-				for name := range removed.(map[string]any) {
-					got = append(got, field+" "+name)
-				}
-			}
-			want := slices.Concat(test.want, []string{"labels " + deploy.LabelName, "labels " + deploy.LabelPartOf})
-			slices.Sort(got)
-			slices.Sort(want)
-			if !slices.Equal(got, want) {
-				t.Errorf("got  %q\nwant %q", got, want)
-			}
-		})
-	}
-}
-
-// All that finding and removing takes is asked before anything is removed.
-func TestUninstallRights(t *testing.T) {
-	made := corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "made", Annotations: map[string]string{deploy.AnnotationCreatedBy: "hodei"}}}
-	kept := corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "kept"}}
-	want := "list clusterrolebindings.rbac.authorization.k8s.io; list clusterroles.rbac.authorization.k8s.io; list rolebindings.rbac.authorization.k8s.io; " +
-		"list jobs.batch in kept; list limitranges in kept; list networkpolicies.networking.k8s.io in kept; list resourcequotas in kept; " +
-		"list rolebindings.rbac.authorization.k8s.io in kept; list roles.rbac.authorization.k8s.io in kept; list secrets in kept; list serviceaccounts in kept; list jobs.batch in made"
-	if got := describeRights(findRights([]corev1.Namespace{made, kept}, true)); got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
-	}
-	if got := describeRights(findRights([]corev1.Namespace{made}, false)); got != "list jobs.batch in made" {
-		t.Errorf("got %s", got)
-	}
-	object := func(kind listableKind, namespace, name string, way removalWay) removal {
-		return removal{object: partial(kind, &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace}}), resource: kind.resource, way: way}
-	}
-	namespaces := listableKind{manifestResources["Namespace"], "Namespace"}
-	removals := []removal{
-		object(secretKind, "kept", "hodei-ca-cert", deleteObject), object(namespaces, "", "kept", releaseNamespace),
-		object(secretKind, "made", "mine", deleteWithNamespace), object(namespaces, "", "made", deleteObject),
-	}
-	o := &uninstallOptions{wait: true}
-	rights := o.removalRights(removals)
-	if got, want := describeRights(rights), "delete, get and patch namespaces; list pods in kept; delete and get secrets in kept"; got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
-	}
-	if !slices.Contains(rights, right{"patch", "", schema.GroupResource{Resource: "namespaces"}, "kept"}) {
-		t.Errorf("%+v", rights)
-	}
-	o.wait = false
-	if got, want := describeRights(o.removalRights(removals)), "delete namespaces; delete secrets in kept"; got != want {
-		t.Errorf("without waiting: got  %s\nwant %s", got, want)
-	}
-}
-
-// A kind that may not be listed is told; one that can't be is passed over.
-func TestUninstallLists(t *testing.T) {
-	server := apiServer{
-		"GET /api/v1/namespaces/a/secrets":    "403 no",
-		"GET /api/v1/namespaces/a/configmaps": `{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","items":[{"metadata":{"name":"kube-root-ca.crt","namespace":"a"}},{"metadata":{"name":"mine","namespace":"a"}}]}`,
-		"GET /apis/batch/v1/namespaces/a/jobs": `{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","items":[{"metadata":{"name":"j","namespace":"a"}},
-			{"metadata":{"name":"owned","namespace":"a","ownerReferences":[{"apiVersion":"batch/v1","kind":"CronJob","name":"c","uid":"u","controller":true}]}}]}`,
-	}
-	inside, unlisted, err := server.start(t).list(t.Context(), "a", []listableKind{
-		{schema.GroupVersionResource{Version: "v1", Resource: "secrets"}, "Secret"},
-		{schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}, "ConfigMap"},
-		{schema.GroupVersionResource{Group: "batch", Version: "v1", Resource: "jobs"}, "Job"},
-		{schema.GroupVersionResource{Group: "gone", Version: "v1", Resource: "things"}, "Thing"},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, r := range inside {
-		names = append(names, describe(r.object))
-	}
-	if got, want := strings.Join(names, ", "), "job j in namespace a, configmap mine in namespace a"; got != want {
-		t.Errorf("found %s, want %s", got, want)
-	}
-	if want := []string{"secrets"}; !slices.Equal(unlisted, want) {
-		t.Errorf("not listed: %q, want %q", unlisted, want)
-	}
-}
-
-// What holds a namespace back is said.
-func TestUninstallAwait(t *testing.T) {
-	namespace := func(name string) removal {
-		kind := listableKind{manifestResources["Namespace"], "Namespace"}
-		return removal{resource: kind.resource, object: partial(kind, &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: name, UID: "1"}})}
-	}
-	pods := `{"kind":"PodList","apiVersion":"v1","items":[{"metadata":{"name":"p"}}]}`
-	none := `{"kind":"SecretList","apiVersion":"v1","items":[]}`
-	for _, test := range []struct {
-		name   string
-		server apiServer
-		want   string // "": all is gone
-	}{
-		{"gone", apiServer{"GET /api/v1/namespaces/kept/pods": none, "GET /api/v1/namespaces/kept/secrets": none}, ""},
-		{"made anew", apiServer{"GET /api/v1/namespaces/a": `{"kind":"Namespace","apiVersion":"v1","metadata":{"uid":"2"}}`, "GET /api/v1/namespaces/kept/pods": none, "GET /api/v1/namespaces/kept/secrets": none}, ""},
-		{"still there", apiServer{"GET /api/v1/namespaces/a": `{"kind":"Namespace","apiVersion":"v1","metadata":{"uid":"1"},"status":{"conditions":[{"type":"A","status":"False","message":"fine"},{"type":"B","status":"True","message":"pods. has 1"}]}}`},
-			"still there after 50ms: namespace a (pods. has 1); the cluster goes on deleting"},
-		{"pods of jobs", apiServer{"GET /api/v1/namespaces/kept/pods": pods, "GET /api/v1/namespaces/kept/secrets": none},
-			"still there after 50ms: pods and secrets of jobs in namespace kept (1); the cluster goes on deleting"},
-		{"an API server with a bad second", apiServer{"GET /api/v1/namespaces/a": "500 etcdserver: leader changed"},
-			"still there after 50ms: etcdserver: leader changed; the cluster goes on deleting"},
-		{"refused", apiServer{"GET /api/v1/namespaces/a": "403 not you"}, "not you"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			o := &uninstallOptions{app: &app{}, timeout: time.Minute}
-			if strings.Contains(test.want, "50ms") {
-				o.timeout = 50 * time.Millisecond
-			}
-			err := o.await(t.Context(), test.server.start(t), &installed{removals: []removal{namespace("a")}, released: []removal{namespace("kept")}})
-			if test.want == "" && err != nil || test.want != "" && (err == nil || err.Error() != test.want) {
-				t.Errorf("error %v, want %q", err, test.want)
-			}
-		})
-	}
-}
-
 // keptServer is a cluster with a namespace that stays, and a job in it that runs.
-func keptServer() apiServer {
+func keptServer() setuptest.Server {
 	const list = `{"kind":"%sList","apiVersion":"%s","items":[%s]}`
 	none := fmt.Sprintf(list, "PartialObjectMetadata", "meta.k8s.io/v1", "")
 	job := `{"metadata":{"name":"j","namespace":"kept","uid":"1","labels":{"app.kubernetes.io/managed-by":"hodei"}}}`
-	return apiServer{
-		"POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews": strings.Replace(fmt.Sprintf(review, true), "Subject", "SelfSubject", 1),
+	return setuptest.Server{
+		"POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews": `{"kind":"SelfSubjectAccessReview","apiVersion":"authorization.k8s.io/v1","status":{"allowed":true}}`,
 		"GET /api/v1/namespaces":                                         fmt.Sprintf(list, "Namespace", "v1", `{"metadata":{"name":"kept","uid":"2"}}`),
 		"GET /apis/batch/v1/namespaces/kept/jobs":                        fmt.Sprintf(list, "Job", "batch/v1", job),
 		"DELETE /apis/batch/v1/namespaces/kept/jobs/j":                   `{"kind":"Status","apiVersion":"v1","status":"Success"}`,
@@ -258,10 +47,13 @@ func TestUninstallKept(t *testing.T) {
 			"hodei's labels stay on kept until all is gone; to take them off then: kubectl hodei uninstall --yes --force\n", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			server := keptServer()
+			server := keptServer().Start(t)
+			kube := genericclioptions.NewConfigFlags(false)
+			kube.APIServer = &server
 			var out, said strings.Builder
 			o := test.options
-			o.app = &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &said}, name: "kubectl hodei", kube: server.flags(t), getenv: func(string) string { return "" }}
+			streams := genericiooptions.IOStreams{Out: &out, ErrOut: &said}
+			o.app = &app{IOStreams: streams, name: "kubectl hodei", kube: kube, getenv: func(string) string { return "" }}
 			o.dryRun = dryRunNone
 			err := o.run(t.Context())
 			if test.err == "" && err != nil || test.err != "" && (err == nil || err.Error() != test.err) {

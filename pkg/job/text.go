@@ -65,3 +65,11 @@ func octal(s string) string {
 	}
 	return `"` + b.String() + `"`
 }
+
+// Words joins a list as a sentence does: a, b and c. An empty list is "".
+func Words(list []string) string {
+	if len(list) < 2 {
+		return strings.Join(list, "")
+	}
+	return fmt.Sprintf("%s and %s", strings.Join(list[:len(list)-1], ", "), list[len(list)-1])
+}

@@ -1,60 +1,19 @@
-package cli
+package setup
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/cli-runtime/pkg/genericclioptions"
 
 	"github.com/hodei-jobs/hodei/deploy"
+	"github.com/hodei-jobs/hodei/pkg/setup/setuptest"
 )
-
-// apiServer answers requests, by method and path, with JSON; a status before it
-// is one of an error. What it does not know is not found.
-type apiServer map[string]string
-
-func (s apiServer) start(t *testing.T) *manifestClient {
-	t.Helper()
-	c, err := newManifestClient(t.Context(), s.flags(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-// flags starts it, and are the way to it.
-func (s apiServer) flags(t *testing.T) *genericclioptions.ConfigFlags {
-	t.Helper()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		answer, ok := s[r.Method+" "+r.URL.Path]
-		if !ok {
-			answer = "404 "
-		}
-		for code, reason := range map[int]metav1.StatusReason{http.StatusNotFound: metav1.StatusReasonNotFound, http.StatusForbidden: metav1.StatusReasonForbidden, http.StatusInternalServerError: metav1.StatusReasonInternalError} {
-			if rest, ok := strings.CutPrefix(answer, fmt.Sprint(code, " ")); ok {
-				w.WriteHeader(code)
-				answer = fmt.Sprintf(`{"kind":"Status","apiVersion":"v1","status":"Failure","reason":%q,"code":%d,"message":%q}`, reason, code, rest)
-			}
-		}
-		io.WriteString(w, answer)
-	}))
-	t.Cleanup(server.Close)
-	s["GET /version"] = "{}"
-	kube := genericclioptions.NewConfigFlags(false)
-	kube.APIServer = &server.URL
-	return kube
-}
 
 const (
 	reviews  = "POST /apis/authorization.k8s.io/v1/subjectaccessreviews"
@@ -63,8 +22,8 @@ const (
 )
 
 // installedServer has everything.
-func installedServer() apiServer {
-	return apiServer{
+func installedServer() setuptest.Server {
+	return setuptest.Server{
 		"GET /api/v1/namespaces/hodei-system":                                 `{"kind":"Namespace","apiVersion":"v1","status":{"phase":"Active"}}`,
 		"GET /api/v1/namespaces/hodei-jobs-workers":                           `{"kind":"Namespace","apiVersion":"v1","status":{"phase":"Active"}}`,
 		fmt.Sprintf(accounts, "hodei-system", "hodei-control-plane"):          `{"kind":"ServiceAccount","apiVersion":"v1"}`,
@@ -102,15 +61,12 @@ func TestInstallAwait(t *testing.T) {
 			if test.request != "" {
 				server[test.request] = test.answer
 			}
-			o := &installOptions{app: &app{}, choices: deploy.Options{Quota: quota}, timeout: time.Minute}
+			timeout := time.Minute
 			if strings.Contains(test.want, "50ms") {
-				o.timeout = 50 * time.Millisecond
+				timeout = 50 * time.Millisecond
 			}
-			objects, err := deploy.Objects(o.choices)
-			if err != nil {
-				t.Fatal(err)
-			}
-			err = o.await(t.Context(), server.start(t), objects)
+			i := &Installer{Client: client(t, server), Choices: deploy.Options{Quota: quota}}
+			err := i.Await(t.Context(), timeout)
 			if test.want == "" && err != nil || test.want != "" && (err == nil || err.Error() != test.want) {
 				t.Errorf("error %v, want %q", err, test.want)
 			}

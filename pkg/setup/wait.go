@@ -1,9 +1,10 @@
-package cli
+package setup
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,17 +26,24 @@ import (
 // milliseconds, and a quota's controller up to a second or two.
 const readyEvery = 200 * time.Millisecond
 
-// await returns when what was applied can be used: the namespaces are active, the
-// quota counts, and the roles hold, as far as we may ask for others' rights.
-func (o *installOptions) await(ctx context.Context, c *manifestClient, objects []*unstructured.Unstructured) error {
-	granted, err := deploy.Rights(o.choices)
+// Await returns when what was applied can be used: the namespaces are active, the quota
+// counts, and the roles hold, as far as we may ask for others' rights. After timeout it
+// returns an error that names what is missing.
+func (i *Installer) Await(ctx context.Context, timeout time.Duration) error {
+	objects, err := deploy.Objects(i.Choices)
 	if err != nil {
 		return err
 	}
-	missing, err := awaitNothing(ctx, readyEvery, o.timeout, func(ctx context.Context) (string, error) { return c.notUsable(ctx, objects, granted) })
+	granted, err := deploy.Rights(i.Choices)
+	if err != nil {
+		return err
+	}
+	missing, err := awaitNothing(ctx, readyEvery, timeout, func(ctx context.Context) (string, error) {
+		return i.Client.notUsable(ctx, objects, granted)
+	})
 	if errors.Is(err, context.DeadlineExceeded) {
 		return &job.Hinted{
-			Err:  fmt.Errorf("installed, but not usable after %s: %s", o.timeout, missing),
+			Err:  fmt.Errorf("installed, but not usable after %s: %s", timeout, missing),
 			Hint: "wait longer with --timeout, or see what the cluster does: kubectl get events -A",
 		}
 	}
@@ -75,7 +83,7 @@ func awaitNothing(ctx context.Context, every, timeout time.Duration, look func(c
 }
 
 // notUsable says what can't be used yet; "": everything can.
-func (c *manifestClient) notUsable(ctx context.Context, objects []*unstructured.Unstructured, granted []deploy.Right) (string, error) {
+func (c *Client) notUsable(ctx context.Context, objects []*unstructured.Unstructured, granted []deploy.Right) (string, error) {
 	for _, object := range objects {
 		if why, err := c.notReady(ctx, object); err != nil || why != "" {
 			return why, err
@@ -85,7 +93,7 @@ func (c *manifestClient) notUsable(ctx context.Context, objects []*unstructured.
 }
 
 // notReady says why an object can't be used yet; "": it can.
-func (c *manifestClient) notReady(ctx context.Context, object *unstructured.Unstructured) (string, error) {
+func (c *Client) notReady(ctx context.Context, object *unstructured.Unstructured) (string, error) {
 	kind := object.GetKind()
 	if kind != "Namespace" && kind != "ServiceAccount" && kind != "ResourceQuota" {
 		return "", nil
@@ -117,7 +125,7 @@ func (c *manifestClient) notReady(ctx context.Context, object *unstructured.Unst
 
 // notGranted names a right that a service account has been given and that does not
 // hold yet; "": they all do, or we may not ask.
-func (c *manifestClient) notGranted(ctx context.Context, granted []deploy.Right) (string, error) {
+func (c *Client) notGranted(ctx context.Context, granted []deploy.Right) (string, error) {
 	type question struct {
 		deploy.Right
 		verb string
@@ -131,9 +139,8 @@ func (c *manifestClient) notGranted(ctx context.Context, granted []deploy.Right)
 			questions = append(questions, question{right, verb})
 		}
 	}
-	allowed := make([]bool, len(questions))
-	errs := make([]error, len(questions))
-	inParallel(len(questions), func(i int) {
+	refused := make([]bool, len(questions))
+	err := inParallel(len(questions), func(i int) error {
 		q := questions[i]
 		namespace, account, _ := strings.Cut(q.Subject, "/")
 		resource, subresource, _ := strings.Cut(q.Resource, "/")
@@ -146,18 +153,17 @@ func (c *manifestClient) notGranted(ctx context.Context, granted []deploy.Right)
 			},
 		}, metav1.CreateOptions{})
 		switch {
-		case apierrors.IsForbidden(err):
-			allowed[i] = true // for all that we may know
+		case apierrors.IsForbidden(err): // we may not know
+			return nil
 		case err != nil:
-			errs[i] = err
-		default:
-			allowed[i] = answer.Status.Allowed
+			return err
 		}
+		refused[i] = !answer.Status.Allowed
+		return nil
 	})
-	for i, ok := range allowed {
-		if errs[i] == nil && !ok {
-			return fmt.Sprintf("service account %s may not %s %s in %s yet", questions[i].Subject, questions[i].verb, questions[i].Resource, questions[i].Namespace), nil
-		}
+	if i := slices.Index(refused, true); i >= 0 {
+		q := questions[i]
+		return fmt.Sprintf("service account %s may not %s %s in %s yet", q.Subject, q.verb, q.Resource, q.Namespace), nil
 	}
-	return "", firstError(errs)
+	return "", err
 }

@@ -1,4 +1,4 @@
-package cli
+package setup
 
 import (
 	"context"
@@ -16,10 +16,10 @@ import (
 
 // createNamespace makes a namespace, and notes on it that hodei has: uninstall
 // deletes no other. One that somebody else has made meanwhile stays theirs.
-func (c *manifestClient) createNamespace(ctx context.Context, name string) error {
+func (c *Client) createNamespace(ctx context.Context, name string) error {
 	_, err := c.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
-		Name: name, Annotations: map[string]string{deploy.AnnotationCreatedBy: fieldManager},
-	}}, metav1.CreateOptions{FieldManager: fieldManager})
+		Name: name, Annotations: map[string]string{deploy.AnnotationCreatedBy: FieldManager},
+	}}, metav1.CreateOptions{FieldManager: FieldManager})
 	if apierrors.IsAlreadyExists(err) {
 		return nil
 	}
@@ -28,17 +28,17 @@ func (c *manifestClient) createNamespace(ctx context.Context, name string) error
 
 // claimNamespace notes that hodei has made a namespace that was made without the
 // note, by kubectl or an older version.
-func (c *manifestClient) claimNamespace(ctx context.Context, namespace metav1.Object) error {
+func (c *Client) claimNamespace(ctx context.Context, namespace metav1.Object) error {
 	// The version is a precondition: what was concluded is of this one.
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
 		"resourceVersion": namespace.GetResourceVersion(),
-		"annotations":     map[string]string{deploy.AnnotationCreatedBy: fieldManager},
+		"annotations":     map[string]string{deploy.AnnotationCreatedBy: FieldManager},
 	}})
 	if err != nil {
 		return err
 	}
-	_, err = c.CoreV1().Namespaces().Patch(ctx, namespace.GetName(), types.MergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
-	if err != nil {
+	options := metav1.PatchOptions{FieldManager: FieldManager}
+	if _, err := c.CoreV1().Namespaces().Patch(ctx, namespace.GetName(), types.MergePatchType, patch, options); err != nil {
 		return fmt.Errorf("annotate namespace %s: %w", namespace.GetName(), err)
 	}
 	return nil
@@ -58,7 +58,7 @@ func (c *manifestClient) claimNamespace(ctx context.Context, namespace metav1.Ob
 // say. What is not known counts as somebody else's: a namespace that stays is less
 // harm than one that is gone.
 func madeByHodei(namespace metav1.Object) bool {
-	if namespace.GetAnnotations()[deploy.AnnotationCreatedBy] == fieldManager {
+	if namespace.GetAnnotations()[deploy.AnnotationCreatedBy] == FieldManager {
 		return true
 	}
 	created := namespace.GetCreationTimestamp()
@@ -73,7 +73,7 @@ func madeByHodei(namespace metav1.Object) bool {
 		case strings.Contains(fields, `"f:`+corev1.LabelMetadataName+`"`):
 			return first && strings.Contains(fields, `"f:app.kubernetes.io/part-of"`)
 		case entry.Operation != metav1.ManagedFieldsOperationApply:
-		case entry.Manager != fieldManager:
+		case entry.Manager != FieldManager:
 			return false
 		default:
 			applied = first

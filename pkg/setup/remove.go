@@ -1,4 +1,4 @@
-package cli
+package setup
 
 import (
 	"context"
@@ -24,15 +24,15 @@ import (
 const goneEvery = 500 * time.Millisecond
 
 // remove does one removal. What is gone already is no error.
-func (c *manifestClient) remove(ctx context.Context, r removal, dryRun bool) error {
+func (c *Client) remove(ctx context.Context, r Removal, dryRun bool) error {
 	switch r.way {
 	case deleteWithNamespace:
 		return nil
 	case releaseNamespace:
-		return c.release(ctx, r.object, dryRun)
+		return c.release(ctx, r.Object, dryRun)
 	}
-	uid, background := r.object.GetUID(), metav1.DeletePropagationBackground
-	err := c.dynamic.Resource(r.resource).Namespace(r.object.GetNamespace()).Delete(ctx, r.object.GetName(), metav1.DeleteOptions{
+	uid, background := r.Object.GetUID(), metav1.DeletePropagationBackground
+	err := c.dynamic.Resource(r.resource).Namespace(r.Object.GetNamespace()).Delete(ctx, r.Object.GetName(), metav1.DeleteOptions{
 		Preconditions: &metav1.Preconditions{UID: &uid}, PropagationPolicy: &background, DryRun: dryRunAll(dryRun),
 	})
 	if apierrors.IsNotFound(err) {
@@ -43,7 +43,7 @@ func (c *manifestClient) remove(ctx context.Context, r removal, dryRun bool) err
 
 // release takes out of a namespace what hodei has set: what it has applied, by
 // applying nothing, and the labels that make it one of hodei's, whoever set them.
-func (c *manifestClient) release(ctx context.Context, namespace metav1.Object, dryRun bool) error {
+func (c *Client) release(ctx context.Context, namespace metav1.Object, dryRun bool) error {
 	empty := &unstructured.Unstructured{}
 	empty.SetAPIVersion("v1")
 	empty.SetKind("Namespace")
@@ -60,7 +60,8 @@ func (c *manifestClient) release(ctx context.Context, namespace metav1.Object, d
 	if err != nil {
 		return err
 	}
-	_, err = c.CoreV1().Namespaces().Patch(ctx, namespace.GetName(), types.MergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager, DryRun: dryRunAll(dryRun)})
+	options := metav1.PatchOptions{FieldManager: FieldManager, DryRun: dryRunAll(dryRun)}
+	_, err = c.CoreV1().Namespaces().Patch(ctx, namespace.GetName(), types.MergePatchType, patch, options)
 	return err
 }
 
@@ -90,43 +91,42 @@ func releasedFields(namespace metav1.Object) map[string]any {
 	return fields
 }
 
-// await returns when everything is gone, the Pods of jobs too.
-func (o *uninstallOptions) await(ctx context.Context, c *manifestClient, found *installed) error {
-	ctx, stop := o.signals.untilSignal(ctx, stillHeard)
-	defer stop()
-	left, err := awaitNothing(ctx, goneEvery, o.timeout, func(ctx context.Context) (string, error) { return c.left(ctx, found) })
+// Await returns when everything that was found has gone, the Pods of jobs too. After
+// timeout, or when ctx ends, it returns an error that names what is still there.
+func (u *Uninstaller) Await(ctx context.Context, found *Found, timeout time.Duration) error {
+	left, err := awaitNothing(ctx, goneEvery, timeout, func(ctx context.Context) (string, error) { return u.Client.left(ctx, found) })
 	hint := "see what holds it: kubectl get namespaces -o yaml"
-	if len(found.released) > 0 {
-		hint += "; and when it is gone, for the namespaces that stay: " + o.command("", o.caller)
+	if len(found.Released) > 0 {
+		hint += "; and when it is gone, for the namespaces that stay: " + u.Hints.Again
 	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return &job.Hinted{Err: fmt.Errorf("still there after %s: %s; the cluster goes on deleting", o.timeout, left), Hint: hint}
+		return &job.Hinted{Err: fmt.Errorf("still there after %s: %s; the cluster goes on deleting", timeout, left), Hint: hint}
 	case errors.Is(err, context.Canceled):
-		return interruptedBy(ctx, &job.Hinted{Err: fmt.Errorf("interrupted, and still there: %s; the cluster goes on deleting", left), Hint: hint})
+		return &job.Hinted{Err: fmt.Errorf("interrupted, and still there: %s; the cluster goes on deleting", left), Hint: hint}
 	case err != nil:
-		return o.explain(err)
+		return u.explain(err)
 	}
 	return nil
 }
 
 // left names one thing that is still there; "": nothing is.
-func (c *manifestClient) left(ctx context.Context, found *installed) (string, error) {
-	for _, r := range found.removals {
+func (c *Client) left(ctx context.Context, found *Found) (string, error) {
+	for _, r := range found.Removals {
 		if r.way != deleteObject {
 			continue
 		}
-		live, err := c.dynamic.Resource(r.resource).Namespace(r.object.GetNamespace()).Get(ctx, r.object.GetName(), metav1.GetOptions{})
+		live, err := c.dynamic.Resource(r.resource).Namespace(r.Object.GetNamespace()).Get(ctx, r.Object.GetName(), metav1.GetOptions{})
 		switch {
 		case apierrors.IsNotFound(err):
 		case err != nil:
 			return "", err
-		case live.GetUID() == r.object.GetUID():
-			return describe(r.object) + remaining(live), nil
+		case live.GetUID() == r.Object.GetUID():
+			return describe(r.Object) + remaining(live), nil
 		}
 	}
-	for _, r := range found.released {
-		namespace := r.object.GetName()
+	for _, r := range found.Released {
+		namespace := r.Object.GetName()
 		pods, err := c.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: kubernetes.LabelJob})
 		if err != nil {
 			return "", err

@@ -1,29 +1,26 @@
-package cli
+package setup
 
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"strings"
-	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/client-go/dynamic"
 	clientset "k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
-// manifestRequest bounds every single request of install and uninstall.
-const manifestRequest = 30 * time.Second
+// requestTimeout bounds every single request.
+const requestTimeout = 30 * time.Second
 
 // atOnce is how many requests of one kind are under way together: enough to hide
 // a slow round trip, few enough for an API server that counts them.
@@ -42,26 +39,22 @@ var manifestResources = map[string]schema.GroupVersionResource{
 	"NetworkPolicy":  {Group: "networking.k8s.io", Version: "v1", Resource: "networkpolicies"},
 }
 
-// manifestClient reads and writes what the manifests make.
-type manifestClient struct {
+// Client reads and writes what the manifests make in one cluster. It is an ordinary
+// client too. Its methods may be called at the same time.
+type Client struct {
 	clientset.Interface
 	dynamic  dynamic.Interface
 	metadata metadata.Interface
-	server   string // its address
 }
 
-// newManifestClient returns a client of the cluster that the kube flags mean,
-// which has answered.
-func newManifestClient(ctx context.Context, kube genericclioptions.RESTClientGetter) (*manifestClient, error) {
-	config, err := restConfig(kube)
-	if err != nil {
-		return nil, err
-	}
+// NewClient returns a client of the cluster to which config leads, which has answered.
+// The error has the hint of [kubernetes.Explain].
+func NewClient(ctx context.Context, config *rest.Config) (*Client, error) {
 	config = rest.CopyConfig(config)
 	// An install asks for 58 rights and makes some sixty requests more; client-go's
 	// default of 5 a second would make them 20 s.
 	config.QPS, config.Burst = 100, 200
-	config.Timeout = manifestRequest
+	config.Timeout = requestTimeout
 	config.WarningHandlerWithContext = warningsOfRequest{}
 	client, err := clientset.NewForConfig(config)
 	if err != nil {
@@ -71,7 +64,7 @@ func newManifestClient(ctx context.Context, kube genericclioptions.RESTClientGet
 	if err := client.RESTClient().Get().AbsPath("/version").Do(ctx).Error(); err != nil {
 		return nil, kubernetes.Explain(err)
 	}
-	c := &manifestClient{Interface: client, server: config.Host}
+	c := &Client{Interface: client}
 	if c.dynamic, err = dynamic.NewForConfig(config); err != nil {
 		return nil, err
 	}
@@ -94,23 +87,8 @@ func (warningsOfRequest) HandleWarningHeaderWithContext(ctx context.Context, _ i
 	}
 }
 
-// restConfig is the way to the cluster that the kube flags, the environment and
-// the kubeconfig mean. Where none of them means any, kubectl would go on to
-// localhost:8080 and complain of that.
-func restConfig(kube genericclioptions.RESTClientGetter) (*rest.Config, error) {
-	config, err := kube.ToRESTConfig()
-	if err != nil {
-		return nil, kubernetes.Explain(err)
-	}
-	raw, err := kube.ToRawKubeConfigLoader().RawConfig()
-	if err == nil && len(raw.Clusters) == 0 && config.Host == clientcmd.ClusterDefaults.Server {
-		return nil, kubernetes.Explain(clientcmd.ErrEmptyConfig)
-	}
-	return config, nil
-}
-
 // in is where the API keeps objects like this one.
-func (c *manifestClient) in(object *unstructured.Unstructured) dynamic.ResourceInterface {
+func (c *Client) in(object *unstructured.Unstructured) dynamic.ResourceInterface {
 	all := c.dynamic.Resource(manifestResources[object.GetKind()])
 	if namespace := object.GetNamespace(); namespace != "" {
 		return all.Namespace(namespace)
@@ -119,7 +97,7 @@ func (c *manifestClient) in(object *unstructured.Unstructured) dynamic.ResourceI
 }
 
 // get reads an object of the manifests as it is in the cluster.
-func (c *manifestClient) get(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+func (c *Client) get(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	return c.in(object).Get(ctx, object.GetName(), metav1.GetOptions{})
 }
 
@@ -130,17 +108,17 @@ type applyOptions struct {
 
 // apply has the API server merge object into what is there, as field manager
 // hodei, and returns the result.
-func (c *manifestClient) apply(ctx context.Context, object *unstructured.Unstructured, o applyOptions) (*unstructured.Unstructured, error) {
+func (c *Client) apply(ctx context.Context, object *unstructured.Unstructured, o applyOptions) (*unstructured.Unstructured, error) {
 	data, err := json.Marshal(object)
 	if err != nil {
 		return nil, err
 	}
-	options := metav1.PatchOptions{FieldManager: fieldManager, Force: &o.force, DryRun: dryRunAll(o.dryRun)}
+	options := metav1.PatchOptions{FieldManager: FieldManager, Force: &o.force, DryRun: dryRunAll(o.dryRun)}
 	return c.in(object).Patch(ctx, object.GetName(), types.ApplyPatchType, data, options)
 }
 
 // delete deletes this very object, and not another one of the same name.
-func (c *manifestClient) delete(ctx context.Context, object *unstructured.Unstructured) error {
+func (c *Client) delete(ctx context.Context, object *unstructured.Unstructured) error {
 	uid := object.GetUID()
 	return c.in(object).Delete(ctx, object.GetName(), metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
 }
@@ -161,34 +139,13 @@ func describe(object *unstructured.Unstructured) string {
 	return text
 }
 
-// inParallel calls do with 0 to n-1, atOnce at a time, and returns when all have.
-func inParallel(n int, do func(i int)) {
-	var work sync.WaitGroup
-	slots := make(chan struct{}, atOnce)
+// inParallel calls do with 0 to n-1, atOnce at a time. When all have returned, it returns
+// the error that came first; nil: there was none.
+func inParallel(n int, do func(i int) error) error {
+	var work errgroup.Group
+	work.SetLimit(atOnce)
 	for i := range n {
-		slots <- struct{}{}
-		work.Go(func() {
-			defer func() { <-slots }()
-			do(i)
-		})
+		work.Go(func() error { return do(i) })
 	}
-	work.Wait()
-}
-
-// firstError is the first that is not nil: many at once have one cause.
-func firstError(errs []error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// words joins a list as a sentence does: a, b and c.
-func words(list []string) string {
-	if len(list) < 2 {
-		return strings.Join(list, "")
-	}
-	return fmt.Sprintf("%s and %s", strings.Join(list[:len(list)-1], ", "), list[len(list)-1])
+	return work.Wait()
 }

@@ -1,0 +1,263 @@
+package setup
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/rogpeppe/go-internal/diff"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+
+	"github.com/hodei-jobs/hodei/deploy"
+	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+)
+
+// Plan is what installing would change.
+type Plan struct {
+	// Steps are the objects to apply, in that order. Each is there, whether or not
+	// applying it would change anything.
+	Steps []Step
+	// Prune are objects that an install of another version or with other choices has
+	// applied, and this one does not.
+	Prune []*unstructured.Unstructured
+}
+
+// Step is one object to apply.
+type Step struct {
+	// Object is what is applied, and Live what the cluster has; nil: nothing.
+	Object, Live *unstructured.Unstructured
+	// Result is the object as it would be afterwards; nil: that can't be asked before its
+	// namespace is there.
+	Result *unstructured.Unstructured
+
+	warned []string // what the API server says of Result
+	claim  bool     // note on the namespace that hodei has made it
+}
+
+// after is the object as it would be, as far as that is known.
+func (s *Step) after() *unstructured.Unstructured {
+	if s.Result == nil {
+		return s.Object
+	}
+	return s.Result
+}
+
+// Plan asks the API server what applying would change, before anything is: what it
+// refuses is known at once and whole.
+func (i *Installer) Plan(ctx context.Context) (*Plan, error) {
+	objects, err := deploy.Objects(i.Choices)
+	if err != nil {
+		return nil, err
+	}
+	plan := &Plan{Steps: make([]Step, len(objects))}
+	errs := make([]error, len(objects))
+	if inParallel(len(objects), func(n int) error {
+		plan.Steps[n].Object = objects[n]
+		errs[n] = i.planStep(ctx, &plan.Steps[n])
+		return errs[n]
+	}) != nil {
+		var problems []problem
+		for n, err := range errs {
+			if err != nil {
+				problems = append(problems, problem{objects[n], err})
+			}
+		}
+		return nil, i.explain(ctx, problems)
+	}
+	plan.Prune, err = i.Client.findStale(ctx, objects)
+	return plan, err
+}
+
+// planStep asks what applying one object would change.
+func (i *Installer) planStep(ctx context.Context, step *Step) error {
+	live, err := i.Client.get(ctx, step.Object)
+	switch {
+	case apierrors.IsNotFound(err):
+		live = nil
+	case err != nil:
+		return err
+	}
+	step.Live = live
+	namespace := step.Object.GetKind() == "Namespace"
+	if namespace && live != nil && live.GetDeletionTimestamp() != nil {
+		return &job.Hinted{
+			Err:  fmt.Errorf("%s is being deleted", describe(step.Object)),
+			Hint: "wait until it is gone, then: " + i.Hints.Again,
+		}
+	}
+	warnsOf := context.WithValue(ctx, warningsKey{}, &step.warned)
+	step.Result, err = i.Client.apply(warnsOf, step.Object, applyOptions{dryRun: true, force: i.Force})
+	switch {
+	case apierrors.IsNotFound(err) && step.Object.GetNamespace() != "":
+		step.Result = nil
+	case err != nil:
+		return err
+	case namespace:
+		step.planClaim()
+	}
+	return nil
+}
+
+// planClaim decides whether a namespace is to be noted as made by hodei.
+func (s *Step) planClaim() {
+	if s.Live != nil && (s.Live.GetAnnotations()[deploy.AnnotationCreatedBy] == FieldManager || !madeByHodei(s.Live)) {
+		return
+	}
+	s.claim = true
+	annotations := s.Result.GetAnnotations()
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	annotations[deploy.AnnotationCreatedBy] = FieldManager
+	s.Result.SetAnnotations(annotations)
+}
+
+// prunable are the kinds of which a stale object is deleted. A namespace may hold
+// what is not ours, so none ever is.
+var prunable = []struct {
+	kind       string
+	namespaced bool
+}{
+	{"NetworkPolicy", true}, {"ResourceQuota", true}, {"LimitRange", true},
+	{"RoleBinding", true}, {"Role", true}, {"ServiceAccount", true}, {"ClusterRole", false},
+}
+
+// pruneNamespaces are the namespaces of objects.
+func pruneNamespaces(objects []*unstructured.Unstructured) []string {
+	var namespaces []string
+	for _, object := range objects {
+		if object.GetKind() == "Namespace" {
+			namespaces = append(namespaces, object.GetName())
+		}
+	}
+	return namespaces
+}
+
+// findStale returns what an install, of another version or with other choices, has
+// applied and this one would not.
+func (c *Client) findStale(ctx context.Context, objects []*unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
+	type place struct{ kind, namespace string }
+	var places []place
+	for _, kind := range prunable {
+		if !kind.namespaced {
+			places = append(places, place{kind.kind, ""})
+			continue
+		}
+		for _, namespace := range pruneNamespaces(objects) {
+			places = append(places, place{kind.kind, namespace})
+		}
+	}
+	found := make([][]unstructured.Unstructured, len(places))
+	err := inParallel(len(places), func(i int) error {
+		// Without a namespace it is all of them: only ClusterRole has none.
+		list, err := c.dynamic.Resource(manifestResources[places[i].kind]).Namespace(places[i].namespace).
+			List(ctx, metav1.ListOptions{LabelSelector: deploy.Selector})
+		if err != nil {
+			return err
+		}
+		found[i] = list.Items
+		return nil
+	})
+	if err != nil {
+		return nil, kubernetes.Explain(err)
+	}
+	current := map[string]bool{}
+	for _, object := range objects {
+		current[describe(object)] = true
+	}
+	var stale []*unstructured.Unstructured
+	for i := range found {
+		for j := range found[i] {
+			if object := &found[i][j]; isApplied(object) && !current[describe(object)] {
+				stale = append(stale, object)
+			}
+		}
+	}
+	return stale, nil
+}
+
+// isApplied tells what hodei install has applied, or kubectl in its name, from what
+// only has the same labels.
+func isApplied(object metav1.Object) bool {
+	return slices.ContainsFunc(object.GetManagedFields(), func(e metav1.ManagedFieldsEntry) bool {
+		return e.Manager == FieldManager && e.Operation == metav1.ManagedFieldsOperationApply
+	})
+}
+
+// Diff returns what would change as a unified diff; empty: nothing would.
+func (p *Plan) Diff() ([]byte, error) {
+	var all []byte
+	for _, step := range p.Steps {
+		changed, err := diffObject(step.Live, step.after())
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, changed...)
+	}
+	for _, object := range p.Prune {
+		changed, err := diffObject(object, nil)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, changed...)
+	}
+	return all, nil
+}
+
+// Differing returns the objects that would change, as a message names them: role x in
+// namespace y.
+func (p *Plan) Differing() ([]string, error) {
+	var names []string
+	for _, step := range p.Steps {
+		changed, err := diffObject(step.Live, step.after())
+		if err != nil {
+			return nil, err
+		}
+		if len(changed) > 0 {
+			names = append(names, describe(step.Object))
+		}
+	}
+	for _, object := range p.Prune {
+		names = append(names, describe(object))
+	}
+	return names, nil
+}
+
+// diffObject is the unified diff of an object; nil is one that is not there.
+func diffObject(live, result *unstructured.Unstructured) ([]byte, error) {
+	named := result
+	if named == nil {
+		named = live
+	}
+	before, err := diffText(live)
+	if err != nil {
+		return nil, err
+	}
+	after, err := diffText(result)
+	if err != nil {
+		return nil, err
+	}
+	name := strings.ToLower(named.GetKind()) + "/" + named.GetName()
+	if namespace := named.GetNamespace(); namespace != "" {
+		name = namespace + "/" + name
+	}
+	return diff.Diff("live/"+name, before, "installed/"+name, after), nil
+}
+
+// diffText is an object without what the API server writes into it by itself.
+func diffText(object *unstructured.Unstructured) ([]byte, error) {
+	if object == nil {
+		return nil, nil
+	}
+	object = object.DeepCopy()
+	for _, field := range []string{"managedFields", "resourceVersion", "generation", "uid", "creationTimestamp"} {
+		unstructured.RemoveNestedField(object.Object, "metadata", field)
+	}
+	unstructured.RemoveNestedField(object.Object, "status")
+	return yaml.Marshal(object.Object)
+}

@@ -1,0 +1,65 @@
+package setup
+
+import (
+	"context"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// sharedRights are those that finding what all namespaces share takes, and what
+// refers to it.
+func sharedRights() Rights {
+	return Rights{
+		{"list", "", manifestResources["ClusterRole"].GroupResource(), ""},
+		{"list", "", manifestResources["RoleBinding"].GroupResource(), ""},
+		{"list", "", schema.GroupResource{Group: "rbac.authorization.k8s.io", Resource: "clusterrolebindings"}, ""},
+	}
+}
+
+// findRights are those that finding takes in namespaces. In one of hodei's own all
+// goes, whether or not it can be listed; only the jobs have to be known.
+func findRights(namespaces []corev1.Namespace, shared bool) Rights {
+	var rights Rights
+	if shared {
+		rights = sharedRights()
+	}
+	for i := range namespaces {
+		rights = append(rights, Right{"list", namespaces[i].Name, jobKind.resource.GroupResource(), ""})
+		if madeByHodei(&namespaces[i]) {
+			continue
+		}
+		for _, kind := range keptKinds() {
+			rights = append(rights, Right{"list", namespaces[i].Name, kind.resource.GroupResource(), ""})
+		}
+	}
+	return sortRights(rights)
+}
+
+// CheckRights returns an error that names every right which the caller lacks to remove
+// all that was found, and, if it waits, to see that all has gone and to release the
+// namespaces that stay.
+func (u *Uninstaller) CheckRights(ctx context.Context, found *Found, waits bool) error {
+	return u.Client.checkRights(ctx, removalRights(slices.Concat(found.Removals, found.Released), waits), u.Hints.ByAdministrator)
+}
+
+// removalRights are those that removing takes, and with waits seeing that it is done.
+func removalRights(removals []Removal, waits bool) Rights {
+	var rights Rights
+	for _, r := range removals {
+		namespace, name, resource := r.Object.GetNamespace(), r.Object.GetName(), r.resource.GroupResource()
+		switch r.way {
+		case deleteObject:
+			rights = append(rights, Right{"delete", namespace, resource, name})
+			if waits {
+				rights = append(rights, Right{"get", namespace, resource, name})
+			}
+		case releaseNamespace:
+			if waits {
+				rights = append(rights, Right{"patch", "", resource, name}, Right{"list", name, schema.GroupResource{Resource: "pods"}, ""})
+			}
+		}
+	}
+	return sortRights(rights)
+}
