@@ -32,6 +32,7 @@ var forbidden = []struct {
 	{"certs", []string{"agent", "pkg", "k8s.io", "google.golang.org"}, "it is about certificates, whoever uses them"},
 	{"pkg/hodeipb", []string{"agent", "certs", "pkg", "k8s.io"}, "the protocol stands on nothing of ours"},
 	{"pkg/job", []string{"agent", "certs", "pkg", "k8s.io/client-go", "google.golang.org/grpc"}, "the vocabulary does no I/O"},
+	{"pkg/usage", []string{"agent", "certs", "pkg/cli", "pkg/coordinator", "pkg/provider", "pkg/report", "pkg/advice", "pkg/ui", "k8s.io/client-go", "google.golang.org"}, "it is words and rules about figures, for whoever shows them or judges by them"},
 	{"pkg/advice", []string{"agent", "certs", "pkg/cli", "pkg/coordinator", "pkg/provider", "pkg/ui", "k8s.io/client-go", "google.golang.org"}, "it knows runs, wherever they are from"},
 	{"pkg/report", []string{"agent", "certs", "pkg/cli", "pkg/coordinator", "pkg/provider", "k8s.io/client-go", "google.golang.org"}, "it draws what it is given"},
 	{"pkg/server", []string{"agent", "certs", "pkg/cli", "pkg/coordinator", "google.golang.org"}, "it is HTTP about providers; who meets agents stands beside it"},

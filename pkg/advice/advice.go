@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/usage"
 )
 
 // fewAttempts is how many attempts are too few for their highest to be trusted: with
@@ -77,7 +78,8 @@ func From(asked *job.Spec, runs []job.Run) *Advice {
 		a.Notes = append(a.Notes, "nothing on CPU: what was measured is too short, and mostly the start of the container")
 	}
 	if a.Attempts < fewAttempts {
-		a.Notes = append(a.Notes, fmt.Sprintf("%s: the next one may need more; ask again after %d", plural(a.Attempts, "attempt is little", "attempts are few"), fewAttempts))
+		a.Notes = append(a.Notes, fmt.Sprintf("%s: the next one may need more; ask again after %d",
+			plural(a.Attempts, "attempt is little", "attempts are few"), fewAttempts))
 	}
 	if lost := a.Of - a.Attempts; lost > 0 {
 		a.Notes = append(a.Notes, fmt.Sprintf("of %s nothing was measured", plural(lost, "other attempt", "other attempts")))
@@ -92,10 +94,9 @@ func plural(n int, one, more string) string {
 	return fmt.Sprintf("%d %s", n, more)
 }
 
-// asked is a request and its limit; a limit alone is the request too, as Kubernetes has
-// it, and a request alone the limit, as hodei has it.
-func asked(request, limit *resource.Quantity) *Resource {
-	return &Resource{Asked: cmp.Or(request, limit), AskedLimit: cmp.Or(limit, request)}
+// asked begins the advice on a resource with what the job asked for.
+func asked(b job.Bounds) *Resource {
+	return &Resource{Asked: b.Scheduled(), AskedLimit: b.Limit}
 }
 
 // keep raises the request to what was asked for: attempts of which none has completed
@@ -120,12 +121,12 @@ type measure struct {
 	limit   uint64 // of memory; 0: none
 	killed  bool   // by the OOM killer, or a part of it, at the limit
 
-	rate      float64 // of CPU that a request has to cover, in cores; below 0: not known
-	short     bool    // CPU was counted, and the run is too short for a rate
-	quantile  bool    // it is the 95th percentile; else the mean
-	highest   float64 // rate between two samples
-	throttled float64 // part of the periods
-	cpuLimit  uint64  // in thousandths of a core; 0: not known
+	rate     float64 // of CPU that a request has to cover, in cores; below 0: not known
+	short    bool    // CPU was counted, and the run is too short for a rate
+	quantile bool    // it is the 95th percentile; else the mean
+	highest  float64 // rate between two samples
+	hurt     float64 // share of the periods in which its limit held it back; 0: that has not hurt
+	cpuLimit uint64  // in thousandths of a core; 0: not known
 }
 
 // newMeasure takes what counts of a run; nil if nothing was measured, or nothing of its
@@ -185,8 +186,8 @@ func (m *measure) memory(last *job.Usage) {
 const minSteps = 20
 
 func (m *measure) cpu(last *job.Usage) {
-	if n, p := last.CPU.Periods, last.CPU.ThrottledPeriods; n != nil && p != nil && *n > 0 {
-		m.throttled = float64(*p) / float64(*n)
+	if share, hurt := usage.Throttled(&last.CPU); hurt {
+		m.hurt = share
 	}
 	if last.CPU.LimitMillis != nil {
 		m.cpuLimit = *last.CPU.LimitMillis

@@ -118,7 +118,8 @@ func many(n int, cores float64) []float64 {
 
 func throttled(part float64, limitMillis uint64) func(*job.Run) {
 	return func(r *job.Run) {
-		r.Outcome.Usage.CPU.Periods, r.Outcome.Usage.CPU.ThrottledPeriods = ptr(uint64(1000)), ptr(uint64(part*1000))
+		cpu := &r.Outcome.Usage.CPU
+		cpu.Periods, cpu.ThrottledPeriods, cpu.Throttled = ptr(uint64(1000)), ptr(uint64(part*1000)), ptr(time.Duration(part*float64(time.Minute)))
 		r.Outcome.Usage.CPU.LimitMillis = &limitMillis
 	}
 }

@@ -12,10 +12,6 @@ import (
 )
 
 const (
-	// badThrottled is the part of a run's periods from which on its limit has hurt: one
-	// stutter in ten can be felt, and has made a thread wait at a time when others had
-	// to wait for it.
-	badThrottled = 0.1
 	// throttledFactor is how much more than a limit that has hurt is advised, as for
 	// memory.
 	throttledFactor = 2
@@ -37,7 +33,7 @@ func cpu(runs []*measure, spec *job.Spec) *Resource {
 	}
 	slices.SortFunc(all, func(a, b *measure) int { return cmp.Compare(a.rate, b.rate) })
 	typical := all[len(all)/2]
-	r := asked(spec.CPU, spec.CPULimit)
+	r := asked(spec.Resources().CPU)
 	r.Request = millis(typical.rate * 1000)
 	r.Reason = fmt.Sprintf("on average it used %s cores", cores(typical.rate))
 	if typical.quantile {
@@ -57,13 +53,13 @@ func cpu(runs []*measure, spec *job.Spec) *Resource {
 	return r
 }
 
-// limit advises on the limit: as it is, unless it has hurt.
+// limit advises on the limit: as it is, unless it has hurt ([usage.Throttled]).
 func (r *Resource) limit(runs, all []*measure) {
 	hurt := func(m *measure) float64 {
 		if r.AskedLimit != nil && m.cpuLimit > 0 && int64(m.cpuLimit) < r.AskedLimit.MilliValue() {
 			return 0 // it was raised since
 		}
-		return m.throttled
+		return m.hurt
 	}
 	worst := slices.MaxFunc(runs, func(a, b *measure) int { return cmp.Compare(hurt(a), hurt(b)) })
 	highest := slices.MaxFunc(all, func(a, b *measure) int { return cmp.Compare(a.highest, b.highest) })
@@ -74,10 +70,11 @@ func (r *Resource) limit(runs, all []*measure) {
 			room = r.Request.DeepCopy()
 		}
 		r.Room = &room
-	case hurt(worst) >= badThrottled:
+	case hurt(worst) > 0:
 		limit := millis(float64(r.AskedLimit.MilliValue()) * throttledFactor)
 		r.Limit = &limit
-		r.LimitReason = fmt.Sprintf("%s was held back by its limit in %.0f %% of the periods: what it would use is more than was measured, and not known; twice as much", worst.name, worst.throttled*100)
+		r.LimitReason = fmt.Sprintf("%s was held back by its limit in %.0f %% of the periods: "+
+			"what it would use is more than was measured, and not known; twice as much", worst.name, worst.hurt*100)
 	case r.AskedLimit.Cmp(r.Request) < 0: // it has not hurt, and can't be below the request
 		limit := r.AskedLimit.DeepCopy()
 		r.Request, r.Limit = limit.DeepCopy(), &limit

@@ -46,17 +46,19 @@ func memory(runs []*measure, spec *job.Spec) *Resource {
 			top = m
 		}
 	}
-	r := asked(spec.Memory, spec.MemoryLimit)
+	r := asked(spec.Resources().Memory)
 	var need uint64
 	switch {
 	case killed != nil && killed.bound() > 0 && (top == nil || top.peak <= killed.bound()):
 		need = times(killed.bound(), killedFactor)
-		r.Reason = fmt.Sprintf("%s was killed for want of memory at %s: what it needs is more than that, and not known; twice as much, rounded up", killed.name, job.MemorySize(killed.bound()))
+		r.Reason = fmt.Sprintf("%s was killed for want of memory at %s: what it needs is more than that, and not known; twice as much, rounded up",
+			killed.name, job.MemorySize(killed.bound()))
 	case top == nil:
 		return nil
 	case top.limit > 0 && float64(top.peak) >= nearLimit*float64(top.limit) && top.own > 0 && float64(top.own) < ownShare*float64(top.peak):
 		need = top.limit
-		r.Reason = fmt.Sprintf("%s filled its limit of %s and was not killed: at most %s of it was its processes' own, the rest is files that the kernel keeps in memory as long as there is room; it stays",
+		r.Reason = fmt.Sprintf("%s filled its limit of %s and was not killed: at most %s of it was its processes' own, "+
+			"the rest is files that the kernel keeps in memory as long as there is room; it stays",
 			top.name, job.MemorySize(top.limit), job.MemorySize(top.own))
 	default:
 		need = top.peak + top.peak/100*headroom

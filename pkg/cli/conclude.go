@@ -85,9 +85,9 @@ func (o *runOptions) runAgain() string {
 // moreMemory is what helps against an end for lack of memory: twice the limit, which is
 // the job's own, or the cluster's, of which only the kernel has told.
 func moreMemory(spec *job.Spec, u *job.Usage) string {
-	flag, limit := "--memory", spec.Memory
+	flag, limit := "--memory", spec.Resources().Memory.Limit
 	if spec.MemoryLimit != nil {
-		flag, limit = "--memory-limit", spec.MemoryLimit
+		flag = "--memory-limit"
 	}
 	hint := "run it again with more memory: " + flag
 	var twice resource.Quantity

@@ -13,6 +13,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
 	"github.com/hodei-jobs/hodei/pkg/ui"
+	"github.com/hodei-jobs/hodei/pkg/usage"
 )
 
 // print writes d as kubectl describe writes its objects, with times of a zone.
@@ -110,9 +111,10 @@ func (t *describer) spec(s *job.Spec, here bool) {
 		}
 	}
 	t.line(0, "Environment", strings.Join(names, ", "))
-	t.line(0, "CPU", quantities(s.CPU, s.CPULimit))
-	t.line(0, "Memory", quantities(s.Memory, s.MemoryLimit))
-	t.line(0, "Disk", quantities(s.EphemeralStorage, nil))
+	resources := s.Resources()
+	t.line(0, "CPU", boundsText(resources.CPU))
+	t.line(0, "Memory", boundsText(resources.Memory))
+	t.line(0, "Disk", quantityText(s.EphemeralStorage))
 	if s.GPU > 0 {
 		t.line(0, "GPU", fmt.Sprint(s.GPU))
 	}
@@ -127,7 +129,7 @@ func (t *describer) spec(s *job.Spec, here bool) {
 	if s.Retries > 0 {
 		t.line(0, "Retries", fmt.Sprint(s.Retries))
 	}
-	t.line(0, "Log spool", quantities(s.LogSpool, nil))
+	t.line(0, "Log spool", quantityText(s.LogSpool))
 	t.line(0, "Log overflow", s.LogOverflow)
 	var with []string
 	for _, o := range []struct {
@@ -141,17 +143,24 @@ func (t *describer) spec(s *job.Spec, here bool) {
 	t.line(0, "With", strings.Join(with, ", "))
 }
 
-// quantities are what is asked for, and the limit if it is another.
-func quantities(request, limit *resource.Quantity) string {
+// boundsText is the request, and the limit if that is another.
+func boundsText(b job.Bounds) string {
 	switch {
-	case request == nil && limit == nil:
+	case b.Limit == nil:
 		return ""
-	case request == nil:
-		return "at most " + limit.String()
-	case limit == nil || limit.Cmp(*request) == 0:
-		return request.String()
+	case b.Request == nil:
+		return "at most " + b.Limit.String()
+	case b.Limit.Cmp(*b.Request) == 0:
+		return b.Request.String()
 	}
-	return request.String() + ", at most " + limit.String()
+	return b.Request.String() + ", at most " + b.Limit.String()
+}
+
+func quantityText(q *resource.Quantity) string {
+	if q == nil {
+		return ""
+	}
+	return q.String()
 }
 
 func (t *describer) attempt(a *describedAttempt) {
@@ -183,13 +192,35 @@ func (t *describer) attempt(a *describedAttempt) {
 	t.probes(a)
 }
 
+func (t *describer) usage(a *describedAttempt) {
+	when := "at its end"
+	if !a.Sampled.IsZero() {
+		when = "at " + t.stamp(a.Sampled)
+	}
+	t.head(1, "Usage", when)
+	figures := usage.Figures{Usage: a.Usage, Rate: a.Rate, Probes: a.Probes, NoEBPF: a.ebpfOff()}
+	if a.Outcome != nil {
+		figures.Wall = a.Outcome.Wall()
+	}
+	for _, l := range figures.Lines() {
+		t.line(2, l.Name, l.Text)
+	}
+}
+
+// ebpfOff tells that no eBPF assists: its agent says so, now or in its exit record. Samples
+// that are stored do not tell of parts that are absent.
+func (a *describedAttempt) ebpfOff() bool {
+	told := a.asked || a.Outcome != nil && a.Sampled.IsZero()
+	return told && len(a.Probes) == 0 && a.Usage != nil && a.Usage.Source != "" && !usage.HasEBPF(a.Usage.Source)
+}
+
 // probes says of each part of the eBPF whether it works, and why not.
 func (t *describer) probes(a *describedAttempt) {
 	if len(a.Probes) == 0 {
 		switch {
 		case a.ebpfOff():
 			t.line(1, "eBPF", "off")
-		case a.Usage != nil && strings.HasSuffix(a.Usage.Source, ebpfSource):
+		case a.Usage != nil && usage.HasEBPF(a.Usage.Source):
 			t.line(1, "eBPF", "works; with which parts is not known")
 		case a.Usage != nil:
 			t.line(1, "eBPF", "not known")

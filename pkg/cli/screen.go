@@ -7,6 +7,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/ui"
+	"github.com/hodei-jobs/hodei/pkg/usage"
 )
 
 // screen is what a person sees of a run, on stderr.
@@ -102,19 +103,19 @@ func (s *screen) withUsage(text string, o *job.Outcome, samples []job.Sample) st
 	if o.Usage == nil {
 		return text
 	}
-	join := func(style usageStyle, between string) string {
-		parts := usageParts(o.Usage, o.Wall(), style)
+	join := func(style usage.Style, between string) string {
+		parts := usage.Parts(o.Usage, o.Wall(), style)
 		if text != "" {
 			parts = append([]string{text}, parts...)
 		}
 		return strings.Join(parts, between)
 	}
 	if !s.tty {
-		return join(plainStyle, ", ")
+		return join(usage.Plain(), ", ")
 	}
-	line := join(arrowsStyle.withCurves(samples), " · ")
+	line := join(usage.Arrows().WithCurves(samples, ui.Spark), " · ")
 	if width := ui.Width(s.out); width > 0 && ui.Columns(line)+markWidth > width {
-		line = join(arrowsStyle, " · ")
+		line = join(usage.Arrows(), " · ")
 	}
 	return line
 }

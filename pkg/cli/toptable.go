@@ -3,14 +3,11 @@ package cli
 import (
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/ui"
+	"github.com/hodei-jobs/hodei/pkg/usage"
 )
-
-// unknown stands for a figure that is not known.
-const unknown = "-"
 
 // topFigure is a column of hodei top, and how its cell is made.
 type topFigure struct {
@@ -21,22 +18,35 @@ type topFigure struct {
 // topFigures are the columns behind the job's name. What a person looks at last goes
 // first where a terminal is narrow.
 var topFigures = []topFigure{
-	{ui.Column{Title: "CPU", Right: true}, func(_ *topRow, s job.Sample, rate job.Rate) string { return cores(rate.Cores, s.Usage.CPU.LimitMillis) }},
-	{ui.Column{Title: "", Drop: 7}, func(r *topRow, _ job.Sample, _ job.Rate) string { return ui.Spark(cpuCurve(r.samples, topSparkWidth)) }},
+	{ui.Column{Title: "CPU", Right: true}, func(_ *topRow, s job.Sample, rate job.Rate) string {
+		return cores(rate.Cores, s.Usage.CPU.LimitMillis)
+	}},
+	{ui.Column{Title: "", Drop: 7}, func(r *topRow, _ job.Sample, _ job.Rate) string {
+		return ui.Spark(usage.CPUCurve(r.samples, topSparkWidth))
+	}},
 	{ui.Column{Title: "MEMORY", Right: true}, func(_ *topRow, s job.Sample, _ job.Rate) string {
 		return memory(s.Usage.Memory.Current, s.Usage.Memory.Limit)
 	}},
-	{ui.Column{Title: "PEAK", Right: true, Drop: 2}, func(_ *topRow, s job.Sample, _ job.Rate) string { return memory(s.Usage.Memory.Peak, nil) }},
-	{ui.Column{Title: "", Drop: 8}, func(r *topRow, _ job.Sample, _ job.Rate) string {
-		return ui.Spark(memoryCurve(r.samples, topSparkWidth))
+	{ui.Column{Title: "PEAK", Right: true, Drop: 2}, func(_ *topRow, s job.Sample, _ job.Rate) string {
+		return memory(s.Usage.Memory.Peak, nil)
 	}},
-	{ui.Column{Title: "READ", Right: true, Drop: 4}, func(_ *topRow, _ job.Sample, rate job.Rate) string { return perSecond(rate.ReadBytes) }},
-	{ui.Column{Title: "WRITE", Right: true, Drop: 4}, func(_ *topRow, _ job.Sample, rate job.Rate) string { return perSecond(rate.WriteBytes) }},
-	{ui.Column{Title: "RECEIVE", Right: true, Drop: 3}, func(_ *topRow, _ job.Sample, rate job.Rate) string { return perSecond(rate.ReceiveBytes) }},
-	{ui.Column{Title: "SEND", Right: true, Drop: 3}, func(_ *topRow, _ job.Sample, rate job.Rate) string { return perSecond(rate.TransmitBytes) }},
-	{ui.Column{Title: "PIDS", Right: true, Drop: 5}, func(_ *topRow, s job.Sample, _ job.Rate) string { return count(s.Usage.Pids.Current) }},
-	{ui.Column{Title: "THROTTLED", Right: true, Drop: 6}, func(_ *topRow, _ job.Sample, rate job.Rate) string { return shareOf(rate.Throttled) }},
-	{ui.Column{Title: "WAITS", Drop: 6}, func(_ *topRow, _ job.Sample, rate job.Rate) string { return waits(rate) }},
+	{ui.Column{Title: "", Drop: 8}, func(r *topRow, _ job.Sample, _ job.Rate) string {
+		return ui.Spark(usage.MemoryCurve(r.samples, topSparkWidth))
+	}},
+	{ui.Column{Title: "READ", Right: true, Drop: 4}, ofRate(func(r job.Rate) string { return usage.PerSecond(r.ReadBytes) })},
+	{ui.Column{Title: "WRITE", Right: true, Drop: 4}, ofRate(func(r job.Rate) string { return usage.PerSecond(r.WriteBytes) })},
+	{ui.Column{Title: "RECEIVE", Right: true, Drop: 3}, ofRate(func(r job.Rate) string { return usage.PerSecond(r.ReceiveBytes) })},
+	{ui.Column{Title: "SEND", Right: true, Drop: 3}, ofRate(func(r job.Rate) string { return usage.PerSecond(r.TransmitBytes) })},
+	{ui.Column{Title: "PIDS", Right: true, Drop: 5}, func(_ *topRow, s job.Sample, _ job.Rate) string {
+		return count(s.Usage.Pids.Current)
+	}},
+	{ui.Column{Title: "THROTTLED", Right: true, Drop: 6}, ofRate(func(r job.Rate) string { return shareOf(r.Throttled) })},
+	{ui.Column{Title: "WAITS", Drop: 6}, ofRate(usage.Waits)},
+}
+
+// ofRate makes a cell that shows how fast something is used.
+func ofRate(text func(job.Rate) string) func(*topRow, job.Sample, job.Rate) string {
+	return func(_ *topRow, _ job.Sample, rate job.Rate) string { return text(rate) }
 }
 
 // topSparkWidth is that of a curve in a table: with all columns it fits some 140.
@@ -78,7 +88,7 @@ func topTable(rows []topRow, time string, namespaces, terminal bool, width int) 
 			if r := &rows[i]; r.rank() == 0 {
 				s, rate := r.latest()
 				cells[i] = f.cell(r, s, rate)
-				known = known || cells[i] != unknown && cells[i] != ""
+				known = known || cells[i] != usage.Unknown && cells[i] != ""
 			}
 		}
 		if f.Title == "" && !terminal || terminal && !known && f.Drop > 0 {
@@ -96,7 +106,7 @@ func topTable(rows []topRow, time string, namespaces, terminal bool, width int) 
 
 // cores are those in use, of as many as the quota has.
 func cores(used *float64, limitMillis *uint64) string {
-	text := unknown
+	text := usage.Unknown
 	if used != nil {
 		text = fmt.Sprintf("%.2f", *used)
 	}
@@ -107,7 +117,7 @@ func cores(used *float64, limitMillis *uint64) string {
 }
 
 func memory(bytes, limit *uint64) string {
-	text := unknown
+	text := usage.Unknown
 	if bytes != nil {
 		text = job.MemorySize(*bytes)
 	}
@@ -117,46 +127,16 @@ func memory(bytes, limit *uint64) string {
 	return text
 }
 
-// perSecond is a rate of bytes. One that no counter of 64 bits can have is not shown.
-func perSecond(rate *float64) string {
-	if rate == nil || *rate < 0 || *rate >= 1<<63 {
-		return unknown
-	}
-	return job.DataSize(uint64(*rate+0.5)) + "/s"
-}
-
 func count(n *uint64) string {
 	if n == nil {
-		return unknown
+		return usage.Unknown
 	}
 	return strconv.FormatUint(*n, 10)
 }
 
 func shareOf(share *float64) string {
 	if share == nil {
-		return unknown
+		return usage.Unknown
 	}
-	return percent(*share)
-}
-
-// waits is what all threads wait for, if it is a hundredth of the time or more.
-func waits(r job.Rate) string {
-	var parts []string
-	known := false
-	for _, w := range []struct {
-		name  string
-		share *float64
-	}{{"cpu", r.CPUPressure}, {"memory", r.MemoryPressure}, {"disk", r.IOPressure}} {
-		if w.share == nil {
-			continue
-		}
-		known = true
-		if *w.share >= 0.01 {
-			parts = append(parts, w.name+" "+percent(*w.share))
-		}
-	}
-	if !known {
-		return unknown
-	}
-	return strings.Join(parts, " ")
+	return usage.Percent(*share)
 }

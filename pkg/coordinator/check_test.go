@@ -70,7 +70,7 @@ func TestCut(t *testing.T) {
 	r := &hodeipb.ExitRecord{Cause: long, Message: long, Probes: []*hodeipb.Probe{{Name: long, Absent: long}},
 		Usage: &hodeipb.Usage{Source: long, OomVictim: &hodeipb.OOMVictim{Name: long}}}
 	o := Outcome(r)
-	if err := checkExit(r); err != nil { // a cause that nobody knows is in no Outcome
+	if err := checkExit(r); err != nil { // which cuts the cause, that is in the message alone
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{"message": o.Message, "probe": o.Probes[0].Name, "absent": o.Probes[0].Absent,

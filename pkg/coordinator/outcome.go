@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"fmt"
 	"syscall"
 	"time"
 
@@ -13,8 +14,8 @@ import (
 
 // Outcome puts an exit record into the words of a job. A record without a cause
 // (only the container's status can tell who killed the launcher), or with one
-// that an agent has no business to claim, is [job.Unknown]. It need not have come
-// through a [Server].
+// that is not the command's own, is [job.Unknown]; its message then has the cause that the
+// agent named. The record need not have come through a [Server].
 func Outcome(r *hodeipb.ExitRecord) *job.Outcome {
 	r = proto.CloneOf(r) // checkExit cuts its texts, and the record is others' too
 	if checkExit(r) != nil {
@@ -25,13 +26,15 @@ func Outcome(r *hodeipb.ExitRecord) *job.Outcome {
 		Started: local(r.Started), Finished: local(r.Finished), OutputBytes: r.End, LostBytes: r.Lost,
 		Usage: Usage(r.Usage), Probes: Probes(r.Probes),
 	}
-	switch o.Cause {
-	case job.Completed:
-		if o.Code != 0 {
-			o.Cause = job.Error
-		}
-	case job.Error, job.Signaled, job.OOMKilled, job.DeadlineExceeded, job.Cancelled:
+	switch {
+	case o.Cause == job.Completed && o.Code != 0:
+		o.Cause = job.Error
+	case o.Cause.OfCommand():
+	case o.Cause == "": // the launcher was killed
+		o.Cause = job.Unknown
 	default:
+		refused := fmt.Sprintf("the agent named a cause that this version of hodei does not take from it: %q", r.Cause)
+		o.Message = cut(joined(refused, o.Message), maxTextBytes)
 		o.Cause = job.Unknown
 	}
 	// An exit status is one byte, and what failed has one that is not 0; the
@@ -43,13 +46,18 @@ func Outcome(r *hodeipb.ExitRecord) *job.Outcome {
 	}
 	o.PodEnded = r.PodEnded && (o.Cause == job.Error || o.Cause == job.Completed)
 	if r.PipesHeld {
-		note := "a process that outlived the command still held its output open; what it wrote later than 2 s after the end is not here"
-		if o.Message != "" {
-			note = o.Message + "; " + note
-		}
-		o.Message = note
+		o.Message = joined(o.Message, "a process that outlived the command still held its output open; "+
+			"what it wrote later than 2 s after the end is not here")
 	}
 	return o
+}
+
+// joined puts two messages on one line; either may be empty.
+func joined(first, second string) string {
+	if first == "" || second == "" {
+		return first + second
+	}
+	return first + "; " + second
 }
 
 const senseless = "the exit record makes no sense"

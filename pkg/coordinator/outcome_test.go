@@ -14,6 +14,7 @@ import (
 
 func TestOutcome(t *testing.T) {
 	const nonsense = "the exit record makes no sense"
+	const refused = "the agent named a cause that this version of hodei does not take from it: "
 	tests := []struct {
 		name    string
 		record  *hodeipb.ExitRecord
@@ -34,8 +35,9 @@ func TestOutcome(t *testing.T) {
 		{"completed with a status", &hodeipb.ExitRecord{Cause: "Completed", Code: 3}, job.Error, 3, ""},
 		{"error without a status", &hodeipb.ExitRecord{Cause: "Error"}, job.Unknown, 125, nonsense},
 		{"signal without a status", &hodeipb.ExitRecord{Cause: "Signaled", Signal: 9}, job.Unknown, 125, nonsense},
-		{"cause of the cluster", &hodeipb.ExitRecord{Cause: "Evicted", Code: 1}, job.Unknown, 125, ""},
-		{"unknown cause", &hodeipb.ExitRecord{Cause: "completed"}, job.Unknown, 125, ""},
+		{"cause of the cluster", &hodeipb.ExitRecord{Cause: "Evicted", Code: 1}, job.Unknown, 125, refused + `"Evicted"`},
+		{"unknown cause", &hodeipb.ExitRecord{Cause: "completed"}, job.Unknown, 125, refused + `"completed"`},
+		{"unknown cause, and a message", &hodeipb.ExitRecord{Cause: "Fro\x1bzen", Message: "m"}, job.Unknown, 125, refused + `"Fro\x1bzen"; m`},
 		{"status of two bytes", &hodeipb.ExitRecord{Cause: "Error", Code: 256}, job.Unknown, 125, nonsense},
 		{"negative status", &hodeipb.ExitRecord{Cause: "Error", Code: -1}, job.Unknown, 125, nonsense},
 		{"signal beyond all", &hodeipb.ExitRecord{Cause: "Signaled", Code: 1, Signal: 65}, job.Unknown, 125, nonsense},

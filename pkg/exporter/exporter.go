@@ -57,7 +57,8 @@ func New() *Exporter {
 	e := &Exporter{
 		registry: prometheus.NewRegistry(),
 		leftOut: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "hodei_exporter_left_out_attempts_total", Help: "Attempts of which nothing is shown, because there were too many or their name is none.",
+			Name: "hodei_exporter_left_out_attempts_total",
+			Help: "Attempts of which nothing is shown, because there were too many or their name is none.",
 		}),
 		attempts: map[ID]*attempt{},
 	}

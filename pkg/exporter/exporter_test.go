@@ -10,6 +10,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -44,7 +46,7 @@ func everything() job.Sample {
 	wait := func() *time.Duration { n++; return new(time.Duration(n) * time.Second) }
 	return job.Sample{Time: time.Unix(1_750_000_000, 5e8), Usage: job.Usage{
 		CPU: job.CPUUsage{Total: wait(), User: wait(), System: wait(), LimitMillis: new(uint64(1500)), Throttled: wait(), Periods: next(), ThrottledPeriods: next()},
-		Memory: job.MemoryUsage{Current: next(), Peak: next(), Anon: next(), File: next(), Kernel: next(), Swap: next(), Limit: next(),
+		Memory: job.MemoryUsage{Current: next(), Peak: next(), Anon: next(), File: next(), Kernel: next(), Swap: next(), HugePages: new(uint64(2 << 20)), Limit: next(),
 			MaxEvents: next(), OOMEvents: next(), OOMKills: next(), OOMVictim: &job.OOMVictim{Name: "no label"}},
 		IO:       job.IOUsage{ReadBytes: next(), WriteBytes: next(), ReadOps: next(), WriteOps: next()},
 		Network:  job.NetworkUsage{IPv4: &job.Traffic{ReceiveBytes: *next(), ReceivePackets: *next(), TransmitBytes: *next(), TransmitPackets: *next()}, IPv6: &job.Traffic{ReceiveBytes: 1 << 53}},
@@ -79,6 +81,40 @@ func TestText(t *testing.T) {
 	if got != string(want) {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
 	}
+}
+
+// unexported are the parts of a usage that Prometheus is not told: words, which make a series
+// of each value, and counts that are a sample.
+var unexported = []string{"Source", "Memory.PeakSampled", "Memory.OOMVictim", "RunQueueWaits", "RunQueueWatched"}
+
+// Each figure of a usage has a metric, also one that is added.
+func TestEveryFigure(t *testing.T) {
+	var walk func(name string, v reflect.Value, u *job.Usage)
+	walk = func(name string, v reflect.Value, u *job.Usage) {
+		if slices.Contains(unexported, name) {
+			return
+		}
+		if v.Kind() == reflect.Struct {
+			for i := range v.NumField() {
+				walk(strings.TrimPrefix(name+"."+v.Type().Field(i).Name, "."), v.Field(i), u)
+			}
+			return
+		}
+		if v.Kind() != reflect.Pointer {
+			t.Fatalf("%s: a %s can't be absent", name, v.Kind())
+		}
+		v.Set(reflect.New(v.Type().Elem()))
+		defer v.SetZero()
+		shown := 0
+		for _, m := range metrics {
+			shown += len(m.values(u))
+		}
+		if shown == 0 {
+			t.Errorf("%s has no metric", name)
+		}
+	}
+	var u job.Usage
+	walk("", reflect.ValueOf(&u).Elem(), &u)
 }
 
 // Whatever the time of a sample is, it is told, and one without leaves that of the last.

@@ -36,17 +36,21 @@ var metrics = []metric{
 		}
 		return []value{{value: float64(*u.CPU.LimitMillis) / 1000}}
 	}},
-	seconds("cpu_throttled_seconds_total", "Time that threads were held back by the CPU quota.", func(u *job.Usage) *time.Duration { return u.CPU.Throttled }),
+	seconds("cpu_throttled_seconds_total", "Time that threads were held back by the CPU quota.",
+		func(u *job.Usage) *time.Duration { return u.CPU.Throttled }),
 	counter("cpu_periods_total", "Periods of the CPU quota.", func(u *job.Usage) *uint64 { return u.CPU.Periods }),
-	counter("cpu_throttled_periods_total", "Periods of the CPU quota in which threads were held back.", func(u *job.Usage) *uint64 { return u.CPU.ThrottledPeriods }),
+	counter("cpu_throttled_periods_total", "Periods of the CPU quota in which threads were held back.",
+		func(u *job.Usage) *uint64 { return u.CPU.ThrottledPeriods }),
 
 	gauge("memory_bytes", "Memory in use.", func(u *job.Usage) *uint64 { return u.Memory.Current }),
-	gauge("memory_peak_bytes", "The most memory in use; of a kernel that keeps no peak, in any sample.", func(u *job.Usage) *uint64 { return u.Memory.Peak }),
+	gauge("memory_peak_bytes", "The most memory in use; of a kernel that keeps no peak, in any sample.",
+		func(u *job.Usage) *uint64 { return u.Memory.Peak }),
 	gauge("memory_limit_bytes", "The memory limit; no series: none.", func(u *job.Usage) *uint64 { return u.Memory.Limit }),
 	gauge("memory_anon_bytes", "Anonymous memory in use.", func(u *job.Usage) *uint64 { return u.Memory.Anon }),
 	gauge("memory_file_bytes", "Page cache in use.", func(u *job.Usage) *uint64 { return u.Memory.File }),
 	gauge("memory_kernel_bytes", "The kernel's memory on behalf of the job.", func(u *job.Usage) *uint64 { return u.Memory.Kernel }),
 	gauge("memory_swap_bytes", "Swap in use.", func(u *job.Usage) *uint64 { return u.Memory.Swap }),
+	gauge("memory_hugepages_bytes", "Huge pages in use, all sizes together.", func(u *job.Usage) *uint64 { return u.Memory.HugePages }),
 	counter("memory_limit_events_total", "How often memory reached its limit.", func(u *job.Usage) *uint64 { return u.Memory.MaxEvents }),
 	counter("oom_events_total", "How often the job was out of memory.", func(u *job.Usage) *uint64 { return u.Memory.OOMEvents }),
 	counter("oom_kills_total", "Processes killed by the OOM killer.", func(u *job.Usage) *uint64 { return u.Memory.OOMKills }),
@@ -56,15 +60,18 @@ var metrics = []metric{
 	counter("io_reads_total", "Reads from block devices.", func(u *job.Usage) *uint64 { return u.IO.ReadOps }),
 	counter("io_writes_total", "Writes to block devices.", func(u *job.Usage) *uint64 { return u.IO.WriteOps }),
 
-	network("network_receive_bytes_total", "Bytes received, headers of IP and above included.", func(t *job.Traffic) uint64 { return t.ReceiveBytes }),
+	network("network_receive_bytes_total", "Bytes received, headers of IP and above included.",
+		func(t *job.Traffic) uint64 { return t.ReceiveBytes }),
 	network("network_receive_packets_total", "Packets received.", func(t *job.Traffic) uint64 { return t.ReceivePackets }),
-	network("network_transmit_bytes_total", "Bytes sent, headers of IP and above included.", func(t *job.Traffic) uint64 { return t.TransmitBytes }),
+	network("network_transmit_bytes_total", "Bytes sent, headers of IP and above included.",
+		func(t *job.Traffic) uint64 { return t.TransmitBytes }),
 	network("network_transmit_packets_total", "Packets sent.", func(t *job.Traffic) uint64 { return t.TransmitPackets }),
 
 	gauge("pids", "Processes and threads.", func(u *job.Usage) *uint64 { return u.Pids.Current }),
 	gauge("pids_limit", "The limit of processes and threads; no series: none.", func(u *job.Usage) *uint64 { return u.Pids.Limit }),
 
-	{describe("pressure_seconds_total", "Time in which some, or all, of what had something to do waited.", "resource", "kind"), prometheus.CounterValue, pressure},
+	{describe("pressure_seconds_total", "Time in which some, or all, of what had something to do waited.", "resource", "kind"),
+		prometheus.CounterValue, pressure},
 }
 
 // describe names a metric of an attempt. The job is job_name, as kube-state-metrics has it:

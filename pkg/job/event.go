@@ -18,17 +18,27 @@ const (
 	Pulled                 // the job's image is on the node
 	AgentUp                // the agent has attached to the coordinator
 	Running                // the command runs
+
+	phaseCount int = iota
 )
 
-var phases = [...]string{"submitted", "scheduled", "pulling", "image", "agent up", "running"}
+// phases are the names by which events, reports and the command line know the phases.
+var phases = [phaseCount]string{
+	Submitted: "submitted", Scheduled: "scheduled", Pulling: "pulling", Pulled: "image", AgentUp: "agent up", Running: "running",
+}
 
-// String is the phase's name as it is shown.
-func (p Phase) String() string { return phases[p] }
+// String returns the phase's name as it is shown; of a number that is no phase the number.
+func (p Phase) String() string {
+	if p < 0 || int(p) >= phaseCount {
+		return fmt.Sprintf("phase %d", int(p))
+	}
+	return phases[p]
+}
 
-// MarshalText gives the phase's name.
+// MarshalText returns the phase's name. It never fails.
 func (p Phase) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
-// UnmarshalText takes the phase's name.
+// UnmarshalText takes a phase's name, and refuses any other text.
 func (p *Phase) UnmarshalText(text []byte) error {
 	for i, name := range phases {
 		if name == string(text) {

@@ -72,7 +72,7 @@ type Spec struct {
 	Env []EnvVar `json:"env,omitempty"`
 	// EnvFrom takes all keys of Secrets and ConfigMaps as variables.
 	EnvFrom []EnvSource `json:"envFrom,omitempty"`
-	// Resources of the job's container. Limits default to the requests.
+	// CPU and memory of the job's container, as they were named; Resources adds the defaults.
 	CPU         *resource.Quantity `json:"cpu,omitempty"`
 	CPULimit    *resource.Quantity `json:"cpuLimit,omitempty"`
 	Memory      *resource.Quantity `json:"memory,omitempty"`

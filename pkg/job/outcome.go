@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"fmt"
 	"syscall"
 	"time"
@@ -11,8 +12,11 @@ import (
 // Cause says in one word why a job ended as it did.
 type Cause string
 
-// The causes. Those down to Cancelled are the job's own; the others mean that
-// hodei or the cluster failed it.
+// The causes. Users see them, scripts compare them and exit records on users' disks hold those
+// down to Cancelled: a name stays as it is.
+//
+// Those down to Cancelled are the command's own ([Cause.OfCommand]); the others mean that hodei
+// or the cluster failed the job.
 const (
 	Completed        Cause = "Completed"        // the command exited 0
 	Error            Cause = "Error"            // the command exited with another status
@@ -34,6 +38,16 @@ const (
 	AgentLost     Cause = "AgentLost"
 	Unknown       Cause = "Unknown" // no exit record and no evidence: never a success
 )
+
+// OfCommand reports whether c is how the command itself ended, which is all that its agent can
+// know. Who else the job was ended by, the cluster or hodei says.
+func (c Cause) OfCommand() bool {
+	switch c {
+	case Completed, Error, Signaled, OOMKilled, DeadlineExceeded, Cancelled:
+		return true
+	}
+	return false
+}
 
 // Exit codes of hodei run, besides the job's own.
 const (
@@ -84,7 +98,7 @@ func (o *Outcome) ExitCode() int {
 		return ExitTimeout
 	case o.Cause == Cancelled:
 		return ExitCancelled
-	case o.Cause == Completed, o.Cause == Error, o.Cause == Signaled, o.Cause == OOMKilled:
+	case o.Cause.OfCommand():
 		return o.Code
 	}
 	return ExitFailed
@@ -133,7 +147,8 @@ func (o *Outcome) Wall() time.Duration {
 	return max(0, o.Finished.Sub(o.Started))
 }
 
-// Summary is the line that ends a run: what happened, and after how long.
+// Summary is the line that ends a run: what happened, and after how long. A cause that this
+// version does not know stands in it as it is.
 func (o *Outcome) Summary() string {
 	in, after := "", ""
 	if wall := o.Wall(); wall > 0 {
@@ -150,7 +165,7 @@ func (o *Outcome) Summary() string {
 			s = fmt.Sprintf("exit 0%s (%s)", in, o.Cause)
 			break
 		}
-		s = fmt.Sprintf("%s%s (exit %d)", o.Cause, after, o.ExitCode())
+		s = fmt.Sprintf("%s%s (exit %d)", cmp.Or(o.Cause, Unknown), after, o.ExitCode())
 	}
 	if o.Message != "" {
 		s += ": " + o.Message

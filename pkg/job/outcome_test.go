@@ -35,7 +35,8 @@ func TestOutcome(t *testing.T) {
 		{"image", Outcome{Cause: ImagePull, Code: ExitFailed, Message: "manifest unknown"}, 125, "ImagePull (exit 125): manifest unknown"},
 		{"agent lost", Outcome{Cause: AgentLost, Code: 0}, 125, "AgentLost (exit 125)"},
 		{"unknown is never success", Outcome{Cause: Unknown, Code: 0}, 125, "Unknown (exit 125)"},
-		{"zero value is never success", Outcome{}, 125, " (exit 125)"},
+		{"zero value is never success", Outcome{}, 125, "Unknown (exit 125)"},
+		{"a cause of a later version", Outcome{Cause: "Frozen", Message: "m"}, 125, "Frozen (exit 125): m"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -46,6 +47,27 @@ func TestOutcome(t *testing.T) {
 				t.Errorf("summary %q, want %q", got, tt.summary)
 			}
 		})
+	}
+}
+
+// What the command's own end is decides whose exit code counts.
+func TestOfCommand(t *testing.T) {
+	for _, test := range []struct {
+		causes []Cause
+		own    bool
+	}{
+		{[]Cause{Completed, Error, Signaled, OOMKilled, DeadlineExceeded, Cancelled}, true},
+		{[]Cause{ImagePull, InvalidImage, Unschedulable, QuotaExceeded, Forbidden, ConfigError, Evicted, Preempted, NodeLost, StartTimeout, AgentLost, Unknown}, false},
+		{[]Cause{"", "completed", "Frozen"}, false},
+	} {
+		for _, c := range test.causes {
+			if c.OfCommand() != test.own {
+				t.Errorf("%q: %t, want %t", c, c.OfCommand(), test.own)
+			}
+			if code := (&Outcome{Cause: c}).ExitCode(); !test.own && code != ExitFailed {
+				t.Errorf("%q: exit code %d, want %d", c, code, ExitFailed)
+			}
+		}
 	}
 }
 
@@ -111,13 +133,5 @@ func TestFailure(t *testing.T) {
 	o := err.(*Failure).Outcome()
 	if o.ExitCode() != ExitFailed || o.Summary() != "Forbidden (exit 125): may not" {
 		t.Errorf("outcome %+v: %s", o, o.Summary())
-	}
-}
-
-func TestPhaseNames(t *testing.T) {
-	for p := Submitted; p <= Running; p++ {
-		if p.String() == "" {
-			t.Errorf("phase %d has no name", p)
-		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/usage"
 )
 
 // figure is one of those that are seen first.
@@ -17,13 +18,8 @@ type figure struct {
 	Bad    bool // it has hurt
 }
 
-const (
-	// minThrottled is the least time that is not shown as 0.00s.
-	minThrottled = 5 * time.Millisecond
-	// badThrottled is the part of the periods from which on throttling is shown as
-	// something bad: one period in ten is a stutter that can be felt.
-	badThrottled = 0.1
-)
+// minThrottled is the least time that is not shown as 0.00s.
+const minThrottled = 5 * time.Millisecond
 
 // figures are what a run is judged by.
 func (r *Report) figures() []figure {
@@ -51,8 +47,8 @@ func (r *Report) figures() []figure {
 		f := figure{Name: "throttled", Text: took(t), Detail: "threads held back by the CPU limit"}
 		if p, n := u.CPU.ThrottledPeriods, u.CPU.Periods; p != nil && n != nil && *n > 0 {
 			f.Detail = fmt.Sprintf("in %s of the periods", share(float64(*p), float64(*n)))
-			f.Bad = float64(*p) >= badThrottled*float64(*n)
 		}
+		_, f.Bad = usage.Throttled(&u.CPU)
 		out = append(out, f)
 	}
 	if k := u.Memory.OOMKills; k != nil && *k > 0 {

@@ -128,8 +128,9 @@ func (r *Report) facts() []fact {
 	add("attempt", run.Attempt)
 	if s := run.Spec; s != nil {
 		add("image", s.Image)
-		add("requests", strings.Join(asked(s.CPU, s.Memory), ", "))
-		add("limits", strings.Join(asked(cmp.Or(s.CPULimit, s.CPU), cmp.Or(s.MemoryLimit, s.Memory)), ", "))
+		resources := s.Resources()
+		add("requests", strings.Join(asked(resources.CPU.Request, resources.Memory.Request), ", "))
+		add("limits", strings.Join(asked(resources.CPU.Limit, resources.Memory.Limit), ", "))
 		if s.GPU > 0 {
 			add("GPUs", fmt.Sprint(s.GPU))
 		}

@@ -32,9 +32,8 @@ func ownStorage(spec *job.Spec) resource.Quantity {
 	return resource.MustParse(DefaultEphemeralStorage)
 }
 
-// jobResources gives the job what it asked for: limits are the requests unless
-// they are named. The log of its container counts against the container's own
-// limit of ephemeral storage, and is hodei's doing, so it is added.
+// jobResources gives the job what it asked for. The log of its container counts against
+// the container's own limit of ephemeral storage, and is hodei's doing, so it is added.
 func jobResources(spec *job.Spec, gpuResource string) corev1.ResourceRequirements {
 	r := corev1.ResourceRequirements{
 		Requests: corev1.ResourceList{
@@ -47,18 +46,13 @@ func jobResources(spec *job.Spec, gpuResource string) corev1.ResourceRequirement
 		disk.Add(*resource.NewQuantity(containerLogBytes, resource.BinarySI))
 	}
 	r.Limits[corev1.ResourceEphemeralStorage] = disk
-	for _, x := range []struct {
-		name           corev1.ResourceName
-		request, limit *resource.Quantity
-	}{{corev1.ResourceCPU, spec.CPU, spec.CPULimit}, {corev1.ResourceMemory, spec.Memory, spec.MemoryLimit}} {
-		if x.limit == nil {
-			x.limit = x.request
+	asked := spec.Resources()
+	for name, bounds := range map[corev1.ResourceName]job.Bounds{corev1.ResourceCPU: asked.CPU, corev1.ResourceMemory: asked.Memory} {
+		if bounds.Request != nil {
+			r.Requests[name] = *bounds.Request
 		}
-		if x.request != nil {
-			r.Requests[x.name] = *x.request
-		}
-		if x.limit != nil {
-			r.Limits[x.name] = *x.limit
+		if bounds.Limit != nil {
+			r.Limits[name] = *bounds.Limit
 		}
 	}
 	if spec.GPU > 0 { // an extended resource has a limit, and a request that is the same

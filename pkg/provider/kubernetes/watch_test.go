@@ -84,7 +84,8 @@ func TestPodOutcome(t *testing.T) {
 			cause: job.Error, code: 1, message: "the Pod was told to end"},
 		{name: "no cause, deleted", containers: []corev1.ContainerStatus{record(&hodeipb.ExitRecord{Code: 143, Signal: 15, Message: "the Pod was told to end"}), command(143, "Error")},
 			cause: job.Signaled, code: 143, signal: 15, message: "the Pod was told to end"},
-		{name: "a cause that is not an agent's to say", containers: []corev1.ContainerStatus{record(&hodeipb.ExitRecord{Cause: "Evicted"})}, cause: job.Unknown},
+		{name: "a cause that is not an agent's to say", containers: []corev1.ContainerStatus{record(&hodeipb.ExitRecord{Cause: "Evicted"})}, cause: job.Unknown,
+			message: `the agent named a cause that this version of hodei does not take from it: "Evicted"`},
 		{name: "senseless record", containers: []corev1.ContainerStatus{record(&hodeipb.ExitRecord{Cause: "Error", Code: -4})}, cause: job.Unknown, code: job.ExitFailed, message: "the exit record makes no sense"},
 
 		{name: "agent exit 0 without a word", containers: []corev1.ContainerStatus{said(0, "Completed", "")}, cause: job.AgentLost, message: "the agent ended with exit code 0 (Completed)"},

@@ -1,4 +1,4 @@
-package cli
+package usage
 
 import (
 	"time"
@@ -6,16 +6,13 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
-const (
-	// sparkWidth is that of a curve between words: all of a summary fits 100 columns.
-	sparkWidth = 8
-	// leastPoints is from how many on a line of bars tells more than a number.
-	leastPoints = 3
-)
+// leastPoints is from how many on a line of bars tells more than a number.
+const leastPoints = 3
 
-// cpuCurve is the use of CPU over a run, in cores, at n moments that are evenly apart,
-// or fewer where there are fewer samples; nil if they are too few.
-func cpuCurve(samples []job.Sample, n int) []float64 {
+// CPUCurve returns the use of CPU over a run, in cores, in n parts of the time that are equally
+// long, or fewer where there are fewer samples. It is nil if fewer than four samples, which are in
+// the order of their times, have the figure.
+func CPUCurve(samples []job.Sample, n int) []float64 {
 	var known []job.Sample
 	for _, s := range samples {
 		if s.Usage.CPU.Total != nil {
@@ -27,8 +24,8 @@ func cpuCurve(samples []job.Sample, n int) []float64 {
 	})
 }
 
-// memoryCurve is the highest use of memory, in bytes, as cpuCurve is that of CPU.
-func memoryCurve(samples []job.Sample, n int) []float64 {
+// MemoryCurve returns the highest use of memory in each part, in bytes, as CPUCurve does of CPU.
+func MemoryCurve(samples []job.Sample, n int) []float64 {
 	var known []job.Sample
 	for _, s := range samples {
 		if s.Usage.Memory.Current != nil {

@@ -1,0 +1,42 @@
+package cli
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+// The cost stands behind a short end, and before a long one.
+func TestSummaryPlain(t *testing.T) {
+	began := time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
+	var samples []job.Sample // enough for curves, which are for a terminal
+	for i := range 20 {
+		samples = append(samples, *used(i, 1))
+	}
+	usage := &job.Usage{CPU: job.CPUUsage{Total: new(2 * time.Second)}}
+	for _, test := range []struct {
+		name    string
+		outcome job.Outcome
+		want    string
+	}{
+		{"success", job.Outcome{Cause: job.Completed, Started: began, Finished: began.Add(time.Second), Usage: usage},
+			"exit 0 in 1.00s, cpu 2.00s\n"},
+		{"no usage", job.Outcome{Cause: job.Completed, Started: began, Finished: began.Add(time.Second)}, "exit 0 in 1.00s\n"},
+		{"no figures", job.Outcome{Cause: job.Error, Code: 3, Usage: &job.Usage{}}, "exit 3\n"},
+		{"a message", job.Outcome{Cause: job.Completed, Message: "held open", Usage: usage}, "used cpu 2.00s\nexit 0: held open\n"},
+		{"a message and no usage", job.Outcome{Cause: job.Completed, Message: "held open"}, "exit 0: held open\n"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var out bytes.Buffer
+			a := &app{IOStreams: genericiooptions.IOStreams{ErrOut: &out}, getenv: func(string) string { return "" }}
+			newScreen(a, false).summary(&test.outcome, samples)
+			if out.String() != test.want {
+				t.Errorf("got  %q\nwant %q", out.String(), test.want)
+			}
+		})
+	}
+}
