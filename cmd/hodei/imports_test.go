@@ -38,6 +38,7 @@ var forbidden = []struct {
 	{"pkg/server", []string{"agent", "certs", "pkg/cli", "pkg/coordinator", "google.golang.org"}, "it is HTTP about providers; who meets agents stands beside it"},
 	{"pkg/server", []string{"k8s.io/client-go", "k8s.io/cli-runtime", "k8s.io/kubectl"}, "it asks no cluster"},
 	{"pkg/setup", []string{"agent", "pkg/cli", "pkg/server", "pkg/ui"}, "it returns values and errors; who shows them, and how, is not its affair"},
+	{"pkg/output", []string{"agent", "certs", "pkg/cli", "pkg/provider", "pkg/setup", "pkg/server", "k8s.io/client-go", "k8s.io/cli-runtime", "github.com/spf13"}, "it writes what it is given: flags end, and the cluster is asked, where it is used"},
 	{"pkg/exporter", []string{"agent", "certs", "pkg/cli", "pkg/coordinator", "pkg/provider", "k8s.io/client-go"}, "it shows figures, whoever took them"},
 	{"pkg/provider/local", []string{"agent"}, "it runs hodei-worker as the kubelet would, as a program"},
 	{"pkg/provider/kubernetes", []string{"agent"}, "the wire is the whole contract"},
@@ -51,10 +52,11 @@ var onlyIn = []struct {
 	why     string
 }{
 	{"pkg/cli", []string{"cmd/hodei"}, "what a command needs lives below it, where the server can use it too"},
-	{"pkg/coordinator/logstore", []string{"pkg/coordinator", "pkg/cli"}, "a coordinator writes it, and commands about logs read it"},
+	{"pkg/coordinator/logstore", []string{"pkg/coordinator", "pkg/cli", "pkg/output", "pkg/output/outputtest"}, "a coordinator writes it, commands about logs look into it, and output is shown from it"},
 	{"pkg/server", []string{"pkg/cli"}, "a command serves it"},
 	{"pkg/ui/uitest", nil, "it is for tests"},
 	{"pkg/setup/setuptest", nil, "it is for tests"},
+	{"pkg/output/outputtest", nil, "it is for tests"},
 	{"github.com/prometheus", []string{"pkg/exporter"}, "jobs are shown to Prometheus in one place"},
 	{"github.com/go-analyze/charts", []string{"pkg/report"}, "a picture is drawn in one place"},
 	{"github.com/spf13", []string{"pkg/cli"}, "flags end where options begin"},
@@ -65,7 +67,7 @@ var onlyIn = []struct {
 	{"k8s.io/cli-runtime", []string{"pkg/cli", "pkg/provider/kubernetes"}, "it is about flags and printing"},
 	{"k8s.io/kubectl", []string{"pkg/cli", "pkg/provider/kubernetes"}, "it is about flags and printing"},
 	{"go.yaml.in/yaml", []string{"deploy"}, "it keeps comments, which are the reasons of the manifests' rules; all else is read as Kubernetes reads it"},
-	{"google.golang.org/grpc", []string{"agent", "pkg/coordinator", "pkg/coordinator/logstore", "pkg/hodeipb", "test/bench"}, "the wire has two ends, and the store takes the buffers as they come"},
+	{"google.golang.org/grpc", []string{"agent", "pkg/coordinator", "pkg/coordinator/logstore", "pkg/hodeipb", "pkg/output/outputtest", "test/bench"}, "the wire has two ends, and the store takes the buffers as they come"},
 }
 
 // TestImports holds the import graph of docs/architecture.md.

@@ -10,6 +10,7 @@ import (
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -87,13 +88,13 @@ func (a *app) attachOptions(cmd *cobra.Command, f attachFlags, name string) (*at
 	}
 	o := &attachOptions{runOptions: runOptions{app: a, follow: true, usageInterval: f.usageInterval, metricsAddr: metricsAddr}}
 	if f.output != "" {
-		o.events = &eventWriter{out: a.Out, yaml: f.output == "yaml"}
+		o.events = &output.Events{Out: a.Out, YAML: f.output == "yaml"}
 	}
 	o.screen = newScreen(a, f.quiet || o.events != nil)
 	o.logs = &logsOptions{app: a, screen: o.screen, name: name, tail: -1, endSaid: true, patient: true}
-	o.logs.sink = a.newSink(sinkOptions{timestamps: f.timestamps, prefix: f.prefix})
+	o.logs.sink = a.streams().Sinks(output.Options{Timestamps: f.timestamps, Prefix: f.prefix})
 	if o.events != nil {
-		o.logs.sink = func(string) sink { return o.events }
+		o.logs.sink = a.streams().Sinks(output.Options{Events: o.events})
 	}
 	if err := o.logs.choose(); err != nil {
 		return nil, err
@@ -189,7 +190,7 @@ func (o *attachOptions) passedOver(f *follower, err error) error {
 func (o *attachOptions) noted(err error) error {
 	if gone, ok := errors.AsType[*goneError](err); ok {
 		o.screen.note(gone.Error())
-		return o.logs.saying(gone.job).gap(gap{attempt: gone.attempt, bytes: gone.bytes})
+		return o.logs.saying(gone.job).Gap(output.Gap{Attempt: gone.attempt, Bytes: gone.bytes})
 	}
 	if unread, ok := errors.AsType[*unreadError](err); ok {
 		o.logs.missed.add(unread.Error())

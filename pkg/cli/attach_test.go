@@ -16,6 +16,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -74,10 +75,10 @@ func TestAttachEnded(t *testing.T) {
 				a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, name: "hodei", getenv: func(string) string { return "" }}
 				o := &attachOptions{runOptions: runOptions{app: a, follow: true, screen: newScreen(a, true)}}
 				o.logs = &logsOptions{app: a, store: &openedStore{Store: kept}, screen: o.screen, namespace: "ns", name: "x", tail: -1}
-				o.logs.sink = a.newSink(sinkOptions{})
+				o.logs.sink = a.streams().Sinks(output.Options{})
 				if format == "json" {
-					o.events = &eventWriter{out: &out}
-					o.logs.sink = func(string) sink { return o.events }
+					o.events = &output.Events{Out: &out}
+					o.logs.sink = a.streams().Sinks(output.Options{Events: o.events})
 				}
 				o.logs.cluster = testCluster(t, func(w http.ResponseWriter, _ *http.Request) {
 					if test.log == "" {

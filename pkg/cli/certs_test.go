@@ -26,6 +26,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output/outputtest"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -283,7 +284,7 @@ func TestInspectEscapes(t *testing.T) {
 		if err := o.print([]certs.Fact{{Source: "x", Subject: "a\u009b2J\x7f\u202e"}}); err != nil {
 			t.Fatal(err)
 		}
-		if got := out.String(); strings.ContainsFunc(got, isTerminalControl) || !strings.Contains(got, `a\u009b2J\u007f\u202e`) {
+		if got := out.String(); outputtest.CommandsTerminal(got) || !strings.Contains(got, `a\u009b2J\u007f\u202e`) {
 			t.Errorf("%s: %q", format, got)
 		}
 	}

@@ -24,6 +24,7 @@ import (
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -63,15 +64,19 @@ type app struct {
 	after []func()
 	// signals is how all commands hear what they are sent.
 	signals *signals
-	// shown is where output is shown, and what is said beside it; see lines.
-	shown *lineWriter
+	// shown are the streams that output is shown on, and what is said beside it; see streams.
+	shown *output.Streams
 }
 
-// lines returns the one lineWriter that shows all of a's output. It is called before any other
+// streams returns the streams that all of a's output is shown on. It is called before any other
 // goroutine runs.
-func (a *app) lines() *lineWriter {
+func (a *app) streams() *output.Streams {
 	if a.shown == nil {
-		a.shown = &lineWriter{out: a.Out, err: a.ErrOut, one: sameFile(a.stdout(), a.ErrOut)}
+		a.shown = &output.Streams{
+			Out: a.Out, OutTerminal: ui.Detect(a.stdout(), a.getenv),
+			Err: a.ErrOut, ErrTerminal: ui.Detect(a.ErrOut, a.getenv),
+			Shared: output.SameFile(a.stdout(), a.ErrOut),
+		}
 	}
 	return a.shown
 }
@@ -302,7 +307,7 @@ func (a *app) report(err error) int {
 		code = exitUsage
 		hint = cmp.Or(hint, usage.hint, usage.cmd.CommandPath()+" --help")
 	}
-	a.lines().fresh()
+	a.streams().BeginLine()
 	fmt.Fprintln(a.ErrOut, "error:", ui.Printable(err.Error()))
 	if hint = a.named(hint); hint != "" {
 		fmt.Fprintln(a.ErrOut, "hint:", hint)

@@ -40,7 +40,7 @@ func (o *runOptions) told(text string) error {
 		return nil
 	}
 	o.screen.note(text)
-	return o.events.note(text)
+	return o.events.Note(text)
 }
 
 // conclude shows the outcome, on a line of its own or as an error with a hint: the
@@ -60,7 +60,7 @@ func (o *runOptions) conclude(outcome *job.Outcome, failure *job.Failure) error 
 	}
 	o.screen.stop()
 	// Who reads the events has ended with the Ctrl-C that has cancelled the job.
-	if err := o.events.exit(outcome, o.named(hint)); err != nil && !(outcome.Cause == job.Cancelled && errors.Is(err, syscall.EPIPE)) {
+	if err := o.events.Exit(outcome, o.named(hint)); err != nil && !(outcome.Cause == job.Cancelled && errors.Is(err, syscall.EPIPE)) {
 		return err
 	}
 	switch {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
@@ -45,41 +46,24 @@ func (f *follower) followContainer(c cluster, pod string) {
 	if f.tail != nil {
 		f.tail.end() // of the attempt before
 	} else {
-		f.display.say(func() error {
+		f.display.Say(func() error {
 			f.screen.note(inexact)
-			return f.events.note(inexact)
+			return f.events.Note(inexact)
 		})
 	}
 	f.shown = false
 	f.runs(pod)
 	t := newTail(c, pod, kubernetes.ContainerLogOptions{Follow: true})
 	f.tail = t
-	f.display.do(func(ctx context.Context) error {
-		err := t.show(ctx, unplaced(f.sink))
+	f.display.Do(func(ctx context.Context) error {
+		sink, _ := output.Unplaced(f.sink)
+		err := t.show(ctx, sink)
 		if unread, ok := errors.AsType[*unreadError](err); ok {
 			f.misses(unread.Error())
 			return nil
 		}
 		return err
 	})
-}
-
-// unplaced is the sink for a container's log, whose bytes have no offsets: events do
-// not make them up. The log was asked for the one stream that is wanted.
-func unplaced(s sink) sink {
-	switch s := s.(type) {
-	case streamSink:
-		return unplaced(s.sink)
-	case *eventWriter:
-		return unplacedEvents{s}
-	}
-	return s
-}
-
-type unplacedEvents struct{ *eventWriter }
-
-func (w unplacedEvents) record(attempt string, _ uint64, r *hodeipb.Record, data []byte) error {
-	return w.output(newOutputEvent(attempt, r), data)
 }
 
 // unreadError is a container's log that can't be read.
@@ -116,14 +100,14 @@ type tail struct {
 // missing returns what a log lacks of the output of an attempt that ended with o; false:
 // nothing, as far as is known. The log was read from its beginning to its end. A runtime may
 // have added a newline to the last line of each stream, which makes the log longer.
-func (t *tail) missing(o *job.Outcome) (gap, bool) {
-	g := gap{attempt: t.pod, log: true, of: o.OutputBytes + o.LostBytes}
+func (t *tail) missing(o *job.Outcome) (output.Gap, bool) {
+	g := output.Gap{Attempt: t.pod, ContainerLog: true, Of: o.OutputBytes + o.LostBytes}
 	if !counted(o) {
-		g.of = 0
+		g.Of = 0
 		return g, true
 	}
-	g.bytes = g.of - min(g.of, t.offset)
-	return g, g.bytes > 0 || t.offset > g.of+addedNewlines
+	g.Bytes = g.Of - min(g.Of, t.offset)
+	return g, g.Bytes > 0 || t.offset > g.Of+addedNewlines
 }
 
 // addedNewlines is how many a runtime may have added: one to each stream.
@@ -146,7 +130,7 @@ func newTail(c cluster, pod string, o kubernetes.ContainerLogOptions) *tail {
 
 // show writes the log to s until the container ends, or, if it is not to be
 // followed, what there is of it.
-func (t *tail) show(ctx context.Context, s sink) error {
+func (t *tail) show(ctx context.Context, s output.Sink) error {
 	rest := restTries
 	for wait := reopenFirst; ; wait = min(2*wait, reopenLast) {
 		ended, over := !t.options.Follow, t.growing.Done()
@@ -166,7 +150,7 @@ func (t *tail) show(ctx context.Context, s sink) error {
 		case broke && (rest == 0 || !t.options.Follow || t.offset == 0 && refusedForGood(unread.err)):
 			return err
 		case ended && !broke:
-			return s.flush()
+			return s.Flush()
 		}
 		if t.offset > before {
 			wait = reopenFirst
@@ -192,7 +176,7 @@ func refusedForGood(err error) bool {
 
 // read opens the log where it was left and writes what comes. An unreadError is
 // the log's, others are of s.
-func (t *tail) read(ctx context.Context, s sink, ended bool) error {
+func (t *tail) read(ctx context.Context, s output.Sink, ended bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	rest := newRestReader(cancel)
@@ -207,7 +191,7 @@ func (t *tail) read(ctx context.Context, s sink, ended bool) error {
 		return &unreadError{t.pod, err}
 	}
 	defer log.Close()
-	lines := bufio.NewReaderSize(rest, maxPartial)
+	lines := bufio.NewReaderSize(rest, output.MaxLine)
 	var (
 		at       time.Time // of the line
 		start    = true    // of a line
@@ -256,7 +240,7 @@ func (t *tail) read(ctx context.Context, s sink, ended bool) error {
 				t.lines++
 			}
 		}
-		if err != nil || len(t.held) >= maxPartial || !lineIn(lines) {
+		if err != nil || len(t.held) >= output.MaxLine || !lineIn(lines) {
 			if e := t.release(s); e != nil {
 				return e
 			}
@@ -334,7 +318,7 @@ func (r *restReader) set() {
 }
 
 // write shows a piece of a line, without the first drop bytes of the line.
-func (t *tail) write(s sink, at time.Time, piece []byte, drop *int) error {
+func (t *tail) write(s output.Sink, at time.Time, piece []byte, drop *int) error {
 	n := min(*drop, len(piece))
 	*drop -= n
 	if piece = piece[n:]; len(piece) == 0 {
@@ -344,20 +328,20 @@ func (t *tail) write(s sink, at time.Time, piece []byte, drop *int) error {
 	t.part += len(piece)
 	t.offset += uint64(len(piece))
 	t.held = append(t.held, piece...)
-	if _, raw := s.(rawSink); raw { // which has no use for the time of each line
+	if _, raw := s.(output.Raw); raw { // which has no use for the time of each line
 		return nil
 	}
 	return t.release(s)
 }
 
 // release writes what is held.
-func (t *tail) release(s sink) error {
+func (t *tail) release(s output.Sink) error {
 	n := len(t.held)
 	if n == 0 {
 		return nil
 	}
 	r := &hodeipb.Record{Stream: t.stream, Length: uint32(n), TimeUnixNano: t.begun.UnixNano()}
-	err := s.record(t.pod, t.offset-uint64(n), r, t.held)
+	err := s.Record(t.pod, t.offset-uint64(n), r, t.held)
 	t.held = t.held[:0]
 	return err
 }

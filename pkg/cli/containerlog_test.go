@@ -16,6 +16,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -50,7 +51,7 @@ func TestTail(t *testing.T) {
 		t2 = "2025-06-01T12:00:01.000000002Z "
 		t3 = "2025-06-01T12:00:03Z "
 	)
-	long := strings.Repeat("y", maxPartial+10)
+	long := strings.Repeat("y", output.MaxLine+10)
 	for _, test := range []struct {
 		name     string
 		openings []opening
@@ -132,15 +133,26 @@ func (r *slowReader) Read(p []byte) (int, error) {
 
 func (*slowReader) Close() error { return nil }
 
+// keptSink keeps the bytes that it is shown.
+type keptSink struct{ bytes.Buffer }
+
+func (s *keptSink) Record(_ string, _ uint64, _ *hodeipb.Record, data []byte) error {
+	s.Write(data)
+	return nil
+}
+
+func (*keptSink) Gap(output.Gap) error { return nil }
+func (*keptSink) Flush() error         { return nil }
+
 // slowSink takes its time for every record.
 type slowSink struct {
 	keptSink
 	wait time.Duration
 }
 
-func (s *slowSink) record(attempt string, offset uint64, r *hodeipb.Record, data []byte) error {
+func (s *slowSink) Record(attempt string, offset uint64, r *hodeipb.Record, data []byte) error {
 	<-time.After(s.wait)
-	return s.keptSink.record(attempt, offset, r, data)
+	return s.keptSink.Record(attempt, offset, r, data)
 }
 
 // The rest of a log is given up when it stalls, not when it is long or its reader
@@ -190,7 +202,7 @@ func TestTailOnce(t *testing.T) {
 		t.Errorf("got %q, %v", kept.String(), err)
 	}
 	tail.last, tail.equal = time.Time{}, 0 // from the start again
-	if err := tail.show(t.Context(), rawSink{&lineWriter{out: &failing{err: io.ErrClosedPipe}}}); !errors.Is(err, io.ErrClosedPipe) {
+	if err := tail.show(t.Context(), output.Raw{To: &output.Streams{Out: &failing{err: io.ErrClosedPipe}}}); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -220,7 +232,7 @@ func TestFollowContainerEvents(t *testing.T) {
 	t.Run("logs", func(t *testing.T) {
 		var out, errOut bytes.Buffer
 		a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, getenv: func(string) string { return "" }}
-		o := &logsOptions{app: a, screen: newScreen(a, false), sink: a.newSink(sinkOptions{events: true}), tail: -1, cluster: testCluster(t, answer)}
+		o := &logsOptions{app: a, screen: newScreen(a, false), sink: a.streams().Sinks(output.Options{Events: &output.Events{Out: a.Out}}), tail: -1, cluster: testCluster(t, answer)}
 		j := &knownJob{name: "x", found: &kubernetes.Found{Spec: &job.Spec{Name: "x", ContainerLogs: true}}}
 		if err := o.showContainer(t.Context(), j, &knownAttempt{name: "x-1", pod: &kubernetes.Attempt{Name: "x-1"}}); err != nil {
 			t.Fatal(err)

@@ -13,19 +13,20 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output"
 )
 
 // follower is what hodei run and attach know of a job that they follow: it shows
 // the start, has the display show the output that is stored, and tells the
 // session what it has to act on. It is the Listener of their Recorder.
 type follower struct {
-	display  *display
-	sink     sink
+	display  *output.Display
+	sink     output.Sink
 	silent   bool // no output was asked for
 	fallback bool // no agent is met: it comes from the container's log
 	attached bool // the job was there before us
 	screen   *screen
-	events   *eventWriter
+	events   *output.Events
 	usage    *usageHistory
 	describe string
 	name     string
@@ -38,11 +39,11 @@ type follower struct {
 
 	mu        sync.Mutex
 	onRunning sync.Once
-	attempt   string              // the latest that attached
-	passages  map[string]*passage // by attempt
-	before    map[string]bool     // attempts that were over when we came: shown by others
-	queued    bool                // the latest attempt's passage, for the display
-	tail      *tail               // of the latest attempt's container, in the fallback
+	attempt   string                     // the latest that attached
+	passages  map[string]*output.Passage // by attempt
+	before    map[string]bool            // attempts that were over when we came: shown by others
+	queued    bool                       // the latest attempt's passage, for the display
+	tail      *tail                      // of the latest attempt's container, in the fallback
 	agentUp   time.Duration
 	shown     bool // that its command runs
 	hushed    bool
@@ -69,12 +70,12 @@ const blockedEvery = time.Minute
 
 func newFollower(o *runOptions) *follower {
 	f := &follower{
-		display: newDisplay(), sink: rawSink{o.lines()}, silent: !o.follow, fallback: o.fallback,
+		display: output.NewDisplay(), sink: output.Raw{To: o.streams()}, silent: !o.follow, fallback: o.fallback,
 		screen: o.screen, events: o.events, usage: &usageHistory{}, describe: o.place.Describe(), name: o.spec.Name,
 		running:  make(chan struct{}),
 		exited:   make(chan *hodeipb.ExitRecord, exitedBuffer),
 		stuck:    make(chan error, 1),
-		passages: map[string]*passage{},
+		passages: map[string]*output.Passage{},
 		before:   map[string]bool{}, unstarted: map[string]bool{},
 	}
 	if o.events != nil {
@@ -107,10 +108,10 @@ func (f *follower) phase(e job.Event) {
 
 // beside tells what is waited for while the command's output has the terminal.
 func (f *follower) beside(e job.Event) {
-	f.display.aside(func() {
+	f.display.Aside(func() {
 		f.screen.note(e.Detail)
-		if err := f.events.phase(e); err != nil {
-			f.display.fail(err)
+		if err := f.events.Phase(e); err != nil {
+			f.display.Fail(err)
 		}
 	})
 }
@@ -130,14 +131,14 @@ func (f *follower) show(e job.Event) {
 		if e.Phase == job.Running {
 			f.screen.stop()
 		}
-		return f.events.phase(e)
+		return f.events.Phase(e)
 	})
 }
 
 // unlessHushed has something displayed of the start, if it has not been taken back
 // by then.
 func (f *follower) unlessHushed(step func() error) {
-	f.display.say(func() error {
+	f.display.Say(func() error {
 		f.mu.Lock()
 		hushed := f.hushed
 		f.mu.Unlock()
@@ -149,7 +150,7 @@ func (f *follower) unlessHushed(step func() error) {
 }
 
 // closed tells that whoever read our output has gone.
-func (f *follower) closed() bool { return errors.Is(f.display.failed(), syscall.EPIPE) }
+func (f *follower) closed() bool { return errors.Is(f.display.Err(), syscall.EPIPE) }
 
 // Attached prepares the display of an attempt.
 func (f *follower) Attached(a coordinator.Attachment) {
@@ -165,18 +166,18 @@ func (f *follower) Attached(a coordinator.Attachment) {
 	if f.last != nil {
 		over := coordinator.Outcome(f.last)
 		over.Attempt = f.attempt
-		f.display.say(func() error {
+		f.display.Say(func() error {
 			f.screen.note(fmt.Sprintf("%s; next attempt: %s", f.screen.withUsage(over.Summary(), over, nil), name))
-			return f.events.attempt(over)
+			return f.events.Attempt(over)
 		})
 	}
 	f.attempt, f.queued, f.shown, f.ended = name, false, false, false
 	f.agentUp = f.screen.elapsed()
 	if a.Log != nil {
-		f.passages[name] = newPassage(name, a.Log, 0)
+		f.passages[name] = output.NewPassage(name, a.Log, 0)
 	}
 	if why := temporary(a); why != "" {
-		f.display.say(func() error {
+		f.display.Say(func() error {
 			f.screen.note(why)
 			return nil
 		})
@@ -205,7 +206,7 @@ func (f *follower) enqueue() {
 		return
 	}
 	f.queued = true
-	f.display.do(func(ctx context.Context) error { return p.show(ctx, followedSink{f.sink, f}) })
+	f.display.Do(func(ctx context.Context) error { return p.Show(ctx, followedSink{f.sink, f}) })
 }
 
 // abandon ends the display of the latest attempt where its output does: nothing
@@ -215,10 +216,10 @@ func (f *follower) abandon() {
 	if p == nil {
 		return
 	}
-	p.end()
+	p.End()
 	f.enqueue()
-	if !f.ended && !f.unstarted[p.attempt] {
-		f.display.say(func() error { return f.lose(gap{attempt: p.attempt, offset: p.offset(), damage: p.damage()}) })
+	if !f.ended && !f.unstarted[p.Attempt] {
+		f.display.Say(func() error { return f.lose(output.Gap{Attempt: p.Attempt, Offset: p.Offset(), Damage: p.Damage()}) })
 	}
 }
 
@@ -231,7 +232,7 @@ func (f *follower) showBefore(attempt string, show func(context.Context) error) 
 		return
 	}
 	f.before[attempt] = true
-	f.display.do(func(ctx context.Context) error {
+	f.display.Do(func(ctx context.Context) error {
 		if ctx.Err() == nil {
 			return show(ctx)
 		}
@@ -245,7 +246,7 @@ func (f *follower) complete() <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if p := f.passages[f.attempt]; p != nil {
-		p.end()
+		p.End()
 		f.enqueue()
 	}
 	slow := time.NewTimer(0)
@@ -257,8 +258,8 @@ func (f *follower) complete() <-chan struct{} {
 		})
 	}
 	shown := make(chan struct{})
-	f.display.do(func(ctx context.Context) error {
-		f.display.awaitAside(ctx)
+	f.display.Do(func(ctx context.Context) error {
+		f.display.AwaitAside(ctx)
 		defer close(shown)
 		slow.Stop()
 		if ctx.Err() != nil {
@@ -274,9 +275,9 @@ func (f *follower) complete() <-chan struct{} {
 func (f *follower) Metrics(attempt string, m *hodeipb.Metrics) {
 	f.usage.add(attempt, m)
 	if f.usage.events != nil {
-		f.display.aside(func() {
+		f.display.Aside(func() {
 			if err := f.usage.tell(); err != nil {
-				f.display.fail(err)
+				f.display.Fail(err)
 			}
 		})
 	}
@@ -304,7 +305,7 @@ func (f *follower) State(attempt string, state *hodeipb.State) {
 	}
 	if state.BlockedOnOutput && !f.blocked && time.Since(f.blockedAt) > blockedEvery {
 		f.blockedAt = time.Now()
-		f.display.aside(func() { f.screen.note("the job waits: its output can't be stored fast enough") })
+		f.display.Aside(func() { f.screen.note("the job waits: its output can't be stored fast enough") })
 	}
 	f.blocked = state.BlockedOnOutput
 	detail := fmt.Sprintf("agent %s, command %s", job.Duration(f.agentUp), job.Duration(f.screen.elapsed()))
@@ -365,7 +366,7 @@ func (f *follower) Exited(attempt string, record *hodeipb.ExitRecord) {
 	}
 	if record.Lost > 0 && !f.silent {
 		f.fullDisk = true
-		f.display.say(func() error { return f.lose(gap{attempt: attempt, offset: record.End, bytes: record.Lost}) })
+		f.display.Say(func() error { return f.lose(output.Gap{Attempt: attempt, Offset: record.End, Bytes: record.Lost}) })
 	}
 	select {
 	case f.exited <- record:
@@ -383,13 +384,13 @@ func (f *follower) Failed(_ string, err error) {
 
 // followedSink has the follower know what is missing.
 type followedSink struct {
-	sink
+	output.Sink
 	follower *follower
 }
 
-func (s followedSink) gap(g gap) error {
+func (s followedSink) Gap(g output.Gap) error {
 	s.follower.mu.Lock()
-	if g.damage == nil {
+	if g.Damage == nil {
 		s.follower.dropped = true
 	} else {
 		s.follower.damaged = true
@@ -400,18 +401,18 @@ func (s followedSink) gap(g gap) error {
 
 // say shows a note, also among events, whatever is still to be shown.
 func (f *follower) say(note string) {
-	f.display.aside(func() {
+	f.display.Aside(func() {
 		f.screen.note(note)
-		if err := f.events.note(note); err != nil {
-			f.display.fail(err)
+		if err := f.events.Note(note); err != nil {
+			f.display.Fail(err)
 		}
 	})
 }
 
 // lose notes and shows that output is missing.
-func (f *follower) lose(g gap) error {
+func (f *follower) lose(g output.Gap) error {
 	f.misses(g.String())
-	return f.sink.gap(g)
+	return f.sink.Gap(g)
 }
 
 // misses notes what is missing of the output; empty: nothing.
@@ -455,14 +456,14 @@ func (f *follower) missing(o *job.Outcome) (lost, hint string, err error) {
 	}
 	p, ended := f.passages[attempt], f.ended && attempt == f.attempt
 	f.mu.Unlock()
-	g := gap{attempt: attempt}
+	g := output.Gap{Attempt: attempt}
 	if p != nil {
-		g.offset, g.damage = p.offset(), p.damage()
+		g.Offset, g.Damage = p.Offset(), p.Damage()
 	}
 	torn := !counted(o) && f.ran() && !ended // its Pod or agent has gone under way
 	switch {
-	case o.OutputBytes > g.offset:
-		g.bytes = o.OutputBytes - g.offset
+	case o.OutputBytes > g.Offset:
+		g.Bytes = o.OutputBytes - g.Offset
 		err = f.lose(g)
 	case torn:
 		err = f.lose(g)
@@ -470,7 +471,7 @@ func (f *follower) missing(o *job.Outcome) (lost, hint string, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
-	case f.damaged || g.damage != nil:
+	case f.damaged || g.Damage != nil:
 		return f.lost, "check this machine's disk, and let it be fetched again: {hodei} logs " + f.name, err
 	case f.fullDisk:
 		return f.lost, "make room on the disk that the job runs on", err

@@ -2,8 +2,6 @@ package cli
 
 import (
 	"bytes"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -18,14 +16,13 @@ import (
 	"time"
 
 	"k8s.io/cli-runtime/pkg/genericiooptions"
-	"sigs.k8s.io/yaml"
-
-	"google.golang.org/grpc/mem"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/output/outputtest"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -47,41 +44,18 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// batch makes one of records, each "out:text", "err:text" or a number of lost bytes.
-func batch(offset uint64, records ...any) *hodeipb.Batch {
-	b := &hodeipb.Batch{Offset: offset}
-	at := time.Date(2025, 6, 1, 12, 0, 0, 5000, time.UTC)
-	streams := map[string]uint64{}
-	for _, r := range records {
-		record := &hodeipb.Record{TimeUnixNano: at.UnixNano()}
-		at = at.Add(time.Second)
-		switch r := r.(type) {
-		case int:
-			record.Lost = uint64(r)
-		case string:
-			kind, text, _ := strings.Cut(r, ":")
-			record.Stream = map[string]hodeipb.Stream{"out": hodeipb.Stream_STDOUT, "err": hodeipb.Stream_STDERR}[kind]
-			record.Length, record.StreamOffset = uint32(len(text)), streams[kind]
-			streams[kind] += uint64(len(text))
-			b.Data = append(b.Data, text...)
-		}
-		b.Records = append(b.Records, record)
-	}
-	return b
-}
-
 // testFollower is of a job that writes to out and errOut, which are no terminals.
 func testFollower(t *testing.T, out, errOut io.Writer, events string) *follower {
 	t.Helper()
 	a := &app{IOStreams: genericiooptions.IOStreams{Out: out, ErrOut: errOut}, name: "hodei", getenv: func(string) string { return "" }}
 	o := &runOptions{app: a, spec: &job.Spec{Name: "hodei-x"}, place: nowhere{}, follow: true, screen: newScreen(a, events != "")}
 	if events != "" {
-		o.events = &eventWriter{out: out, yaml: events == "yaml"}
+		o.events = &output.Events{Out: out, YAML: events == "yaml"}
 	}
 	f := newFollower(o)
 	t.Cleanup(func() {
-		f.display.leave()
-		<-f.display.done
+		f.display.Leave()
+		<-f.display.Done()
 	})
 	return f
 }
@@ -92,21 +66,6 @@ type nowhere struct{ place }
 func (nowhere) Describe() string  { return "k8s (ns)" }
 func (nowhere) Namespace() string { return "ns" }
 
-// testLog is a new log of an attempt.
-func testLog(t *testing.T, attempt string, first uint64) *logstore.Log {
-	t.Helper()
-	store, err := logstore.Open(t.TempDir(), logstore.Limits{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	log, err := store.Create(logstore.Key{Namespace: "ns", Job: "hodei-x", Attempt: attempt, AttemptUID: "uid-" + attempt}, first)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { log.Close() })
-	return log
-}
-
 // attach has an attempt attach whose log begins at offset first.
 func attach(t *testing.T, f *follower, attempt string, first uint64) *logstore.Log {
 	t.Helper()
@@ -115,15 +74,12 @@ func attach(t *testing.T, f *follower, attempt string, first uint64) *logstore.L
 	return log
 }
 
-// store stores a batch.
-func store(t *testing.T, log *logstore.Log, b *hodeipb.Batch) {
-	t.Helper()
-	data := mem.BufferSlice{mem.SliceBuffer(b.Data)}
-	b.Data = nil
-	if err := log.Append(t.Context(), b, data); err != nil {
-		t.Fatal(err)
-	}
-}
+// What tests store and how.
+var (
+	batch   = outputtest.Batch
+	testLog = outputtest.NewLog
+	store   = outputtest.Store
+)
 
 var ran = &hodeipb.State{Phase: hodeipb.Phase_RUNNING}
 
@@ -138,13 +94,13 @@ func TestEvents(t *testing.T) {
 			f.phase(job.Event{Phase: job.Scheduled, Time: time.Now(), Waiting: true, Detail: "no node takes it: \"0/1\" nodes\x1b[31m"})
 			f.phase(job.Event{Phase: job.Scheduled, Time: time.Now(), Detail: "node1"})
 			log := attach(t, f, "hodei-x-abcde", 1000)
-			f.passages["hodei-x-abcde"].from = 1000
+			f.passages["hodei-x-abcde"] = output.NewPassage("hodei-x-abcde", log, 1000)
 			f.agentUp = 0
 			f.State("hodei-x-abcde", ran)
 			store(t, log, batch(1000, "out:out\n", "err:é \x1b[1merr\r\n", 1<<40, "out:\xff\x00", "out:yes", "out:null"))
 			f.phase(job.Event{Phase: job.Pulled, Time: time.Now()}) // too late to be of interest
 			<-f.complete()
-			if err := f.events.exit(&job.Outcome{Cause: job.OOMKilled, Code: 137, Signal: 9, Message: "memory reached its limit",
+			if err := f.events.Exit(&job.Outcome{Cause: job.OOMKilled, Code: 137, Signal: 9, Message: "memory reached its limit",
 				Started: time.Now(), Finished: time.Now()}, "kubectl hodei run --memory 1Gi"); err != nil {
 				t.Error(err)
 			}
@@ -160,39 +116,6 @@ func TestEvents(t *testing.T) {
 			}
 		})
 	}
-}
-
-// A program that reads the events gets every byte of the output back.
-func FuzzEvents(f *testing.F) {
-	for _, s := range []string{"", "a", "\n", "null", "yes", "1e3", "~", " a ", "\t", "\x00", "\xff", "\r\n", "\u0085\u2028\ufeff", "--- |\n", "<&>", "\ufffd", "é"} {
-		f.Add([]byte(s))
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, format := range []string{"json", "yaml"} {
-			var out bytes.Buffer
-			w := &eventWriter{out: &out, yaml: format == "yaml"}
-			if err := w.record("a", 1, &hodeipb.Record{Stream: hodeipb.Stream_STDOUT, Length: uint32(len(data))}, data); err != nil {
-				t.Fatal(err)
-			}
-			var e struct{ Text, Base64 string }
-			decode := json.Unmarshal
-			if format == "yaml" {
-				decode = func(b []byte, v any) error { return yaml.Unmarshal(b, v) }
-			} else if bytes.Count(out.Bytes(), []byte("\n")) != 1 {
-				t.Errorf("json: more than a line: %q", out.Bytes())
-			}
-			if err := decode(out.Bytes(), &e); err != nil {
-				t.Fatalf("%s of %q: %v\n%s", format, data, err, out.Bytes())
-			}
-			got := []byte(e.Text)
-			if e.Base64 != "" {
-				got, _ = base64.StdEncoding.DecodeString(e.Base64)
-			}
-			if !bytes.Equal(got, data) {
-				t.Errorf("%s: %q comes back as %q from\n%s", format, data, got, out.Bytes())
-			}
-		}
-	})
 }
 
 // The output itself is passed on byte for byte, and only that is on stdout.
@@ -252,7 +175,7 @@ func TestOutputFails(t *testing.T) {
 			for i := range 3 {
 				store(t, log, batch(uint64(6*i), "out:ab", "out:cd", "out:ef"))
 			}
-			if err := <-f.display.broken; !errors.Is(err, test.err) {
+			if err := <-f.display.Broken(); !errors.Is(err, test.err) {
 				t.Errorf("reported %v", err)
 			}
 			f.phase(job.Event{Phase: job.Scheduled})
@@ -260,7 +183,7 @@ func TestOutputFails(t *testing.T) {
 			f.State("y", ran)
 			<-f.complete()
 			select {
-			case err := <-f.display.broken:
+			case err := <-f.display.Broken():
 				t.Errorf("reported again: %v", err)
 			default:
 			}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -233,7 +234,7 @@ func (s *session) soon() os.Signal {
 // broken acts on output that can't be shown.
 func (s *session) broken(ctx context.Context, err error) (done bool, _ error) {
 	gone := errors.Is(err, syscall.EPIPE)
-	if !errors.Is(err, errUnreadable) {
+	if !errors.Is(err, output.ErrUnreadable) {
 		err = fmt.Errorf("write output: %w", err)
 	}
 	switch {

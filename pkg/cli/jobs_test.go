@@ -17,7 +17,6 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
@@ -27,6 +26,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output/outputtest"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -190,45 +190,21 @@ func TestJobsOfOthers(t *testing.T) {
 	for _, format := range []string{"json", "yaml"} {
 		flags := genericclioptions.NewPrintFlags("").WithDefaultOutput(format)
 		printer, err := newPrinter(flags.OutputFormat, flags.ToPrinter)
-		if err != nil {
-			t.Fatal(err)
+		if err != nil || *flags.OutputFormat != format {
+			t.Fatal(err, *flags.OutputFormat)
 		}
 		var out bytes.Buffer
 		o := &jobsOptions{app: &app{IOStreams: genericiooptions.IOStreams{Out: &out}}, client: client, namespace: "ns", printer: printer}
 		if err := o.run(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if strings.ContainsFunc(out.String(), isTerminalControl) {
+		if outputtest.CommandsTerminal(out.String()) {
 			t.Errorf("%s: %q", format, out.String())
 		}
 		var list batchv1.JobList
 		if err := yaml.Unmarshal(out.Bytes(), &list); err != nil || len(list.Items) != 2 || list.Items[1].Annotations["a"] != odd {
 			t.Errorf("%s: %v, %v", format, list.Items, err)
 		}
-	}
-}
-
-// A stream of documents stays one where some of them are JSON.
-func TestDocuments(t *testing.T) {
-	object := func(text string) runtime.Object {
-		return &corev1.ConfigMap{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"}, Data: map[string]string{"a": text}}
-	}
-	flags := genericclioptions.NewPrintFlags("").WithDefaultOutput("yaml")
-	printer, err := newPrinter(flags.OutputFormat, flags.ToPrinter)
-	if err != nil || *flags.OutputFormat != "yaml" {
-		t.Fatal(err, *flags.OutputFormat)
-	}
-	var out bytes.Buffer
-	for _, text := range []string{"plain", "\u0085", "<>&", "\u202e"} {
-		if err := printer.PrintObj(object(text), &out); err != nil {
-			t.Fatal(err)
-		}
-	}
-	const yaml = "apiVersion: v1\ndata:\n  a: %s\nkind: ConfigMap\n"
-	const json = "{\n    \"kind\": \"ConfigMap\",\n    \"apiVersion\": \"v1\",\n    \"data\": {\n        \"a\": \"%s\"\n    }\n}\n"
-	want := fmt.Sprintf(yaml, "plain") + "---\n" + fmt.Sprintf(json, `\u0085`) + "---\n" + fmt.Sprintf(yaml, "<>&") + "---\n" + fmt.Sprintf(json, `\u202e`)
-	if metadata := strings.ReplaceAll(out.String(), "metadata: {}\n", ""); strings.ReplaceAll(metadata, "    \"metadata\": {},\n", "") != want {
-		t.Errorf("got %s\nwant %s", out.String(), want)
 	}
 }
 

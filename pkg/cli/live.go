@@ -15,6 +15,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -292,34 +293,34 @@ func (o *logsOptions) showLive(ctx context.Context, over *end, j *knownJob, at c
 		}
 	}
 	s := o.saying(j.name)
-	p := newPassage(at.Hello.Attempt, at.Log, start)
+	p := output.NewPassage(at.Hello.Attempt, at.Log, start)
 	if !o.follow && at.Hello.State.Phase != hodeipb.Phase_ENDED {
-		p.to = extent.End
+		p.To = extent.End
 	}
-	defer context.AfterFunc(over, p.end)()
-	if err := p.show(ctx, s); err != nil {
+	defer context.AfterFunc(over, p.End)()
+	if err := p.Show(ctx, s); err != nil {
 		return false, err
 	}
 	if lost := context.Cause(over); errors.Is(lost, kubernetes.ErrLost) {
 		return false, lost // there may be more, and it is not gone
 	}
 	switch {
-	case p.to < math.MaxUint64 && p.offset() < p.to:
-		return false, s.gap(gap{attempt: p.attempt, offset: p.offset(), bytes: p.to - p.offset(), damage: p.damage()})
+	case p.To < math.MaxUint64 && p.Offset() < p.To:
+		return false, s.Gap(output.Gap{Attempt: p.Attempt, Offset: p.Offset(), Bytes: p.To - p.Offset(), Damage: p.Damage()})
 	case at.Log.Exit() != nil:
-		return true, o.conclude(s, p.attempt, at.Log.Exit())
-	case p.to < math.MaxUint64:
+		return true, o.conclude(s, p.Attempt, at.Log.Exit())
+	case p.To < math.MaxUint64:
 		return false, nil
 	}
 	// The Pod is gone, and so is what it had still to send.
 	var lost uint64
 	if out := over.outcome; out != nil && out.Attempt == at.Hello.Attempt {
-		if counted(out) && out.OutputBytes <= p.offset() {
+		if counted(out) && out.OutputBytes <= p.Offset() {
 			return false, nil
 		}
-		lost = out.OutputBytes - min(out.OutputBytes, p.offset())
+		lost = out.OutputBytes - min(out.OutputBytes, p.Offset())
 	}
-	return false, s.gap(gap{attempt: at.Hello.Attempt, offset: p.offset(), bytes: lost, damage: p.damage()})
+	return false, s.Gap(output.Gap{Attempt: at.Hello.Attempt, Offset: p.Offset(), Bytes: lost, Damage: p.Damage()})
 }
 
 // begin is from where on the output of a running attempt is fetched for --tail and

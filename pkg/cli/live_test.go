@@ -23,6 +23,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -55,7 +56,7 @@ func TestShowLiveDropped(t *testing.T) {
 			defer log.Close()
 			var out, errOut bytes.Buffer
 			a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, getenv: func(string) string { return "" }}
-			o := &logsOptions{app: a, screen: newScreen(a, false), sink: a.newSink(sinkOptions{}), tail: test.tail, since: test.since}
+			o := &logsOptions{app: a, screen: newScreen(a, false), sink: a.streams().Sinks(output.Options{}), tail: test.tail, since: test.since}
 			j := &knownJob{name: "x", attempts: []knownAttempt{{name: "x-1", uid: "1"}}}
 			feed := newFeed(func(err error) { t.Error(err) }, func(uid string) bool { return o.partial(j, uid) })
 			feed.Attached(coordinator.Attachment{Log: log, Hello: &hodeipb.Hello{Attempt: "x-1", AttemptUid: "1",
@@ -239,7 +240,7 @@ func TestFollowContainers(t *testing.T) {
 			out := &tellingWriter{wrote: make(chan string, 10)}
 			a := &app{IOStreams: genericiooptions.IOStreams{Out: out, ErrOut: io.Discard}, getenv: func(string) string { return "" }}
 			server := newPodServer()
-			o := &logsOptions{app: a, screen: newScreen(a, true), sink: a.newSink(sinkOptions{}), tail: -1, follow: true, cluster: testCluster(t, server.ServeHTTP)}
+			o := &logsOptions{app: a, screen: newScreen(a, true), sink: a.streams().Sinks(output.Options{}), tail: -1, follow: true, cluster: testCluster(t, server.ServeHTTP)}
 			found := &kubernetes.Found{Job: testJob("job"), Spec: &job.Spec{Name: "x", ContainerLogs: true, StartTimeout: time.Minute}}
 			j := &knownJob{name: "x", found: found}
 			var attempt *knownAttempt

@@ -15,10 +15,10 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
-	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
 // maxJobs bounds the jobs whose output is shown at once: each costs a connection, some
@@ -169,7 +169,11 @@ func (a *app) logsOptions(cmd *cobra.Command, f logsFlags, args []string) (*logs
 	if f.output != "" && (f.timestamps || prefix) {
 		return nil, usagef(cmd, "-o %s has no decorated lines: leave --timestamps and --prefix out", f.output)
 	}
-	o.sink = a.newSink(sinkOptions{events: f.output == "json", lines: f.selector != "", timestamps: f.timestamps, prefix: prefix, stream: o.stream})
+	shown := output.Options{Lines: f.selector != "", Timestamps: f.timestamps, Prefix: prefix, Stream: o.stream}
+	if f.output == "json" {
+		shown.Events = &output.Events{Out: a.Out}
+	}
+	o.sink = a.streams().Sinks(shown)
 	var err error
 	if err = o.choose(); err != nil {
 		return nil, err
@@ -178,62 +182,12 @@ func (a *app) logsOptions(cmd *cobra.Command, f logsFlags, args []string) (*logs
 	return o, err
 }
 
-// sinkOptions are how output is shown; the zero value is byte for byte.
-type sinkOptions struct {
-	events bool
-	// lines are written whole, since other jobs write, too.
-	lines              bool
-	timestamps, prefix bool
-	stream             hodeipb.Stream // STREAM_UNSPECIFIED: both
-}
-
-// newSink returns what makes the sink of each job.
-func (a *app) newSink(o sinkOptions) func(name string) sink {
-	to := a.lines()
-	asEvents := &eventWriter{out: a.Out}
-	terminals := map[hodeipb.Stream]ui.Terminal{
-		hodeipb.Stream_STDOUT: ui.Detect(a.stdout(), a.getenv), hodeipb.Stream_STDERR: ui.Detect(a.ErrOut, a.getenv),
-	}
-	return func(name string) sink {
-		var s sink
-		switch {
-		case o.events:
-			s = asEvents
-		case o.lines || o.timestamps || o.prefix:
-			lines := &lineSink{to: to, timestamps: o.timestamps}
-			if o.prefix {
-				prefixes := map[hodeipb.Stream]string{}
-				for stream, terminal := range terminals {
-					prefixes[stream] = terminal.Tint(fmt.Sprintf("[%s %s]", ui.Printable(name), streamName(stream)), name)
-				}
-				prefixes[hodeipb.Stream_STREAM_UNSPECIFIED] = terminals[hodeipb.Stream_STDOUT].Tint("["+ui.Printable(name)+"]", name)
-				lines.prefix = func(stream hodeipb.Stream) string { return prefixes[stream] }
-			}
-			s = lines
-		default:
-			s = rawSink{to}
-		}
-		if o.stream != hodeipb.Stream_STREAM_UNSPECIFIED {
-			s = streamSink{s, o.stream}
-		}
-		return s
-	}
-}
-
-// streamName is how a stream is called.
-func streamName(s hodeipb.Stream) string {
-	if s == hodeipb.Stream_STDERR {
-		return "stderr"
-	}
-	return "stdout"
-}
-
 // logsOptions is what of which job is to be shown.
 type logsOptions struct {
 	*app
 	store  *openedStore
 	screen *screen
-	sink   func(name string) sink
+	sink   func(name string) output.Sink
 
 	// cluster is where the job is looked for first, in namespace; nil: there is none,
 	// and unreachable, if not nil, is why.
@@ -364,18 +318,18 @@ func (o *logsOptions) noSelection() error {
 }
 
 // saying is the job's sink, which says on stderr what is missing, and remembers it.
-func (o *logsOptions) saying(name string) sink {
+func (o *logsOptions) saying(name string) output.Sink {
 	return sayingSink{o.sink(name), o}
 }
 
 type sayingSink struct {
-	sink
+	output.Sink
 	options *logsOptions
 }
 
-func (s sayingSink) gap(g gap) error {
+func (s sayingSink) Gap(g output.Gap) error {
 	s.options.missed.add(g.String())
-	if err := s.sink.gap(g); err != nil {
+	if err := s.Sink.Gap(g); err != nil {
 		return err
 	}
 	s.options.screen.note(g.String())

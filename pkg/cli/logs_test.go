@@ -25,6 +25,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
@@ -162,7 +163,7 @@ func TestShowOneStored(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var out, errOut bytes.Buffer
 			a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, getenv: func(string) string { return "" }}
-			o := &logsOptions{app: a, store: &openedStore{Store: kept}, screen: newScreen(a, false), sink: a.newSink(sinkOptions{}), tail: -1,
+			o := &logsOptions{app: a, store: &openedStore{Store: kept}, screen: newScreen(a, false), sink: a.streams().Sinks(output.Options{}), tail: -1,
 				cluster: test.cluster, unreachable: test.unreachable, namespace: test.namespace, name: test.job}
 			err := o.showOne(t.Context())
 			if test.err == "" && err != nil || test.err != "" && (err == nil || err.Error() != test.err) {
@@ -207,7 +208,7 @@ func TestLogsMissing(t *testing.T) {
 			}
 			var out, errOut bytes.Buffer
 			a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, getenv: func(string) string { return "" }}
-			o := &logsOptions{app: a, store: &openedStore{Store: kept}, screen: newScreen(a, false), sink: a.newSink(sinkOptions{}), tail: -1, namespace: "local", name: "x"}
+			o := &logsOptions{app: a, store: &openedStore{Store: kept}, screen: newScreen(a, false), sink: a.streams().Sinks(output.Options{}), tail: -1, namespace: "local", name: "x"}
 			err = o.run(t.Context())
 			exit, ok := errors.AsType[*exitError](err)
 			if ok != (test.code != 0) || ok && exit.code != test.code || !ok && err != nil {
@@ -256,7 +257,7 @@ func TestLogsDamaged(t *testing.T) {
 			flip(t, filepath.Join(dir, "local", "x", "x", test.file), test.at)
 			var out, errOut bytes.Buffer
 			a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, getenv: func(string) string { return "" }}
-			o := &logsOptions{app: a, store: &openedStore{Store: kept}, screen: newScreen(a, false), sink: a.newSink(sinkOptions{}), tail: -1, namespace: "local", name: "x"}
+			o := &logsOptions{app: a, store: &openedStore{Store: kept}, screen: newScreen(a, false), sink: a.streams().Sinks(output.Options{}), tail: -1, namespace: "local", name: "x"}
 			err = o.run(t.Context())
 			exit, failed := errors.AsType[*exitError](err)
 			if failed != (test.note != "") || failed && exit.code != 1 || !failed && err != nil {
@@ -289,14 +290,14 @@ func flip(t *testing.T, name string, at int64) {
 func TestSinksOfSeveral(t *testing.T) {
 	var out bytes.Buffer
 	a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: io.Discard}, getenv: func(string) string { return "" }}
-	sinks := a.newSink(sinkOptions{lines: true})
+	sinks := a.streams().Sinks(output.Options{Lines: true})
 	var work sync.WaitGroup
 	for _, name := range []string{"a", "b"} {
 		s := sinks(name)
 		work.Go(func() {
 			for range 100 {
 				for _, piece := range []string{name, name, "\n"} {
-					if err := s.record(name, 0, &hodeipb.Record{Stream: hodeipb.Stream_STDOUT}, []byte(piece)); err != nil {
+					if err := s.Record(name, 0, &hodeipb.Record{Stream: hodeipb.Stream_STDOUT}, []byte(piece)); err != nil {
 						t.Error(err)
 					}
 				}
@@ -312,7 +313,7 @@ func TestSinksOfSeveral(t *testing.T) {
 // An agent that is away is not said to be one that has not started.
 func TestShowWithoutAgent(t *testing.T) {
 	a := &app{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: io.Discard}, getenv: func(string) string { return "" }}
-	o := &logsOptions{app: a, screen: newScreen(a, true), sink: a.newSink(sinkOptions{}), tail: -1}
+	o := &logsOptions{app: a, screen: newScreen(a, true), sink: a.streams().Sinks(output.Options{}), tail: -1}
 	pod := &kubernetes.Attempt{Name: "x-1"}
 	err := o.show(t.Context(), &knownJob{name: "x", found: &kubernetes.Found{Spec: &job.Spec{Name: "x"}}, attempts: []knownAttempt{{name: "x-1", pod: pod}}})
 	if err == nil || err.Error() != "the agent of job x does not run: its command has not started, or the agent was lost" {
@@ -364,7 +365,7 @@ func TestShowContainer(t *testing.T) {
 			var out, errOut bytes.Buffer
 			a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, getenv: func(string) string { return "" }}
 			o := &logsOptions{app: a, screen: newScreen(a, false), tail: -1, name: "x"}
-			o.sink = a.newSink(sinkOptions{})
+			o.sink = a.streams().Sinks(output.Options{})
 			o.cluster = testCluster(t, func(w http.ResponseWriter, r *http.Request) {
 				if q := r.URL.Query(); r.URL.Path != "/api/v1/namespaces/ns/pods/x-1/log" || q.Get("container") != "job" || q.Get("tailLines") != "" != (test.tail != nil) {
 					t.Errorf("asked for %s", r.URL)

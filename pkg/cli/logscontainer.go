@@ -7,6 +7,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -22,18 +23,17 @@ func (o *logsOptions) containerTail(c *kubernetes.Provider, pod string, there, f
 		options.TailLines = &lines
 	}
 	if o.stream != hodeipb.Stream_STREAM_UNSPECIFIED {
-		options.Stream = streamName(o.stream)
+		options.Stream = output.StreamName(o.stream)
 	}
 	return newTail(cluster{c}, pod, options)
 }
 
 // containerSink is the job's sink, which says on stderr what its output is.
 func (o *logsOptions) containerSink(name string) *notedSink {
-	s := unplaced(o.sink(name))
-	events, _ := s.(unplacedEvents)
-	return &notedSink{sink: s, note: func() error {
+	s, events := output.Unplaced(o.sink(name))
+	return &notedSink{Sink: s, note: func() error {
 		o.screen.note(inexact)
-		return events.eventWriter.note(inexact)
+		return events.Note(inexact)
 	}}
 }
 
@@ -79,7 +79,7 @@ func (o *logsOptions) compare(j *knownJob, t *tail, outcome *job.Outcome) error 
 		return nil
 	}
 	if g, missing := t.missing(outcome); missing {
-		return o.saying(j.name).gap(g)
+		return o.saying(j.name).Gap(g)
 	}
 	if t.offset == 0 {
 		o.silent(t.pod, outcome)
@@ -169,17 +169,17 @@ func (o *logsOptions) showTails(ctx context.Context, over *end, j *knownJob, a *
 
 // notedSink says something before the first byte.
 type notedSink struct {
-	sink
+	output.Sink
 	note  func() error
 	noted bool
 }
 
-func (s *notedSink) record(attempt string, offset uint64, r *hodeipb.Record, data []byte) error {
+func (s *notedSink) Record(attempt string, offset uint64, r *hodeipb.Record, data []byte) error {
 	if !s.noted {
 		s.noted = true
 		if err := s.note(); err != nil {
 			return err
 		}
 	}
-	return s.sink.record(attempt, offset, r, data)
+	return s.Sink.Record(attempt, offset, r, data)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -110,26 +111,26 @@ func (o *logsOptions) showStored(ctx context.Context, j *knownJob, a *knownAttem
 		return err
 	}
 	s := o.saying(j.name)
-	p := newPassage(a.name, log, start)
-	if err := p.show(ctx, s); err != nil {
+	p := output.NewPassage(a.name, log, start)
+	if err := p.Show(ctx, s); err != nil {
 		return err
 	}
-	rest := gap{attempt: a.name, offset: p.offset(), damage: p.damage()}
-	if record := log.Exit(); record != nil && rest.damage == nil {
+	rest := output.Gap{Attempt: a.name, Offset: p.Offset(), Damage: p.Damage()}
+	if record := log.Exit(); record != nil && rest.Damage == nil {
 		return o.conclude(s, a.name, record)
 	}
-	rest.damage = cmp.Or(rest.damage, log.Damage())
+	rest.Damage = cmp.Or(rest.Damage, log.Damage())
 	out := storedOutcome(o.store.Store, a)
 	switch {
-	case out != nil && counted(out) && out.OutputBytes <= p.offset():
+	case out != nil && counted(out) && out.OutputBytes <= p.Offset():
 		return nil
 	case out != nil && counted(out):
-		rest.bytes = out.OutputBytes - p.offset()
+		rest.Bytes = out.OutputBytes - p.Offset()
 	case j.found == nil && o.store.InUse(a.stored.Key):
 		o.screen.note(fmt.Sprintf("%s is still followed by another hodei on this machine: this is its output up to now", a.name))
 		return nil
 	}
-	return s.gap(rest)
+	return s.Gap(rest)
 }
 
 // storedOutcome is how an attempt ended, as its Pod says, or whoever followed it has
@@ -155,14 +156,14 @@ func (o *logsOptions) silent(attempt string, out *job.Outcome) {
 
 // conclude says what the agent itself had no room for, behind all that it sent, and that
 // there was nothing.
-func (o *logsOptions) conclude(s sink, attempt string, r *hodeipb.ExitRecord) error {
+func (o *logsOptions) conclude(s output.Sink, attempt string, r *hodeipb.ExitRecord) error {
 	if r.Lost == 0 && r.End == 0 {
 		o.silent(attempt, coordinator.Outcome(r))
 	}
 	if r.Lost == 0 {
 		return nil
 	}
-	return s.gap(gap{attempt: attempt, offset: r.End, bytes: r.Lost})
+	return s.Gap(output.Gap{Attempt: attempt, Offset: r.End, Bytes: r.Lost})
 }
 
 // start is where what is to be shown of a log begins.

@@ -13,6 +13,7 @@ import (
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
@@ -260,7 +261,11 @@ func (a *app) completeProvider(cmd *cobra.Command, args []string, toComplete str
 
 // printData writes v, which is no Kubernetes object, as JSON or YAML.
 func (a *app) printData(v any, format string) error {
-	data, err := marshal(v, format != "json", "    ")
+	marshal := output.YAML
+	if format == "json" {
+		marshal = output.JSON
+	}
+	data, err := marshal(v, "    ")
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/ui"
@@ -336,7 +337,7 @@ func (t *providerTest) runJob(ctx context.Context, command []string, out, errOut
 	// The agent is to be met: the container's log would be no proof.
 	o := &runOptions{app: &quiet, spec: t.newSpec(command), place: t.place, authority: t.authority, follow: true, noFallback: true}
 	if events {
-		o.events = &eventWriter{out: out}
+		o.events = &output.Events{Out: out}
 	}
 	o.screen = newScreen(&quiet, true)
 	defer func() { err = errors.Join(err, t.remove(ctx, o.spec.Name)) }()

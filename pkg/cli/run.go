@@ -19,6 +19,7 @@ import (
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/exporter"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
@@ -308,7 +309,7 @@ func (o *runOptions) chooseOutput(cmd *cobra.Command, f runFlags) error {
 	}
 	o.format = f.output
 	if f.output != "" && !f.detach && !o.dryRun {
-		o.events = &eventWriter{out: o.Out, yaml: f.output == "yaml"}
+		o.events = &output.Events{Out: o.Out, YAML: f.output == "yaml"}
 	}
 	o.screen = newScreen(o.app, f.quiet || o.events != nil)
 	o.usageInterval = f.usageInterval
@@ -339,9 +340,9 @@ type runOptions struct {
 	noFallback, fallback bool
 	format               string
 	screen               *screen
-	events               *eventWriter  // nil: the output goes to stdout and stderr as it is
-	usageInterval        time.Duration // between two events of it; 0: none
-	metricsAddr          string        // where usage is shown to Prometheus; empty: nowhere
+	events               *output.Events // nil: the output goes to stdout and stderr as it is
+	usageInterval        time.Duration  // between two events of it; 0: none
+	metricsAddr          string         // where usage is shown to Prometheus; empty: nowhere
 	exporter             *exporter.Exporter
 	samples              []job.Sample // of the attempt that the summary is of
 }
@@ -499,7 +500,7 @@ func (o *runOptions) noteInput() error {
 		return nil
 	}
 	o.screen.note(noInput)
-	return o.events.note(noInput)
+	return o.events.Note(noInput)
 }
 
 // noteWay says, once there is a job, that its output does not come through the tunnel.
@@ -546,7 +547,7 @@ func (o *runOptions) takenBack(left string) error {
 func (o *runOptions) cancelled(message string) error {
 	outcome := &job.Outcome{Cause: job.Cancelled, Message: message}
 	o.screen.summary(outcome, nil)
-	if err := o.events.exit(outcome, ""); err != nil && !errors.Is(err, syscall.EPIPE) { // its reader heard the Ctrl-C too
+	if err := o.events.Exit(outcome, ""); err != nil && !errors.Is(err, syscall.EPIPE) { // its reader heard the Ctrl-C too
 		return err
 	}
 	return &exitError{code: job.ExitCancelled}
@@ -560,7 +561,7 @@ func (o *runOptions) failed(err error) error {
 		f = kubernetes.Explain(err)
 	}
 	o.screen.stop()
-	if e := o.events.exit(f.Outcome(), o.named(f.Hint)); e != nil {
+	if e := o.events.Exit(f.Outcome(), o.named(f.Hint)); e != nil {
 		return e
 	}
 	return f

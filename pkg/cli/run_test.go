@@ -25,6 +25,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
@@ -344,7 +345,7 @@ func TestFinish(t *testing.T) {
 				a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, name: "kubectl hodei", getenv: func(string) string { return "" }}
 				o := &runOptions{app: a, spec: &job.Spec{Name: "x", Command: []string{"nope"}, Memory: test.memory}, place: nowhere{}, screen: newScreen(a, format != "")}
 				if format != "" {
-					o.events = &eventWriter{out: &out}
+					o.events = &output.Events{Out: &out}
 				}
 				s := &session{runOptions: o, server: &coordinator.Server{}, follower: testFollower(t, &out, &errOut, format)}
 				err := s.finish(&test.outcome)
@@ -400,7 +401,7 @@ func TestExplainedHere(t *testing.T) {
 func TestFinishUnwritten(t *testing.T) {
 	w := &failing{err: os.ErrClosed}
 	a := &app{IOStreams: genericiooptions.IOStreams{Out: w, ErrOut: io.Discard}, getenv: func(string) string { return "" }}
-	o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: newScreen(a, true), events: &eventWriter{out: w}}
+	o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: newScreen(a, true), events: &output.Events{Out: w}}
 	s := &session{runOptions: o, server: &coordinator.Server{}, follower: testFollower(t, w, io.Discard, "json")}
 	if err := s.finish(&job.Outcome{Cause: job.Completed}); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("finish: %v", err)
@@ -417,7 +418,7 @@ func TestFinishUnwritten(t *testing.T) {
 func TestFailed(t *testing.T) {
 	var out, errOut bytes.Buffer
 	a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, name: "hodei", getenv: func(string) string { return "" }}
-	o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: newScreen(a, false), events: &eventWriter{out: &out}}
+	o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: newScreen(a, false), events: &output.Events{Out: &out}}
 	err := o.failed(&job.Failure{Cause: job.ImagePull, Message: "no image", Hint: "{hodei} provider add"})
 	var f *job.Failure
 	if !errors.As(err, &f) || f.Message != "no image" {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 	"github.com/hodei-jobs/hodei/pkg/usage"
 )
@@ -14,7 +15,7 @@ import (
 type screen struct {
 	quiet, tty bool
 	out        io.Writer
-	lines      *lineWriter // of the output, which is on the same terminal
+	lines      *output.Streams // of the output, which is on the same terminal
 	status     *ui.Status
 	began      time.Time
 	// typeable makes the commands in a note what can be typed.
@@ -23,7 +24,7 @@ type screen struct {
 
 func newScreen(a *app, quiet bool) *screen {
 	t := ui.Detect(a.ErrOut, a.getenv)
-	return &screen{quiet: quiet, tty: t.TTY, out: a.ErrOut, lines: a.lines(), status: ui.NewStatus(a.ErrOut, t), began: time.Now(), typeable: a.typeable}
+	return &screen{quiet: quiet, tty: t.TTY, out: a.ErrOut, lines: a.streams(), status: ui.NewStatus(a.ErrOut, t), began: time.Now(), typeable: a.typeable}
 }
 
 func (s *screen) elapsed() time.Duration { return time.Since(s.began) }
@@ -31,7 +32,7 @@ func (s *screen) elapsed() time.Duration { return time.Since(s.began) }
 // waiting is for the spinner alone: in a log the phases tell enough.
 func (s *screen) waiting(text string) {
 	if s.tty && !s.quiet {
-		s.lines.fresh()
+		s.lines.BeginLine()
 		s.status.Wait(text)
 	}
 }
@@ -40,7 +41,7 @@ func (s *screen) phase(e job.Event) {
 	if s.quiet {
 		return
 	}
-	s.lines.fresh()
+	s.lines.BeginLine()
 	switch {
 	case e.Waiting:
 		s.status.Wait(e.Detail)
@@ -65,7 +66,7 @@ var next = map[job.Phase]string{
 func (s *screen) note(text string) {
 	if !s.quiet {
 		s.status.Stop()
-		s.lines.fresh()
+		s.lines.BeginLine()
 		s.status.Note(s.typeable(text))
 	}
 }
@@ -86,7 +87,7 @@ func (s *screen) summary(o *job.Outcome, samples []job.Sample) {
 	if o.Succeeded() {
 		mark = ui.Good
 	}
-	s.lines.fresh()
+	s.lines.BeginLine()
 	s.status.Summary(mark, text)
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
 )
@@ -48,7 +49,7 @@ type session struct {
 
 	server   *coordinator.Server
 	store    *openedStore // nil: nothing is stored
-	sink     sink         // nil: the output is shown as it is, or as events
+	sink     output.Sink  // nil: the output is shown as it is, or as events
 	follower *follower
 	record   *runRecord
 	started  bool             // the command ran, in any attempt
@@ -105,7 +106,7 @@ func (s *session) follow(ctx context.Context, earlier func(*follower)) error {
 		watched <- ending{outcome, err}
 	})
 	err := s.await(ctx, served, watched, handshakes)
-	s.follower.display.leave() // all is shown, or will not be
+	s.follower.display.Leave() // all is shown, or will not be
 	cancel()
 	if s.over != nil {
 		draining, done := context.WithTimeout(context.Background(), ackWait)
@@ -254,7 +255,7 @@ func (s *session) await(ctx context.Context, served <-chan error, watched <-chan
 				f := s.job.(refuser).Refused(err)
 				return s.leaveWith(job.ExitFailed, fmt.Errorf("%w; %s", f, s.goesOn()), f.Hint)
 			}
-		case err := <-s.follower.display.broken:
+		case err := <-s.follower.display.Broken():
 			if done, err := s.broken(ctx, err); done {
 				return err
 			}
@@ -315,13 +316,13 @@ func (s *session) goesOn() string {
 func (s *session) settle(drop bool) bool {
 	display := s.follower.display
 	if drop {
-		display.leave()
+		display.Leave()
 	} else {
 		s.follower.complete()
-		display.finish()
+		display.Finish()
 	}
 	select {
-	case <-display.done:
+	case <-display.Done():
 		return true
 	case <-time.After(leaveWait):
 		return false
@@ -343,7 +344,7 @@ func (s *session) leaveWith(code int, err error, hint string) error {
 		outcome.Cause = job.Cancelled
 	}
 	if s.settle(true) {
-		if e := s.events.exit(outcome, s.named(hint)); e != nil {
+		if e := s.events.Exit(outcome, s.named(hint)); e != nil {
 			err = errors.Join(err, e)
 		}
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output"
 )
 
 // fakeJob is a job whose end the test decides.
@@ -116,7 +117,7 @@ func TestSessionEnds(t *testing.T) {
 		{name: "Ctrl-C that its reader heard first", out: &failing{err: syscall.EPIPE}, act: func(f *follower, j *fakeJob, signals chan<- os.Signal, log *logstore.Log) {
 			runs(f)
 			store(t, log, batch(0, "out:text"))
-			<-f.display.ctx.Done()
+			untilBroken(f)
 			signals <- os.Interrupt
 			<-j.stopped
 			j.end <- &job.Outcome{Cause: job.Cancelled, Attempt: "x-1", OutputBytes: 4}
@@ -126,19 +127,19 @@ func TestSessionEnds(t *testing.T) {
 			signals <- os.Interrupt
 			<-j.stopped
 			store(t, log, batch(0, "out:text"))
-			<-f.display.ctx.Done()
+			untilBroken(f)
 			j.end <- &job.Outcome{Cause: job.Cancelled, Attempt: "x-1", OutputBytes: 4}
 		}, code: 130, stopped: true},
 		{name: "Ctrl-C that the reader of one attached heard first", attached: true, out: &failing{err: syscall.EPIPE}, act: func(f *follower, _ *fakeJob, signals chan<- os.Signal, log *logstore.Log) {
 			runs(f)
 			store(t, log, batch(0, "out:text"))
-			<-f.display.ctx.Done()
+			untilBroken(f)
 			signals <- os.Interrupt
 		}, code: 130, message: "job x goes on", hint: "{hodei} attach x"},
 		{name: "hung up, and its reader first", out: &failing{err: syscall.EPIPE}, act: func(f *follower, _ *fakeJob, signals chan<- os.Signal, log *logstore.Log) {
 			runs(f)
 			store(t, log, batch(0, "out:text"))
-			<-f.display.ctx.Done()
+			untilBroken(f)
 			signals <- syscall.SIGHUP
 		}, code: 129, message: "hung up; job x goes on", hint: "{hodei} attach x"},
 		{name: "SIGTERM without the tunnel", fallback: true, act: func(f *follower, _ *fakeJob, signals chan<- os.Signal, _ *logstore.Log) {
@@ -237,6 +238,17 @@ func TestSessionEnds(t *testing.T) {
 	}
 }
 
+// untilBroken waits until nothing is displayed any more.
+func untilBroken(f *follower) {
+	broken := make(chan struct{})
+	f.display.Do(func(ctx context.Context) error {
+		<-ctx.Done()
+		close(broken)
+		return nil
+	})
+	<-broken
+}
+
 // Ctrl-C once the job is over is about what is still to be shown: it asks no job to
 // stop, and makes none a cancelled one.
 func TestInterruptOver(t *testing.T) {
@@ -273,7 +285,7 @@ func TestSessionStuck(t *testing.T) {
 	j := newFakeJob()
 	s := &session{runOptions: o, job: j, signals: signals}
 	log := testLog(t, "x-1", 0)
-	var display *display
+	var display *output.Display
 	err := s.follow(t.Context(), func(f *follower) {
 		display = f.display
 		f.Attached(coordinator.Attachment{Hello: &hodeipb.Hello{Attempt: "x-1"}, Log: log})
@@ -291,7 +303,7 @@ func TestSessionStuck(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	close(w.free)
-	<-display.done
+	<-display.Done()
 }
 
 func TestStoreWritable(t *testing.T) {

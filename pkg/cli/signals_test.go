@@ -137,7 +137,7 @@ func TestWaitedEnough(t *testing.T) {
 					if err != nil {
 						t.Errorf("got %v", err)
 					}
-					f.display.leave()
+					f.display.Leave()
 					return
 				}
 				if exit, ok := errors.AsType[*exitError](err); !ok || exit.code != job.ExitFailed || exit.Error() != test.message {

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/kubectl/pkg/util/templates"
 
+	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
@@ -90,8 +91,8 @@ type topOptions struct {
 	selector  string
 	interval  time.Duration
 	once      bool
-	events    *eventWriter // nil: a table
-	live      bool         // drawn in place
+	events    *output.Events // nil: a table
+	live      bool           // drawn in place
 }
 
 func (a *app) topOptions(cmd *cobra.Command, f topFlags, args []string) (*topOptions, error) {
@@ -111,7 +112,7 @@ func (a *app) topOptions(cmd *cobra.Command, f topFlags, args []string) (*topOpt
 		return nil, usagef(cmd, "--selector %q: %w", f.selector, err)
 	}
 	if f.output == "json" {
-		o.events = &eventWriter{out: a.Out}
+		o.events = &output.Events{Out: a.Out}
 	}
 	o.live = !f.once && o.events == nil && ui.Detect(a.stdout(), a.getenv).TTY
 	name, chosen, err := a.chooseCluster()

@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
@@ -151,7 +152,7 @@ func TestBoardMeasured(t *testing.T) {
 func TestTopEvents(t *testing.T) {
 	var out bytes.Buffer
 	a := &app{IOStreams: genericiooptions.IOStreams{Out: &out}, getenv: func(string) string { return "" }}
-	x := newTops(&topOptions{app: a, namespace: "ns", events: &eventWriter{out: &out}})
+	x := newTops(&topOptions{app: a, namespace: "ns", events: &output.Events{Out: &out}})
 	k := jobKey{"ns", "x"}
 	x.board.set(k, meeting)
 	for _, step := range []struct {

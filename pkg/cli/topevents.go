@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -13,14 +14,14 @@ func (t *tops) objects(r *topRow) error {
 	about := topEvent{Namespace: r.namespace, Job: r.name, Attempt: r.attempt}
 	for i := len(r.samples) - r.untold; i < len(r.samples); i++ {
 		s := r.samples[i]
-		usage := printableUsage(s.Usage)
+		usage := output.PrintableUsage(s.Usage)
 		e := about
-		e.event, e.Usage = event{"usage", s.Time}, &usage
+		e.Event, e.Usage = output.Event{Type: "usage", Time: s.Time}, &usage
 		if i > 0 {
 			rate := job.RateBetween(r.samples[i-1], s)
 			e.Rate = &rate
 		}
-		if err := t.events.write(e); err != nil {
+		if err := t.events.Write(e); err != nil {
 			return err
 		}
 	}
@@ -37,24 +38,18 @@ func (t *tops) objects(r *topRow) error {
 		return nil
 	}
 	e := about
-	e.event, e.Waiting = event{"waiting", time.Now()}, ui.Printable(waiting)
-	return t.events.write(e)
+	e.Event, e.Waiting = output.Event{Type: "waiting", Time: time.Now()}, ui.Printable(waiting)
+	return t.events.Write(e)
 }
 
 func (t *tops) ended(about topEvent, r *topRow) error {
-	outcome := *r.outcome
-	outcome.Message = ui.Printable(outcome.Message)
-	if outcome.Usage != nil {
-		usage := printableUsage(*outcome.Usage)
-		outcome.Usage = &usage
-	}
-	about.event, about.Outcome = event{"exit", r.ended}, &outcome
-	return t.events.write(about)
+	about.Event, about.Outcome = output.Event{Type: "exit", Time: r.ended}, output.PrintableOutcome(r.outcome)
+	return t.events.Write(about)
 }
 
 // topEvent is an object of -o json: a sample, why there is none, or an end.
 type topEvent struct {
-	event
+	output.Event
 	Namespace string       `json:"namespace"`
 	Job       string       `json:"job"`
 	Attempt   string       `json:"attempt,omitempty"`

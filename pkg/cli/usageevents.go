@@ -11,6 +11,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output"
 )
 
 const (
@@ -46,7 +47,7 @@ func checkUsageInterval(cmd *cobra.Command, interval time.Duration, events bool)
 // summary draws it, and events tell it if they were asked for.
 type usageHistory struct {
 	// events is where samples are told; nil: nowhere.
-	events *eventWriter
+	events *output.Events
 
 	mu      sync.Mutex
 	attempt string
@@ -101,7 +102,7 @@ func (h *usageHistory) tell() error {
 	h.mu.Unlock()
 	for _, s := range untold {
 		for _, m := range s.All() {
-			if err := h.events.usage(s.attempt, coordinator.Sample(m)); err != nil {
+			if err := h.events.Usage(s.attempt, coordinator.Sample(m)); err != nil {
 				return err
 			}
 		}

@@ -18,7 +18,8 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/exporter"
 	"github.com/hodei-jobs/hodei/pkg/job"
-	"github.com/hodei-jobs/hodei/pkg/ui"
+	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/output/outputtest"
 )
 
 // A run's samples come from its agent as often as they were asked for, are kept with
@@ -43,7 +44,7 @@ func TestSessionUsage(t *testing.T) {
 			a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, name: "hodei", getenv: func(string) string { return "" }}
 			o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: nowhere{}, follow: test.follow, usageInterval: test.every, screen: newScreen(a, test.events)}
 			if test.events {
-				o.events = &eventWriter{out: &out}
+				o.events = &output.Events{Out: &out}
 			}
 			i := issueCerts(t, "ns", "x")
 			j := issuedJob{newFakeJob(), i.server}
@@ -109,54 +110,23 @@ func TestSessionUsage(t *testing.T) {
 	}
 }
 
-// The name of an OOM victim is the job's own choice, and can do nothing to a terminal.
-func TestUsageEventHostile(t *testing.T) {
-	var out bytes.Buffer
-	w := &eventWriter{out: &out}
-	u := job.Usage{Memory: job.MemoryUsage{OOMVictim: &job.OOMVictim{Name: "a\x1b]0;b\a\u202e", Pid: 1}}}
-	if err := w.usage("x-1", job.Sample{Usage: u}); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.exit(&job.Outcome{Usage: &u}, ""); err != nil {
-		t.Fatal(err)
-	}
-	if strings.Count(out.String(), `"name":"a]0;b"`) != 2 {
-		t.Errorf("got %s", out.String())
-	}
-	if u.Memory.OOMVictim.Name != "a\x1b]0;b\a\u202e" {
-		t.Error("what was measured was changed")
-	}
-}
-
 // Nothing in data commands a terminal, and all of it is still there.
 func TestDataHostile(t *testing.T) {
 	const hostile = "a\x1b\x7f\u009b2J\u202eb\u2066ü✓"
-	event := func(yaml bool) func(*app) error {
-		return func(a *app) error { return (&eventWriter{out: a.Out, yaml: yaml}).write(job.OOMVictim{Name: hostile}) }
-	}
-	data := func(format string) func(*app) error {
-		return func(a *app) error { return a.printData(job.OOMVictim{Name: hostile}, format) }
-	}
-	for _, test := range []struct {
-		name  string
-		print func(*app) error
-	}{{"json", data("json")}, {"yaml", data("yaml")}, {"json events", event(false)}, {"yaml events", event(true)}} {
-		t.Run(test.name, func(t *testing.T) {
-			var out bytes.Buffer
-			if err := test.print(&app{IOStreams: genericiooptions.IOStreams{Out: &out}}); err != nil {
-				t.Fatal(err)
-			}
-			if i := strings.IndexFunc(out.String(), func(r rune) bool { return r != '\n' && ui.Printable(string(r)) == "" && r != ' ' }); i >= 0 {
-				t.Errorf("got %q", out.String())
-			}
-			var v job.OOMVictim
-			if err := yaml.Unmarshal(out.Bytes(), &v); err != nil || v.Name != hostile {
-				t.Errorf("read back %q, %v", v.Name, err)
-			}
-		})
+	for _, format := range []string{"json", "yaml"} {
+		var out bytes.Buffer
+		a := &app{IOStreams: genericiooptions.IOStreams{Out: &out}}
+		if err := a.printData(job.OOMVictim{Name: hostile}, format); err != nil || outputtest.CommandsTerminal(out.String()) {
+			t.Errorf("%s: %q, %v", format, out.String(), err)
+		}
+		var v job.OOMVictim
+		if err := yaml.Unmarshal(out.Bytes(), &v); err != nil || v.Name != hostile {
+			t.Errorf("%s: read back %q, %v", format, v.Name, err)
+		}
 	}
 	o := &reportOptions{format: "json"}
-	if b, err := o.render(&pastRun{Run: job.Run{Attempt: hostile}}, topBegan); err != nil || bytes.ContainsRune(b, 0x9b) {
+	b, err := o.render(&pastRun{Run: job.Run{Attempt: hostile}}, topBegan)
+	if err != nil || outputtest.CommandsTerminal(string(b)) {
 		t.Errorf("report %q, %v", b, err)
 	}
 }
@@ -165,12 +135,14 @@ func TestDataHostile(t *testing.T) {
 func TestUsageHistoryBounded(t *testing.T) {
 	f := testFollower(t, io.Discard, io.Discard, "json")
 	f.usage.events = f.events
-	f.display.saying <- struct{}{} // somebody hangs in the terminal
+	free := make(chan struct{})
+	f.display.Aside(func() { <-free }) // somebody hangs in the terminal
 	at := time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
 	for n := range 5000 {
 		f.Metrics("x-1", metricsAt(at.Add(time.Duration(n)*time.Second), usageAt(float64(n))))
 	}
-	<-f.display.saying
+	close(free)
+	f.display.AwaitAside(t.Context())
 	if known, untold := len(f.usage.known.All()), len(f.usage.untold[0].All()); known > 512 || untold > 512 || known < 100 || untold < 100 {
 		t.Errorf("%d kept, %d to be told", known, untold)
 	}
@@ -183,7 +155,7 @@ func TestUsageHistoryBounded(t *testing.T) {
 // Samples that are not told yet when the next attempt comes stay its own.
 func TestUsageHistoryAttempts(t *testing.T) {
 	var out bytes.Buffer
-	h := &usageHistory{events: &eventWriter{out: &out}}
+	h := &usageHistory{events: &output.Events{Out: &out}}
 	at := time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
 	for n, attempt := range []string{"x-1", "x-1", "x-2"} { // the last by a clock that is behind
 		h.add(attempt, metricsAt(at.Add(time.Duration(n%2)*time.Second), usageAt(float64(n))))

@@ -1,0 +1,43 @@
+package cli
+
+import (
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/cli-runtime/pkg/printers"
+
+	"github.com/hodei-jobs/hodei/pkg/output"
+)
+
+// newPrinter returns output.Documents for the formats json and yaml, and for all others what toPrinter
+// makes. format and toPrinter belong to the same print flags of kubectl.
+func newPrinter(format *string, toPrinter func() (printers.ResourcePrinter, error)) (printers.ResourcePrinter, error) {
+	chosen := *format
+	if chosen != "json" && chosen != "yaml" {
+		return toPrinter()
+	}
+	*format = "json" // with all that the other flags say
+	defer func() { *format = chosen }()
+	printer, err := toPrinter()
+	if err != nil {
+		return nil, err
+	}
+	return &output.Documents{JSON: printer, YAML: chosen == "yaml"}, nil
+}
+
+// statePrinters makes printers that print objects as -o says, or as a line in which
+// state, with one %s, surrounds what has been done.
+func statePrinters(flags *genericclioptions.PrintFlags) func(state string) (printers.ResourcePrinter, error) {
+	var stream *output.Documents // which knows what was printed before
+	return func(state string) (printers.ResourcePrinter, error) {
+		if stream != nil {
+			return stream, nil
+		}
+		copied, names := *flags, *flags.NamePrintFlags
+		copied.NamePrintFlags = &names
+		if err := copied.Complete(state); err != nil {
+			return nil, err
+		}
+		printer, err := newPrinter(copied.OutputFormat, copied.ToPrinter)
+		stream, _ = printer.(*output.Documents)
+		return printer, err
+	}
+}

@@ -1,0 +1,50 @@
+package output
+
+import (
+	"bytes"
+	"io"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/yaml"
+)
+
+// ObjectPrinter prints one Kubernetes object. The printers of k8s.io/cli-runtime are some.
+type ObjectPrinter interface {
+	PrintObj(object runtime.Object, w io.Writer) error
+}
+
+// Documents prints Kubernetes objects as JSON or YAML, as kubectl does, whatever texts they hold.
+// kubectl's own printers write the characters that command a terminal as they are, and its YAML
+// fails for a whole list that holds one which YAML can't carry: here such an object is JSON with
+// escapes, which is YAML too. It is for one stream, and used by one goroutine at a time.
+type Documents struct {
+	// JSON prints each object as JSON.
+	JSON ObjectPrinter
+	// YAML turns that into YAML, with a line --- between two documents.
+	YAML bool
+
+	printed bool
+}
+
+// PrintObj implements [ObjectPrinter].
+func (d *Documents) PrintObj(object runtime.Object, w io.Writer) error {
+	var b bytes.Buffer
+	if err := d.JSON.PrintObj(object, &b); err != nil {
+		return err
+	}
+	text := Escape(b.Bytes())
+	if d.YAML {
+		if plain(b.Bytes()) {
+			var err error
+			if text, err = yaml.JSONToYAML(b.Bytes()); err != nil {
+				return err
+			}
+		}
+		if d.printed {
+			text = append([]byte("---\n"), text...)
+		}
+		d.printed = true
+	}
+	_, err := w.Write(text)
+	return err
+}

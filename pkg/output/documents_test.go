@@ -1,0 +1,33 @@
+package output
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/cli-runtime/pkg/printers"
+)
+
+// A stream of documents stays one where some of them are JSON.
+func TestDocuments(t *testing.T) {
+	object := func(text string) runtime.Object {
+		return &corev1.ConfigMap{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"}, Data: map[string]string{"a": text}}
+	}
+	printer := &Documents{JSON: &printers.JSONPrinter{}, YAML: true}
+	var out bytes.Buffer
+	for _, text := range []string{"plain", "\u0085", "<>&", "\u202e"} {
+		if err := printer.PrintObj(object(text), &out); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const yaml = "apiVersion: v1\ndata:\n  a: %s\nkind: ConfigMap\n"
+	const json = "{\n    \"kind\": \"ConfigMap\",\n    \"apiVersion\": \"v1\",\n    \"data\": {\n        \"a\": \"%s\"\n    }\n}\n"
+	want := fmt.Sprintf(yaml, "plain") + "---\n" + fmt.Sprintf(json, `\u0085`) + "---\n" + fmt.Sprintf(yaml, "<>&") + "---\n" + fmt.Sprintf(json, `\u202e`)
+	if metadata := strings.ReplaceAll(out.String(), "metadata: {}\n", ""); strings.ReplaceAll(metadata, "    \"metadata\": {},\n", "") != want {
+		t.Errorf("got %s\nwant %s", out.String(), want)
+	}
+}
