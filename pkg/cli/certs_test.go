@@ -275,7 +275,6 @@ func TestInspectJob(t *testing.T) {
 	}
 }
 
-// Every request for a Secret has an end, whatever the API server does.
 // Names in a certificate are the choice of whoever made it.
 func TestInspectEscapes(t *testing.T) {
 	for _, format := range []string{"json", "yaml"} {
@@ -290,6 +289,7 @@ func TestInspectEscapes(t *testing.T) {
 	}
 }
 
+// Every request for a Secret has an end, whatever the API server does.
 func TestSecretsBounded(t *testing.T) {
 	memory, err := certs.NewAuthority(0)
 	if err != nil {

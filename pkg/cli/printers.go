@@ -4,11 +4,11 @@ import (
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/printers"
 
-	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/document"
 )
 
-// newPrinter returns output.Documents for the formats json and yaml, and for all others what toPrinter
-// makes. format and toPrinter belong to the same print flags of kubectl.
+// newPrinter returns a document.Printer for the formats json and yaml, and for all others what
+// toPrinter makes. format and toPrinter belong to the same print flags of kubectl.
 func newPrinter(format *string, toPrinter func() (printers.ResourcePrinter, error)) (printers.ResourcePrinter, error) {
 	chosen := *format
 	if chosen != "json" && chosen != "yaml" {
@@ -20,13 +20,13 @@ func newPrinter(format *string, toPrinter func() (printers.ResourcePrinter, erro
 	if err != nil {
 		return nil, err
 	}
-	return &output.Documents{JSON: printer, YAML: chosen == "yaml"}, nil
+	return &document.Printer{JSON: printer, YAML: chosen == "yaml"}, nil
 }
 
 // statePrinters makes printers that print objects as -o says, or as a line in which
 // state, with one %s, surrounds what has been done.
 func statePrinters(flags *genericclioptions.PrintFlags) func(state string) (printers.ResourcePrinter, error) {
-	var stream *output.Documents // which knows what was printed before
+	var stream *document.Printer // which knows what was printed before
 	return func(state string) (printers.ResourcePrinter, error) {
 		if stream != nil {
 			return stream, nil
@@ -37,7 +37,7 @@ func statePrinters(flags *genericclioptions.PrintFlags) func(state string) (prin
 			return nil, err
 		}
 		printer, err := newPrinter(copied.OutputFormat, copied.ToPrinter)
-		stream, _ = printer.(*output.Documents)
+		stream, _ = printer.(*document.Printer)
 		return printer, err
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"k8s.io/cli-runtime/pkg/printers"
 	"k8s.io/kubectl/pkg/util/templates"
 
+	"github.com/hodei-jobs/hodei/pkg/document"
 	"github.com/hodei-jobs/hodei/pkg/job"
-	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
@@ -261,9 +261,9 @@ func (a *app) completeProvider(cmd *cobra.Command, args []string, toComplete str
 
 // printData writes v, which is no Kubernetes object, as JSON or YAML.
 func (a *app) printData(v any, format string) error {
-	marshal := output.YAML
+	marshal := document.YAML
 	if format == "json" {
-		marshal = output.JSON
+		marshal = document.JSON
 	}
 	data, err := marshal(v, "    ")
 	if err != nil {

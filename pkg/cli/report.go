@@ -13,8 +13,8 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/kubectl/pkg/util/templates"
 
+	"github.com/hodei-jobs/hodei/pkg/document"
 	"github.com/hodei-jobs/hodei/pkg/job"
-	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/report"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
@@ -203,7 +203,7 @@ func (o *logsOptions) findRun(ctx context.Context) (*knownJob, error) {
 func (o *reportOptions) render(p *pastRun, now time.Time) ([]byte, error) {
 	var b bytes.Buffer
 	if o.format == "json" {
-		return output.JSON(p.Run, "  ")
+		return document.JSON(p.Run, "  ")
 	}
 	r := &report.Report{Run: p.Run, Running: p.running, Missing: p.missing, Made: now, Version: readClientVersion().Version}
 	if p.Spec != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/hodei-jobs/hodei/pkg/document"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/ui"
@@ -45,9 +46,9 @@ func (w *Events) Write(v any) error {
 
 func (w *Events) marshal(v any) ([]byte, error) {
 	if !w.YAML {
-		return JSON(v, "")
+		return document.JSON(v, "")
 	}
-	b, err := YAML(v, "")
+	b, err := document.YAML(v, "")
 	return append([]byte("---\n"), b...), err
 }
 

@@ -66,48 +66,18 @@ func TestUsageEventHostile(t *testing.T) {
 	}
 }
 
-// Nothing in data commands a terminal, and all of it is still there.
-func TestHostile(t *testing.T) {
+// Nothing in events commands a terminal, and all of it is still there.
+func TestEventsHostile(t *testing.T) {
 	const hostile = "a\x1b\x7f\u009b2J\u202eb\u2066ü✓"
-	event := func(yaml bool) ([]byte, error) {
+	for _, format := range []string{"json", "yaml"} {
 		var out bytes.Buffer
-		err := (&Events{Out: &out, YAML: yaml}).Write(job.OOMVictim{Name: hostile})
-		return out.Bytes(), err
-	}
-	for _, test := range []struct {
-		name string
-		make func() ([]byte, error)
-	}{
-		{"json", func() ([]byte, error) { return JSON(job.OOMVictim{Name: hostile}, "    ") }},
-		{"yaml", func() ([]byte, error) { return YAML(job.OOMVictim{Name: hostile}, "    ") }},
-		{"json events", func() ([]byte, error) { return event(false) }},
-		{"yaml events", func() ([]byte, error) { return event(true) }},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			b, err := test.make()
-			if err != nil || outputtest.CommandsTerminal(string(b)) {
-				t.Errorf("got %q, %v", b, err)
-			}
-			var v job.OOMVictim
-			if err := yaml.Unmarshal(b, &v); err != nil || v.Name != hostile {
-				t.Errorf("read back %q, %v", v.Name, err)
-			}
-		})
-	}
-}
-
-func TestEscape(t *testing.T) {
-	for _, test := range []struct{ name, text, want string }{
-		{"plain", "-\ta: ü✓\n", "-\ta: ü✓\n"},
-		{"ASCII", "a\x1b[2J\r\x00", `a\u001b[2J\u000d\u0000`},
-		{"above", "\x7f\u009b\u202e\uffff", `\u007f\u009b\u202e\uffff`},
-		{"no text", "\xff\u009b", "\xff" + `\u009b`},
-		{"emoji", "\U0001f600", "\U0001f600"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			if got := string(Escape([]byte(test.text))); got != test.want {
-				t.Errorf("got %q, want %q", got, test.want)
-			}
-		})
+		err := (&Events{Out: &out, YAML: format == "yaml"}).Write(job.OOMVictim{Name: hostile})
+		if err != nil || outputtest.CommandsTerminal(out.String()) {
+			t.Errorf("%s: %q, %v", format, out.String(), err)
+		}
+		var v job.OOMVictim
+		if err := yaml.Unmarshal(out.Bytes(), &v); err != nil || v.Name != hostile {
+			t.Errorf("%s: read back %q, %v", format, v.Name, err)
+		}
 	}
 }

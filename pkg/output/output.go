@@ -1,8 +1,7 @@
 // Package output writes what jobs print and what happens to them: as raw bytes, as decorated lines,
 // or as events in JSON or YAML. Start with [Streams], which everything that is shown shares;
 // [Streams.Sinks] makes the [Sink] of each job, a [Display] writes at the reader's pace what a
-// [Passage] reads from a log, and [Events] writes objects for a program. [JSON], [YAML] and
-// [Documents] print all other data; nothing that they write can command a terminal.
+// [Passage] reads from a log, and [Events] writes objects for a program.
 //
 // It fetches nothing and decides nothing about jobs. It knows no flag, reads no environment, and
 // takes its writers, and what their terminals can do, from the caller.

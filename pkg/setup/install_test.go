@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -100,6 +101,28 @@ func TestInstall(t *testing.T) {
 	})
 	if err != nil || !slices.Equal(pruned, []string{stale}) {
 		t.Errorf("pruned %q, error %v", pruned, err)
+	}
+}
+
+// A text in the cluster that could command a terminal is escaped in a diff, on both sides alike.
+func TestDiffHostile(t *testing.T) {
+	object := func(name, value string) *unstructured.Unstructured {
+		return &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": name, "annotations": map[string]any{"a": value}},
+		}}
+	}
+	for _, hostile := range []string{"\u009b2J", "\x7f", "\u202eb", "\uffff", "\x1b[2J"} {
+		plan := &Plan{
+			Steps: []Step{{Live: object("x", hostile), Result: object("x", "ours")}},
+			Prune: []*unstructured.Unstructured{object(hostile, "")},
+		}
+		diff, err := plan.Diff()
+		if err != nil || strings.ContainsFunc(string(diff), func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
+			t.Errorf("%q: %q, error %v", hostile, diff, err)
+		}
+		if n := strings.Count(string(diff), "\n+"); n != 3 { // two headers, and what differs
+			t.Errorf("%q: %d lines are added in\n%s", hostile, n, diff)
+		}
 	}
 }
 

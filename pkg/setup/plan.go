@@ -2,6 +2,7 @@ package setup
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,9 +11,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"sigs.k8s.io/yaml"
 
 	"github.com/hodei-jobs/hodei/deploy"
+	"github.com/hodei-jobs/hodei/pkg/document"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
@@ -189,7 +190,8 @@ func isApplied(object metav1.Object) bool {
 	})
 }
 
-// Diff returns what would change as a unified diff; empty: nothing would.
+// Diff returns what would change as a unified diff; empty: nothing would. Characters that could command
+// a terminal are written as escapes.
 func (p *Plan) Diff() ([]byte, error) {
 	var all []byte
 	for _, step := range p.Steps {
@@ -234,11 +236,7 @@ func diffObject(live, result *unstructured.Unstructured) ([]byte, error) {
 	if named == nil {
 		named = live
 	}
-	before, err := diffText(live)
-	if err != nil {
-		return nil, err
-	}
-	after, err := diffText(result)
+	before, after, err := diffTexts(live, result)
 	if err != nil {
 		return nil, err
 	}
@@ -246,18 +244,44 @@ func diffObject(live, result *unstructured.Unstructured) ([]byte, error) {
 	if namespace := named.GetNamespace(); namespace != "" {
 		name = namespace + "/" + name
 	}
+	name = string(document.Escape([]byte(name))) // RBAC's names may hold nearly anything
 	return diff.Diff("live/"+name, before, "installed/"+name, after), nil
 }
 
-// diffText is an object without what the API server writes into it by itself.
-func diffText(object *unstructured.Unstructured) ([]byte, error) {
+// diffTexts returns both objects as YAML, or, if a text in one of them could command a terminal, both
+// as JSON with escapes, so that they can be compared line by line. nil has no text.
+func diffTexts(live, result *unstructured.Unstructured) (before, after []byte, err error) {
+	live, result = withoutServerFields(live), withoutServerFields(result)
+	marshal := document.YAML
+	for _, object := range []*unstructured.Unstructured{live, result} {
+		text, err := json.Marshal(object)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !document.Plain(text) {
+			marshal = document.JSON
+		}
+	}
+	if live != nil {
+		if before, err = marshal(live.Object, "    "); err != nil {
+			return nil, nil, err
+		}
+	}
+	if result != nil {
+		after, err = marshal(result.Object, "    ")
+	}
+	return before, after, err
+}
+
+// withoutServerFields returns object without what the API server writes into it by itself.
+func withoutServerFields(object *unstructured.Unstructured) *unstructured.Unstructured {
 	if object == nil {
-		return nil, nil
+		return nil
 	}
 	object = object.DeepCopy()
 	for _, field := range []string{"managedFields", "resourceVersion", "generation", "uid", "creationTimestamp"} {
 		unstructured.RemoveNestedField(object.Object, "metadata", field)
 	}
 	unstructured.RemoveNestedField(object.Object, "status")
-	return yaml.Marshal(object.Object)
+	return object
 }

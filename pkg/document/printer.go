@@ -1,4 +1,4 @@
-package output
+package document
 
 import (
 	"bytes"
@@ -13,11 +13,11 @@ type ObjectPrinter interface {
 	PrintObj(object runtime.Object, w io.Writer) error
 }
 
-// Documents prints Kubernetes objects as JSON or YAML, as kubectl does, whatever texts they hold.
+// Printer prints Kubernetes objects as JSON or YAML, as kubectl does, whatever texts they hold.
 // kubectl's own printers write the characters that command a terminal as they are, and its YAML
 // fails for a whole list that holds one which YAML can't carry: here such an object is JSON with
 // escapes, which is YAML too. It is for one stream, and used by one goroutine at a time.
-type Documents struct {
+type Printer struct {
 	// JSON prints each object as JSON.
 	JSON ObjectPrinter
 	// YAML turns that into YAML, with a line --- between two documents.
@@ -27,14 +27,14 @@ type Documents struct {
 }
 
 // PrintObj implements [ObjectPrinter].
-func (d *Documents) PrintObj(object runtime.Object, w io.Writer) error {
+func (d *Printer) PrintObj(object runtime.Object, w io.Writer) error {
 	var b bytes.Buffer
 	if err := d.JSON.PrintObj(object, &b); err != nil {
 		return err
 	}
 	text := Escape(b.Bytes())
 	if d.YAML {
-		if plain(b.Bytes()) {
+		if Plain(b.Bytes()) {
 			var err error
 			if text, err = yaml.JSONToYAML(b.Bytes()); err != nil {
 				return err

@@ -1,4 +1,4 @@
-package output
+package document
 
 import (
 	"bytes"
@@ -13,11 +13,11 @@ import (
 )
 
 // A stream of documents stays one where some of them are JSON.
-func TestDocuments(t *testing.T) {
+func TestPrinter(t *testing.T) {
 	object := func(text string) runtime.Object {
 		return &corev1.ConfigMap{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"}, Data: map[string]string{"a": text}}
 	}
-	printer := &Documents{JSON: &printers.JSONPrinter{}, YAML: true}
+	printer := &Printer{JSON: &printers.JSONPrinter{}, YAML: true}
 	var out bytes.Buffer
 	for _, text := range []string{"plain", "\u0085", "<>&", "\u202e"} {
 		if err := printer.PrintObj(object(text), &out); err != nil {

@@ -1,4 +1,11 @@
-package output
+// Package document prints data as JSON or YAML in which nothing commands a terminal, whatever the
+// texts in it are: the names, commands and messages of jobs are chosen by strangers. Start with
+// [JSON] and [YAML] for values of hodei's own, [Printer] for Kubernetes objects, and [Escape] for a
+// document that is there already.
+//
+// It chooses no format, and knows no stream but the io.Writer that an object is printed to. Text for
+// people is made printable by pkg/ui.
+package document
 
 import (
 	"bytes"
@@ -28,7 +35,7 @@ func YAML(v any, indent string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if plain(b) {
+	if Plain(b) {
 		return yaml.Marshal(v)
 	}
 	return Escape(append(b, '\n')), nil
@@ -41,12 +48,11 @@ func marshalJSON(v any, indent string) ([]byte, error) {
 	return json.MarshalIndent(v, "", indent)
 }
 
-// Escape returns JSON, or YAML, or a diff of either, in which each character that could command a
-// terminal, or turn the order of a line around, is written as \u and four digits: strings in it are
-// the job's choice, and JSON itself escapes nothing above the ASCII controls. In JSON it means the
-// same as before. It returns b itself if there is nothing to escape.
+// Escape returns JSON in which each character that could command a terminal, or turn the order of a
+// line around, is written as \u and four digits; JSON itself escapes nothing above the ASCII controls.
+// The document means the same as before. It returns b itself if there is nothing to escape.
 func Escape(b []byte) []byte {
-	if plain(b) {
+	if Plain(b) {
 		return b
 	}
 	var out []byte
@@ -62,8 +68,8 @@ func Escape(b []byte) []byte {
 	return out
 }
 
-// plain reports whether b does nothing to a terminal as it is.
-func plain(b []byte) bool { return bytes.IndexFunc(b, isTerminalControl) < 0 }
+// Plain reports whether there is nothing to escape in b.
+func Plain(b []byte) bool { return bytes.IndexFunc(b, isTerminalControl) < 0 }
 
 // isTerminalControl reports whether r is an ASCII control but tab and newline, DEL, a C1 control, a
 // Unicode format character (a bidi override is one) or one of the two noncharacters that YAML's
