@@ -25,9 +25,11 @@ func TestPrinter(t *testing.T) {
 		}
 	}
 	const yaml = "apiVersion: v1\ndata:\n  a: %s\nkind: ConfigMap\n"
-	const json = "{\n    \"kind\": \"ConfigMap\",\n    \"apiVersion\": \"v1\",\n    \"data\": {\n        \"a\": \"%s\"\n    }\n}\n"
-	want := fmt.Sprintf(yaml, "plain") + "---\n" + fmt.Sprintf(json, `\u0085`) + "---\n" + fmt.Sprintf(yaml, "<>&") + "---\n" + fmt.Sprintf(json, `\u202e`)
-	if metadata := strings.ReplaceAll(out.String(), "metadata: {}\n", ""); strings.ReplaceAll(metadata, "    \"metadata\": {},\n", "") != want {
+	const json = "{\n    \"kind\": \"ConfigMap\",\n    \"apiVersion\": \"v1\",\n" +
+		"    \"data\": {\n        \"a\": \"%s\"\n    }\n}\n"
+	want := fmt.Sprintf(yaml, "plain") + "---\n" + fmt.Sprintf(json, `\u0085`) + "---\n" +
+		fmt.Sprintf(yaml, "<>&") + "---\n" + fmt.Sprintf(json, `\u202e`)
+	if got := strings.NewReplacer("metadata: {}\n", "", "    \"metadata\": {},\n", "").Replace(out.String()); got != want {
 		t.Errorf("got %s\nwant %s", out.String(), want)
 	}
 }

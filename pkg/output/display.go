@@ -29,7 +29,10 @@ type Display struct {
 // NewDisplay starts a display that has nothing to show yet.
 func NewDisplay() *Display {
 	ctx, stop := context.WithCancelCause(context.Background())
-	d := &Display{stop: stop, wake: make(chan struct{}, 1), aside: make(chan struct{}, 1), broken: make(chan error, 1), done: make(chan struct{})}
+	d := &Display{
+		stop: stop, wake: make(chan struct{}, 1), aside: make(chan struct{}, 1),
+		broken: make(chan error, 1), done: make(chan struct{}),
+	}
 	go d.run(ctx)
 	return d
 }
