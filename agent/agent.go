@@ -22,16 +22,8 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
-)
-
-// Exit statuses of the agent. The Job's podFailurePolicy knows them.
-const (
-	ExitOK           = 0  // the job ended, however it ended
-	exitBroken       = 1  // the agent could not do its work
-	ExitNeverStarted = 90 // the command never started, and may be started by another attempt
-	ExitNoEBPF       = 91 // eBPF is required and can't be had here, or what it takes can't be given up: the command was not started
-	ExitStartTimeout = 92 // the command never started, and must not be started any more
 )
 
 // retryLinger is the longest that an ended attempt waits for a coordinator when
@@ -63,8 +55,8 @@ const (
 	// attached, or was until 5 minutes ago; else, and of a detached job, the oldest
 	// output is dropped.
 	OverflowAuto  Overflow = ""
-	OverflowBlock Overflow = "block" // the job waits
-	OverflowDrop  Overflow = "drop"  // the oldest output is dropped
+	OverflowBlock Overflow = contract.OverflowBlock // the job waits
+	OverflowDrop  Overflow = contract.OverflowDrop  // the oldest output is dropped
 )
 
 // Config is what an agent needs to know. Job, Socket, SpoolDir, SpoolBytes, TLS
@@ -206,7 +198,7 @@ func (c Config) Run() int {
 func (a *agent) run() (int, error) {
 	var err error
 	if a.spool, err = openSpool(a.SpoolDir, a.SpoolBytes); err != nil {
-		return exitBroken, err
+		return contract.ExitBroken, err
 	}
 	a.spool.damaged = func(err error) { a.Log.Error("output lost", "error", err) }
 	defer func() {
@@ -216,7 +208,7 @@ func (a *agent) run() (int, error) {
 	}()
 	launchers, err := listenLauncher(a.Socket)
 	if err != nil {
-		return exitBroken, err
+		return contract.ExitBroken, err
 	}
 	defer launchers.Close()
 
@@ -228,7 +220,7 @@ func (a *agent) run() (int, error) {
 	if a.Listen != "" {
 		l, err := listenGuarded(a.Listen, &a.jobUser, a.Log)
 		if err != nil {
-			return exitBroken, err
+			return contract.ExitBroken, err
 		}
 		work.Go(func() {
 			defer l.release()
@@ -248,20 +240,20 @@ func (a *agent) run() (int, error) {
 	meter, err := a.openMeter(launcher)
 	switch {
 	case errors.Is(err, errCapable):
-		return exitBroken, err
+		return contract.ExitBroken, err
 	case err != nil:
-		return ExitNoEBPF, err
+		return contract.ExitNoEBPF, err
 	}
 	if late(deadline, time.Now()) { // to prepare the measuring takes its time
 		meter.close()
-		return ExitStartTimeout, a.tooLate(deadline) // the launcher ends when we do, and with it the job's container
+		return contract.ExitStartTimeout, a.tooLate(deadline) // the launcher ends when we do, and with it the job's container
 	}
 	record, err := a.supervise(launcher, meter)
 	if err != nil {
-		return exitBroken, err
+		return contract.ExitBroken, err
 	}
 	a.linger(record)
-	return ExitOK, nil
+	return contract.ExitOK, nil
 }
 
 // listenLauncher makes the socket, open to whatever user the job runs as: the

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
@@ -270,19 +271,19 @@ func TestConversation(t *testing.T) {
 		cause  string
 		ran    bool
 	}{
-		{"as it should be", nil, []any{started, exit(0, 0)}, 0, causeCompleted, true},
-		{"never ran", nil, []any{exit(127, 0)}, 127, causeError, false},
+		{"as it should be", nil, []any{started, exit(0, 0)}, 0, contract.CauseCompleted, true},
+		{"never ran", nil, []any{exit(127, 0)}, 127, contract.CauseError, false},
 		{"goes without a word", nil, nil, 137, "", false},
 		{"goes in the middle", nil, []any{started}, 137, "", true},
-		{"starts twice", nil, []any{started, started, exit(1, 0)}, 1, causeError, true},
+		{"starts twice", nil, []any{started, started, exit(1, 0)}, 1, contract.CauseError, true},
 		{"talks nonsense", nil, []any{started, "nonsense", exit(0, 0)}, 137, "", true},
-		{"says hello again", nil, []any{launcherMsg{Hello: &helloMsg{}}, started, exit(143, 15)}, 143, causeSignaled, true},
-		{"says nothing", nil, []any{launcherMsg{}, exit(3, 0)}, 3, causeError, false},
+		{"says hello again", nil, []any{launcherMsg{Hello: &helloMsg{}}, started, exit(143, 15)}, 143, contract.CauseSignaled, true},
+		{"says nothing", nil, []any{launcherMsg{}, exit(3, 0)}, 3, contract.CauseError, false},
 		{"cancelled before it started", []*hodeipb.Control{{Order: &hodeipb.Control_Cancel{Cancel: &hodeipb.Cancel{Grace: durationpb.New(time.Hour)}}}},
-			[]any{started, exit(0, 0)}, 0, causeCancelled, true},
-		{"a signal before it started", []*hodeipb.Control{{Order: &hodeipb.Control_Signal{Signal: 10}}}, []any{started, exit(0, 0)}, 0, causeCompleted, true},
+			[]any{started, exit(0, 0)}, 0, contract.CauseCancelled, true},
+		{"a signal before it started", []*hodeipb.Control{{Order: &hodeipb.Control_Signal{Signal: 10}}}, []any{started, exit(0, 0)}, 0, contract.CauseCompleted, true},
 		{"empty orders", []*hodeipb.Control{{}, {Order: &hodeipb.Control_Signal{}}, {Order: &hodeipb.Control_Signal{Signal: 65}}, {Order: &hodeipb.Control_Signal{Signal: -1}}},
-			[]any{started, exit(0, 0)}, 0, causeCompleted, true},
+			[]any{started, exit(0, 0)}, 0, contract.CauseCompleted, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -395,21 +396,21 @@ func TestRecord(t *testing.T) {
 		cause   string
 		message string
 	}{
-		{"success", "", false, &exitMsg{}, "", 0, 0, causeCompleted, ""},
-		{"failure", "", false, &exitMsg{Code: 7}, "", 7, 0, causeError, ""},
-		{"signal", "", false, &exitMsg{Code: 137, Signal: 9}, "", 137, 9, causeSignaled, ""},
-		{"out of memory", "", false, &exitMsg{Code: 137, Signal: 9}, oom, 137, 9, causeOOMKilled, oom},
-		{"out of memory, swallowed", "", false, &exitMsg{}, oom, 0, 0, causeOOMKilled, oom},
-		{"out of memory, the launcher too", "", false, nil, oom, 137, 9, causeOOMKilled, oom},
+		{"success", "", false, &exitMsg{}, "", 0, 0, contract.CauseCompleted, ""},
+		{"failure", "", false, &exitMsg{Code: 7}, "", 7, 0, contract.CauseError, ""},
+		{"signal", "", false, &exitMsg{Code: 137, Signal: 9}, "", 137, 9, contract.CauseSignaled, ""},
+		{"out of memory", "", false, &exitMsg{Code: 137, Signal: 9}, oom, 137, 9, contract.CauseOOMKilled, oom},
+		{"out of memory, swallowed", "", false, &exitMsg{}, oom, 0, 0, contract.CauseOOMKilled, oom},
+		{"out of memory, the launcher too", "", false, nil, oom, 137, 9, contract.CauseOOMKilled, oom},
 		{"launcher killed", "", false, nil, "", 137, 9, "", "the job's first process was killed"},
-		{"timeout", causeDeadline, false, &exitMsg{Code: 143, Signal: 15}, "", 143, 15, causeDeadline, "the job ran longer than its timeout of 1m0s"},
-		{"cancelled", causeCancelled, false, &exitMsg{}, oom, 0, 0, causeCancelled, ""},
-		{"cancelled, launcher killed", causeCancelled, false, nil, "", 137, 9, causeCancelled, "the job's first process was killed"},
+		{"timeout", contract.CauseDeadlineExceeded, false, &exitMsg{Code: 143, Signal: 15}, "", 143, 15, contract.CauseDeadlineExceeded, "the job ran longer than its timeout of 1m0s"},
+		{"cancelled", contract.CauseCancelled, false, &exitMsg{}, oom, 0, 0, contract.CauseCancelled, ""},
+		{"cancelled, launcher killed", contract.CauseCancelled, false, nil, "", 137, 9, contract.CauseCancelled, "the job's first process was killed"},
 		{"the Pod's end", "", true, &exitMsg{Code: 143, Signal: 15}, "", 143, 15, "", "the Pod was told to end"},
 		{"the Pod's end, in a hurry", "", true, &exitMsg{Code: 137, Signal: 9}, "", 137, 9, "", "the Pod was told to end"},
-		{"the Pod's end, heard", "", true, &exitMsg{Code: 9}, "", 9, 0, causeError, ""},
-		{"the Pod's end, another signal", "", true, &exitMsg{Code: 139, Signal: 11}, "", 139, 11, causeSignaled, ""},
-		{"the Pod's end, cancelled before", causeCancelled, true, &exitMsg{Code: 143, Signal: 15}, "", 143, 15, causeCancelled, ""},
+		{"the Pod's end, heard", "", true, &exitMsg{Code: 9}, "", 9, 0, contract.CauseError, ""},
+		{"the Pod's end, another signal", "", true, &exitMsg{Code: 139, Signal: 11}, "", 139, 11, contract.CauseSignaled, ""},
+		{"the Pod's end, cancelled before", contract.CauseCancelled, true, &exitMsg{Code: 143, Signal: 15}, "", 143, 15, contract.CauseCancelled, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -19,13 +19,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/agent/cgroup"
 	"github.com/hodei-jobs/hodei/agent/probe"
-)
-
-// Exit statuses of the launcher besides the command's own.
-const (
-	exitAgentGone = 125 // there is no agent, or it died while the command ran
-	exitCannotRun = 126 // the command can't be executed
-	exitNotFound  = 127 // the command was not found
+	"github.com/hodei-jobs/hodei/pkg/contract"
 )
 
 // dialWait bounds how long the launcher looks for the agent's socket. The
@@ -68,17 +62,17 @@ func Launch(cfg LaunchConfig) int {
 	// The kernel takes the end of the thread that forked for its parent's end.
 	runtime.LockOSThread()
 	fail := func(code int, format string, args ...any) int {
-		fmt.Fprintf(os.Stderr, "hodei-worker launch: "+format+"\n", args...)
+		fmt.Fprintf(os.Stderr, contract.LaunchPrefix+format+"\n", args...)
 		return code
 	}
 	// Before anything else: the command runs as our own user and could
 	// otherwise trace us and forge the exit message.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return fail(exitAgentGone, "prctl PR_SET_DUMPABLE: %v", err)
+		return fail(contract.ExitAgentGone, "prctl PR_SET_DUMPABLE: %v", err)
 	}
 	// Process 1 inherits orphans anyway; elsewhere this makes us do so.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return fail(exitAgentGone, "prctl PR_SET_CHILD_SUBREAPER: %v", err)
+		return fail(contract.ExitAgentGone, "prctl PR_SET_CHILD_SUBREAPER: %v", err)
 	}
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals) // all that can be caught, so that none ends us
@@ -86,7 +80,7 @@ func Launch(cfg LaunchConfig) int {
 	if os.Getpid() == 1 { // elsewhere it is another container's
 		stop, err := keepShort(messageFile)
 		if err != nil {
-			fmt.Fprintf(os.Stderr, "hodei-worker launch: the job can fill its container's message: %v\n", err)
+			fmt.Fprintf(os.Stderr, contract.LaunchPrefix+"the job can fill its container's message: %v\n", err)
 		} else {
 			defer stop()
 		}
@@ -94,30 +88,30 @@ func Launch(cfg LaunchConfig) int {
 
 	conn, err := dialAgent(cfg.Socket, signals)
 	if err != nil {
-		return fail(exitAgentGone, "no agent: %v", err)
+		return fail(contract.ExitAgentGone, "no agent: %v", err)
 	}
 	defer conn.Close()
 	out, err := makePipes(cfg.MergeOutput)
 	if err != nil {
-		return fail(exitAgentGone, "make pipes: %v", err)
+		return fail(contract.ExitAgentGone, "make pipes: %v", err)
 	}
 	// The read ends stay open here: without them the command would die of
 	// SIGPIPE in the moment in which the agent dies.
 	defer out.close()
 	if err := sayHello(conn, out); err != nil {
 		_ = send(conn, launcherMsg{Failed: &failedMsg{Error: err.Error()}}) // without descriptors it may get through
-		return fail(exitAgentGone, "hand over to the agent: %v", err)
+		return fail(contract.ExitAgentGone, "hand over to the agent: %v", err)
 	}
 	if err := awaitStart(conn, signals); err != nil {
-		return fail(exitAgentGone, "the agent did not let the command start: %v", err)
+		return fail(contract.ExitAgentGone, "the agent did not let the command start: %v", err)
 	}
 
 	pid, err := cfg.start(out)
 	out.closeWriters()
 	if err != nil {
-		code := exitCannotRun
+		code := contract.ExitCannotRun
 		if !errors.Is(err, errWorkdir) && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, exec.ErrNotFound)) {
-			code = exitNotFound
+			code = contract.ExitNotFound
 		}
 		l := &launched{conn: conn}
 		l.exit(exitMsg{Code: code, Error: err.Error()})
@@ -167,7 +161,7 @@ func (l *launched) supervise() int {
 			msg.spent()
 			if agentGone {
 				l.signal(unix.SIGKILL)
-				return exitAgentGone
+				return contract.ExitAgentGone
 			}
 			if err := send(l.conn, launcherMsg{Exit: &msg}); err == nil {
 				if code := l.awaitDone(orders); code != 0 {
@@ -211,7 +205,7 @@ func (l *launched) supervise() int {
 // abandon ends a command whose agent died at its start.
 func (l *launched) abandon() int {
 	l.signal(unix.SIGKILL)
-	return exitAgentGone
+	return contract.ExitAgentGone
 }
 
 // signal reaches the command's whole process group, and the command itself where

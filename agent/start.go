@@ -7,10 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/hodei-jobs/hodei/pkg/contract"
 )
 
-// overfillBytes is written to a volume whose limit is 1 MiB.
-const overfillBytes = 3 << 20
+// overfillBytes is written to a volume whose limit is a third of it.
+const overfillBytes = 3 * contract.EvictionBytes
 
 // evictWait is how long an agent stays for the kubelet to evict its Pod. The kubelet looks
 // every 10 s, at figures that are up to a minute old; an agent that leaves earlier keeps it
@@ -115,10 +117,10 @@ func accept(l *net.UnixListener) arrival {
 func (a *agent) giveUp(why error) (int, error) {
 	never := neverAgain{}
 	if !errors.As(why, &never) {
-		return ExitNeverStarted, why
+		return contract.ExitNeverStarted, why
 	}
 	if a.EvictionDir == "" {
-		return ExitStartTimeout, why
+		return contract.ExitStartTimeout, why
 	}
 	a.writeTermination([]byte(why.Error())) // the kubelet loses it if it evicts
 	a.Log.Info("the command will not be started; overfilling a volume to have this Pod evicted", "reason", why, "volume", a.EvictionDir)
@@ -132,7 +134,7 @@ func (a *agent) giveUp(why error) (int, error) {
 	case <-bound.C:
 		a.Log.Warn("not evicted: the kubelet enforces no limits of volumes", "waited", evictWait)
 	}
-	return ExitStartTimeout, why
+	return contract.ExitStartTimeout, why
 }
 
 // overfill writes more to a volume than its limit. It is data, not a hole: the kubelet

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hodei-jobs/hodei/pkg/contract"
 )
 
 func TestStartDeadline(t *testing.T) {
@@ -46,7 +48,7 @@ func TestStartByIsOver(t *testing.T) {
 	w.cfg.StartBy = time.Now().Add(-time.Minute)
 	w.serve()
 	w.startAgent()
-	w.agent.exits(t, ExitStartTimeout)
+	w.agent.exits(t, contract.ExitStartTimeout)
 	w.terminationSays("no launcher came by ")
 }
 
@@ -77,6 +79,6 @@ func TestEviction(t *testing.T) {
 	default:
 	}
 	w.agent.signal(t, unix.SIGTERM)
-	w.agent.exits(t, ExitStartTimeout)
+	w.agent.exits(t, contract.ExitStartTimeout)
 	w.terminationSays("no launcher came within 10ms: ")
 }

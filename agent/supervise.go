@@ -11,22 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
-)
-
-// Causes that an agent can tell, as they stand in an exit record.
-const (
-	causeCompleted = "Completed"
-	causeError     = "Error"
-	causeSignaled  = "Signaled"
-	causeOOMKilled = "OOMKilled"
-	causeDeadline  = "DeadlineExceeded"
-	causeCancelled = "Cancelled"
 )
 
 // stoppedCode is what the launcher of a job that was told to stop exits with, whatever the
 // command answered: timeout(1)'s, and that of a Ctrl-C.
-var stoppedCode = map[string]int{causeDeadline: 124, causeCancelled: 130}
+var stoppedCode = map[string]int{contract.CauseDeadlineExceeded: contract.ExitTimeout, contract.CauseCancelled: contract.ExitCancelled}
 
 // supervise runs the job from the launcher's hello to the exit record, which is
 // known to coordinators before the container's log has everything.
@@ -159,7 +150,7 @@ func (s *supervisor) untilExit() *exitMsg {
 				return m.Exit
 			}
 		case <-timeout:
-			s.stop(causeDeadline, s.Grace)
+			s.stop(contract.CauseDeadlineExceeded, s.Grace)
 		case order := <-s.orders:
 			s.obey(order)
 		case <-s.kill:
@@ -182,7 +173,7 @@ func (s *supervisor) obey(order *hodeipb.Control) {
 		if o.Cancel.Grace != nil {
 			grace = o.Cancel.Grace.AsDuration()
 		}
-		s.stop(causeCancelled, grace)
+		s.stop(contract.CauseCancelled, grace)
 	case *hodeipb.Control_JobEnded: // our launcher's socket tells the same, and how
 	default:
 		s.Log.Warn("unknown order", "order", order.String())
@@ -229,11 +220,11 @@ func (s *supervisor) record(exit *exitMsg, oom string) *hodeipb.ExitRecord {
 	switch {
 	case s.stopped != "":
 		r.Cause = s.stopped
-		if s.stopped == causeDeadline {
+		if s.stopped == contract.CauseDeadlineExceeded {
 			r.Message = fmt.Sprintf("the job ran longer than its timeout of %s", s.Timeout)
 		}
 	case oom != "":
-		r.Cause, r.Message = causeOOMKilled, oom
+		r.Cause, r.Message = contract.CauseOOMKilled, oom
 	case exit == nil:
 	case s.podEnds(exit): // by whom and why, the Pod's status says
 		r.Message = "the Pod was told to end"
@@ -250,11 +241,11 @@ func (s *supervisor) record(exit *exitMsg, oom string) *hodeipb.ExitRecord {
 func ownCause(r *hodeipb.ExitRecord) string {
 	switch {
 	case r.Signal != 0:
-		return causeSignaled
+		return contract.CauseSignaled
 	case r.Code != 0:
-		return causeError
+		return contract.CauseError
 	}
-	return causeCompleted
+	return contract.CauseCompleted
 }
 
 // podEndsWait is how much later than the job's container ours may be told that the

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
@@ -79,7 +80,7 @@ func TestCut(t *testing.T) {
 			t.Errorf("%s of %d bytes: %.20q", name, len(text), text)
 		}
 	}
-	if o := Outcome(&hodeipb.ExitRecord{Cause: "Completed", Finished: &timestamppb.Timestamp{Seconds: math.MaxInt64}}); o.Cause != "Unknown" || o.Message != senseless {
+	if o := Outcome(&hodeipb.ExitRecord{Cause: contract.CauseCompleted, Finished: &timestamppb.Timestamp{Seconds: math.MaxInt64}}); o.Cause != "Unknown" || o.Message != senseless {
 		t.Errorf("%+v", o)
 	}
 }

@@ -26,6 +26,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
@@ -373,7 +374,7 @@ func (s *Server) authorize(ctx context.Context, hello *hodeipb.Hello) error {
 	if !ok || len(info.State.VerifiedChains) == 0 {
 		return status.Error(codes.Unauthenticated, "no verified certificate")
 	}
-	want := fmt.Sprintf("spiffe://hodei/ns/%s/job/%s", hello.Namespace, hello.Job)
+	want := contract.JobURI(hello.Namespace, hello.Job)
 	uris := info.State.PeerCertificates[0].URIs
 	if len(uris) != 1 || uris[0].String() != want {
 		return status.Errorf(codes.PermissionDenied, "the certificate was issued for another job than %s/%s", hello.Namespace, hello.Job)

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
@@ -118,7 +119,7 @@ func TestPanicOfOne(t *testing.T) {
 		a := o.attach(t, testID, "uid", 0)
 		if fault != "while opening" {
 			a.welcome()
-			a.send(&hodeipb.ExitRecord{Cause: "Completed"})
+			a.send(&hodeipb.ExitRecord{Cause: contract.CauseCompleted})
 			a.ack(0, true)
 			_ = a.stream.CloseSend()
 		}

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
@@ -21,27 +22,27 @@ func TestOutcome(t *testing.T) {
 		exit    int
 		message string // a part of it
 	}{
-		{"success", &hodeipb.ExitRecord{Cause: "Completed"}, job.Completed, 0, ""},
-		{"failure", &hodeipb.ExitRecord{Cause: "Error", Code: 7, Message: "m"}, job.Error, 7, "m"},
-		{"largest status", &hodeipb.ExitRecord{Cause: "Error", Code: 255}, job.Error, 255, ""},
-		{"signal", &hodeipb.ExitRecord{Cause: "Signaled", Code: 137, Signal: 9}, job.Signaled, 137, ""},
-		{"out of memory", &hodeipb.ExitRecord{Cause: "OOMKilled", Code: 137, Signal: 9}, job.OOMKilled, 137, ""},
-		{"out of memory, swallowed", &hodeipb.ExitRecord{Cause: "OOMKilled"}, job.OOMKilled, 0, ""},
-		{"timeout", &hodeipb.ExitRecord{Cause: "DeadlineExceeded", Code: 143, Signal: 15}, job.DeadlineExceeded, 124, ""},
-		{"cancelled, ended well", &hodeipb.ExitRecord{Cause: "Cancelled"}, job.Cancelled, 130, ""},
+		{"success", &hodeipb.ExitRecord{Cause: contract.CauseCompleted}, job.Completed, 0, ""},
+		{"failure", &hodeipb.ExitRecord{Cause: contract.CauseError, Code: 7, Message: "m"}, job.Error, 7, "m"},
+		{"largest status", &hodeipb.ExitRecord{Cause: contract.CauseError, Code: 255}, job.Error, 255, ""},
+		{"signal", &hodeipb.ExitRecord{Cause: contract.CauseSignaled, Code: 137, Signal: 9}, job.Signaled, 137, ""},
+		{"out of memory", &hodeipb.ExitRecord{Cause: contract.CauseOOMKilled, Code: 137, Signal: 9}, job.OOMKilled, 137, ""},
+		{"out of memory, swallowed", &hodeipb.ExitRecord{Cause: contract.CauseOOMKilled}, job.OOMKilled, 0, ""},
+		{"timeout", &hodeipb.ExitRecord{Cause: contract.CauseDeadlineExceeded, Code: 143, Signal: 15}, job.DeadlineExceeded, 124, ""},
+		{"cancelled, ended well", &hodeipb.ExitRecord{Cause: contract.CauseCancelled}, job.Cancelled, 130, ""},
 		{"launcher killed", &hodeipb.ExitRecord{Code: 137, Signal: 9, Message: "killed"}, job.Unknown, 125, "killed"},
 		{"no cause, status 0", &hodeipb.ExitRecord{}, job.Unknown, 125, ""},
-		{"completed with a status", &hodeipb.ExitRecord{Cause: "Completed", Code: 3}, job.Error, 3, ""},
-		{"error without a status", &hodeipb.ExitRecord{Cause: "Error"}, job.Unknown, 125, nonsense},
-		{"signal without a status", &hodeipb.ExitRecord{Cause: "Signaled", Signal: 9}, job.Unknown, 125, nonsense},
+		{"completed with a status", &hodeipb.ExitRecord{Cause: contract.CauseCompleted, Code: 3}, job.Error, 3, ""},
+		{"error without a status", &hodeipb.ExitRecord{Cause: contract.CauseError}, job.Unknown, 125, nonsense},
+		{"signal without a status", &hodeipb.ExitRecord{Cause: contract.CauseSignaled, Signal: 9}, job.Unknown, 125, nonsense},
 		{"cause of the cluster", &hodeipb.ExitRecord{Cause: "Evicted", Code: 1}, job.Unknown, 125, ""},
 		{"unknown cause", &hodeipb.ExitRecord{Cause: "completed"}, job.Unknown, 125, ""},
-		{"status of two bytes", &hodeipb.ExitRecord{Cause: "Error", Code: 256}, job.Unknown, 125, nonsense},
-		{"negative status", &hodeipb.ExitRecord{Cause: "Error", Code: -1}, job.Unknown, 125, nonsense},
-		{"signal beyond all", &hodeipb.ExitRecord{Cause: "Signaled", Code: 1, Signal: 65}, job.Unknown, 125, nonsense},
-		{"negative signal", &hodeipb.ExitRecord{Cause: "Signaled", Code: 1, Signal: -1}, job.Unknown, 125, nonsense},
-		{"pipes held", &hodeipb.ExitRecord{Cause: "Completed", PipesHeld: true}, job.Completed, 0, "a process that outlived the command"},
-		{"pipes held, besides", &hodeipb.ExitRecord{Cause: "Error", Code: 1, Message: "m", PipesHeld: true}, job.Error, 1, "m; a process that outlived the command"},
+		{"status of two bytes", &hodeipb.ExitRecord{Cause: contract.CauseError, Code: 256}, job.Unknown, 125, nonsense},
+		{"negative status", &hodeipb.ExitRecord{Cause: contract.CauseError, Code: -1}, job.Unknown, 125, nonsense},
+		{"signal beyond all", &hodeipb.ExitRecord{Cause: contract.CauseSignaled, Code: 1, Signal: 65}, job.Unknown, 125, nonsense},
+		{"negative signal", &hodeipb.ExitRecord{Cause: contract.CauseSignaled, Code: 1, Signal: -1}, job.Unknown, 125, nonsense},
+		{"pipes held", &hodeipb.ExitRecord{Cause: contract.CauseCompleted, PipesHeld: true}, job.Completed, 0, "a process that outlived the command"},
+		{"pipes held, besides", &hodeipb.ExitRecord{Cause: contract.CauseError, Code: 1, Message: "m", PipesHeld: true}, job.Error, 1, "m; a process that outlived the command"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -64,7 +65,7 @@ func TestOutcomeTimes(t *testing.T) {
 // A record may be stored and shown at the same time.
 func TestOutcomeLeavesTheRecord(t *testing.T) {
 	text := strings.Repeat("x", maxTextBytes+1)
-	r := &hodeipb.ExitRecord{Cause: "Error", Code: 1, Message: text}
+	r := &hodeipb.ExitRecord{Cause: contract.CauseError, Code: 1, Message: text}
 	if o := Outcome(r); o.Message == text {
 		t.Error("a message that is too long is not cut")
 	}
@@ -77,7 +78,7 @@ func TestOutcomeLeavesTheRecord(t *testing.T) {
 // does not claim.
 func FuzzOutcome(f *testing.F) {
 	for _, r := range []*hodeipb.ExitRecord{
-		{Cause: "Completed"}, {Cause: "Error", Code: 256}, {Cause: "Signaled", Code: 137, Signal: 9}, {Cause: "", Code: 0},
+		{Cause: contract.CauseCompleted}, {Cause: contract.CauseError, Code: 256}, {Cause: contract.CauseSignaled, Code: 137, Signal: 9}, {Cause: "", Code: 0},
 	} {
 		bytes, err := proto.Marshal(r)
 		if err != nil {
@@ -95,7 +96,7 @@ func FuzzOutcome(f *testing.F) {
 		if code < 0 || code > 255 {
 			t.Errorf("exit code %d of %v", code, r)
 		}
-		success := r.Code == 0 && (r.Cause == "Completed" || r.Cause == "OOMKilled")
+		success := r.Code == 0 && (r.Cause == contract.CauseCompleted || r.Cause == contract.CauseOOMKilled)
 		if code == 0 && !success {
 			t.Errorf("success from %v", r)
 		}

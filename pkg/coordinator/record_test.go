@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
@@ -124,7 +125,7 @@ func TestRecorder(t *testing.T) {
 		a.send(&hodeipb.State{Phase: hodeipb.Phase_RUNNING})
 		a.send(text(6, "world"))
 		a.ack(11, false)
-		a.send(&hodeipb.ExitRecord{Cause: "Error", Code: 3, End: 11, StdoutEnd: 11})
+		a.send(&hodeipb.ExitRecord{Cause: contract.CauseError, Code: 3, End: 11, StdoutEnd: 11})
 		a.ack(11, true)
 		if r := <-h.exited; r.Code != 3 {
 			t.Errorf("exited %v", r)
@@ -139,7 +140,7 @@ func TestRecorder(t *testing.T) {
 		w, h := newRecording(t, &Recorder{Store: openStore(t, dir)})
 		a := w.attach(t, 11)
 		a.welcome()
-		a.send(&hodeipb.ExitRecord{Cause: "Error", Code: 3, End: 11, StdoutEnd: 11})
+		a.send(&hodeipb.ExitRecord{Cause: contract.CauseError, Code: 3, End: 11, StdoutEnd: 11})
 		a.ack(11, true)
 		<-h.exited
 	})
@@ -294,7 +295,7 @@ func TestRecorderSilent(t *testing.T) {
 	if at := <-h.attached; at.Log != nil {
 		t.Error("there is a log")
 	}
-	a.send(&hodeipb.ExitRecord{Cause: "Completed", End: 100})
+	a.send(&hodeipb.ExitRecord{Cause: contract.CauseCompleted, End: 100})
 	a.ack(0, true)
 	<-h.exited
 	if err := r.Output(context.Background(), "pod-uid-1", text(0, "x"), nil); err == nil {

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
@@ -79,7 +80,7 @@ func TestMetricsAfterReattachment(t *testing.T) {
 	for _, second := range []int{2, 3, 3, 4} {
 		again.send(sample(second))
 	}
-	again.send(&hodeipb.ExitRecord{Cause: "Completed"})
+	again.send(&hodeipb.ExitRecord{Cause: contract.CauseCompleted})
 	again.ack(0, true)
 	if got := seconds(w.follower.told()); !slices.Equal(got, []int{1, 2, 3, 4}) {
 		t.Errorf("told of samples %v", got)
@@ -151,7 +152,7 @@ func TestMetricsAreKept(t *testing.T) {
 				t.Errorf("asked for samples after %v", welcome.MetricsAfter)
 			}
 			a.send(sample(3))
-			a.send(&hodeipb.ExitRecord{Cause: "Completed", Finished: sample(4).Time, Usage: sample(4).Usage})
+			a.send(&hodeipb.ExitRecord{Cause: contract.CauseCompleted, Finished: sample(4).Time, Usage: sample(4).Usage})
 			a.ack(0, true)
 		})
 	})
@@ -171,7 +172,7 @@ func TestMetricsOfNobody(t *testing.T) {
 		w, _ := newRecording(t, &Recorder{Store: openStore(t, dir)})
 		a := w.attach(t, 0)
 		a.welcome()
-		a.send(&hodeipb.ExitRecord{Cause: "Completed", Finished: sample(1).Time})
+		a.send(&hodeipb.ExitRecord{Cause: contract.CauseCompleted, Finished: sample(1).Time})
 		a.ack(0, true)
 	})
 	if samples, err := Samples(openStore(t, dir), testKey()); !errors.Is(err, fs.ErrNotExist) || len(samples) > 0 {
@@ -209,7 +210,7 @@ func TestBadMetrics(t *testing.T) {
 			a.welcome()
 			a.send(test.m)
 			if test.want == "" {
-				a.send(&hodeipb.ExitRecord{Cause: "Completed"})
+				a.send(&hodeipb.ExitRecord{Cause: contract.CauseCompleted})
 				a.ack(0, true)
 				if told := w.follower.told(); len(told) != 1 || !proto.Equal(told[0], test.m) {
 					t.Errorf("told of %v", told)
@@ -241,7 +242,7 @@ func TestMetricsFlood(t *testing.T) {
 					RunQueueWaits: slices.Repeat([]uint64{math.MaxUint64}, maxRunQueueWaits), Source: strings.Repeat("x", 3<<10),
 				}})
 			}
-			a.send(&hodeipb.ExitRecord{Cause: "Completed"})
+			a.send(&hodeipb.ExitRecord{Cause: contract.CauseCompleted})
 		}()
 		for range sent {
 			<-h.samples

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
@@ -163,18 +164,18 @@ func (a *attempt) startAgent() {
 	}
 	cmd := hodeiWorker(a.t, "agent")
 	cmd.Env = []string{
-		"HODEI_NAMESPACE=" + a.id.Namespace, "HODEI_JOB=" + a.id.Job,
+		contract.EnvNamespace + "=" + a.id.Namespace, contract.EnvJob + "=" + a.id.Job,
 		"HODEI_ATTEMPT=pod-1", "HODEI_ATTEMPT_UID=uid-1",
-		"HODEI_SOCKET=" + filepath.Join(a.dir, "s"),
-		"HODEI_SPOOL_DIR=" + a.spoolDir, fmt.Sprint("HODEI_SPOOL_BYTES=", a.spoolBytes),
-		"HODEI_LISTEN=" + a.listen, "HODEI_SERVER_ADDRESS=" + a.server,
-		"HODEI_SERVER_NAME=" + a.id.ServerName(),
-		"HODEI_CA_CERT_PATH=" + filepath.Join(a.dir, "ca.crt"),
-		"HODEI_CLIENT_CERT_PATH=" + filepath.Join(a.dir, "client.crt"),
-		"HODEI_CLIENT_KEY_PATH=" + filepath.Join(a.dir, "client.key"),
+		contract.EnvSocket + "=" + filepath.Join(a.dir, "s"),
+		contract.EnvSpoolDir + "=" + a.spoolDir, fmt.Sprint("HODEI_SPOOL_BYTES=", a.spoolBytes),
+		contract.EnvListen + "=" + a.listen, contract.EnvServerAddress + "=" + a.server,
+		contract.EnvServerName + "=" + a.id.ServerName(),
+		contract.EnvCACertPath + "=" + filepath.Join(a.dir, "ca.crt"),
+		contract.EnvClientCertPath + "=" + filepath.Join(a.dir, "client.crt"),
+		contract.EnvClientKeyPath + "=" + filepath.Join(a.dir, "client.key"),
 		"HODEI_START_TIMEOUT=1m", "HODEI_TIMEOUT=0", "HODEI_GRACE=1s", "HODEI_LINGER=1m",
-		"HODEI_TERMINATION_LOG=" + filepath.Join(a.dir, "termination"),
-		"HODEI_LOG_OVERFLOW=" + a.overflow,
+		contract.EnvTerminationLog + "=" + filepath.Join(a.dir, "termination"),
+		contract.EnvLogOverflow + "=" + a.overflow,
 	}
 	a.agent = start(a.t, cmd, "waiting for the launcher")
 	select {
