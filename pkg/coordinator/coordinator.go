@@ -30,9 +30,6 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
-// Protocol is the version of the protocol that this coordinator speaks.
-const Protocol = 1
-
 const (
 	// windowBytes is the stream's flow control window: through the API server's
 	// tunnel 64 KiB give 20 MB/s, 4 MiB give 55 to 70. It bounds what one
@@ -49,8 +46,6 @@ const (
 	handshakeWait = 10 * time.Second
 	// helloWait bounds the time to the first message.
 	helloWait = 15 * time.Second
-	// keepalive finds a dead path within 20 s; agents ping as often.
-	keepaliveTime, keepaliveTimeout = 10 * time.Second, 10 * time.Second
 	// maxMessageBytes is a batch at its limits: its data, and records of at most
 	// 40 bytes each.
 	maxMessageBytes = hodeipb.MaxBatchBytes + 40*hodeipb.MaxBatchRecords + 1<<10
@@ -203,8 +198,8 @@ func (s *Server) server() *grpc.Server {
 			grpc.MaxHeaderListSize(maxHeaderBytes),
 			grpc.StreamInterceptor(s.recovers),
 			grpc.ForceServerCodecV2(codec{}),
-			grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout, MaxConnectionIdle: idleWait}),
-			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
+			grpc.KeepaliveParams(keepalive.ServerParameters{Time: hodeipb.KeepaliveTime, Timeout: hodeipb.KeepaliveTimeout, MaxConnectionIdle: idleWait}),
+			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: hodeipb.KeepaliveTime / 2, PermitWithoutStream: true}),
 			grpc.WaitForHandlers(true),
 		)
 		hodeipb.RegisterCoordinatorServer(s.grpc, s)

@@ -295,7 +295,7 @@ func (w *world) attachAs(t testing.TB, uid string, end uint64) *agent {
 
 func hello(end uint64) *hodeipb.Hello {
 	return &hodeipb.Hello{
-		Protocol: Protocol, Namespace: testID.Namespace, Job: testID.Job, Attempt: "pod-1", AttemptUid: "uid-1",
+		Protocol: hodeipb.Protocol, Namespace: testID.Namespace, Job: testID.Job, Attempt: "pod-1", AttemptUid: "uid-1",
 		Extent: &hodeipb.Extent{End: end}, State: &hodeipb.State{Phase: hodeipb.Phase_WAITING},
 	}
 }

@@ -115,7 +115,7 @@ func attach(ctx context.Context, conn *grpc.ClientConn, hello *hodeipb.Hello) (*
 // hello is one that is taken.
 func (a *agent) hello() *hodeipb.Hello {
 	return &hodeipb.Hello{
-		Protocol: 1, Namespace: a.namespace, Job: a.job, Attempt: a.attempt, AttemptUid: a.uid, AgentVersion: "rogue",
+		Protocol: hodeipb.Protocol, Namespace: a.namespace, Job: a.job, Attempt: a.attempt, AttemptUid: a.uid, AgentVersion: "rogue",
 		Extent: &hodeipb.Extent{End: 1 << 20}, State: &hodeipb.State{Phase: hodeipb.Phase_RUNNING},
 	}
 }

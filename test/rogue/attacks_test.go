@@ -111,7 +111,7 @@ func marks(ctx context.Context, a *agent) {
 	atOnce(8, func(i int) {
 		conn := a.dial()
 		defer conn.Close()
-		h := &hodeipb.Hello{Protocol: 1, Namespace: hello.Namespace, Job: hello.Job, Attempt: fmt.Sprint(a.attempt, i), AttemptUid: fmt.Sprint(a.uid, i),
+		h := &hodeipb.Hello{Protocol: hodeipb.Protocol, Namespace: hello.Namespace, Job: hello.Job, Attempt: fmt.Sprint(a.attempt, i), AttemptUid: fmt.Sprint(a.uid, i),
 			Extent: hello.Extent, State: hello.State}
 		if s, ok := attach(ctx, conn, h); ok && s.welcomed() {
 			<-time.After(3 * time.Second) // for who looks at it
