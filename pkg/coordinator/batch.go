@@ -19,15 +19,15 @@ type Refused struct {
 	Overlaps, Holes uint64
 }
 
-// Refused tells what has been refused up to now.
-func (s *Server) Refused() Refused {
+// tellRefused returns what has been refused up to now.
+func (s *service) tellRefused() Refused {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.refused
 }
 
 // output hands one batch to the Follower.
-func (s *Server) output(ctx context.Context, e *hodeipb.Envelope, a *attempt, hello *hodeipb.Hello) error {
+func (s *service) output(ctx context.Context, e *hodeipb.Envelope, a *attempt, hello *hodeipb.Hello) error {
 	batch := e.Message.GetBatch()
 	size, data, err := batchSize(batch) // as it has been checked
 	if err != nil {
@@ -62,7 +62,7 @@ func (s *Server) output(ctx context.Context, e *hodeipb.Envelope, a *attempt, he
 }
 
 // decode replaces the data by what they are the compressed form of: n bytes.
-func (s *Server) decode(e *hodeipb.Envelope, n int) error {
+func (s *service) decode(e *hodeipb.Envelope, n int) error {
 	pool := mem.DefaultBufferPool()
 	compressed := e.Data.MaterializeToBuffer(pool)
 	defer compressed.Free()

@@ -587,7 +587,7 @@ func FuzzOutput(f *testing.F) {
 		defer e.Free()
 		kind := e.Message.Message
 		c := &checker{t: t, stored: stored}
-		s := &Server{decoder: decoder}
+		s := &service{policy: oneJob{&Server{}}, decoder: decoder}
 		a := &attempt{follower: c, stored: stored}
 		ack, err := s.take(t.Context(), e, a, hello(0))
 		if a.stored != c.stored || err != nil && (a.stored != stored || c.exits > 0 || ack != nil) {
@@ -611,7 +611,7 @@ func TestPatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		silence := make(chan received)
 		begin := time.Now()
-		_, err := new(Server).awaitHello(t.Context(), silence)
+		_, err := new(service).awaitHello(t.Context(), silence)
 		if status.Code(err) != codes.DeadlineExceeded || time.Since(begin) != helloWait {
 			t.Errorf("hello awaited for %s: %v", time.Since(begin), err)
 		}
