@@ -29,6 +29,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 )
 
 // patience bounds what a test waits for; only a failing one comes near.
@@ -394,7 +395,7 @@ func (w *worker) tunnel() {
 
 func (w *worker) tunnelTo(s *coordinator.Server) {
 	w.t.Helper()
-	tunnel := coordinator.NewTunnel()
+	tunnel := tunnel.New()
 	serveAt(w.t, s, tunnel)
 	conn := w.dialAgent()
 	var delivery sync.WaitGroup

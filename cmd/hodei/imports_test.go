@@ -42,6 +42,10 @@ var forbidden = []struct {
 	{"pkg/server", []string{"agent", "certs", "pkg/cli", "pkg/coordinator", "google.golang.org"}, "it is HTTP about providers; who meets agents stands beside it"},
 	{"pkg/server", []string{"k8s.io/client-go", "k8s.io/cli-runtime", "k8s.io/kubectl"}, "it asks no cluster"},
 	{"pkg/exporter", []string{"agent", "certs", "pkg/cli", "pkg/coordinator", "pkg/provider", "k8s.io/client-go"}, "it shows figures, whoever took them"},
+	{"pkg/provider/tunnel", []string{"github.com", "golang.org", "google.golang.org", "k8s.io", "sigs.k8s.io"}, "it passes connections on, whoever dials and whoever serves them"},
+	{"pkg/provider/local", []string{"pkg/coordinator"}, "it starts agents; who meets them stands above"},
+	{"pkg/provider/kubernetes", []string{"pkg/coordinator"}, "it dials agents and hands over connections; who meets them stands above"},
+	{"pkg/wire", []string{"agent", "certs", "pkg/cli", "pkg/coordinator", "pkg/provider", "pkg/ui", "k8s.io/client-go"}, "it judges messages, whoever received them"},
 	{"pkg/provider/local", []string{"agent"}, "it runs hodei-worker as the kubelet would, as a program"},
 	{"pkg/provider/kubernetes", []string{"agent"}, "the wire is the whole contract"},
 }

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
 // Refused counts the batches that did not continue where the stored output ends.
@@ -43,7 +44,7 @@ func (s *service) output(ctx context.Context, e *hodeipb.Envelope, a *attempt, h
 		s.mu.Unlock()
 		return status.Errorf(codes.FailedPrecondition, "batch at offset %d, expected %d", batch.Offset, a.stored)
 	}
-	if a.stored > maxOffset || a.stored+size > maxOffset {
+	if a.stored > wire.MaxOffset || a.stored+size > wire.MaxOffset {
 		return status.Errorf(codes.InvalidArgument, "batch of %d bytes at offset %d ends beyond all offsets", size, a.stored)
 	}
 	if batch.Encoding == hodeipb.Encoding_ZSTD {
@@ -105,7 +106,7 @@ func batchSize(b *hodeipb.Batch) (size uint64, data int, err error) {
 		if gap && (r.Length > 0 || r.Stream != hodeipb.Stream_STREAM_UNSPECIFIED) || !gap && (!known || r.Length == 0) {
 			return 0, 0, status.Error(codes.InvalidArgument, "batch with a record that is neither output nor a gap")
 		}
-		if r.Lost > maxOffset || size > maxOffset {
+		if r.Lost > wire.MaxOffset || size > wire.MaxOffset {
 			return 0, 0, status.Error(codes.InvalidArgument, "batch with a gap beyond all offsets")
 		}
 		size += uint64(r.Length) + r.Lost // one of the two is zero

@@ -155,8 +155,9 @@ type conn struct {
 	identity string
 }
 
-// Dialled is a connection that its maker has made to one attempt, and may be delivered to
-// a [Tunnel]: an agent that says it is another is refused.
+// Dialled is a connection that its maker has made to one attempt: an agent that says it is another
+// is refused. A connection that wraps it has to have a method NetConn that returns it, as a
+// tls.Conn's does.
 type Dialled interface {
 	net.Conn
 	// Attempt is its name, and its UID; empty: not known.
@@ -169,10 +170,10 @@ func dialled(c net.Conn) Dialled {
 	switch c := c.(type) {
 	case *conn:
 		return dialled(c.Conn)
-	case *deliveredConn:
-		return dialled(c.Conn)
 	case Dialled:
 		return c
+	case interface{ NetConn() net.Conn }: // one that wraps another, as a tunnel's
+		return dialled(c.NetConn())
 	}
 	return nil
 }

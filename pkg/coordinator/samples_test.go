@@ -19,6 +19,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
 // noon is when the tests' samples begin.
@@ -195,10 +196,10 @@ func TestBadMetrics(t *testing.T) {
 		{"empty", &hodeipb.Metrics{}, "a sample with an impossible time: "},
 		{"at no time", with(func(m *hodeipb.Metrics) { m.Time.Nanos = -1 }), "a sample with an impossible time: "},
 		{"after all years", with(func(m *hodeipb.Metrics) { m.Time.Seconds = math.MaxInt64 }), "a sample with an impossible time: "},
-		{"too large", with(func(m *hodeipb.Metrics) { m.Usage.Source = strings.Repeat("x", maxMetricsBytes) }), "a sample of more than 4096 bytes"},
-		{"too many waits", with(func(m *hodeipb.Metrics) { m.Usage.RunQueueWaits = make([]uint64, maxRunQueueWaits+1) }), "66 waits on the run queue, more than 65"},
+		{"too large", with(func(m *hodeipb.Metrics) { m.Usage.Source = strings.Repeat("x", wire.MaxMetricsBytes) }), "a sample of more than 4096 bytes"},
+		{"too many waits", with(func(m *hodeipb.Metrics) { m.Usage.RunQueueWaits = make([]uint64, 65+1) }), "66 waits on the run queue, more than 65"},
 		{"all there can be", with(func(m *hodeipb.Metrics) {
-			m.Usage.RunQueueWaits = slices.Repeat([]uint64{math.MaxUint64}, maxRunQueueWaits)
+			m.Usage.RunQueueWaits = slices.Repeat([]uint64{math.MaxUint64}, 65)
 			m.Usage.OomVictim = &hodeipb.OOMVictim{Name: strings.Repeat("x", 15), Pid: math.MaxUint32, Bytes: math.MaxUint64}
 		}), ""},
 		{"without usage", with(func(m *hodeipb.Metrics) { m.Usage = nil }), ""},
@@ -239,7 +240,7 @@ func TestMetricsFlood(t *testing.T) {
 		go func() {
 			for i := range sent {
 				a.send(&hodeipb.Metrics{Time: timestamppb.New(noon.Add(time.Duration(i))), Usage: &hodeipb.Usage{
-					RunQueueWaits: slices.Repeat([]uint64{math.MaxUint64}, maxRunQueueWaits), Source: strings.Repeat("x", 3<<10),
+					RunQueueWaits: slices.Repeat([]uint64{math.MaxUint64}, 65), Source: strings.Repeat("x", 3<<10),
 				}})
 			}
 			a.send(&hodeipb.ExitRecord{Cause: contract.CauseCompleted})
@@ -277,7 +278,7 @@ func TestParseSamples(t *testing.T) {
 		many[i] = sample(i)
 	}
 	large := sample(4)
-	large.Usage.Source = strings.Repeat("x", maxMetricsBytes)
+	large.Usage.Source = strings.Repeat("x", wire.MaxMetricsBytes)
 	tests := []struct {
 		name string
 		in   []byte
@@ -317,7 +318,7 @@ func FuzzParseSamples(f *testing.F) {
 			t.Fatalf("%d samples", len(samples))
 		}
 		for i, m := range samples {
-			if err := checkMetrics(m); err != nil {
+			if err := wire.CheckMetrics(m); err != nil {
 				t.Fatal(err)
 			}
 			if i > 0 && !m.Time.AsTime().After(samples[i-1].Time.AsTime()) {

@@ -21,6 +21,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 )
 
 // process is one that the test has started and ends by its id.
@@ -280,7 +281,7 @@ func (a *attempt) attach(f *follower, silent bool) *coordinator.Server {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	tunnel := coordinator.NewTunnel()
+	tunnel := tunnel.New()
 	s := a.serve(f, tunnel, silent)
 	var delivery sync.WaitGroup
 	delivery.Go(func() { tunnel.Deliver(context.Background(), conn) })

@@ -9,9 +9,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/hodei-jobs/hodei/pkg/contract"
-	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
 // podOutcome reads how an attempt ended from a Pod that has ended.
@@ -44,7 +44,7 @@ func outcomeOf(pod *corev1.Pod, disrupted job.Cause, said string) *job.Outcome {
 	if agent != nil && agent.ExitCode == 0 {
 		record := &hodeipb.ExitRecord{}
 		if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal([]byte(agent.Message), record); err == nil {
-			o := coordinator.Outcome(record)
+			o := wire.Outcome(record)
 			o.Message = oneLine(o.Message)
 			return withEvidence(o, command, disrupted, said)
 		}

@@ -18,10 +18,10 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/hodei-jobs/hodei/pkg/contract"
-	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 )
 
 // termination is the agent's termination message for a record.
@@ -698,7 +698,7 @@ func testWatcher(t *testing.T, retries int32) (*watcher, *[]string) {
 	cancel()
 	spec := minimal()
 	spec.Name, spec.Retries = "x", retries
-	r := &Run{provider: p, spec: spec, job: thisJob, tunnel: coordinator.NewTunnel(), updates: make(chan any),
+	r := &Run{provider: p, spec: spec, job: thisJob, tunnel: tunnel.New(), updates: make(chan any),
 		ctx: ctx, stop: cancel, pods: map[string]bool{}}
 	t.Cleanup(r.Close)
 	phases := &[]string{}

@@ -24,9 +24,9 @@ import (
 
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/contract"
-	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
 // Namespace stands in certificates and hellos where a cluster has one.
@@ -315,7 +315,7 @@ func (r *Run) Watch(ctx context.Context, report func(job.Event)) (*job.Outcome, 
 		return nil, &job.Failure{Cause: job.AgentLost, Err: err, Message: "the command never started: " + string(text), NeverStarted: true,
 			Hint: "it can safely be run again"}
 	}
-	return coordinator.Outcome(record), nil
+	return wire.Outcome(record), nil
 }
 
 func lastLine(s string) string {
