@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -246,7 +247,7 @@ func lonely(t testing.TB) *agent {
 	return &agent{
 		Config: Config{Grace: time.Hour, Linger: time.Hour, Log: slog.New(slog.NewTextHandler(io.Discard, nil))},
 		spool:  testSpool(t, 1<<20, 0),
-		term:   make(chan struct{}), orders: make(chan *hodeipb.Control, 16), changed: make(chan struct{}),
+		orders: make(chan *hodeipb.Control, 16), changed: make(chan struct{}),
 		state: &hodeipb.State{Phase: hodeipb.Phase_WAITING}, samples: newSampler(),
 	}
 }
@@ -293,7 +294,7 @@ func TestConversation(t *testing.T) {
 			defer conn.Close()
 			result := make(chan *hodeipb.ExitRecord, 1)
 			go func() {
-				record, err := a.supervise(&handover{conn: conn}, &meter{})
+				record, err := a.supervise(t.Context(), &handover{conn: conn}, &meter{})
 				if err != nil {
 					t.Error(err)
 				}
@@ -418,11 +419,13 @@ func TestRecord(t *testing.T) {
 				tt.exit.Finished = finished
 			}
 			synctest.Test(t, func(t *testing.T) {
-				s := &supervisor{agent: &agent{Config: Config{Timeout: time.Minute, InPod: true}, term: make(chan struct{})}, stopped: tt.stopped}
+				s := &supervisor{agent: &agent{Config: Config{Timeout: time.Minute, InPod: true}}, stopped: tt.stopped}
+				ctx, deleted := context.WithCancel(t.Context())
+				defer deleted()
 				if tt.podEnds {
-					close(s.term)
+					deleted()
 				}
-				r := s.record(tt.exit, tt.oom)
+				r := s.record(ctx, tt.exit, tt.oom)
 				if r.Code != tt.code || r.Signal != tt.signal || r.Cause != tt.cause || r.Message != tt.message || r.Started != nil {
 					t.Errorf("exit record %v", r)
 				}
@@ -459,12 +462,14 @@ func TestPodEnds(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := &supervisor{agent: &agent{Config: Config{InPod: test.inPod}, term: make(chan struct{})}, told: test.told}
+				s := &supervisor{agent: &agent{Config: Config{InPod: test.inPod}}, told: test.told}
+				ctx, deleted := context.WithCancel(t.Context())
+				defer deleted()
 				if test.after > 0 {
-					time.AfterFunc(test.after, func() { close(s.term) })
+					time.AfterFunc(test.after, deleted)
 				}
 				began := time.Now()
-				if got := s.podEnds(&exitMsg{Signal: int(test.last), Told: test.heard}); got != test.want || time.Since(began) != test.took {
+				if got := s.podEnds(ctx, &exitMsg{Signal: int(test.last), Told: test.heard}); got != test.want || time.Since(began) != test.took {
 					t.Errorf("%t after %s, want %t after %s", got, time.Since(began), test.want, test.took)
 				}
 			})

@@ -324,7 +324,7 @@ func TestNeverStarted(t *testing.T) {
 		{"the job's container has ended", patience, func(w *worker) { w.server.JobEnded(w.cfg.Attempt, "exit code 1 (Error)") },
 			"the launcher ended before the command started: exit code 1 (Error)", contract.ExitNeverStarted},
 		{"not a launcher", patience, func(w *worker) {
-			c, err := dialAgent(w.cfg.Socket, nil)
+			c, err := dialAgent(w.t.Context(), w.cfg.Socket, nil)
 			if err != nil {
 				w.t.Fatal(err)
 			}
@@ -335,7 +335,7 @@ func TestNeverStarted(t *testing.T) {
 			<-w.agent.ended
 		}, "launcher's hello: ", contract.ExitNeverStarted},
 		{"a launcher whose descriptors have no room", patience, func(w *worker) {
-			c, err := dialAgent(w.cfg.Socket, nil)
+			c, err := dialAgent(w.t.Context(), w.cfg.Socket, nil)
 			if err != nil {
 				w.t.Fatal(err)
 			}
@@ -346,7 +346,7 @@ func TestNeverStarted(t *testing.T) {
 			<-w.agent.ended
 		}, "launcher's hello: too many in flight", contract.ExitNeverStarted},
 		{"a launcher that hangs up", patience, func(w *worker) {
-			c, err := dialAgent(w.cfg.Socket, nil)
+			c, err := dialAgent(w.t.Context(), w.cfg.Socket, nil)
 			if err != nil {
 				w.t.Fatal(err)
 			}

@@ -1,15 +1,21 @@
 package main
 
 import (
+	"cmp"
+	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/hodei-jobs/hodei/agent"
 	"github.com/hodei-jobs/hodei/certs"
@@ -39,15 +45,7 @@ func run(args []string, getenv func(string) string, stderr io.Writer) int {
 	}
 	switch args[0] {
 	case contract.CommandAgent:
-		log := slog.New(slog.NewTextHandler(logWriter(stderr), nil))
-		cfg, err := config(getenv)
-		if err != nil {
-			log.Error("agent not configured", "error", err)
-			_ = os.WriteFile(cfg.TerminationLog, []byte(err.Error()), 0o644)
-			return 1
-		}
-		cfg.Log = log
-		return cfg.Run()
+		return runAgent(getenv, stderr)
 	case contract.CommandCopy:
 		if len(args) != 2 {
 			fmt.Fprint(stderr, usage)
@@ -57,17 +55,52 @@ func run(args []string, getenv func(string) string, stderr io.Writer) int {
 			// The kubelet throws a hook's output away; the container's message it keeps.
 			fmt.Fprintln(stderr, "hodei-worker copy:", err)
 			_ = os.WriteFile(terminationLog, []byte("copy of the launcher: "+err.Error()), 0o644)
-			return 1
+			return contract.ExitBroken
 		}
-		return 0
+		return contract.ExitOK
 	case contract.CommandLaunch:
 		return launch(args[1:], stderr)
 	case contract.CommandVersion:
 		fmt.Fprintln(os.Stdout, version)
-		return 0
+		return contract.ExitOK
 	}
 	fmt.Fprint(stderr, usage)
 	return contract.ExitUsage
+}
+
+// runAgent runs the agent. SIGTERM and SIGINT are word that the Pod is being deleted: the first one
+// counts, and none ends the process.
+func runAgent(getenv func(string) string, stderr io.Writer) int {
+	log := slog.New(slog.NewTextHandler(logWriter(stderr), nil))
+	cfg, err := config(getenv)
+	if err != nil {
+		log.Error("agent not configured", "error", err)
+		_ = os.WriteFile(cfg.TerminationLog, []byte(err.Error()), 0o644)
+		return contract.ExitBroken
+	}
+	cfg.Log = log
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+	defer stop()
+	err = agent.Run(ctx, cfg)
+	if err != nil {
+		log.Error("agent ends", "error", err)
+	}
+	return exitStatus(err)
+}
+
+// exitStatus returns what the agent's container ends with.
+func exitStatus(err error) int {
+	switch {
+	case err == nil:
+		return contract.ExitOK
+	case errors.Is(err, agent.ErrNeverStarted):
+		return contract.ExitNeverStarted
+	case errors.Is(err, agent.ErrNoEBPF):
+		return contract.ExitNoEBPF
+	case errors.Is(err, agent.ErrStartTimeout):
+		return contract.ExitStartTimeout
+	}
+	return contract.ExitBroken
 }
 
 func launch(args []string, stderr io.Writer) int {
@@ -88,7 +121,17 @@ func launch(args []string, stderr io.Writer) int {
 		fmt.Fprint(stderr, usage)
 		return contract.ExitUsage
 	}
-	return agent.Launch(cfg)
+	signals := make(chan os.Signal, 64)
+	signal.Notify(signals) // all that can be caught, so that none ends us
+	status, err := agent.Launch(context.Background(), cfg, signals)
+	switch {
+	case errors.Is(err, agent.ErrAgentGone): // its own end says more
+		return contract.ExitAgentGone
+	case err != nil:
+		fmt.Fprintf(stderr, "%s%v\n", contract.LaunchPrefix, err)
+		return contract.ExitAgentGone
+	}
+	return status
 }
 
 // config reads the agent's configuration from the environment. On an error it
@@ -103,20 +146,14 @@ func config(getenv func(string) string) (agent.Config, error) {
 		Retries:        getenv(contract.EnvRetries) != "" && getenv(contract.EnvRetries) != "0",
 		EvictionDir:    getenv(contract.EnvEvictionDir),
 		InPod:          getenv("KUBERNETES_SERVICE_HOST") != "", // the kubelet's, for every container
-		TerminationLog: terminationLog,
+		TerminationLog: cmp.Or(getenv(contract.EnvTerminationLog), terminationLog),
 	}
-	if path := getenv(contract.EnvTerminationLog); path != "" {
-		cfg.TerminationLog = path
-	}
-	for _, required := range []struct{ name, value string }{
-		{contract.EnvNamespace, cfg.Namespace}, {contract.EnvJob, cfg.Job}, {contract.EnvAttempt, cfg.Attempt},
-		{contract.EnvAttemptUID, cfg.AttemptUID}, {contract.EnvSocket, cfg.Socket}, {contract.EnvSpoolDir, cfg.SpoolDir},
-		{contract.EnvCACertPath, getenv(contract.EnvCACertPath)},
-		{contract.EnvClientCertPath, getenv(contract.EnvClientCertPath)},
-		{contract.EnvClientKeyPath, getenv(contract.EnvClientKeyPath)},
+	for _, name := range []string{
+		contract.EnvNamespace, contract.EnvJob, contract.EnvAttempt, contract.EnvAttemptUID, contract.EnvSocket, contract.EnvSpoolDir,
+		contract.EnvCACertPath, contract.EnvClientCertPath, contract.EnvClientKeyPath,
 	} {
-		if required.value == "" {
-			return cfg, fmt.Errorf("%s is not set", required.name)
+		if getenv(name) == "" {
+			return cfg, fmt.Errorf("%s is not set", name)
 		}
 	}
 	if v := getenv(contract.EnvMTLSEnabled); v == "0" || strings.EqualFold(v, "false") {
@@ -125,6 +162,15 @@ func config(getenv func(string) string) (agent.Config, error) {
 	if (cfg.Listen == "") == (cfg.Server == "") {
 		return cfg, fmt.Errorf("exactly one of %s and %s must be set", contract.EnvListen, contract.EnvServerAddress)
 	}
+	for _, read := range []func(*agent.Config, func(string) string) error{readTimes, readSpool, readWords, readTLS} {
+		if err := read(&cfg, getenv); err != nil {
+			return cfg, err
+		}
+	}
+	return cfg, nil
+}
+
+func readTimes(cfg *agent.Config, getenv func(string) string) error {
 	for _, d := range []struct {
 		name string
 		to   *time.Duration
@@ -134,30 +180,39 @@ func config(getenv func(string) string) (agent.Config, error) {
 	} {
 		var err error
 		if *d.to, err = time.ParseDuration(getenv(d.name)); err != nil {
-			return cfg, fmt.Errorf("%s: %w", d.name, err)
+			return fmt.Errorf("%s: %w", d.name, err)
 		}
 		if *d.to < 0 {
-			return cfg, fmt.Errorf("%s: %s is negative", d.name, *d.to)
+			return fmt.Errorf("%s: %s is negative", d.name, *d.to)
 		}
 	}
 	var err error
 	if cfg.StartBy, err = readInstant(getenv(contract.EnvStartByFile)); err != nil {
-		return cfg, fmt.Errorf("%s: %w", contract.EnvStartByFile, err)
+		return fmt.Errorf("%s: %w", contract.EnvStartByFile, err)
 	}
+	return nil
+}
+
+func readSpool(cfg *agent.Config, getenv func(string) string) error {
+	var err error
 	if cfg.SpoolBytes, err = strconv.ParseInt(getenv(contract.EnvSpoolBytes), 10, 64); err != nil {
-		return cfg, fmt.Errorf("%s: %w", contract.EnvSpoolBytes, err)
+		return fmt.Errorf("%s: %w", contract.EnvSpoolBytes, err)
 	}
 	switch cfg.Overflow = agent.Overflow(getenv(contract.EnvLogOverflow)); cfg.Overflow {
 	case agent.OverflowAuto, agent.OverflowBlock, agent.OverflowDrop:
-	default:
-		return cfg, fmt.Errorf("%s: %q: want %s or %s", contract.EnvLogOverflow, cfg.Overflow, agent.OverflowBlock, agent.OverflowDrop)
+		return nil
 	}
+	return fmt.Errorf("%s: %q: want %s or %s", contract.EnvLogOverflow, cfg.Overflow, agent.OverflowBlock, agent.OverflowDrop)
+}
+
+// readWords reads the variables that have one of a few values.
+func readWords(cfg *agent.Config, getenv func(string) string) error {
 	switch v := getenv(contract.EnvEBPF); v {
 	case "", contract.EBPFOff:
-	case string(agent.EBPFAuto), string(agent.EBPFRequire):
+	case contract.EBPFAuto, contract.EBPFRequire:
 		cfg.EBPF = agent.EBPF(v)
 	default:
-		return cfg, fmt.Errorf("%s: %q: want %s, %s or %s", contract.EnvEBPF, v, contract.EBPFOff, agent.EBPFAuto, agent.EBPFRequire)
+		return fmt.Errorf("%s: %q: want %s, %s or %s", contract.EnvEBPF, v, contract.EBPFOff, contract.EBPFAuto, contract.EBPFRequire)
 	}
 	for _, b := range []struct {
 		name string
@@ -168,17 +223,22 @@ func config(getenv func(string) string) (agent.Config, error) {
 		case contract.True:
 			*b.to = true
 		default:
-			return cfg, fmt.Errorf("%s: %q: want 0 or 1", b.name, v)
+			return fmt.Errorf("%s: %q: want 0 or %s", b.name, v, contract.True)
 		}
 	}
+	return nil
+}
+
+func readTLS(cfg *agent.Config, getenv func(string) string) error {
+	var err error
 	serverName := getenv(contract.EnvServerName)
 	if serverName == "" && cfg.Server != "" {
 		if serverName, _, err = net.SplitHostPort(cfg.Server); err != nil {
-			return cfg, fmt.Errorf("%s: %w", contract.EnvServerAddress, err)
+			return fmt.Errorf("%s: %w", contract.EnvServerAddress, err)
 		}
 	}
 	if serverName == "" {
-		return cfg, fmt.Errorf("%s is not set", contract.EnvServerName)
+		return fmt.Errorf("%s is not set", contract.EnvServerName)
 	}
 	files := certs.Files{
 		CA:   getenv(contract.EnvCACertPath),
@@ -186,7 +246,7 @@ func config(getenv func(string) string) (agent.Config, error) {
 		Key:  getenv(contract.EnvClientKeyPath),
 	}
 	cfg.TLS, err = files.ClientConfig(serverName)
-	return cfg, err
+	return err
 }
 
 // readInstant reads a time in RFC 3339 from a file. No file, and an empty one, is the zero

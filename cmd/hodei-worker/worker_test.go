@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"debug/elf"
+	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -182,6 +184,18 @@ func TestUsage(t *testing.T) {
 		var stderr bytes.Buffer
 		if code := run(args, os.Getenv, &stderr); code != 2 || stderr.Len() == 0 {
 			t.Errorf("%q: exit status %d, stderr %q", args, code, stderr.String())
+		}
+	}
+}
+
+// TestExitStatus: a Job's podFailurePolicy tells by them whether the command may be started again.
+func TestExitStatus(t *testing.T) {
+	for err, want := range map[error]int{
+		nil: contract.ExitOK, errors.New("broken"): contract.ExitBroken, agent.ErrNeverStarted: contract.ExitNeverStarted,
+		agent.ErrNoEBPF: contract.ExitNoEBPF, fmt.Errorf("why: %w", agent.ErrStartTimeout): contract.ExitStartTimeout,
+	} {
+		if got := exitStatus(err); got != want {
+			t.Errorf("%v: %d, want %d", err, got, want)
 		}
 	}
 }
