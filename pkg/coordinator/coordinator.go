@@ -117,8 +117,7 @@ type service struct {
 
 // policy is what a [Server] and a [Hub] differ in.
 type policy interface {
-	// settings returns what the user of the type has set. It may be set until the first agent
-	// attaches.
+	// settings returns what the user of the type has set, which may be set until it serves.
 	settings() settings
 	// admits says why the job of a hello is not followed here. Its certificate is checked
 	// elsewhere.

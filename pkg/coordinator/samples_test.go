@@ -127,8 +127,7 @@ func TestMetricsAreKept(t *testing.T) {
 	dir := t.TempDir()
 	record := func(t *testing.T, do func(a *agent, welcome *hodeipb.Welcome, h *heard)) {
 		r := &Recorder{Store: openStore(t, dir)}
-		w, h := newRecording(t, r)
-		w.server.MetricsInterval = time.Second
+		w, h := newRecording(t, r, time.Second)
 		a := w.attach(t, 0)
 		do(a, a.welcome(), h)
 	}
@@ -170,7 +169,7 @@ func TestMetricsAreKept(t *testing.T) {
 func TestMetricsOfNobody(t *testing.T) {
 	dir := t.TempDir()
 	t.Run("record", func(t *testing.T) {
-		w, _ := newRecording(t, &Recorder{Store: openStore(t, dir)})
+		w, _ := newRecording(t, &Recorder{Store: openStore(t, dir)}, 0)
 		a := w.attach(t, 0)
 		a.welcome()
 		a.send(&hodeipb.ExitRecord{Cause: contract.CauseCompleted, Finished: sample(1).Time})
@@ -233,8 +232,7 @@ func TestMetricsFlood(t *testing.T) {
 	const sent = 20 * hodeipb.MaxSamples
 	dir := t.TempDir()
 	t.Run("record", func(t *testing.T) {
-		w, h := newRecording(t, &Recorder{Store: openStore(t, dir)})
-		w.server.MetricsInterval = time.Second
+		w, h := newRecording(t, &Recorder{Store: openStore(t, dir)}, time.Second)
 		a := w.attach(t, 0)
 		a.welcome()
 		go func() {
