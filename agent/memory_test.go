@@ -50,11 +50,14 @@ func workerEnv(w *worker) []string {
 	return []string{
 		contract.EnvNamespace + "=" + w.cfg.Namespace, contract.EnvJob + "=" + w.cfg.Job,
 		contract.EnvAttempt + "=" + w.cfg.Attempt, contract.EnvAttemptUID + "=" + w.cfg.AttemptUID,
-		contract.EnvSocket + "=" + w.cfg.Socket, contract.EnvSpoolDir + "=" + w.cfg.SpoolDir, fmt.Sprint("HODEI_SPOOL_BYTES=", w.cfg.SpoolBytes),
+		contract.EnvSocket + "=" + w.cfg.Socket,
+		contract.EnvSpoolDir + "=" + w.cfg.SpoolDir,
+		fmt.Sprint(contract.EnvSpoolBytes, "=", w.cfg.SpoolBytes),
 		contract.EnvServerAddress + "=" + w.cfg.Server, contract.EnvServerName + "=" + testID.ServerName(),
 		contract.EnvCACertPath + "=" + filepath.Join(w.dir, "ca.crt"),
-		contract.EnvClientCertPath + "=" + filepath.Join(w.dir, "client.crt"), contract.EnvClientKeyPath + "=" + filepath.Join(w.dir, "client.key"),
-		"HODEI_START_TIMEOUT=1m", "HODEI_TIMEOUT=0", "HODEI_GRACE=1s", "HODEI_LINGER=1m",
+		contract.EnvClientCertPath + "=" + filepath.Join(w.dir, "client.crt"),
+		contract.EnvClientKeyPath + "=" + filepath.Join(w.dir, "client.key"),
+		contract.EnvStartTimeout + "=1m", contract.EnvTimeout + "=0", contract.EnvGrace + "=1s", contract.EnvLinger + "=1m",
 		contract.EnvTerminationLog + "=" + w.cfg.TerminationLog,
 	}
 }

@@ -110,7 +110,9 @@ func (a *attempt) order(c *hodeipb.Control) bool {
 }
 
 // enter makes this attachment the one that its attempt is served by.
-func (s *service) enter(ctx context.Context, hello *hodeipb.Hello, cancel context.CancelFunc) (*attempt, <-chan *hodeipb.Control, func(), error) {
+func (s *service) enter(
+	ctx context.Context, hello *hodeipb.Hello, cancel context.CancelFunc,
+) (*attempt, <-chan *hodeipb.Control, func(), error) {
 	a, err := s.attempt(ctx, hello)
 	if err != nil {
 		return nil, nil, nil, err

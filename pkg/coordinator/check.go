@@ -47,7 +47,8 @@ func checkMessage(m *hodeipb.FromAgent) error {
 
 func checkHello(h *hodeipb.Hello) error {
 	if h.Protocol != hodeipb.Protocol { // its fields may mean anything
-		return status.Errorf(codes.FailedPrecondition, "the agent speaks protocol %d, the coordinator %d: use the same version of both", h.Protocol, hodeipb.Protocol)
+		return status.Errorf(codes.FailedPrecondition,
+			"the agent speaks protocol %d, the coordinator %d: use the same version of both", h.Protocol, hodeipb.Protocol)
 	}
 	var err error
 	switch {

@@ -195,7 +195,9 @@ func (s *service) server() *grpc.Server {
 			grpc.MaxHeaderListSize(maxHeaderBytes),
 			grpc.StreamInterceptor(s.recovers),
 			grpc.ForceServerCodecV2(codec{}),
-			grpc.KeepaliveParams(keepalive.ServerParameters{Time: hodeipb.KeepaliveTime, Timeout: hodeipb.KeepaliveTimeout, MaxConnectionIdle: idleWait}),
+			grpc.KeepaliveParams(keepalive.ServerParameters{
+				Time: hodeipb.KeepaliveTime, Timeout: hodeipb.KeepaliveTimeout, MaxConnectionIdle: idleWait,
+			}),
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: hodeipb.KeepaliveTime / 2, PermitWithoutStream: true}),
 			grpc.WaitForHandlers(true),
 		)

@@ -166,15 +166,15 @@ func (a *attempt) startAgent() {
 	cmd := hodeiWorker(a.t, "agent")
 	cmd.Env = []string{
 		contract.EnvNamespace + "=" + a.id.Namespace, contract.EnvJob + "=" + a.id.Job,
-		"HODEI_ATTEMPT=pod-1", "HODEI_ATTEMPT_UID=uid-1",
+		contract.EnvAttempt + "=pod-1", contract.EnvAttemptUID + "=uid-1",
 		contract.EnvSocket + "=" + filepath.Join(a.dir, "s"),
-		contract.EnvSpoolDir + "=" + a.spoolDir, fmt.Sprint("HODEI_SPOOL_BYTES=", a.spoolBytes),
+		contract.EnvSpoolDir + "=" + a.spoolDir, fmt.Sprint(contract.EnvSpoolBytes, "=", a.spoolBytes),
 		contract.EnvListen + "=" + a.listen, contract.EnvServerAddress + "=" + a.server,
 		contract.EnvServerName + "=" + a.id.ServerName(),
 		contract.EnvCACertPath + "=" + filepath.Join(a.dir, "ca.crt"),
 		contract.EnvClientCertPath + "=" + filepath.Join(a.dir, "client.crt"),
 		contract.EnvClientKeyPath + "=" + filepath.Join(a.dir, "client.key"),
-		"HODEI_START_TIMEOUT=1m", "HODEI_TIMEOUT=0", "HODEI_GRACE=1s", "HODEI_LINGER=1m",
+		contract.EnvStartTimeout + "=1m", contract.EnvTimeout + "=0", contract.EnvGrace + "=1s", contract.EnvLinger + "=1m",
 		contract.EnvTerminationLog + "=" + filepath.Join(a.dir, "termination"),
 		contract.EnvLogOverflow + "=" + a.overflow,
 	}

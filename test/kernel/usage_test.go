@@ -108,13 +108,21 @@ func (a attempt) run() *hodeipb.ExitRecord {
 	socket := filepath.Join("/tmp", filepath.Base(a.group.path))
 	agent := exec.Command(worker, "agent")
 	agent.Env = []string{
-		contract.EnvNamespace + "=" + id.Namespace, contract.EnvJob + "=" + id.Job, "HODEI_ATTEMPT=pod-1", "HODEI_ATTEMPT_UID=uid-1",
-		contract.EnvSocket + "=" + socket, contract.EnvSpoolDir + "=" + filepath.Join(dir, "spool"), "HODEI_SPOOL_BYTES=1048576",
-		"HODEI_LISTEN=127.0.0.1:50051", contract.EnvServerName + "=" + id.ServerName(),
+		contract.EnvNamespace + "=" + id.Namespace,
+		contract.EnvJob + "=" + id.Job,
+		contract.EnvAttempt + "=pod-1",
+		contract.EnvAttemptUID + "=uid-1",
+		contract.EnvSocket + "=" + socket,
+		contract.EnvSpoolDir + "=" + filepath.Join(dir, "spool"),
+		contract.EnvSpoolBytes + "=1048576",
+		contract.EnvListen + "=127.0.0.1:50051", contract.EnvServerName + "=" + id.ServerName(),
 		contract.EnvCACertPath + "=" + filepath.Join(dir, "ca.crt"),
 		contract.EnvClientCertPath + "=" + filepath.Join(dir, "client.crt"),
 		contract.EnvClientKeyPath + "=" + filepath.Join(dir, "client.key"),
-		"HODEI_START_TIMEOUT=1m", "HODEI_TIMEOUT=0", "HODEI_GRACE=1s", "HODEI_LINGER=10ms",
+		contract.EnvStartTimeout + "=1m",
+		contract.EnvTimeout + "=0",
+		contract.EnvGrace + "=1s",
+		contract.EnvLinger + "=10ms",
 		contract.EnvTerminationLog + "=" + filepath.Join(dir, "termination"), contract.EnvEBPF + "=" + a.ebpf,
 		"KUBERNETES_SERVICE_HOST=10.0.0.1", // as in a Pod it gives its capabilities up
 	}

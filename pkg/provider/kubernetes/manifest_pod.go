@@ -111,7 +111,8 @@ func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
 func launchCommand(spec *job.Spec) []string {
 	launch := []string{
 		LauncherPath, contract.CommandLaunch,
-		"--" + contract.FlagSocket + "=" + socketPath, "--" + contract.FlagGrace + "=" + spec.Grace.String(), "--" + contract.FlagHome + "=" + homeDir,
+		"--" + contract.FlagSocket + "=" + socketPath, "--" + contract.FlagGrace + "=" + spec.Grace.String(),
+		"--" + contract.FlagHome + "=" + homeDir,
 	}
 	// Container runtimes treat an empty HOME as none, and set another.
 	if slices.ContainsFunc(spec.Env, func(v job.EnvVar) bool { return v.Name == "HOME" && v.Value != "" }) {

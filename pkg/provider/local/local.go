@@ -170,7 +170,10 @@ func (r *Run) start(worker string, spec *job.Spec, id *certs.JobCerts) error {
 	if r.agent, err = startProcess(agent); err != nil {
 		return err
 	}
-	args := []string{contract.CommandLaunch, "--" + contract.FlagSocket + "=" + path("agent.sock"), "--" + contract.FlagGrace + "=" + spec.Grace.String()}
+	args := []string{
+		contract.CommandLaunch,
+		"--" + contract.FlagSocket + "=" + path("agent.sock"), "--" + contract.FlagGrace + "=" + spec.Grace.String(),
+	}
 	if spec.MergeOutput {
 		args = append(args, "--"+contract.FlagMergeOutput)
 	}
