@@ -18,6 +18,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/exporter"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -216,7 +217,7 @@ func TestExported(t *testing.T) {
 	e := exporter.New()
 	f := testFollower(t, io.Discard, io.Discard, "json")
 	server := &coordinator.Server{TLS: i.server, Namespace: "ns", Job: "x", Silent: true, Follower: &coordinator.Recorder{Listener: exported(f, e)}}
-	tunnel := coordinator.NewTunnel()
+	tunnel := tunnel.New()
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(tunnel) }()
 	defer func() {
