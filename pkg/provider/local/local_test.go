@@ -281,7 +281,11 @@ func TestLauncherEnds(t *testing.T) {
 	told := ""
 	r.JobEnded = func(attempt, how string) {
 		told = attempt + ": " + how
-		cancel() // the agent waits for somebody who takes the output
+		cancel()
+	}
+	// The agent would end with it, at the same time.
+	if err := r.agent.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
 	}
 	if err := r.launcher.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -291,6 +295,9 @@ func TestLauncherEnds(t *testing.T) {
 	}
 	if want := r.name + ": signal: killed"; told != want {
 		t.Errorf("told %q, want %q", told, want)
+	}
+	if err := r.agent.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
 	}
 	if err := r.Delete(t.Context()); err != nil {
 		t.Error(err)
