@@ -1,10 +1,11 @@
-// Package agent is what runs in a worker. [Config.Run] is the agent: it owns
+// Package agent is what runs in a worker. [Run] is the agent: it owns
 // the output, the identity and the connection to coordinators. [Launch] is
 // process 1 of the job's container: it starts the command and hands its pipes
 // to the agent. [Copy] puts the launcher where the job's container finds it.
 //
 // It knows nothing of Kubernetes or of certificates: the protocol of
-// pkg/hodeipb is the whole contract with the other side.
+// pkg/hodeipb and the words of pkg/contract are all that it shares with the other
+// side. It takes no signals and sets no exit status: that is cmd/hodei-worker's.
 package agent
 
 import (
@@ -14,24 +15,14 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/signal"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
-)
-
-// Exit statuses of the agent. The Job's podFailurePolicy knows them.
-const (
-	ExitOK           = 0  // the job ended, however it ended
-	exitBroken       = 1  // the agent could not do its work
-	ExitNeverStarted = 90 // the command never started, and may be started by another attempt
-	ExitNoEBPF       = 91 // eBPF is required and can't be had here, or what it takes can't be given up: the command was not started
-	ExitStartTimeout = 92 // the command never started, and must not be started any more
 )
 
 // retryLinger is the longest that an ended attempt waits for a coordinator when
@@ -63,8 +54,8 @@ const (
 	// attached, or was until 5 minutes ago; else, and of a detached job, the oldest
 	// output is dropped.
 	OverflowAuto  Overflow = ""
-	OverflowBlock Overflow = "block" // the job waits
-	OverflowDrop  Overflow = "drop"  // the oldest output is dropped
+	OverflowBlock Overflow = contract.OverflowBlock // the job waits
+	OverflowDrop  Overflow = contract.OverflowDrop  // the oldest output is dropped
 )
 
 // Config is what an agent needs to know. Job, Socket, SpoolDir, SpoolBytes, TLS
@@ -130,8 +121,6 @@ type Config struct {
 type agent struct {
 	Config
 	spool *spool
-	// term is closed by the first SIGTERM.
-	term chan struct{}
 	// orders carries what coordinators ask for to the one goroutine that acts.
 	orders chan *hodeipb.Control
 	// jobUser is the uid of a job in another container than ours; noUser before it
@@ -169,7 +158,6 @@ type agent struct {
 func newAgent(c Config) *agent {
 	a := &agent{
 		Config:     c,
-		term:       make(chan struct{}),
 		orders:     make(chan *hodeipb.Control, 16),
 		changed:    make(chan struct{}),
 		samples:    newSampler(),
@@ -183,30 +171,47 @@ func newAgent(c Config) *agent {
 	return a
 }
 
-// Run is the agent's life: it waits for the launcher, ships the output, and
-// returns the exit status of its container. It takes SIGTERM as word that the
-// Pod is being deleted, and goes on until the job has ended.
-func (c Config) Run() int {
-	a := newAgent(c)
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, unix.SIGTERM, unix.SIGINT)
-	go func() {
-		<-signals
-		close(a.term)
-		signal.Ignore(unix.SIGTERM, unix.SIGINT)
-	}()
-	code, err := a.run()
-	if err != nil {
-		a.Log.Error("agent ends", "error", err)
-		a.writeTermination([]byte(err.Error()))
-	}
-	return code
+// Why an agent ended whose command never started. They are told apart by errors.Is; the text of the
+// error is the reason alone.
+var (
+	// ErrNeverStarted means that another attempt may start the command.
+	ErrNeverStarted = errors.New("the command never started")
+	// ErrNoEBPF means that eBPF is required and can't be had here.
+	ErrNoEBPF = errors.New("the command never started, for want of eBPF")
+	// ErrStartTimeout means that the command must not be started any more.
+	ErrStartTimeout = errors.New("the command never started, and must not any more")
+)
+
+// unstarted is an error that is one of those, and has the reason's text.
+type unstarted struct {
+	error
+	what error
 }
 
-func (a *agent) run() (int, error) {
+func (e unstarted) Is(target error) bool { return target == e.what }
+func (e unstarted) Unwrap() error        { return e.error }
+
+// Run is the agent's life: it waits for the launcher, ships the output, and returns nil when the
+// job has ended, however it ended. An error means that the command never started, which is one of
+// ErrNeverStarted, ErrNoEBPF and ErrStartTimeout, or that the agent could not do its work. Run
+// leaves it as the container's message, and doesn't log it.
+//
+// The end of ctx is word that the Pod is being deleted, and not an order to break off: Run goes on
+// until the job has ended, but waits no longer than it must for coordinators. It waits for all
+// goroutines that it has started, save one that is stuck in a write to the container's log.
+func Run(ctx context.Context, c Config) error {
+	a := newAgent(c)
+	err := a.run(ctx)
+	if err != nil {
+		a.writeTermination([]byte(err.Error()))
+	}
+	return err
+}
+
+func (a *agent) run(ctx context.Context) error {
 	var err error
 	if a.spool, err = openSpool(a.SpoolDir, a.SpoolBytes); err != nil {
-		return exitBroken, err
+		return err
 	}
 	a.spool.damaged = func(err error) { a.Log.Error("output lost", "error", err) }
 	defer func() {
@@ -216,52 +221,53 @@ func (a *agent) run() (int, error) {
 	}()
 	launchers, err := listenLauncher(a.Socket)
 	if err != nil {
-		return exitBroken, err
+		return err
 	}
 	defer launchers.Close()
 
-	ctx, cancel := context.WithCancel(context.Background())
+	// Coordinators are served until we end, also while the Pod is being deleted.
+	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var work sync.WaitGroup
 	defer work.Wait()
 	defer cancel()
-	work.Go(func() { a.watchSpool(ctx) })
+	work.Go(func() { a.watchSpool(serving) })
 	if a.Listen != "" {
 		l, err := listenGuarded(a.Listen, &a.jobUser, a.Log)
 		if err != nil {
-			return exitBroken, err
+			return err
 		}
 		work.Go(func() {
 			defer l.release()
-			a.acceptCoordinators(ctx, l)
+			a.acceptCoordinators(serving, l)
 		})
 	} else {
-		work.Go(func() { a.dialCoordinator(ctx) })
+		work.Go(func() { a.dialCoordinator(serving) })
 	}
 	a.Log.Info("waiting for the launcher", "job", a.Job, "attempt", a.Attempt)
 
 	deadline := a.startDeadline(time.Now())
-	launcher, err := a.awaitLauncher(launchers, deadline)
+	launcher, err := a.awaitLauncher(ctx, launchers, deadline)
 	if err != nil {
-		return a.giveUp(err)
+		return a.giveUp(ctx, err)
 	}
 	defer launcher.close()
 	meter, err := a.openMeter(launcher)
 	switch {
 	case errors.Is(err, errCapable):
-		return exitBroken, err
+		return err
 	case err != nil:
-		return ExitNoEBPF, err
+		return unstarted{err, ErrNoEBPF}
 	}
 	if late(deadline, time.Now()) { // to prepare the measuring takes its time
 		meter.close()
-		return ExitStartTimeout, a.tooLate(deadline) // the launcher ends when we do, and with it the job's container
+		return unstarted{a.tooLate(deadline), ErrStartTimeout} // the launcher ends when we do, and with it the job's container
 	}
-	record, err := a.supervise(launcher, meter)
+	record, err := a.supervise(ctx, launcher, meter)
 	if err != nil {
-		return exitBroken, err
+		return err
 	}
-	a.linger(record)
-	return ExitOK, nil
+	a.linger(ctx, record)
+	return nil
 }
 
 // listenLauncher makes the socket, open to whatever user the job runs as: the
@@ -295,8 +301,8 @@ func (h *handover) close() {
 }
 
 // linger waits until a coordinator has stored everything.
-func (a *agent) linger(record *hodeipb.ExitRecord) {
-	if !a.awaitCoordinators(record.Code != 0, func() bool { return a.stored && a.attached == 0 }) {
+func (a *agent) linger(ctx context.Context, record *hodeipb.ExitRecord) {
+	if !a.awaitCoordinators(ctx, record.Code != 0, func() bool { return a.stored && a.attached == 0 }) {
 		a.Log.Info("nobody has stored all output", "linger", a.Linger, "inContainerLog", a.copied)
 	}
 }
@@ -307,8 +313,8 @@ func (a *agent) linger(record *hodeipb.ExitRecord) {
 // back. Once one coordinator has stored all, the others have the linger to end. If somebody
 // waits for this Pod to be gone, the agent gives up after retryLinger. If nobody has to come
 // because the output is copied, it waits only for followers that have just left.
-func (a *agent) awaitCoordinators(failed bool, done func() bool) bool {
-	term, urgent := a.term, a.Retries && failed
+func (a *agent) awaitCoordinators(ctx context.Context, failed bool, done func() bool) bool {
+	deleted, told, urgent := ctx.Done(), false, a.Retries && failed
 	acks, progress := a.acks.Load(), time.Now()
 	there := false
 	for {
@@ -319,7 +325,7 @@ func (a *agent) awaitCoordinators(failed bool, done func() bool) bool {
 		switch {
 		case over:
 			return true
-		case nobody && term == nil:
+		case nobody && told:
 			return false
 		case nobody && there && !urgent:
 			progress = time.Now()
@@ -351,8 +357,8 @@ func (a *agent) awaitCoordinators(failed bool, done func() bool) bool {
 				return false
 			}
 			progress = time.Now()
-		case <-term: // who is attached may finish, nobody new is waited for
-			term, urgent, progress = nil, true, time.Now()
+		case <-deleted: // who is attached may finish, nobody new is waited for
+			deleted, told, urgent, progress = nil, true, true, time.Now()
 		}
 		deadline.Stop()
 	}

@@ -18,9 +18,6 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
-// Protocol is the version of the protocol that this agent speaks.
-const Protocol = 1
-
 const (
 	// batchBytes and flushAfter bound a batch. Twice and four times 64 KiB were hardly
 	// faster on loopback, and take more memory. A line waits 20 ms at most,
@@ -121,7 +118,7 @@ func (a *agent) serveConn(ctx context.Context, conn net.Conn, known func()) (wel
 				return nil, net.ErrClosed
 			}
 		}),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 10 * time.Second}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: hodeipb.KeepaliveTime, Timeout: hodeipb.KeepaliveTimeout}),
 		grpc.WithIdleTimeout(0),
 		grpc.WithWriteBufferSize(corkBytes-corkBytes/16), // with what TLS adds, one cork
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(hodeipb.Codec{})),
@@ -309,7 +306,7 @@ func (t *attachment) sayHello() (*hodeipb.Welcome, error) {
 	t.agent.mu.Unlock()
 	t.sent = state
 	hello := &hodeipb.Hello{
-		Protocol: Protocol, Namespace: t.Namespace, Job: t.Job,
+		Protocol: hodeipb.Protocol, Namespace: t.Namespace, Job: t.Job,
 		Attempt: t.Attempt, AttemptUid: t.AttemptUID, AgentVersion: t.Version,
 		Extent: &hodeipb.Extent{First: first, End: end, Marks: t.spool.marks(hodeipb.MaxMarks)}, State: state,
 		LastSample: t.samples.latest().GetTime(),

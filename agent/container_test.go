@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hodei-jobs/hodei/agent/probe"
+	"github.com/hodei-jobs/hodei/pkg/contract"
 )
 
 // kernelTest is set where the kernel and its cgroups are the test's own: what has to be
@@ -226,7 +227,7 @@ func TestContainer(t *testing.T) {
 				w.ends(137)
 				r := w.follower.exit
 				u := r.Usage
-				if r.Cause != causeOOMKilled || u.GetMemoryLimitBytes() != limit || u.GetOomKills() != c.number(t, "memory.events", "oom_kill ") {
+				if r.Cause != contract.CauseOOMKilled || u.GetMemoryLimitBytes() != limit || u.GetOomKills() != c.number(t, "memory.events", "oom_kill ") {
 					t.Errorf("exit record %v", r)
 				}
 				near(t, "peak", u.GetMemoryPeakBytes(), limit, 0)
@@ -279,9 +280,9 @@ func TestContainer(t *testing.T) {
 			t.Fatal("the agent does not end")
 		}
 		switch code := w.agent.cmd.ProcessState.ExitCode(); {
-		case code == ExitNoEBPF && !kernelTest:
+		case code == contract.ExitNoEBPF && !kernelTest:
 			t.Skip("nothing of eBPF can be had here")
-		case code != ExitOK:
+		case code != contract.ExitOK:
 			t.Fatalf("the agent has ended with %d", code)
 		}
 		if r := w.follower.exited(t); r.Code != 0 || len(r.Probes) != 4 {

@@ -149,14 +149,14 @@ func (c *containerLog) write(batch *hodeipb.Batch, data mem.BufferSlice) error {
 // finish waits until the log has all output, or takes no more of it, or somebody
 // waits for the Pod to be gone. It tells whether the log will have all of it for as long
 // as there is a Pod.
-func (c *containerLog) finish() (complete bool) {
+func (c *containerLog) finish(ctx context.Context) (complete bool) {
 	if c == nil {
 		return false
 	}
 	_, end := c.spool.extent()
-	why := c.awaitCopied(end)
+	why := c.awaitCopied(ctx, end)
 	if why == "" {
-		why = c.drain()
+		why = c.drain(ctx)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -168,7 +168,7 @@ func (c *containerLog) finish() (complete bool) {
 
 // awaitCopied waits until all output up to end is written to the log's pipes. It returns why
 // that can't be; empty: it is written.
-func (c *containerLog) awaitCopied(end uint64) (why string) {
+func (c *containerLog) awaitCopied(ctx context.Context, end uint64) (why string) {
 	stuck, slow := time.NewTimer(stuckLog), time.NewTimer(slowLog)
 	defer stuck.Stop()
 	defer slow.Stop()
@@ -189,7 +189,7 @@ func (c *containerLog) awaitCopied(end uint64) (why string) {
 			return "it takes nothing"
 		case <-slow.C:
 			return "it is too slow"
-		case <-c.term:
+		case <-ctx.Done():
 			return "the Pod is being deleted"
 		}
 	}
@@ -197,7 +197,7 @@ func (c *containerLog) awaitCopied(end uint64) (why string) {
 
 // drain waits until the runtime has read what was written, and then for settle. It returns why
 // the runtime has not; empty: it has.
-func (c *containerLog) drain() (why string) {
+func (c *containerLog) drain(ctx context.Context) (why string) {
 	tick, stuck := time.NewTicker(drainEvery), time.NewTimer(stuckLog)
 	defer tick.Stop()
 	defer stuck.Stop()
@@ -206,13 +206,13 @@ func (c *containerLog) drain() (why string) {
 		case <-tick.C:
 		case <-stuck.C:
 			return "it takes nothing"
-		case <-c.term:
+		case <-ctx.Done():
 			return "the Pod is being deleted"
 		}
 	}
 	select {
 	case <-time.After(settle):
-	case <-c.term:
+	case <-ctx.Done():
 	}
 	return ""
 }

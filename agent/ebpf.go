@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hodei-jobs/hodei/agent/probe"
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
@@ -20,9 +21,9 @@ type EBPF string
 
 // The kinds of EBPF.
 const (
-	EBPFOff     EBPF = ""        // it is not tried
-	EBPFAuto    EBPF = "auto"    // it does as far as it can be had
-	EBPFRequire EBPF = "require" // where nothing of it can be had, the command is not started
+	EBPFOff     EBPF = ""                   // it is not tried
+	EBPFAuto    EBPF = contract.EBPFAuto    // it does as far as it can be had
+	EBPFRequire EBPF = contract.EBPFRequire // where nothing of it can be had, the command is not started
 )
 
 // errCapable is that the command would have run beside an agent that may do more than it.

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/hodei-jobs/hodei/agent/probe"
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
@@ -46,8 +47,8 @@ func TestEBPFRequired(t *testing.T) {
 	w := newWorker(t)
 	w.cfg.EBPF = EBPFRequire
 	w.run("echo", "hello")
-	w.agent.exits(t, ExitNoEBPF)
-	w.launcher.exits(t, exitAgentGone)
+	w.agent.exits(t, contract.ExitNoEBPF)
+	w.launcher.exits(t, contract.ExitAgentGone)
 	w.terminationSays(noCgroup)
 	if said := w.launcher.stderr.String(); !strings.Contains(said, "the agent did not let the command start") {
 		t.Errorf("the launcher says %q", said)

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
@@ -245,7 +247,7 @@ func lonely(t testing.TB) *agent {
 	return &agent{
 		Config: Config{Grace: time.Hour, Linger: time.Hour, Log: slog.New(slog.NewTextHandler(io.Discard, nil))},
 		spool:  testSpool(t, 1<<20, 0),
-		term:   make(chan struct{}), orders: make(chan *hodeipb.Control, 16), changed: make(chan struct{}),
+		orders: make(chan *hodeipb.Control, 16), changed: make(chan struct{}),
 		state: &hodeipb.State{Phase: hodeipb.Phase_WAITING}, samples: newSampler(),
 	}
 }
@@ -270,19 +272,19 @@ func TestConversation(t *testing.T) {
 		cause  string
 		ran    bool
 	}{
-		{"as it should be", nil, []any{started, exit(0, 0)}, 0, causeCompleted, true},
-		{"never ran", nil, []any{exit(127, 0)}, 127, causeError, false},
+		{"as it should be", nil, []any{started, exit(0, 0)}, 0, contract.CauseCompleted, true},
+		{"never ran", nil, []any{exit(127, 0)}, 127, contract.CauseError, false},
 		{"goes without a word", nil, nil, 137, "", false},
 		{"goes in the middle", nil, []any{started}, 137, "", true},
-		{"starts twice", nil, []any{started, started, exit(1, 0)}, 1, causeError, true},
+		{"starts twice", nil, []any{started, started, exit(1, 0)}, 1, contract.CauseError, true},
 		{"talks nonsense", nil, []any{started, "nonsense", exit(0, 0)}, 137, "", true},
-		{"says hello again", nil, []any{launcherMsg{Hello: &helloMsg{}}, started, exit(143, 15)}, 143, causeSignaled, true},
-		{"says nothing", nil, []any{launcherMsg{}, exit(3, 0)}, 3, causeError, false},
+		{"says hello again", nil, []any{launcherMsg{Hello: &helloMsg{}}, started, exit(143, 15)}, 143, contract.CauseSignaled, true},
+		{"says nothing", nil, []any{launcherMsg{}, exit(3, 0)}, 3, contract.CauseError, false},
 		{"cancelled before it started", []*hodeipb.Control{{Order: &hodeipb.Control_Cancel{Cancel: &hodeipb.Cancel{Grace: durationpb.New(time.Hour)}}}},
-			[]any{started, exit(0, 0)}, 0, causeCancelled, true},
-		{"a signal before it started", []*hodeipb.Control{{Order: &hodeipb.Control_Signal{Signal: 10}}}, []any{started, exit(0, 0)}, 0, causeCompleted, true},
+			[]any{started, exit(0, 0)}, 0, contract.CauseCancelled, true},
+		{"a signal before it started", []*hodeipb.Control{{Order: &hodeipb.Control_Signal{Signal: 10}}}, []any{started, exit(0, 0)}, 0, contract.CauseCompleted, true},
 		{"empty orders", []*hodeipb.Control{{}, {Order: &hodeipb.Control_Signal{}}, {Order: &hodeipb.Control_Signal{Signal: 65}}, {Order: &hodeipb.Control_Signal{Signal: -1}}},
-			[]any{started, exit(0, 0)}, 0, causeCompleted, true},
+			[]any{started, exit(0, 0)}, 0, contract.CauseCompleted, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -292,7 +294,7 @@ func TestConversation(t *testing.T) {
 			defer conn.Close()
 			result := make(chan *hodeipb.ExitRecord, 1)
 			go func() {
-				record, err := a.supervise(&handover{conn: conn}, &meter{})
+				record, err := a.supervise(t.Context(), &handover{conn: conn}, &meter{})
 				if err != nil {
 					t.Error(err)
 				}
@@ -395,21 +397,21 @@ func TestRecord(t *testing.T) {
 		cause   string
 		message string
 	}{
-		{"success", "", false, &exitMsg{}, "", 0, 0, causeCompleted, ""},
-		{"failure", "", false, &exitMsg{Code: 7}, "", 7, 0, causeError, ""},
-		{"signal", "", false, &exitMsg{Code: 137, Signal: 9}, "", 137, 9, causeSignaled, ""},
-		{"out of memory", "", false, &exitMsg{Code: 137, Signal: 9}, oom, 137, 9, causeOOMKilled, oom},
-		{"out of memory, swallowed", "", false, &exitMsg{}, oom, 0, 0, causeOOMKilled, oom},
-		{"out of memory, the launcher too", "", false, nil, oom, 137, 9, causeOOMKilled, oom},
+		{"success", "", false, &exitMsg{}, "", 0, 0, contract.CauseCompleted, ""},
+		{"failure", "", false, &exitMsg{Code: 7}, "", 7, 0, contract.CauseError, ""},
+		{"signal", "", false, &exitMsg{Code: 137, Signal: 9}, "", 137, 9, contract.CauseSignaled, ""},
+		{"out of memory", "", false, &exitMsg{Code: 137, Signal: 9}, oom, 137, 9, contract.CauseOOMKilled, oom},
+		{"out of memory, swallowed", "", false, &exitMsg{}, oom, 0, 0, contract.CauseOOMKilled, oom},
+		{"out of memory, the launcher too", "", false, nil, oom, 137, 9, contract.CauseOOMKilled, oom},
 		{"launcher killed", "", false, nil, "", 137, 9, "", "the job's first process was killed"},
-		{"timeout", causeDeadline, false, &exitMsg{Code: 143, Signal: 15}, "", 143, 15, causeDeadline, "the job ran longer than its timeout of 1m0s"},
-		{"cancelled", causeCancelled, false, &exitMsg{}, oom, 0, 0, causeCancelled, ""},
-		{"cancelled, launcher killed", causeCancelled, false, nil, "", 137, 9, causeCancelled, "the job's first process was killed"},
+		{"timeout", contract.CauseDeadlineExceeded, false, &exitMsg{Code: 143, Signal: 15}, "", 143, 15, contract.CauseDeadlineExceeded, "the job ran longer than its timeout of 1m0s"},
+		{"cancelled", contract.CauseCancelled, false, &exitMsg{}, oom, 0, 0, contract.CauseCancelled, ""},
+		{"cancelled, launcher killed", contract.CauseCancelled, false, nil, "", 137, 9, contract.CauseCancelled, "the job's first process was killed"},
 		{"the Pod's end", "", true, &exitMsg{Code: 143, Signal: 15}, "", 143, 15, "", "the Pod was told to end"},
 		{"the Pod's end, in a hurry", "", true, &exitMsg{Code: 137, Signal: 9}, "", 137, 9, "", "the Pod was told to end"},
-		{"the Pod's end, heard", "", true, &exitMsg{Code: 9}, "", 9, 0, causeError, ""},
-		{"the Pod's end, another signal", "", true, &exitMsg{Code: 139, Signal: 11}, "", 139, 11, causeSignaled, ""},
-		{"the Pod's end, cancelled before", causeCancelled, true, &exitMsg{Code: 143, Signal: 15}, "", 143, 15, causeCancelled, ""},
+		{"the Pod's end, heard", "", true, &exitMsg{Code: 9}, "", 9, 0, contract.CauseError, ""},
+		{"the Pod's end, another signal", "", true, &exitMsg{Code: 139, Signal: 11}, "", 139, 11, contract.CauseSignaled, ""},
+		{"the Pod's end, cancelled before", contract.CauseCancelled, true, &exitMsg{Code: 143, Signal: 15}, "", 143, 15, contract.CauseCancelled, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -417,11 +419,13 @@ func TestRecord(t *testing.T) {
 				tt.exit.Finished = finished
 			}
 			synctest.Test(t, func(t *testing.T) {
-				s := &supervisor{agent: &agent{Config: Config{Timeout: time.Minute, InPod: true}, term: make(chan struct{})}, stopped: tt.stopped}
+				s := &supervisor{agent: &agent{Config: Config{Timeout: time.Minute, InPod: true}}, stopped: tt.stopped}
+				ctx, deleted := context.WithCancel(t.Context())
+				defer deleted()
 				if tt.podEnds {
-					close(s.term)
+					deleted()
 				}
-				r := s.record(tt.exit, tt.oom)
+				r := s.record(ctx, tt.exit, tt.oom)
 				if r.Code != tt.code || r.Signal != tt.signal || r.Cause != tt.cause || r.Message != tt.message || r.Started != nil {
 					t.Errorf("exit record %v", r)
 				}
@@ -458,12 +462,14 @@ func TestPodEnds(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := &supervisor{agent: &agent{Config: Config{InPod: test.inPod}, term: make(chan struct{})}, told: test.told}
+				s := &supervisor{agent: &agent{Config: Config{InPod: test.inPod}}, told: test.told}
+				ctx, deleted := context.WithCancel(t.Context())
+				defer deleted()
 				if test.after > 0 {
-					time.AfterFunc(test.after, func() { close(s.term) })
+					time.AfterFunc(test.after, deleted)
 				}
 				began := time.Now()
-				if got := s.podEnds(&exitMsg{Signal: int(test.last), Told: test.heard}); got != test.want || time.Since(began) != test.took {
+				if got := s.podEnds(ctx, &exitMsg{Signal: int(test.last), Told: test.heard}); got != test.want || time.Since(began) != test.took {
 					t.Errorf("%t after %s, want %t after %s", got, time.Since(began), test.want, test.took)
 				}
 			})

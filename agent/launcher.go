@@ -9,9 +9,9 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"syscall"
 	"time"
 
@@ -19,13 +19,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/agent/cgroup"
 	"github.com/hodei-jobs/hodei/agent/probe"
-)
-
-// Exit statuses of the launcher besides the command's own.
-const (
-	exitAgentGone = 125 // there is no agent, or it died while the command ran
-	exitCannotRun = 126 // the command can't be executed
-	exitNotFound  = 127 // the command was not found
+	"github.com/hodei-jobs/hodei/pkg/contract"
 )
 
 // dialWait bounds how long the launcher looks for the agent's socket. The
@@ -60,74 +54,80 @@ type LaunchConfig struct {
 	Command []string
 }
 
-// Launch is the job side of the handover: it runs the command with its output
-// in pipes that the agent reads, and returns the command's exit status, 128+n
-// when signal n killed it. Messages of its own go to stderr, which is the
-// container's log.
-func Launch(cfg LaunchConfig) int {
+// ErrAgentGone means that the agent died while the command ran, or as it was to start. The command
+// was ended.
+var ErrAgentGone = errors.New("the agent is gone")
+
+// Launch is the job side of the handover: it runs the command with its output in pipes that the
+// agent reads, and returns the exit status to end with: the command's own, 128+n when signal n
+// killed it, or the one that the agent asks for where it stopped the job. Of a command that can't
+// be started it is contract.ExitCannotRun or contract.ExitNotFound; the agent has been told why.
+// Any other error than ErrAgentGone means that the command never started.
+//
+// signals are those of the process, and must be all that can be caught: Launch passes on those
+// that are meant for the command, and gives up for one that ends processes if it comes before the
+// command has started. The end of ctx is as a SIGTERM.
+//
+// A process launches once and ends then: Launch makes it the one that inherits orphans, keeps others
+// from tracing it, and reaps children in the background until there is none.
+func Launch(ctx context.Context, cfg LaunchConfig, signals <-chan os.Signal) (int, error) {
 	// The kernel takes the end of the thread that forked for its parent's end.
 	runtime.LockOSThread()
-	fail := func(code int, format string, args ...any) int {
-		fmt.Fprintf(os.Stderr, "hodei-worker launch: "+format+"\n", args...)
-		return code
-	}
 	// Before anything else: the command runs as our own user and could
 	// otherwise trace us and forge the exit message.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return fail(exitAgentGone, "prctl PR_SET_DUMPABLE: %v", err)
+		return 0, fmt.Errorf("prctl PR_SET_DUMPABLE: %w", err)
 	}
 	// Process 1 inherits orphans anyway; elsewhere this makes us do so.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return fail(exitAgentGone, "prctl PR_SET_CHILD_SUBREAPER: %v", err)
+		return 0, fmt.Errorf("prctl PR_SET_CHILD_SUBREAPER: %w", err)
 	}
-	signals := make(chan os.Signal, 64)
-	signal.Notify(signals) // all that can be caught, so that none ends us
-
 	if os.Getpid() == 1 { // elsewhere it is another container's
 		stop, err := keepShort(messageFile)
 		if err != nil {
-			fmt.Fprintf(os.Stderr, "hodei-worker launch: the job can fill its container's message: %v\n", err)
+			fmt.Fprintf(os.Stderr, contract.LaunchPrefix+"the job can fill its container's message: %v\n", err)
 		} else {
 			defer stop()
 		}
 	}
 
-	conn, err := dialAgent(cfg.Socket, signals)
+	conn, err := dialAgent(ctx, cfg.Socket, signals)
 	if err != nil {
-		return fail(exitAgentGone, "no agent: %v", err)
+		return 0, fmt.Errorf("no agent: %w", err)
 	}
 	defer conn.Close()
 	out, err := makePipes(cfg.MergeOutput)
 	if err != nil {
-		return fail(exitAgentGone, "make pipes: %v", err)
+		return 0, fmt.Errorf("make pipes: %w", err)
 	}
 	// The read ends stay open here: without them the command would die of
 	// SIGPIPE in the moment in which the agent dies.
 	defer out.close()
 	if err := sayHello(conn, out); err != nil {
 		_ = send(conn, launcherMsg{Failed: &failedMsg{Error: err.Error()}}) // without descriptors it may get through
-		return fail(exitAgentGone, "hand over to the agent: %v", err)
+		return 0, fmt.Errorf("hand over to the agent: %w", err)
 	}
-	if err := awaitStart(conn, signals); err != nil {
-		return fail(exitAgentGone, "the agent did not let the command start: %v", err)
+	if err := awaitStart(ctx, conn, signals); err != nil {
+		return 0, fmt.Errorf("the agent did not let the command start: %w", err)
 	}
 
 	pid, err := cfg.start(out)
 	out.closeWriters()
 	if err != nil {
-		code := exitCannotRun
+		code := contract.ExitCannotRun
 		if !errors.Is(err, errWorkdir) && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, exec.ErrNotFound)) {
-			code = exitNotFound
+			code = contract.ExitNotFound
 		}
 		l := &launched{conn: conn}
 		l.exit(exitMsg{Code: code, Error: err.Error()})
-		return code
+		return code, nil
 	}
 	l := &launched{conn: conn, pid: pid, grace: cfg.Grace, signals: signals}
 	if err := send(conn, launcherMsg{Started: &startedMsg{Time: time.Now()}}); err != nil {
-		return l.abandon()
+		l.signal(unix.SIGKILL)
+		return 0, ErrAgentGone
 	}
-	return l.supervise()
+	return l.supervise(ctx)
 }
 
 // launched is a running command.
@@ -136,82 +136,109 @@ type launched struct {
 	pid     int
 	grace   time.Duration
 	signals <-chan os.Signal
+
+	// The rest is of supervise. told: a signal was passed on.
+	told bool
+	// kill fires when the grace after the first SIGTERM is over.
+	kill <-chan time.Time
 }
 
 // supervise forwards signals until the command has ended, tells the agent, and
 // returns the exit status.
-func (l *launched) supervise() int {
+func (l *launched) supervise(ctx context.Context) (int, error) {
 	ended := make(chan syscall.WaitStatus, 1)
-	go reap(l.pid, ended)
+	go reap(l.pid, ended) // until there is no child, or no process
 	orders := make(chan agentMsg)
-	go func() {
-		defer close(orders)
-		for {
-			var m agentMsg
-			if _, err := receive(l.conn, &m); err != nil {
-				return
-			}
-			orders <- m
-		}
+	over := make(chan struct{})
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer func() {
+		close(over)
+		l.conn.Close()
 	}()
+	work.Go(func() { l.receive(orders, over) })
 
-	var kill <-chan time.Time
-	agentGone, told := false, false
+	cancelled, fromAgent := ctx.Done(), (<-chan agentMsg)(orders)
 	for {
 		select {
 		case status := <-ended:
-			// What the command left running in its group ends with it, as it
-			// would with process 1 of a container.
-			msg := exitStatus(status)
-			msg.Told = told
-			msg.spent()
-			if agentGone {
-				l.signal(unix.SIGKILL)
-				return exitAgentGone
-			}
-			if err := send(l.conn, launcherMsg{Exit: &msg}); err == nil {
-				if code := l.awaitDone(orders); code != 0 {
-					msg.Code = code
-				}
-			}
-			l.signal(unix.SIGKILL)
-			return msg.Code
+			return l.end(status, fromAgent)
 		case s := <-l.signals:
-			sig, ok := s.(syscall.Signal)
-			if !ok || !forwarded(sig) {
-				continue
-			}
-			l.signal(sig)
-			told = true
-			switch {
-			case sig == unix.SIGTERM && kill == nil:
-				kill = time.After(l.grace)
-			case sig == unix.SIGTERM: // twice: somebody is in a hurry
-				l.signal(unix.SIGKILL)
-			}
-		case m, ok := <-orders:
+			l.pass(s)
+		case <-cancelled:
+			cancelled = nil
+			l.terminate()
+		case m, ok := <-fromAgent:
 			if !ok { // the agent died: nobody reads the output any more
-				agentGone = true
-				orders = nil
-				l.signal(unix.SIGTERM)
-				if kill == nil {
-					kill = time.After(l.grace)
-				}
-				continue
-			}
-			if m.Signal > 0 {
+				fromAgent = nil
+				l.terminate()
+			} else if m.Signal > 0 {
 				l.signal(syscall.Signal(m.Signal))
 			}
-		case <-kill:
+		case <-l.kill:
 			l.signal(unix.SIGKILL)
 		}
 	}
 }
 
-// abandon ends a command whose agent died at its start.
-func (l *launched) abandon() int {
-	l.signal(unix.SIGKILL)
-	return exitAgentGone
+// receive hands on what the agent says, until it has gone or over is closed, and closes orders.
+func (l *launched) receive(orders chan<- agentMsg, over <-chan struct{}) {
+	defer close(orders)
+	for {
+		var m agentMsg
+		if _, err := receive(l.conn, &m); err != nil {
+			return
+		}
+		select {
+		case orders <- m:
+		case <-over:
+			return
+		}
+	}
+}
+
+// end tells the agent how the command has ended, unless it has gone, which nil orders say. What the
+// command left running in its group ends with it, as it would with process 1 of a container.
+func (l *launched) end(status syscall.WaitStatus, orders <-chan agentMsg) (int, error) {
+	defer l.signal(unix.SIGKILL)
+	msg := exitStatus(status)
+	msg.Told = l.told
+	msg.spent()
+	if orders == nil {
+		return 0, ErrAgentGone
+	}
+	if err := send(l.conn, launcherMsg{Exit: &msg}); err == nil {
+		if code := l.awaitDone(orders); code != 0 {
+			msg.Code = code
+		}
+	}
+	return msg.Code, nil
+}
+
+// pass passes a signal of the launcher's own on to the command, if it is meant for that.
+func (l *launched) pass(s os.Signal) {
+	sig, ok := s.(syscall.Signal)
+	if !ok || !forwarded(sig) {
+		return
+	}
+	l.told = true
+	switch {
+	case sig != unix.SIGTERM:
+		l.signal(sig)
+	case l.kill == nil:
+		l.terminate()
+	default: // twice: somebody is in a hurry
+		l.signal(unix.SIGTERM)
+		l.signal(unix.SIGKILL)
+	}
+}
+
+// terminate sends SIGTERM, and has SIGKILL sent when the grace after the first one is over.
+func (l *launched) terminate() {
+	l.signal(unix.SIGTERM)
+	if l.kill == nil {
+		l.kill = time.After(l.grace)
+	}
 }
 
 // signal reaches the command's whole process group, and the command itself where
@@ -319,7 +346,7 @@ func stops(s os.Signal) bool {
 }
 
 // awaitStart waits for the agent's word that the command may start.
-func awaitStart(conn *net.UnixConn, signals <-chan os.Signal) error {
+func awaitStart(ctx context.Context, conn *net.UnixConn, signals <-chan os.Signal) error {
 	answered := make(chan error, 1)
 	go func() {
 		answered <- receiveStart(conn)
@@ -336,6 +363,12 @@ func awaitStart(conn *net.UnixConn, signals <-chan os.Signal) error {
 				}
 				return fmt.Errorf("told to end by %s", s)
 			}
+		case <-ctx.Done():
+			conn.Close()
+			if <-answered == nil {
+				return fmt.Errorf("%w as it was to start", ctx.Err())
+			}
+			return ctx.Err()
 		}
 	}
 }
@@ -363,8 +396,8 @@ func receiveStart(conn *net.UnixConn) error {
 }
 
 // dialAgent connects to the agent's socket, which may be a moment away.
-func dialAgent(path string, signals <-chan os.Signal) (*net.UnixConn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), dialWait)
+func dialAgent(ctx context.Context, path string, signals <-chan os.Signal) (*net.UnixConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialWait)
 	defer cancel()
 	addr := &net.UnixAddr{Name: path, Net: "unixpacket"}
 	for {

@@ -1,11 +1,17 @@
 package agent
 
 import (
+	"context"
+	"errors"
 	"os"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/hodei-jobs/hodei/agent/probe"
+	"github.com/hodei-jobs/hodei/pkg/contract"
 )
 
 // TestOpenCgroupOutside: a launcher that is not process 1 shares its cgroup with
@@ -31,7 +37,7 @@ func TestTellCgroup(t *testing.T) {
 	defer launcher.Close()
 	defer agent.Close()
 	started := make(chan error, 1)
-	go func() { started <- awaitStart(launcher, nil) }()
+	go func() { started <- awaitStart(t.Context(), launcher, nil) }()
 	want, err := probe.OwnCgroup() // 0 before Linux 6.13
 	for range 2 {
 		if got := askCgroup(agent); got != want {
@@ -50,6 +56,29 @@ func TestTellCgroup(t *testing.T) {
 	launcher.Close()
 	if got := askCgroup(agent); got != 0 {
 		t.Errorf("a launcher that has gone says %d", got)
+	}
+}
+
+// TestAwaitStartUntil: a launcher that must end before the command has started does.
+func TestAwaitStartUntil(t *testing.T) {
+	launcher, agent := socketPair(t)
+	defer agent.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(time.Millisecond, cancel)
+	if err := awaitStart(ctx, launcher, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestLaunchUntil: the end of the launcher's context is a SIGTERM for the command.
+func TestLaunchUntil(t *testing.T) {
+	t.Parallel()
+	w := newWorker(t)
+	w.run("sh", "-c", "trap '' USR2; trap 'exit 3' TERM; echo ready; while :; do sleep 0.1; done")
+	w.follower.until(t, "the command", func() bool { return w.follower.end > 0 })
+	w.launcher.signal(t, unix.SIGUSR2)
+	if r := w.ends(3); r.Cause != contract.CauseError {
+		t.Errorf("exit record %v", r)
 	}
 }
 

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -23,76 +24,76 @@ func TestAwaitCoordinators(t *testing.T) {
 		failed  bool
 		linger  time.Duration
 		copied  bool // and that is enough
-		happens func(a *agent)
+		happens func(a *agent, deleted func())
 		want    time.Duration
 		done    bool
 	}{
-		{"nobody", false, true, linger, false, func(*agent) {}, linger, false},
-		{"nobody, another attempt to follow", true, true, linger, false, func(*agent) {}, retryLinger, false},
-		{"nobody, another attempt to follow, impatient", true, true, time.Second, false, func(*agent) {}, time.Second, false},
-		{"nobody, no other attempt needed", true, false, linger, false, func(*agent) {}, linger, false},
-		{"all stored", false, true, linger, false, func(a *agent) {
+		{"nobody", false, true, linger, false, func(*agent, func()) {}, linger, false},
+		{"nobody, another attempt to follow", true, true, linger, false, func(*agent, func()) {}, retryLinger, false},
+		{"nobody, another attempt to follow, impatient", true, true, time.Second, false, func(*agent, func()) {}, time.Second, false},
+		{"nobody, no other attempt needed", true, false, linger, false, func(*agent, func()) {}, linger, false},
+		{"all stored", false, true, linger, false, func(a *agent, _ func()) {
 			a.update(func() { a.attached = 1 })
 			time.Sleep(time.Minute)
 			a.update(func() { a.stored = true })
 			time.Sleep(time.Second)
 			a.update(func() { a.attached = 0 })
 		}, time.Minute + time.Second, true},
-		{"all stored, another is stuck", false, true, linger, false, func(a *agent) {
+		{"all stored, another is stuck", false, true, linger, false, func(a *agent, _ func()) {
 			a.update(func() { a.attached = 2 })
 			time.Sleep(2 * linger)
 			a.update(func() { a.stored, a.storedAt, a.attached = true, time.Now(), 1 })
 		}, 3 * linger, true},
-		{"steady for twice the linger", false, true, linger, false, func(a *agent) {
+		{"steady for twice the linger", false, true, linger, false, func(a *agent, _ func()) {
 			a.update(func() { a.attached = 1 })
 			acks(a, time.Minute, 20)
 			a.update(func() { a.stored, a.attached = true, 0 })
 		}, 2 * linger, true},
-		{"steady, then stuck", false, true, linger, false, func(a *agent) {
+		{"steady, then stuck", false, true, linger, false, func(a *agent, _ func()) {
 			a.update(func() { a.attached = 1 })
 			acks(a, time.Minute, 5)
 		}, 2 * stalledLinger, false},
-		{"stuck, then cut off", false, true, linger, false, func(a *agent) {
+		{"stuck, then cut off", false, true, linger, false, func(a *agent, _ func()) {
 			a.update(func() { a.attached = 1 })
 			time.Sleep(linger + time.Minute)
 			a.update(func() { a.attached = 0 })
 		}, 2*linger + time.Minute, false},
-		{"steady, another attempt to follow", true, true, linger, false, func(a *agent) {
+		{"steady, another attempt to follow", true, true, linger, false, func(a *agent, _ func()) {
 			a.update(func() { a.attached = 1 })
 			acks(a, time.Second, 95)
 		}, 110 * time.Second, false}, // no ack between 100 s and 110 s
-		{"deleted, nobody there", false, true, linger, false, func(a *agent) {
+		{"deleted, nobody there", false, true, linger, false, func(a *agent, deleted func()) {
 			time.Sleep(time.Minute)
-			close(a.term)
+			deleted()
 		}, time.Minute, false},
-		{"deleted, stuck", false, true, linger, false, func(a *agent) {
+		{"deleted, stuck", false, true, linger, false, func(a *agent, deleted func()) {
 			a.update(func() { a.attached = 1 })
 			time.Sleep(time.Minute)
-			close(a.term)
+			deleted()
 		}, time.Minute + retryLinger, false},
-		{"deleted, in time", false, true, linger, false, func(a *agent) {
+		{"deleted, in time", false, true, linger, false, func(a *agent, deleted func()) {
 			a.update(func() { a.attached = 1 })
-			close(a.term)
+			deleted()
 			time.Sleep(time.Second)
 			a.update(func() { a.stored, a.attached = true, 0 })
 		}, time.Second, true},
-		{"deleted, it goes without having stored", false, true, linger, false, func(a *agent) {
+		{"deleted, it goes without having stored", false, true, linger, false, func(a *agent, deleted func()) {
 			a.update(func() { a.attached = 1 })
-			close(a.term)
+			deleted()
 			time.Sleep(time.Second)
 			a.update(func() { a.attached = 0 })
 		}, time.Second, false},
-		{"copied, nobody", false, true, linger, true, func(*agent) {}, 0, false},
-		{"copied, another attempt to follow", true, true, linger, true, func(*agent) {}, 0, false},
-		{"copied, one has left before", false, false, linger, true, func(a *agent) {
+		{"copied, nobody", false, true, linger, true, func(*agent, func()) {}, 0, false},
+		{"copied, another attempt to follow", true, true, linger, true, func(*agent, func()) {}, 0, false},
+		{"copied, one has left before", false, false, linger, true, func(a *agent, _ func()) {
 			a.update(func() { a.left = time.Now().Add(-10 * time.Second) })
 		}, returnLinger - 10*time.Second, false},
-		{"copied, one is there", false, false, linger, true, func(a *agent) {
+		{"copied, one is there", false, false, linger, true, func(a *agent, _ func()) {
 			a.update(func() { a.attached = 1 })
 			time.Sleep(time.Minute)
 			a.update(func() { a.stored, a.attached = true, 0 })
 		}, time.Minute, true},
-		{"copied, one is there and is cut off", false, false, linger, true, func(a *agent) {
+		{"copied, one is there and is cut off", false, false, linger, true, func(a *agent, _ func()) {
 			a.update(func() { a.attached = 1 })
 			time.Sleep(time.Minute)
 			a.update(func() { a.attached, a.left = 0, time.Now() })
@@ -106,12 +107,14 @@ func TestAwaitCoordinators(t *testing.T) {
 				if tt.copied {
 					a.left = time.Time{}
 				}
-				a.term, a.changed = make(chan struct{}), make(chan struct{})
+				a.changed = make(chan struct{})
+				ctx, deleted := context.WithCancel(t.Context())
+				defer deleted()
 				begin := time.Now()
 				var happens sync.WaitGroup
-				happens.Go(func() { tt.happens(a) })
+				happens.Go(func() { tt.happens(a, deleted) })
 				synctest.Wait()
-				done := a.awaitCoordinators(tt.failed, func() bool { return a.stored && a.attached == 0 })
+				done := a.awaitCoordinators(ctx, tt.failed, func() bool { return a.stored && a.attached == 0 })
 				if waited := time.Since(begin); done != tt.done || waited != tt.want {
 					t.Errorf("%t after %s, want %t after %s", done, waited, tt.done, tt.want)
 				}

@@ -2,7 +2,9 @@ package agent
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -18,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/contract"
 )
 
 // roles are what this test binary is besides: the two programs under test, and
@@ -76,7 +79,23 @@ func runAgent(args []string) int {
 	}
 	go endWithTest()
 	c.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
-	return c.Run()
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+	defer stop()
+	err = Run(ctx, c.Config)
+	if err != nil {
+		c.Log.Error("agent ends", "error", err)
+	}
+	switch { // as cmd/hodei-worker
+	case err == nil:
+		return contract.ExitOK
+	case errors.Is(err, ErrNeverStarted):
+		return contract.ExitNeverStarted
+	case errors.Is(err, ErrNoEBPF):
+		return contract.ExitNoEBPF
+	case errors.Is(err, ErrStartTimeout):
+		return contract.ExitStartTimeout
+	}
+	return contract.ExitBroken
 }
 
 // endWithTest ends this process when the test's has ended, however it has: the
@@ -92,7 +111,19 @@ func runLauncher(args []string) int {
 	if err := json.Unmarshal([]byte(args[0]), &c); err != nil {
 		return fail(err)
 	}
-	return Launch(c)
+	signals := make(chan os.Signal, 64)
+	signal.Notify(signals)
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGUSR2) // for TestLaunchUntil
+	defer stop()
+	status, err := Launch(ctx, c, signals)
+	switch { // as cmd/hodei-worker
+	case errors.Is(err, ErrAgentGone):
+		return contract.ExitAgentGone
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "%s%v\n", contract.LaunchPrefix, err)
+		return contract.ExitAgentGone
+	}
+	return status
 }
 
 func runCopy(args []string) int {

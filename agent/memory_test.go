@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
@@ -47,14 +48,17 @@ func buildWorker(t *testing.T) string {
 // workerEnv is what the real program has to be told to be w's agent.
 func workerEnv(w *worker) []string {
 	return []string{
-		"HODEI_NAMESPACE=" + w.cfg.Namespace, "HODEI_JOB=" + w.cfg.Job,
-		"HODEI_ATTEMPT=" + w.cfg.Attempt, "HODEI_ATTEMPT_UID=" + w.cfg.AttemptUID,
-		"HODEI_SOCKET=" + w.cfg.Socket, "HODEI_SPOOL_DIR=" + w.cfg.SpoolDir, fmt.Sprint("HODEI_SPOOL_BYTES=", w.cfg.SpoolBytes),
-		"HODEI_SERVER_ADDRESS=" + w.cfg.Server, "HODEI_SERVER_NAME=" + testID.ServerName(),
-		"HODEI_CA_CERT_PATH=" + filepath.Join(w.dir, "ca.crt"),
-		"HODEI_CLIENT_CERT_PATH=" + filepath.Join(w.dir, "client.crt"), "HODEI_CLIENT_KEY_PATH=" + filepath.Join(w.dir, "client.key"),
-		"HODEI_START_TIMEOUT=1m", "HODEI_TIMEOUT=0", "HODEI_GRACE=1s", "HODEI_LINGER=1m",
-		"HODEI_TERMINATION_LOG=" + w.cfg.TerminationLog,
+		contract.EnvNamespace + "=" + w.cfg.Namespace, contract.EnvJob + "=" + w.cfg.Job,
+		contract.EnvAttempt + "=" + w.cfg.Attempt, contract.EnvAttemptUID + "=" + w.cfg.AttemptUID,
+		contract.EnvSocket + "=" + w.cfg.Socket,
+		contract.EnvSpoolDir + "=" + w.cfg.SpoolDir,
+		fmt.Sprint(contract.EnvSpoolBytes, "=", w.cfg.SpoolBytes),
+		contract.EnvServerAddress + "=" + w.cfg.Server, contract.EnvServerName + "=" + testID.ServerName(),
+		contract.EnvCACertPath + "=" + filepath.Join(w.dir, "ca.crt"),
+		contract.EnvClientCertPath + "=" + filepath.Join(w.dir, "client.crt"),
+		contract.EnvClientKeyPath + "=" + filepath.Join(w.dir, "client.key"),
+		contract.EnvStartTimeout + "=1m", contract.EnvTimeout + "=0", contract.EnvGrace + "=1s", contract.EnvLinger + "=1m",
+		contract.EnvTerminationLog + "=" + w.cfg.TerminationLog,
 	}
 }
 

@@ -25,11 +25,9 @@ const readBytes = 256 << 10
 // output reads the command's pipes into the spool.
 type output struct {
 	*agent
-	pipes []*pipe
-	work  sync.WaitGroup
-	// ctx ends the waiting for room in the spool.
-	ctx    context.Context
-	giveUp context.CancelCauseFunc
+	pipes  []*pipe
+	work   sync.WaitGroup
+	giveUp context.CancelCauseFunc // ends the waiting for room in the spool
 
 	mu        sync.Mutex
 	held      bool
@@ -37,9 +35,10 @@ type output struct {
 	lostErr   error
 }
 
-func (a *agent) readOutput(files handedOver) (*output, error) {
+// readOutput starts to read the command's pipes. That goes on when ctx has ended, until finish.
+func (a *agent) readOutput(ctx context.Context, files handedOver) (*output, error) {
 	o := &output{agent: a}
-	o.ctx, o.giveUp = context.WithCancelCause(context.Background())
+	ctx, o.giveUp = context.WithCancelCause(context.WithoutCancel(ctx))
 	for _, f := range []struct {
 		name   string
 		stream hodeipb.Stream
@@ -55,7 +54,7 @@ func (a *agent) readOutput(files handedOver) (*output, error) {
 		o.pipes = append(o.pipes, p)
 	}
 	for _, p := range o.pipes {
-		o.work.Go(func() { o.read(p) })
+		o.work.Go(func() { o.read(ctx, p) })
 	}
 	return o, nil
 }
@@ -63,7 +62,7 @@ func (a *agent) readOutput(files handedOver) (*output, error) {
 // finish waits for the ends of the pipes, at most pipeHold, and says whether
 // one was still held open. Where the spool is full it also waits for room, as
 // long as an ended job waits for coordinators.
-func (o *output) finish(failed bool) bool {
+func (o *output) finish(ctx context.Context, failed bool) bool {
 	defer o.close()
 	for _, p := range o.pipes {
 		if err := p.ready.SetReadDeadline(time.Now().Add(pipeHold)); err != nil {
@@ -71,14 +70,15 @@ func (o *output) finish(failed bool) bool {
 		}
 	}
 	ended := false
-	go func() {
+	var telling sync.WaitGroup
+	telling.Go(func() {
 		o.work.Wait()
 		o.update(func() { ended = true })
-	}()
-	if !o.awaitCoordinators(failed, func() bool { return ended }) {
+	})
+	if !o.awaitCoordinators(ctx, failed, func() bool { return ended }) {
 		o.giveUp(errors.New("nobody has made room for it"))
 	}
-	o.work.Wait()
+	telling.Wait()
 	return o.held
 }
 
@@ -99,12 +99,12 @@ func (o *output) lost() error {
 }
 
 // read moves what comes from a pipe into the spool until its end.
-func (o *output) read(p *pipe) {
+func (o *output) read(ctx context.Context, p *pipe) {
 	pace := newPace(p.size())
 	for {
 		n, err := 0, p.expired()
 		if err == nil {
-			n, err = o.move(p.stream, p.fd)
+			n, err = o.move(ctx, p.stream, p.fd)
 		}
 		if errors.Is(err, unix.EAGAIN) {
 			began := time.Now()
@@ -117,7 +117,7 @@ func (o *output) read(p *pipe) {
 		case errors.Is(err, io.EOF):
 			return
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			if !o.drain(p) {
+			if !o.drain(ctx, p) {
 				o.mu.Lock()
 				o.held = true
 				o.mu.Unlock()
@@ -133,9 +133,9 @@ func (o *output) read(p *pipe) {
 // drain takes what the pipe holds at this moment, and says whether that was all
 // there will ever be: the deadline may have passed while the spool was full. A
 // process that goes on writing can't prolong it beyond two pipes' size.
-func (o *output) drain(p *pipe) (ended bool) {
+func (o *output) drain(ctx context.Context, p *pipe) (ended bool) {
 	for taken, size := 0, p.size(); taken <= size; {
-		n, err := o.move(p.stream, p.fd)
+		n, err := o.move(ctx, p.stream, p.fd)
 		if err != nil {
 			return errors.Is(err, io.EOF)
 		}
@@ -148,7 +148,7 @@ func (o *output) drain(p *pipe) (ended bool) {
 // for more: the error is then EAGAIN. While the spool is full the output stays
 // where it is, and the command waits. From the first byte that the disk refuses
 // on, everything is only counted: what is there stays a prefix, and the job goes on.
-func (o *output) move(stream hodeipb.Stream, fd int) (int, error) {
+func (o *output) move(ctx context.Context, stream hodeipb.Stream, fd int) (int, error) {
 	read := func(space []byte) (n int, err error) {
 		for {
 			if n, err = unix.Read(fd, space); err != unix.EINTR {
@@ -170,11 +170,11 @@ func (o *output) move(stream hodeipb.Stream, fd int) (int, error) {
 		if n == 0 {
 			return 0, err
 		}
-		o.keep(stream, first[:n])
+		o.keep(ctx, stream, first[:n])
 		return n, nil
 	}
 	if !o.broken() {
-		n, readErr, err := o.spool.fill(o.ctx, stream, min(ready, readBytes), read)
+		n, readErr, err := o.spool.fill(ctx, stream, min(ready, readBytes), read)
 		if err != nil {
 			o.lose(n, err)
 			return n, nil
@@ -187,10 +187,10 @@ func (o *output) move(stream hodeipb.Stream, fd int) (int, error) {
 }
 
 // keep puts a byte that was read already into the spool.
-func (o *output) keep(stream hodeipb.Stream, data []byte) {
+func (o *output) keep(ctx context.Context, stream hodeipb.Stream, data []byte) {
 	if o.broken() {
 		o.lose(len(data), nil)
-	} else if err := o.spool.append(o.ctx, stream, time.Now(), data); err != nil {
+	} else if err := o.spool.append(ctx, stream, time.Now(), data); err != nil {
 		o.lose(len(data), err)
 	}
 }

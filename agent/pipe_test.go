@@ -29,7 +29,8 @@ func TestDrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := &output{agent: &agent{Config: Config{Log: slog.New(slog.DiscardHandler)}, spool: s}, pipes: []*pipe{p}}
-	o.ctx, o.giveUp = context.WithCancelCause(t.Context())
+	ctx, giveUp := context.WithCancelCause(t.Context())
+	o.giveUp = giveUp
 	defer o.close()
 	if _, err := unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, printed); err != nil {
 		t.Fatal(err)
@@ -38,7 +39,7 @@ func TestDrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.Close()
-	if !o.drain(p) {
+	if !o.drain(ctx, p) {
 		t.Error("somebody would still hold the pipe")
 	}
 	if _, end := s.extent(); end != printed {

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
@@ -33,7 +34,7 @@ func TestOutput(t *testing.T) {
 			w.run(e.command()...)
 			r := w.ends(0)
 			w.printed(e)
-			if r.Cause != causeCompleted || r.Started == nil || r.Finished.AsTime().Before(r.Started.AsTime()) || r.PipesHeld {
+			if r.Cause != contract.CauseCompleted || r.Started == nil || r.Finished.AsTime().Before(r.Started.AsTime()) || r.PipesHeld {
 				t.Errorf("exit record %v", r)
 			}
 			if got := w.termination(); !proto.Equal(got, r) {
@@ -85,21 +86,21 @@ func TestExitCodes(t *testing.T) {
 		cause        string
 		message      string // without the command
 	}{
-		{"0", []string{"true"}, 0, 0, causeCompleted, ""},
-		{"1", []string{"false"}, 1, 0, causeError, ""},
-		{"7", []string{"sh", "-c", "exit 7"}, 7, 0, causeError, ""},
-		{"255", []string{"sh", "-c", "exit 255"}, 255, 0, causeError, ""},
-		{"KILL", []string{"sh", "-c", "kill -KILL $$"}, 137, 9, causeSignaled, ""},
-		{"TERM", []string{"sh", "-c", "kill -TERM $$"}, 143, 15, causeSignaled, ""},
-		{"not on PATH", []string{"no-such-command"}, 127, 0, causeError, "executable file not found in $PATH"},
-		{"no such path", []string{"./no/such/command"}, 127, 0, causeError, "no such file or directory"},
-		{"no interpreter", []string{lost}, 127, 0, causeError, "no such file or directory"},
-		{"not executable", []string{plain}, 126, 0, causeError, "permission denied"},
-		{"directory", []string{dir}, 126, 0, causeError, "is a directory"},
-		{"not a program", []string{garbage}, 126, 0, causeError, "exec format error: it is no program, and has no #! line that names its interpreter"},
-		{"another architecture", []string{foreign}, 126, 0, causeError, "exec format error: it is no program for " + runtime.GOARCH},
-		{"a script for a command", []string{script}, 127, 0, causeError, "executable file not found in $PATH"},
-		{"not UTF-8", []string{"\xff\xfe"}, 127, 0, causeError, "executable file not found in $PATH"},
+		{"0", []string{"true"}, 0, 0, contract.CauseCompleted, ""},
+		{"1", []string{"false"}, 1, 0, contract.CauseError, ""},
+		{"7", []string{"sh", "-c", "exit 7"}, 7, 0, contract.CauseError, ""},
+		{"255", []string{"sh", "-c", "exit 255"}, 255, 0, contract.CauseError, ""},
+		{"KILL", []string{"sh", "-c", "kill -KILL $$"}, 137, 9, contract.CauseSignaled, ""},
+		{"TERM", []string{"sh", "-c", "kill -TERM $$"}, 143, 15, contract.CauseSignaled, ""},
+		{"not on PATH", []string{"no-such-command"}, 127, 0, contract.CauseError, "executable file not found in $PATH"},
+		{"no such path", []string{"./no/such/command"}, 127, 0, contract.CauseError, "no such file or directory"},
+		{"no interpreter", []string{lost}, 127, 0, contract.CauseError, "no such file or directory"},
+		{"not executable", []string{plain}, 126, 0, contract.CauseError, "permission denied"},
+		{"directory", []string{dir}, 126, 0, contract.CauseError, "is a directory"},
+		{"not a program", []string{garbage}, 126, 0, contract.CauseError, "exec format error: it is no program, and has no #! line that names its interpreter"},
+		{"another architecture", []string{foreign}, 126, 0, contract.CauseError, "exec format error: it is no program for " + runtime.GOARCH},
+		{"a script for a command", []string{script}, 127, 0, contract.CauseError, "executable file not found in $PATH"},
+		{"not UTF-8", []string{"\xff\xfe"}, 127, 0, contract.CauseError, "executable file not found in $PATH"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -124,7 +125,7 @@ func TestSignals(t *testing.T) {
 		w.follower.untilPrinted(t, "ready")
 		w.launcher.signal(t, unix.SIGTERM)
 		r := w.ends(3)
-		if r.Cause != causeError {
+		if r.Cause != contract.CauseError {
 			t.Errorf("exit record %v", r)
 		}
 	})
@@ -147,7 +148,7 @@ func TestSignals(t *testing.T) {
 		begin := time.Now()
 		w.launcher.signal(t, unix.SIGTERM)
 		r := w.ends(137)
-		if r.Cause != causeSignaled || time.Since(begin) < w.cfg.Grace {
+		if r.Cause != contract.CauseSignaled || time.Since(begin) < w.cfg.Grace {
 			t.Errorf("exit record %v after %s", r, time.Since(begin))
 		}
 		w.follower.untilPrinted(t, "terminated")
@@ -164,12 +165,12 @@ func TestStop(t *testing.T) {
 		code    int
 		cause   string
 	}{
-		{"timeout", []string{"cat"}, 100 * time.Millisecond, nil, 143, causeDeadline},
-		{"timeout of a stubborn one", []string{"sh", "-c", "trap '' TERM; cat"}, 500 * time.Millisecond, nil, 137, causeDeadline},
-		{"cancel", []string{"cat"}, 0, nil, 143, causeCancelled},
-		{"cancel of one that ends well", []string{"sh", "-c", "trap 'exit 0' TERM; echo ready; cat"}, 0, nil, 0, causeCancelled},
-		{"cancel of a stubborn one", self("test-stubborn"), 0, nil, 137, causeCancelled},
-		{"cancel with a grace of its own", self("test-stubborn"), 0, durationpb.New(time.Millisecond), 137, causeCancelled},
+		{"timeout", []string{"cat"}, 100 * time.Millisecond, nil, 143, contract.CauseDeadlineExceeded},
+		{"timeout of a stubborn one", []string{"sh", "-c", "trap '' TERM; cat"}, 500 * time.Millisecond, nil, 137, contract.CauseDeadlineExceeded},
+		{"cancel", []string{"cat"}, 0, nil, 143, contract.CauseCancelled},
+		{"cancel of one that ends well", []string{"sh", "-c", "trap 'exit 0' TERM; echo ready; cat"}, 0, nil, 0, contract.CauseCancelled},
+		{"cancel of a stubborn one", self("test-stubborn"), 0, nil, 137, contract.CauseCancelled},
+		{"cancel with a grace of its own", self("test-stubborn"), 0, durationpb.New(time.Millisecond), 137, contract.CauseCancelled},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -252,7 +253,7 @@ func TestAgentKilled(t *testing.T) {
 		w.run("sh", "-c", "trap 'echo terminated >"+said+"; exit 3' TERM; echo ready; cat")
 		w.follower.untilPrinted(t, "ready")
 		w.agent.signal(t, unix.SIGKILL)
-		w.launcher.exits(t, exitAgentGone)
+		w.launcher.exits(t, contract.ExitAgentGone)
 		if text, err := os.ReadFile(said); err != nil || string(text) != "terminated\n" {
 			t.Errorf("the command said %q, %v", text, err)
 		}
@@ -265,7 +266,7 @@ func TestAgentKilled(t *testing.T) {
 		w.follower.untilPrinted(t, "ready")
 		begin := time.Now()
 		w.agent.signal(t, unix.SIGKILL)
-		w.launcher.exits(t, exitAgentGone)
+		w.launcher.exits(t, contract.ExitAgentGone)
 		if waited := time.Since(begin); waited < w.cfg.Grace {
 			t.Errorf("killed after %s", waited)
 		}
@@ -281,7 +282,7 @@ func TestAgentKilled(t *testing.T) {
 		begin := time.Now()
 		w.agent.signal(t, unix.SIGKILL)
 		w.stdin.Close()
-		w.launcher.exits(t, exitAgentGone)
+		w.launcher.exits(t, contract.ExitAgentGone)
 		if waited := time.Since(begin); waited < w.cfg.Grace {
 			t.Errorf("ended after %s", waited)
 		}
@@ -302,7 +303,7 @@ func TestLauncherKilled(t *testing.T) {
 		t.Errorf("exit record %v", r)
 	}
 	w.launcher.exits(t, -1)
-	w.agent.exits(t, ExitOK)
+	w.agent.exits(t, contract.ExitOK)
 	if got := w.termination(); !proto.Equal(got, r) {
 		t.Errorf("termination message %v, want %v", got, r)
 	}
@@ -317,13 +318,13 @@ func TestNeverStarted(t *testing.T) {
 		want    string
 		code    int
 	}{
-		{"no launcher", 200 * time.Millisecond, func(*worker) {}, "no launcher came within 200ms: the job's container did not start", ExitStartTimeout},
-		{"TERM", patience, func(w *worker) { w.agent.signal(w.t, unix.SIGTERM) }, "told to end before the job's container started", ExitNeverStarted},
-		{"cancelled", patience, func(w *worker) { w.server.Cancel(&hodeipb.Cancel{}) }, "cancelled before the job's container started", ExitStartTimeout},
+		{"no launcher", 200 * time.Millisecond, func(*worker) {}, "no launcher came within 200ms: the job's container did not start", contract.ExitStartTimeout},
+		{"TERM", patience, func(w *worker) { w.agent.signal(w.t, unix.SIGTERM) }, "told to end before the job's container started", contract.ExitNeverStarted},
+		{"cancelled", patience, func(w *worker) { w.server.Cancel(&hodeipb.Cancel{}) }, "cancelled before the job's container started", contract.ExitStartTimeout},
 		{"the job's container has ended", patience, func(w *worker) { w.server.JobEnded(w.cfg.Attempt, "exit code 1 (Error)") },
-			"the launcher ended before the command started: exit code 1 (Error)", ExitNeverStarted},
+			"the launcher ended before the command started: exit code 1 (Error)", contract.ExitNeverStarted},
 		{"not a launcher", patience, func(w *worker) {
-			c, err := dialAgent(w.cfg.Socket, nil)
+			c, err := dialAgent(w.t.Context(), w.cfg.Socket, nil)
 			if err != nil {
 				w.t.Fatal(err)
 			}
@@ -332,9 +333,9 @@ func TestNeverStarted(t *testing.T) {
 				w.t.Fatal(err)
 			}
 			<-w.agent.ended
-		}, "launcher's hello: ", ExitNeverStarted},
+		}, "launcher's hello: ", contract.ExitNeverStarted},
 		{"a launcher whose descriptors have no room", patience, func(w *worker) {
-			c, err := dialAgent(w.cfg.Socket, nil)
+			c, err := dialAgent(w.t.Context(), w.cfg.Socket, nil)
 			if err != nil {
 				w.t.Fatal(err)
 			}
@@ -343,14 +344,14 @@ func TestNeverStarted(t *testing.T) {
 				w.t.Fatal(err)
 			}
 			<-w.agent.ended
-		}, "launcher's hello: too many in flight", ExitNeverStarted},
+		}, "launcher's hello: too many in flight", contract.ExitNeverStarted},
 		{"a launcher that hangs up", patience, func(w *worker) {
-			c, err := dialAgent(w.cfg.Socket, nil)
+			c, err := dialAgent(w.t.Context(), w.cfg.Socket, nil)
 			if err != nil {
 				w.t.Fatal(err)
 			}
 			c.Close()
-		}, "EOF", ExitNeverStarted},
+		}, "EOF", contract.ExitNeverStarted},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -404,7 +405,7 @@ func TestBrokenAgent(t *testing.T) {
 			w.cfg.Server = "127.0.0.1:1"
 			tt.change(w)
 			w.startAgent()
-			w.agent.exits(t, exitBroken)
+			w.agent.exits(t, contract.ExitBroken)
 			w.terminationSays(tt.want)
 		})
 	}
@@ -431,7 +432,7 @@ func TestLinger(t *testing.T) {
 		w.startAgent()
 		w.launch("sh", "-c", "echo to nobody; exit 7")
 		w.launcher.exits(t, 7)
-		w.agent.exits(t, ExitOK)
+		w.agent.exits(t, contract.ExitOK)
 		r := w.termination()
 		if r.Code != 7 || r.End != 10 || time.Since(r.Finished.AsTime()) < w.cfg.Linger {
 			t.Errorf("exit record %v", r)
@@ -461,7 +462,7 @@ func TestLinger(t *testing.T) {
 		w.launch("true")
 		w.launcher.exits(t, 0)
 		w.agent.signal(t, unix.SIGTERM)
-		w.agent.exits(t, ExitOK)
+		w.agent.exits(t, contract.ExitOK)
 	})
 	// A job may leave more than a slow path takes in the time of the linger.
 	t.Run("slow but steady", func(t *testing.T) {
@@ -494,7 +495,7 @@ func TestLinger(t *testing.T) {
 		w.run("echo", "x")
 		w.launcher.exits(t, 0)
 		w.agent.signal(t, unix.SIGTERM) // without it, it would wait while somebody is there
-		w.agent.exits(t, ExitOK)
+		w.agent.exits(t, contract.ExitOK)
 	})
 }
 
@@ -786,10 +787,10 @@ func TestFullSpool(t *testing.T) {
 		w.cfg.Timeout, w.cfg.Grace, w.cfg.Linger = 3*time.Second, 100*time.Millisecond, 300*time.Millisecond
 		w.startAgent()
 		w.launch(emission{"text", 5 << 20}.command()...)
-		w.launcher.exits(t, stoppedCode[causeDeadline])
-		w.agent.exits(t, ExitOK)
+		w.launcher.exits(t, stoppedCode[contract.CauseDeadlineExceeded])
+		w.agent.exits(t, contract.ExitOK)
 		r := w.termination()
-		if r.Cause != causeDeadline || r.End < 1<<19 || r.End > 1<<20 || !strings.Contains(r.Message, " bytes of output lost") {
+		if r.Cause != contract.CauseDeadlineExceeded || r.End < 1<<19 || r.End > 1<<20 || !strings.Contains(r.Message, " bytes of output lost") {
 			t.Errorf("exit record %v", r)
 		}
 	})
@@ -917,5 +918,5 @@ func TestHandshakeIsBounded(t *testing.T) {
 		t.Errorf("closed after %s: %v", waited, err)
 	}
 	w.agent.signal(t, unix.SIGTERM)
-	w.agent.exits(t, ExitNeverStarted)
+	w.agent.exits(t, contract.ExitNeverStarted)
 }

@@ -1,16 +1,19 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/hodei-jobs/hodei/pkg/contract"
 )
 
-// overfillBytes is written to a volume whose limit is 1 MiB.
-const overfillBytes = 3 << 20
+// overfillBytes is written to a volume whose limit is a third of it.
+const overfillBytes = 3 * contract.EvictionBytes
 
 // evictWait is how long an agent stays for the kubelet to evict its Pod. The kubelet looks
 // every 10 s, at figures that are up to a minute old; an agent that leaves earlier keeps it
@@ -47,7 +50,7 @@ func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // awaitLauncher lets one launcher in before the deadline, and closes and unlinks the
 // socket.
-func (a *agent) awaitLauncher(l *net.UnixListener, deadline time.Time) (*handover, error) {
+func (a *agent) awaitLauncher(ctx context.Context, l *net.UnixListener, deadline time.Time) (*handover, error) {
 	arrived := make(chan arrival, 1)
 	go func() { arrived <- accept(l) }()
 	timeout := time.NewTimer(time.Until(deadline))
@@ -67,7 +70,7 @@ func (a *agent) awaitLauncher(l *net.UnixListener, deadline time.Time) (*handove
 			return &got.handover, nil
 		case <-timeout.C:
 			why = a.tooLate(deadline)
-		case <-a.term:
+		case <-ctx.Done():
 			why = errors.New("told to end before the job's container started")
 		case order := <-a.orders:
 			switch {
@@ -112,13 +115,13 @@ func accept(l *net.UnixListener) arrival {
 // unless why is neverAgain. Then a job's container that waits for its image would keep
 // the Pod, whatever our exit status: only the kubelet ends it, if the Pod is over one of
 // its limits while a container of it runs.
-func (a *agent) giveUp(why error) (int, error) {
+func (a *agent) giveUp(ctx context.Context, why error) error {
 	never := neverAgain{}
 	if !errors.As(why, &never) {
-		return ExitNeverStarted, why
+		return unstarted{why, ErrNeverStarted}
 	}
 	if a.EvictionDir == "" {
-		return ExitStartTimeout, why
+		return unstarted{why, ErrStartTimeout}
 	}
 	a.writeTermination([]byte(why.Error())) // the kubelet loses it if it evicts
 	a.Log.Info("the command will not be started; overfilling a volume to have this Pod evicted", "reason", why, "volume", a.EvictionDir)
@@ -128,11 +131,11 @@ func (a *agent) giveUp(why error) (int, error) {
 	bound := time.NewTimer(evictWait)
 	defer bound.Stop()
 	select {
-	case <-a.term:
+	case <-ctx.Done():
 	case <-bound.C:
 		a.Log.Warn("not evicted: the kubelet enforces no limits of volumes", "waited", evictWait)
 	}
-	return ExitStartTimeout, why
+	return unstarted{why, ErrStartTimeout}
 }
 
 // overfill writes more to a volume than its limit. It is data, not a hole: the kubelet

@@ -1,13 +1,19 @@
 package agent
 
 import (
+	"context"
+	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hodei-jobs/hodei/pkg/contract"
 )
 
 func TestStartDeadline(t *testing.T) {
@@ -46,7 +52,7 @@ func TestStartByIsOver(t *testing.T) {
 	w.cfg.StartBy = time.Now().Add(-time.Minute)
 	w.serve()
 	w.startAgent()
-	w.agent.exits(t, ExitStartTimeout)
+	w.agent.exits(t, contract.ExitStartTimeout)
 	w.terminationSays("no launcher came by ")
 }
 
@@ -77,6 +83,27 @@ func TestEviction(t *testing.T) {
 	default:
 	}
 	w.agent.signal(t, unix.SIGTERM)
-	w.agent.exits(t, ExitStartTimeout)
+	w.agent.exits(t, contract.ExitStartTimeout)
 	w.terminationSays("no launcher came within 10ms: ")
+}
+
+// TestRun: an agent that is told to end before its launcher has come returns why, leaves that as the
+// container's message, and nothing running.
+func TestRun(t *testing.T) {
+	before := runtime.NumGoroutine()
+	w := newWorker(t)
+	w.cfg.Listen, w.cfg.Log = "127.0.0.1:0", slog.New(slog.DiscardHandler)
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(time.Millisecond, cancel)
+	err := Run(ctx, w.cfg)
+	const want = "told to end before the job's container started"
+	if !errors.Is(err, ErrNeverStarted) || errors.Is(err, ErrStartTimeout) || err.Error() != want {
+		t.Errorf("error %v", err)
+	}
+	w.terminationSays(want)
+	for deadline := time.Now().Add(patience); runtime.NumGoroutine() > before; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), before)
+		}
+	}
 }

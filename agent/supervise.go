@@ -11,36 +11,27 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
-)
-
-// Causes that an agent can tell, as they stand in an exit record.
-const (
-	causeCompleted = "Completed"
-	causeError     = "Error"
-	causeSignaled  = "Signaled"
-	causeOOMKilled = "OOMKilled"
-	causeDeadline  = "DeadlineExceeded"
-	causeCancelled = "Cancelled"
 )
 
 // stoppedCode is what the launcher of a job that was told to stop exits with, whatever the
 // command answered: timeout(1)'s, and that of a Ctrl-C.
-var stoppedCode = map[string]int{causeDeadline: 124, causeCancelled: 130}
+var stoppedCode = map[string]int{contract.CauseDeadlineExceeded: contract.ExitTimeout, contract.CauseCancelled: contract.ExitCancelled}
 
 // supervise runs the job from the launcher's hello to the exit record, which is
 // known to coordinators before the container's log has everything.
-func (a *agent) supervise(launcher *handover, m *meter) (*hodeipb.ExitRecord, error) {
+func (a *agent) supervise(ctx context.Context, launcher *handover, m *meter) (*hodeipb.ExitRecord, error) {
 	conn, files := launcher.conn, launcher.files
 	defer m.close()
-	out, err := a.readOutput(files)
+	out, err := a.readOutput(ctx, files)
 	if err != nil {
 		return nil, err
 	}
 	finish := a.samples.start(m)
-	ctx, stopCopying := context.WithCancel(context.Background())
+	copying, stopCopying := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopCopying()
-	log := a.copyToContainer(ctx, files)
+	log := a.copyToContainer(copying, files)
 	s := &supervisor{agent: a, conn: conn}
 	if err := send(conn, agentMsg{Start: true}); err != nil {
 		a.Log.Warn("launcher not answered", "error", err)
@@ -52,9 +43,9 @@ func (a *agent) supervise(launcher *handover, m *meter) (*hodeipb.ExitRecord, er
 	if log != nil {
 		waiting.Go(func() { s.askForPatience(copied) })
 	}
-	held := out.finish(exit == nil || exit.Code != 0)
+	held := out.finish(ctx, exit == nil || exit.Code != 0)
 
-	record := s.record(exit, outOfMemory(first, last))
+	record := s.record(ctx, exit, outOfMemory(first, last))
 	record.Usage, record.Probes = last, m.probe.states()
 	record.PipesHeld = held
 	_, record.End = a.spool.extent()
@@ -65,7 +56,7 @@ func (a *agent) supervise(launcher *handover, m *meter) (*hodeipb.ExitRecord, er
 	}
 	a.ended(record)
 
-	complete := log.finish()
+	complete := log.finish(ctx)
 	close(copied)
 	waiting.Wait()
 	a.update(func() { a.copied = complete })
@@ -122,8 +113,13 @@ type supervisor struct {
 func (s *supervisor) untilExit() *exitMsg {
 	messages := make(chan launcherMsg)
 	done := make(chan struct{})
-	defer close(done)
-	go func() {
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer func() {
+		close(done)
+		_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // nobody reads from now on
+	}()
+	work.Go(func() {
 		defer close(messages)
 		for {
 			var m launcherMsg
@@ -138,7 +134,7 @@ func (s *supervisor) untilExit() *exitMsg {
 				return
 			}
 		}
-	}()
+	})
 	var timeout <-chan time.Time
 	for {
 		select {
@@ -159,7 +155,7 @@ func (s *supervisor) untilExit() *exitMsg {
 				return m.Exit
 			}
 		case <-timeout:
-			s.stop(causeDeadline, s.Grace)
+			s.stop(contract.CauseDeadlineExceeded, s.Grace)
 		case order := <-s.orders:
 			s.obey(order)
 		case <-s.kill:
@@ -182,7 +178,7 @@ func (s *supervisor) obey(order *hodeipb.Control) {
 		if o.Cancel.Grace != nil {
 			grace = o.Cancel.Grace.AsDuration()
 		}
-		s.stop(causeCancelled, grace)
+		s.stop(contract.CauseCancelled, grace)
 	case *hodeipb.Control_JobEnded: // our launcher's socket tells the same, and how
 	default:
 		s.Log.Warn("unknown order", "order", order.String())
@@ -211,7 +207,7 @@ func (s *supervisor) signal(sig unix.Signal) {
 
 // record turns the launcher's word and the kernel's into the exit record. oom is what
 // the OOM killer has done to the job; empty: nothing.
-func (s *supervisor) record(exit *exitMsg, oom string) *hodeipb.ExitRecord {
+func (s *supervisor) record(ctx context.Context, exit *exitMsg, oom string) *hodeipb.ExitRecord {
 	r := &hodeipb.ExitRecord{Finished: timestamppb.Now()}
 	if !s.started.IsZero() {
 		r.Started = timestamppb.New(s.started)
@@ -229,13 +225,13 @@ func (s *supervisor) record(exit *exitMsg, oom string) *hodeipb.ExitRecord {
 	switch {
 	case s.stopped != "":
 		r.Cause = s.stopped
-		if s.stopped == causeDeadline {
+		if s.stopped == contract.CauseDeadlineExceeded {
 			r.Message = fmt.Sprintf("the job ran longer than its timeout of %s", s.Timeout)
 		}
 	case oom != "":
-		r.Cause, r.Message = causeOOMKilled, oom
+		r.Cause, r.Message = contract.CauseOOMKilled, oom
 	case exit == nil:
-	case s.podEnds(exit): // by whom and why, the Pod's status says
+	case s.podEnds(ctx, exit): // by whom and why, the Pod's status says
 		r.Message = "the Pod was told to end"
 		if r.PodEnded = r.Signal == 0; r.PodEnded {
 			r.Cause = ownCause(r)
@@ -250,11 +246,11 @@ func (s *supervisor) record(exit *exitMsg, oom string) *hodeipb.ExitRecord {
 func ownCause(r *hodeipb.ExitRecord) string {
 	switch {
 	case r.Signal != 0:
-		return causeSignaled
+		return contract.CauseSignaled
 	case r.Code != 0:
-		return causeError
+		return contract.CauseError
 	}
-	return causeCompleted
+	return contract.CauseCompleted
 }
 
 // podEndsWait is how much later than the job's container ours may be told that the
@@ -264,7 +260,7 @@ const podEndsWait = 500 * time.Millisecond
 
 // podEnds tells that the command ended because the Pod was told to, by a signal or in
 // answer to one.
-func (s *supervisor) podEnds(exit *exitMsg) bool {
+func (s *supervisor) podEnds(ctx context.Context, exit *exitMsg) bool {
 	signal := unix.Signal(exit.Signal)
 	killed := signal != s.told && (signal == unix.SIGTERM || signal == unix.SIGKILL)
 	if !s.InPod || !killed && !exit.Told {
@@ -273,7 +269,7 @@ func (s *supervisor) podEnds(exit *exitMsg) bool {
 	late := time.NewTimer(podEndsWait)
 	defer late.Stop()
 	select {
-	case <-s.term:
+	case <-ctx.Done():
 		return true
 	case <-late.C:
 		return false

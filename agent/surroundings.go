@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hodei-jobs/hodei/pkg/contract"
 )
 
 // surroundings are what a command finds.
@@ -53,7 +55,7 @@ func (cfg LaunchConfig) surround() (surroundings, error) {
 	// The volume itself is root's: nobody else may change its mode, and git refuses it.
 	own := filepath.Join(cfg.Home, "home")
 	if err := os.Mkdir(own, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		fmt.Fprintf(os.Stderr, "hodei-worker launch: no home for the command: %v\n", err)
+		fmt.Fprintf(os.Stderr, contract.LaunchPrefix+"no home for the command: %v\n", err)
 		return s, nil // most commands need none
 	}
 	if home {

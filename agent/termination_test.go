@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
@@ -76,7 +77,7 @@ func TestRecordText(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			r := &hodeipb.ExitRecord{
-				Code: 255, Signal: 64, Cause: causeDeadline, Message: test.message,
+				Code: 255, Signal: 64, Cause: contract.CauseDeadlineExceeded, Message: test.message,
 				End: math.MaxUint64, StdoutEnd: math.MaxUint64, StderrEnd: math.MaxUint64, Lost: math.MaxUint64, PipesHeld: true,
 				Started: &timestamppb.Timestamp{Seconds: 253402300799, Nanos: 999999999}, Finished: &timestamppb.Timestamp{Seconds: 253402300799, Nanos: 999999999},
 				Probes: test.probes,

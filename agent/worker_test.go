@@ -26,8 +26,10 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 )
 
 // patience bounds what a test waits for; only a failing one comes near.
@@ -393,7 +395,7 @@ func (w *worker) tunnel() {
 
 func (w *worker) tunnelTo(s *coordinator.Server) {
 	w.t.Helper()
-	tunnel := coordinator.NewTunnel()
+	tunnel := tunnel.New()
 	serveAt(w.t, s, tunnel)
 	conn := w.dialAgent()
 	var delivery sync.WaitGroup
@@ -482,7 +484,7 @@ func (w *worker) ends(code int) *hodeipb.ExitRecord {
 	w.t.Helper()
 	r := w.follower.exited(w.t)
 	w.launcher.exits(w.t, cmp.Or(stoppedCode[r.Cause], code)) // the one number of hodei run
-	w.agent.exits(w.t, ExitOK)
+	w.agent.exits(w.t, contract.ExitOK)
 	if int(r.Code) != code || r.End != w.follower.end || r.StdoutEnd != w.follower.streams[stdout].end || r.StderrEnd != w.follower.streams[stderr].end {
 		w.t.Errorf("exit record %v after %d bytes, want code %d", r, w.follower.end, code)
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+
+	"github.com/hodei-jobs/hodei/pkg/contract"
 )
 
 // ID names one job of one namespace. Both parts are RFC 1123 labels: 1 to 63
@@ -17,7 +19,7 @@ type ID struct {
 // URI returns the ID as the URI SAN of the job's certificates:
 // spiffe://hodei/ns/<namespace>/job/<job>.
 func (id ID) URI() string {
-	return "spiffe://hodei/ns/" + id.Namespace + "/job/" + id.Job
+	return contract.JobURI(id.Namespace, id.Job)
 }
 
 // ServerName returns the DNS SAN of the job's own server certificate,
@@ -31,11 +33,11 @@ func (id ID) ServerName() string {
 // ParseID reads what [ID.URI] writes and nothing else: no other case or trust
 // domain, no escapes, port, query, fragment or trailing slash.
 func ParseID(uri string) (ID, error) {
-	rest, ok := strings.CutPrefix(uri, "spiffe://hodei/ns/")
+	rest, ok := strings.CutPrefix(uri, contract.JobURIPrefix)
 	if !ok {
 		return ID{}, fmt.Errorf("%q is not a job's URI", uri)
 	}
-	ns, name, ok := strings.Cut(rest, "/job/")
+	ns, name, ok := strings.Cut(rest, contract.JobURIMiddle)
 	if !ok {
 		return ID{}, fmt.Errorf("%q is not a job's URI", uri)
 	}

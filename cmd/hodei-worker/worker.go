@@ -1,18 +1,25 @@
 package main
 
 import (
+	"cmp"
+	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hodei-jobs/hodei/agent"
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/contract"
 )
 
 const usage = `usage: hodei-worker agent                      configured by HODEI_* variables
@@ -34,158 +41,212 @@ const terminationLog = "/dev/termination-log"
 func run(args []string, getenv func(string) string, stderr io.Writer) int {
 	if len(args) == 0 {
 		fmt.Fprint(stderr, usage)
-		return 2
+		return contract.ExitUsage
 	}
 	switch args[0] {
-	case "agent":
-		log := slog.New(slog.NewTextHandler(logWriter(stderr), nil))
-		cfg, err := config(getenv)
-		if err != nil {
-			log.Error("agent not configured", "error", err)
-			_ = os.WriteFile(cfg.TerminationLog, []byte(err.Error()), 0o644)
-			return 1
-		}
-		cfg.Log = log
-		return cfg.Run()
-	case "copy":
+	case contract.CommandAgent:
+		return runAgent(getenv, stderr)
+	case contract.CommandCopy:
 		if len(args) != 2 {
 			fmt.Fprint(stderr, usage)
-			return 2
+			return contract.ExitUsage
 		}
 		if err := agent.Copy(args[1]); err != nil {
 			// The kubelet throws a hook's output away; the container's message it keeps.
 			fmt.Fprintln(stderr, "hodei-worker copy:", err)
 			_ = os.WriteFile(terminationLog, []byte("copy of the launcher: "+err.Error()), 0o644)
-			return 1
+			return contract.ExitBroken
 		}
-		return 0
-	case "launch":
+		return contract.ExitOK
+	case contract.CommandLaunch:
 		return launch(args[1:], stderr)
-	case "version":
+	case contract.CommandVersion:
 		fmt.Fprintln(os.Stdout, version)
-		return 0
+		return contract.ExitOK
 	}
 	fmt.Fprint(stderr, usage)
-	return 2
+	return contract.ExitUsage
+}
+
+// runAgent runs the agent. SIGTERM and SIGINT are word that the Pod is being deleted: the first one
+// counts, and none ends the process.
+func runAgent(getenv func(string) string, stderr io.Writer) int {
+	log := slog.New(slog.NewTextHandler(logWriter(stderr), nil))
+	cfg, err := config(getenv)
+	if err != nil {
+		log.Error("agent not configured", "error", err)
+		_ = os.WriteFile(cfg.TerminationLog, []byte(err.Error()), 0o644)
+		return contract.ExitBroken
+	}
+	cfg.Log = log
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+	defer stop()
+	err = agent.Run(ctx, cfg)
+	if err != nil {
+		log.Error("agent ends", "error", err)
+	}
+	return exitStatus(err)
+}
+
+// exitStatus returns what the agent's container ends with.
+func exitStatus(err error) int {
+	switch {
+	case err == nil:
+		return contract.ExitOK
+	case errors.Is(err, agent.ErrNeverStarted):
+		return contract.ExitNeverStarted
+	case errors.Is(err, agent.ErrNoEBPF):
+		return contract.ExitNoEBPF
+	case errors.Is(err, agent.ErrStartTimeout):
+		return contract.ExitStartTimeout
+	}
+	return contract.ExitBroken
 }
 
 func launch(args []string, stderr io.Writer) int {
 	var cfg agent.LaunchConfig
-	flags := flag.NewFlagSet("launch", flag.ContinueOnError)
+	flags := flag.NewFlagSet(contract.CommandLaunch, flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.StringVar(&cfg.Socket, "socket", "", "path of the agent's socket")
-	flags.DurationVar(&cfg.Grace, "grace", 30*time.Second, "time between SIGTERM and SIGKILL")
-	flags.BoolVar(&cfg.MergeOutput, "merge-output", false, "one pipe for stdout and stderr")
-	flags.StringVar(&cfg.Workdir, "workdir", "", "directory of the command")
-	flags.StringVar(&cfg.Home, "home", "", "directory to make a home in where the command has none")
-	flags.BoolVar(&cfg.KeepHome, "keep-home", false, "leave HOME as it is")
+	flags.StringVar(&cfg.Socket, contract.FlagSocket, "", "path of the agent's socket")
+	flags.DurationVar(&cfg.Grace, contract.FlagGrace, 30*time.Second, "time between SIGTERM and SIGKILL")
+	flags.BoolVar(&cfg.MergeOutput, contract.FlagMergeOutput, false, "one pipe for stdout and stderr")
+	flags.StringVar(&cfg.Workdir, contract.FlagWorkdir, "", "directory of the command")
+	flags.StringVar(&cfg.Home, contract.FlagHome, "", "directory to make a home in where the command has none")
+	flags.BoolVar(&cfg.KeepHome, contract.FlagKeepHome, false, "leave HOME as it is")
 	if err := flags.Parse(args); err != nil {
-		return 2
+		return contract.ExitUsage
 	}
 	cfg.Command = flags.Args()
 	if cfg.Socket == "" || len(cfg.Command) == 0 {
 		fmt.Fprint(stderr, usage)
-		return 2
+		return contract.ExitUsage
 	}
-	return agent.Launch(cfg)
+	signals := make(chan os.Signal, 64)
+	signal.Notify(signals) // all that can be caught, so that none ends us
+	status, err := agent.Launch(context.Background(), cfg, signals)
+	switch {
+	case errors.Is(err, agent.ErrAgentGone): // its own end says more
+		return contract.ExitAgentGone
+	case err != nil:
+		fmt.Fprintf(stderr, "%s%v\n", contract.LaunchPrefix, err)
+		return contract.ExitAgentGone
+	}
+	return status
 }
 
 // config reads the agent's configuration from the environment. On an error it
 // still says where the termination message goes.
 func config(getenv func(string) string) (agent.Config, error) {
 	cfg := agent.Config{
-		Namespace: getenv("HODEI_NAMESPACE"), Job: getenv("HODEI_JOB"),
-		Attempt: getenv("HODEI_ATTEMPT"), AttemptUID: getenv("HODEI_ATTEMPT_UID"),
+		Namespace: getenv(contract.EnvNamespace), Job: getenv(contract.EnvJob),
+		Attempt: getenv(contract.EnvAttempt), AttemptUID: getenv(contract.EnvAttemptUID),
 		Version: version,
-		Socket:  getenv("HODEI_SOCKET"), SpoolDir: getenv("HODEI_SPOOL_DIR"),
-		Listen: getenv("HODEI_LISTEN"), Server: getenv("HODEI_SERVER_ADDRESS"),
-		Retries:        getenv("HODEI_RETRIES") != "" && getenv("HODEI_RETRIES") != "0",
-		EvictionDir:    getenv("HODEI_EVICTION_DIR"),
+		Socket:  getenv(contract.EnvSocket), SpoolDir: getenv(contract.EnvSpoolDir),
+		Listen: getenv(contract.EnvListen), Server: getenv(contract.EnvServerAddress),
+		Retries:        getenv(contract.EnvRetries) != "" && getenv(contract.EnvRetries) != "0",
+		EvictionDir:    getenv(contract.EnvEvictionDir),
 		InPod:          getenv("KUBERNETES_SERVICE_HOST") != "", // the kubelet's, for every container
-		TerminationLog: terminationLog,
+		TerminationLog: cmp.Or(getenv(contract.EnvTerminationLog), terminationLog),
 	}
-	if path := getenv("HODEI_TERMINATION_LOG"); path != "" {
-		cfg.TerminationLog = path
-	}
-	for _, required := range []struct{ name, value string }{
-		{"HODEI_NAMESPACE", cfg.Namespace}, {"HODEI_JOB", cfg.Job}, {"HODEI_ATTEMPT", cfg.Attempt},
-		{"HODEI_ATTEMPT_UID", cfg.AttemptUID}, {"HODEI_SOCKET", cfg.Socket}, {"HODEI_SPOOL_DIR", cfg.SpoolDir},
-		{"HODEI_CA_CERT_PATH", getenv("HODEI_CA_CERT_PATH")},
-		{"HODEI_CLIENT_CERT_PATH", getenv("HODEI_CLIENT_CERT_PATH")},
-		{"HODEI_CLIENT_KEY_PATH", getenv("HODEI_CLIENT_KEY_PATH")},
+	for _, name := range []string{
+		contract.EnvNamespace, contract.EnvJob, contract.EnvAttempt, contract.EnvAttemptUID, contract.EnvSocket, contract.EnvSpoolDir,
+		contract.EnvCACertPath, contract.EnvClientCertPath, contract.EnvClientKeyPath,
 	} {
-		if required.value == "" {
-			return cfg, fmt.Errorf("%s is not set", required.name)
+		if getenv(name) == "" {
+			return cfg, fmt.Errorf("%s is not set", name)
 		}
 	}
-	if v := getenv("HODEI_MTLS_ENABLED"); v == "0" || strings.EqualFold(v, "false") {
-		return cfg, fmt.Errorf("HODEI_MTLS_ENABLED=%s: mutual TLS can't be switched off", v)
+	if v := getenv(contract.EnvMTLSEnabled); v == "0" || strings.EqualFold(v, "false") {
+		return cfg, fmt.Errorf("%s=%s: mutual TLS can't be switched off", contract.EnvMTLSEnabled, v)
 	}
 	if (cfg.Listen == "") == (cfg.Server == "") {
-		return cfg, fmt.Errorf("exactly one of HODEI_LISTEN and HODEI_SERVER_ADDRESS must be set")
+		return cfg, fmt.Errorf("exactly one of %s and %s must be set", contract.EnvListen, contract.EnvServerAddress)
 	}
+	for _, read := range []func(*agent.Config, func(string) string) error{readTimes, readSpool, readWords, readTLS} {
+		if err := read(&cfg, getenv); err != nil {
+			return cfg, err
+		}
+	}
+	return cfg, nil
+}
+
+func readTimes(cfg *agent.Config, getenv func(string) string) error {
 	for _, d := range []struct {
 		name string
 		to   *time.Duration
 	}{
-		{"HODEI_START_TIMEOUT", &cfg.StartTimeout}, {"HODEI_TIMEOUT", &cfg.Timeout},
-		{"HODEI_GRACE", &cfg.Grace}, {"HODEI_LINGER", &cfg.Linger},
+		{contract.EnvStartTimeout, &cfg.StartTimeout}, {contract.EnvTimeout, &cfg.Timeout},
+		{contract.EnvGrace, &cfg.Grace}, {contract.EnvLinger, &cfg.Linger},
 	} {
 		var err error
 		if *d.to, err = time.ParseDuration(getenv(d.name)); err != nil {
-			return cfg, fmt.Errorf("%s: %w", d.name, err)
+			return fmt.Errorf("%s: %w", d.name, err)
 		}
 		if *d.to < 0 {
-			return cfg, fmt.Errorf("%s: %s is negative", d.name, *d.to)
+			return fmt.Errorf("%s: %s is negative", d.name, *d.to)
 		}
 	}
 	var err error
-	if cfg.StartBy, err = readInstant(getenv("HODEI_START_BY_FILE")); err != nil {
-		return cfg, fmt.Errorf("HODEI_START_BY_FILE: %w", err)
+	if cfg.StartBy, err = readInstant(getenv(contract.EnvStartByFile)); err != nil {
+		return fmt.Errorf("%s: %w", contract.EnvStartByFile, err)
 	}
-	if cfg.SpoolBytes, err = strconv.ParseInt(getenv("HODEI_SPOOL_BYTES"), 10, 64); err != nil {
-		return cfg, fmt.Errorf("HODEI_SPOOL_BYTES: %w", err)
+	return nil
+}
+
+func readSpool(cfg *agent.Config, getenv func(string) string) error {
+	var err error
+	if cfg.SpoolBytes, err = strconv.ParseInt(getenv(contract.EnvSpoolBytes), 10, 64); err != nil {
+		return fmt.Errorf("%s: %w", contract.EnvSpoolBytes, err)
 	}
-	switch cfg.Overflow = agent.Overflow(getenv("HODEI_LOG_OVERFLOW")); cfg.Overflow {
+	switch cfg.Overflow = agent.Overflow(getenv(contract.EnvLogOverflow)); cfg.Overflow {
 	case agent.OverflowAuto, agent.OverflowBlock, agent.OverflowDrop:
-	default:
-		return cfg, fmt.Errorf("HODEI_LOG_OVERFLOW: %q: want %s or %s", cfg.Overflow, agent.OverflowBlock, agent.OverflowDrop)
+		return nil
 	}
-	switch v := getenv("HODEI_EBPF"); v {
-	case "", "off":
-	case string(agent.EBPFAuto), string(agent.EBPFRequire):
+	return fmt.Errorf("%s: %q: want %s or %s", contract.EnvLogOverflow, cfg.Overflow, agent.OverflowBlock, agent.OverflowDrop)
+}
+
+// readWords reads the variables that have one of a few values.
+func readWords(cfg *agent.Config, getenv func(string) string) error {
+	switch v := getenv(contract.EnvEBPF); v {
+	case "", contract.EBPFOff:
+	case contract.EBPFAuto, contract.EBPFRequire:
 		cfg.EBPF = agent.EBPF(v)
 	default:
-		return cfg, fmt.Errorf("HODEI_EBPF: %q: want off, %s or %s", v, agent.EBPFAuto, agent.EBPFRequire)
+		return fmt.Errorf("%s: %q: want %s, %s or %s", contract.EnvEBPF, v, contract.EBPFOff, contract.EBPFAuto, contract.EBPFRequire)
 	}
 	for _, b := range []struct {
 		name string
 		to   *bool
-	}{{"HODEI_DETACHED", &cfg.Detached}, {"HODEI_CONTAINER_LOGS", &cfg.ContainerLogs}, {"HODEI_END_COPIED", &cfg.EndCopied}} {
+	}{{contract.EnvDetached, &cfg.Detached}, {contract.EnvContainerLogs, &cfg.ContainerLogs}, {contract.EnvEndCopied, &cfg.EndCopied}} {
 		switch v := getenv(b.name); v {
 		case "", "0":
-		case "1":
+		case contract.True:
 			*b.to = true
 		default:
-			return cfg, fmt.Errorf("%s: %q: want 0 or 1", b.name, v)
+			return fmt.Errorf("%s: %q: want 0 or %s", b.name, v, contract.True)
 		}
 	}
-	serverName := getenv("HODEI_SERVER_NAME")
+	return nil
+}
+
+func readTLS(cfg *agent.Config, getenv func(string) string) error {
+	var err error
+	serverName := getenv(contract.EnvServerName)
 	if serverName == "" && cfg.Server != "" {
 		if serverName, _, err = net.SplitHostPort(cfg.Server); err != nil {
-			return cfg, fmt.Errorf("HODEI_SERVER_ADDRESS: %w", err)
+			return fmt.Errorf("%s: %w", contract.EnvServerAddress, err)
 		}
 	}
 	if serverName == "" {
-		return cfg, fmt.Errorf("HODEI_SERVER_NAME is not set")
+		return fmt.Errorf("%s is not set", contract.EnvServerName)
 	}
 	files := certs.Files{
-		CA:   getenv("HODEI_CA_CERT_PATH"),
-		Cert: getenv("HODEI_CLIENT_CERT_PATH"),
-		Key:  getenv("HODEI_CLIENT_KEY_PATH"),
+		CA:   getenv(contract.EnvCACertPath),
+		Cert: getenv(contract.EnvClientCertPath),
+		Key:  getenv(contract.EnvClientKeyPath),
 	}
 	cfg.TLS, err = files.ClientConfig(serverName)
-	return cfg, err
+	return err
 }
 
 // readInstant reads a time in RFC 3339 from a file. No file, and an empty one, is the zero

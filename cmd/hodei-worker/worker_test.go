@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"debug/elf"
+	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/agent"
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/contract"
 )
 
 // environment is one that config takes, of an agent in a Pod.
@@ -33,14 +36,14 @@ func environment(t testing.TB) map[string]string {
 		}
 	}
 	return map[string]string{
-		"HODEI_NAMESPACE": "jobs", "HODEI_JOB": "make-k3x9z",
-		"HODEI_ATTEMPT": "pod-1", "HODEI_ATTEMPT_UID": "uid-1",
-		"HODEI_SOCKET": "/run/s", "HODEI_SPOOL_DIR": "/spool", "HODEI_SPOOL_BYTES": "1048576",
-		"HODEI_LISTEN": "127.0.0.1:7778", "HODEI_SERVER_NAME": "make-k3x9z.jobs.hodei",
-		"HODEI_CA_CERT_PATH":     filepath.Join(dir, "ca.crt"),
-		"HODEI_CLIENT_CERT_PATH": filepath.Join(dir, "client.crt"),
-		"HODEI_CLIENT_KEY_PATH":  filepath.Join(dir, "client.key"),
-		"HODEI_START_TIMEOUT":    "10m0s", "HODEI_TIMEOUT": "0s", "HODEI_GRACE": "30s", "HODEI_LINGER": "1m",
+		contract.EnvNamespace: "jobs", contract.EnvJob: "make-k3x9z",
+		contract.EnvAttempt: "pod-1", contract.EnvAttemptUID: "uid-1",
+		contract.EnvSocket: "/run/s", contract.EnvSpoolDir: "/spool", contract.EnvSpoolBytes: "1048576",
+		contract.EnvListen: "127.0.0.1:7778", contract.EnvServerName: "make-k3x9z.jobs.hodei",
+		contract.EnvCACertPath:     filepath.Join(dir, "ca.crt"),
+		contract.EnvClientCertPath: filepath.Join(dir, "client.crt"),
+		contract.EnvClientKeyPath:  filepath.Join(dir, "client.key"),
+		contract.EnvStartTimeout:   "10m0s", contract.EnvTimeout: "0s", contract.EnvGrace: "30s", contract.EnvLinger: "1m",
 	}
 }
 
@@ -63,25 +66,25 @@ func TestConfig(t *testing.T) {
 		t.Errorf("got %+v\nwant %+v", got, want)
 	}
 
-	env["HODEI_LISTEN"], env["HODEI_SERVER_NAME"], env["HODEI_SERVER_ADDRESS"] = "", "", "server.example:50051"
-	env["HODEI_RETRIES"], env["HODEI_TIMEOUT"], env["HODEI_TERMINATION_LOG"], env["KUBERNETES_SERVICE_HOST"] = "2", "90s", "/tmp/t", "10.0.0.1"
+	env[contract.EnvListen], env[contract.EnvServerName], env[contract.EnvServerAddress] = "", "", "server.example:50051"
+	env[contract.EnvRetries], env[contract.EnvTimeout], env[contract.EnvTerminationLog], env["KUBERNETES_SERVICE_HOST"] = "2", "90s", "/tmp/t", "10.0.0.1"
 	got, err = config(func(name string) string { return env[name] })
 	if err != nil || got.TLS.ServerName != "server.example" || got.Server != "server.example:50051" || !got.Retries || got.Timeout != 90*time.Second || got.TerminationLog != "/tmp/t" || !got.InPod {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	env["HODEI_RETRIES"] = "0"
-	env["HODEI_LOG_OVERFLOW"], env["HODEI_DETACHED"], env["HODEI_CONTAINER_LOGS"] = "block", "1", "1"
+	env[contract.EnvRetries] = "0"
+	env[contract.EnvLogOverflow], env[contract.EnvDetached], env[contract.EnvContainerLogs] = "block", "1", "1"
 	got, err = config(func(name string) string { return env[name] })
 	if err != nil || got.EBPF != agent.EBPFOff || got.Retries || got.Overflow != agent.OverflowBlock || !got.Detached || !got.ContainerLogs {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	env["HODEI_LOG_OVERFLOW"], env["HODEI_DETACHED"], env["HODEI_CONTAINER_LOGS"] = "drop", "0", "0"
+	env[contract.EnvLogOverflow], env[contract.EnvDetached], env[contract.EnvContainerLogs] = "drop", "0", "0"
 	got, err = config(func(name string) string { return env[name] })
 	if err != nil || got.Overflow != agent.OverflowDrop || got.Detached || got.ContainerLogs {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	startBy := filepath.Join(t.TempDir(), "start-by")
-	env["HODEI_START_BY_FILE"], env["HODEI_EVICTION_DIR"] = startBy, "/full"
+	env[contract.EnvStartByFile], env[contract.EnvEvictionDir] = startBy, "/full"
 	for content, want := range map[string]time.Time{"": {}, "2026-03-01T12:00:00Z": time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)} {
 		if err := os.WriteFile(startBy, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -91,7 +94,7 @@ func TestConfig(t *testing.T) {
 		}
 	}
 	for word, want := range map[string]agent.EBPF{"off": agent.EBPFOff, "auto": agent.EBPFAuto, "require": agent.EBPFRequire} {
-		env["HODEI_EBPF"] = word
+		env[contract.EnvEBPF] = word
 		if got, err := config(func(name string) string { return env[name] }); err != nil || got.EBPF != want {
 			t.Errorf("HODEI_EBPF=%s: got %q, %v", word, got.EBPF, err)
 		}
@@ -110,34 +113,34 @@ func TestConfigErrors(t *testing.T) {
 		name, variable, value string
 		want                  string // besides the variable
 	}{
-		{"namespace", "HODEI_NAMESPACE", "", "is not set"},
-		{"job", "HODEI_JOB", "", "is not set"},
-		{"attempt", "HODEI_ATTEMPT", "", "is not set"},
-		{"uid", "HODEI_ATTEMPT_UID", "", "is not set"},
-		{"socket", "HODEI_SOCKET", "", "is not set"},
-		{"spool", "HODEI_SPOOL_DIR", "", "is not set"},
-		{"start by, no file", "HODEI_START_BY_FILE", "/no/such/file", "no such file"},
-		{"start by, garbage", "HODEI_START_BY_FILE", garbage, "cannot parse"},
-		{"mTLS off", "HODEI_MTLS_ENABLED", "0", "can't be switched off"},
-		{"mTLS off, in a word", "HODEI_MTLS_ENABLED", "False", "can't be switched off"},
-		{"neither way to meet", "HODEI_LISTEN", "", "exactly one of HODEI_LISTEN and HODEI_SERVER_ADDRESS must be set"},
-		{"both ways to meet", "HODEI_SERVER_ADDRESS", "127.0.0.1:1", "exactly one of HODEI_LISTEN and HODEI_SERVER_ADDRESS must be set"},
-		{"server name", "HODEI_SERVER_NAME", "", "is not set"},
-		{"no start timeout", "HODEI_START_TIMEOUT", "", "invalid duration"},
-		{"no timeout", "HODEI_TIMEOUT", "", "invalid duration"},
-		{"no grace", "HODEI_GRACE", "", "invalid duration"},
-		{"no linger", "HODEI_LINGER", "", "invalid duration"},
-		{"without a unit", "HODEI_GRACE", "30", "missing unit"},
-		{"negative", "HODEI_LINGER", "-1s", "-1s is negative"},
-		{"no spool bytes", "HODEI_SPOOL_BYTES", "", "invalid syntax"},
-		{"spool bytes with a unit", "HODEI_SPOOL_BYTES", "1Gi", "invalid syntax"},
-		{"overflow in other words", "HODEI_LOG_OVERFLOW", "Drop", `"Drop": want block or drop`},
-		{"eBPF in another word", "HODEI_EBPF", "on", `"on": want off, auto or require`},
-		{"detached in a word", "HODEI_DETACHED", "yes", `"yes": want 0 or 1`},
-		{"container's log in a word", "HODEI_CONTAINER_LOGS", "true", `"true": want 0 or 1`},
-		{"no CA", "HODEI_CA_CERT_PATH", "", "is not set"},
-		{"no certificate", "HODEI_CLIENT_CERT_PATH", "", "is not set"},
-		{"no key", "HODEI_CLIENT_KEY_PATH", "", "is not set"},
+		{"namespace", contract.EnvNamespace, "", "is not set"},
+		{"job", contract.EnvJob, "", "is not set"},
+		{"attempt", contract.EnvAttempt, "", "is not set"},
+		{"uid", contract.EnvAttemptUID, "", "is not set"},
+		{"socket", contract.EnvSocket, "", "is not set"},
+		{"spool", contract.EnvSpoolDir, "", "is not set"},
+		{"start by, no file", contract.EnvStartByFile, "/no/such/file", "no such file"},
+		{"start by, garbage", contract.EnvStartByFile, garbage, "cannot parse"},
+		{"mTLS off", contract.EnvMTLSEnabled, "0", "can't be switched off"},
+		{"mTLS off, in a word", contract.EnvMTLSEnabled, "False", "can't be switched off"},
+		{"neither way to meet", contract.EnvListen, "", "exactly one of HODEI_LISTEN and HODEI_SERVER_ADDRESS must be set"},
+		{"both ways to meet", contract.EnvServerAddress, "127.0.0.1:1", "exactly one of HODEI_LISTEN and HODEI_SERVER_ADDRESS must be set"},
+		{"server name", contract.EnvServerName, "", "is not set"},
+		{"no start timeout", contract.EnvStartTimeout, "", "invalid duration"},
+		{"no timeout", contract.EnvTimeout, "", "invalid duration"},
+		{"no grace", contract.EnvGrace, "", "invalid duration"},
+		{"no linger", contract.EnvLinger, "", "invalid duration"},
+		{"without a unit", contract.EnvGrace, "30", "missing unit"},
+		{"negative", contract.EnvLinger, "-1s", "-1s is negative"},
+		{"no spool bytes", contract.EnvSpoolBytes, "", "invalid syntax"},
+		{"spool bytes with a unit", contract.EnvSpoolBytes, "1Gi", "invalid syntax"},
+		{"overflow in other words", contract.EnvLogOverflow, "Drop", `"Drop": want block or drop`},
+		{"eBPF in another word", contract.EnvEBPF, "on", `"on": want off, auto or require`},
+		{"detached in a word", contract.EnvDetached, "yes", `"yes": want 0 or 1`},
+		{"container's log in a word", contract.EnvContainerLogs, "true", `"true": want 0 or 1`},
+		{"no CA", contract.EnvCACertPath, "", "is not set"},
+		{"no certificate", contract.EnvClientCertPath, "", "is not set"},
+		{"no key", contract.EnvClientKeyPath, "", "is not set"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -151,19 +154,19 @@ func TestConfigErrors(t *testing.T) {
 	}
 	// A file is named by its path, which says more than the variable.
 	files := []struct{ name, variable, value, want string }{
-		{"CA that is not there", "HODEI_CA_CERT_PATH", "/no/ca.crt", "/no/ca.crt: "},
-		{"certificate that is not there", "HODEI_CLIENT_CERT_PATH", "/no/client.crt", "/no/client.crt: "},
-		{"key that is not there", "HODEI_CLIENT_KEY_PATH", "/no/client.key", "/no/client.key: "},
-		{"CA that is none", "HODEI_CA_CERT_PATH", garbage, garbage + ": "},
-		{"key of another", "HODEI_CLIENT_KEY_PATH", other["HODEI_CLIENT_KEY_PATH"], "private key does not match"},
-		{"address without a port", "HODEI_SERVER_ADDRESS", "server", "HODEI_SERVER_ADDRESS: "},
+		{"CA that is not there", contract.EnvCACertPath, "/no/ca.crt", "/no/ca.crt: "},
+		{"certificate that is not there", contract.EnvClientCertPath, "/no/client.crt", "/no/client.crt: "},
+		{"key that is not there", contract.EnvClientKeyPath, "/no/client.key", "/no/client.key: "},
+		{"CA that is none", contract.EnvCACertPath, garbage, garbage + ": "},
+		{"key of another", contract.EnvClientKeyPath, other[contract.EnvClientKeyPath], "private key does not match"},
+		{"address without a port", contract.EnvServerAddress, "server", "HODEI_SERVER_ADDRESS: "},
 	}
 	for _, tt := range files {
 		t.Run(tt.name, func(t *testing.T) {
 			env := maps.Clone(good)
 			env[tt.variable] = tt.value
-			if tt.variable == "HODEI_SERVER_ADDRESS" {
-				env["HODEI_LISTEN"], env["HODEI_SERVER_NAME"] = "", ""
+			if tt.variable == contract.EnvServerAddress {
+				env[contract.EnvListen], env[contract.EnvServerName] = "", ""
 			}
 			_, err := config(func(name string) string { return env[name] })
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
@@ -185,14 +188,26 @@ func TestUsage(t *testing.T) {
 	}
 }
 
+// TestExitStatus: a Job's podFailurePolicy tells by them whether the command may be started again.
+func TestExitStatus(t *testing.T) {
+	for err, want := range map[error]int{
+		nil: contract.ExitOK, errors.New("broken"): contract.ExitBroken, agent.ErrNeverStarted: contract.ExitNeverStarted,
+		agent.ErrNoEBPF: contract.ExitNoEBPF, fmt.Errorf("why: %w", agent.ErrStartTimeout): contract.ExitStartTimeout,
+	} {
+		if got := exitStatus(err); got != want {
+			t.Errorf("%v: %d, want %d", err, got, want)
+		}
+	}
+}
+
 // TestNotConfigured holds that the container's message says why.
 func TestNotConfigured(t *testing.T) {
 	env := environment(t)
-	env["HODEI_JOB"] = ""
-	env["HODEI_TERMINATION_LOG"] = filepath.Join(t.TempDir(), "termination")
+	env[contract.EnvJob] = ""
+	env[contract.EnvTerminationLog] = filepath.Join(t.TempDir(), "termination")
 	var stderr bytes.Buffer
 	code := run([]string{"agent"}, func(name string) string { return env[name] }, &stderr)
-	message, err := os.ReadFile(env["HODEI_TERMINATION_LOG"])
+	message, err := os.ReadFile(env[contract.EnvTerminationLog])
 	if code != 1 || err != nil || string(message) != "HODEI_JOB is not set" || !strings.Contains(stderr.String(), "HODEI_JOB is not set") {
 		t.Errorf("exit status %d, message %q (%v), stderr %q", code, message, err, stderr.String())
 	}

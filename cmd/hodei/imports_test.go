@@ -12,6 +12,13 @@ import (
 
 const module = "github.com/hodei-jobs/hodei/"
 
+// constants is a package that every other may import: what hodei-worker and those who start it
+// agree on stands once. The first rule keeps everything else out of it.
+const constants = "pkg/contract"
+
+// beyondStandard is all that is not the standard library's.
+var beyondStandard = []string{"github.com", "golang.org", "google.golang.org", "k8s.io", "sigs.k8s.io", "go.yaml.in"}
+
 // forbidden says what a package and all that it imports must keep out of the
 // binary. Paths are prefixes, by whole elements; those without a dot in the
 // first element are ours.
@@ -20,6 +27,7 @@ var forbidden = []struct {
 	imports []string
 	why     string
 }{
+	{constants, beyondStandard, "it has constants alone, so that everybody can import it"},
 	{"agent", []string{"k8s.io", "sigs.k8s.io"}, "it knows no Kubernetes: the wire is the whole contract"},
 	{"agent", []string{"github.com/spf13"}, "the worker is configured by variables; a command line library is dead weight in every Pod"},
 	{"agent", []string{"certs"}, "it takes a *tls.Config, so that who issues certificates is not its affair"},
@@ -41,6 +49,10 @@ var forbidden = []struct {
 	{"pkg/document", []string{"agent", "certs", "pkg", "k8s.io/client-go", "k8s.io/cli-runtime", "github.com/spf13", "google.golang.org"}, "it prints data, whatever it is about"},
 	{"pkg/output", []string{"agent", "certs", "pkg/cli", "pkg/provider", "pkg/setup", "pkg/server", "k8s.io/client-go", "k8s.io/cli-runtime", "github.com/spf13"}, "it writes what it is given: flags end, and the cluster is asked, where it is used"},
 	{"pkg/exporter", []string{"agent", "certs", "pkg/cli", "pkg/coordinator", "pkg/provider", "k8s.io/client-go"}, "it shows figures, whoever took them"},
+	{"pkg/provider/tunnel", beyondStandard, "it passes connections on, whoever dials and whoever serves them"},
+	{"pkg/provider/local", []string{"pkg/coordinator"}, "it starts agents; who meets them stands above"},
+	{"pkg/provider/kubernetes", []string{"pkg/coordinator"}, "it dials agents and hands over connections; who meets them stands above"},
+	{"pkg/wire", []string{"agent", "certs", "pkg/cli", "pkg/coordinator", "pkg/provider", "pkg/ui", "k8s.io/client-go"}, "it judges messages, whoever received them"},
 	{"pkg/provider/local", []string{"agent"}, "it runs hodei-worker as the kubelet would, as a program"},
 	{"pkg/provider/kubernetes", []string{"agent"}, "the wire is the whole contract"},
 }
@@ -82,7 +94,7 @@ func TestImports(t *testing.T) {
 		}
 		var shortest []string // one chain tells all
 		for _, dep := range packages[root].Deps {
-			if dep == root || !underAny(dep, rule.imports) {
+			if dep == root || dep == qualify(constants) || !underAny(dep, rule.imports) {
 				continue
 			}
 			if c := chain(packages, root, dep); shortest == nil || len(c) < len(shortest) {

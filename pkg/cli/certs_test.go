@@ -25,6 +25,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output/outputtest"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
@@ -206,8 +207,8 @@ func TestMayFinish(t *testing.T) {
 		from []corev1.EnvFromSource
 		want bool
 	}{
-		{"tunnel", []corev1.EnvVar{{Name: "HODEI_LISTEN"}}, nil, true},
-		{"direct", []corev1.EnvVar{{Name: "HODEI_SERVER_ADDRESS", Value: "server:50051"}}, nil, false},
+		{"tunnel", []corev1.EnvVar{{Name: contract.EnvListen}}, nil, true},
+		{"direct", []corev1.EnvVar{{Name: contract.EnvServerAddress, Value: "server:50051"}}, nil, false},
 		{"who knows", nil, []corev1.EnvFromSource{{}}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -14,7 +14,6 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/hodei-jobs/hodei/certs"
-	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
@@ -115,7 +114,7 @@ func attachAgent(t *testing.T, i issued, attempt string, deliver func(context.Co
 		t.Fatal(err)
 	}
 	a.send(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_Hello{Hello: &hodeipb.Hello{
-		Protocol: coordinator.Protocol, Namespace: i.id.Namespace, Job: i.id.Job, Attempt: attempt, AttemptUid: "uid-" + attempt,
+		Protocol: hodeipb.Protocol, Namespace: i.id.Namespace, Job: i.id.Job, Attempt: attempt, AttemptUid: "uid-" + attempt,
 		Extent: &hodeipb.Extent{}, State: &hodeipb.State{Phase: hodeipb.Phase_RUNNING, Probes: []*hodeipb.Probe{{Name: "network"}, {Name: "oom", Absent: "no BTF"}}},
 		LastSample: timestamppb.New(agentSampled),
 	}}})

@@ -185,7 +185,7 @@ func (o *serverOptions) run(ctx context.Context) error {
 		}
 		return errors.Join(err, http.Close())
 	}
-	agents := &coordinator.Server{TLS: o.tls, Open: o.open, TurnedAway: o.turnedAway.tell, MetricsInterval: unwatchedInterval}
+	agents := &coordinator.Hub{TLS: o.tls, Open: o.open, TurnedAway: o.turnedAway.tell, MetricsInterval: unwatchedInterval}
 	api := &server.Server{Registry: o.registry, Complete: o.captured(), Program: o.name, Log: o.log,
 		Health: func() error { return o.health(agents) }}
 	if grpc != nil {
@@ -271,7 +271,7 @@ func (o *serverOptions) captured() func(*provider.Config) error {
 }
 
 // health says why an agent that dials now could not attach, or its output not be kept.
-func (o *serverOptions) health(agents *coordinator.Server) error {
+func (o *serverOptions) health(agents *coordinator.Hub) error {
 	if o.tls == nil { // and no agent dials
 		return o.disk.check()
 	}

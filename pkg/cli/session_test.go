@@ -24,11 +24,12 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 )
 
 // fakeJob is a job whose end the test decides.
 type fakeJob struct {
-	*coordinator.Tunnel
+	*tunnel.Tunnel
 	end     chan *job.Outcome
 	deleted atomic.Bool
 	stopped chan struct{} // closed by StopRetrying
@@ -37,7 +38,7 @@ type fakeJob struct {
 }
 
 func newFakeJob() *fakeJob {
-	return &fakeJob{Tunnel: coordinator.NewTunnel(), end: make(chan *job.Outcome, 1), stopped: make(chan struct{})}
+	return &fakeJob{Tunnel: tunnel.New(), end: make(chan *job.Outcome, 1), stopped: make(chan struct{})}
 }
 
 func (j *fakeJob) UID() string            { return "uid" }

@@ -20,6 +20,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/output/outputtest"
+	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 )
 
 // A run's samples come from its agent as often as they were asked for, are kept with
@@ -188,7 +189,7 @@ func TestExported(t *testing.T) {
 	e := exporter.New()
 	f := testFollower(t, io.Discard, io.Discard, "json")
 	server := &coordinator.Server{TLS: i.server, Namespace: "ns", Job: "x", Silent: true, Follower: &coordinator.Recorder{Listener: exported(f, e)}}
-	tunnel := coordinator.NewTunnel()
+	tunnel := tunnel.New()
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(tunnel) }()
 	defer func() {

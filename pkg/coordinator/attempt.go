@@ -16,8 +16,8 @@ import (
 // Its certificate gives it no more of the server than that.
 const maxOfJob = 8
 
-// maxAttempts is how many attempts a Server remembers. A Server of one job remembers all that
-// the job can have, each with a log of its own; a Server of many jobs those that are attached.
+// maxAttempts is how many attempts are remembered. A Server remembers all that its job can have,
+// each with a log of its own; a Hub those that are attached.
 const maxAttempts = job.MaxRetries + 1
 
 // attemptKey names an attempt. Its UID alone would not do: it is the word of whoever
@@ -40,7 +40,7 @@ type attempt struct {
 	sampled time.Time
 	states  states
 
-	// Guarded by Server.mu.
+	// Guarded by service.mu.
 
 	serving int    // attachments
 	done    func() // of the follower; nil: the attempt is kept
@@ -52,9 +52,8 @@ type attempt struct {
 	orders  chan *hodeipb.Control
 }
 
-// Cancel orders every attempt to stop, those that are attached and those that
-// will be. A nil grace is the job's own.
-func (s *Server) Cancel(order *hodeipb.Cancel) {
+// orderCancel orders every attempt to stop, those that are attached and those that will be.
+func (s *service) orderCancel(order *hodeipb.Cancel) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.cancel = order
@@ -63,10 +62,9 @@ func (s *Server) Cancel(order *hodeipb.Cancel) {
 	}
 }
 
-// JobEnded tells the agent of an attempt, once it is attached, that the job's container has
-// ended, and how. An agent that still waits for the launcher then ends. It is for a Server of
-// one job.
-func (s *Server) JobEnded(name, how string) {
+// noteJobEnded tells the agent of an attempt, once it is attached, that the job's container has
+// ended.
+func (s *service) noteJobEnded(name, how string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.jobEnded == nil {
@@ -84,9 +82,9 @@ func (a *attempt) orderJobEnded(how string) {
 	a.order(&hodeipb.Control{Order: &hodeipb.Control_JobEnded{JobEnded: &hodeipb.JobEnded{Message: how}}})
 }
 
-// Signal sends a signal, by its number on Linux, to the commands of the attempts that are
-// attached, and tells whether there was one. Unlike Cancel it is not repeated.
-func (s *Server) Signal(number int32) bool {
+// signal sends a signal to the commands of the attempts that are attached, and tells whether there
+// was one.
+func (s *service) signal(number int32) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sent := false
@@ -96,7 +94,7 @@ func (s *Server) Signal(number int32) bool {
 	return sent
 }
 
-// order queues c for the attachment served, and tells whether it could; Server.mu is held.
+// order queues c for the attachment served, and tells whether it could; service.mu is held.
 // An attachment that has four orders waiting is not reading, and will be told anew of a
 // Cancel when it is back.
 func (a *attempt) order(c *hodeipb.Control) bool {
@@ -112,7 +110,9 @@ func (a *attempt) order(c *hodeipb.Control) bool {
 }
 
 // enter makes this attachment the one that its attempt is served by.
-func (s *Server) enter(ctx context.Context, hello *hodeipb.Hello, cancel context.CancelFunc) (*attempt, <-chan *hodeipb.Control, func(), error) {
+func (s *service) enter(
+	ctx context.Context, hello *hodeipb.Hello, cancel context.CancelFunc,
+) (*attempt, <-chan *hodeipb.Control, func(), error) {
 	a, err := s.attempt(ctx, hello)
 	if err != nil {
 		return nil, nil, nil, err
@@ -136,13 +136,13 @@ func (s *Server) enter(ctx context.Context, hello *hodeipb.Hello, cancel context
 
 // attempt returns the attempt that says hello, and with it s.mu held. It waits for
 // the end of what is being closed of it.
-func (s *Server) attempt(ctx context.Context, hello *hodeipb.Hello) (*attempt, error) {
+func (s *service) attempt(ctx context.Context, hello *hodeipb.Hello) (*attempt, error) {
 	key := keyOf(hello)
 	for {
 		s.mu.Lock()
 		a := s.attempts[key]
 		switch {
-		case s.Open != nil && s.ofJob(key) >= maxOfJob:
+		case s.policy.settings().shared && s.ofJob(key) >= maxOfJob:
 			s.mu.Unlock()
 			return nil, status.Errorf(codes.ResourceExhausted, "job %s/%s has %d attachments already", key.namespace, key.job, maxOfJob)
 		case a == nil && len(s.attempts) >= maxAttempts:
@@ -152,10 +152,8 @@ func (s *Server) attempt(ctx context.Context, hello *hodeipb.Hello) (*attempt, e
 			s.mu.Unlock()
 			return nil, status.Errorf(codes.InvalidArgument, "attempt %q has another attempt_uid than %q", hello.Attempt, key.uid)
 		case a == nil:
-			a = &attempt{name: hello.Attempt, follower: s.Follower, turn: make(chan struct{}, 1)}
-			if s.Open != nil {
-				a.follower, a.done = s.open(hello)
-			}
+			a = &attempt{name: hello.Attempt, turn: make(chan struct{}, 1)}
+			a.follower, a.done = s.open(hello)
 			s.attempts[key] = a
 			return a, nil
 		case a.closed == nil && a.name != hello.Attempt:
@@ -174,22 +172,22 @@ func (s *Server) attempt(ctx context.Context, hello *hodeipb.Hello) (*attempt, e
 	}
 }
 
-// open calls Open, with s.mu held, which is let go where that panics.
-func (s *Server) open(hello *hodeipb.Hello) (f Follower, done func()) {
+// open asks the policy for a Follower, with s.mu held, which is let go where that panics.
+func (s *service) open(hello *hodeipb.Hello) (f Follower, done func()) {
 	opened := false
 	defer func() {
 		if !opened {
 			s.mu.Unlock()
 		}
 	}()
-	f, done = s.Open(hello)
+	f, done = s.policy.open(hello)
 	opened = true
 	return f, done
 }
 
 // isTaken reports whether another attempt of the job has this name, by which a Follower knows
 // an attempt; s.mu is held.
-func (s *Server) isTaken(key attemptKey, name string) bool {
+func (s *service) isTaken(key attemptKey, name string) bool {
 	for k, a := range s.attempts {
 		if k.sameJob(key) && a.name == name {
 			return true
@@ -203,7 +201,7 @@ func keyOf(hello *hodeipb.Hello) attemptKey {
 }
 
 // ofJob counts the attachments of a job; s.mu is held.
-func (s *Server) ofJob(key attemptKey) int {
+func (s *service) ofJob(key attemptKey) int {
 	n := 0
 	for k, a := range s.attempts {
 		if k.sameJob(key) {
@@ -215,7 +213,7 @@ func (s *Server) ofJob(key attemptKey) int {
 
 // leave is the end of an attachment. The last one of an attempt that is not kept
 // takes the attempt with it, also where the attempt's done panics.
-func (s *Server) leave(a *attempt, hello *hodeipb.Hello, orders chan *hodeipb.Control) {
+func (s *service) leave(a *attempt, hello *hodeipb.Hello, orders chan *hodeipb.Control) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer func() {

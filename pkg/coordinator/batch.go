@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
 // Refused counts the batches that did not continue where the stored output ends.
@@ -19,15 +20,15 @@ type Refused struct {
 	Overlaps, Holes uint64
 }
 
-// Refused tells what has been refused up to now.
-func (s *Server) Refused() Refused {
+// tellRefused returns what has been refused up to now.
+func (s *service) tellRefused() Refused {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.refused
 }
 
 // output hands one batch to the Follower.
-func (s *Server) output(ctx context.Context, e *hodeipb.Envelope, a *attempt, hello *hodeipb.Hello) error {
+func (s *service) output(ctx context.Context, e *hodeipb.Envelope, a *attempt, hello *hodeipb.Hello) error {
 	batch := e.Message.GetBatch()
 	size, data, err := batchSize(batch) // as it has been checked
 	if err != nil {
@@ -43,7 +44,7 @@ func (s *Server) output(ctx context.Context, e *hodeipb.Envelope, a *attempt, he
 		s.mu.Unlock()
 		return status.Errorf(codes.FailedPrecondition, "batch at offset %d, expected %d", batch.Offset, a.stored)
 	}
-	if a.stored > maxOffset || a.stored+size > maxOffset {
+	if a.stored > wire.MaxOffset || a.stored+size > wire.MaxOffset {
 		return status.Errorf(codes.InvalidArgument, "batch of %d bytes at offset %d ends beyond all offsets", size, a.stored)
 	}
 	if batch.Encoding == hodeipb.Encoding_ZSTD {
@@ -62,7 +63,7 @@ func (s *Server) output(ctx context.Context, e *hodeipb.Envelope, a *attempt, he
 }
 
 // decode replaces the data by what they are the compressed form of: n bytes.
-func (s *Server) decode(e *hodeipb.Envelope, n int) error {
+func (s *service) decode(e *hodeipb.Envelope, n int) error {
 	pool := mem.DefaultBufferPool()
 	compressed := e.Data.MaterializeToBuffer(pool)
 	defer compressed.Free()
@@ -105,7 +106,7 @@ func batchSize(b *hodeipb.Batch) (size uint64, data int, err error) {
 		if gap && (r.Length > 0 || r.Stream != hodeipb.Stream_STREAM_UNSPECIFIED) || !gap && (!known || r.Length == 0) {
 			return 0, 0, status.Error(codes.InvalidArgument, "batch with a record that is neither output nor a gap")
 		}
-		if r.Lost > maxOffset || size > maxOffset {
+		if r.Lost > wire.MaxOffset || size > wire.MaxOffset {
 			return 0, 0, status.Error(codes.InvalidArgument, "batch with a gap beyond all offsets")
 		}
 		size += uint64(r.Length) + r.Lost // one of the two is zero

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// maxConns is how many connections whose agent has proved who it is a Server has at
+	// maxConns is how many connections whose agent has proved who it is a service has at
 	// once: each costs it readBytes, and one whose Follower is slow its
 	// window besides.
 	maxConns = 256
@@ -24,7 +24,7 @@ const (
 // errOverrun is why a stranger's connection was closed.
 var errOverrun = fmt.Errorf("dropped for a newer connection: %d have not finished their TLS handshake", maxStrangers)
 
-// conns are the open connections of a Server. The zero value is ready.
+// conns are the open connections of a service. The zero value is ready.
 type conns struct {
 	mu        sync.Mutex
 	open      map[*conn]struct{}
@@ -123,9 +123,8 @@ func (s *conns) remove(c *conn) {
 	}
 }
 
-// Ready says why an agent that dials now would be turned away whoever it is: the
-// Server is closed, or has as many connections as it takes. Nil if neither.
-func (s *Server) Ready() error {
+// ready is [Hub.Ready].
+func (s *service) ready() error {
 	s.conns.mu.Lock()
 	defer s.conns.mu.Unlock()
 	switch {
@@ -156,8 +155,9 @@ type conn struct {
 	identity string
 }
 
-// Dialled is a connection that its maker has made to one attempt, and may be delivered to
-// a [Tunnel]: an agent that says it is another is refused.
+// Dialled is a connection that its maker has made to one attempt: an agent that says it is another
+// is refused. A connection that wraps it has to have a method NetConn that returns it, as a
+// tls.Conn's does.
 type Dialled interface {
 	net.Conn
 	// Attempt is its name, and its UID; empty: not known.
@@ -170,10 +170,10 @@ func dialled(c net.Conn) Dialled {
 	switch c := c.(type) {
 	case *conn:
 		return dialled(c.Conn)
-	case *deliveredConn:
-		return dialled(c.Conn)
 	case Dialled:
 		return c
+	case interface{ NetConn() net.Conn }: // one that wraps another, as a tunnel's
+		return dialled(c.NetConn())
 	}
 	return nil
 }
@@ -186,7 +186,7 @@ func (c *conn) Close() error {
 // listener puts what it accepts into a set.
 type listener struct {
 	net.Listener
-	server *Server
+	service *service
 }
 
 func (l *listener) Accept() (net.Conn, error) {
@@ -194,9 +194,9 @@ func (l *listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	added, dropped := l.server.conns.add(c)
+	added, dropped := l.service.conns.add(c)
 	if dropped != nil {
-		l.server.turnAway(dropped.RemoteAddr(), errOverrun)
+		l.service.turnAway(dropped.RemoteAddr(), errOverrun)
 	}
 	return added, nil
 }

@@ -1,8 +1,9 @@
 // Package coordinator is the gRPC server that agents attach to: it checks who
 // they are, takes their output in order, acknowledges what its [Follower] has
-// stored, and passes orders on. Start with [Server]. It runs inside hodei run,
-// and it does not know how connections come about: it serves a net.Listener,
-// for instance a [Tunnel].
+// stored, and passes orders on. Start with [Server], which follows one job, as
+// hodei run does, or with [Hub], which keeps the output of many, as hodei server
+// does. The package does not know how connections come about: both serve a
+// net.Listener.
 package coordinator
 
 import (
@@ -26,18 +27,16 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
-
-// Protocol is the version of the protocol that this coordinator speaks.
-const Protocol = 1
 
 const (
 	// windowBytes is the stream's flow control window: through the API server's
 	// tunnel 64 KiB give 20 MB/s, 4 MiB give 55 to 70. It bounds what one
 	// attachment holds in memory when its Follower is slow.
 	windowBytes = 4 << 20
-	// sharedWindowBytes is that of a Server of many jobs: maxConns agents may wait for
+	// sharedWindowBytes is that of a Hub: maxConns agents may wait for
 	// one slow disk. They dial it, without the tunnel's delay, and on loopback a larger
 	// one is no faster.
 	sharedWindowBytes = 1 << 20
@@ -48,8 +47,6 @@ const (
 	handshakeWait = 10 * time.Second
 	// helloWait bounds the time to the first message.
 	helloWait = 15 * time.Second
-	// keepalive finds a dead path within 20 s; agents ping as often.
-	keepaliveTime, keepaliveTimeout = 10 * time.Second, 10 * time.Second
 	// maxMessageBytes is a batch at its limits: its data, and records of at most
 	// 40 bytes each.
 	maxMessageBytes = hodeipb.MaxBatchBytes + 40*hodeipb.MaxBatchRecords + 1<<10
@@ -94,38 +91,10 @@ type Resume struct {
 	MetricsAfter time.Time
 }
 
-// Server is a coordinator for one job, or with Open for many. Besides TLS it
-// requires either Namespace, Job and Follower or Open.
-type Server struct {
-	// TLS is the server's side of every connection; it must ask for client
-	// certificates and verify them.
-	TLS *tls.Config
-	// Namespace and Job are the only ones whose agents are let in.
-	Namespace, Job string
-	Follower       Follower
-	// Open lets in the agents of every job, if their certificate is the job's. It gives
-	// the Follower of an attempt whose agent attaches while it is not attached, and
-	// must not wait for anything. done is called when the agent has left; before it has
-	// returned the attempt is not opened anew. Nothing is remembered of it then.
-	Open func(hello *hodeipb.Hello) (f Follower, done func())
-	// Silent asks agents for states and the exit record, not for output.
-	Silent bool
-	// MetricsInterval is how often agents are asked for a sample; 0: they are not.
-	MetricsInterval time.Duration
-	// NewSamples asks for no sample from before an attempt attached for the first time:
-	// for who shows what a job uses now, and would show its history as that.
-	NewSamples bool
-	// Handshake, if not nil, is told how a TLS handshake ended in which each side has
-	// spoken: nil, or why one refused the other's certificate. Calls may overlap, and
-	// one that takes its time holds up that connection.
-	Handshake func(err error)
-	// TurnedAway, if not nil, is told which agent was not let in, and why: its handshake
-	// failed, save where the connection merely ended; it said hello as another job, or in
-	// another protocol; there was no place for it; or, a *Fault, its messages make no
-	// sense. Whoever reaches the port can have it
-	// called, as often as they connect. Calls may overlap, and one that takes its time
-	// holds up that connection, or all that are to come.
-	TurnedAway func(from net.Addr, err error)
+// service is what a [Server] and a [Hub] have in common: it serves attachments. The zero value with
+// its policy set is ready.
+type service struct {
+	policy policy
 
 	hodeipb.UnimplementedCoordinatorServer
 
@@ -146,20 +115,47 @@ type Server struct {
 	left     chan struct{}     // closed and replaced when one has ended
 }
 
-// Serve takes connections from l until Close, or until l fails.
-func (s *Server) Serve(l net.Listener) error {
-	err := s.server().Serve(&listener{Listener: l, server: s})
+// policy is what a [Server] and a [Hub] differ in.
+type policy interface {
+	// settings returns what the user of the type has set, which may be set until it serves.
+	settings() settings
+	// admits says why the job of a hello is not followed here. Its certificate is checked
+	// elsewhere.
+	admits(hello *hodeipb.Hello) error
+	// open returns the Follower of an attempt that attaches for the first time, with service.mu held. A
+	// nil done means that the attempt is remembered as long as the service lives. Otherwise done
+	// is called when its last attachment has ended, and the attempt is forgotten.
+	open(hello *hodeipb.Hello) (f Follower, done func())
+}
+
+// settings are the fields that a [Server] or a [Hub] documents.
+type settings struct {
+	tls             *tls.Config
+	silent          bool
+	metricsInterval time.Duration
+	newSamples      bool
+	handshake       func(err error)
+	turnedAway      func(from net.Addr, err error)
+	// window is the flow control window of a stream, in bytes.
+	window int32
+	// shared means that agents of several jobs attach, and one job gets only its share.
+	shared bool
+}
+
+// serveListener takes connections from l until close, or until l fails.
+func (s *service) serveListener(l net.Listener) error {
+	err := s.server().Serve(&listener{Listener: l, service: s})
 	if errors.Is(err, grpc.ErrServerStopped) {
 		return nil
 	}
 	return err
 }
 
-// Shutdown waits for the attachments to complete, or for ctx to end, and closes.
+// shutdown waits for the attachments to complete, or for ctx to end, and closes.
 // It is not gRPC's graceful stop, which gives every connection a second to be
 // closed by the other side: an attachment that is complete has said all.
-func (s *Server) Shutdown(ctx context.Context) {
-	defer s.Close()
+func (s *service) shutdown(ctx context.Context) {
+	defer s.close()
 	for {
 		s.mu.Lock()
 		serving, left := s.serving, s.left
@@ -175,35 +171,34 @@ func (s *Server) Shutdown(ctx context.Context) {
 	}
 }
 
-// Close ends all attachments, waits for them, and makes Serve return.
-func (s *Server) Close() {
+// close ends all attachments, waits for them, and makes serveListener return.
+func (s *service) close() {
 	s.conns.close() // gRPC would wait for the handshakes under way
 	s.server().Stop()
 }
 
-func (s *Server) server() *grpc.Server {
+func (s *service) server() *grpc.Server {
 	s.once.Do(func() {
 		s.decoder = newDecoder()
 		s.mu.Lock() // an order may come before the first connection
 		s.attempts, s.left = map[attemptKey]*attempt{}, make(chan struct{})
 		s.mu.Unlock()
-		window := int32(windowBytes)
-		if s.Open != nil {
-			window = sharedWindowBytes
-		}
+		settings := s.policy.settings()
 		s.grpc = grpc.NewServer(
-			grpc.Creds(&handshaker{TransportCredentials: credentials.NewTLS(s.TLS), server: s}),
+			grpc.Creds(&handshaker{TransportCredentials: credentials.NewTLS(settings.tls), service: s}),
 			grpc.ConnectionTimeout(handshakeWait),
-			grpc.InitialWindowSize(window),
-			grpc.InitialConnWindowSize(2*window),
+			grpc.InitialWindowSize(settings.window),
+			grpc.InitialConnWindowSize(2*settings.window),
 			grpc.ReadBufferSize(readBytes),
 			grpc.MaxConcurrentStreams(4), // an agent needs one
 			grpc.MaxRecvMsgSize(maxMessageBytes),
 			grpc.MaxHeaderListSize(maxHeaderBytes),
 			grpc.StreamInterceptor(s.recovers),
 			grpc.ForceServerCodecV2(codec{}),
-			grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout, MaxConnectionIdle: idleWait}),
-			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
+			grpc.KeepaliveParams(keepalive.ServerParameters{
+				Time: hodeipb.KeepaliveTime, Timeout: hodeipb.KeepaliveTimeout, MaxConnectionIdle: idleWait,
+			}),
+			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: hodeipb.KeepaliveTime / 2, PermitWithoutStream: true}),
 			grpc.WaitForHandlers(true),
 		)
 		hodeipb.RegisterCoordinatorServer(s.grpc, s)
@@ -212,7 +207,7 @@ func (s *Server) server() *grpc.Server {
 }
 
 // Attach serves one attachment.
-func (s *Server) Attach(stream hodeipb.Coordinator_AttachServer) error {
+func (s *service) Attach(stream hodeipb.Coordinator_AttachServer) error {
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
 	messages := s.receive(ctx, stream)
@@ -235,6 +230,7 @@ func (s *Server) Attach(stream hodeipb.Coordinator_AttachServer) error {
 	}
 	defer func() { <-a.turn }()
 
+	settings := s.policy.settings()
 	resume, err := a.follower.Attached(hello)
 	if err != nil {
 		return status.Errorf(codes.ResourceExhausted, "store output: %v", err)
@@ -243,14 +239,14 @@ func (s *Server) Attach(stream hodeipb.Coordinator_AttachServer) error {
 	if resume.MetricsAfter.After(a.sampled) { // a Follower keeps not all that it was told
 		a.sampled = resume.MetricsAfter
 	}
-	if s.NewSamples && a.sampled.IsZero() && hello.LastSample.IsValid() {
+	if settings.newSamples && a.sampled.IsZero() && hello.LastSample.IsValid() {
 		a.sampled = hello.LastSample.AsTime()
 	}
 	a.follower.State(hello.Attempt, hello.State)
-	welcome := &hodeipb.Welcome{Offset: a.stored, Output: !s.Silent, Transient: resume.Transient,
+	welcome := &hodeipb.Welcome{Offset: a.stored, Output: !settings.silent, Transient: resume.Transient,
 		Encodings: []hodeipb.Encoding{hodeipb.Encoding_ZSTD}}
-	if s.MetricsInterval > 0 {
-		welcome.MetricsInterval = durationpb.New(s.MetricsInterval)
+	if settings.metricsInterval > 0 {
+		welcome.MetricsInterval = durationpb.New(settings.metricsInterval)
 		if !a.sampled.IsZero() {
 			welcome.MetricsAfter = timestamppb.New(a.sampled)
 		}
@@ -278,7 +274,7 @@ type received struct {
 
 // receive reads the stream so that a handler can wait for other things too, and checks
 // every message. It ends with the stream, which ends with the handler.
-func (s *Server) receive(ctx context.Context, stream hodeipb.Coordinator_AttachServer) <-chan received {
+func (s *service) receive(ctx context.Context, stream hodeipb.Coordinator_AttachServer) <-chan received {
 	c := make(chan received)
 	go func() {
 		for {
@@ -299,7 +295,7 @@ func (s *Server) receive(ctx context.Context, stream hodeipb.Coordinator_AttachS
 }
 
 // next reads one message.
-func (s *Server) next(ctx context.Context, stream hodeipb.Coordinator_AttachServer, e *hodeipb.Envelope) (err error) {
+func (s *service) next(ctx context.Context, stream hodeipb.Coordinator_AttachServer, e *hodeipb.Envelope) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = s.caught(ctx, v)
@@ -337,7 +333,7 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return nil
 }
 
-func (s *Server) awaitHello(ctx context.Context, messages <-chan received) (*hodeipb.Hello, error) {
+func (s *service) awaitHello(ctx context.Context, messages <-chan received) (*hodeipb.Hello, error) {
 	timeout := time.NewTimer(helloWait)
 	defer timeout.Stop()
 	var hello *hodeipb.Hello
@@ -360,10 +356,10 @@ func (s *Server) awaitHello(ctx context.Context, messages <-chan received) (*hod
 }
 
 // authorize compares the job in the certificate with the one that the agent
-// says it is, and both with ours, if it is one.
-func (s *Server) authorize(ctx context.Context, hello *hodeipb.Hello) error {
-	if s.Open == nil && (hello.Namespace != s.Namespace || hello.Job != s.Job) {
-		return status.Errorf(codes.PermissionDenied, "job %s/%s is not followed here", hello.Namespace, hello.Job)
+// says it is, after the policy has admitted that.
+func (s *service) authorize(ctx context.Context, hello *hodeipb.Hello) error {
+	if err := s.policy.admits(hello); err != nil {
+		return err
 	}
 	p, ok := peer.FromContext(ctx)
 	if !ok {
@@ -373,7 +369,7 @@ func (s *Server) authorize(ctx context.Context, hello *hodeipb.Hello) error {
 	if !ok || len(info.State.VerifiedChains) == 0 {
 		return status.Error(codes.Unauthenticated, "no verified certificate")
 	}
-	want := fmt.Sprintf("spiffe://hodei/ns/%s/job/%s", hello.Namespace, hello.Job)
+	want := contract.JobURI(hello.Namespace, hello.Job)
 	uris := info.State.PeerCertificates[0].URIs
 	if len(uris) != 1 || uris[0].String() != want {
 		return status.Errorf(codes.PermissionDenied, "the certificate was issued for another job than %s/%s", hello.Namespace, hello.Job)
@@ -388,7 +384,7 @@ func (s *Server) authorize(ctx context.Context, hello *hodeipb.Hello) error {
 }
 
 // serve takes messages until the exit record is stored.
-func (s *Server) serve(ctx context.Context, out *outbox, messages <-chan received, a *attempt, hello *hodeipb.Hello) error {
+func (s *service) serve(ctx context.Context, out *outbox, messages <-chan received, a *attempt, hello *hodeipb.Hello) error {
 	a.states = newStates(hello.State)
 	for {
 		select {
@@ -421,7 +417,7 @@ func (s *Server) serve(ctx context.Context, out *outbox, messages <-chan receive
 
 // take hands one message to the Follower and returns what is to be
 // acknowledged, if anything.
-func (s *Server) take(ctx context.Context, e *hodeipb.Envelope, a *attempt, hello *hodeipb.Hello) (*hodeipb.Ack, error) {
+func (s *service) take(ctx context.Context, e *hodeipb.Envelope, a *attempt, hello *hodeipb.Hello) (*hodeipb.Ack, error) {
 	switch m := e.Message.Message.(type) {
 	case *hodeipb.FromAgent_Batch:
 		if err := s.output(ctx, e, a, hello); err != nil {
@@ -440,7 +436,7 @@ func (s *Server) take(ctx context.Context, e *hodeipb.Envelope, a *attempt, hell
 		}
 		return nil, nil
 	case *hodeipb.FromAgent_Exit:
-		if !s.Silent && m.Exit.End != a.stored {
+		if !s.policy.settings().silent && m.Exit.End != a.stored {
 			return nil, status.Errorf(codes.FailedPrecondition, "exit record at offset %d, expected %d", m.Exit.End, a.stored)
 		}
 		a.tellState(hello.Attempt) // the last one

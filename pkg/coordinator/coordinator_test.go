@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
@@ -39,7 +40,7 @@ func TestWholeAttempt(t *testing.T) {
 		{Stream: stderr, Length: 2}, {Stream: stdout, StreamOffset: 3, Length: 2},
 	}})
 	a.ack(7, false)
-	record := &hodeipb.ExitRecord{Code: 7, Cause: "Error", End: 7, StdoutEnd: 5, StderrEnd: 2}
+	record := &hodeipb.ExitRecord{Code: 7, Cause: contract.CauseError, End: 7, StdoutEnd: 5, StderrEnd: 2}
 	a.send(record)
 	a.ack(7, true)
 	if err := a.stream.CloseSend(); err != nil {
@@ -289,7 +290,7 @@ func TestSilent(t *testing.T) {
 		t.Errorf("welcome %v", got)
 	}
 	a.send(&hodeipb.State{Phase: hodeipb.Phase_RUNNING})
-	a.send(&hodeipb.ExitRecord{Code: 1, Cause: "Error", End: 1 << 30})
+	a.send(&hodeipb.ExitRecord{Code: 1, Cause: contract.CauseError, End: 1 << 30})
 	a.ack(0, true)
 	if f := w.follower; len(f.exits) != 1 || len(f.states) != 2 {
 		t.Errorf("exits %v, states %v", f.exits, f.states)
@@ -586,7 +587,7 @@ func FuzzOutput(f *testing.F) {
 		defer e.Free()
 		kind := e.Message.Message
 		c := &checker{t: t, stored: stored}
-		s := &Server{decoder: decoder}
+		s := &service{policy: oneJob{&Server{}}, decoder: decoder}
 		a := &attempt{follower: c, stored: stored}
 		ack, err := s.take(t.Context(), e, a, hello(0))
 		if a.stored != c.stored || err != nil && (a.stored != stored || c.exits > 0 || ack != nil) {
@@ -610,7 +611,7 @@ func TestPatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		silence := make(chan received)
 		begin := time.Now()
-		_, err := new(Server).awaitHello(t.Context(), silence)
+		_, err := new(service).awaitHello(t.Context(), silence)
 		if status.Code(err) != codes.DeadlineExceeded || time.Since(begin) != helloWait {
 			t.Errorf("hello awaited for %s: %v", time.Since(begin), err)
 		}

@@ -18,22 +18,23 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// handshaker are the TLS credentials of a Server. It learns from them which of its
+// handshaker are the TLS credentials of a service. It learns from them which of its
 // connections have proved who they are, and how handshakes end: gRPC keeps that to itself.
 type handshaker struct {
 	credentials.TransportCredentials
-	server *Server
+	service *service
 }
 
 func (h *handshaker) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	s := h.server
+	s := h.service
 	secure, info, err := h.TransportCredentials.ServerHandshake(raw)
-	if s.Handshake != nil && (err == nil || isRefusal(err)) {
-		s.Handshake(err)
+	settings := s.policy.settings()
+	if settings.handshake != nil && (err == nil || isRefusal(err)) {
+		settings.handshake(err)
 	}
 	if err == nil {
 		if c, ok := raw.(*conn); ok { // all that our listener accepts
-			err = s.conns.know(c, identity(info), s.Open != nil)
+			err = s.conns.know(c, identity(info), settings.shared)
 		}
 	}
 	if err != nil {
@@ -55,7 +56,7 @@ type agentInfo struct {
 }
 
 func (h *handshaker) Clone() credentials.TransportCredentials {
-	return &handshaker{TransportCredentials: h.TransportCredentials.Clone(), server: h.server}
+	return &handshaker{TransportCredentials: h.TransportCredentials.Clone(), service: h.service}
 }
 
 // identity is the name of the job in a certificate; empty if there is not one.
@@ -100,7 +101,7 @@ func (f *Fault) Error() string { return f.Message + f.Stack }
 
 // refuse tells of an agent whose stream is ended with err, before its hello is taken or
 // for a fault; a stream that has merely ended is none.
-func (s *Server) refuse(ctx context.Context, err error) {
+func (s *service) refuse(ctx context.Context, err error) {
 	p, ok := peer.FromContext(ctx)
 	code := status.Code(err)
 	if !ok || ctx.Err() != nil || code == codes.Unknown || code == codes.Canceled {
@@ -116,7 +117,7 @@ func (s *Server) refuse(ctx context.Context, err error) {
 
 // caught ends the stream of a handler that panicked, and not the process: no agent can end the
 // coordinator of another. It reports the fault, the first time with the stack.
-func (s *Server) caught(ctx context.Context, panicked any) error {
+func (s *service) caught(ctx context.Context, panicked any) error {
 	f := &Fault{Message: fmt.Sprintf("a fault in hodei: %v", panicked)}
 	s.panicked.Do(func() { f.Stack = "\n" + string(debug.Stack()) })
 	s.fault(ctx, f)
@@ -124,14 +125,14 @@ func (s *Server) caught(ctx context.Context, panicked any) error {
 }
 
 // fault tells of the agent whose stream has ctx.
-func (s *Server) fault(ctx context.Context, f *Fault) {
+func (s *service) fault(ctx context.Context, f *Fault) {
 	if p, ok := peer.FromContext(ctx); ok {
 		s.turnAway(p.Addr, f)
 	}
 }
 
 // recovers is the interceptor of all streams.
-func (s *Server) recovers(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) (err error) {
+func (s *service) recovers(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = s.caught(stream.Context(), v)
@@ -140,8 +141,8 @@ func (s *Server) recovers(srv any, stream grpc.ServerStream, _ *grpc.StreamServe
 	return handle(srv, stream)
 }
 
-func (s *Server) turnAway(from net.Addr, err error) {
-	if s.TurnedAway != nil {
-		s.TurnedAway(from, err)
+func (s *service) turnAway(from net.Addr, err error) {
+	if told := s.policy.settings().turnedAway; told != nil {
+		told(from, err)
 	}
 }

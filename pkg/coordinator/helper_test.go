@@ -137,6 +137,22 @@ type world struct {
 // checks that no goroutine is left.
 func newWorld(t testing.TB, change func(*Server)) *world {
 	t.Helper()
+	w := newAuthority(t)
+	config, err := w.job.ServerConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.server = &Server{TLS: config, Namespace: testID.Namespace, Job: testID.Job, Follower: w.follower}
+	if change != nil {
+		change(w.server)
+	}
+	w.serve(t, w.server)
+	return w
+}
+
+// newAuthority makes a world without a coordinator.
+func newAuthority(t testing.TB) *world {
+	t.Helper()
 	before := runtime.NumGoroutine()
 	t.Cleanup(func() { settle(t, before) })
 
@@ -151,28 +167,28 @@ func newWorld(t testing.TB, change func(*Server)) *world {
 	if w.job, err = w.authority.IssueJob(testID); err != nil {
 		t.Fatal(err)
 	}
-	config, err := w.job.ServerConfig()
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.server = &Server{TLS: config, Namespace: testID.Namespace, Job: testID.Job, Follower: w.follower}
-	if change != nil {
-		change(w.server)
-	}
+	return w
+}
+
+// serve serves c, a Server or a Hub, on loopback until the test has ended.
+func (w *world) serve(t testing.TB, c interface {
+	Serve(net.Listener) error
+	Close()
+}) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.addr = l.Addr().String()
 	served := make(chan error, 1)
-	go func() { served <- w.server.Serve(l) }()
+	go func() { served <- c.Serve(l) }()
 	t.Cleanup(func() {
-		w.server.Close()
+		c.Close()
 		if err := <-served; err != nil {
 			t.Errorf("Serve: %v", err)
 		}
 	})
-	return w
 }
 
 // settle waits until there are no more goroutines than there were before.
@@ -295,7 +311,7 @@ func (w *world) attachAs(t testing.TB, uid string, end uint64) *agent {
 
 func hello(end uint64) *hodeipb.Hello {
 	return &hodeipb.Hello{
-		Protocol: Protocol, Namespace: testID.Namespace, Job: testID.Job, Attempt: "pod-1", AttemptUid: "uid-1",
+		Protocol: hodeipb.Protocol, Namespace: testID.Namespace, Job: testID.Job, Attempt: "pod-1", AttemptUid: "uid-1",
 		Extent: &hodeipb.Extent{End: end}, State: &hodeipb.State{Phase: hodeipb.Phase_WAITING},
 	}
 }

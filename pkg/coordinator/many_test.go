@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
@@ -26,6 +27,7 @@ var otherID = certs.ID{Namespace: testID.Namespace, Job: "other"}
 // office is a coordinator of many jobs with a log store.
 type office struct {
 	*world
+	hub   *Hub
 	store *logstore.Store
 	heard *heard
 
@@ -34,33 +36,37 @@ type office struct {
 	left chan attemptKey    // of each that is done
 }
 
-func newOffice(t *testing.T, change func(*Server)) *office {
+func newOffice(t *testing.T, change func(*Hub)) *office {
 	t.Helper()
 	o := &office{store: openStore(t, t.TempDir()), heard: newHeard(), open: map[attemptKey]int{}, left: make(chan attemptKey, 1000)}
-	o.world = newWorld(t, func(s *Server) {
-		s.Namespace, s.Job, s.Follower = "", "", nil
-		s.Open = func(hello *hodeipb.Hello) (Follower, func()) {
-			r := &Recorder{Store: o.store, Keep: true, Listener: o.heard}
-			key := keyOf(hello)
+	o.world = newAuthority(t)
+	config, err := o.job.ServerConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.hub = &Hub{TLS: config}
+	o.hub.Open = func(hello *hodeipb.Hello) (Follower, func()) {
+		r := &Recorder{Store: o.store, Keep: true, Listener: o.heard}
+		key := keyOf(hello)
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if o.open[key]++; o.open[key] > 1 {
+			t.Errorf("%v was opened twice", key)
+		}
+		return r, func() {
+			if err := r.Close(); err != nil {
+				t.Error(err)
+			}
 			o.mu.Lock()
 			defer o.mu.Unlock()
-			if o.open[key]++; o.open[key] > 1 {
-				t.Errorf("%v was opened twice", key)
-			}
-			return r, func() {
-				if err := r.Close(); err != nil {
-					t.Error(err)
-				}
-				o.mu.Lock()
-				defer o.mu.Unlock()
-				o.open[key]--
-				o.left <- key
-			}
+			o.open[key]--
+			o.left <- key
 		}
-		if change != nil {
-			change(s)
-		}
-	})
+	}
+	if change != nil {
+		change(o.hub)
+	}
+	o.serve(t, o.hub)
 	return o
 }
 
@@ -96,12 +102,12 @@ func (o *office) stored(t *testing.T, id certs.ID, uid string) string {
 }
 
 // TestPanicOfOne: where an attempt is opened or closed with a panic, others go on, it can
-// come back, and the Server ends.
+// come back, and the Hub ends.
 func TestPanicOfOne(t *testing.T) {
 	var opened, closed atomic.Bool
-	o := newOffice(t, func(s *Server) {
-		open := s.Open
-		s.Open = func(hello *hodeipb.Hello) (Follower, func()) {
+	o := newOffice(t, func(h *Hub) {
+		open := h.Open
+		h.Open = func(hello *hodeipb.Hello) (Follower, func()) {
 			if hello.Job == testID.Job && opened.CompareAndSwap(false, true) {
 				panic("while opening")
 			}
@@ -118,7 +124,7 @@ func TestPanicOfOne(t *testing.T) {
 		a := o.attach(t, testID, "uid", 0)
 		if fault != "while opening" {
 			a.welcome()
-			a.send(&hodeipb.ExitRecord{Cause: "Completed"})
+			a.send(&hodeipb.ExitRecord{Cause: contract.CauseCompleted})
 			a.ack(0, true)
 			_ = a.stream.CloseSend()
 		}
@@ -135,7 +141,7 @@ func TestPanicOfOne(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if o.server.Shutdown(ctx); ctx.Err() != nil {
+	if o.hub.Shutdown(ctx); ctx.Err() != nil {
 		t.Error("the server waits for one that has left")
 	}
 }
@@ -178,8 +184,8 @@ func TestManyJobs(t *testing.T) {
 			t.Errorf("%v: stored %q, want %q", ids[i], got, want)
 		}
 	}
-	o.server.Shutdown(t.Context())
-	if n := len(o.server.attempts); n > 0 {
+	o.hub.Shutdown(t.Context())
+	if n := len(o.hub.own.attempts); n > 0 {
 		t.Errorf("%d attempts are remembered", n)
 	}
 }
@@ -266,8 +272,8 @@ func (o *office) floods(t *testing.T, from string) {
 // TestFlood: connections that say nothing keep no agent out.
 func TestFlood(t *testing.T) {
 	var told atomic.Int64
-	o := newOffice(t, func(s *Server) {
-		s.TurnedAway = func(from net.Addr, err error) {
+	o := newOffice(t, func(h *Hub) {
+		h.TurnedAway = func(from net.Addr, err error) {
 			told.Add(1)
 			if host, _, _ := net.SplitHostPort(from.String()); host != "127.0.0.2" || !errors.Is(err, errOverrun) {
 				t.Errorf("%s was turned away: %v", from, err)
@@ -280,7 +286,7 @@ func TestFlood(t *testing.T) {
 		a.welcome()
 		a.close()
 	}
-	if err := o.server.Ready(); err != nil {
+	if err := o.hub.Ready(); err != nil {
 		t.Error(err)
 	}
 	if told.Load() == 0 {
@@ -315,7 +321,15 @@ func TestStrangers(t *testing.T) {
 // again when one has gone. One job has but its share.
 func TestManyConnections(t *testing.T) {
 	turned := make(chan error, 10)
-	o := newOffice(t, func(s *Server) { s.TurnedAway = func(_ net.Addr, err error) { turned <- err } })
+	o := newOffice(t, func(h *Hub) { h.TurnedAway = func(_ net.Addr, err error) { turned <- err } })
+	turnedAway := func() error {
+		select {
+		case err := <-turned:
+			return err
+		case <-time.After(patience):
+			return errors.New("nobody was turned away")
+		}
+	}
 	connect := func(config *tls.Config) net.Conn {
 		config = config.Clone()
 		config.NextProtos = []string{"h2"}
@@ -350,27 +364,27 @@ func TestManyConnections(t *testing.T) {
 		if err := settled(connect(config)); err == nil {
 			t.Error("one job has more than its share")
 		}
-		if err := <-turned; err.Error() != "spiffe://hodei/ns/jobs/job/job-0 has 16 connections already" {
+		if err := turnedAway(); err.Error() != "spiffe://hodei/ns/jobs/job/job-0 has 16 connections already" {
 			t.Error(err)
 		}
 	}
-	if err := o.server.Ready(); !errors.Is(err, errFull) {
+	if err := o.hub.Ready(); !errors.Is(err, errFull) {
 		t.Errorf("ready: %v", err)
 	}
 	if err := settled(connect(clientTLS(t, issue(t, o.authority, otherID)))); err == nil {
 		t.Error("one too many was let in")
 	}
-	if err := <-turned; !errors.Is(err, errFull) {
+	if err := turnedAway(); !errors.Is(err, errFull) {
 		t.Error(err)
 	}
 	one.Close()
 	// Its place is free when the server has seen its end.
-	for o.server.Ready() != nil {
+	for o.hub.Ready() != nil {
 		runtime.Gosched()
 	}
 	o.attach(t, testID, "uid", 0).welcome()
-	o.server.Close()
-	if err := o.server.Ready(); err == nil || errors.Is(err, errFull) {
+	o.hub.Close()
+	if err := o.hub.Ready(); err == nil || errors.Is(err, errFull) {
 		t.Errorf("ready when closed: %v", err)
 	}
 }
@@ -382,8 +396,8 @@ func TestTurnedAway(t *testing.T) {
 		err  string
 	}
 	turned := make(chan refusal, 10)
-	o := newOffice(t, func(s *Server) {
-		s.TurnedAway = func(from net.Addr, err error) { turned <- refusal{from, err.Error()} }
+	o := newOffice(t, func(h *Hub) {
+		h.TurnedAway = func(from net.Addr, err error) { turned <- refusal{from, err.Error()} }
 	})
 	for i := range maxOfJob {
 		o.attach(t, otherID, fmt.Sprint("uid-of-other-", i), 0).welcome()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
 // Listener is told what a [Recorder] has taken. Calls for one attempt come one
@@ -192,7 +193,7 @@ func (r *Recorder) Exited(attempt string, record *hodeipb.ExitRecord) error {
 	// Also where it is there already: whoever stored it may not have come to syncing.
 	if log := r.log(attempt); log != nil {
 		last := &hodeipb.Metrics{Time: record.Finished, Usage: record.Usage}
-		if record.Usage != nil && checkMetrics(last) == nil {
+		if record.Usage != nil && wire.CheckMetrics(last) == nil {
 			log.samples.Add(last, true)
 			log.unsaved = true
 		}

@@ -9,11 +9,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
@@ -58,12 +60,13 @@ func testKey() logstore.Key {
 	return logstore.Key{Namespace: testID.Namespace, Job: testID.Job, JobUID: "job-1", Attempt: "pod-uid-1", AttemptUID: "uid-1"}
 }
 
-// newRecording is a world whose Follower is a Recorder.
-func newRecording(t testing.TB, r *Recorder) (*world, *heard) {
+// newRecording is a world whose Follower is a Recorder, with samples at each interval if that is
+// not 0.
+func newRecording(t testing.TB, r *Recorder, interval time.Duration) (*world, *heard) {
 	t.Helper()
 	h := newHeard()
 	r.JobUID, r.Listener = "job-1", h
-	w := newWorld(t, func(s *Server) { s.Follower = r })
+	w := newWorld(t, func(s *Server) { s.Follower, s.MetricsInterval = r, interval })
 	t.Cleanup(func() {
 		if err := r.Close(); err != nil {
 			t.Error(err)
@@ -97,7 +100,7 @@ func read(t testing.TB, s *logstore.Store) (string, *hodeipb.ExitRecord) {
 func TestRecorder(t *testing.T) {
 	dir := t.TempDir()
 	t.Run("first", func(t *testing.T) {
-		w, h := newRecording(t, &Recorder{Store: openStore(t, dir)})
+		w, h := newRecording(t, &Recorder{Store: openStore(t, dir)}, 0)
 		a := w.attach(t, 0)
 		if offset := a.welcome().Offset; offset != 0 {
 			t.Errorf("welcomed at %d", offset)
@@ -116,7 +119,7 @@ func TestRecorder(t *testing.T) {
 		}
 	})
 	t.Run("second", func(t *testing.T) {
-		w, h := newRecording(t, &Recorder{Store: openStore(t, dir)})
+		w, h := newRecording(t, &Recorder{Store: openStore(t, dir)}, 0)
 		a := w.attach(t, 6)
 		if offset := a.welcome().Offset; offset != 6 {
 			t.Errorf("welcomed at %d", offset)
@@ -124,7 +127,7 @@ func TestRecorder(t *testing.T) {
 		a.send(&hodeipb.State{Phase: hodeipb.Phase_RUNNING})
 		a.send(text(6, "world"))
 		a.ack(11, false)
-		a.send(&hodeipb.ExitRecord{Cause: "Error", Code: 3, End: 11, StdoutEnd: 11})
+		a.send(&hodeipb.ExitRecord{Cause: contract.CauseError, Code: 3, End: 11, StdoutEnd: 11})
 		a.ack(11, true)
 		if r := <-h.exited; r.Code != 3 {
 			t.Errorf("exited %v", r)
@@ -136,10 +139,10 @@ func TestRecorder(t *testing.T) {
 		}
 	})
 	t.Run("complete", func(t *testing.T) { // the last ack was lost
-		w, h := newRecording(t, &Recorder{Store: openStore(t, dir)})
+		w, h := newRecording(t, &Recorder{Store: openStore(t, dir)}, 0)
 		a := w.attach(t, 11)
 		a.welcome()
-		a.send(&hodeipb.ExitRecord{Cause: "Error", Code: 3, End: 11, StdoutEnd: 11})
+		a.send(&hodeipb.ExitRecord{Cause: contract.CauseError, Code: 3, End: 11, StdoutEnd: 11})
 		a.ack(11, true)
 		<-h.exited
 	})
@@ -151,7 +154,7 @@ func TestRecorder(t *testing.T) {
 // What came compressed is stored as it was before.
 func TestRecorderDecoded(t *testing.T) {
 	dir := t.TempDir()
-	w, _ := newRecording(t, &Recorder{Store: openStore(t, dir)})
+	w, _ := newRecording(t, &Recorder{Store: openStore(t, dir)}, 0)
 	a := w.attach(t, 0)
 	a.welcome()
 	encoder, err := zstd.NewWriter(nil)
@@ -209,7 +212,7 @@ func TestRecorderTemporary(t *testing.T) {
 			if test.begin > 0 {
 				r.Begin = func(*hodeipb.Hello) uint64 { return test.begin }
 			}
-			w, h := newRecording(t, r)
+			w, h := newRecording(t, r, 0)
 			a := w.attach(t, 20)
 			if offset := a.welcome().Offset; offset != test.offset {
 				t.Errorf("welcomed at %d, want %d", offset, test.offset)
@@ -230,7 +233,7 @@ func TestRecorderTemporary(t *testing.T) {
 
 // A log that goes further than its agent's output is of something else.
 func TestRecorderBeyond(t *testing.T) {
-	w, h := newRecording(t, &Recorder{Store: openStore(t, t.TempDir())})
+	w, h := newRecording(t, &Recorder{Store: openStore(t, t.TempDir())}, 0)
 	a := w.attach(t, 0)
 	a.welcome()
 	a.send(text(0, "hello"))
@@ -246,7 +249,7 @@ func TestRecorderBeyond(t *testing.T) {
 func TestRecorderFails(t *testing.T) {
 	dir := t.TempDir()
 	r := &Recorder{Store: openStore(t, dir)}
-	w, h := newRecording(t, r)
+	w, h := newRecording(t, r, 0)
 	a := w.attach(t, 0)
 	a.welcome()
 	if err := (<-h.attached).Log.Close(); err != nil { // the next Append fails
@@ -273,7 +276,7 @@ func TestRecorderNowhere(t *testing.T) {
 	if err := os.WriteFile(dir, nil, 0o600); err != nil { // no directory can be made here
 		t.Fatal(err)
 	}
-	w, h := newRecording(t, &Recorder{Store: store})
+	w, h := newRecording(t, &Recorder{Store: store}, 0)
 	if s := w.attach(t, 0).fails(); s.Code() != codes.ResourceExhausted {
 		t.Errorf("ended with %s: %s", s.Code(), s.Message())
 	}
@@ -294,7 +297,7 @@ func TestRecorderSilent(t *testing.T) {
 	if at := <-h.attached; at.Log != nil {
 		t.Error("there is a log")
 	}
-	a.send(&hodeipb.ExitRecord{Cause: "Completed", End: 100})
+	a.send(&hodeipb.ExitRecord{Cause: contract.CauseCompleted, End: 100})
 	a.ack(0, true)
 	<-h.exited
 	if err := r.Output(context.Background(), "pod-uid-1", text(0, "x"), nil); err == nil {

@@ -11,13 +11,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
-)
-
-const (
-	// maxMetricsBytes is several times what an agent's sample takes.
-	maxMetricsBytes = 4 << 10
-	// maxRunQueueWaits is one for every power of two of a uint64.
-	maxRunQueueWaits = 65
+	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
 // samplesDocument is the name under which a log store keeps an attempt's samples:
@@ -63,12 +57,12 @@ func parseSamples(b []byte) ([]*hodeipb.Metrics, error) {
 	var last time.Time
 	for r := bytes.NewReader(b); len(samples) < hodeipb.MaxSamples; {
 		m := &hodeipb.Metrics{}
-		err := protodelim.UnmarshalOptions{MaxSize: maxMetricsBytes}.UnmarshalFrom(r, m)
+		err := protodelim.UnmarshalOptions{MaxSize: wire.MaxMetricsBytes}.UnmarshalFrom(r, m)
 		if errors.Is(err, io.EOF) {
 			return samples, nil
 		}
 		if err == nil {
-			err = checkMetrics(m)
+			err = wire.CheckMetrics(m)
 		}
 		if err != nil {
 			return samples, err

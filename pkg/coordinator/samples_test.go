@@ -16,8 +16,10 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
 // noon is when the tests' samples begin.
@@ -79,7 +81,7 @@ func TestMetricsAfterReattachment(t *testing.T) {
 	for _, second := range []int{2, 3, 3, 4} {
 		again.send(sample(second))
 	}
-	again.send(&hodeipb.ExitRecord{Cause: "Completed"})
+	again.send(&hodeipb.ExitRecord{Cause: contract.CauseCompleted})
 	again.ack(0, true)
 	if got := seconds(w.follower.told()); !slices.Equal(got, []int{1, 2, 3, 4}) {
 		t.Errorf("told of samples %v", got)
@@ -125,8 +127,7 @@ func TestMetricsAreKept(t *testing.T) {
 	dir := t.TempDir()
 	record := func(t *testing.T, do func(a *agent, welcome *hodeipb.Welcome, h *heard)) {
 		r := &Recorder{Store: openStore(t, dir)}
-		w, h := newRecording(t, r)
-		w.server.MetricsInterval = time.Second
+		w, h := newRecording(t, r, time.Second)
 		a := w.attach(t, 0)
 		do(a, a.welcome(), h)
 	}
@@ -151,7 +152,7 @@ func TestMetricsAreKept(t *testing.T) {
 				t.Errorf("asked for samples after %v", welcome.MetricsAfter)
 			}
 			a.send(sample(3))
-			a.send(&hodeipb.ExitRecord{Cause: "Completed", Finished: sample(4).Time, Usage: sample(4).Usage})
+			a.send(&hodeipb.ExitRecord{Cause: contract.CauseCompleted, Finished: sample(4).Time, Usage: sample(4).Usage})
 			a.ack(0, true)
 		})
 	})
@@ -168,10 +169,10 @@ func TestMetricsAreKept(t *testing.T) {
 func TestMetricsOfNobody(t *testing.T) {
 	dir := t.TempDir()
 	t.Run("record", func(t *testing.T) {
-		w, _ := newRecording(t, &Recorder{Store: openStore(t, dir)})
+		w, _ := newRecording(t, &Recorder{Store: openStore(t, dir)}, 0)
 		a := w.attach(t, 0)
 		a.welcome()
-		a.send(&hodeipb.ExitRecord{Cause: "Completed", Finished: sample(1).Time})
+		a.send(&hodeipb.ExitRecord{Cause: contract.CauseCompleted, Finished: sample(1).Time})
 		a.ack(0, true)
 	})
 	if samples, err := Samples(openStore(t, dir), testKey()); !errors.Is(err, fs.ErrNotExist) || len(samples) > 0 {
@@ -194,10 +195,10 @@ func TestBadMetrics(t *testing.T) {
 		{"empty", &hodeipb.Metrics{}, "a sample with an impossible time: "},
 		{"at no time", with(func(m *hodeipb.Metrics) { m.Time.Nanos = -1 }), "a sample with an impossible time: "},
 		{"after all years", with(func(m *hodeipb.Metrics) { m.Time.Seconds = math.MaxInt64 }), "a sample with an impossible time: "},
-		{"too large", with(func(m *hodeipb.Metrics) { m.Usage.Source = strings.Repeat("x", maxMetricsBytes) }), "a sample of more than 4096 bytes"},
-		{"too many waits", with(func(m *hodeipb.Metrics) { m.Usage.RunQueueWaits = make([]uint64, maxRunQueueWaits+1) }), "66 waits on the run queue, more than 65"},
+		{"too large", with(func(m *hodeipb.Metrics) { m.Usage.Source = strings.Repeat("x", wire.MaxMetricsBytes) }), "a sample of more than 4096 bytes"},
+		{"too many waits", with(func(m *hodeipb.Metrics) { m.Usage.RunQueueWaits = make([]uint64, 65+1) }), "66 waits on the run queue, more than 65"},
 		{"all there can be", with(func(m *hodeipb.Metrics) {
-			m.Usage.RunQueueWaits = slices.Repeat([]uint64{math.MaxUint64}, maxRunQueueWaits)
+			m.Usage.RunQueueWaits = slices.Repeat([]uint64{math.MaxUint64}, 65)
 			m.Usage.OomVictim = &hodeipb.OOMVictim{Name: strings.Repeat("x", 15), Pid: math.MaxUint32, Bytes: math.MaxUint64}
 		}), ""},
 		{"without usage", with(func(m *hodeipb.Metrics) { m.Usage = nil }), ""},
@@ -209,7 +210,7 @@ func TestBadMetrics(t *testing.T) {
 			a.welcome()
 			a.send(test.m)
 			if test.want == "" {
-				a.send(&hodeipb.ExitRecord{Cause: "Completed"})
+				a.send(&hodeipb.ExitRecord{Cause: contract.CauseCompleted})
 				a.ack(0, true)
 				if told := w.follower.told(); len(told) != 1 || !proto.Equal(told[0], test.m) {
 					t.Errorf("told of %v", told)
@@ -231,17 +232,16 @@ func TestMetricsFlood(t *testing.T) {
 	const sent = 20 * hodeipb.MaxSamples
 	dir := t.TempDir()
 	t.Run("record", func(t *testing.T) {
-		w, h := newRecording(t, &Recorder{Store: openStore(t, dir)})
-		w.server.MetricsInterval = time.Second
+		w, h := newRecording(t, &Recorder{Store: openStore(t, dir)}, time.Second)
 		a := w.attach(t, 0)
 		a.welcome()
 		go func() {
 			for i := range sent {
 				a.send(&hodeipb.Metrics{Time: timestamppb.New(noon.Add(time.Duration(i))), Usage: &hodeipb.Usage{
-					RunQueueWaits: slices.Repeat([]uint64{math.MaxUint64}, maxRunQueueWaits), Source: strings.Repeat("x", 3<<10),
+					RunQueueWaits: slices.Repeat([]uint64{math.MaxUint64}, 65), Source: strings.Repeat("x", 3<<10),
 				}})
 			}
-			a.send(&hodeipb.ExitRecord{Cause: "Completed"})
+			a.send(&hodeipb.ExitRecord{Cause: contract.CauseCompleted})
 		}()
 		for range sent {
 			<-h.samples
@@ -276,7 +276,7 @@ func TestParseSamples(t *testing.T) {
 		many[i] = sample(i)
 	}
 	large := sample(4)
-	large.Usage.Source = strings.Repeat("x", maxMetricsBytes)
+	large.Usage.Source = strings.Repeat("x", wire.MaxMetricsBytes)
 	tests := []struct {
 		name string
 		in   []byte
@@ -316,7 +316,7 @@ func FuzzParseSamples(f *testing.F) {
 			t.Fatalf("%d samples", len(samples))
 		}
 		for i, m := range samples {
-			if err := checkMetrics(m); err != nil {
+			if err := wire.CheckMetrics(m); err != nil {
 				t.Fatal(err)
 			}
 			if i > 0 && !m.Time.AsTime().After(samples[i-1].Time.AsTime()) {

@@ -1,5 +1,6 @@
 // The protocol between the agent in a worker and a coordinator. It is the whole
-// contract between the two: they share no other code.
+// contract between the two: they share no other code than the constants of
+// pkg/contract.
 //
 // One Attach stream is one attachment. The agent is always the gRPC client,
 // also where the coordinator dialled the connection through the API server.

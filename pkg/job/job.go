@@ -16,6 +16,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/hodei-jobs/hodei/pkg/contract"
 )
 
 // Defaults of a Spec, used by [Spec.SetDefaults].
@@ -41,8 +43,8 @@ const (
 // follows: the job waits for one who does or did until 5 minutes ago; else, and
 // always if the job is detached, its oldest output is dropped.
 const (
-	OverflowBlock = "block" // the job waits until its output is fetched
-	OverflowDrop  = "drop"  // the oldest output makes room for the newest
+	OverflowBlock = contract.OverflowBlock // the job waits until its output is fetched
+	OverflowDrop  = contract.OverflowDrop  // the oldest output makes room for the newest
 )
 
 // UserImage as Spec.User leaves the user to the image, or to the cluster: OpenShift

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hodei-jobs/hodei/pkg/contract"
 )
 
 // Cause says in one word why a job ended as it did.
@@ -18,12 +20,12 @@ type Cause string
 // Those down to Cancelled are the command's own ([Cause.OfCommand]); the others mean that hodei
 // or the cluster failed the job.
 const (
-	Completed        Cause = "Completed"        // the command exited 0
-	Error            Cause = "Error"            // the command exited with another status
-	Signaled         Cause = "Signaled"         // a signal killed the command
-	OOMKilled        Cause = "OOMKilled"        // the kernel killed a process of the job for its memory
-	DeadlineExceeded Cause = "DeadlineExceeded" // the job's --timeout
-	Cancelled        Cause = "Cancelled"        // somebody asked the job to stop
+	Completed        Cause = contract.CauseCompleted        // the command exited 0
+	Error            Cause = contract.CauseError            // the command exited with another status
+	Signaled         Cause = contract.CauseSignaled         // a signal killed the command
+	OOMKilled        Cause = contract.CauseOOMKilled        // the kernel killed a process of the job for its memory
+	DeadlineExceeded Cause = contract.CauseDeadlineExceeded // the job's --timeout
+	Cancelled        Cause = contract.CauseCancelled        // somebody asked the job to stop
 
 	ImagePull     Cause = "ImagePull"
 	InvalidImage  Cause = "InvalidImage"
@@ -51,11 +53,11 @@ func (c Cause) OfCommand() bool {
 
 // Exit codes of hodei run, besides the job's own.
 const (
-	ExitTimeout   = 124 // the job's --timeout, as timeout(1)
-	ExitFailed    = 125 // hodei or the cluster failed, as env(1) and docker run
-	ExitCannotRun = 126 // the command can't be executed, as sh(1)
-	ExitNotFound  = 127 // the command was not found, as sh(1)
-	ExitCancelled = 130 // Ctrl-C, as sh(1)
+	ExitTimeout   = contract.ExitTimeout   // the job's --timeout, as timeout(1)
+	ExitFailed    = 125                    // hodei or the cluster failed, as env(1) and docker run
+	ExitCannotRun = contract.ExitCannotRun // the command can't be executed, as sh(1)
+	ExitNotFound  = contract.ExitNotFound  // the command was not found, as sh(1)
+	ExitCancelled = contract.ExitCancelled // Ctrl-C, as sh(1)
 )
 
 // Outcome is how a job ended.

@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
@@ -36,13 +37,13 @@ const (
 // the provider's owner's.
 const (
 	// EBPFOff leaves eBPF out: the agent has no capability.
-	EBPFOff = "off"
+	EBPFOff = contract.EBPFOff
 	// EBPFAuto gives the agent what eBPF takes where the namespace is not known to
 	// forbid it, and measures without elsewhere.
-	EBPFAuto = "auto"
+	EBPFAuto = contract.EBPFAuto
 	// EBPFRequire gives it to the agent in any case: a job that can't be measured so
 	// does not run.
-	EBPFRequire = "require"
+	EBPFRequire = contract.EBPFRequire
 )
 
 // Config is one provider, under the keys of the user's guide. The file holds what

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
@@ -294,11 +295,22 @@ func (b *testbed) attempt(n int64, follower *counter, pace ...string) (passage, 
 	worker := filepath.Join(*bin, "hodei-worker")
 	agent := exec.Command(worker, "agent")
 	agent.Env = []string{
-		"HODEI_NAMESPACE=" + b.id.Namespace, "HODEI_JOB=" + b.id.Job, "HODEI_ATTEMPT=bench", "HODEI_ATTEMPT_UID=bench",
-		"HODEI_SOCKET=" + b.path("agent.sock"), "HODEI_SPOOL_DIR=" + b.path("spool"), fmt.Sprintf("HODEI_SPOOL_BYTES=%d", 4*loopbackBytes),
-		"HODEI_SERVER_ADDRESS=" + listener.Addr().String(), "HODEI_SERVER_NAME=" + b.id.ServerName(),
-		"HODEI_CA_CERT_PATH=" + b.path("ca.crt"), "HODEI_CLIENT_CERT_PATH=" + b.path("client.crt"), "HODEI_CLIENT_KEY_PATH=" + b.path("client.key"),
-		"HODEI_START_TIMEOUT=10s", "HODEI_TIMEOUT=0s", "HODEI_GRACE=1s", "HODEI_LINGER=10s", "HODEI_TERMINATION_LOG=" + b.path("termination"),
+		contract.EnvNamespace + "=" + b.id.Namespace,
+		contract.EnvJob + "=" + b.id.Job,
+		contract.EnvAttempt + "=bench",
+		contract.EnvAttemptUID + "=bench",
+		contract.EnvSocket + "=" + b.path("agent.sock"),
+		contract.EnvSpoolDir + "=" + b.path("spool"),
+		fmt.Sprintf(contract.EnvSpoolBytes+"=%d", 4*loopbackBytes),
+		contract.EnvServerAddress + "=" + listener.Addr().String(), contract.EnvServerName + "=" + b.id.ServerName(),
+		contract.EnvCACertPath + "=" + b.path("ca.crt"),
+		contract.EnvClientCertPath + "=" + b.path("client.crt"),
+		contract.EnvClientKeyPath + "=" + b.path("client.key"),
+		contract.EnvStartTimeout + "=10s",
+		contract.EnvTimeout + "=0s",
+		contract.EnvGrace + "=1s",
+		contract.EnvLinger + "=10s",
+		contract.EnvTerminationLog + "=" + b.path("termination"),
 	}
 	var said strings.Builder
 	agent.Stderr = &said

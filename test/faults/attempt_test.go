@@ -18,8 +18,10 @@ import (
 	"time"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 )
 
 // process is one that the test has started and ends by its id.
@@ -163,18 +165,18 @@ func (a *attempt) startAgent() {
 	}
 	cmd := hodeiWorker(a.t, "agent")
 	cmd.Env = []string{
-		"HODEI_NAMESPACE=" + a.id.Namespace, "HODEI_JOB=" + a.id.Job,
-		"HODEI_ATTEMPT=pod-1", "HODEI_ATTEMPT_UID=uid-1",
-		"HODEI_SOCKET=" + filepath.Join(a.dir, "s"),
-		"HODEI_SPOOL_DIR=" + a.spoolDir, fmt.Sprint("HODEI_SPOOL_BYTES=", a.spoolBytes),
-		"HODEI_LISTEN=" + a.listen, "HODEI_SERVER_ADDRESS=" + a.server,
-		"HODEI_SERVER_NAME=" + a.id.ServerName(),
-		"HODEI_CA_CERT_PATH=" + filepath.Join(a.dir, "ca.crt"),
-		"HODEI_CLIENT_CERT_PATH=" + filepath.Join(a.dir, "client.crt"),
-		"HODEI_CLIENT_KEY_PATH=" + filepath.Join(a.dir, "client.key"),
-		"HODEI_START_TIMEOUT=1m", "HODEI_TIMEOUT=0", "HODEI_GRACE=1s", "HODEI_LINGER=1m",
-		"HODEI_TERMINATION_LOG=" + filepath.Join(a.dir, "termination"),
-		"HODEI_LOG_OVERFLOW=" + a.overflow,
+		contract.EnvNamespace + "=" + a.id.Namespace, contract.EnvJob + "=" + a.id.Job,
+		contract.EnvAttempt + "=pod-1", contract.EnvAttemptUID + "=uid-1",
+		contract.EnvSocket + "=" + filepath.Join(a.dir, "s"),
+		contract.EnvSpoolDir + "=" + a.spoolDir, fmt.Sprint(contract.EnvSpoolBytes, "=", a.spoolBytes),
+		contract.EnvListen + "=" + a.listen, contract.EnvServerAddress + "=" + a.server,
+		contract.EnvServerName + "=" + a.id.ServerName(),
+		contract.EnvCACertPath + "=" + filepath.Join(a.dir, "ca.crt"),
+		contract.EnvClientCertPath + "=" + filepath.Join(a.dir, "client.crt"),
+		contract.EnvClientKeyPath + "=" + filepath.Join(a.dir, "client.key"),
+		contract.EnvStartTimeout + "=1m", contract.EnvTimeout + "=0", contract.EnvGrace + "=1s", contract.EnvLinger + "=1m",
+		contract.EnvTerminationLog + "=" + filepath.Join(a.dir, "termination"),
+		contract.EnvLogOverflow + "=" + a.overflow,
 	}
 	a.agent = start(a.t, cmd, "waiting for the launcher")
 	select {
@@ -279,7 +281,7 @@ func (a *attempt) attach(f *follower, silent bool) *coordinator.Server {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	tunnel := coordinator.NewTunnel()
+	tunnel := tunnel.New()
 	s := a.serve(f, tunnel, silent)
 	var delivery sync.WaitGroup
 	delivery.Go(func() { tunnel.Deliver(context.Background(), conn) })

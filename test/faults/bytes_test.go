@@ -5,6 +5,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/hodei-jobs/hodei/pkg/contract"
 )
 
 // leeway is what a busy machine may add to a bound of the design.
@@ -63,7 +65,7 @@ func TestBytes(t *testing.T) {
 			}
 			a.ends()
 			f.whole(t, tt.print, tt.merged)
-			if r.Code != 0 || r.Cause != "Completed" || r.PipesHeld != (tt.how == holds) {
+			if r.Code != 0 || r.Cause != contract.CauseCompleted || r.PipesHeld != (tt.how == holds) {
 				t.Errorf("exit record %v", r)
 			}
 			t.Logf("%d bytes in %.1fs; %s", r.End, time.Since(began).Seconds(), p)

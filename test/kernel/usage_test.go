@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
@@ -107,14 +108,22 @@ func (a attempt) run() *hodeipb.ExitRecord {
 	socket := filepath.Join("/tmp", filepath.Base(a.group.path))
 	agent := exec.Command(worker, "agent")
 	agent.Env = []string{
-		"HODEI_NAMESPACE=" + id.Namespace, "HODEI_JOB=" + id.Job, "HODEI_ATTEMPT=pod-1", "HODEI_ATTEMPT_UID=uid-1",
-		"HODEI_SOCKET=" + socket, "HODEI_SPOOL_DIR=" + filepath.Join(dir, "spool"), "HODEI_SPOOL_BYTES=1048576",
-		"HODEI_LISTEN=127.0.0.1:50051", "HODEI_SERVER_NAME=" + id.ServerName(),
-		"HODEI_CA_CERT_PATH=" + filepath.Join(dir, "ca.crt"),
-		"HODEI_CLIENT_CERT_PATH=" + filepath.Join(dir, "client.crt"),
-		"HODEI_CLIENT_KEY_PATH=" + filepath.Join(dir, "client.key"),
-		"HODEI_START_TIMEOUT=1m", "HODEI_TIMEOUT=0", "HODEI_GRACE=1s", "HODEI_LINGER=10ms",
-		"HODEI_TERMINATION_LOG=" + filepath.Join(dir, "termination"), "HODEI_EBPF=" + a.ebpf,
+		contract.EnvNamespace + "=" + id.Namespace,
+		contract.EnvJob + "=" + id.Job,
+		contract.EnvAttempt + "=pod-1",
+		contract.EnvAttemptUID + "=uid-1",
+		contract.EnvSocket + "=" + socket,
+		contract.EnvSpoolDir + "=" + filepath.Join(dir, "spool"),
+		contract.EnvSpoolBytes + "=1048576",
+		contract.EnvListen + "=127.0.0.1:50051", contract.EnvServerName + "=" + id.ServerName(),
+		contract.EnvCACertPath + "=" + filepath.Join(dir, "ca.crt"),
+		contract.EnvClientCertPath + "=" + filepath.Join(dir, "client.crt"),
+		contract.EnvClientKeyPath + "=" + filepath.Join(dir, "client.key"),
+		contract.EnvStartTimeout + "=1m",
+		contract.EnvTimeout + "=0",
+		contract.EnvGrace + "=1s",
+		contract.EnvLinger + "=10ms",
+		contract.EnvTerminationLog + "=" + filepath.Join(dir, "termination"), contract.EnvEBPF + "=" + a.ebpf,
 		"KUBERNETES_SERVICE_HOST=10.0.0.1", // as in a Pod it gives its capabilities up
 	}
 	said := start(t, agent)
@@ -284,7 +293,7 @@ func TestUsage(t *testing.T) {
 			})
 			t.Run("out of memory", func(t *testing.T) {
 				r, g := measure(t, "touch=200", map[string]string{"memory.max": "64M", "memory.swap.max": "0"})
-				if r.Cause != "OOMKilled" || r.Code != 137 {
+				if r.Cause != contract.CauseOOMKilled || r.Code != 137 {
 					t.Errorf("the record says %q, %d", r.Cause, r.Code)
 				}
 				near(t, "kills", r.Usage.OomKills, g.figure("memory.events", "oom_kill"), 0)
@@ -370,7 +379,7 @@ func loopbackBytes(t *testing.T) uint64 {
 // completed fails unless the job did what it should.
 func completed(t *testing.T, r *hodeipb.ExitRecord) {
 	t.Helper()
-	if r.Cause != "Completed" {
+	if r.Cause != contract.CauseCompleted {
 		t.Fatalf("the job ended with %q, %d: %s", r.Cause, r.Code, r.Message)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
@@ -36,15 +37,15 @@ func runAsWorker(args []string) int {
 		return 0
 	}
 	env := os.Getenv
-	files := certs.Files{CA: env("HODEI_CA_CERT_PATH"), Cert: env("HODEI_CLIENT_CERT_PATH"), Key: env("HODEI_CLIENT_KEY_PATH")}
-	config, err := files.ClientConfig(env("HODEI_SERVER_NAME"))
+	files := certs.Files{CA: env(contract.EnvCACertPath), Cert: env(contract.EnvClientCertPath), Key: env(contract.EnvClientKeyPath)}
+	config, err := files.ClientConfig(env(contract.EnvServerName))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	a := &agent{
-		namespace: env("HODEI_NAMESPACE"), job: env("HODEI_JOB"), attempt: env("HODEI_ATTEMPT"), uid: env("HODEI_ATTEMPT_UID"),
-		server: env("HODEI_SERVER_ADDRESS"), tls: config,
+		namespace: env(contract.EnvNamespace), job: env(contract.EnvJob), attempt: env(contract.EnvAttempt), uid: env(contract.EnvAttemptUID),
+		server: env(contract.EnvServerAddress), tls: config,
 	}
 	var last string
 	for _, attack := range attacks {
@@ -56,7 +57,7 @@ func runAsWorker(args []string) int {
 	if last == "" {
 		last = `{"cause":"Completed"}`
 	}
-	if err := os.WriteFile(env("HODEI_TERMINATION_LOG"), []byte(last), 0o600); err != nil {
+	if err := os.WriteFile(env(contract.EnvTerminationLog), []byte(last), 0o600); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -114,7 +115,7 @@ func attach(ctx context.Context, conn *grpc.ClientConn, hello *hodeipb.Hello) (*
 // hello is one that is taken.
 func (a *agent) hello() *hodeipb.Hello {
 	return &hodeipb.Hello{
-		Protocol: 1, Namespace: a.namespace, Job: a.job, Attempt: a.attempt, AttemptUid: a.uid, AgentVersion: "rogue",
+		Protocol: hodeipb.Protocol, Namespace: a.namespace, Job: a.job, Attempt: a.attempt, AttemptUid: a.uid, AgentVersion: "rogue",
 		Extent: &hodeipb.Extent{End: 1 << 20}, State: &hodeipb.State{Phase: hodeipb.Phase_RUNNING},
 	}
 }
@@ -163,7 +164,7 @@ func (a *agent) honest(ctx context.Context) error {
 	if !ok || !s.welcomed() {
 		return fmt.Errorf("not welcome: %w", s.end())
 	}
-	s.tell(batch(0, "hello\n"), exit(&hodeipb.ExitRecord{Cause: "Completed", End: 6}))
+	s.tell(batch(0, "hello\n"), exit(&hodeipb.ExitRecord{Cause: contract.CauseCompleted, End: 6}))
 	for {
 		m, err := s.Recv()
 		if err != nil {

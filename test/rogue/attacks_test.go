@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
@@ -110,7 +111,7 @@ func marks(ctx context.Context, a *agent) {
 	atOnce(8, func(i int) {
 		conn := a.dial()
 		defer conn.Close()
-		h := &hodeipb.Hello{Protocol: 1, Namespace: hello.Namespace, Job: hello.Job, Attempt: fmt.Sprint(a.attempt, i), AttemptUid: fmt.Sprint(a.uid, i),
+		h := &hodeipb.Hello{Protocol: hodeipb.Protocol, Namespace: hello.Namespace, Job: hello.Job, Attempt: fmt.Sprint(a.attempt, i), AttemptUid: fmt.Sprint(a.uid, i),
 			Extent: hello.Extent, State: hello.State}
 		if s, ok := attach(ctx, conn, h); ok && s.welcomed() {
 			<-time.After(3 * time.Second) // for who looks at it
@@ -123,8 +124,8 @@ func parts(ctx context.Context, a *agent) {
 	probes := slices.Repeat([]*hodeipb.Probe{{}}, 500_000)
 	for _, m := range []*hodeipb.FromAgent{
 		state(&hodeipb.State{Phase: hodeipb.Phase_RUNNING, Probes: probes}),
-		exit(&hodeipb.ExitRecord{Cause: "Completed", Probes: probes}),
-		exit(&hodeipb.ExitRecord{Cause: "Completed", Usage: &hodeipb.Usage{RunQueueWaits: make([]uint64, 1_000_000)}}),
+		exit(&hodeipb.ExitRecord{Cause: contract.CauseCompleted, Probes: probes}),
+		exit(&hodeipb.ExitRecord{Cause: contract.CauseCompleted, Usage: &hodeipb.Usage{RunQueueWaits: make([]uint64, 1_000_000)}}),
 		{Message: &hodeipb.FromAgent_Batch{Batch: &hodeipb.Batch{Records: slices.Repeat([]*hodeipb.Record{{}}, 500_000), Data: []byte("x")}}},
 		{Message: &hodeipb.FromAgent_Batch{Batch: &hodeipb.Batch{Records: slices.Repeat([]*hodeipb.Record{{}}, 500_000)}}},
 	} {
@@ -198,8 +199,8 @@ func times(ctx context.Context, a *agent) {
 		for _, m := range []*hodeipb.FromAgent{
 			metrics(&hodeipb.Metrics{Time: at, Usage: &hodeipb.Usage{}}),
 			state(&hodeipb.State{Phase: hodeipb.Phase_RUNNING, AgentStarted: at, CommandStarted: at}),
-			exit(&hodeipb.ExitRecord{Cause: "Completed", Started: at}),
-			exit(&hodeipb.ExitRecord{Cause: "Completed", Finished: at}),
+			exit(&hodeipb.ExitRecord{Cause: contract.CauseCompleted, Started: at}),
+			exit(&hodeipb.ExitRecord{Cause: contract.CauseCompleted, Finished: at}),
 		} {
 			a.attached(ctx, func(s *stream) {
 				s.tell(m)
@@ -222,11 +223,11 @@ func times(ctx context.Context, a *agent) {
 func texts(ctx context.Context, a *agent) {
 	long := strings.Repeat("<é>", 50_000)
 	for _, m := range []*hodeipb.FromAgent{
-		exit(&hodeipb.ExitRecord{Cause: "Error", Code: 1, Message: long}),
+		exit(&hodeipb.ExitRecord{Cause: contract.CauseError, Code: 1, Message: long}),
 		exit(&hodeipb.ExitRecord{Cause: long, Code: 1}),
-		exit(&hodeipb.ExitRecord{Cause: "Error", Code: 1, Probes: []*hodeipb.Probe{{Name: long, Absent: long}}}),
-		exit(&hodeipb.ExitRecord{Cause: "OOMKilled", Code: 137, Usage: &hodeipb.Usage{Source: long, OomVictim: &hodeipb.OOMVictim{Name: long}}}),
-		exit(&hodeipb.ExitRecord{Cause: "Error", Code: 1, Message: long[:60_000]}),
+		exit(&hodeipb.ExitRecord{Cause: contract.CauseError, Code: 1, Probes: []*hodeipb.Probe{{Name: long, Absent: long}}}),
+		exit(&hodeipb.ExitRecord{Cause: contract.CauseOOMKilled, Code: 137, Usage: &hodeipb.Usage{Source: long, OomVictim: &hodeipb.OOMVictim{Name: long}}}),
+		exit(&hodeipb.ExitRecord{Cause: contract.CauseError, Code: 1, Message: long[:60_000]}),
 	} {
 		a.attached(ctx, func(s *stream) {
 			s.tell(m)
@@ -260,8 +261,8 @@ func offsets(ctx context.Context, a *agent) {
 	}
 	for _, m := range []*hodeipb.FromAgent{
 		gap(0, math.MaxUint64), gap(0, 1<<63), gap(math.MaxUint64, 1), batch(math.MaxUint64, "x"), batch(1<<63, "x"),
-		exit(&hodeipb.ExitRecord{Cause: "Completed", Lost: math.MaxUint64}),
-		exit(&hodeipb.ExitRecord{Cause: "Completed", StdoutEnd: math.MaxUint64, StderrEnd: math.MaxUint64}),
+		exit(&hodeipb.ExitRecord{Cause: contract.CauseCompleted, Lost: math.MaxUint64}),
+		exit(&hodeipb.ExitRecord{Cause: contract.CauseCompleted, StdoutEnd: math.MaxUint64, StderrEnd: math.MaxUint64}),
 	} {
 		a.attached(ctx, func(s *stream) {
 			s.tell(m)

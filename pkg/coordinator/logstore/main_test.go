@@ -13,6 +13,7 @@ import (
 
 	"google.golang.org/grpc/mem"
 
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
@@ -277,5 +278,5 @@ func spell(b *hodeipb.Batch) string {
 }
 
 func exitAt(end uint64) *hodeipb.ExitRecord {
-	return &hodeipb.ExitRecord{Code: 3, Cause: "Error", End: end}
+	return &hodeipb.ExitRecord{Code: 3, Cause: contract.CauseError, End: end}
 }

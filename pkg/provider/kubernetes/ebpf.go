@@ -189,11 +189,6 @@ func ebpfRefused(message string) *job.Failure {
 	return &job.Failure{Cause: job.Forbidden, Message: message, Hint: "let its jobs run without eBPF: {hodei} provider set NAME --ebpf off"}
 }
 
-// ebpfMissing is the agent's exit status where the provider requires eBPF and the node, or
-// the job's cgroup, has none of it: the command was never started. Its message says what is
-// missing. It is not tried again, as neverStarted is: the next Pod would be as the last.
-const ebpfMissing = 91
-
 // EBPFHint is what helps where a job ended because eBPF is required; else it is "".
 func (p *Provider) EBPFHint(o *job.Outcome) string {
 	if o.Cause != job.ConfigError || !strings.HasPrefix(o.Message, ebpfMissingWords) {
@@ -202,7 +197,8 @@ func (p *Provider) EBPFHint(o *job.Outcome) string {
 	return p.namedHint("let its jobs run without what is missing: {hodei} provider set NAME --ebpf auto; what there must be: docs/providers.md")
 }
 
-// ebpfMissingWords begin the message of an outcome by ebpfMissing.
+// ebpfMissingWords begin the message of an outcome by contract.ExitNoEBPF, whose agent's message says
+// what is missing.
 const ebpfMissingWords = "eBPF is required, and can't be had: "
 
 func ebpfOutcome(said string) *job.Outcome {

@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 )
@@ -76,7 +77,7 @@ func TestEBPFManifest(t *testing.T) {
 				t.Errorf("the job's container differs:\n%+v\n%+v", command, want)
 			}
 			told := ""
-			if i := slices.IndexFunc(agent.Env, func(e corev1.EnvVar) bool { return e.Name == "HODEI_EBPF" }); i >= 0 {
+			if i := slices.IndexFunc(agent.Env, func(e corev1.EnvVar) bool { return e.Name == contract.EnvEBPF }); i >= 0 {
 				told = agent.Env[i].Value
 				agent.Env = slices.Delete(agent.Env, i, i+1)
 			}
@@ -187,7 +188,7 @@ func TestPlan(t *testing.T) {
 			agent, _ := containers(j)
 			told := ""
 			for _, e := range agent.Env {
-				if e.Name == "HODEI_EBPF" {
+				if e.Name == contract.EnvEBPF {
 					told = e.Value
 				}
 			}
@@ -213,7 +214,7 @@ func TestEBPFMissing(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			pod := &corev1.Pod{Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{
-				container("agent", "w", terminated(ebpfMissing, "Error", test.message)), container("job", "i", terminated(125, "Error", "")),
+				container("agent", "w", terminated(contract.ExitNoEBPF, "Error", test.message)), container("job", "i", terminated(125, "Error", "")),
 			}}}
 			o := podOutcome(pod)
 			if o.Cause != job.ConfigError || o.ExitCode() != job.ExitFailed || o.Message != test.want {

@@ -23,9 +23,9 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/hodei-jobs/hodei/certs"
-	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 )
 
 // requestTimeout bounds every single request to the API server.
@@ -156,7 +156,7 @@ type Run struct {
 	job      *batchv1.Job
 	secret   types.UID
 	certs    *certs.JobServer // nil: there is no tunnel
-	tunnel   *coordinator.Tunnel
+	tunnel   *tunnel.Tunnel
 	updates  chan any
 	found    *Found // what was attached to; nil: it was submitted
 	ebpf     string // why the agent of what was submitted is left without it; "": it is not, or nobody asked
@@ -202,7 +202,7 @@ func (p *Provider) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCert
 func (p *Provider) newRun(ctx context.Context, spec *job.Spec) *Run {
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	return &Run{
-		provider: p, spec: spec, tunnel: coordinator.NewTunnel(),
+		provider: p, spec: spec, tunnel: tunnel.New(),
 		ctx: ctx, stop: stop, updates: make(chan any), pods: map[string]bool{},
 	}
 }

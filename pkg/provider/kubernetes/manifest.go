@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 )
@@ -51,11 +52,6 @@ const (
 	// of those that have a user namespace.
 	agentUser = 65532
 
-	// neverStarted and startTimedOut are the agent's exit statuses when no launcher came:
-	// another attempt may start the command, or none may any more.
-	neverStarted  = 90
-	startTimedOut = 92
-
 	// evictionVolume is the volume that an agent overfills when its start timeout is over. The
 	// kubelet then evicts the Pod, even if the job's container waits for its image. The
 	// volume's name in the Pod's message is all that is left of the agent's reason.
@@ -71,8 +67,6 @@ const (
 	// spoolMargin keeps the limit of the spool's volume above the spool's cap: a
 	// volume beyond its limit evicts the Pod.
 	spoolMargin = 64 << 20
-	// evictionBytes is the least limit of that volume: the agent writes three times as much.
-	evictionBytes = 1 << 20
 	// runDirBytes holds the launcher, three times over.
 	runDirBytes = 64 << 20
 	// agentLogBytes holds the log of the agent's container, which the kubelet keeps
@@ -231,10 +225,10 @@ func failurePolicy(retries int32, queued bool) *batchv1.PodFailurePolicy {
 	}
 	rules := []batchv1.PodFailurePolicyRule{
 		// The command never started: it can safely be started again, but not for ever.
-		onExit(batchv1.PodFailurePolicyActionCount, agent, in, neverStarted),
+		onExit(batchv1.PodFailurePolicyActionCount, agent, in, contract.ExitNeverStarted),
 		// The agent died: the command may have succeeded, it must not run twice. Or its start
 		// timeout is over: it must not run any more.
-		onExit(batchv1.PodFailurePolicyActionFailJob, agent, notIn, neverStarted),
+		onExit(batchv1.PodFailurePolicyActionFailJob, agent, notIn, contract.ExitNeverStarted),
 		{
 			Action: disrupted,
 			OnPodConditions: []batchv1.PodFailurePolicyOnPodConditionsPattern{

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
@@ -51,13 +52,13 @@ func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
 		Containers: []corev1.Container{
 			{
 				Name: agentContainer, Image: c.Image, ImagePullPolicy: corev1.PullPolicy(c.ImagePullPolicy),
-				Command:         []string{workerProgram, "agent"},
+				Command:         []string{workerProgram, contract.CommandAgent},
 				Env:             agentEnv(spec, s),
 				Resources:       agentResources(spec),
 				SecurityContext: agentSecurity(users, s.ebpf() != ""),
 				// The kubelet starts no later container before this has returned.
 				Lifecycle: &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{
-					Exec: &corev1.ExecAction{Command: []string{workerProgram, "copy", LauncherPath}},
+					Exec: &corev1.ExecAction{Command: []string{workerProgram, contract.CommandCopy, LauncherPath}},
 				}},
 				VolumeMounts: []corev1.VolumeMount{
 					runDirMount,
@@ -80,7 +81,7 @@ func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
 			{Name: "hodei-run", VolumeSource: emptyDir(runDirBytes)},
 			{Name: "hodei-home", VolumeSource: emptyDir(own.Value())},
 			{Name: "hodei-spool", VolumeSource: emptyDir(spec.LogSpool.Value() + spoolMargin)},
-			{Name: evictionVolume, VolumeSource: emptyDir(evictionBytes)},
+			{Name: evictionVolume, VolumeSource: emptyDir(contract.EvictionBytes)},
 			{Name: "hodei-certs", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
 				SecretName: spec.Name, DefaultMode: mode(0o444),
 				Items: []corev1.KeyToPath{ // never the server's key
@@ -108,16 +109,20 @@ func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
 // launchCommand is the launcher with the job's command. The container has no working
 // directory of its own: the runtime would make one that is missing, as root.
 func launchCommand(spec *job.Spec) []string {
-	launch := []string{LauncherPath, "launch", "--socket=" + socketPath, "--grace=" + spec.Grace.String(), "--home=" + homeDir}
+	launch := []string{
+		LauncherPath, contract.CommandLaunch,
+		"--" + contract.FlagSocket + "=" + socketPath, "--" + contract.FlagGrace + "=" + spec.Grace.String(),
+		"--" + contract.FlagHome + "=" + homeDir,
+	}
 	// Container runtimes treat an empty HOME as none, and set another.
 	if slices.ContainsFunc(spec.Env, func(v job.EnvVar) bool { return v.Name == "HOME" && v.Value != "" }) {
-		launch = append(launch, "--keep-home")
+		launch = append(launch, "--"+contract.FlagKeepHome)
 	}
 	if spec.Workdir != "" {
-		launch = append(launch, "--workdir="+spec.Workdir)
+		launch = append(launch, "--"+contract.FlagWorkdir+"="+spec.Workdir)
 	}
 	if spec.MergeOutput {
-		launch = append(launch, "--merge-output")
+		launch = append(launch, "--"+contract.FlagMergeOutput)
 	}
 	launch = append(append(launch, "--"), spec.Command...)
 	for i := range launch {
@@ -135,32 +140,32 @@ func typed(s string) string { return strings.ReplaceAll(s, "$$", "$") }
 
 func agentEnv(spec *job.Spec, s settings) []corev1.EnvVar {
 	env := []corev1.EnvVar{
-		podField("HODEI_NAMESPACE", "metadata.namespace"),
-		podField("HODEI_ATTEMPT", "metadata.name"),
-		podField("HODEI_ATTEMPT_UID", "metadata.uid"),
+		podField(contract.EnvNamespace, "metadata.namespace"),
+		podField(contract.EnvAttempt, "metadata.name"),
+		podField(contract.EnvAttemptUID, "metadata.uid"),
 	}
 	for _, v := range [][2]string{
-		{"HODEI_JOB", spec.Name},
-		{"HODEI_SOCKET", socketPath},
-		{"HODEI_SPOOL_DIR", spoolDir},
-		{"HODEI_SPOOL_BYTES", strconv.FormatInt(spec.LogSpool.Value(), 10)},
-		{"HODEI_LISTEN", fmt.Sprintf("127.0.0.1:%d", agentPort)},
-		{"HODEI_SERVER_NAME", s.serverName},
-		{"HODEI_CA_CERT_PATH", certsDir + "/ca.crt"},
-		{"HODEI_CLIENT_CERT_PATH", certsDir + "/client.crt"},
-		{"HODEI_CLIENT_KEY_PATH", certsDir + "/client.key"},
-		{"HODEI_START_TIMEOUT", spec.StartTimeout.String()},
-		{"HODEI_START_BY_FILE", certsDir + "/" + startByKey},
-		{"HODEI_EVICTION_DIR", evictionDir},
-		{"HODEI_TIMEOUT", spec.Timeout.String()},
-		{"HODEI_GRACE", spec.Grace.String()},
-		{"HODEI_LINGER", spec.Linger.String()},
-		{"HODEI_RETRIES", strconv.Itoa(int(spec.Retries))},
-		{"HODEI_LOG_OVERFLOW", spec.LogOverflow},
-		{"HODEI_DETACHED", oneIf(spec.Detached)},
-		{"HODEI_CONTAINER_LOGS", oneIf(spec.ContainerLogs)},
-		{"HODEI_END_COPIED", oneIf(spec.EndCopied)},
-		{"HODEI_EBPF", s.ebpf()},
+		{contract.EnvJob, spec.Name},
+		{contract.EnvSocket, socketPath},
+		{contract.EnvSpoolDir, spoolDir},
+		{contract.EnvSpoolBytes, strconv.FormatInt(spec.LogSpool.Value(), 10)},
+		{contract.EnvListen, fmt.Sprintf("127.0.0.1:%d", agentPort)},
+		{contract.EnvServerName, s.serverName},
+		{contract.EnvCACertPath, certsDir + "/ca.crt"},
+		{contract.EnvClientCertPath, certsDir + "/client.crt"},
+		{contract.EnvClientKeyPath, certsDir + "/client.key"},
+		{contract.EnvStartTimeout, spec.StartTimeout.String()},
+		{contract.EnvStartByFile, certsDir + "/" + startByKey},
+		{contract.EnvEvictionDir, evictionDir},
+		{contract.EnvTimeout, spec.Timeout.String()},
+		{contract.EnvGrace, spec.Grace.String()},
+		{contract.EnvLinger, spec.Linger.String()},
+		{contract.EnvRetries, strconv.Itoa(int(spec.Retries))},
+		{contract.EnvLogOverflow, spec.LogOverflow},
+		{contract.EnvDetached, oneIf(spec.Detached)},
+		{contract.EnvContainerLogs, oneIf(spec.ContainerLogs)},
+		{contract.EnvEndCopied, oneIf(spec.EndCopied)},
+		{contract.EnvEBPF, s.ebpf()},
 	} {
 		if v[1] != "" {
 			env = append(env, corev1.EnvVar{Name: v[0], Value: v[1]})
@@ -169,10 +174,10 @@ func agentEnv(spec *job.Spec, s settings) []corev1.EnvVar {
 	return env
 }
 
-// oneIf is "1" for true; the agent takes a variable that is not there for false.
+// oneIf is contract.True for true; the agent takes a variable that is not there for false.
 func oneIf(on bool) string {
 	if on {
-		return "1"
+		return contract.True
 	}
 	return ""
 }
@@ -186,8 +191,8 @@ func podField(name, path string) corev1.EnvVar {
 // plain values.
 func jobEnv(vars []job.EnvVar) []corev1.EnvVar {
 	env := []corev1.EnvVar{
-		podField("HODEI_JOB", "metadata.labels['"+LabelJob+"']"),
-		podField("HODEI_ATTEMPT", "metadata.name"),
+		podField(contract.EnvJob, "metadata.labels['"+LabelJob+"']"),
+		podField(contract.EnvAttempt, "metadata.name"),
 	}
 	env = slices.DeleteFunc(env, func(ours corev1.EnvVar) bool {
 		return slices.ContainsFunc(vars, func(v job.EnvVar) bool { return v.Name == ours.Name })

@@ -4,6 +4,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
@@ -13,7 +14,7 @@ import (
 // only one, the output in the spool would count against --ephemeral-storage: with
 // this one, which is what hodei itself may write, it never does.
 func agentResources(spec *job.Spec) corev1.ResourceRequirements {
-	disk := spec.LogSpool.Value() + spoolMargin + runDirBytes + evictionBytes + agentLogBytes
+	disk := spec.LogSpool.Value() + spoolMargin + runDirBytes + contract.EvictionBytes + agentLogBytes
 	return corev1.ResourceRequirements{
 		Requests: corev1.ResourceList{
 			corev1.ResourceCPU: resource.MustParse("10m"), corev1.ResourceMemory: resource.MustParse("32Mi"),

@@ -20,8 +20,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
-	hodeiagent "github.com/hodei-jobs/hodei/agent"
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 )
@@ -162,7 +162,7 @@ func TestFullIsFull(t *testing.T) {
 func TestSpecAnnotation(t *testing.T) {
 	spec := full()
 	spec.Command = append(spec.Command, "<&>", "--", "$(A)$$", "")
-	spec.Env = append(spec.Env, job.EnvVar{Name: "HODEI_ATTEMPT", Value: "mine"})
+	spec.Env = append(spec.Env, job.EnvVar{Name: contract.EnvAttempt, Value: "mine"})
 	j := render(t, spec)
 	if text := j.Annotations[AnnotationSpec]; strings.Contains(text, "command") || strings.Contains(text, `"env"`) {
 		t.Errorf("annotation %s", text)
@@ -287,8 +287,8 @@ func TestTimes(t *testing.T) {
 			for _, e := range agent.Env {
 				env[e.Name] = e.Value
 			}
-			if env["HODEI_GRACE"] != test.agentGrace || env["HODEI_LINGER"] != test.linger {
-				t.Errorf("the agent is told a grace of %s and a linger of %s", env["HODEI_GRACE"], env["HODEI_LINGER"])
+			if env[contract.EnvGrace] != test.agentGrace || env[contract.EnvLinger] != test.linger {
+				t.Errorf("the agent is told a grace of %s and a linger of %s", env[contract.EnvGrace], env[contract.EnvLinger])
 			}
 			if !slices.Contains(command.Command, "--grace="+test.agentGrace) {
 				t.Errorf("the launcher is told %q", command.Command)
@@ -424,8 +424,8 @@ func TestVolumes(t *testing.T) {
 	for _, e := range agent.Env {
 		env[e.Name] = e.Value
 	}
-	if got, want := spool, int64(256<<20+64<<20); got != want || env["HODEI_SPOOL_BYTES"] != fmt.Sprint(256<<20) {
-		t.Errorf("spool limit %d, want %d; the agent's cap is %s", got, want, env["HODEI_SPOOL_BYTES"])
+	if got, want := spool, int64(256<<20+64<<20); got != want || env[contract.EnvSpoolBytes] != fmt.Sprint(256<<20) {
+		t.Errorf("spool limit %d, want %d; the agent's cap is %s", got, want, env[contract.EnvSpoolBytes])
 	}
 	secret := volumes["hodei-certs"].Secret
 	var keys []string
@@ -441,7 +441,7 @@ func TestVolumes(t *testing.T) {
 	// The job's container has no credential by way of its environment either.
 	for _, e := range command.Env {
 		field := e.ValueFrom != nil && e.ValueFrom.FieldRef != nil
-		if names := e.Name == "HODEI_JOB" || e.Name == "HODEI_ATTEMPT"; field != names || !field && (e.ValueFrom != nil || strings.HasPrefix(e.Name, "HODEI_")) {
+		if names := e.Name == contract.EnvJob || e.Name == contract.EnvAttempt; field != names || !field && (e.ValueFrom != nil || strings.HasPrefix(e.Name, contract.EnvPrefix)) {
 			t.Errorf("the job's environment has %+v", e)
 		}
 	}
@@ -537,7 +537,7 @@ func TestLaunch(t *testing.T) {
 // What the user calls as ours is the user's.
 func TestJobEnv(t *testing.T) {
 	spec := minimal()
-	spec.Env = []job.EnvVar{{Name: "EMPTY"}, {Name: "HODEI_JOB", Value: "mine"}}
+	spec.Env = []job.EnvVar{{Name: "EMPTY"}, {Name: contract.EnvJob, Value: "mine"}}
 	_, command := containers(render(t, spec))
 	var got []string
 	for _, e := range command.Env {
@@ -545,17 +545,6 @@ func TestJobEnv(t *testing.T) {
 	}
 	if want := "HODEI_ATTEMPT= true, EMPTY= false, HODEI_JOB=mine false"; strings.Join(got, ", ") != want {
 		t.Errorf("got %q, want %s", got, want)
-	}
-}
-
-// The Job's policy and the agent must mean the same exit status. Only the tests
-// may import both.
-func TestNeverStarted(t *testing.T) {
-	if neverStarted != hodeiagent.ExitNeverStarted {
-		t.Errorf("the policy knows %d, the agent exits with %d", neverStarted, hodeiagent.ExitNeverStarted)
-	}
-	if startTimedOut != hodeiagent.ExitStartTimeout {
-		t.Errorf("%d is read, the agent exits with %d", startTimedOut, hodeiagent.ExitStartTimeout)
 	}
 }
 
@@ -720,7 +709,7 @@ func TestEphemeralStorage(t *testing.T) {
 
 // What is not asked for is left to the agent's default.
 func TestAgentEnv(t *testing.T) {
-	names := []string{"HODEI_SPOOL_BYTES", "HODEI_LOG_OVERFLOW", "HODEI_DETACHED", "HODEI_CONTAINER_LOGS"}
+	names := []string{contract.EnvSpoolBytes, contract.EnvLogOverflow, contract.EnvDetached, contract.EnvContainerLogs}
 	for _, test := range []struct {
 		name   string
 		change func(*job.Spec)
@@ -746,13 +735,6 @@ func TestAgentEnv(t *testing.T) {
 				t.Errorf("got  %v\nwant %s", got, test.want)
 			}
 		})
-	}
-}
-
-// The words of a Spec are the agent's. Only the tests may import both.
-func TestOverflowWords(t *testing.T) {
-	if job.OverflowBlock != string(hodeiagent.OverflowBlock) || job.OverflowDrop != string(hodeiagent.OverflowDrop) {
-		t.Error("the Spec and the agent have different words for an overflow")
 	}
 }
 

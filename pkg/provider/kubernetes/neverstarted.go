@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
@@ -30,13 +31,13 @@ const maxWords = 500
 // started.
 func NeverStarted(pod *corev1.Pod) bool {
 	agent := agentEnd(pod)
-	return evictedItself(pod) || agent != nil && (agent.ExitCode == neverStarted || agent.ExitCode == startTimedOut)
+	return evictedItself(pod) || agent != nil && (agent.ExitCode == contract.ExitNeverStarted || agent.ExitCode == contract.ExitStartTimeout)
 }
 
 // StartTimedOut tells that a Pod has ended because its start timeout was over.
 func StartTimedOut(pod *corev1.Pod) bool {
 	agent := agentEnd(pod)
-	return evictedItself(pod) || agent != nil && agent.ExitCode == startTimedOut
+	return evictedItself(pod) || agent != nil && agent.ExitCode == contract.ExitStartTimeout
 }
 
 // evictedItself tells that the agent had its Pod evicted: the name of its volume is in the
@@ -50,7 +51,7 @@ func evictedItself(pod *corev1.Pod) bool {
 func neverStartedOutcome(agent, command *corev1.ContainerStateTerminated) *job.Outcome {
 	o := &job.Outcome{Cause: job.StartTimeout, NeverStarted: true, Code: job.ExitFailed, Message: "the command never started: " + oneLine(agent.Message)}
 	switch {
-	case agent.ExitCode == startTimedOut || command == nil:
+	case agent.ExitCode == contract.ExitStartTimeout || command == nil:
 	case command.Reason == "OOMKilled":
 		o.Cause, o.Message = job.OOMKilled, "memory reached its limit before the command started, and the kernel killed the launcher"
 	default:

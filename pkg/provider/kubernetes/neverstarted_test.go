@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
@@ -17,7 +18,7 @@ import (
 // a container whose command may have run are the command's.
 func TestWithWords(t *testing.T) {
 	const tooLong = "exec /run/hodei/hodei-worker: argument list too long"
-	gone := terminated(90, "Error", "the launcher ended before the command started: exit code 255 (Error)")
+	gone := terminated(contract.ExitNeverStarted, "Error", "the launcher ended before the command started: exit code 255 (Error)")
 	for _, test := range []struct {
 		name    string
 		pod     *corev1.Pod

@@ -8,9 +8,10 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
 // podOutcome reads how an attempt ended from a Pod that has ended.
@@ -43,13 +44,13 @@ func outcomeOf(pod *corev1.Pod, disrupted job.Cause, said string) *job.Outcome {
 	if agent != nil && agent.ExitCode == 0 {
 		record := &hodeipb.ExitRecord{}
 		if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal([]byte(agent.Message), record); err == nil {
-			o := coordinator.Outcome(record)
+			o := wire.Outcome(record)
 			o.Message = oneLine(o.Message)
 			return withEvidence(o, command, disrupted, said)
 		}
 	}
 	switch {
-	case agent != nil && agent.ExitCode == startTimedOut: // evicted, as it wished, or not
+	case agent != nil && agent.ExitCode == contract.ExitStartTimeout: // evicted, as it wished, or not
 		return neverStartedOutcome(agent, command)
 	case evictedItself(pod): // its own words are lost
 		return &job.Outcome{Cause: job.StartTimeout, NeverStarted: true, Code: job.ExitFailed,
@@ -63,9 +64,9 @@ func outcomeOf(pod *corev1.Pod, disrupted job.Cause, said string) *job.Outcome {
 		if o.Message == "" {
 			o.Message = fmt.Sprintf("Pod %s ended without a word from its agent", pod.Name)
 		}
-	case agent.ExitCode == neverStarted:
+	case agent.ExitCode == contract.ExitNeverStarted:
 		return neverStartedOutcome(agent, command)
-	case agent.ExitCode == ebpfMissing:
+	case agent.ExitCode == contract.ExitNoEBPF:
 		return ebpfOutcome(oneLine(agent.Message))
 	default:
 		o.Cause = job.AgentLost

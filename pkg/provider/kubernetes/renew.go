@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
@@ -96,7 +97,7 @@ func withAgent(found *Found) []string {
 func (f *Found) DialsServer() bool {
 	for _, c := range f.Job.Spec.Template.Spec.Containers {
 		if c.Name == agentContainer {
-			return len(c.EnvFrom) > 0 || slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "HODEI_SERVER_ADDRESS" })
+			return len(c.EnvFrom) > 0 || slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == contract.EnvServerAddress })
 		}
 	}
 	return false

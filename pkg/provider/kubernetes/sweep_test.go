@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 )
 
@@ -40,7 +41,7 @@ func TestStuck(t *testing.T) {
 		{name: "an agent that has it evicted", after: 12 * time.Minute, pods: []*corev1.Pod{podOf(thisJob, "x-1", onNode, agentWaits)}},
 		{name: "an agent that nobody evicts", after: 17 * time.Minute, pods: []*corev1.Pod{podOf(thisJob, "x-1", onNode, agentWaits)}, why: over + `: image "i" can't be pulled: i: not found`},
 		{name: "an agent that has left a Pod that waits", after: 12 * time.Minute,
-			pods: []*corev1.Pod{podOf(thisJob, "x-1", onNode, with(terminated(92, "Error", "no launcher came"), waiting("ImagePullBackOff", "i: not found")))}, why: over + `: image "i" can't be pulled: i: not found`},
+			pods: []*corev1.Pod{podOf(thisJob, "x-1", onNode, with(terminated(contract.ExitStartTimeout, "Error", "no launcher came"), waiting("ImagePullBackOff", "i: not found")))}, why: over + `: image "i" can't be pulled: i: not found`},
 		{name: "runs", after: time.Hour, pods: []*corev1.Pod{podOf(thisJob, "x-1", runs)}},
 		{name: "runs, says the Job", after: time.Hour, job: func(j *batchv1.Job) { j.Status.Ready = new(int32(1)) }},
 		{name: "has run, and is retried", after: time.Hour, pods: []*corev1.Pod{podOf(thisJob, "x-1", onNode, with(terminated(0, "Completed", ""), terminated(1, "Error", "")), ended(corev1.PodFailed)), podOf(thisJob, "x-2", unschedulable)}},

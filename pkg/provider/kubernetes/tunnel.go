@@ -24,8 +24,8 @@ import (
 	"k8s.io/client-go/transport/spdy"
 	"k8s.io/streaming/pkg/httpstream"
 
-	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 )
 
 const (
@@ -59,7 +59,7 @@ type dialer struct {
 // *portRefusal whenever that is why one is not, and with another error of an API server
 // that refuses what it has granted before. It returns before only with an error that
 // trying again can't mend.
-func (d *dialer) keep(ctx context.Context, pod *corev1.Pod, tunnel *coordinator.Tunnel, tried func(error)) error {
+func (d *dialer) keep(ctx context.Context, pod *corev1.Pod, tunnel *tunnel.Tunnel, tried func(error)) error {
 	wait, backoff := firstWait(pod), firstBackoff
 	known := false
 	refused := 0

@@ -29,9 +29,9 @@ import (
 	"k8s.io/streaming/pkg/httpstream"
 	"k8s.io/streaming/pkg/httpstream/spdy"
 
-	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 )
 
 // patience bounds what a test waits for that is due at once.
@@ -455,13 +455,13 @@ func TestDialHangs(t *testing.T) {
 }
 
 // keeping runs keep until the test ends.
-func keeping(t *testing.T, d *dialer) (tunnel *coordinator.Tunnel, met chan struct{}, failed chan error) {
+func keeping(t *testing.T, d *dialer) (conns *tunnel.Tunnel, met chan struct{}, failed chan error) {
 	t.Helper()
-	tunnel, met, failed = coordinator.NewTunnel(), make(chan struct{}, 100), make(chan error, 1)
+	conns, met, failed = tunnel.New(), make(chan struct{}, 100), make(chan error, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	var work sync.WaitGroup
 	work.Go(func() {
-		failed <- d.keep(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "x-1"}}, tunnel, func(err error) {
+		failed <- d.keep(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "x-1"}}, conns, func(err error) {
 			if err == nil {
 				met <- struct{}{}
 			}
@@ -469,13 +469,13 @@ func keeping(t *testing.T, d *dialer) (tunnel *coordinator.Tunnel, met chan stru
 	})
 	t.Cleanup(func() {
 		cancel()
-		tunnel.Close()
+		conns.Close()
 		work.Wait()
 	})
-	return tunnel, met, failed
+	return conns, met, failed
 }
 
-func accept(t *testing.T, tunnel *coordinator.Tunnel, failed chan error) net.Conn {
+func accept(t *testing.T, tunnel *tunnel.Tunnel, failed chan error) net.Conn {
 	t.Helper()
 	type result struct {
 		conn net.Conn
@@ -533,7 +533,7 @@ func TestKeepRefused(t *testing.T) {
 	d := s.start(t)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	err := d.keep(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "x-1"}}, coordinator.NewTunnel(), func(err error) {
+	err := d.keep(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "x-1"}}, tunnel.New(), func(err error) {
 		if err == nil || err.Error() != "connect: connection refused" {
 			t.Errorf("got %v", err)
 		}
@@ -627,7 +627,7 @@ func TestKeepEnds(t *testing.T) {
 	s := &apiServer{}
 	d := s.start(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	tunnel, met := coordinator.NewTunnel(), make(chan struct{}, 1)
+	tunnel, met := tunnel.New(), make(chan struct{}, 1)
 	failed := make(chan error, 1)
 	go func() {
 		failed <- d.keep(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "x-1"}}, tunnel, func(err error) {

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
@@ -307,7 +308,7 @@ func (w *watcher) mayFollow(pod *corev1.Pod, a *attempt) bool {
 		return false
 	}
 	r := w.run
-	counted := agentEnd(pod) != nil && agentEnd(pod).ExitCode == neverStarted
+	counted := agentEnd(pod) != nil && agentEnd(pod).ExitCode == contract.ExitNeverStarted
 	return a.suspended || r.spec.Retries > 0 && (isDisrupted(pod) || counted) || r.found != nil && counted
 }
 

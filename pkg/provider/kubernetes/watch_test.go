@@ -17,10 +17,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
-	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 )
 
 // termination is the agent's termination message for a record.
@@ -358,20 +359,20 @@ func TestWatcher(t *testing.T) {
 				podUpdate{pod: podOf(thisJob, "x-1", onNode, with(terminated(1, "Error", "copy: no space left on device"), startError))}},
 			phases: []string{"scheduled node1"}, want: `failure AgentLost: the launcher was not put in place: copy: no space left on device`},
 		{name: "no launcher came",
-			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", onNode, with(terminated(90, "Error", "no launcher"), waiting("ContainerCreating", "")), ended(corev1.PodFailed))}},
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", onNode, with(terminated(contract.ExitNeverStarted, "Error", "no launcher"), waiting("ContainerCreating", "")), ended(corev1.PodFailed))}},
 			phases:  []string{"scheduled node1"}, want: `failure StartTimeout: the command never started: no launcher`},
 		{name: "the launcher was killed before its hello",
 			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", runs)}, podUpdate{pod: podOf(thisJob, "x-1", onNode, with(running, terminated(137, "Error", "")))},
-				podUpdate{pod: podOf(thisJob, "x-1", onNode, with(terminated(90, "Error", "the launcher ended before the command started: exit code 137 (Error)"), terminated(137, "Error", "")), ended(corev1.PodFailed))}},
+				podUpdate{pod: podOf(thisJob, "x-1", onNode, with(terminated(contract.ExitNeverStarted, "Error", "the launcher ended before the command started: exit code 137 (Error)"), terminated(137, "Error", "")), ended(corev1.PodFailed))}},
 			phases: []string{"scheduled node1"}, want: `failure AgentLost: the command never started: the launcher ended before the command started: exit code 137 (Error)`},
 		{name: "the launcher was killed before its hello, and is tried again", retries: 1,
 			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", runs)},
-				podUpdate{pod: podOf(thisJob, "x-1", onNode, with(terminated(90, "Error", "EOF"), terminated(137, "Error", "")), ended(corev1.PodFailed))}, wait(20 * time.Second),
+				podUpdate{pod: podOf(thisJob, "x-1", onNode, with(terminated(contract.ExitNeverStarted, "Error", "EOF"), terminated(137, "Error", "")), ended(corev1.PodFailed))}, wait(20 * time.Second),
 				podUpdate{pod: podOf(thisJob, "x-2", runs)}, podUpdate{pod: podOf(thisJob, "x-2", exit(0))}},
 			phases: []string{"scheduled node1", "scheduled node1"}, want: "outcome Completed 0: "},
 		{name: "never started, to the last attempt", retries: 1,
-			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", onNode, with(terminated(90, "Error", "EOF"), terminated(137, "Error", "")), ended(corev1.PodFailed))}, wait(20 * time.Second),
-				podUpdate{pod: podOf(thisJob, "x-2", onNode, with(terminated(90, "Error", "EOF"), terminated(137, "Error", "")), ended(corev1.PodFailed))}, jobUpdate{job: failedJob("BackoffLimitExceeded", "")}},
+			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", onNode, with(terminated(contract.ExitNeverStarted, "Error", "EOF"), terminated(137, "Error", "")), ended(corev1.PodFailed))}, wait(20 * time.Second),
+				podUpdate{pod: podOf(thisJob, "x-2", onNode, with(terminated(contract.ExitNeverStarted, "Error", "EOF"), terminated(137, "Error", "")), ended(corev1.PodFailed))}, jobUpdate{job: failedJob("BackoffLimitExceeded", "")}},
 			phases: []string{"scheduled node1", "scheduled node1"}, want: "outcome AgentLost 125: the command never started: EOF"},
 		{name: "the agent had its Pod evicted",
 			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", onNode, func(p *corev1.Pod) {
@@ -552,7 +553,7 @@ func TestResume(t *testing.T) {
 	}
 	neverCame := func(pod *corev1.Pod) {
 		onNode(pod)
-		with(terminated(90, "Error", "no launcher"), waiting("ContainerCreating", ""))(pod)
+		with(terminated(contract.ExitNeverStarted, "Error", "no launcher"), waiting("ContainerCreating", ""))(pod)
 		pod.Status.Phase = corev1.PodFailed
 	}
 	made := func(second int, pod *corev1.Pod) corev1.Pod {
@@ -698,7 +699,7 @@ func testWatcher(t *testing.T, retries int32) (*watcher, *[]string) {
 	cancel()
 	spec := minimal()
 	spec.Name, spec.Retries = "x", retries
-	r := &Run{provider: p, spec: spec, job: thisJob, tunnel: coordinator.NewTunnel(), updates: make(chan any),
+	r := &Run{provider: p, spec: spec, job: thisJob, tunnel: tunnel.New(), updates: make(chan any),
 		ctx: ctx, stop: cancel, pods: map[string]bool{}}
 	t.Cleanup(r.Close)
 	phases := &[]string{}

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,9 +23,10 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/hodei-jobs/hodei/certs"
-	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
 // Namespace stands in certificates and hellos where a cluster has one.
@@ -142,36 +144,41 @@ func (r *Run) start(worker string, spec *job.Spec, id *certs.JobCerts) error {
 		return err
 	}
 	r.listener = &attemptListener{l, spec.Name, filepath.Base(r.dir)}
-	agent := exec.Command(worker, "agent")
-	agent.Env = []string{
-		"HODEI_NAMESPACE=" + Namespace,
-		"HODEI_JOB=" + spec.Name,
-		"HODEI_ATTEMPT=" + r.listener.name,
-		"HODEI_ATTEMPT_UID=" + r.listener.uid,
-		"HODEI_SOCKET=" + path("agent.sock"),
-		"HODEI_SPOOL_DIR=" + path("spool"),
-		fmt.Sprintf("HODEI_SPOOL_BYTES=%d", spec.LogSpool.Value()),
-		"HODEI_LOG_OVERFLOW=" + spec.LogOverflow,
-		"HODEI_SERVER_ADDRESS=" + r.listener.Addr().String(),
-		"HODEI_SERVER_NAME=" + certs.ID{Namespace: Namespace, Job: spec.Name}.ServerName(),
-		"HODEI_CA_CERT_PATH=" + path("ca.crt"),
-		"HODEI_CLIENT_CERT_PATH=" + path("client.crt"),
-		"HODEI_CLIENT_KEY_PATH=" + path("client.key"),
-		"HODEI_START_TIMEOUT=" + spec.StartTimeout.String(),
-		"HODEI_TIMEOUT=" + spec.Timeout.String(),
-		"HODEI_GRACE=" + spec.Grace.String(),
-		"HODEI_LINGER=" + spec.Linger.String(),
-		"HODEI_TERMINATION_LOG=" + path("termination"),
+	agent := exec.Command(worker, contract.CommandAgent)
+	for _, v := range [][2]string{
+		{contract.EnvNamespace, Namespace},
+		{contract.EnvJob, spec.Name},
+		{contract.EnvAttempt, r.listener.name},
+		{contract.EnvAttemptUID, r.listener.uid},
+		{contract.EnvSocket, path("agent.sock")},
+		{contract.EnvSpoolDir, path("spool")},
+		{contract.EnvSpoolBytes, strconv.FormatInt(spec.LogSpool.Value(), 10)},
+		{contract.EnvLogOverflow, spec.LogOverflow},
+		{contract.EnvServerAddress, r.listener.Addr().String()},
+		{contract.EnvServerName, certs.ID{Namespace: Namespace, Job: spec.Name}.ServerName()},
+		{contract.EnvCACertPath, path("ca.crt")},
+		{contract.EnvClientCertPath, path("client.crt")},
+		{contract.EnvClientKeyPath, path("client.key")},
+		{contract.EnvStartTimeout, spec.StartTimeout.String()},
+		{contract.EnvTimeout, spec.Timeout.String()},
+		{contract.EnvGrace, spec.Grace.String()},
+		{contract.EnvLinger, spec.Linger.String()},
+		{contract.EnvTerminationLog, path("termination")},
+	} {
+		agent.Env = append(agent.Env, v[0]+"="+v[1])
 	}
 	if r.agent, err = startProcess(agent); err != nil {
 		return err
 	}
-	args := []string{"launch", "--socket=" + path("agent.sock"), "--grace=" + spec.Grace.String()}
+	args := []string{
+		contract.CommandLaunch,
+		"--" + contract.FlagSocket + "=" + path("agent.sock"), "--" + contract.FlagGrace + "=" + spec.Grace.String(),
+	}
 	if spec.MergeOutput {
-		args = append(args, "--merge-output")
+		args = append(args, "--"+contract.FlagMergeOutput)
 	}
 	if spec.Workdir != "" {
-		args = append(args, "--workdir="+spec.Workdir)
+		args = append(args, "--"+contract.FlagWorkdir+"="+spec.Workdir)
 	}
 	launcher := exec.Command(worker, append(append(args, "--"), spec.Command...)...)
 	launcher.Env = environment(os.Environ(), spec)
@@ -206,11 +213,11 @@ func (c attemptConn) Attempt() (name, uid string) { return c.from.name, c.from.u
 func environment(own []string, spec *job.Spec) []string {
 	var env []string
 	for _, v := range own {
-		if !strings.HasPrefix(v, "HODEI_") {
+		if !strings.HasPrefix(v, contract.EnvPrefix) {
 			env = append(env, v)
 		}
 	}
-	env = append(env, "HODEI_JOB="+spec.Name, "HODEI_ATTEMPT="+spec.Name)
+	env = append(env, contract.EnvJob+"="+spec.Name, contract.EnvAttempt+"="+spec.Name)
 	for _, v := range spec.Env {
 		env = append(env, v.Name+"="+v.Value)
 	}
@@ -289,7 +296,7 @@ func (r *Run) Watch(ctx context.Context, report func(job.Event)) (*job.Outcome, 
 			running = false
 		case <-launched:
 			launched = nil
-			if said := r.launcher.stderr.String(); strings.HasPrefix(said, "hodei-worker launch: ") {
+			if said := r.launcher.stderr.String(); strings.HasPrefix(said, contract.LaunchPrefix) {
 				return nil, &job.Failure{Cause: job.AgentLost, Message: lastLine(said),
 					Hint: "check that hodei-worker is of this version: {hodei} version"}
 			}
@@ -311,7 +318,7 @@ func (r *Run) Watch(ctx context.Context, report func(job.Event)) (*job.Outcome, 
 		return nil, &job.Failure{Cause: job.AgentLost, Err: err, Message: "the command never started: " + string(text), NeverStarted: true,
 			Hint: "it can safely be run again"}
 	}
-	return coordinator.Outcome(record), nil
+	return wire.Outcome(record), nil
 }
 
 func lastLine(s string) string {

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
@@ -71,7 +72,7 @@ func TestEnvironment(t *testing.T) {
 	}{
 		{"ours is passed on", []string{"A=1", "B=", "C=x=y"}, nil, []string{"A=1", "B=", "C=x=y", "HODEI_JOB=x", "HODEI_ATTEMPT=x"}},
 		{"but what is hodei's", []string{"HODEI_K8S_NAMESPACE=x", "HODEI_=", "HODEIX=1", "XHODEI_=2"}, nil, []string{"HODEIX=1", "XHODEI_=2", "HODEI_JOB=x", "HODEI_ATTEMPT=x"}},
-		{"the job's comes last and counts", []string{"A=1"}, []job.EnvVar{{Name: "A"}, {Name: "HODEI_JOB", Value: "3"}}, []string{"A=1", "HODEI_JOB=x", "HODEI_ATTEMPT=x", "A=", "HODEI_JOB=3"}},
+		{"the job's comes last and counts", []string{"A=1"}, []job.EnvVar{{Name: "A"}, {Name: contract.EnvJob, Value: "3"}}, []string{"A=1", "HODEI_JOB=x", "HODEI_ATTEMPT=x", "A=", "HODEI_JOB=3"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -280,7 +281,11 @@ func TestLauncherEnds(t *testing.T) {
 	told := ""
 	r.JobEnded = func(attempt, how string) {
 		told = attempt + ": " + how
-		cancel() // the agent waits for somebody who takes the output
+		cancel()
+	}
+	// The agent would end with it, at the same time.
+	if err := r.agent.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
 	}
 	if err := r.launcher.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -290,6 +295,9 @@ func TestLauncherEnds(t *testing.T) {
 	}
 	if want := r.name + ": signal: killed"; told != want {
 		t.Errorf("told %q, want %q", told, want)
+	}
+	if err := r.agent.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
 	}
 	if err := r.Delete(t.Context()); err != nil {
 		t.Error(err)

@@ -1,4 +1,4 @@
-package coordinator
+package wire
 
 import (
 	"strings"
@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
@@ -22,14 +23,14 @@ func TestOutcome(t *testing.T) {
 		exit    int
 		message string // a part of it
 	}{
-		{"success", &hodeipb.ExitRecord{Cause: "Completed"}, job.Completed, 0, ""},
-		{"failure", &hodeipb.ExitRecord{Cause: "Error", Code: 7, Message: "m"}, job.Error, 7, "m"},
-		{"largest status", &hodeipb.ExitRecord{Cause: "Error", Code: 255}, job.Error, 255, ""},
-		{"signal", &hodeipb.ExitRecord{Cause: "Signaled", Code: 137, Signal: 9}, job.Signaled, 137, ""},
-		{"out of memory", &hodeipb.ExitRecord{Cause: "OOMKilled", Code: 137, Signal: 9}, job.OOMKilled, 137, ""},
-		{"out of memory, swallowed", &hodeipb.ExitRecord{Cause: "OOMKilled"}, job.OOMKilled, 0, ""},
-		{"timeout", &hodeipb.ExitRecord{Cause: "DeadlineExceeded", Code: 143, Signal: 15}, job.DeadlineExceeded, 124, ""},
-		{"cancelled, ended well", &hodeipb.ExitRecord{Cause: "Cancelled"}, job.Cancelled, 130, ""},
+		{"success", &hodeipb.ExitRecord{Cause: contract.CauseCompleted}, job.Completed, 0, ""},
+		{"failure", &hodeipb.ExitRecord{Cause: contract.CauseError, Code: 7, Message: "m"}, job.Error, 7, "m"},
+		{"largest status", &hodeipb.ExitRecord{Cause: contract.CauseError, Code: 255}, job.Error, 255, ""},
+		{"signal", &hodeipb.ExitRecord{Cause: contract.CauseSignaled, Code: 137, Signal: 9}, job.Signaled, 137, ""},
+		{"out of memory", &hodeipb.ExitRecord{Cause: contract.CauseOOMKilled, Code: 137, Signal: 9}, job.OOMKilled, 137, ""},
+		{"out of memory, swallowed", &hodeipb.ExitRecord{Cause: contract.CauseOOMKilled}, job.OOMKilled, 0, ""},
+		{"timeout", &hodeipb.ExitRecord{Cause: contract.CauseDeadlineExceeded, Code: 143, Signal: 15}, job.DeadlineExceeded, 124, ""},
+		{"cancelled, ended well", &hodeipb.ExitRecord{Cause: contract.CauseCancelled}, job.Cancelled, 130, ""},
 		{"launcher killed", &hodeipb.ExitRecord{Code: 137, Signal: 9, Message: "killed"}, job.Unknown, 125, "killed"},
 		{"no cause, status 0", &hodeipb.ExitRecord{}, job.Unknown, 125, ""},
 		{"completed with a status", &hodeipb.ExitRecord{Cause: "Completed", Code: 3}, job.Error, 3, ""},
@@ -66,7 +67,7 @@ func TestOutcomeTimes(t *testing.T) {
 // A record may be stored and shown at the same time.
 func TestOutcomeLeavesTheRecord(t *testing.T) {
 	text := strings.Repeat("x", maxTextBytes+1)
-	r := &hodeipb.ExitRecord{Cause: "Error", Code: 1, Message: text}
+	r := &hodeipb.ExitRecord{Cause: contract.CauseError, Code: 1, Message: text}
 	if o := Outcome(r); o.Message == text {
 		t.Error("a message that is too long is not cut")
 	}
@@ -79,7 +80,7 @@ func TestOutcomeLeavesTheRecord(t *testing.T) {
 // does not claim.
 func FuzzOutcome(f *testing.F) {
 	for _, r := range []*hodeipb.ExitRecord{
-		{Cause: "Completed"}, {Cause: "Error", Code: 256}, {Cause: "Signaled", Code: 137, Signal: 9}, {Cause: "", Code: 0},
+		{Cause: contract.CauseCompleted}, {Cause: contract.CauseError, Code: 256}, {Cause: contract.CauseSignaled, Code: 137, Signal: 9}, {Cause: "", Code: 0},
 	} {
 		bytes, err := proto.Marshal(r)
 		if err != nil {
@@ -97,7 +98,7 @@ func FuzzOutcome(f *testing.F) {
 		if code < 0 || code > 255 {
 			t.Errorf("exit code %d of %v", code, r)
 		}
-		success := r.Code == 0 && (r.Cause == "Completed" || r.Cause == "OOMKilled")
+		success := r.Code == 0 && (r.Cause == contract.CauseCompleted || r.Cause == contract.CauseOOMKilled)
 		if code == 0 && !success {
 			t.Errorf("success from %v", r)
 		}

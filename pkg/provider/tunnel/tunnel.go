@@ -1,4 +1,7 @@
-package coordinator
+// Package tunnel turns connections that a provider has dialled into a net.Listener for a
+// coordinator: a worker can't reach a laptop, so the laptop dials the worker and serves on the
+// result. Start with [New]. The package dials nothing itself, and knows neither gRPC nor TLS.
+package tunnel
 
 import (
 	"context"
@@ -6,17 +9,16 @@ import (
 	"sync"
 )
 
-// Tunnel is a listener whose connections are dialled by us: the worker can't
-// reach a laptop, so the laptop dials the worker and serves gRPC on the result.
-// Use NewTunnel.
+// Tunnel is a listener whose connections are dialled by us. All methods may be called at the
+// same time. Use [New].
 type Tunnel struct {
 	conns chan net.Conn
 	done  chan struct{}
 	close sync.Once
 }
 
-// NewTunnel returns a tunnel without connections.
-func NewTunnel() *Tunnel {
+// New returns a tunnel without connections.
+func New() *Tunnel {
 	return &Tunnel{conns: make(chan net.Conn), done: make(chan struct{})}
 }
 
@@ -69,6 +71,9 @@ type deliveredConn struct {
 	closed chan struct{}
 	err    error
 }
+
+// NetConn returns the connection that was delivered, which may know more of itself.
+func (c *deliveredConn) NetConn() net.Conn { return c.Conn }
 
 func (c *deliveredConn) Close() error {
 	c.once.Do(func() {

@@ -1,4 +1,9 @@
-package coordinator
+// Package wire checks what an agent says over the wire, and puts it into the words of a job. Start
+// with [Outcome]. Nobody trusts an agent: whoever has a job's certificate can send what it likes.
+//
+// It takes messages of pkg/hodeipb wherever they are from: a stream, a log store, or the message of a
+// container. It does no I/O; the stream is pkg/coordinator's.
+package wire
 
 import (
 	"fmt"
@@ -15,10 +20,10 @@ import (
 // Outcome puts an exit record into the words of a job. A record without a cause
 // (only the container's status can tell who killed the launcher), or with one
 // that is not the command's own, is [job.Unknown]; its message then has the cause that the
-// agent named. The record need not have come through a [Server].
+// agent named. The record stays as it is.
 func Outcome(r *hodeipb.ExitRecord) *job.Outcome {
-	r = proto.CloneOf(r) // checkExit cuts its texts, and the record is others' too
-	if checkExit(r) != nil {
+	r = proto.CloneOf(r) // CheckExit cuts its texts, and the record is others' too
+	if CheckExit(r) != nil {
 		return &job.Outcome{Cause: job.Unknown, Code: job.ExitFailed, Message: senseless}
 	}
 	o := &job.Outcome{
