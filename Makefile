@@ -50,7 +50,9 @@ generate-bpf: ## Generate agent/probe's programs from their C (clang-14, llvm-14
 	go generate ./agent/probe
 
 GENERATED := 'pkg/hodeipb/*.pb.go' 'agent/probe/*_bpfe[lb].*'
-verify: generate ## Fail if what is generated, or a go.mod, is not up to date
+verify: generate ## Fail if the protocol breaks what runs, or what is generated, or a go.mod, is not up to date
+	bin/buf lint
+	@tools/buf/breaking
 	@git diff --exit-code -- $(GENERATED)
 	@test -z "$$(git ls-files --others --exclude-standard -- $(GENERATED) | tee /dev/stderr)"
 	@for module in $(MODULES); do echo "go mod tidy -diff in $$module"; go -C $$module mod tidy -diff || exit 1; done

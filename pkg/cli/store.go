@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hodei-jobs/hodei/internal/xdg"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
@@ -114,14 +115,11 @@ func (s *openedStore) close(note func(string)) {
 
 // storeDir is where the log store belongs.
 func (a *app) storeDir() (string, error) {
-	// https://specifications.freedesktop.org/basedir-spec: a relative path is to be ignored.
-	if state := a.getenv("XDG_STATE_HOME"); filepath.IsAbs(state) {
-		return filepath.Join(state, "hodei", "jobs"), nil
+	state := xdg.State(a.getenv)
+	if state == "" {
+		return "", errors.New("neither XDG_STATE_HOME nor HOME is a directory")
 	}
-	if home := a.getenv("HOME"); filepath.IsAbs(home) {
-		return filepath.Join(home, ".local", "state", "hodei", "jobs"), nil
-	}
-	return "", errors.New("neither XDG_STATE_HOME nor HOME is a directory")
+	return filepath.Join(state, "hodei", "jobs"), nil
 }
 
 // storeLimits are HODEI_LOG_MAX_BYTES and HODEI_LOG_MAX_AGE, or the defaults.

@@ -5,7 +5,6 @@ package job
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"path"
 	"regexp"
 	"strconv"
@@ -15,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/hodei-jobs/hodei/pkg/contract"
@@ -261,10 +261,6 @@ func ParseUser(s string) (uid, gid *int64, err error) {
 	return uid, gid, nil
 }
 
-// letters that make no words and can't be taken for one another, as Kubernetes
-// uses them for generated names.
-const letters = "bcdfghjklmnpqrstvwxz2456789"
-
 // NewName makes up a name for a job from its command: hodei-<command>-<5 chars>.
 func NewName(command []string) string {
 	base := "job"
@@ -273,11 +269,7 @@ func NewName(command []string) string {
 			base = b
 		}
 	}
-	suffix := make([]byte, 5)
-	for i := range suffix {
-		suffix[i] = letters[rand.IntN(len(letters))]
-	}
-	return "hodei-" + base + "-" + string(suffix)
+	return "hodei-" + base + "-" + rand.String(5)
 }
 
 // label keeps of s what may stand in a DNS label, at most 20 bytes.

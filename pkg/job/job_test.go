@@ -142,7 +142,7 @@ func TestNewName(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			want := regexp.MustCompile("^" + tt.want + "[" + letters + "]{5}$")
+			want := regexp.MustCompile("^" + tt.want + "[bcdfghjklmnpqrstvwxz2456789]{5}$")
 			got := NewName(tt.command)
 			if !want.MatchString(got) {
 				t.Errorf("got %s, want %s", got, want)

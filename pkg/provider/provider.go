@@ -15,9 +15,13 @@ import (
 	"slices"
 	"time"
 
+	"github.com/gofrs/flock"
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/yaml"
+
+	"github.com/hodei-jobs/hodei/internal/atomicfile"
+	"github.com/hodei-jobs/hodei/internal/xdg"
 )
 
 // Errors that a caller branches on; they are wrapped with the provider's name.
@@ -58,13 +62,9 @@ type Registry struct {
 // in ~/.config where that is unset or, as its specification says, not absolute. Without
 // a home either the error is ErrNoPlace.
 func Path(getenv func(string) string) (string, error) {
-	dir := getenv("XDG_CONFIG_HOME")
-	if !filepath.IsAbs(dir) {
-		home := getenv("HOME")
-		if !filepath.IsAbs(home) {
-			return "", ErrNoPlace
-		}
-		dir = filepath.Join(home, ".config")
+	dir := xdg.Config(getenv)
+	if dir == "" {
+		return "", ErrNoPlace
 	}
 	return filepath.Join(dir, "hodei", "config.yaml"), nil
 }
@@ -128,16 +128,7 @@ func (r *Registry) Save(path string) error {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".config-*.yaml") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // without effect after the rename
-	_, err = f.Write(data)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return atomicfile.Write(path, data)
 }
 
 // Update loads the file at path, lets change edit it, and saves it, while it
@@ -149,17 +140,11 @@ func Update(ctx context.Context, path string, change func(*Registry) error) erro
 	}
 	// A file of its own, because Save replaces the other; it is left there, as
 	// removing it would let two processes hold two locks.
-	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
+	lock := flock.New(path + ".lock")
+	if err := acquire(ctx, path, lock); err != nil {
 		return err
 	}
 	defer lock.Close() // unlocks
-	switch err := acquire(ctx, lock); {
-	case errors.Is(err, unix.EWOULDBLOCK):
-		return &BusyError{Path: path, Lock: lock.Name()}
-	case err != nil:
-		return fmt.Errorf("lock %s: %w", lock.Name(), err)
-	}
 	r, err := Load(path)
 	if err != nil {
 		return err
@@ -170,26 +155,19 @@ func Update(ctx context.Context, path string, change func(*Registry) error) erro
 	return r.Save(path)
 }
 
-// acquire locks f. The error is EWOULDBLOCK if another has it for all of lockWait.
-func acquire(ctx context.Context, f *os.File) error {
-	timeout := time.After(lockWait)
-	poll := time.NewTicker(lockPoll)
-	defer poll.Stop()
-	for {
-		if err := ctx.Err(); err != nil { // also with the lock free: nobody wants the change now
-			return err
-		}
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return err
-		}
-		select {
-		case <-poll.C:
-		case <-timeout:
-			return err
-		case <-ctx.Done():
-		}
+// acquire takes lock within lockWait. It refuses once ctx has ended, even with the lock free:
+// nobody wants the change then.
+func acquire(ctx context.Context, path string, lock *flock.Flock) error {
+	waiting, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
+	_, err := lock.TryLockContext(waiting, lockPoll)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return &BusyError{Path: path, Lock: lock.Path()}
 	}
+	if _, named := errors.AsType[*fs.PathError](err); err != nil && !named {
+		return fmt.Errorf("lock %s: %w", lock.Path(), err)
+	}
+	return err
 }
 
 // Add puts a provider into r; the first one becomes the one in use. The error is

@@ -67,6 +67,10 @@ func (l *Live) takeKeys(in *os.File) error {
 	if l.wake[0], l.wake[1], err = os.Pipe(); err != nil {
 		return err
 	}
+	if max(in.Fd(), l.wake[0].Fd()) > maxAwaited {
+		l.closeWake()
+		return unix.EMFILE
+	}
 	before, err := term.MakeRaw(int(in.Fd()))
 	if err != nil {
 		l.closeWake()
@@ -83,14 +87,7 @@ func (l *Live) readKeys() {
 	in, wake := int(l.in.Fd()), int(l.wake[0].Fd())
 	for {
 		// A read that nobody types for could not be ended.
-		var ready unix.FdSet
-		ready.Set(in)
-		ready.Set(wake)
-		_, err := unix.Select(max(in, wake)+1, &ready, nil, nil, nil)
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case err != nil, ready.IsSet(wake):
+		if woken, err := awaitInput(in, wake); woken || err != nil {
 			return
 		}
 		n, err := unix.Read(in, key)

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
+
+	"github.com/hodei-jobs/hodei/internal/atomicfile"
 )
 
 // MaxDocumentBytes bounds a document: a few hundred samples are 100 KiB, and 2 MiB
@@ -50,14 +52,7 @@ func (l *Log) setDocument(name string, b []byte) error {
 		return err // another process may write under this name
 	}
 	path := filepath.Join(l.dir, name+documentSuffix)
-	err := writeSynced(path+".new", sealDocument(b))
-	if err == nil {
-		err = l.inTurn(func() error { return os.Rename(path+".new", path) })
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(path+".new"))
-	}
-	return nil
+	return atomicfile.WriteWhen(path, sealDocument(b), l.inTurn)
 }
 
 // inTurn does f in the writer's turn, unless the log can't be written to.
@@ -68,20 +63,6 @@ func (l *Log) inTurn(f func() error) error {
 		return err
 	}
 	return f()
-}
-
-// writeSynced writes a file that is whole when it gets another's name: a loss of power
-// could leave the name, and nothing behind it.
-func writeSynced(path string, b []byte) error {
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(b)
-	if err == nil {
-		err = file.Sync()
-	}
-	return errors.Join(err, file.Close())
 }
 
 // sealDocument adds the checksum to a document.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 
+	"github.com/gofrs/flock"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
@@ -48,15 +49,15 @@ type Log struct {
 	// for that file's disk. Who needs the writer's turn as well takes it second.
 	documents sync.Mutex
 	closing   chan struct{}
-	lock      *os.File   // nil once closed
-	indexFile *os.File   // of the last segment
-	maxTime   int64      // the latest in the last segment
-	torn      bool       // the last segment's file may go on behind its size
-	flushing  chan error // the sync of the segment before, under way
-	flushed   *segment   // which one
-	broken    error      // a sync has failed: the kernel forgets what it could not write
-	head      []byte     // used again: header and table of a frame,
-	bufs      [][]byte   // and what is written at once
+	lock      *flock.Flock // nil once closed
+	indexFile *os.File     // of the last segment
+	maxTime   int64        // the latest in the last segment
+	torn      bool         // the last segment's file may go on behind its size
+	flushing  chan error   // the sync of the segment before, under way
+	flushed   *segment     // which one
+	broken    error        // a sync has failed: the kernel forgets what it could not write
+	head      []byte       // used again: header and table of a frame,
+	bufs      [][]byte     // and what is written at once
 
 	mu       sync.Mutex
 	segments []*segment // oldest first

@@ -26,6 +26,9 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/gofrs/flock"
+
+	"github.com/hodei-jobs/hodei/internal/atomicfile"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
@@ -271,7 +274,7 @@ func (s *Store) Temp(k Key, first uint64) (*Log, error) {
 func (s *Store) tempDir() string { return filepath.Join(s.dir, tempName, rand.Text()) }
 
 // write opens the log in dir for writing; the lock is the log's from now on.
-func (s *Store) write(k Key, first uint64, dir string, lock *os.File, temp bool) (*Log, error) {
+func (s *Store) write(k Key, first uint64, dir string, lock *flock.Flock, temp bool) (*Log, error) {
 	l := newLog(s, dir)
 	l.lock, l.temp = lock, temp
 	var err error
@@ -317,12 +320,9 @@ func (s *Store) InUse(k Key) bool {
 	if err != nil {
 		return false
 	}
-	lock, err := os.Open(filepath.Join(dir, lockName))
-	if err != nil {
-		return false
-	}
+	lock := flock.New(filepath.Join(dir, lockName), flock.SetFlag(os.O_RDONLY)) // and does not make one
 	defer lock.Close()
-	return errors.Is(flock(lock), ErrInUse)
+	return errors.Is(tryLock(lock), ErrInUse)
 }
 
 // Find gives the attempts of a job, and of earlier jobs of its name, oldest
@@ -433,18 +433,7 @@ func ensureMeta(dir string, k Key) error {
 	if err != nil {
 		return err
 	}
-	name := filepath.Join(dir, metaName)
-	if err := os.WriteFile(name+".new", b, 0o600); err != nil {
-		return err
-	}
-	// Else a loss of power may leave the name with an empty file.
-	if err := syncFile(name + ".new"); err != nil {
-		return err
-	}
-	if err := os.Rename(name+".new", name); err != nil {
-		return err
-	}
-	return syncFile(dir)
+	return atomicfile.Write(filepath.Join(dir, metaName), b)
 }
 
 func readMeta(dir string) (meta, error) {

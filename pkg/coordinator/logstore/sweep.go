@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/gofrs/flock"
 )
 
 // kept is one directory of the store that holds a log.
@@ -193,7 +193,7 @@ func subdirectories(dir string) ([]string, error) {
 }
 
 // makeLocked makes the directory of a log, if needed, and locks it.
-func makeLocked(dir string) (lock *os.File, err error) {
+func makeLocked(dir string) (lock *flock.Flock, err error) {
 	for range lockTries {
 		if err = os.MkdirAll(dir, 0o700); err == nil {
 			lock, err = lockDir(dir)
@@ -205,34 +205,34 @@ func makeLocked(dir string) (lock *os.File, err error) {
 	return lock, err
 }
 
-// lockDir locks a log until the file is closed, or its process ends. The error
+// lockDir locks a log until the lock is closed, or its process ends. The error
 // is ErrInUse when it is locked, fs.ErrNotExist when it was removed.
-func lockDir(dir string) (*os.File, error) {
-	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := flock(lock); err != nil {
-		lock.Close()
-		return nil, err
+func lockDir(dir string) (*flock.Flock, error) {
+	lock := flock.New(filepath.Join(dir, lockName))
+	if err := tryLock(lock); err != nil {
+		return nil, errors.Join(err, lock.Close())
 	}
 	return lock, nil
 }
 
-func flock(lock *os.File) error {
-	err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return ErrInUse
+// tryLock takes a lock, in two steps: with an error it may be locked too, and the caller closes it.
+func tryLock(lock *flock.Flock) error {
+	locked, err := lock.TryLock()
+	if _, isPath := errors.AsType[*fs.PathError](err); err != nil && !isPath {
+		return &fs.PathError{Op: "lock", Path: lock.Path(), Err: err}
 	}
 	if err != nil {
-		return &os.PathError{Op: "lock", Path: lock.Name(), Err: err}
+		return err
+	}
+	if !locked {
+		return ErrInUse
 	}
 	// The lock of a directory that was removed between the two calls excludes nobody.
 	ours, err := lock.Stat()
 	if err != nil {
 		return err
 	}
-	now, err := os.Stat(lock.Name())
+	now, err := os.Stat(lock.Path())
 	if err != nil {
 		return err
 	}
