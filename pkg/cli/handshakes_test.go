@@ -18,6 +18,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
@@ -206,7 +207,7 @@ func TestLogsRefused(t *testing.T) {
 			feed := newFeed(func(err error) { t.Error(err) }, nil)
 			begun := time.Now()
 			_, err := o.follows(t.Context(), over, &knownJob{name: "x"}, nil, feed, 0, refusals{h, refusing{newFakeJob()}})
-			if took := time.Since(begun); refused && took != 0 || !refused && took != meetWait {
+			if took := time.Since(begun); refused && took != 0 || !refused && took != follow.MeetWait {
 				t.Errorf("after %s", took)
 			}
 			if err == nil || err.Error() != name || job.HintOf(err) == "" {

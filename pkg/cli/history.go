@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
@@ -21,9 +22,6 @@ const (
 	// it does so at once, and through a tunnel over a slow path within a few hundred
 	// milliseconds.
 	historyPause = time.Second
-	// meetSay is how long hodei waits for an agent before it says so: a tunnel is usually there
-	// within a second.
-	meetSay = 2 * time.Second
 	// historyWait bounds it all, once the agent is there.
 	historyWait = 10 * time.Second
 )
@@ -119,22 +117,18 @@ func (o *logsOptions) history(ctx context.Context, found *kubernetes.Found, uid 
 		return history{}, err
 	}
 	defer run.Close()
-	watching, stop := context.WithCancel(ctx)
-	defer stop()
 	h := newHistorian(uid)
 	h.slow = func() { o.screen.note(o.meeting(found.Spec.Name)) }
-	handshakes := newHandshakes()
-	server := &coordinator.Server{TLS: run.TLS(), Namespace: o.namespace, Job: found.Spec.Name, Silent: true, MetricsInterval: historyInterval, Handshake: handshakes.took,
-		Follower: &coordinator.Recorder{JobUID: run.UID(), Listener: h}}
-	over, ended := newEnd()
-	served := make(chan error, 1)
-	var work sync.WaitGroup
-	work.Go(func() { served <- server.Serve(run.Listener()) })
-	work.Go(func() { ended(run.Watch(watching, func(job.Event) {})) })
-	record, err := h.await(ctx, over, served, refusals{handshakes, run})
-	stop()
-	server.Close()
-	work.Wait()
+	attachment := &follow.Attachment{
+		Job: run, Namespace: o.namespace, Name: found.Spec.Name,
+		Recorder: &coordinator.Recorder{JobUID: run.UID(), Listener: h}, Every: historyInterval,
+		TurnedAway: func(f *coordinator.Fault) { o.screen.note(faultNote(f)) },
+	}
+	var record *hodeipb.ExitRecord
+	err = attachment.Run(ctx, func(ctx context.Context, e *follow.Events) (err error) {
+		record, err = h.await(ctx, e)
+		return err
+	})
 	told := history{samples: h.taken()}
 	if record != nil {
 		told.outcome = coordinator.Outcome(record)
@@ -144,8 +138,8 @@ func (o *logsOptions) history(ctx context.Context, found *kubernetes.Found, uid 
 
 // await returns when the agent has sent what it has, with the exit record if that was
 // part of it.
-func (h *historian) await(ctx context.Context, over *end, served <-chan error, r refusals) (*hodeipb.ExitRecord, error) {
-	if err := h.meet(ctx, over, served, r); err != nil {
+func (h *historian) await(ctx context.Context, e *follow.Events) (*hodeipb.ExitRecord, error) {
+	if err := h.meet(ctx, e); err != nil {
 		return nil, err
 	}
 	longest := time.NewTimer(historyWait)
@@ -164,7 +158,7 @@ func (h *historian) await(ctx context.Context, over *end, served <-chan error, r
 			pause.Stop()
 		case <-ctx.Done():
 			pause.Stop()
-			return nil, ctx.Err()
+			return nil, context.Cause(ctx)
 		}
 		return nil, nil
 	}
@@ -172,26 +166,24 @@ func (h *historian) await(ctx context.Context, over *end, served <-chan error, r
 
 // meet returns nil once the attempt is there, or why it will not be. A command that only looks
 // does not wait for certificates to be accepted.
-func (h *historian) meet(ctx context.Context, over *end, served <-chan error, r refusals) error {
-	defer time.AfterFunc(meetSay, h.slow).Stop()
-	meeting := time.NewTimer(meetWait)
+func (h *historian) meet(ctx context.Context, e *follow.Events) error {
+	defer time.AfterFunc(follow.MeetSay, h.slow).Stop()
+	meeting := time.NewTimer(follow.MeetWait)
 	defer meeting.Stop()
 	select {
 	case <-h.attached:
 		return nil
-	case err := <-r.refused:
-		return r.Refused(err)
+	case refusal := <-e.Refused:
+		return refusal
 	case <-meeting.C:
-		return fmt.Errorf("not within %s", meetWait)
-	case <-over.Done():
-		if over.outcome == nil {
-			return context.Cause(over)
+		return fmt.Errorf("not within %s", follow.MeetWait)
+	case <-e.Over.Done():
+		if e.Over.Outcome == nil {
+			return context.Cause(e.Over)
 		}
-		return errNotMet
-	case err := <-served:
-		return fmt.Errorf("serve the job's agent: %w", err)
+		return follow.ErrNotMet
 	case <-ctx.Done():
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 }
 
@@ -200,5 +192,8 @@ func (o *logsOptions) meeting(name string) string {
 	if o.follow {
 		return fmt.Sprintf("waiting for the agent of job %s", name)
 	}
-	return fmt.Sprintf("waiting for up to %s for the agent of job %s", meetWait, name)
+	return fmt.Sprintf("waiting for up to %s for the agent of job %s", follow.MeetWait, name)
 }
+
+// faultNote says what is wrong with an agent that was not let in for what it sent.
+func faultNote(f *coordinator.Fault) string { return "the agent was turned away: " + f.Error() }

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
@@ -26,67 +27,68 @@ func TestHistory(t *testing.T) {
 	broken := errors.New("broken")
 	for _, test := range []struct {
 		name    string
-		act     func(h *historian, ended func(*job.Outcome, error), served chan<- error)
+		act     func(h *historian, ended func(*job.Outcome, error), unserved context.CancelCauseFunc)
 		samples int
 		exited  bool
 		err     string
 		after   time.Duration
 	}{
-		{"at once", func(h *historian, _ func(*job.Outcome, error), _ chan<- error) {
+		{"at once", func(h *historian, _ func(*job.Outcome, error), _ context.CancelCauseFunc) {
 			h.attach()
 			for i := range 5 {
 				h.Metrics("x-1", metrics(i))
 			}
 		}, 5, false, "", historyPause},
-		{"over a slow path", func(h *historian, _ func(*job.Outcome, error), _ chan<- error) {
+		{"over a slow path", func(h *historian, _ func(*job.Outcome, error), _ context.CancelCauseFunc) {
 			h.attach()
 			for i := range 3 {
 				time.Sleep(historyPause - time.Millisecond)
 				h.Metrics("x-1", metrics(i))
 			}
 		}, 3, false, "", 3*(historyPause-time.Millisecond) + historyPause},
-		{"for ever", func(h *historian, _ func(*job.Outcome, error), _ chan<- error) {
+		{"for ever", func(h *historian, _ func(*job.Outcome, error), _ context.CancelCauseFunc) {
 			h.attach()
 			for i := range 1000 {
 				time.Sleep(historyPause / 10)
 				h.Metrics("x-1", metrics(i))
 			}
 		}, -1, false, "", historyWait},
-		{"nothing", func(h *historian, _ func(*job.Outcome, error), _ chan<- error) { h.attach() }, 0, false, "", historyPause},
-		{"of another attempt", func(h *historian, _ func(*job.Outcome, error), _ chan<- error) {
+		{"nothing", func(h *historian, _ func(*job.Outcome, error), _ context.CancelCauseFunc) { h.attach() }, 0, false, "", historyPause},
+		{"of another attempt", func(h *historian, _ func(*job.Outcome, error), _ context.CancelCauseFunc) {
 			h.Attached(coordinator.Attachment{Hello: &hodeipb.Hello{Attempt: "x-0", AttemptUid: "0"}})
 			h.Metrics("x-0", metrics(0))
 			h.Exited("x-0", &hodeipb.ExitRecord{})
 			h.attach()
 		}, 0, false, "", historyPause},
-		{"it attaches twice", func(h *historian, _ func(*job.Outcome, error), _ chan<- error) {
+		{"it attaches twice", func(h *historian, _ func(*job.Outcome, error), _ context.CancelCauseFunc) {
 			h.attach()
 			h.attach()
 			h.Metrics("x-1", metrics(0))
 		}, 1, false, "", historyPause},
-		{"it ends", func(h *historian, _ func(*job.Outcome, error), _ chan<- error) {
+		{"it ends", func(h *historian, _ func(*job.Outcome, error), _ context.CancelCauseFunc) {
 			h.attach()
 			h.Metrics("x-1", metrics(0))
 			h.Exited("x-1", &hodeipb.ExitRecord{Cause: "Completed"})
 			h.Exited("x-1", &hodeipb.ExitRecord{Cause: "Completed"})
 		}, 1, true, "", -1},
-		{"not met", func(*historian, func(*job.Outcome, error), chan<- error) {}, 0, false, "not within 30s", meetWait},
-		{"over before", func(_ *historian, ended func(*job.Outcome, error), _ chan<- error) { ended(&job.Outcome{}, nil) }, 0, false, "the agent was not met", 0},
-		{"not to be watched", func(_ *historian, ended func(*job.Outcome, error), _ chan<- error) { ended(nil, broken) }, 0, false, "broken", 0},
-		{"not to be served", func(_ *historian, _ func(*job.Outcome, error), served chan<- error) { served <- broken }, 0, false, "serve the job's agent: broken", 0},
+		{"not met", func(*historian, func(*job.Outcome, error), context.CancelCauseFunc) {}, 0, false, "not within 30s", follow.MeetWait},
+		{"over before", func(_ *historian, ended func(*job.Outcome, error), _ context.CancelCauseFunc) {
+			ended(&job.Outcome{}, nil)
+		}, 0, false, "the agent was not met", 0},
+		{"not to be watched", func(_ *historian, ended func(*job.Outcome, error), _ context.CancelCauseFunc) { ended(nil, broken) }, 0, false, "broken", 0},
+		{"not to be served", func(_ *historian, _ func(*job.Outcome, error), unserved context.CancelCauseFunc) { unserved(broken) }, 0, false, "broken", 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newHistorian("1")
-				over, ended := newEnd()
-				served := make(chan error, 1)
+				over, ended := follow.NewEnd()
 				begun := time.Now()
-				ctx, cancel := context.WithCancel(t.Context())
-				defer cancel()
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
 				var work sync.WaitGroup
 				defer work.Wait()
-				work.Go(func() { test.act(h, ended, served) })
-				record, err := h.await(ctx, over, served, refusals{newHandshakes(), refusing{newFakeJob()}})
+				work.Go(func() { test.act(h, ended, cancel) })
+				record, err := h.await(ctx, &follow.Events{Over: over})
 				if took := time.Since(begun); test.after >= 0 && took != test.after {
 					t.Errorf("after %s, want %s", took, test.after)
 				}
@@ -107,18 +109,13 @@ func TestHistoryRefused(t *testing.T) {
 		h := newHistorian("1")
 		var slow atomic.Bool
 		h.slow = func() { slow.Store(true) }
-		shakes := newHandshakes()
-		go func() {
-			time.Sleep(meetSay + time.Second)
-			for range refusedOften {
-				shakes.took(errors.New("bad certificate"))
-			}
-		}()
-		over, ended := newEnd()
+		refused := make(chan *job.Failure, 1)
+		time.AfterFunc(follow.MeetSay+time.Second, func() { refused <- &job.Failure{Message: "bad certificate"} })
+		over, ended := follow.NewEnd()
 		defer ended(nil, nil)
 		begun := time.Now()
-		_, err := h.await(t.Context(), over, nil, refusals{shakes, refusing{newFakeJob()}})
-		if err == nil || err.Error() != "refused: bad certificate" || time.Since(begun) != meetSay+time.Second || !slow.Load() {
+		_, err := h.await(t.Context(), &follow.Events{Refused: refused, Over: over})
+		if err == nil || err.Error() != "bad certificate" || time.Since(begun) != follow.MeetSay+time.Second || !slow.Load() {
 			t.Errorf("got %v after %s, slow: %v", err, time.Since(begun), slow.Load())
 		}
 	})

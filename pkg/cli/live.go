@@ -13,6 +13,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
+	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
@@ -22,10 +23,6 @@ import (
 // more each time when it has too few lines: 64 KiB is one batch, and 16 times more
 // reaches any spool in four steps.
 const tailBytes, tailMore = 64 << 10, 16
-
-// meetWait is how long an agent that runs is waited for: the tunnel's back-off is
-// 15 s at the longest.
-const meetWait = 30 * time.Second
 
 // errTooFew is that the output fetched has fewer lines than were asked for.
 var errTooFew = errors.New("too few lines")
@@ -217,9 +214,9 @@ func (o *logsOptions) follows(ctx context.Context, over *end, j *knownJob, a *kn
 	met := false
 	var patience <-chan time.Time
 	if !o.follow {
-		patience = time.After(meetWait)
+		patience = time.After(follow.MeetWait)
 	}
-	slow := time.After(meetSay)
+	slow := time.After(follow.MeetSay)
 	for {
 		var at coordinator.Attachment
 		select {
@@ -237,7 +234,7 @@ func (o *logsOptions) follows(ctx context.Context, over *end, j *knownJob, a *kn
 			}
 			continue
 		case <-patience:
-			return false, &job.Hinted{Err: fmt.Errorf("the agent of job %s was not reached within %s", j.name, meetWait), Hint: "see how it is: {hodei} describe " + j.name}
+			return false, &job.Hinted{Err: fmt.Errorf("the agent of job %s was not reached within %s", j.name, follow.MeetWait), Hint: "see how it is: {hodei} describe " + j.name}
 		case <-over.Done():
 			select {
 			case at = <-feed.attached: // before that
