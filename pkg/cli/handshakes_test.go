@@ -18,7 +18,6 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/hodei-jobs/hodei/certs"
-	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
@@ -187,32 +186,4 @@ func TestSessionRefusedByAgent(t *testing.T) {
 			t.Error("the job was deleted")
 		}
 	})
-}
-
-// hodei logs has less patience, and says all the same what it has waited for.
-func TestLogsRefused(t *testing.T) {
-	refusal := errors.New("bad certificate")
-	for name, refused := range map[string]bool{"the agent of job x was not reached within 30s": false, "refused: bad certificate": true} {
-		synctest.Test(t, func(t *testing.T) {
-			a := &app{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: io.Discard}, getenv: func(string) string { return "" }}
-			o := &logsOptions{app: a, screen: newScreen(a, true)}
-			h := newHandshakes()
-			if refused {
-				for range 3 {
-					h.took(refusal)
-				}
-			}
-			over, ended := newEnd()
-			defer ended(nil, nil)
-			feed := newFeed(func(err error) { t.Error(err) }, nil)
-			begun := time.Now()
-			_, err := o.follows(t.Context(), over, &knownJob{name: "x"}, nil, feed, 0, refusals{h, refusing{newFakeJob()}})
-			if took := time.Since(begun); refused && took != 0 || !refused && took != follow.MeetWait {
-				t.Errorf("after %s", took)
-			}
-			if err == nil || err.Error() != name || job.HintOf(err) == "" {
-				t.Errorf("got %v, want %s", err, name)
-			}
-		})
-	}
 }
