@@ -52,9 +52,9 @@ type refuser interface {
 	Refused(err error) *job.Failure
 }
 
-// Attachment meets the agents of one job. It requires Job, Namespace, Name and Recorder; set the
-// fields before [Attachment.Run], which is called once. The other methods may be called at any time,
-// and at the same time.
+// Attachment meets the agents of one job. It requires Job and, unless it is Unserved, Namespace, Name
+// and Recorder. Set the fields before [Attachment.Run], which is called once. The other methods may be
+// called at any time, and at the same time.
 type Attachment struct {
 	Job Job
 	// Namespace and Name are the job's: the agents of another are not let in.
@@ -127,7 +127,6 @@ func (a *Attachment) Run(ctx context.Context, act func(context.Context, *Events)
 	refusals := make(chan *job.Failure, 1)
 	over, ended := NewEnd()
 	events := &Events{Refused: refusals, Over: over}
-	a.prepare(refusals, fail)
 	var done atomic.Bool
 	report := func(e job.Event) {
 		if a.Report != nil && !done.Load() {
@@ -136,6 +135,7 @@ func (a *Attachment) Run(ctx context.Context, act func(context.Context, *Events)
 	}
 	var work sync.WaitGroup
 	if !a.Unserved {
+		a.prepare(refusals, fail)
 		work.Go(func() {
 			if err := a.server.Serve(a.Job.Listener()); err != nil {
 				fail(fmt.Errorf("serve the job's agent: %w", err))
