@@ -1,6 +1,7 @@
 // Package follow meets the agents of a job: it serves them, watches the job beside them, and says
 // what goes wrong between an agent and us. Start with [Attachment], one for each job and each time
-// that it is met. What agents send goes to the Listener of its Recorder.
+// that it is met. What agents send goes to the Listener of its Recorder. [Inquiry] uses one to ask an
+// agent for the samples that it has.
 //
 // The package shows nothing and decides nothing about the job: it does not stop or delete it, and
 // has no words for its end.
