@@ -9,7 +9,6 @@ import (
 	"slices"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
@@ -57,12 +56,13 @@ func (o *logsOptions) partial(j *knownJob, uid string) bool {
 
 // feed is the Listener of hodei logs.
 type feed struct {
-	attached chan coordinator.Attachment // of each attempt the first one
+	attached chan coordinator.Attachment // of each attempt the first one, from the wanted one on
 	fail     context.CancelCauseFunc
 	partial  func(uid string) bool
 
-	mu   sync.Mutex
-	seen map[string]bool
+	mu     sync.Mutex
+	wanted string // the UID of the attempt that is waited for; empty: of any
+	seen   map[string]bool
 }
 
 func newFeed(fail context.CancelCauseFunc, partial func(uid string) bool) *feed {
@@ -76,6 +76,10 @@ func (f *feed) Attached(a coordinator.Attachment) {
 		return
 	}
 	f.seen[a.Hello.Attempt] = true
+	if f.wanted != "" && a.Hello.AttemptUid != f.wanted { // one that ended, or comes later
+		return
+	}
+	f.wanted = ""
 	if !f.partial(a.Hello.AttemptUid) { // else what is wanted is known once all of it is stored
 		a.Log.Hold(0)
 	}
@@ -108,6 +112,9 @@ func (o *logsOptions) fetch(ctx context.Context, j *knownJob, a *knownAttempt, e
 	serving, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	feed := newFeed(fail, func(uid string) bool { return o.partial(j, uid) })
+	if a != nil {
+		feed.wanted = a.uid
+	}
 	recorder := &coordinator.Recorder{Store: o.store.Store, JobUID: run.UID(), Listener: feed}
 	recorder.Begin = func(h *hodeipb.Hello) uint64 {
 		if !o.partial(j, h.AttemptUid) {
@@ -169,47 +176,24 @@ func (o *logsOptions) showEnded(ctx context.Context, j *knownJob, attempt string
 // follows shows attempts as they attach, until the one that is wanted is shown, or
 // the job is over. It tells whether all output of the last one was stored.
 func (o *logsOptions) follows(ctx context.Context, e *follow.Events, j *knownJob, a *knownAttempt, feed *feed, estimate uint64) (complete bool, err error) {
-	met := false
-	var patience <-chan time.Time
-	if !o.follow {
-		patience = time.After(follow.MeetWait)
-	}
-	slow := time.After(follow.MeetSay)
-	for {
-		var at coordinator.Attachment
-		select {
-		case at = <-feed.attached:
-		case refusal := <-e.Refused:
-			if !o.follow {
-				return false, refusal
-			}
+	patience := follow.Patience{Endless: o.follow}
+	if o.follow {
+		patience.Refused = func(refusal *job.Failure) {
 			o.screen.note(fmt.Sprintf("%s; trying on for %s", refusal, follow.RefusedWait))
-			continue
-		case <-slow:
-			if a != nil && !met { // else it is the job that is waited for
-				o.screen.note(o.meeting(j.name))
-			}
-			continue
-		case <-patience:
-			return false, &job.Hinted{Err: fmt.Errorf("the agent of job %s was not reached within %s", j.name, follow.MeetWait), Hint: "see how it is: {hodei} describe " + j.name}
-		case <-e.Over.Done():
-			select {
-			case at = <-feed.attached: // before that
-			default:
-				switch {
-				case e.Over.Outcome == nil:
-					return false, context.Cause(e.Over)
-				case !met:
-					return false, follow.ErrNotMet
-				}
-				return complete, nil
-			}
-		case <-ctx.Done():
-			return false, context.Cause(ctx)
 		}
-		if a != nil && at.Hello.AttemptUid != a.uid && !met {
-			at.Log.Hold(math.MaxUint64) // one that ended, or comes later
-			continue
+	}
+	if a != nil { // else it is the job that is waited for
+		patience.Slow = func() { o.screen.note(o.meeting(j.name)) }
+	}
+	for met := false; ; met = true {
+		at, err := follow.Meet(ctx, e, feed.attached, patience)
+		switch {
+		case errors.Is(err, follow.ErrLate):
+			return false, &job.Hinted{Err: fmt.Errorf("the agent of job %s was not reached within %s", j.name, follow.MeetWait), Hint: "see how it is: {hodei} describe " + j.name}
+		case errors.Is(err, follow.ErrNotMet) && met:
+			return complete, nil
+		case err != nil:
+			return false, err
 		}
 		if why := temporary(at); why != "" {
 			o.screen.note(why)
@@ -217,10 +201,10 @@ func (o *logsOptions) follows(ctx context.Context, e *follow.Events, j *knownJob
 		if complete, err = o.showLive(ctx, e.Over, j, at, estimate); err != nil {
 			return false, err
 		}
-		met = true
 		if !o.follow || o.attempt > 0 {
 			return complete, nil
 		}
+		patience.Slow = nil // the next attempt comes when the cluster lets it
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -137,6 +138,23 @@ func TestPartial(t *testing.T) {
 		if got := o.partial(j, test.uid); got != test.want {
 			t.Errorf("%+v: got %t", test, got)
 		}
+	}
+}
+
+// Attempts before the wanted one are passed over, those after it are shown.
+func TestFeedWanted(t *testing.T) {
+	feed := newFeed(func(err error) { t.Error(err) }, func(string) bool { return true })
+	feed.wanted = "2"
+	for _, n := range []string{"1", "2", "2", "3"} {
+		feed.Attached(coordinator.Attachment{Hello: &hodeipb.Hello{Attempt: "x-" + n, AttemptUid: n}})
+	}
+	close(feed.attached)
+	var got []string
+	for a := range feed.attached {
+		got = append(got, a.Hello.Attempt)
+	}
+	if !slices.Equal(got, []string{"x-2", "x-3"}) {
+		t.Errorf("got %v", got)
 	}
 }
 

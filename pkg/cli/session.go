@@ -375,7 +375,8 @@ func (s *session) finish(o *job.Outcome) error {
 		return err
 	}
 	if refused := s.agents.Refused(); refused.Overlaps+refused.Holes > 0 {
-		s.screen.note(fmt.Sprintf("the agent sent %d batches again and %d too early: they were refused, and asked for anew", refused.Overlaps, refused.Holes))
+		s.screen.note(fmt.Sprintf("the agent sent %d batches again and %d too early: they were refused, and asked for anew",
+			refused.Overlaps, refused.Holes))
 	}
 	s.samples = s.attemptSamples(o)
 	if k, ok := s.job.(keeper); ok {

@@ -22,19 +22,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
-const (
-	// MeetWait is how long commands that only look wait for an agent that runs: the tunnel's
-	// back-off is 15 s at the longest.
-	MeetWait = 30 * time.Second
-	// MeetSay is how long they wait before they say so: a tunnel is usually there within a second.
-	MeetSay = 2 * time.Second
-	// drainWait bounds how long the end of a meeting waits for agents to know that all is stored;
-	// without it their Pods linger.
-	drainWait = 2 * time.Second
-)
-
-// ErrNotMet is that the job has ended, or its attempt, before its agent was there.
-var ErrNotMet = errors.New("the agent was not met")
+// drainWait bounds how long the end of a meeting waits for agents to know that all is stored; without
+// it their Pods linger.
+const drainWait = 2 * time.Second
 
 // Job is a job whose agents can be met. A job whose agents are met through a tunnel, where nobody
 // else can refuse us, also has a method Refused(error) *job.Failure, which says what there is to say

@@ -2,7 +2,6 @@ package follow
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -30,8 +29,7 @@ type Inquiry struct {
 	// Namespace, Name and JobUID are the job's, AttemptUID is the attempt's.
 	Namespace, Name, JobUID string
 	AttemptUID              string
-	// Slow, if not nil, is called from a goroutine of its own when the agent is not there after
-	// [MeetSay].
+	// Slow, if not nil, is called when the agent is not there after [MeetSay].
 	Slow func()
 	// TurnedAway is the Attachment's.
 	TurnedAway func(*coordinator.Fault)
@@ -48,9 +46,7 @@ type History struct {
 // wait for others. The error is [ErrNotMet] if the job ended before its agent was there.
 func (q *Inquiry) Ask(ctx context.Context) (History, error) {
 	h := newHistorian(q.AttemptUID)
-	if q.Slow != nil {
-		h.slow = q.Slow
-	}
+	h.slow = q.Slow
 	attachment := &Attachment{
 		Job: q.Job, Namespace: q.Namespace, Name: q.Name,
 		Recorder: &coordinator.Recorder{JobUID: q.JobUID, Listener: h}, Every: historyInterval,
@@ -75,7 +71,7 @@ type historian struct {
 	attached chan struct{} // closed once the attempt is there
 	came     chan struct{} // gets a value now and then while samples come
 	exited   chan *hodeipb.ExitRecord
-	slow     func() // called when it is not there after MeetSay
+	slow     func() // called when it is not there after MeetSay; may be nil
 
 	mu      sync.Mutex
 	attempt string
@@ -84,8 +80,7 @@ type historian struct {
 
 func newHistorian(uid string) *historian {
 	return &historian{
-		uid: uid, slow: func() {},
-		attached: make(chan struct{}), came: make(chan struct{}, 1), exited: make(chan *hodeipb.ExitRecord, 1),
+		uid: uid, attached: make(chan struct{}), came: make(chan struct{}, 1), exited: make(chan *hodeipb.ExitRecord, 1),
 	}
 }
 
@@ -145,7 +140,7 @@ func (h *historian) taken() (samples []job.Sample) {
 // await returns when the agent has sent what it has, with the exit record if that was
 // part of it.
 func (h *historian) await(ctx context.Context, e *Events) (*hodeipb.ExitRecord, error) {
-	if err := h.meet(ctx, e); err != nil {
+	if _, err := Meet(ctx, e, h.attached, Patience{Slow: h.slow}); err != nil {
 		return nil, err
 	}
 	longest := time.NewTimer(historyWait)
@@ -167,28 +162,5 @@ func (h *historian) await(ctx context.Context, e *Events) (*hodeipb.ExitRecord, 
 			return nil, context.Cause(ctx)
 		}
 		return nil, nil
-	}
-}
-
-// meet returns nil once the attempt is there, or why it will not be. A command that only looks
-// does not wait for certificates to be accepted.
-func (h *historian) meet(ctx context.Context, e *Events) error {
-	defer time.AfterFunc(MeetSay, h.slow).Stop()
-	meeting := time.NewTimer(MeetWait)
-	defer meeting.Stop()
-	select {
-	case <-h.attached:
-		return nil
-	case refusal := <-e.Refused:
-		return refusal
-	case <-meeting.C:
-		return fmt.Errorf("not within %s", MeetWait)
-	case <-e.Over.Done():
-		if e.Over.Outcome == nil {
-			return context.Cause(e.Over)
-		}
-		return ErrNotMet
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
