@@ -47,6 +47,7 @@ var forbidden = []struct {
 	{"pkg/report", []string{"agent", "certs", "pkg/cli", "pkg/coordinator", "pkg/provider", "k8s.io/client-go", "google.golang.org"}, "it draws what it is given"},
 	{"pkg/server", []string{"agent", "certs", "pkg/cli", "pkg/coordinator", "google.golang.org"}, "it is HTTP about providers; who meets agents stands beside it"},
 	{"pkg/server", []string{"k8s.io/client-go", "k8s.io/cli-runtime", "k8s.io/kubectl"}, "it asks no cluster"},
+	{"pkg/follow", []string{"agent", "certs", "pkg/cli", "pkg/provider", "pkg/server", "pkg/ui", "k8s.io/client-go", "k8s.io/cli-runtime", "github.com/spf13"}, "it meets the agents of a job of any provider, and tells values: who shows them, and how, is not its affair"},
 	{"pkg/setup", []string{"agent", "pkg/cli", "pkg/server", "pkg/ui"}, "it returns values and errors; who shows them, and how, is not its affair"},
 	{"pkg/document", []string{"agent", "certs", "pkg", "k8s.io/client-go", "k8s.io/cli-runtime", "github.com/spf13", "google.golang.org"}, "it prints data, whatever it is about"},
 	{"pkg/output", []string{"agent", "certs", "pkg/cli", "pkg/provider", "pkg/setup", "pkg/server", "k8s.io/client-go", "k8s.io/cli-runtime", "github.com/spf13"}, "it writes what it is given: flags end, and the cluster is asked, where it is used"},

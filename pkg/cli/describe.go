@@ -17,6 +17,7 @@ import (
 	clientset "k8s.io/client-go/kubernetes"
 	"k8s.io/kubectl/pkg/util/templates"
 
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/ui"
@@ -273,7 +274,10 @@ func (o *describeOptions) ask(ctx context.Context, found *kubernetes.Found, a *d
 	looking, enough := context.WithTimeoutCause(ctx, lookWait, fmt.Errorf("its agent was not reached within %s", lookWait))
 	defer enough()
 	look := &glance{attempt: a.Name, enough: enough}
-	m := &meter{job: run, spec: found.Spec, namespace: found.Job.Namespace, interval: followedInterval, hasty: true, tell: look.take}
+	m := &meter{
+		job: run, spec: found.Spec, namespace: found.Job.Namespace, interval: followedInterval, hasty: true, tell: look.take,
+		turnedAway: func(f *coordinator.Fault) { o.logs.screen.note(faultNote(f)) },
+	}
 	err = m.measure(looking)
 	return look.put(a, err)
 }

@@ -108,7 +108,7 @@ func (s *session) interrupt(ctx context.Context, sig os.Signal) (done bool, err 
 	name, now := s.spec.Name, s.standing()
 	switch now.react(sig) {
 	case passOn:
-		if !s.server.Signal(passedOn[sig]) {
+		if !s.agents.Signal(passedOn[sig]) {
 			s.screen.note(fmt.Sprintf("%s was not passed on: the agent of %s is not connected", signalName(sig), name))
 		}
 	case sayNotYet:
@@ -117,7 +117,7 @@ func (s *session) interrupt(ctx context.Context, sig os.Signal) (done bool, err 
 		s.screen.note(fmt.Sprintf("%s can't be passed on without the tunnel", signalName(sig)))
 	case takeBack:
 		s.follower.hush()
-		s.server.Cancel(&hodeipb.Cancel{}) // the agent, if it is there, lets no launcher in
+		s.agents.Cancel(&hodeipb.Cancel{}) // the agent, if it is there, lets no launcher in
 		s.remove(ctx)
 		s.settle(false)
 		return true, s.takenBack("it is being removed")
@@ -150,7 +150,7 @@ func (s *session) interrupt(ctx context.Context, sig os.Signal) (done bool, err 
 func (s *session) stop(ctx context.Context) {
 	s.stopped, s.warned = true, true
 	s.giveUp = time.After(s.spec.Grace + stopMargin)
-	s.server.Cancel(&hodeipb.Cancel{})
+	s.agents.Cancel(&hodeipb.Cancel{})
 	if err := s.job.StopRetrying(ctx); err != nil {
 		s.tell(err)
 	}

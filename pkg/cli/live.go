@@ -9,10 +9,10 @@ import (
 	"slices"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
+	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
@@ -23,10 +23,6 @@ import (
 // more each time when it has too few lines: 64 KiB is one batch, and 16 times more
 // reaches any spool in four steps.
 const tailBytes, tailMore = 64 << 10, 16
-
-// meetWait is how long an agent that runs is waited for: the tunnel's back-off is
-// 15 s at the longest.
-const meetWait = 30 * time.Second
 
 // errTooFew is that the output fetched has fewer lines than were asked for.
 var errTooFew = errors.New("too few lines")
@@ -61,12 +57,13 @@ func (o *logsOptions) partial(j *knownJob, uid string) bool {
 
 // feed is the Listener of hodei logs.
 type feed struct {
-	attached chan coordinator.Attachment // of each attempt the first one
+	attached chan coordinator.Attachment // of each attempt the first one, from the wanted one on
 	fail     context.CancelCauseFunc
 	partial  func(uid string) bool
 
-	mu   sync.Mutex
-	seen map[string]bool
+	mu     sync.Mutex
+	wanted string // the UID of the attempt that is waited for; empty: of any
+	seen   map[string]bool
 }
 
 func newFeed(fail context.CancelCauseFunc, partial func(uid string) bool) *feed {
@@ -80,6 +77,10 @@ func (f *feed) Attached(a coordinator.Attachment) {
 		return
 	}
 	f.seen[a.Hello.Attempt] = true
+	if f.wanted != "" && a.Hello.AttemptUid != f.wanted { // one that ended, or comes later
+		return
+	}
+	f.wanted = ""
 	if !f.partial(a.Hello.AttemptUid) { // else what is wanted is known once all of it is stored
 		a.Log.Hold(0)
 	}
@@ -112,6 +113,9 @@ func (o *logsOptions) fetch(ctx context.Context, j *knownJob, a *knownAttempt, e
 	serving, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	feed := newFeed(fail, func(uid string) bool { return o.partial(j, uid) })
+	if a != nil {
+		feed.wanted = a.uid
+	}
 	recorder := &coordinator.Recorder{Store: o.store.Store, JobUID: run.UID(), Listener: feed}
 	recorder.Begin = func(h *hodeipb.Hello) uint64 {
 		if !o.partial(j, h.AttemptUid) {
@@ -119,49 +123,32 @@ func (o *logsOptions) fetch(ctx context.Context, j *knownJob, a *knownAttempt, e
 		}
 		return o.begin(h.Extent, estimate)
 	}
-	server := &coordinator.Server{TLS: run.TLS(), Namespace: o.namespace, Job: j.name, Follower: recorder, MetricsInterval: unwatchedInterval}
-	handshakes := newHandshakes()
-	server.Handshake = handshakes.took
-	over, ended := newEnd()
-	var work sync.WaitGroup
-	work.Go(func() {
-		select {
-		case err := <-handshakes.given:
-			fail(run.Refused(err))
-		case <-serving.Done():
-		}
-	})
-	work.Go(func() {
-		if err := server.Serve(run.Listener()); err != nil {
-			fail(fmt.Errorf("serve the job's agent: %w", err))
-		}
-	})
-	work.Go(func() {
-		ended(run.Watch(serving, func(e job.Event) {
+	attachment := &follow.Attachment{
+		Job: run, Namespace: o.namespace, Name: j.name, Recorder: recorder, Every: unwatchedInterval,
+		Report: func(e job.Event) {
 			if e.Waiting && e.Phase == job.Running { // its agent can't be reached
 				o.screen.note(e.Detail)
 			}
-		}))
+		},
+		TurnedAway: func(f *coordinator.Fault) { o.screen.note(faultNote(f)) },
+	}
+	err = attachment.Run(serving, func(meeting context.Context, e *follow.Events) error {
+		complete, err := o.follows(meeting, e, j, a, feed, estimate)
+		if complete {
+			e.Complete()
+		}
+		if err != nil && meeting.Err() != nil && ctx.Err() == nil {
+			return context.Cause(meeting) // and not what came of it
+		}
+		return err
 	})
-	complete, err := o.follows(serving, over, j, a, feed, estimate, refusals{handshakes, run})
-	if err != nil && serving.Err() != nil && ctx.Err() == nil {
-		err = context.Cause(serving) // and not what came of it
-	}
-	if complete {
-		draining, done := context.WithTimeout(context.Background(), ackWait)
-		server.Shutdown(draining)
-		done()
-	}
-	fail(nil)
-	server.Close()
-	work.Wait()
 	if e := recorder.Close(); e != nil {
 		err = errors.Join(err, fmt.Errorf("%w: %w", errStoring, e))
 	}
 	if errors.Is(err, errStoring) && errors.Is(err, syscall.ENOSPC) {
 		return &job.Hinted{Err: err, Hint: fmt.Sprintf("make room in %s", o.store.dir)}
 	}
-	if errors.Is(err, errNotMet) { // it ended before we came
+	if errors.Is(err, follow.ErrNotMet) { // it ended before we came
 		attempt := ""
 		if a != nil {
 			attempt = a.name
@@ -170,25 +157,6 @@ func (o *logsOptions) fetch(ctx context.Context, j *knownJob, a *knownAttempt, e
 	}
 	return err
 }
-
-// end tells when a job has ended: when the context has.
-type end struct {
-	context.Context
-	// outcome is how, nil if the watching of it failed, which is the context's cause.
-	outcome *job.Outcome
-}
-
-func newEnd() (*end, func(*job.Outcome, error)) {
-	ctx, cancel := context.WithCancelCause(context.Background())
-	e := &end{Context: ctx}
-	return e, func(o *job.Outcome, err error) {
-		e.outcome = o
-		cancel(err)
-	}
-}
-
-// errNotMet is that the job has ended, or its attempt, before its agent was there.
-var errNotMet = errors.New("the agent was not met")
 
 // showEnded shows an attempt that ended while we were on the way to it; "" is the
 // last one.
@@ -206,73 +174,43 @@ func (o *logsOptions) showEnded(ctx context.Context, j *knownJob, attempt string
 	return gone(j.name, cmp.Or(attempt, j.name), 0)
 }
 
-// refusals are those of handshakes, with who can say more of them.
-type refusals struct {
-	*handshakes
-	refuser
-}
-
 // follows shows attempts as they attach, until the one that is wanted is shown, or
-// over ends. It tells whether all output of the last one was stored.
-func (o *logsOptions) follows(ctx context.Context, over *end, j *knownJob, a *knownAttempt, feed *feed, estimate uint64, r refusals) (complete bool, err error) {
-	met := false
-	var patience <-chan time.Time
-	if !o.follow {
-		patience = time.After(meetWait)
-	}
-	slow := time.After(meetSay)
-	for {
-		var at coordinator.Attachment
-		select {
-		case at = <-feed.attached:
-		case err := <-r.refused:
-			refusal := r.Refused(err)
-			if !o.follow {
-				return false, refusal
-			}
-			o.screen.note(fmt.Sprintf("%s; trying on for %s", refusal, refusedWait))
-			continue
-		case <-slow:
-			if a != nil && !met { // else it is the job that is waited for
-				o.screen.note(o.meeting(j.name))
-			}
-			continue
-		case <-patience:
-			return false, &job.Hinted{Err: fmt.Errorf("the agent of job %s was not reached within %s", j.name, meetWait), Hint: "see how it is: {hodei} describe " + j.name}
-		case <-over.Done():
-			select {
-			case at = <-feed.attached: // before that
-			default:
-				switch {
-				case over.outcome == nil:
-					return false, context.Cause(over)
-				case !met:
-					return false, errNotMet
-				}
-				return complete, nil
-			}
-		case <-ctx.Done():
-			return false, context.Cause(ctx)
+// the job is over. It tells whether all output of the last one was stored.
+func (o *logsOptions) follows(ctx context.Context, e *follow.Events, j *knownJob, a *knownAttempt, feed *feed, estimate uint64) (complete bool, err error) {
+	patience := follow.Patience{Endless: o.follow}
+	if o.follow {
+		patience.Refused = func(refusal *job.Failure) {
+			o.screen.note(fmt.Sprintf("%s; trying on for %s", refusal, follow.RefusedWait))
 		}
-		if a != nil && at.Hello.AttemptUid != a.uid && !met {
-			at.Log.Hold(math.MaxUint64) // one that ended, or comes later
-			continue
+	}
+	if a != nil { // else it is the job that is waited for
+		patience.Slow = func() { o.screen.note(o.meeting(j.name)) }
+	}
+	for met := false; ; met = true {
+		at, err := follow.Meet(ctx, e, feed.attached, patience)
+		switch {
+		case errors.Is(err, follow.ErrLate):
+			return false, &job.Hinted{Err: fmt.Errorf("the agent of job %s was not reached within %s", j.name, follow.MeetWait), Hint: "see how it is: {hodei} describe " + j.name}
+		case errors.Is(err, follow.ErrNotMet) && met:
+			return complete, nil
+		case err != nil:
+			return false, err
 		}
 		if why := temporary(at); why != "" {
 			o.screen.note(why)
 		}
-		if complete, err = o.showLive(ctx, over, j, at, estimate); err != nil {
+		if complete, err = o.showLive(ctx, e.Over, j, at, estimate); err != nil {
 			return false, err
 		}
-		met = true
 		if !o.follow || o.attempt > 0 {
 			return complete, nil
 		}
+		patience.Slow = nil // the next attempt comes when the cluster lets it
 	}
 }
 
 // showLive shows what an attempt has printed, and with -f what it prints.
-func (o *logsOptions) showLive(ctx context.Context, over *end, j *knownJob, at coordinator.Attachment, estimate uint64) (complete bool, err error) {
+func (o *logsOptions) showLive(ctx context.Context, over *follow.End, j *knownJob, at coordinator.Attachment, estimate uint64) (complete bool, err error) {
 	extent := at.Hello.Extent
 	var start uint64
 	if o.partial(j, at.Hello.AttemptUid) {
@@ -314,7 +252,7 @@ func (o *logsOptions) showLive(ctx context.Context, over *end, j *knownJob, at c
 	}
 	// The Pod is gone, and so is what it had still to send.
 	var lost uint64
-	if out := over.outcome; out != nil && out.Attempt == at.Hello.Attempt {
+	if out := over.Outcome; out != nil && out.Attempt == at.Hello.Attempt {
 		if counted(out) && out.OutputBytes <= p.Offset() {
 			return false, nil
 		}

@@ -9,10 +9,12 @@ import (
 	"net/http"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -21,6 +23,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
+	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
@@ -61,7 +64,7 @@ func TestShowLiveDropped(t *testing.T) {
 			feed := newFeed(func(err error) { t.Error(err) }, func(uid string) bool { return o.partial(j, uid) })
 			feed.Attached(coordinator.Attachment{Log: log, Hello: &hodeipb.Hello{Attempt: "x-1", AttemptUid: "1",
 				State: &hodeipb.State{Phase: hodeipb.Phase_RUNNING}, Extent: &hodeipb.Extent{End: batches * size}}})
-			over, ended := newEnd()
+			over, ended := follow.NewEnd()
 			defer ended(nil, nil)
 			var work sync.WaitGroup
 			defer work.Wait()
@@ -92,6 +95,32 @@ func TestShowLiveDropped(t *testing.T) {
 	}
 }
 
+// hodei logs has less patience, and says all the same what it has waited for.
+func TestLogsRefused(t *testing.T) {
+	refusal := errors.New("bad certificate")
+	for name, refused := range map[string]bool{"the agent of job x was not reached within 30s": false, "refused: bad certificate": true} {
+		synctest.Test(t, func(t *testing.T) {
+			a := &app{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: io.Discard}, getenv: func(string) string { return "" }}
+			o := &logsOptions{app: a, screen: newScreen(a, true)}
+			refusals := make(chan *job.Failure, 1)
+			if refused {
+				refusals <- refusing{}.Refused(refusal)
+			}
+			over, ended := follow.NewEnd()
+			defer ended(nil, nil)
+			feed := newFeed(func(err error) { t.Error(err) }, nil)
+			begun := time.Now()
+			_, err := o.follows(t.Context(), &follow.Events{Refused: refusals, Over: over}, &knownJob{name: "x"}, nil, feed, 0)
+			if took := time.Since(begun); refused && took != 0 || !refused && took != follow.MeetWait {
+				t.Errorf("after %s", took)
+			}
+			if err == nil || err.Error() != name || job.HintOf(err) == "" {
+				t.Errorf("got %v, want %s", err, name)
+			}
+		})
+	}
+}
+
 // --tail and --since are of the attempts that were there when the command began.
 func TestPartial(t *testing.T) {
 	j := &knownJob{attempts: []knownAttempt{{uid: "1"}}}
@@ -110,6 +139,23 @@ func TestPartial(t *testing.T) {
 		if got := o.partial(j, test.uid); got != test.want {
 			t.Errorf("%+v: got %t", test, got)
 		}
+	}
+}
+
+// Attempts before the wanted one are passed over, those after it are shown.
+func TestFeedWanted(t *testing.T) {
+	feed := newFeed(func(err error) { t.Error(err) }, func(string) bool { return true })
+	feed.wanted = "2"
+	for _, n := range []string{"1", "2", "2", "3"} {
+		feed.Attached(coordinator.Attachment{Hello: &hodeipb.Hello{Attempt: "x-" + n, AttemptUid: n}})
+	}
+	close(feed.attached)
+	var got []string
+	for a := range feed.attached {
+		got = append(got, a.Hello.Attempt)
+	}
+	if !slices.Equal(got, []string{"x-2", "x-3"}) {
+		t.Errorf("got %v", got)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 
+	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
@@ -99,7 +100,7 @@ func (o *logsOptions) followContainers(ctx context.Context, j *knownJob, a *know
 	defer run.Close()
 	watching, stop := context.WithCancel(ctx)
 	tails := make(chan *tail)
-	over, ended := newEnd()
+	over, ended := follow.NewEnd()
 	var work sync.WaitGroup
 	work.Go(func() {
 		latest := &tail{end: func() {}}
@@ -124,7 +125,7 @@ func (o *logsOptions) followContainers(ctx context.Context, j *knownJob, a *know
 	err = o.showTails(ctx, over, j, a, tails)
 	stop()
 	work.Wait()
-	if errors.Is(err, errNotMet) {
+	if errors.Is(err, follow.ErrNotMet) {
 		attempt := ""
 		if a != nil {
 			attempt = a.name
@@ -136,7 +137,7 @@ func (o *logsOptions) followContainers(ctx context.Context, j *knownJob, a *know
 
 // showTails shows the containers' logs as they come, from the wanted one on, until
 // over ends.
-func (o *logsOptions) showTails(ctx context.Context, over *end, j *knownJob, a *knownAttempt, tails <-chan *tail) error {
+func (o *logsOptions) showTails(ctx context.Context, over *follow.End, j *knownJob, a *knownAttempt, tails <-chan *tail) error {
 	s := o.containerSink(j.name)
 	for last := (*tail)(nil); ; {
 		select {
@@ -153,14 +154,14 @@ func (o *logsOptions) showTails(ctx context.Context, over *end, j *knownJob, a *
 			}
 		case <-over.Done():
 			switch {
-			case over.outcome == nil:
+			case over.Outcome == nil:
 				return context.Cause(over)
 			case last == nil:
-				return errNotMet
-			case o.isPart(last) || over.outcome.Attempt != "" && over.outcome.Attempt != last.pod:
+				return follow.ErrNotMet
+			case o.isPart(last) || over.Outcome.Attempt != "" && over.Outcome.Attempt != last.pod:
 				return nil
 			}
-			return o.compare(j, last, over.outcome)
+			return o.compare(j, last, over.Outcome)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

@@ -2,12 +2,11 @@ package cli
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"sync"
 	"time"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
@@ -23,6 +22,8 @@ type meter struct {
 	hasty     bool          // certificates that are refused are not waited for
 	// tell gets every reading, in order. It must not wait: the agent would be told to.
 	tell func(reading)
+	// turnedAway is told what is wrong with an agent that was turned away for what it sent.
+	turnedAway func(*coordinator.Fault)
 
 	mu      sync.Mutex
 	attempt string
@@ -45,68 +46,39 @@ type reading struct {
 // has, or nothing more can be learned, and returns why.
 func (m *meter) measure(ctx context.Context) error {
 	defer m.job.Close()
-	serving, fail := context.WithCancelCause(ctx)
-	defer fail(nil)
 	complete, ended := context.WithCancel(context.Background())
 	defer ended()
 	m.ended = ended
-	server := &coordinator.Server{
-		TLS: m.job.TLS(), Namespace: m.namespace, Job: m.spec.Name, Silent: true, MetricsInterval: m.interval, NewSamples: true,
-		Follower: &coordinator.Recorder{Listener: m},
+	attachment := &follow.Attachment{
+		Job: m.job, Namespace: m.namespace, Name: m.spec.Name,
+		Recorder: &coordinator.Recorder{Listener: m}, Every: m.interval, NewSamples: true,
+		Report: m.report, TurnedAway: m.turnedAway,
 	}
-	handshakes := newHandshakes()
-	if _, ok := m.job.(refuser); ok {
-		server.Handshake = handshakes.took
-	}
-	var work sync.WaitGroup
-	work.Go(func() { m.watchHandshakes(serving, handshakes, fail) })
-	work.Go(func() {
-		if err := server.Serve(m.job.Listener()); err != nil {
-			fail(fmt.Errorf("serve the job's agent: %w", err))
-		}
+	return attachment.Run(ctx, func(ctx context.Context, e *follow.Events) error {
+		return m.await(ctx, e, complete.Done())
 	})
-	work.Go(func() {
-		outcome, err := m.job.Watch(serving, m.report)
-		if err == nil {
-			m.tell(reading{outcome: outcome})
-			err = errOver
-		}
-		fail(err)
-	})
-	select {
-	case <-complete.Done():
-		draining, done := context.WithTimeout(ctx, ackWait)
-		server.Shutdown(draining)
-		done()
-		fail(errOver)
-	case <-serving.Done():
-	}
-	server.Close()
-	work.Wait()
-	if err := context.Cause(serving); !errors.Is(err, errOver) {
-		return err
-	}
-	return nil
 }
 
-// errOver is that a job has ended.
-var errOver = errors.New("the job has ended")
-
-// watchHandshakes says when an agent and we refuse each other, and gives it up if that
-// does not end.
-func (m *meter) watchHandshakes(ctx context.Context, h *handshakes, fail context.CancelCauseFunc) {
+// await returns nil once the job has ended, or why nothing more can be learned of it.
+func (m *meter) await(ctx context.Context, e *follow.Events, complete <-chan struct{}) error {
 	for {
 		select {
-		case err := <-h.refused:
+		case <-complete:
+			e.Complete()
+			return nil
+		case refusal := <-e.Refused:
 			if m.hasty {
-				fail(m.job.(refuser).Refused(err))
-				return
+				return refusal
 			}
-			m.tell(reading{waiting: m.job.(refuser).Refused(err).Error()})
-		case err := <-h.given:
-			fail(m.job.(refuser).Refused(err))
+			m.tell(reading{waiting: refusal.Error()})
+		case <-e.Over.Done():
+			if e.Over.Outcome == nil {
+				return context.Cause(e.Over)
+			}
+			m.tell(reading{outcome: e.Over.Outcome})
+			return nil
 		case <-ctx.Done():
-			return
+			return context.Cause(ctx)
 		}
 	}
 }

@@ -3,9 +3,11 @@ package cli
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
@@ -36,7 +38,10 @@ func startMeter(t *testing.T, i issued, spec *job.Spec) (issuedJob, readings, co
 	t.Helper()
 	j := issuedJob{newFakeJob(), i.server}
 	got := make(readings, 1000)
-	m := &meter{job: j, spec: spec, namespace: "ns", interval: 250 * time.Millisecond, tell: func(r reading) { got <- r }}
+	m := &meter{
+		job: j, spec: spec, namespace: "ns", interval: 250 * time.Millisecond, tell: func(r reading) { got <- r },
+		turnedAway: func(f *coordinator.Fault) { got <- reading{waiting: faultNote(f)} },
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	over := make(chan error, 1)
 	go func() { over <- m.measure(ctx) }()
@@ -120,6 +125,21 @@ func TestMeterEnds(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// An agent whose messages make no sense is told of, and does not end it.
+func TestMeterTurnedAway(t *testing.T) {
+	i := issueCerts(t, "ns", "x")
+	j, got, cancel, over := startMeter(t, i, &job.Spec{Name: "x"})
+	a := attachAgent(t, i, "x-1", j.Deliver)
+	a.send(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_Metrics{Metrics: &hodeipb.Metrics{}}})
+	got.await(t, "the fault", func(r reading) bool { return strings.HasPrefix(r.waiting, "the agent was turned away: ") })
+	attachAgent(t, i, "x-1", j.Deliver).sample(time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC), usageAt(1))
+	got.await(t, "a sample", sampled(time.Second))
+	cancel()
+	if err := <-over; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
 }
 
 // What a start waits for is said, but not what is known anyway.

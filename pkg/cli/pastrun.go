@@ -173,12 +173,12 @@ func (o *logsOptions) current(ctx context.Context, found *kubernetes.Found, a *k
 		o.screen.note(fmt.Sprintf("the agent of %s can't be asked what it has: %v", a.name, f))
 		o.screen.note("hint: " + o.named(f.Hint))
 	}
-	if len(h.samples) > 0 { // all that its agent has, which is all that was stored and more
-		p.Samples, p.missing = h.samples, ""
+	if len(h.Samples) > 0 { // all that its agent has, which is all that was stored and more
+		p.Samples, p.missing = h.Samples, ""
 	}
 	switch {
-	case h.outcome != nil:
-		p.Outcome, p.running = h.outcome, false
+	case h.Outcome != nil:
+		p.Outcome, p.running = h.Outcome, false
 	case err != nil && len(p.Samples) == 0:
 		p.missing = "its agent was not reached: " + err.Error()
 	case len(p.Samples) == 0:

@@ -26,10 +26,19 @@ func metrics(seconds int) *hodeipb.Metrics {
 		Usage: &hodeipb.Usage{Source: "cgroup1", CpuNs: ptr(uint64(seconds) * 1e9), MemoryPeakBytes: ptr(uint64(100 << 20))}}
 }
 
+// unheard is a Listener to whom it is all the same.
+type unheard struct{}
+
+func (unheard) Attached(coordinator.Attachment)    {}
+func (unheard) State(string, *hodeipb.State)       {}
+func (unheard) Metrics(string, *hodeipb.Metrics)   {}
+func (unheard) Exited(string, *hodeipb.ExitRecord) {}
+func (unheard) Failed(string, error)               {}
+
 // keepRun has a store keep an attempt with samples, as a session does.
 func keepRun(t *testing.T, s *logstore.Store, key logstore.Key, run *job.Run, record *hodeipb.ExitRecord, samples int) {
 	t.Helper()
-	recorder := &coordinator.Recorder{Store: s, JobUID: key.JobUID, Listener: &historian{uid: "none"}}
+	recorder := &coordinator.Recorder{Store: s, JobUID: key.JobUID, Listener: unheard{}}
 	hello := &hodeipb.Hello{Namespace: key.Namespace, Job: key.Job, Attempt: key.Attempt, AttemptUid: key.AttemptUID, Extent: &hodeipb.Extent{}}
 	if run != nil {
 		r := &runRecord{Listener: recorder.Listener}

@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
@@ -74,31 +74,28 @@ func (t *providerTest) live(ctx context.Context, p *kubernetes.Provider, run *ku
 
 // awaitRunning returns the Pod in which the job's command runs.
 func awaitRunning(ctx context.Context, run *kubernetes.Run) (string, error) {
-	running, ended := make(chan string, 1), make(chan ending, 1)
-	ctx, cancel := context.WithCancel(ctx)
-	var work sync.WaitGroup
-	defer work.Wait()
-	defer cancel()
-	work.Go(func() {
-		outcome, err := run.Watch(ctx, func(e job.Event) {
-			if e.Phase == job.Running && !e.Waiting {
-				select {
-				case running <- e.Detail:
-				default:
-				}
+	running := make(chan string, 1)
+	watched := &follow.Attachment{Job: run, Unserved: true, Report: func(e job.Event) {
+		if e.Phase == job.Running && !e.Waiting {
+			select {
+			case running <- e.Detail:
+			default:
 			}
-		})
-		ended <- ending{outcome, err}
-	})
-	select {
-	case pod := <-running:
-		return pod, nil
-	case e := <-ended:
-		if e.err != nil {
-			return "", e.err
 		}
-		return "", fmt.Errorf("the job ended before it was seen to run: %s", e.outcome.Summary())
-	}
+	}}
+	pod := ""
+	err := watched.Run(ctx, func(_ context.Context, e *follow.Events) error {
+		select {
+		case pod = <-running:
+			return nil
+		case <-e.Over.Done():
+			if e.Over.Outcome == nil {
+				return context.Cause(e.Over)
+			}
+			return fmt.Errorf("the job ended before it was seen to run: %s", e.Over.Outcome.Summary())
+		}
+	})
+	return pod, err
 }
 
 // readsVersion wants the job's line in the log of its container.

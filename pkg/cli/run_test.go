@@ -22,7 +22,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/client-go/rest"
 
-	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
@@ -347,7 +347,7 @@ func TestFinish(t *testing.T) {
 				if format != "" {
 					o.events = &output.Events{Out: &out}
 				}
-				s := &session{runOptions: o, server: &coordinator.Server{}, follower: testFollower(t, &out, &errOut, format)}
+				s := &session{runOptions: o, agents: &follow.Attachment{}, follower: testFollower(t, &out, &errOut, format)}
 				err := s.finish(&test.outcome)
 
 				var exit *exitError
@@ -402,7 +402,7 @@ func TestFinishUnwritten(t *testing.T) {
 	w := &failing{err: os.ErrClosed}
 	a := &app{IOStreams: genericiooptions.IOStreams{Out: w, ErrOut: io.Discard}, getenv: func(string) string { return "" }}
 	o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: newScreen(a, true), events: &output.Events{Out: w}}
-	s := &session{runOptions: o, server: &coordinator.Server{}, follower: testFollower(t, w, io.Discard, "json")}
+	s := &session{runOptions: o, agents: &follow.Attachment{}, follower: testFollower(t, w, io.Discard, "json")}
 	if err := s.finish(&job.Outcome{Cause: job.Completed}); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("finish: %v", err)
 	}
@@ -477,7 +477,7 @@ func TestFinishIncomplete(t *testing.T) {
 			attach(t, f, "x-1", 0)
 			tt.before(f)
 			<-f.complete()
-			s := &session{runOptions: &runOptions{app: &app{name: "hodei"}, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: f.screen}, server: &coordinator.Server{}, follower: f}
+			s := &session{runOptions: &runOptions{app: &app{name: "hodei"}, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: f.screen}, agents: &follow.Attachment{}, follower: f}
 			err := s.finish(&tt.outcome)
 			if tt.code == 0 {
 				if err != nil {

@@ -5,28 +5,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
 )
 
-// Waits of a session.
-const (
-	// podWait is how long the container's status is awaited after an exit record
-	// that can't name the cause; the kubelet reports once a second.
-	podWait = 10 * time.Second
-	// ackWait bounds how long the end of a run waits for its agent to know that
-	// all is stored; without it the Pod lingers.
-	ackWait = 2 * time.Second
-)
+// podWait is how long the container's status is awaited after an exit record that can't name the
+// cause; the kubelet reports once a second.
+const podWait = 10 * time.Second
 
 // leaveWait is how long a display that hangs is given for the last event of a run
 // that leaves it.
@@ -47,7 +40,7 @@ type session struct {
 	// before are the phases of the attempts that were there before us, by their names.
 	before map[string][]job.Event
 
-	server   *coordinator.Server
+	agents   *follow.Attachment
 	store    *openedStore // nil: nothing is stored
 	sink     output.Sink  // nil: the output is shown as it is, or as events
 	follower *follower
@@ -79,59 +72,31 @@ func (s *session) follow(ctx context.Context, earlier func(*follower)) error {
 		recorder.Store = s.store.Store
 		s.store.tell(s.screen.note)
 	}
-	s.server = &coordinator.Server{
-		TLS: s.job.TLS(), Namespace: s.place.Namespace(), Job: s.spec.Name,
-		Follower: recorder, Silent: recorder.Store == nil, MetricsInterval: s.metricsInterval(),
-		TurnedAway: s.noteFault(),
+	s.agents = &follow.Attachment{
+		Job: s.job, Namespace: s.place.Namespace(), Name: s.spec.Name,
+		Recorder: recorder, Every: s.metricsInterval(), Unserved: s.fallback, Report: s.report,
+		TurnedAway: func(f *coordinator.Fault) { s.follower.say(faultNote(f)) },
 	}
 	switch run := s.job.(type) {
 	case *kubernetes.Run:
-		run.JobEnded, run.NeverStarted = s.server.JobEnded, s.follower.neverStarted
+		run.JobEnded, run.NeverStarted = s.agents.JobEnded, s.follower.neverStarted
 	case *local.Run:
-		run.JobEnded = s.server.JobEnded
+		run.JobEnded = s.agents.JobEnded
 	}
-	handshakes := newHandshakes()
-	if _, ok := s.job.(refuser); ok {
-		s.server.Handshake = handshakes.took
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	var work sync.WaitGroup
-	served := make(chan error, 1)
-	if !s.fallback {
-		work.Go(func() { served <- s.server.Serve(s.job.Listener()) })
-	}
-	watched := make(chan ending, 1)
-	work.Go(func() {
-		outcome, err := s.job.Watch(ctx, s.report)
-		watched <- ending{outcome, err}
+	err := s.agents.Run(ctx, func(meeting context.Context, e *follow.Events) error {
+		err := s.await(ctx, meeting, e)
+		s.follower.display.Leave() // all is shown, or will not be
+		if s.over != nil {
+			e.Complete()
+		}
+		return err
 	})
-	err := s.await(ctx, served, watched, handshakes)
-	s.follower.display.Leave() // all is shown, or will not be
-	cancel()
-	if s.over != nil {
-		draining, done := context.WithTimeout(context.Background(), ackWait)
-		s.server.Shutdown(draining)
-		done()
-	}
-	s.server.Close()
-	work.Wait()
 	s.job.Close()
 	s.record.over(s.over)
 	if e := recorder.Close(); e != nil && err == nil {
 		err = &exitError{code: job.ExitFailed, err: e}
 	}
 	return err
-}
-
-// noteFault says once what is wrong with an agent that was turned away for its messages. Such
-// an agent may try again without end.
-func (s *session) noteFault() func(net.Addr, error) {
-	var once sync.Once
-	return func(_ net.Addr, err error) {
-		if fault, ok := errors.AsType[*coordinator.Fault](err); ok {
-			once.Do(func() { s.follower.say("the agent was turned away: " + fault.Error()) })
-		}
-	}
 }
 
 // metricsInterval is how often its agents are asked for a sample.
@@ -171,12 +136,6 @@ type keeper interface {
 	Keeps() string
 }
 
-// ending is how a job ended, as its provider sees it.
-type ending struct {
-	outcome *job.Outcome
-	err     error
-}
-
 // report takes a phase from the provider.
 func (s *session) report(e job.Event) {
 	if s.record != nil {
@@ -192,9 +151,11 @@ func (s *session) report(e job.Event) {
 	}
 }
 
-// await acts on what happens until all is over.
-func (s *session) await(ctx context.Context, served <-chan error, watched <-chan ending, handshakes *handshakes) error {
+// await acts on what happens until all is over. meeting ends when the job's agents can't be met any
+// more, ctx when nothing can be done.
+func (s *session) await(ctx, meeting context.Context, e *follow.Events) error {
 	running := s.follower.running
+	lost, ended := meeting.Done(), e.Over.Done()
 	var patience <-chan time.Time // with the Pod's status, once an exit record is unclear
 	var shown <-chan struct{}
 	end := func(o *job.Outcome) {
@@ -202,7 +163,7 @@ func (s *session) await(ctx context.Context, served <-chan error, watched <-chan
 			s.follower.showBefore(o.Attempt, func(ctx context.Context) error { return s.unmet(ctx, o.Attempt) })
 		}
 		s.over, shown = o, s.follower.complete()
-		watched, patience = nil, nil
+		ended, patience = nil, nil
 	}
 	for {
 		select {
@@ -213,57 +174,42 @@ func (s *session) await(ctx context.Context, served <-chan error, watched <-chan
 			running = nil
 		case record := <-s.follower.exited:
 			s.started = true
-			outcome := coordinator.Outcome(record)
-			switch {
-			case s.over != nil:
-			case !outcome.Succeeded() && s.spec.Retries > 0 && !s.stopped:
-				s.last = outcome // the Job says whether another attempt follows
-			case outcome.Cause == job.Unknown, outcome.PodEnded: // by whom, the Pod's status says
+			if s.over != nil {
+				continue
+			}
+			switch outcome := coordinator.Outcome(record); afterExit(outcome, s.spec.Retries, s.stopped) {
+			case awaitJob:
+				s.last = outcome
+			case awaitPod:
 				outcome.Attempt = s.follower.latest()
 				s.last, patience = outcome, time.After(podWait)
-			default:
+			case endRun:
 				end(outcome)
 			}
-		case w := <-watched:
-			watched = nil
-			select {
-			case record := <-s.follower.exited: // of the last attempt, the agent's own word
-				if s.last = coordinator.Outcome(record); s.spec.Retries == 0 && s.last.Cause != job.Unknown && !s.last.PodEnded {
-					end(s.last)
-					continue
-				}
-				s.last.Attempt = s.follower.latest()
-			default:
+		case <-ended:
+			ended = nil
+			outcome := endOfJob(s.last, s.exited(), e.Over.Outcome, s.spec.Retries, s.follower.latest())
+			if outcome == nil {
+				return s.abort(ctx, context.Cause(e.Over))
 			}
-			if w.err != nil {
-				return s.abort(ctx, w.err)
-			}
-			if s.last != nil && s.last.PodEnded && s.last.Attempt != s.follower.latest() {
-				s.last = nil // of an attempt before
-			}
-			end(job.Settled(s.last, w.outcome))
+			end(outcome)
 		case <-patience:
 			end(s.last)
 		case err := <-s.follower.stuck:
 			return s.full(err)
-		case err := <-handshakes.refused:
+		case refusal := <-e.Refused:
 			if s.over == nil {
-				s.screen.note(fmt.Sprintf("%s; trying on for %s", s.job.(refuser).Refused(err), refusedWait))
+				s.screen.note(fmt.Sprintf("%s; trying on for %s", refusal, follow.RefusedWait))
 			}
-		case err := <-handshakes.given:
-			if s.over == nil {
-				f := s.job.(refuser).Refused(err)
-				return s.leaveWith(job.ExitFailed, fmt.Errorf("%w; %s", f, s.goesOn()), f.Hint)
+		case <-lost:
+			lost = nil
+			if s.over == nil && ctx.Err() == nil { // else what is stored is shown, or the watching ends it
+				return s.unmeetable(ctx, context.Cause(meeting))
 			}
 		case err := <-s.follower.display.Broken():
 			if done, err := s.broken(ctx, err); done {
 				return err
 			}
-		case err := <-served:
-			if s.over == nil {
-				return s.abort(ctx, fmt.Errorf("serve the job's agent: %w", err))
-			}
-			served = nil
 		case sig := <-s.signals:
 			if done, err := s.interrupt(ctx, sig); done {
 				return err
@@ -274,6 +220,25 @@ func (s *session) await(ctx context.Context, served <-chan error, watched <-chan
 			}
 		}
 	}
+}
+
+// exited is how the last attempt has ended by its agent's own word, nil if that has not come.
+func (s *session) exited() *job.Outcome {
+	select {
+	case record := <-s.follower.exited:
+		return coordinator.Outcome(record)
+	default:
+		return nil
+	}
+}
+
+// unmeetable is the end of a run whose agents can't be met, for the reason err. Where it is their
+// certificates, the command may run, and the job is not ours to remove.
+func (s *session) unmeetable(ctx context.Context, err error) error {
+	if refusal, ok := errors.AsType[*job.Failure](err); ok {
+		return s.leaveWith(job.ExitFailed, fmt.Errorf("%w; %s", refusal, s.goesOn()), refusal.Hint)
+	}
+	return s.abort(ctx, err)
 }
 
 // full is the end of a run whose output could not be stored.
@@ -410,8 +375,9 @@ func (s *session) finish(o *job.Outcome) error {
 	if err != nil {
 		return err
 	}
-	if refused := s.server.Refused(); refused.Overlaps+refused.Holes > 0 {
-		s.screen.note(fmt.Sprintf("the agent sent %d batches again and %d too early: they were refused, and asked for anew", refused.Overlaps, refused.Holes))
+	if refused := s.agents.Refused(); refused.Overlaps+refused.Holes > 0 {
+		s.screen.note(fmt.Sprintf("the agent sent %d batches again and %d too early: they were refused, and asked for anew",
+			refused.Overlaps, refused.Holes))
 	}
 	s.samples = s.attemptSamples(o)
 	if k, ok := s.job.(keeper); ok {

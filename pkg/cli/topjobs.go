@@ -10,6 +10,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/ui"
@@ -233,7 +234,13 @@ func (t *tops) measure(ctx context.Context, k jobKey, p *kubernetes.Provider, f 
 	if err != nil {
 		return err
 	}
-	m := &meter{job: run, spec: f.Spec, namespace: k.namespace, interval: t.interval, tell: func(r reading) { t.board.take(k, r) }}
+	m := &meter{
+		job: run, spec: f.Spec, namespace: k.namespace, interval: t.interval, tell: func(r reading) { t.board.take(k, r) },
+		// In a cell of a table there is no room for where in hodei it happened.
+		turnedAway: func(f *coordinator.Fault) {
+			t.board.take(k, reading{waiting: faultNote(&coordinator.Fault{Message: f.Message})})
+		},
+	}
 	return m.measure(ctx)
 }
 

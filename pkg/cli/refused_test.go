@@ -18,64 +18,9 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
-
-func TestHandshakes(t *testing.T) {
-	refusal := errors.New("remote error: tls: bad certificate")
-	told := func(c <-chan error) bool {
-		select {
-		case err := <-c:
-			return errors.Is(err, refusal)
-		default:
-			return false
-		}
-	}
-	tests := []struct {
-		name           string
-		took           func(h *handshakes)
-		refused, given bool
-	}{
-		{"none", func(*handshakes) {}, false, false},
-		{"one amid a replacement", func(h *handshakes) { h.took(refusal); h.took(nil) }, false, false},
-		{"three", func(h *handshakes) {
-			for range 3 {
-				h.took(refusal)
-			}
-		}, true, false},
-		{"in vain", func(h *handshakes) {
-			for range 10 {
-				h.took(refusal)
-				time.Sleep(15 * time.Second)
-			}
-		}, true, true},
-		{"until the kubelet has brought the new ones", func(h *handshakes) {
-			for range 6 {
-				h.took(refusal)
-				time.Sleep(15 * time.Second)
-			}
-			h.took(nil)
-			for range 2 {
-				time.Sleep(10 * time.Minute)
-				h.took(refusal)
-			}
-		}, true, false},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				h := newHandshakes()
-				tt.took(h) // nobody listens: it must not wait
-				if refused := told(h.refused); refused != tt.refused {
-					t.Errorf("said that there are refusals: %v, want %v", refused, tt.refused)
-				}
-				if given := told(h.given); given != tt.given {
-					t.Errorf("given up: %v, want %v", given, tt.given)
-				}
-			})
-		})
-	}
-}
 
 // refusing is a job whose agents and we refuse each other.
 type refusing struct{ *fakeJob }
@@ -90,10 +35,13 @@ func TestSessionRefused(t *testing.T) {
 	o := &runOptions{app: &app{name: "hodei"}, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: f.screen, events: f.events}
 	j := refusing{newFakeJob()}
 	s := &session{runOptions: o, job: j, follower: f}
-	h := newHandshakes()
-	h.refused <- errors.New("bad certificate")
-	h.given <- errors.New("bad certificate")
-	err := s.await(t.Context(), nil, nil, h)
+	refusals := make(chan *job.Failure, 1)
+	refusals <- j.Refused(errors.New("bad certificate"))
+	meeting, fail := context.WithCancelCause(t.Context())
+	fail(j.Refused(errors.New("bad certificate")))
+	over, ended := follow.NewEnd()
+	defer ended(nil, nil)
+	err := s.await(t.Context(), meeting, &follow.Events{Refused: refusals, Over: over})
 	exit, ok := errors.AsType[*exitError](err)
 	tip, _ := errors.AsType[*job.Hinted](err)
 	if !ok || exit.code != 125 || err.Error() != "refused: bad certificate; job x goes on" || tip == nil || tip.Hint != "compare the clocks" {
@@ -176,7 +124,7 @@ func TestSessionRefusedByAgent(t *testing.T) {
 		if !ok || exit.code != 125 || !strings.HasPrefix(err.Error(), "refused: remote error: tls: ") || !strings.HasSuffix(err.Error(), "; job x goes on") {
 			t.Errorf("got %v", err)
 		}
-		if took := time.Since(began); took < refusedWait {
+		if took := time.Since(began); took < follow.RefusedWait {
 			t.Errorf("given up after %s", took)
 		}
 		if !strings.HasPrefix(said.String(), "refused: remote error: tls: ") || strings.Count(said.String(), "; trying on for 2m0s\n") != 1 {
@@ -186,32 +134,4 @@ func TestSessionRefusedByAgent(t *testing.T) {
 			t.Error("the job was deleted")
 		}
 	})
-}
-
-// hodei logs has less patience, and says all the same what it has waited for.
-func TestLogsRefused(t *testing.T) {
-	refusal := errors.New("bad certificate")
-	for name, refused := range map[string]bool{"the agent of job x was not reached within 30s": false, "refused: bad certificate": true} {
-		synctest.Test(t, func(t *testing.T) {
-			a := &app{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: io.Discard}, getenv: func(string) string { return "" }}
-			o := &logsOptions{app: a, screen: newScreen(a, true)}
-			h := newHandshakes()
-			if refused {
-				for range 3 {
-					h.took(refusal)
-				}
-			}
-			over, ended := newEnd()
-			defer ended(nil, nil)
-			feed := newFeed(func(err error) { t.Error(err) }, nil)
-			begun := time.Now()
-			_, err := o.follows(t.Context(), over, &knownJob{name: "x"}, nil, feed, 0, refusals{h, refusing{newFakeJob()}})
-			if took := time.Since(begun); refused && took != 0 || !refused && took != meetWait {
-				t.Errorf("after %s", took)
-			}
-			if err == nil || err.Error() != name || job.HintOf(err) == "" {
-				t.Errorf("got %v, want %s", err, name)
-			}
-		})
-	}
 }
