@@ -212,23 +212,9 @@ func (o *logsOptions) follows(ctx context.Context, e *follow.Events, j *knownJob
 // showLive shows what an attempt has printed, and with -f what it prints.
 func (o *logsOptions) showLive(ctx context.Context, over *follow.End, j *knownJob, at coordinator.Attachment, estimate uint64) (complete bool, err error) {
 	extent := at.Hello.Extent
-	var start uint64
-	if o.partial(j, at.Hello.AttemptUid) {
-		if err := awaitStored(ctx, over, at.Log, extent.End); err != nil {
-			return false, err
-		}
-		if start, err = o.start(at.Log, extent.End); err != nil {
-			return false, err
-		}
-		first, _ := at.Log.Extent()
-		begun, more := o.begin(extent, estimate), o.begin(extent, estimate*tailMore)
-		switch {
-		case start > first:
-		case first > begun:
-			start = begun // the store had no room: what it dropped is said to be missing
-		case first == begun && more < begun && o.tail > 0:
-			return false, errTooFew
-		}
+	start, err := o.startOf(ctx, over, j, at, estimate)
+	if err != nil {
+		return false, err
 	}
 	s := o.saying(j.name)
 	p := output.NewPassage(at.Hello.Attempt, at.Log, start)
@@ -259,6 +245,32 @@ func (o *logsOptions) showLive(ctx context.Context, over *follow.End, j *knownJo
 		lost = out.OutputBytes - min(out.OutputBytes, p.Offset())
 	}
 	return false, s.Gap(output.Gap{Attempt: at.Hello.Attempt, Offset: p.Offset(), Bytes: lost, Damage: p.Damage()})
+}
+
+// startOf waits until the part of an attempt's output that is wanted is stored, and returns where it
+// starts. The error is errTooFew if more has to be fetched for --tail.
+func (o *logsOptions) startOf(ctx context.Context, over *follow.End, j *knownJob, at coordinator.Attachment, estimate uint64) (uint64, error) {
+	if !o.partial(j, at.Hello.AttemptUid) {
+		return 0, nil
+	}
+	extent := at.Hello.Extent
+	if err := awaitStored(ctx, over, at.Log, extent.End); err != nil {
+		return 0, err
+	}
+	start, err := o.start(at.Log, extent.End)
+	if err != nil {
+		return 0, err
+	}
+	first, _ := at.Log.Extent()
+	begun, more := o.begin(extent, estimate), o.begin(extent, estimate*tailMore)
+	switch {
+	case start > first:
+	case first > begun:
+		return begun, nil // the store had no room: what it dropped is said to be missing
+	case first == begun && more < begun && o.tail > 0:
+		return 0, errTooFew
+	}
+	return start, nil
 }
 
 // begin is from where on the output of a running attempt is fetched for --tail and

@@ -159,10 +159,7 @@ func (s *session) await(ctx, meeting context.Context, e *follow.Events) error {
 	var patience <-chan time.Time // with the Pod's status, once an exit record is unclear
 	var shown <-chan struct{}
 	end := func(o *job.Outcome) {
-		if s.unmet != nil {
-			s.follower.showBefore(o.Attempt, func(ctx context.Context) error { return s.unmet(ctx, o.Attempt) })
-		}
-		s.over, shown = o, s.follower.complete()
+		shown = s.end(o)
 		ended, patience = nil, nil
 	}
 	for {
@@ -173,16 +170,9 @@ func (s *session) await(ctx, meeting context.Context, e *follow.Events) error {
 			s.started = true
 			running = nil
 		case record := <-s.follower.exited:
-			s.started = true
-			if s.over != nil {
-				continue
-			}
-			switch outcome := coordinator.Outcome(record); afterExit(outcome, s.spec.Retries, s.stopped) {
-			case awaitJob:
-				s.last = outcome
+			switch outcome := coordinator.Outcome(record); s.attemptEnded(outcome) {
 			case awaitPod:
-				outcome.Attempt = s.follower.latest()
-				s.last, patience = outcome, time.After(podWait)
+				patience = time.After(podWait)
 			case endRun:
 				end(outcome)
 			}
@@ -198,13 +188,11 @@ func (s *session) await(ctx, meeting context.Context, e *follow.Events) error {
 		case err := <-s.follower.stuck:
 			return s.full(err)
 		case refusal := <-e.Refused:
-			if s.over == nil {
-				s.screen.note(fmt.Sprintf("%s; trying on for %s", refusal, follow.RefusedWait))
-			}
+			s.refused(refusal)
 		case <-lost:
 			lost = nil
-			if s.over == nil && ctx.Err() == nil { // else what is stored is shown, or the watching ends it
-				return s.unmeetable(ctx, context.Cause(meeting))
+			if err := s.unmeetable(ctx, meeting); err != nil {
+				return err
 			}
 		case err := <-s.follower.display.Broken():
 			if done, err := s.broken(ctx, err); done {
@@ -222,6 +210,39 @@ func (s *session) await(ctx, meeting context.Context, e *follow.Events) error {
 	}
 }
 
+// end takes how the run ends. What it returns is closed when all output has been shown.
+func (s *session) end(o *job.Outcome) (shown <-chan struct{}) {
+	if s.unmet != nil {
+		s.follower.showBefore(o.Attempt, func(ctx context.Context) error { return s.unmet(ctx, o.Attempt) })
+	}
+	s.over = o
+	return s.follower.complete()
+}
+
+// attemptEnded takes how an attempt has ended by its agent's word, and returns what follows.
+func (s *session) attemptEnded(o *job.Outcome) afterward {
+	s.started = true
+	if s.over != nil {
+		return nothing
+	}
+	then := afterExit(o, s.spec.Retries, s.stopped)
+	switch then {
+	case awaitJob:
+		s.last = o
+	case awaitPod:
+		o.Attempt = s.follower.latest()
+		s.last = o
+	}
+	return then
+}
+
+// refused says that an agent and we refuse each other's certificates, while that matters.
+func (s *session) refused(refusal *job.Failure) {
+	if s.over == nil {
+		s.screen.note(fmt.Sprintf("%s; trying on for %s", refusal, follow.RefusedWait))
+	}
+}
+
 // exited is how the last attempt has ended by its agent's own word, nil if that has not come.
 func (s *session) exited() *job.Outcome {
 	select {
@@ -232,9 +253,15 @@ func (s *session) exited() *job.Outcome {
 	}
 }
 
-// unmeetable is the end of a run whose agents can't be met, for the reason err. Where it is their
-// certificates, the command may run, and the job is not ours to remove.
-func (s *session) unmeetable(ctx context.Context, err error) error {
+// unmeetable ends a run whose agents can't be met: meeting has ended. Where it is for their
+// certificates, the command may run, and the job is not ours to remove. A run that is over goes on with
+// what is stored, and one whose ctx has ended is ended by the watching of its job: unmeetable returns nil.
+func (s *session) unmeetable(ctx, meeting context.Context) error {
+	ends := s.over == nil && ctx.Err() == nil
+	if !ends {
+		return nil
+	}
+	err := context.Cause(meeting)
 	if refusal, ok := errors.AsType[*job.Failure](err); ok {
 		return s.leaveWith(job.ExitFailed, fmt.Errorf("%w; %s", refusal, s.goesOn()), refusal.Hint)
 	}

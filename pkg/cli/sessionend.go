@@ -6,7 +6,8 @@ import "github.com/hodei-jobs/hodei/pkg/job"
 type afterward int
 
 const (
-	awaitJob afterward = iota // which says whether another attempt follows
+	nothing  afterward = iota // its end is known
+	awaitJob                  // which says whether another attempt follows
 	awaitPod                  // whose status names the cause
 	endRun
 )
