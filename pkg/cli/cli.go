@@ -326,7 +326,7 @@ func (a *app) typeable(text string) string {
 
 // named returns a hint ready to be typed; empty if it would only repeat what was just typed.
 func (a *app) named(hint string) string {
-	hint = a.typeable(hint)
+	hint = a.typeable(a.overruled(hint))
 	line := hint
 	if i := strings.Index(hint, a.name+" "); i > 0 && strings.HasSuffix(hint[:i], ": ") && !strings.Contains(hint[:i], "then") {
 		line = hint[i:] // what stands before says why, and is nothing to do first

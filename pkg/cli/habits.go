@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -48,7 +49,7 @@ const (
 	deleteJob  = "kubectl delete job {job}{at}"
 	execInJob  = "kubectl exec -it job/{job} -c job{at} -- {command}"
 	runCommand = "{hodei} run -- {command}"
-	runByHand  = "stdin and a terminal reach no job yet: kubectl run NAME -it --rm --restart=Never --image={image}{at} -- {command}"
+	runByHand  = "stdin and a terminal reach no job yet; in a namespace that takes any Pod: kubectl run NAME -it --rm --restart=Never --image={image} -n default -- {command}"
 	byProvider = "it is a setting of a provider: {hodei} {provider} "
 )
 
@@ -191,6 +192,9 @@ func (t *typedLine) copying() string {
 	from, to := "NAME:PATH", "."
 	if len(t.words) > 2 {
 		from, to = t.words[1], t.words[2]
+	}
+	if _, file, there := strings.Cut(from, ":"); there && to == "." { // kubectl wants the file's own name
+		to = "./" + path.Base(file)
 	}
 	side := func(text string) string {
 		name, path, there := strings.Cut(text, ":")

@@ -26,6 +26,27 @@ var (
 // kubectlVerbs are kubectl's commands that are about a cluster.
 var kubectlVerbs = []string{"apply", "auth", "cluster-info", "cp", "create", "delete", "describe", "edit", "events", "exec", "get", "label", "logs", "patch", "port-forward", "run", "top", "wait"}
 
+// overruling are the variables that count more than the settings of the provider in use, by the flag
+// of 'hodei provider set' that a hint names.
+var overruling = map[string]string{
+	"namespace": "HODEI_K8S_NAMESPACE", "service-account": "HODEI_K8S_SERVICE_ACCOUNT",
+	"image": "HODEI_K8S_IMAGE", "image-pull-policy": "HODEI_K8S_IMAGE_PULL_POLICY",
+}
+
+// overruled adds to a hint at a provider's setting that a variable counts more.
+func (a *app) overruled(hint string) string {
+	_, set, found := strings.Cut(hint, "{hodei} provider set ")
+	if !found || a.providerFlag != "" {
+		return hint
+	}
+	for flag, variable := range overruling {
+		if strings.Contains(set, " --"+flag+" ") && a.getenv(variable) != "" {
+			return hint + "; " + variable + " is set, and counts more: change or unset it"
+		}
+	}
+	return hint
+}
+
 // carry adds to the commands of a hint the flags that they don't have yet. After -- stands the
 // job's own command, whatever it is called.
 func carry(hint string, flags carried) string {

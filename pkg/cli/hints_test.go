@@ -104,3 +104,27 @@ func TestTyped(t *testing.T) {
 		}
 	}
 }
+
+// TestOverruled: a hint at a setting says so where a variable counts more than that setting.
+func TestOverruled(t *testing.T) {
+	const hint = "{hodei} provider set dev --service-account ACCOUNT"
+	for _, test := range []struct{ name, hint, variable, provider, want string }{
+		{"no variable", hint, "", "", hint},
+		{"its variable", hint, "HODEI_K8S_SERVICE_ACCOUNT", "", hint + "; HODEI_K8S_SERVICE_ACCOUNT is set, and counts more: change or unset it"},
+		{"another variable", hint, "HODEI_K8S_NAMESPACE", "", hint},
+		{"a provider that is named counts more", hint, "HODEI_K8S_SERVICE_ACCOUNT", "dev", hint},
+		{"no setting", "{hodei} jobs", "HODEI_K8S_SERVICE_ACCOUNT", "", "{hodei} jobs"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a := &app{providerFlag: test.provider, getenv: func(name string) string {
+				if name == test.variable {
+					return "x"
+				}
+				return ""
+			}}
+			if got := a.overruled(test.hint); got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}

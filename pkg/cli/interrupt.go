@@ -122,11 +122,15 @@ func (s *session) interrupt(ctx context.Context, sig os.Signal) (done bool, err 
 		s.settle(false)
 		return true, s.takenBack("it is being removed")
 	case stopJob:
-		again := "leaves it to itself"
-		if now.here {
-			again = "kills it"
+		note := "stopping " + name
+		switch {
+		case sig == syscall.SIGTERM: // whoever sends it sends no second
+		case now.here:
+			note += "; Ctrl-C again kills it"
+		default:
+			note += "; Ctrl-C again leaves it to itself"
 		}
-		s.screen.note(fmt.Sprintf("stopping %s; Ctrl-C again %s", name, again))
+		s.screen.note(note)
 		s.stop(ctx)
 	case sayNoStop:
 		s.warned = true

@@ -95,7 +95,7 @@ func (a *app) newRun() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.BoolVar(&f.follow, "follow", true, "Show the command's output; with --follow=false wait for its end in silence.")
+	flags.BoolVar(&f.follow, "follow", true, "Show the command's output; with --follow=false wait for its end in silence, and keep no output.")
 	flags.BoolVarP(&f.detach, "detach", "d", false, "Print the job's name and leave it running. Its Pod ends with the command if the container's log holds all output (up to some 8 MiB), else after --linger. "+
 		"If no node takes the job within its start timeout, the next 'hodei run' or 'hodei jobs' removes it.")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "Write nothing but the command's own output and errors.")
@@ -115,7 +115,7 @@ func (a *app) newRun() *cobra.Command {
 	flags.Int32Var(&f.retries, "retries", 0, "Run a command that failed again, in a new Pod, at most this many times.")
 	flags.DurationVar(&f.grace, "grace", job.DefaultGrace, "Time between SIGTERM and SIGKILL when the job is stopped.")
 	flags.DurationVar(&f.ttl, "ttl", job.DefaultTTL, "How long the finished job stays in the cluster.")
-	flags.DurationVar(&f.linger, "linger", 0, "How long the Pod waits, after the command, for its output to be fetched. Default: 10m; with --detach only if the container's log lacks some of it.")
+	flags.DurationVar(&f.linger, "linger", 0, "How long the Pod waits, after the command, for its output to be fetched. Default: 10m; with --detach only if the container's log lacks some of it; with --follow=false 1s.")
 	flags.StringVar(&f.workdir, "workdir", "", "Directory that the command starts in, from the root. Default: the image's, or a home of its own where the image has none.")
 	flags.StringVar(&f.user, "user", "", "UID or UID:GID of the command, or image for the one that the image or the cluster (OpenShift) sets. Default in a cluster: a UID of the job's own.")
 	flags.BoolVar(&f.mergeOutput, "merge-output", false, "Give the command one pipe for stdout and stderr: their order is exact, and all output is on stdout.")
