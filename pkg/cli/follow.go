@@ -14,6 +14,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
 // follower is what hodei run and attach know of a job that they follow: it shows
@@ -164,7 +165,7 @@ func (f *follower) Attached(a coordinator.Attachment) {
 		f.abandon()
 	}
 	if f.last != nil {
-		over := coordinator.Outcome(f.last)
+		over := wire.Outcome(f.last)
 		over.Attempt = f.attempt
 		f.display.Say(func() error {
 			f.screen.note(fmt.Sprintf("%s; next attempt: %s", f.screen.withUsage(over.Summary(), over, nil), name))

@@ -8,9 +8,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
 // unknownExit stands in a job's row where nobody knows its exit code.
@@ -60,7 +60,7 @@ func storedEnd(s *logstore.Store, j *batchv1.Job) *job.Outcome {
 		concluded = run.Outcome
 	}
 	if exit := of[0].stored.Exit; exit != nil {
-		record = coordinator.Outcome(exit)
+		record = wire.Outcome(exit)
 	}
 	return bestOutcome(concluded, record)
 }

@@ -5,12 +5,12 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/ui"
+	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
 // show shows the chosen attempt of a job, and with -f what comes after it.
@@ -158,7 +158,7 @@ func (o *logsOptions) silent(attempt string, out *job.Outcome) {
 // there was nothing.
 func (o *logsOptions) conclude(s output.Sink, attempt string, r *hodeipb.ExitRecord) error {
 	if r.Lost == 0 && r.End == 0 {
-		o.silent(attempt, coordinator.Outcome(r))
+		o.silent(attempt, wire.Outcome(r))
 	}
 	if r.Lost == 0 {
 		return nil

@@ -9,6 +9,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
 // meter attaches to a job as one who only looks: it asks for no output, so that nobody
@@ -106,7 +107,7 @@ func (m *meter) Attached(a coordinator.Attachment) {
 
 // State tells which parts of the eBPF assist, and whether the command runs.
 func (m *meter) State(attempt string, s *hodeipb.State) {
-	r := reading{attempt: attempt, probes: coordinator.Probes(s.Probes)}
+	r := reading{attempt: attempt, probes: wire.Probes(s.Probes)}
 	if s.Phase < hodeipb.Phase_RUNNING {
 		r.waiting = next[job.AgentUp]
 	}
@@ -115,7 +116,7 @@ func (m *meter) State(attempt string, s *hodeipb.State) {
 
 // Metrics tells a sample.
 func (m *meter) Metrics(attempt string, metrics *hodeipb.Metrics) {
-	m.sample(attempt, coordinator.Sample(metrics))
+	m.sample(attempt, wire.Sample(metrics))
 }
 
 // sample tells one, unless it was told: that of the exit record has often come by itself.
@@ -133,7 +134,7 @@ func (m *meter) sample(attempt string, s job.Sample) {
 
 // Exited tells how an attempt ended, and ends the measuring if no other follows.
 func (m *meter) Exited(attempt string, record *hodeipb.ExitRecord) {
-	o := coordinator.Outcome(record)
+	o := wire.Outcome(record)
 	o.Attempt = attempt
 	if o.Usage != nil {
 		m.sample(attempt, job.Sample{Time: o.Finished, Usage: *o.Usage})

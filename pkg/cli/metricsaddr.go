@@ -14,6 +14,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/exporter"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
 // metricsFlag is the flag of the commands that are a coordinator.
@@ -110,14 +111,14 @@ func (l *exportedListener) Attached(a coordinator.Attachment) {
 
 // Metrics shows the latest sample.
 func (l *exportedListener) Metrics(attempt string, m *hodeipb.Metrics) {
-	l.to.Sample(l.id(attempt), coordinator.Sample(m))
+	l.to.Sample(l.id(attempt), wire.Sample(m))
 	l.Listener.Metrics(attempt, m)
 }
 
 // Exited shows what the attempt has used in the end, for a while.
 func (l *exportedListener) Exited(attempt string, record *hodeipb.ExitRecord) {
 	id := l.id(attempt)
-	if u := coordinator.Usage(record.Usage); u != nil {
+	if u := wire.Usage(record.Usage); u != nil {
 		s := job.Sample{Usage: *u}
 		if record.Finished.IsValid() {
 			s.Time = record.Finished.AsTime()

@@ -12,6 +12,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
 // pastRun is what is known of an attempt, and why it is no more.
@@ -77,7 +78,7 @@ func readRun(s *logstore.Store, k logstore.Key) (run job.Run, record *job.Outcom
 	}
 	if log, err := s.Read(k); note(err) {
 		if exit := log.Exit(); exit != nil {
-			record = coordinator.Outcome(exit)
+			record = wire.Outcome(exit)
 		} else {
 			note(log.Damage())
 		}
@@ -86,7 +87,7 @@ func readRun(s *logstore.Store, k logstore.Key) (run job.Run, record *job.Outcom
 	samples, err := coordinator.Samples(s, k)
 	note(err)
 	for _, m := range samples {
-		run.Samples = append(run.Samples, coordinator.Sample(m))
+		run.Samples = append(run.Samples, wire.Sample(m))
 	}
 	switch {
 	case len(samples) > 0: // with damage, those before it

@@ -25,6 +25,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/server"
+	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
 func (a *app) newServer() *cobra.Command {
@@ -444,7 +445,7 @@ func (l attemptLog) Metrics(string, *hodeipb.Metrics) {}
 func (l attemptLog) State(string, *hodeipb.State) {}
 
 func (l attemptLog) Exited(_ string, record *hodeipb.ExitRecord) {
-	o := coordinator.Outcome(record)
+	o := wire.Outcome(record)
 	l.log.Info("job ended", "cause", string(o.Cause), "code", o.Code, "bytes", record.End, "lost", record.Lost)
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
+	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
 // podWait is how long the container's status is awaited after an exit record that can't name the
@@ -170,7 +171,7 @@ func (s *session) await(ctx, meeting context.Context, e *follow.Events) error {
 			s.started = true
 			running = nil
 		case record := <-s.follower.exited:
-			switch outcome := coordinator.Outcome(record); s.attemptEnded(outcome) {
+			switch outcome := wire.Outcome(record); s.attemptEnded(outcome) {
 			case awaitPod:
 				patience = time.After(podWait)
 			case endRun:
@@ -247,7 +248,7 @@ func (s *session) refused(refusal *job.Failure) {
 func (s *session) exited() *job.Outcome {
 	select {
 	case record := <-s.follower.exited:
-		return coordinator.Outcome(record)
+		return wire.Outcome(record)
 	default:
 		return nil
 	}

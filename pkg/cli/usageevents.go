@@ -12,6 +12,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
 const (
@@ -102,7 +103,7 @@ func (h *usageHistory) tell() error {
 	h.mu.Unlock()
 	for _, s := range untold {
 		for _, m := range s.All() {
-			if err := h.events.Usage(s.attempt, coordinator.Sample(m)); err != nil {
+			if err := h.events.Usage(s.attempt, wire.Sample(m)); err != nil {
 				return err
 			}
 		}
@@ -123,7 +124,7 @@ func (h *usageHistory) of(attempt string) []job.Sample {
 func samplesOf(metrics []*hodeipb.Metrics) []job.Sample {
 	samples := make([]job.Sample, 0, len(metrics))
 	for _, m := range metrics {
-		samples = append(samples, coordinator.Sample(m))
+		samples = append(samples, wire.Sample(m))
 	}
 	return samples
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
 const (
@@ -59,7 +60,7 @@ func (q *Inquiry) Ask(ctx context.Context) (History, error) {
 	})
 	told := History{Samples: h.taken()}
 	if record != nil {
-		told.Outcome = coordinator.Outcome(record)
+		told.Outcome = wire.Outcome(record)
 	}
 	return told, err
 }
@@ -132,7 +133,7 @@ func (h *historian) taken() (samples []job.Sample) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, m := range h.series.All() {
-		samples = append(samples, coordinator.Sample(m))
+		samples = append(samples, wire.Sample(m))
 	}
 	return samples
 }
