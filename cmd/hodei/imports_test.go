@@ -71,6 +71,7 @@ var onlyIn = []struct {
 	{"pkg/coordinator/logstore", []string{"pkg/coordinator", "pkg/cli", "pkg/output", "pkg/output/outputtest"}, "a coordinator writes it, commands about logs look into it, and output is shown from it"},
 	{"pkg/server", []string{"pkg/cli"}, "a command serves it"},
 	{"pkg/ui/uitest", nil, "it is for tests"},
+	{"pkg/follow/followtest", nil, "it is for tests"},
 	{"pkg/setup/setuptest", nil, "it is for tests"},
 	{"pkg/output/outputtest", nil, "it is for tests"},
 	{"github.com/prometheus", []string{"pkg/exporter"}, "jobs are shown to Prometheus in one place"},

@@ -4,8 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -14,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/follow/followtest"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
@@ -32,29 +31,8 @@ type issued struct {
 
 func issueCerts(t *testing.T, namespace, name string) issued {
 	t.Helper()
-	id := certs.ID{Namespace: namespace, Job: name}
-	authority, err := certs.NewAuthority(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := authority.IssueJob(id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	files := certs.Files{CA: filepath.Join(dir, "ca"), Cert: filepath.Join(dir, "cert"), Key: filepath.Join(dir, "key")}
-	for path, data := range map[string][]byte{files.CA: c.CA, files.Cert: c.ClientCert, files.Key: c.ClientKey} {
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	i := issued{id: id}
-	if i.server, err = c.ServerConfig(); err != nil {
-		t.Fatal(err)
-	}
-	if i.agent, err = files.ClientConfig(id.ServerName()); err != nil {
-		t.Fatal(err)
-	}
+	i := issued{id: certs.ID{Namespace: namespace, Job: name}}
+	i.server, i.agent = followtest.Certs(t, i.id)
 	return i
 }
 

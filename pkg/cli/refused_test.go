@@ -6,9 +6,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
-	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +16,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/follow"
+	"github.com/hodei-jobs/hodei/pkg/follow/followtest"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
@@ -65,54 +63,19 @@ func (j ownTLS) TLS() *tls.Config { return j.config }
 func TestSessionRefusedByAgent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		id := certs.ID{Namespace: "ns", Job: "x"}
-		var issued [2]*certs.JobCerts
-		for i := range issued {
-			authority, err := certs.NewAuthority(0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if issued[i], err = authority.IssueJob(id); err != nil {
-				t.Fatal(err)
-			}
-		}
-		config, err := issued[0].ServerConfig()
-		if err != nil {
-			t.Fatal(err)
-		}
-		dir := t.TempDir()
-		files := certs.Files{CA: filepath.Join(dir, "ca"), Cert: filepath.Join(dir, "cert"), Key: filepath.Join(dir, "key")}
-		for path, data := range map[string][]byte{files.CA: issued[1].CA, files.Cert: issued[1].ClientCert, files.Key: issued[1].ClientKey} {
-			if err := os.WriteFile(path, data, 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		agent, err := files.ClientConfig(id.ServerName())
-		if err != nil {
-			t.Fatal(err)
-		}
+		config, _ := followtest.Certs(t, id)
+		_, agent := followtest.Certs(t, id)
 		var said bytes.Buffer
 		a := &app{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: &said}, name: "hodei", getenv: func(string) string { return "" }}
 		o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: nowhere{}, follow: true, screen: newScreen(a, false)}
 		j := ownTLS{refusing{newFakeJob()}, config}
 		ctx, cancel := context.WithCancel(t.Context())
 		var work sync.WaitGroup
-		work.Go(func() {
-			for ctx.Err() == nil {
-				ours, theirs := net.Pipe()
-				var delivery sync.WaitGroup
-				delivery.Go(func() { j.Deliver(ctx, ours) })
-				_ = tls.Client(theirs, agent).HandshakeContext(ctx) // what comes of it the session says
-				theirs.Close()
-				delivery.Wait()
-				select {
-				case <-ctx.Done():
-				case <-time.After(15 * time.Second):
-				}
-			}
-		})
+		work.Go(func() { followtest.Shake(ctx, j.Tunnel, agent) })
 		began := time.Now()
 		end := make(chan error, 1)
 		work.Go(func() { end <- (&session{runOptions: o, job: j}).follow(ctx, nil) })
+		var err error
 		select {
 		case err = <-end:
 		case <-time.After(10 * time.Minute):

@@ -5,8 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +16,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/follow/followtest"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
@@ -72,33 +71,6 @@ func (silent) Failed(string, error)               {}
 
 func attachmentTo(j Job) *Attachment {
 	return &Attachment{Job: j, Namespace: jobID.Namespace, Name: jobID.Job, Recorder: &coordinator.Recorder{Listener: silent{}}}
-}
-
-// issue makes the certificates of the job by an authority of its own.
-func issue(t *testing.T) (server, agent *tls.Config) {
-	t.Helper()
-	authority, err := certs.NewAuthority(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := authority.IssueJob(jobID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	files := certs.Files{CA: filepath.Join(dir, "ca"), Cert: filepath.Join(dir, "cert"), Key: filepath.Join(dir, "key")}
-	for path, data := range map[string][]byte{files.CA: c.CA, files.Cert: c.ClientCert, files.Key: c.ClientKey} {
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if server, err = c.ServerConfig(); err != nil {
-		t.Fatal(err)
-	}
-	if agent, err = files.ClientConfig(jobID.ServerName()); err != nil {
-		t.Fatal(err)
-	}
-	return server, agent
 }
 
 // The end of the job, that it can't be watched and that its agents can't be served come to act; what
@@ -163,8 +135,8 @@ func TestRefused(t *testing.T) {
 	}{{"through a tunnel", true}, {"where others may refuse", false}} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				ours, _ := issue(t)
-				_, theirs := issue(t)
+				ours, _ := followtest.Certs(t, jobID)
+				_, theirs := followtest.Certs(t, jobID)
 				way := tunnel.New()
 				defer way.Close()
 				var j Job = newFakeJob(way, ours)
@@ -174,7 +146,7 @@ func TestRefused(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 2*RefusedWait)
 				defer cancel()
 				var work sync.WaitGroup
-				work.Go(func() { shake(ctx, way, theirs) })
+				work.Go(func() { followtest.Shake(ctx, way, theirs) })
 				told := 0
 				begun := time.Now()
 				err := attachmentTo(j).Run(ctx, func(ctx context.Context, e *Events) error {
@@ -202,25 +174,9 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// shake tries to shake hands every 15 s until ctx ends.
-func shake(ctx context.Context, way *tunnel.Tunnel, config *tls.Config) {
-	for ctx.Err() == nil {
-		ours, theirs := net.Pipe()
-		var delivery sync.WaitGroup
-		delivery.Go(func() { way.Deliver(ctx, ours) })
-		_ = tls.Client(theirs, config).HandshakeContext(ctx) // what comes of it the meeting tells
-		theirs.Close()
-		delivery.Wait()
-		select {
-		case <-ctx.Done():
-		case <-time.After(15 * time.Second):
-		}
-	}
-}
-
 // An agent whose messages make no sense may come again without end, and is told of once.
 func TestTurnedAway(t *testing.T) {
-	server, agent := issue(t)
+	server, agent := followtest.Certs(t, jobID)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

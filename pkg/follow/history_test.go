@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/follow/followtest"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
@@ -151,7 +152,7 @@ func TestHistoryBounded(t *testing.T) {
 
 // What the agent of the attempt has comes to who asks, and that it has ended meanwhile.
 func TestInquiry(t *testing.T) {
-	server, agent := issue(t)
+	server, agent := followtest.Certs(t, jobID)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

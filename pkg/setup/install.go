@@ -22,14 +22,19 @@ type Installer struct {
 	Hints Hints
 }
 
+// chosen returns what the choices make, and the rights that it grants.
+func (i *Installer) chosen() (objects []*unstructured.Unstructured, granted []deploy.Right, err error) {
+	if objects, err = deploy.Objects(i.Choices); err != nil {
+		return nil, nil, err
+	}
+	granted, err = deploy.Rights(i.Choices)
+	return objects, granted, err
+}
+
 // CheckRights returns an error that names every right which the caller lacks to install;
 // nil if there is none.
 func (i *Installer) CheckRights(ctx context.Context) error {
-	objects, err := deploy.Objects(i.Choices)
-	if err != nil {
-		return err
-	}
-	granted, err := deploy.Rights(i.Choices)
+	objects, granted, err := i.chosen()
 	if err != nil {
 		return err
 	}

@@ -30,11 +30,7 @@ const readyEvery = 200 * time.Millisecond
 // counts, and the roles hold, as far as we may ask for others' rights. After timeout it
 // returns an error that names what is missing.
 func (i *Installer) Await(ctx context.Context, timeout time.Duration) error {
-	objects, err := deploy.Objects(i.Choices)
-	if err != nil {
-		return err
-	}
-	granted, err := deploy.Rights(i.Choices)
+	objects, granted, err := i.chosen()
 	if err != nil {
 		return err
 	}
