@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -17,11 +18,11 @@ const (
 )
 
 // between reports whether a command of the job has run, none runs now, and another may run.
-func (w *watcher) between() bool {
-	if !w.started || w.run.spec.Retries == 0 || w.over != "" || w.suspended {
+func (c *course) between() bool {
+	if !c.started || c.retries == 0 || c.over != "" || c.suspended {
 		return false
 	}
-	for _, a := range w.attempts {
+	for _, a := range c.attempts {
 		if a.ran && !a.ended {
 			return false
 		}
@@ -30,40 +31,37 @@ func (w *watcher) between() bool {
 }
 
 // runs reports whether a command has started and the job is not between two attempts.
-func (w *watcher) runs() bool { return w.started && !w.between() }
+func (c *course) runs() bool { return c.started && !c.between() }
 
 // next says what the next attempt waits for, and ends a wait that takes too long.
-func (w *watcher) next(now time.Time) error {
-	if !w.between() {
-		w.restless = time.Time{}
-		return nil
+func (c *course) next(now time.Time) decision {
+	if !c.between() {
+		c.restless = time.Time{}
+		return decision{}
 	}
-	if w.restless.IsZero() {
-		w.restless = now
+	if c.restless.IsZero() {
+		c.restless = now
 	}
-	since, limit, waiting := w.restless, nextWait, "waiting for another attempt: the cluster makes it after a back-off of 10s and more"
-	for _, a := range w.attempts {
+	since, limit, waiting := c.restless, nextWait, "waiting for another attempt: the cluster makes it after a back-off of 10s and more"
+	for _, a := range c.attempts {
 		switch {
 		case len(a.others) > 0: // of which it was told
-			return nil
+			return decision{}
 		case !a.ended:
-			since, limit, waiting = a.seen, w.run.spec.StartTimeout+nextMargin, w.trouble.waiting
+			since, limit, waiting = a.seen, c.startTimeout+nextMargin, c.trouble.waiting
 		}
 	}
-	if w.trouble.waiting != "" { // also where the Pod can't be made
-		waiting = w.trouble.waiting
+	waiting = cmp.Or(c.trouble.waiting, waiting) // also where the Pod can't be made
+	d := decision{phase: job.Running}
+	if waiting != "" && waiting != c.said && now.Sub(since) >= sayAfter {
+		c.said, d.say = waiting, waiting
 	}
-	if waiting != "" && waiting != w.said && now.Sub(since) >= sayAfter {
-		w.said = waiting
-		w.report(job.Event{Phase: job.Running, Time: now, Waiting: true, Detail: waiting})
+	if now.Sub(since) >= limit {
+		d.failure = &job.Failure{Cause: job.StartTimeout, Hint: "kubectl get events -n " + c.namespace,
+			Message: fmt.Sprintf("the next attempt did not start within %s", limit)}
+		if c.trouble.waiting != "" {
+			d.failure.Message += ": " + c.trouble.waiting
+		}
 	}
-	if now.Sub(since) < limit {
-		return nil
-	}
-	f := &job.Failure{Cause: job.StartTimeout, Message: fmt.Sprintf("the next attempt did not start within %s", limit),
-		Hint: "kubectl get events -n " + w.run.job.Namespace}
-	if w.trouble.waiting != "" {
-		f.Message += ": " + w.trouble.waiting
-	}
-	return f
+	return d
 }

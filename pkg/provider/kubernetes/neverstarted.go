@@ -163,6 +163,16 @@ func (p *Provider) lastWords(ctx context.Context, pod *corev1.Pod) string {
 
 func shortWords(s string) string { return strings.ToValidUTF8(s[:min(len(s), maxWords)], "") }
 
+// startFailure is the end of a run whose only Pod has ended with o before any command ran: what
+// kept it from starting, if the Pod says so.
+func (p *Provider) startFailure(pod *corev1.Pod, o *job.Outcome) *job.Failure {
+	if v := p.named(explainPod(pod)); v.failure != nil {
+		v.failure.NeverStarted = true
+		return v.failure
+	}
+	return p.neverStartedFailure(pod, o)
+}
+
 // neverStartedFailure is the outcome of an attempt that never started as the end of a run.
 func (p *Provider) neverStartedFailure(pod *corev1.Pod, o *job.Outcome) *job.Failure {
 	f := &job.Failure{Cause: o.Cause, Message: o.Message, NeverStarted: o.NeverStarted}

@@ -43,11 +43,10 @@ func untakenVerdict(node, why string) verdict {
 // lookAtNode puts into what is told of a node that takes no Pod up what the cluster knows
 // of it, where we may read that.
 func (w *watcher) lookAtNode(now time.Time) {
-	node := w.trouble.node
-	if node == "" || now.Sub(w.since) < untakenSay || now.Sub(w.nodeSeen) < nodeLook {
+	node := w.nodeToLookAt(now)
+	if node == "" {
 		return
 	}
-	w.nodeSeen = now
 	if why := w.run.provider.notReady(w.run.ctx, node); why != "" {
 		w.trouble = untakenVerdict(node, why)
 	}
@@ -84,23 +83,6 @@ func (a *attempt) toldToEnd(pod *corev1.Pod, now time.Time) {
 	}
 	a.overdue = now.Add(grace + overdueWait)
 	a.disrupted, _ = disruption(pod)
-}
-
-// overdue is the end of a job whose Pod was deleted and does not end, for example because its
-// node is lost: only its kubelet could say how it ended.
-func (w *watcher) overdue(now time.Time) *job.Outcome {
-	for name, a := range w.attempts {
-		if a.ended || a.overdue.IsZero() || now.Before(a.overdue) {
-			continue
-		}
-		o := &job.Outcome{Cause: a.disrupted, Attempt: name,
-			Message: fmt.Sprintf("Pod %s was told to end and has not: its node is lost, or its kubelet does not run", name)}
-		if o.Cause == "" {
-			o.Cause = job.NodeLost
-		}
-		return o
-	}
-	return nil
 }
 
 // nodeEvent tells of an event under way that explains a silence; "": it does not.

@@ -6,8 +6,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-
-	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
 // A webhook of the cluster may put containers of its own into a job's Pod, such as a
@@ -90,20 +88,4 @@ func (r *Run) Keeps() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return Keeps(r.job.Namespace, r.job.Name, r.others)
-}
-
-// kept tells of an attempt whose containers have ended that no other can follow it,
-// once, and after othersWait that none will be waited for.
-func (w *watcher) kept(a *attempt) *job.Outcome {
-	switch {
-	case len(a.others) == 0:
-		return nil
-	case a.keptSince.IsZero():
-		a.keptSince = time.Now()
-		w.report(job.Event{Phase: job.Running, Time: a.keptSince, Waiting: true,
-			Detail: fmt.Sprintf("%s, which the cluster added, still runs: no other attempt can follow; waiting %s for it", containerNames(a.others), othersWait)})
-	case time.Since(a.keptSince) >= othersWait:
-		return w.last
-	}
-	return nil
 }

@@ -36,25 +36,12 @@ func ResumeHint(o *job.Outcome, name string) string {
 	return ""
 }
 
-// suspend takes note of whether j is suspended. What was wrong before says nothing of
-// the Pod that comes after.
-func (w *watcher) suspend(j *batchv1.Job) {
-	suspended := isSuspended(j)
-	if suspended == w.suspended {
-		return
-	}
-	w.suspended, w.trouble, w.said = suspended, verdict{}, ""
-	if !suspended {
-		return
-	}
-	for _, a := range w.attempts {
-		a.suspended = a.suspended || !a.ended
-	}
+// suspendedVerdict is what is said of a Job that is suspended.
+func suspendedVerdict(j *batchv1.Job) verdict {
 	if queue := j.Labels[labelQueue]; queue != "" {
-		w.keep(verdict{waiting: "queue " + oneLine(queue) + " has not admitted the job yet"})
-	} else {
-		w.keep(verdict{waiting: "the job is suspended"})
+		return verdict{waiting: "queue " + oneLine(queue) + " has not admitted the job yet"}
 	}
+	return verdict{waiting: "the job is suspended"}
 }
 
 func isSuspended(j *batchv1.Job) bool { return j.Spec.Suspend != nil && *j.Spec.Suspend }

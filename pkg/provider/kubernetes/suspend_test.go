@@ -52,7 +52,7 @@ func TestSuspendedUnseen(t *testing.T) {
 			}
 			w, _ := testWatcher(t, 0)
 			w.run.provider, w.run.ctx, w.started = p, t.Context(), true
-			w.attempts["x-1"] = &attempt{bound: true, ran: true, stop: func() {}}
+			w.attempts["x-1"] = &attempt{bound: true, ran: true}
 			pod := podOf(thisJob, "x-1", runs, test.change)
 			if !test.gone {
 				with(terminated(137, "Error", ""), terminated(137, "Error", ""))(pod)

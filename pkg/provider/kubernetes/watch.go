@@ -11,17 +11,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
-
-// sayAfter is how long a start must have been waiting before a person is told
-// why: the first seconds are full of states that pass.
-const sayAfter = 2 * time.Second
-
-// goneWait is how long a Pod that was deleted under way is given to be followed
-// by another, or by the end of its Job.
-const goneWait = 5 * time.Second
 
 // Updates that the informers send to Watch, besides *corev1.Event.
 type (
@@ -45,7 +36,7 @@ type (
 // NoTunnel, where no agent says so, it reports of each attempt that its command
 // runs, with the Pod's name.
 func (r *Run) Watch(ctx context.Context, report func(job.Event)) (*job.Outcome, error) {
-	w := &watcher{run: r, report: report, reached: -1, attempts: map[string]*attempt{}}
+	w := newWatcher(r, report)
 	w.reach(job.Submitted, r.provider.Describe())
 	if r.found != nil {
 		if r.found.Finished {
@@ -68,7 +59,7 @@ func (r *Run) Watch(ctx context.Context, report func(job.Event)) (*job.Outcome, 
 			outcome, err = w.passed()
 		case <-startTimeout.C:
 			if !w.started {
-				err = w.startTimeout()
+				err = w.startTimedOut()
 			}
 		case <-ctx.Done():
 			err = ctx.Err()
@@ -100,47 +91,31 @@ func (r *Run) startLeft(now time.Time) time.Duration {
 	return max(leastStart, r.job.Status.StartTime.Add(r.spec.StartTimeout).Sub(now.Add(ahead)))
 }
 
-// watcher is the state of one Watch.
+// watcher is one Watch: it takes in updates, has its course decide what they mean, and does what
+// that takes.
 type watcher struct {
-	run    *Run
-	report func(job.Event)
+	course
+	run     *Run
+	report  func(job.Event)
+	tunnels map[string]context.CancelFunc // to the agents of attempts that have not ended, by Pod name
 
-	attempts map[string]*attempt // by Pod name
-	reached  job.Phase           // of the latest attempt
-	pulling  string              // the latest image
-	started  bool                // the job's container ran once
-
-	suspended bool // the Job is, by a queue or a person: no Pod is made until it is resumed
-
-	blind *job.Failure // why events can't be read
-
-	trouble verdict // what keeps the start, and since when
-	since   time.Time
-	said    string
-
-	last   *job.Outcome // of the latest attempt that ended
-	goneAt time.Time    // when a Pod vanished with nothing said
-	over   string       // why there will be no other attempt, and since when
-	overAt time.Time
-
-	restless  time.Time // since when the next attempt is waited for
-	nodeSeen  time.Time // when the node was looked at that does not take the Pod up
-	unreached bool      // it was said that the agent can't be reached
-
-	lines Contact // the API server's answers to what is doubted
+	pulling   string       // the latest image
+	blind     *job.Failure // why events can't be read
+	unreached bool         // it was said that the agent can't be reached
+	lines     Contact      // the API server's answers to what is doubted
 }
 
-type attempt struct {
-	bound, ran, ended bool
-	seen              time.Time          // when its Pod was, first
-	told              bool               // its agent, that the job's container has ended
-	suspended         bool               // its Job was, under way
-	overdue           time.Time          // when it has to have ended that was told to
-	disrupted         job.Cause          // why it was
-	runsSince         time.Time          // of the agent, as we saw it
-	others            []string           // that run on though it has ended,
-	keptSince         time.Time          // and since when that is so
-	stop              context.CancelFunc // of its tunnel
+func newWatcher(r *Run, report func(job.Event)) *watcher {
+	return &watcher{
+		run: r, report: report, tunnels: map[string]context.CancelFunc{},
+		course: course{
+			reached: -1, attempts: map[string]*attempt{},
+			terms: terms{
+				namespace: r.provider.settings.namespace, startTimeout: r.spec.StartTimeout, retries: r.spec.Retries,
+				attached: r.found != nil, tunnelled: !r.provider.NoTunnel, onSuspension: r.suspendedWords(),
+			},
+		},
+	}
 }
 
 // resume takes up a job under way. Of an attempt that has ended before there is
@@ -149,7 +124,7 @@ func (w *watcher) resume(found *Found) {
 	for _, a := range found.Attempts {
 		w.started = w.started || a.ran
 		if a.Ended {
-			w.attempts[a.Name] = &attempt{bound: true, ran: true, ended: true, stop: func() {}}
+			w.attempts[a.Name] = &attempt{bound: true, ran: true, ended: true}
 			w.last = a.Outcome
 		}
 	}
@@ -168,7 +143,7 @@ func (w *watcher) take(u any) (*job.Outcome, error) {
 	case blindness:
 		w.blind = Explain(u.err)
 		if w.trouble.waiting == "" && w.trouble.failure == nil {
-			w.keep(verdict{waiting: notKnown(w.blind)})
+			w.keepNamed(verdict{waiting: notKnown(w.blind)})
 		}
 	case answer:
 		if lost := w.contact(u.err); lost != nil {
@@ -185,131 +160,68 @@ func (w *watcher) take(u any) (*job.Outcome, error) {
 }
 
 func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
-	r := w.run
+	r, now := w.run, time.Now()
 	a := w.attempts[pod.Name]
 	if a == nil {
 		if !metav1.IsControlledBy(pod, r.job) { // of an earlier job of the same name
 			return w.passed()
 		}
-		r.mu.Lock()
-		r.pods[pod.Name] = true
-		r.mu.Unlock()
-		a = &attempt{seen: time.Now(), stop: func() {}}
-		w.attempts[pod.Name] = a
-		w.reached, w.goneAt, w.restless = job.Submitted, time.Time{}, time.Time{}
-		w.trouble = verdict{} // what kept it from being made is over
+		a = w.begin(pod.Name, now)
 		r.watchEvents("Pod", pod.Name)
 	}
-	if pod.Spec.NodeName != "" && !a.bound {
-		a.bound = true
-		w.reach(job.Scheduled, pod.Spec.NodeName)
-		if !r.provider.NoTunnel {
-			a.stop = r.dial(pod)
-		}
+	r.remember(pod)
+	do := w.see(a, pod, gone, now)
+	w.carryOut(pod, do)
+	if do.unsure {
+		a.suspended = r.isSuspended()
 	}
-	others := othersIn(pod)
-	r.mu.Lock()
-	r.others = others
-	r.mu.Unlock()
-	if a.runsSince.IsZero() && agentRuns(pod) {
-		a.runsSince = time.Now()
-	}
-	if hasRun(pod) && !a.ran {
-		a.ran, w.started = true, true
-		if r.provider.NoTunnel {
-			w.report(job.Event{Phase: job.Running, Time: time.Now(), Detail: pod.Name})
-		}
-	}
-	a.toldToEnd(pod, time.Now())
-	if t := commandEnd(pod); t != nil && !a.told && r.JobEnded != nil && agentRuns(pod) {
-		a.told = true
-		r.JobEnded(pod.Name, endedHow(t))
-	}
-	ended := hasEnded(pod)
-	if a.others = nil; ended && !gone {
-		a.others = others
-	}
-	if ended && !a.ended && NeverStarted(pod) { // what ran was the launcher
-		a.ran, w.started = false, w.hasRun(pod.Name)
-		if r.NeverStarted != nil {
-			r.NeverStarted(pod.Name)
-		}
-	}
-	if (ended || gone) && !a.ended && pod.DeletionTimestamp != nil && !a.suspended {
-		a.suspended = r.isSuspended() // the Pod's end may be told before the Job's suspension
-	}
+	then := goesOn
 	switch {
-	case ended && !a.ended:
-		a.ended = true
-		a.stop()
-		w.last = podOutcome(pod)
-		if a.suspended {
-			w.last = suspendedOutcome(pod, r.suspendedWords())
-		}
-		w.last = r.provider.withWords(r.ctx, pod, w.last)
-		w.last.Attempt = pod.Name
-		if w.mayFollow(pod, a) {
-			return w.passed()
-		}
-		if !w.started {
-			if v := r.provider.named(explainPod(pod)); v.failure != nil {
-				v.failure.NeverStarted = true
-				return nil, v.failure
-			}
-			if r.found != nil && w.last.NeverStarted { // and so the Job has failed
-				return w.last, nil
-			}
-			return nil, r.provider.neverStartedFailure(pod, w.last)
-		}
-		if w.last.Succeeded() || r.spec.Retries == 0 {
-			return w.last, nil
-		}
-	case gone && !a.ended:
-		a.ended = true
-		a.stop()
-		cause, _ := disruption(pod)
-		w.last = &job.Outcome{Cause: cause, Message: fmt.Sprintf("Pod %s was deleted under way", pod.Name)}
-		if w.last.Cause == "" {
-			w.last.Cause = job.Unknown
-		}
-		if w.over != "" {
-			w.last.Message = w.over
-		}
-		if a.suspended {
-			w.last = &job.Outcome{Cause: job.Preempted, Message: r.suspendedWords()}
-			if w.started && r.spec.Retries == 0 {
-				return w.last, nil
-			}
-		}
-		if r.spec.Retries == 0 { // else the Job says whether another follows, after a back-off
-			w.goneAt = time.Now()
-		}
-	case !ended && !w.runs():
-		w.keep(explainPod(pod))
+	case do.ended:
+		o := r.provider.withWords(r.ctx, pod, w.end(a, pod))
+		o.Attempt = pod.Name
+		then = w.conclude(a, pod, o)
+	case do.vanished:
+		then = w.vanish(a, pod, now)
+	}
+	switch then {
+	case isOver:
+		return w.last, nil
+	case startFailed:
+		return nil, r.provider.startFailure(pod, w.last)
 	}
 	return w.passed()
 }
 
-// hasRun tells that the command ran in another attempt than the one of that name.
-func (w *watcher) hasRun(except string) bool {
-	for name, a := range w.attempts {
-		if name != except && a.ran {
-			return true
-		}
+// carryOut does what an update of a Pod calls for at once.
+func (w *watcher) carryOut(pod *corev1.Pod, do step) {
+	for _, e := range do.report {
+		w.report(e)
 	}
-	return false
+	if do.dial {
+		w.tunnels[pod.Name] = w.run.dial(pod)
+	}
+	if do.jobEnded != "" && w.run.JobEnded != nil {
+		w.run.JobEnded(pod.Name, do.jobEnded)
+	}
+	if do.neverStarted && w.run.NeverStarted != nil {
+		w.run.NeverStarted(pod.Name)
+	}
+	if stop := w.tunnels[pod.Name]; stop != nil && (do.ended || do.vanished) {
+		stop()
+		delete(w.tunnels, pod.Name)
+	}
+	if do.explain {
+		w.keepNamed(explainPod(pod))
+	}
 }
 
-// mayFollow tells that the Job says whether another attempt follows one that ended before
-// any command ran. Who submitted a job without retries takes it for the end: it is told
-// at once, and the job is removed before the cluster, which would try again, does.
-func (w *watcher) mayFollow(pod *corev1.Pod, a *attempt) bool {
-	if w.started && !NeverStarted(pod) {
-		return false
-	}
-	r := w.run
-	counted := agentEnd(pod) != nil && agentEnd(pod).ExitCode == contract.ExitNeverStarted
-	return a.suspended || r.spec.Retries > 0 && (isDisrupted(pod) || counted) || r.found != nil && counted
+// remember keeps what Delete and Keeps need of a Pod of the job.
+func (r *Run) remember(pod *corev1.Pod) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pods[pod.Name] = true
+	r.others = othersIn(pod)
 }
 
 // dial keeps a tunnel to the agent of a Pod until it is stopped, or Close.
@@ -327,35 +239,16 @@ func (w *watcher) job(j *batchv1.Job, gone bool) (*job.Outcome, error) {
 	if j.UID != w.run.job.UID { // an earlier one of the same name
 		return w.passed()
 	}
-	if gone {
-		w.over, w.overAt = fmt.Sprintf("job %s was deleted", j.Name), time.Now()
-		return w.passed()
-	}
-	w.reach(job.Submitted, w.run.provider.Describe())
-	w.suspend(j)
-	outcome, over := jobEnd(j)
-	if outcome != nil {
-		return outcome, nil
-	}
-	if over != "" && w.over == "" {
-		w.over, w.overAt = over, time.Now()
-	}
-	return w.passed()
-}
-
-func (w *watcher) hasOpenAttempt() bool {
-	for _, a := range w.attempts {
-		if !a.ended {
-			return true
+	if !gone {
+		w.reach(job.Submitted, w.run.provider.Describe())
+		if w.suspend(isSuspended(j)) && w.suspended {
+			w.keepNamed(suspendedVerdict(j))
 		}
 	}
-	return false
-}
-
-// isOpen tells that an event is of the Pod of an attempt that has not ended.
-func (w *watcher) isOpen(e *corev1.Event) bool {
-	a := w.attempts[e.InvolvedObject.Name]
-	return a != nil && !a.ended
+	if outcome := w.seeJob(j, gone, time.Now()); outcome != nil {
+		return outcome, nil
+	}
+	return w.passed()
 }
 
 func (w *watcher) event(e *corev1.Event) {
@@ -386,7 +279,7 @@ func (w *watcher) event(e *corev1.Event) {
 		v.waiting = v.failure.Message
 	}
 	if v.waiting != "" || v.failure != nil {
-		w.keep(v)
+		w.keepNamed(v)
 	}
 }
 
@@ -397,91 +290,38 @@ func quoted(message string) string {
 	return oneLine(image)
 }
 
-// keep remembers what is wrong, and since when.
-func (w *watcher) keep(v verdict) {
-	v = w.run.provider.named(v)
-	if v.waiting == "" && v.failure == nil {
-		if w.trouble.failure != nil {
-			w.trouble = verdict{}
-		}
-		return
-	}
-	if v.failure == nil && w.trouble.failure != nil {
-		return // an event's complaint says less than the Pod's state
-	}
-	if !sameTrouble(v, w.trouble) {
-		w.since = time.Now()
-	}
-	w.trouble = v
-}
+// keepNamed remembers what is wrong, with the provider's name in its hint.
+func (w *watcher) keepNamed(v verdict) { w.keep(w.run.provider.named(v), time.Now()) }
 
 // notKnown is what is said of a start of which only events could tell more.
 func notKnown(blind *job.Failure) string { return "why is not known, " + blind.Message }
 
-// sameTrouble tells a change of the cause from a change of its wording: the
-// kubelet alternates between two for one image that it can't pull.
-func sameTrouble(a, b verdict) bool {
-	if a.failure != nil && b.failure != nil {
-		return a.failure.Cause == b.failure.Cause
-	}
-	return a.waiting == b.waiting
-}
-
 // passed acts on what time alone brings about.
 func (w *watcher) passed() (*job.Outcome, error) {
-	if w.over != "" && !w.hasOpenAttempt() {
-		// What is said of the Pods comes another way, and may be late.
-		switch {
-		case w.last != nil:
-			return w.last, nil
-		case time.Since(w.overAt) > goneWait:
-			return &job.Outcome{Cause: job.Unknown, Message: w.over}, nil
-		}
+	now := time.Now()
+	d := w.isGivenUp(now)
+	switch {
+	case d.ends():
+	case w.started:
+		d = w.underWay(now)
+	default:
+		w.lookAtNode(now)
+		d = w.starting(now)
 	}
-	if w.suspended && !w.started { // its Pod is deleted for that
-		w.goneAt = time.Time{}
+	if d.say != "" {
+		w.report(job.Event{Phase: d.phase, Time: now, Detail: d.say, Waiting: true})
 	}
-	if !w.goneAt.IsZero() && time.Since(w.goneAt) > goneWait {
-		if !w.started {
-			return nil, &job.Failure{Cause: w.last.Cause, Message: w.last.Message, Hint: "kubectl get events -n " + w.run.provider.settings.namespace}
-		}
-		return w.last, nil
+	if d.failure != nil {
+		return nil, d.failure
 	}
-	if o := w.overdue(time.Now()); o != nil {
-		if w.started {
-			return o, nil
-		}
-		return nil, &job.Failure{Cause: o.Cause, Message: o.Message, Hint: "kubectl get pods,nodes -o wide -n " + w.run.provider.settings.namespace}
-	}
-	if w.started {
-		for _, a := range w.attempts {
-			if o := w.kept(a); o != nil {
-				return o, nil
-			}
-		}
-		return nil, w.next(time.Now())
-	}
-	w.lookAtNode(time.Now())
-	t, age := w.trouble, time.Since(w.since)
-	if t.failure != nil && (t.grace == 0 || age >= t.grace) {
-		f := *t.failure
-		if t.grace > 0 {
-			f.Message += fmt.Sprintf(" (waited %s)", t.grace)
-		}
-		return nil, &f
-	}
-	if t.waiting != "" && t.waiting != w.said && age >= max(sayAfter, t.after) {
-		w.said = t.waiting
-		w.report(job.Event{Phase: w.reached + 1, Time: time.Now(), Detail: t.waiting, Waiting: true})
-	}
-	return nil, nil
+	return d.outcome, nil
 }
 
-// startTimeout ends a start that took too long, with what kept it.
-func (w *watcher) startTimeout() error {
-	limit := w.run.spec.StartTimeout
+// startTimedOut ends a start that took too long, with what kept it.
+func (w *watcher) startTimedOut() error {
+	limit := w.startTimeout
 	removed := ""
-	if w.run.found != nil { // it is not ours to remove
+	if w.attached { // it is not ours to remove
 		removed = fmt.Sprintf("it will not start any more: {hodei} jobs -n %s removes it if the cluster does not", w.run.job.Namespace)
 	}
 	if f := w.trouble.failure; f != nil {
@@ -506,9 +346,7 @@ func (w *watcher) startTimeout() error {
 
 // reach reports a phase once.
 func (w *watcher) reach(p job.Phase, detail string) {
-	if p <= w.reached || w.started {
-		return
+	if w.reaches(p) {
+		w.report(job.Event{Phase: p, Time: time.Now(), Detail: detail})
 	}
-	w.reached = p
-	w.report(job.Event{Phase: p, Time: time.Now(), Detail: detail})
 }

@@ -659,7 +659,7 @@ func TestResume(t *testing.T) {
 func TestNoTunnel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, phases := testWatcher(t, 1)
-		w.run.provider.NoTunnel = true
+		w.tunnelled = false
 		for _, u := range []any{
 			podUpdate{pod: podOf(thisJob, "x-1", onNode)}, podUpdate{pod: podOf(thisJob, "x-1", runs)}, podUpdate{pod: podOf(thisJob, "x-1", runs)},
 			podUpdate{pod: podOf(thisJob, "x-1", runs, ended(corev1.PodFailed))}, podUpdate{pod: podOf(thisJob, "x-2", runs)},
@@ -703,13 +703,13 @@ func testWatcher(t *testing.T, retries int32) (*watcher, *[]string) {
 		ctx: ctx, stop: cancel, pods: map[string]bool{}}
 	t.Cleanup(r.Close)
 	phases := &[]string{}
-	w := &watcher{run: r, reached: -1, attempts: map[string]*attempt{}, report: func(e job.Event) {
+	w := newWatcher(r, func(e job.Event) {
 		mark := " "
 		if e.Waiting {
 			mark = "… "
 		}
 		*phases = append(*phases, e.Phase.String()+mark+e.Detail)
-	}}
+	})
 	return w, phases
 }
 
@@ -747,7 +747,7 @@ func TestStartTimeout(t *testing.T) {
 			}
 			w.run.met.Store(test.met)
 			var f *job.Failure
-			if err := w.startTimeout(); !errors.As(err, &f) || f.Cause != test.cause || f.Message != test.message || f.Hint == "" || !strings.Contains(f.Hint, test.hint) {
+			if err := w.startTimedOut(); !errors.As(err, &f) || f.Cause != test.cause || f.Message != test.message || f.Hint == "" || !strings.Contains(f.Hint, test.hint) {
 				t.Errorf("got %+v", f)
 			}
 		})

@@ -1,0 +1,410 @@
+package kubernetes
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/hodei-jobs/hodei/pkg/contract"
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
+
+// sayAfter is how long a start must have been waiting before a person is told
+// why: the first seconds are full of states that pass.
+const sayAfter = 2 * time.Second
+
+// goneWait is how long a Pod that was deleted under way is given to be followed
+// by another, or by the end of its Job.
+const goneWait = 5 * time.Second
+
+// course is what a watcher knows of its job. Its methods decide what an update, or the time,
+// means. They change nothing but the course and do no I/O: the watcher carries out what they
+// return.
+type course struct {
+	terms
+
+	attempts map[string]*attempt // by Pod name
+	reached  job.Phase           // of the latest attempt
+	started  bool                // the job's container ran once
+
+	suspended bool // the Job is, by a queue or a person: no Pod is made until it is resumed
+
+	trouble verdict // what keeps the start, and since when
+	since   time.Time
+	said    string
+
+	last   *job.Outcome // of the latest attempt that ended
+	goneAt time.Time    // when a Pod vanished with nothing said
+	over   string       // why there will be no other attempt, and since when
+	overAt time.Time
+
+	restless time.Time // since when the next attempt is waited for
+	nodeSeen time.Time // when the node was looked at that does not take the Pod up
+}
+
+// terms are what is known of a job before it is watched. They do not change.
+type terms struct {
+	namespace    string
+	startTimeout time.Duration
+	retries      int32
+	attached     bool   // the job was there before us; false: we have submitted it
+	tunnelled    bool   // its agents are dialled, and say when the command runs
+	onSuspension string // what is said of the job when it is suspended under way
+}
+
+// attempt is what is known of one Pod of the job.
+type attempt struct {
+	bound, ran, ended bool
+	seen              time.Time // when its Pod was, first
+	told              bool      // its agent, that the job's container has ended
+	suspended         bool      // its Job was, under way
+	overdue           time.Time // when it has to have ended that was told to
+	disrupted         job.Cause // why it was
+	runsSince         time.Time // of the agent, as we saw it
+	others            []string  // that run on though it has ended,
+	keptSince         time.Time // and since when that is so
+}
+
+// step is what is to be done about an update of a Pod.
+type step struct {
+	report       []job.Event
+	dial         bool   // open a tunnel to its agent
+	jobEnded     string // tell its agent that the job's container has ended, and how; "": do not
+	neverStarted bool   // tell that its command never started
+	unsure       bool   // ask whether the Job is suspended: the Pod's end may be seen first
+	ended        bool   // the attempt has ended, and its Pod says how
+	vanished     bool   // the Pod is gone, and its end was not seen
+	explain      bool   // find out what keeps the Pod from starting
+}
+
+// begin adds the attempt of a Pod that is seen for the first time. What kept the Pod from being
+// made is over.
+func (c *course) begin(pod string, now time.Time) *attempt {
+	a := &attempt{seen: now}
+	c.attempts[pod] = a
+	c.reached, c.goneAt, c.restless, c.trouble = job.Submitted, time.Time{}, time.Time{}, verdict{}
+	return a
+}
+
+// see takes in an update of a Pod of the attempt a; gone: the Pod was deleted.
+func (c *course) see(a *attempt, pod *corev1.Pod, gone bool, now time.Time) step {
+	var do step
+	if pod.Spec.NodeName != "" && !a.bound {
+		a.bound, do.dial = true, c.tunnelled
+		if c.reaches(job.Scheduled) {
+			do.report = append(do.report, job.Event{Phase: job.Scheduled, Time: now, Detail: pod.Spec.NodeName})
+		}
+	}
+	if a.runsSince.IsZero() && agentRuns(pod) {
+		a.runsSince = now
+	}
+	if hasRun(pod) && !a.ran {
+		a.ran, c.started = true, true
+		if !c.tunnelled {
+			do.report = append(do.report, job.Event{Phase: job.Running, Time: now, Detail: pod.Name})
+		}
+	}
+	a.toldToEnd(pod, now)
+	if t := commandEnd(pod); t != nil && !a.told && agentRuns(pod) {
+		a.told, do.jobEnded = true, endedHow(t)
+	}
+	c.seeEnd(a, pod, gone, &do)
+	return do
+}
+
+// seeEnd completes see with what follows from whether the Pod has ended.
+func (c *course) seeEnd(a *attempt, pod *corev1.Pod, gone bool, do *step) {
+	ended := hasEnded(pod)
+	if a.others = nil; ended && !gone {
+		a.others = othersIn(pod)
+	}
+	switch {
+	case a.ended:
+		do.explain = !ended && !c.runs()
+		return
+	case !ended && !gone:
+		do.explain = !c.runs()
+		return
+	}
+	if ended && NeverStarted(pod) { // what ran was the launcher
+		a.ran, do.neverStarted = false, true
+		c.started = c.hasRun(pod.Name)
+	}
+	a.ended, do.ended, do.vanished = true, ended, !ended
+	do.unsure = pod.DeletionTimestamp != nil && !a.suspended
+}
+
+// hasRun tells that the command ran in another attempt than the one of that name.
+func (c *course) hasRun(except string) bool {
+	for name, a := range c.attempts {
+		if name != except && a.ran {
+			return true
+		}
+	}
+	return false
+}
+
+// end reads from a Pod how its attempt ended.
+func (c *course) end(a *attempt, pod *corev1.Pod) *job.Outcome {
+	if a.suspended {
+		return suspendedOutcome(pod, c.onSuspension)
+	}
+	return podOutcome(pod)
+}
+
+// conclusion is what the end of an attempt means to the job.
+type conclusion int
+
+const (
+	goesOn      conclusion = iota // another attempt may follow: the Job says so, or time
+	isOver                        // the attempt's outcome is the job's
+	startFailed                   // no command has run, and none will
+)
+
+// conclude takes in o, the outcome of the attempt a that has just ended.
+func (c *course) conclude(a *attempt, pod *corev1.Pod, o *job.Outcome) conclusion {
+	c.last = o
+	switch {
+	case c.mayFollow(a, pod):
+		return goesOn
+	case !c.started && c.attached && o.NeverStarted && explainPod(pod).failure == nil: // and so the Job has failed
+		return isOver
+	case !c.started:
+		return startFailed
+	case o.Succeeded() || c.retries == 0:
+		return isOver
+	}
+	return goesOn
+}
+
+// mayFollow tells that the Job says whether another attempt follows one that ended before
+// any command ran. Who submitted a job without retries takes it for the end: it is told
+// at once, and the job is removed before the cluster, which would try again, does.
+func (c *course) mayFollow(a *attempt, pod *corev1.Pod) bool {
+	if c.started && !NeverStarted(pod) {
+		return false
+	}
+	counted := agentEnd(pod) != nil && agentEnd(pod).ExitCode == contract.ExitNeverStarted
+	return a.suspended || c.retries > 0 && (isDisrupted(pod) || counted) || c.attached && counted
+}
+
+// vanish takes in that the Pod of the attempt a is gone before its end was seen.
+func (c *course) vanish(a *attempt, pod *corev1.Pod, now time.Time) conclusion {
+	if c.retries == 0 { // else the Job says whether another follows, after a back-off
+		c.goneAt = now
+	}
+	if a.suspended {
+		c.last = &job.Outcome{Cause: job.Preempted, Message: c.onSuspension}
+		if c.started && c.retries == 0 {
+			return isOver
+		}
+		return goesOn
+	}
+	cause, _ := disruption(pod)
+	c.last = &job.Outcome{
+		Cause:   cmp.Or(cause, job.Unknown),
+		Message: cmp.Or(c.over, fmt.Sprintf("Pod %s was deleted under way", pod.Name)),
+	}
+	return goesOn
+}
+
+// seeJob takes in an update of the Job; gone: it was deleted. An outcome is the job's.
+func (c *course) seeJob(j *batchv1.Job, gone bool, now time.Time) *job.Outcome {
+	if gone {
+		c.over, c.overAt = fmt.Sprintf("job %s was deleted", j.Name), now
+		return nil
+	}
+	outcome, over := jobEnd(j)
+	if over != "" && c.over == "" {
+		c.over, c.overAt = over, now
+	}
+	return outcome
+}
+
+// suspend takes note of whether the Job is suspended, and tells whether that has changed. What
+// was wrong before says nothing of the Pod that comes after.
+func (c *course) suspend(suspended bool) (changed bool) {
+	if suspended == c.suspended {
+		return false
+	}
+	c.suspended, c.trouble, c.said = suspended, verdict{}, ""
+	if suspended {
+		for _, a := range c.attempts {
+			a.suspended = a.suspended || !a.ended
+		}
+	}
+	return true
+}
+
+func (c *course) hasOpenAttempt() bool {
+	for _, a := range c.attempts {
+		if !a.ended {
+			return true
+		}
+	}
+	return false
+}
+
+// isOpen tells that an event is of the Pod of an attempt that has not ended.
+func (c *course) isOpen(e *corev1.Event) bool {
+	a := c.attempts[e.InvolvedObject.Name]
+	return a != nil && !a.ended
+}
+
+// reaches tells whether a phase of the start is reached for the first time in its attempt.
+func (c *course) reaches(p job.Phase) bool {
+	if p <= c.reached || c.started {
+		return false
+	}
+	c.reached = p
+	return true
+}
+
+// keep remembers what is wrong, and since when.
+func (c *course) keep(v verdict, now time.Time) {
+	if v.waiting == "" && v.failure == nil {
+		if c.trouble.failure != nil {
+			c.trouble = verdict{}
+		}
+		return
+	}
+	if v.failure == nil && c.trouble.failure != nil {
+		return // an event's complaint says less than the Pod's state
+	}
+	if !sameTrouble(v, c.trouble) {
+		c.since = now
+	}
+	c.trouble = v
+}
+
+// sameTrouble tells a change of the cause from a change of its wording: the
+// kubelet alternates between two for one image that it can't pull.
+func sameTrouble(a, b verdict) bool {
+	if a.failure != nil && b.failure != nil {
+		return a.failure.Cause == b.failure.Cause
+	}
+	return a.waiting == b.waiting
+}
+
+// decision is what the time that has passed means. At most one of outcome and failure is set,
+// and each ends the watch. The zero decision is to wait on.
+type decision struct {
+	outcome *job.Outcome
+	failure *job.Failure
+	// say is why a phase is waited for, and is to be reported; "": nothing is.
+	say   string
+	phase job.Phase
+}
+
+func (d decision) ends() bool { return d.outcome != nil || d.failure != nil }
+
+// isGivenUp decides whether what is missing is waited for no longer: the end of a Pod after its
+// Job's, a Pod after one that vanished, the end of a Pod that was told to end.
+func (c *course) isGivenUp(now time.Time) decision {
+	if c.over != "" && !c.hasOpenAttempt() {
+		// What is said of the Pods comes another way, and may be late.
+		switch {
+		case c.last != nil:
+			return decision{outcome: c.last}
+		case now.Sub(c.overAt) > goneWait:
+			return decision{outcome: &job.Outcome{Cause: job.Unknown, Message: c.over}}
+		}
+	}
+	if c.suspended && !c.started { // its Pod is deleted for that
+		c.goneAt = time.Time{}
+	}
+	if !c.goneAt.IsZero() && now.Sub(c.goneAt) > goneWait {
+		return c.endedBy(c.last, "kubectl get events -n "+c.namespace)
+	}
+	if o := c.overdue(now); o != nil {
+		return c.endedBy(o, "kubectl get pods,nodes -o wide -n "+c.namespace)
+	}
+	return decision{}
+}
+
+// endedBy ends the job with o. Before any command ran that is a failure, with a hint.
+func (c *course) endedBy(o *job.Outcome, hint string) decision {
+	if c.started {
+		return decision{outcome: o}
+	}
+	return decision{failure: &job.Failure{Cause: o.Cause, Message: o.Message, Hint: hint}}
+}
+
+// overdue is the end of a job whose Pod was deleted and does not end, for example because its
+// node is lost: only its kubelet could say how it ended.
+func (c *course) overdue(now time.Time) *job.Outcome {
+	for name, a := range c.attempts {
+		if a.ended || a.overdue.IsZero() || now.Before(a.overdue) {
+			continue
+		}
+		return &job.Outcome{Cause: cmp.Or(a.disrupted, job.NodeLost), Attempt: name,
+			Message: fmt.Sprintf("Pod %s was told to end and has not: its node is lost, or its kubelet does not run", name)}
+	}
+	return nil
+}
+
+// underWay decides what the time means to a job of which a command has run.
+func (c *course) underWay(now time.Time) decision {
+	var kept decision
+	for _, name := range slices.Sorted(maps.Keys(c.attempts)) {
+		d := c.kept(c.attempts[name], now)
+		if d.ends() {
+			return d
+		}
+		kept.say = cmp.Or(kept.say, d.say)
+	}
+	d := c.next(now)
+	if kept.say != "" { // then next says nothing: it waits for the same containers
+		d.say, d.phase = kept.say, job.Running
+	}
+	return d
+}
+
+// kept tells of an attempt whose containers have ended that no other can follow it,
+// once, and after othersWait that none will be waited for.
+func (c *course) kept(a *attempt, now time.Time) decision {
+	switch {
+	case len(a.others) == 0:
+		return decision{}
+	case a.keptSince.IsZero():
+		a.keptSince = now
+		return decision{phase: job.Running, say: fmt.Sprintf(
+			"%s, which the cluster added, still runs: no other attempt can follow; waiting %s for it", containerNames(a.others), othersWait)}
+	case now.Sub(a.keptSince) >= othersWait:
+		return decision{outcome: c.last}
+	}
+	return decision{}
+}
+
+// nodeToLookAt is the node that has not taken up the Pod for so long that it is to be asked
+// why; "": none is, or was lately.
+func (c *course) nodeToLookAt(now time.Time) string {
+	node := c.trouble.node
+	if node == "" || now.Sub(c.since) < untakenSay || now.Sub(c.nodeSeen) < nodeLook {
+		return ""
+	}
+	c.nodeSeen = now
+	return node
+}
+
+// starting decides what the time means to a job of which no command has run.
+func (c *course) starting(now time.Time) decision {
+	t, age := c.trouble, now.Sub(c.since)
+	if t.failure != nil && (t.grace == 0 || age >= t.grace) {
+		f := *t.failure
+		if t.grace > 0 {
+			f.Message += fmt.Sprintf(" (waited %s)", t.grace)
+		}
+		return decision{failure: &f}
+	}
+	if t.waiting != "" && t.waiting != c.said && age >= max(sayAfter, t.after) {
+		c.said = t.waiting
+		return decision{say: t.waiting, phase: c.reached + 1}
+	}
+	return decision{}
+}
