@@ -124,12 +124,12 @@ func (o *attachOptions) run(ctx context.Context) error {
 	}
 	signals, stop := o.signals.forSession()
 	defer stop()
-	run, err := o.logs.cluster.Attach(ctx, j.found)
+	run, err := o.logs.cluster.Attach(ctx, j.found, kubernetes.RunOptions{NoTunnel: o.fallback})
 	if err != nil {
 		return err
 	}
 	defer o.screen.stop()
-	if note := run.ClockNote(); note != "" {
+	for _, note := range run.Notes() {
 		o.screen.note(note)
 	}
 	s := &session{runOptions: &o.runOptions, job: run, store: o.logs.store, signals: signals, stopSignals: stop, attached: true, sink: o.logs.sink(j.name), before: map[string][]job.Event{}}
@@ -161,7 +161,7 @@ func (o *attachOptions) chooseTunnel(ctx context.Context, found *kubernetes.Foun
 	case !found.Spec.ContainerLogs:
 		return errNoTunnel(found)
 	}
-	o.fallback, o.logs.cluster.NoTunnel = true, true
+	o.fallback = true
 	return nil
 }
 

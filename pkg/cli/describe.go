@@ -267,7 +267,7 @@ func (o *describeOptions) ask(ctx context.Context, found *kubernetes.Found, a *d
 	case !may:
 		return errors.New("the tunnel to its agent is forbidden (create pods/portforward)")
 	}
-	run, err := o.logs.cluster.Attach(ctx, found)
+	run, err := o.logs.cluster.Attach(ctx, found, kubernetes.RunOptions{})
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ func (o *logsOptions) history(ctx context.Context, found *kubernetes.Found, uid 
 	case !may:
 		return follow.History{}, errors.New("the tunnel to it is forbidden (create pods/portforward)")
 	}
-	run, err := o.cluster.Attach(ctx, found)
+	run, err := o.cluster.Attach(ctx, found, kubernetes.RunOptions{})
 	if err != nil {
 		return follow.History{}, err
 	}

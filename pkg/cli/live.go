@@ -105,7 +105,7 @@ var errStoring = errors.New("store output")
 // output comes from the store as far as it is there; the end of one that is not is
 // fetched alone, if no more is asked for: estimate bytes of it for --tail.
 func (o *logsOptions) fetch(ctx context.Context, j *knownJob, a *knownAttempt, estimate uint64) error {
-	run, err := o.cluster.Attach(ctx, j.found)
+	run, err := o.cluster.Attach(ctx, j.found, kubernetes.RunOptions{})
 	if err != nil {
 		return err
 	}

@@ -91,9 +91,7 @@ func (o *logsOptions) compare(j *knownJob, t *tail, outcome *job.Outcome) error 
 // followContainers shows the container's log of an attempt, nil is the next one, and,
 // unless it was asked for alone, of those that come, to the job's end.
 func (o *logsOptions) followContainers(ctx context.Context, j *knownJob, a *knownAttempt) error {
-	without := *o.cluster
-	without.NoTunnel = true
-	run, err := without.Attach(ctx, j.found)
+	run, err := o.cluster.Attach(ctx, j.found, kubernetes.RunOptions{NoTunnel: true})
 	if err != nil {
 		return err
 	}
@@ -104,7 +102,7 @@ func (o *logsOptions) followContainers(ctx context.Context, j *knownJob, a *know
 	var work sync.WaitGroup
 	work.Go(func() {
 		latest := &tail{end: func() {}}
-		outcome, err := run.Watch(watching, func(e job.Event) {
+		outcome, err := run.Watch(watching, job.Observer{Report: func(e job.Event) {
 			switch {
 			case e.Waiting && e.Phase == job.Running: // for the cluster
 				o.screen.note(e.Detail)
@@ -113,12 +111,12 @@ func (o *logsOptions) followContainers(ctx context.Context, j *knownJob, a *know
 				return
 			}
 			latest.end()
-			latest = o.containerTail(&without, e.Detail, a != nil && a.name == e.Detail, true)
+			latest = o.containerTail(o.cluster, e.Detail, a != nil && a.name == e.Detail, true)
 			select {
 			case tails <- latest:
 			case <-watching.Done():
 			}
-		})
+		}})
 		latest.end()
 		ended(outcome, err)
 	})

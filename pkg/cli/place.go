@@ -27,8 +27,8 @@ type place interface {
 	// Describe and Namespace say where that is.
 	Describe() string
 	Namespace() string
-	// Submit makes the job's worker.
-	Submit(ctx context.Context, spec *job.Spec, id *certs.JobCerts) (submitted, error)
+	// Submit makes the job's worker, and follows it as o says where there is a choice.
+	Submit(ctx context.Context, spec *job.Spec, id *certs.JobCerts, o kubernetes.RunOptions) (submitted, error)
 }
 
 // submitted is a job that was made.
@@ -38,8 +38,12 @@ type submitted interface {
 	// Listener is where its agents arrive, and TLS our side of their connections.
 	Listener() net.Listener
 	TLS() *tls.Config
-	// Watch reports its start and returns its end. Called once.
-	Watch(ctx context.Context, report func(job.Event)) (*job.Outcome, error)
+	// Watch tells what becomes of it and returns its end. Called once.
+	Watch(ctx context.Context, tell job.Observer) (*job.Outcome, error)
+	// Notes are what is to be said of it once it was made.
+	Notes() []string
+	// Keeps says what keeps it from completing, and what helps; "": nothing.
+	Keeps() string
 	// StopRetrying makes the current attempt the last.
 	StopRetrying(ctx context.Context) error
 	// Delete removes a job that has not started.
@@ -54,11 +58,11 @@ type (
 	machine struct{ *local.Provider }
 )
 
-func (c cluster) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCerts) (submitted, error) {
-	return orNil(c.Provider.Submit(ctx, spec, id))
+func (c cluster) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCerts, o kubernetes.RunOptions) (submitted, error) {
+	return orNil(c.Provider.Submit(ctx, spec, id, o))
 }
 
-func (m machine) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCerts) (submitted, error) {
+func (m machine) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCerts, _ kubernetes.RunOptions) (submitted, error) {
 	return orNil(m.Provider.Submit(ctx, spec, id))
 }
 

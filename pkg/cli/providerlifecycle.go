@@ -30,7 +30,6 @@ func (t *providerTest) lifeCycle(ctx context.Context, r *levelReport) error {
 	if err != nil {
 		return err
 	}
-	p.NoTunnel = true
 	spec := t.newSpec(t.worker())
 	// Its output is for nobody to fetch, so that the Pod runs until it is deleted.
 	spec.ContainerLogs, spec.Detached, spec.Linger = true, true, 2*t.timeout
@@ -40,7 +39,7 @@ func (t *providerTest) lifeCycle(ctx context.Context, r *levelReport) error {
 	}
 	bounded, cancel := context.WithTimeout(ctx, 2*t.timeout) // a start that takes too long ends sooner, with its reason
 	defer cancel()
-	run, err := p.Submit(bounded, spec, id)
+	run, err := p.Submit(bounded, spec, id, kubernetes.RunOptions{NoTunnel: true})
 	if err != nil {
 		return interrupted(ctx, err)
 	}
@@ -143,9 +142,7 @@ func (t *providerTest) delete(ctx context.Context, c cluster, name string) error
 	if err != nil {
 		return err
 	}
-	p := *c.Provider
-	p.NoTunnel = true // what is deleted needs no certificate
-	run, err := p.Attach(ctx, found)
+	run, err := c.Attach(ctx, found, kubernetes.RunOptions{NoTunnel: true}) // what is deleted needs no certificate
 	if err != nil {
 		return err
 	}

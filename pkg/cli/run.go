@@ -397,7 +397,7 @@ func (o *runOptions) run(ctx context.Context) error {
 			made <- result{nil, err}
 			return
 		}
-		j, err := o.place.Submit(submitting, o.spec, id)
+		j, err := o.place.Submit(submitting, o.spec, id, kubernetes.RunOptions{NoTunnel: o.fallback})
 		made <- result{j, err}
 	}()
 	var r result
@@ -422,11 +422,9 @@ func (o *runOptions) run(ctx context.Context) error {
 			return o.unanswered()
 		}
 	}
-	if made, ok := r.job.(*kubernetes.Run); ok {
-		for _, note := range []string{made.ClockNote(), made.EBPFNote()} {
-			if note != "" {
-				o.screen.note(note)
-			}
+	if r.job != nil {
+		for _, note := range r.job.Notes() {
+			o.screen.note(note)
 		}
 	}
 	switch {
@@ -483,7 +481,7 @@ func (o *runOptions) chooseWay(ctx context.Context) error {
 	case err != nil || may:
 		return err
 	}
-	o.fallback, c.NoTunnel = true, true
+	o.fallback = true
 	if !o.follow {
 		return nil // its end is in the Pod's status
 	}

@@ -275,8 +275,8 @@ func TestChooseWay(t *testing.T) {
 				t.Errorf("error %v, want %q", err, test.err)
 			}
 			o.noteWay()
-			if o.fallback != test.fallback || p.NoTunnel != test.fallback || o.spec.ContainerLogs != test.logs || errOut.String() != test.stderr {
-				t.Errorf("fallback %t, no tunnel %t, container's log %t, stderr %q", o.fallback, p.NoTunnel, o.spec.ContainerLogs, errOut.String())
+			if o.fallback != test.fallback || o.spec.ContainerLogs != test.logs || errOut.String() != test.stderr {
+				t.Errorf("fallback %t, container's log %t, stderr %q", o.fallback, o.spec.ContainerLogs, errOut.String())
 			}
 
 			if test.linger > 0 && o.spec.Linger != test.linger {
@@ -347,7 +347,7 @@ func TestFinish(t *testing.T) {
 				if format != "" {
 					o.events = &output.Events{Out: &out}
 				}
-				s := &session{runOptions: o, agents: &follow.Attachment{}, follower: testFollower(t, &out, &errOut, format)}
+				s := &session{runOptions: o, job: newFakeJob(), agents: &follow.Attachment{}, follower: testFollower(t, &out, &errOut, format)}
 				err := s.finish(&test.outcome)
 
 				var exit *exitError
@@ -402,7 +402,7 @@ func TestFinishUnwritten(t *testing.T) {
 	w := &failing{err: os.ErrClosed}
 	a := &app{IOStreams: genericiooptions.IOStreams{Out: w, ErrOut: io.Discard}, getenv: func(string) string { return "" }}
 	o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: newScreen(a, true), events: &output.Events{Out: w}}
-	s := &session{runOptions: o, agents: &follow.Attachment{}, follower: testFollower(t, w, io.Discard, "json")}
+	s := &session{runOptions: o, job: newFakeJob(), agents: &follow.Attachment{}, follower: testFollower(t, w, io.Discard, "json")}
 	if err := s.finish(&job.Outcome{Cause: job.Completed}); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("finish: %v", err)
 	}
@@ -477,7 +477,7 @@ func TestFinishIncomplete(t *testing.T) {
 			attach(t, f, "x-1", 0)
 			tt.before(f)
 			<-f.complete()
-			s := &session{runOptions: &runOptions{app: &app{name: "hodei"}, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: f.screen}, agents: &follow.Attachment{}, follower: f}
+			s := &session{job: newFakeJob(), runOptions: &runOptions{app: &app{name: "hodei"}, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: f.screen}, agents: &follow.Attachment{}, follower: f}
 			err := s.finish(&tt.outcome)
 			if tt.code == 0 {
 				if err != nil {

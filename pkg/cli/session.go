@@ -14,7 +14,6 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
-	"github.com/hodei-jobs/hodei/pkg/provider/local"
 	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
@@ -75,14 +74,8 @@ func (s *session) follow(ctx context.Context, earlier func(*follower)) error {
 	}
 	s.agents = &follow.Attachment{
 		Job: s.job, Namespace: s.place.Namespace(), Name: s.spec.Name,
-		Recorder: recorder, Every: s.metricsInterval(), Unserved: s.fallback, Report: s.report,
+		Recorder: recorder, Every: s.metricsInterval(), Unserved: s.fallback, Report: s.report, NeverStarted: s.follower.neverStarted,
 		TurnedAway: func(f *coordinator.Fault) { s.follower.say(faultNote(f)) },
-	}
-	switch run := s.job.(type) {
-	case *kubernetes.Run:
-		run.JobEnded, run.NeverStarted = s.agents.JobEnded, s.follower.neverStarted
-	case *local.Run:
-		run.JobEnded = s.agents.JobEnded
 	}
 	err := s.agents.Run(ctx, func(meeting context.Context, e *follow.Events) error {
 		err := s.await(ctx, meeting, e)
@@ -129,12 +122,6 @@ func (s *session) attemptSamples(o *job.Outcome) []job.Sample {
 		}
 	}
 	return samples
-}
-
-// keeper is a job to whose Pod the cluster may have added a container that runs on.
-type keeper interface {
-	// Keeps says what keeps the job from completing, and what helps; "": nothing.
-	Keeps() string
 }
 
 // report takes a phase from the provider.
@@ -408,10 +395,8 @@ func (s *session) finish(o *job.Outcome) error {
 			refused.Overlaps, refused.Holes))
 	}
 	s.samples = s.attemptSamples(o)
-	if k, ok := s.job.(keeper); ok {
-		if err := s.told(k.Keeps()); err != nil {
-			return err
-		}
+	if err := s.told(s.job.Keeps()); err != nil {
+		return err
 	}
 	return s.concludeWith(o, missing, remedy)
 }

@@ -45,8 +45,10 @@ func (j *fakeJob) UID() string            { return "uid" }
 func (j *fakeJob) Listener() net.Listener { return j.Tunnel }
 func (j *fakeJob) TLS() *tls.Config       { return &tls.Config{} }
 func (j *fakeJob) Close()                 { j.Tunnel.Close() }
+func (j *fakeJob) Notes() []string        { return nil }
+func (j *fakeJob) Keeps() string          { return "" }
 
-func (j *fakeJob) Watch(ctx context.Context, _ func(job.Event)) (*job.Outcome, error) {
+func (j *fakeJob) Watch(ctx context.Context, _ job.Observer) (*job.Outcome, error) {
 	if j.broken != nil {
 		return nil, j.broken
 	}

@@ -230,7 +230,7 @@ func starts(f *kubernetes.Found) string {
 }
 
 func (t *tops) measure(ctx context.Context, k jobKey, p *kubernetes.Provider, f *kubernetes.Found) error {
-	run, err := p.Attach(ctx, f)
+	run, err := p.Attach(ctx, f, kubernetes.RunOptions{})
 	if err != nil {
 		return err
 	}

@@ -33,9 +33,9 @@ type Job interface {
 	// Listener is where its agents arrive, and TLS our side of their connections.
 	Listener() net.Listener
 	TLS() *tls.Config
-	// Watch reports the phases of its start and returns its end, or why that can't be known.
-	// It is called once.
-	Watch(ctx context.Context, report func(job.Event)) (*job.Outcome, error)
+	// Watch tells what becomes of it and returns its end, or why that can't be known. It is called
+	// once.
+	Watch(ctx context.Context, tell job.Observer) (*job.Outcome, error)
 }
 
 // refuser is a Job that can say more of handshakes that are refused.
@@ -62,6 +62,9 @@ type Attachment struct {
 	// Report, if not nil, is told the phases of the job, one after the other. No call begins after
 	// act has returned.
 	Report func(job.Event)
+	// NeverStarted, if not nil, is told of an attempt that has ended and whose command never started:
+	// nobody brings its output. It may be called until Run returns.
+	NeverStarted func(attempt string)
 	// TurnedAway, if not nil, is told of the first agent with a good certificate that was turned
 	// away for what it sent. Such an agent may come again without end.
 	TurnedAway func(*coordinator.Fault)
@@ -133,7 +136,9 @@ func (a *Attachment) Run(ctx context.Context, act func(context.Context, *Events)
 			}
 		})
 	}
-	work.Go(func() { ended(a.Job.Watch(watching, report)) })
+	// An agent that still waits for the launcher ends once it is told that the job's container has.
+	tell := job.Observer{Report: report, JobEnded: a.server.JobEnded, NeverStarted: a.NeverStarted}
+	work.Go(func() { ended(a.Job.Watch(watching, tell)) })
 	err := act(meeting, events)
 	done.Store(true)
 	stop()
@@ -182,10 +187,6 @@ func (a *Attachment) Cancel(order *hodeipb.Cancel) { a.server.Cancel(order) }
 // Signal sends a signal, by its number on Linux, to the commands of the attempts that are attached,
 // and tells whether there was one. Unlike Cancel it is not repeated.
 func (a *Attachment) Signal(number int32) bool { return a.server.Signal(number) }
-
-// JobEnded tells the agent of an attempt, once it is attached, that the job's container has ended,
-// and how. An agent that still waits for the launcher then ends.
-func (a *Attachment) JobEnded(attempt, how string) { a.server.JobEnded(attempt, how) }
 
 // Refused tells how many batches agents have sent at the wrong offset up to now.
 func (a *Attachment) Refused() coordinator.Refused { return a.server.Refused() }

@@ -40,8 +40,8 @@ func newFakeJob(l net.Listener, config *tls.Config) fakeJob {
 func (j fakeJob) Listener() net.Listener { return j.listener }
 func (j fakeJob) TLS() *tls.Config       { return j.config }
 
-func (j fakeJob) Watch(ctx context.Context, report func(job.Event)) (*job.Outcome, error) {
-	j.report <- report
+func (j fakeJob) Watch(ctx context.Context, tell job.Observer) (*job.Outcome, error) {
+	j.report <- tell.Report
 	select {
 	case o, ok := <-j.end:
 		if !ok {

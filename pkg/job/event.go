@@ -57,3 +57,16 @@ type Event struct {
 	// Waiting marks that Phase has not been reached, and Detail is why.
 	Waiting bool `json:"waiting,omitempty"`
 }
+
+// Observer is told what becomes of a job while a provider watches it. Its functions are called one
+// after the other, by the goroutine that watches.
+type Observer struct {
+	// Report takes the phases of the start, and what is waited for meanwhile. It is required.
+	Report func(Event)
+	// JobEnded, if not nil, is called when the job's container of an attempt has ended while its agent
+	// runs, with how: an agent that waits for a launcher can't know.
+	JobEnded func(attempt, how string)
+	// NeverStarted, if not nil, is called when an attempt has ended whose command never started: it has
+	// no output.
+	NeverStarted func(attempt string)
+}

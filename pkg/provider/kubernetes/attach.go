@@ -21,17 +21,17 @@ import (
 )
 
 // Attach returns a Run of a job that is there already, with the certificates by
-// which its agents know a coordinator. With NoTunnel nobody has to show any: they
+// which its agents know a coordinator. With NoTunnel nobody has to show any, so they
 // are not asked for. Watch keeps what is left of the job's start timeout.
 //
 // A *job.Failure is returned where the right to read the job's Secret is missing,
 // or the Secret is; another error where what it holds is not this job's.
-func (p *Provider) Attach(ctx context.Context, found *Found) (*Run, error) {
+func (p *Provider) Attach(ctx context.Context, found *Found, o RunOptions) (*Run, error) {
 	var (
 		server *certs.JobServer
 		secret types.UID
 	)
-	if !p.NoTunnel {
+	if !o.NoTunnel {
 		id, uid, err := p.serverCerts(ctx, found.Job)
 		if err != nil {
 			return nil, err
@@ -41,12 +41,12 @@ func (p *Provider) Attach(ctx context.Context, found *Found) (*Run, error) {
 		}
 		secret = uid
 	}
-	r := p.newRun(ctx, found.Spec)
+	r := p.newRun(found.Spec, o)
 	r.job, r.secret, r.certs, r.found = found.Job, secret, server, found
 	for _, a := range found.Attempts {
 		r.pods[a.Name] = true
 	}
-	r.watch()
+	r.watch(ctx)
 	return r, nil
 }
 

@@ -70,8 +70,20 @@ func clockAhead(made, asked, answered time.Time) time.Duration {
 	return 0
 }
 
-// ClockNote says both clocks if the API server's is too far off ours; else it is "".
-func (r *Run) ClockNote() string {
+// Notes are what is to be said of a job once it was made, or attached to: clocks that are too far
+// apart, and why its agent measures without eBPF.
+func (r *Run) Notes() []string {
+	var notes []string
+	for _, note := range []string{r.clockNote(), r.ebpfNote()} {
+		if note != "" {
+			notes = append(notes, note)
+		}
+	}
+	return notes
+}
+
+// clockNote says both clocks if the API server's is too far off ours; else it is "".
+func (r *Run) clockNote() string {
 	if ahead, _ := r.provider.clock.Ahead(); ahead.Abs() <= ClockTolerance {
 		return ""
 	}

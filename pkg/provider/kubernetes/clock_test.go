@@ -78,7 +78,7 @@ func TestClock(t *testing.T) {
 func TestClockNote(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for ahead, want := range map[time.Duration]bool{0: false, 4 * time.Minute: false, -4 * time.Minute: false, 5 * time.Minute: true, -time.Hour: true} {
-			note := (&Run{provider: &Provider{clock: clockOff(ahead)}}).ClockNote()
+			note := (&Run{provider: &Provider{clock: clockOff(ahead)}}).clockNote()
 			if (note != "") != want {
 				t.Errorf("%s ahead: %q", ahead, note)
 			}

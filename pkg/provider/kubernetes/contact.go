@@ -188,21 +188,21 @@ type answer struct{ err error }
 // is out of reach, or refuses us, doubt asks for that right every askEvery, and tells Watch each
 // answer, until one is good:
 // client-go's informers would be silent for up to a minute, or for ever.
-func (r *Run) doubt(of right, err error) {
-	if standingOf(err) == heard || r.ctx.Err() != nil || !r.doubting.CompareAndSwap(false, true) {
+func (r *Run) doubt(ctx context.Context, of right, err error) {
+	if standingOf(err) == heard || ctx.Err() != nil || !r.doubting.CompareAndSwap(false, true) {
 		return
 	}
-	r.work.Go(func() {
+	r.work.Go(ctx, func(ctx context.Context) {
 		defer r.doubting.Store(false)
 		for {
-			r.send(answer{err})
+			r.send(ctx, answer{err})
 			select {
 			case <-time.After(askEvery):
-			case <-r.ctx.Done():
+			case <-ctx.Done():
 				return
 			}
-			if err = r.provider.mayStill(r.ctx, of); standingOf(err) == heard {
-				r.send(answer{nil})
+			if err = r.provider.mayStill(ctx, of); standingOf(err) == heard {
+				r.send(ctx, answer{nil})
 				return
 			}
 		}
@@ -232,7 +232,7 @@ func (p *Provider) mayStill(ctx context.Context, of right) error {
 func (w *watcher) contact(err error) *job.Failure {
 	say, lost := w.lines.Next(time.Now(), err)
 	if say != "" {
-		w.report(job.Event{Phase: job.Running, Time: time.Now(), Waiting: true, Detail: say})
+		w.tell.Report(job.Event{Phase: job.Running, Time: time.Now(), Waiting: true, Detail: say})
 	}
 	return lost
 }

@@ -174,9 +174,8 @@ func TestLogin(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w, phases := testWatcher(t, 0)
 				r := w.run
-				var stop context.CancelFunc
-				r.ctx, stop = context.WithCancel(t.Context())
-				defer stop()
+				r.work = &tasks{}
+				defer r.Close()
 				var asked atomic.Int32
 				p, err := New(Options{Config: &rest.Config{Host: "http://api", Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
 					w := httptest.NewRecorder() // without a connection, for synctest
@@ -195,13 +194,13 @@ func TestLogin(t *testing.T) {
 				}
 				r.provider = p
 				w.started = true
-				r.doubt(right{"watch", "", "pods", ""}, unauthorized)
-				r.doubt(right{"watch", "batch", "jobs", ""}, unauthorized) // looked into already
+				r.doubt(t.Context(), right{"watch", "", "pods", ""}, unauthorized)
+				r.doubt(t.Context(), right{"watch", "batch", "jobs", ""}, unauthorized) // looked into already
 				end := ""
 				for end == "" && r.doubting.Load() {
 					select {
 					case u := <-r.updates:
-						o, err := w.take(u)
+						o, err := w.take(t.Context(), u)
 						end = endText(o, err)
 					case <-time.After(time.Minute):
 						t.Fatal("nothing comes")
@@ -211,7 +210,6 @@ func TestLogin(t *testing.T) {
 				if end != test.want || !slices.Equal(*phases, test.phases) {
 					t.Errorf("got %q, phases %q; want %q, %q", end, *phases, test.want, test.phases)
 				}
-				stop()
 			})
 		})
 	}
@@ -233,8 +231,7 @@ func TestRefusedWatch(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w, _ := testWatcher(t, 0)
 				r := w.run
-				var stop context.CancelFunc
-				r.ctx, stop = context.WithCancel(t.Context())
+				r.work = &tasks{}
 				var refuses atomic.Bool
 				refuses.Store(!test.lists)
 				watched, end := io.Pipe()
@@ -266,7 +263,7 @@ func TestRefusedWatch(t *testing.T) {
 						return p.client.CoreV1().Pods("ns").Watch(ctx, o)
 					},
 				}
-				r.inform(&corev1.Pod{}, pods, &right{resource: "pods"}, func(o any, _ bool) any { return o })
+				r.inform(t.Context(), &corev1.Pod{}, pods, &right{resource: "pods"}, func(o any, _ bool) any { return o })
 				if test.both {
 					time.Sleep(time.Second) // it is listed and watched
 					refuses.Store(true)
@@ -283,9 +280,9 @@ func TestRefusedWatch(t *testing.T) {
 				if ended := slices.Contains(got, "refusal"); ended != (test.want == "refusal") || !slices.Contains(got, test.want) {
 					t.Errorf("got the updates %q, want one of type %s", got, test.want)
 				}
-				stop()
+				r.work.stop()
 				end.Close()
-				r.work.Wait()
+				r.work.Close()
 			})
 		})
 	}

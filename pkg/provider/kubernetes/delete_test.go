@@ -88,7 +88,7 @@ func TestSubmitInterruptedUnanswered(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer time.AfterFunc(time.Second, cancel).Stop()
 		began := time.Now()
-		_, err := p.Submit(ctx, specNamed("x"), testCerts(t, "ns", "x"))
+		_, err := p.Submit(ctx, specNamed("x"), testCerts(t, "ns", "x"), RunOptions{})
 		if waited := time.Since(began) - time.Second; waited > 2*deleteWait {
 			t.Errorf("it took %s", waited)
 		}

@@ -108,9 +108,9 @@ func (p *Provider) Plan(ctx context.Context, spec *job.Spec) (manifest *batchv1.
 	return manifest, s.withoutEBPF, err
 }
 
-// EBPFNote says why the agent of a job that was submitted measures without eBPF, where the
+// ebpfNote says why the agent of a job that was submitted measures without eBPF, where the
 // provider says auto; else it is "".
-func (r *Run) EBPFNote() string {
+func (r *Run) ebpfNote() string {
 	if r.ebpf == "" {
 		return ""
 	}

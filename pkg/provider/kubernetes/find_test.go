@@ -359,7 +359,7 @@ func TestAttach(t *testing.T) {
 	s := &shelf{jobs: []*batchv1.Job{x}, pods: []*corev1.Pod{podIn(1, x, "x-1", exits(t, 6))}, secrets: []*corev1.Secret{secretOf(t, x, "ns", "x")}}
 	p := s.start(t)
 	found := newFound(x, specNamed("x"), []corev1.Pod{*podIn(1, x, "x-1", runs)}) // it has ended since
-	r, err := p.Attach(t.Context(), found)
+	r, err := p.Attach(t.Context(), found, RunOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -370,7 +370,7 @@ func TestAttach(t *testing.T) {
 	if r.Listener() == nil || r.secret != "uid-secret" || !r.pods["x-1"] {
 		t.Errorf("run %+v", r)
 	}
-	o, err := r.Watch(t.Context(), func(job.Event) {})
+	o, err := r.Watch(t.Context(), job.Observer{Report: func(job.Event) {}})
 	if got := endText(o, err); got != "outcome Error 6: " {
 		t.Errorf("got %q", got)
 	}
@@ -378,8 +378,7 @@ func TestAttach(t *testing.T) {
 
 	t.Run("without a tunnel no certificate is needed", func(t *testing.T) {
 		p := (&shelf{jobs: s.jobs, pods: s.pods}).start(t)
-		p.NoTunnel = true
-		r, err := p.Attach(t.Context(), found)
+		r, err := p.Attach(t.Context(), found, RunOptions{NoTunnel: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -388,14 +387,16 @@ func TestAttach(t *testing.T) {
 			t.Error("certificates came from somewhere")
 		}
 		var phases []string
-		o, err := r.Watch(t.Context(), func(e job.Event) { phases = append(phases, e.Phase.String()+" "+e.Detail) })
+		o, err := r.Watch(t.Context(), job.Observer{
+			Report: func(e job.Event) { phases = append(phases, e.Phase.String()+" "+e.Detail) },
+		})
 		if got := endText(o, err); got != "outcome Error 6: " || !slices.Contains(phases, "running x-1") {
 			t.Errorf("got %q, phases %q", got, phases)
 		}
 	})
 	t.Run("deleted meanwhile", func(t *testing.T) {
 		p := (&shelf{secrets: s.secrets}).start(t)
-		r, err := p.Attach(t.Context(), newFound(x, specNamed("x"), []corev1.Pod{*podIn(1, x, "x-1", runs)}))
+		r, err := p.Attach(t.Context(), newFound(x, specNamed("x"), []corev1.Pod{*podIn(1, x, "x-1", runs)}), RunOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -406,12 +407,12 @@ func TestAttach(t *testing.T) {
 	})
 	t.Run("no right to watch", func(t *testing.T) {
 		p := (&shelf{jobs: s.jobs, secrets: s.secrets, answer: map[string]http.HandlerFunc{"list pods": denies("list", "pods"), "watch pods": denies("watch", "pods")}}).start(t)
-		r, err := p.Attach(t.Context(), found)
+		r, err := p.Attach(t.Context(), found, RunOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer r.Close()
-		if _, err := r.Watch(t.Context(), func(job.Event) {}); Explain(err) == nil || Explain(err).Cause != job.Forbidden {
+		if _, err := r.Watch(t.Context(), job.Observer{Report: func(job.Event) {}}); Explain(err) == nil || Explain(err).Cause != job.Forbidden {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -456,7 +457,7 @@ func TestAttachFails(t *testing.T) {
 				test.secret.Name = "x"
 				s.secrets = []*corev1.Secret{test.secret}
 			}
-			r, err := s.start(t).Attach(t.Context(), newFound(x, specNamed("x"), nil))
+			r, err := s.start(t).Attach(t.Context(), newFound(x, specNamed("x"), nil), RunOptions{})
 			if err == nil {
 				r.Close()
 				t.Fatal("no error")

@@ -21,7 +21,7 @@ const renewWait = 2 * time.Second
 
 // TLS is our side of the connections to the job's agents: with the certificates that
 // the job's Secret held when the connection was made, as far as we may read it. It
-// is nil with NoTunnel.
+// is nil of a job that was attached to with NoTunnel.
 func (r *Run) TLS() *tls.Config {
 	if r.certs == nil {
 		return nil

@@ -32,7 +32,7 @@ func attachedTo(t *testing.T, secret func() *corev1.Secret, denied *atomic.Bool)
 		}
 		respond(w, http.StatusOK, secret())
 	}}}
-	r, err := s.start(t).Attach(t.Context(), newFound(x, specNamed("x"), nil))
+	r, err := s.start(t).Attach(t.Context(), newFound(x, specNamed("x"), nil), RunOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func TestAttachExpired(t *testing.T) {
 		t.Fatal(err)
 	}
 	secret.Data["ca.crt"] = authority.CAPEM()
-	_, err = (&shelf{secrets: []*corev1.Secret{secret}}).start(t).Attach(t.Context(), newFound(x, specNamed("x"), nil))
+	_, err = (&shelf{secrets: []*corev1.Secret{secret}}).start(t).Attach(t.Context(), newFound(x, specNamed("x"), nil), RunOptions{})
 	if f, ok := errors.AsType[*job.Failure](err); !ok || f.Hint != "{hodei} certs rotate --job x -n ns" || !strings.Contains(f.Message, "clock says") {
 		t.Errorf("got %#v: %v", err, err)
 	}

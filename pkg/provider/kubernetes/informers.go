@@ -15,9 +15,9 @@ import (
 )
 
 // watch starts the informers. They live until Close.
-func (r *Run) watch() {
+func (r *Run) watch(ctx context.Context) {
 	c, namespace, name := r.provider.client, r.provider.settings.namespace, r.spec.Name
-	r.inform(&corev1.Pod{}, &cache.ListWatch{
+	r.inform(ctx, &corev1.Pod{}, &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			o.LabelSelector = LabelJob + "=" + name
 			return c.CoreV1().Pods(namespace).List(ctx, o)
@@ -27,7 +27,7 @@ func (r *Run) watch() {
 			return c.CoreV1().Pods(namespace).Watch(ctx, o)
 		},
 	}, &right{resource: "pods"}, func(o any, gone bool) any { return podUpdate{o.(*corev1.Pod), gone} })
-	jobs := r.inform(&batchv1.Job{}, &cache.ListWatch{
+	jobs := r.inform(ctx, &batchv1.Job{}, &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			o.FieldSelector = "metadata.name=" + name
 			return c.BatchV1().Jobs(namespace).List(ctx, o)
@@ -38,15 +38,15 @@ func (r *Run) watch() {
 		},
 	}, &right{group: "batch", resource: "jobs"}, func(o any, gone bool) any { return jobUpdate{o.(*batchv1.Job), gone} })
 	if r.found != nil {
-		r.work.Go(func() { r.checkThere(jobs) })
+		r.work.Go(ctx, func(ctx context.Context) { r.checkThere(ctx, jobs) })
 	}
-	r.watchEvents("Job", name)
+	r.watchEvents(ctx, "Job", name)
 }
 
 // checkThere tells of a Job that was found and deleted before its informer saw it:
 // no update would come of it.
-func (r *Run) checkThere(jobs cache.SharedIndexInformer) {
-	if !cache.WaitFor(r.ctx, "", jobs.HasSyncedChecker()) {
+func (r *Run) checkThere(ctx context.Context, jobs cache.SharedIndexInformer) {
+	if !cache.WaitFor(ctx, "", jobs.HasSyncedChecker()) {
 		return
 	}
 	for _, o := range jobs.GetStore().List() {
@@ -54,16 +54,16 @@ func (r *Run) checkThere(jobs cache.SharedIndexInformer) {
 			return
 		}
 	}
-	r.send(jobUpdate{r.job, true})
+	r.send(ctx, jobUpdate{r.job, true})
 }
 
 // watchEvents follows what the cluster says about one object. It explains a
 // start that hangs; without the right to read events we do without, and say so of
 // a start that hangs for no other reason that is known.
-func (r *Run) watchEvents(kind, name string) {
+func (r *Run) watchEvents(ctx context.Context, kind, name string) {
 	c, namespace := r.provider.client, r.provider.settings.namespace
 	selector := fields.Set{"involvedObject.kind": kind, "involvedObject.name": name}.String()
-	r.inform(&corev1.Event{}, &cache.ListWatch{
+	r.inform(ctx, &corev1.Event{}, &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			o.FieldSelector = selector
 			return c.CoreV1().Events(namespace).List(ctx, o)
@@ -83,13 +83,15 @@ func (r *Run) watchEvents(kind, name string) {
 // inform runs one informer. If it can't be done without, its right is given, whose absence
 // from the beginning ends the job; other errors are tried again, with back-off, by
 // client-go, and looked into by doubt.
-func (r *Run) inform(object runtime.Object, source *cache.ListWatch, required *right, update func(o any, gone bool) any) cache.SharedIndexInformer {
-	send := func(o any, gone bool) {
+func (r *Run) inform(
+	ctx context.Context, object runtime.Object, source *cache.ListWatch, required *right, update func(o any, gone bool) any,
+) cache.SharedIndexInformer {
+	send := func(ctx context.Context, o any, gone bool) {
 		if tomb, ok := o.(cache.DeletedFinalStateUnknown); ok {
 			o = tomb.Obj
 		}
 		if u := update(o, gone); u != nil {
-			r.send(u)
+			r.send(ctx, u)
 		}
 	}
 	var granted atomic.Bool // once a watch has begun: it takes more rights than a list
@@ -98,22 +100,24 @@ func (r *Run) inform(object runtime.Object, source *cache.ListWatch, required *r
 	}
 	informer := cache.NewSharedIndexInformer(source, object, 0, nil)
 	// Errors only from an informer that has started already.
-	_ = informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
+	_ = informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, _ *cache.Reflector, err error) {
 		switch {
 		case required != nil && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)):
 			if !granted.Load() { // else doubt waits until it is granted again
-				r.send(refusal{err})
+				r.send(ctx, refusal{err})
 			}
 		case apierrors.IsForbidden(err):
-			r.send(blindness{err})
+			r.send(ctx, blindness{err})
 		}
 	})
-	_, _ = informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(o any) { send(o, false) },
-		UpdateFunc: func(_, o any) { send(o, false) },
-		DeleteFunc: func(o any) { send(o, true) },
+	r.work.Go(ctx, func(ctx context.Context) {
+		_, _ = informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+			AddFunc:    func(o any) { send(ctx, o, false) },
+			UpdateFunc: func(_, o any) { send(ctx, o, false) },
+			DeleteFunc: func(o any) { send(ctx, o, true) },
+		})
+		informer.RunWithContext(ctx)
 	})
-	r.work.Go(func() { informer.RunWithContext(r.ctx) })
 	return informer
 }
 
@@ -125,7 +129,7 @@ func (r *Run) doubted(source *cache.ListWatch, of right, granted *atomic.Bool) *
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			objects, err := source.ListWithContextFunc(ctx, o)
-			r.doubt(list, err)
+			r.doubt(ctx, list, err)
 			return objects, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
@@ -133,15 +137,16 @@ func (r *Run) doubted(source *cache.ListWatch, of right, granted *atomic.Bool) *
 			if err == nil {
 				granted.Store(true)
 			}
-			r.doubt(watches, err)
+			r.doubt(ctx, watches, err)
 			return changes, err
 		},
 	}
 }
 
-func (r *Run) send(u any) {
+// send hands an update to Watch, and drops it when ctx ends before Watch takes it.
+func (r *Run) send(ctx context.Context, u any) {
 	select {
 	case r.updates <- u:
-	case <-r.ctx.Done():
+	case <-ctx.Done():
 	}
 }

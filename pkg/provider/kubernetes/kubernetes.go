@@ -49,10 +49,6 @@ type Options struct {
 
 // Provider makes workers in one namespace of one cluster.
 type Provider struct {
-	// NoTunnel keeps Submit and Attach from dialling the agents, for who may not:
-	// nothing arrives at the Listener of a Run then. It is set before them.
-	NoTunnel bool
-
 	settings settings
 	client   client.Interface
 	dialer   *dialer
@@ -141,29 +137,28 @@ func (p *Provider) withServerName(spec *job.Spec) settings {
 	return s
 }
 
+// RunOptions say how a Run follows its job. The zero value dials the agents.
+type RunOptions struct {
+	// NoTunnel keeps the Run from dialling the agents, for who may not, or need not: nothing arrives
+	// at its Listener, and its TLS is nil if it was attached to. Its Watch reports of each attempt
+	// that its command runs, with the Pod's name, since no agent says so.
+	NoTunnel bool
+}
+
 // Run is a job that was submitted, or attached to.
 type Run struct {
-	// JobEnded, if not nil, is called by Watch when the job's container of an attempt has
-	// ended while its agent runs, with how: an agent that waits for a launcher can't know. It
-	// is set before Watch.
-	JobEnded func(attempt, how string)
-	// NeverStarted, if not nil, is called by Watch when an attempt has ended whose command
-	// never started: it has no output. It is set before Watch.
-	NeverStarted func(attempt string)
-
 	provider *Provider
 	spec     *job.Spec
 	job      *batchv1.Job
 	secret   types.UID
+	noTunnel bool
 	certs    *certs.JobServer // nil: there is no tunnel
 	tunnel   *tunnel.Tunnel
 	updates  chan any
 	found    *Found // what was attached to; nil: it was submitted
 	ebpf     string // why the agent of what was submitted is left without it; "": it is not, or nobody asked
 
-	ctx  context.Context // of the informers and the tunnels; ends with Close
-	stop context.CancelFunc
-	work sync.WaitGroup
+	work *tasks // the informers and the tunnels, among others
 
 	met atomic.Bool // an agent has answered
 	// doubting tells that it is looked into whether the API server still answers us.
@@ -179,18 +174,18 @@ type Run struct {
 // Submit creates the Job and its Secret, and starts to watch them. An error is
 // a *job.Failure, and nothing is left behind. A ctx that ends during the
 // requests is honoured after them: what was made is then deleted.
-func (p *Provider) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCerts) (*Run, error) {
+func (p *Provider) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCerts, o RunOptions) (*Run, error) {
 	manifest, without, err := p.Plan(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
-	r := p.newRun(ctx, spec)
+	r := p.newRun(spec, o)
 	r.ebpf = without
 	if r.certs, err = certs.NewJobServer(id); err != nil {
 		r.Close()
 		return nil, Explain(err)
 	}
-	r.watch() // beforehand: the first events cost no round trip more
+	r.watch(ctx) // beforehand: the first events cost no round trip more
 	if err := r.create(ctx, manifest, id); err != nil {
 		r.Close()
 		return nil, p.nameWebhook(ctx, Explain(err))
@@ -198,12 +193,11 @@ func (p *Provider) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCert
 	return r, nil
 }
 
-// newRun makes a Run without a job. It outlives ctx, and ends with Close.
-func (p *Provider) newRun(ctx context.Context, spec *job.Spec) *Run {
-	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+// newRun makes a Run without a job. It ends with Close.
+func (p *Provider) newRun(spec *job.Spec, o RunOptions) *Run {
 	return &Run{
-		provider: p, spec: spec, tunnel: tunnel.New(),
-		ctx: ctx, stop: stop, updates: make(chan any), pods: map[string]bool{},
+		provider: p, spec: spec, noTunnel: o.NoTunnel, tunnel: tunnel.New(),
+		work: &tasks{}, updates: make(chan any), pods: map[string]bool{},
 	}
 }
 
@@ -239,7 +233,7 @@ func (r *Run) create(ctx context.Context, manifest *batchv1.Job, id *certs.JobCe
 	case r.spec.Detached: // nobody is there afterwards
 		err = r.complete(request, manifest.Spec.ActiveDeadlineSeconds)
 	default: // its start needs not wait for it
-		r.work.Go(func() { r.keepCompleting(manifest.Spec.ActiveDeadlineSeconds) })
+		r.work.Go(ctx, func(ctx context.Context) { r.keepCompleting(ctx, manifest.Spec.ActiveDeadlineSeconds) })
 	}
 	if err != nil {
 		return also(err, r.Delete(ctx))
@@ -356,7 +350,7 @@ func isGone(err error) bool { return apierrors.IsNotFound(err) || apierrors.IsCo
 
 // Close stops watching and closes the tunnels. The job goes on.
 func (r *Run) Close() {
-	r.stop()
+	r.work.stop()
 	r.tunnel.Close()
-	r.work.Wait()
+	r.work.Close()
 }

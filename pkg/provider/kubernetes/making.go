@@ -47,12 +47,12 @@ func (r *Run) complete(ctx context.Context, deadline *int64) error {
 	return err
 }
 
-// keepCompleting is complete until it succeeds, or Close: a request under way then still
+// keepCompleting is complete until it succeeds, or ctx ends: a request under way then still
 // has deleteWait. Whoever has no right to it can't have jobs.
-func (r *Run) keepCompleting(deadline *int64) {
+func (r *Run) keepCompleting(ctx context.Context, deadline *int64) {
 	for {
-		request, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), requestTimeout)
-		stop := context.AfterFunc(r.ctx, func() { time.AfterFunc(deleteWait, cancel) })
+		request, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
+		stop := context.AfterFunc(ctx, func() { time.AfterFunc(deleteWait, cancel) })
 		err := r.complete(request, deadline)
 		stop()
 		cancel()
@@ -61,12 +61,12 @@ func (r *Run) keepCompleting(deadline *int64) {
 		case err == nil, apierrors.IsNotFound(err): // taken back meanwhile
 			return
 		case errors.As(err, &status) && refused(err) && !apierrors.IsTooManyRequests(err) && !apierrors.IsConflict(err):
-			r.send(refusal{err})
+			r.send(ctx, refusal{err})
 			return
 		}
 		select {
 		case <-time.After(completeEvery):
-		case <-r.ctx.Done():
+		case <-ctx.Done():
 			return
 		}
 	}

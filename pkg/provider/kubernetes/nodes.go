@@ -42,12 +42,12 @@ func untakenVerdict(node, why string) verdict {
 
 // lookAtNode puts into what is told of a node that takes no Pod up what the cluster knows
 // of it, where we may read that.
-func (w *watcher) lookAtNode(now time.Time) {
+func (w *watcher) lookAtNode(ctx context.Context, now time.Time) {
 	node := w.nodeToLookAt(now)
 	if node == "" {
 		return
 	}
-	if why := w.run.provider.notReady(w.run.ctx, node); why != "" {
+	if why := w.run.provider.notReady(ctx, node); why != "" {
 		w.trouble = untakenVerdict(node, why)
 	}
 }

@@ -185,7 +185,7 @@ func on(what string, do func(http.ResponseWriter)) func(string, http.ResponseWri
 func TestSubmit(t *testing.T) {
 	s := &store{}
 	p := s.start(t)
-	r, err := p.Submit(t.Context(), specNamed("x"), testCerts(t, "ns", "x"))
+	r, err := p.Submit(t.Context(), specNamed("x"), testCerts(t, "ns", "x"), RunOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func TestSubmit(t *testing.T) {
 		t.Errorf("again: %v", err)
 	}
 
-	again, err := p.Submit(t.Context(), specNamed("x"), testCerts(t, "ns", "x"))
+	again, err := p.Submit(t.Context(), specNamed("x"), testCerts(t, "ns", "x"), RunOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +231,7 @@ func TestSubmitCompletes(t *testing.T) {
 			patched := make(chan string, 1)
 			s := &store{patched: patched}
 			spec := specWith(func(s *job.Spec) { s.Name, s.Detached, s.Timeout = "x", test.detached, test.timeout })
-			r, err := s.start(t).Submit(t.Context(), spec, testCerts(t, "ns", "x"))
+			r, err := s.start(t).Submit(t.Context(), spec, testCerts(t, "ns", "x"), RunOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -258,12 +258,12 @@ func TestSubmitIncomplete(t *testing.T) {
 	for _, detached := range []bool{true, false} {
 		s := &store{before: forbid}
 		spec := specWith(func(s *job.Spec) { s.Name, s.Detached = "x", detached })
-		r, err := s.start(t).Submit(t.Context(), spec, testCerts(t, "ns", "x"))
+		r, err := s.start(t).Submit(t.Context(), spec, testCerts(t, "ns", "x"), RunOptions{})
 		if !detached {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = r.Watch(t.Context(), func(job.Event) {}) // who called it deletes the job then
+			_, err = r.Watch(t.Context(), job.Observer{Report: func(job.Event) {}}) // who called it deletes the job then
 			r.Close()
 		} else if left := s.left(); len(left) > 0 {
 			t.Errorf("left behind %v", left)
@@ -293,7 +293,7 @@ func TestKeepCompleting(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w, _ := testWatcher(t, 0)
 				r := w.run
-				r.ctx, r.stop = context.WithCancel(t.Context())
+				r.work = &tasks{}
 				asked := 0
 				p, err := New(Options{Config: &rest.Config{Host: "http://api", Transport: roundTripper(func(*http.Request) (*http.Response, error) {
 					answer := httptest.NewRecorder()
@@ -308,14 +308,14 @@ func TestKeepCompleting(t *testing.T) {
 					t.Fatal(err)
 				}
 				r.provider = p
-				r.work.Go(func() { r.keepCompleting(nil) })
+				r.work.Go(t.Context(), func(ctx context.Context) { r.keepCompleting(ctx, nil) })
 				told := false
 				select {
 				case u := <-r.updates:
 					_, told = u.(refusal)
 				case <-time.After(time.Minute):
 				}
-				r.work.Wait()
+				r.work.work.Wait()
 				if asked != test.asked || told != test.told {
 					t.Errorf("asked %d times, told %t; want %d, %t", asked, told, test.asked, test.told)
 				}
@@ -369,7 +369,7 @@ func TestSubmitFails(t *testing.T) {
 			if test.there != "" {
 				s.put(test.there, "x")
 			}
-			r, err := s.start(t).Submit(t.Context(), specNamed("x"), testCerts(t, "ns", "x"))
+			r, err := s.start(t).Submit(t.Context(), specNamed("x"), testCerts(t, "ns", "x"), RunOptions{})
 			if err == nil {
 				r.Close()
 				t.Fatal("no error")
@@ -407,7 +407,7 @@ func TestSubmitUnreachable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = p.Submit(t.Context(), specNamed("x"), testCerts(t, "ns", "x"))
+	_, err = p.Submit(t.Context(), specNamed("x"), testCerts(t, "ns", "x"), RunOptions{})
 	if f := Explain(err); f.Cause != job.ConfigError || !strings.Contains(f.Message, "connection refused") || strings.Contains(f.Message, "made all the same") {
 		t.Errorf("got %s: %s", f.Cause, f.Message)
 	}
@@ -424,7 +424,7 @@ func TestSubmitCancelled(t *testing.T) {
 				}
 				return false
 			}}
-			if _, err := s.start(t).Submit(ctx, specNamed("x"), testCerts(t, "ns", "x")); err == nil {
+			if _, err := s.start(t).Submit(ctx, specNamed("x"), testCerts(t, "ns", "x"), RunOptions{}); err == nil {
 				t.Error("no error")
 			}
 			if got := s.left(); len(got) > 0 {
@@ -436,7 +436,7 @@ func TestSubmitCancelled(t *testing.T) {
 
 func TestDelete(t *testing.T) {
 	submit := func(t *testing.T, s *store) *Run {
-		r, err := s.start(t).Submit(t.Context(), specNamed("x"), testCerts(t, "ns", "x"))
+		r, err := s.start(t).Submit(t.Context(), specNamed("x"), testCerts(t, "ns", "x"), RunOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -501,7 +501,7 @@ func TestDelete(t *testing.T) {
 func TestStopRetrying(t *testing.T) {
 	s := &store{patched: make(chan string, 3)}
 	spec := specNamed("x")
-	r, err := s.start(t).Submit(t.Context(), spec, testCerts(t, "ns", "x"))
+	r, err := s.start(t).Submit(t.Context(), spec, testCerts(t, "ns", "x"), RunOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,8 +53,8 @@ func wasSuspended(j *batchv1.Job) bool {
 }
 
 // isSuspended asks for the Job. Without an answer, what is known of the Pod has to do.
-func (r *Run) isSuspended() bool {
-	ctx, cancel := context.WithTimeout(r.ctx, goneWait)
+func (r *Run) isSuspended(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, goneWait)
 	defer cancel()
 	j, err := r.provider.client.BatchV1().Jobs(r.job.Namespace).Get(ctx, r.job.Name, metav1.GetOptions{})
 	return err == nil && j.UID == r.job.UID && isSuspended(j)

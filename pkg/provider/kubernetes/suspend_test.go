@@ -51,14 +51,14 @@ func TestSuspendedUnseen(t *testing.T) {
 				t.Fatal(err)
 			}
 			w, _ := testWatcher(t, 0)
-			w.run.provider, w.run.ctx, w.started = p, t.Context(), true
+			w.run.provider, w.started = p, true
 			w.attempts["x-1"] = &attempt{bound: true, ran: true}
 			pod := podOf(thisJob, "x-1", runs, test.change)
 			if !test.gone {
 				with(terminated(137, "Error", ""), terminated(137, "Error", ""))(pod)
 				pod.Status.Phase = corev1.PodFailed
 			}
-			o, err := w.take(podUpdate{pod, test.gone})
+			o, err := w.take(t.Context(), podUpdate{pod, test.gone})
 			if got := endText(o, err); got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)
 			}

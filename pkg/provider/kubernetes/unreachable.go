@@ -26,7 +26,7 @@ func (r *Run) tried(ctx context.Context, pod string) func(error) {
 	var since time.Time // the first refusal in a row
 	return func(refusal error) {
 		if _, ok := errors.AsType[*portRefusal](refusal); refusal != nil && !ok {
-			r.doubt(right{"create", "", "pods", "portforward"}, refusal)
+			r.doubt(ctx, right{"create", "", "pods", "portforward"}, refusal)
 			return
 		}
 		switch {
@@ -58,7 +58,7 @@ func (w *watcher) unreachable(u unreached) {
 	if r.spec.ContainerLogs {
 		hint = fmt.Sprintf("its output is in the container's log too: kubectl logs -n %s %s; ", namespace, u.pod) + hint
 	}
-	w.report(job.Event{Phase: job.Running, Time: time.Now(), Waiting: true, Detail: "the agent can't be reached: " + forwarderSaid(u.refusal.Error()) + "; " + hint})
+	w.tell.Report(job.Event{Phase: job.Running, Time: time.Now(), Waiting: true, Detail: "the agent can't be reached: " + forwarderSaid(u.refusal.Error()) + "; " + hint})
 }
 
 // forwarderSaid cuts a refusal to what connecting came to: containerd and CRI-O wrap

@@ -32,11 +32,9 @@ type (
 
 // Watch reports the phases of the start and returns how the job ended, as the
 // cluster sees it; the coordinator may know more, and know it sooner. An error
-// is a *job.Failure that ended the start, or ctx's. It is called once. With
-// NoTunnel, where no agent says so, it reports of each attempt that its command
-// runs, with the Pod's name.
-func (r *Run) Watch(ctx context.Context, report func(job.Event)) (*job.Outcome, error) {
-	w := newWatcher(r, report)
+// is a *job.Failure that ended the start, or ctx's. It is called once.
+func (r *Run) Watch(ctx context.Context, tell job.Observer) (*job.Outcome, error) {
+	w := newWatcher(r, tell)
 	w.reach(job.Submitted, r.provider.Describe())
 	if r.found != nil {
 		if r.found.Finished {
@@ -54,9 +52,9 @@ func (r *Run) Watch(ctx context.Context, report func(job.Event)) (*job.Outcome, 
 		var err error
 		select {
 		case u := <-r.updates:
-			outcome, err = w.take(u)
+			outcome, err = w.take(ctx, u)
 		case <-look.C:
-			outcome, err = w.passed()
+			outcome, err = w.passed(ctx)
 		case <-startTimeout.C:
 			if !w.started {
 				err = w.startTimedOut()
@@ -96,7 +94,7 @@ func (r *Run) startLeft(now time.Time) time.Duration {
 type watcher struct {
 	course
 	run     *Run
-	report  func(job.Event)
+	tell    job.Observer
 	tunnels map[string]context.CancelFunc // to the agents of attempts that have not ended, by Pod name
 
 	pulling   string       // the latest image
@@ -105,14 +103,14 @@ type watcher struct {
 	lines     Contact      // the API server's answers to what is doubted
 }
 
-func newWatcher(r *Run, report func(job.Event)) *watcher {
+func newWatcher(r *Run, tell job.Observer) *watcher {
 	return &watcher{
-		run: r, report: report, tunnels: map[string]context.CancelFunc{},
+		run: r, tell: tell, tunnels: map[string]context.CancelFunc{},
 		course: course{
 			reached: -1, attempts: map[string]*attempt{},
 			terms: terms{
 				namespace: r.provider.settings.namespace, startTimeout: r.spec.StartTimeout, retries: r.spec.Retries,
-				attached: r.found != nil, tunnelled: !r.provider.NoTunnel, onSuspension: r.suspendedWords(),
+				attached: r.found != nil, tunnelled: !r.noTunnel, onSuspension: r.suspendedWords(),
 			},
 		},
 	}
@@ -130,14 +128,14 @@ func (w *watcher) resume(found *Found) {
 	}
 }
 
-func (w *watcher) take(u any) (*job.Outcome, error) {
+func (w *watcher) take(ctx context.Context, u any) (*job.Outcome, error) {
 	switch u := u.(type) {
 	case podUpdate:
-		return w.pod(u.pod, u.gone)
+		return w.pod(ctx, u.pod, u.gone)
 	case jobUpdate:
-		return w.job(u.job, u.gone)
+		return w.job(ctx, u.job, u.gone)
 	case *corev1.Event:
-		w.event(u)
+		w.event(ctx, u)
 	case unreached:
 		w.unreachable(u)
 	case blindness:
@@ -156,29 +154,29 @@ func (w *watcher) take(u any) (*job.Outcome, error) {
 			return nil, Explain(u.err)
 		}
 	}
-	return w.passed()
+	return w.passed(ctx)
 }
 
-func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
+func (w *watcher) pod(ctx context.Context, pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 	r, now := w.run, time.Now()
 	a := w.attempts[pod.Name]
 	if a == nil {
 		if !metav1.IsControlledBy(pod, r.job) { // of an earlier job of the same name
-			return w.passed()
+			return w.passed(ctx)
 		}
 		a = w.begin(pod.Name, now)
-		r.watchEvents("Pod", pod.Name)
+		r.watchEvents(ctx, "Pod", pod.Name)
 	}
 	r.remember(pod)
 	do := w.see(a, pod, gone, now)
-	w.carryOut(pod, do)
+	w.carryOut(ctx, pod, do)
 	if do.unsure {
-		a.suspended = r.isSuspended()
+		a.suspended = r.isSuspended(ctx)
 	}
 	then := goesOn
 	switch {
 	case do.ended:
-		o := r.provider.withWords(r.ctx, pod, w.end(a, pod))
+		o := r.provider.withWords(ctx, pod, w.end(a, pod))
 		o.Attempt = pod.Name
 		then = w.conclude(a, pod, o)
 	case do.vanished:
@@ -190,22 +188,22 @@ func (w *watcher) pod(pod *corev1.Pod, gone bool) (*job.Outcome, error) {
 	case startFailed:
 		return nil, r.provider.startFailure(pod, w.last)
 	}
-	return w.passed()
+	return w.passed(ctx)
 }
 
 // carryOut does what an update of a Pod calls for at once.
-func (w *watcher) carryOut(pod *corev1.Pod, do step) {
+func (w *watcher) carryOut(ctx context.Context, pod *corev1.Pod, do step) {
 	for _, e := range do.report {
-		w.report(e)
+		w.tell.Report(e)
 	}
 	if do.dial {
-		w.tunnels[pod.Name] = w.run.dial(pod)
+		w.tunnels[pod.Name] = w.run.dial(ctx, pod)
 	}
-	if do.jobEnded != "" && w.run.JobEnded != nil {
-		w.run.JobEnded(pod.Name, do.jobEnded)
+	if do.jobEnded != "" && w.tell.JobEnded != nil {
+		w.tell.JobEnded(pod.Name, do.jobEnded)
 	}
-	if do.neverStarted && w.run.NeverStarted != nil {
-		w.run.NeverStarted(pod.Name)
+	if do.neverStarted && w.tell.NeverStarted != nil {
+		w.tell.NeverStarted(pod.Name)
 	}
 	if stop := w.tunnels[pod.Name]; stop != nil && (do.ended || do.vanished) {
 		stop()
@@ -225,19 +223,17 @@ func (r *Run) remember(pod *corev1.Pod) {
 }
 
 // dial keeps a tunnel to the agent of a Pod until it is stopped, or Close.
-func (r *Run) dial(pod *corev1.Pod) (stop context.CancelFunc) {
-	ctx, stop := context.WithCancel(r.ctx)
-	r.work.Go(func() {
+func (r *Run) dial(ctx context.Context, pod *corev1.Pod) (stop context.CancelFunc) {
+	return r.work.Go(ctx, func(ctx context.Context) {
 		if err := r.provider.dialer.keep(ctx, pod, r.tunnel, r.tried(ctx, pod.Name)); err != nil {
-			r.send(refusal{err})
+			r.send(ctx, refusal{err})
 		}
 	})
-	return stop
 }
 
-func (w *watcher) job(j *batchv1.Job, gone bool) (*job.Outcome, error) {
+func (w *watcher) job(ctx context.Context, j *batchv1.Job, gone bool) (*job.Outcome, error) {
 	if j.UID != w.run.job.UID { // an earlier one of the same name
-		return w.passed()
+		return w.passed(ctx)
 	}
 	if !gone {
 		w.reach(job.Submitted, w.run.provider.Describe())
@@ -248,12 +244,12 @@ func (w *watcher) job(j *batchv1.Job, gone bool) (*job.Outcome, error) {
 	if outcome := w.seeJob(j, gone, time.Now()); outcome != nil {
 		return outcome, nil
 	}
-	return w.passed()
+	return w.passed(ctx)
 }
 
-func (w *watcher) event(e *corev1.Event) {
+func (w *watcher) event(ctx context.Context, e *corev1.Event) {
 	if said := nodeEvent(e); said != "" && w.started && w.isOpen(e) {
-		w.report(job.Event{Phase: job.Running, Time: time.Now(), Waiting: true, Detail: said})
+		w.tell.Report(job.Event{Phase: job.Running, Time: time.Now(), Waiting: true, Detail: said})
 	}
 	if w.runs() || e.InvolvedObject.Kind == "Job" && e.InvolvedObject.UID != w.run.job.UID {
 		return // events live for an hour: of an earlier job of the same name
@@ -275,7 +271,7 @@ func (w *watcher) event(e *corev1.Event) {
 	}
 	v := explainEvent(e)
 	if v.failure != nil && v.waiting == v.failure.Message { // it may pass, and names no object of the cluster's yet
-		v.failure = w.run.provider.nameWebhook(w.run.ctx, v.failure)
+		v.failure = w.run.provider.nameWebhook(ctx, v.failure)
 		v.waiting = v.failure.Message
 	}
 	if v.waiting != "" || v.failure != nil {
@@ -297,7 +293,7 @@ func (w *watcher) keepNamed(v verdict) { w.keep(w.run.provider.named(v), time.No
 func notKnown(blind *job.Failure) string { return "why is not known, " + blind.Message }
 
 // passed acts on what time alone brings about.
-func (w *watcher) passed() (*job.Outcome, error) {
+func (w *watcher) passed(ctx context.Context) (*job.Outcome, error) {
 	now := time.Now()
 	d := w.isGivenUp(now)
 	switch {
@@ -305,11 +301,11 @@ func (w *watcher) passed() (*job.Outcome, error) {
 	case w.started:
 		d = w.underWay(now)
 	default:
-		w.lookAtNode(now)
+		w.lookAtNode(ctx, now)
 		d = w.starting(now)
 	}
 	if d.say != "" {
-		w.report(job.Event{Phase: d.phase, Time: now, Detail: d.say, Waiting: true})
+		w.tell.Report(job.Event{Phase: d.phase, Time: now, Detail: d.say, Waiting: true})
 	}
 	if d.failure != nil {
 		return nil, d.failure
@@ -347,6 +343,6 @@ func (w *watcher) startTimedOut() error {
 // reach reports a phase once.
 func (w *watcher) reach(p job.Phase, detail string) {
 	if w.reaches(p) {
-		w.report(job.Event{Phase: p, Time: time.Now(), Detail: detail})
+		w.tell.Report(job.Event{Phase: p, Time: time.Now(), Detail: detail})
 	}
 }

@@ -512,9 +512,9 @@ func TestWatcher(t *testing.T) {
 					var err error
 					if d, ok := u.(wait); ok {
 						time.Sleep(time.Duration(d))
-						o, err = w.passed()
+						o, err = w.passed(t.Context())
 					} else {
-						o, err = w.take(u)
+						o, err = w.take(t.Context(), u)
 					}
 					got := endText(o, err)
 					want := ""
@@ -604,15 +604,14 @@ func TestResume(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w, phases := testWatcher(t, test.retries)
-				w.run.provider.NoTunnel = test.noTunnel
+				w.run.noTunnel = test.noTunnel
 				w.run.found = newFound(thisJob, w.run.spec, test.found)
 				w.run.met.Store(test.met)
 				updates := make(chan any)
 				w.run.updates = updates
-				w.run.ctx = t.Context() // of the tunnels alone: the updates are the test's
 				done := make(chan string, 1)
 				go func() {
-					o, err := w.run.Watch(t.Context(), w.report)
+					o, err := w.run.Watch(t.Context(), w.tell)
 					done <- endText(o, err)
 				}()
 				for i, u := range test.updates {
@@ -648,7 +647,7 @@ func TestResume(t *testing.T) {
 	t.Run("finished", func(t *testing.T) {
 		w, phases := testWatcher(t, 0)
 		w.run.found = newFound(failedJob("BackoffLimitExceeded", ""), w.run.spec, []corev1.Pod{made(1, podOf(thisJob, "x-1", exit(7)))})
-		o, err := w.run.Watch(t.Context(), w.report)
+		o, err := w.run.Watch(t.Context(), w.tell)
 		if got := endText(o, err); got != "outcome Error 7: " || o.Attempt != "x-1" || !slices.Equal(*phases, []string{"submitted k8s (ns)"}) {
 			t.Errorf("got %q of %+v, phases %q", got, o, *phases)
 		}
@@ -659,12 +658,12 @@ func TestResume(t *testing.T) {
 func TestNoTunnel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, phases := testWatcher(t, 1)
-		w.tunnelled = false
+		w.tunnelled = false // as newWatcher has it of a Run with NoTunnel
 		for _, u := range []any{
 			podUpdate{pod: podOf(thisJob, "x-1", onNode)}, podUpdate{pod: podOf(thisJob, "x-1", runs)}, podUpdate{pod: podOf(thisJob, "x-1", runs)},
 			podUpdate{pod: podOf(thisJob, "x-1", runs, ended(corev1.PodFailed))}, podUpdate{pod: podOf(thisJob, "x-2", runs)},
 		} {
-			if o, err := w.take(u); o != nil || err != nil {
+			if o, err := w.take(t.Context(), u); o != nil || err != nil {
 				t.Fatal(o, err)
 			}
 		}
@@ -695,21 +694,21 @@ func testWatcher(t *testing.T, retries int32) (*watcher, *[]string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
+	work := &tasks{}
+	work.Close()
 	spec := minimal()
 	spec.Name, spec.Retries = "x", retries
 	r := &Run{provider: p, spec: spec, job: thisJob, tunnel: tunnel.New(), updates: make(chan any),
-		ctx: ctx, stop: cancel, pods: map[string]bool{}}
+		work: work, pods: map[string]bool{}}
 	t.Cleanup(r.Close)
 	phases := &[]string{}
-	w := newWatcher(r, func(e job.Event) {
+	w := newWatcher(r, job.Observer{Report: func(e job.Event) {
 		mark := " "
 		if e.Waiting {
 			mark = "… "
 		}
 		*phases = append(*phases, e.Phase.String()+mark+e.Detail)
-	})
+	}})
 	return w, phases
 }
 
@@ -741,7 +740,7 @@ func TestStartTimeout(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			w, _ := testWatcher(t, 0)
 			for _, u := range test.updates {
-				if o, err := w.take(u); o != nil || err != nil {
+				if o, err := w.take(t.Context(), u); o != nil || err != nil {
 					t.Fatal(o, err)
 				}
 			}
@@ -759,7 +758,7 @@ func TestWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, _ := testWatcher(t, 0)
 		began := time.Now()
-		_, err := w.run.Watch(t.Context(), func(job.Event) {})
+		_, err := w.run.Watch(t.Context(), job.Observer{Report: func(job.Event) {}})
 		if f := (*job.Failure)(nil); !errors.As(err, &f) || f.Cause != job.StartTimeout || time.Since(began) != job.DefaultStartTimeout {
 			t.Errorf("got %v after %s", err, time.Since(began))
 		}
@@ -773,7 +772,7 @@ func TestWatch(t *testing.T) {
 				p.Status.ContainerStatuses = []corev1.ContainerStatus{container("agent", "w", terminated(137, "OOMKilled", ""))}
 			})}
 		}()
-		o, err := w.run.Watch(t.Context(), func(job.Event) {})
+		o, err := w.run.Watch(t.Context(), job.Observer{Report: func(job.Event) {}})
 		if err != nil || o.Cause != job.AgentLost || !strings.Contains(o.Message, "137") {
 			t.Errorf("got %v, %v", o, err)
 		}
@@ -787,7 +786,7 @@ func TestWatch(t *testing.T) {
 			time.Sleep(24 * time.Hour)
 			w.run.updates <- jobUpdate{job: thisJob}
 		}()
-		_, err := w.run.Watch(t.Context(), func(job.Event) {})
+		_, err := w.run.Watch(t.Context(), job.Observer{Report: func(job.Event) {}})
 		f := (*job.Failure)(nil)
 		if took := time.Since(began); !errors.As(err, &f) || f.Message != "the command did not start within 10m0s" || took != 24*time.Hour+job.DefaultStartTimeout {
 			t.Errorf("got %v after %s", err, took)
@@ -796,7 +795,7 @@ func TestWatch(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	w, _ := testWatcher(t, 0)
-	if _, err := w.run.Watch(ctx, func(job.Event) {}); !errors.Is(err, context.Canceled) {
+	if _, err := w.run.Watch(ctx, job.Observer{Report: func(job.Event) {}}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }

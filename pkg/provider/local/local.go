@@ -89,10 +89,6 @@ func Check(spec *job.Spec) error {
 
 // Run is a job that was started.
 type Run struct {
-	// JobEnded, if not nil, is called by Watch when the launcher has ended, with how: an
-	// agent that waits for it can't know. It is set before Watch.
-	JobEnded func(attempt, how string)
-
 	name            string
 	uid             string
 	tls             *tls.Config
@@ -286,9 +282,10 @@ func (r *Run) Listener() net.Listener { return r.listener }
 func (r *Run) TLS() *tls.Config { return r.tls }
 
 // Watch reports the phases of the start and returns how the job ended, by its
-// agent's last message.
-func (r *Run) Watch(ctx context.Context, report func(job.Event)) (*job.Outcome, error) {
-	report(job.Event{Phase: job.Submitted, Time: time.Now(), Detail: "this machine"})
+// agent's last message. It tells that the job's container has ended when the launcher has. A
+// command that never started is the failure that Watch returns, so NeverStarted is not called.
+func (r *Run) Watch(ctx context.Context, tell job.Observer) (*job.Outcome, error) {
+	tell.Report(job.Event{Phase: job.Submitted, Time: time.Now(), Detail: "this machine"})
 	launched := r.launcher.ended
 	for running := true; running; {
 		select {
@@ -300,8 +297,8 @@ func (r *Run) Watch(ctx context.Context, report func(job.Event)) (*job.Outcome, 
 				return nil, &job.Failure{Cause: job.AgentLost, Message: lastLine(said),
 					Hint: "check that hodei-worker is of this version: {hodei} version"}
 			}
-			if r.JobEnded != nil {
-				r.JobEnded(r.name, r.launcher.cmd.ProcessState.String())
+			if tell.JobEnded != nil {
+				tell.JobEnded(r.name, r.launcher.cmd.ProcessState.String())
 			}
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -325,6 +322,12 @@ func lastLine(s string) string {
 	lines := strings.Split(strings.TrimSpace(s), "\n")
 	return lines[len(lines)-1]
 }
+
+// Notes is nil: there is nothing to say of a job that was started.
+func (r *Run) Notes() []string { return nil }
+
+// Keeps is empty: nobody adds anything to the job that could keep it from completing.
+func (r *Run) Keeps() string { return "" }
 
 // StopRetrying does nothing: there is one attempt.
 func (r *Run) StopRetrying(context.Context) error { return nil }

@@ -200,7 +200,7 @@ func TestRun(t *testing.T) {
 		Command: []string{"sh", "-c", "pwd; echo $A-$HODEI_SECRET-; exit 7"}, Workdir: dir, Env: []job.EnvVar{{Name: "A", Value: "b"}},
 	})
 	var phases []job.Phase
-	outcome, err := r.Watch(t.Context(), func(e job.Event) { phases = append(phases, e.Phase) })
+	outcome, err := r.Watch(t.Context(), job.Observer{Report: func(e job.Event) { phases = append(phases, e.Phase) }})
 	if err != nil || outcome.Cause != job.Error || outcome.ExitCode() != 7 {
 		t.Errorf("outcome %+v, %v", outcome, err)
 	}
@@ -248,7 +248,7 @@ func TestWatchEnds(t *testing.T) {
 	p.line(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := r.Watch(ctx, func(job.Event) {}); !errors.Is(err, context.Canceled) {
+	if _, err := r.Watch(ctx, job.Observer{Report: func(job.Event) {}}); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
 	if err := r.Delete(t.Context()); err != nil {
@@ -264,7 +264,7 @@ func TestAgentLost(t *testing.T) {
 	if err := r.agent.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	_, err := r.Watch(t.Context(), func(job.Event) {})
+	_, err := r.Watch(t.Context(), job.Observer{Report: func(job.Event) {}})
 	failure, ok := errors.AsType[*job.Failure](err)
 	if !ok || failure.Cause != job.AgentLost || !strings.Contains(failure.Message, "signal: killed") {
 		t.Errorf("error %v", err)
@@ -279,10 +279,10 @@ func TestLauncherEnds(t *testing.T) {
 	p.line(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	told := ""
-	r.JobEnded = func(attempt, how string) {
+	tell := job.Observer{Report: func(job.Event) {}, JobEnded: func(attempt, how string) {
 		told = attempt + ": " + how
 		cancel()
-	}
+	}}
 	// The agent would end with it, at the same time.
 	if err := r.agent.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
@@ -290,7 +290,7 @@ func TestLauncherEnds(t *testing.T) {
 	if err := r.launcher.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Watch(ctx, func(job.Event) {}); !errors.Is(err, context.Canceled) {
+	if _, err := r.Watch(ctx, tell); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
 	if want := r.name + ": signal: killed"; told != want {
