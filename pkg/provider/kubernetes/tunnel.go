@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -158,26 +159,27 @@ func (d *dialer) dial(ctx context.Context, namespace, pod string) (net.Conn, err
 	defer cancel()
 	target := d.client.CoreV1().RESTClient().Post().Resource("pods").Namespace(namespace).Name(pod).SubResource("portforward").URL()
 
-	// client-go's dialers take no context: a try that hangs is left behind, and
-	// its connection closed when it comes.
+	// client-go's dialers take no context: a try that hangs can't be waited for. It is left
+	// behind, and closes its connection when that comes.
 	type result struct {
 		conn net.Conn
 		err  error
 	}
-	done := make(chan result, 1)
+	done := make(chan result)
 	go func() {
 		conn, err := d.open(ctx, target)
-		done <- result{conn, err}
+		select {
+		case done <- result{conn, err}:
+		case <-ctx.Done():
+			if err == nil {
+				conn.Close()
+			}
+		}
 	}()
 	select {
 	case r := <-done:
 		return r.conn, r.err
 	case <-ctx.Done():
-		go func() {
-			if r := <-done; r.err == nil {
-				r.conn.Close()
-			}
-		}()
 		return nil, ctx.Err()
 	}
 }
@@ -189,14 +191,17 @@ func (d *dialer) open(ctx context.Context, target *url.URL) (net.Conn, error) {
 	}
 	release := context.AfterFunc(ctx, func() { connection.Close() })
 	conn, err := openPort(connection)
-	if err == nil {
-		err = conn.awaitGreeting()
+	if err != nil {
+		release()
+		connection.Close()
+		return nil, cmp.Or(ctx.Err(), err)
 	}
+	err = conn.awaitGreeting()
 	if !release() {
 		err = ctx.Err()
 	}
 	if err != nil {
-		connection.Close()
+		conn.Close()
 		return nil, err
 	}
 	return conn, nil
@@ -276,7 +281,7 @@ func openPort(connection httpstream.Connection) (*streamConn, error) {
 		return nil, err
 	}
 	c := &streamConn{data: data, connection: connection}
-	go func() {
+	c.reading.Go(func() {
 		text, err := io.ReadAll(io.LimitReader(problems, 4096))
 		if len(text) > 0 {
 			err = &portRefusal{oneLine(string(text))}
@@ -284,7 +289,7 @@ func openPort(connection httpstream.Connection) (*streamConn, error) {
 		if err != nil {
 			c.closeWith(err)
 		}
-	}()
+	})
 	return c, nil
 }
 
@@ -294,7 +299,8 @@ func openPort(connection httpstream.Connection) (*streamConn, error) {
 type streamConn struct {
 	data       httpstream.Stream
 	connection httpstream.Connection
-	greeting   []byte // read ahead; of the one reader
+	greeting   []byte         // read ahead; of the one reader
+	reading    sync.WaitGroup // of the stream of errors
 
 	mu          sync.Mutex
 	err         error // why it was closed
@@ -361,6 +367,7 @@ func (c *streamConn) reason(err error) error {
 // Close ends the stream and the upgraded connection, which carries only this one.
 func (c *streamConn) Close() error {
 	c.closeWith(net.ErrClosed)
+	c.reading.Wait() // the connection's end is that of the errors, too
 	return nil
 }
 
