@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/url"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -37,56 +36,140 @@ func Explain(err error) *job.Failure {
 	if errors.As(err, &known) {
 		return known
 	}
-	f := &job.Failure{Cause: job.Unknown, Message: oneLine(err.Error()), Err: err}
+	message := oneLine(err.Error())
+	for _, explain := range explainers {
+		if f := explain(err, message); f != nil {
+			f.Err = err
+			return f
+		}
+	}
+	return &job.Failure{Cause: job.Unknown, Message: message, Err: err}
+}
+
+// explainers each explain one kind of error, whose text on one line is message; nil: the error is of
+// another kind. The first that knows an error explains it: the special refusals of the API server
+// come before forbidden, which knows them all.
+var explainers = []func(err error, message string) *job.Failure{
+	explainKubeconfig, explainQuota, explainTerminating, explainRule, explainWebhook, explainForbidden,
+	explainUnauthorized, explainExisting, explainNamespace, explainTrouble, explainCredentials, explainNetwork,
+}
+
+func explainKubeconfig(err error, message string) *job.Failure {
+	var file *fs.PathError
+	switch {
+	case clientcmd.IsEmptyConfig(err):
+		return &job.Failure{Cause: job.ConfigError,
+			Message: "no kubeconfig: there is no file at ~/.kube/config, and KUBECONFIG names none",
+			Hint:    "export KUBECONFIG=FILE, or run without a cluster: {hodei} run --provider local -- CMD"}
+	case clientcmd.IsConfigurationInvalid(err), clientcmd.IsContextNotFound(err), errors.As(err, &file),
+		kubeconfigPattern.MatchString(message):
+		return &job.Failure{Cause: job.ConfigError, Message: message, Hint: "kubectl config get-contexts"}
+	}
+	return nil
+}
+
+func explainQuota(err error, message string) *job.Failure {
+	switch {
+	case !apierrors.IsForbidden(err):
+	case strings.Contains(err.Error(), "exceeded quota"):
+		return &job.Failure{Cause: job.QuotaExceeded, Message: message, Hint: "kubectl describe quota --all-namespaces"}
+	case strings.Contains(err.Error(), uncountedQuota):
+		return &job.Failure{Cause: job.QuotaExceeded, Message: message,
+			Hint: "try again; if it stays so: kubectl describe quota --all-namespaces"}
+	}
+	return nil
+}
+
+func explainTerminating(err error, message string) *job.Failure {
+	if !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		return nil
+	}
+	return &job.Failure{Cause: job.ConfigError, Message: message,
+		Hint: "wait until it is gone, then: " + InstallCommand(namespaceOf(message)) + "; or name another namespace with -n"}
+}
+
+// explainRule knows the refusal of an admission webhook, whose code is any that the webhook likes,
+// and of a policy.
+func explainRule(_ error, message string) *job.Failure {
+	if !rulePattern.MatchString(message) {
+		return nil
+	}
+	return &job.Failure{Cause: job.Forbidden, Message: message, Hint: ruleHint}
+}
+
+func explainWebhook(_ error, message string) *job.Failure {
+	if !webhookPattern.MatchString(message) {
+		return nil
+	}
+	return webhookDown(message)
+}
+
+func explainForbidden(err error, message string) *job.Failure {
+	if !apierrors.IsForbidden(err) {
+		return nil
+	}
+	return forbidden(message)
+}
+
+func explainUnauthorized(err error, message string) *job.Failure {
+	if !apierrors.IsUnauthorized(err) {
+		return nil
+	}
+	return &job.Failure{Cause: job.Forbidden, Message: "the cluster does not accept the credentials of this context: " + message,
+		Hint: loginHint}
+}
+
+func explainExisting(err error, message string) *job.Failure {
+	if !apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	return &job.Failure{Cause: job.ConfigError, Message: message, Hint: "choose another --name, or see what is there: {hodei} jobs"}
+}
+
+// explainNamespace knows a namespace that does not exist.
+func explainNamespace(err error, message string) *job.Failure {
+	if !apierrors.IsNotFound(err) || !strings.HasPrefix(message, "namespaces ") {
+		return nil
+	}
+	return &job.Failure{Cause: job.ConfigError, Message: message,
+		Hint: InstallCommand(namespaceOf(message)) + ", or name another namespace with -n"}
+}
+
+// explainTrouble knows the answers of an API server that is in trouble.
+func explainTrouble(err error, message string) *job.Failure {
+	switch {
+	case apierrors.IsServiceUnavailable(err), apierrors.IsInternalError(err), apierrors.IsTimeout(err),
+		apierrors.IsServerTimeout(err), apierrors.IsTooManyRequests(err):
+		return &job.Failure{Cause: job.Unknown, Message: message,
+			Hint: "try again; if it stays so: kubectl get --raw '/readyz?verbose'"}
+	}
+	return nil
+}
+
+// explainCredentials knows a request that was not sent for lack of credentials.
+func explainCredentials(err error, _ string) *job.Failure {
+	lack := noCredentials(err)
+	if lack == nil {
+		return nil
+	}
+	return &job.Failure{Cause: job.Forbidden, Message: "this context has no credentials: " + oneLine(lack.Error()), Hint: loginHint}
+}
+
+// explainNetwork knows an API server that does not answer.
+func explainNetwork(err error, message string) *job.Failure {
 	var (
 		network net.Error
 		request *url.Error
-		file    *fs.PathError
 	)
-	switch {
-	case clientcmd.IsEmptyConfig(err) || clientcmd.IsConfigurationInvalid(err) || clientcmd.IsContextNotFound(err) ||
-		errors.As(err, &file) || kubeconfigPattern.MatchString(f.Message):
-		f.Cause, f.Hint = job.ConfigError, "kubectl config get-contexts"
-		if clientcmd.IsEmptyConfig(err) {
-			f.Message = "no kubeconfig: there is no file at ~/.kube/config, and KUBECONFIG names none"
-			f.Hint = "export KUBECONFIG=FILE, or run without a cluster: {hodei} run --provider local -- CMD"
-		}
-	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota"):
-		f.Cause, f.Hint = job.QuotaExceeded, "kubectl describe quota --all-namespaces"
-	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), uncountedQuota):
-		f.Cause, f.Hint = job.QuotaExceeded, "try again; if it stays so: kubectl describe quota --all-namespaces"
-	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
-		f.Cause, f.Hint = job.ConfigError, "wait until it is gone, then: "+InstallCommand(namespaceOf(f.Message))+"; or name another namespace with -n"
-	case rulePattern.MatchString(f.Message): // with any code, as the webhook likes
-		f.Cause, f.Hint = job.Forbidden, ruleHint
-	case webhookPattern.MatchString(f.Message):
-		down := webhookDown(f.Message)
-		down.Err = err
-		return down
-	case apierrors.IsForbidden(err):
-		return forbidden(f)
-	case apierrors.IsUnauthorized(err):
-		f.Cause = job.Forbidden
-		f.Message = "the cluster does not accept the credentials of this context: " + f.Message
-		f.Hint = "log in anew, then: kubectl auth whoami"
-	case apierrors.IsAlreadyExists(err):
-		f.Cause, f.Hint = job.ConfigError, "choose another --name, or see what is there: {hodei} jobs"
-	case apierrors.IsNotFound(err) && strings.HasPrefix(f.Message, "namespaces "):
-		f.Cause, f.Hint = job.ConfigError, InstallCommand(namespaceOf(f.Message))+", or name another namespace with -n"
-	case apierrors.IsServiceUnavailable(err), apierrors.IsInternalError(err), apierrors.IsTimeout(err),
-		apierrors.IsServerTimeout(err), apierrors.IsTooManyRequests(err):
-		f.Hint = "try again; if it stays so: kubectl get --raw '/readyz?verbose'"
-	case noCredentials(err) != nil:
-		f.Cause = job.Forbidden
-		f.Message = "this context has no credentials: " + oneLine(noCredentials(err).Error())
-		f.Hint = "log in anew, then: kubectl auth whoami"
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &request), errors.As(err, &network):
-		f.Cause = job.ConfigError
-		f.Message = "Kubernetes cluster not available: " + f.Message
-		f.Hint = "check with: kubectl cluster-info; choose another with --context, or run without one: --provider local"
+	if !errors.Is(err, context.DeadlineExceeded) && !errors.As(err, &request) && !errors.As(err, &network) {
+		return nil
 	}
-	return f
+	return &job.Failure{Cause: job.ConfigError, Message: "Kubernetes cluster not available: " + message,
+		Hint: "check with: kubectl cluster-info; choose another with --context, or run without one: --provider local"}
 }
+
+// loginHint is for credentials that are missing or no longer good.
+const loginHint = "log in anew, then: kubectl auth whoami"
 
 // kubeconfigPattern matches what client-go says in words alone: of a context
 // that the kubeconfig does not have, and of a file that is no kubeconfig.
@@ -235,171 +318,6 @@ const agentGrace = 5 * time.Second
 
 // forever is a grace that only the start timeout ends.
 const forever = time.Duration(1<<63 - 1)
-
-// explainContainer says why a container does not start.
-func explainContainer(pod *corev1.Pod, s corev1.ContainerStatus) verdict {
-	namespace := pod.Namespace
-	isAgent := s.Name == agentContainer
-	if t := s.State.Terminated; t != nil {
-		if neverRan(t) && noUserPattern.MatchString(t.Message) {
-			return verdict{failure: noUser(pod, s.Name, t.Message)}
-		}
-		if f := badVariable(pod, s.Name, t.Message); neverRan(t) && f != nil {
-			return verdict{failure: f}
-		}
-		if !isAgent && neverRan(t) {
-			f := &job.Failure{Cause: job.AgentLost, Message: "the job's container could not be started: " + startError(t.Message),
-				Hint: "check that the worker's image is the one of this version: {hodei} version"}
-			switch {
-			case strings.Contains(t.Message, "OOM-killed"), strings.Contains(t.Message, "unable to set memory limit"):
-				f.Cause, f.Hint = job.OOMKilled, "run it again with more memory: --memory SIZE"
-				return verdict{failure: f}
-			case !strings.Contains(t.Message, LauncherPath): // then it is the user's choice that the runtime can't do
-				f.Cause, f.Hint = job.ConfigError, "check the image's WORKDIR and --user, and see: kubectl get events -n "+namespace
-				return verdict{failure: f}
-			}
-			return verdict{waiting: "the job's container did not start", failure: f, grace: agentGrace}
-		}
-		return verdict{}
-	}
-	w := s.State.Waiting
-	if w == nil {
-		return verdict{}
-	}
-	reason := fmt.Sprintf("image %q can't be pulled: %s", s.Image, pullError(w.Message))
-	switch w.Reason {
-	case "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable":
-		if strings.Contains(w.Message, "failed to parse image reference") || strings.Contains(w.Message, "invalid reference format") {
-			return verdict{failure: &job.Failure{Cause: job.InvalidImage, Message: fmt.Sprintf("image %q is not a valid image name", s.Image),
-				Hint: "image names look like registry.example/name:tag, in lower case"}}
-		}
-		f := &job.Failure{Cause: job.ImagePull, Message: reason,
-			Hint: "check the tag, or add a pull secret: {hodei} provider set NAME --image-pull-secret SECRET"}
-		if isAgent {
-			f.Message = "the worker's " + f.Message
-			f.Hint = fmt.Sprintf("build it: docker build -f Dockerfile.worker -t %[1]s . && kind load docker-image %[1]s (or: minikube image load %[1]s)", s.Image)
-			if alwaysPulled(pod, s.Name) {
-				f.Hint += "; then {hodei} provider set NAME --image-pull-policy IfNotPresent"
-			}
-		}
-		grace := pullGrace
-		if w.Reason == "ErrImageNeverPull" {
-			grace = 0
-		}
-		return verdict{waiting: reason, failure: f, grace: grace}
-	case "InvalidImageName":
-		return verdict{failure: &job.Failure{Cause: job.InvalidImage, Message: fmt.Sprintf("image %q is not a valid image name", s.Image),
-			Hint: "image names look like registry.example/name:tag"}}
-	case "CreateContainerConfigError":
-		f := &job.Failure{Cause: job.ConfigError, Message: oneLine(w.Message), Hint: "kubectl get secrets,configmaps -n " + namespace}
-		if strings.Contains(w.Message, "runAsNonRoot") || strings.Contains(w.Message, "non-numeric user") {
-			f.Message = fmt.Sprintf("image %q: %s", s.Image, oneLine(w.Message))
-			f.Hint = "run it again with a user id: --user 65532"
-		}
-		if strings.Contains(w.Message, "timed out waiting") { // the kubelet's cache is late
-			return verdict{waiting: f.Message, failure: f, grace: pullGrace}
-		}
-		return verdict{failure: f}
-	case "CreateContainerError", "RunContainerError", "PostStartHookError":
-		if noUserPattern.MatchString(w.Message) {
-			return verdict{failure: noUser(pod, s.Name, w.Message)}
-		}
-		if f := badVariable(pod, s.Name, w.Message); f != nil {
-			return verdict{failure: f}
-		}
-		said := idPattern.ReplaceAllString(oneLine(w.Message), " …")
-		return verdict{waiting: said, grace: pullGrace, failure: &job.Failure{Cause: job.AgentLost,
-			Message: fmt.Sprintf("container %s could not be started: %s", s.Name, said), Hint: "kubectl describe pods -l hodei.io/job -n " + namespace}}
-	}
-	return verdict{}
-}
-
-// noUserPattern matches what runc and crun say of a uid that the node does not have. A node
-// whose kubelet itself runs in a user namespace usually has 65536 uids.
-var noUserPattern = regexp.MustCompile(`unable to setup user: |setres[ug]id|unmapped (?:user|[ug]id)`)
-
-// noUser explains a container that can't run as its user.
-func noUser(pod *corev1.Pod, name, said string) *job.Failure {
-	as := "its user"
-	for _, c := range pod.Spec.Containers {
-		if c.Name == name && c.SecurityContext != nil && c.SecurityContext.RunAsUser != nil {
-			as = fmt.Sprintf("uid %d", *c.SecurityContext.RunAsUser)
-		}
-	}
-	return &job.Failure{Cause: job.ConfigError, Message: fmt.Sprintf("the node can't run container %s as %s: %s", name, as, startError(said)),
-		Hint: fmt.Sprintf("run it again as one that every node has: --user %d; all jobs: {hodei} provider set NAME --user %[1]d", agentUser)}
-}
-
-// badVariable explains a container that can't start because of a variable's value; nil: the
-// reason is another one. The value is of --env-from, since run checks all others. The runtime
-// quotes it, and it may be a Secret's, so it is not shown.
-func badVariable(pod *corev1.Pod, name, said string) *job.Failure {
-	var what string
-	switch {
-	case strings.Contains(said, "string field contains invalid UTF-8"): // gRPC, between kubelet and runtime
-		what = "a value that is not UTF-8"
-	case strings.Contains(said, "can't contain null") || strings.Contains(said, "NulError"): // runc, crun and youki
-		what = "a value with a NUL byte"
-	default:
-		return nil
-	}
-	source := "a variable of container " + name
-	for _, c := range pod.Spec.Containers {
-		var from []string
-		for _, e := range c.EnvFrom {
-			switch {
-			case e.SecretRef != nil:
-				from = append(from, "secret/"+e.SecretRef.Name)
-			case e.ConfigMapRef != nil:
-				from = append(from, "configmap/"+e.ConfigMapRef.Name)
-			}
-		}
-		if c.Name == name && len(from) > 0 {
-			source = "--env-from " + strings.Join(from, ", ")
-		}
-	}
-	return &job.Failure{Cause: job.ConfigError, Message: fmt.Sprintf("%s has %s, which no variable can carry", source, what),
-		Hint: "mount it as a file: docs/providers.md#volumes"}
-}
-
-// alwaysPulled tells whether a node that has a container's image asks the registry for it all the same.
-func alwaysPulled(pod *corev1.Pod, name string) bool {
-	return slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == name && c.ImagePullPolicy == corev1.PullAlways })
-}
-
-// pullError cuts a runtime's message to what the registry said: the runtime
-// wraps it in its own words, and repeats the image at every level.
-func pullError(message string) string {
-	message = oneLine(message)
-	if _, rest, ok := strings.Cut(message, "ErrImagePull: "); ok {
-		message = rest
-	}
-	if rest := message[len(pullPrefix.FindString(message)):]; rest != "" {
-		return rest
-	}
-	return message
-}
-
-// pullPrefix matches what the kubelet and containerd put before a registry's words.
-var pullPrefix = regexp.MustCompile(`^(?:rpc error: code = \w+ desc = )?(?:failed to pull and unpack image "[^"]*": )?` +
-	`(?:failed to (?:resolve reference|copy|extract layer)(?: "[^"]*")?: )?(?:failed to do request: )?`)
-
-// startError cuts the runtime's long story to its last part.
-func startError(message string) string {
-	message = oneLine(message)
-	if i := strings.LastIndex(message, "exec: "); i >= 0 {
-		message = message[i:]
-	} else if _, rest, ok := strings.Cut(message, "error during container init: "); ok {
-		message = rest
-	} else if _, rest, ok := strings.Cut(message, "unable to start container process: "); ok {
-		message = rest
-	}
-	return strings.TrimSuffix(message, ": unknown")
-}
-
-// idPattern matches the runtime's name for a sandbox or a container, which is another one
-// with every try, and says nothing.
-var idPattern = regexp.MustCompile(` "[0-9a-f]{64}"`)
 
 // explainEvent says what an event about a Job or a Pod means for the start.
 func explainEvent(e *corev1.Event) verdict {

@@ -75,58 +75,104 @@ func explainAdmission(namespace, message string) verdict {
 	if m := refusedPattern.FindStringSubmatch(message); m != nil && m[1] != "" {
 		said = "the Pod is " + m[1] + ": " + said
 	}
-	final := func(cause job.Cause, hint string) verdict {
-		return verdict{failure: &job.Failure{Cause: cause, Message: said, Hint: hint}}
+	for _, explain := range []func(namespace, said string) verdict{
+		refusedReference, refusedByQuota, refusedByLimits, refusedByRule, refusedOtherwise,
+	} {
+		if v := explain(namespace, said); v.failure != nil {
+			return v
+		}
 	}
-	limits := "kubectl describe limitrange -n " + namespace
+	return verdict{waiting: said}
+}
+
+// final is the verdict of a refusal that does not pass by itself.
+func final(cause job.Cause, said, hint string) verdict {
+	return verdict{failure: &job.Failure{Cause: cause, Message: said, Hint: hint}}
+}
+
+// refusedReference explains a Pod that names an object that does not exist.
+func refusedReference(namespace, said string) verdict {
 	switch {
 	case accountPattern.MatchString(said):
 		m := accountPattern.FindStringSubmatch(said)
-		said = fmt.Sprintf("%s in namespace %q", m[0], namespace)
-		return final(job.ConfigError, AccountHint(namespace, m[1])+", or name another: {hodei} provider set NAME --service-account ACCOUNT")
+		return final(job.ConfigError, fmt.Sprintf("%s in namespace %q", m[0], namespace),
+			AccountHint(namespace, m[1])+", or name another: {hodei} provider set NAME --service-account ACCOUNT")
 	case priorityPattern.MatchString(said):
-		return final(job.ConfigError, "name one that is there: {hodei} provider set NAME --priority-class CLASS; which are: kubectl get priorityclasses")
+		return final(job.ConfigError, said,
+			"name one that is there: {hodei} provider set NAME --priority-class CLASS; which are: kubectl get priorityclasses")
 	case runtimePattern.MatchString(said):
-		return final(job.ConfigError, "name one that is there: {hodei} provider set NAME --runtime-class CLASS; which are: kubectl get runtimeclasses")
+		return final(job.ConfigError, said,
+			"name one that is there: {hodei} provider set NAME --runtime-class CLASS; which are: kubectl get runtimeclasses")
+	}
+	return verdict{}
+}
+
+// refusedByQuota explains what a ResourceQuota refuses.
+func refusedByQuota(namespace, said string) verdict {
+	describe := "kubectl describe quota -n " + namespace
+	switch {
 	case strings.Contains(said, uncountedQuota):
-		v := final(job.QuotaExceeded, "kubectl describe quota -n "+namespace)
+		v := final(job.QuotaExceeded, said, describe)
 		v.waiting, v.grace = said, quotaGrace
 		return v
 	case strings.Contains(said, "exceeded quota"):
 		if beyond := beyondQuota(said); beyond != "" {
-			said += "; the quota has room for no such job: " + beyond
-			return final(job.QuotaExceeded, "ask for less with --cpu and --memory; what there is: kubectl describe quota -n "+namespace)
+			return final(job.QuotaExceeded, said+"; the quota has room for no such job: "+beyond,
+				"ask for less with --cpu and --memory; what there is: "+describe)
 		}
-		v := final(job.QuotaExceeded, "kubectl describe quota -n "+namespace)
+		v := final(job.QuotaExceeded, said, describe)
 		v.waiting, v.grace = said, forever
 		return v
 	case strings.Contains(said, "failed quota"): // no amount of waiting adds the limit that it asks for
-		return final(job.QuotaExceeded, "say how much with --cpu and --memory, and give the agent a default with a LimitRange: kubectl describe quota,limitrange -n "+namespace)
+		return final(job.QuotaExceeded, said, "say how much with --cpu and --memory, and give the agent a default with a LimitRange: "+
+			"kubectl describe quota,limitrange -n "+namespace)
+	}
+	return verdict{}
+}
+
+// refusedByLimits explains what a LimitRange refuses, or brings about.
+func refusedByLimits(namespace, said string) verdict {
+	describe := "kubectl describe limitrange -n " + namespace
+	switch {
 	case limitPattern.MatchString(said):
-		said = "a LimitRange refuses the Pod: " + strings.TrimPrefix(said, "the Pod is forbidden: ")
-		return final(job.QuotaExceeded, limits)
+		return final(job.QuotaExceeded, "a LimitRange refuses the Pod: "+strings.TrimPrefix(said, "the Pod is forbidden: "), describe)
 	case defaultPattern.MatchString(said):
-		said += "; that limit is a LimitRange's default"
-		return final(job.QuotaExceeded, limits)
+		return final(job.QuotaExceeded, said+"; that limit is a LimitRange's default", describe)
+	}
+	return verdict{}
+}
+
+// refusedByRule explains what Pod Security, a security context constraint, a policy or a webhook
+// refuses.
+func refusedByRule(_, said string) verdict {
+	switch {
 	case RefusesEBPF(said): // whatever else is wrong, it would not be without
 		return verdict{failure: ebpfRefused(said)}
 	case strings.Contains(said, "violates PodSecurity"):
-		return final(job.Forbidden, "run it again as another user than root, --user 65532, or in another namespace, -n")
+		return final(job.Forbidden, said, "run it again as another user than root, --user 65532, or in another namespace, -n")
 	case uidPattern.MatchString(said):
-		return final(job.Forbidden, "leave the user to the cluster: --user image; for all jobs: {hodei} provider set NAME --user image")
+		return final(job.Forbidden, said,
+			"leave the user to the cluster: --user image; for all jobs: {hodei} provider set NAME --user image")
 	case rulePattern.MatchString(said):
-		return final(job.Forbidden, ruleHint)
+		return final(job.Forbidden, said, ruleHint)
 	case webhookPattern.MatchString(said):
 		f := webhookDown(said)
 		return verdict{waiting: f.Message, failure: f, grace: webhookGrace}
-	case strings.Contains(said, "is being terminated"):
-		return final(job.ConfigError, "run it in another namespace, -n; when this one is gone: "+InstallCommand(namespace))
-	case strings.HasPrefix(said, "the Pod is invalid"):
-		return final(job.ConfigError, "{hodei} run --dry-run=client -o yaml -- CMD")
-	case strings.Contains(said, "forbidden") || strings.Contains(said, "denied"):
-		return final(job.Forbidden, "kubectl get events -n "+namespace)
 	}
-	return verdict{waiting: said}
+	return verdict{}
+}
+
+// refusedOtherwise explains refusals of which little is known.
+func refusedOtherwise(namespace, said string) verdict {
+	switch {
+	case strings.Contains(said, "is being terminated"):
+		return final(job.ConfigError, said, "run it in another namespace, -n; when this one is gone: "+InstallCommand(namespace))
+	case strings.HasPrefix(said, "the Pod is invalid"):
+		return final(job.ConfigError, said, "{hodei} run --dry-run=client -o yaml -- CMD")
+	case strings.Contains(said, "forbidden") || strings.Contains(said, "denied"):
+		return final(job.Forbidden, said, "kubectl get events -n "+namespace)
+	}
+	return verdict{}
 }
 
 // beyondQuota names the requests of a job that, by a quota's refusal, exceed the whole quota;

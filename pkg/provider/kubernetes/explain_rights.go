@@ -22,12 +22,12 @@ const systemNamespace = "hodei-system"
 // anonymous is who sends no credentials at all.
 const anonymous = "system:anonymous"
 
-// forbidden completes f with who lacks which verb on what, and what grants it.
-func forbidden(f *job.Failure) *job.Failure {
-	f.Cause = job.Forbidden
-	m := deniedPattern.FindStringSubmatch(f.Message)
+// forbidden says who lacks which verb on what, and what grants it, as far as the API server's
+// message tells.
+func forbidden(message string) *job.Failure {
+	m := deniedPattern.FindStringSubmatch(message)
 	if m == nil {
-		return f
+		return &job.Failure{Cause: job.Forbidden, Message: message}
 	}
 	user, resource := m[1], m[3]
 	if unquoted, err := strconv.Unquote(`"` + user + `"`); err == nil {
@@ -36,9 +36,7 @@ func forbidden(f *job.Failure) *job.Failure {
 	if group := m[4]; group != "" {
 		resource += "." + group
 	}
-	missing := missingRight(user, m[2], resource, m[5])
-	missing.Err = f.Err
-	return missing
+	return missingRight(user, m[2], resource, m[5])
 }
 
 // missingRight says who lacks which verb on what, and what grants it.
