@@ -148,19 +148,8 @@ func config(getenv func(string) string) (agent.Config, error) {
 		InPod:          getenv("KUBERNETES_SERVICE_HOST") != "", // the kubelet's, for every container
 		TerminationLog: cmp.Or(getenv(contract.EnvTerminationLog), terminationLog),
 	}
-	for _, name := range []string{
-		contract.EnvNamespace, contract.EnvJob, contract.EnvAttempt, contract.EnvAttemptUID, contract.EnvSocket, contract.EnvSpoolDir,
-		contract.EnvCACertPath, contract.EnvClientCertPath, contract.EnvClientKeyPath,
-	} {
-		if getenv(name) == "" {
-			return cfg, fmt.Errorf("%s is not set", name)
-		}
-	}
-	if v := getenv(contract.EnvMTLSEnabled); v == "0" || strings.EqualFold(v, "false") {
-		return cfg, fmt.Errorf("%s=%s: mutual TLS can't be switched off", contract.EnvMTLSEnabled, v)
-	}
-	if (cfg.Listen == "") == (cfg.Server == "") {
-		return cfg, fmt.Errorf("exactly one of %s and %s must be set", contract.EnvListen, contract.EnvServerAddress)
+	if err := checkSet(getenv); err != nil {
+		return cfg, err
 	}
 	for _, read := range []func(*agent.Config, func(string) string) error{readTimes, readSpool, readWords, readTLS} {
 		if err := read(&cfg, getenv); err != nil {
@@ -168,6 +157,26 @@ func config(getenv func(string) string) (agent.Config, error) {
 		}
 	}
 	return cfg, nil
+}
+
+// checkSet checks that the variables that every agent needs are there, and that none contradicts
+// another.
+func checkSet(getenv func(string) string) error {
+	for _, name := range []string{
+		contract.EnvNamespace, contract.EnvJob, contract.EnvAttempt, contract.EnvAttemptUID, contract.EnvSocket, contract.EnvSpoolDir,
+		contract.EnvCACertPath, contract.EnvClientCertPath, contract.EnvClientKeyPath,
+	} {
+		if getenv(name) == "" {
+			return fmt.Errorf("%s is not set", name)
+		}
+	}
+	if v := getenv(contract.EnvMTLSEnabled); v == "0" || strings.EqualFold(v, "false") {
+		return fmt.Errorf("%s=%s: mutual TLS can't be switched off", contract.EnvMTLSEnabled, v)
+	}
+	if (getenv(contract.EnvListen) == "") == (getenv(contract.EnvServerAddress) == "") {
+		return fmt.Errorf("exactly one of %s and %s must be set", contract.EnvListen, contract.EnvServerAddress)
+	}
+	return nil
 }
 
 func readTimes(cfg *agent.Config, getenv func(string) string) error {

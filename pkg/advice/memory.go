@@ -35,44 +35,12 @@ const (
 // memory advises on memory: one figure, for request and limit (a job that uses more
 // than it asked for is the first to be killed on a full node).
 func memory(runs []*measure, spec *job.Spec) *Resource {
-	var top, killed *measure
-	for _, m := range runs {
-		switch {
-		case m.killed:
-			if killed == nil || m.bound() > killed.bound() {
-				killed = m
-			}
-		case m.peak > 0 && (top == nil || m.peak > top.peak):
-			top = m
-		}
+	need, reason := memoryNeed(extremes(runs))
+	if reason == "" {
+		return nil
 	}
 	r := asked(spec.Resources().Memory)
-	var need uint64
-	switch {
-	case killed != nil && killed.bound() > 0 && (top == nil || top.peak <= killed.bound()):
-		need = times(killed.bound(), killedFactor)
-		r.Reason = fmt.Sprintf("%s was killed for want of memory at %s: what it needs is more than that, and not known; twice as much, rounded up",
-			killed.name, job.MemorySize(killed.bound()))
-	case top == nil:
-		return nil
-	case top.limit > 0 && float64(top.peak) >= nearLimit*float64(top.limit) && top.own > 0 && float64(top.own) < ownShare*float64(top.peak):
-		need = top.limit
-		r.Reason = fmt.Sprintf("%s filled its limit of %s and was not killed: at most %s of it was its processes' own, "+
-			"the rest is files that the kernel keeps in memory as long as there is room; it stays",
-			top.name, job.MemorySize(top.limit), job.MemorySize(top.own))
-	default:
-		need = top.peak + top.peak/100*headroom
-		r.Reason = fmt.Sprintf("the highest peak, %s in %s, and %d %% more, rounded up", job.MemorySize(top.peak), top.name, headroom)
-		if top.limit > 0 && float64(top.peak) >= nearLimit*float64(top.limit) {
-			r.Reason += "; it was cut off by its limit"
-		}
-		if top.sampled {
-			r.Reason += "; it is the highest sample, between which there may have been more"
-		}
-		if killed != nil && killed.bound() > 0 {
-			r.Reason += fmt.Sprintf("; %s was killed at %s", killed.name, job.MemorySize(killed.bound()))
-		}
-	}
+	r.Reason = reason
 	r.Request = *resource.NewQuantity(int64(roundMemory(max(need, minMemory))), resource.BinarySI)
 	completed := slices.ContainsFunc(runs, func(m *measure) bool { return m.completed && m.peak > 0 })
 	if !completed {
@@ -85,6 +53,52 @@ func memory(runs []*measure, spec *job.Spec) *Resource {
 	r.Limit = &limit
 	return r
 }
+
+// extremes are the run that took the most memory of those that were not killed for want of it, and
+// the one that was killed with the most; nil: there is none.
+func extremes(runs []*measure) (top, killed *measure) {
+	for _, m := range runs {
+		switch {
+		case m.killed:
+			if killed == nil || m.bound() > killed.bound() {
+				killed = m
+			}
+		case m.peak > 0 && (top == nil || m.peak > top.peak):
+			top = m
+		}
+	}
+	return top, killed
+}
+
+// memoryNeed is how many bytes a job needs by its extremes, and why; "": that is not known.
+func memoryNeed(top, killed *measure) (need uint64, reason string) {
+	wasKilled := killed != nil && killed.bound() > 0
+	switch {
+	case wasKilled && (top == nil || top.peak <= killed.bound()):
+		return times(killed.bound(), killedFactor), fmt.Sprintf("%s was killed for want of memory at %s: "+
+			"what it needs is more than that, and not known; twice as much, rounded up", killed.name, job.MemorySize(killed.bound()))
+	case top == nil:
+		return 0, ""
+	case top.filled() && top.own > 0 && float64(top.own) < ownShare*float64(top.peak):
+		return top.limit, fmt.Sprintf("%s filled its limit of %s and was not killed: at most %s of it was its processes' own, "+
+			"the rest is files that the kernel keeps in memory as long as there is room; it stays",
+			top.name, job.MemorySize(top.limit), job.MemorySize(top.own))
+	}
+	reason = fmt.Sprintf("the highest peak, %s in %s, and %d %% more, rounded up", job.MemorySize(top.peak), top.name, headroom)
+	if top.filled() {
+		reason += "; it was cut off by its limit"
+	}
+	if top.sampled {
+		reason += "; it is the highest sample, between which there may have been more"
+	}
+	if wasKilled {
+		reason += fmt.Sprintf("; %s was killed at %s", killed.name, job.MemorySize(killed.bound()))
+	}
+	return top.peak + top.peak/100*headroom, reason
+}
+
+// filled reports whether a run came near its limit.
+func (m *measure) filled() bool { return m.limit > 0 && float64(m.peak) >= nearLimit*float64(m.limit) }
 
 // bound is what a run that was killed needs more than.
 func (m *measure) bound() uint64 { return cmp.Or(m.limit, m.peak) }

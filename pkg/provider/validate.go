@@ -62,6 +62,14 @@ func (c Config) checkNames() error {
 			return fmt.Errorf("%s: %q: holds %w", text.key, text.value, err)
 		}
 	}
+	if err := c.checkImage(); err != nil {
+		return err
+	}
+	return c.checkObjects()
+}
+
+// checkImage checks the worker's image, and how it is pulled.
+func (c Config) checkImage() error {
 	if err := job.CheckImage("image:", c.Image); err != nil {
 		return err
 	}
@@ -75,6 +83,11 @@ func (c Config) checkNames() error {
 			return fmt.Errorf("image_pull_secrets: %q: want the name of a Secret", name)
 		}
 	}
+	return nil
+}
+
+// checkObjects checks the names of what the provider's Pods refer to.
+func (c Config) checkObjects() error {
 	for _, n := range []struct{ key, value, want string }{
 		{"service_account", c.ServiceAccount, "a service account"},
 		{"priority_class", c.PriorityClass, "a PriorityClass"},

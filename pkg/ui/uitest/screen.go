@@ -170,13 +170,7 @@ func (s *Screen) control(parameters string, final byte, n int) {
 	s.pending = s.pending && final == 'm'
 	switch {
 	case final == 'm': // colours
-	case parameters == "?25" && (final == 'h' || final == 'l'): // the cursor's shape
-	case parameters == "?7":
-		s.noWrap = final == 'l'
-	case parameters == "?1049" && final == 'h':
-		s.main, s.cells = s.cells, s.empty()
-	case parameters == "?1049" && final == 'l':
-		s.cells, s.main = s.main, nil
+	case s.mode(parameters, final):
 	case final == 'A':
 		s.row = max(0, s.row-max(n, 1))
 	case final == 'F':
@@ -185,15 +179,44 @@ func (s *Screen) control(parameters string, final byte, n int) {
 		s.row, s.column = 0, 0
 	case final == 'K':
 		s.eraseLine(n)
-	case final == 'J' && n == 0:
-		s.eraseLine(0)
-		for i := s.row + 1; i < s.rows; i++ {
-			s.cells[i] = blank(s.columns)
-		}
-	case final == 'J' && n == 2:
-		s.cells = s.empty()
+	case final == 'J' && (n == 0 || n == 2):
+		s.erase(n)
 	default:
 		s.Unknown = append(s.Unknown, "ESC["+parameters+string(final))
+	}
+}
+
+// mode acts on a sequence that switches a mode on or off, and tells whether it is one.
+func (s *Screen) mode(parameters string, final byte) bool {
+	on := final == 'h'
+	if !on && final != 'l' {
+		return false
+	}
+	switch parameters {
+	case "?25": // the cursor's shape
+	case "?7":
+		s.noWrap = !on
+	case "?1049":
+		if on {
+			s.main, s.cells = s.cells, s.empty()
+		} else {
+			s.cells, s.main = s.main, nil
+		}
+	default:
+		return false
+	}
+	return true
+}
+
+// erase erases what follows the cursor, 0, or the whole screen, 2.
+func (s *Screen) erase(which int) {
+	if which == 2 {
+		s.cells = s.empty()
+		return
+	}
+	s.eraseLine(0)
+	for i := s.row + 1; i < s.rows; i++ {
+		s.cells[i] = blank(s.columns)
 	}
 }
 
