@@ -103,6 +103,9 @@ type service struct {
 	panicked sync.Once
 
 	conns conns
+	// streams are what serves a stream beside its handler. It can be stuck in the stream, which ends
+	// only with its handler: close waits for them, not the handler.
+	streams sync.WaitGroup
 
 	decoder *zstd.Decoder
 
@@ -175,6 +178,7 @@ func (s *service) shutdown(ctx context.Context) {
 func (s *service) close() {
 	s.conns.close() // gRPC would wait for the handshakes under way
 	s.server().Stop()
+	s.streams.Wait()
 }
 
 func (s *service) server() *grpc.Server {
@@ -256,9 +260,8 @@ func (s *service) Attach(stream hodeipb.Coordinator_AttachServer) error {
 	}
 	out := &outbox{stream: stream, acks: make(chan struct{}, 1)}
 	// By itself: an order must reach the agent also while the Follower is stuck.
-	// It ends with the stream, which ends with the handler.
-	go out.passOn(ctx, orders)
-	go out.sendAcks(ctx)
+	s.streams.Go(func() { out.passOn(ctx, orders) })
+	s.streams.Go(func() { out.sendAcks(ctx) })
 	err = s.serve(ctx, out, messages, a, hello)
 	if status.Code(err) == codes.InvalidArgument {
 		s.refuse(ctx, err)
@@ -273,10 +276,10 @@ type received struct {
 }
 
 // receive reads the stream so that a handler can wait for other things too, and checks
-// every message. It ends with the stream, which ends with the handler.
+// every message. It ends with the stream.
 func (s *service) receive(ctx context.Context, stream hodeipb.Coordinator_AttachServer) <-chan received {
 	c := make(chan received)
-	go func() {
+	s.streams.Go(func() {
 		for {
 			e := &hodeipb.Envelope{}
 			err := s.next(ctx, stream, e)
@@ -290,7 +293,7 @@ func (s *service) receive(ctx context.Context, stream hodeipb.Coordinator_Attach
 				return
 			}
 		}
-	}()
+	})
 	return c
 }
 
