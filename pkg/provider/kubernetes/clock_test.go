@@ -68,7 +68,8 @@ func TestClock(t *testing.T) {
 		for _, want := range []time.Duration{0, time.Hour, -time.Minute} {
 			c := clockOff(want)
 			now := time.Now()
-			if got, known := c.Ahead(); !known || got != want || c.Both() != "this machine's clock says "+stamp(now)+", the API server's "+stamp(now.Add(want)) {
+			if got, known := c.Ahead(); !known || got != want ||
+				c.Both() != "this machine's clock says "+stamp(now)+", the API server's "+stamp(now.Add(want)) {
 				t.Errorf("%s ahead: %s, %v, %q", want, got, known, c.Both())
 			}
 		}
@@ -77,7 +78,8 @@ func TestClock(t *testing.T) {
 
 func TestClockNote(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for ahead, want := range map[time.Duration]bool{0: false, 4 * time.Minute: false, -4 * time.Minute: false, 5 * time.Minute: true, -time.Hour: true} {
+		for ahead, want := range map[time.Duration]bool{0: false, 4 * time.Minute: false, -4 * time.Minute: false, 5 * time.Minute: true,
+			-time.Hour: true} {
 			note := (&Run{provider: &Provider{clock: clockOff(ahead)}}).clockNote()
 			if (note != "") != want {
 				t.Errorf("%s ahead: %q", ahead, note)
@@ -92,7 +94,9 @@ func TestClockNote(t *testing.T) {
 func TestClockHint(t *testing.T) {
 	for _, tt := range []struct{ message, want string }{
 		{"client.crt: " + certs.ErrNotYetValid.Error() + ": it begins", "compare the clocks"},
-		{"client.crt: " + certs.ErrExpired.Error() + ": it ended", "of a job that takes longer they have to be renewed before their end: {hodei} certs rotate --job x -n ns; if it has not come yet, compare"},
+		{"client.crt: " + certs.ErrExpired.Error() + ": it ended",
+			"of a job that takes longer they have to be renewed before their end: {hodei} certs rotate --job x -n ns; if it has not come " +
+				"yet, compare"},
 		{"no space left", ""},
 	} {
 		if got := ClockHint(tt.message, "ns", "x"); !strings.HasPrefix(got, tt.want) || tt.want == "" && got != "" {

@@ -41,7 +41,8 @@ func restricted(t *testing.T, c client.Interface) string {
 	t.Helper()
 	namespace, err := c.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		GenerateName: "hodei-manifest-",
-		Labels:       map[string]string{"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted"},
+		Labels: map[string]string{"pod-security.kubernetes.io/enforce": "restricted",
+			"pod-security.kubernetes.io/warn": "restricted"},
 	}}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -137,7 +138,8 @@ func TestAPIServerAccepts(t *testing.T) {
 
 			owner := manifest.DeepCopy()
 			owner.UID = "11111111-2222-3333-4444-555555555555"
-			if _, err := c.CoreV1().Secrets(s.namespace).Create(t.Context(), renderSecret(owner, minimal(), testCerts(t, s.namespace, owner.Name)), dryRun); err != nil {
+			if _, err := c.CoreV1().Secrets(s.namespace).Create(t.Context(),
+				renderSecret(owner, minimal(), testCerts(t, s.namespace, owner.Name)), dryRun); err != nil {
 				t.Error(err)
 			}
 		})

@@ -27,8 +27,10 @@ import (
 )
 
 var (
-	refusedConn  = &url.Error{Op: "Get", URL: "https://api:6443/", Err: &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}}
-	noLogin      = &url.Error{Op: "Get", URL: "https://api:6443/", Err: errors.New("getting credentials: exec: executable aws failed with exit code 255")}
+	refusedConn = &url.Error{Op: "Get", URL: "https://api:6443/",
+		Err: &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}}
+	noLogin = &url.Error{Op: "Get", URL: "https://api:6443/",
+		Err: errors.New("getting credentials: exec: executable aws failed with exit code 255")}
 	unauthorized = apierrors.NewUnauthorized("Unauthorized")
 	notAllowed   = denied(`pods is forbidden: User "dev" cannot watch resource "pods" in API group "" in the namespace "ns"`)
 )
@@ -44,7 +46,8 @@ func TestStanding(t *testing.T) {
 		{"invalid", status(422, metav1.StatusReasonInvalid, "no"), heard},
 		{"a watch that is too old", status(410, metav1.StatusReasonExpired, "no"), heard},
 		{"we have ended it", context.Canceled, heard},
-		{"another server's certificate", &url.Error{Op: "Get", URL: "x", Err: &tls.CertificateVerificationError{Err: errors.New("x509")}}, heard},
+		{"another server's certificate", &url.Error{Op: "Get", URL: "x", Err: &tls.CertificateVerificationError{Err: errors.New("x509")}},
+			heard},
 		{"credentials", unauthorized, turnedAway},
 		{"a right", notAllowed, turnedAway},
 		{"a right, by the review of it", missingRight("dev", "list", "pods", "ns"), turnedAway},
@@ -109,25 +112,36 @@ func TestContact(t *testing.T) {
 	}{
 		{name: "all is well", answers: every2(3, nil)},
 		{name: "a hiccup", answers: []answer{{0, refusedConn}, {2 * s, refusedConn}, {2 * s, nil}, {0, unauthorized}, {2 * s, nil}}},
-		{name: "a restart", answers: []answer{{0, refusedConn}, {5 * s, refusedConn}, {time.Minute, refusedConn}, {2 * s, notAllowed}, {2 * s, nil}, {s, nil}},
-			told: []string{"Kubernetes cluster not available: dial tcp: connection refused; waiting for up to 1h0m0s", `forbidden: user "dev" may not watch pods in namespace "ns"; trying on for 30s`, "the cluster answers again"}},
+		{name: "a restart",
+			answers: []answer{{0, refusedConn}, {5 * s, refusedConn}, {time.Minute, refusedConn}, {2 * s, notAllowed}, {2 * s, nil},
+				{s, nil}},
+			told: []string{"Kubernetes cluster not available: dial tcp: connection refused; waiting for up to 1h0m0s",
+				`forbidden: user "dev" may not watch pods in namespace "ns"; trying on for 30s`, "the cluster answers again"}},
 		{name: "a login that has ended", answers: append([]answer{{0, unauthorized}}, every2(15, unauthorized)...),
-			told: []string{"credentials are no longer accepted: Unauthorized; trying on for 28s"}, end: "Forbidden: credentials are no longer accepted: Unauthorized"},
+			told: []string{"credentials are no longer accepted: Unauthorized; trying on for 28s"},
+			end:  "Forbidden: credentials are no longer accepted: Unauthorized"},
 		{name: "a login that is renewed", answers: append(append([]answer{{0, unauthorized}}, every2(14, unauthorized)...), answer{s, nil}),
 			told: []string{"credentials are no longer accepted: Unauthorized; trying on for 28s", "the cluster answers again"}},
 		{name: "a right that was taken", answers: append([]answer{{0, notAllowed}}, every2(15, notAllowed)...),
-			told: []string{`forbidden: user "dev" may not watch pods in namespace "ns"; trying on for 28s`}, end: `Forbidden: forbidden: user "dev" may not watch pods in namespace "ns"`},
-		{name: "refused, then away: the time of the refusal begins anew", answers: []answer{{0, unauthorized}, {20 * s, refusedConn}, {20 * s, unauthorized}, {29 * s, unauthorized}},
-			told: []string{"Kubernetes cluster not available: dial tcp: connection refused; waiting for up to 1h0m0s", "credentials are no longer accepted: Unauthorized; trying on for 30s"}},
+			told: []string{`forbidden: user "dev" may not watch pods in namespace "ns"; trying on for 28s`},
+			end:  `Forbidden: forbidden: user "dev" may not watch pods in namespace "ns"`},
+		{name: "refused, then away: the time of the refusal begins anew",
+			answers: []answer{{0, unauthorized}, {20 * s, refusedConn}, {20 * s, unauthorized}, {29 * s, unauthorized}},
+			told: []string{"Kubernetes cluster not available: dial tcp: connection refused; waiting for up to 1h0m0s",
+				"credentials are no longer accepted: Unauthorized; trying on for 30s"}},
 		{name: "away for long", wait: time.Minute, answers: []answer{{0, refusedConn}, {30 * s, refusedConn}, {30 * s, refusedConn}},
 			told: []string{"Kubernetes cluster not available: dial tcp: connection refused; waiting for up to 1m0s"},
 			end:  "ConfigError: Kubernetes cluster not available: dial tcp: connection refused (waited 1m0s)"},
 		{name: "a credential plugin that fails", wait: time.Minute, answers: []answer{{0, noLogin}, {5 * s, noLogin}, {55 * s, noLogin}},
-			told: []string{"this context has no credentials: getting credentials: exec: executable aws failed with exit code 255; waiting for up to 1m0s"},
-			end:  "Forbidden: this context has no credentials: getting credentials: exec: executable aws failed with exit code 255 (waited 1m0s)"},
-		{name: "away and refused in turn, for long", wait: time.Minute, answers: []answer{{0, unauthorized}, {20 * s, refusedConn}, {20 * s, unauthorized}, {20 * s, refusedConn}},
-			told: []string{"Kubernetes cluster not available: dial tcp: connection refused; waiting for up to 1m0s", "credentials are no longer accepted: Unauthorized; trying on for 30s"},
-			end:  "ConfigError: Kubernetes cluster not available: dial tcp: connection refused (waited 1m0s)"},
+			told: []string{"this context has no credentials: getting credentials: exec: executable aws failed with exit code 255; " +
+				"waiting for up to 1m0s"},
+			end: "Forbidden: this context has no credentials: getting credentials: exec: executable aws failed with exit code 255 " +
+				"(waited 1m0s)"},
+		{name: "away and refused in turn, for long", wait: time.Minute,
+			answers: []answer{{0, unauthorized}, {20 * s, refusedConn}, {20 * s, unauthorized}, {20 * s, refusedConn}},
+			told: []string{"Kubernetes cluster not available: dial tcp: connection refused; waiting for up to 1m0s",
+				"credentials are no longer accepted: Unauthorized; trying on for 30s"},
+			end: "ConfigError: Kubernetes cluster not available: dial tcp: connection refused (waited 1m0s)"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := Contact{Wait: test.wait}
@@ -168,7 +182,8 @@ func TestLogin(t *testing.T) {
 		{name: "has ended", phases: []string{"running… credentials are no longer accepted: Unauthorized; trying on for 28s"},
 			want: "failure Forbidden: credentials are no longer accepted: Unauthorized"},
 		{name: "was renewed", again: true,
-			phases: []string{"running… credentials are no longer accepted: Unauthorized; trying on for 28s", "running… the cluster answers again"}},
+			phases: []string{"running… credentials are no longer accepted: Unauthorized; trying on for 28s",
+				"running… the cluster answers again"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -177,18 +192,21 @@ func TestLogin(t *testing.T) {
 				r.work = &tasks{}
 				defer r.Close()
 				var asked atomic.Int32
-				p, err := New(Options{Config: &rest.Config{Host: "http://api", Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
-					w := httptest.NewRecorder() // without a connection, for synctest
-					switch {
-					case !strings.HasSuffix(req.URL.Path, "/selfsubjectaccessreviews"):
-						t.Errorf("asked for %s", req.URL)
-					case asked.Add(1) > 1 && test.again:
-						respond(w, http.StatusCreated, map[string]any{"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "status": map[string]any{"allowed": true}})
-					default:
-						refuse(w, http.StatusUnauthorized, metav1.StatusReasonUnauthorized, "Unauthorized")
-					}
-					return w.Result(), nil
-				})}})
+				p, err := New(Options{Config: &rest.Config{Host: "http://api",
+					Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
+						w := httptest.NewRecorder() // without a connection, for synctest
+						switch {
+						case !strings.HasSuffix(req.URL.Path, "/selfsubjectaccessreviews"):
+							t.Errorf("asked for %s", req.URL)
+						case asked.Add(1) > 1 && test.again:
+							respond(w, http.StatusCreated,
+								map[string]any{"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+									"status": map[string]any{"allowed": true}})
+						default:
+							refuse(w, http.StatusUnauthorized, metav1.StatusReasonUnauthorized, "Unauthorized")
+						}
+						return w.Result(), nil
+					})}})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -235,22 +253,26 @@ func TestRefusedWatch(t *testing.T) {
 				var refuses atomic.Bool
 				refuses.Store(!test.lists)
 				watched, end := io.Pipe()
-				p, err := New(Options{Config: &rest.Config{Host: "http://api", Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
-					w := httptest.NewRecorder()
-					switch query := req.URL.Query(); {
-					case refuses.Load():
-						refuse(w, http.StatusForbidden, metav1.StatusReasonForbidden, notAllowed.Error())
-					case query.Get("sendInitialEvents") != "":
-						refuse(w, http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, "sendInitialEvents is forbidden")
-					case query.Get("watch") != "" && !test.both:
-						refuse(w, http.StatusForbidden, metav1.StatusReasonForbidden, notAllowed.Error())
-					case query.Get("watch") != "":
-						return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: watched}, nil
-					default:
-						respond(w, http.StatusOK, corev1.PodList{TypeMeta: metav1.TypeMeta{Kind: "PodList", APIVersion: "v1"}, ListMeta: metav1.ListMeta{ResourceVersion: "1"}})
-					}
-					return w.Result(), nil
-				})}})
+				p, err := New(Options{Config: &rest.Config{Host: "http://api",
+					Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
+						w := httptest.NewRecorder()
+						switch query := req.URL.Query(); {
+						case refuses.Load():
+							refuse(w, http.StatusForbidden, metav1.StatusReasonForbidden, notAllowed.Error())
+						case query.Get("sendInitialEvents") != "":
+							refuse(w, http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, "sendInitialEvents is forbidden")
+						case query.Get("watch") != "" && !test.both:
+							refuse(w, http.StatusForbidden, metav1.StatusReasonForbidden, notAllowed.Error())
+						case query.Get("watch") != "":
+							return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}},
+								Body: watched}, nil
+						default:
+							respond(w, http.StatusOK,
+								corev1.PodList{TypeMeta: metav1.TypeMeta{Kind: "PodList", APIVersion: "v1"},
+									ListMeta: metav1.ListMeta{ResourceVersion: "1"}})
+						}
+						return w.Result(), nil
+					})}})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -30,7 +30,8 @@ func (m mute) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func mutedProvider(t *testing.T, answers func(*http.Request) bool) *Provider {
 	t.Helper()
-	p, err := New(Options{Config: &rest.Config{Host: "http://mute.example", Transport: mute{answers}}, Provider: provider.Config{Namespace: "ns"}})
+	p, err := New(Options{Config: &rest.Config{Host: "http://mute.example", Transport: mute{answers}},
+		Provider: provider.Config{Namespace: "ns"}})
 	if err != nil {
 		t.Fatal(err)
 	}

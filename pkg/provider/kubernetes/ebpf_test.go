@@ -34,10 +34,13 @@ func TestPodSecurityForbids(t *testing.T) {
 		{"no label", PodSecurity{}, "", "namespace ns has no Pod Security label: the cluster's default counts, which can't be read"},
 		{"only warns", PodSecurity{Warn: "restricted"}, "", "namespace ns has no Pod Security label"},
 		{"privileged", PodSecurity{Enforce: "privileged", Warn: "restricted"}, "", `namespace ns enforces Pod Security "privileged"`},
-		{"baseline", PodSecurity{Enforce: "baseline"}, `namespace ns enforces Pod Security "baseline", which forbids`, `namespace ns enforces Pod Security "baseline"`},
+		{"baseline", PodSecurity{Enforce: "baseline"}, `namespace ns enforces Pod Security "baseline", which forbids`,
+			`namespace ns enforces Pod Security "baseline"`},
 		{"restricted", PodSecurity{Enforce: "restricted"}, `enforces Pod Security "restricted"`, `enforces Pod Security "restricted"`},
-		{"a level of another version", PodSecurity{Enforce: "Strict\x1b[31m"}, `enforces Pod Security "Strict [31m"`, `enforces Pod Security "Strict [31m"`},
-		{"not ours to read", PodSecurity{Err: forbidden}, `can't be read: forbidden: user "me" may not get namespaces in namespace "ns"`, "can't be read"},
+		{"a level of another version", PodSecurity{Enforce: "Strict\x1b[31m"}, `enforces Pod Security "Strict [31m"`,
+			`enforces Pod Security "Strict [31m"`},
+		{"not ours to read", PodSecurity{Err: forbidden}, `can't be read: forbidden: user "me" may not get namespaces in namespace "ns"`,
+			"can't be read"},
 		{"no answer", PodSecurity{Err: errors.New("connection refused")}, "can't be read: connection refused", "can't be read"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -70,7 +73,8 @@ func TestEBPFManifest(t *testing.T) {
 			spec := minimal()
 			spec.User = test.user
 			with := renderWith(t, spec, test.settings)
-			without := renderWith(t, spec, strings.NewReplacer("ebpf: require", "ebpf: off", "ebpf: auto", "ebpf: off").Replace(test.settings))
+			without := renderWith(t, spec,
+				strings.NewReplacer("ebpf: require", "ebpf: off", "ebpf: auto", "ebpf: off").Replace(test.settings))
 			agent, command := containers(with)
 			plain, want := containers(without)
 			if !reflect.DeepEqual(command, want) {
@@ -93,7 +97,8 @@ func TestEBPFManifest(t *testing.T) {
 			if !reflect.DeepEqual(agent.SecurityContext, expected) {
 				t.Errorf("the agent's is %+v, want %+v", agent.SecurityContext, expected)
 			}
-			if sc := agent.SecurityContext; *sc.AllowPrivilegeEscalation || !*sc.ReadOnlyRootFilesystem || !slices.Equal(sc.Capabilities.Drop, []corev1.Capability{"ALL"}) {
+			if sc := agent.SecurityContext; *sc.AllowPrivilegeEscalation || !*sc.ReadOnlyRootFilesystem ||
+				!slices.Equal(sc.Capabilities.Drop, []corev1.Capability{"ALL"}) {
 				t.Errorf("the agent keeps %+v", sc)
 			}
 			// And nothing else of the Pod is another.
@@ -123,13 +128,19 @@ func (c *clusterOf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mu.Unlock()
 	switch {
 	case r.Method == http.MethodGet && c.code != 0:
-		respond(w, c.code, metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Code: int32(c.code), Message: "no"})
+		respond(w, c.code,
+			metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Code: int32(c.code),
+				Message: "no"})
 	case r.Method == http.MethodGet:
-		respond(w, 200, corev1.Namespace{TypeMeta: metav1.TypeMeta{Kind: "Namespace", APIVersion: "v1"}, ObjectMeta: metav1.ObjectMeta{Name: "ns", Labels: c.labels}})
+		respond(w, 200,
+			corev1.Namespace{TypeMeta: metav1.TypeMeta{Kind: "Namespace", APIVersion: "v1"},
+				ObjectMeta: metav1.ObjectMeta{Name: "ns", Labels: c.labels}})
 	default:
 		w.Header().Set("Warning", fmt.Sprintf("299 - %q", c.warning))
 		if c.refusal != 0 {
-			respond(w, c.refusal, metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Code: int32(c.refusal), Message: "no"})
+			respond(w, c.refusal,
+				metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure,
+					Code: int32(c.refusal), Message: "no"})
 			return
 		}
 		var j batchv1.Job
@@ -140,7 +151,8 @@ func (c *clusterOf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func TestPlan(t *testing.T) {
 	const read, dry = "GET /api/v1/namespaces/ns", "POST /apis/batch/v1/namespaces/ns/jobs?dryRun=All"
-	const warning = `would violate PodSecurity "baseline:latest": non-default capabilities (container "agent" must not include "BPF", "NET_ADMIN", "PERFMON" in securityContext.capabilities.add)`
+	const warning = `would violate PodSecurity "baseline:latest": non-default capabilities (container "agent" must not include "BPF", ` +
+		`"NET_ADMIN", "PERFMON" in securityContext.capabilities.add)`
 	label := func(kind, level string) map[string]string {
 		return map[string]string{"pod-security.kubernetes.io/" + kind: level}
 	}
@@ -156,15 +168,22 @@ func TestPlan(t *testing.T) {
 		{name: "nothing said", asked: nil},
 		{name: "off", ebpf: "off", cluster: &clusterOf{labels: label("enforce", "privileged")}},
 		{name: "require asks nobody", ebpf: "require", cluster: &clusterOf{labels: label("enforce", "restricted")}, told: "require"},
-		{name: "privileged", ebpf: "auto", cluster: &clusterOf{labels: label("enforce", "privileged"), warning: warning}, told: "auto", asked: []string{read}},
-		{name: "baseline", ebpf: "auto", cluster: &clusterOf{labels: label("enforce", "baseline")}, without: `enforces Pod Security "baseline"`, asked: []string{read}},
-		{name: "restricted", ebpf: "auto", cluster: &clusterOf{labels: label("enforce", "restricted")}, without: `enforces Pod Security "restricted"`, asked: []string{read}},
+		{name: "privileged", ebpf: "auto", cluster: &clusterOf{labels: label("enforce", "privileged"), warning: warning}, told: "auto",
+			asked: []string{read}},
+		{name: "baseline", ebpf: "auto", cluster: &clusterOf{labels: label("enforce", "baseline")},
+			without: `enforces Pod Security "baseline"`, asked: []string{read}},
+		{name: "restricted", ebpf: "auto", cluster: &clusterOf{labels: label("enforce", "restricted")},
+			without: `enforces Pod Security "restricted"`, asked: []string{read}},
 		{name: "not ours to read", ebpf: "auto", cluster: &clusterOf{code: 403}, without: "can't be read: no", asked: []string{read}},
 		{name: "no label", ebpf: "auto", told: "auto", asked: []string{read, dry}},
-		{name: "no label, and warned of by default", ebpf: "auto", cluster: &clusterOf{warning: warning}, without: "the API server warns that Pod Security forbids", asked: []string{read, dry}},
-		{name: "no label, and warned of something else", ebpf: "auto", cluster: &clusterOf{warning: `would violate PodSecurity "restricted:latest": runAsNonRoot != true (container "job" must set it)`}, told: "auto", asked: []string{read, dry}},
-		{name: "no label, and a webhook that takes no dry run", ebpf: "auto", cluster: &clusterOf{refusal: 400, warning: warning}, told: "auto", asked: []string{read, dry}},
-		{name: "only warns", ebpf: "auto", cluster: &clusterOf{labels: label("warn", "restricted"), warning: warning}, told: "auto", asked: []string{read}},
+		{name: "no label, and warned of by default", ebpf: "auto", cluster: &clusterOf{warning: warning},
+			without: "the API server warns that Pod Security forbids", asked: []string{read, dry}},
+		{name: "no label, and warned of something else", ebpf: "auto",
+			cluster: &clusterOf{warning: `would violate PodSecurity "restricted:latest": runAsNonRoot != true (container "job" must set it)`}, told: "auto", asked: []string{read, dry}},
+		{name: "no label, and a webhook that takes no dry run", ebpf: "auto", cluster: &clusterOf{refusal: 400, warning: warning},
+			told: "auto", asked: []string{read, dry}},
+		{name: "only warns", ebpf: "auto", cluster: &clusterOf{labels: label("warn", "restricted"), warning: warning}, told: "auto",
+			asked: []string{read}},
 		{name: "the cluster's user", ebpf: "auto", user: job.UserImage, without: "the user is left to the cluster"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -175,7 +194,8 @@ func TestPlan(t *testing.T) {
 			defer server.Close()
 			config := configOf(server)
 			config.ContentType = "application/json"
-			p, err := New(Options{Config: config, Name: "k8s", Provider: provider.Config{Type: provider.Kubernetes, Namespace: "ns", EBPF: test.ebpf}.WithDefaults()})
+			p, err := New(Options{Config: config, Name: "k8s",
+				Provider: provider.Config{Type: provider.Kubernetes, Namespace: "ns", EBPF: test.ebpf}.WithDefaults()})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -195,7 +215,8 @@ func TestPlan(t *testing.T) {
 			if has := len(agent.SecurityContext.Capabilities.Add) > 0; told != test.told || has != (test.told != "") {
 				t.Errorf("the agent is told %q, want %q; its capabilities: %v", told, test.told, has)
 			}
-			if (without == "") != (test.without == "") || !strings.Contains(without, test.without) || j.Annotations[AnnotationEBPF] != without {
+			if (without == "") != (test.without == "") || !strings.Contains(without, test.without) ||
+				j.Annotations[AnnotationEBPF] != without {
 				t.Errorf("without it because %q, want %q; the Job says %q", without, test.without, j.Annotations[AnnotationEBPF])
 			}
 			if !slices.Equal(test.cluster.requests, test.asked) {
@@ -214,7 +235,8 @@ func TestEBPFMissing(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			pod := &corev1.Pod{Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{
-				container("agent", "w", terminated(contract.ExitNoEBPF, "Error", test.message)), container("job", "i", terminated(125, "Error", "")),
+				container("agent", "w", terminated(contract.ExitNoEBPF, "Error", test.message)),
+				container("job", "i", terminated(125, "Error", "")),
 			}}}
 			o := podOutcome(pod)
 			if o.Cause != job.ConfigError || o.ExitCode() != job.ExitFailed || o.Message != test.want {

@@ -26,12 +26,16 @@ func TestNameWebhook(t *testing.T) {
 		name, webhook, message, hint string
 		denied                       bool
 	}{
-		{name: "validating", webhook: "v.example", message: `admission webhook "v.example" of validatingwebhookconfiguration/others does not answer: refused`,
-			hint: "kubectl describe validatingwebhookconfiguration/others"},
-		{name: "mutating", webhook: "m.example", message: `admission webhook "m.example" of mutatingwebhookconfiguration/injector does not answer: refused`,
-			hint: "kubectl describe mutatingwebhookconfiguration/injector"},
-		{name: "unknown", webhook: "x.example", message: `admission webhook "x.example" does not answer: refused`, hint: "kubectl get validatingwebhookconfigurations,"},
-		{name: "no right", webhook: "v.example", denied: true, message: `admission webhook "v.example" does not answer: refused`, hint: "kubectl get validatingwebhookconfigurations,"},
+		{name: "validating", webhook: "v.example",
+			message: `admission webhook "v.example" of validatingwebhookconfiguration/others does not answer: refused`,
+			hint:    "kubectl describe validatingwebhookconfiguration/others"},
+		{name: "mutating", webhook: "m.example",
+			message: `admission webhook "m.example" of mutatingwebhookconfiguration/injector does not answer: refused`,
+			hint:    "kubectl describe mutatingwebhookconfiguration/injector"},
+		{name: "unknown", webhook: "x.example", message: `admission webhook "x.example" does not answer: refused`,
+			hint: "kubectl get validatingwebhookconfigurations,"},
+		{name: "no right", webhook: "v.example", denied: true, message: `admission webhook "v.example" does not answer: refused`,
+			hint: "kubectl get validatingwebhookconfigurations,"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -132,7 +132,8 @@ func (s *shelf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func denies(verb, resource string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		refuse(w, http.StatusForbidden, metav1.StatusReasonForbidden,
-			fmt.Sprintf(`%s is forbidden: User "dev" cannot %s resource %q in API group "" in the namespace "ns"`, resource, verb, resource))
+			fmt.Sprintf(`%s is forbidden: User "dev" cannot %s resource %q in API group "" in the namespace "ns"`, resource, verb,
+				resource))
 	}
 }
 
@@ -176,7 +177,8 @@ func exits(t *testing.T, code int32) func(*corev1.Pod) {
 
 func condition(kind batchv1.JobConditionType, reason, message string) func(*batchv1.Job) {
 	return func(j *batchv1.Job) {
-		j.Status.Conditions = append(j.Status.Conditions, batchv1.JobCondition{Type: kind, Status: corev1.ConditionTrue, Reason: reason, Message: message})
+		j.Status.Conditions = append(j.Status.Conditions,
+			batchv1.JobCondition{Type: kind, Status: corev1.ConditionTrue, Reason: reason, Message: message})
 	}
 }
 
@@ -209,7 +211,8 @@ func foundText(f *Found) string {
 }
 
 func TestFind(t *testing.T) {
-	complete, failed := condition(batchv1.JobComplete, "CompletionsReached", ""), condition(batchv1.JobFailed, "BackoffLimitExceeded", "Job has reached\nthe limit")
+	complete, failed := condition(batchv1.JobComplete, "CompletionsReached", ""), condition(batchv1.JobFailed, "BackoffLimitExceeded",
+		"Job has reached\nthe limit")
 	lingers := func(pod *corev1.Pod) { runs(pod); with(running, terminated(0, "Completed", ""))(pod) }
 	pulls := func(pod *corev1.Pod) { onNode(pod); with(running, waiting("ContainerCreating", ""))(pod) }
 	agentDied := func(pod *corev1.Pod) { runs(pod); with(terminated(137, "OOMKilled", ""), running)(pod) }
@@ -227,26 +230,34 @@ func TestFind(t *testing.T) {
 		{"lingers", nil, []*corev1.Pod{podIn(1, x, "x-1", lingers)}, "x-1 running left"},
 		{"its agent has died", nil, []*corev1.Pod{podIn(1, x, "x-1", agentDied)}, "x-1"},
 		{"has ended, and the Job not yet", nil, []*corev1.Pod{podIn(1, x, "x-1", exits(t, 3))}, "x-1 Error 3 (x-1)"},
-		{"has ended, and a container of others has not", nil, []*corev1.Pod{podIn(1, x, "x-1", exits(t, 3), withProxy)}, "x-1 Error 3 (x-1) but proxy; = outcome Error 3: "},
+		{"has ended, and a container of others has not", nil, []*corev1.Pod{podIn(1, x, "x-1", exits(t, 3), withProxy)},
+			"x-1 Error 3 (x-1) but proxy; = outcome Error 3: "},
 		{"runs with a container of others", nil, []*corev1.Pod{podIn(1, x, "x-1", runs, withProxy)}, "x-1 running"},
-		{"was suspended, and a container of others has not ended", []func(*batchv1.Job){func(j *batchv1.Job) { j.Spec.Suspend = new(true) }},
+		{"was suspended, and a container of others has not ended",
+			[]func(*batchv1.Job){func(j *batchv1.Job) { j.Spec.Suspend = new(true) }},
 			[]*corev1.Pod{podIn(1, x, "x-1", exits(t, 3), withProxy)}, "x-1 Error 3 (x-1) but proxy"},
-		{"complete", []func(*batchv1.Job){complete}, []*corev1.Pod{podIn(1, x, "x-1", exits(t, 0))}, "x-1 Completed 0 (x-1); = outcome Completed 0: "},
+		{"complete", []func(*batchv1.Job){complete}, []*corev1.Pod{podIn(1, x, "x-1", exits(t, 0))},
+			"x-1 Completed 0 (x-1); = outcome Completed 0: "},
 		{"retried, whatever the order of names", []func(*batchv1.Job){complete},
-			[]*corev1.Pod{podIn(2, x, "x-1", exits(t, 0)), podIn(1, x, "x-2", exits(t, 4))}, "x-2 Error 4 (x-2); x-1 Completed 0 (x-1); = outcome Completed 0: "},
+			[]*corev1.Pod{podIn(2, x, "x-1", exits(t, 0)), podIn(1, x, "x-2", exits(t, 4))},
+			"x-2 Error 4 (x-2); x-1 Completed 0 (x-1); = outcome Completed 0: "},
 		{"failed", []func(*batchv1.Job){failed}, []*corev1.Pod{podIn(1, x, "x-1", exits(t, 4)), podIn(2, x, "x-2", exits(t, 5))},
 			"x-1 Error 4 (x-1); x-2 Error 5 (x-2); = outcome Error 5: "},
-		{"failed, its Pods gone", []func(*batchv1.Job){failed}, nil, "= outcome Unknown 0: the job ended without an exit record: Job has reached the limit"},
-		{"beyond the backstop", []func(*batchv1.Job){condition(batchv1.JobFailed, batchv1.JobReasonDeadlineExceeded, "too long")}, []*corev1.Pod{podIn(1, x, "x-1", exits(t, 4))},
+		{"failed, its Pods gone", []func(*batchv1.Job){failed}, nil,
+			"= outcome Unknown 0: the job ended without an exit record: Job has reached the limit"},
+		{"beyond the backstop", []func(*batchv1.Job){condition(batchv1.JobFailed, batchv1.JobReasonDeadlineExceeded, "too long")},
+			[]*corev1.Pod{podIn(1, x, "x-1", exits(t, 4))},
 			"x-1 Error 4 (x-1); = outcome DeadlineExceeded 0: too long"},
-		{"about to fail", []func(*batchv1.Job){condition(batchv1.JobFailureTarget, "", ""), condition(batchv1.JobSuspended, "", "")}, nil, ""},
+		{"about to fail", []func(*batchv1.Job){condition(batchv1.JobFailureTarget, "", ""), condition(batchv1.JobSuspended, "", "")}, nil,
+			""},
 		{"an earlier job's Pod", nil, []*corev1.Pod{podIn(1, otherJob, "x-0", runs), podIn(2, x, "x-1", runs)}, "x-1 running"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			for _, pod := range test.pods {
 				pod.Labels = x.Labels
 			}
-			p := (&shelf{jobs: []*batchv1.Job{madeJob(t, "x", test.change...), madeJob(t, "y")}, pods: append(test.pods, podIn(1, madeJob(t, "y"), "y-1", runs))}).start(t)
+			p := (&shelf{jobs: []*batchv1.Job{madeJob(t, "x", test.change...), madeJob(t, "y")},
+				pods: append(test.pods, podIn(1, madeJob(t, "y"), "y-1", runs))}).start(t)
 			f, err := p.Find(t.Context(), "x")
 			if err != nil {
 				t.Fatal(err)
@@ -277,12 +288,19 @@ func TestFindFails(t *testing.T) {
 		{name: "not there", cause: job.ConfigError, message: `job "x" not found in namespace ns`, hint: "{hodei} jobs -n ns", absent: true},
 		{name: "somebody else's", jobs: []*batchv1.Job{madeJob(t, "x", func(j *batchv1.Job) { j.Annotations = nil })},
 			message: `job "x" was not made by hodei: it has no annotation hodei.io/spec`},
-		{name: "no spec in it", jobs: []*batchv1.Job{madeJob(t, "x", annotated("{"))}, message: `annotation hodei.io/spec of job "x": unexpected end of JSON input`},
-		{name: "a copy", jobs: []*batchv1.Job{madeJob(t, "x", annotated(`{"name":"y","command":["true"]}`))}, message: `annotation hodei.io/spec of job "x" is of job "y"`},
+		{name: "no spec in it", jobs: []*batchv1.Job{madeJob(t, "x", annotated("{"))},
+			message: `annotation hodei.io/spec of job "x": unexpected end of JSON input`},
+		{name: "a copy", jobs: []*batchv1.Job{madeJob(t, "x", annotated(`{"name":"y","command":["true"]}`))},
+			message: `annotation hodei.io/spec of job "x" is of job "y"`},
 		{name: "no right to Jobs", answer: map[string]http.HandlerFunc{"get jobs x": denies("get", "jobs")}, cause: job.Forbidden,
-			message: `forbidden: user "dev" may not get jobs in namespace "ns"`, hint: "an administrator can grant it: kubectl create role hodei-dev-get-jobs --verb=get --resource=jobs -n ns && kubectl create rolebinding hodei-dev-get-jobs --role=hodei-dev-get-jobs --user=dev -n ns"},
-		{name: "no right to Pods", jobs: []*batchv1.Job{madeJob(t, "x")}, answer: map[string]http.HandlerFunc{"list pods": denies("list", "pods")}, cause: job.Forbidden,
-			message: `forbidden: user "dev" may not list pods in namespace "ns"`, hint: "an administrator can grant it: kubectl create rolebinding hodei-dev --clusterrole=hodei-user --user=dev -n ns; if that is bound already: {hodei} install --workers-namespace=ns"},
+			message: `forbidden: user "dev" may not get jobs in namespace "ns"`,
+			hint: "an administrator can grant it: kubectl create role hodei-dev-get-jobs --verb=get --resource=jobs -n ns && kubectl " +
+				"create rolebinding hodei-dev-get-jobs --role=hodei-dev-get-jobs --user=dev -n ns"},
+		{name: "no right to Pods", jobs: []*batchv1.Job{madeJob(t, "x")},
+			answer: map[string]http.HandlerFunc{"list pods": denies("list", "pods")}, cause: job.Forbidden,
+			message: `forbidden: user "dev" may not list pods in namespace "ns"`,
+			hint: "an administrator can grant it: kubectl create rolebinding hodei-dev --clusterrole=hodei-user --user=dev -n ns; if " +
+				"that is bound already: {hodei} install --workers-namespace=ns"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f, err := (&shelf{jobs: test.jobs, answer: test.answer}).start(t).Find(t.Context(), "x")
@@ -310,7 +328,8 @@ func TestFindAll(t *testing.T) {
 		jobs: []*batchv1.Job{c, a, b,
 			madeJob(t, "copied", at(3), func(j *batchv1.Job) { j.Annotations = nil }),
 			madeJob(t, "foreign", at(3), func(j *batchv1.Job) { delete(j.Labels, LabelManagedBy) })},
-		pods: []*corev1.Pod{podIn(1, a, "a-1", exits(t, 1)), podIn(2, a, "a-2", runs), podIn(1, c, "c-1", runs), {ObjectMeta: metav1.ObjectMeta{Name: "z", Labels: a.Labels}}},
+		pods: []*corev1.Pod{podIn(1, a, "a-1", exits(t, 1)), podIn(2, a, "a-2", runs), podIn(1, c, "c-1", runs),
+			{ObjectMeta: metav1.ObjectMeta{Name: "z", Labels: a.Labels}}},
 	}
 	p := s.start(t)
 	for _, test := range []struct {
@@ -356,7 +375,8 @@ func secretOf(t *testing.T, owner *batchv1.Job, namespace, name string) *corev1.
 
 func TestAttach(t *testing.T) {
 	x := madeJob(t, "x")
-	s := &shelf{jobs: []*batchv1.Job{x}, pods: []*corev1.Pod{podIn(1, x, "x-1", exits(t, 6))}, secrets: []*corev1.Secret{secretOf(t, x, "ns", "x")}}
+	s := &shelf{jobs: []*batchv1.Job{x}, pods: []*corev1.Pod{podIn(1, x, "x-1", exits(t, 6))},
+		secrets: []*corev1.Secret{secretOf(t, x, "ns", "x")}}
 	p := s.start(t)
 	found := newFound(x, specNamed("x"), []corev1.Pod{*podIn(1, x, "x-1", runs)}) // it has ended since
 	r, err := p.Attach(t.Context(), found, RunOptions{})
@@ -406,13 +426,15 @@ func TestAttach(t *testing.T) {
 		}
 	})
 	t.Run("no right to watch", func(t *testing.T) {
-		p := (&shelf{jobs: s.jobs, secrets: s.secrets, answer: map[string]http.HandlerFunc{"list pods": denies("list", "pods"), "watch pods": denies("watch", "pods")}}).start(t)
+		p := (&shelf{jobs: s.jobs, secrets: s.secrets,
+			answer: map[string]http.HandlerFunc{"list pods": denies("list", "pods"), "watch pods": denies("watch", "pods")}}).start(t)
 		r, err := p.Attach(t.Context(), found, RunOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer r.Close()
-		if _, err := r.Watch(t.Context(), job.Observer{Report: func(job.Event) {}}); Explain(err) == nil || Explain(err).Cause != job.Forbidden {
+		if _, err := r.Watch(t.Context(), job.Observer{Report: func(job.Event) {}}); Explain(err) == nil ||
+			Explain(err).Cause != job.Forbidden {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -438,17 +460,27 @@ func TestAttachFails(t *testing.T) {
 		message string
 		hint    string
 	}{
-		{name: "no right", answer: denies("get", "secrets"), cause: job.Forbidden, message: `forbidden: user "dev" may not get secrets in namespace "ns"`,
-			hint: "an administrator can grant it: kubectl create rolebinding hodei-dev --clusterrole=hodei-user --user=dev -n ns; if that is bound already: {hodei} install --workers-namespace=ns"},
-		{name: "no Secret", cause: job.ConfigError, message: `job "x" can't be attached to: its secret "x" is not found in namespace ns`, hint: "see how it is: {hodei} jobs x -n ns"},
-		{name: "no CA", secret: without("ca.crt"), cause: job.ConfigError, message: `job "x" can't be attached to: its secret "x" has no key ca.crt in namespace ns`, hint: "see how it is: {hodei} jobs x -n ns"},
-		{name: "no certificate", secret: without("server.crt"), cause: job.ConfigError, message: `its secret "x" has no key server.crt`, hint: "see how it is: {hodei} jobs x -n ns"},
-		{name: "no key", secret: without("server.key"), cause: job.ConfigError, message: `its secret "x" has no key server.key`, hint: "see how it is: {hodei} jobs x -n ns"},
+		{name: "no right", answer: denies("get", "secrets"), cause: job.Forbidden,
+			message: `forbidden: user "dev" may not get secrets in namespace "ns"`,
+			hint: "an administrator can grant it: kubectl create rolebinding hodei-dev --clusterrole=hodei-user --user=dev -n ns; if " +
+				"that is bound already: {hodei} install --workers-namespace=ns"},
+		{name: "no Secret", cause: job.ConfigError, message: `job "x" can't be attached to: its secret "x" is not found in namespace ns`,
+			hint: "see how it is: {hodei} jobs x -n ns"},
+		{name: "no CA", secret: without("ca.crt"), cause: job.ConfigError,
+			message: `job "x" can't be attached to: its secret "x" has no key ca.crt in namespace ns`,
+			hint:    "see how it is: {hodei} jobs x -n ns"},
+		{name: "no certificate", secret: without("server.crt"), cause: job.ConfigError, message: `its secret "x" has no key server.crt`,
+			hint: "see how it is: {hodei} jobs x -n ns"},
+		{name: "no key", secret: without("server.key"), cause: job.ConfigError, message: `its secret "x" has no key server.key`,
+			hint: "see how it is: {hodei} jobs x -n ns"},
 		{name: "another's Secret", secret: secretOf(t, otherJob, "ns", "x"), message: `secret "x" does not belong to job "x"`},
 		{name: "garbage", secret: garbled, message: `secret "x": server certificate of the job: malformed`},
-		{name: "another certificate's key", secret: swapped, message: `secret "x": server key of the job: private key does not match the certificate`},
-		{name: "another job's certificate", secret: secretOf(t, x, "ns", "y"), message: `secret "x": server.crt is of spiffe://hodei/ns/ns/job/y, want spiffe://hodei/ns/ns/job/x`},
-		{name: "another namespace's certificate", secret: secretOf(t, x, "other", "x"), message: `secret "x": server.crt is of spiffe://hodei/ns/other/job/x, want spiffe://hodei/ns/ns/job/x`},
+		{name: "another certificate's key", secret: swapped,
+			message: `secret "x": server key of the job: private key does not match the certificate`},
+		{name: "another job's certificate", secret: secretOf(t, x, "ns", "y"),
+			message: `secret "x": server.crt is of spiffe://hodei/ns/ns/job/y, want spiffe://hodei/ns/ns/job/x`},
+		{name: "another namespace's certificate", secret: secretOf(t, x, "other", "x"),
+			message: `secret "x": server.crt is of spiffe://hodei/ns/other/job/x, want spiffe://hodei/ns/ns/job/x`},
 		{name: "nobody's certificate", secret: ofNobody(t, secretOf(t, x, "ns", "x")), message: `secret "x": server.crt: `},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -500,9 +532,11 @@ func TestContainerLog(t *testing.T) {
 	}
 	invalid := func(field string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
-			respond(w, 422, metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Code: 422, Reason: metav1.StatusReasonInvalid,
-				Message: fmt.Sprintf(`PodLogOptions "x-1" is invalid: %s: Forbidden: may not be specified`, field),
-				Details: &metav1.StatusDetails{Causes: []metav1.StatusCause{{Field: field}}}})
+			respond(w, 422,
+				metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Code: 422,
+					Reason:  metav1.StatusReasonInvalid,
+					Message: fmt.Sprintf(`PodLogOptions "x-1" is invalid: %s: Forbidden: may not be specified`, field),
+					Details: &metav1.StatusDetails{Causes: []metav1.StatusCause{{Field: field}}}})
 		}
 	}
 	bad := func(message string) http.HandlerFunc {
@@ -526,16 +560,22 @@ func TestContainerLog(t *testing.T) {
 		{name: "stdout", options: ContainerLogOptions{Stream: "stdout"}, version: "v1.32.0", query: "container=job&stream=Stdout"},
 		{name: "stderr", options: ContainerLogOptions{Stream: "stderr"}, version: "v1.36.1-gke.1200", query: "container=job&stream=Stderr"},
 		{name: "no such stream", options: ContainerLogOptions{Stream: "Stdout"}, err: `stream "Stdout": want stdout or stderr`},
-		{name: "a server that would return both", options: ContainerLogOptions{Stream: "stdout"}, version: "v1.31.9", err: one, hint: "leave --stream out"},
-		{name: "a server of no known version", options: ContainerLogOptions{Stream: "stdout"}, version: "next", err: one, hint: "leave --stream out"},
-		{name: "a server that refuses", options: ContainerLogOptions{Stream: "stdout"}, version: "v1.35.4", answer: invalid("stream"), err: one, hint: "leave --stream out"},
+		{name: "a server that would return both", options: ContainerLogOptions{Stream: "stdout"}, version: "v1.31.9", err: one,
+			hint: "leave --stream out"},
+		{name: "a server of no known version", options: ContainerLogOptions{Stream: "stdout"}, version: "next", err: one,
+			hint: "leave --stream out"},
+		{name: "a server that refuses", options: ContainerLogOptions{Stream: "stdout"}, version: "v1.35.4", answer: invalid("stream"),
+			err: one, hint: "leave --stream out"},
 		{name: "a kubelet that refuses", options: ContainerLogOptions{Stream: "stdout"}, version: "v1.35.4",
-			answer: bad(`unable to return the given log stream: "Stdout". Please enable PodLogsQuerySplitStreams feature gate in kubelet`), err: one, hint: "leave --stream out"},
+			answer: bad(`unable to return the given log stream: "Stdout". Please enable PodLogsQuerySplitStreams feature gate in kubelet`),
+			err:    one, hint: "leave --stream out"},
 		{name: "another refusal", options: ContainerLogOptions{Stream: "stdout"}, version: "v1.35.4", answer: invalid("sinceTime"),
 			err: `PodLogOptions "x-1" is invalid: sinceTime: Forbidden: may not be specified`},
-		{name: "not started", answer: bad(`container "job" in pod "x-1" is waiting to start: ContainerCreating`), err: `container "job" in pod "x-1" is waiting to start: ContainerCreating`},
+		{name: "not started", answer: bad(`container "job" in pod "x-1" is waiting to start: ContainerCreating`),
+			err: `container "job" in pod "x-1" is waiting to start: ContainerCreating`},
 		{name: "no right", answer: denies("get", "pods/log"), err: `forbidden: user "dev" may not get pods/log in namespace "ns"`,
-			hint: "an administrator can grant it: kubectl create rolebinding hodei-dev --clusterrole=hodei-user --user=dev -n ns; if that is bound already: {hodei} install --workers-namespace=ns"},
+			hint: "an administrator can grant it: kubectl create rolebinding hodei-dev --clusterrole=hodei-user --user=dev -n ns; if " +
+				"that is bound already: {hodei} install --workers-namespace=ns"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			asked = ""
@@ -546,7 +586,8 @@ func TestContainerLog(t *testing.T) {
 			log, err := p.ContainerLog(t.Context(), "x-1", test.options)
 			if test.err != "" {
 				failure, _ := errors.AsType[*job.Failure](err)
-				if err == nil || err.Error() != test.err || failure != nil && failure.Hint != test.hint || failure == nil && test.hint != "" {
+				if err == nil || err.Error() != test.err || failure != nil && failure.Hint != test.hint ||
+					failure == nil && test.hint != "" {
 					t.Errorf("got %v, %+v", err, failure)
 				}
 				return

@@ -60,8 +60,10 @@ func TestMeet(t *testing.T) {
 	if second == first || gets.Load() != 2 {
 		t.Errorf("read %d times, certificate changed: %v", gets.Load(), second != first)
 	}
-	if f := r.Refused(errors.New("remote error: tls: bad certificate")); !strings.Contains(f.Message, "tls: bad certificate; ours is valid from ") ||
-		!strings.Contains(f.Message, "and this machine's clock says ") || !strings.Contains(f.Message, "Z, the API server's 2") || strings.Contains(f.Message, "could not be read") ||
+	if f := r.Refused(errors.New("remote error: tls: bad certificate")); !strings.Contains(f.Message,
+		"tls: bad certificate; ours is valid from ") ||
+		!strings.Contains(f.Message, "and this machine's clock says ") || !strings.Contains(f.Message, "Z, the API server's 2") ||
+		strings.Contains(f.Message, "could not be read") ||
 		!strings.Contains(f.Hint, "{hodei} certs rotate --job x -n ns") {
 		t.Errorf("%s, hint %q", f.Message, f.Hint)
 	}
@@ -75,7 +77,8 @@ func TestMeet(t *testing.T) {
 	if shown() != second {
 		t.Error("certificates were replaced by others that are no good")
 	}
-	if f := r.Refused(errors.New("x")); !strings.Contains(f.Message, `the job's Secret could not be read anew: forbidden: user "dev" may not get secrets`) {
+	if f := r.Refused(errors.New("x")); !strings.Contains(f.Message,
+		`the job's Secret could not be read anew: forbidden: user "dev" may not get secrets`) {
 		t.Error(f.Message)
 	}
 	denied.Store(false)
@@ -95,7 +98,8 @@ func TestAttachExpired(t *testing.T) {
 	}
 	secret.Data["ca.crt"] = authority.CAPEM()
 	_, err = (&shelf{secrets: []*corev1.Secret{secret}}).start(t).Attach(t.Context(), newFound(x, specNamed("x"), nil), RunOptions{})
-	if f, ok := errors.AsType[*job.Failure](err); !ok || f.Hint != "{hodei} certs rotate --job x -n ns" || !strings.Contains(f.Message, "clock says") {
+	if f, ok := errors.AsType[*job.Failure](err); !ok || f.Hint != "{hodei} certs rotate --job x -n ns" ||
+		!strings.Contains(f.Message, "clock says") {
 		t.Errorf("got %#v: %v", err, err)
 	}
 }
@@ -155,8 +159,10 @@ func TestRenewCerts(t *testing.T) {
 		{name: "changed meanwhile", patch: func(w http.ResponseWriter, _ *http.Request) {
 			refuse(w, http.StatusConflict, metav1.StatusReasonConflict, "the object has been modified")
 		}, want: `secret "x" was changed by somebody else meanwhile`},
-		{name: "torn", secret: func(s *corev1.Secret) { s.Data["ca.crt"] = s.Data["ca.crt"][:50] }, want: `secret "x": malformed: 0 of its 1 PEM blocks can be read`},
-		{name: "another's", secret: func(s *corev1.Secret) { s.OwnerReferences[0].UID = "other" }, want: `secret "x" does not belong to job "x"`},
+		{name: "torn", secret: func(s *corev1.Secret) { s.Data["ca.crt"] = s.Data["ca.crt"][:50] },
+			want: `secret "x": malformed: 0 of its 1 PEM blocks can be read`},
+		{name: "another's", secret: func(s *corev1.Secret) { s.OwnerReferences[0].UID = "other" },
+			want: `secret "x" does not belong to job "x"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := secret.DeepCopy()
@@ -222,7 +228,8 @@ func TestRenewCertsHalfway(t *testing.T) {
 			said := ""
 			err := p.RenewCerts(ctx, found, authority, func(text string) { said = text })
 			f, ok := errors.AsType[*job.Failure](err)
-			if !ok || !strings.HasPrefix(f.Message, "the worker's certificates are renewed and the coordinator's is not: ") || !strings.Contains(f.Hint, "certs rotate --job x") {
+			if !ok || !strings.HasPrefix(f.Message, "the worker's certificates are renewed and the coordinator's is not: ") ||
+				!strings.Contains(f.Hint, "certs rotate --job x") {
 				t.Fatalf("got %v", err)
 			}
 			if !strings.Contains(f.Message, tt.want) {
@@ -232,7 +239,8 @@ func TestRenewCertsHalfway(t *testing.T) {
 				t.Fatalf("said %q, hastened %v, stored %d times", said, hastened, len(stored))
 			}
 			got := jobCerts(&stored[0])
-			if string(got.ServerCert) != string(old.ServerCert) || string(got.CA) != string(authority.CAPEM())+string(old.CA) || string(got.ClientCert) == string(old.ClientCert) {
+			if string(got.ServerCert) != string(old.ServerCert) || string(got.CA) != string(authority.CAPEM())+string(old.CA) ||
+				string(got.ClientCert) == string(old.ClientCert) {
 				t.Error("what is stored is not good for both")
 			}
 		})
@@ -267,7 +275,8 @@ func TestRenewCertsNoAgent(t *testing.T) {
 		{"no image", pod(func(p *corev1.Pod) {
 			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: agentContainer, Image: "worker:1", State: corev1.ContainerState{
 				Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImageNeverPull", Message: "not present"}}}}
-		}), nil, 1, `the worker's certificates are renewed and the coordinator's is not: the worker's image "worker:1" can't be pulled: not present`},
+		}), nil, 1,
+			`the worker's certificates are renewed and the coordinator's is not: the worker's image "worker:1" can't be pulled: not present`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			secret := secretOf(t, x, "ns", "x")

@@ -86,7 +86,8 @@ func TestProviderSecurityContext(t *testing.T) {
 		spec := minimal()
 		spec.User = user
 		var failure *job.Failure
-		if _, err := renderJob(spec, s); !errors.As(err, &failure) || failure.Cause != job.ConfigError || failure.Hint != "run it again with a lower one: --user 65532" ||
+		if _, err := renderJob(spec, s); !errors.As(err, &failure) || failure.Cause != job.ConfigError ||
+			failure.Hint != "run it again with a lower one: --user 65532" ||
 			!strings.HasPrefix(failure.Message, "--user "+user+": ") {
 			t.Errorf("an id outside of the user namespace: %v", err)
 		}
@@ -163,7 +164,8 @@ func TestGPU(t *testing.T) {
 
 // A volume of the provider's is the job's; the agent and the launcher have their own.
 func TestProviderVolumes(t *testing.T) {
-	j := renderWith(t, full(), "volumes: [{name: data, mountPath: /data, subPath: a, readOnly: true, persistentVolumeClaim: {claimName: data}}]")
+	j := renderWith(t, full(),
+		"volumes: [{name: data, mountPath: /data, subPath: a, readOnly: true, persistentVolumeClaim: {claimName: data}}]")
 	agent, command := containers(j)
 	want := corev1.VolumeMount{Name: "data", MountPath: "/data", SubPath: "a", ReadOnly: true}
 	if len(command.VolumeMounts) != 3 || !reflect.DeepEqual(command.VolumeMounts[2], want) {
@@ -185,7 +187,8 @@ func TestProviderSetDefaults(t *testing.T) {
 	}
 	spec := &job.Spec{Command: []string{"true"}, User: "7"}
 	(&Provider{settings: settings{config: c}}).SetDefaults(spec)
-	if spec.TTL != c.TTL.Duration || spec.User != "7" || spec.CPU.String() != "2" || spec.StartTimeout != job.DefaultStartTimeout || spec.Name == "" {
+	if spec.TTL != c.TTL.Duration || spec.User != "7" || spec.CPU.String() != "2" || spec.StartTimeout != job.DefaultStartTimeout ||
+		spec.Name == "" {
 		t.Errorf("got %+v", spec)
 	}
 }

@@ -209,9 +209,14 @@ func TestFailurePolicy(t *testing.T) {
 		want    []string
 	}{
 		{"queued", 0, "team-a", 0, []string{"Count agent In [90]", "FailJob agent NotIn [90]", "FailJob DisruptionTarget=True"}},
-		{"no retries", 0, "", 2, []string{"Count agent In [90]", "FailJob agent NotIn [90]", "FailJob DisruptionTarget=True", "FailJob any NotIn [0]"}},
-		{"one retry", 1, "", 1, []string{"Count agent In [90]", "FailJob agent NotIn [90]", "Ignore DisruptionTarget=True", "Count job NotIn [0]", "FailJob any NotIn [0]"}},
-		{"retries", 3, "team-a", 3, []string{"Count agent In [90]", "FailJob agent NotIn [90]", "Ignore DisruptionTarget=True", "Count job NotIn [0]", "FailJob any NotIn [0]"}},
+		{"no retries", 0, "", 2,
+			[]string{"Count agent In [90]", "FailJob agent NotIn [90]", "FailJob DisruptionTarget=True", "FailJob any NotIn [0]"}},
+		{"one retry", 1, "", 1,
+			[]string{"Count agent In [90]", "FailJob agent NotIn [90]", "Ignore DisruptionTarget=True", "Count job NotIn [0]",
+				"FailJob any NotIn [0]"}},
+		{"retries", 3, "team-a", 3,
+			[]string{"Count agent In [90]", "FailJob agent NotIn [90]", "Ignore DisruptionTarget=True", "Count job NotIn [0]",
+				"FailJob any NotIn [0]"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			spec := minimal()
@@ -262,8 +267,10 @@ func TestTimes(t *testing.T) {
 			s.StartTimeout, s.Timeout, s.Grace, s.Linger, s.Retries, s.TTL = 10*time.Second, 2*time.Hour, 90*time.Second, 10*time.Minute, 1, time.Minute
 		}, 16090, 60, 105, "1m30s", "10m0s"},
 		// Rounded down, the Pod would be killed, and the Job ended, too soon.
-		{"parts of a second", func(s *job.Spec) { s.Timeout, s.Grace = time.Millisecond, 1500*time.Millisecond }, 1502, 3600, 17, "1.5s", "10m0s"},
-		{"more than a Duration holds", func(s *job.Spec) { s.Timeout, s.Retries = 30*24*time.Hour, math.MaxInt32 }, math.MaxInt32, 3600, 45, "30s", "10m0s"},
+		{"parts of a second", func(s *job.Spec) { s.Timeout, s.Grace = time.Millisecond, 1500*time.Millisecond }, 1502, 3600, 17, "1.5s",
+			"10m0s"},
+		{"more than a Duration holds", func(s *job.Spec) { s.Timeout, s.Retries = 30*24*time.Hour, math.MaxInt32 }, math.MaxInt32, 3600, 45,
+			"30s", "10m0s"},
 		{"a TTL for ever", func(s *job.Spec) { s.TTL = math.MaxInt64 }, 0, math.MaxInt32, 45, "30s", "10m0s"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -315,7 +322,8 @@ func TestPod(t *testing.T) {
 				t.Error("it shares a namespace of the host")
 			}
 			if pod.RestartPolicy != corev1.RestartPolicyNever || len(pod.InitContainers) > 0 || len(pod.Containers) != 2 {
-				t.Errorf("restartPolicy %s, %d init containers, %d containers", pod.RestartPolicy, len(pod.InitContainers), len(pod.Containers))
+				t.Errorf("restartPolicy %s, %d init containers, %d containers", pod.RestartPolicy, len(pod.InitContainers),
+					len(pod.Containers))
 			}
 			if pod.SecurityContext.FSGroup != nil {
 				t.Error("it has an fsGroup")
@@ -396,7 +404,8 @@ func TestSecurityContext(t *testing.T) {
 func TestVolumes(t *testing.T) {
 	j := render(t, full())
 	agent, command := containers(j)
-	if want := []corev1.VolumeMount{{Name: "hodei-run", MountPath: "/run/hodei", ReadOnly: true}, {Name: "hodei-home", MountPath: "/hodei"}}; !reflect.DeepEqual(command.VolumeMounts, want) {
+	if want := []corev1.VolumeMount{{Name: "hodei-run", MountPath: "/run/hodei", ReadOnly: true},
+		{Name: "hodei-home", MountPath: "/hodei"}}; !reflect.DeepEqual(command.VolumeMounts, want) {
 		t.Errorf("the job mounts %+v, want %+v", command.VolumeMounts, want)
 	}
 	if len(command.VolumeDevices) > 0 || command.Lifecycle != nil {
@@ -441,7 +450,8 @@ func TestVolumes(t *testing.T) {
 	// The job's container has no credential by way of its environment either.
 	for _, e := range command.Env {
 		field := e.ValueFrom != nil && e.ValueFrom.FieldRef != nil
-		if names := e.Name == contract.EnvJob || e.Name == contract.EnvAttempt; field != names || !field && (e.ValueFrom != nil || strings.HasPrefix(e.Name, contract.EnvPrefix)) {
+		if names := e.Name == contract.EnvJob || e.Name == contract.EnvAttempt; field != names ||
+			!field && (e.ValueFrom != nil || strings.HasPrefix(e.Name, contract.EnvPrefix)) {
 			t.Errorf("the job's environment has %+v", e)
 		}
 	}
@@ -515,7 +525,8 @@ func TestLaunch(t *testing.T) {
 		want   string
 	}{
 		{"least", func(*job.Spec) {}, "-- echo hello"},
-		{"flags of the command's own", func(s *job.Spec) { s.MergeOutput, s.Command = true, []string{"--merge-output", "--"} }, "--merge-output -- --merge-output --"},
+		{"flags of the command's own", func(s *job.Spec) { s.MergeOutput, s.Command = true, []string{"--merge-output", "--"} },
+			"--merge-output -- --merge-output --"},
 		{"a directory", func(s *job.Spec) { s.Workdir = "/src/$X" }, "--workdir=/src/$$X -- echo hello"},
 		{"a home", func(s *job.Spec) { s.Env = []job.EnvVar{{Name: "HOME", Value: "/data"}} }, "--keep-home -- echo hello"},
 	} {
@@ -632,7 +643,8 @@ func TestResources(t *testing.T) {
 		{"disk", func(s *job.Spec) { s.EphemeralStorage = quantity("1Gi") }, "ephemeral-storage=0", "ephemeral-storage=1Gi"},
 		{"a spool is the agent's", func(s *job.Spec) { s.LogSpool = quantity("50Gi") }, "ephemeral-storage=0", "ephemeral-storage=10Gi"},
 		{"a container's log", func(s *job.Spec) { s.ContainerLogs = true }, "ephemeral-storage=0", "ephemeral-storage=14Gi"},
-		{"disk and a container's log", func(s *job.Spec) { s.EphemeralStorage, s.ContainerLogs = quantity("1Gi"), true }, "ephemeral-storage=0", "ephemeral-storage=5Gi"},
+		{"disk and a container's log", func(s *job.Spec) { s.EphemeralStorage, s.ContainerLogs = quantity("1Gi"), true },
+			"ephemeral-storage=0", "ephemeral-storage=5Gi"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			spec := minimal()

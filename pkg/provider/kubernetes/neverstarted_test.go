@@ -28,21 +28,33 @@ func TestWithWords(t *testing.T) {
 		message string
 		asked   bool
 	}{
-		{name: "too long", pod: podOf(thisJob, "x-1", with(gone, terminated(255, "Error", "")), ended(corev1.PodFailed)), log: "\n" + tooLong + "\n",
+		{name: "too long", pod: podOf(thisJob, "x-1", with(gone, terminated(255, "Error", "")), ended(corev1.PodFailed)),
+			log:   "\n" + tooLong + "\n",
 			cause: job.ConfigError, message: "the command never started: " + tooLong, asked: true},
-		{name: "the launcher's", pod: podOf(thisJob, "x-1", with(gone, terminated(125, "Error", "")), ended(corev1.PodFailed)), log: "hodei-worker launch: make pipes: \x1b[2Jtoo many open files",
-			cause: job.AgentLost, message: "the command never started: hodei-worker launch: make pipes: [2Jtoo many open files", asked: true},
-		{name: "an earlier launcher's", pod: podOf(thisJob, "x-1", with(gone, terminated(2, "Error", "")), ended(corev1.PodFailed)), log: "flag provided but not defined: -home\nUsage of launch:\n  -workdir string\n    \tdirectory of the command\n",
+		{name: "the launcher's", pod: podOf(thisJob, "x-1", with(gone, terminated(125, "Error", "")), ended(corev1.PodFailed)),
+			log:   "hodei-worker launch: make pipes: \x1b[2Jtoo many open files",
+			cause: job.AgentLost, message: "the command never started: hodei-worker launch: make pipes: [2Jtoo many open files",
+			asked: true},
+		{name: "an earlier launcher's", pod: podOf(thisJob, "x-1", with(gone, terminated(2, "Error", "")), ended(corev1.PodFailed)),
+			log:   "flag provided but not defined: -home\nUsage of launch:\n  -workdir string\n    \tdirectory of the command\n",
 			cause: job.AgentLost, message: "the command never started: flag provided but not defined: -home", asked: true},
-		{name: "much", pod: podOf(thisJob, "x-1", with(gone, terminated(125, "Error", "")), ended(corev1.PodFailed)), log: strings.Repeat("é", 1000),
+		{name: "much", pod: podOf(thisJob, "x-1", with(gone, terminated(125, "Error", "")), ended(corev1.PodFailed)),
+			log:   strings.Repeat("é", 1000),
 			cause: job.AgentLost, message: "the command never started: " + strings.Repeat("é", maxWords/2), asked: true},
 		{name: "none", pod: podOf(thisJob, "x-1", with(gone, terminated(137, "Error", "")), ended(corev1.PodFailed)),
-			cause: job.AgentLost, message: "the command never started: the launcher ended before the command started: exit code 255 (Error)", asked: true},
-		{name: "no right to them", pod: podOf(thisJob, "x-1", with(gone, terminated(255, "Error", "")), ended(corev1.PodFailed)), log: tooLong, denied: true,
-			cause: job.AgentLost, message: "the command never started: the launcher ended before the command started: exit code 255 (Error)", asked: true},
-		{name: "the runtime has said it", pod: podOf(thisJob, "x-1", with(gone, terminated(128, "StartError", "no such file")), ended(corev1.PodFailed)), log: tooLong,
-			cause: job.AgentLost, message: "the command never started: the launcher ended before the command started: exit code 255 (Error)"},
-		{name: "it may have run", pod: podOf(thisJob, "x-1", with(terminated(137, "Error", ""), terminated(1, "Error", "")), ended(corev1.PodFailed)), log: "the command's",
+			cause:   job.AgentLost,
+			message: "the command never started: the launcher ended before the command started: exit code 255 (Error)", asked: true},
+		{name: "no right to them", pod: podOf(thisJob, "x-1", with(gone, terminated(255, "Error", "")), ended(corev1.PodFailed)),
+			log: tooLong, denied: true,
+			cause:   job.AgentLost,
+			message: "the command never started: the launcher ended before the command started: exit code 255 (Error)", asked: true},
+		{name: "the runtime has said it",
+			pod: podOf(thisJob, "x-1", with(gone, terminated(128, "StartError", "no such file")), ended(corev1.PodFailed)), log: tooLong,
+			cause:   job.AgentLost,
+			message: "the command never started: the launcher ended before the command started: exit code 255 (Error)"},
+		{name: "it may have run",
+			pod:   podOf(thisJob, "x-1", with(terminated(137, "Error", ""), terminated(1, "Error", "")), ended(corev1.PodFailed)),
+			log:   "the command's",
 			cause: job.AgentLost, message: "the agent ended with exit code 137 (Error)"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -74,7 +86,9 @@ func TestLastTrouble(t *testing.T) {
 		want   string
 	}{
 		{name: "none"},
-		{name: "an image", events: []corev1.Event{event(2, "Failed", `Failed to pull image "i": not found`), event(3, "Failed", "Error: ErrImagePull"), event(9, "Evicted", "Usage of EmptyDir volume")},
+		{name: "an image",
+			events: []corev1.Event{event(2, "Failed", `Failed to pull image "i": not found`), event(3, "Failed", "Error: ErrImagePull"),
+				event(9, "Evicted", "Usage of EmptyDir volume")},
 			want: `Failed to pull image "i": not found`},
 		{name: "the latest", events: []corev1.Event{event(2, "FailedMount", "late"), event(1, "FailedMount", "early")}, want: "late"},
 	} {
@@ -93,7 +107,8 @@ func TestNeverStartedHint(t *testing.T) {
 		{job.Outcome{Cause: job.OOMKilled, NeverStarted: true}, "--memory"},
 		{job.Outcome{Cause: job.ConfigError, NeverStarted: true, Message: "exec x: argument list too long"}, "pass less"},
 		{job.Outcome{Cause: job.ConfigError, Message: "exec x: argument list too long"}, ""},
-		{job.Outcome{Cause: job.AgentLost, NeverStarted: true, Message: "the command never started: flag provided but not defined: -home"}, "the worker's image is the one of this version"},
+		{job.Outcome{Cause: job.AgentLost, NeverStarted: true, Message: "the command never started: flag provided but not defined: -home"},
+			"the worker's image is the one of this version"},
 		{job.Outcome{Cause: job.AgentLost, NeverStarted: true}, ""},
 	} {
 		if got := NeverStartedHint(&test.o); (got == "") != (test.want == "") || !strings.Contains(got, test.want) {

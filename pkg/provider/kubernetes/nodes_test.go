@@ -18,7 +18,8 @@ func TestNotReady(t *testing.T) {
 		{"nothing known", nil, ""},
 		{"ready", []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}, ""},
 		{"its kubelet is silent", []corev1.NodeCondition{{Type: corev1.NodeDiskPressure, Status: corev1.ConditionFalse},
-			{Type: corev1.NodeReady, Status: corev1.ConditionUnknown, LastTransitionTime: at, Message: "Kubelet stopped\nposting node status."}},
+			{Type: corev1.NodeReady, Status: corev1.ConditionUnknown, LastTransitionTime: at,
+				Message: "Kubelet stopped\nposting node status."}},
 			"node n1 is not ready since " + stamp(at.Time) + ": Kubelet stopped posting node status."},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -17,10 +17,12 @@ func TestPodPhases(t *testing.T) {
 	j := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "x", CreationTimestamp: at(0)}}
 	scheduled := corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue, LastTransitionTime: at(5)}
 	running := func(name string, seconds int) corev1.ContainerStatus {
-		return corev1.ContainerStatus{Name: name, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: at(seconds)}}}
+		return corev1.ContainerStatus{Name: name,
+			State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: at(seconds)}}}
 	}
 	ended := func(name, reason string, seconds int) corev1.ContainerStatus {
-		return corev1.ContainerStatus{Name: name, State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Reason: reason, StartedAt: at(seconds)}}}
+		return corev1.ContainerStatus{Name: name,
+			State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Reason: reason, StartedAt: at(seconds)}}}
 	}
 	for _, test := range []struct {
 		name       string
@@ -31,15 +33,26 @@ func TestPodPhases(t *testing.T) {
 	}{
 		{"just made", true, nil, nil, "submitted 0"},
 		{"one of several", false, nil, nil, "submitted 3"},
-		{"not to be scheduled", true, []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, LastTransitionTime: at(4)}}, nil, "submitted 0"},
-		{"waiting", true, []corev1.PodCondition{scheduled}, []corev1.ContainerStatus{{Name: agentContainer}, {Name: jobContainer}}, "submitted 0, scheduled 5"},
-		{"runs", true, []corev1.PodCondition{scheduled}, []corev1.ContainerStatus{running(jobContainer, 7), running(agentContainer, 6)}, "submitted 0, scheduled 5, agent up 6, running 7"},
-		{"in one second", true, []corev1.PodCondition{scheduled}, []corev1.ContainerStatus{running(jobContainer, 5), running(agentContainer, 5)}, "submitted 0, scheduled 5, agent up 5, running 5"},
-		{"over", true, []corev1.PodCondition{scheduled}, []corev1.ContainerStatus{ended(agentContainer, "Completed", 6), ended(jobContainer, "Error", 7)}, "submitted 0, scheduled 5, agent up 6, running 7"},
-		{"it could not be started", true, []corev1.PodCondition{scheduled}, []corev1.ContainerStatus{ended(agentContainer, "Error", 6), ended(jobContainer, "StartError", 7)}, "submitted 0, scheduled 5, agent up 6"},
+		{"not to be scheduled", true,
+			[]corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, LastTransitionTime: at(4)}}, nil,
+			"submitted 0"},
+		{"waiting", true, []corev1.PodCondition{scheduled}, []corev1.ContainerStatus{{Name: agentContainer}, {Name: jobContainer}},
+			"submitted 0, scheduled 5"},
+		{"runs", true, []corev1.PodCondition{scheduled}, []corev1.ContainerStatus{running(jobContainer, 7), running(agentContainer, 6)},
+			"submitted 0, scheduled 5, agent up 6, running 7"},
+		{"in one second", true, []corev1.PodCondition{scheduled},
+			[]corev1.ContainerStatus{running(jobContainer, 5), running(agentContainer, 5)},
+			"submitted 0, scheduled 5, agent up 5, running 5"},
+		{"over", true, []corev1.PodCondition{scheduled},
+			[]corev1.ContainerStatus{ended(agentContainer, "Completed", 6), ended(jobContainer, "Error", 7)},
+			"submitted 0, scheduled 5, agent up 6, running 7"},
+		{"it could not be started", true, []corev1.PodCondition{scheduled},
+			[]corev1.ContainerStatus{ended(agentContainer, "Error", 6), ended(jobContainer, "StartError", 7)},
+			"submitted 0, scheduled 5, agent up 6"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "x-1", CreationTimestamp: at(3)}, Status: corev1.PodStatus{Conditions: test.conditions, ContainerStatuses: test.containers}}
+			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "x-1", CreationTimestamp: at(3)},
+				Status: corev1.PodStatus{Conditions: test.conditions, ContainerStatuses: test.containers}}
 			var got []string
 			for _, e := range podPhases(j, pod, test.only) {
 				got = append(got, fmt.Sprintf("%s %.0f", e.Phase, e.Time.Sub(made).Seconds()))

@@ -47,7 +47,8 @@ func (s *store) start(t *testing.T) *Provider {
 	server.Config.ErrorLog = quiet
 	server.StartTLS()
 	t.Cleanup(server.Close)
-	p, err := New(Options{Config: configOf(server), Name: "k8s", Provider: provider.Config{Namespace: "ns", Image: "w", ServiceAccount: "a"}})
+	p, err := New(Options{Config: configOf(server), Name: "k8s",
+		Provider: provider.Config{Namespace: "ns", Image: "w", ServiceAccount: "a"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +101,8 @@ func (s *store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	kind, name, named := strings.Cut(path, "/")
 	if r.Method == http.MethodGet && !named { // an informer
 		if r.URL.Query().Get("watch") == "" {
-			respond(w, http.StatusOK, metav1.List{TypeMeta: metav1.TypeMeta{Kind: "List", APIVersion: "v1"}, ListMeta: metav1.ListMeta{ResourceVersion: "1"}})
+			respond(w, http.StatusOK,
+				metav1.List{TypeMeta: metav1.TypeMeta{Kind: "List", APIVersion: "v1"}, ListMeta: metav1.ListMeta{ResourceVersion: "1"}})
 			return
 		}
 		w.WriteHeader(http.StatusOK)
@@ -132,7 +134,8 @@ func (s *store) do(method, kind, name string, body []byte) (int, any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	problem := func(code int32, reason metav1.StatusReason, text string) (int, any) {
-		return int(code), metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Code: code, Reason: reason, Message: text}
+		return int(code), metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure,
+			Code: code, Reason: reason, Message: text}
 	}
 	if method == http.MethodPost {
 		o := &unstructured.Unstructured{}
@@ -155,7 +158,8 @@ func (s *store) do(method, kind, name string, body []byte) (int, any) {
 			return problem(400, metav1.StatusReasonBadRequest, err.Error())
 		}
 		if p := options.Preconditions; p != nil && p.UID != nil && *p.UID != o.GetUID() {
-			return problem(409, metav1.StatusReasonConflict, fmt.Sprintf("the UID in the precondition (%s) does not match the UID in record (%s)", *p.UID, o.GetUID()))
+			return problem(409, metav1.StatusReasonConflict,
+				fmt.Sprintf("the UID in the precondition (%s) does not match the UID in record (%s)", *p.UID, o.GetUID()))
 		}
 		delete(s.objects, kind+" "+name)
 	}
@@ -240,7 +244,8 @@ func TestSubmitCompletes(t *testing.T) {
 				t.Errorf("got %s, want %s", got, test.want)
 			}
 			made := &batchv1.Job{}
-			if err := runtime.DefaultUnstructuredConverter.FromUnstructured(s.get("jobs x").Object, made); err != nil || !isUnfinished(made) {
+			if err := runtime.DefaultUnstructuredConverter.FromUnstructured(s.get("jobs x").Object, made); err != nil ||
+				!isUnfinished(made) {
 				t.Errorf("made with deadline %v, %v", made.Spec.ActiveDeadlineSeconds, err)
 			}
 			if got, want := s.writes(), []string{"POST jobs", "POST secrets", "PATCH jobs x"}; !slices.Equal(got, want) {
@@ -253,7 +258,8 @@ func TestSubmitCompletes(t *testing.T) {
 // Who may not complete a Job is told so, and nothing is left that the cluster would end.
 func TestSubmitIncomplete(t *testing.T) {
 	forbid := on("PATCH jobs x", func(w http.ResponseWriter) {
-		refuse(w, 403, metav1.StatusReasonForbidden, `jobs.batch "x" is forbidden: User "dev" cannot patch resource "jobs" in API group "batch" in the namespace "ns"`)
+		refuse(w, 403, metav1.StatusReasonForbidden,
+			`jobs.batch "x" is forbidden: User "dev" cannot patch resource "jobs" in API group "batch" in the namespace "ns"`)
 	})
 	for _, detached := range []bool{true, false} {
 		s := &store{before: forbid}
@@ -268,7 +274,8 @@ func TestSubmitIncomplete(t *testing.T) {
 		} else if left := s.left(); len(left) > 0 {
 			t.Errorf("left behind %v", left)
 		}
-		if f := Explain(err); f == nil || f.Cause != job.Forbidden || !strings.Contains(f.Message, `may not patch jobs.batch in namespace "ns"`) {
+		if f := Explain(err); f == nil || f.Cause != job.Forbidden ||
+			!strings.Contains(f.Message, `may not patch jobs.batch in namespace "ns"`) {
 			t.Errorf("detached %t: got %v", detached, err)
 		}
 	}
@@ -295,15 +302,16 @@ func TestKeepCompleting(t *testing.T) {
 				r := w.run
 				r.work = &tasks{}
 				asked := 0
-				p, err := New(Options{Config: &rest.Config{Host: "http://api", Transport: roundTripper(func(*http.Request) (*http.Response, error) {
-					answer := httptest.NewRecorder()
-					if asked++; asked == 1 {
-						refuse(answer, test.code, test.reason, "no")
-					} else {
-						respond(answer, http.StatusOK, thisJob)
-					}
-					return answer.Result(), nil
-				})}})
+				p, err := New(Options{Config: &rest.Config{Host: "http://api",
+					Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+						answer := httptest.NewRecorder()
+						if asked++; asked == 1 {
+							refuse(answer, test.code, test.reason, "no")
+						} else {
+							respond(answer, http.StatusOK, thisJob)
+						}
+						return answer.Result(), nil
+					})}})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -330,7 +338,9 @@ func specNamed(name string) *job.Spec { return specWith(func(s *job.Spec) { s.Na
 func TestSubmitFails(t *testing.T) {
 	forbid := func(verb, resource string) func(http.ResponseWriter) {
 		return func(w http.ResponseWriter) {
-			refuse(w, 403, metav1.StatusReasonForbidden, fmt.Sprintf(`%s is forbidden: User "dev" cannot %s resource %q in API group "" in the namespace "ns"`, resource, verb, resource))
+			refuse(w, 403, metav1.StatusReasonForbidden,
+				fmt.Sprintf(`%s is forbidden: User "dev" cannot %s resource %q in API group "" in the namespace "ns"`, resource, verb,
+					resource))
 		}
 	}
 	trouble := func(w http.ResponseWriter) {
@@ -344,25 +354,39 @@ func TestSubmitFails(t *testing.T) {
 		message       string
 		left          []string
 	}{
-		{name: "Job forbidden", before: on("POST jobs", forbid("create", "jobs")), cause: job.Forbidden, message: `may not create jobs in namespace "ns"`},
+		{name: "Job forbidden", before: on("POST jobs", forbid("create", "jobs")), cause: job.Forbidden,
+			message: `may not create jobs in namespace "ns"`},
 		{name: "Job's name taken", there: "jobs", cause: job.ConfigError, message: `jobs "x" already exists`, left: []string{"jobs x"}},
-		{name: "Secret forbidden", before: on("POST secrets", forbid("create", "secrets")), cause: job.Forbidden, message: `may not create secrets in namespace "ns"`},
-		{name: "Secret's name taken", there: "secrets", cause: job.ConfigError, message: `secrets "x" already exists`, left: []string{"secrets x"}},
-		{name: "Secret's answer lost", before: on("POST secrets", hangUp), cause: job.ConfigError, message: "Kubernetes cluster not available: "},
+		{name: "Secret forbidden", before: on("POST secrets", forbid("create", "secrets")), cause: job.Forbidden,
+			message: `may not create secrets in namespace "ns"`},
+		{name: "Secret's name taken", there: "secrets", cause: job.ConfigError, message: `secrets "x" already exists`,
+			left: []string{"secrets x"}},
+		{name: "Secret's answer lost", before: on("POST secrets", hangUp), cause: job.ConfigError,
+			message: "Kubernetes cluster not available: "},
 		{name: "Job's answer lost", after: on("POST jobs", hangUp), cause: job.ConfigError, message: "Kubernetes cluster not available: "},
-		{name: "Job's request lost", before: on("POST jobs", hangUp), cause: job.ConfigError, message: "Kubernetes cluster not available: "},
-		{name: "Job's request lost, its name taken", there: "jobs", before: on("POST jobs", hangUp), cause: job.ConfigError, message: "Kubernetes cluster not available: ", left: []string{"jobs x"}},
-		{name: "Job's answer lost, its name taken", there: "jobs", after: on("POST jobs", hangUp), cause: job.ConfigError, message: "Kubernetes cluster not available: ", left: []string{"jobs x"}},
+		{name: "Job's request lost", before: on("POST jobs", hangUp), cause: job.ConfigError,
+			message: "Kubernetes cluster not available: "},
+		{name: "Job's request lost, its name taken", there: "jobs", before: on("POST jobs", hangUp), cause: job.ConfigError,
+			message: "Kubernetes cluster not available: ", left: []string{"jobs x"}},
+		{name: "Job's answer lost, its name taken", there: "jobs", after: on("POST jobs", hangUp), cause: job.ConfigError,
+			message: "Kubernetes cluster not available: ", left: []string{"jobs x"}},
 		{name: "server in trouble", before: on("POST jobs", trouble), cause: job.Unknown, message: "etcdserver: request timed out"},
-		{name: "server in trouble, Job made", after: on("POST jobs", trouble), cause: job.Unknown, message: "etcdserver: request timed out"},
-		{name: "server in trouble, its name taken", there: "jobs", after: on("POST jobs", trouble), cause: job.Unknown, message: "etcdserver: request timed out", left: []string{"jobs x"}},
-		{name: "a gateway's time is over", after: on("POST jobs", func(w http.ResponseWriter) { http.Error(w, "<html>", http.StatusGatewayTimeout) }), cause: job.Unknown, message: "the server was unable to return a response in the time allotted"},
+		{name: "server in trouble, Job made", after: on("POST jobs", trouble), cause: job.Unknown,
+			message: "etcdserver: request timed out"},
+		{name: "server in trouble, its name taken", there: "jobs", after: on("POST jobs", trouble), cause: job.Unknown,
+			message: "etcdserver: request timed out", left: []string{"jobs x"}},
+		{name: "a gateway's time is over",
+			after: on("POST jobs", func(w http.ResponseWriter) { http.Error(w, "<html>", http.StatusGatewayTimeout) }), cause: job.Unknown,
+			message: "the server was unable to return a response in the time allotted"},
 		{name: "asked twice", after: busyOnce("POST jobs"), cause: job.ConfigError, message: `jobs "x" already exists`},
 		{name: "nobody knows", before: on("GET jobs x", forbid("get", "jobs")), after: on("POST jobs", hangUp), cause: job.ConfigError,
-			message: `; job x may have been made all the same: jobs is forbidden: User "dev" cannot get resource "jobs" in API group "" in the namespace "ns"`, left: []string{"jobs x"}},
+			message: `; job x may have been made all the same: jobs is forbidden: User "dev" cannot get resource "jobs" in API group "" ` +
+				`in the namespace "ns"`, left: []string{"jobs x"}},
 		{name: "what was made can't be deleted", before: func(what string, w http.ResponseWriter) bool {
 			return on("POST secrets", forbid("create", "secrets"))(what, w) || on("DELETE jobs x", forbid("delete", "jobs"))(what, w)
-		}, cause: job.Forbidden, message: `forbidden: user "dev" may not create secrets in namespace "ns"; forbidden: user "dev" may not delete jobs in namespace "ns"`, left: []string{"jobs x"}},
+		}, cause: job.Forbidden,
+			message: `forbidden: user "dev" may not create secrets in namespace "ns"; forbidden: user "dev" may not delete jobs in ` +
+				`namespace "ns"`, left: []string{"jobs x"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := &store{before: test.before, after: test.after}
@@ -408,7 +432,8 @@ func TestSubmitUnreachable(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = p.Submit(t.Context(), specNamed("x"), testCerts(t, "ns", "x"), RunOptions{})
-	if f := Explain(err); f.Cause != job.ConfigError || !strings.Contains(f.Message, "connection refused") || strings.Contains(f.Message, "made all the same") {
+	if f := Explain(err); f.Cause != job.ConfigError || !strings.Contains(f.Message, "connection refused") ||
+		strings.Contains(f.Message, "made all the same") {
 		t.Errorf("got %s: %s", f.Cause, f.Message)
 	}
 }

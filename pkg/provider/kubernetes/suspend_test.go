@@ -27,7 +27,8 @@ func TestSuspendedUnseen(t *testing.T) {
 	}{
 		{"suspended", suspended(""), isDeleted, false, "outcome Preempted 0: " + suspendedForGood},
 		{"suspended, and the Pod is gone", suspended(""), isDeleted, true, "outcome Preempted 0: " + suspendedForGood},
-		{"a Pod that nobody deleted", suspended(""), func(*corev1.Pod) {}, false, "outcome AgentLost 0: the agent ended with exit code 137 (Error)"},
+		{"a Pod that nobody deleted", suspended(""), func(*corev1.Pod) {}, false,
+			"outcome AgentLost 0: the agent ended with exit code 137 (Error)"},
 		{"not suspended", thisJob, isDeleted, false, "outcome AgentLost 0: the agent ended with exit code 137 (Error)"},
 		{"another of the name", another, isDeleted, false, "outcome AgentLost 0: the agent ended with exit code 137 (Error)"},
 		{"no answer", nil, isDeleted, false, "outcome AgentLost 0: the agent ended with exit code 137 (Error)"},

@@ -20,7 +20,8 @@ import (
 func TestStuck(t *testing.T) {
 	began := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	unschedulable := func(pod *corev1.Pod) {
-		pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable", Message: "0/1 nodes are available: 1 Insufficient cpu."}}
+		pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable",
+			Message: "0/1 nodes are available: 1 Insufficient cpu."}}
 	}
 	noImage := with(waiting("ImagePullBackOff", `Back-off pulling image "w": ErrImagePull: w: not found`), waiting("ContainerCreating", ""))
 	agentWaits := with(running, waiting("ImagePullBackOff", `Back-off pulling image "i": ErrImagePull: i: not found`))
@@ -32,19 +33,27 @@ func TestStuck(t *testing.T) {
 		pods  []*corev1.Pod
 		why   string // "": it is left alone
 	}{
-		{name: "no node", after: 12 * time.Minute, pods: []*corev1.Pod{podOf(thisJob, "x-1", unschedulable)}, why: over + ": no node takes the job: 0/1 nodes are available: 1 Insufficient cpu."},
+		{name: "no node", after: 12 * time.Minute, pods: []*corev1.Pod{podOf(thisJob, "x-1", unschedulable)},
+			why: over + ": no node takes the job: 0/1 nodes are available: 1 Insufficient cpu."},
 		{name: "no Pod", after: 12 * time.Minute, why: over + ": no Pod could be made for it"},
-		{name: "no worker's image", after: 12 * time.Minute, pods: []*corev1.Pod{podOf(thisJob, "x-1", onNode, noImage)}, why: over + `: the worker's image "w" can't be pulled: w: not found`},
+		{name: "no worker's image", after: 12 * time.Minute, pods: []*corev1.Pod{podOf(thisJob, "x-1", onNode, noImage)},
+			why: over + `: the worker's image "w" can't be pulled: w: not found`},
 		{name: "nothing known", after: 12 * time.Minute, pods: []*corev1.Pod{podOf(thisJob, "x-1", onNode)}, why: over},
 		{name: "in time", after: 9 * time.Minute, pods: []*corev1.Pod{podOf(thisJob, "x-1", unschedulable)}},
-		{name: "its follower has yet to give up", after: 10*time.Minute + time.Second, pods: []*corev1.Pod{podOf(thisJob, "x-1", unschedulable)}},
+		{name: "its follower has yet to give up", after: 10*time.Minute + time.Second,
+			pods: []*corev1.Pod{podOf(thisJob, "x-1", unschedulable)}},
 		{name: "an agent that has it evicted", after: 12 * time.Minute, pods: []*corev1.Pod{podOf(thisJob, "x-1", onNode, agentWaits)}},
-		{name: "an agent that nobody evicts", after: 17 * time.Minute, pods: []*corev1.Pod{podOf(thisJob, "x-1", onNode, agentWaits)}, why: over + `: image "i" can't be pulled: i: not found`},
+		{name: "an agent that nobody evicts", after: 17 * time.Minute, pods: []*corev1.Pod{podOf(thisJob, "x-1", onNode, agentWaits)},
+			why: over + `: image "i" can't be pulled: i: not found`},
 		{name: "an agent that has left a Pod that waits", after: 12 * time.Minute,
-			pods: []*corev1.Pod{podOf(thisJob, "x-1", onNode, with(terminated(contract.ExitStartTimeout, "Error", "no launcher came"), waiting("ImagePullBackOff", "i: not found")))}, why: over + `: image "i" can't be pulled: i: not found`},
+			pods: []*corev1.Pod{podOf(thisJob, "x-1", onNode,
+				with(terminated(contract.ExitStartTimeout, "Error", "no launcher came"), waiting("ImagePullBackOff", "i: not found")))},
+			why: over + `: image "i" can't be pulled: i: not found`},
 		{name: "runs", after: time.Hour, pods: []*corev1.Pod{podOf(thisJob, "x-1", runs)}},
 		{name: "runs, says the Job", after: time.Hour, job: func(j *batchv1.Job) { j.Status.Ready = new(int32(1)) }},
-		{name: "has run, and is retried", after: time.Hour, pods: []*corev1.Pod{podOf(thisJob, "x-1", onNode, with(terminated(0, "Completed", ""), terminated(1, "Error", "")), ended(corev1.PodFailed)), podOf(thisJob, "x-2", unschedulable)}},
+		{name: "has run, and is retried", after: time.Hour,
+			pods: []*corev1.Pod{podOf(thisJob, "x-1", onNode, with(terminated(0, "Completed", ""), terminated(1, "Error", "")),
+				ended(corev1.PodFailed)), podOf(thisJob, "x-2", unschedulable)}},
 		{name: "may have run, and its Pod is gone", after: time.Hour, job: func(j *batchv1.Job) { j.Status.Failed = 1 }},
 		{name: "queued", after: time.Hour, job: func(j *batchv1.Job) { j.Spec.Suspend = new(true) }},
 		{name: "resumed", after: time.Hour, job: func(j *batchv1.Job) {
@@ -85,7 +94,8 @@ func TestSweep(t *testing.T) {
 	long := metav1.NewTime(time.Now().Add(-time.Hour))
 	jobOf := func(name string) batchv1.Job {
 		return batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "ns", UID: "u-1", ResourceVersion: "7",
-			Annotations: map[string]string{AnnotationSpec: `{"name":"` + name + `","command":["true"]}`}}, Status: batchv1.JobStatus{StartTime: &long}}
+			Annotations: map[string]string{AnnotationSpec: `{"name":"` + name + `","command":["true"]}`}},
+			Status: batchv1.JobStatus{StartTime: &long}}
 	}
 	for _, test := range []struct {
 		name   string
@@ -108,13 +118,16 @@ func TestSweep(t *testing.T) {
 				asked = append(asked, r.Method+" "+path)
 				switch {
 				case r.Method == http.MethodDelete && test.refuse:
-					refuse(w, 403, metav1.StatusReasonForbidden, `jobs.batch "x" is forbidden: User "dev" cannot delete resource "jobs" in API group "batch" in the namespace "ns"`)
+					refuse(w, 403, metav1.StatusReasonForbidden,
+						`jobs.batch "x" is forbidden: User "dev" cannot delete resource "jobs" in API group "batch" in the namespace "ns"`)
 				case path == "pods":
 					respond(w, http.StatusOK, corev1.PodList{TypeMeta: metav1.TypeMeta{Kind: "PodList", APIVersion: "v1"}})
 				case path == "jobs":
-					respond(w, http.StatusOK, batchv1.JobList{TypeMeta: metav1.TypeMeta{Kind: "JobList", APIVersion: "batch/v1"}, Items: test.jobs})
+					respond(w, http.StatusOK,
+						batchv1.JobList{TypeMeta: metav1.TypeMeta{Kind: "JobList", APIVersion: "batch/v1"}, Items: test.jobs})
 				default:
-					respond(w, http.StatusOK, metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusSuccess})
+					respond(w, http.StatusOK,
+						metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusSuccess})
 				}
 			}))
 			defer server.Close()

@@ -65,7 +65,8 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		respond(w, http.StatusCreated, review)
 		return
 	case "/apis/authentication.k8s.io/v1/selfsubjectreviews":
-		respond(w, http.StatusCreated, authenticationv1.SelfSubjectReview{Status: authenticationv1.SelfSubjectReviewStatus{UserInfo: authenticationv1.UserInfo{Username: "dev"}}})
+		respond(w, http.StatusCreated,
+			authenticationv1.SelfSubjectReview{Status: authenticationv1.SelfSubjectReviewStatus{UserInfo: authenticationv1.UserInfo{Username: "dev"}}})
 		return
 	case "/api/v1/namespaces/ns/pods/x-1/portforward":
 	default:
@@ -106,7 +107,9 @@ func refuse(w http.ResponseWriter, code int, reason metav1.StatusReason, message
 
 func forbids(verb string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
-		refuse(w, 403, metav1.StatusReasonForbidden, fmt.Sprintf(`pods "x-1" is forbidden: User "dev" cannot %s resource "pods/portforward" in API group "" in the namespace "ns"`, verb))
+		refuse(w, 403, metav1.StatusReasonForbidden,
+			fmt.Sprintf(`pods "x-1" is forbidden: User "dev" cannot %s resource "pods/portforward" in API group "" in the namespace "ns"`,
+				verb))
 	}
 }
 
@@ -173,7 +176,9 @@ func (s *apiServer) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		panic(err)
 	}
-	fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\nSec-WebSocket-Protocol: %s\r\n\r\n",
+	fmt.Fprintf(conn,
+		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "+
+			"%s\r\nSec-WebSocket-Protocol: %s\r\n\r\n",
 		base64.StdEncoding.EncodeToString(sum[:]), protocol)
 	c, err := spdy.NewServerConnection(&webSocket{Conn: conn, r: buffered.Reader}, s.accept())
 	if err != nil {
@@ -378,7 +383,8 @@ func TestDialErrors(t *testing.T) {
 		io.WriteString(problems, "error forwarding port 25051 to pod 0123:\n\x1b[1mconnect: connection refused")
 		problems.Close()
 	}}
-	if _, err := try(t, s.start(t), patience); err == nil || err.Error() != "error forwarding port 25051 to pod 0123: [1mconnect: connection refused" {
+	if _, err := try(t, s.start(t), patience); err == nil ||
+		err.Error() != "error forwarding port 25051 to pod 0123: [1mconnect: connection refused" {
 		t.Errorf("closed port: got %v", err)
 	}
 	s = &apiServer{agent: func(data, problems httpstream.Stream) { data.Close() }}
@@ -433,7 +439,8 @@ func TestDialHangs(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer l.Close()
-		p, err := New(Options{Config: &rest.Config{Host: "https://" + l.Addr().String(), TLSClientConfig: rest.TLSClientConfig{Insecure: true}}, Provider: provider.Config{Namespace: "ns"}})
+		p, err := New(Options{Config: &rest.Config{Host: "https://" + l.Addr().String(),
+			TLSClientConfig: rest.TLSClientConfig{Insecure: true}}, Provider: provider.Config{Namespace: "ns"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -557,7 +564,8 @@ func TestTried(t *testing.T) {
 			err   error
 			want  bool
 		}{
-			{0, nodeRefuses.refusal, false}, {unreachedWait - 1, nodeRefuses.refusal, false}, {1, nodeRefuses.refusal, true}, {1, nodeRefuses.refusal, true},
+			{0, nodeRefuses.refusal, false}, {unreachedWait - 1, nodeRefuses.refusal, false}, {1, nodeRefuses.refusal, true},
+			{1, nodeRefuses.refusal, true},
 			{1, nil, false}, {1, nodeRefuses.refusal, false}, {unreachedWait, nodeRefuses.refusal, true},
 		} {
 			time.Sleep(step.after)
@@ -581,7 +589,8 @@ func TestFirstWait(t *testing.T) {
 		want time.Duration
 	}{
 		{"no status", podOf(thisJob, "x-1", onNode), firstDial},
-		{"its image is being pulled", podOf(thisJob, "x-1", with(waiting("ContainerCreating", ""), waiting("ContainerCreating", ""))), firstDial},
+		{"its image is being pulled", podOf(thisJob, "x-1", with(waiting("ContainerCreating", ""), waiting("ContainerCreating", ""))),
+			firstDial},
 		{"it runs", podOf(thisJob, "x-1", runs), 0},
 		{"it runs, and the command not yet", podOf(thisJob, "x-1", with(running, waiting("ContainerCreating", ""))), 0},
 	} {
@@ -602,13 +611,15 @@ func TestKeepForbidden(t *testing.T) {
 		{"create", []string{"get"}, `forbidden: user "dev" may not create pods/portforward in namespace "ns"`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := &apiServer{websocket: forbids("get"), spdy: forbids("create"), allowed: func(verb string) bool { return slices.Contains(test.allowed, verb) }}
+			s := &apiServer{websocket: forbids("get"), spdy: forbids("create"),
+				allowed: func(verb string) bool { return slices.Contains(test.allowed, verb) }}
 			_, _, failed := keeping(t, s.start(t))
 			select {
 			case err := <-failed:
 				failed <- nil
 				f := Explain(err)
-				if f.Cause != job.Forbidden || f.Message != test.message || !strings.Contains(f.Hint, "--clusterrole=hodei-user --user=dev -n ns") {
+				if f.Cause != job.Forbidden || f.Message != test.message ||
+					!strings.Contains(f.Hint, "--clusterrole=hodei-user --user=dev -n ns") {
 					t.Errorf("got %s: %s\n%s", f.Cause, f.Message, f.Hint)
 				}
 			case <-time.After(patience):
@@ -698,7 +709,8 @@ func TestStreamConnDeadline(t *testing.T) {
 					t.Fatal(err)
 				}
 				var timeout net.Error
-				if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) || !errors.As(err, &timeout) || !timeout.Timeout() {
+				if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) || !errors.As(err, &timeout) ||
+					!timeout.Timeout() {
 					t.Errorf("read: %v", err)
 				}
 				if _, err := conn.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) {
