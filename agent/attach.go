@@ -420,7 +420,8 @@ func (t *attachment) sendBatches(ctx context.Context, welcome *hodeipb.Welcome) 
 			}
 		}
 		wire := data.Len()
-		if err := t.send(&hodeipb.Envelope{Message: &hodeipb.FromAgent{Message: &hodeipb.FromAgent_Batch{Batch: batch}}, Data: data}); err != nil {
+		message := &hodeipb.FromAgent{Message: &hodeipb.FromAgent_Batch{Batch: batch}}
+		if err := t.send(&hodeipb.Envelope{Message: message, Data: data}); err != nil {
 			return err
 		}
 		t.batches++

@@ -227,14 +227,16 @@ func TestContainer(t *testing.T) {
 				w.ends(137)
 				r := w.follower.exit
 				u := r.Usage
-				if r.Cause != contract.CauseOOMKilled || u.GetMemoryLimitBytes() != limit || u.GetOomKills() != c.number(t, "memory.events", "oom_kill ") {
+				if r.Cause != contract.CauseOOMKilled || u.GetMemoryLimitBytes() != limit ||
+					u.GetOomKills() != c.number(t, "memory.events", "oom_kill ") {
 					t.Errorf("exit record %v", r)
 				}
 				near(t, "peak", u.GetMemoryPeakBytes(), limit, 0)
 				want := "memory reached its limit of 96Mi; the kernel killed a process of the job"
 				if _, missing := absent(w)[probe.OOM]; ebpf != EBPFOff && !missing {
 					name := filepath.Base(self()[0])
-					want = fmt.Sprintf("memory reached its limit of 96Mi; the kernel killed %s (%s)", name[:min(len(name), 15)], binarySize(u.GetOomVictim().GetBytes()))
+					want = fmt.Sprintf("memory reached its limit of 96Mi; the kernel killed %s (%s)", name[:min(len(name), 15)],
+						binarySize(u.GetOomVictim().GetBytes()))
 					if b := u.GetOomVictim().GetBytes(); b > limit+16<<20 || b < limit/2 { // pages of its file are not charged to it
 						t.Errorf("a victim of %d bytes", b)
 					}

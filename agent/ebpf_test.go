@@ -77,7 +77,8 @@ func TestWhyNone(t *testing.T) {
 		want  string
 	}{
 		{"one reason", []*hodeipb.Probe{part("network", "no BTF"), part("stats", "no BTF"), part("oom", "no BTF")}, "no BTF"},
-		{"some", []*hodeipb.Probe{part("network", "no NET_ADMIN"), part("stats", "no BTF"), part("oom", "no BTF")}, "network: no NET_ADMIN; stats, oom: no BTF"},
+		{"some", []*hodeipb.Probe{part("network", "no NET_ADMIN"), part("stats", "no BTF"), part("oom", "no BTF")},
+			"network: no NET_ADMIN; stats, oom: no BTF"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -176,7 +176,8 @@ func TestHostileHello(t *testing.T) {
 		{"as many as can be", hello(many...), 253, "message of more than 4096 bytes or 8 descriptors"},
 		{"wrong names", hello("stdin", "cwd"), 2, "no stdout pipe came"},
 		{"twice", hello(fdStdout, fdStdout), 2, `descriptor "stdout" came twice`},
-		{"oversized", []byte(`{"hello":{"version":1,"fds":["stdout","` + strings.Repeat("x", 5000) + `"]}}`), 2, "message of more than 4096 bytes or 8 descriptors"},
+		{"oversized", []byte(`{"hello":{"version":1,"fds":["stdout","` + strings.Repeat("x", 5000) + `"]}}`), 2,
+			"message of more than 4096 bytes or 8 descriptors"},
 		{"nothing but descriptors", nil, 3, "EOF"},
 	}
 	for _, tt := range tests {
@@ -280,10 +281,14 @@ func TestConversation(t *testing.T) {
 		{"talks nonsense", nil, []any{started, "nonsense", exit(0, 0)}, 137, "", true},
 		{"says hello again", nil, []any{launcherMsg{Hello: &helloMsg{}}, started, exit(143, 15)}, 143, contract.CauseSignaled, true},
 		{"says nothing", nil, []any{launcherMsg{}, exit(3, 0)}, 3, contract.CauseError, false},
-		{"cancelled before it started", []*hodeipb.Control{{Order: &hodeipb.Control_Cancel{Cancel: &hodeipb.Cancel{Grace: durationpb.New(time.Hour)}}}},
+		{"cancelled before it started",
+			[]*hodeipb.Control{{Order: &hodeipb.Control_Cancel{Cancel: &hodeipb.Cancel{Grace: durationpb.New(time.Hour)}}}},
 			[]any{started, exit(0, 0)}, 0, contract.CauseCancelled, true},
-		{"a signal before it started", []*hodeipb.Control{{Order: &hodeipb.Control_Signal{Signal: 10}}}, []any{started, exit(0, 0)}, 0, contract.CauseCompleted, true},
-		{"empty orders", []*hodeipb.Control{{}, {Order: &hodeipb.Control_Signal{}}, {Order: &hodeipb.Control_Signal{Signal: 65}}, {Order: &hodeipb.Control_Signal{Signal: -1}}},
+		{"a signal before it started", []*hodeipb.Control{{Order: &hodeipb.Control_Signal{Signal: 10}}}, []any{started, exit(0, 0)}, 0,
+			contract.CauseCompleted, true},
+		{"empty orders",
+			[]*hodeipb.Control{{}, {Order: &hodeipb.Control_Signal{}}, {Order: &hodeipb.Control_Signal{Signal: 65}},
+				{Order: &hodeipb.Control_Signal{Signal: -1}}},
 			[]any{started, exit(0, 0)}, 0, contract.CauseCompleted, true},
 	}
 	for _, tt := range tests {
@@ -332,7 +337,8 @@ func TestConversation(t *testing.T) {
 			}
 			launcher.Close()
 			r := <-result
-			if phase := a.phase(); r.Code != tt.code || r.Cause != tt.cause || (r.Started != nil) != tt.ran || phase != hodeipb.Phase_ENDED {
+			if phase := a.phase(); r.Code != tt.code || r.Cause != tt.cause || (r.Started != nil) != tt.ran ||
+				phase != hodeipb.Phase_ENDED {
 				t.Errorf("exit record %v in phase %s", r, phase)
 			}
 		})
@@ -404,14 +410,17 @@ func TestRecord(t *testing.T) {
 		{"out of memory, swallowed", "", false, &exitMsg{}, oom, 0, 0, contract.CauseOOMKilled, oom},
 		{"out of memory, the launcher too", "", false, nil, oom, 137, 9, contract.CauseOOMKilled, oom},
 		{"launcher killed", "", false, nil, "", 137, 9, "", "the job's first process was killed"},
-		{"timeout", contract.CauseDeadlineExceeded, false, &exitMsg{Code: 143, Signal: 15}, "", 143, 15, contract.CauseDeadlineExceeded, "the job ran longer than its timeout of 1m0s"},
+		{"timeout", contract.CauseDeadlineExceeded, false, &exitMsg{Code: 143, Signal: 15}, "", 143, 15, contract.CauseDeadlineExceeded,
+			"the job ran longer than its timeout of 1m0s"},
 		{"cancelled", contract.CauseCancelled, false, &exitMsg{}, oom, 0, 0, contract.CauseCancelled, ""},
-		{"cancelled, launcher killed", contract.CauseCancelled, false, nil, "", 137, 9, contract.CauseCancelled, "the job's first process was killed"},
+		{"cancelled, launcher killed", contract.CauseCancelled, false, nil, "", 137, 9, contract.CauseCancelled,
+			"the job's first process was killed"},
 		{"the Pod's end", "", true, &exitMsg{Code: 143, Signal: 15}, "", 143, 15, "", "the Pod was told to end"},
 		{"the Pod's end, in a hurry", "", true, &exitMsg{Code: 137, Signal: 9}, "", 137, 9, "", "the Pod was told to end"},
 		{"the Pod's end, heard", "", true, &exitMsg{Code: 9}, "", 9, 0, contract.CauseError, ""},
 		{"the Pod's end, another signal", "", true, &exitMsg{Code: 139, Signal: 11}, "", 139, 11, contract.CauseSignaled, ""},
-		{"the Pod's end, cancelled before", contract.CauseCancelled, true, &exitMsg{Code: 143, Signal: 15}, "", 143, 15, contract.CauseCancelled, ""},
+		{"the Pod's end, cancelled before", contract.CauseCancelled, true, &exitMsg{Code: 143, Signal: 15}, "", 143, 15,
+			contract.CauseCancelled, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -469,7 +478,8 @@ func TestPodEnds(t *testing.T) {
 					time.AfterFunc(test.after, deleted)
 				}
 				began := time.Now()
-				if got := s.podEnds(ctx, &exitMsg{Signal: int(test.last), Told: test.heard}); got != test.want || time.Since(began) != test.took {
+				if got := s.podEnds(ctx, &exitMsg{Signal: int(test.last), Told: test.heard}); got != test.want ||
+					time.Since(began) != test.took {
 					t.Errorf("%t after %s, want %t after %s", got, time.Since(began), test.want, test.took)
 				}
 			})

@@ -503,7 +503,8 @@ func patiently(send func() error) error {
 			return err
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("processes of uid %d on this node, of this job or of others, have too many descriptors in flight: %w", os.Getuid(), os.NewSyscallError("sendmsg", unix.ETOOMANYREFS))
+			return fmt.Errorf("processes of uid %d on this node, of this job or of others, have too many descriptors in flight: %w",
+				os.Getuid(), os.NewSyscallError("sendmsg", unix.ETOOMANYREFS))
 		}
 	}
 }

@@ -74,9 +74,11 @@ func TestMeterOfCgroup(t *testing.T) {
 	all := func(change func(*hodeipb.Usage)) *hodeipb.Usage {
 		u := &hodeipb.Usage{
 			Source: "cgroup2",
-			CpuNs:  proto.Uint64(3_000_000), CpuUserNs: proto.Uint64(2_000_000), CpuSystemNs: proto.Uint64(1_000_000), CpuLimitMillis: proto.Uint64(1500),
+			CpuNs:  proto.Uint64(3_000_000), CpuUserNs: proto.Uint64(2_000_000), CpuSystemNs: proto.Uint64(1_000_000),
+			CpuLimitMillis: proto.Uint64(1500),
 			CpuThrottledNs: proto.Uint64(900_000), CpuPeriods: proto.Uint64(7), CpuThrottledPeriods: proto.Uint64(3),
-			MemoryBytes: proto.Uint64(1000), MemoryPeakBytes: proto.Uint64(2000), MemoryLimitBytes: proto.Uint64(64 << 20), MemorySwapBytes: proto.Uint64(5),
+			MemoryBytes: proto.Uint64(1000), MemoryPeakBytes: proto.Uint64(2000), MemoryLimitBytes: proto.Uint64(64 << 20),
+			MemorySwapBytes: proto.Uint64(5),
 			MemoryAnonBytes: proto.Uint64(600), MemoryFileBytes: proto.Uint64(300), MemoryKernelBytes: proto.Uint64(100),
 			MemoryMaxEvents: proto.Uint64(4), OomEvents: proto.Uint64(2), OomKills: proto.Uint64(1),
 			IoReadBytes: proto.Uint64(10), IoWriteBytes: proto.Uint64(20), IoReadOps: proto.Uint64(1), IoWriteOps: proto.Uint64(2),
@@ -102,8 +104,11 @@ func TestMeterOfCgroup(t *testing.T) {
 				u.MemoryAnonBytes, u.MemoryFileBytes, u.MemoryKernelBytes = nil, nil, nil
 				u.MemoryMaxEvents, u.OomEvents, u.OomKills = nil, nil, nil
 			})},
-		{"version 1", map[string]string{"cpuacct/cpuacct.usage": "77\n", "memory/memory.usage_in_bytes": "88\n", "memory/memory.limit_in_bytes": "9223372036854771712\n"},
-			&hodeipb.Usage{Source: "cgroup1", CpuNs: proto.Uint64(77), MemoryBytes: proto.Uint64(88), MemoryPeakBytes: proto.Uint64(88), MemoryPeakSampled: true}},
+		{"version 1",
+			map[string]string{"cpuacct/cpuacct.usage": "77\n", "memory/memory.usage_in_bytes": "88\n",
+				"memory/memory.limit_in_bytes": "9223372036854771712\n"},
+			&hodeipb.Usage{Source: "cgroup1", CpuNs: proto.Uint64(77), MemoryBytes: proto.Uint64(88), MemoryPeakBytes: proto.Uint64(88),
+				MemoryPeakSampled: true}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -132,7 +137,8 @@ func TestMeterPeak(t *testing.T) {
 			t.Fatal(err)
 		}
 		u := m.measure().Usage
-		if got := known(u.GetMemoryPeakBytes()); got.N != parse(t, step.peak) || u.GetMemoryBytes() != parse(t, step.now) || !u.MemoryPeakSampled {
+		if got := known(u.GetMemoryPeakBytes()); got.N != parse(t, step.peak) || u.GetMemoryBytes() != parse(t, step.now) ||
+			!u.MemoryPeakSampled {
 			t.Errorf("with %s now, %v", step.now, u)
 		}
 	}
@@ -224,7 +230,8 @@ func TestProbeReplaces(t *testing.T) {
 	}
 	// What has ended the job, and what it has cost, is in files; what is not, is absent.
 	got := m.measure().Usage
-	if got.CpuNs == nil || got.MemoryPeakBytes == nil || got.MemoryPeakSampled || got.OomKills == nil || got.OomEvents == nil || got.MemoryBytes != nil || got.Pids != nil {
+	if got.CpuNs == nil || got.MemoryPeakBytes == nil || got.MemoryPeakSampled || got.OomKills == nil || got.OomEvents == nil ||
+		got.MemoryBytes != nil || got.Pids != nil {
 		t.Errorf("counters of a job that lives, which could not be read: %v", got)
 	}
 }

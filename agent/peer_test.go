@@ -66,7 +66,8 @@ func TestParsePeer(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, state, uid, err := parsePeer(test.answer)
-			if state != test.state || uid != test.uid || (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
+			if state != test.state || uid != test.uid || (err == nil) != (test.err == "") ||
+				err != nil && !strings.Contains(err.Error(), test.err) {
 				t.Errorf("got %d, %d, %v; want %d, %d, %q", state, uid, err, test.state, test.uid, test.err)
 			}
 		})

@@ -13,7 +13,8 @@ import (
 
 // statLine is /proc/PID/stat with 52 fields.
 func statLine(pid int, comm, state string, user, system, childUser, childSystem, threads, began uint64) string {
-	return fmt.Sprintf("%d (%s) %s 1 1 1 0 -1 4194304 100 0 0 0 %d %d %d %d 20 0 %d 0 %d 2000000 300 18446744073709551615"+strings.Repeat(" 0", 27)+"\n",
+	return fmt.Sprintf("%d (%s) %s 1 1 1 0 -1 4194304 100 0 0 0 %d %d %d %d 20 0 %d 0 %d 2000000 300 18446744073709551615"+
+		strings.Repeat(" 0", 27)+"\n",
 		pid, comm, state, user, system, childUser, childSystem, threads, began)
 }
 
@@ -33,7 +34,8 @@ func TestParseStat(t *testing.T) {
 		{"no name", statLine(12, "", "S", 3, 4, 5, 6, 7, 8), want, true},
 		{"bytes that are no text", statLine(12, "\xff\x00", "S", 3, 4, 5, 6, 7, 8), want, true},
 		{"the longest times", statLine(1, "x", "R", maxTicks, 0, 0, maxTicks, 1, math.MaxUint64),
-			stat{state: 'R', used: spent{user: time.Duration(maxTicks) * tick}, ended: spent{system: time.Duration(maxTicks) * tick}, threads: 1, began: math.MaxUint64}, true},
+			stat{state: 'R', used: spent{user: time.Duration(maxTicks) * tick}, ended: spent{system: time.Duration(maxTicks) * tick},
+				threads: 1, began: math.MaxUint64}, true},
 		{"longer than that", statLine(1, "x", "R", maxTicks+1, 0, 0, 0, 1, 1), stat{}, false},
 		{"below 0", strings.Replace(plain, " 3 4 5 6 ", " -3 4 5 6 ", 1), stat{}, false},
 		{"no number", strings.Replace(plain, " 3 4 5 6 ", " x 4 5 6 ", 1), stat{}, false},
@@ -220,7 +222,8 @@ func TestProcesses(t *testing.T) {
 	page := uint64(os.Getpagesize())
 	f := fakeProc{t, t.TempDir()}
 	launcher := func(ended uint64, children string) {
-		f.put(10, statLine(10, "hodei-worker", "S", 900, 900, ended, ended, 5, 77), "900 900 900", ioText(1000, 0), map[int]string{10: children, 11: ""})
+		f.put(10, statLine(10, "hodei-worker", "S", 900, 900, ended, ended, 5, 77), "900 900 900", ioText(1000, 0),
+			map[int]string{10: children, 11: ""})
 	}
 	launcher(0, "")
 	p, err := openProcesses(f.root, 10)
@@ -239,7 +242,8 @@ func TestProcesses(t *testing.T) {
 	f.put(20, statLine(20, "sh", "S", 10, 20, 1, 2, 1, 80), "500 100 40", ioText(1, 2), map[int]string{20: "30 31 "})
 	f.put(30, statLine(30, "a) b", "R", 100, 0, 0, 0, 3, 81), "500 200 50", ioText(10, 20), map[int]string{30: "", 33: "34"})
 	f.put(31, statLine(31, "gone", "Z", 7, 0, 0, 0, 1, 81), "0 0 0", ioText(0, 0), map[int]string{31: ""})
-	f.put(34, statLine(34, "late", "R", 1, 1, 0, 0, 1, 82), "10 10 0", ioText(0, 4096), map[int]string{34: "20"}) // in a circle, if that could be
+	f.put(34, statLine(34, "late", "R", 1, 1, 0, 0, 1, 82), "10 10 0", ioText(0, 4096),
+		map[int]string{34: "20"}) // in a circle, if that could be
 	tree := look{
 		cpu: spent{119 * tick, 23 * tick}, io: ioCount{11, 4118}, hasIO: true, whole: true,
 		processes: 3, threads: 5, resident: 310 * page, anon: 220 * page,

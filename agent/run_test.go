@@ -59,7 +59,8 @@ func TestMergeOutput(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := w.follower
-	if !bytes.Equal(f.streams[stdout].head, want.Bytes()[:len(f.streams[stdout].head)]) || f.streams[stdout].end != uint64(want.Len()) || f.streams[stderr].end != 0 {
+	if !bytes.Equal(f.streams[stdout].head, want.Bytes()[:len(f.streams[stdout].head)]) || f.streams[stdout].end != uint64(want.Len()) ||
+		f.streams[stderr].end != 0 {
 		t.Errorf("%d bytes, first %.60q, want %d", f.streams[stdout].end, f.streams[stdout].head, want.Len())
 	}
 }
@@ -97,8 +98,10 @@ func TestExitCodes(t *testing.T) {
 		{"no interpreter", []string{lost}, 127, 0, contract.CauseError, "no such file or directory"},
 		{"not executable", []string{plain}, 126, 0, contract.CauseError, "permission denied"},
 		{"directory", []string{dir}, 126, 0, contract.CauseError, "is a directory"},
-		{"not a program", []string{garbage}, 126, 0, contract.CauseError, "exec format error: it is no program, and has no #! line that names its interpreter"},
-		{"another architecture", []string{foreign}, 126, 0, contract.CauseError, "exec format error: it is no program for " + runtime.GOARCH},
+		{"not a program", []string{garbage}, 126, 0, contract.CauseError,
+			"exec format error: it is no program, and has no #! line that names its interpreter"},
+		{"another architecture", []string{foreign}, 126, 0, contract.CauseError,
+			"exec format error: it is no program for " + runtime.GOARCH},
 		{"a script for a command", []string{script}, 127, 0, contract.CauseError, "executable file not found in $PATH"},
 		{"not UTF-8", []string{"\xff\xfe"}, 127, 0, contract.CauseError, "executable file not found in $PATH"},
 	}
@@ -108,7 +111,8 @@ func TestExitCodes(t *testing.T) {
 			w := newWorker(t)
 			w.run(tt.command...)
 			r := w.ends(tt.code)
-			if int(r.Signal) != tt.signal || r.Cause != tt.cause || !strings.HasSuffix(r.Message, tt.message) || (r.Message == "") != (tt.message == "") || len(r.Message) > 300 {
+			if int(r.Signal) != tt.signal || r.Cause != tt.cause || !strings.HasSuffix(r.Message, tt.message) ||
+				(r.Message == "") != (tt.message == "") || len(r.Message) > 300 {
 				t.Errorf("exit record %v", r)
 			}
 		})
@@ -166,7 +170,8 @@ func TestStop(t *testing.T) {
 		cause   string
 	}{
 		{"timeout", []string{"cat"}, 100 * time.Millisecond, nil, 143, contract.CauseDeadlineExceeded},
-		{"timeout of a stubborn one", []string{"sh", "-c", "trap '' TERM; cat"}, 500 * time.Millisecond, nil, 137, contract.CauseDeadlineExceeded},
+		{"timeout of a stubborn one", []string{"sh", "-c", "trap '' TERM; cat"}, 500 * time.Millisecond, nil, 137,
+			contract.CauseDeadlineExceeded},
 		{"cancel", []string{"cat"}, 0, nil, 143, contract.CauseCancelled},
 		{"cancel of one that ends well", []string{"sh", "-c", "trap 'exit 0' TERM; echo ready; cat"}, 0, nil, 0, contract.CauseCancelled},
 		{"cancel of a stubborn one", self("test-stubborn"), 0, nil, 137, contract.CauseCancelled},
@@ -318,9 +323,12 @@ func TestNeverStarted(t *testing.T) {
 		want    string
 		code    int
 	}{
-		{"no launcher", 200 * time.Millisecond, func(*worker) {}, "no launcher came within 200ms: the job's container did not start", contract.ExitStartTimeout},
-		{"TERM", patience, func(w *worker) { w.agent.signal(w.t, unix.SIGTERM) }, "told to end before the job's container started", contract.ExitNeverStarted},
-		{"cancelled", patience, func(w *worker) { w.server.Cancel(&hodeipb.Cancel{}) }, "cancelled before the job's container started", contract.ExitStartTimeout},
+		{"no launcher", 200 * time.Millisecond, func(*worker) {}, "no launcher came within 200ms: the job's container did not start",
+			contract.ExitStartTimeout},
+		{"TERM", patience, func(w *worker) { w.agent.signal(w.t, unix.SIGTERM) }, "told to end before the job's container started",
+			contract.ExitNeverStarted},
+		{"cancelled", patience, func(w *worker) { w.server.Cancel(&hodeipb.Cancel{}) }, "cancelled before the job's container started",
+			contract.ExitStartTimeout},
 		{"the job's container has ended", patience, func(w *worker) { w.server.JobEnded(w.cfg.Attempt, "exit code 1 (Error)") },
 			"the launcher ended before the command started: exit code 1 (Error)", contract.ExitNeverStarted},
 		{"not a launcher", patience, func(w *worker) {
@@ -790,7 +798,8 @@ func TestFullSpool(t *testing.T) {
 		w.launcher.exits(t, stoppedCode[contract.CauseDeadlineExceeded])
 		w.agent.exits(t, contract.ExitOK)
 		r := w.termination()
-		if r.Cause != contract.CauseDeadlineExceeded || r.End < 1<<19 || r.End > 1<<20 || !strings.Contains(r.Message, " bytes of output lost") {
+		if r.Cause != contract.CauseDeadlineExceeded || r.End < 1<<19 || r.End > 1<<20 ||
+			!strings.Contains(r.Message, " bytes of output lost") {
 			t.Errorf("exit record %v", r)
 		}
 	})

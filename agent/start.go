@@ -40,7 +40,8 @@ func late(deadline, now time.Time) bool { return !now.Round(0).Before(deadline) 
 // tooLate is why no launcher is let in after the deadline.
 func (c Config) tooLate(deadline time.Time) error {
 	if deadline.Equal(c.StartBy) {
-		return neverAgain{fmt.Errorf("no launcher came by %s, %s after the job was made: the job's container did not start (this node's clock: %s)",
+		return neverAgain{fmt.Errorf("no launcher came by %s, %s after the job was made: "+
+			"the job's container did not start (this node's clock: %s)",
 			stamp(c.StartBy), c.StartTimeout, stamp(time.Now()))}
 	}
 	return neverAgain{fmt.Errorf("no launcher came within %s: the job's container did not start", c.StartTimeout)}

@@ -25,9 +25,12 @@ func TestStartDeadline(t *testing.T) {
 		message string
 	}{
 		{name: "from our own start", want: 10 * time.Minute, message: "no launcher came within 10m0s: "},
-		{name: "from the job's creation", startBy: now.Add(9 * time.Minute), want: 9 * time.Minute, message: "no launcher came by 2026-03-01T12:09:00Z, 10m0s after the job was made: "},
-		{name: "over when we came", startBy: now.Add(-time.Hour), want: -time.Hour, message: "no launcher came by 2026-03-01T11:00:00Z, 10m0s after the job was made: "},
-		{name: "this node's clock is behind", startBy: now.Add(20 * time.Minute), want: 10 * time.Minute, message: "no launcher came within 10m0s: "},
+		{name: "from the job's creation", startBy: now.Add(9 * time.Minute), want: 9 * time.Minute,
+			message: "no launcher came by 2026-03-01T12:09:00Z, 10m0s after the job was made: "},
+		{name: "over when we came", startBy: now.Add(-time.Hour), want: -time.Hour,
+			message: "no launcher came by 2026-03-01T11:00:00Z, 10m0s after the job was made: "},
+		{name: "this node's clock is behind", startBy: now.Add(20 * time.Minute), want: 10 * time.Minute,
+			message: "no launcher came within 10m0s: "},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := Config{StartTimeout: 10 * time.Minute, StartBy: test.startBy}

@@ -72,7 +72,8 @@ func TestWorkdir(t *testing.T) {
 		message       string
 	}{
 		{"there", dir, "./script", 0, dir + "\n" + dir + "\n", ""},
-		{"missing", filepath.Join(dir, "none"), "true", 126, "", `no working directory: --workdir "` + dir + `/none": no such file or directory`},
+		{"missing", filepath.Join(dir, "none"), "true", 126, "",
+			`no working directory: --workdir "` + dir + `/none": no such file or directory`},
 		{"a file", filepath.Join(dir, "script"), "true", 126, "", `no working directory: --workdir "` + dir + `/script": not a directory`},
 		{"without the command", "/", "./script", 127, "", "./script: no such file or directory"},
 	} {

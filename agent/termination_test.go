@@ -67,20 +67,24 @@ func TestRecordText(t *testing.T) {
 		keepsMessage, keepsUsage, keepsProbes, keepsWaits bool
 	}{
 		{name: "little", message: cause, keepsMessage: true},
-		{name: "all that usually is", message: cause, probes: probes(""), usage: true, keepsMessage: true, keepsUsage: true, keepsProbes: true, keepsWaits: true},
-		{name: "absent parts", message: cause, probes: probes(strings.Repeat("r", 400)), usage: true, keepsMessage: true, keepsUsage: true, keepsProbes: true},
+		{name: "all that usually is", message: cause, probes: probes(""), usage: true, keepsMessage: true, keepsUsage: true,
+			keepsProbes: true, keepsWaits: true},
+		{name: "absent parts", message: cause, probes: probes(strings.Repeat("r", 400)), usage: true, keepsMessage: true, keepsUsage: true,
+			keepsProbes: true},
 		{name: "a long message", message: strings.Repeat("ü", maxPacket/2), probes: probes("why"), usage: true, keepsUsage: true},
 		{name: "a long message, and no figures", message: strings.Repeat("x", 3*maxPacket)},
 		{name: "a message of quotes", message: strings.Repeat(`"`, maxPacket), usage: true, keepsUsage: true},
-		{name: "a message of control characters", message: strings.Repeat("\x01", maxPacket), probes: probes(strings.Repeat("\x01", 400)), usage: true},
+		{name: "a message of control characters", message: strings.Repeat("\x01", maxPacket), probes: probes(strings.Repeat("\x01", 400)),
+			usage: true},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			r := &hodeipb.ExitRecord{
 				Code: 255, Signal: 64, Cause: contract.CauseDeadlineExceeded, Message: test.message,
 				End: math.MaxUint64, StdoutEnd: math.MaxUint64, StderrEnd: math.MaxUint64, Lost: math.MaxUint64, PipesHeld: true,
-				Started: &timestamppb.Timestamp{Seconds: 253402300799, Nanos: 999999999}, Finished: &timestamppb.Timestamp{Seconds: 253402300799, Nanos: 999999999},
-				Probes: test.probes,
+				Started:  &timestamppb.Timestamp{Seconds: 253402300799, Nanos: 999999999},
+				Finished: &timestamppb.Timestamp{Seconds: 253402300799, Nanos: 999999999},
+				Probes:   test.probes,
 			}
 			if test.usage {
 				r.Usage = greatestUsage(t)

@@ -195,7 +195,8 @@ func TestSendMetrics(t *testing.T) {
 		{name: "at its own interval", welcome: every(2 * time.Second), after: 5, others: time.Second, want: []uint64{7, 9, 10}},
 		{name: "the last in any case", welcome: every(time.Hour), after: 5, others: time.Second, want: []uint64{10}},
 		{name: "no two of a time", welcome: every(time.Nanosecond), after: 5, others: time.Second,
-			want: []uint64{6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46}},
+			want: []uint64{6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34,
+				35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46}},
 		{name: "slow", welcome: every(time.Second), after: 5, receiver: receiver{slow: 2500 * time.Millisecond}, want: []uint64{6, 8, 10}},
 	}
 	for _, test := range tests {

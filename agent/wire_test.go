@@ -94,7 +94,8 @@ func BenchmarkWire(b *testing.B) {
 			for range perOp / len(wireLine) {
 				m := &hodeipb.FromAgent{Message: &hodeipb.FromAgent_Batch{Batch: &hodeipb.Batch{
 					Offset: offset, Data: wireLine,
-					Records: []*hodeipb.Record{{Stream: stdout, StreamOffset: offset, Length: uint32(len(wireLine)), TimeUnixNano: time.Now().UnixNano()}},
+					Records: []*hodeipb.Record{{Stream: stdout, StreamOffset: offset, Length: uint32(len(wireLine)),
+						TimeUnixNano: time.Now().UnixNano()}},
 				}}}
 				if err := stream.Send(m); err != nil {
 					b.Fatal(err)

@@ -485,7 +485,8 @@ func (w *worker) ends(code int) *hodeipb.ExitRecord {
 	r := w.follower.exited(w.t)
 	w.launcher.exits(w.t, cmp.Or(stoppedCode[r.Cause], code)) // the one number of hodei run
 	w.agent.exits(w.t, contract.ExitOK)
-	if int(r.Code) != code || r.End != w.follower.end || r.StdoutEnd != w.follower.streams[stdout].end || r.StderrEnd != w.follower.streams[stderr].end {
+	if int(r.Code) != code || r.End != w.follower.end || r.StdoutEnd != w.follower.streams[stdout].end ||
+		r.StderrEnd != w.follower.streams[stderr].end {
 		w.t.Errorf("exit record %v after %d bytes, want code %d", r, w.follower.end, code)
 	}
 	return r

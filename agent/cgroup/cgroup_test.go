@@ -54,7 +54,8 @@ func TestRead(t *testing.T) {
 			HugePages: fig(0),
 		}},
 		{name: "v1", fixture: "v1-linux-6.18", version: V1, want: sampleV1},
-		{name: "hybrid", fixture: "hybrid-linux-6.18", version: Hybrid, want: with(sampleV1, func(s *Sample) { s.Pressure = pressureHybrid })},
+		{name: "hybrid", fixture: "hybrid-linux-6.18", version: Hybrid,
+			want: with(sampleV1, func(s *Sample) { s.Pressure = pressureHybrid })},
 		{name: "nothing", version: None},
 		{name: "nothing known", change: func(f tree) { f["cpuset/cpuset.cpus"], f["version"] = "0\n", "2\n" }, version: None},
 
@@ -107,7 +108,8 @@ func TestRead(t *testing.T) {
 			f.delete("cpuacct/")
 		}, version: V1, want: sampleV1},
 		{name: "v1, blkio of a disk with a limit", fixture: "v1-linux-6.18", change: func(f tree) {
-			f["blkio/blkio.throttle.io_service_bytes_recursive"] = "7:0 Read 8\n7:0 Write 9\n7:0 Sync 17\n8:0 Read 1\n8:0 Write 0\nTotal 18\n"
+			f["blkio/blkio.throttle.io_service_bytes_recursive"] = "7:0 Read 8\n7:0 Write 9\n7:0 Sync 17\n8:0 Read 1\n8:0 Write 0\nTotal " +
+				"18\n"
 			f["blkio/blkio.throttle.io_serviced_recursive"] = "7:0 Read 2\n7:0 Write 3\n7:0 Total 5\nTotal 5\n"
 		}, version: V1, want: with(sampleV1, func(s *Sample) { s.IO = IO{fig(9), fig(9), fig(2), fig(3)} })},
 		{name: "v1, blkio of an old kernel", fixture: "v1-linux-6.18", change: func(f tree) {
@@ -117,7 +119,8 @@ func TestRead(t *testing.T) {
 		}, version: V1, want: with(sampleV1, func(s *Sample) { s.IO = IO{fig(8), fig(9), fig(2), fig(3)} })},
 		{name: "v1, one controller in its root", fixture: "v1-linux-6.18", change: func(f tree) { f["pids/release_agent"] = "\n" },
 			version: V1, want: with(sampleV1, func(s *Sample) { s.Pids = Pids{} })},
-		{name: "hybrid in version 2's root", fixture: "hybrid-linux-6.18", change: func(f tree) { f.delete("unified/cgroup.events") }, version: V1, want: sampleV1},
+		{name: "hybrid in version 2's root", fixture: "hybrid-linux-6.18", change: func(f tree) { f.delete("unified/cgroup.events") },
+			version: V1, want: sampleV1},
 		{name: "hybrid without cpuacct", fixture: "hybrid-linux-6.18", change: func(f tree) { f.delete("cpuacct/") },
 			version: Hybrid, want: with(sampleV1, func(s *Sample) {
 				s.Pressure = pressureHybrid
@@ -143,16 +146,20 @@ func TestRead(t *testing.T) {
 		{name: "v2, empty", fixture: "v2-linux-6.12", change: func(f tree) { f.all(func(string) string { return "" }) },
 			version: V2, want: Sample{IO: sampleV2.IO}}, // which is what it says before the first operation
 		{name: "v1, empty", fixture: "v1-linux-6.18", change: func(f tree) { f.all(func(string) string { return "" }) }, version: V1},
-		{name: "v2, garbage", fixture: "v2-linux-6.12", change: func(f tree) { f.all(func(string) string { return "\x00 \xff=-1\n\n = \n" }) },
+		{name: "v2, garbage", fixture: "v2-linux-6.12",
+			change:  func(f tree) { f.all(func(string) string { return "\x00 \xff=-1\n\n = \n" }) },
 			version: V2, want: Sample{IO: sampleV2.IO}},
-		{name: "v1, garbage", fixture: "v1-linux-6.18", change: func(f tree) { f.all(func(string) string { return "\x00 \xff=-1\n\n = \n" }) }, version: V1},
+		{name: "v1, garbage", fixture: "v1-linux-6.18",
+			change: func(f tree) { f.all(func(string) string { return "\x00 \xff=-1\n\n = \n" }) }, version: V1},
 		{name: "hybrid, too large", fixture: "hybrid-linux-6.18", change: func(f tree) { f.all(large(most + "0")) }, version: Hybrid},
-		{name: "v2, too large", fixture: "v2-linux-6.12", change: func(f tree) { f.all(large(most + "0")) }, version: V2, want: Sample{IO: sampleV2.IO}},
+		{name: "v2, too large", fixture: "v2-linux-6.12", change: func(f tree) { f.all(large(most + "0")) }, version: V2,
+			want: Sample{IO: sampleV2.IO}},
 		{name: "v2, too large in nanoseconds", fixture: "v2-linux-6.12", change: func(f tree) { f.all(large(most)) }, version: V2,
 			want: Sample{
 				CPU: CPU{Periods: fig(1<<64 - 1), ThrottledPeriods: fig(1<<64 - 1)},
 				Memory: Memory{
-					Current: fig(1<<64 - 1), Peak: fig(1<<64 - 1), Anon: fig(1<<64 - 1), File: fig(1<<64 - 1), Kernel: fig(1<<64 - 1), Swap: fig(1<<64 - 1),
+					Current: fig(1<<64 - 1), Peak: fig(1<<64 - 1), Anon: fig(1<<64 - 1), File: fig(1<<64 - 1), Kernel: fig(1<<64 - 1),
+					Swap:  fig(1<<64 - 1),
 					Limit: fig(1<<64 - 1), MaxEvents: fig(1<<64 - 1), OOMEvents: fig(1<<64 - 1), OOMKills: fig(1<<64 - 1),
 				},
 				IO:        sampleV2.IO,

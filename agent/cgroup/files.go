@@ -81,7 +81,8 @@ var filesV1 = map[string][][]file{
 		{{name: "memory.kmem.usage_in_bytes", part: memory, parse: func(b []byte, s *Sample) { s.Memory.Kernel = single(b) }}},
 		{{name: "memory.failcnt", part: memory, parse: func(b []byte, s *Sample) { s.Memory.MaxEvents = single(b) }}},
 		// what runs into a limit of memory and swap together that is no higher counts there alone
-		{{name: "memory.memsw.failcnt", part: memory, parse: func(b []byte, s *Sample) { s.Memory.MaxEvents = s.Memory.MaxEvents.plus(single(b)) }}},
+		{{name: "memory.memsw.failcnt", part: memory,
+			parse: func(b []byte, s *Sample) { s.Memory.MaxEvents = s.Memory.MaxEvents.plus(single(b)) }}},
 		{{name: "memory.stat", part: memory, parse: parseMemoryStatV1}},
 		{{name: "memory.oom_control", part: memory, parse: parseOOM}},
 	},

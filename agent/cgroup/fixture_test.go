@@ -122,7 +122,8 @@ func large(n string) func(string) string {
 			if _, err := strconv.ParseUint(strings.TrimSpace(line[at+1:]), 10, 64); err == nil {
 				words[i] = line[:at+1] + n + "\n"
 			}
-			if a, b, ok := strings.Cut(strings.TrimSpace(line), " "); ok && !strings.ContainsAny(a, "abcdefghijklmnopqrstuvwxyz") && b == "100000" {
+			if a, b, ok := strings.Cut(strings.TrimSpace(line), " "); ok && !strings.ContainsAny(a, "abcdefghijklmnopqrstuvwxyz") &&
+				b == "100000" {
 				words[i] = n + " " + n + "\n" // cpu.max
 			}
 		}

@@ -169,14 +169,18 @@ func (g *group) toldV2(t *testing.T, s Sample) Sample {
 	t.Helper()
 	return Sample{
 		CPU: CPU{
-			Total: g.told(t, "cpu.stat", "usage_usec", 1000), User: g.told(t, "cpu.stat", "user_usec", 1000), System: g.told(t, "cpu.stat", "system_usec", 1000),
-			Periods: g.told(t, "cpu.stat", "nr_periods", 1), ThrottledPeriods: g.told(t, "cpu.stat", "nr_throttled", 1), Throttled: g.told(t, "cpu.stat", "throttled_usec", 1000),
-			Period: g.told(t, "cpu.max", "max", 1000),
+			Total: g.told(t, "cpu.stat", "usage_usec", 1000), User: g.told(t, "cpu.stat", "user_usec", 1000),
+			System:  g.told(t, "cpu.stat", "system_usec", 1000),
+			Periods: g.told(t, "cpu.stat", "nr_periods", 1), ThrottledPeriods: g.told(t, "cpu.stat", "nr_throttled", 1),
+			Throttled: g.told(t, "cpu.stat", "throttled_usec", 1000),
+			Period:    g.told(t, "cpu.max", "max", 1000),
 		},
 		Memory: Memory{
 			Current: g.told(t, "memory.current", "", 1), Peak: g.told(t, "memory.peak", "", 1), Anon: g.told(t, "memory.stat", "anon", 1),
-			File: g.told(t, "memory.stat", "file", 1), Kernel: g.told(t, "memory.stat", "kernel", 1), Swap: g.told(t, "memory.swap.current", "", 1),
-			MaxEvents: g.told(t, "memory.events", "max", 1), OOMEvents: g.told(t, "memory.events", "oom", 1), OOMKills: g.told(t, "memory.events", "oom_kill", 1),
+			File: g.told(t, "memory.stat", "file", 1), Kernel: g.told(t, "memory.stat", "kernel", 1),
+			Swap:      g.told(t, "memory.swap.current", "", 1),
+			MaxEvents: g.told(t, "memory.events", "max", 1), OOMEvents: g.told(t, "memory.events", "oom", 1),
+			OOMKills: g.told(t, "memory.events", "oom_kill", 1),
 		},
 		IO:   s.IO, // what sh and tail had to be read for
 		Pids: Pids{Current: g.told(t, "pids.current", "", 1)},
@@ -198,13 +202,17 @@ func (g *group) toldV1(t *testing.T, s Sample) Sample {
 	}
 	return Sample{
 		CPU: CPU{
-			Total: g.told(t, "cpuacct.usage", "", 1), User: g.told(t, "cpuacct.stat", "user", 10_000_000), System: g.told(t, "cpuacct.stat", "system", 10_000_000),
-			Periods: g.told(t, "cpu.stat", "nr_periods", 1), ThrottledPeriods: g.told(t, "cpu.stat", "nr_throttled", 1), Throttled: g.told(t, "cpu.stat", "throttled_time", 1),
-			Period: g.told(t, "cpu.cfs_period_us", "", 1000),
+			Total: g.told(t, "cpuacct.usage", "", 1), User: g.told(t, "cpuacct.stat", "user", 10_000_000),
+			System:  g.told(t, "cpuacct.stat", "system", 10_000_000),
+			Periods: g.told(t, "cpu.stat", "nr_periods", 1), ThrottledPeriods: g.told(t, "cpu.stat", "nr_throttled", 1),
+			Throttled: g.told(t, "cpu.stat", "throttled_time", 1),
+			Period:    g.told(t, "cpu.cfs_period_us", "", 1000),
 		},
 		Memory: Memory{
-			Current: g.told(t, "memory.usage_in_bytes", "", 1), Peak: g.told(t, "memory.max_usage_in_bytes", "", 1), Anon: g.told(t, "memory.stat", "total_rss", 1),
-			File: g.told(t, "memory.stat", "total_cache", 1), Kernel: g.told(t, "memory.kmem.usage_in_bytes", "", 1), Swap: g.told(t, "memory.stat", "total_swap", 1),
+			Current: g.told(t, "memory.usage_in_bytes", "", 1), Peak: g.told(t, "memory.max_usage_in_bytes", "", 1),
+			Anon: g.told(t, "memory.stat", "total_rss", 1),
+			File: g.told(t, "memory.stat", "total_cache", 1), Kernel: g.told(t, "memory.kmem.usage_in_bytes", "", 1),
+			Swap:      g.told(t, "memory.stat", "total_swap", 1),
 			MaxEvents: maxEvents, OOMKills: g.told(t, "memory.oom_control", "oom_kill", 1),
 		},
 		IO:        s.IO, // of disks that were set up for it alone
@@ -231,7 +239,8 @@ func TestKernelV2(t *testing.T) {
 	first := read(t, r)
 	before := g.toldV2(t, first)
 	s := read(t, r)
-	s.IO, s.Pressure.CPUFull, s.Pressure.MemoryFull, s.Pressure.IOFull = first.IO, first.Pressure.CPUFull, first.Pressure.MemoryFull, first.Pressure.IOFull
+	s.IO, s.Pressure.CPUFull = first.IO, first.Pressure.CPUFull
+	s.Pressure.MemoryFull, s.Pressure.IOFull = first.Pressure.MemoryFull, first.Pressure.IOFull
 	between(t, before, s, g.toldV2(t, first))
 	if kernelTest && (!s.IO.ReadBytes.Known || s.Memory.Peak.N < touched) {
 		t.Errorf("peak memory %v, I/O %v, want at least %d and some", s.Memory.Peak, s.IO, touched)

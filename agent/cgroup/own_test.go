@@ -36,11 +36,15 @@ func TestOwn(t *testing.T) {
 		want                 bool
 	}{
 		{"v1 in a container", mountsV1, cgroupV1, true},
-		{"v1 in a cgroup namespace", strings.ReplaceAll(mountsV1, "/kubepods/burstable/podP/C", "/"), strings.ReplaceAll(cgroupV1, "/kubepods/burstable/podP/C", "/"), true},
-		{"v1, another controller's path", mountsV1, strings.Replace(cgroupV1, "memory:/kubepods/burstable/podP/C", "memory:/kubepods/burstable/podP", 1), false},
-		{"v1, a hierarchy that is not read", mountsV1, strings.Replace(cgroupV1, "systemd:/kubepods/burstable/podP/C", "systemd:/", 1), true},
+		{"v1 in a cgroup namespace", strings.ReplaceAll(mountsV1, "/kubepods/burstable/podP/C", "/"),
+			strings.ReplaceAll(cgroupV1, "/kubepods/burstable/podP/C", "/"), true},
+		{"v1, another controller's path", mountsV1,
+			strings.Replace(cgroupV1, "memory:/kubepods/burstable/podP/C", "memory:/kubepods/burstable/podP", 1), false},
+		{"v1, a hierarchy that is not read", mountsV1, strings.Replace(cgroupV1, "systemd:/kubepods/burstable/podP/C", "systemd:/", 1),
+			true},
 		{"v1, without the process's path", mountsV1, strings.Replace(cgroupV1, "4:memory:", "4:cpuset:", 1), false},
-		{"v1, two controllers together", strings.ReplaceAll(mountsV1, "rw,cpuacct\n", "rw,cpu,cpuacct\n"), "1:cpu,cpuacct:/kubepods/burstable/podP/C\n4:memory:/kubepods/burstable/podP/C\n", true},
+		{"v1, two controllers together", strings.ReplaceAll(mountsV1, "rw,cpuacct\n", "rw,cpu,cpuacct\n"),
+			"1:cpu,cpuacct:/kubepods/burstable/podP/C\n4:memory:/kubepods/burstable/podP/C\n", true},
 		{"v1 of a machine", `31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
 32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu
 35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
@@ -50,8 +54,11 @@ func TestOwn(t *testing.T) {
 		{"v2 in a container", mountsV2, cgroupV2, true},
 		{"v2 of a machine, in a session", mountsHost, "0::/user.slice/user-1000.slice/session-1.scope\n", false},
 		{"v2 of a machine, in its root", mountsHost, "0::/\n", true}, // Open tells
-		{"v2 of a machine, mounted into a container", strings.Replace(mountsV2, " / /sys/fs/cgroup ", " /../../.. /sys/fs/cgroup ", 1), cgroupV2, false},
-		{"v2 in a container without a cgroup namespace", strings.Replace(mountsV2, " / /sys/fs/cgroup ", ` /system.slice/a\040b\134c /sys/fs/cgroup `, 1), "0::/system.slice/a b\\c\n", true},
+		{"v2 of a machine, mounted into a container", strings.Replace(mountsV2, " / /sys/fs/cgroup ", " /../../.. /sys/fs/cgroup ", 1),
+			cgroupV2, false},
+		{"v2 in a container without a cgroup namespace",
+			strings.Replace(mountsV2, " / /sys/fs/cgroup ", ` /system.slice/a\040b\134c /sys/fs/cgroup `, 1), "0::/system.slice/a b\\c\n",
+			true},
 		{"v2 of another", strings.Replace(mountsV2, " / /sys/fs/cgroup ", " /other /sys/fs/cgroup ", 1), "0::/own\n", false},
 		{"a volume over v2", mountsV2 + "700 605 0:200 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n", cgroupV2, false},
 		{"a volume over v1", mountsV1 + "700 169 0:200 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n", cgroupV1, false},

@@ -83,16 +83,23 @@ func TestParseIOStat(t *testing.T) {
 	}{
 		{"not read", nil, IO{}},
 		{"no operation yet", []byte{}, zero},
-		{"one device", []byte("8:0 rbytes=90112 wbytes=4096 rios=3 wios=1 dbytes=50331648 dios=3021\n"), IO{fig(90112), fig(4096), fig(3), fig(1)}},
-		{"two devices", []byte("8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0\n253:0 rbytes=10 wbytes=20 rios=30 wios=40 dbytes=0 dios=0\n"), IO{fig(11), fig(22), fig(33), fig(44)}},
-		{"with io.cost", []byte("8:0 cost.vrate=100.00 rbytes=1 wbytes=2 rios=3 wios=4 cost.usage=7\n"), IO{fig(1), fig(2), fig(3), fig(4)}},
-		{"unused devices in front, Linux 5.15", []byte("7:1 7:0 8:0 rbytes=1 wbytes=2 rios=3 wios=4\n"), IO{fig(1), fig(2), fig(3), fig(4)}},
+		{"one device", []byte("8:0 rbytes=90112 wbytes=4096 rios=3 wios=1 dbytes=50331648 dios=3021\n"),
+			IO{fig(90112), fig(4096), fig(3), fig(1)}},
+		{"two devices",
+			[]byte("8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0\n253:0 rbytes=10 wbytes=20 rios=30 wios=40 dbytes=0 dios=0\n"),
+			IO{fig(11), fig(22), fig(33), fig(44)}},
+		{"with io.cost", []byte("8:0 cost.vrate=100.00 rbytes=1 wbytes=2 rios=3 wios=4 cost.usage=7\n"),
+			IO{fig(1), fig(2), fig(3), fig(4)}},
+		{"unused devices in front, Linux 5.15", []byte("7:1 7:0 8:0 rbytes=1 wbytes=2 rios=3 wios=4\n"),
+			IO{fig(1), fig(2), fig(3), fig(4)}},
 		{"an unused device last, Linux 5.15", []byte("8:0 rbytes=1 wbytes=2 rios=3 wios=4\n7:0 "), IO{fig(1), fig(2), fig(3), fig(4)}},
 		{"unused devices alone", []byte("7:1 7:0 "), zero},
 		{"torn in a pair", []byte("8:0 rbytes=1 wbytes=2 rios=3 wios=4\n8:16 rby"), IO{fig(1), fig(2), fig(3), fig(4)}},
 		{"torn in a number", []byte("8:0 rbytes=1 wbytes=2 rios=3 wios=4\n8:16 rbytes=1 wbytes=2"), IO{}},
-		{"one figure is garbage", []byte("8:0 rbytes=-1 wbytes=2 rios=3 wios=4\n8:16 rbytes=1 wbytes=2 rios=3 wios=4\n"), IO{Figure{}, fig(4), fig(6), fig(8)}},
-		{"one sum is too large", []byte("8:0 rbytes=1 wbytes=18446744073709551615 rios=3 wios=4\n8:16 rbytes=1 wbytes=2 rios=3 wios=4\n"), IO{fig(2), Figure{}, fig(6), fig(8)}},
+		{"one figure is garbage", []byte("8:0 rbytes=-1 wbytes=2 rios=3 wios=4\n8:16 rbytes=1 wbytes=2 rios=3 wios=4\n"),
+			IO{Figure{}, fig(4), fig(6), fig(8)}},
+		{"one sum is too large", []byte("8:0 rbytes=1 wbytes=18446744073709551615 rios=3 wios=4\n8:16 rbytes=1 wbytes=2 rios=3 wios=4\n"),
+			IO{fig(2), Figure{}, fig(6), fig(8)}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -109,7 +116,9 @@ func TestReadWrite(t *testing.T) {
 		name, in    string
 		read, write Figure
 	}{
-		{"two devices", "8:0 Read 1\n8:0 Write 2\n8:0 Sync 3\n8:0 Async 0\n8:0 Discard 0\n8:0 Total 3\n8:16 Read 10\n8:16 Write 20\n8:16 Total 30\nTotal 33\n", fig(11), fig(22)},
+		{"two devices",
+			"8:0 Read 1\n8:0 Write 2\n8:0 Sync 3\n8:0 Async 0\n8:0 Discard 0\n8:0 Total 3\n8:16 Read 10\n8:16 Write 20\n8:16 Total " +
+				"30\nTotal 33\n", fig(11), fig(22)},
 		{"no device", "Total 0\n", Figure{}, Figure{}},
 		{"torn before the total", "8:0 Read 1\n8:0 Write 2\n8:0 Total 3\n", Figure{}, Figure{}},
 		{"torn in the total", "8:0 Read 1\n8:0 Write 2\n8:0 Total 3\nTotal 3", Figure{}, Figure{}},
@@ -131,7 +140,8 @@ func TestPressures(t *testing.T) {
 		name, in   string
 		some, full Figure
 	}{
-		{"both", "some avg10=0.12 avg60=0.00 avg300=0.00 total=12\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=3\n", fig(12000), fig(3000)},
+		{"both", "some avg10=0.12 avg60=0.00 avg300=0.00 total=12\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=3\n", fig(12000),
+			fig(3000)},
 		{"some alone", "some avg10=0.12 avg60=0.00 avg300=0.00 total=12\n", fig(12000), Figure{}},
 		{"without a total", "some avg10=0.12\nfull total=x\n", Figure{}, Figure{}},
 		{"torn", "some avg10=0.12 avg60=0.00 avg300=0.00 total=12\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=3", fig(12000), Figure{}},

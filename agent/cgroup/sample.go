@@ -46,8 +46,8 @@ type Sample struct {
 	Pids     Pids
 	Pressure Pressure
 	// HugePages is the memory in huge pages in bytes, all sizes together; Memory
-	// does not count it, unless version 2 is mounted with memory_hugetlb_accounting. Files hugetlb.SIZE.current; hugetlb.SIZE.usage_in_bytes
-	// (cgroup-v1/hugetlb.rst).
+	// does not count it, unless version 2 is mounted with memory_hugetlb_accounting.
+	// Files hugetlb.SIZE.current; hugetlb.SIZE.usage_in_bytes (cgroup-v1/hugetlb.rst).
 	HugePages Figure
 }
 

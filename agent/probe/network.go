@@ -72,7 +72,8 @@ func openNetwork(job job) (*network, error) {
 			_ = n.close()
 			switch {
 			case errors.Is(err, unix.EPERM):
-				return nil, absence("a program that was attached to a cgroup above the job's lets no other one in below (BPF_F_ALLOW_MULTI)")
+				return nil, absence("a program that was attached to a cgroup above the job's " +
+					"lets no other one in below (BPF_F_ALLOW_MULTI)")
 			case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV):
 				return nil, errGone
 			}

@@ -115,7 +115,8 @@ func (t *Target) resolve() (*os.File, error) {
 			return nil, errRoot
 		}
 		if t.ID == 0 {
-			return nil, errors.New("the job's cgroup is not known: its launcher shows no cgroup v2 directory, and the kernel gives no id of it before Linux 6.13")
+			return nil, errors.New("the job's cgroup is not known: its launcher shows no cgroup v2 directory, " +
+				"and the kernel gives no id of it before Linux 6.13")
 		}
 		return nil, nil
 	}

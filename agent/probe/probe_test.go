@@ -177,7 +177,8 @@ func TestClose(t *testing.T) {
 
 	var programs []ebpf.ProgramID
 	var maps []ebpf.MapID
-	for _, program := range []*ebpf.Program{p.network.objects.Receive, p.network.objects.Transmit, p.stats.objects.Stats, p.victim.objects.MarkVictim, p.waits.objects.SchedSwitch} {
+	for _, program := range []*ebpf.Program{p.network.objects.Receive, p.network.objects.Transmit, p.stats.objects.Stats,
+		p.victim.objects.MarkVictim, p.waits.objects.SchedSwitch} {
 		info, err := program.Info()
 		if err != nil {
 			t.Fatal(err)
@@ -188,7 +189,8 @@ func TestClose(t *testing.T) {
 		maps = append(maps, ids...)
 	}
 	var links []link.ID
-	for _, l := range []link.Link{p.network.links[0], p.network.links[1], p.victim.link} { // that of the waits comes and goes, and holds its program
+	for _, l := range []link.Link{p.network.links[0], p.network.links[1],
+		p.victim.link} { // that of the waits comes and goes, and holds its program
 
 		info, err := l.Info()
 		if err != nil {
@@ -254,8 +256,10 @@ func TestExplain(t *testing.T) {
 	}{
 		{"nothing", nil, ""},
 		{"said already", fmt.Errorf("open: %w", absence("no cgroup")), "open: no cgroup"},
-		{"forbidden", fmt.Errorf("load: %w", unix.EPERM), "the kernel forbids it in spite of the capabilities (lockdown, seccomp or a security module): load: operation not permitted"},
-		{"too old", fmt.Errorf("x: %w", ebpf.ErrNotSupported), "this kernel, " + release() + ", is too old or built without it: x: not supported"},
+		{"forbidden", fmt.Errorf("load: %w", unix.EPERM),
+			"the kernel forbids it in spite of the capabilities (lockdown, seccomp or a security module): load: operation not permitted"},
+		{"too old", fmt.Errorf("x: %w", ebpf.ErrNotSupported),
+			"this kernel, " + release() + ", is too old or built without it: x: not supported"},
 		{"a verifier's log", &ebpf.VerifierError{Cause: unix.EINVAL, Log: []string{"1: r1 = r2", "R2 !read_ok", "processed 1 insns"}},
 			"this kernel, " + release() + ", does not take the program: invalid argument: R2 !read_ok"},
 		{"many lines", errors.New("one\ntwo"), "one"},

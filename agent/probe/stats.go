@@ -122,7 +122,8 @@ func openStats(job job) (*stats, error) {
 			return nil, errGone
 		}
 		if errors.Is(err, unix.ENOENT) {
-			return nil, absence("the job's cgroup is outside of the agent's cgroup namespace, and its v2 directory is not visible to its launcher")
+			return nil, absence("the job's cgroup is outside of the agent's cgroup namespace, " +
+				"and its v2 directory is not visible to its launcher")
 		}
 		return nil, err
 	}

@@ -203,15 +203,18 @@ func TestCounters(t *testing.T) {
 		want Counters
 	}{
 		{"CPU alone", record{Usage: 7, Memory: 1, Pids: 1}, Counters{Known: KnownCPU, Usage: 7}},
-		{"no quota", record{Have: haveBandwidth, Quota: math.MaxUint64, Period: 5, Periods: 3}, Counters{Known: KnownCPU | KnownBandwidth, Periods: 3}},
+		{"no quota", record{Have: haveBandwidth, Quota: math.MaxUint64, Period: 5, Periods: 3},
+			Counters{Known: KnownCPU | KnownBandwidth, Periods: 3}},
 		{"quota", record{Have: haveBandwidth, Quota: 4, Period: 5, Throttled: 6, ThrottledPeriods: 2},
 			Counters{Known: KnownCPU | KnownBandwidth | KnownQuota, Quota: 4, Period: 5, Throttled: 6, ThrottledPeriods: 2}},
-		{"no memory limit", record{Have: haveMemory, Memory: 9, MemoryMax: math.MaxInt64 / page}, Counters{Known: KnownCPU | KnownMemory, Memory: 9}},
+		{"no memory limit", record{Have: haveMemory, Memory: 9, MemoryMax: math.MaxInt64 / page},
+			Counters{Known: KnownCPU | KnownMemory, Memory: 9}},
 		{"a limit of nothing", record{Have: haveMemory}, Counters{Known: KnownCPU | KnownMemory | KnownMemoryLimit}},
 		{"memory limit", record{Have: haveMemory, MemoryMax: 3, MemoryPeak: 8},
 			Counters{Known: KnownCPU | KnownMemory | KnownMemoryLimit, MemoryLimit: 3 * page, MemoryPeak: 8}},
 		{"pids", record{Have: havePids, Pids: 2, PidsLimit: pidsMost + 1}, Counters{Known: KnownCPU | KnownPids, Pids: 2}},
-		{"pids limit", record{Have: havePids, Pids: 2, PidsLimit: 30}, Counters{Known: KnownCPU | KnownPids | KnownPidsLimit, Pids: 2, PidsLimit: 30}},
+		{"pids limit", record{Have: havePids, Pids: 2, PidsLimit: 30},
+			Counters{Known: KnownCPU | KnownPids | KnownPidsLimit, Pids: 2, PidsLimit: 30}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -56,7 +56,8 @@ func openVictim(job job) (*victim, error) {
 		return nil, err
 	}
 	if !namesVictim(kernel) {
-		return nil, absence("the kernel's tracepoint mark_victim tells no more than a number (Linux 6.8 tells more, and so do many that are older)")
+		return nil, absence("the kernel's tracepoint mark_victim tells no more than a number " +
+			"(Linux 6.8 tells more, and so do many that are older)")
 	}
 	spec, err := loadVictim()
 	if err != nil {

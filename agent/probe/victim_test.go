@@ -167,12 +167,15 @@ func TestNamesVictim(t *testing.T) {
 		want   bool
 	}{
 		{"a task", []btf.FuncParam{{Type: &btf.Pointer{Target: &btf.Void{}}}, {Type: task}, {Type: &btf.Int{Size: 4}}}, true},
-		{"a number", []btf.FuncParam{{Type: &btf.Pointer{Target: &btf.Void{}}}, {Type: &btf.Int{Name: "int", Size: 4, Encoding: btf.Signed}}}, false},
+		{"a number",
+			[]btf.FuncParam{{Type: &btf.Pointer{Target: &btf.Void{}}}, {Type: &btf.Int{Name: "int", Size: 4, Encoding: btf.Signed}}},
+			false},
 		{"nothing", []btf.FuncParam{{Type: &btf.Pointer{Target: &btf.Void{}}}}, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			point := &btf.Typedef{Name: "btf_trace_mark_victim", Type: &btf.Pointer{Target: &btf.FuncProto{Return: &btf.Void{}, Params: tt.params}}}
+			point := &btf.Typedef{Name: "btf_trace_mark_victim",
+				Type: &btf.Pointer{Target: &btf.FuncProto{Return: &btf.Void{}, Params: tt.params}}}
 			if got := namesVictim(kernelWith(t, point)); got != tt.want {
 				t.Errorf("namesVictim() = %t, want %t", got, tt.want)
 			}
@@ -184,7 +187,8 @@ func TestNamesVictim(t *testing.T) {
 }
 
 func TestHasMember(t *testing.T) {
-	kernel := kernelWith(t, &btf.Struct{Name: "sched_info", Size: 8, Members: []btf.Member{{Name: "last_queued", Type: &btf.Int{Name: "u64", Size: 8}}}})
+	kernel := kernelWith(t,
+		&btf.Struct{Name: "sched_info", Size: 8, Members: []btf.Member{{Name: "last_queued", Type: &btf.Int{Name: "u64", Size: 8}}}})
 	for _, tt := range []struct {
 		name, of, member string
 		want             bool

@@ -67,15 +67,18 @@ func TestConfig(t *testing.T) {
 	}
 
 	env[contract.EnvListen], env[contract.EnvServerName], env[contract.EnvServerAddress] = "", "", "server.example:50051"
-	env[contract.EnvRetries], env[contract.EnvTimeout], env[contract.EnvTerminationLog], env["KUBERNETES_SERVICE_HOST"] = "2", "90s", "/tmp/t", "10.0.0.1"
+	env[contract.EnvRetries], env[contract.EnvTimeout] = "2", "90s"
+	env[contract.EnvTerminationLog], env["KUBERNETES_SERVICE_HOST"] = "/tmp/t", "10.0.0.1"
 	got, err = config(func(name string) string { return env[name] })
-	if err != nil || got.TLS.ServerName != "server.example" || got.Server != "server.example:50051" || !got.Retries || got.Timeout != 90*time.Second || got.TerminationLog != "/tmp/t" || !got.InPod {
+	if err != nil || got.TLS.ServerName != "server.example" || got.Server != "server.example:50051" || !got.Retries ||
+		got.Timeout != 90*time.Second || got.TerminationLog != "/tmp/t" || !got.InPod {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	env[contract.EnvRetries] = "0"
 	env[contract.EnvLogOverflow], env[contract.EnvDetached], env[contract.EnvContainerLogs] = "block", "1", "1"
 	got, err = config(func(name string) string { return env[name] })
-	if err != nil || got.EBPF != agent.EBPFOff || got.Retries || got.Overflow != agent.OverflowBlock || !got.Detached || !got.ContainerLogs {
+	if err != nil || got.EBPF != agent.EBPFOff || got.Retries || got.Overflow != agent.OverflowBlock || !got.Detached ||
+		!got.ContainerLogs {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	env[contract.EnvLogOverflow], env[contract.EnvDetached], env[contract.EnvContainerLogs] = "drop", "0", "0"
@@ -89,7 +92,8 @@ func TestConfig(t *testing.T) {
 		if err := os.WriteFile(startBy, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := config(func(name string) string { return env[name] }); err != nil || !got.StartBy.Equal(want) || got.EvictionDir != "/full" {
+		if got, err := config(func(name string) string { return env[name] }); err != nil || !got.StartBy.Equal(want) ||
+			got.EvictionDir != "/full" {
 			t.Errorf("start by %q: got %+v, %v", content, got, err)
 		}
 	}
@@ -179,7 +183,8 @@ func TestConfigErrors(t *testing.T) {
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{
 		{}, {"agents"}, {"copy"}, {"copy", "a", "b"}, {"launch"}, {"launch", "--", "true"},
-		{"launch", "--socket=/s"}, {"launch", "--socket=/s", "--"}, {"launch", "--sockets=/s", "--", "true"}, {"launch", "--grace=1", "--socket=/s", "--", "true"},
+		{"launch", "--socket=/s"}, {"launch", "--socket=/s", "--"}, {"launch", "--sockets=/s", "--", "true"},
+		{"launch", "--grace=1", "--socket=/s", "--", "true"},
 	} {
 		var stderr bytes.Buffer
 		if code := run(args, os.Getenv, &stderr); code != 2 || stderr.Len() == 0 {

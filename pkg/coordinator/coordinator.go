@@ -380,7 +380,8 @@ func (s *service) authorize(ctx context.Context, hello *hodeipb.Hello) error {
 	if d := dialled(info.raw); d != nil {
 		name, uid := d.Attempt()
 		if hello.Attempt != name || uid != "" && hello.AttemptUid != uid {
-			return status.Errorf(codes.InvalidArgument, "attempt %s was dialled, but its agent says it is %s, %s", name, hello.Attempt, hello.AttemptUid)
+			return status.Errorf(codes.InvalidArgument, "attempt %s was dialled, but its agent says it is %s, %s",
+				name, hello.Attempt, hello.AttemptUid)
 		}
 	}
 	return nil

@@ -30,7 +30,8 @@ const (
 func TestWholeAttempt(t *testing.T) {
 	w := newWorld(t, nil)
 	a := w.attach(t, 3)
-	if got := a.welcome(); got.Offset != 0 || !got.Output || !slices.Equal(got.Encodings, []hodeipb.Encoding{hodeipb.Encoding_ZSTD}) || got.MetricsInterval != nil {
+	if got := a.welcome(); got.Offset != 0 || !got.Output || !slices.Equal(got.Encodings, []hodeipb.Encoding{hodeipb.Encoding_ZSTD}) ||
+		got.MetricsInterval != nil {
 		t.Errorf("welcome %v", got)
 	}
 	a.send(&hodeipb.State{Phase: hodeipb.Phase_RUNNING})
@@ -86,8 +87,10 @@ func TestBadBatch(t *testing.T) {
 		{"hole", one(func(b *hodeipb.Batch) { b.Offset = 4 }), codes.FailedPrecondition, "batch at offset 4, expected 3"},
 		{"overlap", one(func(b *hodeipb.Batch) { b.Offset = 2 }), codes.FailedPrecondition, "batch at offset 2, expected 3"},
 		{"again", one(func(b *hodeipb.Batch) { b.Offset = 0 }), codes.FailedPrecondition, "batch at offset 0, expected 3"},
-		{"more data than records", one(func(b *hodeipb.Batch) { b.Data = []byte("defg") }), codes.InvalidArgument, "batch of 4 bytes with records of 3"},
-		{"less data than records", one(func(b *hodeipb.Batch) { b.Data = nil }), codes.InvalidArgument, "batch of 0 bytes with records of 3"},
+		{"more data than records", one(func(b *hodeipb.Batch) { b.Data = []byte("defg") }), codes.InvalidArgument,
+			"batch of 4 bytes with records of 3"},
+		{"less data than records", one(func(b *hodeipb.Batch) { b.Data = nil }), codes.InvalidArgument,
+			"batch of 0 bytes with records of 3"},
 		{"no records", one(func(b *hodeipb.Batch) { b.Records = nil }), codes.InvalidArgument, "batch with 0 records"},
 		{"empty", &hodeipb.Batch{}, codes.InvalidArgument, "batch with 0 records"},
 		{"empty record", one(func(b *hodeipb.Batch) { b.Records[0].Length, b.Data = 0, nil }), codes.InvalidArgument, neither},
@@ -104,9 +107,12 @@ func TestBadBatch(t *testing.T) {
 		{"output behind the largest gap", one(func(b *hodeipb.Batch) {
 			b.Records = append([]*hodeipb.Record{{Lost: math.MaxUint64}}, b.Records...)
 		}), codes.InvalidArgument, beyond},
-		{"gap beyond all offsets", &hodeipb.Batch{Offset: 3, Records: []*hodeipb.Record{{Lost: math.MaxUint64 - 2}}}, codes.InvalidArgument, "batch with a gap beyond all offsets"},
-		{"not what its encoding says", one(func(b *hodeipb.Batch) { b.Encoding = hodeipb.Encoding_ZSTD }), codes.InvalidArgument, "batch at offset 3: unexpected EOF"},
-		{"compressed, of another size", one(func(b *hodeipb.Batch) { b.Encoding, b.Data = hodeipb.Encoding_ZSTD, compress("de") }), codes.InvalidArgument, "batch at offset 3: 2 bytes, its records have 3"},
+		{"gap beyond all offsets", &hodeipb.Batch{Offset: 3, Records: []*hodeipb.Record{{Lost: math.MaxUint64 - 2}}}, codes.InvalidArgument,
+			"batch with a gap beyond all offsets"},
+		{"not what its encoding says", one(func(b *hodeipb.Batch) { b.Encoding = hodeipb.Encoding_ZSTD }), codes.InvalidArgument,
+			"batch at offset 3: unexpected EOF"},
+		{"compressed, of another size", one(func(b *hodeipb.Batch) { b.Encoding, b.Data = hodeipb.Encoding_ZSTD, compress("de") }),
+			codes.InvalidArgument, "batch at offset 3: 2 bytes, its records have 3"},
 		{"compressed, larger than its records", one(func(b *hodeipb.Batch) {
 			b.Encoding, b.Data = hodeipb.Encoding_ZSTD, compress(strings.Repeat("x", 1<<24))
 		}), codes.InvalidArgument, "batch at offset 3: window size exceeded"},
@@ -115,8 +121,10 @@ func TestBadBatch(t *testing.T) {
 				b.Records = append(b.Records, &hodeipb.Record{Stream: stdout, Length: 1})
 			}
 		}), codes.InvalidArgument, "batch with 1025 records"},
-		{"more data than a batch may have", one(func(b *hodeipb.Batch) { b.Records[0].Length = hodeipb.MaxBatchBytes + 1 }), codes.InvalidArgument, "batch of more than 1048576 bytes"},
-		{"unknown encoding", one(func(b *hodeipb.Batch) { b.Encoding = 9 }), codes.InvalidArgument, "batch in encoding 9, which was not offered"},
+		{"more data than a batch may have", one(func(b *hodeipb.Batch) { b.Records[0].Length = hodeipb.MaxBatchBytes + 1 }),
+			codes.InvalidArgument, "batch of more than 1048576 bytes"},
+		{"unknown encoding", one(func(b *hodeipb.Batch) { b.Encoding = 9 }), codes.InvalidArgument,
+			"batch in encoding 9, which was not offered"},
 		{"exit record too early", &hodeipb.ExitRecord{End: 4}, codes.FailedPrecondition, "exit record at offset 4, expected 3"},
 		{"exit record too late", &hodeipb.ExitRecord{End: 2}, codes.FailedPrecondition, "exit record at offset 2, expected 3"},
 		{"second hello", &hodeipb.FromAgent_Hello{Hello: hello(3)}, codes.InvalidArgument, "unexpected message *hodeipb.FromAgent_Hello"},

@@ -210,11 +210,15 @@ func TestManyJobsRefused(t *testing.T) {
 		code    codes.Code
 		message string
 	}{
-		{"another job", credentials.NewTLS(own), saying(otherID.Namespace, otherID.Job), codes.PermissionDenied, "the certificate was issued for another job than jobs/other"},
-		{"another namespace", credentials.NewTLS(own), saying("x", testID.Job), codes.PermissionDenied, "the certificate was issued for another job than x/make-k3x9z"},
-		{"a name that runs over", credentials.NewTLS(own), saying("jobs/job/make-k3x9z", ""), codes.PermissionDenied, "the certificate was issued for another job than jobs/job/make-k3x9z/"},
+		{"another job", credentials.NewTLS(own), saying(otherID.Namespace, otherID.Job), codes.PermissionDenied,
+			"the certificate was issued for another job than jobs/other"},
+		{"another namespace", credentials.NewTLS(own), saying("x", testID.Job), codes.PermissionDenied,
+			"the certificate was issued for another job than x/make-k3x9z"},
+		{"a name that runs over", credentials.NewTLS(own), saying("jobs/job/make-k3x9z", ""), codes.PermissionDenied,
+			"the certificate was issued for another job than jobs/job/make-k3x9z/"},
 		{"no job", credentials.NewTLS(own), saying("", ""), codes.PermissionDenied, "the certificate was issued for another job than /"},
-		{"another authority's", credentials.NewTLS(bareTLS(t, o.world, pair(t, issue(t, elsewhere, testID)))), saying(testID.Namespace, testID.Job), codes.Unavailable, ""},
+		{"another authority's", credentials.NewTLS(bareTLS(t, o.world, pair(t, issue(t, elsewhere, testID)))),
+			saying(testID.Namespace, testID.Job), codes.Unavailable, ""},
 		{"no certificate", credentials.NewTLS(bareTLS(t, o.world)), saying(testID.Namespace, testID.Job), codes.Unavailable, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -419,11 +423,15 @@ func TestTurnedAway(t *testing.T) {
 		dial func() *agent
 		want string
 	}{
-		{"another job", saying(testID, func(h *hodeipb.Hello) { h.Job = "other" }), "the certificate was issued for another job than jobs/other"},
-		{"another protocol", saying(testID, func(h *hodeipb.Hello) { h.Protocol = 2 }), "the agent speaks protocol 2, the coordinator 1: use the same version of both"},
+		{"another job", saying(testID, func(h *hodeipb.Hello) { h.Job = "other" }),
+			"the certificate was issued for another job than jobs/other"},
+		{"another protocol", saying(testID, func(h *hodeipb.Hello) { h.Protocol = 2 }),
+			"the agent speaks protocol 2, the coordinator 1: use the same version of both"},
 		{"too many", saying(otherID, func(*hodeipb.Hello) {}), "job jobs/other has 8 attachments already"},
-		{"another name", saying(testID, func(h *hodeipb.Hello) { h.AttemptUid, h.Attempt = "uid", "pod-2" }), `attempt_uid "uid" is attempt "pod-uid", not "pod-2"`},
-		{"another UID", saying(testID, func(h *hodeipb.Hello) { h.Attempt = "pod-uid" }), `attempt "pod-uid" has another attempt_uid than "uid-1"`},
+		{"another name", saying(testID, func(h *hodeipb.Hello) { h.AttemptUid, h.Attempt = "uid", "pod-2" }),
+			`attempt_uid "uid" is attempt "pod-uid", not "pod-2"`},
+		{"another UID", saying(testID, func(h *hodeipb.Hello) { h.Attempt = "pod-uid" }),
+			`attempt "pod-uid" has another attempt_uid than "uid-1"`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			a := test.dial()

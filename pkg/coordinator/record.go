@@ -88,7 +88,8 @@ func (r *Recorder) Attached(hello *hodeipb.Hello) (Resume, error) {
 	}
 	_, end := kept.Extent()
 	if end > hello.Extent.End {
-		err := fmt.Errorf("the log of %s is stored up to offset %d, its agent has it up to %d: they are not of the same attempt", hello.Attempt, end, hello.Extent.End)
+		err := fmt.Errorf("the log of %s is stored up to offset %d, its agent has it up to %d: they are not of the same attempt",
+			hello.Attempt, end, hello.Extent.End)
 		r.Listener.Failed(hello.Attempt, err)
 		return Resume{}, err
 	}

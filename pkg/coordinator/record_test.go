@@ -262,7 +262,8 @@ func TestRecorderFails(t *testing.T) {
 	if err := <-h.failed; !errors.Is(err, logstore.ErrClosed) {
 		t.Errorf("failed: %v", err)
 	}
-	if err := r.Exited("pod-uid-1", &hodeipb.ExitRecord{}); !errors.Is(err, logstore.ErrClosed) || !errors.Is(<-h.failed, logstore.ErrClosed) {
+	if err := r.Exited("pod-uid-1", &hodeipb.ExitRecord{}); !errors.Is(err, logstore.ErrClosed) ||
+		!errors.Is(<-h.failed, logstore.ErrClosed) {
 		t.Errorf("exited: %v", err)
 	}
 }

@@ -103,8 +103,11 @@ func TestRefusedByTLS(t *testing.T) {
 		{"no certificate", credentials.NewTLS(bareTLS(t, w))},
 		{"another authority's", credentials.NewTLS(bareTLS(t, w, pair(t, issue(t, other, testID))))},
 		{"expired", credentials.NewTLS(bareTLS(t, w, leaf(t, w, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })))},
-		{"not valid yet", credentials.NewTLS(bareTLS(t, w, leaf(t, w, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) })))},
-		{"for servers alone", credentials.NewTLS(bareTLS(t, w, leaf(t, w, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} })))},
+		{"not valid yet",
+			credentials.NewTLS(bareTLS(t, w, leaf(t, w, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) })))},
+		{"for servers alone",
+			credentials.NewTLS(bareTLS(t, w,
+				leaf(t, w, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} })))},
 		{"of no job", credentials.NewTLS(bareTLS(t, w, somebody))},
 		{"of two jobs", credentials.NewTLS(bareTLS(t, w, leaf(t, w, func(c *x509.Certificate) {
 			c.URIs = append(c.URIs, jobURI("spiffe://hodei/ns/jobs/job/other"))
@@ -174,13 +177,17 @@ func TestRefusedAtHello(t *testing.T) {
 		{"another namespace's certificate", namesake, lying(func(*hodeipb.Hello) {}), codes.PermissionDenied, anotherJob},
 		{"another job, honestly", anothers, lying(func(h *hodeipb.Hello) { h.Job = "other" }), codes.PermissionDenied, notFollowed},
 		{"hello for another job", own, lying(func(h *hodeipb.Hello) { h.Job = "other" }), codes.PermissionDenied, notFollowed},
-		{"hello for another namespace", own, lying(func(h *hodeipb.Hello) { h.Namespace = "x" }), codes.PermissionDenied, "job x/make-k3x9z is not followed here"},
-		{"later protocol", own, lying(func(h *hodeipb.Hello) { h.Protocol = 2 }), codes.FailedPrecondition, "the agent speaks protocol 2, the coordinator 1: use the same version of both"},
-		{"no protocol", own, lying(func(h *hodeipb.Hello) { h.Protocol = 0 }), codes.FailedPrecondition, "the agent speaks protocol 0, the coordinator 1: use the same version of both"},
+		{"hello for another namespace", own, lying(func(h *hodeipb.Hello) { h.Namespace = "x" }), codes.PermissionDenied,
+			"job x/make-k3x9z is not followed here"},
+		{"later protocol", own, lying(func(h *hodeipb.Hello) { h.Protocol = 2 }), codes.FailedPrecondition,
+			"the agent speaks protocol 2, the coordinator 1: use the same version of both"},
+		{"no protocol", own, lying(func(h *hodeipb.Hello) { h.Protocol = 0 }), codes.FailedPrecondition,
+			"the agent speaks protocol 0, the coordinator 1: use the same version of both"},
 		{"no attempt", own, lying(func(h *hodeipb.Hello) { h.AttemptUid = "" }), codes.InvalidArgument, lacks},
 		{"no extent", own, lying(func(h *hodeipb.Hello) { h.Extent = nil }), codes.InvalidArgument, lacks},
 		{"no state", own, lying(func(h *hodeipb.Hello) { h.State = nil }), codes.InvalidArgument, lacks},
-		{"extent backwards", own, lying(func(h *hodeipb.Hello) { h.Extent = &hodeipb.Extent{First: 2, End: 1} }), codes.InvalidArgument, "the hello's extent ends before it begins"},
+		{"extent backwards", own, lying(func(h *hodeipb.Hello) { h.Extent = &hodeipb.Extent{First: 2, End: 1} }), codes.InvalidArgument,
+			"the hello's extent ends before it begins"},
 		{"a batch first", own, text(0, "x"), codes.InvalidArgument, "the first message is not a hello"},
 		{"an exit record first", own, &hodeipb.ExitRecord{}, codes.InvalidArgument, "the first message is not a hello"},
 		{"an empty message first", own, nil, codes.InvalidArgument, "the first message is not a hello"},
@@ -200,7 +207,8 @@ func TestRefusedAtHello(t *testing.T) {
 // TestGarbage sends what is not even TLS, and what ends in its middle.
 func TestGarbage(t *testing.T) {
 	w := newWorld(t, nil)
-	for _, garbage := range []string{"", "GET / HTTP/1.1\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\x16\x03\x01\x00\xff", strings.Repeat("\x00", 1<<16)} {
+	for _, garbage := range []string{"", "GET / HTTP/1.1\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\x16\x03\x01\x00\xff",
+		strings.Repeat("\x00", 1<<16)} {
 		conn, err := net.Dial("tcp", w.addr)
 		if err != nil {
 			t.Fatal(err)

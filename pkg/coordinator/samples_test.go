@@ -195,8 +195,10 @@ func TestBadMetrics(t *testing.T) {
 		{"empty", &hodeipb.Metrics{}, "a sample with an impossible time: "},
 		{"at no time", with(func(m *hodeipb.Metrics) { m.Time.Nanos = -1 }), "a sample with an impossible time: "},
 		{"after all years", with(func(m *hodeipb.Metrics) { m.Time.Seconds = math.MaxInt64 }), "a sample with an impossible time: "},
-		{"too large", with(func(m *hodeipb.Metrics) { m.Usage.Source = strings.Repeat("x", wire.MaxMetricsBytes) }), "a sample of more than 4096 bytes"},
-		{"too many waits", with(func(m *hodeipb.Metrics) { m.Usage.RunQueueWaits = make([]uint64, 65+1) }), "66 waits on the run queue, more than 65"},
+		{"too large", with(func(m *hodeipb.Metrics) { m.Usage.Source = strings.Repeat("x", wire.MaxMetricsBytes) }),
+			"a sample of more than 4096 bytes"},
+		{"too many waits", with(func(m *hodeipb.Metrics) { m.Usage.RunQueueWaits = make([]uint64, 65+1) }),
+			"66 waits on the run queue, more than 65"},
 		{"all there can be", with(func(m *hodeipb.Metrics) {
 			m.Usage.RunQueueWaits = slices.Repeat([]uint64{math.MaxUint64}, 65)
 			m.Usage.OomVictim = &hodeipb.OOMVictim{Name: strings.Repeat("x", 15), Pid: math.MaxUint32, Bytes: math.MaxUint64}

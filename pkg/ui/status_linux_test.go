@@ -92,7 +92,8 @@ func TestSpinner(t *testing.T) {
 
 // waits are what a start may wait for, in the words of a cluster.
 var waits = []string{
-	"waiting for a node: 0/3 nodes are available: 1 node(s) had untolerated taint {node-role.kubernetes.io/control-plane: }, 2 Insufficient cpu.",
+	"waiting for a node: 0/3 nodes are available: 1 node(s) had untolerated taint {node-role.kubernetes.io/control-plane: }, 2 " +
+		"Insufficient cpu.",
 	"waiting for a node: “0/1 nodes” … naïve · señal — ✓ " + strings.Repeat("é", 100),
 	"等待节点：没有可用的节点，请检查集群的资源配额和节点选择器的设置是否正确，然后再试一次，谢谢。" + strings.Repeat("節点", 30),
 	strings.Repeat("e\u0301", 120),

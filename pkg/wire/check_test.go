@@ -26,7 +26,8 @@ func TestCut(t *testing.T) {
 			t.Errorf("%s of %d bytes: %.20q", name, len(text), text)
 		}
 	}
-	if o := Outcome(&hodeipb.ExitRecord{Cause: contract.CauseCompleted, Finished: &timestamppb.Timestamp{Seconds: math.MaxInt64}}); o.Cause != "Unknown" || o.Message != senseless {
+	if o := Outcome(&hodeipb.ExitRecord{Cause: contract.CauseCompleted,
+		Finished: &timestamppb.Timestamp{Seconds: math.MaxInt64}}); o.Cause != "Unknown" || o.Message != senseless {
 		t.Errorf("%+v", o)
 	}
 }

@@ -38,18 +38,21 @@ func TestOutcome(t *testing.T) {
 		{"signal without a status", &hodeipb.ExitRecord{Cause: "Signaled", Signal: 9}, job.Unknown, 125, nonsense},
 		{"cause of the cluster", &hodeipb.ExitRecord{Cause: "Evicted", Code: 1}, job.Unknown, 125, refused + `"Evicted"`},
 		{"unknown cause", &hodeipb.ExitRecord{Cause: "completed"}, job.Unknown, 125, refused + `"completed"`},
-		{"unknown cause, and a message", &hodeipb.ExitRecord{Cause: "Fro\x1bzen", Message: "m"}, job.Unknown, 125, refused + `"Fro\x1bzen"; m`},
+		{"unknown cause, and a message", &hodeipb.ExitRecord{Cause: "Fro\x1bzen", Message: "m"}, job.Unknown, 125,
+			refused + `"Fro\x1bzen"; m`},
 		{"status of two bytes", &hodeipb.ExitRecord{Cause: "Error", Code: 256}, job.Unknown, 125, nonsense},
 		{"negative status", &hodeipb.ExitRecord{Cause: "Error", Code: -1}, job.Unknown, 125, nonsense},
 		{"signal beyond all", &hodeipb.ExitRecord{Cause: "Signaled", Code: 1, Signal: 65}, job.Unknown, 125, nonsense},
 		{"negative signal", &hodeipb.ExitRecord{Cause: "Signaled", Code: 1, Signal: -1}, job.Unknown, 125, nonsense},
 		{"pipes held", &hodeipb.ExitRecord{Cause: "Completed", PipesHeld: true}, job.Completed, 0, "a process that outlived the command"},
-		{"pipes held, besides", &hodeipb.ExitRecord{Cause: "Error", Code: 1, Message: "m", PipesHeld: true}, job.Error, 1, "m; a process that outlived the command"},
+		{"pipes held, besides", &hodeipb.ExitRecord{Cause: "Error", Code: 1, Message: "m", PipesHeld: true}, job.Error, 1,
+			"m; a process that outlived the command"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			o := Outcome(tt.record)
-			if o.Cause != tt.cause || o.ExitCode() != tt.exit || !strings.HasPrefix(o.Message, tt.message) || (tt.message == "") != (o.Message == "") {
+			if o.Cause != tt.cause || o.ExitCode() != tt.exit || !strings.HasPrefix(o.Message, tt.message) ||
+				(tt.message == "") != (o.Message == "") {
 				t.Errorf("%+v with exit code %d, want %s, %d, %q", o, o.ExitCode(), tt.cause, tt.exit, tt.message)
 			}
 		})
@@ -80,7 +83,8 @@ func TestOutcomeLeavesTheRecord(t *testing.T) {
 // does not claim.
 func FuzzOutcome(f *testing.F) {
 	for _, r := range []*hodeipb.ExitRecord{
-		{Cause: contract.CauseCompleted}, {Cause: contract.CauseError, Code: 256}, {Cause: contract.CauseSignaled, Code: 137, Signal: 9}, {Cause: "", Code: 0},
+		{Cause: contract.CauseCompleted}, {Cause: contract.CauseError, Code: 256}, {Cause: contract.CauseSignaled, Code: 137, Signal: 9},
+		{Cause: "", Code: 0},
 	} {
 		bytes, err := proto.Marshal(r)
 		if err != nil {

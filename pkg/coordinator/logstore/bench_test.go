@@ -72,7 +72,8 @@ func benchBatch(data []byte) (*hodeipb.Batch, mem.BufferSlice) {
 	batch := &hodeipb.Batch{}
 	var parts mem.BufferSlice
 	for range 4 {
-		batch.Records = append(batch.Records, &hodeipb.Record{Stream: stdout, Length: uint32(len(data) / 4), TimeUnixNano: testTime.UnixNano()})
+		batch.Records = append(batch.Records,
+			&hodeipb.Record{Stream: stdout, Length: uint32(len(data) / 4), TimeUnixNano: testTime.UnixNano()})
 	}
 	for len(data) > 0 {
 		n := min(len(data), 16<<10)

@@ -557,12 +557,14 @@ func TestHoleBehindOlderSegment(t *testing.T) {
 		{"nothing", 1, func(string) error { return nil }, 4 * perSegment},
 		{"last frame torn", 1, func(name string) error { return os.Truncate(name+segmentSuffix, perSegment*frame-1) }, 2*perSegment - 1},
 		{"ends at a frame", 1, func(name string) error { return os.Truncate(name+segmentSuffix, 250*frame) }, perSegment + 250},
-		{"ends before the last entries of its index", 1, func(name string) error { return os.Truncate(name+segmentSuffix, 10*frame) }, perSegment + 10},
+		{"ends before the last entries of its index", 1, func(name string) error { return os.Truncate(name+segmentSuffix, 10*frame) },
+			perSegment + 10},
 		{"no index", 1, func(name string) error {
 			return errors.Join(os.Remove(name+indexSuffix), os.Truncate(name+segmentSuffix, 250*frame))
 		}, perSegment + 250},
 		{"an index of zeros", 1, func(name string) error {
-			return errors.Join(os.WriteFile(name+indexSuffix, make([]byte, 3*indexEntrySize), 0o600), os.Truncate(name+segmentSuffix, 250*frame))
+			return errors.Join(os.WriteFile(name+indexSuffix, make([]byte, 3*indexEntrySize), 0o600),
+				os.Truncate(name+segmentSuffix, 250*frame))
 		}, perSegment + 250},
 		{"an index cut short", 1, func(name string) error {
 			return errors.Join(os.Truncate(name+indexSuffix, indexEntrySize+1), os.Truncate(name+segmentSuffix, 250*frame))

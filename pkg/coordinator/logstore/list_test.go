@@ -65,7 +65,8 @@ func TestKeys(t *testing.T) {
 		}
 	}
 	keys, err = s.Keys("ns")
-	if len(keys) != 3 || err == nil || strings.Contains(err.Error(), "none") || !strings.Contains(err.Error(), "another") || !strings.Contains(err.Error(), "garbage") {
+	if len(keys) != 3 || err == nil || strings.Contains(err.Error(), "none") || !strings.Contains(err.Error(), "another") ||
+		!strings.Contains(err.Error(), "garbage") {
 		t.Errorf("got %q, %v", names(keys), err)
 	}
 	if _, err := s.Keys("../ns"); err == nil {

@@ -61,7 +61,8 @@ func TestOffsetAtTimeByIndex(t *testing.T) {
 	now := testTime
 	for range 100 {
 		now = now.Add(time.Duration(rnd.IntN(1000)-200) * time.Millisecond)
-		f.add(t, out{stream: stdout, text: strings.Repeat("x", 20_000), time: now}, out{stream: stderr, text: "y", time: now.Add(time.Millisecond)})
+		f.add(t, out{stream: stdout, text: strings.Repeat("x", 20_000), time: now},
+			out{stream: stderr, text: "y", time: now.Add(time.Millisecond)})
 	}
 	read := mustRead(t, s, testKey)
 	for range 200 {

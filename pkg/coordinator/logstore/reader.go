@@ -160,7 +160,8 @@ func (r *Reader) read(p place) (*hodeipb.Batch, error) {
 			r.scan.pos, r.at = f.pos, f.offset
 			return r.hole(f.offset, hole), nil
 		case f.kind != kindBatch:
-			err = &DamageError{File: r.scan.name, Pos: f.pos, Reason: fmt.Sprintf("the exit record of a log that goes on to offset %d", p.end)}
+			err = &DamageError{File: r.scan.name, Pos: f.pos,
+				Reason: fmt.Sprintf("the exit record of a log that goes on to offset %d", p.end)}
 		case f.end > r.offset:
 			return r.fill(f), nil
 		}

@@ -212,8 +212,9 @@ func makeDir(dir string) error {
 // Create opens the log of an attempt for writing, which the caller closes. One
 // that exists goes on at its end, after a torn tail was cut off, or, where a loss
 // of power has taken the end of an older segment, at that hole, without what was
-// behind it; [Log.Extent] tells. A new one begins at offset first. The error is ErrInUse while another Log writes it, and
-// a *DamageError where cutting would lose what was stored behind the damage.
+// behind it; [Log.Extent] tells. A new one begins at offset first. The error is
+// ErrInUse while another Log writes it, and a *DamageError where cutting would lose
+// what was stored behind the damage.
 func (s *Store) Create(k Key, first uint64) (*Log, error) {
 	l, err := s.create(k, first)
 	if err != nil {

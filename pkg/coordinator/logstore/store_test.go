@@ -143,7 +143,8 @@ func TestOpenRefuses(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	for _, name := range []string{"", ".", "..", ".tmp", "a/b", "../x", "/x", "a\x00b", "a\x1b[2J", "a\nb", "a\u202eb", "\xff", strings.Repeat("x", 256)} {
+	for _, name := range []string{"", ".", "..", ".tmp", "a/b", "../x", "/x", "a\x00b", "a\x1b[2J", "a\nb", "a\u202eb", "\xff",
+		strings.Repeat("x", 256)} {
 		t.Run(fmt.Sprintf("%.20q", name), func(t *testing.T) {
 			dir := t.TempDir()
 			s := testStore(t, filepath.Join(dir, "store"), Limits{}, 0)
@@ -239,7 +240,8 @@ func TestMetaIsNotTrusted(t *testing.T) {
 			found, err := s.Find("ns", "job")
 			want := Key{Namespace: "ns", Job: "job", Attempt: "a-1", AttemptUID: "a-1"}
 			at := slices.IndexFunc(found, func(a Attempt) bool { return a.Key == want })
-			if err != nil || len(found) != 2 || at < 0 || found[at].Unnamed == nil || !strings.Contains(found[at].Unnamed.Error(), tt.want) {
+			if err != nil || len(found) != 2 || at < 0 || found[at].Unnamed == nil ||
+				!strings.Contains(found[at].Unnamed.Error(), tt.want) {
 				t.Errorf("found %+v, %v", found, err)
 			}
 			mustClose(t, mustCreate(t, s, testKey, 0)) // which writes it anew

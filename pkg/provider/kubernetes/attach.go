@@ -54,15 +54,17 @@ func (p *Provider) Attach(ctx context.Context, found *Found, o RunOptions) (*Run
 // whose UID it returns too.
 func (p *Provider) serverCerts(ctx context.Context, j *batchv1.Job) (*certs.JobCerts, types.UID, error) {
 	absent := func(what string) error {
-		return &job.Failure{Cause: job.ConfigError, Message: fmt.Sprintf("job %q can't be attached to: %s in namespace %s", j.Name, what, j.Namespace),
-			Hint: fmt.Sprintf("see how it is: {hodei} jobs %s -n %s", j.Name, j.Namespace)}
+		return &job.Failure{Cause: job.ConfigError,
+			Message: fmt.Sprintf("job %q can't be attached to: %s in namespace %s", j.Name, what, j.Namespace),
+			Hint:    fmt.Sprintf("see how it is: {hodei} jobs %s -n %s", j.Name, j.Namespace)}
 	}
 	secret, err := p.jobSecret(ctx, j)
 	switch {
 	case apierrors.IsNotFound(err) && isUnfinished(j):
 		return nil, "", &job.Failure{Cause: job.ConfigError, Err: err,
-			Message: fmt.Sprintf("job %q can't be attached to: hodei was ended before it had made the job whole; the cluster ends the job %s after its start", j.Name, makingSeconds*time.Second),
-			Hint:    fmt.Sprintf("kubectl delete job -n %s %s", j.Namespace, j.Name)}
+			Message: fmt.Sprintf("job %q can't be attached to: hodei was ended before it had made the job whole; "+
+				"the cluster ends the job %s after its start", j.Name, makingSeconds*time.Second),
+			Hint: fmt.Sprintf("kubectl delete job -n %s %s", j.Namespace, j.Name)}
 	case apierrors.IsNotFound(err):
 		return nil, "", absent(fmt.Sprintf("its secret %q is not found", j.Name))
 	case err != nil:

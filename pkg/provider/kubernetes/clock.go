@@ -93,7 +93,8 @@ func (r *Run) clockNote() string {
 // ClockHint is what helps against the last words of a job's agent, if they are about
 // the time of a certificate; else it is "".
 func ClockHint(message, namespace, name string) string {
-	const compare = "compare the clocks of this machine and of the job's node; chronyc tracking, or timedatectl, tells whether they are kept"
+	const compare = "compare the clocks of this machine and of the job's node; " +
+		"chronyc tracking, or timedatectl, tells whether they are kept"
 	switch {
 	case strings.Contains(message, certs.ErrNotYetValid.Error()):
 		return compare

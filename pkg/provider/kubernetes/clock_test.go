@@ -62,7 +62,8 @@ func TestClock(t *testing.T) {
 			}
 		}
 		failed := errors.New("away")
-		if _, err := c.Wrap(roundTripper(func(*http.Request) (*http.Response, error) { return nil, failed })).RoundTrip(nil); !errors.Is(err, failed) { //nolint:bodyclose // there is none
+		fails := c.Wrap(roundTripper(func(*http.Request) (*http.Response, error) { return nil, failed }))
+		if _, err := fails.RoundTrip(nil); !errors.Is(err, failed) { //nolint:bodyclose // there is none
 			t.Errorf("error is %v", err)
 		}
 		for _, want := range []time.Duration{0, time.Hour, -time.Minute} {

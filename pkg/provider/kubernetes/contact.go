@@ -89,7 +89,8 @@ func Unanswered(err error) bool { return standingOf(err) == silent && noCredenti
 
 // credentialsPattern matches what client-go says of a credential plugin, an OpenID Connect
 // login and a token's file that give it no credentials.
-var credentialsPattern = regexp.MustCompile(`^getting credentials: |^failed to refresh token: |^No valid id-token, |^failed to read token file `)
+var credentialsPattern = regexp.MustCompile(`^getting credentials: |^failed to refresh token: ` +
+	`|^No valid id-token, |^failed to read token file `)
 
 // noCredentials is why a request was not sent for lack of credentials; nil: that is not so.
 func noCredentials(err error) error {
@@ -242,7 +243,9 @@ func (w *watcher) contact(err error) *job.Failure {
 func refusedUpgrade(err error) error {
 	switch text := err.Error(); {
 	case isForbidden(err):
-		return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: 403, Reason: metav1.StatusReasonForbidden, Message: text}}
+		return &apierrors.StatusError{ErrStatus: metav1.Status{
+			Status: metav1.StatusFailure, Code: 403, Reason: metav1.StatusReasonForbidden, Message: text,
+		}}
 	case strings.Contains(text, "Unauthorized"), strings.Contains(text, "401"):
 		return apierrors.NewUnauthorized(text)
 	}

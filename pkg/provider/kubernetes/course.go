@@ -374,7 +374,8 @@ func (c *course) kept(a *attempt, now time.Time) decision {
 	case a.keptSince.IsZero():
 		a.keptSince = now
 		return decision{phase: job.Running, say: fmt.Sprintf(
-			"%s, which the cluster added, still runs: no other attempt can follow; waiting %s for it", containerNames(a.others), othersWait)}
+			"%s, which the cluster added, still runs: no other attempt can follow; waiting %s for it",
+			containerNames(a.others), othersWait)}
 	case now.Sub(a.keptSince) >= othersWait:
 		return decision{outcome: c.last}
 	}

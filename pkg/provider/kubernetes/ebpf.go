@@ -141,7 +141,8 @@ func (p *Provider) forbidsEBPF(ctx context.Context, spec *job.Spec, s settings) 
 	_, err = p.client.BatchV1().Jobs(manifest.Namespace).Create(context.WithValue(ctx, warningsKey{}, warned), manifest,
 		metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	if text := warned.about("PodSecurity"); err == nil && RefusesEBPF(text) {
-		return fmt.Sprintf("the API server warns that Pod Security forbids in namespace %s what the agent needs for it: %s", security.Namespace, oneLine(text))
+		return fmt.Sprintf("the API server warns that Pod Security forbids in namespace %s what the agent needs for it: %s",
+			security.Namespace, oneLine(text))
 	}
 	return "" // a dry run that is refused says nothing of Pod Security: the Job itself will tell
 }
@@ -179,7 +180,8 @@ func (w *warningLog) about(word string) string {
 
 // ebpfPattern matches a refusal of the agent's capabilities: Pod Security's, and that of
 // OpenShift's security context constraints. No other container is ever given them.
-var ebpfPattern = regexp.MustCompile(`container "` + agentContainer + `" must not include "BPF"|capabilities\.add: Invalid value: "(?:BPF|PERFMON|NET_ADMIN)"`)
+var ebpfPattern = regexp.MustCompile(`container "` + agentContainer + `" must not include "BPF"` +
+	`|capabilities\.add: Invalid value: "(?:BPF|PERFMON|NET_ADMIN)"`)
 
 // RefusesEBPF says whether a refusal, or a warning, is about the agent's capabilities.
 func RefusesEBPF(message string) bool { return ebpfPattern.MatchString(message) }
@@ -194,7 +196,8 @@ func (p *Provider) EBPFHint(o *job.Outcome) string {
 	if o.Cause != job.ConfigError || !strings.HasPrefix(o.Message, ebpfMissingWords) {
 		return ""
 	}
-	return p.namedHint("let its jobs run without what is missing: {hodei} provider set NAME --ebpf auto; what there must be: docs/providers.md")
+	return p.namedHint("let its jobs run without what is missing: {hodei} provider set NAME --ebpf auto; " +
+		"what there must be: docs/providers.md")
 }
 
 // ebpfMissingWords begin the message of an outcome by contract.ExitNoEBPF, whose agent's message says
@@ -202,5 +205,6 @@ func (p *Provider) EBPFHint(o *job.Outcome) string {
 const ebpfMissingWords = "eBPF is required, and can't be had: "
 
 func ebpfOutcome(said string) *job.Outcome {
-	return &job.Outcome{Cause: job.ConfigError, Code: job.ExitFailed, Message: ebpfMissingWords + cmp.Or(said, "the agent has not said why")}
+	return &job.Outcome{Cause: job.ConfigError, Code: job.ExitFailed,
+		Message: ebpfMissingWords + cmp.Or(said, "the agent has not said why")}
 }

@@ -179,7 +179,9 @@ func TestPlan(t *testing.T) {
 		{name: "no label, and warned of by default", ebpf: "auto", cluster: &clusterOf{warning: warning},
 			without: "the API server warns that Pod Security forbids", asked: []string{read, dry}},
 		{name: "no label, and warned of something else", ebpf: "auto",
-			cluster: &clusterOf{warning: `would violate PodSecurity "restricted:latest": runAsNonRoot != true (container "job" must set it)`}, told: "auto", asked: []string{read, dry}},
+			cluster: &clusterOf{
+				warning: `would violate PodSecurity "restricted:latest": runAsNonRoot != true (container "job" must set it)`,
+			}, told: "auto", asked: []string{read, dry}},
 		{name: "no label, and a webhook that takes no dry run", ebpf: "auto", cluster: &clusterOf{refusal: 400, warning: warning},
 			told: "auto", asked: []string{read, dry}},
 		{name: "only warns", ebpf: "auto", cluster: &clusterOf{labels: label("warn", "restricted"), warning: warning}, told: "auto",

@@ -254,7 +254,8 @@ func explainPod(pod *corev1.Pod) verdict {
 		// hook, whose own words the kubelet drops, has left one in its message.
 		if agent := agentEnd(pod); agent != nil && agent.Message != "" {
 			v.failure.Message = "the launcher was not put in place: " + oneLine(agent.Message)
-			v.failure.Hint = cmp.Or(ClockHint(v.failure.Message, pod.Namespace, pod.Labels[LabelJob]), "kubectl describe nodes, or another worker's image: {hodei} provider set NAME --image IMAGE")
+			v.failure.Hint = cmp.Or(ClockHint(v.failure.Message, pod.Namespace, pod.Labels[LabelJob]),
+				"kubectl describe nodes, or another worker's image: {hodei} provider set NAME --image IMAGE")
 			v.grace = 0
 		} else if s.Name == agentContainer {
 			v.grace = 0
@@ -329,8 +330,9 @@ func explainEvent(e *corev1.Event) verdict {
 		return verdict{waiting: "the launcher is not in place: " + message}
 	case "FailedCreatePodSandBox":
 		if strings.Contains(message, "user namespaces") {
-			return verdict{failure: &job.Failure{Cause: job.ConfigError, Message: "the node can't give the Pod a user namespace: " + strings.TrimPrefix(message, "Failed to create pod sandbox: "),
-				Hint: "{hodei} provider set NAME --host-users"}}
+			return verdict{failure: &job.Failure{Cause: job.ConfigError,
+				Message: "the node can't give the Pod a user namespace: " + strings.TrimPrefix(message, "Failed to create pod sandbox: "),
+				Hint:    "{hodei} provider set NAME --host-users"}}
 		}
 		return verdict{waiting: idPattern.ReplaceAllString(message, " …")}
 	case "FailedMount", "FailedAttachVolume":

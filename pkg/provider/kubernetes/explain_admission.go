@@ -46,7 +46,8 @@ var quotaPattern = regexp.MustCompile(`exceeded quota: \S+, requested: (\S+), us
 var uidPattern = regexp.MustCompile(`runAsUser: Invalid value: \d+: must be in the range`)
 
 // rulePattern matches what admission webhooks, policies and OpenShift put before their words.
-var rulePattern = regexp.MustCompile(`unable to validate against any security context constraint|admission webhook ".*" denied the request|ValidatingAdmissionPolicy '.*' with binding '.*' denied request`)
+var rulePattern = regexp.MustCompile(`unable to validate against any security context constraint` +
+	`|admission webhook ".*" denied the request|ValidatingAdmissionPolicy '.*' with binding '.*' denied request`)
 
 // webhookPattern matches what the API server says of a webhook that does not answer.
 var webhookPattern = regexp.MustCompile(`failed calling webhook "([^"]*)": (?:failed to call webhook: )?(.*)`)
@@ -64,7 +65,8 @@ var (
 )
 
 // ruleHint is for refusals of which nothing is known but their words.
-const ruleHint = "this is a rule of the cluster; to see the Job that it refuses: {hodei} run --dry-run=client -o yaml -- CMD; or run in another namespace, -n"
+const ruleHint = "this is a rule of the cluster; to see the Job that it refuses: {hodei} run --dry-run=client -o yaml -- CMD; " +
+	"or run in another namespace, -n"
 
 // explainAdmission says from the job controller's event what it means that it could not make
 // the Pod. The controller goes on trying, with a back-off. Some reasons may pass by themselves

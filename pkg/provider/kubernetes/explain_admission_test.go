@@ -16,9 +16,10 @@ import (
 // may read it.
 func TestNameWebhook(t *testing.T) {
 	named := func(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Name: name} }
-	validating := &admissionregistrationv1.ValidatingWebhookConfigurationList{Items: []admissionregistrationv1.ValidatingWebhookConfiguration{
+	validating := &admissionregistrationv1.ValidatingWebhookConfigurationList{}
+	validating.Items = []admissionregistrationv1.ValidatingWebhookConfiguration{
 		{ObjectMeta: named("others"), Webhooks: []admissionregistrationv1.ValidatingWebhook{{Name: "o.example"}, {Name: "v.example"}}},
-	}}
+	}
 	mutating := &admissionregistrationv1.MutatingWebhookConfigurationList{Items: []admissionregistrationv1.MutatingWebhookConfiguration{
 		{ObjectMeta: named("injector"), Webhooks: []admissionregistrationv1.MutatingWebhook{{Name: "m.example"}}},
 	}}

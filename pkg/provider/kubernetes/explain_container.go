@@ -130,8 +130,10 @@ func noUser(pod *corev1.Pod, name, said string) *job.Failure {
 			as = fmt.Sprintf("uid %d", *c.SecurityContext.RunAsUser)
 		}
 	}
-	return &job.Failure{Cause: job.ConfigError, Message: fmt.Sprintf("the node can't run container %s as %s: %s", name, as, startError(said)),
-		Hint: fmt.Sprintf("run it again as one that every node has: --user %d; all jobs: {hodei} provider set NAME --user %[1]d", agentUser)}
+	return &job.Failure{Cause: job.ConfigError,
+		Message: fmt.Sprintf("the node can't run container %s as %s: %s", name, as, startError(said)),
+		Hint: fmt.Sprintf("run it again as one that every node has: --user %d; "+
+			"all jobs: {hodei} provider set NAME --user %[1]d", agentUser)}
 }
 
 // badVariable explains a container that can't start because of a variable's value; nil: the
@@ -168,7 +170,8 @@ func badVariable(pod *corev1.Pod, name, said string) *job.Failure {
 
 // alwaysPulled tells whether a node that has a container's image asks the registry for it all the same.
 func alwaysPulled(pod *corev1.Pod, name string) bool {
-	return slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == name && c.ImagePullPolicy == corev1.PullAlways })
+	return slices.ContainsFunc(pod.Spec.Containers,
+		func(c corev1.Container) bool { return c.Name == name && c.ImagePullPolicy == corev1.PullAlways })
 }
 
 // pullError cuts a runtime's message to what the registry said: the runtime

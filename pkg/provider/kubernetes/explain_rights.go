@@ -14,7 +14,8 @@ import (
 
 // deniedPattern matches the API server's sentence about a missing right. The
 // user stands in it as Go writes a string.
-var deniedPattern = regexp.MustCompile(`User "((?:[^"\\]|\\.)+)" cannot (\w+) resource "([^"]+)" in API group "([^"]*)"(?: in the namespace "([^"]+)")?`)
+var deniedPattern = regexp.MustCompile(`User "((?:[^"\\]|\\.)+)" cannot (\w+) resource "([^"]+)" in API group "([^"]*)"` +
+	`(?: in the namespace "([^"]+)")?`)
 
 // systemNamespace holds the authority's key; see deploy.
 const systemNamespace = "hodei-system"
@@ -62,10 +63,12 @@ func missingRight(user, verb, resource, namespace string) *job.Failure {
 		f.Hint = fmt.Sprintf("an administrator has to do this, with the same command; whether you may: kubectl auth can-i %s %s -n %s",
 			firstVerb, resource, namespace)
 	case grantsUser(verb, resource): // and did not in every version
-		f.Hint = fmt.Sprintf("an administrator can grant it: kubectl create rolebinding %s --clusterrole=hodei-user %s -n %s; if that is bound already: %s",
+		f.Hint = fmt.Sprintf("an administrator can grant it: kubectl create rolebinding %s --clusterrole=hodei-user %s -n %s; "+
+			"if that is bound already: %s",
 			binding, subject, namespace, InstallCommand(namespace))
 	default:
-		f.Hint = fmt.Sprintf("an administrator can grant it: kubectl create role %[1]s --verb=%[2]s --resource=%[3]s -n %[4]s && kubectl create rolebinding %[1]s --role=%[1]s %[5]s -n %[4]s",
+		f.Hint = fmt.Sprintf("an administrator can grant it: kubectl create role %[1]s --verb=%[2]s --resource=%[3]s -n %[4]s && "+
+			"kubectl create rolebinding %[1]s --role=%[1]s %[5]s -n %[4]s",
 			role, strings.ReplaceAll(verb, " and ", ","), resource, namespace, subject)
 	}
 	return f

@@ -399,7 +399,8 @@ func TestExplainPod(t *testing.T) {
 			containers: []corev1.ContainerStatus{container("agent", "w", running),
 				container("job", "127.0.0.1:5999/x:1", waiting("ErrImagePull",
 					`failed to pull and unpack image "127.0.0.1:5999/x:1": failed to resolve reference "127.0.0.1:5999/x:1": failed to `+
-						`do request: Head "http://127.0.0.1:5999/v2/x/manifests/1": dial tcp 127.0.0.1:5999: connect: connection refused`))},
+						`do request: Head "http://127.0.0.1:5999/v2/x/manifests/1": `+
+						`dial tcp 127.0.0.1:5999: connect: connection refused`))},
 			cause: job.ImagePull,
 			message: `image "127.0.0.1:5999/x:1" can't be pulled: Head "http://127.0.0.1:5999/v2/x/manifests/1": dial tcp ` +
 				`127.0.0.1:5999: connect: connection refused`,

@@ -298,7 +298,8 @@ func jobEnd(j *batchv1.Job) (*job.Outcome, string) {
 		}
 		if c.Reason == batchv1.JobReasonDeadlineExceeded && isUnfinished(j) {
 			return &job.Outcome{Cause: job.Unknown, Code: job.ExitFailed, Message: fmt.Sprintf(
-				"the hodei that made the job was ended before it was complete, and the cluster ended the job after %s", makingSeconds*time.Second)}, ""
+				"the hodei that made the job was ended before it was complete, and the cluster ended the job after %s",
+				makingSeconds*time.Second)}, ""
 		}
 		if c.Reason == batchv1.JobReasonDeadlineExceeded {
 			return &job.Outcome{Cause: job.DeadlineExceeded, Message: oneLine(c.Message)}, ""

@@ -661,7 +661,8 @@ func TestContainerLogsDefault(t *testing.T) {
 		detached bool
 		want     bool
 	}{{nil, false, false}, {nil, true, true}, {&on, false, true}, {&on, true, true}, {&off, false, false}, {&off, true, false}} {
-		if got := (&Provider{settings: settings{config: provider.Config{ContainerLogs: test.said}}}).ContainerLogs(test.detached); got != test.want {
+		p := &Provider{settings: settings{config: provider.Config{ContainerLogs: test.said}}}
+		if got := p.ContainerLogs(test.detached); got != test.want {
 			t.Errorf("%v detached %t: got %t", test.said, test.detached, got)
 		}
 	}

@@ -77,7 +77,8 @@ func (r *Run) Refused(err error) *job.Failure {
 	if r.renewal != nil {
 		f.Message += "; the job's Secret could not be read anew: " + oneLine(r.renewal.Error())
 	}
-	f.Hint = fmt.Sprintf("compare the clocks; if they agree: {hodei} certs inspect --job %[1]s -n %[2]s, {hodei} certs rotate --job %[1]s -n %[2]s", r.spec.Name, r.job.Namespace)
+	f.Hint = fmt.Sprintf("compare the clocks; if they agree: {hodei} certs inspect --job %[1]s -n %[2]s, "+
+		"{hodei} certs rotate --job %[1]s -n %[2]s", r.spec.Name, r.job.Namespace)
 	return f
 }
 

@@ -276,7 +276,8 @@ func TestRenewCertsNoAgent(t *testing.T) {
 			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: agentContainer, Image: "worker:1", State: corev1.ContainerState{
 				Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImageNeverPull", Message: "not present"}}}}
 		}), nil, 1,
-			`the worker's certificates are renewed and the coordinator's is not: the worker's image "worker:1" can't be pulled: not present`},
+			`the worker's certificates are renewed and the coordinator's is not: ` +
+				`the worker's image "worker:1" can't be pulled: not present`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			secret := secretOf(t, x, "ns", "x")

@@ -213,7 +213,9 @@ func backoffLimit(retries int32, queued bool) *int32 {
 // failurePolicy says which failed attempts are followed by another. The order
 // is the order of evaluation.
 func failurePolicy(retries int32, queued bool) *batchv1.PodFailurePolicy {
-	onExit := func(action batchv1.PodFailurePolicyAction, container *string, operator batchv1.PodFailurePolicyOnExitCodesOperator, code int32) batchv1.PodFailurePolicyRule {
+	onExit := func(
+		action batchv1.PodFailurePolicyAction, container *string, operator batchv1.PodFailurePolicyOnExitCodesOperator, code int32,
+	) batchv1.PodFailurePolicyRule {
 		return batchv1.PodFailurePolicyRule{Action: action, OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{
 			ContainerName: container, Operator: operator, Values: []int32{code}}}
 	}

@@ -57,8 +57,9 @@ func (s settings) users(spec *job.Spec) (users, error) {
 	}
 	if beyond := max(*uid, *cmp.Or(gid, uid)); s.ownNamespace() && beyond > provider.MaxUserNamespaceID {
 		return users{}, &job.Failure{Cause: job.ConfigError,
-			Message: fmt.Sprintf("--user %s: a Pod with a user namespace of its own has no id above %d", spec.User, provider.MaxUserNamespaceID),
-			Hint:    fmt.Sprintf("run it again with a lower one: --user %d", agentUser)}
+			Message: fmt.Sprintf("--user %s: a Pod with a user namespace of its own has no id above %d",
+				spec.User, provider.MaxUserNamespaceID),
+			Hint: fmt.Sprintf("run it again with a lower one: --user %d", agentUser)}
 	}
 	u := users{command: uid, group: gid, agent: uid, agentGroup: id(agentUser)}
 	if *uid == 0 {

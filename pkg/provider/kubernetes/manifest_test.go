@@ -264,7 +264,8 @@ func TestTimes(t *testing.T) {
 		{"timeout and retries", func(s *job.Spec) { s.Timeout, s.Retries = time.Minute, 2 }, 2970, 3600, 45, "30s", "10m0s"},
 		// 10 + (7200 + 90 + 600)×2 + 300
 		{"all of it", func(s *job.Spec) {
-			s.StartTimeout, s.Timeout, s.Grace, s.Linger, s.Retries, s.TTL = 10*time.Second, 2*time.Hour, 90*time.Second, 10*time.Minute, 1, time.Minute
+			s.StartTimeout, s.Timeout, s.Grace = 10*time.Second, 2*time.Hour, 90*time.Second
+			s.Linger, s.Retries, s.TTL = 10*time.Minute, 1, time.Minute
 		}, 16090, 60, 105, "1m30s", "10m0s"},
 		// Rounded down, the Pod would be killed, and the Job ended, too soon.
 		{"parts of a second", func(s *job.Spec) { s.Timeout, s.Grace = time.Millisecond, 1500*time.Millisecond }, 1502, 3600, 17, "1.5s",

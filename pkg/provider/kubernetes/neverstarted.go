@@ -31,7 +31,8 @@ const maxWords = 500
 // started.
 func NeverStarted(pod *corev1.Pod) bool {
 	agent := agentEnd(pod)
-	return evictedItself(pod) || agent != nil && (agent.ExitCode == contract.ExitNeverStarted || agent.ExitCode == contract.ExitStartTimeout)
+	return evictedItself(pod) ||
+		agent != nil && (agent.ExitCode == contract.ExitNeverStarted || agent.ExitCode == contract.ExitStartTimeout)
 }
 
 // StartTimedOut tells that a Pod has ended because its start timeout was over.
@@ -49,7 +50,8 @@ func evictedItself(pod *corev1.Pod) bool {
 // neverStartedOutcome is the end of an attempt whose agent says that the command never
 // started; command is how the job's container ended, nil if it has not, or never began.
 func neverStartedOutcome(agent, command *corev1.ContainerStateTerminated) *job.Outcome {
-	o := &job.Outcome{Cause: job.StartTimeout, NeverStarted: true, Code: job.ExitFailed, Message: "the command never started: " + oneLine(agent.Message)}
+	o := &job.Outcome{Cause: job.StartTimeout, NeverStarted: true, Code: job.ExitFailed,
+		Message: "the command never started: " + oneLine(agent.Message)}
 	switch {
 	case agent.ExitCode == contract.ExitStartTimeout || command == nil:
 	case command.Reason == "OOMKilled":
@@ -101,7 +103,9 @@ func (p *Provider) withTrouble(ctx context.Context, pod *corev1.Pod, o *job.Outc
 	ctx, cancel := context.WithTimeout(ctx, wordsWait)
 	defer cancel()
 	events, err := p.client.CoreV1().Events(pod.Namespace).List(ctx, metav1.ListOptions{FieldSelector: fields.Set{
-		"involvedObject.kind": "Pod", "involvedObject.name": pod.Name, "involvedObject.uid": string(pod.UID), "type": corev1.EventTypeWarning}.String()})
+		"involvedObject.kind": "Pod", "involvedObject.name": pod.Name, "involvedObject.uid": string(pod.UID),
+		"type": corev1.EventTypeWarning,
+	}.String()})
 	if err != nil {
 		return o
 	}
@@ -190,7 +194,8 @@ func NeverStartedHint(o *job.Outcome) string {
 	switch {
 	case !o.NeverStarted:
 	case strings.Contains(o.Message, tooLongWords):
-		return "pass less: the kernel takes 128 KiB in one variable or argument, and some 2 MiB in all of them; a large value can be mounted as a file: docs/providers.md#volumes"
+		return "pass less: the kernel takes 128 KiB in one variable or argument, and some 2 MiB in all of them; " +
+			"a large value can be mounted as a file: docs/providers.md#volumes"
 	case strings.Contains(o.Message, unknownFlagWords):
 		return "check that the worker's image is the one of this version: {hodei} version"
 	case o.Cause == job.OOMKilled:

@@ -71,7 +71,8 @@ func Keeps(namespace, name string, others []string) string {
 	if len(others) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("the cluster added %s to the job's Pod: job %s completes once that has ended; to end it: kubectl delete job -n %s %s",
+	return fmt.Sprintf("the cluster added %s to the job's Pod: job %s completes once that has ended; "+
+		"to end it: kubectl delete job -n %s %s",
 		containerNames(others), name, namespace, name)
 }
 

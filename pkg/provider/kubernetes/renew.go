@@ -97,7 +97,8 @@ func withAgent(found *Found) []string {
 func (f *Found) DialsServer() bool {
 	for _, c := range f.Job.Spec.Template.Spec.Containers {
 		if c.Name == agentContainer {
-			return len(c.EnvFrom) > 0 || slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == contract.EnvServerAddress })
+			return len(c.EnvFrom) > 0 ||
+				slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == contract.EnvServerAddress })
 		}
 	}
 	return false
@@ -119,8 +120,9 @@ func (p *Provider) storeCerts(ctx context.Context, secret *corev1.Secret, c *cer
 	defer cancel()
 	stored, err := p.client.CoreV1().Secrets(secret.Namespace).Patch(ctx, secret.Name, types.MergePatchType, patch, metav1.PatchOptions{})
 	if apierrors.IsConflict(err) {
-		return nil, &job.Failure{Cause: job.ConfigError, Err: err, Message: fmt.Sprintf("secret %q was changed by somebody else meanwhile", secret.Name),
-			Hint: fmt.Sprintf("again: {hodei} certs rotate --job %s -n %s", secret.Name, secret.Namespace)}
+		return nil, &job.Failure{Cause: job.ConfigError, Err: err,
+			Message: fmt.Sprintf("secret %q was changed by somebody else meanwhile", secret.Name),
+			Hint:    fmt.Sprintf("again: {hodei} certs rotate --job %s -n %s", secret.Name, secret.Namespace)}
 	}
 	if apierrors.IsNotFound(err) {
 		return nil, &job.Failure{Cause: job.ConfigError, Err: err, Message: fmt.Sprintf("job %q was deleted meanwhile", secret.Name),
@@ -202,7 +204,8 @@ func (p *Provider) awaitAgent(ctx context.Context, namespace, pod string, try fu
 			if errors.Is(ctx.Err(), context.Canceled) {
 				return errors.New("interrupted")
 			}
-			return &job.Failure{Cause: job.ConfigError, Err: err, Message: fmt.Sprintf("the agent of %s has not taken them within %s: %s", pod, syncWait, oneLine(err.Error()))}
+			return &job.Failure{Cause: job.ConfigError, Err: err,
+				Message: fmt.Sprintf("the agent of %s has not taken them within %s: %s", pod, syncWait, oneLine(err.Error()))}
 		}
 	}
 }

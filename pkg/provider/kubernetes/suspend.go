@@ -49,7 +49,8 @@ func isSuspended(j *batchv1.Job) bool { return j.Spec.Suspend != nil && *j.Spec.
 // wasSuspended reports whether a Job is suspended, or was at some time. Its start time tells
 // when it was resumed, but a moment late; nothing tells whether it ran before.
 func wasSuspended(j *batchv1.Job) bool {
-	return isSuspended(j) || slices.ContainsFunc(j.Status.Conditions, func(c batchv1.JobCondition) bool { return c.Type == batchv1.JobSuspended })
+	return isSuspended(j) ||
+		slices.ContainsFunc(j.Status.Conditions, func(c batchv1.JobCondition) bool { return c.Type == batchv1.JobSuspended })
 }
 
 // isSuspended asks for the Job. Without an answer, what is known of the Pod has to do.

@@ -37,7 +37,8 @@ func (p *Provider) Sweep(ctx context.Context, keep string) ([]Swept, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	namespace, ours := p.settings.namespace, LabelManagedBy+"="+ManagedBy
-	jobs, err := p.client.BatchV1().Jobs(namespace).List(ctx, metav1.ListOptions{LabelSelector: ours, FieldSelector: "status.successful=0", Limit: sweepMost})
+	jobs, err := p.client.BatchV1().Jobs(namespace).List(ctx,
+		metav1.ListOptions{LabelSelector: ours, FieldSelector: "status.successful=0", Limit: sweepMost})
 	if err != nil {
 		return nil, Explain(err)
 	}
@@ -69,7 +70,8 @@ func (p *Provider) Sweep(ctx context.Context, keep string) ([]Swept, error) {
 		background := metav1.DeletePropagationBackground
 		// Not one that has changed since it was listed: it may have been suspended.
 		conditions := metav1.Preconditions{UID: &j.UID, ResourceVersion: &j.ResourceVersion}
-		err = p.client.BatchV1().Jobs(namespace).Delete(ctx, j.Name, metav1.DeleteOptions{PropagationPolicy: &background, Preconditions: &conditions})
+		err = p.client.BatchV1().Jobs(namespace).Delete(ctx, j.Name,
+			metav1.DeleteOptions{PropagationPolicy: &background, Preconditions: &conditions})
 		if !isGone(err) {
 			swept = append(swept, Swept{j.Name, why, Explain(err)})
 		}

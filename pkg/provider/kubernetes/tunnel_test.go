@@ -66,7 +66,9 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	case "/apis/authentication.k8s.io/v1/selfsubjectreviews":
 		respond(w, http.StatusCreated,
-			authenticationv1.SelfSubjectReview{Status: authenticationv1.SelfSubjectReviewStatus{UserInfo: authenticationv1.UserInfo{Username: "dev"}}})
+			authenticationv1.SelfSubjectReview{Status: authenticationv1.SelfSubjectReviewStatus{
+				UserInfo: authenticationv1.UserInfo{Username: "dev"},
+			}})
 		return
 	case "/api/v1/namespaces/ns/pods/x-1/portforward":
 	default:

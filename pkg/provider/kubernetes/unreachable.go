@@ -58,7 +58,8 @@ func (w *watcher) unreachable(u unreached) {
 	if r.spec.ContainerLogs {
 		hint = fmt.Sprintf("its output is in the container's log too: kubectl logs -n %s %s; ", namespace, u.pod) + hint
 	}
-	w.tell.Report(job.Event{Phase: job.Running, Time: time.Now(), Waiting: true, Detail: "the agent can't be reached: " + forwarderSaid(u.refusal.Error()) + "; " + hint})
+	w.tell.Report(job.Event{Phase: job.Running, Time: time.Now(), Waiting: true,
+		Detail: "the agent can't be reached: " + forwarderSaid(u.refusal.Error()) + "; " + hint})
 }
 
 // forwarderSaid cuts a refusal to what connecting came to: containerd and CRI-O wrap

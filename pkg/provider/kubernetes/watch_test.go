@@ -500,8 +500,9 @@ func TestWatcher(t *testing.T) {
 			want: "outcome Unknown 125: the hodei that made the job was ended before it was complete, and the cluster ended the job " +
 				"after 2m0s"},
 		{name: "a right that is missing",
-			updates: []any{refusal{denied(`pods is forbidden: User "dev" cannot watch resource "pods" in API group "" in the namespace "ns"`)}},
-			want:    `failure Forbidden: forbidden: user "dev" may not watch pods in namespace "ns"`},
+			updates: []any{refusal{denied(
+				`pods is forbidden: User "dev" cannot watch resource "pods" in API group "" in the namespace "ns"`)}},
+			want: `failure Forbidden: forbidden: user "dev" may not watch pods in namespace "ns"`},
 
 		{name: "evicted before its start",
 			updates: []any{podUpdate{pod: podOf(thisJob, "x-1", onNode, preempted, ended(corev1.PodFailed))}},
@@ -897,7 +898,9 @@ func TestStartTimeout(t *testing.T) {
 				podEvent("spec.containers{job}", "Pulling", `Pulling image "big:1"`)},
 			cause: job.StartTimeout, message: "the command did not start within 10m0s: still pulling big:1"},
 		{name: "no right to events", updates: []any{blindness{denied}}, cause: job.StartTimeout,
-			message: `the command did not start within 10m0s: why is not known, forbidden: user "dev" may not list events in namespace "ns"`, hint: "--clusterrole=hodei-user --user=dev"},
+			message: "the command did not start within 10m0s: why is not known, " +
+				`forbidden: user "dev" may not list events in namespace "ns"`,
+			hint: "--clusterrole=hodei-user --user=dev"},
 		{name: "no right to events, and the Pod says why",
 			updates: []any{blindness{denied}, podUpdate{pod: podOf(thisJob, "x-1", func(p *corev1.Pod) {
 				p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse,

@@ -71,8 +71,10 @@ func TestEnvironment(t *testing.T) {
 		want  []string
 	}{
 		{"ours is passed on", []string{"A=1", "B=", "C=x=y"}, nil, []string{"A=1", "B=", "C=x=y", "HODEI_JOB=x", "HODEI_ATTEMPT=x"}},
-		{"but what is hodei's", []string{"HODEI_K8S_NAMESPACE=x", "HODEI_=", "HODEIX=1", "XHODEI_=2"}, nil, []string{"HODEIX=1", "XHODEI_=2", "HODEI_JOB=x", "HODEI_ATTEMPT=x"}},
-		{"the job's comes last and counts", []string{"A=1"}, []job.EnvVar{{Name: "A"}, {Name: contract.EnvJob, Value: "3"}}, []string{"A=1", "HODEI_JOB=x", "HODEI_ATTEMPT=x", "A=", "HODEI_JOB=3"}},
+		{"but what is hodei's", []string{"HODEI_K8S_NAMESPACE=x", "HODEI_=", "HODEIX=1", "XHODEI_=2"}, nil,
+			[]string{"HODEIX=1", "XHODEI_=2", "HODEI_JOB=x", "HODEI_ATTEMPT=x"}},
+		{"the job's comes last and counts", []string{"A=1"}, []job.EnvVar{{Name: "A"}, {Name: contract.EnvJob, Value: "3"}},
+			[]string{"A=1", "HODEI_JOB=x", "HODEI_ATTEMPT=x", "A=", "HODEI_JOB=3"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -220,7 +222,8 @@ func TestRun(t *testing.T) {
 
 // TestClose ends a job in its middle that does not want to.
 func TestClose(t *testing.T) {
-	r, p := submit(t, &job.Spec{Command: []string{"sh", "-c", "trap '' TERM; echo $$; while :; do sleep 1; done"}, Grace: 100 * time.Millisecond})
+	r, p := submit(t,
+		&job.Spec{Command: []string{"sh", "-c", "trap '' TERM; echo $$; while :; do sleep 1; done"}, Grace: 100 * time.Millisecond})
 	pid, err := strconv.Atoi(p.line(t))
 	if err != nil {
 		t.Fatal(err)
