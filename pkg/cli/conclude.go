@@ -137,10 +137,8 @@ func (o *runOptions) explained(outcome *job.Outcome) *job.Failure {
 			f.Hint = "let it write more to its disk: --ephemeral-storage SIZE"
 		}
 	default:
-		if c, ok := o.place.(cluster); ok {
-			f.Hint = c.EBPFHint(outcome)
-		}
-		f.Hint = cmp.Or(f.Hint, kubernetes.NeverStartedHint(outcome), kubernetes.ClockHint(outcome.Message, o.place.Namespace(), o.spec.Name), "see what is left: "+o.left())
+		f.Hint = cmp.Or(o.place.EBPFHint(outcome), kubernetes.NeverStartedHint(outcome),
+			kubernetes.ClockHint(outcome.Message, o.place.Namespace(), o.spec.Name), "see what is left: "+o.left())
 	}
 	return f
 }

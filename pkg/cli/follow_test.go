@@ -66,6 +66,8 @@ type nowhere struct{ place }
 func (nowhere) Describe() string  { return "k8s (ns)" }
 func (nowhere) Namespace() string { return "ns" }
 
+func (nowhere) EBPFHint(*job.Outcome) string { return "" }
+
 // attach has an attempt attach whose log begins at offset first.
 func attach(t *testing.T, f *follower, attempt string, first uint64) *logstore.Log {
 	t.Helper()

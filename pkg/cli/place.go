@@ -27,6 +27,12 @@ type place interface {
 	// Describe and Namespace say where that is.
 	Describe() string
 	Namespace() string
+	// SetDefaults fills in what is zero in spec, and has a default there.
+	SetDefaults(spec *job.Spec)
+	// MayTunnel says whether we may reach the agents.
+	MayTunnel(ctx context.Context) (bool, error)
+	// EBPFHint is what helps where a job ended for want of eBPF; else it is "".
+	EBPFHint(o *job.Outcome) string
 	// Submit makes the job's worker, and follows it as o says where there is a choice.
 	Submit(ctx context.Context, spec *job.Spec, id *certs.JobCerts, o kubernetes.RunOptions) (submitted, error)
 }

@@ -309,11 +309,7 @@ func (t *providerTest) newSpec(command []string) *job.Spec {
 		Name: "provider-test-" + rand.String(8), Command: command,
 		StartTimeout: t.timeout, Timeout: t.timeout, Grace: time.Second, Linger: time.Second, TTL: t.timeout,
 	}
-	if c, ok := t.place.(cluster); ok {
-		c.SetDefaults(spec)
-	} else {
-		spec.SetDefaults()
-	}
+	t.place.SetDefaults(spec)
 	return spec
 }
 

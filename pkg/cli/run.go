@@ -470,11 +470,10 @@ func (o *runOptions) unanswered() error {
 // the job is made: a job that does not copy its output to the container's log
 // never will.
 func (o *runOptions) chooseWay(ctx context.Context) error {
-	c, ok := o.place.(cluster)
-	if !ok || o.detach || o.follow && o.noFallback {
+	if o.detach || o.follow && o.noFallback {
 		return nil
 	}
-	may, err := c.MayTunnel(ctx)
+	may, err := o.place.MayTunnel(ctx)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()

@@ -64,6 +64,15 @@ func (p *Provider) Describe() string { return "this machine" }
 // Namespace is where jobs go.
 func (p *Provider) Namespace() string { return Namespace }
 
+// SetDefaults fills in what is zero in spec, and has a default.
+func (p *Provider) SetDefaults(spec *job.Spec) { spec.SetDefaults() }
+
+// MayTunnel is true: the agent dials us.
+func (p *Provider) MayTunnel(context.Context) (bool, error) { return true, nil }
+
+// EBPFHint is empty: the agent does not ask for eBPF here.
+func (p *Provider) EBPFHint(*job.Outcome) string { return "" }
+
 // Check refuses what only a cluster can do, by the flag's name.
 func Check(spec *job.Spec) error {
 	for _, f := range []struct {
