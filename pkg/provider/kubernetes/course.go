@@ -29,22 +29,22 @@ type course struct {
 	terms
 
 	attempts map[string]*attempt // by Pod name
-	reached  job.Phase           // of the latest attempt
-	started  bool                // the job's container ran once
+	reached  job.Phase           // the latest attempt's
+	started  bool                // the job's container ran in some attempt
 
-	suspended bool // the Job is, by a queue or a person: no Pod is made until it is resumed
+	suspended bool // the Job is suspended, by a queue or a person: no Pod is made until it is resumed
 
-	trouble verdict // what keeps the start, and since when
-	since   time.Time
-	said    string
+	trouble verdict   // what keeps the start
+	since   time.Time // when trouble began
+	said    string    // what was last reported of trouble
 
-	last   *job.Outcome // of the latest attempt that ended
-	goneAt time.Time    // when a Pod vanished with nothing said
-	over   string       // why there will be no other attempt, and since when
-	overAt time.Time
+	last   *job.Outcome // the outcome of the latest attempt that ended
+	goneAt time.Time    // when a Pod vanished before its end was seen; zero: none has
+	over   string       // why no other attempt will follow; "": one may
+	overAt time.Time    // since when
 
-	restless time.Time // since when the next attempt is waited for
-	nodeSeen time.Time // when the node was looked at that does not take the Pod up
+	restless time.Time // since when the next attempt is waited for; zero: it is not
+	nodeSeen time.Time // when we last asked for the node that has not taken up the Pod
 }
 
 // terms are what is known of a job before it is watched. They do not change.
@@ -54,20 +54,22 @@ type terms struct {
 	retries      int32
 	attached     bool   // the job was there before us; false: we have submitted it
 	tunnelled    bool   // its agents are dialled, and say when the command runs
-	onSuspension string // what is said of the job when it is suspended under way
+	onSuspension string // what to say of the job when it is suspended under way
 }
 
 // attempt is what is known of one Pod of the job.
 type attempt struct {
-	bound, ran, ended bool
-	seen              time.Time // when its Pod was, first
-	told              bool      // its agent, that the job's container has ended
-	suspended         bool      // its Job was, under way
-	overdue           time.Time // when it has to have ended that was told to
-	disrupted         job.Cause // why it was
-	runsSince         time.Time // of the agent, as we saw it
-	others            []string  // that run on though it has ended,
-	keptSince         time.Time // and since when that is so
+	bound     bool      // the Pod has a node
+	ran       bool      // the job's container ran, and no agent denies that the command did
+	ended     bool      // both of our containers have ended, or the Pod is gone
+	seen      time.Time // when we first saw the Pod
+	runsSince time.Time // when we first saw the agent run; zero: not yet
+	told      bool      // the agent was told that the job's container has ended
+	suspended bool      // the Job was suspended under way
+	overdue   time.Time // by when the Pod must have ended, since it was told to; zero: it was not
+	disrupted job.Cause // why the Pod was told to end; "": not known
+	others    []string  // containers of others that still run in a Pod that has ended
+	keptSince time.Time // when a person was told of them; zero: not yet
 }
 
 // step is what is to be done about an update of a Pod.
@@ -182,9 +184,9 @@ func (c *course) conclude(a *attempt, pod *corev1.Pod, o *job.Outcome) conclusio
 	return goesOn
 }
 
-// mayFollow tells that the Job says whether another attempt follows one that ended before
-// any command ran. Who submitted a job without retries takes it for the end: it is told
-// at once, and the job is removed before the cluster, which would try again, does.
+// mayFollow reports whether the Job may make another attempt after a, which ended before any command
+// ran. Whoever submitted a job without retries takes the end of a for the job's end: it is reported
+// at once, and the job is removed before the cluster tries again.
 func (c *course) mayFollow(a *attempt, pod *corev1.Pod) bool {
 	if c.started && !NeverStarted(pod) {
 		return false
@@ -335,8 +337,8 @@ func (c *course) endedBy(o *job.Outcome, hint string) decision {
 	return decision{failure: &job.Failure{Cause: o.Cause, Message: o.Message, Hint: hint}}
 }
 
-// overdue is the end of a job whose Pod was deleted and does not end, for example because its
-// node is lost: only its kubelet could say how it ended.
+// overdue is the outcome of a job whose Pod was deleted and does not end, for example because its node
+// is lost: only the node's kubelet could say how it ended. nil: there is no such Pod.
 func (c *course) overdue(now time.Time) *job.Outcome {
 	for name, a := range c.attempts {
 		if a.ended || a.overdue.IsZero() || now.Before(a.overdue) {
@@ -365,8 +367,8 @@ func (c *course) underWay(now time.Time) decision {
 	return d
 }
 
-// kept tells of an attempt whose containers have ended that no other can follow it,
-// once, and after othersWait that none will be waited for.
+// kept decides about an attempt that has ended while containers of others run on in its Pod: no other
+// attempt can follow. That is said once, and after othersWait the job is over.
 func (c *course) kept(a *attempt, now time.Time) decision {
 	switch {
 	case len(a.others) == 0:
@@ -382,8 +384,8 @@ func (c *course) kept(a *attempt, now time.Time) decision {
 	return decision{}
 }
 
-// nodeToLookAt is the node that has not taken up the Pod for so long that it is to be asked
-// why; "": none is, or was lately.
+// nodeToLookAt is the node to ask why it has not taken up the Pod; "": none, since it still has time,
+// or was asked lately.
 func (c *course) nodeToLookAt(now time.Time) string {
 	node := c.trouble.node
 	if node == "" || now.Sub(c.since) < untakenSay || now.Sub(c.nodeSeen) < nodeLook {

@@ -40,8 +40,8 @@ func untakenVerdict(node, why string) verdict {
 		failure: &job.Failure{Cause: job.NodeLost, Message: message, Hint: "kubectl describe node " + node}}
 }
 
-// lookAtNode puts into what is told of a node that takes no Pod up what the cluster knows
-// of it, where we may read that.
+// lookAtNode adds to the trouble with a node that has not taken up the Pod what the cluster knows of
+// the node, if we may read that.
 func (w *watcher) lookAtNode(ctx context.Context, now time.Time) {
 	node := w.nodeToLookAt(now)
 	if node == "" {
@@ -72,7 +72,7 @@ func notReadySaid(node *corev1.Node) string {
 	return ""
 }
 
-// toldToEnd keeps when a Pod that is being deleted has to be gone.
+// toldToEnd notes by when a Pod that is being deleted must have ended.
 func (a *attempt) toldToEnd(pod *corev1.Pod, now time.Time) {
 	if pod.DeletionTimestamp == nil || !a.overdue.IsZero() {
 		return

@@ -116,8 +116,8 @@ func newWatcher(r *Run, tell job.Observer) *watcher {
 	}
 }
 
-// resume takes up a job under way. Of an attempt that has ended before there is
-// nothing to report, and whether another follows the Job says.
+// resume takes up a job under way. Attempts that have ended are not reported; the Job says
+// whether another follows.
 func (w *watcher) resume(found *Found) {
 	for _, a := range found.Attempts {
 		w.started = w.started || a.ran
