@@ -145,7 +145,7 @@ func (o *adviseOptions) run(ctx context.Context) error {
 		if a := advice.From(c.spec, c.runs); a != nil {
 			all = append(all, &advised{c.name, c.spec.Image, c.spec.Command, a, a.Flags(c.spec.MemoryLimit != nil)})
 		} else if o.logs.selector != "" {
-			o.logs.screen.note(fmt.Sprintf("nothing was measured of %s: %s", c.name, commandLine(c.spec.Command)))
+			o.logs.screen.note(fmt.Sprintf("nothing was measured of %s: %s", c.name, shell.Line(c.spec.Command)))
 		}
 	}
 	if len(all) == 0 {
@@ -208,7 +208,7 @@ func (a *advised) say(o *adviseOptions) {
 	if a.Attempts == 1 {
 		attempts = "1 attempt"
 	}
-	fmt.Fprintf(o.Out, "%s: %s\n%s at it in %s\n\n", ui.Printable(a.Name), ui.Printable(commandLine(a.Command)), attempts, ui.Printable(image))
+	fmt.Fprintf(o.Out, "%s: %s\n%s at it in %s\n\n", ui.Printable(a.Name), ui.Printable(shell.Line(a.Command)), attempts, ui.Printable(image))
 	table := tabwriter.NewWriter(o.Out, 0, 0, 3, ' ', 0)
 	row := func(name string, asked, advised *resource.Quantity, reason string) {
 		text := func(q *resource.Quantity) string {

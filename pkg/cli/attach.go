@@ -209,7 +209,7 @@ func onlyStored(j *knownJob) error {
 	if err == nil {
 		err = fmt.Errorf("job %s is over: its output is stored here", j.name)
 	}
-	return &job.Hinted{Err: err, Hint: "{hodei} logs " + shellQuote(j.name)}
+	return &job.Hinted{Err: err, Hint: "{hodei} logs " + shell.Quote(j.name)}
 }
 
 // ended shows a job that is over, and ends with its exit code.

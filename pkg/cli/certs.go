@@ -60,7 +60,7 @@ func dirFlag(dir string) string {
 	if dir == defaultCertsDir {
 		return ""
 	}
-	return " --dir " + shellQuote(dir)
+	return " --dir " + shell.Quote(dir)
 }
 
 // authorityHint is what helps where the authority of a directory can't be loaded.
@@ -69,14 +69,12 @@ func authorityHint(err error, dir string) string {
 	key := filepath.Join(dir, "ca.key")
 	switch {
 	case errors.Is(err, certs.ErrExpired):
-		return "{hodei} certs generate --force --dir " + shellQuote(dir)
+		return "{hodei} certs generate --force --dir " + shell.Quote(dir)
 	case !errors.Is(err, fs.ErrNotExist):
-		return "{hodei} certs inspect " + shellQuote(dir)
+		return "{hodei} certs inspect " + shell.Quote(dir)
 	case about != nil && about.Path == key: // by design, where generate --ca-cert was told of one elsewhere
-		return "copy the authority's key to " + shellQuote(key) + ", or choose another directory: --certs DIR"
+		return "copy the authority's key to " + shell.Quote(key) + ", or choose another directory: --certs DIR"
 	}
-	return "{hodei} certs generate --dir " + shellQuote(dir)
+	return "{hodei} certs generate --dir " + shell.Quote(dir)
 }
 
-// shellQuote returns s as a shell takes it for one word.
-func shellQuote(s string) string { return kubernetes.ShellQuote(s) }

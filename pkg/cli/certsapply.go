@@ -149,7 +149,7 @@ func (o *certsApplyOptions) run(ctx context.Context) error {
 func (o *certsApplyOptions) read() (map[string][]byte, error) {
 	files, err := certs.ReadDir(o.dir)
 	if err != nil {
-		return nil, &job.Hinted{Err: err, Hint: "{hodei} certs generate --dir " + shellQuote(o.dir)}
+		return nil, &job.Hinted{Err: err, Hint: "{hodei} certs generate --dir " + shell.Quote(o.dir)}
 	}
 	data := map[string][]byte{}
 	var ours []certs.File
@@ -160,14 +160,14 @@ func (o *certsApplyOptions) read() (map[string][]byte, error) {
 				continue
 			}
 			if i < 0 {
-				return nil, &job.Hinted{Err: fmt.Errorf("%s: no such file", filepath.Join(o.dir, name)), Hint: "{hodei} certs generate --dir " + shellQuote(o.dir)}
+				return nil, &job.Hinted{Err: fmt.Errorf("%s: no such file", filepath.Join(o.dir, name)), Hint: "{hodei} certs generate --dir " + shell.Quote(o.dir)}
 			}
 			data[name], ours = files[i].Data, append(ours, files[i])
 		}
 	}
 	for _, f := range certs.Inspect(ours, time.Now()) {
 		if f.Problem != "" {
-			return nil, &job.Hinted{Err: fmt.Errorf("%s: %s", f.Source, f.Problem), Hint: "{hodei} certs inspect " + shellQuote(o.dir)}
+			return nil, &job.Hinted{Err: fmt.Errorf("%s: %s", f.Source, f.Problem), Hint: "{hodei} certs inspect " + shell.Quote(o.dir)}
 		}
 	}
 	return data, nil

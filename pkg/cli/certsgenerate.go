@@ -83,7 +83,7 @@ func (o *certsGenerateOptions) run() error {
 	o.wrote(files)
 	switch {
 	case errors.Is(err, certs.ErrExists):
-		return &job.Hinted{Err: err, Hint: fmt.Sprintf("to renew them: {hodei} certs rotate --dir %[1]s; to replace the authority at once: {hodei} certs generate --dir %[1]s --force", shellQuote(o.Dir))}
+		return &job.Hinted{Err: err, Hint: fmt.Sprintf("to renew them: {hodei} certs rotate --dir %[1]s; to replace the authority at once: {hodei} certs generate --dir %[1]s --force", shell.Quote(o.Dir))}
 	case err != nil:
 		return err
 	}

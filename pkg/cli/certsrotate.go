@@ -131,7 +131,7 @@ func (o *certsRotateOptions) run(ctx context.Context) error {
 
 // explain adds what helps against an error of a rotation.
 func (o *certsRotateOptions) explain(err error) error {
-	dir := shellQuote(o.Dir)
+	dir := shell.Quote(o.Dir)
 	file, aboutFile := errors.AsType[*certs.FileError](err)
 	switch {
 	case aboutFile && errors.Is(err, fs.ErrNotExist) && filepath.Base(file.Path) == "ca.crt":
@@ -160,14 +160,14 @@ func (o *certsRotateOptions) mayFinish(ctx context.Context) error {
 	jobs, namespace, err := o.jobsOf(ctx, outgoing)
 	if err != nil {
 		f := kubernetes.Explain(err)
-		return &job.Hinted{Err: fmt.Errorf("jobs of the old authority can't be looked for: %w", f), Hint: "if you know that there are none: {hodei} certs rotate --finish --force --dir " + shellQuote(o.Dir)}
+		return &job.Hinted{Err: fmt.Errorf("jobs of the old authority can't be looked for: %w", f), Hint: "if you know that there are none: {hodei} certs rotate --finish --force --dir " + shell.Quote(o.Dir)}
 	}
 	if len(jobs) == 0 {
 		return nil
 	}
 	return &job.Hinted{
 		Err:  fmt.Errorf("%d of the jobs in namespace %s dial a server and know only the old authority: %s", len(jobs), namespace, strings.Join(jobs, ", ")),
-		Hint: fmt.Sprintf("wait for their end, or renew theirs: {hodei} certs rotate --job %s -n %s --dir %s", jobs[0], namespace, shellQuote(o.Dir)),
+		Hint: fmt.Sprintf("wait for their end, or renew theirs: {hodei} certs rotate --job %s -n %s --dir %s", jobs[0], namespace, shell.Quote(o.Dir)),
 	}
 }
 

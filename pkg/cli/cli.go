@@ -331,7 +331,7 @@ func (a *app) named(hint string) string {
 	if i := strings.Index(hint, a.name+" "); i > 0 && strings.HasSuffix(hint[:i], ": ") && !strings.Contains(hint[:i], "then") {
 		line = hint[i:] // what stands before says why, and is nothing to do first
 	}
-	if slices.Equal(sortedWords(line), sortedWords(a.name+" "+commandLine(a.args))) {
+	if slices.Equal(sortedWords(line), sortedWords(a.name+" "+shell.Line(a.args))) {
 		return ""
 	}
 	return hint

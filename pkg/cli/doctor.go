@@ -277,7 +277,7 @@ func remedy(f certs.Fact, inspect, dir, then string) string {
 	case f.Problem != "":
 		return inspect
 	case f.KeyMode != "":
-		return "chmod 600 " + shellQuote(strings.TrimSuffix(f.Source, ".crt")+".key")
+		return "chmod 600 " + shell.Quote(strings.TrimSuffix(f.Source, ".crt")+".key")
 	case f.CA:
 		return "{hodei} certs rotate --ca" + dir + then
 	}
@@ -295,11 +295,11 @@ func (a *app) checkCerts() check {
 	dir, passed := a.foundCerts()
 	switch {
 	case dir == "" && len(passed) > 0:
-		return checked(name, checkWarning, "{hodei} run --certs "+shellQuote(passed[0].dir)+" -- COMMAND", "%s; each run makes its own", passed[0])
+		return checked(name, checkWarning, "{hodei} run --certs "+shell.Quote(passed[0].dir)+" -- COMMAND", "%s; each run makes its own", passed[0])
 	case dir == "":
 		return checked(name, checkOK, "", "none in %s: each run makes its own", strings.Join(a.certsDirs(), " or "))
 	}
-	inspect := "{hodei} certs inspect " + shellQuote(dir)
+	inspect := "{hodei} certs inspect " + shell.Quote(dir)
 	facts, err := certs.InspectDir(dir, time.Now())
 	if err != nil {
 		return checked(name, checkError, inspect, "%v", err)

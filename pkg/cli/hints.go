@@ -157,7 +157,7 @@ func (a *app) toCarry() carried {
 		flags.kubectl = a.kubectlFlags(*t)
 	}
 	if n := a.otherNamespace; n != "" {
-		flags.namespace = " -n " + shellQuote(n)
+		flags.namespace = " -n " + shell.Quote(n)
 	}
 	if a.cmd != nil {
 		more := typed(a.cmd.Flags(), clusterFlags...)
@@ -171,7 +171,7 @@ func (by asked) flags() string {
 	var b strings.Builder
 	for _, f := range []struct{ name, value string }{{"provider", by.provider}, {"kubeconfig", by.kubeconfig}, {"context", by.context}} {
 		if f.value != "" {
-			b.WriteString(" --" + f.name + " " + shellQuote(f.value))
+			b.WriteString(" --" + f.name + " " + shell.Quote(f.value))
 		}
 	}
 	return b.String()
@@ -209,7 +209,7 @@ func typed(flags *pflag.FlagSet, names ...string) string {
 			if flag.NoOptDefVal == value {
 				fmt.Fprintf(&text, " --%s", name)
 			} else {
-				fmt.Fprintf(&text, " --%s=%s", name, shellQuote(value))
+				fmt.Fprintf(&text, " --%s=%s", name, shell.Quote(value))
 			}
 		}
 	}

@@ -361,7 +361,7 @@ func jobRow(j *batchv1.Job, pod *corev1.Pod, now time.Time) metav1.TableRow {
 	if spec, err := kubernetes.SpecOf(j); err == nil && len(spec.Command) > 0 {
 		words := make([]string, len(spec.Command))
 		for i, word := range spec.Command {
-			words[i] = shellQuote(word)
+			words[i] = shell.Quote(word)
 		}
 		command = strings.Join(words, " ")
 	}

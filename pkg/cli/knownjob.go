@@ -64,7 +64,7 @@ func (o *logsOptions) find(ctx context.Context) (*knownJob, error) {
 		return nil, errors.Join(err, unread)
 	}
 	if err == nil {
-		err = &job.Hinted{Err: fmt.Errorf("no output of a job %q is stored on this machine", o.name), Hint: "{hodei} logs --context " + o.currentContext() + " " + shellQuote(o.name)}
+		err = &job.Hinted{Err: fmt.Errorf("no output of a job %q is stored on this machine", o.name), Hint: "{hodei} logs --context " + o.currentContext() + " " + shell.Quote(o.name)}
 	}
 	return nil, err
 }

@@ -38,11 +38,11 @@ func (o *logsOptions) live(ctx context.Context, j *knownJob, a *knownAttempt) er
 		// Who may not reach the agent may still read what it has copied.
 		failure, ok := errors.AsType[*job.Failure](err)
 		if !ok || failure.Cause != job.Forbidden || !j.found.Spec.ContainerLogs || errors.Is(err, kubernetes.ErrLost) {
-			return outOfReach(err, j.name, "{hodei} logs -f "+shellQuote(j.name))
+			return outOfReach(err, j.name, "{hodei} logs -f "+shell.Quote(j.name))
 		}
 		o.screen.note(failure.Message)
 		if o.follow {
-			return outOfReach(o.followContainers(ctx, j, a), j.name, "{hodei} logs -f "+shellQuote(j.name))
+			return outOfReach(o.followContainers(ctx, j, a), j.name, "{hodei} logs -f "+shell.Quote(j.name))
 		}
 		return o.showContainer(ctx, j, a)
 	}

@@ -294,7 +294,7 @@ func (o *logsOptions) showAll(ctx context.Context) error {
 		return nil
 	case len(all) > maxJobs:
 		return &job.Hinted{Err: fmt.Errorf("%d jobs match -l %s, %d can be shown at once", len(all), o.selector, maxJobs),
-			Hint: "choose fewer: {hodei} jobs -l " + shellQuote(o.selector) + " --show-labels"}
+			Hint: "choose fewer: {hodei} jobs -l " + shell.Quote(o.selector) + " --show-labels"}
 	}
 	errs := make([]error, len(all))
 	var work sync.WaitGroup

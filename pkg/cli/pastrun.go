@@ -192,9 +192,9 @@ func (o *logsOptions) current(ctx context.Context, found *kubernetes.Found, a *k
 func runLine(spec *job.Spec) string {
 	line := "{hodei} run"
 	if spec.Image != "" {
-		line += " --image " + shellQuote(spec.Image)
+		line += " --image " + shell.Quote(spec.Image)
 	}
-	return line + " -- " + commandLine(spec.Command)
+	return line + " -- " + shell.Line(spec.Command)
 }
 
 // noAttempt says why nothing is known of any attempt of a job.
@@ -207,13 +207,4 @@ func noAttempt(j *knownJob) error {
 		h.Hint = "run it again, and follow it: " + runLine(j.found.Spec)
 	}
 	return h
-}
-
-// commandLine is a command as a shell takes it.
-func commandLine(command []string) string {
-	words := make([]string, len(command))
-	for i, word := range command {
-		words[i] = shellQuote(word)
-	}
-	return strings.Join(words, " ")
 }

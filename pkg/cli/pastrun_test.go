@@ -192,10 +192,10 @@ func TestBestOutcome(t *testing.T) {
 }
 
 func TestCommandLine(t *testing.T) {
-	if got, want := commandLine([]string{"sh", "-c", "echo 'x' > y"}), `sh -c 'echo '\''x'\'' > y'`; got != want {
+	if got, want := shell.Line([]string{"sh", "-c", "echo 'x' > y"}), `sh -c 'echo '\''x'\'' > y'`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	if got := commandLine(nil); got != "" {
+	if got := shell.Line(nil); got != "" {
 		t.Errorf("got %q", got)
 	}
 }

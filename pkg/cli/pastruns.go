@@ -105,7 +105,7 @@ func (o *logsOptions) commands(ctx context.Context) ([]pastRuns, error) {
 	}
 	if len(commands) > maxJobs {
 		return nil, &job.Hinted{Err: fmt.Errorf("%d commands match -l %s, %d can be advised on at once", len(commands), o.selector, maxJobs),
-			Hint: "choose fewer: {hodei} jobs -l " + shellQuote(o.selector) + " --show-labels"}
+			Hint: "choose fewer: {hodei} jobs -l " + shell.Quote(o.selector) + " --show-labels"}
 	}
 	return commands, nil
 }

@@ -205,7 +205,7 @@ func (a *app) notHere(name string) error {
 // currentContext is the kubeconfig's, as it is typed, or what stands for one.
 func (a *app) currentContext() string {
 	if k, err := a.look(""); err == nil && k.current != "" {
-		return shellQuote(k.current)
+		return shell.Quote(k.current)
 	}
 	return "CONTEXT"
 }

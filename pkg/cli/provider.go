@@ -239,7 +239,7 @@ func (a *app) changeProviders(ctx context.Context, done string, change func(*pro
 // another hodei edits it, and how to keep the file elsewhere if it can't be there.
 func providerHint(err error) error {
 	if busy, ok := errors.AsType[*provider.BusyError](err); ok {
-		return &job.Hinted{Err: err, Hint: "see by whom: fuser -v " + shellQuote(busy.Lock)}
+		return &job.Hinted{Err: err, Hint: "see by whom: fuser -v " + shell.Quote(busy.Lock)}
 	}
 	if _, ok := errors.AsType[*fs.PathError](err); ok && job.HintOf(err) == "" {
 		return &job.Hinted{Err: err, Hint: "export XDG_CONFIG_HOME=DIR"}

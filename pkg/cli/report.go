@@ -194,7 +194,7 @@ func (o *reportOptions) load(ctx context.Context) (*pastRun, error) {
 func (o *logsOptions) findRun(ctx context.Context) (*knownJob, error) {
 	j, err := o.find(ctx)
 	if err != nil && o.cluster == nil && o.unreachable == nil {
-		err = &job.Hinted{Err: fmt.Errorf("no run of a job %q is stored on this machine", o.name), Hint: "{hodei} run --provider local --name " + shellQuote(o.name) + " -- COMMAND"}
+		err = &job.Hinted{Err: fmt.Errorf("no run of a job %q is stored on this machine", o.name), Hint: "{hodei} run --provider local --name " + shell.Quote(o.name) + " -- COMMAND"}
 	}
 	return j, err
 }
@@ -207,7 +207,7 @@ func (o *reportOptions) render(p *pastRun, now time.Time) ([]byte, error) {
 	}
 	r := &report.Report{Run: p.Run, Running: p.running, Missing: p.missing, Made: now, Version: readClientVersion().Version}
 	if p.Spec != nil {
-		r.Command = commandLine(p.Spec.Command)
+		r.Command = shell.Line(p.Spec.Command)
 	}
 	if p.Outcome != nil && p.Spec != nil {
 		r.Hint = o.hint(p)

@@ -23,7 +23,7 @@ func (a *app) authority(dir, flag string) (authority *certs.Authority, notes []s
 		dir, passed = a.foundCerts()
 		found = dir != ""
 		for _, p := range passed {
-			notes = append(notes, fmt.Sprintf("%s; to use it: %s %s", p, flag, shellQuote(p.dir)))
+			notes = append(notes, fmt.Sprintf("%s; to use it: %s %s", p, flag, shell.Quote(p.dir)))
 		}
 	}
 	if dir == "" { // it outlives the run, since the job may be attached to again
@@ -87,7 +87,7 @@ func (o *runOptions) authorityNotes(now time.Time) []string {
 		notes = append(notes, o.named(fmt.Sprintf("the CA that signs for jobs ends at %s; to replace it: {hodei} certs rotate --ca%s", soon, dirFlag(o.authority.Dir))))
 	}
 	if exposed := o.authority.Exposed(); exposed != "" {
-		notes = append(notes, exposed+"; to mend it: chmod 600 "+shellQuote(filepath.Join(o.authority.Dir, "ca.key")))
+		notes = append(notes, exposed+"; to mend it: chmod 600 "+shell.Quote(filepath.Join(o.authority.Dir, "ca.key")))
 	}
 	return notes
 }

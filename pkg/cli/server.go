@@ -151,7 +151,7 @@ func (o *serverOptions) findCerts(dir string) (err error) {
 		var passed []passedCerts
 		dir, passed = o.foundCerts()
 		for _, p := range passed {
-			o.log.Warn("certificates not used", "directory", p.dir, "reason", p.why, "hint", o.named("{hodei} server --certs-dir "+shellQuote(p.dir)))
+			o.log.Warn("certificates not used", "directory", p.dir, "reason", p.why, "hint", o.named("{hodei} server --certs-dir "+shell.Quote(p.dir)))
 		}
 	}
 	switch {
@@ -163,7 +163,7 @@ func (o *serverOptions) findCerts(dir string) (err error) {
 	path := func(name string) string { return filepath.Join(dir, name) }
 	o.files = certs.ServerFiles{CA: path("ca.crt"), Cert: path("server.crt"), Key: path("server.key")}
 	if o.tls, err = o.files.ServerConfig(); err != nil {
-		return &job.Hinted{Err: err, Hint: "see what is wrong with them, or make them anew: {hodei} certs generate --force --dir " + shellQuote(dir)}
+		return &job.Hinted{Err: err, Hint: "see what is wrong with them, or make them anew: {hodei} certs generate --force --dir " + shell.Quote(dir)}
 	}
 	return nil
 }
@@ -264,7 +264,7 @@ func (o *serverOptions) captured() func(*provider.Config) error {
 			return err
 		case c.Context != "" && c.Context != here.Context:
 			return &job.Failure{Cause: job.ConfigError, Message: fmt.Sprintf("config.context: %q can't be chosen over HTTP, only %q, which the server was started with", c.Context, here.Context),
-				Hint: o.named("{hodei} provider add NAME --context " + shellQuote(c.Context))}
+				Hint: o.named("{hodei} provider add NAME --context " + shell.Quote(c.Context))}
 		}
 		c.Context, c.Kubeconfig = here.Context, here.Kubeconfig
 		return nil
