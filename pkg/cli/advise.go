@@ -15,6 +15,8 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/advice"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/shell"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -65,7 +67,7 @@ func (a *app) newAdvise() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer o.logs.store.close(o.logs.screen.note)
+			defer o.logs.store.close(o.logs.screen.Note)
 			return o.run(cmd.Context())
 		},
 	}
@@ -128,16 +130,16 @@ type advised struct {
 }
 
 func (o *adviseOptions) run(ctx context.Context) error {
-	ctx, stop := o.signals.untilSignal(ctx, nextEndsUs)
+	ctx, stop := o.signals.UntilSignal(ctx, signals.NextEndsUs)
 	defer stop()
 	commands, err := o.logs.pastRuns(ctx)
 	switch {
 	case ctx.Err() != nil:
-		return interruptedBy(ctx, nil)
+		return signals.InterruptedBy(ctx, nil)
 	case err != nil:
 		return err
 	case len(commands) == 0: // of -l
-		o.logs.screen.note(fmt.Sprintf("No jobs found in %s namespace.", o.logs.namespace))
+		o.logs.screen.Note(fmt.Sprintf("No jobs found in %s namespace.", o.logs.namespace))
 		return nil
 	}
 	var all []*advised
@@ -145,7 +147,7 @@ func (o *adviseOptions) run(ctx context.Context) error {
 		if a := advice.From(c.spec, c.runs); a != nil {
 			all = append(all, &advised{c.name, c.spec.Image, c.spec.Command, a, a.Flags(c.spec.MemoryLimit != nil)})
 		} else if o.logs.selector != "" {
-			o.logs.screen.note(fmt.Sprintf("nothing was measured of %s: %s", c.name, shell.Line(c.spec.Command)))
+			o.logs.screen.Note(fmt.Sprintf("nothing was measured of %s: %s", c.name, shell.Line(c.spec.Command)))
 		}
 	}
 	if len(all) == 0 {

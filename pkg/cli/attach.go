@@ -12,6 +12,8 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/shell"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 )
 
 // attachFlags are the flags of attach, as they were typed.
@@ -48,7 +50,7 @@ func (a *app) newAttach() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := a.attachOptions(cmd, f, args[0])
 			if err == nil {
-				defer o.logs.store.close(o.logs.screen.note)
+				defer o.logs.store.close(o.logs.screen.Note)
 				err = o.run(cmd.Context())
 			}
 			return asRun(err)
@@ -122,17 +124,17 @@ func (o *attachOptions) run(ctx context.Context) error {
 	if err := o.chooseTunnel(ctx, j.found); err != nil {
 		return err
 	}
-	signals, stop := o.signals.forSession()
+	heard, stop := o.signals.ForSession()
 	defer stop()
 	run, err := o.logs.cluster.Attach(ctx, j.found)
 	if err != nil {
 		return err
 	}
-	defer o.screen.stop()
+	defer o.screen.Stop()
 	if note := run.ClockNote(); note != "" {
-		o.screen.note(note)
+		o.screen.Note(note)
 	}
-	s := &session{runOptions: &o.runOptions, job: run, store: o.logs.store, signals: signals, stopSignals: stop, attached: true, sink: o.logs.sink(j.name), before: map[string][]job.Event{}}
+	s := &session{runOptions: &o.runOptions, job: run, store: o.logs.store, signals: heard, stopSignals: stop, attached: true, sink: o.logs.sink(j.name), before: map[string][]job.Event{}}
 	for _, a := range j.found.Attempts {
 		s.before[a.Name] = a.Phases
 	}
@@ -189,7 +191,7 @@ func (o *attachOptions) passedOver(f *follower, err error) error {
 // job has ended as it has.
 func (o *attachOptions) noted(err error) error {
 	if gone, ok := errors.AsType[*goneError](err); ok {
-		o.screen.note(gone.Error())
+		o.screen.Note(gone.Error())
 		return o.logs.saying(gone.job).Gap(output.Gap{Attempt: gone.attempt, Bytes: gone.bytes})
 	}
 	if unread, ok := errors.AsType[*unreadError](err); ok {
@@ -214,12 +216,12 @@ func onlyStored(j *knownJob) error {
 
 // ended shows a job that is over, and ends with its exit code.
 func (o *attachOptions) ended(ctx context.Context, j *knownJob) error {
-	ctx, stop := o.signals.untilSignal(ctx, nextEndsUs)
+	ctx, stop := o.signals.UntilSignal(ctx, signals.NextEndsUs)
 	defer stop()
 	err := o.noted(o.logs.show(ctx, j))
 	switch {
 	case ctx.Err() != nil:
-		return interruptedBy(ctx, nil)
+		return signals.InterruptedBy(ctx, nil)
 	case err != nil:
 		return err
 	}

@@ -92,8 +92,8 @@ func TestAttachEnded(t *testing.T) {
 					Attempts: []kubernetes.Attempt{{Name: "x-1", UID: "2", Ended: true, Outcome: &outcome}}, Finished: true, Outcome: &outcome,
 				}))
 				code := 0
-				if exit, ok := errors.AsType[*exitError](err); ok {
-					code = exit.code
+				if exit, ok := errors.AsType[*job.ExitError](err); ok {
+					code = exit.Code
 				}
 				if code != test.code || code == 0 && err != nil {
 					t.Fatalf("got %v, want exit code %d", err, test.code)

@@ -10,7 +10,7 @@ import (
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/certs"
-	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
 func (a *app) newCerts() *cobra.Command {
@@ -77,4 +77,3 @@ func authorityHint(err error, dir string) string {
 	}
 	return "{hodei} certs generate --dir " + shell.Quote(dir)
 }
-

@@ -242,7 +242,7 @@ func TestRotateJobInterrupted(t *testing.T) {
 		<-r.Context().Done()
 	})
 	err := (&certsRotateOptions{app: a, job: "x"}).rotateJob(ctx)
-	if exit, ok := errors.AsType[*exitError](err); !ok || exit.code != job.ExitCancelled || err.Error() != "interrupted" {
+	if exit, ok := errors.AsType[*job.ExitError](err); !ok || exit.Code != job.ExitCancelled || err.Error() != "interrupted" {
 		t.Errorf("got %v", err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
 func (a *app) newCertsGenerate() *cobra.Command {

@@ -16,6 +16,8 @@ import (
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/shell"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 )
 
 func (a *app) newCertsRotate() *cobra.Command {
@@ -219,15 +221,15 @@ func (o *certsRotateOptions) provider() (*kubernetes.Provider, string, error) {
 
 // rotateJob renews the certificates of one job.
 func (o *certsRotateOptions) rotateJob(ctx context.Context) error {
-	ctx, stop := o.signals.untilSignal(ctx, stillHeard)
+	ctx, stop := o.signals.UntilSignal(ctx, signals.StillHeard)
 	defer stop()
 	err := o.renewJob(ctx)
 	if ctx.Err() != nil && err != nil {
 		// What was stored by then is said by a Failure, and is good for old and new files.
 		if f, ok := errors.AsType[*job.Failure](err); ok && !errors.Is(err, context.Canceled) {
-			return interruptedBy(ctx, f)
+			return signals.InterruptedBy(ctx, f)
 		}
-		return interruptedBy(ctx, errInterrupted)
+		return signals.InterruptedBy(ctx, errInterrupted)
 	}
 	return err
 }
@@ -254,11 +256,11 @@ func (o *certsRotateOptions) renewJob(ctx context.Context) error {
 		}
 	}
 	screen := newScreen(o.app, false)
-	defer screen.stop()
+	defer screen.Stop()
 	for _, note := range notes {
-		screen.note(note)
+		screen.Note(note)
 	}
-	if err := provider.RenewCerts(ctx, found, authority, screen.note); err != nil {
+	if err := provider.RenewCerts(ctx, found, authority, screen.Note); err != nil {
 		return err
 	}
 	signed := "by a new authority in memory"

@@ -25,6 +25,8 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/shell"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -63,7 +65,7 @@ type app struct {
 	// after is done when all is said, before the exit code.
 	after []func()
 	// signals is how all commands hear what they are sent.
-	signals *signals
+	signals *signals.Set
 	// shown are the streams that output is shown on, and what is said beside it; see streams.
 	shown *output.Streams
 }
@@ -79,6 +81,10 @@ func (a *app) streams() *output.Streams {
 		}
 	}
 	return a.shown
+}
+
+func newScreen(a *app, quiet bool) *output.Screen {
+	return output.NewScreen(a.streams(), quiet, a.typeable)
 }
 
 // afterwards has f done once everything is shown, which does not wait for it; the exit
@@ -97,12 +103,12 @@ func Main(args []string, in io.Reader, out, errOut io.Writer) int {
 		args:      args[1:],
 		kube:      genericclioptions.NewConfigFlags(true),
 		getenv:    os.Getenv,
-		signals:   newSignals(),
+		signals:   signals.New(),
 		lookupEnv: os.LookupEnv,
 	}
 	root := a.newRoot()
 	root.SetArgs(args[1:])
-	return a.signals.unlessSignaled(func() int {
+	return a.signals.UnlessSignaled(func() int {
 		err := root.ExecuteContext(context.Background())
 		if err == nil && stdout.err != nil {
 			err = &job.Hinted{Err: fmt.Errorf("write stdout: %w", stdout.err), Hint: "check where the output goes"}
@@ -275,30 +281,16 @@ func usagef(cmd *cobra.Command, format string, args ...any) error {
 	return &usageError{cmd: cmd, err: fmt.Errorf(format, args...)}
 }
 
-// exitError carries an exit code; its err is shown unless it is nil.
-type exitError struct {
-	code int
-	err  error
-}
-
-func (e *exitError) Error() string {
-	if e.err == nil {
-		return fmt.Sprintf("exit %d", e.code)
-	}
-	return e.err.Error()
-}
-func (e *exitError) Unwrap() error { return e.err }
-
 // report shows err as an error: and a hint: line and returns the exit code.
 func (a *app) report(err error) int {
 	if err == nil {
 		return 0
 	}
 	code := exitFailed
-	var exit *exitError
+	var exit *job.ExitError
 	if errors.As(err, &exit) {
-		code = exit.code
-		if exit.err == nil {
+		code = exit.Code
+		if exit.Err == nil {
 			return code
 		}
 	}

@@ -39,7 +39,7 @@ func (o *runOptions) told(text string) error {
 	if text == "" {
 		return nil
 	}
-	o.screen.note(text)
+	o.screen.Note(text)
 	return o.events.Note(text)
 }
 
@@ -51,23 +51,23 @@ func (o *runOptions) conclude(outcome *job.Outcome, failure *job.Failure) error 
 	}
 	hint := ""
 	if failure == nil {
-		o.screen.summary(outcome, o.samples)
+		o.screen.Summary(outcome, o.samples)
 	} else {
 		hint = failure.Hint
 		if !outcome.NeverRan() { // else it is the container's start that was measured
-			o.screen.usage(outcome, o.samples)
+			o.screen.Usage(outcome, o.samples)
 		}
 	}
-	o.screen.stop()
+	o.screen.Stop()
 	// Who reads the events has ended with the Ctrl-C that has cancelled the job.
 	if err := o.events.Exit(outcome, o.named(hint)); err != nil && !(outcome.Cause == job.Cancelled && errors.Is(err, syscall.EPIPE)) {
 		return err
 	}
 	switch {
 	case failure != nil:
-		return &exitError{code: outcome.ExitCode(), err: failure}
+		return &job.ExitError{Code: outcome.ExitCode(), Err: failure}
 	case outcome.ExitCode() != 0:
-		return &exitError{code: outcome.ExitCode()}
+		return &job.ExitError{Code: outcome.ExitCode()}
 	}
 	return nil
 }

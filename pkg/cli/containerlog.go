@@ -47,7 +47,7 @@ func (f *follower) followContainer(c cluster, pod string) {
 		f.tail.end() // of the attempt before
 	} else {
 		f.display.Say(func() error {
-			f.screen.note(inexact)
+			f.screen.Note(inexact)
 			return f.events.Note(inexact)
 		})
 	}

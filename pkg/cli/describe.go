@@ -20,6 +20,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -62,7 +63,7 @@ func (a *app) newDescribe() *cobra.Command {
 			if err := o.complete(args[0]); err != nil {
 				return err
 			}
-			defer o.logs.store.close(o.logs.screen.note)
+			defer o.logs.store.close(o.logs.screen.Note)
 			return o.run(cmd.Context())
 		},
 	}
@@ -150,12 +151,12 @@ type describedEvent struct {
 }
 
 func (o *describeOptions) run(ctx context.Context) error {
-	ctx, stop := o.signals.untilSignal(ctx, nextEndsUs)
+	ctx, stop := o.signals.UntilSignal(ctx, signals.NextEndsUs)
 	defer stop()
 	d, err := o.gather(ctx)
 	switch {
 	case ctx.Err() != nil:
-		return interruptedBy(ctx, nil)
+		return signals.InterruptedBy(ctx, nil)
 	case err != nil:
 		return err
 	case o.format != "":
@@ -276,7 +277,7 @@ func (o *describeOptions) ask(ctx context.Context, found *kubernetes.Found, a *d
 	look := &glance{attempt: a.Name, enough: enough}
 	m := &meter{
 		job: run, spec: found.Spec, namespace: found.Job.Namespace, interval: followedInterval, hasty: true, tell: look.take,
-		turnedAway: func(f *coordinator.Fault) { o.logs.screen.note(faultNote(f)) },
+		turnedAway: func(f *coordinator.Fault) { o.logs.screen.Note(faultNote(f)) },
 	}
 	err = m.measure(looking)
 	return look.put(a, err)

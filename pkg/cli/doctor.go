@@ -27,6 +27,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
 	"github.com/hodei-jobs/hodei/pkg/setup"
+	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -98,7 +99,7 @@ func (a *app) doctor(ctx context.Context, output string) error {
 		fmt.Fprintln(a.Out, countChecks(checks))
 	}
 	if worst(checks) != nil {
-		return &exitError{code: exitFailed}
+		return &job.ExitError{Code: exitFailed}
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
 // Hints for people who type the commands of other programs, by the command under which the word

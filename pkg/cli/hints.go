@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
 // carried are the flags that a hint's commands need so that they reach the same cluster and

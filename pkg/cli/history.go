@@ -25,8 +25,8 @@ func (o *logsOptions) history(ctx context.Context, found *kubernetes.Found, uid 
 	defer run.Close()
 	inquiry := &follow.Inquiry{
 		Job: run, Namespace: o.namespace, Name: found.Spec.Name, JobUID: run.UID(), AttemptUID: uid,
-		Slow:       func() { o.screen.note(o.meeting(found.Spec.Name)) },
-		TurnedAway: func(f *coordinator.Fault) { o.screen.note(faultNote(f)) },
+		Slow:       func() { o.screen.Note(o.meeting(found.Spec.Name)) },
+		TurnedAway: func(f *coordinator.Fault) { o.screen.Note(faultNote(f)) },
 	}
 	return inquiry.Ask(ctx)
 }

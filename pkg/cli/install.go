@@ -310,7 +310,7 @@ func (o *installOptions) printPruned(object runtime.Object, state string) error 
 }
 
 // errDiffers is the end of a diff that is not empty.
-var errDiffers = &exitError{code: 1}
+var errDiffers = &job.ExitError{Code: 1}
 
 // showDiff prints what would change, and returns errDiffers if anything would.
 func (o *installOptions) showDiff(plan *setup.Plan) error {
@@ -330,7 +330,7 @@ func asDiff(err error) error {
 	if err == nil || errors.Is(err, errDiffers) {
 		return err
 	}
-	return &exitError{code: exitUsage, err: err}
+	return &job.ExitError{Code: exitUsage, Err: err}
 }
 
 // installLine is an install as it was typed, for hints. Each of its texts begins with a

@@ -210,8 +210,8 @@ func TestLogsMissing(t *testing.T) {
 			a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, getenv: func(string) string { return "" }}
 			o := &logsOptions{app: a, store: &openedStore{Store: kept}, screen: newScreen(a, false), sink: a.streams().Sinks(output.Options{}), tail: -1, namespace: "local", name: "x"}
 			err = o.run(t.Context())
-			exit, ok := errors.AsType[*exitError](err)
-			if ok != (test.code != 0) || ok && exit.code != test.code || !ok && err != nil {
+			exit, ok := errors.AsType[*job.ExitError](err)
+			if ok != (test.code != 0) || ok && exit.Code != test.code || !ok && err != nil {
 				t.Errorf("got %v, want code %d", err, test.code)
 			}
 			if out.String() != "text" || errOut.String() != test.note {
@@ -259,8 +259,8 @@ func TestLogsDamaged(t *testing.T) {
 			a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, getenv: func(string) string { return "" }}
 			o := &logsOptions{app: a, store: &openedStore{Store: kept}, screen: newScreen(a, false), sink: a.streams().Sinks(output.Options{}), tail: -1, namespace: "local", name: "x"}
 			err = o.run(t.Context())
-			exit, failed := errors.AsType[*exitError](err)
-			if failed != (test.note != "") || failed && exit.code != 1 || !failed && err != nil {
+			exit, failed := errors.AsType[*job.ExitError](err)
+			if failed != (test.note != "") || failed && exit.Code != 1 || !failed && err != nil {
 				t.Errorf("got %v", err)
 			}
 			if out.String() != test.out || !regexp.MustCompile(cmp.Or(test.note, "^$")).MatchString(errOut.String()) {

@@ -33,7 +33,7 @@ func (o *logsOptions) containerTail(c *kubernetes.Provider, pod string, there, f
 func (o *logsOptions) containerSink(name string) *notedSink {
 	s, events := output.Unplaced(o.sink(name))
 	return &notedSink{Sink: s, note: func() error {
-		o.screen.note(inexact)
+		o.screen.Note(inexact)
 		return events.Note(inexact)
 	}}
 }
@@ -52,7 +52,7 @@ func (o *logsOptions) showContainer(ctx context.Context, j *knownJob, a *knownAt
 	}
 	switch unread, ok := errors.AsType[*unreadError](err); {
 	case ok && !copied:
-		o.screen.note(unread.Error())
+		o.screen.Note(unread.Error())
 		return gone(j.name, a.name, printed)
 	case err != nil:
 		return err
@@ -107,7 +107,7 @@ func (o *logsOptions) followContainers(ctx context.Context, j *knownJob, a *know
 		outcome, err := run.Watch(watching, func(e job.Event) {
 			switch {
 			case e.Waiting && e.Phase == job.Running: // for the cluster
-				o.screen.note(e.Detail)
+				o.screen.Note(e.Detail)
 				return
 			case e.Waiting || e.Phase != job.Running:
 				return

@@ -92,7 +92,7 @@ func (m *meter) report(e job.Event) {
 	case e.Phase == job.Pulling:
 		m.tell(reading{waiting: "pulling " + e.Detail})
 	case e.Phase != job.Running && e.Phase != job.Submitted: // that it was we knew
-		m.tell(reading{waiting: next[e.Phase]})
+		m.tell(reading{waiting: e.Phase.Next()})
 	}
 }
 
@@ -109,7 +109,7 @@ func (m *meter) Attached(a coordinator.Attachment) {
 func (m *meter) State(attempt string, s *hodeipb.State) {
 	r := reading{attempt: attempt, probes: wire.Probes(s.Probes)}
 	if s.Phase < hodeipb.Phase_RUNNING {
-		r.waiting = next[job.AgentUp]
+		r.waiting = job.AgentUp.Next()
 	}
 	m.tell(r)
 }

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
 // notRun is a command that could not be started.

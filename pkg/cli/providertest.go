@@ -20,6 +20,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -78,7 +79,7 @@ type providerTest struct {
 	authority  *certs.Authority
 	certsNotes []string
 	cluster    *clusterChecks // nil: there is none, or level 1 has not reached it
-	screen     *screen
+	screen     *output.Screen
 	report     testReport
 }
 
@@ -117,9 +118,9 @@ func (t *providerTest) run(ctx context.Context, name string) error {
 	}
 	// Whoever interrupts a job's run interrupts the test; it is heard to the end, so that
 	// what was made is removed.
-	ctx, stop := t.signals.untilSignal(ctx, stillHeard)
+	ctx, stop := t.signals.UntilSignal(ctx, signals.StillHeard)
 	defer stop()
-	defer t.screen.stop()
+	defer t.screen.Stop()
 	levels := []struct {
 		name string
 		try  func(context.Context, *levelReport) error
@@ -130,12 +131,12 @@ func (t *providerTest) run(ctx context.Context, name string) error {
 		{"full flow", t.fullFlow},
 	}
 	for _, note := range t.certsNotes {
-		t.screen.note(note)
+		t.screen.Note(note)
 	}
 	var failed error
 	for i, level := range levels {
 		report := levelReport{Level: i + 1, Name: level.name, Status: checkOK}
-		t.screen.waiting(level.name)
+		t.screen.Waiting(level.name)
 		began := time.Now()
 		failed = t.timedOut(level.try(ctx, &report))
 		report.Seconds = time.Since(began).Seconds()
@@ -155,7 +156,7 @@ func (t *providerTest) run(ctx context.Context, name string) error {
 		}
 	}
 	if ctx.Err() != nil {
-		return interruptedBy(ctx, failed)
+		return signals.InterruptedBy(ctx, failed)
 	}
 	return failed
 }
@@ -194,30 +195,26 @@ func (t *providerTest) complete(name string) error {
 func (t *providerTest) show(r *levelReport, err error) {
 	label := fmt.Sprintf("level %d", r.Level)
 	took := time.Duration(r.Seconds * float64(time.Second))
-	t.screen.status.Stop()
+	t.screen.Stop()
 	switch {
 	case isSkipped(err):
 		r.Status, r.Detail = checkSkipped, err.Error()
-		if !t.screen.quiet {
-			t.screen.status.Summary(ui.Unchecked, fmt.Sprintf("%s skipped: %s", label, err))
-		}
+		t.screen.Marked(ui.Unchecked, fmt.Sprintf("%s skipped: %s", label, err))
 	case err != nil:
 		r.Status, r.Detail, r.Hint = checkError, ui.Printable(err.Error()), t.named(job.HintOf(err))
-		if !t.screen.quiet {
-			t.screen.status.Summary(ui.Bad, fmt.Sprintf("%s failed: %s", label, r.Name))
-		}
-	case !t.screen.quiet:
-		t.screen.status.Done(label, r.Name+": "+r.Detail, took)
+		t.screen.Marked(ui.Bad, fmt.Sprintf("%s failed: %s", label, r.Name))
+	default:
+		t.screen.Done(label, r.Name+": "+r.Detail, took)
 	}
 	first := worst(r.Checks) // is what ends the test, and said there
 	for i, c := range r.Checks {
 		switch {
 		case c.Status == checkWarning:
-			t.screen.note(fmt.Sprintf("warning: %s: %s", c.Name, c.Detail))
+			t.screen.Note(fmt.Sprintf("warning: %s: %s", c.Name, c.Detail))
 		case c.Status == checkError && &r.Checks[i] != first:
-			t.screen.note(fmt.Sprintf("also: %s: %s", c.Name, c.Detail))
+			t.screen.Note(fmt.Sprintf("also: %s: %s", c.Name, c.Detail))
 			if c.Hint != "" {
-				t.screen.note("hint: " + c.Hint)
+				t.screen.Note("hint: " + c.Hint)
 			}
 		}
 	}
@@ -345,8 +342,8 @@ func (t *providerTest) runJob(ctx context.Context, command []string, out, errOut
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*t.timeout)
 	defer cancel()
 	err = o.run(bounded)
-	if exit, ok := errors.AsType[*exitError](err); ok && (exit.err == nil || exit.code == job.ExitNotFound) {
-		return exit.code, interrupted(ctx, nil)
+	if exit, ok := errors.AsType[*job.ExitError](err); ok && (exit.Err == nil || exit.Code == job.ExitNotFound) {
+		return exit.Code, interrupted(ctx, nil)
 	}
 	return 0, interrupted(ctx, err)
 }

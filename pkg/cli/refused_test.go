@@ -40,9 +40,9 @@ func TestSessionRefused(t *testing.T) {
 	over, ended := follow.NewEnd()
 	defer ended(nil, nil)
 	err := s.await(t.Context(), meeting, &follow.Events{Refused: refusals, Over: over})
-	exit, ok := errors.AsType[*exitError](err)
+	exit, ok := errors.AsType[*job.ExitError](err)
 	tip, _ := errors.AsType[*job.Hinted](err)
-	if !ok || exit.code != 125 || err.Error() != "refused: bad certificate; job x goes on" || tip == nil || tip.Hint != "compare the clocks" {
+	if !ok || exit.Code != 125 || err.Error() != "refused: bad certificate; job x goes on" || tip == nil || tip.Hint != "compare the clocks" {
 		t.Errorf("got %v", err)
 	}
 	if j.deleted.Load() {
@@ -83,8 +83,8 @@ func TestSessionRefusedByAgent(t *testing.T) {
 		}
 		cancel()
 		work.Wait()
-		exit, ok := errors.AsType[*exitError](err)
-		if !ok || exit.code != 125 || !strings.HasPrefix(err.Error(), "refused: remote error: tls: ") || !strings.HasSuffix(err.Error(), "; job x goes on") {
+		exit, ok := errors.AsType[*job.ExitError](err)
+		if !ok || exit.Code != 125 || !strings.HasPrefix(err.Error(), "refused: remote error: tls: ") || !strings.HasSuffix(err.Error(), "; job x goes on") {
 			t.Errorf("got %v", err)
 		}
 		if took := time.Since(began); took < follow.RefusedWait {

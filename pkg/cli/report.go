@@ -16,6 +16,8 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/document"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/report"
+	"github.com/hodei-jobs/hodei/pkg/shell"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -64,7 +66,7 @@ func (a *app) newReport() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer o.logs.store.close(o.logs.screen.note)
+			defer o.logs.store.close(o.logs.screen.Note)
 			return o.run(cmd.Context())
 		},
 	}
@@ -139,12 +141,12 @@ func (a *app) reportOptions(cmd *cobra.Command, f reportFlags, args []string) (*
 }
 
 func (o *reportOptions) run(ctx context.Context) error {
-	ctx, stop := o.signals.untilSignal(ctx, nextEndsUs)
+	ctx, stop := o.signals.UntilSignal(ctx, signals.NextEndsUs)
 	defer stop()
 	p, err := o.load(ctx)
 	switch {
 	case ctx.Err() != nil:
-		return interruptedBy(ctx, nil)
+		return signals.InterruptedBy(ctx, nil)
 	case err != nil:
 		return err
 	}

@@ -350,8 +350,8 @@ func TestFinish(t *testing.T) {
 				s := &session{runOptions: o, agents: &follow.Attachment{}, follower: testFollower(t, &out, &errOut, format)}
 				err := s.finish(&test.outcome)
 
-				var exit *exitError
-				if test.code == 0 && err != nil || test.code != 0 && (!errors.As(err, &exit) || exit.code != test.code) {
+				var exit *job.ExitError
+				if test.code == 0 && err != nil || test.code != 0 && (!errors.As(err, &exit) || exit.Code != test.code) {
 					t.Errorf("got %v, want exit code %d", err, test.code)
 				}
 				var failure *job.Failure
@@ -485,8 +485,8 @@ func TestFinishIncomplete(t *testing.T) {
 				}
 				return
 			}
-			exit, ok := errors.AsType[*exitError](err)
-			if !ok || exit.code != tt.code || !strings.Contains(err.Error(), tt.message) {
+			exit, ok := errors.AsType[*job.ExitError](err)
+			if !ok || exit.Code != tt.code || !strings.Contains(err.Error(), tt.message) {
 				t.Fatalf("got %#v, want code %d and %q", err, tt.code, tt.message)
 			}
 			if failure, ok := errors.AsType[*job.Failure](err); !ok || !strings.Contains(failure.Hint, tt.hint) {

@@ -10,6 +10,7 @@ import (
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
 // authority returns the CA that signs for a job: that of dir, else that of a directory of

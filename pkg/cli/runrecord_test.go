@@ -208,7 +208,7 @@ func TestSessionRecords(t *testing.T) {
 		s.record.State("x-1", ran)
 		j.end <- &job.Outcome{Cause: job.Error, Code: 7, Attempt: "x-1"}
 	})
-	if exit, ok := errors.AsType[*exitError](err); !ok || exit.code != 7 {
+	if exit, ok := errors.AsType[*job.ExitError](err); !ok || exit.Code != 7 {
 		t.Fatalf("got %v", err)
 	}
 	run, err := storedRun(kept, recordKey)

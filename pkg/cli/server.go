@@ -25,6 +25,8 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/server"
+	"github.com/hodei-jobs/hodei/pkg/shell"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
@@ -169,7 +171,7 @@ func (o *serverOptions) findCerts(dir string) (err error) {
 }
 
 func (o *serverOptions) run(ctx context.Context) error {
-	ctx, stop := o.signals.untilSignal(ctx, nextEndsUs)
+	ctx, stop := o.signals.UntilSignal(ctx, signals.NextEndsUs)
 	defer stop()
 	http, err := o.listenOn(o.listen, "--listen")
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
@@ -71,7 +72,7 @@ func (s *session) follow(ctx context.Context, earlier func(*follower)) error {
 	recorder := &coordinator.Recorder{JobUID: s.job.UID(), Listener: exported(s.record, s.exporter)}
 	if s.store != nil {
 		recorder.Store = s.store.Store
-		s.store.tell(s.screen.note)
+		s.store.tell(s.screen.Note)
 	}
 	s.agents = &follow.Attachment{
 		Job: s.job, Namespace: s.place.Namespace(), Name: s.spec.Name,
@@ -95,7 +96,7 @@ func (s *session) follow(ctx context.Context, earlier func(*follower)) error {
 	s.job.Close()
 	s.record.over(s.over)
 	if e := recorder.Close(); e != nil && err == nil {
-		err = &exitError{code: job.ExitFailed, err: e}
+		err = &job.ExitError{Code: job.ExitFailed, Err: e}
 	}
 	return err
 }
@@ -240,7 +241,7 @@ func (s *session) attemptEnded(o *job.Outcome) afterward {
 // refused says that an agent and we refuse each other's certificates, while that matters.
 func (s *session) refused(refusal *job.Failure) {
 	if s.over == nil {
-		s.screen.note(fmt.Sprintf("%s; trying on for %s", refusal, follow.RefusedWait))
+		s.screen.Note(fmt.Sprintf("%s; trying on for %s", refusal, follow.RefusedWait))
 	}
 }
 
@@ -284,9 +285,9 @@ func (s *session) full(err error) error {
 
 // tell shows an error that ends nothing.
 func (s *session) tell(err error) {
-	s.screen.note(err.Error())
+	s.screen.Note(err.Error())
 	if f, ok := errors.AsType[*job.Failure](err); ok && f.Hint != "" {
-		s.screen.note("hint: " + s.named(f.Hint))
+		s.screen.Note("hint: " + s.named(f.Hint))
 	}
 }
 
@@ -341,8 +342,8 @@ func (s *session) leaveWith(code int, err error, hint string) error {
 			err = errors.Join(err, e)
 		}
 	}
-	s.screen.stop()
-	return &exitError{code: code, err: &job.Hinted{Err: err, Hint: hint}}
+	s.screen.Stop()
+	return &job.ExitError{Code: code, Err: &job.Hinted{Err: err, Hint: hint}}
 }
 
 // abort ends a run that failed for a reason other than its command. A job that
@@ -352,7 +353,7 @@ func (s *session) abort(ctx context.Context, err error) error {
 		s.started = false // what was seen to run was not the command
 	}
 	if s.started {
-		s.screen.stop()
+		s.screen.Stop()
 		left := s.goesOn()
 		if s.attached && !s.follower.ran() {
 			left = fmt.Sprintf("job %s is left as it is", s.spec.Name)
@@ -386,7 +387,7 @@ func (s *session) remove(ctx context.Context) {
 		remove()
 		return
 	}
-	_, unhold := s.app.signals.hear(endSignals...)
+	_, unhold := s.app.signals.Hear(signals.Ending...)
 	s.afterwards(func() {
 		defer unhold()
 		remove()
@@ -404,7 +405,7 @@ func (s *session) finish(o *job.Outcome) error {
 		return err
 	}
 	if refused := s.agents.Refused(); refused.Overlaps+refused.Holes > 0 {
-		s.screen.note(fmt.Sprintf("the agent sent %d batches again and %d too early: they were refused, and asked for anew",
+		s.screen.Note(fmt.Sprintf("the agent sent %d batches again and %d too early: they were refused, and asked for anew",
 			refused.Overlaps, refused.Holes))
 	}
 	s.samples = s.attemptSamples(o)

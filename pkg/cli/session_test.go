@@ -210,12 +210,12 @@ func TestSessionEnds(t *testing.T) {
 			})
 			<-acted
 			a.end(nil)
-			exit, ok := errors.AsType[*exitError](err)
-			if !ok || exit.code != test.code {
+			exit, ok := errors.AsType[*job.ExitError](err)
+			if !ok || exit.Code != test.code {
 				t.Fatalf("got %v, want exit code %d", err, test.code)
 			}
-			if exit.err == nil && test.message != "" || exit.err != nil && exit.err.Error() != test.message {
-				t.Errorf("error %v, want %q", exit.err, test.message)
+			if exit.Err == nil && test.message != "" || exit.Err != nil && exit.Err.Error() != test.message {
+				t.Errorf("error %v, want %q", exit.Err, test.message)
 			}
 			hint := ""
 			if h, ok := errors.AsType[*job.Hinted](err); ok {
@@ -254,16 +254,16 @@ func untilBroken(f *follower) {
 // stop, and makes none a cancelled one.
 func TestInterruptOver(t *testing.T) {
 	for _, test := range []struct {
-		name    string
-		signals int
-		code    float64 // of the exit event; 0: there is none
+		name string
+		Set  int
+		code float64 // of the exit event; 0: there is none
 	}{{"once", 1, 0}, {"twice", 2, 125}} {
 		t.Run(test.name, func(t *testing.T) {
 			var out bytes.Buffer
 			f := testFollower(t, &out, io.Discard, "json")
 			o := &runOptions{app: &app{name: "hodei"}, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: f.screen, events: f.events}
 			s := &session{runOptions: o, job: newFakeJob(), follower: f, over: &job.Outcome{Cause: job.Completed}}
-			for range test.signals {
+			for range test.Set {
 				_, _ = s.interrupt(t.Context(), os.Interrupt)
 			}
 			if s.stopped {
@@ -299,8 +299,8 @@ func TestSessionStuck(t *testing.T) {
 			signals <- os.Interrupt
 		}()
 	})
-	exit, ok := errors.AsType[*exitError](err)
-	if !ok || exit.code != 130 || !strings.Contains(err.Error(), "x") {
+	exit, ok := errors.AsType[*job.ExitError](err)
+	if !ok || exit.Code != 130 || !strings.Contains(err.Error(), "x") {
 		t.Errorf("got %v", err)
 	}
 	close(w.free)
@@ -386,7 +386,7 @@ func TestTell(t *testing.T) {
 		a := &app{IOStreams: genericiooptions.IOStreams{ErrOut: &said}, name: "kubectl hodei", getenv: func(string) string { return "" }}
 		s := &session{runOptions: &runOptions{app: a, screen: newScreen(a, false)}}
 		s.tell(test.err)
-		s.screen.stop()
+		s.screen.Stop()
 		if said.String() != test.want {
 			t.Errorf("got %q, want %q", said.String(), test.want)
 		}

@@ -26,7 +26,7 @@ func (o *runOptions) startSweep(ctx context.Context) (finish func()) {
 		defer cancel()
 		defer time.AfterFunc(sweepWait, cancel).Stop()
 		for _, note := range <-notes {
-			o.screen.note(note)
+			o.screen.Note(note)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -141,7 +142,7 @@ func (a *app) topOptions(cmd *cobra.Command, f topFlags, args []string) (*topOpt
 }
 
 func (o *topOptions) run(ctx context.Context) error {
-	ctx, stop := o.signals.untilSignal(ctx, stillHeard)
+	ctx, stop := o.signals.UntilSignal(ctx, signals.StillHeard)
 	defer stop()
 	t := newTops(o)
 	defer t.close()
@@ -166,7 +167,7 @@ func (o *topOptions) say(text string) { fmt.Fprintln(o.ErrOut, ui.Printable(text
 // interrupted is the end of a top by a signal: one that was to show the jobs once has not.
 func (t *tops) interrupted(ctx context.Context) error {
 	if t.once {
-		return interruptedBy(ctx, nil)
+		return signals.InterruptedBy(ctx, nil)
 	}
 	return nil
 }

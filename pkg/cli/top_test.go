@@ -450,7 +450,7 @@ func TestTopInterrupted(t *testing.T) {
 	cancel()
 	x := newTops(&topOptions{app: &app{}, once: true})
 	x.board.set(jobKey{"ns", "x"}, meeting)
-	if exit, ok := errors.AsType[*exitError](x.printOnce(ctx)); !ok || exit.code != job.ExitCancelled {
+	if exit, ok := errors.AsType[*job.ExitError](x.printOnce(ctx)); !ok || exit.Code != job.ExitCancelled {
 		t.Errorf("got %v", exit)
 	}
 	if err := newTops(&topOptions{app: &app{}, interval: time.Second}).print(ctx); err != nil {

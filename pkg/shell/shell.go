@@ -2,6 +2,14 @@
 // it can be typed ([Quote], [Line]). It runs nothing.
 package shell
 
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
 var safe = regexp.MustCompile(`^[\w@%+=:,./-]+$`)
 
 // Quote returns s as a shell takes it for one word. What could command a terminal is

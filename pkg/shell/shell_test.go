@@ -1,5 +1,10 @@
 package shell
 
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
 
 // A shell gives back what was quoted.
 func FuzzQuote(f *testing.F) {
