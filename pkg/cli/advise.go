@@ -67,7 +67,7 @@ func (a *app) newAdvise() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer o.logs.store.close(o.logs.screen.Note)
+			defer o.logs.store.Close(o.logs.screen.Note)
 			return o.run(cmd.Context())
 		},
 	}
@@ -115,7 +115,7 @@ func (a *app) adviseOptions(cmd *cobra.Command, f adviseFlags, args []string) (*
 		return nil, err
 	}
 	var err error
-	o.logs.store, err = a.openStore(false)
+	o.logs.store, err = a.home().OpenStore(false)
 	return o, err
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/signals"
@@ -50,7 +51,7 @@ func (a *app) newAttach() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := a.attachOptions(cmd, f, args[0])
 			if err == nil {
-				defer o.logs.store.close(o.logs.screen.Note)
+				defer o.logs.store.Close(o.logs.screen.Note)
 				err = o.run(cmd.Context())
 			}
 			return asRun(err)
@@ -101,7 +102,7 @@ func (a *app) attachOptions(cmd *cobra.Command, f attachFlags, name string) (*at
 	if err := o.logs.choose(); err != nil {
 		return nil, err
 	}
-	o.logs.store, err = a.openStore(true)
+	o.logs.store, err = a.home().OpenStore(true)
 	return o, err
 }
 
@@ -120,7 +121,7 @@ func (o *attachOptions) run(ctx context.Context) error {
 		return err
 	}
 	defer stopMetrics()
-	o.spec, o.place = j.found.Spec, cluster{o.logs.cluster}
+	o.spec, o.place = j.found.Spec, place.Cluster{Provider: o.logs.cluster}
 	if err := o.chooseTunnel(ctx, j.found); err != nil {
 		return err
 	}
@@ -225,7 +226,7 @@ func (o *attachOptions) ended(ctx context.Context, j *knownJob) error {
 	case err != nil:
 		return err
 	}
-	o.spec, o.place = j.found.Spec, cluster{o.logs.cluster}
+	o.spec, o.place = j.found.Spec, place.Cluster{Provider: o.logs.cluster}
 	outcome := j.found.Outcome
 	if n := len(j.attempts); n > 0 {
 		outcome = endOf(j.found, n, o.logs.pastRun(j, &j.attempts[n-1]).Outcome)

@@ -17,6 +17,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -74,7 +75,7 @@ func TestAttachEnded(t *testing.T) {
 				var out, errOut bytes.Buffer
 				a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, name: "hodei", getenv: func(string) string { return "" }}
 				o := &attachOptions{runOptions: runOptions{app: a, follow: true, screen: newScreen(a, true)}}
-				o.logs = &logsOptions{app: a, store: &openedStore{Store: kept}, screen: o.screen, namespace: "ns", name: "x", tail: -1}
+				o.logs = &logsOptions{app: a, store: &place.Store{Store: kept}, screen: o.screen, namespace: "ns", name: "x", tail: -1}
 				o.logs.sink = a.streams().Sinks(output.Options{})
 				if format == "json" {
 					o.events = &output.Events{Out: &out}

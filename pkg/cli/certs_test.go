@@ -70,7 +70,7 @@ func TestAuthorityNotes(t *testing.T) {
 			if notes := o.authorityNotes(time.Now()); len(notes) != 0 {
 				t.Errorf("%q", notes)
 			}
-			want := "; to replace it: hodei certs rotate --ca" + map[string]string{"other": " --dir other"}[dir]
+			want := "; to replace it: {hodei} certs rotate --ca" + map[string]string{"other": " --dir other"}[dir]
 			if notes := o.authorityNotes(time.Now().Add(80 * 24 * time.Hour)); len(notes) != 1 || !strings.HasSuffix(notes[0], want) {
 				t.Errorf("%q, want %q", notes, want)
 			}

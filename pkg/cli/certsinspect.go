@@ -21,6 +21,7 @@ import (
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/deploy"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
@@ -133,7 +134,7 @@ func (o *certsInspectOptions) read(ctx context.Context) ([]certSet, error) {
 	}
 	paths := o.paths
 	if len(paths) == 0 {
-		paths = []string{defaultCertsDir}
+		paths = []string{place.CertsDir}
 	}
 	var sets []certSet
 	for _, path := range paths {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/signals"
@@ -85,7 +86,7 @@ func (a *app) newCertsRotate() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.Dir, "dir", defaultCertsDir, "Directory of the files. With --job: directory of the authority; default: ./certs or $XDG_CONFIG_HOME/hodei/certs if hodei made them and they are yours, else a new authority in memory.")
+	flags.StringVar(&o.Dir, "dir", place.CertsDir, "Directory of the files. With --job: directory of the authority; default: ./certs or $XDG_CONFIG_HOME/hodei/certs if hodei made them and they are yours, else a new authority in memory.")
 	flags.BoolVar(&o.ca, "ca", false, "Replace the authority: the first step.")
 	flags.BoolVar(&o.finish, "finish", false, "Remove the old authority: the second step.")
 	flags.BoolVar(&o.force, "force", false, "With --finish: do not ask the cluster whether jobs of the old authority are left.")
@@ -137,7 +138,7 @@ func (o *certsRotateOptions) explain(err error) error {
 	file, aboutFile := errors.AsType[*certs.FileError](err)
 	switch {
 	case aboutFile && errors.Is(err, fs.ErrNotExist) && filepath.Base(file.Path) == "ca.crt":
-		return &job.Hinted{Err: err, Hint: authorityHint(err, o.Dir)}
+		return &job.Hinted{Err: err, Hint: place.AuthorityHint(err, o.Dir)}
 	case errors.Is(err, certs.ErrOverlap):
 		return &job.Hinted{Err: err, Hint: "{hodei} certs rotate --finish --dir " + dir}
 	case errors.Is(err, certs.ErrNoOverlap):
@@ -278,9 +279,9 @@ func (o *certsRotateOptions) jobAuthority() (*certs.Authority, []string, error) 
 		authority, err := certs.NewAuthority(0)
 		return authority, nil, err
 	case o.chosenDir:
-		return o.authority(o.Dir, "--dir")
+		return o.home().Authority(o.Dir, "--dir")
 	}
-	return o.authority("", "--dir")
+	return o.home().Authority("", "--dir")
 }
 
 // wasInMemory is an error for a job that is of somebody's authority, which it would
@@ -297,7 +298,7 @@ func (o *certsRotateOptions) wasInMemory(ctx context.Context, namespace string) 
 	memory, err := certs.InMemory(secret.Data["ca.crt"])
 	if err == nil && !memory { // what is wrong with it is for the renewal to say
 		return &job.Hinted{
-			Err: fmt.Errorf("the authority that signed for job %s is not in %s", o.job, strings.Join(o.certsDirs(), " or ")),
+			Err: fmt.Errorf("the authority that signed for job %s is not in %s", o.job, strings.Join(o.home().CertsDirs(), " or ")),
 			Hint: fmt.Sprintf("name its directory: {hodei} certs rotate --job %[1]s -n %[2]s --dir DIR; or take a new one: {hodei} certs rotate --job %[1]s -n %[2]s --in-memory",
 				o.job, namespace),
 		}

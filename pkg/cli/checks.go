@@ -19,6 +19,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/deploy"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/setup"
@@ -66,7 +67,7 @@ type clusterChecks struct {
 	config   *rest.Config
 	name     string          // of the provider; "" is none
 	provider provider.Config // with its defaults
-	place    cluster
+	place    place.Cluster
 }
 
 // checkCluster looks at the cluster of a provider, to which the kube flags point. If
@@ -77,7 +78,7 @@ func (a *app) checkCluster(ctx context.Context, name string, c provider.Config) 
 	if err != nil {
 		return []check{failedCheck("cluster", err)}, nil
 	}
-	k.place = cluster{p}
+	k.place = place.Cluster{Provider: p}
 	config, err := restConfig(a.kube)
 	if err != nil {
 		return []check{failedCheck("cluster", err)}, nil

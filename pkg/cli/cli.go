@@ -25,6 +25,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/signals"
 	"github.com/hodei-jobs/hodei/pkg/ui"
@@ -54,10 +55,9 @@ type app struct {
 	// asked is what the command line says of the cluster, and target the cluster that was found
 	// for it; nil until then. otherNamespace is the namespace of -n, if another would count
 	// without it.
-	asked          *asked
-	target         *target
+	asked          *place.Asked
+	target         *place.Target
 	otherNamespace string
-	looked         map[string]kubeconfig
 	// getenv is os.Getenv, and something else in tests.
 	getenv func(string) string
 	// lookupEnv is os.LookupEnv, for variables that are another's and may be set and empty.
@@ -66,6 +66,8 @@ type app struct {
 	after []func()
 	// signals is how all commands hear what they are sent.
 	signals *signals.Set
+	// at is what hodei has on this machine; see home.
+	at *place.Home
 	// shown are the streams that output is shown on, and what is said beside it; see streams.
 	shown *output.Streams
 }
@@ -85,6 +87,14 @@ func (a *app) streams() *output.Streams {
 
 func newScreen(a *app, quiet bool) *output.Screen {
 	return output.NewScreen(a.streams(), quiet, a.typeable)
+}
+
+// home returns what hodei has on this machine. It is called before any other goroutine runs.
+func (a *app) home() *place.Home {
+	if a.at == nil {
+		a.at = &place.Home{Getenv: a.getenv}
+	}
+	return a.at
 }
 
 // afterwards has f done once everything is shown, which does not wait for it; the exit

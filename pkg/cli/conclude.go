@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
@@ -120,7 +121,7 @@ func (o *runOptions) explained(outcome *job.Outcome) *job.Failure {
 		}
 		f.Message = fmt.Sprintf("the command can't be run: %s (exit %d)", ui.Printable(outcome.Message), outcome.Code)
 		n := notRun{command: o.spec.Command, code: outcome.Code, message: outcome.Message, again: o.runAgain(), here: firstLineHere}
-		if _, local := o.place.(machine); local {
+		if _, local := o.place.(place.Machine); local {
 			n.here = nil
 		}
 		f.Hint = n.hint()
@@ -137,7 +138,7 @@ func (o *runOptions) explained(outcome *job.Outcome) *job.Failure {
 			f.Hint = "let it write more to its disk: --ephemeral-storage SIZE"
 		}
 	default:
-		if c, ok := o.place.(cluster); ok {
+		if c, ok := o.place.(place.Cluster); ok {
 			f.Hint = c.EBPFHint(outcome)
 		}
 		f.Hint = cmp.Or(f.Hint, kubernetes.NeverStartedHint(outcome), kubernetes.ClockHint(outcome.Message, o.place.Namespace(), o.spec.Name), "see what is left: "+o.left())
@@ -147,7 +148,7 @@ func (o *runOptions) explained(outcome *job.Outcome) *job.Failure {
 
 // left is the command that shows what is left of the job: this machine has no Job.
 func (o *runOptions) left() string {
-	if _, local := o.place.(machine); local {
+	if _, local := o.place.(place.Machine); local {
 		return "{hodei} logs " + o.spec.Name
 	}
 	return "{hodei} jobs " + o.spec.Name + " -o wide"

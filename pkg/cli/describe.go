@@ -63,7 +63,7 @@ func (a *app) newDescribe() *cobra.Command {
 			if err := o.complete(args[0]); err != nil {
 				return err
 			}
-			defer o.logs.store.close(o.logs.screen.Note)
+			defer o.logs.store.Close(o.logs.screen.Note)
 			return o.run(cmd.Context())
 		},
 	}
@@ -97,7 +97,7 @@ func (o *describeOptions) complete(name string) error {
 		}
 	}
 	var err error
-	o.logs.store, err = o.openStore(false)
+	o.logs.store, err = o.home().OpenStore(false)
 	return err
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/hodei-jobs/hodei/deploy"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
@@ -151,7 +152,7 @@ func (a *app) providerCheck(name string, c provider.Config) check {
 	switch {
 	case c.Context != "":
 		where = fmt.Sprintf("context %q", c.Context)
-	case c.Kubeconfig == "" && a.podNamespace() != "":
+	case c.Kubeconfig == "" && a.home().PodNamespace() != "":
 		where = "this Pod's own service account"
 	}
 	return checked(title, checkOK, "", "%s: %s, namespace %s", name, where, c.Namespace)
@@ -293,22 +294,22 @@ func (a *app) checkMachine() []check {
 // checkCerts looks at the directory of certificates that a run would find.
 func (a *app) checkCerts() check {
 	const name = "certificates"
-	dir, passed := a.foundCerts()
+	dir, passed := a.home().FoundCerts()
 	switch {
 	case dir == "" && len(passed) > 0:
-		return checked(name, checkWarning, "{hodei} run --certs "+shell.Quote(passed[0].dir)+" -- COMMAND", "%s; each run makes its own", passed[0])
+		return checked(name, checkWarning, "{hodei} run --certs "+shell.Quote(passed[0].Dir)+" -- COMMAND", "%s; each run makes its own", passed[0])
 	case dir == "":
-		return checked(name, checkOK, "", "none in %s: each run makes its own", strings.Join(a.certsDirs(), " or "))
+		return checked(name, checkOK, "", "none in %s: each run makes its own", strings.Join(a.home().CertsDirs(), " or "))
 	}
 	inspect := "{hodei} certs inspect " + shell.Quote(dir)
 	facts, err := certs.InspectDir(dir, time.Now())
 	if err != nil {
 		return checked(name, checkError, inspect, "%v", err)
 	}
-	c := checkFacts(name, facts, func(f certs.Fact) string { return remedy(f, inspect, dirFlag(dir), "") })
+	c := checkFacts(name, facts, func(f certs.Fact) string { return remedy(f, inspect, place.DirFlag(dir), "") })
 	if c.Status == checkOK || c.Status == checkWarning { // all of it is good, and is it enough for a run?
 		if _, err := certs.LoadAuthority(dir); err != nil {
-			return checked(name, checkError, authorityHint(err, dir), "%v", err)
+			return checked(name, checkError, place.AuthorityHint(err, dir), "%v", err)
 		}
 	}
 	return c
@@ -317,11 +318,11 @@ func (a *app) checkCerts() check {
 // checkStore looks whether output can be kept on this machine.
 func (a *app) checkStore() check {
 	const name = "output"
-	limits, err := a.storeLimits()
+	limits, err := a.home().StoreLimits()
 	if err != nil {
 		return checked(name, checkError, "unset HODEI_LOG_MAX_BYTES HODEI_LOG_MAX_AGE", "%v", err)
 	}
-	dir, err := a.storeDir()
+	dir, err := a.home().StoreDir()
 	if err != nil {
 		return checked(name, checkWarning, "export HOME=DIR", "output is not kept on this machine: %v", err)
 	}
@@ -331,7 +332,7 @@ func (a *app) checkStore() check {
 		there = filepath.Dir(there)
 	}
 	if err == nil {
-		err = writable(there)
+		err = place.Writable(there)
 	}
 	if err != nil {
 		return checked(name, checkWarning, "set XDG_STATE_HOME to a directory that can be written to", "output is not kept on this machine: %v", err)

@@ -15,6 +15,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/follow/followtest"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 )
 
 // agentWait bounds what a test waits for; only a failing one comes near.
@@ -145,7 +146,7 @@ type issuedJob struct {
 
 func (j issuedJob) TLS() *tls.Config { return j.config }
 
-var _ submitted = issuedJob{}
+var _ place.Job = issuedJob{}
 
 // usageAt is what a job has used that burns a core, and half of its memory of 1Gi.
 func usageAt(seconds float64) *hodeipb.Usage {

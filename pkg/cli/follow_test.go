@@ -23,6 +23,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/output/outputtest"
+	"github.com/hodei-jobs/hodei/pkg/place"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -61,7 +62,7 @@ func testFollower(t *testing.T, out, errOut io.Writer, events string) *follower 
 }
 
 // nowhere is a place with a name.
-type nowhere struct{ place }
+type nowhere struct{ place.Place }
 
 func (nowhere) Describe() string  { return "k8s (ns)" }
 func (nowhere) Namespace() string { return "ns" }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
@@ -151,9 +152,9 @@ func (a *app) toCarry() carried {
 		return carried{}
 	}
 	by := a.wanted()
-	flags := carried{hodei: by.flags(), kubectl: asked{context: by.context, kubeconfig: by.kubeconfig}.flags()}
+	flags := carried{hodei: flags(by), kubectl: flags(place.Asked{Context: by.Context, Kubeconfig: by.Kubeconfig})}
 	if t := a.target; t != nil {
-		if bare, err := a.decide(asked{}); err == nil && bare.leadsTo(*t) {
+		if bare, err := a.home().Decide(place.Asked{}); err == nil && bare.LeadsTo(*t) {
 			flags.hodei = ""
 		}
 		flags.kubectl = a.kubectlFlags(*t)
@@ -169,9 +170,9 @@ func (a *app) toCarry() carried {
 }
 
 // flags are by as it is typed; each begins with a space.
-func (by asked) flags() string {
+func flags(by place.Asked) string {
 	var b strings.Builder
-	for _, f := range []struct{ name, value string }{{"provider", by.provider}, {"kubeconfig", by.kubeconfig}, {"context", by.context}} {
+	for _, f := range []struct{ name, value string }{{"provider", by.Provider}, {"kubeconfig", by.Kubeconfig}, {"context", by.Context}} {
 		if f.value != "" {
 			b.WriteString(" --" + f.name + " " + shell.Quote(f.value))
 		}
@@ -180,12 +181,12 @@ func (by asked) flags() string {
 }
 
 // kubectlFlags lead kubectl to t.
-func (a *app) kubectlFlags(t target) string {
-	by := asked{context: t.config.Context, kubeconfig: t.config.Kubeconfig}
-	if k, err := a.look(by.kubeconfig); err == nil && k.current == by.context {
-		by.context = ""
+func (a *app) kubectlFlags(t place.Target) string {
+	by := place.Asked{Context: t.Config.Context, Kubeconfig: t.Config.Kubeconfig}
+	if k, err := a.home().Look(by.Kubeconfig); err == nil && k.Current == by.Context {
+		by.Context = ""
 	}
-	return by.flags()
+	return flags(by)
 }
 
 // The kube flags that a hint repeats: without them it is about another cluster, or

@@ -66,7 +66,7 @@ func TestCheckPodSecurity(t *testing.T) {
 		name    string
 		change  setup.PodSecurityChange
 		options installOptions
-		said    string
+		Notes   string
 		hint    string // "": it is not refused
 	}{
 		{"Pods that meet it", setup.PodSecurityChange{Namespace: "n", Profile: "restricted"}, installOptions{}, met, ""},
@@ -82,8 +82,8 @@ func TestCheckPodSecurity(t *testing.T) {
 			var said strings.Builder
 			test.options.app = &app{IOStreams: genericiooptions.IOStreams{ErrOut: &said}}
 			err := test.options.checkPodSecurity([]setup.PodSecurityChange{test.change})
-			if said.String() != test.said || (err != nil) != (test.hint != "") || job.HintOf(err) != test.hint {
-				t.Errorf("said %q, want %q; error %v, hint %q", said.String(), test.said, err, job.HintOf(err))
+			if said.String() != test.Notes || (err != nil) != (test.hint != "") || job.HintOf(err) != test.hint {
+				t.Errorf("said %q, want %q; error %v, hint %q", said.String(), test.Notes, err, job.HintOf(err))
 			}
 		})
 	}

@@ -147,7 +147,7 @@ func (o *logsOptions) fetch(ctx context.Context, j *knownJob, a *knownAttempt, e
 		err = errors.Join(err, fmt.Errorf("%w: %w", errStoring, e))
 	}
 	if errors.Is(err, errStoring) && errors.Is(err, syscall.ENOSPC) {
-		return &job.Hinted{Err: err, Hint: fmt.Sprintf("make room in %s", o.store.dir)}
+		return &job.Hinted{Err: err, Hint: fmt.Sprintf("make room in %s", o.store.Dir)}
 	}
 	if errors.Is(err, follow.ErrNotMet) { // it ended before we came
 		attempt := ""

@@ -16,6 +16,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
@@ -79,7 +80,7 @@ func (a *app) newLogs() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer o.store.close(o.screen.Note)
+			defer o.store.Close(o.screen.Note)
 			return o.run(cmd.Context())
 		},
 	}
@@ -109,7 +110,7 @@ func decorationFlags(cmd *cobra.Command, timestamps, prefix *bool) {
 // in the log store.
 func (a *app) completeLog(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
 	names, directive := a.completeJob(cmd, args, toComplete)
-	dir, err := a.storeDir()
+	dir, err := a.home().StoreDir()
 	if err != nil || len(args) > 0 {
 		return names, directive
 	}
@@ -118,7 +119,7 @@ func (a *app) completeLog(cmd *cobra.Command, args []string, toComplete string) 
 		namespaces = append(namespaces, c.Namespace)
 	}
 	for _, namespace := range namespaces {
-		names = append(names, storedJobs(dir, namespace)...)
+		names = append(names, place.StoredJobs(dir, namespace)...)
 	}
 	slices.Sort(names)
 	return slices.Compact(names), directive
@@ -180,14 +181,14 @@ func (a *app) logsOptions(cmd *cobra.Command, f logsFlags, args []string) (*logs
 	if err = o.choose(); err != nil {
 		return nil, err
 	}
-	o.store, err = a.openStore(false)
+	o.store, err = a.home().OpenStore(false)
 	return o, err
 }
 
 // logsOptions is what of which job is to be shown.
 type logsOptions struct {
 	*app
-	store  *openedStore
+	store  *place.Store
 	screen *output.Screen
 	sink   func(name string) output.Sink
 
@@ -245,7 +246,7 @@ func (o *logsOptions) choose() error {
 }
 
 func (o *logsOptions) run(ctx context.Context) error {
-	o.store.tell(o.screen.Note)
+	o.store.Tell(o.screen.Note)
 	ctx, stop := o.signals.UntilSignal(ctx, signals.NextEndsUs)
 	defer stop()
 	var err error

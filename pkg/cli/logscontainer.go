@@ -9,6 +9,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -26,7 +27,7 @@ func (o *logsOptions) containerTail(c *kubernetes.Provider, pod string, there, f
 	if o.stream != hodeipb.Stream_STREAM_UNSPECIFIED {
 		options.Stream = output.StreamName(o.stream)
 	}
-	return newTail(cluster{c}, pod, options)
+	return newTail(place.Cluster{Provider: c}, pod, options)
 }
 
 // containerSink is the job's sink, which says on stderr what its output is.

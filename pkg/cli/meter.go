@@ -9,6 +9,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
@@ -16,7 +17,7 @@ import (
 // takes it for stored, and tells what the job uses. An agent takes eight coordinators
 // at once; its place is free again as soon as measure returns.
 type meter struct {
-	job       submitted
+	job       place.Job
 	spec      *job.Spec
 	namespace string
 	interval  time.Duration // between two samples

@@ -12,6 +12,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/shell"
 )
@@ -112,7 +113,7 @@ func TestPastRun(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := testRunStore(t)
-			o := &logsOptions{store: &openedStore{Store: s}, namespace: "ns", name: "x", cluster: &kubernetes.Provider{}}
+			o := &logsOptions{store: &place.Store{Store: s}, namespace: "ns", name: "x", cluster: &kubernetes.Provider{}}
 			if test.samples >= 0 {
 				keepRun(t, s, recordKey, test.stored, test.record, test.samples)
 			}

@@ -3,9 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"fmt"
-	"net"
 	"os"
 	"strings"
 
@@ -13,8 +11,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
-	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
@@ -23,56 +21,8 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
-// place is where jobs run: a provider, ready to use.
-type place interface {
-	// Describe and Namespace say where that is.
-	Describe() string
-	Namespace() string
-	// Submit makes the job's worker.
-	Submit(ctx context.Context, spec *job.Spec, id *certs.JobCerts) (submitted, error)
-}
-
-// submitted is a job that was made.
-type submitted interface {
-	// UID tells jobs of the same name apart.
-	UID() string
-	// Listener is where its agents arrive, and TLS our side of their connections.
-	Listener() net.Listener
-	TLS() *tls.Config
-	// Watch reports its start and returns its end. Called once.
-	Watch(ctx context.Context, report func(job.Event)) (*job.Outcome, error)
-	// StopRetrying makes the current attempt the last.
-	StopRetrying(ctx context.Context) error
-	// Delete removes a job that has not started.
-	Delete(ctx context.Context) error
-	// Close lets go of it. A job in a cluster goes on.
-	Close()
-}
-
-// The two kinds of place. Their Submit returns their own type, these return ours.
-type (
-	cluster struct{ *kubernetes.Provider }
-	machine struct{ *local.Provider }
-)
-
-func (c cluster) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCerts) (submitted, error) {
-	return orNil(c.Provider.Submit(ctx, spec, id))
-}
-
-func (m machine) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCerts) (submitted, error) {
-	return orNil(m.Provider.Submit(ctx, spec, id))
-}
-
-// orNil keeps a nil pointer from becoming an interface that is not nil.
-func orNil[T submitted](s T, err error) (submitted, error) {
-	if err != nil {
-		return nil, err
-	}
-	return s, nil
-}
-
 // place is where this command's job is to run. It does not talk to a cluster.
-func (a *app) place() (place, error) {
+func (a *app) place() (place.Place, error) {
 	name, c, err := a.chooseProvider()
 	if err != nil {
 		return nil, err
@@ -82,31 +32,21 @@ func (a *app) place() (place, error) {
 		if err != nil {
 			return nil, err
 		}
-		return machine{&local.Provider{Worker: worker}}, nil
+		return place.Machine{Provider: &local.Provider{Worker: worker}}, nil
 	}
 	k, err := a.kubernetesProvider(name, c)
 	if err != nil {
 		return nil, err
 	}
-	return cluster{k}, nil
+	return place.Cluster{Provider: k}, nil
 }
 
 // wanted is what the command line says of the cluster, before anything is decided.
-func (a *app) wanted() asked {
+func (a *app) wanted() place.Asked {
 	if a.asked == nil {
-		a.asked = &asked{provider: a.providerFlag, context: *a.kube.Context, kubeconfig: *a.kube.KubeConfig}
+		a.asked = &place.Asked{Provider: a.providerFlag, Context: *a.kube.Context, Kubeconfig: *a.kube.KubeConfig}
 	}
 	return *a.asked
-}
-
-// decide finds the cluster that by means.
-func (a *app) decide(by asked) (target, error) {
-	r, err := a.providers()
-	if err != nil {
-		return target{}, err
-	}
-	t, err := decide(by, r, a.look)
-	return t, providerHint(err)
 }
 
 // chooseProvider returns the name and the settings of the provider that this command is
@@ -114,24 +54,24 @@ func (a *app) decide(by asked) (target, error) {
 // cluster, and what is to be said of the choice is said.
 func (a *app) chooseProvider() (string, provider.Config, error) {
 	by := a.wanted()
-	t, err := a.decide(by)
+	t, err := a.home().Decide(by)
 	if err != nil {
 		return "", provider.Config{}, err
 	}
 	first := a.target == nil
 	a.target = &t
-	if t.config.Type == provider.Local {
-		return t.provider, t.config, nil
+	if t.Config.Type == provider.Local {
+		return t.Provider, t.Config, nil
 	}
-	*a.kube.Context, *a.kube.KubeConfig = t.config.Context, t.config.Kubeconfig
-	if t.config.Kubeconfig == "" && a.kubeconfigHome() == "" {
+	*a.kube.Context, *a.kube.KubeConfig = t.Config.Context, t.Config.Kubeconfig
+	if t.Config.Kubeconfig == "" && a.home().KubeconfigHome() == "" {
 		*a.kube.KubeConfig = os.DevNull
 	}
-	c, err := t.settings(a.getenv)
+	c, err := t.Settings(a.getenv)
 	if err != nil {
 		return "", provider.Config{}, err
 	}
-	c.Namespace = cmp.Or(c.Namespace, a.podNamespace())
+	c.Namespace = cmp.Or(c.Namespace, a.home().PodNamespace())
 	c = c.WithDefaults()
 	if n := *a.kube.Namespace; n != "" && n != c.Namespace {
 		a.otherNamespace, c.Namespace = n, n
@@ -139,21 +79,21 @@ func (a *app) chooseProvider() (string, provider.Config, error) {
 	if first && !a.quiet {
 		a.sayTarget(t, by)
 	}
-	return t.provider, c, nil
+	return t.Provider, c, nil
 }
 
 // sayTarget says what somebody might not expect of the chosen cluster and settings.
-func (a *app) sayTarget(t target, by asked) {
-	r, err := a.providers()
+func (a *app) sayTarget(t place.Target, by place.Asked) {
+	r, err := a.home().Providers()
 	if err != nil {
 		return
 	}
-	s := t.say(by, r, a.look)
-	if s.elsewhere != "" {
-		fmt.Fprintln(a.ErrOut, ui.Printable("using "+s.context+"; "+s.elsewhere))
+	s := t.Say(by, r, a.home().Look)
+	if s.Elsewhere != "" {
+		fmt.Fprintln(a.ErrOut, ui.Printable("using "+s.Context+"; "+s.Elsewhere))
 	}
-	if s.settings != "" {
-		fmt.Fprintln(a.ErrOut, ui.Printable(s.settings))
+	if s.Settings != "" {
+		fmt.Fprintln(a.ErrOut, ui.Printable(s.Settings))
 	}
 }
 
@@ -169,11 +109,11 @@ func (a *app) nameCluster(verb string, acts bool) error {
 		return err
 	}
 	line := verb + " the cluster at " + config.Host
-	if a.podNamespace() != "" {
+	if a.home().PodNamespace() != "" {
 		line += ", as this Pod's own service account"
 	}
-	s := a.target.say(a.wanted(), &provider.Registry{}, a.look)
-	for _, more := range []struct{ before, text string }{{", ", s.context}, {"; ", s.elsewhere}} {
+	s := a.target.Say(a.wanted(), &provider.Registry{}, a.home().Look)
+	for _, more := range []struct{ before, text string }{{", ", s.Context}, {"; ", s.Elsewhere}} {
 		if more.text != "" {
 			line += more.before + more.text
 		}
@@ -205,8 +145,8 @@ func (a *app) notHere(name string) error {
 
 // currentContext is the kubeconfig's, as it is typed, or what stands for one.
 func (a *app) currentContext() string {
-	if k, err := a.look(""); err == nil && k.current != "" {
-		return shell.Quote(k.current)
+	if k, err := a.home().Look(""); err == nil && k.Current != "" {
+		return shell.Quote(k.Current)
 	}
 	return "CONTEXT"
 }

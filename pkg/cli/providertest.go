@@ -18,6 +18,7 @@ import (
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/signals"
@@ -75,7 +76,7 @@ type providerTest struct {
 
 	name       string
 	config     provider.Config // with its defaults
-	place      place
+	place      place.Place
 	authority  *certs.Authority
 	certsNotes []string
 	cluster    *clusterChecks // nil: there is none, or level 1 has not reached it
@@ -167,7 +168,7 @@ func (t *providerTest) timedOut(err error) error {
 		return err
 	}
 	hint := fmt.Sprintf("{hodei} provider test %s --timeout %s", t.name, 5*t.timeout)
-	if _, ok := t.place.(cluster); ok {
+	if _, ok := t.place.(place.Cluster); ok {
 		hint += "; or see: kubectl get events -n " + t.config.Namespace
 	}
 	return &job.Hinted{Err: fmt.Errorf("--timeout %s was not enough: %w", t.timeout, err), Hint: hint}
@@ -183,7 +184,7 @@ func (t *providerTest) complete(name string) error {
 	if t.name, t.config, err = t.chooseProvider(); err != nil {
 		return err
 	}
-	if t.authority, t.certsNotes, err = t.app.authority("", "--certs"); err != nil {
+	if t.authority, t.certsNotes, err = t.app.home().Authority("", "--certs"); err != nil {
 		return err
 	}
 	t.screen = newScreen(t.app, t.output != "")
@@ -225,7 +226,7 @@ func (t *providerTest) show(r *levelReport, err error) {
 func (t *providerTest) infrastructure(ctx context.Context, r *levelReport) error {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
-	if _, here := t.place.(machine); here {
+	if _, here := t.place.(place.Machine); here {
 		r.Checks = []check{checkWorker()}
 	} else {
 		r.Checks, t.cluster = t.checkCluster(ctx, t.name, t.config)
@@ -266,7 +267,7 @@ func (t *providerTest) registration(ctx context.Context, r *levelReport) error {
 // worker is a command that every job finds, be its image without a file: the worker's
 // program, which prints its version.
 func (t *providerTest) worker() []string {
-	if here, ok := t.place.(machine); ok {
+	if here, ok := t.place.(place.Machine); ok {
 		return []string{here.Worker, "version"}
 	}
 	return []string{kubernetes.LauncherPath, "version"}
@@ -306,7 +307,7 @@ func (t *providerTest) newSpec(command []string) *job.Spec {
 		Name: "provider-test-" + rand.String(8), Command: command,
 		StartTimeout: t.timeout, Timeout: t.timeout, Grace: time.Second, Linger: time.Second, TTL: t.timeout,
 	}
-	if c, ok := t.place.(cluster); ok {
+	if c, ok := t.place.(place.Cluster); ok {
 		c.SetDefaults(spec)
 	} else {
 		spec.SetDefaults()
@@ -324,7 +325,7 @@ func (t *providerTest) runJob(ctx context.Context, command []string, out, errOut
 	}
 	defer os.RemoveAll(state) // a temporary directory that stays harms nobody
 	quiet := *t.app
-	quiet.Out, quiet.ErrOut, quiet.shown = out, errOut, nil
+	quiet.Out, quiet.ErrOut, quiet.shown, quiet.at = out, errOut, nil, nil
 	quiet.getenv = func(name string) string {
 		if name == "XDG_STATE_HOME" {
 			return state

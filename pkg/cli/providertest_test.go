@@ -10,6 +10,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
 )
@@ -20,20 +21,20 @@ func TestTimedOut(t *testing.T) {
 	late := fmt.Errorf("read the container's log: %w", context.DeadlineExceeded)
 	for _, test := range []struct {
 		name       string
-		place      place
+		Place      place.Place
 		err        error
 		want, hint string
 	}{
-		{"nothing", cluster{}, nil, "", ""},
-		{"another", cluster{}, other, "other", ""},
-		{"one that has a hint", cluster{}, hintFirst, hintFirst.Error(), "kubectl delete job x"},
-		{"late", cluster{}, late, "--timeout 2m0s was not enough: read the container's log: context deadline exceeded",
+		{"nothing", place.Cluster{}, nil, "", ""},
+		{"another", place.Cluster{}, other, "other", ""},
+		{"one that has a hint", place.Cluster{}, hintFirst, hintFirst.Error(), "kubectl delete job x"},
+		{"late", place.Cluster{}, late, "--timeout 2m0s was not enough: read the container's log: context deadline exceeded",
 			"{hodei} provider test prod --timeout 10m0s; or see: kubectl get events -n ns"},
-		{"late here", machine{&local.Provider{}}, late, "--timeout 2m0s was not enough: read the container's log: context deadline exceeded",
+		{"late here", place.Machine{Provider: &local.Provider{}}, late, "--timeout 2m0s was not enough: read the container's log: context deadline exceeded",
 			"{hodei} provider test prod --timeout 10m0s"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			p := &providerTest{timeout: 2 * time.Minute, name: "prod", config: provider.Config{Namespace: "ns"}, place: test.place}
+			p := &providerTest{timeout: 2 * time.Minute, name: "prod", config: provider.Config{Namespace: "ns"}, place: test.Place}
 			err := p.timedOut(test.err)
 			if err == nil && test.want == "" {
 				return

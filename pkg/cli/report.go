@@ -15,6 +15,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/document"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/report"
 	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/signals"
@@ -66,7 +67,7 @@ func (a *app) newReport() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer o.logs.store.close(o.logs.screen.Note)
+			defer o.logs.store.Close(o.logs.screen.Note)
 			return o.run(cmd.Context())
 		},
 	}
@@ -136,7 +137,7 @@ func (a *app) reportOptions(cmd *cobra.Command, f reportFlags, args []string) (*
 		return nil, err
 	}
 	var err error
-	o.logs.store, err = a.openStore(false)
+	o.logs.store, err = a.home().OpenStore(false)
 	return o, err
 }
 
@@ -239,7 +240,7 @@ func (o *reportOptions) hint(p *pastRun) string {
 
 // pastPlace is where a job ran, of which only the name is left.
 type pastPlace struct {
-	machine
+	place.Machine
 	namespace string
 }
 

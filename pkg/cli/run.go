@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -20,9 +21,11 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/exporter"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
+	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/signals"
 )
 
@@ -256,7 +259,7 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 		return nil, err
 	}
 	switch place := o.place.(type) {
-	case cluster:
+	case place.Cluster:
 		place.SetDefaults(&spec)
 		if err := place.CheckSpec(&spec); err != nil {
 			return nil, usagef(cmd, "%w", err)
@@ -268,7 +271,7 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 			o.noFallback = !place.ContainerLogs(true) // the provider has ruled it out
 		}
 		spec.EndCopied = f.detach && spec.ContainerLogs && !o.lingers
-	case machine:
+	case place.Machine:
 		spec.SetDefaults()
 		for _, name := range []string{"ttl", "namespace", "context", "kubeconfig"} {
 			if cmd.Flags().Changed(name) {
@@ -282,7 +285,7 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 			return nil, usagef(cmd, "--detach and --dry-run need a cluster; provider local runs processes of this machine")
 		}
 	}
-	if o.authority, o.certsNotes, err = a.authority(f.certs, "--certs"); err != nil {
+	if o.authority, o.certsNotes, err = a.home().Authority(f.certs, "--certs"); err != nil {
 		return nil, err
 	}
 	return o, nil
@@ -329,7 +332,7 @@ func (o *runOptions) chooseOutput(cmd *cobra.Command, f runFlags) error {
 type runOptions struct {
 	*app
 	spec           *job.Spec
-	place          place
+	place          place.Place
 	authority      *certs.Authority
 	certsNotes     []string
 	unset          []string // variables that were to be taken from here, and are not set
@@ -350,7 +353,7 @@ type runOptions struct {
 
 func (o *runOptions) run(ctx context.Context) error {
 	if o.dryRun {
-		manifest, err := o.place.(cluster).Manifest(o.spec)
+		manifest, err := o.place.(place.Cluster).Manifest(o.spec)
 		if err != nil {
 			return err
 		}
@@ -371,12 +374,12 @@ func (o *runOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var store *openedStore
+	var store *place.Store
 	if o.follow && !o.detach {
-		if store, err = o.openStore(true); err != nil {
+		if store, err = o.home().OpenStore(true); err != nil {
 			return err
 		}
-		defer store.close(o.screen.Note)
+		defer store.Close(o.screen.Note)
 	}
 	// Before anything is made: a Ctrl-C from here on cleans up.
 	heard, stop := o.signals.ForSession()
@@ -389,7 +392,7 @@ func (o *runOptions) run(ctx context.Context) error {
 	submitting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type result struct {
-		job submitted
+		job place.Job
 		err error
 	}
 	made := make(chan result, 1)
@@ -473,7 +476,7 @@ func (o *runOptions) unanswered() error {
 // the job is made: a job that does not copy its output to the container's log
 // never will.
 func (o *runOptions) chooseWay(ctx context.Context) error {
-	c, ok := o.place.(cluster)
+	c, ok := o.place.(place.Cluster)
 	if !ok || o.detach || o.follow && o.noFallback {
 		return nil
 	}
@@ -517,7 +520,7 @@ func (o *runOptions) detached() error {
 		fmt.Fprintln(o.Out, o.spec.Name)
 		return nil
 	}
-	manifest, err := o.place.(cluster).Manifest(o.spec)
+	manifest, err := o.place.(place.Cluster).Manifest(o.spec)
 	if err != nil {
 		return err
 	}
@@ -566,4 +569,17 @@ func (o *runOptions) failed(err error) error {
 		return e
 	}
 	return f
+}
+
+// authorityNotes say where the CA is from, whether it ends soon, and whether others may read
+// its key.
+func (o *runOptions) authorityNotes(now time.Time) []string {
+	notes := slices.Clone(o.certsNotes)
+	if soon := certs.EndsSoon(o.authority.Cert, now); soon != "" {
+		notes = append(notes, fmt.Sprintf("the CA that signs for jobs ends at %s; to replace it: {hodei} certs rotate --ca%s", soon, place.DirFlag(o.authority.Dir)))
+	}
+	if exposed := o.authority.Exposed(); exposed != "" {
+		notes = append(notes, exposed+"; to mend it: chmod 600 "+shell.Quote(filepath.Join(o.authority.Dir, "ca.key")))
+	}
+	return notes
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
@@ -266,7 +267,7 @@ func TestChooseWay(t *testing.T) {
 			}
 			var errOut bytes.Buffer
 			a := &app{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: &errOut}, getenv: func(string) string { return "" }}
-			o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: cluster{p}, follow: true, screen: newScreen(a, false)}
+			o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: place.Cluster{Provider: p}, follow: true, screen: newScreen(a, false)}
 			if test.change != nil {
 				test.change(o)
 			}
@@ -290,7 +291,7 @@ func TestChooseWay(t *testing.T) {
 			}
 		})
 	}
-	o := &runOptions{place: machine{}, follow: true}
+	o := &runOptions{place: place.Machine{}, follow: true}
 	if err := o.chooseWay(t.Context()); err != nil || o.fallback {
 		t.Errorf("this machine: %v", err)
 	}
@@ -391,7 +392,7 @@ func TestFinish(t *testing.T) {
 
 // Provider local has no Job to look at.
 func TestExplainedHere(t *testing.T) {
-	o := &runOptions{spec: &job.Spec{Name: "x"}, place: machine{}}
+	o := &runOptions{spec: &job.Spec{Name: "x"}, place: place.Machine{}}
 	if f := o.explained(&job.Outcome{Cause: job.Unknown}); f == nil || f.Hint != "see what is left: {hodei} logs x" {
 		t.Errorf("got %+v", f)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
 	"github.com/hodei-jobs/hodei/pkg/signals"
@@ -30,7 +31,7 @@ const leaveWait = time.Second
 // session follows one job.
 type session struct {
 	*runOptions
-	job     submitted
+	job     place.Job
 	signals <-chan os.Signal
 	// stopSignals stops listening for signals; may be nil.
 	stopSignals func()
@@ -43,7 +44,7 @@ type session struct {
 	before map[string][]job.Event
 
 	agents   *follow.Attachment
-	store    *openedStore // nil: nothing is stored
+	store    *place.Store // nil: nothing is stored
 	sink     output.Sink  // nil: the output is shown as it is, or as events
 	follower *follower
 	record   *runRecord
@@ -72,7 +73,7 @@ func (s *session) follow(ctx context.Context, earlier func(*follower)) error {
 	recorder := &coordinator.Recorder{JobUID: s.job.UID(), Listener: exported(s.record, s.exporter)}
 	if s.store != nil {
 		recorder.Store = s.store.Store
-		s.store.tell(s.screen.Note)
+		s.store.Tell(s.screen.Note)
 	}
 	s.agents = &follow.Attachment{
 		Job: s.job, Namespace: s.place.Namespace(), Name: s.spec.Name,
@@ -145,7 +146,7 @@ func (s *session) report(e job.Event) {
 	}
 	switch runs := s.fallback && e.Phase == job.Running && !e.Waiting; {
 	case runs && s.runOptions.follow:
-		s.follower.followContainer(s.place.(cluster), e.Detail)
+		s.follower.followContainer(s.place.(place.Cluster), e.Detail)
 	case runs:
 		s.follower.runsUnmet(e.Detail)
 	default:
@@ -278,7 +279,7 @@ func (s *session) full(err error) error {
 	}
 	if errors.Is(err, syscall.ENOSPC) {
 		err = syscall.ENOSPC
-		hint = fmt.Sprintf("make room in %s, then: %s", s.store.dir, hint)
+		hint = fmt.Sprintf("make room in %s, then: %s", s.store.Dir, hint)
 	}
 	return s.leaveWith(job.ExitFailed, fmt.Errorf("store output: %w; %s", err, s.goesOn()), hint)
 }
@@ -292,7 +293,7 @@ func (s *session) tell(err error) {
 }
 
 func (s *session) isMachine() bool {
-	_, here := s.place.(machine)
+	_, here := s.place.(place.Machine)
 	return here
 }
 

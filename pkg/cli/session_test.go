@@ -24,6 +24,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 )
 
@@ -198,7 +199,7 @@ func TestSessionEnds(t *testing.T) {
 			}
 			signals := make(chan os.Signal, 2)
 			j := newFakeJob()
-			s := &session{runOptions: o, job: j, signals: signals, attached: test.attached, store: &openedStore{Store: kept, dir: "/store"}}
+			s := &session{runOptions: o, job: j, signals: signals, attached: test.attached, store: &place.Store{Store: kept, Dir: "/store"}}
 			log := testLog(t, "x-1", 0)
 			acted := make(chan struct{})
 			err = s.follow(t.Context(), func(f *follower) {
@@ -308,10 +309,10 @@ func TestSessionStuck(t *testing.T) {
 }
 
 func TestStoreWritable(t *testing.T) {
-	if err := writable(t.TempDir()); err != nil {
+	if err := place.Writable(t.TempDir()); err != nil {
 		t.Error(err)
 	}
-	if err := writable("/proc/self"); err == nil {
+	if err := place.Writable("/proc/self"); err == nil {
 		t.Error("/proc can be written to")
 	}
 }
@@ -329,7 +330,7 @@ func TestStoreLimits(t *testing.T) {
 	} {
 		env := map[string]string{"HODEI_LOG_MAX_BYTES": test.bytes, "HODEI_LOG_MAX_AGE": test.age}
 		a := &app{getenv: func(name string) string { return env[name] }}
-		l, err := a.storeLimits()
+		l, err := a.home().StoreLimits()
 		if test.err == "" && err != nil || test.err != "" && (err == nil || err.Error() != test.err) {
 			t.Errorf("%+v: %v", test, err)
 		}
@@ -340,15 +341,15 @@ func TestStoreLimits(t *testing.T) {
 }
 
 func TestStoreDir(t *testing.T) {
-	for _, test := range []struct{ state, home, want string }{
+	for _, test := range []struct{ state, Home, want string }{
 		{"/s", "/h", "/s/hodei/jobs"},
 		{"", "/h", "/h/.local/state/hodei/jobs"},
 		{"relative", "/h", "/h/.local/state/hodei/jobs"},
 		{"", "", ""},
 	} {
-		env := map[string]string{"XDG_STATE_HOME": test.state, "HOME": test.home}
+		env := map[string]string{"XDG_STATE_HOME": test.state, "HOME": test.Home}
 		a := &app{getenv: func(name string) string { return env[name] }}
-		if got, err := a.storeDir(); got != test.want || (err == nil) != (test.want != "") {
+		if got, err := a.home().StoreDir(); got != test.want || (err == nil) != (test.want != "") {
 			t.Errorf("%+v: got %q, %v", test, got, err)
 		}
 	}
@@ -426,7 +427,7 @@ func TestRemovedAfterwards(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		broken error
-		said   string
+		Notes  string
 	}{
 		{"Ctrl-C before the start", nil, "Cancelled (exit 130): the command had not started; it is being removed\n"},
 		{"its watch fails", &job.Failure{Cause: job.ImagePull, Message: "no image"}, "error: no image\n"},
@@ -451,10 +452,10 @@ func TestRemovedAfterwards(t *testing.T) {
 			if j.deleted.Load() {
 				t.Error("it was removed before the end was reported")
 			}
-			if a.end(err); before != test.said {
-				t.Errorf("before it was removed stderr was %q, want %q", before, test.said)
+			if a.end(err); before != test.Notes {
+				t.Errorf("before it was removed stderr was %q, want %q", before, test.Notes)
 			}
-			if got, want := errOut.String(), test.said+"job x may be left\nhint: kubectl delete job x\n"; got != want {
+			if got, want := errOut.String(), test.Notes+"job x may be left\nhint: kubectl delete job x\n"; got != want {
 				t.Errorf("stderr %q, want %q", got, want)
 			}
 		})

@@ -12,6 +12,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
@@ -130,7 +131,7 @@ func samplesOf(metrics []*hodeipb.Metrics) []job.Sample {
 }
 
 // storedSamples are those that the store has of an attempt; none if it can't be read.
-func storedSamples(store *openedStore, k logstore.Key) []job.Sample {
+func storedSamples(store *place.Store, k logstore.Key) []job.Sample {
 	metrics, _ := coordinator.Samples(store.Store, k) // those before the damage
 	return samplesOf(metrics)
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/output/outputtest"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 )
 
@@ -55,7 +56,7 @@ func TestSessionUsage(t *testing.T) {
 				t.Fatal(err)
 			}
 			if test.follow {
-				s.store = &openedStore{Store: kept}
+				s.store = &place.Store{Store: kept}
 			}
 			over := make(chan error, 1)
 			go func() { over <- s.follow(t.Context(), nil) }()
@@ -102,7 +103,7 @@ func TestSessionUsage(t *testing.T) {
 			if found, err := kept.Find("ns", "x"); err != nil {
 				t.Error(err)
 			} else if len(found) > 0 {
-				stored = len(storedSamples(&openedStore{Store: kept}, found[0].Key))
+				stored = len(storedSamples(&place.Store{Store: kept}, found[0].Key))
 			}
 			if stored != test.stored {
 				t.Errorf("%d samples stored, want %d", stored, test.stored)

@@ -1,0 +1,64 @@
+// Package place gets from the settings of this machine to what a command works with: the cluster that
+// it is about ([Target]), the provider on which jobs run ([Place]), the authority that signs for them
+// and the log store that keeps their output ([Store]). Start with a [Home]. The package shows nothing
+// and knows no flags.
+package place
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+
+	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/provider/local"
+)
+
+// Place is where jobs run: a provider, ready to use.
+type Place interface {
+	// Describe and Namespace say where that is.
+	Describe() string
+	Namespace() string
+	// Submit makes the job's worker.
+	Submit(ctx context.Context, spec *job.Spec, id *certs.JobCerts) (Job, error)
+}
+
+// Job is a job that was made.
+type Job interface {
+	// UID tells jobs of the same name apart.
+	UID() string
+	// Listener is where its agents arrive, and TLS our side of their connections.
+	Listener() net.Listener
+	TLS() *tls.Config
+	// Watch reports its start and returns its end. Called once.
+	Watch(ctx context.Context, report func(job.Event)) (*job.Outcome, error)
+	// StopRetrying makes the current attempt the last.
+	StopRetrying(ctx context.Context) error
+	// Delete removes a job that has not started.
+	Delete(ctx context.Context) error
+	// Close lets go of it. A job in a cluster goes on.
+	Close()
+}
+
+// The two kinds of place. Their Submit returns their own type, these return ours.
+type (
+	Cluster struct{ *kubernetes.Provider }
+	Machine struct{ *local.Provider }
+)
+
+func (c Cluster) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCerts) (Job, error) {
+	return orNil(c.Provider.Submit(ctx, spec, id))
+}
+
+func (m Machine) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCerts) (Job, error) {
+	return orNil(m.Provider.Submit(ctx, spec, id))
+}
+
+// orNil keeps a nil pointer from becoming an interface that is not nil.
+func orNil[T Job](s T, err error) (Job, error) {
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
