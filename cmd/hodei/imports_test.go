@@ -88,7 +88,7 @@ var onlyIn = []struct {
 	{"k8s.io/cli-runtime", []string{"pkg/cli/...", "pkg/command", "pkg/provider/kubernetes"}, "it is about flags and printing"},
 	{"k8s.io/kubectl", []string{"pkg/cli/...", "pkg/command", "pkg/provider/kubernetes"}, "it is about flags and printing"},
 	{"go.yaml.in/yaml", []string{"deploy"}, "it keeps comments, which are the reasons of the manifests' rules; all else is read as Kubernetes reads it"},
-	{"google.golang.org/grpc", []string{"agent", "pkg/coordinator", "pkg/coordinator/logstore", "pkg/hodeipb", "pkg/output/outputtest", "test/bench"}, "the wire has two ends, and the store takes the buffers as they come"},
+	{"google.golang.org/grpc", []string{"agent", "pkg/coordinator", "pkg/coordinator/logstore", "pkg/hodeipb", "pkg/output/outputtest", "pkg/follow/followtest", "test/bench"}, "the wire has two ends, and the store takes the buffers as they come"},
 }
 
 // TestImports holds the import graph of docs/architecture.md.

@@ -125,13 +125,13 @@ func (o *logsOptions) fetch(ctx context.Context, j *knownJob, a *knownAttempt, e
 		return o.begin(h.Extent, estimate)
 	}
 	attachment := &follow.Attachment{
-		Job: run, Namespace: o.namespace, Name: j.name, Recorder: recorder, Every: unwatchedInterval,
+		Job: run, Namespace: o.namespace, Name: j.name, Recorder: recorder, Every: follow.UnwatchedEvery,
 		Report: func(e job.Event) {
 			if e.Waiting && e.Phase == job.Running { // its agent can't be reached
 				o.screen.Note(e.Detail)
 			}
 		},
-		TurnedAway: func(f *coordinator.Fault) { o.screen.Note(faultNote(f)) },
+		TurnedAway: func(f *coordinator.Fault) { o.screen.Note(follow.FaultNote(f)) },
 	}
 	err = attachment.Run(serving, func(meeting context.Context, e *follow.Events) error {
 		complete, err := o.follows(meeting, e, j, a, feed, estimate)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
+	"github.com/hodei-jobs/hodei/pkg/follow/followtest"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/place"
@@ -202,12 +203,12 @@ func TestSessionRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	j := newFakeJob()
+	j := followtest.NewJob()
 	s := &session{runOptions: o, job: j, signals: nil, store: &place.Store{Store: kept, Dir: "/store"}}
 	err = s.follow(context.WithoutCancel(t.Context()), func(*follower) {
 		s.record.Attached(coordinator.Attachment{Hello: &hodeipb.Hello{Attempt: "x-1", AttemptUid: "1"}, Log: log})
 		s.record.State("x-1", ran)
-		j.end <- &job.Outcome{Cause: job.Error, Code: 7, Attempt: "x-1"}
+		j.Ends <- &job.Outcome{Cause: job.Error, Code: 7, Attempt: "x-1"}
 	})
 	if exit, ok := errors.AsType[*job.ExitError](err); !ok || exit.Code != 7 {
 		t.Fatalf("got %v", err)

@@ -20,6 +20,7 @@ import (
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/exporter"
+	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/place"
@@ -189,7 +190,7 @@ func (o *serverOptions) run(ctx context.Context) error {
 		}
 		return errors.Join(err, http.Close())
 	}
-	agents := &coordinator.Hub{TLS: o.tls, Open: o.open, TurnedAway: o.turnedAway.tell, MetricsInterval: unwatchedInterval}
+	agents := &coordinator.Hub{TLS: o.tls, Open: o.open, TurnedAway: o.turnedAway.tell, MetricsInterval: follow.UnwatchedEvery}
 	api := &server.Server{Registry: o.registry, Complete: o.captured(), Program: o.name, Log: o.log,
 		Health: func() error { return o.health(agents) }}
 	if grpc != nil {

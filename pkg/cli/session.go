@@ -78,7 +78,7 @@ func (s *session) follow(ctx context.Context, earlier func(*follower)) error {
 	s.agents = &follow.Attachment{
 		Job: s.job, Namespace: s.place.Namespace(), Name: s.spec.Name,
 		Recorder: recorder, Every: s.metricsInterval(), Unserved: s.fallback, Report: s.report,
-		TurnedAway: func(f *coordinator.Fault) { s.follower.say(faultNote(f)) },
+		TurnedAway: func(f *coordinator.Fault) { s.follower.say(follow.FaultNote(f)) },
 	}
 	switch run := s.job.(type) {
 	case *kubernetes.Run:
@@ -108,9 +108,9 @@ func (s *session) metricsInterval() time.Duration {
 		return s.usageInterval
 	}
 	if s.runOptions.follow {
-		return followedInterval
+		return follow.FollowedEvery
 	}
-	return unwatchedInterval
+	return follow.UnwatchedEvery
 }
 
 // attemptSamples returns the samples of o's attempt, from the store where it reaches

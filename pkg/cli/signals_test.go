@@ -16,6 +16,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/hodei-jobs/hodei/pkg/follow"
+	"github.com/hodei-jobs/hodei/pkg/follow/followtest"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/signals"
@@ -82,7 +83,7 @@ func TestWaitedEnough(t *testing.T) {
 				a := &app{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: &bytes.Buffer{}}, name: "hodei"}
 				s := &session{
 					runOptions: &runOptions{app: a, spec: &job.Spec{Name: "x", Grace: 10 * time.Second}, place: nowhere{}, screen: f.screen},
-					job:        newFakeJob(), follower: f, agents: &follow.Attachment{}, over: test.over,
+					job:        followtest.NewJob(), follower: f, agents: &follow.Attachment{}, over: test.over,
 				}
 				began := time.Now()
 				s.stop(t.Context())
