@@ -25,6 +25,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/check"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output/outputtest"
@@ -48,7 +49,7 @@ func TestRemedy(t *testing.T) {
 		{"old CA past", certs.Fact{Source: "d/ca.crt#2", CA: true, NotAfter: past, DaysLeft: -2, Warning: "expired"}, "inspect"},
 		{"key of all", certs.Fact{Source: "d/ca.crt", CA: true, NotAfter: future, KeyMode: "0644", Warning: "mode"}, "chmod 600 d/ca.key"},
 	} {
-		if got := remedy(tt.fact, "inspect", " --dir d", ""); got != tt.want {
+		if got := check.Remedy(tt.fact, "inspect", " --dir d", ""); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}

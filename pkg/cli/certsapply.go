@@ -94,26 +94,6 @@ type certsApplyOptions struct {
 	newPrinter func(namespace string) (printers.ResourcePrinter, error)
 }
 
-// certSecret is one of the Secrets of the user's guide.
-type certSecret struct {
-	name, namespace string
-	files           []string // keys, and names of files
-}
-
-// certSecrets are all of them. A Pod can't mount one of another namespace, so the
-// authority's certificate is in both.
-func certSecrets(workers string) []certSecret {
-	secrets := []certSecret{
-		{"hodei-ca-cert", deploy.SystemNamespace, []string{"ca.crt"}},
-		{"hodei-ca-key", deploy.SystemNamespace, []string{"ca.key"}},
-		{"hodei-server-cert", deploy.SystemNamespace, []string{"server.crt", "server.key"}},
-	}
-	if workers != deploy.SystemNamespace {
-		secrets = append(secrets, certSecret{"hodei-ca-cert", workers, []string{"ca.crt"}})
-	}
-	return append(secrets, certSecret{"hodei-client-cert", workers, []string{"client.crt", "client.key"}})
-}
-
 func (o *certsApplyOptions) run(ctx context.Context) error {
 	data, err := o.read()
 	if err != nil {
@@ -155,8 +135,8 @@ func (o *certsApplyOptions) read() (map[string][]byte, error) {
 	}
 	data := map[string][]byte{}
 	var ours []certs.File
-	for _, s := range certSecrets(o.workers) {
-		for _, name := range s.files {
+	for _, s := range setup.CertSecrets(o.workers) {
+		for _, name := range s.Files {
 			i := slices.IndexFunc(files, func(f certs.File) bool { return f.Name == name })
 			if _, known := data[name]; known || i < 0 && name == "ca.key" {
 				continue
@@ -183,25 +163,25 @@ func (o *certsApplyOptions) each(ctx context.Context, data map[string][]byte, cl
 	if dryRun {
 		how.DryRun = []string{metav1.DryRunAll}
 	}
-	for _, s := range certSecrets(o.workers) {
+	for _, s := range setup.CertSecrets(o.workers) {
 		content := map[string][]byte{}
-		for _, file := range s.files {
+		for _, file := range s.Files {
 			if d, ok := data[file]; ok {
 				content[file] = d
 			}
 		}
 		if len(content) == 0 {
 			if !dryRun {
-				fmt.Fprintf(o.ErrOut, "secret/%s in %s is left as it is: there is no %s\n", s.name, s.namespace, filepath.Join(o.dir, s.files[0]))
+				fmt.Fprintf(o.ErrOut, "secret/%s in %s is left as it is: there is no %s\n", s.Name, s.Namespace, filepath.Join(o.dir, s.Files[0]))
 			}
 			continue
 		}
 		labels := map[string]string{"app.kubernetes.io/name": "hodei", "app.kubernetes.io/part-of": "hodei"}
-		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: s.name, Namespace: s.namespace, Labels: labels}, Data: content}
+		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: s.Name, Namespace: s.Namespace, Labels: labels}, Data: content}
 		if client != nil {
-			applying, cancel := context.WithTimeout(ctx, secretTimeout)
-			applied, err := client.CoreV1().Secrets(s.namespace).Apply(applying,
-				applycorev1.Secret(s.name, s.namespace).WithLabels(labels).WithData(content), how)
+			applying, cancel := context.WithTimeout(ctx, setup.SecretTimeout)
+			applied, err := client.CoreV1().Secrets(s.Namespace).Apply(applying,
+				applycorev1.Secret(s.Name, s.Namespace).WithLabels(labels).WithData(content), how)
 			cancel()
 			if err != nil {
 				return explainApply(s, err)
@@ -216,10 +196,10 @@ func (o *certsApplyOptions) each(ctx context.Context, data map[string][]byte, cl
 	return nil
 }
 
-func explainApply(s certSecret, err error) error {
+func explainApply(s setup.CertSecret, err error) error {
 	switch {
 	case apierrors.IsNotFound(err):
-		return &job.Hinted{Err: fmt.Errorf("namespace %s does not exist", s.namespace), Hint: kubernetes.InstallCommand(s.namespace)}
+		return &job.Hinted{Err: fmt.Errorf("namespace %s does not exist", s.Namespace), Hint: kubernetes.InstallCommand(s.Namespace)}
 	case apierrors.IsForbidden(err):
 		return &job.Hinted{Err: kubernetes.Explain(err), Hint: "an administrator has to do this: {hodei} certs apply"}
 	}

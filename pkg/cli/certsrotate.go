@@ -17,6 +17,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/setup"
 	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/signals"
 )
@@ -193,7 +194,7 @@ func (o *certsRotateOptions) jobsOf(ctx context.Context, cas []*x509.Certificate
 		if j.Finished || !j.DialsServer() {
 			continue
 		}
-		secret, err := getSecret(ctx, client, namespace, j.Job.Name)
+		secret, err := setup.GetSecret(ctx, client, namespace, j.Job.Name)
 		if apierrors.IsNotFound(err) { // it goes with its job
 			continue
 		}
@@ -291,7 +292,7 @@ func (o *certsRotateOptions) wasInMemory(ctx context.Context, namespace string) 
 	if err != nil {
 		return err
 	}
-	secret, err := getSecret(ctx, client, namespace, o.job)
+	secret, err := setup.GetSecret(ctx, client, namespace, o.job)
 	if err != nil {
 		return kubernetes.Explain(err)
 	}

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -402,4 +404,34 @@ func (a *app) valueApart(cmd *cobra.Command, args []string) string {
 	}
 	words := a.args[at-1] + "=" + args[0]
 	return (&typedLine{app: a}).retyped(at-1, 2, words, words)
+}
+
+// usageArgs makes every command's argument errors usage errors, with a hint where what was
+// meant is known.
+func (a *app) usageArgs(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			err := check(cmd, args)
+			_, usage := errors.AsType[*usageError](err)
+			switch {
+			case usage:
+				return err
+			case err == nil:
+				if len(args) > 0 && strings.Contains(args[0], "/") {
+					if hint := a.kindHint(cmd, args); hint != "" {
+						return &usageError{cmd: cmd, err: fmt.Errorf("%q is no name of a job", args[0]), hint: hint}
+					}
+				}
+				return nil
+			case cmd.HasSubCommands():
+				return a.unknownCommand(cmd, args[0])
+			case len(args) > 0:
+				return &usageError{cmd: cmd, err: err, hint: cmp.Or(a.valueApart(cmd, args), a.kindHint(cmd, args))}
+			}
+			return &usageError{cmd: cmd, err: err}
+		}
+	}
+	for _, c := range cmd.Commands() {
+		a.usageArgs(c)
+	}
 }

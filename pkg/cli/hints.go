@@ -218,3 +218,41 @@ func typed(flags *pflag.FlagSet, names ...string) string {
 	}
 	return text.String()
 }
+
+// typeable makes the commands in a text ready to be typed: it adds the program's name, and the
+// flags that lead them to this command's cluster.
+func (a *app) typeable(text string) string {
+	if !strings.Contains(text, "{hodei}") && !strings.Contains(text, "kubectl ") {
+		return text
+	}
+	return strings.ReplaceAll(carry(text, a.toCarry()), "{hodei}", a.name)
+}
+
+// named returns a hint ready to be typed; empty if it would only repeat what was just typed.
+func (a *app) named(hint string) string {
+	hint = a.typeable(a.overruled(hint))
+	line := hint
+	if i := strings.Index(hint, a.name+" "); i > 0 && strings.HasSuffix(hint[:i], ": ") && !strings.Contains(hint[:i], "then") {
+		line = hint[i:] // what stands before says why, and is nothing to do first
+	}
+	if slices.Equal(sortedWords(line), sortedWords(a.name+" "+shell.Line(a.args))) {
+		return ""
+	}
+	return hint
+}
+
+// sortedWords are the words of a command line, so that the order of its flags does not
+// matter.
+func sortedWords(line string) []string {
+	words := strings.Fields(line)
+	for i, word := range words {
+		switch word {
+		case "-n":
+			words[i] = "--namespace"
+		case "-o":
+			words[i] = "--output"
+		}
+	}
+	slices.Sort(words)
+	return words
+}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"k8s.io/cli-runtime/pkg/genericclioptions"
+	clientset "k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -181,4 +182,20 @@ func (a *app) setupClient(ctx context.Context) (*setup.Client, error) {
 		return nil, err
 	}
 	return setup.NewClient(ctx, config)
+}
+
+// client returns a client of the cluster that this command is about.
+func (a *app) client() (clientset.Interface, error) {
+	if a.target == nil {
+		if _, _, err := a.chooseCluster(); err != nil {
+			return nil, err
+		}
+	}
+	config, err := restConfig(a.kube)
+	if err != nil {
+		return nil, err
+	}
+	config = rest.CopyConfig(config)
+	config.QPS, config.Burst = 50, 100 // a Secret for each of many jobs, at client-go's 5 a second
+	return clientset.NewForConfig(config)
 }

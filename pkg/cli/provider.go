@@ -10,7 +10,6 @@ import (
 	"k8s.io/cli-runtime/pkg/printers"
 	"k8s.io/kubectl/pkg/util/templates"
 
-	"github.com/hodei-jobs/hodei/pkg/document"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/ui"
@@ -209,27 +208,4 @@ func (a *app) changeProviders(ctx context.Context, done string, change func(*pro
 	}
 	fmt.Fprintln(a.ErrOut, done)
 	return nil
-}
-
-// completeProvider completes the first argument to a provider's name.
-func (a *app) completeProvider(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
-	r, err := a.home().Providers()
-	if err != nil || len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	return r.Names(), cobra.ShellCompDirectiveNoFileComp
-}
-
-// printData writes v, which is no Kubernetes object, as JSON or YAML.
-func (a *app) printData(v any, format string) error {
-	marshal := document.YAML
-	if format == "json" {
-		marshal = document.JSON
-	}
-	data, err := marshal(v, "    ")
-	if err != nil {
-		return err
-	}
-	_, err = a.Out.Write(data)
-	return err
 }

@@ -16,6 +16,7 @@ import (
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/check"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/place"
@@ -79,7 +80,7 @@ type providerTest struct {
 	place      place.Place
 	authority  *certs.Authority
 	certsNotes []string
-	cluster    *clusterChecks // nil: there is none, or level 1 has not reached it
+	cluster    *check.Cluster // nil: there is none, or level 1 has not reached it
 	screen     *output.Screen
 	report     testReport
 }
@@ -92,14 +93,14 @@ type testReport struct {
 }
 
 type levelReport struct {
-	Level  int         `json:"level"`
-	Name   string      `json:"name"`
-	Status checkStatus `json:"status"`
+	Level  int          `json:"level"`
+	Name   string       `json:"name"`
+	Status check.Status `json:"status"`
 	// Seconds that it took, with its cleaning up.
-	Seconds float64 `json:"seconds"`
-	Detail  string  `json:"detail,omitempty"`
-	Hint    string  `json:"hint,omitempty"`
-	Checks  []check `json:"checks,omitempty"`
+	Seconds float64        `json:"seconds"`
+	Detail  string         `json:"detail,omitempty"`
+	Hint    string         `json:"hint,omitempty"`
+	Checks  []check.Result `json:"checks,omitempty"`
 }
 
 // errNoCluster is of a level that makes no sense on this machine, errNoShell of one that
@@ -136,7 +137,7 @@ func (t *providerTest) run(ctx context.Context, name string) error {
 	}
 	var failed error
 	for i, level := range levels {
-		report := levelReport{Level: i + 1, Name: level.name, Status: checkOK}
+		report := levelReport{Level: i + 1, Name: level.name, Status: check.OK}
 		t.screen.Waiting(level.name)
 		began := time.Now()
 		failed = t.timedOut(level.try(ctx, &report))
@@ -199,20 +200,20 @@ func (t *providerTest) show(r *levelReport, err error) {
 	t.screen.Stop()
 	switch {
 	case isSkipped(err):
-		r.Status, r.Detail = checkSkipped, err.Error()
+		r.Status, r.Detail = check.Skipped, err.Error()
 		t.screen.Marked(ui.Unchecked, fmt.Sprintf("%s skipped: %s", label, err))
 	case err != nil:
-		r.Status, r.Detail, r.Hint = checkError, ui.Printable(err.Error()), t.named(job.HintOf(err))
+		r.Status, r.Detail, r.Hint = check.Error, ui.Printable(err.Error()), t.named(job.HintOf(err))
 		t.screen.Marked(ui.Bad, fmt.Sprintf("%s failed: %s", label, r.Name))
 	default:
 		t.screen.Done(label, r.Name+": "+r.Detail, took)
 	}
-	first := worst(r.Checks) // is what ends the test, and said there
+	first := check.Worst(r.Checks) // is what ends the test, and said there
 	for i, c := range r.Checks {
 		switch {
-		case c.Status == checkWarning:
+		case c.Status == check.Warning:
 			t.screen.Note(fmt.Sprintf("warning: %s: %s", c.Name, c.Detail))
-		case c.Status == checkError && &r.Checks[i] != first:
+		case c.Status == check.Error && &r.Checks[i] != first:
 			t.screen.Note(fmt.Sprintf("also: %s: %s", c.Name, c.Detail))
 			if c.Hint != "" {
 				t.screen.Note("hint: " + c.Hint)
@@ -227,14 +228,14 @@ func (t *providerTest) infrastructure(ctx context.Context, r *levelReport) error
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
 	if _, here := t.place.(place.Machine); here {
-		r.Checks = []check{checkWorker()}
+		r.Checks = []check.Result{check.Worker()}
 	} else {
 		r.Checks, t.cluster = t.checkCluster(ctx, t.name, t.config)
 	}
 	for i := range r.Checks {
 		r.Checks[i].Hint = t.named(r.Checks[i].Hint)
 	}
-	if c := worst(r.Checks); c != nil {
+	if c := check.Worst(r.Checks); c != nil {
 		return &job.Hinted{Err: errors.New(c.Detail), Hint: c.Hint}
 	}
 	r.Detail = r.Checks[0].Detail

@@ -9,6 +9,7 @@ import (
 
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
+	"github.com/hodei-jobs/hodei/pkg/check"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
@@ -52,12 +53,12 @@ func TestShowChecks(t *testing.T) {
 	streams, _, _, errOut := genericiooptions.NewTestIOStreams()
 	a := &app{IOStreams: streams, name: "hodei", getenv: func(string) string { return "" }}
 	p := &providerTest{app: a, screen: newScreen(a, false)}
-	p.show(&levelReport{Level: 1, Name: "infrastructure", Checks: []check{
-		{"cluster", checkOK, "Kubernetes v1", ""},
-		{"namespace", checkError, "namespace x does not exist", "hodei install"},
-		{"role", checkWarning, "is not there", "hodei install"},
-		{"priority class", checkError, `priority class "y" not found`, "kubectl get priorityclasses"},
-		{"job", checkError, "no words", ""},
+	p.show(&levelReport{Level: 1, Name: "infrastructure", Checks: []check.Result{
+		{Name: "cluster", Status: check.OK, Detail: "Kubernetes v1", Hint: ""},
+		{Name: "namespace", Status: check.Error, Detail: "namespace x does not exist", Hint: "hodei install"},
+		{Name: "role", Status: check.Warning, Detail: "is not there", Hint: "hodei install"},
+		{Name: "priority class", Status: check.Error, Detail: `priority class "y" not found`, Hint: "kubectl get priorityclasses"},
+		{Name: "job", Status: check.Error, Detail: "no words", Hint: ""},
 	}}, errors.New("namespace x does not exist"))
 	const want = `level 1 failed: infrastructure
 warning: role: is not there

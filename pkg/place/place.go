@@ -41,16 +41,18 @@ type Job interface {
 	Close()
 }
 
-// The two kinds of place. Their Submit returns their own type, these return ours.
-type (
-	Cluster struct{ *kubernetes.Provider }
-	Machine struct{ *local.Provider }
-)
+// Cluster is a Place in Kubernetes.
+type Cluster struct{ *kubernetes.Provider }
 
+// Machine is this machine as a Place.
+type Machine struct{ *local.Provider }
+
+// Submit makes the job's worker.
 func (c Cluster) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCerts) (Job, error) {
 	return orNil(c.Provider.Submit(ctx, spec, id))
 }
 
+// Submit starts the job's worker.
 func (m Machine) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCerts) (Job, error) {
 	return orNil(m.Provider.Submit(ctx, spec, id))
 }

@@ -124,7 +124,7 @@ func (h *Home) StoreDir() (string, error) {
 
 // StoreLimits are HODEI_LOG_MAX_BYTES and HODEI_LOG_MAX_AGE, or the defaults.
 func (h *Home) StoreLimits() (logstore.Limits, error) {
-	var l logstore.Limits
+	l := logstore.Limits{MaxBytes: logstore.DefaultMaxBytes}
 	if text := h.Getenv("HODEI_LOG_MAX_BYTES"); text != "" {
 		q, err := job.Store.Parse(text)
 		if err != nil {

@@ -137,6 +137,7 @@ func (s *Set) ForSession() (heard <-chan os.Signal, stop func()) {
 // second says what the signal after the heard one does.
 type second bool
 
+// What the signal after the one that was heard does.
 const (
 	NextEndsUs second = true  // whatever hangs
 	StillHeard second = false // what is being cleaned up is
@@ -188,6 +189,7 @@ func ExitCode(sig os.Signal) int {
 	return 1
 }
 
+// Name returns the name by which shells know a signal, such as SIGINT.
 func Name(sig os.Signal) string {
 	if n, ok := sig.(syscall.Signal); ok {
 		if name := unix.SignalName(n); name != "" {

@@ -144,6 +144,7 @@ type IssuedJob struct {
 	Config *tls.Config
 }
 
+// TLS returns Config.
 func (j IssuedJob) TLS() *tls.Config { return j.Config }
 
 // UsageAt is what a job has used that burns a core, and half of its memory of 1Gi.

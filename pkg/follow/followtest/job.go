@@ -25,13 +25,19 @@ func NewJob() *Job {
 	return &Job{Tunnel: tunnel.New(), Ends: make(chan *job.Outcome, 1), Stopped: make(chan struct{})}
 }
 
-// The methods of a job that was made.
+// UID returns "uid".
+func (j *Job) UID() string { return "uid" }
 
-func (j *Job) UID() string            { return "uid" }
+// Listener returns the tunnel.
 func (j *Job) Listener() net.Listener { return j.Tunnel }
-func (j *Job) TLS() *tls.Config       { return &tls.Config{} }
-func (j *Job) Close()                 { j.Tunnel.Close() }
 
+// TLS returns a config with which nobody can attach; see IssuedJob.
+func (j *Job) TLS() *tls.Config { return &tls.Config{} }
+
+// Close closes the tunnel.
+func (j *Job) Close() { j.Tunnel.Close() }
+
+// Watch returns what Ends has, or fails with Broken.
 func (j *Job) Watch(ctx context.Context, _ func(job.Event)) (*job.Outcome, error) {
 	if j.Broken != nil {
 		return nil, j.Broken
@@ -44,11 +50,13 @@ func (j *Job) Watch(ctx context.Context, _ func(job.Event)) (*job.Outcome, error
 	}
 }
 
+// StopRetrying closes Stopped.
 func (j *Job) StopRetrying(context.Context) error {
 	close(j.Stopped) // once: a session stops a job once
 	return nil
 }
 
+// Delete sets Deleted, and returns what OnDelete does.
 func (j *Job) Delete(context.Context) error {
 	j.Deleted.Store(true)
 	if j.OnDelete != nil {
