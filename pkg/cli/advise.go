@@ -15,6 +15,8 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/advice"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/shell"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -65,7 +67,7 @@ func (a *app) newAdvise() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer o.logs.store.close(o.logs.screen.note)
+			defer o.logs.store.Close(o.logs.screen.Note)
 			return o.run(cmd.Context())
 		},
 	}
@@ -113,7 +115,7 @@ func (a *app) adviseOptions(cmd *cobra.Command, f adviseFlags, args []string) (*
 		return nil, err
 	}
 	var err error
-	o.logs.store, err = a.openStore(false)
+	o.logs.store, err = a.home().OpenStore(false)
 	return o, err
 }
 
@@ -128,16 +130,16 @@ type advised struct {
 }
 
 func (o *adviseOptions) run(ctx context.Context) error {
-	ctx, stop := o.signals.untilSignal(ctx, nextEndsUs)
+	ctx, stop := o.signals.UntilSignal(ctx, signals.NextEndsUs)
 	defer stop()
 	commands, err := o.logs.pastRuns(ctx)
 	switch {
 	case ctx.Err() != nil:
-		return interruptedBy(ctx, nil)
+		return signals.InterruptedBy(ctx, nil)
 	case err != nil:
 		return err
 	case len(commands) == 0: // of -l
-		o.logs.screen.note(fmt.Sprintf("No jobs found in %s namespace.", o.logs.namespace))
+		o.logs.screen.Note(fmt.Sprintf("No jobs found in %s namespace.", o.logs.namespace))
 		return nil
 	}
 	var all []*advised
@@ -145,7 +147,7 @@ func (o *adviseOptions) run(ctx context.Context) error {
 		if a := advice.From(c.spec, c.runs); a != nil {
 			all = append(all, &advised{c.name, c.spec.Image, c.spec.Command, a, a.Flags(c.spec.MemoryLimit != nil)})
 		} else if o.logs.selector != "" {
-			o.logs.screen.note(fmt.Sprintf("nothing was measured of %s: %s", c.name, commandLine(c.spec.Command)))
+			o.logs.screen.Note(fmt.Sprintf("nothing was measured of %s: %s", c.name, shell.Line(c.spec.Command)))
 		}
 	}
 	if len(all) == 0 {
@@ -208,7 +210,7 @@ func (a *advised) say(o *adviseOptions) {
 	if a.Attempts == 1 {
 		attempts = "1 attempt"
 	}
-	fmt.Fprintf(o.Out, "%s: %s\n%s at it in %s\n\n", ui.Printable(a.Name), ui.Printable(commandLine(a.Command)), attempts, ui.Printable(image))
+	fmt.Fprintf(o.Out, "%s: %s\n%s at it in %s\n\n", ui.Printable(a.Name), ui.Printable(shell.Line(a.Command)), attempts, ui.Printable(image))
 	table := tabwriter.NewWriter(o.Out, 0, 0, 3, ' ', 0)
 	row := func(name string, asked, advised *resource.Quantity, reason string) {
 		text := func(q *resource.Quantity) string {

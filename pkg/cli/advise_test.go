@@ -24,6 +24,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -112,7 +113,7 @@ func testAdvise(t *testing.T, server *pastJobs, s *logstore.Store, name, selecto
 	t.Helper()
 	out, errOut = &bytes.Buffer{}, &bytes.Buffer{}
 	a := &app{IOStreams: genericiooptions.IOStreams{Out: out, ErrOut: errOut}, name: "hodei", getenv: func(string) string { return "" }}
-	o = &adviseOptions{app: a, logs: &logsOptions{app: a, screen: newScreen(a, false), store: &openedStore{Store: s}, namespace: "ns", name: name, selector: selector}}
+	o = &adviseOptions{app: a, logs: &logsOptions{app: a, screen: newScreen(a, false), store: &place.Store{Store: s}, namespace: "ns", name: name, selector: selector}}
 	if server != nil {
 		o.logs.cluster = testCluster(t, server.ServeHTTP)
 	}

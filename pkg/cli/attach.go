@@ -11,7 +11,10 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/shell"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 )
 
 // attachFlags are the flags of attach, as they were typed.
@@ -48,7 +51,7 @@ func (a *app) newAttach() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := a.attachOptions(cmd, f, args[0])
 			if err == nil {
-				defer o.logs.store.close(o.logs.screen.note)
+				defer o.logs.store.Close(o.logs.screen.Note)
 				err = o.run(cmd.Context())
 			}
 			return asRun(err)
@@ -99,7 +102,7 @@ func (a *app) attachOptions(cmd *cobra.Command, f attachFlags, name string) (*at
 	if err := o.logs.choose(); err != nil {
 		return nil, err
 	}
-	o.logs.store, err = a.openStore(true)
+	o.logs.store, err = a.home().OpenStore(true)
 	return o, err
 }
 
@@ -118,21 +121,21 @@ func (o *attachOptions) run(ctx context.Context) error {
 		return err
 	}
 	defer stopMetrics()
-	o.spec, o.place = j.found.Spec, cluster{o.logs.cluster}
+	o.spec, o.place = j.found.Spec, place.Cluster{Provider: o.logs.cluster}
 	if err := o.chooseTunnel(ctx, j.found); err != nil {
 		return err
 	}
-	signals, stop := o.signals.forSession()
+	heard, stop := o.signals.ForSession()
 	defer stop()
 	run, err := o.logs.cluster.Attach(ctx, j.found, kubernetes.RunOptions{NoTunnel: o.fallback})
 	if err != nil {
 		return err
 	}
-	defer o.screen.stop()
+	defer o.screen.Stop()
 	for _, note := range run.Notes() {
-		o.screen.note(note)
+		o.screen.Note(note)
 	}
-	s := &session{runOptions: &o.runOptions, job: run, store: o.logs.store, signals: signals, stopSignals: stop, attached: true, sink: o.logs.sink(j.name), before: map[string][]job.Event{}}
+	s := &session{runOptions: &o.runOptions, job: run, store: o.logs.store, signals: heard, stopSignals: stop, attached: true, sink: o.logs.sink(j.name), before: map[string][]job.Event{}}
 	for _, a := range j.found.Attempts {
 		s.before[a.Name] = a.Phases
 	}
@@ -189,7 +192,7 @@ func (o *attachOptions) passedOver(f *follower, err error) error {
 // job has ended as it has.
 func (o *attachOptions) noted(err error) error {
 	if gone, ok := errors.AsType[*goneError](err); ok {
-		o.screen.note(gone.Error())
+		o.screen.Note(gone.Error())
 		return o.logs.saying(gone.job).Gap(output.Gap{Attempt: gone.attempt, Bytes: gone.bytes})
 	}
 	if unread, ok := errors.AsType[*unreadError](err); ok {
@@ -209,21 +212,21 @@ func onlyStored(j *knownJob) error {
 	if err == nil {
 		err = fmt.Errorf("job %s is over: its output is stored here", j.name)
 	}
-	return &job.Hinted{Err: err, Hint: "{hodei} logs " + shellQuote(j.name)}
+	return &job.Hinted{Err: err, Hint: "{hodei} logs " + shell.Quote(j.name)}
 }
 
 // ended shows a job that is over, and ends with its exit code.
 func (o *attachOptions) ended(ctx context.Context, j *knownJob) error {
-	ctx, stop := o.signals.untilSignal(ctx, nextEndsUs)
+	ctx, stop := o.signals.UntilSignal(ctx, signals.NextEndsUs)
 	defer stop()
 	err := o.noted(o.logs.show(ctx, j))
 	switch {
 	case ctx.Err() != nil:
-		return interruptedBy(ctx, nil)
+		return signals.InterruptedBy(ctx, nil)
 	case err != nil:
 		return err
 	}
-	o.spec, o.place = j.found.Spec, cluster{o.logs.cluster}
+	o.spec, o.place = j.found.Spec, place.Cluster{Provider: o.logs.cluster}
 	outcome := j.found.Outcome
 	if n := len(j.attempts); n > 0 {
 		outcome = endOf(j.found, n, o.logs.pastRun(j, &j.attempts[n-1]).Outcome)

@@ -17,6 +17,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -74,7 +75,7 @@ func TestAttachEnded(t *testing.T) {
 				var out, errOut bytes.Buffer
 				a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, name: "hodei", getenv: func(string) string { return "" }}
 				o := &attachOptions{runOptions: runOptions{app: a, follow: true, screen: newScreen(a, true)}}
-				o.logs = &logsOptions{app: a, store: &openedStore{Store: kept}, screen: o.screen, namespace: "ns", name: "x", tail: -1}
+				o.logs = &logsOptions{app: a, store: &place.Store{Store: kept}, screen: o.screen, namespace: "ns", name: "x", tail: -1}
 				o.logs.sink = a.streams().Sinks(output.Options{})
 				if format == "json" {
 					o.events = &output.Events{Out: &out}
@@ -92,8 +93,8 @@ func TestAttachEnded(t *testing.T) {
 					Attempts: []kubernetes.Attempt{{Name: "x-1", UID: "2", Ended: true, Outcome: &outcome}}, Finished: true, Outcome: &outcome,
 				}))
 				code := 0
-				if exit, ok := errors.AsType[*exitError](err); ok {
-					code = exit.code
+				if exit, ok := errors.AsType[*job.ExitError](err); ok {
+					code = exit.Code
 				}
 				if code != test.code || code == 0 && err != nil {
 					t.Fatalf("got %v, want exit code %d", err, test.code)

@@ -1,16 +1,12 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 	"k8s.io/kubectl/pkg/util/templates"
 
-	"github.com/hodei-jobs/hodei/certs"
-	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/place"
 )
 
 func (a *app) newCerts() *cobra.Command {
@@ -40,9 +36,6 @@ func (a *app) newCerts() *cobra.Command {
 	return cmd
 }
 
-// defaultCertsDir is where generate writes and the others read.
-const defaultCertsDir = "certs"
-
 // wrote tells of files, and of what is to be typed next.
 func (a *app) wrote(files []string) {
 	for _, file := range files {
@@ -52,31 +45,5 @@ func (a *app) wrote(files []string) {
 
 // next says what to type once err is nil, for the directory of dir.
 func (a *app) next(command, dir string) {
-	fmt.Fprintf(a.ErrOut, "next: %s %s%s\n", a.name, command, dirFlag(dir))
+	fmt.Fprintf(a.ErrOut, "next: %s %s%s\n", a.name, command, place.DirFlag(dir))
 }
-
-// dirFlag is what names a directory to the commands of certs.
-func dirFlag(dir string) string {
-	if dir == defaultCertsDir {
-		return ""
-	}
-	return " --dir " + shellQuote(dir)
-}
-
-// authorityHint is what helps where the authority of a directory can't be loaded.
-func authorityHint(err error, dir string) string {
-	about, _ := errors.AsType[*certs.FileError](err)
-	key := filepath.Join(dir, "ca.key")
-	switch {
-	case errors.Is(err, certs.ErrExpired):
-		return "{hodei} certs generate --force --dir " + shellQuote(dir)
-	case !errors.Is(err, fs.ErrNotExist):
-		return "{hodei} certs inspect " + shellQuote(dir)
-	case about != nil && about.Path == key: // by design, where generate --ca-cert was told of one elsewhere
-		return "copy the authority's key to " + shellQuote(key) + ", or choose another directory: --certs DIR"
-	}
-	return "{hodei} certs generate --dir " + shellQuote(dir)
-}
-
-// shellQuote returns s as a shell takes it for one word.
-func shellQuote(s string) string { return kubernetes.ShellQuote(s) }

@@ -25,6 +25,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/check"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output/outputtest"
@@ -48,7 +49,7 @@ func TestRemedy(t *testing.T) {
 		{"old CA past", certs.Fact{Source: "d/ca.crt#2", CA: true, NotAfter: past, DaysLeft: -2, Warning: "expired"}, "inspect"},
 		{"key of all", certs.Fact{Source: "d/ca.crt", CA: true, NotAfter: future, KeyMode: "0644", Warning: "mode"}, "chmod 600 d/ca.key"},
 	} {
-		if got := remedy(tt.fact, "inspect", " --dir d", ""); got != tt.want {
+		if got := check.Remedy(tt.fact, "inspect", " --dir d", ""); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}
@@ -70,7 +71,7 @@ func TestAuthorityNotes(t *testing.T) {
 			if notes := o.authorityNotes(time.Now()); len(notes) != 0 {
 				t.Errorf("%q", notes)
 			}
-			want := "; to replace it: hodei certs rotate --ca" + map[string]string{"other": " --dir other"}[dir]
+			want := "; to replace it: {hodei} certs rotate --ca" + map[string]string{"other": " --dir other"}[dir]
 			if notes := o.authorityNotes(time.Now().Add(80 * 24 * time.Hour)); len(notes) != 1 || !strings.HasSuffix(notes[0], want) {
 				t.Errorf("%q, want %q", notes, want)
 			}
@@ -242,7 +243,7 @@ func TestRotateJobInterrupted(t *testing.T) {
 		<-r.Context().Done()
 	})
 	err := (&certsRotateOptions{app: a, job: "x"}).rotateJob(ctx)
-	if exit, ok := errors.AsType[*exitError](err); !ok || exit.code != job.ExitCancelled || err.Error() != "interrupted" {
+	if exit, ok := errors.AsType[*job.ExitError](err); !ok || exit.Code != job.ExitCancelled || err.Error() != "interrupted" {
 		t.Errorf("got %v", err)
 	}
 }

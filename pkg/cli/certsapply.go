@@ -23,8 +23,10 @@ import (
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/deploy"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/setup"
+	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
 func (a *app) newCertsApply() *cobra.Command {
@@ -77,7 +79,7 @@ func (a *app) newCertsApply() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.dir, "dir", defaultCertsDir, "Directory of the files.")
+	flags.StringVar(&o.dir, "dir", place.CertsDir, "Directory of the files.")
 	flags.StringVar(&o.workers, "workers-namespace", deploy.WorkersNamespace, "Namespace of the workers.")
 	flags.StringVar(&o.dryRun, "dry-run", o.dryRun, "none, client (print only) or server (validate on the server, store nothing).")
 	flags.Lookup("dry-run").NoOptDefVal = dryRunClient
@@ -90,26 +92,6 @@ type certsApplyOptions struct {
 	dir, workers, dryRun string
 	// newPrinter is of Secrets of one namespace.
 	newPrinter func(namespace string) (printers.ResourcePrinter, error)
-}
-
-// certSecret is one of the Secrets of the user's guide.
-type certSecret struct {
-	name, namespace string
-	files           []string // keys, and names of files
-}
-
-// certSecrets are all of them. A Pod can't mount one of another namespace, so the
-// authority's certificate is in both.
-func certSecrets(workers string) []certSecret {
-	secrets := []certSecret{
-		{"hodei-ca-cert", deploy.SystemNamespace, []string{"ca.crt"}},
-		{"hodei-ca-key", deploy.SystemNamespace, []string{"ca.key"}},
-		{"hodei-server-cert", deploy.SystemNamespace, []string{"server.crt", "server.key"}},
-	}
-	if workers != deploy.SystemNamespace {
-		secrets = append(secrets, certSecret{"hodei-ca-cert", workers, []string{"ca.crt"}})
-	}
-	return append(secrets, certSecret{"hodei-client-cert", workers, []string{"client.crt", "client.key"}})
 }
 
 func (o *certsApplyOptions) run(ctx context.Context) error {
@@ -149,25 +131,25 @@ func (o *certsApplyOptions) run(ctx context.Context) error {
 func (o *certsApplyOptions) read() (map[string][]byte, error) {
 	files, err := certs.ReadDir(o.dir)
 	if err != nil {
-		return nil, &job.Hinted{Err: err, Hint: "{hodei} certs generate --dir " + shellQuote(o.dir)}
+		return nil, &job.Hinted{Err: err, Hint: "{hodei} certs generate --dir " + shell.Quote(o.dir)}
 	}
 	data := map[string][]byte{}
 	var ours []certs.File
-	for _, s := range certSecrets(o.workers) {
-		for _, name := range s.files {
+	for _, s := range setup.CertSecrets(o.workers) {
+		for _, name := range s.Files {
 			i := slices.IndexFunc(files, func(f certs.File) bool { return f.Name == name })
 			if _, known := data[name]; known || i < 0 && name == "ca.key" {
 				continue
 			}
 			if i < 0 {
-				return nil, &job.Hinted{Err: fmt.Errorf("%s: no such file", filepath.Join(o.dir, name)), Hint: "{hodei} certs generate --dir " + shellQuote(o.dir)}
+				return nil, &job.Hinted{Err: fmt.Errorf("%s: no such file", filepath.Join(o.dir, name)), Hint: "{hodei} certs generate --dir " + shell.Quote(o.dir)}
 			}
 			data[name], ours = files[i].Data, append(ours, files[i])
 		}
 	}
 	for _, f := range certs.Inspect(ours, time.Now()) {
 		if f.Problem != "" {
-			return nil, &job.Hinted{Err: fmt.Errorf("%s: %s", f.Source, f.Problem), Hint: "{hodei} certs inspect " + shellQuote(o.dir)}
+			return nil, &job.Hinted{Err: fmt.Errorf("%s: %s", f.Source, f.Problem), Hint: "{hodei} certs inspect " + shell.Quote(o.dir)}
 		}
 	}
 	return data, nil
@@ -181,25 +163,25 @@ func (o *certsApplyOptions) each(ctx context.Context, data map[string][]byte, cl
 	if dryRun {
 		how.DryRun = []string{metav1.DryRunAll}
 	}
-	for _, s := range certSecrets(o.workers) {
+	for _, s := range setup.CertSecrets(o.workers) {
 		content := map[string][]byte{}
-		for _, file := range s.files {
+		for _, file := range s.Files {
 			if d, ok := data[file]; ok {
 				content[file] = d
 			}
 		}
 		if len(content) == 0 {
 			if !dryRun {
-				fmt.Fprintf(o.ErrOut, "secret/%s in %s is left as it is: there is no %s\n", s.name, s.namespace, filepath.Join(o.dir, s.files[0]))
+				fmt.Fprintf(o.ErrOut, "secret/%s in %s is left as it is: there is no %s\n", s.Name, s.Namespace, filepath.Join(o.dir, s.Files[0]))
 			}
 			continue
 		}
 		labels := map[string]string{"app.kubernetes.io/name": "hodei", "app.kubernetes.io/part-of": "hodei"}
-		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: s.name, Namespace: s.namespace, Labels: labels}, Data: content}
+		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: s.Name, Namespace: s.Namespace, Labels: labels}, Data: content}
 		if client != nil {
-			applying, cancel := context.WithTimeout(ctx, secretTimeout)
-			applied, err := client.CoreV1().Secrets(s.namespace).Apply(applying,
-				applycorev1.Secret(s.name, s.namespace).WithLabels(labels).WithData(content), how)
+			applying, cancel := context.WithTimeout(ctx, setup.SecretTimeout)
+			applied, err := client.CoreV1().Secrets(s.Namespace).Apply(applying,
+				applycorev1.Secret(s.Name, s.Namespace).WithLabels(labels).WithData(content), how)
 			cancel()
 			if err != nil {
 				return explainApply(s, err)
@@ -214,10 +196,10 @@ func (o *certsApplyOptions) each(ctx context.Context, data map[string][]byte, cl
 	return nil
 }
 
-func explainApply(s certSecret, err error) error {
+func explainApply(s setup.CertSecret, err error) error {
 	switch {
 	case apierrors.IsNotFound(err):
-		return &job.Hinted{Err: fmt.Errorf("namespace %s does not exist", s.namespace), Hint: kubernetes.InstallCommand(s.namespace)}
+		return &job.Hinted{Err: fmt.Errorf("namespace %s does not exist", s.Namespace), Hint: kubernetes.InstallCommand(s.Namespace)}
 	case apierrors.IsForbidden(err):
 		return &job.Hinted{Err: kubernetes.Explain(err), Hint: "an administrator has to do this: {hodei} certs apply"}
 	}

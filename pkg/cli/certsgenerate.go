@@ -13,6 +13,8 @@ import (
 
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
+	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
 func (a *app) newCertsGenerate() *cobra.Command {
@@ -54,7 +56,7 @@ func (a *app) newCertsGenerate() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.Dir, "dir", defaultCertsDir, "Directory of the files.")
+	flags.StringVar(&o.Dir, "dir", place.CertsDir, "Directory of the files.")
 	flags.StringArrayVar(&o.SANs, "san", nil, "Name or address of the server, in place of "+strings.Join(certs.DefaultSANs(), ", ")+"; may be repeated.")
 	flags.DurationVar(&o.Validity, "validity", 0, "How long they are valid, in hours (h). Default: 87600h (ten years), or until the authority of --ca-cert ends.")
 	flags.StringVar(&o.CACert, "ca-cert", "", "Certificate of the authority that signs, a PEM file. Default: a new one.")
@@ -83,7 +85,7 @@ func (o *certsGenerateOptions) run() error {
 	o.wrote(files)
 	switch {
 	case errors.Is(err, certs.ErrExists):
-		return &job.Hinted{Err: err, Hint: fmt.Sprintf("to renew them: {hodei} certs rotate --dir %[1]s; to replace the authority at once: {hodei} certs generate --dir %[1]s --force", shellQuote(o.Dir))}
+		return &job.Hinted{Err: err, Hint: fmt.Sprintf("to renew them: {hodei} certs rotate --dir %[1]s; to replace the authority at once: {hodei} certs generate --dir %[1]s --force", shell.Quote(o.Dir))}
 	case err != nil:
 		return err
 	}

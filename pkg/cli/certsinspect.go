@@ -14,14 +14,14 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/printers"
-	clientset "k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/deploy"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/setup"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -133,7 +133,7 @@ func (o *certsInspectOptions) read(ctx context.Context) ([]certSet, error) {
 	}
 	paths := o.paths
 	if len(paths) == 0 {
-		paths = []string{defaultCertsDir}
+		paths = []string{place.CertsDir}
 	}
 	var sets []certSet
 	for _, path := range paths {
@@ -165,7 +165,7 @@ func (o *certsInspectOptions) readJob(ctx context.Context) ([]certSet, error) {
 	if err != nil {
 		return nil, err
 	}
-	secret, err := getSecret(ctx, client, chosen.Namespace, o.job)
+	secret, err := setup.GetSecret(ctx, client, chosen.Namespace, o.job)
 	if err != nil && !apierrors.IsNotFound(err) {
 		return nil, kubernetes.Explain(err)
 	}
@@ -173,7 +173,7 @@ func (o *certsInspectOptions) readJob(ctx context.Context) ([]certSet, error) {
 	if err != nil || !hasJob(secret) {
 		return nil, &job.Hinted{Err: fmt.Errorf("job %q has no Secret in namespace %s", o.job, chosen.Namespace), Hint: hint}
 	}
-	files := secretFiles(secret)
+	files := setup.SecretFiles(secret)
 	if len(files) == 0 {
 		return nil, &job.Hinted{Err: fmt.Errorf("the Secret of job %q in namespace %s holds no certificates", o.job, chosen.Namespace), Hint: hint}
 	}
@@ -198,22 +198,22 @@ func (o *certsInspectOptions) readSecrets(ctx context.Context) ([]certSet, error
 	}
 	var sets []certSet
 	var looked []string
-	for _, s := range certSecrets(workers) {
-		if n := *o.kube.Namespace; n != "" && n != s.namespace {
+	for _, s := range setup.CertSecrets(workers) {
+		if n := *o.kube.Namespace; n != "" && n != s.Namespace {
 			continue
 		}
-		if !slices.Contains(looked, s.namespace) {
-			looked, sets = append(looked, s.namespace), append(sets, certSet{})
+		if !slices.Contains(looked, s.Namespace) {
+			looked, sets = append(looked, s.Namespace), append(sets, certSet{})
 		}
-		secret, err := getSecret(ctx, client, s.namespace, s.name)
+		secret, err := setup.GetSecret(ctx, client, s.Namespace, s.Name)
 		if apierrors.IsNotFound(err) {
 			continue
 		}
 		if err != nil {
 			return nil, kubernetes.Explain(err)
 		}
-		set := &sets[slices.Index(looked, s.namespace)]
-		set.files = append(set.files, secretFiles(secret)...)
+		set := &sets[slices.Index(looked, s.Namespace)]
+		set.files = append(set.files, setup.SecretFiles(secret)...)
 	}
 	sets = slices.DeleteFunc(sets, func(s certSet) bool { return len(s.files) == 0 })
 	if len(sets) == 0 {
@@ -221,42 +221,6 @@ func (o *certsInspectOptions) readSecrets(ctx context.Context) ([]certSet, error
 	}
 	return sets, nil
 }
-
-func (a *app) client() (clientset.Interface, error) {
-	if a.target == nil {
-		if _, _, err := a.chooseCluster(); err != nil {
-			return nil, err
-		}
-	}
-	config, err := restConfig(a.kube)
-	if err != nil {
-		return nil, err
-	}
-	config = rest.CopyConfig(config)
-	config.QPS, config.Burst = 50, 100 // a Secret for each of many jobs, at client-go's 5 a second
-	return clientset.NewForConfig(config)
-}
-
-// getSecret reads one Secret. The error is the API server's.
-func getSecret(ctx context.Context, client clientset.Interface, namespace, name string) (*corev1.Secret, error) {
-	ctx, cancel := context.WithTimeout(ctx, secretTimeout)
-	defer cancel()
-	return client.CoreV1().Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
-}
-
-// secretFiles are what a Secret holds of certificates and keys.
-func secretFiles(secret *corev1.Secret) []certs.File {
-	var files []certs.File
-	for _, key := range []string{"ca.crt", "ca.key", "server.crt", "server.key", "client.crt", "client.key"} {
-		if data, ok := secret.Data[key]; ok {
-			files = append(files, certs.File{Name: key, Source: secret.Namespace + "/" + secret.Name + "/" + key, Data: data})
-		}
-	}
-	return files
-}
-
-// secretTimeout bounds one request for a Secret.
-const secretTimeout = 30 * time.Second
 
 func (o *certsInspectOptions) print(facts []certs.Fact) error {
 	document := struct {

@@ -15,7 +15,11 @@ import (
 
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/setup"
+	"github.com/hodei-jobs/hodei/pkg/shell"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 )
 
 func (a *app) newCertsRotate() *cobra.Command {
@@ -83,7 +87,7 @@ func (a *app) newCertsRotate() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.Dir, "dir", defaultCertsDir, "Directory of the files. With --job: directory of the authority; default: ./certs or $XDG_CONFIG_HOME/hodei/certs if hodei made them and they are yours, else a new authority in memory.")
+	flags.StringVar(&o.Dir, "dir", place.CertsDir, "Directory of the files. With --job: directory of the authority; default: ./certs or $XDG_CONFIG_HOME/hodei/certs if hodei made them and they are yours, else a new authority in memory.")
 	flags.BoolVar(&o.ca, "ca", false, "Replace the authority: the first step.")
 	flags.BoolVar(&o.finish, "finish", false, "Remove the old authority: the second step.")
 	flags.BoolVar(&o.force, "force", false, "With --finish: do not ask the cluster whether jobs of the old authority are left.")
@@ -131,11 +135,11 @@ func (o *certsRotateOptions) run(ctx context.Context) error {
 
 // explain adds what helps against an error of a rotation.
 func (o *certsRotateOptions) explain(err error) error {
-	dir := shellQuote(o.Dir)
+	dir := shell.Quote(o.Dir)
 	file, aboutFile := errors.AsType[*certs.FileError](err)
 	switch {
 	case aboutFile && errors.Is(err, fs.ErrNotExist) && filepath.Base(file.Path) == "ca.crt":
-		return &job.Hinted{Err: err, Hint: authorityHint(err, o.Dir)}
+		return &job.Hinted{Err: err, Hint: place.AuthorityHint(err, o.Dir)}
 	case errors.Is(err, certs.ErrOverlap):
 		return &job.Hinted{Err: err, Hint: "{hodei} certs rotate --finish --dir " + dir}
 	case errors.Is(err, certs.ErrNoOverlap):
@@ -160,14 +164,14 @@ func (o *certsRotateOptions) mayFinish(ctx context.Context) error {
 	jobs, namespace, err := o.jobsOf(ctx, outgoing)
 	if err != nil {
 		f := kubernetes.Explain(err)
-		return &job.Hinted{Err: fmt.Errorf("jobs of the old authority can't be looked for: %w", f), Hint: "if you know that there are none: {hodei} certs rotate --finish --force --dir " + shellQuote(o.Dir)}
+		return &job.Hinted{Err: fmt.Errorf("jobs of the old authority can't be looked for: %w", f), Hint: "if you know that there are none: {hodei} certs rotate --finish --force --dir " + shell.Quote(o.Dir)}
 	}
 	if len(jobs) == 0 {
 		return nil
 	}
 	return &job.Hinted{
 		Err:  fmt.Errorf("%d of the jobs in namespace %s dial a server and know only the old authority: %s", len(jobs), namespace, strings.Join(jobs, ", ")),
-		Hint: fmt.Sprintf("wait for their end, or renew theirs: {hodei} certs rotate --job %s -n %s --dir %s", jobs[0], namespace, shellQuote(o.Dir)),
+		Hint: fmt.Sprintf("wait for their end, or renew theirs: {hodei} certs rotate --job %s -n %s --dir %s", jobs[0], namespace, shell.Quote(o.Dir)),
 	}
 }
 
@@ -190,7 +194,7 @@ func (o *certsRotateOptions) jobsOf(ctx context.Context, cas []*x509.Certificate
 		if j.Finished || !j.DialsServer() {
 			continue
 		}
-		secret, err := getSecret(ctx, client, namespace, j.Job.Name)
+		secret, err := setup.GetSecret(ctx, client, namespace, j.Job.Name)
 		if apierrors.IsNotFound(err) { // it goes with its job
 			continue
 		}
@@ -219,15 +223,15 @@ func (o *certsRotateOptions) provider() (*kubernetes.Provider, string, error) {
 
 // rotateJob renews the certificates of one job.
 func (o *certsRotateOptions) rotateJob(ctx context.Context) error {
-	ctx, stop := o.signals.untilSignal(ctx, stillHeard)
+	ctx, stop := o.signals.UntilSignal(ctx, signals.StillHeard)
 	defer stop()
 	err := o.renewJob(ctx)
 	if ctx.Err() != nil && err != nil {
 		// What was stored by then is said by a Failure, and is good for old and new files.
 		if f, ok := errors.AsType[*job.Failure](err); ok && !errors.Is(err, context.Canceled) {
-			return interruptedBy(ctx, f)
+			return signals.InterruptedBy(ctx, f)
 		}
-		return interruptedBy(ctx, errInterrupted)
+		return signals.InterruptedBy(ctx, errInterrupted)
 	}
 	return err
 }
@@ -254,11 +258,11 @@ func (o *certsRotateOptions) renewJob(ctx context.Context) error {
 		}
 	}
 	screen := newScreen(o.app, false)
-	defer screen.stop()
+	defer screen.Stop()
 	for _, note := range notes {
-		screen.note(note)
+		screen.Note(note)
 	}
-	if err := provider.RenewCerts(ctx, found, authority, screen.note); err != nil {
+	if err := provider.RenewCerts(ctx, found, authority, screen.Note); err != nil {
 		return err
 	}
 	signed := "by a new authority in memory"
@@ -276,9 +280,9 @@ func (o *certsRotateOptions) jobAuthority() (*certs.Authority, []string, error) 
 		authority, err := certs.NewAuthority(0)
 		return authority, nil, err
 	case o.chosenDir:
-		return o.authority(o.Dir, "--dir")
+		return o.home().Authority(o.Dir, "--dir")
 	}
-	return o.authority("", "--dir")
+	return o.home().Authority("", "--dir")
 }
 
 // wasInMemory is an error for a job that is of somebody's authority, which it would
@@ -288,14 +292,14 @@ func (o *certsRotateOptions) wasInMemory(ctx context.Context, namespace string) 
 	if err != nil {
 		return err
 	}
-	secret, err := getSecret(ctx, client, namespace, o.job)
+	secret, err := setup.GetSecret(ctx, client, namespace, o.job)
 	if err != nil {
 		return kubernetes.Explain(err)
 	}
 	memory, err := certs.InMemory(secret.Data["ca.crt"])
 	if err == nil && !memory { // what is wrong with it is for the renewal to say
 		return &job.Hinted{
-			Err: fmt.Errorf("the authority that signed for job %s is not in %s", o.job, strings.Join(o.certsDirs(), " or ")),
+			Err: fmt.Errorf("the authority that signed for job %s is not in %s", o.job, strings.Join(o.home().CertsDirs(), " or ")),
 			Hint: fmt.Sprintf("name its directory: {hodei} certs rotate --job %[1]s -n %[2]s --dir DIR; or take a new one: {hodei} certs rotate --job %[1]s -n %[2]s --in-memory",
 				o.job, namespace),
 		}

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
@@ -39,7 +40,7 @@ func (o *runOptions) told(text string) error {
 	if text == "" {
 		return nil
 	}
-	o.screen.note(text)
+	o.screen.Note(text)
 	return o.events.Note(text)
 }
 
@@ -51,23 +52,23 @@ func (o *runOptions) conclude(outcome *job.Outcome, failure *job.Failure) error 
 	}
 	hint := ""
 	if failure == nil {
-		o.screen.summary(outcome, o.samples)
+		o.screen.Summary(outcome, o.samples)
 	} else {
 		hint = failure.Hint
 		if !outcome.NeverRan() { // else it is the container's start that was measured
-			o.screen.usage(outcome, o.samples)
+			o.screen.Usage(outcome, o.samples)
 		}
 	}
-	o.screen.stop()
+	o.screen.Stop()
 	// Who reads the events has ended with the Ctrl-C that has cancelled the job.
 	if err := o.events.Exit(outcome, o.named(hint)); err != nil && !(outcome.Cause == job.Cancelled && errors.Is(err, syscall.EPIPE)) {
 		return err
 	}
 	switch {
 	case failure != nil:
-		return &exitError{code: outcome.ExitCode(), err: failure}
+		return &job.ExitError{Code: outcome.ExitCode(), Err: failure}
 	case outcome.ExitCode() != 0:
-		return &exitError{code: outcome.ExitCode()}
+		return &job.ExitError{Code: outcome.ExitCode()}
 	}
 	return nil
 }
@@ -120,7 +121,7 @@ func (o *runOptions) explained(outcome *job.Outcome) *job.Failure {
 		}
 		f.Message = fmt.Sprintf("the command can't be run: %s (exit %d)", ui.Printable(outcome.Message), outcome.Code)
 		n := notRun{command: o.spec.Command, code: outcome.Code, message: outcome.Message, again: o.runAgain(), here: firstLineHere}
-		if _, local := o.place.(machine); local {
+		if _, local := o.place.(place.Machine); local {
 			n.here = nil
 		}
 		f.Hint = n.hint()
@@ -145,7 +146,7 @@ func (o *runOptions) explained(outcome *job.Outcome) *job.Failure {
 
 // left is the command that shows what is left of the job: this machine has no Job.
 func (o *runOptions) left() string {
-	if _, local := o.place.(machine); local {
+	if _, local := o.place.(place.Machine); local {
 		return "{hodei} logs " + o.spec.Name
 	}
 	return "{hodei} jobs " + o.spec.Name + " -o wide"

@@ -14,6 +14,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
@@ -40,14 +41,14 @@ const inexact = "this is the container's log: both streams as one, without what 
 
 // followContainer has the log of a Pod's job displayed, in place of the output
 // that its agent would send.
-func (f *follower) followContainer(c cluster, pod string) {
+func (f *follower) followContainer(c place.Cluster, pod string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.tail != nil {
 		f.tail.end() // of the attempt before
 	} else {
 		f.display.Say(func() error {
-			f.screen.note(inexact)
+			f.screen.Note(inexact)
 			return f.events.Note(inexact)
 		})
 	}
@@ -113,7 +114,7 @@ func (t *tail) missing(o *job.Outcome) (output.Gap, bool) {
 // addedNewlines is how many a runtime may have added: one to each stream.
 const addedNewlines = 2
 
-func newTail(c cluster, pod string, o kubernetes.ContainerLogOptions) *tail {
+func newTail(c place.Cluster, pod string, o kubernetes.ContainerLogOptions) *tail {
 	t := &tail{pod: pod, options: o, open: func(ctx context.Context, o kubernetes.ContainerLogOptions) (io.ReadCloser, error) {
 		return c.ContainerLog(ctx, pod, o)
 	}}

@@ -17,6 +17,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -78,7 +79,7 @@ func TestTail(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				tail := newTail(cluster{}, "pod-1", kubernetes.ContainerLogOptions{Follow: true})
+				tail := newTail(place.Cluster{}, "pod-1", kubernetes.ContainerLogOptions{Follow: true})
 				opened := 0
 				tail.open = func(_ context.Context, o kubernetes.ContainerLogOptions) (io.ReadCloser, error) {
 					// The last one stands for the rest, which is read once more.
@@ -167,7 +168,7 @@ func TestTailRest(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				tail := newTail(cluster{}, "pod-1", kubernetes.ContainerLogOptions{Follow: true})
+				tail := newTail(place.Cluster{}, "pod-1", kubernetes.ContainerLogOptions{Follow: true})
 				opened := 0
 				tail.open = func(ctx context.Context, _ kubernetes.ContainerLogOptions) (io.ReadCloser, error) {
 					if opened++; opened > 1 {
@@ -192,7 +193,7 @@ func TestTailRest(t *testing.T) {
 
 // What is not followed is read once, and an error is one.
 func TestTailOnce(t *testing.T) {
-	tail := newTail(cluster{}, "pod-1", kubernetes.ContainerLogOptions{})
+	tail := newTail(place.Cluster{}, "pod-1", kubernetes.ContainerLogOptions{})
 	tail.open = func(context.Context, kubernetes.ContainerLogOptions) (io.ReadCloser, error) {
 		return brokenReader{strings.NewReader("2025-06-01T12:00:01Z a\n"), io.ErrUnexpectedEOF}, nil
 	}
@@ -225,7 +226,7 @@ func TestFollowContainerEvents(t *testing.T) {
 		var out bytes.Buffer
 		f := testFollower(t, &out, io.Discard, "json")
 		f.fallback = true
-		f.followContainer(cluster{testCluster(t, answer)}, "x-1")
+		f.followContainer(place.Cluster{Provider: testCluster(t, answer)}, "x-1")
 		<-f.complete()
 		check(t, out.String())
 	})
@@ -268,7 +269,7 @@ func TestFollowContainer(t *testing.T) {
 				w.WriteHeader(test.code)
 				io.WriteString(w, "2025-06-01T12:00:01Z a\n2025-06-01T12:00:02Z b\n")
 			})
-			f.followContainer(cluster{p}, "x-1")
+			f.followContainer(place.Cluster{Provider: p}, "x-1")
 			<-f.running
 			<-f.complete()
 			if out.String() != test.out {

@@ -18,8 +18,10 @@ import (
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -62,7 +64,7 @@ func (a *app) newDescribe() *cobra.Command {
 			if err := o.complete(args[0]); err != nil {
 				return err
 			}
-			defer o.logs.store.close(o.logs.screen.note)
+			defer o.logs.store.Close(o.logs.screen.Note)
 			return o.run(cmd.Context())
 		},
 	}
@@ -96,7 +98,7 @@ func (o *describeOptions) complete(name string) error {
 		}
 	}
 	var err error
-	o.logs.store, err = o.openStore(false)
+	o.logs.store, err = o.home().OpenStore(false)
 	return err
 }
 
@@ -150,12 +152,12 @@ type describedEvent struct {
 }
 
 func (o *describeOptions) run(ctx context.Context) error {
-	ctx, stop := o.signals.untilSignal(ctx, nextEndsUs)
+	ctx, stop := o.signals.UntilSignal(ctx, signals.NextEndsUs)
 	defer stop()
 	d, err := o.gather(ctx)
 	switch {
 	case ctx.Err() != nil:
-		return interruptedBy(ctx, nil)
+		return signals.InterruptedBy(ctx, nil)
 	case err != nil:
 		return err
 	case o.format != "":
@@ -274,11 +276,11 @@ func (o *describeOptions) ask(ctx context.Context, found *kubernetes.Found, a *d
 	looking, enough := context.WithTimeoutCause(ctx, lookWait, fmt.Errorf("its agent was not reached within %s", lookWait))
 	defer enough()
 	look := &glance{attempt: a.Name, enough: enough}
-	m := &meter{
-		job: run, spec: found.Spec, namespace: found.Job.Namespace, interval: followedInterval, hasty: true, tell: look.take,
-		turnedAway: func(f *coordinator.Fault) { o.logs.screen.note(faultNote(f)) },
+	m := &follow.Meter{
+		Job: run, Spec: found.Spec, Namespace: found.Job.Namespace, Interval: follow.FollowedEvery, Hasty: true, Tell: look.take,
+		TurnedAway: func(f *coordinator.Fault) { o.logs.screen.Note(follow.FaultNote(f)) },
 	}
-	err = m.measure(looking)
+	err = m.Run(looking)
 	return look.put(a, err)
 }
 
@@ -294,23 +296,23 @@ type glance struct {
 	met     bool
 }
 
-func (g *glance) take(r reading) {
+func (g *glance) take(r follow.Reading) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if r.attempt != g.attempt {
+	if r.Attempt != g.attempt {
 		return
 	}
 	g.met = true
-	if r.probes != nil {
-		g.probes = r.probes
+	if r.Probes != nil {
+		g.probes = r.Probes
 	}
-	if r.outcome != nil {
-		g.outcome = r.outcome
+	if r.Outcome != nil {
+		g.outcome = r.Outcome
 	}
-	if r.sample == nil {
+	if r.Sample == nil {
 		return
 	}
-	if g.samples = append(g.samples, *r.sample); len(g.samples) > 2 {
+	if g.samples = append(g.samples, *r.Sample); len(g.samples) > 2 {
 		g.samples = g.samples[1:]
 	}
 	if len(g.samples) == 2 {

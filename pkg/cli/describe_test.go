@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
@@ -159,19 +160,19 @@ func TestGlance(t *testing.T) {
 	unreached := errors.New("not reached")
 	for _, test := range []struct {
 		name     string
-		readings []reading
+		readings []follow.Reading
 		enough   bool
 		usage    time.Duration // of CPU; 0: none
 		rate     bool
 		ended    bool
 		err      string
 	}{
-		{name: "two samples", readings: []reading{{attempt: "x", probes: []job.Probe{{Name: "oom"}}}, {attempt: "x", sample: used(1, 1)}, {attempt: "x", sample: used(2, 1)}}, enough: true, usage: 2 * time.Second, rate: true},
-		{name: "one sample", readings: []reading{{attempt: "x", sample: used(1, 1)}}, usage: time.Second},
-		{name: "no sample", readings: []reading{{attempt: "x", probes: []job.Probe{}}}, err: "its agent has no sample yet"},
+		{name: "two samples", readings: []follow.Reading{{Attempt: "x", Probes: []job.Probe{{Name: "oom"}}}, {Attempt: "x", Sample: used(1, 1)}, {Attempt: "x", Sample: used(2, 1)}}, enough: true, usage: 2 * time.Second, rate: true},
+		{name: "one sample", readings: []follow.Reading{{Attempt: "x", Sample: used(1, 1)}}, usage: time.Second},
+		{name: "no sample", readings: []follow.Reading{{Attempt: "x", Probes: []job.Probe{}}}, err: "its agent has no sample yet"},
 		{name: "not reached", err: "not reached"},
-		{name: "another attempt", readings: []reading{{attempt: "y", sample: used(1, 1)}}, err: "not reached"},
-		{name: "its end", readings: []reading{{attempt: "x", outcome: &job.Outcome{Usage: &used(3, 1).Usage}}}, ended: true, usage: 3 * time.Second},
+		{name: "another attempt", readings: []follow.Reading{{Attempt: "y", Sample: used(1, 1)}}, err: "not reached"},
+		{name: "its end", readings: []follow.Reading{{Attempt: "x", Outcome: &job.Outcome{Usage: &used(3, 1).Usage}}}, ended: true, usage: 3 * time.Second},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			enough := false

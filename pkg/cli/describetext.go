@@ -12,6 +12,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
+	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 	"github.com/hodei-jobs/hodei/pkg/usage"
 )
@@ -91,7 +92,7 @@ func (t *describer) head(depth int, name, value string) {
 
 // spec writes what was asked for; here: on this machine, where there is no Pod.
 func (t *describer) spec(s *job.Spec, here bool) {
-	t.line(0, "Command", commandLine(s.Command))
+	t.line(0, "Command", shell.Line(s.Command))
 	image := s.Image
 	if image == "" && !here {
 		image = "the worker's own"

@@ -2,43 +2,21 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"maps"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/kubectl/pkg/util/templates"
 
-	"github.com/hodei-jobs/hodei/certs"
-	"github.com/hodei-jobs/hodei/deploy"
-	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
+	"github.com/hodei-jobs/hodei/pkg/check"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
-	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
-	"github.com/hodei-jobs/hodei/pkg/provider/local"
-	"github.com/hodei-jobs/hodei/pkg/setup"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
-const (
-	// doctorWait bounds all of it: a cluster that takes longer is not well.
-	doctorWait = time.Minute
-	// pendingLong is when a Pod has waited longer than an autoscaler takes for a node.
-	pendingLong = 5 * time.Minute
-	// storeRoom is the free space below which a job's output may soon have no place: a
-	// spool is as large by default.
-	storeRoom = 1 << 30
-)
+// doctorWait bounds all of it: a cluster that takes longer is not well.
+const doctorWait = time.Minute
 
 func (a *app) newDoctor() *cobra.Command {
 	var output string
@@ -84,7 +62,7 @@ func (a *app) doctor(ctx context.Context, output string) error {
 		checks[i].Hint = a.named(checks[i].Hint)
 	}
 	if output != "" {
-		if err := a.printData(map[string][]check{"checks": checks}, output); err != nil {
+		if err := a.printData(map[string][]check.Result{"checks": checks}, output); err != nil {
 			return err
 		}
 	} else {
@@ -97,52 +75,52 @@ func (a *app) doctor(ctx context.Context, output string) error {
 		}
 		fmt.Fprintln(a.Out, countChecks(checks))
 	}
-	if worst(checks) != nil {
-		return &exitError{code: exitFailed}
+	if check.Worst(checks) != nil {
+		return &job.ExitError{Code: exitFailed}
 	}
 	return nil
 }
 
-var checkMarks = map[checkStatus]ui.Mark{checkOK: ui.Good, checkWarning: ui.Warned, checkError: ui.Bad, checkSkipped: ui.Unchecked}
+var checkMarks = map[check.Status]ui.Mark{check.OK: ui.Good, check.Warning: ui.Warned, check.Error: ui.Bad, check.Skipped: ui.Unchecked}
 
 // countChecks says how many checks ended how.
-func countChecks(checks []check) string {
-	count := map[checkStatus]int{}
+func countChecks(checks []check.Result) string {
+	count := map[check.Status]int{}
 	for _, c := range checks {
 		count[c.Status]++
 	}
 	warnings := "warnings"
-	if count[checkWarning] == 1 {
+	if count[check.Warning] == 1 {
 		warnings = "warning"
 	}
-	return fmt.Sprintf("%d ok, %d %s, %d failed, %d not checked", count[checkOK], count[checkWarning], warnings, count[checkError], count[checkSkipped])
+	return fmt.Sprintf("%d ok, %d %s, %d failed, %d not checked", count[check.OK], count[check.Warning], warnings, count[check.Error], count[check.Skipped])
 }
 
 // examine makes all checks, those that need no cluster too if there is none.
-func (a *app) examine(ctx context.Context) []check {
+func (a *app) examine(ctx context.Context) []check.Result {
 	name, c, err := a.chooseProvider()
 	if err != nil {
-		return append([]check{checked("provider", checkError, job.HintOf(err), "%v", err)}, a.checkMachine()...)
+		return append([]check.Result{check.New("provider", check.Error, job.HintOf(err), "%v", err)}, a.checkMachine()...)
 	}
-	checks := []check{a.providerCheck(name, c)}
+	checks := []check.Result{a.providerCheck(name, c)}
 	if c.Type == provider.Local {
-		return append(append(checks, checkWorker()), a.checkMachine()...)
+		return append(append(checks, check.Worker()), a.checkMachine()...)
 	}
 	there, k := a.checkCluster(ctx, name, c)
 	checks = append(checks, there...)
 	if k != nil {
-		checks = append(checks, k.installed(ctx), k.waiting(ctx))
-		checks = append(checks, k.secrets(ctx)...)
+		checks = append(checks, k.Installed(ctx), k.Waiting(ctx))
+		checks = append(checks, k.Secrets(ctx)...)
 	}
 	return append(checks, a.checkMachine()...)
 }
 
 // providerCheck says which provider it is about.
-func (a *app) providerCheck(name string, c provider.Config) check {
+func (a *app) providerCheck(name string, c provider.Config) check.Result {
 	const title = "provider"
 	switch {
 	case c.Type == provider.Local:
-		return checked(title, checkOK, "", "%s: processes of this machine", name)
+		return check.New(title, check.OK, "", "%s: processes of this machine", name)
 	case name == "":
 		name = "none"
 	}
@@ -150,210 +128,22 @@ func (a *app) providerCheck(name string, c provider.Config) check {
 	switch {
 	case c.Context != "":
 		where = fmt.Sprintf("context %q", c.Context)
-	case c.Kubeconfig == "" && a.podNamespace() != "":
+	case c.Kubeconfig == "" && a.home().PodNamespace() != "":
 		where = "this Pod's own service account"
 	}
-	return checked(title, checkOK, "", "%s: %s, namespace %s", name, where, c.Namespace)
-}
-
-// checkWorker looks for the program that the provider local runs.
-func checkWorker() check {
-	path, err := local.FindWorker()
-	if err != nil {
-		return checked("worker", checkError, job.HintOf(err), "%v", err)
-	}
-	return checked("worker", checkOK, "", "%s", path)
-}
-
-// installed compares what hodei install would make with what is there.
-func (k *clusterChecks) installed(ctx context.Context) check {
-	const name = "installed"
-	choices := deploy.Options{WorkersNamespace: k.provider.Namespace}
-	if _, err := deploy.Objects(choices); err != nil {
-		return checked(name, checkSkipped, "", "%v", err)
-	}
-	line := installLine{given: strings.TrimPrefix(kubernetes.InstallCommand(k.provider.Namespace), "{hodei} install")}
-	installer := &setup.Installer{Client: k.Client, Choices: choices, Hints: line.hints()}
-	may, err := installer.MayPlan(ctx)
-	switch {
-	case err != nil:
-		return failedCheck(name, err)
-	case !may:
-		return checked(name, checkSkipped, "", "only who may install can compare")
-	}
-	plan, err := installer.Plan(ctx)
-	if err != nil {
-		return checked(name, checkWarning, job.HintOf(err), "%v", err)
-	}
-	differ, err := plan.Differing()
-	switch {
-	case err != nil:
-		return failedCheck(name, err)
-	case len(differ) > 0:
-		return checked(name, checkWarning, "compare, repeating your install flags: "+kubernetes.InstallCommand(k.provider.Namespace)+" --diff", "differs from what this version installs: %s", job.Words(differ))
-	}
-	return checked(name, checkOK, "", "as this version installs it")
-}
-
-// waiting looks for jobs whose Pod waits for too long.
-func (k *clusterChecks) waiting(ctx context.Context) check {
-	const name = "jobs"
-	pods, err := k.CoreV1().Pods(k.provider.Namespace).List(ctx, metav1.ListOptions{
-		LabelSelector: kubernetes.LabelManagedBy + "=" + kubernetes.ManagedBy, FieldSelector: "status.phase=" + string(corev1.PodPending),
-	})
-	if err != nil {
-		return failedCheck(name, err)
-	}
-	var long []string
-	for _, p := range pods.Items {
-		if time.Since(p.CreationTimestamp.Time) >= pendingLong {
-			long = append(long, p.Labels[kubernetes.LabelJob])
-		}
-	}
-	if len(long) > 0 {
-		return checked(name, checkWarning, "{hodei} jobs "+long[0]+" -o wide", "waiting for more than %s: %s", pendingLong, job.Words(long))
-	}
-	return checked(name, checkOK, "", "none waits for more than %s", pendingLong)
-}
-
-// secrets looks at the certificates in the cluster, as far as they can be read.
-func (k *clusterChecks) secrets(ctx context.Context) []check {
-	places := map[string][]certs.File{} // what belongs together, by namespace
-	for _, s := range certSecrets(k.provider.Namespace) {
-		// One that is not there no job minds; others may not be ours to see.
-		if secret, err := getSecret(ctx, k.Interface, s.namespace, s.name); err == nil {
-			places[s.namespace] = append(places[s.namespace], secretFiles(secret)...)
-		}
-	}
-	const name = "secrets"
-	if len(places) == 0 {
-		return []check{checked(name, checkSkipped, "", "there are no certificates in the cluster, or they can't be read; each run makes its own")}
-	}
-	var facts []certs.Fact
-	for _, namespace := range slices.Sorted(maps.Keys(places)) {
-		facts = append(facts, certs.Inspect(places[namespace], time.Now())...)
-	}
-	inspect := "{hodei} certs inspect --secrets"
-	if k.provider.Namespace != deploy.WorkersNamespace {
-		inspect += " --workers-namespace " + k.provider.Namespace
-	}
-	return []check{checkFacts(name, facts, func(f certs.Fact) string {
-		return remedy(f, inspect, " --dir DIR", "; then: {hodei} certs apply --dir DIR")
-	})}
-}
-
-// checkFacts tells the worst of some certificates, and else which ends first.
-func checkFacts(name string, facts []certs.Fact, hint func(certs.Fact) string) check {
-	var first *certs.Fact
-	for i, f := range facts {
-		if f.Problem != "" {
-			return checked(name, checkError, hint(f), "%s: %s", f.Source, f.Problem)
-		}
-		if first == nil || !f.NotAfter.IsZero() && f.NotAfter.Before(first.NotAfter) {
-			first = &facts[i]
-		}
-	}
-	if i := slices.IndexFunc(facts, func(f certs.Fact) bool { return f.Warning != "" }); i >= 0 {
-		return checked(name, checkWarning, hint(facts[i]), "%s: %s", facts[i].Source, facts[i].Warning)
-	}
-	if first == nil {
-		return checked(name, checkSkipped, "", "no certificates")
-	}
-	return checked(name, checkOK, "", "%d certificates; %s is the first to end, in %d days", len(facts), first.Source, first.DaysLeft)
-}
-
-// remedy is what helps against the problem or the warning of a certificate, in a
-// directory that dir names to the commands of certs; inspect shows all that is there,
-// and then follows what changes it.
-func remedy(f certs.Fact, inspect, dir, then string) string {
-	ended := f.DaysLeft < 0 && !f.NotAfter.IsZero()
-	switch {
-	case strings.Contains(f.Source, "#"): // only handed on as trusted
-		return inspect
-	case f.Problem != "" && f.CA && ended:
-		return "{hodei} certs generate --force" + dir + then
-	case f.Problem != "" && ended && f.Key != certs.KeyDiffers && f.SignedBy != "":
-		return "{hodei} certs rotate" + dir + then
-	case f.Problem != "":
-		return inspect
-	case f.KeyMode != "":
-		return "chmod 600 " + shellQuote(strings.TrimSuffix(f.Source, ".crt")+".key")
-	case f.CA:
-		return "{hodei} certs rotate --ca" + dir + then
-	}
-	return "{hodei} certs rotate" + dir + then
+	return check.New(title, check.OK, "", "%s: %s, namespace %s", name, where, c.Namespace)
 }
 
 // checkMachine looks at what is here.
-func (a *app) checkMachine() []check {
-	return []check{a.checkCerts(), a.checkStore()}
+func (a *app) checkMachine() []check.Result {
+	return []check.Result{check.Certs(a.home()), check.Store(a.home())}
 }
 
-// checkCerts looks at the directory of certificates that a run would find.
-func (a *app) checkCerts() check {
-	const name = "certificates"
-	dir, passed := a.foundCerts()
-	switch {
-	case dir == "" && len(passed) > 0:
-		return checked(name, checkWarning, "{hodei} run --certs "+shellQuote(passed[0].dir)+" -- COMMAND", "%s; each run makes its own", passed[0])
-	case dir == "":
-		return checked(name, checkOK, "", "none in %s: each run makes its own", strings.Join(a.certsDirs(), " or "))
-	}
-	inspect := "{hodei} certs inspect " + shellQuote(dir)
-	facts, err := certs.InspectDir(dir, time.Now())
+// checkCluster looks at the cluster of a provider, to which the kube flags point.
+func (a *app) checkCluster(ctx context.Context, name string, c provider.Config) ([]check.Result, *check.Cluster) {
+	config, err := restConfig(a.kube)
 	if err != nil {
-		return checked(name, checkError, inspect, "%v", err)
+		return []check.Result{check.Failed("cluster", err)}, nil
 	}
-	c := checkFacts(name, facts, func(f certs.Fact) string { return remedy(f, inspect, dirFlag(dir), "") })
-	if c.Status == checkOK || c.Status == checkWarning { // all of it is good, and is it enough for a run?
-		if _, err := certs.LoadAuthority(dir); err != nil {
-			return checked(name, checkError, authorityHint(err, dir), "%v", err)
-		}
-	}
-	return c
-}
-
-// checkStore looks whether output can be kept on this machine.
-func (a *app) checkStore() check {
-	const name = "output"
-	limits, err := a.storeLimits()
-	if err != nil {
-		return checked(name, checkError, "unset HODEI_LOG_MAX_BYTES HODEI_LOG_MAX_AGE", "%v", err)
-	}
-	dir, err := a.storeDir()
-	if err != nil {
-		return checked(name, checkWarning, "export HOME=DIR", "output is not kept on this machine: %v", err)
-	}
-	// The store is made when it is needed; what is there of its path tells the rest.
-	there := dir
-	for _, err = os.Stat(there); errors.Is(err, fs.ErrNotExist) && there != filepath.Dir(there); _, err = os.Stat(there) {
-		there = filepath.Dir(there)
-	}
-	if err == nil {
-		err = writable(there)
-	}
-	if err != nil {
-		return checked(name, checkWarning, "set XDG_STATE_HOME to a directory that can be written to", "output is not kept on this machine: %v", err)
-	}
-	var disk unix.Statfs_t
-	if err := unix.Statfs(there, &disk); err != nil {
-		return checked(name, checkWarning, "", "statfs %s: %v", there, err)
-	}
-	free := int64(disk.Bavail) * int64(disk.Bsize) //nolint:unconvert // their types differ between systems
-	if limits.MaxBytes == 0 {
-		limits.MaxBytes = logstore.DefaultMaxBytes
-	}
-	detail := fmt.Sprintf("%s: %s free, at most %s are kept", dir, binary(free), binary(limits.MaxBytes))
-	if free < storeRoom {
-		return checked(name, checkWarning, "make room, or set XDG_STATE_HOME to a larger disk", "%s", detail)
-	}
-	return checked(name, checkOK, "", "%s", detail)
-}
-
-// binary writes bytes as a person reads them: 12.3Gi.
-func binary(n int64) string {
-	if n >= 1<<30 {
-		return fmt.Sprintf("%.1fGi", float64(n)/(1<<30))
-	}
-	return resource.NewQuantity(n>>20<<20, resource.BinarySI).String()
+	return check.OfCluster(ctx, config, name, c)
 }

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/check"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/ui"
@@ -36,58 +36,8 @@ func (a *app) sayEBPF(ctx context.Context, name string, c provider.Config) {
 		return
 	}
 	security := p.PodSecurity(ctx)
-	fmt.Fprintf(a.ErrOut, "%s%s\n", ui.Printable(security.String()), ebpfConsequence(c, security))
+	fmt.Fprintf(a.ErrOut, "%s%s\n", ui.Printable(security.String()), check.EBPFConsequence(c, security))
 	if security.Err == nil && security.Forbids() != "" {
-		fmt.Fprintf(a.ErrOut, "hint: %s\n", a.named(ebpfHint(name, c)))
+		fmt.Fprintf(a.ErrOut, "hint: %s\n", a.named(check.EBPFHint(name, c)))
 	}
-}
-
-// ebpfConsequence is what a namespace's Pod Security makes of jobs, as the end of a sentence.
-func ebpfConsequence(c provider.Config, security kubernetes.PodSecurity) string {
-	auto := c.EBPF == provider.EBPFAuto
-	switch {
-	case auto && c.User == job.UserImage:
-		return "; jobs run without eBPF, for their user is left to the cluster (user: image), and the agent would have to be root"
-	case security.Forbids() == "":
-		return ""
-	case auto:
-		return "; jobs run without eBPF"
-	case security.Err != nil:
-		return "; if it forbids them, no job starts"
-	}
-	return "; no job starts"
-}
-
-// ebpf looks whether the agents may have what the provider's ebpf asks for. Whether the
-// nodes can do it, the agents find out.
-func (k *clusterChecks) ebpf(ctx context.Context) check {
-	const name = "ebpf"
-	switch k.provider.EBPF {
-	case provider.EBPFAuto:
-		spec := &job.Spec{Name: "hodei-check", Command: []string{"true"}}
-		k.place.SetDefaults(spec)
-		_, without, err := k.place.Plan(ctx, spec)
-		switch {
-		case err != nil:
-			return failedCheck(name, err)
-		case without != "":
-			return checked(name, checkWarning, ebpfHint(k.name, k.provider), "jobs run without it: %s", without)
-		}
-	case provider.EBPFRequire:
-	default:
-		return checked(name, checkSkipped, "", "the provider does not ask for it")
-	}
-	security := k.place.PodSecurity(ctx)
-	switch {
-	case security.Err != nil:
-		return checked(name, checkWarning, "", "%s%s", security, ebpfConsequence(k.provider, security))
-	case security.Forbids() != "":
-		return checked(name, checkError, ebpfHint(k.name, k.provider), "%s%s", security, ebpfConsequence(k.provider, security))
-	}
-	return checked(name, checkOK, "", "%s; whether the nodes can do it, their agents find out", security)
-}
-
-// ebpfHint is what to type where the namespace does not allow the agent's capabilities.
-func ebpfHint(name string, c provider.Config) string {
-	return "see docs/providers.md#ebpf, and type: " + kubernetes.EBPFCommand(name, c)
 }

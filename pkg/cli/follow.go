@@ -26,7 +26,7 @@ type follower struct {
 	silent   bool // no output was asked for
 	fallback bool // no agent is met: it comes from the container's log
 	attached bool // the job was there before us
-	screen   *screen
+	screen   *output.Screen
 	events   *output.Events
 	usage    *usageHistory
 	describe string
@@ -110,7 +110,7 @@ func (f *follower) phase(e job.Event) {
 // beside tells what is waited for while the command's output has the terminal.
 func (f *follower) beside(e job.Event) {
 	f.display.Aside(func() {
-		f.screen.note(e.Detail)
+		f.screen.Note(e.Detail)
 		if err := f.events.Phase(e); err != nil {
 			f.display.Fail(err)
 		}
@@ -122,15 +122,15 @@ func (f *follower) hush() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.shown, f.hushed = true, true
-	f.screen.stop()
+	f.screen.Stop()
 }
 
 // show has a phase displayed behind what happened before it.
 func (f *follower) show(e job.Event) {
 	f.unlessHushed(func() error {
-		f.screen.phase(e)
+		f.screen.Phase(e)
 		if e.Phase == job.Running {
-			f.screen.stop()
+			f.screen.Stop()
 		}
 		return f.events.Phase(e)
 	})
@@ -168,18 +168,18 @@ func (f *follower) Attached(a coordinator.Attachment) {
 		over := wire.Outcome(f.last)
 		over.Attempt = f.attempt
 		f.display.Say(func() error {
-			f.screen.note(fmt.Sprintf("%s; next attempt: %s", f.screen.withUsage(over.Summary(), over, nil), name))
+			f.screen.Note(fmt.Sprintf("%s; next attempt: %s", f.screen.WithUsage(over.Summary(), over, nil), name))
 			return f.events.Attempt(over)
 		})
 	}
 	f.attempt, f.queued, f.shown, f.ended = name, false, false, false
-	f.agentUp = f.screen.elapsed()
+	f.agentUp = f.screen.Elapsed()
 	if a.Log != nil {
 		f.passages[name] = output.NewPassage(name, a.Log, 0)
 	}
 	if why := temporary(a); why != "" {
 		f.display.Say(func() error {
-			f.screen.note(why)
+			f.screen.Note(why)
 			return nil
 		})
 	}
@@ -295,7 +295,7 @@ func (f *follower) State(attempt string, state *hodeipb.State) {
 		}
 		f.waiting = attempt
 		f.unlessHushed(func() error {
-			f.screen.waiting("agent up, waiting for the command")
+			f.screen.Waiting("agent up, waiting for the command")
 			return nil
 		})
 		return
@@ -306,10 +306,10 @@ func (f *follower) State(attempt string, state *hodeipb.State) {
 	}
 	if state.BlockedOnOutput && !f.blocked && time.Since(f.blockedAt) > blockedEvery {
 		f.blockedAt = time.Now()
-		f.display.Aside(func() { f.screen.note("the job waits: its output can't be stored fast enough") })
+		f.display.Aside(func() { f.screen.Note("the job waits: its output can't be stored fast enough") })
 	}
 	f.blocked = state.BlockedOnOutput
-	detail := fmt.Sprintf("agent %s, command %s", job.Duration(f.agentUp), job.Duration(f.screen.elapsed()))
+	detail := fmt.Sprintf("agent %s, command %s", job.Duration(f.agentUp), job.Duration(f.screen.Elapsed()))
 	if f.attached {
 		detail = attempt
 	}
@@ -403,7 +403,7 @@ func (s followedSink) Gap(g output.Gap) error {
 // say shows a note, also among events, whatever is still to be shown.
 func (f *follower) say(note string) {
 	f.display.Aside(func() {
-		f.screen.note(note)
+		f.screen.Note(note)
 		if err := f.events.Note(note); err != nil {
 			f.display.Fail(err)
 		}

@@ -23,6 +23,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/output/outputtest"
+	"github.com/hodei-jobs/hodei/pkg/place"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -61,7 +62,7 @@ func testFollower(t *testing.T, out, errOut io.Writer, events string) *follower 
 }
 
 // nowhere is a place with a name.
-type nowhere struct{ place }
+type nowhere struct{ place.Place }
 
 func (nowhere) Describe() string  { return "k8s (ns)" }
 func (nowhere) Namespace() string { return "ns" }
@@ -124,7 +125,7 @@ func TestEvents(t *testing.T) {
 func TestOutput(t *testing.T) {
 	var out, errOut bytes.Buffer
 	f := testFollower(t, &out, &errOut, "")
-	f.screen.quiet = true
+	f.screen.Quiet = true
 	log := attach(t, f, "x", 0)
 	f.State("x", ran)
 	store(t, log, batch(0, "out:a\x00\xff", "err:no newline", "out:\r"))
@@ -203,8 +204,8 @@ func TestOutputFails(t *testing.T) {
 func TestScreenWithoutTerminal(t *testing.T) {
 	var out, errOut bytes.Buffer
 	f := testFollower(t, &out, &errOut, "")
-	now := func(after time.Duration) time.Time { return f.screen.began.Add(after) }
-	f.screen.waiting("submitting")
+	now := func(after time.Duration) time.Time { return f.screen.Began.Add(after) }
+	f.screen.Waiting("submitting")
 	f.phase(job.Event{Phase: job.Submitted, Time: now(20 * time.Millisecond)})
 	for range 2 {
 		f.phase(job.Event{Phase: job.Scheduled, Waiting: true, Detail: "no node takes it: 0/1\x1b[2K nodes"})
@@ -247,12 +248,12 @@ func TestScreenQuiet(t *testing.T) {
 	var errOut bytes.Buffer
 	a := &app{IOStreams: genericiooptions.IOStreams{ErrOut: &errOut}, getenv: func(string) string { return "" }}
 	s := newScreen(a, true)
-	s.waiting("a")
-	s.phase(job.Event{Phase: job.Submitted, Time: time.Now()})
-	s.phase(job.Event{Phase: job.Scheduled, Waiting: true, Detail: "b"})
-	s.note("c")
-	s.summary(&job.Outcome{Cause: job.Error, Code: 1, Usage: &job.Usage{}}, nil)
-	s.stop()
+	s.Waiting("a")
+	s.Phase(job.Event{Phase: job.Submitted, Time: time.Now()})
+	s.Phase(job.Event{Phase: job.Scheduled, Waiting: true, Detail: "b"})
+	s.Note("c")
+	s.Summary(&job.Outcome{Cause: job.Error, Code: 1, Usage: &job.Usage{}}, nil)
+	s.Stop()
 	if errOut.Len() > 0 {
 		t.Errorf("got %q", errOut.String())
 	}

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
 // Hints for people who type the commands of other programs, by the command under which the word
@@ -142,7 +145,7 @@ func (t *typedLine) sort(global *pflag.FlagSet) {
 // word is the nth of the words, or what stands for it.
 func (t *typedLine) word(n int, missing string) string {
 	if n < len(t.words) {
-		return shellQuote(t.words[n])
+		return shell.Quote(t.words[n])
 	}
 	return missing
 }
@@ -171,17 +174,17 @@ func (a *app) kindHint(cmd *cobra.Command, args []string) string {
 	if at < 0 || !slices.Equal(a.args[at:min(at+len(args), len(a.args))], args) { // flags stand between them
 		return ""
 	}
-	return "did you mean: " + (&typedLine{app: a}).retyped(at, len(args), "{hodei} "+cmd.Name()+" "+shellQuote(named[0]), named...)
+	return "did you mean: " + (&typedLine{app: a}).retyped(at, len(args), "{hodei} "+cmd.Name()+" "+shell.Quote(named[0]), named...)
 }
 
 // fill puts what was typed into a hint; value is that of the flag in question.
 func (t *typedLine) fill(hint, value string) string {
 	command := "sh"
 	if len(t.command) > 0 {
-		command = commandLine(t.command)
+		command = shell.Line(t.command)
 	}
 	return strings.NewReplacer(
-		"{job}", t.word(1, "NAME"), "{command}", command, "{at}", " -n "+shellQuote(t.config.Namespace), "{provider}", t.settings(), "{value}", quotedOr(value, "VALUE"),
+		"{job}", t.word(1, "NAME"), "{command}", command, "{at}", " -n "+shell.Quote(t.config.Namespace), "{provider}", t.settings(), "{value}", quotedOr(value, "VALUE"),
 		"{copy}", t.copying(), "{image}", quotedOr(t.valueOf("--image"), "IMAGE"),
 		"{requests}", resourceFlags(value, ""), "{limits}", resourceFlags(value, "-limit"),
 	).Replace(hint)
@@ -199,18 +202,18 @@ func (t *typedLine) copying() string {
 	side := func(text string) string {
 		name, path, there := strings.Cut(text, ":")
 		if !there {
-			return shellQuote(text)
+			return shell.Quote(text)
 		}
-		return fmt.Sprintf(`"$(kubectl get pods%s -l %s=%s -o jsonpath='{.items[0].metadata.name}')":%s`, " -n "+shellQuote(t.config.Namespace), kubernetes.LabelJob, shellQuote(name), shellQuote(path))
+		return fmt.Sprintf(`"$(kubectl get pods%s -l %s=%s -o jsonpath='{.items[0].metadata.name}')":%s`, " -n "+shell.Quote(t.config.Namespace), kubernetes.LabelJob, shell.Quote(name), shell.Quote(path))
 	}
-	return "kubectl cp -n " + shellQuote(t.config.Namespace) + " -c job " + side(from) + " " + side(to)
+	return "kubectl cp -n " + shell.Quote(t.config.Namespace) + " -c job " + side(from) + " " + side(to)
 }
 
 func quotedOr(value, missing string) string {
 	if value == "" {
 		return missing
 	}
-	return shellQuote(value)
+	return shell.Quote(value)
 }
 
 // settings is the command for the settings of the provider in use.
@@ -218,7 +221,7 @@ func (t *typedLine) settings() string {
 	if t.provider == "" {
 		return "provider add NAME"
 	}
-	return "provider set " + shellQuote(t.provider)
+	return "provider set " + shell.Quote(t.provider)
 }
 
 // resourceFlags are the flags of run for what kubectl run takes as cpu=1,memory=1Gi.
@@ -227,7 +230,7 @@ func resourceFlags(value, suffix string) string {
 	for _, v := range strings.Split(value, ",") {
 		name, quantity, _ := strings.Cut(v, "=")
 		if name == "cpu" || name == "memory" {
-			flags = append(flags, "--"+name+suffix+" "+shellQuote(quantity))
+			flags = append(flags, "--"+name+suffix+" "+shell.Quote(quantity))
 		}
 	}
 	if len(flags) == 0 {
@@ -285,7 +288,7 @@ func (t *typedLine) retyped(i, n int, short string, words ...string) string {
 	if i < 0 || i+n > len(t.args) || slices.ContainsFunc(own, confidential) || slices.ContainsFunc(words, confidential) {
 		return short
 	}
-	line := "{hodei} " + commandLine(slices.Replace(slices.Clone(t.args), i, i+n, words...))
+	line := "{hodei} " + shell.Line(slices.Replace(slices.Clone(t.args), i, i+n, words...))
 	if len(line) > maxRetyped {
 		return short
 	}
@@ -401,4 +404,34 @@ func (a *app) valueApart(cmd *cobra.Command, args []string) string {
 	}
 	words := a.args[at-1] + "=" + args[0]
 	return (&typedLine{app: a}).retyped(at-1, 2, words, words)
+}
+
+// usageArgs makes every command's argument errors usage errors, with a hint where what was
+// meant is known.
+func (a *app) usageArgs(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			err := check(cmd, args)
+			_, usage := errors.AsType[*usageError](err)
+			switch {
+			case usage:
+				return err
+			case err == nil:
+				if len(args) > 0 && strings.Contains(args[0], "/") {
+					if hint := a.kindHint(cmd, args); hint != "" {
+						return &usageError{cmd: cmd, err: fmt.Errorf("%q is no name of a job", args[0]), hint: hint}
+					}
+				}
+				return nil
+			case cmd.HasSubCommands():
+				return a.unknownCommand(cmd, args[0])
+			case len(args) > 0:
+				return &usageError{cmd: cmd, err: err, hint: cmp.Or(a.valueApart(cmd, args), a.kindHint(cmd, args))}
+			}
+			return &usageError{cmd: cmd, err: err}
+		}
+	}
+	for _, c := range cmd.Commands() {
+		a.usageArgs(c)
+	}
 }

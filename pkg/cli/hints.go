@@ -6,6 +6,9 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"github.com/hodei-jobs/hodei/pkg/place"
+	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
 // carried are the flags that a hint's commands need so that they reach the same cluster and
@@ -149,15 +152,15 @@ func (a *app) toCarry() carried {
 		return carried{}
 	}
 	by := a.wanted()
-	flags := carried{hodei: by.flags(), kubectl: asked{context: by.context, kubeconfig: by.kubeconfig}.flags()}
+	flags := carried{hodei: flags(by), kubectl: flags(place.Asked{Context: by.Context, Kubeconfig: by.Kubeconfig})}
 	if t := a.target; t != nil {
-		if bare, err := a.decide(asked{}); err == nil && bare.leadsTo(*t) {
+		if bare, err := a.home().Decide(place.Asked{}); err == nil && bare.LeadsTo(*t) {
 			flags.hodei = ""
 		}
 		flags.kubectl = a.kubectlFlags(*t)
 	}
 	if n := a.otherNamespace; n != "" {
-		flags.namespace = " -n " + shellQuote(n)
+		flags.namespace = " -n " + shell.Quote(n)
 	}
 	if a.cmd != nil {
 		more := typed(a.cmd.Flags(), clusterFlags...)
@@ -167,23 +170,23 @@ func (a *app) toCarry() carried {
 }
 
 // flags are by as it is typed; each begins with a space.
-func (by asked) flags() string {
+func flags(by place.Asked) string {
 	var b strings.Builder
-	for _, f := range []struct{ name, value string }{{"provider", by.provider}, {"kubeconfig", by.kubeconfig}, {"context", by.context}} {
+	for _, f := range []struct{ name, value string }{{"provider", by.Provider}, {"kubeconfig", by.Kubeconfig}, {"context", by.Context}} {
 		if f.value != "" {
-			b.WriteString(" --" + f.name + " " + shellQuote(f.value))
+			b.WriteString(" --" + f.name + " " + shell.Quote(f.value))
 		}
 	}
 	return b.String()
 }
 
 // kubectlFlags lead kubectl to t.
-func (a *app) kubectlFlags(t target) string {
-	by := asked{context: t.config.Context, kubeconfig: t.config.Kubeconfig}
-	if k, err := a.look(by.kubeconfig); err == nil && k.current == by.context {
-		by.context = ""
+func (a *app) kubectlFlags(t place.Target) string {
+	by := place.Asked{Context: t.Config.Context, Kubeconfig: t.Config.Kubeconfig}
+	if k, err := a.home().Look(by.Kubeconfig); err == nil && k.Current == by.Context {
+		by.Context = ""
 	}
-	return by.flags()
+	return flags(by)
 }
 
 // The kube flags that a hint repeats: without them it is about another cluster, or
@@ -209,9 +212,47 @@ func typed(flags *pflag.FlagSet, names ...string) string {
 			if flag.NoOptDefVal == value {
 				fmt.Fprintf(&text, " --%s", name)
 			} else {
-				fmt.Fprintf(&text, " --%s=%s", name, shellQuote(value))
+				fmt.Fprintf(&text, " --%s=%s", name, shell.Quote(value))
 			}
 		}
 	}
 	return text.String()
+}
+
+// typeable makes the commands in a text ready to be typed: it adds the program's name, and the
+// flags that lead them to this command's cluster.
+func (a *app) typeable(text string) string {
+	if !strings.Contains(text, "{hodei}") && !strings.Contains(text, "kubectl ") {
+		return text
+	}
+	return strings.ReplaceAll(carry(text, a.toCarry()), "{hodei}", a.name)
+}
+
+// named returns a hint ready to be typed; empty if it would only repeat what was just typed.
+func (a *app) named(hint string) string {
+	hint = a.typeable(a.overruled(hint))
+	line := hint
+	if i := strings.Index(hint, a.name+" "); i > 0 && strings.HasSuffix(hint[:i], ": ") && !strings.Contains(hint[:i], "then") {
+		line = hint[i:] // what stands before says why, and is nothing to do first
+	}
+	if slices.Equal(sortedWords(line), sortedWords(a.name+" "+shell.Line(a.args))) {
+		return ""
+	}
+	return hint
+}
+
+// sortedWords are the words of a command line, so that the order of its flags does not
+// matter.
+func sortedWords(line string) []string {
+	words := strings.Fields(line)
+	for i, word := range words {
+		switch word {
+		case "-n":
+			words[i] = "--namespace"
+		case "-o":
+			words[i] = "--output"
+		}
+	}
+	slices.Sort(words)
+	return words
 }

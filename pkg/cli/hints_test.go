@@ -1,10 +1,15 @@
 package cli
 
 import (
+	"path/filepath"
 	"testing"
 
 	"github.com/spf13/pflag"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/hodei-jobs/hodei/pkg/place"
 )
 
 func TestCarry(t *testing.T) {
@@ -52,25 +57,28 @@ func TestCarry(t *testing.T) {
 // What leads somewhere is carried only where a command without it would go elsewhere.
 func TestToCarry(t *testing.T) {
 	dir := t.TempDir()
-	a := func(by asked) *app {
+	own, other := filepath.Join(dir, "config"), filepath.Join(dir, "f")
+	writeKubeconfig(t, own, "prod", "prod", "dev")
+	writeKubeconfig(t, other, "x", "x")
+	t.Setenv("KUBECONFIG", own)
+	a := func(by place.Asked) *app {
 		return &app{name: "hodei", kube: genericclioptions.NewConfigFlags(true), asked: &by,
-			getenv: func(name string) string { return map[string]string{"XDG_CONFIG_HOME": dir, "HOME": dir}[name] },
-			looked: map[string]kubeconfig{"": {current: "prod", clusters: map[string]string{"prod": "P", "dev": "D"}}, "/f": {current: "x", clusters: map[string]string{"x": "X"}}}}
+			getenv: func(name string) string { return map[string]string{"XDG_CONFIG_HOME": dir, "HOME": dir}[name] }}
 	}
 	for _, test := range []struct {
 		name           string
-		by             asked
+		by             place.Asked
 		hodei, kubectl string
 	}{
-		{"nothing", asked{}, "", ""},
-		{"the current context", asked{context: "prod"}, " --context prod", ""},
-		{"another context", asked{context: "dev"}, " --context dev", " --context dev"},
-		{"another file", asked{kubeconfig: "/f"}, " --kubeconfig /f", " --kubeconfig /f"},
-		{"this machine", asked{provider: "local"}, " --provider local", ""},
+		{"nothing", place.Asked{}, "", ""},
+		{"the current context", place.Asked{Context: "prod"}, " --context prod", ""},
+		{"another context", place.Asked{Context: "dev"}, " --context dev", " --context dev"},
+		{"another file", place.Asked{Kubeconfig: other}, " --kubeconfig " + other, " --kubeconfig " + other},
+		{"this machine", place.Asked{Provider: "local"}, " --provider local", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			app := a(test.by)
-			target, err := app.decide(test.by)
+			target, err := app.home().Decide(test.by)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -79,6 +87,20 @@ func TestToCarry(t *testing.T) {
 				t.Errorf("got %+v", got)
 			}
 		})
+	}
+}
+
+// writeKubeconfig writes a file with contexts of clusters of their own.
+func writeKubeconfig(t *testing.T, file, current string, contexts ...string) {
+	t.Helper()
+	config := clientcmdapi.NewConfig()
+	config.CurrentContext = current
+	for _, name := range contexts {
+		config.Clusters[name] = &clientcmdapi.Cluster{Server: "https://" + name}
+		config.Contexts[name] = &clientcmdapi.Context{Cluster: name}
+	}
+	if err := clientcmd.WriteToFile(*config, file); err != nil {
+		t.Fatal(err)
 	}
 }
 

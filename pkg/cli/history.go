@@ -25,8 +25,8 @@ func (o *logsOptions) history(ctx context.Context, found *kubernetes.Found, uid 
 	defer run.Close()
 	inquiry := &follow.Inquiry{
 		Job: run, Namespace: o.namespace, Name: found.Spec.Name, JobUID: run.UID(), AttemptUID: uid,
-		Slow:       func() { o.screen.note(o.meeting(found.Spec.Name)) },
-		TurnedAway: func(f *coordinator.Fault) { o.screen.note(faultNote(f)) },
+		Slow:       func() { o.screen.Note(o.meeting(found.Spec.Name)) },
+		TurnedAway: func(f *coordinator.Fault) { o.screen.Note(follow.FaultNote(f)) },
 	}
 	return inquiry.Ask(ctx)
 }
@@ -38,6 +38,3 @@ func (o *logsOptions) meeting(name string) string {
 	}
 	return fmt.Sprintf("waiting for up to %s for the agent of job %s", follow.MeetWait, name)
 }
-
-// faultNote says what is wrong with an agent that was not let in for what it sent.
-func faultNote(f *coordinator.Fault) string { return "the agent was turned away: " + f.Error() }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -127,23 +126,23 @@ func (o *installOptions) complete(cmd *cobra.Command, quota string, printRBAC bo
 	if err := checkDryRun(cmd, o.dryRun); err != nil {
 		return err
 	}
-	o.line = installLine{
-		given:  typed(flags, "workers-namespace", "profile", "network-policy", "quota"),
-		forced: typed(flags, "force-pod-security", "force-conflicts"),
-		caller: typed(flags, callerFlags...),
-		force:  o.force,
+	o.line = setup.Line{
+		Given:  typed(flags, "workers-namespace", "profile", "network-policy", "quota"),
+		Forced: typed(flags, "force-pod-security", "force-conflicts"),
+		Caller: typed(flags, callerFlags...),
+		Force:  o.force,
 	}
 	waits := []string{"wait", "timeout"}
 	switch {
 	case printRBAC:
 		err = refuseUnread(cmd, "print-rbac", append(waits, "diff", "dry-run", "force-conflicts", "force-pod-security")...)
 	case o.diff:
-		o.line.dry = " --diff"
+		o.line.Dry = " --diff"
 		err = refuseUnread(cmd, "diff", append(waits, "dry-run", "output")...)
 	case o.dryRun == dryRunClient:
 		err = refuseUnread(cmd, "dry-run=client", append(waits, "force-conflicts", "force-pod-security")...)
 	case o.dryRun == dryRunServer:
-		o.line.dry = " --dry-run=server"
+		o.line.Dry = " --dry-run=server"
 		err = refuseUnread(cmd, "dry-run=server", waits...)
 	case !o.wait:
 		err = refuseUnread(cmd, "wait=false", "timeout")
@@ -177,7 +176,7 @@ type installOptions struct {
 	timeout          time.Duration
 	objects          bool // stdout is for objects alone: -o
 	newPrinter       func(state string) (printers.ResourcePrinter, error)
-	line             installLine
+	line             setup.Line
 }
 
 func (o *installOptions) run(ctx context.Context) error {
@@ -195,7 +194,7 @@ func (o *installOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	installer := &setup.Installer{Client: client, Choices: o.choices, Force: o.force, Hints: o.line.hints()}
+	installer := &setup.Installer{Client: client, Choices: o.choices, Force: o.force, Hints: o.line.Hints()}
 	if err := installer.CheckRights(ctx); err != nil {
 		return err
 	}
@@ -257,7 +256,7 @@ func (o *installOptions) checkPodSecurity(changes []setup.PodSecurityChange) err
 		case o.dry():
 			fmt.Fprintln(o.ErrOut, "it would be refused without --force-pod-security:", err)
 		default:
-			return &job.Hinted{Err: err, Hint: o.line.podSecurityHint(change)}
+			return &job.Hinted{Err: err, Hint: o.line.PodSecurityHint(change)}
 		}
 	}
 	return nil
@@ -310,7 +309,7 @@ func (o *installOptions) printPruned(object runtime.Object, state string) error 
 }
 
 // errDiffers is the end of a diff that is not empty.
-var errDiffers = &exitError{code: 1}
+var errDiffers = &job.ExitError{Code: 1}
 
 // showDiff prints what would change, and returns errDiffers if anything would.
 func (o *installOptions) showDiff(plan *setup.Plan) error {
@@ -330,64 +329,5 @@ func asDiff(err error) error {
 	if err == nil || errors.Is(err, errDiffers) {
 		return err
 	}
-	return &exitError{code: exitUsage, err: err}
-}
-
-// installLine is an install as it was typed, for hints. Each of its texts begins with a
-// space.
-type installLine struct {
-	dry    string // --diff or --dry-run=server
-	given  string // the choices
-	forced string // what is forced
-	caller string // who asks the cluster
-	force  bool   // conflicts are forced
-}
-
-// with is the same line with more flags, each of which begins with a space.
-func (l installLine) with(more string) string {
-	return "{hodei} install" + l.dry + more + l.given + l.forced + l.caller
-}
-
-// hints are those of an install that was typed like this.
-func (l installLine) hints() setup.Hints {
-	hints := setup.Hints{
-		Again:           l.with(""),
-		ByAdministrator: l.byAdministrator(),
-		Conflict:        "to take it over: " + l.with(" --force-conflicts"),
-	}
-	if l.dry == "" {
-		hints.Conflict += "; what would change then: " + l.with(" --diff --force-conflicts")
-	}
-	if !strings.Contains(l.given, " --profile=") {
-		hints.Profile = "if it was installed with --profile, give it again"
-	}
-	return hints
-}
-
-// byAdministrator is what somebody with more rights can type.
-func (l installLine) byAdministrator() string {
-	theirs, force := l, ""
-	theirs.caller = ""
-	hint := "an administrator can: " + theirs.with("")
-	if l.dry != "" {
-		return hint
-	}
-	if l.force {
-		force = " --force-conflicts"
-	}
-	return hint + fmt.Sprintf(", or with kubectl alone: {hodei} install --dry-run=client -o yaml%s"+
-		" | kubectl apply --server-side --field-manager=%s%s -f -", l.given, setup.FieldManager, force)
-}
-
-// podSecurityHint is what can be done about Pods that don't meet a standard.
-func (l installLine) podSecurityHint(change setup.PodSecurityChange) string {
-	hint := "to go on all the same: " + l.with(" --force-pod-security")
-	if change.Namespace == deploy.SystemNamespace {
-		return hint
-	}
-	choice := "choose a namespace of its own with --workers-namespace"
-	if change.Profile == deploy.ProfileRestricted {
-		choice += ", or what they may meet with --profile=baseline"
-	}
-	return choice + "; " + hint
+	return &job.ExitError{Code: exitUsage, Err: err}
 }

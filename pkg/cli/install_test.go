@@ -14,10 +14,10 @@ import (
 func TestInstallHints(t *testing.T) {
 	for _, test := range []struct {
 		name string
-		line installLine
+		line setup.Line
 		want setup.Hints
 	}{
-		{"install", installLine{given: " --quota=pods=1", caller: " --as=me"}, setup.Hints{
+		{"install", setup.Line{Given: " --quota=pods=1", Caller: " --as=me"}, setup.Hints{
 			Again:   "{hodei} install --quota=pods=1 --as=me",
 			Profile: "if it was installed with --profile, give it again",
 			Conflict: "to take it over: {hodei} install --force-conflicts --quota=pods=1 --as=me; " +
@@ -25,7 +25,7 @@ func TestInstallHints(t *testing.T) {
 			ByAdministrator: "an administrator can: {hodei} install --quota=pods=1, or with kubectl alone: " +
 				"{hodei} install --dry-run=client -o yaml --quota=pods=1 | kubectl apply --server-side --field-manager=hodei -f -",
 		}},
-		{"a profile, and force", installLine{given: " --profile=baseline", force: true, forced: " --force-conflicts"}, setup.Hints{
+		{"a profile, and force", setup.Line{Given: " --profile=baseline", Force: true, Forced: " --force-conflicts"}, setup.Hints{
 			Again: "{hodei} install --profile=baseline --force-conflicts",
 			Conflict: "to take it over: {hodei} install --force-conflicts --profile=baseline --force-conflicts; " +
 				"what would change then: {hodei} install --diff --force-conflicts --profile=baseline --force-conflicts",
@@ -33,19 +33,19 @@ func TestInstallHints(t *testing.T) {
 				"{hodei} install --dry-run=client -o yaml --profile=baseline | " +
 				"kubectl apply --server-side --field-manager=hodei --force-conflicts -f -",
 		}},
-		{"a diff", installLine{given: " --profile=baseline", dry: " --diff"}, setup.Hints{
+		{"a diff", setup.Line{Given: " --profile=baseline", Dry: " --diff"}, setup.Hints{
 			Again:           "{hodei} install --diff --profile=baseline",
 			Conflict:        "to take it over: {hodei} install --diff --force-conflicts --profile=baseline",
 			ByAdministrator: "an administrator can: {hodei} install --diff --profile=baseline",
 		}},
-		{"a dry run", installLine{given: " --profile=baseline", dry: " --dry-run=server"}, setup.Hints{
+		{"a dry run", setup.Line{Given: " --profile=baseline", Dry: " --dry-run=server"}, setup.Hints{
 			Again:           "{hodei} install --dry-run=server --profile=baseline",
 			Conflict:        "to take it over: {hodei} install --dry-run=server --force-conflicts --profile=baseline",
 			ByAdministrator: "an administrator can: {hodei} install --dry-run=server --profile=baseline",
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if got := test.line.hints(); got != test.want {
+			if got := test.line.Hints(); got != test.want {
 				t.Errorf("got\n%+v\nwant\n%+v", got, test.want)
 			}
 		})
@@ -66,7 +66,7 @@ func TestCheckPodSecurity(t *testing.T) {
 		name    string
 		change  setup.PodSecurityChange
 		options installOptions
-		said    string
+		Notes   string
 		hint    string // "": it is not refused
 	}{
 		{"Pods that meet it", setup.PodSecurityChange{Namespace: "n", Profile: "restricted"}, installOptions{}, met, ""},
@@ -82,8 +82,8 @@ func TestCheckPodSecurity(t *testing.T) {
 			var said strings.Builder
 			test.options.app = &app{IOStreams: genericiooptions.IOStreams{ErrOut: &said}}
 			err := test.options.checkPodSecurity([]setup.PodSecurityChange{test.change})
-			if said.String() != test.said || (err != nil) != (test.hint != "") || job.HintOf(err) != test.hint {
-				t.Errorf("said %q, want %q; error %v, hint %q", said.String(), test.said, err, job.HintOf(err))
+			if said.String() != test.Notes || (err != nil) != (test.hint != "") || job.HintOf(err) != test.hint {
+				t.Errorf("said %q, want %q; error %v, hint %q", said.String(), test.Notes, err, job.HintOf(err))
 			}
 		})
 	}

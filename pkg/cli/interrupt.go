@@ -12,6 +12,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -26,7 +27,7 @@ const (
 )
 
 // asksToEnd reports whether a signal asks hodei to end; all others are only for the command.
-func asksToEnd(sig os.Signal) bool { return slices.Contains(endSignals, sig) }
+func asksToEnd(sig os.Signal) bool { return slices.Contains(signals.Ending, sig) }
 
 // reaction is what a session does about a signal.
 type reaction string
@@ -57,7 +58,7 @@ type standing struct {
 // react decides about a signal. SIGQUIT and SIGABRT are for the command; without one they
 // are like Ctrl-C.
 func (s standing) react(sig os.Signal) reaction {
-	_, forCommand := passedOn[sig]
+	_, forCommand := signals.PassedOn[sig]
 	switch {
 	case forCommand && !s.over && (s.runs || !asksToEnd(sig)):
 		switch {
@@ -108,13 +109,13 @@ func (s *session) interrupt(ctx context.Context, sig os.Signal) (done bool, err 
 	name, now := s.spec.Name, s.standing()
 	switch now.react(sig) {
 	case passOn:
-		if !s.agents.Signal(passedOn[sig]) {
-			s.screen.note(fmt.Sprintf("%s was not passed on: the agent of %s is not connected", signalName(sig), name))
+		if !s.agents.Signal(signals.PassedOn[sig]) {
+			s.screen.Note(fmt.Sprintf("%s was not passed on: the agent of %s is not connected", signals.Name(sig), name))
 		}
 	case sayNotYet:
-		s.screen.note(fmt.Sprintf("%s was not passed on: the command has not started", signalName(sig)))
+		s.screen.Note(fmt.Sprintf("%s was not passed on: the command has not started", signals.Name(sig)))
 	case sayNoTunnel:
-		s.screen.note(fmt.Sprintf("%s can't be passed on without the tunnel", signalName(sig)))
+		s.screen.Note(fmt.Sprintf("%s can't be passed on without the tunnel", signals.Name(sig)))
 	case takeBack:
 		s.follower.hush()
 		s.agents.Cancel(&hodeipb.Cancel{}) // the agent, if it is there, lets no launcher in
@@ -130,19 +131,19 @@ func (s *session) interrupt(ctx context.Context, sig os.Signal) (done bool, err 
 		default:
 			note += "; Ctrl-C again leaves it to itself"
 		}
-		s.screen.note(note)
+		s.screen.Note(note)
 		s.stop(ctx)
 	case sayNoStop:
 		s.warned = true
-		s.screen.note(fmt.Sprintf("job %[1]s can't be asked to stop without the tunnel; Ctrl-C again leaves it to itself; to delete it: kubectl delete job -n %[2]s %[1]s", name, s.place.Namespace()))
+		s.screen.Note(fmt.Sprintf("job %[1]s can't be asked to stop without the tunnel; Ctrl-C again leaves it to itself; to delete it: kubectl delete job -n %[2]s %[1]s", name, s.place.Namespace()))
 	case sayOver:
 		s.warned = true
-		s.screen.note(fmt.Sprintf("%s has ended; Ctrl-C again leaves the rest of its output", name))
+		s.screen.Note(fmt.Sprintf("%s has ended; Ctrl-C again leaves the rest of its output", name))
 		if sig == syscall.SIGTERM {
 			s.giveUp = time.After(stopMargin)
 		}
 	case leaveOutput:
-		return true, s.leaveOutput(exitCode(sig))
+		return true, s.leaveOutput(signals.ExitCode(sig))
 	case leaveJob:
 		return true, s.leaveJob(ctx, sig, first)
 	case ignoreIt:
@@ -165,13 +166,13 @@ func (s *session) leaveJob(ctx context.Context, sig os.Signal, first bool) error
 	name := s.spec.Name
 	switch {
 	case s.attached:
-		return s.leave(exitCode(sig), errors.New(s.goesOn()))
+		return s.leave(signals.ExitCode(sig), errors.New(s.goesOn()))
 	case s.isMachine():
 		return s.endHere(ctx)
 	case s.stopped:
 		return s.leave(job.ExitCancelled, fmt.Errorf("job %s has been asked to stop and still runs", name))
 	case sig == syscall.SIGHUP:
-		return s.leave(exitCode(sig), fmt.Errorf("hung up; %s", s.goesOn()))
+		return s.leave(signals.ExitCode(sig), fmt.Errorf("hung up; %s", s.goesOn()))
 	case first:
 		return s.leave(job.ExitFailed, fmt.Errorf("without the tunnel it can't be asked to stop; %s", s.goesOn()))
 	}
@@ -192,7 +193,7 @@ func (s *session) endHere(ctx context.Context) error {
 		s.tell(err)
 	}
 	if !s.settle(true) {
-		return &exitError{code: job.ExitCancelled}
+		return &job.ExitError{Code: job.ExitCancelled}
 	}
 	return s.cancelled("its processes were killed")
 }
@@ -270,16 +271,16 @@ func (s *session) unread(o *job.Outcome) error {
 	said := "the command: " + ui.Printable(o.Summary())
 	switch {
 	case s.signal != nil && o.Cause == job.Cancelled:
-		s.screen.summary(o, s.samples)
-		s.screen.stop()
-		return &exitError{code: job.ExitCancelled}
+		s.screen.Summary(o, s.samples)
+		s.screen.Stop()
+		return &job.ExitError{Code: job.ExitCancelled}
 	case s.signal != nil:
-		return s.leaveOutput(exitCode(s.signal))
+		return s.leaveOutput(signals.ExitCode(s.signal))
 	case s.stopped:
 		said = "the job was told to stop"
 	}
-	s.screen.stop()
-	return &exitError{code: job.ExitFailed, err: &job.Hinted{
+	s.screen.Stop()
+	return &job.ExitError{Code: job.ExitFailed, Err: &job.Hinted{
 		Err:  fmt.Errorf("write output: %w; %s", syscall.EPIPE, said),
 		Hint: "{hodei} logs " + s.spec.Name,
 	}}

@@ -28,6 +28,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -112,33 +113,6 @@ func (a *app) newJobs() *cobra.Command {
 	cmd.Flags().BoolVarP(&follow, "watch", "w", false, "After the list, show each job that changes, until Ctrl-C.")
 	print.AddFlags(cmd)
 	return cmd
-}
-
-// completeJob completes the first argument to a job's name.
-func (a *app) completeJob(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
-	none := cobra.ShellCompDirectiveNoFileComp
-	_, chosen, err := a.chooseCluster()
-	if err != nil || len(args) > 0 {
-		return nil, none
-	}
-	config, err := restConfig(a.kube)
-	if err != nil {
-		return nil, none
-	}
-	config.Timeout = serverVersionTimeout
-	client, err := clientset.NewForConfig(config)
-	if err != nil {
-		return nil, none
-	}
-	list, err := client.BatchV1().Jobs(chosen.Namespace).List(cmd.Context(), metav1.ListOptions{LabelSelector: kubernetes.LabelManagedBy + "=" + kubernetes.ManagedBy})
-	if err != nil {
-		return nil, none
-	}
-	var names []string
-	for _, j := range list.Items {
-		names = append(names, j.Name)
-	}
-	return names, none
 }
 
 type jobsOptions struct {
@@ -361,7 +335,7 @@ func jobRow(j *batchv1.Job, pod *corev1.Pod, now time.Time) metav1.TableRow {
 	if spec, err := kubernetes.SpecOf(j); err == nil && len(spec.Command) > 0 {
 		words := make([]string, len(spec.Command))
 		for i, word := range spec.Command {
-			words[i] = shellQuote(word)
+			words[i] = shell.Quote(word)
 		}
 		command = strings.Join(words, " ")
 	}

@@ -27,6 +27,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output/outputtest"
+	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -286,7 +287,7 @@ func TestShellQuote(t *testing.T) {
 		"caf\xe9":        `$'caf\xe9'`,
 		"\u202eé\u009b":  `$'\xe2\x80\xaeé\xc2\x9b'`,
 	} {
-		if got := shellQuote(in); got != want {
+		if got := shell.Quote(in); got != want {
 			t.Errorf("%q: got %s, want %s", in, got, want)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
@@ -19,7 +20,7 @@ const unknownExit = "<none>"
 // storedExits fills in the exit codes that this machine has stored, for jobs that are over and
 // whose Pods are gone. It opens the store only for such jobs.
 func (o *jobsOptions) storedExits(jobs []batchv1.Job, rows []metav1.TableRow, pods map[jobKey]*corev1.Pod) {
-	var store *openedStore
+	var store *place.Store
 	for i := range jobs {
 		j := &jobs[i]
 		if rows[i].Cells[exitColumn] != unknownExit || pods[jobKey{j.Namespace, j.Name}] != nil || !isOver(j) {
@@ -27,10 +28,10 @@ func (o *jobsOptions) storedExits(jobs []batchv1.Job, rows []metav1.TableRow, po
 		}
 		if store == nil {
 			var err error
-			if store, err = o.openStore(false); err != nil {
+			if store, err = o.home().OpenStore(false); err != nil {
 				return // which is no reason to show no jobs
 			}
-			defer store.close(func(text string) { fmt.Fprintln(o.ErrOut, text) })
+			defer store.Close(func(text string) { fmt.Fprintln(o.ErrOut, text) })
 		}
 		if end := storedEnd(store.Store, j); end != nil {
 			rows[i].Cells[exitColumn] = strconv.Itoa(end.ExitCode())

@@ -17,7 +17,7 @@ import (
 func TestStoredExits(t *testing.T) {
 	state := t.TempDir()
 	a := &app{getenv: func(name string) string { return map[string]string{"XDG_STATE_HOME": state}[name] }}
-	store, err := a.openStore(false)
+	store, err := a.home().OpenStore(false)
 	if err != nil {
 		t.Fatal(err)
 	}

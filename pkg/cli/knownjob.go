@@ -11,6 +11,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
+	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
 // knownJob is what cluster and store know of a job.
@@ -34,7 +35,7 @@ func (o *logsOptions) find(ctx context.Context) (*knownJob, error) {
 	if o.cluster != nil {
 		var found *kubernetes.Found
 		ask := func(ctx context.Context) (*kubernetes.Found, error) { return o.cluster.Find(ctx, o.name) }
-		if found, err = asking(ctx, o.patient, o.screen.note, ask); err == nil {
+		if found, err = asking(ctx, o.patient, o.screen.Note, ask); err == nil {
 			return o.known(found), nil
 		}
 	}
@@ -64,7 +65,7 @@ func (o *logsOptions) find(ctx context.Context) (*knownJob, error) {
 		return nil, errors.Join(err, unread)
 	}
 	if err == nil {
-		err = &job.Hinted{Err: fmt.Errorf("no output of a job %q is stored on this machine", o.name), Hint: "{hodei} logs --context " + o.currentContext() + " " + shellQuote(o.name)}
+		err = &job.Hinted{Err: fmt.Errorf("no output of a job %q is stored on this machine", o.name), Hint: "{hodei} logs --context " + o.currentContext() + " " + shell.Quote(o.name)}
 	}
 	return nil, err
 }

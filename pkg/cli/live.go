@@ -17,6 +17,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
 // How much of the end of an output is fetched at first for --tail, and how much
@@ -38,11 +39,11 @@ func (o *logsOptions) live(ctx context.Context, j *knownJob, a *knownAttempt) er
 		// Who may not reach the agent may still read what it has copied.
 		failure, ok := errors.AsType[*job.Failure](err)
 		if !ok || failure.Cause != job.Forbidden || !j.found.Spec.ContainerLogs || errors.Is(err, kubernetes.ErrLost) {
-			return outOfReach(err, j.name, "{hodei} logs -f "+shellQuote(j.name))
+			return outOfReach(err, j.name, "{hodei} logs -f "+shell.Quote(j.name))
 		}
-		o.screen.note(failure.Message)
+		o.screen.Note(failure.Message)
 		if o.follow {
-			return outOfReach(o.followContainers(ctx, j, a), j.name, "{hodei} logs -f "+shellQuote(j.name))
+			return outOfReach(o.followContainers(ctx, j, a), j.name, "{hodei} logs -f "+shell.Quote(j.name))
 		}
 		return o.showContainer(ctx, j, a)
 	}
@@ -124,13 +125,13 @@ func (o *logsOptions) fetch(ctx context.Context, j *knownJob, a *knownAttempt, e
 		return o.begin(h.Extent, estimate)
 	}
 	attachment := &follow.Attachment{
-		Job: run, Namespace: o.namespace, Name: j.name, Recorder: recorder, Every: unwatchedInterval,
+		Job: run, Namespace: o.namespace, Name: j.name, Recorder: recorder, Every: follow.UnwatchedEvery,
 		Report: func(e job.Event) {
 			if e.Waiting && e.Phase == job.Running { // its agent can't be reached
-				o.screen.note(e.Detail)
+				o.screen.Note(e.Detail)
 			}
 		},
-		TurnedAway: func(f *coordinator.Fault) { o.screen.note(faultNote(f)) },
+		TurnedAway: func(f *coordinator.Fault) { o.screen.Note(follow.FaultNote(f)) },
 	}
 	err = attachment.Run(serving, func(meeting context.Context, e *follow.Events) error {
 		complete, err := o.follows(meeting, e, j, a, feed, estimate)
@@ -146,7 +147,7 @@ func (o *logsOptions) fetch(ctx context.Context, j *knownJob, a *knownAttempt, e
 		err = errors.Join(err, fmt.Errorf("%w: %w", errStoring, e))
 	}
 	if errors.Is(err, errStoring) && errors.Is(err, syscall.ENOSPC) {
-		return &job.Hinted{Err: err, Hint: fmt.Sprintf("make room in %s", o.store.dir)}
+		return &job.Hinted{Err: err, Hint: fmt.Sprintf("make room in %s", o.store.Dir)}
 	}
 	if errors.Is(err, follow.ErrNotMet) { // it ended before we came
 		attempt := ""
@@ -180,11 +181,11 @@ func (o *logsOptions) follows(ctx context.Context, e *follow.Events, j *knownJob
 	patience := follow.Patience{Endless: o.follow}
 	if o.follow {
 		patience.Refused = func(refusal *job.Failure) {
-			o.screen.note(fmt.Sprintf("%s; trying on for %s", refusal, follow.RefusedWait))
+			o.screen.Note(fmt.Sprintf("%s; trying on for %s", refusal, follow.RefusedWait))
 		}
 	}
 	if a != nil { // else it is the job that is waited for
-		patience.Slow = func() { o.screen.note(o.meeting(j.name)) }
+		patience.Slow = func() { o.screen.Note(o.meeting(j.name)) }
 	}
 	for met := false; ; met = true {
 		at, err := follow.Meet(ctx, e, feed.attached, patience)
@@ -197,7 +198,7 @@ func (o *logsOptions) follows(ctx context.Context, e *follow.Events, j *knownJob
 			return false, err
 		}
 		if why := temporary(at); why != "" {
-			o.screen.note(why)
+			o.screen.Note(why)
 		}
 		if complete, err = o.showLive(ctx, e.Over, j, at, estimate); err != nil {
 			return false, err

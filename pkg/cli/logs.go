@@ -16,9 +16,12 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
+	"github.com/hodei-jobs/hodei/pkg/shell"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 )
 
 // maxJobs bounds the jobs whose output is shown at once: each costs a connection, some
@@ -77,7 +80,7 @@ func (a *app) newLogs() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer o.store.close(o.screen.note)
+			defer o.store.Close(o.screen.Note)
 			return o.run(cmd.Context())
 		},
 	}
@@ -107,7 +110,7 @@ func decorationFlags(cmd *cobra.Command, timestamps, prefix *bool) {
 // in the log store.
 func (a *app) completeLog(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
 	names, directive := a.completeJob(cmd, args, toComplete)
-	dir, err := a.storeDir()
+	dir, err := a.home().StoreDir()
 	if err != nil || len(args) > 0 {
 		return names, directive
 	}
@@ -116,7 +119,7 @@ func (a *app) completeLog(cmd *cobra.Command, args []string, toComplete string) 
 		namespaces = append(namespaces, c.Namespace)
 	}
 	for _, namespace := range namespaces {
-		names = append(names, storedJobs(dir, namespace)...)
+		names = append(names, place.StoredJobs(dir, namespace)...)
 	}
 	slices.Sort(names)
 	return slices.Compact(names), directive
@@ -178,15 +181,15 @@ func (a *app) logsOptions(cmd *cobra.Command, f logsFlags, args []string) (*logs
 	if err = o.choose(); err != nil {
 		return nil, err
 	}
-	o.store, err = a.openStore(false)
+	o.store, err = a.home().OpenStore(false)
 	return o, err
 }
 
 // logsOptions is what of which job is to be shown.
 type logsOptions struct {
 	*app
-	store  *openedStore
-	screen *screen
+	store  *place.Store
+	screen *output.Screen
 	sink   func(name string) output.Sink
 
 	// cluster is where the job is looked for first, in namespace; nil: there is none,
@@ -243,8 +246,8 @@ func (o *logsOptions) choose() error {
 }
 
 func (o *logsOptions) run(ctx context.Context) error {
-	o.store.tell(o.screen.note)
-	ctx, stop := o.signals.untilSignal(ctx, nextEndsUs)
+	o.store.Tell(o.screen.Note)
+	ctx, stop := o.signals.UntilSignal(ctx, signals.NextEndsUs)
 	defer stop()
 	var err error
 	if o.selector != "" {
@@ -254,9 +257,9 @@ func (o *logsOptions) run(ctx context.Context) error {
 	}
 	switch {
 	case ctx.Err() != nil:
-		return interruptedBy(ctx, nil)
+		return signals.InterruptedBy(ctx, nil)
 	case err == nil && o.missed.said() != "":
-		return &exitError{code: exitFailed} // what is missing was said
+		return &job.ExitError{Code: exitFailed} // what is missing was said
 	}
 	return err
 }
@@ -268,9 +271,9 @@ func (o *logsOptions) showOne(ctx context.Context) error {
 	}
 	switch made := j.attempts; {
 	case errors.Is(j.absent, kubernetes.ErrNotFound):
-		o.screen.note(fmt.Sprintf("not in the cluster: this is the output of a job of %s that is stored here", made[0].stored.Created.Local().Format(time.DateTime)))
+		o.screen.Note(fmt.Sprintf("not in the cluster: this is the output of a job of %s that is stored here", made[0].stored.Created.Local().Format(time.DateTime)))
 	case j.absent != nil:
-		o.screen.note(fmt.Sprintf("this is what is stored here: %v", j.absent))
+		o.screen.Note(fmt.Sprintf("this is what is stored here: %v", j.absent))
 	}
 	err = o.show(ctx, j)
 	if err == nil && o.follow && kubernetes.Unanswered(j.absent) {
@@ -285,16 +288,16 @@ func (o *logsOptions) showAll(ctx context.Context) error {
 		return o.noSelection()
 	}
 	ask := func(ctx context.Context) ([]*kubernetes.Found, error) { return o.cluster.FindAll(ctx, o.selector) }
-	all, err := asking(ctx, o.patient, o.screen.note, ask)
+	all, err := asking(ctx, o.patient, o.screen.Note, ask)
 	switch {
 	case err != nil:
 		return err
 	case len(all) == 0:
-		o.screen.note(fmt.Sprintf("No jobs found in %s namespace.", o.namespace))
+		o.screen.Note(fmt.Sprintf("No jobs found in %s namespace.", o.namespace))
 		return nil
 	case len(all) > maxJobs:
 		return &job.Hinted{Err: fmt.Errorf("%d jobs match -l %s, %d can be shown at once", len(all), o.selector, maxJobs),
-			Hint: "choose fewer: {hodei} jobs -l " + shellQuote(o.selector) + " --show-labels"}
+			Hint: "choose fewer: {hodei} jobs -l " + shell.Quote(o.selector) + " --show-labels"}
 	}
 	errs := make([]error, len(all))
 	var work sync.WaitGroup
@@ -332,12 +335,12 @@ func (s sayingSink) Gap(g output.Gap) error {
 	if err := s.Sink.Gap(g); err != nil {
 		return err
 	}
-	s.options.screen.note(g.String())
+	s.options.screen.Note(g.String())
 	return nil
 }
 
 // damaged says what of the store can't be read, which may have been of what is shown.
 func (o *logsOptions) damaged(err error) {
 	o.missed.add(err.Error())
-	o.screen.note(err.Error())
+	o.screen.Note(err.Error())
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
@@ -91,7 +92,7 @@ func TestKnown(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	o := &logsOptions{store: &openedStore{Store: kept}, namespace: "ns", name: "x"}
+	o := &logsOptions{store: &place.Store{Store: kept}, namespace: "ns", name: "x"}
 	found := &kubernetes.Found{
 		Job: &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: "now"}}, Spec: &job.Spec{Name: "x"},
 		Attempts: []kubernetes.Attempt{{Name: "x-2", UID: "2"}, {Name: "x-3", UID: "3"}},
@@ -149,7 +150,7 @@ func TestShowOneStored(t *testing.T) {
 	found := testCluster(t, http.NotFound)
 	for _, test := range []struct {
 		name, job   string
-		cluster     *kubernetes.Provider
+		Cluster     *kubernetes.Provider
 		unreachable error
 		namespace   string
 		out, note   string
@@ -163,8 +164,8 @@ func TestShowOneStored(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var out, errOut bytes.Buffer
 			a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, getenv: func(string) string { return "" }}
-			o := &logsOptions{app: a, store: &openedStore{Store: kept}, screen: newScreen(a, false), sink: a.streams().Sinks(output.Options{}), tail: -1,
-				cluster: test.cluster, unreachable: test.unreachable, namespace: test.namespace, name: test.job}
+			o := &logsOptions{app: a, store: &place.Store{Store: kept}, screen: newScreen(a, false), sink: a.streams().Sinks(output.Options{}), tail: -1,
+				cluster: test.Cluster, unreachable: test.unreachable, namespace: test.namespace, name: test.job}
 			err := o.showOne(t.Context())
 			if test.err == "" && err != nil || test.err != "" && (err == nil || err.Error() != test.err) {
 				t.Errorf("error %v, want %q", err, test.err)
@@ -208,10 +209,10 @@ func TestLogsMissing(t *testing.T) {
 			}
 			var out, errOut bytes.Buffer
 			a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, getenv: func(string) string { return "" }}
-			o := &logsOptions{app: a, store: &openedStore{Store: kept}, screen: newScreen(a, false), sink: a.streams().Sinks(output.Options{}), tail: -1, namespace: "local", name: "x"}
+			o := &logsOptions{app: a, store: &place.Store{Store: kept}, screen: newScreen(a, false), sink: a.streams().Sinks(output.Options{}), tail: -1, namespace: "local", name: "x"}
 			err = o.run(t.Context())
-			exit, ok := errors.AsType[*exitError](err)
-			if ok != (test.code != 0) || ok && exit.code != test.code || !ok && err != nil {
+			exit, ok := errors.AsType[*job.ExitError](err)
+			if ok != (test.code != 0) || ok && exit.Code != test.code || !ok && err != nil {
 				t.Errorf("got %v, want code %d", err, test.code)
 			}
 			if out.String() != "text" || errOut.String() != test.note {
@@ -257,10 +258,10 @@ func TestLogsDamaged(t *testing.T) {
 			flip(t, filepath.Join(dir, "local", "x", "x", test.file), test.at)
 			var out, errOut bytes.Buffer
 			a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, getenv: func(string) string { return "" }}
-			o := &logsOptions{app: a, store: &openedStore{Store: kept}, screen: newScreen(a, false), sink: a.streams().Sinks(output.Options{}), tail: -1, namespace: "local", name: "x"}
+			o := &logsOptions{app: a, store: &place.Store{Store: kept}, screen: newScreen(a, false), sink: a.streams().Sinks(output.Options{}), tail: -1, namespace: "local", name: "x"}
 			err = o.run(t.Context())
-			exit, failed := errors.AsType[*exitError](err)
-			if failed != (test.note != "") || failed && exit.code != 1 || !failed && err != nil {
+			exit, failed := errors.AsType[*job.ExitError](err)
+			if failed != (test.note != "") || failed && exit.Code != 1 || !failed && err != nil {
 				t.Errorf("got %v", err)
 			}
 			if out.String() != test.out || !regexp.MustCompile(cmp.Or(test.note, "^$")).MatchString(errOut.String()) {

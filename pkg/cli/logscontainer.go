@@ -9,6 +9,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -26,14 +27,14 @@ func (o *logsOptions) containerTail(c *kubernetes.Provider, pod string, there, f
 	if o.stream != hodeipb.Stream_STREAM_UNSPECIFIED {
 		options.Stream = output.StreamName(o.stream)
 	}
-	return newTail(cluster{c}, pod, options)
+	return newTail(place.Cluster{Provider: c}, pod, options)
 }
 
 // containerSink is the job's sink, which says on stderr what its output is.
 func (o *logsOptions) containerSink(name string) *notedSink {
 	s, events := output.Unplaced(o.sink(name))
 	return &notedSink{Sink: s, note: func() error {
-		o.screen.note(inexact)
+		o.screen.Note(inexact)
 		return events.Note(inexact)
 	}}
 }
@@ -52,7 +53,7 @@ func (o *logsOptions) showContainer(ctx context.Context, j *knownJob, a *knownAt
 	}
 	switch unread, ok := errors.AsType[*unreadError](err); {
 	case ok && !copied:
-		o.screen.note(unread.Error())
+		o.screen.Note(unread.Error())
 		return gone(j.name, a.name, printed)
 	case err != nil:
 		return err
@@ -105,7 +106,7 @@ func (o *logsOptions) followContainers(ctx context.Context, j *knownJob, a *know
 		outcome, err := run.Watch(watching, job.Observer{Report: func(e job.Event) {
 			switch {
 			case e.Waiting && e.Phase == job.Running: // for the cluster
-				o.screen.note(e.Detail)
+				o.screen.Note(e.Detail)
 				return
 			case e.Waiting || e.Phase != job.Running:
 				return

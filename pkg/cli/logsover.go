@@ -127,7 +127,7 @@ func (o *logsOptions) showStored(ctx context.Context, j *knownJob, a *knownAttem
 	case out != nil && counted(out):
 		rest.Bytes = out.OutputBytes - p.Offset()
 	case j.found == nil && o.store.InUse(a.stored.Key):
-		o.screen.note(fmt.Sprintf("%s is still followed by another hodei on this machine: this is its output up to now", a.name))
+		o.screen.Note(fmt.Sprintf("%s is still followed by another hodei on this machine: this is its output up to now", a.name))
 		return nil
 	}
 	return s.Gap(rest)
@@ -151,7 +151,7 @@ func (o *logsOptions) silent(attempt string, out *job.Outcome) {
 	if o.endSaid {
 		return
 	}
-	o.screen.note(fmt.Sprintf("%s has printed nothing: %s", attempt, ui.Printable(out.Summary())))
+	o.screen.Note(fmt.Sprintf("%s has printed nothing: %s", attempt, ui.Printable(out.Summary())))
 }
 
 // conclude says what the agent itself had no room for, behind all that it sent, and that

@@ -56,12 +56,12 @@ func (o *runOptions) serveMetrics(command string) (stop func(), err error) {
 		return nil, &job.Hinted{Err: err, Hint: hint}
 	}
 	o.exporter = exporter.New()
-	o.screen.note(fmt.Sprintf("metrics: http://%s/metrics", l.Addr()))
+	o.screen.Note(fmt.Sprintf("metrics: http://%s/metrics", l.Addr()))
 	ctx, cancel := context.WithCancel(context.Background())
 	var work sync.WaitGroup
 	work.Go(func() {
 		if err := o.exporter.Serve(ctx, l); err != nil { // the job is worth more
-			o.screen.note(fmt.Sprintf("metrics are not served any more: %v", err))
+			o.screen.Note(fmt.Sprintf("metrics are not served any more: %v", err))
 		}
 	})
 	return func() {

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
 // notRun is a command that could not be started.
@@ -34,11 +35,11 @@ func (n notRun) hint() string {
 	case strings.HasPrefix(n.message, noWorkdir):
 		return "name a directory that is there: --workdir DIR"
 	case missing && len(rest) > 0 && assignment.MatchString(first):
-		return n.again + " -e " + shellQuote(first) + " -- " + commandLine(rest)
+		return n.again + " -e " + shell.Quote(first) + " -- " + shell.Line(rest)
 	case missing && forShell(first):
-		return "a shell can: " + n.again + " -- sh -c " + shellQuote(shellText(n.command))
+		return "a shell can: " + n.again + " -- sh -c " + shell.Quote(shellText(n.command))
 	case strings.Contains(n.message, noInterpreter):
-		return "a shell may run it: " + n.again + " -- sh " + commandLine(n.command)
+		return "a shell may run it: " + n.again + " -- sh " + shell.Line(n.command)
 	case n.here == nil:
 		return "check the command, and PATH"
 	case strings.Contains(n.message, syscall.ENOEXEC.Error()):
@@ -87,7 +88,7 @@ func shellText(command []string) string {
 	words := []string{command[0]}
 	for _, word := range command[1:] {
 		if !slices.Contains(operators, word) {
-			word = shellQuote(word)
+			word = shell.Quote(word)
 		}
 		words = append(words, word)
 	}
@@ -115,12 +116,12 @@ func scriptLine(line, name string, args []string) string {
 	if flag == "" {
 		return ""
 	}
-	text := program + " " + flag + ` "$(cat ` + shellQuote(name) + `)"`
+	text := program + " " + flag + ` "$(cat ` + shell.Quote(name) + `)"`
 	if flag == "-c" && strings.HasSuffix(program, "sh") {
-		text += " " + shellQuote(name) // its $0
+		text += " " + shell.Quote(name) // its $0
 	}
 	if len(args) > 0 {
-		text += " " + commandLine(args)
+		text += " " + shell.Line(args)
 	}
 	return text
 }

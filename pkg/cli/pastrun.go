@@ -6,12 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
@@ -56,9 +57,9 @@ func (o *logsOptions) pastRun(j *knownJob, a *knownAttempt) *pastRun {
 }
 
 // noteDamage says what of it can't be read.
-func (p *pastRun) noteDamage(s *screen) {
+func (p *pastRun) noteDamage(s *output.Screen) {
 	for _, err := range p.damaged {
-		s.note(err.Error())
+		s.Note(err.Error())
 	}
 }
 
@@ -171,8 +172,8 @@ func (o *logsOptions) current(ctx context.Context, found *kubernetes.Found, a *k
 		return ctx.Err()
 	}
 	if f, ok := errors.AsType[*job.Failure](err); ok { // also where what was stored will do
-		o.screen.note(fmt.Sprintf("the agent of %s can't be asked what it has: %v", a.name, f))
-		o.screen.note("hint: " + o.named(f.Hint))
+		o.screen.Note(fmt.Sprintf("the agent of %s can't be asked what it has: %v", a.name, f))
+		o.screen.Note("hint: " + o.named(f.Hint))
 	}
 	if len(h.Samples) > 0 { // all that its agent has, which is all that was stored and more
 		p.Samples, p.missing = h.Samples, ""
@@ -192,9 +193,9 @@ func (o *logsOptions) current(ctx context.Context, found *kubernetes.Found, a *k
 func runLine(spec *job.Spec) string {
 	line := "{hodei} run"
 	if spec.Image != "" {
-		line += " --image " + shellQuote(spec.Image)
+		line += " --image " + shell.Quote(spec.Image)
 	}
-	return line + " -- " + commandLine(spec.Command)
+	return line + " -- " + shell.Line(spec.Command)
 }
 
 // noAttempt says why nothing is known of any attempt of a job.
@@ -207,13 +208,4 @@ func noAttempt(j *knownJob) error {
 		h.Hint = "run it again, and follow it: " + runLine(j.found.Spec)
 	}
 	return h
-}
-
-// commandLine is a command as a shell takes it.
-func commandLine(command []string) string {
-	words := make([]string, len(command))
-	for i, word := range command {
-		words[i] = shellQuote(word)
-	}
-	return strings.Join(words, " ")
 }

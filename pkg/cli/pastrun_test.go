@@ -12,7 +12,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
 // runStart is when the runs of these tests began.
@@ -111,7 +113,7 @@ func TestPastRun(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := testRunStore(t)
-			o := &logsOptions{store: &openedStore{Store: s}, namespace: "ns", name: "x", cluster: &kubernetes.Provider{}}
+			o := &logsOptions{store: &place.Store{Store: s}, namespace: "ns", name: "x", cluster: &kubernetes.Provider{}}
 			if test.samples >= 0 {
 				keepRun(t, s, recordKey, test.stored, test.record, test.samples)
 			}
@@ -192,10 +194,10 @@ func TestBestOutcome(t *testing.T) {
 }
 
 func TestCommandLine(t *testing.T) {
-	if got, want := commandLine([]string{"sh", "-c", "echo 'x' > y"}), `sh -c 'echo '\''x'\'' > y'`; got != want {
+	if got, want := shell.Line([]string{"sh", "-c", "echo 'x' > y"}), `sh -c 'echo '\''x'\'' > y'`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	if got := commandLine(nil); got != "" {
+	if got := shell.Line(nil); got != "" {
 		t.Errorf("got %q", got)
 	}
 }

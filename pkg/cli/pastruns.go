@@ -11,6 +11,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
 // maxPastRuns bounds the runs of one command that an advice stands on: the latest, so
@@ -37,7 +38,7 @@ func (o *logsOptions) pastRuns(ctx context.Context) ([]pastRuns, error) {
 	if o.cluster != nil {
 		// Who may not list the Jobs has the one that was named, and those stored here.
 		if inCluster, err = o.cluster.FindAll(ctx, ""); err != nil {
-			o.screen.note(fmt.Sprintf("without the cluster's other jobs: %v", err))
+			o.screen.Note(fmt.Sprintf("without the cluster's other jobs: %v", err))
 		}
 	}
 	namespace := o.namespace
@@ -50,7 +51,7 @@ func (o *logsOptions) pastRuns(ctx context.Context) ([]pastRuns, error) {
 	}
 	keys, err := o.store.Keys(namespace)
 	if err != nil {
-		o.screen.note(err.Error()) // what could be read is there
+		o.screen.Note(err.Error()) // what could be read is there
 	}
 	for i := range commands {
 		c := &commands[i]
@@ -105,7 +106,7 @@ func (o *logsOptions) commands(ctx context.Context) ([]pastRuns, error) {
 	}
 	if len(commands) > maxJobs {
 		return nil, &job.Hinted{Err: fmt.Errorf("%d commands match -l %s, %d can be advised on at once", len(commands), o.selector, maxJobs),
-			Hint: "choose fewer: {hodei} jobs -l " + shellQuote(o.selector) + " --show-labels"}
+			Hint: "choose fewer: {hodei} jobs -l " + shell.Quote(o.selector) + " --show-labels"}
 	}
 	return commands, nil
 }
@@ -175,7 +176,7 @@ func (c *pastRuns) addStored(o *logsOptions, key logstore.Key, seen map[string]b
 	}
 	kept, err := storedRun(o.store.Store, key)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		o.screen.note("left out: " + err.Error())
+		o.screen.Note("left out: " + err.Error())
 		seen[key.AttemptUID] = true
 	}
 	if err != nil || !sameCommand(kept.Spec, c.spec) { // of an older version, or another's

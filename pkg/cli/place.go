@@ -3,85 +3,27 @@ package cli
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"fmt"
-	"net"
 	"os"
 	"strings"
 
 	"k8s.io/cli-runtime/pkg/genericclioptions"
+	clientset "k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
-	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
 	"github.com/hodei-jobs/hodei/pkg/setup"
+	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
-// place is where jobs run: a provider, ready to use.
-type place interface {
-	// Describe and Namespace say where that is.
-	Describe() string
-	Namespace() string
-	// SetDefaults fills in what is zero in spec, and has a default there.
-	SetDefaults(spec *job.Spec)
-	// MayTunnel says whether we may reach the agents.
-	MayTunnel(ctx context.Context) (bool, error)
-	// EBPFHint is what helps where a job ended for want of eBPF; else it is "".
-	EBPFHint(o *job.Outcome) string
-	// Submit makes the job's worker, and follows it as o says where there is a choice.
-	Submit(ctx context.Context, spec *job.Spec, id *certs.JobCerts, o kubernetes.RunOptions) (submitted, error)
-}
-
-// submitted is a job that was made.
-type submitted interface {
-	// UID tells jobs of the same name apart.
-	UID() string
-	// Listener is where its agents arrive, and TLS our side of their connections.
-	Listener() net.Listener
-	TLS() *tls.Config
-	// Watch tells what becomes of it and returns its end. Called once.
-	Watch(ctx context.Context, tell job.Observer) (*job.Outcome, error)
-	// Notes are what is to be said of it once it was made.
-	Notes() []string
-	// Keeps says what keeps it from completing, and what helps; "": nothing.
-	Keeps() string
-	// StopRetrying makes the current attempt the last.
-	StopRetrying(ctx context.Context) error
-	// Delete removes a job that has not started.
-	Delete(ctx context.Context) error
-	// Close lets go of it. A job in a cluster goes on.
-	Close()
-}
-
-// The two kinds of place. Their Submit returns their own type, these return ours.
-type (
-	cluster struct{ *kubernetes.Provider }
-	machine struct{ *local.Provider }
-)
-
-func (c cluster) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCerts, o kubernetes.RunOptions) (submitted, error) {
-	return orNil(c.Provider.Submit(ctx, spec, id, o))
-}
-
-func (m machine) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCerts, _ kubernetes.RunOptions) (submitted, error) {
-	return orNil(m.Provider.Submit(ctx, spec, id))
-}
-
-// orNil keeps a nil pointer from becoming an interface that is not nil.
-func orNil[T submitted](s T, err error) (submitted, error) {
-	if err != nil {
-		return nil, err
-	}
-	return s, nil
-}
-
 // place is where this command's job is to run. It does not talk to a cluster.
-func (a *app) place() (place, error) {
+func (a *app) place() (place.Place, error) {
 	name, c, err := a.chooseProvider()
 	if err != nil {
 		return nil, err
@@ -91,31 +33,21 @@ func (a *app) place() (place, error) {
 		if err != nil {
 			return nil, err
 		}
-		return machine{&local.Provider{Worker: worker}}, nil
+		return place.Machine{Provider: &local.Provider{Worker: worker}}, nil
 	}
 	k, err := a.kubernetesProvider(name, c)
 	if err != nil {
 		return nil, err
 	}
-	return cluster{k}, nil
+	return place.Cluster{Provider: k}, nil
 }
 
 // wanted is what the command line says of the cluster, before anything is decided.
-func (a *app) wanted() asked {
+func (a *app) wanted() place.Asked {
 	if a.asked == nil {
-		a.asked = &asked{provider: a.providerFlag, context: *a.kube.Context, kubeconfig: *a.kube.KubeConfig}
+		a.asked = &place.Asked{Provider: a.providerFlag, Context: *a.kube.Context, Kubeconfig: *a.kube.KubeConfig}
 	}
 	return *a.asked
-}
-
-// decide finds the cluster that by means.
-func (a *app) decide(by asked) (target, error) {
-	r, err := a.providers()
-	if err != nil {
-		return target{}, err
-	}
-	t, err := decide(by, r, a.look)
-	return t, providerHint(err)
 }
 
 // chooseProvider returns the name and the settings of the provider that this command is
@@ -123,24 +55,24 @@ func (a *app) decide(by asked) (target, error) {
 // cluster, and what is to be said of the choice is said.
 func (a *app) chooseProvider() (string, provider.Config, error) {
 	by := a.wanted()
-	t, err := a.decide(by)
+	t, err := a.home().Decide(by)
 	if err != nil {
 		return "", provider.Config{}, err
 	}
 	first := a.target == nil
 	a.target = &t
-	if t.config.Type == provider.Local {
-		return t.provider, t.config, nil
+	if t.Config.Type == provider.Local {
+		return t.Provider, t.Config, nil
 	}
-	*a.kube.Context, *a.kube.KubeConfig = t.config.Context, t.config.Kubeconfig
-	if t.config.Kubeconfig == "" && a.kubeconfigHome() == "" {
+	*a.kube.Context, *a.kube.KubeConfig = t.Config.Context, t.Config.Kubeconfig
+	if t.Config.Kubeconfig == "" && a.home().KubeconfigHome() == "" {
 		*a.kube.KubeConfig = os.DevNull
 	}
-	c, err := t.settings(a.getenv)
+	c, err := t.Settings(a.getenv)
 	if err != nil {
 		return "", provider.Config{}, err
 	}
-	c.Namespace = cmp.Or(c.Namespace, a.podNamespace())
+	c.Namespace = cmp.Or(c.Namespace, a.home().PodNamespace())
 	c = c.WithDefaults()
 	if n := *a.kube.Namespace; n != "" && n != c.Namespace {
 		a.otherNamespace, c.Namespace = n, n
@@ -148,21 +80,21 @@ func (a *app) chooseProvider() (string, provider.Config, error) {
 	if first && !a.quiet {
 		a.sayTarget(t, by)
 	}
-	return t.provider, c, nil
+	return t.Provider, c, nil
 }
 
 // sayTarget says what somebody might not expect of the chosen cluster and settings.
-func (a *app) sayTarget(t target, by asked) {
-	r, err := a.providers()
+func (a *app) sayTarget(t place.Target, by place.Asked) {
+	r, err := a.home().Providers()
 	if err != nil {
 		return
 	}
-	s := t.say(by, r, a.look)
-	if s.elsewhere != "" {
-		fmt.Fprintln(a.ErrOut, ui.Printable("using "+s.context+"; "+s.elsewhere))
+	s := t.Say(by, r, a.home().Look)
+	if s.Elsewhere != "" {
+		fmt.Fprintln(a.ErrOut, ui.Printable("using "+s.Context+"; "+s.Elsewhere))
 	}
-	if s.settings != "" {
-		fmt.Fprintln(a.ErrOut, ui.Printable(s.settings))
+	if s.Settings != "" {
+		fmt.Fprintln(a.ErrOut, ui.Printable(s.Settings))
 	}
 }
 
@@ -178,11 +110,11 @@ func (a *app) nameCluster(verb string, acts bool) error {
 		return err
 	}
 	line := verb + " the cluster at " + config.Host
-	if a.podNamespace() != "" {
+	if a.home().PodNamespace() != "" {
 		line += ", as this Pod's own service account"
 	}
-	s := a.target.say(a.wanted(), &provider.Registry{}, a.look)
-	for _, more := range []struct{ before, text string }{{", ", s.context}, {"; ", s.elsewhere}} {
+	s := a.target.Say(a.wanted(), &provider.Registry{}, a.home().Look)
+	for _, more := range []struct{ before, text string }{{", ", s.Context}, {"; ", s.Elsewhere}} {
 		if more.text != "" {
 			line += more.before + more.text
 		}
@@ -214,8 +146,8 @@ func (a *app) notHere(name string) error {
 
 // currentContext is the kubeconfig's, as it is typed, or what stands for one.
 func (a *app) currentContext() string {
-	if k, err := a.look(""); err == nil && k.current != "" {
-		return shellQuote(k.current)
+	if k, err := a.home().Look(""); err == nil && k.Current != "" {
+		return shell.Quote(k.Current)
 	}
 	return "CONTEXT"
 }
@@ -250,4 +182,20 @@ func (a *app) setupClient(ctx context.Context) (*setup.Client, error) {
 		return nil, err
 	}
 	return setup.NewClient(ctx, config)
+}
+
+// client returns a client of the cluster that this command is about.
+func (a *app) client() (clientset.Interface, error) {
+	if a.target == nil {
+		if _, _, err := a.chooseCluster(); err != nil {
+			return nil, err
+		}
+	}
+	config, err := restConfig(a.kube)
+	if err != nil {
+		return nil, err
+	}
+	config = rest.CopyConfig(config)
+	config.QPS, config.Burst = 50, 100 // a Secret for each of many jobs, at client-go's 5 a second
+	return clientset.NewForConfig(config)
 }

@@ -41,3 +41,17 @@ func statePrinters(flags *genericclioptions.PrintFlags) func(state string) (prin
 		return printer, err
 	}
 }
+
+// printData writes v, which is no Kubernetes object, as JSON or YAML.
+func (a *app) printData(v any, format string) error {
+	marshal := document.YAML
+	if format == "json" {
+		marshal = document.JSON
+	}
+	data, err := marshal(v, "    ")
+	if err != nil {
+		return err
+	}
+	_, err = a.Out.Write(data)
+	return err
+}

@@ -2,9 +2,7 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -12,8 +10,7 @@ import (
 	"k8s.io/cli-runtime/pkg/printers"
 	"k8s.io/kubectl/pkg/util/templates"
 
-	"github.com/hodei-jobs/hodei/pkg/document"
-	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
@@ -78,7 +75,7 @@ func (a *app) newProviderList() *cobra.Command {
 }
 
 func (a *app) listProviders(output string, noHeaders bool) error {
-	r, err := a.providers()
+	r, err := a.home().Providers()
 	if err != nil {
 		return err
 	}
@@ -140,13 +137,13 @@ func (a *app) newProviderGet() *cobra.Command {
 			if output != "yaml" && output != "json" {
 				return usagef(cmd, "--output %q: want yaml or json", output)
 			}
-			r, err := a.providers()
+			r, err := a.home().Providers()
 			if err != nil {
 				return err
 			}
 			c, err := r.Get(args[0])
 			if err != nil {
-				return providerHint(err)
+				return place.ProviderHint(err)
 			}
 			return a.printData(c, output)
 		},
@@ -200,75 +197,15 @@ func (a *app) newProviderRemove() *cobra.Command {
 	}
 }
 
-// providers reads the file of providers. Without a place for it there are none.
-func (a *app) providers() (*provider.Registry, error) {
-	path, err := provider.Path(a.getenv)
-	if errors.Is(err, provider.ErrNoPlace) {
-		return &provider.Registry{}, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	r, err := provider.Load(path)
-	return r, providerHint(err)
-}
-
-// providersPath is where the file of providers is, for whoever writes it.
-func (a *app) providersPath() (string, error) {
-	path, err := provider.Path(a.getenv)
-	if err != nil {
-		return "", &job.Hinted{Err: err, Hint: "export XDG_CONFIG_HOME=DIR"}
-	}
-	return path, nil
-}
-
 // changeProviders edits the file of providers and says what was done.
 func (a *app) changeProviders(ctx context.Context, done string, change func(*provider.Registry) error) error {
-	path, err := a.providersPath()
+	path, err := a.home().ProvidersPath()
 	if err != nil {
 		return err
 	}
 	if err := provider.Update(ctx, path, change); err != nil {
-		return providerHint(err)
+		return place.ProviderHint(err)
 	}
 	fmt.Fprintln(a.ErrOut, done)
 	return nil
-}
-
-// providerHint says how to list the names if err is an unknown one, who holds the file if
-// another hodei edits it, and how to keep the file elsewhere if it can't be there.
-func providerHint(err error) error {
-	if busy, ok := errors.AsType[*provider.BusyError](err); ok {
-		return &job.Hinted{Err: err, Hint: "see by whom: fuser -v " + shellQuote(busy.Lock)}
-	}
-	if _, ok := errors.AsType[*fs.PathError](err); ok && job.HintOf(err) == "" {
-		return &job.Hinted{Err: err, Hint: "export XDG_CONFIG_HOME=DIR"}
-	}
-	if errors.Is(err, provider.ErrNotFound) {
-		return &job.Hinted{Err: err, Hint: "{hodei} provider list"}
-	}
-	return err
-}
-
-// completeProvider completes the first argument to a provider's name.
-func (a *app) completeProvider(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
-	r, err := a.providers()
-	if err != nil || len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	return r.Names(), cobra.ShellCompDirectiveNoFileComp
-}
-
-// printData writes v, which is no Kubernetes object, as JSON or YAML.
-func (a *app) printData(v any, format string) error {
-	marshal := document.YAML
-	if format == "json" {
-		marshal = document.JSON
-	}
-	data, err := marshal(v, "    ")
-	if err != nil {
-		return err
-	}
-	_, err = a.Out.Write(data)
-	return err
 }

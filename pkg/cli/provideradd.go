@@ -11,6 +11,7 @@ import (
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/ui"
@@ -80,7 +81,7 @@ func (a *app) newProviderAdd() *cobra.Command {
 }
 
 func (a *app) addProvider(ctx context.Context, name string, c provider.Config) error {
-	path, err := a.providersPath()
+	path, err := a.home().ProvidersPath()
 	if err != nil {
 		return err
 	}
@@ -103,10 +104,10 @@ func (a *app) addProvider(ctx context.Context, name string, c provider.Config) e
 	case errors.Is(err, provider.ErrTaken):
 		return &job.Hinted{Err: err, Hint: "change it with {hodei} provider set " + name + ", or forget it: {hodei} provider remove " + name}
 	case err != nil:
-		return providerHint(err)
+		return place.ProviderHint(err)
 	}
 	fmt.Fprintf(a.ErrOut, "provider %q added", name)
-	switch pod := a.podNamespace(); {
+	switch pod := a.home().PodNamespace(); {
 	case c.Context != "":
 		fmt.Fprintf(a.ErrOut, " for context %q, namespace %s", ui.Printable(c.Context), c.WithDefaults().Namespace)
 	case c.Type == provider.Kubernetes && pod != "":
@@ -131,7 +132,7 @@ func (a *app) captureContext(c *provider.Config) error {
 		c.Context = kubeconfig.CurrentContext
 	}
 	switch _, ok := kubeconfig.Contexts[c.Context]; {
-	case c.Context == "" && c.Kubeconfig == "" && a.podNamespace() != "": // our own account's
+	case c.Context == "" && c.Kubeconfig == "" && a.home().PodNamespace() != "": // our own account's
 	case len(kubeconfig.Contexts) == 0:
 		return kubernetes.Explain(clientcmd.ErrEmptyConfig)
 	case c.Context == "":

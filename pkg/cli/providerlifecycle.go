@@ -14,6 +14,7 @@ import (
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -115,7 +116,7 @@ func readsVersion(ctx context.Context, p *kubernetes.Provider, pod string) error
 
 // remove deletes what is left of a job of the test's, also after ctx has ended.
 func (t *providerTest) remove(ctx context.Context, name string) error {
-	c, ok := t.place.(cluster)
+	c, ok := t.place.(place.Cluster)
 	if !ok {
 		return nil
 	}
@@ -134,7 +135,7 @@ func (t *providerTest) remove(ctx context.Context, name string) error {
 	return nil
 }
 
-func (t *providerTest) delete(ctx context.Context, c cluster, name string) error {
+func (t *providerTest) delete(ctx context.Context, c place.Cluster, name string) error {
 	found, err := c.Find(ctx, name)
 	if errors.Is(err, kubernetes.ErrNotFound) {
 		return nil

@@ -16,10 +16,13 @@ import (
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/check"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -74,11 +77,11 @@ type providerTest struct {
 
 	name       string
 	config     provider.Config // with its defaults
-	place      place
+	place      place.Place
 	authority  *certs.Authority
 	certsNotes []string
-	cluster    *clusterChecks // nil: there is none, or level 1 has not reached it
-	screen     *screen
+	cluster    *check.Cluster // nil: there is none, or level 1 has not reached it
+	screen     *output.Screen
 	report     testReport
 }
 
@@ -90,14 +93,14 @@ type testReport struct {
 }
 
 type levelReport struct {
-	Level  int         `json:"level"`
-	Name   string      `json:"name"`
-	Status checkStatus `json:"status"`
+	Level  int          `json:"level"`
+	Name   string       `json:"name"`
+	Status check.Status `json:"status"`
 	// Seconds that it took, with its cleaning up.
-	Seconds float64 `json:"seconds"`
-	Detail  string  `json:"detail,omitempty"`
-	Hint    string  `json:"hint,omitempty"`
-	Checks  []check `json:"checks,omitempty"`
+	Seconds float64        `json:"seconds"`
+	Detail  string         `json:"detail,omitempty"`
+	Hint    string         `json:"hint,omitempty"`
+	Checks  []check.Result `json:"checks,omitempty"`
 }
 
 // errNoCluster is of a level that makes no sense on this machine, errNoShell of one that
@@ -117,9 +120,9 @@ func (t *providerTest) run(ctx context.Context, name string) error {
 	}
 	// Whoever interrupts a job's run interrupts the test; it is heard to the end, so that
 	// what was made is removed.
-	ctx, stop := t.signals.untilSignal(ctx, stillHeard)
+	ctx, stop := t.signals.UntilSignal(ctx, signals.StillHeard)
 	defer stop()
-	defer t.screen.stop()
+	defer t.screen.Stop()
 	levels := []struct {
 		name string
 		try  func(context.Context, *levelReport) error
@@ -130,12 +133,12 @@ func (t *providerTest) run(ctx context.Context, name string) error {
 		{"full flow", t.fullFlow},
 	}
 	for _, note := range t.certsNotes {
-		t.screen.note(note)
+		t.screen.Note(note)
 	}
 	var failed error
 	for i, level := range levels {
-		report := levelReport{Level: i + 1, Name: level.name, Status: checkOK}
-		t.screen.waiting(level.name)
+		report := levelReport{Level: i + 1, Name: level.name, Status: check.OK}
+		t.screen.Waiting(level.name)
 		began := time.Now()
 		failed = t.timedOut(level.try(ctx, &report))
 		report.Seconds = time.Since(began).Seconds()
@@ -155,7 +158,7 @@ func (t *providerTest) run(ctx context.Context, name string) error {
 		}
 	}
 	if ctx.Err() != nil {
-		return interruptedBy(ctx, failed)
+		return signals.InterruptedBy(ctx, failed)
 	}
 	return failed
 }
@@ -166,7 +169,7 @@ func (t *providerTest) timedOut(err error) error {
 		return err
 	}
 	hint := fmt.Sprintf("{hodei} provider test %s --timeout %s", t.name, 5*t.timeout)
-	if _, ok := t.place.(cluster); ok {
+	if _, ok := t.place.(place.Cluster); ok {
 		hint += "; or see: kubectl get events -n " + t.config.Namespace
 	}
 	return &job.Hinted{Err: fmt.Errorf("--timeout %s was not enough: %w", t.timeout, err), Hint: hint}
@@ -182,7 +185,7 @@ func (t *providerTest) complete(name string) error {
 	if t.name, t.config, err = t.chooseProvider(); err != nil {
 		return err
 	}
-	if t.authority, t.certsNotes, err = t.app.authority("", "--certs"); err != nil {
+	if t.authority, t.certsNotes, err = t.app.home().Authority("", "--certs"); err != nil {
 		return err
 	}
 	t.screen = newScreen(t.app, t.output != "")
@@ -194,30 +197,26 @@ func (t *providerTest) complete(name string) error {
 func (t *providerTest) show(r *levelReport, err error) {
 	label := fmt.Sprintf("level %d", r.Level)
 	took := time.Duration(r.Seconds * float64(time.Second))
-	t.screen.status.Stop()
+	t.screen.Stop()
 	switch {
 	case isSkipped(err):
-		r.Status, r.Detail = checkSkipped, err.Error()
-		if !t.screen.quiet {
-			t.screen.status.Summary(ui.Unchecked, fmt.Sprintf("%s skipped: %s", label, err))
-		}
+		r.Status, r.Detail = check.Skipped, err.Error()
+		t.screen.Marked(ui.Unchecked, fmt.Sprintf("%s skipped: %s", label, err))
 	case err != nil:
-		r.Status, r.Detail, r.Hint = checkError, ui.Printable(err.Error()), t.named(job.HintOf(err))
-		if !t.screen.quiet {
-			t.screen.status.Summary(ui.Bad, fmt.Sprintf("%s failed: %s", label, r.Name))
-		}
-	case !t.screen.quiet:
-		t.screen.status.Done(label, r.Name+": "+r.Detail, took)
+		r.Status, r.Detail, r.Hint = check.Error, ui.Printable(err.Error()), t.named(job.HintOf(err))
+		t.screen.Marked(ui.Bad, fmt.Sprintf("%s failed: %s", label, r.Name))
+	default:
+		t.screen.Done(label, r.Name+": "+r.Detail, took)
 	}
-	first := worst(r.Checks) // is what ends the test, and said there
+	first := check.Worst(r.Checks) // is what ends the test, and said there
 	for i, c := range r.Checks {
 		switch {
-		case c.Status == checkWarning:
-			t.screen.note(fmt.Sprintf("warning: %s: %s", c.Name, c.Detail))
-		case c.Status == checkError && &r.Checks[i] != first:
-			t.screen.note(fmt.Sprintf("also: %s: %s", c.Name, c.Detail))
+		case c.Status == check.Warning:
+			t.screen.Note(fmt.Sprintf("warning: %s: %s", c.Name, c.Detail))
+		case c.Status == check.Error && &r.Checks[i] != first:
+			t.screen.Note(fmt.Sprintf("also: %s: %s", c.Name, c.Detail))
 			if c.Hint != "" {
-				t.screen.note("hint: " + c.Hint)
+				t.screen.Note("hint: " + c.Hint)
 			}
 		}
 	}
@@ -228,15 +227,15 @@ func (t *providerTest) show(r *levelReport, err error) {
 func (t *providerTest) infrastructure(ctx context.Context, r *levelReport) error {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
-	if _, here := t.place.(machine); here {
-		r.Checks = []check{checkWorker()}
+	if _, here := t.place.(place.Machine); here {
+		r.Checks = []check.Result{check.Worker()}
 	} else {
 		r.Checks, t.cluster = t.checkCluster(ctx, t.name, t.config)
 	}
 	for i := range r.Checks {
 		r.Checks[i].Hint = t.named(r.Checks[i].Hint)
 	}
-	if c := worst(r.Checks); c != nil {
+	if c := check.Worst(r.Checks); c != nil {
 		return &job.Hinted{Err: errors.New(c.Detail), Hint: c.Hint}
 	}
 	r.Detail = r.Checks[0].Detail
@@ -269,7 +268,7 @@ func (t *providerTest) registration(ctx context.Context, r *levelReport) error {
 // worker is a command that every job finds, be its image without a file: the worker's
 // program, which prints its version.
 func (t *providerTest) worker() []string {
-	if here, ok := t.place.(machine); ok {
+	if here, ok := t.place.(place.Machine); ok {
 		return []string{here.Worker, "version"}
 	}
 	return []string{kubernetes.LauncherPath, "version"}
@@ -323,7 +322,7 @@ func (t *providerTest) runJob(ctx context.Context, command []string, out, errOut
 	}
 	defer os.RemoveAll(state) // a temporary directory that stays harms nobody
 	quiet := *t.app
-	quiet.Out, quiet.ErrOut, quiet.shown = out, errOut, nil
+	quiet.Out, quiet.ErrOut, quiet.shown, quiet.at = out, errOut, nil, nil
 	quiet.getenv = func(name string) string {
 		if name == "XDG_STATE_HOME" {
 			return state
@@ -341,8 +340,8 @@ func (t *providerTest) runJob(ctx context.Context, command []string, out, errOut
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*t.timeout)
 	defer cancel()
 	err = o.run(bounded)
-	if exit, ok := errors.AsType[*exitError](err); ok && (exit.err == nil || exit.code == job.ExitNotFound) {
-		return exit.code, interrupted(ctx, nil)
+	if exit, ok := errors.AsType[*job.ExitError](err); ok && (exit.Err == nil || exit.Code == job.ExitNotFound) {
+		return exit.Code, interrupted(ctx, nil)
 	}
 	return 0, interrupted(ctx, err)
 }

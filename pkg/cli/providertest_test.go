@@ -9,7 +9,9 @@ import (
 
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
+	"github.com/hodei-jobs/hodei/pkg/check"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
 )
@@ -20,20 +22,20 @@ func TestTimedOut(t *testing.T) {
 	late := fmt.Errorf("read the container's log: %w", context.DeadlineExceeded)
 	for _, test := range []struct {
 		name       string
-		place      place
+		Place      place.Place
 		err        error
 		want, hint string
 	}{
-		{"nothing", cluster{}, nil, "", ""},
-		{"another", cluster{}, other, "other", ""},
-		{"one that has a hint", cluster{}, hintFirst, hintFirst.Error(), "kubectl delete job x"},
-		{"late", cluster{}, late, "--timeout 2m0s was not enough: read the container's log: context deadline exceeded",
+		{"nothing", place.Cluster{}, nil, "", ""},
+		{"another", place.Cluster{}, other, "other", ""},
+		{"one that has a hint", place.Cluster{}, hintFirst, hintFirst.Error(), "kubectl delete job x"},
+		{"late", place.Cluster{}, late, "--timeout 2m0s was not enough: read the container's log: context deadline exceeded",
 			"{hodei} provider test prod --timeout 10m0s; or see: kubectl get events -n ns"},
-		{"late here", machine{&local.Provider{}}, late, "--timeout 2m0s was not enough: read the container's log: context deadline exceeded",
+		{"late here", place.Machine{Provider: &local.Provider{}}, late, "--timeout 2m0s was not enough: read the container's log: context deadline exceeded",
 			"{hodei} provider test prod --timeout 10m0s"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			p := &providerTest{timeout: 2 * time.Minute, name: "prod", config: provider.Config{Namespace: "ns"}, place: test.place}
+			p := &providerTest{timeout: 2 * time.Minute, name: "prod", config: provider.Config{Namespace: "ns"}, place: test.Place}
 			err := p.timedOut(test.err)
 			if err == nil && test.want == "" {
 				return
@@ -51,12 +53,12 @@ func TestShowChecks(t *testing.T) {
 	streams, _, _, errOut := genericiooptions.NewTestIOStreams()
 	a := &app{IOStreams: streams, name: "hodei", getenv: func(string) string { return "" }}
 	p := &providerTest{app: a, screen: newScreen(a, false)}
-	p.show(&levelReport{Level: 1, Name: "infrastructure", Checks: []check{
-		{"cluster", checkOK, "Kubernetes v1", ""},
-		{"namespace", checkError, "namespace x does not exist", "hodei install"},
-		{"role", checkWarning, "is not there", "hodei install"},
-		{"priority class", checkError, `priority class "y" not found`, "kubectl get priorityclasses"},
-		{"job", checkError, "no words", ""},
+	p.show(&levelReport{Level: 1, Name: "infrastructure", Checks: []check.Result{
+		{Name: "cluster", Status: check.OK, Detail: "Kubernetes v1", Hint: ""},
+		{Name: "namespace", Status: check.Error, Detail: "namespace x does not exist", Hint: "hodei install"},
+		{Name: "role", Status: check.Warning, Detail: "is not there", Hint: "hodei install"},
+		{Name: "priority class", Status: check.Error, Detail: `priority class "y" not found`, Hint: "kubectl get priorityclasses"},
+		{Name: "job", Status: check.Error, Detail: "no words", Hint: ""},
 	}}, errors.New("namespace x does not exist"))
 	const want = `level 1 failed: infrastructure
 warning: role: is not there

@@ -21,7 +21,7 @@ import (
 )
 
 // refusing is a job whose agents and we refuse each other.
-type refusing struct{ *fakeJob }
+type refusing struct{ *followtest.Job }
 
 func (refusing) Refused(err error) *job.Failure {
 	return &job.Failure{Cause: job.ConfigError, Message: "refused: " + err.Error(), Hint: "compare the clocks"}
@@ -31,7 +31,7 @@ func (refusing) Refused(err error) *job.Failure {
 func TestSessionRefused(t *testing.T) {
 	f := testFollower(t, io.Discard, io.Discard, "json")
 	o := &runOptions{app: &app{name: "hodei"}, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: f.screen, events: f.events}
-	j := refusing{newFakeJob()}
+	j := refusing{followtest.NewJob()}
 	s := &session{runOptions: o, job: j, follower: f}
 	refusals := make(chan *job.Failure, 1)
 	refusals <- j.Refused(errors.New("bad certificate"))
@@ -40,12 +40,12 @@ func TestSessionRefused(t *testing.T) {
 	over, ended := follow.NewEnd()
 	defer ended(nil, nil)
 	err := s.await(t.Context(), meeting, &follow.Events{Refused: refusals, Over: over})
-	exit, ok := errors.AsType[*exitError](err)
+	exit, ok := errors.AsType[*job.ExitError](err)
 	tip, _ := errors.AsType[*job.Hinted](err)
-	if !ok || exit.code != 125 || err.Error() != "refused: bad certificate; job x goes on" || tip == nil || tip.Hint != "compare the clocks" {
+	if !ok || exit.Code != 125 || err.Error() != "refused: bad certificate; job x goes on" || tip == nil || tip.Hint != "compare the clocks" {
 		t.Errorf("got %v", err)
 	}
-	if j.deleted.Load() {
+	if j.Deleted.Load() {
 		t.Error("the job was deleted")
 	}
 }
@@ -68,7 +68,7 @@ func TestSessionRefusedByAgent(t *testing.T) {
 		var said bytes.Buffer
 		a := &app{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: &said}, name: "hodei", getenv: func(string) string { return "" }}
 		o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: nowhere{}, follow: true, screen: newScreen(a, false)}
-		j := ownTLS{refusing{newFakeJob()}, config}
+		j := ownTLS{refusing{followtest.NewJob()}, config}
 		ctx, cancel := context.WithCancel(t.Context())
 		var work sync.WaitGroup
 		work.Go(func() { followtest.Shake(ctx, j.Tunnel, agent) })
@@ -83,8 +83,8 @@ func TestSessionRefusedByAgent(t *testing.T) {
 		}
 		cancel()
 		work.Wait()
-		exit, ok := errors.AsType[*exitError](err)
-		if !ok || exit.code != 125 || !strings.HasPrefix(err.Error(), "refused: remote error: tls: ") || !strings.HasSuffix(err.Error(), "; job x goes on") {
+		exit, ok := errors.AsType[*job.ExitError](err)
+		if !ok || exit.Code != 125 || !strings.HasPrefix(err.Error(), "refused: remote error: tls: ") || !strings.HasSuffix(err.Error(), "; job x goes on") {
 			t.Errorf("got %v", err)
 		}
 		if took := time.Since(began); took < follow.RefusedWait {
@@ -93,7 +93,7 @@ func TestSessionRefusedByAgent(t *testing.T) {
 		if !strings.HasPrefix(said.String(), "refused: remote error: tls: ") || strings.Count(said.String(), "; trying on for 2m0s\n") != 1 {
 			t.Errorf("said %q", said.String())
 		}
-		if j.deleted.Load() {
+		if j.Deleted.Load() {
 			t.Error("the job was deleted")
 		}
 	})

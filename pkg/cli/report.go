@@ -15,7 +15,10 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/document"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/report"
+	"github.com/hodei-jobs/hodei/pkg/shell"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -64,7 +67,7 @@ func (a *app) newReport() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer o.logs.store.close(o.logs.screen.note)
+			defer o.logs.store.Close(o.logs.screen.Note)
 			return o.run(cmd.Context())
 		},
 	}
@@ -134,17 +137,17 @@ func (a *app) reportOptions(cmd *cobra.Command, f reportFlags, args []string) (*
 		return nil, err
 	}
 	var err error
-	o.logs.store, err = a.openStore(false)
+	o.logs.store, err = a.home().OpenStore(false)
 	return o, err
 }
 
 func (o *reportOptions) run(ctx context.Context) error {
-	ctx, stop := o.signals.untilSignal(ctx, nextEndsUs)
+	ctx, stop := o.signals.UntilSignal(ctx, signals.NextEndsUs)
 	defer stop()
 	p, err := o.load(ctx)
 	switch {
 	case ctx.Err() != nil:
-		return interruptedBy(ctx, nil)
+		return signals.InterruptedBy(ctx, nil)
 	case err != nil:
 		return err
 	}
@@ -194,7 +197,7 @@ func (o *reportOptions) load(ctx context.Context) (*pastRun, error) {
 func (o *logsOptions) findRun(ctx context.Context) (*knownJob, error) {
 	j, err := o.find(ctx)
 	if err != nil && o.cluster == nil && o.unreachable == nil {
-		err = &job.Hinted{Err: fmt.Errorf("no run of a job %q is stored on this machine", o.name), Hint: "{hodei} run --provider local --name " + shellQuote(o.name) + " -- COMMAND"}
+		err = &job.Hinted{Err: fmt.Errorf("no run of a job %q is stored on this machine", o.name), Hint: "{hodei} run --provider local --name " + shell.Quote(o.name) + " -- COMMAND"}
 	}
 	return j, err
 }
@@ -207,7 +210,7 @@ func (o *reportOptions) render(p *pastRun, now time.Time) ([]byte, error) {
 	}
 	r := &report.Report{Run: p.Run, Running: p.running, Missing: p.missing, Made: now, Version: readClientVersion().Version}
 	if p.Spec != nil {
-		r.Command = commandLine(p.Spec.Command)
+		r.Command = shell.Line(p.Spec.Command)
 	}
 	if p.Outcome != nil && p.Spec != nil {
 		r.Hint = o.hint(p)
@@ -237,7 +240,7 @@ func (o *reportOptions) hint(p *pastRun) string {
 
 // pastPlace is where a job ran, of which only the name is left.
 type pastPlace struct {
-	machine
+	place.Machine
 	namespace string
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -20,9 +21,12 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/exporter"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
+	"github.com/hodei-jobs/hodei/pkg/shell"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 )
 
 // runFlags are the flags of run, as they were typed.
@@ -156,11 +160,11 @@ func (a *app) noDash(cmd *cobra.Command, args []string) error {
 // asRun gives an error of a command that ends as run does run's exit code.
 func asRun(err error) error {
 	_, usage := errors.AsType[*usageError](err)
-	_, exit := errors.AsType[*exitError](err)
+	_, exit := errors.AsType[*job.ExitError](err)
 	if err == nil || usage || exit {
 		return err
 	}
-	return &exitError{code: job.ExitFailed, err: err}
+	return &job.ExitError{Code: job.ExitFailed, Err: err}
 }
 
 // runOptions turns flags into options. What is wrong with them is a usage error.
@@ -255,7 +259,7 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 		return nil, err
 	}
 	switch place := o.place.(type) {
-	case cluster:
+	case place.Cluster:
 		place.SetDefaults(&spec)
 		if err := place.CheckSpec(&spec); err != nil {
 			return nil, usagef(cmd, "%w", err)
@@ -267,7 +271,7 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 			o.noFallback = !place.ContainerLogs(true) // the provider has ruled it out
 		}
 		spec.EndCopied = f.detach && spec.ContainerLogs && !o.lingers
-	case machine:
+	case place.Machine:
 		spec.SetDefaults()
 		for _, name := range []string{"ttl", "namespace", "context", "kubeconfig"} {
 			if cmd.Flags().Changed(name) {
@@ -281,7 +285,7 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 			return nil, usagef(cmd, "--detach and --dry-run need a cluster; provider local runs processes of this machine")
 		}
 	}
-	if o.authority, o.certsNotes, err = a.authority(f.certs, "--certs"); err != nil {
+	if o.authority, o.certsNotes, err = a.home().Authority(f.certs, "--certs"); err != nil {
 		return nil, err
 	}
 	return o, nil
@@ -328,7 +332,7 @@ func (o *runOptions) chooseOutput(cmd *cobra.Command, f runFlags) error {
 type runOptions struct {
 	*app
 	spec           *job.Spec
-	place          place
+	place          place.Place
 	authority      *certs.Authority
 	certsNotes     []string
 	unset          []string // variables that were to be taken from here, and are not set
@@ -339,7 +343,7 @@ type runOptions struct {
 	// the agent, and that log is followed in its place, if output is wanted.
 	noFallback, fallback bool
 	format               string
-	screen               *screen
+	screen               *output.Screen
 	events               *output.Events // nil: the output goes to stdout and stderr as it is
 	usageInterval        time.Duration  // between two events of it; 0: none
 	metricsAddr          string         // where usage is shown to Prometheus; empty: nowhere
@@ -349,7 +353,7 @@ type runOptions struct {
 
 func (o *runOptions) run(ctx context.Context) error {
 	if o.dryRun {
-		manifest, err := o.place.(cluster).Manifest(o.spec)
+		manifest, err := o.place.(place.Cluster).Manifest(o.spec)
 		if err != nil {
 			return err
 		}
@@ -361,34 +365,34 @@ func (o *runOptions) run(ctx context.Context) error {
 	}
 	defer stopMetrics()
 	for _, name := range o.unset {
-		o.screen.note("-e " + name + ": it is not set here, and is left out")
+		o.screen.Note("-e " + name + ": it is not set here, and is left out")
 	}
 	for _, note := range o.authorityNotes(time.Now()) {
-		o.screen.note(note)
+		o.screen.Note(note)
 	}
 	id, err := o.authority.IssueJob(certs.ID{Namespace: o.place.Namespace(), Job: o.spec.Name})
 	if err != nil {
 		return err
 	}
-	var store *openedStore
+	var store *place.Store
 	if o.follow && !o.detach {
-		if store, err = o.openStore(true); err != nil {
+		if store, err = o.home().OpenStore(true); err != nil {
 			return err
 		}
-		defer store.close(o.screen.note)
+		defer store.Close(o.screen.Note)
 	}
 	// Before anything is made: a Ctrl-C from here on cleans up.
-	signals, stop := o.signals.forSession()
+	heard, stop := o.signals.ForSession()
 	defer stop()
 	if o.detach {
 		defer o.startSweep(ctx)()
 	}
-	defer o.screen.stop()
-	o.screen.waiting("submitting " + o.spec.Name)
+	defer o.screen.Stop()
+	o.screen.Waiting("submitting " + o.spec.Name)
 	submitting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type result struct {
-		job submitted
+		job place.Job
 		err error
 	}
 	made := make(chan result, 1)
@@ -407,24 +411,24 @@ func (o *runOptions) run(ctx context.Context) error {
 		select {
 		case r = <-made:
 			done = true
-		case sig := <-signals:
+		case sig := <-heard:
 			switch {
 			case !asksToEnd(sig):
-				o.screen.note(signalName(sig) + " was not passed on: the command has not started")
+				o.screen.Note(signals.Name(sig) + " was not passed on: the command has not started")
 				continue
 			case interrupted:
 				return o.unanswered()
 			}
 			interrupted, unanswered = true, time.After(takeBackWait)
 			cancel()
-			o.screen.waiting("taking back " + o.spec.Name)
+			o.screen.Waiting("taking back " + o.spec.Name)
 		case <-unanswered:
 			return o.unanswered()
 		}
 	}
 	if r.job != nil {
 		for _, note := range r.job.Notes() {
-			o.screen.note(note)
+			o.screen.Note(note)
 		}
 	}
 	switch {
@@ -432,7 +436,7 @@ func (o *runOptions) run(ctx context.Context) error {
 		err := r.job.Delete(ctx)
 		r.job.Close()
 		if err != nil {
-			return &exitError{code: job.ExitCancelled, err: err}
+			return &job.ExitError{Code: job.ExitCancelled, Err: err}
 		}
 		return o.takenBack("nothing is left of it")
 	case interrupted && r.err.Error() == context.Canceled.Error(): // and nothing else went wrong
@@ -450,7 +454,7 @@ func (o *runOptions) run(ctx context.Context) error {
 	}
 	o.noteWay()
 	defer o.startSweep(ctx)() // while the Pod starts: the cluster is not kept from making it
-	s := &session{runOptions: o, job: r.job, signals: signals, stopSignals: stop, store: store}
+	s := &session{runOptions: o, job: r.job, signals: heard, stopSignals: stop, store: store}
 	return s.follow(ctx, nil)
 }
 
@@ -460,7 +464,7 @@ const takeBackWait = 5 * time.Second
 
 // unanswered is the end of a run that was interrupted while the cluster did not answer.
 func (o *runOptions) unanswered() error {
-	return &exitError{code: job.ExitCancelled, err: &job.Hinted{
+	return &job.ExitError{Code: job.ExitCancelled, Err: &job.Hinted{
 		Err:  fmt.Errorf("the cluster does not answer: job %s may have been made", o.spec.Name),
 		Hint: "{hodei} jobs " + o.spec.Name,
 	}}
@@ -496,14 +500,14 @@ func (o *runOptions) noteInput() error {
 	if !inputWaits(o.In) {
 		return nil
 	}
-	o.screen.note(noInput)
+	o.screen.Note(noInput)
 	return o.events.Note(noInput)
 }
 
 // noteWay says, once there is a job, that its output does not come through the tunnel.
 func (o *runOptions) noteWay() {
 	if o.fallback && o.follow {
-		o.screen.note("the tunnel is forbidden (create pods/portforward): following the container's log instead")
+		o.screen.Note("the tunnel is forbidden (create pods/portforward): following the container's log instead")
 	}
 }
 
@@ -513,7 +517,7 @@ func (o *runOptions) detached() error {
 		fmt.Fprintln(o.Out, o.spec.Name)
 		return nil
 	}
-	manifest, err := o.place.(cluster).Manifest(o.spec)
+	manifest, err := o.place.(place.Cluster).Manifest(o.spec)
 	if err != nil {
 		return err
 	}
@@ -543,11 +547,11 @@ func (o *runOptions) takenBack(left string) error {
 // cancelled is the end of a run that ends its job by force.
 func (o *runOptions) cancelled(message string) error {
 	outcome := &job.Outcome{Cause: job.Cancelled, Message: message}
-	o.screen.summary(outcome, nil)
+	o.screen.Summary(outcome, nil)
 	if err := o.events.Exit(outcome, ""); err != nil && !errors.Is(err, syscall.EPIPE) { // its reader heard the Ctrl-C too
 		return err
 	}
-	return &exitError{code: job.ExitCancelled}
+	return &job.ExitError{Code: job.ExitCancelled}
 }
 
 // failed is the end of a run whose command never ran, or of which nothing more
@@ -557,9 +561,22 @@ func (o *runOptions) failed(err error) error {
 	if !errors.As(err, &f) {
 		f = kubernetes.Explain(err)
 	}
-	o.screen.stop()
+	o.screen.Stop()
 	if e := o.events.Exit(f.Outcome(), o.named(f.Hint)); e != nil {
 		return e
 	}
 	return f
+}
+
+// authorityNotes say where the CA is from, whether it ends soon, and whether others may read
+// its key.
+func (o *runOptions) authorityNotes(now time.Time) []string {
+	notes := slices.Clone(o.certsNotes)
+	if soon := certs.EndsSoon(o.authority.Cert, now); soon != "" {
+		notes = append(notes, fmt.Sprintf("the CA that signs for jobs ends at %s; to replace it: {hodei} certs rotate --ca%s", soon, place.DirFlag(o.authority.Dir)))
+	}
+	if exposed := o.authority.Exposed(); exposed != "" {
+		notes = append(notes, exposed+"; to mend it: chmod 600 "+shell.Quote(filepath.Join(o.authority.Dir, "ca.key")))
+	}
+	return notes
 }

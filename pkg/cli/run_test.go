@@ -23,9 +23,11 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/hodei-jobs/hodei/pkg/follow"
+	"github.com/hodei-jobs/hodei/pkg/follow/followtest"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
@@ -266,7 +268,7 @@ func TestChooseWay(t *testing.T) {
 			}
 			var errOut bytes.Buffer
 			a := &app{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: &errOut}, getenv: func(string) string { return "" }}
-			o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: cluster{p}, follow: true, screen: newScreen(a, false)}
+			o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: place.Cluster{Provider: p}, follow: true, screen: newScreen(a, false)}
 			if test.change != nil {
 				test.change(o)
 			}
@@ -290,7 +292,7 @@ func TestChooseWay(t *testing.T) {
 			}
 		})
 	}
-	o := &runOptions{place: machine{}, follow: true}
+	o := &runOptions{place: place.Machine{}, follow: true}
 	if err := o.chooseWay(t.Context()); err != nil || o.fallback {
 		t.Errorf("this machine: %v", err)
 	}
@@ -347,11 +349,11 @@ func TestFinish(t *testing.T) {
 				if format != "" {
 					o.events = &output.Events{Out: &out}
 				}
-				s := &session{runOptions: o, job: newFakeJob(), agents: &follow.Attachment{}, follower: testFollower(t, &out, &errOut, format)}
+				s := &session{runOptions: o, job: followtest.NewJob(), agents: &follow.Attachment{}, follower: testFollower(t, &out, &errOut, format)}
 				err := s.finish(&test.outcome)
 
-				var exit *exitError
-				if test.code == 0 && err != nil || test.code != 0 && (!errors.As(err, &exit) || exit.code != test.code) {
+				var exit *job.ExitError
+				if test.code == 0 && err != nil || test.code != 0 && (!errors.As(err, &exit) || exit.Code != test.code) {
 					t.Errorf("got %v, want exit code %d", err, test.code)
 				}
 				var failure *job.Failure
@@ -391,7 +393,7 @@ func TestFinish(t *testing.T) {
 
 // Provider local has no Job to look at.
 func TestExplainedHere(t *testing.T) {
-	o := &runOptions{spec: &job.Spec{Name: "x"}, place: machine{}}
+	o := &runOptions{spec: &job.Spec{Name: "x"}, place: place.Machine{}}
 	if f := o.explained(&job.Outcome{Cause: job.Unknown}); f == nil || f.Hint != "see what is left: {hodei} logs x" {
 		t.Errorf("got %+v", f)
 	}
@@ -402,7 +404,7 @@ func TestFinishUnwritten(t *testing.T) {
 	w := &failing{err: os.ErrClosed}
 	a := &app{IOStreams: genericiooptions.IOStreams{Out: w, ErrOut: io.Discard}, getenv: func(string) string { return "" }}
 	o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: newScreen(a, true), events: &output.Events{Out: w}}
-	s := &session{runOptions: o, job: newFakeJob(), agents: &follow.Attachment{}, follower: testFollower(t, w, io.Discard, "json")}
+	s := &session{runOptions: o, job: followtest.NewJob(), agents: &follow.Attachment{}, follower: testFollower(t, w, io.Discard, "json")}
 	if err := s.finish(&job.Outcome{Cause: job.Completed}); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("finish: %v", err)
 	}
@@ -477,7 +479,7 @@ func TestFinishIncomplete(t *testing.T) {
 			attach(t, f, "x-1", 0)
 			tt.before(f)
 			<-f.complete()
-			s := &session{job: newFakeJob(), runOptions: &runOptions{app: &app{name: "hodei"}, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: f.screen}, agents: &follow.Attachment{}, follower: f}
+			s := &session{job: followtest.NewJob(), runOptions: &runOptions{app: &app{name: "hodei"}, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: f.screen}, agents: &follow.Attachment{}, follower: f}
 			err := s.finish(&tt.outcome)
 			if tt.code == 0 {
 				if err != nil {
@@ -485,8 +487,8 @@ func TestFinishIncomplete(t *testing.T) {
 				}
 				return
 			}
-			exit, ok := errors.AsType[*exitError](err)
-			if !ok || exit.code != tt.code || !strings.Contains(err.Error(), tt.message) {
+			exit, ok := errors.AsType[*job.ExitError](err)
+			if !ok || exit.Code != tt.code || !strings.Contains(err.Error(), tt.message) {
 				t.Fatalf("got %#v, want code %d and %q", err, tt.code, tt.message)
 			}
 			if failure, ok := errors.AsType[*job.Failure](err); !ok || !strings.Contains(failure.Hint, tt.hint) {

@@ -11,6 +11,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 )
 
@@ -52,11 +53,11 @@ func newRunRecord(s *session, next coordinator.Listener) *runRecord {
 }
 
 // providerName is how the user calls a place; empty: in no way.
-func providerName(p place) string {
+func providerName(p place.Place) string {
 	switch p := p.(type) {
-	case cluster:
+	case place.Cluster:
 		return p.Name()
-	case machine:
+	case place.Machine:
 		return provider.Local
 	}
 	return ""

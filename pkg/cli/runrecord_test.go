@@ -10,8 +10,10 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
+	"github.com/hodei-jobs/hodei/pkg/follow/followtest"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 )
 
 // recordKey is of the attempt that the tests of runRecord follow.
@@ -39,7 +41,7 @@ func TestRunRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	s := &session{runOptions: &runOptions{spec: &job.Spec{Name: "x", Command: []string{"make", "test"}}, place: nowhere{}}, store: &openedStore{Store: kept}}
+	s := &session{runOptions: &runOptions{spec: &job.Spec{Name: "x", Command: []string{"make", "test"}}, place: nowhere{}}, store: &place.Store{Store: kept}}
 	r := newRunRecord(s, testFollower(t, io.Discard, io.Discard, ""))
 	begun := time.Now()
 	r.phase(job.Event{Phase: job.Submitted, Time: begun})
@@ -146,7 +148,7 @@ func TestRunRecordAttached(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer log.Close()
-			s := &session{runOptions: &runOptions{spec: &job.Spec{Name: "x"}, place: nowhere{}}, store: &openedStore{Store: kept}}
+			s := &session{runOptions: &runOptions{spec: &job.Spec{Name: "x"}, place: nowhere{}}, store: &place.Store{Store: kept}}
 			if test.kept != nil {
 				first := newRunRecord(s, testFollower(t, io.Discard, io.Discard, ""))
 				first.run.Attempt, first.run.Phases, first.log = "x-1", test.kept, log
@@ -201,14 +203,14 @@ func TestSessionRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	j := newFakeJob()
-	s := &session{runOptions: o, job: j, signals: nil, store: &openedStore{Store: kept, dir: "/store"}}
+	j := followtest.NewJob()
+	s := &session{runOptions: o, job: j, signals: nil, store: &place.Store{Store: kept, Dir: "/store"}}
 	err = s.follow(context.WithoutCancel(t.Context()), func(*follower) {
 		s.record.Attached(coordinator.Attachment{Hello: &hodeipb.Hello{Attempt: "x-1", AttemptUid: "1"}, Log: log})
 		s.record.State("x-1", ran)
-		j.end <- &job.Outcome{Cause: job.Error, Code: 7, Attempt: "x-1"}
+		j.Ends <- &job.Outcome{Cause: job.Error, Code: 7, Attempt: "x-1"}
 	})
-	if exit, ok := errors.AsType[*exitError](err); !ok || exit.code != 7 {
+	if exit, ok := errors.AsType[*job.ExitError](err); !ok || exit.Code != 7 {
 		t.Fatalf("got %v", err)
 	}
 	run, err := storedRun(kept, recordKey)

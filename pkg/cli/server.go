@@ -20,11 +20,15 @@ import (
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/exporter"
+	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/server"
+	"github.com/hodei-jobs/hodei/pkg/shell"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
@@ -78,7 +82,7 @@ func (a *app) newServer() *cobra.Command {
 			if err := o.complete(certsDir); err != nil {
 				return err
 			}
-			defer o.store.close(o.warn)
+			defer o.store.Close(o.warn)
 			return o.run(cmd.Context())
 		},
 	}
@@ -113,7 +117,7 @@ type serverOptions struct {
 	files              certs.ServerFiles
 	tls                *tls.Config // nil: there are no certificates, and agents are not served
 	registry           string
-	store              *openedStore
+	store              *place.Store
 	disk               *probe
 	turnedAway         *turnedAway
 	quotas             jobQuotas
@@ -123,22 +127,22 @@ type serverOptions struct {
 // complete finds what the server works with. The caller closes the store.
 func (o *serverOptions) complete(certsDir string) error {
 	var err error
-	if o.registry, err = o.providersPath(); err != nil {
+	if o.registry, err = o.home().ProvidersPath(); err != nil {
 		return err
 	}
 	o.log = slog.New(slog.NewTextHandler(o.ErrOut, nil))
 	if err := o.findCerts(certsDir); err != nil {
 		return err
 	}
-	if o.store, err = o.openStore(true); err != nil {
+	if o.store, err = o.home().OpenStore(true); err != nil {
 		return err
 	}
-	if why := o.store.temporary; why != nil { // agents would be told that their output is safe
-		o.store.close(o.warn)
+	if why := o.store.Temporary; why != nil { // agents would be told that their output is safe
+		o.store.Close(o.warn)
 		return &job.Hinted{Err: fmt.Errorf("output can't be stored: %w", why), Hint: "set XDG_STATE_HOME to a directory that can be written to"}
 	}
-	o.store.tellDropped(o.warn)
-	o.disk, o.turnedAway = &probe{dir: o.store.dir}, &turnedAway{log: o.log}
+	o.store.TellDropped(o.warn)
+	o.disk, o.turnedAway = &probe{dir: o.store.Dir}, &turnedAway{log: o.log}
 	o.quotas.quotas = map[string]*quota{}
 	return nil
 }
@@ -148,28 +152,28 @@ func (o *serverOptions) complete(certsDir string) error {
 // agents.
 func (o *serverOptions) findCerts(dir string) (err error) {
 	if dir == "" {
-		var passed []passedCerts
-		dir, passed = o.foundCerts()
+		var passed []place.PassedCerts
+		dir, passed = o.home().FoundCerts()
 		for _, p := range passed {
-			o.log.Warn("certificates not used", "directory", p.dir, "reason", p.why, "hint", o.named("{hodei} server --certs-dir "+shellQuote(p.dir)))
+			o.log.Warn("certificates not used", "directory", p.Dir, "reason", p.Why, "hint", o.named("{hodei} server --certs-dir "+shell.Quote(p.Dir)))
 		}
 	}
 	switch {
 	case dir == "" && o.grpcAsked:
-		return &job.Hinted{Err: errors.New("--grpc-listen takes certificates, and there are none in " + strings.Join(o.certsDirs(), " or ")), Hint: "{hodei} certs generate"}
+		return &job.Hinted{Err: errors.New("--grpc-listen takes certificates, and there are none in " + strings.Join(o.home().CertsDirs(), " or ")), Hint: "{hodei} certs generate"}
 	case dir == "":
 		return nil
 	}
 	path := func(name string) string { return filepath.Join(dir, name) }
 	o.files = certs.ServerFiles{CA: path("ca.crt"), Cert: path("server.crt"), Key: path("server.key")}
 	if o.tls, err = o.files.ServerConfig(); err != nil {
-		return &job.Hinted{Err: err, Hint: "see what is wrong with them, or make them anew: {hodei} certs generate --force --dir " + shellQuote(dir)}
+		return &job.Hinted{Err: err, Hint: "see what is wrong with them, or make them anew: {hodei} certs generate --force --dir " + shell.Quote(dir)}
 	}
 	return nil
 }
 
 func (o *serverOptions) run(ctx context.Context) error {
-	ctx, stop := o.signals.untilSignal(ctx, nextEndsUs)
+	ctx, stop := o.signals.UntilSignal(ctx, signals.NextEndsUs)
 	defer stop()
 	http, err := o.listenOn(o.listen, "--listen")
 	if err != nil {
@@ -186,11 +190,11 @@ func (o *serverOptions) run(ctx context.Context) error {
 		}
 		return errors.Join(err, http.Close())
 	}
-	agents := &coordinator.Hub{TLS: o.tls, Open: o.open, TurnedAway: o.turnedAway.tell, MetricsInterval: unwatchedInterval}
+	agents := &coordinator.Hub{TLS: o.tls, Open: o.open, TurnedAway: o.turnedAway.tell, MetricsInterval: follow.UnwatchedEvery}
 	api := &server.Server{Registry: o.registry, Complete: o.captured(), Program: o.name, Log: o.log,
 		Health: func() error { return o.health(agents) }}
 	if grpc != nil {
-		o.log.Info("listening", "http", http.Addr().String(), "grpc", grpc.Addr().String(), "output", o.store.dir)
+		o.log.Info("listening", "http", http.Addr().String(), "grpc", grpc.Addr().String(), "output", o.store.Dir)
 	} else {
 		o.log.Info("listening", "http", http.Addr().String(), "grpc", "not: there are no certificates", "hint", o.named("{hodei} certs generate, then {hodei} server"))
 	}
@@ -264,7 +268,7 @@ func (o *serverOptions) captured() func(*provider.Config) error {
 			return err
 		case c.Context != "" && c.Context != here.Context:
 			return &job.Failure{Cause: job.ConfigError, Message: fmt.Sprintf("config.context: %q can't be chosen over HTTP, only %q, which the server was started with", c.Context, here.Context),
-				Hint: o.named("{hodei} provider add NAME --context " + shellQuote(c.Context))}
+				Hint: o.named("{hodei} provider add NAME --context " + shell.Quote(c.Context))}
 		}
 		c.Context, c.Kubeconfig = here.Context, here.Kubeconfig
 		return nil
@@ -301,7 +305,7 @@ func (p *probe) check() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if now := time.Now(); now.Sub(p.at) >= probeEvery {
-		p.at, p.err = now, takesFiles(p.dir)
+		p.at, p.err = now, place.TakesFiles(p.dir)
 	}
 	return p.err
 }
@@ -424,7 +428,7 @@ func (o *serverOptions) open(hello *hodeipb.Hello) (coordinator.Follower, func()
 			log.Error("output not closed", "error", err)
 		}
 		log.Info("agent left")
-		o.store.tellDropped(o.warn)
+		o.store.TellDropped(o.warn)
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hodei-jobs/hodei/pkg/place"
 )
 
 // TestProbeFullDisk: a disk without room still gives the permission to write.
@@ -24,7 +26,7 @@ func TestProbeFullDisk(t *testing.T) {
 	if !errors.Is(fill, unix.ENOSPC) {
 		t.Fatalf("the disk is not full: %v", fill)
 	}
-	if err := writable(dir); err != nil {
+	if err := place.Writable(dir); err != nil {
 		t.Errorf("permission: %v", err)
 	}
 	if err := (&probe{dir: dir}).check(); !errors.Is(err, unix.ENOSPC) {

@@ -13,7 +13,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
@@ -28,7 +30,7 @@ const leaveWait = time.Second
 // session follows one job.
 type session struct {
 	*runOptions
-	job     submitted
+	job     place.Job
 	signals <-chan os.Signal
 	// stopSignals stops listening for signals; may be nil.
 	stopSignals func()
@@ -41,7 +43,7 @@ type session struct {
 	before map[string][]job.Event
 
 	agents   *follow.Attachment
-	store    *openedStore // nil: nothing is stored
+	store    *place.Store // nil: nothing is stored
 	sink     output.Sink  // nil: the output is shown as it is, or as events
 	follower *follower
 	record   *runRecord
@@ -70,12 +72,12 @@ func (s *session) follow(ctx context.Context, earlier func(*follower)) error {
 	recorder := &coordinator.Recorder{JobUID: s.job.UID(), Listener: exported(s.record, s.exporter)}
 	if s.store != nil {
 		recorder.Store = s.store.Store
-		s.store.tell(s.screen.note)
+		s.store.Tell(s.screen.Note)
 	}
 	s.agents = &follow.Attachment{
 		Job: s.job, Namespace: s.place.Namespace(), Name: s.spec.Name,
 		Recorder: recorder, Every: s.metricsInterval(), Unserved: s.fallback, Report: s.report, NeverStarted: s.follower.neverStarted,
-		TurnedAway: func(f *coordinator.Fault) { s.follower.say(faultNote(f)) },
+		TurnedAway: func(f *coordinator.Fault) { s.follower.say(follow.FaultNote(f)) },
 	}
 	err := s.agents.Run(ctx, func(meeting context.Context, e *follow.Events) error {
 		err := s.await(ctx, meeting, e)
@@ -88,7 +90,7 @@ func (s *session) follow(ctx context.Context, earlier func(*follower)) error {
 	s.job.Close()
 	s.record.over(s.over)
 	if e := recorder.Close(); e != nil && err == nil {
-		err = &exitError{code: job.ExitFailed, err: e}
+		err = &job.ExitError{Code: job.ExitFailed, Err: e}
 	}
 	return err
 }
@@ -99,9 +101,9 @@ func (s *session) metricsInterval() time.Duration {
 		return s.usageInterval
 	}
 	if s.runOptions.follow {
-		return followedInterval
+		return follow.FollowedEvery
 	}
-	return unwatchedInterval
+	return follow.UnwatchedEvery
 }
 
 // attemptSamples returns the samples of o's attempt, from the store where it reaches
@@ -131,7 +133,7 @@ func (s *session) report(e job.Event) {
 	}
 	switch runs := s.fallback && e.Phase == job.Running && !e.Waiting; {
 	case runs && s.runOptions.follow:
-		s.follower.followContainer(s.place.(cluster), e.Detail)
+		s.follower.followContainer(s.place.(place.Cluster), e.Detail)
 	case runs:
 		s.follower.runsUnmet(e.Detail)
 	default:
@@ -227,7 +229,7 @@ func (s *session) attemptEnded(o *job.Outcome) afterward {
 // refused says that an agent and we refuse each other's certificates, while that matters.
 func (s *session) refused(refusal *job.Failure) {
 	if s.over == nil {
-		s.screen.note(fmt.Sprintf("%s; trying on for %s", refusal, follow.RefusedWait))
+		s.screen.Note(fmt.Sprintf("%s; trying on for %s", refusal, follow.RefusedWait))
 	}
 }
 
@@ -264,21 +266,21 @@ func (s *session) full(err error) error {
 	}
 	if errors.Is(err, syscall.ENOSPC) {
 		err = syscall.ENOSPC
-		hint = fmt.Sprintf("make room in %s, then: %s", s.store.dir, hint)
+		hint = fmt.Sprintf("make room in %s, then: %s", s.store.Dir, hint)
 	}
 	return s.leaveWith(job.ExitFailed, fmt.Errorf("store output: %w; %s", err, s.goesOn()), hint)
 }
 
 // tell shows an error that ends nothing.
 func (s *session) tell(err error) {
-	s.screen.note(err.Error())
+	s.screen.Note(err.Error())
 	if f, ok := errors.AsType[*job.Failure](err); ok && f.Hint != "" {
-		s.screen.note("hint: " + s.named(f.Hint))
+		s.screen.Note("hint: " + s.named(f.Hint))
 	}
 }
 
 func (s *session) isMachine() bool {
-	_, here := s.place.(machine)
+	_, here := s.place.(place.Machine)
 	return here
 }
 
@@ -328,8 +330,8 @@ func (s *session) leaveWith(code int, err error, hint string) error {
 			err = errors.Join(err, e)
 		}
 	}
-	s.screen.stop()
-	return &exitError{code: code, err: &job.Hinted{Err: err, Hint: hint}}
+	s.screen.Stop()
+	return &job.ExitError{Code: code, Err: &job.Hinted{Err: err, Hint: hint}}
 }
 
 // abort ends a run that failed for a reason other than its command. A job that
@@ -339,7 +341,7 @@ func (s *session) abort(ctx context.Context, err error) error {
 		s.started = false // what was seen to run was not the command
 	}
 	if s.started {
-		s.screen.stop()
+		s.screen.Stop()
 		left := s.goesOn()
 		if s.attached && !s.follower.ran() {
 			left = fmt.Sprintf("job %s is left as it is", s.spec.Name)
@@ -373,7 +375,7 @@ func (s *session) remove(ctx context.Context) {
 		remove()
 		return
 	}
-	_, unhold := s.app.signals.hear(endSignals...)
+	_, unhold := s.app.signals.Hear(signals.Ending...)
 	s.afterwards(func() {
 		defer unhold()
 		remove()
@@ -391,7 +393,7 @@ func (s *session) finish(o *job.Outcome) error {
 		return err
 	}
 	if refused := s.agents.Refused(); refused.Overlaps+refused.Holes > 0 {
-		s.screen.note(fmt.Sprintf("the agent sent %d batches again and %d too early: they were refused, and asked for anew",
+		s.screen.Note(fmt.Sprintf("the agent sent %d batches again and %d too early: they were refused, and asked for anew",
 			refused.Overlaps, refused.Holes))
 	}
 	s.samples = s.attemptSamples(o)

@@ -3,16 +3,13 @@ package cli
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"reflect"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -21,57 +18,12 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
+	"github.com/hodei-jobs/hodei/pkg/follow/followtest"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
-	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
+	"github.com/hodei-jobs/hodei/pkg/place"
 )
-
-// fakeJob is a job whose end the test decides.
-type fakeJob struct {
-	*tunnel.Tunnel
-	end     chan *job.Outcome
-	deleted atomic.Bool
-	stopped chan struct{} // closed by StopRetrying
-	broken  error         // that Watch ends with; nil: it waits for end
-	delete  func() error  // what Delete does; nil: nothing
-}
-
-func newFakeJob() *fakeJob {
-	return &fakeJob{Tunnel: tunnel.New(), end: make(chan *job.Outcome, 1), stopped: make(chan struct{})}
-}
-
-func (j *fakeJob) UID() string            { return "uid" }
-func (j *fakeJob) Listener() net.Listener { return j.Tunnel }
-func (j *fakeJob) TLS() *tls.Config       { return &tls.Config{} }
-func (j *fakeJob) Close()                 { j.Tunnel.Close() }
-func (j *fakeJob) Notes() []string        { return nil }
-func (j *fakeJob) Keeps() string          { return "" }
-
-func (j *fakeJob) Watch(ctx context.Context, _ job.Observer) (*job.Outcome, error) {
-	if j.broken != nil {
-		return nil, j.broken
-	}
-	select {
-	case o := <-j.end:
-		return o, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-func (j *fakeJob) StopRetrying(context.Context) error {
-	close(j.stopped) // once: a session stops a job once
-	return nil
-}
-
-func (j *fakeJob) Delete(context.Context) error {
-	j.deleted.Store(true)
-	if j.delete != nil {
-		return j.delete()
-	}
-	return nil
-}
 
 func TestSessionEnds(t *testing.T) {
 	runs := func(f *follower) { f.State("x-1", ran) }
@@ -80,111 +32,111 @@ func TestSessionEnds(t *testing.T) {
 		attached bool
 		fallback bool     // to the container's log
 		out      *failing // nil: all is written
-		act      func(f *follower, j *fakeJob, signals chan<- os.Signal, log *logstore.Log)
+		act      func(f *follower, j *followtest.Job, signals chan<- os.Signal, log *logstore.Log)
 		code     int
 		message  string
 		hint     string
 		deleted  bool
 		stopped  bool
 	}{
-		{name: "its own end", act: func(_ *follower, j *fakeJob, _ chan<- os.Signal, _ *logstore.Log) {
-			j.end <- &job.Outcome{Cause: job.Error, Code: 7}
+		{name: "its own end", act: func(_ *follower, j *followtest.Job, _ chan<- os.Signal, _ *logstore.Log) {
+			j.Ends <- &job.Outcome{Cause: job.Error, Code: 7}
 		}, code: 7},
-		{name: "Ctrl-C before the start", act: func(_ *follower, _ *fakeJob, signals chan<- os.Signal, _ *logstore.Log) {
+		{name: "Ctrl-C before the start", act: func(_ *follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
 			signals <- os.Interrupt
 		}, code: 130, deleted: true},
-		{name: "Ctrl-C twice", act: func(f *follower, _ *fakeJob, signals chan<- os.Signal, _ *logstore.Log) {
+		{name: "Ctrl-C twice", act: func(f *follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
 			runs(f)
 			signals <- os.Interrupt
 			signals <- os.Interrupt
 		}, code: 130, message: "job x has been asked to stop and still runs", hint: "{hodei} attach x", stopped: true},
-		{name: "Ctrl-C twice without the tunnel", fallback: true, act: func(f *follower, _ *fakeJob, signals chan<- os.Signal, _ *logstore.Log) {
+		{name: "Ctrl-C twice without the tunnel", fallback: true, act: func(f *follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
 			runs(f)
 			signals <- os.Interrupt
 			signals <- os.Interrupt
 		}, code: 130, message: "job x goes on", hint: "{hodei} attach x"},
-		{name: "the reader has gone without the tunnel", fallback: true, out: &failing{err: syscall.EPIPE}, act: func(f *follower, _ *fakeJob, _ chan<- os.Signal, log *logstore.Log) {
+		{name: "the reader has gone without the tunnel", fallback: true, out: &failing{err: syscall.EPIPE}, act: func(f *follower, _ *followtest.Job, _ chan<- os.Signal, log *logstore.Log) {
 			runs(f)
 			store(t, log, batch(0, "out:text"))
 		}, code: 125, message: "write output: write |1: broken pipe; job x goes on", hint: "{hodei} attach x"},
-		{name: "Ctrl-C while attached", attached: true, act: func(_ *follower, _ *fakeJob, signals chan<- os.Signal, _ *logstore.Log) {
+		{name: "Ctrl-C while attached", attached: true, act: func(_ *follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
 			signals <- os.Interrupt
 		}, code: 130, message: "job x goes on", hint: "{hodei} attach x"},
-		{name: "hung up", act: func(f *follower, _ *fakeJob, signals chan<- os.Signal, _ *logstore.Log) {
+		{name: "hung up", act: func(f *follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
 			runs(f)
 			signals <- syscall.SIGHUP
 		}, code: 129, message: "hung up; job x goes on", hint: "{hodei} attach x"},
-		{name: "hung up while attached", attached: true, act: func(_ *follower, _ *fakeJob, signals chan<- os.Signal, _ *logstore.Log) {
+		{name: "hung up while attached", attached: true, act: func(_ *follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
 			signals <- syscall.SIGHUP
 		}, code: 129, message: "job x goes on", hint: "{hodei} attach x"},
-		{name: "Ctrl-C that its reader heard first", out: &failing{err: syscall.EPIPE}, act: func(f *follower, j *fakeJob, signals chan<- os.Signal, log *logstore.Log) {
+		{name: "Ctrl-C that its reader heard first", out: &failing{err: syscall.EPIPE}, act: func(f *follower, j *followtest.Job, signals chan<- os.Signal, log *logstore.Log) {
 			runs(f)
 			store(t, log, batch(0, "out:text"))
 			untilBroken(f)
 			signals <- os.Interrupt
-			<-j.stopped
-			j.end <- &job.Outcome{Cause: job.Cancelled, Attempt: "x-1", OutputBytes: 4}
+			<-j.Stopped
+			j.Ends <- &job.Outcome{Cause: job.Cancelled, Attempt: "x-1", OutputBytes: 4}
 		}, code: 130, stopped: true},
-		{name: "Ctrl-C before its reader hears it", out: &failing{err: syscall.EPIPE}, act: func(f *follower, j *fakeJob, signals chan<- os.Signal, log *logstore.Log) {
+		{name: "Ctrl-C before its reader hears it", out: &failing{err: syscall.EPIPE}, act: func(f *follower, j *followtest.Job, signals chan<- os.Signal, log *logstore.Log) {
 			runs(f)
 			signals <- os.Interrupt
-			<-j.stopped
+			<-j.Stopped
 			store(t, log, batch(0, "out:text"))
 			untilBroken(f)
-			j.end <- &job.Outcome{Cause: job.Cancelled, Attempt: "x-1", OutputBytes: 4}
+			j.Ends <- &job.Outcome{Cause: job.Cancelled, Attempt: "x-1", OutputBytes: 4}
 		}, code: 130, stopped: true},
-		{name: "Ctrl-C that the reader of one attached heard first", attached: true, out: &failing{err: syscall.EPIPE}, act: func(f *follower, _ *fakeJob, signals chan<- os.Signal, log *logstore.Log) {
+		{name: "Ctrl-C that the reader of one attached heard first", attached: true, out: &failing{err: syscall.EPIPE}, act: func(f *follower, _ *followtest.Job, signals chan<- os.Signal, log *logstore.Log) {
 			runs(f)
 			store(t, log, batch(0, "out:text"))
 			untilBroken(f)
 			signals <- os.Interrupt
 		}, code: 130, message: "job x goes on", hint: "{hodei} attach x"},
-		{name: "hung up, and its reader first", out: &failing{err: syscall.EPIPE}, act: func(f *follower, _ *fakeJob, signals chan<- os.Signal, log *logstore.Log) {
+		{name: "hung up, and its reader first", out: &failing{err: syscall.EPIPE}, act: func(f *follower, _ *followtest.Job, signals chan<- os.Signal, log *logstore.Log) {
 			runs(f)
 			store(t, log, batch(0, "out:text"))
 			untilBroken(f)
 			signals <- syscall.SIGHUP
 		}, code: 129, message: "hung up; job x goes on", hint: "{hodei} attach x"},
-		{name: "SIGTERM without the tunnel", fallback: true, act: func(f *follower, _ *fakeJob, signals chan<- os.Signal, _ *logstore.Log) {
+		{name: "SIGTERM without the tunnel", fallback: true, act: func(f *follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
 			runs(f)
 			signals <- syscall.SIGTERM
 		}, code: 125, message: "without the tunnel it can't be asked to stop; job x goes on", hint: "{hodei} attach x"},
-		{name: "SIGQUIT before the start", act: func(_ *follower, _ *fakeJob, signals chan<- os.Signal, _ *logstore.Log) {
+		{name: "SIGQUIT before the start", act: func(_ *follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
 			signals <- syscall.SIGQUIT
 		}, code: 130, deleted: true},
-		{name: "SIGTERM while attached", attached: true, act: func(_ *follower, _ *fakeJob, signals chan<- os.Signal, _ *logstore.Log) {
+		{name: "SIGTERM while attached", attached: true, act: func(_ *follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
 			signals <- syscall.SIGTERM
 		}, code: 143, message: "job x goes on", hint: "{hodei} attach x"},
-		{name: "the store is full", act: func(f *follower, _ *fakeJob, _ chan<- os.Signal, _ *logstore.Log) {
+		{name: "the store is full", act: func(f *follower, _ *followtest.Job, _ chan<- os.Signal, _ *logstore.Log) {
 			runs(f)
 			f.Failed("x-1", fmt.Errorf("append to log: %w", &os.PathError{Op: "write", Path: "p", Err: syscall.ENOSPC}))
 			f.Failed("x-1", errors.New("again"))
 		}, code: 125, message: "store output: no space left on device; job x goes on", hint: "make room in /store, then: {hodei} attach x"},
-		{name: "the store is not of this attempt", attached: true, act: func(f *follower, _ *fakeJob, _ chan<- os.Signal, _ *logstore.Log) {
+		{name: "the store is not of this attempt", attached: true, act: func(f *follower, _ *followtest.Job, _ chan<- os.Signal, _ *logstore.Log) {
 			f.Failed("x-1", errors.New("beyond"))
 		}, code: 125, message: "store output: beyond; job x goes on", hint: "{hodei} attach x"},
-		{name: "the reader has gone", out: &failing{err: syscall.EPIPE}, act: func(f *follower, j *fakeJob, _ chan<- os.Signal, log *logstore.Log) {
+		{name: "the reader has gone", out: &failing{err: syscall.EPIPE}, act: func(f *follower, j *followtest.Job, _ chan<- os.Signal, log *logstore.Log) {
 			runs(f)
 			store(t, log, batch(0, "out:text"))
-			<-j.stopped
-			j.end <- &job.Outcome{Cause: job.Cancelled, Attempt: "x-1", OutputBytes: 4}
+			<-j.Stopped
+			j.Ends <- &job.Outcome{Cause: job.Cancelled, Attempt: "x-1", OutputBytes: 4}
 		}, code: 125, message: "write output: broken pipe; the job was told to stop", hint: "{hodei} logs x", stopped: true},
-		{name: "the reader of one attached has gone", attached: true, out: &failing{err: syscall.EPIPE}, act: func(f *follower, _ *fakeJob, _ chan<- os.Signal, log *logstore.Log) {
+		{name: "the reader of one attached has gone", attached: true, out: &failing{err: syscall.EPIPE}, act: func(f *follower, _ *followtest.Job, _ chan<- os.Signal, log *logstore.Log) {
 			runs(f)
 			store(t, log, batch(0, "out:text"))
 		}, code: 125, message: "write output: write |1: broken pipe; job x goes on", hint: "{hodei} attach x"},
-		{name: "our own disk is full", out: &failing{err: syscall.ENOSPC}, act: func(f *follower, _ *fakeJob, _ chan<- os.Signal, log *logstore.Log) {
+		{name: "our own disk is full", out: &failing{err: syscall.ENOSPC}, act: func(f *follower, _ *followtest.Job, _ chan<- os.Signal, log *logstore.Log) {
 			runs(f)
 			store(t, log, batch(0, "out:text"))
 		}, code: 125, message: "write output: write |1: no space left on device; job x goes on", hint: "{hodei} attach x"},
-		{name: "the log can't be read", act: func(f *follower, _ *fakeJob, _ chan<- os.Signal, log *logstore.Log) {
+		{name: "the log can't be read", act: func(f *follower, _ *followtest.Job, _ chan<- os.Signal, log *logstore.Log) {
 			runs(f)
 			log.Close()
 		}, code: 125, message: "stored output can't be shown: read log at offset 0: the log is closed; job x goes on", hint: "{hodei} attach x"},
-		{name: "no end of the output", act: func(f *follower, j *fakeJob, _ chan<- os.Signal, log *logstore.Log) {
+		{name: "no end of the output", act: func(f *follower, j *followtest.Job, _ chan<- os.Signal, log *logstore.Log) {
 			runs(f)
 			store(t, log, batch(0, "out:text"))
-			j.end <- &job.Outcome{Cause: job.Completed, Attempt: "x-1", OutputBytes: 9}
+			j.Ends <- &job.Outcome{Cause: job.Completed, Attempt: "x-1", OutputBytes: 9}
 		}, code: 125, message: "output is incomplete: 5 bytes of x-1 are missing from offset 4 on; the command: exit 0", hint: "let the Pod wait longer for its output to be fetched: --linger"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -199,8 +151,8 @@ func TestSessionEnds(t *testing.T) {
 				t.Fatal(err)
 			}
 			signals := make(chan os.Signal, 2)
-			j := newFakeJob()
-			s := &session{runOptions: o, job: j, signals: signals, attached: test.attached, store: &openedStore{Store: kept, dir: "/store"}}
+			j := followtest.NewJob()
+			s := &session{runOptions: o, job: j, signals: signals, attached: test.attached, store: &place.Store{Store: kept, Dir: "/store"}}
 			log := testLog(t, "x-1", 0)
 			acted := make(chan struct{})
 			err = s.follow(t.Context(), func(f *follower) {
@@ -212,12 +164,12 @@ func TestSessionEnds(t *testing.T) {
 			})
 			<-acted
 			a.end(nil)
-			exit, ok := errors.AsType[*exitError](err)
-			if !ok || exit.code != test.code {
+			exit, ok := errors.AsType[*job.ExitError](err)
+			if !ok || exit.Code != test.code {
 				t.Fatalf("got %v, want exit code %d", err, test.code)
 			}
-			if exit.err == nil && test.message != "" || exit.err != nil && exit.err.Error() != test.message {
-				t.Errorf("error %v, want %q", exit.err, test.message)
+			if exit.Err == nil && test.message != "" || exit.Err != nil && exit.Err.Error() != test.message {
+				t.Errorf("error %v, want %q", exit.Err, test.message)
 			}
 			hint := ""
 			if h, ok := errors.AsType[*job.Hinted](err); ok {
@@ -230,12 +182,12 @@ func TestSessionEnds(t *testing.T) {
 			}
 			stopped := false
 			select {
-			case <-j.stopped:
+			case <-j.Stopped:
 				stopped = true
 			default:
 			}
-			if j.deleted.Load() != test.deleted || stopped != test.stopped {
-				t.Errorf("deleted %t, stopped %t", j.deleted.Load(), stopped)
+			if j.Deleted.Load() != test.deleted || stopped != test.stopped {
+				t.Errorf("deleted %t, stopped %t", j.Deleted.Load(), stopped)
 			}
 		})
 	}
@@ -256,16 +208,16 @@ func untilBroken(f *follower) {
 // stop, and makes none a cancelled one.
 func TestInterruptOver(t *testing.T) {
 	for _, test := range []struct {
-		name    string
-		signals int
-		code    float64 // of the exit event; 0: there is none
+		name string
+		Set  int
+		code float64 // of the exit event; 0: there is none
 	}{{"once", 1, 0}, {"twice", 2, 125}} {
 		t.Run(test.name, func(t *testing.T) {
 			var out bytes.Buffer
 			f := testFollower(t, &out, io.Discard, "json")
 			o := &runOptions{app: &app{name: "hodei"}, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: f.screen, events: f.events}
-			s := &session{runOptions: o, job: newFakeJob(), follower: f, over: &job.Outcome{Cause: job.Completed}}
-			for range test.signals {
+			s := &session{runOptions: o, job: followtest.NewJob(), follower: f, over: &job.Outcome{Cause: job.Completed}}
+			for range test.Set {
 				_, _ = s.interrupt(t.Context(), os.Interrupt)
 			}
 			if s.stopped {
@@ -285,7 +237,7 @@ func TestSessionStuck(t *testing.T) {
 	a := &app{IOStreams: genericiooptions.IOStreams{Out: w, ErrOut: &errOut}, name: "hodei", getenv: func(string) string { return "" }}
 	o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: nowhere{}, follow: true, screen: newScreen(a, true), events: nil}
 	signals := make(chan os.Signal, 2)
-	j := newFakeJob()
+	j := followtest.NewJob()
 	s := &session{runOptions: o, job: j, signals: signals}
 	log := testLog(t, "x-1", 0)
 	var display *output.Display
@@ -296,13 +248,13 @@ func TestSessionStuck(t *testing.T) {
 		store(t, log, batch(0, "out:text"))
 		go func() {
 			<-w.entered
-			j.end <- &job.Outcome{Cause: job.Completed, OutputBytes: 4}
+			j.Ends <- &job.Outcome{Cause: job.Completed, OutputBytes: 4}
 			signals <- os.Interrupt
 			signals <- os.Interrupt
 		}()
 	})
-	exit, ok := errors.AsType[*exitError](err)
-	if !ok || exit.code != 130 || !strings.Contains(err.Error(), "x") {
+	exit, ok := errors.AsType[*job.ExitError](err)
+	if !ok || exit.Code != 130 || !strings.Contains(err.Error(), "x") {
 		t.Errorf("got %v", err)
 	}
 	close(w.free)
@@ -310,10 +262,10 @@ func TestSessionStuck(t *testing.T) {
 }
 
 func TestStoreWritable(t *testing.T) {
-	if err := writable(t.TempDir()); err != nil {
+	if err := place.Writable(t.TempDir()); err != nil {
 		t.Error(err)
 	}
-	if err := writable("/proc/self"); err == nil {
+	if err := place.Writable("/proc/self"); err == nil {
 		t.Error("/proc can be written to")
 	}
 }
@@ -331,7 +283,7 @@ func TestStoreLimits(t *testing.T) {
 	} {
 		env := map[string]string{"HODEI_LOG_MAX_BYTES": test.bytes, "HODEI_LOG_MAX_AGE": test.age}
 		a := &app{getenv: func(name string) string { return env[name] }}
-		l, err := a.storeLimits()
+		l, err := a.home().StoreLimits()
 		if test.err == "" && err != nil || test.err != "" && (err == nil || err.Error() != test.err) {
 			t.Errorf("%+v: %v", test, err)
 		}
@@ -342,15 +294,15 @@ func TestStoreLimits(t *testing.T) {
 }
 
 func TestStoreDir(t *testing.T) {
-	for _, test := range []struct{ state, home, want string }{
+	for _, test := range []struct{ state, Home, want string }{
 		{"/s", "/h", "/s/hodei/jobs"},
 		{"", "/h", "/h/.local/state/hodei/jobs"},
 		{"relative", "/h", "/h/.local/state/hodei/jobs"},
 		{"", "", ""},
 	} {
-		env := map[string]string{"XDG_STATE_HOME": test.state, "HOME": test.home}
+		env := map[string]string{"XDG_STATE_HOME": test.state, "HOME": test.Home}
 		a := &app{getenv: func(name string) string { return env[name] }}
-		if got, err := a.storeDir(); got != test.want || (err == nil) != (test.want != "") {
+		if got, err := a.home().StoreDir(); got != test.want || (err == nil) != (test.want != "") {
 			t.Errorf("%+v: got %q, %v", test, got, err)
 		}
 	}
@@ -388,7 +340,7 @@ func TestTell(t *testing.T) {
 		a := &app{IOStreams: genericiooptions.IOStreams{ErrOut: &said}, name: "kubectl hodei", getenv: func(string) string { return "" }}
 		s := &session{runOptions: &runOptions{app: a, screen: newScreen(a, false)}}
 		s.tell(test.err)
-		s.screen.stop()
+		s.screen.Stop()
 		if said.String() != test.want {
 			t.Errorf("got %q, want %q", said.String(), test.want)
 		}
@@ -428,7 +380,7 @@ func TestRemovedAfterwards(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		broken error
-		said   string
+		Notes  string
 	}{
 		{"Ctrl-C before the start", nil, "Cancelled (exit 130): the command had not started; it is being removed\n"},
 		{"its watch fails", &job.Failure{Cause: job.ImagePull, Message: "no image"}, "error: no image\n"},
@@ -437,10 +389,10 @@ func TestRemovedAfterwards(t *testing.T) {
 			var errOut bytes.Buffer
 			a := &app{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: &errOut}, name: "hodei", getenv: func(string) string { return "" }}
 			o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: newScreen(a, false)}
-			j := newFakeJob()
-			j.broken = test.broken
+			j := followtest.NewJob()
+			j.Broken = test.broken
 			before := ""
-			j.delete = func() error {
+			j.OnDelete = func() error {
 				before = errOut.String()
 				return &job.Failure{Message: "job x may be left", Hint: "kubectl delete job x"}
 			}
@@ -450,13 +402,13 @@ func TestRemovedAfterwards(t *testing.T) {
 				signals <- os.Interrupt
 			}
 			err := s.follow(t.Context(), nil)
-			if j.deleted.Load() {
+			if j.Deleted.Load() {
 				t.Error("it was removed before the end was reported")
 			}
-			if a.end(err); before != test.said {
-				t.Errorf("before it was removed stderr was %q, want %q", before, test.said)
+			if a.end(err); before != test.Notes {
+				t.Errorf("before it was removed stderr was %q, want %q", before, test.Notes)
 			}
-			if got, want := errOut.String(), test.said+"job x may be left\nhint: kubectl delete job x\n"; got != want {
+			if got, want := errOut.String(), test.Notes+"job x may be left\nhint: kubectl delete job x\n"; got != want {
 				t.Errorf("stderr %q, want %q", got, want)
 			}
 		})

@@ -4,12 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -18,49 +16,11 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/hodei-jobs/hodei/pkg/follow"
+	"github.com/hodei-jobs/hodei/pkg/follow/followtest"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 )
-
-// Equal signals that follow each other at once are one, whatever sends them.
-func TestDistinct(t *testing.T) {
-	type sent struct {
-		sig   os.Signal
-		after time.Duration
-	}
-	const in, term = syscall.SIGINT, syscall.SIGTERM
-	for _, test := range []struct {
-		name string
-		sent []sent
-		want string
-	}{
-		{"timeout to the program and to its group", []sent{{term, 0}, {term, time.Millisecond}}, "[terminated]"},
-		{"a person presses twice", []sent{{in, 0}, {in, 300 * time.Millisecond}}, "[interrupt interrupt]"},
-		{"a key that is held down", []sent{{in, 0}, {in, 150 * time.Millisecond}, {in, 100 * time.Millisecond}}, "[interrupt interrupt]"},
-		{"two that differ", []sent{{in, 0}, {term, 0}, {in, 0}}, "[interrupt terminated interrupt]"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				from, to, done := make(chan os.Signal), make(chan os.Signal, 16), make(chan struct{})
-				var work sync.WaitGroup
-				work.Go(func() { distinct(from, to, done) })
-				for _, s := range test.sent {
-					time.Sleep(s.after)
-					from <- s.sig
-				}
-				close(done)
-				work.Wait()
-				var got []os.Signal
-				for len(to) > 0 {
-					got = append(got, <-to)
-				}
-				if fmt.Sprint(got) != test.want {
-					t.Errorf("got %v, want %s", got, test.want)
-				}
-			})
-		})
-	}
-}
 
 func TestReact(t *testing.T) {
 	const in, term, hup, quit, usr1 = syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1
@@ -94,7 +54,7 @@ func TestReact(t *testing.T) {
 				want reaction
 			}{{in, test.in}, {term, test.term}, {hup, test.hup}, {quit, test.quit}, {usr1, test.usr1}} {
 				if got := test.standing.react(c.sig); got != c.want {
-					t.Errorf("%s: %q, want %q", signalName(c.sig), got, c.want)
+					t.Errorf("%s: %q, want %q", signals.Name(c.sig), got, c.want)
 				}
 			}
 		})
@@ -123,7 +83,7 @@ func TestWaitedEnough(t *testing.T) {
 				a := &app{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: &bytes.Buffer{}}, name: "hodei"}
 				s := &session{
 					runOptions: &runOptions{app: a, spec: &job.Spec{Name: "x", Grace: 10 * time.Second}, place: nowhere{}, screen: f.screen},
-					job:        newFakeJob(), follower: f, agents: &follow.Attachment{}, over: test.over,
+					job:        followtest.NewJob(), follower: f, agents: &follow.Attachment{}, over: test.over,
 				}
 				began := time.Now()
 				s.stop(t.Context())
@@ -140,7 +100,7 @@ func TestWaitedEnough(t *testing.T) {
 					f.display.Leave()
 					return
 				}
-				if exit, ok := errors.AsType[*exitError](err); !ok || exit.code != job.ExitFailed || exit.Error() != test.message {
+				if exit, ok := errors.AsType[*job.ExitError](err); !ok || exit.Code != job.ExitFailed || exit.Error() != test.message {
 					t.Errorf("got %v, want %q", err, test.message)
 				}
 			})
@@ -151,14 +111,14 @@ func TestWaitedEnough(t *testing.T) {
 // TestUntilSignal: the context ends with the first signal, which makes the exit code, and
 // is one that was cancelled like any other.
 func TestUntilSignal(t *testing.T) {
-	var s *signals
-	ctx, stop := s.untilSignal(t.Context(), stillHeard)
+	var s *signals.Set
+	ctx, stop := s.UntilSignal(t.Context(), signals.StillHeard)
 	defer stop()
 	if err := syscall.Kill(os.Getpid(), syscall.SIGQUIT); err != nil {
 		t.Fatal(err)
 	}
 	<-ctx.Done()
-	if exit, ok := errors.AsType[*exitError](interruptedBy(ctx, nil)); !ok || exit.code != 131 {
+	if exit, ok := errors.AsType[*job.ExitError](signals.InterruptedBy(ctx, nil)); !ok || exit.Code != 131 {
 		t.Errorf("got %v", exit)
 	}
 	if !errors.Is(context.Cause(ctx), context.Canceled) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -15,7 +16,7 @@ const sweepWait = time.Second
 // starts. The function that it returns waits for that, for sweepWait at most, and says what was
 // removed. The next command does what is left.
 func (o *runOptions) startSweep(ctx context.Context) (finish func()) {
-	c, ok := o.place.(cluster)
+	c, ok := o.place.(place.Cluster)
 	if !ok {
 		return func() {}
 	}
@@ -26,7 +27,7 @@ func (o *runOptions) startSweep(ctx context.Context) (finish func()) {
 		defer cancel()
 		defer time.AfterFunc(sweepWait, cancel).Stop()
 		for _, note := range <-notes {
-			o.screen.note(note)
+			o.screen.Note(note)
 		}
 	}
 }

@@ -11,8 +11,10 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/kubectl/pkg/util/templates"
 
+	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -71,7 +73,7 @@ func (a *app) newTop() *cobra.Command {
 	flags := cmd.Flags()
 	flags.BoolVarP(&f.all, "all-namespaces", "A", false, "Show the jobs of all namespaces.")
 	flags.StringVarP(&f.selector, "selector", "l", "", "Show the jobs with these labels: key=value,..., as in kubectl.")
-	flags.DurationVar(&f.interval, "interval", followedInterval, "Time between two samples, 100ms or more.")
+	flags.DurationVar(&f.interval, "interval", follow.FollowedEvery, "Time between two samples, 100ms or more.")
 	flags.BoolVar(&f.once, "once", false, "Show the jobs once, as soon as all are measured, after 10s at the latest.")
 	flags.StringVarP(&f.output, "output", "o", "", "json: one object for each sample of a job. Default: a table.")
 	a.addProviderFlag(cmd, flags, "Where the jobs run")
@@ -103,8 +105,8 @@ func (a *app) topOptions(cmd *cobra.Command, f topFlags, args []string) (*topOpt
 	switch {
 	case o.name != "" && (f.all || f.selector != ""):
 		return nil, usagef(cmd, "a job is named by its NAME, or chosen by -A and -l, not both")
-	case f.interval < leastInterval:
-		return nil, usagef(cmd, "--interval %s: want %s or more", f.interval, leastInterval)
+	case f.interval < follow.LeastEvery:
+		return nil, usagef(cmd, "--interval %s: want %s or more", f.interval, follow.LeastEvery)
 	case f.output != "" && f.output != "json":
 		return nil, usagef(cmd, "-o %q: want json", f.output)
 	}
@@ -141,7 +143,7 @@ func (a *app) topOptions(cmd *cobra.Command, f topFlags, args []string) (*topOpt
 }
 
 func (o *topOptions) run(ctx context.Context) error {
-	ctx, stop := o.signals.untilSignal(ctx, stillHeard)
+	ctx, stop := o.signals.UntilSignal(ctx, signals.StillHeard)
 	defer stop()
 	t := newTops(o)
 	defer t.close()
@@ -166,7 +168,7 @@ func (o *topOptions) say(text string) { fmt.Fprintln(o.ErrOut, ui.Printable(text
 // interrupted is the end of a top by a signal: one that was to show the jobs once has not.
 func (t *tops) interrupted(ctx context.Context) error {
 	if t.once {
-		return interruptedBy(ctx, nil)
+		return signals.InterruptedBy(ctx, nil)
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/client-go/rest"
 
+	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider"
@@ -48,13 +49,13 @@ func filled(stays time.Duration) *board {
 		b.set(k, meeting)
 	}
 	for n := range 5 {
-		b.take(busy, reading{attempt: "busy-1", sample: used(n, 1.5)})
+		b.take(busy, follow.Reading{Attempt: "busy-1", Sample: used(n, 1.5)})
 	}
-	b.take(idle, reading{attempt: "idle-1", sample: &job.Sample{Time: topBegan}})
-	b.take(idle, reading{attempt: "idle-1", sample: &job.Sample{Time: topBegan.Add(time.Second)}})
-	b.take(pending, reading{waiting: "no node takes it: \x1b[2J0/1 nodes"})
-	b.take(ended, reading{attempt: "ended-1", sample: used(1, 1)})
-	b.take(ended, reading{attempt: "ended-1", outcome: &job.Outcome{Cause: job.Error, Code: 3}})
+	b.take(idle, follow.Reading{Attempt: "idle-1", Sample: &job.Sample{Time: topBegan}})
+	b.take(idle, follow.Reading{Attempt: "idle-1", Sample: &job.Sample{Time: topBegan.Add(time.Second)}})
+	b.take(pending, follow.Reading{Waiting: "no node takes it: \x1b[2J0/1 nodes"})
+	b.take(ended, follow.Reading{Attempt: "ended-1", Sample: used(1, 1)})
+	b.take(ended, follow.Reading{Attempt: "ended-1", Outcome: &job.Outcome{Cause: job.Error, Code: 3}})
 	return b
 }
 
@@ -106,7 +107,7 @@ func TestBoardEnds(t *testing.T) {
 				t.Fatalf("rows %+v", rows)
 			}
 			time.Sleep(stays)
-			b.take(k, reading{outcome: &job.Outcome{Cause: job.Error}})
+			b.take(k, follow.Reading{Outcome: &job.Outcome{Cause: job.Error}})
 			if rows := b.shown(); len(rows) != 3 {
 				t.Errorf("rows %+v", rows)
 			}
@@ -121,15 +122,15 @@ func TestBoardMeasured(t *testing.T) {
 	k := jobKey{"ns", "x"}
 	for _, test := range []struct {
 		name     string
-		readings []reading
+		readings []follow.Reading
 		want     bool
 	}{
 		{"its agent is being met", nil, false},
-		{"one sample", []reading{{attempt: "a", sample: used(1, 1)}}, false},
-		{"two samples", []reading{{attempt: "a", sample: used(1, 1)}, {sample: used(2, 1)}}, true},
-		{"one sample of the next attempt", []reading{{attempt: "a", sample: used(1, 1)}, {sample: used(2, 1)}, {attempt: "b", sample: used(3, 1)}}, false},
-		{"a reason", []reading{{waiting: "no node takes it"}}, true},
-		{"its end", []reading{{outcome: &job.Outcome{}}}, true},
+		{"one sample", []follow.Reading{{Attempt: "a", Sample: used(1, 1)}}, false},
+		{"two samples", []follow.Reading{{Attempt: "a", Sample: used(1, 1)}, {Sample: used(2, 1)}}, true},
+		{"one sample of the next attempt", []follow.Reading{{Attempt: "a", Sample: used(1, 1)}, {Sample: used(2, 1)}, {Attempt: "b", Sample: used(3, 1)}}, false},
+		{"a reason", []follow.Reading{{Waiting: "no node takes it"}}, true},
+		{"its end", []follow.Reading{{Outcome: &job.Outcome{}}}, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b := newBoard(0)
@@ -157,16 +158,16 @@ func TestTopEvents(t *testing.T) {
 	x.board.set(k, meeting)
 	for _, step := range []struct {
 		name     string
-		readings []reading
+		readings []follow.Reading
 		want     []string // kinds
 	}{
 		{"waits", nil, []string{"waiting"}},
 		{"waits still", nil, nil},
-		{"waits for something else", []reading{{waiting: "pulling"}}, []string{"waiting"}},
-		{"its first samples", []reading{{attempt: "x-1", sample: used(1, 1)}, {sample: used(2, 1)}, {sample: used(3, 1)}}, []string{"usage"}},
-		{"two samples", []reading{{attempt: "x-1", sample: used(4, 1)}, {sample: used(5, 1)}}, []string{"usage", "usage"}},
+		{"waits for something else", []follow.Reading{{Waiting: "pulling"}}, []string{"waiting"}},
+		{"its first samples", []follow.Reading{{Attempt: "x-1", Sample: used(1, 1)}, {Sample: used(2, 1)}, {Sample: used(3, 1)}}, []string{"usage"}},
+		{"two samples", []follow.Reading{{Attempt: "x-1", Sample: used(4, 1)}, {Sample: used(5, 1)}}, []string{"usage", "usage"}},
 		{"nothing new", nil, nil},
-		{"its end", []reading{{attempt: "x-1", sample: used(6, 1)}, {outcome: &job.Outcome{Cause: job.Error, Code: 3, Message: "a\x1bb"}}}, []string{"usage", "exit"}},
+		{"its end", []follow.Reading{{Attempt: "x-1", Sample: used(6, 1)}, {Outcome: &job.Outcome{Cause: job.Error, Code: 3, Message: "a\x1bb"}}}, []string{"usage", "exit"}},
 	} {
 		t.Run(step.name, func(t *testing.T) {
 			out.Reset()
@@ -209,7 +210,7 @@ func TestTopBounded(t *testing.T) {
 	k := jobKey{"ns", "x"}
 	b.set(k, meeting)
 	for n := range 1000 {
-		b.take(k, reading{attempt: "x-1", sample: used(n, 1)})
+		b.take(k, follow.Reading{Attempt: "x-1", Sample: used(n, 1)})
 	}
 	if n := len(b.shown()[0].samples); n != topWindow {
 		t.Errorf("%d samples", n)
@@ -450,7 +451,7 @@ func TestTopInterrupted(t *testing.T) {
 	cancel()
 	x := newTops(&topOptions{app: &app{}, once: true})
 	x.board.set(jobKey{"ns", "x"}, meeting)
-	if exit, ok := errors.AsType[*exitError](x.printOnce(ctx)); !ok || exit.code != job.ExitCancelled {
+	if exit, ok := errors.AsType[*job.ExitError](x.printOnce(ctx)); !ok || exit.Code != job.ExitCancelled {
 		t.Errorf("got %v", exit)
 	}
 	if err := newTops(&topOptions{app: &app{}, interval: time.Second}).print(ctx); err != nil {

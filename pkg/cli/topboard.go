@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
@@ -61,7 +62,7 @@ func (b *board) set(k jobKey, waiting string) {
 }
 
 // take takes a reading of a job, unless its end was shown already.
-func (b *board) take(k jobKey, got reading) {
+func (b *board) take(k jobKey, got follow.Reading) {
 	b.mu.Lock()
 	if r := b.rows[k]; r != nil {
 		r.take(got)
@@ -70,18 +71,18 @@ func (b *board) take(k jobKey, got reading) {
 	b.tell()
 }
 
-func (r *topRow) take(got reading) {
-	if got.attempt != "" && got.attempt != r.attempt {
-		r.attempt, r.samples, r.untold, r.told = got.attempt, nil, 0, false
+func (r *topRow) take(got follow.Reading) {
+	if got.Attempt != "" && got.Attempt != r.attempt {
+		r.attempt, r.samples, r.untold, r.told = got.Attempt, nil, 0, false
 	}
-	if got.waiting != "" {
-		r.waiting = got.waiting
+	if got.Waiting != "" {
+		r.waiting = got.Waiting
 	}
-	if got.sample != nil {
-		r.add(*got.sample)
+	if got.Sample != nil {
+		r.add(*got.Sample)
 	}
-	if got.outcome != nil && r.outcome == nil {
-		r.outcome, r.ended = got.outcome, time.Now()
+	if got.Outcome != nil && r.outcome == nil {
+		r.outcome, r.ended = got.Outcome, time.Now()
 	}
 }
 

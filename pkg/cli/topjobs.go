@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/ui"
@@ -183,7 +184,7 @@ func (t *tops) end(k jobKey, o *job.Outcome) {
 	m.cancel()
 	<-m.done
 	delete(t.meters, k)
-	t.board.take(k, reading{outcome: o})
+	t.board.take(k, follow.Reading{Outcome: o})
 }
 
 // begin measures a job until it ends, if there is room.
@@ -234,14 +235,14 @@ func (t *tops) measure(ctx context.Context, k jobKey, p *kubernetes.Provider, f 
 	if err != nil {
 		return err
 	}
-	m := &meter{
-		job: run, spec: f.Spec, namespace: k.namespace, interval: t.interval, tell: func(r reading) { t.board.take(k, r) },
+	m := &follow.Meter{
+		Job: run, Spec: f.Spec, Namespace: k.namespace, Interval: t.interval, Tell: func(r follow.Reading) { t.board.take(k, r) },
 		// In a cell of a table there is no room for where in hodei it happened.
-		turnedAway: func(f *coordinator.Fault) {
-			t.board.take(k, reading{waiting: faultNote(&coordinator.Fault{Message: f.Message})})
+		TurnedAway: func(f *coordinator.Fault) {
+			t.board.take(k, follow.Reading{Waiting: follow.FaultNote(&coordinator.Fault{Message: f.Message})})
 		},
 	}
-	return m.measure(ctx)
+	return m.Run(ctx)
 }
 
 // busy counts the meters that run.

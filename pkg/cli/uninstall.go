@@ -16,6 +16,7 @@ import (
 	"github.com/hodei-jobs/hodei/deploy"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/setup"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 )
 
 // uninstallTimeout is how long uninstall waits until all is gone: with jobs that
@@ -223,11 +224,11 @@ func (o *uninstallOptions) print(r setup.Removal) error {
 
 // await returns when everything has gone, or with the signal that ended it.
 func (o *uninstallOptions) await(ctx context.Context, u *setup.Uninstaller, found *setup.Found) error {
-	ctx, stop := o.signals.untilSignal(ctx, stillHeard)
+	ctx, stop := o.signals.UntilSignal(ctx, signals.StillHeard)
 	defer stop()
 	err := u.Await(ctx, found, o.timeout)
 	if err != nil && ctx.Err() != nil {
-		return interruptedBy(ctx, err)
+		return signals.InterruptedBy(ctx, err)
 	}
 	return err
 }

@@ -35,9 +35,9 @@ func keptServer() setuptest.Server {
 func TestUninstallKept(t *testing.T) {
 	const listed = "job.batch/j would be deleted in namespace kept\nnamespace/kept would be kept, without hodei's labels: hodei has not made it\n"
 	for _, test := range []struct {
-		name              string
-		options           uninstallOptions
-		stdout, said, err string
+		name               string
+		options            uninstallOptions
+		stdout, Notes, err string
 	}{
 		{"a job that runs", uninstallOptions{wait: true}, "", listed, "jobs have not ended: kept/j"},
 		{"a job that runs, and force", uninstallOptions{wait: true, force: true}, "", listed, "nothing was removed: that needs --yes"},
@@ -60,8 +60,8 @@ func TestUninstallKept(t *testing.T) {
 				t.Errorf("error %v, want %q", err, test.err)
 			}
 			_, rest, _ := strings.Cut(said.String(), "\n") // from the cluster at …
-			if out.String() != test.stdout || rest != test.said {
-				t.Errorf("stdout %q, want %q\nstderr %q, want %q", out.String(), test.stdout, rest, test.said)
+			if out.String() != test.stdout || rest != test.Notes {
+				t.Errorf("stdout %q, want %q\nstderr %q, want %q", out.String(), test.stdout, rest, test.Notes)
 			}
 		})
 	}

@@ -9,21 +9,12 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
+	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/wire"
-)
-
-const (
-	// followedInterval is between two samples of a job that is followed: short enough
-	// for a curve of a run of seconds. An agent's sample costs some microseconds.
-	followedInterval = time.Second
-	// unwatchedInterval is between those of a job that nobody looks at: its store or its
-	// summary is to have them later.
-	unwatchedInterval = 10 * time.Second
-	// leastInterval is the agents' own bound.
-	leastInterval = 100 * time.Millisecond
 )
 
 // usageIntervalFlag is the flag of the commands that follow a job.
@@ -36,8 +27,8 @@ func checkUsageInterval(cmd *cobra.Command, interval time.Duration, events bool)
 	switch {
 	case !cmd.Flags().Changed("usage-interval"):
 		return nil
-	case interval < leastInterval:
-		return usagef(cmd, "--usage-interval %s: want %s or more", interval, leastInterval)
+	case interval < follow.LeastEvery:
+		return usagef(cmd, "--usage-interval %s: want %s or more", interval, follow.LeastEvery)
 	case !events:
 		return usagef(cmd, "--usage-interval needs events: -o json or yaml, of a job that is followed")
 	}
@@ -130,7 +121,7 @@ func samplesOf(metrics []*hodeipb.Metrics) []job.Sample {
 }
 
 // storedSamples are those that the store has of an attempt; none if it can't be read.
-func storedSamples(store *openedStore, k logstore.Key) []job.Sample {
+func storedSamples(store *place.Store, k logstore.Key) []job.Sample {
 	metrics, _ := coordinator.Samples(store.Store, k) // those before the damage
 	return samplesOf(metrics)
 }

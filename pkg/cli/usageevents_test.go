@@ -17,9 +17,12 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/exporter"
+	"github.com/hodei-jobs/hodei/pkg/follow"
+	"github.com/hodei-jobs/hodei/pkg/follow/followtest"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/output/outputtest"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 )
 
@@ -35,9 +38,9 @@ func TestSessionUsage(t *testing.T) {
 		told     int           // usage events
 		stored   int
 	}{
-		{"followed", true, false, 0, followedInterval, 0, 6},
-		{"followed silently", false, false, 0, unwatchedInterval, 0, 0},
-		{"as events", true, true, 0, followedInterval, 0, 6},
+		{"followed", true, false, 0, follow.FollowedEvery, 0, 6},
+		{"followed silently", false, false, 0, follow.UnwatchedEvery, 0, 0},
+		{"as events", true, true, 0, follow.FollowedEvery, 0, 6},
 		{"with usage events", true, true, 200 * time.Millisecond, 200 * time.Millisecond, 5, 6},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -47,27 +50,27 @@ func TestSessionUsage(t *testing.T) {
 			if test.events {
 				o.events = &output.Events{Out: &out}
 			}
-			i := issueCerts(t, "ns", "x")
-			j := issuedJob{newFakeJob(), i.server}
+			i := followtest.Issue(t, "ns", "x")
+			j := followtest.IssuedJob{Job: followtest.NewJob(), Config: i.Server}
 			s := &session{runOptions: o, job: j}
 			kept, err := logstore.Open(t.TempDir(), logstore.Limits{})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if test.follow {
-				s.store = &openedStore{Store: kept}
+				s.store = &place.Store{Store: kept}
 			}
 			over := make(chan error, 1)
 			go func() { over <- s.follow(t.Context(), nil) }()
-			agent := attachAgent(t, i, "x-1", j.Deliver)
-			if got := agent.welcome.MetricsInterval.AsDuration(); got != test.interval {
+			agent := followtest.Attach(t, i, "x-1", j.Deliver)
+			if got := agent.Welcome.MetricsInterval.AsDuration(); got != test.interval {
 				t.Errorf("asked for a sample every %s, want %s", got, test.interval)
 			}
 			began := time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
 			for n := range 5 {
-				agent.sample(began.Add(time.Duration(n)*time.Second), usageAt(float64(n)))
+				agent.Sample(began.Add(time.Duration(n)*time.Second), followtest.UsageAt(float64(n)))
 			}
-			agent.exit(completedRecord(began, 5))
+			agent.Exit(followtest.Completed(began, 5))
 			if err := <-over; err != nil {
 				t.Fatal(err)
 			}
@@ -102,7 +105,7 @@ func TestSessionUsage(t *testing.T) {
 			if found, err := kept.Find("ns", "x"); err != nil {
 				t.Error(err)
 			} else if len(found) > 0 {
-				stored = len(storedSamples(&openedStore{Store: kept}, found[0].Key))
+				stored = len(storedSamples(&place.Store{Store: kept}, found[0].Key))
 			}
 			if stored != test.stored {
 				t.Errorf("%d samples stored, want %d", stored, test.stored)
@@ -140,14 +143,14 @@ func TestUsageHistoryBounded(t *testing.T) {
 	f.display.Aside(func() { <-free }) // somebody hangs in the terminal
 	at := time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
 	for n := range 5000 {
-		f.Metrics("x-1", metricsAt(at.Add(time.Duration(n)*time.Second), usageAt(float64(n))))
+		f.Metrics("x-1", followtest.MetricsAt(at.Add(time.Duration(n)*time.Second), followtest.UsageAt(float64(n))))
 	}
 	close(free)
 	f.display.AwaitAside(t.Context())
 	if known, untold := len(f.usage.known.All()), len(f.usage.untold[0].All()); known > 512 || untold > 512 || known < 100 || untold < 100 {
 		t.Errorf("%d kept, %d to be told", known, untold)
 	}
-	f.Metrics("x-2", metricsAt(at, usageAt(1)))
+	f.Metrics("x-2", followtest.MetricsAt(at, followtest.UsageAt(1)))
 	if n := len(f.usage.of("x-2")); n != 1 || f.usage.of("x-1") != nil {
 		t.Errorf("%d samples of the next attempt, and %v of the one before", n, f.usage.of("x-1"))
 	}
@@ -159,7 +162,7 @@ func TestUsageHistoryAttempts(t *testing.T) {
 	h := &usageHistory{events: &output.Events{Out: &out}}
 	at := time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
 	for n, attempt := range []string{"x-1", "x-1", "x-2"} { // the last by a clock that is behind
-		h.add(attempt, metricsAt(at.Add(time.Duration(n%2)*time.Second), usageAt(float64(n))))
+		h.add(attempt, followtest.MetricsAt(at.Add(time.Duration(n%2)*time.Second), followtest.UsageAt(float64(n))))
 	}
 	if err := h.tell(); err != nil {
 		t.Fatal(err)
@@ -176,7 +179,7 @@ func TestUsageHistoryAttempts(t *testing.T) {
 		t.Errorf("told of %s", got)
 	}
 	for n := range 100 {
-		h.add(fmt.Sprint("x-", n), metricsAt(at, usageAt(1)))
+		h.add(fmt.Sprint("x-", n), followtest.MetricsAt(at, followtest.UsageAt(1)))
 	}
 	if len(h.untold) != maxUntold || h.untold[maxUntold-1].attempt != "x-99" {
 		t.Errorf("%d attempts to be told of", len(h.untold))
@@ -185,10 +188,10 @@ func TestUsageHistoryAttempts(t *testing.T) {
 
 // What a coordinator follows is exported: each attempt until the next one comes.
 func TestExported(t *testing.T) {
-	i := issueCerts(t, "ns", "x")
+	i := followtest.Issue(t, "ns", "x")
 	e := exporter.New()
 	f := testFollower(t, io.Discard, io.Discard, "json")
-	server := &coordinator.Server{TLS: i.server, Namespace: "ns", Job: "x", Silent: true, Follower: &coordinator.Recorder{Listener: exported(f, e)}}
+	server := &coordinator.Server{TLS: i.Server, Namespace: "ns", Job: "x", Silent: true, Follower: &coordinator.Recorder{Listener: exported(f, e)}}
 	tunnel := tunnel.New()
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(tunnel) }()
@@ -197,12 +200,12 @@ func TestExported(t *testing.T) {
 		<-served
 	}()
 	began := time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
-	attachAgent(t, i, "x-1", tunnel.Deliver).exit(completedRecord(began, 5))
-	timeless := completedRecord(began, 7)
+	followtest.Attach(t, i, "x-1", tunnel.Deliver).Exit(followtest.Completed(began, 5))
+	timeless := followtest.Completed(began, 7)
 	timeless.Finished = nil
-	second := attachAgent(t, i, "x-2", tunnel.Deliver)
-	second.sample(began, usageAt(1))
-	second.exit(timeless)
+	second := followtest.Attach(t, i, "x-2", tunnel.Deliver)
+	second.Sample(began, followtest.UsageAt(1))
+	second.Exit(timeless)
 	metrics := make(chan prometheus.Metric, 1000)
 	e.Collect(metrics)
 	close(metrics)

@@ -35,6 +35,17 @@ func (p Phase) String() string {
 	return phases[p]
 }
 
+// next is what a job waits for once it has reached a phase.
+var next = map[Phase]string{
+	Submitted: "waiting for a node",
+	Scheduled: "waiting for the images",
+	Pulled:    "waiting for the agent",
+	AgentUp:   "waiting for the command",
+}
+
+// Next says what a job in this phase waits for; empty: for nothing that has a name.
+func (p Phase) Next() string { return next[p] }
+
 // MarshalText returns the phase's name. It never fails.
 func (p Phase) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 

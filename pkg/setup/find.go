@@ -373,10 +373,6 @@ func isAutomatic(kind, name string) bool {
 	return kind == "ConfigMap" && name == "kube-root-ca.crt" || kind == "ServiceAccount" && name == "default"
 }
 
-// certificateSecrets are those of hodei certs. They have its labels, unless somebody
-// has made them with kubectl as it prints.
-var certificateSecrets = []string{"hodei-ca-cert", "hodei-ca-key", "hodei-server-cert", "hodei-client-cert"}
-
 // manifestNames are the kinds and names of what is installed in namespaces.
 func manifestNames() (map[string]bool, error) {
 	objects, err := deploy.Objects(deploy.Options{Quota: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1")}})
@@ -399,7 +395,8 @@ func isOurs(kind string, object metav1.Object, names map[string]bool) bool {
 	case (kind == jobKind.kind || kind == secretKind.kind) && labels[kubernetes.LabelManagedBy] == kubernetes.ManagedBy:
 		return true
 	case kind == secretKind.kind:
-		return slices.Contains(certificateSecrets, object.GetName())
+		// Those of hodei certs. They have its labels, unless somebody has made them with kubectl as it prints.
+		return slices.ContainsFunc(CertSecrets(deploy.WorkersNamespace), func(s CertSecret) bool { return s.Name == object.GetName() })
 	}
 	return labels[deploy.LabelName] == "hodei" && labels[deploy.LabelPartOf] == "hodei" &&
 		(isApplied(object) || names[kind+" "+object.GetName()])

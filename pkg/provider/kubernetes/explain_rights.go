@@ -6,10 +6,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
 // deniedPattern matches the API server's sentence about a missing right. The
@@ -47,9 +46,9 @@ func missingRight(user, verb, resource, namespace string) *job.Failure {
 		where = fmt.Sprintf("in namespace %q", namespace)
 	}
 	f := &job.Failure{Cause: job.Forbidden, Message: fmt.Sprintf("forbidden: user %q may not %s %s %s", user, verb, resource, where)}
-	subject := "--user=" + ShellQuote(user)
+	subject := "--user=" + shell.Quote(user)
 	if account, ok := strings.CutPrefix(user, "system:serviceaccount:"); ok {
-		subject = "--serviceaccount=" + ShellQuote(account)
+		subject = "--serviceaccount=" + shell.Quote(account)
 	}
 	binding := bindingName(user)
 	firstVerb, _, _ := strings.Cut(verb, " and ")
@@ -98,43 +97,4 @@ func grantsUser(verbs, resource string) bool {
 // bindingName makes a name of a user's.
 func bindingName(user string) string {
 	return strings.Trim("hodei-"+regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(user), "-"), "-")
-}
-
-var shellSafe = regexp.MustCompile(`^[\w@%+=:,./-]+$`)
-
-// ShellQuote returns s as a shell takes it for one word. What could command a terminal is
-// escaped, as bash, zsh and ksh take it: it is shown, and it is typed.
-func ShellQuote(s string) string {
-	switch {
-	case shellSafe.MatchString(s):
-		return s
-	case strings.ContainsFunc(s, func(r rune) bool { return !shown(r) }):
-		return "$'" + escapeWord(s) + "'"
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
-
-// shown tells what can be written as it is within a word. A line's end is a script's.
-func shown(r rune) bool {
-	return r == '\n' || r == '\t' || unicode.IsPrint(r) && r != utf8.RuneError
-}
-
-// escapeWord writes s for between $' and ': all bytes of a rune that is not shown as \xHH.
-func escapeWord(s string) string {
-	var b strings.Builder
-	for i, r := range s {
-		_, size := utf8.DecodeRuneInString(s[i:])
-		switch {
-		case r == '\'' || r == '\\':
-			b.WriteByte('\\')
-			b.WriteRune(r)
-		case shown(r):
-			b.WriteRune(r)
-		default:
-			for _, c := range []byte(s[i : i+size]) {
-				fmt.Fprintf(&b, `\x%02x`, c)
-			}
-		}
-	}
-	return b.String()
 }

@@ -9,7 +9,6 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -833,28 +832,4 @@ func TestNamed(t *testing.T) {
 			}
 		})
 	}
-}
-
-// A shell gives back what was quoted.
-func FuzzShellQuote(f *testing.F) {
-	bash, err := exec.LookPath("bash")
-	if err != nil {
-		f.Skip("no bash")
-	}
-	for _, s := range []string{"", "a b", "it's", "\x1b]0;x\x07", "caf\xe9", `\x41\'`, "\u202e$HOME", "a\nb\t", "\ufffd\\"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		if strings.ContainsRune(s, 0) || len(s) > 10_000 {
-			return
-		}
-		quoted := ShellQuote(s)
-		if strings.ContainsFunc(quoted, func(r rune) bool { return !shown(r) }) {
-			t.Errorf("%q is quoted as %q", s, quoted)
-		}
-		got, err := exec.Command(bash, "-c", "printf %s "+quoted).Output()
-		if err != nil || string(got) != s {
-			t.Errorf("%q is read as %q, %v", s, got, err)
-		}
-	})
 }

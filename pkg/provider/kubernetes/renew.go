@@ -19,6 +19,7 @@ import (
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
 const (
@@ -56,7 +57,7 @@ func (p *Provider) RenewCerts(ctx context.Context, found *Found, a *certs.Author
 	}
 	again := fmt.Sprintf("{hodei} certs rotate --job %s -n %s", id.Job, id.Namespace)
 	if a.Dir != "" {
-		again += " --dir " + ShellQuote(a.Dir)
+		again += " --dir " + shell.Quote(a.Dir)
 	}
 	agents := withAgent(found)
 	if renewal.Overlap != nil && len(agents) > 0 {

@@ -1,4 +1,7 @@
-package cli
+// Package signals is how hodei hears what it is sent: which signals ask it to end, which it passes on
+// to a command, what counts as one, and what a signal's exit code is. Start with [New], once a process,
+// before anything else asks for a signal. It decides nothing about a job.
+package signals
 
 import (
 	"context"
@@ -23,29 +26,29 @@ import (
 // parent's signal. A person who presses Ctrl-C twice takes longer.
 const sameSignal = 200 * time.Millisecond
 
-// endSignals ask a program to end. SIGQUIT and SIGABRT are among them for the sake of
+// Ending ask a program to end. SIGQUIT and SIGABRT are among them for the sake of
 // Go, which would print all its goroutines.
-var endSignals = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGABRT}
+var Ending = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGABRT}
 
-// passedOn are the signals that hodei passes on to the command of a job that it follows, as if
+// PassedOn are the signals that hodei passes on to the command of a job that it follows, as if
 // a shell here had started the command. The numbers are those of Linux, on which the command
 // runs.
-var passedOn = map[os.Signal]int32{
+var PassedOn = map[os.Signal]int32{
 	syscall.SIGQUIT: 3, syscall.SIGABRT: 6, syscall.SIGUSR1: 10, syscall.SIGUSR2: 12, syscall.SIGALRM: 14,
 }
 
-// signals are the signals that hodei hears. A signal that was ignored when hodei started stays
+// Set are the signals that hodei hears. A signal that was ignored when hodei started stays
 // ignored: SIGHUP under nohup, SIGINT and SIGQUIT in the background of a shell without job
 // control. A nil value ignores none.
-type signals struct {
+type Set struct {
 	ignored map[os.Signal]bool
 	heard   atomic.Int32 // by so many
 }
 
-// newSignals finds out which are ignored. It is called before any is asked for.
-func newSignals() *signals {
-	s := &signals{ignored: map[os.Signal]bool{}}
-	for _, sig := range endSignals {
+// New finds out which are ignored. It is called before any is asked for.
+func New() *Set {
+	s := &Set{ignored: map[os.Signal]bool{}}
+	for _, sig := range Ending {
 		s.ignored[sig] = signal.Ignored(sig)
 	}
 	// Go replaces an ignored SIGQUIT before we can see it. A shell ignores both or none.
@@ -57,18 +60,18 @@ func newSignals() *signals {
 }
 
 // notify has the wanted signals sent to c, except ignored ones.
-func (s *signals) notify(c chan<- os.Signal, wanted ...os.Signal) {
+func (s *Set) notify(c chan<- os.Signal, wanted ...os.Signal) {
 	wanted = slices.DeleteFunc(slices.Clone(wanted), func(sig os.Signal) bool { return s.ignored[sig] })
 	if len(wanted) > 0 { // none would be all
 		signal.Notify(c, wanted...)
 	}
 }
 
-// hear returns the signals wanted, equal ones that follow each other within sameSignal
+// Hear returns the signals wanted, equal ones that follow each other within sameSignal
 // once, until stop. Then the next one ends the process.
-func (s *signals) hear(wanted ...os.Signal) (heard <-chan os.Signal, stop func()) {
+func (s *Set) Hear(wanted ...os.Signal) (heard <-chan os.Signal, stop func()) {
 	if s == nil {
-		s = &signals{}
+		s = &Set{}
 	}
 	raw, once, done := make(chan os.Signal, 16), make(chan os.Signal, 16), make(chan struct{})
 	s.heard.Add(1)
@@ -105,9 +108,9 @@ func distinct(from <-chan os.Signal, to chan<- os.Signal, done <-chan struct{}) 
 	}
 }
 
-// unlessSignaled returns f's exit code, or that of a SIGQUIT or SIGABRT which nobody hears:
+// UnlessSignaled returns f's exit code, or that of a SIGQUIT or SIGABRT which nobody hears:
 // left to Go, they would print all its goroutines.
-func (s *signals) unlessSignaled(f func() int) int {
+func (s *Set) UnlessSignaled(f func() int) int {
 	code, raw := make(chan int, 1), make(chan os.Signal, 1)
 	s.notify(raw, syscall.SIGQUIT, syscall.SIGABRT)
 	defer signal.Stop(raw)
@@ -118,37 +121,38 @@ func (s *signals) unlessSignaled(f func() int) int {
 			return c
 		case sig := <-raw:
 			if s.heard.Load() == 0 {
-				return exitCode(sig)
+				return ExitCode(sig)
 			}
 		}
 	}
 }
 
-// forSession hears what a session acts on, and makes a closed stdout an error like any
+// ForSession hears what a session acts on, and makes a closed stdout an error like any
 // other.
-func (s *signals) forSession() (heard <-chan os.Signal, stop func()) {
+func (s *Set) ForSession() (heard <-chan os.Signal, stop func()) {
 	signal.Ignore(syscall.SIGPIPE)
-	return s.hear(slices.AppendSeq(slices.Clone(endSignals), maps.Keys(passedOn))...)
+	return s.Hear(slices.AppendSeq(slices.Clone(Ending), maps.Keys(PassedOn))...)
 }
 
 // second says what the signal after the heard one does.
 type second bool
 
+// What the signal after the one that was heard does.
 const (
-	nextEndsUs second = true  // whatever hangs
-	stillHeard second = false // what is being cleaned up is
+	NextEndsUs second = true  // whatever hangs
+	StillHeard second = false // what is being cleaned up is
 )
 
-// untilSignal returns a context that ends with the first signal that asks a program to end. Its
+// UntilSignal returns a context that ends with the first signal that asks a program to end. Its
 // cause is a signaled.
-func (s *signals) untilSignal(ctx context.Context, then second) (context.Context, context.CancelFunc) {
+func (s *Set) UntilSignal(ctx context.Context, then second) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	heard, stop := s.hear(endSignals...)
+	heard, stop := s.Hear(Ending...)
 	go func() {
 		select {
 		case sig := <-heard:
-			cancel(signaled{sig})
-			if then == nextEndsUs {
+			cancel(Signaled{sig})
+			if then == NextEndsUs {
 				stop()
 			}
 		case <-ctx.Done():
@@ -160,32 +164,33 @@ func (s *signals) untilSignal(ctx context.Context, then second) (context.Context
 	}
 }
 
-// signaled is the end of a command by a signal.
-type signaled struct{ signal os.Signal }
+// Signaled is the end of a command by a signal.
+type Signaled struct{ signal os.Signal }
 
-func (s signaled) Error() string { return "interrupted by " + signalName(s.signal) }
+func (s Signaled) Error() string { return "interrupted by " + Name(s.signal) }
 
 // Is makes it the end of a context like any other.
-func (s signaled) Is(target error) bool { return target == context.Canceled }
+func (s Signaled) Is(target error) bool { return target == context.Canceled }
 
-// interruptedBy is the end of a command whose context untilSignal has ended; err, if not
+// InterruptedBy is the end of a command whose context untilSignal has ended; err, if not
 // nil, is shown.
-func interruptedBy(ctx context.Context, err error) error {
-	if s, ok := errors.AsType[signaled](context.Cause(ctx)); ok {
-		return &exitError{code: exitCode(s.signal), err: err}
+func InterruptedBy(ctx context.Context, err error) error {
+	if s, ok := errors.AsType[Signaled](context.Cause(ctx)); ok {
+		return &job.ExitError{Code: ExitCode(s.signal), Err: err}
 	}
-	return &exitError{code: job.ExitCancelled, err: err}
+	return &job.ExitError{Code: job.ExitCancelled, Err: err}
 }
 
-// exitCode is that of a command that a signal ended, as sh(1) has it.
-func exitCode(sig os.Signal) int {
+// ExitCode is that of a command that a signal ended, as sh(1) has it.
+func ExitCode(sig os.Signal) int {
 	if n, ok := sig.(syscall.Signal); ok {
 		return 128 + int(n)
 	}
-	return exitFailed
+	return 1
 }
 
-func signalName(sig os.Signal) string {
+// Name returns the name by which shells know a signal, such as SIGINT.
+func Name(sig os.Signal) string {
 	if n, ok := sig.(syscall.Signal); ok {
 		if name := unix.SignalName(n); name != "" {
 			return name

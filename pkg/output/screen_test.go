@@ -1,11 +1,9 @@
-package cli
+package output
 
 import (
 	"bytes"
 	"testing"
 	"time"
-
-	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
@@ -15,7 +13,7 @@ func TestSummaryPlain(t *testing.T) {
 	began := time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
 	var samples []job.Sample // enough for curves, which are for a terminal
 	for i := range 20 {
-		samples = append(samples, *used(i, 1))
+		samples = append(samples, job.Sample{Time: began.Add(time.Duration(i) * time.Second), Usage: job.Usage{CPU: job.CPUUsage{Total: new(time.Duration(i) * time.Second)}}})
 	}
 	usage := &job.Usage{CPU: job.CPUUsage{Total: new(2 * time.Second)}}
 	for _, test := range []struct {
@@ -32,8 +30,7 @@ func TestSummaryPlain(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var out bytes.Buffer
-			a := &app{IOStreams: genericiooptions.IOStreams{ErrOut: &out}, getenv: func(string) string { return "" }}
-			newScreen(a, false).summary(&test.outcome, samples)
+			NewScreen(&Streams{Err: &out}, false, nil).Summary(&test.outcome, samples)
 			if out.String() != test.want {
 				t.Errorf("got  %q\nwant %q", out.String(), test.want)
 			}

@@ -1,4 +1,4 @@
-package cli
+package place
 
 import (
 	"cmp"
@@ -17,24 +17,24 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider"
 )
 
-// asked is what a command line says of the cluster that it is about.
-type asked struct{ provider, context, kubeconfig string }
+// Asked is what a command line says of the cluster that it is about.
+type Asked struct{ Provider, Context, Kubeconfig string }
 
-// target is the cluster that a command is about, with the settings for what it makes there.
-type target struct {
-	provider string // its name; "": none
+// Target is the cluster that a command is about, with the settings for what it makes there.
+type Target struct {
+	Provider string // its name; "": none
 	named    bool   // by --provider, or as the command's NAME
-	// config is as the provider's owner wrote it, but for Context and Kubeconfig, which are
+	// Config is as the provider's owner wrote it, but for Context and Kubeconfig, which are
 	// those that count; "" is the current context, and kubectl's own choice of a file.
-	config provider.Config
+	Config provider.Config
 	// rivals are the providers that name the context, if none of them is used because they
 	// are several.
 	rivals []string
 }
 
-// kubeconfig is what a file of contexts, or kubectl's own choice of files, has.
-type kubeconfig struct {
-	current  string            // context; "": none
+// Kubeconfig is what a file of contexts, or kubectl's own choice of files, has.
+type Kubeconfig struct {
+	Current  string            // context; "": none
 	clusters map[string]string // of each context: what tells its cluster from others
 }
 
@@ -42,40 +42,40 @@ type kubeconfig struct {
 // else the context or the kubeconfig that is named, with the settings of the provider that
 // names the same, if there is exactly one; else the provider in use; else the current
 // context. look reads a kubeconfig; "" is kubectl's own choice.
-func decide(by asked, r *provider.Registry, look func(file string) (kubeconfig, error)) (target, error) {
+func decide(by Asked, r *provider.Registry, look func(file string) (Kubeconfig, error)) (Target, error) {
 	switch {
-	case by.provider != "":
-		c, err := r.Get(by.provider)
-		c.Context, c.Kubeconfig = cmp.Or(by.context, c.Context), cmp.Or(by.kubeconfig, c.Kubeconfig)
-		return target{provider: by.provider, named: true, config: c}, err
-	case by.context != "" || by.kubeconfig != "":
+	case by.Provider != "":
+		c, err := r.Get(by.Provider)
+		c.Context, c.Kubeconfig = cmp.Or(by.Context, c.Context), cmp.Or(by.Kubeconfig, c.Kubeconfig)
+		return Target{Provider: by.Provider, named: true, Config: c}, err
+	case by.Context != "" || by.Kubeconfig != "":
 		return byContext(by, r, look), nil
 	case r.Current != "":
 		c, err := r.Get(r.Current)
-		return target{provider: r.Current, config: c}, err
+		return Target{Provider: r.Current, Config: c}, err
 	case len(r.Providers) > 0: // one was removed: jobs don't go elsewhere in silence
-		return target{}, &job.Hinted{
+		return Target{}, &job.Hinted{
 			Err:  errors.New("no provider is in use"),
 			Hint: "{hodei} provider use " + slices.Sorted(maps.Keys(r.Providers))[0],
 		}
 	}
-	return target{config: provider.Config{Type: provider.Kubernetes}}, nil
+	return Target{Config: provider.Config{Type: provider.Kubernetes}}, nil
 }
 
-// leadsTo reports whether two targets are the same provider, context and kubeconfig.
-func (t target) leadsTo(to target) bool {
-	return t.provider == to.provider && t.config.Context == to.config.Context && t.config.Kubeconfig == to.config.Kubeconfig
+// LeadsTo reports whether two targets are the same provider, context and kubeconfig.
+func (t Target) LeadsTo(to Target) bool {
+	return t.Provider == to.Provider && t.Config.Context == to.Config.Context && t.Config.Kubeconfig == to.Config.Kubeconfig
 }
 
 // byContext is decide where a context, a kubeconfig or both are named. A file that can't be
 // read has no provider, and whoever connects says what is wrong with it.
-func byContext(by asked, r *provider.Registry, look func(string) (kubeconfig, error)) target {
-	t := target{config: provider.Config{Type: provider.Kubernetes, Context: by.context, Kubeconfig: by.kubeconfig}}
-	file, err := look(by.kubeconfig)
+func byContext(by Asked, r *provider.Registry, look func(string) (Kubeconfig, error)) Target {
+	t := Target{Config: provider.Config{Type: provider.Kubernetes, Context: by.Context, Kubeconfig: by.Kubeconfig}}
+	file, err := look(by.Kubeconfig)
 	if err != nil {
 		return t
 	}
-	context := cmp.Or(by.context, file.current)
+	context := cmp.Or(by.Context, file.Current)
 	cluster, there := file.clusters[context]
 	var of []string
 	for _, name := range slices.Sorted(maps.Keys(r.Providers)) {
@@ -84,23 +84,23 @@ func byContext(by asked, r *provider.Registry, look func(string) (kubeconfig, er
 			continue
 		}
 		own, err := look(c.Kubeconfig)
-		if err != nil || cmp.Or(c.Context, own.current) != context {
+		if err != nil || cmp.Or(c.Context, own.Current) != context {
 			continue
 		}
 		// The same name in another file may be another cluster: many tools call theirs
 		// "default". A context that only the provider's own file has is meant to be that.
 		elsewhere, known := own.clusters[context]
-		if known && (there && elsewhere == cluster || !there && by.kubeconfig == "") {
+		if known && (there && elsewhere == cluster || !there && by.Kubeconfig == "") {
 			of = append(of, name)
 		}
 	}
 	switch len(of) {
 	case 0:
 	case 1:
-		t.provider, t.config = of[0], r.Providers[of[0]]
-		t.config.Context = context
+		t.Provider, t.Config = of[0], r.Providers[of[0]]
+		t.Config.Context = context
 		if there {
-			t.config.Kubeconfig = by.kubeconfig
+			t.Config.Kubeconfig = by.Kubeconfig
 		}
 	default:
 		t.rivals = of
@@ -109,15 +109,15 @@ func byContext(by asked, r *provider.Registry, look func(string) (kubeconfig, er
 }
 
 // readKubeconfig reads a file, or with "" those of kubectl's own choice.
-func readKubeconfig(file string) (kubeconfig, error) {
+func readKubeconfig(file string) (Kubeconfig, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.WarnIfAllMissing = false
 	rules.ExplicitPath = file
 	raw, err := rules.Load()
 	if err != nil {
-		return kubeconfig{}, err
+		return Kubeconfig{}, err
 	}
-	k := kubeconfig{current: raw.CurrentContext, clusters: map[string]string{}}
+	k := Kubeconfig{Current: raw.CurrentContext, clusters: map[string]string{}}
 	for name, context := range raw.Contexts {
 		k.clusters[name] = identity(raw.Clusters[context.Cluster])
 	}
@@ -141,11 +141,11 @@ func identity(c *clientcmdapi.Cluster) string {
 // namespaceFile has the namespace of the Pod that we may be in.
 const namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
-// podNamespace returns the namespace of the Pod in which hodei runs, if there is no kubeconfig;
+// PodNamespace returns the namespace of the Pod in which hodei runs, if there is no kubeconfig;
 // "": it runs in none.
-func (a *app) podNamespace() string {
-	file, err := a.look("")
-	if err != nil || len(file.clusters) > 0 || a.getenv("KUBERNETES_SERVICE_HOST") == "" {
+func (h *Home) PodNamespace() string {
+	file, err := h.Look("")
+	if err != nil || len(file.clusters) > 0 || h.Getenv("KUBERNETES_SERVICE_HOST") == "" {
 		return ""
 	}
 	data, err := os.ReadFile(namespaceFile)
@@ -155,34 +155,34 @@ func (a *app) podNamespace() string {
 	return strings.TrimSpace(string(data))
 }
 
-// look reads a kubeconfig, each once.
-func (a *app) look(file string) (kubeconfig, error) {
-	if file == "" && a.kubeconfigHome() == "" {
-		return kubeconfig{}, nil
+// Look reads a kubeconfig, each once.
+func (h *Home) Look(file string) (Kubeconfig, error) {
+	if file == "" && h.KubeconfigHome() == "" {
+		return Kubeconfig{}, nil
 	}
-	if k, ok := a.looked[file]; ok {
+	if k, ok := h.looked[file]; ok {
 		return k, nil
 	}
 	k, err := readKubeconfig(file)
 	if err != nil {
 		return k, err
 	}
-	if a.looked == nil {
-		a.looked = map[string]kubeconfig{}
+	if h.looked == nil {
+		h.looked = map[string]Kubeconfig{}
 	}
-	a.looked[file] = k
+	h.looked[file] = k
 	return k, nil
 }
 
-// kubeconfigHome is the setting that kubectl's own choice of a file depends on; "": none is
+// KubeconfigHome is the setting that kubectl's own choice of a file depends on; "": none is
 // set. Without a home client-go would take .kube/config of the working directory, whoever wrote
 // it.
-func (a *app) kubeconfigHome() string {
-	home := a.getenv("HOME")
+func (h *Home) KubeconfigHome() string {
+	home := h.Getenv("HOME")
 	if !filepath.IsAbs(home) {
 		home = ""
 	}
-	return cmp.Or(a.getenv(clientcmd.RecommendedConfigPathEnvVar), home)
+	return cmp.Or(h.Getenv(clientcmd.RecommendedConfigPathEnvVar), home)
 }
 
 // variables are settings that the environment may have, and where they go.
@@ -196,10 +196,10 @@ var variables = []struct {
 	{"HODEI_K8S_IMAGE_PULL_POLICY", func(c *provider.Config) *string { return &c.ImagePullPolicy }},
 }
 
-// settings returns the settings of t and of the environment. A variable gives way to a provider
+// Settings returns the settings of t and of the environment. A variable gives way to a provider
 // that was named, and overrides one that was not. The defaults are not filled in yet.
-func (t target) settings(getenv func(string) string) (provider.Config, error) {
-	c := t.config
+func (t Target) Settings(getenv func(string) string) (provider.Config, error) {
+	c := t.Config
 	if c.Type == provider.Local {
 		return c, nil
 	}
@@ -219,38 +219,38 @@ func (t target) settings(getenv func(string) string) (provider.Config, error) {
 	return c, nil
 }
 
-// said is what there is to say of a target.
-type said struct {
-	context   string // with its provider; "": there is no context
-	elsewhere string // what is to be known of it: that the kubeconfig's current one is another
-	settings  string // that settings which one might count on are not used
+// Notes is what there is to say of a target.
+type Notes struct {
+	Context   string // with its provider; "": there is no context
+	Elsewhere string // what is to be known of it: that the kubeconfig's current one is another
+	Settings  string // that settings which one might count on are not used
 }
 
-// say names t, which by has led to.
-func (t target) say(by asked, r *provider.Registry, look func(string) (kubeconfig, error)) said {
-	current, err := look(by.kubeconfig)
-	own, ownErr := look(t.config.Kubeconfig)
-	context := cmp.Or(t.config.Context, own.current)
-	var s said
+// Say names t, which by has led to.
+func (t Target) Say(by Asked, r *provider.Registry, look func(string) (Kubeconfig, error)) Notes {
+	current, err := look(by.Kubeconfig)
+	own, ownErr := look(t.Config.Kubeconfig)
+	context := cmp.Or(t.Config.Context, own.Current)
+	var s Notes
 	if context != "" {
-		s.context = fmt.Sprintf("context %q", context)
-		if t.provider != "" {
-			s.context += fmt.Sprintf(" of provider %q", t.provider)
+		s.Context = fmt.Sprintf("context %q", context)
+		if t.Provider != "" {
+			s.Context += fmt.Sprintf(" of provider %q", t.Provider)
 		}
 	}
 	switch {
-	case err != nil || ownErr != nil || current.current == "" || context == "":
-	case context != current.current:
-		s.elsewhere = fmt.Sprintf("the kubeconfig's current context is %q", current.current)
+	case err != nil || ownErr != nil || current.Current == "" || context == "":
+	case context != current.Current:
+		s.Elsewhere = fmt.Sprintf("the kubeconfig's current context is %q", current.Current)
 	case own.clusters[context] != current.clusters[context]:
-		s.elsewhere = fmt.Sprintf("it is from %s; the current kubeconfig has another cluster under that name", t.config.Kubeconfig)
+		s.Elsewhere = fmt.Sprintf("it is from %s; the current kubeconfig has another cluster under that name", t.Config.Kubeconfig)
 	}
 	switch {
-	case t.provider != "" || context == "" || len(r.Providers) == 0:
+	case t.Provider != "" || context == "" || len(r.Providers) == 0:
 	case len(t.rivals) > 0:
-		s.settings = fmt.Sprintf("no provider's settings are used: %s have context %q; to choose one: --provider NAME", job.Words(t.rivals), context)
+		s.Settings = fmt.Sprintf("no provider's settings are used: %s have context %q; to choose one: --provider NAME", job.Words(t.rivals), context)
 	default:
-		s.settings = fmt.Sprintf("no provider's settings are used: none has context %q", context)
+		s.Settings = fmt.Sprintf("no provider's settings are used: none has context %q", context)
 	}
 	return s
 }

@@ -1,4 +1,4 @@
-package cli
+package follow
 
 import (
 	"context"
@@ -8,16 +8,17 @@ import (
 	"time"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/follow/followtest"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
 // readings are those of a meter, and a way to wait for one.
-type readings chan reading
+type readings chan Reading
 
-func (r readings) await(t *testing.T, what string, is func(reading) bool) reading {
+func (r readings) await(t *testing.T, what string, is func(Reading) bool) Reading {
 	t.Helper()
-	timeout := time.After(agentWait)
+	timeout := time.After(followtest.Wait)
 	for {
 		select {
 		case got := <-r:
@@ -30,21 +31,21 @@ func (r readings) await(t *testing.T, what string, is func(reading) bool) readin
 	}
 }
 
-func sampled(cpu time.Duration) func(reading) bool {
-	return func(r reading) bool { return r.sample != nil && *r.sample.Usage.CPU.Total == cpu }
+func sampled(cpu time.Duration) func(Reading) bool {
+	return func(r Reading) bool { return r.Sample != nil && *r.Sample.Usage.CPU.Total == cpu }
 }
 
-func startMeter(t *testing.T, i issued, spec *job.Spec) (issuedJob, readings, context.CancelFunc, <-chan error) {
+func startMeter(t *testing.T, i followtest.Issued, spec *job.Spec) (followtest.IssuedJob, readings, context.CancelFunc, <-chan error) {
 	t.Helper()
-	j := issuedJob{newFakeJob(), i.server}
+	j := followtest.IssuedJob{Job: followtest.NewJob(), Config: i.Server}
 	got := make(readings, 1000)
-	m := &meter{
-		job: j, spec: spec, namespace: "ns", interval: 250 * time.Millisecond, tell: func(r reading) { got <- r },
-		turnedAway: func(f *coordinator.Fault) { got <- reading{waiting: faultNote(f)} },
+	m := &Meter{
+		Job: j, Spec: spec, Namespace: "ns", Interval: 250 * time.Millisecond, Tell: func(r Reading) { got <- r },
+		TurnedAway: func(f *coordinator.Fault) { got <- Reading{Waiting: FaultNote(f)} },
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	over := make(chan error, 1)
-	go func() { over <- m.measure(ctx) }()
+	go func() { over <- m.Run(ctx) }()
 	t.Cleanup(cancel)
 	return j, got, cancel, over
 }
@@ -52,33 +53,33 @@ func startMeter(t *testing.T, i issued, spec *job.Spec) (issuedJob, readings, co
 // Who looks asks for samples, none of before it came, and no output, gets each sample once however often the
 // agent attaches, and learns how the job ends.
 func TestMeter(t *testing.T) {
-	i := issueCerts(t, "ns", "x")
+	i := followtest.Issue(t, "ns", "x")
 	j, got, _, over := startMeter(t, i, &job.Spec{Name: "x"})
-	first := attachAgent(t, i, "x-1", j.Deliver)
-	if w := first.welcome; w.Output || w.MetricsInterval.AsDuration() != 250*time.Millisecond || !w.MetricsAfter.AsTime().Equal(agentSampled) {
+	first := followtest.Attach(t, i, "x-1", j.Deliver)
+	if w := first.Welcome; w.Output || w.MetricsInterval.AsDuration() != 250*time.Millisecond || !w.MetricsAfter.AsTime().Equal(followtest.Sampled) {
 		t.Errorf("welcome %v", w)
 	}
-	if r := got.await(t, "the probes", func(r reading) bool { return r.probes != nil }); len(r.probes) != 2 || r.probes[1].Absent != "no BTF" {
-		t.Errorf("probes %v", r.probes)
+	if r := got.await(t, "the probes", func(r Reading) bool { return r.Probes != nil }); len(r.Probes) != 2 || r.Probes[1].Absent != "no BTF" {
+		t.Errorf("probes %v", r.Probes)
 	}
 	began := time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
-	first.sample(began, usageAt(1))
-	first.sample(began.Add(time.Second), usageAt(2))
+	first.Sample(began, followtest.UsageAt(1))
+	first.Sample(began.Add(time.Second), followtest.UsageAt(2))
 	got.await(t, "the second sample", sampled(2*time.Second))
 
-	again := attachAgent(t, i, "x-1", j.Deliver)
-	again.sample(began.Add(time.Second), usageAt(2))
-	again.sample(began.Add(2*time.Second), usageAt(3))
-	got.await(t, "the next sample", func(r reading) bool {
+	again := followtest.Attach(t, i, "x-1", j.Deliver)
+	again.Sample(began.Add(time.Second), followtest.UsageAt(2))
+	again.Sample(began.Add(2*time.Second), followtest.UsageAt(3))
+	got.await(t, "the next sample", func(r Reading) bool {
 		if sampled(2 * time.Second)(r) {
 			t.Error("a sample came twice")
 		}
 		return sampled(3 * time.Second)(r)
 	})
-	again.exit(completedRecord(began, 5))
+	again.Exit(followtest.Completed(began, 5))
 	got.await(t, "the last sample", sampled(5*time.Second))
-	if r := got.await(t, "the end", func(r reading) bool { return r.outcome != nil }); r.outcome.Cause != job.Completed || r.outcome.Attempt != "x-1" {
-		t.Errorf("outcome %+v", r.outcome)
+	if r := got.await(t, "the end", func(r Reading) bool { return r.Outcome != nil }); r.Outcome.Cause != job.Completed || r.Outcome.Attempt != "x-1" {
+		t.Errorf("outcome %+v", r.Outcome)
 	}
 	if err := <-over; err != nil {
 		t.Error(err)
@@ -87,39 +88,39 @@ func TestMeter(t *testing.T) {
 
 // An attempt that another follows does not end it; the Job's end does.
 func TestMeterRetries(t *testing.T) {
-	i := issueCerts(t, "ns", "x")
+	i := followtest.Issue(t, "ns", "x")
 	j, got, _, over := startMeter(t, i, &job.Spec{Name: "x", Retries: 1})
 	failed := &hodeipb.ExitRecord{Cause: "Error", Code: 3}
-	attachAgent(t, i, "x-1", j.Deliver).exit(failed)
-	got.await(t, "the end of the first", func(r reading) bool { return r.attempt == "x-1" && r.waiting == "exit 3" })
-	attachAgent(t, i, "x-2", j.Deliver).exit(failed)
-	got.await(t, "the end of the second", func(r reading) bool { return r.attempt == "x-2" && r.waiting == "exit 3" })
-	j.end <- &job.Outcome{Cause: job.Error, Code: 3}
-	got.await(t, "the end", func(r reading) bool { return r.outcome != nil })
+	followtest.Attach(t, i, "x-1", j.Deliver).Exit(failed)
+	got.await(t, "the end of the first", func(r Reading) bool { return r.Attempt == "x-1" && r.Waiting == "exit 3" })
+	followtest.Attach(t, i, "x-2", j.Deliver).Exit(failed)
+	got.await(t, "the end of the second", func(r Reading) bool { return r.Attempt == "x-2" && r.Waiting == "exit 3" })
+	j.Ends <- &job.Outcome{Cause: job.Error, Code: 3}
+	got.await(t, "the end", func(r Reading) bool { return r.Outcome != nil })
 	if err := <-over; err != nil {
 		t.Error(err)
 	}
 }
 
 func TestMeterEnds(t *testing.T) {
-	i := issueCerts(t, "ns", "x")
+	i := followtest.Issue(t, "ns", "x")
 	t.Run("when it is told to", func(t *testing.T) {
 		j, got, cancel, over := startMeter(t, i, &job.Spec{Name: "x"})
-		a := attachAgent(t, i, "x-1", j.Deliver)
-		got.await(t, "its state", func(r reading) bool { return r.attempt == "x-1" })
+		a := followtest.Attach(t, i, "x-1", j.Deliver)
+		got.await(t, "its state", func(r Reading) bool { return r.Attempt == "x-1" })
 		cancel()
 		if err := <-over; !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
-		if _, err := a.stream.Recv(); err == nil {
+		if _, err := a.Stream.Recv(); err == nil {
 			t.Error("the agent is kept")
 		}
 	})
 	t.Run("by the provider's word", func(t *testing.T) {
 		j, got, _, over := startMeter(t, i, &job.Spec{Name: "x"})
-		j.end <- &job.Outcome{Cause: job.Evicted}
-		if r := got.await(t, "the end", func(r reading) bool { return r.outcome != nil }); r.outcome.Cause != job.Evicted {
-			t.Errorf("outcome %+v", r.outcome)
+		j.Ends <- &job.Outcome{Cause: job.Evicted}
+		if r := got.await(t, "the end", func(r Reading) bool { return r.Outcome != nil }); r.Outcome.Cause != job.Evicted {
+			t.Errorf("outcome %+v", r.Outcome)
 		}
 		if err := <-over; err != nil {
 			t.Error(err)
@@ -129,12 +130,12 @@ func TestMeterEnds(t *testing.T) {
 
 // An agent whose messages make no sense is told of, and does not end it.
 func TestMeterTurnedAway(t *testing.T) {
-	i := issueCerts(t, "ns", "x")
+	i := followtest.Issue(t, "ns", "x")
 	j, got, cancel, over := startMeter(t, i, &job.Spec{Name: "x"})
-	a := attachAgent(t, i, "x-1", j.Deliver)
-	a.send(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_Metrics{Metrics: &hodeipb.Metrics{}}})
-	got.await(t, "the fault", func(r reading) bool { return strings.HasPrefix(r.waiting, "the agent was turned away: ") })
-	attachAgent(t, i, "x-1", j.Deliver).sample(time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC), usageAt(1))
+	a := followtest.Attach(t, i, "x-1", j.Deliver)
+	a.Send(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_Metrics{Metrics: &hodeipb.Metrics{}}})
+	got.await(t, "the fault", func(r Reading) bool { return strings.HasPrefix(r.Waiting, "the agent was turned away: ") })
+	followtest.Attach(t, i, "x-1", j.Deliver).Sample(time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC), followtest.UsageAt(1))
 	got.await(t, "a sample", sampled(time.Second))
 	cancel()
 	if err := <-over; !errors.Is(err, context.Canceled) {
@@ -158,7 +159,7 @@ func TestMeterReport(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := ""
-			m := &meter{tell: func(r reading) { got = r.waiting }}
+			m := &Meter{Tell: func(r Reading) { got = r.Waiting }}
 			m.report(test.event)
 			if got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)

@@ -1,4 +1,4 @@
-package cli
+package check
 
 import (
 	"context"
@@ -13,17 +13,17 @@ const checkedNodes = 100
 
 // volumeLimits looks for nodes whose kubelet does not enforce limits of volumes. An agent whose
 // start timeout is over needs them to end its Pod. Such a kubelet reports no disk at all.
-func (k *clusterChecks) volumeLimits(ctx context.Context) check {
+func (k *Cluster) volumeLimits(ctx context.Context) Result {
 	const name = "volume limits"
 	nodes, err := k.CoreV1().Nodes().List(ctx, metav1.ListOptions{Limit: checkedNodes})
 	if err != nil {
-		return failedCheck(name, err)
+		return Failed(name, err)
 	}
 	if lax := withoutLimits(nodes.Items); len(lax) > 0 {
-		return checked(name, checkWarning, "let their kubelets have localStorageCapacityIsolation: true; until then, after a start that never came: {hodei} jobs",
+		return New(name, Warning, "let their kubelets have localStorageCapacityIsolation: true; until then, after a start that never came: {hodei} jobs",
 			"not enforced on %s: a job there whose image never comes is ended by the next hodei run or hodei jobs alone", strings.Join(lax, ", "))
 	}
-	return checked(name, checkOK, "", "enforced on every node (%d looked at)", len(nodes.Items))
+	return New(name, OK, "", "enforced on every node (%d looked at)", len(nodes.Items))
 }
 
 // withoutLimits are the names of the nodes that report no disk for Pods.

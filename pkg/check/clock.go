@@ -1,0 +1,34 @@
+package check
+
+import (
+	"time"
+
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+)
+
+// skewWarning is from when on somebody should know that the clocks differ, before
+// certificates are in danger.
+const skewWarning = time.Minute
+
+// ofClock compares the API server's clock with ours.
+func ofClock(c *kubernetes.Clock) Result {
+	const name = "clock"
+	ahead, known := c.Ahead()
+	if !known {
+		return New(name, Skipped, "", "the API server does not tell its time")
+	}
+	off := "ahead of"
+	if ahead > 0 {
+		off = "behind"
+	}
+	switch abs := ahead.Abs(); {
+	case abs > kubernetes.ClockTolerance:
+		return New(name, Error, "set the clock: timedatectl set-ntp true", "%s: certificates made here are not valid there", c.Both())
+	case abs >= skewWarning:
+		return New(name, Warning, "set the clock: timedatectl set-ntp true", "%s", c.Both())
+	case abs < time.Second: // what can be told apart
+		return New(name, OK, "", "the same as the API server's")
+	default:
+		return New(name, OK, "", "%s %s the API server's", abs.Round(time.Second), off)
+	}
+}

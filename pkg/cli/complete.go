@@ -1,0 +1,45 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	clientset "k8s.io/client-go/kubernetes"
+
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+)
+
+// completeProvider completes the first argument to a provider's name.
+func (a *app) completeProvider(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+	r, err := a.home().Providers()
+	if err != nil || len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return r.Names(), cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeJob completes the first argument to a job's name.
+func (a *app) completeJob(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+	none := cobra.ShellCompDirectiveNoFileComp
+	_, chosen, err := a.chooseCluster()
+	if err != nil || len(args) > 0 {
+		return nil, none
+	}
+	config, err := restConfig(a.kube)
+	if err != nil {
+		return nil, none
+	}
+	config.Timeout = serverVersionTimeout
+	client, err := clientset.NewForConfig(config)
+	if err != nil {
+		return nil, none
+	}
+	list, err := client.BatchV1().Jobs(chosen.Namespace).List(cmd.Context(), metav1.ListOptions{LabelSelector: kubernetes.LabelManagedBy + "=" + kubernetes.ManagedBy})
+	if err != nil {
+		return nil, none
+	}
+	var names []string
+	for _, j := range list.Items {
+		names = append(names, j.Name)
+	}
+	return names, none
+}

@@ -1,0 +1,51 @@
+package signals
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// Equal signals that follow each other at once are one, whatever sends them.
+func TestDistinct(t *testing.T) {
+	type sent struct {
+		sig   os.Signal
+		after time.Duration
+	}
+	const in, term = syscall.SIGINT, syscall.SIGTERM
+	for _, test := range []struct {
+		name string
+		sent []sent
+		want string
+	}{
+		{"timeout to the program and to its group", []sent{{term, 0}, {term, time.Millisecond}}, "[terminated]"},
+		{"a person presses twice", []sent{{in, 0}, {in, 300 * time.Millisecond}}, "[interrupt interrupt]"},
+		{"a key that is held down", []sent{{in, 0}, {in, 150 * time.Millisecond}, {in, 100 * time.Millisecond}}, "[interrupt interrupt]"},
+		{"two that differ", []sent{{in, 0}, {term, 0}, {in, 0}}, "[interrupt terminated interrupt]"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				from, to, done := make(chan os.Signal), make(chan os.Signal, 16), make(chan struct{})
+				var work sync.WaitGroup
+				work.Go(func() { distinct(from, to, done) })
+				for _, s := range test.sent {
+					time.Sleep(s.after)
+					from <- s.sig
+				}
+				close(done)
+				work.Wait()
+				var got []os.Signal
+				for len(to) > 0 {
+					got = append(got, <-to)
+				}
+				if fmt.Sprint(got) != test.want {
+					t.Errorf("got %v, want %s", got, test.want)
+				}
+			})
+		})
+	}
+}
