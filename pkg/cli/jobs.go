@@ -136,11 +136,11 @@ func (o *jobsOptions) run(ctx context.Context) error {
 	}
 	say := func(text string) { fmt.Fprintln(o.ErrOut, ui.Printable(text)) }
 	if o.sweeper != nil && o.namespace != metav1.NamespaceAll { // who looks at all namespaces is no owner of them
-		for _, note := range sweep(ctx, o.sweeper, o.name) {
+		for _, note := range o.sweeper.SweepNotes(ctx, o.name) {
 			say(note)
 		}
 	}
-	list, err := asking(ctx, o.watch, say, func(ctx context.Context) (*batchv1.JobList, error) {
+	list, err := kubernetes.Ask(ctx, o.watch, say, func(ctx context.Context) (*batchv1.JobList, error) {
 		return o.client.BatchV1().Jobs(o.namespace).List(ctx, which)
 	})
 	if err != nil {

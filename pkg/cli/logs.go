@@ -288,7 +288,7 @@ func (o *logsOptions) showAll(ctx context.Context) error {
 		return o.noSelection()
 	}
 	ask := func(ctx context.Context) ([]*kubernetes.Found, error) { return o.cluster.FindAll(ctx, o.selector) }
-	all, err := asking(ctx, o.patient, o.screen.Note, ask)
+	all, err := kubernetes.Ask(ctx, o.patient, o.screen.Note, ask)
 	switch {
 	case err != nil:
 		return err

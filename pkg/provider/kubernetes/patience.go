@@ -1,0 +1,30 @@
+package kubernetes
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// askAgainAfter is the time between two tries to reach a cluster that does not answer.
+const askAgainAfter = 2 * time.Second
+
+// Ask asks a cluster. If patient, and while the cluster does not answer, it asks again for
+// [FirstWait], and tells note so once. A refusal is an answer.
+func Ask[T any](ctx context.Context, patient bool, note func(string), ask func(context.Context) (T, error)) (T, error) {
+	began, said := time.Now(), false
+	for {
+		found, err := ask(ctx)
+		if !patient || ctx.Err() != nil || !Unanswered(err) || time.Since(began) >= FirstWait {
+			return found, err
+		}
+		if !said {
+			note(fmt.Sprintf("%s; waiting for up to %s", Explain(err).Message, FirstWait))
+			said = true
+		}
+		select {
+		case <-time.After(askAgainAfter):
+		case <-ctx.Done():
+		}
+	}
+}
