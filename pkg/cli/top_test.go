@@ -24,22 +24,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/kubernetestest"
+	"github.com/hodei-jobs/hodei/pkg/usage/usagetest"
 )
-
-var topBegan = time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
-
-// used is a sample of a job with all figures that hodei top shows.
-func used(seconds int, cores float64) *job.Sample {
-	n := uint64(seconds)
-	return &job.Sample{Time: topBegan.Add(time.Duration(n) * time.Second), Usage: job.Usage{
-		CPU:      job.CPUUsage{Total: new(time.Duration(cores * float64(n) * 1e9)), LimitMillis: new(uint64(2000)), Periods: new(10 * n), ThrottledPeriods: new(3 * n)},
-		Memory:   job.MemoryUsage{Current: new(uint64(512 << 20)), Peak: new(uint64(812 << 20)), Limit: new(uint64(1 << 30))},
-		IO:       job.IOUsage{ReadBytes: new(1000 * n), WriteBytes: new(2_500_000 * n)},
-		Network:  job.NetworkUsage{IPv4: &job.Traffic{ReceiveBytes: 100 * n, TransmitBytes: 200 * n}},
-		Pids:     job.PidsUsage{Current: new(uint64(7))},
-		Pressure: job.PressureUsage{CPUFull: new(time.Duration(n) * 100 * time.Millisecond), MemoryFull: new(time.Duration(0)), IOFull: new(time.Duration(n) * 20 * time.Millisecond)},
-	}}
-}
 
 // filled is a board with a job of each kind.
 func filled(stays time.Duration) *board {
@@ -49,12 +36,12 @@ func filled(stays time.Duration) *board {
 		b.set(k, meeting)
 	}
 	for n := range 5 {
-		b.take(busy, follow.Reading{Attempt: "busy-1", Sample: used(n, 1.5)})
+		b.take(busy, follow.Reading{Attempt: "busy-1", Sample: usagetest.Sample(n, 1.5)})
 	}
-	b.take(idle, follow.Reading{Attempt: "idle-1", Sample: &job.Sample{Time: topBegan}})
-	b.take(idle, follow.Reading{Attempt: "idle-1", Sample: &job.Sample{Time: topBegan.Add(time.Second)}})
+	b.take(idle, follow.Reading{Attempt: "idle-1", Sample: &job.Sample{Time: usagetest.Began}})
+	b.take(idle, follow.Reading{Attempt: "idle-1", Sample: &job.Sample{Time: usagetest.Began.Add(time.Second)}})
 	b.take(pending, follow.Reading{Waiting: "no node takes it: \x1b[2J0/1 nodes"})
-	b.take(ended, follow.Reading{Attempt: "ended-1", Sample: used(1, 1)})
+	b.take(ended, follow.Reading{Attempt: "ended-1", Sample: usagetest.Sample(1, 1)})
 	b.take(ended, follow.Reading{Attempt: "ended-1", Outcome: &job.Outcome{Cause: job.Error, Code: 3}})
 	return b
 }
@@ -126,9 +113,9 @@ func TestBoardMeasured(t *testing.T) {
 		want     bool
 	}{
 		{"its agent is being met", nil, false},
-		{"one sample", []follow.Reading{{Attempt: "a", Sample: used(1, 1)}}, false},
-		{"two samples", []follow.Reading{{Attempt: "a", Sample: used(1, 1)}, {Sample: used(2, 1)}}, true},
-		{"one sample of the next attempt", []follow.Reading{{Attempt: "a", Sample: used(1, 1)}, {Sample: used(2, 1)}, {Attempt: "b", Sample: used(3, 1)}}, false},
+		{"one sample", []follow.Reading{{Attempt: "a", Sample: usagetest.Sample(1, 1)}}, false},
+		{"two samples", []follow.Reading{{Attempt: "a", Sample: usagetest.Sample(1, 1)}, {Sample: usagetest.Sample(2, 1)}}, true},
+		{"one sample of the next attempt", []follow.Reading{{Attempt: "a", Sample: usagetest.Sample(1, 1)}, {Sample: usagetest.Sample(2, 1)}, {Attempt: "b", Sample: usagetest.Sample(3, 1)}}, false},
 		{"a reason", []follow.Reading{{Waiting: "no node takes it"}}, true},
 		{"its end", []follow.Reading{{Outcome: &job.Outcome{}}}, true},
 	} {
@@ -164,10 +151,10 @@ func TestTopEvents(t *testing.T) {
 		{"waits", nil, []string{"waiting"}},
 		{"waits still", nil, nil},
 		{"waits for something else", []follow.Reading{{Waiting: "pulling"}}, []string{"waiting"}},
-		{"its first samples", []follow.Reading{{Attempt: "x-1", Sample: used(1, 1)}, {Sample: used(2, 1)}, {Sample: used(3, 1)}}, []string{"usage"}},
-		{"two samples", []follow.Reading{{Attempt: "x-1", Sample: used(4, 1)}, {Sample: used(5, 1)}}, []string{"usage", "usage"}},
+		{"its first samples", []follow.Reading{{Attempt: "x-1", Sample: usagetest.Sample(1, 1)}, {Sample: usagetest.Sample(2, 1)}, {Sample: usagetest.Sample(3, 1)}}, []string{"usage"}},
+		{"two samples", []follow.Reading{{Attempt: "x-1", Sample: usagetest.Sample(4, 1)}, {Sample: usagetest.Sample(5, 1)}}, []string{"usage", "usage"}},
 		{"nothing new", nil, nil},
-		{"its end", []follow.Reading{{Attempt: "x-1", Sample: used(6, 1)}, {Outcome: &job.Outcome{Cause: job.Error, Code: 3, Message: "a\x1bb"}}}, []string{"usage", "exit"}},
+		{"its end", []follow.Reading{{Attempt: "x-1", Sample: usagetest.Sample(6, 1)}, {Outcome: &job.Outcome{Cause: job.Error, Code: 3, Message: "a\x1bb"}}}, []string{"usage", "exit"}},
 	} {
 		t.Run(step.name, func(t *testing.T) {
 			out.Reset()
@@ -210,13 +197,13 @@ func TestTopBounded(t *testing.T) {
 	k := jobKey{"ns", "x"}
 	b.set(k, meeting)
 	for n := range 1000 {
-		b.take(k, follow.Reading{Attempt: "x-1", Sample: used(n, 1)})
+		b.take(k, follow.Reading{Attempt: "x-1", Sample: usagetest.Sample(n, 1)})
 	}
 	if n := len(b.shown()[0].samples); n != topWindow {
 		t.Errorf("%d samples", n)
 	}
 	x := newTops(&topOptions{app: &app{getenv: func(string) string { return "" }}})
-	for n := range maxJobs {
+	for n := range follow.MaxJobs {
 		x.meters[jobKey{"ns", fmt.Sprint(n)}] = &measured{done: make(chan struct{})}
 	}
 	x.begin(t.Context(), k, &kubernetes.Found{Job: &batchv1.Job{}})
@@ -240,7 +227,7 @@ func TestTopUnreachable(t *testing.T) {
 		{"no secret", `{"apiVersion":"authorization.k8s.io/v1","kind":"SelfSubjectAccessReview","status":{"allowed":true}}`, `job "x" can't be attached to: its secret "x" is not found in namespace ns`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			p := testCluster(t, func(w http.ResponseWriter, r *http.Request) {
+			p := kubernetestest.Provider(t, func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Content-Type", "application/json")
 				if strings.Contains(r.URL.Path, "selfsubjectaccessreviews") {
 					w.WriteHeader(http.StatusCreated)
@@ -269,7 +256,7 @@ func TestTopUnreachable(t *testing.T) {
 func TestTopLingering(t *testing.T) {
 	const list = `{"apiVersion":"%s","kind":"%s","metadata":{},"items":[%s]}`
 	state := ""
-	p := testCluster(t, func(w http.ResponseWriter, r *http.Request) {
+	p := kubernetestest.Provider(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		switch {
 		case strings.HasSuffix(r.URL.Path, "/jobs"):
@@ -322,7 +309,7 @@ func TestTopLeavesNothing(t *testing.T) {
 	}{
 		{"no room", func(*testing.T) *tops {
 			x := newTops(&topOptions{app: &app{}})
-			for n := range maxJobs {
+			for n := range follow.MaxJobs {
 				x.meters[jobKey{"ns", fmt.Sprint(n)}] = &measured{done: make(chan struct{})}
 			}
 			return x
@@ -332,7 +319,7 @@ func TestTopLeavesNothing(t *testing.T) {
 		}},
 		{"not attached to", func(t *testing.T) *tops {
 			x := newTops(&topOptions{app: &app{}})
-			x.ways["ns"] = &way{testCluster(t, func(w http.ResponseWriter, _ *http.Request) {
+			x.ways["ns"] = &way{kubernetestest.Provider(t, func(w http.ResponseWriter, _ *http.Request) {
 				w.WriteHeader(http.StatusNotFound)
 			}), true}
 			return x
@@ -368,7 +355,7 @@ func TestTopNamed(t *testing.T) {
 	close(done)
 	x.meters[k] = &measured{uid: "1", cancel: func() {}, done: done}
 	x.board.set(k, meeting)
-	x.list = testCluster(t, func(w http.ResponseWriter, _ *http.Request) {
+	x.list = kubernetestest.Provider(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusNotFound)
 		fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}`)

@@ -6,11 +6,8 @@ import (
 	"time"
 )
 
-// askAgainAfter is the time between two tries to reach a cluster that does not answer.
-const askAgainAfter = 2 * time.Second
-
-// Ask asks a cluster. If patient, and while the cluster does not answer, it asks again for
-// [FirstWait], and tells note so once. A refusal is an answer.
+// Ask asks a cluster. If patient, it asks again while the cluster does not answer, for [FirstWait],
+// and tells note so once. A refusal is an answer.
 func Ask[T any](ctx context.Context, patient bool, note func(string), ask func(context.Context) (T, error)) (T, error) {
 	began, said := time.Now(), false
 	for {
@@ -23,7 +20,7 @@ func Ask[T any](ctx context.Context, patient bool, note func(string), ask func(c
 			said = true
 		}
 		select {
-		case <-time.After(askAgainAfter):
+		case <-time.After(askEvery):
 		case <-ctx.Done():
 		}
 	}
