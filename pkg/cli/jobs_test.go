@@ -19,7 +19,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
-	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/cli-runtime/pkg/printers"
 	clientset "k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -27,6 +26,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output/outputtest"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
@@ -195,7 +195,7 @@ func TestJobsOfOthers(t *testing.T) {
 			t.Fatal(err, *flags.OutputFormat)
 		}
 		var out bytes.Buffer
-		o := &jobsOptions{app: &app{IOStreams: genericiooptions.IOStreams{Out: &out}}, client: client, namespace: "ns", printer: printer}
+		o := &jobsOptions{Out: &out, client: client, namespace: "ns", printer: printer}
 		if err := o.run(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -241,9 +241,11 @@ func TestJobsWatch(t *testing.T) {
 	read, write := io.Pipe()
 	var said bytes.Buffer
 	o := jobsOptions{
-		app:    &app{IOStreams: genericiooptions.IOStreams{Out: write, ErrOut: &said}, name: "hodei", getenv: func(name string) string { return map[string]string{"HOME": t.TempDir()}[name] }},
-		client: client, namespace: "ns", watch: true, table: true,
-		printer: printers.NewTablePrinter(printers.PrintOptions{}),
+		Out: write, ErrOut: &said, client: client, namespace: "ns", watch: true, table: true,
+		printer:   printers.NewTablePrinter(printers.PrintOptions{}),
+		width:     func() int { return 0 },
+		openStore: func() (*place.Store, error) { return nil, errors.New("there is none") },
+		named:     func(hint string) string { return strings.ReplaceAll(hint, "{hodei}", "hodei") },
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
