@@ -77,7 +77,7 @@ func (a *app) newRoot() *cobra.Command {
 	root.PersistentFlags().Lookup("user").Usage = "The name of the kubeconfig user to use. In 'hodei run' and 'hodei provider', --user is the UID of the command instead."
 
 	groups := templates.CommandGroups{
-		{Message: "Jobs:", Commands: []*cobra.Command{a.newRun(), newJobs(a, (*jobsOptions).run), a.newDescribe(), a.newTop(), a.newLogs(), a.newAttach(), a.newReport(), a.newAdvise()}},
+		{Message: "Jobs:", Commands: []*cobra.Command{a.newRun(), newJobs(a, (*jobsOptions).run), a.newDescribe(), newTop(a, (*topOptions).run), a.newLogs(), a.newAttach(), a.newReport(), a.newAdvise()}},
 		{Message: "Set-up:", Commands: []*cobra.Command{a.newInstall(), a.newUninstall(), a.newCerts(), a.newProvider(), a.newDoctor()}},
 		{Message: "Server:", Commands: []*cobra.Command{a.newServer()}},
 	}

@@ -164,6 +164,7 @@ func (o *jobsOptions) connect(env *app, allNamespaces bool) error {
 	return nil
 }
 
+// run lists the jobs, and with watch those that change, until ctx ends.
 func (o *jobsOptions) run(ctx context.Context) error {
 	which := metav1.ListOptions{LabelSelector: o.selector}
 	if o.name != "" {

@@ -16,7 +16,6 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/client-go/rest"
 
 	"github.com/hodei-jobs/hodei/pkg/follow"
@@ -139,8 +138,7 @@ func TestBoardMeasured(t *testing.T) {
 // there are none, and the end.
 func TestTopEvents(t *testing.T) {
 	var out bytes.Buffer
-	a := &app{IOStreams: genericiooptions.IOStreams{Out: &out}, getenv: func(string) string { return "" }}
-	x := newTops(&topOptions{app: a, namespace: "ns", events: &output.Events{Out: &out}})
+	x := newTops(&topOptions{Out: &out, namespace: "ns", events: &output.Events{Out: &out}})
 	k := jobKey{"ns", "x"}
 	x.board.set(k, meeting)
 	for _, step := range []struct {
@@ -202,7 +200,7 @@ func TestTopBounded(t *testing.T) {
 	if n := len(b.shown()[0].samples); n != topWindow {
 		t.Errorf("%d samples", n)
 	}
-	x := newTops(&topOptions{app: &app{getenv: func(string) string { return "" }}})
+	x := newTops(&topOptions{})
 	for n := range follow.MaxJobs {
 		x.meters[jobKey{"ns", fmt.Sprint(n)}] = &measured{done: make(chan struct{})}
 	}
@@ -237,7 +235,7 @@ func TestTopUnreachable(t *testing.T) {
 				w.WriteHeader(http.StatusNotFound)
 				fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}`)
 			})
-			x := newTops(&topOptions{app: &app{getenv: func(string) string { return "" }}, in: func(string) (*kubernetes.Provider, error) { return p, nil }})
+			x := newTops(&topOptions{in: func(string) (*kubernetes.Provider, error) { return p, nil }})
 			defer x.close()
 			k := jobKey{"ns", "x"}
 			x.begin(t.Context(), k, &kubernetes.Found{Job: &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "x", Namespace: "ns"}}, Spec: &job.Spec{Name: "x"}})
@@ -274,7 +272,7 @@ func TestTopLingering(t *testing.T) {
 		rows  int
 	}{{"terminated", 0}, {"running", 1}} {
 		state = test.state
-		x := newTops(&topOptions{app: &app{getenv: func(string) string { return "" }}, namespace: "ns", list: p, in: func(string) (*kubernetes.Provider, error) { return p, nil }})
+		x := newTops(&topOptions{namespace: "ns", list: p, in: func(string) (*kubernetes.Provider, error) { return p, nil }})
 		if err := x.look(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -308,17 +306,17 @@ func TestTopLeavesNothing(t *testing.T) {
 		tops func(t *testing.T) *tops
 	}{
 		{"no room", func(*testing.T) *tops {
-			x := newTops(&topOptions{app: &app{}})
+			x := newTops(&topOptions{})
 			for n := range follow.MaxJobs {
 				x.meters[jobKey{"ns", fmt.Sprint(n)}] = &measured{done: make(chan struct{})}
 			}
 			return x
 		}},
 		{"no way", func(*testing.T) *tops {
-			return newTops(&topOptions{app: &app{}, in: func(string) (*kubernetes.Provider, error) { return nil, errors.New("no") }})
+			return newTops(&topOptions{in: func(string) (*kubernetes.Provider, error) { return nil, errors.New("no") }})
 		}},
 		{"not attached to", func(t *testing.T) *tops {
-			x := newTops(&topOptions{app: &app{}})
+			x := newTops(&topOptions{})
 			x.ways["ns"] = &way{kubernetestest.Provider(t, func(w http.ResponseWriter, _ *http.Request) {
 				w.WriteHeader(http.StatusNotFound)
 			}), true}
@@ -349,7 +347,7 @@ func (c notThatOf) Value(any) any { return nil }
 // A job that was named ends its top, whether it has finished or was deleted; one that
 // had ended before is an error with what helps.
 func TestTopNamed(t *testing.T) {
-	x := newTops(&topOptions{app: &app{getenv: func(string) string { return "" }}, name: "x", namespace: "ns"})
+	x := newTops(&topOptions{name: "x", namespace: "ns"})
 	k := jobKey{"ns", "x"}
 	done := make(chan struct{})
 	close(done)
@@ -413,7 +411,7 @@ func TestTopLeaves(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		x := newTops(&topOptions{app: &app{}, list: list, namespace: "ns", interval: time.Second})
+		x := newTops(&topOptions{list: list, namespace: "ns", interval: time.Second})
 		screen := fixedSize{80, 24, make(chan struct{})}
 		left := make(chan error, 1)
 		go func() {
@@ -436,12 +434,12 @@ func TestTopLeaves(t *testing.T) {
 func TestTopInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	x := newTops(&topOptions{app: &app{}, once: true})
+	x := newTops(&topOptions{once: true})
 	x.board.set(jobKey{"ns", "x"}, meeting)
 	if exit, ok := errors.AsType[*job.ExitError](x.printOnce(ctx)); !ok || exit.Code != job.ExitCancelled {
 		t.Errorf("got %v", exit)
 	}
-	if err := newTops(&topOptions{app: &app{}, interval: time.Second}).print(ctx); err != nil {
+	if err := newTops(&topOptions{interval: time.Second}).print(ctx); err != nil {
 		t.Errorf("got %v of a top that goes on until it is interrupted", err)
 	}
 }

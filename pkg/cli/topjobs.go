@@ -163,7 +163,10 @@ func (t *tops) find(ctx context.Context) ([]*kubernetes.Found, error) {
 	case err != nil:
 		return nil, err
 	case found.Finished && t.meters[t.key()] == nil:
-		return nil, &job.Hinted{Err: fmt.Errorf("job %s has ended: %s", t.name, ui.Printable(found.Outcome.Summary())), Hint: "{hodei} describe " + t.name}
+		return nil, &job.Hinted{
+			Err:  fmt.Errorf("job %s has ended: %s", t.name, ui.Printable(found.Outcome.Summary())),
+			Hint: "{hodei} describe " + t.name,
+		}
 	}
 	return []*kubernetes.Found{found}, nil
 }
