@@ -78,7 +78,7 @@ func (a *app) newRoot() *cobra.Command {
 
 	groups := templates.CommandGroups{
 		{Message: "Jobs:", Commands: []*cobra.Command{a.newRun(), newJobs(a, (*jobsOptions).run), a.newDescribe(), newTop(a, (*topOptions).run), a.newLogs(), a.newAttach(), a.newReport(), a.newAdvise()}},
-		{Message: "Set-up:", Commands: []*cobra.Command{a.newInstall(), a.newUninstall(), a.newCerts(), a.newProvider(), a.newDoctor()}},
+		{Message: "Set-up:", Commands: []*cobra.Command{a.newInstall(), a.newUninstall(), a.newCerts(), newProvider(a), a.newDoctor()}},
 		{Message: "Server:", Commands: []*cobra.Command{a.newServer()}},
 	}
 	groups.Add(root)

@@ -175,6 +175,15 @@ func (a *app) currentContext() string {
 	return "CONTEXT"
 }
 
+// providerAt returns the provider of a name and settings that need not be this command's. The kube
+// flags are pointed at its cluster.
+func (a *app) providerAt(name string, c provider.Config) (*kubernetes.Provider, error) {
+	*a.kube.Context, *a.kube.KubeConfig = c.Context, c.Kubeconfig
+	return a.kubernetesProvider(name, c)
+}
+
+// kubernetesProvider returns the provider of a name and settings at the cluster that the kube flags
+// mean.
 func (a *app) kubernetesProvider(name string, c provider.Config) (*kubernetes.Provider, error) {
 	config, err := restConfig(a.kube)
 	if err != nil {

@@ -11,7 +11,6 @@ import (
 	"testing/iotest"
 
 	"golang.org/x/sys/unix"
-	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/hodei-jobs/hodei/pkg/provider"
 )
@@ -31,7 +30,7 @@ func TestReadProvider(t *testing.T) {
 		{"none", "/no/such/file", nil, "open /no/such/file: no such file or directory"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			file, err := (&app{IOStreams: genericiooptions.IOStreams{In: test.in}}).readProvider(test.file)
+			file, err := readProvider(test.in, test.file)
 			switch {
 			case test.want == "" && (err != nil || len(file.data) != maxProviderFile || file.called != "stdin"):
 				t.Errorf("got %d bytes of %q, %v", len(file.data), file.called, err)
