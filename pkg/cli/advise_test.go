@@ -116,7 +116,7 @@ func testAdvise(t *testing.T, server *pastJobs, s *logstore.Store, name, selecto
 	a := &app{IOStreams: genericiooptions.IOStreams{Out: out, ErrOut: errOut}, name: "hodei", getenv: func(string) string { return "" }}
 	o = &adviseOptions{app: a, logs: &logsOptions{app: a, screen: newScreen(a, false), store: &place.Store{Store: s}, namespace: "ns", name: name, selector: selector}}
 	if server != nil {
-		o.logs.cluster = kubernetestest.Provider(t, server.ServeHTTP)
+		o.logs.cluster = kubernetestest.Cluster(t, server.ServeHTTP)
 	}
 	return o, out, errOut
 }

@@ -82,7 +82,7 @@ func TestAttachEnded(t *testing.T) {
 					o.events = &output.Events{Out: &out}
 					o.logs.sink = a.streams().Sinks(output.Options{Events: o.events})
 				}
-				o.logs.cluster = kubernetestest.Provider(t, func(w http.ResponseWriter, _ *http.Request) {
+				o.logs.cluster = kubernetestest.Cluster(t, func(w http.ResponseWriter, _ *http.Request) {
 					if test.log == "" {
 						w.WriteHeader(http.StatusNotFound)
 					}

@@ -287,7 +287,7 @@ func TestFollowContainers(t *testing.T) {
 			out := &tellingWriter{wrote: make(chan string, 10)}
 			a := &app{IOStreams: genericiooptions.IOStreams{Out: out, ErrOut: io.Discard}, getenv: func(string) string { return "" }}
 			server := newPodServer()
-			o := &logsOptions{app: a, screen: newScreen(a, true), sink: a.streams().Sinks(output.Options{}), tail: -1, follow: true, cluster: kubernetestest.Provider(t, server.ServeHTTP)}
+			o := &logsOptions{app: a, screen: newScreen(a, true), sink: a.streams().Sinks(output.Options{}), tail: -1, follow: true, cluster: kubernetestest.Cluster(t, server.ServeHTTP)}
 			found := &kubernetes.Found{Job: testJob("job"), Spec: &job.Spec{Name: "x", ContainerLogs: true, StartTimeout: time.Minute}}
 			j := &knownJob{name: "x", found: found}
 			var attempt *knownAttempt

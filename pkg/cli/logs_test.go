@@ -145,7 +145,7 @@ func TestShowOneStored(t *testing.T) {
 			}
 		}
 	}
-	found := kubernetestest.Provider(t, http.NotFound)
+	found := kubernetestest.Cluster(t, http.NotFound)
 	for _, test := range []struct {
 		name, job   string
 		Cluster     *kubernetes.Provider
@@ -353,7 +353,7 @@ func TestShowContainer(t *testing.T) {
 			a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, getenv: func(string) string { return "" }}
 			o := &logsOptions{app: a, screen: newScreen(a, false), tail: -1, name: "x"}
 			o.sink = a.streams().Sinks(output.Options{})
-			o.cluster = kubernetestest.Provider(t, func(w http.ResponseWriter, r *http.Request) {
+			o.cluster = kubernetestest.Cluster(t, func(w http.ResponseWriter, r *http.Request) {
 				if q := r.URL.Query(); r.URL.Path != "/api/v1/namespaces/ns/pods/x-1/log" || q.Get("container") != "job" || q.Get("tailLines") != "" != (test.tail != nil) {
 					t.Errorf("asked for %s", r.URL)
 				}
@@ -391,7 +391,7 @@ func TestChooseTunnel(t *testing.T) {
 		{"forbidden", false, false, false, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			p := kubernetestest.Provider(t, func(w http.ResponseWriter, _ *http.Request) { allows(test.may)(w) })
+			p := kubernetestest.Cluster(t, func(w http.ResponseWriter, _ *http.Request) { allows(test.may)(w) })
 			o := &attachOptions{logs: &logsOptions{cluster: p}}
 			err := o.chooseTunnel(t.Context(), &kubernetes.Found{Spec: &job.Spec{Name: "x", ContainerLogs: test.copied}})
 			if (err != nil) != test.failed || o.fallback != test.fallback || p.NoTunnel != test.fallback {

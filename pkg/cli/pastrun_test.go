@@ -128,7 +128,7 @@ func TestPastRun(t *testing.T) {
 			}
 			j := &knownJob{name: "x"}
 			if test.pod != nil {
-				o.cluster = kubernetestest.Provider(t, nil)
+				o.cluster = kubernetestest.Cluster(t, nil)
 				j.found = &kubernetes.Found{Spec: spec}
 			}
 			p := o.pastRun(j, a)

@@ -225,7 +225,7 @@ func TestTopUnreachable(t *testing.T) {
 		{"no secret", `{"apiVersion":"authorization.k8s.io/v1","kind":"SelfSubjectAccessReview","status":{"allowed":true}}`, `job "x" can't be attached to: its secret "x" is not found in namespace ns`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			p := kubernetestest.Provider(t, func(w http.ResponseWriter, r *http.Request) {
+			p := kubernetestest.Cluster(t, func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Content-Type", "application/json")
 				if strings.Contains(r.URL.Path, "selfsubjectaccessreviews") {
 					w.WriteHeader(http.StatusCreated)
@@ -254,7 +254,7 @@ func TestTopUnreachable(t *testing.T) {
 func TestTopLingering(t *testing.T) {
 	const list = `{"apiVersion":"%s","kind":"%s","metadata":{},"items":[%s]}`
 	state := ""
-	p := kubernetestest.Provider(t, func(w http.ResponseWriter, r *http.Request) {
+	p := kubernetestest.Cluster(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		switch {
 		case strings.HasSuffix(r.URL.Path, "/jobs"):
@@ -317,7 +317,7 @@ func TestTopLeavesNothing(t *testing.T) {
 		}},
 		{"not attached to", func(t *testing.T) *tops {
 			x := newTops(&topOptions{})
-			x.ways["ns"] = &way{kubernetestest.Provider(t, func(w http.ResponseWriter, _ *http.Request) {
+			x.ways["ns"] = &way{kubernetestest.Cluster(t, func(w http.ResponseWriter, _ *http.Request) {
 				w.WriteHeader(http.StatusNotFound)
 			}), true}
 			return x
@@ -353,7 +353,7 @@ func TestTopNamed(t *testing.T) {
 	close(done)
 	x.meters[k] = &measured{uid: "1", cancel: func() {}, done: done}
 	x.board.set(k, meeting)
-	x.list = kubernetestest.Provider(t, func(w http.ResponseWriter, _ *http.Request) {
+	x.list = kubernetestest.Cluster(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusNotFound)
 		fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}`)

@@ -26,10 +26,6 @@ import (
 // it their Pods linger.
 const drainWait = 2 * time.Second
 
-// MaxJobs bounds the jobs whose agents a command meets at once: each costs a connection, some
-// megabytes of memory and a part of a person's attention.
-const MaxJobs = 50
-
 // Job is a job whose agents can be met. A job whose agents are met through a tunnel, where nobody
 // else can refuse us, also has a method Refused(error) *job.Failure, which says what there is to say
 // of certificates that one side refuses. Without it such handshakes are tried again without end.

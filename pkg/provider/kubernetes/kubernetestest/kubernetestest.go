@@ -1,4 +1,4 @@
-// Package kubernetestest has a provider whose API server a test plays ([Provider]). It is for tests
+// Package kubernetestest has a provider whose API server a test plays ([Cluster]). It is for tests
 // alone.
 package kubernetestest
 
@@ -13,8 +13,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
-// Provider is one of namespace ns, whose requests answer gets until the test ends.
-func Provider(t *testing.T, answer http.HandlerFunc) *kubernetes.Provider {
+// Cluster returns a provider of jobs in namespace ns, to whose requests answer answers until the
+// test ends.
+func Cluster(t *testing.T, answer http.HandlerFunc) *kubernetes.Provider {
 	t.Helper()
 	server := httptest.NewServer(answer)
 	t.Cleanup(server.Close)
