@@ -13,6 +13,9 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
@@ -22,6 +25,14 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
+
+// addProviderFlag adds --provider. Every command has it; those whose help shows it say
+// what it means there.
+func (a *app) addProviderFlag(cmd *cobra.Command, flags *pflag.FlagSet, means string) {
+	flags.StringVar(&a.providerFlag, "provider", "", means+
+		": a name of 'hodei provider list'. Default: the one of --context, else the one in use, else the current kube context.")
+	_ = cmd.RegisterFlagCompletionFunc("provider", a.completeProvider)
+}
 
 // place is where this command's job is to run. It does not talk to a cluster.
 func (a *app) place() (place.Place, error) {
@@ -43,7 +54,8 @@ func (a *app) place() (place.Place, error) {
 	return place.Cluster{Provider: k}, nil
 }
 
-// wanted is what the command line says of the cluster, before anything is decided.
+// wanted is what the command line says of the cluster. It is kept, because chooseProvider points the
+// kube flags elsewhere.
 func (a *app) wanted() place.Asked {
 	if a.asked == nil {
 		a.asked = &place.Asked{Provider: a.providerFlag, Context: *a.kube.Context, Kubeconfig: *a.kube.KubeConfig}
@@ -148,9 +160,15 @@ func (a *app) captureContext(c *provider.Config) error {
 	case len(kubeconfig.Contexts) == 0:
 		return kubernetes.Explain(clientcmd.ErrEmptyConfig)
 	case c.Context == "":
-		return &job.Hinted{Err: errors.New("the kubeconfig has no current context"), Hint: "kubectl config get-contexts, then add --context NAME"}
+		return &job.Hinted{
+			Err:  errors.New("the kubeconfig has no current context"),
+			Hint: "kubectl config get-contexts, then add --context NAME",
+		}
 	case !ok:
-		return &job.Hinted{Err: fmt.Errorf("context %q does not exist in the kubeconfig", c.Context), Hint: "kubectl config get-contexts"}
+		return &job.Hinted{
+			Err:  fmt.Errorf("context %q does not exist in the kubeconfig", c.Context),
+			Hint: "kubectl config get-contexts",
+		}
 	}
 	return nil
 }

@@ -59,7 +59,8 @@ var providerSettings = []struct {
 	{"runtime-class", "runtime_class", text, "RuntimeClass of Pods, such as gvisor."},
 	{"queue", "queue", text, "LocalQueue of Kueue in which jobs wait to be admitted."},
 	{"ebpf", "ebpf", text,
-		"Measure jobs with eBPF too: off, auto (if the namespace's Pod Security allows the agent's capabilities) or require (default off)."},
+		"Measure jobs with eBPF too: off, auto (if the namespace's Pod Security allows the agent's capabilities) " +
+			"or require (default off)."},
 	{"label", "labels", pairs, "Label KEY=VALUE of Jobs and Pods; may be repeated."},
 	{"annotation", "annotations", pairs, "Annotation KEY=VALUE of Jobs and Pods; may be repeated."},
 }
