@@ -22,6 +22,7 @@ func Main(args []string, in io.Reader, out, errOut io.Writer) int {
 	return a.execute(a.newRoot())
 }
 
+// newRoot makes the command that holds all others.
 func (a *app) newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "hodei",
@@ -40,8 +41,23 @@ func (a *app) newRoot() *cobra.Command {
 		return cmd.Help()
 	}
 	groups := templates.CommandGroups{
-		{Message: "Jobs:", Commands: []*cobra.Command{a.newRun(), newJobs(a, (*jobsOptions).run), a.newDescribe(), newTop(a, (*topOptions).run), a.newLogs(), a.newAttach(), a.newReport(), a.newAdvise()}},
-		{Message: "Set-up:", Commands: []*cobra.Command{a.newInstall(), a.newUninstall(), a.newCerts(), newProvider(a), a.newDoctor()}},
+		{Message: "Jobs:", Commands: []*cobra.Command{
+			a.newRun(),
+			newJobs(a, (*jobsOptions).run),
+			a.newDescribe(),
+			newTop(a, (*topOptions).run),
+			a.newLogs(),
+			a.newAttach(),
+			a.newReport(),
+			a.newAdvise(),
+		}},
+		{Message: "Set-up:", Commands: []*cobra.Command{
+			a.newInstall(),
+			a.newUninstall(),
+			a.newCerts(),
+			newProvider(a),
+			a.newDoctor(),
+		}},
 		{Message: "Server:", Commands: []*cobra.Command{a.newServer()}},
 	}
 	groups.Add(root)

@@ -104,7 +104,7 @@ func (a *app) stdout() io.Writer {
 	return a.Out
 }
 
-// newScreen returns a screen for one command on a's streams; quiet leaves out all but errors.
+// newScreen returns what a person sees of a command on a's streams; a quiet one shows nothing.
 func newScreen(a *app, quiet bool) *output.Screen {
 	return output.NewScreen(a.streams(), quiet, a.typeable)
 }

@@ -49,13 +49,15 @@ func (a *app) execute(root *cobra.Command) int {
 	})
 }
 
-// begin notes what all commands have to know of the one that runs.
+// begin notes what is to be known of the command that runs, and refuses --provider where it means
+// nothing.
 func (a *app) begin(cmd *cobra.Command, _ []string) error {
 	a.cmd = cmd
 	quiet := cmd.Flags().Lookup("quiet")
 	a.quiet = quiet != nil && quiet.Changed && quiet.Value.String() == "true" || strings.HasPrefix(cmd.Name(), cobra.ShellCompRequestCmd)
 	named := cmd.HasParent() && cmd.Parent().Name() == "provider" // by an argument, if at all
-	if cmd.Flags().Changed("provider") && (named || slices.Contains([]string{"server", "completion", "options"}, cmd.Name())) {
+	none := slices.Contains([]string{"server", "completion", "options"}, cmd.Name())
+	if cmd.Flags().Changed("provider") && (named || none) {
 		return usagef(cmd, "--provider has no effect here")
 	}
 	return nil
@@ -107,6 +109,7 @@ type checkedWriter struct {
 	err error
 }
 
+// Write writes p to w.
 func (c *checkedWriter) Write(p []byte) (int, error) {
 	n, err := c.w.Write(p)
 	if c.err == nil {

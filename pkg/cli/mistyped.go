@@ -11,7 +11,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
-// unknownCommand is of a word that is no command of cmd.
+// unknownCommand returns the usage error for a word that is no command of cmd.
 func (a *app) unknownCommand(cmd *cobra.Command, word string) error {
 	t := a.readTyped(cmd.Root().PersistentFlags())
 	if i := slices.Index(t.words, word); i > 0 {
@@ -31,7 +31,7 @@ func (a *app) unknownCommand(cmd *cobra.Command, word string) error {
 	return &usageError{cmd: cmd, err: err, hint: hint}
 }
 
-// unknownFlag is of a flag that cmd does not have.
+// unknownFlag returns the usage error for a flag that cmd does not have.
 func (a *app) unknownFlag(cmd *cobra.Command, err *pflag.NotExistError) error {
 	t := a.readTyped(cmd.Root().PersistentFlags())
 	if cmd == cmd.Root() && len(t.words) > 0 { // the command is not known, and so are its flags not
@@ -47,7 +47,8 @@ func (a *app) unknownFlag(cmd *cobra.Command, err *pflag.NotExistError) error {
 	return &usageError{cmd: cmd, err: err, hint: t.flagHint(cmd, name, flag)}
 }
 
-// flagHint returns the hint for flag, which is called name, or empty.
+// flagHint returns the hint for a flag that cmd does not have; empty: there is none. name is the
+// flag's without its dashes.
 func (t *typedLine) flagHint(cmd *cobra.Command, name, flag string) string {
 	at, value := t.find(flag)
 	habit := hintFor(flagHabits[cmd.Name()], name)
@@ -76,7 +77,7 @@ func (t *typedLine) flagHint(cmd *cobra.Command, name, flag string) string {
 	return t.fill(habit, value)
 }
 
-// similarFlag is the name of a flag of cmd that is spelled nearly so; empty: there is none.
+// similarFlag returns the name of the flag of cmd that is spelled nearly like name; empty: none is.
 func similarFlag(cmd *cobra.Command, name string) string {
 	if len(name) < 2 {
 		return ""
@@ -90,7 +91,7 @@ func similarFlag(cmd *cobra.Command, name string) string {
 	return similar(names, name)
 }
 
-// similar is the command of parent whose name is spelled nearly so; empty: there is none.
+// similar returns the name of the command of parent that is spelled nearly like name; empty: none is.
 func similar(parent *cobra.Command, name string) string {
 	parent.SuggestionsMinimumDistance = 2
 	if len(name) <= 4 { // else every short word is like every other
@@ -122,8 +123,8 @@ func (a *app) valueApart(cmd *cobra.Command, args []string) string {
 	return a.retyped(at-1, 2, words, words)
 }
 
-// withoutKind are arguments that name a job as kubectl does, job/NAME or job NAME, with its
-// name alone.
+// withoutKind returns arguments that name a job as kubectl does, job/NAME or job NAME, with the name
+// alone; others it returns as they are.
 func withoutKind(args []string) []string {
 	isKind := func(word string) bool { return slices.Contains([]string{"job", "jobs", "job.batch"}, word) }
 	if len(args) > 1 && isKind(args[0]) {
@@ -137,7 +138,7 @@ func withoutKind(args []string) []string {
 	return args
 }
 
-// kindHint is the hint for arguments that name a job as kubectl does; empty: they don't.
+// kindHint returns the hint for arguments that name a job as kubectl does; empty: they don't.
 func (a *app) kindHint(cmd *cobra.Command, args []string) string {
 	named, at := withoutKind(args), slices.Index(a.args, args[0])
 	if cmd.Name() == "run" || !slices.Contains(jobCommands, cmd.Name()) || slices.Equal(named, args) || len(named) != 1 {

@@ -20,8 +20,8 @@ type typedLine struct {
 	config   provider.Config
 }
 
-// readTyped sorts what was typed, without complaining. Flags that every command takes are
-// set: the hint may depend on them.
+// readTyped reads what was typed, without complaining. The global flags among it, which every
+// command takes, are set: the hint may depend on them.
 func (a *app) readTyped(global *pflag.FlagSet) *typedLine {
 	t := &typedLine{app: a}
 	t.sort(global)
@@ -97,9 +97,8 @@ func (t *typedLine) valueOf(flag string) string {
 // maxRetyped is how long a command line may be that is shown again with another word.
 const maxRetyped = 160
 
-// confidential reports whether a flag's value must not be shown again, because logs keep what
-// hodei says.
-// An e among flags of one letter counts, such as -qe: it may be -e.
+// confidential reports whether a flag's value must not be shown again, because logs keep what hodei
+// says. An e among flags of one letter counts, such as -qe: it may be -e.
 func confidential(arg string) bool {
 	name, _, _ := strings.Cut(arg, "=")
 	if strings.HasPrefix(arg, "--") {
