@@ -24,7 +24,10 @@ func TestStoredExits(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, attempt := range []struct{ job, uid, name string }{{"x", "1", "x-1"}, {"x", "0", "x-0"}, {"two", "2", "two-1"}} {
-		log, err := store.Create(logstore.Key{Namespace: "ns", Job: attempt.job, JobUID: attempt.uid, Attempt: attempt.name, AttemptUID: attempt.name}, 0)
+		key := logstore.Key{
+			Namespace: "ns", Job: attempt.job, JobUID: attempt.uid, Attempt: attempt.name, AttemptUID: attempt.name,
+		}
+		log, err := store.Create(key, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

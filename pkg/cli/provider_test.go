@@ -48,7 +48,8 @@ func TestProviderSetReadsFirst(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := provider.Update(t.Context(), path, func(r *provider.Registry) error { return r.Add("prod", provider.Config{Type: provider.Kubernetes}) }); err != nil {
+	add := func(r *provider.Registry) error { return r.Add("prod", provider.Config{Type: provider.Kubernetes}) }
+	if err := provider.Update(t.Context(), path, add); err != nil {
 		t.Fatal(err)
 	}
 	in := readerFunc(func(p []byte) (int, error) {

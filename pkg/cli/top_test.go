@@ -114,7 +114,10 @@ func TestBoardMeasured(t *testing.T) {
 		{"its agent is being met", nil, false},
 		{"one sample", []follow.Reading{{Attempt: "a", Sample: usagetest.Sample(1, 1)}}, false},
 		{"two samples", []follow.Reading{{Attempt: "a", Sample: usagetest.Sample(1, 1)}, {Sample: usagetest.Sample(2, 1)}}, true},
-		{"one sample of the next attempt", []follow.Reading{{Attempt: "a", Sample: usagetest.Sample(1, 1)}, {Sample: usagetest.Sample(2, 1)}, {Attempt: "b", Sample: usagetest.Sample(3, 1)}}, false},
+		{"one sample of the next attempt", []follow.Reading{
+			{Attempt: "a", Sample: usagetest.Sample(1, 1)}, {Sample: usagetest.Sample(2, 1)},
+			{Attempt: "b", Sample: usagetest.Sample(3, 1)},
+		}, false},
 		{"a reason", []follow.Reading{{Waiting: "no node takes it"}}, true},
 		{"its end", []follow.Reading{{Outcome: &job.Outcome{}}}, true},
 	} {
@@ -149,10 +152,16 @@ func TestTopEvents(t *testing.T) {
 		{"waits", nil, []string{"waiting"}},
 		{"waits still", nil, nil},
 		{"waits for something else", []follow.Reading{{Waiting: "pulling"}}, []string{"waiting"}},
-		{"its first samples", []follow.Reading{{Attempt: "x-1", Sample: usagetest.Sample(1, 1)}, {Sample: usagetest.Sample(2, 1)}, {Sample: usagetest.Sample(3, 1)}}, []string{"usage"}},
-		{"two samples", []follow.Reading{{Attempt: "x-1", Sample: usagetest.Sample(4, 1)}, {Sample: usagetest.Sample(5, 1)}}, []string{"usage", "usage"}},
+		{"its first samples", []follow.Reading{
+			{Attempt: "x-1", Sample: usagetest.Sample(1, 1)}, {Sample: usagetest.Sample(2, 1)}, {Sample: usagetest.Sample(3, 1)},
+		}, []string{"usage"}},
+		{"two samples", []follow.Reading{
+			{Attempt: "x-1", Sample: usagetest.Sample(4, 1)}, {Sample: usagetest.Sample(5, 1)},
+		}, []string{"usage", "usage"}},
 		{"nothing new", nil, nil},
-		{"its end", []follow.Reading{{Attempt: "x-1", Sample: usagetest.Sample(6, 1)}, {Outcome: &job.Outcome{Cause: job.Error, Code: 3, Message: "a\x1bb"}}}, []string{"usage", "exit"}},
+		{"its end", []follow.Reading{
+			{Attempt: "x-1", Sample: usagetest.Sample(6, 1)}, {Outcome: &job.Outcome{Cause: job.Error, Code: 3, Message: "a\x1bb"}},
+		}, []string{"usage", "exit"}},
 	} {
 		t.Run(step.name, func(t *testing.T) {
 			out.Reset()
@@ -221,15 +230,15 @@ func TestTopUnreachable(t *testing.T) {
 		answer string // to whether we may open a tunnel
 		want   string
 	}{
-		{"no right", `{"apiVersion":"authorization.k8s.io/v1","kind":"SelfSubjectAccessReview","status":{"allowed":false}}`, "the tunnel to its agent is forbidden (create pods/portforward)"},
-		{"no secret", `{"apiVersion":"authorization.k8s.io/v1","kind":"SelfSubjectAccessReview","status":{"allowed":true}}`, `job "x" can't be attached to: its secret "x" is not found in namespace ns`},
+		{"no right", `{"allowed":false}`, "the tunnel to its agent is forbidden (create pods/portforward)"},
+		{"no secret", `{"allowed":true}`, `job "x" can't be attached to: its secret "x" is not found in namespace ns`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := kubernetestest.Cluster(t, func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Content-Type", "application/json")
 				if strings.Contains(r.URL.Path, "selfsubjectaccessreviews") {
 					w.WriteHeader(http.StatusCreated)
-					fmt.Fprint(w, test.answer)
+					fmt.Fprintf(w, `{"apiVersion":"authorization.k8s.io/v1","kind":"SelfSubjectAccessReview","status":%s}`, test.answer)
 					return
 				}
 				w.WriteHeader(http.StatusNotFound)
@@ -238,7 +247,8 @@ func TestTopUnreachable(t *testing.T) {
 			x := newTops(&topOptions{in: func(string) (*kubernetes.Provider, error) { return p, nil }})
 			defer x.close()
 			k := jobKey{"ns", "x"}
-			x.begin(t.Context(), k, &kubernetes.Found{Job: &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "x", Namespace: "ns"}}, Spec: &job.Spec{Name: "x"}})
+			j := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "x", Namespace: "ns"}}
+			x.begin(t.Context(), k, &kubernetes.Found{Job: j, Spec: &job.Spec{Name: "x"}})
 			<-x.meters[k].done
 			if rows := x.board.shown(); rows[0].waiting != test.want {
 				t.Errorf("got %q, want %q", rows[0].waiting, test.want)
@@ -258,9 +268,11 @@ func TestTopLingering(t *testing.T) {
 		w.Header().Set("Content-Type", "application/json")
 		switch {
 		case strings.HasSuffix(r.URL.Path, "/jobs"):
-			fmt.Fprintf(w, list, "batch/v1", "JobList", `{"metadata":{"name":"x","namespace":"ns","uid":"uid-x","annotations":{"hodei.io/spec":"{\"name\":\"x\",\"command\":[\"true\"]}"},"labels":{"hodei.io/job":"x"}}}`)
+			fmt.Fprintf(w, list, "batch/v1", "JobList", `{"metadata":{"name":"x","namespace":"ns","uid":"uid-x",
+				"annotations":{"hodei.io/spec":"{\"name\":\"x\",\"command\":[\"true\"]}"},"labels":{"hodei.io/job":"x"}}}`)
 		case strings.HasSuffix(r.URL.Path, "/pods"):
-			fmt.Fprintf(w, list, "v1", "PodList", `{"metadata":{"name":"x-1","namespace":"ns","uid":"uid-1","labels":{"hodei.io/job":"x"},"ownerReferences":[{"apiVersion":"batch/v1","kind":"Job","name":"x","uid":"uid-x","controller":true}]},
+			fmt.Fprintf(w, list, "v1", "PodList", `{"metadata":{"name":"x-1","namespace":"ns","uid":"uid-1","labels":{"hodei.io/job":"x"},
+				"ownerReferences":[{"apiVersion":"batch/v1","kind":"Job","name":"x","uid":"uid-x","controller":true}]},
 				"status":{"containerStatuses":[{"name":"agent","state":{"running":{}}},{"name":"job","state":{"`+state+`":{}}}]}}`)
 		default:
 			w.WriteHeader(http.StatusNotFound)
@@ -378,7 +390,8 @@ func TestTopPicture(t *testing.T) {
 		}
 	}
 	x := newTops(&topOptions{where: "k8s (ns)", namespace: "ns"})
-	if got := x.picture(fixedSize{width: 80, height: 24}, errors.New("no route")); got[0] != "the cluster was not asked: no route" || got[2] != "no jobs run" {
+	got := x.picture(fixedSize{width: 80, height: 24}, errors.New("no route"))
+	if got[0] != "the cluster was not asked: no route" || got[2] != "no jobs run" {
 		t.Errorf("got %q", got)
 	}
 }
@@ -407,7 +420,9 @@ func (m muteServer) RoundTrip(r *http.Request) (*http.Response, error) {
 func TestTopLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mute := muteServer{make(chan struct{}, 1)}
-		list, err := kubernetes.New(kubernetes.Options{Config: &rest.Config{Host: "http://mute.example", Transport: mute}, Provider: provider.Config{Namespace: "ns"}})
+		list, err := kubernetes.New(kubernetes.Options{
+			Config: &rest.Config{Host: "http://mute.example", Transport: mute}, Provider: provider.Config{Namespace: "ns"},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
