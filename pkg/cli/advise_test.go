@@ -22,9 +22,10 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
+	"github.com/hodei-jobs/hodei/pkg/history"
+	"github.com/hodei-jobs/hodei/pkg/history/historytest"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
-	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
@@ -43,7 +44,7 @@ func (p *pastJobs) add(t *testing.T, name string, label string, peak uint64, com
 		t.Fatal(err)
 	}
 	n := len(p.jobs)
-	made := metav1.NewTime(runStart.Add(time.Duration(n) * time.Hour))
+	made := metav1.NewTime(historytest.Start.Add(time.Duration(n) * time.Hour))
 	p.jobs = append(p.jobs, batchv1.Job{
 		TypeMeta: metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "ns", UID: types.UID("job-" + name), CreationTimestamp: made,
@@ -52,7 +53,7 @@ func (p *pastJobs) add(t *testing.T, name string, label string, peak uint64, com
 	})
 	record := &hodeipb.ExitRecord{Cause: "Completed", Started: timestamppb.New(made.Time), Finished: timestamppb.New(made.Add(10 * time.Second))}
 	if peak > 0 {
-		record.Usage = &hodeipb.Usage{CpuNs: ptr(uint64(5e9)), MemoryPeakBytes: &peak}
+		record.Usage = &hodeipb.Usage{CpuNs: new(uint64(5e9)), MemoryPeakBytes: &peak}
 	}
 	message, err := protojson.Marshal(record)
 	if err != nil {
@@ -113,9 +114,12 @@ func testAdvise(t *testing.T, server *pastJobs, s *logstore.Store, name, selecto
 	t.Helper()
 	out, errOut = &bytes.Buffer{}, &bytes.Buffer{}
 	a := &app{IOStreams: genericiooptions.IOStreams{Out: out, ErrOut: errOut}, name: "hodei", getenv: func(string) string { return "" }}
-	o = &adviseOptions{app: a, logs: &logsOptions{app: a, screen: newScreen(a, false), store: &place.Store{Store: s}, namespace: "ns", name: name, selector: selector}}
+	o = &adviseOptions{
+		out: out, printData: a.printData, program: "hodei", name: name, selector: selector,
+		finder: &history.Finder{Store: s, Namespace: "ns", Note: newScreen(a, false).Note},
+	}
 	if server != nil {
-		o.logs.cluster = testCluster(t, server.ServeHTTP)
+		o.finder.Cluster = testCluster(t, server.ServeHTTP)
 	}
 	return o, out, errOut
 }
@@ -124,15 +128,15 @@ func testAdvise(t *testing.T, server *pastJobs, s *logstore.Store, name, selecto
 func storeRun(t *testing.T, s *logstore.Store, name string, peak uint64, command ...string) {
 	t.Helper()
 	key := logstore.Key{Namespace: "ns", Job: name, JobUID: "job-" + name, Attempt: name + "-1", AttemptUID: "pod-" + name}
-	record := &hodeipb.ExitRecord{Cause: "Completed", Started: timestamppb.New(runStart), Finished: timestamppb.New(runStart.Add(10 * time.Second)),
-		Usage: &hodeipb.Usage{CpuNs: ptr(uint64(5e9)), MemoryPeakBytes: &peak}}
-	keepRun(t, s, key, &job.Run{Spec: &job.Spec{Name: name, Command: command, Memory: ptr(resource.MustParse("4Gi"))}}, record, 0)
+	record := &hodeipb.ExitRecord{Cause: "Completed", Started: timestamppb.New(historytest.Start), Finished: timestamppb.New(historytest.Start.Add(10 * time.Second)),
+		Usage: &hodeipb.Usage{CpuNs: new(uint64(5e9)), MemoryPeakBytes: &peak}}
+	historytest.Keep(t, s, key, &job.Run{Spec: &job.Spec{Name: name, Command: command, Memory: new(resource.MustParse("4Gi"))}}, record, 0)
 }
 
 // TestAdvise stands on the runs of the command, wherever they are known, each once.
 func TestAdvise(t *testing.T) {
 	const mi = 1 << 20
-	server, s := &pastJobs{}, testRunStore(t)
+	server, s := &pastJobs{}, historytest.Store(t)
 	server.add(t, "a", "1", 400*mi, "make", "test")
 	server.add(t, "b", "1", 100*mi, "make", "test")
 	server.add(t, "c", "1", 9000*mi, "make", "all")
@@ -189,7 +193,7 @@ func TestAdvise(t *testing.T) {
 
 // What is printed for programs is data, and one patch.
 func TestAdviseFormats(t *testing.T) {
-	s := testRunStore(t)
+	s := historytest.Store(t)
 	storeRun(t, s, "x", 812<<20, "make", "a b")
 	for _, test := range []struct{ format, patch, want string }{
 		{"json", "", `"flags": "--cpu 500m --cpu-limit 1 --memory 1Gi"`},
@@ -209,18 +213,5 @@ func TestAdviseFormats(t *testing.T) {
 				t.Errorf("got %v:\n%s", err, out)
 			}
 		})
-	}
-}
-
-// The latest runs count, and no more of them than are read at once.
-func TestAdviseBounded(t *testing.T) {
-	c := pastRuns{}
-	for i := range 3 * maxPastRuns {
-		c.runs = append(c.runs, job.Run{Attempt: fmt.Sprint(i), Outcome: &job.Outcome{Finished: runStart.Add(time.Duration(i) * time.Minute)}})
-	}
-	c.runs = append(c.runs, job.Run{Attempt: "unknown"}, job.Run{Attempt: "phases", Phases: []job.Event{{Time: runStart.Add(1000 * time.Hour)}}})
-	c.settle()
-	if len(c.runs) != maxPastRuns || c.runs[0].Attempt != "phases" || c.runs[1].Attempt != fmt.Sprint(3*maxPastRuns-1) {
-		t.Errorf("%d runs, the first %s, %s", len(c.runs), c.runs[0].Attempt, c.runs[1].Attempt)
 	}
 }

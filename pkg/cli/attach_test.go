@@ -14,8 +14,10 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
+	"github.com/hodei-jobs/hodei/pkg/history"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/joblog"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
@@ -75,20 +77,20 @@ func TestAttachEnded(t *testing.T) {
 				var out, errOut bytes.Buffer
 				a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, name: "hodei", getenv: func(string) string { return "" }}
 				o := &attachOptions{runOptions: runOptions{app: a, follow: true, screen: newScreen(a, true)}}
-				o.logs = &logsOptions{app: a, store: &place.Store{Store: kept}, screen: o.screen, namespace: "ns", name: "x", tail: -1}
-				o.logs.sink = a.streams().Sinks(output.Options{})
 				if format == "json" {
 					o.events = &output.Events{Out: &out}
-					o.logs.sink = a.streams().Sinks(output.Options{Events: o.events})
 				}
-				o.logs.cluster = testCluster(t, func(w http.ResponseWriter, _ *http.Request) {
+				o.store = &place.Store{Store: kept}
+				o.finder = &history.Finder{Store: kept, Namespace: "ns", Note: o.screen.Note}
+				o.viewer = joblog.New(o.finder, a.streams().Sinks(output.Options{Events: o.events}))
+				o.finder.Cluster = testCluster(t, func(w http.ResponseWriter, _ *http.Request) {
 					if test.log == "" {
 						w.WriteHeader(http.StatusNotFound)
 					}
 					io.WriteString(w, test.log)
 				})
 				outcome := test.outcome
-				err = o.ended(t.Context(), o.logs.known(&kubernetes.Found{
+				err = o.ended(t.Context(), o.finder.Known(&kubernetes.Found{
 					Job: &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: "1"}}, Spec: &job.Spec{Name: "x"},
 					Attempts: []kubernetes.Attempt{{Name: "x-1", UID: "2", Ended: true, Outcome: &outcome}}, Finished: true, Outcome: &outcome,
 				}))
@@ -138,13 +140,13 @@ func TestOnlyStored(t *testing.T) {
 		{nil, "job x is over: its output is stored here"},
 		{&job.Failure{Message: `job "x" not found in namespace ns`, Err: kubernetes.ErrNotFound}, `job "x" not found in namespace ns`},
 	} {
-		err := onlyStored(&knownJob{name: "x", absent: test.absent})
+		err := onlyStored(&history.Job{Name: "x", Absent: test.absent})
 		if hint, ok := errors.AsType[*job.Hinted](err); !ok || err.Error() != test.want || hint.Hint != "{hodei} logs x" {
 			t.Errorf("got %#v, want %q", err, test.want)
 		}
 	}
 	forbidden := &job.Failure{Cause: job.Forbidden, Message: "forbidden: no", Hint: "a grant"}
-	if err := onlyStored(&knownJob{name: "x", absent: forbidden}); !errors.Is(err, forbidden) {
+	if err := onlyStored(&history.Job{Name: "x", Absent: forbidden}); !errors.Is(err, forbidden) {
 		t.Errorf("got %v, whose hint does not grant the right", err)
 	}
 }

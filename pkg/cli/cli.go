@@ -196,7 +196,8 @@ func (a *app) newRoot() *cobra.Command {
 	root.PersistentFlags().Lookup("user").Usage = "The name of the kubeconfig user to use. In 'hodei run' and 'hodei provider', --user is the UID of the command instead."
 
 	groups := templates.CommandGroups{
-		{Message: "Jobs:", Commands: []*cobra.Command{a.newRun(), a.newJobs(), a.newDescribe(), a.newTop(), a.newLogs(), a.newAttach(), a.newReport(), a.newAdvise()}},
+		{Message: "Jobs:", Commands: []*cobra.Command{a.newRun(), a.newJobs(), newDescribe(a, (*describeOptions).run), a.newTop(),
+			newLogs(a, (*logsOptions).run), a.newAttach(), newReport(a, (*reportOptions).run), newAdvise(a, (*adviseOptions).run)}},
 		{Message: "Set-up:", Commands: []*cobra.Command{a.newInstall(), a.newUninstall(), a.newCerts(), a.newProvider(), a.newDoctor()}},
 		{Message: "Server:", Commands: []*cobra.Command{a.newServer()}},
 	}

@@ -167,7 +167,7 @@ func (o *jobsOptions) run(ctx context.Context) error {
 			say(note)
 		}
 	}
-	list, err := asking(ctx, o.watch, say, func(ctx context.Context) (*batchv1.JobList, error) {
+	list, err := kubernetes.Ask(ctx, o.watch, say, func(ctx context.Context) (*batchv1.JobList, error) {
 		return o.client.BatchV1().Jobs(o.namespace).List(ctx, which)
 	})
 	if err != nil {

@@ -8,9 +8,11 @@ import (
 	"strings"
 
 	"k8s.io/cli-runtime/pkg/genericclioptions"
+	clientset "k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/hodei-jobs/hodei/pkg/history"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
@@ -149,6 +151,38 @@ func (a *app) currentContext() string {
 		return shell.Quote(k.Current)
 	}
 	return "CONTEXT"
+}
+
+// finder returns what finds jobs where the chosen provider has them, and the opened store that it looks into, which
+// the caller closes. A cluster that can't be reached is no reason not to look into the store. note is told what
+// the finder has to say.
+func (a *app) finder(writing bool, note func(string)) (*history.Finder, *place.Store, error) {
+	name, c, err := a.chooseProvider()
+	if err != nil {
+		return nil, nil, err
+	}
+	f := &history.Finder{Namespace: c.Namespace, Note: note, Context: a.currentContext}
+	f.Hint = func(text string) { note("hint: " + a.named(text)) }
+	if c.Type == provider.Local {
+		f.Namespace = local.Namespace
+	} else {
+		f.Cluster, f.Unreachable = a.kubernetesProvider(name, c)
+	}
+	store, err := a.home().OpenStore(writing)
+	if err != nil {
+		return nil, nil, err
+	}
+	f.Store = store.Store
+	return f, store, nil
+}
+
+// clientset returns a client of the chosen cluster.
+func (a *app) clientset() (clientset.Interface, error) {
+	config, err := restConfig(a.kube)
+	if err != nil {
+		return nil, err
+	}
+	return clientset.NewForConfig(config)
 }
 
 func (a *app) kubernetesProvider(name string, c provider.Config) (*kubernetes.Provider, error) {

@@ -148,7 +148,7 @@ func (o *topOptions) run(ctx context.Context) error {
 	t := newTops(o)
 	defer t.close()
 	look := func(ctx context.Context) (struct{}, error) { return struct{}{}, t.look(ctx) }
-	_, err := asking(ctx, !o.once, o.say, look)
+	_, err := kubernetes.Ask(ctx, !o.once, o.say, look)
 	switch {
 	case ctx.Err() != nil:
 		return t.interrupted(ctx)

@@ -216,7 +216,7 @@ func TestTopBounded(t *testing.T) {
 		t.Errorf("%d samples", n)
 	}
 	x := newTops(&topOptions{app: &app{getenv: func(string) string { return "" }}})
-	for n := range maxJobs {
+	for n := range follow.MaxJobs {
 		x.meters[jobKey{"ns", fmt.Sprint(n)}] = &measured{done: make(chan struct{})}
 	}
 	x.begin(t.Context(), k, &kubernetes.Found{Job: &batchv1.Job{}})
@@ -322,7 +322,7 @@ func TestTopLeavesNothing(t *testing.T) {
 	}{
 		{"no room", func(*testing.T) *tops {
 			x := newTops(&topOptions{app: &app{}})
-			for n := range maxJobs {
+			for n := range follow.MaxJobs {
 				x.meters[jobKey{"ns", fmt.Sprint(n)}] = &measured{done: make(chan struct{})}
 			}
 			return x

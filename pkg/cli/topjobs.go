@@ -191,10 +191,10 @@ func (t *tops) end(k jobKey, o *job.Outcome) {
 func (t *tops) begin(ctx context.Context, k jobKey, f *kubernetes.Found) {
 	m := &measured{uid: f.Job.UID, cancel: func() {}, done: make(chan struct{})}
 	t.meters[k] = m
-	if t.busy() >= maxJobs {
+	if t.busy() >= follow.MaxJobs {
 		m.full = true
 		close(m.done)
-		t.board.set(k, fmt.Sprintf("not measured: %d jobs are, at once; choose with -l", maxJobs))
+		t.board.set(k, fmt.Sprintf("not measured: %d jobs are, at once; choose with -l", follow.MaxJobs))
 		return
 	}
 	w, err := t.way(ctx, k.namespace)

@@ -248,3 +248,41 @@ func refusedUpgrade(err error) error {
 	}
 	return nil
 }
+
+// findEvery is the time between two tries to reach a cluster that does not answer.
+const findEvery = 2 * time.Second
+
+// Ask calls ask, which asks a cluster for what a command is about. If the command is patient, it asks again while
+// the cluster does not answer, for up to FirstWait, and says so once. A refusal is an answer.
+func Ask[T any](ctx context.Context, patient bool, note func(string), ask func(context.Context) (T, error)) (T, error) {
+	if patient {
+		return patiently(ctx, note, ask)
+	}
+	return ask(ctx)
+}
+
+func patiently[T any](ctx context.Context, note func(string), ask func(context.Context) (T, error)) (T, error) {
+	began, said := time.Now(), false
+	for {
+		found, err := ask(ctx)
+		if ctx.Err() != nil || !Unanswered(err) || time.Since(began) >= FirstWait {
+			return found, err
+		}
+		if !said {
+			note(fmt.Sprintf("%s; waiting for up to %s", Explain(err).Message, FirstWait))
+			said = true
+		}
+		select {
+		case <-time.After(findEvery):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// ComeBack returns the hint for somebody who lost the cluster while a job runs; command is what to type then.
+func ComeBack(err error, command string) string {
+	if f, ok := errors.AsType[*job.Failure](err); ok && f.Cause == job.Forbidden {
+		return "log in anew, or get the right back, then: " + command
+	}
+	return command
+}

@@ -1,7 +1,6 @@
-package cli
+package joblog
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/follow"
+	"github.com/hodei-jobs/hodei/pkg/history"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
@@ -30,30 +30,30 @@ var errTooFew = errors.New("too few lines")
 
 // live shows an attempt that runs, fetched from its agent: nil is the next one. With
 // -f it goes on to the job's end.
-func (o *logsOptions) live(ctx context.Context, j *knownJob, a *knownAttempt) error {
+func (v *Viewer) live(ctx context.Context, j *history.Job, a *history.Attempt) error {
 	for estimate := uint64(tailBytes); ; estimate *= tailMore {
-		err := o.fetch(ctx, j, a, estimate)
+		err := v.fetch(ctx, j, a, estimate)
 		if errors.Is(err, errTooFew) {
 			continue
 		}
 		// Who may not reach the agent may still read what it has copied.
 		failure, ok := errors.AsType[*job.Failure](err)
-		if !ok || failure.Cause != job.Forbidden || !j.found.Spec.ContainerLogs || errors.Is(err, kubernetes.ErrLost) {
-			return outOfReach(err, j.name, "{hodei} logs -f "+shell.Quote(j.name))
+		if !ok || failure.Cause != job.Forbidden || !j.Found.Spec.ContainerLogs || errors.Is(err, kubernetes.ErrLost) {
+			return outOfReach(err, j.Name, "{hodei} logs -f "+shell.Quote(j.Name))
 		}
-		o.screen.Note(failure.Message)
-		if o.follow {
-			return outOfReach(o.followContainers(ctx, j, a), j.name, "{hodei} logs -f "+shell.Quote(j.name))
+		v.finder.Note(failure.Message)
+		if v.Follow {
+			return outOfReach(v.followContainers(ctx, j, a), j.Name, "{hodei} logs -f "+shell.Quote(j.Name))
 		}
-		return o.showContainer(ctx, j, a)
+		return v.showContainer(ctx, j, a)
 	}
 }
 
 // partial tells that only a part of an attempt's output is wanted: --tail and
 // --since are of what was there when we came.
-func (o *logsOptions) partial(j *knownJob, uid string) bool {
-	there := slices.ContainsFunc(j.attempts, func(a knownAttempt) bool { return a.uid == uid })
-	return there && (o.tail >= 0 || !o.since.IsZero())
+func (v *Viewer) partial(j *history.Job, uid string) bool {
+	there := slices.ContainsFunc(j.Attempts, func(a history.Attempt) bool { return a.UID == uid })
+	return there && (v.Tail >= 0 || !v.Since.IsZero())
 }
 
 // feed is the Listener of hodei logs.
@@ -105,36 +105,36 @@ var errStoring = errors.New("store output")
 // fetch attaches to the job and shows the attempt a, or with nil those to come. The
 // output comes from the store as far as it is there; the end of one that is not is
 // fetched alone, if no more is asked for: estimate bytes of it for --tail.
-func (o *logsOptions) fetch(ctx context.Context, j *knownJob, a *knownAttempt, estimate uint64) error {
-	run, err := o.cluster.Attach(ctx, j.found)
+func (v *Viewer) fetch(ctx context.Context, j *history.Job, a *history.Attempt, estimate uint64) error {
+	run, err := v.finder.Cluster.Attach(ctx, j.Found)
 	if err != nil {
 		return err
 	}
 	defer run.Close()
 	serving, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	feed := newFeed(fail, func(uid string) bool { return o.partial(j, uid) })
+	feed := newFeed(fail, func(uid string) bool { return v.partial(j, uid) })
 	if a != nil {
-		feed.wanted = a.uid
+		feed.wanted = a.UID
 	}
-	recorder := &coordinator.Recorder{Store: o.store.Store, JobUID: run.UID(), Listener: feed}
+	recorder := &coordinator.Recorder{Store: v.finder.Store, JobUID: run.UID(), Listener: feed}
 	recorder.Begin = func(h *hodeipb.Hello) uint64 {
-		if !o.partial(j, h.AttemptUid) {
+		if !v.partial(j, h.AttemptUid) {
 			return 0
 		}
-		return o.begin(h.Extent, estimate)
+		return v.begin(h.Extent, estimate)
 	}
 	attachment := &follow.Attachment{
-		Job: run, Namespace: o.namespace, Name: j.name, Recorder: recorder, Every: follow.UnwatchedEvery,
+		Job: run, Namespace: v.finder.Namespace, Name: j.Name, Recorder: recorder, Every: follow.UnwatchedEvery,
 		Report: func(e job.Event) {
 			if e.Waiting && e.Phase == job.Running { // its agent can't be reached
-				o.screen.Note(e.Detail)
+				v.finder.Note(e.Detail)
 			}
 		},
-		TurnedAway: func(f *coordinator.Fault) { o.screen.Note(follow.FaultNote(f)) },
+		TurnedAway: func(f *coordinator.Fault) { v.finder.Note(follow.FaultNote(f)) },
 	}
 	err = attachment.Run(serving, func(meeting context.Context, e *follow.Events) error {
-		complete, err := o.follows(meeting, e, j, a, feed, estimate)
+		complete, err := v.follows(meeting, e, j, a, feed, estimate)
 		if complete {
 			e.Complete()
 		}
@@ -147,80 +147,91 @@ func (o *logsOptions) fetch(ctx context.Context, j *knownJob, a *knownAttempt, e
 		err = errors.Join(err, fmt.Errorf("%w: %w", errStoring, e))
 	}
 	if errors.Is(err, errStoring) && errors.Is(err, syscall.ENOSPC) {
-		return &job.Hinted{Err: err, Hint: fmt.Sprintf("make room in %s", o.store.Dir)}
+		return &job.Hinted{Err: err, Hint: fmt.Sprintf("make room in %s", v.StoreDir)}
 	}
 	if errors.Is(err, follow.ErrNotMet) { // it ended before we came
 		attempt := ""
 		if a != nil {
-			attempt = a.name
+			attempt = a.Name
 		}
-		return o.showEnded(ctx, j, attempt)
+		return v.ShowEnded(ctx, j, attempt)
 	}
 	return err
 }
 
-// showEnded shows an attempt that ended while we were on the way to it; "" is the
-// last one.
-func (o *logsOptions) showEnded(ctx context.Context, j *knownJob, attempt string) error {
-	found, err := o.cluster.Find(ctx, j.name)
-	if err != nil {
-		return err
+// meeting says that the agent of a job is waited for.
+func (v *Viewer) meeting(name string) string {
+	if v.Follow {
+		return fmt.Sprintf("waiting for the agent of job %s", name)
 	}
-	now := o.known(found)
-	for i := range now.attempts {
-		if a := &now.attempts[i]; a.name == attempt || attempt == "" && i == len(now.attempts)-1 {
-			return o.showOver(ctx, now, a)
-		}
-	}
-	return gone(j.name, cmp.Or(attempt, j.name), 0)
+	return fmt.Sprintf("waiting for up to %s for the agent of job %s", follow.MeetWait, name)
 }
 
 // follows shows attempts as they attach, until the one that is wanted is shown, or
 // the job is over. It tells whether all output of the last one was stored.
-func (o *logsOptions) follows(ctx context.Context, e *follow.Events, j *knownJob, a *knownAttempt, feed *feed, estimate uint64) (complete bool, err error) {
-	patience := follow.Patience{Endless: o.follow}
-	if o.follow {
-		patience.Refused = func(refusal *job.Failure) {
-			o.screen.Note(fmt.Sprintf("%s; trying on for %s", refusal, follow.RefusedWait))
-		}
-	}
-	if a != nil { // else it is the job that is waited for
-		patience.Slow = func() { o.screen.Note(o.meeting(j.name)) }
-	}
+func (v *Viewer) follows(ctx context.Context, e *follow.Events, j *history.Job, a *history.Attempt, feed *feed, estimate uint64) (complete bool, err error) {
+	patience := v.patience(j.Name, a != nil)
 	for met := false; ; met = true {
 		at, err := follow.Meet(ctx, e, feed.attached, patience)
 		switch {
 		case errors.Is(err, follow.ErrLate):
-			return false, &job.Hinted{Err: fmt.Errorf("the agent of job %s was not reached within %s", j.name, follow.MeetWait), Hint: "see how it is: {hodei} describe " + j.name}
+			return false, &job.Hinted{Err: fmt.Errorf("the agent of job %s was not reached within %s", j.Name, follow.MeetWait),
+				Hint: "see how it is: {hodei} describe " + j.Name}
 		case errors.Is(err, follow.ErrNotMet) && met:
 			return complete, nil
 		case err != nil:
 			return false, err
 		}
-		if why := temporary(at); why != "" {
-			o.screen.Note(why)
+		if why := Temporary(at); why != "" {
+			v.finder.Note(why)
 		}
-		if complete, err = o.showLive(ctx, e.Over, j, at, estimate); err != nil {
+		if complete, err = v.showLive(ctx, e.Over, j, at, estimate); err != nil {
 			return false, err
 		}
-		if !o.follow || o.attempt > 0 {
+		if !v.Follow || v.Attempt > 0 {
 			return complete, nil
 		}
 		patience.Slow = nil // the next attempt comes when the cluster lets it
 	}
 }
 
-// showLive shows what an attempt has printed, and with -f what it prints.
-func (o *logsOptions) showLive(ctx context.Context, over *follow.End, j *knownJob, at coordinator.Attachment, estimate uint64) (complete bool, err error) {
-	extent := at.Hello.Extent
-	start, err := o.startOf(ctx, over, j, at, estimate)
+// patience is how the agent of an attempt that is known, or the start of the job, is waited for.
+func (v *Viewer) patience(name string, known bool) follow.Patience {
+	p := follow.Patience{Endless: v.Follow}
+	if v.Follow {
+		p.Refused = func(refusal *job.Failure) {
+			v.finder.Note(fmt.Sprintf("%s; trying on for %s", refusal, follow.RefusedWait))
+		}
+	}
+	if known { // else it is the job that is waited for
+		p.Slow = func() { v.finder.Note(v.meeting(name)) }
+	}
+	return p
+}
+
+// Temporary says why the output of an attempt that has attached is not stored where it is looked for later; empty:
+// it is, or somebody wants only a part of it.
+func Temporary(a coordinator.Attachment) string {
+	switch {
+	case a.Temporary == nil || errors.Is(a.Temporary, coordinator.ErrShort):
+		return ""
+	case errors.Is(a.Temporary, logstore.ErrInUse):
+		return fmt.Sprintf("another hodei on this machine stores the output of %s: it is fetched once more for here", a.Hello.Attempt)
+	}
+	return fmt.Sprintf("the output of %s is not kept in the log store: %v", a.Hello.Attempt, a.Temporary)
+}
+
+// showLive shows what an attempt has printed, and with Follow what it prints. It tells whether all of its output was
+// stored.
+func (v *Viewer) showLive(ctx context.Context, over *follow.End, j *history.Job, at coordinator.Attachment, estimate uint64) (complete bool, err error) {
+	start, err := v.startOf(ctx, over, j, at, estimate)
 	if err != nil {
 		return false, err
 	}
-	s := o.saying(j.name)
+	s := v.saying(j.Name)
 	p := output.NewPassage(at.Hello.Attempt, at.Log, start)
-	if !o.follow && at.Hello.State.Phase != hodeipb.Phase_ENDED {
-		p.To = extent.End
+	if !v.Follow && at.Hello.State.Phase != hodeipb.Phase_ENDED {
+		p.To = at.Hello.Extent.End
 	}
 	defer context.AfterFunc(over, p.End)()
 	if err := p.Show(ctx, s); err != nil {
@@ -229,46 +240,71 @@ func (o *logsOptions) showLive(ctx context.Context, over *follow.End, j *knownJo
 	if lost := context.Cause(over); errors.Is(lost, kubernetes.ErrLost) {
 		return false, lost // there may be more, and it is not gone
 	}
+	reached := shown{attempt: p.Attempt, from: p.Offset(), to: p.To, record: at.Log.Exit()}
+	if over.Err() != nil {
+		reached.outcome = over.Outcome
+	}
+	gap, missing := reached.missing()
 	switch {
-	case p.To < math.MaxUint64 && p.Offset() < p.To:
-		return false, s.Gap(output.Gap{Attempt: p.Attempt, Offset: p.Offset(), Bytes: p.To - p.Offset(), Damage: p.Damage()})
-	case at.Log.Exit() != nil:
-		return true, o.conclude(s, p.Attempt, at.Log.Exit())
-	case p.To < math.MaxUint64:
-		return false, nil
+	case missing:
+		gap.Damage = p.Damage()
+		return false, s.Gap(gap)
+	case reached.whole():
+		return true, v.conclude(s, p.Attempt, reached.record)
+	}
+	return false, nil
+}
+
+// shown is how far the output of an attempt was shown, and what is known of its end.
+type shown struct {
+	attempt  string
+	from, to uint64 // it was shown up to from, and should have been up to to; math.MaxUint64: to its end
+	record   *hodeipb.ExitRecord
+	outcome  *job.Outcome // of the job; nil: it goes on, or nobody knows
+}
+
+// whole reports whether the end of the output was shown.
+func (s shown) whole() bool { return s.record != nil && (s.to == math.MaxUint64 || s.from >= s.to) }
+
+// missing returns what could not be shown; false: nothing that is known of.
+func (s shown) missing() (output.Gap, bool) {
+	g := output.Gap{Attempt: s.attempt, Offset: s.from}
+	switch {
+	case s.to < math.MaxUint64:
+		g.Bytes = s.to - min(s.to, s.from)
+		return g, g.Bytes > 0
+	case s.record != nil:
+		return g, false
 	}
 	// The Pod is gone, and so is what it had still to send.
-	var lost uint64
-	if out := over.Outcome; out != nil && out.Attempt == at.Hello.Attempt {
-		if counted(out) && out.OutputBytes <= p.Offset() {
-			return false, nil
-		}
-		lost = out.OutputBytes - min(out.OutputBytes, p.Offset())
+	if out := s.outcome; out != nil && out.Attempt == s.attempt {
+		g.Bytes = out.OutputBytes - min(out.OutputBytes, s.from)
+		return g, g.Bytes > 0 || !out.Counted()
 	}
-	return false, s.Gap(output.Gap{Attempt: at.Hello.Attempt, Offset: p.Offset(), Bytes: lost, Damage: p.Damage()})
+	return g, true
 }
 
 // startOf waits until the part of an attempt's output that is wanted is stored, and returns where it
 // starts. The error is errTooFew if more has to be fetched for --tail.
-func (o *logsOptions) startOf(ctx context.Context, over *follow.End, j *knownJob, at coordinator.Attachment, estimate uint64) (uint64, error) {
-	if !o.partial(j, at.Hello.AttemptUid) {
+func (v *Viewer) startOf(ctx context.Context, over *follow.End, j *history.Job, at coordinator.Attachment, estimate uint64) (uint64, error) {
+	if !v.partial(j, at.Hello.AttemptUid) {
 		return 0, nil
 	}
 	extent := at.Hello.Extent
 	if err := awaitStored(ctx, over, at.Log, extent.End); err != nil {
 		return 0, err
 	}
-	start, err := o.start(at.Log, extent.End)
+	start, err := v.start(at.Log, extent.End)
 	if err != nil {
 		return 0, err
 	}
 	first, _ := at.Log.Extent()
-	begun, more := o.begin(extent, estimate), o.begin(extent, estimate*tailMore)
+	begun, more := v.begin(extent, estimate), v.begin(extent, estimate*tailMore)
 	switch {
 	case start > first:
 	case first > begun:
 		return begun, nil // the store had no room: what it dropped is said to be missing
-	case first == begun && more < begun && o.tail > 0:
+	case first == begun && more < begun && v.Tail > 0:
 		return 0, errTooFew
 	}
 	return start, nil
@@ -276,17 +312,17 @@ func (o *logsOptions) startOf(ctx context.Context, over *follow.End, j *knownJob
 
 // begin is from where on the output of a running attempt is fetched for --tail and
 // --since.
-func (o *logsOptions) begin(extent *hodeipb.Extent, estimate uint64) uint64 {
+func (v *Viewer) begin(extent *hodeipb.Extent, estimate uint64) uint64 {
 	var begin uint64
 	for _, m := range extent.Marks {
-		if !o.since.IsZero() && m.TimeUnixNano <= o.since.UnixNano() {
+		if !v.Since.IsZero() && m.TimeUnixNano <= v.Since.UnixNano() {
 			begin = max(begin, m.Offset)
 		}
 	}
-	if o.tail == 0 {
+	if v.Tail == 0 {
 		estimate = 0
 	}
-	if o.tail >= 0 && estimate < extent.End {
+	if v.Tail >= 0 && estimate < extent.End {
 		begin = max(begin, extent.End-estimate)
 	}
 	if begin <= extent.First || begin > extent.End {
@@ -314,8 +350,11 @@ func awaitStored(ctx, over context.Context, log *logstore.Log, end uint64) error
 	return nil
 }
 
-// errNoTunnel is of a job that can be followed in no way.
-func errNoTunnel(found *kubernetes.Found) error {
-	return &job.Failure{Cause: job.Forbidden, Message: fmt.Sprintf("the tunnel to job %s is forbidden (create pods/portforward), and it keeps no output in its container's log", found.Spec.Name),
-		Hint: "ask for the right, or run it with --container-logs"}
+// outOfReach completes an error of the following of a job, by command, whose cluster was
+// lost on the way: the job does not end with us.
+func outOfReach(err error, name, command string) error {
+	if !errors.Is(err, kubernetes.ErrLost) {
+		return err
+	}
+	return &job.Hinted{Err: fmt.Errorf("%w; job %s goes on", err, name), Hint: kubernetes.ComeBack(err, command)}
 }
