@@ -80,7 +80,8 @@ func newAdvise(a *app, run func(*adviseOptions, context.Context) error) *cobra.C
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&f.selector, "selector", "l", "", "Advise on the jobs with these labels: key=value,..., as in kubectl.")
-	flags.StringVar(&f.patch, "patch", "", "Print only a patch: for a cronjob, a template (spec.template) or a provider. Default: the advice in words.")
+	flags.StringVar(&f.patch, "patch", "",
+		"Print only a patch: for a cronjob, a template (spec.template) or a provider. Default: the advice in words.")
 	flags.StringVarP(&f.output, "output", "o", "", "json or yaml: print the advice or the patch as data. Default: words, a patch as yaml.")
 	a.addProviderFlag(cmd, flags, "Where the job ran")
 	for flag, words := range map[string][]string{"output": {"json", "yaml"}, "patch": advice.Targets} {
@@ -179,7 +180,8 @@ func (o *adviseOptions) nothing(c history.Command) error {
 	case len(c.Runs) == 0 && len(c.Job.Attempts) == 0:
 		return c.Job.NoAttempt()
 	case len(c.Runs) == 0:
-		return &job.Hinted{Err: fmt.Errorf("no run of the command of job %s is over", c.Name), Hint: "follow it to its end: {hodei} attach " + c.Name}
+		return &job.Hinted{Err: fmt.Errorf("no run of the command of job %s is over", c.Name),
+			Hint: "follow it to its end: {hodei} attach " + c.Name}
 	case !slices.ContainsFunc(c.Runs, func(r job.Run) bool { return r.Outcome == nil || !r.Outcome.NeverRan() }):
 		return fmt.Errorf("the command of job %s never ran: %s", c.Name, c.Runs[0].Outcome.Message)
 	default:
@@ -225,7 +227,8 @@ func (a *advised) say(o *adviseOptions) {
 	if a.Attempts == 1 {
 		attempts = "1 attempt"
 	}
-	fmt.Fprintf(o.out, "%s: %s\n%s at it in %s\n\n", ui.Printable(a.Name), ui.Printable(shell.Line(a.Command)), attempts, ui.Printable(image))
+	fmt.Fprintf(o.out, "%s: %s\n%s at it in %s\n\n",
+		ui.Printable(a.Name), ui.Printable(shell.Line(a.Command)), attempts, ui.Printable(image))
 	table := tabwriter.NewWriter(o.out, 0, 0, 3, ' ', 0)
 	row := func(name string, asked, advised *resource.Quantity, reason string) {
 		text := func(q *resource.Quantity) string {

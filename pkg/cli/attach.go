@@ -199,7 +199,8 @@ func (o *attachOptions) passedOver(f *follower, err error) error {
 // errNoTunnel is of a job that can be followed in no way.
 func errNoTunnel(found *kubernetes.Found) error {
 	text := "the tunnel to job %s is forbidden (create pods/portforward), and it keeps no output in its container's log"
-	return &job.Failure{Cause: job.Forbidden, Message: fmt.Sprintf(text, found.Spec.Name), Hint: "ask for the right, or run it with --container-logs"}
+	return &job.Failure{Cause: job.Forbidden, Message: fmt.Sprintf(text, found.Spec.Name),
+		Hint: "ask for the right, or run it with --container-logs"}
 }
 
 // onlyStored is of a job that this machine remembers and no cluster has: how it

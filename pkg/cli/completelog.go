@@ -13,7 +13,8 @@ import (
 // decorationFlags are those by which lines are decorated.
 func decorationFlags(cmd *cobra.Command, timestamps, prefix *bool) {
 	cmd.Flags().BoolVar(timestamps, "timestamps", false, "Begin each line with the time at which its first byte was read (RFC 3339).")
-	cmd.Flags().BoolVar(prefix, "prefix", false, "Begin each line with the names of the job and the stream. 'hodei logs -l' does so anyway.")
+	cmd.Flags().BoolVar(prefix, "prefix", false,
+		"Begin each line with the names of the job and the stream. 'hodei logs -l' does so anyway.")
 }
 
 // completeLog completes the first argument to the name of a job in the cluster or

@@ -80,7 +80,8 @@ func newReport(a *app, run func(*reportOptions, context.Context) error) *cobra.C
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&f.output, "output", "o", "", "html, svg or json. Default: by FILE, else html.")
-	flags.IntVar(&f.attempt, "attempt", 0, "Report this attempt: 1 is the first that the cluster or this machine still knows. Default: the last.")
+	flags.IntVar(&f.attempt, "attempt", 0,
+		"Report this attempt: 1 is the first that the cluster or this machine still knows. Default: the last.")
 	a.addProviderFlag(cmd, flags, "Where the job ran")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(reportFormats, cobra.ShellCompDirectiveNoFileComp))
 	return cmd

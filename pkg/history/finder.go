@@ -186,7 +186,8 @@ func (j *Job) NoAttempt() error {
 	if j.Found != nil && !j.Found.Finished {
 		return &job.Hinted{Err: fmt.Errorf("job %s has not started", j.Name), Hint: "see why: {hodei} describe " + j.Name}
 	}
-	h := &job.Hinted{Err: fmt.Errorf("nothing is left of the runs of job %s: its Pods are gone, and it was not followed from this machine", j.Name)}
+	text := "nothing is left of the runs of job %s: its Pods are gone, and it was not followed from this machine"
+	h := &job.Hinted{Err: fmt.Errorf(text, j.Name)}
 	if j.Found != nil {
 		h.Hint = "run it again, and follow it: " + RunLine(j.Found.Spec)
 	}

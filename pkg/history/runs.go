@@ -120,7 +120,8 @@ func (f *Finder) commands(ctx context.Context, name, selector string) ([]Command
 		}
 	}
 	if len(commands) > maxCommands {
-		return nil, &job.Hinted{Err: fmt.Errorf("%d commands match -l %s, %d can be advised on at once", len(commands), selector, maxCommands),
+		err := fmt.Errorf("%d commands match -l %s, %d can be advised on at once", len(commands), selector, maxCommands)
+		return nil, &job.Hinted{Err: err,
 			Hint: "choose fewer: {hodei} jobs -l " + shell.Quote(selector) + " --show-labels"}
 	}
 	return commands, nil

@@ -32,7 +32,7 @@ var errTooFew = errors.New("too few lines")
 // -f it goes on to the job's end.
 func (v *Viewer) live(ctx context.Context, j *history.Job, a *history.Attempt) error {
 	for estimate := uint64(tailBytes); ; estimate *= tailMore {
-		err := v.fetch(ctx, j, a, estimate)
+		err := (&fetch{Viewer: v, job: j, attempt: a, estimate: estimate}).run(ctx)
 		if errors.Is(err, errTooFew) {
 			continue
 		}
@@ -71,6 +71,7 @@ func newFeed(fail context.CancelCauseFunc, partial func(uid string) bool) *feed 
 	return &feed{attached: make(chan coordinator.Attachment, job.MaxRetries+1), fail: fail, partial: partial, seen: map[string]bool{}}
 }
 
+// Attached hands on each attempt once, from the wanted one on.
 func (f *feed) Attached(a coordinator.Attachment) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -102,39 +103,49 @@ func (f *feed) Failed(_ string, err error)         { f.fail(fmt.Errorf("%w: %w",
 // errStoring tells an error of the store from one of who reads our output.
 var errStoring = errors.New("store output")
 
-// fetch attaches to the job and shows the attempt a, or with nil those to come. The
-// output comes from the store as far as it is there; the end of one that is not is
-// fetched alone, if no more is asked for: estimate bytes of it for --tail.
-func (v *Viewer) fetch(ctx context.Context, j *history.Job, a *history.Attempt, estimate uint64) error {
-	run, err := v.finder.Cluster.Attach(ctx, j.Found)
+// fetch is one attachment to the agents of a job.
+type fetch struct {
+	*Viewer
+	job     *history.Job
+	attempt *history.Attempt // nil: those to come
+	// estimate is how many bytes of the end of an output are fetched for --tail.
+	estimate uint64
+	feed     *feed
+}
+
+// run attaches to the job and shows what is wanted. The output comes from the store as far as it is there; the end of
+// one that is not is fetched alone, if no more is asked for.
+func (f *fetch) run(ctx context.Context) error {
+	run, err := f.finder.Cluster.Attach(ctx, f.job.Found)
 	if err != nil {
 		return err
 	}
 	defer run.Close()
 	serving, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	feed := newFeed(fail, func(uid string) bool { return v.partial(j, uid) })
-	if a != nil {
-		feed.wanted = a.UID
+	f.feed = newFeed(fail, func(uid string) bool { return f.partial(f.job, uid) })
+	wanted := ""
+	if f.attempt != nil {
+		wanted, f.feed.wanted = f.attempt.Name, f.attempt.UID
 	}
-	recorder := &coordinator.Recorder{Store: v.finder.Store, JobUID: run.UID(), Listener: feed}
+	recorder := &coordinator.Recorder{Store: f.finder.Store, JobUID: run.UID(), Listener: f.feed}
 	recorder.Begin = func(h *hodeipb.Hello) uint64 {
-		if !v.partial(j, h.AttemptUid) {
+		if !f.partial(f.job, h.AttemptUid) {
 			return 0
 		}
-		return v.begin(h.Extent, estimate)
+		return f.begin(h.Extent, f.estimate)
 	}
 	attachment := &follow.Attachment{
-		Job: run, Namespace: v.finder.Namespace, Name: j.Name, Recorder: recorder, Every: follow.UnwatchedEvery,
+		Job: run, Namespace: f.finder.Namespace, Name: f.job.Name, Recorder: recorder, Every: follow.UnwatchedEvery,
 		Report: func(e job.Event) {
 			if e.Waiting && e.Phase == job.Running { // its agent can't be reached
-				v.finder.Note(e.Detail)
+				f.finder.Note(e.Detail)
 			}
 		},
-		TurnedAway: func(f *coordinator.Fault) { v.finder.Note(follow.FaultNote(f)) },
+		TurnedAway: func(fault *coordinator.Fault) { f.finder.Note(follow.FaultNote(fault)) },
 	}
 	err = attachment.Run(serving, func(meeting context.Context, e *follow.Events) error {
-		complete, err := v.follows(meeting, e, j, a, feed, estimate)
+		complete, err := f.follows(meeting, e)
 		if complete {
 			e.Complete()
 		}
@@ -146,15 +157,11 @@ func (v *Viewer) fetch(ctx context.Context, j *history.Job, a *history.Attempt, 
 	if e := recorder.Close(); e != nil {
 		err = errors.Join(err, fmt.Errorf("%w: %w", errStoring, e))
 	}
-	if errors.Is(err, errStoring) && errors.Is(err, syscall.ENOSPC) {
-		return &job.Hinted{Err: err, Hint: fmt.Sprintf("make room in %s", v.StoreDir)}
-	}
-	if errors.Is(err, follow.ErrNotMet) { // it ended before we came
-		attempt := ""
-		if a != nil {
-			attempt = a.Name
-		}
-		return v.ShowEnded(ctx, j, attempt)
+	switch {
+	case errors.Is(err, errStoring) && errors.Is(err, syscall.ENOSPC):
+		return &job.Hinted{Err: err, Hint: fmt.Sprintf("make room in %s", f.StoreDir)}
+	case errors.Is(err, follow.ErrNotMet): // it ended before we came
+		return f.ShowEnded(ctx, f.job, wanted)
 	}
 	return err
 }
@@ -169,26 +176,26 @@ func (v *Viewer) meeting(name string) string {
 
 // follows shows attempts as they attach, until the one that is wanted is shown, or
 // the job is over. It tells whether all output of the last one was stored.
-func (v *Viewer) follows(ctx context.Context, e *follow.Events, j *history.Job, a *history.Attempt, feed *feed, estimate uint64) (complete bool, err error) {
-	patience := v.patience(j.Name, a != nil)
+func (f *fetch) follows(ctx context.Context, e *follow.Events) (complete bool, err error) {
+	patience := f.patience(f.job.Name, f.attempt != nil)
 	for met := false; ; met = true {
-		at, err := follow.Meet(ctx, e, feed.attached, patience)
+		at, err := follow.Meet(ctx, e, f.feed.attached, patience)
 		switch {
 		case errors.Is(err, follow.ErrLate):
-			return false, &job.Hinted{Err: fmt.Errorf("the agent of job %s was not reached within %s", j.Name, follow.MeetWait),
-				Hint: "see how it is: {hodei} describe " + j.Name}
+			return false, &job.Hinted{Err: fmt.Errorf("the agent of job %s was not reached within %s", f.job.Name, follow.MeetWait),
+				Hint: "see how it is: {hodei} describe " + f.job.Name}
 		case errors.Is(err, follow.ErrNotMet) && met:
 			return complete, nil
 		case err != nil:
 			return false, err
 		}
 		if why := Temporary(at); why != "" {
-			v.finder.Note(why)
+			f.finder.Note(why)
 		}
-		if complete, err = v.showLive(ctx, e.Over, j, at, estimate); err != nil {
+		if complete, err = f.showLive(ctx, e.Over, at); err != nil {
 			return false, err
 		}
-		if !v.Follow || v.Attempt > 0 {
+		if !f.Follow || f.Attempt > 0 {
 			return complete, nil
 		}
 		patience.Slow = nil // the next attempt comes when the cluster lets it
@@ -223,14 +230,14 @@ func Temporary(a coordinator.Attachment) string {
 
 // showLive shows what an attempt has printed, and with Follow what it prints. It tells whether all of its output was
 // stored.
-func (v *Viewer) showLive(ctx context.Context, over *follow.End, j *history.Job, at coordinator.Attachment, estimate uint64) (complete bool, err error) {
-	start, err := v.startOf(ctx, over, j, at, estimate)
+func (f *fetch) showLive(ctx context.Context, over *follow.End, at coordinator.Attachment) (complete bool, err error) {
+	start, err := f.startOf(ctx, over, at)
 	if err != nil {
 		return false, err
 	}
-	s := v.saying(j.Name)
+	s := f.saying(f.job.Name)
 	p := output.NewPassage(at.Hello.Attempt, at.Log, start)
-	if !v.Follow && at.Hello.State.Phase != hodeipb.Phase_ENDED {
+	if !f.Follow && at.Hello.State.Phase != hodeipb.Phase_ENDED {
 		p.To = at.Hello.Extent.End
 	}
 	defer context.AfterFunc(over, p.End)()
@@ -250,7 +257,7 @@ func (v *Viewer) showLive(ctx context.Context, over *follow.End, j *history.Job,
 		gap.Damage = p.Damage()
 		return false, s.Gap(gap)
 	case reached.whole():
-		return true, v.conclude(s, p.Attempt, reached.record)
+		return true, f.conclude(s, p.Attempt, reached.record)
 	}
 	return false, nil
 }
@@ -286,25 +293,25 @@ func (s shown) missing() (output.Gap, bool) {
 
 // startOf waits until the part of an attempt's output that is wanted is stored, and returns where it
 // starts. The error is errTooFew if more has to be fetched for --tail.
-func (v *Viewer) startOf(ctx context.Context, over *follow.End, j *history.Job, at coordinator.Attachment, estimate uint64) (uint64, error) {
-	if !v.partial(j, at.Hello.AttemptUid) {
+func (f *fetch) startOf(ctx context.Context, over *follow.End, at coordinator.Attachment) (uint64, error) {
+	if !f.partial(f.job, at.Hello.AttemptUid) {
 		return 0, nil
 	}
 	extent := at.Hello.Extent
 	if err := awaitStored(ctx, over, at.Log, extent.End); err != nil {
 		return 0, err
 	}
-	start, err := v.start(at.Log, extent.End)
+	start, err := f.start(at.Log, extent.End)
 	if err != nil {
 		return 0, err
 	}
 	first, _ := at.Log.Extent()
-	begun, more := v.begin(extent, estimate), v.begin(extent, estimate*tailMore)
+	begun, more := f.begin(extent, f.estimate), f.begin(extent, f.estimate*tailMore)
 	switch {
 	case start > first:
 	case first > begun:
 		return begun, nil // the store had no room: what it dropped is said to be missing
-	case first == begun && more < begun && v.Tail > 0:
+	case first == begun && more < begun && f.Tail > 0:
 		return 0, errTooFew
 	}
 	return start, nil

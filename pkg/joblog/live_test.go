@@ -72,8 +72,9 @@ func TestShowLiveDropped(t *testing.T) {
 			v := newViewer(&out, &errOut, output.Options{}, history.Finder{})
 			v.Tail, v.Since = test.tail, test.since
 			j := &history.Job{Name: "x", Attempts: []history.Attempt{{Name: "x-1", UID: "1"}}}
-			feed := newFeed(func(err error) { t.Error(err) }, func(uid string) bool { return v.partial(j, uid) })
-			feed.Attached(coordinator.Attachment{Log: log, Hello: &hodeipb.Hello{Attempt: "x-1", AttemptUid: "1",
+			f := &fetch{Viewer: v, job: j, estimate: tailBytes << 20}
+			f.feed = newFeed(func(err error) { t.Error(err) }, func(uid string) bool { return v.partial(j, uid) })
+			f.feed.Attached(coordinator.Attachment{Log: log, Hello: &hodeipb.Hello{Attempt: "x-1", AttemptUid: "1",
 				State: &hodeipb.State{Phase: hodeipb.Phase_RUNNING}, Extent: &hodeipb.Extent{End: batches * size}}})
 			over, ended := follow.NewEnd()
 			defer ended(nil, nil)
@@ -88,7 +89,7 @@ func TestShowLiveDropped(t *testing.T) {
 					outputtest.Store(t, log, b)
 				}
 			})
-			if _, err := v.showLive(t.Context(), over, j, <-feed.attached, tailBytes<<20); err != nil {
+			if _, err := f.showLive(t.Context(), over, <-f.feed.attached); err != nil {
 				t.Fatal(err)
 			}
 			lines := strings.Count(out.String(), "\n")
@@ -117,9 +118,9 @@ func TestLogsRefused(t *testing.T) {
 			}
 			over, ended := follow.NewEnd()
 			defer ended(nil, nil)
-			feed := newFeed(func(err error) { t.Error(err) }, nil)
+			f := &fetch{Viewer: v, job: &history.Job{Name: "x"}, feed: newFeed(func(err error) { t.Error(err) }, nil)}
 			begun := time.Now()
-			_, err := v.follows(t.Context(), &follow.Events{Refused: refusals, Over: over}, &history.Job{Name: "x"}, nil, feed, 0)
+			_, err := f.follows(t.Context(), &follow.Events{Refused: refusals, Over: over})
 			if took := time.Since(begun); refused && took != 0 || !refused && took != follow.MeetWait {
 				t.Errorf("after %s", took)
 			}

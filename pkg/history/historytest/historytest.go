@@ -66,7 +66,9 @@ func Store(t *testing.T) *logstore.Store {
 func Keep(t *testing.T, s *logstore.Store, key logstore.Key, run *job.Run, record *hodeipb.ExitRecord, samples int) {
 	t.Helper()
 	recorder := &coordinator.Recorder{Store: s, JobUID: key.JobUID, Listener: Unheard}
-	hello := &hodeipb.Hello{Namespace: key.Namespace, Job: key.Job, Attempt: key.Attempt, AttemptUid: key.AttemptUID, Extent: &hodeipb.Extent{}}
+	hello := &hodeipb.Hello{
+		Namespace: key.Namespace, Job: key.Job, Attempt: key.Attempt, AttemptUid: key.AttemptUID, Extent: &hodeipb.Extent{},
+	}
 	k := &keeper{run: run}
 	if run != nil {
 		recorder.Listener = k
