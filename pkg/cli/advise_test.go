@@ -51,7 +51,8 @@ func (p *pastJobs) add(t *testing.T, name string, label string, peak uint64, com
 			Labels: map[string]string{"build": label}, Annotations: map[string]string{kubernetes.AnnotationSpec: string(spec)}},
 		Status: batchv1.JobStatus{Conditions: []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}},
 	})
-	record := &hodeipb.ExitRecord{Cause: "Completed", Started: timestamppb.New(made.Time), Finished: timestamppb.New(made.Add(10 * time.Second))}
+	record := &hodeipb.ExitRecord{Cause: "Completed", Started: timestamppb.New(made.Time),
+		Finished: timestamppb.New(made.Add(10 * time.Second))}
 	if peak > 0 {
 		record.Usage = &hodeipb.Usage{CpuNs: new(uint64(5e9)), MemoryPeakBytes: &peak}
 	}
@@ -77,7 +78,8 @@ func (p *pastJobs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	base, selector := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:], r.URL.Query().Get("labelSelector")
 	fail := func(code int, reason metav1.StatusReason) {
 		w.WriteHeader(code)
-		json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: "Failure", Reason: reason, Code: int32(code), Message: string(reason)})
+		json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: "Failure",
+			Reason: reason, Code: int32(code), Message: string(reason)})
 	}
 	switch {
 	case base == "jobs" && p.forbidden:
@@ -128,8 +130,9 @@ func testAdvise(t *testing.T, server *pastJobs, s *logstore.Store, name, selecto
 func storeRun(t *testing.T, s *logstore.Store, name string, peak uint64, command ...string) {
 	t.Helper()
 	key := logstore.Key{Namespace: "ns", Job: name, JobUID: "job-" + name, Attempt: name + "-1", AttemptUID: "pod-" + name}
-	record := &hodeipb.ExitRecord{Cause: "Completed", Started: timestamppb.New(historytest.Start), Finished: timestamppb.New(historytest.Start.Add(10 * time.Second)),
-		Usage: &hodeipb.Usage{CpuNs: new(uint64(5e9)), MemoryPeakBytes: &peak}}
+	record := &hodeipb.ExitRecord{Cause: "Completed", Started: timestamppb.New(historytest.Start),
+		Finished: timestamppb.New(historytest.Start.Add(10 * time.Second)),
+		Usage:    &hodeipb.Usage{CpuNs: new(uint64(5e9)), MemoryPeakBytes: &peak}}
 	historytest.Keep(t, s, key, &job.Run{Spec: &job.Spec{Name: name, Command: command, Memory: new(resource.MustParse("4Gi"))}}, record, 0)
 }
 
@@ -156,18 +159,22 @@ func TestAdvise(t *testing.T) {
 		stdout, stderr string // parts of it
 		err, hint      string
 	}{
-		{"a job", server, "b", "", "b: make test\n3 attempts at it in the worker's own image\n\nmemory      asked none   advised 1Gi    the highest peak, 812Mi in gone-1, and 20 % more, rounded up\n", "", "", ""},
+		{"a job", server, "b", "",
+			"b: make test\n3 attempts at it in the worker's own image\n\nmemory      asked none   advised 1Gi    the highest peak, 812Mi in gone-1, and 20 % more, rounded up\n", "", "", ""},
 		{"its flags", server, "b", "", "\nflags of hodei run: --cpu 500m --cpu-limit 1 --memory 1Gi\n", "", "", ""},
 		{"one that is only stored", server, "gone", "", "gone: make test\n3 attempts", "", "", ""},
 		{"what it asked for, and not the latest", server, "gone", "", "memory      asked 4Gi    advised 1Gi ", "", "", ""},
-		{"over and gone", server, "deleted", "", "", "", "nothing is left of the runs of job deleted: its Pods are gone, and it was not followed from this machine", "run it again, and follow it: {hodei} run -- sh -c 'exit 0'"},
+		{"over and gone", server, "deleted", "", "", "",
+			"nothing is left of the runs of job deleted: its Pods are gone, and it was not followed from this machine", "run it again, and follow it: {hodei} run -- sh -c 'exit 0'"},
 		{"not started", server, "waits", "", "", "", "job waits has not started", "see why: {hodei} describe waits"},
 		{"another command", server, "c", "", "1 attempt at it in the worker's own image", "", "", ""},
 		{"few", server, "c", "", "\nnote: 1 attempt is little: the next one may need more; ask again after 3\n", "", "", ""},
 		{"by labels", server, "", "build=1", "c: make all\n1 attempt at it", "", "", ""},
 		{"by labels, the other", server, "", "build=1", "\n\nb: make test\n3 attempts", "", "", ""},
-		{"nothing measured", server, "d", "", "", "", "nothing was measured of job d, nor of another run of its command", "{hodei} run -- true"},
-		{"nothing measured, by labels", server, "", "build=2", "", "nothing was measured of d: true\n", "nothing was measured of these jobs", "{hodei} run -- true"},
+		{"nothing measured", server, "d", "", "", "", "nothing was measured of job d, nor of another run of its command",
+			"{hodei} run -- true"},
+		{"nothing measured, by labels", server, "", "build=2", "", "nothing was measured of d: true\n",
+			"nothing was measured of these jobs", "{hodei} run -- true"},
 		{"no such labels", server, "", "build=9", "", "No jobs found in ns namespace.\n", "", ""},
 		{"not to be listed", forbidden, "b", "", "b: make test\n3 attempts", "without the cluster's other jobs: ", "", ""},
 		{"not there", server, "x", "", "", "", `job "x" not found in namespace ns`, ""},
@@ -184,7 +191,8 @@ func TestAdvise(t *testing.T) {
 			if h, ok := errors.AsType[*job.Hinted](err); test.hint != "" && (!ok || !strings.Contains(h.Hint, test.hint)) {
 				t.Errorf("error %+v, want the hint %q", err, test.hint)
 			}
-			if !strings.Contains(out.String(), test.stdout) || test.stdout == "" && out.Len() > 0 || !strings.Contains(errOut.String(), test.stderr) {
+			if !strings.Contains(out.String(),
+				test.stdout) || test.stdout == "" && out.Len() > 0 || !strings.Contains(errOut.String(), test.stderr) {
 				t.Errorf("stdout:\n%s\nstderr:\n%s", out, errOut)
 			}
 		})
@@ -198,7 +206,8 @@ func TestAdviseFormats(t *testing.T) {
 	for _, test := range []struct{ format, patch, want string }{
 		{"json", "", `"flags": "--cpu 500m --cpu-limit 1 --memory 1Gi"`},
 		{"yaml", "", "flags: --cpu 500m --cpu-limit 1 --memory 1Gi\n"},
-		{"", "cronjob", "spec:\n  jobTemplate:\n    spec:\n      template:\n        spec:\n          containers:\n          - name: job\n            resources:\n              limits:\n                memory: 1Gi\n"},
+		{"", "cronjob",
+			"spec:\n  jobTemplate:\n    spec:\n      template:\n        spec:\n          containers:\n          - name: job\n            resources:\n              limits:\n                memory: 1Gi\n"},
 		{"json", "template", `"containers": [`},
 		{"", "provider", "cpu: 500m\ncpu_limit: \"1\"\nmemory: 1Gi\nmemory_limit: 1Gi\n"},
 	} {

@@ -143,7 +143,8 @@ func (o *attachOptions) run(ctx context.Context) error {
 	if note := run.ClockNote(); note != "" {
 		o.screen.Note(note)
 	}
-	s := &session{runOptions: &o.runOptions, job: run, store: o.store, signals: heard, stopSignals: stop, attached: true, sink: o.sink(j.Name), before: map[string][]job.Event{}}
+	s := &session{runOptions: &o.runOptions, job: run, store: o.store, signals: heard, stopSignals: stop, attached: true,
+		sink: o.sink(j.Name), before: map[string][]job.Event{}}
 	for _, a := range j.Found.Attempts {
 		s.before[a.Name] = a.Phases
 	}

@@ -17,7 +17,8 @@ import (
 func TestFollowContainerEvents(t *testing.T) {
 	const line = "2025-06-01T12:00:01Z a\n"
 	answer := func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, line) }
-	want := []string{`"type":"note","time":TIME,"text":"` + joblog.Inexact + `"`, `"type":"output","time":TIME,"attempt":"x-1","text":"a\n"`}
+	want := []string{`"type":"note","time":TIME,"text":"` + joblog.Inexact + `"`,
+		`"type":"output","time":TIME,"attempt":"x-1","text":"a\n"`}
 	check := func(t *testing.T, got string) {
 		t.Helper()
 		got = regexp.MustCompile(`"20[^"]*"`).ReplaceAllString(got, "TIME")
@@ -46,13 +47,19 @@ func TestFollowContainer(t *testing.T) {
 		lost string
 	}{
 		{"there", http.StatusOK, "a\nb\n", job.Outcome{Cause: job.Completed, OutputBytes: 4}, ""},
-		{"half of it", http.StatusOK, "a\nb\n", job.Outcome{Cause: job.Error, Code: 3, OutputBytes: 8, Attempt: "x-1"}, "4 of 8 bytes of x-1 are missing from its container's log"},
-		{"the agent's disk was full", http.StatusOK, "a\nb\n", job.Outcome{Cause: job.Completed, OutputBytes: 4, LostBytes: 7}, "7 of 11 bytes of x-1 are missing from its container's log"},
-		{"of another attempt", http.StatusOK, "a\nb\n", job.Outcome{Cause: job.Completed, OutputBytes: 4, Attempt: "x-2"}, "4 of 4 bytes of x-2 are missing from its container's log"},
-		{"more than there was", http.StatusOK, "a\nb\n", job.Outcome{Cause: job.Completed, OutputBytes: 1}, "an unknown number of bytes of x-1 are missing from its container's log"},
+		{"half of it", http.StatusOK, "a\nb\n", job.Outcome{Cause: job.Error, Code: 3, OutputBytes: 8, Attempt: "x-1"},
+			"4 of 8 bytes of x-1 are missing from its container's log"},
+		{"the agent's disk was full", http.StatusOK, "a\nb\n", job.Outcome{Cause: job.Completed, OutputBytes: 4, LostBytes: 7},
+			"7 of 11 bytes of x-1 are missing from its container's log"},
+		{"of another attempt", http.StatusOK, "a\nb\n", job.Outcome{Cause: job.Completed, OutputBytes: 4, Attempt: "x-2"},
+			"4 of 4 bytes of x-2 are missing from its container's log"},
+		{"more than there was", http.StatusOK, "a\nb\n", job.Outcome{Cause: job.Completed, OutputBytes: 1},
+			"an unknown number of bytes of x-1 are missing from its container's log"},
 		{"newlines that were added", http.StatusOK, "a\nb\n", job.Outcome{Cause: job.Completed, OutputBytes: 2}, ""},
-		{"evicted", http.StatusOK, "a\nb\n", job.Outcome{Cause: job.Evicted}, "an unknown number of bytes of x-1 are missing from its container's log"},
-		{"forbidden", http.StatusForbidden, "", job.Outcome{Cause: job.Completed, OutputBytes: 4}, "the log of container job in x-1 can't be read: "},
+		{"evicted", http.StatusOK, "a\nb\n", job.Outcome{Cause: job.Evicted},
+			"an unknown number of bytes of x-1 are missing from its container's log"},
+		{"forbidden", http.StatusForbidden, "", job.Outcome{Cause: job.Completed, OutputBytes: 4},
+			"the log of container job in x-1 can't be read: "},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var out, errOut bytes.Buffer

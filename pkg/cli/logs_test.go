@@ -53,7 +53,8 @@ func TestShowOneStored(t *testing.T) {
 				t.Fatal(err)
 			}
 			store(t, log, batch(0, "out:"+namespace))
-			if err := log.SetExit(&hodeipb.ExitRecord{Cause: "Completed", End: uint64(len(namespace)), StdoutEnd: uint64(len(namespace))}); err != nil {
+			if err := log.SetExit(&hodeipb.ExitRecord{Cause: "Completed", End: uint64(len(namespace)),
+				StdoutEnd: uint64(len(namespace))}); err != nil {
 				t.Fatal(err)
 			}
 			if err := log.Close(); err != nil {
@@ -100,7 +101,8 @@ func TestLogsMissing(t *testing.T) {
 		note string
 	}{
 		{"all there", &hodeipb.ExitRecord{Cause: "Completed", End: 4, StdoutEnd: 4}, 0, ""},
-		{"the agent's disk was full", &hodeipb.ExitRecord{Cause: "Completed", End: 4, StdoutEnd: 4, Lost: 9}, 1, "9 bytes of x are missing from offset 4 on\n"},
+		{"the agent's disk was full", &hodeipb.ExitRecord{Cause: "Completed", End: 4, StdoutEnd: 4, Lost: 9}, 1,
+			"9 bytes of x are missing from offset 4 on\n"},
 		{"no end is stored", nil, 1, "an unknown number of bytes of x are missing from offset 4 on\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -146,11 +148,16 @@ func TestLogsDamaged(t *testing.T) {
 		out  string
 		note string // regular expression, with the file's name in it
 	}{
-		{"the first header", "00000000000000000000.log", 3, "second", `^5 bytes of x are missing from offset 0 on: ".*\.log" is damaged at byte 0: no frame begins here\n$`},
-		{"the first output", "00000000000000000000.log", 28 + 21 + 2, "second", `^5 bytes of x are missing from offset 0 on: ".*\.log" is damaged at byte 0: checksum is wrong\n$`},
-		{"the second header", "00000000000000000000.log", 28 + 21 + 5 + 9, "first", `^6 bytes of x are missing from offset 5 on: ".*\.log" is damaged at byte 54: no frame begins here\n$`},
-		{"the exit record", "00000000000000000000.log", -1, "firstsecond", `^an unknown number of bytes of x are missing from offset 11 on: ".*\.log" is damaged at byte 109: checksum is wrong\n$`},
-		{"the exit record's header", "00000000000000000000.log", 109, "firstsecond", `^an unknown number of bytes of x are missing from offset 11 on: ".*\.log" is damaged at byte 109: no frame begins here\n$`},
+		{"the first header", "00000000000000000000.log", 3, "second",
+			`^5 bytes of x are missing from offset 0 on: ".*\.log" is damaged at byte 0: no frame begins here\n$`},
+		{"the first output", "00000000000000000000.log", 28 + 21 + 2, "second",
+			`^5 bytes of x are missing from offset 0 on: ".*\.log" is damaged at byte 0: checksum is wrong\n$`},
+		{"the second header", "00000000000000000000.log", 28 + 21 + 5 + 9, "first",
+			`^6 bytes of x are missing from offset 5 on: ".*\.log" is damaged at byte 54: no frame begins here\n$`},
+		{"the exit record", "00000000000000000000.log", -1, "firstsecond",
+			`^an unknown number of bytes of x are missing from offset 11 on: ".*\.log" is damaged at byte 109: checksum is wrong\n$`},
+		{"the exit record's header", "00000000000000000000.log", 109, "firstsecond",
+			`^an unknown number of bytes of x are missing from offset 11 on: ".*\.log" is damaged at byte 109: no frame begins here\n$`},
 		{"the index", "00000000000000000000.index", 3, "firstsecond", ""},
 		{"the names", "meta.json", 5, "firstsecond", `^".*/meta\.json" is damaged: .*\n$`},
 	} {

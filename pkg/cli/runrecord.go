@@ -13,7 +13,7 @@ func (s *session) newRecord() *history.Record {
 	if s.store != nil {
 		r.Store = s.store.Store
 	}
-	r.Run = job.Run{Namespace: s.place.Namespace(), Provider: providerName(s.place), Spec: history.WithoutValues(s.spec)}
+	r.Run = job.Run{Namespace: s.place.Namespace(), Provider: providerName(s.place), Spec: s.spec}
 	return r
 }
 

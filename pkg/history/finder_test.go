@@ -99,9 +99,11 @@ func TestEndOf(t *testing.T) {
 func TestRunsBounded(t *testing.T) {
 	c := Command{}
 	for i := range 3 * maxPastRuns {
-		c.Runs = append(c.Runs, job.Run{Attempt: fmt.Sprint(i), Outcome: &job.Outcome{Finished: historytest.Start.Add(time.Duration(i) * time.Minute)}})
+		c.Runs = append(c.Runs, job.Run{Attempt: fmt.Sprint(i),
+			Outcome: &job.Outcome{Finished: historytest.Start.Add(time.Duration(i) * time.Minute)}})
 	}
-	c.Runs = append(c.Runs, job.Run{Attempt: "unknown"}, job.Run{Attempt: "phases", Phases: []job.Event{{Time: historytest.Start.Add(1000 * time.Hour)}}})
+	c.Runs = append(c.Runs, job.Run{Attempt: "unknown"}, job.Run{Attempt: "phases",
+		Phases: []job.Event{{Time: historytest.Start.Add(1000 * time.Hour)}}})
 	c.settle()
 	if len(c.Runs) != maxPastRuns || c.Runs[0].Attempt != "phases" || c.Runs[1].Attempt != fmt.Sprint(3*maxPastRuns-1) {
 		t.Errorf("%d runs, the first %s, %s", len(c.Runs), c.Runs[0].Attempt, c.Runs[1].Attempt)

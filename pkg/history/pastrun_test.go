@@ -18,10 +18,12 @@ import (
 // TestPastRun puts together what is known here and there.
 func TestPastRun(t *testing.T) {
 	spec := &job.Spec{Name: "x", Command: []string{"make", "a b"}, Env: []job.EnvVar{{Name: "TOKEN", Value: "secret"}}}
-	seen := []job.Event{{Phase: job.Submitted, Time: historytest.Start}, {Phase: job.AgentUp, Time: historytest.Start}, {Phase: job.Running, Time: historytest.Start}}
+	seen := []job.Event{{Phase: job.Submitted, Time: historytest.Start}, {Phase: job.AgentUp, Time: historytest.Start},
+		{Phase: job.Running, Time: historytest.Start}}
 	told := []job.Event{{Phase: job.Submitted, Time: historytest.Start}, {Phase: job.Running, Time: historytest.Start}}
-	record := &hodeipb.ExitRecord{Cause: "Completed", Started: timestamppb.New(historytest.Start), Finished: timestamppb.New(historytest.Start.Add(9 * time.Second)),
-		Usage: &hodeipb.Usage{Source: "cgroup1", CpuNs: new(uint64(9e9)), RunQueueWaits: []uint64{1, 2}}}
+	record := &hodeipb.ExitRecord{Cause: "Completed", Started: timestamppb.New(historytest.Start),
+		Finished: timestamppb.New(historytest.Start.Add(9 * time.Second)),
+		Usage:    &hodeipb.Usage{Source: "cgroup1", CpuNs: new(uint64(9e9)), RunQueueWaits: []uint64{1, 2}}}
 	unclear := &hodeipb.ExitRecord{Finished: timestamppb.New(historytest.Start.Add(9 * time.Second)), Usage: record.Usage}
 	short := &job.Outcome{Cause: job.OOMKilled, Code: 137, Usage: &job.Usage{Source: "cgroup1"}}
 	for _, test := range []struct {
@@ -39,11 +41,14 @@ func TestPastRun(t *testing.T) {
 		running bool
 	}{
 		{"followed, and gone", &job.Run{Spec: spec, Phases: seen}, record, 5, nil, job.Completed, 2, 3, 6, "", false, false},
-		{"followed, and there", &job.Run{Spec: spec, Phases: seen}, record, 5, &kubernetes.Attempt{Ended: true, Outcome: short, Phases: told}, job.OOMKilled, 2, 3, 6, "", false, false},
-		{"the record can't tell", &job.Run{Spec: spec, Phases: seen, Outcome: &job.Outcome{Cause: job.OOMKilled, Code: 137}}, unclear, 0, nil, job.OOMKilled, 2, 3, 1, "", false, false},
+		{"followed, and there", &job.Run{Spec: spec, Phases: seen}, record, 5,
+			&kubernetes.Attempt{Ended: true, Outcome: short, Phases: told}, job.OOMKilled, 2, 3, 6, "", false, false},
+		{"the record can't tell", &job.Run{Spec: spec, Phases: seen, Outcome: &job.Outcome{Cause: job.OOMKilled, Code: 137}},
+			unclear, 0, nil, job.OOMKilled, 2, 3, 1, "", false, false},
 		{"no samples", &job.Run{Spec: spec, Phases: seen}, nil, 0, nil, "", 0, 3, 0, "no samples came from its agent", false, false},
 		{"stored by an older version", nil, record, 2, nil, job.Completed, 2, 0, 3, "", false, false},
-		{"nobody followed it", nil, nil, -1, &kubernetes.Attempt{Ended: true, Outcome: short, Phases: told}, job.OOMKilled, 0, 2, 0, "nobody followed this run", true, false},
+		{"nobody followed it", nil, nil, -1, &kubernetes.Attempt{Ended: true, Outcome: short, Phases: told}, job.OOMKilled, 0, 2, 0,
+			"nobody followed this run", true, false},
 		{"it runs", nil, nil, -1, &kubernetes.Attempt{Running: true, Phases: told}, "", 0, 2, 0, "nobody followed this run", true, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {

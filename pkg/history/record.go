@@ -28,7 +28,8 @@ const maxPhases = 64
 type Record struct {
 	// Listener is told after the Record.
 	coordinator.Listener
-	// Run is what is known of the job before there is an attempt: Namespace, Provider and Spec.
+	// Run is what is known of the job before there is an attempt: Namespace, Provider and Spec, whose
+	// variables are kept without their values.
 	Run job.Run
 	// Store has what others have kept of an attempt; nil: nobody has.
 	Store *logstore.Store
@@ -146,7 +147,9 @@ func (r *Record) save() {
 	if r.log == nil {
 		return
 	}
-	b, err := json.Marshal(&r.Run)
+	run := r.Run
+	run.Spec = WithoutValues(run.Spec)
+	b, err := json.Marshal(&run)
 	if err != nil {
 		return
 	}

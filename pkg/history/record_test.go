@@ -46,7 +46,7 @@ func TestRecord(t *testing.T) {
 	defer log.Close()
 	r := newRecord(kept)
 	command := []string{"make", "test"}
-	r.Run.Spec.Command = command
+	r.Run.Spec.Command, r.Run.Spec.Env = command, []job.EnvVar{{Name: "TOKEN", Value: "secret"}}
 	begun := time.Now()
 	r.Phase(job.Event{Phase: job.Submitted, Time: begun})
 	r.Phase(job.Event{Phase: job.Scheduled, Time: begun, Detail: "no room", Waiting: true})
@@ -62,7 +62,11 @@ func TestRecord(t *testing.T) {
 	if err != nil || run.Attempt != "x-1" || run.Spec == nil || !slices.Equal(run.Spec.Command, command) {
 		t.Fatalf("got %+v, %v", run, err)
 	}
-	if got, want := phaseNames(run.Phases), []string{"submitted", "scheduled", "agent up"}; !slices.Equal(got, want) || len(run.Phases) != 4 {
+	if len(run.Spec.Env) != 1 || run.Spec.Env[0].Value != "" || r.Run.Spec.Env[0].Value != "secret" {
+		t.Errorf("variables %+v are kept", run.Spec.Env)
+	}
+	if got, want := phaseNames(run.Phases), []string{"submitted", "scheduled", "agent up"}; !slices.Equal(got,
+		want) || len(run.Phases) != 4 {
 		t.Errorf("phases %q, want %q", got, want)
 	}
 	r.runs("x-0") // of another attempt
@@ -70,7 +74,8 @@ func TestRecord(t *testing.T) {
 	r.runs("x-1")
 	r.Over(&job.Outcome{Cause: job.OOMKilled, Attempt: "x-0"})
 	r.Over(nil)
-	if run, err = StoredRun(kept, recordKey); err != nil || run.Outcome != nil || !slices.Equal(phaseNames(run.Phases)[3:], []string{"running"}) {
+	if run, err = StoredRun(kept, recordKey); err != nil || run.Outcome != nil || !slices.Equal(phaseNames(run.Phases)[3:],
+		[]string{"running"}) {
 		t.Errorf("got %+v, %v", run, err)
 	}
 	r.Over(&job.Outcome{Cause: job.OOMKilled, Code: 137, Attempt: "x-1"})
@@ -137,7 +142,8 @@ func TestRecordAttached(t *testing.T) {
 		before []job.Event
 		want   []string
 	}{
-		{"seen here", []job.Event{{Phase: job.Submitted, Time: long}, {Phase: job.AgentUp, Time: long}, {Phase: job.Running, Time: long}}, ran, []string{"submitted", "agent up", "running"}},
+		{"seen here", []job.Event{{Phase: job.Submitted, Time: long}, {Phase: job.AgentUp, Time: long}, {Phase: job.Running,
+			Time: long}}, ran, []string{"submitted", "agent up", "running"}},
 		{"by its Pod", nil, ran, []string{"submitted", "running"}},
 		{"on its way", nil, ran[:1], []string{"submitted", "scheduled", "agent up", "running"}},
 	} {

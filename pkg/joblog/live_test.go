@@ -198,8 +198,9 @@ func (s *podServer) set(name, log string, ended bool) {
 	defer s.mu.Unlock()
 	controller := true
 	pod := corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "ns", UID: "uid-1", ResourceVersion: "2", OwnerReferences: []metav1.OwnerReference{{UID: "job", Controller: &controller}}},
-		Spec:       corev1.PodSpec{NodeName: "node1"},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "ns", UID: "uid-1", ResourceVersion: "2",
+			OwnerReferences: []metav1.OwnerReference{{UID: "job", Controller: &controller}}},
+		Spec: corev1.PodSpec{NodeName: "node1"},
 		Status: corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: []corev1.ContainerStatus{
 			{Name: "job", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}},
 	}
@@ -268,7 +269,8 @@ func (s *podServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				items = append(items, withKind(pods[i]))
 			}
 		}
-		json.NewEncoder(w).Encode(map[string]any{"apiVersion": version, "kind": list, "metadata": metav1.ListMeta{ResourceVersion: "1"}, "items": items})
+		json.NewEncoder(w).Encode(map[string]any{"apiVersion": version, "kind": list,
+			"metadata": metav1.ListMeta{ResourceVersion: "1"}, "items": items})
 	}
 }
 
@@ -297,7 +299,8 @@ func TestFollowContainers(t *testing.T) {
 			server := newPodServer()
 			v := newViewer(out, io.Discard, output.Options{}, history.Finder{Cluster: kubernetestest.Cluster(t, server.ServeHTTP)})
 			v.Follow = true
-			found := &kubernetes.Found{Job: &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "x", Namespace: "ns", UID: "job"}}, Spec: &job.Spec{Name: "x", ContainerLogs: true, StartTimeout: time.Minute}}
+			found := &kubernetes.Found{Job: &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "x", Namespace: "ns", UID: "job"}},
+				Spec: &job.Spec{Name: "x", ContainerLogs: true, StartTimeout: time.Minute}}
 			j := &history.Job{Name: "x", Found: found}
 			var attempt *history.Attempt
 			const first = "2025-06-01T12:00:01Z a\n"
@@ -326,7 +329,8 @@ func TestFollowContainers(t *testing.T) {
 // TestShown holds what is said to be missing of an output, by how far it was shown and what is known of its end.
 func TestShown(t *testing.T) {
 	record := &hodeipb.ExitRecord{Cause: "Completed", End: 10}
-	counted, unclear := &job.Outcome{Cause: job.Completed, Attempt: "x-1", OutputBytes: 10}, &job.Outcome{Cause: job.Evicted, Attempt: "x-1"}
+	counted, unclear := &job.Outcome{Cause: job.Completed, Attempt: "x-1", OutputBytes: 10}, &job.Outcome{Cause: job.Evicted,
+		Attempt: "x-1"}
 	other := &job.Outcome{Cause: job.Completed, Attempt: "x-2", OutputBytes: 50}
 	for _, test := range []struct {
 		name    string
@@ -365,7 +369,8 @@ func TestFollowerTemporary(t *testing.T) {
 	}{
 		{nil, ""},
 		{coordinator.ErrShort, ""},
-		{fmt.Errorf("create: %w", logstore.ErrInUse), "another hodei on this machine stores the output of x: it is fetched once more for here"},
+		{fmt.Errorf("create: %w", logstore.ErrInUse),
+			"another hodei on this machine stores the output of x: it is fetched once more for here"},
 		{syscall.EROFS, "the output of x is not kept in the log store: read-only file system"},
 	} {
 		if got := Temporary(coordinator.Attachment{Hello: &hodeipb.Hello{Attempt: "x"}, Temporary: test.err}); got != test.want {

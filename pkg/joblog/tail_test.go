@@ -65,19 +65,29 @@ func TestTail(t *testing.T) {
 		{"empty", []opening{{}}, "", ""},
 		{"not there yet", []opening{{fail: errors.New("ContainerCreating")}, {text: t1 + "a\n"}}, "a\n", ""},
 		{"broken between lines", []opening{{text: t1 + "a\n", err: io.ErrUnexpectedEOF}, {text: t1 + "a\n" + t2 + "b\n"}}, "a\nb\n", ""},
-		{"broken in a line", []opening{{text: t1 + "a\n" + t2 + "bc", err: io.ErrUnexpectedEOF}, {text: t1 + "a\n" + t2 + "bcd\n" + t3 + "e\n"}}, "a\nbcd\ne\n", ""},
+		{"broken in a line", []opening{{text: t1 + "a\n" + t2 + "bc", err: io.ErrUnexpectedEOF},
+			{text: t1 + "a\n" + t2 + "bcd\n" + t3 + "e\n"}}, "a\nbcd\ne\n", ""},
 		{"broken in the first line", []opening{{text: t1 + "ab", err: io.ErrUnexpectedEOF}, {text: t1 + "abc\n"}}, "abc\n", ""},
-		{"lines of one time", []opening{{text: t1 + "a\n" + t1 + "b\n", err: io.ErrUnexpectedEOF}, {text: t1 + "a\n" + t1 + "b\n" + t1 + "c\n"}}, "a\nb\nc\n", ""},
+		{"lines of one time", []opening{{text: t1 + "a\n" + t1 + "b\n", err: io.ErrUnexpectedEOF},
+			{text: t1 + "a\n" + t1 + "b\n" + t1 + "c\n"}}, "a\nb\nc\n", ""},
 		{"ends and goes on", []opening{{text: t1 + "a\n"}, {text: t1 + "a\n"}, {text: t2 + "b\n"}}, "a\nb\n", ""},
 		{"a long line", []opening{{text: t1 + long, err: io.ErrUnexpectedEOF}, {text: t1 + long + "z\n"}}, long + "z\n", ""},
-		{"the kubelet says why not", []opening{{text: t1 + "a\nunable to retrieve"}}, "a\n", "the log of container job in pod-1 can't be read: the kubelet: unable to retrieve"},
-		{"the kubelet can't for a while", []opening{{text: "too many open files"}, {text: t1 + "a\ntoo many open files"}, {text: t1 + "a\n" + t2 + "b\n"}}, "a\nb\n", ""},
-		{"the kubelet fails behind half a line", []opening{{text: t1 + "a\n" + t2 + "btoo many open files"}, {text: t1 + "a\n" + t2 + "b"}}, "a\nb", ""},
-		{"the kubelet fails behind half a long line", []opening{{text: t1 + long + "too many open files"}, {text: t1 + long + "z"}}, long + "z", ""},
-		{"forbidden on the way", []opening{{text: t1 + "a\n"}, {fail: &job.Failure{Cause: job.Forbidden}}, {text: t1 + "a\n" + t2 + "b\n"}}, "a\nb\n", ""},
-		{"away at the end", []opening{{fail: errors.New("refused"), ends: true}, {fail: errors.New("refused")}, {text: t1 + "a\n"}}, "a\n", ""},
-		{"forbidden", []opening{{fail: &job.Failure{Cause: job.Forbidden, Message: "may not get pods/log"}}}, "", "the log of container job in pod-1 can't be read: may not get pods/log"},
-		{"gone at the end", []opening{{text: t1 + "a\n"}, {fail: errors.New("not found")}}, "a\n", "the log of container job in pod-1 can't be read: not found"},
+		{"the kubelet says why not", []opening{{text: t1 + "a\nunable to retrieve"}}, "a\n",
+			"the log of container job in pod-1 can't be read: the kubelet: unable to retrieve"},
+		{"the kubelet can't for a while", []opening{{text: "too many open files"}, {text: t1 + "a\ntoo many open files"},
+			{text: t1 + "a\n" + t2 + "b\n"}}, "a\nb\n", ""},
+		{"the kubelet fails behind half a line", []opening{{text: t1 + "a\n" + t2 + "btoo many open files"},
+			{text: t1 + "a\n" + t2 + "b"}}, "a\nb", ""},
+		{"the kubelet fails behind half a long line", []opening{{text: t1 + long + "too many open files"}, {text: t1 + long + "z"}},
+			long + "z", ""},
+		{"forbidden on the way", []opening{{text: t1 + "a\n"}, {fail: &job.Failure{Cause: job.Forbidden}},
+			{text: t1 + "a\n" + t2 + "b\n"}}, "a\nb\n", ""},
+		{"away at the end", []opening{{fail: errors.New("refused"), ends: true}, {fail: errors.New("refused")}, {text: t1 + "a\n"}},
+			"a\n", ""},
+		{"forbidden", []opening{{fail: &job.Failure{Cause: job.Forbidden, Message: "may not get pods/log"}}}, "",
+			"the log of container job in pod-1 can't be read: may not get pods/log"},
+		{"gone at the end", []opening{{text: t1 + "a\n"}, {fail: errors.New("not found")}}, "a\n",
+			"the log of container job in pod-1 can't be read: not found"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -177,7 +187,8 @@ func TestTailRest(t *testing.T) {
 						return brokenReader{strings.NewReader(""), nil}, nil
 					}
 					tail.End()
-					return &slowReader{ctx: ctx, wait: test.read, lines: []string{"2025-06-01T12:00:01Z a\n", "2025-06-01T12:00:02Z b\n", "2025-06-01T12:00:03Z c\n"}}, nil
+					return &slowReader{ctx: ctx, wait: test.read, lines: []string{"2025-06-01T12:00:01Z a\n",
+						"2025-06-01T12:00:02Z b\n", "2025-06-01T12:00:03Z c\n"}}, nil
 				}
 				kept := &slowSink{wait: test.show}
 				began := time.Now()
@@ -225,7 +236,8 @@ func TestShowContainerEvents(t *testing.T) {
 		}
 	}
 	var out, errOut bytes.Buffer
-	v := newViewer(&out, &errOut, output.Options{Events: &output.Events{Out: &out}}, history.Finder{Cluster: kubernetestest.Cluster(t, answer)})
+	v := newViewer(&out, &errOut, output.Options{Events: &output.Events{Out: &out}},
+		history.Finder{Cluster: kubernetestest.Cluster(t, answer)})
 	j := &history.Job{Name: "x", Found: &kubernetes.Found{Spec: &job.Spec{Name: "x", ContainerLogs: true}}}
 	if err := v.showContainer(t.Context(), j, &history.Attempt{Name: "x-1", Pod: &kubernetes.Attempt{Name: "x-1"}}); err != nil {
 		t.Fatal(err)
@@ -251,7 +263,8 @@ func TestMeet(t *testing.T) {
 		{"lines before it", position{last: at(2), equal: 1}, []time.Time{at(1), at(2), at(3)}, []int{-1, -1, 0}},
 		{"some of one time", position{last: at(2), equal: 2}, []time.Time{at(2), at(2), at(2), at(3)}, []int{-1, -1, 0, 0}},
 		{"half a line", position{last: at(1), equal: 1, begun: at(2), part: 5}, []time.Time{at(1), at(2), at(3)}, []int{-1, 5, 0}},
-		{"half a line of the same time", position{last: at(1), equal: 1, begun: at(1), part: 5}, []time.Time{at(1), at(1), at(1)}, []int{-1, 5, 0}},
+		{"half a line of the same time", position{last: at(1), equal: 1, begun: at(1), part: 5}, []time.Time{at(1), at(1), at(1)},
+			[]int{-1, 5, 0}},
 		{"half a line that is gone", position{last: at(1), equal: 1, begun: at(2), part: 5}, []time.Time{at(3), at(2)}, []int{0, 0}},
 		{"half of the first line", position{begun: at(1), part: 5}, []time.Time{at(1), at(1)}, []int{5, 0}},
 		{"cut off by the kubelet", position{last: at(2), equal: 2}, []time.Time{at(3)}, []int{0}},
@@ -279,7 +292,11 @@ func TestTorn(t *testing.T) {
 		err         error
 		ended, want bool
 	}{
-		{nil, false, false}, {bufio.ErrBufferFull, false, false}, {io.EOF, false, true}, {io.ErrUnexpectedEOF, false, true}, {io.EOF, true, false},
+		{nil, false, false},
+		{bufio.ErrBufferFull, false, false},
+		{io.EOF, false, true},
+		{io.ErrUnexpectedEOF, false, true},
+		{io.EOF, true, false},
 	} {
 		if got := torn(test.err, test.ended); got != test.want {
 			t.Errorf("%v, ended %t: got %t", test.err, test.ended, got)

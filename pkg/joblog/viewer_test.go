@@ -20,8 +20,10 @@ import (
 
 // TestChoose holds what of a job is shown, and how.
 func TestChoose(t *testing.T) {
-	runs, ended := history.Attempt{Name: "x-2", Pod: &kubernetes.Attempt{Running: true}}, history.Attempt{Name: "x-1", Pod: &kubernetes.Attempt{Ended: true}}
-	away, stored := history.Attempt{Name: "x-1", Pod: &kubernetes.Attempt{}}, history.Attempt{Name: "x-1", Pod: &kubernetes.Attempt{}, Stored: &logstore.Attempt{End: 1}}
+	runs := history.Attempt{Name: "x-2", Pod: &kubernetes.Attempt{Running: true}}
+	ended := history.Attempt{Name: "x-1", Pod: &kubernetes.Attempt{Ended: true}}
+	away := history.Attempt{Name: "x-1", Pod: &kubernetes.Attempt{}}
+	stored := history.Attempt{Name: "x-1", Pod: &kubernetes.Attempt{}, Stored: &logstore.Attempt{End: 1}}
 	for _, test := range []struct {
 		name     string
 		attempts []history.Attempt
@@ -35,18 +37,21 @@ func TestChoose(t *testing.T) {
 	}{
 		{name: "it runs", attempts: []history.Attempt{ended, runs}, want: "x-2", live: true},
 		{name: "the first of two", attempts: []history.Attempt{ended, runs}, wanted: 1, follow: true, want: "x-1"},
-		{name: "the third of two", attempts: []history.Attempt{ended, runs}, wanted: 3, err: "job x has no attempt 3: up to now it has had 2"},
+		{name: "the third of two", attempts: []history.Attempt{ended, runs}, wanted: 3,
+			err: "job x has no attempt 3: up to now it has had 2"},
 		{name: "between two attempts", attempts: []history.Attempt{ended}, want: "x-1"},
 		{name: "between two attempts, and on", attempts: []history.Attempt{ended}, follow: true, want: "x-1", further: true},
 		{name: "it is over", attempts: []history.Attempt{ended}, finished: true, follow: true, want: "x-1"},
-		{name: "its agent is away", attempts: []history.Attempt{away}, err: "the agent of job x does not run: its command has not started, or the agent was lost"},
+		{name: "its agent is away", attempts: []history.Attempt{away},
+			err: "the agent of job x does not run: its command has not started, or the agent was lost"},
 		{name: "its agent is away, and waited for", attempts: []history.Attempt{away}, follow: true, want: "x-1", live: true},
 		{name: "its agent is away, and something is stored", attempts: []history.Attempt{stored}, want: "x-1"},
 		{name: "not started", err: "job x has not started"},
 		{name: "not started, the first attempt", wanted: 1, err: "job x has not started"},
 		{name: "not started, the second attempt", wanted: 2, err: "job x has no attempt 2: up to now it has had 0"},
 		{name: "not started, and waited for", follow: true, live: true},
-		{name: "nothing is left", finished: true, follow: true, err: "the output of job x is gone: it was not stored on this machine, and its container's log is not there"},
+		{name: "nothing is left", finished: true, follow: true,
+			err: "the output of job x is gone: it was not stored on this machine, and its container's log is not there"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			j := &history.Job{Name: "x", Found: &kubernetes.Found{Finished: test.finished}, Attempts: test.attempts}
@@ -108,7 +113,8 @@ func TestBegin(t *testing.T) {
 func TestShowWithoutAgent(t *testing.T) {
 	v := newViewer(io.Discard, io.Discard, output.Options{}, history.Finder{})
 	pod := &kubernetes.Attempt{Name: "x-1"}
-	err := v.Show(t.Context(), &history.Job{Name: "x", Found: &kubernetes.Found{Spec: &job.Spec{Name: "x"}}, Attempts: []history.Attempt{{Name: "x-1", Pod: pod}}})
+	err := v.Show(t.Context(), &history.Job{Name: "x", Found: &kubernetes.Found{Spec: &job.Spec{Name: "x"}},
+		Attempts: []history.Attempt{{Name: "x-1", Pod: pod}}})
 	if err == nil || err.Error() != "the agent of job x does not run: its command has not started, or the agent was lost" {
 		t.Errorf("got %v", err)
 	}
@@ -132,12 +138,14 @@ func TestShowContainer(t *testing.T) {
 		{name: "there, though nobody said so", log: "2025-06-01T12:00:01Z a\n", code: 200, printed: 2, out: "a\n"},
 		{name: "it printed nothing", code: 200, copied: true},
 		{name: "it was cut off", code: 200, copied: true, printed: 4, err: "the output of job x is gone"},
-		{name: "half of it", log: "2025-06-01T12:00:01Z a\n", code: 200, copied: true, printed: 4, out: "a\n", missed: "2 of 4 bytes of x-1 are missing from its container's log"},
+		{name: "half of it", log: "2025-06-01T12:00:01Z a\n", code: 200, copied: true, printed: 4, out: "a\n",
+			missed: "2 of 4 bytes of x-1 are missing from its container's log"},
 		{name: "a newline more than there was", log: "2025-06-01T12:00:01Z a\n", code: 200, copied: true, printed: 1, out: "a\n"},
 		{name: "none of the last lines", code: 200, copied: true, printed: 4, tail: &tail, err: "the output of job x is gone"},
 		{name: "fewer than the last lines", log: "2025-06-01T12:00:01Z a\n", code: 200, copied: true, printed: 4, tail: &tail, out: "a\n",
 			missed: "2 of 4 bytes of x-1 are missing from its container's log"},
-		{name: "the last lines", log: strings.Repeat("2025-06-01T12:00:01Z a\n", tail), code: 200, copied: true, printed: 40, tail: &tail, out: "a\na\na\n"},
+		{name: "the last lines", log: strings.Repeat("2025-06-01T12:00:01Z a\n", tail), code: 200, copied: true, printed: 40,
+			tail: &tail, out: "a\na\na\n"},
 		{name: "not copied", code: 200, printed: 4, err: "the output of job x is gone"},
 		{name: "no Pod, not copied", code: 404, printed: 4, err: "the output of job x is gone"},
 		{name: "no Pod", code: 404, copied: true, printed: 4, err: "the server could not find the requested resource"},
@@ -145,7 +153,9 @@ func TestShowContainer(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var out, errOut bytes.Buffer
 			cluster := kubernetestest.Cluster(t, func(w http.ResponseWriter, r *http.Request) {
-				if q := r.URL.Query(); r.URL.Path != "/api/v1/namespaces/ns/pods/x-1/log" || q.Get("container") != "job" || q.Get("tailLines") != "" != (test.tail != nil) {
+				q := r.URL.Query()
+				tailed := q.Get("tailLines") != ""
+				if r.URL.Path != "/api/v1/namespaces/ns/pods/x-1/log" || q.Get("container") != "job" || tailed != (test.tail != nil) {
 					t.Errorf("asked for %s", r.URL)
 				}
 				w.WriteHeader(test.code)
@@ -156,7 +166,8 @@ func TestShowContainer(t *testing.T) {
 				v.Tail = *test.tail
 			}
 			j := &history.Job{Name: "x", Found: &kubernetes.Found{Spec: &job.Spec{Name: "x", ContainerLogs: test.copied}}}
-			pod := &kubernetes.Attempt{Name: "x-1", Ended: true, Outcome: &job.Outcome{Cause: job.Error, Code: 1, OutputBytes: test.printed}}
+			pod := &kubernetes.Attempt{Name: "x-1", Ended: true, Outcome: &job.Outcome{Cause: job.Error, Code: 1,
+				OutputBytes: test.printed}}
 			err := v.ShowOver(t.Context(), j, &history.Attempt{Name: "x-1", Pod: pod})
 			if test.err == "" && err != nil || test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)) {
 				t.Errorf("error %v, want %q", err, test.err)
