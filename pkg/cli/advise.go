@@ -29,7 +29,7 @@ type adviseFlags struct {
 }
 
 // newAdvise makes the command; run is (*adviseOptions).run, or a test's.
-func newAdvise(a *app, run func(*adviseOptions, context.Context) error) *cobra.Command {
+func newAdvise(env *app, run func(*adviseOptions, context.Context) error) *cobra.Command {
 	var f adviseFlags
 	cmd := &cobra.Command{
 		Use:                   "advise NAME | -l SELECTOR [--patch KIND] [-o json|yaml]",
@@ -65,12 +65,12 @@ func newAdvise(a *app, run func(*adviseOptions, context.Context) error) *cobra.C
 			# Make it the default of a provider's jobs
 			hodei advise nightly --patch provider | hodei provider set prod -f -`),
 		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: a.completeLog,
+		ValidArgsFunction: env.completeLog,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(cmd, args); err != nil {
 				return err
 			}
-			o, err := completeAdvise(a, f, args)
+			o, err := completeAdvise(env, f, args)
 			if err != nil {
 				return err
 			}
@@ -83,7 +83,7 @@ func newAdvise(a *app, run func(*adviseOptions, context.Context) error) *cobra.C
 	flags.StringVar(&f.patch, "patch", "",
 		"Print only a patch: for a cronjob, a template (spec.template) or a provider. Default: the advice in words.")
 	flags.StringVarP(&f.output, "output", "o", "", "json or yaml: print the advice or the patch as data. Default: words, a patch as yaml.")
-	a.addProviderFlag(cmd, flags, "Where the job ran")
+	env.addProviderFlag(cmd, flags, "Where the job ran")
 	for flag, words := range map[string][]string{"output": {"json", "yaml"}, "patch": advice.Targets} {
 		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 	}
@@ -111,15 +111,15 @@ func (f adviseFlags) check(cmd *cobra.Command, args []string) error {
 }
 
 // completeAdvise turns flags that are right into options. The caller closes their store.
-func completeAdvise(a *app, f adviseFlags, args []string) (*adviseOptions, error) {
+func completeAdvise(env *app, f adviseFlags, args []string) (*adviseOptions, error) {
 	o := &adviseOptions{
-		out: a.Out, printData: a.printData, program: a.name, signals: a.signals, selector: f.selector, format: f.output, patch: f.patch,
+		out: env.Out, printData: env.printData, program: env.name, signals: env.signals, selector: f.selector, format: f.output, patch: f.patch,
 	}
 	if len(args) == 1 {
 		o.name = args[0]
 	}
 	var err error
-	o.finder, o.store, err = a.finder(false, newScreen(a, false).Note)
+	o.finder, o.store, err = env.finder(false, newScreen(env, false).Note)
 	return o, err
 }
 

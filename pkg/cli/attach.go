@@ -110,7 +110,7 @@ func (a *app) attachOptions(cmd *cobra.Command, f attachFlags, name string) (*at
 	}
 	o.finder.Patient = true
 	o.viewer = joblog.New(o.finder, o.sink)
-	o.viewer.EndSaid = true
+	o.viewer.EndSaid, o.viewer.StoreDir = true, o.store.Dir
 	return o, nil
 }
 

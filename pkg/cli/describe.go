@@ -38,7 +38,7 @@ const (
 )
 
 // newDescribe makes the command; run is (*describeOptions).run, or a test's.
-func newDescribe(a *app, run func(*describeOptions, context.Context) error) *cobra.Command {
+func newDescribe(env *app, run func(*describeOptions, context.Context) error) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:                   "describe NAME [-o json|yaml]",
@@ -59,12 +59,12 @@ func newDescribe(a *app, run func(*describeOptions, context.Context) error) *cob
 			# Which eBPF programs take part, for a script
 			hodei describe hodei-make-k3x9z -o json | jq '.attempts[-1].probes'`),
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completeLog,
+		ValidArgsFunction: env.completeLog,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !slices.Contains([]string{"", "json", "yaml"}, output) {
 				return usagef(cmd, "-o %q: want json or yaml", output)
 			}
-			o, err := completeDescribe(a, args[0], output)
+			o, err := completeDescribe(env, args[0], output)
 			if err != nil {
 				return err
 			}
@@ -73,7 +73,7 @@ func newDescribe(a *app, run func(*describeOptions, context.Context) error) *cob
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "json or yaml. Default: text.")
-	a.addProviderFlag(cmd, cmd.Flags(), "Where the job ran")
+	env.addProviderFlag(cmd, cmd.Flags(), "Where the job ran")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -91,14 +91,14 @@ type describeOptions struct {
 }
 
 // completeDescribe finds where to look. The caller closes the store.
-func completeDescribe(a *app, name, format string) (*describeOptions, error) {
-	o := &describeOptions{out: a.Out, print: a.printData, signals: a.signals, name: name, format: format}
+func completeDescribe(env *app, name, format string) (*describeOptions, error) {
+	o := &describeOptions{out: env.Out, print: env.printData, signals: env.signals, name: name, format: format}
 	var err error
-	if o.finder, o.store, err = a.finder(false, newScreen(a, format != "").Note); err != nil {
+	if o.finder, o.store, err = env.finder(false, newScreen(env, format != "").Note); err != nil {
 		return nil, err
 	}
 	if o.finder.Cluster != nil {
-		o.client, err = a.clientset()
+		o.client, err = env.clientset()
 	}
 	if err != nil {
 		o.store.Close(o.finder.Note)

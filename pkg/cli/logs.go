@@ -32,7 +32,7 @@ type logsFlags struct {
 }
 
 // newLogs makes the command; run is (*logsOptions).run, or a test's.
-func newLogs(a *app, run func(*logsOptions, context.Context) error) *cobra.Command {
+func newLogs(env *app, run func(*logsOptions, context.Context) error) *cobra.Command {
 	var f logsFlags
 	cmd := &cobra.Command{
 		Use:                   "logs NAME | -l SELECTOR [flags]",
@@ -70,12 +70,12 @@ func newLogs(a *app, run func(*logsOptions, context.Context) error) *cobra.Comma
 			# The output of the first attempt, for a program
 			hodei logs --attempt 1 -o json hodei-make-k3x9z`),
 		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: a.completeLog,
+		ValidArgsFunction: env.completeLog,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(cmd, args); err != nil {
 				return err
 			}
-			o, err := completeLogs(a, f, args)
+			o, err := completeLogs(env, f, args)
 			if err != nil {
 				return err
 			}
@@ -91,7 +91,7 @@ func newLogs(a *app, run func(*logsOptions, context.Context) error) *cobra.Comma
 	flags.IntVar(&f.attempt, "attempt", 0,
 		"Show this attempt: 1 is the first that the cluster or this machine still knows. Default: the last, and with -f the later ones.")
 	flags.StringVarP(&f.selector, "selector", "l", "", "Show the jobs with these labels: key=value,..., as in kubectl.")
-	a.addProviderFlag(cmd, flags, "Where the job ran")
+	env.addProviderFlag(cmd, flags, "Where the job ran")
 	decorationFlags(cmd, &f.timestamps, &f.prefix)
 	flags.StringVarP(&f.output, "output", "o", "", "raw: byte for byte. json: one event a line. Default: raw, or decorated lines.")
 	for flag, words := range map[string][]string{"output": {"json", "raw"}, "stream": {"stdout", "stderr"}} {
@@ -145,21 +145,21 @@ func (f *logsFlags) checkOutput(cmd *cobra.Command) error {
 }
 
 // completeLogs turns flags that are right into options. The caller closes their store.
-func completeLogs(a *app, f logsFlags, args []string) (*logsOptions, error) {
-	o := &logsOptions{selector: f.selector, signals: a.signals, note: newScreen(a, false).Note}
+func completeLogs(env *app, f logsFlags, args []string) (*logsOptions, error) {
+	o := &logsOptions{selector: f.selector, signals: env.signals, note: newScreen(env, false).Note}
 	if len(args) == 1 {
 		o.name = args[0]
 	}
 	shown := output.Options{Lines: f.selector != "", Timestamps: f.timestamps, Prefix: f.prefix, Stream: logsStreams[f.stream]}
 	if f.output == "json" {
-		shown.Events = &output.Events{Out: a.Out}
+		shown.Events = &output.Events{Out: env.Out}
 	}
 	var err error
-	if o.finder, o.store, err = a.finder(false, o.note); err != nil {
+	if o.finder, o.store, err = env.finder(false, o.note); err != nil {
 		return nil, err
 	}
 	o.finder.Patient = f.follow
-	o.viewer = joblog.New(o.finder, a.streams().Sinks(shown))
+	o.viewer = joblog.New(o.finder, env.streams().Sinks(shown))
 	o.viewer.Follow, o.viewer.Tail, o.viewer.Attempt = f.follow, f.tail, f.attempt
 	o.viewer.Stream, o.viewer.StoreDir = shown.Stream, o.store.Dir
 	if f.since > 0 {

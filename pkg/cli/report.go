@@ -35,7 +35,7 @@ type reportFlags struct {
 }
 
 // newReport makes the command; run is (*reportOptions).run, or a test's.
-func newReport(a *app, run func(*reportOptions, context.Context) error) *cobra.Command {
+func newReport(env *app, run func(*reportOptions, context.Context) error) *cobra.Command {
 	var f reportFlags
 	cmd := &cobra.Command{
 		Use:                   "report NAME [FILE] [-o html|svg|json]",
@@ -65,12 +65,12 @@ func newReport(a *app, run func(*reportOptions, context.Context) error) *cobra.C
 			# The first attempt's figures and samples, for a program
 			hodei report hodei-make-k3x9z --attempt 1 -o json | jq '.outcome.usage'`),
 		Args:              cobra.MaximumNArgs(2),
-		ValidArgsFunction: a.completeReport,
+		ValidArgsFunction: env.completeReport,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(cmd, args); err != nil {
 				return err
 			}
-			o, err := completeReport(a, f, args)
+			o, err := completeReport(env, f, args)
 			if err != nil {
 				return err
 			}
@@ -82,7 +82,7 @@ func newReport(a *app, run func(*reportOptions, context.Context) error) *cobra.C
 	flags.StringVarP(&f.output, "output", "o", "", "html, svg or json. Default: by FILE, else html.")
 	flags.IntVar(&f.attempt, "attempt", 0,
 		"Report this attempt: 1 is the first that the cluster or this machine still knows. Default: the last.")
-	a.addProviderFlag(cmd, flags, "Where the job ran")
+	env.addProviderFlag(cmd, flags, "Where the job ran")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(reportFormats, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -125,13 +125,13 @@ func (f *reportFlags) check(cmd *cobra.Command, args []string) error {
 }
 
 // completeReport turns flags that are right into options. The caller closes their store.
-func completeReport(a *app, f reportFlags, args []string) (*reportOptions, error) {
+func completeReport(env *app, f reportFlags, args []string) (*reportOptions, error) {
 	o := &reportOptions{
-		IOStreams: a.IOStreams, signals: a.signals, name: args[0], attempt: f.attempt, format: f.output,
+		IOStreams: env.IOStreams, signals: env.signals, name: args[0], attempt: f.attempt, format: f.output,
 		hint: func(p *history.PastRun) string {
-			ro := &runOptions{app: a, spec: p.Spec, place: pastPlace{namespace: p.Namespace}}
+			ro := &runOptions{app: env, spec: p.Spec, place: pastPlace{namespace: p.Namespace}}
 			if failure := ro.explained(p.Outcome); failure != nil {
-				return a.named(failure.Hint)
+				return env.named(failure.Hint)
 			}
 			return ""
 		},
@@ -140,11 +140,11 @@ func completeReport(a *app, f reportFlags, args []string) (*reportOptions, error
 	case file == "-":
 	case file != "":
 		o.file = file
-	case o.format != "json" && ui.Detect(a.stdout(), a.getenv).TTY:
+	case o.format != "json" && ui.Detect(env.stdout(), env.getenv).TTY:
 		o.file = o.name + "." + o.format
 	}
 	var err error
-	o.finder, o.store, err = a.finder(false, newScreen(a, false).Note)
+	o.finder, o.store, err = env.finder(false, newScreen(env, false).Note)
 	return o, err
 }
 

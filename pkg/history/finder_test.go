@@ -1,6 +1,8 @@
 package history
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -107,5 +109,29 @@ func TestRunsBounded(t *testing.T) {
 	c.settle()
 	if len(c.Runs) != maxPastRuns || c.Runs[0].Attempt != "phases" || c.Runs[1].Attempt != fmt.Sprint(3*maxPastRuns-1) {
 		t.Errorf("%d runs, the first %s, %s", len(c.Runs), c.Runs[0].Attempt, c.Runs[1].Attempt)
+	}
+}
+
+// TestFindNothing holds the hints where neither cluster nor store has a job.
+func TestFindNothing(t *testing.T) {
+	unreachable := errors.New("no kubeconfig")
+	f := &Finder{Store: historytest.Store(t), Namespace: "local", Context: func() string { return "prod" }}
+	for _, test := range []struct {
+		name        string
+		unreachable error
+		find        func(context.Context, string) (*Job, error)
+		err, hint   string
+	}{
+		{"output", nil, f.Find, `no output of a job "x" is stored on this machine`, "{hodei} logs --context prod x"},
+		{"a run", nil, f.FindRun, `no run of a job "x" is stored on this machine`, "{hodei} run --provider local --name x -- COMMAND"},
+		{"no cluster", unreachable, f.FindRun, "no kubeconfig", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f.Unreachable = test.unreachable
+			_, err := test.find(t.Context(), "x")
+			if err == nil || err.Error() != test.err || job.HintOf(err) != test.hint {
+				t.Errorf("got %v, hint %q", err, job.HintOf(err))
+			}
+		})
 	}
 }

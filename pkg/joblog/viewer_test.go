@@ -2,6 +2,7 @@ package joblog
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -177,6 +178,36 @@ func TestShowContainer(t *testing.T) {
 			}
 			if out.String() != test.out || strings.Contains(errOut.String(), Inexact) != (test.out != "") {
 				t.Errorf("stdout %q, want %q; stderr %q", out.String(), test.out, errOut.String())
+			}
+		})
+	}
+}
+
+// TestLoss holds which errors are losses, and what is said of them.
+func TestLoss(t *testing.T) {
+	other := errors.New("another")
+	for _, test := range []struct {
+		name   string
+		err    error
+		want   error
+		missed string
+		notes  string
+	}{
+		{name: "none"},
+		{name: "another", err: other, want: other},
+		{name: "gone", err: gone("x", "x-1", 7), missed: "7 bytes of x-1 are missing from offset 0 on",
+			notes: "the output of job x is gone: it was not stored on this machine, and its container's log is not there\n" +
+				"7 bytes of x-1 are missing from offset 0 on\n"},
+		{name: "unread", err: &UnreadError{"x-1", other}, missed: "the log of container job in x-1 can't be read: another"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var notes bytes.Buffer
+			v := newViewer(io.Discard, &notes, output.Options{}, history.Finder{})
+			if err := v.Loss(test.err); !errors.Is(err, test.want) {
+				t.Errorf("got %v, want %v", err, test.want)
+			}
+			if v.Missed() != test.missed || notes.String() != test.notes {
+				t.Errorf("missed %q, notes %q", v.Missed(), notes.String())
 			}
 		})
 	}
