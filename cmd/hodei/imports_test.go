@@ -48,6 +48,8 @@ var forbidden = []struct {
 	{"pkg/server", []string{"agent", "certs", "pkg/cli", "pkg/coordinator", "google.golang.org"}, "it is HTTP about providers; who meets agents stands beside it"},
 	{"pkg/server", []string{"k8s.io/client-go", "k8s.io/cli-runtime", "k8s.io/kubectl"}, "it asks no cluster"},
 	{"pkg/follow", []string{"agent", "certs", "pkg/cli", "pkg/provider", "pkg/server", "pkg/ui", "k8s.io/client-go", "k8s.io/cli-runtime", "github.com/spf13"}, "it meets the agents of a job of any provider, and tells values: who shows them, and how, is not its affair"},
+	{"pkg/history", []string{"agent", "pkg/cli", "pkg/command", "pkg/joblog", "pkg/session", "pkg/output", "pkg/server", "pkg/ui"}, "it tells what is known of jobs: who shows it, and how, is not its affair"},
+	{"pkg/joblog", []string{"agent", "pkg/cli", "pkg/command", "pkg/session", "pkg/server"}, "it shows output to the sinks that it is given: flags end above it, and sessions stand on it"},
 	{"pkg/setup", []string{"agent", "pkg/cli", "pkg/server", "pkg/ui"}, "it returns values and errors; who shows them, and how, is not its affair"},
 	{"pkg/place", []string{"agent", "pkg/cli", "pkg/command", "pkg/server", "pkg/ui"}, "it gets from settings to what a command works with; who shows it, and how, is not its affair"},
 	{"pkg/check", []string{"agent", "pkg/cli", "pkg/command", "pkg/server"}, "it looks, and tells results; who shows them, and how, is not its affair"},
@@ -72,12 +74,13 @@ var onlyIn = []struct {
 	why     string
 }{
 	{"pkg/cli", []string{"cmd/hodei", "pkg/cli"}, "what a command needs lives below it, where the server can use it too"},
-	{"pkg/coordinator/logstore", []string{"pkg/coordinator", "pkg/cli/...", "pkg/history", "pkg/joblog", "pkg/place", "pkg/session", "pkg/output", "pkg/output/outputtest"}, "a coordinator writes it, commands about logs look into it, and output is shown from it"},
+	{"pkg/coordinator/logstore", []string{"pkg/coordinator", "pkg/cli/...", "pkg/history", "pkg/history/historytest", "pkg/joblog", "pkg/place", "pkg/session", "pkg/output", "pkg/output/outputtest"}, "a coordinator writes it, commands about logs look into it, and output is shown from it"},
 	{"pkg/server", []string{"pkg/cli/..."}, "a command serves it"},
 	{"pkg/ui/uitest", nil, "it is for tests"},
 	{"pkg/follow/followtest", nil, "it is for tests"},
 	{"pkg/setup/setuptest", nil, "it is for tests"},
 	{"pkg/usage/usagetest", nil, "it is for tests"},
+	{"pkg/history/historytest", nil, "it is for tests"},
 	{"pkg/provider/kubernetes/kubernetestest", nil, "it is for tests"},
 	{"pkg/output/outputtest", nil, "it is for tests"},
 	{"github.com/prometheus", []string{"pkg/exporter"}, "jobs are shown to Prometheus in one place"},

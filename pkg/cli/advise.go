@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -14,7 +15,9 @@ import (
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/pkg/advice"
+	"github.com/hodei-jobs/hodei/pkg/history"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/signals"
 	"github.com/hodei-jobs/hodei/pkg/ui"
@@ -25,7 +28,8 @@ type adviseFlags struct {
 	output, selector, patch string
 }
 
-func (a *app) newAdvise() *cobra.Command {
+// newAdvise makes the command; run is (*adviseOptions).run, or a test's.
+func newAdvise(env *app, run func(*adviseOptions, context.Context) error) *cobra.Command {
 	var f adviseFlags
 	cmd := &cobra.Command{
 		Use:                   "advise NAME | -l SELECTOR [--patch KIND] [-o json|yaml]",
@@ -61,62 +65,74 @@ func (a *app) newAdvise() *cobra.Command {
 			# Make it the default of a provider's jobs
 			hodei advise nightly --patch provider | hodei provider set prod -f -`),
 		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: a.completeLog,
+		ValidArgsFunction: env.completeLog,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := a.adviseOptions(cmd, f, args)
+			if err := f.check(cmd, args); err != nil {
+				return err
+			}
+			o, err := completeAdvise(env, f, args)
 			if err != nil {
 				return err
 			}
-			defer o.logs.store.Close(o.logs.screen.Note)
-			return o.run(cmd.Context())
+			defer o.store.Close(o.finder.Note)
+			return run(o, cmd.Context())
 		},
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&f.selector, "selector", "l", "", "Advise on the jobs with these labels: key=value,..., as in kubectl.")
-	flags.StringVar(&f.patch, "patch", "", "Print only a patch: for a cronjob, a template (spec.template) or a provider. Default: the advice in words.")
+	flags.StringVar(&f.patch, "patch", "",
+		"Print only a patch: for a cronjob, a template (spec.template) or a provider. Default: the advice in words.")
 	flags.StringVarP(&f.output, "output", "o", "", "json or yaml: print the advice or the patch as data. Default: words, a patch as yaml.")
-	a.addProviderFlag(cmd, flags, "Where the job ran")
+	env.addProviderFlag(cmd, flags, "Where the job ran")
 	for flag, words := range map[string][]string{"output": {"json", "yaml"}, "patch": advice.Targets} {
 		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 	}
 	return cmd
 }
 
-// adviseOptions is on what is to be advised, and how it is said.
-type adviseOptions struct {
-	*app
-	logs          *logsOptions
-	format, patch string
-}
-
-// adviseOptions turns flags into options. The caller closes their store.
-func (a *app) adviseOptions(cmd *cobra.Command, f adviseFlags, args []string) (*adviseOptions, error) {
-	o := &adviseOptions{app: a, format: f.output, patch: f.patch}
-	o.logs = &logsOptions{app: a, selector: f.selector, screen: newScreen(a, false)}
-	if len(args) == 1 {
-		o.logs.name = args[0]
-	}
+// check says what is wrong with the command line.
+func (f adviseFlags) check(cmd *cobra.Command, args []string) error {
 	switch {
 	case len(args) == 0 && f.selector == "":
-		return nil, usagef(cmd, "no job: name it, or choose some with -l")
+		return usagef(cmd, "no job: name it, or choose some with -l")
 	case len(args) == 1 && f.selector != "":
-		return nil, usagef(cmd, "a job is named by its NAME, or chosen by -l, not both")
+		return usagef(cmd, "a job is named by its NAME, or chosen by -l, not both")
 	case !slices.Contains([]string{"", "json", "yaml"}, f.output):
-		return nil, usagef(cmd, "-o %q: want json or yaml", f.output)
+		return usagef(cmd, "-o %q: want json or yaml", f.output)
 	case f.patch != "" && !slices.Contains(advice.Targets, f.patch):
-		return nil, usagef(cmd, "--patch %q: want %s", f.patch, strings.Join(advice.Targets, ", "))
+		return usagef(cmd, "--patch %q: want %s", f.patch, strings.Join(advice.Targets, ", "))
 	case f.patch != "" && f.selector != "":
-		return nil, usagef(cmd, "--patch takes one job: leave -l out")
+		return usagef(cmd, "--patch takes one job: leave -l out")
 	}
 	if _, err := labels.Parse(f.selector); err != nil {
-		return nil, usagef(cmd, "--selector %q: %w", f.selector, err)
+		return usagef(cmd, "--selector %q: %w", f.selector, err)
 	}
-	if err := o.logs.choose(); err != nil {
-		return nil, err
+	return nil
+}
+
+// completeAdvise turns flags that are right into options. The caller closes their store.
+func completeAdvise(env *app, f adviseFlags, args []string) (*adviseOptions, error) {
+	o := &adviseOptions{
+		out: env.Out, printData: env.printData, program: env.name, signals: env.signals, selector: f.selector, format: f.output, patch: f.patch,
+	}
+	if len(args) == 1 {
+		o.name = args[0]
 	}
 	var err error
-	o.logs.store, err = a.home().OpenStore(false)
+	o.finder, o.store, err = env.finder(false, newScreen(env, false).Note)
 	return o, err
+}
+
+// adviseOptions is on what is to be advised, and how it is said.
+type adviseOptions struct {
+	out            io.Writer
+	printData      func(v any, format string) error // as json or yaml
+	program        string                           // its name
+	signals        *signals.Set
+	finder         *history.Finder
+	store          *place.Store
+	name, selector string // one of them is empty
+	format, patch  string
 }
 
 // advised is the advice on a command.
@@ -132,22 +148,22 @@ type advised struct {
 func (o *adviseOptions) run(ctx context.Context) error {
 	ctx, stop := o.signals.UntilSignal(ctx, signals.NextEndsUs)
 	defer stop()
-	commands, err := o.logs.pastRuns(ctx)
+	commands, err := o.finder.Runs(ctx, o.name, o.selector)
 	switch {
 	case ctx.Err() != nil:
 		return signals.InterruptedBy(ctx, nil)
 	case err != nil:
 		return err
 	case len(commands) == 0: // of -l
-		o.logs.screen.Note(fmt.Sprintf("No jobs found in %s namespace.", o.logs.namespace))
+		o.finder.Note(fmt.Sprintf("No jobs found in %s namespace.", o.finder.Namespace))
 		return nil
 	}
 	var all []*advised
 	for _, c := range commands {
-		if a := advice.From(c.spec, c.runs); a != nil {
-			all = append(all, &advised{c.name, c.spec.Image, c.spec.Command, a, a.Flags(c.spec.MemoryLimit != nil)})
-		} else if o.logs.selector != "" {
-			o.logs.screen.Note(fmt.Sprintf("nothing was measured of %s: %s", c.name, shell.Line(c.spec.Command)))
+		if a := advice.From(c.Spec, c.Runs); a != nil {
+			all = append(all, &advised{c.Name, c.Spec.Image, c.Spec.Command, a, a.Flags(c.Spec.MemoryLimit != nil)})
+		} else if o.selector != "" {
+			o.finder.Note(fmt.Sprintf("nothing was measured of %s: %s", c.Name, shell.Line(c.Spec.Command)))
 		}
 	}
 	if len(all) == 0 {
@@ -157,20 +173,21 @@ func (o *adviseOptions) run(ctx context.Context) error {
 }
 
 // nothing says what to do where there is nothing to advise by.
-func (o *adviseOptions) nothing(c pastRuns) error {
+func (o *adviseOptions) nothing(c history.Command) error {
 	err := errors.New("nothing was measured of these jobs")
 	switch {
-	case c.job == nil:
-	case len(c.runs) == 0 && len(c.job.attempts) == 0:
-		return noAttempt(c.job)
-	case len(c.runs) == 0:
-		return &job.Hinted{Err: fmt.Errorf("no run of the command of job %s is over", c.name), Hint: "follow it to its end: {hodei} attach " + c.name}
-	case !slices.ContainsFunc(c.runs, func(r job.Run) bool { return r.Outcome == nil || !r.Outcome.NeverRan() }):
-		return fmt.Errorf("the command of job %s never ran: %s", c.name, c.runs[0].Outcome.Message)
+	case c.Job == nil:
+	case len(c.Runs) == 0 && len(c.Job.Attempts) == 0:
+		return c.Job.NoAttempt()
+	case len(c.Runs) == 0:
+		return &job.Hinted{Err: fmt.Errorf("no run of the command of job %s is over", c.Name),
+			Hint: "follow it to its end: {hodei} attach " + c.Name}
+	case !slices.ContainsFunc(c.Runs, func(r job.Run) bool { return r.Outcome == nil || !r.Outcome.NeverRan() }):
+		return fmt.Errorf("the command of job %s never ran: %s", c.Name, c.Runs[0].Outcome.Message)
 	default:
-		err = fmt.Errorf("nothing was measured of job %s, nor of another run of its command", c.name)
+		err = fmt.Errorf("nothing was measured of job %s, nor of another run of its command", c.Name)
 	}
-	return &job.Hinted{Err: err, Hint: "let it run to its end while you follow it: " + runLine(c.spec)}
+	return &job.Hinted{Err: err, Hint: "let it run to its end while you follow it: " + history.RunLine(c.Spec)}
 }
 
 func (o *adviseOptions) print(all []*advised) error {
@@ -186,14 +203,14 @@ func (o *adviseOptions) print(all []*advised) error {
 		return o.printData(patch, format)
 	}
 	switch {
-	case format != "" && o.logs.selector != "":
+	case format != "" && o.selector != "":
 		return o.printData(all, format)
 	case format != "":
 		return o.printData(all[0], format)
 	}
 	for i, a := range all {
 		if i > 0 {
-			fmt.Fprintln(o.Out)
+			fmt.Fprintln(o.out)
 		}
 		a.say(o)
 	}
@@ -210,8 +227,9 @@ func (a *advised) say(o *adviseOptions) {
 	if a.Attempts == 1 {
 		attempts = "1 attempt"
 	}
-	fmt.Fprintf(o.Out, "%s: %s\n%s at it in %s\n\n", ui.Printable(a.Name), ui.Printable(shell.Line(a.Command)), attempts, ui.Printable(image))
-	table := tabwriter.NewWriter(o.Out, 0, 0, 3, ' ', 0)
+	fmt.Fprintf(o.out, "%s: %s\n%s at it in %s\n\n",
+		ui.Printable(a.Name), ui.Printable(shell.Line(a.Command)), attempts, ui.Printable(image))
+	table := tabwriter.NewWriter(o.out, 0, 0, 3, ' ', 0)
 	row := func(name string, asked, advised *resource.Quantity, reason string) {
 		text := func(q *resource.Quantity) string {
 			if q == nil {
@@ -240,8 +258,8 @@ func (a *advised) say(o *adviseOptions) {
 		row("cpu limit", c.AskedLimit, c.Limit, reason)
 	}
 	_ = table.Flush() // Out remembers its first error
-	fmt.Fprintf(o.Out, "\nflags of %s run: %s\n", o.name, a.Flags)
+	fmt.Fprintf(o.out, "\nflags of %s run: %s\n", o.program, a.Flags)
 	for _, note := range a.Notes {
-		fmt.Fprintln(o.Out, "note:", ui.Printable(note))
+		fmt.Fprintln(o.out, "note:", ui.Printable(note))
 	}
 }

@@ -22,9 +22,10 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
+	"github.com/hodei-jobs/hodei/pkg/history"
+	"github.com/hodei-jobs/hodei/pkg/history/historytest"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
-	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/kubernetestest"
 )
@@ -44,16 +45,17 @@ func (p *pastJobs) add(t *testing.T, name string, label string, peak uint64, com
 		t.Fatal(err)
 	}
 	n := len(p.jobs)
-	made := metav1.NewTime(runStart.Add(time.Duration(n) * time.Hour))
+	made := metav1.NewTime(historytest.Start.Add(time.Duration(n) * time.Hour))
 	p.jobs = append(p.jobs, batchv1.Job{
 		TypeMeta: metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "ns", UID: types.UID("job-" + name), CreationTimestamp: made,
 			Labels: map[string]string{"build": label}, Annotations: map[string]string{kubernetes.AnnotationSpec: string(spec)}},
 		Status: batchv1.JobStatus{Conditions: []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}},
 	})
-	record := &hodeipb.ExitRecord{Cause: "Completed", Started: timestamppb.New(made.Time), Finished: timestamppb.New(made.Add(10 * time.Second))}
+	record := &hodeipb.ExitRecord{Cause: "Completed", Started: timestamppb.New(made.Time),
+		Finished: timestamppb.New(made.Add(10 * time.Second))}
 	if peak > 0 {
-		record.Usage = &hodeipb.Usage{CpuNs: ptr(uint64(5e9)), MemoryPeakBytes: &peak}
+		record.Usage = &hodeipb.Usage{CpuNs: new(uint64(5e9)), MemoryPeakBytes: &peak}
 	}
 	message, err := protojson.Marshal(record)
 	if err != nil {
@@ -77,7 +79,8 @@ func (p *pastJobs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	base, selector := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:], r.URL.Query().Get("labelSelector")
 	fail := func(code int, reason metav1.StatusReason) {
 		w.WriteHeader(code)
-		json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: "Failure", Reason: reason, Code: int32(code), Message: string(reason)})
+		json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: "Failure",
+			Reason: reason, Code: int32(code), Message: string(reason)})
 	}
 	switch {
 	case base == "jobs" && p.forbidden:
@@ -114,9 +117,12 @@ func testAdvise(t *testing.T, server *pastJobs, s *logstore.Store, name, selecto
 	t.Helper()
 	out, errOut = &bytes.Buffer{}, &bytes.Buffer{}
 	a := &app{IOStreams: genericiooptions.IOStreams{Out: out, ErrOut: errOut}, name: "hodei", getenv: func(string) string { return "" }}
-	o = &adviseOptions{app: a, logs: &logsOptions{app: a, screen: newScreen(a, false), store: &place.Store{Store: s}, namespace: "ns", name: name, selector: selector}}
+	o = &adviseOptions{
+		out: out, printData: a.printData, program: "hodei", name: name, selector: selector,
+		finder: &history.Finder{Store: s, Namespace: "ns", Note: newScreen(a, false).Note},
+	}
 	if server != nil {
-		o.logs.cluster = kubernetestest.Cluster(t, server.ServeHTTP)
+		o.finder.Cluster = kubernetestest.Cluster(t, server.ServeHTTP)
 	}
 	return o, out, errOut
 }
@@ -125,15 +131,16 @@ func testAdvise(t *testing.T, server *pastJobs, s *logstore.Store, name, selecto
 func storeRun(t *testing.T, s *logstore.Store, name string, peak uint64, command ...string) {
 	t.Helper()
 	key := logstore.Key{Namespace: "ns", Job: name, JobUID: "job-" + name, Attempt: name + "-1", AttemptUID: "pod-" + name}
-	record := &hodeipb.ExitRecord{Cause: "Completed", Started: timestamppb.New(runStart), Finished: timestamppb.New(runStart.Add(10 * time.Second)),
-		Usage: &hodeipb.Usage{CpuNs: ptr(uint64(5e9)), MemoryPeakBytes: &peak}}
-	keepRun(t, s, key, &job.Run{Spec: &job.Spec{Name: name, Command: command, Memory: ptr(resource.MustParse("4Gi"))}}, record, 0)
+	record := &hodeipb.ExitRecord{Cause: "Completed", Started: timestamppb.New(historytest.Start),
+		Finished: timestamppb.New(historytest.Start.Add(10 * time.Second)),
+		Usage:    &hodeipb.Usage{CpuNs: new(uint64(5e9)), MemoryPeakBytes: &peak}}
+	historytest.Keep(t, s, key, &job.Run{Spec: &job.Spec{Name: name, Command: command, Memory: new(resource.MustParse("4Gi"))}}, record, 0)
 }
 
 // TestAdvise stands on the runs of the command, wherever they are known, each once.
 func TestAdvise(t *testing.T) {
 	const mi = 1 << 20
-	server, s := &pastJobs{}, testRunStore(t)
+	server, s := &pastJobs{}, historytest.Store(t)
 	server.add(t, "a", "1", 400*mi, "make", "test")
 	server.add(t, "b", "1", 100*mi, "make", "test")
 	server.add(t, "c", "1", 9000*mi, "make", "all")
@@ -153,18 +160,22 @@ func TestAdvise(t *testing.T) {
 		stdout, stderr string // parts of it
 		err, hint      string
 	}{
-		{"a job", server, "b", "", "b: make test\n3 attempts at it in the worker's own image\n\nmemory      asked none   advised 1Gi    the highest peak, 812Mi in gone-1, and 20 % more, rounded up\n", "", "", ""},
+		{"a job", server, "b", "",
+			"b: make test\n3 attempts at it in the worker's own image\n\nmemory      asked none   advised 1Gi    the highest peak, 812Mi in gone-1, and 20 % more, rounded up\n", "", "", ""},
 		{"its flags", server, "b", "", "\nflags of hodei run: --cpu 500m --cpu-limit 1 --memory 1Gi\n", "", "", ""},
 		{"one that is only stored", server, "gone", "", "gone: make test\n3 attempts", "", "", ""},
 		{"what it asked for, and not the latest", server, "gone", "", "memory      asked 4Gi    advised 1Gi ", "", "", ""},
-		{"over and gone", server, "deleted", "", "", "", "nothing is left of the runs of job deleted: its Pods are gone, and it was not followed from this machine", "run it again, and follow it: {hodei} run -- sh -c 'exit 0'"},
+		{"over and gone", server, "deleted", "", "", "",
+			"nothing is left of the runs of job deleted: its Pods are gone, and it was not followed from this machine", "run it again, and follow it: {hodei} run -- sh -c 'exit 0'"},
 		{"not started", server, "waits", "", "", "", "job waits has not started", "see why: {hodei} describe waits"},
 		{"another command", server, "c", "", "1 attempt at it in the worker's own image", "", "", ""},
 		{"few", server, "c", "", "\nnote: 1 attempt is little: the next one may need more; ask again after 3\n", "", "", ""},
 		{"by labels", server, "", "build=1", "c: make all\n1 attempt at it", "", "", ""},
 		{"by labels, the other", server, "", "build=1", "\n\nb: make test\n3 attempts", "", "", ""},
-		{"nothing measured", server, "d", "", "", "", "nothing was measured of job d, nor of another run of its command", "{hodei} run -- true"},
-		{"nothing measured, by labels", server, "", "build=2", "", "nothing was measured of d: true\n", "nothing was measured of these jobs", "{hodei} run -- true"},
+		{"nothing measured", server, "d", "", "", "", "nothing was measured of job d, nor of another run of its command",
+			"{hodei} run -- true"},
+		{"nothing measured, by labels", server, "", "build=2", "", "nothing was measured of d: true\n",
+			"nothing was measured of these jobs", "{hodei} run -- true"},
 		{"no such labels", server, "", "build=9", "", "No jobs found in ns namespace.\n", "", ""},
 		{"not to be listed", forbidden, "b", "", "b: make test\n3 attempts", "without the cluster's other jobs: ", "", ""},
 		{"not there", server, "x", "", "", "", `job "x" not found in namespace ns`, ""},
@@ -181,7 +192,8 @@ func TestAdvise(t *testing.T) {
 			if h, ok := errors.AsType[*job.Hinted](err); test.hint != "" && (!ok || !strings.Contains(h.Hint, test.hint)) {
 				t.Errorf("error %+v, want the hint %q", err, test.hint)
 			}
-			if !strings.Contains(out.String(), test.stdout) || test.stdout == "" && out.Len() > 0 || !strings.Contains(errOut.String(), test.stderr) {
+			if !strings.Contains(out.String(),
+				test.stdout) || test.stdout == "" && out.Len() > 0 || !strings.Contains(errOut.String(), test.stderr) {
 				t.Errorf("stdout:\n%s\nstderr:\n%s", out, errOut)
 			}
 		})
@@ -190,12 +202,13 @@ func TestAdvise(t *testing.T) {
 
 // What is printed for programs is data, and one patch.
 func TestAdviseFormats(t *testing.T) {
-	s := testRunStore(t)
+	s := historytest.Store(t)
 	storeRun(t, s, "x", 812<<20, "make", "a b")
 	for _, test := range []struct{ format, patch, want string }{
 		{"json", "", `"flags": "--cpu 500m --cpu-limit 1 --memory 1Gi"`},
 		{"yaml", "", "flags: --cpu 500m --cpu-limit 1 --memory 1Gi\n"},
-		{"", "cronjob", "spec:\n  jobTemplate:\n    spec:\n      template:\n        spec:\n          containers:\n          - name: job\n            resources:\n              limits:\n                memory: 1Gi\n"},
+		{"", "cronjob",
+			"spec:\n  jobTemplate:\n    spec:\n      template:\n        spec:\n          containers:\n          - name: job\n            resources:\n              limits:\n                memory: 1Gi\n"},
 		{"json", "template", `"containers": [`},
 		{"", "provider", "cpu: 500m\ncpu_limit: \"1\"\nmemory: 1Gi\nmemory_limit: 1Gi\n"},
 	} {
@@ -210,18 +223,5 @@ func TestAdviseFormats(t *testing.T) {
 				t.Errorf("got %v:\n%s", err, out)
 			}
 		})
-	}
-}
-
-// The latest runs count, and no more of them than are read at once.
-func TestAdviseBounded(t *testing.T) {
-	c := pastRuns{}
-	for i := range 3 * maxPastRuns {
-		c.runs = append(c.runs, job.Run{Attempt: fmt.Sprint(i), Outcome: &job.Outcome{Finished: runStart.Add(time.Duration(i) * time.Minute)}})
-	}
-	c.runs = append(c.runs, job.Run{Attempt: "unknown"}, job.Run{Attempt: "phases", Phases: []job.Event{{Time: runStart.Add(1000 * time.Hour)}}})
-	c.settle()
-	if len(c.runs) != maxPastRuns || c.runs[0].Attempt != "phases" || c.runs[1].Attempt != fmt.Sprint(3*maxPastRuns-1) {
-		t.Errorf("%d runs, the first %s, %s", len(c.runs), c.runs[0].Attempt, c.runs[1].Attempt)
 	}
 }

@@ -9,7 +9,9 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/kubectl/pkg/util/templates"
 
+	"github.com/hodei-jobs/hodei/pkg/history"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/joblog"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
@@ -51,7 +53,7 @@ func (a *app) newAttach() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := a.attachOptions(cmd, f, args[0])
 			if err == nil {
-				defer o.logs.store.Close(o.logs.screen.Note)
+				defer o.store.Close(o.screen.Note)
 				err = o.run(cmd.Context())
 			}
 			return asRun(err)
@@ -71,7 +73,11 @@ func (a *app) newAttach() *cobra.Command {
 // attachOptions is what is to be attached to, and how it is shown.
 type attachOptions struct {
 	runOptions
-	logs *logsOptions // of the attempts that are over
+	jobName string
+	finder  *history.Finder
+	store   *place.Store
+	sink    func(job string) output.Sink
+	viewer  *joblog.Viewer // of the attempts that are over
 }
 
 // attachOptions turns flags into options. The caller closes their store.
@@ -94,26 +100,28 @@ func (a *app) attachOptions(cmd *cobra.Command, f attachFlags, name string) (*at
 		o.events = &output.Events{Out: a.Out, YAML: f.output == "yaml"}
 	}
 	o.screen = newScreen(a, f.quiet || o.events != nil)
-	o.logs = &logsOptions{app: a, screen: o.screen, name: name, tail: -1, endSaid: true, patient: true}
-	o.logs.sink = a.streams().Sinks(output.Options{Timestamps: f.timestamps, Prefix: f.prefix})
+	shown := output.Options{Timestamps: f.timestamps, Prefix: f.prefix}
 	if o.events != nil {
-		o.logs.sink = a.streams().Sinks(output.Options{Events: o.events})
+		shown = output.Options{Events: o.events}
 	}
-	if err := o.logs.choose(); err != nil {
+	o.jobName, o.sink = name, a.streams().Sinks(shown)
+	if o.finder, o.store, err = a.finder(true, o.screen.Note); err != nil {
 		return nil, err
 	}
-	o.logs.store, err = a.home().OpenStore(true)
-	return o, err
+	o.finder.Patient = true
+	o.viewer = joblog.New(o.finder, o.sink)
+	o.viewer.EndSaid, o.viewer.StoreDir = true, o.store.Dir
+	return o, nil
 }
 
 func (o *attachOptions) run(ctx context.Context) error {
-	j, err := o.logs.find(ctx)
+	j, err := o.finder.Find(ctx, o.jobName)
 	switch {
 	case err != nil:
 		return err
-	case j.found == nil:
+	case j.Found == nil:
 		return onlyStored(j)
-	case j.found.Finished:
+	case j.Found.Finished:
 		return o.ended(ctx, j)
 	}
 	stopMetrics, err := o.serveMetrics("attach")
@@ -121,13 +129,13 @@ func (o *attachOptions) run(ctx context.Context) error {
 		return err
 	}
 	defer stopMetrics()
-	o.spec, o.place = j.found.Spec, place.Cluster{Provider: o.logs.cluster}
-	if err := o.chooseTunnel(ctx, j.found); err != nil {
+	o.spec, o.place = j.Found.Spec, place.Cluster{Provider: o.finder.Cluster}
+	if err := o.chooseTunnel(ctx, j.Found); err != nil {
 		return err
 	}
 	heard, stop := o.signals.ForSession()
 	defer stop()
-	run, err := o.logs.cluster.Attach(ctx, j.found, kubernetes.RunOptions{NoTunnel: o.fallback})
+	run, err := o.finder.Cluster.Attach(ctx, j.Found, kubernetes.RunOptions{NoTunnel: o.fallback})
 	if err != nil {
 		return err
 	}
@@ -135,13 +143,14 @@ func (o *attachOptions) run(ctx context.Context) error {
 	for _, note := range run.Notes() {
 		o.screen.Note(note)
 	}
-	s := &session{runOptions: &o.runOptions, job: run, store: o.logs.store, signals: heard, stopSignals: stop, attached: true, sink: o.logs.sink(j.name), before: map[string][]job.Event{}}
-	for _, a := range j.found.Attempts {
+	s := &session{runOptions: &o.runOptions, job: run, store: o.store, signals: heard, stopSignals: stop, attached: true,
+		sink: o.sink(j.Name), before: map[string][]job.Event{}}
+	for _, a := range j.Found.Attempts {
 		s.before[a.Name] = a.Phases
 	}
 	if !o.fallback { // else its container's log is followed to the end, and was shown
 		s.unmet = func(ctx context.Context, attempt string) error {
-			return o.passedOver(s.follower, o.logs.showEnded(ctx, j, attempt))
+			return o.passedOver(s.follower, o.viewer.ShowEnded(ctx, j, attempt))
 		}
 	}
 	return s.follow(ctx, func(f *follower) { o.earlier(f, j) })
@@ -157,7 +166,7 @@ func keeps(found *kubernetes.Found) string {
 
 // chooseTunnel falls back to the container's log where the tunnel is forbidden.
 func (o *attachOptions) chooseTunnel(ctx context.Context, found *kubernetes.Found) error {
-	may, err := o.logs.cluster.MayTunnel(ctx)
+	may, err := o.finder.Cluster.MayTunnel(ctx)
 	switch {
 	case err != nil || may:
 		return err
@@ -170,74 +179,67 @@ func (o *attachOptions) chooseTunnel(ctx context.Context, found *kubernetes.Foun
 
 // earlier has the attempts displayed that are over. What is missing of them is
 // said; whether the job succeeded is for the one that runs to say.
-func (o *attachOptions) earlier(f *follower, j *knownJob) {
-	for i := range j.attempts {
-		a := &j.attempts[i]
-		if a.pod != nil && !a.pod.Ended {
+func (o *attachOptions) earlier(f *follower, j *history.Job) {
+	for i := range j.Attempts {
+		a := &j.Attempts[i]
+		if a.Pod != nil && !a.Pod.Ended {
 			continue
 		}
-		f.showBefore(a.name, func(ctx context.Context) error { return o.noted(o.logs.showOver(ctx, j, a)) })
+		f.showBefore(a.Name, func(ctx context.Context) error { return o.viewer.Loss(o.viewer.ShowOver(ctx, j, a)) })
 	}
 }
 
 // passedOver has the follower know what is missing of an attempt that was shown
 // with err.
 func (o *attachOptions) passedOver(f *follower, err error) error {
-	err = o.noted(err)
-	f.misses(o.logs.missed.said())
+	err = o.viewer.Loss(err)
+	f.misses(o.viewer.Missed())
 	return err
 }
 
-// noted turns the news that an output is not there into a loss like any other: the
-// job has ended as it has.
-func (o *attachOptions) noted(err error) error {
-	if gone, ok := errors.AsType[*goneError](err); ok {
-		o.screen.Note(gone.Error())
-		return o.logs.saying(gone.job).Gap(output.Gap{Attempt: gone.attempt, Bytes: gone.bytes})
-	}
-	if unread, ok := errors.AsType[*unreadError](err); ok {
-		o.logs.missed.add(unread.Error())
-		return nil
-	}
-	return err
+// errNoTunnel is of a job that can be followed in no way.
+func errNoTunnel(found *kubernetes.Found) error {
+	text := "the tunnel to job %s is forbidden (create pods/portforward), and it keeps no output in its container's log"
+	return &job.Failure{Cause: job.Forbidden, Message: fmt.Sprintf(text, found.Spec.Name),
+		Hint: "ask for the right, or run it with --container-logs"}
 }
 
 // onlyStored is of a job that this machine remembers and no cluster has: how it
 // ended may be another job's end.
-func onlyStored(j *knownJob) error {
-	err := j.absent
+func onlyStored(j *history.Job) error {
+	err := j.Absent
 	if f, ok := errors.AsType[*job.Failure](err); ok && f.Cause == job.Forbidden {
 		return f // its hint is what helps
 	}
 	if err == nil {
-		err = fmt.Errorf("job %s is over: its output is stored here", j.name)
+		err = fmt.Errorf("job %s is over: its output is stored here", j.Name)
 	}
-	return &job.Hinted{Err: err, Hint: "{hodei} logs " + shell.Quote(j.name)}
+	return &job.Hinted{Err: err, Hint: "{hodei} logs " + shell.Quote(j.Name)}
 }
 
 // ended shows a job that is over, and ends with its exit code.
-func (o *attachOptions) ended(ctx context.Context, j *knownJob) error {
+func (o *attachOptions) ended(ctx context.Context, j *history.Job) error {
 	ctx, stop := o.signals.UntilSignal(ctx, signals.NextEndsUs)
 	defer stop()
-	err := o.noted(o.logs.show(ctx, j))
+	err := o.viewer.Loss(o.viewer.Show(ctx, j))
 	switch {
 	case ctx.Err() != nil:
 		return signals.InterruptedBy(ctx, nil)
 	case err != nil:
 		return err
 	}
-	o.spec, o.place = j.found.Spec, place.Cluster{Provider: o.logs.cluster}
-	outcome := j.found.Outcome
-	if n := len(j.attempts); n > 0 {
-		outcome = endOf(j.found, n, o.logs.pastRun(j, &j.attempts[n-1]).Outcome)
+	o.spec, o.place = j.Found.Spec, place.Cluster{Provider: o.finder.Cluster}
+	outcome := j.Found.Outcome
+	if n := len(j.Attempts); n > 0 {
+		outcome = history.EndOf(j.Found, n, o.finder.PastRun(j, &j.Attempts[n-1]).Outcome)
 	}
-	for _, a := range j.attempts {
-		if a.stored != nil && (a.name == outcome.Attempt || len(j.attempts) == 1) {
-			o.samples = storedSamples(o.logs.store, a.stored.Key)
+	for _, a := range j.Attempts {
+		if a.Stored != nil && (a.Name == outcome.Attempt || len(j.Attempts) == 1) {
+			o.samples = storedSamples(o.store, a.Stored.Key)
 		}
 	}
-	if err := o.told(keeps(j.found)); err != nil {
+	if err := o.told(keeps(j.Found)); err != nil {
 		return err
 	}
-	return o.concludeWith(outcome, o.logs.missed.said(), "")
+	return o.concludeWith(outcome, o.viewer.Missed(), "")
 }

@@ -14,8 +14,10 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
+	"github.com/hodei-jobs/hodei/pkg/history"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/joblog"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
@@ -39,14 +41,18 @@ func TestAttachEnded(t *testing.T) {
 		{name: "all there", outcome: job.Outcome{Cause: job.Completed, OutputBytes: 5}, stored: "abcde", lost: -1},
 		{name: "its own code", outcome: job.Outcome{Cause: job.Error, Code: 3, OutputBytes: 5}, stored: "abcde", code: 3, lost: -1},
 		{name: "nothing printed", outcome: job.Outcome{Cause: job.Error, Code: 3}, code: 3, lost: -1},
-		{name: "half of it", outcome: completed, stored: "abcde", code: 125, missing: "995 bytes of x-1 are missing from offset 5 on", lost: 995},
-		{name: "half of what failed", outcome: job.Outcome{Cause: job.Error, Code: 3, OutputBytes: 1000}, stored: "abcde", code: 3, missing: "995 bytes of x-1", lost: 995},
+		{name: "half of it", outcome: completed, stored: "abcde", code: 125,
+			missing: "995 bytes of x-1 are missing from offset 5 on", lost: 995},
+		{name: "half of what failed", outcome: job.Outcome{Cause: job.Error, Code: 3, OutputBytes: 1000}, stored: "abcde", code: 3,
+			missing: "995 bytes of x-1", lost: 995},
 		{name: "nothing of it", outcome: completed, code: 125, missing: "1000 bytes of x-1 are missing from offset 0 on", lost: 1000},
-		{name: "in the container's log", outcome: job.Outcome{Cause: job.Completed, OutputBytes: 6}, log: "2025-06-01T12:00:01Z abcde\n", lost: -1},
+		{name: "in the container's log", outcome: job.Outcome{Cause: job.Completed, OutputBytes: 6},
+			log: "2025-06-01T12:00:01Z abcde\n", lost: -1},
 		{name: "half of it in the container's log", outcome: completed, log: "2025-06-01T12:00:01Z abcde\n", code: 125,
 			missing: "994 of 1000 bytes of x-1 are missing from its container's log", lost: 994},
 		{name: "the agent's disk was full", outcome: job.Outcome{Cause: job.Completed, OutputBytes: 5}, stored: "abcde",
-			exit: &hodeipb.ExitRecord{Cause: "Completed", End: 5, StdoutEnd: 5, Lost: 7}, code: 125, missing: "7 bytes of x-1 are missing from offset 5 on", lost: 7},
+			exit: &hodeipb.ExitRecord{Cause: "Completed", End: 5, StdoutEnd: 5,
+				Lost: 7}, code: 125, missing: "7 bytes of x-1 are missing from offset 5 on", lost: 7},
 		{name: "evicted", outcome: job.Outcome{Cause: job.Evicted}, stored: "abcde", code: 125,
 			missing: "an unknown number of bytes of x-1 are missing from offset 5 on", hint: "--retries 1"},
 		{name: "evicted, nothing stored", outcome: job.Outcome{Cause: job.Evicted}, code: 125,
@@ -74,24 +80,26 @@ func TestAttachEnded(t *testing.T) {
 					}
 				}
 				var out, errOut bytes.Buffer
-				a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, name: "hodei", getenv: func(string) string { return "" }}
+				a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, name: "hodei",
+					getenv: func(string) string { return "" }}
 				o := &attachOptions{runOptions: runOptions{app: a, follow: true, screen: newScreen(a, true)}}
-				o.logs = &logsOptions{app: a, store: &place.Store{Store: kept}, screen: o.screen, namespace: "ns", name: "x", tail: -1}
-				o.logs.sink = a.streams().Sinks(output.Options{})
 				if format == "json" {
 					o.events = &output.Events{Out: &out}
-					o.logs.sink = a.streams().Sinks(output.Options{Events: o.events})
 				}
-				o.logs.cluster = kubernetestest.Cluster(t, func(w http.ResponseWriter, _ *http.Request) {
+				o.store = &place.Store{Store: kept}
+				o.finder = &history.Finder{Store: kept, Namespace: "ns", Note: o.screen.Note}
+				o.viewer = joblog.New(o.finder, a.streams().Sinks(output.Options{Events: o.events}))
+				o.finder.Cluster = kubernetestest.Cluster(t, func(w http.ResponseWriter, _ *http.Request) {
 					if test.log == "" {
 						w.WriteHeader(http.StatusNotFound)
 					}
 					io.WriteString(w, test.log)
 				})
 				outcome := test.outcome
-				err = o.ended(t.Context(), o.logs.known(&kubernetes.Found{
+				err = o.ended(t.Context(), o.finder.Known(&kubernetes.Found{
 					Job: &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: "1"}}, Spec: &job.Spec{Name: "x"},
-					Attempts: []kubernetes.Attempt{{Name: "x-1", UID: "2", Ended: true, Outcome: &outcome}}, Finished: true, Outcome: &outcome,
+					Attempts: []kubernetes.Attempt{{Name: "x-1", UID: "2", Ended: true,
+						Outcome: &outcome}}, Finished: true, Outcome: &outcome,
 				}))
 				code := 0
 				if exit, ok := errors.AsType[*job.ExitError](err); ok {
@@ -101,7 +109,8 @@ func TestAttachEnded(t *testing.T) {
 					t.Fatalf("got %v, want exit code %d", err, test.code)
 				}
 				failure, ok := errors.AsType[*job.Failure](err)
-				if ok != (test.missing != "") || ok && !strings.HasPrefix(failure.Message, "output is incomplete: "+test.missing) || ok && !strings.Contains(failure.Hint, test.hint) {
+				if ok != (test.missing != "") || ok && !strings.HasPrefix(failure.Message,
+					"output is incomplete: "+test.missing) || ok && !strings.Contains(failure.Hint, test.hint) {
 					t.Errorf("failure %+v, want %q", failure, test.missing)
 				}
 				if format == "quiet" {
@@ -139,13 +148,13 @@ func TestOnlyStored(t *testing.T) {
 		{nil, "job x is over: its output is stored here"},
 		{&job.Failure{Message: `job "x" not found in namespace ns`, Err: kubernetes.ErrNotFound}, `job "x" not found in namespace ns`},
 	} {
-		err := onlyStored(&knownJob{name: "x", absent: test.absent})
+		err := onlyStored(&history.Job{Name: "x", Absent: test.absent})
 		if hint, ok := errors.AsType[*job.Hinted](err); !ok || err.Error() != test.want || hint.Hint != "{hodei} logs x" {
 			t.Errorf("got %#v, want %q", err, test.want)
 		}
 	}
 	forbidden := &job.Failure{Cause: job.Forbidden, Message: "forbidden: no", Hint: "a grant"}
-	if err := onlyStored(&knownJob{name: "x", absent: forbidden}); !errors.Is(err, forbidden) {
+	if err := onlyStored(&history.Job{Name: "x", Absent: forbidden}); !errors.Is(err, forbidden) {
 		t.Errorf("got %v, whose hint does not grant the right", err)
 	}
 }

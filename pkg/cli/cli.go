@@ -44,12 +44,12 @@ func (a *app) newRoot() *cobra.Command {
 		{Message: "Jobs:", Commands: []*cobra.Command{
 			a.newRun(),
 			newJobs(a, (*jobsOptions).run),
-			a.newDescribe(),
+			newDescribe(a, (*describeOptions).run),
 			newTop(a, (*topOptions).run),
-			a.newLogs(),
+			newLogs(a, (*logsOptions).run),
 			a.newAttach(),
-			a.newReport(),
-			a.newAdvise(),
+			newReport(a, (*reportOptions).run),
+			newAdvise(a, (*adviseOptions).run),
 		}},
 		{Message: "Set-up:", Commands: []*cobra.Command{
 			a.newInstall(),

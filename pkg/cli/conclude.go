@@ -11,6 +11,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"github.com/hodei-jobs/hodei/pkg/history"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
@@ -79,7 +80,7 @@ func (o *runOptions) runAgain() string {
 	if i := slices.Index(o.args, "--"); i > 0 && o.args[0] == "run" {
 		return (&typedLine{app: o.app}).retyped(i, len(o.args)-i, "{hodei} run")
 	}
-	line, _, _ := strings.Cut(runLine(o.spec), " -- ")
+	line, _, _ := strings.Cut(history.RunLine(o.spec), " -- ")
 	return line
 }
 

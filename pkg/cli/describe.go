@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -19,7 +20,9 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/follow"
+	"github.com/hodei-jobs/hodei/pkg/history"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/signals"
 	"github.com/hodei-jobs/hodei/pkg/ui"
@@ -34,7 +37,8 @@ const (
 	eventsOf = 3
 )
 
-func (a *app) newDescribe() *cobra.Command {
+// newDescribe makes the command; run is (*describeOptions).run, or a test's.
+func newDescribe(env *app, run func(*describeOptions, context.Context) error) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:                   "describe NAME [-o json|yaml]",
@@ -55,51 +59,52 @@ func (a *app) newDescribe() *cobra.Command {
 			# Which eBPF programs take part, for a script
 			hodei describe hodei-make-k3x9z -o json | jq '.attempts[-1].probes'`),
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completeLog,
+		ValidArgsFunction: env.completeLog,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !slices.Contains([]string{"", "json", "yaml"}, output) {
 				return usagef(cmd, "-o %q: want json or yaml", output)
 			}
-			o := &describeOptions{app: a, format: output}
-			if err := o.complete(args[0]); err != nil {
+			o, err := completeDescribe(env, args[0], output)
+			if err != nil {
 				return err
 			}
-			defer o.logs.store.Close(o.logs.screen.Note)
-			return o.run(cmd.Context())
+			defer o.store.Close(o.finder.Note)
+			return run(o, cmd.Context())
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "json or yaml. Default: text.")
-	a.addProviderFlag(cmd, cmd.Flags(), "Where the job ran")
+	env.addProviderFlag(cmd, cmd.Flags(), "Where the job ran")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
 // describeOptions is which job is to be described, and how.
 type describeOptions struct {
-	*app
-	logs   *logsOptions
-	client clientset.Interface // nil: no cluster is asked
-	format string              // empty: text
+	out     io.Writer
+	print   func(v any, format string) error // as json or yaml
+	signals *signals.Set
+	finder  *history.Finder
+	store   *place.Store
+	client  clientset.Interface // nil: no cluster is asked
+	name    string
+	format  string // empty: text
 }
 
-// complete finds where to look. The caller closes the store.
-func (o *describeOptions) complete(name string) error {
-	o.logs = &logsOptions{app: o.app, name: name, screen: newScreen(o.app, o.format != "")}
-	if err := o.logs.choose(); err != nil {
-		return err
-	}
-	if o.logs.cluster != nil {
-		config, err := restConfig(o.kube)
-		if err != nil {
-			return err
-		}
-		if o.client, err = clientset.NewForConfig(config); err != nil {
-			return err
-		}
-	}
+// completeDescribe finds where to look. The caller closes the store.
+func completeDescribe(env *app, name, format string) (*describeOptions, error) {
+	o := &describeOptions{out: env.Out, print: env.printData, signals: env.signals, name: name, format: format}
 	var err error
-	o.logs.store, err = o.home().OpenStore(false)
-	return err
+	if o.finder, o.store, err = env.finder(false, newScreen(env, format != "").Note); err != nil {
+		return nil, err
+	}
+	if o.finder.Cluster != nil {
+		o.client, err = env.clientset()
+	}
+	if err != nil {
+		o.store.Close(o.finder.Note)
+		return nil, err
+	}
+	return o, nil
 }
 
 // description is what is known of a job. What is not known is empty, and Missing says
@@ -161,40 +166,40 @@ func (o *describeOptions) run(ctx context.Context) error {
 	case err != nil:
 		return err
 	case o.format != "":
-		return o.printData(d, o.format)
+		return o.print(d, o.format)
 	}
-	return d.print(o.Out, time.Now(), time.Local)
+	return d.print(o.out, time.Now(), time.Local)
 }
 
 // gather puts together what cluster, agent and store know.
 func (o *describeOptions) gather(ctx context.Context) (*description, error) {
-	j, err := o.logs.findRun(ctx)
+	j, err := o.finder.FindRun(ctx, o.name)
 	if err != nil {
 		return nil, err
 	}
-	d := &description{Name: j.name, Namespace: o.logs.namespace, Attempts: []describedAttempt{}}
-	if j.absent != nil {
-		d.Missing = append(d.Missing, fmt.Sprintf("the job itself: %v; this is what is stored here", j.absent))
+	d := &description{Name: j.Name, Namespace: o.finder.Namespace, Attempts: []describedAttempt{}}
+	if j.Absent != nil {
+		d.Missing = append(d.Missing, fmt.Sprintf("the job itself: %v; this is what is stored here", j.Absent))
 	}
-	for i := range j.attempts {
-		p := o.logs.pastRun(j, &j.attempts[i])
+	for i := range j.Attempts {
+		p := o.finder.PastRun(j, &j.Attempts[i])
 		d.Namespace, d.Provider, d.Spec = p.Namespace, p.Provider, p.Spec
-		for _, err := range p.damaged {
+		for _, err := range p.Damaged {
 			d.Missing = append(d.Missing, err.Error())
 		}
 		a := describeAttempt(p)
-		if pod := j.attempts[i].pod; pod != nil {
+		if pod := j.Attempts[i].Pod; pod != nil {
 			a.Others, a.lingers = pod.Others, pod.Left
 		}
 		d.Attempts = append(d.Attempts, a)
 	}
-	if j.found == nil {
+	if j.Found == nil {
 		d.conclude()
 		return d, nil
 	}
-	d.Spec, d.Provider, d.Created = withoutValues(j.found.Spec), o.logs.cluster.Name(), j.found.Job.CreationTimestamp.Time
-	if n := len(d.Attempts); n > 0 && !j.found.Finished && j.attempts[n-1].pod != nil && j.attempts[n-1].pod.Running {
-		if err := o.ask(ctx, j.found, &d.Attempts[n-1]); err != nil {
+	d.Spec, d.Provider, d.Created = history.WithoutValues(j.Found.Spec), o.finder.Cluster.Name(), j.Found.Job.CreationTimestamp.Time
+	if n := len(d.Attempts); n > 0 && !j.Found.Finished && j.Attempts[n-1].Pod != nil && j.Attempts[n-1].Pod.Running {
+		if err := o.ask(ctx, j.Found, &d.Attempts[n-1]); err != nil {
 			d.Missing = append(d.Missing, "what it uses now: "+err.Error())
 		}
 	}
@@ -203,18 +208,18 @@ func (o *describeOptions) gather(ctx context.Context) (*description, error) {
 	} else {
 		d.eventsRead = true
 	}
-	d.WithoutEBPF = j.found.Job.Annotations[kubernetes.AnnotationEBPF]
-	d.Outcome = j.found.Outcome
+	d.WithoutEBPF = j.Found.Job.Annotations[kubernetes.AnnotationEBPF]
+	d.Outcome = j.Found.Outcome
 	if n := len(d.Attempts); n > 0 {
-		d.Outcome = endOf(j.found, n, d.Attempts[n-1].Outcome)
+		d.Outcome = history.EndOf(j.Found, n, d.Attempts[n-1].Outcome)
 	}
-	d.State = stateOf(j.found, d.Outcome, d.Attempts)
+	d.State = stateOf(j.Found, d.Outcome, d.Attempts)
 	return d, ctx.Err()
 }
 
 // describeAttempt is what is known of one without asking its agent.
-func describeAttempt(p *pastRun) describedAttempt {
-	a := describedAttempt{Name: p.Attempt, Phases: p.Phases, Running: p.running, Outcome: p.Outcome}
+func describeAttempt(p *history.PastRun) describedAttempt {
+	a := describedAttempt{Name: p.Attempt, Phases: p.Phases, Running: p.Running, Outcome: p.Outcome}
 	for _, e := range p.Phases {
 		if e.Phase == job.Scheduled && !e.Waiting {
 			a.Node = e.Detail
@@ -253,7 +258,7 @@ func stateOf(found *kubernetes.Found, outcome *job.Outcome, attempts []described
 		return "Ending"
 	case last.lingers:
 		return "Lingering"
-	case started(last.Phases):
+	case history.Started(last.Phases):
 		return "Running"
 	case last.Node != "":
 		return "Starting"
@@ -263,13 +268,13 @@ func stateOf(found *kubernetes.Found, outcome *job.Outcome, attempts []described
 
 // ask has the agent of the attempt that runs say what it uses, and what assists.
 func (o *describeOptions) ask(ctx context.Context, found *kubernetes.Found, a *describedAttempt) error {
-	switch may, err := o.logs.cluster.MayTunnel(ctx); {
+	switch may, err := o.finder.Cluster.MayTunnel(ctx); {
 	case err != nil:
 		return err
 	case !may:
 		return errors.New("the tunnel to its agent is forbidden (create pods/portforward)")
 	}
-	run, err := o.logs.cluster.Attach(ctx, found, kubernetes.RunOptions{})
+	run, err := o.finder.Cluster.Attach(ctx, found, kubernetes.RunOptions{})
 	if err != nil {
 		return err
 	}
@@ -278,7 +283,7 @@ func (o *describeOptions) ask(ctx context.Context, found *kubernetes.Found, a *d
 	look := &glance{attempt: a.Name, enough: enough}
 	m := &follow.Meter{
 		Job: run, Spec: found.Spec, Namespace: found.Job.Namespace, Interval: follow.FollowedEvery, Hasty: true, Tell: look.take,
-		TurnedAway: func(f *coordinator.Fault) { o.logs.screen.Note(follow.FaultNote(f)) },
+		TurnedAway: func(f *coordinator.Fault) { o.finder.Note(follow.FaultNote(f)) },
 	}
 	err = m.Run(looking)
 	return look.put(a, err)
@@ -349,15 +354,15 @@ func (g *glance) put(a *describedAttempt, err error) error {
 }
 
 // events adds what the cluster says of the job and its last Pods, oldest first.
-func (o *describeOptions) events(ctx context.Context, d *description, j *knownJob) error {
-	objects := []fields.Set{{"involvedObject.kind": "Job", "involvedObject.uid": string(j.found.Job.UID)}}
-	for i := max(0, len(j.attempts)-eventsOf); i < len(j.attempts); i++ {
-		if j.attempts[i].pod != nil {
-			objects = append(objects, fields.Set{"involvedObject.kind": "Pod", "involvedObject.uid": j.attempts[i].uid})
+func (o *describeOptions) events(ctx context.Context, d *description, j *history.Job) error {
+	objects := []fields.Set{{"involvedObject.kind": "Job", "involvedObject.uid": string(j.Found.Job.UID)}}
+	for i := max(0, len(j.Attempts)-eventsOf); i < len(j.Attempts); i++ {
+		if j.Attempts[i].Pod != nil {
+			objects = append(objects, fields.Set{"involvedObject.kind": "Pod", "involvedObject.uid": j.Attempts[i].UID})
 		}
 	}
 	for _, which := range objects {
-		list, err := o.client.CoreV1().Events(j.found.Job.Namespace).List(ctx, metav1.ListOptions{FieldSelector: which.String()})
+		list, err := o.client.CoreV1().Events(j.Found.Job.Namespace).List(ctx, metav1.ListOptions{FieldSelector: which.String()})
 		if err != nil {
 			return kubernetes.Explain(err)
 		}

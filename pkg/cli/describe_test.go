@@ -117,34 +117,6 @@ func TestStateOf(t *testing.T) {
 	}
 }
 
-// What is stored of a job's only attempt is better than an end that the cluster knows
-// nothing of; of one among several it is not.
-func TestEndOf(t *testing.T) {
-	unknown, oom := &job.Outcome{Cause: job.Unknown}, &job.Outcome{Cause: job.OOMKilled}
-	evicted := &job.Outcome{Cause: job.Evicted}
-	failed := func(n int32) *batchv1.Job { return &batchv1.Job{Status: batchv1.JobStatus{Failed: n}} }
-	for _, test := range []struct {
-		name     string
-		found    kubernetes.Found
-		attempts []*job.Outcome
-		want     job.Cause
-	}{
-		{"its record is stored", kubernetes.Found{Job: failed(1), Finished: true, Outcome: unknown}, []*job.Outcome{oom}, job.OOMKilled},
-		{"nothing is", kubernetes.Found{Job: failed(1), Finished: true, Outcome: unknown}, []*job.Outcome{nil}, job.Unknown},
-		{"the cluster knows", kubernetes.Found{Job: failed(1), Finished: true, Outcome: evicted}, []*job.Outcome{oom}, job.Evicted},
-		{"two attempts", kubernetes.Found{Job: failed(2), Finished: true, Outcome: unknown}, []*job.Outcome{evicted, oom}, job.Unknown},
-		{"one of two is known", kubernetes.Found{Job: failed(2), Finished: true, Outcome: unknown}, []*job.Outcome{oom}, job.Unknown},
-		{"it runs", kubernetes.Found{Job: failed(1)}, []*job.Outcome{oom}, ""},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			got := endOf(&test.found, len(test.attempts), test.attempts[len(test.attempts)-1])
-			if (got == nil) != (test.want == "") || got != nil && got.Cause != test.want {
-				t.Errorf("got %+v, want %s", got, test.want)
-			}
-		})
-	}
-}
-
 func TestGlance(t *testing.T) {
 	unreached := errors.New("not reached")
 	for _, test := range []struct {

@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
-	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/joblog"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/wire"
 )
@@ -44,7 +44,7 @@ type follower struct {
 	passages  map[string]*output.Passage // by attempt
 	before    map[string]bool            // attempts that were over when we came: shown by others
 	queued    bool                       // the latest attempt's passage, for the display
-	tail      *tail                      // of the latest attempt's container, in the fallback
+	tail      *joblog.Tail               // of the latest attempt's container, in the fallback
 	agentUp   time.Duration
 	shown     bool // that its command runs
 	hushed    bool
@@ -177,7 +177,7 @@ func (f *follower) Attached(a coordinator.Attachment) {
 	if a.Log != nil {
 		f.passages[name] = output.NewPassage(name, a.Log, 0)
 	}
-	if why := temporary(a); why != "" {
+	if why := joblog.Temporary(a); why != "" {
 		f.display.Say(func() error {
 			f.screen.Note(why)
 			return nil
@@ -186,17 +186,6 @@ func (f *follower) Attached(a coordinator.Attachment) {
 	if f.events != nil {
 		f.show(job.Event{Phase: job.AgentUp, Time: time.Now(), Detail: name})
 	}
-}
-
-// temporary says why an attempt's output will not be in the log store.
-func temporary(a coordinator.Attachment) string {
-	switch {
-	case a.Temporary == nil || errors.Is(a.Temporary, coordinator.ErrShort):
-		return ""
-	case errors.Is(a.Temporary, logstore.ErrInUse):
-		return fmt.Sprintf("another hodei on this machine stores the output of %s: it is fetched once more for here", a.Hello.Attempt)
-	}
-	return fmt.Sprintf("the output of %s is not kept in the log store: %v", a.Hello.Attempt, a.Temporary)
 }
 
 // enqueue has the latest attempt's output displayed from now on. It is called
@@ -253,7 +242,7 @@ func (f *follower) complete() <-chan struct{} {
 	slow := time.NewTimer(0)
 	slow.Stop()
 	if f.tail != nil {
-		f.tail.end()
+		f.tail.End()
 		slow = time.AfterFunc(restNote, func() {
 			f.say("the command has ended: the rest of its output is still being read from the container's log")
 		})
@@ -461,7 +450,7 @@ func (f *follower) missing(o *job.Outcome) (lost, hint string, err error) {
 	if p != nil {
 		g.Offset, g.Damage = p.Offset(), p.Damage()
 	}
-	torn := !counted(o) && f.ran() && !ended // its Pod or agent has gone under way
+	torn := !o.Counted() && f.ran() && !ended // its Pod or agent has gone under way
 	switch {
 	case o.OutputBytes > g.Offset:
 		g.Bytes = o.OutputBytes - g.Offset
@@ -486,11 +475,9 @@ func (f *follower) missing(o *job.Outcome) (lost, hint string, err error) {
 
 // missingOfLog is missing where the output came from the container's log t; nil: none
 // was found.
-func (f *follower) missingOfLog(o *job.Outcome, t *tail) (lost, hint string, err error) {
-	if t == nil || o.Attempt != "" && o.Attempt != t.pod {
-		t = &tail{pod: cmp.Or(o.Attempt, f.name)}
-	}
-	if g, missing := t.missing(o); missing && f.ran() {
+func (f *follower) missingOfLog(o *job.Outcome, t *joblog.Tail) (lost, hint string, err error) {
+	if g, missing := t.Missing(o); missing && f.ran() {
+		g.Attempt = cmp.Or(g.Attempt, f.name)
 		err = f.lose(g)
 	}
 	f.mu.Lock()

@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"regexp"
@@ -305,22 +304,6 @@ func TestFollowerUnstarted(t *testing.T) {
 	<-f.complete()
 	if lost, _, err := f.missing(&job.Outcome{Cause: job.AgentLost, NeverStarted: true, Attempt: "x-2"}); lost != "" || err != nil {
 		t.Errorf("missing %q, %v", lost, err)
-	}
-}
-
-func TestFollowerTemporary(t *testing.T) {
-	for _, test := range []struct {
-		err  error
-		want string
-	}{
-		{nil, ""},
-		{coordinator.ErrShort, ""},
-		{fmt.Errorf("create: %w", logstore.ErrInUse), "another hodei on this machine stores the output of x: it is fetched once more for here"},
-		{syscall.EROFS, "the output of x is not kept in the log store: read-only file system"},
-	} {
-		if got := temporary(coordinator.Attachment{Hello: &hodeipb.Hello{Attempt: "x"}, Temporary: test.err}); got != test.want {
-			t.Errorf("%v: got %q, want %q", test.err, got, test.want)
-		}
 	}
 }
 

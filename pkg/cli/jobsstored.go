@@ -9,10 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
-	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/history"
 	"github.com/hodei-jobs/hodei/pkg/place"
-	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
 // unknownExit stands in a job's row where nobody knows its exit code.
@@ -34,7 +32,7 @@ func (o *jobsOptions) storedExits(jobs []batchv1.Job, rows []metav1.TableRow, po
 			}
 			defer store.Close(func(text string) { fmt.Fprintln(o.ErrOut, text) })
 		}
-		if end := storedEnd(store.Store, j); end != nil {
+		if end := history.StoredEnd(store.Store, j); end != nil {
 			rows[i].Cells[exitColumn] = strconv.Itoa(end.ExitCode())
 		}
 	}
@@ -48,21 +46,4 @@ func isOver(j *batchv1.Job) bool {
 		}
 	}
 	return false
-}
-
-// storedEnd returns how a job ended if the store has its only attempt; nil: not known.
-func storedEnd(s *logstore.Store, j *batchv1.Job) *job.Outcome {
-	stored, _ := s.Find(j.Namespace, j.Name) // what can't be read is not known
-	of := ofJob(stored, string(j.UID))
-	if len(of) != 1 || of[0].stored.Unnamed != nil || j.Status.Succeeded+j.Status.Failed > 1 {
-		return nil
-	}
-	var concluded, record *job.Outcome
-	if run, err := storedRun(s, of[0].stored.Key); err == nil {
-		concluded = run.Outcome
-	}
-	if exit := of[0].stored.Exit; exit != nil {
-		record = wire.Outcome(exit)
-	}
-	return bestOutcome(concluded, record)
 }

@@ -1,11 +1,9 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -14,13 +12,13 @@ import (
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/pkg/follow"
+	"github.com/hodei-jobs/hodei/pkg/history"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/joblog"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/place"
-	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
-	"github.com/hodei-jobs/hodei/pkg/provider/local"
 	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/signals"
 )
@@ -33,7 +31,8 @@ type logsFlags struct {
 	stream, selector, output   string
 }
 
-func (a *app) newLogs() *cobra.Command {
+// newLogs makes the command; run is (*logsOptions).run, or a test's.
+func newLogs(env *app, run func(*logsOptions, context.Context) error) *cobra.Command {
 	var f logsFlags
 	cmd := &cobra.Command{
 		Use:                   "logs NAME | -l SELECTOR [flags]",
@@ -71,14 +70,17 @@ func (a *app) newLogs() *cobra.Command {
 			# The output of the first attempt, for a program
 			hodei logs --attempt 1 -o json hodei-make-k3x9z`),
 		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: a.completeLog,
+		ValidArgsFunction: env.completeLog,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := a.logsOptions(cmd, f, args)
+			if err := f.check(cmd, args); err != nil {
+				return err
+			}
+			o, err := completeLogs(env, f, args)
 			if err != nil {
 				return err
 			}
-			defer o.store.Close(o.screen.Note)
-			return o.run(cmd.Context())
+			defer o.store.Close(o.note)
+			return run(o, cmd.Context())
 		},
 	}
 	flags := cmd.Flags()
@@ -86,9 +88,10 @@ func (a *app) newLogs() *cobra.Command {
 	flags.DurationVar(&f.since, "since", 0, "Show only output of the last 10m, 2h, ... Default: all.")
 	flags.IntVar(&f.tail, "tail", -1, "Show only the last N lines. Default: all.")
 	flags.StringVar(&f.stream, "stream", "", "Show only stdout or stderr. Default: both.")
-	flags.IntVar(&f.attempt, "attempt", 0, "Show this attempt: 1 is the first that the cluster or this machine still knows. Default: the last, and with -f the later ones.")
+	flags.IntVar(&f.attempt, "attempt", 0,
+		"Show this attempt: 1 is the first that the cluster or this machine still knows. Default: the last, and with -f the later ones.")
 	flags.StringVarP(&f.selector, "selector", "l", "", "Show the jobs with these labels: key=value,..., as in kubectl.")
-	a.addProviderFlag(cmd, flags, "Where the job ran")
+	env.addProviderFlag(cmd, flags, "Where the job ran")
 	decorationFlags(cmd, &f.timestamps, &f.prefix)
 	flags.StringVarP(&f.output, "output", "o", "", "raw: byte for byte. json: one event a line. Default: raw, or decorated lines.")
 	for flag, words := range map[string][]string{"output": {"json", "raw"}, "stream": {"stdout", "stderr"}} {
@@ -97,200 +100,130 @@ func (a *app) newLogs() *cobra.Command {
 	return cmd
 }
 
-// decorationFlags are those by which lines are decorated.
-func decorationFlags(cmd *cobra.Command, timestamps, prefix *bool) {
-	cmd.Flags().BoolVar(timestamps, "timestamps", false, "Begin each line with the time at which its first byte was read (RFC 3339).")
-	cmd.Flags().BoolVar(prefix, "prefix", false, "Begin each line with the names of the job and the stream. 'hodei logs -l' does so anyway.")
+// logsStreams are the values of --stream.
+var logsStreams = map[string]hodeipb.Stream{
+	"": hodeipb.Stream_STREAM_UNSPECIFIED, "stdout": hodeipb.Stream_STDOUT, "stderr": hodeipb.Stream_STDERR,
 }
 
-// completeLog completes the first argument to the name of a job in the cluster or
-// in the log store.
-func (a *app) completeLog(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
-	names, directive := a.completeJob(cmd, args, toComplete)
-	dir, err := a.home().StoreDir()
-	if err != nil || len(args) > 0 {
-		return names, directive
-	}
-	namespaces := []string{local.Namespace}
-	if _, c, err := a.chooseProvider(); err == nil && c.Type != provider.Local {
-		namespaces = append(namespaces, c.Namespace)
-	}
-	for _, namespace := range namespaces {
-		names = append(names, place.StoredJobs(dir, namespace)...)
-	}
-	slices.Sort(names)
-	return slices.Compact(names), directive
-}
-
-// logsOptions turns flags into options. The caller closes their store.
-func (a *app) logsOptions(cmd *cobra.Command, f logsFlags, args []string) (*logsOptions, error) {
-	o := &logsOptions{app: a, follow: f.follow, patient: f.follow, tail: f.tail, attempt: f.attempt, selector: f.selector, screen: newScreen(a, false)}
+// check says what is wrong with the command line. It decides what -l does to --prefix.
+func (f *logsFlags) check(cmd *cobra.Command, args []string) error {
 	switch {
 	case len(args) == 0 && f.selector == "":
-		return nil, usagef(cmd, "no job: name it, or choose some with -l")
+		return usagef(cmd, "no job: name it, or choose some with -l")
 	case len(args) == 1 && f.selector != "":
-		return nil, usagef(cmd, "a job is named by its NAME, or chosen by -l, not both")
+		return usagef(cmd, "a job is named by its NAME, or chosen by -l, not both")
 	case f.since < 0:
-		return nil, usagef(cmd, "--since %s: must not be negative", f.since)
+		return usagef(cmd, "--since %s: must not be negative", f.since)
 	case f.tail < -1:
-		return nil, usagef(cmd, "--tail %d: must not be negative", f.tail)
+		return usagef(cmd, "--tail %d: must not be negative", f.tail)
 	case f.attempt < 0 || cmd.Flags().Changed("attempt") && f.attempt == 0:
-		return nil, usagef(cmd, "--attempt %d: the first one is 1", f.attempt)
+		return usagef(cmd, "--attempt %d: the first one is 1", f.attempt)
 	case f.attempt > 0 && f.selector != "":
-		return nil, usagef(cmd, "--attempt takes one job: leave -l out")
-	}
-	if len(args) == 1 {
-		o.name = args[0]
+		return usagef(cmd, "--attempt takes one job: leave -l out")
 	}
 	if _, err := labels.Parse(f.selector); err != nil {
-		return nil, usagef(cmd, "--selector %q: %w", f.selector, err)
+		return usagef(cmd, "--selector %q: %w", f.selector, err)
 	}
-	if f.since > 0 {
-		o.since = time.Now().Add(-f.since)
+	if _, known := logsStreams[f.stream]; !known {
+		return usagef(cmd, "--stream %q: want stdout or stderr", f.stream)
 	}
-	switch f.stream {
-	case "":
-	case "stdout":
-		o.stream = hodeipb.Stream_STDOUT
-	case "stderr":
-		o.stream = hodeipb.Stream_STDERR
-	default:
-		return nil, usagef(cmd, "--stream %q: want stdout or stderr", f.stream)
-	}
-	switch f.output {
-	case "", "raw", "json":
-	default:
-		return nil, usagef(cmd, "-o %q: want json or raw", f.output)
-	}
-	if f.output == "raw" && f.selector != "" {
-		return nil, usagef(cmd, "-o raw takes one job: the bytes of several can't be told apart")
-	}
-	prefix := f.prefix || f.selector != "" && f.output == "" && !cmd.Flags().Changed("prefix")
-	if f.output != "" && (f.timestamps || prefix) {
-		return nil, usagef(cmd, "-o %s has no decorated lines: leave --timestamps and --prefix out", f.output)
-	}
-	shown := output.Options{Lines: f.selector != "", Timestamps: f.timestamps, Prefix: prefix, Stream: o.stream}
-	if f.output == "json" {
-		shown.Events = &output.Events{Out: a.Out}
-	}
-	o.sink = a.streams().Sinks(shown)
-	var err error
-	if err = o.choose(); err != nil {
-		return nil, err
-	}
-	o.store, err = a.home().OpenStore(false)
-	return o, err
+	f.prefix = f.prefix || f.selector != "" && f.output == "" && !cmd.Flags().Changed("prefix")
+	return f.checkOutput(cmd)
 }
 
-// logsOptions is what of which job is to be shown.
-type logsOptions struct {
-	*app
-	store  *place.Store
-	screen *output.Screen
-	sink   func(name string) output.Sink
-
-	// cluster is where the job is looked for first, in namespace; nil: there is none,
-	// and unreachable, if not nil, is why.
-	cluster     *kubernetes.Provider
-	unreachable error
-	namespace   string
-
-	name, selector string
-	follow         bool
-	patient        bool      // a cluster that does not answer is waited for
-	since          time.Time // zero: from the start
-	tail           int       // lines; below zero: all
-	stream         hodeipb.Stream
-	attempt        int  // from 1; 0: the last
-	endSaid        bool // somebody else says how the job ended
-
-	missed losses
-}
-
-// losses is what was said to be missing of outputs.
-type losses struct {
-	mu    sync.Mutex
-	first string
-}
-
-func (l *losses) add(text string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.first = cmp.Or(l.first, text)
-}
-
-// said is the first of them; empty: nothing is missing.
-func (l *losses) said() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.first
-}
-
-// choose resolves the provider. One whose cluster can't be reached is no reason not
-// to look into the store.
-func (o *logsOptions) choose() error {
-	name, c, err := o.chooseProvider()
-	if err != nil {
-		return err
+// checkOutput says what is wrong with how the output is to be written.
+func (f *logsFlags) checkOutput(cmd *cobra.Command) error {
+	switch {
+	case f.output != "" && f.output != "raw" && f.output != "json":
+		return usagef(cmd, "-o %q: want json or raw", f.output)
+	case f.output == "raw" && f.selector != "":
+		return usagef(cmd, "-o raw takes one job: the bytes of several can't be told apart")
+	case f.output != "" && (f.timestamps || f.prefix):
+		return usagef(cmd, "-o %s has no decorated lines: leave --timestamps and --prefix out", f.output)
 	}
-	if c.Type == provider.Local {
-		o.namespace = local.Namespace
-		return nil
-	}
-	o.namespace = c.Namespace
-	o.cluster, o.unreachable = o.kubernetesProvider(name, c)
 	return nil
 }
 
+// completeLogs turns flags that are right into options. The caller closes their store.
+func completeLogs(env *app, f logsFlags, args []string) (*logsOptions, error) {
+	o := &logsOptions{selector: f.selector, signals: env.signals, note: newScreen(env, false).Note}
+	if len(args) == 1 {
+		o.name = args[0]
+	}
+	shown := output.Options{Lines: f.selector != "", Timestamps: f.timestamps, Prefix: f.prefix, Stream: logsStreams[f.stream]}
+	if f.output == "json" {
+		shown.Events = &output.Events{Out: env.Out}
+	}
+	var err error
+	if o.finder, o.store, err = env.finder(false, o.note); err != nil {
+		return nil, err
+	}
+	o.finder.Patient = f.follow
+	o.viewer = joblog.New(o.finder, env.streams().Sinks(shown))
+	o.viewer.Follow, o.viewer.Tail, o.viewer.Attempt = f.follow, f.tail, f.attempt
+	o.viewer.Stream, o.viewer.StoreDir = shown.Stream, o.store.Dir
+	if f.since > 0 {
+		o.viewer.Since = time.Now().Add(-f.since)
+	}
+	return o, nil
+}
+
+// logsOptions is the output of which jobs is to be shown, and by what.
+type logsOptions struct {
+	name, selector string // one of them is empty
+	finder         *history.Finder
+	viewer         *joblog.Viewer
+	store          *place.Store
+	signals        *signals.Set
+	note           func(text string)
+}
+
+// run shows the output. If some of it is missing, which was said, the exit code is 1.
 func (o *logsOptions) run(ctx context.Context) error {
-	o.store.Tell(o.screen.Note)
+	o.store.Tell(o.note)
 	ctx, stop := o.signals.UntilSignal(ctx, signals.NextEndsUs)
 	defer stop()
-	var err error
+	show := o.showOne
 	if o.selector != "" {
-		err = o.showAll(ctx)
-	} else {
-		err = o.showOne(ctx)
+		show = o.showAll
 	}
+	err := show(ctx)
 	switch {
 	case ctx.Err() != nil:
 		return signals.InterruptedBy(ctx, nil)
-	case err == nil && o.missed.said() != "":
-		return &job.ExitError{Code: exitFailed} // what is missing was said
+	case err == nil && o.viewer.Missed() != "":
+		return &job.ExitError{Code: exitFailed}
 	}
 	return err
 }
 
 func (o *logsOptions) showOne(ctx context.Context) error {
-	j, err := o.find(ctx)
+	j, err := o.finder.Find(ctx, o.name)
 	if err != nil {
 		return err
 	}
-	switch made := j.attempts; {
-	case errors.Is(j.absent, kubernetes.ErrNotFound):
-		o.screen.Note(fmt.Sprintf("not in the cluster: this is the output of a job of %s that is stored here", made[0].stored.Created.Local().Format(time.DateTime)))
-	case j.absent != nil:
-		o.screen.Note(fmt.Sprintf("this is what is stored here: %v", j.absent))
+	switch {
+	case errors.Is(j.Absent, kubernetes.ErrNotFound):
+		o.note(fmt.Sprintf("not in the cluster: this is the output of a job of %s that is stored here",
+			j.Attempts[0].Stored.Created.Local().Format(time.DateTime)))
+	case j.Absent != nil:
+		o.note(fmt.Sprintf("this is what is stored here: %v", j.Absent))
 	}
-	err = o.show(ctx, j)
-	if err == nil && o.follow && kubernetes.Unanswered(j.absent) {
-		err = j.absent // what is stored was not all that was asked for
+	err = o.viewer.Show(ctx, j)
+	if err == nil && o.viewer.Follow && kubernetes.Unanswered(j.Absent) {
+		err = j.Absent // what is stored was not all that was asked for
 	}
 	return err
 }
 
 // showAll shows the jobs that the selector chooses, all at once.
 func (o *logsOptions) showAll(ctx context.Context) error {
-	if o.cluster == nil {
-		return o.noSelection()
-	}
-	ask := func(ctx context.Context) ([]*kubernetes.Found, error) { return o.cluster.FindAll(ctx, o.selector) }
-	all, err := kubernetes.Ask(ctx, o.patient, o.screen.Note, ask)
+	all, err := o.finder.Select(ctx, o.selector)
 	switch {
 	case err != nil:
 		return err
 	case len(all) == 0:
-		o.screen.Note(fmt.Sprintf("No jobs found in %s namespace.", o.namespace))
+		o.note(fmt.Sprintf("No jobs found in %s namespace.", o.finder.Namespace))
 		return nil
 	case len(all) > follow.MaxJobs:
 		return &job.Hinted{Err: fmt.Errorf("%d jobs match -l %s, %d can be shown at once", len(all), o.selector, follow.MaxJobs),
@@ -300,44 +233,11 @@ func (o *logsOptions) showAll(ctx context.Context) error {
 	var work sync.WaitGroup
 	for i, found := range all {
 		work.Go(func() {
-			if err := o.show(ctx, o.known(found)); err != nil {
+			if err := o.viewer.Show(ctx, o.finder.Known(found)); err != nil {
 				errs[i] = fmt.Errorf("%s: %w", found.Spec.Name, err)
 			}
 		})
 	}
 	work.Wait()
 	return errors.Join(errs...)
-}
-
-// noSelection is why no jobs can be chosen by their labels.
-func (o *logsOptions) noSelection() error {
-	if o.unreachable != nil {
-		return o.unreachable
-	}
-	return errors.New("-l needs a cluster: this machine keeps no list of jobs")
-}
-
-// saying is the job's sink, which says on stderr what is missing, and remembers it.
-func (o *logsOptions) saying(name string) output.Sink {
-	return sayingSink{o.sink(name), o}
-}
-
-type sayingSink struct {
-	output.Sink
-	options *logsOptions
-}
-
-func (s sayingSink) Gap(g output.Gap) error {
-	s.options.missed.add(g.String())
-	if err := s.Sink.Gap(g); err != nil {
-		return err
-	}
-	s.options.screen.Note(g.String())
-	return nil
-}
-
-// damaged says what of the store can't be read, which may have been of what is shown.
-func (o *logsOptions) damaged(err error) {
-	o.missed.add(err.Error())
-	o.screen.Note(err.Error())
 }

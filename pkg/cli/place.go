@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/hodei-jobs/hodei/pkg/history"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
@@ -197,6 +198,38 @@ func (a *app) currentContext() string {
 func (a *app) providerAt(name string, c provider.Config) (*kubernetes.Provider, error) {
 	*a.kube.Context, *a.kube.KubeConfig = c.Context, c.Kubeconfig
 	return a.kubernetesProvider(name, c)
+}
+
+// finder returns what finds jobs where the chosen provider has them, and the opened store that it looks into, which
+// the caller closes. A cluster that can't be reached is no reason not to look into the store. note is told what
+// the finder has to say.
+func (a *app) finder(writing bool, note func(string)) (*history.Finder, *place.Store, error) {
+	name, c, err := a.chooseProvider()
+	if err != nil {
+		return nil, nil, err
+	}
+	f := &history.Finder{Namespace: c.Namespace, Note: note, Context: a.currentContext}
+	f.Hint = func(text string) { note("hint: " + a.named(text)) }
+	if c.Type == provider.Local {
+		f.Namespace = local.Namespace
+	} else {
+		f.Cluster, f.Unreachable = a.kubernetesProvider(name, c)
+	}
+	store, err := a.home().OpenStore(writing)
+	if err != nil {
+		return nil, nil, err
+	}
+	f.Store = store.Store
+	return f, store, nil
+}
+
+// clientset returns a client of the chosen cluster.
+func (a *app) clientset() (clientset.Interface, error) {
+	config, err := restConfig(a.kube)
+	if err != nil {
+		return nil, err
+	}
+	return clientset.NewForConfig(config)
 }
 
 // kubernetesProvider returns the provider of a name and settings at the cluster that the kube flags

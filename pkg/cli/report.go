@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -11,9 +12,11 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/pkg/document"
+	"github.com/hodei-jobs/hodei/pkg/history"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/report"
@@ -31,7 +34,8 @@ type reportFlags struct {
 	attempt int
 }
 
-func (a *app) newReport() *cobra.Command {
+// newReport makes the command; run is (*reportOptions).run, or a test's.
+func newReport(env *app, run func(*reportOptions, context.Context) error) *cobra.Command {
 	var f reportFlags
 	cmd := &cobra.Command{
 		Use:                   "report NAME [FILE] [-o html|svg|json]",
@@ -61,84 +65,100 @@ func (a *app) newReport() *cobra.Command {
 			# The first attempt's figures and samples, for a program
 			hodei report hodei-make-k3x9z --attempt 1 -o json | jq '.outcome.usage'`),
 		Args:              cobra.MaximumNArgs(2),
-		ValidArgsFunction: a.completeReport,
+		ValidArgsFunction: env.completeReport,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := a.reportOptions(cmd, f, args)
+			if err := f.check(cmd, args); err != nil {
+				return err
+			}
+			o, err := completeReport(env, f, args)
 			if err != nil {
 				return err
 			}
-			defer o.logs.store.Close(o.logs.screen.Note)
-			return o.run(cmd.Context())
+			defer o.store.Close(o.finder.Note)
+			return run(o, cmd.Context())
 		},
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&f.output, "output", "o", "", "html, svg or json. Default: by FILE, else html.")
-	flags.IntVar(&f.attempt, "attempt", 0, "Report this attempt: 1 is the first that the cluster or this machine still knows. Default: the last.")
-	a.addProviderFlag(cmd, flags, "Where the job ran")
+	flags.IntVar(&f.attempt, "attempt", 0,
+		"Report this attempt: 1 is the first that the cluster or this machine still knows. Default: the last.")
+	env.addProviderFlag(cmd, flags, "Where the job ran")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(reportFormats, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
-// completeReport completes a job's name, and then a file's.
-func (a *app) completeReport(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveDefault
+// reportTarget returns the FILE that was typed, empty: none, and the format that its ending stands for, empty: none.
+func reportTarget(args []string) (file, ending string) {
+	if len(args) < 2 {
+		return "", ""
 	}
-	return a.completeLog(cmd, args, toComplete)
+	ending = strings.TrimPrefix(filepath.Ext(args[1]), ".")
+	if !slices.Contains(reportFormats, ending) {
+		ending = ""
+	}
+	return args[1], ending
+}
+
+// check says what is wrong with the command line. It decides on the format.
+func (f *reportFlags) check(cmd *cobra.Command, args []string) error {
+	file, ending := reportTarget(args)
+	format := cmp.Or(f.output, ending)
+	if format == "" && (file == "" || file == "-") {
+		format = reportFormats[0]
+	}
+	switch {
+	case len(args) == 0:
+		return usagef(cmd, "no job: name it")
+	case len(args) == 2 && file == "":
+		return usagef(cmd, "the name of the file is empty")
+	case format == "":
+		return usagef(cmd, "%s does not end in .html, .svg or .json, and -o does not say what it is to be", file)
+	case !slices.Contains(reportFormats, format):
+		return usagef(cmd, "-o %q: want html, svg or json", f.output)
+	case ending != "" && ending != format:
+		return usagef(cmd, "%s ends in .%s, and -o says %s", file, ending, format)
+	case f.attempt < 0 || cmd.Flags().Changed("attempt") && f.attempt == 0:
+		return usagef(cmd, "--attempt %d: the first one is 1", f.attempt)
+	}
+	f.output = format
+	return nil
+}
+
+// completeReport turns flags that are right into options. The caller closes their store.
+func completeReport(env *app, f reportFlags, args []string) (*reportOptions, error) {
+	o := &reportOptions{
+		IOStreams: env.IOStreams, signals: env.signals, name: args[0], attempt: f.attempt, format: f.output,
+		hint: func(p *history.PastRun) string {
+			ro := &runOptions{app: env, spec: p.Spec, place: pastPlace{namespace: p.Namespace}}
+			if failure := ro.explained(p.Outcome); failure != nil {
+				return env.named(failure.Hint)
+			}
+			return ""
+		},
+	}
+	switch file, _ := reportTarget(args); {
+	case file == "-":
+	case file != "":
+		o.file = file
+	case o.format != "json" && ui.Detect(env.stdout(), env.getenv).TTY:
+		o.file = o.name + "." + o.format
+	}
+	var err error
+	o.finder, o.store, err = env.finder(false, newScreen(env, false).Note)
+	return o, err
 }
 
 // reportOptions is what of which job is to be made, and where it goes.
 type reportOptions struct {
-	*app
-	logs   *logsOptions
-	format string
-	file   string // empty: stdout
-}
-
-// reportOptions turns flags into options. The caller closes their store.
-func (a *app) reportOptions(cmd *cobra.Command, f reportFlags, args []string) (*reportOptions, error) {
-	o := &reportOptions{app: a, format: f.output}
-	given := ""
-	if len(args) == 2 {
-		given = args[1]
-	}
-	ending := strings.TrimPrefix(filepath.Ext(given), ".")
-	says := slices.Contains(reportFormats, ending)
-	switch {
-	case o.format != "":
-	case says:
-		o.format = ending
-	case given == "" || given == "-":
-		o.format = reportFormats[0]
-	}
-	switch {
-	case len(args) == 0:
-		return nil, usagef(cmd, "no job: name it")
-	case len(args) == 2 && given == "":
-		return nil, usagef(cmd, "the name of the file is empty")
-	case o.format == "":
-		return nil, usagef(cmd, "%s does not end in .html, .svg or .json, and -o does not say what it is to be", given)
-	case !slices.Contains(reportFormats, o.format):
-		return nil, usagef(cmd, "-o %q: want html, svg or json", f.output)
-	case says && ending != o.format:
-		return nil, usagef(cmd, "%s ends in .%s, and -o says %s", given, ending, o.format)
-	case f.attempt < 0 || cmd.Flags().Changed("attempt") && f.attempt == 0:
-		return nil, usagef(cmd, "--attempt %d: the first one is 1", f.attempt)
-	}
-	switch {
-	case given == "-":
-	case given != "":
-		o.file = given
-	case o.format != "json" && ui.Detect(a.stdout(), a.getenv).TTY:
-		o.file = args[0] + "." + o.format
-	}
-	o.logs = &logsOptions{app: a, name: args[0], attempt: f.attempt, screen: newScreen(a, false)}
-	if err := o.logs.choose(); err != nil {
-		return nil, err
-	}
-	var err error
-	o.logs.store, err = a.home().OpenStore(false)
-	return o, err
+	genericiooptions.IOStreams
+	signals *signals.Set
+	finder  *history.Finder
+	store   *place.Store
+	name    string
+	attempt int // from 1; 0: the last
+	format  string
+	file    string                        // empty: stdout
+	hint    func(*history.PastRun) string // what a run that failed says that can be typed
 }
 
 func (o *reportOptions) run(ctx context.Context) error {
@@ -167,58 +187,51 @@ func (o *reportOptions) run(ctx context.Context) error {
 }
 
 // load finds the attempt, and what is known of it.
-func (o *reportOptions) load(ctx context.Context) (*pastRun, error) {
-	j, err := o.logs.findRun(ctx)
+func (o *reportOptions) load(ctx context.Context) (*history.PastRun, error) {
+	j, err := o.finder.FindRun(ctx, o.name)
 	if err != nil {
 		return nil, err
 	}
-	n, where := len(j.attempts), ""
-	if o.logs.cluster == nil {
-		where = "--provider local "
-	}
+	n := len(j.Attempts)
 	switch {
 	case n == 0:
-		return nil, noAttempt(j)
-	case o.logs.attempt > n:
-		return nil, &job.Hinted{Err: fmt.Errorf("job %s has no attempt %d: the last that is known is %d", j.name, o.logs.attempt, n), Hint: fmt.Sprintf("{hodei} report %s%s --attempt %d", where, j.name, n)}
-	case o.logs.attempt > 0:
-		n = o.logs.attempt
+		return nil, j.NoAttempt()
+	case o.attempt > n:
+		where := ""
+		if o.finder.Cluster == nil {
+			where = "--provider local "
+		}
+		return nil, &job.Hinted{Err: fmt.Errorf("job %s has no attempt %d: the last that is known is %d", j.Name, o.attempt, n),
+			Hint: fmt.Sprintf("{hodei} report %s%s --attempt %d", where, j.Name, n)}
+	case o.attempt > 0:
+		n = o.attempt
 	}
-	a := &j.attempts[n-1]
-	p := o.logs.pastRun(j, a)
-	p.noteDamage(o.logs.screen)
-	if p.running {
-		err = o.logs.current(ctx, j.found, a, p)
+	a := &j.Attempts[n-1]
+	p := o.finder.PastRun(j, a)
+	p.NoteDamage(o.finder.Note)
+	if p.Running {
+		err = o.finder.Ask(ctx, j.Found, a, p)
 	}
 	return p, err
 }
 
-// findRun is find for who wants no output.
-func (o *logsOptions) findRun(ctx context.Context) (*knownJob, error) {
-	j, err := o.find(ctx)
-	if err != nil && o.cluster == nil && o.unreachable == nil {
-		err = &job.Hinted{Err: fmt.Errorf("no run of a job %q is stored on this machine", o.name), Hint: "{hodei} run --provider local --name " + shell.Quote(o.name) + " -- COMMAND"}
-	}
-	return j, err
-}
-
 // render makes the file.
-func (o *reportOptions) render(p *pastRun, now time.Time) ([]byte, error) {
+func (o *reportOptions) render(p *history.PastRun, now time.Time) ([]byte, error) {
 	var b bytes.Buffer
 	if o.format == "json" {
 		return document.JSON(p.Run, "  ")
 	}
-	r := &report.Report{Run: p.Run, Running: p.running, Missing: p.missing, Made: now, Version: readClientVersion().Version}
+	r := &report.Report{Run: p.Run, Running: p.Running, Missing: p.Missing, Made: now, Version: readClientVersion().Version}
 	if p.Spec != nil {
 		r.Command = shell.Line(p.Spec.Command)
 	}
 	if p.Outcome != nil && p.Spec != nil {
 		r.Hint = o.hint(p)
 	}
-	for _, err := range p.damaged {
+	for _, err := range p.Damaged {
 		r.Notes = append(r.Notes, "Not all that was stored can be read: "+err.Error())
 	}
-	if p.coarse && len(p.Phases) > 0 {
+	if p.Coarse && len(p.Phases) > 0 {
 		r.Notes = append(r.Notes, "The start is by the cluster's own times, which are whole seconds.")
 	}
 	write := r.HTML
@@ -227,15 +240,6 @@ func (o *reportOptions) render(p *pastRun, now time.Time) ([]byte, error) {
 	}
 	err := write(&b)
 	return b.Bytes(), err
-}
-
-// hint is what a run that failed says that can be typed.
-func (o *reportOptions) hint(p *pastRun) string {
-	ro := &runOptions{app: o.app, spec: p.Spec, place: pastPlace{namespace: p.Namespace}}
-	if f := ro.explained(p.Outcome); f != nil {
-		return o.named(f.Hint)
-	}
-	return ""
 }
 
 // pastPlace is where a job ran, of which only the name is left.

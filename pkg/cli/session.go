@@ -11,6 +11,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/follow"
+	"github.com/hodei-jobs/hodei/pkg/history"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/place"
@@ -46,7 +47,7 @@ type session struct {
 	store    *place.Store // nil: nothing is stored
 	sink     output.Sink  // nil: the output is shown as it is, or as events
 	follower *follower
-	record   *runRecord
+	record   *history.Record
 	started  bool             // the command ran, in any attempt
 	stopped  bool             // the job was asked to stop
 	warned   bool             // the next Ctrl-C leaves, and that was said
@@ -65,7 +66,7 @@ func (s *session) follow(ctx context.Context, earlier func(*follower)) error {
 	if s.sink != nil {
 		s.follower.sink = s.sink
 	}
-	s.record = newRunRecord(s, s.follower)
+	s.record = s.newRecord()
 	if earlier != nil {
 		earlier(s.follower)
 	}
@@ -88,7 +89,7 @@ func (s *session) follow(ctx context.Context, earlier func(*follower)) error {
 		return err
 	})
 	s.job.Close()
-	s.record.over(s.over)
+	s.record.Over(s.over)
 	if e := recorder.Close(); e != nil && err == nil {
 		err = &job.ExitError{Code: job.ExitFailed, Err: e}
 	}
@@ -129,7 +130,7 @@ func (s *session) attemptSamples(o *job.Outcome) []job.Sample {
 // report takes a phase from the provider.
 func (s *session) report(e job.Event) {
 	if s.record != nil {
-		s.record.phase(e)
+		s.record.Phase(e)
 	}
 	switch runs := s.fallback && e.Phase == job.Running && !e.Waiting; {
 	case runs && s.runOptions.follow:
@@ -351,7 +352,7 @@ func (s *session) abort(ctx context.Context, err error) error {
 			return s.leaveWith(job.ExitFailed, err, hint)
 		}
 		if errors.Is(err, kubernetes.ErrLost) {
-			return s.leaveWith(job.ExitFailed, err, comeBack(err, "{hodei} attach "+s.spec.Name))
+			return s.leaveWith(job.ExitFailed, err, kubernetes.ComeBack(err, "{hodei} attach "+s.spec.Name))
 		}
 		if f, ok := errors.AsType[*job.Failure](err); ok && s.attached && f.Hint != "" {
 			return s.leaveWith(job.ExitFailed, err, f.Hint)

@@ -19,6 +19,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/exporter"
 	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/follow/followtest"
+	"github.com/hodei-jobs/hodei/pkg/history"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/output/outputtest"
@@ -130,7 +131,7 @@ func TestDataHostile(t *testing.T) {
 		}
 	}
 	o := &reportOptions{format: "json"}
-	b, err := o.render(&pastRun{Run: job.Run{Attempt: hostile}}, usagetest.Began)
+	b, err := o.render(&history.PastRun{Run: job.Run{Attempt: hostile}}, usagetest.Began)
 	if err != nil || outputtest.CommandsTerminal(string(b)) {
 		t.Errorf("report %q, %v", b, err)
 	}

@@ -251,3 +251,11 @@ func refusedUpgrade(err error) error {
 	}
 	return nil
 }
+
+// ComeBack returns the hint for somebody who lost the cluster while a job runs; command is what to type then.
+func ComeBack(err error, command string) string {
+	if f, ok := errors.AsType[*job.Failure](err); ok && f.Cause == job.Forbidden {
+		return "log in anew, or get the right back, then: " + command
+	}
+	return command
+}

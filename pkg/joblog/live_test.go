@@ -1,4 +1,4 @@
-package cli
+package joblog
 
 import (
 	"bytes"
@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"path"
@@ -17,19 +18,28 @@ import (
 	"testing/synctest"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/follow"
+	"github.com/hodei-jobs/hodei/pkg/history"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/output/outputtest"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/kubernetestest"
 )
+
+// newViewer returns a Viewer whose sinks write to out and whose notes go to errOut.
+func newViewer(out, errOut io.Writer, o output.Options, f history.Finder) *Viewer {
+	f.Note = func(text string) { fmt.Fprintln(errOut, text) }
+	return New(&f, (&output.Streams{Out: out, Err: out}).Sinks(o))
+}
 
 // What is fetched for --tail and --since may be more than the store has room for:
 // nothing waits for the other, and what was dropped is said.
@@ -59,11 +69,12 @@ func TestShowLiveDropped(t *testing.T) {
 			}
 			defer log.Close()
 			var out, errOut bytes.Buffer
-			a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, getenv: func(string) string { return "" }}
-			o := &logsOptions{app: a, screen: newScreen(a, false), sink: a.streams().Sinks(output.Options{}), tail: test.tail, since: test.since}
-			j := &knownJob{name: "x", attempts: []knownAttempt{{name: "x-1", uid: "1"}}}
-			feed := newFeed(func(err error) { t.Error(err) }, func(uid string) bool { return o.partial(j, uid) })
-			feed.Attached(coordinator.Attachment{Log: log, Hello: &hodeipb.Hello{Attempt: "x-1", AttemptUid: "1",
+			v := newViewer(&out, &errOut, output.Options{}, history.Finder{})
+			v.Tail, v.Since = test.tail, test.since
+			j := &history.Job{Name: "x", Attempts: []history.Attempt{{Name: "x-1", UID: "1"}}}
+			f := &fetch{Viewer: v, job: j, estimate: tailBytes << 20}
+			f.feed = newFeed(func(err error) { t.Error(err) }, func(uid string) bool { return v.partial(j, uid) })
+			f.feed.Attached(coordinator.Attachment{Log: log, Hello: &hodeipb.Hello{Attempt: "x-1", AttemptUid: "1",
 				State: &hodeipb.State{Phase: hodeipb.Phase_RUNNING}, Extent: &hodeipb.Extent{End: batches * size}}})
 			over, ended := follow.NewEnd()
 			defer ended(nil, nil)
@@ -72,13 +83,13 @@ func TestShowLiveDropped(t *testing.T) {
 			work.Go(func() {
 				for i := range batches {
 					line := fmt.Sprintf("%0*d\n", size-1, i)
-					b := batch(uint64(i*size), "out:"+line)
+					b := outputtest.Batch(uint64(i*size), "out:"+line)
 					b.Records[0].StreamOffset = uint64(i * size)
 					b.Records[0].TimeUnixNano = now.Add(time.Duration(i) * time.Second).UnixNano()
-					store(t, log, b)
+					outputtest.Store(t, log, b)
 				}
 			})
-			if _, err := o.showLive(t.Context(), over, j, <-feed.attached, tailBytes<<20); err != nil {
+			if _, err := f.showLive(t.Context(), over, <-f.feed.attached); err != nil {
 				t.Fatal(err)
 			}
 			lines := strings.Count(out.String(), "\n")
@@ -98,20 +109,18 @@ func TestShowLiveDropped(t *testing.T) {
 
 // hodei logs has less patience, and says all the same what it has waited for.
 func TestLogsRefused(t *testing.T) {
-	refusal := errors.New("bad certificate")
 	for name, refused := range map[string]bool{"the agent of job x was not reached within 30s": false, "refused: bad certificate": true} {
 		synctest.Test(t, func(t *testing.T) {
-			a := &app{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: io.Discard}, getenv: func(string) string { return "" }}
-			o := &logsOptions{app: a, screen: newScreen(a, true)}
+			v := newViewer(io.Discard, io.Discard, output.Options{}, history.Finder{})
 			refusals := make(chan *job.Failure, 1)
 			if refused {
-				refusals <- refusing{}.Refused(refusal)
+				refusals <- &job.Failure{Cause: job.ConfigError, Message: "refused: bad certificate", Hint: "compare the clocks"}
 			}
 			over, ended := follow.NewEnd()
 			defer ended(nil, nil)
-			feed := newFeed(func(err error) { t.Error(err) }, nil)
+			f := &fetch{Viewer: v, job: &history.Job{Name: "x"}, feed: newFeed(func(err error) { t.Error(err) }, nil)}
 			begun := time.Now()
-			_, err := o.follows(t.Context(), &follow.Events{Refused: refusals, Over: over}, &knownJob{name: "x"}, nil, feed, 0)
+			_, err := f.follows(t.Context(), &follow.Events{Refused: refusals, Over: over})
 			if took := time.Since(begun); refused && took != 0 || !refused && took != follow.MeetWait {
 				t.Errorf("after %s", took)
 			}
@@ -124,7 +133,7 @@ func TestLogsRefused(t *testing.T) {
 
 // --tail and --since are of the attempts that were there when the command began.
 func TestPartial(t *testing.T) {
-	j := &knownJob{attempts: []knownAttempt{{uid: "1"}}}
+	j := &history.Job{Attempts: []history.Attempt{{UID: "1"}}}
 	for _, test := range []struct {
 		tail  int
 		since time.Time
@@ -136,8 +145,8 @@ func TestPartial(t *testing.T) {
 		{-1, time.Unix(1, 0), "1", true},
 		{5, time.Unix(1, 0), "2", false},
 	} {
-		o := &logsOptions{tail: test.tail, since: test.since}
-		if got := o.partial(j, test.uid); got != test.want {
+		v := &Viewer{Tail: test.tail, Since: test.since}
+		if got := v.partial(j, test.uid); got != test.want {
 			t.Errorf("%+v: got %t", test, got)
 		}
 	}
@@ -189,8 +198,9 @@ func (s *podServer) set(name, log string, ended bool) {
 	defer s.mu.Unlock()
 	controller := true
 	pod := corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "ns", UID: "uid-1", ResourceVersion: "2", OwnerReferences: []metav1.OwnerReference{{UID: "job", Controller: &controller}}},
-		Spec:       corev1.PodSpec{NodeName: "node1"},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "ns", UID: "uid-1", ResourceVersion: "2",
+			OwnerReferences: []metav1.OwnerReference{{UID: "job", Controller: &controller}}},
+		Spec: corev1.PodSpec{NodeName: "node1"},
 		Status: corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: []corev1.ContainerStatus{
 			{Name: "job", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}},
 	}
@@ -259,7 +269,8 @@ func (s *podServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				items = append(items, withKind(pods[i]))
 			}
 		}
-		json.NewEncoder(w).Encode(map[string]any{"apiVersion": version, "kind": list, "metadata": metav1.ListMeta{ResourceVersion: "1"}, "items": items})
+		json.NewEncoder(w).Encode(map[string]any{"apiVersion": version, "kind": list,
+			"metadata": metav1.ListMeta{ResourceVersion: "1"}, "items": items})
 	}
 }
 
@@ -285,21 +296,22 @@ func TestFollowContainers(t *testing.T) {
 	for _, started := range []bool{true, false} {
 		t.Run(fmt.Sprintf("started %t", started), func(t *testing.T) {
 			out := &tellingWriter{wrote: make(chan string, 10)}
-			a := &app{IOStreams: genericiooptions.IOStreams{Out: out, ErrOut: io.Discard}, getenv: func(string) string { return "" }}
 			server := newPodServer()
-			o := &logsOptions{app: a, screen: newScreen(a, true), sink: a.streams().Sinks(output.Options{}), tail: -1, follow: true, cluster: kubernetestest.Cluster(t, server.ServeHTTP)}
-			found := &kubernetes.Found{Job: testJob("job"), Spec: &job.Spec{Name: "x", ContainerLogs: true, StartTimeout: time.Minute}}
-			j := &knownJob{name: "x", found: found}
-			var attempt *knownAttempt
+			v := newViewer(out, io.Discard, output.Options{}, history.Finder{Cluster: kubernetestest.Cluster(t, server.ServeHTTP)})
+			v.Follow = true
+			found := &kubernetes.Found{Job: &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "x", Namespace: "ns", UID: "job"}},
+				Spec: &job.Spec{Name: "x", ContainerLogs: true, StartTimeout: time.Minute}}
+			j := &history.Job{Name: "x", Found: found}
+			var attempt *history.Attempt
 			const first = "2025-06-01T12:00:01Z a\n"
 			if started {
 				server.set("x-1", first, false)
 				found.Attempts = []kubernetes.Attempt{{Name: "x-1", UID: "uid-1", Running: true}}
-				j.attempts = []knownAttempt{{name: "x-1", uid: "uid-1", pod: &found.Attempts[0]}}
-				attempt = &j.attempts[0]
+				j.Attempts = []history.Attempt{{Name: "x-1", UID: "uid-1", Pod: &found.Attempts[0]}}
+				attempt = &j.Attempts[0]
 			}
 			over := make(chan error, 1)
-			go func() { over <- o.followContainers(t.Context(), j, attempt) }()
+			go func() { over <- v.followContainers(t.Context(), j, attempt) }()
 			if !started {
 				server.set("x-1", first, false)
 			}
@@ -309,6 +321,91 @@ func TestFollowContainers(t *testing.T) {
 			server.set("x-1", first+"2025-06-01T12:00:02Z b\n", true)
 			if err := <-over; err != nil || out.String() != "a\nb\n" {
 				t.Errorf("got %q, %v", out.String(), err)
+			}
+		})
+	}
+}
+
+// TestShown holds what is said to be missing of an output, by how far it was shown and what is known of its end.
+func TestShown(t *testing.T) {
+	record := &hodeipb.ExitRecord{Cause: "Completed", End: 10}
+	counted, unclear := &job.Outcome{Cause: job.Completed, Attempt: "x-1", OutputBytes: 10}, &job.Outcome{Cause: job.Evicted,
+		Attempt: "x-1"}
+	other := &job.Outcome{Cause: job.Completed, Attempt: "x-2", OutputBytes: 50}
+	for _, test := range []struct {
+		name    string
+		shown   shown
+		whole   bool
+		missing bool
+		bytes   uint64
+	}{
+		{"to its end", shown{from: 10, to: math.MaxUint64, record: record}, true, false, 0},
+		{"up to now", shown{from: 10, to: 10}, false, false, 0},
+		{"up to now, and it has ended meanwhile", shown{from: 10, to: 10, record: record}, true, false, 0},
+		{"not even up to now", shown{from: 4, to: 10, record: record}, false, true, 6},
+		{"its Pod is gone, and all was shown", shown{from: 10, to: math.MaxUint64, outcome: counted}, false, false, 0},
+		{"its Pod is gone with the rest", shown{from: 4, to: math.MaxUint64, outcome: counted}, false, true, 6},
+		{"its Pod is gone, and nobody counted", shown{from: 4, to: math.MaxUint64, outcome: unclear}, false, true, 0},
+		{"the job has ended with another attempt", shown{from: 4, to: math.MaxUint64, outcome: other}, false, true, 0},
+		{"nobody knows how it ended", shown{from: 4, to: math.MaxUint64}, false, true, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			test.shown.attempt = "x-1"
+			g, missing := test.shown.missing()
+			if missing != test.missing || g.Bytes != test.bytes || g.Attempt != "x-1" || g.Offset != test.shown.from {
+				t.Errorf("missing %t: %+v", missing, g)
+			}
+			if whole := test.shown.whole(); whole != test.whole {
+				t.Errorf("whole %t", whole)
+			}
+		})
+	}
+}
+
+func TestFollowerTemporary(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		want string
+	}{
+		{nil, ""},
+		{coordinator.ErrShort, ""},
+		{fmt.Errorf("create: %w", logstore.ErrInUse),
+			"another hodei on this machine stores the output of x: it is fetched once more for here"},
+		{syscall.EROFS, "the output of x is not kept in the log store: read-only file system"},
+	} {
+		if got := Temporary(coordinator.Attachment{Hello: &hodeipb.Hello{Attempt: "x"}, Temporary: test.err}); got != test.want {
+			t.Errorf("%v: got %q, want %q", test.err, got, test.want)
+		}
+	}
+}
+
+// TestOutOfReach: who has lost the cluster is told that the job goes on, and how to come
+// back.
+func TestOutOfReach(t *testing.T) {
+	lost := func(cause job.Cause) error {
+		return &job.Failure{Cause: cause, Message: "gone", Hint: "kubectl", Err: fmt.Errorf("%w: x", kubernetes.ErrLost)}
+	}
+	for _, test := range []struct {
+		name      string
+		err       error
+		want, tip string
+	}{
+		{"nothing", nil, "", ""},
+		{"another error", errors.New("no"), "no", ""},
+		{"the login", lost(job.Forbidden), "gone; job x goes on", "log in anew, or get the right back, then: {hodei} logs -f x"},
+		{"the cluster", lost(job.ConfigError), "gone; job x goes on", "{hodei} logs -f x"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			err := outOfReach(test.err, "x", "{hodei} logs -f x")
+			text, tip := "", ""
+			if err != nil {
+				text = err.Error()
+			}
+			if h, ok := errors.AsType[*job.Hinted](err); ok {
+				tip = h.Hint
+			}
+			if text != test.want || tip != test.tip {
+				t.Errorf("got %q, hint %q", text, tip)
 			}
 		})
 	}
