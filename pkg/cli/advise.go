@@ -15,6 +15,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/advice"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/remedies"
 	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/signals"
 	"github.com/hodei-jobs/hodei/pkg/ui"
@@ -170,7 +171,7 @@ func (o *adviseOptions) nothing(c pastRuns) error {
 	default:
 		err = fmt.Errorf("nothing was measured of job %s, nor of another run of its command", c.name)
 	}
-	return &job.Hinted{Err: err, Hint: "let it run to its end while you follow it: " + runLine(c.spec)}
+	return &job.Hinted{Err: err, Hint: "let it run to its end while you follow it: " + remedies.RunLine(c.spec)}
 }
 
 func (o *adviseOptions) print(all []*advised) error {

@@ -12,7 +12,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
-	"github.com/hodei-jobs/hodei/pkg/shell"
+	"github.com/hodei-jobs/hodei/pkg/remedies"
 	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
@@ -189,15 +189,6 @@ func (o *logsOptions) current(ctx context.Context, found *kubernetes.Found, a *k
 	return nil
 }
 
-// runLine is what runs the command of a job again, with the program's name to be put in.
-func runLine(spec *job.Spec) string {
-	line := "{hodei} run"
-	if spec.Image != "" {
-		line += " --image " + shell.Quote(spec.Image)
-	}
-	return line + " -- " + shell.Line(spec.Command)
-}
-
 // noAttempt says why nothing is known of any attempt of a job.
 func noAttempt(j *knownJob) error {
 	if j.found != nil && !j.found.Finished {
@@ -205,7 +196,7 @@ func noAttempt(j *knownJob) error {
 	}
 	h := &job.Hinted{Err: fmt.Errorf("nothing is left of the runs of job %s: its Pods are gone, and it was not followed from this machine", j.name)}
 	if j.found != nil {
-		h.Hint = "run it again, and follow it: " + runLine(j.found.Spec)
+		h.Hint = "run it again, and follow it: " + remedies.RunLine(j.found.Spec)
 	}
 	return h
 }

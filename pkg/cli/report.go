@@ -15,7 +15,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/document"
 	"github.com/hodei-jobs/hodei/pkg/job"
-	"github.com/hodei-jobs/hodei/pkg/place"
+	"github.com/hodei-jobs/hodei/pkg/remedies"
 	"github.com/hodei-jobs/hodei/pkg/report"
 	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/signals"
@@ -231,17 +231,8 @@ func (o *reportOptions) render(p *pastRun, now time.Time) ([]byte, error) {
 
 // hint is what a run that failed says that can be typed.
 func (o *reportOptions) hint(p *pastRun) string {
-	ro := &runOptions{app: o.app, spec: p.Spec, place: pastPlace{namespace: p.Namespace}}
-	if f := ro.explained(p.Outcome); f != nil {
+	if f := (remedies.Job{Spec: p.Spec, Namespace: p.Namespace}).Explain(p.Outcome); f != nil {
 		return o.named(f.Hint)
 	}
 	return ""
 }
-
-// pastPlace is where a job ran, of which only the name is left.
-type pastPlace struct {
-	place.Machine
-	namespace string
-}
-
-func (p pastPlace) Namespace() string { return p.namespace }

@@ -150,8 +150,8 @@ func (a *app) noDash(cmd *cobra.Command, args []string) error {
 		return &usageError{cmd: cmd, err: fmt.Errorf("%s takes its value after a =", a.args[at-1]), hint: hint}
 	}
 	words := append([]string{"--"}, args...)
-	if forShell(args[0]) { // else the next hint would say so
-		words = []string{"--", "sh", "-c", shellText(args)}
+	if shell.Needs(args[0]) { // else the next hint would say so
+		words = []string{"--", "sh", "-c", shell.Text(args)}
 	}
 	hint := (&typedLine{app: a}).retyped(at, len(args), "{hodei} run -- COMMAND", words...)
 	return &usageError{cmd: cmd, err: errors.New("no -- before the command"), hint: hint}

@@ -390,14 +390,6 @@ func TestFinish(t *testing.T) {
 	}
 }
 
-// Provider local has no Job to look at.
-func TestExplainedHere(t *testing.T) {
-	o := &runOptions{spec: &job.Spec{Name: "x"}, place: place.Machine{}}
-	if f := o.explained(&job.Outcome{Cause: job.Unknown}); f == nil || f.Hint != "see what is left: {hodei} logs x" {
-		t.Errorf("got %+v", f)
-	}
-}
-
 // An exit event that can't be written is not passed over.
 func TestFinishUnwritten(t *testing.T) {
 	w := &failing{err: os.ErrClosed}
