@@ -70,8 +70,10 @@ func (a *app) newAttach() *cobra.Command {
 
 // attachOptions is what is to be attached to, and how it is shown.
 type attachOptions struct {
-	runOptions
-	logs *logsOptions // of the attempts that are over
+	*following
+	signals     *signals.Set
+	metricsAddr string       // where usage is shown to Prometheus; empty: nowhere
+	logs        *logsOptions // of the attempts that are over
 }
 
 // attachOptions turns flags into options. The caller closes their store.
@@ -89,7 +91,9 @@ func (a *app) attachOptions(cmd *cobra.Command, f attachFlags, name string) (*at
 	if err != nil {
 		return nil, err
 	}
-	o := &attachOptions{runOptions: runOptions{app: a, follow: true, usageInterval: f.usageInterval, metricsAddr: metricsAddr}}
+	o := &attachOptions{
+		following: a.followed(following{follow: true, usageInterval: f.usageInterval}), signals: a.signals, metricsAddr: metricsAddr,
+	}
 	if f.output != "" {
 		o.events = &output.Events{Out: a.Out, YAML: f.output == "yaml"}
 	}
@@ -116,7 +120,7 @@ func (o *attachOptions) run(ctx context.Context) error {
 	case j.found.Finished:
 		return o.ended(ctx, j)
 	}
-	stopMetrics, err := o.serveMetrics("attach")
+	stopMetrics, err := o.serveMetrics("attach", o.metricsAddr)
 	if err != nil {
 		return err
 	}
@@ -135,7 +139,10 @@ func (o *attachOptions) run(ctx context.Context) error {
 	if note := run.ClockNote(); note != "" {
 		o.screen.Note(note)
 	}
-	s := &session{runOptions: &o.runOptions, job: run, store: o.logs.store, signals: heard, stopSignals: stop, attached: true, sink: o.logs.sink(j.name), before: map[string][]job.Event{}}
+	s := &session{
+		following: o.following, job: run, store: o.logs.store, signals: heard, stopSignals: stop,
+		attached: true, sink: o.logs.sink(j.name), before: map[string][]job.Event{},
+	}
 	for _, a := range j.found.Attempts {
 		s.before[a.Name] = a.Phases
 	}

@@ -74,7 +74,7 @@ func TestAttachEnded(t *testing.T) {
 				}
 				var out, errOut bytes.Buffer
 				a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, name: "hodei", getenv: func(string) string { return "" }}
-				o := &attachOptions{runOptions: runOptions{app: a, follow: true, screen: newScreen(a, true)}}
+				o := &attachOptions{following: a.followed(following{follow: true, screen: newScreen(a, true)})}
 				o.logs = &logsOptions{app: a, store: &place.Store{Store: kept}, screen: o.screen, namespace: "ns", name: "x", tail: -1}
 				o.logs.sink = a.streams().Sinks(output.Options{})
 				if format == "json" {

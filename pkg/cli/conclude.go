@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"syscall"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
@@ -14,7 +13,7 @@ import (
 
 // concludeWith shows the outcome of a job, and what is missing of its output, if anything is, with the hint that
 // helps against it.
-func (o *runOptions) concludeWith(outcome *job.Outcome, missing, hint string) error {
+func (o *following) concludeWith(outcome *job.Outcome, missing, hint string) error {
 	if missing == "" {
 		return o.conclude(outcome, nil)
 	}
@@ -32,7 +31,7 @@ func (o *runOptions) concludeWith(outcome *job.Outcome, missing, hint string) er
 }
 
 // told says something before the outcome, on stderr and as an event; "" says nothing.
-func (o *runOptions) told(text string) error {
+func (o *following) told(text string) error {
 	if text == "" {
 		return nil
 	}
@@ -42,7 +41,7 @@ func (o *runOptions) told(text string) error {
 
 // conclude shows the outcome, on a line of its own or as an error with a hint: the
 // failure, or, if it is nil, what explains the outcome.
-func (o *runOptions) conclude(outcome *job.Outcome, failure *job.Failure) error {
+func (o *following) conclude(outcome *job.Outcome, failure *job.Failure) error {
 	if failure == nil {
 		failure = o.explained(outcome)
 	}
@@ -69,18 +68,9 @@ func (o *runOptions) conclude(outcome *job.Outcome, failure *job.Failure) error 
 	return nil
 }
 
-// runAgain returns the command line that ran the job, without -- and the command; empty if this process has not
-// run it.
-func (o *runOptions) runAgain() string {
-	if i := slices.Index(o.args, "--"); i > 0 && o.args[0] == "run" {
-		return (&typedLine{app: o.app}).retyped(i, len(o.args)-i, "{hodei} run")
-	}
-	return ""
-}
-
 // explained is an outcome as an error with a hint; nil if the command's own end says all.
-func (o *runOptions) explained(outcome *job.Outcome) *job.Failure {
-	j := remedies.Job{Spec: o.spec, Namespace: o.place.Namespace(), Again: o.runAgain()}
+func (o *following) explained(outcome *job.Outcome) *job.Failure {
+	j := remedies.Job{Spec: o.spec, Namespace: o.place.Namespace(), Again: o.again()}
 	switch at := o.place.(type) {
 	case place.Machine:
 		j.Here = true

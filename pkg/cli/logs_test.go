@@ -406,7 +406,7 @@ func TestChooseTunnel(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := testCluster(t, func(w http.ResponseWriter, _ *http.Request) { allows(test.may)(w) })
-			o := &attachOptions{logs: &logsOptions{cluster: p}}
+			o := &attachOptions{following: &following{}, logs: &logsOptions{cluster: p}}
 			err := o.chooseTunnel(t.Context(), &kubernetes.Found{Spec: &job.Spec{Name: "x", ContainerLogs: test.copied}})
 			if (err != nil) != test.failed || o.fallback != test.fallback || p.NoTunnel != test.fallback {
 				t.Errorf("error %v, fallback %t, no tunnel %t", err, o.fallback, p.NoTunnel)

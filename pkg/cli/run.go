@@ -18,7 +18,6 @@ import (
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/certs"
-	"github.com/hodei-jobs/hodei/pkg/exporter"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/place"
@@ -250,7 +249,10 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 	if err := checked.Validate(); err != nil {
 		return nil, usagef(cmd, "%w", err)
 	}
-	o := &runOptions{app: a, spec: &spec, unset: unset, follow: f.follow, detach: f.detach, lingers: cmd.Flags().Changed("linger")}
+	o := &runOptions{
+		following: a.followed(following{spec: &spec, follow: f.follow}), env: a,
+		unset: unset, detach: f.detach, lingers: cmd.Flags().Changed("linger"),
+	}
 	if err := o.chooseOutput(cmd, f); err != nil {
 		return nil, err
 	}
@@ -313,9 +315,9 @@ func (o *runOptions) chooseOutput(cmd *cobra.Command, f runFlags) error {
 	}
 	o.format = f.output
 	if f.output != "" && !f.detach && !o.dryRun {
-		o.events = &output.Events{Out: o.Out, YAML: f.output == "yaml"}
+		o.events = &output.Events{Out: o.env.Out, YAML: f.output == "yaml"}
 	}
-	o.screen = newScreen(o.app, f.quiet || o.events != nil)
+	o.screen = newScreen(o.env, f.quiet || o.events != nil)
 	o.usageInterval = f.usageInterval
 	if err := checkUsageInterval(cmd, f.usageInterval, o.events != nil); err != nil {
 		return err
@@ -330,25 +332,18 @@ func (o *runOptions) chooseOutput(cmd *cobra.Command, f runFlags) error {
 
 // runOptions is a run, ready to go.
 type runOptions struct {
-	*app
-	spec           *job.Spec
-	place          place.Place
-	authority      *certs.Authority
-	certsNotes     []string
-	unset          []string // variables that were to be taken from here, and are not set
-	follow, detach bool
-	dryRun         bool
-	lingers        bool // for as long as somebody has said
-	// noFallback: the container's log was ruled out. fallback: there is no tunnel to
-	// the agent, and that log is followed in its place, if output is wanted.
-	noFallback, fallback bool
-	format               string
-	screen               *output.Screen
-	events               *output.Events // nil: the output goes to stdout and stderr as it is
-	usageInterval        time.Duration  // between two events of it; 0: none
-	metricsAddr          string         // where usage is shown to Prometheus; empty: nowhere
-	exporter             *exporter.Exporter
-	samples              []job.Sample // of the attempt that the summary is of
+	*following
+	env        *app
+	authority  *certs.Authority
+	certsNotes []string
+	unset      []string // variables that were to be taken from here, and are not set
+	detach     bool
+	dryRun     bool
+	lingers    bool // for as long as somebody has said
+	noFallback bool // the container's log was ruled out
+	format     string
+	// metricsAddr is where usage is shown to Prometheus; empty: nowhere.
+	metricsAddr string
 }
 
 func (o *runOptions) run(ctx context.Context) error {
@@ -359,7 +354,7 @@ func (o *runOptions) run(ctx context.Context) error {
 		}
 		return o.print(manifest)
 	}
-	stopMetrics, err := o.serveMetrics("run")
+	stopMetrics, err := o.serveMetrics("run", o.metricsAddr)
 	if err != nil {
 		return err
 	}
@@ -376,13 +371,13 @@ func (o *runOptions) run(ctx context.Context) error {
 	}
 	var store *place.Store
 	if o.follow && !o.detach {
-		if store, err = o.home().OpenStore(true); err != nil {
+		if store, err = o.env.home().OpenStore(true); err != nil {
 			return err
 		}
 		defer store.Close(o.screen.Note)
 	}
 	// Before anything is made: a Ctrl-C from here on cleans up.
-	heard, stop := o.signals.ForSession()
+	heard, stop := o.env.signals.ForSession()
 	defer stop()
 	if o.detach {
 		defer o.startSweep(ctx)()
@@ -456,7 +451,7 @@ func (o *runOptions) run(ctx context.Context) error {
 	}
 	o.noteWay()
 	defer o.startSweep(ctx)() // while the Pod starts: the cluster is not kept from making it
-	s := &session{runOptions: o, job: r.job, signals: heard, stopSignals: stop, store: store}
+	s := &session{following: o.following, job: r.job, signals: heard, stopSignals: stop, store: store}
 	return s.follow(ctx, nil)
 }
 
@@ -500,7 +495,7 @@ func (o *runOptions) chooseWay(ctx context.Context) error {
 
 // noteInput says that the command does not get the bytes that wait on stdin.
 func (o *runOptions) noteInput() error {
-	if !inputWaits(o.In) {
+	if !inputWaits(o.env.In) {
 		return nil
 	}
 	o.screen.Note(noInput)
@@ -517,7 +512,7 @@ func (o *runOptions) noteWay() {
 // detached says what was left running.
 func (o *runOptions) detached() error {
 	if o.format == "" {
-		fmt.Fprintln(o.Out, o.spec.Name)
+		fmt.Fprintln(o.env.Out, o.spec.Name)
 		return nil
 	}
 	manifest, err := o.place.(place.Cluster).Manifest(o.spec)
@@ -538,17 +533,17 @@ func (o *runOptions) print(manifest runtime.Object) error {
 	if err != nil {
 		return err
 	}
-	return printer.PrintObj(manifest, o.Out)
+	return printer.PrintObj(manifest, o.env.Out)
 }
 
 // takenBack is the end of a run that was interrupted before its command started; left
 // says what becomes of its job.
-func (o *runOptions) takenBack(left string) error {
+func (o *following) takenBack(left string) error {
 	return o.cancelled("the command had not started; " + left)
 }
 
 // cancelled is the end of a run that ends its job by force.
-func (o *runOptions) cancelled(message string) error {
+func (o *following) cancelled(message string) error {
 	outcome := &job.Outcome{Cause: job.Cancelled, Message: message}
 	o.screen.Summary(outcome, nil)
 	if err := o.events.Exit(outcome, ""); err != nil && !errors.Is(err, syscall.EPIPE) { // its reader heard the Ctrl-C too
@@ -559,7 +554,7 @@ func (o *runOptions) cancelled(message string) error {
 
 // failed is the end of a run whose command never ran, or of which nothing more
 // is known.
-func (o *runOptions) failed(err error) error {
+func (o *following) failed(err error) error {
 	var f *job.Failure
 	if !errors.As(err, &f) {
 		f = kubernetes.Explain(err)

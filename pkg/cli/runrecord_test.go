@@ -41,7 +41,7 @@ func TestRunRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	s := &session{runOptions: &runOptions{spec: &job.Spec{Name: "x", Command: []string{"make", "test"}}, place: nowhere{}}, store: &place.Store{Store: kept}}
+	s := &session{following: &following{spec: &job.Spec{Name: "x", Command: []string{"make", "test"}}, place: nowhere{}}, store: &place.Store{Store: kept}}
 	r := newRunRecord(s, testFollower(t, io.Discard, io.Discard, ""))
 	begun := time.Now()
 	r.phase(job.Event{Phase: job.Submitted, Time: begun})
@@ -111,7 +111,7 @@ func TestRunRecordUnkept(t *testing.T) {
 		{"closed", coordinator.Attachment{Log: closed}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := &session{runOptions: &runOptions{spec: &job.Spec{Name: "x"}, place: nowhere{}}}
+			s := &session{following: &following{spec: &job.Spec{Name: "x"}, place: nowhere{}}}
 			r := newRunRecord(s, testFollower(t, io.Discard, io.Discard, ""))
 			test.attachment.Hello = &hodeipb.Hello{Attempt: "x-1", AttemptUid: "1"}
 			r.attached(test.attachment)
@@ -148,7 +148,7 @@ func TestRunRecordAttached(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer log.Close()
-			s := &session{runOptions: &runOptions{spec: &job.Spec{Name: "x"}, place: nowhere{}}, store: &place.Store{Store: kept}}
+			s := &session{following: &following{spec: &job.Spec{Name: "x"}, place: nowhere{}}, store: &place.Store{Store: kept}}
 			if test.kept != nil {
 				first := newRunRecord(s, testFollower(t, io.Discard, io.Discard, ""))
 				first.run.Attempt, first.run.Phases, first.log = "x-1", test.kept, log
@@ -180,7 +180,7 @@ func TestRunRecordAttached(t *testing.T) {
 
 // A run says so much of its start, and no more.
 func TestRunRecordBounded(t *testing.T) {
-	r := newRunRecord(&session{runOptions: &runOptions{spec: &job.Spec{Name: "x"}, place: nowhere{}}}, testFollower(t, io.Discard, io.Discard, ""))
+	r := newRunRecord(&session{following: &following{spec: &job.Spec{Name: "x"}, place: nowhere{}}}, testFollower(t, io.Discard, io.Discard, ""))
 	for range 10 * maxPhases {
 		r.phase(job.Event{Phase: job.Scheduled, Detail: "waiting", Waiting: true})
 	}
@@ -197,14 +197,14 @@ func TestSessionRecords(t *testing.T) {
 	}
 	a := &app{name: "hodei", getenv: func(string) string { return "" }}
 	a.Out, a.ErrOut = io.Discard, io.Discard
-	o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: nowhere{}, follow: true, screen: newScreen(a, true)}
+	o := a.followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, follow: true, screen: newScreen(a, true)})
 	log, err := kept.Create(recordKey, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer log.Close()
 	j := followtest.NewJob()
-	s := &session{runOptions: o, job: j, signals: nil, store: &place.Store{Store: kept, Dir: "/store"}}
+	s := &session{following: o, job: j, signals: nil, store: &place.Store{Store: kept, Dir: "/store"}}
 	err = s.follow(context.WithoutCancel(t.Context()), func(*follower) {
 		s.record.Attached(coordinator.Attachment{Hello: &hodeipb.Hello{Attempt: "x-1", AttemptUid: "1"}, Log: log})
 		s.record.State("x-1", ran)

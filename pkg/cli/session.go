@@ -30,7 +30,7 @@ const leaveWait = time.Second
 
 // session follows one job.
 type session struct {
-	*runOptions
+	*following
 	job     place.Job
 	signals <-chan os.Signal
 	// stopSignals stops listening for signals; may be nil.
@@ -61,7 +61,7 @@ type session struct {
 // earlier, if not nil, has the display show what there was before.
 func (s *session) follow(ctx context.Context, earlier func(*follower)) error {
 	s.started = s.attached
-	s.follower = newFollower(s.runOptions)
+	s.follower = newFollower(s.following)
 	s.follower.attached = s.attached
 	if s.sink != nil {
 		s.follower.sink = s.sink
@@ -107,7 +107,7 @@ func (s *session) metricsInterval() time.Duration {
 	if s.usageInterval > 0 {
 		return s.usageInterval
 	}
-	if s.runOptions.follow {
+	if s.following.follow {
 		return follow.FollowedEvery
 	}
 	return follow.UnwatchedEvery
@@ -145,7 +145,7 @@ func (s *session) report(e job.Event) {
 		s.record.phase(e)
 	}
 	switch runs := s.fallback && e.Phase == job.Running && !e.Waiting; {
-	case runs && s.runOptions.follow:
+	case runs && s.following.follow:
 		s.follower.followContainer(s.place.(place.Cluster), e.Detail)
 	case runs:
 		s.follower.runsUnmet(e.Detail)
@@ -388,7 +388,7 @@ func (s *session) remove(ctx context.Context) {
 		remove()
 		return
 	}
-	_, unhold := s.app.signals.Hear(signals.Ending...)
+	_, unhold := s.hear(signals.Ending...)
 	s.afterwards(func() {
 		defer unhold()
 		remove()
