@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,7 +14,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/api/resource"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/kubectl/pkg/scheme"
 	"k8s.io/kubectl/pkg/util/templates"
@@ -348,23 +349,14 @@ type runOptions struct {
 
 func (o *runOptions) run(ctx context.Context) error {
 	if o.dryRun {
-		manifest, err := o.place.(place.Cluster).Manifest(o.spec)
-		if err != nil {
-			return err
-		}
-		return o.print(manifest)
+		return o.printManifest("yaml")
 	}
 	stopMetrics, err := o.serveMetrics("run", o.metricsAddr)
 	if err != nil {
 		return err
 	}
 	defer stopMetrics()
-	for _, name := range o.unset {
-		o.screen.Note("-e " + name + ": it is not set here, and is left out")
-	}
-	for _, note := range o.authorityNotes(time.Now()) {
-		o.screen.Note(note)
-	}
+	o.noteChoices(time.Now())
 	id, err := o.authority.IssueJob(certs.ID{Namespace: o.place.Namespace(), Job: o.spec.Name})
 	if err != nil {
 		return err
@@ -383,76 +375,137 @@ func (o *runOptions) run(ctx context.Context) error {
 		defer o.startSweep(ctx)()
 	}
 	defer o.screen.Stop()
+	made, err := o.submit(ctx, id, heard)
+	if err != nil {
+		return err
+	}
+	if err := o.noteInput(); err != nil {
+		made.Close()
+		return err
+	}
+	if o.detach {
+		defer made.Close()
+		return o.detached()
+	}
+	o.noteWay()
+	defer o.startSweep(ctx)() // while the Pod starts: the cluster is not kept from making it
+	s := &session{following: o.following, job: made, signals: heard, stopSignals: stop, store: store}
+	return s.follow(ctx, nil)
+}
+
+// noteChoices says what was left out of the command line, and what is to be known of the authority.
+func (o *runOptions) noteChoices(now time.Time) {
+	for _, name := range o.unset {
+		o.screen.Note("-e " + name + ": it is not set here, and is left out")
+	}
+	for _, note := range o.authorityNotes(now) {
+		o.screen.Note(note)
+	}
+}
+
+// submission is what has come of the making of a job.
+type submission struct {
+	job         place.Job
+	err         error
+	interrupted bool // it was to be taken back
+}
+
+// submit makes the job, and takes it back when a signal asks for that: its error is then how the run ends.
+func (o *runOptions) submit(ctx context.Context, id *certs.JobCerts, heard <-chan os.Signal) (place.Job, error) {
 	o.screen.Waiting("submitting " + o.spec.Name)
 	submitting, cancel := context.WithCancel(ctx)
 	defer cancel()
-	type result struct {
-		job place.Job
-		err error
-	}
-	made := make(chan result, 1)
+	made := make(chan submission, 1)
 	go func() {
 		if err := o.chooseWay(submitting); err != nil {
-			made <- result{nil, err}
+			made <- submission{err: err}
 			return
 		}
 		j, err := o.place.Submit(submitting, o.spec, id)
-		made <- result{j, err}
+		made <- submission{job: j, err: err}
 	}()
-	var r result
+	result, answered := o.awaitMade(made, heard, cancel)
+	if !answered {
+		return nil, o.unanswered()
+	}
+	o.noteMade(result.job)
+	switch result.end() {
+	case goesAhead:
+		return result.job, nil
+	case nothingMade:
+		return nil, o.takenBack("nothing is left of it")
+	case madeInVain:
+		err := result.job.Delete(ctx)
+		result.job.Close()
+		if err != nil {
+			return nil, &job.ExitError{Code: job.ExitCancelled, Err: err}
+		}
+		return nil, o.takenBack("nothing is left of it")
+	}
+	return nil, o.failed(result.err)
+}
+
+// awaitMade waits for a job that is being made. The first signal that asks us to end cancels that; answered is false
+// if a second one comes, or takeBackWait passes, before there is a result.
+func (o *runOptions) awaitMade(made <-chan submission, heard <-chan os.Signal, cancel func()) (result submission, answered bool) {
 	var unanswered <-chan time.Time
 	interrupted := false
-	for done := false; !done; {
+	for {
 		select {
-		case r = <-made:
-			done = true
+		case result = <-made:
+			result.interrupted = interrupted
+			return result, true
 		case sig := <-heard:
 			switch {
 			case !asksToEnd(sig):
 				o.screen.Note(signals.Name(sig) + " was not passed on: the command has not started")
 				continue
 			case interrupted:
-				return o.unanswered()
+				return submission{}, false
 			}
 			interrupted, unanswered = true, time.After(takeBackWait)
 			cancel()
 			o.screen.Waiting("taking back " + o.spec.Name)
 		case <-unanswered:
-			return o.unanswered()
+			return submission{}, false
 		}
 	}
-	if made, ok := r.job.(*kubernetes.Run); ok {
-		for _, note := range []string{made.ClockNote(), made.EBPFNote()} {
-			if note != "" {
-				o.screen.Note(note)
-			}
+}
+
+// noteMade says what the cluster can't do for the job as it was made.
+func (o *runOptions) noteMade(j place.Job) {
+	made, ok := j.(*kubernetes.Run)
+	if !ok {
+		return
+	}
+	for _, note := range []string{made.ClockNote(), made.EBPFNote()} {
+		if note != "" {
+			o.screen.Note(note)
 		}
 	}
+}
+
+// submitted is how a submission has ended.
+type submitted string
+
+const (
+	goesAhead   submitted = "the job is followed"
+	madeInVain  submitted = "the job was made before the cancel came through, and is removed"
+	nothingMade submitted = "nothing was made"
+	notMade     submitted = "the job could not be made"
+)
+
+// end decides what follows from what has come of it.
+func (s submission) end() submitted {
 	switch {
-	case interrupted && r.err == nil: // it was made before the cancel came through
-		err := r.job.Delete(ctx)
-		r.job.Close()
-		if err != nil {
-			return &job.ExitError{Code: job.ExitCancelled, Err: err}
-		}
-		return o.takenBack("nothing is left of it")
-	case interrupted && r.err.Error() == context.Canceled.Error(): // and nothing else went wrong
-		return o.takenBack("nothing is left of it")
-	case r.err != nil:
-		return o.failed(r.err)
+	case s.interrupted && s.err == nil:
+		return madeInVain
+	case s.interrupted && s.err.Error() == context.Canceled.Error(): // and nothing else went wrong
+		return nothingMade
+	case s.err != nil:
+		return notMade
 	}
-	if err := o.noteInput(); err != nil {
-		r.job.Close()
-		return err
-	}
-	if o.detach {
-		defer r.job.Close()
-		return o.detached()
-	}
-	o.noteWay()
-	defer o.startSweep(ctx)() // while the Pod starts: the cluster is not kept from making it
-	s := &session{following: o.following, job: r.job, signals: heard, stopSignals: stop, store: store}
-	return s.follow(ctx, nil)
+	return goesAhead
 }
 
 // takeBackWait is how long an interrupted run waits for the cluster to answer its earlier
@@ -515,19 +568,16 @@ func (o *runOptions) detached() error {
 		fmt.Fprintln(o.env.Out, o.spec.Name)
 		return nil
 	}
+	return o.printManifest(o.format)
+}
+
+// printManifest writes the Job as kubectl would, in o's format, or another if it has none.
+func (o *runOptions) printManifest(other string) error {
 	manifest, err := o.place.(place.Cluster).Manifest(o.spec)
 	if err != nil {
 		return err
 	}
-	return o.print(manifest)
-}
-
-// print writes a Job as kubectl would.
-func (o *runOptions) print(manifest runtime.Object) error {
-	format := o.format
-	if format == "" {
-		format = "yaml"
-	}
+	format := cmp.Or(o.format, other)
 	flags := genericclioptions.NewPrintFlags("").WithTypeSetter(scheme.Scheme).WithDefaultOutput(format)
 	printer, err := newPrinter(flags.OutputFormat, flags.ToPrinter)
 	if err != nil {

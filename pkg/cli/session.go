@@ -154,46 +154,39 @@ func (s *session) report(e job.Event) {
 	}
 }
 
+// waits are what a session still waits for, beside what it always does; nil: not any more, or not yet.
+type waits struct {
+	running  <-chan struct{}  // the command runs
+	lost     <-chan struct{}  // its agents can't be met any more
+	ended    <-chan struct{}  // the provider says that the job is over
+	patience <-chan time.Time // with the Pod's status, once an exit record is unclear
+	shown    <-chan struct{}  // all output is, of a job that is over
+}
+
 // await acts on what happens until all is over. meeting ends when the job's agents can't be met any
 // more, ctx when nothing can be done.
 func (s *session) await(ctx, meeting context.Context, e *follow.Events) error {
-	running := s.follower.running
-	lost, ended := meeting.Done(), e.Over.Done()
-	var patience <-chan time.Time // with the Pod's status, once an exit record is unclear
-	var shown <-chan struct{}
-	end := func(o *job.Outcome) {
-		shown = s.end(o)
-		ended, patience = nil, nil
-	}
+	w := waits{running: s.follower.running, lost: meeting.Done(), ended: e.Over.Done()}
 	for {
 		select {
-		case <-shown:
+		case <-w.shown:
 			return s.finish(s.over)
-		case <-running:
-			s.started = true
-			running = nil
+		case <-w.running:
+			s.started, w.running = true, nil
 		case record := <-s.follower.exited:
-			switch outcome := wire.Outcome(record); s.attemptEnded(outcome) {
-			case awaitPod:
-				patience = time.After(podWait)
-			case endRun:
-				end(outcome)
+			s.exit(wire.Outcome(record), &w)
+		case <-w.ended:
+			if err := s.jobOver(ctx, e, &w); err != nil {
+				return err
 			}
-		case <-ended:
-			ended = nil
-			outcome := endOfJob(s.last, s.exited(), e.Over.Outcome, s.spec.Retries, s.follower.latest())
-			if outcome == nil {
-				return s.abort(ctx, context.Cause(e.Over))
-			}
-			end(outcome)
-		case <-patience:
-			end(s.last)
+		case <-w.patience:
+			s.end(s.last, &w)
 		case err := <-s.follower.stuck:
 			return s.full(err)
 		case refusal := <-e.Refused:
 			s.refused(refusal)
-		case <-lost:
-			lost = nil
+		case <-w.lost:
+			w.lost = nil
 			if err := s.unmeetable(ctx, meeting); err != nil {
 				return err
 			}
@@ -213,13 +206,34 @@ func (s *session) await(ctx, meeting context.Context, e *follow.Events) error {
 	}
 }
 
-// end takes how the run ends. What it returns is closed when all output has been shown.
-func (s *session) end(o *job.Outcome) (shown <-chan struct{}) {
+// exit takes how an attempt has ended by its agent's word.
+func (s *session) exit(o *job.Outcome, w *waits) {
+	switch s.attemptEnded(o) {
+	case awaitPod:
+		w.patience = time.After(podWait)
+	case endRun:
+		s.end(o, w)
+	}
+}
+
+// jobOver takes the provider's word that the job is over, or can't be watched any more: its error ends the session.
+func (s *session) jobOver(ctx context.Context, e *follow.Events, w *waits) error {
+	w.ended = nil
+	outcome := endOfJob(s.last, s.exited(), e.Over.Outcome, s.spec.Retries, s.follower.latest())
+	if outcome == nil {
+		return s.abort(ctx, context.Cause(e.Over))
+	}
+	s.end(outcome, w)
+	return nil
+}
+
+// end takes how the run ends: what is left to wait for is its output.
+func (s *session) end(o *job.Outcome, w *waits) {
 	if s.unmet != nil {
 		s.follower.showBefore(o.Attempt, func(ctx context.Context) error { return s.unmet(ctx, o.Attempt) })
 	}
 	s.over = o
-	return s.follower.complete()
+	w.shown, w.ended, w.patience = s.follower.complete(), nil, nil
 }
 
 // attemptEnded takes how an attempt has ended by its agent's word, and returns what follows.
