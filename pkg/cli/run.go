@@ -169,25 +169,79 @@ func asRun(err error) error {
 
 // runOptions turns flags into options. What is wrong with them is a usage error.
 func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*runOptions, error) {
-	spec := job.Spec{
+	spec, unset, err := f.spec(cmd, command, a.lookupEnv)
+	if err != nil {
+		return nil, err
+	}
+	// Before the kubeconfig is read: what is wrong with the command line comes first.
+	checked := *spec
+	checked.SetDefaults()
+	if err := checked.Validate(); err != nil {
+		return nil, usagef(cmd, "%w", err)
+	}
+	o := &runOptions{
+		following: a.followed(following{spec: spec, follow: f.follow}), env: a,
+		unset: unset, detach: f.detach, lingers: cmd.Flags().Changed("linger"),
+	}
+	if err := o.chooseOutput(cmd, f); err != nil {
+		return nil, err
+	}
+	if o.place, err = a.place(); err != nil {
+		return nil, err
+	}
+	switch at := o.place.(type) {
+	case place.Cluster:
+		err = o.forCluster(cmd, f, at)
+	case place.Machine:
+		err = o.forMachine(cmd)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if o.authority, o.certsNotes, err = a.home().Authority(f.certs, "--certs"); err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+// spec makes a job of the flags, with the names of the variables that were to be taken from here and that lookupEnv
+// does not find. Defaults that may be the provider's are left out.
+func (f runFlags) spec(cmd *cobra.Command, command []string, lookupEnv func(string) (string, bool)) (*job.Spec, []string, error) {
+	spec := &job.Spec{
 		Name: f.name, Image: f.image, Command: command, User: f.user, Workdir: f.workdir,
 		Timeout: f.timeout, Grace: f.grace, Linger: f.linger,
 		Retries: f.retries, GPU: f.gpu, MergeOutput: f.mergeOutput,
 		LogOverflow: f.logOverflow, ContainerLogs: f.containerLogs, Detached: f.detach,
 	}
 	var unset []string
-	for _, v := range f.env {
+	spec.Env, unset = variables(f.env, lookupEnv)
+	for _, step := range []func(*cobra.Command, *job.Spec) error{f.setEnvFrom, f.setAmounts, f.setTimes, f.setFollowing} {
+		if err := step(cmd, spec); err != nil {
+			return nil, nil, err
+		}
+	}
+	return spec, unset, nil
+}
+
+// variables are those of -e, and the names of those that lookupEnv does not find. Of one name the last one counts,
+// and the command finds no other.
+func variables(flags []string, lookupEnv func(string) (string, bool)) (env []job.EnvVar, unset []string) {
+	for _, v := range flags {
 		name, value, given := strings.Cut(v, "=")
 		if !given {
-			if value, given = a.lookupEnv(name); !given {
+			if value, given = lookupEnv(name); !given {
 				unset = append(unset, name)
 				continue
 			}
 		}
-		// Of one name the last one counts, and the command finds no other.
-		spec.Env = slices.DeleteFunc(spec.Env, func(v job.EnvVar) bool { return v.Name == name })
-		spec.Env = append(spec.Env, job.EnvVar{Name: name, Value: value})
+		env = slices.DeleteFunc(env, func(v job.EnvVar) bool { return v.Name == name })
+		env = append(env, job.EnvVar{Name: name, Value: value})
 	}
+	return env, unset
+}
+
+// setEnvFrom takes --env-from.
+func (f runFlags) setEnvFrom(cmd *cobra.Command, spec *job.Spec) error {
 	for _, v := range f.envFrom {
 		switch kind, name, _ := strings.Cut(v, "/"); kind {
 		case "secret":
@@ -195,33 +249,45 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 		case "configmap":
 			spec.EnvFrom = append(spec.EnvFrom, job.EnvSource{ConfigMap: name})
 		default:
-			return nil, usagef(cmd, "--env-from %q: want secret/NAME or configmap/NAME", v)
+			return usagef(cmd, "--env-from %q: want secret/NAME or configmap/NAME", v)
 		}
 	}
+	return nil
+}
+
+// setAmounts takes what the job gets of its node.
+func (f runFlags) setAmounts(cmd *cobra.Command, spec *job.Spec) error {
 	for _, q := range []struct {
 		flag, text string
 		amount     job.Amount
 		to         **resource.Quantity
 	}{
-		{"cpu", f.cpu, job.CPUs, &spec.CPU}, {"cpu-limit", f.cpuLimit, job.CPUs, &spec.CPULimit},
-		{"memory", f.memory, job.Memory, &spec.Memory}, {"memory-limit", f.memoryLimit, job.Memory, &spec.MemoryLimit},
-		{"ephemeral-storage", f.ephemeralStorage, job.Disk, &spec.EphemeralStorage}, {"log-spool", f.logSpool, job.Spool, &spec.LogSpool},
+		{"cpu", f.cpu, job.CPUs, &spec.CPU},
+		{"cpu-limit", f.cpuLimit, job.CPUs, &spec.CPULimit},
+		{"memory", f.memory, job.Memory, &spec.Memory},
+		{"memory-limit", f.memoryLimit, job.Memory, &spec.MemoryLimit},
+		{"ephemeral-storage", f.ephemeralStorage, job.Disk, &spec.EphemeralStorage},
+		{"log-spool", f.logSpool, job.Spool, &spec.LogSpool},
 	} {
 		if q.text == "" {
 			continue
 		}
 		quantity, err := q.amount.Parse(q.text)
 		if err != nil {
-			return nil, usagef(cmd, "--%s %w", q.flag, err)
+			return usagef(cmd, "--%s %w", q.flag, err)
 		}
 		*q.to = &quantity
 	}
+	return nil
+}
+
+// setTimes takes the times whose zero is no choice, and those whose default may be the provider's.
+func (f runFlags) setTimes(cmd *cobra.Command, spec *job.Spec) error {
 	for _, name := range []string{"grace", "linger"} {
 		if flag := cmd.Flags().Lookup(name); flag.Changed && flag.Value.String() == "0s" {
-			return nil, usagef(cmd, "--%s 0s: must be more than zero", name)
+			return usagef(cmd, "--%s 0s: must be more than zero", name)
 		}
 	}
-	// Their defaults may be the provider's.
 	for _, d := range []struct {
 		flag  string
 		value time.Duration
@@ -231,67 +297,57 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 			continue
 		}
 		if d.value < time.Second { // a Job counts in seconds
-			return nil, usagef(cmd, "--%s %s: want 1s or more", d.flag, d.value)
+			return usagef(cmd, "--%s %s: want 1s or more", d.flag, d.value)
 		}
 		*d.to = d.value
 	}
-	if f.detach && !f.follow {
-		return nil, usagef(cmd, "--detach waits for nothing: leave --follow=false out")
+	return nil
+}
+
+// setFollowing has a job whose output nobody wants wait for nobody.
+func (f runFlags) setFollowing(cmd *cobra.Command, spec *job.Spec) error {
+	switch {
+	case f.follow:
+		return nil
+	case f.detach:
+		return usagef(cmd, "--detach waits for nothing: leave --follow=false out")
 	}
-	if !f.follow && spec.Linger == 0 {
-		spec.Linger = time.Second // nobody is to come for the output
+	spec.Linger = cmp.Or(spec.Linger, time.Second)                // nobody is to come for the output
+	spec.LogOverflow = cmp.Or(spec.LogOverflow, job.OverflowDrop) // so that a full spool waits for nobody
+	return nil
+}
+
+// forCluster takes the defaults of a provider, and checks the job against it.
+func (o *runOptions) forCluster(cmd *cobra.Command, f runFlags, at place.Cluster) error {
+	at.SetDefaults(o.spec)
+	if err := at.CheckSpec(o.spec); err != nil {
+		return usagef(cmd, "%w", err)
 	}
-	if !f.follow && spec.LogOverflow == "" {
-		spec.LogOverflow = job.OverflowDrop // so that a full spool waits for nobody
+	if cmd.Flags().Changed("container-logs") {
+		o.noFallback = !f.containerLogs
+	} else {
+		o.spec.ContainerLogs = at.ContainerLogs(f.detach)
+		o.noFallback = !at.ContainerLogs(true) // the provider has ruled it out
 	}
-	// Before the kubeconfig is read: what is wrong with the command line comes first.
-	checked := spec
-	checked.SetDefaults()
-	if err := checked.Validate(); err != nil {
-		return nil, usagef(cmd, "%w", err)
-	}
-	o := &runOptions{
-		following: a.followed(following{spec: &spec, follow: f.follow}), env: a,
-		unset: unset, detach: f.detach, lingers: cmd.Flags().Changed("linger"),
-	}
-	if err := o.chooseOutput(cmd, f); err != nil {
-		return nil, err
-	}
-	var err error
-	if o.place, err = a.place(); err != nil {
-		return nil, err
-	}
-	switch place := o.place.(type) {
-	case place.Cluster:
-		place.SetDefaults(&spec)
-		if err := place.CheckSpec(&spec); err != nil {
-			return nil, usagef(cmd, "%w", err)
-		}
-		if cmd.Flags().Changed("container-logs") {
-			o.noFallback = !f.containerLogs
-		} else {
-			spec.ContainerLogs = place.ContainerLogs(f.detach)
-			o.noFallback = !place.ContainerLogs(true) // the provider has ruled it out
-		}
-		spec.EndCopied = f.detach && spec.ContainerLogs && !o.lingers
-	case place.Machine:
-		spec.SetDefaults()
-		for _, name := range []string{"ttl", "namespace", "context", "kubeconfig"} {
-			if cmd.Flags().Changed(name) {
-				return nil, usagef(cmd, "--%s needs a cluster; provider local runs processes of this machine", name)
-			}
-		}
-		switch err := local.Check(&spec); {
-		case err != nil:
-			return nil, usagef(cmd, "%w", err)
-		case f.detach || o.dryRun:
-			return nil, usagef(cmd, "--detach and --dry-run need a cluster; provider local runs processes of this machine")
+	o.spec.EndCopied = f.detach && o.spec.ContainerLogs && !o.lingers
+	return nil
+}
+
+// forMachine checks a job of this machine.
+func (o *runOptions) forMachine(cmd *cobra.Command) error {
+	o.spec.SetDefaults()
+	for _, name := range []string{"ttl", "namespace", "context", "kubeconfig"} {
+		if cmd.Flags().Changed(name) {
+			return usagef(cmd, "--%s needs a cluster; provider local runs processes of this machine", name)
 		}
 	}
-	if o.authority, o.certsNotes, err = a.home().Authority(f.certs, "--certs"); err != nil {
-		return nil, err
+	switch err := local.Check(o.spec); {
+	case err != nil:
+		return usagef(cmd, "%w", err)
+	case o.detach || o.dryRun:
+		return usagef(cmd, "--detach and --dry-run need a cluster; provider local runs processes of this machine")
 	}
-	return o, nil
+	return nil
 }
 
 // chooseOutput decides who hears what.
