@@ -53,6 +53,7 @@ var forbidden = []struct {
 	{"pkg/setup", []string{"agent", "pkg/cli", "pkg/server", "pkg/ui"}, "it returns values and errors; who shows them, and how, is not its affair"},
 	{"pkg/place", []string{"agent", "pkg/cli", "pkg/command", "pkg/server", "pkg/ui"}, "it gets from settings to what a command works with; who shows it, and how, is not its affair"},
 	{"pkg/check", []string{"agent", "pkg/cli", "pkg/command", "pkg/server"}, "it looks, and tells results; who shows them, and how, is not its affair"},
+	{"pkg/remedy", []string{"agent", "pkg/cli", "pkg/command", "pkg/coordinator", "pkg/output", "pkg/place", "pkg/server"}, "it makes hints of how a job has ended, wherever that is known from"},
 	{"pkg/signals", []string{"agent", "certs", "pkg/cli", "pkg/coordinator", "pkg/provider", "pkg/ui"}, "it hears signals, whatever is done about them"},
 	{"pkg/shell", beyondStandard, "it writes words as a shell takes them"},
 	{"pkg/document", []string{"agent", "certs", "pkg", "k8s.io/client-go", "k8s.io/cli-runtime", "github.com/spf13", "google.golang.org"}, "it prints data, whatever it is about"},

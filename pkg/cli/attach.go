@@ -72,12 +72,14 @@ func (a *app) newAttach() *cobra.Command {
 
 // attachOptions is what is to be attached to, and how it is shown.
 type attachOptions struct {
-	runOptions
-	jobName string
-	finder  *history.Finder
-	store   *place.Store
-	sink    func(job string) output.Sink
-	viewer  *joblog.Viewer // of the attempts that are over
+	*following
+	signals     *signals.Set
+	metricsAddr string // where usage is shown to Prometheus; empty: nowhere
+	jobName     string
+	finder      *history.Finder
+	store       *place.Store
+	sink        func(job string) output.Sink
+	viewer      *joblog.Viewer // of the attempts that are over
 }
 
 // attachOptions turns flags into options. The caller closes their store.
@@ -95,7 +97,9 @@ func (a *app) attachOptions(cmd *cobra.Command, f attachFlags, name string) (*at
 	if err != nil {
 		return nil, err
 	}
-	o := &attachOptions{runOptions: runOptions{app: a, follow: true, usageInterval: f.usageInterval, metricsAddr: metricsAddr}}
+	o := &attachOptions{
+		following: a.followed(following{follow: true, usageInterval: f.usageInterval}), signals: a.signals, metricsAddr: metricsAddr,
+	}
 	if f.output != "" {
 		o.events = &output.Events{Out: a.Out, YAML: f.output == "yaml"}
 	}
@@ -124,7 +128,7 @@ func (o *attachOptions) run(ctx context.Context) error {
 	case j.Found.Finished:
 		return o.ended(ctx, j)
 	}
-	stopMetrics, err := o.serveMetrics("attach")
+	stopMetrics, err := o.serveMetrics("attach", o.metricsAddr)
 	if err != nil {
 		return err
 	}
@@ -143,7 +147,7 @@ func (o *attachOptions) run(ctx context.Context) error {
 	for _, note := range run.Notes() {
 		o.screen.Note(note)
 	}
-	s := &session{runOptions: &o.runOptions, job: run, store: o.store, signals: heard, stopSignals: stop, attached: true,
+	s := &session{following: o.following, job: run, store: o.store, signals: heard, stopSignals: stop, attached: true,
 		sink: o.sink(j.Name), before: map[string][]job.Event{}}
 	for _, a := range j.Found.Attempts {
 		s.before[a.Name] = a.Phases

@@ -82,7 +82,7 @@ func TestAttachEnded(t *testing.T) {
 				var out, errOut bytes.Buffer
 				a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, name: "hodei",
 					getenv: func(string) string { return "" }}
-				o := &attachOptions{runOptions: runOptions{app: a, follow: true, screen: newScreen(a, true)}}
+				o := &attachOptions{following: a.followed(following{follow: true, screen: newScreen(a, true)})}
 				if format == "json" {
 					o.events = &output.Events{Out: &out}
 				}

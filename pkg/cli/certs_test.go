@@ -67,7 +67,7 @@ func TestAuthorityNotes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			o := &runOptions{app: &app{name: "hodei"}, authority: authority}
+			o := &runOptions{authority: authority}
 			if notes := o.authorityNotes(time.Now()); len(notes) != 0 {
 				t.Errorf("%q", notes)
 			}

@@ -69,7 +69,7 @@ const exitedBuffer = 16
 // only a little too slow blocks it many times a second.
 const blockedEvery = time.Minute
 
-func newFollower(o *runOptions) *follower {
+func newFollower(o *following) *follower {
 	f := &follower{
 		display: output.NewDisplay(), sink: output.Raw{To: o.streams()}, silent: !o.follow, fallback: o.fallback,
 		screen: o.screen, events: o.events, usage: &usageHistory{}, describe: o.place.Describe(), name: o.spec.Name,

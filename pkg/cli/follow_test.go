@@ -27,7 +27,7 @@ import (
 func testFollower(t *testing.T, out, errOut io.Writer, events string) *follower {
 	t.Helper()
 	a := &app{IOStreams: genericiooptions.IOStreams{Out: out, ErrOut: errOut}, name: "hodei", getenv: func(string) string { return "" }}
-	o := &runOptions{app: a, spec: &job.Spec{Name: "hodei-x"}, place: nowhere{}, follow: true, screen: newScreen(a, events != "")}
+	o := a.followed(following{spec: &job.Spec{Name: "hodei-x"}, place: nowhere{}, follow: true, screen: newScreen(a, events != "")})
 	if events != "" {
 		o.events = &output.Events{Out: out, YAML: events == "yaml"}
 	}

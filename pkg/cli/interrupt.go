@@ -61,19 +61,11 @@ func (s standing) react(sig os.Signal) reaction {
 	_, forCommand := signals.PassedOn[sig]
 	switch {
 	case forCommand && !s.over && (s.runs || !asksToEnd(sig)):
-		switch {
-		case s.fallback:
-			return sayNoTunnel
-		case !s.runs: // the agent would drop it, and tell nobody
-			return sayNotYet
-		}
-		return passOn
+		return s.passing()
 	case !asksToEnd(sig):
 		return ignoreIt
-	case s.over && (s.warned || s.attached || sig == syscall.SIGHUP):
-		return leaveOutput
 	case s.over:
-		return sayOver
+		return s.reactOver(sig)
 	case s.attached:
 		return leaveJob
 	case !s.runs:
@@ -86,6 +78,25 @@ func (s standing) react(sig os.Signal) reaction {
 		return sayNoStop
 	}
 	return stopJob
+}
+
+// passing decides about a signal that is for the command.
+func (s standing) passing() reaction {
+	switch {
+	case s.fallback:
+		return sayNoTunnel
+	case !s.runs: // the agent would drop it, and tell nobody
+		return sayNotYet
+	}
+	return passOn
+}
+
+// reactOver decides about a signal that asks us to end, while there is still output to show.
+func (s standing) reactOver(sig os.Signal) reaction {
+	if s.warned || s.attached || sig == syscall.SIGHUP {
+		return leaveOutput
+	}
+	return sayOver
 }
 
 func (s *session) standing() standing {

@@ -243,7 +243,7 @@ func TestChooseTunnel(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := kubernetestest.Cluster(t, func(w http.ResponseWriter, _ *http.Request) { allows(test.may)(w) })
-			o := &attachOptions{finder: &history.Finder{Cluster: p}}
+			o := &attachOptions{following: &following{}, finder: &history.Finder{Cluster: p}}
 			err := o.chooseTunnel(t.Context(), &kubernetes.Found{Spec: &job.Spec{Name: "x", ContainerLogs: test.copied}})
 			if (err != nil) != test.failed || o.fallback != test.fallback {
 				t.Errorf("error %v, fallback %t", err, o.fallback)

@@ -43,15 +43,15 @@ func metricsAddress(cmd *cobra.Command, address string) (string, error) {
 
 // serveMetrics shows what the job uses, if that was asked for, until stop is called. An
 // address that can't be had is an error before there is a job.
-func (o *runOptions) serveMetrics(command string) (stop func(), err error) {
-	if o.metricsAddr == "" {
+func (o *following) serveMetrics(command, address string) (stop func(), err error) {
+	if address == "" {
 		return func() {}, nil
 	}
 	hint := fmt.Sprintf("choose another: {hodei} %s --metrics-addr HOST:PORT", command)
-	l, err := net.Listen("tcp", o.metricsAddr)
+	l, err := net.Listen("tcp", address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, &job.Hinted{Err: fmt.Errorf("address %s is in use", o.metricsAddr), Hint: "see by whom: ss -ltnp; or " + hint}
+		return nil, &job.Hinted{Err: fmt.Errorf("address %s is in use", address), Hint: "see by whom: ss -ltnp; or " + hint}
 	case err != nil:
 		return nil, &job.Hinted{Err: err, Hint: hint}
 	}

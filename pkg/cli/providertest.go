@@ -330,7 +330,10 @@ func (t *providerTest) runJob(ctx context.Context, command []string, out, errOut
 		return t.getenv(name)
 	}
 	// The agent is to be met: the container's log would be no proof.
-	o := &runOptions{app: &quiet, spec: t.newSpec(command), place: t.place, authority: t.authority, follow: true, noFallback: true}
+	o := &runOptions{
+		following: quiet.followed(following{spec: t.newSpec(command), place: t.place, follow: true}), env: &quiet,
+		authority: t.authority, noFallback: true,
+	}
 	if events {
 		o.events = &output.Events{Out: out}
 	}

@@ -30,9 +30,9 @@ func (refusing) Refused(err error) *job.Failure {
 // A session whose handshakes are refused for good ends, and the job goes on.
 func TestSessionRefused(t *testing.T) {
 	f := testFollower(t, io.Discard, io.Discard, "json")
-	o := &runOptions{app: &app{name: "hodei"}, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: f.screen, events: f.events}
+	o := (&app{name: "hodei"}).followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: f.screen, events: f.events})
 	j := refusing{followtest.NewJob()}
-	s := &session{runOptions: o, job: j, follower: f}
+	s := &session{following: o, job: j, follower: f}
 	refusals := make(chan *job.Failure, 1)
 	refusals <- j.Refused(errors.New("bad certificate"))
 	meeting, fail := context.WithCancelCause(t.Context())
@@ -67,14 +67,14 @@ func TestSessionRefusedByAgent(t *testing.T) {
 		_, agent := followtest.Certs(t, id)
 		var said bytes.Buffer
 		a := &app{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: &said}, name: "hodei", getenv: func(string) string { return "" }}
-		o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: nowhere{}, follow: true, screen: newScreen(a, false)}
+		o := a.followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, follow: true, screen: newScreen(a, false)})
 		j := ownTLS{refusing{followtest.NewJob()}, config}
 		ctx, cancel := context.WithCancel(t.Context())
 		var work sync.WaitGroup
 		work.Go(func() { followtest.Shake(ctx, j.Tunnel, agent) })
 		began := time.Now()
 		end := make(chan error, 1)
-		work.Go(func() { end <- (&session{runOptions: o, job: j}).follow(ctx, nil) })
+		work.Go(func() { end <- (&session{following: o, job: j}).follow(ctx, nil) })
 		var err error
 		select {
 		case err = <-end:

@@ -19,6 +19,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/history"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/place"
+	"github.com/hodei-jobs/hodei/pkg/remedy"
 	"github.com/hodei-jobs/hodei/pkg/report"
 	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/signals"
@@ -128,13 +129,7 @@ func (f *reportFlags) check(cmd *cobra.Command, args []string) error {
 func completeReport(env *app, f reportFlags, args []string) (*reportOptions, error) {
 	o := &reportOptions{
 		IOStreams: env.IOStreams, signals: env.signals, name: args[0], attempt: f.attempt, format: f.output,
-		hint: func(p *history.PastRun) string {
-			ro := &runOptions{app: env, spec: p.Spec, place: pastPlace{namespace: p.Namespace}}
-			if failure := ro.explained(p.Outcome); failure != nil {
-				return env.named(failure.Hint)
-			}
-			return ""
-		},
+		named: env.named,
 	}
 	switch file, _ := reportTarget(args); {
 	case file == "-":
@@ -157,8 +152,8 @@ type reportOptions struct {
 	name    string
 	attempt int // from 1; 0: the last
 	format  string
-	file    string                        // empty: stdout
-	hint    func(*history.PastRun) string // what a run that failed says that can be typed
+	file    string // empty: stdout
+	named   func(hint string) string
 }
 
 func (o *reportOptions) run(ctx context.Context) error {
@@ -242,10 +237,10 @@ func (o *reportOptions) render(p *history.PastRun, now time.Time) ([]byte, error
 	return b.Bytes(), err
 }
 
-// pastPlace is where a job ran, of which only the name is left.
-type pastPlace struct {
-	place.Machine
-	namespace string
+// hint is what a run that failed says that can be typed.
+func (o *reportOptions) hint(p *history.PastRun) string {
+	if f := (remedy.Job{Spec: p.Spec, Namespace: p.Namespace}).Explain(p.Outcome); f != nil {
+		return o.named(f.Hint)
+	}
+	return ""
 }
-
-func (p pastPlace) Namespace() string { return p.namespace }

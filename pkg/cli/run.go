@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,13 +14,11 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/api/resource"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/kubectl/pkg/scheme"
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/certs"
-	"github.com/hodei-jobs/hodei/pkg/exporter"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/place"
@@ -150,8 +150,8 @@ func (a *app) noDash(cmd *cobra.Command, args []string) error {
 		return &usageError{cmd: cmd, err: fmt.Errorf("%s takes its value after a =", a.args[at-1]), hint: hint}
 	}
 	words := append([]string{"--"}, args...)
-	if forShell(args[0]) { // else the next hint would say so
-		words = []string{"--", "sh", "-c", shellText(args)}
+	if shell.Needs(args[0]) { // else the next hint would say so
+		words = []string{"--", "sh", "-c", shell.Text(args)}
 	}
 	hint := (&typedLine{app: a}).retyped(at, len(args), "{hodei} run -- COMMAND", words...)
 	return &usageError{cmd: cmd, err: errors.New("no -- before the command"), hint: hint}
@@ -169,25 +169,79 @@ func asRun(err error) error {
 
 // runOptions turns flags into options. What is wrong with them is a usage error.
 func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*runOptions, error) {
-	spec := job.Spec{
+	spec, unset, err := f.spec(cmd, command, a.lookupEnv)
+	if err != nil {
+		return nil, err
+	}
+	// Before the kubeconfig is read: what is wrong with the command line comes first.
+	checked := *spec
+	checked.SetDefaults()
+	if err := checked.Validate(); err != nil {
+		return nil, usagef(cmd, "%w", err)
+	}
+	o := &runOptions{
+		following: a.followed(following{spec: spec, follow: f.follow}), env: a,
+		unset: unset, detach: f.detach, lingers: cmd.Flags().Changed("linger"),
+	}
+	if err := o.chooseOutput(cmd, f); err != nil {
+		return nil, err
+	}
+	if o.place, err = a.place(); err != nil {
+		return nil, err
+	}
+	switch at := o.place.(type) {
+	case place.Cluster:
+		err = o.forCluster(cmd, f, at)
+	case place.Machine:
+		err = o.forMachine(cmd)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if o.authority, o.certsNotes, err = a.home().Authority(f.certs, "--certs"); err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+// spec makes a job of the flags, with the names of the variables that were to be taken from here and that lookupEnv
+// does not find. Defaults that may be the provider's are left out.
+func (f runFlags) spec(cmd *cobra.Command, command []string, lookupEnv func(string) (string, bool)) (*job.Spec, []string, error) {
+	spec := &job.Spec{
 		Name: f.name, Image: f.image, Command: command, User: f.user, Workdir: f.workdir,
 		Timeout: f.timeout, Grace: f.grace, Linger: f.linger,
 		Retries: f.retries, GPU: f.gpu, MergeOutput: f.mergeOutput,
 		LogOverflow: f.logOverflow, ContainerLogs: f.containerLogs, Detached: f.detach,
 	}
 	var unset []string
-	for _, v := range f.env {
+	spec.Env, unset = variables(f.env, lookupEnv)
+	for _, step := range []func(*cobra.Command, *job.Spec) error{f.setEnvFrom, f.setAmounts, f.setTimes, f.setFollowing} {
+		if err := step(cmd, spec); err != nil {
+			return nil, nil, err
+		}
+	}
+	return spec, unset, nil
+}
+
+// variables are those of -e, and the names of those that lookupEnv does not find. Of one name the last one counts,
+// and the command finds no other.
+func variables(flags []string, lookupEnv func(string) (string, bool)) (env []job.EnvVar, unset []string) {
+	for _, v := range flags {
 		name, value, given := strings.Cut(v, "=")
 		if !given {
-			if value, given = a.lookupEnv(name); !given {
+			if value, given = lookupEnv(name); !given {
 				unset = append(unset, name)
 				continue
 			}
 		}
-		// Of one name the last one counts, and the command finds no other.
-		spec.Env = slices.DeleteFunc(spec.Env, func(v job.EnvVar) bool { return v.Name == name })
-		spec.Env = append(spec.Env, job.EnvVar{Name: name, Value: value})
+		env = slices.DeleteFunc(env, func(v job.EnvVar) bool { return v.Name == name })
+		env = append(env, job.EnvVar{Name: name, Value: value})
 	}
+	return env, unset
+}
+
+// setEnvFrom takes --env-from.
+func (f runFlags) setEnvFrom(cmd *cobra.Command, spec *job.Spec) error {
 	for _, v := range f.envFrom {
 		switch kind, name, _ := strings.Cut(v, "/"); kind {
 		case "secret":
@@ -195,33 +249,45 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 		case "configmap":
 			spec.EnvFrom = append(spec.EnvFrom, job.EnvSource{ConfigMap: name})
 		default:
-			return nil, usagef(cmd, "--env-from %q: want secret/NAME or configmap/NAME", v)
+			return usagef(cmd, "--env-from %q: want secret/NAME or configmap/NAME", v)
 		}
 	}
+	return nil
+}
+
+// setAmounts takes what the job gets of its node.
+func (f runFlags) setAmounts(cmd *cobra.Command, spec *job.Spec) error {
 	for _, q := range []struct {
 		flag, text string
 		amount     job.Amount
 		to         **resource.Quantity
 	}{
-		{"cpu", f.cpu, job.CPUs, &spec.CPU}, {"cpu-limit", f.cpuLimit, job.CPUs, &spec.CPULimit},
-		{"memory", f.memory, job.Memory, &spec.Memory}, {"memory-limit", f.memoryLimit, job.Memory, &spec.MemoryLimit},
-		{"ephemeral-storage", f.ephemeralStorage, job.Disk, &spec.EphemeralStorage}, {"log-spool", f.logSpool, job.Spool, &spec.LogSpool},
+		{"cpu", f.cpu, job.CPUs, &spec.CPU},
+		{"cpu-limit", f.cpuLimit, job.CPUs, &spec.CPULimit},
+		{"memory", f.memory, job.Memory, &spec.Memory},
+		{"memory-limit", f.memoryLimit, job.Memory, &spec.MemoryLimit},
+		{"ephemeral-storage", f.ephemeralStorage, job.Disk, &spec.EphemeralStorage},
+		{"log-spool", f.logSpool, job.Spool, &spec.LogSpool},
 	} {
 		if q.text == "" {
 			continue
 		}
 		quantity, err := q.amount.Parse(q.text)
 		if err != nil {
-			return nil, usagef(cmd, "--%s %w", q.flag, err)
+			return usagef(cmd, "--%s %w", q.flag, err)
 		}
 		*q.to = &quantity
 	}
+	return nil
+}
+
+// setTimes takes the times whose zero is no choice, and those whose default may be the provider's.
+func (f runFlags) setTimes(cmd *cobra.Command, spec *job.Spec) error {
 	for _, name := range []string{"grace", "linger"} {
 		if flag := cmd.Flags().Lookup(name); flag.Changed && flag.Value.String() == "0s" {
-			return nil, usagef(cmd, "--%s 0s: must be more than zero", name)
+			return usagef(cmd, "--%s 0s: must be more than zero", name)
 		}
 	}
-	// Their defaults may be the provider's.
 	for _, d := range []struct {
 		flag  string
 		value time.Duration
@@ -231,64 +297,57 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 			continue
 		}
 		if d.value < time.Second { // a Job counts in seconds
-			return nil, usagef(cmd, "--%s %s: want 1s or more", d.flag, d.value)
+			return usagef(cmd, "--%s %s: want 1s or more", d.flag, d.value)
 		}
 		*d.to = d.value
 	}
-	if f.detach && !f.follow {
-		return nil, usagef(cmd, "--detach waits for nothing: leave --follow=false out")
+	return nil
+}
+
+// setFollowing has a job whose output nobody wants wait for nobody.
+func (f runFlags) setFollowing(cmd *cobra.Command, spec *job.Spec) error {
+	switch {
+	case f.follow:
+		return nil
+	case f.detach:
+		return usagef(cmd, "--detach waits for nothing: leave --follow=false out")
 	}
-	if !f.follow && spec.Linger == 0 {
-		spec.Linger = time.Second // nobody is to come for the output
+	spec.Linger = cmp.Or(spec.Linger, time.Second)                // nobody is to come for the output
+	spec.LogOverflow = cmp.Or(spec.LogOverflow, job.OverflowDrop) // so that a full spool waits for nobody
+	return nil
+}
+
+// forCluster takes the defaults of a provider, and checks the job against it.
+func (o *runOptions) forCluster(cmd *cobra.Command, f runFlags, at place.Cluster) error {
+	at.SetDefaults(o.spec)
+	if err := at.CheckSpec(o.spec); err != nil {
+		return usagef(cmd, "%w", err)
 	}
-	if !f.follow && spec.LogOverflow == "" {
-		spec.LogOverflow = job.OverflowDrop // so that a full spool waits for nobody
+	if cmd.Flags().Changed("container-logs") {
+		o.noFallback = !f.containerLogs
+	} else {
+		o.spec.ContainerLogs = at.ContainerLogs(f.detach)
+		o.noFallback = !at.ContainerLogs(true) // the provider has ruled it out
 	}
-	// Before the kubeconfig is read: what is wrong with the command line comes first.
-	checked := spec
-	checked.SetDefaults()
-	if err := checked.Validate(); err != nil {
-		return nil, usagef(cmd, "%w", err)
-	}
-	o := &runOptions{app: a, spec: &spec, unset: unset, follow: f.follow, detach: f.detach, lingers: cmd.Flags().Changed("linger")}
-	if err := o.chooseOutput(cmd, f); err != nil {
-		return nil, err
-	}
-	var err error
-	if o.place, err = a.place(); err != nil {
-		return nil, err
-	}
-	switch place := o.place.(type) {
-	case place.Cluster:
-		place.SetDefaults(&spec)
-		if err := place.CheckSpec(&spec); err != nil {
-			return nil, usagef(cmd, "%w", err)
-		}
-		if cmd.Flags().Changed("container-logs") {
-			o.noFallback = !f.containerLogs
-		} else {
-			spec.ContainerLogs = place.ContainerLogs(f.detach)
-			o.noFallback = !place.ContainerLogs(true) // the provider has ruled it out
-		}
-		spec.EndCopied = f.detach && spec.ContainerLogs && !o.lingers
-	case place.Machine:
-		spec.SetDefaults()
-		for _, name := range []string{"ttl", "namespace", "context", "kubeconfig"} {
-			if cmd.Flags().Changed(name) {
-				return nil, usagef(cmd, "--%s needs a cluster; provider local runs processes of this machine", name)
-			}
-		}
-		switch err := local.Check(&spec); {
-		case err != nil:
-			return nil, usagef(cmd, "%w", err)
-		case f.detach || o.dryRun:
-			return nil, usagef(cmd, "--detach and --dry-run need a cluster; provider local runs processes of this machine")
+	o.spec.EndCopied = f.detach && o.spec.ContainerLogs && !o.lingers
+	return nil
+}
+
+// forMachine checks a job of this machine.
+func (o *runOptions) forMachine(cmd *cobra.Command) error {
+	o.spec.SetDefaults()
+	for _, name := range []string{"ttl", "namespace", "context", "kubeconfig"} {
+		if cmd.Flags().Changed(name) {
+			return usagef(cmd, "--%s needs a cluster; provider local runs processes of this machine", name)
 		}
 	}
-	if o.authority, o.certsNotes, err = a.home().Authority(f.certs, "--certs"); err != nil {
-		return nil, err
+	switch err := local.Check(o.spec); {
+	case err != nil:
+		return usagef(cmd, "%w", err)
+	case o.detach || o.dryRun:
+		return usagef(cmd, "--detach and --dry-run need a cluster; provider local runs processes of this machine")
 	}
-	return o, nil
+	return nil
 }
 
 // chooseOutput decides who hears what.
@@ -313,9 +372,9 @@ func (o *runOptions) chooseOutput(cmd *cobra.Command, f runFlags) error {
 	}
 	o.format = f.output
 	if f.output != "" && !f.detach && !o.dryRun {
-		o.events = &output.Events{Out: o.Out, YAML: f.output == "yaml"}
+		o.events = &output.Events{Out: o.env.Out, YAML: f.output == "yaml"}
 	}
-	o.screen = newScreen(o.app, f.quiet || o.events != nil)
+	o.screen = newScreen(o.env, f.quiet || o.events != nil)
 	o.usageInterval = f.usageInterval
 	if err := checkUsageInterval(cmd, f.usageInterval, o.events != nil); err != nil {
 		return err
@@ -330,132 +389,176 @@ func (o *runOptions) chooseOutput(cmd *cobra.Command, f runFlags) error {
 
 // runOptions is a run, ready to go.
 type runOptions struct {
-	*app
-	spec           *job.Spec
-	place          place.Place
-	authority      *certs.Authority
-	certsNotes     []string
-	unset          []string // variables that were to be taken from here, and are not set
-	follow, detach bool
-	dryRun         bool
-	lingers        bool // for as long as somebody has said
-	// noFallback: the container's log was ruled out. fallback: there is no tunnel to
-	// the agent, and that log is followed in its place, if output is wanted.
-	noFallback, fallback bool
-	format               string
-	screen               *output.Screen
-	events               *output.Events // nil: the output goes to stdout and stderr as it is
-	usageInterval        time.Duration  // between two events of it; 0: none
-	metricsAddr          string         // where usage is shown to Prometheus; empty: nowhere
-	exporter             *exporter.Exporter
-	samples              []job.Sample // of the attempt that the summary is of
+	*following
+	env        *app
+	authority  *certs.Authority
+	certsNotes []string
+	unset      []string // variables that were to be taken from here, and are not set
+	detach     bool
+	dryRun     bool
+	lingers    bool // for as long as somebody has said
+	noFallback bool // the container's log was ruled out
+	format     string
+	// metricsAddr is where usage is shown to Prometheus; empty: nowhere.
+	metricsAddr string
 }
 
 func (o *runOptions) run(ctx context.Context) error {
 	if o.dryRun {
-		manifest, err := o.place.(place.Cluster).Manifest(o.spec)
-		if err != nil {
-			return err
-		}
-		return o.print(manifest)
+		return o.printManifest("yaml")
 	}
-	stopMetrics, err := o.serveMetrics("run")
+	stopMetrics, err := o.serveMetrics("run", o.metricsAddr)
 	if err != nil {
 		return err
 	}
 	defer stopMetrics()
-	for _, name := range o.unset {
-		o.screen.Note("-e " + name + ": it is not set here, and is left out")
-	}
-	for _, note := range o.authorityNotes(time.Now()) {
-		o.screen.Note(note)
-	}
+	o.noteChoices(time.Now())
 	id, err := o.authority.IssueJob(certs.ID{Namespace: o.place.Namespace(), Job: o.spec.Name})
 	if err != nil {
 		return err
 	}
 	var store *place.Store
 	if o.follow && !o.detach {
-		if store, err = o.home().OpenStore(true); err != nil {
+		if store, err = o.env.home().OpenStore(true); err != nil {
 			return err
 		}
 		defer store.Close(o.screen.Note)
 	}
 	// Before anything is made: a Ctrl-C from here on cleans up.
-	heard, stop := o.signals.ForSession()
+	heard, stop := o.env.signals.ForSession()
 	defer stop()
 	if o.detach {
 		defer o.startSweep(ctx)()
 	}
 	defer o.screen.Stop()
+	made, err := o.submit(ctx, id, heard)
+	if err != nil {
+		return err
+	}
+	if err := o.noteInput(); err != nil {
+		made.Close()
+		return err
+	}
+	if o.detach {
+		defer made.Close()
+		return o.detached()
+	}
+	o.noteWay()
+	defer o.startSweep(ctx)() // while the Pod starts: the cluster is not kept from making it
+	s := &session{following: o.following, job: made, signals: heard, stopSignals: stop, store: store}
+	return s.follow(ctx, nil)
+}
+
+// noteChoices says what was left out of the command line, and what is to be known of the authority.
+func (o *runOptions) noteChoices(now time.Time) {
+	for _, name := range o.unset {
+		o.screen.Note("-e " + name + ": it is not set here, and is left out")
+	}
+	for _, note := range o.authorityNotes(now) {
+		o.screen.Note(note)
+	}
+}
+
+// submission is what has come of the making of a job.
+type submission struct {
+	job         place.Job
+	err         error
+	interrupted bool // it was to be taken back
+}
+
+// submit makes the job, and takes it back when a signal asks for that: its error is then how the run ends.
+func (o *runOptions) submit(ctx context.Context, id *certs.JobCerts, heard <-chan os.Signal) (place.Job, error) {
 	o.screen.Waiting("submitting " + o.spec.Name)
 	submitting, cancel := context.WithCancel(ctx)
 	defer cancel()
-	type result struct {
-		job place.Job
-		err error
-	}
-	made := make(chan result, 1)
+	made := make(chan submission, 1)
 	go func() {
 		if err := o.chooseWay(submitting); err != nil {
-			made <- result{nil, err}
+			made <- submission{err: err}
 			return
 		}
 		j, err := o.place.Submit(submitting, o.spec, id, kubernetes.RunOptions{NoTunnel: o.fallback})
-		made <- result{j, err}
+		made <- submission{job: j, err: err}
 	}()
-	var r result
+	result, answered := o.awaitMade(made, heard, cancel)
+	if !answered {
+		return nil, o.unanswered()
+	}
+	o.noteMade(result.job)
+	switch result.end() {
+	case goesAhead:
+		return result.job, nil
+	case nothingMade:
+		return nil, o.takenBack("nothing is left of it")
+	case madeInVain:
+		err := result.job.Delete(ctx)
+		result.job.Close()
+		if err != nil {
+			return nil, &job.ExitError{Code: job.ExitCancelled, Err: err}
+		}
+		return nil, o.takenBack("nothing is left of it")
+	}
+	return nil, o.failed(result.err)
+}
+
+// awaitMade waits for a job that is being made. The first signal that asks us to end cancels that; answered is false
+// if a second one comes, or takeBackWait passes, before there is a result.
+func (o *runOptions) awaitMade(made <-chan submission, heard <-chan os.Signal, cancel func()) (result submission, answered bool) {
 	var unanswered <-chan time.Time
 	interrupted := false
-	for done := false; !done; {
+	for {
 		select {
-		case r = <-made:
-			done = true
+		case result = <-made:
+			result.interrupted = interrupted
+			return result, true
 		case sig := <-heard:
 			switch {
 			case !asksToEnd(sig):
 				o.screen.Note(signals.Name(sig) + " was not passed on: the command has not started")
 				continue
 			case interrupted:
-				return o.unanswered()
+				return submission{}, false
 			}
 			interrupted, unanswered = true, time.After(takeBackWait)
 			cancel()
 			o.screen.Waiting("taking back " + o.spec.Name)
 		case <-unanswered:
-			return o.unanswered()
+			return submission{}, false
 		}
 	}
-	if r.job != nil {
-		for _, note := range r.job.Notes() {
-			o.screen.Note(note)
-		}
+}
+
+// noteMade says what the cluster can't do for the job as it was made; nil: it was not.
+func (o *runOptions) noteMade(j place.Job) {
+	if j == nil {
+		return
 	}
+	for _, note := range j.Notes() {
+		o.screen.Note(note)
+	}
+}
+
+// submitted is how a submission has ended.
+type submitted string
+
+const (
+	goesAhead   submitted = "the job is followed"
+	madeInVain  submitted = "the job was made before the cancel came through, and is removed"
+	nothingMade submitted = "nothing was made"
+	notMade     submitted = "the job could not be made"
+)
+
+// end decides what follows from what has come of it.
+func (s submission) end() submitted {
 	switch {
-	case interrupted && r.err == nil: // it was made before the cancel came through
-		err := r.job.Delete(ctx)
-		r.job.Close()
-		if err != nil {
-			return &job.ExitError{Code: job.ExitCancelled, Err: err}
-		}
-		return o.takenBack("nothing is left of it")
-	case interrupted && r.err.Error() == context.Canceled.Error(): // and nothing else went wrong
-		return o.takenBack("nothing is left of it")
-	case r.err != nil:
-		return o.failed(r.err)
+	case s.interrupted && s.err == nil:
+		return madeInVain
+	case s.interrupted && s.err.Error() == context.Canceled.Error(): // and nothing else went wrong
+		return nothingMade
+	case s.err != nil:
+		return notMade
 	}
-	if err := o.noteInput(); err != nil {
-		r.job.Close()
-		return err
-	}
-	if o.detach {
-		defer r.job.Close()
-		return o.detached()
-	}
-	o.noteWay()
-	defer o.startSweep(ctx)() // while the Pod starts: the cluster is not kept from making it
-	s := &session{runOptions: o, job: r.job, signals: heard, stopSignals: stop, store: store}
-	return s.follow(ctx, nil)
+	return goesAhead
 }
 
 // takeBackWait is how long an interrupted run waits for the cluster to answer its earlier
@@ -497,7 +600,7 @@ func (o *runOptions) chooseWay(ctx context.Context) error {
 
 // noteInput says that the command does not get the bytes that wait on stdin.
 func (o *runOptions) noteInput() error {
-	if !inputWaits(o.In) {
+	if !inputWaits(o.env.In) {
 		return nil
 	}
 	o.screen.Note(noInput)
@@ -514,38 +617,35 @@ func (o *runOptions) noteWay() {
 // detached says what was left running.
 func (o *runOptions) detached() error {
 	if o.format == "" {
-		fmt.Fprintln(o.Out, o.spec.Name)
+		fmt.Fprintln(o.env.Out, o.spec.Name)
 		return nil
 	}
+	return o.printManifest(o.format)
+}
+
+// printManifest writes the Job as kubectl would, in o's format, or another if it has none.
+func (o *runOptions) printManifest(other string) error {
 	manifest, err := o.place.(place.Cluster).Manifest(o.spec)
 	if err != nil {
 		return err
 	}
-	return o.print(manifest)
-}
-
-// print writes a Job as kubectl would.
-func (o *runOptions) print(manifest runtime.Object) error {
-	format := o.format
-	if format == "" {
-		format = "yaml"
-	}
+	format := cmp.Or(o.format, other)
 	flags := genericclioptions.NewPrintFlags("").WithTypeSetter(scheme.Scheme).WithDefaultOutput(format)
 	printer, err := newPrinter(flags.OutputFormat, flags.ToPrinter)
 	if err != nil {
 		return err
 	}
-	return printer.PrintObj(manifest, o.Out)
+	return printer.PrintObj(manifest, o.env.Out)
 }
 
 // takenBack is the end of a run that was interrupted before its command started; left
 // says what becomes of its job.
-func (o *runOptions) takenBack(left string) error {
+func (o *following) takenBack(left string) error {
 	return o.cancelled("the command had not started; " + left)
 }
 
 // cancelled is the end of a run that ends its job by force.
-func (o *runOptions) cancelled(message string) error {
+func (o *following) cancelled(message string) error {
 	outcome := &job.Outcome{Cause: job.Cancelled, Message: message}
 	o.screen.Summary(outcome, nil)
 	if err := o.events.Exit(outcome, ""); err != nil && !errors.Is(err, syscall.EPIPE) { // its reader heard the Ctrl-C too
@@ -556,7 +656,7 @@ func (o *runOptions) cancelled(message string) error {
 
 // failed is the end of a run whose command never ran, or of which nothing more
 // is known.
-func (o *runOptions) failed(err error) error {
+func (o *following) failed(err error) error {
 	var f *job.Failure
 	if !errors.As(err, &f) {
 		f = kubernetes.Explain(err)

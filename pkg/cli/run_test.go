@@ -268,7 +268,9 @@ func TestChooseWay(t *testing.T) {
 			}
 			var errOut bytes.Buffer
 			a := &app{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: &errOut}, getenv: func(string) string { return "" }}
-			o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: place.Cluster{Provider: p}, follow: true, screen: newScreen(a, false)}
+			o := &runOptions{env: a, following: a.followed(following{
+				spec: &job.Spec{Name: "x"}, place: place.Cluster{Provider: p}, follow: true, screen: newScreen(a, false),
+			})}
 			if test.change != nil {
 				test.change(o)
 			}
@@ -292,7 +294,7 @@ func TestChooseWay(t *testing.T) {
 			}
 		})
 	}
-	o := &runOptions{place: place.Machine{}, follow: true}
+	o := &runOptions{following: &following{place: place.Machine{}, follow: true}}
 	if err := o.chooseWay(t.Context()); err != nil || o.fallback {
 		t.Errorf("this machine: %v", err)
 	}
@@ -345,11 +347,11 @@ func TestFinish(t *testing.T) {
 			t.Run(strings.TrimSpace(test.name+" "+format), func(t *testing.T) {
 				var out, errOut bytes.Buffer
 				a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, name: "kubectl hodei", getenv: func(string) string { return "" }}
-				o := &runOptions{app: a, spec: &job.Spec{Name: "x", Command: []string{"nope"}, Memory: test.memory}, place: nowhere{}, screen: newScreen(a, format != "")}
+				o := a.followed(following{spec: &job.Spec{Name: "x", Command: []string{"nope"}, Memory: test.memory}, place: nowhere{}, screen: newScreen(a, format != "")})
 				if format != "" {
 					o.events = &output.Events{Out: &out}
 				}
-				s := &session{runOptions: o, job: followtest.NewJob(), agents: &follow.Attachment{}, follower: testFollower(t, &out, &errOut, format)}
+				s := &session{following: o, job: followtest.NewJob(), agents: &follow.Attachment{}, follower: testFollower(t, &out, &errOut, format)}
 				err := s.finish(&test.outcome)
 
 				var exit *job.ExitError
@@ -391,20 +393,12 @@ func TestFinish(t *testing.T) {
 	}
 }
 
-// Provider local has no Job to look at.
-func TestExplainedHere(t *testing.T) {
-	o := &runOptions{spec: &job.Spec{Name: "x"}, place: place.Machine{}}
-	if f := o.explained(&job.Outcome{Cause: job.Unknown}); f == nil || f.Hint != "see what is left: {hodei} logs x" {
-		t.Errorf("got %+v", f)
-	}
-}
-
 // An exit event that can't be written is not passed over.
 func TestFinishUnwritten(t *testing.T) {
 	w := &failing{err: os.ErrClosed}
 	a := &app{IOStreams: genericiooptions.IOStreams{Out: w, ErrOut: io.Discard}, getenv: func(string) string { return "" }}
-	o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: newScreen(a, true), events: &output.Events{Out: w}}
-	s := &session{runOptions: o, job: followtest.NewJob(), agents: &follow.Attachment{}, follower: testFollower(t, w, io.Discard, "json")}
+	o := a.followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: newScreen(a, true), events: &output.Events{Out: w}})
+	s := &session{following: o, job: followtest.NewJob(), agents: &follow.Attachment{}, follower: testFollower(t, w, io.Discard, "json")}
 	if err := s.finish(&job.Outcome{Cause: job.Completed}); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("finish: %v", err)
 	}
@@ -420,7 +414,7 @@ func TestFinishUnwritten(t *testing.T) {
 func TestFailed(t *testing.T) {
 	var out, errOut bytes.Buffer
 	a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, name: "hodei", getenv: func(string) string { return "" }}
-	o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: newScreen(a, false), events: &output.Events{Out: &out}}
+	o := a.followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: newScreen(a, false), events: &output.Events{Out: &out}})
 	err := o.failed(&job.Failure{Cause: job.ImagePull, Message: "no image", Hint: "{hodei} provider add"})
 	var f *job.Failure
 	if !errors.As(err, &f) || f.Message != "no image" {
@@ -479,7 +473,7 @@ func TestFinishIncomplete(t *testing.T) {
 			attach(t, f, "x-1", 0)
 			tt.before(f)
 			<-f.complete()
-			s := &session{job: followtest.NewJob(), runOptions: &runOptions{app: &app{name: "hodei"}, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: f.screen}, agents: &follow.Attachment{}, follower: f}
+			s := &session{following: (&app{name: "hodei"}).followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: f.screen}), job: followtest.NewJob(), agents: &follow.Attachment{}, follower: f}
 			err := s.finish(&tt.outcome)
 			if tt.code == 0 {
 				if err != nil {

@@ -26,14 +26,14 @@ func TestSessionRecords(t *testing.T) {
 	}
 	a := &app{name: "hodei", getenv: func(string) string { return "" }}
 	a.Out, a.ErrOut = io.Discard, io.Discard
-	o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: nowhere{}, follow: true, screen: newScreen(a, true)}
+	o := a.followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, follow: true, screen: newScreen(a, true)})
 	log, err := kept.Create(recordKey, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer log.Close()
 	j := followtest.NewJob()
-	s := &session{runOptions: o, job: j, signals: nil, store: &place.Store{Store: kept, Dir: "/store"}}
+	s := &session{following: o, job: j, signals: nil, store: &place.Store{Store: kept, Dir: "/store"}}
 	err = s.follow(context.WithoutCancel(t.Context()), func(*follower) {
 		s.record.Attached(coordinator.Attachment{Hello: &hodeipb.Hello{Attempt: "x-1", AttemptUid: "1"}, Log: log})
 		s.record.State("x-1", ran)

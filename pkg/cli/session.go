@@ -30,7 +30,7 @@ const leaveWait = time.Second
 
 // session follows one job.
 type session struct {
-	*runOptions
+	*following
 	job     place.Job
 	signals <-chan os.Signal
 	// stopSignals stops listening for signals; may be nil.
@@ -61,7 +61,7 @@ type session struct {
 // earlier, if not nil, has the display show what there was before.
 func (s *session) follow(ctx context.Context, earlier func(*follower)) error {
 	s.started = s.attached
-	s.follower = newFollower(s.runOptions)
+	s.follower = newFollower(s.following)
 	s.follower.attached = s.attached
 	if s.sink != nil {
 		s.follower.sink = s.sink
@@ -101,7 +101,7 @@ func (s *session) metricsInterval() time.Duration {
 	if s.usageInterval > 0 {
 		return s.usageInterval
 	}
-	if s.runOptions.follow {
+	if s.following.follow {
 		return follow.FollowedEvery
 	}
 	return follow.UnwatchedEvery
@@ -133,7 +133,7 @@ func (s *session) report(e job.Event) {
 		s.record.Phase(e)
 	}
 	switch runs := s.fallback && e.Phase == job.Running && !e.Waiting; {
-	case runs && s.runOptions.follow:
+	case runs && s.following.follow:
 		s.follower.followContainer(s.place.(place.Cluster), e.Detail)
 	case runs:
 		s.follower.runsUnmet(e.Detail)
@@ -142,46 +142,39 @@ func (s *session) report(e job.Event) {
 	}
 }
 
+// waits are what a session still waits for, beside what it always does; nil: not any more, or not yet.
+type waits struct {
+	running  <-chan struct{}  // the command runs
+	lost     <-chan struct{}  // its agents can't be met any more
+	ended    <-chan struct{}  // the provider says that the job is over
+	patience <-chan time.Time // with the Pod's status, once an exit record is unclear
+	shown    <-chan struct{}  // all output is, of a job that is over
+}
+
 // await acts on what happens until all is over. meeting ends when the job's agents can't be met any
 // more, ctx when nothing can be done.
 func (s *session) await(ctx, meeting context.Context, e *follow.Events) error {
-	running := s.follower.running
-	lost, ended := meeting.Done(), e.Over.Done()
-	var patience <-chan time.Time // with the Pod's status, once an exit record is unclear
-	var shown <-chan struct{}
-	end := func(o *job.Outcome) {
-		shown = s.end(o)
-		ended, patience = nil, nil
-	}
+	w := waits{running: s.follower.running, lost: meeting.Done(), ended: e.Over.Done()}
 	for {
 		select {
-		case <-shown:
+		case <-w.shown:
 			return s.finish(s.over)
-		case <-running:
-			s.started = true
-			running = nil
+		case <-w.running:
+			s.started, w.running = true, nil
 		case record := <-s.follower.exited:
-			switch outcome := wire.Outcome(record); s.attemptEnded(outcome) {
-			case awaitPod:
-				patience = time.After(podWait)
-			case endRun:
-				end(outcome)
+			s.exit(wire.Outcome(record), &w)
+		case <-w.ended:
+			if err := s.jobOver(ctx, e, &w); err != nil {
+				return err
 			}
-		case <-ended:
-			ended = nil
-			outcome := endOfJob(s.last, s.exited(), e.Over.Outcome, s.spec.Retries, s.follower.latest())
-			if outcome == nil {
-				return s.abort(ctx, context.Cause(e.Over))
-			}
-			end(outcome)
-		case <-patience:
-			end(s.last)
+		case <-w.patience:
+			s.end(s.last, &w)
 		case err := <-s.follower.stuck:
 			return s.full(err)
 		case refusal := <-e.Refused:
 			s.refused(refusal)
-		case <-lost:
-			lost = nil
+		case <-w.lost:
+			w.lost = nil
 			if err := s.unmeetable(ctx, meeting); err != nil {
 				return err
 			}
@@ -201,13 +194,34 @@ func (s *session) await(ctx, meeting context.Context, e *follow.Events) error {
 	}
 }
 
-// end takes how the run ends. What it returns is closed when all output has been shown.
-func (s *session) end(o *job.Outcome) (shown <-chan struct{}) {
+// exit takes how an attempt has ended by its agent's word.
+func (s *session) exit(o *job.Outcome, w *waits) {
+	switch s.attemptEnded(o) {
+	case awaitPod:
+		w.patience = time.After(podWait)
+	case endRun:
+		s.end(o, w)
+	}
+}
+
+// jobOver takes the provider's word that the job is over, or can't be watched any more: its error ends the session.
+func (s *session) jobOver(ctx context.Context, e *follow.Events, w *waits) error {
+	w.ended = nil
+	outcome := endOfJob(s.last, s.exited(), e.Over.Outcome, s.spec.Retries, s.follower.latest())
+	if outcome == nil {
+		return s.abort(ctx, context.Cause(e.Over))
+	}
+	s.end(outcome, w)
+	return nil
+}
+
+// end takes how the run ends: what is left to wait for is its output.
+func (s *session) end(o *job.Outcome, w *waits) {
 	if s.unmet != nil {
 		s.follower.showBefore(o.Attempt, func(ctx context.Context) error { return s.unmet(ctx, o.Attempt) })
 	}
 	s.over = o
-	return s.follower.complete()
+	w.shown, w.ended, w.patience = s.follower.complete(), nil, nil
 }
 
 // attemptEnded takes how an attempt has ended by its agent's word, and returns what follows.
@@ -376,7 +390,7 @@ func (s *session) remove(ctx context.Context) {
 		remove()
 		return
 	}
-	_, unhold := s.app.signals.Hear(signals.Ending...)
+	_, unhold := s.hear(signals.Ending...)
 	s.afterwards(func() {
 		defer unhold()
 		remove()

@@ -145,14 +145,14 @@ func TestSessionEnds(t *testing.T) {
 			if test.out != nil {
 				a.Out = test.out
 			}
-			o := &runOptions{app: a, spec: &job.Spec{Name: "x", Retries: 1}, place: nowhere{}, follow: true, fallback: test.fallback, screen: newScreen(a, true)}
+			o := a.followed(following{spec: &job.Spec{Name: "x", Retries: 1}, place: nowhere{}, follow: true, fallback: test.fallback, screen: newScreen(a, true)})
 			kept, err := logstore.Open(t.TempDir(), logstore.Limits{})
 			if err != nil {
 				t.Fatal(err)
 			}
 			signals := make(chan os.Signal, 2)
 			j := followtest.NewJob()
-			s := &session{runOptions: o, job: j, signals: signals, attached: test.attached, store: &place.Store{Store: kept, Dir: "/store"}}
+			s := &session{following: o, job: j, signals: signals, attached: test.attached, store: &place.Store{Store: kept, Dir: "/store"}}
 			log := testLog(t, "x-1", 0)
 			acted := make(chan struct{})
 			err = s.follow(t.Context(), func(f *follower) {
@@ -215,8 +215,8 @@ func TestInterruptOver(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var out bytes.Buffer
 			f := testFollower(t, &out, io.Discard, "json")
-			o := &runOptions{app: &app{name: "hodei"}, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: f.screen, events: f.events}
-			s := &session{runOptions: o, job: followtest.NewJob(), follower: f, over: &job.Outcome{Cause: job.Completed}}
+			o := (&app{name: "hodei"}).followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: f.screen, events: f.events})
+			s := &session{following: o, job: followtest.NewJob(), follower: f, over: &job.Outcome{Cause: job.Completed}}
 			for range test.Set {
 				_, _ = s.interrupt(t.Context(), os.Interrupt)
 			}
@@ -235,10 +235,10 @@ func TestSessionStuck(t *testing.T) {
 	w := newStuck()
 	var errOut bytes.Buffer
 	a := &app{IOStreams: genericiooptions.IOStreams{Out: w, ErrOut: &errOut}, name: "hodei", getenv: func(string) string { return "" }}
-	o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: nowhere{}, follow: true, screen: newScreen(a, true), events: nil}
+	o := a.followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, follow: true, screen: newScreen(a, true), events: nil})
 	signals := make(chan os.Signal, 2)
 	j := followtest.NewJob()
-	s := &session{runOptions: o, job: j, signals: signals}
+	s := &session{following: o, job: j, signals: signals}
 	log := testLog(t, "x-1", 0)
 	var display *output.Display
 	err := s.follow(t.Context(), func(f *follower) {
@@ -312,7 +312,7 @@ func TestStoreDir(t *testing.T) {
 // the only one.
 func TestReportUnmet(t *testing.T) {
 	f := testFollower(t, io.Discard, io.Discard, "")
-	s := &session{runOptions: &runOptions{fallback: true}, follower: f}
+	s := &session{following: &following{fallback: true}, follower: f}
 	s.report(job.Event{Phase: job.Scheduled, Detail: "node1"})
 	select {
 	case <-f.running:
@@ -338,7 +338,7 @@ func TestTell(t *testing.T) {
 	} {
 		var said bytes.Buffer
 		a := &app{IOStreams: genericiooptions.IOStreams{ErrOut: &said}, name: "kubectl hodei", getenv: func(string) string { return "" }}
-		s := &session{runOptions: &runOptions{app: a, screen: newScreen(a, false)}}
+		s := &session{following: a.followed(following{screen: newScreen(a, false)})}
 		s.tell(test.err)
 		s.screen.Stop()
 		if said.String() != test.want {
@@ -351,7 +351,7 @@ func TestTell(t *testing.T) {
 func TestIncompleteOutcome(t *testing.T) {
 	var out bytes.Buffer
 	f := testFollower(t, &out, io.Discard, "json")
-	o := &runOptions{app: &app{name: "hodei"}, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: f.screen, events: f.events}
+	o := (&app{name: "hodei"}).followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: f.screen, events: f.events})
 	began := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
 	ended := job.Outcome{Cause: job.Completed, Attempt: "x-1", OutputBytes: 9, Started: began, Finished: began.Add(time.Second),
 		Usage: &job.Usage{Source: "cgroup2"}, Probes: []job.Probe{{Name: "stats"}}}
@@ -388,7 +388,7 @@ func TestRemovedAfterwards(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var errOut bytes.Buffer
 			a := &app{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: &errOut}, name: "hodei", getenv: func(string) string { return "" }}
-			o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: newScreen(a, false)}
+			o := a.followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: newScreen(a, false)})
 			j := followtest.NewJob()
 			j.Broken = test.broken
 			before := ""
@@ -397,7 +397,7 @@ func TestRemovedAfterwards(t *testing.T) {
 				return &job.Failure{Message: "job x may be left", Hint: "kubectl delete job x"}
 			}
 			signals := make(chan os.Signal, 1)
-			s := &session{runOptions: o, job: j, signals: signals}
+			s := &session{following: o, job: j, signals: signals}
 			if test.broken == nil {
 				signals <- os.Interrupt
 			}

@@ -82,8 +82,8 @@ func TestWaitedEnough(t *testing.T) {
 				f.State("x-1", &hodeipb.State{Phase: test.phase})
 				a := &app{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: &bytes.Buffer{}}, name: "hodei"}
 				s := &session{
-					runOptions: &runOptions{app: a, spec: &job.Spec{Name: "x", Grace: 10 * time.Second}, place: nowhere{}, screen: f.screen},
-					job:        followtest.NewJob(), follower: f, agents: &follow.Attachment{}, over: test.over,
+					following: a.followed(following{spec: &job.Spec{Name: "x", Grace: 10 * time.Second}, place: nowhere{}, screen: f.screen}),
+					job:       followtest.NewJob(), follower: f, agents: &follow.Attachment{}, over: test.over,
 				}
 				began := time.Now()
 				s.stop(t.Context())

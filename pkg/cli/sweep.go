@@ -13,7 +13,7 @@ const sweepWait = time.Second
 // startSweep removes jobs of the namespace that will never start, while the run's own job
 // starts. The function that it returns waits for that, for sweepWait at most, and says what was
 // removed. The next command does what is left.
-func (o *runOptions) startSweep(ctx context.Context) (finish func()) {
+func (o *following) startSweep(ctx context.Context) (finish func()) {
 	c, ok := o.place.(place.Cluster)
 	if !ok {
 		return func() {}

@@ -48,13 +48,13 @@ func TestSessionUsage(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var out, errOut bytes.Buffer
 			a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, name: "hodei", getenv: func(string) string { return "" }}
-			o := &runOptions{app: a, spec: &job.Spec{Name: "x"}, place: nowhere{}, follow: test.follow, usageInterval: test.every, screen: newScreen(a, test.events)}
+			o := a.followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, follow: test.follow, usageInterval: test.every, screen: newScreen(a, test.events)})
 			if test.events {
 				o.events = &output.Events{Out: &out}
 			}
 			i := followtest.Issue(t, "ns", "x")
 			j := followtest.IssuedJob{Job: followtest.NewJob(), Config: i.Server}
-			s := &session{runOptions: o, job: j}
+			s := &session{following: o, job: j}
 			kept, err := logstore.Open(t.TempDir(), logstore.Limits{})
 			if err != nil {
 				t.Fatal(err)

@@ -1,4 +1,4 @@
-package cli
+package remedy
 
 import (
 	"testing"
@@ -29,5 +29,27 @@ func TestMoreMemory(t *testing.T) {
 				t.Errorf("got %q, want %q", got, want)
 			}
 		})
+	}
+}
+
+// This machine has no Job to look at.
+func TestExplainHere(t *testing.T) {
+	f := Job{Spec: &job.Spec{Name: "x"}, Here: true}.Explain(&job.Outcome{Cause: job.Unknown})
+	if f == nil || f.Hint != "see what is left: {hodei} logs x" {
+		t.Errorf("got %+v", f)
+	}
+}
+
+// A job that somebody else has run is run again in its image.
+func TestExplainNotRun(t *testing.T) {
+	outcome := &job.Outcome{Cause: job.Error, Code: job.ExitNotFound, Message: "executable file not found in $PATH"}
+	spec := &job.Spec{Name: "x", Image: "busybox", Command: []string{"a && b"}}
+	for again, want := range map[string]string{
+		"":               "a shell can: {hodei} run --image busybox -- sh -c 'a && b'",
+		"{hodei} run -q": "a shell can: {hodei} run -q -- sh -c 'a && b'",
+	} {
+		if f := (Job{Spec: spec, Again: again}).Explain(outcome); f == nil || f.Hint != want {
+			t.Errorf("again %q: got %+v, want %q", again, f, want)
+		}
 	}
 }

@@ -1,4 +1,4 @@
-package cli
+package remedy
 
 import (
 	"io/fs"
@@ -12,7 +12,8 @@ import (
 func TestNotRunHint(t *testing.T) {
 	here := func(name string) (string, error) {
 		line, ok := map[string]string{
-			"./script.sh": "#!/bin/bash -e\n", "./train.py": "#!/usr/bin/env python3\n", "./tool.rb": "#!/usr/bin/ruby", "./plain.sh": "echo\n", "./binary": "\x7fELF", "./odd": "#!/opt/odd\n", "x y.sh": "#!/bin/sh\n",
+			"./script.sh": "#!/bin/bash -e\n", "./train.py": "#!/usr/bin/env python3\n", "./tool.rb": "#!/usr/bin/ruby", "./plain.sh": "echo\n",
+			"./binary": "\x7fELF", "./odd": "#!/opt/odd\n", "x y.sh": "#!/bin/sh\n",
 		}[name]
 		if !ok {
 			return "", fs.ErrNotExist
