@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -130,6 +131,28 @@ func (a *app) chooseCluster() (string, provider.Config, error) {
 		err = a.notHere(name)
 	}
 	return name, c, err
+}
+
+// captureContext stores in c which cluster it and the kubeconfig mean now.
+func (a *app) captureContext(c *provider.Config) error {
+	*a.kube.Context, *a.kube.KubeConfig = c.Context, c.Kubeconfig
+	kubeconfig, err := a.kube.ToRawKubeConfigLoader().RawConfig()
+	if err != nil {
+		return kubernetes.Explain(err)
+	}
+	if c.Context == "" {
+		c.Context = kubeconfig.CurrentContext
+	}
+	switch _, ok := kubeconfig.Contexts[c.Context]; {
+	case c.Context == "" && c.Kubeconfig == "" && a.home().PodNamespace() != "": // our own account's
+	case len(kubeconfig.Contexts) == 0:
+		return kubernetes.Explain(clientcmd.ErrEmptyConfig)
+	case c.Context == "":
+		return &job.Hinted{Err: errors.New("the kubeconfig has no current context"), Hint: "kubectl config get-contexts, then add --context NAME"}
+	case !ok:
+		return &job.Hinted{Err: fmt.Errorf("context %q does not exist in the kubeconfig", c.Context), Hint: "kubectl config get-contexts"}
+	}
+	return nil
 }
 
 // notHere says that the provider of this machine is no cluster, and how to name one.

@@ -7,13 +7,11 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
-	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
-	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -118,27 +116,5 @@ func (a *app) addProvider(ctx context.Context, name string, c provider.Config) e
 	}
 	fmt.Fprintln(a.ErrOut)
 	a.sayEBPF(ctx, name, c)
-	return nil
-}
-
-// captureContext stores in c which cluster it and the kubeconfig mean now.
-func (a *app) captureContext(c *provider.Config) error {
-	*a.kube.Context, *a.kube.KubeConfig = c.Context, c.Kubeconfig
-	kubeconfig, err := a.kube.ToRawKubeConfigLoader().RawConfig()
-	if err != nil {
-		return kubernetes.Explain(err)
-	}
-	if c.Context == "" {
-		c.Context = kubeconfig.CurrentContext
-	}
-	switch _, ok := kubeconfig.Contexts[c.Context]; {
-	case c.Context == "" && c.Kubeconfig == "" && a.home().PodNamespace() != "": // our own account's
-	case len(kubeconfig.Contexts) == 0:
-		return kubernetes.Explain(clientcmd.ErrEmptyConfig)
-	case c.Context == "":
-		return &job.Hinted{Err: errors.New("the kubeconfig has no current context"), Hint: "kubectl config get-contexts, then add --context NAME"}
-	case !ok:
-		return &job.Hinted{Err: fmt.Errorf("context %q does not exist in the kubeconfig", c.Context), Hint: "kubectl config get-contexts"}
-	}
 	return nil
 }
