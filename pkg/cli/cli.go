@@ -65,7 +65,7 @@ func (a *app) newRoot() *cobra.Command {
 	showVersion := root.Flags().Bool("version", false, "Print the version of hodei.")
 	root.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *showVersion {
-			return a.printClientVersion()
+			return printClientVersion(a.Out)
 		}
 		return cmd.Help()
 	}
@@ -78,11 +78,11 @@ func (a *app) newRoot() *cobra.Command {
 
 	groups := templates.CommandGroups{
 		{Message: "Jobs:", Commands: []*cobra.Command{a.newRun(), a.newJobs(), a.newDescribe(), a.newTop(), a.newLogs(), a.newAttach(), a.newReport(), a.newAdvise()}},
-		{Message: "Set-up:", Commands: []*cobra.Command{a.newInstall(), a.newUninstall(), a.newCerts(), a.newProvider(), a.newDoctor()}},
+		{Message: "Set-up:", Commands: []*cobra.Command{a.newInstall(), a.newUninstall(), a.newCerts(), a.newProvider(), newDoctor(a, (*doctorOptions).run)}},
 		{Message: "Server:", Commands: []*cobra.Command{a.newServer()}},
 	}
 	groups.Add(root)
-	root.AddCommand(a.newVersion(), a.newCompletion())
+	root.AddCommand(newVersion(a, (*versionOptions).run), newCompletion(a.Out))
 	templates.ActsAsRootCommand(root, []string{"options"}, groups...)
 	root.AddCommand(newOptions())
 	// After kubectl's templates, which have one of their own.
