@@ -187,7 +187,7 @@ func (o *adviseOptions) nothing(c history.Command) error {
 	default:
 		err = fmt.Errorf("nothing was measured of job %s, nor of another run of its command", c.Name)
 	}
-	return &job.Hinted{Err: err, Hint: "let it run to its end while you follow it: " + history.RunLine(c.Spec)}
+	return &job.Hinted{Err: err, Hint: "let it run to its end while you follow it: " + c.Spec.RunLine()}
 }
 
 func (o *adviseOptions) print(all []*advised) error {

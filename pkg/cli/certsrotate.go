@@ -231,7 +231,7 @@ func (o *certsRotateOptions) rotateJob(ctx context.Context) error {
 		if f, ok := errors.AsType[*job.Failure](err); ok && !errors.Is(err, context.Canceled) {
 			return signals.InterruptedBy(ctx, f)
 		}
-		return signals.InterruptedBy(ctx, errInterrupted)
+		return signals.InterruptedBy(ctx, errors.New("interrupted"))
 	}
 	return err
 }

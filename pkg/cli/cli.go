@@ -36,7 +36,7 @@ func (a *app) newRoot() *cobra.Command {
 	showVersion := root.Flags().Bool("version", false, "Print the version of hodei.")
 	root.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *showVersion {
-			return a.printClientVersion()
+			return printClientVersion(a.Out)
 		}
 		return cmd.Help()
 	}
@@ -56,12 +56,12 @@ func (a *app) newRoot() *cobra.Command {
 			a.newUninstall(),
 			a.newCerts(),
 			newProvider(a),
-			a.newDoctor(),
+			newDoctor(a, (*doctorOptions).run),
 		}},
 		{Message: "Server:", Commands: []*cobra.Command{a.newServer()}},
 	}
 	groups.Add(root)
-	root.AddCommand(a.newVersion(), a.newCompletion())
+	root.AddCommand(newVersion(a, (*versionOptions).run), newCompletion(a.Out))
 	templates.ActsAsRootCommand(root, []string{"options"}, groups...)
 	root.AddCommand(newOptions())
 	a.explainUsage(root) // after kubectl's templates, which have an explanation of their own

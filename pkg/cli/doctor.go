@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/check"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
@@ -18,8 +20,10 @@ import (
 // doctorWait bounds all of it: a cluster that takes longer is not well.
 const doctorWait = time.Minute
 
-func (a *app) newDoctor() *cobra.Command {
-	var output string
+// newDoctor makes the command; run is (*doctorOptions).run, or a test's.
+func newDoctor(env *app, run func(*doctorOptions, context.Context) error) *cobra.Command {
+	o := &doctorOptions{Out: env.Out, home: env.home(), choose: env.chooseProvider, printData: env.printData, named: env.named,
+		cluster: env.checkCluster}
 	cmd := &cobra.Command{
 		Use:                   "doctor [--provider NAME] [-o json|yaml]",
 		DisableFlagsInUseLine: true,
@@ -43,42 +47,60 @@ func (a *app) newDoctor() *cobra.Command {
 			hodei doctor -o json | jq '.checks[] | select(.status == "error")'`),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if !slices.Contains([]string{"", "json", "yaml"}, output) {
-				return usagef(cmd, "--output %q: want json or yaml", output)
+			if !slices.Contains([]string{"", "json", "yaml"}, o.output) {
+				return usagef(cmd, "--output %q: want json or yaml", o.output)
 			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), doctorWait)
-			defer cancel()
-			return a.doctor(ctx, output)
+			o.terminal = ui.Detect(env.stdout(), env.getenv)
+			return run(o, cmd.Context())
 		},
 	}
-	a.addProviderFlag(cmd, cmd.Flags(), "What to look at")
-	cmd.Flags().StringVarP(&output, "output", "o", "", "Output format: json or yaml (default: lines).")
+	env.addProviderFlag(cmd, cmd.Flags(), "What to look at")
+	cmd.Flags().StringVarP(&o.output, "output", "o", "", "Output format: json or yaml (default: lines).")
 	return cmd
 }
 
-func (a *app) doctor(ctx context.Context, output string) error {
-	checks := a.examine(ctx)
+// doctorOptions is what one doctor looks at, and how it shows what it found.
+type doctorOptions struct {
+	Out      io.Writer
+	terminal ui.Terminal // of Out
+	output   string      // json, yaml or, for lines, empty
+	home     *place.Home
+	// choose returns the name and the settings of the provider in question, and cluster then looks
+	// at its cluster; there is no check.Cluster if nothing more can be asked of it.
+	choose    func() (name string, c provider.Config, err error)
+	cluster   func(ctx context.Context, name string, c provider.Config) ([]check.Result, *check.Cluster)
+	printData func(v any, format string) error
+	named     func(hint string) string
+}
+
+func (o *doctorOptions) run(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, doctorWait)
+	defer cancel()
+	checks := o.examine(ctx)
 	for i := range checks {
-		checks[i].Hint = a.named(checks[i].Hint)
+		checks[i].Hint = o.named(checks[i].Hint)
 	}
-	if output != "" {
-		if err := a.printData(map[string][]check.Result{"checks": checks}, output); err != nil {
-			return err
-		}
-	} else {
-		status := ui.NewStatus(a.Out, ui.Detect(a.stdout(), a.getenv))
-		for _, c := range checks {
-			status.Summary(checkMarks[c.Status], fmt.Sprintf("%-8s %-16s %s", c.Status, c.Name, c.Detail))
-			if c.Hint != "" {
-				fmt.Fprintf(a.Out, "%27s%s\n", "hint: ", ui.Printable(c.Hint))
-			}
-		}
-		fmt.Fprintln(a.Out, countChecks(checks))
+	if o.output == "" {
+		o.show(checks)
+	} else if err := o.printData(map[string][]check.Result{"checks": checks}, o.output); err != nil {
+		return err
 	}
 	if check.Worst(checks) != nil {
 		return &job.ExitError{Code: exitFailed}
 	}
 	return nil
+}
+
+// show prints a line for each check, and how many ended how.
+func (o *doctorOptions) show(checks []check.Result) {
+	status := ui.NewStatus(o.Out, o.terminal)
+	for _, c := range checks {
+		status.Summary(checkMarks[c.Status], fmt.Sprintf("%-8s %-16s %s", c.Status, c.Name, c.Detail))
+		if c.Hint != "" {
+			fmt.Fprintf(o.Out, "%27s%s\n", "hint: ", ui.Printable(c.Hint))
+		}
+	}
+	fmt.Fprintln(o.Out, countChecks(checks))
 }
 
 var checkMarks = map[check.Status]ui.Mark{check.OK: ui.Good, check.Warning: ui.Warned, check.Error: ui.Bad, check.Skipped: ui.Unchecked}
@@ -93,30 +115,31 @@ func countChecks(checks []check.Result) string {
 	if count[check.Warning] == 1 {
 		warnings = "warning"
 	}
-	return fmt.Sprintf("%d ok, %d %s, %d failed, %d not checked", count[check.OK], count[check.Warning], warnings, count[check.Error], count[check.Skipped])
+	return fmt.Sprintf("%d ok, %d %s, %d failed, %d not checked",
+		count[check.OK], count[check.Warning], warnings, count[check.Error], count[check.Skipped])
 }
 
 // examine makes all checks, those that need no cluster too if there is none.
-func (a *app) examine(ctx context.Context) []check.Result {
-	name, c, err := a.chooseProvider()
+func (o *doctorOptions) examine(ctx context.Context) []check.Result {
+	name, c, err := o.choose()
 	if err != nil {
-		return append([]check.Result{check.New("provider", check.Error, job.HintOf(err), "%v", err)}, a.checkMachine()...)
+		return append([]check.Result{check.New("provider", check.Error, job.HintOf(err), "%v", err)}, o.checkMachine()...)
 	}
-	checks := []check.Result{a.providerCheck(name, c)}
+	checks := []check.Result{o.providerCheck(name, c)}
 	if c.Type == provider.Local {
-		return append(append(checks, check.Worker()), a.checkMachine()...)
+		return append(append(checks, check.Worker()), o.checkMachine()...)
 	}
-	there, k := a.checkCluster(ctx, name, c)
+	there, k := o.cluster(ctx, name, c)
 	checks = append(checks, there...)
 	if k != nil {
 		checks = append(checks, k.Installed(ctx), k.Waiting(ctx))
 		checks = append(checks, k.Secrets(ctx)...)
 	}
-	return append(checks, a.checkMachine()...)
+	return append(checks, o.checkMachine()...)
 }
 
 // providerCheck says which provider it is about.
-func (a *app) providerCheck(name string, c provider.Config) check.Result {
+func (o *doctorOptions) providerCheck(name string, c provider.Config) check.Result {
 	const title = "provider"
 	switch {
 	case c.Type == provider.Local:
@@ -128,22 +151,13 @@ func (a *app) providerCheck(name string, c provider.Config) check.Result {
 	switch {
 	case c.Context != "":
 		where = fmt.Sprintf("context %q", c.Context)
-	case c.Kubeconfig == "" && a.home().PodNamespace() != "":
+	case c.Kubeconfig == "" && o.home.PodNamespace() != "":
 		where = "this Pod's own service account"
 	}
 	return check.New(title, check.OK, "", "%s: %s, namespace %s", name, where, c.Namespace)
 }
 
 // checkMachine looks at what is here.
-func (a *app) checkMachine() []check.Result {
-	return []check.Result{check.Certs(a.home()), check.Store(a.home())}
-}
-
-// checkCluster looks at the cluster of a provider, to which the kube flags point.
-func (a *app) checkCluster(ctx context.Context, name string, c provider.Config) ([]check.Result, *check.Cluster) {
-	config, err := restConfig(a.kube)
-	if err != nil {
-		return []check.Result{check.Failed("cluster", err)}, nil
-	}
-	return check.OfCluster(ctx, config, name, c)
+func (o *doctorOptions) checkMachine() []check.Result {
+	return []check.Result{check.Certs(o.home), check.Store(o.home)}
 }

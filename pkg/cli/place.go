@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/hodei-jobs/hodei/pkg/check"
 	"github.com/hodei-jobs/hodei/pkg/history"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/place"
@@ -264,6 +265,23 @@ func (a *app) setupClient(ctx context.Context) (*setup.Client, error) {
 		return nil, err
 	}
 	return setup.NewClient(ctx, config)
+}
+
+// checkCluster looks at the cluster of a provider, to which the kube flags point.
+func (a *app) checkCluster(ctx context.Context, name string, c provider.Config) ([]check.Result, *check.Cluster) {
+	config, err := restConfig(a.kube)
+	if err != nil {
+		return []check.Result{check.Failed("cluster", err)}, nil
+	}
+	return check.OfCluster(ctx, config, name, c)
+}
+
+// clusterConfig chooses the cluster, and returns the way to it.
+func (a *app) clusterConfig() (*rest.Config, error) {
+	if _, _, err := a.chooseCluster(); err != nil {
+		return nil, err
+	}
+	return restConfig(a.kube)
 }
 
 // client returns a client of the cluster that this command is about.

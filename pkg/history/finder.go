@@ -189,16 +189,7 @@ func (j *Job) NoAttempt() error {
 	text := "nothing is left of the runs of job %s: its Pods are gone, and it was not followed from this machine"
 	h := &job.Hinted{Err: fmt.Errorf(text, j.Name)}
 	if j.Found != nil {
-		h.Hint = "run it again, and follow it: " + RunLine(j.Found.Spec)
+		h.Hint = "run it again, and follow it: " + j.Found.Spec.RunLine()
 	}
 	return h
-}
-
-// RunLine returns what runs the command of a job again, as it is typed; {hodei} in it is the program's name.
-func RunLine(spec *job.Spec) string {
-	line := "{hodei} run"
-	if spec.Image != "" {
-		line += " --image " + shell.Quote(spec.Image)
-	}
-	return line + " -- " + shell.Line(spec.Command)
 }

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/hodei-jobs/hodei/pkg/contract"
+	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
 // Defaults of a Spec, used by [Spec.SetDefaults].
@@ -153,6 +154,16 @@ func (s *Spec) SetDefaults() {
 		q := resource.MustParse(DefaultLogSpool)
 		s.LogSpool = &q
 	}
+}
+
+// RunLine returns the command line that runs the command again in the same image. {hodei} in it stands
+// for the program's name.
+func (s *Spec) RunLine() string {
+	line := "{hodei} run"
+	if s.Image != "" {
+		line += " --image " + shell.Quote(s.Image)
+	}
+	return line + " -- " + shell.Line(s.Command)
 }
 
 // Validate returns the first thing wrong with s, naming the field as the user

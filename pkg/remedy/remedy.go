@@ -11,7 +11,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/resource"
 
-	"github.com/hodei-jobs/hodei/pkg/history"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/ui"
@@ -71,7 +70,7 @@ func (j Job) Explain(outcome *job.Outcome) *job.Failure {
 func (j Job) notRun(outcome *job.Outcome) notRun {
 	n := notRun{command: j.Spec.Command, code: outcome.Code, message: outcome.Message, again: j.Again, here: firstLineHere}
 	if n.again == "" {
-		n.again, _, _ = strings.Cut(history.RunLine(j.Spec), " -- ")
+		n.again, _, _ = strings.Cut(j.Spec.RunLine(), " -- ")
 	}
 	if j.Here {
 		n.here = nil
