@@ -7,6 +7,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/place"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/remedy"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
@@ -73,4 +74,34 @@ func (o *following) explained(outcome *job.Outcome) *job.Failure {
 	j := remedy.Job{Spec: o.spec, Namespace: o.place.Namespace(), Again: o.again(), EBPFHint: o.place.EBPFHint}
 	_, j.Here = o.place.(place.Machine)
 	return j.Explain(outcome)
+}
+
+// takenBack is the end of a run that was interrupted before its command started; left
+// says what becomes of its job.
+func (o *following) takenBack(left string) error {
+	return o.cancelled("the command had not started; " + left)
+}
+
+// cancelled is the end of a run that ends its job by force.
+func (o *following) cancelled(message string) error {
+	outcome := &job.Outcome{Cause: job.Cancelled, Message: message}
+	o.screen.Summary(outcome, nil)
+	if err := o.events.Exit(outcome, ""); err != nil && !errors.Is(err, syscall.EPIPE) { // its reader heard the Ctrl-C too
+		return err
+	}
+	return &job.ExitError{Code: job.ExitCancelled}
+}
+
+// failed is the end of a run whose command never ran, or of which nothing more
+// is known.
+func (o *following) failed(err error) error {
+	var f *job.Failure
+	if !errors.As(err, &f) {
+		f = kubernetes.Explain(err)
+	}
+	o.screen.Stop()
+	if e := o.events.Exit(f.Outcome(), o.named(f.Hint)); e != nil {
+		return e
+	}
+	return f
 }

@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"k8s.io/cli-runtime/pkg/genericiooptions"
-
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
@@ -26,8 +24,8 @@ import (
 // testFollower is of a job that writes to out and errOut, which are no terminals.
 func testFollower(t *testing.T, out, errOut io.Writer, events string) *follower {
 	t.Helper()
-	a := &app{IOStreams: genericiooptions.IOStreams{Out: out, ErrOut: errOut}, name: "hodei", getenv: func(string) string { return "" }}
-	o := a.followed(following{spec: &job.Spec{Name: "hodei-x"}, place: nowhere{}, follow: true, screen: newScreen(a, events != "")})
+	a := newBeside(out, errOut)
+	o := a.followed(following{spec: &job.Spec{Name: "hodei-x"}, place: nowhere{}, follow: true, screen: a.screen(events != "")})
 	if events != "" {
 		o.events = &output.Events{Out: out, YAML: events == "yaml"}
 	}
@@ -224,8 +222,8 @@ func TestScreenWithoutTerminal(t *testing.T) {
 
 func TestScreenQuiet(t *testing.T) {
 	var errOut bytes.Buffer
-	a := &app{IOStreams: genericiooptions.IOStreams{ErrOut: &errOut}, getenv: func(string) string { return "" }}
-	s := newScreen(a, true)
+	a := newBeside(io.Discard, &errOut)
+	s := a.screen(true)
 	s.Waiting("a")
 	s.Phase(job.Event{Phase: job.Submitted, Time: time.Now()})
 	s.Phase(job.Event{Phase: job.Scheduled, Waiting: true, Detail: "b"})

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"os"
-	"slices"
 	"time"
 
 	"github.com/hodei-jobs/hodei/pkg/exporter"
@@ -36,18 +35,4 @@ type following struct {
 	hear func(of ...os.Signal) (heard <-chan os.Signal, stop func())
 	// afterwards has f done once everything is said; see app.afterwards.
 	afterwards func(f func())
-}
-
-// followed gives f what it needs of a command.
-func (a *app) followed(f following) *following {
-	f.again, f.streams, f.named, f.hear, f.afterwards = a.runAgain, a.streams, a.named, a.signals.Hear, a.afterwards
-	return &f
-}
-
-// runAgain returns the command line that ran the job, without -- and the command; empty if this process has not run it.
-func (a *app) runAgain() string {
-	if i := slices.Index(a.args, "--"); i > 0 && a.args[0] == "run" {
-		return (&typedLine{app: a}).retyped(i, len(a.args)-i, "{hodei} run")
-	}
-	return ""
 }

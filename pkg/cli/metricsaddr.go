@@ -1,20 +1,13 @@
 package cli
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"net"
-	"sync"
-	"syscall"
+
+	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/hodei-jobs/hodei/pkg/coordinator"
-	"github.com/hodei-jobs/hodei/pkg/exporter"
-	"github.com/hodei-jobs/hodei/pkg/hodeipb"
-	"github.com/hodei-jobs/hodei/pkg/job"
-	"github.com/hodei-jobs/hodei/pkg/wire"
+	"github.com/hodei-jobs/hodei/pkg/follow"
 )
 
 // metricsFlag is the flag of the commands that are a coordinator.
@@ -41,90 +34,20 @@ func metricsAddress(cmd *cobra.Command, address string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
-// serveMetrics shows what the job uses, if that was asked for, until stop is called. An
-// address that can't be had is an error before there is a job.
-func (o *following) serveMetrics(command, address string) (stop func(), err error) {
-	if address == "" {
-		return func() {}, nil
-	}
-	hint := fmt.Sprintf("choose another: {hodei} %s --metrics-addr HOST:PORT", command)
-	l, err := net.Listen("tcp", address)
+// usageIntervalFlag is the flag of the commands that follow a job.
+func usageIntervalFlag(cmd *cobra.Command, interval *time.Duration) {
+	cmd.Flags().DurationVar(interval, "usage-interval", 0, "With -o json or yaml: write a usage event this often, 100ms or more. Default: only at the end.")
+}
+
+// checkUsageInterval checks that flag; events tells whether there are any.
+func checkUsageInterval(cmd *cobra.Command, interval time.Duration, events bool) error {
 	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, &job.Hinted{Err: fmt.Errorf("address %s is in use", address), Hint: "see by whom: ss -ltnp; or " + hint}
-	case err != nil:
-		return nil, &job.Hinted{Err: err, Hint: hint}
+	case !cmd.Flags().Changed("usage-interval"):
+		return nil
+	case interval < follow.LeastEvery:
+		return usagef(cmd, "--usage-interval %s: want %s or more", interval, follow.LeastEvery)
+	case !events:
+		return usagef(cmd, "--usage-interval needs events: -o json or yaml, of a job that is followed")
 	}
-	o.exporter = exporter.New()
-	o.screen.Note(fmt.Sprintf("metrics: http://%s/metrics", l.Addr()))
-	ctx, cancel := context.WithCancel(context.Background())
-	var work sync.WaitGroup
-	work.Go(func() {
-		if err := o.exporter.Serve(ctx, l); err != nil { // the job is worth more
-			o.screen.Note(fmt.Sprintf("metrics are not served any more: %v", err))
-		}
-	})
-	return func() {
-		cancel()
-		work.Wait()
-	}, nil
-}
-
-// exported is a Listener that also tells an Exporter; nil is none.
-func exported(l coordinator.Listener, to *exporter.Exporter) coordinator.Listener {
-	if to == nil {
-		return l
-	}
-	return &exportedListener{Listener: l, to: to, ids: map[string]exporter.ID{}}
-}
-
-type exportedListener struct {
-	coordinator.Listener
-	to *exporter.Exporter
-
-	mu  sync.Mutex
-	ids map[string]exporter.ID // by attempt: the latest
-}
-
-func (l *exportedListener) id(attempt string) exporter.ID {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.ids[attempt]
-}
-
-// Attached begins to show an attempt, in place of those before it, of which there may
-// be no end.
-func (l *exportedListener) Attached(a coordinator.Attachment) {
-	id := exporter.ID{Namespace: a.Hello.Namespace, Job: a.Hello.Job, Attempt: a.Hello.Attempt}
-	l.mu.Lock()
-	for attempt, earlier := range l.ids {
-		if earlier != id {
-			l.to.Left(earlier)
-			delete(l.ids, attempt)
-		}
-	}
-	l.ids[id.Attempt] = id
-	l.mu.Unlock()
-	l.to.Attached(id)
-	l.Listener.Attached(a)
-}
-
-// Metrics shows the latest sample.
-func (l *exportedListener) Metrics(attempt string, m *hodeipb.Metrics) {
-	l.to.Sample(l.id(attempt), wire.Sample(m))
-	l.Listener.Metrics(attempt, m)
-}
-
-// Exited shows what the attempt has used in the end, for a while.
-func (l *exportedListener) Exited(attempt string, record *hodeipb.ExitRecord) {
-	id := l.id(attempt)
-	if u := wire.Usage(record.Usage); u != nil {
-		s := job.Sample{Usage: *u}
-		if record.Finished.IsValid() {
-			s.Time = record.Finished.AsTime()
-		}
-		l.to.Sample(id, s)
-	}
-	l.to.Left(id)
-	l.Listener.Exited(attempt, record)
+	return nil
 }

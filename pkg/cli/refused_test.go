@@ -12,8 +12,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"k8s.io/cli-runtime/pkg/genericiooptions"
-
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/follow/followtest"
@@ -30,7 +28,7 @@ func (refusing) Refused(err error) *job.Failure {
 // A session whose handshakes are refused for good ends, and the job goes on.
 func TestSessionRefused(t *testing.T) {
 	f := testFollower(t, io.Discard, io.Discard, "json")
-	o := (&app{name: "hodei"}).followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: f.screen, events: f.events})
+	o := newBeside(io.Discard, io.Discard).followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: f.screen, events: f.events})
 	j := refusing{followtest.NewJob()}
 	s := &session{following: o, job: j, follower: f}
 	refusals := make(chan *job.Failure, 1)
@@ -66,8 +64,8 @@ func TestSessionRefusedByAgent(t *testing.T) {
 		config, _ := followtest.Certs(t, id)
 		_, agent := followtest.Certs(t, id)
 		var said bytes.Buffer
-		a := &app{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: &said}, name: "hodei", getenv: func(string) string { return "" }}
-		o := a.followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, follow: true, screen: newScreen(a, false)})
+		a := newBeside(io.Discard, &said)
+		o := a.followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, follow: true, screen: a.screen(false)})
 		j := ownTLS{refusing{followtest.NewJob()}, config}
 		ctx, cancel := context.WithCancel(t.Context())
 		var work sync.WaitGroup

@@ -24,9 +24,8 @@ func TestSessionRecords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &app{name: "hodei", getenv: func(string) string { return "" }}
-	a.Out, a.ErrOut = io.Discard, io.Discard
-	o := a.followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, follow: true, screen: newScreen(a, true)})
+	a := newBeside(io.Discard, io.Discard)
+	o := a.followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, follow: true, screen: a.screen(true)})
 	log, err := kept.Create(recordKey, 0)
 	if err != nil {
 		t.Fatal(err)

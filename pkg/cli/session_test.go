@@ -14,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"k8s.io/cli-runtime/pkg/genericiooptions"
-
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/follow/followtest"
@@ -141,11 +139,11 @@ func TestSessionEnds(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var out, errOut bytes.Buffer
-			a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, name: "hodei", getenv: func(string) string { return "" }}
+			a := newBeside(&out, &errOut)
 			if test.out != nil {
-				a.Out = test.out
+				a.streams.Out = test.out
 			}
-			o := a.followed(following{spec: &job.Spec{Name: "x", Retries: 1}, place: nowhere{}, follow: true, fallback: test.fallback, screen: newScreen(a, true)})
+			o := a.followed(following{spec: &job.Spec{Name: "x", Retries: 1}, place: nowhere{}, follow: true, fallback: test.fallback, screen: a.screen(true)})
 			kept, err := logstore.Open(t.TempDir(), logstore.Limits{})
 			if err != nil {
 				t.Fatal(err)
@@ -215,7 +213,7 @@ func TestInterruptOver(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var out bytes.Buffer
 			f := testFollower(t, &out, io.Discard, "json")
-			o := (&app{name: "hodei"}).followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: f.screen, events: f.events})
+			o := newBeside(io.Discard, io.Discard).followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: f.screen, events: f.events})
 			s := &session{following: o, job: followtest.NewJob(), follower: f, over: &job.Outcome{Cause: job.Completed}}
 			for range test.Set {
 				_, _ = s.interrupt(t.Context(), os.Interrupt)
@@ -234,8 +232,8 @@ func TestInterruptOver(t *testing.T) {
 func TestSessionStuck(t *testing.T) {
 	w := newStuck()
 	var errOut bytes.Buffer
-	a := &app{IOStreams: genericiooptions.IOStreams{Out: w, ErrOut: &errOut}, name: "hodei", getenv: func(string) string { return "" }}
-	o := a.followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, follow: true, screen: newScreen(a, true), events: nil})
+	a := newBeside(w, &errOut)
+	o := a.followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, follow: true, screen: a.screen(true), events: nil})
 	signals := make(chan os.Signal, 2)
 	j := followtest.NewJob()
 	s := &session{following: o, job: j, signals: signals}
@@ -259,53 +257,6 @@ func TestSessionStuck(t *testing.T) {
 	}
 	close(w.free)
 	<-display.Done()
-}
-
-func TestStoreWritable(t *testing.T) {
-	if err := place.Writable(t.TempDir()); err != nil {
-		t.Error(err)
-	}
-	if err := place.Writable("/proc/self"); err == nil {
-		t.Error("/proc can be written to")
-	}
-}
-
-func TestStoreLimits(t *testing.T) {
-	for _, test := range []struct{ bytes, age, err string }{
-		{"", "", ""},
-		{"5Gi", "1h", ""},
-		{"0", "", "HODEI_LOG_MAX_BYTES 0: want 1Mi to 1Pi"},
-		{"x", "", `HODEI_LOG_MAX_BYTES "x": want a quantity such as 10Gi`},
-		{"500m", "", "HODEI_LOG_MAX_BYTES 500m: want 1Mi to 1Pi; did you mean 500Mi?"},
-		{"", "59s", `HODEI_LOG_MAX_AGE "59s": want a duration such as 168h, 1m0s or more`},
-		{"", "7d", `HODEI_LOG_MAX_AGE "7d": want a duration such as 168h, 1m0s or more`},
-		{"", "-1s", `HODEI_LOG_MAX_AGE "-1s": want a duration such as 168h, 1m0s or more`},
-	} {
-		env := map[string]string{"HODEI_LOG_MAX_BYTES": test.bytes, "HODEI_LOG_MAX_AGE": test.age}
-		a := &app{getenv: func(name string) string { return env[name] }}
-		l, err := a.home().StoreLimits()
-		if test.err == "" && err != nil || test.err != "" && (err == nil || err.Error() != test.err) {
-			t.Errorf("%+v: %v", test, err)
-		}
-		if test.bytes == "5Gi" && (l.MaxBytes != 5<<30 || l.MaxAge.Hours() != 1) {
-			t.Errorf("limits %+v", l)
-		}
-	}
-}
-
-func TestStoreDir(t *testing.T) {
-	for _, test := range []struct{ state, Home, want string }{
-		{"/s", "/h", "/s/hodei/jobs"},
-		{"", "/h", "/h/.local/state/hodei/jobs"},
-		{"relative", "/h", "/h/.local/state/hodei/jobs"},
-		{"", "", ""},
-	} {
-		env := map[string]string{"XDG_STATE_HOME": test.state, "HOME": test.Home}
-		a := &app{getenv: func(name string) string { return env[name] }}
-		if got, err := a.home().StoreDir(); got != test.want || (err == nil) != (test.want != "") {
-			t.Errorf("%+v: got %q, %v", test, got, err)
-		}
-	}
 }
 
 // Without a tunnel and without output, the provider's word that the command runs is
@@ -337,8 +288,9 @@ func TestTell(t *testing.T) {
 		{errors.New("lost"), "lost\n"},
 	} {
 		var said bytes.Buffer
-		a := &app{IOStreams: genericiooptions.IOStreams{ErrOut: &said}, name: "kubectl hodei", getenv: func(string) string { return "" }}
-		s := &session{following: a.followed(following{screen: newScreen(a, false)})}
+		a := newBeside(io.Discard, &said)
+		a.name = "kubectl hodei"
+		s := &session{following: a.followed(following{screen: a.screen(false)})}
 		s.tell(test.err)
 		s.screen.Stop()
 		if said.String() != test.want {
@@ -351,7 +303,7 @@ func TestTell(t *testing.T) {
 func TestIncompleteOutcome(t *testing.T) {
 	var out bytes.Buffer
 	f := testFollower(t, &out, io.Discard, "json")
-	o := (&app{name: "hodei"}).followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: f.screen, events: f.events})
+	o := newBeside(io.Discard, io.Discard).followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: f.screen, events: f.events})
 	began := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
 	ended := job.Outcome{Cause: job.Completed, Attempt: "x-1", OutputBytes: 9, Started: began, Finished: began.Add(time.Second),
 		Usage: &job.Usage{Source: "cgroup2"}, Probes: []job.Probe{{Name: "stats"}}}
@@ -387,8 +339,8 @@ func TestRemovedAfterwards(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var errOut bytes.Buffer
-			a := &app{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: &errOut}, name: "hodei", getenv: func(string) string { return "" }}
-			o := a.followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: newScreen(a, false)})
+			a := newBeside(io.Discard, &errOut)
+			o := a.followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: a.screen(false)})
 			j := followtest.NewJob()
 			j.Broken = test.broken
 			before := ""

@@ -1,19 +1,13 @@
 package cli
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"io"
 	"os"
-	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/follow/followtest"
@@ -80,7 +74,7 @@ func TestWaitedEnough(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := testFollower(t, io.Discard, io.Discard, "")
 				f.State("x-1", &hodeipb.State{Phase: test.phase})
-				a := &app{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: &bytes.Buffer{}}, name: "hodei"}
+				a := newBeside(io.Discard, io.Discard)
 				s := &session{
 					following: a.followed(following{spec: &job.Spec{Name: "x", Grace: 10 * time.Second}, place: nowhere{}, screen: f.screen}),
 					job:       followtest.NewJob(), follower: f, agents: &follow.Attachment{}, over: test.over,
@@ -105,41 +99,5 @@ func TestWaitedEnough(t *testing.T) {
 				}
 			})
 		})
-	}
-}
-
-// TestUntilSignal: the context ends with the first signal, which makes the exit code, and
-// is one that was cancelled like any other.
-func TestUntilSignal(t *testing.T) {
-	var s *signals.Set
-	ctx, stop := s.UntilSignal(t.Context(), signals.StillHeard)
-	defer stop()
-	if err := syscall.Kill(os.Getpid(), syscall.SIGQUIT); err != nil {
-		t.Fatal(err)
-	}
-	<-ctx.Done()
-	if exit, ok := errors.AsType[*job.ExitError](signals.InterruptedBy(ctx, nil)); !ok || exit.Code != 131 {
-		t.Errorf("got %v", exit)
-	}
-	if !errors.Is(context.Cause(ctx), context.Canceled) {
-		t.Errorf("cause %v", context.Cause(ctx))
-	}
-}
-
-// TestOnePlace: a command that heard signals by itself would hear those that were ignored
-// when hodei started.
-func TestOnePlace(t *testing.T) {
-	files, err := filepath.Glob("*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if file != "signals.go" && !strings.HasSuffix(file, "_test.go") && strings.Contains(string(text), "\"os/signal\"") {
-			t.Errorf("%s imports os/signal: use signals.hear or untilSignal", file)
-		}
 	}
 }

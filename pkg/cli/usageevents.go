@@ -3,37 +3,15 @@ package cli
 import (
 	"slices"
 	"sync"
-	"time"
-
-	"github.com/spf13/cobra"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
-	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/wire"
 )
-
-// usageIntervalFlag is the flag of the commands that follow a job.
-func usageIntervalFlag(cmd *cobra.Command, interval *time.Duration) {
-	cmd.Flags().DurationVar(interval, "usage-interval", 0, "With -o json or yaml: write a usage event this often, 100ms or more. Default: only at the end.")
-}
-
-// checkUsageInterval checks that flag; events tells whether there are any.
-func checkUsageInterval(cmd *cobra.Command, interval time.Duration, events bool) error {
-	switch {
-	case !cmd.Flags().Changed("usage-interval"):
-		return nil
-	case interval < follow.LeastEvery:
-		return usagef(cmd, "--usage-interval %s: want %s or more", interval, follow.LeastEvery)
-	case !events:
-		return usagef(cmd, "--usage-interval needs events: -o json or yaml, of a job that is followed")
-	}
-	return nil
-}
 
 // usageHistory is what a session knows of the usage of its job's latest attempt: the
 // summary draws it, and events tell it if they were asked for.

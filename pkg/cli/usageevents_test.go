@@ -9,23 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
-	"k8s.io/cli-runtime/pkg/genericiooptions"
-	"sigs.k8s.io/yaml"
-
-	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
-	"github.com/hodei-jobs/hodei/pkg/exporter"
 	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/follow/followtest"
-	"github.com/hodei-jobs/hodei/pkg/history"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
-	"github.com/hodei-jobs/hodei/pkg/output/outputtest"
 	"github.com/hodei-jobs/hodei/pkg/place"
-	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
-	"github.com/hodei-jobs/hodei/pkg/usage/usagetest"
 )
 
 // A run's samples come from its agent as often as they were asked for, are kept with
@@ -47,8 +36,8 @@ func TestSessionUsage(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var out, errOut bytes.Buffer
-			a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, name: "hodei", getenv: func(string) string { return "" }}
-			o := a.followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, follow: test.follow, usageInterval: test.every, screen: newScreen(a, test.events)})
+			a := newBeside(&out, &errOut)
+			o := a.followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, follow: test.follow, usageInterval: test.every, screen: a.screen(test.events)})
 			if test.events {
 				o.events = &output.Events{Out: &out}
 			}
@@ -116,27 +105,6 @@ func TestSessionUsage(t *testing.T) {
 	}
 }
 
-// Nothing in data commands a terminal, and all of it is still there.
-func TestDataHostile(t *testing.T) {
-	const hostile = "a\x1b\x7f\u009b2J\u202eb\u2066ü✓"
-	for _, format := range []string{"json", "yaml"} {
-		var out bytes.Buffer
-		a := &app{IOStreams: genericiooptions.IOStreams{Out: &out}}
-		if err := a.printData(job.OOMVictim{Name: hostile}, format); err != nil || outputtest.CommandsTerminal(out.String()) {
-			t.Errorf("%s: %q, %v", format, out.String(), err)
-		}
-		var v job.OOMVictim
-		if err := yaml.Unmarshal(out.Bytes(), &v); err != nil || v.Name != hostile {
-			t.Errorf("%s: read back %q, %v", format, v.Name, err)
-		}
-	}
-	o := &reportOptions{format: "json"}
-	b, err := o.render(&history.PastRun{Run: job.Run{Attempt: hostile}}, usagetest.Began)
-	if err != nil || outputtest.CommandsTerminal(string(b)) {
-		t.Errorf("report %q, %v", b, err)
-	}
-}
-
 // Whoever does not read does not make the history grow.
 func TestUsageHistoryBounded(t *testing.T) {
 	f := testFollower(t, io.Discard, io.Discard, "json")
@@ -185,46 +153,5 @@ func TestUsageHistoryAttempts(t *testing.T) {
 	}
 	if len(h.untold) != maxUntold || h.untold[maxUntold-1].attempt != "x-99" {
 		t.Errorf("%d attempts to be told of", len(h.untold))
-	}
-}
-
-// What a coordinator follows is exported: each attempt until the next one comes.
-func TestExported(t *testing.T) {
-	i := followtest.Issue(t, "ns", "x")
-	e := exporter.New()
-	f := testFollower(t, io.Discard, io.Discard, "json")
-	server := &coordinator.Server{TLS: i.Server, Namespace: "ns", Job: "x", Silent: true, Follower: &coordinator.Recorder{Listener: exported(f, e)}}
-	tunnel := tunnel.New()
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(tunnel) }()
-	defer func() {
-		server.Close()
-		<-served
-	}()
-	began := time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
-	followtest.Attach(t, i, "x-1", tunnel.Deliver).Exit(followtest.Completed(began, 5))
-	timeless := followtest.Completed(began, 7)
-	timeless.Finished = nil
-	second := followtest.Attach(t, i, "x-2", tunnel.Deliver)
-	second.Sample(began, followtest.UsageAt(1))
-	second.Exit(timeless)
-	metrics := make(chan prometheus.Metric, 1000)
-	e.Collect(metrics)
-	close(metrics)
-	got := map[string]float64{}
-	for m := range metrics {
-		var out dto.Metric
-		if err := m.Write(&out); err != nil {
-			t.Fatal(err)
-		}
-		if strings.Contains(m.Desc().String(), `last_sample_timestamp`) && out.Gauge.GetValue() < float64(began.Unix()) {
-			t.Errorf("the last sample of %s is of %f", out.Label[0].GetValue(), out.Gauge.GetValue())
-		}
-		if strings.Contains(m.Desc().String(), `"hodei_job_cpu_seconds_total"`) {
-			got[out.Label[0].GetValue()] = out.Counter.GetValue()
-		}
-	}
-	if got["x-1"] != 5 || got["x-2"] != 7 || len(got) != 2 {
-		t.Errorf("got %v", got)
 	}
 }
