@@ -15,6 +15,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/session"
 	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/signals"
 )
@@ -53,7 +54,7 @@ func (a *app) newAttach() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := a.attachOptions(cmd, f, args[0])
 			if err == nil {
-				defer o.store.Close(o.screen.Note)
+				defer o.store.Close(o.Screen.Note)
 				err = o.run(cmd.Context())
 			}
 			return asRun(err)
@@ -72,7 +73,7 @@ func (a *app) newAttach() *cobra.Command {
 
 // attachOptions is what is to be attached to, and how it is shown.
 type attachOptions struct {
-	*following
+	*session.Config
 	signals     *signals.Set
 	metricsAddr string // where usage is shown to Prometheus; empty: nowhere
 	jobName     string
@@ -98,18 +99,18 @@ func (a *app) attachOptions(cmd *cobra.Command, f attachFlags, name string) (*at
 		return nil, err
 	}
 	o := &attachOptions{
-		following: a.followed(following{follow: true, usageInterval: f.usageInterval}), signals: a.signals, metricsAddr: metricsAddr,
+		Config: a.followed(session.Config{Follow: true, UsageInterval: f.usageInterval}), signals: a.signals, metricsAddr: metricsAddr,
 	}
 	if f.output != "" {
-		o.events = &output.Events{Out: a.Out, YAML: f.output == "yaml"}
+		o.Events = &output.Events{Out: a.Out, YAML: f.output == "yaml"}
 	}
-	o.screen = newScreen(a, f.quiet || o.events != nil)
+	o.Screen = newScreen(a, f.quiet || o.Events != nil)
 	shown := output.Options{Timestamps: f.timestamps, Prefix: f.prefix}
-	if o.events != nil {
-		shown = output.Options{Events: o.events}
+	if o.Events != nil {
+		shown = output.Options{Events: o.Events}
 	}
 	o.jobName, o.sink = name, a.streams().Sinks(shown)
-	if o.finder, o.store, err = a.finder(true, o.screen.Note); err != nil {
+	if o.finder, o.store, err = a.finder(true, o.Screen.Note); err != nil {
 		return nil, err
 	}
 	o.finder.Patient = true
@@ -128,36 +129,36 @@ func (o *attachOptions) run(ctx context.Context) error {
 	case j.Found.Finished:
 		return o.ended(ctx, j)
 	}
-	stopMetrics, err := o.serveMetrics("attach", o.metricsAddr)
+	stopMetrics, err := o.ServeMetrics("attach", o.metricsAddr)
 	if err != nil {
 		return err
 	}
 	defer stopMetrics()
-	o.spec, o.place = j.Found.Spec, place.Cluster{Provider: o.finder.Cluster}
+	o.Spec, o.Place = j.Found.Spec, place.Cluster{Provider: o.finder.Cluster}
 	if err := o.chooseTunnel(ctx, j.Found); err != nil {
 		return err
 	}
 	heard, stop := o.signals.ForSession()
 	defer stop()
-	run, err := o.finder.Cluster.Attach(ctx, j.Found, kubernetes.RunOptions{NoTunnel: o.fallback})
+	run, err := o.finder.Cluster.Attach(ctx, j.Found, kubernetes.RunOptions{NoTunnel: o.Fallback})
 	if err != nil {
 		return err
 	}
-	defer o.screen.Stop()
+	defer o.Screen.Stop()
 	for _, note := range run.Notes() {
-		o.screen.Note(note)
+		o.Screen.Note(note)
 	}
-	s := &session{following: o.following, job: run, store: o.store, signals: heard, stopSignals: stop, attached: true,
-		sink: o.sink(j.Name), before: map[string][]job.Event{}}
+	s := &session.Session{Config: o.Config, Job: run, Store: o.store, Signals: heard, StopSignals: stop, Attached: true,
+		Sink: o.sink(j.Name), Before: map[string][]job.Event{}}
 	for _, a := range j.Found.Attempts {
-		s.before[a.Name] = a.Phases
+		s.Before[a.Name] = a.Phases
 	}
-	if !o.fallback { // else its container's log is followed to the end, and was shown
-		s.unmet = func(ctx context.Context, attempt string) error {
-			return o.passedOver(s.follower, o.viewer.ShowEnded(ctx, j, attempt))
+	if !o.Fallback { // else its container's log is followed to the end, and was shown
+		s.Unmet = func(ctx context.Context, attempt string) error {
+			return o.passedOver(s.Follower, o.viewer.ShowEnded(ctx, j, attempt))
 		}
 	}
-	return s.follow(ctx, func(f *follower) { o.earlier(f, j) })
+	return s.Run(ctx, func(f *session.Follower) { o.earlier(f, j) })
 }
 
 // keeps says what keeps an ended job from completing; "" is nothing.
@@ -177,27 +178,27 @@ func (o *attachOptions) chooseTunnel(ctx context.Context, found *kubernetes.Foun
 	case !found.Spec.ContainerLogs:
 		return errNoTunnel(found)
 	}
-	o.fallback = true
+	o.Fallback = true
 	return nil
 }
 
 // earlier has the attempts displayed that are over. What is missing of them is
 // said; whether the job succeeded is for the one that runs to say.
-func (o *attachOptions) earlier(f *follower, j *history.Job) {
+func (o *attachOptions) earlier(f *session.Follower, j *history.Job) {
 	for i := range j.Attempts {
 		a := &j.Attempts[i]
 		if a.Pod != nil && !a.Pod.Ended {
 			continue
 		}
-		f.showBefore(a.Name, func(ctx context.Context) error { return o.viewer.Loss(o.viewer.ShowOver(ctx, j, a)) })
+		f.ShowBefore(a.Name, func(ctx context.Context) error { return o.viewer.Loss(o.viewer.ShowOver(ctx, j, a)) })
 	}
 }
 
 // passedOver has the follower know what is missing of an attempt that was shown
 // with err.
-func (o *attachOptions) passedOver(f *follower, err error) error {
+func (o *attachOptions) passedOver(f *session.Follower, err error) error {
 	err = o.viewer.Loss(err)
-	f.misses(o.viewer.Missed())
+	f.Misses(o.viewer.Missed())
 	return err
 }
 
@@ -232,18 +233,18 @@ func (o *attachOptions) ended(ctx context.Context, j *history.Job) error {
 	case err != nil:
 		return err
 	}
-	o.spec, o.place = j.Found.Spec, place.Cluster{Provider: o.finder.Cluster}
+	o.Spec, o.Place = j.Found.Spec, place.Cluster{Provider: o.finder.Cluster}
 	outcome := j.Found.Outcome
 	if n := len(j.Attempts); n > 0 {
 		outcome = history.EndOf(j.Found, n, o.finder.PastRun(j, &j.Attempts[n-1]).Outcome)
 	}
 	for _, a := range j.Attempts {
 		if a.Stored != nil && (a.Name == outcome.Attempt || len(j.Attempts) == 1) {
-			o.samples = storedSamples(o.store, a.Stored.Key)
+			o.Samples = history.StoredSamples(o.store.Store, a.Stored.Key)
 		}
 	}
-	if err := o.told(keeps(j.Found)); err != nil {
+	if err := o.Told(keeps(j.Found)); err != nil {
 		return err
 	}
-	return o.concludeWith(outcome, o.viewer.Missed(), "")
+	return o.ConcludeWith(outcome, o.viewer.Missed(), "")
 }

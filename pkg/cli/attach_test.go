@@ -19,9 +19,11 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/joblog"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/output/outputtest"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/kubernetestest"
+	"github.com/hodei-jobs/hodei/pkg/session"
 )
 
 // A job that has ended is shown, and half of its output, or none, is no success.
@@ -69,7 +71,7 @@ func TestAttachEnded(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					store(t, log, batch(0, "out:"+test.stored))
+					outputtest.Store(t, log, outputtest.Batch(0, "out:"+test.stored))
 					if test.exit != nil {
 						if err := log.SetExit(test.exit); err != nil {
 							t.Fatal(err)
@@ -82,13 +84,13 @@ func TestAttachEnded(t *testing.T) {
 				var out, errOut bytes.Buffer
 				a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, name: "hodei",
 					getenv: func(string) string { return "" }}
-				o := &attachOptions{following: a.followed(following{follow: true, screen: newScreen(a, true)})}
+				o := &attachOptions{Config: a.followed(session.Config{Follow: true, Screen: newScreen(a, true)})}
 				if format == "json" {
-					o.events = &output.Events{Out: &out}
+					o.Events = &output.Events{Out: &out}
 				}
 				o.store = &place.Store{Store: kept}
-				o.finder = &history.Finder{Store: kept, Namespace: "ns", Note: o.screen.Note}
-				o.viewer = joblog.New(o.finder, a.streams().Sinks(output.Options{Events: o.events}))
+				o.finder = &history.Finder{Store: kept, Namespace: "ns", Note: o.Screen.Note}
+				o.viewer = joblog.New(o.finder, a.streams().Sinks(output.Options{Events: o.Events}))
 				o.finder.Cluster = kubernetestest.Cluster(t, func(w http.ResponseWriter, _ *http.Request) {
 					if test.log == "" {
 						w.WriteHeader(http.StatusNotFound)

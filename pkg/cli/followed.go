@@ -2,11 +2,13 @@ package cli
 
 import (
 	"slices"
+
+	"github.com/hodei-jobs/hodei/pkg/session"
 )
 
 // followed gives f what it needs of a command.
-func (a *app) followed(f following) *following {
-	f.again, f.streams, f.named, f.hear, f.afterwards = a.runAgain, a.streams, a.named, a.signals.Hear, a.afterwards
+func (a *app) followed(f session.Config) *session.Config {
+	f.Again, f.Streams, f.Named, f.Hear, f.Afterwards = a.runAgain, a.streams, a.named, a.signals.Hear, a.afterwards
 	return &f
 }
 

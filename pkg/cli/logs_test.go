@@ -21,9 +21,11 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/joblog"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/output/outputtest"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/kubernetestest"
+	"github.com/hodei-jobs/hodei/pkg/session"
 )
 
 // testLogs shows the output of one job, from a store.
@@ -50,7 +52,7 @@ func TestShowOneStored(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			store(t, log, batch(0, "out:"+namespace))
+			outputtest.Store(t, log, outputtest.Batch(0, "out:"+namespace))
 			if err := log.SetExit(&hodeipb.ExitRecord{Cause: "Completed", End: uint64(len(namespace)),
 				StdoutEnd: uint64(len(namespace))}); err != nil {
 				t.Fatal(err)
@@ -112,7 +114,7 @@ func TestLogsMissing(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			store(t, log, batch(0, "out:text"))
+			outputtest.Store(t, log, outputtest.Batch(0, "out:text"))
 			if test.exit != nil {
 				if err := log.SetExit(test.exit); err != nil {
 					t.Fatal(err)
@@ -169,8 +171,8 @@ func TestLogsDamaged(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			store(t, log, batch(0, "out:first"))
-			store(t, log, batch(5, "out:second"))
+			outputtest.Store(t, log, outputtest.Batch(0, "out:first"))
+			outputtest.Store(t, log, outputtest.Batch(5, "out:second"))
 			if err := errors.Join(log.SetExit(&hodeipb.ExitRecord{Cause: "Completed", End: 11, StdoutEnd: 11}), log.Close()); err != nil {
 				t.Fatal(err)
 			}
@@ -243,10 +245,10 @@ func TestChooseTunnel(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := kubernetestest.Cluster(t, func(w http.ResponseWriter, _ *http.Request) { allows(test.may)(w) })
-			o := &attachOptions{following: &following{}, finder: &history.Finder{Cluster: p}}
+			o := &attachOptions{Config: &session.Config{}, finder: &history.Finder{Cluster: p}}
 			err := o.chooseTunnel(t.Context(), &kubernetes.Found{Spec: &job.Spec{Name: "x", ContainerLogs: test.copied}})
-			if (err != nil) != test.failed || o.fallback != test.fallback {
-				t.Errorf("error %v, fallback %t", err, o.fallback)
+			if (err != nil) != test.failed || o.Fallback != test.fallback {
+				t.Errorf("error %v, fallback %t", err, o.Fallback)
 			}
 		})
 	}

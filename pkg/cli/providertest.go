@@ -22,6 +22,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/session"
 	"github.com/hodei-jobs/hodei/pkg/signals"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
@@ -331,14 +332,14 @@ func (t *providerTest) runJob(ctx context.Context, command []string, out, errOut
 	}
 	// The agent is to be met: the container's log would be no proof.
 	o := &runOptions{
-		following: quiet.followed(following{spec: t.newSpec(command), place: t.place, follow: true}), env: &quiet,
+		Config: quiet.followed(session.Config{Spec: t.newSpec(command), Place: t.place, Follow: true}), env: &quiet,
 		authority: t.authority, noFallback: true,
 	}
 	if events {
-		o.events = &output.Events{Out: out}
+		o.Events = &output.Events{Out: out}
 	}
-	o.screen = newScreen(&quiet, true)
-	defer func() { err = errors.Join(err, t.remove(ctx, o.spec.Name)) }()
+	o.Screen = newScreen(&quiet, true)
+	defer func() { err = errors.Join(err, t.remove(ctx, o.Spec.Name)) }()
 	// It hears signals by itself, and must be able to act on them.
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*t.timeout)
 	defer cancel()

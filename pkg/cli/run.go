@@ -24,6 +24,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/local"
+	"github.com/hodei-jobs/hodei/pkg/session"
 	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/signals"
 )
@@ -179,16 +180,16 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 		return nil, usagef(cmd, "%w", err)
 	}
 	o := &runOptions{
-		following: a.followed(following{spec: spec, follow: f.follow}), env: a,
+		Config: a.followed(session.Config{Spec: spec, Follow: f.follow}), env: a,
 		unset: unset, detach: f.detach, lingers: cmd.Flags().Changed("linger"),
 	}
 	if err := o.chooseOutput(cmd, f); err != nil {
 		return nil, err
 	}
-	if o.place, err = a.place(); err != nil {
+	if o.Place, err = a.place(); err != nil {
 		return nil, err
 	}
-	switch at := o.place.(type) {
+	switch at := o.Place.(type) {
 	case place.Cluster:
 		err = o.forCluster(cmd, f, at)
 	case place.Machine:
@@ -318,29 +319,29 @@ func (f runFlags) setFollowing(cmd *cobra.Command, spec *job.Spec) error {
 
 // forCluster takes the defaults of a provider, and checks the job against it.
 func (o *runOptions) forCluster(cmd *cobra.Command, f runFlags, at place.Cluster) error {
-	at.SetDefaults(o.spec)
-	if err := at.CheckSpec(o.spec); err != nil {
+	at.SetDefaults(o.Spec)
+	if err := at.CheckSpec(o.Spec); err != nil {
 		return usagef(cmd, "%w", err)
 	}
 	if cmd.Flags().Changed("container-logs") {
 		o.noFallback = !f.containerLogs
 	} else {
-		o.spec.ContainerLogs = at.ContainerLogs(f.detach)
+		o.Spec.ContainerLogs = at.ContainerLogs(f.detach)
 		o.noFallback = !at.ContainerLogs(true) // the provider has ruled it out
 	}
-	o.spec.EndCopied = f.detach && o.spec.ContainerLogs && !o.lingers
+	o.Spec.EndCopied = f.detach && o.Spec.ContainerLogs && !o.lingers
 	return nil
 }
 
 // forMachine checks a job of this machine.
 func (o *runOptions) forMachine(cmd *cobra.Command) error {
-	o.spec.SetDefaults()
+	o.Spec.SetDefaults()
 	for _, name := range []string{"ttl", "namespace", "context", "kubeconfig"} {
 		if cmd.Flags().Changed(name) {
 			return usagef(cmd, "--%s needs a cluster; provider local runs processes of this machine", name)
 		}
 	}
-	switch err := local.Check(o.spec); {
+	switch err := local.Check(o.Spec); {
 	case err != nil:
 		return usagef(cmd, "%w", err)
 	case o.detach || o.dryRun:
@@ -371,11 +372,11 @@ func (o *runOptions) chooseOutput(cmd *cobra.Command, f runFlags) error {
 	}
 	o.format = f.output
 	if f.output != "" && !f.detach && !o.dryRun {
-		o.events = &output.Events{Out: o.env.Out, YAML: f.output == "yaml"}
+		o.Events = &output.Events{Out: o.env.Out, YAML: f.output == "yaml"}
 	}
-	o.screen = newScreen(o.env, f.quiet || o.events != nil)
-	o.usageInterval = f.usageInterval
-	if err := checkUsageInterval(cmd, f.usageInterval, o.events != nil); err != nil {
+	o.Screen = newScreen(o.env, f.quiet || o.Events != nil)
+	o.UsageInterval = f.usageInterval
+	if err := checkUsageInterval(cmd, f.usageInterval, o.Events != nil); err != nil {
 		return err
 	}
 	if f.metricsAddr != "" && (f.detach || o.dryRun) {
@@ -388,7 +389,7 @@ func (o *runOptions) chooseOutput(cmd *cobra.Command, f runFlags) error {
 
 // runOptions is a run, ready to go.
 type runOptions struct {
-	*following
+	*session.Config
 	env        *app
 	authority  *certs.Authority
 	certsNotes []string
@@ -406,30 +407,30 @@ func (o *runOptions) run(ctx context.Context) error {
 	if o.dryRun {
 		return o.printManifest("yaml")
 	}
-	stopMetrics, err := o.serveMetrics("run", o.metricsAddr)
+	stopMetrics, err := o.ServeMetrics("run", o.metricsAddr)
 	if err != nil {
 		return err
 	}
 	defer stopMetrics()
 	o.noteChoices(time.Now())
-	id, err := o.authority.IssueJob(certs.ID{Namespace: o.place.Namespace(), Job: o.spec.Name})
+	id, err := o.authority.IssueJob(certs.ID{Namespace: o.Place.Namespace(), Job: o.Spec.Name})
 	if err != nil {
 		return err
 	}
 	var store *place.Store
-	if o.follow && !o.detach {
+	if o.Follow && !o.detach {
 		if store, err = o.env.home().OpenStore(true); err != nil {
 			return err
 		}
-		defer store.Close(o.screen.Note)
+		defer store.Close(o.Screen.Note)
 	}
 	// Before anything is made: a Ctrl-C from here on cleans up.
 	heard, stop := o.env.signals.ForSession()
 	defer stop()
 	if o.detach {
-		defer o.startSweep(ctx)()
+		defer o.StartSweep(ctx)()
 	}
-	defer o.screen.Stop()
+	defer o.Screen.Stop()
 	made, err := o.submit(ctx, id, heard)
 	if err != nil {
 		return err
@@ -443,18 +444,18 @@ func (o *runOptions) run(ctx context.Context) error {
 		return o.detached()
 	}
 	o.noteWay()
-	defer o.startSweep(ctx)() // while the Pod starts: the cluster is not kept from making it
-	s := &session{following: o.following, job: made, signals: heard, stopSignals: stop, store: store}
-	return s.follow(ctx, nil)
+	defer o.StartSweep(ctx)() // while the Pod starts: the cluster is not kept from making it
+	s := &session.Session{Config: o.Config, Job: made, Signals: heard, StopSignals: stop, Store: store}
+	return s.Run(ctx, nil)
 }
 
 // noteChoices says what was left out of the command line, and what is to be known of the authority.
 func (o *runOptions) noteChoices(now time.Time) {
 	for _, name := range o.unset {
-		o.screen.Note("-e " + name + ": it is not set here, and is left out")
+		o.Screen.Note("-e " + name + ": it is not set here, and is left out")
 	}
 	for _, note := range o.authorityNotes(now) {
-		o.screen.Note(note)
+		o.Screen.Note(note)
 	}
 }
 
@@ -467,7 +468,7 @@ type submission struct {
 
 // submit makes the job, and takes it back when a signal asks for that: its error is then how the run ends.
 func (o *runOptions) submit(ctx context.Context, id *certs.JobCerts, heard <-chan os.Signal) (place.Job, error) {
-	o.screen.Waiting("submitting " + o.spec.Name)
+	o.Screen.Waiting("submitting " + o.Spec.Name)
 	submitting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	made := make(chan submission, 1)
@@ -476,7 +477,7 @@ func (o *runOptions) submit(ctx context.Context, id *certs.JobCerts, heard <-cha
 			made <- submission{err: err}
 			return
 		}
-		j, err := o.place.Submit(submitting, o.spec, id, kubernetes.RunOptions{NoTunnel: o.fallback})
+		j, err := o.Place.Submit(submitting, o.Spec, id, kubernetes.RunOptions{NoTunnel: o.Fallback})
 		made <- submission{job: j, err: err}
 	}()
 	result, answered := o.awaitMade(made, heard, cancel)
@@ -488,16 +489,16 @@ func (o *runOptions) submit(ctx context.Context, id *certs.JobCerts, heard <-cha
 	case goesAhead:
 		return result.job, nil
 	case nothingMade:
-		return nil, o.takenBack("nothing is left of it")
+		return nil, o.TakenBack("nothing is left of it")
 	case madeInVain:
 		err := result.job.Delete(ctx)
 		result.job.Close()
 		if err != nil {
 			return nil, &job.ExitError{Code: job.ExitCancelled, Err: err}
 		}
-		return nil, o.takenBack("nothing is left of it")
+		return nil, o.TakenBack("nothing is left of it")
 	}
-	return nil, o.failed(result.err)
+	return nil, o.Failed(result.err)
 }
 
 // awaitMade waits for a job that is being made. The first signal that asks us to end cancels that; answered is false
@@ -512,15 +513,15 @@ func (o *runOptions) awaitMade(made <-chan submission, heard <-chan os.Signal, c
 			return result, true
 		case sig := <-heard:
 			switch {
-			case !asksToEnd(sig):
-				o.screen.Note(signals.Name(sig) + " was not passed on: the command has not started")
+			case !signals.AsksToEnd(sig):
+				o.Screen.Note(signals.Name(sig) + " was not passed on: the command has not started")
 				continue
 			case interrupted:
 				return submission{}, false
 			}
 			interrupted, unanswered = true, time.After(takeBackWait)
 			cancel()
-			o.screen.Waiting("taking back " + o.spec.Name)
+			o.Screen.Waiting("taking back " + o.Spec.Name)
 		case <-unanswered:
 			return submission{}, false
 		}
@@ -533,7 +534,7 @@ func (o *runOptions) noteMade(j place.Job) {
 		return
 	}
 	for _, note := range j.Notes() {
-		o.screen.Note(note)
+		o.Screen.Note(note)
 	}
 }
 
@@ -567,8 +568,8 @@ const takeBackWait = 5 * time.Second
 // unanswered is the end of a run that was interrupted while the cluster did not answer.
 func (o *runOptions) unanswered() error {
 	return &job.ExitError{Code: job.ExitCancelled, Err: &job.Hinted{
-		Err:  fmt.Errorf("the cluster does not answer: job %s may have been made", o.spec.Name),
-		Hint: "{hodei} jobs " + o.spec.Name,
+		Err:  fmt.Errorf("the cluster does not answer: job %s may have been made", o.Spec.Name),
+		Hint: "{hodei} jobs " + o.Spec.Name,
 	}}
 }
 
@@ -576,23 +577,23 @@ func (o *runOptions) unanswered() error {
 // the job is made: a job that does not copy its output to the container's log
 // never will.
 func (o *runOptions) chooseWay(ctx context.Context) error {
-	if o.detach || o.follow && o.noFallback {
+	if o.detach || o.Follow && o.noFallback {
 		return nil
 	}
-	may, err := o.place.MayTunnel(ctx)
+	may, err := o.Place.MayTunnel(ctx)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil || may:
 		return err
 	}
-	o.fallback = true
-	if !o.follow {
+	o.Fallback = true
+	if !o.Follow {
 		return nil // its end is in the Pod's status
 	}
-	o.spec.ContainerLogs = true
+	o.Spec.ContainerLogs = true
 	if !o.lingers {
-		o.spec.Linger = time.Second // nobody is to come for the output
+		o.Spec.Linger = time.Second // nobody is to come for the output
 	}
 	return nil
 }
@@ -602,21 +603,21 @@ func (o *runOptions) noteInput() error {
 	if !inputWaits(o.env.In) {
 		return nil
 	}
-	o.screen.Note(noInput)
-	return o.events.Note(noInput)
+	o.Screen.Note(noInput)
+	return o.Events.Note(noInput)
 }
 
 // noteWay says, once there is a job, that its output does not come through the tunnel.
 func (o *runOptions) noteWay() {
-	if o.fallback && o.follow {
-		o.screen.Note("the tunnel is forbidden (create pods/portforward): following the container's log instead")
+	if o.Fallback && o.Follow {
+		o.Screen.Note("the tunnel is forbidden (create pods/portforward): following the container's log instead")
 	}
 }
 
 // detached says what was left running.
 func (o *runOptions) detached() error {
 	if o.format == "" {
-		fmt.Fprintln(o.env.Out, o.spec.Name)
+		fmt.Fprintln(o.env.Out, o.Spec.Name)
 		return nil
 	}
 	return o.printManifest(o.format)
@@ -624,7 +625,7 @@ func (o *runOptions) detached() error {
 
 // printManifest writes the Job as kubectl would, in o's format, or another if it has none.
 func (o *runOptions) printManifest(other string) error {
-	manifest, err := o.place.(place.Cluster).Manifest(o.spec)
+	manifest, err := o.Place.(place.Cluster).Manifest(o.Spec)
 	if err != nil {
 		return err
 	}

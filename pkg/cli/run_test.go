@@ -26,6 +26,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/session"
 )
 
 // dryRun returns the Job that "hodei run" with args would make, and its spec,
@@ -235,16 +236,16 @@ func TestChooseWay(t *testing.T) {
 	}{
 		{name: "allowed", answer: allows(true)},
 		{name: "forbidden", answer: allows(false), fallback: true, logs: true, stderr: note},
-		{name: "forbidden, and copied anyway", change: func(o *runOptions) { o.spec.ContainerLogs = true }, answer: allows(false), fallback: true, logs: true, stderr: note},
-		{name: "allowed, and copied anyway", change: func(o *runOptions) { o.spec.ContainerLogs = true }, answer: allows(true), logs: true},
+		{name: "forbidden, and copied anyway", change: func(o *runOptions) { o.Spec.ContainerLogs = true }, answer: allows(false), fallback: true, logs: true, stderr: note},
+		{name: "allowed, and copied anyway", change: func(o *runOptions) { o.Spec.ContainerLogs = true }, answer: allows(true), logs: true},
 		{name: "ruled out", change: func(o *runOptions) { o.noFallback = true }},
 		{name: "detached", change: func(o *runOptions) { o.detach = true }},
-		{name: "without output", change: func(o *runOptions) { o.follow = false }, answer: allows(false), fallback: true},
-		{name: "without output, ruled out", change: func(o *runOptions) { o.follow, o.noFallback = false, true }, answer: allows(false), fallback: true},
-		{name: "without output, allowed", change: func(o *runOptions) { o.follow = false }, answer: allows(true)},
-		{name: "a linger that was asked for", change: func(o *runOptions) { o.spec.Linger, o.lingers = job.DefaultLinger, true }, answer: allows(false),
+		{name: "without output", change: func(o *runOptions) { o.Follow = false }, answer: allows(false), fallback: true},
+		{name: "without output, ruled out", change: func(o *runOptions) { o.Follow, o.noFallback = false, true }, answer: allows(false), fallback: true},
+		{name: "without output, allowed", change: func(o *runOptions) { o.Follow = false }, answer: allows(true)},
+		{name: "a linger that was asked for", change: func(o *runOptions) { o.Spec.Linger, o.lingers = job.DefaultLinger, true }, answer: allows(false),
 			fallback: true, logs: true, stderr: note, linger: job.DefaultLinger},
-		{name: "the default linger", change: func(o *runOptions) { o.spec.Linger = job.DefaultLinger }, answer: allows(false),
+		{name: "the default linger", change: func(o *runOptions) { o.Spec.Linger = job.DefaultLinger }, answer: allows(false),
 			fallback: true, logs: true, stderr: note, linger: time.Second},
 		{name: "no answer to the question", answer: func(w http.ResponseWriter) { http.Error(w, "no", http.StatusForbidden) }},
 		{name: "no answer at all", answer: func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, err: "Kubernetes cluster not available: "},
@@ -264,8 +265,8 @@ func TestChooseWay(t *testing.T) {
 			}
 			var errOut bytes.Buffer
 			a := &app{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: &errOut}, getenv: func(string) string { return "" }}
-			o := &runOptions{env: a, following: a.followed(following{
-				spec: &job.Spec{Name: "x"}, place: place.Cluster{Provider: p}, follow: true, screen: newScreen(a, false),
+			o := &runOptions{env: a, Config: a.followed(session.Config{
+				Spec: &job.Spec{Name: "x"}, Place: place.Cluster{Provider: p}, Follow: true, Screen: newScreen(a, false),
 			})}
 			if test.change != nil {
 				test.change(o)
@@ -275,12 +276,12 @@ func TestChooseWay(t *testing.T) {
 				t.Errorf("error %v, want %q", err, test.err)
 			}
 			o.noteWay()
-			if o.fallback != test.fallback || o.spec.ContainerLogs != test.logs || errOut.String() != test.stderr {
-				t.Errorf("fallback %t, container's log %t, stderr %q", o.fallback, o.spec.ContainerLogs, errOut.String())
+			if o.Fallback != test.fallback || o.Spec.ContainerLogs != test.logs || errOut.String() != test.stderr {
+				t.Errorf("fallback %t, container's log %t, stderr %q", o.Fallback, o.Spec.ContainerLogs, errOut.String())
 			}
 
-			if test.linger > 0 && o.spec.Linger != test.linger {
-				t.Errorf("lingers for %s, want %s", o.spec.Linger, test.linger)
+			if test.linger > 0 && o.Spec.Linger != test.linger {
+				t.Errorf("lingers for %s, want %s", o.Spec.Linger, test.linger)
 			}
 
 			cancelled, cancel := context.WithCancel(t.Context())
@@ -290,8 +291,8 @@ func TestChooseWay(t *testing.T) {
 			}
 		})
 	}
-	o := &runOptions{following: &following{place: place.Machine{}, follow: true}}
-	if err := o.chooseWay(t.Context()); err != nil || o.fallback {
+	o := &runOptions{Config: &session.Config{Place: place.Machine{}, Follow: true}}
+	if err := o.chooseWay(t.Context()); err != nil || o.Fallback {
 		t.Errorf("this machine: %v", err)
 	}
 }

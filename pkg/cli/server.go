@@ -290,7 +290,7 @@ func (o *serverOptions) health(agents *coordinator.Hub) error {
 // open gives what stores the output of an attempt.
 func (o *serverOptions) open(hello *hodeipb.Hello) (coordinator.Follower, func()) {
 	log := o.quotas.of(o.log, hello.Namespace+"/"+hello.Job, hello.Attempt)
-	r := &coordinator.Recorder{Store: o.store.Store, Keep: true, Listener: exported(attemptLog{log}, o.exporter)}
+	r := &coordinator.Recorder{Store: o.store.Store, Keep: true, Listener: follow.Exported(attemptLog{log}, o.exporter)}
 	return r, func() {
 		if o.exporter != nil {
 			o.exporter.Left(exporter.ID{Namespace: hello.Namespace, Job: hello.Job, Attempt: hello.Attempt})

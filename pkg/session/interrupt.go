@@ -1,11 +1,10 @@
-package cli
+package session
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"syscall"
 	"time"
 
@@ -25,9 +24,6 @@ const (
 	// ended stdout's reader may still be on its way.
 	readerWait = 200 * time.Millisecond
 )
-
-// asksToEnd reports whether a signal asks hodei to end; all others are only for the command.
-func asksToEnd(sig os.Signal) bool { return slices.Contains(signals.Ending, sig) }
 
 // reaction is what a session does about a signal.
 type reaction string
@@ -60,9 +56,9 @@ type standing struct {
 func (s standing) react(sig os.Signal) reaction {
 	_, forCommand := signals.PassedOn[sig]
 	switch {
-	case forCommand && !s.over && (s.runs || !asksToEnd(sig)):
+	case forCommand && !s.over && (s.runs || !signals.AsksToEnd(sig)):
 		return s.passing()
-	case !asksToEnd(sig):
+	case !signals.AsksToEnd(sig):
 		return ignoreIt
 	case s.over:
 		return s.reactOver(sig)
@@ -99,40 +95,40 @@ func (s standing) reactOver(sig os.Signal) reaction {
 	return sayOver
 }
 
-func (s *session) standing() standing {
+func (s *Session) standing() standing {
 	select { // a command that has just started is not to be lost without a word
-	case <-s.follower.running:
+	case <-s.Follower.running:
 		s.started = true
 	default:
 	}
 	return standing{
-		attached: s.attached, here: s.isMachine(), fallback: s.fallback, over: s.over != nil, warned: s.warned,
-		runs: s.follower.ran() || s.started && !s.attached,
+		attached: s.Attached, here: s.isMachine(), fallback: s.Fallback, over: s.over != nil, warned: s.warned,
+		runs: s.Follower.ran() || s.started && !s.Attached,
 	}
 }
 
 // interrupt acts on a signal.
-func (s *session) interrupt(ctx context.Context, sig os.Signal) (done bool, err error) {
+func (s *Session) interrupt(ctx context.Context, sig os.Signal) (done bool, err error) {
 	first := s.signal == nil
-	if asksToEnd(sig) {
+	if signals.AsksToEnd(sig) {
 		s.signal = sig
 	}
-	name, now := s.spec.Name, s.standing()
+	name, now := s.Spec.Name, s.standing()
 	switch now.react(sig) {
 	case passOn:
 		if !s.agents.Signal(signals.PassedOn[sig]) {
-			s.screen.Note(fmt.Sprintf("%s was not passed on: the agent of %s is not connected", signals.Name(sig), name))
+			s.Screen.Note(fmt.Sprintf("%s was not passed on: the agent of %s is not connected", signals.Name(sig), name))
 		}
 	case sayNotYet:
-		s.screen.Note(fmt.Sprintf("%s was not passed on: the command has not started", signals.Name(sig)))
+		s.Screen.Note(fmt.Sprintf("%s was not passed on: the command has not started", signals.Name(sig)))
 	case sayNoTunnel:
-		s.screen.Note(fmt.Sprintf("%s can't be passed on without the tunnel", signals.Name(sig)))
+		s.Screen.Note(fmt.Sprintf("%s can't be passed on without the tunnel", signals.Name(sig)))
 	case takeBack:
-		s.follower.hush()
+		s.Follower.hush()
 		s.agents.Cancel(&hodeipb.Cancel{}) // the agent, if it is there, lets no launcher in
 		s.remove(ctx)
 		s.settle(false)
-		return true, s.takenBack("it is being removed")
+		return true, s.TakenBack("it is being removed")
 	case stopJob:
 		note := "stopping " + name
 		switch {
@@ -142,14 +138,14 @@ func (s *session) interrupt(ctx context.Context, sig os.Signal) (done bool, err 
 		default:
 			note += "; Ctrl-C again leaves it to itself"
 		}
-		s.screen.Note(note)
+		s.Screen.Note(note)
 		s.stop(ctx)
 	case sayNoStop:
 		s.warned = true
-		s.screen.Note(fmt.Sprintf("job %[1]s can't be asked to stop without the tunnel; Ctrl-C again leaves it to itself; to delete it: kubectl delete job -n %[2]s %[1]s", name, s.place.Namespace()))
+		s.Screen.Note(fmt.Sprintf("job %[1]s can't be asked to stop without the tunnel; Ctrl-C again leaves it to itself; to delete it: kubectl delete job -n %[2]s %[1]s", name, s.Place.Namespace()))
 	case sayOver:
 		s.warned = true
-		s.screen.Note(fmt.Sprintf("%s has ended; Ctrl-C again leaves the rest of its output", name))
+		s.Screen.Note(fmt.Sprintf("%s has ended; Ctrl-C again leaves the rest of its output", name))
 		if sig == syscall.SIGTERM {
 			s.giveUp = time.After(stopMargin)
 		}
@@ -163,20 +159,20 @@ func (s *session) interrupt(ctx context.Context, sig os.Signal) (done bool, err 
 }
 
 // stop asks the job to.
-func (s *session) stop(ctx context.Context) {
+func (s *Session) stop(ctx context.Context) {
 	s.stopped, s.warned = true, true
-	s.giveUp = time.After(s.spec.Grace + stopMargin)
+	s.giveUp = time.After(s.Spec.Grace + stopMargin)
 	s.agents.Cancel(&hodeipb.Cancel{})
-	if err := s.job.StopRetrying(ctx); err != nil {
+	if err := s.Job.StopRetrying(ctx); err != nil {
 		s.tell(err)
 	}
 }
 
 // leaveJob is the end of a run whose job goes on, at the first signal or a later one.
-func (s *session) leaveJob(ctx context.Context, sig os.Signal, first bool) error {
-	name := s.spec.Name
+func (s *Session) leaveJob(ctx context.Context, sig os.Signal, first bool) error {
+	name := s.Spec.Name
 	switch {
-	case s.attached:
+	case s.Attached:
 		return s.leave(signals.ExitCode(sig), errors.New(s.goesOn()))
 	case s.isMachine():
 		return s.endHere(ctx)
@@ -191,16 +187,16 @@ func (s *session) leaveJob(ctx context.Context, sig os.Signal, first bool) error
 }
 
 // deafen has the next signal end us, whatever hangs.
-func (s *session) deafen() {
-	if s.stopSignals != nil {
-		s.stopSignals()
+func (s *Session) deafen() {
+	if s.StopSignals != nil {
+		s.StopSignals()
 	}
 }
 
 // endHere kills a job of this machine, which nobody would end after us.
-func (s *session) endHere(ctx context.Context) error {
+func (s *Session) endHere(ctx context.Context) error {
 	s.deafen()
-	if err := s.job.Delete(ctx); err != nil {
+	if err := s.Job.Delete(ctx); err != nil {
 		s.tell(err)
 	}
 	if !s.settle(true) {
@@ -211,8 +207,8 @@ func (s *session) endHere(ctx context.Context) error {
 
 // waitedEnough ends a run that was told to end and has waited long enough for its job; nil: its
 // output is still being read.
-func (s *session) waitedEnough(ctx context.Context) error {
-	waited := s.spec.Grace + stopMargin
+func (s *Session) waitedEnough(ctx context.Context) error {
+	waited := s.Spec.Grace + stopMargin
 	switch {
 	case s.over != nil && s.signal == syscall.SIGTERM:
 		return s.leaveOutput(job.ExitFailed)
@@ -220,25 +216,25 @@ func (s *session) waitedEnough(ctx context.Context) error {
 		return nil
 	case s.isMachine():
 		return s.endHere(ctx)
-	case s.follower.toldToStop():
-		return s.leave(job.ExitFailed, fmt.Errorf("job %s was asked to stop %s ago and still runs", s.spec.Name, waited))
+	case s.Follower.toldToStop():
+		return s.leave(job.ExitFailed, fmt.Errorf("job %s was asked to stop %s ago and still runs", s.Spec.Name, waited))
 	}
-	return s.leave(job.ExitFailed, fmt.Errorf("job %s could not be asked to stop: its agent was not reached within %s", s.spec.Name, waited))
+	return s.leave(job.ExitFailed, fmt.Errorf("job %s could not be asked to stop: its agent was not reached within %s", s.Spec.Name, waited))
 }
 
 // leaveOutput is the end of a run whose job is over, with output still to show.
-func (s *session) leaveOutput(code int) error {
-	return s.leaveWith(code, fmt.Errorf("the rest of the output was not shown; the command: %s", ui.Printable(s.over.Summary())), "{hodei} logs "+s.spec.Name)
+func (s *Session) leaveOutput(code int) error {
+	return s.leaveWith(code, fmt.Errorf("the rest of the output was not shown; the command: %s", ui.Printable(s.over.Summary())), "{hodei} logs "+s.Spec.Name)
 }
 
 // soon returns the signal that has come or comes within readerWait, nil without one.
-func (s *session) soon() os.Signal {
+func (s *Session) soon() os.Signal {
 	late := time.NewTimer(readerWait)
 	defer late.Stop()
 	for {
 		select {
-		case sig := <-s.signals:
-			if asksToEnd(sig) {
+		case sig := <-s.Signals:
+			if signals.AsksToEnd(sig) {
 				return sig
 			}
 		case <-late.C:
@@ -248,7 +244,7 @@ func (s *session) soon() os.Signal {
 }
 
 // broken acts on output that can't be shown.
-func (s *session) broken(ctx context.Context, err error) (done bool, _ error) {
+func (s *Session) broken(ctx context.Context, err error) (done bool, _ error) {
 	gone := errors.Is(err, syscall.EPIPE)
 	if !errors.Is(err, output.ErrUnreadable) {
 		err = fmt.Errorf("write output: %w", err)
@@ -257,7 +253,7 @@ func (s *session) broken(ctx context.Context, err error) (done bool, _ error) {
 	case gone && (s.over != nil || s.stopped):
 		return false, nil // what remains is not wanted
 	case s.over != nil:
-		return true, s.leaveWith(job.ExitFailed, fmt.Errorf("%w; the command: %s", err, ui.Printable(s.over.Summary())), "{hodei} logs "+s.spec.Name)
+		return true, s.leaveWith(job.ExitFailed, fmt.Errorf("%w; the command: %s", err, ui.Printable(s.over.Summary())), "{hodei} logs "+s.Spec.Name)
 	case !gone:
 		return true, s.leave(job.ExitFailed, fmt.Errorf("%w; %s", err, s.goesOn()))
 	}
@@ -265,7 +261,7 @@ func (s *session) broken(ctx context.Context, err error) (done bool, _ error) {
 	if sig := s.soon(); sig != nil {
 		return s.interrupt(ctx, sig)
 	}
-	if s.attached || s.fallback {
+	if s.Attached || s.Fallback {
 		return true, s.leave(job.ExitFailed, fmt.Errorf("%w; %s", err, s.goesOn()))
 	}
 	s.stop(ctx) // nobody reads on: the command is told, as it would be by SIGPIPE
@@ -273,26 +269,26 @@ func (s *session) broken(ctx context.Context, err error) (done bool, _ error) {
 }
 
 // unread is the end of a job whose output's reader has gone.
-func (s *session) unread(o *job.Outcome) error {
+func (s *Session) unread(o *job.Outcome) error {
 	if s.signal == nil {
 		s.signal = s.soon()
 	}
 	s.deafen()
-	s.samples = s.attemptSamples(o)
+	s.Samples = s.attemptSamples(o)
 	said := "the command: " + ui.Printable(o.Summary())
 	switch {
 	case s.signal != nil && o.Cause == job.Cancelled:
-		s.screen.Summary(o, s.samples)
-		s.screen.Stop()
+		s.Screen.Summary(o, s.Samples)
+		s.Screen.Stop()
 		return &job.ExitError{Code: job.ExitCancelled}
 	case s.signal != nil:
 		return s.leaveOutput(signals.ExitCode(s.signal))
 	case s.stopped:
 		said = "the job was told to stop"
 	}
-	s.screen.Stop()
+	s.Screen.Stop()
 	return &job.ExitError{Code: job.ExitFailed, Err: &job.Hinted{
 		Err:  fmt.Errorf("write output: %w; %s", syscall.EPIPE, said),
-		Hint: "{hodei} logs " + s.spec.Name,
+		Hint: "{hodei} logs " + s.Spec.Name,
 	}}
 }

@@ -1,6 +1,8 @@
-package cli
+package session
 
-import "github.com/hodei-jobs/hodei/pkg/job"
+import (
+	"github.com/hodei-jobs/hodei/pkg/job"
+)
 
 // afterward is what a run does when an attempt has ended.
 type afterward int

@@ -1,7 +1,6 @@
-package cli
+package follow
 
 import (
-	"io"
 	"strings"
 	"testing"
 	"time"
@@ -19,8 +18,7 @@ import (
 func TestExported(t *testing.T) {
 	i := followtest.Issue(t, "ns", "x")
 	e := exporter.New()
-	f := testFollower(t, io.Discard, io.Discard, "json")
-	server := &coordinator.Server{TLS: i.Server, Namespace: "ns", Job: "x", Silent: true, Follower: &coordinator.Recorder{Listener: exported(f, e)}}
+	server := &coordinator.Server{TLS: i.Server, Namespace: "ns", Job: "x", Silent: true, Follower: &coordinator.Recorder{Listener: Exported(silent{}, e)}}
 	tunnel := tunnel.New()
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(tunnel) }()

@@ -1,4 +1,4 @@
-package cli
+package session
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/follow/followtest"
+	"github.com/hodei-jobs/hodei/pkg/history"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/place"
@@ -37,22 +38,22 @@ func TestSessionUsage(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var out, errOut bytes.Buffer
 			a := newBeside(&out, &errOut)
-			o := a.followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, follow: test.follow, usageInterval: test.every, screen: a.screen(test.events)})
+			o := a.followed(Config{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Follow: test.follow, UsageInterval: test.every, Screen: a.screen(test.events)})
 			if test.events {
-				o.events = &output.Events{Out: &out}
+				o.Events = &output.Events{Out: &out}
 			}
 			i := followtest.Issue(t, "ns", "x")
 			j := followtest.IssuedJob{Job: followtest.NewJob(), Config: i.Server}
-			s := &session{following: o, job: j}
+			s := &Session{Config: o, Job: j}
 			kept, err := logstore.Open(t.TempDir(), logstore.Limits{})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if test.follow {
-				s.store = &place.Store{Store: kept}
+				s.Store = &place.Store{Store: kept}
 			}
 			over := make(chan error, 1)
-			go func() { over <- s.follow(t.Context(), nil) }()
+			go func() { over <- s.Run(t.Context(), nil) }()
 			agent := followtest.Attach(t, i, "x-1", j.Deliver)
 			if got := agent.Welcome.MetricsInterval.AsDuration(); got != test.interval {
 				t.Errorf("asked for a sample every %s, want %s", got, test.interval)
@@ -96,7 +97,7 @@ func TestSessionUsage(t *testing.T) {
 			if found, err := kept.Find("ns", "x"); err != nil {
 				t.Error(err)
 			} else if len(found) > 0 {
-				stored = len(storedSamples(&place.Store{Store: kept}, found[0].Key))
+				stored = len(history.StoredSamples(kept, found[0].Key))
 			}
 			if stored != test.stored {
 				t.Errorf("%d samples stored, want %d", stored, test.stored)

@@ -1,4 +1,4 @@
-package cli
+package session
 
 import (
 	"github.com/hodei-jobs/hodei/pkg/history"
@@ -8,12 +8,12 @@ import (
 )
 
 // newRecord returns the record that the store keeps of the session's job.
-func (s *session) newRecord() *history.Record {
-	r := &history.Record{Listener: s.follower, Before: s.before}
-	if s.store != nil {
-		r.Store = s.store.Store
+func (s *Session) newRecord() *history.Record {
+	r := &history.Record{Listener: s.Follower, Before: s.Before}
+	if s.Store != nil {
+		r.Store = s.Store.Store
 	}
-	r.Run = job.Run{Namespace: s.place.Namespace(), Provider: providerName(s.place), Spec: s.spec}
+	r.Run = job.Run{Namespace: s.Place.Namespace(), Provider: providerName(s.Place), Spec: s.Spec}
 	return r
 }
 

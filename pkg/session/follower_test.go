@@ -1,4 +1,4 @@
-package cli
+package session
 
 import (
 	"bytes"
@@ -22,12 +22,12 @@ import (
 )
 
 // testFollower is of a job that writes to out and errOut, which are no terminals.
-func testFollower(t *testing.T, out, errOut io.Writer, events string) *follower {
+func testFollower(t *testing.T, out, errOut io.Writer, events string) *Follower {
 	t.Helper()
 	a := newBeside(out, errOut)
-	o := a.followed(following{spec: &job.Spec{Name: "hodei-x"}, place: nowhere{}, follow: true, screen: a.screen(events != "")})
+	o := a.followed(Config{Spec: &job.Spec{Name: "hodei-x"}, Place: nowhere{}, Follow: true, Screen: a.screen(events != "")})
 	if events != "" {
-		o.events = &output.Events{Out: out, YAML: events == "yaml"}
+		o.Events = &output.Events{Out: out, YAML: events == "yaml"}
 	}
 	f := newFollower(o)
 	t.Cleanup(func() {
@@ -46,7 +46,7 @@ func (nowhere) Namespace() string { return "ns" }
 func (nowhere) EBPFHint(*job.Outcome) string { return "" }
 
 // attach has an attempt attach whose log begins at offset first.
-func attach(t *testing.T, f *follower, attempt string, first uint64) *logstore.Log {
+func attach(t *testing.T, f *Follower, attempt string, first uint64) *logstore.Log {
 	t.Helper()
 	log := testLog(t, attempt, first)
 	f.Attached(coordinator.Attachment{Hello: &hodeipb.Hello{Attempt: attempt}, Log: log})

@@ -1,4 +1,4 @@
-package cli
+package session
 
 import (
 	"errors"
@@ -12,9 +12,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
-// concludeWith shows the outcome of a job, and what is missing of its output, if anything is, with the hint that
+// ConcludeWith shows the outcome of a job, and what is missing of its output, if anything is, with the hint that
 // helps against it.
-func (o *following) concludeWith(outcome *job.Outcome, missing, hint string) error {
+func (o *Config) ConcludeWith(outcome *job.Outcome, missing, hint string) error {
 	if missing == "" {
 		return o.conclude(outcome, nil)
 	}
@@ -31,33 +31,33 @@ func (o *following) concludeWith(outcome *job.Outcome, missing, hint string) err
 	return o.conclude(outcome, failure)
 }
 
-// told says something before the outcome, on stderr and as an event; "" says nothing.
-func (o *following) told(text string) error {
+// Told says something before the outcome, on stderr and as an event; "" says nothing.
+func (o *Config) Told(text string) error {
 	if text == "" {
 		return nil
 	}
-	o.screen.Note(text)
-	return o.events.Note(text)
+	o.Screen.Note(text)
+	return o.Events.Note(text)
 }
 
 // conclude shows the outcome, on a line of its own or as an error with a hint: the
 // failure, or, if it is nil, what explains the outcome.
-func (o *following) conclude(outcome *job.Outcome, failure *job.Failure) error {
+func (o *Config) conclude(outcome *job.Outcome, failure *job.Failure) error {
 	if failure == nil {
 		failure = o.explained(outcome)
 	}
 	hint := ""
 	if failure == nil {
-		o.screen.Summary(outcome, o.samples)
+		o.Screen.Summary(outcome, o.Samples)
 	} else {
 		hint = failure.Hint
 		if !outcome.NeverRan() { // else it is the container's start that was measured
-			o.screen.Usage(outcome, o.samples)
+			o.Screen.Usage(outcome, o.Samples)
 		}
 	}
-	o.screen.Stop()
+	o.Screen.Stop()
 	// Who reads the events has ended with the Ctrl-C that has cancelled the job.
-	if err := o.events.Exit(outcome, o.named(hint)); err != nil && !(outcome.Cause == job.Cancelled && errors.Is(err, syscall.EPIPE)) {
+	if err := o.Events.Exit(outcome, o.Named(hint)); err != nil && !(outcome.Cause == job.Cancelled && errors.Is(err, syscall.EPIPE)) {
 		return err
 	}
 	switch {
@@ -70,37 +70,37 @@ func (o *following) conclude(outcome *job.Outcome, failure *job.Failure) error {
 }
 
 // explained is an outcome as an error with a hint; nil if the command's own end says all.
-func (o *following) explained(outcome *job.Outcome) *job.Failure {
-	j := remedy.Job{Spec: o.spec, Namespace: o.place.Namespace(), Again: o.again(), EBPFHint: o.place.EBPFHint}
-	_, j.Here = o.place.(place.Machine)
+func (o *Config) explained(outcome *job.Outcome) *job.Failure {
+	j := remedy.Job{Spec: o.Spec, Namespace: o.Place.Namespace(), Again: o.Again(), EBPFHint: o.Place.EBPFHint}
+	_, j.Here = o.Place.(place.Machine)
 	return j.Explain(outcome)
 }
 
-// takenBack is the end of a run that was interrupted before its command started; left
+// TakenBack is the end of a run that was interrupted before its command started; left
 // says what becomes of its job.
-func (o *following) takenBack(left string) error {
+func (o *Config) TakenBack(left string) error {
 	return o.cancelled("the command had not started; " + left)
 }
 
 // cancelled is the end of a run that ends its job by force.
-func (o *following) cancelled(message string) error {
+func (o *Config) cancelled(message string) error {
 	outcome := &job.Outcome{Cause: job.Cancelled, Message: message}
-	o.screen.Summary(outcome, nil)
-	if err := o.events.Exit(outcome, ""); err != nil && !errors.Is(err, syscall.EPIPE) { // its reader heard the Ctrl-C too
+	o.Screen.Summary(outcome, nil)
+	if err := o.Events.Exit(outcome, ""); err != nil && !errors.Is(err, syscall.EPIPE) { // its reader heard the Ctrl-C too
 		return err
 	}
 	return &job.ExitError{Code: job.ExitCancelled}
 }
 
-// failed is the end of a run whose command never ran, or of which nothing more
+// Failed is the end of a run whose command never ran, or of which nothing more
 // is known.
-func (o *following) failed(err error) error {
+func (o *Config) Failed(err error) error {
 	var f *job.Failure
 	if !errors.As(err, &f) {
 		f = kubernetes.Explain(err)
 	}
-	o.screen.Stop()
-	if e := o.events.Exit(f.Outcome(), o.named(f.Hint)); e != nil {
+	o.Screen.Stop()
+	if e := o.Events.Exit(f.Outcome(), o.Named(f.Hint)); e != nil {
 		return e
 	}
 	return f

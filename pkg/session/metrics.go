@@ -1,4 +1,4 @@
-package cli
+package session
 
 import (
 	"context"
@@ -12,9 +12,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
-// serveMetrics shows what the job uses, if that was asked for, until stop is called. An
+// ServeMetrics shows what the job uses, if that was asked for, until stop is called. An
 // address that can't be had is an error before there is a job.
-func (o *following) serveMetrics(command, address string) (stop func(), err error) {
+func (o *Config) ServeMetrics(command, address string) (stop func(), err error) {
 	if address == "" {
 		return func() {}, nil
 	}
@@ -27,12 +27,12 @@ func (o *following) serveMetrics(command, address string) (stop func(), err erro
 		return nil, &job.Hinted{Err: err, Hint: hint}
 	}
 	o.exporter = exporter.New()
-	o.screen.Note(fmt.Sprintf("metrics: http://%s/metrics", l.Addr()))
+	o.Screen.Note(fmt.Sprintf("metrics: http://%s/metrics", l.Addr()))
 	ctx, cancel := context.WithCancel(context.Background())
 	var work sync.WaitGroup
 	work.Go(func() {
 		if err := o.exporter.Serve(ctx, l); err != nil { // the job is worth more
-			o.screen.Note(fmt.Sprintf("metrics are not served any more: %v", err))
+			o.Screen.Note(fmt.Sprintf("metrics are not served any more: %v", err))
 		}
 	})
 	return func() {

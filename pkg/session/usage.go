@@ -1,15 +1,12 @@
-package cli
+package session
 
 import (
 	"slices"
 	"sync"
 
-	"github.com/hodei-jobs/hodei/pkg/coordinator"
-	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
-	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
@@ -87,19 +84,5 @@ func (h *usageHistory) of(attempt string) []job.Sample {
 	if attempt != "" && attempt != h.attempt {
 		return nil
 	}
-	return samplesOf(h.known.All())
-}
-
-func samplesOf(metrics []*hodeipb.Metrics) []job.Sample {
-	samples := make([]job.Sample, 0, len(metrics))
-	for _, m := range metrics {
-		samples = append(samples, wire.Sample(m))
-	}
-	return samples
-}
-
-// storedSamples are those that the store has of an attempt; none if it can't be read.
-func storedSamples(store *place.Store, k logstore.Key) []job.Sample {
-	metrics, _ := coordinator.Samples(store.Store, k) // those before the damage
-	return samplesOf(metrics)
+	return wire.Samples(h.known.All())
 }

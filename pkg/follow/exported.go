@@ -1,4 +1,4 @@
-package cli
+package follow
 
 import (
 	"sync"
@@ -10,8 +10,8 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
-// exported is a Listener that also tells an Exporter; nil is none.
-func exported(l coordinator.Listener, to *exporter.Exporter) coordinator.Listener {
+// Exported is a Listener that also tells an Exporter; nil is none.
+func Exported(l coordinator.Listener, to *exporter.Exporter) coordinator.Listener {
 	if to == nil {
 		return l
 	}

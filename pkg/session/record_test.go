@@ -1,4 +1,4 @@
-package cli
+package session
 
 import (
 	"context"
@@ -25,15 +25,15 @@ func TestSessionRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := newBeside(io.Discard, io.Discard)
-	o := a.followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, follow: true, screen: a.screen(true)})
+	o := a.followed(Config{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Follow: true, Screen: a.screen(true)})
 	log, err := kept.Create(recordKey, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer log.Close()
 	j := followtest.NewJob()
-	s := &session{following: o, job: j, signals: nil, store: &place.Store{Store: kept, Dir: "/store"}}
-	err = s.follow(context.WithoutCancel(t.Context()), func(*follower) {
+	s := &Session{Config: o, Job: j, Signals: nil, Store: &place.Store{Store: kept, Dir: "/store"}}
+	err = s.Run(context.WithoutCancel(t.Context()), func(*Follower) {
 		s.record.Attached(coordinator.Attachment{Hello: &hodeipb.Hello{Attempt: "x-1", AttemptUid: "1"}, Log: log})
 		s.record.State("x-1", ran)
 		j.Ends <- &job.Outcome{Cause: job.Error, Code: 7, Attempt: "x-1"}

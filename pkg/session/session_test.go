@@ -1,4 +1,4 @@
-package cli
+package session
 
 import (
 	"bytes"
@@ -24,50 +24,50 @@ import (
 )
 
 func TestSessionEnds(t *testing.T) {
-	runs := func(f *follower) { f.State("x-1", ran) }
+	runs := func(f *Follower) { f.State("x-1", ran) }
 	for _, test := range []struct {
 		name     string
 		attached bool
 		fallback bool     // to the container's log
 		out      *failing // nil: all is written
-		act      func(f *follower, j *followtest.Job, signals chan<- os.Signal, log *logstore.Log)
+		act      func(f *Follower, j *followtest.Job, signals chan<- os.Signal, log *logstore.Log)
 		code     int
 		message  string
 		hint     string
 		deleted  bool
 		stopped  bool
 	}{
-		{name: "its own end", act: func(_ *follower, j *followtest.Job, _ chan<- os.Signal, _ *logstore.Log) {
+		{name: "its own end", act: func(_ *Follower, j *followtest.Job, _ chan<- os.Signal, _ *logstore.Log) {
 			j.Ends <- &job.Outcome{Cause: job.Error, Code: 7}
 		}, code: 7},
-		{name: "Ctrl-C before the start", act: func(_ *follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
+		{name: "Ctrl-C before the start", act: func(_ *Follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
 			signals <- os.Interrupt
 		}, code: 130, deleted: true},
-		{name: "Ctrl-C twice", act: func(f *follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
+		{name: "Ctrl-C twice", act: func(f *Follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
 			runs(f)
 			signals <- os.Interrupt
 			signals <- os.Interrupt
 		}, code: 130, message: "job x has been asked to stop and still runs", hint: "{hodei} attach x", stopped: true},
-		{name: "Ctrl-C twice without the tunnel", fallback: true, act: func(f *follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
+		{name: "Ctrl-C twice without the tunnel", fallback: true, act: func(f *Follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
 			runs(f)
 			signals <- os.Interrupt
 			signals <- os.Interrupt
 		}, code: 130, message: "job x goes on", hint: "{hodei} attach x"},
-		{name: "the reader has gone without the tunnel", fallback: true, out: &failing{err: syscall.EPIPE}, act: func(f *follower, _ *followtest.Job, _ chan<- os.Signal, log *logstore.Log) {
+		{name: "the reader has gone without the tunnel", fallback: true, out: &failing{err: syscall.EPIPE}, act: func(f *Follower, _ *followtest.Job, _ chan<- os.Signal, log *logstore.Log) {
 			runs(f)
 			store(t, log, batch(0, "out:text"))
 		}, code: 125, message: "write output: write |1: broken pipe; job x goes on", hint: "{hodei} attach x"},
-		{name: "Ctrl-C while attached", attached: true, act: func(_ *follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
+		{name: "Ctrl-C while attached", attached: true, act: func(_ *Follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
 			signals <- os.Interrupt
 		}, code: 130, message: "job x goes on", hint: "{hodei} attach x"},
-		{name: "hung up", act: func(f *follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
+		{name: "hung up", act: func(f *Follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
 			runs(f)
 			signals <- syscall.SIGHUP
 		}, code: 129, message: "hung up; job x goes on", hint: "{hodei} attach x"},
-		{name: "hung up while attached", attached: true, act: func(_ *follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
+		{name: "hung up while attached", attached: true, act: func(_ *Follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
 			signals <- syscall.SIGHUP
 		}, code: 129, message: "job x goes on", hint: "{hodei} attach x"},
-		{name: "Ctrl-C that its reader heard first", out: &failing{err: syscall.EPIPE}, act: func(f *follower, j *followtest.Job, signals chan<- os.Signal, log *logstore.Log) {
+		{name: "Ctrl-C that its reader heard first", out: &failing{err: syscall.EPIPE}, act: func(f *Follower, j *followtest.Job, signals chan<- os.Signal, log *logstore.Log) {
 			runs(f)
 			store(t, log, batch(0, "out:text"))
 			untilBroken(f)
@@ -75,7 +75,7 @@ func TestSessionEnds(t *testing.T) {
 			<-j.Stopped
 			j.Ends <- &job.Outcome{Cause: job.Cancelled, Attempt: "x-1", OutputBytes: 4}
 		}, code: 130, stopped: true},
-		{name: "Ctrl-C before its reader hears it", out: &failing{err: syscall.EPIPE}, act: func(f *follower, j *followtest.Job, signals chan<- os.Signal, log *logstore.Log) {
+		{name: "Ctrl-C before its reader hears it", out: &failing{err: syscall.EPIPE}, act: func(f *Follower, j *followtest.Job, signals chan<- os.Signal, log *logstore.Log) {
 			runs(f)
 			signals <- os.Interrupt
 			<-j.Stopped
@@ -83,55 +83,55 @@ func TestSessionEnds(t *testing.T) {
 			untilBroken(f)
 			j.Ends <- &job.Outcome{Cause: job.Cancelled, Attempt: "x-1", OutputBytes: 4}
 		}, code: 130, stopped: true},
-		{name: "Ctrl-C that the reader of one attached heard first", attached: true, out: &failing{err: syscall.EPIPE}, act: func(f *follower, _ *followtest.Job, signals chan<- os.Signal, log *logstore.Log) {
+		{name: "Ctrl-C that the reader of one attached heard first", attached: true, out: &failing{err: syscall.EPIPE}, act: func(f *Follower, _ *followtest.Job, signals chan<- os.Signal, log *logstore.Log) {
 			runs(f)
 			store(t, log, batch(0, "out:text"))
 			untilBroken(f)
 			signals <- os.Interrupt
 		}, code: 130, message: "job x goes on", hint: "{hodei} attach x"},
-		{name: "hung up, and its reader first", out: &failing{err: syscall.EPIPE}, act: func(f *follower, _ *followtest.Job, signals chan<- os.Signal, log *logstore.Log) {
+		{name: "hung up, and its reader first", out: &failing{err: syscall.EPIPE}, act: func(f *Follower, _ *followtest.Job, signals chan<- os.Signal, log *logstore.Log) {
 			runs(f)
 			store(t, log, batch(0, "out:text"))
 			untilBroken(f)
 			signals <- syscall.SIGHUP
 		}, code: 129, message: "hung up; job x goes on", hint: "{hodei} attach x"},
-		{name: "SIGTERM without the tunnel", fallback: true, act: func(f *follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
+		{name: "SIGTERM without the tunnel", fallback: true, act: func(f *Follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
 			runs(f)
 			signals <- syscall.SIGTERM
 		}, code: 125, message: "without the tunnel it can't be asked to stop; job x goes on", hint: "{hodei} attach x"},
-		{name: "SIGQUIT before the start", act: func(_ *follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
+		{name: "SIGQUIT before the start", act: func(_ *Follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
 			signals <- syscall.SIGQUIT
 		}, code: 130, deleted: true},
-		{name: "SIGTERM while attached", attached: true, act: func(_ *follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
+		{name: "SIGTERM while attached", attached: true, act: func(_ *Follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
 			signals <- syscall.SIGTERM
 		}, code: 143, message: "job x goes on", hint: "{hodei} attach x"},
-		{name: "the store is full", act: func(f *follower, _ *followtest.Job, _ chan<- os.Signal, _ *logstore.Log) {
+		{name: "the store is full", act: func(f *Follower, _ *followtest.Job, _ chan<- os.Signal, _ *logstore.Log) {
 			runs(f)
 			f.Failed("x-1", fmt.Errorf("append to log: %w", &os.PathError{Op: "write", Path: "p", Err: syscall.ENOSPC}))
 			f.Failed("x-1", errors.New("again"))
 		}, code: 125, message: "store output: no space left on device; job x goes on", hint: "make room in /store, then: {hodei} attach x"},
-		{name: "the store is not of this attempt", attached: true, act: func(f *follower, _ *followtest.Job, _ chan<- os.Signal, _ *logstore.Log) {
+		{name: "the store is not of this attempt", attached: true, act: func(f *Follower, _ *followtest.Job, _ chan<- os.Signal, _ *logstore.Log) {
 			f.Failed("x-1", errors.New("beyond"))
 		}, code: 125, message: "store output: beyond; job x goes on", hint: "{hodei} attach x"},
-		{name: "the reader has gone", out: &failing{err: syscall.EPIPE}, act: func(f *follower, j *followtest.Job, _ chan<- os.Signal, log *logstore.Log) {
+		{name: "the reader has gone", out: &failing{err: syscall.EPIPE}, act: func(f *Follower, j *followtest.Job, _ chan<- os.Signal, log *logstore.Log) {
 			runs(f)
 			store(t, log, batch(0, "out:text"))
 			<-j.Stopped
 			j.Ends <- &job.Outcome{Cause: job.Cancelled, Attempt: "x-1", OutputBytes: 4}
 		}, code: 125, message: "write output: broken pipe; the job was told to stop", hint: "{hodei} logs x", stopped: true},
-		{name: "the reader of one attached has gone", attached: true, out: &failing{err: syscall.EPIPE}, act: func(f *follower, _ *followtest.Job, _ chan<- os.Signal, log *logstore.Log) {
+		{name: "the reader of one attached has gone", attached: true, out: &failing{err: syscall.EPIPE}, act: func(f *Follower, _ *followtest.Job, _ chan<- os.Signal, log *logstore.Log) {
 			runs(f)
 			store(t, log, batch(0, "out:text"))
 		}, code: 125, message: "write output: write |1: broken pipe; job x goes on", hint: "{hodei} attach x"},
-		{name: "our own disk is full", out: &failing{err: syscall.ENOSPC}, act: func(f *follower, _ *followtest.Job, _ chan<- os.Signal, log *logstore.Log) {
+		{name: "our own disk is full", out: &failing{err: syscall.ENOSPC}, act: func(f *Follower, _ *followtest.Job, _ chan<- os.Signal, log *logstore.Log) {
 			runs(f)
 			store(t, log, batch(0, "out:text"))
 		}, code: 125, message: "write output: write |1: no space left on device; job x goes on", hint: "{hodei} attach x"},
-		{name: "the log can't be read", act: func(f *follower, _ *followtest.Job, _ chan<- os.Signal, log *logstore.Log) {
+		{name: "the log can't be read", act: func(f *Follower, _ *followtest.Job, _ chan<- os.Signal, log *logstore.Log) {
 			runs(f)
 			log.Close()
 		}, code: 125, message: "stored output can't be shown: read log at offset 0: the log is closed; job x goes on", hint: "{hodei} attach x"},
-		{name: "no end of the output", act: func(f *follower, j *followtest.Job, _ chan<- os.Signal, log *logstore.Log) {
+		{name: "no end of the output", act: func(f *Follower, j *followtest.Job, _ chan<- os.Signal, log *logstore.Log) {
 			runs(f)
 			store(t, log, batch(0, "out:text"))
 			j.Ends <- &job.Outcome{Cause: job.Completed, Attempt: "x-1", OutputBytes: 9}
@@ -143,17 +143,17 @@ func TestSessionEnds(t *testing.T) {
 			if test.out != nil {
 				a.streams.Out = test.out
 			}
-			o := a.followed(following{spec: &job.Spec{Name: "x", Retries: 1}, place: nowhere{}, follow: true, fallback: test.fallback, screen: a.screen(true)})
+			o := a.followed(Config{Spec: &job.Spec{Name: "x", Retries: 1}, Place: nowhere{}, Follow: true, Fallback: test.fallback, Screen: a.screen(true)})
 			kept, err := logstore.Open(t.TempDir(), logstore.Limits{})
 			if err != nil {
 				t.Fatal(err)
 			}
 			signals := make(chan os.Signal, 2)
 			j := followtest.NewJob()
-			s := &session{following: o, job: j, signals: signals, attached: test.attached, store: &place.Store{Store: kept, Dir: "/store"}}
+			s := &Session{Config: o, Job: j, Signals: signals, Attached: test.attached, Store: &place.Store{Store: kept, Dir: "/store"}}
 			log := testLog(t, "x-1", 0)
 			acted := make(chan struct{})
-			err = s.follow(t.Context(), func(f *follower) {
+			err = s.Run(t.Context(), func(f *Follower) {
 				f.Attached(coordinator.Attachment{Hello: &hodeipb.Hello{Attempt: "x-1"}, Log: log})
 				go func() {
 					defer close(acted)
@@ -192,7 +192,7 @@ func TestSessionEnds(t *testing.T) {
 }
 
 // untilBroken waits until nothing is displayed any more.
-func untilBroken(f *follower) {
+func untilBroken(f *Follower) {
 	broken := make(chan struct{})
 	f.display.Do(func(ctx context.Context) error {
 		<-ctx.Done()
@@ -213,8 +213,8 @@ func TestInterruptOver(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var out bytes.Buffer
 			f := testFollower(t, &out, io.Discard, "json")
-			o := newBeside(io.Discard, io.Discard).followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: f.screen, events: f.events})
-			s := &session{following: o, job: followtest.NewJob(), follower: f, over: &job.Outcome{Cause: job.Completed}}
+			o := newBeside(io.Discard, io.Discard).followed(Config{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Screen: f.screen, Events: f.events})
+			s := &Session{Config: o, Job: followtest.NewJob(), Follower: f, over: &job.Outcome{Cause: job.Completed}}
 			for range test.Set {
 				_, _ = s.interrupt(t.Context(), os.Interrupt)
 			}
@@ -233,13 +233,13 @@ func TestSessionStuck(t *testing.T) {
 	w := newStuck()
 	var errOut bytes.Buffer
 	a := newBeside(w, &errOut)
-	o := a.followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, follow: true, screen: a.screen(true), events: nil})
+	o := a.followed(Config{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Follow: true, Screen: a.screen(true), Events: nil})
 	signals := make(chan os.Signal, 2)
 	j := followtest.NewJob()
-	s := &session{following: o, job: j, signals: signals}
+	s := &Session{Config: o, Job: j, Signals: signals}
 	log := testLog(t, "x-1", 0)
 	var display *output.Display
-	err := s.follow(t.Context(), func(f *follower) {
+	err := s.Run(t.Context(), func(f *Follower) {
 		display = f.display
 		f.Attached(coordinator.Attachment{Hello: &hodeipb.Hello{Attempt: "x-1"}, Log: log})
 		f.State("x-1", ran)
@@ -263,7 +263,7 @@ func TestSessionStuck(t *testing.T) {
 // the only one.
 func TestReportUnmet(t *testing.T) {
 	f := testFollower(t, io.Discard, io.Discard, "")
-	s := &session{following: &following{fallback: true}, follower: f}
+	s := &Session{Config: &Config{Fallback: true}, Follower: f}
 	s.report(job.Event{Phase: job.Scheduled, Detail: "node1"})
 	select {
 	case <-f.running:
@@ -290,9 +290,9 @@ func TestTell(t *testing.T) {
 		var said bytes.Buffer
 		a := newBeside(io.Discard, &said)
 		a.name = "kubectl hodei"
-		s := &session{following: a.followed(following{screen: a.screen(false)})}
+		s := &Session{Config: a.followed(Config{Screen: a.screen(false)})}
 		s.tell(test.err)
-		s.screen.Stop()
+		s.Screen.Stop()
 		if said.String() != test.want {
 			t.Errorf("got %q, want %q", said.String(), test.want)
 		}
@@ -303,12 +303,12 @@ func TestTell(t *testing.T) {
 func TestIncompleteOutcome(t *testing.T) {
 	var out bytes.Buffer
 	f := testFollower(t, &out, io.Discard, "json")
-	o := newBeside(io.Discard, io.Discard).followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: f.screen, events: f.events})
+	o := newBeside(io.Discard, io.Discard).followed(Config{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Screen: f.screen, Events: f.events})
 	began := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
 	ended := job.Outcome{Cause: job.Completed, Attempt: "x-1", OutputBytes: 9, Started: began, Finished: began.Add(time.Second),
 		Usage: &job.Usage{Source: "cgroup2"}, Probes: []job.Probe{{Name: "stats"}}}
 	given := ended
-	if err := o.concludeWith(&given, "5 bytes", "remedy"); err == nil {
+	if err := o.ConcludeWith(&given, "5 bytes", "remedy"); err == nil {
 		t.Error("no error")
 	}
 	var got job.Outcome
@@ -340,7 +340,7 @@ func TestRemovedAfterwards(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var errOut bytes.Buffer
 			a := newBeside(io.Discard, &errOut)
-			o := a.followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: a.screen(false)})
+			o := a.followed(Config{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Screen: a.screen(false)})
 			j := followtest.NewJob()
 			j.Broken = test.broken
 			before := ""
@@ -349,11 +349,11 @@ func TestRemovedAfterwards(t *testing.T) {
 				return &job.Failure{Message: "job x may be left", Hint: "kubectl delete job x"}
 			}
 			signals := make(chan os.Signal, 1)
-			s := &session{following: o, job: j, signals: signals}
+			s := &Session{Config: o, Job: j, Signals: signals}
 			if test.broken == nil {
 				signals <- os.Interrupt
 			}
-			err := s.follow(t.Context(), nil)
+			err := s.Run(t.Context(), nil)
 			if j.Deleted.Load() {
 				t.Error("it was removed before the end was reported")
 			}

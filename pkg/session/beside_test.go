@@ -1,4 +1,4 @@
-package cli
+package session
 
 import (
 	"errors"
@@ -30,10 +30,10 @@ func (b *beside) screen(quiet bool) *output.Screen {
 }
 
 // followed fills in what a command would.
-func (b *beside) followed(f following) *following {
-	f.again, f.streams, f.named = func() string { return "" }, func() *output.Streams { return b.streams }, b.named
-	f.hear = (&signals.Set{}).Hear
-	f.afterwards = func(f func()) { b.after = append(b.after, f) }
+func (b *beside) followed(f Config) *Config {
+	f.Again, f.Streams, f.Named = func() string { return "" }, func() *output.Streams { return b.streams }, b.named
+	f.Hear = (&signals.Set{}).Hear
+	f.Afterwards = func(f func()) { b.after = append(b.after, f) }
 	return &f
 }
 

@@ -1,4 +1,4 @@
-package cli
+package session
 
 import (
 	"errors"
@@ -75,9 +75,9 @@ func TestWaitedEnough(t *testing.T) {
 				f := testFollower(t, io.Discard, io.Discard, "")
 				f.State("x-1", &hodeipb.State{Phase: test.phase})
 				a := newBeside(io.Discard, io.Discard)
-				s := &session{
-					following: a.followed(following{spec: &job.Spec{Name: "x", Grace: 10 * time.Second}, place: nowhere{}, screen: f.screen}),
-					job:       followtest.NewJob(), follower: f, agents: &follow.Attachment{}, over: test.over,
+				s := &Session{
+					Config: a.followed(Config{Spec: &job.Spec{Name: "x", Grace: 10 * time.Second}, Place: nowhere{}, Screen: f.screen}),
+					Job:    followtest.NewJob(), Follower: f, agents: &follow.Attachment{}, over: test.over,
 				}
 				began := time.Now()
 				s.stop(t.Context())

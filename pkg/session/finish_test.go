@@ -1,4 +1,4 @@
-package cli
+package session
 
 import (
 	"bytes"
@@ -58,11 +58,11 @@ func TestFinish(t *testing.T) {
 				var out, errOut bytes.Buffer
 				a := newBeside(&out, &errOut)
 				a.name = "kubectl hodei"
-				o := a.followed(following{spec: &job.Spec{Name: "x", Command: []string{"nope"}, Memory: test.memory}, place: nowhere{}, screen: a.screen(format != "")})
+				o := a.followed(Config{Spec: &job.Spec{Name: "x", Command: []string{"nope"}, Memory: test.memory}, Place: nowhere{}, Screen: a.screen(format != "")})
 				if format != "" {
-					o.events = &output.Events{Out: &out}
+					o.Events = &output.Events{Out: &out}
 				}
-				s := &session{following: o, job: followtest.NewJob(), agents: &follow.Attachment{}, follower: testFollower(t, &out, &errOut, format)}
+				s := &Session{Config: o, Job: followtest.NewJob(), agents: &follow.Attachment{}, Follower: testFollower(t, &out, &errOut, format)}
 				err := s.finish(&test.outcome)
 
 				var exit *job.ExitError
@@ -108,15 +108,15 @@ func TestFinish(t *testing.T) {
 func TestFinishUnwritten(t *testing.T) {
 	w := &failing{err: os.ErrClosed}
 	a := newBeside(w, io.Discard)
-	o := a.followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: a.screen(true), events: &output.Events{Out: w}})
-	s := &session{following: o, job: followtest.NewJob(), agents: &follow.Attachment{}, follower: testFollower(t, w, io.Discard, "json")}
+	o := a.followed(Config{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Screen: a.screen(true), Events: &output.Events{Out: w}})
+	s := &Session{Config: o, Job: followtest.NewJob(), agents: &follow.Attachment{}, Follower: testFollower(t, w, io.Discard, "json")}
 	if err := s.finish(&job.Outcome{Cause: job.Completed}); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("finish: %v", err)
 	}
-	if err := o.failed(errors.New("x")); !errors.Is(err, os.ErrClosed) {
+	if err := o.Failed(errors.New("x")); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("failed: %v", err)
 	}
-	if err := o.takenBack(""); !errors.Is(err, os.ErrClosed) {
+	if err := o.TakenBack(""); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("takenBack: %v", err)
 	}
 }
@@ -125,8 +125,8 @@ func TestFinishUnwritten(t *testing.T) {
 func TestFailed(t *testing.T) {
 	var out, errOut bytes.Buffer
 	a := newBeside(&out, &errOut)
-	o := a.followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: a.screen(false), events: &output.Events{Out: &out}})
-	err := o.failed(&job.Failure{Cause: job.ImagePull, Message: "no image", Hint: "{hodei} provider add"})
+	o := a.followed(Config{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Screen: a.screen(false), Events: &output.Events{Out: &out}})
+	err := o.Failed(&job.Failure{Cause: job.ImagePull, Message: "no image", Hint: "{hodei} provider add"})
 	var f *job.Failure
 	if !errors.As(err, &f) || f.Message != "no image" {
 		t.Errorf("got %v", err)
@@ -141,7 +141,7 @@ func TestFailed(t *testing.T) {
 	if _, there := event["started"]; there {
 		t.Errorf("it never started: %v", event)
 	}
-	if err := o.failed(io.ErrUnexpectedEOF); !errors.Is(err, io.ErrUnexpectedEOF) || !strings.HasSuffix(err.Error(), "unexpected EOF") {
+	if err := o.Failed(io.ErrUnexpectedEOF); !errors.Is(err, io.ErrUnexpectedEOF) || !strings.HasSuffix(err.Error(), "unexpected EOF") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -151,32 +151,32 @@ func TestFinishIncomplete(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		outcome job.Outcome
-		before  func(f *follower)
+		before  func(f *Follower)
 		code    int
 		message string
 		hint    string
 	}{
-		{"all there", job.Outcome{Cause: job.Completed}, func(*follower) {}, 0, "", ""},
-		{"the end never came", job.Outcome{Cause: job.Completed, OutputBytes: 5}, func(*follower) {},
+		{"all there", job.Outcome{Cause: job.Completed}, func(*Follower) {}, 0, "", ""},
+		{"the end never came", job.Outcome{Cause: job.Completed, OutputBytes: 5}, func(*Follower) {},
 			125, "5 bytes of x-1 are missing from offset 0 on", "--linger"},
-		{"the command's own failure stays", job.Outcome{Cause: job.Error, Code: 3, OutputBytes: 5}, func(*follower) {},
+		{"the command's own failure stays", job.Outcome{Cause: job.Error, Code: 3, OutputBytes: 5}, func(*Follower) {},
 			3, "5 bytes of x-1 are missing from offset 0 on", "--linger"},
-		{"the disk was full", job.Outcome{Cause: job.Completed, OutputBytes: 0}, func(f *follower) {
+		{"the disk was full", job.Outcome{Cause: job.Completed, OutputBytes: 0}, func(f *Follower) {
 			f.Exited("x-1", &hodeipb.ExitRecord{Cause: "Completed", Lost: 7})
 		}, 125, "7 bytes of x-1 are missing from offset 0 on", "make room"},
-		{"an earlier attempt's end never came", job.Outcome{Cause: job.Completed}, func(f *follower) {
+		{"an earlier attempt's end never came", job.Outcome{Cause: job.Completed}, func(f *Follower) {
 			attach(t, f, "x-2", 0)
 		}, 125, "an unknown number of bytes of x-1 are missing", "--linger"},
-		{"the agent was lost", job.Outcome{Cause: job.AgentLost, Attempt: "x-1"}, func(f *follower) { f.State("x-1", ran) },
+		{"the agent was lost", job.Outcome{Cause: job.AgentLost, Attempt: "x-1"}, func(f *Follower) { f.State("x-1", ran) },
 			125, "an unknown number of bytes of x-1 are missing from offset 0 on; the command: AgentLost", "{hodei} jobs x -o wide"},
-		{"evicted", job.Outcome{Cause: job.Evicted, Attempt: "x-1"}, func(f *follower) { f.State("x-1", ran) },
+		{"evicted", job.Outcome{Cause: job.Evicted, Attempt: "x-1"}, func(f *Follower) { f.State("x-1", ran) },
 			125, "an unknown number of bytes of x-1 are missing from offset 0 on; the command: Evicted", "--retries 1"},
-		{"the launcher was killed", job.Outcome{Cause: job.Unknown, Attempt: "x-1"}, func(f *follower) {
+		{"the launcher was killed", job.Outcome{Cause: job.Unknown, Attempt: "x-1"}, func(f *Follower) {
 			f.State("x-1", ran)
 			f.Exited("x-1", &hodeipb.ExitRecord{})
 		}, 125, "Unknown (exit 125)", ""},
-		{"evicted before the start", job.Outcome{Cause: job.Evicted}, func(*follower) {}, 125, "Evicted (exit 125)", "--retries 1"},
-		{"an attempt that never attached", job.Outcome{Cause: job.Completed, Attempt: "x-2", OutputBytes: 9}, func(*follower) {},
+		{"evicted before the start", job.Outcome{Cause: job.Evicted}, func(*Follower) {}, 125, "Evicted (exit 125)", "--retries 1"},
+		{"an attempt that never attached", job.Outcome{Cause: job.Completed, Attempt: "x-2", OutputBytes: 9}, func(*Follower) {},
 			125, "9 bytes of x-2 are missing from offset 0 on", "--linger"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -184,7 +184,7 @@ func TestFinishIncomplete(t *testing.T) {
 			attach(t, f, "x-1", 0)
 			tt.before(f)
 			<-f.complete()
-			s := &session{following: newBeside(io.Discard, io.Discard).followed(following{spec: &job.Spec{Name: "x"}, place: nowhere{}, screen: f.screen}), job: followtest.NewJob(), agents: &follow.Attachment{}, follower: f}
+			s := &Session{Config: newBeside(io.Discard, io.Discard).followed(Config{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Screen: f.screen}), Job: followtest.NewJob(), agents: &follow.Attachment{}, Follower: f}
 			err := s.finish(&tt.outcome)
 			if tt.code == 0 {
 				if err != nil {
