@@ -21,6 +21,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/hodei-jobs/hodei/agent/spool"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
@@ -120,7 +121,7 @@ type Config struct {
 // agent is one attempt.
 type agent struct {
 	Config
-	spool *spool
+	spool *spool.Spool
 	// orders carries what coordinators ask for to the one goroutine that acts.
 	orders chan *hodeipb.Control
 	// jobUser is the uid of a job in another container than ours; noUser before it
@@ -210,12 +211,11 @@ func Run(ctx context.Context, c Config) error {
 
 func (a *agent) run(ctx context.Context) error {
 	var err error
-	if a.spool, err = openSpool(a.SpoolDir, a.SpoolBytes); err != nil {
+	if a.spool, err = spool.Open(a.SpoolDir, a.SpoolBytes, a.outputDamaged); err != nil {
 		return err
 	}
-	a.spool.damaged = func(err error) { a.Log.Error("output lost", "error", err) }
 	defer func() {
-		if err := a.spool.remove(); err != nil {
+		if err := a.spool.Remove(); err != nil {
 			a.Log.Warn("spool not removed", "error", err)
 		}
 	}()
@@ -388,14 +388,17 @@ func (a *agent) setState(change func(*hodeipb.State)) {
 func (a *agent) setExit(record *hodeipb.ExitRecord) {
 	a.setState(func(s *hodeipb.State) { s.Phase = hodeipb.Phase_ENDED })
 	a.update(func() { a.exit = record })
-	a.spool.close()
+	a.spool.Close()
 }
+
+// outputDamaged logs that the spool could not give back some of the output.
+func (a *agent) outputDamaged(err error) { a.Log.Error("output lost", "error", err) }
 
 // watchSpool keeps State.blocked_on_output true to the spool, and decides what a
 // full spool does: by itself, the job waits for somebody who follows, not for nobody.
 func (a *agent) watchSpool(ctx context.Context) {
 	for {
-		full, filled := a.spool.full()
+		full, filled := a.spool.Full()
 		a.mu.Lock()
 		known, changed, alone := a.state.BlockedOnOutput, a.changed, a.followers == 0
 		wait := time.Until(a.left.Add(blockFor))
@@ -407,7 +410,7 @@ func (a *agent) watchSpool(ctx context.Context) {
 			a.setState(func(s *hodeipb.State) { s.BlockedOnOutput = full })
 			continue
 		}
-		a.spool.dropUnstored(alone && wait <= 0)
+		a.spool.DropUnstored(alone && wait <= 0)
 		var over <-chan time.Time
 		if alone && wait > 0 {
 			over = time.After(wait)

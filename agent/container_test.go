@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hodei-jobs/hodei/agent/agenttest"
 	"github.com/hodei-jobs/hodei/agent/probe"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 )
@@ -278,7 +279,7 @@ func TestContainer(t *testing.T) {
 		w.run("echo", "hello")
 		select {
 		case <-w.agent.ended:
-		case <-time.After(patience):
+		case <-time.After(agenttest.Patience):
 			t.Fatal("the agent does not end")
 		}
 		switch code := w.agent.cmd.ProcessState.ExitCode(); {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/mem"
 
+	"github.com/hodei-jobs/hodei/agent/spool"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
@@ -89,9 +90,9 @@ func (c *containerLog) update(change func()) {
 }
 
 func (c *containerLog) copy(ctx context.Context) error {
-	r := c.spool.reader(0)
+	r := c.spool.Reader(0)
 	for {
-		batch, data, err := r.next(ctx, batchBytes, flushAfter)
+		batch, data, err := r.Next(ctx, spool.BatchBytes, flushAfter)
 		if err != nil {
 			return err // io.EOF too: there is nothing more to wait for
 		}
@@ -102,7 +103,7 @@ func (c *containerLog) copy(ctx context.Context) error {
 			return err
 		}
 		c.update(func() {
-			c.copied = r.offset
+			c.copied = r.Offset()
 			c.size += size
 			c.holed = c.holed || holed
 		})
@@ -153,7 +154,7 @@ func (c *containerLog) finish(ctx context.Context) (complete bool) {
 	if c == nil {
 		return false
 	}
-	_, end := c.spool.extent()
+	_, end := c.spool.Extent()
 	why := c.awaitCopied(ctx, end)
 	if why == "" {
 		why = c.drain(ctx)

@@ -19,39 +19,10 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/hodei-jobs/hodei/agent/agenttest"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
-
-// openFiles counts this process's descriptors.
-func openFiles(t testing.TB) int {
-	t.Helper()
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(entries)
-}
-
-// socketPair is a launcher's and an agent's end of a connection.
-func socketPair(t testing.TB) (launcher, agent *net.UnixConn) {
-	t.Helper()
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var ends [2]*net.UnixConn
-	for i, fd := range fds {
-		f := os.NewFile(uintptr(fd), "socket")
-		c, err := net.FileConn(f)
-		f.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
-		ends[i] = c.(*net.UnixConn)
-	}
-	return ends[0], ends[1]
-}
 
 // null is a descriptor to give away.
 func null(t testing.TB) *os.File {
@@ -98,9 +69,9 @@ func sendRaw(t testing.TB, c *net.UnixConn, packet []byte, f *os.File, n int) {
 }
 
 func TestHandover(t *testing.T) {
-	before := openFiles(t)
+	before := agenttest.OpenFiles(t)
 	for _, merge := range []bool{false, true} {
-		launcher, agent := socketPair(t)
+		launcher, agent := agenttest.SocketPair(t)
 		p, err := makePipes(merge)
 		if err != nil {
 			t.Fatal(err)
@@ -137,7 +108,7 @@ func TestHandover(t *testing.T) {
 		launcher.Close()
 		agent.Close()
 	}
-	if after := openFiles(t); after != before {
+	if after := agenttest.OpenFiles(t); after != before {
 		t.Errorf("%d descriptors, %d before", after, before)
 	}
 }
@@ -183,8 +154,8 @@ func TestHostileHello(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			f := null(t)
-			before := openFiles(t)
-			launcher, agent := socketPair(t)
+			before := agenttest.OpenFiles(t)
+			launcher, agent := agenttest.SocketPair(t)
 			sendRaw(t, launcher, tt.packet, f, tt.fds)
 			files, _, err := acceptHello(agent)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
@@ -195,7 +166,7 @@ func TestHostileHello(t *testing.T) {
 			}
 			launcher.Close()
 			agent.Close()
-			if after := openFiles(t); after != before {
+			if after := agenttest.OpenFiles(t); after != before {
 				t.Errorf("%d descriptors, %d before", after, before)
 			}
 		})
@@ -214,8 +185,8 @@ func FuzzHello(f *testing.F) {
 		}
 		n %= 12
 		file := null(t)
-		before := openFiles(t)
-		launcher, agent := socketPair(t)
+		before := agenttest.OpenFiles(t)
+		launcher, agent := agenttest.SocketPair(t)
 		sendRaw(t, launcher, packet, file, int(n))
 		files, _, err := acceptHello(agent)
 		if err == nil && (len(files) != int(n) || files[fdStdout] == nil) {
@@ -227,14 +198,14 @@ func FuzzHello(f *testing.F) {
 		files.close()
 		launcher.Close()
 		agent.Close()
-		if after := openFiles(t); after != before {
+		if after := agenttest.OpenFiles(t); after != before {
 			t.Errorf("%d descriptors, %d before", after, before)
 		}
 	})
 }
 
 func TestSendIsBounded(t *testing.T) {
-	launcher, agent := socketPair(t)
+	launcher, agent := agenttest.SocketPair(t)
 	defer launcher.Close()
 	defer agent.Close()
 	if err := send(launcher, launcherMsg{Exit: &exitMsg{Error: strings.Repeat("x", maxPacket)}}); err == nil {
@@ -247,7 +218,7 @@ func lonely(t testing.TB) *agent {
 	t.Helper()
 	return &agent{
 		Config: Config{Grace: time.Hour, Linger: time.Hour, Log: slog.New(slog.NewTextHandler(io.Discard, nil))},
-		spool:  testSpool(t, 1<<20, 0),
+		spool:  testSpool(t, 1<<20),
 		orders: make(chan *hodeipb.Control, 16), changed: make(chan struct{}),
 		state: &hodeipb.State{Phase: hodeipb.Phase_WAITING}, samples: newSampler(),
 	}
@@ -295,7 +266,7 @@ func TestConversation(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			a := lonely(t)
 			a.orders = make(chan *hodeipb.Control) // one that is sent has been taken
-			launcher, conn := socketPair(t)
+			launcher, conn := agenttest.SocketPair(t)
 			defer conn.Close()
 			result := make(chan *hodeipb.ExitRecord, 1)
 			go func() {
@@ -553,7 +524,7 @@ func TestCopy(t *testing.T) {
 		}
 	})
 	t.Run("full disk", func(t *testing.T) {
-		dir := smallDisk(t)
+		dir := agenttest.SmallDisk(t)
 		if err := Copy(filepath.Join(dir, "launcher")); err == nil || !strings.Contains(err.Error(), "no space left on device") {
 			t.Errorf("error %v", err)
 		}

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hodei-jobs/hodei/agent/agenttest"
 	"github.com/hodei-jobs/hodei/agent/probe"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 )
@@ -33,7 +34,7 @@ func TestOpenCgroupOutside(t *testing.T) {
 // TestTellCgroup: the launcher answers what the agent asks before the start, as often
 // as it asks, and starts only when it is told to.
 func TestTellCgroup(t *testing.T) {
-	launcher, agent := socketPair(t)
+	launcher, agent := agenttest.SocketPair(t)
 	defer launcher.Close()
 	defer agent.Close()
 	started := make(chan error, 1)
@@ -61,7 +62,7 @@ func TestTellCgroup(t *testing.T) {
 
 // TestAwaitStartUntil: a launcher that must end before the command has started does.
 func TestAwaitStartUntil(t *testing.T) {
-	launcher, agent := socketPair(t)
+	launcher, agent := agenttest.SocketPair(t)
 	defer agent.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(time.Millisecond, cancel)

@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hodei-jobs/hodei/agent/agenttest"
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 )
@@ -244,7 +245,7 @@ func runOrphan([]string) int {
 		return fail(err)
 	}
 	stat := "/proc/" + strings.TrimSpace(string(out)) + "/stat"
-	for deadline := time.Now().Add(patience); ; {
+	for deadline := time.Now().Add(agenttest.Patience); ; {
 		text, err := os.ReadFile(stat)
 		if os.IsNotExist(err) || err == unix.ESRCH {
 			return 0

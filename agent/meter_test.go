@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/hodei-jobs/hodei/agent/agenttest"
 	"github.com/hodei-jobs/hodei/agent/cgroup"
 	"github.com/hodei-jobs/hodei/agent/probe"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
@@ -177,7 +178,7 @@ func TestOpenMeterDegrades(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			near, far := socketPair(t) // both ends are ours: there is a process to look at
+			near, far := agenttest.SocketPair(t) // both ends are ours: there is a process to look at
 			defer near.Close()
 			defer far.Close()
 			a := newAgent(Config{Log: slog.New(slog.DiscardHandler)})

@@ -174,7 +174,7 @@ func (o *output) move(ctx context.Context, stream hodeipb.Stream, fd int) (int, 
 		return n, nil
 	}
 	if !o.broken() {
-		n, readErr, err := o.spool.fill(ctx, stream, min(ready, readBytes), read)
+		n, readErr, err := o.spool.Fill(ctx, stream, min(ready, readBytes), read)
 		if err != nil {
 			o.lose(n, err)
 			return n, nil
@@ -190,7 +190,7 @@ func (o *output) move(ctx context.Context, stream hodeipb.Stream, fd int) (int, 
 func (o *output) keep(ctx context.Context, stream hodeipb.Stream, data []byte) {
 	if o.broken() {
 		o.lose(len(data), nil)
-	} else if err := o.spool.append(ctx, stream, time.Now(), data); err != nil {
+	} else if err := o.spool.Append(ctx, stream, time.Now(), data); err != nil {
 		o.lose(len(data), err)
 	}
 }

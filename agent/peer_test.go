@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hodei-jobs/hodei/agent/agenttest"
 )
 
 // peerAnswer is what the kernel says of a socket.
@@ -149,9 +151,9 @@ func connect(t *testing.T, l net.Listener) (peer, own net.Conn) {
 	return peer, own
 }
 
-func newGuard(t testing.TB) (*guard, *atomic.Int64, *lockedBuffer) {
+func newGuard(t testing.TB) (*guard, *atomic.Int64, *agenttest.Buffer) {
 	t.Helper()
-	user, log := &atomic.Int64{}, &lockedBuffer{}
+	user, log := &atomic.Int64{}, &agenttest.Buffer{}
 	user.Store(noUser)
 	g, err := listenGuarded("127.0.0.1:0", user, slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
@@ -194,7 +196,7 @@ func TestGuard(t *testing.T) {
 			accepted <- conn
 		}
 	}()
-	files := openFiles(t)
+	files := agenttest.OpenFiles(t)
 	refused := func() {
 		t.Helper()
 		conn, err := net.Dial("tcp", g.Addr().String())
@@ -205,7 +207,7 @@ func TestGuard(t *testing.T) {
 			return
 		}
 		defer conn.Close()
-		_ = conn.SetReadDeadline(time.Now().Add(patience))
+		_ = conn.SetReadDeadline(time.Now().Add(agenttest.Patience))
 		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
 			t.Fatalf("our own connection: %v, want a reset", err)
 		}
@@ -213,7 +215,7 @@ func TestGuard(t *testing.T) {
 	for range 100 {
 		refused()
 	}
-	if now := openFiles(t); now > files {
+	if now := agenttest.OpenFiles(t); now > files {
 		t.Errorf("%d files are open after 100 refusals, %d were before", now, files)
 	}
 	// Who closes at once is not taken for root, whom the kernel names then.
@@ -360,7 +362,7 @@ func TestJobIsRefused(t *testing.T) {
 func runCall(args []string) int {
 	conn, err := net.Dial("tcp", args[0])
 	if err == nil {
-		_ = conn.SetReadDeadline(time.Now().Add(patience))
+		_ = conn.SetReadDeadline(time.Now().Add(agenttest.Patience))
 		_, err = conn.Read(make([]byte, 1))
 	}
 	var errno syscall.Errno

@@ -48,8 +48,8 @@ func (a *agent) supervise(ctx context.Context, launcher *handover, m *meter) (*h
 	record := s.record(ctx, exit, outOfMemory(first, last))
 	record.Usage, record.Probes = last, m.probe.states()
 	record.PipesHeld = held
-	_, record.End = a.spool.extent()
-	record.StdoutEnd, record.StderrEnd = a.spool.streamEnds()
+	_, record.End = a.spool.Extent()
+	record.StdoutEnd, record.StderrEnd = a.spool.StreamEnds()
 	record.Lost = out.lostBytes
 	if lost := out.lost(); lost != nil {
 		record.Message = strings.TrimPrefix(record.Message+"; "+lost.Error(), "; ")

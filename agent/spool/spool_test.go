@@ -1,10 +1,9 @@
-package agent
+package spool
 
 import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -18,9 +17,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/hodei-jobs/hodei/agent/agenttest"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
@@ -29,13 +28,13 @@ const (
 	stderr = hodeipb.Stream_STDERR
 )
 
-var spoolTime = time.Date(2025, 2, 3, 4, 5, 6, 789, time.UTC)
+var readAt = time.Date(2025, 2, 3, 4, 5, 6, 789, time.UTC)
 
 // testSpool makes a spool that is removed at the end of the test. segmentBytes
 // of zero leaves them as openSpool has made them.
-func testSpool(t testing.TB, capBytes, segmentBytes int64) *spool {
+func testSpool(t testing.TB, capBytes, segmentBytes int64) *Spool {
 	t.Helper()
-	s, err := openSpool(filepath.Join(t.TempDir(), "spool"), capBytes)
+	s, err := Open(filepath.Join(t.TempDir(), "spool"), capBytes, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,30 +42,30 @@ func testSpool(t testing.TB, capBytes, segmentBytes int64) *spool {
 		s.segmentBytes = segmentBytes
 	}
 	t.Cleanup(func() {
-		if err := s.remove(); err != nil {
+		if err := s.Remove(); err != nil {
 			t.Error(err)
 		}
 	})
 	return s
 }
 
-func mustAppend(t testing.TB, s *spool, stream hodeipb.Stream, data string) {
+func mustAppend(t testing.TB, s *Spool, stream hodeipb.Stream, data string) {
 	t.Helper()
-	if err := s.append(t.Context(), stream, spoolTime, []byte(data)); err != nil {
+	if err := s.Append(t.Context(), stream, readAt, []byte(data)); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // tryAppend stores as much as there is room for without waiting.
-func tryAppend(t testing.TB, s *spool, stream hodeipb.Stream, data []byte) error {
+func tryAppend(t testing.TB, s *Spool, stream hodeipb.Stream, data []byte) error {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	return s.append(ctx, stream, spoolTime, data)
+	return s.Append(ctx, stream, readAt, data)
 }
 
-// spoolCollector takes batches in and checks what holds for every one.
-type spoolCollector struct {
+// collector takes batches in and checks what holds for every one.
+type collector struct {
 	next    uint64
 	all     []byte
 	streams [3][]byte
@@ -75,7 +74,7 @@ type spoolCollector struct {
 	lost    uint64
 }
 
-func (c *spoolCollector) take(b *hodeipb.Batch, maxBytes int) error {
+func (c *collector) take(b *hodeipb.Batch, maxBytes int) error {
 	switch {
 	case b.Offset != c.next:
 		return fmt.Errorf("batch at %d, want %d", b.Offset, c.next)
@@ -118,15 +117,15 @@ func (c *spoolCollector) take(b *hodeipb.Batch, maxBytes int) error {
 }
 
 // forget empties the tail, so that what follows is read from the file.
-func forget(s *spool) {
+func forget(s *Spool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tail.free()
 }
 
 // nextBatch is next with the data in the batch.
-func nextBatch(r *spoolReader, ctx context.Context, maxBytes int, flush time.Duration) (*hodeipb.Batch, error) {
-	b, data, err := r.next(ctx, maxBytes, flush)
+func nextBatch(r *Reader, ctx context.Context, maxBytes int, flush time.Duration) (*hodeipb.Batch, error) {
+	b, data, err := r.Next(ctx, maxBytes, flush)
 	if err == nil {
 		b.Data = data.Materialize()
 		data.Free()
@@ -135,9 +134,9 @@ func nextBatch(r *spoolReader, ctx context.Context, maxBytes int, flush time.Dur
 }
 
 // readAll reads to the end of a closed spool.
-func readAll(t testing.TB, r *spoolReader, maxBytes int) *spoolCollector {
+func readAll(t testing.TB, r *Reader, maxBytes int) *collector {
 	t.Helper()
-	c := &spoolCollector{next: r.offset}
+	c := &collector{next: r.offset}
 	for {
 		b, err := nextBatch(r, t.Context(), maxBytes, 0)
 		if err == io.EOF {
@@ -152,18 +151,18 @@ func readAll(t testing.TB, r *spoolReader, maxBytes int) *spoolCollector {
 	}
 }
 
-// spoolCopy is what was appended, as a plain copy.
-type spoolCopy struct {
+// printed is what was appended, as a plain copy.
+type printed struct {
 	all     []byte
 	streams [3][]byte
 }
 
-func (o *spoolCopy) add(stream hodeipb.Stream, data []byte) {
+func (o *printed) add(stream hodeipb.Stream, data []byte) {
 	o.all = append(o.all, data...)
 	o.streams[stream] = append(o.streams[stream], data...)
 }
 
-func (o *spoolCopy) check(t testing.TB, c *spoolCollector) {
+func (o *printed) check(t testing.TB, c *collector) {
 	t.Helper()
 	if sha256.Sum256(c.all) != sha256.Sum256(o.all) {
 		t.Errorf("both streams: read %d bytes, not the %d that were appended", len(c.all), len(o.all))
@@ -176,15 +175,7 @@ func (o *spoolCopy) check(t testing.TB, c *spoolCollector) {
 	}
 }
 
-func randomBytes(rnd *rand.Rand, n int) []byte {
-	var seed [32]byte
-	binary.LittleEndian.PutUint64(seed[:], rnd.Uint64())
-	data := make([]byte, n)
-	rand.NewChaCha8(seed).Read(data) // never fails
-	return data
-}
-
-func TestSpoolRoundTrip(t *testing.T) {
+func TestRoundTrip(t *testing.T) {
 	tests := []struct {
 		name         string
 		capBytes     int64
@@ -201,36 +192,36 @@ func TestSpoolRoundTrip(t *testing.T) {
 		{"tiny segments", 1 << 20, 100, 500, 300, 1000},
 		{"appends beyond a segment", 16 << 20, 0, 5, 3 << 20, 64 << 10},
 		{"batches beyond a segment", 16 << 20, 0, 40, 200 << 10, 5 << 20},
-		{"least cap", minSpoolBytes, 0, 10, 300, 1000},
+		{"least cap", minBytes, 0, 10, 300, 1000},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(1, 2))
 			s := testSpool(t, tt.capBytes, tt.segmentBytes)
-			var want spoolCopy
+			var want printed
 			for range tt.appends {
 				stream := stdout + hodeipb.Stream(rnd.IntN(2))
-				data := randomBytes(rnd, 1+rnd.IntN(tt.maxAppend))
+				data := agenttest.RandomBytes(rnd, 1+rnd.IntN(tt.maxAppend))
 				want.add(stream, data)
-				if err := s.append(t.Context(), stream, spoolTime, data); err != nil {
+				if err := s.Append(t.Context(), stream, readAt, data); err != nil {
 					t.Fatal(err)
 				}
 			}
-			s.close()
+			s.Close()
 
-			want.check(t, readAll(t, s.reader(0), tt.maxBytes))
+			want.check(t, readAll(t, s.Reader(0), tt.maxBytes))
 			forget(s)
-			want.check(t, readAll(t, s.reader(0), tt.maxBytes))
-			out, err := s.streamEnds()
+			want.check(t, readAll(t, s.Reader(0), tt.maxBytes))
+			out, err := s.StreamEnds()
 			if int(out) != len(want.streams[stdout]) || int(err) != len(want.streams[stderr]) {
 				t.Errorf("stream ends %d, %d", out, err)
 			}
-			if first, end := s.extent(); first != 0 || int(end) != len(want.all) {
+			if first, end := s.Extent(); first != 0 || int(end) != len(want.all) {
 				t.Errorf("extent %d, %d", first, end)
 			}
 			for range 50 { // also by way of the index
 				from := rnd.IntN(len(want.all) + 1)
-				r, c := s.reader(uint64(from)), &spoolCollector{next: uint64(from)}
+				r, c := s.Reader(uint64(from)), &collector{next: uint64(from)}
 				for range 3 {
 					b, err := nextBatch(r, t.Context(), tt.maxBytes, 0)
 					if err == io.EOF {
@@ -266,7 +257,7 @@ func spellBatch(b *hodeipb.Batch) string {
 	return fmt.Sprintf("%d %s", b.Offset, strings.Join(parts, " "))
 }
 
-func TestSpoolReaderStart(t *testing.T) {
+func TestReaderStart(t *testing.T) {
 	tests := []struct {
 		name     string
 		offset   uint64
@@ -293,8 +284,8 @@ func TestSpoolReaderStart(t *testing.T) {
 			mustAppend(t, s, stderr, "EF")
 			mustAppend(t, s, stdout, "")
 			mustAppend(t, s, stdout, "ghi")
-			s.close()
-			r := s.reader(tt.offset)
+			s.Close()
+			r := s.Reader(tt.offset)
 			var got []string
 			for {
 				b, err := nextBatch(r, t.Context(), tt.maxBytes, 0)
@@ -313,13 +304,13 @@ func TestSpoolReaderStart(t *testing.T) {
 	}
 }
 
-func TestSpoolReaderBeyondTheEndWaits(t *testing.T) {
+func TestReaderBeyondTheEndWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := testSpool(t, 1<<20, 0)
 		mustAppend(t, s, stdout, "abc")
 		got := make(chan string)
 		go func() {
-			b, err := nextBatch(s.reader(5), t.Context(), 100, 0)
+			b, err := nextBatch(s.Reader(5), t.Context(), 100, 0)
 			if err != nil {
 				t.Error(err)
 			}
@@ -341,7 +332,7 @@ func TestSpoolReaderBeyondTheEndWaits(t *testing.T) {
 }
 
 // One reader waits for a byte, another for a full batch: each is woken for its own.
-func TestSpoolReadersWaitForDifferentEnds(t *testing.T) {
+func TestReadersWaitForDifferentEnds(t *testing.T) {
 	for _, order := range []string{"byte first", "batch first"} {
 		t.Run(order, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -349,7 +340,7 @@ func TestSpoolReadersWaitForDifferentEnds(t *testing.T) {
 				mustAppend(t, s, stdout, "abc")
 				got := make(chan string, 2)
 				read := func(offset uint64, flush time.Duration) {
-					b, err := nextBatch(s.reader(offset), t.Context(), 6, flush)
+					b, err := nextBatch(s.Reader(offset), t.Context(), 6, flush)
 					if err != nil {
 						t.Error(err)
 					}
@@ -383,7 +374,7 @@ func TestSpoolReadersWaitForDifferentEnds(t *testing.T) {
 	}
 }
 
-func TestSpoolMergesNeighbours(t *testing.T) {
+func TestMergesNeighbours(t *testing.T) {
 	type one struct {
 		stream hodeipb.Stream
 		at     time.Duration
@@ -406,11 +397,11 @@ func TestSpoolMergesNeighbours(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := testSpool(t, 1<<20, 0)
 			for _, a := range tt.appends {
-				if err := s.append(t.Context(), a.stream, spoolTime.Add(a.at), []byte("x")); err != nil {
+				if err := s.Append(t.Context(), a.stream, readAt.Add(a.at), []byte("x")); err != nil {
 					t.Fatal(err)
 				}
 			}
-			b, err := nextBatch(s.reader(0), t.Context(), 100, 0)
+			b, err := nextBatch(s.Reader(0), t.Context(), 100, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -421,20 +412,20 @@ func TestSpoolMergesNeighbours(t *testing.T) {
 			if fmt.Sprint(got) != fmt.Sprint(tt.want) {
 				t.Errorf("records of %v bytes, want %v", got, tt.want)
 			}
-			if got := b.Records[0].TimeUnixNano; got != spoolTime.UnixNano() {
-				t.Errorf("time %d, want that of the first, %d", got, spoolTime.UnixNano())
+			if got := b.Records[0].TimeUnixNano; got != readAt.UnixNano() {
+				t.Errorf("time %d, want that of the first, %d", got, readAt.UnixNano())
 			}
 		})
 	}
 }
 
-func TestSpoolBoundsRecordsOfABatch(t *testing.T) {
+func TestBoundsRecordsOfABatch(t *testing.T) {
 	s := testSpool(t, 1<<20, 0)
 	for i := range 3000 {
 		mustAppend(t, s, stdout+hodeipb.Stream(i%2), "x")
 	}
-	s.close()
-	r := s.reader(0)
+	s.Close()
+	r := s.Reader(0)
 	for _, want := range []int{1024, 1024, 952} {
 		b, err := nextBatch(r, t.Context(), 64<<10, time.Hour)
 		if err != nil {
@@ -450,7 +441,7 @@ func TestSpoolBoundsRecordsOfABatch(t *testing.T) {
 }
 
 // Two writers and readers of every pace: all see the same order, and each stream whole.
-func TestSpoolConcurrent(t *testing.T) {
+func TestConcurrent(t *testing.T) {
 	const each = 4 << 20
 	for _, tt := range []struct {
 		name     string
@@ -465,12 +456,12 @@ func TestSpoolConcurrent(t *testing.T) {
 			var writers, readers sync.WaitGroup
 			for _, stream := range []hodeipb.Stream{stdout, stderr} {
 				rnd := rand.New(rand.NewPCG(3, uint64(stream)))
-				data := randomBytes(rnd, each)
+				data := agenttest.RandomBytes(rnd, each)
 				streams[stream] = sha256.Sum256(data)
 				writers.Go(func() {
 					for len(data) > 0 {
 						n := min(1+rnd.IntN(20<<10), len(data))
-						if err := s.append(t.Context(), stream, time.Now(), data[:n]); err != nil {
+						if err := s.Append(t.Context(), stream, time.Now(), data[:n]); err != nil {
 							t.Error(err)
 							return
 						}
@@ -485,8 +476,8 @@ func TestSpoolConcurrent(t *testing.T) {
 			for i := range offsets {
 				readers.Go(func() {
 					rnd := rand.New(rand.NewPCG(4, uint64(i)))
-					r := s.reader(0)
-					c := &spoolCollector{}
+					r := s.Reader(0)
+					c := &collector{}
 					for {
 						// From 200 bytes to 200 KiB at a time: the slow ones fall behind.
 						maxBytes := 1 + rnd.IntN([]int{2 << 10, 20 << 10, 200 << 10}[i%3])
@@ -499,7 +490,7 @@ func TestSpoolConcurrent(t *testing.T) {
 						}
 						if err != nil {
 							t.Errorf("reader %d: %v", i, err)
-							s.close() // else the writers wait for it
+							s.Close() // else the writers wait for it
 							return
 						}
 						mu.Lock()
@@ -509,7 +500,7 @@ func TestSpoolConcurrent(t *testing.T) {
 							least = min(least, offset)
 						}
 						mu.Unlock()
-						s.stored(least)
+						s.Stored(least)
 					}
 					sums[i] = sha256.Sum256(c.all)
 					for _, stream := range []hodeipb.Stream{stdout, stderr} {
@@ -520,7 +511,7 @@ func TestSpoolConcurrent(t *testing.T) {
 				})
 			}
 			writers.Wait()
-			s.close()
+			s.Close()
 			readers.Wait()
 			for i := range sums {
 				if sums[i] != sums[0] {
@@ -532,17 +523,17 @@ func TestSpoolConcurrent(t *testing.T) {
 }
 
 // A reader that is overtaken while it reads gets each byte right or in a gap.
-func TestSpoolOvertakenReader(t *testing.T) {
+func TestOvertakenReader(t *testing.T) {
 	const total = 2 << 20
 	// Segments so small that a batch has hundreds: some may go while it is being made.
 	s := testSpool(t, 64<<10, 256)
-	s.dropUnstored(true)
-	want := randomBytes(rand.New(rand.NewPCG(5, 6)), total)
+	s.DropUnstored(true)
+	want := agenttest.RandomBytes(rand.New(rand.NewPCG(5, 6)), total)
 	var readers sync.WaitGroup
 	for i := range 3 {
 		readers.Go(func() {
-			r := s.reader(0)
-			c := &spoolCollector{}
+			r := s.Reader(0)
+			c := &collector{}
 			for {
 				maxBytes := []int{50, 5000, 50000}[i]
 				at := len(c.all)
@@ -573,26 +564,26 @@ func TestSpoolOvertakenReader(t *testing.T) {
 		mustAppend(t, s, stdout, string(rest[:n]))
 		rest = rest[n:]
 	}
-	s.close()
+	s.Close()
 	readers.Wait()
 }
 
 // The two moments at which a segment can go while a batch is being made.
-func TestSpoolDroppedDuringABatch(t *testing.T) {
+func TestDroppedDuringABatch(t *testing.T) {
 	t.Run("between two reads", func(t *testing.T) {
-		s := testSpool(t, minSpoolBytes, 100)
-		s.dropUnstored(true)
+		s := testSpool(t, minBytes, 100)
+		s.DropUnstored(true)
 		mustAppend(t, s, stdout, strings.Repeat("x", 300))
-		r := s.reader(0)
+		r := s.Reader(0)
 		r.buf = make([]byte, 8<<10)
 		if more, err := r.fillMore(1000); !more || err != nil || r.offset != 100-recordHeader {
 			t.Fatalf("more %v, error %v, offset %d", more, err, r.offset)
 		}
-		mustAppend(t, s, stdout, strings.Repeat("y", 2*minSpoolBytes))
+		mustAppend(t, s, stdout, strings.Repeat("y", 2*minBytes))
 		if more, err := r.fillMore(1000); more || err != nil {
 			t.Errorf("more %v, error %v", more, err)
 		}
-		first, _ := s.extent()
+		first, _ := s.Extent()
 		b, err := nextBatch(r, t.Context(), 1, 0)
 		if err != nil {
 			t.Fatal(err)
@@ -602,13 +593,13 @@ func TestSpoolDroppedDuringABatch(t *testing.T) {
 		}
 	})
 	t.Run("between looking it up and reading it", func(t *testing.T) {
-		s := testSpool(t, minSpoolBytes, 0)
+		s := testSpool(t, minBytes, 0)
 		mustAppend(t, s, stdout, "abc")
 		forget(s)
 		if err := removeSegments(s.segments); err != nil {
 			t.Fatal(err)
 		}
-		r := s.reader(0)
+		r := s.Reader(0)
 		if data := r.fill(100); data != nil || len(r.batch.Records) > 0 {
 			t.Errorf("got %v", data)
 		}
@@ -616,7 +607,7 @@ func TestSpoolDroppedDuringABatch(t *testing.T) {
 	})
 }
 
-func diskBytes(t testing.TB, s *spool) (total int64) {
+func diskBytes(t testing.TB, s *Spool) (total int64) {
 	t.Helper()
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
@@ -632,11 +623,11 @@ func diskBytes(t testing.TB, s *spool) (total int64) {
 	return total
 }
 
-func TestSpoolCap(t *testing.T) {
+func TestCap(t *testing.T) {
 	const capBytes, segmentBytes = 16 << 10, 1 << 10
 	line := bytes.Repeat([]byte("x"), 79)
 	// fill appends lines until one has to wait.
-	fill := func(t *testing.T, s *spool) {
+	fill := func(t *testing.T, s *Spool) {
 		for range 1000 {
 			if err := tryAppend(t, s, stdout, line); errors.Is(err, context.Canceled) {
 				return
@@ -649,7 +640,7 @@ func TestSpoolCap(t *testing.T) {
 	t.Run("nothing stored", func(t *testing.T) {
 		s := testSpool(t, capBytes, segmentBytes)
 		fill(t, s)
-		first, end := s.extent()
+		first, end := s.Extent()
 		if first != 0 {
 			t.Errorf("%d bytes dropped", first)
 		}
@@ -659,30 +650,30 @@ func TestSpoolCap(t *testing.T) {
 		if err := tryAppend(t, s, stdout, line); err == nil || err.Error() != "wait for room in the spool: context canceled" {
 			t.Errorf("error %v", err)
 		}
-		if _, now := s.extent(); now != end {
+		if _, now := s.Extent(); now != end {
 			t.Errorf("end moved from %d to %d", end, now)
 		}
-		s.close()
-		if c := readAll(t, s.reader(0), 64<<10); c.next != end {
+		s.Close()
+		if c := readAll(t, s.Reader(0), 64<<10); c.next != end {
 			t.Errorf("read up to %d of %d", c.next, end)
 		}
 	})
 	t.Run("stored alone drops nothing", func(t *testing.T) {
 		s := testSpool(t, capBytes, segmentBytes)
 		mustAppend(t, s, stdout, strings.Repeat("x", 3*segmentBytes))
-		s.stored(3 * segmentBytes)
-		if first, _ := s.extent(); first != 0 {
+		s.Stored(3 * segmentBytes)
+		if first, _ := s.Extent(); first != 0 {
 			t.Errorf("%d bytes dropped", first)
 		}
 	})
 	t.Run("part stored", func(t *testing.T) {
 		s := testSpool(t, capBytes, segmentBytes)
 		fill(t, s)
-		_, before := s.extent()
-		s.stored(before / 2)
-		s.stored(1) // acks of several coordinators come in any order
+		_, before := s.Extent()
+		s.Stored(before / 2)
+		s.Stored(1) // acks of several coordinators come in any order
 		fill(t, s)
-		first, end := s.extent()
+		first, end := s.Extent()
 		if first == 0 || first > before/2 {
 			t.Errorf("first is %d with %d stored", first, before/2)
 		}
@@ -692,9 +683,9 @@ func TestSpoolCap(t *testing.T) {
 		if used := diskBytes(t, s); used > capBytes {
 			t.Errorf("%d bytes on disk, cap %d", used, capBytes)
 		}
-		s.close()
+		s.Close()
 		for _, from := range []uint64{0, 1, first - 1, first, first + 1, end} {
-			c := readAll(t, s.reader(from), 1000)
+			c := readAll(t, s.Reader(from), 1000)
 			if want := first - min(from, first); c.lost != want {
 				t.Errorf("from %d: lost %d, want %d", from, c.lost, want)
 			}
@@ -709,36 +700,36 @@ func TestSpoolCap(t *testing.T) {
 			if err := tryAppend(t, s, stderr, line); err != nil {
 				t.Fatal(err)
 			}
-			_, end := s.extent()
-			s.stored(end)
+			_, end := s.Extent()
+			s.Stored(end)
 		}
 		if used := diskBytes(t, s); used > capBytes {
 			t.Errorf("%d bytes on disk, cap %d", used, capBytes)
 		}
 	})
 	t.Run("all stored in the only segment", func(t *testing.T) {
-		s := testSpool(t, minSpoolBytes, 0)
+		s := testSpool(t, minBytes, 0)
 		for i := range 100 {
 			if err := tryAppend(t, s, stderr, line); err != nil {
 				t.Fatalf("append %d: %v", i, err)
 			}
-			_, end := s.extent()
-			s.stored(end)
+			_, end := s.Extent()
+			s.Stored(end)
 		}
 	})
 	t.Run("a wrong ack", func(t *testing.T) {
 		s := testSpool(t, capBytes, segmentBytes)
 		mustAppend(t, s, stdout, "abc")
-		s.stored(1 << 60)
+		s.Stored(1 << 60)
 		fill(t, s)
 		fill(t, s)
-		if first, _ := s.extent(); first > segmentBytes {
+		if first, _ := s.Extent(); first > segmentBytes {
 			t.Errorf("%d unstored bytes dropped", first)
 		}
 	})
 	t.Run("drop", func(t *testing.T) {
 		s := testSpool(t, capBytes, segmentBytes)
-		s.dropUnstored(true)
+		s.DropUnstored(true)
 		for range 1000 {
 			if err := tryAppend(t, s, stdout, line); err != nil {
 				t.Fatal(err)
@@ -747,7 +738,7 @@ func TestSpoolCap(t *testing.T) {
 		if used := diskBytes(t, s); used > capBytes || used < capBytes-2*segmentBytes {
 			t.Errorf("%d bytes on disk, cap %d", used, capBytes)
 		}
-		s.dropUnstored(false)
+		s.DropUnstored(false)
 		fill(t, s)
 	})
 	t.Run("append beyond the cap", func(t *testing.T) {
@@ -756,19 +747,19 @@ func TestSpoolCap(t *testing.T) {
 		if !errors.Is(err, context.Canceled) {
 			t.Fatalf("error %v", err)
 		}
-		out, _ := s.streamEnds()
-		if _, end := s.extent(); out != end || end == 0 || end > capBytes {
+		out, _ := s.StreamEnds()
+		if _, end := s.Extent(); out != end || end == 0 || end > capBytes {
 			t.Errorf("%d bytes stored, end %d", out, end)
 		}
 	})
 }
 
-func TestSpoolGapRecord(t *testing.T) {
-	s := testSpool(t, minSpoolBytes, 100)
+func TestGapRecord(t *testing.T) {
+	s := testSpool(t, minBytes, 100)
 	mustAppend(t, s, stdout, strings.Repeat("a", 158)) // two segments
 	mustAppend(t, s, stderr, "bc")
-	s.stored(158)
-	if err := tryAppend(t, s, stdout, make([]byte, minSpoolBytes)); err == nil {
+	s.Stored(158)
+	if err := tryAppend(t, s, stdout, make([]byte, minBytes)); err == nil {
 		t.Fatal("there is room for more than the cap")
 	}
 	tests := []struct {
@@ -781,7 +772,7 @@ func TestSpoolGapRecord(t *testing.T) {
 		{158, "158 stderr@0:bc"},
 	}
 	for _, tt := range tests {
-		b, err := nextBatch(s.reader(tt.offset), t.Context(), 2, 0)
+		b, err := nextBatch(s.Reader(tt.offset), t.Context(), 2, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -791,25 +782,25 @@ func TestSpoolGapRecord(t *testing.T) {
 	}
 }
 
-func TestSpoolBlockedWriter(t *testing.T) {
+func TestBlockedWriter(t *testing.T) {
 	cause := errors.New("the job has ended")
 	tests := []struct {
 		name    string
-		release func(s *spool, cancel context.CancelCauseFunc)
+		release func(s *Spool, cancel context.CancelCauseFunc)
 		want    error
 	}{
-		{"stored", func(s *spool, _ context.CancelCauseFunc) { s.stored(4000) }, nil},
-		{"drop", func(s *spool, _ context.CancelCauseFunc) { s.dropUnstored(true) }, nil},
-		{"context", func(_ *spool, cancel context.CancelCauseFunc) { cancel(cause) }, cause},
-		{"close", func(s *spool, _ context.CancelCauseFunc) { s.close() }, errSpoolClosed},
-		{"remove", func(s *spool, _ context.CancelCauseFunc) { s.remove() }, errSpoolClosed},
+		{"stored", func(s *Spool, _ context.CancelCauseFunc) { s.Stored(4000) }, nil},
+		{"drop", func(s *Spool, _ context.CancelCauseFunc) { s.DropUnstored(true) }, nil},
+		{"context", func(_ *Spool, cancel context.CancelCauseFunc) { cancel(cause) }, cause},
+		{"close", func(s *Spool, _ context.CancelCauseFunc) { s.Close() }, ErrClosed},
+		{"remove", func(s *Spool, _ context.CancelCauseFunc) { s.Remove() }, ErrClosed},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := testSpool(t, minSpoolBytes, 0)
+				s := testSpool(t, minBytes, 0)
 				mustAppend(t, s, stdout, strings.Repeat("x", 4000))
-				blocked, changed := s.full()
+				blocked, changed := s.Full()
 				if blocked {
 					t.Fatal("full before anybody waits")
 				}
@@ -817,13 +808,13 @@ func TestSpoolBlockedWriter(t *testing.T) {
 				defer cancel(nil)
 				result := make(chan error, 2)
 				for _, stream := range []hodeipb.Stream{stdout, stderr} {
-					go func() { result <- s.append(ctx, stream, spoolTime, make([]byte, 100)) }()
+					go func() { result <- s.Append(ctx, stream, readAt, make([]byte, 100)) }()
 				}
 				<-changed
 				synctest.Wait()
-				s.stored(0) // wakes nobody in vain
+				s.Stored(0) // wakes nobody in vain
 				synctest.Wait()
-				blocked, changed = s.full()
+				blocked, changed = s.Full()
 				if !blocked || len(result) > 0 {
 					t.Fatalf("full is %v, %d writers are done", blocked, len(result))
 				}
@@ -835,7 +826,7 @@ func TestSpoolBlockedWriter(t *testing.T) {
 					}
 				}
 				<-changed
-				if blocked, _ := s.full(); blocked {
+				if blocked, _ := s.Full(); blocked {
 					t.Error("still full")
 				}
 			})
@@ -843,7 +834,7 @@ func TestSpoolBlockedWriter(t *testing.T) {
 	}
 }
 
-func TestSpoolFlush(t *testing.T) {
+func TestFlush(t *testing.T) {
 	const flush = 20 * time.Millisecond
 	const gather = flush / 10
 	type step struct {
@@ -887,15 +878,15 @@ func TestSpoolFlush(t *testing.T) {
 					for _, step := range tt.steps {
 						time.Sleep(step.after)
 						if step.bytes == 0 {
-							s.close()
+							s.Close()
 							return
 						}
-						if err := s.append(t.Context(), stdout, time.Now(), make([]byte, step.bytes)); err != nil {
+						if err := s.Append(t.Context(), stdout, time.Now(), make([]byte, step.bytes)); err != nil {
 							t.Error(err)
 						}
 					}
 				})
-				r := s.reader(0)
+				r := s.Reader(0)
 				for i, want := range tt.want {
 					b, err := nextBatch(r, t.Context(), 64<<10, flush)
 					if err != nil {
@@ -912,20 +903,20 @@ func TestSpoolFlush(t *testing.T) {
 	}
 }
 
-func TestSpoolNextEnds(t *testing.T) {
+func TestNextEnds(t *testing.T) {
 	cause := errors.New("the coordinator is gone")
 	tests := []struct {
 		name  string
 		bytes int // there before
-		end   func(s *spool, cancel context.CancelCauseFunc)
+		end   func(s *Spool, cancel context.CancelCauseFunc)
 		want  error
 	}{
-		{"context, nothing there", 0, func(_ *spool, cancel context.CancelCauseFunc) { cancel(cause) }, cause},
-		{"context, before the flush", 1, func(_ *spool, cancel context.CancelCauseFunc) { cancel(cause) }, cause},
-		{"close", 0, func(s *spool, _ context.CancelCauseFunc) { s.close() }, io.EOF},
-		{"close, more there", 1, func(s *spool, _ context.CancelCauseFunc) { s.close() }, nil},
-		{"remove", 0, func(s *spool, _ context.CancelCauseFunc) { s.remove() }, errSpoolClosed},
-		{"remove, more there", 1, func(s *spool, _ context.CancelCauseFunc) { s.remove() }, errSpoolClosed},
+		{"context, nothing there", 0, func(_ *Spool, cancel context.CancelCauseFunc) { cancel(cause) }, cause},
+		{"context, before the flush", 1, func(_ *Spool, cancel context.CancelCauseFunc) { cancel(cause) }, cause},
+		{"close", 0, func(s *Spool, _ context.CancelCauseFunc) { s.Close() }, io.EOF},
+		{"close, more there", 1, func(s *Spool, _ context.CancelCauseFunc) { s.Close() }, nil},
+		{"remove", 0, func(s *Spool, _ context.CancelCauseFunc) { s.Remove() }, ErrClosed},
+		{"remove, more there", 1, func(s *Spool, _ context.CancelCauseFunc) { s.Remove() }, ErrClosed},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -934,7 +925,7 @@ func TestSpoolNextEnds(t *testing.T) {
 				mustAppend(t, s, stdout, strings.Repeat("x", tt.bytes))
 				ctx, cancel := context.WithCancelCause(t.Context())
 				defer cancel(nil)
-				r := s.reader(0)
+				r := s.Reader(0)
 				result := make(chan error)
 				go func() {
 					_, err := nextBatch(r, ctx, 100, time.Hour)
@@ -955,17 +946,17 @@ func TestSpoolNextEnds(t *testing.T) {
 	}
 }
 
-func TestSpoolClosed(t *testing.T) {
+func TestClosed(t *testing.T) {
 	s := testSpool(t, 1<<20, 0)
 	mustAppend(t, s, stdout, "abc")
-	s.close()
-	s.close()
-	if err := s.append(t.Context(), stdout, spoolTime, []byte("d")); err != errSpoolClosed {
+	s.Close()
+	s.Close()
+	if err := s.Append(t.Context(), stdout, readAt, []byte("d")); err != ErrClosed {
 		t.Errorf("append after close: %v", err)
 	}
-	r := s.reader(0)
+	r := s.Reader(0)
 	for range 2 {
-		if err := s.remove(); err != nil {
+		if err := s.Remove(); err != nil {
 			t.Error(err)
 		}
 	}
@@ -977,10 +968,10 @@ func TestSpoolClosed(t *testing.T) {
 	}
 }
 
-func TestOpenSpool(t *testing.T) {
+func TestOpen(t *testing.T) {
 	t.Run("empties the directory of segments", func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "[a*b?")
-		if _, err := openSpool(dir, 1<<20); err != nil {
+		if _, err := Open(dir, 1<<20, nil); err != nil {
 			t.Fatal(err)
 		}
 		for _, name := range []string{"segment-00000000", "segment-00000007", "other"} {
@@ -988,12 +979,12 @@ func TestOpenSpool(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		s, err := openSpool(dir, 1<<20)
+		s, err := Open(dir, 1<<20, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		mustAppend(t, s, stdout, "abc")
-		if err := s.remove(); err != nil {
+		if err := s.Remove(); err != nil {
 			t.Fatal(err)
 		}
 		entries, err := os.ReadDir(dir)
@@ -1002,7 +993,7 @@ func TestOpenSpool(t *testing.T) {
 		}
 	})
 	t.Run("cap too small", func(t *testing.T) {
-		if _, err := openSpool(t.TempDir(), minSpoolBytes-1); err == nil {
+		if _, err := Open(t.TempDir(), minBytes-1, nil); err == nil {
 			t.Error("no error")
 		}
 	})
@@ -1011,20 +1002,20 @@ func TestOpenSpool(t *testing.T) {
 		if err := os.WriteFile(file, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := openSpool(file, 1<<20); !errors.Is(err, syscall.ENOTDIR) {
+		if _, err := Open(file, 1<<20, nil); !errors.Is(err, syscall.ENOTDIR) {
 			t.Errorf("error %v", err)
 		}
 	})
 	t.Run("segment size", func(t *testing.T) {
 		for capBytes, want := range map[int64]int64{
-			minSpoolBytes: minSpoolBytes,
-			64 << 10:      64 << 10,
-			1 << 20:       64 << 10,
-			16 << 20:      1 << 20,
-			1 << 30:       64 << 20,
-			1 << 40:       64 << 20,
+			minBytes: minBytes,
+			64 << 10: 64 << 10,
+			1 << 20:  64 << 10,
+			16 << 20: 1 << 20,
+			1 << 30:  64 << 20,
+			1 << 40:  64 << 20,
 		} {
-			s, err := openSpool(t.TempDir(), capBytes)
+			s, err := Open(t.TempDir(), capBytes, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -1035,17 +1026,17 @@ func TestOpenSpool(t *testing.T) {
 	})
 }
 
-func TestSpoolNoSuchStream(t *testing.T) {
+func TestNoSuchStream(t *testing.T) {
 	s := testSpool(t, 1<<20, 0)
 	for _, stream := range []hodeipb.Stream{-1, 0, 3, 257} {
-		if err := s.append(t.Context(), stream, spoolTime, []byte("x")); err == nil {
+		if err := s.Append(t.Context(), stream, readAt, []byte("x")); err == nil {
 			t.Errorf("stream %d was taken", stream)
 		}
 	}
 }
 
 // The memory of a spool follows the bytes on disk, not the number of reads.
-func TestSpoolMemory(t *testing.T) {
+func TestMemory(t *testing.T) {
 	appends := 1_000_000
 	if testing.Short() {
 		appends = 100_000
@@ -1053,7 +1044,7 @@ func TestSpoolMemory(t *testing.T) {
 	s := testSpool(t, 1<<30, 0)
 	data := []byte("x")
 	for range appends {
-		if err := s.append(t.Context(), stdout, spoolTime, data); err != nil {
+		if err := s.Append(t.Context(), stdout, readAt, data); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -1068,72 +1059,53 @@ func TestSpoolMemory(t *testing.T) {
 	if used := diskBytes(t, s); used != s.used || used != int64(appends*(recordHeader+1)) {
 		t.Errorf("%d bytes on disk, %d counted", used, s.used)
 	}
-	s.close()
-	if c := readAll(t, s.reader(0), 64<<10); len(c.all) != appends || c.records > appends/(64<<10)+1 {
+	s.Close()
+	if c := readAll(t, s.Reader(0), 64<<10); len(c.all) != appends || c.records > appends/(64<<10)+1 {
 		t.Errorf("%d bytes in %d records", len(c.all), c.records)
 	}
 }
 
-func TestSpoolAllocations(t *testing.T) {
+func TestAllocations(t *testing.T) {
 	s := testSpool(t, 1<<20, 0)
-	r := s.reader(0)
+	r := s.Reader(0)
 	data := make([]byte, 100)
 	if allocs := testing.AllocsPerRun(20_000, func() {
-		if err := s.append(t.Context(), stdout, spoolTime, data); err != nil {
+		if err := s.Append(t.Context(), stdout, readAt, data); err != nil {
 			t.Fatal(err)
 		}
-		b, batched, err := r.next(t.Context(), len(data), 0)
+		b, batched, err := r.Next(t.Context(), len(data), 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.stored(b.Offset + uint64(batched.Len()))
+		s.Stored(b.Offset + uint64(batched.Len()))
 		batched.Free()
 	}); allocs >= 2 { // the slice of buffers, and a new segment now and then
 		t.Errorf("%v allocations for one append and one batch", allocs)
 	}
 }
 
-// smallDisk is a directory with room for 256 KiB. A test that can't have one is
-// left out, but not in CI.
-func smallDisk(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=256k"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("mount a small file system: %v", err)
-		}
-		t.Skipf("a small file system can't be mounted (needs CAP_SYS_ADMIN): %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
-func TestSpoolFullDisk(t *testing.T) {
-	dir := smallDisk(t)
+func TestFullDisk(t *testing.T) {
+	dir := agenttest.SmallDisk(t)
 	// With this size the disk is full in the middle of a record, not between two segments.
 	filler := filepath.Join(dir, "filler")
 	if err := os.WriteFile(filler, make([]byte, 52<<10), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := openSpool(filepath.Join(dir, "spool"), 1<<20)
+	s, err := Open(filepath.Join(dir, "spool"), 1<<20, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 
 	rnd := rand.New(rand.NewPCG(7, 8))
-	var want spoolCopy
+	var want printed
 	// write appends until it fails and keeps count of what was stored.
 	write := func() error {
 		for i := range 1000 {
 			stream := stdout + hodeipb.Stream(i%2)
-			data := randomBytes(rnd, 3000)
-			_, before := s.extent()
-			err := s.append(t.Context(), stream, spoolTime, data)
-			_, after := s.extent()
+			data := agenttest.RandomBytes(rnd, 3000)
+			_, before := s.Extent()
+			err := s.Append(t.Context(), stream, readAt, data)
+			_, after := s.Extent()
 			want.add(stream, data[:after-before])
 			if err != nil {
 				return err
@@ -1152,7 +1124,7 @@ func TestSpoolFullDisk(t *testing.T) {
 		t.Errorf("%d bytes on disk, %d counted: a torn record is left", used, s.used)
 	}
 	full := len(want.all)
-	b, err := nextBatch(s.reader(0), t.Context(), 1<<20, 0)
+	b, err := nextBatch(s.Reader(0), t.Context(), 1<<20, 0)
 	if err != nil || !bytes.Equal(b.Data, want.all) {
 		t.Errorf("read %d bytes of %d on a full disk: %v", len(b.GetData()), full, err)
 	}
@@ -1166,14 +1138,14 @@ func TestSpoolFullDisk(t *testing.T) {
 	if more := len(want.all) - full; more < 40<<10 {
 		t.Errorf("only %d more bytes with 52 KiB of room made", more)
 	}
-	s.close()
-	want.check(t, readAll(t, s.reader(0), 10_000))
-	if err := s.remove(); err != nil {
+	s.Close()
+	want.check(t, readAll(t, s.Reader(0), 10_000))
+	if err := s.Remove(); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestSpoolDamagedFile(t *testing.T) {
+func TestDamagedFile(t *testing.T) {
 	s := testSpool(t, 1<<20, 0)
 	mustAppend(t, s, stdout, "abc")
 	mustAppend(t, s, stderr, "def")
@@ -1181,7 +1153,7 @@ func TestSpoolDamagedFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	forget(s)
-	r := s.reader(0)
+	r := s.Reader(0)
 	b, err := nextBatch(r, t.Context(), 100, 0)
 	if err != nil || spellBatch(b) != "0 stdout@0:abc" {
 		t.Fatalf("got %v, %v before the damage", b, err)
@@ -1208,13 +1180,13 @@ func FuzzSpool(f *testing.F) {
 		if len(ops) > 1000 {
 			t.Skip("longer finds no more")
 		}
-		s := testSpool(t, minSpoolBytes, 300)
+		s := testSpool(t, minBytes, 300)
 		rnd := rand.New(rand.NewPCG(9, 10))
 		var want []byte
 		var streams []hodeipb.Stream // of each byte of want
 		var inStream []uint64        // offset of each byte of want
 		var ends [3]uint64
-		readers := []*spoolReader{s.reader(0)}
+		readers := []*Reader{s.Reader(0)}
 		closed := false
 		for ; len(ops) >= 2; ops = ops[2:] {
 			arg := int(ops[1])
@@ -1224,15 +1196,15 @@ func FuzzSpool(f *testing.F) {
 				if op == 2 {
 					arg *= 17
 				}
-				data := randomBytes(rnd, arg)
-				_, before := s.extent()
+				data := agenttest.RandomBytes(rnd, arg)
+				_, before := s.Extent()
 				err := tryAppend(t, s, stream, data)
-				_, after := s.extent()
+				_, after := s.Extent()
 				data = data[:after-before]
 				switch {
 				case err == nil && len(data) != arg:
 					t.Fatalf("%d of %d bytes stored without an error", len(data), arg)
-				case err != nil && !errors.Is(err, context.Canceled) && !(closed && err == errSpoolClosed):
+				case err != nil && !errors.Is(err, context.Canceled) && !(closed && err == ErrClosed):
 					t.Fatal(err)
 				}
 				for range data {
@@ -1247,7 +1219,7 @@ func FuzzSpool(f *testing.F) {
 					continue // it would wait
 				}
 				maxBytes := 1 + arg*int(op-2)
-				first, _ := s.extent()
+				first, _ := s.Extent()
 				at := r.offset
 				b, err := nextBatch(r, t.Context(), maxBytes, 0)
 				if at >= uint64(len(want)) {
@@ -1259,7 +1231,7 @@ func FuzzSpool(f *testing.F) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				c := &spoolCollector{next: at}
+				c := &collector{next: at}
 				if err := c.take(b, maxBytes); err != nil {
 					t.Fatal(err)
 				}
@@ -1277,22 +1249,22 @@ func FuzzSpool(f *testing.F) {
 					at += uint64(record.Length)
 				}
 			case 5:
-				s.stored(uint64(len(want) * arg / 250))
+				s.Stored(uint64(len(want) * arg / 250))
 			case 6: // another reader
 				if len(readers) < 8 {
-					readers = append(readers, s.reader(uint64(len(want)*arg/200)))
+					readers = append(readers, s.Reader(uint64(len(want)*arg/200)))
 				}
 			case 7:
-				s.dropUnstored(arg%2 == 1)
+				s.DropUnstored(arg%2 == 1)
 				if arg == 255 {
-					s.close()
+					s.Close()
 					closed = true
 				}
 			}
 			if used := diskBytes(t, s); used > s.capBytes || used != s.used {
 				t.Fatalf("%d bytes on disk, %d counted, cap %d", used, s.used, s.capBytes)
 			}
-			if _, end := s.extent(); end != uint64(len(want)) {
+			if _, end := s.Extent(); end != uint64(len(want)) {
 				t.Fatalf("end %d, want %d", end, len(want))
 			}
 		}
@@ -1336,22 +1308,22 @@ func BenchmarkSpool(b *testing.B) {
 		})
 		b.Run(fmt.Sprintf("bytes=%d/spool", size), func(b *testing.B) {
 			s := testSpool(b, held, 0)
-			r := s.reader(0)
+			r := s.Reader(0)
 			b.SetBytes(int64(size))
 			b.ReportAllocs()
 			var written, read uint64
 			for b.Loop() {
-				if err := s.append(b.Context(), stdout, spoolTime, data); err != nil {
+				if err := s.Append(b.Context(), stdout, readAt, data); err != nil {
 					b.Fatal(err)
 				}
 				if written += uint64(size); written-read >= 64<<10 {
-					_, batched, err := r.next(b.Context(), 64<<10, time.Second)
+					_, batched, err := r.Next(b.Context(), 64<<10, time.Second)
 					if err != nil {
 						b.Fatal(err)
 					}
 					read += uint64(batched.Len())
 					batched.Free()
-					s.stored(read)
+					s.Stored(read)
 				}
 			}
 		})
@@ -1361,9 +1333,9 @@ func BenchmarkSpool(b *testing.B) {
 			b.ReportAllocs()
 			var reader sync.WaitGroup
 			reader.Go(func() {
-				r := s.reader(0)
+				r := s.Reader(0)
 				for {
-					batch, batched, err := r.next(b.Context(), 64<<10, 20*time.Millisecond)
+					batch, batched, err := r.Next(b.Context(), 64<<10, 20*time.Millisecond)
 					if err == io.EOF {
 						return
 					}
@@ -1371,16 +1343,16 @@ func BenchmarkSpool(b *testing.B) {
 						b.Error(err)
 						return
 					}
-					s.stored(batch.Offset + uint64(batched.Len()))
+					s.Stored(batch.Offset + uint64(batched.Len()))
 					batched.Free()
 				}
 			})
 			for b.Loop() {
-				if err := s.append(b.Context(), stdout, spoolTime, data); err != nil {
+				if err := s.Append(b.Context(), stdout, readAt, data); err != nil {
 					b.Fatal(err)
 				}
 			}
-			s.close()
+			s.Close()
 			reader.Wait()
 		})
 	}

@@ -1,4 +1,4 @@
-package agent
+package spool
 
 import (
 	"context"
@@ -16,12 +16,12 @@ import (
 )
 
 // fileReads are what batches are made of that come from the file.
-var fileReads = hodeipb.NewPool(batchBytes + 2*recordHeader + minSpoolRead)
+var fileReads = hodeipb.NewPool(BatchBytes + 2*recordHeader + minRead)
 
-// spoolReader reads a spool from one offset on. Each has its own pace; it is used
+// Reader reads a spool from one offset on. Each has its own pace; it is used
 // by one goroutine, needs no closing and holds nothing back from being dropped.
-type spoolReader struct {
-	s      *spool
+type Reader struct {
+	s      *Spool
 	offset uint64    // of the next byte to give
 	seen   time.Time // when a byte at offset was first seen; zero: not yet
 	given  time.Time // when the batch before was
@@ -29,7 +29,7 @@ type spoolReader struct {
 	// Where in the files it is. at is the offset of the byte at pos, which lies
 	// left bytes before the end of a record, or at a header where left is 0. at is
 	// below offset after a search, until the records between are skipped.
-	seg    *spoolSegment
+	seg    *segment
 	pos    int64
 	at     uint64
 	left   int
@@ -51,13 +51,13 @@ type spoolReader struct {
 	end   int
 }
 
-// reader gives a reader that starts at offset, which may lie in the middle of a
+// Reader returns a reader that starts at offset, which may lie in the middle of a
 // record, below what is held (it gets a gap record) or beyond the end (it waits).
-func (s *spool) reader(offset uint64) *spoolReader {
-	return &spoolReader{s: s, offset: offset}
+func (s *Spool) Reader(offset uint64) *Reader {
+	return &Reader{s: s, offset: offset}
 }
 
-// next waits until there is something to read, and then until there are maxBytes
+// Next waits until there is something to read, and then until there are maxBytes
 // of it, flush has passed since the batch before, or the spool is closed. What
 // comes after a pause waits for a tenth of flush only, for what may belong to it.
 // The batch continues where the one before ended. It holds at least one record,
@@ -69,8 +69,8 @@ func (s *spool) reader(offset uint64) *spoolReader {
 // beside it and are the caller's to free.
 // What the disk does not give back is a gap too, to the end of its segment.
 // The error is io.EOF when the spool is closed and read to its end, the cause of
-// ctx, or errSpoolClosed after remove.
-func (r *spoolReader) next(ctx context.Context, maxBytes int, flush time.Duration) (*hodeipb.Batch, mem.BufferSlice, error) {
+// ctx, or ErrClosed after Remove.
+func (r *Reader) Next(ctx context.Context, maxBytes int, flush time.Duration) (*hodeipb.Batch, mem.BufferSlice, error) {
 	maxBytes = max(maxBytes, 1)
 	for {
 		if err := r.wait(ctx, maxBytes, flush); err != nil {
@@ -84,8 +84,14 @@ func (r *spoolReader) next(ctx context.Context, maxBytes int, flush time.Duratio
 	}
 }
 
+// Offset returns the offset of the byte that the next batch starts with: that behind the last one's.
+func (r *Reader) Offset() uint64 { return r.offset }
+
+// Behind reports whether the spool held more output than the last batch took, as it was made.
+func (r *Reader) Behind() bool { return !r.seen.IsZero() }
+
 // wait returns when the next batch should be made.
-func (r *spoolReader) wait(ctx context.Context, maxBytes int, flush time.Duration) error {
+func (r *Reader) wait(ctx context.Context, maxBytes int, flush time.Duration) error {
 	var timeout <-chan time.Time
 	for {
 		if ctx.Err() != nil {
@@ -120,7 +126,7 @@ func (r *spoolReader) wait(ctx context.Context, maxBytes int, flush time.Duratio
 // ready tells whether a batch needs no more waiting, and else gives what is
 // closed when there is more to know: once for the first byte and once for a full
 // batch, not for each append between.
-func (r *spoolReader) ready(maxBytes int) (ready bool, grown <-chan struct{}, err error) {
+func (r *Reader) ready(maxBytes int) (ready bool, grown <-chan struct{}, err error) {
 	s := r.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -130,7 +136,7 @@ func (r *spoolReader) ready(maxBytes int) (ready bool, grown <-chan struct{}, er
 	}
 	switch {
 	case s.removed:
-		return false, nil, errSpoolClosed
+		return false, nil, ErrClosed
 	case s.closed && s.end <= r.offset:
 		return false, nil, io.EOF
 	case s.closed || s.end >= full:
@@ -150,7 +156,7 @@ func (r *spoolReader) ready(maxBytes int) (ready bool, grown <-chan struct{}, er
 
 // fill makes a batch of what is there without waiting; it has no records if that
 // is nothing.
-func (r *spoolReader) fill(maxBytes int) mem.BufferSlice {
+func (r *Reader) fill(maxBytes int) mem.BufferSlice {
 	b := &r.batch
 	b.Offset, b.Records, b.Encoding = r.offset, b.Records[:0], hodeipb.Encoding_IDENTITY
 	if lost := r.lost(); lost > 0 {
@@ -166,7 +172,7 @@ func (r *spoolReader) fill(maxBytes int) mem.BufferSlice {
 		// Else it comes again at the start of the next batch.
 	}
 	r.seen = time.Time{}
-	if _, end := r.s.extent(); end > r.offset && len(b.Records) > 0 {
+	if _, end := r.s.Extent(); end > r.offset && len(b.Records) > 0 {
 		// The time to flush what stays behind runs from here, not from the next call.
 		r.seen = time.Now()
 	}
@@ -175,7 +181,7 @@ func (r *spoolReader) fill(maxBytes int) mem.BufferSlice {
 
 // skip gives up what can't be read, to the end of its segment: that is lost, and
 // said to be.
-func (r *spoolReader) skip(err error) {
+func (r *Reader) skip(err error) {
 	r.s.mu.Lock()
 	lost := r.seg.end - r.offset
 	r.s.mu.Unlock()
@@ -188,7 +194,7 @@ func (r *spoolReader) skip(err error) {
 }
 
 // lost is how much is missing at offset.
-func (r *spoolReader) lost() uint64 {
+func (r *Reader) lost() uint64 {
 	s := r.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -200,7 +206,7 @@ func (r *spoolReader) lost() uint64 {
 
 // fromTail adds what the tail has at offset to the batch, up to maxBytes, and
 // returns its bytes where they are; nil: it has nothing there.
-func (r *spoolReader) fromTail(maxBytes int) mem.BufferSlice {
+func (r *Reader) fromTail(maxBytes int) mem.BufferSlice {
 	s := r.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -228,7 +234,7 @@ func (r *spoolReader) fromTail(maxBytes int) mem.BufferSlice {
 
 // addRecords adds up to n bytes from offset on to the batch and returns how many
 // there was room for.
-func (r *spoolReader) addRecords(records []chunkRecord, n int) (added int) {
+func (r *Reader) addRecords(records []chunkRecord, n int) (added int) {
 	k := sort.Search(len(records), func(k int) bool { return records[k].end > r.offset })
 	for ; k < len(records) && added < n; k++ {
 		c := &records[k]
@@ -246,8 +252,8 @@ func (r *spoolReader) addRecords(records []chunkRecord, n int) (added int) {
 }
 
 // fromFile is fromTail for what only the file has.
-func (r *spoolReader) fromFile(maxBytes int) (mem.BufferSlice, error) {
-	handle := fileReads.Get(maxBytes + 2*recordHeader + minSpoolRead)
+func (r *Reader) fromFile(maxBytes int) (mem.BufferSlice, error) {
+	handle := fileReads.Get(maxBytes + 2*recordHeader + minRead)
 	r.buf, r.start, r.end = *handle, 0, 0
 	defer func() { r.buf = nil }()
 	for more := true; more; {
@@ -271,12 +277,12 @@ func (r *spoolReader) fromFile(maxBytes int) (mem.BufferSlice, error) {
 // It reads behind the data that the batch already has, and the records' bytes are
 // moved down over their headers. So a record of a batch's size, and the rest of
 // one that the last batch cut, are read to where they stay.
-func (r *spoolReader) fillMore(maxBytes int) (more bool, err error) {
+func (r *Reader) fillMore(maxBytes int) (more bool, err error) {
 	size := r.locate()
 	if size == 0 {
 		return false, nil
 	}
-	want := max(maxBytes-(r.end-r.start)+recordHeader, minSpoolRead)
+	want := max(maxBytes-(r.end-r.start)+recordHeader, minRead)
 	raw := r.buf[r.end : r.end+int(min(int64(want), size-r.pos))]
 	if _, err := r.seg.file.ReadAt(raw, r.pos); errors.Is(err, os.ErrClosed) {
 		return false, nil // dropped since locate
@@ -288,7 +294,7 @@ func (r *spoolReader) fillMore(maxBytes int) (more bool, err error) {
 
 // take adds the records of raw, which lies in buf from end on and was read at
 // pos; false: no more fits.
-func (r *spoolReader) take(raw []byte, maxBytes int, size int64) (more bool, err error) {
+func (r *Reader) take(raw []byte, maxBytes int, size int64) (more bool, err error) {
 	for i := 0; i < len(raw); {
 		if r.left == 0 {
 			if len(raw)-i < recordHeader {
@@ -328,7 +334,7 @@ func (r *spoolReader) take(raw []byte, maxBytes int, size int64) (more bool, err
 
 // locate makes seg and pos right for offset and gives the size up to which seg
 // may be read; 0: there is nothing, or it was dropped.
-func (r *spoolReader) locate() (size int64) {
+func (r *Reader) locate() (size int64) {
 	s := r.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -346,7 +352,7 @@ func (r *spoolReader) locate() (size int64) {
 }
 
 // parseHeader takes in the header at pos. size is that of the whole segment.
-func (r *spoolReader) parseHeader(header []byte, size int64) error {
+func (r *Reader) parseHeader(header []byte, size int64) error {
 	stream := hodeipb.Stream(header[0])
 	length := int64(binary.LittleEndian.Uint32(header[1:]))
 	if stream != hodeipb.Stream_STDOUT && stream != hodeipb.Stream_STDERR ||
@@ -362,7 +368,7 @@ func (r *spoolReader) parseHeader(header []byte, size int64) error {
 }
 
 // advance goes n bytes further within the record.
-func (r *spoolReader) advance(n int) {
+func (r *Reader) advance(n int) {
 	r.pos += int64(n)
 	r.at += uint64(n)
 	r.left -= n
@@ -371,7 +377,7 @@ func (r *spoolReader) advance(n int) {
 
 // addBytes puts the next n bytes of the record into the batch; false: no more
 // records fit.
-func (r *spoolReader) addBytes(n int) bool {
+func (r *Reader) addBytes(n int) bool {
 	b := &r.batch
 	if k := len(b.Records); k > 0 {
 		last := b.Records[k-1]
@@ -393,7 +399,7 @@ func (r *spoolReader) addBytes(n int) bool {
 }
 
 // newRecord adds a record without content to the batch.
-func (r *spoolReader) newRecord() *hodeipb.Record {
+func (r *Reader) newRecord() *hodeipb.Record {
 	k := len(r.batch.Records)
 	if k == len(r.records) {
 		r.records = append(r.records, new(hodeipb.Record))

@@ -1,4 +1,10 @@
-package agent
+// Package spool keeps the output of one attempt on disk until a coordinator has stored it, and its newest
+// part in memory too. Start with [Open]; the command's pipes are written to a [Spool] by Append and Fill,
+// and each who sends output on reads it through a [Reader] of its own, in batches of the protocol.
+//
+// It has a cap. What a full spool does, let the writer wait or drop the oldest, is decided by whoever has
+// it; so is how batches are sent. Nothing survives the process.
+package spool
 
 import (
 	"context"
@@ -39,7 +45,7 @@ const (
 
 	// A cap that can't hold a handful of lines is a mistake in the configuration
 	// (bytes for MiB), not a wish.
-	minSpoolBytes = 4 << 10
+	minBytes = 4 << 10
 
 	// One index entry (24 bytes) per so many bytes of file: 384 KiB of memory for
 	// 1 GiB of disk, however small the records are. A reader that starts anywhere
@@ -59,21 +65,26 @@ const (
 	// about 20 KiB of protobuf, a third of a full batch's payload.
 	maxBatchRecords = 1024
 
+	// BatchBytes is what a batch from the file has a buffer at hand for; a larger one gets
+	// a buffer of its own. Twice and four times as much was hardly faster on loopback, and
+	// takes more memory.
+	BatchBytes = 64 << 10
+
 	// The least that a reader asks of the file at once. The rest of a batch among
 	// small records would otherwise be fetched by ever smaller reads.
-	minSpoolRead = 4 << 10
+	minRead = 4 << 10
 )
 
-// errSpoolClosed is what append gives after close, and next after remove.
-var errSpoolClosed = errors.New("spool is closed")
+// ErrClosed is what Append and Fill return after Close, and Next after Remove.
+var ErrClosed = errors.New("spool is closed")
 
-// spool holds the output of one attempt in segment files, addressed by offset:
-// bytes over both streams in the order of append. Open one with openSpool, read
-// it through reader. All methods may be called from any goroutine.
+// Spool holds the output of one attempt in segment files, addressed by offset:
+// bytes over both streams in the order of Append. Open makes one; it is read
+// through a Reader. All methods may be called from any goroutine.
 //
 // It can't be opened again after the process has ended: the container never
 // restarts, so nothing on disk is more than these bytes and their headers.
-type spool struct {
+type Spool struct {
 	dir          string
 	capBytes     int64
 	segmentBytes int64
@@ -91,8 +102,8 @@ type spool struct {
 	serial int // of the next segment's name
 
 	mu       sync.Mutex
-	segments []*spoolSegment // oldest first; the last one is written to
-	used     int64           // bytes of files, headers included
+	segments []*segment // oldest first; the last one is written to
+	used     int64      // bytes of files, headers included
 	first    uint64
 	end      uint64
 	ends     [3]uint64 // of each stream, by hodeipb.Stream
@@ -103,56 +114,56 @@ type spool struct {
 	closed   bool
 	removed  bool
 
-	grown   spoolSignal // end reached grownAt, or the spool was closed
-	grownAt uint64      // the lowest end that a reader waits for; valid while grown has waiters
-	room    spoolSignal // something that append waits for has changed
-	changed spoolSignal // blocked has changed
+	grown   signal // end reached grownAt, or the spool was closed
+	grownAt uint64 // the lowest end that a reader waits for; valid while grown has waiters
+	room    signal // something that append waits for has changed
+	changed signal // blocked has changed
 }
 
-// spoolSegment is one file of records without a hole between them.
-type spoolSegment struct {
+// segment is one file of records without a hole between them.
+type segment struct {
 	file  *os.File
 	first uint64 // offset of its first byte
 	end   uint64 // offset behind its last whole record
 	size  int64  // of the file, up to the last whole record
-	index []spoolIndexEntry
+	index []indexEntry
 }
 
-// spoolIndexEntry says that the header of the record that starts at offset, and
+// indexEntry says that the header of the record that starts at offset, and
 // was read at time, is at pos of its segment.
-type spoolIndexEntry struct {
+type indexEntry struct {
 	offset uint64
 	pos    int64
 	time   int64 // Unix, in nanoseconds
 }
 
-// spoolSignal wakes all that wait at once and, unlike a sync.Cond, lets them
+// signal wakes all that wait at once and, unlike a sync.Cond, lets them
 // wait for a context or a timer too. The channel exists only while somebody
 // waits, so that an append without an audience costs no allocation. Its methods
 // need the spool's mutex.
-type spoolSignal struct{ ch chan struct{} }
+type signal struct{ ch chan struct{} }
 
-func (g *spoolSignal) wait() <-chan struct{} {
+func (g *signal) wait() <-chan struct{} {
 	if g.ch == nil {
 		g.ch = make(chan struct{})
 	}
 	return g.ch
 }
 
-func (g *spoolSignal) wake() {
+func (g *signal) wake() {
 	if g.ch != nil {
 		close(g.ch)
 		g.ch = nil
 	}
 }
 
-// openSpool makes an empty spool in dir, which is created if needed; segments
+// Open makes an empty spool in dir, which is created if needed; segments
 // that an earlier spool left there are deleted. The files never hold more than
-// capBytes, headers included. The memory besides is
-// the tail's, and 24 bytes per 64 KiB of file.
-func openSpool(dir string, capBytes int64) (*spool, error) {
-	if capBytes < minSpoolBytes {
-		return nil, fmt.Errorf("open spool %q: cap of %d bytes is below %d", dir, capBytes, minSpoolBytes)
+// capBytes, headers included. The memory besides is the tail's, a MiB, and 24 bytes per
+// 64 KiB of file. damaged, if not nil, is told what could not be read, by the reader's goroutine.
+func Open(dir string, capBytes int64, damaged func(error)) (*Spool, error) {
+	if capBytes < minBytes {
+		return nil, fmt.Errorf("open spool %q: cap of %d bytes is below %d", dir, capBytes, minBytes)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open spool: %w", err)
@@ -170,23 +181,24 @@ func openSpool(dir string, capBytes int64) (*spool, error) {
 		}
 	}
 	segmentBytes := min(max(capBytes/segmentsPerSpool, minSegmentBytes), maxSegmentBytes, capBytes)
-	return &spool{
+	return &Spool{
 		dir:          dir,
 		capBytes:     capBytes,
+		damaged:      damaged,
 		segmentBytes: segmentBytes,
 		writer:       make(chan struct{}, 1),
 	}, nil
 }
 
-// append stores data behind everything before it, and wakes the readers that it
+// Append stores data behind everything before it, and wakes the readers that it
 // is enough for. While the spool is full and nothing may be dropped it waits until
 // that changes, ctx ends or the spool is closed. ctx ends only the waiting: where
 // there is room, data is stored. data is not kept.
 //
 // Two writers may call it at once; the bytes of one call stay together. After an
-// error, what was stored of data before it stays (streamEnds tells), nothing
-// else does, and append may be tried again with the rest.
-func (s *spool) append(ctx context.Context, stream hodeipb.Stream, t time.Time, data []byte) error {
+// error, what was stored of data before it stays (StreamEnds tells), nothing
+// else does, and Append may be tried again with the rest.
+func (s *Spool) Append(ctx context.Context, stream hodeipb.Stream, t time.Time, data []byte) error {
 	if err := checkStream(stream); err != nil {
 		return err
 	}
@@ -208,11 +220,11 @@ func (s *spool) append(ctx context.Context, stream hodeipb.Stream, t time.Time, 
 	return nil
 }
 
-// fill is append for output that has not been read yet: read is called once, with
+// Fill is Append for output that has not been read yet: read is called once, with
 // room for want bytes or fewer, which are then stored as they lie there. It must
 // not wait. What it read, and its error, are returned as they are; err says why
 // nothing was read, or why what was read is not stored.
-func (s *spool) fill(ctx context.Context, stream hodeipb.Stream, want int, read func([]byte) (int, error)) (n int, readErr, err error) {
+func (s *Spool) Fill(ctx context.Context, stream hodeipb.Stream, want int, read func([]byte) (int, error)) (n int, readErr, err error) {
 	if err := checkStream(stream); err != nil {
 		return 0, nil, err
 	}
@@ -230,6 +242,7 @@ func (s *spool) fill(ctx context.Context, stream hodeipb.Stream, want int, read 
 	return n, readErr, s.write(seg, stream, time.Now(), space[:n])
 }
 
+// checkStream says that output of a stream can be stored.
 func checkStream(stream hodeipb.Stream) error {
 	if stream != hodeipb.Stream_STDOUT && stream != hodeipb.Stream_STDERR {
 		return fmt.Errorf("append to spool: no such stream %d", stream)
@@ -239,7 +252,7 @@ func checkStream(stream hodeipb.Stream) error {
 
 // reserve gives room for want bytes or fewer, but some, and the segment that they
 // will go to. It waits for room. The caller holds the writer.
-func (s *spool) reserve(ctx context.Context, want int) (*spoolSegment, []byte, error) {
+func (s *Spool) reserve(ctx context.Context, want int) (*segment, []byte, error) {
 	s.mu.Lock()
 	space := s.tail.space(want, s.end)
 	s.mu.Unlock()
@@ -247,7 +260,7 @@ func (s *spool) reserve(ctx context.Context, want int) (*spoolSegment, []byte, e
 	return seg, space[:n], err
 }
 
-func (s *spool) lockWriter(ctx context.Context) error {
+func (s *Spool) lockWriter(ctx context.Context) error {
 	select {
 	case s.writer <- struct{}{}: // also when ctx has ended
 		return nil
@@ -261,11 +274,11 @@ func (s *spool) lockWriter(ctx context.Context) error {
 	}
 }
 
-func (s *spool) unlockWriter() { <-s.writer }
+func (s *Spool) unlockWriter() { <-s.writer }
 
 // makeRoom gives the segment to write to, and how many of want bytes may be
 // written there in one record. It waits for room.
-func (s *spool) makeRoom(ctx context.Context, want int) (*spoolSegment, int, error) {
+func (s *Spool) makeRoom(ctx context.Context, want int) (*segment, int, error) {
 	for {
 		p, err := s.place(want)
 		if err != nil {
@@ -290,21 +303,21 @@ func (s *spool) makeRoom(ctx context.Context, want int) (*spoolSegment, int, err
 	}
 }
 
-// spoolPlace is where the next record can go.
-type spoolPlace struct {
-	seg     *spoolSegment   // nil: a new one
+// place is where the next record can go.
+type place struct {
+	seg     *segment        // nil: a new one
 	n       int             // bytes that the record may have
-	dropped []*spoolSegment // to be deleted first
+	dropped []*segment      // to be deleted first
 	room    <-chan struct{} // not nil: there is no room before this is closed
 }
 
 // place finds room for a record of want bytes or the start of them.
-func (s *spool) place(want int) (spoolPlace, error) {
+func (s *Spool) place(want int) (place, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		s.setBlocked(false)
-		return spoolPlace{}, errSpoolClosed
+		return place{}, ErrClosed
 	}
 	seg, left := s.last(), s.segmentBytes
 	if seg != nil {
@@ -315,7 +328,7 @@ func (s *spool) place(want int) (spoolPlace, error) {
 	}
 	size := min(recordHeader+int64(want), left)
 	// Never drops seg itself: alone it has the room, as the cap is at least a segment.
-	p := spoolPlace{seg: seg, n: int(size - recordHeader), dropped: s.dropFor(size)}
+	p := place{seg: seg, n: int(size - recordHeader), dropped: s.dropFor(size)}
 	fits := s.used+size <= s.capBytes
 	s.setBlocked(!fits)
 	if !fits {
@@ -325,7 +338,7 @@ func (s *spool) place(want int) (spoolPlace, error) {
 }
 
 // last gives the segment written to, nil where there is none. It needs mu.
-func (s *spool) last() *spoolSegment {
+func (s *Spool) last() *segment {
 	if len(s.segments) == 0 {
 		return nil
 	}
@@ -334,7 +347,7 @@ func (s *spool) last() *spoolSegment {
 
 // dropFor takes the oldest segments out until need bytes fit or no more may go.
 // The caller deletes them, without holding mu, which dropFor needs.
-func (s *spool) dropFor(need int64) []*spoolSegment {
+func (s *Spool) dropFor(need int64) []*segment {
 	n := 0
 	for n < len(s.segments) && s.used+need > s.capBytes {
 		seg := s.segments[n]
@@ -353,21 +366,21 @@ func (s *spool) dropFor(need int64) []*spoolSegment {
 	return dropped
 }
 
-func (s *spool) stopWaiting() {
+func (s *Spool) stopWaiting() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.setBlocked(false)
 }
 
 // setBlocked needs mu.
-func (s *spool) setBlocked(blocked bool) {
+func (s *Spool) setBlocked(blocked bool) {
 	if s.blocked != blocked {
 		s.blocked = blocked
 		s.changed.wake()
 	}
 }
 
-func (s *spool) addSegment() (*spoolSegment, error) {
+func (s *Spool) addSegment() (*segment, error) {
 	name := filepath.Join(s.dir, fmt.Sprintf("%s%08d", segmentPrefix, s.serial))
 	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -376,14 +389,14 @@ func (s *spool) addSegment() (*spoolSegment, error) {
 	s.serial++
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	seg := &spoolSegment{file: file, first: s.end, end: s.end}
+	seg := &segment{file: file, first: s.end, end: s.end}
 	s.segments = append(s.segments, seg)
 	return seg, nil
 }
 
 // write puts one record at the end of seg, whose data lie in the space that was
 // reserved. Readers see it when it is whole.
-func (s *spool) write(seg *spoolSegment, stream hodeipb.Stream, t time.Time, data []byte) error {
+func (s *Spool) write(seg *segment, stream hodeipb.Stream, t time.Time, data []byte) error {
 	s.header[0] = byte(stream)
 	binary.LittleEndian.PutUint32(s.header[1:], uint32(len(data)))
 	binary.LittleEndian.PutUint64(s.header[5:], s.ends[stream])
@@ -401,10 +414,10 @@ func (s *spool) write(seg *spoolSegment, stream hodeipb.Stream, t time.Time, dat
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return errSpoolClosed // readers may have been told the end already
+		return ErrClosed // readers may have been told the end already
 	}
 	if n := len(seg.index); n == 0 || seg.size-seg.index[n-1].pos >= indexEvery {
-		seg.index = append(seg.index, spoolIndexEntry{offset: seg.end, pos: seg.size, time: t.UnixNano()})
+		seg.index = append(seg.index, indexEntry{offset: seg.end, pos: seg.size, time: t.UnixNano()})
 	}
 	size := int64(recordHeader + len(data))
 	seg.size += size
@@ -445,16 +458,16 @@ func writeVector(file *os.File, bufs [][]byte, pos int64) error {
 	}
 }
 
-// extent gives the range of offsets that can be read: first <= offset < end.
-func (s *spool) extent() (first, end uint64) {
+// Extent returns the range of offsets that can be read: first <= offset < end.
+func (s *Spool) Extent() (first, end uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.first, s.end
 }
 
-// marks gives some of the offsets between those two, n or fewer, and when they
+// Marks returns some of the offsets between those two, n or fewer, and when they
 // were read.
-func (s *spool) marks(n int) []*hodeipb.Mark {
+func (s *Spool) Marks(n int) []*hodeipb.Mark {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	entries := 0
@@ -475,17 +488,17 @@ func (s *spool) marks(n int) []*hodeipb.Mark {
 	return marks
 }
 
-// streamEnds gives how many bytes of each stream were ever appended.
-func (s *spool) streamEnds() (stdout, stderr uint64) {
+// StreamEnds returns how many bytes of each stream were ever appended.
+func (s *Spool) StreamEnds() (stdout, stderr uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.ends[hodeipb.Stream_STDOUT], s.ends[hodeipb.Stream_STDERR]
 }
 
-// stored tells that some coordinator has stored everything below offset, so that
+// Stored takes word that some coordinator has stored everything below offset, so that
 // it may be dropped when the cap needs it. Nothing is dropped before. A lower
 // offset than before changes nothing; one beyond the end counts as the end.
-func (s *spool) stored(offset uint64) {
+func (s *Spool) Stored(offset uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// What was not yet written can't be stored: without the bound, one wrong ack
@@ -496,9 +509,9 @@ func (s *spool) stored(offset uint64) {
 	}
 }
 
-// dropUnstored sets whether a full spool drops its head even if nobody has
-// stored it (true) or makes append wait (false, as after openSpool).
-func (s *spool) dropUnstored(drop bool) {
+// DropUnstored sets whether a full spool drops its head even if nobody has
+// stored it (true) or makes Append wait (false, as after Open).
+func (s *Spool) DropUnstored(drop bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.drop != drop {
@@ -507,17 +520,17 @@ func (s *spool) dropUnstored(drop bool) {
 	}
 }
 
-// full tells whether a writer waits for room now. The channel is closed when
+// Full reports whether a writer waits for room now. The channel is closed when
 // that changes; ask again then.
-func (s *spool) full() (blocked bool, changed <-chan struct{}) {
+func (s *Spool) Full() (blocked bool, changed <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.blocked, s.changed.wait()
 }
 
-// close ends the output: append fails from now on, also one that waits, and
+// Close ends the output: Append fails from now on, also one that waits, and
 // readers get io.EOF behind the last byte. It may be called again.
-func (s *spool) close() {
+func (s *Spool) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
@@ -525,10 +538,10 @@ func (s *spool) close() {
 	s.room.wake()
 }
 
-// remove closes the spool and deletes its files, not the directory: that may be
+// Remove closes the spool and deletes its files, not the directory: that may be
 // a mount point. Readers get an error. It may be called again.
-func (s *spool) remove() error {
-	s.close()
+func (s *Spool) Remove() error {
+	s.Close()
 	s.writer <- struct{}{} // an append under way uses the file
 	defer s.unlockWriter()
 	s.mu.Lock()
@@ -544,7 +557,7 @@ func (s *spool) remove() error {
 
 // removeSegments deletes all that it can. A reader in the middle of one gets
 // os.ErrClosed.
-func removeSegments(segments []*spoolSegment) error {
+func removeSegments(segments []*segment) error {
 	var errs []error
 	for _, seg := range segments {
 		if err := os.Remove(seg.file.Name()); !errors.Is(err, fs.ErrNotExist) {
