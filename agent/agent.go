@@ -13,14 +13,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
-	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/hodei-jobs/hodei/agent/handover"
 	"github.com/hodei-jobs/hodei/agent/spool"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
@@ -219,7 +218,7 @@ func (a *agent) run(ctx context.Context) error {
 			a.Log.Warn("spool not removed", "error", err)
 		}
 	}()
-	launchers, err := listenLauncher(a.Socket)
+	launchers, err := handover.Listen(a.Socket)
 	if err != nil {
 		return err
 	}
@@ -250,7 +249,7 @@ func (a *agent) run(ctx context.Context) error {
 	if err != nil {
 		return a.giveUp(ctx, err)
 	}
-	defer launcher.close()
+	defer launcher.Close()
 	meter, err := a.openMeter(launcher)
 	switch {
 	case errors.Is(err, errCapable):
@@ -268,36 +267,6 @@ func (a *agent) run(ctx context.Context) error {
 	}
 	a.linger(ctx, record)
 	return nil
-}
-
-// listenLauncher makes the socket, open to whatever user the job runs as: the
-// launcher comes before any of the job's own code, and only one is let in.
-func listenLauncher(path string) (*net.UnixListener, error) {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(path, 0o666); err != nil {
-		l.Close()
-		return nil, err
-	}
-	return l, nil
-}
-
-// handover is the launcher that was let in, and what it brought.
-type handover struct {
-	conn  *net.UnixConn
-	files handedOver
-	// ownCgroup2 is as its hello says.
-	ownCgroup2 bool
-}
-
-func (h *handover) close() {
-	h.conn.Close()
-	h.files.close()
 }
 
 // linger waits until a coordinator has stored everything.

@@ -13,13 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/mem"
 
+	"github.com/hodei-jobs/hodei/agent/handover"
 	"github.com/hodei-jobs/hodei/agent/spool"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
 // waitEvery is how often the launcher is asked for patience while output is being
-// copied: twice in its doneWait.
-const waitEvery = doneWait / 2
+// copied: twice in its DoneWait.
+const waitEvery = handover.DoneWait / 2
 
 // stuckLog is how long the container's log may take nothing before its container
 // no longer waits for it: the runtime writes to a local disk. slowLog is how long
@@ -61,11 +62,11 @@ type containerLog struct {
 
 // copyToContainer starts the copy, if that was asked for. It ends with ctx, and
 // with the spool.
-func (a *agent) copyToContainer(ctx context.Context, files handedOver) *containerLog {
+func (a *agent) copyToContainer(ctx context.Context, files handover.Files) *containerLog {
 	if !a.ContainerLogs {
 		return nil
 	}
-	c := &containerLog{agent: a, out: files[fdContainerOut], err: files[fdContainerErr], grown: make(chan struct{})}
+	c := &containerLog{agent: a, out: files[handover.FDContainerOut], err: files[handover.FDContainerErr], grown: make(chan struct{})}
 	if c.out == nil || c.err == nil {
 		a.Log.Warn("no copy for the container's log: the launcher passed no streams of its own")
 		return nil

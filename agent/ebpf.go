@@ -3,14 +3,13 @@ package agent
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hodei-jobs/hodei/agent/handover"
 	"github.com/hodei-jobs/hodei/agent/probe"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
@@ -46,7 +45,7 @@ type jobProbe struct {
 // that it takes: the job's own code never runs beside an agent that has any. The error,
 // in words of the kernel's and ours, is that this can't be done, or that eBPF is required
 // and nothing of it can be had.
-func (a *agent) openProbe(launcher *handover) (*jobProbe, error) {
+func (a *agent) openProbe(launcher *handover.Launcher) (*jobProbe, error) {
 	p := a.loadProbe(launcher)
 	if a.InPod {
 		if err := dropCapabilities(); err != nil {
@@ -69,7 +68,7 @@ func (a *agent) openProbe(launcher *handover) (*jobProbe, error) {
 }
 
 // loadProbe loads what can be had; nil: nothing was to be tried.
-func (a *agent) loadProbe(launcher *handover) *jobProbe {
+func (a *agent) loadProbe(launcher *handover.Launcher) *jobProbe {
 	if a.EBPF == EBPFOff {
 		return nil
 	}
@@ -79,7 +78,7 @@ func (a *agent) loadProbe(launcher *handover) *jobProbe {
 		p.why = err.Error()
 		return p
 	}
-	defer closeOther(target.Dir, launcher.files[fdCgroup])
+	defer closeOther(target.Dir, launcher.Files[handover.FDCgroup])
 	p.Probe = probe.Open(target)
 	return p
 }
@@ -88,42 +87,26 @@ func (a *agent) loadProbe(launcher *handover) *jobProbe {
 // job's comes before, has found that to be its container's alone: its directory where
 // that is visible, and its number by the kernel's word or, from another PID namespace,
 // by the launcher's.
-func probeTarget(launcher *handover) (probe.Target, error) {
-	dir := launcher.files[fdCgroup]
+func probeTarget(launcher *handover.Launcher) (probe.Target, error) {
+	dir := launcher.Files[handover.FDCgroup]
 	switch {
 	case dir == nil:
 		return probe.Target{}, errors.New("the job has no cgroup of its own")
-	case !launcher.ownCgroup2:
+	case !launcher.OwnCgroup2:
 		return probe.Target{}, errors.New("the job has no cgroup of version 2 of its own, or none that can be told from the machine's")
 	case isCgroup2(dir):
 		return probe.Target{Dir: dir}, nil
 	}
 	var t probe.Target
 	var err error
-	if t.ID, err = probe.PeerCgroup(launcher.conn); err != nil {
-		t.ID = askCgroup(launcher.conn)
+	if t.ID, err = probe.PeerCgroup(launcher.Conn); err != nil {
+		t.ID = handover.AskCgroup(launcher.Conn)
 	}
 	// Beside the directories of version 1, by systemd's custom.
 	if fd, err := unix.Openat(int(dir.Fd()), "unified", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0); err == nil {
 		t.Dir = os.NewFile(uintptr(fd), dir.Name()+"/unified")
 	}
 	return t, nil
-}
-
-// askCgroup asks the launcher for the number of its cgroup; 0: unknown.
-func askCgroup(conn *net.UnixConn) uint64 {
-	if send(conn, agentMsg{TellCgroup: true}) != nil {
-		return 0
-	}
-	_ = conn.SetReadDeadline(time.Now().Add(doneWait))
-	defer func() { _ = conn.SetReadDeadline(time.Time{}) }()
-	var m launcherMsg
-	fds, err := receive(conn, &m)
-	closeAll(fds)
-	if err != nil || m.Cgroup == nil {
-		return 0
-	}
-	return m.Cgroup.ID
 }
 
 func isCgroup2(dir *os.File) bool {

@@ -18,19 +18,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hodei-jobs/hodei/agent/cgroup"
+	"github.com/hodei-jobs/hodei/agent/handover"
 	"github.com/hodei-jobs/hodei/agent/probe"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 )
-
-// dialWait bounds how long the launcher looks for the agent's socket. The
-// kubelet starts the agent's container first, so it is there within
-// milliseconds or it is not coming.
-const dialWait = 30 * time.Second
-
-// doneWait is how long the launcher waits for the agent's answer to its exit
-// message: the agent reads the job's cgroup in that time, which is gone once
-// the launcher is.
-const doneWait = 2 * time.Second
 
 // LaunchConfig is what the launcher needs to know. The command's environment is
 // the launcher's own.
@@ -104,7 +95,7 @@ func Launch(ctx context.Context, cfg LaunchConfig, signals <-chan os.Signal) (in
 	// SIGPIPE in the moment in which the agent dies.
 	defer out.close()
 	if err := sayHello(conn, out); err != nil {
-		_ = send(conn, launcherMsg{Failed: &failedMsg{Error: err.Error()}}) // without descriptors it may get through
+		_ = handover.Send(conn, handover.FromLauncher{Failed: &handover.Failed{Error: err.Error()}}) // without descriptors it may get through
 		return 0, fmt.Errorf("hand over to the agent: %w", err)
 	}
 	if err := awaitStart(ctx, conn, signals); err != nil {
@@ -119,11 +110,11 @@ func Launch(ctx context.Context, cfg LaunchConfig, signals <-chan os.Signal) (in
 			code = contract.ExitNotFound
 		}
 		l := &launched{conn: conn}
-		l.exit(exitMsg{Code: code, Error: err.Error()})
+		l.exit(handover.Exit{Code: code, Error: err.Error()})
 		return code, nil
 	}
 	l := &launched{conn: conn, pid: pid, grace: cfg.Grace, signals: signals}
-	if err := send(conn, launcherMsg{Started: &startedMsg{Time: time.Now()}}); err != nil {
+	if err := handover.Send(conn, handover.FromLauncher{Started: &handover.Started{Time: time.Now()}}); err != nil {
 		l.signal(unix.SIGKILL)
 		return 0, ErrAgentGone
 	}
@@ -148,7 +139,7 @@ type launched struct {
 func (l *launched) supervise(ctx context.Context) (int, error) {
 	ended := make(chan syscall.WaitStatus, 1)
 	go reap(l.pid, ended) // until there is no child, or no process
-	orders := make(chan agentMsg)
+	orders := make(chan handover.FromAgent)
 	over := make(chan struct{})
 	var work sync.WaitGroup
 	defer work.Wait()
@@ -158,7 +149,7 @@ func (l *launched) supervise(ctx context.Context) (int, error) {
 	}()
 	work.Go(func() { l.receive(orders, over) })
 
-	cancelled, fromAgent := ctx.Done(), (<-chan agentMsg)(orders)
+	cancelled, fromAgent := ctx.Done(), (<-chan handover.FromAgent)(orders)
 	for {
 		select {
 		case status := <-ended:
@@ -182,11 +173,11 @@ func (l *launched) supervise(ctx context.Context) (int, error) {
 }
 
 // receive hands on what the agent says, until it has gone or over is closed, and closes orders.
-func (l *launched) receive(orders chan<- agentMsg, over <-chan struct{}) {
+func (l *launched) receive(orders chan<- handover.FromAgent, over <-chan struct{}) {
 	defer close(orders)
 	for {
-		var m agentMsg
-		if _, err := receive(l.conn, &m); err != nil {
+		var m handover.FromAgent
+		if _, err := handover.Receive(l.conn, &m); err != nil {
 			return
 		}
 		select {
@@ -199,15 +190,15 @@ func (l *launched) receive(orders chan<- agentMsg, over <-chan struct{}) {
 
 // end tells the agent how the command has ended, unless it has gone, which nil orders say. What the
 // command left running in its group ends with it, as it would with process 1 of a container.
-func (l *launched) end(status syscall.WaitStatus, orders <-chan agentMsg) (int, error) {
+func (l *launched) end(status syscall.WaitStatus, orders <-chan handover.FromAgent) (int, error) {
 	defer l.signal(unix.SIGKILL)
 	msg := exitStatus(status)
 	msg.Told = l.told
-	msg.spent()
+	addUsed(&msg)
 	if orders == nil {
 		return 0, ErrAgentGone
 	}
-	if err := send(l.conn, launcherMsg{Exit: &msg}); err == nil {
+	if err := handover.Send(l.conn, handover.FromLauncher{Exit: &msg}); err == nil {
 		if code := l.awaitDone(orders); code != 0 {
 			msg.Code = code
 		}
@@ -253,10 +244,10 @@ func (l *launched) signal(s syscall.Signal) {
 	}
 }
 
-// awaitDone waits for the agent's Done, at most doneWait after its last word, and returns the
+// awaitDone waits for the agent's Done, at most DoneWait after its last word, and returns the
 // exit status that it asks for; 0: none.
-func (l *launched) awaitDone(orders <-chan agentMsg) int {
-	timeout := time.NewTimer(doneWait)
+func (l *launched) awaitDone(orders <-chan handover.FromAgent) int {
+	timeout := time.NewTimer(handover.DoneWait)
 	defer timeout.Stop()
 	for {
 		select {
@@ -265,7 +256,7 @@ func (l *launched) awaitDone(orders <-chan agentMsg) int {
 				return m.Code
 			}
 			if m.Wait {
-				timeout.Reset(doneWait)
+				timeout.Reset(handover.DoneWait)
 			}
 		case <-timeout.C:
 			return 0
@@ -274,15 +265,15 @@ func (l *launched) awaitDone(orders <-chan agentMsg) int {
 }
 
 // exit tells the agent about a command that never ran.
-func (l *launched) exit(msg exitMsg) {
+func (l *launched) exit(msg handover.Exit) {
 	msg.Finished = time.Now()
-	if err := send(l.conn, launcherMsg{Exit: &msg}); err != nil {
+	if err := handover.Send(l.conn, handover.FromLauncher{Exit: &msg}); err != nil {
 		return
 	}
 	for {
-		_ = l.conn.SetReadDeadline(time.Now().Add(doneWait))
-		var m agentMsg
-		if _, err := receive(l.conn, &m); err != nil || m.Done {
+		_ = l.conn.SetReadDeadline(time.Now().Add(handover.DoneWait))
+		var m handover.FromAgent
+		if _, err := handover.Receive(l.conn, &m); err != nil || m.Done {
 			return
 		}
 	}
@@ -306,8 +297,8 @@ func reap(pid int, ended chan<- syscall.WaitStatus) {
 	}
 }
 
-func exitStatus(s syscall.WaitStatus) exitMsg {
-	m := exitMsg{Code: s.ExitStatus(), Finished: time.Now()}
+func exitStatus(s syscall.WaitStatus) handover.Exit {
+	m := handover.Exit{Code: s.ExitStatus(), Finished: time.Now()}
 	if s.Signaled() {
 		m.Signal = int(s.Signal())
 		m.Code = 128 + m.Signal
@@ -315,8 +306,8 @@ func exitStatus(s syscall.WaitStatus) exitMsg {
 	return m
 }
 
-// spent fills in what the children have used that were waited for: getrusage(2).
-func (m *exitMsg) spent() {
+// addUsed fills in what the children have used that were waited for: getrusage(2).
+func addUsed(m *handover.Exit) {
 	var children unix.Rusage
 	if unix.Getrusage(unix.RUSAGE_CHILDREN, &children) != nil {
 		return
@@ -376,8 +367,8 @@ func awaitStart(ctx context.Context, conn *net.UnixConn, signals <-chan os.Signa
 // receiveStart reads until the agent lets the command start, and answers what it asks.
 func receiveStart(conn *net.UnixConn) error {
 	for {
-		var m agentMsg
-		if _, err := receive(conn, &m); err != nil {
+		var m handover.FromAgent
+		if _, err := handover.Receive(conn, &m); err != nil {
 			return err
 		}
 		switch {
@@ -386,7 +377,7 @@ func receiveStart(conn *net.UnixConn) error {
 		case m.TellCgroup:
 			// Not unasked: a seccomp profile may end whoever calls pidfd_open.
 			id, _ := probe.OwnCgroup() // no more than the agent can do without
-			if err := send(conn, launcherMsg{Cgroup: &cgroupMsg{id}}); err != nil {
+			if err := handover.Send(conn, handover.FromLauncher{Cgroup: &handover.Cgroup{ID: id}}); err != nil {
 				return err
 			}
 		default:
@@ -397,7 +388,7 @@ func receiveStart(conn *net.UnixConn) error {
 
 // dialAgent connects to the agent's socket, which may be a moment away.
 func dialAgent(ctx context.Context, path string, signals <-chan os.Signal) (*net.UnixConn, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialWait)
+	ctx, cancel := context.WithTimeout(ctx, handover.DialWait)
 	defer cancel()
 	addr := &net.UnixAddr{Name: path, Net: "unixpacket"}
 	for {
@@ -472,21 +463,21 @@ func (p *pipes) close() {
 
 // sayHello passes the pipes, the cgroup directory and our own output to the agent.
 func sayHello(c *net.UnixConn, p *pipes) error {
-	names := []string{fdStdout, fdContainerOut, fdContainerErr}
+	names := []string{handover.FDStdout, handover.FDContainerOut, handover.FDContainerErr}
 	fds := []int{int(p.outR.Fd()), 1, 2}
 	if p.errR != nil {
-		names = append(names, fdStderr)
+		names = append(names, handover.FDStderr)
 		fds = append(fds, int(p.errR.Fd()))
 	}
-	hello := &helloMsg{Version: handoverVersion}
+	hello := &handover.Hello{Version: handover.Version}
 	if dir, own2, err := openCgroup(); err == nil {
 		defer dir.Close()
-		names = append(names, fdCgroup)
+		names = append(names, handover.FDCgroup)
 		fds = append(fds, int(dir.Fd()))
 		hello.OwnCgroup2 = own2
 	}
 	hello.FDs = names
-	return patiently(func() error { return send(c, launcherMsg{Hello: hello}, fds...) })
+	return patiently(func() error { return handover.Send(c, handover.FromLauncher{Hello: hello}, fds...) })
 }
 
 // flightWait is how long the launcher tries to send descriptors while the kernel has no room

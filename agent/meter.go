@@ -3,13 +3,12 @@ package agent
 import (
 	"errors"
 	"fmt"
-	"net"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/hodei-jobs/hodei/agent/cgroup"
+	"github.com/hodei-jobs/hodei/agent/handover"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
@@ -27,10 +26,10 @@ type meter struct {
 
 // openMeter finds out by what the job of a launcher can be measured. The error is that
 // eBPF is required and nothing of it can be had, or errCapable.
-func (a *agent) openMeter(launcher *handover) (*meter, error) {
+func (a *agent) openMeter(launcher *handover.Launcher) (*meter, error) {
 	m := &meter{began: time.Now()}
 	var whyNot []error
-	dir := launcher.files[fdCgroup]
+	dir := launcher.Files[handover.FDCgroup]
 	if dir != nil {
 		var err error
 		if m.group, err = cgroup.Open(dir); err == nil && m.group.Version() == cgroup.None {
@@ -44,7 +43,7 @@ func (a *agent) openMeter(launcher *handover) (*meter, error) {
 	}
 	if m.group == nil {
 		var err error
-		if m.processes, err = openProcesses("/proc", peerOf(launcher.conn).pid); err != nil {
+		if m.processes, err = openProcesses("/proc", handover.PeerOf(launcher.Conn).PID); err != nil {
 			whyNot = append(whyNot, err)
 		}
 	}
@@ -187,7 +186,7 @@ func (m *meter) byProcesses(f *figures) {
 }
 
 // end takes in what the launcher has said at its end; nil: it has said nothing.
-func (m *meter) end(exit *exitMsg) {
+func (m *meter) end(exit *handover.Exit) {
 	if m.processes == nil || exit == nil {
 		return
 	}
@@ -230,24 +229,3 @@ func (f *figures) put(field **uint64, v cgroup.Figure) {
 }
 
 func known(n uint64) cgroup.Figure { return cgroup.Figure{N: n, Known: true} }
-
-// peer is the other end of a unix socket.
-type peer struct {
-	pid  int // 0: in another PID namespace, or not to be had
-	uid  uint32
-	seen bool
-}
-
-// peerOf asks the kernel by SO_PEERCRED, unix(7).
-func peerOf(conn *net.UnixConn) (p peer) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return p
-	}
-	_ = raw.Control(func(fd uintptr) {
-		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			p = peer{int(cred.Pid), cred.Uid, true}
-		}
-	})
-	return p
-}

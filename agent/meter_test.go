@@ -12,6 +12,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/agent/agenttest"
 	"github.com/hodei-jobs/hodei/agent/cgroup"
+	"github.com/hodei-jobs/hodei/agent/handover"
 	"github.com/hodei-jobs/hodei/agent/probe"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
@@ -160,7 +161,7 @@ func TestMeterOfNothing(t *testing.T) {
 	if got := m.measure(); got != nil {
 		t.Errorf("measured %v", got)
 	}
-	m.end(&exitMsg{CPUUser: time.Second})
+	m.end(&handover.Exit{CPUUser: time.Second})
 	m.close()
 	m.close()
 }
@@ -182,7 +183,7 @@ func TestOpenMeterDegrades(t *testing.T) {
 			defer near.Close()
 			defer far.Close()
 			a := newAgent(Config{Log: slog.New(slog.DiscardHandler)})
-			m, err := a.openMeter(&handover{conn: far, files: handedOver{fdCgroup: files(t, test.files)}})
+			m, err := a.openMeter(&handover.Launcher{Conn: far, Files: handover.Files{handover.FDCgroup: files(t, test.files)}})
 			if err != nil {
 				t.Fatal(err)
 			}

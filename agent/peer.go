@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hodei-jobs/hodei/agent/handover"
 )
 
 // guard is a listener on loopback that lets in whom the job is not: the job
@@ -38,9 +40,9 @@ const noUser = -1
 // a coordinator may be of the same user. Root is not refused either, for who
 // forwards a port to us is root, and neither is nobody where root looks like that.
 func foreignUser(launcher *net.UnixConn) int64 {
-	p := peerOf(launcher)
-	if p.seen && p.pid == 0 && p.uid != 0 && (p.uid != overflowUser || knowsAllUsers()) {
-		return int64(p.uid)
+	p := handover.PeerOf(launcher)
+	if p.Seen && p.PID == 0 && p.UID != 0 && (p.UID != overflowUser || knowsAllUsers()) {
+		return int64(p.UID)
 	}
 	return noUser
 }

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hodei-jobs/hodei/agent/agenttest"
+	"github.com/hodei-jobs/hodei/agent/handover"
 )
 
 // peerAnswer is what the kernel says of a socket.
@@ -375,7 +376,7 @@ func runCall(args []string) int {
 
 // runForeign says whose the first launcher at a socket is.
 func runForeign(args []string) int {
-	l, err := listenLauncher(args[0])
+	l, err := handover.Listen(args[0])
 	if err != nil {
 		return fail(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/hodei-jobs/hodei/agent/agenttest"
+	"github.com/hodei-jobs/hodei/agent/handover"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
@@ -338,7 +339,7 @@ func TestNeverStarted(t *testing.T) {
 				w.t.Fatal(err)
 			}
 			defer c.Close()
-			if err := send(c, "hello"); err != nil {
+			if err := handover.Send(c, "hello"); err != nil {
 				w.t.Fatal(err)
 			}
 			<-w.agent.ended
@@ -349,7 +350,7 @@ func TestNeverStarted(t *testing.T) {
 				w.t.Fatal(err)
 			}
 			defer c.Close()
-			if err := send(c, launcherMsg{Failed: &failedMsg{Error: "too many in flight"}}); err != nil {
+			if err := handover.Send(c, handover.FromLauncher{Failed: &handover.Failed{Error: "too many in flight"}}); err != nil {
 				w.t.Fatal(err)
 			}
 			<-w.agent.ended
@@ -669,7 +670,7 @@ func TestContainerLog(t *testing.T) {
 		select {
 		case <-w.launcher.ended:
 			t.Error("the launcher has ended, and its container with it, before the log has everything")
-		case <-time.After(doneWait + waitEvery/2): // longer than it waits for an agent that says nothing
+		case <-time.After(handover.DoneWait + waitEvery/2): // longer than it waits for an agent that says nothing
 		}
 		got, err := io.ReadAll(r)
 		if err != nil {

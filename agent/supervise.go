@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/hodei-jobs/hodei/agent/handover"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
@@ -21,8 +22,8 @@ var stoppedCode = map[string]int{contract.CauseDeadlineExceeded: contract.ExitTi
 
 // supervise runs the job from the launcher's hello to the exit record, which is
 // known to coordinators before the container's log has everything.
-func (a *agent) supervise(ctx context.Context, launcher *handover, m *meter) (*hodeipb.ExitRecord, error) {
-	conn, files := launcher.conn, launcher.files
+func (a *agent) supervise(ctx context.Context, launcher *handover.Launcher, m *meter) (*hodeipb.ExitRecord, error) {
+	conn, files := launcher.Conn, launcher.Files
 	defer m.close()
 	out, err := a.readOutput(ctx, files)
 	if err != nil {
@@ -33,7 +34,7 @@ func (a *agent) supervise(ctx context.Context, launcher *handover, m *meter) (*h
 	defer stopCopying()
 	log := a.copyToContainer(copying, files)
 	s := &supervisor{agent: a, conn: conn}
-	if err := send(conn, agentMsg{Start: true}); err != nil {
+	if err := handover.Send(conn, handover.FromAgent{Start: true}); err != nil {
 		a.Log.Warn("launcher not answered", "error", err)
 	}
 	exit := s.untilExit()
@@ -61,7 +62,7 @@ func (a *agent) supervise(ctx context.Context, launcher *handover, m *meter) (*h
 	waiting.Wait()
 	a.update(func() { a.copied = complete })
 	// The launcher takes its container with it when it hears this.
-	if err := send(conn, agentMsg{Done: true, Code: stoppedCode[s.stopped]}); err != nil && exit != nil {
+	if err := handover.Send(conn, handover.FromAgent{Done: true, Code: stoppedCode[s.stopped]}); err != nil && exit != nil {
 		a.Log.Warn("launcher not answered", "error", err)
 	}
 	return record, nil
@@ -87,7 +88,7 @@ func (s *supervisor) askForPatience(done <-chan struct{}) {
 	for {
 		select {
 		case <-tick.C:
-			if send(s.conn, agentMsg{Wait: true}) != nil {
+			if handover.Send(s.conn, handover.FromAgent{Wait: true}) != nil {
 				return // it has gone; what is left of the log is lost with it
 			}
 		case <-done:
@@ -110,8 +111,8 @@ type supervisor struct {
 }
 
 // untilExit returns the launcher's exit message, nil if it went without one.
-func (s *supervisor) untilExit() *exitMsg {
-	messages := make(chan launcherMsg)
+func (s *supervisor) untilExit() *handover.Exit {
+	messages := make(chan handover.FromLauncher)
 	done := make(chan struct{})
 	var work sync.WaitGroup
 	defer work.Wait()
@@ -122,11 +123,11 @@ func (s *supervisor) untilExit() *exitMsg {
 	work.Go(func() {
 		defer close(messages)
 		for {
-			var m launcherMsg
-			if fds, err := receive(s.conn, &m); err != nil {
+			var m handover.FromLauncher
+			if fds, err := handover.Receive(s.conn, &m); err != nil {
 				return
 			} else {
-				closeAll(fds)
+				handover.CloseAll(fds)
 			}
 			select {
 			case messages <- m:
@@ -200,14 +201,14 @@ func (s *supervisor) stop(cause string, grace time.Duration) {
 
 func (s *supervisor) signal(sig unix.Signal) {
 	s.told = sig
-	if err := send(s.conn, agentMsg{Signal: int(sig)}); err != nil {
+	if err := handover.Send(s.conn, handover.FromAgent{Signal: int(sig)}); err != nil {
 		s.Log.Warn("signal not passed on", "signal", sig, "error", err)
 	}
 }
 
 // record turns the launcher's word and the kernel's into the exit record. oom is what
 // the OOM killer has done to the job; empty: nothing.
-func (s *supervisor) record(ctx context.Context, exit *exitMsg, oom string) *hodeipb.ExitRecord {
+func (s *supervisor) record(ctx context.Context, exit *handover.Exit, oom string) *hodeipb.ExitRecord {
 	r := &hodeipb.ExitRecord{Finished: timestamppb.Now()}
 	if !s.started.IsZero() {
 		r.Started = timestamppb.New(s.started)
@@ -260,7 +261,7 @@ const podEndsWait = 500 * time.Millisecond
 
 // podEnds tells that the command ended because the Pod was told to, by a signal or in
 // answer to one.
-func (s *supervisor) podEnds(ctx context.Context, exit *exitMsg) bool {
+func (s *supervisor) podEnds(ctx context.Context, exit *handover.Exit) bool {
 	signal := unix.Signal(exit.Signal)
 	killed := signal != s.told && (signal == unix.SIGTERM || signal == unix.SIGKILL)
 	if !s.InPod || !killed && !exit.Told {
@@ -273,12 +274,5 @@ func (s *supervisor) podEnds(ctx context.Context, exit *exitMsg) bool {
 		return true
 	case <-late.C:
 		return false
-	}
-}
-
-// close closes all files.
-func (h handedOver) close() {
-	for _, f := range h {
-		f.Close()
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/hodei-jobs/hodei/agent/handover"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
@@ -71,10 +72,10 @@ func TestRecordText(t *testing.T) {
 			keepsProbes: true, keepsWaits: true},
 		{name: "absent parts", message: cause, probes: probes(strings.Repeat("r", 400)), usage: true, keepsMessage: true, keepsUsage: true,
 			keepsProbes: true},
-		{name: "a long message", message: strings.Repeat("ü", maxPacket/2), probes: probes("why"), usage: true, keepsUsage: true},
-		{name: "a long message, and no figures", message: strings.Repeat("x", 3*maxPacket)},
-		{name: "a message of quotes", message: strings.Repeat(`"`, maxPacket), usage: true, keepsUsage: true},
-		{name: "a message of control characters", message: strings.Repeat("\x01", maxPacket), probes: probes(strings.Repeat("\x01", 400)),
+		{name: "a long message", message: strings.Repeat("ü", handover.MaxPacket/2), probes: probes("why"), usage: true, keepsUsage: true},
+		{name: "a long message, and no figures", message: strings.Repeat("x", 3*handover.MaxPacket)},
+		{name: "a message of quotes", message: strings.Repeat(`"`, handover.MaxPacket), usage: true, keepsUsage: true},
+		{name: "a message of control characters", message: strings.Repeat("\x01", handover.MaxPacket), probes: probes(strings.Repeat("\x01", 400)),
 			usage: true},
 	}
 	for _, test := range tests {

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hodei-jobs/hodei/agent/handover"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
@@ -78,13 +79,13 @@ func (s *sampler) interval() time.Duration {
 // start measures until finish, which takes the last sample, with what the launcher has
 // said at its end; it returns the first and the last usage, nil where nothing could be
 // measured.
-func (s *sampler) start(m *meter) (finish func(*exitMsg) (first, last *hodeipb.Usage)) {
+func (s *sampler) start(m *meter) (finish func(*handover.Exit) (first, last *hodeipb.Usage)) {
 	s.take(m.measure(), false)
 	first := s.latest().GetUsage()
 	stop := make(chan struct{})
 	var work sync.WaitGroup
 	work.Go(func() { s.run(m.measure, stop) })
-	return func(exit *exitMsg) (*hodeipb.Usage, *hodeipb.Usage) {
+	return func(exit *handover.Exit) (*hodeipb.Usage, *hodeipb.Usage) {
 		close(stop)
 		work.Wait()
 		m.end(exit)

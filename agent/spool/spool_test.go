@@ -31,7 +31,7 @@ const (
 var readAt = time.Date(2025, 2, 3, 4, 5, 6, 789, time.UTC)
 
 // testSpool makes a spool that is removed at the end of the test. segmentBytes
-// of zero leaves them as openSpool has made them.
+// of zero leaves them as Open has made them.
 func testSpool(t testing.TB, capBytes, segmentBytes int64) *Spool {
 	t.Helper()
 	s, err := Open(filepath.Join(t.TempDir(), "spool"), capBytes, nil)
