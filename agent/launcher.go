@@ -20,6 +20,7 @@ import (
 	"github.com/hodei-jobs/hodei/agent/cgroup"
 	"github.com/hodei-jobs/hodei/agent/handover"
 	"github.com/hodei-jobs/hodei/agent/probe"
+	"github.com/hodei-jobs/hodei/agent/proc"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 )
 
@@ -316,7 +317,7 @@ func addUsed(m *handover.Exit) {
 	// A child's peak is at least ours: until its exec it is us.
 	status, err := os.ReadFile("/proc/self/status")
 	peak := uint64(children.Maxrss) << 10
-	if own, ok := parsePeak(status); err == nil && ok && peak > own {
+	if own, ok := proc.ParsePeak(status); err == nil && ok && peak > own {
 		m.PeakBytes = peak
 	}
 }
@@ -408,13 +409,6 @@ func dialAgent(ctx context.Context, path string, signals <-chan os.Signal) (*net
 	}
 }
 
-// pipeBytes is how much the command can print before the agent has to have read
-// some. With Linux' own 64 KiB, agent and command woke each other for every few KiB,
-// which cost a fifth of the throughput. A program that writes line by line filled 256
-// KiB nearly each time that the agent rested, and stood still. A user's pipes may hold
-// 64 MiB in all, on one node; beyond that they keep their size.
-const pipeBytes = 512 << 10
-
 // pipes of the command; stderr is nil when both streams share one.
 type pipes struct{ outR, outW, errR, errW *os.File }
 
@@ -442,7 +436,7 @@ func makePipe() (r, w *os.File, err error) {
 		return nil, nil, os.NewSyscallError("pipe2", err)
 	}
 	r, w = os.NewFile(uintptr(fds[0]), "pipe"), os.NewFile(uintptr(fds[1]), "pipe")
-	_, _ = unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, pipeBytes) // else it is slower
+	_, _ = unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, handover.PipeBytes) // else it is slower
 	return r, w, nil
 }
 

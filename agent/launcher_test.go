@@ -15,7 +15,6 @@ import (
 	"github.com/hodei-jobs/hodei/agent/agenttest"
 	"github.com/hodei-jobs/hodei/agent/handover"
 	"github.com/hodei-jobs/hodei/agent/probe"
-	"github.com/hodei-jobs/hodei/pkg/contract"
 )
 
 // TestOpenCgroupOutside: a launcher that is not process 1 shares its cgroup with
@@ -71,43 +70,6 @@ func TestAwaitStartUntil(t *testing.T) {
 	time.AfterFunc(time.Millisecond, cancel)
 	if err := awaitStart(ctx, launcher, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
-	}
-}
-
-// TestLaunchUntil: the end of the launcher's context is a SIGTERM for the command.
-func TestLaunchUntil(t *testing.T) {
-	t.Parallel()
-	w := newWorker(t)
-	w.run("sh", "-c", "trap '' USR2; trap 'exit 3' TERM; echo ready; while :; do sleep 0.1; done")
-	w.follower.until(t, "the command", func() bool { return w.follower.end > 0 })
-	w.launcher.signal(t, unix.SIGUSR2)
-	if r := w.ends(3); r.Cause != contract.CauseError {
-		t.Errorf("exit record %v", r)
-	}
-}
-
-// TestProbeTarget: what the launcher has not found to be its own is not measured.
-func TestProbeTarget(t *testing.T) {
-	tests := []struct {
-		name   string
-		dir    bool
-		own    bool
-		absent string
-	}{
-		{"no cgroup", false, true, "no cgroup of its own"},
-		{"version 1, and version 2 of the machine", true, false, "no cgroup of version 2 of its own"},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			h := &handover.Launcher{OwnCgroup2: test.own, Files: handover.Files{}}
-			if test.dir {
-				h.Files[handover.FDCgroup] = files(t, map[string]string{"memory/memory.usage_in_bytes": "1\n"})
-			}
-			target, err := probeTarget(h)
-			if err == nil || !strings.Contains(err.Error(), test.absent) || target != (probe.Target{}) {
-				t.Errorf("probeTarget() = %v, %v", target, err)
-			}
-		})
 	}
 }
 

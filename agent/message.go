@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hodei-jobs/hodei/pkg/contract"
 )
 
 // messageFile is where the kubelet takes a container's message from. It lies on
@@ -14,8 +16,6 @@ import (
 const messageFile = "/dev/termination-log"
 
 const (
-	// messageBytes is all that the kubelet reads of it.
-	messageBytes = 4096
 	// messageEvery is how often it is looked at: a disk of 2 GB/s loses 2 GB in
 	// between. The kubelet looks at what it counts every 10 s.
 	messageEvery = time.Second
@@ -58,8 +58,8 @@ func cut(f *os.File) error {
 	if err := unix.Fstat(int(f.Fd()), &s); err != nil {
 		return err
 	}
-	if s.Size <= messageBytes && s.Blocks*512 <= s.Size+allocatedBytes {
+	if s.Size <= contract.MessageBytes && s.Blocks*512 <= s.Size+allocatedBytes {
 		return nil
 	}
-	return f.Truncate(min(s.Size, messageBytes))
+	return f.Truncate(min(s.Size, contract.MessageBytes))
 }

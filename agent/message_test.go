@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hodei-jobs/hodei/pkg/contract"
 )
 
 func TestMessageIsCut(t *testing.T) {
@@ -21,14 +23,14 @@ func TestMessageIsCut(t *testing.T) {
 		want int64
 	}{
 		{"empty", func(*os.File) error { return nil }, 0},
-		{"short", func(f *os.File) error { return write(f, make([]byte, messageBytes)) }, messageBytes},
-		{"long", func(f *os.File) error { return write(f, make([]byte, 4<<20)) }, messageBytes},
+		{"short", func(f *os.File) error { _, err := f.Write(make([]byte, contract.MessageBytes)); return err }, contract.MessageBytes},
+		{"long", func(f *os.File) error { _, err := f.Write(make([]byte, 4<<20)); return err }, contract.MessageBytes},
 		{"far out", func(f *os.File) error {
 			_, err := f.WriteAt([]byte("x"), 1<<40)
 			return err
-		}, messageBytes},
+		}, contract.MessageBytes},
 		{"allocated beyond its end", func(f *os.File) error {
-			if err := write(f, []byte("why")); err != nil {
+			if _, err := f.Write([]byte("why")); err != nil {
 				return err
 			}
 			return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, 4<<20)
@@ -59,7 +61,7 @@ func TestMessageIsCut(t *testing.T) {
 			if err := unix.Fstat(int(f.Fd()), &s); err != nil {
 				t.Fatal(err)
 			}
-			if s.Size != test.want || s.Blocks*512 > messageBytes+allocatedBytes {
+			if s.Size != test.want || s.Blocks*512 > contract.MessageBytes+allocatedBytes {
 				t.Errorf("%d bytes, %d allocated; want %d", s.Size, s.Blocks*512, test.want)
 			}
 		})
@@ -74,14 +76,14 @@ func TestKeepShort(t *testing.T) {
 	if _, err := keepShort(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
-	text := append([]byte("out of cheese"), make([]byte, messageBytes)...)
+	text := append([]byte("out of cheese"), make([]byte, contract.MessageBytes)...)
 	fill := func(t *testing.T) {
 		if err := os.WriteFile(path, text, 0o666); err != nil {
 			t.Fatal(err)
 		}
 	}
 	isCut := func(t *testing.T) {
-		if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, text[:messageBytes]) {
+		if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, text[:contract.MessageBytes]) {
 			t.Errorf("%d bytes, %v", len(got), err)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/agent/cgroup"
 	"github.com/hodei-jobs/hodei/agent/handover"
+	"github.com/hodei-jobs/hodei/agent/proc"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
@@ -17,7 +18,7 @@ import (
 type meter struct {
 	began     time.Time
 	group     *cgroup.Reader // nil: the job has none of its own
-	processes *processes     // nil: they can't be seen, or need not
+	processes *proc.Tree     // nil: they can't be seen, or need not
 	probe     *jobProbe      // nil: no eBPF assists
 
 	sample  cgroup.Sample
@@ -43,7 +44,7 @@ func (a *agent) openMeter(launcher *handover.Launcher) (*meter, error) {
 	}
 	if m.group == nil {
 		var err error
-		if m.processes, err = openProcesses("/proc", handover.PeerOf(launcher.Conn).PID); err != nil {
+		if m.processes, err = proc.Open("/proc", handover.PeerOf(launcher.Conn).PID); err != nil {
 			whyNot = append(whyNot, err)
 		}
 	}
@@ -169,19 +170,19 @@ func (m *meter) byProcesses(f *figures) {
 	if m.processes == nil {
 		return
 	}
-	l, _ := m.processes.look() // once the launcher has gone, what was seen last
+	l, _ := m.processes.Look() // once the launcher has gone, what was seen last
 	u := &f.usage
-	f.put(&u.CpuUserNs, known(uint64(l.cpu.user)))
-	f.put(&u.CpuSystemNs, known(uint64(l.cpu.system)))
-	f.put(&u.CpuNs, known(uint64(sum(l.cpu.user, l.cpu.system))))
-	if l.hasIO {
-		f.put(&u.IoReadBytes, known(l.io.read))
-		f.put(&u.IoWriteBytes, known(l.io.written))
+	f.put(&u.CpuUserNs, known(uint64(l.CPU.User)))
+	f.put(&u.CpuSystemNs, known(uint64(l.CPU.System)))
+	f.put(&u.CpuNs, known(uint64(l.CPU.Total())))
+	if l.HasIO {
+		f.put(&u.IoReadBytes, known(l.IO.Read))
+		f.put(&u.IoWriteBytes, known(l.IO.Written))
 	}
-	if l.whole && l.processes > 0 {
-		f.put(&u.MemoryBytes, known(l.resident))
-		f.put(&u.MemoryAnonBytes, known(l.anon))
-		f.put(&u.Pids, known(l.threads))
+	if l.Whole && l.Processes > 0 {
+		f.put(&u.MemoryBytes, known(l.Resident))
+		f.put(&u.MemoryAnonBytes, known(l.Anon))
+		f.put(&u.Pids, known(l.Threads))
 	}
 }
 
@@ -190,7 +191,7 @@ func (m *meter) end(exit *handover.Exit) {
 	if m.processes == nil || exit == nil {
 		return
 	}
-	m.processes.reaped = &spent{exit.CPUUser, exit.CPUSystem}
+	m.processes.ReplaceReaped(proc.Spent{User: exit.CPUUser, System: exit.CPUSystem})
 	m.highest = max(m.highest, exit.PeakBytes)
 }
 

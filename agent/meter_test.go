@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -148,9 +149,9 @@ func TestMeterPeak(t *testing.T) {
 
 func parse(t *testing.T, s string) uint64 {
 	t.Helper()
-	n, ok := parsePages([]byte(s), 1)
-	if !ok {
-		t.Fatal(s)
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return n
 }

@@ -71,7 +71,7 @@ func (a *agent) supervise(ctx context.Context, launcher *handover.Launcher, m *m
 // ended makes it known how the job ended.
 func (a *agent) ended(record *hodeipb.ExitRecord) {
 	a.setExit(record)
-	if text, err := recordText(record, messageBytes); err != nil {
+	if text, err := recordText(record, contract.MessageBytes); err != nil {
 		a.Log.Warn("exit record not left as the container's message", "error", err)
 	} else {
 		a.writeTermination(text)

@@ -91,7 +91,7 @@ func TestRecordText(t *testing.T) {
 				r.Usage = greatestUsage(t)
 			}
 			before := protojson.Format(r)
-			text, err := recordText(r, messageBytes)
+			text, err := recordText(r, contract.MessageBytes)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -99,7 +99,7 @@ func TestRecordText(t *testing.T) {
 				t.Error("the record itself was changed")
 			}
 			got := &hodeipb.ExitRecord{}
-			if err := protojson.Unmarshal(text, got); err != nil || !json.Valid(text) || len(text) > messageBytes {
+			if err := protojson.Unmarshal(text, got); err != nil || !json.Valid(text) || len(text) > contract.MessageBytes {
 				t.Fatalf("%d bytes: %v\n%s", len(text), err, text)
 			}
 			if got.Code != r.Code || got.Cause != r.Cause || got.End != r.End || got.Message == "" || !utf8.ValidString(got.Message) {

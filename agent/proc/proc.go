@@ -1,4 +1,6 @@
-package agent
+// Package proc measures a process's descendants by /proc, as cgroup measures a cgroup by its files. Start
+// with [Open]. It reads, and says what it has seen; which figure of a job that becomes is the agent's.
+package proc
 
 import (
 	"bytes"
@@ -26,50 +28,51 @@ const (
 	tick = 10 * time.Millisecond
 )
 
-// processes measures the launcher's descendants by /proc, for a job that has no
+// Tree measures the launcher's descendants by /proc, for a job that has no
 // container: proc(5). What has ended is in it as far as its parent has waited for it,
 // which the launcher does for all that nobody else does. One goroutine may use it.
-type processes struct {
+type Tree struct {
 	root     string // of the mount
 	launcher int
 	began    uint64 // of the launcher, in ticks since boot: another may get its number
 	// before is the launcher's own I/O before it had a child; nil: it can't be read,
 	// and then neither can that of the children that have ended.
-	before *ioCount
+	before *IO
 	// reaped replaces the launcher's count of ended children, once that is final.
-	reaped *spent
+	reaped *Spent
 
-	cpu      spent // the most that was seen: who ends during a look is missed in it
-	io       ioCount
+	cpu      Spent // the most that was seen: who ends during a look is missed in it
+	io       IO
 	children []byte
 	buf      [4096]byte
 }
 
-// spent is CPU time.
-type spent struct{ user, system time.Duration }
+// Spent is CPU time.
+type Spent struct{ User, System time.Duration }
 
-// ioCount is what went from and to block devices, in bytes.
-type ioCount struct{ read, written uint64 }
+// IO is what went from and to block devices, in bytes.
+type IO struct{ Read, Written uint64 }
 
-// look is what one look at the processes gives.
-type look struct {
-	cpu   spent
-	io    ioCount
-	hasIO bool
-	// Of the processes that are there; whole: all of them were seen.
-	whole          bool
-	processes      int
-	threads        uint64
-	resident, anon uint64 // bytes; a page that n processes share counts n times
+// Look is what one look at the processes gives.
+type Look struct {
+	// CPU and IO are of all processes that there were; they never become less.
+	CPU   Spent
+	IO    IO
+	HasIO bool // IO is known of all of them
+	// Whole tells that all processes were seen that are there. The figures below are theirs.
+	Whole          bool
+	Processes      int // zombies left out
+	Threads        uint64
+	Resident, Anon uint64 // bytes; a page that n processes share counts n times
 }
 
-// openProcesses finds the launcher in our own PID namespace; an error where it is in
+// Open returns the tree below a launcher, whose process id it is given, and finds that in our own PID namespace; an error where it is in
 // another one, or where /proc does not show it.
-func openProcesses(root string, launcher int) (*processes, error) {
+func Open(root string, launcher int) (*Tree, error) {
 	if launcher <= 0 {
 		return nil, errors.New("the launcher is in another PID namespace")
 	}
-	p := &processes{root: root, launcher: launcher}
+	p := &Tree{root: root, launcher: launcher}
 	stat, err := p.stat(launcher)
 	if err != nil {
 		return nil, err
@@ -84,20 +87,20 @@ func openProcesses(root string, launcher int) (*processes, error) {
 	return p, nil
 }
 
-// look measures; false: the launcher has gone.
-func (p *processes) look() (look, bool) {
+// Look looks at the processes once; false: the launcher has gone.
+func (p *Tree) Look() (Look, bool) {
 	own, err := p.stat(p.launcher)
 	if err != nil || own.began != p.began {
-		return look{cpu: p.cpu, io: p.io, hasIO: p.before != nil}, false
+		return Look{CPU: p.cpu, IO: p.io, HasIO: p.before != nil}, false
 	}
-	l := look{whole: true, hasIO: p.before != nil, cpu: own.ended}
+	l := Look{Whole: true, HasIO: p.before != nil, CPU: own.ended}
 	if p.reaped != nil {
-		l.cpu = *p.reaped
+		l.CPU = *p.reaped
 	}
-	if io, err := p.ioOf(p.launcher); err == nil && l.hasIO {
-		l.io = ioCount{since(io.read, p.before.read), since(io.written, p.before.written)}
+	if io, err := p.ioOf(p.launcher); err == nil && l.HasIO {
+		l.IO = IO{since(io.Read, p.before.Read), since(io.Written, p.before.Written)}
 	} else {
-		l.hasIO = false
+		l.HasIO = false
 	}
 	// Parents come before their children: who ends in between is missed until the next
 	// look, and not counted twice.
@@ -105,14 +108,14 @@ func (p *processes) look() (look, bool) {
 	queue := []int{p.launcher}
 	for len(queue) > 0 {
 		next, ok := p.childrenOf(queue[0])
-		l.whole = l.whole && ok
+		l.Whole = l.Whole && ok
 		queue = queue[1:]
 		for _, child := range next {
 			if seen[child] {
 				continue
 			}
 			if len(seen) > maxProcesses {
-				l.whole = false
+				l.Whole = false
 				break
 			}
 			seen[child] = true
@@ -121,37 +124,44 @@ func (p *processes) look() (look, bool) {
 			}
 		}
 	}
-	p.cpu.user, p.cpu.system = max(p.cpu.user, l.cpu.user), max(p.cpu.system, l.cpu.system)
-	p.io.read, p.io.written = max(p.io.read, l.io.read), max(p.io.written, l.io.written)
-	l.cpu, l.io = p.cpu, p.io
+	p.cpu.User, p.cpu.System = max(p.cpu.User, l.CPU.User), max(p.cpu.System, l.CPU.System)
+	p.io.Read, p.io.Written = max(p.io.Read, l.IO.Read), max(p.io.Written, l.IO.Written)
+	l.CPU, l.IO = p.cpu, p.io
 	return l, true
 }
 
 // add counts a process; false: it has gone.
-func (p *processes) add(l *look, pid int) bool {
+func (p *Tree) add(l *Look, pid int) bool {
 	s, err := p.stat(pid)
 	if err != nil {
 		return false
 	}
-	l.cpu.user = sum(l.cpu.user, s.used.user, s.ended.user)
-	l.cpu.system = sum(l.cpu.system, s.used.system, s.ended.system)
+	l.CPU.User = sum(l.CPU.User, s.used.User, s.ended.User)
+	l.CPU.System = sum(l.CPU.System, s.used.System, s.ended.System)
 	if io, err := p.ioOf(pid); err == nil {
-		l.io.read += io.read
-		l.io.written += io.written
+		l.IO.Read += io.Read
+		l.IO.Written += io.Written
 	} else if !gone(err) {
-		l.hasIO = false
+		l.HasIO = false
 	}
 	if s.state == 'Z' {
 		return true
 	}
-	l.processes++
-	l.threads += s.threads
+	l.Processes++
+	l.Threads += s.threads
 	if resident, shared, err := p.memoryOf(pid); err == nil {
-		l.resident += resident
-		l.anon += since(resident, shared)
+		l.Resident += resident
+		l.Anon += since(resident, shared)
 	}
 	return true
 }
+
+// Total returns both together, up to the longest time there is.
+func (s Spent) Total() time.Duration { return sum(s.User, s.System) }
+
+// ReplaceReaped takes the count of the launcher's ended children that is final, in place of
+// what /proc says of them.
+func (p *Tree) ReplaceReaped(cpu Spent) { p.reaped = &cpu }
 
 // sum adds CPU times, up to the longest there is.
 func sum(times ...time.Duration) time.Duration {
@@ -166,7 +176,7 @@ func sum(times ...time.Duration) time.Duration {
 func since(now, then uint64) uint64 { return now - min(now, then) }
 
 // childrenOf lists the children of all of a process's threads; false: not all.
-func (p *processes) childrenOf(pid int) (children []int, whole bool) {
+func (p *Tree) childrenOf(pid int) (children []int, whole bool) {
 	dir, err := os.Open(fmt.Sprintf("%s/%d/task", p.root, pid))
 	if err != nil {
 		return nil, gone(err)
@@ -196,7 +206,7 @@ func (p *processes) childrenOf(pid int) (children []int, whole bool) {
 // gone tells that a process has ended while we looked at it.
 func gone(err error) bool { return errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) }
 
-func (p *processes) stat(pid int) (stat, error) {
+func (p *Tree) stat(pid int) (stat, error) {
 	text, err := p.read(p.buf[:], fmt.Sprintf("%s/%d/stat", p.root, pid))
 	if err != nil {
 		return stat{}, err
@@ -210,7 +220,7 @@ func (p *processes) stat(pid int) (stat, error) {
 
 // memoryOf gives the bytes that are resident, and those of them that a file or
 // others have too.
-func (p *processes) memoryOf(pid int) (resident, shared uint64, err error) {
+func (p *Tree) memoryOf(pid int) (resident, shared uint64, err error) {
 	text, err := p.read(p.buf[:], fmt.Sprintf("%s/%d/statm", p.root, pid))
 	if err != nil {
 		return 0, 0, err
@@ -222,20 +232,20 @@ func (p *processes) memoryOf(pid int) (resident, shared uint64, err error) {
 	return resident, shared, nil
 }
 
-func (p *processes) ioOf(pid int) (ioCount, error) {
+func (p *Tree) ioOf(pid int) (IO, error) {
 	text, err := p.read(p.buf[:], fmt.Sprintf("%s/%d/io", p.root, pid))
 	if err != nil {
-		return ioCount{}, err
+		return IO{}, err
 	}
 	c, ok := parseIO(text)
 	if !ok {
-		return ioCount{}, fmt.Errorf("io of process %d: %.80q", pid, text)
+		return IO{}, fmt.Errorf("io of process %d: %.80q", pid, text)
 	}
 	return c, nil
 }
 
 // read reads a file up to the size of buf.
-func (p *processes) read(buf []byte, path string) ([]byte, error) {
+func (p *Tree) read(buf []byte, path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -251,7 +261,7 @@ func (p *processes) read(buf []byte, path string) ([]byte, error) {
 // stat is what /proc/PID/stat says of a process.
 type stat struct {
 	state       byte // 'Z': it has ended, and nobody has waited for it
-	used, ended spent
+	used, ended Spent
 	threads     uint64
 	began       uint64 // ticks after boot
 }
@@ -280,7 +290,7 @@ func parseStat(b []byte) (stat, bool) {
 		ok = ok && n <= maxTicks
 		return time.Duration(n) * tick
 	}
-	s.used, s.ended = spent{cpu(14), cpu(15)}, spent{cpu(16), cpu(17)}
+	s.used, s.ended = Spent{cpu(14), cpu(15)}, Spent{cpu(16), cpu(17)}
 	s.threads, s.began = number(20), number(22)
 	if !ok {
 		return stat{}, false
@@ -308,22 +318,22 @@ func parsePages(b []byte, pageBytes uint64) (uint64, bool) {
 }
 
 // parseIO reads read_bytes and write_bytes of /proc/PID/io.
-func parseIO(b []byte) (c ioCount, ok bool) {
+func parseIO(b []byte) (c IO, ok bool) {
 	var read, written bool
 	for line := range bytes.Lines(b) {
 		name, value, _ := bytes.Cut(bytes.TrimSpace(line), []byte(": "))
 		var to *uint64
 		switch string(name) {
 		case "read_bytes":
-			to, read = &c.read, true
+			to, read = &c.Read, true
 		case "write_bytes":
-			to, written = &c.written, true
+			to, written = &c.Written, true
 		default:
 			continue
 		}
 		n, err := strconv.ParseUint(string(value), 10, 50) // a PiB, for a sum that fits
 		if err != nil {
-			return ioCount{}, false
+			return IO{}, false
 		}
 		*to = n
 	}
@@ -345,9 +355,9 @@ func parseChildren(to []int, b []byte) ([]int, bool) {
 	return to, ok
 }
 
-// parsePeak reads VmHWM of /proc/PID/status: the most bytes that were resident since
+// ParsePeak reads VmHWM of /proc/PID/status: the most bytes that were resident since
 // the process became the program that it is.
-func parsePeak(b []byte) (uint64, bool) {
+func ParsePeak(b []byte) (uint64, bool) {
 	for line := range bytes.Lines(b) {
 		value, found := bytes.CutPrefix(line, []byte("VmHWM:"))
 		if !found {

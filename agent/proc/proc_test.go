@@ -1,4 +1,4 @@
-package agent
+package proc
 
 import (
 	"fmt"
@@ -19,7 +19,7 @@ func statLine(pid int, comm, state string, user, system, childUser, childSystem,
 }
 
 func TestParseStat(t *testing.T) {
-	want := stat{state: 'S', used: spent{3 * tick, 4 * tick}, ended: spent{5 * tick, 6 * tick}, threads: 7, began: 8}
+	want := stat{state: 'S', used: Spent{3 * tick, 4 * tick}, ended: Spent{5 * tick, 6 * tick}, threads: 7, began: 8}
 	plain := statLine(12, "sh", "S", 3, 4, 5, 6, 7, 8)
 	tests := []struct {
 		name, in string
@@ -34,7 +34,7 @@ func TestParseStat(t *testing.T) {
 		{"no name", statLine(12, "", "S", 3, 4, 5, 6, 7, 8), want, true},
 		{"bytes that are no text", statLine(12, "\xff\x00", "S", 3, 4, 5, 6, 7, 8), want, true},
 		{"the longest times", statLine(1, "x", "R", maxTicks, 0, 0, maxTicks, 1, math.MaxUint64),
-			stat{state: 'R', used: spent{user: time.Duration(maxTicks) * tick}, ended: spent{system: time.Duration(maxTicks) * tick},
+			stat{state: 'R', used: Spent{User: time.Duration(maxTicks) * tick}, ended: Spent{System: time.Duration(maxTicks) * tick},
 				threads: 1, began: math.MaxUint64}, true},
 		{"longer than that", statLine(1, "x", "R", maxTicks+1, 0, 0, 0, 1, 1), stat{}, false},
 		{"below 0", strings.Replace(plain, " 3 4 5 6 ", " -3 4 5 6 ", 1), stat{}, false},
@@ -82,16 +82,16 @@ func TestParseIO(t *testing.T) {
 	const head, tail = "rchar: 9\nwchar: 9\nsyscr: 9\nsyscw: 9\n", "cancelled_write_bytes: 9\n"
 	tests := []struct {
 		name, in string
-		want     ioCount
+		want     IO
 		ok       bool
 	}{
-		{"plain", head + "read_bytes: 4096\nwrite_bytes: 8192\n" + tail, ioCount{4096, 8192}, true},
-		{"empty", "", ioCount{}, false},
-		{"one is missing", head + "read_bytes: 4096\n" + tail, ioCount{}, false},
-		{"torn", head + "read_bytes: 4096\nwrite_byt", ioCount{}, false},
-		{"too much", head + "read_bytes: 18446744073709551615\nwrite_bytes: 1\n", ioCount{}, false},
-		{"below 0", head + "read_bytes: -1\nwrite_bytes: 1\n", ioCount{}, false},
-		{"no number", head + "read_bytes:\nwrite_bytes: 1\n", ioCount{}, false},
+		{"plain", head + "read_bytes: 4096\nwrite_bytes: 8192\n" + tail, IO{4096, 8192}, true},
+		{"empty", "", IO{}, false},
+		{"one is missing", head + "read_bytes: 4096\n" + tail, IO{}, false},
+		{"torn", head + "read_bytes: 4096\nwrite_byt", IO{}, false},
+		{"too much", head + "read_bytes: 18446744073709551615\nwrite_bytes: 1\n", IO{}, false},
+		{"below 0", head + "read_bytes: -1\nwrite_bytes: 1\n", IO{}, false},
+		{"no number", head + "read_bytes:\nwrite_bytes: 1\n", IO{}, false},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -138,7 +138,7 @@ func TestParsePeak(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got, ok := parsePeak([]byte(test.in))
+			got, ok := ParsePeak([]byte(test.in))
 			if ok != test.ok || ok && got != test.want {
 				t.Errorf("got %d, %t", got, ok)
 			}
@@ -153,20 +153,20 @@ func FuzzProc(f *testing.F) {
 	f.Add([]byte("read_bytes: 1\nwrite_bytes: 2\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if s, ok := parseStat(b); ok {
-			if s.used.user < 0 || s.used.system < 0 || s.ended.user < 0 || s.ended.system < 0 {
+			if s.used.User < 0 || s.used.System < 0 || s.ended.User < 0 || s.ended.System < 0 {
 				t.Errorf("parseStat(%q) = %+v", b, s)
 			}
-			if total := sum(s.used.user, s.used.system, s.ended.user, s.ended.system); total < s.used.user {
+			if total := sum(s.used.User, s.used.System, s.ended.User, s.ended.System); total < s.used.User {
 				t.Errorf("the sum of %+v is %d", s, total)
 			}
 		}
-		if c, ok := parseIO(b); ok && (c.read > 1<<50 || c.written > 1<<50) {
+		if c, ok := parseIO(b); ok && (c.Read > 1<<50 || c.Written > 1<<50) {
 			t.Errorf("parseIO(%q) = %+v", b, c)
 		}
 		if resident, _, ok := parseStatm(b, 1<<16); ok && resident > 1<<52 {
 			t.Errorf("parseStatm(%q) = %d", b, resident)
 		}
-		if peak, ok := parsePeak(b); ok && peak > 1<<48 {
+		if peak, ok := ParsePeak(b); ok && peak > 1<<48 {
 			t.Errorf("parsePeak(%q) = %d", b, peak)
 		}
 		children, _ := parseChildren(nil, b)
@@ -226,17 +226,17 @@ func TestProcesses(t *testing.T) {
 			map[int]string{10: children, 11: ""})
 	}
 	launcher(0, "")
-	p, err := openProcesses(f.root, 10)
+	p, err := Open(f.root, 10)
 	if err != nil {
 		t.Fatal(err)
 	}
-	expect := func(what string, want look, there bool) {
+	expect := func(what string, want Look, there bool) {
 		t.Helper()
-		if got, ok := p.look(); got != want || ok != there {
+		if got, ok := p.Look(); got != want || ok != there {
 			t.Fatalf("%s:\ngot  %+v, %t\nwant %+v, %t", what, got, ok, want, there)
 		}
 	}
-	expect("nothing runs", look{whole: true, hasIO: true}, true)
+	expect("nothing runs", Look{Whole: true, HasIO: true}, true)
 
 	launcher(0, "20 ")
 	f.put(20, statLine(20, "sh", "S", 10, 20, 1, 2, 1, 80), "500 100 40", ioText(1, 2), map[int]string{20: "30 31 "})
@@ -244,33 +244,33 @@ func TestProcesses(t *testing.T) {
 	f.put(31, statLine(31, "gone", "Z", 7, 0, 0, 0, 1, 81), "0 0 0", ioText(0, 0), map[int]string{31: ""})
 	f.put(34, statLine(34, "late", "R", 1, 1, 0, 0, 1, 82), "10 10 0", ioText(0, 4096),
 		map[int]string{34: "20"}) // in a circle, if that could be
-	tree := look{
-		cpu: spent{119 * tick, 23 * tick}, io: ioCount{11, 4118}, hasIO: true, whole: true,
-		processes: 3, threads: 5, resident: 310 * page, anon: 220 * page,
+	tree := Look{
+		CPU: Spent{119 * tick, 23 * tick}, IO: IO{11, 4118}, HasIO: true, Whole: true,
+		Processes: 3, Threads: 5, Resident: 310 * page, Anon: 220 * page,
 	}
 	expect("a tree with an ended process", tree, true)
 
 	// 30 has ended and 20 has not waited for it yet: time does not go back.
 	f.remove(30)
-	tree.processes, tree.threads, tree.resident, tree.anon = 1, 1, 100*page, 60*page
+	tree.Processes, tree.Threads, tree.Resident, tree.Anon = 1, 1, 100*page, 60*page
 	expect("a gap", tree, true)
 
 	f.remove(31)
 	f.remove(20)
 	launcher(200, "34 ")
-	expect("the launcher has waited for them", look{
-		cpu: spent{201 * tick, 201 * tick}, io: ioCount{11, 4118}, hasIO: true, whole: true,
-		processes: 1, threads: 1, resident: 10 * page, anon: 10 * page,
+	expect("the launcher has waited for them", Look{
+		CPU: Spent{201 * tick, 201 * tick}, IO: IO{11, 4118}, HasIO: true, Whole: true,
+		Processes: 1, Threads: 1, Resident: 10 * page, Anon: 10 * page,
 	}, true)
 
-	p.reaped = &spent{3 * time.Second, 3*time.Second + 1}
+	p.reaped = &Spent{3 * time.Second, 3*time.Second + 1}
 	f.remove(34)
 	launcher(200, "")
-	last := look{cpu: spent{3 * time.Second, 3*time.Second + 1}, io: ioCount{11, 4118}, hasIO: true, whole: true}
+	last := Look{CPU: Spent{3 * time.Second, 3*time.Second + 1}, IO: IO{11, 4118}, HasIO: true, Whole: true}
 	expect("the launcher has told it exactly", last, true)
 
 	f.put(10, statLine(10, "another", "R", 1, 1, 9999, 9999, 1, 78), "1 1 1", ioText(1, 1), map[int]string{10: ""})
-	last.whole = false
+	last.Whole = false
 	expect("another process of its number", last, false)
 	f.remove(10)
 	expect("nobody", last, false)
@@ -306,12 +306,12 @@ func TestProcessesNotWhole(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			f := fakeProc{t, t.TempDir()}
 			test.make(f)
-			p, err := openProcesses(f.root, 10)
+			p, err := Open(f.root, 10)
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, ok := p.look()
-			if !ok || got.whole != test.whole || got.hasIO != test.hasIO || got.cpu.user != 5*tick {
+			got, ok := p.Look()
+			if !ok || got.Whole != test.whole || got.HasIO != test.hasIO || got.CPU.User != 5*tick {
 				t.Errorf("got %+v, %t", got, ok)
 			}
 		})
@@ -327,70 +327,9 @@ func TestOpenProcessesRefuses(t *testing.T) {
 		pid  int
 	}{{"another PID namespace", 0}, {"no process", 5}, {"nonsense", 10}, {"no lists of children", 11}} {
 		t.Run(test.name, func(t *testing.T) {
-			if p, err := openProcesses(f.root, test.pid); err == nil {
+			if p, err := Open(f.root, test.pid); err == nil {
 				t.Errorf("opened %+v", p)
 			}
 		})
-	}
-}
-
-// TestProcessesOfThisMachine compares with what the kernel tells a parent of a child
-// that has ended.
-func TestProcessesOfThisMachine(t *testing.T) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	defer w.Close()
-	stdin, ours, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stdin.Close()
-	defer ours.Close()
-	launcher := startWith(t, nil, stdin, w, nil, self("test-parent", "300ms")...)
-	p, err := openProcesses("/proc", launcher.cmd.Process.Pid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var used spent
-	told := make(chan error, 1)
-	go func() {
-		_, err := fmt.Fscan(r, &used.user, &used.system)
-		told <- err
-	}()
-	var running look
-	for ended := false; !ended; {
-		select {
-		case err := <-told:
-			if err != nil {
-				t.Fatal(err)
-			}
-			ended = true
-		default:
-			l, there := p.look()
-			if !there {
-				t.Fatal("the parent has gone")
-			}
-			if l.processes > 0 && l.anon > running.anon {
-				running = l
-			}
-		}
-	}
-	if running.anon < burnBytes || running.anon > running.resident || running.threads == 0 || !running.whole {
-		t.Errorf("while it ran: %+v", running)
-	}
-	last, there := p.look()
-	off := last.cpu.user + last.cpu.system - used.user - used.system
-	if !there || last.processes != 0 || used.user == 0 || off.Abs() > 2*tick {
-		t.Errorf("measured %+v, the kernel says %+v", last.cpu, used)
-	}
-	if err := launcher.cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	<-launcher.ended
-	if gone, there := p.look(); there || gone.cpu != last.cpu {
-		t.Errorf("after the end: %+v, %t; before: %+v", gone, there, last)
 	}
 }
