@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hodei-jobs/hodei/agent/handover"
 	"github.com/hodei-jobs/hodei/agent/spool"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
@@ -20,7 +21,7 @@ func TestDrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Remove()
-	r, w, err := makePipe()
+	r, w, err := handover.MakePipe()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -334,10 +334,7 @@ func TestNeverStarted(t *testing.T) {
 		{"the job's container has ended", agenttest.Patience, func(w *worker) { w.server.JobEnded(w.cfg.Attempt, "exit code 1 (Error)") },
 			"the launcher ended before the command started: exit code 1 (Error)", contract.ExitNeverStarted},
 		{"not a launcher", agenttest.Patience, func(w *worker) {
-			c, err := dialAgent(w.t.Context(), w.cfg.Socket, nil)
-			if err != nil {
-				w.t.Fatal(err)
-			}
+			c := w.dialSocket()
 			defer c.Close()
 			if err := handover.Send(c, "hello"); err != nil {
 				w.t.Fatal(err)
@@ -345,10 +342,7 @@ func TestNeverStarted(t *testing.T) {
 			<-w.agent.ended
 		}, "launcher's hello: ", contract.ExitNeverStarted},
 		{"a launcher whose descriptors have no room", agenttest.Patience, func(w *worker) {
-			c, err := dialAgent(w.t.Context(), w.cfg.Socket, nil)
-			if err != nil {
-				w.t.Fatal(err)
-			}
+			c := w.dialSocket()
 			defer c.Close()
 			if err := handover.Send(c, handover.FromLauncher{Failed: &handover.Failed{Error: "too many in flight"}}); err != nil {
 				w.t.Fatal(err)
@@ -356,10 +350,7 @@ func TestNeverStarted(t *testing.T) {
 			<-w.agent.ended
 		}, "launcher's hello: too many in flight", contract.ExitNeverStarted},
 		{"a launcher that hangs up", agenttest.Patience, func(w *worker) {
-			c, err := dialAgent(w.t.Context(), w.cfg.Socket, nil)
-			if err != nil {
-				w.t.Fatal(err)
-			}
+			c := w.dialSocket()
 			c.Close()
 		}, "EOF", contract.ExitNeverStarted},
 	}

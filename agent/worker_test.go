@@ -374,6 +374,20 @@ func (w *worker) listenHere() {
 	l.Close() // to be taken by the agent
 }
 
+// dialSocket connects to the socket on which the agent waits for the launcher.
+func (w *worker) dialSocket() *net.UnixConn {
+	w.t.Helper()
+	for deadline := time.Now().Add(agenttest.Patience); ; time.Sleep(time.Millisecond) { // nothing tells
+		conn, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: w.cfg.Socket, Net: "unixpacket"})
+		if err == nil {
+			return conn
+		}
+		if time.Now().After(deadline) {
+			w.t.Fatal(err)
+		}
+	}
+}
+
 // dialAgent connects to the port on which the agent waits for coordinators.
 func (w *worker) dialAgent() net.Conn {
 	w.t.Helper()

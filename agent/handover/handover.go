@@ -43,6 +43,18 @@ const MaxPacket = 4096
 // 64 MiB in all, on one node; beyond that they keep their size.
 const PipeBytes = 512 << 10
 
+// MakePipe makes one of the command's pipes. It blocks, as programs expect; that also keeps it
+// out of Go's poller, which each write would wake.
+func MakePipe() (r, w *os.File, err error) {
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+		return nil, nil, os.NewSyscallError("pipe2", err)
+	}
+	r, w = os.NewFile(uintptr(fds[0]), "pipe"), os.NewFile(uintptr(fds[1]), "pipe")
+	_, _ = unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, PipeBytes) // else it is slower
+	return r, w, nil
+}
+
 // Names of the descriptors in a Hello.
 const (
 	FDStdout       = "stdout"       // read end of the command's stdout pipe

@@ -66,8 +66,8 @@ type Look struct {
 	Resident, Anon uint64 // bytes; a page that n processes share counts n times
 }
 
-// Open returns the tree below a launcher, whose process id it is given, and finds that in our own PID namespace; an error where it is in
-// another one, or where /proc does not show it.
+// Open returns the tree below a launcher, whose process id it is given; root is /proc. It is an
+// error that the launcher is in another PID namespace than ours, or that /proc does not show it.
 func Open(root string, launcher int) (*Tree, error) {
 	if launcher <= 0 {
 		return nil, errors.New("the launcher is in another PID namespace")

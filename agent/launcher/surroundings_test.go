@@ -1,4 +1,4 @@
-package agent
+package launcher
 
 import (
 	"os"
@@ -11,22 +11,22 @@ import (
 func TestLacks(t *testing.T) {
 	for _, test := range []struct {
 		name      string
-		cfg       LaunchConfig
+		cfg       Config
 		home, cwd string
 		writable  []string
 		want      string
 	}{
-		{"an image that says nothing", LaunchConfig{}, "/", "/", nil, "home dir"},
-		{"as root", LaunchConfig{}, "/root", "/", []string{"/root", "/"}, ""},
-		{"as root, without an entry in passwd", LaunchConfig{}, "/", "/", []string{"/"}, ""},
-		{"root's home, for another user", LaunchConfig{}, "/root", "/", nil, "home dir"},
-		{"an image with a user", LaunchConfig{}, "/home/node", "/home/node", []string{"/home/node"}, ""},
-		{"a user and no directory", LaunchConfig{}, "/home/node", "/", []string{"/home/node"}, "dir"},
-		{"an image with a directory", LaunchConfig{}, "/", "/app", nil, "home"},
-		{"no HOME at all", LaunchConfig{}, "", "/app", []string{""}, "home"},
-		{"a relative one", LaunchConfig{}, "home", "/app", []string{"home"}, "home"},
-		{"a home that was chosen", LaunchConfig{KeepHome: true}, "/none", "/", nil, "dir"},
-		{"a directory that was chosen", LaunchConfig{Workdir: "/"}, "/", "/", nil, "home"},
+		{"an image that says nothing", Config{}, "/", "/", nil, "home dir"},
+		{"as root", Config{}, "/root", "/", []string{"/root", "/"}, ""},
+		{"as root, without an entry in passwd", Config{}, "/", "/", []string{"/"}, ""},
+		{"root's home, for another user", Config{}, "/root", "/", nil, "home dir"},
+		{"an image with a user", Config{}, "/home/node", "/home/node", []string{"/home/node"}, ""},
+		{"a user and no directory", Config{}, "/home/node", "/", []string{"/home/node"}, "dir"},
+		{"an image with a directory", Config{}, "/", "/app", nil, "home"},
+		{"no HOME at all", Config{}, "", "/app", []string{""}, "home"},
+		{"a relative one", Config{}, "home", "/app", []string{"home"}, "home"},
+		{"a home that was chosen", Config{KeepHome: true}, "/none", "/", nil, "dir"},
+		{"a directory that was chosen", Config{Workdir: "/"}, "/", "/", nil, "home"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			home, dir := test.cfg.lacks(test.home, test.cwd, func(dir string) bool { return slices.Contains(test.writable, dir) })

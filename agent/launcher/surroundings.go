@@ -1,4 +1,4 @@
-package agent
+package launcher
 
 import (
 	"errors"
@@ -29,7 +29,7 @@ var errWorkdir = errors.New("no working directory")
 //
 // The directory is not left to the container's runtime: that makes one that is missing,
 // as root, and the command could not write there.
-func (cfg LaunchConfig) surround() (surroundings, error) {
+func (cfg Config) surround() (surroundings, error) {
 	s := surroundings{env: os.Environ()}
 	if cfg.Workdir != "" {
 		if err := os.Chdir(cfg.Workdir); err != nil {
@@ -71,7 +71,7 @@ func (cfg LaunchConfig) surround() (surroundings, error) {
 // lacks reports whether a command with this home and cwd needs another home, and another
 // directory. It replaces neither one that the user named nor the image's WORKDIR, which has the
 // image's files.
-func (cfg LaunchConfig) lacks(home, cwd string, writable func(dir string) bool) (needsHome, needsDir bool) {
+func (cfg Config) lacks(home, cwd string, writable func(dir string) bool) (needsHome, needsDir bool) {
 	return !cfg.KeepHome && !(filepath.IsAbs(home) && writable(home)),
 		cfg.Workdir == "" && cwd == "/" && !writable(cwd)
 }

@@ -1,4 +1,9 @@
-package agent
+// Package launcher is process 1 of the job's container: [Run] finds what the command needs, starts it, and
+// hands the read ends of its pipes to the agent, which is another process in another container. Package
+// handover is all that the two share.
+//
+// It reads no output and decides no end: it passes signals on, and tells how the command has ended.
+package launcher
 
 import (
 	"context"
@@ -24,9 +29,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/contract"
 )
 
-// LaunchConfig is what the launcher needs to know. The command's environment is
+// Config is what the launcher needs to know. The command's environment is
 // the launcher's own.
-type LaunchConfig struct {
+type Config struct {
 	// Socket is the path of the agent's unix socket.
 	Socket string
 	// Grace is the time between SIGTERM, when the launcher itself gets one or the
@@ -50,19 +55,19 @@ type LaunchConfig struct {
 // was ended.
 var ErrAgentGone = errors.New("the agent is gone")
 
-// Launch is the job side of the handover: it runs the command with its output in pipes that the
+// Run is the job side of the handover: it runs the command with its output in pipes that the
 // agent reads, and returns the exit status to end with: the command's own, 128+n when signal n
 // killed it, or the one that the agent asks for where it stopped the job. Of a command that can't
 // be started it is contract.ExitCannotRun or contract.ExitNotFound; the agent has been told why.
 // Any other error than ErrAgentGone means that the command never started.
 //
-// signals are those of the process, and must be all that can be caught: Launch passes on those
+// signals are those of the process, and must be all that can be caught: Run passes on those
 // that are meant for the command, and gives up for one that ends processes if it comes before the
 // command has started. The end of ctx is as a SIGTERM.
 //
-// A process launches once and ends then: Launch makes it the one that inherits orphans, keeps others
+// A process launches once and ends then: Run makes it the one that inherits orphans, keeps others
 // from tracing it, and reaps children in the background until there is none.
-func Launch(ctx context.Context, cfg LaunchConfig, signals <-chan os.Signal) (int, error) {
+func Run(ctx context.Context, cfg Config, signals <-chan os.Signal) (int, error) {
 	// The kernel takes the end of the thread that forked for its parent's end.
 	runtime.LockOSThread()
 	// Before anything else: the command runs as our own user and could
@@ -415,29 +420,17 @@ type pipes struct{ outR, outW, errR, errW *os.File }
 func makePipes(merge bool) (*pipes, error) {
 	p := &pipes{}
 	var err error
-	if p.outR, p.outW, err = makePipe(); err != nil {
+	if p.outR, p.outW, err = handover.MakePipe(); err != nil {
 		return nil, err
 	}
 	if merge {
 		return p, nil
 	}
-	if p.errR, p.errW, err = makePipe(); err != nil {
+	if p.errR, p.errW, err = handover.MakePipe(); err != nil {
 		p.close()
 		return nil, err
 	}
 	return p, nil
-}
-
-// makePipe makes a pipe that blocks, as programs expect. That also keeps it out of
-// Go's poller, which each write would wake: see pipe.
-func makePipe() (r, w *os.File, err error) {
-	var fds [2]int
-	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
-		return nil, nil, os.NewSyscallError("pipe2", err)
-	}
-	r, w = os.NewFile(uintptr(fds[0]), "pipe"), os.NewFile(uintptr(fds[1]), "pipe")
-	_, _ = unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, handover.PipeBytes) // else it is slower
-	return r, w, nil
 }
 
 func (p *pipes) closeWriters() {
@@ -531,7 +524,7 @@ func findProgram(name string) (string, error) {
 
 // start starts the command in a process group of its own and returns its process id.
 // It is not os/exec's: reap waits for all children, and the two would take each other's.
-func (cfg LaunchConfig) start(p *pipes) (int, error) {
+func (cfg Config) start(p *pipes) (int, error) {
 	s, err := cfg.surround()
 	if err != nil {
 		return 0, err
