@@ -19,6 +19,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/hodei-jobs/hodei/agent/guard"
 	"github.com/hodei-jobs/hodei/agent/handover"
 	"github.com/hodei-jobs/hodei/agent/spool"
 	"github.com/hodei-jobs/hodei/pkg/contract"
@@ -123,7 +124,7 @@ type agent struct {
 	spool *spool.Spool
 	// orders carries what coordinators ask for to the one goroutine that acts.
 	orders chan *hodeipb.Control
-	// jobUser is the uid of a job in another container than ours; noUser before it
+	// jobUser is the uid of a job in another container than ours; guard.NoUser before it
 	// is there, and where it can't be told from a coordinator.
 	jobUser atomic.Int64
 
@@ -164,7 +165,7 @@ func newAgent(c Config) *agent {
 		compressor: sync.OnceValue(newCompressor),
 		state:      &hodeipb.State{Phase: hodeipb.Phase_WAITING, AgentStarted: timestamppb.Now()},
 	}
-	a.jobUser.Store(noUser)
+	a.jobUser.Store(guard.NoUser)
 	if !c.Detached { // somebody is on the way
 		a.left = time.Now()
 	}
@@ -231,12 +232,12 @@ func (a *agent) run(ctx context.Context) error {
 	defer cancel()
 	work.Go(func() { a.watchSpool(serving) })
 	if a.Listen != "" {
-		l, err := listenGuarded(a.Listen, &a.jobUser, a.Log)
+		l, err := guard.Listen(a.Listen, &a.jobUser, a.Log)
 		if err != nil {
 			return err
 		}
 		work.Go(func() {
-			defer l.release()
+			defer l.Release()
 			a.acceptCoordinators(serving, l)
 		})
 	} else {

@@ -35,8 +35,6 @@ var roles = map[string]func(args []string) int{
 	"test-stubborn": runStubborn,
 	"test-orphan":   runOrphan,
 	"test-late":     runLate,
-	"test-foreign":  runForeign,
-	"test-knock":    runKnock,
 	"test-call":     runCall,
 	"test-burn":     runBurn,
 	"test-parent":   runParent,

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/hodei-jobs/hodei/agent/guard"
 	"github.com/hodei-jobs/hodei/agent/handover"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 )
@@ -71,7 +72,7 @@ func (a *agent) awaitLauncher(ctx context.Context, l *net.UnixListener, deadline
 				got.launcher.Close()
 				return nil, a.tooLate(deadline)
 			}
-			a.jobUser.Store(foreignUser(got.launcher.Conn))
+			a.jobUser.Store(guard.ForeignUser(got.launcher.Conn))
 			return got.launcher, nil
 		case <-timeout.C:
 			why = a.tooLate(deadline)

@@ -1,4 +1,4 @@
-package agent
+package guard
 
 import (
 	"encoding/binary"
@@ -129,7 +129,10 @@ func TestPeerLookup(t *testing.T) {
 // answers every question alike: such a lookup would refuse everybody.
 func TestPeerLookupOfNothing(t *testing.T) {
 	t.Parallel()
-	l := listen(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer l.Close()
 	const experimental = 253 // RFC 3692; no kernel lists its sockets
 	lookup, err := openPeerLookup(experimental, l.Addr().(*net.TCPAddr).AddrPort())
@@ -152,17 +155,17 @@ func connect(t *testing.T, l net.Listener) (peer, own net.Conn) {
 	return peer, own
 }
 
-func newGuard(t testing.TB) (*guard, *atomic.Int64, *agenttest.Buffer) {
+func newGuard(t testing.TB) (*Listener, *atomic.Int64, *agenttest.Buffer) {
 	t.Helper()
 	user, log := &atomic.Int64{}, &agenttest.Buffer{}
-	user.Store(noUser)
-	g, err := listenGuarded("127.0.0.1:0", user, slog.New(slog.NewTextHandler(log, nil)))
+	user.Store(NoUser)
+	g, err := Listen("127.0.0.1:0", user, slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		_ = g.Close()
-		g.release()
+		g.Release()
 	})
 	return g, user, log
 }
@@ -227,7 +230,7 @@ func TestGuard(t *testing.T) {
 		}
 	}
 	refused() // in its turn: all before it have been seen
-	user.Store(noUser)
+	user.Store(NoUser)
 	last, err := net.Dial("tcp", g.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -254,7 +257,7 @@ func TestGuard(t *testing.T) {
 func TestGuardWithoutLookup(t *testing.T) {
 	t.Parallel()
 	g, user, log := newGuard(t)
-	g.release()
+	g.Release()
 	lookup := g.lookup
 	g.lookup = nil
 	user.Store(int64(os.Getuid()))
@@ -269,12 +272,42 @@ func TestGuardWithoutLookup(t *testing.T) {
 	}
 }
 
+// openDir makes a directory that everybody reaches.
+func openDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "h") //nolint:usetesting // nobody must reach it, and its path is bounded
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// reachable copies this test binary to where nobody may execute it. A process that is forked
+// meanwhile would keep the copy open and busy.
+func reachable(t *testing.T) string {
+	t.Helper()
+	own, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(openDir(t), "test")
+	if err := os.WriteFile(program, own, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return program
+}
+
 // TestForeignUser knows a launcher in another container, whose process it can't see.
 func TestForeignUser(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("needs root, to be two users in two process namespaces")
 	}
+	program := reachable(t)
 	nobody := &syscall.Credential{Uid: 65534, Gid: 65534}
 	for _, test := range []struct {
 		name     string
@@ -283,23 +316,12 @@ func TestForeignUser(t *testing.T) {
 		want     int
 	}{
 		{"another container's", &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}, &syscall.SysProcAttr{Credential: nobody}, 65534},
-		{"another container's root", &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}, nil, noUser},
-		{"our own", nil, &syscall.SysProcAttr{Credential: nobody}, noUser},
+		{"another container's root", &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}, nil, NoUser},
+		{"our own", nil, &syscall.SysProcAttr{Credential: nobody}, NoUser},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			dir, err := os.MkdirTemp("", "h") //nolint:usetesting // nobody must reach it, and its path is bounded
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { os.RemoveAll(dir) })
-			if err := os.Chmod(dir, 0o755); err != nil {
-				t.Fatal(err)
-			}
-			program := filepath.Join(dir, "test") // where nobody may execute it
-			if err := Copy(program); err != nil {
-				t.Fatal(err)
-			}
+			dir := openDir(t)
 			socket := filepath.Join(dir, "s")
 			agent := exec.CommandContext(t.Context(), program, "test-foreign", socket)
 			agent.SysProcAttr = test.agent
@@ -331,49 +353,6 @@ func TestForeignUser(t *testing.T) {
 	}
 }
 
-// TestJobIsRefused has a job in another container than the agent's, of another user
-// than who forwards a port, connect to the agent.
-func TestJobIsRefused(t *testing.T) {
-	t.Parallel()
-	if os.Getuid() != 0 {
-		t.Skip("needs root, to be two users in two process namespaces")
-	}
-	w := newWorker(t)
-	if err := os.Chmod(w.dir, 0o755); err != nil { // the job finds the socket there
-		t.Fatal(err)
-	}
-	program := filepath.Join(w.dir, "test") // where nobody may execute it
-	if err := Copy(program); err != nil {
-		t.Fatal(err)
-	}
-	w.program = program
-	w.agentAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
-	w.launcherAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	w.listenHere()
-	w.startAgent()
-	w.tunnel()
-	w.launch(program, "test-call", w.cfg.Listen)
-	w.ends(0)
-	if got := string(w.follower.head); got != "connection reset by peer\n" {
-		t.Errorf("the agent's answer to its job: %q", got)
-	}
-}
-
-// runCall connects to a port and prints what comes of it.
-func runCall(args []string) int {
-	conn, err := net.Dial("tcp", args[0])
-	if err == nil {
-		_ = conn.SetReadDeadline(time.Now().Add(agenttest.Patience))
-		_, err = conn.Read(make([]byte, 1))
-	}
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		err = errno
-	}
-	fmt.Println(err)
-	return 0
-}
-
 // runForeign says whose the first launcher at a socket is.
 func runForeign(args []string) int {
 	l, err := handover.Listen(args[0])
@@ -385,7 +364,7 @@ func runForeign(args []string) int {
 	if err != nil {
 		return fail(err)
 	}
-	fmt.Println(foreignUser(conn))
+	fmt.Println(ForeignUser(conn))
 	return 0
 }
 
@@ -397,4 +376,10 @@ func runKnock(args []string) int {
 	}
 	_, _ = conn.Read(make([]byte, 1))
 	return 0
+}
+
+// fail is the end of a role that could not do its part.
+func fail(err error) int {
+	fmt.Fprintln(os.Stderr, err)
+	return 99
 }

@@ -1,4 +1,4 @@
-package agent
+package guard
 
 import (
 	"encoding/binary"

@@ -1,4 +1,7 @@
-package agent
+// Package guard keeps a job from the port on which its agent waits for coordinators: [Listen] makes a
+// listener that refuses the connections of one user, whom [ForeignUser] finds. It says nothing of who
+// is let in; that is proved by certificates, above.
+package guard
 
 import (
 	"errors"
@@ -17,34 +20,34 @@ import (
 	"github.com/hodei-jobs/hodei/agent/handover"
 )
 
-// guard is a listener on loopback that lets in whom the job is not: the job
+// Listener is a listener on loopback that lets in whom the job is not: the job
 // shares the Pod's network, and could keep the places of strangers taken. The
 // kernel says whose the other end of a connection is; a port-forward's is root's.
 // Where it does not say, everybody is let in.
-type guard struct {
+type Listener struct {
 	socket  *os.File // a *net.TCPListener gives out nothing that accept4 can wait with
 	raw     syscall.RawConn
 	address net.Addr
-	// job is the user to be refused; noUser: nobody.
+	// job is the user to be refused; NoUser: nobody.
 	job    *atomic.Int64
 	lookup *peerLookup // nil: the kernel has none
 	log    *slog.Logger
 	warned sync.Once
 }
 
-// noUser stands for no uid.
-const noUser = -1
+// NoUser stands for no uid: nobody is refused.
+const NoUser = -1
 
-// foreignUser is the user of a launcher in another container, and so of its job.
+// ForeignUser returns the user of a launcher in another container, and so of its job.
 // One whose process we can see is in ours: nothing but tests does that, and there
 // a coordinator may be of the same user. Root is not refused either, for who
 // forwards a port to us is root, and neither is nobody where root looks like that.
-func foreignUser(launcher *net.UnixConn) int64 {
+func ForeignUser(launcher *net.UnixConn) int64 {
 	p := handover.PeerOf(launcher)
 	if p.Seen && p.PID == 0 && p.UID != 0 && (p.UID != overflowUser || knowsAllUsers()) {
 		return int64(p.UID)
 	}
-	return noUser
+	return NoUser
 }
 
 // overflowUser stands for users that our user namespace has no number for.
@@ -56,15 +59,16 @@ func knowsAllUsers() bool {
 	return err == nil && slices.Equal(strings.Fields(string(text)), []string{"0", "0", "4294967295"})
 }
 
-// listenGuarded listens on a loopback address. Connections of job are refused from
-// the moment that it is set. Who calls Accept calls release after it.
-func listenGuarded(address string, job *atomic.Int64, log *slog.Logger) (*guard, error) {
+// Listen listens on a loopback address. Connections of the user job, NoUser at first, are refused
+// from the moment that it is set. Who calls Accept calls Release after it. log is told, once, that
+// the kernel can't say whose a connection is.
+func Listen(address string, job *atomic.Int64, log *slog.Logger) (*Listener, error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, err
 	}
 	defer l.Close() // the socket stays, by its other descriptor
-	g := &guard{address: l.Addr(), job: job, log: log}
+	g := &Listener{address: l.Addr(), job: job, log: log}
 	if g.socket, err = l.(*net.TCPListener).File(); err != nil {
 		return nil, err
 	}
@@ -79,22 +83,22 @@ func listenGuarded(address string, job *atomic.Int64, log *slog.Logger) (*guard,
 }
 
 // warn says once that the job is let in, and why.
-func (g *guard) warn(err error) {
+func (g *Listener) warn(err error) {
 	g.warned.Do(func() { g.log.Warn("a flood of the job's can keep coordinators out", "error", err) })
 }
 
-// release frees what Accept has used.
-func (g *guard) release() {
+// Release frees what Accept has used.
+func (g *Listener) Release() {
 	if g.lookup != nil {
 		_ = unix.Close(g.lookup.fd)
 	}
 }
 
 // Addr is where it listens.
-func (g *guard) Addr() net.Addr { return g.address }
+func (g *Listener) Addr() net.Addr { return g.address }
 
 // Close ends an Accept that waits.
-func (g *guard) Close() error { return g.socket.Close() }
+func (g *Listener) Close() error { return g.socket.Close() }
 
 // refusalsAtOnce bounds what a Close waits for: it has to wait for an Accept that
 // refuses, and a flood need not let its queue run empty.
@@ -102,7 +106,7 @@ const refusalsAtOnce = 64
 
 // Accept waits for a connection that is not the job's. It does without net's
 // Accept: a connection that is refused should cost us less than the job.
-func (g *guard) Accept() (net.Conn, error) {
+func (g *Listener) Accept() (net.Conn, error) {
 	for {
 		accepted, failure := -1, error(nil)
 		err := g.raw.Read(func(fd uintptr) (done bool) {
@@ -140,7 +144,7 @@ func (g *guard) Accept() (net.Conn, error) {
 
 // admits says whether a connection may be a coordinator's. One that its maker has
 // closed already is nobody's.
-func (g *guard) admits(fd int, peer unix.Sockaddr) bool {
+func (g *Listener) admits(fd int, peer unix.Sockaddr) bool {
 	if g.lookup == nil {
 		return true
 	}
