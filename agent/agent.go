@@ -21,6 +21,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/agent/guard"
 	"github.com/hodei-jobs/hodei/agent/handover"
+	"github.com/hodei-jobs/hodei/agent/meter"
 	"github.com/hodei-jobs/hodei/agent/spool"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
@@ -118,6 +119,16 @@ type Config struct {
 	Log            *slog.Logger
 }
 
+// EBPF says whether eBPF assists the measuring.
+type EBPF string
+
+// The kinds of EBPF.
+const (
+	EBPFOff     EBPF = ""                   // it is not tried
+	EBPFAuto    EBPF = contract.EBPFAuto    // it does as far as it can be had
+	EBPFRequire EBPF = contract.EBPFRequire // where nothing of it can be had, the command is not started
+)
+
 // agent is one attempt.
 type agent struct {
 	Config
@@ -147,7 +158,7 @@ type agent struct {
 	changed chan struct{}
 
 	// samples are what the job has used.
-	samples *sampler
+	samples *meter.Sampler
 
 	// compressor is one for all attachments, made when the first needs it.
 	compressor func() *compressor
@@ -161,7 +172,7 @@ func newAgent(c Config) *agent {
 		Config:     c,
 		orders:     make(chan *hodeipb.Control, 16),
 		changed:    make(chan struct{}),
-		samples:    newSampler(),
+		samples:    meter.NewSampler(),
 		compressor: sync.OnceValue(newCompressor),
 		state:      &hodeipb.State{Phase: hodeipb.Phase_WAITING, AgentStarted: timestamppb.Now()},
 	}
@@ -251,18 +262,23 @@ func (a *agent) run(ctx context.Context) error {
 		return a.giveUp(ctx, err)
 	}
 	defer launcher.Close()
-	meter, err := a.openMeter(launcher)
+	m, err := meter.Open(launcher, meter.Options{
+		EBPF: a.EBPF != EBPFOff, RequireEBPF: a.EBPF == EBPFRequire, DropCapabilities: a.InPod, Log: a.Log,
+	})
 	switch {
-	case errors.Is(err, errCapable):
+	case errors.Is(err, meter.ErrCapable):
 		return err
 	case err != nil:
 		return unstarted{err, ErrNoEBPF}
 	}
+	if parts := m.Probes(); parts != nil {
+		a.setState(func(s *hodeipb.State) { s.Probes = parts })
+	}
 	if late(deadline, time.Now()) { // to prepare the measuring takes its time
-		meter.close()
+		m.Close()
 		return unstarted{a.tooLate(deadline), ErrStartTimeout} // the launcher ends when we do, and with it the job's container
 	}
-	record, err := a.supervise(ctx, launcher, meter)
+	record, err := a.supervise(ctx, launcher, m)
 	if err != nil {
 		return err
 	}

@@ -308,7 +308,7 @@ func (t *attachment) sayHello() (*hodeipb.Welcome, error) {
 		Protocol: hodeipb.Protocol, Namespace: t.Namespace, Job: t.Job,
 		Attempt: t.Attempt, AttemptUid: t.AttemptUID, AgentVersion: t.Version,
 		Extent: &hodeipb.Extent{First: first, End: end, Marks: t.spool.Marks(hodeipb.MaxMarks)}, State: state,
-		LastSample: t.samples.latest().GetTime(),
+		LastSample: t.samples.Latest().GetTime(),
 	}
 	if err := t.stream.Send(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_Hello{Hello: hello}}); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err

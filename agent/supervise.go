@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/hodei-jobs/hodei/agent/handover"
+	"github.com/hodei-jobs/hodei/agent/meter"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
@@ -22,14 +23,14 @@ var stoppedCode = map[string]int{contract.CauseDeadlineExceeded: contract.ExitTi
 
 // supervise runs the job from the launcher's hello to the exit record, which is
 // known to coordinators before the container's log has everything.
-func (a *agent) supervise(ctx context.Context, launcher *handover.Launcher, m *meter) (*hodeipb.ExitRecord, error) {
+func (a *agent) supervise(ctx context.Context, launcher *handover.Launcher, m *meter.Meter) (*hodeipb.ExitRecord, error) {
 	conn, files := launcher.Conn, launcher.Files
-	defer m.close()
+	defer m.Close()
 	out, err := a.readOutput(ctx, files)
 	if err != nil {
 		return nil, err
 	}
-	finish := a.samples.start(m)
+	finish := a.samples.Start(m.Measure)
 	copying, stopCopying := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopCopying()
 	log := a.copyToContainer(copying, files)
@@ -38,7 +39,7 @@ func (a *agent) supervise(ctx context.Context, launcher *handover.Launcher, m *m
 		a.Log.Warn("launcher not answered", "error", err)
 	}
 	exit := s.untilExit()
-	first, last := finish(exit)
+	first, last := finish(func() { m.End(exit) })
 	copied := make(chan struct{})
 	var waiting sync.WaitGroup
 	if log != nil {
@@ -46,8 +47,8 @@ func (a *agent) supervise(ctx context.Context, launcher *handover.Launcher, m *m
 	}
 	held := out.finish(ctx, exit == nil || exit.Code != 0)
 
-	record := s.record(ctx, exit, outOfMemory(first, last))
-	record.Usage, record.Probes = last, m.probe.states()
+	record := s.record(ctx, exit, meter.OutOfMemory(first, last))
+	record.Usage, record.Probes = last, m.Probes()
 	record.PipesHeld = held
 	_, record.End = a.spool.Extent()
 	record.StdoutEnd, record.StderrEnd = a.spool.StreamEnds()
@@ -77,7 +78,7 @@ func (a *agent) ended(record *hodeipb.ExitRecord) {
 		a.writeTermination(text)
 	}
 	a.Log.Info("job ended", "code", record.Code, "signal", record.Signal, "cause", record.Cause, "bytes", record.End,
-		"usage", record.Usage.GetSource(), "samples", a.samples.count())
+		"usage", record.Usage.GetSource(), "samples", a.samples.Count())
 }
 
 // askForPatience keeps the launcher, whose container's log is still being written,

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/agent/agenttest"
 	"github.com/hodei-jobs/hodei/agent/handover"
+	"github.com/hodei-jobs/hodei/agent/meter"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
@@ -24,7 +25,7 @@ func lonely(t testing.TB) *agent {
 		Config: Config{Grace: time.Hour, Linger: time.Hour, Log: slog.New(slog.NewTextHandler(io.Discard, nil))},
 		spool:  testSpool(t, 1<<20),
 		orders: make(chan *hodeipb.Control, 16), changed: make(chan struct{}),
-		state: &hodeipb.State{Phase: hodeipb.Phase_WAITING}, samples: newSampler(),
+		state: &hodeipb.State{Phase: hodeipb.Phase_WAITING}, samples: meter.NewSampler(),
 	}
 }
 
@@ -74,7 +75,7 @@ func TestConversation(t *testing.T) {
 			defer conn.Close()
 			result := make(chan *hodeipb.ExitRecord, 1)
 			go func() {
-				record, err := a.supervise(t.Context(), &handover.Launcher{Conn: conn}, &meter{})
+				record, err := a.supervise(t.Context(), &handover.Launcher{Conn: conn}, &meter.Meter{})
 				if err != nil {
 					t.Error(err)
 				}

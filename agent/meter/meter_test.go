@@ -1,4 +1,4 @@
-package agent
+package meter
 
 import (
 	"log/slog"
@@ -55,14 +55,14 @@ func version2() map[string]string {
 }
 
 // metered is a meter of files.
-func metered(t testing.TB, content map[string]string) *meter {
+func metered(t testing.TB, content map[string]string) *Meter {
 	t.Helper()
 	group, err := cgroup.Open(files(t, content))
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &meter{began: time.Now(), group: group}
-	t.Cleanup(m.close)
+	m := &Meter{began: time.Now(), group: group}
+	t.Cleanup(m.Close)
 	return m
 }
 
@@ -116,10 +116,10 @@ func TestMeterOfCgroup(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			m := metered(t, test.content)
-			if got := m.measure(); !proto.Equal(got.Usage, test.want) || !got.Time.IsValid() {
+			if got := m.Measure(); !proto.Equal(got.Usage, test.want) || !got.Time.IsValid() {
 				t.Errorf("got  %v\nwant %v", got.Usage, test.want)
 			}
-			if n := testing.AllocsPerRun(100, func() { m.measure() }); n > 4 {
+			if n := testing.AllocsPerRun(100, func() { m.Measure() }); n > 4 {
 				t.Errorf("%v allocations", n)
 			}
 		})
@@ -133,13 +133,13 @@ func TestMeterPeak(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &meter{group: group}
-	defer m.close()
+	m := &Meter{group: group}
+	defer m.Close()
 	for _, step := range []struct{ now, peak string }{{"500", "500"}, {"900", "900"}, {"100", "900"}} {
 		if err := os.WriteFile(filepath.Join(dir.Name(), "memory/memory.usage_in_bytes"), []byte(step.now+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		u := m.measure().Usage
+		u := m.Measure().Usage
 		if got := known(u.GetMemoryPeakBytes()); got.N != parse(t, step.peak) || u.GetMemoryBytes() != parse(t, step.now) ||
 			!u.MemoryPeakSampled {
 			t.Errorf("with %s now, %v", step.now, u)
@@ -158,13 +158,13 @@ func parse(t *testing.T, s string) uint64 {
 
 // TestMeterOfNothing gives nothing, and no zeros.
 func TestMeterOfNothing(t *testing.T) {
-	m := &meter{}
-	if got := m.measure(); got != nil {
+	m := &Meter{}
+	if got := m.Measure(); got != nil {
 		t.Errorf("measured %v", got)
 	}
-	m.end(&handover.Exit{CPUUser: time.Second})
-	m.close()
-	m.close()
+	m.End(&handover.Exit{CPUUser: time.Second})
+	m.Close()
+	m.Close()
 }
 
 // TestOpenMeterDegrades: a cgroup that is nobody's leaves a job that is there.
@@ -183,13 +183,13 @@ func TestOpenMeterDegrades(t *testing.T) {
 			near, far := agenttest.SocketPair(t) // both ends are ours: there is a process to look at
 			defer near.Close()
 			defer far.Close()
-			a := newAgent(Config{Log: slog.New(slog.DiscardHandler)})
-			m, err := a.openMeter(&handover.Launcher{Conn: far, Files: handover.Files{handover.FDCgroup: files(t, test.files)}})
+			m, err := Open(&handover.Launcher{Conn: far, Files: handover.Files{handover.FDCgroup: files(t, test.files)}},
+				Options{Log: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer m.close()
-			if got := m.measure(); got.GetUsage().GetSource() != test.want {
+			defer m.Close()
+			if got := m.Measure(); got.GetUsage().GetSource() != test.want {
 				t.Errorf("measured %v, want %s", got, test.want)
 			}
 		})
@@ -232,7 +232,7 @@ func TestProbeReplaces(t *testing.T) {
 		t.Errorf("got  %v\nwant %v", got, want)
 	}
 	// What has ended the job, and what it has cost, is in files; what is not, is absent.
-	got := m.measure().Usage
+	got := m.Measure().Usage
 	if got.CpuNs == nil || got.MemoryPeakBytes == nil || got.MemoryPeakSampled || got.OomKills == nil || got.OomEvents == nil ||
 		got.MemoryBytes != nil || got.Pids != nil {
 		t.Errorf("counters of a job that lives, which could not be read: %v", got)
@@ -246,10 +246,10 @@ func TestMeterOfTheGone(t *testing.T) {
 		m.began = time.Now()
 		m.probe = &jobProbe{counted: true, counters: probe.Counters{Known: probe.KnownCPU, Usage: 31}}
 		time.Sleep(time.Second)
-		m.measure()
+		m.Measure()
 		m.group.Close() // as if it were gone
 		time.Sleep(time.Minute)
-		got := m.measure()
+		got := m.Measure()
 		if at := got.Time.AsTime().Sub(m.began); at != time.Second {
 			t.Errorf("the sample is of %v after the start, want 1s", at)
 		}

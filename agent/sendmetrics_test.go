@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,22 +11,21 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/hodei-jobs/hodei/agent/meter"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
 // sampled is a sampler under way in a bubble of synctest, whose samples count
 // themselves as CPU time.
 type sampled struct {
-	*sampler
-	taken []time.Time // by run; read it when it is not running
-	stop  chan struct{}
-	work  sync.WaitGroup
+	*meter.Sampler
+	taken  []time.Time // by the sampler; read it when that is not measuring
+	finish func(before func()) (first, last *hodeipb.Usage)
 }
 
 func newSampled() *sampled {
-	s := &sampled{sampler: newSampler(), stop: make(chan struct{})}
-	s.take(s.measure(), false)
-	s.work.Go(func() { s.run(s.measure, s.stop) })
+	s := &sampled{Sampler: meter.NewSampler()}
+	s.finish = s.Start(s.measure)
 	return s
 }
 
@@ -37,104 +35,7 @@ func (s *sampled) measure() *hodeipb.Metrics {
 }
 
 // end takes the last sample.
-func (s *sampled) end() {
-	close(s.stop)
-	s.work.Wait()
-	s.take(s.measure(), true)
-}
-
-// gaps are the times between the samples.
-func (s *sampled) gaps() []time.Duration {
-	var gaps []time.Duration
-	for i := 1; i < len(s.taken); i++ {
-		gaps = append(gaps, s.taken[i].Sub(s.taken[i-1]))
-	}
-	return gaps
-}
-
-func TestSamplerFollowsTheMostEager(t *testing.T) {
-	tests := []struct {
-		name   string
-		wishes []time.Duration
-		want   time.Duration
-	}{
-		{"nobody asks", nil, idleInterval},
-		{"one", []time.Duration{time.Second}, time.Second},
-		{"the most eager of some", []time.Duration{5 * time.Second, 500 * time.Millisecond, time.Second}, 500 * time.Millisecond},
-		{"too eager", []time.Duration{1}, leastInterval},
-		{"patient", []time.Duration{time.Hour}, idleInterval},
-		{"the longest there is", []time.Duration{1<<63 - 1}, idleInterval},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				s := newSampled()
-				for _, wish := range test.wishes {
-					defer s.join(wish)()
-				}
-				time.Sleep(4*test.want + test.want/2)
-				s.end()
-				gaps := s.gaps()
-				if len(gaps) != 5 {
-					t.Fatalf("samples %v apart, want 4 and the last", gaps)
-				}
-				for _, gap := range gaps[:4] {
-					if gap != test.want {
-						t.Errorf("samples %v apart, want %s", gaps, test.want)
-					}
-				}
-			})
-		})
-	}
-}
-
-func TestSamplerHearsNewWishes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newSampled()
-		time.Sleep(7 * time.Second)
-		leave := s.join(time.Second) // the last sample is older than that
-		synctest.Wait()
-		time.Sleep(2 * time.Second)
-		leave()
-		synctest.Wait()
-		time.Sleep(15 * time.Second)
-		s.end()
-		want := []time.Duration{7 * time.Second, time.Second, time.Second, 10 * time.Second, 5 * time.Second}
-		gaps := s.gaps()
-		if len(gaps) != len(want) {
-			t.Fatalf("samples %v apart, want %v", gaps, want)
-		}
-		for i := range want {
-			if gaps[i] != want[i] {
-				t.Errorf("samples %v apart, want %v", gaps, want)
-			}
-		}
-	})
-}
-
-// TestSamplerIsBounded joins and leaves without end, and samples for a year.
-func TestSamplerIsBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newSampled()
-		for range 1000 {
-			s.join(time.Nanosecond)()
-			time.Sleep(time.Millisecond)
-		}
-		if n := s.count(); n > 11 {
-			t.Errorf("%d samples in a second", n)
-		}
-		s.end()
-		for i := range 100_000 {
-			s.sampler.take(&hodeipb.Metrics{Time: timestamppb.New(time.Now().Add(time.Duration(i) * time.Second))}, false)
-		}
-		if n := len(s.after(time.Time{})); n > hodeipb.MaxSamples {
-			t.Errorf("%d samples are kept", n)
-		}
-		if len(s.wishes) > 0 {
-			t.Errorf("wishes of nobody: %v", s.wishes)
-		}
-	})
-}
+func (s *sampled) end() { s.finish(func() {}) }
 
 // receiver is a coordinator's end of a stream.
 type receiver struct {
@@ -169,7 +70,7 @@ func (r *receiver) values() []uint64 {
 // to attaches a receiver of a sampler's.
 func (s *sampled) to(ctx context.Context, r *receiver, welcome *hodeipb.Welcome) <-chan error {
 	state := &hodeipb.State{}
-	t := &attachment{agent: &agent{samples: s.sampler, state: state}, stream: r, sent: state}
+	t := &attachment{agent: &agent{samples: s.Sampler, state: state}, stream: r, sent: state}
 	done := make(chan error, 1)
 	go func() { done <- t.sendMetrics(ctx, welcome) }()
 	return done
@@ -203,7 +104,7 @@ func TestSendMetrics(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSampled()
-				leave := s.join(time.Second)
+				leave := s.Join(time.Second)
 				time.Sleep(4*time.Second + time.Millisecond)
 				synctest.Wait()
 				if n := len(s.taken); n != 5 {
@@ -214,7 +115,7 @@ func TestSendMetrics(t *testing.T) {
 				}
 				leave()
 				if test.others > 0 {
-					defer s.join(test.others)()
+					defer s.Join(test.others)()
 				}
 				done := s.to(t.Context(), &test.receiver, test.welcome)
 				synctest.Wait()
@@ -262,23 +163,14 @@ func TestSendMetricsEnds(t *testing.T) {
 				if err := <-done; !errors.Is(err, test.want) {
 					t.Errorf("ended with %v, want %v", err, test.want)
 				}
-				if len(s.wishes) > 0 {
-					t.Errorf("it is gone, and still wants %v", s.wishes)
+				before := s.Count()
+				time.Sleep(5 * time.Second)
+				synctest.Wait()
+				if n := s.Count() - before; n > 0 {
+					t.Errorf("it is gone, and still gets %d samples in 5 s", n)
 				}
 				s.end()
 			})
 		})
-	}
-}
-
-// BenchmarkLatest reads the last sample: what those pay who come between two.
-func BenchmarkLatest(b *testing.B) {
-	s := newSampler()
-	s.take(&hodeipb.Metrics{Time: timestamppb.Now()}, false)
-	b.ReportAllocs()
-	for b.Loop() {
-		if s.latest() == nil {
-			b.Fatal("no sample")
-		}
 	}
 }

@@ -1,4 +1,4 @@
-package agent
+package meter
 
 import (
 	"fmt"
@@ -9,9 +9,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
-// outOfMemory says, by the usage before the command's start and after its end, what
+// OutOfMemory says, by the usage before the command's start and after its end, what
 // the OOM killer has done to the job; empty: nothing, or nothing that the kernel tells.
-func outOfMemory(before, after *hodeipb.Usage) string {
+func OutOfMemory(before, after *hodeipb.Usage) string {
 	victim := after.GetOomVictim()
 	if after.GetOomKills() <= before.GetOomKills() && victim == nil {
 		return ""

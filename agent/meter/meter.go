@@ -1,8 +1,14 @@
-package agent
+// Package meter measures a job, by its cgroup, by its processes where it has no cgroup of its own, and by
+// eBPF. Start with [Open], whose [Meter] takes single samples, and with [Sampler], which takes them as often
+// as somebody wants them and keeps them for all who read. [OutOfMemory] says what the figures tell of an end.
+//
+// It reads what agent/cgroup, agent/proc and agent/probe find, sends nothing, and decides nothing about the job.
+package meter
 
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -13,9 +19,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
-// meter measures the job: by its cgroup, and where it has none of its own by its
+// Meter measures the job: by its cgroup, and where it has none of its own by its
 // processes, each with what eBPF adds. One goroutine may use it.
-type meter struct {
+type Meter struct {
 	began     time.Time
 	group     *cgroup.Reader // nil: the job has none of its own
 	processes *proc.Tree     // nil: they can't be seen, or need not
@@ -25,10 +31,20 @@ type meter struct {
 	highest uint64 // memory, of all samples
 }
 
-// openMeter finds out by what the job of a launcher can be measured. The error is that
-// eBPF is required and nothing of it can be had, or errCapable.
-func (a *agent) openMeter(launcher *handover.Launcher) (*meter, error) {
-	m := &meter{began: time.Now()}
+// Options is how a job is measured. All but Log may be zero.
+type Options struct {
+	// EBPF lets eBPF assist as far as it can be had; RequireEBPF makes it an error that nothing
+	// of it can.
+	EBPF, RequireEBPF bool
+	// DropCapabilities gives up all capabilities of this process once they have been used.
+	DropCapabilities bool
+	Log              *slog.Logger
+}
+
+// Open finds out by what the job of a launcher can be measured. The error is that
+// eBPF is required and nothing of it can be had, or ErrCapable.
+func Open(launcher *handover.Launcher, o Options) (*Meter, error) {
+	m := &Meter{began: time.Now()}
 	var whyNot []error
 	dir := launcher.Files[handover.FDCgroup]
 	if dir != nil {
@@ -49,30 +65,32 @@ func (a *agent) openMeter(launcher *handover.Launcher) (*meter, error) {
 		}
 	}
 	if m.source() == "" {
-		a.Log.Warn("the job can't be measured", "error", errors.Join(whyNot...))
+		o.Log.Warn("the job can't be measured", "error", errors.Join(whyNot...))
 	}
 	var err error
-	if m.probe, err = a.openProbe(launcher); err != nil {
-		m.close()
+	if m.probe, err = o.openProbe(launcher); err != nil {
+		m.Close()
 		return nil, err
 	}
 	if m.group.Version() == cgroup.V2 {
 		m.group.Leave(m.probe.replaces()...)
 	}
-	if parts := m.probe.states(); parts != nil {
-		a.setState(func(s *hodeipb.State) { s.Probes = parts })
-	}
 	return m, nil
 }
 
-// close frees what the meter holds.
-func (m *meter) close() {
+// Close frees what the meter holds.
+func (m *Meter) Close() {
 	m.group.Close()
 	m.probe.close()
 }
 
+// Probes returns the parts of eBPF as they are now, and why those are absent that are: they go into
+// the State when the meter is opened, and into the ExitRecord, which also knows of those that have
+// failed since. Nil: none was tried.
+func (m *Meter) Probes() []*hodeipb.Probe { return m.probe.states() }
+
 // source names where the figures come from, as an exit record does; "" nowhere.
-func (m *meter) source() string {
+func (m *Meter) source() string {
 	var source string
 	switch {
 	case m.group.Version() == cgroup.V2:
@@ -90,8 +108,8 @@ func (m *meter) source() string {
 	return source
 }
 
-// measure takes a sample; nil: nothing can be measured.
-func (m *meter) measure() *hodeipb.Metrics {
+// Measure takes a sample; nil: nothing can be measured.
+func (m *Meter) Measure() *hodeipb.Metrics {
 	f := &figures{}
 	if f.usage.Source = m.source(); f.usage.Source == "" {
 		return nil
@@ -119,7 +137,7 @@ func (m *meter) measure() *hodeipb.Metrics {
 
 // byCgroup fills in what the cgroup's files say. Once they are gone that is what they
 // said last.
-func (m *meter) byCgroup(f *figures) {
+func (m *Meter) byCgroup(f *figures) {
 	if m.group == nil {
 		return
 	}
@@ -166,7 +184,7 @@ func millis(limit, period cgroup.Figure) cgroup.Figure {
 }
 
 // byProcesses fills in what /proc says of the launcher's descendants.
-func (m *meter) byProcesses(f *figures) {
+func (m *Meter) byProcesses(f *figures) {
 	if m.processes == nil {
 		return
 	}
@@ -186,8 +204,8 @@ func (m *meter) byProcesses(f *figures) {
 	}
 }
 
-// end takes in what the launcher has said at its end; nil: it has said nothing.
-func (m *meter) end(exit *handover.Exit) {
+// End takes in what the launcher has said at its end; nil: it has said nothing.
+func (m *Meter) End(exit *handover.Exit) {
 	if m.processes == nil || exit == nil {
 		return
 	}
@@ -196,7 +214,7 @@ func (m *meter) end(exit *handover.Exit) {
 }
 
 // peak fills in the highest of all samples where the kernel has no peak of its own.
-func (m *meter) peak(f *figures) {
+func (m *Meter) peak(f *figures) {
 	u := &f.usage
 	m.highest = max(m.highest, u.GetMemoryBytes(), u.GetMemoryPeakBytes())
 	if u.MemoryPeakBytes == nil && m.highest > 0 {

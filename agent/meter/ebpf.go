@@ -1,4 +1,4 @@
-package agent
+package meter
 
 import (
 	"errors"
@@ -9,24 +9,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hodei-jobs/hodei/agent/ellipsis"
 	"github.com/hodei-jobs/hodei/agent/handover"
 	"github.com/hodei-jobs/hodei/agent/probe"
-	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
-// EBPF says whether eBPF assists the measuring.
-type EBPF string
-
-// The kinds of EBPF.
-const (
-	EBPFOff     EBPF = ""                   // it is not tried
-	EBPFAuto    EBPF = contract.EBPFAuto    // it does as far as it can be had
-	EBPFRequire EBPF = contract.EBPFRequire // where nothing of it can be had, the command is not started
-)
-
-// errCapable is that the command would have run beside an agent that may do more than it.
-var errCapable = errors.New("no command is started beside capabilities")
+// ErrCapable means that the command would have run beside an agent that may do more than it.
+var ErrCapable = errors.New("no command is started beside capabilities")
 
 // absentBytes bounds the reason for which a part is absent: the kernel's verifier may
 // have much to say.
@@ -45,12 +35,12 @@ type jobProbe struct {
 // that it takes: the job's own code never runs beside an agent that has any. The error,
 // in words of the kernel's and ours, is that this can't be done, or that eBPF is required
 // and nothing of it can be had.
-func (a *agent) openProbe(launcher *handover.Launcher) (*jobProbe, error) {
-	p := a.loadProbe(launcher)
-	if a.InPod {
+func (o Options) openProbe(launcher *handover.Launcher) (*jobProbe, error) {
+	p := o.loadProbe(launcher)
+	if o.DropCapabilities {
 		if err := dropCapabilities(); err != nil {
 			p.close()
-			return nil, fmt.Errorf("%w: %w", errCapable, err)
+			return nil, fmt.Errorf("%w: %w", ErrCapable, err)
 		}
 	}
 	if p == nil {
@@ -58,9 +48,9 @@ func (a *agent) openProbe(launcher *handover.Launcher) (*jobProbe, error) {
 	}
 	p.Check()
 	for _, part := range p.states() {
-		a.Log.Info("eBPF", "part", part.Name, "absent", part.Absent)
+		o.Log.Info("eBPF", "part", part.Name, "absent", part.Absent)
 	}
-	if a.EBPF == EBPFRequire && !p.works() {
+	if o.RequireEBPF && !p.works() {
 		p.close()
 		return nil, errors.New(whyNone(p.states()))
 	}
@@ -68,8 +58,8 @@ func (a *agent) openProbe(launcher *handover.Launcher) (*jobProbe, error) {
 }
 
 // loadProbe loads what can be had; nil: nothing was to be tried.
-func (a *agent) loadProbe(launcher *handover.Launcher) *jobProbe {
-	if a.EBPF == EBPFOff {
+func (o Options) loadProbe(launcher *handover.Launcher) *jobProbe {
+	if !o.EBPF {
 		return nil
 	}
 	p := &jobProbe{}
@@ -166,7 +156,7 @@ func (p *jobProbe) states() (parts []*hodeipb.Probe) {
 	for _, part := range p.Parts() {
 		made := &hodeipb.Probe{Name: part.Name}
 		if part.Err != nil {
-			made.Absent = cutText(printable(part.Err.Error()), absentBytes)
+			made.Absent = ellipsis.Cut(printable(part.Err.Error()), absentBytes)
 		}
 		parts = append(parts, made)
 	}
