@@ -1,11 +1,14 @@
-// Package agent is what runs in a worker. [Run] is the agent: it owns
-// the output, the identity and the connection to coordinators. [Launch] is
-// process 1 of the job's container: it starts the command and hands its pipes
-// to the agent. [Copy] puts the launcher where the job's container finds it.
+// Package agent is what runs in a worker. [Run] is the agent: it owns the output, the identity and the
+// connection to coordinators. [Launch] is process 1 of the job's container: it starts the command and hands
+// its pipes to the agent. [Copy] puts the launcher where the job's container finds it.
 //
-// It knows nothing of Kubernetes or of certificates: the protocol of
-// pkg/hodeipb and the words of pkg/contract are all that it shares with the other
-// side. It takes no signals and sets no exit status: that is cmd/hodei-worker's.
+// It is the agent's decisions: when the job may start, what its end means, who gets its output, and how long
+// somebody is waited for. What it decides about is below it: spool keeps the output, meter measures, guard
+// keeps the job out, launcher runs the command, and handover is what agent and launcher say to each other.
+//
+// It knows nothing of Kubernetes or of certificates: the protocol of pkg/hodeipb and the words of
+// pkg/contract are all that it shares with the other side. It takes no signals and sets no exit status: that
+// is cmd/hodei-worker's.
 package agent
 
 import (

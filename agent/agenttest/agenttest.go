@@ -53,7 +53,7 @@ func RandomBytes(rnd *rand.Rand, n int) []byte {
 	var seed [32]byte
 	binary.LittleEndian.PutUint64(seed[:], rnd.Uint64())
 	data := make([]byte, n)
-	rand.NewChaCha8(seed).Read(data) // never fails
+	_, _ = rand.NewChaCha8(seed).Read(data) // it never fails
 	return data
 }
 
