@@ -33,6 +33,13 @@ var forbidden = []struct {
 	{"agent", []string{"github.com/spf13"}, "the worker is configured by variables; a command line library is dead weight in every Pod"},
 	{"agent", []string{"certs"}, "it takes a *tls.Config, so that who issues certificates is not its affair"},
 	{"agent", []string{"pkg/cli", "pkg/coordinator", "pkg/provider", "pkg/job", "pkg/ui"}, "the wire is the whole contract"},
+	{"agent/spool", []string{"agent", "certs", "pkg/contract"}, "it keeps output, whoever prints it and whoever reads it"},
+	{"agent/handover", []string{"agent", "certs", "pkg", "google.golang.org"}, "it is what two processes say to each other; each imports it, and it neither"},
+	{"agent/launcher", []string{"agent/spool", "agent/meter", "agent/guard", "certs", "pkg/hodeipb", "google.golang.org"}, "it is process 1 of the job's container: it speaks to the agent alone, and the job pays for its memory"},
+	{"agent/guard", []string{"agent/spool", "agent/meter", "agent/launcher", "certs", "pkg", "google.golang.org"}, "it knows whose a connection is; who is a coordinator is proved above"},
+	{"agent/meter", []string{"agent/spool", "agent/guard", "agent/launcher", "certs"}, "it measures; whom the agent tells of it is not its affair"},
+	{"agent/proc", []string{"agent", "certs", "pkg", "google.golang.org"}, "it reads /proc, whatever the figures are for"},
+	{"agent/ellipsis", beyondStandard, "it shortens text, whatever that says"},
 	{"cmd/hodei-worker", []string{"k8s.io", "sigs.k8s.io", "github.com/spf13"}, "it is copied into every Pod: small, and quick to start"},
 	{"pkg/coordinator", []string{"certs"}, "it takes a *tls.Config, so that who issues certificates is not its affair"},
 	{"pkg/coordinator", []string{"k8s.io/client-go", "k8s.io/cli-runtime", "k8s.io/kubectl"}, "it serves agents of any provider"},
@@ -77,6 +84,8 @@ var onlyIn = []struct {
 	{"pkg/cli", []string{"cmd/hodei", "pkg/cli"}, "what a command needs lives below it, where the server can use it too"},
 	{"pkg/coordinator/logstore", []string{"pkg/coordinator", "pkg/cli/...", "pkg/history", "pkg/history/historytest", "pkg/joblog", "pkg/place", "pkg/session", "pkg/output", "pkg/output/outputtest"}, "a coordinator writes it, commands about logs look into it, and output is shown from it"},
 	{"pkg/server", []string{"pkg/cli/..."}, "a command serves it"},
+	{"agent", []string{"cmd/hodei-worker", "agent/..."}, "it is one end of the wire; the other side knows the wire"},
+	{"agent/agenttest", nil, "it is for tests"},
 	{"pkg/ui/uitest", nil, "it is for tests"},
 	{"pkg/follow/followtest", nil, "it is for tests"},
 	{"pkg/setup/setuptest", nil, "it is for tests"},
@@ -95,7 +104,7 @@ var onlyIn = []struct {
 	{"k8s.io/cli-runtime", []string{"pkg/cli/...", "pkg/command", "pkg/provider/kubernetes"}, "it is about flags and printing"},
 	{"k8s.io/kubectl", []string{"pkg/cli/...", "pkg/command", "pkg/provider/kubernetes"}, "it is about flags and printing"},
 	{"go.yaml.in/yaml", []string{"deploy"}, "it keeps comments, which are the reasons of the manifests' rules; all else is read as Kubernetes reads it"},
-	{"google.golang.org/grpc", []string{"agent", "pkg/coordinator", "pkg/coordinator/logstore", "pkg/hodeipb", "pkg/output/outputtest", "pkg/follow/followtest", "test/bench"}, "the wire has two ends, and the store takes the buffers as they come"},
+	{"google.golang.org/grpc", []string{"agent", "agent/spool", "pkg/coordinator", "pkg/coordinator/logstore", "pkg/hodeipb", "pkg/output/outputtest", "pkg/follow/followtest", "test/bench"}, "the wire has two ends, and what keeps output gives and takes the buffers as they come"},
 }
 
 // TestImports holds the import graph of docs/architecture.md.
