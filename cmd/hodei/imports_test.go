@@ -59,6 +59,7 @@ var forbidden = []struct {
 	{"pkg/provider/tunnel", beyondStandard, "it passes connections on, whoever dials and whoever serves them"},
 	{"pkg/provider/local", []string{"pkg/coordinator"}, "it starts agents; who meets them stands above"},
 	{"pkg/provider/kubernetes", []string{"pkg/coordinator"}, "it dials agents and hands over connections; who meets them stands above"},
+	{"pkg/provider/kubernetes/manifest", []string{"pkg/provider/kubernetes", "k8s.io/client-go", "google.golang.org"}, "it writes objects and reads them, with the same result wherever they come from; who asks the cluster for them stands above"},
 	{"pkg/wire", []string{"agent", "certs", "pkg/cli", "pkg/coordinator", "pkg/provider", "pkg/ui", "k8s.io/client-go"}, "it judges messages, whoever received them"},
 	{"pkg/provider/local", []string{"agent"}, "it runs hodei-worker as the kubelet would, as a program"},
 	{"pkg/provider/kubernetes", []string{"agent"}, "the wire is the whole contract"},

@@ -214,7 +214,7 @@ func (r *Run) doubt(ctx context.Context, of right, err error) {
 func (p *Provider) mayStill(ctx context.Context, of right) error {
 	ctx, cancel := context.WithTimeout(ctx, askWait)
 	defer cancel()
-	namespace := p.settings.namespace
+	namespace := p.settings.Namespace
 	review, err := p.client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
 		Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
 			Namespace: namespace, Verb: of.verb, Group: of.group, Resource: of.resource, Subresource: of.subresource,

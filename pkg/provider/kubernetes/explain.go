@@ -19,6 +19,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 // pullGrace is how long an image that can't be pulled is given: registries
@@ -227,7 +228,7 @@ func explainPod(pod *corev1.Pod) verdict {
 	for _, c := range pod.Status.Conditions {
 		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable {
 			hint := "ask for less with --cpu and --memory, or see: kubectl describe nodes"
-			if name := pod.Labels[LabelProvider]; name != "" && !strings.Contains(c.Message, "Insufficient ") {
+			if name := pod.Labels[manifest.LabelProvider]; name != "" && !strings.Contains(c.Message, "Insufficient ") {
 				// a node selector, a taint, a volume: the provider's, not the job's
 				hint = "see what the provider asks for: {hodei} provider get " + name + ", and what there is: kubectl describe nodes"
 			}
@@ -254,10 +255,10 @@ func explainPod(pod *corev1.Pod) verdict {
 		// hook, whose own words the kubelet drops, has left one in its message.
 		if agent := agentEnd(pod); agent != nil && agent.Message != "" {
 			v.failure.Message = "the launcher was not put in place: " + oneLine(agent.Message)
-			v.failure.Hint = cmp.Or(ClockHint(v.failure.Message, pod.Namespace, pod.Labels[LabelJob]),
+			v.failure.Hint = cmp.Or(ClockHint(v.failure.Message, pod.Namespace, pod.Labels[manifest.LabelJob]),
 				"kubectl describe nodes, or another worker's image: {hodei} provider set NAME --image IMAGE")
 			v.grace = 0
-		} else if s.Name == agentContainer {
+		} else if s.Name == manifest.AgentContainer {
 			v.grace = 0
 		}
 		return v
@@ -272,7 +273,7 @@ func (p *Provider) named(v verdict) verdict {
 		return v
 	}
 	f := *v.failure
-	if f.Hint == ruleHint && p.settings.ebpf() != "" {
+	if f.Hint == ruleHint && p.settings.EBPF() != "" {
 		f.Hint = "it may be about the agent's capabilities, without which: {hodei} provider set NAME --ebpf off; or: " + ruleHint
 	}
 	f.Hint = p.namedHint(f.Hint)
@@ -282,8 +283,8 @@ func (p *Provider) named(v verdict) verdict {
 
 func (p *Provider) namedHint(hint string) string {
 	instead := "{hodei} provider add NAME"
-	if p.settings.provider != "" {
-		instead = "{hodei} provider set " + p.settings.provider
+	if p.settings.Provider != "" {
+		instead = "{hodei} provider set " + p.settings.Provider
 	}
 	return strings.ReplaceAll(hint, "{hodei} provider set NAME", instead)
 }
@@ -291,7 +292,7 @@ func (p *Provider) namedHint(hint string) string {
 // doomed tells a Pod whose job's container the runtime could not start.
 func doomed(pod *corev1.Pod) bool {
 	for _, s := range pod.Status.ContainerStatuses {
-		if t := s.State.Terminated; s.Name == jobContainer && t != nil && neverRan(t) {
+		if t := s.State.Terminated; s.Name == manifest.JobContainer && t != nil && neverRan(t) {
 			return true
 		}
 	}
@@ -301,7 +302,7 @@ func doomed(pod *corev1.Pod) bool {
 // agentEnd is how the agent's container ended; nil: it has not.
 func agentEnd(pod *corev1.Pod) *corev1.ContainerStateTerminated {
 	for _, s := range pod.Status.ContainerStatuses {
-		if s.Name == agentContainer {
+		if s.Name == manifest.AgentContainer {
 			return s.State.Terminated
 		}
 	}

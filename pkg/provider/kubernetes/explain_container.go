@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 // explainContainer says why a container does not start.
@@ -30,7 +31,7 @@ func explainTerminated(pod *corev1.Pod, name string, t *corev1.ContainerStateTer
 	if f := unfit(pod, name, t.Message); f != nil {
 		return verdict{failure: f}
 	}
-	if name == agentContainer {
+	if name == manifest.AgentContainer {
 		return verdict{}
 	}
 	f := &job.Failure{Cause: job.AgentLost, Message: "the job's container could not be started: " + startError(t.Message),
@@ -39,7 +40,7 @@ func explainTerminated(pod *corev1.Pod, name string, t *corev1.ContainerStateTer
 	case strings.Contains(t.Message, "OOM-killed"), strings.Contains(t.Message, "unable to set memory limit"):
 		f.Cause, f.Hint = job.OOMKilled, "run it again with more memory: --memory SIZE"
 		return verdict{failure: f}
-	case !strings.Contains(t.Message, LauncherPath): // then it is the user's choice that the runtime can't do
+	case !strings.Contains(t.Message, manifest.LauncherPath): // then it is the user's choice that the runtime can't do
 		f.Cause, f.Hint = job.ConfigError, "check the image's WORKDIR and --user, and see: kubectl get events -n "+pod.Namespace
 		return verdict{failure: f}
 	}
@@ -75,7 +76,7 @@ func explainPull(pod *corev1.Pod, s corev1.ContainerStatus, w *corev1.ContainerS
 	reason := fmt.Sprintf("image %q can't be pulled: %s", s.Image, pullError(w.Message))
 	f := &job.Failure{Cause: job.ImagePull, Message: reason,
 		Hint: "check the tag, or add a pull secret: {hodei} provider set NAME --image-pull-secret SECRET"}
-	if s.Name == agentContainer {
+	if s.Name == manifest.AgentContainer {
 		f.Message = "the worker's " + f.Message
 		f.Hint = fmt.Sprintf("build it: docker build -f Dockerfile.worker -t %[1]s . && "+
 			"kind load docker-image %[1]s (or: minikube image load %[1]s)", s.Image)
@@ -133,7 +134,7 @@ func noUser(pod *corev1.Pod, name, said string) *job.Failure {
 	return &job.Failure{Cause: job.ConfigError,
 		Message: fmt.Sprintf("the node can't run container %s as %s: %s", name, as, startError(said)),
 		Hint: fmt.Sprintf("run it again as one that every node has: --user %d; "+
-			"all jobs: {hodei} provider set NAME --user %[1]d", agentUser)}
+			"all jobs: {hodei} provider set NAME --user %[1]d", manifest.AgentUser)}
 }
 
 // badVariable explains a container that can't start because of a variable's value; nil: the

@@ -27,6 +27,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/deploy"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 // refusal of an API server: the sentence is the server's own.
@@ -359,6 +360,12 @@ const runc = "failed to create containerd task: failed to create shim task: OCI 
 
 // The messages are those of kubelet 1.35 with containerd 1.7, but for the
 // registries' that are quoted from their documentation.
+// keysAndSettings are the variables of run --env-from secret/keys,configmap/settings.
+var keysAndSettings = []corev1.EnvFromSource{
+	{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "keys"}}},
+	{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "settings"}}},
+}
+
 func TestExplainPod(t *testing.T) {
 	const pullHint = "check the tag, or add a pull secret: {hodei} provider set NAME --image-pull-secret SECRET"
 	for _, test := range []struct {
@@ -555,9 +562,9 @@ func TestExplainPod(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "x-abcde", Namespace: "ns",
-				Labels: map[string]string{LabelProvider: test.provider}},
-				Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: agentContainer, ImagePullPolicy: test.policy},
-					{Name: jobContainer, EnvFrom: jobEnvFrom([]job.EnvSource{{Secret: "keys"}, {ConfigMap: "settings"}})}}},
+				Labels: map[string]string{manifest.LabelProvider: test.provider}},
+				Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: manifest.AgentContainer, ImagePullPolicy: test.policy},
+					{Name: manifest.JobContainer, EnvFrom: keysAndSettings}}},
 				Status: corev1.PodStatus{ContainerStatuses: test.containers, Conditions: test.conditions}}
 			v := explainPod(pod)
 			if test.cause == "" {
@@ -823,7 +830,7 @@ func TestNamed(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			given := &job.Failure{Hint: test.hint}
-			p := &Provider{settings: settings{provider: test.provider}}
+			p := &Provider{settings: manifest.Settings{Provider: test.provider}}
 			if got := p.named(verdict{failure: given}).failure; got.Hint != test.want || given.Hint != test.hint {
 				t.Errorf("got %q, want %q; what was given: %q", got.Hint, test.want, given.Hint)
 			}

@@ -3,7 +3,6 @@ package kubernetes
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 // ErrNotFound is under the Failure of a job that is not in the cluster.
@@ -68,7 +68,7 @@ type Attempt struct {
 func (p *Provider) Find(ctx context.Context, name string) (*Found, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	namespace := p.settings.namespace
+	namespace := p.settings.Namespace
 	j, err := p.client.BatchV1().Jobs(namespace).Get(ctx, name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
@@ -77,11 +77,11 @@ func (p *Provider) Find(ctx context.Context, name string) (*Found, error) {
 	case err != nil:
 		return nil, Explain(err)
 	}
-	spec, err := SpecOf(j)
+	spec, err := manifest.SpecOf(j)
 	if err != nil {
 		return nil, err
 	}
-	pods, err := p.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: LabelJob + "=" + name})
+	pods, err := p.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: manifest.LabelJob + "=" + name})
 	if err != nil {
 		return nil, Explain(err)
 	}
@@ -102,8 +102,8 @@ func (p *Provider) Find(ctx context.Context, name string) (*Found, error) {
 func (p *Provider) FindAll(ctx context.Context, selector string) ([]*Found, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	ours := LabelManagedBy + "=" + ManagedBy
-	jobs, err := p.client.BatchV1().Jobs(p.settings.namespace).List(ctx, metav1.ListOptions{
+	ours := manifest.LabelManagedBy + "=" + manifest.ManagedBy
+	jobs, err := p.client.BatchV1().Jobs(p.settings.Namespace).List(ctx, metav1.ListOptions{
 		LabelSelector: strings.TrimSuffix(ours+","+selector, ","),
 	})
 	if err != nil {
@@ -113,7 +113,7 @@ func (p *Provider) FindAll(ctx context.Context, selector string) ([]*Found, erro
 		return nil, nil
 	}
 	// Labels of a user's are on the Job alone. All Pods are one request, too.
-	pods, err := p.client.CoreV1().Pods(p.settings.namespace).List(ctx, metav1.ListOptions{LabelSelector: ours})
+	pods, err := p.client.CoreV1().Pods(p.settings.Namespace).List(ctx, metav1.ListOptions{LabelSelector: ours})
 	if err != nil {
 		return nil, Explain(err)
 	}
@@ -126,7 +126,7 @@ func (p *Provider) FindAll(ctx context.Context, selector string) ([]*Found, erro
 	var found []*Found
 	for i := range jobs.Items {
 		j := &jobs.Items[i]
-		if spec, err := SpecOf(j); err == nil {
+		if spec, err := manifest.SpecOf(j); err == nil {
 			found = append(found, newFound(j, spec, owned[j.UID]))
 		}
 	}
@@ -134,48 +134,6 @@ func (p *Provider) FindAll(ctx context.Context, selector string) ([]*Found, erro
 		return cmp.Or(a.Job.CreationTimestamp.Compare(b.Job.CreationTimestamp.Time), strings.Compare(a.Job.Name, b.Job.Name))
 	})
 	return found, nil
-}
-
-// SpecOf reads what was asked for from a Job, with defaults. One that says nothing of it
-// is not ours, and neither is a copy under another name.
-func SpecOf(j *batchv1.Job) (*job.Spec, error) {
-	text, ok := j.Annotations[AnnotationSpec]
-	if !ok {
-		return nil, fmt.Errorf("job %q was not made by hodei: it has no annotation %s", j.Name, AnnotationSpec)
-	}
-	spec := &job.Spec{}
-	if err := json.Unmarshal([]byte(text), spec); err != nil {
-		return nil, fmt.Errorf("annotation %s of job %q: %w", AnnotationSpec, j.Name, err)
-	}
-	if spec.Name != j.Name {
-		return nil, fmt.Errorf("annotation %s of job %q is of job %q", AnnotationSpec, j.Name, spec.Name)
-	}
-	if len(spec.Command) == 0 { // earlier versions have all of it there
-		spec.Command, spec.Env = commandOf(&j.Spec.Template.Spec)
-	}
-	spec.SetDefaults() // of another version's
-	return spec, nil
-}
-
-// commandOf reads the command and its variables from a Pod's template, as they were
-// typed. What is not there, or not as hodei makes it, is empty.
-func commandOf(pod *corev1.PodSpec) (command []string, env []job.EnvVar) {
-	for _, c := range pod.Containers {
-		if c.Name != jobContainer {
-			continue
-		}
-		if end := slices.Index(c.Command, "--"); end >= 0 {
-			for _, arg := range c.Command[end+1:] {
-				command = append(command, typed(arg))
-			}
-		}
-		for _, v := range c.Env {
-			if v.ValueFrom == nil { // else it is one of ours
-				env = append(env, job.EnvVar{Name: v.Name, Value: typed(v.Value)})
-			}
-		}
-	}
-	return command, env
 }
 
 // newFound puts together what the Job and its Pods say. Pods of others, such as an
@@ -245,7 +203,7 @@ func commandEnded(pod *corev1.Pod) bool { return commandEnd(pod) != nil }
 // commandEnd is how the job's container ended; nil: it has not.
 func commandEnd(pod *corev1.Pod) *corev1.ContainerStateTerminated {
 	for _, s := range pod.Status.ContainerStatuses {
-		if s.Name == jobContainer {
+		if s.Name == manifest.JobContainer {
 			return s.State.Terminated
 		}
 	}
@@ -259,7 +217,7 @@ func hasRun(pod *corev1.Pod) bool {
 		return false
 	}
 	for _, s := range pod.Status.ContainerStatuses {
-		if s.Name == jobContainer && (s.State.Running != nil || s.State.Terminated != nil && !neverRan(s.State.Terminated)) {
+		if s.Name == manifest.JobContainer && (s.State.Running != nil || s.State.Terminated != nil && !neverRan(s.State.Terminated)) {
 			return true
 		}
 	}
@@ -269,7 +227,7 @@ func hasRun(pod *corev1.Pod) bool {
 // agentRuns tells that the agent's container does.
 func agentRuns(pod *corev1.Pod) bool {
 	for _, s := range pod.Status.ContainerStatuses {
-		if s.Name == agentContainer {
+		if s.Name == manifest.AgentContainer {
 			return s.State.Running != nil
 		}
 	}

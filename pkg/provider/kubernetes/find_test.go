@@ -26,6 +26,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 // shelf is an API server with objects on it that nobody changes.
@@ -147,8 +148,8 @@ func madeJob(t *testing.T, name string, change ...func(*batchv1.Job)) *batchv1.J
 		t.Fatal(err)
 	}
 	j := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "ns", UID: types.UID("uid-" + name),
-		Labels:      map[string]string{LabelJob: name, LabelManagedBy: ManagedBy},
-		Annotations: map[string]string{AnnotationSpec: string(text)}}}
+		Labels:      map[string]string{manifest.LabelJob: name, manifest.LabelManagedBy: manifest.ManagedBy},
+		Annotations: map[string]string{manifest.AnnotationSpec: string(text)}}}
 	for _, c := range change {
 		c(j)
 	}
@@ -274,7 +275,7 @@ func TestFind(t *testing.T) {
 
 func TestFindFails(t *testing.T) {
 	annotated := func(text string) func(*batchv1.Job) {
-		return func(j *batchv1.Job) { j.Annotations[AnnotationSpec] = text }
+		return func(j *batchv1.Job) { j.Annotations[manifest.AnnotationSpec] = text }
 	}
 	for _, test := range []struct {
 		name    string
@@ -327,7 +328,7 @@ func TestFindAll(t *testing.T) {
 	s := &shelf{
 		jobs: []*batchv1.Job{c, a, b,
 			madeJob(t, "copied", at(3), func(j *batchv1.Job) { j.Annotations = nil }),
-			madeJob(t, "foreign", at(3), func(j *batchv1.Job) { delete(j.Labels, LabelManagedBy) })},
+			madeJob(t, "foreign", at(3), func(j *batchv1.Job) { delete(j.Labels, manifest.LabelManagedBy) })},
 		pods: []*corev1.Pod{podIn(1, a, "a-1", exits(t, 1)), podIn(2, a, "a-2", runs), podIn(1, c, "c-1", runs),
 			{ObjectMeta: metav1.ObjectMeta{Name: "z", Labels: a.Labels}}},
 	}
@@ -368,7 +369,7 @@ func TestFindAll(t *testing.T) {
 // secretOf is the Secret of a Job with certificates for a job of that name.
 func secretOf(t *testing.T, owner *batchv1.Job, namespace, name string) *corev1.Secret {
 	t.Helper()
-	s := renderSecret(owner, minimal(), testCerts(t, namespace, name))
+	s := manifest.Secret(owner, minimal(), testCerts(t, namespace, name))
 	s.UID = "uid-secret"
 	return s
 }
@@ -638,7 +639,7 @@ func TestMayTunnel(t *testing.T) {
 	} {
 		s := &apiServer{allowed: func(verb string) bool { return slices.Contains(test.allowed, verb) }}
 		d := s.start(t)
-		p := &Provider{settings: settings{namespace: "ns"}, dialer: d, client: d.client}
+		p := &Provider{settings: manifest.Settings{Namespace: "ns"}, dialer: d, client: d.client}
 		if got, err := p.MayTunnel(t.Context()); err != nil || got != test.want {
 			t.Errorf("%s: got %t, %v", test.name, got, err)
 		}
@@ -661,7 +662,7 @@ func TestContainerLogsDefault(t *testing.T) {
 		detached bool
 		want     bool
 	}{{nil, false, false}, {nil, true, true}, {&on, false, true}, {&on, true, true}, {&off, false, false}, {&off, true, false}} {
-		p := &Provider{settings: settings{config: provider.Config{ContainerLogs: test.said}}}
+		p := &Provider{settings: manifest.Settings{Config: provider.Config{ContainerLogs: test.said}}}
 		if got := p.ContainerLogs(test.detached); got != test.want {
 			t.Errorf("%v detached %t: got %t", test.said, test.detached, got)
 		}

@@ -11,7 +11,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
@@ -80,13 +79,4 @@ func (r *Run) Refused(err error) *job.Failure {
 	f.Hint = fmt.Sprintf("compare the clocks; if they agree: {hodei} certs inspect --job %[1]s -n %[2]s, "+
 		"{hodei} certs rotate --job %[1]s -n %[2]s", r.spec.Name, r.job.Namespace)
 	return f
-}
-
-// jobCerts are the certificates that a job's Secret holds.
-func jobCerts(s *corev1.Secret) *certs.JobCerts {
-	return &certs.JobCerts{
-		CA:         s.Data["ca.crt"],
-		ClientCert: s.Data["client.crt"], ClientKey: s.Data["client.key"],
-		ServerCert: s.Data["server.crt"], ServerKey: s.Data["server.key"],
-	}
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"net/http/httptrace"
+	"path"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,7 @@ import (
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 )
 
@@ -35,6 +37,21 @@ const requestTimeout = 30 * time.Second
 // waits for it. A cluster answers a deletion within some tens of milliseconds, and one
 // that does not is left to collect by itself.
 const deleteWait = 2 * time.Second
+
+// What others look for in a cluster, or say of a job; [manifest] says what each is.
+const (
+	LabelJob       = manifest.LabelJob
+	LabelManagedBy = manifest.LabelManagedBy
+	ManagedBy      = manifest.ManagedBy
+	AnnotationSpec = manifest.AnnotationSpec
+	AnnotationEBPF = manifest.AnnotationEBPF
+
+	LauncherPath            = manifest.LauncherPath
+	DefaultEphemeralStorage = manifest.DefaultEphemeralStorage
+)
+
+// SpecOf reads what was asked for from a Job, with defaults, as [manifest.SpecOf] does.
+func SpecOf(j *batchv1.Job) (*job.Spec, error) { return manifest.SpecOf(j) }
 
 // Options say where and how. Config and, in Provider, Namespace, Image and
 // ServiceAccount are required.
@@ -49,7 +66,7 @@ type Options struct {
 
 // Provider makes workers in one namespace of one cluster.
 type Provider struct {
-	settings settings
+	settings manifest.Settings
 	client   client.Interface
 	dialer   *dialer
 	clock    *Clock
@@ -71,35 +88,35 @@ func New(o Options) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := settings{provider: o.Name, namespace: o.Provider.Namespace, config: o.Provider}
+	s := manifest.Settings{Provider: o.Name, Namespace: o.Provider.Namespace, Config: o.Provider}
 	return &Provider{settings: s, client: c, dialer: &dialer{config: config, client: c}, clock: clock}, nil
 }
 
 // Describe says in a few words where jobs go.
 func (p *Provider) Describe() string {
-	if p.settings.provider == "" {
-		return p.settings.namespace
+	if p.settings.Provider == "" {
+		return p.settings.Namespace
 	}
-	return fmt.Sprintf("%s (%s)", p.settings.provider, p.settings.namespace)
+	return fmt.Sprintf("%s (%s)", p.settings.Provider, p.settings.Namespace)
 }
 
 // Name is the provider's; empty: it has none, as that of a kube context.
-func (p *Provider) Name() string { return p.settings.provider }
+func (p *Provider) Name() string { return p.settings.Provider }
 
 // Namespace is where jobs go.
-func (p *Provider) Namespace() string { return p.settings.namespace }
+func (p *Provider) Namespace() string { return p.settings.Namespace }
 
 // SetDefaults fills in what is zero in spec, and has a default here: of the provider's
 // own, then of hodei's.
 func (p *Provider) SetDefaults(spec *job.Spec) {
-	p.settings.config.SetDefaults(spec)
+	p.settings.Config.SetDefaults(spec)
 	spec.SetDefaults()
 }
 
 // ContainerLogs says whether a job of this provider copies its output to its
 // container's log where nobody has said so.
 func (p *Provider) ContainerLogs(detached bool) bool {
-	if logs := p.settings.config.ContainerLogs; logs != nil {
+	if logs := p.settings.Config.ContainerLogs; logs != nil {
 		return *logs
 	}
 	return detached // nobody follows it from its start: kubectl logs is the next best
@@ -114,7 +131,7 @@ func (p *Provider) MayTunnel(ctx context.Context) (bool, error) {
 	// Of the two rights it is the one that matters: SPDY takes it and nothing else, and
 	// since 1.35 WebSocket takes it too. Who has get alone is taken for shut out, and
 	// before 1.35 wrongly; hodei-user has both.
-	answer, err := p.dialer.review(ctx, p.settings.namespace, "create")
+	answer, err := p.dialer.review(ctx, p.settings.Namespace, "create")
 	var status apierrors.APIStatus
 	switch {
 	case err == nil:
@@ -128,12 +145,25 @@ func (p *Provider) MayTunnel(ctx context.Context) (bool, error) {
 // Manifest is the Job that Submit would make, without asking the cluster: with ebpf: auto
 // it is that of a namespace which allows it.
 func (p *Provider) Manifest(spec *job.Spec) (*batchv1.Job, error) {
-	return renderJob(spec, p.withServerName(spec))
+	return manifest.Job(spec, p.withServerName(spec))
 }
 
-func (p *Provider) withServerName(spec *job.Spec) settings {
+// CheckSpec refuses a spec, with its defaults, that no cluster could take, before
+// anything is made. It asks none.
+func (p *Provider) CheckSpec(spec *job.Spec) error {
+	if spec.Workdir != "" && !path.IsAbs(spec.Workdir) {
+		return fmt.Errorf("--workdir %q: want a path from the root, as it is in the image", spec.Workdir)
+	}
+	j, err := p.Manifest(spec)
+	if err != nil {
+		return err
+	}
+	return manifest.CheckSize(j)
+}
+
+func (p *Provider) withServerName(spec *job.Spec) manifest.Settings {
 	s := p.settings
-	s.serverName = certs.ID{Namespace: s.namespace, Job: spec.Name}.ServerName()
+	s.ServerName = certs.ID{Namespace: s.Namespace, Job: spec.Name}.ServerName()
 	return s
 }
 
@@ -175,7 +205,7 @@ type Run struct {
 // a *job.Failure, and nothing is left behind. A ctx that ends during the
 // requests is honoured after them: what was made is then deleted.
 func (p *Provider) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCerts, o RunOptions) (*Run, error) {
-	manifest, without, err := p.Plan(ctx, spec)
+	wanted, without, err := p.Plan(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +216,7 @@ func (p *Provider) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCert
 		return nil, Explain(err)
 	}
 	r.watch(ctx) // beforehand: the first events cost no round trip more
-	if err := r.create(ctx, manifest, id); err != nil {
+	if err := r.create(ctx, wanted, id); err != nil {
 		r.Close()
 		return nil, p.nameWebhook(ctx, Explain(err))
 	}
@@ -201,7 +231,7 @@ func (p *Provider) newRun(spec *job.Spec, o RunOptions) *Run {
 	}
 }
 
-func (r *Run) create(ctx context.Context, manifest *batchv1.Job, id *certs.JobCerts) error {
+func (r *Run) create(ctx context.Context, wanted *batchv1.Job, id *certs.JobCerts) error {
 	c := r.provider.client
 	// An answer that we did not wait for could be "created".
 	request, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
@@ -209,21 +239,21 @@ func (r *Run) create(ctx context.Context, manifest *batchv1.Job, id *certs.JobCe
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(deleteWait, cancel) })()
 	var sent atomic.Bool
 	traced := httptrace.WithClientTrace(request, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
-	manifest.Annotations[annotationRun] = rand.Text()
-	made, err := c.BatchV1().Jobs(manifest.Namespace).Create(traced, unfinished(manifest), metav1.CreateOptions{})
+	wanted.Annotations[manifest.AnnotationRun] = rand.Text()
+	made, err := c.BatchV1().Jobs(wanted.Namespace).Create(traced, unfinished(wanted), metav1.CreateOptions{})
 	if err != nil {
 		if request.Err() != nil && ctx.Err() != nil { // the cause, not that we gave up
 			err = ctx.Err()
 		}
 		if sent.Load() && !refused(err) {
-			return also(err, r.takeBack(ctx, manifest))
+			return also(err, r.takeBack(ctx, wanted))
 		}
 		return err
 	}
 	r.job = made
 	// At once, on the same connection: the kubelet looks for it 300 ms later,
 	// and if it is not there, again only after 1.5 s.
-	secret, err := c.CoreV1().Secrets(manifest.Namespace).Create(request, renderSecret(made, r.spec, id), metav1.CreateOptions{})
+	secret, err := c.CoreV1().Secrets(wanted.Namespace).Create(request, manifest.Secret(made, r.spec, id), metav1.CreateOptions{})
 	if err == nil {
 		r.secret = secret.UID
 		err = ctx.Err()
@@ -231,9 +261,9 @@ func (r *Run) create(ctx context.Context, manifest *batchv1.Job, id *certs.JobCe
 	switch {
 	case err != nil:
 	case r.spec.Detached: // nobody is there afterwards
-		err = r.complete(request, manifest.Spec.ActiveDeadlineSeconds)
+		err = r.complete(request, wanted.Spec.ActiveDeadlineSeconds)
 	default: // its start needs not wait for it
-		r.work.Go(ctx, func(ctx context.Context) { r.keepCompleting(ctx, manifest.Spec.ActiveDeadlineSeconds) })
+		r.work.Go(ctx, func(ctx context.Context) { r.keepCompleting(ctx, wanted.Spec.ActiveDeadlineSeconds) })
 	}
 	if err != nil {
 		return also(err, r.Delete(ctx))
@@ -255,16 +285,16 @@ func refused(err error) bool {
 
 // takeBack deletes the Job of a request whose answer got lost, and only that: a
 // Job of the same name may be somebody else's.
-func (r *Run) takeBack(ctx context.Context, manifest *batchv1.Job) error {
+func (r *Run) takeBack(ctx context.Context, wanted *batchv1.Job) error {
 	request, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteWait)
 	defer cancel()
-	found, err := r.provider.client.BatchV1().Jobs(manifest.Namespace).Get(request, manifest.Name, metav1.GetOptions{})
+	found, err := r.provider.client.BatchV1().Jobs(wanted.Namespace).Get(request, wanted.Name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
 		return nil
 	case err != nil:
-		return fmt.Errorf("job %s may have been made all the same: %w", manifest.Name, err)
-	case found.Annotations[annotationRun] != manifest.Annotations[annotationRun]:
+		return fmt.Errorf("job %s may have been made all the same: %w", wanted.Name, err)
+	case found.Annotations[manifest.AnnotationRun] != wanted.Annotations[manifest.AnnotationRun]:
 		return nil
 	}
 	r.job = found

@@ -8,9 +8,14 @@ import (
 	"net/http/httptest"
 	"testing"
 
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 func testCerts(t testing.TB, namespace, name string) *certs.JobCerts {
@@ -49,4 +54,38 @@ func pemOf(s *httptest.Server) []byte {
 func configOf(s *httptest.Server) *rest.Config {
 	return &rest.Config{Host: s.URL, TLSClientConfig: rest.TLSClientConfig{CAData: pemOf(s)},
 		ContentConfig: rest.ContentConfig{ContentType: "application/json"}}
+}
+
+// A provider's defaults come before hodei's own, and after what is asked for.
+func TestProviderSetDefaults(t *testing.T) {
+	_, c, err := provider.ParseRequest([]byte("{type: kubernetes, ttl: 5m, user: image, cpu: 2}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := &job.Spec{Command: []string{"true"}, User: "7"}
+	(&Provider{settings: manifest.Settings{Config: c}}).SetDefaults(spec)
+	if spec.TTL != c.TTL.Duration || spec.User != "7" || spec.CPU.String() != "2" || spec.StartTimeout != job.DefaultStartTimeout ||
+		spec.Name == "" {
+		t.Errorf("got %+v", spec)
+	}
+}
+
+// minimal is what "hodei run --name hello -- echo hello" asks for.
+func minimal() *job.Spec {
+	s := &job.Spec{Name: "hello", Command: []string{"echo", "hello"}}
+	s.SetDefaults()
+	return s
+}
+
+// specWith is the minimal spec with a change.
+func specWith(change func(*job.Spec)) *job.Spec {
+	s := minimal()
+	change(s)
+	return s
+}
+
+// containers are the two of a Job's Pod.
+func containers(j *batchv1.Job) (agent, command corev1.Container) {
+	c := j.Spec.Template.Spec.Containers
+	return c[0], c[1]
 }

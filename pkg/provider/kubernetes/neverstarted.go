@@ -14,6 +14,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 // wordsWait bounds how long the report of a failure waits for the container's last words.
@@ -44,7 +45,7 @@ func StartTimedOut(pod *corev1.Pod) bool {
 // evictedItself tells that the agent had its Pod evicted: the name of its volume is in the
 // kubelet's message, and nothing else ever fills that.
 func evictedItself(pod *corev1.Pod) bool {
-	return pod.Status.Reason == "Evicted" && strings.Contains(pod.Status.Message, `"`+evictionVolume+`"`)
+	return pod.Status.Reason == "Evicted" && strings.Contains(pod.Status.Message, `"`+manifest.EvictionVolume+`"`)
 }
 
 // neverStartedOutcome is the end of an attempt whose agent says that the command never
@@ -146,7 +147,7 @@ func (p *Provider) lastWords(ctx context.Context, pod *corev1.Pod) string {
 	ctx, cancel := context.WithTimeout(ctx, wordsWait)
 	defer cancel()
 	log, err := p.client.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{
-		Container: jobContainer, TailLines: &wordsLines, LimitBytes: &wordsBytes}).Stream(ctx)
+		Container: manifest.JobContainer, TailLines: &wordsLines, LimitBytes: &wordsBytes}).Stream(ctx)
 	if err != nil {
 		return ""
 	}
@@ -184,7 +185,7 @@ func (p *Provider) neverStartedFailure(pod *corev1.Pod, o *job.Outcome) *job.Fai
 	if o.NeverStarted {
 		again = "the command did not run: it can safely be run again"
 	}
-	f.Hint = cmp.Or(NeverStartedHint(o), p.EBPFHint(o), ClockHint(o.Message, pod.Namespace, pod.Labels[LabelJob]), again)
+	f.Hint = cmp.Or(NeverStartedHint(o), p.EBPFHint(o), ClockHint(o.Message, pod.Namespace, pod.Labels[manifest.LabelJob]), again)
 	return f
 }
 

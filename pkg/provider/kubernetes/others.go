@@ -6,6 +6,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 // A webhook of the cluster may put containers of its own into a job's Pod, such as a
@@ -35,7 +37,9 @@ func phaseEnded(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
-func isOurs(container string) bool { return container == agentContainer || container == jobContainer }
+func isOurs(container string) bool {
+	return container == manifest.AgentContainer || container == manifest.JobContainer
+}
 
 // othersIn returns the containers of others that keep a Pod from ending. Init containers don't:
 // the kubelet ends them.

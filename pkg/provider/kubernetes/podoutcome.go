@@ -11,6 +11,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
@@ -35,9 +36,9 @@ func outcomeOf(pod *corev1.Pod, disrupted job.Cause, said string) *job.Outcome {
 	var agent, command *corev1.ContainerStateTerminated
 	for _, s := range pod.Status.ContainerStatuses {
 		switch s.Name {
-		case agentContainer:
+		case manifest.AgentContainer:
 			agent = s.State.Terminated
-		case jobContainer:
+		case manifest.JobContainer:
 			command = s.State.Terminated
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
@@ -50,7 +51,7 @@ func (p *Provider) RenewCerts(ctx context.Context, found *Found, a *certs.Author
 		return err
 	}
 	id := certs.ID{Namespace: found.Job.Namespace, Job: found.Job.Name}
-	renewal, err := a.RenewJob(id, jobCerts(secret))
+	renewal, err := a.RenewJob(id, manifest.CertsOf(secret))
 	if err != nil {
 		return &job.Failure{Cause: job.ConfigError, Err: err, Message: fmt.Sprintf("secret %q: %v", secret.Name, err),
 			Hint: fmt.Sprintf("{hodei} certs inspect --job %s -n %s", id.Job, id.Namespace)}
@@ -97,7 +98,7 @@ func withAgent(found *Found) []string {
 // count, since nobody here knows them.
 func (f *Found) DialsServer() bool {
 	for _, c := range f.Job.Spec.Template.Spec.Containers {
-		if c.Name == agentContainer {
+		if c.Name == manifest.AgentContainer {
 			return len(c.EnvFrom) > 0 ||
 				slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == contract.EnvServerAddress })
 		}

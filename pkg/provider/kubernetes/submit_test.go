@@ -23,6 +23,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 // store is an API server that keeps objects, and nothing more: no controller
@@ -201,7 +202,7 @@ func TestSubmit(t *testing.T) {
 	if !metav1.IsControlledBy(secret, made) {
 		t.Errorf("the Secret belongs to %v", secret.GetOwnerReferences())
 	}
-	first := made.GetAnnotations()[annotationRun]
+	first := made.GetAnnotations()[manifest.AnnotationRun]
 	if err := r.Delete(t.Context()); err != nil || len(s.left()) > 0 {
 		t.Errorf("after Delete: %v, %v", s.left(), err)
 	}
@@ -214,7 +215,7 @@ func TestSubmit(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer again.Close()
-	if second := s.get("jobs x").GetAnnotations()[annotationRun]; len(first) < 16 || first == second {
+	if second := s.get("jobs x").GetAnnotations()[manifest.AnnotationRun]; len(first) < 16 || first == second {
 		t.Errorf("the Jobs can't be told apart: %q, %q", first, second)
 	}
 }

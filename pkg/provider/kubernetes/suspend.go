@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 // suspendedUnderWay is said of a run whose Job was suspended: Kubernetes deletes its Pod,
@@ -21,7 +22,7 @@ const (
 
 // suspendedWords is what is said of this job when it is suspended under way.
 func (r *Run) suspendedWords() string {
-	if r.job.Labels[labelQueue] == "" && r.spec.Retries == 0 {
+	if r.job.Labels[manifest.LabelQueue] == "" && r.spec.Retries == 0 {
 		return suspendedForGood
 	}
 	return suspendedUnderWay
@@ -38,7 +39,7 @@ func ResumeHint(o *job.Outcome, name string) string {
 
 // suspendedVerdict is what is said of a Job that is suspended.
 func suspendedVerdict(j *batchv1.Job) verdict {
-	if queue := j.Labels[labelQueue]; queue != "" {
+	if queue := j.Labels[manifest.LabelQueue]; queue != "" {
 		return verdict{waiting: "queue " + oneLine(queue) + " has not admitted the job yet"}
 	}
 	return verdict{waiting: "the job is suspended"}

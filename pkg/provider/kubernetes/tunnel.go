@@ -26,6 +26,7 @@ import (
 	"k8s.io/streaming/pkg/httpstream"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 )
 
@@ -267,7 +268,7 @@ func openPort(connection httpstream.Connection) (*streamConn, error) {
 	id := fmt.Sprint(requestID.n)
 	requestID.Unlock()
 	headers := http.Header{}
-	headers.Set(corev1.PortHeader, fmt.Sprint(agentPort))
+	headers.Set(corev1.PortHeader, fmt.Sprint(manifest.AgentPort))
 	headers.Set(corev1.PortForwardRequestIDHeader, id)
 	headers.Set(corev1.StreamType, corev1.StreamTypeError)
 	problems, err := connection.CreateStream(headers)

@@ -31,6 +31,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 )
 
@@ -149,7 +150,7 @@ func (s *apiServer) accept() httpstream.NewStreamHandler {
 	var problems httpstream.Stream
 	return func(stream httpstream.Stream, replied <-chan struct{}) error {
 		h := stream.Headers()
-		if h.Get(corev1.PortHeader) != fmt.Sprint(agentPort) || h.Get(corev1.PortForwardRequestIDHeader) == "" {
+		if h.Get(corev1.PortHeader) != fmt.Sprint(manifest.AgentPort) || h.Get(corev1.PortForwardRequestIDHeader) == "" {
 			return fmt.Errorf("headers %v", h)
 		}
 		if h.Get(corev1.StreamType) == corev1.StreamTypeError {

@@ -53,7 +53,7 @@ func (w *watcher) unreachable(u unreached) {
 	}
 	w.unreached = true
 	r := w.run
-	namespace := r.provider.settings.namespace
+	namespace := r.provider.settings.Namespace
 	hint := fmt.Sprintf("to end the job: kubectl delete job -n %s %s", namespace, r.job.Name)
 	if r.spec.ContainerLogs {
 		hint = fmt.Sprintf("its output is in the container's log too: kubectl logs -n %s %s; ", namespace, u.pod) + hint

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 // Updates that the informers send to Watch, besides *corev1.Event.
@@ -109,7 +110,7 @@ func newWatcher(r *Run, tell job.Observer) *watcher {
 		course: course{
 			reached: -1, attempts: map[string]*attempt{},
 			terms: terms{
-				namespace: r.provider.settings.namespace, startTimeout: r.spec.StartTimeout, retries: r.spec.Retries,
+				namespace: r.provider.settings.Namespace, startTimeout: r.spec.StartTimeout, retries: r.spec.Retries,
 				attached: r.found != nil, tunnelled: !r.noTunnel, onSuspension: r.suspendedWords(),
 			},
 		},
@@ -260,7 +261,7 @@ func (w *watcher) event(ctx context.Context, e *corev1.Event) {
 		w.reach(job.Pulling, w.pulling)
 		return
 	case "Pulled":
-		if strings.Contains(e.InvolvedObject.FieldPath, "{"+jobContainer+"}") {
+		if strings.Contains(e.InvolvedObject.FieldPath, "{"+manifest.JobContainer+"}") {
 			detail := "pulled"
 			if strings.Contains(e.Message, "already present") {
 				detail = "present"
@@ -324,7 +325,7 @@ func (w *watcher) startTimedOut() error {
 		return &job.Failure{Cause: f.Cause, Message: fmt.Sprintf("%s (waited %s)", f.Message, limit), Hint: cmp.Or(removed, f.Hint)}
 	}
 	f := &job.Failure{Cause: job.StartTimeout, Message: fmt.Sprintf("the command did not start within %s", limit),
-		Hint: "allow more with --start-timeout, or see: kubectl get events -n " + w.run.provider.settings.namespace}
+		Hint: "allow more with --start-timeout, or see: kubectl get events -n " + w.run.provider.settings.Namespace}
 	switch {
 	case w.trouble.waiting != "":
 		f.Message += ": " + w.trouble.waiting

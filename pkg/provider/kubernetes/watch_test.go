@@ -21,6 +21,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 )
 
@@ -295,7 +296,7 @@ func jobWith(conditions ...batchv1.JobCondition) *batchv1.Job {
 // suspended is thisJob as a queue holds it; "" is none.
 func suspended(queue string) *batchv1.Job {
 	j := jobWith()
-	j.Spec.Suspend, j.Labels = new(true), map[string]string{labelQueue: queue}
+	j.Spec.Suspend, j.Labels = new(true), map[string]string{manifest.LabelQueue: queue}
 	return j
 }
 
