@@ -18,6 +18,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
@@ -138,7 +139,7 @@ func (p *Provider) ContainerLog(ctx context.Context, pod string, o ContainerLogO
 		options.Stream = &stream
 		version, err := discovery.ToServerVersionInterfaceWithContext(p.client.Discovery()).ServerVersionWithContext(ctx)
 		if err != nil {
-			return nil, Explain(err)
+			return nil, explain.Error(err)
 		}
 		if v, err := utilversion.ParseGeneric(version.GitVersion); err != nil || v.LessThan(splitStreams) {
 			return nil, oneStream(fmt.Errorf("the server's version is %q", version.GitVersion))
@@ -149,7 +150,7 @@ func (p *Provider) ContainerLog(ctx context.Context, pod string, o ContainerLogO
 		if o.Stream != "" && refusesStream(err) {
 			return nil, oneStream(err)
 		}
-		return nil, Explain(err)
+		return nil, explain.Error(err)
 	}
 	return log, nil
 }

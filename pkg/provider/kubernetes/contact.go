@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
 )
 
 // How long commands wait for an API server that stops answering well. docs/waits.md has these
@@ -62,7 +62,7 @@ func standingOf(err error) standing {
 	switch {
 	case err == nil, errors.Is(err, context.Canceled), errors.As(err, &peer):
 		return heard
-	case noCredentials(err) != nil: // the network may be what is missing
+	case explain.LackingCredentials(err) != nil: // the network may be what is missing
 		return silent
 	case apierrors.IsUnauthorized(err), apierrors.IsForbidden(err):
 		return turnedAway
@@ -85,19 +85,8 @@ func standingOf(err error) standing {
 // Unanswered reports whether err is no answer of the API server, or the answer of one in
 // trouble: ask it again. Credentials that could not be had are for the user to mend: some
 // plugins open a browser each time they are asked.
-func Unanswered(err error) bool { return standingOf(err) == silent && noCredentials(err) == nil }
-
-// credentialsPattern matches what client-go says of a credential plugin, an OpenID Connect
-// login and a token's file that give it no credentials.
-var credentialsPattern = regexp.MustCompile(`^getting credentials: |^failed to refresh token: ` +
-	`|^No valid id-token, |^failed to read token file `)
-
-// noCredentials is why a request was not sent for lack of credentials; nil: that is not so.
-func noCredentials(err error) error {
-	if request, ok := errors.AsType[*url.Error](err); ok && credentialsPattern.MatchString(request.Err.Error()) {
-		return request.Err
-	}
-	return nil
+func Unanswered(err error) bool {
+	return standingOf(err) == silent && explain.LackingCredentials(err) == nil
 }
 
 // Contact judges the answers of an API server for a command that follows something there: which
@@ -157,12 +146,12 @@ func (c *Contact) Next(now time.Time, err error) (string, *job.Failure) {
 
 // lostBy is the failure of what could be asked before, and is no longer answered.
 func lostBy(err error) *job.Failure {
-	f := *Explain(err)
+	f := *explain.Error(err)
 	if answer := apierrors.APIStatus(nil); apierrors.IsUnauthorized(err) && errors.As(err, &answer) {
-		f.Message = "credentials are no longer accepted: " + oneLine(answer.Status().Message)
+		f.Message = "credentials are no longer accepted: " + explain.OneLine(answer.Status().Message)
 	}
-	if request := (*url.Error)(nil); errors.As(err, &request) && noCredentials(err) == nil { // whatever was asked
-		f.Message = "Kubernetes cluster not available: " + oneLine(request.Err.Error())
+	if request := (*url.Error)(nil); errors.As(err, &request) && explain.LackingCredentials(err) == nil { // whatever was asked
+		f.Message = "Kubernetes cluster not available: " + explain.OneLine(request.Err.Error())
 	}
 	f.Err = fmt.Errorf("%w: %w", ErrLost, err)
 	return &f
@@ -226,7 +215,7 @@ func (p *Provider) mayStill(ctx context.Context, of right) error {
 	if err != nil {
 		return err
 	}
-	return missingRight(user, of.verb, of.String(), namespace)
+	return explain.MissingRight(user, of.verb, of.String(), namespace)
 }
 
 // contact acts on an answer under way.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
@@ -46,11 +46,11 @@ type PodSecurity struct {
 func (s PodSecurity) Forbids() string {
 	switch {
 	case s.Err != nil:
-		return fmt.Sprintf("the Pod Security label of namespace %s can't be read: %s", s.Namespace, Explain(s.Err).Message)
+		return fmt.Sprintf("the Pod Security label of namespace %s can't be read: %s", s.Namespace, explain.Error(s.Err).Message)
 	case s.Enforce == "", s.Enforce == levelPrivileged:
 		return ""
 	}
-	return fmt.Sprintf("namespace %s enforces Pod Security %q, which forbids what the agent needs for it", s.Namespace, oneLine(s.Enforce))
+	return fmt.Sprintf("namespace %s enforces Pod Security %q, which forbids what the agent needs for it", s.Namespace, explain.OneLine(s.Enforce))
 }
 
 // String is the level that the label names, in words.
@@ -61,7 +61,7 @@ func (s PodSecurity) String() string {
 	case s.Enforce == "":
 		return fmt.Sprintf("namespace %s has no Pod Security label: the cluster's default counts, which can't be read", s.Namespace)
 	}
-	return fmt.Sprintf("namespace %s enforces Pod Security %q", s.Namespace, oneLine(s.Enforce))
+	return fmt.Sprintf("namespace %s enforces Pod Security %q", s.Namespace, explain.OneLine(s.Enforce))
 }
 
 // PodSecurity reads the labels of the provider's namespace, within 30 s.
@@ -131,9 +131,9 @@ func (p *Provider) forbidsEBPF(ctx context.Context, spec *job.Spec, s manifest.S
 	warned := &warningLog{}
 	_, err = p.client.BatchV1().Jobs(wanted.Namespace).Create(context.WithValue(ctx, warningsKey{}, warned), wanted,
 		metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-	if text := warned.about("PodSecurity"); err == nil && RefusesEBPF(text) {
+	if text := warned.about("PodSecurity"); err == nil && explain.RefusesEBPF(text) {
 		return fmt.Sprintf("the API server warns that Pod Security forbids in namespace %s what the agent needs for it: %s",
-			security.Namespace, oneLine(text))
+			security.Namespace, explain.OneLine(text))
 	}
 	return "" // a dry run that is refused says nothing of Pod Security: the Job itself will tell
 }
@@ -167,19 +167,6 @@ func (w *warningLog) about(word string) string {
 		return w.text[i]
 	}
 	return ""
-}
-
-// ebpfPattern matches a refusal of the agent's capabilities: Pod Security's, and that of
-// OpenShift's security context constraints. No other container is ever given them.
-var ebpfPattern = regexp.MustCompile(`container "` + manifest.AgentContainer + `" must not include "BPF"` +
-	`|capabilities\.add: Invalid value: "(?:BPF|PERFMON|NET_ADMIN)"`)
-
-// RefusesEBPF says whether a refusal, or a warning, is about the agent's capabilities.
-func RefusesEBPF(message string) bool { return ebpfPattern.MatchString(message) }
-
-// ebpfRefused explains why a Pod was not made, if it is for the agent's capabilities.
-func ebpfRefused(message string) *job.Failure {
-	return &job.Failure{Cause: job.Forbidden, Message: message, Hint: "let its jobs run without eBPF: {hodei} provider set NAME --ebpf off"}
 }
 
 // EBPFHint is what helps where a job ended because eBPF is required; else it is "".

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
@@ -75,7 +76,7 @@ func (p *Provider) Find(ctx context.Context, name string) (*Found, error) {
 		return nil, &job.Failure{Cause: job.ConfigError, Err: ErrNotFound,
 			Message: fmt.Sprintf("job %q not found in namespace %s", name, namespace), Hint: "{hodei} jobs -n " + namespace}
 	case err != nil:
-		return nil, Explain(err)
+		return nil, explain.Error(err)
 	}
 	spec, err := manifest.SpecOf(j)
 	if err != nil {
@@ -83,7 +84,7 @@ func (p *Provider) Find(ctx context.Context, name string) (*Found, error) {
 	}
 	pods, err := p.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: manifest.LabelJob + "=" + name})
 	if err != nil {
-		return nil, Explain(err)
+		return nil, explain.Error(err)
 	}
 	found := newFound(j, spec, pods.Items)
 	if o := found.Outcome; o != nil && o.NeverStarted {
@@ -107,7 +108,7 @@ func (p *Provider) FindAll(ctx context.Context, selector string) ([]*Found, erro
 		LabelSelector: strings.TrimSuffix(ours+","+selector, ","),
 	})
 	if err != nil {
-		return nil, Explain(err)
+		return nil, explain.Error(err)
 	}
 	if len(jobs.Items) == 0 {
 		return nil, nil
@@ -115,7 +116,7 @@ func (p *Provider) FindAll(ctx context.Context, selector string) ([]*Found, erro
 	// Labels of a user's are on the Job alone. All Pods are one request, too.
 	pods, err := p.client.CoreV1().Pods(p.settings.Namespace).List(ctx, metav1.ListOptions{LabelSelector: ours})
 	if err != nil {
-		return nil, Explain(err)
+		return nil, explain.Error(err)
 	}
 	owned := map[types.UID][]corev1.Pod{}
 	for _, pod := range pods.Items {
@@ -189,8 +190,8 @@ func newAttempt(pod *corev1.Pod) Attempt {
 		a.Others = OthersLeft(pod)
 		return a
 	}
-	if v := explainPod(pod); v.failure != nil && !a.ran {
-		a.waits = v.failure.Message
+	if v := explain.Pod(pod); v.Failure != nil && !a.ran {
+		a.waits = v.Failure.Message
 	}
 	a.Running, a.bound = agentRuns(pod), pod.Spec.NodeName != ""
 	a.Left = a.Running && commandEnded(pod)
@@ -217,7 +218,7 @@ func hasRun(pod *corev1.Pod) bool {
 		return false
 	}
 	for _, s := range pod.Status.ContainerStatuses {
-		if s.Name == manifest.JobContainer && (s.State.Running != nil || s.State.Terminated != nil && !neverRan(s.State.Terminated)) {
+		if s.Name == manifest.JobContainer && (s.State.Running != nil || s.State.Terminated != nil && !explain.NeverRan(s.State.Terminated)) {
 			return true
 		}
 	}
@@ -260,9 +261,9 @@ func jobEnd(j *batchv1.Job) (*job.Outcome, string) {
 				makingSeconds*time.Second)}, ""
 		}
 		if c.Reason == batchv1.JobReasonDeadlineExceeded {
-			return &job.Outcome{Cause: job.DeadlineExceeded, Message: oneLine(c.Message)}, ""
+			return &job.Outcome{Cause: job.DeadlineExceeded, Message: explain.OneLine(c.Message)}, ""
 		}
-		return nil, strings.TrimSuffix("the job ended without an exit record: "+oneLine(c.Message), ": ")
+		return nil, strings.TrimSuffix("the job ended without an exit record: "+explain.OneLine(c.Message), ": ")
 	}
 	return nil, ""
 }

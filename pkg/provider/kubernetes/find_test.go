@@ -26,6 +26,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
@@ -360,7 +361,7 @@ func TestFindAll(t *testing.T) {
 	for _, what := range []string{"list jobs", "list pods"} {
 		s := &shelf{jobs: []*batchv1.Job{a}, answer: map[string]http.HandlerFunc{what: denies("list", strings.TrimPrefix(what, "list "))}}
 		_, err := s.start(t).FindAll(t.Context(), "")
-		if f := Explain(err); err == nil || f != err || f.Cause != job.Forbidden {
+		if f := explain.Error(err); err == nil || f != err || f.Cause != job.Forbidden {
 			t.Errorf("%s: got %v", what, err)
 		}
 	}
@@ -434,8 +435,8 @@ func TestAttach(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer r.Close()
-		if _, err := r.Watch(t.Context(), job.Observer{Report: func(job.Event) {}}); Explain(err) == nil ||
-			Explain(err).Cause != job.Forbidden {
+		if _, err := r.Watch(t.Context(), job.Observer{Report: func(job.Event) {}}); explain.Error(err) == nil ||
+			explain.Error(err).Cause != job.Forbidden {
 			t.Errorf("got %v", err)
 		}
 	})

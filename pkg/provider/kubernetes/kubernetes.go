@@ -26,6 +26,7 @@ import (
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 )
@@ -37,21 +38,6 @@ const requestTimeout = 30 * time.Second
 // waits for it. A cluster answers a deletion within some tens of milliseconds, and one
 // that does not is left to collect by itself.
 const deleteWait = 2 * time.Second
-
-// What others look for in a cluster, or say of a job; [manifest] says what each is.
-const (
-	LabelJob       = manifest.LabelJob
-	LabelManagedBy = manifest.LabelManagedBy
-	ManagedBy      = manifest.ManagedBy
-	AnnotationSpec = manifest.AnnotationSpec
-	AnnotationEBPF = manifest.AnnotationEBPF
-
-	LauncherPath            = manifest.LauncherPath
-	DefaultEphemeralStorage = manifest.DefaultEphemeralStorage
-)
-
-// SpecOf reads what was asked for from a Job, with defaults, as [manifest.SpecOf] does.
-func SpecOf(j *batchv1.Job) (*job.Spec, error) { return manifest.SpecOf(j) }
 
 // Options say where and how. Config and, in Provider, Namespace, Image and
 // ServiceAccount are required.
@@ -139,7 +125,7 @@ func (p *Provider) MayTunnel(ctx context.Context) (bool, error) {
 	case errors.As(err, &status):
 		return true, nil
 	}
-	return false, Explain(err)
+	return false, explain.Error(err)
 }
 
 // Manifest is the Job that Submit would make, without asking the cluster: with ebpf: auto
@@ -213,12 +199,12 @@ func (p *Provider) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCert
 	r.ebpf = without
 	if r.certs, err = certs.NewJobServer(id); err != nil {
 		r.Close()
-		return nil, Explain(err)
+		return nil, explain.Error(err)
 	}
 	r.watch(ctx) // beforehand: the first events cost no round trip more
 	if err := r.create(ctx, wanted, id); err != nil {
 		r.Close()
-		return nil, p.nameWebhook(ctx, Explain(err))
+		return nil, p.nameWebhook(ctx, explain.Error(err))
 	}
 	return r, nil
 }
@@ -303,9 +289,9 @@ func (r *Run) takeBack(ctx context.Context, wanted *batchv1.Job) error {
 
 // also adds what went wrong while cleaning up after err to its message.
 func also(err, cleanup error) error {
-	f := Explain(err)
+	f := explain.Error(err)
 	if cleanup != nil {
-		f.Message += "; " + oneLine(cleanup.Error())
+		f.Message += "; " + explain.OneLine(cleanup.Error())
 	}
 	return f
 }
@@ -326,7 +312,7 @@ func (r *Run) StopRetrying(ctx context.Context) error {
 	_, err := r.provider.client.BatchV1().Jobs(r.job.Namespace).Patch(ctx, r.job.Name, types.MergePatchType,
 		[]byte(`{"spec":{"backoffLimit":0}}`), metav1.PatchOptions{})
 	if err != nil {
-		return Explain(err)
+		return explain.Error(err)
 	}
 	return nil
 }
@@ -351,7 +337,7 @@ func (r *Run) Delete(ctx context.Context) error {
 			Message: fmt.Sprintf("job %s may be left: the cluster has not answered its deletion within %s", name, deleteWait),
 			Hint:    fmt.Sprintf("kubectl delete job -n %s %s", namespace, name)}
 	default:
-		return Explain(fmt.Errorf("delete job %s: %w", name, err))
+		return explain.Error(fmt.Errorf("delete job %s: %w", name, err))
 	}
 	// Kubernetes collects the rest by itself; this is sooner, and a Pod whose
 	// postStart hook hangs would keep the collector waiting. Rights to it, and an answer

@@ -6,10 +6,15 @@ import (
 	"log"
 	"net"
 	"net/http/httptest"
+	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
 	"github.com/hodei-jobs/hodei/certs"
@@ -88,4 +93,35 @@ func specWith(change func(*job.Spec)) *job.Spec {
 func containers(j *batchv1.Job) (agent, command corev1.Container) {
 	c := j.Spec.Template.Spec.Containers
 	return c[0], c[1]
+}
+
+// refusal of an API server: the sentence is the server's own.
+func status(code int32, reason metav1.StatusReason, message string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: code, Reason: reason, Message: message}}
+}
+
+func denied(message string) error { return status(403, metav1.StatusReasonForbidden, message) }
+
+func container(name, image string, state corev1.ContainerState) corev1.ContainerStatus {
+	return corev1.ContainerStatus{Name: name, Image: image, State: state}
+}
+
+func waiting(reason, message string) corev1.ContainerState {
+	return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: message}}
+}
+
+func terminated(code int32, reason, message string) corev1.ContainerState {
+	return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Reason: reason, Message: message}}
+}
+
+var running = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+
+// runc begins what it says of a container that it could not start.
+const runc = "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: unable to " +
+	"start container process: "
+
+// harmless tells text that can be shown: one line of valid UTF-8 that does
+// nothing to a terminal.
+func harmless(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
@@ -36,7 +37,7 @@ func podPhases(j *batchv1.Job, pod *corev1.Pod, only bool) []job.Event {
 		case manifest.AgentContainer:
 			add(job.AgentUp, at, pod.Name)
 		case manifest.JobContainer:
-			if s.State.Terminated == nil || !neverRan(s.State.Terminated) {
+			if s.State.Terminated == nil || !explain.NeverRan(s.State.Terminated) {
 				add(job.Running, at, pod.Name)
 			}
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 	"github.com/hodei-jobs/hodei/pkg/shell"
 )
@@ -46,7 +47,7 @@ func (p *Provider) RenewCerts(ctx context.Context, found *Found, a *certs.Author
 	secret, err := p.jobSecret(ctx, found.Job)
 	switch {
 	case apierrors.IsNotFound(err):
-		return Explain(err)
+		return explain.Error(err)
 	case err != nil:
 		return err
 	}
@@ -68,7 +69,7 @@ func (p *Provider) RenewCerts(ctx context.Context, found *Found, a *certs.Author
 		p.hasten(ctx, id.Namespace, agents, secret.ResourceVersion)
 		say("waiting until the agent has the new certificates")
 		if err := p.awaitAgents(ctx, id.Namespace, agents, renewal); err != nil {
-			f := *Explain(err)
+			f := *explain.Error(err)
 			f.Message = "the worker's certificates are renewed and the coordinator's is not: " + f.Message
 			f.Hint = "the job can be attached to as before; again: " + again
 			return &f
@@ -131,7 +132,7 @@ func (p *Provider) storeCerts(ctx context.Context, secret *corev1.Secret, c *cer
 			Hint: "{hodei} jobs -n " + secret.Namespace}
 	}
 	if err != nil {
-		f := Explain(err)
+		f := explain.Error(err)
 		if f.Cause == job.Forbidden { // no role of ours has this right
 			f.Hint = fmt.Sprintf("an administrator has to do this: {hodei} certs rotate --job %s -n %s", secret.Name, secret.Namespace)
 		}
@@ -196,8 +197,8 @@ func (p *Provider) awaitAgent(ctx context.Context, namespace, pod string, try fu
 		case apierrors.IsNotFound(e), e == nil && hasEnded(now):
 			return nil
 		case e == nil && !agentRuns(now):
-			if v := explainPod(now); v.failure != nil && time.Since(began) >= v.grace {
-				return v.failure
+			if v := explain.Pod(now); v.Failure != nil && time.Since(began) >= v.Grace {
+				return v.Failure
 			}
 		}
 		select {
@@ -207,7 +208,7 @@ func (p *Provider) awaitAgent(ctx context.Context, namespace, pod string, try fu
 				return errors.New("interrupted")
 			}
 			return &job.Failure{Cause: job.ConfigError, Err: err,
-				Message: fmt.Sprintf("the agent of %s has not taken them within %s: %s", pod, syncWait, oneLine(err.Error()))}
+				Message: fmt.Sprintf("the agent of %s has not taken them within %s: %s", pod, syncWait, explain.OneLine(err.Error()))}
 		}
 	}
 }

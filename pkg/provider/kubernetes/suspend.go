@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
@@ -38,11 +39,11 @@ func ResumeHint(o *job.Outcome, name string) string {
 }
 
 // suspendedVerdict is what is said of a Job that is suspended.
-func suspendedVerdict(j *batchv1.Job) verdict {
+func suspendedVerdict(j *batchv1.Job) explain.Verdict {
 	if queue := j.Labels[manifest.LabelQueue]; queue != "" {
-		return verdict{waiting: "queue " + oneLine(queue) + " has not admitted the job yet"}
+		return explain.Verdict{Waiting: "queue " + explain.OneLine(queue) + " has not admitted the job yet"}
 	}
-	return verdict{waiting: "the job is suspended"}
+	return explain.Verdict{Waiting: "the job is suspended"}
 }
 
 func isSuspended(j *batchv1.Job) bool { return j.Spec.Suspend != nil && *j.Spec.Suspend }

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
@@ -41,7 +42,7 @@ func (p *Provider) Sweep(ctx context.Context, keep string) ([]Swept, error) {
 	jobs, err := p.client.BatchV1().Jobs(namespace).List(ctx,
 		metav1.ListOptions{LabelSelector: ours, FieldSelector: "status.successful=0", Limit: sweepMost})
 	if err != nil {
-		return nil, Explain(err)
+		return nil, explain.Error(err)
 	}
 	ahead, _ := p.clock.Ahead()
 	now := time.Now().Add(ahead)
@@ -56,7 +57,7 @@ func (p *Provider) Sweep(ctx context.Context, keep string) ([]Swept, error) {
 	}
 	pods, err := p.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: ours})
 	if err != nil {
-		return nil, Explain(err)
+		return nil, explain.Error(err)
 	}
 	var swept []Swept
 	for _, j := range late {
@@ -74,7 +75,7 @@ func (p *Provider) Sweep(ctx context.Context, keep string) ([]Swept, error) {
 		err = p.client.BatchV1().Jobs(namespace).Delete(ctx, j.Name,
 			metav1.DeleteOptions{PropagationPolicy: &background, Preconditions: &conditions})
 		if !isGone(err) {
-			swept = append(swept, Swept{j.Name, why, Explain(err)})
+			swept = append(swept, Swept{j.Name, why, explain.Error(err)})
 		}
 	}
 	return swept, nil

@@ -26,6 +26,7 @@ import (
 	"k8s.io/streaming/pkg/httpstream"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 )
@@ -129,10 +130,10 @@ func (d *dialer) forbidden(ctx context.Context, namespace string, err error) err
 	}
 	user, e := d.whoAmI(ctx)
 	if e != nil || len(missing) == 0 {
-		return &job.Failure{Cause: job.Forbidden, Err: err, Message: oneLine(err.Error()),
+		return &job.Failure{Cause: job.Forbidden, Err: err, Message: explain.OneLine(err.Error()),
 			Hint: "kubectl auth can-i create pods/portforward -n " + namespace}
 	}
-	return missingRight(user, strings.Join(missing, " and "), "pods/portforward", namespace)
+	return explain.MissingRight(user, strings.Join(missing, " and "), "pods/portforward", namespace)
 }
 
 // whoAmI is our name, as the API server knows us.
@@ -285,7 +286,7 @@ func openPort(connection httpstream.Connection) (*streamConn, error) {
 	c.reading.Go(func() {
 		text, err := io.ReadAll(io.LimitReader(problems, 4096))
 		if len(text) > 0 {
-			err = &portRefusal{oneLine(string(text))}
+			err = &portRefusal{explain.OneLine(string(text))}
 		}
 		if err != nil {
 			c.closeWith(err)

@@ -31,6 +31,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 )
@@ -620,7 +621,7 @@ func TestKeepForbidden(t *testing.T) {
 			select {
 			case err := <-failed:
 				failed <- nil
-				f := Explain(err)
+				f := explain.Error(err)
 				if f.Cause != job.Forbidden || f.Message != test.message ||
 					!strings.Contains(f.Hint, "--clusterrole=hodei-user --user=dev -n ns") {
 					t.Errorf("got %s: %s\n%s", f.Cause, f.Message, f.Hint)
