@@ -36,6 +36,10 @@ func (c *Clock) Wrap(next http.RoundTripper) http.RoundTripper {
 	})
 }
 
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
 // Ahead is how far the API server's clock is ahead of ours at least, below 0 behind,
 // and whether that is known: 0 where the two can't be told apart.
 func (c *Clock) Ahead() (time.Duration, bool) {

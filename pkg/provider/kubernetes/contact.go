@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"strings"
 	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -211,7 +210,7 @@ func (p *Provider) mayStill(ctx context.Context, of right) error {
 	if err != nil || review.Status.Allowed {
 		return err
 	}
-	user, err := p.dialer.whoAmI(ctx)
+	user, err := p.dialer.WhoAmI(ctx)
 	if err != nil {
 		return err
 	}
@@ -225,18 +224,4 @@ func (w *watcher) contact(err error) *job.Failure {
 		w.tell.Report(job.Event{Phase: job.Running, Time: time.Now(), Waiting: true, Detail: say})
 	}
 	return lost
-}
-
-// refusedUpgrade turns what an upgrade to a tunnel was refused with into an error of the
-// API server's, as far as its text tells; nil: it was not refused.
-func refusedUpgrade(err error) error {
-	switch text := err.Error(); {
-	case isForbidden(err):
-		return &apierrors.StatusError{ErrStatus: metav1.Status{
-			Status: metav1.StatusFailure, Code: 403, Reason: metav1.StatusReasonForbidden, Message: text,
-		}}
-	case strings.Contains(text, "Unauthorized"), strings.Contains(text, "401"):
-		return apierrors.NewUnauthorized(text)
-	}
-	return nil
 }

@@ -103,7 +103,7 @@ func (c *course) see(a *attempt, pod *corev1.Pod, gone bool, now time.Time) step
 			do.report = append(do.report, job.Event{Phase: job.Scheduled, Time: now, Detail: pod.Spec.NodeName})
 		}
 	}
-	if a.runsSince.IsZero() && agentRuns(pod) {
+	if a.runsSince.IsZero() && explain.AgentRuns(pod) {
 		a.runsSince = now
 	}
 	if hasRun(pod) && !a.ran {
@@ -113,7 +113,7 @@ func (c *course) see(a *attempt, pod *corev1.Pod, gone bool, now time.Time) step
 		}
 	}
 	a.toldToEnd(pod, now)
-	if t := commandEnd(pod); t != nil && !a.told && agentRuns(pod) {
+	if t := commandEnd(pod); t != nil && !a.told && explain.AgentRuns(pod) {
 		a.told, do.jobEnded = true, endedHow(t)
 	}
 	c.seeEnd(a, pod, gone, &do)

@@ -193,7 +193,7 @@ func newAttempt(pod *corev1.Pod) Attempt {
 	if v := explain.Pod(pod); v.Failure != nil && !a.ran {
 		a.waits = v.Failure.Message
 	}
-	a.Running, a.bound = agentRuns(pod), pod.Spec.NodeName != ""
+	a.Running, a.bound = explain.AgentRuns(pod), pod.Spec.NodeName != ""
 	a.Left = a.Running && commandEnded(pod)
 	return a
 }
@@ -220,16 +220,6 @@ func hasRun(pod *corev1.Pod) bool {
 	for _, s := range pod.Status.ContainerStatuses {
 		if s.Name == manifest.JobContainer && (s.State.Running != nil || s.State.Terminated != nil && !explain.NeverRan(s.State.Terminated)) {
 			return true
-		}
-	}
-	return false
-}
-
-// agentRuns tells that the agent's container does.
-func agentRuns(pod *corev1.Pod) bool {
-	for _, s := range pod.Status.ContainerStatuses {
-		if s.Name == manifest.AgentContainer {
-			return s.State.Running != nil
 		}
 	}
 	return false

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	authorizationv1 "k8s.io/api/authorization/v1"
+
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -638,9 +640,20 @@ func TestMayTunnel(t *testing.T) {
 		{"get alone", []string{"get"}, false},
 		{"neither", nil, false},
 	} {
-		s := &apiServer{allowed: func(verb string) bool { return slices.Contains(test.allowed, verb) }}
-		d := s.start(t)
-		p := &Provider{settings: manifest.Settings{Namespace: "ns"}, dialer: d, client: d.client}
+		server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			review := authorizationv1.SelfSubjectAccessReview{}
+			if err := json.NewDecoder(r.Body).Decode(&review); err != nil {
+				t.Error(err)
+			}
+			a := review.Spec.ResourceAttributes
+			review.Status.Allowed = a.Namespace == "ns" && a.Subresource == "portforward" && slices.Contains(test.allowed, a.Verb)
+			respond(w, http.StatusCreated, review)
+		}))
+		defer server.Close()
+		p, err := New(Options{Config: configOf(server), Provider: provider.Config{Namespace: "ns"}})
+		if err != nil {
+			t.Fatal(err)
+		}
 		if got, err := p.MayTunnel(t.Context()); err != nil || got != test.want {
 			t.Errorf("%s: got %t, %v", test.name, got, err)
 		}

@@ -27,6 +27,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/forward"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 )
@@ -54,7 +55,7 @@ type Options struct {
 type Provider struct {
 	settings manifest.Settings
 	client   client.Interface
-	dialer   *dialer
+	dialer   *forward.Dialer
 	clock    *Clock
 }
 
@@ -75,7 +76,7 @@ func New(o Options) (*Provider, error) {
 		return nil, err
 	}
 	s := manifest.Settings{Provider: o.Name, Namespace: o.Provider.Namespace, Config: o.Provider}
-	return &Provider{settings: s, client: c, dialer: &dialer{config: config, client: c}, clock: clock}, nil
+	return &Provider{settings: s, client: c, dialer: &forward.Dialer{Config: config, Client: c}, clock: clock}, nil
 }
 
 // Describe says in a few words where jobs go.
@@ -117,7 +118,7 @@ func (p *Provider) MayTunnel(ctx context.Context) (bool, error) {
 	// Of the two rights it is the one that matters: SPDY takes it and nothing else, and
 	// since 1.35 WebSocket takes it too. Who has get alone is taken for shut out, and
 	// before 1.35 wrongly; hodei-user has both.
-	answer, err := p.dialer.review(ctx, p.settings.Namespace, "create")
+	answer, err := p.dialer.Review(ctx, p.settings.Namespace, "create")
 	var status apierrors.APIStatus
 	switch {
 	case err == nil:

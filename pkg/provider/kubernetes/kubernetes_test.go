@@ -1,10 +1,12 @@
 package kubernetes
 
 import (
+	"encoding/json"
 	"encoding/pem"
 	"io"
 	"log"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -124,4 +126,16 @@ const runc = "failed to create containerd task: failed to create shim task: OCI 
 // nothing to a terminal.
 func harmless(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
+func respond(w http.ResponseWriter, code int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	json.NewEncoder(w).Encode(v)
+}
+
+// refuse answers as the API server does.
+func refuse(w http.ResponseWriter, code int, reason metav1.StatusReason, message string) {
+	respond(w, code, metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
+		Status: metav1.StatusFailure, Code: int32(code), Reason: reason, Message: message})
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/forward"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 	"github.com/hodei-jobs/hodei/pkg/shell"
 )
@@ -185,18 +186,18 @@ func (p *Provider) awaitAgent(ctx context.Context, namespace, pod string, try fu
 		switch {
 		case err == nil:
 			return nil
-		case !isForbidden(err):
+		case !forward.IsForbidden(err):
 			refused = 0
-		default: // WebSocket and SPDY take different rights, as in keep
+		default: // WebSocket and SPDY take different rights, as in forward.Dialer.Keep
 			if refused++; refused == 2 {
-				return p.dialer.forbidden(ctx, namespace, err)
+				return p.dialer.Forbidden(ctx, namespace, err)
 			}
 		}
 		now, e := p.client.CoreV1().Pods(namespace).Get(ctx, pod, metav1.GetOptions{})
 		switch { // who may not look goes on trying
 		case apierrors.IsNotFound(e), e == nil && hasEnded(now):
 			return nil
-		case e == nil && !agentRuns(now):
+		case e == nil && !explain.AgentRuns(now):
 			if v := explain.Pod(now); v.Failure != nil && time.Since(began) >= v.Grace {
 				return v.Failure
 			}
@@ -216,12 +217,12 @@ func (p *Provider) awaitAgent(ctx context.Context, namespace, pod string, try fu
 // shakeHands is one look at the agent's certificates. The agent finds that there is
 // no coordinator behind the handshake, and waits for the next.
 func (p *Provider) shakeHands(ctx context.Context, namespace, pod string, config *tls.Config, want []byte) error {
-	conn, err := p.dialer.dial(ctx, namespace, pod)
+	conn, err := p.dialer.Dial(ctx, namespace, pod)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	ctx, cancel := context.WithTimeout(ctx, greetingWait)
+	ctx, cancel := context.WithTimeout(ctx, forward.GreetingWait)
 	defer cancel()
 	secure := tls.Server(conn, config)
 	if err := secure.HandshakeContext(ctx); err != nil {

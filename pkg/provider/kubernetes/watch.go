@@ -227,7 +227,7 @@ func (r *Run) remember(pod *corev1.Pod) {
 // dial keeps a tunnel to the agent of a Pod until it is stopped, or Close.
 func (r *Run) dial(ctx context.Context, pod *corev1.Pod) (stop context.CancelFunc) {
 	return r.work.Go(ctx, func(ctx context.Context) {
-		if err := r.provider.dialer.keep(ctx, pod, r.tunnel, r.tried(ctx, pod.Name)); err != nil {
+		if err := r.provider.dialer.Keep(ctx, pod, r.tunnel, r.tried(ctx, pod.Name)); err != nil {
 			r.send(ctx, refusal{err})
 		}
 	})

@@ -88,6 +88,16 @@ func AgentEnd(pod *corev1.Pod) *corev1.ContainerStateTerminated {
 	return nil
 }
 
+// AgentRuns tells that the agent's container does.
+func AgentRuns(pod *corev1.Pod) bool {
+	for _, s := range pod.Status.ContainerStatuses {
+		if s.Name == manifest.AgentContainer {
+			return s.State.Running != nil
+		}
+	}
+	return false
+}
+
 // NeverRan tells a container that the runtime could not start.
 func NeverRan(t *corev1.ContainerStateTerminated) bool {
 	return t.Reason == "StartError" || t.Reason == "ContainerCannotRun"
