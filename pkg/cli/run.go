@@ -168,8 +168,8 @@ func asRun(err error) error {
 }
 
 // runOptions turns flags into options. What is wrong with them is a usage error.
-func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*runOptions, error) {
-	spec, unset, err := f.spec(cmd, command, a.lookupEnv)
+func (a *app) runOptions(cmd *cobra.Command, f runFlags, args []string) (*runOptions, error) {
+	spec, unset, err := f.spec(cmd, args, a.lookupEnv)
 	if err != nil {
 		return nil, err
 	}

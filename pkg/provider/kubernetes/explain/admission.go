@@ -1,8 +1,6 @@
-package kubernetes
+package explain
 
 import (
-	"cmp"
-	"context"
 	"fmt"
 	"regexp"
 	"slices"
@@ -10,9 +8,9 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 const (
@@ -22,8 +20,6 @@ const (
 	// quotaGrace is how long a quota is given whose use is not counted yet: that of a new
 	// one is within seconds, unless it bounds a kind that the cluster does not have.
 	quotaGrace = 30 * time.Second
-	// webhookLook bounds the search for the configuration that names a webhook.
-	webhookLook = 2 * time.Second
 )
 
 // refusedPattern matches what the job controller puts before a refusal: the Pod's name
@@ -64,36 +60,36 @@ var (
 	runtimePattern  = regexp.MustCompile(`RuntimeClass "([^"]+)" not found`)
 )
 
-// ruleHint is for refusals of which nothing is known but their words.
-const ruleHint = "this is a rule of the cluster; to see the Job that it refuses: {hodei} run --dry-run=client -o yaml -- CMD; " +
+// RuleHint is for refusals of which nothing is known but their words.
+const RuleHint = "this is a rule of the cluster; to see the Job that it refuses: {hodei} run --dry-run=client -o yaml -- CMD; " +
 	"or run in another namespace, -n"
 
 // explainAdmission says from the job controller's event what it means that it could not make
 // the Pod. The controller goes on trying, with a back-off. Some reasons may pass by themselves
 // and are waited for: a full quota, a quota that is not counted yet, a webhook that is away.
 // All others end the start at once.
-func explainAdmission(namespace, message string) verdict {
+func explainAdmission(namespace, message string) Verdict {
 	said := refusedPattern.ReplaceAllString(message, "")
 	if m := refusedPattern.FindStringSubmatch(message); m != nil && m[1] != "" {
 		said = "the Pod is " + m[1] + ": " + said
 	}
-	for _, explain := range []func(namespace, said string) verdict{
+	for _, explain := range []func(namespace, said string) Verdict{
 		refusedReference, refusedByQuota, refusedByLimits, refusedByRule, refusedOtherwise,
 	} {
-		if v := explain(namespace, said); v.failure != nil {
+		if v := explain(namespace, said); v.Failure != nil {
 			return v
 		}
 	}
-	return verdict{waiting: said}
+	return Verdict{Waiting: said}
 }
 
 // final is the verdict of a refusal that does not pass by itself.
-func final(cause job.Cause, said, hint string) verdict {
-	return verdict{failure: &job.Failure{Cause: cause, Message: said, Hint: hint}}
+func final(cause job.Cause, said, hint string) Verdict {
+	return Verdict{Failure: &job.Failure{Cause: cause, Message: said, Hint: hint}}
 }
 
 // refusedReference explains a Pod that names an object that does not exist.
-func refusedReference(namespace, said string) verdict {
+func refusedReference(namespace, said string) Verdict {
 	switch {
 	case accountPattern.MatchString(said):
 		m := accountPattern.FindStringSubmatch(said)
@@ -106,16 +102,16 @@ func refusedReference(namespace, said string) verdict {
 		return final(job.ConfigError, said,
 			"name one that is there: {hodei} provider set NAME --runtime-class CLASS; which are: kubectl get runtimeclasses")
 	}
-	return verdict{}
+	return Verdict{}
 }
 
 // refusedByQuota explains what a ResourceQuota refuses.
-func refusedByQuota(namespace, said string) verdict {
+func refusedByQuota(namespace, said string) Verdict {
 	describe := "kubectl describe quota -n " + namespace
 	switch {
 	case strings.Contains(said, uncountedQuota):
 		v := final(job.QuotaExceeded, said, describe)
-		v.waiting, v.grace = said, quotaGrace
+		v.Waiting, v.Grace = said, quotaGrace
 		return v
 	case strings.Contains(said, "exceeded quota"):
 		if beyond := beyondQuota(said); beyond != "" {
@@ -123,17 +119,17 @@ func refusedByQuota(namespace, said string) verdict {
 				"ask for less with --cpu and --memory; what there is: "+describe)
 		}
 		v := final(job.QuotaExceeded, said, describe)
-		v.waiting, v.grace = said, forever
+		v.Waiting, v.Grace = said, forever
 		return v
 	case strings.Contains(said, "failed quota"): // no amount of waiting adds the limit that it asks for
 		return final(job.QuotaExceeded, said, "say how much with --cpu and --memory, and give the agent a default with a LimitRange: "+
 			"kubectl describe quota,limitrange -n "+namespace)
 	}
-	return verdict{}
+	return Verdict{}
 }
 
 // refusedByLimits explains what a LimitRange refuses, or brings about.
-func refusedByLimits(namespace, said string) verdict {
+func refusedByLimits(namespace, said string) Verdict {
 	describe := "kubectl describe limitrange -n " + namespace
 	switch {
 	case limitPattern.MatchString(said):
@@ -141,31 +137,31 @@ func refusedByLimits(namespace, said string) verdict {
 	case defaultPattern.MatchString(said):
 		return final(job.QuotaExceeded, said+"; that limit is a LimitRange's default", describe)
 	}
-	return verdict{}
+	return Verdict{}
 }
 
 // refusedByRule explains what Pod Security, a security context constraint, a policy or a webhook
 // refuses.
-func refusedByRule(_, said string) verdict {
+func refusedByRule(_, said string) Verdict {
 	switch {
 	case RefusesEBPF(said): // whatever else is wrong, it would not be without
-		return verdict{failure: ebpfRefused(said)}
+		return Verdict{Failure: ebpfRefused(said)}
 	case strings.Contains(said, "violates PodSecurity"):
 		return final(job.Forbidden, said, "run it again as another user than root, --user 65532, or in another namespace, -n")
 	case uidPattern.MatchString(said):
 		return final(job.Forbidden, said,
 			"leave the user to the cluster: --user image; for all jobs: {hodei} provider set NAME --user image")
 	case rulePattern.MatchString(said):
-		return final(job.Forbidden, said, ruleHint)
+		return final(job.Forbidden, said, RuleHint)
 	case webhookPattern.MatchString(said):
-		f := webhookDown(said)
-		return verdict{waiting: f.Message, failure: f, grace: webhookGrace}
+		f := WebhookDown(said)
+		return Verdict{Waiting: f.Message, Failure: f, Grace: webhookGrace}
 	}
-	return verdict{}
+	return Verdict{}
 }
 
 // refusedOtherwise explains refusals of which little is known.
-func refusedOtherwise(namespace, said string) verdict {
+func refusedOtherwise(namespace, said string) Verdict {
 	switch {
 	case strings.Contains(said, "is being terminated"):
 		return final(job.ConfigError, said, "run it in another namespace, -n; when this one is gone: "+InstallCommand(namespace))
@@ -174,7 +170,7 @@ func refusedOtherwise(namespace, said string) verdict {
 	case strings.Contains(said, "forbidden") || strings.Contains(said, "denied"):
 		return final(job.Forbidden, said, "kubectl get events -n "+namespace)
 	}
-	return verdict{}
+	return Verdict{}
 }
 
 // beyondQuota names the requests of a job that, by a quota's refusal, exceed the whole quota;
@@ -207,58 +203,43 @@ func quantities(list string) map[string]resource.Quantity {
 	return all
 }
 
-// webhookDown is the failure of a webhook that does not answer, by a message that
-// webhookPattern matches.
-func webhookDown(message string) *job.Failure {
+// WebhookDown is the failure of a webhook that does not answer, by the API server's message, which
+// webhookPattern must match.
+func WebhookDown(message string) *job.Failure {
 	m := webhookPattern.FindStringSubmatch(message)
 	return &job.Failure{Cause: job.ConfigError, Message: fmt.Sprintf("admission webhook %q does not answer: %s", m[1], m[2]),
 		Hint: "an administrator has to mend or remove it: kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations"}
 }
 
-// downPattern matches the beginning of webhookDown's message.
+// downPattern matches the beginning of WebhookDown's message.
 var downPattern = regexp.MustCompile(`^admission webhook "([^"]*)" does not answer`)
 
-// nameWebhook adds to the failure of a webhook that does not answer which
-// configuration it is from, if we may read that: the API server does not say.
-func (p *Provider) nameWebhook(ctx context.Context, f *job.Failure) *job.Failure {
-	m := downPattern.FindStringSubmatch(f.Message)
-	if m == nil {
-		return f
+// DownWebhook is the name of the webhook that f says does not answer; "": f is about something else.
+func DownWebhook(f *job.Failure) string {
+	if m := downPattern.FindStringSubmatch(f.Message); m != nil {
+		return m[1]
 	}
-	ctx, cancel := context.WithTimeout(ctx, webhookLook)
-	defer cancel()
-	object := p.webhookConfiguration(ctx, m[1])
-	if object == "" {
-		return f
-	}
+	return ""
+}
+
+// NameWebhook returns f, of a webhook that does not answer, with the configuration that the webhook is from,
+// as kubectl takes it. It changes a copy.
+func NameWebhook(f *job.Failure, configuration string) *job.Failure {
 	named := *f
-	named.Message = strings.Replace(f.Message, m[0], fmt.Sprintf("admission webhook %q of %s does not answer", m[1], object), 1)
-	named.Hint = "an administrator has to mend or remove it: kubectl describe " + object
+	named.Message = downPattern.ReplaceAllString(f.Message, `admission webhook "$1" of `+configuration+` does not answer`)
+	named.Hint = "an administrator has to mend or remove it: kubectl describe " + configuration
 	return &named
 }
 
-// webhookConfiguration is the object that a webhook of that name stands in, as kubectl
-// takes it; "": none that we may see.
-func (p *Provider) webhookConfiguration(ctx context.Context, webhook string) string {
-	registered := p.client.AdmissionregistrationV1()
-	found := ""
-	if list, err := registered.ValidatingWebhookConfigurations().List(ctx, metav1.ListOptions{}); err == nil {
-		for _, c := range list.Items {
-			for _, w := range c.Webhooks {
-				if w.Name == webhook {
-					found = cmp.Or(found, "validatingwebhookconfiguration/"+c.Name)
-				}
-			}
-		}
-	}
-	if list, err := registered.MutatingWebhookConfigurations().List(ctx, metav1.ListOptions{}); err == nil && found == "" {
-		for _, c := range list.Items {
-			for _, w := range c.Webhooks {
-				if w.Name == webhook {
-					found = cmp.Or(found, "mutatingwebhookconfiguration/"+c.Name)
-				}
-			}
-		}
-	}
-	return found
+// ebpfPattern matches a refusal of the agent's capabilities: Pod Security's, and that of
+// OpenShift's security context constraints. No other container is ever given them.
+var ebpfPattern = regexp.MustCompile(`container "` + manifest.AgentContainer + `" must not include "BPF"` +
+	`|capabilities\.add: Invalid value: "(?:BPF|PERFMON|NET_ADMIN)"`)
+
+// RefusesEBPF says whether a refusal, or a warning, is about the agent's capabilities.
+func RefusesEBPF(message string) bool { return ebpfPattern.MatchString(message) }
+
+// ebpfRefused explains why a Pod was not made, if it is for the agent's capabilities.
+func ebpfRefused(message string) *job.Failure {
+	return &job.Failure{Cause: job.Forbidden, Message: message, Hint: "let its jobs run without eBPF: {hodei} provider set NAME --ebpf off"}
 }

@@ -1,4 +1,4 @@
-package kubernetes
+package explain
 
 import (
 	"fmt"
@@ -31,16 +31,16 @@ func forbidden(message string) *job.Failure {
 	}
 	user, resource := m[1], m[3]
 	if unquoted, err := strconv.Unquote(`"` + user + `"`); err == nil {
-		user = oneLine(unquoted)
+		user = OneLine(unquoted)
 	}
 	if group := m[4]; group != "" {
 		resource += "." + group
 	}
-	return missingRight(user, m[2], resource, m[5])
+	return MissingRight(user, m[2], resource, m[5])
 }
 
-// missingRight says who lacks which verb on what, and what grants it.
-func missingRight(user, verb, resource, namespace string) *job.Failure {
+// MissingRight says who lacks which verb on what, and what grants it.
+func MissingRight(user, verb, resource, namespace string) *job.Failure {
 	where := "at cluster scope"
 	if namespace != "" {
 		where = fmt.Sprintf("in namespace %q", namespace)

@@ -1,4 +1,4 @@
-package kubernetes
+package manifest
 
 import (
 	"cmp"
@@ -37,7 +37,7 @@ type users struct{ command, group, agent, agentGroup *int64 }
 // context, else a uid of the job's own. The agent has the command's uid: where a cluster or
 // a node refuses others, one setting is enough for both. Where the command is root, the
 // agent is not.
-func (s settings) users(spec *job.Spec) (users, error) {
+func (s Settings) users(spec *job.Spec) (users, error) {
 	uid, gid, err := job.ParseUser(spec.User)
 	if err != nil {
 		return users{}, err
@@ -45,34 +45,34 @@ func (s settings) users(spec *job.Spec) (users, error) {
 	if spec.User == job.UserImage { // who refuses a fixed uid refuses it in every container
 		return users{}, nil
 	}
-	own := id(ownUID(s.namespace, spec.Name))
-	if s.ownNamespace() { // whose uids are its own on the node, and few
-		own = id(agentUser)
+	own := id(ownUID(s.Namespace, spec.Name))
+	if s.OwnUserNamespace() { // whose uids are its own on the node, and few
+		own = id(AgentUser)
 	}
-	if theirs := s.config.SecurityContext; uid == nil && theirs != nil {
+	if theirs := s.Config.SecurityContext; uid == nil && theirs != nil {
 		uid, gid = theirs.RunAsUser, theirs.RunAsGroup
 	}
 	if uid == nil {
-		uid, gid = own, cmp.Or(gid, id(agentUser))
+		uid, gid = own, cmp.Or(gid, id(AgentUser))
 	}
-	if beyond := max(*uid, *cmp.Or(gid, uid)); s.ownNamespace() && beyond > provider.MaxUserNamespaceID {
+	if beyond := max(*uid, *cmp.Or(gid, uid)); s.OwnUserNamespace() && beyond > provider.MaxUserNamespaceID {
 		return users{}, &job.Failure{Cause: job.ConfigError,
 			Message: fmt.Sprintf("--user %s: a Pod with a user namespace of its own has no id above %d",
 				spec.User, provider.MaxUserNamespaceID),
-			Hint: fmt.Sprintf("run it again with a lower one: --user %d", agentUser)}
+			Hint: fmt.Sprintf("run it again with a lower one: --user %d", AgentUser)}
 	}
-	u := users{command: uid, group: gid, agent: uid, agentGroup: id(agentUser)}
+	u := users{command: uid, group: gid, agent: uid, agentGroup: id(AgentUser)}
 	if *uid == 0 {
 		u.agent = own
-		if named, _, _ := job.ParseUser(string(s.config.User)); named != nil && *named != 0 {
+		if named, _, _ := job.ParseUser(string(s.Config.User)); named != nil && *named != 0 {
 			u.agent = named
 		}
 	}
 	return u, nil
 }
 
-// ownNamespace reports whether each Pod of the provider has a user namespace.
-func (s settings) ownNamespace() bool { return s.config.HostUsers != nil && !*s.config.HostUsers }
+// OwnUserNamespace reports whether each Pod of the provider has a user namespace.
+func (s Settings) OwnUserNamespace() bool { return s.Config.HostUsers != nil && !*s.Config.HostUsers }
 
 // agentSecurity is the security context of the agent. Where the user is left to the
 // cluster, the worker's image says 65532 itself, and the kubelet checks that it is not root.
@@ -90,11 +90,16 @@ func agentSecurity(u users, ebpf bool) *corev1.SecurityContext {
 		Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 	}
 	if ebpf {
-		sc.RunAsUser, sc.RunAsGroup, sc.RunAsNonRoot = id(0), id(agentUser), &no
+		sc.RunAsUser, sc.RunAsGroup, sc.RunAsNonRoot = id(0), id(AgentUser), &no
 		sc.Capabilities.Add = slices.Clone(ebpfCapabilities)
 	}
 	return sc
 }
+
+// ebpfCapabilities are what the agent's programs take, capabilities(7): BPF loads any,
+// PERFMON those that look into the kernel, NET_ADMIN those that count packets. Pod
+// Security baseline and restricted forbid all three.
+var ebpfCapabilities = []corev1.Capability{"BPF", "PERFMON", "NET_ADMIN"}
 
 // podSecurity is the security context of the Pod, from the provider's, which may be nil.
 // It has no user: that would be the agent's too where it has none.

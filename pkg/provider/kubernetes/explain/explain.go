@@ -1,7 +1,10 @@
-package kubernetes
+// Package explain says in words what keeps a job from starting, or hodei from its cluster, and what to
+// type about it. Start with [Error], for errors of the API server and of the way to it, and with [Pod]
+// and [Event], which give the [Verdict] on a start. All of it reads what it is given, and asks no
+// cluster: a hint says {hodei} for the program's name and NAME for the provider's, which callers put in.
+package explain
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,10 +28,10 @@ import (
 // have bad seconds, and the kubelet tries again after 10 s and 20 s.
 const pullGrace = 30 * time.Second
 
-// Explain turns an error of the API server, of the way to it, or of the
+// Error turns an error of the API server, of the way to it, or of the
 // kubeconfig into a Failure with a hint. It keeps kubectl's wording. A nil
 // error gives nil; what it does not know keeps its text and gets no hint.
-func Explain(err error) *job.Failure {
+func Error(err error) *job.Failure {
 	if err == nil {
 		return nil
 	}
@@ -36,7 +39,7 @@ func Explain(err error) *job.Failure {
 	if errors.As(err, &known) {
 		return known
 	}
-	message := oneLine(err.Error())
+	message := OneLine(err.Error())
 	for _, explain := range explainers {
 		if f := explain(err, message); f != nil {
 			f.Err = err
@@ -94,14 +97,14 @@ func explainRule(_ error, message string) *job.Failure {
 	if !rulePattern.MatchString(message) {
 		return nil
 	}
-	return &job.Failure{Cause: job.Forbidden, Message: message, Hint: ruleHint}
+	return &job.Failure{Cause: job.Forbidden, Message: message, Hint: RuleHint}
 }
 
 func explainWebhook(_ error, message string) *job.Failure {
 	if !webhookPattern.MatchString(message) {
 		return nil
 	}
-	return webhookDown(message)
+	return WebhookDown(message)
 }
 
 func explainForbidden(err error, message string) *job.Failure {
@@ -148,11 +151,11 @@ func explainTrouble(err error, message string) *job.Failure {
 
 // explainCredentials knows a request that was not sent for lack of credentials.
 func explainCredentials(err error, _ string) *job.Failure {
-	lack := noCredentials(err)
+	lack := LackingCredentials(err)
 	if lack == nil {
 		return nil
 	}
-	return &job.Failure{Cause: job.Forbidden, Message: "this context has no credentials: " + oneLine(lack.Error()), Hint: loginHint}
+	return &job.Failure{Cause: job.Forbidden, Message: "this context has no credentials: " + OneLine(lack.Error()), Hint: loginHint}
 }
 
 // explainNetwork knows an API server that does not answer.
@@ -209,146 +212,27 @@ func isKubernetesOwn(namespace string) bool {
 	return namespace == corev1.NamespaceDefault || strings.HasPrefix(namespace, "kube-")
 }
 
-// verdict is what a Pod, or an event about it, says of a start.
-type verdict struct {
-	// waiting is why nothing happens yet; empty: nothing is wrong.
-	waiting string
-	// failure ends the job: at once, or after the grace.
-	failure *job.Failure
-	grace   time.Duration
-	// after is how long it lasts before hodei says so; 0 is sayAfter.
-	after time.Duration
-	// node is the one that has not taken up the Pod.
-	node string
-}
-
-// explainPod says what keeps a Pod from running its command.
-func explainPod(pod *corev1.Pod) verdict {
-	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable {
-			hint := "ask for less with --cpu and --memory, or see: kubectl describe nodes"
-			if name := pod.Labels[LabelProvider]; name != "" && !strings.Contains(c.Message, "Insufficient ") {
-				// a node selector, a taint, a volume: the provider's, not the job's
-				hint = "see what the provider asks for: {hodei} provider get " + name + ", and what there is: kubectl describe nodes"
-			}
-			return verdict{
-				waiting: "no node takes it: " + oneLine(c.Message),
-				failure: &job.Failure{Cause: job.Unschedulable, Message: "no node takes the job: " + oneLine(c.Message), Hint: hint},
-				grace:   forever,
-			}
-		}
-	}
-	if untaken(pod) {
-		return untakenVerdict(pod.Spec.NodeName, "")
-	}
-	for _, s := range pod.Status.ContainerStatuses {
-		v := explainContainer(pod, s)
-		if v.failure == nil {
-			continue
-		}
-		if !doomed(pod) {
-			return v
-		}
-		// The job's container was started without a launcher in place, and won't be
-		// again. Why, the agent's container knows: its image can't be pulled, or its
-		// hook, whose own words the kubelet drops, has left one in its message.
-		if agent := agentEnd(pod); agent != nil && agent.Message != "" {
-			v.failure.Message = "the launcher was not put in place: " + oneLine(agent.Message)
-			v.failure.Hint = cmp.Or(ClockHint(v.failure.Message, pod.Namespace, pod.Labels[LabelJob]),
-				"kubectl describe nodes, or another worker's image: {hodei} provider set NAME --image IMAGE")
-			v.grace = 0
-		} else if s.Name == agentContainer {
-			v.grace = 0
-		}
-		return v
-	}
-	return verdict{}
-}
-
-// named puts the provider's name into a hint that changes one. The current context
-// has none: then one is to be added.
-func (p *Provider) named(v verdict) verdict {
-	if v.failure == nil {
-		return v
-	}
-	f := *v.failure
-	if f.Hint == ruleHint && p.settings.ebpf() != "" {
-		f.Hint = "it may be about the agent's capabilities, without which: {hodei} provider set NAME --ebpf off; or: " + ruleHint
-	}
-	f.Hint = p.namedHint(f.Hint)
-	v.failure = &f
-	return v
-}
-
-func (p *Provider) namedHint(hint string) string {
-	instead := "{hodei} provider add NAME"
-	if p.settings.provider != "" {
-		instead = "{hodei} provider set " + p.settings.provider
-	}
-	return strings.ReplaceAll(hint, "{hodei} provider set NAME", instead)
-}
-
-// doomed tells a Pod whose job's container the runtime could not start.
-func doomed(pod *corev1.Pod) bool {
-	for _, s := range pod.Status.ContainerStatuses {
-		if t := s.State.Terminated; s.Name == jobContainer && t != nil && neverRan(t) {
-			return true
-		}
-	}
-	return false
-}
-
-// agentEnd is how the agent's container ended; nil: it has not.
-func agentEnd(pod *corev1.Pod) *corev1.ContainerStateTerminated {
-	for _, s := range pod.Status.ContainerStatuses {
-		if s.Name == agentContainer {
-			return s.State.Terminated
-		}
-	}
-	return nil
-}
-
-// neverRan tells a container that the runtime could not start.
-func neverRan(t *corev1.ContainerStateTerminated) bool {
-	return t.Reason == "StartError" || t.Reason == "ContainerCannotRun"
-}
-
-// agentGrace is how long the agent's container is given to say why the job's
-// did not start; its status comes a relist of the kubelet later.
-const agentGrace = 5 * time.Second
-
-// forever is a grace that only the start timeout ends.
-const forever = time.Duration(1<<63 - 1)
-
-// explainEvent says what an event about a Job or a Pod means for the start.
-func explainEvent(e *corev1.Event) verdict {
-	message := oneLine(e.Message)
-	switch e.Reason {
-	case "FailedCreate": // the job controller could not make the Pod
-		return explainAdmission(e.Namespace, message)
-	case "FailedPostStartHook":
-		return verdict{waiting: "the launcher is not in place: " + message}
-	case "FailedCreatePodSandBox":
-		if strings.Contains(message, "user namespaces") {
-			return verdict{failure: &job.Failure{Cause: job.ConfigError,
-				Message: "the node can't give the Pod a user namespace: " + strings.TrimPrefix(message, "Failed to create pod sandbox: "),
-				Hint:    "{hodei} provider set NAME --host-users"}}
-		}
-		return verdict{waiting: idPattern.ReplaceAllString(message, " …")}
-	case "FailedMount", "FailedAttachVolume":
-		return verdict{waiting: message}
-	}
-	return verdict{}
-}
-
-// oneLine keeps text of others on one line, with nothing in it that could do
+// OneLine keeps text of others on one line, with nothing in it that could do
 // more to a terminal than show a character: no control characters, C1 among
 // them, and no marks that change the direction of writing.
-func oneLine(s string) string {
+func OneLine(s string) string {
 	return strings.Join(strings.Fields(strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return ' '
 		}
 		return r
 	}, s)), " ")
+}
+
+// credentialsPattern matches what client-go says of a credential plugin, an OpenID Connect
+// login and a token's file that give it no credentials.
+var credentialsPattern = regexp.MustCompile(`^getting credentials: |^failed to refresh token: ` +
+	`|^No valid id-token, |^failed to read token file `)
+
+// LackingCredentials is why a request was not sent for lack of credentials; nil: that is not so.
+func LackingCredentials(err error) error {
+	if request, ok := errors.AsType[*url.Error](err); ok && credentialsPattern.MatchString(request.Err.Error()) {
+		return request.Err
+	}
+	return nil
 }

@@ -1,4 +1,4 @@
-package kubernetes
+package explain
 
 import (
 	"fmt"
@@ -9,45 +9,46 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 // explainContainer says why a container does not start.
-func explainContainer(pod *corev1.Pod, s corev1.ContainerStatus) verdict {
+func explainContainer(pod *corev1.Pod, s corev1.ContainerStatus) Verdict {
 	switch {
 	case s.State.Terminated != nil:
 		return explainTerminated(pod, s.Name, s.State.Terminated)
 	case s.State.Waiting != nil:
 		return explainWaiting(pod, s, s.State.Waiting)
 	}
-	return verdict{}
+	return Verdict{}
 }
 
 // explainTerminated explains a container that has ended; nothing is wrong with one that has run.
-func explainTerminated(pod *corev1.Pod, name string, t *corev1.ContainerStateTerminated) verdict {
-	if !neverRan(t) {
-		return verdict{}
+func explainTerminated(pod *corev1.Pod, name string, t *corev1.ContainerStateTerminated) Verdict {
+	if !NeverRan(t) {
+		return Verdict{}
 	}
 	if f := unfit(pod, name, t.Message); f != nil {
-		return verdict{failure: f}
+		return Verdict{Failure: f}
 	}
-	if name == agentContainer {
-		return verdict{}
+	if name == manifest.AgentContainer {
+		return Verdict{}
 	}
-	f := &job.Failure{Cause: job.AgentLost, Message: "the job's container could not be started: " + startError(t.Message),
+	f := &job.Failure{Cause: job.AgentLost, Message: "the job's container could not be started: " + StartError(t.Message),
 		Hint: "check that the worker's image is the one of this version: {hodei} version"}
 	switch {
 	case strings.Contains(t.Message, "OOM-killed"), strings.Contains(t.Message, "unable to set memory limit"):
 		f.Cause, f.Hint = job.OOMKilled, "run it again with more memory: --memory SIZE"
-		return verdict{failure: f}
-	case !strings.Contains(t.Message, LauncherPath): // then it is the user's choice that the runtime can't do
+		return Verdict{Failure: f}
+	case !strings.Contains(t.Message, manifest.LauncherPath): // then it is the user's choice that the runtime can't do
 		f.Cause, f.Hint = job.ConfigError, "check the image's WORKDIR and --user, and see: kubectl get events -n "+pod.Namespace
-		return verdict{failure: f}
+		return Verdict{Failure: f}
 	}
-	return verdict{waiting: "the job's container did not start", failure: f, grace: agentGrace}
+	return Verdict{Waiting: "the job's container did not start", Failure: f, Grace: agentGrace}
 }
 
 // explainWaiting explains a container that the kubelet can't start, or not yet.
-func explainWaiting(pod *corev1.Pod, s corev1.ContainerStatus, w *corev1.ContainerStateWaiting) verdict {
+func explainWaiting(pod *corev1.Pod, s corev1.ContainerStatus, w *corev1.ContainerStateWaiting) Verdict {
 	switch w.Reason {
 	case "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable":
 		return explainPull(pod, s, w)
@@ -57,25 +58,25 @@ func explainWaiting(pod *corev1.Pod, s corev1.ContainerStatus, w *corev1.Contain
 		return explainConfig(pod.Namespace, s.Image, w.Message)
 	case "CreateContainerError", "RunContainerError", "PostStartHookError":
 		if f := unfit(pod, s.Name, w.Message); f != nil {
-			return verdict{failure: f}
+			return Verdict{Failure: f}
 		}
-		said := idPattern.ReplaceAllString(oneLine(w.Message), " …")
-		return verdict{waiting: said, grace: pullGrace, failure: &job.Failure{Cause: job.AgentLost,
+		said := idPattern.ReplaceAllString(OneLine(w.Message), " …")
+		return Verdict{Waiting: said, Grace: pullGrace, Failure: &job.Failure{Cause: job.AgentLost,
 			Message: fmt.Sprintf("container %s could not be started: %s", s.Name, said),
 			Hint:    "kubectl describe pods -l hodei.io/job -n " + pod.Namespace}}
 	}
-	return verdict{}
+	return Verdict{}
 }
 
 // explainPull explains an image that can't be pulled.
-func explainPull(pod *corev1.Pod, s corev1.ContainerStatus, w *corev1.ContainerStateWaiting) verdict {
+func explainPull(pod *corev1.Pod, s corev1.ContainerStatus, w *corev1.ContainerStateWaiting) Verdict {
 	if strings.Contains(w.Message, "failed to parse image reference") || strings.Contains(w.Message, "invalid reference format") {
 		return invalidImage(s.Image, "image names look like registry.example/name:tag, in lower case")
 	}
 	reason := fmt.Sprintf("image %q can't be pulled: %s", s.Image, pullError(w.Message))
 	f := &job.Failure{Cause: job.ImagePull, Message: reason,
 		Hint: "check the tag, or add a pull secret: {hodei} provider set NAME --image-pull-secret SECRET"}
-	if s.Name == agentContainer {
+	if s.Name == manifest.AgentContainer {
 		f.Message = "the worker's " + f.Message
 		f.Hint = fmt.Sprintf("build it: docker build -f Dockerfile.worker -t %[1]s . && "+
 			"kind load docker-image %[1]s (or: minikube image load %[1]s)", s.Image)
@@ -87,26 +88,26 @@ func explainPull(pod *corev1.Pod, s corev1.ContainerStatus, w *corev1.ContainerS
 	if w.Reason == "ErrImageNeverPull" {
 		grace = 0
 	}
-	return verdict{waiting: reason, failure: f, grace: grace}
+	return Verdict{Waiting: reason, Failure: f, Grace: grace}
 }
 
-func invalidImage(image, hint string) verdict {
-	return verdict{failure: &job.Failure{
+func invalidImage(image, hint string) Verdict {
+	return Verdict{Failure: &job.Failure{
 		Cause: job.InvalidImage, Message: fmt.Sprintf("image %q is not a valid image name", image), Hint: hint,
 	}}
 }
 
 // explainConfig explains what the kubelet says of a container's settings.
-func explainConfig(namespace, image, said string) verdict {
-	f := &job.Failure{Cause: job.ConfigError, Message: oneLine(said), Hint: "kubectl get secrets,configmaps -n " + namespace}
+func explainConfig(namespace, image, said string) Verdict {
+	f := &job.Failure{Cause: job.ConfigError, Message: OneLine(said), Hint: "kubectl get secrets,configmaps -n " + namespace}
 	if strings.Contains(said, "runAsNonRoot") || strings.Contains(said, "non-numeric user") {
-		f.Message = fmt.Sprintf("image %q: %s", image, oneLine(said))
+		f.Message = fmt.Sprintf("image %q: %s", image, OneLine(said))
 		f.Hint = "run it again with a user id: --user 65532"
 	}
 	if strings.Contains(said, "timed out waiting") { // the kubelet's cache is late
-		return verdict{waiting: f.Message, failure: f, grace: pullGrace}
+		return Verdict{Waiting: f.Message, Failure: f, Grace: pullGrace}
 	}
-	return verdict{failure: f}
+	return Verdict{Failure: f}
 }
 
 // unfit explains a container that can't run as its user, or with its variables; nil: said is about
@@ -131,9 +132,9 @@ func noUser(pod *corev1.Pod, name, said string) *job.Failure {
 		}
 	}
 	return &job.Failure{Cause: job.ConfigError,
-		Message: fmt.Sprintf("the node can't run container %s as %s: %s", name, as, startError(said)),
+		Message: fmt.Sprintf("the node can't run container %s as %s: %s", name, as, StartError(said)),
 		Hint: fmt.Sprintf("run it again as one that every node has: --user %d; "+
-			"all jobs: {hodei} provider set NAME --user %[1]d", agentUser)}
+			"all jobs: {hodei} provider set NAME --user %[1]d", manifest.AgentUser)}
 }
 
 // badVariable explains a container that can't start because of a variable's value; nil: the
@@ -177,7 +178,7 @@ func alwaysPulled(pod *corev1.Pod, name string) bool {
 // pullError cuts a runtime's message to what the registry said: the runtime
 // wraps it in its own words, and repeats the image at every level.
 func pullError(message string) string {
-	message = oneLine(message)
+	message = OneLine(message)
 	if _, rest, ok := strings.Cut(message, "ErrImagePull: "); ok {
 		message = rest
 	}
@@ -191,9 +192,9 @@ func pullError(message string) string {
 var pullPrefix = regexp.MustCompile(`^(?:rpc error: code = \w+ desc = )?(?:failed to pull and unpack image "[^"]*": )?` +
 	`(?:failed to (?:resolve reference|copy|extract layer)(?: "[^"]*")?: )?(?:failed to do request: )?`)
 
-// startError cuts the runtime's long story to its last part.
-func startError(message string) string {
-	message = oneLine(message)
+// StartError cuts the runtime's long story of a container that did not start to its last part, on one line.
+func StartError(message string) string {
+	message = OneLine(message)
 	if i := strings.LastIndex(message, "exec: "); i >= 0 {
 		message = message[i:]
 	} else if _, rest, ok := strings.Cut(message, "error during container init: "); ok {

@@ -1,4 +1,4 @@
-package kubernetes
+package manifest
 
 import (
 	"cmp"
@@ -15,8 +15,8 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
-func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
-	c := s.config
+func renderPod(spec *job.Spec, s Settings) (*corev1.PodSpec, error) {
+	c := s.Config
 	users, err := s.users(spec)
 	if err != nil {
 		return nil, err
@@ -51,11 +51,11 @@ func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
 		PriorityClassName:             c.PriorityClass,
 		Containers: []corev1.Container{
 			{
-				Name: agentContainer, Image: c.Image, ImagePullPolicy: corev1.PullPolicy(c.ImagePullPolicy),
+				Name: AgentContainer, Image: c.Image, ImagePullPolicy: corev1.PullPolicy(c.ImagePullPolicy),
 				Command:         []string{workerProgram, contract.CommandAgent},
 				Env:             agentEnv(spec, s),
 				Resources:       agentResources(spec),
-				SecurityContext: agentSecurity(users, s.ebpf() != ""),
+				SecurityContext: agentSecurity(users, s.EBPF() != ""),
 				// The kubelet starts no later container before this has returned.
 				Lifecycle: &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{
 					Exec: &corev1.ExecAction{Command: []string{workerProgram, contract.CommandCopy, LauncherPath}},
@@ -63,12 +63,12 @@ func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
 				VolumeMounts: []corev1.VolumeMount{
 					runDirMount,
 					{Name: "hodei-spool", MountPath: spoolDir},
-					{Name: evictionVolume, MountPath: evictionDir},
+					{Name: EvictionVolume, MountPath: evictionDir},
 					{Name: "hodei-certs", MountPath: certsDir, ReadOnly: true},
 				},
 			},
 			{
-				Name: jobContainer, Image: image, ImagePullPolicy: pullPolicy,
+				Name: JobContainer, Image: image, ImagePullPolicy: pullPolicy,
 				Command:         launchCommand(spec),
 				Env:             jobEnv(spec.Env),
 				EnvFrom:         jobEnvFrom(spec.EnvFrom),
@@ -81,7 +81,7 @@ func renderPod(spec *job.Spec, s settings) (*corev1.PodSpec, error) {
 			{Name: "hodei-run", VolumeSource: emptyDir(runDirBytes)},
 			{Name: "hodei-home", VolumeSource: emptyDir(own.Value())},
 			{Name: "hodei-spool", VolumeSource: emptyDir(spec.LogSpool.Value() + spoolMargin)},
-			{Name: evictionVolume, VolumeSource: emptyDir(contract.EvictionBytes)},
+			{Name: EvictionVolume, VolumeSource: emptyDir(contract.EvictionBytes)},
 			{Name: "hodei-certs", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
 				SecretName: spec.Name, DefaultMode: mode(0o444),
 				Items: []corev1.KeyToPath{ // never the server's key
@@ -138,7 +138,7 @@ func literal(s string) string { return strings.ReplaceAll(s, "$", "$$") }
 // typed undoes literal.
 func typed(s string) string { return strings.ReplaceAll(s, "$$", "$") }
 
-func agentEnv(spec *job.Spec, s settings) []corev1.EnvVar {
+func agentEnv(spec *job.Spec, s Settings) []corev1.EnvVar {
 	env := []corev1.EnvVar{
 		podField(contract.EnvNamespace, "metadata.namespace"),
 		podField(contract.EnvAttempt, "metadata.name"),
@@ -149,8 +149,8 @@ func agentEnv(spec *job.Spec, s settings) []corev1.EnvVar {
 		{contract.EnvSocket, socketPath},
 		{contract.EnvSpoolDir, spoolDir},
 		{contract.EnvSpoolBytes, strconv.FormatInt(spec.LogSpool.Value(), 10)},
-		{contract.EnvListen, fmt.Sprintf("127.0.0.1:%d", agentPort)},
-		{contract.EnvServerName, s.serverName},
+		{contract.EnvListen, fmt.Sprintf("127.0.0.1:%d", AgentPort)},
+		{contract.EnvServerName, s.ServerName},
 		{contract.EnvCACertPath, certsDir + "/ca.crt"},
 		{contract.EnvClientCertPath, certsDir + "/client.crt"},
 		{contract.EnvClientKeyPath, certsDir + "/client.key"},
@@ -165,7 +165,7 @@ func agentEnv(spec *job.Spec, s settings) []corev1.EnvVar {
 		{contract.EnvDetached, oneIf(spec.Detached)},
 		{contract.EnvContainerLogs, oneIf(spec.ContainerLogs)},
 		{contract.EnvEndCopied, oneIf(spec.EndCopied)},
-		{contract.EnvEBPF, s.ebpf()},
+		{contract.EnvEBPF, s.EBPF()},
 	} {
 		if v[1] != "" {
 			env = append(env, corev1.EnvVar{Name: v[0], Value: v[1]})

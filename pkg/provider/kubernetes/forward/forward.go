@@ -1,4 +1,7 @@
-package kubernetes
+// Package forward connects to the agents of Pods by the API server's port-forward, over WebSocket or
+// SPDY. Start with [Dialer]: Keep keeps one connection to an agent delivered to a tunnel, Dial opens a
+// single one. It does not look at what the connections carry: TLS and gRPC stand above.
+package forward
 
 import (
 	"cmp"
@@ -18,6 +21,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	client "k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -26,6 +30,8 @@ import (
 	"k8s.io/streaming/pkg/httpstream"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 )
 
@@ -37,17 +43,20 @@ const (
 	dialEvery = 100 * time.Millisecond
 	// Back-off after a connection was lost.
 	firstBackoff, lastBackoff = 100 * time.Millisecond, 15 * time.Second
-	// dialWait bounds one try; greetingWait is the part of it in which the
-	// agent, which speaks first in TLS, has to do so.
-	dialWait, greetingWait = 15 * time.Second, 5 * time.Second
+	// dialWait bounds one try.
+	dialWait = 15 * time.Second
+	// GreetingWait is the part of a try in which the agent, which speaks first in TLS, has to do so.
+	GreetingWait = 5 * time.Second
 	// portForwardProtocol is the only version there is.
 	portForwardProtocol = "portforward.k8s.io"
 )
 
-// dialer opens connections to a port of a Pod by way of the API server.
-type dialer struct {
-	config *rest.Config
-	client client.Interface
+// Dialer opens connections to the agent's port of a Pod by way of the API server. It is safe for
+// concurrent use.
+type Dialer struct {
+	// Config is the way to the API server, and Client asks it: both are required.
+	Config *rest.Config
+	Client client.Interface
 	// spdy is the way that works here; it changes when an upgrade is refused,
 	// until one has succeeded.
 	mu     sync.Mutex
@@ -55,12 +64,12 @@ type dialer struct {
 	proven bool
 }
 
-// keep keeps one connection to the agent of a Pod delivered to the tunnel until
+// Keep keeps one connection to the agent of a Pod delivered to the tunnel until
 // ctx ends. It calls tried with nil whenever one is made, before it is delivered, with a
-// *portRefusal whenever that is why one is not, and with another error of an API server
+// [*Refusal] whenever that is why one is not, and with another error of an API server
 // that refuses what it has granted before. It returns before only with an error that
 // trying again can't mend.
-func (d *dialer) keep(ctx context.Context, pod *corev1.Pod, tunnel *tunnel.Tunnel, tried func(error)) error {
+func (d *Dialer) Keep(ctx context.Context, pod *corev1.Pod, tunnel *tunnel.Tunnel, tried func(error)) error {
 	wait, backoff := firstWait(pod), firstBackoff
 	known := false
 	refused := 0
@@ -70,8 +79,8 @@ func (d *dialer) keep(ctx context.Context, pod *corev1.Pod, tunnel *tunnel.Tunne
 		case <-ctx.Done():
 			return nil
 		}
-		conn, err := d.dial(ctx, pod.Namespace, pod.Name)
-		if refusal, ok := errors.AsType[*portRefusal](err); ok {
+		conn, err := d.Dial(ctx, pod.Namespace, pod.Name)
+		if refusal, ok := errors.AsType[*Refusal](err); ok {
 			tried(refusal)
 		} else if err != nil && known {
 			if refusal := refusedUpgrade(err); refusal != nil {
@@ -87,12 +96,12 @@ func (d *dialer) keep(ctx context.Context, pod *corev1.Pod, tunnel *tunnel.Tunne
 			if time.Since(began) > lastBackoff {
 				backoff = firstBackoff
 			}
-		case !isForbidden(err):
+		case !IsForbidden(err):
 			refused = 0
 		default:
 			// WebSocket and SPDY take different rights; one of the two is enough.
 			if refused++; refused == 2 && !known {
-				return d.forbidden(ctx, pod.Namespace, err)
+				return d.Forbidden(ctx, pod.Namespace, err)
 			}
 		}
 		wait = dialEvery
@@ -105,59 +114,74 @@ func (d *dialer) keep(ctx context.Context, pod *corev1.Pod, tunnel *tunnel.Tunne
 
 // firstWait is the time until the first try: none if the agent was there before us.
 func firstWait(pod *corev1.Pod) time.Duration {
-	if agentRuns(pod) {
+	if explain.AgentRuns(pod) {
 		return 0
 	}
 	return firstDial
 }
 
-// isForbidden looks at the text: of a SPDY upgrade that is all there is, and a
+// IsForbidden reports whether an upgrade was refused for lack of a right. It looks at the text: of a SPDY upgrade that is all there is, and a
 // WebSocket's status is inside an error that can't be unwrapped.
-func isForbidden(err error) bool { return strings.Contains(err.Error(), "is forbidden") }
+func IsForbidden(err error) bool { return strings.Contains(err.Error(), "is forbidden") }
 
-// forbidden says which right is missing, as the refusal itself does not.
-func (d *dialer) forbidden(ctx context.Context, namespace string, err error) error {
+// refusedUpgrade turns what an upgrade to a tunnel was refused with into an error of the
+// API server's, as far as its text tells; nil: it was not refused.
+func refusedUpgrade(err error) error {
+	switch text := err.Error(); {
+	case IsForbidden(err):
+		return &apierrors.StatusError{ErrStatus: metav1.Status{
+			Status: metav1.StatusFailure, Code: 403, Reason: metav1.StatusReasonForbidden, Message: text,
+		}}
+	case strings.Contains(text, "Unauthorized"), strings.Contains(text, "401"):
+		return apierrors.NewUnauthorized(text)
+	}
+	return nil
+}
+
+// Forbidden says which right is missing, as the refusal err itself does not: a *job.Failure. It asks the API
+// server for up to 15 s.
+func (d *Dialer) Forbidden(ctx context.Context, namespace string, err error) error {
 	ctx, cancel := context.WithTimeout(ctx, dialWait)
 	defer cancel()
 	var missing []string
 	for _, verb := range []string{"get", "create"} {
-		answer, e := d.review(ctx, namespace, verb)
+		answer, e := d.Review(ctx, namespace, verb)
 		if e == nil && !answer.Status.Allowed {
 			missing = append(missing, verb)
 		}
 	}
-	user, e := d.whoAmI(ctx)
+	user, e := d.WhoAmI(ctx)
 	if e != nil || len(missing) == 0 {
-		return &job.Failure{Cause: job.Forbidden, Err: err, Message: oneLine(err.Error()),
+		return &job.Failure{Cause: job.Forbidden, Err: err, Message: explain.OneLine(err.Error()),
 			Hint: "kubectl auth can-i create pods/portforward -n " + namespace}
 	}
-	return missingRight(user, strings.Join(missing, " and "), "pods/portforward", namespace)
+	return explain.MissingRight(user, strings.Join(missing, " and "), "pods/portforward", namespace)
 }
 
-// whoAmI is our name, as the API server knows us.
-func (d *dialer) whoAmI(ctx context.Context) (string, error) {
-	who, err := d.client.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+// WhoAmI is our name, as the API server knows us.
+func (d *Dialer) WhoAmI(ctx context.Context) (string, error) {
+	who, err := d.Client.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
 	if err != nil {
 		return "", err
 	}
 	return who.Status.UserInfo.Username, nil
 }
 
-// review asks the API server whether we may do verb on pods/portforward.
-func (d *dialer) review(ctx context.Context, namespace, verb string) (*authorizationv1.SelfSubjectAccessReview, error) {
+// Review asks the API server whether we may do verb on pods/portforward, and returns its answer or its error.
+func (d *Dialer) Review(ctx context.Context, namespace, verb string) (*authorizationv1.SelfSubjectAccessReview, error) {
 	review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
 		ResourceAttributes: &authorizationv1.ResourceAttributes{
 			Namespace: namespace, Verb: verb, Resource: "pods", Subresource: "portforward",
 		}}}
-	return d.client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
+	return d.Client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
 }
 
-// dial opens one connection. The agent has sent its first byte when it returns:
+// Dial opens one connection. The agent has sent its first byte when it returns:
 // the API server reports a closed port only afterwards.
-func (d *dialer) dial(ctx context.Context, namespace, pod string) (net.Conn, error) {
+func (d *Dialer) Dial(ctx context.Context, namespace, pod string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialWait)
 	defer cancel()
-	target := d.client.CoreV1().RESTClient().Post().Resource("pods").Namespace(namespace).Name(pod).SubResource("portforward").URL()
+	target := d.Client.CoreV1().RESTClient().Post().Resource("pods").Namespace(namespace).Name(pod).SubResource("portforward").URL()
 
 	// client-go's dialers take no context: a try that hangs can't be waited for. It is left
 	// behind, and closes its connection when that comes.
@@ -184,7 +208,7 @@ func (d *dialer) dial(ctx context.Context, namespace, pod string) (net.Conn, err
 	}
 }
 
-func (d *dialer) open(ctx context.Context, target *url.URL) (net.Conn, error) {
+func (d *Dialer) open(ctx context.Context, target *url.URL) (net.Conn, error) {
 	connection, err := d.upgrade(ctx, target)
 	if err != nil {
 		return nil, err
@@ -209,15 +233,15 @@ func (d *dialer) open(ctx context.Context, target *url.URL) (net.Conn, error) {
 
 // upgrade turns a request into a connection: by WebSocket, or by SPDY where a
 // server before 1.31 or a proxy in between refuses that.
-func (d *dialer) upgrade(ctx context.Context, target *url.URL) (httpstream.Connection, error) {
+func (d *Dialer) upgrade(ctx context.Context, target *url.URL) (httpstream.Connection, error) {
 	d.mu.Lock()
 	bySPDY := d.spdy
 	d.mu.Unlock()
 	// client-go makes its requests with a context of its own. With ours a
 	// WebSocket's answer is awaited until the deadline, and SPDY's connection made.
-	config := rest.CopyConfig(d.config)
+	config := rest.CopyConfig(d.Config)
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
-		return roundTripper(func(r *http.Request) (*http.Response, error) { return next.RoundTrip(r.WithContext(ctx)) })
+		return roundTrip(func(r *http.Request) (*http.Response, error) { return next.RoundTrip(r.WithContext(ctx)) })
 	})
 	var (
 		dialer httpstream.Dialer
@@ -246,14 +270,14 @@ func (d *dialer) upgrade(ctx context.Context, target *url.URL) (httpstream.Conne
 	return nil, err
 }
 
-type roundTripper func(*http.Request) (*http.Response, error)
+type roundTrip func(*http.Request) (*http.Response, error)
 
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// portRefusal is what the node says of a port of a Pod that it can't connect to.
-type portRefusal struct{ said string }
+// Refusal is what the node says of a port of a Pod that it can't connect to.
+type Refusal struct{ Said string }
 
-func (e *portRefusal) Error() string { return e.said }
+func (e *Refusal) Error() string { return e.Said }
 
 var requestID struct {
 	sync.Mutex
@@ -267,7 +291,7 @@ func openPort(connection httpstream.Connection) (*streamConn, error) {
 	id := fmt.Sprint(requestID.n)
 	requestID.Unlock()
 	headers := http.Header{}
-	headers.Set(corev1.PortHeader, fmt.Sprint(agentPort))
+	headers.Set(corev1.PortHeader, fmt.Sprint(manifest.AgentPort))
 	headers.Set(corev1.PortForwardRequestIDHeader, id)
 	headers.Set(corev1.StreamType, corev1.StreamTypeError)
 	problems, err := connection.CreateStream(headers)
@@ -284,7 +308,7 @@ func openPort(connection httpstream.Connection) (*streamConn, error) {
 	c.reading.Go(func() {
 		text, err := io.ReadAll(io.LimitReader(problems, 4096))
 		if len(text) > 0 {
-			err = &portRefusal{oneLine(string(text))}
+			err = &Refusal{explain.OneLine(string(text))}
 		}
 		if err != nil {
 			c.closeWith(err)
@@ -311,7 +335,7 @@ type streamConn struct {
 
 // awaitGreeting waits for the first byte and keeps it for Read.
 func (c *streamConn) awaitGreeting() error {
-	_ = c.SetReadDeadline(time.Now().Add(greetingWait))
+	_ = c.SetReadDeadline(time.Now().Add(GreetingWait))
 	defer func() { _ = c.SetReadDeadline(time.Time{}) }()
 	first := make([]byte, 1)
 	n, err := c.Read(first)

@@ -10,6 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 // TestNameWebhook: the configuration of a webhook that does not answer is named to who
@@ -54,9 +56,29 @@ func TestNameWebhook(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			f := p.nameWebhook(t.Context(), webhookDown(`failed calling webhook "`+test.webhook+`": failed to call webhook: refused`))
+			f := p.nameWebhook(t.Context(), explain.WebhookDown(`failed calling webhook "`+test.webhook+`": failed to call webhook: refused`))
 			if f.Cause != job.ConfigError || f.Message != test.message || !strings.Contains(f.Hint, test.hint) {
 				t.Errorf("got %s: %s\n%s", f.Cause, f.Message, f.Hint)
+			}
+		})
+	}
+}
+
+// A hint that changes the provider names it, and one of no provider adds one.
+func TestNamed(t *testing.T) {
+	for _, test := range []struct{ name, provider, hint, want string }{
+		{"set", "prod", "one, or {hodei} provider set NAME --user image", "one, or {hodei} provider set prod --user image"},
+		{"none", "", "{hodei} provider set NAME --user image", "{hodei} provider add NAME --user image"},
+		{"another hint", "prod", "kubectl get events", "kubectl get events"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			given := &job.Failure{Hint: test.hint}
+			p := &Provider{settings: manifest.Settings{Provider: test.provider}}
+			if got := p.named(explain.Verdict{Failure: given}).Failure; got.Hint != test.want || given.Hint != test.hint {
+				t.Errorf("got %q, want %q; what was given: %q", got.Hint, test.want, given.Hint)
+			}
+			if got := p.named(explain.Verdict{Waiting: "x"}); got.Failure != nil || got.Waiting != "x" {
+				t.Errorf("without a failure: %+v", got)
 			}
 		})
 	}

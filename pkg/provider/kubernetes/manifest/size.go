@@ -1,10 +1,10 @@
-package kubernetes
+package manifest
 
 import (
 	"encoding/json"
 	"fmt"
-	"path"
 
+	batchv1 "k8s.io/api/batch/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
@@ -19,16 +19,9 @@ const (
 	maxBodyBytes = 3<<20 - 16<<10
 )
 
-// CheckSpec refuses a spec, with its defaults, that no cluster could take, before
-// anything is made. It asks none.
-func (p *Provider) CheckSpec(spec *job.Spec) error {
-	if spec.Workdir != "" && !path.IsAbs(spec.Workdir) {
-		return fmt.Errorf("--workdir %q: want a path from the root, as it is in the image", spec.Workdir)
-	}
-	j, err := p.Manifest(spec)
-	if err != nil {
-		return err
-	}
+// CheckSize refuses a Job that no API server takes: its annotations, or all of it, are too large.
+// The error says by how much.
+func CheckSize(j *batchv1.Job) error {
 	if err := apivalidation.ValidateAnnotationsSize(j.Annotations); err != nil { // the provider's, with ours
 		return err
 	}

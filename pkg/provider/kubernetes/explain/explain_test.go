@@ -1,9 +1,12 @@
-package kubernetes
+package explain
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -27,6 +30,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/deploy"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 // refusal of an API server: the sentence is the server's own.
@@ -37,14 +41,14 @@ func status(code int32, reason metav1.StatusReason, message string) error {
 func denied(message string) error { return status(403, metav1.StatusReasonForbidden, message) }
 
 func TestExplainNothing(t *testing.T) {
-	if f := Explain(nil); f != nil {
+	if f := Error(nil); f != nil {
 		t.Errorf("got %v", f)
 	}
 }
 
 func TestExplainKeepsFailures(t *testing.T) {
 	f := &job.Failure{Cause: job.Evicted, Message: "gone"}
-	if got := Explain(fmt.Errorf("wrapped: %w", f)); got != f {
+	if got := Error(fmt.Errorf("wrapped: %w", f)); got != f {
 		t.Errorf("got %v", got)
 	}
 }
@@ -169,7 +173,7 @@ func TestExplainAnswers(t *testing.T) {
 		{"a webhook of several lines",
 			status(400, metav1.StatusReasonBadRequest,
 				"admission webhook \"v.example\" denied the request:\n\x1b[31mno\u0085 \u202erun\x00 here\r\n"),
-			job.Forbidden, `admission webhook "v.example" denied the request: [31mno run here`, ruleHint},
+			job.Forbidden, `admission webhook "v.example" denied the request: [31mno run here`, RuleHint},
 		{"a webhook that is away",
 			status(500, metav1.StatusReasonInternalError,
 				`Internal error occurred: failed calling webhook "v.example": failed to call webhook: Post `+
@@ -181,7 +185,7 @@ func TestExplainAnswers(t *testing.T) {
 			status(422, metav1.StatusReasonInvalid,
 				`jobs.batch "x" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no jobs on Sundays`),
 			job.Forbidden, `jobs.batch "x" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no jobs on Sundays`,
-			ruleHint},
+			RuleHint},
 		{"a right that hodei-user does not grant",
 			denied(`configmaps is forbidden: User "dev" cannot list resource "configmaps" in API group "" in the namespace "ns"`),
 			job.Forbidden, `forbidden: user "dev" may not list configmaps in namespace "ns"`,
@@ -195,7 +199,7 @@ func TestExplainAnswers(t *testing.T) {
 		{"cancelled", context.Canceled, job.Unknown, "context canceled", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			f := Explain(test.err)
+			f := Error(test.err)
 			if f.Cause != test.cause || f.Message != test.message || f.Hint != test.hint {
 				t.Errorf("got  %s: %s\n     %s\nwant %s: %s\n     %s", f.Cause, f.Message, f.Hint, test.cause, test.message, test.hint)
 			}
@@ -273,7 +277,7 @@ func TestExplainKubeconfig(t *testing.T) {
 			if test.err == nil {
 				t.Fatal("no error")
 			}
-			f := Explain(test.err)
+			f := Error(test.err)
 			if f.Cause != job.ConfigError || !strings.Contains(f.Message, test.message) || f.Hint != test.hint ||
 				strings.Contains(f.Message, "\n") {
 				t.Errorf("got  %s: %s\n     %s\nwant %s: …%s…\n     %s", f.Cause, f.Message, f.Hint, job.ConfigError, test.message,
@@ -327,7 +331,7 @@ func TestExplainNetwork(t *testing.T) {
 		{"our own deadline", fmt.Errorf("client rate limiter: %w", context.DeadlineExceeded), "context deadline exceeded"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			f := Explain(test.err)
+			f := Error(test.err)
 			if f.Cause != job.ConfigError || !strings.HasPrefix(f.Message, "Kubernetes cluster not available: ") ||
 				!strings.Contains(f.Message, test.message) {
 				t.Errorf("got %s: %s, want …%s", f.Cause, f.Message, test.message)
@@ -356,6 +360,12 @@ var running = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
 // runc begins what it says of a container that it could not start.
 const runc = "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: unable to " +
 	"start container process: "
+
+// keysAndSettings are the variables of run --env-from secret/keys,configmap/settings.
+var keysAndSettings = []corev1.EnvFromSource{
+	{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "keys"}}},
+	{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "settings"}}},
+}
 
 // The messages are those of kubelet 1.35 with containerd 1.7, but for the
 // registries' that are quoted from their documentation.
@@ -555,26 +565,26 @@ func TestExplainPod(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "x-abcde", Namespace: "ns",
-				Labels: map[string]string{LabelProvider: test.provider}},
-				Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: agentContainer, ImagePullPolicy: test.policy},
-					{Name: jobContainer, EnvFrom: jobEnvFrom([]job.EnvSource{{Secret: "keys"}, {ConfigMap: "settings"}})}}},
+				Labels: map[string]string{manifest.LabelProvider: test.provider}},
+				Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: manifest.AgentContainer, ImagePullPolicy: test.policy},
+					{Name: manifest.JobContainer, EnvFrom: keysAndSettings}}},
 				Status: corev1.PodStatus{ContainerStatuses: test.containers, Conditions: test.conditions}}
-			v := explainPod(pod)
+			v := Pod(pod)
 			if test.cause == "" {
-				if v.failure != nil || v.waiting != "" {
+				if v.Failure != nil || v.Waiting != "" {
 					t.Errorf("got %+v", v)
 				}
 				return
 			}
-			f := v.failure
+			f := v.Failure
 			if f == nil {
 				t.Fatalf("got %+v", v)
 			}
-			if f.Cause != test.cause || f.Message != test.message || f.Hint != test.hint || v.grace != test.grace {
-				t.Errorf("got  %s: %s\n     %s (%s)\nwant %s: %s\n     %s (%s)", f.Cause, f.Message, f.Hint, v.grace, test.cause,
+			if f.Cause != test.cause || f.Message != test.message || f.Hint != test.hint || v.Grace != test.grace {
+				t.Errorf("got  %s: %s\n     %s (%s)\nwant %s: %s\n     %s (%s)", f.Cause, f.Message, f.Hint, v.Grace, test.cause,
 					test.message, test.hint, test.grace)
 			}
-			if test.grace > 0 && v.waiting == "" {
+			if test.grace > 0 && v.Waiting == "" {
 				t.Error("it waits, and doesn't say for what")
 			}
 		})
@@ -663,11 +673,11 @@ func TestExplainEvent(t *testing.T) {
 			hint: "let its jobs run without eBPF: {hodei} provider set NAME --ebpf off"},
 		{name: "webhook", reason: "FailedCreate",
 			message: "Error creating: admission webhook \"v.example\" denied the request: \n\nno \x1b]0;title\x07", cause: job.Forbidden,
-			said: `admission webhook "v.example" denied the request: no ]0;title`, hint: ruleHint},
+			said: `admission webhook "v.example" denied the request: no ]0;title`, hint: RuleHint},
 		{name: "policy", reason: "FailedCreate",
 			message: pods + `ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no Pods on Sundays`, cause: job.Forbidden,
 			said: `the Pod is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no Pods on Sundays`,
-			hint: ruleHint},
+			hint: RuleHint},
 		{name: "OpenShift", reason: "FailedCreate",
 			message: pods +
 				`unable to validate against any security context constraint: [provider "anyuid": Forbidden: not usable by user or ` +
@@ -685,7 +695,7 @@ func TestExplainEvent(t *testing.T) {
 			cause: job.Forbidden,
 			said: `the Pod is forbidden: unable to validate against any security context constraint: [provider restricted-v2: ` +
 				`.spec.volumes[0]: Invalid value: "hostPath": hostPath volumes are not allowed to be used]`,
-			hint: ruleHint},
+			hint: RuleHint},
 		{name: "OpenShift's words by a policy", reason: "FailedCreate",
 			message: pods +
 				`ValidatingAdmissionPolicy 'p' with binding 'b' denied request: .containers[0].runAsUser: Invalid value: 65532: must be ` +
@@ -742,15 +752,15 @@ func TestExplainEvent(t *testing.T) {
 			waiting: `Failed to create pod sandbox: plugin type="bridge" failed`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			v := explainEvent(&corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "ns"}, Reason: test.reason, Message: test.message})
-			if !strings.Contains(v.waiting, test.waiting) || (v.waiting == "") != (test.waiting == "") {
-				t.Errorf("waits for %q, want %q", v.waiting, test.waiting)
+			v := Event(&corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "ns"}, Reason: test.reason, Message: test.message})
+			if !strings.Contains(v.Waiting, test.waiting) || (v.Waiting == "") != (test.waiting == "") {
+				t.Errorf("waits for %q, want %q", v.Waiting, test.waiting)
 			}
-			switch f := v.failure; {
+			switch f := v.Failure; {
 			case f == nil && test.cause != "":
 				t.Errorf("no failure, want %s", test.cause)
-			case f != nil && (f.Cause != test.cause || f.Message != test.said || f.Hint != test.hint || v.grace != test.grace):
-				t.Errorf("got  %s: %s\n     %s (%s)\nwant %s: %s\n     %s (%s)", f.Cause, f.Message, f.Hint, v.grace, test.cause, test.said,
+			case f != nil && (f.Cause != test.cause || f.Message != test.said || f.Hint != test.hint || v.Grace != test.grace):
+				t.Errorf("got  %s: %s\n     %s (%s)\nwant %s: %s\n     %s (%s)", f.Cause, f.Message, f.Hint, v.Grace, test.cause, test.said,
 					test.hint, test.grace)
 			}
 		})
@@ -769,8 +779,8 @@ func FuzzOneLine(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		got := oneLine(s)
-		if !harmless(got) || got != strings.TrimSpace(got) || oneLine(got) != got {
+		got := OneLine(s)
+		if !harmless(got) || got != strings.TrimSpace(got) || OneLine(got) != got {
 			t.Errorf("oneLine(%q) = %q", s, got)
 		}
 	})
@@ -792,20 +802,19 @@ func FuzzExplain(f *testing.F) {
 					container("job", "i", state)}}}
 		}
 		said := map[string]string{}
-		add := func(where string, v verdict) {
-			said[where+", waiting"] = v.waiting
-			if v.failure != nil {
-				said[where], said[where+", hint"] = v.failure.Message, v.failure.Hint
+		add := func(where string, v Verdict) {
+			said[where+", waiting"] = v.Waiting
+			if v.Failure != nil {
+				said[where], said[where+", hint"] = v.Failure.Message, v.Failure.Hint
 			}
 		}
-		add("event", explainEvent(&corev1.Event{Reason: reason, Message: message}))
-		add("waiting", explainPod(pod(waiting(reason, message))))
-		add("terminated", explainPod(pod(terminated(128, reason, message))))
-		add("unschedulable", explainPod(&corev1.Pod{Status: corev1.PodStatus{Conditions: []corev1.PodCondition{
+		add("event", Event(&corev1.Event{Reason: reason, Message: message}))
+		add("waiting", Pod(pod(waiting(reason, message))))
+		add("terminated", Pod(pod(terminated(128, reason, message))))
+		add("unschedulable", Pod(&corev1.Pod{Status: corev1.PodStatus{Conditions: []corev1.PodCondition{
 			{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable", Message: message}}}}))
-		failure := Explain(denied(message))
+		failure := Error(denied(message))
 		said["explain"], said["explain, hint"] = failure.Message, failure.Hint
-		said["outcome"] = podOutcome(pod(running)).Message
 		for where, text := range said {
 			if !harmless(text) {
 				t.Errorf("%s: %q", where, text)
@@ -814,22 +823,21 @@ func FuzzExplain(f *testing.F) {
 	})
 }
 
-// A hint that changes the provider names it, and one of no provider adds one.
-func TestNamed(t *testing.T) {
-	for _, test := range []struct{ name, provider, hint, want string }{
-		{"set", "prod", "one, or {hodei} provider set NAME --user image", "one, or {hodei} provider set prod --user image"},
-		{"none", "", "{hodei} provider set NAME --user image", "{hodei} provider add NAME --user image"},
-		{"another hint", "prod", "kubectl get events", "kubectl get events"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			given := &job.Failure{Hint: test.hint}
-			p := &Provider{settings: settings{provider: test.provider}}
-			if got := p.named(verdict{failure: given}).failure; got.Hint != test.want || given.Hint != test.hint {
-				t.Errorf("got %q, want %q; what was given: %q", got.Hint, test.want, given.Hint)
-			}
-			if got := p.named(verdict{waiting: "x"}); got.failure != nil || got.waiting != "x" {
-				t.Errorf("without a failure: %+v", got)
-			}
-		})
+// quiet is the log of servers whose clients hang up on purpose.
+var quiet = log.New(io.Discard, "", 0)
+
+// closedPort is the URL of a port on which nobody listens.
+func closedPort(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer l.Close()
+	return "http://" + l.Addr().String()
+}
+
+// pemOf is the certificate of a TLS server.
+func pemOf(s *httptest.Server) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
 }

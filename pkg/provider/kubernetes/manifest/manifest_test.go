@@ -1,4 +1,4 @@
-package kubernetes
+package manifest
 
 import (
 	"bytes"
@@ -89,18 +89,18 @@ func full() *job.Spec {
 	}
 }
 
-func testSettings() settings {
-	return settings{
-		provider: "k8s-local", namespace: "hodei-jobs-workers",
-		config:     provider.Config{Type: provider.Kubernetes}.WithDefaults(),
-		serverName: certs.ID{Namespace: "hodei-jobs-workers", Job: "hello"}.ServerName(),
+func testSettings() Settings {
+	return Settings{
+		Provider: "k8s-local", Namespace: "hodei-jobs-workers",
+		Config:     provider.Config{Type: provider.Kubernetes}.WithDefaults(),
+		ServerName: certs.ID{Namespace: "hodei-jobs-workers", Job: "hello"}.ServerName(),
 	}
 }
 
 // fullProvider has a value in every field; pkg/provider's tests see to that.
 func fullProvider(t *testing.T) provider.Config {
 	t.Helper()
-	data, err := os.ReadFile("../testdata/full.yaml")
+	data, err := os.ReadFile("../../testdata/full.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +113,7 @@ func fullProvider(t *testing.T) provider.Config {
 
 func render(t testing.TB, spec *job.Spec) *batchv1.Job {
 	t.Helper()
-	j, err := renderJob(spec, testSettings())
+	j, err := Job(spec, testSettings())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,9 +129,9 @@ func TestRenderJob(t *testing.T) {
 	golden(t, "minimal.yaml", render(t, minimal()))
 
 	s := testSettings()
-	s.config = fullProvider(t)
-	s.serverName = certs.ID{Namespace: s.namespace, Job: "train"}.ServerName()
-	j, err := renderJob(full(), s)
+	s.Config = fullProvider(t)
+	s.ServerName = certs.ID{Namespace: s.Namespace, Job: "train"}.ServerName()
+	j, err := Job(full(), s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +141,7 @@ func TestRenderJob(t *testing.T) {
 func TestRenderSecret(t *testing.T) {
 	owner := render(t, minimal())
 	owner.UID = "11111111-2222-3333-4444-555555555555"
-	golden(t, "secret.yaml", renderSecret(owner, minimal(), &certs.JobCerts{
+	golden(t, "secret.yaml", Secret(owner, minimal(), &certs.JobCerts{
 		CA: []byte("ca"), ClientCert: []byte("client"), ClientKey: []byte("client key"),
 		ServerCert: []byte("server"), ServerKey: []byte("server key"),
 	}))
@@ -397,7 +397,7 @@ func TestSecurityContext(t *testing.T) {
 			}
 		})
 	}
-	if _, err := renderJob(&job.Spec{Name: "x", Command: []string{"x"}, User: "root"}, testSettings()); err == nil {
+	if _, err := Job(&job.Spec{Name: "x", Command: []string{"x"}, User: "root"}, testSettings()); err == nil {
 		t.Error("--user root: no error")
 	}
 }
@@ -569,7 +569,7 @@ func TestStartBy(t *testing.T) {
 		want   string
 	}{
 		{name: "from the job's creation", want: "2026-03-01T12:05:00Z"},
-		{name: "queued", job: func(j *batchv1.Job) { j.Labels = map[string]string{labelQueue: "team-a"} }},
+		{name: "queued", job: func(j *batchv1.Job) { j.Labels = map[string]string{LabelQueue: "team-a"} }},
 		{name: "suspended as it was made", job: func(j *batchv1.Job) { j.Spec.Suspend = new(true) }},
 		{name: "with retries", change: func(s *job.Spec) { s.Retries = 1 }},
 	} {
@@ -582,7 +582,7 @@ func TestStartBy(t *testing.T) {
 			if test.job != nil {
 				test.job(j)
 			}
-			if got, there := renderSecret(j, spec, &certs.JobCerts{}).Data[startByKey]; string(got) != test.want || !there {
+			if got, there := Secret(j, spec, &certs.JobCerts{}).Data[startByKey]; string(got) != test.want || !there {
 				t.Errorf("got %q, %t, want %q", got, there, test.want)
 			}
 		})
@@ -591,7 +591,7 @@ func TestStartBy(t *testing.T) {
 
 func TestImages(t *testing.T) {
 	s := testSettings()
-	s.config.ImagePullPolicy, s.config.ImagePullSecrets = "Never", []string{"a", "b"}
+	s.Config.ImagePullPolicy, s.Config.ImagePullSecrets = "Never", []string{"a", "b"}
 	for _, test := range []struct {
 		image, want string
 		policy      corev1.PullPolicy // of the job's container
@@ -602,7 +602,7 @@ func TestImages(t *testing.T) {
 	} {
 		spec := minimal()
 		spec.Image = test.image
-		j, err := renderJob(spec, s)
+		j, err := Job(spec, s)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -753,7 +753,7 @@ func TestAgentEnv(t *testing.T) {
 
 func TestSecretOwner(t *testing.T) {
 	owner := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "x", Namespace: "n", UID: "u"}}
-	secret := renderSecret(owner, minimal(), &certs.JobCerts{})
+	secret := Secret(owner, minimal(), &certs.JobCerts{})
 	if !metav1.IsControlledBy(secret, owner) || secret.Immutable != nil {
 		t.Errorf("owners %v, immutable %v", secret.OwnerReferences, secret.Immutable)
 	}

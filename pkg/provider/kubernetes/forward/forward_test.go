@@ -1,4 +1,4 @@
-package kubernetes
+package forward
 
 import (
 	"bufio"
@@ -7,9 +7,11 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -25,12 +27,14 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	client "k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/streaming/pkg/httpstream"
 	"k8s.io/streaming/pkg/httpstream/spdy"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
-	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 )
 
@@ -149,7 +153,7 @@ func (s *apiServer) accept() httpstream.NewStreamHandler {
 	var problems httpstream.Stream
 	return func(stream httpstream.Stream, replied <-chan struct{}) error {
 		h := stream.Headers()
-		if h.Get(corev1.PortHeader) != fmt.Sprint(agentPort) || h.Get(corev1.PortForwardRequestIDHeader) == "" {
+		if h.Get(corev1.PortHeader) != fmt.Sprint(manifest.AgentPort) || h.Get(corev1.PortForwardRequestIDHeader) == "" {
 			return fmt.Errorf("headers %v", h)
 		}
 		if h.Get(corev1.StreamType) == corev1.StreamTypeError {
@@ -250,13 +254,13 @@ func echo(data, _ httpstream.Stream) {
 }
 
 // start serves s over TLS and returns a dialer to it.
-func (s *apiServer) start(t *testing.T) *dialer {
+func (s *apiServer) start(t *testing.T) *Dialer {
 	t.Helper()
 	if s.agent == nil {
 		s.agent = echo
 	}
 	server := httptest.NewUnstartedServer(s)
-	server.Config.ErrorLog = quiet
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // its clients hang up on purpose
 	server.StartTLS()
 	t.Cleanup(func() {
 		s.mu.Lock()
@@ -266,19 +270,26 @@ func (s *apiServer) start(t *testing.T) *dialer {
 		s.mu.Unlock()
 		server.Close()
 	})
-	p, err := New(Options{Config: configOf(server), Provider: provider.Config{Namespace: "ns"}})
+	return dialerTo(t, &rest.Config{Host: server.URL, ContentConfig: rest.ContentConfig{ContentType: "application/json"},
+		TLSClientConfig: rest.TLSClientConfig{
+			CAData: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})}})
+}
+
+func dialerTo(t *testing.T, config *rest.Config) *Dialer {
+	t.Helper()
+	c, err := client.NewForConfig(config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p.dialer
+	return &Dialer{Config: config, Client: c}
 }
 
 // dial makes one try, which is given d.
-func try(t *testing.T, d *dialer, wait time.Duration) (net.Conn, error) {
+func try(t *testing.T, d *Dialer, wait time.Duration) (net.Conn, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), wait)
 	defer cancel()
-	conn, err := d.dial(ctx, "ns", "x-1")
+	conn, err := d.Dial(ctx, "ns", "x-1")
 	if err == nil {
 		t.Cleanup(func() { conn.Close() })
 	}
@@ -370,11 +381,11 @@ func TestDialRemembers(t *testing.T) {
 
 func TestDialErrors(t *testing.T) {
 	s := &apiServer{websocket: forbids("get")}
-	if _, err := try(t, s.start(t), patience); err == nil || !isForbidden(err) {
+	if _, err := try(t, s.start(t), patience); err == nil || !IsForbidden(err) {
 		t.Errorf("forbidden: got %v", err)
 	}
 	s = &apiServer{websocket: notYet}
-	if _, err := try(t, s.start(t), patience); err == nil || isForbidden(err) || !strings.Contains(err.Error(), "container not found") {
+	if _, err := try(t, s.start(t), patience); err == nil || IsForbidden(err) || !strings.Contains(err.Error(), "container not found") {
 		t.Errorf("not yet: got %v", err)
 	}
 	s = &apiServer{websocket: func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", http.StatusBadGateway) }}
@@ -420,7 +431,7 @@ func TestDialHangs(t *testing.T) {
 		defer cancelOuter()
 		ctx, cancel := context.WithCancel(outer)
 		cancel()
-		if _, err := d.dial(ctx, "ns", "x-1"); !errors.Is(err, context.Canceled) {
+		if _, err := d.Dial(ctx, "ns", "x-1"); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -441,13 +452,9 @@ func TestDialHangs(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer l.Close()
-		p, err := New(Options{Config: &rest.Config{Host: "https://" + l.Addr().String(),
-			TLSClientConfig: rest.TLSClientConfig{Insecure: true}}, Provider: provider.Config{Namespace: "ns"}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, p.dialer.spdy = range []bool{false, true} {
-			if _, err := try(t, p.dialer, short); !isTimeout(err) {
+		d := dialerTo(t, &rest.Config{Host: "https://" + l.Addr().String(), TLSClientConfig: rest.TLSClientConfig{Insecure: true}})
+		for _, d.spdy = range []bool{false, true} {
+			if _, err := try(t, d, short); !isTimeout(err) {
 				t.Errorf("got %v", err)
 			}
 			conn, err := l.Accept()
@@ -464,13 +471,13 @@ func TestDialHangs(t *testing.T) {
 }
 
 // keeping runs keep until the test ends.
-func keeping(t *testing.T, d *dialer) (conns *tunnel.Tunnel, met chan struct{}, failed chan error) {
+func keeping(t *testing.T, d *Dialer) (conns *tunnel.Tunnel, met chan struct{}, failed chan error) {
 	t.Helper()
 	conns, met, failed = tunnel.New(), make(chan struct{}, 100), make(chan error, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	var work sync.WaitGroup
 	work.Go(func() {
-		failed <- d.keep(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "x-1"}}, conns, func(err error) {
+		failed <- d.Keep(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "x-1"}}, conns, func(err error) {
 			if err == nil {
 				met <- struct{}{}
 			}
@@ -542,7 +549,7 @@ func TestKeepRefused(t *testing.T) {
 	d := s.start(t)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	err := d.keep(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "x-1"}}, tunnel.New(), func(err error) {
+	err := d.Keep(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "x-1"}}, tunnel.New(), func(err error) {
 		if err == nil || err.Error() != "connect: connection refused" {
 			t.Errorf("got %v", err)
 		}
@@ -555,46 +562,19 @@ func TestKeepRefused(t *testing.T) {
 	}
 }
 
-// TestTried tells of refusals that have come for a while with nothing between them.
-func TestTried(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := &Run{updates: make(chan any, 1)} // which meets its first agent
-
-		tried := r.tried(t.Context(), "x-1")
-		for _, step := range []struct {
-			after time.Duration
-			err   error
-			want  bool
-		}{
-			{0, nodeRefuses.refusal, false}, {unreachedWait - 1, nodeRefuses.refusal, false}, {1, nodeRefuses.refusal, true},
-			{1, nodeRefuses.refusal, true},
-			{1, nil, false}, {1, nodeRefuses.refusal, false}, {unreachedWait, nodeRefuses.refusal, true},
-		} {
-			time.Sleep(step.after)
-			tried(step.err)
-			if said := len(r.updates) == 1; said != step.want {
-				t.Errorf("after %s, %v: told %t, want %t", step.after, step.err, said, step.want)
-			}
-			if step.want {
-				if got := <-r.updates; got != nodeRefuses {
-					t.Errorf("told %v", got)
-				}
-			}
-		}
-	})
-}
-
 func TestFirstWait(t *testing.T) {
+	agent := func(state corev1.ContainerState) *corev1.Pod {
+		return &corev1.Pod{Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{Name: "agent", State: state}}}}
+	}
 	for _, test := range []struct {
 		name string
 		pod  *corev1.Pod
 		want time.Duration
 	}{
-		{"no status", podOf(thisJob, "x-1", onNode), firstDial},
-		{"its image is being pulled", podOf(thisJob, "x-1", with(waiting("ContainerCreating", ""), waiting("ContainerCreating", ""))),
+		{"no status", &corev1.Pod{}, firstDial},
+		{"its image is being pulled", agent(corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}}),
 			firstDial},
-		{"it runs", podOf(thisJob, "x-1", runs), 0},
-		{"it runs, and the command not yet", podOf(thisJob, "x-1", with(running, waiting("ContainerCreating", ""))), 0},
+		{"it runs", agent(corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}), 0},
 	} {
 		if got := firstWait(test.pod); got != test.want {
 			t.Errorf("%s: %s, want %s", test.name, got, test.want)
@@ -619,7 +599,7 @@ func TestKeepForbidden(t *testing.T) {
 			select {
 			case err := <-failed:
 				failed <- nil
-				f := Explain(err)
+				f := explain.Error(err)
 				if f.Cause != job.Forbidden || f.Message != test.message ||
 					!strings.Contains(f.Hint, "--clusterrole=hodei-user --user=dev -n ns") {
 					t.Errorf("got %s: %s\n%s", f.Cause, f.Message, f.Hint)
@@ -643,7 +623,7 @@ func TestKeepEnds(t *testing.T) {
 	tunnel, met := tunnel.New(), make(chan struct{}, 1)
 	failed := make(chan error, 1)
 	go func() {
-		failed <- d.keep(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "x-1"}}, tunnel, func(err error) {
+		failed <- d.Keep(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "x-1"}}, tunnel, func(err error) {
 			if err == nil {
 				met <- struct{}{}
 			}

@@ -1,4 +1,4 @@
-package kubernetes
+package manifest
 
 import (
 	"context"
@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
@@ -89,8 +90,8 @@ func TestAPIServerAccepts(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := testSettings()
-	s.namespace = restricted(t, c)
-	s.config.ImagePullPolicy, s.config.ImagePullSecrets = "IfNotPresent", []string{"registry"}
+	s.Namespace = restricted(t, c)
+	s.Config.ImagePullPolicy, s.Config.ImagePullSecrets = "IfNotPresent", []string{"registry"}
 	dryRun := metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
 	for _, test := range []struct {
 		name    string
@@ -108,12 +109,12 @@ func TestAPIServerAccepts(t *testing.T) {
 		{"root", specWith(func(s *job.Spec) { s.User = "0" }), `violates PodSecurity "restricted:latest"`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			manifest, err := renderJob(test.spec, s)
+			j, err := Job(test.spec, s)
 			if err != nil {
 				t.Fatal(err)
 			}
 			warned.take()
-			got, err := c.BatchV1().Jobs(s.namespace).Create(t.Context(), manifest, dryRun)
+			got, err := c.BatchV1().Jobs(s.Namespace).Create(t.Context(), j, dryRun)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -121,14 +122,14 @@ func TestAPIServerAccepts(t *testing.T) {
 				t.Errorf("warnings %q", text)
 			}
 			agent, command := containers(got)
-			if a, b := containers(manifest); !slices.Equal(agent.Command, a.Command) || !slices.Equal(command.Command, b.Command) {
+			if a, b := containers(j); !slices.Equal(agent.Command, a.Command) || !slices.Equal(command.Command, b.Command) {
 				t.Errorf("commands %q, %q", agent.Command, command.Command)
 			}
 
 			// Pod Security refuses Pods, not Jobs.
-			pod := &corev1.Pod{ObjectMeta: manifest.Spec.Template.ObjectMeta, Spec: manifest.Spec.Template.Spec}
-			pod.Name = manifest.Name + "-abcde"
-			_, err = c.CoreV1().Pods(s.namespace).Create(t.Context(), pod, dryRun)
+			pod := &corev1.Pod{ObjectMeta: j.Spec.Template.ObjectMeta, Spec: j.Spec.Template.Spec}
+			pod.Name = j.Name + "-abcde"
+			_, err = c.CoreV1().Pods(s.Namespace).Create(t.Context(), pod, dryRun)
 			switch {
 			case test.refused == "" && err != nil:
 				t.Error(err)
@@ -136,10 +137,10 @@ func TestAPIServerAccepts(t *testing.T) {
 				t.Errorf("got %v, want %s", err, test.refused)
 			}
 
-			owner := manifest.DeepCopy()
+			owner := j.DeepCopy()
 			owner.UID = "11111111-2222-3333-4444-555555555555"
-			if _, err := c.CoreV1().Secrets(s.namespace).Create(t.Context(),
-				renderSecret(owner, minimal(), testCerts(t, s.namespace, owner.Name)), dryRun); err != nil {
+			if _, err := c.CoreV1().Secrets(s.Namespace).Create(t.Context(),
+				Secret(owner, minimal(), testCerts(t, s.Namespace, owner.Name)), dryRun); err != nil {
 				t.Error(err)
 			}
 		})
@@ -155,13 +156,13 @@ func TestAPIServerAcceptsProvider(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := testSettings()
-	s.namespace, s.config = restricted(t, c), fullProvider(t)
-	manifest, err := renderJob(full(), s)
+	s.Namespace, s.Config = restricted(t, c), fullProvider(t)
+	j, err := Job(full(), s)
 	if err != nil {
 		t.Fatal(err)
 	}
 	options := metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldValidation: metav1.FieldValidationStrict}
-	if _, err := c.BatchV1().Jobs(s.namespace).Create(t.Context(), manifest, options); err != nil {
+	if _, err := c.BatchV1().Jobs(s.Namespace).Create(t.Context(), j, options); err != nil {
 		t.Error(err)
 	}
 }
@@ -171,4 +172,17 @@ func specWith(change func(*job.Spec)) *job.Spec {
 	s := minimal()
 	change(s)
 	return s
+}
+
+func testCerts(t *testing.T, namespace, name string) *certs.JobCerts {
+	t.Helper()
+	authority, err := certs.NewAuthority(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := authority.IssueJob(certs.ID{Namespace: namespace, Job: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
 }

@@ -1,4 +1,4 @@
-package kubernetes
+package manifest
 
 import (
 	"errors"
@@ -23,8 +23,8 @@ func renderWith(t *testing.T, spec *job.Spec, settings string) *batchv1.Job {
 		t.Fatal(err)
 	}
 	s := testSettings()
-	s.config = c.WithDefaults()
-	j, err := renderJob(spec, s)
+	s.Config = c.WithDefaults()
+	j, err := Job(spec, s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func TestProviderSecurityContext(t *testing.T) {
 		}
 		return fmt.Sprint(*n)
 	}
-	own := fmt.Sprint(ownUID(testSettings().namespace, "hello"))
+	own := fmt.Sprint(ownUID(testSettings().Namespace, "hello"))
 	for _, test := range []struct{ user, settings, job, agent string }{
 		{"", "security_context: {runAsUser: 1000}", "1000:-", "1000:65532"},
 		{"", "security_context: {runAsUser: 1000, runAsGroup: 2000}", "1000:2000", "1000:65532"},
@@ -81,12 +81,12 @@ func TestProviderSecurityContext(t *testing.T) {
 		})
 	}
 	s := testSettings()
-	s.config.HostUsers = new(false)
+	s.Config.HostUsers = new(false)
 	for _, user := range []string{"65536", "0:65536"} {
 		spec := minimal()
 		spec.User = user
 		var failure *job.Failure
-		if _, err := renderJob(spec, s); !errors.As(err, &failure) || failure.Cause != job.ConfigError ||
+		if _, err := Job(spec, s); !errors.As(err, &failure) || failure.Cause != job.ConfigError ||
 			failure.Hint != "run it again with a lower one: --user 65532" ||
 			!strings.HasPrefix(failure.Message, "--user "+user+": ") {
 			t.Errorf("an id outside of the user namespace: %v", err)
@@ -107,7 +107,7 @@ func TestProviderSecurityContext(t *testing.T) {
 // Whatever hodei puts on a Job and its Pod, a provider may not.
 func TestReserved(t *testing.T) {
 	j := renderWith(t, minimal(), "queue: team-a")
-	j.Annotations[annotationRun] = "x"
+	j.Annotations[AnnotationRun] = "x"
 	for _, meta := range []struct{ labels, annotations map[string]string }{
 		{j.Labels, j.Annotations}, {j.Spec.Template.Labels, j.Spec.Template.Annotations},
 	} {
@@ -124,17 +124,17 @@ func TestReserved(t *testing.T) {
 	}
 	// Even one that came past the check changes nothing of ours.
 	s := testSettings()
-	s.config.Labels = map[string]string{LabelJob: "another"}
-	j, err := renderJob(minimal(), s)
-	if err != nil || j.Labels[LabelJob] != "hello" || s.config.Labels[LabelJob] != "another" {
+	s.Config.Labels = map[string]string{LabelJob: "another"}
+	j, err := Job(minimal(), s)
+	if err != nil || j.Labels[LabelJob] != "hello" || s.Config.Labels[LabelJob] != "another" {
 		t.Errorf("%v, labels %v", err, j.Labels)
 	}
 }
 
 func TestQueue(t *testing.T) {
 	j := renderWith(t, minimal(), "queue: team-a\nlabels: {example.com/team: a}")
-	secret := renderSecret(j, minimal(), &certs.JobCerts{})
-	if j.Labels[labelQueue] != "team-a" || j.Spec.Template.Labels[labelQueue] != "" || secret.Labels[labelQueue] != "" {
+	secret := Secret(j, minimal(), &certs.JobCerts{})
+	if j.Labels[LabelQueue] != "team-a" || j.Spec.Template.Labels[LabelQueue] != "" || secret.Labels[LabelQueue] != "" {
 		t.Errorf("labels %v, of the Pod %v, of the Secret %v", j.Labels, j.Spec.Template.Labels, secret.Labels)
 	}
 	if j.Labels["example.com/team"] != "a" || secret.Labels[LabelJob] != "hello" {
@@ -176,19 +176,5 @@ func TestProviderVolumes(t *testing.T) {
 	}
 	if v := j.Spec.Template.Spec.Volumes; len(v) != 6 || v[5].PersistentVolumeClaim == nil {
 		t.Errorf("volumes %+v", v)
-	}
-}
-
-// A provider's defaults come before hodei's own, and after what is asked for.
-func TestProviderSetDefaults(t *testing.T) {
-	_, c, err := provider.ParseRequest([]byte("{type: kubernetes, ttl: 5m, user: image, cpu: 2}"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	spec := &job.Spec{Command: []string{"true"}, User: "7"}
-	(&Provider{settings: settings{config: c}}).SetDefaults(spec)
-	if spec.TTL != c.TTL.Duration || spec.User != "7" || spec.CPU.String() != "2" || spec.StartTimeout != job.DefaultStartTimeout ||
-		spec.Name == "" {
-		t.Errorf("got %+v", spec)
 	}
 }

@@ -1,41 +1,51 @@
-package kubernetes
+// Package manifest writes a job down as Kubernetes' objects, and reads it from them. Start with
+// [Job], which makes the batch/v1 Job of a job.Spec and a provider's [Settings], and [Secret],
+// which makes the Secret that belongs to it; [SpecOf] and [CertsOf] are the ways back. It also
+// names what others look for in these objects: labels, annotations, containers, the agent's port.
+// It is pure: it asks no cluster, and the same arguments make the same objects.
+package manifest
 
 import (
-	"encoding/json"
 	"maps"
 	"math"
-	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 )
 
-// Labels and annotations of everything that belongs to a job.
+// Labels of the Job, its Secret and its Pods, and annotations of the Job.
 const (
-	LabelJob       = "hodei.io/job"
-	LabelProvider  = "hodei.io/provider"
+	// LabelJob has the job's name.
+	LabelJob = "hodei.io/job"
+	// LabelProvider has the provider's name; "" for the current context.
+	LabelProvider = "hodei.io/provider"
+	// LabelManagedBy has ManagedBy on all that hodei makes.
 	LabelManagedBy = "app.kubernetes.io/managed-by"
 	ManagedBy      = "hodei"
 	// AnnotationSpec holds the job.Spec as JSON, without the command and its variables:
 	// [SpecOf] puts them together.
 	AnnotationSpec = "hodei.io/spec"
-	// annotationRun holds a random word of the Submit that made the Job.
-	annotationRun = "hodei.io/run"
-	// labelQueue puts a Job into a queue of Kueue's.
-	labelQueue = "kueue.x-k8s.io/queue-name"
+	// AnnotationRun holds a random word of the Submit that made the Job.
+	AnnotationRun = "hodei.io/run"
+	// LabelQueue puts a Job into a queue of Kueue's.
+	LabelQueue = "kueue.x-k8s.io/queue-name"
 )
+
+// AnnotationEBPF is on the Job of a provider with ebpf: auto whose agent was not given
+// what eBPF takes: why not, in one sentence.
+const AnnotationEBPF = "hodei.io/ebpf"
 
 // Names and places inside the Pod.
 const (
-	agentContainer = "agent"
-	jobContainer   = "job"
+	// AgentContainer and JobContainer are the two containers that hodei makes.
+	AgentContainer = "agent"
+	JobContainer   = "job"
 
 	workerProgram = "/usr/local/bin/hodei-worker" // in the worker's image
 	runDir        = "/run/hodei"
@@ -45,17 +55,17 @@ const (
 	// homeDir is where the launcher makes a home for a command that has none.
 	homeDir = "/hodei"
 
-	// agentPort on the Pod's loopback: below the ephemeral range, so that no
+	// AgentPort on the Pod's loopback: below the ephemeral range, so that no
 	// connection of the job's has it, and registered for nothing.
-	agentPort = 25051
-	// agentUser is the "nonroot" of common base images: the group of all jobs, and the uid
+	AgentPort = 25051
+	// AgentUser is the "nonroot" of common base images: the group of all jobs, and the uid
 	// of those that have a user namespace.
-	agentUser = 65532
+	AgentUser = 65532
 
-	// evictionVolume is the volume that an agent overfills when its start timeout is over. The
+	// EvictionVolume is the volume that an agent overfills when its start timeout is over. The
 	// kubelet then evicts the Pod, even if the job's container waits for its image. The
 	// volume's name in the Pod's message is all that is left of the agent's reason.
-	evictionVolume = "hodei-start-timeout"
+	EvictionVolume = "hodei-start-timeout"
 	evictionDir    = "/run/hodei-start-timeout"
 )
 
@@ -90,81 +100,73 @@ const (
 // volumes; without a bound one job fills the node's disk and evicts the others.
 const DefaultEphemeralStorage = "10Gi"
 
-// settings are a provider's, and what one job adds to them.
-type settings struct {
-	provider, namespace string
-	config              provider.Config
-	serverName          string // of the job's coordinator, in its certificate
-	// withoutEBPF is why the agent is not given what the provider's ebpf says; "": it is.
-	withoutEBPF string
+// Settings are a provider's, and what one job adds to them.
+type Settings struct {
+	// Provider is the provider's name; "" for the current context. Namespace is where its jobs go.
+	Provider, Namespace string
+	// Config has the provider's settings, with their defaults.
+	Config provider.Config
+	// ServerName is that of the job's coordinator, in its certificate.
+	ServerName string
+	// WithoutEBPF is why the agent is not given what the provider's ebpf says; "": it is.
+	WithoutEBPF string
 }
 
-// ebpf is what the agent is told of eBPF; "" is off.
-func (s settings) ebpf() string {
-	if s.withoutEBPF != "" || s.config.EBPF == provider.EBPFOff {
+// EBPF is what the agent is told of eBPF; "" is off.
+func (s Settings) EBPF() string {
+	if s.WithoutEBPF != "" || s.Config.EBPF == provider.EBPFOff {
 		return ""
 	}
-	return string(s.config.EBPF)
+	return string(s.Config.EBPF)
 }
 
-// renderJob makes the Job of a spec.
-func renderJob(spec *job.Spec, s settings) (*batchv1.Job, error) {
+// Job makes the Job of a spec, which has its defaults. An error says that the spec's user can't be had, by
+// itself or with the provider's settings.
+func Job(spec *job.Spec, s Settings) (*batchv1.Job, error) {
 	text, err := specText(spec)
 	if err != nil {
 		return nil, err
 	}
-	labels := merged(s.config.Labels, map[string]string{
+	labels := merged(s.Config.Labels, map[string]string{
 		LabelJob:                    spec.Name,
-		LabelProvider:               s.provider,
+		LabelProvider:               s.Provider,
 		LabelManagedBy:              ManagedBy,
 		"app.kubernetes.io/name":    "hodei-worker",
 		"app.kubernetes.io/part-of": "hodei",
 	})
 	jobLabels := labels
-	if queue := s.config.Queue; queue != "" {
-		jobLabels = merged(labels, map[string]string{labelQueue: queue})
+	if queue := s.Config.Queue; queue != "" {
+		jobLabels = merged(labels, map[string]string{LabelQueue: queue})
 	}
 	pod, err := renderPod(spec, s)
 	if err != nil {
 		return nil, err
 	}
 	ours := map[string]string{AnnotationSpec: text}
-	if s.withoutEBPF != "" {
-		ours[AnnotationEBPF] = s.withoutEBPF
+	if s.WithoutEBPF != "" {
+		ours[AnnotationEBPF] = s.WithoutEBPF
 	}
 	j := &batchv1.Job{
 		TypeMeta: metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
 		ObjectMeta: metav1.ObjectMeta{
-			Name: spec.Name, Namespace: s.namespace, Labels: jobLabels,
-			Annotations: merged(s.config.Annotations, ours),
+			Name: spec.Name, Namespace: s.Namespace, Labels: jobLabels,
+			Annotations: merged(s.Config.Annotations, ours),
 		},
 		Spec: batchv1.JobSpec{
-			BackoffLimit:            backoffLimit(spec.Retries, s.config.Queue != ""),
+			BackoffLimit:            backoffLimit(spec.Retries, s.Config.Queue != ""),
 			TTLSecondsAfterFinished: seconds32(spec.TTL),
 			ActiveDeadlineSeconds:   deadline(spec),
-			PodFailurePolicy:        failurePolicy(spec.Retries, s.config.Queue != ""),
+			PodFailurePolicy:        failurePolicy(spec.Retries, s.Config.Queue != ""),
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{
 					Labels:      labels,
-					Annotations: merged(s.config.Annotations, map[string]string{"kubectl.kubernetes.io/default-container": jobContainer}),
+					Annotations: merged(s.Config.Annotations, map[string]string{"kubectl.kubernetes.io/default-container": JobContainer}),
 				},
 				Spec: *pod,
 			},
 		},
 	}
 	return j, nil
-}
-
-// specText returns the annotation of a Job. It leaves out what the Pod's template has already:
-// all annotations together may have 256 KiB.
-func specText(spec *job.Spec) (string, error) {
-	bare := *spec
-	bare.Command, bare.Env = nil, nil
-	var text strings.Builder
-	e := json.NewEncoder(&text)
-	e.SetEscapeHTML(false)
-	err := e.Encode(bare)
-	return strings.TrimSuffix(text.String(), "\n"), err
 }
 
 // merged returns the user's labels or annotations with hodei's own, in a map of its own.
@@ -219,7 +221,7 @@ func failurePolicy(retries int32, queued bool) *batchv1.PodFailurePolicy {
 		return batchv1.PodFailurePolicyRule{Action: action, OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{
 			ContainerName: container, Operator: operator, Values: []int32{code}}}
 	}
-	agent, command, any := new(agentContainer), new(jobContainer), (*string)(nil)
+	agent, command, any := new(AgentContainer), new(JobContainer), (*string)(nil)
 	const in, notIn = batchv1.PodFailurePolicyOnExitCodesOpIn, batchv1.PodFailurePolicyOnExitCodesOpNotIn
 	disrupted := batchv1.PodFailurePolicyActionIgnore
 	if retries == 0 {
@@ -247,43 +249,6 @@ func failurePolicy(retries int32, queued bool) *batchv1.PodFailurePolicy {
 		rules = append(rules, onExit(batchv1.PodFailurePolicyActionFailJob, any, notIn, 0))
 	}
 	return &batchv1.PodFailurePolicy{Rules: rules}
-}
-
-// renderSecret makes the Secret of a Job that exists.
-func renderSecret(owner *batchv1.Job, spec *job.Spec, id *certs.JobCerts) *corev1.Secret {
-	ref := metav1.NewControllerRef(owner, batchv1.SchemeGroupVersion.WithKind("Job"))
-	labels := maps.Clone(owner.Labels)
-	delete(labels, labelQueue)   // the Job alone is queued
-	ref.BlockOwnerDeletion = nil // OpenShift lets only those set it who may change the Job's finalizers
-	return &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{
-			Name: owner.Name, Namespace: owner.Namespace, Labels: labels,
-			OwnerReferences: []metav1.OwnerReference{*ref},
-		},
-		Type: corev1.SecretTypeOpaque,
-		Data: map[string][]byte{
-			"ca.crt":     id.CA,
-			"client.crt": id.ClientCert, "client.key": id.ClientKey,
-			"server.crt": id.ServerCert, "server.key": id.ServerKey,
-			startByKey: []byte(startBy(owner, spec)),
-		},
-	}
-}
-
-// startByKey is the key of a job's Secret that holds startBy. It is mounted beside the
-// certificates, for the agent alone.
-const startByKey = "start-by"
-
-// startBy is the time, by the API server's clock, after which the command of a job must not
-// start any more. "" means that each attempt counts its start timeout from its own start: a
-// queued or suspended job may start at any time, and the later attempts of a job with retries
-// are not its start. Every hodei command that waits for the start gives up a moment later, so
-// what it reports stays true.
-func startBy(j *batchv1.Job, spec *job.Spec) string {
-	if j.CreationTimestamp.IsZero() || j.Labels[labelQueue] != "" || isSuspended(j) || spec.Retries > 0 {
-		return ""
-	}
-	return j.CreationTimestamp.Add(spec.StartTimeout).UTC().Format(time.RFC3339)
 }
 
 func seconds32(d time.Duration) *int32 {
