@@ -1,12 +1,9 @@
 package cli
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -22,7 +19,6 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
-	"github.com/hodei-jobs/hodei/pkg/session"
 	"github.com/hodei-jobs/hodei/pkg/signals"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
@@ -245,24 +241,16 @@ func (t *providerTest) infrastructure(ctx context.Context, r *levelReport) error
 
 // registration is level 2: the agent of a worker attaches.
 func (t *providerTest) registration(ctx context.Context, r *levelReport) error {
-	var out, errOut bytes.Buffer
-	code, err := t.runJob(ctx, t.worker(), &out, &errOut, true)
-	var attempt string
-	for line := range bytes.Lines(out.Bytes()) {
-		var e struct{ Phase, Detail string }
-		if json.Unmarshal(line, &e) == nil && e.Phase == job.AgentUp.String() {
-			attempt = e.Detail
-		}
-	}
+	tried, err := t.try(ctx, t.worker())
 	switch {
 	case err != nil:
 		return err
-	case code != 0:
-		return fmt.Errorf("the command exits 0, and %d came back", code)
-	case attempt == "":
+	case tried.code != 0:
+		return fmt.Errorf("the command exits 0, and %d came back", tried.code)
+	case tried.attempt == "":
 		return errors.New("the job ended, and its agent was not met")
 	}
-	r.Detail = "the agent of " + attempt + " attached"
+	r.Detail = "the agent of " + tried.attempt + " attached"
 	return nil
 }
 
@@ -285,21 +273,22 @@ const (
 
 // fullFlow is level 4: all that the command prints comes back, and its exit code.
 func (t *providerTest) fullFlow(ctx context.Context, r *levelReport) error {
-	var out, errOut bytes.Buffer
-	code, err := t.runJob(ctx, []string{"sh", "-c", flowCommand}, &out, &errOut, false)
-	switch want := "out\x00\xff\r" + strings.Repeat(" ", flowSpaces) + "end"; {
-	case err != nil:
+	tried, err := t.try(ctx, []string{"sh", "-c", flowCommand})
+	if err != nil {
 		return err
-	case code == job.ExitNotFound:
-		return errNoShell
-	case code != flowCode:
-		return fmt.Errorf("the command exits %d, and %d came back", flowCode, code)
-	case out.String() != want:
-		return fmt.Errorf("stdout is not what the command printed: %d bytes, %d were printed", out.Len(), len(want))
-	case errOut.String() != "err\n":
-		return fmt.Errorf("stderr is not what the command printed: %q", errOut.String())
 	}
-	r.Detail = fmt.Sprintf("%d bytes and exit code %d came back", out.Len()+errOut.Len(), flowCode)
+	out, errOut := tried.out.String(), tried.errOut.String()
+	switch want := "out\x00\xff\r" + strings.Repeat(" ", flowSpaces) + "end"; {
+	case tried.code == job.ExitNotFound:
+		return errNoShell
+	case tried.code != flowCode:
+		return fmt.Errorf("the command exits %d, and %d came back", flowCode, tried.code)
+	case out != want:
+		return fmt.Errorf("stdout is not what the command printed: %d bytes, %d were printed", len(out), len(want))
+	case errOut != "err\n":
+		return fmt.Errorf("stderr is not what the command printed: %q", errOut)
+	}
+	r.Detail = fmt.Sprintf("%d bytes and exit code %d came back", len(out)+len(errOut), flowCode)
 	return nil
 }
 
@@ -311,41 +300,4 @@ func (t *providerTest) newSpec(command []string) *job.Spec {
 	}
 	t.place.SetDefaults(spec)
 	return spec
-}
-
-// runJob runs a command as hodei run does, and removes its job. It returns the
-// command's exit code.
-func (t *providerTest) runJob(ctx context.Context, command []string, out, errOut *bytes.Buffer, events bool) (code int, err error) {
-	// What it prints is not a job of the user's to be kept.
-	state, err := os.MkdirTemp("", "hodei-provider-test-")
-	if err != nil {
-		return 0, err
-	}
-	defer os.RemoveAll(state) // a temporary directory that stays harms nobody
-	quiet := *t.app
-	quiet.Out, quiet.ErrOut, quiet.shown, quiet.at = out, errOut, nil, nil
-	quiet.getenv = func(name string) string {
-		if name == "XDG_STATE_HOME" {
-			return state
-		}
-		return t.getenv(name)
-	}
-	// The agent is to be met: the container's log would be no proof.
-	o := &runOptions{
-		Config: quiet.followed(session.Config{Spec: t.newSpec(command), Place: t.place, Follow: true}), env: &quiet,
-		authority: t.authority, noFallback: true,
-	}
-	if events {
-		o.Events = &output.Events{Out: out}
-	}
-	o.Screen = newScreen(&quiet, true)
-	defer func() { err = errors.Join(err, t.remove(ctx, o.Spec.Name)) }()
-	// It hears signals by itself, and must be able to act on them.
-	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*t.timeout)
-	defer cancel()
-	err = o.run(bounded)
-	if exit, ok := errors.AsType[*job.ExitError](err); ok && (exit.Err == nil || exit.Code == job.ExitNotFound) {
-		return exit.Code, interrupted(ctx, nil)
-	}
-	return 0, interrupted(ctx, err)
 }

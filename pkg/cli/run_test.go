@@ -22,6 +22,8 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/client-go/rest"
 
+	"github.com/spf13/cobra"
+
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
@@ -44,7 +46,10 @@ func dryRun(t *testing.T, args ...string) (*batchv1.Job, *job.Spec, error) {
 	lookup := func(name string) (string, bool) { value, set := env[name]; return value, set }
 	a := &app{IOStreams: genericiooptions.IOStreams{In: strings.NewReader(""), Out: &out, ErrOut: io.Discard}, name: "hodei",
 		kube: genericclioptions.NewConfigFlags(true), getenv: func(name string) string { return env[name] }, lookupEnv: lookup}
-	root := a.newRoot()
+	root := &cobra.Command{Use: "hodei"}
+	a.prepare(root)
+	root.AddCommand(a.newRun())
+	a.explainUsage(root)
 	root.SetArgs(append([]string{"run", "--kubeconfig", kubeconfig, "--dry-run=client", "-o", "json"}, args...))
 	if err := root.ExecuteContext(t.Context()); err != nil {
 		if out.Len() > 0 {
