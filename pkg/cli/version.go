@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/kubectl/pkg/util/templates"
 
+	"github.com/hodei-jobs/hodei/pkg/command"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -45,8 +46,8 @@ type serverVersion struct {
 }
 
 // newVersion makes the command; run is (*versionOptions).run, or a test's.
-func newVersion(env *app, run func(*versionOptions, context.Context) error) *cobra.Command {
-	o := &versionOptions{IOStreams: env.IOStreams, cluster: env.clusterConfig, printData: env.printData}
+func newVersion(env *command.Env, run func(*versionOptions, context.Context) error) *cobra.Command {
+	o := &versionOptions{IOStreams: env.IOStreams, cluster: env.ClusterConfig, printData: env.PrintData}
 	cmd := &cobra.Command{
 		Use:                   "version [--client] [-o json|yaml]",
 		DisableFlagsInUseLine: true,
@@ -63,7 +64,7 @@ func newVersion(env *app, run func(*versionOptions, context.Context) error) *cob
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !slices.Contains([]string{"", "json", "yaml"}, o.output) {
-				return usagef(cmd, "--output %q: want json or yaml", o.output)
+				return command.Usagef(cmd, "--output %q: want json or yaml", o.output)
 			}
 			return run(o, cmd.Context())
 		},
