@@ -248,7 +248,7 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 	checked := spec
 	checked.SetDefaults()
 	if err := checked.Validate(); err != nil {
-		return nil, usagef(cmd, "%w", err)
+		return nil, specError(cmd, &checked, err)
 	}
 	o := &runOptions{app: a, spec: &spec, unset: unset, follow: f.follow, detach: f.detach, lingers: cmd.Flags().Changed("linger")}
 	if err := o.chooseOutput(cmd, f); err != nil {
@@ -262,7 +262,7 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 	case place.Cluster:
 		place.SetDefaults(&spec)
 		if err := place.CheckSpec(&spec); err != nil {
-			return nil, usagef(cmd, "%w", err)
+			return nil, specError(cmd, &spec, err)
 		}
 		if cmd.Flags().Changed("container-logs") {
 			o.noFallback = !f.containerLogs
@@ -280,7 +280,7 @@ func (a *app) runOptions(cmd *cobra.Command, f runFlags, command []string) (*run
 		}
 		switch err := local.Check(&spec); {
 		case err != nil:
-			return nil, usagef(cmd, "%w", err)
+			return nil, specError(cmd, &spec, err)
 		case f.detach || o.dryRun:
 			return nil, usagef(cmd, "--detach and --dry-run need a cluster; provider local runs processes of this machine")
 		}
