@@ -2,14 +2,13 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"sync"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"github.com/hodei-jobs/hodei/internal/httpserve"
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/exporter"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
@@ -47,13 +46,9 @@ func (o *runOptions) serveMetrics(command string) (stop func(), err error) {
 	if o.metricsAddr == "" {
 		return func() {}, nil
 	}
-	hint := fmt.Sprintf("choose another: {hodei} %s --metrics-addr HOST:PORT", command)
-	l, err := net.Listen("tcp", o.metricsAddr)
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, &job.Hinted{Err: fmt.Errorf("address %s is in use", o.metricsAddr), Hint: "see by whom: ss -ltnp; or " + hint}
-	case err != nil:
-		return nil, &job.Hinted{Err: err, Hint: hint}
+	l, err := httpserve.Listen(o.metricsAddr, fmt.Sprintf("choose another: {hodei} %s --metrics-addr HOST:PORT", command))
+	if err != nil {
+		return nil, err
 	}
 	o.exporter = exporter.New()
 	o.screen.Note(fmt.Sprintf("metrics: http://%s/metrics", l.Addr()))
