@@ -2,6 +2,7 @@ package job
 
 import (
 	"encoding/json"
+	"errors"
 	"regexp"
 	"slices"
 	"strings"
@@ -34,59 +35,59 @@ func TestValidate(t *testing.T) {
 			s.User, s.Retries, s.Timeout = "0:0", 3, time.Hour
 			s.LogSpool, s.LogOverflow, s.ContainerLogs, s.Detached = quantity("5Gi"), OverflowBlock, true, true
 		}, ""},
-		{"no command", func(s *Spec) { s.Command = nil }, "no command: nothing stands after --"},
-		{"empty command", func(s *Spec) { s.Command = []string{"", "x"} }, "no command: nothing stands after --"},
+		{"no command", func(s *Spec) { s.Command = nil }, "command: must be given"},
+		{"empty command", func(s *Spec) { s.Command = []string{"", "x"} }, "command: must be given"},
 		{"empty argument", func(s *Spec) { s.Command = []string{"echo", ""} }, ""},
-		{"NUL in an argument", func(s *Spec) { s.Command = []string{"echo", "a\x00b"} }, "argument 1 of the command holds a NUL byte"},
-		{"latin-1", func(s *Spec) { s.Command = []string{"printf", "%s", "caf\xe9"} }, "argument 2 of the command holds the byte 0xe9, which is not UTF-8"},
-		{"a command in latin-1", func(s *Spec) { s.Command = []string{"\ufffd\xe9"} }, "the command holds the byte 0xe9, which is not UTF-8"},
-		{"C1 control", func(s *Spec) { s.Command = []string{"tr", "-d", "\u009b"} }, "argument 2 of the command holds the character U+009B, which YAML can't carry"},
-		{"DEL", func(s *Spec) { s.Env = []EnvVar{{"A", "\x7f"}} }, "--env A holds the character U+007F, which YAML can't carry"},
-		{"no character", func(s *Spec) { s.Workdir = "/\uffff" }, "--workdir holds the character U+FFFF, which YAML can't carry"},
+		{"NUL in an argument", func(s *Spec) { s.Command = []string{"echo", "a\x00b"} }, "command[1]: holds a NUL byte"},
+		{"latin-1", func(s *Spec) { s.Command = []string{"printf", "%s", "caf\xe9"} }, "command[2]: holds the byte 0xe9, which is not UTF-8"},
+		{"a command in latin-1", func(s *Spec) { s.Command = []string{"\ufffd\xe9"} }, "command[0]: holds the byte 0xe9, which is not UTF-8"},
+		{"C1 control", func(s *Spec) { s.Command = []string{"tr", "-d", "\u009b"} }, "command[2]: holds the character U+009B, which YAML can't carry"},
+		{"DEL", func(s *Spec) { s.Env = []EnvVar{{"A", "\x7f"}} }, "env[0].value: holds the character U+007F, which YAML can't carry"},
+		{"no character", func(s *Spec) { s.Workdir = "/\uffff" }, "workdir: holds the character U+FFFF, which YAML can't carry"},
 		{"the longest argument", func(s *Spec) { s.Command = []string{"echo", strings.Repeat("<", 131071)} }, ""},
-		{"longer", func(s *Spec) { s.Command = []string{strings.Repeat("x", 131072)} }, "the command has 131072 bytes: Linux takes at most 131071"},
+		{"longer", func(s *Spec) { s.Command = []string{strings.Repeat("x", 131072)} }, "command[0]: has 131072 bytes: Linux takes at most 131071"},
 		{"the longest variable", func(s *Spec) { s.Env = []EnvVar{{"AB", strings.Repeat("x", 131068)}} }, ""},
-		{"a longer one", func(s *Spec) { s.Env = []EnvVar{{"AB", strings.Repeat("x", 131069)}} }, "--env AB has 131072 bytes: Linux takes at most 131071"},
+		{"a longer one", func(s *Spec) { s.Env = []EnvVar{{"AB", strings.Repeat("x", 131069)}} }, "env[0].value: has 131072 bytes: Linux takes at most 131071"},
 		{"many arguments", func(s *Spec) { s.Command = slices.Repeat([]string{"x"}, 196_000) }, ""},
 		{"more of them", func(s *Spec) { s.Command = slices.Repeat([]string{"x"}, 197_000) }, "the command with its variables has 1970000 bytes: Linux takes at most 1966080"},
-		{"image with a space", func(s *Spec) { s.Image = "a b" }, `--image "a b": want REGISTRY/NAME:TAG, without spaces`},
-		{"image in latin-1", func(s *Spec) { s.Image = "\xe9" }, `--image "\xe9": want REGISTRY/NAME:TAG, without spaces`},
-		{"no name", func(s *Spec) { s.Name = "" }, `--name "": want lower-case letters`},
+		{"image with a space", func(s *Spec) { s.Image = "a b" }, `image: "a b": want REGISTRY/NAME:TAG, without spaces`},
+		{"image in latin-1", func(s *Spec) { s.Image = "\xe9" }, `image: "\xe9": want REGISTRY/NAME:TAG, without spaces`},
+		{"no name", func(s *Spec) { s.Name = "" }, `name: "": want lower-case letters`},
 		{"longest name", func(s *Spec) { s.Name = long }, ""},
 		{"name too long", func(s *Spec) { s.Name = long + "a" }, "at most 57 of them"},
-		{"capitals", func(s *Spec) { s.Name = "Make" }, `--name "Make"`},
-		{"dash first", func(s *Spec) { s.Name = "-a" }, `--name "-a"`},
-		{"dot", func(s *Spec) { s.Name = "a.b" }, `--name "a.b"`},
-		{"variable without a name", func(s *Spec) { s.Env = []EnvVar{{"", "x"}} }, `--env "": not a variable's name`},
-		{"variable with =", func(s *Spec) { s.Env = []EnvVar{{"A=B", "x"}} }, `--env "A=B": not a variable's name`},
-		{"NUL in a variable", func(s *Spec) { s.Env = []EnvVar{{"A", "\x00"}} }, "--env A holds a NUL byte"},
+		{"capitals", func(s *Spec) { s.Name = "Make" }, `name: "Make"`},
+		{"dash first", func(s *Spec) { s.Name = "-a" }, `name: "-a"`},
+		{"dot", func(s *Spec) { s.Name = "a.b" }, `name: "a.b"`},
+		{"variable without a name", func(s *Spec) { s.Env = []EnvVar{{"", "x"}} }, `env[0].name: "": not a variable's name`},
+		{"variable with =", func(s *Spec) { s.Env = []EnvVar{{"A=B", "x"}} }, `env[0].name: "A=B": not a variable's name`},
+		{"NUL in a variable", func(s *Spec) { s.Env = []EnvVar{{"A", "\x00"}} }, "env[0].value: holds a NUL byte"},
 		{"source of neither kind", func(s *Spec) { s.EnvFrom = []EnvSource{{}} }, "want secret/NAME or configmap/NAME"},
 		{"source of both kinds", func(s *Spec) { s.EnvFrom = []EnvSource{{"a", "b"}} }, "want secret/NAME or configmap/NAME"},
-		{"source with a bad name", func(s *Spec) { s.EnvFrom = []EnvSource{{Secret: "A B"}} }, `--env-from "A B"`},
-		{"user by name", func(s *Spec) { s.User = "root" }, `--user "root": want UID or UID:GID, in numbers`},
-		{"negative timeout", func(s *Spec) { s.Timeout = -1 }, "--timeout -1ns: must not be negative"},
-		{"negative start timeout", func(s *Spec) { s.StartTimeout = -time.Second }, "--start-timeout -1s: must not be negative"},
-		{"negative grace", func(s *Spec) { s.Grace = -time.Second }, "--grace -1s: must not be negative"},
-		{"negative ttl", func(s *Spec) { s.TTL = -time.Second }, "--ttl -1s: must not be negative"},
-		{"negative linger", func(s *Spec) { s.Linger = -time.Second }, "--linger -1s: must not be negative"},
-		{"absurd retries", func(s *Spec) { s.Retries = 1 << 30 }, "--retries 1073741824: want 0 to 1000"},
-		{"negative retries", func(s *Spec) { s.Retries = -1 }, "--retries -1: want 0 to 1000"},
-		{"no cpu", func(s *Spec) { s.CPU = quantity("0") }, "--cpu 0: want 1m to 10k"},
-		{"negative memory", func(s *Spec) { s.Memory = quantity("-1Mi") }, "--memory -1Mi: want 4Mi to 1Pi"},
-		{"no limit", func(s *Spec) { s.MemoryLimit = quantity("0") }, "--memory-limit 0: want 4Mi to 1Pi"},
-		{"limit below request", func(s *Spec) { s.CPU, s.CPULimit = quantity("1"), quantity("500m") }, "--cpu 1: more than --cpu-limit 500m"},
-		{"no storage", func(s *Spec) { s.EphemeralStorage = quantity("0") }, "--ephemeral-storage 0: want 4Ki to 1Pi"},
-		{"negative gpus", func(s *Spec) { s.GPU = -1 }, "--gpu -1: want 0 to 1024"},
-		{"absurd gpus", func(s *Spec) { s.GPU = 1 << 20 }, "--gpu 1048576: want 0 to 1024"},
-		{"half a byte", func(s *Spec) { s.Memory = quantity("512m") }, "--memory 512m: want 4Mi to 1Pi; did you mean 512Mi?"},
+		{"source with a bad name", func(s *Spec) { s.EnvFrom = []EnvSource{{Secret: "A B"}} }, `envFrom[0]: "A B"`},
+		{"user by name", func(s *Spec) { s.User = "root" }, `user: "root": want UID or UID:GID, in numbers`},
+		{"negative timeout", func(s *Spec) { s.Timeout = -1 }, "timeout: -1ns: must not be negative"},
+		{"negative start timeout", func(s *Spec) { s.StartTimeout = -time.Second }, "startTimeout: -1s: must not be negative"},
+		{"negative grace", func(s *Spec) { s.Grace = -time.Second }, "grace: -1s: must not be negative"},
+		{"negative ttl", func(s *Spec) { s.TTL = -time.Second }, "ttl: -1s: must not be negative"},
+		{"negative linger", func(s *Spec) { s.Linger = -time.Second }, "linger: -1s: must not be negative"},
+		{"absurd retries", func(s *Spec) { s.Retries = 1 << 30 }, "retries: 1073741824: want 0 to 1000"},
+		{"negative retries", func(s *Spec) { s.Retries = -1 }, "retries: -1: want 0 to 1000"},
+		{"no cpu", func(s *Spec) { s.CPU = quantity("0") }, "cpu: 0: want 1m to 10k"},
+		{"negative memory", func(s *Spec) { s.Memory = quantity("-1Mi") }, "memory: -1Mi: want 4Mi to 1Pi"},
+		{"no limit", func(s *Spec) { s.MemoryLimit = quantity("0") }, "memoryLimit: 0: want 4Mi to 1Pi"},
+		{"limit below request", func(s *Spec) { s.CPU, s.CPULimit = quantity("1"), quantity("500m") }, "cpu: 1: more than cpuLimit: 500m"},
+		{"no storage", func(s *Spec) { s.EphemeralStorage = quantity("0") }, "ephemeralStorage: 0: want 4Ki to 1Pi"},
+		{"negative gpus", func(s *Spec) { s.GPU = -1 }, "gpu: -1: want 0 to 1024"},
+		{"absurd gpus", func(s *Spec) { s.GPU = 1 << 20 }, "gpu: 1048576: want 0 to 1024"},
+		{"half a byte", func(s *Spec) { s.Memory = quantity("512m") }, "memory: 512m: want 4Mi to 1Pi; did you mean 512Mi?"},
 		{"smallest spool", func(s *Spec) { s.LogSpool = quantity("1Mi") }, ""},
-		{"spool too small", func(s *Spec) { s.LogSpool = quantity("1048575") }, "--log-spool 1048575: want 1Mi to 16Ti"},
-		{"no spool", func(s *Spec) { s.LogSpool = quantity("0") }, "--log-spool 0: want 1Mi to 16Ti"},
-		{"negative spool", func(s *Spec) { s.LogSpool = quantity("-1Gi") }, "--log-spool -1Gi: want 1Mi to 16Ti"},
+		{"spool too small", func(s *Spec) { s.LogSpool = quantity("1048575") }, "logSpool: 1048575: want 1Mi to 16Ti"},
+		{"no spool", func(s *Spec) { s.LogSpool = quantity("0") }, "logSpool: 0: want 1Mi to 16Ti"},
+		{"negative spool", func(s *Spec) { s.LogSpool = quantity("-1Gi") }, "logSpool: -1Gi: want 1Mi to 16Ti"},
 		{"largest spool", func(s *Spec) { s.LogSpool = quantity("16Ti") }, ""},
 		{"spool that no int64 holds", func(s *Spec) { s.LogSpool = quantity("9Ei") }, "want 1Mi to 16Ti"},
 		{"dropping", func(s *Spec) { s.LogOverflow = OverflowDrop }, ""},
-		{"overflow in other words", func(s *Spec) { s.LogOverflow = "Block" }, `--log-overflow "Block": want block or drop`},
+		{"overflow in other words", func(s *Spec) { s.LogOverflow = "Block" }, `logOverflow: "Block": want block or drop`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -98,6 +99,9 @@ func TestValidate(t *testing.T) {
 				t.Errorf("error %q", err)
 			case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
 				t.Errorf("error %v, want %q", err, tt.want)
+			}
+			if _, ok := errors.AsType[*FieldError](err); err != nil && !ok {
+				t.Errorf("%T has no path", err)
 			}
 		})
 	}

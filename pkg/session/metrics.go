@@ -1,15 +1,13 @@
 package session
 
 import (
+	"github.com/hodei-jobs/hodei/internal/httpserve"
+
 	"context"
-	"errors"
 	"fmt"
-	"net"
 	"sync"
-	"syscall"
 
 	"github.com/hodei-jobs/hodei/pkg/exporter"
-	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
 // ServeMetrics shows what the job uses, if that was asked for, until stop is called. An
@@ -18,13 +16,9 @@ func (o *Config) ServeMetrics(command, address string) (stop func(), err error) 
 	if address == "" {
 		return func() {}, nil
 	}
-	hint := fmt.Sprintf("choose another: {hodei} %s --metrics-addr HOST:PORT", command)
-	l, err := net.Listen("tcp", address)
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, &job.Hinted{Err: fmt.Errorf("address %s is in use", address), Hint: "see by whom: ss -ltnp; or " + hint}
-	case err != nil:
-		return nil, &job.Hinted{Err: err, Hint: hint}
+	l, err := httpserve.Listen(address, fmt.Sprintf("choose another: {hodei} %s --metrics-addr HOST:PORT", command))
+	if err != nil {
+		return nil, err
 	}
 	o.exporter = exporter.New()
 	o.Screen.Note(fmt.Sprintf("metrics: http://%s/metrics", l.Addr()))

@@ -168,7 +168,7 @@ func runOptions(a *command.Env, cmd *cobra.Command, f runFlags, args []string) (
 	checked := *spec
 	checked.SetDefaults()
 	if err := checked.Validate(); err != nil {
-		return nil, command.Usagef(cmd, "%w", err)
+		return nil, specError(cmd, &checked, err)
 	}
 	o := &Options{
 		Config: a.Followed(session.Config{Spec: spec, Follow: f.follow}), env: a,
@@ -312,7 +312,7 @@ func (f runFlags) setFollowing(cmd *cobra.Command, spec *job.Spec) error {
 func (o *Options) forCluster(cmd *cobra.Command, f runFlags, at place.Cluster) error {
 	at.SetDefaults(o.Spec)
 	if err := at.CheckSpec(o.Spec); err != nil {
-		return command.Usagef(cmd, "%w", err)
+		return specError(cmd, o.Spec, err)
 	}
 	if cmd.Flags().Changed("container-logs") {
 		o.noFallback = !f.containerLogs
@@ -334,7 +334,7 @@ func (o *Options) forMachine(cmd *cobra.Command) error {
 	}
 	switch err := local.Check(o.Spec); {
 	case err != nil:
-		return command.Usagef(cmd, "%w", err)
+		return specError(cmd, o.Spec, err)
 	case o.detach || o.dryRun:
 		return command.Usagef(cmd, "--detach and --dry-run need a cluster; provider local runs processes of this machine")
 	}

@@ -11,12 +11,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/internal/httpserve"
 	"github.com/hodei-jobs/hodei/pkg/command"
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/exporter"
@@ -100,7 +100,7 @@ func checkLoopback(address string) error {
 	if err != nil {
 		return fmt.Errorf("%q: want HOST:PORT", address)
 	}
-	if host != "localhost" && host != "127.0.0.1" && host != "::1" {
+	if !server.ListensOn(host) {
 		return fmt.Errorf("%q: the API asks nobody who they are, so it listens on loopback alone: want 127.0.0.1, ::1 or localhost", address)
 	}
 	return nil
@@ -239,14 +239,7 @@ func (o *Options) listenForMetrics() (net.Listener, error) {
 }
 
 func (o *Options) listenOn(address, flag string) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, &job.Hinted{Err: fmt.Errorf("address %s is in use", address), Hint: "see by whom: ss -ltnp; or choose another: {hodei} server " + flag + " HOST:PORT"}
-	case err != nil:
-		return nil, &job.Hinted{Err: err, Hint: "choose another: {hodei} server " + flag + " HOST:PORT"}
-	}
-	return l, nil
+	return httpserve.Listen(address, "choose another: {hodei} server "+flag+" HOST:PORT")
 }
 
 // captured puts the cluster of the kubeconfig as it is now, when the server starts,

@@ -136,10 +136,10 @@ func (p *Provider) Manifest(spec *job.Spec) (*batchv1.Job, error) {
 }
 
 // CheckSpec refuses a spec, with its defaults, that no cluster could take, before
-// anything is made. It asks none.
+// anything is made. It asks none. Where one field is wrong the error is a [job.FieldError], or has one in it.
 func (p *Provider) CheckSpec(spec *job.Spec) error {
 	if spec.Workdir != "" && !path.IsAbs(spec.Workdir) {
-		return fmt.Errorf("--workdir %q: want a path from the root, as it is in the image", spec.Workdir)
+		return job.InvalidField("workdir", spec.Workdir, "want a path from the root, as it is in the image")
 	}
 	j, err := p.Manifest(spec)
 	if err != nil {

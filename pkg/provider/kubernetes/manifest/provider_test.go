@@ -88,7 +88,7 @@ func TestProviderSecurityContext(t *testing.T) {
 		var failure *job.Failure
 		if _, err := Job(spec, s); !errors.As(err, &failure) || failure.Cause != job.ConfigError ||
 			failure.Hint != "run it again with a lower one: --user 65532" ||
-			!strings.HasPrefix(failure.Message, "--user "+user+": ") {
+			!strings.HasPrefix(failure.Message, "user: "+user+": ") {
 			t.Errorf("an id outside of the user namespace: %v", err)
 		}
 	}

@@ -56,10 +56,9 @@ func (s Settings) users(spec *job.Spec) (users, error) {
 		uid, gid = own, cmp.Or(gid, id(AgentUser))
 	}
 	if beyond := max(*uid, *cmp.Or(gid, uid)); s.OwnUserNamespace() && beyond > provider.MaxUserNamespaceID {
-		return users{}, &job.Failure{Cause: job.ConfigError,
-			Message: fmt.Sprintf("--user %s: a Pod with a user namespace of its own has no id above %d",
-				spec.User, provider.MaxUserNamespaceID),
-			Hint: fmt.Sprintf("run it again with a lower one: --user %d", AgentUser)}
+		e := &job.FieldError{Path: "user", Value: spec.User,
+			Detail: fmt.Sprintf("a Pod with a user namespace of its own has no id above %d", provider.MaxUserNamespaceID)}
+		return users{}, e.WithHint(fmt.Sprintf("run it again with a lower one: --user %d", AgentUser))
 	}
 	u := users{command: uid, group: gid, agent: uid, agentGroup: id(AgentUser)}
 	if *uid == 0 {
