@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -74,6 +75,21 @@ func (a *Env) end(err error) int {
 		f()
 	}
 	return code
+}
+
+// UntilSignal runs f with a context that ends with the first signal that asks hodei to end; then says what the
+// next one does. If a signal came, an error of f is that signal's exit code, and what it says is not shown:
+// what is to be said nevertheless f returns as a [job.ExitError]. Every command that asks a cluster runs
+// like this, unless it follows a job, which acts on signals by itself.
+func (a *Env) UntilSignal(ctx context.Context, then signals.Second, f func(context.Context) error) error {
+	ctx, stop := a.Signals.UntilSignal(ctx, then)
+	defer stop()
+	err := f(ctx)
+	_, said := errors.AsType[*job.ExitError](err)
+	if _, signaled := errors.AsType[signals.Signaled](context.Cause(ctx)); err == nil || said || !signaled {
+		return err
+	}
+	return signals.InterruptedBy(ctx, nil)
 }
 
 // report shows err as an error: and a hint: line and returns the exit code.

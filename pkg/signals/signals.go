@@ -137,21 +137,22 @@ func (s *Set) ForSession() (heard <-chan os.Signal, stop func()) {
 	return s.Hear(slices.AppendSeq(slices.Clone(Ending), maps.Keys(PassedOn))...)
 }
 
-// second says what the signal after the heard one does.
-type second bool
+// Second says what the signal after the heard one does.
+type Second bool
 
 // What the signal after the one that was heard does.
 const (
-	NextEndsUs second = true  // whatever hangs
-	StillHeard second = false // what is being cleaned up is
+	NextEndsUs Second = true  // whatever hangs
+	StillHeard Second = false // what is being cleaned up is
 )
 
 // UntilSignal returns a context that ends with the first signal that asks a program to end. Its
-// cause is a signaled.
-func (s *Set) UntilSignal(ctx context.Context, then second) (context.Context, context.CancelFunc) {
+// cause is a Signaled.
+func (s *Set) UntilSignal(ctx context.Context, then Second) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	heard, stop := s.Hear(Ending...)
-	go func() {
+	var work sync.WaitGroup
+	work.Go(func() {
 		select {
 		case sig := <-heard:
 			cancel(Signaled{sig})
@@ -160,16 +161,18 @@ func (s *Set) UntilSignal(ctx context.Context, then second) (context.Context, co
 			}
 		case <-ctx.Done():
 		}
-	}()
+	})
 	return ctx, func() {
 		cancel(nil)
 		stop()
+		work.Wait()
 	}
 }
 
 // Signaled is the end of a command by a signal.
 type Signaled struct{ signal os.Signal }
 
+// Error names the signal.
 func (s Signaled) Error() string { return "interrupted by " + Name(s.signal) }
 
 // Is makes it the end of a context like any other.
