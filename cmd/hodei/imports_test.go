@@ -60,6 +60,8 @@ var forbidden = []struct {
 	{"pkg/history", []string{"agent", "pkg/cli", "pkg/command", "pkg/joblog", "pkg/session", "pkg/output", "pkg/server", "pkg/ui"}, "it tells what is known of jobs: who shows it, and how, is not its affair"},
 	{"pkg/joblog", []string{"agent", "pkg/cli", "pkg/command", "pkg/session", "pkg/server"}, "it shows output to the sinks that it is given: flags end above it, and sessions stand on it"},
 	{"pkg/setup", []string{"agent", "pkg/cli", "pkg/server", "pkg/ui"}, "it returns values and errors; who shows them, and how, is not its affair"},
+	{"pkg/command", []string{"agent", "pkg/cli", "pkg/server"}, "it is what every command shares, whichever there are"},
+	{"pkg/session", []string{"agent", "pkg/cli", "pkg/command", "pkg/server"}, "it follows a job to its end, whoever asks for that"},
 	{"pkg/place", []string{"agent", "pkg/cli", "pkg/command", "pkg/server", "pkg/ui"}, "it gets from settings to what a command works with; who shows it, and how, is not its affair"},
 	{"pkg/check", []string{"agent", "pkg/cli", "pkg/command", "pkg/server"}, "it looks, and tells results; who shows them, and how, is not its affair"},
 	{"pkg/remedy", []string{"agent", "pkg/cli", "pkg/command", "pkg/coordinator", "pkg/output", "pkg/place", "pkg/server"}, "it makes hints of how a job has ended, wherever that is known from"},
@@ -208,6 +210,35 @@ func qualify(name string) string {
 		return name
 	}
 	return module + name
+}
+
+// TestCommandsApart: a command that imported another would tie the two together.
+func TestCommandsApart(t *testing.T) {
+	packages := listPackages(t)
+	command := func(path string) string {
+		rest, ok := strings.CutPrefix(path, qualify("pkg/cli")+"/")
+		if !ok {
+			return ""
+		}
+		name, _, _ := strings.Cut(rest, "/")
+		return name
+	}
+	found := 0
+	for path, p := range packages {
+		of := command(path)
+		if of == "" {
+			continue
+		}
+		found++
+		for _, imported := range p.Imports {
+			if other := command(imported); other != "" && other != of {
+				t.Errorf("%s imports the command %s: what two commands share lies in pkg/command or below it", path, other)
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("there are no commands below pkg/cli: the rule holds nothing")
+	}
 }
 
 // within tells that a package is the one that is named, or with "x/..." one of x and all below it.
