@@ -26,6 +26,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/kubernetestest"
 )
 
 // pastJobs is an API server with jobs that are over.
@@ -115,7 +116,7 @@ func testAdvise(t *testing.T, server *pastJobs, s *logstore.Store, name, selecto
 	a := &app{IOStreams: genericiooptions.IOStreams{Out: out, ErrOut: errOut}, name: "hodei", getenv: func(string) string { return "" }}
 	o = &adviseOptions{app: a, logs: &logsOptions{app: a, screen: newScreen(a, false), store: &place.Store{Store: s}, namespace: "ns", name: name, selector: selector}}
 	if server != nil {
-		o.logs.cluster = testCluster(t, server.ServeHTTP)
+		o.logs.cluster = kubernetestest.Cluster(t, server.ServeHTTP)
 	}
 	return o, out, errOut
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/kubernetestest"
 )
 
 // A job that has ended is shown, and half of its output, or none, is no success.
@@ -81,7 +82,7 @@ func TestAttachEnded(t *testing.T) {
 					o.events = &output.Events{Out: &out}
 					o.logs.sink = a.streams().Sinks(output.Options{Events: o.events})
 				}
-				o.logs.cluster = testCluster(t, func(w http.ResponseWriter, _ *http.Request) {
+				o.logs.cluster = kubernetestest.Cluster(t, func(w http.ResponseWriter, _ *http.Request) {
 					if test.log == "" {
 						w.WriteHeader(http.StatusNotFound)
 					}

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"time"
+
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	clientset "k8s.io/client-go/kubernetes"
@@ -17,6 +19,9 @@ func (a *app) completeProvider(cmd *cobra.Command, args []string, toComplete str
 	return r.Names(), cobra.ShellCompDirectiveNoFileComp
 }
 
+// completeWait is how long a completion waits for a cluster: somebody waits at the prompt.
+const completeWait = 3 * time.Second
+
 // completeJob completes the first argument to a job's name.
 func (a *app) completeJob(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
 	none := cobra.ShellCompDirectiveNoFileComp
@@ -28,12 +33,13 @@ func (a *app) completeJob(cmd *cobra.Command, args []string, toComplete string) 
 	if err != nil {
 		return nil, none
 	}
-	config.Timeout = serverVersionTimeout
+	config.Timeout = completeWait
 	client, err := clientset.NewForConfig(config)
 	if err != nil {
 		return nil, none
 	}
-	list, err := client.BatchV1().Jobs(chosen.Namespace).List(cmd.Context(), metav1.ListOptions{LabelSelector: kubernetes.LabelManagedBy + "=" + kubernetes.ManagedBy})
+	ours := metav1.ListOptions{LabelSelector: kubernetes.LabelManagedBy + "=" + kubernetes.ManagedBy}
+	list, err := client.BatchV1().Jobs(chosen.Namespace).List(cmd.Context(), ours)
 	if err != nil {
 		return nil, none
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/kubernetestest"
 )
 
 // opening is one answer to a tail: what comes, and how it ends.
@@ -226,14 +227,14 @@ func TestFollowContainerEvents(t *testing.T) {
 		var out bytes.Buffer
 		f := testFollower(t, &out, io.Discard, "json")
 		f.fallback = true
-		f.followContainer(place.Cluster{Provider: testCluster(t, answer)}, "x-1")
+		f.followContainer(place.Cluster{Provider: kubernetestest.Cluster(t, answer)}, "x-1")
 		<-f.complete()
 		check(t, out.String())
 	})
 	t.Run("logs", func(t *testing.T) {
 		var out, errOut bytes.Buffer
 		a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, getenv: func(string) string { return "" }}
-		o := &logsOptions{app: a, screen: newScreen(a, false), sink: a.streams().Sinks(output.Options{Events: &output.Events{Out: a.Out}}), tail: -1, cluster: testCluster(t, answer)}
+		o := &logsOptions{app: a, screen: newScreen(a, false), sink: a.streams().Sinks(output.Options{Events: &output.Events{Out: a.Out}}), tail: -1, cluster: kubernetestest.Cluster(t, answer)}
 		j := &knownJob{name: "x", found: &kubernetes.Found{Spec: &job.Spec{Name: "x", ContainerLogs: true}}}
 		if err := o.showContainer(t.Context(), j, &knownAttempt{name: "x-1", pod: &kubernetes.Attempt{Name: "x-1"}}); err != nil {
 			t.Fatal(err)
@@ -265,7 +266,7 @@ func TestFollowContainer(t *testing.T) {
 			var out, errOut bytes.Buffer
 			f := testFollower(t, &out, &errOut, "")
 			f.fallback = true
-			p := testCluster(t, func(w http.ResponseWriter, _ *http.Request) {
+			p := kubernetestest.Cluster(t, func(w http.ResponseWriter, _ *http.Request) {
 				w.WriteHeader(test.code)
 				io.WriteString(w, "2025-06-01T12:00:01Z a\n2025-06-01T12:00:02Z b\n")
 			})

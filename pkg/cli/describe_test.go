@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"errors"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,19 +15,21 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output/outputtest"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/usage/usagetest"
 )
 
 func TestDescribeText(t *testing.T) {
 	q := func(s string) *resource.Quantity { return new(resource.MustParse(s)) }
-	at := func(seconds int) time.Time { return topBegan.Add(time.Duration(seconds) * time.Second) }
+	at := func(seconds int) time.Time { return usagetest.Began.Add(time.Duration(seconds) * time.Second) }
 	phases := []job.Event{
 		{Phase: job.Submitted, Time: at(0), Detail: "make-k3x9z"},
 		{Phase: job.Scheduled, Time: at(1), Detail: "no node takes it", Waiting: true},
 		{Phase: job.Scheduled, Time: at(3), Detail: "node1"},
 		{Phase: job.Running, Time: at(4), Detail: "make-k3x9z-1"},
 	}
-	full := used(10, 1.5).Usage
+	full := usagetest.Sample(10, 1.5).Usage
 	full.Source = "cgroup2+ebpf"
 	full.CPU.User, full.CPU.System, full.CPU.Throttled = new(9*time.Second), new(time.Second), new(2*time.Second)
 	full.Memory.Anon, full.Memory.File, full.Memory.Kernel, full.Memory.Swap = new(uint64(1<<20)), new(uint64(2<<20)), new(uint64(3<<20)), new(uint64(0))
@@ -40,7 +41,7 @@ func TestDescribeText(t *testing.T) {
 	full.Pressure.CPUSome = new(3 * time.Second)
 	full.RunQueueWaits = []uint64{0, 0, 50, 40, 9, 1}
 	full.RunQueueWatched = 200 * time.Millisecond
-	rate := job.RateBetween(*used(9, 1.5), *used(10, 1.5))
+	rate := job.RateBetween(*usagetest.Sample(9, 1.5), *usagetest.Sample(10, 1.5))
 	running := description{
 		Name: "make-k3x9z", Namespace: "ns", Provider: "k8s-local", Created: at(0), State: "Running",
 		Spec: &job.Spec{Name: "make-k3x9z", Command: []string{"sh", "-c", "echo '\x1b[2J'"}, Image: "golang:1.26", Env: []job.EnvVar{{Name: "A"}}, EnvFrom: []job.EnvSource{{Secret: "s"}, {ConfigMap: "c"}},
@@ -78,19 +79,7 @@ func TestDescribeText(t *testing.T) {
 			if err := test.d.print(&out, at(60), time.UTC); err != nil {
 				t.Fatal(err)
 			}
-			golden := filepath.Join("testdata", "describe", strings.ReplaceAll(test.name, " ", "-")+".golden")
-			if *update {
-				if err := errors.Join(os.MkdirAll(filepath.Dir(golden), 0o755), os.WriteFile(golden, out.Bytes(), 0o644)); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if out.String() != string(want) {
-				t.Errorf("got:\n%s\nwant:\n%s", out.String(), want)
-			}
+			outputtest.Golden(t, filepath.Join("describe", strings.ReplaceAll(test.name, " ", "-")+".golden"), out.String())
 			if err := test.d.print(failingWriter{}, at(60), time.UTC); err == nil {
 				t.Error("what could not be written is a success")
 			}
@@ -167,12 +156,12 @@ func TestGlance(t *testing.T) {
 		ended    bool
 		err      string
 	}{
-		{name: "two samples", readings: []follow.Reading{{Attempt: "x", Probes: []job.Probe{{Name: "oom"}}}, {Attempt: "x", Sample: used(1, 1)}, {Attempt: "x", Sample: used(2, 1)}}, enough: true, usage: 2 * time.Second, rate: true},
-		{name: "one sample", readings: []follow.Reading{{Attempt: "x", Sample: used(1, 1)}}, usage: time.Second},
+		{name: "two samples", readings: []follow.Reading{{Attempt: "x", Probes: []job.Probe{{Name: "oom"}}}, {Attempt: "x", Sample: usagetest.Sample(1, 1)}, {Attempt: "x", Sample: usagetest.Sample(2, 1)}}, enough: true, usage: 2 * time.Second, rate: true},
+		{name: "one sample", readings: []follow.Reading{{Attempt: "x", Sample: usagetest.Sample(1, 1)}}, usage: time.Second},
 		{name: "no sample", readings: []follow.Reading{{Attempt: "x", Probes: []job.Probe{}}}, err: "its agent has no sample yet"},
 		{name: "not reached", err: "not reached"},
-		{name: "another attempt", readings: []follow.Reading{{Attempt: "y", Sample: used(1, 1)}}, err: "not reached"},
-		{name: "its end", readings: []follow.Reading{{Attempt: "x", Outcome: &job.Outcome{Usage: &used(3, 1).Usage}}}, ended: true, usage: 3 * time.Second},
+		{name: "another attempt", readings: []follow.Reading{{Attempt: "y", Sample: usagetest.Sample(1, 1)}}, err: "not reached"},
+		{name: "its end", readings: []follow.Reading{{Attempt: "x", Outcome: &job.Outcome{Usage: &usagetest.Sample(3, 1).Usage}}}, ended: true, usage: 3 * time.Second},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			enough := false
@@ -199,8 +188,8 @@ func TestGlance(t *testing.T) {
 }
 
 func TestDescribeEvent(t *testing.T) {
-	e := corev1.Event{Type: "Warning", Reason: "Back\x1bOff", Message: "a\nb", Count: 2, EventTime: metav1.NewMicroTime(topBegan), InvolvedObject: corev1.ObjectReference{Kind: "Pod", Name: "x-1"}}
-	want := describedEvent{Last: topBegan, Type: "Warning", Reason: "BackOff", Object: "pod/x-1", Message: "a b", Count: 2}
+	e := corev1.Event{Type: "Warning", Reason: "Back\x1bOff", Message: "a\nb", Count: 2, EventTime: metav1.NewMicroTime(usagetest.Began), InvolvedObject: corev1.ObjectReference{Kind: "Pod", Name: "x-1"}}
+	want := describedEvent{Last: usagetest.Began, Type: "Warning", Reason: "BackOff", Object: "pod/x-1", Message: "a b", Count: 2}
 	if got := describeEvent(&e); got != want {
 		t.Errorf("got %+v", got)
 	}

@@ -16,16 +16,6 @@ const (
 // dryRunNote ends the line of what a dry run has not done.
 var dryRunNote = map[string]string{dryRunNone: "", dryRunClient: " (dry run)", dryRunServer: " (server dry run)"}
 
-// refuseUnread refuses flags that nothing reads beside another.
-func refuseUnread(cmd *cobra.Command, beside string, names ...string) error {
-	for _, name := range names {
-		if cmd.Flags().Changed(name) {
-			return usagef(cmd, "--%s has no effect with --%s: leave it out", name, beside)
-		}
-	}
-	return nil
-}
-
 // checkDryRun checks the value of --dry-run.
 func checkDryRun(cmd *cobra.Command, dryRun string) error {
 	if !slices.Contains([]string{dryRunNone, dryRunClient, dryRunServer}, dryRun) {

@@ -3,11 +3,9 @@ package cli
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -25,25 +23,6 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/output/outputtest"
 	"github.com/hodei-jobs/hodei/pkg/place"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs (go test -run %s -update writes it anew)\n got:\n%s\nwant:\n%s", path, t.Name(), got, want)
-	}
-}
 
 // testFollower is of a job that writes to out and errOut, which are no terminals.
 func testFollower(t *testing.T, out, errOut io.Writer, events string) *follower {
@@ -113,7 +92,7 @@ func TestEvents(t *testing.T) {
 				}
 				return "TIME"
 			})
-			golden(t, "events."+format, regexp.MustCompile(`agent [0-9.]+s, command [0-9.]+s`).ReplaceAllString(text, "agent N, command N"))
+			outputtest.Golden(t, "events."+format, regexp.MustCompile(`agent [0-9.]+s, command [0-9.]+s`).ReplaceAllString(text, "agent N, command N"))
 			if errOut.Len() > 0 {
 				t.Errorf("stderr: %q", errOut.String())
 			}

@@ -21,20 +21,38 @@ func TestCarry(t *testing.T) {
 		{"its last word", "an administrator can: {hodei} install", "an administrator can: {hodei} install --provider p"},
 		{"a job", "{hodei} attach x", "{hodei} attach --provider p -n ns x"},
 		{"a job, with a namespace", "{hodei} jobs x -n other", "{hodei} jobs --provider p x -n other"},
-		{"run", "let it run to its end: {hodei} run --image i -- head -n 5", "let it run to its end: {hodei} run --provider p -n ns --image i -- head -n 5"},
-		{"a job that runs kubectl", "{hodei} run --cpu 2 -- kubectl get pods", "{hodei} run --provider p -n ns --cpu 2 -- kubectl get pods"},
-		{"kubectl in a job", "kubectl exec job/x -- sh -c 'kubectl get pods'", "kubectl --context c exec job/x -- sh -c 'kubectl get pods'"},
+		{"run",
+			"let it run to its end: {hodei} run --image i -- head -n 5",
+			"let it run to its end: {hodei} run --provider p -n ns --image i -- head -n 5"},
+		{"a job that runs kubectl",
+			"{hodei} run --cpu 2 -- kubectl get pods",
+			"{hodei} run --provider p -n ns --cpu 2 -- kubectl get pods"},
+		{"kubectl in a job",
+			"kubectl exec job/x -- sh -c 'kubectl get pods'",
+			"kubectl --context c exec job/x -- sh -c 'kubectl get pods'"},
 		{"run's own choice", "{hodei} run --provider local -- CMD", "{hodei} run --provider local -- CMD"},
 		{"what was said already", "{hodei} logs --context CONTEXT x", "{hodei} logs -n ns --context CONTEXT x"},
 		{"two commands", "{hodei} provider set NAME --memory 1Gi, or: {hodei} doctor; see kubectl describe nodes",
 			"{hodei} provider set NAME --memory 1Gi, or: {hodei} doctor --provider p; see kubectl --context c describe nodes"},
-		{"a provider is added at the current context", "{hodei} provider add NAME --image i", "{hodei} provider add --context c NAME --image i"},
-		{"files", "{hodei} certs generate --dir d, {hodei} certs inspect d or {hodei} certs rotate --ca", "{hodei} certs generate --dir d, {hodei} certs inspect d or {hodei} certs rotate --ca"},
-		{"Secrets", "{hodei} certs inspect --secrets; then {hodei} certs apply", "{hodei} certs inspect --provider p --secrets; then {hodei} certs apply --provider p"},
+		{"a provider is added at the current context",
+			"{hodei} provider add NAME --image i",
+			"{hodei} provider add --context c NAME --image i"},
+		{"files",
+			"{hodei} certs generate --dir d, {hodei} certs inspect d or {hodei} certs rotate --ca",
+			"{hodei} certs generate --dir d, {hodei} certs inspect d or {hodei} certs rotate --ca"},
+		{"Secrets",
+			"{hodei} certs inspect --secrets; then {hodei} certs apply",
+			"{hodei} certs inspect --provider p --secrets; then {hodei} certs apply --provider p"},
 		{"a job's certificates", "{hodei} certs rotate --job x -n y", "{hodei} certs rotate --provider p --job x -n y"},
-		{"other words have it", "check with: kubectl cluster-info; choose another with --context", "check with: kubectl --context c cluster-info; choose another with --context"},
-		{"a pipe", "{hodei} install --dry-run=client -o yaml | kubectl apply --server-side -f -", "{hodei} install --provider p --dry-run=client -o yaml | kubectl --context c apply --server-side -f -"},
-		{"kubectl's kubeconfig", "kubectl config get-contexts, then add --context NAME", "kubectl config get-contexts, then add --context NAME"},
+		{"other words have it",
+			"check with: kubectl cluster-info; choose another with --context",
+			"check with: kubectl --context c cluster-info; choose another with --context"},
+		{"a pipe",
+			"{hodei} install --dry-run=client -o yaml | kubectl apply --server-side -f -",
+			"{hodei} install --provider p --dry-run=client -o yaml | kubectl --context c apply --server-side -f -"},
+		{"kubectl's kubeconfig",
+			"kubectl config get-contexts, then add --context NAME",
+			"kubectl config get-contexts, then add --context NAME"},
 		{"the plugin's own name", "kubectl hodei run -- x", "kubectl hodei run -- x"},
 		{"said in passing", "with kubectl alone", "with kubectl alone"},
 		{"an unknown command", "{hodei} version", "{hodei} version"},
@@ -110,7 +128,9 @@ func TestTyped(t *testing.T) {
 	genericclioptions.NewConfigFlags(true).AddFlags(flags)
 	flags.Bool("force-conflicts", false, "")
 	flags.Bool("wait", true, "")
-	if err := flags.Parse([]string{"--token=secret", "-s", "https://my api", "--as=a", "--as-group=b", "--as-group=c", "--force-conflicts", "--wait=false"}); err != nil {
+	if err := flags.Parse([]string{
+		"--token=secret", "-s", "https://my api", "--as=a", "--as-group=b", "--as-group=c", "--force-conflicts", "--wait=false",
+	}); err != nil {
 		t.Fatal(err)
 	}
 	for _, test := range []struct {
@@ -132,7 +152,8 @@ func TestOverruled(t *testing.T) {
 	const hint = "{hodei} provider set dev --service-account ACCOUNT"
 	for _, test := range []struct{ name, hint, variable, provider, want string }{
 		{"no variable", hint, "", "", hint},
-		{"its variable", hint, "HODEI_K8S_SERVICE_ACCOUNT", "", hint + "; HODEI_K8S_SERVICE_ACCOUNT is set, and counts more: change or unset it"},
+		{"its variable", hint, "HODEI_K8S_SERVICE_ACCOUNT", "",
+			hint + "; HODEI_K8S_SERVICE_ACCOUNT is set, and counts more: change or unset it"},
 		{"another variable", hint, "HODEI_K8S_NAMESPACE", "", hint},
 		{"a provider that is named counts more", hint, "HODEI_K8S_SERVICE_ACCOUNT", "dev", hint},
 		{"no setting", "{hodei} jobs", "HODEI_K8S_SERVICE_ACCOUNT", "", "{hodei} jobs"},

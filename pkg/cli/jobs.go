@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/cli-runtime/pkg/printers"
@@ -27,17 +29,29 @@ import (
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
-func (a *app) newJobs() *cobra.Command {
-	var selector string
-	var allNamespaces, follow bool
-	print := get.NewGetPrintFlags()
-	print.HumanReadableFlags.SortBy = nil   // kubectl does that on the client's side,
-	print.HumanReadableFlags.ShowKind = nil // and there is one kind
+// jobsFlags are the flags of jobs that are more than an option.
+type jobsFlags struct {
+	selector      string
+	allNamespaces bool
+	print         *get.PrintFlags
+}
+
+// newJobs makes the command; run is (*jobsOptions).run, or a test's.
+func newJobs(env *app, run func(*jobsOptions, context.Context) error) *cobra.Command {
+	o := &jobsOptions{
+		Out: env.Out, ErrOut: env.ErrOut, named: env.named,
+		width:     func() int { return ui.Width(env.stdout()) },
+		openStore: func() (*place.Store, error) { return env.home().OpenStore(false) },
+	}
+	f := jobsFlags{print: get.NewGetPrintFlags()}
+	f.print.HumanReadableFlags.SortBy = nil   // kubectl does that on the client's side,
+	f.print.HumanReadableFlags.ShowKind = nil // and there is one kind
 	cmd := &cobra.Command{
 		Use:                   "jobs [NAME] [-o wide|json|yaml|name|...]",
 		DisableFlagsInUseLine: true,
@@ -63,98 +77,117 @@ func (a *app) newJobs() *cobra.Command {
 			# How a job ended, for a script
 			hodei jobs hodei-make-k3x9z -o jsonpath='{.status.conditions[*].type}'`),
 		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: a.completeJob,
+		ValidArgsFunction: env.completeJob,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o := jobsOptions{app: a, watch: follow, table: *print.OutputFormat == "" || *print.OutputFormat == "wide"}
-			if len(args) == 1 {
-				o.name = args[0]
-			}
-			if o.name != "" && (allNamespaces || selector != "") {
-				return usagef(cmd, "a job is named by its NAME, or chosen by -A and -l, not both")
-			}
-			if _, err := labels.Parse(selector); err != nil {
-				return usagef(cmd, "--selector %q: %w", selector, err)
-			}
-			o.selector = kubernetes.LabelManagedBy + "=" + kubernetes.ManagedBy
-			if selector != "" {
-				o.selector += "," + selector
-			}
-			if allNamespaces {
-				if err := print.EnsureWithNamespace(); err != nil {
-					return err
-				}
-			}
-			var err error
-			if o.printer, err = newPrinter(print.OutputFormat, print.ToPrinter); err != nil {
-				return usagef(cmd, "%w", err)
-			}
-			name, chosen, err := a.chooseCluster()
-			if err != nil {
+			if err := o.complete(cmd, env, f, args); err != nil {
 				return err
 			}
-			if o.namespace = chosen.Namespace; allNamespaces {
-				o.namespace = metav1.NamespaceAll
-			}
-			config, err := restConfig(a.kube)
-			if err != nil {
-				return err
-			}
-			if o.client, err = clientset.NewForConfig(config); err != nil {
-				return err
-			}
-			if o.sweeper, err = a.kubernetesProvider(name, chosen); err != nil {
-				return err
-			}
-			return o.run(cmd.Context())
+			return run(o, cmd.Context())
 		},
 	}
-	cmd.Flags().BoolVarP(&allNamespaces, "all-namespaces", "A", false, "List the jobs of all namespaces.")
-	cmd.Flags().StringVarP(&selector, "selector", "l", "", "List the jobs with these labels: key=value,..., as in kubectl.")
-	cmd.Flags().BoolVarP(&follow, "watch", "w", false, "After the list, show each job that changes, until Ctrl-C.")
-	print.AddFlags(cmd)
+	cmd.Flags().BoolVarP(&f.allNamespaces, "all-namespaces", "A", false, "List the jobs of all namespaces.")
+	cmd.Flags().StringVarP(&f.selector, "selector", "l", "", "List the jobs with these labels: key=value,..., as in kubectl.")
+	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "After the list, show each job that changes, until Ctrl-C.")
+	f.print.AddFlags(cmd)
 	return cmd
 }
 
+// jobsOptions is which jobs to list, how, and what that needs.
 type jobsOptions struct {
-	*app
-	client    clientset.Interface
-	sweeper   *kubernetes.Provider // nil: nothing is swept
-	namespace string               // empty: all
-	name      string               // empty: all that the selector chooses
-	selector  string
-	watch     bool
+	Out, ErrOut io.Writer
+	client      clientset.Interface
+	namespace   string // empty: all
+	name        string // empty: all that the selector chooses
+	selector    string
+	watch       bool // go on with those that change
 	// table says that printer is for people and takes a metav1.Table.
 	table   bool
 	printer printers.ResourcePrinter
-	blind   bool // the Pods may not be listed
+	// width returns the columns of the terminal that Out is; 0: it is none.
+	width func() int
+	// sweep removes jobs that will never start, except the one called keep, and returns a line for
+	// each; nil: none are removed.
+	sweep func(ctx context.Context, keep string) []string
+	// openStore opens the log store of this machine.
+	openStore func() (*place.Store, error)
+	// named makes a hint ready to be typed.
+	named func(hint string) string
+
+	blind bool // the Pods may not be listed, which was said
 }
 
+// complete turns what was typed into options.
+func (o *jobsOptions) complete(cmd *cobra.Command, env *app, f jobsFlags, args []string) error {
+	if len(args) == 1 {
+		o.name = args[0]
+	}
+	if o.name != "" && (f.allNamespaces || f.selector != "") {
+		return usagef(cmd, "a job is named by its NAME, or chosen by -A and -l, not both")
+	}
+	if _, err := labels.Parse(f.selector); err != nil {
+		return usagef(cmd, "--selector %q: %w", f.selector, err)
+	}
+	o.selector = kubernetes.LabelManagedBy + "=" + kubernetes.ManagedBy
+	if f.selector != "" {
+		o.selector += "," + f.selector
+	}
+	format := f.print.OutputFormat
+	o.table = *format == "" || *format == "wide"
+	var err error
+	if f.allNamespaces {
+		if err = f.print.EnsureWithNamespace(); err != nil {
+			return err
+		}
+	}
+	if o.printer, err = newPrinter(format, f.print.ToPrinter); err != nil {
+		return usagef(cmd, "%w", err)
+	}
+	return o.connect(env, f.allNamespaces)
+}
+
+// connect finds the cluster. Who looks at all namespaces is no owner of them, and sweeps none.
+func (o *jobsOptions) connect(env *app, allNamespaces bool) error {
+	provider, chosen, err := env.chooseCluster()
+	if err != nil {
+		return err
+	}
+	if o.client, err = env.client(); err != nil {
+		return err
+	}
+	p, err := env.kubernetesProvider(provider, chosen)
+	if err != nil {
+		return err
+	}
+	if !allNamespaces {
+		o.namespace, o.sweep = chosen.Namespace, p.SweepNotes
+	}
+	return nil
+}
+
+// run lists the jobs, and with watch those that change, until ctx ends.
 func (o *jobsOptions) run(ctx context.Context) error {
 	which := metav1.ListOptions{LabelSelector: o.selector}
 	if o.name != "" {
 		which.FieldSelector = fields.OneTermEqualSelector("metadata.name", o.name).String()
 	}
-	say := func(text string) { fmt.Fprintln(o.ErrOut, ui.Printable(text)) }
-	if o.sweeper != nil && o.namespace != metav1.NamespaceAll { // who looks at all namespaces is no owner of them
-		for _, note := range sweep(ctx, o.sweeper, o.name) {
-			say(note)
+	if o.sweep != nil {
+		for _, note := range o.sweep(ctx, o.name) {
+			o.say(note)
 		}
 	}
-	list, err := asking(ctx, o.watch, say, func(ctx context.Context) (*batchv1.JobList, error) {
+	list, err := kubernetes.Ask(ctx, o.watch, o.say, func(ctx context.Context) (*batchv1.JobList, error) {
 		return o.client.BatchV1().Jobs(o.namespace).List(ctx, which)
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return kubernetes.Explain(err)
-	}
-	if o.name != "" && len(list.Items) == 0 {
-		return &job.Hinted{Err: fmt.Errorf("job %q not found in namespace %s", o.name, o.namespace), Hint: "{hodei} jobs -n " + o.namespace}
-	}
-	if len(list.Items) == 0 && o.table && !o.watch {
-		if o.namespace == "" {
-			fmt.Fprintln(o.ErrOut, "No jobs found.")
-		} else {
-			fmt.Fprintf(o.ErrOut, "No jobs found in %s namespace.\n", o.namespace)
+	case o.name != "" && len(list.Items) == 0:
+		return &job.Hinted{
+			Err:  fmt.Errorf("job %q not found in namespace %s", o.name, o.namespace),
+			Hint: "{hodei} jobs -n " + o.namespace,
 		}
+	case len(list.Items) == 0 && o.table && !o.watch:
+		o.sayNone()
 		return nil
 	}
 	if err := o.print(ctx, list.Items); err != nil || !o.watch {
@@ -163,7 +196,20 @@ func (o *jobsOptions) run(ctx context.Context) error {
 	return o.follow(ctx, which, list.ResourceVersion)
 }
 
-// follow shows the jobs that change, for as long as the cluster answers.
+// say tells a person something beside the list.
+func (o *jobsOptions) say(text string) { fmt.Fprintln(o.ErrOut, ui.Printable(text)) }
+
+// sayNone says, as kubectl does, that there are no jobs.
+func (o *jobsOptions) sayNone() {
+	if o.namespace == metav1.NamespaceAll {
+		fmt.Fprintln(o.ErrOut, "No jobs found.")
+	} else {
+		fmt.Fprintf(o.ErrOut, "No jobs found in %s namespace.\n", o.namespace)
+	}
+}
+
+// follow shows the jobs that change, from a version of the list on, for as long as the cluster
+// answers.
 func (o *jobsOptions) follow(ctx context.Context, which metav1.ListOptions, from string) error {
 	watching, lose := context.WithCancelCause(ctx)
 	defer lose(nil)
@@ -175,9 +221,9 @@ func (o *jobsOptions) follow(ctx context.Context, which metav1.ListOptions, from
 			if ctx.Err() != nil {
 				return changed, err
 			}
-			say, lost := contact.Next(time.Now(), err)
-			if say != "" {
-				fmt.Fprintln(o.ErrOut, ui.Printable(say))
+			news, lost := contact.Next(time.Now(), err)
+			if news != "" {
+				o.say(news)
 			}
 			if lost != nil {
 				lose(lost)
@@ -207,19 +253,7 @@ func (o *jobsOptions) follow(ctx context.Context, which metav1.ListOptions, from
 // print shows jobs: as rows, or as the objects that they are.
 func (o *jobsOptions) print(ctx context.Context, jobs []batchv1.Job) error {
 	if o.table {
-		pods, err := o.lastPods(ctx)
-		if err != nil {
-			return err
-		}
-		table := &metav1.Table{ColumnDefinitions: jobColumns}
-		for i := range jobs {
-			table.Rows = append(table.Rows, jobRow(&jobs[i], pods[jobKey{jobs[i].Namespace, jobs[i].Name}], time.Now()))
-		}
-		o.storedExits(jobs, table.Rows, pods)
-		if width := ui.Width(o.stdout()); width > 0 {
-			cutCommands(table, width, o.namespace == metav1.NamespaceAll)
-		}
-		return o.printer.PrintObj(table, o.Out)
+		return o.printRows(ctx, jobs)
 	}
 	list := &unstructured.UnstructuredList{Object: map[string]any{"apiVersion": "v1", "kind": "List"}}
 	for i := range jobs {
@@ -237,11 +271,31 @@ func (o *jobsOptions) print(ctx context.Context, jobs []batchv1.Job) error {
 	return o.printer.PrintObj(list, o.Out)
 }
 
-type jobKey struct{ namespace, name string }
+// printRows shows jobs as a table.
+func (o *jobsOptions) printRows(ctx context.Context, jobs []batchv1.Job) error {
+	pods, err := o.lastPods(ctx)
+	if err != nil {
+		return err
+	}
+	table := &metav1.Table{ColumnDefinitions: jobColumns}
+	for i := range jobs {
+		table.Rows = append(table.Rows, jobRow(&jobs[i], pods[jobName(&jobs[i])], time.Now()))
+	}
+	o.storedExits(jobs, table.Rows, pods)
+	if width := o.width(); width > 0 {
+		cutCommands(table, width, o.namespace == metav1.NamespaceAll)
+	}
+	return o.printer.PrintObj(table, o.Out)
+}
+
+// jobName is what a job is called in its cluster.
+func jobName(j *batchv1.Job) types.NamespacedName {
+	return types.NamespacedName{Namespace: j.Namespace, Name: j.Name}
+}
 
 // lastPods returns the Pod of every job's last attempt. Who may list Jobs but
 // not Pods is shown less, not nothing.
-func (o *jobsOptions) lastPods(ctx context.Context) (map[jobKey]*corev1.Pod, error) {
+func (o *jobsOptions) lastPods(ctx context.Context) (map[types.NamespacedName]*corev1.Pod, error) {
 	which := metav1.ListOptions{LabelSelector: kubernetes.LabelManagedBy + "=" + kubernetes.ManagedBy}
 	if o.name != "" {
 		which.LabelSelector += "," + batchv1.JobNameLabel + "=" + o.name
@@ -258,11 +312,11 @@ func (o *jobsOptions) lastPods(ctx context.Context) (map[jobKey]*corev1.Pod, err
 	case err != nil && !apierrors.IsForbidden(err):
 		return nil, kubernetes.Explain(err)
 	}
-	last := map[jobKey]*corev1.Pod{}
+	last := map[types.NamespacedName]*corev1.Pod{}
 	if list != nil {
 		for i := range list.Items {
 			pod := &list.Items[i]
-			key := jobKey{pod.Namespace, pod.Labels[batchv1.JobNameLabel]}
+			key := types.NamespacedName{Namespace: pod.Namespace, Name: pod.Labels[batchv1.JobNameLabel]}
 			if old := last[key]; old == nil || old.CreationTimestamp.Before(&pod.CreationTimestamp) {
 				last[key] = pod
 			}

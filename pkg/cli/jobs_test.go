@@ -19,7 +19,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
-	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/cli-runtime/pkg/printers"
 	clientset "k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -27,6 +26,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output/outputtest"
+	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
@@ -58,7 +58,9 @@ func TestJobRow(t *testing.T) {
 		pod.Status.ContainerStatuses[0].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: agent}}
 		return pod
 	}
-	evicted := unstarted(137, corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 137, Reason: "ContainerStatusUnknown"}})
+	killed := &corev1.ContainerStateTerminated{ExitCode: 137, Reason: "ContainerStatusUnknown"}
+	evicted := unstarted(137, corev1.ContainerState{Terminated: killed})
+	uncounted := &batchv1.UncountedTerminatedPods{Failed: []types.UID{"u"}}
 	evicted.Status.Reason, evicted.Status.Message = "Evicted", `Usage of EmptyDir volume "hodei-start-timeout" exceeds the limit "1Mi".`
 	for _, test := range []struct {
 		name   string
@@ -73,7 +75,7 @@ func TestJobRow(t *testing.T) {
 		{"second attempt", batchv1.JobStatus{Active: 1, Failed: 1}, podWith(running), "Running <none> 2 node1"},
 		{"agent lingers", batchv1.JobStatus{Active: 1}, podWith(ended), "Lingering 7 1 node1"},
 		{"a container of others", batchv1.JobStatus{Active: 1}, heldBy("istio-proxy"), "HeldBy:istio-proxy 7 1 node1"},
-		{"not yet counted", batchv1.JobStatus{UncountedTerminatedPods: &batchv1.UncountedTerminatedPods{Failed: []types.UID{"u"}}}, endedWith("Error", 7), "Lingering 7 1 node1"},
+		{"not yet counted", batchv1.JobStatus{UncountedTerminatedPods: uncounted}, endedWith("Error", 7), "Lingering 7 1 node1"},
 		{"complete", condition(batchv1.JobComplete), endedWith("Completed", 0), "Complete 0 0 node1"},
 		{"its timeout", condition(batchv1.JobFailed), endedWith("DeadlineExceeded", 143), "Failed 124 0 node1"},
 		{"cancelled, and ended well", condition(batchv1.JobComplete), endedWith("Cancelled", 0), "Complete 130 0 node1"},
@@ -93,7 +95,8 @@ func TestJobRow(t *testing.T) {
 			if got := fmt.Sprint(cells[1], " ", cells[2], " ", cells[3], " ", cells[6]); got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
-			if got, want := fmt.Sprint(cells[0], " ", cells[4], " ", cells[5], " ", cells[commandColumn]), `one 90s app:1 sh -c $'echo \x1b[2J it\'s'`; got != want {
+			const want = `one 90s app:1 sh -c $'echo \x1b[2J it\'s'`
+			if got := fmt.Sprint(cells[0], " ", cells[4], " ", cells[5], " ", cells[commandColumn]); got != want {
 				t.Errorf("got %q, want %q", got, want)
 			}
 			if len(cells) != len(jobColumns) {
@@ -195,7 +198,7 @@ func TestJobsOfOthers(t *testing.T) {
 			t.Fatal(err, *flags.OutputFormat)
 		}
 		var out bytes.Buffer
-		o := &jobsOptions{app: &app{IOStreams: genericiooptions.IOStreams{Out: &out}}, client: client, namespace: "ns", printer: printer}
+		o := &jobsOptions{Out: &out, client: client, namespace: "ns", printer: printer}
 		if err := o.run(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -213,15 +216,19 @@ func TestJobsOfOthers(t *testing.T) {
 // headers once.
 func TestJobsWatch(t *testing.T) {
 	job := func(conditions string) string {
-		return `{"apiVersion":"batch/v1","kind":"Job","metadata":{"name":"one","namespace":"ns","resourceVersion":"6"},"status":{` + conditions + `}}`
+		return `{"apiVersion":"batch/v1","kind":"Job",
+			"metadata":{"name":"one","namespace":"ns","resourceVersion":"6"},"status":{` + conditions + `}}`
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		switch {
 		case strings.HasSuffix(r.URL.Path, "/pods"):
 			w.WriteHeader(http.StatusForbidden) // shown less, not nothing
-			json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Reason: metav1.StatusReasonForbidden, Code: http.StatusForbidden,
-				Message: `pods is forbidden: User "dev" cannot list resource "pods" in API group "" in the namespace "ns"`})
+			json.NewEncoder(w).Encode(metav1.Status{
+				TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
+				Status:   metav1.StatusFailure, Reason: metav1.StatusReasonForbidden, Code: http.StatusForbidden,
+				Message: `pods is forbidden: User "dev" cannot list resource "pods" in API group "" in the namespace "ns"`,
+			})
 		case r.URL.Query().Get("watch") == "":
 			fmt.Fprintf(w, `{"apiVersion":"batch/v1","kind":"JobList","metadata":{"resourceVersion":"5"},"items":[%s]}`, job(""))
 		default:
@@ -241,9 +248,11 @@ func TestJobsWatch(t *testing.T) {
 	read, write := io.Pipe()
 	var said bytes.Buffer
 	o := jobsOptions{
-		app:    &app{IOStreams: genericiooptions.IOStreams{Out: write, ErrOut: &said}, name: "hodei", getenv: func(name string) string { return map[string]string{"HOME": t.TempDir()}[name] }},
-		client: client, namespace: "ns", watch: true, table: true,
-		printer: printers.NewTablePrinter(printers.PrintOptions{}),
+		Out: write, ErrOut: &said, client: client, namespace: "ns", watch: true, table: true,
+		printer:   printers.NewTablePrinter(printers.PrintOptions{}),
+		width:     func() int { return 0 },
+		openStore: func() (*place.Store, error) { return nil, errors.New("there is none") },
+		named:     func(hint string) string { return strings.ReplaceAll(hint, "{hodei}", "hodei") },
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -266,8 +275,8 @@ func TestJobsWatch(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	want := `without what only Pods tell: forbidden: user "dev" may not list pods in namespace "ns"
-hint: an administrator can grant it: kubectl create rolebinding hodei-dev --clusterrole=hodei-user --user=dev -n ns; if that is bound already: hodei install --workers-namespace=ns
-`
+hint: an administrator can grant it: kubectl create rolebinding hodei-dev --clusterrole=hodei-user --user=dev -n ns` +
+		"; if that is bound already: hodei install --workers-namespace=ns\n"
 	if said.String() != want { // once
 		t.Errorf("said %q, want %q", said.String(), want)
 	}

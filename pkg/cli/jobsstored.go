@@ -7,6 +7,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/job"
@@ -19,16 +20,16 @@ const unknownExit = "<none>"
 
 // storedExits fills in the exit codes that this machine has stored, for jobs that are over and
 // whose Pods are gone. It opens the store only for such jobs.
-func (o *jobsOptions) storedExits(jobs []batchv1.Job, rows []metav1.TableRow, pods map[jobKey]*corev1.Pod) {
+func (o *jobsOptions) storedExits(jobs []batchv1.Job, rows []metav1.TableRow, pods map[types.NamespacedName]*corev1.Pod) {
 	var store *place.Store
 	for i := range jobs {
 		j := &jobs[i]
-		if rows[i].Cells[exitColumn] != unknownExit || pods[jobKey{j.Namespace, j.Name}] != nil || !isOver(j) {
+		if rows[i].Cells[exitColumn] != unknownExit || pods[jobName(j)] != nil || !isOver(j) {
 			continue
 		}
 		if store == nil {
 			var err error
-			if store, err = o.home().OpenStore(false); err != nil {
+			if store, err = o.openStore(); err != nil {
 				return // which is no reason to show no jobs
 			}
 			defer store.Close(func(text string) { fmt.Fprintln(o.ErrOut, text) })

@@ -11,18 +11,23 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/place"
 )
 
 // The store of this machine says how a job ended whose Pod is gone, if the job had but one.
 func TestStoredExits(t *testing.T) {
 	state := t.TempDir()
-	a := &app{getenv: func(name string) string { return map[string]string{"XDG_STATE_HOME": state}[name] }}
-	store, err := a.home().OpenStore(false)
+	home := &place.Home{Getenv: func(name string) string { return map[string]string{"XDG_STATE_HOME": state}[name] }}
+	o := &jobsOptions{openStore: func() (*place.Store, error) { return home.OpenStore(false) }}
+	store, err := o.openStore()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, attempt := range []struct{ job, uid, name string }{{"x", "1", "x-1"}, {"x", "0", "x-0"}, {"two", "2", "two-1"}} {
-		log, err := store.Create(logstore.Key{Namespace: "ns", Job: attempt.job, JobUID: attempt.uid, Attempt: attempt.name, AttemptUID: attempt.name}, 0)
+		key := logstore.Key{
+			Namespace: "ns", Job: attempt.job, JobUID: attempt.uid, Attempt: attempt.name, AttemptUID: attempt.name,
+		}
+		log, err := store.Create(key, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -50,12 +55,12 @@ func TestStoredExits(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			j := batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: test.job, UID: types.UID(test.uid)}, Status: test.status}
-			pods := map[jobKey]*corev1.Pod{}
+			pods := map[types.NamespacedName]*corev1.Pod{}
 			if test.pod {
-				pods[jobKey{"ns", test.job}] = &corev1.Pod{}
+				pods[jobName(&j)] = &corev1.Pod{}
 			}
 			rows := []metav1.TableRow{{Cells: []any{test.job, "Failed", unknownExit}}}
-			(&jobsOptions{app: a}).storedExits([]batchv1.Job{j}, rows, pods)
+			o.storedExits([]batchv1.Job{j}, rows, pods)
 			if got := rows[0].Cells[exitColumn]; got != test.want {
 				t.Errorf("got %v, want %s", got, test.want)
 			}

@@ -35,7 +35,7 @@ func (o *logsOptions) find(ctx context.Context) (*knownJob, error) {
 	if o.cluster != nil {
 		var found *kubernetes.Found
 		ask := func(ctx context.Context) (*kubernetes.Found, error) { return o.cluster.Find(ctx, o.name) }
-		if found, err = asking(ctx, o.patient, o.screen.Note, ask); err == nil {
+		if found, err = kubernetes.Ask(ctx, o.patient, o.screen.Note, ask); err == nil {
 			return o.known(found), nil
 		}
 	}

@@ -28,6 +28,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/kubernetestest"
 )
 
 // What is fetched for --tail and --since may be more than the store has room for:
@@ -286,7 +287,7 @@ func TestFollowContainers(t *testing.T) {
 			out := &tellingWriter{wrote: make(chan string, 10)}
 			a := &app{IOStreams: genericiooptions.IOStreams{Out: out, ErrOut: io.Discard}, getenv: func(string) string { return "" }}
 			server := newPodServer()
-			o := &logsOptions{app: a, screen: newScreen(a, true), sink: a.streams().Sinks(output.Options{}), tail: -1, follow: true, cluster: testCluster(t, server.ServeHTTP)}
+			o := &logsOptions{app: a, screen: newScreen(a, true), sink: a.streams().Sinks(output.Options{}), tail: -1, follow: true, cluster: kubernetestest.Cluster(t, server.ServeHTTP)}
 			found := &kubernetes.Found{Job: testJob("job"), Spec: &job.Spec{Name: "x", ContainerLogs: true, StartTimeout: time.Minute}}
 			j := &knownJob{name: "x", found: found}
 			var attempt *knownAttempt

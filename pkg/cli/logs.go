@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/kubectl/pkg/util/templates"
 
+	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
@@ -23,10 +24,6 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/signals"
 )
-
-// maxJobs bounds the jobs whose output is shown at once: each costs a connection, some
-// megabytes of memory and a part of a person's attention.
-const maxJobs = 50
 
 // logsFlags are the flags of logs, as they were typed.
 type logsFlags struct {
@@ -288,15 +285,15 @@ func (o *logsOptions) showAll(ctx context.Context) error {
 		return o.noSelection()
 	}
 	ask := func(ctx context.Context) ([]*kubernetes.Found, error) { return o.cluster.FindAll(ctx, o.selector) }
-	all, err := asking(ctx, o.patient, o.screen.Note, ask)
+	all, err := kubernetes.Ask(ctx, o.patient, o.screen.Note, ask)
 	switch {
 	case err != nil:
 		return err
 	case len(all) == 0:
 		o.screen.Note(fmt.Sprintf("No jobs found in %s namespace.", o.namespace))
 		return nil
-	case len(all) > maxJobs:
-		return &job.Hinted{Err: fmt.Errorf("%d jobs match -l %s, %d can be shown at once", len(all), o.selector, maxJobs),
+	case len(all) > follow.MaxJobs:
+		return &job.Hinted{Err: fmt.Errorf("%d jobs match -l %s, %d can be shown at once", len(all), o.selector, follow.MaxJobs),
 			Hint: "choose fewer: {hodei} jobs -l " + shell.Quote(o.selector) + " --show-labels"}
 	}
 	errs := make([]error, len(all))

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -20,15 +19,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
-	"k8s.io/client-go/rest"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/place"
-	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/kubernetestest"
 )
 
 // No more is fetched than --tail and --since may need.
@@ -147,7 +145,7 @@ func TestShowOneStored(t *testing.T) {
 			}
 		}
 	}
-	found := testCluster(t, http.NotFound)
+	found := kubernetestest.Cluster(t, http.NotFound)
 	for _, test := range []struct {
 		name, job   string
 		Cluster     *kubernetes.Provider
@@ -322,18 +320,6 @@ func TestShowWithoutAgent(t *testing.T) {
 	}
 }
 
-// testCluster is one whose API server the test plays.
-func testCluster(t *testing.T, answer http.HandlerFunc) *kubernetes.Provider {
-	t.Helper()
-	server := httptest.NewServer(answer)
-	t.Cleanup(server.Close)
-	p, err := kubernetes.New(kubernetes.Options{Config: &rest.Config{Host: server.URL}, Provider: provider.Config{Namespace: "ns"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
 // The container's log is shown if there is one; else its absence is said.
 func TestShowContainer(t *testing.T) {
 	tail := 3
@@ -367,7 +353,7 @@ func TestShowContainer(t *testing.T) {
 			a := &app{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, getenv: func(string) string { return "" }}
 			o := &logsOptions{app: a, screen: newScreen(a, false), tail: -1, name: "x"}
 			o.sink = a.streams().Sinks(output.Options{})
-			o.cluster = testCluster(t, func(w http.ResponseWriter, r *http.Request) {
+			o.cluster = kubernetestest.Cluster(t, func(w http.ResponseWriter, r *http.Request) {
 				if q := r.URL.Query(); r.URL.Path != "/api/v1/namespaces/ns/pods/x-1/log" || q.Get("container") != "job" || q.Get("tailLines") != "" != (test.tail != nil) {
 					t.Errorf("asked for %s", r.URL)
 				}
@@ -405,7 +391,7 @@ func TestChooseTunnel(t *testing.T) {
 		{"forbidden", false, false, false, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			p := testCluster(t, func(w http.ResponseWriter, _ *http.Request) { allows(test.may)(w) })
+			p := kubernetestest.Cluster(t, func(w http.ResponseWriter, _ *http.Request) { allows(test.may)(w) })
 			o := &attachOptions{logs: &logsOptions{cluster: p}}
 			err := o.chooseTunnel(t.Context(), &kubernetes.Found{Spec: &job.Spec{Name: "x", ContainerLogs: test.copied}})
 			if (err != nil) != test.failed || o.fallback != test.fallback {

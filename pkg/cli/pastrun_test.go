@@ -14,6 +14,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/kubernetestest"
 	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
@@ -127,7 +128,7 @@ func TestPastRun(t *testing.T) {
 			}
 			j := &knownJob{name: "x"}
 			if test.pod != nil {
-				o.cluster = testCluster(t, nil)
+				o.cluster = kubernetestest.Cluster(t, nil)
 				j.found = &kubernetes.Found{Spec: spec}
 			}
 			p := o.pastRun(j, a)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
+	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/shell"
@@ -104,8 +105,8 @@ func (o *logsOptions) commands(ctx context.Context) ([]pastRuns, error) {
 			commands = append(commands, pastRuns{name: found.Spec.Name, spec: found.Spec})
 		}
 	}
-	if len(commands) > maxJobs {
-		return nil, &job.Hinted{Err: fmt.Errorf("%d commands match -l %s, %d can be advised on at once", len(commands), o.selector, maxJobs),
+	if len(commands) > follow.MaxJobs {
+		return nil, &job.Hinted{Err: fmt.Errorf("%d commands match -l %s, %d can be advised on at once", len(commands), o.selector, follow.MaxJobs),
 			Hint: "choose fewer: {hodei} jobs -l " + shell.Quote(o.selector) + " --show-labels"}
 	}
 	return commands, nil

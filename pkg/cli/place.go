@@ -3,10 +3,13 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
 
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	clientset "k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -21,6 +24,14 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
+
+// addProviderFlag adds --provider. Every command has it; those whose help shows it say
+// what it means there.
+func (a *app) addProviderFlag(cmd *cobra.Command, flags *pflag.FlagSet, means string) {
+	flags.StringVar(&a.providerFlag, "provider", "", means+
+		": a name of 'hodei provider list'. Default: the one of --context, else the one in use, else the current kube context.")
+	_ = cmd.RegisterFlagCompletionFunc("provider", a.completeProvider)
+}
 
 // place is where this command's job is to run. It does not talk to a cluster.
 func (a *app) place() (place.Place, error) {
@@ -42,7 +53,8 @@ func (a *app) place() (place.Place, error) {
 	return place.Cluster{Provider: k}, nil
 }
 
-// wanted is what the command line says of the cluster, before anything is decided.
+// wanted is what the command line says of the cluster. It is kept, because chooseProvider points the
+// kube flags elsewhere.
 func (a *app) wanted() place.Asked {
 	if a.asked == nil {
 		a.asked = &place.Asked{Provider: a.providerFlag, Context: *a.kube.Context, Kubeconfig: *a.kube.KubeConfig}
@@ -132,6 +144,34 @@ func (a *app) chooseCluster() (string, provider.Config, error) {
 	return name, c, err
 }
 
+// captureContext stores in c which cluster it and the kubeconfig mean now.
+func (a *app) captureContext(c *provider.Config) error {
+	*a.kube.Context, *a.kube.KubeConfig = c.Context, c.Kubeconfig
+	kubeconfig, err := a.kube.ToRawKubeConfigLoader().RawConfig()
+	if err != nil {
+		return kubernetes.Explain(err)
+	}
+	if c.Context == "" {
+		c.Context = kubeconfig.CurrentContext
+	}
+	switch _, ok := kubeconfig.Contexts[c.Context]; {
+	case c.Context == "" && c.Kubeconfig == "" && a.home().PodNamespace() != "": // our own account's
+	case len(kubeconfig.Contexts) == 0:
+		return kubernetes.Explain(clientcmd.ErrEmptyConfig)
+	case c.Context == "":
+		return &job.Hinted{
+			Err:  errors.New("the kubeconfig has no current context"),
+			Hint: "kubectl config get-contexts, then add --context NAME",
+		}
+	case !ok:
+		return &job.Hinted{
+			Err:  fmt.Errorf("context %q does not exist in the kubeconfig", c.Context),
+			Hint: "kubectl config get-contexts",
+		}
+	}
+	return nil
+}
+
 // notHere says that the provider of this machine is no cluster, and how to name one.
 func (a *app) notHere(name string) error {
 	command := "jobs"
@@ -152,6 +192,15 @@ func (a *app) currentContext() string {
 	return "CONTEXT"
 }
 
+// providerAt returns the provider of a name and settings that need not be this command's. The kube
+// flags are pointed at its cluster.
+func (a *app) providerAt(name string, c provider.Config) (*kubernetes.Provider, error) {
+	*a.kube.Context, *a.kube.KubeConfig = c.Context, c.Kubeconfig
+	return a.kubernetesProvider(name, c)
+}
+
+// kubernetesProvider returns the provider of a name and settings at the cluster that the kube flags
+// mean.
 func (a *app) kubernetesProvider(name string, c provider.Config) (*kubernetes.Provider, error) {
 	config, err := restConfig(a.kube)
 	if err != nil {

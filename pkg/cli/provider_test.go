@@ -11,7 +11,6 @@ import (
 	"testing/iotest"
 
 	"golang.org/x/sys/unix"
-	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/hodei-jobs/hodei/pkg/provider"
 )
@@ -31,7 +30,7 @@ func TestReadProvider(t *testing.T) {
 		{"none", "/no/such/file", nil, "open /no/such/file: no such file or directory"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			file, err := (&app{IOStreams: genericiooptions.IOStreams{In: test.in}}).readProvider(test.file)
+			file, err := readProvider(test.in, test.file)
 			switch {
 			case test.want == "" && (err != nil || len(file.data) != maxProviderFile || file.called != "stdin"):
 				t.Errorf("got %d bytes of %q, %v", len(file.data), file.called, err)
@@ -49,7 +48,8 @@ func TestProviderSetReadsFirst(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := provider.Update(t.Context(), path, func(r *provider.Registry) error { return r.Add("prod", provider.Config{Type: provider.Kubernetes}) }); err != nil {
+	add := func(r *provider.Registry) error { return r.Add("prod", provider.Config{Type: provider.Kubernetes}) }
+	if err := provider.Update(t.Context(), path, add); err != nil {
 		t.Fatal(err)
 	}
 	in := readerFunc(func(p []byte) (int, error) {

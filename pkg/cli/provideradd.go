@@ -7,18 +7,17 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
-	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
-	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
-func (a *app) newProviderAdd() *cobra.Command {
-	var path, kind string
+// newProviderAdd makes the command; run is (*providerAddOptions).run, or a test's.
+func newProviderAdd(env *app, run func(*providerAddOptions, context.Context) error) *cobra.Command {
+	o := &providerAddOptions{providerEditor: newProviderEditor(env), capture: env.captureContext, ebpf: newEBPFTeller(env)}
 	cmd := &cobra.Command{
 		Use:                   "add NAME [-f FILE] [flags]",
 		DisableFlagsInUseLine: true,
@@ -50,95 +49,105 @@ func (a *app) newProviderAdd() *cobra.Command {
 		Args: cobra.MaximumNArgs(1),
 	}
 	flags := cmd.Flags()
-	flags.StringVarP(&path, "filename", "f", "", "File with the settings, as YAML or JSON; - is stdin.")
-	flags.StringVar(&kind, "type", provider.Kubernetes, "Type of the provider: kubernetes or local.")
-	settings := a.addProviderFlags(flags)
+	path := flags.StringP("filename", "f", "", "File with the settings, as YAML or JSON; - is stdin.")
+	kind := flags.String("type", provider.Kubernetes, "Type of the provider: kubernetes or local.")
+	settings := addProviderFlags(env, flags)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c := provider.Config{Type: kind}
-		if err := settings.check(cmd, kind, nil); err != nil {
-			return err
-		}
-		file, err := a.readProvider(path)
+		changes, err := settings.changes(cmd, *kind, *path, nil)
 		if err != nil {
 			return err
 		}
-		name, err := settings.mergeAll(&c, file, nil)
-		switch {
-		case err != nil:
+		if err := o.complete(cmd, *kind, changes, args); err != nil {
 			return err
-		case flags.Changed("type") && c.Type != kind:
-			return usagef(cmd, "--type %s: %s says %q", kind, file.called, c.Type)
-		case len(args) > 0 && name != "" && args[0] != name:
-			return usagef(cmd, "NAME %s: %s says %q", args[0], file.called, name)
-		case len(args) > 0:
-			name = args[0]
-		case name == "":
-			return usagef(cmd, "no NAME: give one, or a file that has one")
 		}
-		return a.addProvider(cmd.Context(), name, c)
+		return run(o, cmd.Context())
 	}
 	return cmd
 }
 
-func (a *app) addProvider(ctx context.Context, name string, c provider.Config) error {
-	path, err := a.home().ProvidersPath()
-	if err != nil {
-		return err
-	}
-	inUse := false
-	err = provider.Update(ctx, path, func(r *provider.Registry) error {
-		if _, err := r.Get(name); err != nil && c.Type == provider.Kubernetes {
-			if err := a.captureContext(&c); err != nil {
-				return err
-			}
-		}
-		if err := r.Add(name, c); err != nil {
-			return err
-		}
-		inUse = r.Current == name
-		return nil
-	})
+// providerAddOptions is which provider to add.
+type providerAddOptions struct {
+	providerEditor
+	name   string
+	config provider.Config
+	// capture stores in a configuration which cluster it and the kubeconfig mean now.
+	capture func(*provider.Config) error
+	ebpf    ebpfTeller
+}
+
+// complete turns what was typed into options.
+func (o *providerAddOptions) complete(cmd *cobra.Command, kind string, changes providerChanges, args []string) error {
+	o.config = provider.Config{Type: kind}
+	name, err := changes.over(&o.config)
 	switch {
-	case errors.Is(err, provider.ErrTaken) && name == provider.Local:
-		return &job.Hinted{Err: err, Hint: "{hodei} run --provider local -- COMMAND"}
-	case errors.Is(err, provider.ErrTaken):
-		return &job.Hinted{Err: err, Hint: "change it with {hodei} provider set " + name + ", or forget it: {hodei} provider remove " + name}
 	case err != nil:
-		return place.ProviderHint(err)
+		return err
+	case cmd.Flags().Changed("type") && o.config.Type != kind:
+		return usagef(cmd, "--type %s: %s says %q", kind, changes.file.called, o.config.Type)
+	case len(args) > 0 && name != "" && args[0] != name:
+		return usagef(cmd, "NAME %s: %s says %q", args[0], changes.file.called, name)
+	case len(args) > 0:
+		name = args[0]
+	case name == "":
+		return usagef(cmd, "no NAME: give one, or a file that has one")
 	}
-	fmt.Fprintf(a.ErrOut, "provider %q added", name)
-	switch pod := a.home().PodNamespace(); {
-	case c.Context != "":
-		fmt.Fprintf(a.ErrOut, " for context %q, namespace %s", ui.Printable(c.Context), c.WithDefaults().Namespace)
-	case c.Type == provider.Kubernetes && pod != "":
-		fmt.Fprintf(a.ErrOut, " for this Pod's own service account, namespace %s", cmp.Or(c.Namespace, pod))
-	}
-	if inUse {
-		fmt.Fprint(a.ErrOut, " and in use")
-	}
-	fmt.Fprintln(a.ErrOut)
-	a.sayEBPF(ctx, name, c)
+	o.name = name
 	return nil
 }
 
-// captureContext stores in c which cluster it and the kubeconfig mean now.
-func (a *app) captureContext(c *provider.Config) error {
-	*a.kube.Context, *a.kube.KubeConfig = c.Context, c.Kubeconfig
-	kubeconfig, err := a.kube.ToRawKubeConfigLoader().RawConfig()
-	if err != nil {
-		return kubernetes.Explain(err)
+// run adds the provider.
+func (o *providerAddOptions) run(ctx context.Context) error {
+	inUse, err := o.add(ctx)
+	switch {
+	case errors.Is(err, provider.ErrTaken) && o.name == provider.Local:
+		return &job.Hinted{Err: err, Hint: "{hodei} run --provider local -- COMMAND"}
+	case errors.Is(err, provider.ErrTaken):
+		return &job.Hinted{
+			Err:  err,
+			Hint: "change it with {hodei} provider set " + o.name + ", or forget it: {hodei} provider remove " + o.name,
+		}
+	case err != nil:
+		return place.ProviderHint(err)
 	}
-	if c.Context == "" {
-		c.Context = kubeconfig.CurrentContext
-	}
-	switch _, ok := kubeconfig.Contexts[c.Context]; {
-	case c.Context == "" && c.Kubeconfig == "" && a.home().PodNamespace() != "": // our own account's
-	case len(kubeconfig.Contexts) == 0:
-		return kubernetes.Explain(clientcmd.ErrEmptyConfig)
-	case c.Context == "":
-		return &job.Hinted{Err: errors.New("the kubeconfig has no current context"), Hint: "kubectl config get-contexts, then add --context NAME"}
-	case !ok:
-		return &job.Hinted{Err: fmt.Errorf("context %q does not exist in the kubeconfig", c.Context), Hint: "kubectl config get-contexts"}
-	}
+	fmt.Fprintln(o.ErrOut, o.added(inUse))
+	o.ebpf.say(ctx, o.name, o.config)
 	return nil
+}
+
+// add puts the provider into the file of providers, with the cluster that it means now. inUse
+// tells that jobs run on it from now on.
+func (o *providerAddOptions) add(ctx context.Context) (inUse bool, err error) {
+	path, err := o.home.ProvidersPath()
+	if err != nil {
+		return false, err
+	}
+	err = provider.Update(ctx, path, func(r *provider.Registry) error {
+		if _, err := r.Get(o.name); err != nil && o.config.Type == provider.Kubernetes {
+			if err := o.capture(&o.config); err != nil {
+				return err
+			}
+		}
+		if err := r.Add(o.name, o.config); err != nil {
+			return err
+		}
+		inUse = r.Current == o.name
+		return nil
+	})
+	return inUse, err
+}
+
+// added says what was added, in a line.
+func (o *providerAddOptions) added(inUse bool) string {
+	c := o.config
+	line := fmt.Sprintf("provider %q added", o.name)
+	switch pod := o.home.PodNamespace(); {
+	case c.Context != "":
+		line += fmt.Sprintf(" for context %q, namespace %s", ui.Printable(c.Context), c.WithDefaults().Namespace)
+	case c.Type == provider.Kubernetes && pod != "":
+		line += fmt.Sprintf(" for this Pod's own service account, namespace %s", cmp.Or(c.Namespace, pod))
+	}
+	if inUse {
+		line += " and in use"
+	}
+	return line
 }

@@ -1,26 +1,21 @@
 package cli
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
-
-// maxProviderFile is the most that is read of a file with a provider's settings. A
-// ConfigMap may not be larger, and no one writes a tenth of it.
-const maxProviderFile = 1 << 20
 
 // settingKind is how a flag's text becomes a key's value.
 type settingKind int
@@ -40,17 +35,22 @@ var providerSettings = []struct {
 	usage     string
 }{
 	{"image", "image", text, "Image of the worker (default " + provider.DefaultImage + ")."},
-	{"image-pull-policy", "image_pull_policy", text, "When a node pulls the worker's image: Always, IfNotPresent or Never (default: IfNotPresent)."},
+	{"image-pull-policy", "image_pull_policy", text,
+		"When a node pulls the worker's image: Always, IfNotPresent or Never (default: IfNotPresent)."},
 	{"image-pull-secret", "image_pull_secrets", list, "Secret of the namespace with which images are pulled; may be repeated."},
 	{"service-account", "service_account", text, "Service account of the workers (default " + provider.DefaultServiceAccount + ")."},
-	{"container-logs", "container_logs", truth, "Copy the output of all jobs to their container's log; =false: of none. run's flag overrides it (default: detached jobs only)."},
+	{"container-logs", "container_logs", truth,
+		"Copy the output of all jobs to their container's log; =false: of none. run's flag overrides it (default: detached jobs only)."},
 	{"cpu", "cpu", text, "CPUs of a job that names none: request and limit."},
 	{"cpu-limit", "cpu_limit", text, "CPU limit of a job that names none (default: --cpu)."},
 	{"memory", "memory", text, "Memory of a job that names none: request and limit."},
 	{"memory-limit", "memory_limit", text, "Memory limit of a job that names none (default: --memory)."},
-	{"ephemeral-storage", "ephemeral_storage", text, "Disk that a job may fill on its node if it names no size (default " + kubernetes.DefaultEphemeralStorage + ")."},
-	{"user", "user", text, "UID or UID:GID of commands, or image: the image's own, or the one that the cluster gives (default: a uid of each job's own)."},
-	{"host-users", "host_users", truth, "Whether Pods use the uids of their node; =false gives each a user namespace of its own (default true)."},
+	{"ephemeral-storage", "ephemeral_storage", text,
+		"Disk that a job may fill on its node if it names no size (default " + kubernetes.DefaultEphemeralStorage + ")."},
+	{"user", "user", text,
+		"UID or UID:GID of commands, or image: the image's own, or the one that the cluster gives (default: a uid of each job's own)."},
+	{"host-users", "host_users", truth,
+		"Whether Pods use the uids of their node; =false gives each a user namespace of its own (default true)."},
 	{"ttl", "ttl", text, "How long a finished job stays in the cluster (default 1h)."},
 	{"start-timeout", "start_timeout", text, "When to give up on a command that has not started (default 10m)."},
 	{"gpu-resource", "gpu_resource", text, "Resource that run's --gpu asks for (default " + provider.DefaultGPUResource + ")."},
@@ -58,22 +58,29 @@ var providerSettings = []struct {
 	{"priority-class", "priority_class", text, "PriorityClass of Pods."},
 	{"runtime-class", "runtime_class", text, "RuntimeClass of Pods, such as gvisor."},
 	{"queue", "queue", text, "LocalQueue of Kueue in which jobs wait to be admitted."},
-	{"ebpf", "ebpf", text, "Measure jobs with eBPF too: off, auto (if the namespace's Pod Security allows the agent's capabilities) or require (default off)."},
+	{"ebpf", "ebpf", text,
+		"Measure jobs with eBPF too: off, auto (if the namespace's Pod Security allows the agent's capabilities) " +
+			"or require (default off)."},
 	{"label", "labels", pairs, "Label KEY=VALUE of Jobs and Pods; may be repeated."},
 	{"annotation", "annotations", pairs, "Annotation KEY=VALUE of Jobs and Pods; may be repeated."},
 }
 
-// providerFlags holds what was typed.
+// providerFlags are the flags of a provider's settings, and the kube flags, which say where it is.
 type providerFlags struct {
-	app    *app
 	flags  *pflag.FlagSet
 	texts  map[string]*string
 	lists  map[string]*[]string
 	truths map[string]*bool
+	kube   *genericclioptions.ConfigFlags
+	in     io.Reader // of -f -
 }
 
-func (a *app) addProviderFlags(flags *pflag.FlagSet) *providerFlags {
-	p := &providerFlags{app: a, flags: flags, texts: map[string]*string{}, lists: map[string]*[]string{}, truths: map[string]*bool{}}
+// addProviderFlags adds the flags of a provider's settings to those of a command.
+func addProviderFlags(env *app, flags *pflag.FlagSet) *providerFlags {
+	p := &providerFlags{
+		flags: flags, kube: env.kube, in: env.In,
+		texts: map[string]*string{}, lists: map[string]*[]string{}, truths: map[string]*bool{},
+	}
 	for _, s := range providerSettings {
 		switch s.kind {
 		case text:
@@ -87,66 +94,93 @@ func (a *app) addProviderFlags(flags *pflag.FlagSet) *providerFlags {
 	return p
 }
 
-// changed says whether any of them was given.
+// changed tells whether any of them was given.
 func (p *providerFlags) changed() bool {
 	for _, s := range providerSettings {
 		if p.flags.Changed(s.flag) {
 			return true
 		}
 	}
-	return false
+	return *p.kube.Namespace != "" || *p.kube.Context != "" || *p.kube.KubeConfig != ""
 }
 
-// merge puts what was typed into c, and takes the keys of unset out.
-func (p *providerFlags) merge(c *provider.Config, unset []string) error {
-	values := map[string]any{}
-	kube := map[string]string{"namespace": *p.app.kube.Namespace, "context": *p.app.kube.Context, "kubeconfig": *p.app.kube.KubeConfig}
+// changes reads what the command line does to the settings of a provider of type kind: the file at
+// path, if it is not empty, the flags, and unset, the keys to take out. What is wrong with the
+// command line alone is a usage error, before a file, or a kubeconfig, is read.
+func (p *providerFlags) changes(cmd *cobra.Command, kind, path string, unset []string) (providerChanges, error) {
+	changes := providerChanges{namespace: *p.kube.Namespace, context: *p.kube.Context, kubeconfig: *p.kube.KubeConfig}
+	keys, err := p.keys(unset)
+	if err != nil {
+		return changes, usagef(cmd, "%w", err)
+	}
+	if changes.keys, err = json.Marshal(keys); err != nil {
+		return changes, err
+	}
+	if changes.kubeconfig != "" { // for another day and directory
+		if changes.kubeconfig, err = filepath.Abs(changes.kubeconfig); err != nil {
+			return changes, err
+		}
+	}
+	if err := changes.flagsOver(&provider.Config{Type: kind}); err != nil {
+		return changes, usagef(cmd, "%w", err)
+	}
+	changes.file, err = readProvider(p.in, path)
+	return changes, err
+}
+
+// keys returns the values of the keys whose flags were given, and nil for those of unset.
+func (p *providerFlags) keys(unset []string) (map[string]any, error) {
+	keys := map[string]any{}
+	kube := map[string]string{"namespace": *p.kube.Namespace, "context": *p.kube.Context, "kubeconfig": *p.kube.KubeConfig}
 	for _, key := range unset {
 		if slices.Contains([]string{"config", "name", "type"}, key) {
-			return fmt.Errorf("--unset %s: it is no setting", key)
+			return nil, fmt.Errorf("--unset %s: it is no setting", key)
 		}
 		if kube[key] != "" {
-			return fmt.Errorf("--unset %[1]s contradicts --%[1]s", key)
+			return nil, fmt.Errorf("--unset %[1]s contradicts --%[1]s", key)
 		}
-		values[key] = nil
+		keys[key] = nil
 	}
 	for _, s := range providerSettings {
 		if !p.flags.Changed(s.flag) {
 			continue
 		}
 		if slices.Contains(unset, s.key) {
-			return fmt.Errorf("--unset %s contradicts --%s", s.key, s.flag)
+			return nil, fmt.Errorf("--unset %s contradicts --%s", s.key, s.flag)
 		}
-		for _, typed := range p.typed(s.flag) {
-			if err := job.CheckText(typed); err != nil { // before JSON replaces its bytes
-				return fmt.Errorf("--%s %q: holds %w", s.flag, typed, err)
-			}
+		value, err := p.value(s.flag, s.kind)
+		if err != nil {
+			return nil, err
 		}
-		switch s.kind {
-		case text:
-			values[s.key] = *p.texts[s.flag]
-		case list:
-			values[s.key] = *p.lists[s.flag]
-		case pairs:
-			m := map[string]string{}
-			for _, pair := range *p.lists[s.flag] {
-				key, value, ok := strings.Cut(pair, "=")
-				if !ok || key == "" {
-					return fmt.Errorf("--%s %q: want KEY=VALUE", s.flag, pair)
-				}
-				m[key] = value
-			}
-			values[s.key] = m
-		case truth:
-			values[s.key] = *p.truths[s.flag]
+		keys[s.key] = value
+	}
+	return keys, nil
+}
+
+// value returns what was typed for a flag, as its key has it.
+func (p *providerFlags) value(flag string, kind settingKind) (any, error) {
+	for _, typed := range p.typed(flag) {
+		if err := job.CheckText(typed); err != nil { // before JSON replaces its bytes
+			return nil, fmt.Errorf("--%s %q: holds %w", flag, typed, err)
 		}
 	}
-	data, err := json.Marshal(values)
-	if err != nil {
-		return err
+	switch kind {
+	case list:
+		return *p.lists[flag], nil
+	case truth:
+		return *p.truths[flag], nil
+	case pairs:
+		m := map[string]string{}
+		for _, pair := range *p.lists[flag] {
+			key, value, ok := strings.Cut(pair, "=")
+			if !ok || key == "" {
+				return nil, fmt.Errorf("--%s %q: want KEY=VALUE", flag, pair)
+			}
+			m[key] = value
+		}
+		return m, nil
 	}
-	_, err = c.Merge(data)
-	return err
+	return *p.texts[flag], nil
 }
 
 // typed returns the texts of a flag.
@@ -158,80 +192,4 @@ func (p *providerFlags) typed(flag string) []string {
 		return *many
 	}
 	return nil
-}
-
-// check refuses what is wrong with the command line alone, for a provider of type
-// kind: before a file, or a kubeconfig, is read.
-func (p *providerFlags) check(cmd *cobra.Command, kind string, unset []string) error {
-	if err := p.mergeValid(&provider.Config{Type: kind}, unset); err != nil {
-		return usagef(cmd, "%w", err)
-	}
-	return nil
-}
-
-// mergeAll puts a file, if there is one, then the flags, over c, and returns the name
-// that the file gives.
-func (p *providerFlags) mergeAll(c *provider.Config, file providerFile, unset []string) (name string, err error) {
-	if file.called == "" {
-		return "", p.mergeValid(c, unset)
-	}
-	if name, err = c.Merge(file.data); err == nil {
-		err = p.mergeValid(c, unset)
-	}
-	if err != nil { // the flags alone were in order
-		return "", fmt.Errorf("%s: %w", file.called, err)
-	}
-	return name, nil
-}
-
-func (p *providerFlags) mergeValid(c *provider.Config, unset []string) error {
-	if err := p.merge(c, unset); err != nil {
-		return err
-	}
-	if err := p.app.mergeKube(c); err != nil {
-		return err
-	}
-	return c.Validate()
-}
-
-// mergeKube puts what the kube flags say into c, for another day and directory.
-func (a *app) mergeKube(c *provider.Config) (err error) {
-	c.Namespace = cmp.Or(*a.kube.Namespace, c.Namespace)
-	c.Context = cmp.Or(*a.kube.Context, c.Context)
-	if file := *a.kube.KubeConfig; file != "" {
-		c.Kubeconfig, err = filepath.Abs(file)
-	}
-	return err
-}
-
-// providerFile is a file with a provider's settings, and what to call it. The zero
-// value is none.
-type providerFile struct {
-	called string
-	data   []byte
-}
-
-// readProvider reads a file with a provider's settings. "" is none, and - stdin.
-func (a *app) readProvider(path string) (providerFile, error) {
-	in, called := a.In, "stdin"
-	switch path {
-	case "":
-		return providerFile{}, nil
-	case "-":
-	default:
-		f, err := os.Open(path)
-		if err != nil {
-			return providerFile{}, err
-		}
-		defer f.Close()
-		in, called = f, path
-	}
-	data, err := io.ReadAll(io.LimitReader(in, maxProviderFile+1))
-	switch {
-	case err != nil:
-		return providerFile{}, fmt.Errorf("%s: %w", called, err)
-	case len(data) > maxProviderFile:
-		return providerFile{}, fmt.Errorf("%s: more than 1 MiB is no provider", called)
-	}
-	return providerFile{called, data}, nil
 }

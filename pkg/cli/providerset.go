@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"slices"
 
@@ -10,9 +11,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider"
 )
 
-func (a *app) newProviderSet() *cobra.Command {
-	var path string
-	var unset []string
+// newProviderSet makes the command; run is (*providerSetOptions).run, or a test's.
+func newProviderSet(env *app, run func(*providerSetOptions, context.Context) error) *cobra.Command {
+	o := &providerSetOptions{providerEditor: newProviderEditor(env), capture: env.captureContext, ebpf: newEBPFTeller(env)}
 	cmd := &cobra.Command{
 		Use:                   "set NAME [-f FILE] [--unset KEY]... [flags]",
 		DisableFlagsInUseLine: true,
@@ -43,55 +44,80 @@ func (a *app) newProviderSet() *cobra.Command {
 			# Let jobs run on nodes that are tainted for them
 			echo 'tolerations: [{key: example.com/batch, operator: Exists}]' | hodei provider set prod -f -`),
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completeProvider,
+		ValidArgsFunction: env.completeProvider,
 	}
 	flags := cmd.Flags()
-	flags.StringVarP(&path, "filename", "f", "", "File with settings, as YAML or JSON; - is stdin.")
-	flags.StringSliceVar(&unset, "unset", nil, "Key to take out, as 'hodei provider get' shows it; may be repeated.")
-	settings := a.addProviderFlags(flags)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		name := args[0]
-		changed := flags.Changed("unset") || path != "" || settings.changed()
-		kube := *a.kube.Namespace != "" || *a.kube.Context != "" || *a.kube.KubeConfig != ""
-		if !changed && !kube {
+	path := flags.StringP("filename", "f", "", "File with settings, as YAML or JSON; - is stdin.")
+	flags.StringSliceVar(&o.unset, "unset", nil, "Key to take out, as 'hodei provider get' shows it; may be repeated.")
+	settings := addProviderFlags(env, flags)
+	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
+		o.name = args[0]
+		if !flags.Changed("unset") && *path == "" && !settings.changed() {
 			return usagef(cmd, "nothing to change: give a flag, --unset KEY or -f FILE")
 		}
-		if err := settings.check(cmd, provider.Kubernetes, unset); err != nil {
+		// Before the providers are locked: stdin may take its time.
+		if o.changes, err = settings.changes(cmd, provider.Kubernetes, *path, o.unset); err != nil {
 			return err
 		}
-		file, err := a.readProvider(path) // before the providers are locked: stdin may take its time
-		if err != nil {
-			return err
+		if said := o.changes.file.name(); said != "" && said != o.name {
+			return usagef(cmd, "NAME %s: %s says %q", o.name, o.changes.file.called, said)
 		}
-		var before, c provider.Config
-		err = a.changeProviders(cmd.Context(), fmt.Sprintf("provider %q changed", name), func(r *provider.Registry) error {
-			c, err = r.Get(name)
-			if err == nil {
-				err = r.Set(name, c) // whether it can be changed at all comes first
-			}
-			if err != nil {
-				return err
-			}
-			before = c
-			said, err := settings.mergeAll(&c, file, unset)
-			switch {
-			case err != nil:
-				return err
-			case said != "" && said != name:
-				return usagef(cmd, "NAME %s: %s says %q", name, file.called, said)
-			}
-			elsewhere := c.Context != before.Context || c.Kubeconfig != before.Kubeconfig
-			if elsewhere && c.Type == provider.Kubernetes && !slices.Contains(unset, "context") {
-				if err := a.captureContext(&c); err != nil {
-					return err
-				}
-			}
-			return r.Set(name, c)
-		})
-		if err == nil && (c.EBPF != before.EBPF || c.Namespace != before.Namespace || c.Context != before.Context || c.Kubeconfig != before.Kubeconfig) {
-			a.sayEBPF(cmd.Context(), name, c)
-		}
-		return err
+		return run(o, cmd.Context())
 	}
 	return cmd
+}
+
+// providerSetOptions is what to change of a provider.
+type providerSetOptions struct {
+	providerEditor
+	name    string
+	changes providerChanges
+	unset   []string // keys that changes takes out
+	// capture stores in a configuration which cluster it and the kubeconfig mean now.
+	capture func(*provider.Config) error
+	ebpf    ebpfTeller
+}
+
+// run changes the provider.
+func (o *providerSetOptions) run(ctx context.Context) error {
+	var before, after provider.Config
+	err := o.change(ctx, fmt.Sprintf("provider %q changed", o.name), func(r *provider.Registry) (err error) {
+		if before, err = r.Get(o.name); err != nil {
+			return err
+		}
+		if err := r.Set(o.name, before); err != nil { // whether it can be changed at all comes first
+			return err
+		}
+		if after, err = o.changed(before); err != nil {
+			return err
+		}
+		return r.Set(o.name, after)
+	})
+	if err != nil {
+		return err
+	}
+	if after.EBPF != before.EBPF || after.Namespace != before.Namespace || otherCluster(before, after) {
+		o.ebpf.say(ctx, o.name, after)
+	}
+	return nil
+}
+
+// changed returns c with the changes, and with the context that it means now if they lead to
+// another cluster.
+func (o *providerSetOptions) changed(c provider.Config) (provider.Config, error) {
+	before := c
+	if _, err := o.changes.over(&c); err != nil {
+		return c, err
+	}
+	if otherCluster(before, c) && c.Type == provider.Kubernetes && !slices.Contains(o.unset, "context") {
+		if err := o.capture(&c); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+// otherCluster tells that two configurations name different clusters.
+func otherCluster(a, b provider.Config) bool {
+	return a.Context != b.Context || a.Kubeconfig != b.Kubeconfig
 }

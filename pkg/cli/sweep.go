@@ -2,11 +2,9 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/hodei-jobs/hodei/pkg/place"
-	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
 // sweepWait is how long the end of a command waits for what it sweeps beside its own work.
@@ -22,7 +20,7 @@ func (o *runOptions) startSweep(ctx context.Context) (finish func()) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	notes := make(chan []string, 1)
-	go func() { notes <- sweep(ctx, c.Provider, o.spec.Name) }()
+	go func() { notes <- c.Provider.SweepNotes(ctx, o.spec.Name) }()
 	return func() {
 		defer cancel()
 		defer time.AfterFunc(sweepWait, cancel).Stop()
@@ -30,21 +28,4 @@ func (o *runOptions) startSweep(ctx context.Context) (finish func()) {
 			o.screen.Note(note)
 		}
 	}
-}
-
-// sweep removes the jobs that will never start, except the one called keep, and says in a line
-// for each which they were. It does not report a cluster that does not answer: the command's
-// own requests do.
-func sweep(ctx context.Context, p *kubernetes.Provider, keep string) []string {
-	swept, _ := p.Sweep(ctx, keep)
-	var notes []string
-	for _, s := range swept {
-		switch {
-		case s.Err == nil:
-			notes = append(notes, fmt.Sprintf("removed job %s, %s", s.Name, s.Why))
-		case ctx.Err() == nil:
-			notes = append(notes, fmt.Sprintf("job %s, %s, can't be removed: %s", s.Name, s.Why, s.Err.Message))
-		}
-	}
-	return notes
 }

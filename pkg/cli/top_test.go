@@ -16,7 +16,6 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/client-go/rest"
 
 	"github.com/hodei-jobs/hodei/pkg/follow"
@@ -24,22 +23,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/kubernetestest"
+	"github.com/hodei-jobs/hodei/pkg/usage/usagetest"
 )
-
-var topBegan = time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
-
-// used is a sample of a job with all figures that hodei top shows.
-func used(seconds int, cores float64) *job.Sample {
-	n := uint64(seconds)
-	return &job.Sample{Time: topBegan.Add(time.Duration(n) * time.Second), Usage: job.Usage{
-		CPU:      job.CPUUsage{Total: new(time.Duration(cores * float64(n) * 1e9)), LimitMillis: new(uint64(2000)), Periods: new(10 * n), ThrottledPeriods: new(3 * n)},
-		Memory:   job.MemoryUsage{Current: new(uint64(512 << 20)), Peak: new(uint64(812 << 20)), Limit: new(uint64(1 << 30))},
-		IO:       job.IOUsage{ReadBytes: new(1000 * n), WriteBytes: new(2_500_000 * n)},
-		Network:  job.NetworkUsage{IPv4: &job.Traffic{ReceiveBytes: 100 * n, TransmitBytes: 200 * n}},
-		Pids:     job.PidsUsage{Current: new(uint64(7))},
-		Pressure: job.PressureUsage{CPUFull: new(time.Duration(n) * 100 * time.Millisecond), MemoryFull: new(time.Duration(0)), IOFull: new(time.Duration(n) * 20 * time.Millisecond)},
-	}}
-}
 
 // filled is a board with a job of each kind.
 func filled(stays time.Duration) *board {
@@ -49,12 +35,12 @@ func filled(stays time.Duration) *board {
 		b.set(k, meeting)
 	}
 	for n := range 5 {
-		b.take(busy, follow.Reading{Attempt: "busy-1", Sample: used(n, 1.5)})
+		b.take(busy, follow.Reading{Attempt: "busy-1", Sample: usagetest.Sample(n, 1.5)})
 	}
-	b.take(idle, follow.Reading{Attempt: "idle-1", Sample: &job.Sample{Time: topBegan}})
-	b.take(idle, follow.Reading{Attempt: "idle-1", Sample: &job.Sample{Time: topBegan.Add(time.Second)}})
+	b.take(idle, follow.Reading{Attempt: "idle-1", Sample: &job.Sample{Time: usagetest.Began}})
+	b.take(idle, follow.Reading{Attempt: "idle-1", Sample: &job.Sample{Time: usagetest.Began.Add(time.Second)}})
 	b.take(pending, follow.Reading{Waiting: "no node takes it: \x1b[2J0/1 nodes"})
-	b.take(ended, follow.Reading{Attempt: "ended-1", Sample: used(1, 1)})
+	b.take(ended, follow.Reading{Attempt: "ended-1", Sample: usagetest.Sample(1, 1)})
 	b.take(ended, follow.Reading{Attempt: "ended-1", Outcome: &job.Outcome{Cause: job.Error, Code: 3}})
 	return b
 }
@@ -126,9 +112,12 @@ func TestBoardMeasured(t *testing.T) {
 		want     bool
 	}{
 		{"its agent is being met", nil, false},
-		{"one sample", []follow.Reading{{Attempt: "a", Sample: used(1, 1)}}, false},
-		{"two samples", []follow.Reading{{Attempt: "a", Sample: used(1, 1)}, {Sample: used(2, 1)}}, true},
-		{"one sample of the next attempt", []follow.Reading{{Attempt: "a", Sample: used(1, 1)}, {Sample: used(2, 1)}, {Attempt: "b", Sample: used(3, 1)}}, false},
+		{"one sample", []follow.Reading{{Attempt: "a", Sample: usagetest.Sample(1, 1)}}, false},
+		{"two samples", []follow.Reading{{Attempt: "a", Sample: usagetest.Sample(1, 1)}, {Sample: usagetest.Sample(2, 1)}}, true},
+		{"one sample of the next attempt", []follow.Reading{
+			{Attempt: "a", Sample: usagetest.Sample(1, 1)}, {Sample: usagetest.Sample(2, 1)},
+			{Attempt: "b", Sample: usagetest.Sample(3, 1)},
+		}, false},
 		{"a reason", []follow.Reading{{Waiting: "no node takes it"}}, true},
 		{"its end", []follow.Reading{{Outcome: &job.Outcome{}}}, true},
 	} {
@@ -152,8 +141,7 @@ func TestBoardMeasured(t *testing.T) {
 // there are none, and the end.
 func TestTopEvents(t *testing.T) {
 	var out bytes.Buffer
-	a := &app{IOStreams: genericiooptions.IOStreams{Out: &out}, getenv: func(string) string { return "" }}
-	x := newTops(&topOptions{app: a, namespace: "ns", events: &output.Events{Out: &out}})
+	x := newTops(&topOptions{Out: &out, namespace: "ns", events: &output.Events{Out: &out}})
 	k := jobKey{"ns", "x"}
 	x.board.set(k, meeting)
 	for _, step := range []struct {
@@ -164,10 +152,16 @@ func TestTopEvents(t *testing.T) {
 		{"waits", nil, []string{"waiting"}},
 		{"waits still", nil, nil},
 		{"waits for something else", []follow.Reading{{Waiting: "pulling"}}, []string{"waiting"}},
-		{"its first samples", []follow.Reading{{Attempt: "x-1", Sample: used(1, 1)}, {Sample: used(2, 1)}, {Sample: used(3, 1)}}, []string{"usage"}},
-		{"two samples", []follow.Reading{{Attempt: "x-1", Sample: used(4, 1)}, {Sample: used(5, 1)}}, []string{"usage", "usage"}},
+		{"its first samples", []follow.Reading{
+			{Attempt: "x-1", Sample: usagetest.Sample(1, 1)}, {Sample: usagetest.Sample(2, 1)}, {Sample: usagetest.Sample(3, 1)},
+		}, []string{"usage"}},
+		{"two samples", []follow.Reading{
+			{Attempt: "x-1", Sample: usagetest.Sample(4, 1)}, {Sample: usagetest.Sample(5, 1)},
+		}, []string{"usage", "usage"}},
 		{"nothing new", nil, nil},
-		{"its end", []follow.Reading{{Attempt: "x-1", Sample: used(6, 1)}, {Outcome: &job.Outcome{Cause: job.Error, Code: 3, Message: "a\x1bb"}}}, []string{"usage", "exit"}},
+		{"its end", []follow.Reading{
+			{Attempt: "x-1", Sample: usagetest.Sample(6, 1)}, {Outcome: &job.Outcome{Cause: job.Error, Code: 3, Message: "a\x1bb"}},
+		}, []string{"usage", "exit"}},
 	} {
 		t.Run(step.name, func(t *testing.T) {
 			out.Reset()
@@ -210,13 +204,13 @@ func TestTopBounded(t *testing.T) {
 	k := jobKey{"ns", "x"}
 	b.set(k, meeting)
 	for n := range 1000 {
-		b.take(k, follow.Reading{Attempt: "x-1", Sample: used(n, 1)})
+		b.take(k, follow.Reading{Attempt: "x-1", Sample: usagetest.Sample(n, 1)})
 	}
 	if n := len(b.shown()[0].samples); n != topWindow {
 		t.Errorf("%d samples", n)
 	}
-	x := newTops(&topOptions{app: &app{getenv: func(string) string { return "" }}})
-	for n := range maxJobs {
+	x := newTops(&topOptions{})
+	for n := range follow.MaxJobs {
 		x.meters[jobKey{"ns", fmt.Sprint(n)}] = &measured{done: make(chan struct{})}
 	}
 	x.begin(t.Context(), k, &kubernetes.Found{Job: &batchv1.Job{}})
@@ -236,24 +230,25 @@ func TestTopUnreachable(t *testing.T) {
 		answer string // to whether we may open a tunnel
 		want   string
 	}{
-		{"no right", `{"apiVersion":"authorization.k8s.io/v1","kind":"SelfSubjectAccessReview","status":{"allowed":false}}`, "the tunnel to its agent is forbidden (create pods/portforward)"},
-		{"no secret", `{"apiVersion":"authorization.k8s.io/v1","kind":"SelfSubjectAccessReview","status":{"allowed":true}}`, `job "x" can't be attached to: its secret "x" is not found in namespace ns`},
+		{"no right", `{"allowed":false}`, "the tunnel to its agent is forbidden (create pods/portforward)"},
+		{"no secret", `{"allowed":true}`, `job "x" can't be attached to: its secret "x" is not found in namespace ns`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			p := testCluster(t, func(w http.ResponseWriter, r *http.Request) {
+			p := kubernetestest.Cluster(t, func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Content-Type", "application/json")
 				if strings.Contains(r.URL.Path, "selfsubjectaccessreviews") {
 					w.WriteHeader(http.StatusCreated)
-					fmt.Fprint(w, test.answer)
+					fmt.Fprintf(w, `{"apiVersion":"authorization.k8s.io/v1","kind":"SelfSubjectAccessReview","status":%s}`, test.answer)
 					return
 				}
 				w.WriteHeader(http.StatusNotFound)
 				fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}`)
 			})
-			x := newTops(&topOptions{app: &app{getenv: func(string) string { return "" }}, in: func(string) (*kubernetes.Provider, error) { return p, nil }})
+			x := newTops(&topOptions{in: func(string) (*kubernetes.Provider, error) { return p, nil }})
 			defer x.close()
 			k := jobKey{"ns", "x"}
-			x.begin(t.Context(), k, &kubernetes.Found{Job: &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "x", Namespace: "ns"}}, Spec: &job.Spec{Name: "x"}})
+			j := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "x", Namespace: "ns"}}
+			x.begin(t.Context(), k, &kubernetes.Found{Job: j, Spec: &job.Spec{Name: "x"}})
 			<-x.meters[k].done
 			if rows := x.board.shown(); rows[0].waiting != test.want {
 				t.Errorf("got %q, want %q", rows[0].waiting, test.want)
@@ -269,13 +264,15 @@ func TestTopUnreachable(t *testing.T) {
 func TestTopLingering(t *testing.T) {
 	const list = `{"apiVersion":"%s","kind":"%s","metadata":{},"items":[%s]}`
 	state := ""
-	p := testCluster(t, func(w http.ResponseWriter, r *http.Request) {
+	p := kubernetestest.Cluster(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		switch {
 		case strings.HasSuffix(r.URL.Path, "/jobs"):
-			fmt.Fprintf(w, list, "batch/v1", "JobList", `{"metadata":{"name":"x","namespace":"ns","uid":"uid-x","annotations":{"hodei.io/spec":"{\"name\":\"x\",\"command\":[\"true\"]}"},"labels":{"hodei.io/job":"x"}}}`)
+			fmt.Fprintf(w, list, "batch/v1", "JobList", `{"metadata":{"name":"x","namespace":"ns","uid":"uid-x",
+				"annotations":{"hodei.io/spec":"{\"name\":\"x\",\"command\":[\"true\"]}"},"labels":{"hodei.io/job":"x"}}}`)
 		case strings.HasSuffix(r.URL.Path, "/pods"):
-			fmt.Fprintf(w, list, "v1", "PodList", `{"metadata":{"name":"x-1","namespace":"ns","uid":"uid-1","labels":{"hodei.io/job":"x"},"ownerReferences":[{"apiVersion":"batch/v1","kind":"Job","name":"x","uid":"uid-x","controller":true}]},
+			fmt.Fprintf(w, list, "v1", "PodList", `{"metadata":{"name":"x-1","namespace":"ns","uid":"uid-1","labels":{"hodei.io/job":"x"},
+				"ownerReferences":[{"apiVersion":"batch/v1","kind":"Job","name":"x","uid":"uid-x","controller":true}]},
 				"status":{"containerStatuses":[{"name":"agent","state":{"running":{}}},{"name":"job","state":{"`+state+`":{}}}]}}`)
 		default:
 			w.WriteHeader(http.StatusNotFound)
@@ -287,7 +284,7 @@ func TestTopLingering(t *testing.T) {
 		rows  int
 	}{{"terminated", 0}, {"running", 1}} {
 		state = test.state
-		x := newTops(&topOptions{app: &app{getenv: func(string) string { return "" }}, namespace: "ns", list: p, in: func(string) (*kubernetes.Provider, error) { return p, nil }})
+		x := newTops(&topOptions{namespace: "ns", list: p, in: func(string) (*kubernetes.Provider, error) { return p, nil }})
 		if err := x.look(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -321,18 +318,18 @@ func TestTopLeavesNothing(t *testing.T) {
 		tops func(t *testing.T) *tops
 	}{
 		{"no room", func(*testing.T) *tops {
-			x := newTops(&topOptions{app: &app{}})
-			for n := range maxJobs {
+			x := newTops(&topOptions{})
+			for n := range follow.MaxJobs {
 				x.meters[jobKey{"ns", fmt.Sprint(n)}] = &measured{done: make(chan struct{})}
 			}
 			return x
 		}},
 		{"no way", func(*testing.T) *tops {
-			return newTops(&topOptions{app: &app{}, in: func(string) (*kubernetes.Provider, error) { return nil, errors.New("no") }})
+			return newTops(&topOptions{in: func(string) (*kubernetes.Provider, error) { return nil, errors.New("no") }})
 		}},
 		{"not attached to", func(t *testing.T) *tops {
-			x := newTops(&topOptions{app: &app{}})
-			x.ways["ns"] = &way{testCluster(t, func(w http.ResponseWriter, _ *http.Request) {
+			x := newTops(&topOptions{})
+			x.ways["ns"] = &way{kubernetestest.Cluster(t, func(w http.ResponseWriter, _ *http.Request) {
 				w.WriteHeader(http.StatusNotFound)
 			}), true}
 			return x
@@ -362,13 +359,13 @@ func (c notThatOf) Value(any) any { return nil }
 // A job that was named ends its top, whether it has finished or was deleted; one that
 // had ended before is an error with what helps.
 func TestTopNamed(t *testing.T) {
-	x := newTops(&topOptions{app: &app{getenv: func(string) string { return "" }}, name: "x", namespace: "ns"})
+	x := newTops(&topOptions{name: "x", namespace: "ns"})
 	k := jobKey{"ns", "x"}
 	done := make(chan struct{})
 	close(done)
 	x.meters[k] = &measured{uid: "1", cancel: func() {}, done: done}
 	x.board.set(k, meeting)
-	x.list = testCluster(t, func(w http.ResponseWriter, _ *http.Request) {
+	x.list = kubernetestest.Cluster(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusNotFound)
 		fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}`)
@@ -393,7 +390,8 @@ func TestTopPicture(t *testing.T) {
 		}
 	}
 	x := newTops(&topOptions{where: "k8s (ns)", namespace: "ns"})
-	if got := x.picture(fixedSize{width: 80, height: 24}, errors.New("no route")); got[0] != "the cluster was not asked: no route" || got[2] != "no jobs run" {
+	got := x.picture(fixedSize{width: 80, height: 24}, errors.New("no route"))
+	if got[0] != "the cluster was not asked: no route" || got[2] != "no jobs run" {
 		t.Errorf("got %q", got)
 	}
 }
@@ -422,11 +420,13 @@ func (m muteServer) RoundTrip(r *http.Request) (*http.Response, error) {
 func TestTopLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mute := muteServer{make(chan struct{}, 1)}
-		list, err := kubernetes.New(kubernetes.Options{Config: &rest.Config{Host: "http://mute.example", Transport: mute}, Provider: provider.Config{Namespace: "ns"}})
+		list, err := kubernetes.New(kubernetes.Options{
+			Config: &rest.Config{Host: "http://mute.example", Transport: mute}, Provider: provider.Config{Namespace: "ns"},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		x := newTops(&topOptions{app: &app{}, list: list, namespace: "ns", interval: time.Second})
+		x := newTops(&topOptions{list: list, namespace: "ns", interval: time.Second})
 		screen := fixedSize{80, 24, make(chan struct{})}
 		left := make(chan error, 1)
 		go func() {
@@ -449,12 +449,12 @@ func TestTopLeaves(t *testing.T) {
 func TestTopInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	x := newTops(&topOptions{app: &app{}, once: true})
+	x := newTops(&topOptions{once: true})
 	x.board.set(jobKey{"ns", "x"}, meeting)
 	if exit, ok := errors.AsType[*job.ExitError](x.printOnce(ctx)); !ok || exit.Code != job.ExitCancelled {
 		t.Errorf("got %v", exit)
 	}
-	if err := newTops(&topOptions{app: &app{}, interval: time.Second}).print(ctx); err != nil {
+	if err := newTops(&topOptions{interval: time.Second}).print(ctx); err != nil {
 		t.Errorf("got %v of a top that goes on until it is interrupted", err)
 	}
 }

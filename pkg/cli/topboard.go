@@ -20,6 +20,9 @@ const (
 	endedStays = 5 * time.Second
 )
 
+// jobKey is what a job is called in its cluster.
+type jobKey struct{ namespace, name string }
+
 // board is what is known of the jobs that are measured.
 type board struct {
 	// stays is how long a job that has ended is shown; 0: once.

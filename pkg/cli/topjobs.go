@@ -163,7 +163,10 @@ func (t *tops) find(ctx context.Context) ([]*kubernetes.Found, error) {
 	case err != nil:
 		return nil, err
 	case found.Finished && t.meters[t.key()] == nil:
-		return nil, &job.Hinted{Err: fmt.Errorf("job %s has ended: %s", t.name, ui.Printable(found.Outcome.Summary())), Hint: "{hodei} describe " + t.name}
+		return nil, &job.Hinted{
+			Err:  fmt.Errorf("job %s has ended: %s", t.name, ui.Printable(found.Outcome.Summary())),
+			Hint: "{hodei} describe " + t.name,
+		}
 	}
 	return []*kubernetes.Found{found}, nil
 }
@@ -191,10 +194,10 @@ func (t *tops) end(k jobKey, o *job.Outcome) {
 func (t *tops) begin(ctx context.Context, k jobKey, f *kubernetes.Found) {
 	m := &measured{uid: f.Job.UID, cancel: func() {}, done: make(chan struct{})}
 	t.meters[k] = m
-	if t.busy() >= maxJobs {
+	if t.busy() >= follow.MaxJobs {
 		m.full = true
 		close(m.done)
-		t.board.set(k, fmt.Sprintf("not measured: %d jobs are, at once; choose with -l", maxJobs))
+		t.board.set(k, fmt.Sprintf("not measured: %d jobs are, at once; choose with -l", follow.MaxJobs))
 		return
 	}
 	w, err := t.way(ctx, k.namespace)

@@ -24,6 +24,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/output/outputtest"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
+	"github.com/hodei-jobs/hodei/pkg/usage/usagetest"
 )
 
 // A run's samples come from its agent as often as they were asked for, are kept with
@@ -129,7 +130,7 @@ func TestDataHostile(t *testing.T) {
 		}
 	}
 	o := &reportOptions{format: "json"}
-	b, err := o.render(&pastRun{Run: job.Run{Attempt: hostile}}, topBegan)
+	b, err := o.render(&pastRun{Run: job.Run{Attempt: hostile}}, usagetest.Began)
 	if err != nil || outputtest.CommandsTerminal(string(b)) {
 		t.Errorf("report %q, %v", b, err)
 	}

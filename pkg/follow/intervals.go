@@ -19,3 +19,7 @@ const (
 
 // FaultNote says what is wrong with an agent that was not let in for what it sent.
 func FaultNote(f *coordinator.Fault) string { return "the agent was turned away: " + f.Error() }
+
+// MaxJobs bounds the jobs whose agents a command meets at once: each costs a connection, some
+// megabytes of memory and a part of a person's attention.
+const MaxJobs = 50

@@ -1,8 +1,12 @@
-// Package outputtest has what tests about output share: logs, what is stored in them, and a check
-// that nothing shown commands a terminal. It is for tests alone.
+// Package outputtest has what tests about output share: logs, what is stored in them, golden files,
+// and a check that nothing shown commands a terminal. It is for tests alone.
 package outputtest
 
 import (
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -68,4 +72,24 @@ func CommandsTerminal(text string) bool {
 	return strings.ContainsFunc(text, func(r rune) bool {
 		return r != '\n' && r != '\t' && !unicode.IsPrint(r) && !unicode.Is(unicode.Zs, r)
 	})
+}
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// Golden compares got with the file testdata/name, which -update writes anew.
+func Golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(got), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs (go test -run %s -update writes it anew)\n got:\n%s\nwant:\n%s", path, t.Name(), got, want)
+	}
 }
