@@ -16,6 +16,7 @@ import (
 	"github.com/hodei-jobs/hodei/deploy"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/setup"
+	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
 // installTimeout is how long install waits for what it has applied. A cluster at
@@ -252,9 +253,9 @@ func (o *installOptions) checkPodSecurity(changes []setup.PodSecurityChange) err
 		case err == nil:
 			fmt.Fprintln(o.ErrOut, change.Note())
 		case o.forcePodSecurity:
-			fmt.Fprintln(o.ErrOut, "forced:", err)
+			fmt.Fprintln(o.ErrOut, "forced:", ui.Printable(err.Error()))
 		case o.dry():
-			fmt.Fprintln(o.ErrOut, "it would be refused without --force-pod-security:", err)
+			fmt.Fprintln(o.ErrOut, "it would be refused without --force-pod-security:", ui.Printable(err.Error()))
 		default:
 			return &job.Hinted{Err: err, Hint: o.line.PodSecurityHint(change)}
 		}
@@ -305,7 +306,7 @@ func (o *installOptions) printPruned(object runtime.Object, state string) error 
 	if o.objects {
 		out = o.ErrOut
 	}
-	return (&printers.NamePrinter{Operation: state}).PrintObj(object, out)
+	return linePrinter(state).PrintObj(object, out)
 }
 
 // errDiffers is the end of a diff that is not empty.

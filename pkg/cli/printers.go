@@ -7,12 +7,17 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/document"
 )
 
-// newPrinter returns a document.Printer for the formats json and yaml, and for all others what
-// toPrinter makes. format and toPrinter belong to the same print flags of kubectl.
+// newPrinter returns a document.Printer for the formats json and yaml, a document.LinePrinter for
+// names, and for all others what toPrinter makes. format and toPrinter belong to the same print flags
+// of kubectl.
 func newPrinter(format *string, toPrinter func() (printers.ResourcePrinter, error)) (printers.ResourcePrinter, error) {
 	chosen := *format
 	if chosen != "json" && chosen != "yaml" {
-		return toPrinter()
+		printer, err := toPrinter()
+		if names, ok := printer.(*printers.NamePrinter); ok {
+			return &document.LinePrinter{Line: names}, err
+		}
+		return printer, err
 	}
 	*format = "json" // with all that the other flags say
 	defer func() { *format = chosen }()
@@ -21,6 +26,11 @@ func newPrinter(format *string, toPrinter func() (printers.ResourcePrinter, erro
 		return nil, err
 	}
 	return &document.Printer{JSON: printer, YAML: chosen == "yaml"}, nil
+}
+
+// linePrinter returns a printer of lines that name an object, and say what was done to it.
+func linePrinter(done string) *document.LinePrinter {
+	return &document.LinePrinter{Line: &printers.NamePrinter{Operation: done}}
 }
 
 // statePrinters makes printers that print objects as -o says, or as a line in which

@@ -17,6 +17,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/setup"
 	"github.com/hodei-jobs/hodei/pkg/signals"
+	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
 // uninstallTimeout is how long uninstall waits until all is gone: with jobs that
@@ -174,12 +175,12 @@ func (o *uninstallOptions) run(ctx context.Context) error {
 // may be removed.
 func (o *uninstallOptions) confirm(found *setup.Found) error {
 	for _, note := range found.Notes {
-		fmt.Fprintln(o.ErrOut, note)
+		fmt.Fprintln(o.ErrOut, ui.Printable(note))
 	}
 	asked := o.dryRun == dryRunNone && !o.yes
 	if asked {
 		for _, r := range slices.Concat(found.Removals, found.Released) {
-			if err := (&printers.NamePrinter{Operation: "would be " + r.Done()}).PrintObj(r.Object, o.ErrOut); err != nil {
+			if err := linePrinter("would be "+r.Done()).PrintObj(r.Object, o.ErrOut); err != nil {
 				return err
 			}
 		}
@@ -189,7 +190,7 @@ func (o *uninstallOptions) confirm(found *setup.Found) error {
 		if o.dryRun == dryRunNone {
 			return &job.Hinted{Err: err, Hint: "wait for them, or end them: " + o.command(" --force", o.caller)}
 		}
-		fmt.Fprintln(o.ErrOut, "it would be refused without --force:", err)
+		fmt.Fprintln(o.ErrOut, "it would be refused without --force:", ui.Printable(err.Error()))
 	}
 	if asked {
 		return &job.Hinted{Err: errors.New("nothing was removed: that needs --yes"), Hint: o.command("", o.caller)}
@@ -212,7 +213,7 @@ func (o *uninstallOptions) remove(ctx context.Context, u *setup.Uninstaller, rem
 
 // print prints what was done. A namespace that stays is no object that was removed.
 func (o *uninstallOptions) print(r setup.Removal) error {
-	line := &printers.NamePrinter{Operation: r.Done() + dryRunNote[o.dryRun]}
+	line := linePrinter(r.Done() + dryRunNote[o.dryRun])
 	switch {
 	case o.printer == nil:
 		return line.PrintObj(r.Object, o.Out)
