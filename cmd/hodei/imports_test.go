@@ -81,7 +81,6 @@ var onlyIn = []struct {
 	{"pkg/provider/kubernetes/kubernetestest", nil, "it is for tests"},
 	{"pkg/output/outputtest", nil, "it is for tests"},
 	{"github.com/prometheus", []string{"pkg/exporter"}, "jobs are shown to Prometheus in one place"},
-	{"github.com/go-analyze/charts", []string{"pkg/report"}, "a picture is drawn in one place"},
 	{"github.com/gofrs/flock", []string{"pkg/coordinator/logstore", "pkg/provider"}, "files are locked beside the code that knows what the lock protects"},
 	{"github.com/spf13", []string{"pkg/cli/...", "pkg/command"}, "flags end where options begin"},
 	{"charm.land", []string{"pkg/ui", "pkg/ui/uitest"}, "what the terminal can do is decided once"},
