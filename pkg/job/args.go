@@ -45,7 +45,8 @@ func (s *Spec) checkSizes() error {
 }
 
 func tooLarge(what string, bytes, most int) *Failure {
-	return &Failure{Cause: ConfigError, Message: fmt.Sprintf("%s has %d bytes: Linux takes at most %d", what, bytes, most), Hint: TooLargeHint}
+	return &Failure{Cause: ConfigError, Message: fmt.Sprintf("%s has %d bytes: Linux takes at most %d", what, bytes, most),
+		Hint: TooLargeHint}
 }
 
 // argument names an element of a command for an error.

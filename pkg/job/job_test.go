@@ -38,17 +38,23 @@ func TestValidate(t *testing.T) {
 		{"empty command", func(s *Spec) { s.Command = []string{"", "x"} }, "no command: nothing stands after --"},
 		{"empty argument", func(s *Spec) { s.Command = []string{"echo", ""} }, ""},
 		{"NUL in an argument", func(s *Spec) { s.Command = []string{"echo", "a\x00b"} }, "argument 1 of the command holds a NUL byte"},
-		{"latin-1", func(s *Spec) { s.Command = []string{"printf", "%s", "caf\xe9"} }, "argument 2 of the command holds the byte 0xe9, which is not UTF-8"},
-		{"a command in latin-1", func(s *Spec) { s.Command = []string{"\ufffd\xe9"} }, "the command holds the byte 0xe9, which is not UTF-8"},
-		{"C1 control", func(s *Spec) { s.Command = []string{"tr", "-d", "\u009b"} }, "argument 2 of the command holds the character U+009B, which YAML can't carry"},
+		{"latin-1", func(s *Spec) { s.Command = []string{"printf", "%s", "caf\xe9"} },
+			"argument 2 of the command holds the byte 0xe9, which is not UTF-8"},
+		{"a command in latin-1", func(s *Spec) { s.Command = []string{"\ufffd\xe9"} },
+			"the command holds the byte 0xe9, which is not UTF-8"},
+		{"C1 control", func(s *Spec) { s.Command = []string{"tr", "-d", "\u009b"} },
+			"argument 2 of the command holds the character U+009B, which YAML can't carry"},
 		{"DEL", func(s *Spec) { s.Env = []EnvVar{{"A", "\x7f"}} }, "--env A holds the character U+007F, which YAML can't carry"},
 		{"no character", func(s *Spec) { s.Workdir = "/\uffff" }, "--workdir holds the character U+FFFF, which YAML can't carry"},
 		{"the longest argument", func(s *Spec) { s.Command = []string{"echo", strings.Repeat("<", 131071)} }, ""},
-		{"longer", func(s *Spec) { s.Command = []string{strings.Repeat("x", 131072)} }, "the command has 131072 bytes: Linux takes at most 131071"},
+		{"longer", func(s *Spec) { s.Command = []string{strings.Repeat("x", 131072)} },
+			"the command has 131072 bytes: Linux takes at most 131071"},
 		{"the longest variable", func(s *Spec) { s.Env = []EnvVar{{"AB", strings.Repeat("x", 131068)}} }, ""},
-		{"a longer one", func(s *Spec) { s.Env = []EnvVar{{"AB", strings.Repeat("x", 131069)}} }, "--env AB has 131072 bytes: Linux takes at most 131071"},
+		{"a longer one", func(s *Spec) { s.Env = []EnvVar{{"AB", strings.Repeat("x", 131069)}} },
+			"--env AB has 131072 bytes: Linux takes at most 131071"},
 		{"many arguments", func(s *Spec) { s.Command = slices.Repeat([]string{"x"}, 196_000) }, ""},
-		{"more of them", func(s *Spec) { s.Command = slices.Repeat([]string{"x"}, 197_000) }, "the command with its variables has 1970000 bytes: Linux takes at most 1966080"},
+		{"more of them", func(s *Spec) { s.Command = slices.Repeat([]string{"x"}, 197_000) },
+			"the command with its variables has 1970000 bytes: Linux takes at most 1966080"},
 		{"image with a space", func(s *Spec) { s.Image = "a b" }, `--image "a b": want REGISTRY/NAME:TAG, without spaces`},
 		{"image in latin-1", func(s *Spec) { s.Image = "\xe9" }, `--image "\xe9": want REGISTRY/NAME:TAG, without spaces`},
 		{"no name", func(s *Spec) { s.Name = "" }, `--name "": want lower-case letters`},
@@ -74,7 +80,8 @@ func TestValidate(t *testing.T) {
 		{"no cpu", func(s *Spec) { s.CPU = quantity("0") }, "--cpu 0: want 1m to 10k"},
 		{"negative memory", func(s *Spec) { s.Memory = quantity("-1Mi") }, "--memory -1Mi: want 4Mi to 1Pi"},
 		{"no limit", func(s *Spec) { s.MemoryLimit = quantity("0") }, "--memory-limit 0: want 4Mi to 1Pi"},
-		{"limit below request", func(s *Spec) { s.CPU, s.CPULimit = quantity("1"), quantity("500m") }, "--cpu 1: more than --cpu-limit 500m"},
+		{"limit below request", func(s *Spec) { s.CPU, s.CPULimit = quantity("1"), quantity("500m") },
+			"--cpu 1: more than --cpu-limit 500m"},
 		{"no storage", func(s *Spec) { s.EphemeralStorage = quantity("0") }, "--ephemeral-storage 0: want 4Ki to 1Pi"},
 		{"negative gpus", func(s *Spec) { s.GPU = -1 }, "--gpu -1: want 0 to 1024"},
 		{"absurd gpus", func(s *Spec) { s.GPU = 1 << 20 }, "--gpu 1048576: want 0 to 1024"},
@@ -109,11 +116,13 @@ func TestSetDefaults(t *testing.T) {
 	if err := s.Validate(); err != nil {
 		t.Error(err)
 	}
-	if s.Grace != DefaultGrace || s.StartTimeout != DefaultStartTimeout || s.TTL != DefaultTTL || s.Linger != DefaultLinger || s.Timeout != 0 ||
+	if s.Grace != DefaultGrace || s.StartTimeout != DefaultStartTimeout || s.TTL != DefaultTTL || s.Linger != DefaultLinger ||
+		s.Timeout != 0 ||
 		s.LogSpool.Value() != 1<<30 || s.LogOverflow != "" {
 		t.Errorf("defaults %+v", s)
 	}
-	mine := Spec{Name: "a", Command: []string{"b"}, Grace: 1, StartTimeout: 2, TTL: 3, Linger: 4, Timeout: 5, Retries: 6, LogSpool: quantity("7Mi"),
+	mine := Spec{Name: "a", Command: []string{"b"}, Grace: 1, StartTimeout: 2, TTL: 3, Linger: 4, Timeout: 5, Retries: 6,
+		LogSpool:    quantity("7Mi"),
 		LogOverflow: OverflowDrop}
 	want, _ := json.Marshal(mine)
 	mine.SetDefaults()

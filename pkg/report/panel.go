@@ -350,7 +350,8 @@ func (h histogram) draw(c *canvas) {
 		absent(c, "no thread waited")
 		return
 	}
-	c.text("label", "muted", 8, 38, "how many"+h.sample()+", by how long, both in powers; "+bound(len(h.counts)-1)+" or more was the longest")
+	c.text("label", "muted", 8, 38, "how many"+h.sample()+", by how long, both in powers; "+bound(len(h.counts)-1)+
+		" or more was the longest")
 	b := plot
 	decades := math.Ceil(math.Log10(float64(slices.Max(h.counts)) + 1))
 	// One wait is half a decade high, so that it can be seen.
@@ -358,7 +359,8 @@ func (h histogram) draw(c *canvas) {
 	for d, step := 0.0, math.Ceil((decades+1)/maxValueTicks); d <= decades; d += step {
 		at := b.bottom - height(math.Pow(10, d))
 		c.line("grid", b.left, at, b.right, at)
-		c.text("label", "muted end", b.left-6, at+4, strings.ReplaceAll(scaled(math.Pow(10, d), 1000, []string{"", "k", "M", "G", "T", "P", "E"}, ""), " ", ""))
+		c.text("label", "muted end", b.left-6, at+4,
+			strings.ReplaceAll(scaled(math.Pow(10, d), 1000, []string{"", "k", "M", "G", "T", "P", "E"}, ""), " ", ""))
 	}
 	c.line("grid", b.left, b.bottom, b.right, b.bottom)
 	width := min((b.right-b.left)/float64(len(h.counts)), 40)
