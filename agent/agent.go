@@ -1,11 +1,14 @@
-// Package agent is what runs in a worker. [Run] is the agent: it owns
-// the output, the identity and the connection to coordinators. [Launch] is
-// process 1 of the job's container: it starts the command and hands its pipes
-// to the agent. [Copy] puts the launcher where the job's container finds it.
+// Package agent is what runs in a worker. [Run] is the agent: it owns the output, the identity and the
+// connection to coordinators. [Launch] is process 1 of the job's container: it starts the command and hands
+// its pipes to the agent. [Copy] puts the launcher where the job's container finds it.
 //
-// It knows nothing of Kubernetes or of certificates: the protocol of
-// pkg/hodeipb and the words of pkg/contract are all that it shares with the other
-// side. It takes no signals and sets no exit status: that is cmd/hodei-worker's.
+// It is the agent's decisions: when the job may start, what its end means, who gets its output, and how long
+// somebody is waited for. What it decides about is below it: spool keeps the output, meter measures, guard
+// keeps the job out, launcher runs the command, and handover is what agent and launcher say to each other.
+//
+// It knows nothing of Kubernetes or of certificates: the protocol of pkg/hodeipb and the words of
+// pkg/contract are all that it shares with the other side. It takes no signals and sets no exit status: that
+// is cmd/hodei-worker's.
 package agent
 
 import (
@@ -13,14 +16,16 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
-	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/hodei-jobs/hodei/agent/guard"
+	"github.com/hodei-jobs/hodei/agent/handover"
+	"github.com/hodei-jobs/hodei/agent/meter"
+	"github.com/hodei-jobs/hodei/agent/spool"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
@@ -117,13 +122,23 @@ type Config struct {
 	Log            *slog.Logger
 }
 
+// EBPF says whether eBPF assists the measuring.
+type EBPF string
+
+// The kinds of EBPF.
+const (
+	EBPFOff     EBPF = ""                   // it is not tried
+	EBPFAuto    EBPF = contract.EBPFAuto    // it does as far as it can be had
+	EBPFRequire EBPF = contract.EBPFRequire // where nothing of it can be had, the command is not started
+)
+
 // agent is one attempt.
 type agent struct {
 	Config
-	spool *spool
+	spool *spool.Spool
 	// orders carries what coordinators ask for to the one goroutine that acts.
 	orders chan *hodeipb.Control
-	// jobUser is the uid of a job in another container than ours; noUser before it
+	// jobUser is the uid of a job in another container than ours; guard.NoUser before it
 	// is there, and where it can't be told from a coordinator.
 	jobUser atomic.Int64
 
@@ -146,7 +161,7 @@ type agent struct {
 	changed chan struct{}
 
 	// samples are what the job has used.
-	samples *sampler
+	samples *meter.Sampler
 
 	// compressor is one for all attachments, made when the first needs it.
 	compressor func() *compressor
@@ -160,11 +175,11 @@ func newAgent(c Config) *agent {
 		Config:     c,
 		orders:     make(chan *hodeipb.Control, 16),
 		changed:    make(chan struct{}),
-		samples:    newSampler(),
+		samples:    meter.NewSampler(),
 		compressor: sync.OnceValue(newCompressor),
 		state:      &hodeipb.State{Phase: hodeipb.Phase_WAITING, AgentStarted: timestamppb.Now()},
 	}
-	a.jobUser.Store(noUser)
+	a.jobUser.Store(guard.NoUser)
 	if !c.Detached { // somebody is on the way
 		a.left = time.Now()
 	}
@@ -210,16 +225,15 @@ func Run(ctx context.Context, c Config) error {
 
 func (a *agent) run(ctx context.Context) error {
 	var err error
-	if a.spool, err = openSpool(a.SpoolDir, a.SpoolBytes); err != nil {
+	if a.spool, err = spool.Open(a.SpoolDir, a.SpoolBytes, a.outputDamaged); err != nil {
 		return err
 	}
-	a.spool.damaged = func(err error) { a.Log.Error("output lost", "error", err) }
 	defer func() {
-		if err := a.spool.remove(); err != nil {
+		if err := a.spool.Remove(); err != nil {
 			a.Log.Warn("spool not removed", "error", err)
 		}
 	}()
-	launchers, err := listenLauncher(a.Socket)
+	launchers, err := handover.Listen(a.Socket)
 	if err != nil {
 		return err
 	}
@@ -232,12 +246,12 @@ func (a *agent) run(ctx context.Context) error {
 	defer cancel()
 	work.Go(func() { a.watchSpool(serving) })
 	if a.Listen != "" {
-		l, err := listenGuarded(a.Listen, &a.jobUser, a.Log)
+		l, err := guard.Listen(a.Listen, &a.jobUser, a.Log)
 		if err != nil {
 			return err
 		}
 		work.Go(func() {
-			defer l.release()
+			defer l.Release()
 			a.acceptCoordinators(serving, l)
 		})
 	} else {
@@ -250,54 +264,29 @@ func (a *agent) run(ctx context.Context) error {
 	if err != nil {
 		return a.giveUp(ctx, err)
 	}
-	defer launcher.close()
-	meter, err := a.openMeter(launcher)
+	defer launcher.Close()
+	m, err := meter.Open(launcher, meter.Options{
+		EBPF: a.EBPF != EBPFOff, RequireEBPF: a.EBPF == EBPFRequire, DropCapabilities: a.InPod, Log: a.Log,
+	})
 	switch {
-	case errors.Is(err, errCapable):
+	case errors.Is(err, meter.ErrCapable):
 		return err
 	case err != nil:
 		return unstarted{err, ErrNoEBPF}
 	}
+	if parts := m.Probes(); parts != nil {
+		a.setState(func(s *hodeipb.State) { s.Probes = parts })
+	}
 	if late(deadline, time.Now()) { // to prepare the measuring takes its time
-		meter.close()
+		m.Close()
 		return unstarted{a.tooLate(deadline), ErrStartTimeout} // the launcher ends when we do, and with it the job's container
 	}
-	record, err := a.supervise(ctx, launcher, meter)
+	record, err := a.supervise(ctx, launcher, m)
 	if err != nil {
 		return err
 	}
 	a.linger(ctx, record)
 	return nil
-}
-
-// listenLauncher makes the socket, open to whatever user the job runs as: the
-// launcher comes before any of the job's own code, and only one is let in.
-func listenLauncher(path string) (*net.UnixListener, error) {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(path, 0o666); err != nil {
-		l.Close()
-		return nil, err
-	}
-	return l, nil
-}
-
-// handover is the launcher that was let in, and what it brought.
-type handover struct {
-	conn  *net.UnixConn
-	files handedOver
-	// ownCgroup2 is as its hello says.
-	ownCgroup2 bool
-}
-
-func (h *handover) close() {
-	h.conn.Close()
-	h.files.close()
 }
 
 // linger waits until a coordinator has stored everything.
@@ -388,14 +377,17 @@ func (a *agent) setState(change func(*hodeipb.State)) {
 func (a *agent) setExit(record *hodeipb.ExitRecord) {
 	a.setState(func(s *hodeipb.State) { s.Phase = hodeipb.Phase_ENDED })
 	a.update(func() { a.exit = record })
-	a.spool.close()
+	a.spool.Close()
 }
+
+// outputDamaged logs that the spool could not give back some of the output.
+func (a *agent) outputDamaged(err error) { a.Log.Error("output lost", "error", err) }
 
 // watchSpool keeps State.blocked_on_output true to the spool, and decides what a
 // full spool does: by itself, the job waits for somebody who follows, not for nobody.
 func (a *agent) watchSpool(ctx context.Context) {
 	for {
-		full, filled := a.spool.full()
+		full, filled := a.spool.Full()
 		a.mu.Lock()
 		known, changed, alone := a.state.BlockedOnOutput, a.changed, a.followers == 0
 		wait := time.Until(a.left.Add(blockFor))
@@ -407,7 +399,7 @@ func (a *agent) watchSpool(ctx context.Context) {
 			a.setState(func(s *hodeipb.State) { s.BlockedOnOutput = full })
 			continue
 		}
-		a.spool.dropUnstored(alone && wait <= 0)
+		a.spool.DropUnstored(alone && wait <= 0)
 		var over <-chan time.Time
 		if alone && wait > 0 {
 			over = time.After(wait)

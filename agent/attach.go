@@ -15,14 +15,13 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/hodei-jobs/hodei/agent/spool"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
 const (
-	// batchBytes and flushAfter bound a batch. Twice and four times 64 KiB were hardly
-	// faster on loopback, and take more memory. A line waits 20 ms at most,
-	// after a pause a tenth of that: 50 messages a second, however many lines.
-	batchBytes = 64 << 10
+	// flushAfter and spool.BatchBytes bound a batch. A line waits 20 ms at most, after a
+	// pause a tenth of that: 50 messages a second, however many lines.
 	flushAfter = 20 * time.Millisecond
 	// welcomeWait bounds how long a coordinator may keep us waiting before it
 	// says what it wants.
@@ -300,7 +299,7 @@ func (t *attachment) close(cancel func()) error {
 
 // sayHello opens the stream and returns what the coordinator wants.
 func (t *attachment) sayHello() (*hodeipb.Welcome, error) {
-	first, end := t.spool.extent()
+	first, end := t.spool.Extent()
 	t.agent.mu.Lock()
 	state := t.state
 	t.agent.mu.Unlock()
@@ -308,8 +307,8 @@ func (t *attachment) sayHello() (*hodeipb.Welcome, error) {
 	hello := &hodeipb.Hello{
 		Protocol: hodeipb.Protocol, Namespace: t.Namespace, Job: t.Job,
 		Attempt: t.Attempt, AttemptUid: t.AttemptUID, AgentVersion: t.Version,
-		Extent: &hodeipb.Extent{First: first, End: end, Marks: t.spool.marks(hodeipb.MaxMarks)}, State: state,
-		LastSample: t.samples.latest().GetTime(),
+		Extent: &hodeipb.Extent{First: first, End: end, Marks: t.spool.Marks(hodeipb.MaxMarks)}, State: state,
+		LastSample: t.samples.Latest().GetTime(),
 	}
 	if err := t.stream.Send(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_Hello{Hello: hello}}); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
@@ -322,7 +321,7 @@ func (t *attachment) sayHello() (*hodeipb.Welcome, error) {
 	if welcome == nil {
 		return nil, errors.New("the first message is not a welcome")
 	}
-	if _, end := t.spool.extent(); welcome.Offset > end {
+	if _, end := t.spool.Extent(); welcome.Offset > end {
 		return nil, fmt.Errorf("the coordinator wants output from %d, there are %d bytes", welcome.Offset, end)
 	}
 	return welcome, nil
@@ -338,12 +337,12 @@ func (t *attachment) receive(welcome *hodeipb.Welcome) error {
 		}
 		switch m := m.Message.(type) {
 		case *hodeipb.ToAgent_Ack:
-			if _, end := t.spool.extent(); m.Ack.Offset > end || m.Ack.Offset < t.acked {
+			if _, end := t.spool.Extent(); m.Ack.Offset > end || m.Ack.Offset < t.acked {
 				return fmt.Errorf("ack of %d after %d, there are %d bytes", m.Ack.Offset, t.acked, end)
 			}
 			if welcome.Output && m.Ack.Offset > t.acked {
 				if !welcome.Transient {
-					t.spool.stored(m.Ack.Offset)
+					t.spool.Stored(m.Ack.Offset)
 				}
 				t.acks.Add(1)
 				t.choosing.Lock()
@@ -366,7 +365,7 @@ func (t *attachment) receive(welcome *hodeipb.Welcome) error {
 
 // exitStored takes the coordinator's word that it has the exit record.
 func (t *attachment) exitStored(welcome *hodeipb.Welcome) error {
-	_, end := t.spool.extent()
+	_, end := t.spool.Extent()
 	sent := false
 	t.update(func() {
 		sent = t.exit != nil
@@ -399,10 +398,10 @@ func (t *attachment) sendExit(ctx context.Context) error {
 
 // sendBatches sends the spool to its end.
 func (t *attachment) sendBatches(ctx context.Context, welcome *hodeipb.Welcome) error {
-	r := t.spool.reader(welcome.Offset)
+	r := t.spool.Reader(welcome.Offset)
 	zstd := slices.Contains(welcome.Encodings, hodeipb.Encoding_ZSTD)
 	for {
-		batch, data, err := r.next(ctx, batchBytes, flushAfter)
+		batch, data, err := r.Next(ctx, spool.BatchBytes, flushAfter)
 		if err == io.EOF { //nolint:errorlint // a wrapped one is that of a file cut short
 			return nil
 		}
@@ -426,12 +425,12 @@ func (t *attachment) sendBatches(ctx context.Context, welcome *hodeipb.Welcome) 
 		}
 		t.batches++
 		t.bytes, t.wire = t.bytes+uint64(raw), t.wire+uint64(wire)
-		if raw >= batchBytes {
+		if raw >= spool.BatchBytes {
 			t.full++
 		}
 		t.choosing.Lock()
-		t.end = r.offset
-		t.chooser.sent(r.offset, raw, wire, raw < batchBytes && r.seen.IsZero(), time.Now())
+		t.end = r.Offset()
+		t.chooser.sent(r.Offset(), raw, wire, raw < spool.BatchBytes && !r.Behind(), time.Now())
 		t.choosing.Unlock()
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"google.golang.org/grpc/mem"
 
+	"github.com/hodei-jobs/hodei/agent/spool"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
@@ -119,13 +120,13 @@ func (c *chooser) acked(offset, end uint64, now time.Time) {
 type compressor struct{ zstd *zstd.Encoder }
 
 // compressed is where it puts them.
-var compressed = hodeipb.NewPool(batchBytes)
+var compressed = hodeipb.NewPool(spool.BatchBytes)
 
 func newCompressor() *compressor {
 	// The fastest level makes a tenth of a log, and the path is waiting. A window of
 	// a batch and one goroutine bound its memory.
 	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
-		zstd.WithWindowSize(batchBytes), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false))
+		zstd.WithWindowSize(spool.BatchBytes), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false))
 	if err != nil {
 		panic(err) // only options that are wrong
 	}
@@ -143,7 +144,7 @@ func (c *compressor) compress(data mem.BufferSlice) (mem.BufferSlice, bool) {
 	if len(data) > 1 { // at the end of a chunk
 		whole = data.Materialize()
 	}
-	handle := compressed.Get(batchBytes)
+	handle := compressed.Get(spool.BatchBytes)
 	out := c.zstd.EncodeAll(whole, (*handle)[:0])
 	if len(out) >= n || cap(out) != cap(*handle) { // longer than a batch: it is a buffer of its own
 		compressed.Put(handle)

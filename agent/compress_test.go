@@ -9,6 +9,9 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"google.golang.org/grpc/mem"
+
+	"github.com/hodei-jobs/hodei/agent/agenttest"
+	"github.com/hodei-jobs/hodei/agent/spool"
 )
 
 // path is one on which output passes at two rates, in bytes/s: as it is, and
@@ -26,17 +29,17 @@ func (p path) pass(c *chooser, now time.Time, d time.Duration) (time.Time, float
 	var acked time.Time
 	var compressed time.Duration
 	for until := now.Add(d); now.Before(until); {
-		rate, wire := p.plain, batchBytes
+		rate, wire := p.plain, spool.BatchBytes
 		if c.zstd {
-			rate, wire = p.compressed, int(p.ratio*batchBytes)
+			rate, wire = p.compressed, int(p.ratio*spool.BatchBytes)
 		}
-		took := time.Duration(batchBytes / rate * float64(time.Second))
+		took := time.Duration(spool.BatchBytes / rate * float64(time.Second))
 		now = now.Add(took)
 		if c.zstd {
 			compressed += took
 		}
-		end += batchBytes
-		c.sent(end, batchBytes, wire, p.idle, now)
+		end += spool.BatchBytes
+		c.sent(end, spool.BatchBytes, wire, p.idle, now)
 		if now.Sub(acked) >= 10*time.Millisecond {
 			c.acked(end, end, now)
 			acked = now
@@ -94,7 +97,7 @@ func TestChooserChanges(t *testing.T) {
 
 func TestCompress(t *testing.T) {
 	c := newCompressor()
-	text := []byte(strings.Repeat("a line like others\n", batchBytes/19))
+	text := []byte(strings.Repeat("a line like others\n", spool.BatchBytes/19))
 	tests := []struct {
 		name string
 		data mem.BufferSlice
@@ -103,7 +106,7 @@ func TestCompress(t *testing.T) {
 		{"text", mem.BufferSlice{mem.SliceBuffer(text)}, true},
 		{"in two chunks", mem.BufferSlice{mem.SliceBuffer(text[:100]), mem.SliceBuffer(text[100:])}, true},
 		{"little", mem.BufferSlice{mem.SliceBuffer(text[:minCompressed-1])}, false},
-		{"random", mem.BufferSlice{mem.SliceBuffer(randomBytes(rand.New(rand.NewPCG(1, 2)), batchBytes))}, false},
+		{"random", mem.BufferSlice{mem.SliceBuffer(agenttest.RandomBytes(rand.New(rand.NewPCG(1, 2)), spool.BatchBytes))}, false},
 	}
 	decoder, err := zstd.NewReader(nil)
 	if err != nil {

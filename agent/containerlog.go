@@ -13,12 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/mem"
 
+	"github.com/hodei-jobs/hodei/agent/handover"
+	"github.com/hodei-jobs/hodei/agent/spool"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
 // waitEvery is how often the launcher is asked for patience while output is being
-// copied: twice in its doneWait.
-const waitEvery = doneWait / 2
+// copied: twice in its DoneWait.
+const waitEvery = handover.DoneWait / 2
 
 // stuckLog is how long the container's log may take nothing before its container
 // no longer waits for it: the runtime writes to a local disk. slowLog is how long
@@ -60,11 +62,11 @@ type containerLog struct {
 
 // copyToContainer starts the copy, if that was asked for. It ends with ctx, and
 // with the spool.
-func (a *agent) copyToContainer(ctx context.Context, files handedOver) *containerLog {
+func (a *agent) copyToContainer(ctx context.Context, files handover.Files) *containerLog {
 	if !a.ContainerLogs {
 		return nil
 	}
-	c := &containerLog{agent: a, out: files[fdContainerOut], err: files[fdContainerErr], grown: make(chan struct{})}
+	c := &containerLog{agent: a, out: files[handover.FDContainerOut], err: files[handover.FDContainerErr], grown: make(chan struct{})}
 	if c.out == nil || c.err == nil {
 		a.Log.Warn("no copy for the container's log: the launcher passed no streams of its own")
 		return nil
@@ -89,9 +91,9 @@ func (c *containerLog) update(change func()) {
 }
 
 func (c *containerLog) copy(ctx context.Context) error {
-	r := c.spool.reader(0)
+	r := c.spool.Reader(0)
 	for {
-		batch, data, err := r.next(ctx, batchBytes, flushAfter)
+		batch, data, err := r.Next(ctx, spool.BatchBytes, flushAfter)
 		if err != nil {
 			return err // io.EOF too: there is nothing more to wait for
 		}
@@ -102,7 +104,7 @@ func (c *containerLog) copy(ctx context.Context) error {
 			return err
 		}
 		c.update(func() {
-			c.copied = r.offset
+			c.copied = r.Offset()
 			c.size += size
 			c.holed = c.holed || holed
 		})
@@ -153,7 +155,7 @@ func (c *containerLog) finish(ctx context.Context) (complete bool) {
 	if c == nil {
 		return false
 	}
-	_, end := c.spool.extent()
+	_, end := c.spool.Extent()
 	why := c.awaitCopied(ctx, end)
 	if why == "" {
 		why = c.drain(ctx)

@@ -7,6 +7,8 @@ import (
 	"net"
 	"slices"
 	"testing"
+
+	"github.com/hodei-jobs/hodei/agent/agenttest"
 )
 
 // writes is a connection that keeps what each write gave it.
@@ -56,7 +58,7 @@ func TestCork(t *testing.T) {
 			w := &writes{}
 			below := &cork{Conn: w}
 			c := &corked{Conn: records{below}, below: below}
-			want := randomBytes(rand.New(rand.NewPCG(5, 6)), tt.bytes)
+			want := agenttest.RandomBytes(rand.New(rand.NewPCG(5, 6)), tt.bytes)
 			for range 2 { // and nothing stays behind
 				w.sizes = nil
 				w.data.Reset()

@@ -68,23 +68,3 @@ func TestEBPFOff(t *testing.T) {
 		t.Errorf("probes %v", r.Probes)
 	}
 }
-
-func TestWhyNone(t *testing.T) {
-	part := func(name, absent string) *hodeipb.Probe { return &hodeipb.Probe{Name: name, Absent: absent} }
-	tests := []struct {
-		name  string
-		parts []*hodeipb.Probe
-		want  string
-	}{
-		{"one reason", []*hodeipb.Probe{part("network", "no BTF"), part("stats", "no BTF"), part("oom", "no BTF")}, "no BTF"},
-		{"some", []*hodeipb.Probe{part("network", "no NET_ADMIN"), part("stats", "no BTF"), part("oom", "no BTF")},
-			"network: no NET_ADMIN; stats, oom: no BTF"},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			if got := whyNone(test.parts); got != test.want {
-				t.Errorf("got %q, want %q", got, test.want)
-			}
-		})
-	}
-}

@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hodei-jobs/hodei/agent/agenttest"
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 )
@@ -34,8 +35,6 @@ var roles = map[string]func(args []string) int{
 	"test-stubborn": runStubborn,
 	"test-orphan":   runOrphan,
 	"test-late":     runLate,
-	"test-foreign":  runForeign,
-	"test-knock":    runKnock,
 	"test-call":     runCall,
 	"test-burn":     runBurn,
 	"test-parent":   runParent,
@@ -244,7 +243,7 @@ func runOrphan([]string) int {
 		return fail(err)
 	}
 	stat := "/proc/" + strings.TrimSpace(string(out)) + "/stat"
-	for deadline := time.Now().Add(patience); ; {
+	for deadline := time.Now().Add(agenttest.Patience); ; {
 		text, err := os.ReadFile(stat)
 		if os.IsNotExist(err) || err == unix.ESRCH {
 			return 0

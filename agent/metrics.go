@@ -15,12 +15,12 @@ func (t *attachment) sendMetrics(ctx context.Context, welcome *hodeipb.Welcome) 
 	if interval <= 0 {
 		return nil
 	}
-	defer t.samples.join(interval)()
+	defer t.samples.Join(interval)()
 	var sent time.Time
 	if welcome.MetricsAfter != nil {
 		sent = welcome.MetricsAfter.AsTime()
 	}
-	for _, m := range t.samples.after(sent) {
+	for _, m := range t.samples.After(sent) {
 		if err := t.sendSample(ctx, m); err != nil {
 			return err
 		}
@@ -29,7 +29,7 @@ func (t *attachment) sendMetrics(ctx context.Context, welcome *hodeipb.Welcome) 
 	// A tenth less: timers are late, one more than the other.
 	apart := interval - interval/10
 	for {
-		m, over, changed := t.samples.state()
+		m, over, changed := t.samples.State()
 		if m != nil {
 			since := m.Time.AsTime().Sub(sent)
 			if since >= apart || over && since > 0 {

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/hodei-jobs/hodei/agent/meter"
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
@@ -47,7 +48,7 @@ func (f *follower) checkSamples(t testing.TB) {
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	w := newWorker(t)
-	w.server.MetricsInterval = leastInterval
+	w.server.MetricsInterval = meter.LeastInterval
 	w.run(self("test-parent", "300ms")...)
 	w.follower.until(t, "four samples, and the CPU time in them", func() bool {
 		n := len(w.follower.samples)
@@ -93,7 +94,7 @@ var samplesSent = regexp.MustCompile(`msg="attachment ended".* samples=(\d+)`)
 func TestMetricsAfterALostConnection(t *testing.T) {
 	t.Parallel()
 	w := newWorker(t)
-	w.server.MetricsInterval = leastInterval
+	w.server.MetricsInterval = meter.LeastInterval
 	w.serve()
 	cuts := 0
 	p := newProxy(t, w.cfg.Server, func() int64 {
@@ -123,7 +124,7 @@ func TestMetricsAfterALostConnection(t *testing.T) {
 		t.Errorf("%d samples came of %d that were sent, over %d connections", got, sent, p.cuts.Load()+1)
 	}
 	for i := 1; i < got; i++ {
-		if gap := w.follower.samples[i].Time.AsTime().Sub(w.follower.samples[i-1].Time.AsTime()); gap > idleInterval/2 {
+		if gap := w.follower.samples[i].Time.AsTime().Sub(w.follower.samples[i-1].Time.AsTime()); gap > meter.IdleInterval/2 {
 			t.Errorf("a hole of %s", gap)
 		}
 	}
@@ -136,7 +137,7 @@ func TestMetricsOfTwo(t *testing.T) {
 	w := newWorker(t)
 	w.listenHere()
 	w.startAgent()
-	w.server.MetricsInterval = leastInterval
+	w.server.MetricsInterval = meter.LeastInterval
 	w.tunnel()
 	w.launch(self("test-stubborn")...)
 	w.follower.untilSampled(t, 5)
@@ -146,7 +147,7 @@ func TestMetricsOfTwo(t *testing.T) {
 	patient.untilSampled(t, 5)
 	looking := newFollower()
 	w.tunnelTo(&coordinator.Server{TLS: w.server.TLS, Namespace: w.server.Namespace, Job: w.server.Job,
-		Follower: looking, Silent: true, MetricsInterval: leastInterval, NewSamples: true})
+		Follower: looking, Silent: true, MetricsInterval: meter.LeastInterval, NewSamples: true})
 	looking.untilSampled(t, 2)
 	w.follower.mu.Lock()
 	n := len(w.follower.samples)
@@ -179,7 +180,7 @@ func TestNoMetrics(t *testing.T) {
 	w.startAgent()
 	eager := newFollower()
 	w.tunnelTo(&coordinator.Server{TLS: w.server.TLS, Namespace: w.server.Namespace, Job: w.server.Job,
-		Follower: eager, Silent: true, MetricsInterval: leastInterval})
+		Follower: eager, Silent: true, MetricsInterval: meter.LeastInterval})
 	w.tunnel()
 	w.launch(self("test-stubborn")...)
 	eager.untilSampled(t, 3)

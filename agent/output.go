@@ -11,13 +11,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hodei-jobs/hodei/agent/handover"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
 // pipeHold is how long output is awaited after the command's end from processes
-// that it left behind. It is less than the launcher's doneWait, because the
+// that it left behind. It is less than the launcher's DoneWait, because the
 // container ends with the launcher.
-const pipeHold = doneWait - 100*time.Millisecond
+const pipeHold = handover.DoneWait - 100*time.Millisecond
 
 // readBytes is one read from a pipe: half of what it holds.
 const readBytes = 256 << 10
@@ -36,13 +37,13 @@ type output struct {
 }
 
 // readOutput starts to read the command's pipes. That goes on when ctx has ended, until finish.
-func (a *agent) readOutput(ctx context.Context, files handedOver) (*output, error) {
+func (a *agent) readOutput(ctx context.Context, files handover.Files) (*output, error) {
 	o := &output{agent: a}
 	ctx, o.giveUp = context.WithCancelCause(context.WithoutCancel(ctx))
 	for _, f := range []struct {
 		name   string
 		stream hodeipb.Stream
-	}{{fdStdout, hodeipb.Stream_STDOUT}, {fdStderr, hodeipb.Stream_STDERR}} {
+	}{{handover.FDStdout, hodeipb.Stream_STDOUT}, {handover.FDStderr, hodeipb.Stream_STDERR}} {
 		if files[f.name] == nil {
 			continue
 		}
@@ -174,7 +175,7 @@ func (o *output) move(ctx context.Context, stream hodeipb.Stream, fd int) (int, 
 		return n, nil
 	}
 	if !o.broken() {
-		n, readErr, err := o.spool.fill(ctx, stream, min(ready, readBytes), read)
+		n, readErr, err := o.spool.Fill(ctx, stream, min(ready, readBytes), read)
 		if err != nil {
 			o.lose(n, err)
 			return n, nil
@@ -190,7 +191,7 @@ func (o *output) move(ctx context.Context, stream hodeipb.Stream, fd int) (int, 
 func (o *output) keep(ctx context.Context, stream hodeipb.Stream, data []byte) {
 	if o.broken() {
 		o.lose(len(data), nil)
-	} else if err := o.spool.append(ctx, stream, time.Now(), data); err != nil {
+	} else if err := o.spool.Append(ctx, stream, time.Now(), data); err != nil {
 		o.lose(len(data), err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hodei-jobs/hodei/agent/handover"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
@@ -51,7 +52,7 @@ func openPipe(f *os.File, stream hodeipb.Stream) (*pipe, error) {
 func (p *pipe) size() int {
 	size, err := unix.FcntlInt(uintptr(p.fd), unix.F_GETPIPE_SZ, 0)
 	if err != nil { // it is no pipe: only tests bring that
-		return pipeBytes
+		return handover.PipeBytes
 	}
 	return size
 }

@@ -7,6 +7,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hodei-jobs/hodei/agent/handover"
+	"github.com/hodei-jobs/hodei/agent/spool"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
@@ -14,12 +16,12 @@ import (
 // its pipe larger since the agent has it.
 func TestDrain(t *testing.T) {
 	const printed = 1 << 20 // /proc/sys/fs/pipe-max-size: the most without privileges; more than pipeBytes
-	s, err := openSpool(t.TempDir(), 2*printed)
+	s, err := spool.Open(t.TempDir(), 2*printed, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.remove()
-	r, w, err := makePipe()
+	defer s.Remove()
+	r, w, err := handover.MakePipe()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +44,7 @@ func TestDrain(t *testing.T) {
 	if !o.drain(ctx, p) {
 		t.Error("somebody would still hold the pipe")
 	}
-	if _, end := s.extent(); end != printed {
+	if _, end := s.Extent(); end != printed {
 		t.Errorf("%d bytes of %d are taken", end, printed)
 	}
 }

@@ -18,6 +18,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/hodei-jobs/hodei/agent/agenttest"
+	"github.com/hodei-jobs/hodei/agent/handover"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
@@ -184,7 +186,7 @@ func TestStop(t *testing.T) {
 			w.cfg.Timeout = tt.timeout
 			w.cfg.Grace = 200 * time.Millisecond
 			if tt.grace != nil {
-				w.cfg.Grace = patience
+				w.cfg.Grace = agenttest.Patience
 			}
 			w.run(tt.command...)
 			if tt.timeout == 0 {
@@ -325,39 +327,30 @@ func TestNeverStarted(t *testing.T) {
 	}{
 		{"no launcher", 200 * time.Millisecond, func(*worker) {}, "no launcher came within 200ms: the job's container did not start",
 			contract.ExitStartTimeout},
-		{"TERM", patience, func(w *worker) { w.agent.signal(w.t, unix.SIGTERM) }, "told to end before the job's container started",
+		{"TERM", agenttest.Patience, func(w *worker) { w.agent.signal(w.t, unix.SIGTERM) }, "told to end before the job's container started",
 			contract.ExitNeverStarted},
-		{"cancelled", patience, func(w *worker) { w.server.Cancel(&hodeipb.Cancel{}) }, "cancelled before the job's container started",
+		{"cancelled", agenttest.Patience, func(w *worker) { w.server.Cancel(&hodeipb.Cancel{}) }, "cancelled before the job's container started",
 			contract.ExitStartTimeout},
-		{"the job's container has ended", patience, func(w *worker) { w.server.JobEnded(w.cfg.Attempt, "exit code 1 (Error)") },
+		{"the job's container has ended", agenttest.Patience, func(w *worker) { w.server.JobEnded(w.cfg.Attempt, "exit code 1 (Error)") },
 			"the launcher ended before the command started: exit code 1 (Error)", contract.ExitNeverStarted},
-		{"not a launcher", patience, func(w *worker) {
-			c, err := dialAgent(w.t.Context(), w.cfg.Socket, nil)
-			if err != nil {
-				w.t.Fatal(err)
-			}
+		{"not a launcher", agenttest.Patience, func(w *worker) {
+			c := w.dialSocket()
 			defer c.Close()
-			if err := send(c, "hello"); err != nil {
+			if err := handover.Send(c, "hello"); err != nil {
 				w.t.Fatal(err)
 			}
 			<-w.agent.ended
 		}, "launcher's hello: ", contract.ExitNeverStarted},
-		{"a launcher whose descriptors have no room", patience, func(w *worker) {
-			c, err := dialAgent(w.t.Context(), w.cfg.Socket, nil)
-			if err != nil {
-				w.t.Fatal(err)
-			}
+		{"a launcher whose descriptors have no room", agenttest.Patience, func(w *worker) {
+			c := w.dialSocket()
 			defer c.Close()
-			if err := send(c, launcherMsg{Failed: &failedMsg{Error: "too many in flight"}}); err != nil {
+			if err := handover.Send(c, handover.FromLauncher{Failed: &handover.Failed{Error: "too many in flight"}}); err != nil {
 				w.t.Fatal(err)
 			}
 			<-w.agent.ended
 		}, "launcher's hello: too many in flight", contract.ExitNeverStarted},
-		{"a launcher that hangs up", patience, func(w *worker) {
-			c, err := dialAgent(w.t.Context(), w.cfg.Socket, nil)
-			if err != nil {
-				w.t.Fatal(err)
-			}
+		{"a launcher that hangs up", agenttest.Patience, func(w *worker) {
+			c := w.dialSocket()
 			c.Close()
 		}, "EOF", contract.ExitNeverStarted},
 	}
@@ -368,7 +361,7 @@ func TestNeverStarted(t *testing.T) {
 			w.cfg.StartTimeout = tt.timeout
 			w.serve()
 			w.startAgent()
-			if tt.timeout == patience {
+			if tt.timeout == agenttest.Patience {
 				w.follower.until(t, "an attachment", func() bool { return len(w.follower.attached) > 0 })
 			}
 			tt.end(w)
@@ -668,7 +661,7 @@ func TestContainerLog(t *testing.T) {
 		select {
 		case <-w.launcher.ended:
 			t.Error("the launcher has ended, and its container with it, before the log has everything")
-		case <-time.After(doneWait + waitEvery/2): // longer than it waits for an agent that says nothing
+		case <-time.After(handover.DoneWait + waitEvery/2): // longer than it waits for an agent that says nothing
 		}
 		got, err := io.ReadAll(r)
 		if err != nil {
@@ -881,7 +874,7 @@ func TestFlood(t *testing.T) {
 		conn := w.dialAgent()
 		t.Cleanup(func() { conn.Close() })
 		go func() {
-			_ = conn.SetReadDeadline(begin.Add(patience))
+			_ = conn.SetReadDeadline(begin.Add(agenttest.Patience))
 			buf := make([]byte, 4096)
 			for {
 				if _, err := conn.Read(buf); err != nil {
@@ -917,7 +910,7 @@ func TestHandshakeIsBounded(t *testing.T) {
 	begin := time.Now()
 	conn := w.dialAgent()
 	defer conn.Close()
-	_ = conn.SetReadDeadline(begin.Add(patience))
+	_ = conn.SetReadDeadline(begin.Add(agenttest.Patience))
 	buf := make([]byte, 4096)
 	var err error
 	for err == nil {

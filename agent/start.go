@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/hodei-jobs/hodei/agent/guard"
+	"github.com/hodei-jobs/hodei/agent/handover"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 )
 
@@ -51,9 +53,12 @@ func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // awaitLauncher lets one launcher in before the deadline, and closes and unlinks the
 // socket.
-func (a *agent) awaitLauncher(ctx context.Context, l *net.UnixListener, deadline time.Time) (*handover, error) {
+func (a *agent) awaitLauncher(ctx context.Context, l *net.UnixListener, deadline time.Time) (*handover.Launcher, error) {
 	arrived := make(chan arrival, 1)
-	go func() { arrived <- accept(l) }()
+	go func() {
+		launcher, err := handover.Accept(l)
+		arrived <- arrival{launcher, err}
+	}()
 	timeout := time.NewTimer(time.Until(deadline))
 	defer timeout.Stop()
 	var why error
@@ -64,11 +69,11 @@ func (a *agent) awaitLauncher(ctx context.Context, l *net.UnixListener, deadline
 				return nil, fmt.Errorf("launcher's hello: %w", got.err)
 			}
 			if late(deadline, time.Now()) { // the machine slept: timers stood still
-				got.close()
+				got.launcher.Close()
 				return nil, a.tooLate(deadline)
 			}
-			a.jobUser.Store(foreignUser(got.conn))
-			return &got.handover, nil
+			a.jobUser.Store(guard.ForeignUser(got.launcher.Conn))
+			return got.launcher, nil
 		case <-timeout.C:
 			why = a.tooLate(deadline)
 		case <-ctx.Done():
@@ -84,32 +89,15 @@ func (a *agent) awaitLauncher(ctx context.Context, l *net.UnixListener, deadline
 	}
 	l.Close()
 	if got := <-arrived; got.err == nil { // it came in this very moment: turn it away
-		got.close()
+		got.launcher.Close()
 	}
 	return nil, why
 }
 
 // arrival is a launcher, or why there is none.
 type arrival struct {
-	handover
-	err error
-}
-
-// accept takes the first connection, and closes and unlinks the socket.
-func accept(l *net.UnixListener) arrival {
-	conn, err := l.AcceptUnix()
-	l.Close() // unlinks too
-	if err != nil {
-		return arrival{err: err}
-	}
-	_ = conn.SetReadDeadline(time.Now().Add(dialWait))
-	files, hello, err := acceptHello(conn)
-	_ = conn.SetReadDeadline(time.Time{})
-	if err != nil {
-		conn.Close()
-		return arrival{err: err}
-	}
-	return arrival{handover: handover{conn, files, hello.OwnCgroup2}}
+	launcher *handover.Launcher
+	err      error
 }
 
 // giveUp ends an attempt whose command never started. Kubernetes may start it again,

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hodei-jobs/hodei/agent/agenttest"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 )
 
@@ -68,7 +69,7 @@ func TestEviction(t *testing.T) {
 	w.cfg.StartTimeout = 10 * time.Millisecond
 	w.serve()
 	w.startAgent()
-	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) { // nothing tells
+	for deadline := time.Now().Add(agenttest.Patience); ; time.Sleep(time.Millisecond) { // nothing tells
 		var s unix.Stat_t
 		if unix.Stat(filepath.Join(w.cfg.EvictionDir, "overfull"), &s) == nil && s.Size >= overfillBytes {
 			break
@@ -104,7 +105,7 @@ func TestRun(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	w.terminationSays(want)
-	for deadline := time.Now().Add(patience); runtime.NumGoroutine() > before; runtime.Gosched() {
+	for deadline := time.Now().Add(agenttest.Patience); runtime.NumGoroutine() > before; runtime.Gosched() {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), before)
 		}

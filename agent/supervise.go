@@ -11,6 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/hodei-jobs/hodei/agent/handover"
+	"github.com/hodei-jobs/hodei/agent/meter"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
@@ -21,23 +23,23 @@ var stoppedCode = map[string]int{contract.CauseDeadlineExceeded: contract.ExitTi
 
 // supervise runs the job from the launcher's hello to the exit record, which is
 // known to coordinators before the container's log has everything.
-func (a *agent) supervise(ctx context.Context, launcher *handover, m *meter) (*hodeipb.ExitRecord, error) {
-	conn, files := launcher.conn, launcher.files
-	defer m.close()
+func (a *agent) supervise(ctx context.Context, launcher *handover.Launcher, m *meter.Meter) (*hodeipb.ExitRecord, error) {
+	conn, files := launcher.Conn, launcher.Files
+	defer m.Close()
 	out, err := a.readOutput(ctx, files)
 	if err != nil {
 		return nil, err
 	}
-	finish := a.samples.start(m)
+	finish := a.samples.Start(m.Measure)
 	copying, stopCopying := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopCopying()
 	log := a.copyToContainer(copying, files)
 	s := &supervisor{agent: a, conn: conn}
-	if err := send(conn, agentMsg{Start: true}); err != nil {
+	if err := handover.Send(conn, handover.FromAgent{Start: true}); err != nil {
 		a.Log.Warn("launcher not answered", "error", err)
 	}
 	exit := s.untilExit()
-	first, last := finish(exit)
+	first, last := finish(func() { m.End(exit) })
 	copied := make(chan struct{})
 	var waiting sync.WaitGroup
 	if log != nil {
@@ -45,11 +47,11 @@ func (a *agent) supervise(ctx context.Context, launcher *handover, m *meter) (*h
 	}
 	held := out.finish(ctx, exit == nil || exit.Code != 0)
 
-	record := s.record(ctx, exit, outOfMemory(first, last))
-	record.Usage, record.Probes = last, m.probe.states()
+	record := s.record(ctx, exit, meter.OutOfMemory(first, last))
+	record.Usage, record.Probes = last, m.Probes()
 	record.PipesHeld = held
-	_, record.End = a.spool.extent()
-	record.StdoutEnd, record.StderrEnd = a.spool.streamEnds()
+	_, record.End = a.spool.Extent()
+	record.StdoutEnd, record.StderrEnd = a.spool.StreamEnds()
 	record.Lost = out.lostBytes
 	if lost := out.lost(); lost != nil {
 		record.Message = strings.TrimPrefix(record.Message+"; "+lost.Error(), "; ")
@@ -61,7 +63,7 @@ func (a *agent) supervise(ctx context.Context, launcher *handover, m *meter) (*h
 	waiting.Wait()
 	a.update(func() { a.copied = complete })
 	// The launcher takes its container with it when it hears this.
-	if err := send(conn, agentMsg{Done: true, Code: stoppedCode[s.stopped]}); err != nil && exit != nil {
+	if err := handover.Send(conn, handover.FromAgent{Done: true, Code: stoppedCode[s.stopped]}); err != nil && exit != nil {
 		a.Log.Warn("launcher not answered", "error", err)
 	}
 	return record, nil
@@ -70,13 +72,13 @@ func (a *agent) supervise(ctx context.Context, launcher *handover, m *meter) (*h
 // ended makes it known how the job ended.
 func (a *agent) ended(record *hodeipb.ExitRecord) {
 	a.setExit(record)
-	if text, err := recordText(record, messageBytes); err != nil {
+	if text, err := recordText(record, contract.MessageBytes); err != nil {
 		a.Log.Warn("exit record not left as the container's message", "error", err)
 	} else {
 		a.writeTermination(text)
 	}
 	a.Log.Info("job ended", "code", record.Code, "signal", record.Signal, "cause", record.Cause, "bytes", record.End,
-		"usage", record.Usage.GetSource(), "samples", a.samples.count())
+		"usage", record.Usage.GetSource(), "samples", a.samples.Count())
 }
 
 // askForPatience keeps the launcher, whose container's log is still being written,
@@ -87,7 +89,7 @@ func (s *supervisor) askForPatience(done <-chan struct{}) {
 	for {
 		select {
 		case <-tick.C:
-			if send(s.conn, agentMsg{Wait: true}) != nil {
+			if handover.Send(s.conn, handover.FromAgent{Wait: true}) != nil {
 				return // it has gone; what is left of the log is lost with it
 			}
 		case <-done:
@@ -110,8 +112,8 @@ type supervisor struct {
 }
 
 // untilExit returns the launcher's exit message, nil if it went without one.
-func (s *supervisor) untilExit() *exitMsg {
-	messages := make(chan launcherMsg)
+func (s *supervisor) untilExit() *handover.Exit {
+	messages := make(chan handover.FromLauncher)
 	done := make(chan struct{})
 	var work sync.WaitGroup
 	defer work.Wait()
@@ -122,11 +124,11 @@ func (s *supervisor) untilExit() *exitMsg {
 	work.Go(func() {
 		defer close(messages)
 		for {
-			var m launcherMsg
-			if fds, err := receive(s.conn, &m); err != nil {
+			var m handover.FromLauncher
+			if fds, err := handover.Receive(s.conn, &m); err != nil {
 				return
 			} else {
-				closeAll(fds)
+				handover.CloseAll(fds)
 			}
 			select {
 			case messages <- m:
@@ -200,14 +202,14 @@ func (s *supervisor) stop(cause string, grace time.Duration) {
 
 func (s *supervisor) signal(sig unix.Signal) {
 	s.told = sig
-	if err := send(s.conn, agentMsg{Signal: int(sig)}); err != nil {
+	if err := handover.Send(s.conn, handover.FromAgent{Signal: int(sig)}); err != nil {
 		s.Log.Warn("signal not passed on", "signal", sig, "error", err)
 	}
 }
 
 // record turns the launcher's word and the kernel's into the exit record. oom is what
 // the OOM killer has done to the job; empty: nothing.
-func (s *supervisor) record(ctx context.Context, exit *exitMsg, oom string) *hodeipb.ExitRecord {
+func (s *supervisor) record(ctx context.Context, exit *handover.Exit, oom string) *hodeipb.ExitRecord {
 	r := &hodeipb.ExitRecord{Finished: timestamppb.Now()}
 	if !s.started.IsZero() {
 		r.Started = timestamppb.New(s.started)
@@ -260,7 +262,7 @@ const podEndsWait = 500 * time.Millisecond
 
 // podEnds tells that the command ended because the Pod was told to, by a signal or in
 // answer to one.
-func (s *supervisor) podEnds(ctx context.Context, exit *exitMsg) bool {
+func (s *supervisor) podEnds(ctx context.Context, exit *handover.Exit) bool {
 	signal := unix.Signal(exit.Signal)
 	killed := signal != s.told && (signal == unix.SIGTERM || signal == unix.SIGKILL)
 	if !s.InPod || !killed && !exit.Told {
@@ -273,12 +275,5 @@ func (s *supervisor) podEnds(ctx context.Context, exit *exitMsg) bool {
 		return true
 	case <-late.C:
 		return false
-	}
-}
-
-// close closes all files.
-func (h handedOver) close() {
-	for _, f := range h {
-		f.Close()
 	}
 }

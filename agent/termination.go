@@ -3,11 +3,11 @@ package agent
 import (
 	"errors"
 	"os"
-	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/hodei-jobs/hodei/agent/ellipsis"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
@@ -48,13 +48,13 @@ func recordText(record *hodeipb.ExitRecord, limit int) ([]byte, error) {
 		},
 		func(int) {
 			for _, p := range r.Probes {
-				p.Absent = cutText(p.Absent, probeTextBytes)
+				p.Absent = ellipsis.Cut(p.Absent, probeTextBytes)
 			}
 		},
 		func(int) { r.Probes = nil },
-		func(tooMuch int) { r.Message = cutText(r.Message, max(messageKept, len(r.Message)-tooMuch)) },
+		func(tooMuch int) { r.Message = ellipsis.Cut(r.Message, max(messageKept, len(r.Message)-tooMuch)) },
 		func(int) { r.Usage = nil },
-		func(tooMuch int) { r.Message = cutText(r.Message, len(r.Message)-tooMuch) },
+		func(tooMuch int) { r.Message = ellipsis.Cut(r.Message, len(r.Message)-tooMuch) },
 	} {
 		if err != nil || len(text) <= limit {
 			return text, err
@@ -66,17 +66,4 @@ func recordText(record *hodeipb.ExitRecord, limit int) ([]byte, error) {
 		err = errors.New("it is longer than the container's message may be")
 	}
 	return text, err
-}
-
-// cutText is s of at most n bytes, with dots for what is missing.
-func cutText(s string, n int) string {
-	const dots = "..."
-	if len(s) <= n {
-		return s
-	}
-	n = max(n-len(dots), 0)
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n] + dots
 }

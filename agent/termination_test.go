@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/hodei-jobs/hodei/agent/handover"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
@@ -71,10 +72,10 @@ func TestRecordText(t *testing.T) {
 			keepsProbes: true, keepsWaits: true},
 		{name: "absent parts", message: cause, probes: probes(strings.Repeat("r", 400)), usage: true, keepsMessage: true, keepsUsage: true,
 			keepsProbes: true},
-		{name: "a long message", message: strings.Repeat("ü", maxPacket/2), probes: probes("why"), usage: true, keepsUsage: true},
-		{name: "a long message, and no figures", message: strings.Repeat("x", 3*maxPacket)},
-		{name: "a message of quotes", message: strings.Repeat(`"`, maxPacket), usage: true, keepsUsage: true},
-		{name: "a message of control characters", message: strings.Repeat("\x01", maxPacket), probes: probes(strings.Repeat("\x01", 400)),
+		{name: "a long message", message: strings.Repeat("ü", handover.MaxPacket/2), probes: probes("why"), usage: true, keepsUsage: true},
+		{name: "a long message, and no figures", message: strings.Repeat("x", 3*handover.MaxPacket)},
+		{name: "a message of quotes", message: strings.Repeat(`"`, handover.MaxPacket), usage: true, keepsUsage: true},
+		{name: "a message of control characters", message: strings.Repeat("\x01", handover.MaxPacket), probes: probes(strings.Repeat("\x01", 400)),
 			usage: true},
 	}
 	for _, test := range tests {
@@ -90,7 +91,7 @@ func TestRecordText(t *testing.T) {
 				r.Usage = greatestUsage(t)
 			}
 			before := protojson.Format(r)
-			text, err := recordText(r, messageBytes)
+			text, err := recordText(r, contract.MessageBytes)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -98,7 +99,7 @@ func TestRecordText(t *testing.T) {
 				t.Error("the record itself was changed")
 			}
 			got := &hodeipb.ExitRecord{}
-			if err := protojson.Unmarshal(text, got); err != nil || !json.Valid(text) || len(text) > messageBytes {
+			if err := protojson.Unmarshal(text, got); err != nil || !json.Valid(text) || len(text) > contract.MessageBytes {
 				t.Fatalf("%d bytes: %v\n%s", len(text), err, text)
 			}
 			if got.Code != r.Code || got.Cause != r.Cause || got.End != r.End || got.Message == "" || !utf8.ValidString(got.Message) {

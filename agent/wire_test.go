@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/mem"
 
+	"github.com/hodei-jobs/hodei/agent/agenttest"
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
@@ -113,7 +114,7 @@ func BenchmarkWire(b *testing.B) {
 			Namespace: testID.Namespace, Job: testID.Job, Attempt: "pod-1", AttemptUID: "uid-1",
 			Server: serveAt(b, s, listen(b)), TLS: client, Log: slog.New(slog.DiscardHandler),
 		})
-		a.spool = testSpool(b, 64<<20, 0)
+		a.spool = testSpool(b, 64<<20)
 		ctx, cancel := context.WithCancel(b.Context())
 		var work sync.WaitGroup
 		work.Go(func() { a.dialCoordinator(ctx) })
@@ -125,7 +126,7 @@ func BenchmarkWire(b *testing.B) {
 		for b.Loop() {
 			for rest := data; len(rest) > 0; {
 				n := min(len(rest), readBytes)
-				if err := a.spool.append(ctx, stdout, time.Now(), rest[:n]); err != nil {
+				if err := a.spool.Append(ctx, stdout, time.Now(), rest[:n]); err != nil {
 					b.Fatal(err)
 				}
 				rest = rest[n:]
@@ -197,7 +198,7 @@ func (d *discarding) Output(_ context.Context, _ string, _ *hodeipb.Batch, data 
 
 // until waits until everything below end has come.
 func (d *discarding) until(b *testing.B, end uint64) {
-	timeout := time.After(patience)
+	timeout := time.After(agenttest.Patience)
 	for {
 		d.mu.Lock()
 		got := d.end

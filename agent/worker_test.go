@@ -25,6 +25,8 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/hodei-jobs/hodei/agent/agenttest"
+	"github.com/hodei-jobs/hodei/agent/spool"
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
@@ -32,8 +34,25 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 )
 
-// patience bounds what a test waits for; only a failing one comes near.
-const patience = 30 * time.Second
+const (
+	stdout = hodeipb.Stream_STDOUT
+	stderr = hodeipb.Stream_STDERR
+)
+
+// testSpool makes a spool that is removed at the end of the test.
+func testSpool(t testing.TB, capBytes int64) *spool.Spool {
+	t.Helper()
+	s, err := spool.Open(filepath.Join(t.TempDir(), "spool"), capBytes, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Remove(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
 
 var testID = certs.ID{Namespace: "jobs", Job: "make-k3x9z"}
 
@@ -145,7 +164,7 @@ func (f *follower) Exited(_ string, r *hodeipb.ExitRecord) error {
 // until waits for what done, which is called with the lock held, asks for.
 func (f *follower) until(t testing.TB, what string, done func() bool) {
 	t.Helper()
-	timeout := time.After(patience)
+	timeout := time.After(agenttest.Patience)
 	for {
 		f.mu.Lock()
 		ok, changed := done(), f.changed
@@ -185,25 +204,8 @@ func (f *follower) exited(t testing.TB) *hodeipb.ExitRecord {
 // process is one that the test has started and ends by its id.
 type process struct {
 	cmd    *exec.Cmd
-	stderr lockedBuffer
+	stderr agenttest.Buffer
 	ended  chan struct{}
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 func start(t testing.TB, stdin *os.File, command ...string) *process {
@@ -265,7 +267,7 @@ func (p *process) exits(t testing.TB, want int) {
 	t.Helper()
 	select {
 	case <-p.ended:
-	case <-time.After(patience):
+	case <-time.After(agenttest.Patience):
 		t.Fatalf("%s does not end", p.cmd.Args[1])
 	}
 	if got := p.cmd.ProcessState.ExitCode(); got != want {
@@ -310,7 +312,7 @@ func newWorker(t testing.TB) *worker {
 	w := &worker{t: t, dir: dir, follower: newFollower(), cfg: Config{
 		Namespace: testID.Namespace, Job: testID.Job, Attempt: "pod-1", AttemptUID: "uid-1", Version: "test",
 		Socket: filepath.Join(dir, "s"), SpoolDir: filepath.Join(dir, "spool"), SpoolBytes: 1 << 30,
-		StartTimeout: patience, Grace: patience, Linger: patience,
+		StartTimeout: agenttest.Patience, Grace: agenttest.Patience, Linger: agenttest.Patience,
 		TerminationLog: filepath.Join(dir, "termination"),
 	}}
 	c, err := testCerts()
@@ -372,10 +374,24 @@ func (w *worker) listenHere() {
 	l.Close() // to be taken by the agent
 }
 
+// dialSocket connects to the socket on which the agent waits for the launcher.
+func (w *worker) dialSocket() *net.UnixConn {
+	w.t.Helper()
+	for deadline := time.Now().Add(agenttest.Patience); ; time.Sleep(time.Millisecond) { // nothing tells
+		conn, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: w.cfg.Socket, Net: "unixpacket"})
+		if err == nil {
+			return conn
+		}
+		if time.Now().After(deadline) {
+			w.t.Fatal(err)
+		}
+	}
+}
+
 // dialAgent connects to the port on which the agent waits for coordinators.
 func (w *worker) dialAgent() net.Conn {
 	w.t.Helper()
-	for deadline := time.Now().Add(patience); ; {
+	for deadline := time.Now().Add(agenttest.Patience); ; {
 		conn, err := net.Dial("tcp", w.cfg.Listen)
 		if err == nil {
 			return conn

@@ -12,9 +12,9 @@ import (
 
 const module = "github.com/hodei-jobs/hodei/"
 
-// constants is a package that every other may import: what hodei-worker and those who start it
-// agree on stands once. The first rule keeps everything else out of it.
-const constants = "pkg/contract"
+// anywhere are packages that every other may import: what hodei-worker and those who start it agree on,
+// and words as a shell takes them. The first rules keep everything else out of them.
+var anywhere = []string{"pkg/contract", "pkg/shell"}
 
 // beyondStandard is all that is not the standard library's.
 var beyondStandard = []string{"github.com", "golang.org", "google.golang.org", "k8s.io", "sigs.k8s.io", "go.yaml.in"}
@@ -27,11 +27,23 @@ var forbidden = []struct {
 	imports []string
 	why     string
 }{
-	{constants, beyondStandard, "it has constants alone, so that everybody can import it"},
+	{"pkg/contract", beyondStandard, "it has constants alone, so that everybody can import it"},
+	{"pkg/shell", beyondStandard, "it writes words as a shell takes them, so that everybody can import it"},
 	{"agent", []string{"k8s.io", "sigs.k8s.io"}, "it knows no Kubernetes: the wire is the whole contract"},
 	{"agent", []string{"github.com/spf13"}, "the worker is configured by variables; a command line library is dead weight in every Pod"},
 	{"agent", []string{"certs"}, "it takes a *tls.Config, so that who issues certificates is not its affair"},
 	{"agent", []string{"pkg/cli", "pkg/coordinator", "pkg/provider", "pkg/job", "pkg/ui"}, "the wire is the whole contract"},
+	{"agent/spool", []string{"agent", "certs", "pkg/contract"}, "it keeps output, whoever prints it and whoever reads it"},
+	{"agent/handover", []string{"agent", "certs", "pkg", "google.golang.org"},
+		"it is what two processes say to each other; each imports it, and it neither"},
+	{"agent/launcher", []string{"agent/spool", "agent/meter", "agent/guard", "certs", "pkg/hodeipb", "google.golang.org"},
+		"it is process 1 of the job's container: it speaks to the agent alone, and the job pays for its memory"},
+	{"agent/guard", []string{"agent/spool", "agent/meter", "agent/launcher", "certs", "pkg", "google.golang.org"},
+		"it knows whose a connection is; who is a coordinator is proved above"},
+	{"agent/meter", []string{"agent/spool", "agent/guard", "agent/launcher", "certs"},
+		"it measures; whom the agent tells of it is not its affair"},
+	{"agent/proc", []string{"agent", "certs", "pkg", "google.golang.org"}, "it reads /proc, whatever the figures are for"},
+	{"agent/ellipsis", beyondStandard, "it shortens text, whatever that says"},
 	{"cmd/hodei-worker", []string{"k8s.io", "sigs.k8s.io", "github.com/spf13"}, "it is copied into every Pod: small, and quick to start"},
 	{"pkg/coordinator", []string{"certs"}, "it takes a *tls.Config, so that who issues certificates is not its affair"},
 	{"pkg/coordinator", []string{"k8s.io/client-go", "k8s.io/cli-runtime", "k8s.io/kubectl"}, "it serves agents of any provider"},
@@ -43,6 +55,9 @@ var forbidden = []struct {
 	{"pkg/hodeipb", []string{"agent", "certs", "pkg", "k8s.io"}, "the protocol stands on nothing of ours"},
 	{"pkg/job", []string{"agent", "certs", "pkg", "k8s.io/client-go", "google.golang.org/grpc"}, "the vocabulary does no I/O"},
 	{"internal/atomicfile", []string{"agent", "certs", "pkg", "k8s.io", "google.golang.org"}, "it writes bytes, whatever they mean"},
+	{"internal/httpserve", []string{"agent", "certs", "pkg/cli", "pkg/command", "pkg/coordinator", "pkg/exporter", "pkg/provider",
+		"pkg/server", "k8s.io/client-go", "google.golang.org"},
+		"it serves handlers, whatever they answer"},
 	{"internal/xdg", []string{"agent", "certs", "pkg", "k8s.io", "google.golang.org"},
 		"it makes names of directories, whatever is in them"},
 	{"pkg/usage", []string{"agent", "certs", "pkg/cli", "pkg/coordinator", "pkg/provider", "pkg/report", "pkg/advice", "pkg/ui",
@@ -59,15 +74,20 @@ var forbidden = []struct {
 	{"pkg/follow", []string{"agent", "certs", "pkg/cli", "pkg/provider", "pkg/server", "pkg/ui", "k8s.io/client-go", "k8s.io/cli-runtime",
 		"github.com/spf13"},
 		"it meets the agents of a job of any provider, and tells values: who shows them, and how, is not its affair"},
+	{"pkg/history", []string{"agent", "pkg/cli", "pkg/command", "pkg/joblog", "pkg/session", "pkg/output", "pkg/server", "pkg/ui"},
+		"it tells what is known of jobs: who shows it, and how, is not its affair"},
+	{"pkg/joblog", []string{"agent", "pkg/cli", "pkg/command", "pkg/session", "pkg/server"},
+		"it shows output to the sinks that it is given: flags end above it, and sessions stand on it"},
 	{"pkg/setup", []string{"agent", "pkg/cli", "pkg/server", "pkg/ui"},
 		"it returns values and errors; who shows them, and how, is not its affair"},
 	{"pkg/place", []string{"agent", "pkg/cli", "pkg/command", "pkg/server", "pkg/ui"},
 		"it gets from settings to what a command works with; who shows it, and how, is not its affair"},
 	{"pkg/check", []string{"agent", "pkg/cli", "pkg/command", "pkg/server"},
 		"it looks, and tells results; who shows them, and how, is not its affair"},
+	{"pkg/remedy", []string{"agent", "pkg/cli", "pkg/command", "pkg/coordinator", "pkg/output", "pkg/place", "pkg/server"},
+		"it makes hints of how a job has ended, wherever that is known from"},
 	{"pkg/signals", []string{"agent", "certs", "pkg/cli", "pkg/coordinator", "pkg/provider", "pkg/ui"},
 		"it hears signals, whatever is done about them"},
-	{"pkg/shell", beyondStandard, "it writes words as a shell takes them"},
 	{"pkg/document", []string{"agent", "certs", "pkg", "k8s.io/client-go", "k8s.io/cli-runtime", "github.com/spf13", "google.golang.org"},
 		"it prints data, whatever it is about"},
 	{"pkg/output", []string{"agent", "certs", "pkg/cli", "pkg/provider", "pkg/setup", "pkg/server", "k8s.io/client-go",
@@ -78,6 +98,13 @@ var forbidden = []struct {
 	{"pkg/provider/tunnel", beyondStandard, "it passes connections on, whoever dials and whoever serves them"},
 	{"pkg/provider/local", []string{"pkg/coordinator"}, "it starts agents; who meets them stands above"},
 	{"pkg/provider/kubernetes", []string{"pkg/coordinator"}, "it dials agents and hands over connections; who meets them stands above"},
+	{"pkg/provider/kubernetes/manifest", []string{"pkg/provider/kubernetes", "k8s.io/client-go", "google.golang.org"},
+		"it writes objects and reads them, with the same result wherever they come from; who asks the cluster for them stands above"},
+	{"pkg/provider/kubernetes/explain", []string{"pkg/provider/local", "pkg/provider/tunnel", "k8s.io/client-go/kubernetes",
+		"k8s.io/client-go/informers", "google.golang.org/grpc"},
+		"it reads what the cluster has said; who asks the cluster stands above"},
+	{"pkg/provider/kubernetes/forward", []string{"pkg/coordinator", "pkg/wire", "google.golang.org/grpc"},
+		"it opens connections, whatever they carry"},
 	{"pkg/wire", []string{"agent", "certs", "pkg/cli", "pkg/coordinator", "pkg/provider", "pkg/ui", "k8s.io/client-go"},
 		"it judges messages, whoever received them"},
 	{"pkg/provider/local", []string{"agent"}, "it runs hodei-worker as the kubelet would, as a program"},
@@ -92,17 +119,21 @@ var onlyIn = []struct {
 	why     string
 }{
 	{"pkg/cli", []string{"cmd/hodei", "pkg/cli"}, "what a command needs lives below it, where the server can use it too"},
-	{"pkg/coordinator/logstore", []string{"pkg/coordinator", "pkg/cli/...", "pkg/history", "pkg/joblog", "pkg/place", "pkg/session",
-		"pkg/output", "pkg/output/outputtest"},
+	{"pkg/coordinator/logstore", []string{"pkg/coordinator", "pkg/cli/...", "pkg/history", "pkg/history/historytest", "pkg/joblog",
+		"pkg/place", "pkg/session", "pkg/output", "pkg/output/outputtest"},
 		"a coordinator writes it, commands about logs look into it, and output is shown from it"},
 	{"pkg/server", []string{"pkg/cli/..."}, "a command serves it"},
+	{"agent", []string{"cmd/hodei-worker", "agent/..."}, "it is one end of the wire; the other side knows the wire"},
+	{"agent/agenttest", nil, "it is for tests"},
 	{"pkg/ui/uitest", nil, "it is for tests"},
 	{"pkg/follow/followtest", nil, "it is for tests"},
 	{"pkg/setup/setuptest", nil, "it is for tests"},
 	{"pkg/usage/usagetest", nil, "it is for tests"},
+	{"pkg/history/historytest", nil, "it is for tests"},
 	{"pkg/provider/kubernetes/kubernetestest", nil, "it is for tests"},
 	{"pkg/output/outputtest", nil, "it is for tests"},
 	{"github.com/prometheus", []string{"pkg/exporter"}, "jobs are shown to Prometheus in one place"},
+	{"golang.org/x/net/netutil", []string{"internal/httpserve"}, "connections are bounded in one place"},
 	{"github.com/gofrs/flock", []string{"pkg/coordinator/logstore", "pkg/provider"},
 		"files are locked beside the code that knows what the lock protects"},
 	{"github.com/spf13", []string{"pkg/cli/...", "pkg/command"}, "flags end where options begin"},
@@ -110,15 +141,16 @@ var onlyIn = []struct {
 	{"github.com/briandowns/spinner", []string{"pkg/ui"}, "what the terminal can do is decided once"},
 	{"golang.org/x/term", []string{"pkg/ui"}, "what the terminal can do is decided once"},
 	{"k8s.io/client-go", []string{"pkg/cli/...", "pkg/command", "pkg/check", "pkg/place", "pkg/setup", "pkg/provider/kubernetes",
-		"pkg/provider/kubernetes/kubernetestest", "test/target"},
-		"the cluster is reached where jobs are made and where hodei is installed, and by commands and tests about the cluster"},
+		"pkg/provider/kubernetes/explain", "pkg/provider/kubernetes/kubernetestest", "pkg/provider/kubernetes/forward", "test/target"},
+		"the cluster is reached where jobs are made and where hodei is installed, and by commands and tests about the cluster; explain " +
+			"knows its errors about a kubeconfig"},
 	{"k8s.io/cli-runtime", []string{"pkg/cli/...", "pkg/command", "pkg/provider/kubernetes"}, "it is about flags and printing"},
 	{"k8s.io/kubectl", []string{"pkg/cli/...", "pkg/command", "pkg/provider/kubernetes"}, "it is about flags and printing"},
 	{"go.yaml.in/yaml", []string{"deploy"},
 		"it keeps comments, which are the reasons of the manifests' rules; all else is read as Kubernetes reads it"},
-	{"google.golang.org/grpc", []string{"agent", "pkg/coordinator", "pkg/coordinator/logstore", "pkg/hodeipb", "pkg/output/outputtest",
-		"pkg/follow/followtest", "test/bench"},
-		"the wire has two ends, and the store takes the buffers as they come"},
+	{"google.golang.org/grpc", []string{"agent", "agent/spool", "pkg/coordinator", "pkg/coordinator/logstore", "pkg/hodeipb",
+		"pkg/output/outputtest", "pkg/follow/followtest", "test/bench"},
+		"the wire has two ends, and what keeps output gives and takes the buffers as they come"},
 }
 
 // TestImports holds the import graph of docs/architecture.md.
@@ -132,7 +164,7 @@ func TestImports(t *testing.T) {
 		}
 		var shortest []string // one chain tells all
 		for _, dep := range packages[root].Deps {
-			if dep == root || dep == qualify(constants) || !underAny(dep, rule.imports) {
+			if dep == root || slices.Contains(anywhere, strings.TrimPrefix(dep, module)) || !underAny(dep, rule.imports) {
 				continue
 			}
 			if c := chain(packages, root, dep); shortest == nil || len(c) < len(shortest) {

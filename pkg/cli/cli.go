@@ -11,6 +11,22 @@ import (
 	_ "k8s.io/client-go/plugin/pkg/client/auth" // the clouds' ways to log in
 	"k8s.io/klog/v2"
 	"k8s.io/kubectl/pkg/util/templates"
+
+	"github.com/hodei-jobs/hodei/pkg/cli/advise"
+	"github.com/hodei-jobs/hodei/pkg/cli/attach"
+	"github.com/hodei-jobs/hodei/pkg/cli/certs"
+	"github.com/hodei-jobs/hodei/pkg/cli/describe"
+	"github.com/hodei-jobs/hodei/pkg/cli/doctor"
+	"github.com/hodei-jobs/hodei/pkg/cli/install"
+	"github.com/hodei-jobs/hodei/pkg/cli/jobs"
+	"github.com/hodei-jobs/hodei/pkg/cli/logs"
+	"github.com/hodei-jobs/hodei/pkg/cli/provider"
+	"github.com/hodei-jobs/hodei/pkg/cli/report"
+	"github.com/hodei-jobs/hodei/pkg/cli/run"
+	"github.com/hodei-jobs/hodei/pkg/cli/server"
+	"github.com/hodei-jobs/hodei/pkg/cli/top"
+	"github.com/hodei-jobs/hodei/pkg/cli/uninstall"
+	"github.com/hodei-jobs/hodei/pkg/command"
 )
 
 // Main runs hodei with args (args[0] is the program's own name) and returns its
@@ -18,12 +34,13 @@ import (
 func Main(args []string, in io.Reader, out, errOut io.Writer) int {
 	// client-go logs what its callers get as errors anyway.
 	klog.SetSlogLogger(slog.New(slog.DiscardHandler))
-	a := newApp(args, in, out, errOut)
-	return a.execute(a.newRoot())
+	a := command.New(args, in, out, errOut)
+	a.Version = readClientVersion().Version
+	return a.Execute(newRoot(a))
 }
 
 // newRoot makes the command that holds all others.
-func (a *app) newRoot() *cobra.Command {
+func newRoot(a *command.Env) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "hodei",
 		Short: "Run commands on Kubernetes as if they were local",
@@ -32,39 +49,39 @@ func (a *app) newRoot() *cobra.Command {
 			and its exit code.`),
 		Args: cobra.NoArgs,
 	}
-	a.prepare(root)
+	a.Prepare(root)
 	showVersion := root.Flags().Bool("version", false, "Print the version of hodei.")
 	root.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *showVersion {
-			return a.printClientVersion()
+			return printClientVersion(a.Out)
 		}
 		return cmd.Help()
 	}
 	groups := templates.CommandGroups{
 		{Message: "Jobs:", Commands: []*cobra.Command{
-			a.newRun(),
-			newJobs(a, (*jobsOptions).run),
-			a.newDescribe(),
-			newTop(a, (*topOptions).run),
-			a.newLogs(),
-			a.newAttach(),
-			a.newReport(),
-			a.newAdvise(),
+			run.New(a),
+			jobs.New(a, (*jobs.Options).Run),
+			describe.New(a, (*describe.Options).Run),
+			top.New(a, (*top.Options).Run),
+			logs.New(a, (*logs.Options).Run),
+			attach.New(a),
+			report.New(a, (*report.Options).Run),
+			advise.New(a, (*advise.Options).Run),
 		}},
 		{Message: "Set-up:", Commands: []*cobra.Command{
-			a.newInstall(),
-			a.newUninstall(),
-			a.newCerts(),
-			newProvider(a),
-			a.newDoctor(),
+			install.New(a),
+			uninstall.New(a),
+			certs.New(a),
+			provider.New(a),
+			doctor.New(a, (*doctor.Options).Run),
 		}},
-		{Message: "Server:", Commands: []*cobra.Command{a.newServer()}},
+		{Message: "Server:", Commands: []*cobra.Command{server.New(a)}},
 	}
 	groups.Add(root)
-	root.AddCommand(a.newVersion(), a.newCompletion())
+	root.AddCommand(newVersion(a, (*versionOptions).run), newCompletion(a.Out))
 	templates.ActsAsRootCommand(root, []string{"options"}, groups...)
 	root.AddCommand(newOptions())
-	a.explainUsage(root) // after kubectl's templates, which have an explanation of their own
+	a.ExplainUsage(root) // after kubectl's templates, which have an explanation of their own
 	return root
 }
 

@@ -1,11 +1,14 @@
 package cli
 
 import (
+	"io"
+
 	"github.com/spf13/cobra"
 	"k8s.io/kubectl/pkg/util/templates"
 )
 
-func (a *app) newCompletion() *cobra.Command {
+// newCompletion makes the command, which writes to out.
+func newCompletion(out io.Writer) *cobra.Command {
 	return &cobra.Command{
 		Use:   "completion bash|zsh|fish|powershell",
 		Short: "Print the completion script of a shell",
@@ -33,13 +36,13 @@ func (a *app) newCompletion() *cobra.Command {
 			root := cmd.Root()
 			switch args[0] {
 			case "bash":
-				return root.GenBashCompletionV2(a.Out, true)
+				return root.GenBashCompletionV2(out, true)
 			case "zsh":
-				return root.GenZshCompletion(a.Out)
+				return root.GenZshCompletion(out)
 			case "fish":
-				return root.GenFishCompletion(a.Out, true)
+				return root.GenFishCompletion(out, true)
 			default:
-				return root.GenPowerShellCompletionWithDesc(a.Out)
+				return root.GenPowerShellCompletionWithDesc(out)
 			}
 		},
 	}

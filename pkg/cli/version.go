@@ -1,16 +1,21 @@
 package cli
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"runtime"
 	"runtime/debug"
 	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/rest"
 	"k8s.io/kubectl/pkg/util/templates"
 
+	"github.com/hodei-jobs/hodei/pkg/command"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -40,9 +45,9 @@ type serverVersion struct {
 	Platform string `json:"platform,omitempty"`
 }
 
-func (a *app) newVersion() *cobra.Command {
-	var output string
-	var client bool
+// newVersion makes the command; run is (*versionOptions).run, or a test's.
+func newVersion(env *command.Env, run func(*versionOptions, context.Context) error) *cobra.Command {
+	o := &versionOptions{IOStreams: env.IOStreams, cluster: env.ClusterConfig, printData: env.PrintData}
 	cmd := &cobra.Command{
 		Use:                   "version [--client] [-o json|yaml]",
 		DisableFlagsInUseLine: true,
@@ -58,37 +63,52 @@ func (a *app) newVersion() *cobra.Command {
 			hodei version --client -o json`),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if !slices.Contains([]string{"", "json", "yaml"}, output) {
-				return usagef(cmd, "--output %q: want json or yaml", output)
+			if !slices.Contains([]string{"", "json", "yaml"}, o.output) {
+				return command.Usagef(cmd, "--output %q: want json or yaml", o.output)
 			}
-			v := versions{Client: readClientVersion()}
-			if !client {
-				server, err := a.readServerVersion()
-				if err != nil {
-					fmt.Fprintln(a.ErrOut, "no cluster answers:", ui.Printable(err.Error()))
-				}
-				v.Server = server
-			}
-			if output != "" {
-				return a.printData(v, output)
-			}
-			if err := a.printClientVersion(); err != nil {
-				return err
-			}
-			if v.Server != nil {
-				fmt.Fprintf(a.Out, "Server Version: %s\n", v.Server.Version)
-			}
-			return nil
+			return run(o, cmd.Context())
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "", "Output format: json or yaml (default: lines).")
-	cmd.Flags().BoolVar(&client, "client", false, "Ask no cluster.")
+	cmd.Flags().StringVarP(&o.output, "output", "o", "", "Output format: json or yaml (default: lines).")
+	cmd.Flags().BoolVar(&o.client, "client", false, "Ask no cluster.")
 	return cmd
 }
 
-func (a *app) printClientVersion() error {
+// versionOptions is what one version prints.
+type versionOptions struct {
+	genericiooptions.IOStreams
+	output string // json, yaml or, for lines, empty
+	client bool   // ask no cluster
+	// cluster is the way to the cluster that jobs go to.
+	cluster   func() (*rest.Config, error)
+	printData func(v any, format string) error
+}
+
+func (o *versionOptions) run(context.Context) error {
+	v := versions{Client: readClientVersion()}
+	if !o.client {
+		server, err := o.readServerVersion()
+		if err != nil {
+			fmt.Fprintln(o.ErrOut, "no cluster answers:", ui.Printable(err.Error()))
+		}
+		v.Server = server
+	}
+	if o.output != "" {
+		return o.printData(v, o.output)
+	}
+	if err := printClientVersion(o.Out); err != nil {
+		return err
+	}
+	if v.Server != nil {
+		fmt.Fprintf(o.Out, "Server Version: %s\n", v.Server.Version)
+	}
+	return nil
+}
+
+// printClientVersion prints the line of hodei's own version.
+func printClientVersion(out io.Writer) error {
 	v := readClientVersion()
-	_, err := fmt.Fprintf(a.Out, "Client Version: %s (%s, %s)\n", v.Version, v.GoVersion, v.Platform)
+	_, err := fmt.Fprintf(out, "Client Version: %s (%s, %s)\n", v.Version, v.GoVersion, v.Platform)
 	return err
 }
 
@@ -110,11 +130,8 @@ func readClientVersion() clientVersion {
 }
 
 // readServerVersion asks the cluster.
-func (a *app) readServerVersion() (*serverVersion, error) {
-	if _, _, err := a.chooseCluster(); err != nil {
-		return nil, err
-	}
-	config, err := restConfig(a.kube)
+func (o *versionOptions) readServerVersion() (*serverVersion, error) {
+	config, err := o.cluster()
 	if err != nil {
 		return nil, err
 	}

@@ -84,6 +84,9 @@ const (
 // as much to it, to have the kubelet evict the Pod.
 const EvictionBytes = 1 << 20
 
+// MessageBytes is all that the kubelet reads of a container's message.
+const MessageBytes = 4096
+
 // JobURI returns the SPIFFE URI that the certificates of a job carry as their only URI name,
 // spiffe://hodei/ns/<namespace>/job/<job>. Both names are RFC 1123 labels, which JobURI does not
 // check.

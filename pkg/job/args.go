@@ -21,38 +21,29 @@ const TooLargeHint = "put it into a file: in the image, or in a ConfigMap among 
 // checkSizes refuses what no program could be started with.
 func (s *Spec) checkSizes() error {
 	all := 0
-	check := func(what string, bytes int) error {
+	check := func(path string, bytes int) error {
 		all += bytes + argOverhead
 		if bytes > maxArgBytes {
-			return tooLarge(what, bytes, maxArgBytes)
+			return tooLarge(path, "has", bytes, maxArgBytes)
 		}
 		return nil
 	}
 	for i, a := range s.Command {
-		if err := check(argument(i), len(a)); err != nil {
+		if err := check(fmt.Sprintf("command[%d]", i), len(a)); err != nil {
 			return err
 		}
 	}
-	for _, e := range s.Env {
-		if err := check("--env "+e.Name, len(e.Name)+1+len(e.Value)); err != nil {
+	for i, e := range s.Env {
+		if err := check(fmt.Sprintf("env[%d].value", i), len(e.Name)+1+len(e.Value)); err != nil {
 			return err
 		}
 	}
 	if all > maxArgsBytes {
-		return tooLarge("the command with its variables", all, maxArgsBytes)
+		return tooLarge("", "the command with its variables has", all, maxArgsBytes)
 	}
 	return nil
 }
 
-func tooLarge(what string, bytes, most int) *Failure {
-	return &Failure{Cause: ConfigError, Message: fmt.Sprintf("%s has %d bytes: Linux takes at most %d", what, bytes, most),
-		Hint: TooLargeHint}
-}
-
-// argument names an element of a command for an error.
-func argument(i int) string {
-	if i == 0 {
-		return "the command"
-	}
-	return fmt.Sprintf("argument %d of the command", i)
+func tooLarge(path, has string, bytes, most int) error {
+	return WrongField(path, "%s %d bytes: Linux takes at most %d", has, bytes, most).WithHint(TooLargeHint)
 }

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/hodei-jobs/hodei/pkg/contract"
+	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
 // Defaults of a Spec, used by [Spec.SetDefaults].
@@ -155,18 +156,28 @@ func (s *Spec) SetDefaults() {
 	}
 }
 
-// Validate returns the first thing wrong with s, naming the field as the user
-// knows it: by its flag.
+// RunLine returns the command line that runs the command again in the same image. {hodei} in it stands
+// for the program's name.
+func (s *Spec) RunLine() string {
+	line := "{hodei} run"
+	if s.Image != "" {
+		line += " --image " + shell.Quote(s.Image)
+	}
+	return line + " -- " + shell.Line(s.Command)
+}
+
+// Validate returns the first thing wrong with s: a [FieldError], or an error with a hint in
+// which there is one.
 func (s *Spec) Validate() error {
 	if len(s.Command) == 0 || s.Command[0] == "" {
-		return fmt.Errorf("no command: nothing stands after --")
+		return WrongField("command", "must be given")
 	}
 	if errs := validation.IsDNS1123Label(s.Name); len(errs) > 0 || len(s.Name) > MaxNameLength {
-		return fmt.Errorf("--name %q: want lower-case letters, digits and dashes, at most %d of them", s.Name, MaxNameLength)
+		return InvalidField("name", s.Name, "want lower-case letters, digits and dashes, at most %d of them", MaxNameLength)
 	}
-	for _, e := range s.Env {
+	for i, e := range s.Env {
 		if errs := validation.IsEnvVarName(e.Name); len(errs) > 0 {
-			return fmt.Errorf("--env %q: not a variable's name", e.Name)
+			return InvalidField(fmt.Sprintf("env[%d].name", i), e.Name, "not a variable's name")
 		}
 	}
 	if err := s.checkTexts(); err != nil {
@@ -175,25 +186,25 @@ func (s *Spec) Validate() error {
 	if err := s.checkSizes(); err != nil {
 		return err
 	}
-	for _, e := range s.EnvFrom {
+	for i, e := range s.EnvFrom {
 		name := e.Secret + e.ConfigMap
 		if (e.Secret == "") == (e.ConfigMap == "") || len(validation.IsDNS1123Subdomain(name)) > 0 {
-			return fmt.Errorf("--env-from %q: want secret/NAME or configmap/NAME", name)
+			return InvalidField(fmt.Sprintf("envFrom[%d]", i), name, "want secret/NAME or configmap/NAME")
 		}
 	}
 	if _, _, err := ParseUser(s.User); err != nil {
 		return err
 	}
 	for _, d := range []struct {
-		flag string
-		d    time.Duration
-	}{{"timeout", s.Timeout}, {"start-timeout", s.StartTimeout}, {"grace", s.Grace}, {"ttl", s.TTL}, {"linger", s.Linger}} {
-		if d.d < 0 {
-			return fmt.Errorf("--%s %s: must not be negative", d.flag, d.d)
+		path  string
+		value time.Duration
+	}{{"timeout", s.Timeout}, {"startTimeout", s.StartTimeout}, {"grace", s.Grace}, {"ttl", s.TTL}, {"linger", s.Linger}} {
+		if d.value < 0 {
+			return InvalidField(d.path, d.value, "must not be negative")
 		}
 	}
 	if s.Retries < 0 || s.Retries > MaxRetries {
-		return fmt.Errorf("--retries %d: want 0 to %d", s.Retries, MaxRetries)
+		return InvalidField("retries", s.Retries, "want 0 to %d", MaxRetries)
 	}
 	if err := s.checkResources(); err != nil {
 		return err
@@ -201,7 +212,7 @@ func (s *Spec) Validate() error {
 	switch s.LogOverflow {
 	case "", OverflowBlock, OverflowDrop:
 	default:
-		return fmt.Errorf("--log-overflow %q: want %s or %s", s.LogOverflow, OverflowBlock, OverflowDrop)
+		return InvalidField("logOverflow", s.LogOverflow, "want %s or %s", OverflowBlock, OverflowDrop)
 	}
 	return nil
 }
@@ -210,40 +221,41 @@ func (s *Spec) Validate() error {
 // is tried there to be run in a cluster.
 func (s *Spec) checkTexts() error {
 	for i, a := range s.Command {
-		if err := checkText(argument(i), a); err != nil {
+		if err := checkText(fmt.Sprintf("command[%d]", i), a); err != nil {
 			return err
 		}
 	}
-	for _, e := range s.Env {
-		if err := checkText("--env "+e.Name, e.Value); err != nil {
+	for i, e := range s.Env {
+		if err := checkText(fmt.Sprintf("env[%d].value", i), e.Value); err != nil {
 			return err
 		}
 	}
-	if err := checkText("--workdir", s.Workdir); err != nil {
+	if err := checkText("workdir", s.Workdir); err != nil {
 		return err
 	}
-	return CheckImage("--image", s.Image)
+	return CheckImage("image", s.Image)
 }
 
-// CheckImage refuses what is no image's name for sure; its name stands before it, and
-// it may be empty. The container runtime knows the rest.
-func CheckImage(name, image string) error {
+// CheckImage refuses what is no image's name for sure, with a [FieldError] of path; it
+// may be empty. The container runtime knows the rest.
+func CheckImage(path, image string) error {
 	if !utf8.ValidString(image) || strings.ContainsFunc(image, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }) {
-		return fmt.Errorf("%s %q: want REGISTRY/NAME:TAG, without spaces", name, image)
+		return InvalidField(path, image, "want REGISTRY/NAME:TAG, without spaces")
 	}
 	return nil
 }
 
 var userPattern = regexp.MustCompile(`^(\d{1,10})(?::(\d{1,10}))?$`)
 
-// ParseUser splits UID or UID:GID; nil means not given, as in "" and UserImage.
+// ParseUser splits UID or UID:GID; nil means not given, as in "" and UserImage. An error is a
+// [FieldError] of user.
 func ParseUser(s string) (uid, gid *int64, err error) {
 	if s == "" || s == UserImage {
 		return nil, nil, nil
 	}
 	m := userPattern.FindStringSubmatch(s)
 	if m == nil {
-		return nil, nil, fmt.Errorf("--user %q: want UID or UID:GID, in numbers, or %s", s, UserImage)
+		return nil, nil, InvalidField("user", s, "want UID or UID:GID, in numbers, or %s", UserImage)
 	}
 	number := func(s string) *int64 {
 		n, err := strconv.ParseInt(s, 10, 64)
@@ -255,7 +267,7 @@ func ParseUser(s string) (uid, gid *int64, err error) {
 	uid, gid = number(m[1]), number(m[2])
 	for _, n := range []*int64{uid, gid} {
 		if n != nil && *n > 1<<31-1 {
-			return nil, nil, fmt.Errorf("--user %q: an id is at most %d", s, 1<<31-1)
+			return nil, nil, InvalidField("user", s, "an id is at most %d", 1<<31-1)
 		}
 	}
 	return uid, gid, nil

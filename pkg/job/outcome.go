@@ -218,3 +218,13 @@ func (f *Failure) Unwrap() error { return f.Err }
 func (f *Failure) Outcome() *Outcome {
 	return &Outcome{Cause: f.Cause, Code: ExitFailed, Message: f.Message, NeverStarted: f.NeverStarted}
 }
+
+// Counted reports whether OutputBytes and LostBytes are known: the outcome was made of an exit record, or the command
+// never ran. Without a record OutputBytes is 0.
+func (o *Outcome) Counted() bool {
+	switch o.Cause {
+	case Completed, Error, Signaled, OOMKilled, Cancelled, StartTimeout:
+		return true
+	}
+	return o.NeverStarted || o.OutputBytes > 0 || !o.Started.IsZero()
+}

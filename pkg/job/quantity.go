@@ -3,7 +3,6 @@ package job
 import (
 	"fmt"
 	"regexp"
-	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -53,12 +52,15 @@ func (a Amount) Parse(text string) (resource.Quantity, error) {
 
 // Check refuses what is out of bounds, or finer than what is counted. An error begins
 // with the quantity.
-func (a Amount) Check(q resource.Quantity) error {
+func (a Amount) Check(q resource.Quantity) error { return a.CheckField("", q) }
+
+// CheckField is Check of a field. An error is a [FieldError] of path.
+func (a Amount) CheckField(path string, q resource.Quantity) error {
 	switch {
 	case !a.holds(q):
-		return fmt.Errorf("%s: want %s to %s%s", &q, a.least, a.most, a.meant(q.String()))
+		return InvalidField(path, &q, "want %s to %s%s", a.least, a.most, a.meant(q.String()))
 	case !a.counts(q):
-		return fmt.Errorf("%s: %s%s", &q, a.finer, a.meant(q.String()))
+		return InvalidField(path, &q, "%s%s", a.finer, a.meant(q.String()))
 	}
 	return nil
 }
@@ -73,21 +75,21 @@ func (a Amount) counts(q resource.Quantity) bool {
 	return resource.NewScaledQuantity(q.ScaledValue(a.scale), a.scale).Cmp(q) == 0 // that is rounded up
 }
 
-// CheckPair checks a request and its limit, which are nil where they are not given.
-// Their names stand before the quantities: "--cpu" and "--cpu-limit", or "cpu:".
-func (a Amount) CheckPair(name string, request *resource.Quantity, limitName string, limit *resource.Quantity) error {
+// CheckPair checks the fields of a request and its limit, which are nil where they are not
+// given. An error is a [FieldError] of path or limitPath.
+func (a Amount) CheckPair(path string, request *resource.Quantity, limitPath string, limit *resource.Quantity) error {
 	if request != nil {
-		if err := a.Check(*request); err != nil {
-			return fmt.Errorf("%s %w", name, err)
+		if err := a.CheckField(path, *request); err != nil {
+			return err
 		}
 	}
 	if limit != nil {
-		if err := a.Check(*limit); err != nil {
-			return fmt.Errorf("%s %w", limitName, err)
+		if err := a.CheckField(limitPath, *limit); err != nil {
+			return err
 		}
 	}
 	if request != nil && limit != nil && request.Cmp(*limit) > 0 {
-		return fmt.Errorf("%s %s: more than %s %s", name, request, limitName, limit)
+		return &FieldError{Path: path, Value: request.String(), Detail: "more than", Beside: limitPath, BesideValue: limit.String()}
 	}
 	return nil
 }
@@ -126,19 +128,19 @@ const maxGPUs = 1024
 
 func (s *Spec) checkResources() error {
 	for _, r := range []struct {
-		flag           string
+		path           string
 		amount         Amount
 		request, limit *resource.Quantity
 	}{
 		{"cpu", CPUs, s.CPU, s.CPULimit}, {"memory", Memory, s.Memory, s.MemoryLimit},
-		{"ephemeral-storage", Disk, s.EphemeralStorage, nil}, {"log-spool", Spool, s.LogSpool, nil},
+		{"ephemeralStorage", Disk, s.EphemeralStorage, nil}, {"logSpool", Spool, s.LogSpool, nil},
 	} {
-		if err := r.amount.CheckPair("--"+r.flag, r.request, "--"+r.flag+"-limit", r.limit); err != nil {
+		if err := r.amount.CheckPair(r.path, r.request, r.path+"Limit", r.limit); err != nil {
 			return err
 		}
 	}
 	if s.GPU < 0 || s.GPU > maxGPUs {
-		return fmt.Errorf("--gpu %d: want 0 to %s", s.GPU, strconv.Itoa(maxGPUs))
+		return InvalidField("gpu", s.GPU, "want 0 to %d", maxGPUs)
 	}
 	return nil
 }

@@ -36,18 +36,17 @@ func CheckText(s string) error {
 	return nil
 }
 
-// checkText is CheckText of what the user knows under a name. Its hint makes the same
-// text in the container.
-func checkText(what, text string) error {
+// checkText is CheckText of a field of a Spec. Its hint makes the same text in the container.
+func checkText(path, text string) error {
 	err := CheckText(text)
 	if err == nil {
 		return nil
 	}
-	f := &Failure{Cause: ConfigError, Err: err, Message: fmt.Sprintf("%s holds %v", what, err)}
-	if !strings.ContainsRune(text, 0) { // which no program takes, from whomever
-		f.Hint = "have a shell in the container write it: {hodei} run -- sh -c 'printf " + octal(text) + "'"
+	e := WrongField(path, "holds %v", err)
+	if strings.ContainsRune(text, 0) { // which no program takes, from whomever
+		return e
 	}
-	return f
+	return e.WithHint("have a shell in the container write it: {hodei} run -- sh -c 'printf " + octal(text) + "'")
 }
 
 // octal writes a text as printf of a shell takes it, in double quotes: what is not

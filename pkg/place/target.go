@@ -207,8 +207,7 @@ func (t Target) Settings(getenv func(string) string) (provider.Config, error) {
 		value, alone := getenv(v.name), provider.Config{Type: provider.Kubernetes}
 		*v.to(&alone) = value
 		if err := alone.Validate(); err != nil {
-			_, wrong, _ := strings.Cut(err.Error(), ": ")
-			return c, &job.Hinted{Err: fmt.Errorf("%s: %s", v.name, wrong), Hint: "unset " + v.name}
+			return c, &job.Hinted{Err: ofVariable(v.name, err), Hint: "unset " + v.name}
 		}
 		if to := v.to(&c); t.named {
 			*to = cmp.Or(*to, value)
@@ -217,6 +216,17 @@ func (t Target) Settings(getenv func(string) string) (provider.Config, error) {
 		}
 	}
 	return c, nil
+}
+
+// ofVariable returns an error about a setting as one about the variable that it is from.
+func ofVariable(name string, err error) error {
+	e, ok := errors.AsType[*job.FieldError](err)
+	if !ok {
+		return err
+	}
+	variable := *e
+	variable.Path = name
+	return &variable
 }
 
 // Notes is what there is to say of a target.

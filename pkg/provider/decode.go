@@ -22,7 +22,7 @@ import (
 // ParseRequest reads one provider, as JSON or YAML: the user's guide's
 // {"type": ..., "name": ..., "config": {...}}, or its keys alone, with the type
 // among them, and then name is empty. Anything in it that is not understood, or not
-// allowed, is an error that names the key, the value and what is allowed.
+// allowed, is a [job.FieldError].
 func ParseRequest(data []byte) (name string, c Config, err error) {
 	if name, err = c.Merge(data); err == nil {
 		err = c.Validate()
@@ -63,7 +63,7 @@ func (c *Config) Merge(data []byte) (name string, err error) {
 		return "", err
 	}
 	if merged.Type != request.Type {
-		return "", fmt.Errorf("config.type: %q: the type beside config is %q", merged.Type, request.Type)
+		return "", job.InvalidField("config.type", merged.Type, "the type beside config is %q", request.Type)
 	}
 	*c = merged
 	return request.Name, nil
@@ -104,7 +104,7 @@ func noKeyTwice(in *json.Decoder, path string) error {
 			}
 			at := join(path, fmt.Sprint(key))
 			if seen[key] {
-				return fmt.Errorf("%s: already set above", at)
+				return job.WrongField(at, "already set above")
 			}
 			seen[key] = true
 			if err := noKeyTwice(in, at); err != nil {
@@ -124,8 +124,8 @@ func noKeyTwice(in *json.Decoder, path string) error {
 	return err
 }
 
-// decode reads JSON into what into points to. Its errors name the key by its path,
-// which begins with path, the value and what is allowed, which encoding/json's don't.
+// decode reads JSON into what into points to. Its errors are of type [job.FieldError], which
+// encoding/json's are not; their paths begin with path.
 func decode(data []byte, path string, into any) error {
 	return decodeValue(data, path, reflect.ValueOf(into).Elem())
 }
@@ -171,7 +171,7 @@ func decodeLeaf(data []byte, path string, v reflect.Value) error {
 	}
 	if v.Kind() == reflect.String {
 		if err := job.CheckText(to.Elem().String()); err != nil { // as the file could not be written
-			return fmt.Errorf("%s: holds %w", path, err)
+			return job.WrongField(path, "holds %v", err)
 		}
 	}
 	v.Set(to.Elem())
@@ -191,7 +191,7 @@ func decodeStruct(data []byte, path string, v reflect.Value) error {
 	for _, key := range slices.Sorted(maps.Keys(values)) {
 		field, ok := fields[key]
 		if !ok {
-			return fmt.Errorf("%s: unknown key; allowed are %s", join(path, key), strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
+			return job.WrongField(join(path, key), "unknown key; allowed are %s", strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
 		}
 		// Anew: what is there would be added to.
 		to := reflect.New(field.Type()).Elem()
@@ -272,10 +272,7 @@ func refuse(path string, value []byte, want string) error {
 	if len(value) > maxShown {
 		value = append(slices.Clone(value[:maxShown]), "..."...)
 	}
-	if path == "" { // the whole of it
-		return fmt.Errorf("%s: want %s", value, want)
-	}
-	return fmt.Errorf("%s: %s: want %s", path, value, want)
+	return &job.FieldError{Path: path, Value: string(value), Detail: "want " + want}
 }
 
 // want says what a type of Go is to who writes YAML.

@@ -22,6 +22,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/internal/atomicfile"
 	"github.com/hodei-jobs/hodei/internal/xdg"
+	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
 // Errors that a caller branches on; they are wrapped with the provider's name.
@@ -100,7 +101,7 @@ func parse(data []byte) (*Registry, error) {
 	for _, name := range slices.Sorted(maps.Keys(file.Providers)) {
 		key, c := "providers."+name, file.Providers[name]
 		if err := c.Validate(); err != nil {
-			return nil, fmt.Errorf("%s.%w", key, err)
+			return nil, job.Below(key, err)
 		}
 		if err := r.Add(name, c); err != nil {
 			return nil, fmt.Errorf("%s: %w", key, err)

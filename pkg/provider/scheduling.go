@@ -9,6 +9,8 @@ import (
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
 func checkTolerations(tolerations []corev1.Toleration) error {
@@ -17,15 +19,15 @@ func checkTolerations(tolerations []corev1.Toleration) error {
 		exists := t.Operator == corev1.TolerationOpExists
 		switch {
 		case t.Key == "" && !exists:
-			return fmt.Errorf(`%s.key: "": want a taint's key, or operator: Exists for every taint`, path)
+			return job.InvalidField(path+".key", "", "want a taint's key, or operator: Exists for every taint")
 		case t.Key != "" && !isKey(t.Key):
-			return fmt.Errorf("%s.key: %q: want a taint's key, such as example.com/name", path, t.Key)
+			return job.InvalidField(path+".key", t.Key, "want a taint's key, such as example.com/name")
 		case exists && t.Value != "":
-			return fmt.Errorf("%s.value: %q: must be empty where operator is Exists", path, t.Value)
+			return job.InvalidField(path+".value", t.Value, "must be empty where operator is Exists")
 		case len(validation.IsValidLabelValue(t.Value)) > 0:
-			return fmt.Errorf("%s.value: %q: want at most 63 letters, digits, dashes, underscores and dots", path, t.Value)
+			return job.InvalidField(path+".value", t.Value, "want at most 63 letters, digits, dashes, underscores and dots")
 		case t.TolerationSeconds != nil && t.Effect != corev1.TaintEffectNoExecute:
-			return fmt.Errorf("%s.effect: %q: want NoExecute where tolerationSeconds is given", path, t.Effect)
+			return job.InvalidField(path+".effect", t.Effect, "want NoExecute where tolerationSeconds is given")
 		}
 	}
 	return nil
@@ -36,15 +38,15 @@ func checkSpread(constraints []corev1.TopologySpreadConstraint) error {
 		path := fmt.Sprintf("topology_spread[%d]", i)
 		switch {
 		case c.MaxSkew < 1:
-			return fmt.Errorf("%s.maxSkew: %d: must be more than zero", path, c.MaxSkew)
+			return job.InvalidField(path+".maxSkew", c.MaxSkew, "must be more than zero")
 		case !isKey(c.TopologyKey):
-			return fmt.Errorf("%s.topologyKey: %q: want a label's key of nodes, such as %s", path, c.TopologyKey, corev1.LabelTopologyZone)
+			return job.InvalidField(path+".topologyKey", c.TopologyKey, "want a label's key of nodes, such as %s", corev1.LabelTopologyZone)
 		case c.WhenUnsatisfiable == "":
-			return fmt.Errorf(`%s.whenUnsatisfiable: "": want DoNotSchedule or ScheduleAnyway`, path)
+			return job.InvalidField(path+".whenUnsatisfiable", "", "want DoNotSchedule or ScheduleAnyway")
 		case c.MinDomains != nil && (*c.MinDomains < 1 || c.WhenUnsatisfiable != corev1.DoNotSchedule):
-			return fmt.Errorf("%s.minDomains: %d: want 1 or more, and whenUnsatisfiable: DoNotSchedule", path, *c.MinDomains)
+			return job.InvalidField(path+".minDomains", *c.MinDomains, "want 1 or more, and whenUnsatisfiable: DoNotSchedule")
 		case c.LabelSelector == nil: // Kubernetes takes it for "no Pod", and so for no constraint
-			return fmt.Errorf("%s.labelSelector: must be given; app.kubernetes.io/name: hodei-worker is every job", path)
+			return job.WrongField(path+".labelSelector", "must be given; app.kubernetes.io/name: hodei-worker is every job")
 		}
 		if err := checkLabelSelector(path+".labelSelector", c.LabelSelector); err != nil {
 			return err
@@ -85,7 +87,7 @@ func checkNodeAffinity(path string, a *corev1.NodeAffinity) error {
 	if r := a.RequiredDuringSchedulingIgnoredDuringExecution; r != nil {
 		key := path + required + ".nodeSelectorTerms"
 		if len(r.NodeSelectorTerms) == 0 {
-			return fmt.Errorf("%s: must be given", key)
+			return job.WrongField(key, "must be given")
 		}
 		for i, term := range r.NodeSelectorTerms {
 			if err := checkNodeTerm(fmt.Sprintf("%s[%d]", key, i), term); err != nil {
@@ -114,7 +116,7 @@ func checkNodeTerm(path string, term corev1.NodeSelectorTerm) error {
 	for i, r := range term.MatchFields {
 		key := fmt.Sprintf("%s.matchFields[%d]", path, i)
 		if r.Key != metav1.ObjectNameField {
-			return fmt.Errorf("%s.key: %q: want %s", key, r.Key, metav1.ObjectNameField)
+			return job.InvalidField(key+".key", r.Key, "want %s", metav1.ObjectNameField)
 		}
 		if err := checkNodeRequirement(key, r); err != nil {
 			return err
@@ -125,22 +127,22 @@ func checkNodeTerm(path string, term corev1.NodeSelectorTerm) error {
 
 func checkNodeRequirement(path string, r corev1.NodeSelectorRequirement) error {
 	if !isKey(r.Key) {
-		return fmt.Errorf("%s.key: %q: want a label's key of nodes", path, r.Key)
+		return job.InvalidField(path+".key", r.Key, "want a label's key of nodes")
 	}
 	switch r.Operator {
 	case "":
-		return fmt.Errorf(`%s.operator: "": want %s`, path, oneOf(nodeOperators))
+		return job.InvalidField(path+".operator", "", "want %s", oneOf(nodeOperators))
 	case corev1.NodeSelectorOpIn, corev1.NodeSelectorOpNotIn:
 		if len(r.Values) == 0 {
-			return fmt.Errorf("%s.values: must be given where operator is %s", path, r.Operator)
+			return job.WrongField(path+".values", "must be given where operator is %s", r.Operator)
 		}
 	case corev1.NodeSelectorOpExists, corev1.NodeSelectorOpDoesNotExist:
 		if len(r.Values) > 0 {
-			return fmt.Errorf("%s.values: %q: must be empty where operator is %s", path, r.Values, r.Operator)
+			return job.InvalidField(path+".values", r.Values, "must be empty where operator is %s", r.Operator)
 		}
 	case corev1.NodeSelectorOpGt, corev1.NodeSelectorOpLt:
 		if len(r.Values) != 1 || !isNumber(r.Values[0]) {
-			return fmt.Errorf("%s.values: %q: want one whole number, as a text, where operator is %s", path, r.Values, r.Operator)
+			return job.InvalidField(path+".values", r.Values, "want one whole number, as a text, where operator is %s", r.Operator)
 		}
 	}
 	return nil
@@ -171,7 +173,7 @@ func checkPodTerms(path string, must []corev1.PodAffinityTerm, should []corev1.W
 
 func checkPodTerm(path string, term corev1.PodAffinityTerm) error {
 	if !isKey(term.TopologyKey) {
-		return fmt.Errorf("%s.topologyKey: %q: want a label's key of nodes, such as %s", path, term.TopologyKey, corev1.LabelHostname)
+		return job.InvalidField(path+".topologyKey", term.TopologyKey, "want a label's key of nodes, such as %s", corev1.LabelHostname)
 	}
 	if err := checkLabelSelector(path+".labelSelector", term.LabelSelector); err != nil {
 		return err
@@ -181,7 +183,7 @@ func checkPodTerm(path string, term corev1.PodAffinityTerm) error {
 
 func checkWeight(path string, weight int32) error {
 	if weight < 1 || weight > 100 {
-		return fmt.Errorf("%s.weight: %d: want 1 to 100", path, weight)
+		return job.InvalidField(path+".weight", weight, "want 1 to 100")
 	}
 	return nil
 }
@@ -191,5 +193,5 @@ func checkLabelSelector(path string, s *metav1.LabelSelector) error {
 	if len(errs) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%s: %s", errs[0].Field, errs[0].ErrorBody())
+	return job.WrongField(errs[0].Field, "%s", errs[0].ErrorBody())
 }

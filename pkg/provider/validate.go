@@ -2,7 +2,6 @@ package provider
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -21,19 +20,19 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
-// Validate returns the first thing wrong with c: the key, its value and what is
-// allowed. Of what is Kubernetes' it checks what a person gets wrong; the API server
+// Validate returns the first thing wrong with c, as a [job.FieldError] whose path is made of the
+// file's keys. Of what is Kubernetes' it checks what a person gets wrong; the API server
 // has the last word.
 func (c Config) Validate() error {
 	switch c.Type {
 	case Kubernetes:
 	case Local:
 		if !reflect.DeepEqual(c, Config{Type: Local}) {
-			return fmt.Errorf("type: a provider of type %q has no other key", Local)
+			return job.WrongField("type", "a provider of type %q has no other key", Local)
 		}
 		return nil
 	default:
-		return fmt.Errorf("type: %q: want %q or %q", c.Type, Kubernetes, Local)
+		return job.InvalidField("type", c.Type, "want %q or %q", Kubernetes, Local)
 	}
 	for _, check := range []func() error{
 		c.checkNames, c.checkJob, c.checkResources,
@@ -52,14 +51,14 @@ func (c Config) Validate() error {
 
 func (c Config) checkNames() error {
 	if c.Namespace != "" && len(validation.IsDNS1123Label(c.Namespace)) > 0 {
-		return fmt.Errorf("namespace: %q: want lower-case letters, digits and dashes, at most 63", c.Namespace)
+		return job.InvalidField("namespace", c.Namespace, "want lower-case letters, digits and dashes, at most 63")
 	}
 	if c.Kubeconfig != "" && !filepath.IsAbs(c.Kubeconfig) {
-		return fmt.Errorf("kubeconfig: %q: want the whole path, from the root", c.Kubeconfig)
+		return job.InvalidField("kubeconfig", c.Kubeconfig, "want the whole path, from the root")
 	}
 	for _, text := range []struct{ key, value string }{{"context", c.Context}, {"kubeconfig", c.Kubeconfig}} {
 		if err := job.CheckText(text.value); err != nil {
-			return fmt.Errorf("%s: %q: holds %w", text.key, text.value, err)
+			return job.InvalidField(text.key, text.value, "holds %v", err)
 		}
 	}
 	if err := c.checkImage(); err != nil {
@@ -70,17 +69,18 @@ func (c Config) checkNames() error {
 
 // checkImage checks the worker's image, and how it is pulled.
 func (c Config) checkImage() error {
-	if err := job.CheckImage("image:", c.Image); err != nil {
+	if err := job.CheckImage("image", c.Image); err != nil {
 		return err
 	}
 	switch corev1.PullPolicy(c.ImagePullPolicy) {
 	case "", corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever:
 	default:
-		return fmt.Errorf("image_pull_policy: %q: want %q, %q or %q", c.ImagePullPolicy, corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)
+		return job.InvalidField("image_pull_policy", c.ImagePullPolicy,
+			"want %q, %q or %q", corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)
 	}
 	for _, name := range c.ImagePullSecrets {
 		if !isName(name) {
-			return fmt.Errorf("image_pull_secrets: %q: want the name of a Secret", name)
+			return job.InvalidField("image_pull_secrets", name, "want the name of a Secret")
 		}
 	}
 	return nil
@@ -96,13 +96,13 @@ func (c Config) checkObjects() error {
 	} {
 		tooLong := n.key == "queue" && len(n.value) > validation.LabelValueMaxLength // it is a label's value
 		if n.value != "" && (!isName(n.value) || tooLong) {
-			return fmt.Errorf("%s: %q: want the name of %s", n.key, n.value, n.want)
+			return job.InvalidField(n.key, n.value, "want the name of %s", n.want)
 		}
 	}
 	domain, _, whole := strings.Cut(c.GPUResource, "/")
 	native := domain == "kubernetes.io" || strings.HasSuffix(domain, ".kubernetes.io")
 	if c.GPUResource != "" && (!whole || native || !isKey(c.GPUResource)) {
-		return fmt.Errorf("gpu_resource: %q: want DOMAIN/NAME of an extended resource, such as %s", c.GPUResource, DefaultGPUResource)
+		return job.InvalidField("gpu_resource", c.GPUResource, "want DOMAIN/NAME of an extended resource, such as %s", DefaultGPUResource)
 	}
 	return nil
 }
@@ -110,27 +110,27 @@ func (c Config) checkObjects() error {
 // checkJob checks the defaults of a job that are no resources, and ebpf.
 func (c Config) checkJob() error {
 	if _, _, err := job.ParseUser(string(c.User)); err != nil {
-		return errors.New(strings.Replace(err.Error(), "--user ", "user: ", 1))
+		return err // of user, which is the key's name too
 	}
 	for _, d := range []struct {
 		key   string
 		value *metav1.Duration
 	}{{"ttl", c.TTL}, {"start_timeout", c.StartTimeout}} {
 		if d.value != nil && d.value.Duration < time.Second { // a Job counts in seconds
-			return fmt.Errorf("%s: %s: want 1s or more", d.key, d.value.Duration)
+			return job.InvalidField(d.key, d.value.Duration, "want 1s or more")
 		}
 	}
 	if err := c.checkUserNamespace(); err != nil {
 		return err
 	}
 	if c.EBPF == EBPFRequire && c.HostUsers != nil && !*c.HostUsers {
-		return fmt.Errorf("host_users: false: the agent of a Pod with a user namespace can't have eBPF, and ebpf is %q", EBPFRequire)
+		return job.InvalidField("host_users", false, "the agent of a Pod with a user namespace can't have eBPF, and ebpf is %q", EBPFRequire)
 	}
 	switch c.EBPF {
 	case "", EBPFOff, EBPFAuto, EBPFRequire:
 		return nil
 	}
-	return fmt.Errorf("ebpf: %q: want %q, %q or %q", c.EBPF, EBPFOff, EBPFAuto, EBPFRequire)
+	return job.InvalidField("ebpf", c.EBPF, "want %q, %q or %q", EBPFOff, EBPFAuto, EBPFRequire)
 }
 
 // MaxUserNamespaceID is the highest uid and gid of a Pod that has a user namespace: the
@@ -149,7 +149,7 @@ func (c Config) checkUserNamespace() error {
 		value *int64
 	}{{"user", uid}, {"user", gid}, {"security_context.runAsUser", sc.RunAsUser}, {"security_context.runAsGroup", sc.RunAsGroup}, {"security_context.fsGroup", sc.FSGroup}} {
 		if id.value != nil && *id.value > MaxUserNamespaceID {
-			return fmt.Errorf("%s: %d: with host_users: false want 0 to %d", id.key, *id.value, MaxUserNamespaceID)
+			return job.InvalidField(id.key, *id.value, "with host_users: false want 0 to %d", MaxUserNamespaceID)
 		}
 	}
 	return nil
@@ -161,7 +161,7 @@ func (c Config) checkResources() error {
 		amount         job.Amount
 		request, limit *resource.Quantity
 	}{{"cpu", job.CPUs, c.CPU, c.CPULimit}, {"memory", job.Memory, c.Memory, c.MemoryLimit}, {"ephemeral_storage", job.Disk, c.EphemeralStorage, nil}} {
-		if err := r.amount.CheckPair(r.key+":", r.request, r.key+"_limit:", r.limit); err != nil {
+		if err := r.amount.CheckPair(r.key, r.request, r.key+"_limit", r.limit); err != nil {
 			return err
 		}
 	}
@@ -191,7 +191,7 @@ func reserved(key string) string {
 func (c Config) checkLabels() error {
 	for _, key := range slices.Sorted(maps.Keys(c.Labels)) {
 		if whose := reserved(key); whose != "" {
-			return fmt.Errorf("labels.%s: %q: %s", key, c.Labels[key], whose)
+			return job.InvalidField("labels."+key, c.Labels[key], "%s", whose)
 		}
 	}
 	return checkSelector("labels", c.Labels)
@@ -200,14 +200,14 @@ func (c Config) checkLabels() error {
 func (c Config) checkAnnotations() error {
 	for _, key := range slices.Sorted(maps.Keys(c.Annotations)) {
 		if whose := reserved(key); whose != "" {
-			return fmt.Errorf("annotations.%s: %q: %s", key, c.Annotations[key], whose)
+			return job.InvalidField("annotations."+key, c.Annotations[key], "%s", whose)
 		}
 		if !isKey(strings.ToLower(key)) { // as the API server does
-			return fmt.Errorf("annotations: %q: want a key such as example.com/name", key)
+			return job.InvalidField("annotations", key, "want a key such as example.com/name")
 		}
 	}
 	if err := apivalidation.ValidateAnnotationsSize(c.Annotations); err != nil {
-		return fmt.Errorf("annotations: %w", err)
+		return job.WrongField("annotations", "%v", err)
 	}
 	return nil
 }
@@ -216,10 +216,10 @@ func (c Config) checkAnnotations() error {
 func checkSelector(path string, labels map[string]string) error {
 	for _, key := range slices.Sorted(maps.Keys(labels)) {
 		if !isKey(key) {
-			return fmt.Errorf("%s: %q: want a label's key, such as example.com/name", path, key)
+			return job.InvalidField(path, key, "want a label's key, such as example.com/name")
 		}
 		if value := labels[key]; len(validation.IsValidLabelValue(value)) > 0 {
-			return fmt.Errorf("%s.%s: %q: want at most 63 letters, digits, dashes, underscores and dots", path, key, value)
+			return job.InvalidField(path+"."+key, value, "want at most 63 letters, digits, dashes, underscores and dots")
 		}
 	}
 	return nil
@@ -235,17 +235,18 @@ func (c Config) checkSecurityContext() error {
 		value *int64
 	}{{"runAsUser", sc.RunAsUser}, {"runAsGroup", sc.RunAsGroup}, {"fsGroup", sc.FSGroup}} {
 		if id.value != nil && len(validation.IsValidUserID(*id.value)) > 0 {
-			return fmt.Errorf("security_context.%s: %d: want 0 to %d", id.key, *id.value, 1<<31-1)
+			return job.InvalidField("security_context."+id.key, *id.value, "want 0 to %d", 1<<31-1)
 		}
 	}
 	for i, id := range sc.SupplementalGroups {
 		if len(validation.IsValidGroupID(id)) > 0 {
-			return fmt.Errorf("security_context.supplementalGroups[%d]: %d: want 0 to %d", i, id, 1<<31-1)
+			return job.InvalidField(fmt.Sprintf("security_context.supplementalGroups[%d]", i), id, "want 0 to %d", 1<<31-1)
 		}
 	}
 	for i, s := range sc.Sysctls {
 		if len(s.Name) > 253 || !sysctlPattern.MatchString(s.Name) {
-			return fmt.Errorf("security_context.sysctls[%d].name: %q: want a kernel parameter, such as net.core.somaxconn", i, s.Name)
+			return job.InvalidField(fmt.Sprintf("security_context.sysctls[%d].name", i), s.Name,
+				"want a kernel parameter, such as net.core.somaxconn")
 		}
 	}
 	if p := sc.SeccompProfile; p != nil {
@@ -266,11 +267,11 @@ var sysctlPattern = regexp.MustCompile(`^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[./])*[a
 func checkProfile(path, kind string, local *string) error {
 	switch named := local != nil && *local != ""; {
 	case kind == "":
-		return fmt.Errorf(`%s.type: "": want RuntimeDefault, Localhost or Unconfined`, path)
+		return job.InvalidField(path+".type", "", "want RuntimeDefault, Localhost or Unconfined")
 	case kind == "Localhost" && !named:
-		return fmt.Errorf("%s.localhostProfile: must be given where type is Localhost", path)
+		return job.WrongField(path+".localhostProfile", "must be given where type is Localhost")
 	case kind != "Localhost" && local != nil:
-		return fmt.Errorf("%s.localhostProfile: %q: must be left out where type is %s", path, *local, kind)
+		return job.InvalidField(path+".localhostProfile", *local, "must be left out where type is %s", kind)
 	}
 	return nil
 }

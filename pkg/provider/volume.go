@@ -24,19 +24,19 @@ func (c Config) checkVolumes() error {
 		key := fmt.Sprintf("volumes[%d]", i)
 		switch {
 		case len(validation.IsDNS1123Label(v.Name)) > 0:
-			return fmt.Errorf("%s.name: %q: want lower-case letters, digits and dashes, at most 63", key, v.Name)
+			return job.InvalidField(key+".name", v.Name, "want lower-case letters, digits and dashes, at most 63")
 		case strings.HasPrefix(v.Name, "hodei-"):
-			return fmt.Errorf("%s.name: %q: names that begin with hodei- are hodei's own", key, v.Name)
+			return job.InvalidField(key+".name", v.Name, "names that begin with hodei- are hodei's own")
 		case names[v.Name]:
-			return fmt.Errorf("%s.name: %q: another volume has it", key, v.Name)
+			return job.InvalidField(key+".name", v.Name, "another volume has it")
 		case v.MountPath != path.Clean(v.MountPath) || !path.IsAbs(v.MountPath) || v.MountPath == "/" || strings.Contains(v.MountPath, ":"):
-			return fmt.Errorf("%s.mountPath: %q: want a directory such as /data, without colons", key, v.MountPath)
+			return job.InvalidField(key+".mountPath", v.MountPath, "want a directory such as /data, without colons")
 		case paths[v.MountPath]:
-			return fmt.Errorf("%s.mountPath: %q: another volume is there", key, v.MountPath)
+			return job.InvalidField(key+".mountPath", v.MountPath, "another volume is there")
 		case hidden(v.MountPath) != "":
-			return fmt.Errorf("%s.mountPath: %q: %s is hodei's own", key, v.MountPath, hidden(v.MountPath))
+			return job.InvalidField(key+".mountPath", v.MountPath, "%s is hodei's own", hidden(v.MountPath))
 		case path.IsAbs(v.SubPath) || slices.Contains(strings.Split(v.SubPath, "/"), ".."):
-			return fmt.Errorf("%s.subPath: %q: want a path inside the volume", key, v.SubPath)
+			return job.InvalidField(key+".subPath", v.SubPath, "want a path inside the volume")
 		}
 		if err := v.checkSource(key, c.AllowHostPath); err != nil {
 			return err
@@ -90,12 +90,12 @@ func (v Volume) checkSource(key string, allowHostPath bool) error {
 	}
 	switch {
 	case len(sources) != 1:
-		return fmt.Errorf("%s: want exactly one of persistentVolumeClaim, configMap, secret, emptyDir, projected, csi, ephemeral and "+
-			"hostPath", key)
+		return job.WrongField(key,
+			"want exactly one of persistentVolumeClaim, configMap, secret, emptyDir, projected, csi, ephemeral and hostPath")
 	case v.HostPath != nil && !allowHostPath:
-		return fmt.Errorf("%s.hostPath: it gives jobs files of the node; if that is meant, say allow_host_path: true too", key)
+		return job.WrongField(key+".hostPath", "it gives jobs files of the node; if that is meant, say allow_host_path: true too")
 	case missing != "":
-		return fmt.Errorf("%s.%s: must be given", key, missing)
+		return job.WrongField(key+"."+missing, "must be given")
 	}
 	return nil
 }
@@ -114,22 +114,20 @@ func (v Volume) checkInside(key string) error {
 	case v.EmptyDir != nil:
 		if m := v.EmptyDir.Medium; m != "" && m != corev1.StorageMediumMemory && m != corev1.StorageMediumHugePages &&
 			!strings.HasPrefix(string(m), string(corev1.StorageMediumHugePagesPrefix)) {
-			return fmt.Errorf("%s.emptyDir.medium: %q: want Memory, HugePages or HugePages-SIZE", key, m)
+			return job.InvalidField(key+".emptyDir.medium", m, "want Memory, HugePages or HugePages-SIZE")
 		}
 		if q := v.EmptyDir.SizeLimit; q != nil && !q.IsZero() { // 0 is no limit
-			if err := job.Disk.Check(*q); err != nil {
-				return fmt.Errorf("%s.emptyDir.sizeLimit: %w", key, err)
-			}
+			return job.Disk.CheckField(key+".emptyDir.sizeLimit", *q)
 		}
 	case v.Projected != nil:
 		return checkProjected(key+".projected", v.Projected)
 	case v.Ephemeral != nil:
 		q, ok := v.Ephemeral.VolumeClaimTemplate.Spec.Resources.Requests[corev1.ResourceStorage]
-		if path := key + ".ephemeral.volumeClaimTemplate.spec.resources.requests.storage"; !ok {
-			return fmt.Errorf("%s: must be given", path)
-		} else if err := job.Disk.Check(q); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
+		path := key + ".ephemeral.volumeClaimTemplate.spec.resources.requests.storage"
+		if !ok {
+			return job.WrongField(path, "must be given")
 		}
+		return job.Disk.CheckField(path, q)
 	}
 	return nil
 }
@@ -151,14 +149,14 @@ func checkProjected(path string, p *corev1.ProjectedVolumeSource) error {
 			}
 		}
 		if given != 1 {
-			return fmt.Errorf("%s: want exactly one source", at)
+			return job.WrongField(at, "want exactly one source")
 		}
 		var err error
 		switch {
 		case s.ServiceAccountToken != nil:
-			err = fmt.Errorf("%s.serviceAccountToken: %s", at, noIdentity)
+			err = job.WrongField(at+".serviceAccountToken", noIdentity)
 		case s.PodCertificate != nil:
-			err = fmt.Errorf("%s.podCertificate: %s", at, noIdentity)
+			err = job.WrongField(at+".podCertificate", noIdentity)
 		case s.Secret != nil:
 			err = cmp.Or(checkRef(at+".secret.name", s.Secret.Name), checkModes(at+".secret", nil, s.Secret.Items))
 		case s.ConfigMap != nil:
@@ -174,7 +172,7 @@ func checkProjected(path string, p *corev1.ProjectedVolumeSource) error {
 // checkRef checks the name of an object of the workers' namespace.
 func checkRef(path, name string) error {
 	if !isName(name) {
-		return fmt.Errorf("%s: %q: want the name of one that is in the namespace", path, name)
+		return job.InvalidField(path, name, "want the name of one that is in the namespace")
 	}
 	return nil
 }
@@ -182,11 +180,11 @@ func checkRef(path, name string) error {
 // checkModes checks the permissions of files.
 func checkModes(path string, all *int32, items []corev1.KeyToPath) error {
 	if all != nil && (*all < 0 || *all > 0o777) {
-		return fmt.Errorf("%s.defaultMode: %d: want 0 to 0777, an octal number in YAML", path, *all)
+		return job.InvalidField(path+".defaultMode", *all, "want 0 to 0777, an octal number in YAML")
 	}
 	for i, item := range items {
 		if item.Mode != nil && (*item.Mode < 0 || *item.Mode > 0o777) {
-			return fmt.Errorf("%s.items[%d].mode: %d: want 0 to 0777, an octal number in YAML", path, i, *item.Mode)
+			return job.InvalidField(fmt.Sprintf("%s.items[%d].mode", path, i), *item.Mode, "want 0 to 0777, an octal number in YAML")
 		}
 	}
 	return nil

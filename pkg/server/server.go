@@ -13,35 +13,33 @@ import (
 	"net"
 	"net/http"
 	"path"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	"golang.org/x/net/netutil"
-
+	"github.com/hodei-jobs/hodei/internal/httpserve"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 )
 
-// Bounds of what clients may take. A request is a few hundred bytes on loopback, and
+// bounds of what clients may take. A request is a few hundred bytes on loopback, and
 // each bound is far above what that needs.
+var bounds = httpserve.Bounds{
+	Conns: 64,
+	Read:  10 * time.Second,
+	// The handler's wait for whoever edits the file of providers at this moment takes up to
+	// five seconds of it.
+	Write:    15 * time.Second,
+	Idle:     30 * time.Second,
+	Shutdown: 5 * time.Second,
+}
+
 const (
-	maxConns       = 64
-	maxHeaderBytes = 16 << 10
 	// maxBodyBytes holds a provider with every key, its affinity and volumes too.
-	maxBodyBytes  = 64 << 10
-	headerTimeout = 5 * time.Second
-	readTimeout   = 10 * time.Second
-	// writeTimeout includes the handler's: the wait, of five seconds at most, for whoever
-	// edits the file of providers at this moment.
-	writeTimeout = 15 * time.Second
-	idleTimeout  = 30 * time.Second
+	maxBodyBytes = 64 << 10
 	// refusalEvery is the least time between two log lines about requests from web pages,
 	// and maxShownPath what each shows of a path that the page has chosen.
 	refusalEvery = time.Second
 	maxShownPath = 100
-	// shutdownWait is how long the requests under way are given at the end.
-	shutdownWait = 5 * time.Second
 )
 
 // Server answers the API's requests. Registry, Complete, Health and Log are required.
@@ -64,31 +62,8 @@ type Server struct {
 // Serve answers requests from l until ctx ends, and then gives those under way five
 // seconds; one that waits for the file of providers ends at once. It closes l. The error is nil once ctx has ended.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	h := &http.Server{
-		Handler: s.handler(),
-		// The end of ctx ends the wait for the file of providers.
-		BaseContext:    func(net.Listener) context.Context { return ctx },
-		MaxHeaderBytes: maxHeaderBytes, ReadHeaderTimeout: headerTimeout,
-		ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
-		// What it has to say is about clients that broke off, or not HTTP.
-		ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
-	}
-	over := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(over)
-		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWait)
-		defer cancel()
-		if h.Shutdown(ending) != nil {
-			h.Close() // what it returns is about connections that are gone now
-		}
-	})
-	err := h.Serve(netutil.LimitListener(l, maxConns))
-	if stop() {
-		h.Close()
-		return err
-	}
-	<-over
-	return nil
+	// The end of ctx ends the wait for the file of providers.
+	return httpserve.Serve(ctx, l, s.handler(), bounds, slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug))
 }
 
 // handler is the API with its guards.
@@ -135,29 +110,23 @@ func (f *refusals) tell(log *slog.Logger, r *http.Request, err *apiError) {
 	f.next, f.untold = now.Add(refusalEvery), 0
 }
 
+// ListensOn reports whether a server may listen on host, a name or an address without a port. These
+// are what every system has for itself alone, and the API is asked by no other.
+func ListensOn(host string) bool {
+	return host == "localhost" || host == "127.0.0.1" || host == "::1"
+}
+
 // guard refuses what a web page could have sent. A name that was made to point here
 // (DNS rebinding) is in Host; the page that sends anything but a plain GET is in
 // Origin, and its GETs it can't read.
 func guard(r *http.Request) *apiError {
-	if !isLoopback(r.Host) {
+	if name, ours := httpserve.LoopbackHost(r.Host); !ours || !ListensOn(name) {
 		return &apiError{Status: http.StatusMisdirectedRequest, Message: "Host is not this machine", Hint: "ask for http://localhost, with the server's port"}
 	}
 	if _, given := r.Header["Origin"]; given {
 		return &apiError{Status: http.StatusForbidden, Message: "requests from web pages are refused: Origin is set"}
 	}
 	return nil
-}
-
-// isLoopback tells whether a Host, with or without a port, is one of the names that
-// only this machine has for itself.
-func isLoopback(host string) bool {
-	name, port, err := net.SplitHostPort(host)
-	if err != nil { // without a port
-		name = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	} else if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return false
-	}
-	return strings.EqualFold(name, "localhost") || name == "127.0.0.1" || name == "::1"
 }
 
 // apiError is an answer that is not what was asked for, as JSON.

@@ -25,6 +25,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hodei-jobs/hodei/internal/httpserve"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 )
@@ -238,6 +239,7 @@ func TestRefusals(t *testing.T) {
 		{"a Host that ends like ours", "GET", path, "", with("Host", "evil.localhost"), 421, ""},
 		{"a port that is none", "GET", path, "", with("Host", "localhost:abc"), 421, ""},
 		{"another address", "GET", path, "", with("Host", "192.0.2.1"), 421, ""},
+		{"another of loopback", "GET", path, "", with("Host", "127.0.0.2"), 421, ""},
 		{"another Host for the health", "GET", "/healthz", "", with("Host", "evil.example"), 421, ""},
 		{"Origin", "POST", path, named("a"), with("Origin", "https://evil.example"), 403, "Origin"},
 		{"Origin of ours", "POST", path, named("a"), with("Origin", "http://localhost:8080"), 403, ""},
@@ -445,7 +447,7 @@ func TestHeaderLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_, _ = io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: "+strings.Repeat("x", 2*maxHeaderBytes)+"\r\n\r\n")
+	_, _ = io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: "+strings.Repeat("x", 2*httpserve.MaxHeaderBytes)+"\r\n\r\n")
 	// What was not read resets the connection, and may take the answer with it.
 	if line, err := bufio.NewReader(c).ReadString('\n'); err == nil && !strings.Contains(line, " 431 ") {
 		t.Errorf("answered with %q", line)
@@ -456,7 +458,7 @@ func TestHeaderLimit(t *testing.T) {
 func TestConnections(t *testing.T) {
 	s := serve(t, nil)
 	var held []net.Conn
-	for range maxConns {
+	for range bounds.Conns {
 		c, err := net.Dial("tcp", s.addr)
 		if err != nil {
 			t.Fatal(err)
@@ -519,10 +521,10 @@ func TestSlowClients(t *testing.T) {
 		name, sent string
 		after      time.Duration
 	}{
-		{"nothing", "", headerTimeout},
-		{"half a header", request, headerTimeout},
-		{"half a body", request + "\r\n{", readTimeout},
-		{"one request", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", idleTimeout},
+		{"nothing", "", httpserve.HeaderTimeout},
+		{"half a header", request, httpserve.HeaderTimeout},
+		{"half a body", request + "\r\n{", bounds.Read},
+		{"one request", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", bounds.Idle},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -1,5 +1,5 @@
 // Package shell knows the words of a command line as sh(1) takes them: how to write one down so that
-// it can be typed ([Quote], [Line]). It runs nothing.
+// it can be typed ([Quote], [Line]), and what only a shell can run ([Needs], [Text], [Inline]). It runs nothing.
 package shell
 
 import (

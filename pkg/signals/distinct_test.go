@@ -1,6 +1,8 @@
 package signals
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -8,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
 // Equal signals that follow each other at once are one, whatever sends them.
@@ -47,5 +51,23 @@ func TestDistinct(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestUntilSignal: the context ends with the first signal, which makes the exit code, and
+// is one that was cancelled like any other.
+func TestUntilSignal(t *testing.T) {
+	var s *Set
+	ctx, stop := s.UntilSignal(t.Context(), StillHeard)
+	defer stop()
+	if err := syscall.Kill(os.Getpid(), syscall.SIGQUIT); err != nil {
+		t.Fatal(err)
+	}
+	<-ctx.Done()
+	if exit, ok := errors.AsType[*job.ExitError](InterruptedBy(ctx, nil)); !ok || exit.Code != 131 {
+		t.Errorf("got %v", exit)
+	}
+	if !errors.Is(context.Cause(ctx), context.Canceled) {
+		t.Errorf("cause %v", context.Cause(ctx))
 	}
 }

@@ -30,6 +30,9 @@ const sameSignal = 200 * time.Millisecond
 // Go, which would print all its goroutines.
 var Ending = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGABRT}
 
+// AsksToEnd reports whether a signal asks hodei to end; all others are only for the command.
+func AsksToEnd(sig os.Signal) bool { return slices.Contains(Ending, sig) }
+
 // PassedOn are the signals that hodei passes on to the command of a job that it follows, as if
 // a shell here had started the command. The numbers are those of Linux, on which the command
 // runs.

@@ -81,3 +81,12 @@ func victim(v *hodeipb.OOMVictim) *job.OOMVictim {
 	}
 	return &job.OOMVictim{Name: v.Name, Pid: v.Pid, Bytes: v.Bytes, LimitBytes: v.LimitBytes}
 }
+
+// Samples returns samples as a job has them, in their order.
+func Samples(metrics []*hodeipb.Metrics) []job.Sample {
+	samples := make([]job.Sample, 0, len(metrics))
+	for _, m := range metrics {
+		samples = append(samples, Sample(m))
+	}
+	return samples
+}

@@ -18,6 +18,8 @@ import (
 
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 // Attach returns a Run of a job that is there already, with the certificates by
@@ -125,7 +127,7 @@ var splitStreams = utilversion.MustParseGeneric("1.32")
 // with ctx, by its error or as if the log did. An error is a *job.Failure, but for
 // a Stream that there is not.
 func (p *Provider) ContainerLog(ctx context.Context, pod string, o ContainerLogOptions) (io.ReadCloser, error) {
-	options := &corev1.PodLogOptions{Container: jobContainer, Follow: o.Follow, TailLines: o.TailLines, Timestamps: o.Timestamps}
+	options := &corev1.PodLogOptions{Container: manifest.JobContainer, Follow: o.Follow, TailLines: o.TailLines, Timestamps: o.Timestamps}
 	if !o.Since.IsZero() {
 		options.SinceTime = &metav1.Time{Time: o.Since}
 	}
@@ -137,18 +139,18 @@ func (p *Provider) ContainerLog(ctx context.Context, pod string, o ContainerLogO
 		options.Stream = &stream
 		version, err := discovery.ToServerVersionInterfaceWithContext(p.client.Discovery()).ServerVersionWithContext(ctx)
 		if err != nil {
-			return nil, Explain(err)
+			return nil, explain.Error(err)
 		}
 		if v, err := utilversion.ParseGeneric(version.GitVersion); err != nil || v.LessThan(splitStreams) {
 			return nil, oneStream(fmt.Errorf("the server's version is %q", version.GitVersion))
 		}
 	}
-	log, err := p.client.CoreV1().Pods(p.settings.namespace).GetLogs(pod, options).Stream(ctx)
+	log, err := p.client.CoreV1().Pods(p.settings.Namespace).GetLogs(pod, options).Stream(ctx)
 	if err != nil {
 		if o.Stream != "" && refusesStream(err) {
 			return nil, oneStream(err)
 		}
-		return nil, Explain(err)
+		return nil, explain.Error(err)
 	}
 	return log, nil
 }

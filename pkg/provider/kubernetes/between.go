@@ -48,10 +48,10 @@ func (c *course) next(now time.Time) decision {
 		case len(a.others) > 0: // of which it was told
 			return decision{}
 		case !a.ended:
-			since, limit, waiting = a.seen, c.startTimeout+nextMargin, c.trouble.waiting
+			since, limit, waiting = a.seen, c.startTimeout+nextMargin, c.trouble.Waiting
 		}
 	}
-	waiting = cmp.Or(c.trouble.waiting, waiting) // also where the Pod can't be made
+	waiting = cmp.Or(c.trouble.Waiting, waiting) // also where the Pod can't be made
 	d := decision{phase: job.Running}
 	if waiting != "" && waiting != c.said && now.Sub(since) >= sayAfter {
 		c.said, d.say = waiting, waiting
@@ -59,8 +59,8 @@ func (c *course) next(now time.Time) decision {
 	if now.Sub(since) >= limit {
 		d.failure = &job.Failure{Cause: job.StartTimeout, Hint: "kubectl get events -n " + c.namespace,
 			Message: fmt.Sprintf("the next attempt did not start within %s", limit)}
-		if c.trouble.waiting != "" {
-			d.failure.Message += ": " + c.trouble.waiting
+		if c.trouble.Waiting != "" {
+			d.failure.Message += ": " + c.trouble.Waiting
 		}
 	}
 	return d

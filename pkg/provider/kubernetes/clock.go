@@ -1,13 +1,9 @@
 package kubernetes
 
 import (
-	"fmt"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
-
-	"github.com/hodei-jobs/hodei/certs"
 )
 
 // ClockTolerance is how far the API server's clock may be off ours before
@@ -39,6 +35,10 @@ func (c *Clock) Wrap(next http.RoundTripper) http.RoundTripper {
 		return answer, nil
 	})
 }
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // Ahead is how far the API server's clock is ahead of ours at least, below 0 behind,
 // and whether that is known: 0 where the two can't be told apart.
@@ -88,21 +88,6 @@ func (r *Run) clockNote() string {
 		return ""
 	}
 	return "the clocks differ: " + r.provider.clock.Both() + "; an agent refuses certificates that are not valid by its own"
-}
-
-// ClockHint is what helps against the last words of a job's agent, if they are about
-// the time of a certificate; else it is "".
-func ClockHint(message, namespace, name string) string {
-	const compare = "compare the clocks of this machine and of the job's node; " +
-		"chronyc tracking, or timedatectl, tells whether they are kept"
-	switch {
-	case strings.Contains(message, certs.ErrNotYetValid.Error()):
-		return compare
-	case strings.Contains(message, certs.ErrExpired.Error()):
-		return fmt.Sprintf("of a job that takes longer they have to be renewed before their end: {hodei} certs rotate --job %s -n %s; "+
-			"if it has not come yet, %s", name, namespace, compare)
-	}
-	return ""
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"regexp"
-	"strings"
 	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -16,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
 )
 
 // How long commands wait for an API server that stops answering well. docs/waits.md has these
@@ -62,7 +61,7 @@ func standingOf(err error) standing {
 	switch {
 	case err == nil, errors.Is(err, context.Canceled), errors.As(err, &peer):
 		return heard
-	case noCredentials(err) != nil: // the network may be what is missing
+	case explain.LackingCredentials(err) != nil: // the network may be what is missing
 		return silent
 	case apierrors.IsUnauthorized(err), apierrors.IsForbidden(err):
 		return turnedAway
@@ -85,19 +84,8 @@ func standingOf(err error) standing {
 // Unanswered reports whether err is no answer of the API server, or the answer of one in
 // trouble: ask it again. Credentials that could not be had are for the user to mend: some
 // plugins open a browser each time they are asked.
-func Unanswered(err error) bool { return standingOf(err) == silent && noCredentials(err) == nil }
-
-// credentialsPattern matches what client-go says of a credential plugin, an OpenID Connect
-// login and a token's file that give it no credentials.
-var credentialsPattern = regexp.MustCompile(`^getting credentials: |^failed to refresh token: ` +
-	`|^No valid id-token, |^failed to read token file `)
-
-// noCredentials is why a request was not sent for lack of credentials; nil: that is not so.
-func noCredentials(err error) error {
-	if request, ok := errors.AsType[*url.Error](err); ok && credentialsPattern.MatchString(request.Err.Error()) {
-		return request.Err
-	}
-	return nil
+func Unanswered(err error) bool {
+	return standingOf(err) == silent && explain.LackingCredentials(err) == nil
 }
 
 // Contact judges the answers of an API server for a command that follows something there: which
@@ -157,12 +145,12 @@ func (c *Contact) Next(now time.Time, err error) (string, *job.Failure) {
 
 // lostBy is the failure of what could be asked before, and is no longer answered.
 func lostBy(err error) *job.Failure {
-	f := *Explain(err)
+	f := *explain.Error(err)
 	if answer := apierrors.APIStatus(nil); apierrors.IsUnauthorized(err) && errors.As(err, &answer) {
-		f.Message = "credentials are no longer accepted: " + oneLine(answer.Status().Message)
+		f.Message = "credentials are no longer accepted: " + explain.OneLine(answer.Status().Message)
 	}
-	if request := (*url.Error)(nil); errors.As(err, &request) && noCredentials(err) == nil { // whatever was asked
-		f.Message = "Kubernetes cluster not available: " + oneLine(request.Err.Error())
+	if request := (*url.Error)(nil); errors.As(err, &request) && explain.LackingCredentials(err) == nil { // whatever was asked
+		f.Message = "Kubernetes cluster not available: " + explain.OneLine(request.Err.Error())
 	}
 	f.Err = fmt.Errorf("%w: %w", ErrLost, err)
 	return &f
@@ -214,7 +202,7 @@ func (r *Run) doubt(ctx context.Context, of right, err error) {
 func (p *Provider) mayStill(ctx context.Context, of right) error {
 	ctx, cancel := context.WithTimeout(ctx, askWait)
 	defer cancel()
-	namespace := p.settings.namespace
+	namespace := p.settings.Namespace
 	review, err := p.client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
 		Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
 			Namespace: namespace, Verb: of.verb, Group: of.group, Resource: of.resource, Subresource: of.subresource,
@@ -222,11 +210,11 @@ func (p *Provider) mayStill(ctx context.Context, of right) error {
 	if err != nil || review.Status.Allowed {
 		return err
 	}
-	user, err := p.dialer.whoAmI(ctx)
+	user, err := p.dialer.WhoAmI(ctx)
 	if err != nil {
 		return err
 	}
-	return missingRight(user, of.verb, of.String(), namespace)
+	return explain.MissingRight(user, of.verb, of.String(), namespace)
 }
 
 // contact acts on an answer under way.
@@ -238,16 +226,10 @@ func (w *watcher) contact(err error) *job.Failure {
 	return lost
 }
 
-// refusedUpgrade turns what an upgrade to a tunnel was refused with into an error of the
-// API server's, as far as its text tells; nil: it was not refused.
-func refusedUpgrade(err error) error {
-	switch text := err.Error(); {
-	case isForbidden(err):
-		return &apierrors.StatusError{ErrStatus: metav1.Status{
-			Status: metav1.StatusFailure, Code: 403, Reason: metav1.StatusReasonForbidden, Message: text,
-		}}
-	case strings.Contains(text, "Unauthorized"), strings.Contains(text, "401"):
-		return apierrors.NewUnauthorized(text)
+// ComeBack returns the hint for somebody who lost the cluster while a job runs; command is what to type then.
+func ComeBack(err error, command string) string {
+	if f, ok := errors.AsType[*job.Failure](err); ok && f.Cause == job.Forbidden {
+		return "log in anew, or get the right back, then: " + command
 	}
-	return nil
+	return command
 }

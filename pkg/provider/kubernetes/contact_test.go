@@ -24,6 +24,8 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
 )
 
 var (
@@ -50,12 +52,12 @@ func TestStanding(t *testing.T) {
 			heard},
 		{"credentials", unauthorized, turnedAway},
 		{"a right", notAllowed, turnedAway},
-		{"a right, by the review of it", missingRight("dev", "list", "pods", "ns"), turnedAway},
-		{"explained", Explain(unauthorized), turnedAway},
+		{"a right, by the review of it", explain.MissingRight("dev", "list", "pods", "ns"), turnedAway},
+		{"explained", explain.Error(unauthorized), turnedAway},
 		{"no connection", refusedConn, silent},
-		{"no connection, explained", Explain(refusedConn), silent},
+		{"no connection, explained", explain.Error(refusedConn), silent},
 		{"no credentials", noLogin, silent},
-		{"no credentials, explained", Explain(noLogin), silent},
+		{"no credentials, explained", explain.Error(noLogin), silent},
 		{"no answer", &url.Error{Op: "Get", URL: "x", Err: context.DeadlineExceeded}, silent},
 		{"in trouble", status(500, metav1.StatusReasonInternalError, "etcd"), silent},
 		{"a gateway", status(502, metav1.StatusReasonUnknown, "bad gateway"), silent},
@@ -81,7 +83,7 @@ func TestUnanswered(t *testing.T) {
 		{"no connection", refusedConn, true},
 		{"credentials are refused", unauthorized, false},
 		{"no credentials", noLogin, false},
-		{"no credentials, explained", Explain(noLogin), false},
+		{"no credentials, explained", explain.Error(noLogin), false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if got := Unanswered(test.err); got != test.want {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
 )
 
 // sayAfter is how long a start must have been waiting before a person is told
@@ -34,9 +35,9 @@ type course struct {
 
 	suspended bool // the Job is suspended, by a queue or a person: no Pod is made until it is resumed
 
-	trouble verdict   // what keeps the start
-	since   time.Time // when trouble began
-	said    string    // what was last reported of trouble
+	trouble explain.Verdict // what keeps the start
+	since   time.Time       // when trouble began
+	said    string          // what was last reported of trouble
 
 	last   *job.Outcome // the outcome of the latest attempt that ended
 	goneAt time.Time    // when a Pod vanished before its end was seen; zero: none has
@@ -89,7 +90,7 @@ type step struct {
 func (c *course) begin(pod string, now time.Time) *attempt {
 	a := &attempt{seen: now}
 	c.attempts[pod] = a
-	c.reached, c.goneAt, c.restless, c.trouble = job.Submitted, time.Time{}, time.Time{}, verdict{}
+	c.reached, c.goneAt, c.restless, c.trouble = job.Submitted, time.Time{}, time.Time{}, explain.Verdict{}
 	return a
 }
 
@@ -102,7 +103,7 @@ func (c *course) see(a *attempt, pod *corev1.Pod, gone bool, now time.Time) step
 			do.report = append(do.report, job.Event{Phase: job.Scheduled, Time: now, Detail: pod.Spec.NodeName})
 		}
 	}
-	if a.runsSince.IsZero() && agentRuns(pod) {
+	if a.runsSince.IsZero() && explain.AgentRuns(pod) {
 		a.runsSince = now
 	}
 	if hasRun(pod) && !a.ran {
@@ -112,7 +113,7 @@ func (c *course) see(a *attempt, pod *corev1.Pod, gone bool, now time.Time) step
 		}
 	}
 	a.toldToEnd(pod, now)
-	if t := commandEnd(pod); t != nil && !a.told && agentRuns(pod) {
+	if t := commandEnd(pod); t != nil && !a.told && explain.AgentRuns(pod) {
 		a.told, do.jobEnded = true, endedHow(t)
 	}
 	c.seeEnd(a, pod, gone, &do)
@@ -174,7 +175,7 @@ func (c *course) conclude(a *attempt, pod *corev1.Pod, o *job.Outcome) conclusio
 	switch {
 	case c.mayFollow(a, pod):
 		return goesOn
-	case !c.started && c.attached && o.NeverStarted && explainPod(pod).failure == nil: // and so the Job has failed
+	case !c.started && c.attached && o.NeverStarted && explain.Pod(pod).Failure == nil: // and so the Job has failed
 		return isOver
 	case !c.started:
 		return startFailed
@@ -191,7 +192,7 @@ func (c *course) mayFollow(a *attempt, pod *corev1.Pod) bool {
 	if c.started && !NeverStarted(pod) {
 		return false
 	}
-	counted := agentEnd(pod) != nil && agentEnd(pod).ExitCode == contract.ExitNeverStarted
+	counted := explain.AgentEnd(pod) != nil && explain.AgentEnd(pod).ExitCode == contract.ExitNeverStarted
 	return a.suspended || c.retries > 0 && (isDisrupted(pod) || counted) || c.attached && counted
 }
 
@@ -234,7 +235,7 @@ func (c *course) suspend(suspended bool) (changed bool) {
 	if suspended == c.suspended {
 		return false
 	}
-	c.suspended, c.trouble, c.said = suspended, verdict{}, ""
+	c.suspended, c.trouble, c.said = suspended, explain.Verdict{}, ""
 	if suspended {
 		for _, a := range c.attempts {
 			a.suspended = a.suspended || !a.ended
@@ -268,14 +269,14 @@ func (c *course) reaches(p job.Phase) bool {
 }
 
 // keep remembers what is wrong, and since when.
-func (c *course) keep(v verdict, now time.Time) {
-	if v.waiting == "" && v.failure == nil {
-		if c.trouble.failure != nil {
-			c.trouble = verdict{}
+func (c *course) keep(v explain.Verdict, now time.Time) {
+	if v.Waiting == "" && v.Failure == nil {
+		if c.trouble.Failure != nil {
+			c.trouble = explain.Verdict{}
 		}
 		return
 	}
-	if v.failure == nil && c.trouble.failure != nil {
+	if v.Failure == nil && c.trouble.Failure != nil {
 		return // an event's complaint says less than the Pod's state
 	}
 	if !sameTrouble(v, c.trouble) {
@@ -286,11 +287,11 @@ func (c *course) keep(v verdict, now time.Time) {
 
 // sameTrouble tells a change of the cause from a change of its wording: the
 // kubelet alternates between two for one image that it can't pull.
-func sameTrouble(a, b verdict) bool {
-	if a.failure != nil && b.failure != nil {
-		return a.failure.Cause == b.failure.Cause
+func sameTrouble(a, b explain.Verdict) bool {
+	if a.Failure != nil && b.Failure != nil {
+		return a.Failure.Cause == b.Failure.Cause
 	}
-	return a.waiting == b.waiting
+	return a.Waiting == b.Waiting
 }
 
 // decision is what the time that has passed means. At most one of outcome and failure is set,
@@ -387,8 +388,8 @@ func (c *course) kept(a *attempt, now time.Time) decision {
 // nodeToLookAt is the node to ask why it has not taken up the Pod; "": none, since it still has time,
 // or was asked lately.
 func (c *course) nodeToLookAt(now time.Time) string {
-	node := c.trouble.node
-	if node == "" || now.Sub(c.since) < untakenSay || now.Sub(c.nodeSeen) < nodeLook {
+	node := c.trouble.Node
+	if node == "" || now.Sub(c.since) < explain.UntakenSay || now.Sub(c.nodeSeen) < nodeLook {
 		return ""
 	}
 	c.nodeSeen = now
@@ -398,16 +399,16 @@ func (c *course) nodeToLookAt(now time.Time) string {
 // starting decides what the time means to a job of which no command has run.
 func (c *course) starting(now time.Time) decision {
 	t, age := c.trouble, now.Sub(c.since)
-	if t.failure != nil && (t.grace == 0 || age >= t.grace) {
-		f := *t.failure
-		if t.grace > 0 {
-			f.Message += fmt.Sprintf(" (waited %s)", t.grace)
+	if t.Failure != nil && (t.Grace == 0 || age >= t.Grace) {
+		f := *t.Failure
+		if t.Grace > 0 {
+			f.Message += fmt.Sprintf(" (waited %s)", t.Grace)
 		}
 		return decision{failure: &f}
 	}
-	if t.waiting != "" && t.waiting != c.said && age >= max(sayAfter, t.after) {
-		c.said = t.waiting
-		return decision{say: t.waiting, phase: c.reached + 1}
+	if t.Waiting != "" && t.Waiting != c.said && age >= max(sayAfter, t.After) {
+		c.said = t.Waiting
+		return decision{say: t.Waiting, phase: c.reached + 1}
 	}
 	return decision{}
 }

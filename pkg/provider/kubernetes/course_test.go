@@ -9,6 +9,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
 )
 
 // courseAt is the time of these tests.
@@ -230,22 +231,24 @@ func TestCourseStarting(t *testing.T) {
 		want   string
 	}{
 		{"nothing is wrong", func(*course) {}, ""},
-		{"a hitch", func(c *course) { c.trouble, c.since = verdict{waiting: "not yet"}, ago(sayAfter-1) }, ""},
-		{"a hitch that lasts", func(c *course) { c.trouble, c.since = verdict{waiting: "not yet"}, ago(sayAfter) }, "scheduled: not yet"},
+		{"a hitch", func(c *course) { c.trouble, c.since = explain.Verdict{Waiting: "not yet"}, ago(sayAfter-1) }, ""},
+		{"a hitch that lasts", func(c *course) { c.trouble, c.since = explain.Verdict{Waiting: "not yet"}, ago(sayAfter) }, "scheduled: not yet"},
 		{"the same, which was said",
-			func(c *course) { c.trouble, c.since, c.said = verdict{waiting: "not yet"}, ago(time.Hour), "not yet" }, ""},
+			func(c *course) {
+				c.trouble, c.since, c.said = explain.Verdict{Waiting: "not yet"}, ago(time.Hour), "not yet"
+			}, ""},
 		{"a hitch that needs longer to be one", func(c *course) {
-			c.trouble, c.since = verdict{waiting: "not yet", after: untakenSay}, ago(sayAfter)
+			c.trouble, c.since = explain.Verdict{Waiting: "not yet", After: explain.UntakenSay}, ago(sayAfter)
 		}, ""},
-		{"a failure", func(c *course) { c.trouble, c.since = verdict{failure: failure}, courseAt }, "failure ImagePull: no image"},
+		{"a failure", func(c *course) { c.trouble, c.since = explain.Verdict{Failure: failure}, courseAt }, "failure ImagePull: no image"},
 		{"a failure that may pass", func(c *course) {
-			c.trouble, c.since = verdict{waiting: "pulling", failure: failure, grace: pullGrace}, ago(time.Second)
+			c.trouble, c.since = explain.Verdict{Waiting: "pulling", Failure: failure, Grace: 30 * time.Second}, ago(time.Second)
 		}, ""},
 		{"a failure that may pass, and is said", func(c *course) {
-			c.trouble, c.since = verdict{waiting: "pulling", failure: failure, grace: pullGrace}, ago(pullGrace-1)
+			c.trouble, c.since = explain.Verdict{Waiting: "pulling", Failure: failure, Grace: 30 * time.Second}, ago(30*time.Second-1)
 		}, "scheduled: pulling"},
 		{"a failure that has not passed", func(c *course) {
-			c.trouble, c.since = verdict{waiting: "pulling", failure: failure, grace: pullGrace}, ago(pullGrace)
+			c.trouble, c.since = explain.Verdict{Waiting: "pulling", Failure: failure, Grace: 30 * time.Second}, ago(30*time.Second)
 		}, "failure ImagePull: no image (waited 30s)"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -273,13 +276,13 @@ func TestCourseUnderWay(t *testing.T) {
 		{"between two attempts for a while", func(c *course) { ended(c); c.restless = ago(sayAfter) }, "running: " + another},
 		{"the same, and the reason is known", func(c *course) {
 			ended(c)
-			c.restless, c.trouble.waiting = ago(sayAfter), "no quota"
+			c.restless, c.trouble.Waiting = ago(sayAfter), "no quota"
 		}, "running: no quota"},
 		{"no other attempt is made", func(c *course) { ended(c); c.restless, c.said = ago(nextWait), another },
 			"failure StartTimeout: the next attempt did not start within 12m0s"},
 		{"another attempt does not start", func(c *course) {
 			ended(c)
-			c.attempts["x-2"], c.trouble.waiting = &attempt{seen: ago(11 * time.Minute)}, "no node"
+			c.attempts["x-2"], c.trouble.Waiting = &attempt{seen: ago(11 * time.Minute)}, "no node"
 			c.said = "no node"
 		}, "failure StartTimeout: the next attempt did not start within 11m0s: no node"},
 		{"the Job is suspended between two", func(c *course) { ended(c); c.suspended, c.restless = true, ago(nextWait) }, ""},

@@ -4,27 +4,18 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
 
 	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
-
-// AnnotationEBPF is on the Job of a provider with ebpf: auto whose agent was not given
-// what eBPF takes: why not, in one sentence.
-const AnnotationEBPF = "hodei.io/ebpf"
-
-// ebpfCapabilities are what the agent's programs take, capabilities(7): BPF loads any,
-// PERFMON those that look into the kernel, NET_ADMIN those that count packets. Pod
-// Security baseline and restricted forbid all three.
-var ebpfCapabilities = []corev1.Capability{"BPF", "PERFMON", "NET_ADMIN"}
 
 // The Pod Security labels of a namespace that are read, and the one level that takes
 // Pods with any capability; k8s.io/pod-security-admission/api.
@@ -55,11 +46,11 @@ type PodSecurity struct {
 func (s PodSecurity) Forbids() string {
 	switch {
 	case s.Err != nil:
-		return fmt.Sprintf("the Pod Security label of namespace %s can't be read: %s", s.Namespace, Explain(s.Err).Message)
+		return fmt.Sprintf("the Pod Security label of namespace %s can't be read: %s", s.Namespace, explain.Error(s.Err).Message)
 	case s.Enforce == "", s.Enforce == levelPrivileged:
 		return ""
 	}
-	return fmt.Sprintf("namespace %s enforces Pod Security %q, which forbids what the agent needs for it", s.Namespace, oneLine(s.Enforce))
+	return fmt.Sprintf("namespace %s enforces Pod Security %q, which forbids what the agent needs for it", s.Namespace, explain.OneLine(s.Enforce))
 }
 
 // String is the level that the label names, in words.
@@ -70,14 +61,14 @@ func (s PodSecurity) String() string {
 	case s.Enforce == "":
 		return fmt.Sprintf("namespace %s has no Pod Security label: the cluster's default counts, which can't be read", s.Namespace)
 	}
-	return fmt.Sprintf("namespace %s enforces Pod Security %q", s.Namespace, oneLine(s.Enforce))
+	return fmt.Sprintf("namespace %s enforces Pod Security %q", s.Namespace, explain.OneLine(s.Enforce))
 }
 
 // PodSecurity reads the labels of the provider's namespace, within 30 s.
 func (p *Provider) PodSecurity(ctx context.Context) PodSecurity {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	s := PodSecurity{Namespace: p.settings.namespace}
+	s := PodSecurity{Namespace: p.settings.Namespace}
 	namespace, err := p.client.CoreV1().Namespaces().Get(ctx, s.Namespace, metav1.GetOptions{})
 	if err != nil {
 		s.Err = err
@@ -99,13 +90,13 @@ func EBPFCommand(name string, c provider.Config) string {
 
 // Plan is the Job that Submit makes of spec. It asks the cluster where the provider says
 // ebpf: auto, and nowhere else; without is why the agent is left without it then, or "".
-func (p *Provider) Plan(ctx context.Context, spec *job.Spec) (manifest *batchv1.Job, without string, err error) {
+func (p *Provider) Plan(ctx context.Context, spec *job.Spec) (wanted *batchv1.Job, without string, err error) {
 	s := p.withServerName(spec)
-	if s.config.EBPF == provider.EBPFAuto {
-		s.withoutEBPF = p.forbidsEBPF(ctx, spec, s)
+	if s.Config.EBPF == provider.EBPFAuto {
+		s.WithoutEBPF = p.forbidsEBPF(ctx, spec, s)
 	}
-	manifest, err = renderJob(spec, s)
-	return manifest, s.withoutEBPF, err
+	wanted, err = manifest.Job(spec, s)
+	return wanted, s.WithoutEBPF, err
 }
 
 // ebpfNote says why the agent of a job that was submitted measures without eBPF, where the
@@ -118,11 +109,11 @@ func (r *Run) ebpfNote() string {
 }
 
 // forbidsEBPF says why an agent with the capabilities is not to be tried; "": it is.
-func (p *Provider) forbidsEBPF(ctx context.Context, spec *job.Spec, s settings) string {
+func (p *Provider) forbidsEBPF(ctx context.Context, spec *job.Spec, s manifest.Settings) string {
 	if spec.User == job.UserImage {
 		return "the user is left to the cluster (user: image), and the agent would have to be root for it"
 	}
-	if s.ownNamespace() {
+	if s.OwnUserNamespace() {
 		return "the agent would be root of its Pod's user namespace alone (host_users: false)"
 	}
 	security := p.PodSecurity(ctx)
@@ -131,18 +122,18 @@ func (p *Provider) forbidsEBPF(ctx context.Context, spec *job.Spec, s settings) 
 	}
 	// No label at all. Whoever gives the cluster a default to enforce mostly gives it the
 	// same to warn of, and that warning comes with a Job.
-	manifest, err := renderJob(spec, s)
+	wanted, err := manifest.Job(spec, s)
 	if err != nil {
 		return "" // it is told when the Job is rendered to be made
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	warned := &warningLog{}
-	_, err = p.client.BatchV1().Jobs(manifest.Namespace).Create(context.WithValue(ctx, warningsKey{}, warned), manifest,
+	_, err = p.client.BatchV1().Jobs(wanted.Namespace).Create(context.WithValue(ctx, warningsKey{}, warned), wanted,
 		metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-	if text := warned.about("PodSecurity"); err == nil && RefusesEBPF(text) {
+	if text := warned.about("PodSecurity"); err == nil && explain.RefusesEBPF(text) {
 		return fmt.Sprintf("the API server warns that Pod Security forbids in namespace %s what the agent needs for it: %s",
-			security.Namespace, oneLine(text))
+			security.Namespace, explain.OneLine(text))
 	}
 	return "" // a dry run that is refused says nothing of Pod Security: the Job itself will tell
 }
@@ -176,19 +167,6 @@ func (w *warningLog) about(word string) string {
 		return w.text[i]
 	}
 	return ""
-}
-
-// ebpfPattern matches a refusal of the agent's capabilities: Pod Security's, and that of
-// OpenShift's security context constraints. No other container is ever given them.
-var ebpfPattern = regexp.MustCompile(`container "` + agentContainer + `" must not include "BPF"` +
-	`|capabilities\.add: Invalid value: "(?:BPF|PERFMON|NET_ADMIN)"`)
-
-// RefusesEBPF says whether a refusal, or a warning, is about the agent's capabilities.
-func RefusesEBPF(message string) bool { return ebpfPattern.MatchString(message) }
-
-// ebpfRefused explains why a Pod was not made, if it is for the agent's capabilities.
-func ebpfRefused(message string) *job.Failure {
-	return &job.Failure{Cause: job.Forbidden, Message: message, Hint: "let its jobs run without eBPF: {hodei} provider set NAME --ebpf off"}
 }
 
 // EBPFHint is what helps where a job ended because eBPF is required; else it is "".

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +19,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 func TestPodSecurityForbids(t *testing.T) {
@@ -50,62 +50,6 @@ func TestPodSecurityForbids(t *testing.T) {
 			}
 			if got := test.security.String(); !strings.Contains(got, test.says) {
 				t.Errorf("says %q, want %q", got, test.says)
-			}
-		})
-	}
-}
-
-// The agent alone gets the capabilities, and is root for nothing else.
-func TestEBPFManifest(t *testing.T) {
-	for _, test := range []struct {
-		name, settings, user string
-		want                 string // what the agent is told
-	}{
-		{"nothing said", "", "", ""},
-		{"off", "ebpf: off", "", ""},
-		{"auto", "ebpf: auto", "", "auto"},
-		{"require", "ebpf: require", "", "require"},
-		{"root", "ebpf: require", "0", "require"},
-		{"the cluster's user", "ebpf: require", job.UserImage, "require"},
-		{"a user of the provider's", "ebpf: require\nsecurity_context: {runAsUser: 7, runAsNonRoot: true, fsGroup: 9}", "", "require"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			spec := minimal()
-			spec.User = test.user
-			with := renderWith(t, spec, test.settings)
-			without := renderWith(t, spec,
-				strings.NewReplacer("ebpf: require", "ebpf: off", "ebpf: auto", "ebpf: off").Replace(test.settings))
-			agent, command := containers(with)
-			plain, want := containers(without)
-			if !reflect.DeepEqual(command, want) {
-				t.Errorf("the job's container differs:\n%+v\n%+v", command, want)
-			}
-			told := ""
-			if i := slices.IndexFunc(agent.Env, func(e corev1.EnvVar) bool { return e.Name == contract.EnvEBPF }); i >= 0 {
-				told = agent.Env[i].Value
-				agent.Env = slices.Delete(agent.Env, i, i+1)
-			}
-			if told != test.want {
-				t.Errorf("the agent is told %q, want %q", told, test.want)
-			}
-			expected := plain.SecurityContext.DeepCopy()
-			if test.want != "" {
-				root, group, no := int64(0), int64(65532), false
-				expected.RunAsUser, expected.RunAsGroup, expected.RunAsNonRoot = &root, &group, &no
-				expected.Capabilities.Add = []corev1.Capability{"BPF", "PERFMON", "NET_ADMIN"}
-			}
-			if !reflect.DeepEqual(agent.SecurityContext, expected) {
-				t.Errorf("the agent's is %+v, want %+v", agent.SecurityContext, expected)
-			}
-			if sc := agent.SecurityContext; *sc.AllowPrivilegeEscalation || !*sc.ReadOnlyRootFilesystem ||
-				!slices.Equal(sc.Capabilities.Drop, []corev1.Capability{"ALL"}) {
-				t.Errorf("the agent keeps %+v", sc)
-			}
-			// And nothing else of the Pod is another.
-			agent.SecurityContext = plain.SecurityContext
-			with.Spec.Template.Spec.Containers[0] = agent
-			if !reflect.DeepEqual(with, without) {
-				t.Error("more than the agent's container differs")
 			}
 		})
 	}
@@ -218,8 +162,8 @@ func TestPlan(t *testing.T) {
 				t.Errorf("the agent is told %q, want %q; its capabilities: %v", told, test.told, has)
 			}
 			if (without == "") != (test.without == "") || !strings.Contains(without, test.without) ||
-				j.Annotations[AnnotationEBPF] != without {
-				t.Errorf("without it because %q, want %q; the Job says %q", without, test.without, j.Annotations[AnnotationEBPF])
+				j.Annotations[manifest.AnnotationEBPF] != without {
+				t.Errorf("without it because %q, want %q; the Job says %q", without, test.without, j.Annotations[manifest.AnnotationEBPF])
 			}
 			if !slices.Equal(test.cluster.requests, test.asked) {
 				t.Errorf("asked %q, want %q", test.cluster.requests, test.asked)
@@ -244,7 +188,7 @@ func TestEBPFMissing(t *testing.T) {
 			if o.Cause != job.ConfigError || o.ExitCode() != job.ExitFailed || o.Message != test.want {
 				t.Errorf("got %+v", o)
 			}
-			p := &Provider{settings: settings{provider: "prod"}}
+			p := &Provider{settings: manifest.Settings{Provider: "prod"}}
 			if hint := p.EBPFHint(o); !strings.Contains(hint, "{hodei} provider set prod --ebpf auto") {
 				t.Errorf("hint %q", hint)
 			}

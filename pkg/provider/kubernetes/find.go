@@ -3,7 +3,6 @@ package kubernetes
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,6 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 // ErrNotFound is under the Failure of a job that is not in the cluster.
@@ -68,22 +69,22 @@ type Attempt struct {
 func (p *Provider) Find(ctx context.Context, name string) (*Found, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	namespace := p.settings.namespace
+	namespace := p.settings.Namespace
 	j, err := p.client.BatchV1().Jobs(namespace).Get(ctx, name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
 		return nil, &job.Failure{Cause: job.ConfigError, Err: ErrNotFound,
 			Message: fmt.Sprintf("job %q not found in namespace %s", name, namespace), Hint: "{hodei} jobs -n " + namespace}
 	case err != nil:
-		return nil, Explain(err)
+		return nil, explain.Error(err)
 	}
-	spec, err := SpecOf(j)
+	spec, err := manifest.SpecOf(j)
 	if err != nil {
 		return nil, err
 	}
-	pods, err := p.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: LabelJob + "=" + name})
+	pods, err := p.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: manifest.LabelJob + "=" + name})
 	if err != nil {
-		return nil, Explain(err)
+		return nil, explain.Error(err)
 	}
 	found := newFound(j, spec, pods.Items)
 	if o := found.Outcome; o != nil && o.NeverStarted {
@@ -102,20 +103,20 @@ func (p *Provider) Find(ctx context.Context, name string) (*Found, error) {
 func (p *Provider) FindAll(ctx context.Context, selector string) ([]*Found, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	ours := LabelManagedBy + "=" + ManagedBy
-	jobs, err := p.client.BatchV1().Jobs(p.settings.namespace).List(ctx, metav1.ListOptions{
+	ours := manifest.LabelManagedBy + "=" + manifest.ManagedBy
+	jobs, err := p.client.BatchV1().Jobs(p.settings.Namespace).List(ctx, metav1.ListOptions{
 		LabelSelector: strings.TrimSuffix(ours+","+selector, ","),
 	})
 	if err != nil {
-		return nil, Explain(err)
+		return nil, explain.Error(err)
 	}
 	if len(jobs.Items) == 0 {
 		return nil, nil
 	}
 	// Labels of a user's are on the Job alone. All Pods are one request, too.
-	pods, err := p.client.CoreV1().Pods(p.settings.namespace).List(ctx, metav1.ListOptions{LabelSelector: ours})
+	pods, err := p.client.CoreV1().Pods(p.settings.Namespace).List(ctx, metav1.ListOptions{LabelSelector: ours})
 	if err != nil {
-		return nil, Explain(err)
+		return nil, explain.Error(err)
 	}
 	owned := map[types.UID][]corev1.Pod{}
 	for _, pod := range pods.Items {
@@ -126,7 +127,7 @@ func (p *Provider) FindAll(ctx context.Context, selector string) ([]*Found, erro
 	var found []*Found
 	for i := range jobs.Items {
 		j := &jobs.Items[i]
-		if spec, err := SpecOf(j); err == nil {
+		if spec, err := manifest.SpecOf(j); err == nil {
 			found = append(found, newFound(j, spec, owned[j.UID]))
 		}
 	}
@@ -134,48 +135,6 @@ func (p *Provider) FindAll(ctx context.Context, selector string) ([]*Found, erro
 		return cmp.Or(a.Job.CreationTimestamp.Compare(b.Job.CreationTimestamp.Time), strings.Compare(a.Job.Name, b.Job.Name))
 	})
 	return found, nil
-}
-
-// SpecOf reads what was asked for from a Job, with defaults. One that says nothing of it
-// is not ours, and neither is a copy under another name.
-func SpecOf(j *batchv1.Job) (*job.Spec, error) {
-	text, ok := j.Annotations[AnnotationSpec]
-	if !ok {
-		return nil, fmt.Errorf("job %q was not made by hodei: it has no annotation %s", j.Name, AnnotationSpec)
-	}
-	spec := &job.Spec{}
-	if err := json.Unmarshal([]byte(text), spec); err != nil {
-		return nil, fmt.Errorf("annotation %s of job %q: %w", AnnotationSpec, j.Name, err)
-	}
-	if spec.Name != j.Name {
-		return nil, fmt.Errorf("annotation %s of job %q is of job %q", AnnotationSpec, j.Name, spec.Name)
-	}
-	if len(spec.Command) == 0 { // earlier versions have all of it there
-		spec.Command, spec.Env = commandOf(&j.Spec.Template.Spec)
-	}
-	spec.SetDefaults() // of another version's
-	return spec, nil
-}
-
-// commandOf reads the command and its variables from a Pod's template, as they were
-// typed. What is not there, or not as hodei makes it, is empty.
-func commandOf(pod *corev1.PodSpec) (command []string, env []job.EnvVar) {
-	for _, c := range pod.Containers {
-		if c.Name != jobContainer {
-			continue
-		}
-		if end := slices.Index(c.Command, "--"); end >= 0 {
-			for _, arg := range c.Command[end+1:] {
-				command = append(command, typed(arg))
-			}
-		}
-		for _, v := range c.Env {
-			if v.ValueFrom == nil { // else it is one of ours
-				env = append(env, job.EnvVar{Name: v.Name, Value: typed(v.Value)})
-			}
-		}
-	}
-	return command, env
 }
 
 // newFound puts together what the Job and its Pods say. Pods of others, such as an
@@ -231,10 +190,10 @@ func newAttempt(pod *corev1.Pod) Attempt {
 		a.Others = OthersLeft(pod)
 		return a
 	}
-	if v := explainPod(pod); v.failure != nil && !a.ran {
-		a.waits = v.failure.Message
+	if v := explain.Pod(pod); v.Failure != nil && !a.ran {
+		a.waits = v.Failure.Message
 	}
-	a.Running, a.bound = agentRuns(pod), pod.Spec.NodeName != ""
+	a.Running, a.bound = explain.AgentRuns(pod), pod.Spec.NodeName != ""
 	a.Left = a.Running && commandEnded(pod)
 	return a
 }
@@ -245,7 +204,7 @@ func commandEnded(pod *corev1.Pod) bool { return commandEnd(pod) != nil }
 // commandEnd is how the job's container ended; nil: it has not.
 func commandEnd(pod *corev1.Pod) *corev1.ContainerStateTerminated {
 	for _, s := range pod.Status.ContainerStatuses {
-		if s.Name == jobContainer {
+		if s.Name == manifest.JobContainer {
 			return s.State.Terminated
 		}
 	}
@@ -259,18 +218,8 @@ func hasRun(pod *corev1.Pod) bool {
 		return false
 	}
 	for _, s := range pod.Status.ContainerStatuses {
-		if s.Name == jobContainer && (s.State.Running != nil || s.State.Terminated != nil && !neverRan(s.State.Terminated)) {
+		if s.Name == manifest.JobContainer && (s.State.Running != nil || s.State.Terminated != nil && !explain.NeverRan(s.State.Terminated)) {
 			return true
-		}
-	}
-	return false
-}
-
-// agentRuns tells that the agent's container does.
-func agentRuns(pod *corev1.Pod) bool {
-	for _, s := range pod.Status.ContainerStatuses {
-		if s.Name == agentContainer {
-			return s.State.Running != nil
 		}
 	}
 	return false
@@ -302,9 +251,9 @@ func jobEnd(j *batchv1.Job) (*job.Outcome, string) {
 				makingSeconds*time.Second)}, ""
 		}
 		if c.Reason == batchv1.JobReasonDeadlineExceeded {
-			return &job.Outcome{Cause: job.DeadlineExceeded, Message: oneLine(c.Message)}, ""
+			return &job.Outcome{Cause: job.DeadlineExceeded, Message: explain.OneLine(c.Message)}, ""
 		}
-		return nil, strings.TrimSuffix("the job ended without an exit record: "+oneLine(c.Message), ": ")
+		return nil, strings.TrimSuffix("the job ended without an exit record: "+explain.OneLine(c.Message), ": ")
 	}
 	return nil, ""
 }

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	authorizationv1 "k8s.io/api/authorization/v1"
+
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,6 +28,8 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 // shelf is an API server with objects on it that nobody changes.
@@ -147,8 +151,8 @@ func madeJob(t *testing.T, name string, change ...func(*batchv1.Job)) *batchv1.J
 		t.Fatal(err)
 	}
 	j := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "ns", UID: types.UID("uid-" + name),
-		Labels:      map[string]string{LabelJob: name, LabelManagedBy: ManagedBy},
-		Annotations: map[string]string{AnnotationSpec: string(text)}}}
+		Labels:      map[string]string{manifest.LabelJob: name, manifest.LabelManagedBy: manifest.ManagedBy},
+		Annotations: map[string]string{manifest.AnnotationSpec: string(text)}}}
 	for _, c := range change {
 		c(j)
 	}
@@ -274,7 +278,7 @@ func TestFind(t *testing.T) {
 
 func TestFindFails(t *testing.T) {
 	annotated := func(text string) func(*batchv1.Job) {
-		return func(j *batchv1.Job) { j.Annotations[AnnotationSpec] = text }
+		return func(j *batchv1.Job) { j.Annotations[manifest.AnnotationSpec] = text }
 	}
 	for _, test := range []struct {
 		name    string
@@ -327,7 +331,7 @@ func TestFindAll(t *testing.T) {
 	s := &shelf{
 		jobs: []*batchv1.Job{c, a, b,
 			madeJob(t, "copied", at(3), func(j *batchv1.Job) { j.Annotations = nil }),
-			madeJob(t, "foreign", at(3), func(j *batchv1.Job) { delete(j.Labels, LabelManagedBy) })},
+			madeJob(t, "foreign", at(3), func(j *batchv1.Job) { delete(j.Labels, manifest.LabelManagedBy) })},
 		pods: []*corev1.Pod{podIn(1, a, "a-1", exits(t, 1)), podIn(2, a, "a-2", runs), podIn(1, c, "c-1", runs),
 			{ObjectMeta: metav1.ObjectMeta{Name: "z", Labels: a.Labels}}},
 	}
@@ -359,7 +363,7 @@ func TestFindAll(t *testing.T) {
 	for _, what := range []string{"list jobs", "list pods"} {
 		s := &shelf{jobs: []*batchv1.Job{a}, answer: map[string]http.HandlerFunc{what: denies("list", strings.TrimPrefix(what, "list "))}}
 		_, err := s.start(t).FindAll(t.Context(), "")
-		if f := Explain(err); err == nil || f != err || f.Cause != job.Forbidden {
+		if f := explain.Error(err); err == nil || f != err || f.Cause != job.Forbidden {
 			t.Errorf("%s: got %v", what, err)
 		}
 	}
@@ -368,7 +372,7 @@ func TestFindAll(t *testing.T) {
 // secretOf is the Secret of a Job with certificates for a job of that name.
 func secretOf(t *testing.T, owner *batchv1.Job, namespace, name string) *corev1.Secret {
 	t.Helper()
-	s := renderSecret(owner, minimal(), testCerts(t, namespace, name))
+	s := manifest.Secret(owner, minimal(), testCerts(t, namespace, name))
 	s.UID = "uid-secret"
 	return s
 }
@@ -433,8 +437,8 @@ func TestAttach(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer r.Close()
-		if _, err := r.Watch(t.Context(), job.Observer{Report: func(job.Event) {}}); Explain(err) == nil ||
-			Explain(err).Cause != job.Forbidden {
+		if _, err := r.Watch(t.Context(), job.Observer{Report: func(job.Event) {}}); explain.Error(err) == nil ||
+			explain.Error(err).Cause != job.Forbidden {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -636,9 +640,20 @@ func TestMayTunnel(t *testing.T) {
 		{"get alone", []string{"get"}, false},
 		{"neither", nil, false},
 	} {
-		s := &apiServer{allowed: func(verb string) bool { return slices.Contains(test.allowed, verb) }}
-		d := s.start(t)
-		p := &Provider{settings: settings{namespace: "ns"}, dialer: d, client: d.client}
+		server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			review := authorizationv1.SelfSubjectAccessReview{}
+			if err := json.NewDecoder(r.Body).Decode(&review); err != nil {
+				t.Error(err)
+			}
+			a := review.Spec.ResourceAttributes
+			review.Status.Allowed = a.Namespace == "ns" && a.Subresource == "portforward" && slices.Contains(test.allowed, a.Verb)
+			respond(w, http.StatusCreated, review)
+		}))
+		defer server.Close()
+		p, err := New(Options{Config: configOf(server), Provider: provider.Config{Namespace: "ns"}})
+		if err != nil {
+			t.Fatal(err)
+		}
 		if got, err := p.MayTunnel(t.Context()); err != nil || got != test.want {
 			t.Errorf("%s: got %t, %v", test.name, got, err)
 		}
@@ -661,7 +676,7 @@ func TestContainerLogsDefault(t *testing.T) {
 		detached bool
 		want     bool
 	}{{nil, false, false}, {nil, true, true}, {&on, false, true}, {&on, true, true}, {&off, false, false}, {&off, true, false}} {
-		p := &Provider{settings: settings{config: provider.Config{ContainerLogs: test.said}}}
+		p := &Provider{settings: manifest.Settings{Config: provider.Config{ContainerLogs: test.said}}}
 		if got := p.ContainerLogs(test.detached); got != test.want {
 			t.Errorf("%v detached %t: got %t", test.said, test.detached, got)
 		}

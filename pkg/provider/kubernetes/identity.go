@@ -11,8 +11,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
 )
 
 // renewWait bounds the reading of the Secret when a connection is made anew: the
@@ -57,7 +57,7 @@ func (p *Provider) jobSecret(ctx context.Context, j *batchv1.Job) (*corev1.Secre
 	case apierrors.IsNotFound(err):
 		return nil, err
 	case err != nil:
-		return nil, Explain(err)
+		return nil, explain.Error(err)
 	case !metav1.IsControlledBy(secret, j):
 		return nil, fmt.Errorf("secret %q does not belong to job %q", secret.Name, j.Name)
 	}
@@ -71,22 +71,13 @@ func (r *Run) Refused(err error) *job.Failure {
 	cert := r.certs.Certificate()
 	f := &job.Failure{Cause: job.ConfigError, Err: err, Message: fmt.Sprintf(
 		"certificates are refused between the agent of %s and us: %s; ours is valid from %s to %s, and %s",
-		r.spec.Name, oneLine(err.Error()), stamp(cert.NotBefore), stamp(cert.NotAfter), r.provider.clock.Both())}
+		r.spec.Name, explain.OneLine(err.Error()), stamp(cert.NotBefore), stamp(cert.NotAfter), r.provider.clock.Both())}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.renewal != nil {
-		f.Message += "; the job's Secret could not be read anew: " + oneLine(r.renewal.Error())
+		f.Message += "; the job's Secret could not be read anew: " + explain.OneLine(r.renewal.Error())
 	}
 	f.Hint = fmt.Sprintf("compare the clocks; if they agree: {hodei} certs inspect --job %[1]s -n %[2]s, "+
 		"{hodei} certs rotate --job %[1]s -n %[2]s", r.spec.Name, r.job.Namespace)
 	return f
-}
-
-// jobCerts are the certificates that a job's Secret holds.
-func jobCerts(s *corev1.Secret) *certs.JobCerts {
-	return &certs.JobCerts{
-		CA:         s.Data["ca.crt"],
-		ClientCert: s.Data["client.crt"], ClientKey: s.Data["client.key"],
-		ServerCert: s.Data["server.crt"], ServerKey: s.Data["server.key"],
-	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 // attached is a Run of job x, whose Secret is served by secret.
@@ -145,7 +146,7 @@ func TestRenewCerts(t *testing.T) {
 		if patches != 1 || got.UID != secret.UID || got.ResourceVersion != "7" {
 			t.Errorf("%d patches, of %s at %s", patches, got.UID, got.ResourceVersion)
 		}
-		if _, err := jobCerts(&got).ServerConfig(); err != nil || string(got.Data["ca.crt"]) != string(authority.CAPEM()) {
+		if _, err := manifest.CertsOf(&got).ServerConfig(); err != nil || string(got.Data["ca.crt"]) != string(authority.CAPEM()) {
 			t.Errorf("stored certificates: %v", err)
 		}
 	})
@@ -199,7 +200,7 @@ func TestRenewCertsHalfway(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			secret := secretOf(t, x, "ns", "x")
-			old := jobCerts(secret)
+			old := manifest.CertsOf(secret)
 			var stored []corev1.Secret
 			hastened := false
 			p := (&shelf{answer: map[string]http.HandlerFunc{
@@ -238,7 +239,7 @@ func TestRenewCertsHalfway(t *testing.T) {
 			if said == "" || !hastened || len(stored) != 1 {
 				t.Fatalf("said %q, hastened %v, stored %d times", said, hastened, len(stored))
 			}
-			got := jobCerts(&stored[0])
+			got := manifest.CertsOf(&stored[0])
 			if string(got.ServerCert) != string(old.ServerCert) || string(got.CA) != string(authority.CAPEM())+string(old.CA) ||
 				string(got.ClientCert) == string(old.ClientCert) {
 				t.Error("what is stored is not good for both")
@@ -273,7 +274,7 @@ func TestRenewCertsNoAgent(t *testing.T) {
 		{"ended", pod(func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }), nil, 2, ""},
 		{"its job deleted too", gone("pods"), gone("secrets"), 1, `job "x" was deleted meanwhile`},
 		{"no image", pod(func(p *corev1.Pod) {
-			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: agentContainer, Image: "worker:1", State: corev1.ContainerState{
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: manifest.AgentContainer, Image: "worker:1", State: corev1.ContainerState{
 				Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImageNeverPull", Message: "not present"}}}}
 		}), nil, 1,
 			`the worker's certificates are renewed and the coordinator's is not: ` +

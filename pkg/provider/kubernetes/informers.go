@@ -12,18 +12,20 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 // watch starts the informers. They live until Close.
 func (r *Run) watch(ctx context.Context) {
-	c, namespace, name := r.provider.client, r.provider.settings.namespace, r.spec.Name
+	c, namespace, name := r.provider.client, r.provider.settings.Namespace, r.spec.Name
 	r.inform(ctx, &corev1.Pod{}, &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			o.LabelSelector = LabelJob + "=" + name
+			o.LabelSelector = manifest.LabelJob + "=" + name
 			return c.CoreV1().Pods(namespace).List(ctx, o)
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			o.LabelSelector = LabelJob + "=" + name
+			o.LabelSelector = manifest.LabelJob + "=" + name
 			return c.CoreV1().Pods(namespace).Watch(ctx, o)
 		},
 	}, &right{resource: "pods"}, func(o any, gone bool) any { return podUpdate{o.(*corev1.Pod), gone} })
@@ -61,7 +63,7 @@ func (r *Run) checkThere(ctx context.Context, jobs cache.SharedIndexInformer) {
 // start that hangs; without the right to read events we do without, and say so of
 // a start that hangs for no other reason that is known.
 func (r *Run) watchEvents(ctx context.Context, kind, name string) {
-	c, namespace := r.provider.client, r.provider.settings.namespace
+	c, namespace := r.provider.client, r.provider.settings.Namespace
 	selector := fields.Set{"involvedObject.kind": kind, "involvedObject.name": name}.String()
 	r.inform(ctx, &corev1.Event{}, &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {

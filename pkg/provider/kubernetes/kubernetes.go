@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"net/http/httptrace"
+	"path"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,9 @@ import (
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/forward"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 )
 
@@ -49,9 +53,9 @@ type Options struct {
 
 // Provider makes workers in one namespace of one cluster.
 type Provider struct {
-	settings settings
+	settings manifest.Settings
 	client   client.Interface
-	dialer   *dialer
+	dialer   *forward.Dialer
 	clock    *Clock
 }
 
@@ -71,35 +75,35 @@ func New(o Options) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := settings{provider: o.Name, namespace: o.Provider.Namespace, config: o.Provider}
-	return &Provider{settings: s, client: c, dialer: &dialer{config: config, client: c}, clock: clock}, nil
+	s := manifest.Settings{Provider: o.Name, Namespace: o.Provider.Namespace, Config: o.Provider}
+	return &Provider{settings: s, client: c, dialer: &forward.Dialer{Config: config, Client: c}, clock: clock}, nil
 }
 
 // Describe says in a few words where jobs go.
 func (p *Provider) Describe() string {
-	if p.settings.provider == "" {
-		return p.settings.namespace
+	if p.settings.Provider == "" {
+		return p.settings.Namespace
 	}
-	return fmt.Sprintf("%s (%s)", p.settings.provider, p.settings.namespace)
+	return fmt.Sprintf("%s (%s)", p.settings.Provider, p.settings.Namespace)
 }
 
 // Name is the provider's; empty: it has none, as that of a kube context.
-func (p *Provider) Name() string { return p.settings.provider }
+func (p *Provider) Name() string { return p.settings.Provider }
 
 // Namespace is where jobs go.
-func (p *Provider) Namespace() string { return p.settings.namespace }
+func (p *Provider) Namespace() string { return p.settings.Namespace }
 
 // SetDefaults fills in what is zero in spec, and has a default here: of the provider's
 // own, then of hodei's.
 func (p *Provider) SetDefaults(spec *job.Spec) {
-	p.settings.config.SetDefaults(spec)
+	p.settings.Config.SetDefaults(spec)
 	spec.SetDefaults()
 }
 
 // ContainerLogs says whether a job of this provider copies its output to its
 // container's log where nobody has said so.
 func (p *Provider) ContainerLogs(detached bool) bool {
-	if logs := p.settings.config.ContainerLogs; logs != nil {
+	if logs := p.settings.Config.ContainerLogs; logs != nil {
 		return *logs
 	}
 	return detached // nobody follows it from its start: kubectl logs is the next best
@@ -114,7 +118,7 @@ func (p *Provider) MayTunnel(ctx context.Context) (bool, error) {
 	// Of the two rights it is the one that matters: SPDY takes it and nothing else, and
 	// since 1.35 WebSocket takes it too. Who has get alone is taken for shut out, and
 	// before 1.35 wrongly; hodei-user has both.
-	answer, err := p.dialer.review(ctx, p.settings.namespace, "create")
+	answer, err := p.dialer.Review(ctx, p.settings.Namespace, "create")
 	var status apierrors.APIStatus
 	switch {
 	case err == nil:
@@ -122,18 +126,31 @@ func (p *Provider) MayTunnel(ctx context.Context) (bool, error) {
 	case errors.As(err, &status):
 		return true, nil
 	}
-	return false, Explain(err)
+	return false, explain.Error(err)
 }
 
 // Manifest is the Job that Submit would make, without asking the cluster: with ebpf: auto
 // it is that of a namespace which allows it.
 func (p *Provider) Manifest(spec *job.Spec) (*batchv1.Job, error) {
-	return renderJob(spec, p.withServerName(spec))
+	return manifest.Job(spec, p.withServerName(spec))
 }
 
-func (p *Provider) withServerName(spec *job.Spec) settings {
+// CheckSpec refuses a spec, with its defaults, that no cluster could take, before
+// anything is made. It asks none. Where one field is wrong the error is a [job.FieldError], or has one in it.
+func (p *Provider) CheckSpec(spec *job.Spec) error {
+	if spec.Workdir != "" && !path.IsAbs(spec.Workdir) {
+		return job.InvalidField("workdir", spec.Workdir, "want a path from the root, as it is in the image")
+	}
+	j, err := p.Manifest(spec)
+	if err != nil {
+		return err
+	}
+	return manifest.CheckSize(j)
+}
+
+func (p *Provider) withServerName(spec *job.Spec) manifest.Settings {
 	s := p.settings
-	s.serverName = certs.ID{Namespace: s.namespace, Job: spec.Name}.ServerName()
+	s.ServerName = certs.ID{Namespace: s.Namespace, Job: spec.Name}.ServerName()
 	return s
 }
 
@@ -175,7 +192,7 @@ type Run struct {
 // a *job.Failure, and nothing is left behind. A ctx that ends during the
 // requests is honoured after them: what was made is then deleted.
 func (p *Provider) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCerts, o RunOptions) (*Run, error) {
-	manifest, without, err := p.Plan(ctx, spec)
+	wanted, without, err := p.Plan(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
@@ -183,12 +200,12 @@ func (p *Provider) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCert
 	r.ebpf = without
 	if r.certs, err = certs.NewJobServer(id); err != nil {
 		r.Close()
-		return nil, Explain(err)
+		return nil, explain.Error(err)
 	}
 	r.watch(ctx) // beforehand: the first events cost no round trip more
-	if err := r.create(ctx, manifest, id); err != nil {
+	if err := r.create(ctx, wanted, id); err != nil {
 		r.Close()
-		return nil, p.nameWebhook(ctx, Explain(err))
+		return nil, p.nameWebhook(ctx, explain.Error(err))
 	}
 	return r, nil
 }
@@ -201,7 +218,7 @@ func (p *Provider) newRun(spec *job.Spec, o RunOptions) *Run {
 	}
 }
 
-func (r *Run) create(ctx context.Context, manifest *batchv1.Job, id *certs.JobCerts) error {
+func (r *Run) create(ctx context.Context, wanted *batchv1.Job, id *certs.JobCerts) error {
 	c := r.provider.client
 	// An answer that we did not wait for could be "created".
 	request, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
@@ -209,21 +226,21 @@ func (r *Run) create(ctx context.Context, manifest *batchv1.Job, id *certs.JobCe
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(deleteWait, cancel) })()
 	var sent atomic.Bool
 	traced := httptrace.WithClientTrace(request, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
-	manifest.Annotations[annotationRun] = rand.Text()
-	made, err := c.BatchV1().Jobs(manifest.Namespace).Create(traced, unfinished(manifest), metav1.CreateOptions{})
+	wanted.Annotations[manifest.AnnotationRun] = rand.Text()
+	made, err := c.BatchV1().Jobs(wanted.Namespace).Create(traced, unfinished(wanted), metav1.CreateOptions{})
 	if err != nil {
 		if request.Err() != nil && ctx.Err() != nil { // the cause, not that we gave up
 			err = ctx.Err()
 		}
 		if sent.Load() && !refused(err) {
-			return also(err, r.takeBack(ctx, manifest))
+			return also(err, r.takeBack(ctx, wanted))
 		}
 		return err
 	}
 	r.job = made
 	// At once, on the same connection: the kubelet looks for it 300 ms later,
 	// and if it is not there, again only after 1.5 s.
-	secret, err := c.CoreV1().Secrets(manifest.Namespace).Create(request, renderSecret(made, r.spec, id), metav1.CreateOptions{})
+	secret, err := c.CoreV1().Secrets(wanted.Namespace).Create(request, manifest.Secret(made, r.spec, id), metav1.CreateOptions{})
 	if err == nil {
 		r.secret = secret.UID
 		err = ctx.Err()
@@ -231,9 +248,9 @@ func (r *Run) create(ctx context.Context, manifest *batchv1.Job, id *certs.JobCe
 	switch {
 	case err != nil:
 	case r.spec.Detached: // nobody is there afterwards
-		err = r.complete(request, manifest.Spec.ActiveDeadlineSeconds)
+		err = r.complete(request, wanted.Spec.ActiveDeadlineSeconds)
 	default: // its start needs not wait for it
-		r.work.Go(ctx, func(ctx context.Context) { r.keepCompleting(ctx, manifest.Spec.ActiveDeadlineSeconds) })
+		r.work.Go(ctx, func(ctx context.Context) { r.keepCompleting(ctx, wanted.Spec.ActiveDeadlineSeconds) })
 	}
 	if err != nil {
 		return also(err, r.Delete(ctx))
@@ -255,16 +272,16 @@ func refused(err error) bool {
 
 // takeBack deletes the Job of a request whose answer got lost, and only that: a
 // Job of the same name may be somebody else's.
-func (r *Run) takeBack(ctx context.Context, manifest *batchv1.Job) error {
+func (r *Run) takeBack(ctx context.Context, wanted *batchv1.Job) error {
 	request, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteWait)
 	defer cancel()
-	found, err := r.provider.client.BatchV1().Jobs(manifest.Namespace).Get(request, manifest.Name, metav1.GetOptions{})
+	found, err := r.provider.client.BatchV1().Jobs(wanted.Namespace).Get(request, wanted.Name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
 		return nil
 	case err != nil:
-		return fmt.Errorf("job %s may have been made all the same: %w", manifest.Name, err)
-	case found.Annotations[annotationRun] != manifest.Annotations[annotationRun]:
+		return fmt.Errorf("job %s may have been made all the same: %w", wanted.Name, err)
+	case found.Annotations[manifest.AnnotationRun] != wanted.Annotations[manifest.AnnotationRun]:
 		return nil
 	}
 	r.job = found
@@ -273,9 +290,9 @@ func (r *Run) takeBack(ctx context.Context, manifest *batchv1.Job) error {
 
 // also adds what went wrong while cleaning up after err to its message.
 func also(err, cleanup error) error {
-	f := Explain(err)
+	f := explain.Error(err)
 	if cleanup != nil {
-		f.Message += "; " + oneLine(cleanup.Error())
+		f.Message += "; " + explain.OneLine(cleanup.Error())
 	}
 	return f
 }
@@ -296,7 +313,7 @@ func (r *Run) StopRetrying(ctx context.Context) error {
 	_, err := r.provider.client.BatchV1().Jobs(r.job.Namespace).Patch(ctx, r.job.Name, types.MergePatchType,
 		[]byte(`{"spec":{"backoffLimit":0}}`), metav1.PatchOptions{})
 	if err != nil {
-		return Explain(err)
+		return explain.Error(err)
 	}
 	return nil
 }
@@ -321,7 +338,7 @@ func (r *Run) Delete(ctx context.Context) error {
 			Message: fmt.Sprintf("job %s may be left: the cluster has not answered its deletion within %s", name, deleteWait),
 			Hint:    fmt.Sprintf("kubectl delete job -n %s %s", namespace, name)}
 	default:
-		return Explain(fmt.Errorf("delete job %s: %w", name, err))
+		return explain.Error(fmt.Errorf("delete job %s: %w", name, err))
 	}
 	// Kubernetes collects the rest by itself; this is sooner, and a Pod whose
 	// postStart hook hangs would keep the collector waiting. Rights to it, and an answer

@@ -14,6 +14,8 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 // wordsWait bounds how long the report of a failure waits for the container's last words.
@@ -30,28 +32,28 @@ const maxWords = 500
 // agent, or what the agent left, says. If the agent does not say so, the command may have
 // started.
 func NeverStarted(pod *corev1.Pod) bool {
-	agent := agentEnd(pod)
+	agent := explain.AgentEnd(pod)
 	return evictedItself(pod) ||
 		agent != nil && (agent.ExitCode == contract.ExitNeverStarted || agent.ExitCode == contract.ExitStartTimeout)
 }
 
 // StartTimedOut tells that a Pod has ended because its start timeout was over.
 func StartTimedOut(pod *corev1.Pod) bool {
-	agent := agentEnd(pod)
+	agent := explain.AgentEnd(pod)
 	return evictedItself(pod) || agent != nil && agent.ExitCode == contract.ExitStartTimeout
 }
 
 // evictedItself tells that the agent had its Pod evicted: the name of its volume is in the
 // kubelet's message, and nothing else ever fills that.
 func evictedItself(pod *corev1.Pod) bool {
-	return pod.Status.Reason == "Evicted" && strings.Contains(pod.Status.Message, `"`+evictionVolume+`"`)
+	return pod.Status.Reason == "Evicted" && strings.Contains(pod.Status.Message, `"`+manifest.EvictionVolume+`"`)
 }
 
 // neverStartedOutcome is the end of an attempt whose agent says that the command never
 // started; command is how the job's container ended, nil if it has not, or never began.
 func neverStartedOutcome(agent, command *corev1.ContainerStateTerminated) *job.Outcome {
 	o := &job.Outcome{Cause: job.StartTimeout, NeverStarted: true, Code: job.ExitFailed,
-		Message: "the command never started: " + oneLine(agent.Message)}
+		Message: "the command never started: " + explain.OneLine(agent.Message)}
 	switch {
 	case agent.ExitCode == contract.ExitStartTimeout || command == nil:
 	case command.Reason == "OOMKilled":
@@ -65,10 +67,10 @@ func neverStartedOutcome(agent, command *corev1.ContainerStateTerminated) *job.O
 // endedHow says in a few words how a container did.
 func endedHow(t *corev1.ContainerStateTerminated) string {
 	how := fmt.Sprintf("exit code %d", t.ExitCode)
-	if reason := oneLine(t.Reason); reason != "" {
+	if reason := explain.OneLine(t.Reason); reason != "" {
 		how += " (" + reason + ")"
 	}
-	if said := startError(t.Message); said != "" {
+	if said := explain.StartError(t.Message); said != "" {
 		how += ": " + said
 	}
 	return how
@@ -82,7 +84,7 @@ func (p *Provider) withWords(ctx context.Context, pod *corev1.Pod, o *job.Outcom
 		return p.withTrouble(ctx, pod, o)
 	}
 	command := commandEnd(pod)
-	if o.Cause != job.AgentLost || !o.NeverStarted || command == nil || neverRan(command) || command.ExitCode == 0 {
+	if o.Cause != job.AgentLost || !o.NeverStarted || command == nil || explain.NeverRan(command) || command.ExitCode == 0 {
 		return o
 	}
 	words := p.lastWords(ctx, pod)
@@ -124,7 +126,7 @@ func lastTrouble(events []corev1.Event) string {
 	var text string
 	var at time.Time
 	for _, e := range events {
-		said := oneLine(e.Message)
+		said := explain.OneLine(e.Message)
 		if e.Reason == "Evicted" || strings.HasPrefix(said, "Error: ") || e.LastTimestamp.Time.Before(at) {
 			continue // our own doing; the reason alone
 		}
@@ -146,7 +148,7 @@ func (p *Provider) lastWords(ctx context.Context, pod *corev1.Pod) string {
 	ctx, cancel := context.WithTimeout(ctx, wordsWait)
 	defer cancel()
 	log, err := p.client.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{
-		Container: jobContainer, TailLines: &wordsLines, LimitBytes: &wordsBytes}).Stream(ctx)
+		Container: manifest.JobContainer, TailLines: &wordsLines, LimitBytes: &wordsBytes}).Stream(ctx)
 	if err != nil {
 		return ""
 	}
@@ -162,7 +164,7 @@ func (p *Provider) lastWords(ctx context.Context, pod *corev1.Pod) string {
 			why = line
 		}
 	}
-	return shortWords(oneLine(strings.ToValidUTF8(why, "")))
+	return shortWords(explain.OneLine(strings.ToValidUTF8(why, "")))
 }
 
 func shortWords(s string) string { return strings.ToValidUTF8(s[:min(len(s), maxWords)], "") }
@@ -170,9 +172,9 @@ func shortWords(s string) string { return strings.ToValidUTF8(s[:min(len(s), max
 // startFailure is the end of a run whose only Pod has ended with o before any command ran: what
 // kept it from starting, if the Pod says so.
 func (p *Provider) startFailure(pod *corev1.Pod, o *job.Outcome) *job.Failure {
-	if v := p.named(explainPod(pod)); v.failure != nil {
-		v.failure.NeverStarted = true
-		return v.failure
+	if v := p.named(explain.Pod(pod)); v.Failure != nil {
+		v.Failure.NeverStarted = true
+		return v.Failure
 	}
 	return p.neverStartedFailure(pod, o)
 }
@@ -184,7 +186,7 @@ func (p *Provider) neverStartedFailure(pod *corev1.Pod, o *job.Outcome) *job.Fai
 	if o.NeverStarted {
 		again = "the command did not run: it can safely be run again"
 	}
-	f.Hint = cmp.Or(NeverStartedHint(o), p.EBPFHint(o), ClockHint(o.Message, pod.Namespace, pod.Labels[LabelJob]), again)
+	f.Hint = cmp.Or(NeverStartedHint(o), p.EBPFHint(o), explain.ClockHint(o.Message, pod.Namespace, pod.Labels[manifest.LabelJob]), again)
 	return f
 }
 

@@ -8,13 +8,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
 )
 
 const (
-	// untakenSay is how long a kubelet may take to acknowledge a Pod before hodei says so. A
-	// kubelet that runs does it within a second.
-	untakenSay = 5 * time.Second
 	// nodeLook is the time between two looks at a node that does not take a Pod up: it is
 	// known for not ready some 40 s after its kubelet has died. nodeWait bounds one.
 	nodeLook, nodeWait = 10 * time.Second, 2 * time.Second
@@ -24,22 +21,6 @@ const (
 	overdueWait = 30 * time.Second
 )
 
-// untaken tells that the kubelet of a Pod's node has not taken it up: its acknowledgement
-// is the time of the Pod's start.
-func untaken(pod *corev1.Pod) bool {
-	return pod.Spec.NodeName != "" && pod.Status.StartTime == nil && len(pod.Status.ContainerStatuses) == 0 && !phaseEnded(pod)
-}
-
-// untakenVerdict is what is said of such a Pod.
-func untakenVerdict(node, why string) verdict {
-	message := fmt.Sprintf("node %s has not taken the job's Pod up: its kubelet does not run, or can't reach the cluster", node)
-	if why != "" {
-		message = why
-	}
-	return verdict{waiting: message, after: untakenSay, grace: forever, node: node,
-		failure: &job.Failure{Cause: job.NodeLost, Message: message, Hint: "kubectl describe node " + node}}
-}
-
 // lookAtNode adds to the trouble with a node that has not taken up the Pod what the cluster knows of
 // the node, if we may read that.
 func (w *watcher) lookAtNode(ctx context.Context, now time.Time) {
@@ -48,7 +29,7 @@ func (w *watcher) lookAtNode(ctx context.Context, now time.Time) {
 		return
 	}
 	if why := w.run.provider.notReady(ctx, node); why != "" {
-		w.trouble = untakenVerdict(node, why)
+		w.trouble = explain.UntakenVerdict(node, why)
 	}
 }
 
@@ -66,7 +47,7 @@ func (p *Provider) notReady(ctx context.Context, name string) string {
 func notReadySaid(node *corev1.Node) string {
 	for _, c := range node.Status.Conditions {
 		if c.Type == corev1.NodeReady && c.Status != corev1.ConditionTrue {
-			return fmt.Sprintf("node %s is not ready since %s: %s", node.Name, stamp(c.LastTransitionTime.Time), oneLine(c.Message))
+			return fmt.Sprintf("node %s is not ready since %s: %s", node.Name, stamp(c.LastTransitionTime.Time), explain.OneLine(c.Message))
 		}
 	}
 	return ""

@@ -6,6 +6,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 // A webhook of the cluster may put containers of its own into a job's Pod, such as a
@@ -18,7 +21,7 @@ const othersWait = 30 * time.Second
 
 // hasEnded tells that both containers have. They are not started again.
 func hasEnded(pod *corev1.Pod) bool {
-	if phaseEnded(pod) {
+	if explain.PhaseEnded(pod) {
 		return true
 	}
 	ended := 0
@@ -30,17 +33,14 @@ func hasEnded(pod *corev1.Pod) bool {
 	return ended == 2
 }
 
-// phaseEnded tells that all containers of a Pod have ended: the Job counts it then.
-func phaseEnded(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+func isOurs(container string) bool {
+	return container == manifest.AgentContainer || container == manifest.JobContainer
 }
-
-func isOurs(container string) bool { return container == agentContainer || container == jobContainer }
 
 // othersIn returns the containers of others that keep a Pod from ending. Init containers don't:
 // the kubelet ends them.
 func othersIn(pod *corev1.Pod) []string {
-	if phaseEnded(pod) {
+	if explain.PhaseEnded(pod) {
 		return nil
 	}
 	ended := map[string]bool{}
@@ -81,7 +81,7 @@ func containerNames(names []string) string {
 	if len(names) > 1 {
 		word = "containers "
 	}
-	return oneLine(word + strings.Join(names, ", "))
+	return explain.OneLine(word + strings.Join(names, ", "))
 }
 
 // Keeps is what the package's Keeps says of the latest attempt.

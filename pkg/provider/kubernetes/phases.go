@@ -9,6 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 // podPhases is what a Pod still tells of its start, in the order of the times, which
@@ -32,10 +34,10 @@ func podPhases(j *batchv1.Job, pod *corev1.Pod, only bool) []job.Event {
 	}
 	for _, s := range pod.Status.ContainerStatuses {
 		switch at := began(s.State); s.Name {
-		case agentContainer:
+		case manifest.AgentContainer:
 			add(job.AgentUp, at, pod.Name)
-		case jobContainer:
-			if s.State.Terminated == nil || !neverRan(s.State.Terminated) {
+		case manifest.JobContainer:
+			if s.State.Terminated == nil || !explain.NeverRan(s.State.Terminated) {
 				add(job.Running, at, pod.Name)
 			}
 		}

@@ -9,6 +9,8 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 func TestPodPhases(t *testing.T) {
@@ -36,18 +38,18 @@ func TestPodPhases(t *testing.T) {
 		{"not to be scheduled", true,
 			[]corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, LastTransitionTime: at(4)}}, nil,
 			"submitted 0"},
-		{"waiting", true, []corev1.PodCondition{scheduled}, []corev1.ContainerStatus{{Name: agentContainer}, {Name: jobContainer}},
+		{"waiting", true, []corev1.PodCondition{scheduled}, []corev1.ContainerStatus{{Name: manifest.AgentContainer}, {Name: manifest.JobContainer}},
 			"submitted 0, scheduled 5"},
-		{"runs", true, []corev1.PodCondition{scheduled}, []corev1.ContainerStatus{running(jobContainer, 7), running(agentContainer, 6)},
+		{"runs", true, []corev1.PodCondition{scheduled}, []corev1.ContainerStatus{running(manifest.JobContainer, 7), running(manifest.AgentContainer, 6)},
 			"submitted 0, scheduled 5, agent up 6, running 7"},
 		{"in one second", true, []corev1.PodCondition{scheduled},
-			[]corev1.ContainerStatus{running(jobContainer, 5), running(agentContainer, 5)},
+			[]corev1.ContainerStatus{running(manifest.JobContainer, 5), running(manifest.AgentContainer, 5)},
 			"submitted 0, scheduled 5, agent up 5, running 5"},
 		{"over", true, []corev1.PodCondition{scheduled},
-			[]corev1.ContainerStatus{ended(agentContainer, "Completed", 6), ended(jobContainer, "Error", 7)},
+			[]corev1.ContainerStatus{ended(manifest.AgentContainer, "Completed", 6), ended(manifest.JobContainer, "Error", 7)},
 			"submitted 0, scheduled 5, agent up 6, running 7"},
 		{"it could not be started", true, []corev1.PodCondition{scheduled},
-			[]corev1.ContainerStatus{ended(agentContainer, "Error", 6), ended(jobContainer, "StartError", 7)},
+			[]corev1.ContainerStatus{ended(manifest.AgentContainer, "Error", 6), ended(manifest.JobContainer, "StartError", 7)},
 			"submitted 0, scheduled 5, agent up 6"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -11,6 +11,8 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
@@ -35,9 +37,9 @@ func outcomeOf(pod *corev1.Pod, disrupted job.Cause, said string) *job.Outcome {
 	var agent, command *corev1.ContainerStateTerminated
 	for _, s := range pod.Status.ContainerStatuses {
 		switch s.Name {
-		case agentContainer:
+		case manifest.AgentContainer:
 			agent = s.State.Terminated
-		case jobContainer:
+		case manifest.JobContainer:
 			command = s.State.Terminated
 		}
 	}
@@ -45,7 +47,7 @@ func outcomeOf(pod *corev1.Pod, disrupted job.Cause, said string) *job.Outcome {
 		record := &hodeipb.ExitRecord{}
 		if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal([]byte(agent.Message), record); err == nil {
 			o := wire.Outcome(record)
-			o.Message = oneLine(o.Message)
+			o.Message = explain.OneLine(o.Message)
 			return withEvidence(o, command, disrupted, said)
 		}
 	}
@@ -67,11 +69,11 @@ func outcomeOf(pod *corev1.Pod, disrupted job.Cause, said string) *job.Outcome {
 	case agent.ExitCode == contract.ExitNeverStarted:
 		return neverStartedOutcome(agent, command)
 	case agent.ExitCode == contract.ExitNoEBPF:
-		return ebpfOutcome(oneLine(agent.Message))
+		return ebpfOutcome(explain.OneLine(agent.Message))
 	default:
 		o.Cause = job.AgentLost
-		o.Message = fmt.Sprintf("the agent ended with exit code %d (%s)", agent.ExitCode, oneLine(agent.Reason))
-		if said := oneLine(agent.Message); said != "" {
+		o.Message = fmt.Sprintf("the agent ended with exit code %d (%s)", agent.ExitCode, explain.OneLine(agent.Reason))
+		if said := explain.OneLine(agent.Message); said != "" {
 			o.Message += ": " + said
 		}
 	}
@@ -110,12 +112,12 @@ func isDisrupted(pod *corev1.Pod) bool {
 // disruption is the cause when the cluster took the Pod away, else "", and what is said
 // of it.
 func disruption(pod *corev1.Pod) (cause job.Cause, said string) {
-	said = oneLine(pod.Status.Message)
+	said = explain.OneLine(pod.Status.Message)
 	for _, c := range pod.Status.Conditions {
 		if c.Type != corev1.DisruptionTarget || c.Status != corev1.ConditionTrue {
 			continue
 		}
-		said = cmp.Or(said, oneLine(c.Message))
+		said = cmp.Or(said, explain.OneLine(c.Message))
 		switch c.Reason {
 		case corev1.PodReasonPreemptionByScheduler:
 			return job.Preempted, said

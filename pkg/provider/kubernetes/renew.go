@@ -19,6 +19,9 @@ import (
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/forward"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
@@ -45,12 +48,12 @@ func (p *Provider) RenewCerts(ctx context.Context, found *Found, a *certs.Author
 	secret, err := p.jobSecret(ctx, found.Job)
 	switch {
 	case apierrors.IsNotFound(err):
-		return Explain(err)
+		return explain.Error(err)
 	case err != nil:
 		return err
 	}
 	id := certs.ID{Namespace: found.Job.Namespace, Job: found.Job.Name}
-	renewal, err := a.RenewJob(id, jobCerts(secret))
+	renewal, err := a.RenewJob(id, manifest.CertsOf(secret))
 	if err != nil {
 		return &job.Failure{Cause: job.ConfigError, Err: err, Message: fmt.Sprintf("secret %q: %v", secret.Name, err),
 			Hint: fmt.Sprintf("{hodei} certs inspect --job %s -n %s", id.Job, id.Namespace)}
@@ -67,7 +70,7 @@ func (p *Provider) RenewCerts(ctx context.Context, found *Found, a *certs.Author
 		p.hasten(ctx, id.Namespace, agents, secret.ResourceVersion)
 		say("waiting until the agent has the new certificates")
 		if err := p.awaitAgents(ctx, id.Namespace, agents, renewal); err != nil {
-			f := *Explain(err)
+			f := *explain.Error(err)
 			f.Message = "the worker's certificates are renewed and the coordinator's is not: " + f.Message
 			f.Hint = "the job can be attached to as before; again: " + again
 			return &f
@@ -97,7 +100,7 @@ func withAgent(found *Found) []string {
 // count, since nobody here knows them.
 func (f *Found) DialsServer() bool {
 	for _, c := range f.Job.Spec.Template.Spec.Containers {
-		if c.Name == agentContainer {
+		if c.Name == manifest.AgentContainer {
 			return len(c.EnvFrom) > 0 ||
 				slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == contract.EnvServerAddress })
 		}
@@ -130,7 +133,7 @@ func (p *Provider) storeCerts(ctx context.Context, secret *corev1.Secret, c *cer
 			Hint: "{hodei} jobs -n " + secret.Namespace}
 	}
 	if err != nil {
-		f := Explain(err)
+		f := explain.Error(err)
 		if f.Cause == job.Forbidden { // no role of ours has this right
 			f.Hint = fmt.Sprintf("an administrator has to do this: {hodei} certs rotate --job %s -n %s", secret.Name, secret.Namespace)
 		}
@@ -183,20 +186,20 @@ func (p *Provider) awaitAgent(ctx context.Context, namespace, pod string, try fu
 		switch {
 		case err == nil:
 			return nil
-		case !isForbidden(err):
+		case !forward.IsForbidden(err):
 			refused = 0
-		default: // WebSocket and SPDY take different rights, as in keep
+		default: // WebSocket and SPDY take different rights, as in forward.Dialer.Keep
 			if refused++; refused == 2 {
-				return p.dialer.forbidden(ctx, namespace, err)
+				return p.dialer.Forbidden(ctx, namespace, err)
 			}
 		}
 		now, e := p.client.CoreV1().Pods(namespace).Get(ctx, pod, metav1.GetOptions{})
 		switch { // who may not look goes on trying
 		case apierrors.IsNotFound(e), e == nil && hasEnded(now):
 			return nil
-		case e == nil && !agentRuns(now):
-			if v := explainPod(now); v.failure != nil && time.Since(began) >= v.grace {
-				return v.failure
+		case e == nil && !explain.AgentRuns(now):
+			if v := explain.Pod(now); v.Failure != nil && time.Since(began) >= v.Grace {
+				return v.Failure
 			}
 		}
 		select {
@@ -206,7 +209,7 @@ func (p *Provider) awaitAgent(ctx context.Context, namespace, pod string, try fu
 				return errors.New("interrupted")
 			}
 			return &job.Failure{Cause: job.ConfigError, Err: err,
-				Message: fmt.Sprintf("the agent of %s has not taken them within %s: %s", pod, syncWait, oneLine(err.Error()))}
+				Message: fmt.Sprintf("the agent of %s has not taken them within %s: %s", pod, syncWait, explain.OneLine(err.Error()))}
 		}
 	}
 }
@@ -214,12 +217,12 @@ func (p *Provider) awaitAgent(ctx context.Context, namespace, pod string, try fu
 // shakeHands is one look at the agent's certificates. The agent finds that there is
 // no coordinator behind the handshake, and waits for the next.
 func (p *Provider) shakeHands(ctx context.Context, namespace, pod string, config *tls.Config, want []byte) error {
-	conn, err := p.dialer.dial(ctx, namespace, pod)
+	conn, err := p.dialer.Dial(ctx, namespace, pod)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	ctx, cancel := context.WithTimeout(ctx, greetingWait)
+	ctx, cancel := context.WithTimeout(ctx, forward.GreetingWait)
 	defer cancel()
 	secure := tls.Server(conn, config)
 	if err := secure.HandshakeContext(ctx); err != nil {

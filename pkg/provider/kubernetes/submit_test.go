@@ -23,6 +23,8 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 // store is an API server that keeps objects, and nothing more: no controller
@@ -201,7 +203,7 @@ func TestSubmit(t *testing.T) {
 	if !metav1.IsControlledBy(secret, made) {
 		t.Errorf("the Secret belongs to %v", secret.GetOwnerReferences())
 	}
-	first := made.GetAnnotations()[annotationRun]
+	first := made.GetAnnotations()[manifest.AnnotationRun]
 	if err := r.Delete(t.Context()); err != nil || len(s.left()) > 0 {
 		t.Errorf("after Delete: %v, %v", s.left(), err)
 	}
@@ -214,7 +216,7 @@ func TestSubmit(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer again.Close()
-	if second := s.get("jobs x").GetAnnotations()[annotationRun]; len(first) < 16 || first == second {
+	if second := s.get("jobs x").GetAnnotations()[manifest.AnnotationRun]; len(first) < 16 || first == second {
 		t.Errorf("the Jobs can't be told apart: %q, %q", first, second)
 	}
 }
@@ -274,7 +276,7 @@ func TestSubmitIncomplete(t *testing.T) {
 		} else if left := s.left(); len(left) > 0 {
 			t.Errorf("left behind %v", left)
 		}
-		if f := Explain(err); f == nil || f.Cause != job.Forbidden ||
+		if f := explain.Error(err); f == nil || f.Cause != job.Forbidden ||
 			!strings.Contains(f.Message, `may not patch jobs.batch in namespace "ns"`) {
 			t.Errorf("detached %t: got %v", detached, err)
 		}
@@ -398,7 +400,7 @@ func TestSubmitFails(t *testing.T) {
 				r.Close()
 				t.Fatal("no error")
 			}
-			f := Explain(err)
+			f := explain.Error(err)
 			if f != err || f.Cause != test.cause || !strings.Contains(f.Message, test.message) {
 				t.Errorf("got  %s: %s\nwant %s: …%s…", f.Cause, f.Message, test.cause, test.message)
 			}
@@ -432,7 +434,7 @@ func TestSubmitUnreachable(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = p.Submit(t.Context(), specNamed("x"), testCerts(t, "ns", "x"), RunOptions{})
-	if f := Explain(err); f.Cause != job.ConfigError || !strings.Contains(f.Message, "connection refused") ||
+	if f := explain.Error(err); f.Cause != job.ConfigError || !strings.Contains(f.Message, "connection refused") ||
 		strings.Contains(f.Message, "made all the same") {
 		t.Errorf("got %s: %s", f.Cause, f.Message)
 	}
@@ -512,7 +514,7 @@ func TestDelete(t *testing.T) {
 	t.Run("no answer", func(t *testing.T) {
 		s := &store{before: on("DELETE jobs x", hangUp)}
 		err := submit(t, s).Delete(t.Context())
-		if f := Explain(err); err == nil || f != err || !strings.Contains(f.Message, "delete job x") {
+		if f := explain.Error(err); err == nil || f != err || !strings.Contains(f.Message, "delete job x") {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -543,7 +545,7 @@ func TestStopRetrying(t *testing.T) {
 		t.Errorf("with retries: %s", got)
 	}
 	r.job = &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "y", Namespace: "ns"}}
-	if f := Explain(r.StopRetrying(t.Context())); f == nil || f.Message != `jobs "y" not found` {
+	if f := explain.Error(r.StopRetrying(t.Context())); f == nil || f.Message != `jobs "y" not found` {
 		t.Errorf("got %v", f)
 	}
 }

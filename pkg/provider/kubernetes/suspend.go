@@ -9,6 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 // suspendedUnderWay is said of a run whose Job was suspended: Kubernetes deletes its Pod,
@@ -21,7 +23,7 @@ const (
 
 // suspendedWords is what is said of this job when it is suspended under way.
 func (r *Run) suspendedWords() string {
-	if r.job.Labels[labelQueue] == "" && r.spec.Retries == 0 {
+	if r.job.Labels[manifest.LabelQueue] == "" && r.spec.Retries == 0 {
 		return suspendedForGood
 	}
 	return suspendedUnderWay
@@ -37,11 +39,11 @@ func ResumeHint(o *job.Outcome, name string) string {
 }
 
 // suspendedVerdict is what is said of a Job that is suspended.
-func suspendedVerdict(j *batchv1.Job) verdict {
-	if queue := j.Labels[labelQueue]; queue != "" {
-		return verdict{waiting: "queue " + oneLine(queue) + " has not admitted the job yet"}
+func suspendedVerdict(j *batchv1.Job) explain.Verdict {
+	if queue := j.Labels[manifest.LabelQueue]; queue != "" {
+		return explain.Verdict{Waiting: "queue " + explain.OneLine(queue) + " has not admitted the job yet"}
 	}
-	return verdict{waiting: "the job is suspended"}
+	return explain.Verdict{Waiting: "the job is suspended"}
 }
 
 func isSuspended(j *batchv1.Job) bool { return j.Spec.Suspend != nil && *j.Spec.Suspend }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 // The end of a Pod may be seen before the suspension that brought it about.
@@ -69,7 +70,7 @@ func TestSuspendedUnseen(t *testing.T) {
 
 func TestSuspendedWords(t *testing.T) {
 	queued := jobWith()
-	queued.Labels = map[string]string{labelQueue: "team-a"}
+	queued.Labels = map[string]string{manifest.LabelQueue: "team-a"}
 	for _, test := range []struct {
 		name    string
 		job     *batchv1.Job

@@ -9,6 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 // sweepMargin is what a job has beyond its start timeout. Whoever waits for the start has
@@ -36,11 +38,11 @@ const sweepMost = 500
 func (p *Provider) Sweep(ctx context.Context, keep string) ([]Swept, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	namespace, ours := p.settings.namespace, LabelManagedBy+"="+ManagedBy
+	namespace, ours := p.settings.Namespace, manifest.LabelManagedBy+"="+manifest.ManagedBy
 	jobs, err := p.client.BatchV1().Jobs(namespace).List(ctx,
 		metav1.ListOptions{LabelSelector: ours, FieldSelector: "status.successful=0", Limit: sweepMost})
 	if err != nil {
-		return nil, Explain(err)
+		return nil, explain.Error(err)
 	}
 	ahead, _ := p.clock.Ahead()
 	now := time.Now().Add(ahead)
@@ -55,11 +57,11 @@ func (p *Provider) Sweep(ctx context.Context, keep string) ([]Swept, error) {
 	}
 	pods, err := p.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: ours})
 	if err != nil {
-		return nil, Explain(err)
+		return nil, explain.Error(err)
 	}
 	var swept []Swept
 	for _, j := range late {
-		spec, err := SpecOf(j)
+		spec, err := manifest.SpecOf(j)
 		if err != nil {
 			continue
 		}
@@ -73,7 +75,7 @@ func (p *Provider) Sweep(ctx context.Context, keep string) ([]Swept, error) {
 		err = p.client.BatchV1().Jobs(namespace).Delete(ctx, j.Name,
 			metav1.DeleteOptions{PropagationPolicy: &background, Preconditions: &conditions})
 		if !isGone(err) {
-			swept = append(swept, Swept{j.Name, why, Explain(err)})
+			swept = append(swept, Swept{j.Name, why, explain.Error(err)})
 		}
 	}
 	return swept, nil
@@ -82,7 +84,7 @@ func (p *Provider) Sweep(ctx context.Context, keep string) ([]Swept, error) {
 // overdue tells of a Job that hodei made, by itself alone, that it may be one that never
 // starts.
 func overdue(j *batchv1.Job, now time.Time) bool {
-	spec, err := SpecOf(j)
+	spec, err := manifest.SpecOf(j)
 	if err != nil || j.DeletionTimestamp != nil || wasSuspended(j) || j.Status.StartTime == nil {
 		return false
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 // TestStuck: only a job that will never start, and that nothing else ends, is removed.
@@ -68,12 +69,12 @@ func TestStuck(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			j := thisJob.DeepCopy()
-			j.Annotations = map[string]string{AnnotationSpec: `{"name":"x","command":["true"]}`}
+			j.Annotations = map[string]string{manifest.AnnotationSpec: `{"name":"x","command":["true"]}`}
 			j.Status.StartTime = new(metav1.NewTime(began))
 			if test.job != nil {
 				test.job(j)
 			}
-			spec, err := SpecOf(j)
+			spec, err := manifest.SpecOf(j)
 			if err != nil {
 				spec = minimal()
 			}
@@ -94,7 +95,7 @@ func TestSweep(t *testing.T) {
 	long := metav1.NewTime(time.Now().Add(-time.Hour))
 	jobOf := func(name string) batchv1.Job {
 		return batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "ns", UID: "u-1", ResourceVersion: "7",
-			Annotations: map[string]string{AnnotationSpec: `{"name":"` + name + `","command":["true"]}`}},
+			Annotations: map[string]string{manifest.AnnotationSpec: `{"name":"` + name + `","command":["true"]}`}},
 			Status: batchv1.JobStatus{StartTime: &long}}
 	}
 	for _, test := range []struct {

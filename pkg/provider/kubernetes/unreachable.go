@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/forward"
 )
 
 // unreachedWait is how long an agent must have run and been refused before a person
@@ -25,7 +26,7 @@ type unreached struct {
 func (r *Run) tried(ctx context.Context, pod string) func(error) {
 	var since time.Time // the first refusal in a row
 	return func(refusal error) {
-		if _, ok := errors.AsType[*portRefusal](refusal); refusal != nil && !ok {
+		if _, ok := errors.AsType[*forward.Refusal](refusal); refusal != nil && !ok {
 			r.doubt(ctx, right{"create", "", "pods", "portforward"}, refusal)
 			return
 		}
@@ -53,7 +54,7 @@ func (w *watcher) unreachable(u unreached) {
 	}
 	w.unreached = true
 	r := w.run
-	namespace := r.provider.settings.namespace
+	namespace := r.provider.settings.Namespace
 	hint := fmt.Sprintf("to end the job: kubectl delete job -n %s %s", namespace, r.job.Name)
 	if r.spec.ContainerLogs {
 		hint = fmt.Sprintf("its output is in the container's log too: kubectl logs -n %s %s; ", namespace, u.pod) + hint

@@ -12,6 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 // Updates that the informers send to Watch, besides *corev1.Event.
@@ -109,7 +111,7 @@ func newWatcher(r *Run, tell job.Observer) *watcher {
 		course: course{
 			reached: -1, attempts: map[string]*attempt{},
 			terms: terms{
-				namespace: r.provider.settings.namespace, startTimeout: r.spec.StartTimeout, retries: r.spec.Retries,
+				namespace: r.provider.settings.Namespace, startTimeout: r.spec.StartTimeout, retries: r.spec.Retries,
 				attached: r.found != nil, tunnelled: !r.noTunnel, onSuspension: r.suspendedWords(),
 			},
 		},
@@ -139,9 +141,9 @@ func (w *watcher) take(ctx context.Context, u any) (*job.Outcome, error) {
 	case unreached:
 		w.unreachable(u)
 	case blindness:
-		w.blind = Explain(u.err)
-		if w.trouble.waiting == "" && w.trouble.failure == nil {
-			w.keepNamed(verdict{waiting: notKnown(w.blind)})
+		w.blind = explain.Error(u.err)
+		if w.trouble.Waiting == "" && w.trouble.Failure == nil {
+			w.keepNamed(explain.Verdict{Waiting: notKnown(w.blind)})
 		}
 	case answer:
 		if lost := w.contact(u.err); lost != nil {
@@ -151,7 +153,7 @@ func (w *watcher) take(ctx context.Context, u any) (*job.Outcome, error) {
 		// Under way it may pass, and doubt looks into it. But who attaches to a job under way
 		// and never meets an agent would wait for nothing.
 		if !w.started || w.run.found != nil && !w.run.met.Load() {
-			return nil, Explain(u.err)
+			return nil, explain.Error(u.err)
 		}
 	}
 	return w.passed(ctx)
@@ -210,7 +212,7 @@ func (w *watcher) carryOut(ctx context.Context, pod *corev1.Pod, do step) {
 		delete(w.tunnels, pod.Name)
 	}
 	if do.explain {
-		w.keepNamed(explainPod(pod))
+		w.keepNamed(explain.Pod(pod))
 	}
 }
 
@@ -225,7 +227,7 @@ func (r *Run) remember(pod *corev1.Pod) {
 // dial keeps a tunnel to the agent of a Pod until it is stopped, or Close.
 func (r *Run) dial(ctx context.Context, pod *corev1.Pod) (stop context.CancelFunc) {
 	return r.work.Go(ctx, func(ctx context.Context) {
-		if err := r.provider.dialer.keep(ctx, pod, r.tunnel, r.tried(ctx, pod.Name)); err != nil {
+		if err := r.provider.dialer.Keep(ctx, pod, r.tunnel, r.tried(ctx, pod.Name)); err != nil {
 			r.send(ctx, refusal{err})
 		}
 	})
@@ -260,7 +262,7 @@ func (w *watcher) event(ctx context.Context, e *corev1.Event) {
 		w.reach(job.Pulling, w.pulling)
 		return
 	case "Pulled":
-		if strings.Contains(e.InvolvedObject.FieldPath, "{"+jobContainer+"}") {
+		if strings.Contains(e.InvolvedObject.FieldPath, "{"+manifest.JobContainer+"}") {
 			detail := "pulled"
 			if strings.Contains(e.Message, "already present") {
 				detail = "present"
@@ -269,12 +271,12 @@ func (w *watcher) event(ctx context.Context, e *corev1.Event) {
 		}
 		return
 	}
-	v := explainEvent(e)
-	if v.failure != nil && v.waiting == v.failure.Message { // it may pass, and names no object of the cluster's yet
-		v.failure = w.run.provider.nameWebhook(ctx, v.failure)
-		v.waiting = v.failure.Message
+	v := explain.Event(e)
+	if v.Failure != nil && v.Waiting == v.Failure.Message { // it may pass, and names no object of the cluster's yet
+		v.Failure = w.run.provider.nameWebhook(ctx, v.Failure)
+		v.Waiting = v.Failure.Message
 	}
-	if v.waiting != "" || v.failure != nil {
+	if v.Waiting != "" || v.Failure != nil {
 		w.keepNamed(v)
 	}
 }
@@ -283,11 +285,11 @@ func (w *watcher) event(ctx context.Context, e *corev1.Event) {
 func quoted(message string) string {
 	_, rest, _ := strings.Cut(message, `"`)
 	image, _, _ := strings.Cut(rest, `"`)
-	return oneLine(image)
+	return explain.OneLine(image)
 }
 
 // keepNamed remembers what is wrong, with the provider's name in its hint.
-func (w *watcher) keepNamed(v verdict) { w.keep(w.run.provider.named(v), time.Now()) }
+func (w *watcher) keepNamed(v explain.Verdict) { w.keep(w.run.provider.named(v), time.Now()) }
 
 // notKnown is what is said of a start of which only events could tell more.
 func notKnown(blind *job.Failure) string { return "why is not known, " + blind.Message }
@@ -320,15 +322,15 @@ func (w *watcher) startTimedOut() error {
 	if w.attached { // it is not ours to remove
 		removed = fmt.Sprintf("it will not start any more: {hodei} jobs -n %s removes it if the cluster does not", w.run.job.Namespace)
 	}
-	if f := w.trouble.failure; f != nil {
+	if f := w.trouble.Failure; f != nil {
 		return &job.Failure{Cause: f.Cause, Message: fmt.Sprintf("%s (waited %s)", f.Message, limit), Hint: cmp.Or(removed, f.Hint)}
 	}
 	f := &job.Failure{Cause: job.StartTimeout, Message: fmt.Sprintf("the command did not start within %s", limit),
-		Hint: "allow more with --start-timeout, or see: kubectl get events -n " + w.run.provider.settings.namespace}
+		Hint: "allow more with --start-timeout, or see: kubectl get events -n " + w.run.provider.settings.Namespace}
 	switch {
-	case w.trouble.waiting != "":
-		f.Message += ": " + w.trouble.waiting
-		if w.blind != nil && w.trouble.waiting == notKnown(w.blind) {
+	case w.trouble.Waiting != "":
+		f.Message += ": " + w.trouble.Waiting
+		if w.blind != nil && w.trouble.Waiting == notKnown(w.blind) {
 			f.Hint = w.blind.Hint
 		}
 	case w.reached == job.Pulling:

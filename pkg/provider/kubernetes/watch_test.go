@@ -21,6 +21,8 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/forward"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 )
 
@@ -295,7 +297,7 @@ func jobWith(conditions ...batchv1.JobCondition) *batchv1.Job {
 // suspended is thisJob as a queue holds it; "" is none.
 func suspended(queue string) *batchv1.Job {
 	j := jobWith()
-	j.Spec.Suspend, j.Labels = new(true), map[string]string{labelQueue: queue}
+	j.Spec.Suspend, j.Labels = new(true), map[string]string{manifest.LabelQueue: queue}
 	return j
 }
 
@@ -314,7 +316,7 @@ func podEvent(field, reason, message string) *corev1.Event {
 }
 
 var nodeRefuses = unreached{"x-1",
-	&portRefusal{`error forwarding port 25051 to pod 0123: failed to connect to localhost:25051 inside namespace "0123": dial tcp4 ` +
+	&forward.Refusal{Said: `error forwarding port 25051 to pod 0123: failed to connect to localhost:25051 inside namespace "0123": dial tcp4 ` +
 		`127.0.0.1:25051: connect: cannot assign requested address`}}
 
 // wait is a time that passes between two updates.

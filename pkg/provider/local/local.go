@@ -73,24 +73,25 @@ func (p *Provider) MayTunnel(context.Context) (bool, error) { return true, nil }
 // EBPFHint is empty: the agent does not ask for eBPF here.
 func (p *Provider) EBPFHint(*job.Outcome) string { return "" }
 
-// Check refuses what only a cluster can do, by the flag's name.
+// Check refuses what only a cluster can do, and a directory that is not there, with a
+// [job.FieldError].
 func Check(spec *job.Spec) error {
 	for _, f := range []struct {
-		flag string
+		path string
 		set  bool
 	}{
 		{"image", spec.Image != ""}, {"user", spec.User != ""}, {"retries", spec.Retries != 0},
-		{"env-from", len(spec.EnvFrom) > 0}, {"cpu", spec.CPU != nil}, {"cpu-limit", spec.CPULimit != nil},
-		{"memory", spec.Memory != nil}, {"memory-limit", spec.MemoryLimit != nil},
-		{"ephemeral-storage", spec.EphemeralStorage != nil}, {"gpu", spec.GPU != 0}, {"container-logs", spec.ContainerLogs},
+		{"envFrom", len(spec.EnvFrom) > 0}, {"cpu", spec.CPU != nil}, {"cpuLimit", spec.CPULimit != nil},
+		{"memory", spec.Memory != nil}, {"memoryLimit", spec.MemoryLimit != nil},
+		{"ephemeralStorage", spec.EphemeralStorage != nil}, {"gpu", spec.GPU != 0}, {"containerLogs", spec.ContainerLogs},
 	} {
 		if f.set {
-			return fmt.Errorf("--%s needs a cluster; provider local runs processes of this machine", f.flag)
+			return job.WrongField(f.path, "needs a cluster; provider local runs processes of this machine")
 		}
 	}
 	if spec.Workdir != "" {
 		if info, err := os.Stat(spec.Workdir); err != nil || !info.IsDir() {
-			return fmt.Errorf("--workdir %q: there is no such directory", spec.Workdir)
+			return job.InvalidField("workdir", spec.Workdir, "there is no such directory")
 		}
 	}
 	return nil

@@ -31,7 +31,7 @@ const patience = 30 * time.Second
 func TestCheck(t *testing.T) {
 	one := resource.MustParse("1")
 	tests := []struct {
-		flag   string // "none": nothing is refused
+		path   string // "none": nothing is refused
 		change func(*job.Spec)
 	}{
 		{"none", func(*job.Spec) {}},
@@ -42,21 +42,21 @@ func TestCheck(t *testing.T) {
 		{"image", func(s *job.Spec) { s.Image = "busybox" }},
 		{"user", func(s *job.Spec) { s.User = "0" }},
 		{"retries", func(s *job.Spec) { s.Retries = 1 }},
-		{"env-from", func(s *job.Spec) { s.EnvFrom = []job.EnvSource{{Secret: "a"}} }},
+		{"envFrom", func(s *job.Spec) { s.EnvFrom = []job.EnvSource{{Secret: "a"}} }},
 		{"cpu", func(s *job.Spec) { s.CPU = &one }},
-		{"cpu-limit", func(s *job.Spec) { s.CPULimit = &one }},
+		{"cpuLimit", func(s *job.Spec) { s.CPULimit = &one }},
 		{"memory", func(s *job.Spec) { s.Memory = &one }},
-		{"memory-limit", func(s *job.Spec) { s.MemoryLimit = &one }},
-		{"ephemeral-storage", func(s *job.Spec) { s.EphemeralStorage = &one }},
-		{"container-logs", func(s *job.Spec) { s.ContainerLogs = true }},
+		{"memoryLimit", func(s *job.Spec) { s.MemoryLimit = &one }},
+		{"ephemeralStorage", func(s *job.Spec) { s.EphemeralStorage = &one }},
+		{"containerLogs", func(s *job.Spec) { s.ContainerLogs = true }},
 	}
 	for _, tt := range tests {
-		t.Run(tt.flag, func(t *testing.T) {
+		t.Run(tt.path, func(t *testing.T) {
 			s := &job.Spec{Name: "a", Command: []string{"true"}}
 			tt.change(s)
 			err := Check(s)
-			want := "--" + tt.flag + " needs a cluster"
-			if tt.flag == "none" && err != nil || tt.flag != "none" && (err == nil || !strings.HasPrefix(err.Error(), want)) {
+			want := tt.path + ": needs a cluster"
+			if tt.path == "none" && err != nil || tt.path != "none" && (err == nil || !strings.HasPrefix(err.Error(), want)) {
 				t.Errorf("error %v, want %q", err, want)
 			}
 		})
@@ -331,9 +331,9 @@ func TestSubmitFails(t *testing.T) {
 		spec               job.Spec
 		id                 *certs.JobCerts
 	}{
-		{"needs a cluster", worker, "--image needs a cluster", job.Spec{Image: "busybox"}, good},
+		{"needs a cluster", worker, "image: needs a cluster", job.Spec{Image: "busybox"}, good},
 		{"no worker program", "/no/hodei-worker", "/no/hodei-worker", job.Spec{}, good},
-		{"no such directory", worker, `--workdir "/no/where": there is no such directory`, job.Spec{Workdir: "/no/where"}, good},
+		{"no such directory", worker, `workdir: "/no/where": there is no such directory`, job.Spec{Workdir: "/no/where"}, good},
 		{"no certificates", worker, "CA of the job: malformed", job.Spec{}, &certs.JobCerts{}},
 	}
 	for _, tt := range tests {

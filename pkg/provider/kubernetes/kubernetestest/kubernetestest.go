@@ -3,6 +3,7 @@
 package kubernetestest
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -24,4 +25,12 @@ func Cluster(t *testing.T, answer http.HandlerFunc) *kubernetes.Provider {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// Allows answers a SelfSubjectAccessReview.
+func Allows(yes bool) func(http.ResponseWriter) {
+	return func(w http.ResponseWriter) {
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"apiVersion":"authorization.k8s.io/v1","kind":"SelfSubjectAccessReview","status":{"allowed":%t}}`, yes)
+	}
 }

@@ -1,0 +1,592 @@
+// Package launcher is process 1 of the job's container: [Run] finds what the command needs, starts it, and
+// hands the read ends of its pipes to the agent, which is another process in another container. Package
+// handover is all that the two share.
+//
+// It reads no output and decides no end: it passes signals on, and tells how the command has ended.
+package launcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hodei-jobs/hodei/agent/cgroup"
+	"github.com/hodei-jobs/hodei/agent/handover"
+	"github.com/hodei-jobs/hodei/agent/probe"
+	"github.com/hodei-jobs/hodei/agent/proc"
+	"github.com/hodei-jobs/hodei/pkg/contract"
+)
+
+// Config is what the launcher needs to know. The command's environment is
+// the launcher's own.
+type Config struct {
+	// Socket is the path of the agent's unix socket.
+	Socket string
+	// Grace is the time between SIGTERM, when the launcher itself gets one or the
+	// agent dies, and SIGKILL.
+	Grace time.Duration
+	// MergeOutput gives the command one pipe for both streams.
+	MergeOutput bool
+	// Workdir is the command's directory; empty means the launcher's own, which is the
+	// image's, or Home.
+	Workdir string
+	// Home is a directory to make a home in, where the command has no home and no
+	// directory that it may write to; empty leaves it with what there is.
+	Home string
+	// KeepHome leaves $HOME as it is, whatever that is: somebody has chosen it.
+	KeepHome bool
+	// Command and its arguments.
+	Command []string
+}
+
+// ErrAgentGone means that the agent died while the command ran, or as it was to start. The command
+// was ended.
+var ErrAgentGone = errors.New("the agent is gone")
+
+// Run is the job side of the handover: it runs the command with its output in pipes that the
+// agent reads, and returns the exit status to end with: the command's own, 128+n when signal n
+// killed it, or the one that the agent asks for where it stopped the job. Of a command that can't
+// be started it is contract.ExitCannotRun or contract.ExitNotFound; the agent has been told why.
+// Any other error than ErrAgentGone means that the command never started.
+//
+// signals are those of the process, and must be all that can be caught: Run passes on those
+// that are meant for the command, and gives up for one that ends processes if it comes before the
+// command has started. The end of ctx is as a SIGTERM.
+//
+// A process launches once and ends then: Run makes it the one that inherits orphans, keeps others
+// from tracing it, and reaps children in the background until there is none.
+func Run(ctx context.Context, cfg Config, signals <-chan os.Signal) (int, error) {
+	// The kernel takes the end of the thread that forked for its parent's end.
+	runtime.LockOSThread()
+	// Before anything else: the command runs as our own user and could
+	// otherwise trace us and forge the exit message.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return 0, fmt.Errorf("prctl PR_SET_DUMPABLE: %w", err)
+	}
+	// Process 1 inherits orphans anyway; elsewhere this makes us do so.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return 0, fmt.Errorf("prctl PR_SET_CHILD_SUBREAPER: %w", err)
+	}
+	if os.Getpid() == 1 { // elsewhere it is another container's
+		stop, err := keepShort(messageFile)
+		if err != nil {
+			fmt.Fprintf(os.Stderr, contract.LaunchPrefix+"the job can fill its container's message: %v\n", err)
+		} else {
+			defer stop()
+		}
+	}
+
+	conn, err := dialAgent(ctx, cfg.Socket, signals)
+	if err != nil {
+		return 0, fmt.Errorf("no agent: %w", err)
+	}
+	defer conn.Close()
+	out, err := makePipes(cfg.MergeOutput)
+	if err != nil {
+		return 0, fmt.Errorf("make pipes: %w", err)
+	}
+	// The read ends stay open here: without them the command would die of
+	// SIGPIPE in the moment in which the agent dies.
+	defer out.close()
+	if err := sayHello(conn, out); err != nil {
+		_ = handover.Send(conn, handover.FromLauncher{Failed: &handover.Failed{Error: err.Error()}}) // without descriptors it may get through
+		return 0, fmt.Errorf("hand over to the agent: %w", err)
+	}
+	if err := awaitStart(ctx, conn, signals); err != nil {
+		return 0, fmt.Errorf("the agent did not let the command start: %w", err)
+	}
+
+	pid, err := cfg.start(out)
+	out.closeWriters()
+	if err != nil {
+		code := contract.ExitCannotRun
+		if !errors.Is(err, errWorkdir) && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, exec.ErrNotFound)) {
+			code = contract.ExitNotFound
+		}
+		l := &launched{conn: conn}
+		l.exit(handover.Exit{Code: code, Error: err.Error()})
+		return code, nil
+	}
+	l := &launched{conn: conn, pid: pid, grace: cfg.Grace, signals: signals}
+	if err := handover.Send(conn, handover.FromLauncher{Started: &handover.Started{Time: time.Now()}}); err != nil {
+		l.signal(unix.SIGKILL)
+		return 0, ErrAgentGone
+	}
+	return l.supervise(ctx)
+}
+
+// launched is a running command.
+type launched struct {
+	conn    *net.UnixConn
+	pid     int
+	grace   time.Duration
+	signals <-chan os.Signal
+
+	// The rest is of supervise. told: a signal was passed on.
+	told bool
+	// kill fires when the grace after the first SIGTERM is over.
+	kill <-chan time.Time
+}
+
+// supervise forwards signals until the command has ended, tells the agent, and
+// returns the exit status.
+func (l *launched) supervise(ctx context.Context) (int, error) {
+	ended := make(chan syscall.WaitStatus, 1)
+	go reap(l.pid, ended) // until there is no child, or no process
+	orders := make(chan handover.FromAgent)
+	over := make(chan struct{})
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer func() {
+		close(over)
+		l.conn.Close()
+	}()
+	work.Go(func() { l.receive(orders, over) })
+
+	cancelled, fromAgent := ctx.Done(), (<-chan handover.FromAgent)(orders)
+	for {
+		select {
+		case status := <-ended:
+			return l.end(status, fromAgent)
+		case s := <-l.signals:
+			l.pass(s)
+		case <-cancelled:
+			cancelled = nil
+			l.terminate()
+		case m, ok := <-fromAgent:
+			if !ok { // the agent died: nobody reads the output any more
+				fromAgent = nil
+				l.terminate()
+			} else if m.Signal > 0 {
+				l.signal(syscall.Signal(m.Signal))
+			}
+		case <-l.kill:
+			l.signal(unix.SIGKILL)
+		}
+	}
+}
+
+// receive hands on what the agent says, until it has gone or over is closed, and closes orders.
+func (l *launched) receive(orders chan<- handover.FromAgent, over <-chan struct{}) {
+	defer close(orders)
+	for {
+		var m handover.FromAgent
+		if _, err := handover.Receive(l.conn, &m); err != nil {
+			return
+		}
+		select {
+		case orders <- m:
+		case <-over:
+			return
+		}
+	}
+}
+
+// end tells the agent how the command has ended, unless it has gone, which nil orders say. What the
+// command left running in its group ends with it, as it would with process 1 of a container.
+func (l *launched) end(status syscall.WaitStatus, orders <-chan handover.FromAgent) (int, error) {
+	defer l.signal(unix.SIGKILL)
+	msg := exitStatus(status)
+	msg.Told = l.told
+	addUsed(&msg)
+	if orders == nil {
+		return 0, ErrAgentGone
+	}
+	if err := handover.Send(l.conn, handover.FromLauncher{Exit: &msg}); err == nil {
+		if code := l.awaitDone(orders); code != 0 {
+			msg.Code = code
+		}
+	}
+	return msg.Code, nil
+}
+
+// pass passes a signal of the launcher's own on to the command, if it is meant for that.
+func (l *launched) pass(s os.Signal) {
+	sig, ok := s.(syscall.Signal)
+	if !ok || !forwarded(sig) {
+		return
+	}
+	l.told = true
+	switch {
+	case sig != unix.SIGTERM:
+		l.signal(sig)
+	case l.kill == nil:
+		l.terminate()
+	default: // twice: somebody is in a hurry
+		l.signal(unix.SIGTERM)
+		l.signal(unix.SIGKILL)
+	}
+}
+
+// terminate sends SIGTERM, and has SIGKILL sent when the grace after the first one is over.
+func (l *launched) terminate() {
+	l.signal(unix.SIGTERM)
+	if l.kill == nil {
+		l.kill = time.After(l.grace)
+	}
+}
+
+// signal reaches the command's whole process group, and the command itself where
+// it has left that. SIGKILL reaches all there is in the container.
+func (l *launched) signal(s syscall.Signal) {
+	_ = unix.Kill(-l.pid, s)
+	if group, err := unix.Getpgid(l.pid); err == nil && group != l.pid {
+		_ = unix.Kill(l.pid, s)
+	}
+	if s == unix.SIGKILL && os.Getpid() == 1 {
+		_ = unix.Kill(-1, s)
+	}
+}
+
+// awaitDone waits for the agent's Done, at most DoneWait after its last word, and returns the
+// exit status that it asks for; 0: none.
+func (l *launched) awaitDone(orders <-chan handover.FromAgent) int {
+	timeout := time.NewTimer(handover.DoneWait)
+	defer timeout.Stop()
+	for {
+		select {
+		case m, ok := <-orders:
+			if !ok || m.Done {
+				return m.Code
+			}
+			if m.Wait {
+				timeout.Reset(handover.DoneWait)
+			}
+		case <-timeout.C:
+			return 0
+		}
+	}
+}
+
+// exit tells the agent about a command that never ran.
+func (l *launched) exit(msg handover.Exit) {
+	msg.Finished = time.Now()
+	if err := handover.Send(l.conn, handover.FromLauncher{Exit: &msg}); err != nil {
+		return
+	}
+	for {
+		_ = l.conn.SetReadDeadline(time.Now().Add(handover.DoneWait))
+		var m handover.FromAgent
+		if _, err := handover.Receive(l.conn, &m); err != nil || m.Done {
+			return
+		}
+	}
+}
+
+// reap waits for every child, the command's orphans included, and reports pid's
+// status. It ends when there is no child left.
+func reap(pid int, ended chan<- syscall.WaitStatus) {
+	for {
+		var status syscall.WaitStatus
+		got, err := syscall.Wait4(-1, &status, 0, nil)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			return
+		}
+		if got == pid {
+			ended <- status
+		}
+	}
+}
+
+func exitStatus(s syscall.WaitStatus) handover.Exit {
+	m := handover.Exit{Code: s.ExitStatus(), Finished: time.Now()}
+	if s.Signaled() {
+		m.Signal = int(s.Signal())
+		m.Code = 128 + m.Signal
+	}
+	return m
+}
+
+// addUsed fills in what the children have used that were waited for: getrusage(2).
+func addUsed(m *handover.Exit) {
+	var children unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_CHILDREN, &children) != nil {
+		return
+	}
+	m.CPUUser, m.CPUSystem = time.Duration(children.Utime.Nano()), time.Duration(children.Stime.Nano())
+	// A child's peak is at least ours: until its exec it is us.
+	status, err := os.ReadFile("/proc/self/status")
+	peak := uint64(children.Maxrss) << 10
+	if own, ok := proc.ParsePeak(status); err == nil && ok && peak > own {
+		m.PeakBytes = peak
+	}
+}
+
+// forwarded tells signals meant for the command from those that are about
+// ourselves: our children's, a closed pipe's, and the Go runtime's own.
+func forwarded(s syscall.Signal) bool {
+	switch s {
+	case unix.SIGCHLD, unix.SIGPIPE, unix.SIGURG:
+		return false
+	}
+	return true
+}
+
+// stops tells the signals that end a launcher whose command does not run yet.
+func stops(s os.Signal) bool {
+	return s == unix.SIGTERM || s == unix.SIGINT || s == unix.SIGHUP || s == unix.SIGQUIT
+}
+
+// awaitStart waits for the agent's word that the command may start.
+func awaitStart(ctx context.Context, conn *net.UnixConn, signals <-chan os.Signal) error {
+	answered := make(chan error, 1)
+	go func() {
+		answered <- receiveStart(conn)
+	}()
+	for {
+		select {
+		case err := <-answered:
+			return err
+		case s := <-signals:
+			if stops(s) {
+				conn.Close()
+				if <-answered == nil {
+					return fmt.Errorf("told to end by %s as it was to start", s)
+				}
+				return fmt.Errorf("told to end by %s", s)
+			}
+		case <-ctx.Done():
+			conn.Close()
+			if <-answered == nil {
+				return fmt.Errorf("%w as it was to start", ctx.Err())
+			}
+			return ctx.Err()
+		}
+	}
+}
+
+// receiveStart reads until the agent lets the command start, and answers what it asks.
+func receiveStart(conn *net.UnixConn) error {
+	for {
+		var m handover.FromAgent
+		if _, err := handover.Receive(conn, &m); err != nil {
+			return err
+		}
+		switch {
+		case m.Start:
+			return nil
+		case m.TellCgroup:
+			// Not unasked: a seccomp profile may end whoever calls pidfd_open.
+			id, _ := probe.OwnCgroup() // no more than the agent can do without
+			if err := handover.Send(conn, handover.FromLauncher{Cgroup: &handover.Cgroup{ID: id}}); err != nil {
+				return err
+			}
+		default:
+			return errors.New("it said something else")
+		}
+	}
+}
+
+// dialAgent connects to the agent's socket, which may be a moment away.
+func dialAgent(ctx context.Context, path string, signals <-chan os.Signal) (*net.UnixConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, handover.DialWait)
+	defer cancel()
+	addr := &net.UnixAddr{Name: path, Net: "unixpacket"}
+	for {
+		c, err := net.DialUnix("unixpacket", nil, addr)
+		if err == nil {
+			return c, nil
+		}
+		select {
+		case s := <-signals:
+			if stops(s) {
+				return nil, fmt.Errorf("told to end by %s", s)
+			}
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(2 * time.Millisecond): // in its own container, with nobody else to ask
+		}
+	}
+}
+
+// pipes of the command; stderr is nil when both streams share one.
+type pipes struct{ outR, outW, errR, errW *os.File }
+
+func makePipes(merge bool) (*pipes, error) {
+	p := &pipes{}
+	var err error
+	if p.outR, p.outW, err = handover.MakePipe(); err != nil {
+		return nil, err
+	}
+	if merge {
+		return p, nil
+	}
+	if p.errR, p.errW, err = handover.MakePipe(); err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *pipes) closeWriters() {
+	p.outW.Close()
+	if p.errW != nil {
+		p.errW.Close()
+	}
+}
+
+func (p *pipes) close() {
+	for _, f := range []*os.File{p.outR, p.outW, p.errR, p.errW} {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// sayHello passes the pipes, the cgroup directory and our own output to the agent.
+func sayHello(c *net.UnixConn, p *pipes) error {
+	names := []string{handover.FDStdout, handover.FDContainerOut, handover.FDContainerErr}
+	fds := []int{int(p.outR.Fd()), 1, 2}
+	if p.errR != nil {
+		names = append(names, handover.FDStderr)
+		fds = append(fds, int(p.errR.Fd()))
+	}
+	hello := &handover.Hello{Version: handover.Version}
+	if dir, own2, err := openCgroup(); err == nil {
+		defer dir.Close()
+		names = append(names, handover.FDCgroup)
+		fds = append(fds, int(dir.Fd()))
+		hello.OwnCgroup2 = own2
+	}
+	hello.FDs = names
+	return patiently(func() error { return handover.Send(c, handover.FromLauncher{Hello: hello}, fds...) })
+}
+
+// flightWait is how long the launcher tries to send descriptors while the kernel has no room
+// for them; another process of its uid may make room. flightPause is the pause between two
+// tries.
+const flightWait, flightPause = 5 * time.Second, 20 * time.Millisecond
+
+// patiently tries again as long as the kernel counts too many descriptors on their way
+// through unix sockets, of all processes of our uid on the node: unix(7), ETOOMANYREFS.
+func patiently(send func() error) error {
+	for end := time.Now().Add(flightWait); ; time.Sleep(flightPause) {
+		err := send()
+		if !errors.Is(err, unix.ETOOMANYREFS) {
+			return err
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("processes of uid %d on this node, of this job or of others, have too many descriptors in flight: %w",
+				os.Getuid(), os.NewSyscallError("sendmsg", unix.ETOOMANYREFS))
+		}
+	}
+}
+
+// openCgroup opens the directory in which the container sees its cgroup, unless
+// that is more than the command's: without a container it is the machine's, or what
+// the agent and whoever started it are in as well.
+//
+// own2: our cgroup of version 2 is the container's own too.
+func openCgroup() (dir *os.File, own2 bool, err error) {
+	if os.Getpid() != 1 {
+		return nil, false, errors.New("not in a container of the command's own")
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, false, err
+	}
+	paths, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return nil, false, err
+	}
+	if !cgroup.Own(mounts, paths) {
+		return nil, false, fmt.Errorf("%s is not the container's own cgroup", cgroup.Mount)
+	}
+	if dir, err = os.Open(cgroup.Mount); err != nil {
+		return nil, false, err
+	}
+	return dir, cgroup.OwnV2(mounts, paths), nil
+}
+
+// findProgram returns the whole path of a command's program.
+func findProgram(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	if err != nil && !errors.Is(err, exec.ErrDot) { // a shell runs what stands in "." too
+		return "", notRun(name, err)
+	}
+	return filepath.Abs(path)
+}
+
+// start starts the command in a process group of its own and returns its process id.
+// It is not os/exec's: reap waits for all children, and the two would take each other's.
+func (cfg Config) start(p *pipes) (int, error) {
+	s, err := cfg.surround()
+	if err != nil {
+		return 0, err
+	}
+	command := cfg.Command
+	errW := p.errW
+	if errW == nil {
+		errW = p.outW
+	}
+	pid, err := syscall.ForkExec(s.path, command, &syscall.ProcAttr{
+		Dir:   s.dir,
+		Env:   s.env,
+		Files: []uintptr{0, p.outW.Fd(), errW.Fd()},
+		// Outside a container the command would outlive a launcher that is killed.
+		Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
+	})
+	if errors.Is(err, fs.ErrNotExist) { // the file was there a moment ago
+		return 0, notRun(command[0], fmt.Errorf("its interpreter or loader is missing: %w", err))
+	}
+	if errors.Is(err, syscall.ENOEXEC) {
+		return 0, notRun(command[0], fmt.Errorf("%w: %s", err, notExecutable(s.path)))
+	}
+	if err != nil {
+		return 0, notRun(command[0], err)
+	}
+	return pid, nil
+}
+
+// notExecutable says why the kernel knows no way to execute a file.
+func notExecutable(path string) string {
+	const magic = "\x7fELF"
+	f, err := os.Open(path)
+	if err != nil {
+		return "it can't be read"
+	}
+	defer f.Close()
+	begin := make([]byte, len(magic))
+	if _, err := io.ReadFull(f, begin); err == nil && string(begin) == magic {
+		return "it is no program for " + runtime.GOARCH
+	}
+	return "it is no program, and has no #! line that names its interpreter"
+}
+
+// withoutPath returns the reason of a path error without the path, which the caller names.
+func withoutPath(err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return e.Err
+	}
+	return err
+}
+
+// notRun says of a command, and once, why it does not run. The command may be a
+// whole script that somebody forgot to give to a shell; the text has to fit
+// into a message.
+func notRun(command string, err error) error {
+	if e, ok := errors.AsType[*exec.Error](err); ok {
+		err = e.Err
+	}
+	err = withoutPath(err)
+	const most = 200
+	if len(command) > most {
+		command = command[:most] + "..."
+	}
+	return fmt.Errorf("%s: %w", command, err)
+}

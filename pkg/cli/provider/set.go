@@ -1,0 +1,124 @@
+package provider
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/spf13/cobra"
+	"k8s.io/kubectl/pkg/util/templates"
+
+	"github.com/hodei-jobs/hodei/pkg/command"
+	"github.com/hodei-jobs/hodei/pkg/provider"
+)
+
+// newProviderSet makes the command; run is (*providerSetOptions).run, or a test's.
+func newProviderSet(env *command.Env, run func(*providerSetOptions, context.Context) error) *cobra.Command {
+	o := &providerSetOptions{providerEditor: newProviderEditor(env), capture: env.CaptureContext, ebpf: newEBPFTeller(env)}
+	cmd := &cobra.Command{
+		Use:                   "set NAME [-f FILE] [--unset KEY]... [flags]",
+		DisableFlagsInUseLine: true,
+		Short:                 "Change settings of a provider",
+		Long: templates.LongDesc(`
+			Change settings of a provider and leave its others as they are. A list or a map
+			replaces the old one. The next job uses them; jobs that run go on as they are. The
+			cluster is not asked, except for the namespace's Pod Security label if the namespace
+			or eBPF is changed.
+
+			A file has any of the keys that 'hodei provider get' shows. Flags override the file.`),
+		Example: templates.Examples(`
+			# Add a pull secret
+			hodei provider set prod --image-pull-secret registry
+
+			# Give jobs half a CPU and 1Gi of memory, unless they ask for something else
+			hodei provider set prod --cpu 500m --memory 1Gi
+
+			# On OpenShift, which chooses the uids
+			hodei provider set prod --user image
+
+			# Measure with eBPF where the namespace lets the agent do so
+			hodei provider set prod --ebpf auto
+
+			# Back to the defaults
+			hodei provider set prod --unset cpu --unset memory
+
+			# Let jobs run on nodes that are tainted for them
+			echo 'tolerations: [{key: example.com/batch, operator: Exists}]' | hodei provider set prod -f -`),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: env.CompleteProvider,
+	}
+	flags := cmd.Flags()
+	path := flags.StringP("filename", "f", "", "File with settings, as YAML or JSON; - is stdin.")
+	flags.StringSliceVar(&o.unset, "unset", nil, "Key to take out, as 'hodei provider get' shows it; may be repeated.")
+	settings := addProviderFlags(env, flags)
+	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
+		o.name = args[0]
+		if !flags.Changed("unset") && *path == "" && !settings.changed() {
+			return command.Usagef(cmd, "nothing to change: give a flag, --unset KEY or -f FILE")
+		}
+		// Before the providers are locked: stdin may take its time.
+		if o.changes, err = settings.changes(cmd, provider.Kubernetes, *path, o.unset); err != nil {
+			return err
+		}
+		if said := o.changes.file.name(); said != "" && said != o.name {
+			return command.Usagef(cmd, "NAME %s: %s says %q", o.name, o.changes.file.called, said)
+		}
+		return run(o, cmd.Context())
+	}
+	return cmd
+}
+
+// providerSetOptions is what to change of a provider.
+type providerSetOptions struct {
+	providerEditor
+	name    string
+	changes providerChanges
+	unset   []string // keys that changes takes out
+	// capture stores in a configuration which cluster it and the kubeconfig mean now.
+	capture func(*provider.Config) error
+	ebpf    ebpfTeller
+}
+
+// run changes the provider.
+func (o *providerSetOptions) run(ctx context.Context) error {
+	var before, after provider.Config
+	err := o.change(ctx, fmt.Sprintf("provider %q changed", o.name), func(r *provider.Registry) (err error) {
+		if before, err = r.Get(o.name); err != nil {
+			return err
+		}
+		if err := r.Set(o.name, before); err != nil { // whether it can be changed at all comes first
+			return err
+		}
+		if after, err = o.changed(before); err != nil {
+			return err
+		}
+		return r.Set(o.name, after)
+	})
+	if err != nil {
+		return err
+	}
+	if after.EBPF != before.EBPF || after.Namespace != before.Namespace || otherCluster(before, after) {
+		o.ebpf.say(ctx, o.name, after)
+	}
+	return nil
+}
+
+// changed returns c with the changes, and with the context that it means now if they lead to
+// another cluster.
+func (o *providerSetOptions) changed(c provider.Config) (provider.Config, error) {
+	before := c
+	if _, err := o.changes.over(&c); err != nil {
+		return c, err
+	}
+	if otherCluster(before, c) && c.Type == provider.Kubernetes && !slices.Contains(o.unset, "context") {
+		if err := o.capture(&c); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+// otherCluster tells that two configurations name different clusters.
+func otherCluster(a, b provider.Config) bool {
+	return a.Context != b.Context || a.Kubeconfig != b.Kubeconfig
+}

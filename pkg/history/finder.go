@@ -1,0 +1,195 @@
+// Package history finds what is known of a job and its attempts, in the cluster and in the log store of this
+// machine. Start with [Finder]: Find and Known return a [Job] with its attempts, PastRun puts together what is
+// known of one of them, and Runs collects all runs of a command. A [Record] is the other end: it has the store
+// keep what is learned of a run while it is followed.
+//
+// The package shows no output of jobs and stores none; package joblog does the one, a coordinator.Recorder the
+// other. It writes to no stream: what somebody should read goes to functions that the caller gives.
+package history
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
+	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/provider/local"
+	"github.com/hodei-jobs/hodei/pkg/shell"
+)
+
+// Finder looks for jobs in one namespace of a cluster, and in a store. It requires Namespace, Store and Note. Its
+// fields are set before its first use; its methods may then be called at the same time, as far as Note may.
+type Finder struct {
+	// Cluster is where a job is looked for first; nil: there is none, and Unreachable, if not nil, is why.
+	Cluster     *kubernetes.Provider
+	Unreachable error
+	Namespace   string
+	Store       *logstore.Store
+	// Patient waits for a cluster that does not answer, for up to kubernetes.FirstWait.
+	Patient bool
+	// Note is told, in a line without its end, what somebody who waits or misses something should know.
+	Note func(text string)
+	// Hint, if not nil, is told what helps against the last note; {hodei} in it is the program's name.
+	Hint func(text string)
+	// Damaged, if not nil, is told instead of Note what of a job is stored and can't be read.
+	Damaged func(error)
+	// Context, if not nil, returns the kubeconfig's current context as it is typed, for hints.
+	Context func() string
+}
+
+// Job is what cluster and store know of a job.
+type Job struct {
+	Name     string
+	Found    *kubernetes.Found // nil: it is not in the cluster
+	Absent   error             // why it is not; nil: no cluster was to be asked
+	Attempts []Attempt         // the oldest first
+}
+
+// Attempt is an attempt that is known by its Pod or by the store, or by both.
+type Attempt struct {
+	Name, UID string
+	Pod       *kubernetes.Attempt // nil: its Pod is gone
+	Stored    *logstore.Attempt   // nil: the store has nothing of it
+}
+
+// IsStored reports whether the store has some of the attempt's output, or all.
+func (a *Attempt) IsStored() bool {
+	return a.Stored != nil && (a.Stored.End > 0 || a.Stored.Exit != nil || a.Stored.Damage != nil)
+}
+
+// Find looks for the job in the cluster and in the store. The error is the cluster's if neither has it.
+func (f *Finder) Find(ctx context.Context, name string) (*Job, error) {
+	err := f.Unreachable
+	if f.Cluster != nil {
+		var found *kubernetes.Found
+		ask := func(ctx context.Context) (*kubernetes.Found, error) { return f.Cluster.Find(ctx, name) }
+		if found, err = kubernetes.Ask(ctx, f.Patient, f.Note, ask); err == nil {
+			return f.Known(found), nil
+		}
+	}
+	j, unread := f.stored(name)
+	switch {
+	case j != nil:
+		j.Absent = err
+		return j, nil
+	case unread != nil: // what it is, nobody knows
+		return nil, errors.Join(err, unread)
+	case err == nil:
+		text := "CONTEXT"
+		if f.Context != nil {
+			text = f.Context()
+		}
+		err = &job.Hinted{Err: fmt.Errorf("no output of a job %q is stored on this machine", name),
+			Hint: "{hodei} logs --context " + text + " " + shell.Quote(name)}
+	}
+	return nil, err
+}
+
+// FindRun is Find for those who want no output, and so give another hint where this machine alone was asked.
+func (f *Finder) FindRun(ctx context.Context, name string) (*Job, error) {
+	j, err := f.Find(ctx, name)
+	if err != nil && f.Cluster == nil && f.Unreachable == nil {
+		err = &job.Hinted{Err: fmt.Errorf("no run of a job %q is stored on this machine", name),
+			Hint: "{hodei} run --provider local --name " + shell.Quote(name) + " -- COMMAND"}
+	}
+	return j, err
+}
+
+// stored looks for a job in the store alone. nil: it has none, and the error, if there is one, is why that is
+// not certain.
+func (f *Finder) stored(name string) (*Job, error) {
+	namespaces := []string{f.Namespace}
+	if f.Cluster == nil && f.Namespace != local.Namespace {
+		namespaces = append(namespaces, local.Namespace)
+	}
+	var unread error
+	for _, namespace := range namespaces {
+		stored, err := f.Store.Find(namespace, name)
+		if len(stored) == 0 {
+			if !errors.Is(err, logstore.ErrName) { // nothing can be stored under such a name
+				unread = cmp.Or(unread, err)
+			}
+			continue
+		}
+		if err != nil {
+			f.damaged(err) // what could be read is there
+		}
+		last := ""
+		for _, a := range stored {
+			last = cmp.Or(a.JobUID, last)
+		}
+		return &Job{Name: name, Attempts: ofJob(stored, last)}, nil
+	}
+	return nil, unread
+}
+
+// ofJob chooses the attempts of one of several jobs of the same name, with those that may
+// be of any.
+func ofJob(stored []logstore.Attempt, uid string) []Attempt {
+	var of []Attempt
+	for _, a := range stored {
+		if a.JobUID == uid || a.Unnamed != nil {
+			of = append(of, Attempt{Name: a.Attempt, UID: a.AttemptUID, Stored: &a})
+		}
+	}
+	return of
+}
+
+// Known adds what the store has of a job that is in the cluster.
+func (f *Finder) Known(found *kubernetes.Found) *Job {
+	stored, err := f.Store.Find(f.Namespace, found.Spec.Name)
+	if err != nil {
+		f.damaged(err) // what could be read is there
+	}
+	j := &Job{Name: found.Spec.Name, Found: found}
+	earlier := ofJob(stored, string(found.Job.UID))
+	for i := range found.Attempts {
+		pod := &found.Attempts[i]
+		a := Attempt{Name: pod.Name, UID: pod.UID, Pod: pod}
+		if at := slices.IndexFunc(earlier, func(e Attempt) bool { return e.UID == pod.UID }); at >= 0 {
+			a.Stored = earlier[at].Stored
+			earlier = slices.Delete(earlier, at, at+1)
+		}
+		j.Attempts = append(j.Attempts, a)
+	}
+	j.Attempts = append(earlier, j.Attempts...) // Pods that are gone are the older ones
+	return j
+}
+
+// Select returns the jobs of the cluster that a label selector chooses, the oldest first.
+func (f *Finder) Select(ctx context.Context, selector string) ([]*kubernetes.Found, error) {
+	switch {
+	case f.Cluster != nil:
+		ask := func(ctx context.Context) ([]*kubernetes.Found, error) { return f.Cluster.FindAll(ctx, selector) }
+		return kubernetes.Ask(ctx, f.Patient, f.Note, ask)
+	case f.Unreachable != nil:
+		return nil, f.Unreachable
+	}
+	return nil, errors.New("-l needs a cluster: this machine keeps no list of jobs")
+}
+
+// damaged says what of the store can't be read.
+func (f *Finder) damaged(err error) {
+	if f.Damaged != nil {
+		f.Damaged(err)
+		return
+	}
+	f.Note(err.Error())
+}
+
+// NoAttempt says why no attempt of the job is known.
+func (j *Job) NoAttempt() error {
+	if j.Found != nil && !j.Found.Finished {
+		return &job.Hinted{Err: fmt.Errorf("job %s has not started", j.Name), Hint: "see why: {hodei} describe " + j.Name}
+	}
+	text := "nothing is left of the runs of job %s: its Pods are gone, and it was not followed from this machine"
+	h := &job.Hinted{Err: fmt.Errorf(text, j.Name)}
+	if j.Found != nil {
+		h.Hint = "run it again, and follow it: " + j.Found.Spec.RunLine()
+	}
+	return h
+}

@@ -1,0 +1,224 @@
+package history
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
+	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/shell"
+)
+
+// maxPastRuns bounds the runs of one command that an advice stands on: the latest, so
+// that it follows the command as it changes, and so many that a rare peak is among
+// them. A run is read in some milliseconds.
+const maxPastRuns = 100
+
+// maxCommands bounds the commands whose runs are collected at once: for each of them the whole store is looked
+// through, and nobody reads more advice.
+const maxCommands = 50
+
+// Command is one command in one image, with its runs.
+type Command struct {
+	Name string // of a job that ran it
+	Spec *job.Spec
+	Job  *Job      // the one that was named; nil: none was
+	Runs []job.Run // those that are over, the latest first, up to 100
+}
+
+// Runs finds the runs of the command of the job that is named, or, if name is empty, of each command of the jobs
+// that a label selector chooses, up to 50. No job that it chooses is no error.
+func (f *Finder) Runs(ctx context.Context, name, selector string) ([]Command, error) {
+	commands, err := f.commands(ctx, name, selector)
+	if err != nil || len(commands) == 0 {
+		return nil, err
+	}
+	var inCluster []*kubernetes.Found
+	if f.Cluster != nil {
+		// Who may not list the Jobs has the one that was named, and those stored here.
+		if inCluster, err = f.Cluster.FindAll(ctx, ""); err != nil {
+			f.Note(fmt.Sprintf("without the cluster's other jobs: %v", err))
+		}
+	}
+	namespace := f.Namespace
+	if j := commands[0].Job; j != nil && j.Found == nil { // what is stored here may be of this machine
+		for _, a := range j.Attempts {
+			if a.Stored != nil {
+				namespace = a.Stored.Key.Namespace
+			}
+		}
+	}
+	keys, err := f.Store.Keys(namespace)
+	if err != nil {
+		f.Note(err.Error()) // what could be read is there
+	}
+	for i := range commands {
+		c := &collection{Command: &commands[i], finder: f, seen: map[string]bool{}}
+		if err := c.collect(ctx, inCluster, keys); err != nil {
+			return nil, err
+		}
+	}
+	return commands, nil
+}
+
+// collection is the runs of a command as they are collected.
+type collection struct {
+	*Command
+	finder *Finder
+	seen   map[string]bool // the attempts that need not be looked at again, by their UIDs
+}
+
+func (c *collection) collect(ctx context.Context, inCluster []*kubernetes.Found, keys []logstore.Key) error {
+	if c.Job != nil && c.Job.Found != nil { // else it is in the store
+		c.addJob(c.Job)
+		if err := c.addEnding(ctx); err != nil {
+			return err
+		}
+	}
+	for _, found := range inCluster {
+		if sameCommand(found.Spec, c.Spec) {
+			c.addJob(c.finder.Known(found))
+		}
+	}
+	for _, key := range keys {
+		if len(c.Runs) >= 2*maxPastRuns {
+			break
+		}
+		c.addStored(key)
+	}
+	c.settle()
+	return nil
+}
+
+// commands are those whose runs are wanted, without them.
+func (f *Finder) commands(ctx context.Context, name, selector string) ([]Command, error) {
+	if name != "" {
+		j, err := f.FindRun(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		spec := f.specOf(j)
+		if spec == nil {
+			return nil, &job.Hinted{Err: fmt.Errorf("what job %s ran is not known here: it was stored by an older version", j.Name),
+				Hint: "run it again, and follow it: {hodei} run -- COMMAND"}
+		}
+		return []Command{{Name: j.Name, Spec: spec, Job: j}}, nil
+	}
+	all, err := f.Select(ctx, selector)
+	if err != nil {
+		return nil, err
+	}
+	var commands []Command
+	for _, found := range slices.Backward(all) { // the latest of a command gives it its name
+		if !slices.ContainsFunc(commands, func(c Command) bool { return sameCommand(c.Spec, found.Spec) }) {
+			commands = append(commands, Command{Name: found.Spec.Name, Spec: found.Spec})
+		}
+	}
+	if len(commands) > maxCommands {
+		err := fmt.Errorf("%d commands match -l %s, %d can be advised on at once", len(commands), selector, maxCommands)
+		return nil, &job.Hinted{Err: err,
+			Hint: "choose fewer: {hodei} jobs -l " + shell.Quote(selector) + " --show-labels"}
+	}
+	return commands, nil
+}
+
+// specOf is what a job asked for; nil: nobody knows.
+func (f *Finder) specOf(j *Job) *job.Spec {
+	if j.Found != nil {
+		return j.Found.Spec
+	}
+	for _, a := range slices.Backward(j.Attempts) {
+		if a.Stored == nil {
+			continue
+		}
+		if run, err := StoredRun(f.Store, a.Stored.Key); err == nil && run.Spec != nil {
+			return run.Spec
+		}
+	}
+	return nil
+}
+
+// sameCommand tells whether two jobs did the same in the same image.
+func sameCommand(a, b *job.Spec) bool {
+	return a != nil && b != nil && a.Image == b.Image && slices.Equal(a.Command, b.Command)
+}
+
+// addJob takes the attempts of a job in the cluster that are over.
+func (c *collection) addJob(j *Job) {
+	for i := range j.Attempts {
+		a := &j.Attempts[i]
+		if c.seen[a.UID] || a.Pod != nil && !a.Pod.Ended {
+			continue
+		}
+		c.seen[a.UID] = true
+		p := c.finder.PastRun(j, a)
+		p.NoteDamage(c.finder.Note)
+		c.Runs = append(c.Runs, p.Run)
+	}
+}
+
+// addEnding takes the last attempt of the job that was named if its command is over,
+// and its agent is still there with what it knows.
+func (c *collection) addEnding(ctx context.Context) error {
+	n := len(c.Job.Attempts)
+	if n == 0 {
+		return nil
+	}
+	a := &c.Job.Attempts[n-1]
+	if c.seen[a.UID] || a.Pod == nil || !a.Pod.Running {
+		return nil
+	}
+	p := c.finder.PastRun(c.Job, a)
+	if err := c.finder.Ask(ctx, c.Job.Found, a, p); err != nil {
+		return err
+	}
+	if !p.Running {
+		c.seen[a.UID] = true
+		c.Runs = append(c.Runs, p.Run)
+	}
+	return nil
+}
+
+// addStored takes an attempt of this machine's store, if it is one of the command and
+// over.
+func (c *collection) addStored(key logstore.Key) {
+	if c.seen[key.AttemptUID] {
+		return
+	}
+	kept, err := StoredRun(c.finder.Store, key)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		c.finder.Note("left out: " + err.Error())
+		c.seen[key.AttemptUID] = true
+	}
+	if err != nil || !sameCommand(kept.Spec, c.Spec) { // of an older version, or another's
+		return
+	}
+	c.seen[key.AttemptUID] = true
+	run, record, _, damaged := readRun(c.finder.Store, key)
+	(&PastRun{Damaged: damaged}).NoteDamage(c.finder.Note)
+	if run.Outcome = bestOutcome(run.Outcome, record); run.Outcome != nil {
+		c.Runs = append(c.Runs, run)
+	}
+}
+
+// settle orders the runs and leaves the latest.
+func (c *Command) settle() {
+	slices.SortStableFunc(c.Runs, func(a, b job.Run) int { return runTime(b).Compare(runTime(a)) })
+	c.Runs = c.Runs[:min(len(c.Runs), maxPastRuns)]
+}
+
+// runTime is when a run was, by what is known of it; zero: nothing.
+func runTime(r job.Run) time.Time {
+	switch {
+	case r.Outcome != nil && !r.Outcome.Finished.IsZero():
+		return r.Outcome.Finished
+	case len(r.Phases) > 0:
+		return r.Phases[len(r.Phases)-1].Time
+	}
+	return time.Time{}
+}

@@ -1,0 +1,306 @@
+// Package joblog shows what a job has printed, wherever that is: in the log store of this machine, at its agent
+// while it runs, or in its container's log. Start with [New]; [Viewer.Show] shows an attempt of a job that a
+// history.Finder has found, and goes on to the job's end where that is wanted. A [Tail] is the container's log
+// alone.
+//
+// It does not follow a job as run and attach do: it starts, stops and deletes nothing, has no words for how a job
+// has ended, and shows no figures. It writes to the sinks and tells the notes that it is given.
+package joblog
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
+	"github.com/hodei-jobs/hodei/pkg/history"
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/ui"
+	"github.com/hodei-jobs/hodei/pkg/wire"
+)
+
+// Viewer shows the output of jobs. [New] makes one. Its fields do not change once it shows something; its methods
+// may then be called for several jobs at the same time.
+type Viewer struct {
+	// Follow shows new output too, until the job ends.
+	Follow bool
+	// Since leaves out what was printed before; the zero value: nothing.
+	Since time.Time
+	// Tail is how many of the last lines are shown; below zero: all.
+	Tail int
+	// Stream is the one that is shown; STREAM_UNSPECIFIED: both.
+	Stream hodeipb.Stream
+	// Attempt is the one that is shown, from 1; 0: the last, and with Follow those that come.
+	Attempt int
+	// EndSaid is true if somebody else says how the job has ended.
+	EndSaid bool
+	// StoreDir is the directory of the store, for the hint to make room there.
+	StoreDir string
+
+	finder *history.Finder
+	sink   func(job string) output.Sink
+
+	mu     sync.Mutex
+	missed string // the first loss
+}
+
+// New returns a Viewer that shows all output. It uses the finder, and sets its Damaged; sink makes the sink of
+// each job.
+func New(finder *history.Finder, sink func(job string) output.Sink) *Viewer {
+	v := &Viewer{Tail: -1, finder: finder, sink: sink}
+	finder.Damaged = v.damaged
+	return v
+}
+
+// Missed returns the first of what was said to be missing of outputs; empty: nothing is.
+func (v *Viewer) Missed() string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.missed
+}
+
+func (v *Viewer) miss(text string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.missed = cmp.Or(v.missed, text)
+}
+
+// damaged says what of the store can't be read, which may have been of what is shown.
+func (v *Viewer) damaged(err error) {
+	v.miss(err.Error())
+	v.finder.Note(err.Error())
+}
+
+// saying is the job's sink, which says beside the output what is missing, and remembers it.
+func (v *Viewer) saying(name string) output.Sink { return sayingSink{v.sink(name), v} }
+
+type sayingSink struct {
+	output.Sink
+	viewer *Viewer
+}
+
+func (s sayingSink) Gap(g output.Gap) error {
+	s.viewer.miss(g.String())
+	if err := s.Sink.Gap(g); err != nil {
+		return err
+	}
+	s.viewer.finder.Note(g.String())
+	return nil
+}
+
+// Loss turns the news that nothing is left of an output, or that a container's log can't be read, into a loss like
+// any other: it is noted and the result is nil. For whoever shows the end of a job, the job has ended as it has.
+// Other errors are returned as they are.
+func (v *Viewer) Loss(err error) error {
+	if gone, ok := errors.AsType[*goneError](err); ok {
+		v.finder.Note(gone.Error())
+		return v.saying(gone.job).Gap(output.Gap{Attempt: gone.attempt, Bytes: gone.bytes})
+	}
+	if unread, ok := errors.AsType[*UnreadError](err); ok {
+		v.miss(unread.Error())
+		return nil
+	}
+	return err
+}
+
+// goneError is that nothing is left of the output of an attempt.
+type goneError struct {
+	job, attempt string
+	bytes        uint64 // that it had; 0: nobody knows
+}
+
+func (e *goneError) Error() string {
+	return fmt.Sprintf("the output of job %s is gone: it was not stored on this machine, and its container's log is not there", e.job)
+}
+
+func gone(name, attempt string, bytes uint64) error {
+	return &job.Hinted{Err: &goneError{name, attempt, bytes},
+		Hint: "follow a job while it runs, or keep its output in the container's log: {hodei} run --container-logs"}
+}
+
+// view is what there is to show of a job.
+type view struct {
+	attempt *history.Attempt // nil: none that is known
+	live    bool             // it is fetched as it is printed; with attempt nil the next one is waited for
+	further bool             // then the attempts to come are followed
+}
+
+// choose decides what is shown of a job; the error is why nothing can be. wanted is the attempt, from 1; 0: the
+// last.
+func choose(j *history.Job, wanted int, follow bool) (view, error) {
+	running := j.Found != nil && !j.Found.Finished
+	n := len(j.Attempts)
+	switch {
+	case wanted > max(n, 1): // the first one may be on its way
+		return view{}, fmt.Errorf("job %s has no attempt %d: up to now it has had %d", j.Name, wanted, n)
+	case n == 0:
+		return chooseNone(j, running, follow)
+	case wanted > 0:
+		n = wanted
+	}
+	w := view{attempt: &j.Attempts[n-1], further: running && follow && wanted == 0}
+	pod := w.attempt.Pod
+	switch {
+	case pod == nil || pod.Ended:
+	case pod.Running || follow:
+		return view{attempt: w.attempt, live: true}, nil
+	case running && !w.attempt.IsStored():
+		text := "the agent of job %s does not run: its command has not started, or the agent was lost"
+		return view{}, &job.Hinted{Err: fmt.Errorf(text, j.Name), Hint: "see how it is: {hodei} describe " + j.Name}
+	}
+	return w, nil
+}
+
+// chooseNone is choose for a job of which no attempt is known.
+func chooseNone(j *history.Job, running, follow bool) (view, error) {
+	switch {
+	case !running:
+		return view{}, gone(j.Name, j.Name, 0)
+	case follow:
+		return view{live: true}, nil
+	}
+	return view{}, &job.Hinted{Err: fmt.Errorf("job %s has not started", j.Name), Hint: "wait for it: {hodei} logs -f " + j.Name}
+}
+
+// Show shows the chosen attempt of a job, and with Follow what comes after it. What is missing of it is said, and
+// returned by [Viewer.Missed].
+func (v *Viewer) Show(ctx context.Context, j *history.Job) error {
+	w, err := choose(j, v.Attempt, v.Follow)
+	switch {
+	case err != nil:
+		return err
+	case w.live:
+		return v.live(ctx, j, w.attempt)
+	}
+	if err := v.ShowOver(ctx, j, w.attempt); err != nil || !w.further {
+		return err
+	}
+	return v.live(ctx, j, nil)
+}
+
+// ShowOver shows an attempt that is over: from the store, else from its container's log.
+func (v *Viewer) ShowOver(ctx context.Context, j *history.Job, a *history.Attempt) error {
+	if a.IsStored() {
+		return v.showStored(ctx, j, a)
+	}
+	if a.Pod == nil {
+		return gone(j.Name, a.Name, 0)
+	}
+	if out := a.Pod.Outcome; out != nil && out.Counted() && out.OutputBytes+out.LostBytes == 0 {
+		v.silent(a.Name, out)
+		return nil
+	}
+	return v.showContainer(ctx, j, a)
+}
+
+// ShowEnded shows an attempt that ended while we were on the way to it; "" is the last one. It asks the cluster for
+// it anew.
+func (v *Viewer) ShowEnded(ctx context.Context, j *history.Job, attempt string) error {
+	found, err := v.finder.Cluster.Find(ctx, j.Name)
+	if err != nil {
+		return err
+	}
+	now := v.finder.Known(found)
+	for i := range now.Attempts {
+		if a := &now.Attempts[i]; a.Name == attempt || attempt == "" && i == len(now.Attempts)-1 {
+			return v.ShowOver(ctx, now, a)
+		}
+	}
+	return gone(j.Name, cmp.Or(attempt, j.Name), 0)
+}
+
+// showStored shows what the store has of an attempt.
+func (v *Viewer) showStored(ctx context.Context, j *history.Job, a *history.Attempt) error {
+	if err := a.Stored.Unnamed; err != nil {
+		v.damaged(err)
+	}
+	log, err := v.finder.Store.Read(a.Stored.Key)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	_, end := log.Extent()
+	start, err := v.start(log, end)
+	if err != nil {
+		return err
+	}
+	s := v.saying(j.Name)
+	p := output.NewPassage(a.Name, log, start)
+	if err := p.Show(ctx, s); err != nil {
+		return err
+	}
+	rest := output.Gap{Attempt: a.Name, Offset: p.Offset(), Damage: p.Damage()}
+	if record := log.Exit(); record != nil && rest.Damage == nil {
+		return v.conclude(s, a.Name, record)
+	}
+	rest.Damage = cmp.Or(rest.Damage, log.Damage())
+	out := storedOutcome(v.finder.Store, a)
+	switch {
+	case out != nil && out.Counted() && out.OutputBytes <= p.Offset():
+		return nil
+	case out != nil && out.Counted():
+		rest.Bytes = out.OutputBytes - p.Offset()
+	case j.Found == nil && v.finder.Store.InUse(a.Stored.Key):
+		v.finder.Note(fmt.Sprintf("%s is still followed by another hodei on this machine: this is its output up to now", a.Name))
+		return nil
+	}
+	return s.Gap(rest)
+}
+
+// storedOutcome is how an attempt ended, as its Pod says, or whoever followed it has
+// stored; nil: nobody knows.
+func storedOutcome(s *logstore.Store, a *history.Attempt) *job.Outcome {
+	if a.Pod != nil && a.Pod.Outcome != nil {
+		return a.Pod.Outcome
+	}
+	if run, err := history.StoredRun(s, a.Stored.Key); err == nil {
+		return run.Outcome
+	}
+	return nil
+}
+
+// silent says how an attempt that printed nothing ended: without it, nothing tells no output
+// from output that hodei overlooked.
+func (v *Viewer) silent(attempt string, out *job.Outcome) {
+	if v.EndSaid {
+		return
+	}
+	v.finder.Note(fmt.Sprintf("%s has printed nothing: %s", attempt, ui.Printable(out.Summary())))
+}
+
+// conclude says what the agent itself had no room for, behind all that it sent, and that
+// there was nothing.
+func (v *Viewer) conclude(s output.Sink, attempt string, r *hodeipb.ExitRecord) error {
+	if r.Lost == 0 && r.End == 0 {
+		v.silent(attempt, wire.Outcome(r))
+	}
+	if r.Lost == 0 {
+		return nil
+	}
+	return s.Gap(output.Gap{Attempt: attempt, Offset: r.End, Bytes: r.Lost})
+}
+
+// start is where what is to be shown of a log begins.
+func (v *Viewer) start(log *logstore.Log, end uint64) (uint64, error) {
+	var start uint64
+	if !v.Since.IsZero() {
+		at, err := log.OffsetAtTime(v.Since)
+		if err != nil {
+			return 0, err
+		}
+		start = at
+	}
+	if v.Tail >= 0 {
+		at, err := log.OffsetOfLastLines(v.Tail, v.Stream, end)
+		if err != nil {
+			return 0, err
+		}
+		start = max(start, at)
+	}
+	return start, nil
+}

@@ -1,0 +1,108 @@
+// Package remedy says what helps against the way a job has ended, as a hint that can be typed. Start with
+// [Job.Explain]. {hodei} in a hint is the program's name, which whoever shows it puts in. The package shows nothing
+// and asks no cluster; of this machine it reads the first line of a script that was not found in the image.
+package remedy
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/ui"
+)
+
+// Job is a job that has ended, as far as a hint depends on it.
+type Job struct {
+	Spec      *job.Spec
+	Namespace string // empty for one of this machine
+	Here      bool   // it ran on this machine, not in a cluster
+	// Again is the command line that ran it, up to the --. Empty: one that runs it in the same image.
+	Again string
+	// EBPFHint says what helps if the eBPF of the job's cluster has ended it, and is empty if not; nil: the cluster
+	// is not at hand.
+	EBPFHint func(*job.Outcome) string
+}
+
+// Explain returns an outcome as an error with a hint; nil if the command's own end says all.
+func (j Job) Explain(outcome *job.Outcome) *job.Failure {
+	if outcome.Succeeded() { // what else happened is a note
+		return nil
+	}
+	f := &job.Failure{Cause: outcome.Cause, Message: ui.Printable(outcome.Summary())}
+	switch outcome.Cause {
+	case job.Completed, job.Signaled, job.Cancelled:
+		return nil
+	case job.Error:
+		// The launcher leaves a message when it could not start the command.
+		if !outcome.NeverRan() {
+			return nil
+		}
+		f.Message = fmt.Sprintf("the command can't be run: %s (exit %d)", ui.Printable(outcome.Message), outcome.Code)
+		f.Hint = j.notRun(outcome).hint()
+	case job.OOMKilled:
+		// A higher limit is no help where it was the node that had no memory left.
+		if outcome.Usage == nil || outcome.Usage.ReachedLimit() {
+			f.Hint = moreMemory(j.Spec, outcome.Usage)
+		}
+	case job.DeadlineExceeded:
+		f.Hint = "give it longer with --timeout"
+	case job.Evicted, job.Preempted, job.NodeLost:
+		f.Hint = cmp.Or(kubernetes.ResumeHint(outcome, j.Spec.Name), "let it be tried again: --retries 1")
+		if strings.Contains(outcome.Message, "ephemeral") { // it would fill the disk again
+			f.Hint = "let it write more to its disk: --ephemeral-storage SIZE"
+		}
+	default:
+		if j.EBPFHint != nil {
+			f.Hint = j.EBPFHint(outcome)
+		}
+		f.Hint = cmp.Or(f.Hint, kubernetes.NeverStartedHint(outcome),
+			kubernetes.ClockHint(outcome.Message, j.Namespace, j.Spec.Name), "see what is left: "+j.left())
+	}
+	return f
+}
+
+// notRun is its command, which could not be started.
+func (j Job) notRun(outcome *job.Outcome) notRun {
+	n := notRun{command: j.Spec.Command, code: outcome.Code, message: outcome.Message, again: j.Again, here: firstLineHere}
+	if n.again == "" {
+		n.again, _, _ = strings.Cut(j.Spec.RunLine(), " -- ")
+	}
+	if j.Here {
+		n.here = nil
+	}
+	return n
+}
+
+// left is the command that shows what is left of the job: this machine has no Job.
+func (j Job) left() string {
+	if j.Here {
+		return "{hodei} logs " + j.Spec.Name
+	}
+	return "{hodei} jobs " + j.Spec.Name + " -o wide"
+}
+
+// moreMemory is what helps against an end for lack of memory: twice the limit, which is the job's own, or the
+// cluster's, of which only the kernel has told.
+func moreMemory(spec *job.Spec, u *job.Usage) string {
+	flag, limit := "--memory", spec.Resources().Memory.Limit
+	if spec.MemoryLimit != nil {
+		flag = "--memory-limit"
+	}
+	hint := "run it again with more memory: " + flag
+	var twice resource.Quantity
+	switch {
+	case limit != nil:
+		twice = limit.DeepCopy()
+		twice.Mul(2)
+	case u != nil && u.Memory.Limit != nil && *u.Memory.Limit <= math.MaxInt64/2:
+		twice = *resource.NewQuantity(2*int64(*u.Memory.Limit), resource.BinarySI)
+	default:
+		return hint + " SIZE"
+	}
+	return hint + " " + twice.String()
+}

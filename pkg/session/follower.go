@@ -1,0 +1,489 @@
+package session
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
+	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/joblog"
+	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/wire"
+)
+
+// Follower is what hodei run and attach know of a job that they follow: it shows
+// the start, has the display show the output that is stored, and tells the
+// session what it has to act on. It is the Listener of their Recorder.
+type Follower struct {
+	display  *output.Display
+	sink     output.Sink
+	silent   bool // no output was asked for
+	fallback bool // no agent is met: it comes from the container's log
+	attached bool // the job was there before us
+	screen   *output.Screen
+	events   *output.Events
+	usage    *usageHistory
+	describe string
+	name     string
+
+	// running is closed when the command runs; exited and stuck carry the exit
+	// record of an attempt and why output can't be stored.
+	running chan struct{}
+	exited  chan *hodeipb.ExitRecord
+	stuck   chan error
+
+	mu        sync.Mutex
+	onRunning sync.Once
+	attempt   string                     // the latest that attached
+	passages  map[string]*output.Passage // by attempt
+	before    map[string]bool            // attempts that were over when we came: shown by others
+	queued    bool                       // the latest attempt's passage, for the display
+	tail      *joblog.Tail               // of the latest attempt's container, in the fallback
+	agentUp   time.Duration
+	shown     bool // that its command runs
+	hushed    bool
+	waiting   string          // the attempt of which it is shown that its command is waited for
+	blocked   bool            // the job, by output that is not stored
+	blockedAt time.Time       // when that was said last
+	stopping  bool            // it was told to end
+	unstarted map[string]bool // attempts whose command never started
+	ended     bool
+	last      *hodeipb.ExitRecord
+	lost      string // what is known to be missing of the output
+	fullDisk  bool   // why it is: the spool's disk,
+	dropped   bool   // or the spool's cap,
+	damaged   bool   // or what is stored is
+}
+
+// exitedBuffer is more exit records than a session leaves unread: it takes each
+// at once.
+const exitedBuffer = 16
+
+// blockedEvery is the least time between two notes that the job is blocked. A reader that is
+// only a little too slow blocks it many times a second.
+const blockedEvery = time.Minute
+
+func newFollower(o *Config) *Follower {
+	f := &Follower{
+		display: output.NewDisplay(), sink: output.Raw{To: o.Streams()}, silent: !o.Follow, fallback: o.Fallback,
+		screen: o.Screen, events: o.Events, usage: &usageHistory{}, describe: o.Place.Describe(), name: o.Spec.Name,
+		running:  make(chan struct{}),
+		exited:   make(chan *hodeipb.ExitRecord, exitedBuffer),
+		stuck:    make(chan error, 1),
+		passages: map[string]*output.Passage{},
+		before:   map[string]bool{}, unstarted: map[string]bool{},
+	}
+	if o.Events != nil {
+		f.sink = o.Events
+	}
+	if o.UsageInterval > 0 {
+		f.usage.events = o.Events
+	}
+	return f
+}
+
+// phase shows what the provider reports.
+func (f *Follower) phase(e job.Event) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.shown { // the command's output has the terminal
+		if e.Waiting && !f.hushed {
+			f.beside(e)
+		}
+		return
+	}
+	if f.attached && e.Phase == job.Submitted && !e.Waiting { // by somebody, some time ago
+		return
+	}
+	if e.Phase == job.Submitted && !e.Waiting {
+		e.Detail = f.name + " to " + f.describe
+	}
+	f.show(e)
+}
+
+// beside tells what is waited for while the command's output has the terminal.
+func (f *Follower) beside(e job.Event) {
+	f.display.Aside(func() {
+		f.screen.Note(e.Detail)
+		if err := f.events.Phase(e); err != nil {
+			f.display.Fail(err)
+		}
+	})
+}
+
+// hush ends the display of a start that was taken back.
+func (f *Follower) hush() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.shown, f.hushed = true, true
+	f.screen.Stop()
+}
+
+// show has a phase displayed behind what happened before it.
+func (f *Follower) show(e job.Event) {
+	f.unlessHushed(func() error {
+		f.screen.Phase(e)
+		if e.Phase == job.Running {
+			f.screen.Stop()
+		}
+		return f.events.Phase(e)
+	})
+}
+
+// unlessHushed has something displayed of the start, if it has not been taken back
+// by then.
+func (f *Follower) unlessHushed(step func() error) {
+	f.display.Say(func() error {
+		f.mu.Lock()
+		hushed := f.hushed
+		f.mu.Unlock()
+		if hushed {
+			return nil
+		}
+		return step()
+	})
+}
+
+// closed tells that whoever read our output has gone.
+func (f *Follower) closed() bool { return errors.Is(f.display.Err(), syscall.EPIPE) }
+
+// Attached prepares the display of an attempt.
+func (f *Follower) Attached(a coordinator.Attachment) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	name := a.Hello.Attempt
+	if name == f.attempt || f.passages[name] != nil {
+		return
+	}
+	if f.attempt != "" {
+		f.abandon()
+	}
+	if f.last != nil {
+		over := wire.Outcome(f.last)
+		over.Attempt = f.attempt
+		f.display.Say(func() error {
+			f.screen.Note(fmt.Sprintf("%s; next attempt: %s", f.screen.WithUsage(over.Summary(), over, nil), name))
+			return f.events.Attempt(over)
+		})
+	}
+	f.attempt, f.queued, f.shown, f.ended = name, false, false, false
+	f.agentUp = f.screen.Elapsed()
+	if a.Log != nil {
+		f.passages[name] = output.NewPassage(name, a.Log, 0)
+	}
+	if why := joblog.Temporary(a); why != "" {
+		f.display.Say(func() error {
+			f.screen.Note(why)
+			return nil
+		})
+	}
+	if f.events != nil {
+		f.show(job.Event{Phase: job.AgentUp, Time: time.Now(), Detail: name})
+	}
+}
+
+// enqueue has the latest attempt's output displayed from now on. It is called
+// with f.mu held.
+func (f *Follower) enqueue() {
+	p := f.passages[f.attempt]
+	if f.queued || p == nil {
+		return
+	}
+	f.queued = true
+	f.display.Do(func(ctx context.Context) error { return p.Show(ctx, followedSink{f.sink, f}) })
+}
+
+// abandon ends the display of the latest attempt where its output does: nothing
+// more will come of it. It is called with f.mu held.
+func (f *Follower) abandon() {
+	p := f.passages[f.attempt]
+	if p == nil {
+		return
+	}
+	p.End()
+	f.enqueue()
+	if !f.ended && !f.unstarted[p.Attempt] {
+		f.display.Say(func() error { return f.lose(output.Gap{Attempt: p.Attempt, Offset: p.Offset(), Damage: p.Damage()}) })
+	}
+}
+
+// ShowBefore has an attempt displayed by show that was over when we came, unless
+// it has attached all the same.
+func (f *Follower) ShowBefore(attempt string, show func(context.Context) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if attempt == "" || f.before[attempt] || f.passages[attempt] != nil {
+		return
+	}
+	f.before[attempt] = true
+	f.display.Do(func(ctx context.Context) error {
+		if ctx.Err() == nil {
+			return show(ctx)
+		}
+		return nil
+	})
+}
+
+// complete lets the display end where the output of the latest attempt does, and
+// tells when it has: the job is over.
+func (f *Follower) complete() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if p := f.passages[f.attempt]; p != nil {
+		p.End()
+		f.enqueue()
+	}
+	slow := time.NewTimer(0)
+	slow.Stop()
+	if f.tail != nil {
+		f.tail.End()
+		slow = time.AfterFunc(restNote, func() {
+			f.say("the command has ended: the rest of its output is still being read from the container's log")
+		})
+	}
+	shown := make(chan struct{})
+	f.display.Do(func(ctx context.Context) error {
+		f.display.AwaitAside(ctx)
+		defer close(shown)
+		slow.Stop()
+		if ctx.Err() != nil {
+			return nil
+		}
+		return f.usage.tell() // what came while something else was said
+	})
+	return shown
+}
+
+// Metrics keeps a sample for the summary, and tells it if that was asked for: beside
+// the output, which may have its reader for as long as the job runs.
+func (f *Follower) Metrics(attempt string, m *hodeipb.Metrics) {
+	f.usage.add(attempt, m)
+	if f.usage.events != nil {
+		f.display.Aside(func() {
+			if err := f.usage.tell(); err != nil {
+				f.display.Fail(err)
+			}
+		})
+	}
+}
+
+// State shows that the command runs, once an attempt.
+func (f *Follower) State(attempt string, state *hodeipb.State) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stopping = f.stopping || state.Phase == hodeipb.Phase_STOPPING
+	if state.Phase < hodeipb.Phase_RUNNING {
+		if f.waiting == attempt {
+			return
+		}
+		f.waiting = attempt
+		f.unlessHushed(func() error {
+			f.screen.Waiting("agent up, waiting for the command")
+			return nil
+		})
+		return
+	}
+	if attempt != f.attempt {
+		f.onRunning.Do(func() { close(f.running) })
+		return
+	}
+	if state.BlockedOnOutput && !f.blocked && time.Since(f.blockedAt) > blockedEvery {
+		f.blockedAt = time.Now()
+		f.display.Aside(func() { f.screen.Note("the job waits: its output can't be stored fast enough") })
+	}
+	f.blocked = state.BlockedOnOutput
+	detail := fmt.Sprintf("agent %s, command %s", job.Duration(f.agentUp), job.Duration(f.screen.Elapsed()))
+	if f.attached {
+		detail = attempt
+	}
+	f.runs(detail)
+	f.enqueue()
+}
+
+// toldToStop tells that an agent has said so of its command.
+func (f *Follower) toldToStop() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.stopping
+}
+
+// neverStarted notes that the command of an attempt never started: no output of it is missing.
+func (f *Follower) neverStarted(attempt string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.unstarted[attempt] = true
+}
+
+// latest is the attempt that attached last.
+func (f *Follower) latest() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.attempt
+}
+
+// runs shows that the latest attempt's command runs. It is called with f.mu held.
+func (f *Follower) runs(detail string) {
+	f.onRunning.Do(func() { close(f.running) })
+	if f.shown {
+		return
+	}
+	f.show(job.Event{Phase: job.Running, Time: time.Now(), Detail: detail})
+	f.shown = true
+}
+
+// runsUnmet shows that the command of an attempt runs whose agent can't be reached.
+func (f *Follower) runsUnmet(pod string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.shown = false // that of another attempt
+	f.runs(pod)
+}
+
+// Exited tells the session.
+func (f *Follower) Exited(attempt string, record *hodeipb.ExitRecord) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.last = record
+	if attempt == f.attempt {
+		f.ended = true
+		f.enqueue()
+	}
+	if record.Lost > 0 && !f.silent {
+		f.fullDisk = true
+		f.display.Say(func() error { return f.lose(output.Gap{Attempt: attempt, Offset: record.End, Bytes: record.Lost}) })
+	}
+	select {
+	case f.exited <- record:
+	default: // more attempts than were asked for: some did not count
+	}
+}
+
+// Failed tells the session.
+func (f *Follower) Failed(_ string, err error) {
+	select {
+	case f.stuck <- err:
+	default: // the first one ends the run
+	}
+}
+
+// followedSink has the follower know what is missing.
+type followedSink struct {
+	output.Sink
+	follower *Follower
+}
+
+func (s followedSink) Gap(g output.Gap) error {
+	s.follower.mu.Lock()
+	if g.Damage == nil {
+		s.follower.dropped = true
+	} else {
+		s.follower.damaged = true
+	}
+	s.follower.mu.Unlock()
+	return s.follower.lose(g)
+}
+
+// say shows a note, also among events, whatever is still to be shown.
+func (f *Follower) say(note string) {
+	f.display.Aside(func() {
+		f.screen.Note(note)
+		if err := f.events.Note(note); err != nil {
+			f.display.Fail(err)
+		}
+	})
+}
+
+// lose notes and shows that output is missing.
+func (f *Follower) lose(g output.Gap) error {
+	f.Misses(g.String())
+	return f.sink.Gap(g)
+}
+
+// Misses notes what is missing of the output; empty: nothing.
+func (f *Follower) Misses(text string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lost = cmp.Or(f.lost, text)
+}
+
+// ran tells that the command did, in any attempt.
+func (f *Follower) ran() bool {
+	select {
+	case <-f.running:
+		return true
+	default:
+		return false
+	}
+}
+
+// missing says what the outcome's attempt has printed and we have not, or what
+// was lost before, and what helps against it; empty: nothing. It is called when
+// all is shown.
+func (f *Follower) missing(o *job.Outcome) (lost, hint string, err error) {
+	f.mu.Lock()
+	silent, tail := f.silent, f.tail
+	f.mu.Unlock()
+	switch {
+	case silent:
+		return "", "", nil
+	case f.fallback:
+		return f.missingOfLog(o, tail)
+	}
+	f.mu.Lock()
+	attempt := f.attempt
+	if o.Attempt != "" {
+		attempt = o.Attempt
+	}
+	if f.before[attempt] { // who shows it has said what is missing
+		defer f.mu.Unlock()
+		return f.lost, "", nil
+	}
+	p, ended := f.passages[attempt], f.ended && attempt == f.attempt
+	f.mu.Unlock()
+	g := output.Gap{Attempt: attempt}
+	if p != nil {
+		g.Offset, g.Damage = p.Offset(), p.Damage()
+	}
+	torn := !o.Counted() && f.ran() && !ended // its Pod or agent has gone under way
+	switch {
+	case o.OutputBytes > g.Offset:
+		g.Bytes = o.OutputBytes - g.Offset
+		err = f.lose(g)
+	case torn:
+		err = f.lose(g)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.damaged || g.Damage != nil:
+		return f.lost, "check this machine's disk, and let it be fetched again: {hodei} logs " + f.name, err
+	case f.fullDisk:
+		return f.lost, "make room on the disk that the job runs on", err
+	case f.dropped:
+		return f.lost, "let more of it be kept, or the job wait: --log-spool, --log-overflow=block", err
+	case torn: // what has ended the job is why
+		return f.lost, "", err
+	}
+	return f.lost, "let the Pod wait longer for its output to be fetched: --linger", err
+}
+
+// missingOfLog is missing where the output came from the container's log t; nil: none
+// was found.
+func (f *Follower) missingOfLog(o *job.Outcome, t *joblog.Tail) (lost, hint string, err error) {
+	if g, missing := t.Missing(o); missing && f.ran() {
+		g.Attempt = cmp.Or(g.Attempt, f.name)
+		err = f.lose(g)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.lost, tunnelHint, err
+}
+
+// tunnelHint is what helps where a container's log is not enough.
+const tunnelHint = "to fetch it from the agent: ask for the right to create pods/portforward"
