@@ -69,8 +69,8 @@ func newRoot(a *command.Env) *cobra.Command {
 			advise.New(a, (*advise.Options).Run),
 		}},
 		{Message: "Set-up:", Commands: []*cobra.Command{
-			install.New(a),
-			uninstall.New(a),
+			install.New(a, (*install.Options).Run),
+			uninstall.New(a, (*uninstall.Options).Run),
 			certs.New(a),
 			provider.New(a),
 			doctor.New(a, (*doctor.Options).Run),
