@@ -18,16 +18,24 @@ func keptServer() setuptest.Server {
 	const list = `{"kind":"%sList","apiVersion":"%s","items":[%s]}`
 	none := fmt.Sprintf(list, "PartialObjectMetadata", "meta.k8s.io/v1", "")
 	job := `{"metadata":{"name":"j","namespace":"kept","uid":"1","labels":{"app.kubernetes.io/managed-by":"hodei"}}}`
+	const (
+		rbac    = "GET /apis/rbac.authorization.k8s.io/v1/"
+		jobs    = "/apis/batch/v1/namespaces/kept/jobs"
+		allowed = `{"kind":"SelfSubjectAccessReview","apiVersion":"authorization.k8s.io/v1","status":{"allowed":true}}`
+	)
 	return setuptest.Server{
-		"POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews": `{"kind":"SelfSubjectAccessReview","apiVersion":"authorization.k8s.io/v1","status":{"allowed":true}}`,
-		"GET /api/v1/namespaces":                                         fmt.Sprintf(list, "Namespace", "v1", `{"metadata":{"name":"kept","uid":"2"}}`),
-		"GET /apis/batch/v1/namespaces/kept/jobs":                        fmt.Sprintf(list, "Job", "batch/v1", job),
-		"DELETE /apis/batch/v1/namespaces/kept/jobs/j":                   `{"kind":"Status","apiVersion":"v1","status":"Success"}`,
-		"GET /apis/rbac.authorization.k8s.io/v1/rolebindings":            fmt.Sprintf(list, "RoleBinding", "rbac.authorization.k8s.io/v1", ""),
-		"GET /apis/rbac.authorization.k8s.io/v1/clusterrolebindings":     fmt.Sprintf(list, "ClusterRoleBinding", "rbac.authorization.k8s.io/v1", ""),
-		"GET /apis/rbac.authorization.k8s.io/v1/clusterroles":            fmt.Sprintf(list, "ClusterRole", "rbac.authorization.k8s.io/v1", ""),
+		"POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews": allowed,
+
+		"GET /api/v1/namespaces": fmt.Sprintf(list, "Namespace", "v1", `{"metadata":{"name":"kept","uid":"2"}}`),
+		"GET " + jobs:            fmt.Sprintf(list, "Job", "batch/v1", job),
+		"DELETE " + jobs + "/j":  `{"kind":"Status","apiVersion":"v1","status":"Success"}`,
+
+		rbac + "rolebindings":          fmt.Sprintf(list, "RoleBinding", "rbac.authorization.k8s.io/v1", ""),
+		rbac + "clusterrolebindings":   fmt.Sprintf(list, "ClusterRoleBinding", "rbac.authorization.k8s.io/v1", ""),
+		rbac + "clusterroles":          fmt.Sprintf(list, "ClusterRole", "rbac.authorization.k8s.io/v1", ""),
+		rbac + "namespaces/kept/roles": none,
+
 		"GET /apis/networking.k8s.io/v1/namespaces/kept/networkpolicies": none,
-		"GET /apis/rbac.authorization.k8s.io/v1/namespaces/kept/roles":   none,
 		"GET /api/v1/namespaces/kept/serviceaccounts":                    none,
 		"GET /api/v1/namespaces/kept/secrets":                            none,
 	}
@@ -35,7 +43,8 @@ func keptServer() setuptest.Server {
 
 // Nothing is removed of what has not been listed, and no label before what it leads to.
 func TestUninstallKept(t *testing.T) {
-	const listed = "job.batch/j would be deleted in namespace kept\nnamespace/kept would be kept, without hodei's labels: hodei has not made it\n"
+	const listed = "job.batch/j would be deleted in namespace kept\n" +
+		"namespace/kept would be kept, without hodei's labels: hodei has not made it\n"
 	for _, test := range []struct {
 		name               string
 		options            Options
