@@ -75,7 +75,7 @@ func newRoot(a *command.Env) *cobra.Command {
 			provider.New(a),
 			doctor.New(a, (*doctor.Options).Run),
 		}},
-		{Message: "Server:", Commands: []*cobra.Command{server.New(a)}},
+		{Message: "Server:", Commands: []*cobra.Command{server.New(a, (*server.Options).Run)}},
 	}
 	groups.Add(root)
 	root.AddCommand(newVersion(a, (*versionOptions).run), newCompletion(a.Out))

@@ -88,14 +88,13 @@ func (o *rotateOptions) checkInMemory(ctx context.Context, cluster *cluster) err
 	if err != nil {
 		return kubernetes.Explain(err)
 	}
-	memory, err := certs.InMemory(secret.Data["ca.crt"])
-	if err != nil || memory { // what is wrong with it is for the renewal to say
-		return nil
+	if memory, err := certs.InMemory(secret.Data["ca.crt"]); err == nil && !memory { // a malformed one is for the renewal to tell
+		rotate := fmt.Sprintf("{hodei} certs rotate --job %s -n %s", o.job, cluster.namespace)
+		return &job.Hinted{
+			Err: fmt.Errorf("the authority that signed for job %s is not in %s",
+				o.job, strings.Join(o.home.CertsDirs(), " or ")),
+			Hint: "name its directory: " + rotate + " --dir DIR; or take a new one: " + rotate + " --in-memory",
+		}
 	}
-	rotate := fmt.Sprintf("{hodei} certs rotate --job %s -n %s", o.job, cluster.namespace)
-	return &job.Hinted{
-		Err: fmt.Errorf("the authority that signed for job %s is not in %s",
-			o.job, strings.Join(o.home.CertsDirs(), " or ")),
-		Hint: "name its directory: " + rotate + " --dir DIR; or take a new one: " + rotate + " --in-memory",
-	}
+	return nil
 }
