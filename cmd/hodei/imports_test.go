@@ -121,6 +121,7 @@ var onlyIn = []struct {
 	why     string
 }{
 	{"pkg/cli", []string{"cmd/hodei", "pkg/cli"}, "what a command needs lives below it, where the server can use it too"},
+	{"pkg/command", []string{"pkg/cli/..."}, "it is flags and hints: what does its work without them stands below it"},
 	{"pkg/coordinator/logstore", []string{"pkg/coordinator", "pkg/cli/...", "pkg/history", "pkg/history/historytest", "pkg/joblog",
 		"pkg/place", "pkg/session", "pkg/output", "pkg/output/outputtest"},
 		"a coordinator writes it, commands about logs look into it, and output is shown from it"},

@@ -1,6 +1,7 @@
-// Package cli is the command tree of hodei: one file a command, each going from
-// flags to options to a run that reads no flag, environment or global. [Main]
-// is the way in. The work itself is done by the packages below it.
+// Package cli is hodei's command line: the root command with its groups, and the commands version, completion and
+// options. [Main] is the way in. Every other command is a package below this one, whose New makes the command and
+// whose Options.Run does the work; what they share is package command. Here is decided which commands there are and
+// in which order help lists them.
 package cli
 
 import (
@@ -32,11 +33,10 @@ import (
 // Main runs hodei with args (args[0] is the program's own name) and returns its
 // exit code. It is called once a process: client-go's logger is global.
 func Main(args []string, in io.Reader, out, errOut io.Writer) int {
-	// client-go logs what its callers get as errors anyway.
-	klog.SetSlogLogger(slog.New(slog.DiscardHandler))
-	a := command.New(args, in, out, errOut)
-	a.Version = readClientVersion().Version
-	return a.Execute(newRoot(a))
+	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // what it logs, its callers get as errors anyway
+	env := command.New(args, in, out, errOut)
+	env.Version = readClientVersion().Version
+	return env.Execute(newRoot(env))
 }
 
 // newRoot makes the command that holds all others.
@@ -69,13 +69,13 @@ func newRoot(a *command.Env) *cobra.Command {
 			advise.New(a, (*advise.Options).Run),
 		}},
 		{Message: "Set-up:", Commands: []*cobra.Command{
-			install.New(a),
-			uninstall.New(a),
+			install.New(a, (*install.Options).Run),
+			uninstall.New(a, (*uninstall.Options).Run),
 			certs.New(a),
 			provider.New(a),
 			doctor.New(a, (*doctor.Options).Run),
 		}},
-		{Message: "Server:", Commands: []*cobra.Command{server.New(a)}},
+		{Message: "Server:", Commands: []*cobra.Command{server.New(a, (*server.Options).Run)}},
 	}
 	groups.Add(root)
 	root.AddCommand(newVersion(a, (*versionOptions).run), newCompletion(a.Out))

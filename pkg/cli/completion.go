@@ -7,7 +7,7 @@ import (
 	"k8s.io/kubectl/pkg/util/templates"
 )
 
-// newCompletion makes the command, which writes to out.
+// newCompletion makes the command, which writes to out and needs nothing else.
 func newCompletion(out io.Writer) *cobra.Command {
 	return &cobra.Command{
 		Use:   "completion bash|zsh|fish|powershell",

@@ -13,8 +13,8 @@ type carried struct {
 	namespace string // for commands of hodei that are about jobs
 }
 
-// clusterCommands are those of hodei that are about a cluster, and jobCommands those of
-// them that are about jobs of one namespace.
+// clusterCommands are hodei's commands that are about a cluster; jobCommands are those of them that are about jobs of
+// one namespace.
 var (
 	jobCommands     = []string{"run", "jobs", "describe", "top", "logs", "attach", "report", "advise"}
 	clusterCommands = append([]string{"doctor", "install", "uninstall", "certs apply"}, jobCommands...)
@@ -26,8 +26,8 @@ var kubectlVerbs = []string{
 	"label", "logs", "patch", "port-forward", "run", "top", "wait",
 }
 
-// carry adds to the commands of a hint the flags that they don't have yet. After -- stands the
-// job's own command, whatever it is called.
+// carry adds to the commands of a hint the flags that they don't have yet. It leaves alone what stands after --: the
+// job's own command.
 func carry(hint string, flags carried) string {
 	hint, command, dash := strings.Cut(hint, " -- ")
 	var b strings.Builder
@@ -106,7 +106,7 @@ func (flags carried) into(part string) string {
 	return program + " " + command + add + rest[len(command):]
 }
 
-// firstWords are the first word of a text, and the first two.
+// firstWords returns the first word of a text, and the first two.
 func firstWords(text string) (one, two string) {
 	end := func(s string) int {
 		if i := strings.IndexAny(s, " ,;"); i >= 0 {

@@ -10,7 +10,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
-// CompleteProvider completes the first argument to a provider's name.
+// CompleteProvider completes the first argument to a provider's name. It is a cobra completion function.
 func (a *Env) CompleteProvider(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
 	r, err := a.Home().Providers()
 	if err != nil || len(args) > 0 {
@@ -19,10 +19,11 @@ func (a *Env) CompleteProvider(cmd *cobra.Command, args []string, toComplete str
 	return r.Names(), cobra.ShellCompDirectiveNoFileComp
 }
 
-// completeWait is how long a completion waits for a cluster: somebody waits at the prompt.
+// completeWait bounds one request of a completion, because somebody waits at the prompt.
 const completeWait = 3 * time.Second
 
-// CompleteJob completes the first argument to a job's name.
+// CompleteJob completes the first argument to the name of a job in the chosen namespace. A cluster that does not answer
+// within 3 s has none. It is a cobra completion function.
 func (a *Env) CompleteJob(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
 	none := cobra.ShellCompDirectiveNoFileComp
 	_, chosen, err := a.ChooseCluster()

@@ -16,17 +16,18 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
-// Exit codes of every command but run.
+// Exit codes of every command. Those that run or follow a job end with [job.ExitFailed] in place of ExitFailed; see
+// [AsRun].
 const (
-	ExitFailed = 1
-	ExitUsage  = 2
+	ExitFailed = 1 // it could not do what it was asked
+	ExitUsage  = 2 // what was typed makes no sense
 )
 
-// Prepare gives root, the command that holds all others, what every command has: a's streams and
-// flags.
+// Prepare gives root, the command that holds all others, a's arguments, its streams and the flags that every command
+// takes.
 func (a *Env) Prepare(root *cobra.Command) {
 	root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: a.Name}
-	root.SilenceErrors, root.SilenceUsage = true, true // execute says them
+	root.SilenceErrors, root.SilenceUsage = true, true // Execute shows errors, with a hint in place of usage
 	root.PersistentPreRunE = a.begin
 	root.SetArgs(a.Args)
 	root.SetIn(a.In)
@@ -39,7 +40,8 @@ func (a *Env) Prepare(root *cobra.Command) {
 	a.AddProviderFlag(root, flags, "Where to go")
 }
 
-// Execute runs root, shows the error that it ends with, and returns the exit code.
+// Execute runs root with what Prepare gave it, shows the error that it ends with, and returns the exit code. It is
+// called once. Output that could not be written to stdout is an error too.
 func (a *Env) Execute(root *cobra.Command) int {
 	return a.Signals.UnlessSignaled(func() int {
 		err := root.ExecuteContext(context.Background())
@@ -50,13 +52,12 @@ func (a *Env) Execute(root *cobra.Command) int {
 	})
 }
 
-// begin notes what is to be known of the command that runs, and refuses --provider where it means
-// nothing.
+// begin notes which command runs and whether it is quiet, and refuses --provider where nothing reads it.
 func (a *Env) begin(cmd *cobra.Command, _ []string) error {
 	a.cmd = cmd
 	quiet := cmd.Flags().Lookup("quiet")
 	a.quiet = quiet != nil && quiet.Changed && quiet.Value.String() == "true" || strings.HasPrefix(cmd.Name(), cobra.ShellCompRequestCmd)
-	named := cmd.HasParent() && cmd.Parent().Name() == "provider" // by an argument, if at all
+	named := cmd.HasParent() && cmd.Parent().Name() == "provider" // NAME is an argument there
 	none := slices.Contains([]string{"server", "completion", "options"}, cmd.Name())
 	if cmd.Flags().Changed("provider") && (named || none) {
 		return Usagef(cmd, "--provider has no effect here")
@@ -64,11 +65,10 @@ func (a *Env) begin(cmd *cobra.Command, _ []string) error {
 	return nil
 }
 
-// afterwards has f done once everything is shown, which does not wait for it; the exit
-// code does, so f takes 2 s at most.
+// afterwards has f called once everything is shown. The exit code waits for f, so it takes 2 s at most.
 func (a *Env) afterwards(f func()) { a.after = append(a.after, f) }
 
-// end shows err, does what is left for afterwards, and returns the exit code.
+// end shows err, calls what afterwards was given, and returns the exit code.
 func (a *Env) end(err error) int {
 	code := a.report(err)
 	for _, f := range a.after {
@@ -77,10 +77,13 @@ func (a *Env) end(err error) int {
 	return code
 }
 
-// UntilSignal runs f with a context that ends with the first signal that asks hodei to end; then says what the
-// next one does. If a signal came, an error of f is that signal's exit code, and what it says is not shown:
-// what is to be said nevertheless f returns as a [job.ExitError]. Every command that asks a cluster runs
-// like this, unless it follows a job, which acts on signals by itself.
+// UntilSignal runs f with a context that ends with the first signal that asks hodei to end; then says what the next
+// one does. Every command that asks a cluster runs like this. The exceptions are run and attach, whose sessions act on
+// signals by themselves.
+//
+// If no signal came, or f returned nil, UntilSignal returns what f returned. Otherwise the command ends with the
+// signal's exit code and shows nothing, because the error of f says only that its context ended. An f that has more to
+// say, such as what it left behind, returns it as a [job.ExitError], which UntilSignal passes on.
 func (a *Env) UntilSignal(ctx context.Context, then signals.Second, f func(context.Context) error) error {
 	ctx, stop := a.Signals.UntilSignal(ctx, then)
 	defer stop()
@@ -92,7 +95,7 @@ func (a *Env) UntilSignal(ctx context.Context, then signals.Second, f func(conte
 	return signals.InterruptedBy(ctx, nil)
 }
 
-// report shows err as an error: and a hint: line and returns the exit code.
+// report shows err and its hint, a line each, and returns the exit code.
 func (a *Env) report(err error) int {
 	if err == nil {
 		return 0
@@ -118,8 +121,8 @@ func (a *Env) report(err error) int {
 	return code
 }
 
-// checkedWriter remembers its first error: printers drop them, and a list that
-// was cut short is no success.
+// checkedWriter remembers the first error of w, because printers drop errors and a list that was cut short is no
+// success.
 type checkedWriter struct {
 	w   io.Writer
 	err error

@@ -9,13 +9,15 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/follow"
 )
 
-// MetricsFlag is the flag of the commands that are a coordinator.
+// MetricsFlag adds --metrics-addr, for commands that meet agents. [MetricsAddress] checks its value.
 func MetricsFlag(cmd *cobra.Command, address *string) {
-	cmd.Flags().StringVar(address, "metrics-addr", "", "Serve the jobs' usage to Prometheus at this address under /metrics. :9464 is 127.0.0.1 only; 0.0.0.0:9464 lets everybody in. Default: off.")
+	cmd.Flags().StringVar(address, "metrics-addr", "", "Serve the jobs' usage to Prometheus at this address under /metrics. "+
+		":9464 is 127.0.0.1 only; 0.0.0.0:9464 lets everybody in. Default: off.")
 }
 
-// MetricsAddress checks that flag. Without a host it is loopback: whoever reaches the
-// address sees the names of jobs and what they use.
+// MetricsAddress returns the HOST:PORT that --metrics-addr means, or a usage error of cmd. Without the flag it is
+// empty. An address without a host is loopback's, because anybody who reaches it sees the names of jobs and what they
+// use.
 func MetricsAddress(cmd *cobra.Command, address string) (string, error) {
 	if address == "" {
 		if cmd.Flags().Changed("metrics-addr") {
@@ -33,12 +35,14 @@ func MetricsAddress(cmd *cobra.Command, address string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
-// UsageIntervalFlag is the flag of the commands that follow a job.
+// UsageIntervalFlag adds --usage-interval, for commands that follow a job. [CheckUsageInterval] checks its value.
 func UsageIntervalFlag(cmd *cobra.Command, interval *time.Duration) {
-	cmd.Flags().DurationVar(interval, "usage-interval", 0, "With -o json or yaml: write a usage event this often, 100ms or more. Default: only at the end.")
+	cmd.Flags().DurationVar(interval, "usage-interval", 0,
+		"With -o json or yaml: write a usage event this often, 100ms or more. Default: only at the end.")
 }
 
-// CheckUsageInterval checks that flag; events tells whether there are any.
+// CheckUsageInterval returns a usage error of cmd if --usage-interval is too short, or was given although the command
+// writes no events.
 func CheckUsageInterval(cmd *cobra.Command, interval time.Duration, events bool) error {
 	switch {
 	case !cmd.Flags().Changed("usage-interval"):

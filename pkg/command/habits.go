@@ -90,7 +90,8 @@ var flagHabits = map[string][]habit{
 		{"i t interactive tty stdin", runByHand},
 		{"limits", "{hodei} run {limits} -- {command}"},
 		{"requests", "{hodei} run {requests} -- {command}"},
-		{"env-file", "kubectl create configmap job-env --from-env-file={value}{at} && {hodei} run --env-from configmap/job-env -- {command}"},
+		{"env-file", "kubectl create configmap job-env --from-env-file={value}{at} && " +
+			"{hodei} run --env-from configmap/job-env -- {command}"},
 		{"label labels l", byProvider + "--label {value}"},
 		{"annotation annotations", byProvider + "--annotation {value}"},
 		{"node-selector selector constraint", byProvider + "--node-selector {value}"},
@@ -158,7 +159,7 @@ func (t *TypedLine) fill(hint, value string) string {
 	).Replace(hint)
 }
 
-// copying is the line that copies to or from a job, which kubectl knows by its Pod alone.
+// copying returns the line that copies to or from a job. kubectl cp knows a job only by its Pod.
 func (t *TypedLine) copying() string {
 	from, to := "NAME:PATH", "."
 	if len(t.words) > 2 {
@@ -178,7 +179,7 @@ func (t *TypedLine) copying() string {
 	return "kubectl cp -n " + shell.Quote(t.config.Namespace) + " -c job " + side(from) + " " + side(to)
 }
 
-// quotedOr is value for a shell, or what stands for one that is missing.
+// quotedOr returns value as it is typed, or missing if it is empty.
 func quotedOr(value, missing string) string {
 	if value == "" {
 		return missing
@@ -186,7 +187,7 @@ func quotedOr(value, missing string) string {
 	return shell.Quote(value)
 }
 
-// settings is the command for the settings of the provider in use.
+// settings returns the command that changes the settings of the provider in use.
 func (t *TypedLine) settings() string {
 	if t.provider == "" {
 		return "provider add NAME"
@@ -194,7 +195,7 @@ func (t *TypedLine) settings() string {
 	return "provider set " + shell.Quote(t.provider)
 }
 
-// resourceFlags are the flags of run for what kubectl run takes as cpu=1,memory=1Gi.
+// resourceFlags returns the flags of hodei run for what kubectl run takes as cpu=1,memory=1Gi.
 func resourceFlags(value, suffix string) string {
 	var flags []string
 	for _, v := range strings.Split(value, ",") {

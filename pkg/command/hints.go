@@ -11,7 +11,8 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
-// Named returns a hint ready to be typed; empty if it would only repeat what was just typed.
+// Named returns a hint with its commands ready to be typed: in place of {hodei} stands the program's name, and flags
+// lead to the same cluster and namespace. It is empty if it would only repeat what was just typed.
 func (a *Env) Named(hint string) string {
 	hint = a.typeable(a.overruled(hint))
 	line := hint
@@ -24,8 +25,7 @@ func (a *Env) Named(hint string) string {
 	return hint
 }
 
-// sortedWords are the words of a command line, so that the order of its flags does not
-// matter.
+// sortedWords returns the words of a command line so that lines with the same flags in another order are equal.
 func sortedWords(line string) []string {
 	words := strings.Fields(line)
 	for i, word := range words {
@@ -49,14 +49,14 @@ func (a *Env) typeable(text string) string {
 	return strings.ReplaceAll(carry(text, a.toCarry()), "{hodei}", a.Name)
 }
 
-// overruling are the variables that count more than the settings of the provider in use, by the flag
-// of 'hodei provider set' that a hint names.
+// overruling are the variables that overrule settings of the provider in use, by the flag of 'hodei provider set' that
+// makes the setting.
 var overruling = map[string]string{
 	"namespace": "HODEI_K8S_NAMESPACE", "service-account": "HODEI_K8S_SERVICE_ACCOUNT",
 	"image": "HODEI_K8S_IMAGE", "image-pull-policy": "HODEI_K8S_IMAGE_PULL_POLICY",
 }
 
-// overruled adds to a hint at a provider's setting that a variable counts more.
+// overruled adds to a hint that changes a provider's setting that a variable overrules it, if one is set.
 func (a *Env) overruled(hint string) string {
 	_, set, found := strings.Cut(hint, "{hodei} provider set ")
 	if !found || a.ProviderFlag != "" {
@@ -70,7 +70,7 @@ func (a *Env) overruled(hint string) string {
 	return hint
 }
 
-// toCarry are the flags that hints of this command carry.
+// toCarry returns the flags that hints of this command carry.
 func (a *Env) toCarry() carried {
 	if a.cmd == nil && a.target == nil { // no command runs
 		return carried{}
@@ -93,7 +93,7 @@ func (a *Env) toCarry() carried {
 	return flags
 }
 
-// flags are by as it is typed; each begins with a space.
+// flags returns by as it is typed; each flag begins with a space.
 func flags(by place.Asked) string {
 	var b strings.Builder
 	for _, f := range []struct{ name, value string }{{"provider", by.Provider}, {"kubeconfig", by.Kubeconfig}, {"context", by.Context}} {
@@ -104,7 +104,7 @@ func flags(by place.Asked) string {
 	return b.String()
 }
 
-// kubectlFlags lead kubectl to t.
+// kubectlFlags returns the flags that lead kubectl to t.
 func (a *Env) kubectlFlags(t place.Target) string {
 	by := place.Asked{Context: t.Config.Context, Kubeconfig: t.Config.Kubeconfig}
 	if k, err := a.Home().Look(by.Kubeconfig); err == nil && k.Current == by.Context {
@@ -113,14 +113,15 @@ func (a *Env) kubectlFlags(t place.Target) string {
 	return flags(by)
 }
 
-// The kube flags that a hint repeats: without them it is about another cluster, or
-// another caller. A token or a password is in no hint.
+// clusterFlags and CallerFlags are the kube flags that a hint repeats, because without them it would be about another
+// cluster or another caller. A token or a password is in no hint.
 var (
 	clusterFlags = []string{"cluster", "server", "certificate-authority", "tls-server-name", "insecure-skip-tls-verify", "proxy-url"}
 	CallerFlags  = []string{"user", "as", "as-uid", "as-group", "as-user-extra", "client-certificate", "client-key"}
 )
 
-// Typed are those of the flags that were given, for a hint; each begins with a space.
+// Typed returns those of the named flags that were given, as they are typed, for a hint; each begins with a space. A
+// flag that may be repeated stands there once for each value.
 func Typed(flags *pflag.FlagSet, names ...string) string {
 	var text strings.Builder
 	for _, name := range names {

@@ -34,7 +34,7 @@ func (a *Env) unknownCommand(cmd *cobra.Command, word string) error {
 // unknownFlag returns the usage error for a flag that cmd does not have.
 func (a *Env) unknownFlag(cmd *cobra.Command, err *pflag.NotExistError) error {
 	t := a.readTyped(cmd.Root().PersistentFlags())
-	if cmd == cmd.Root() && len(t.words) > 0 { // the command is not known, and so are its flags not
+	if cmd == cmd.Root() && len(t.words) > 0 { // it is a flag of a command that is not known either
 		return a.unknownCommand(cmd, t.words[0])
 	}
 	if cmd.HasParent() && len(t.words) > 0 {
@@ -103,9 +103,8 @@ func similar(parent *cobra.Command, name string) string {
 	return ""
 }
 
-// ValueApart returns the hint for a flag whose value was typed as an argument of its own,
-// though the flag takes it only after "=", such as --dry-run server. Empty: there is no such
-// flag.
+// ValueApart returns the hint for a flag whose value was typed as the first of args, though the flag takes it only
+// after "=", such as --dry-run server. It is empty if there is no such flag. args must not be empty.
 func (a *Env) ValueApart(cmd *cobra.Command, args []string) string {
 	at := slices.Index(a.Args, args[0])
 	if at <= 0 || strings.Contains(a.Args[at-1], "=") {

@@ -27,15 +27,15 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
-// AddProviderFlag adds --provider. Every command has it; those whose help shows it say
-// what it means there.
+// AddProviderFlag adds --provider to flags of cmd, with a help text that begins with what it means there. All commands
+// inherit it from the root command; those whose help is to show it add it again.
 func (a *Env) AddProviderFlag(cmd *cobra.Command, flags *pflag.FlagSet, means string) {
 	flags.StringVar(&a.ProviderFlag, "provider", "", means+
 		": a name of 'hodei provider list'. Default: the one of --context, else the one in use, else the current kube context.")
 	_ = cmd.RegisterFlagCompletionFunc("provider", a.CompleteProvider)
 }
 
-// Place is where this command's job is to run. It does not talk to a cluster.
+// Place returns where this command's job is to run. It does not talk to a cluster.
 func (a *Env) Place() (place.Place, error) {
 	name, c, err := a.ChooseProvider()
 	if err != nil {
@@ -55,8 +55,8 @@ func (a *Env) Place() (place.Place, error) {
 	return place.Cluster{Provider: k}, nil
 }
 
-// wanted is what the command line says of the cluster. It is kept, because chooseProvider points the
-// kube flags elsewhere.
+// wanted returns what the command line says of the cluster. The first call reads the flags, before ChooseProvider
+// points them elsewhere.
 func (a *Env) wanted() place.Asked {
 	if a.asked == nil {
 		a.asked = &place.Asked{Provider: a.ProviderFlag, Context: *a.Kube.Context, Kubeconfig: *a.Kube.KubeConfig}
@@ -64,9 +64,10 @@ func (a *Env) wanted() place.Asked {
 	return *a.asked
 }
 
-// ChooseProvider returns the name and the settings of the provider that this command is
-// about, with what flags and variables say instead. The kube flags are pointed at its
-// cluster, and what is to be said of the choice is said.
+// ChooseProvider returns the name and the settings of the provider that this command is about. Flags and variables
+// overrule its settings. The name is empty if only a kube context was chosen. It points the kube flags at the
+// provider's cluster; the first call tells on stderr what might be unexpected of the choice. It does not talk to a
+// cluster.
 func (a *Env) ChooseProvider() (string, provider.Config, error) {
 	by := a.wanted()
 	t, err := a.Home().Decide(by)
@@ -97,7 +98,7 @@ func (a *Env) ChooseProvider() (string, provider.Config, error) {
 	return t.Provider, c, nil
 }
 
-// sayTarget says what somebody might not expect of the chosen cluster and settings.
+// sayTarget tells what somebody might not expect of the chosen cluster and settings.
 func (a *Env) sayTarget(t place.Target, by place.Asked) {
 	r, err := a.Home().Providers()
 	if err != nil {
@@ -112,10 +113,10 @@ func (a *Env) sayTarget(t place.Target, by place.Asked) {
 	}
 }
 
-// NameCluster chooses the cluster for commands that change it for everybody. If the command is
-// to act, nameCluster first names the cluster, after verb.
+// NameCluster chooses the cluster, for commands that change it for everybody. If the command acts, NameCluster says on
+// stderr which cluster it is, in a line that begins with verb. It does not talk to the cluster.
 func (a *Env) NameCluster(verb string, acts bool) error {
-	a.quiet = acts // all is said here
+	a.quiet = acts // the line below says all that ChooseProvider would
 	if _, _, err := a.ChooseCluster(); err != nil || !acts {
 		return err
 	}
@@ -137,7 +138,7 @@ func (a *Env) NameCluster(verb string, acts bool) error {
 	return nil
 }
 
-// ChooseCluster is chooseProvider for commands that make no sense without one.
+// ChooseCluster is ChooseProvider for commands that need a cluster: the provider of this machine is an error.
 func (a *Env) ChooseCluster() (string, provider.Config, error) {
 	name, c, err := a.ChooseProvider()
 	if err == nil && c.Type == provider.Local {
@@ -146,7 +147,8 @@ func (a *Env) ChooseCluster() (string, provider.Config, error) {
 	return name, c, err
 }
 
-// CaptureContext stores in c which cluster it and the kubeconfig mean now.
+// CaptureContext sets the context of c, if it is empty, to the kubeconfig's current one. So c goes on meaning the same
+// cluster when the current context changes. A context that does not exist is an error. It points the kube flags at c.
 func (a *Env) CaptureContext(c *provider.Config) error {
 	*a.Kube.Context, *a.Kube.KubeConfig = c.Context, c.Kubeconfig
 	kubeconfig, err := a.Kube.ToRawKubeConfigLoader().RawConfig()
@@ -174,7 +176,7 @@ func (a *Env) CaptureContext(c *provider.Config) error {
 	return nil
 }
 
-// notHere says that the provider of this machine is no cluster, and how to name one.
+// notHere returns the error that the provider of this machine is no cluster, with a hint how to name one.
 func (a *Env) notHere(name string) error {
 	command := "jobs"
 	if a.cmd != nil {
@@ -186,7 +188,7 @@ func (a *Env) notHere(name string) error {
 	}
 }
 
-// currentContext is the kubeconfig's, as it is typed, or what stands for one.
+// currentContext returns the kubeconfig's current context as it is typed, or CONTEXT if there is none.
 func (a *Env) currentContext() string {
 	if k, err := a.Home().Look(""); err == nil && k.Current != "" {
 		return shell.Quote(k.Current)
@@ -194,16 +196,16 @@ func (a *Env) currentContext() string {
 	return "CONTEXT"
 }
 
-// ProviderAt returns the provider of a name and settings that need not be this command's. The kube
-// flags are pointed at its cluster.
+// ProviderAt returns the provider with a name and settings that need not be those of this command. It points the kube
+// flags at the provider's cluster, and does not talk to it.
 func (a *Env) ProviderAt(name string, c provider.Config) (*kubernetes.Provider, error) {
 	*a.Kube.Context, *a.Kube.KubeConfig = c.Context, c.Kubeconfig
 	return a.KubernetesProvider(name, c)
 }
 
-// Finder returns what finds jobs where the chosen provider has them, and the opened store that it looks into, which
-// the caller closes. A cluster that can't be reached is no reason not to look into the store. note is told what
-// the finder has to say.
+// Finder returns what finds jobs of the chosen provider, and the log store that it looks into, opened for writing or
+// only for reading; the caller closes it. Without a way to the cluster the Finder looks into the store alone. note is
+// called with what the Finder has to tell; its hints are ready to be typed.
 func (a *Env) Finder(writing bool, note func(string)) (*history.Finder, *place.Store, error) {
 	name, c, err := a.ChooseProvider()
 	if err != nil {
@@ -224,7 +226,7 @@ func (a *Env) Finder(writing bool, note func(string)) (*history.Finder, *place.S
 	return f, store, nil
 }
 
-// Clientset returns a client of the chosen cluster.
+// Clientset returns a client of the cluster that the kube flags mean. Unlike [Env.Client] it does not choose one.
 func (a *Env) Clientset() (clientset.Interface, error) {
 	config, err := RESTConfig(a.Kube)
 	if err != nil {
@@ -233,8 +235,8 @@ func (a *Env) Clientset() (clientset.Interface, error) {
 	return clientset.NewForConfig(config)
 }
 
-// KubernetesProvider returns the provider of a name and settings at the cluster that the kube flags
-// mean.
+// KubernetesProvider returns the provider with this name and these settings, at the cluster that the kube flags mean.
+// It does not talk to the cluster.
 func (a *Env) KubernetesProvider(name string, c provider.Config) (*kubernetes.Provider, error) {
 	config, err := RESTConfig(a.Kube)
 	if err != nil {
@@ -243,9 +245,8 @@ func (a *Env) KubernetesProvider(name string, c provider.Config) (*kubernetes.Pr
 	return kubernetes.New(kubernetes.Options{Config: config, Name: name, Provider: c})
 }
 
-// RESTConfig is the way to the cluster that the kube flags, the environment and
-// the kubeconfig mean. Where none of them means any, kubectl would go on to
-// localhost:8080 and complain of that.
+// RESTConfig returns the way to the cluster that the kube flags, the environment and the kubeconfig mean. If none of
+// them names one, that is the error; kubectl would go on to localhost:8080 and complain about that.
 func RESTConfig(kube genericclioptions.RESTClientGetter) (*rest.Config, error) {
 	config, err := kube.ToRESTConfig()
 	if err != nil {
@@ -258,7 +259,8 @@ func RESTConfig(kube genericclioptions.RESTClientGetter) (*rest.Config, error) {
 	return config, nil
 }
 
-// SetupClient returns a client that installs in the chosen cluster, which has answered.
+// SetupClient returns a client that installs into the cluster that the kube flags mean. It asks the cluster something,
+// so the cluster has answered.
 func (a *Env) SetupClient(ctx context.Context) (*setup.Client, error) {
 	config, err := RESTConfig(a.Kube)
 	if err != nil {
@@ -267,7 +269,8 @@ func (a *Env) SetupClient(ctx context.Context) (*setup.Client, error) {
 	return setup.NewClient(ctx, config)
 }
 
-// CheckCluster looks at the cluster of a provider, to which the kube flags point.
+// CheckCluster looks at the cluster of a provider, at which the kube flags point. The check.Cluster is nil if nothing
+// more can be asked of it.
 func (a *Env) CheckCluster(ctx context.Context, name string, c provider.Config) ([]check.Result, *check.Cluster) {
 	config, err := RESTConfig(a.Kube)
 	if err != nil {
@@ -276,7 +279,7 @@ func (a *Env) CheckCluster(ctx context.Context, name string, c provider.Config) 
 	return check.OfCluster(ctx, config, name, c)
 }
 
-// ClusterConfig chooses the cluster, and returns the way to it.
+// ClusterConfig chooses the cluster as [Env.ChooseCluster] does, and returns the way to it.
 func (a *Env) ClusterConfig() (*rest.Config, error) {
 	if _, _, err := a.ChooseCluster(); err != nil {
 		return nil, err
@@ -284,7 +287,8 @@ func (a *Env) ClusterConfig() (*rest.Config, error) {
 	return RESTConfig(a.Kube)
 }
 
-// Client returns a client of the cluster that this command is about.
+// Client returns a client of the cluster that this command is about, which it chooses if that was not done yet. It may
+// send 50 requests a second.
 func (a *Env) Client() (clientset.Interface, error) {
 	if a.target == nil {
 		if _, _, err := a.ChooseCluster(); err != nil {

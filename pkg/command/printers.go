@@ -9,7 +9,7 @@ import (
 
 // NewPrinter returns a document.Printer for the formats json and yaml, a document.LinePrinter for
 // names, and for all others what toPrinter makes. format and toPrinter belong to the same print flags
-// of kubectl.
+// of kubectl. An error is about the flags.
 func NewPrinter(format *string, toPrinter func() (printers.ResourcePrinter, error)) (printers.ResourcePrinter, error) {
 	chosen := *format
 	if chosen != "json" && chosen != "yaml" {
@@ -34,10 +34,11 @@ func LinePrinter(done string) *document.LinePrinter {
 	return &document.LinePrinter{Line: &printers.NamePrinter{Operation: done}}
 }
 
-// StatePrinters makes printers that print objects as -o says, or as a line in which
-// state, with one %s, surrounds what has been done.
+// StatePrinters returns a func that makes printers of objects. They print as -o says or, without it, a line in which
+// state surrounds what was done; state has one %s for that. All printers of json or yaml are the same one, because it
+// has to know what was printed before.
 func StatePrinters(flags *genericclioptions.PrintFlags) func(state string) (printers.ResourcePrinter, error) {
-	var stream *document.Printer // which knows what was printed before
+	var stream *document.Printer
 	return func(state string) (printers.ResourcePrinter, error) {
 		if stream != nil {
 			return stream, nil
@@ -53,7 +54,7 @@ func StatePrinters(flags *genericclioptions.PrintFlags) func(state string) (prin
 	}
 }
 
-// PrintData writes v, which is no Kubernetes object, as JSON or YAML.
+// PrintData prints v, which is no Kubernetes object, as json or as yaml.
 func (a *Env) PrintData(v any, format string) error {
 	marshal := document.YAML
 	if format == "json" {

@@ -10,7 +10,8 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
-// TypedLine is a command line that hodei does not understand, as far as it can be read.
+// TypedLine is a command line that hodei does not understand, as far as it can be read. With only an Env it has
+// [Env.Retyped].
 type TypedLine struct {
 	*Env
 	words   []string // those that are no flags, from the command on
@@ -60,7 +61,7 @@ func (t *TypedLine) sort(global *pflag.FlagSet) {
 	}
 }
 
-// word is the nth of the words, or what stands for it.
+// word returns the nth of the words as it is typed, or missing if there are fewer.
 func (t *TypedLine) word(n int, missing string) string {
 	if n < len(t.words) {
 		return shell.Quote(t.words[n])
@@ -88,13 +89,13 @@ func (t *TypedLine) find(flag string) (at int, value string) {
 	return -1, ""
 }
 
-// valueOf is the value of a flag, as find returns it.
+// valueOf returns the value of a flag as find does.
 func (t *TypedLine) valueOf(flag string) string {
 	_, value := t.find(flag)
 	return value
 }
 
-// maxRetyped is how long a command line may be that is shown again with another word.
+// maxRetyped bounds, in bytes, a command line that is shown again with another word.
 const maxRetyped = 160
 
 // confidential reports whether a flag's value must not be shown again, because logs keep what hodei
@@ -107,8 +108,8 @@ func confidential(arg string) bool {
 	return strings.HasPrefix(arg, "-") && strings.Contains(name, "e")
 }
 
-// Retyped returns the command line with other words in place of n arguments from i on. If it is
-// too long, or has a confidential value, it returns short.
+// Retyped returns, for a hint, the command line with words in place of n arguments from i on. If i is negative, or the
+// line is longer than 160 bytes or has a confidential value, it returns short.
 func (a *Env) Retyped(i, n int, short string, words ...string) string {
 	own := a.Args
 	if dash := slices.Index(own, "--"); dash >= 0 {

@@ -12,25 +12,29 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
-// UsageError is a command line that makes no sense: exit code 2.
+// UsageError is the error of a command line that makes no sense. Its exit code is [ExitUsage].
 type UsageError struct {
-	Cmd  *cobra.Command
-	Err  error
-	Hint string // empty: the command's help
+	// Cmd is the command that was typed.
+	Cmd *cobra.Command
+	// Err says what is wrong.
+	Err error
+	// Hint is what to type instead; empty: the command's help.
+	Hint string
 }
 
-// Error is err's; the hint stands on a line of its own.
+// Error returns the words of Err, without the hint.
 func (e *UsageError) Error() string { return e.Err.Error() }
 
-// Unwrap returns err.
+// Unwrap returns Err.
 func (e *UsageError) Unwrap() error { return e.Err }
 
-// Usagef is a usageError for a command's own checks of its flags.
+// Usagef returns a UsageError of cmd, without a hint of its own. It formats as fmt.Errorf does.
 func Usagef(cmd *cobra.Command, format string, args ...any) error {
 	return &UsageError{Cmd: cmd, Err: fmt.Errorf(format, args...)}
 }
 
-// RefuseUnread refuses flags that nothing reads beside another.
+// RefuseUnread returns a usage error of cmd if one of the named flags was given, because nothing reads it together with
+// the flag beside.
 func RefuseUnread(cmd *cobra.Command, beside string, names ...string) error {
 	for _, name := range names {
 		if cmd.Flags().Changed(name) {
@@ -40,8 +44,8 @@ func RefuseUnread(cmd *cobra.Command, beside string, names ...string) error {
 	return nil
 }
 
-// ExplainUsage makes the errors of root and of its commands about their flags and arguments usage
-// errors, with a hint where what was meant is known. It is called once all commands are there.
+// ExplainUsage makes all errors about flags and arguments of root and its commands a [UsageError], with a hint where
+// what was meant is known. It is called once root has all its commands.
 func (a *Env) ExplainUsage(root *cobra.Command) {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
@@ -52,7 +56,7 @@ func (a *Env) ExplainUsage(root *cobra.Command) {
 	a.explainArgs(root)
 }
 
-// explainArgs is explainUsage for the arguments of cmd and of the commands below it.
+// explainArgs is ExplainUsage for the arguments of cmd and of the commands below it.
 func (a *Env) explainArgs(cmd *cobra.Command) {
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error { return a.argsError(cmd, args, check(cmd, args)) }
@@ -62,7 +66,8 @@ func (a *Env) explainArgs(cmd *cobra.Command) {
 	}
 }
 
-// argsError makes a usage error of err, which cmd has found in its arguments; nil: it takes them.
+// argsError returns the usage error for args, in which cmd found err. Where it found none, a job named as kubectl does,
+// job/NAME, is refused all the same.
 func (a *Env) argsError(cmd *cobra.Command, args []string, err error) error {
 	_, usage := errors.AsType[*UsageError](err)
 	switch {
@@ -83,7 +88,8 @@ func (a *Env) argsError(cmd *cobra.Command, args []string, err error) error {
 	return &UsageError{Cmd: cmd, Err: err}
 }
 
-// AsRun gives an error of a command that ends as run does run's exit code.
+// AsRun returns err with the exit code [job.ExitFailed], for commands that end as hodei run does. A usage error and a
+// [job.ExitError] have codes of their own.
 func AsRun(err error) error {
 	_, usage := errors.AsType[*UsageError](err)
 	_, exit := errors.AsType[*job.ExitError](err)

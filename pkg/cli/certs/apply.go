@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"slices"
 	"time"
@@ -28,11 +29,15 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/setup"
 	"github.com/hodei-jobs/hodei/pkg/shell"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 )
 
-func newCertsApply(a *command.Env) *cobra.Command {
-	o := certsApplyOptions{Env: a, dryRun: command.DryRunNone}
-	print := genericclioptions.NewPrintFlags("serverside-applied")
+// newApply makes the command; run is (*applyOptions).run, or a test's.
+func newApply(env *command.Env, run func(*applyOptions, context.Context) error) *cobra.Command {
+	o := &applyOptions{
+		Out: env.Out, ErrOut: env.ErrOut, dryRun: command.DryRunNone, nameCluster: env.NameCluster, connect: env.Client,
+	}
+	printFlags := genericclioptions.NewPrintFlags("serverside-applied")
 	cmd := &cobra.Command{
 		Use:                   "apply [--dir DIR] [--dry-run=none|client|server] [-o yaml|json|name]",
 		DisableFlagsInUseLine: true,
@@ -57,82 +62,102 @@ func newCertsApply(a *command.Env) *cobra.Command {
 			hodei certs apply --dry-run=client -o yaml`),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			switch {
-			case cmd.Flags().Changed("namespace"):
-				return command.Usagef(cmd, "--namespace has no effect here: the namespaces are %s and that of --workers-namespace", deploy.SystemNamespace)
-			case o.dir == "":
-				return command.Usagef(cmd, "--dir is empty")
-			case o.workers == "":
-				return command.Usagef(cmd, "--workers-namespace is empty")
+			if err := o.complete(cmd, printFlags); err != nil {
+				return err
 			}
-			done, ok := map[string]string{command.DryRunNone: "", command.DryRunClient: " (dry run)", command.DryRunServer: " (server dry run)"}[o.dryRun]
-			if !ok {
-				return command.Usagef(cmd, "--dry-run %q: want %s, %s or %s", o.dryRun, command.DryRunNone, command.DryRunClient, command.DryRunServer)
-			}
-			inState := command.StatePrinters(print)
-			o.newPrinter = func(namespace string) (printers.ResourcePrinter, error) {
-				return inState("%s in " + namespace + done)
-			}
-			if _, err := o.newPrinter(""); err != nil {
-				return command.Usagef(cmd, "%w", err)
-			}
-			return o.run(cmd.Context())
+			return env.UntilSignal(cmd.Context(), signals.NextEndsUs, func(ctx context.Context) error { return run(o, ctx) })
 		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.dir, "dir", place.CertsDir, "Directory of the files.")
 	flags.StringVar(&o.workers, "workers-namespace", deploy.WorkersNamespace, "Namespace of the workers.")
-	flags.StringVar(&o.dryRun, "dry-run", o.dryRun, "none, client (print only) or server (validate on the server, store nothing).")
+	flags.StringVar(&o.dryRun, "dry-run", o.dryRun,
+		"none, client (print only) or server (validate on the server, store nothing).")
 	flags.Lookup("dry-run").NoOptDefVal = command.DryRunClient
-	print.AddFlags(cmd)
+	printFlags.AddFlags(cmd)
 	return cmd
 }
 
-type certsApplyOptions struct {
-	*command.Env
-	dir, workers, dryRun string
-	// newPrinter is of Secrets of one namespace.
+// applyOptions is what one apply stores, and what that needs.
+type applyOptions struct {
+	Out, ErrOut io.Writer
+	dir         string // of the files
+	workers     string // namespace
+	dryRun      string // a value of --dry-run
+	// newPrinter makes a printer of Secrets of one namespace.
 	newPrinter func(namespace string) (printers.ResourcePrinter, error)
+	// nameCluster chooses the cluster and, if acts, says after verb which it is.
+	nameCluster func(verb string, acts bool) error
+	// connect returns a client of the chosen cluster.
+	connect func() (clientset.Interface, error)
 }
 
-func (o *certsApplyOptions) run(ctx context.Context) error {
-	data, err := o.read()
+// complete checks what was typed, and turns it into options.
+func (o *applyOptions) complete(cmd *cobra.Command, printFlags *genericclioptions.PrintFlags) error {
+	switch {
+	case cmd.Flags().Changed("namespace"):
+		return command.Usagef(cmd, "--namespace has no effect here: the namespaces are %s and that of --workers-namespace",
+			deploy.SystemNamespace)
+	case o.dir == "":
+		return command.Usagef(cmd, "--dir is empty")
+	case o.workers == "":
+		return command.Usagef(cmd, "--workers-namespace is empty")
+	}
+	if err := command.CheckDryRun(cmd, o.dryRun); err != nil {
+		return err
+	}
+	inState := command.StatePrinters(printFlags)
+	o.newPrinter = func(namespace string) (printers.ResourcePrinter, error) {
+		return inState("%s in " + namespace + command.DryRunNote[o.dryRun])
+	}
+	if _, err := o.newPrinter(""); err != nil {
+		return command.Usagef(cmd, "%w", err)
+	}
+	return nil
+}
+
+// run stores the Secrets and prints each. The API server first checks all of them, so that, as far as can be known,
+// all are stored or none.
+func (o *applyOptions) run(ctx context.Context) error {
+	files, err := o.read()
 	if err != nil {
 		return err
 	}
-	var client clientset.Interface
-	if o.dryRun != command.DryRunClient {
-		if err := o.NameCluster("into", o.dryRun == command.DryRunNone); err != nil {
-			return err
+	secrets := makeSecrets(o.workers, files)
+	if o.dryRun == command.DryRunClient {
+		return o.each(secrets, func(secret *corev1.Secret) (*corev1.Secret, error) { return secret, nil })
+	}
+	if err := o.nameCluster("into", o.dryRun == command.DryRunNone); err != nil {
+		return err
+	}
+	client, err := o.connect()
+	if err != nil {
+		return err
+	}
+	check := func(secret *corev1.Secret) (*corev1.Secret, error) {
+		return store(ctx, client, secret, metav1.DryRunAll)
+	}
+	if o.dryRun == command.DryRunServer {
+		return o.each(secrets, check)
+	}
+	for _, secret := range secrets {
+		if len(secret.Data) == 0 {
+			continue
 		}
-		if client, err = o.Client(); err != nil {
+		if _, err := check(secret); err != nil {
 			return err
-		}
-		if o.dryRun == command.DryRunNone { // all or nothing, as far as can be known
-			if err := o.each(ctx, data, client, true, func(*corev1.Secret) error { return nil }); err != nil {
-				return err
-			}
 		}
 	}
-	return o.each(ctx, data, client, o.dryRun == command.DryRunServer, func(secret *corev1.Secret) error {
-		masked, err := maskKeys(secret)
-		if err != nil {
-			return err
-		}
-		print, err := o.newPrinter(secret.Namespace)
-		if err != nil {
-			return err
-		}
-		return print.PrintObj(masked, o.Out)
-	})
+	return o.each(secrets, func(secret *corev1.Secret) (*corev1.Secret, error) { return store(ctx, client, secret) })
 }
 
-// read returns the files by their names. What is wrong with one of them must not
-// reach the cluster, where workers would stumble over it.
-func (o *certsApplyOptions) read() (map[string][]byte, error) {
+// read returns the contents of the files by their names. It checks them first: what is wrong with one of them would
+// be found by workers only.
+func (o *applyOptions) read() (map[string][]byte, error) {
+	generate := "{hodei} certs generate --dir " + shell.Quote(o.dir)
 	files, err := certs.ReadDir(o.dir)
 	if err != nil {
-		return nil, &job.Hinted{Err: err, Hint: "{hodei} certs generate --dir " + shell.Quote(o.dir)}
+		return nil, &job.Hinted{Err: err, Hint: generate}
 	}
 	data := map[string][]byte{}
 	var ours []certs.File
@@ -143,71 +168,101 @@ func (o *certsApplyOptions) read() (map[string][]byte, error) {
 				continue
 			}
 			if i < 0 {
-				return nil, &job.Hinted{Err: fmt.Errorf("%s: no such file", filepath.Join(o.dir, name)), Hint: "{hodei} certs generate --dir " + shell.Quote(o.dir)}
+				return nil, &job.Hinted{Err: fmt.Errorf("%s: no such file", filepath.Join(o.dir, name)), Hint: generate}
 			}
 			data[name], ours = files[i].Data, append(ours, files[i])
 		}
 	}
 	for _, f := range certs.Inspect(ours, time.Now()) {
 		if f.Problem != "" {
-			return nil, &job.Hinted{Err: fmt.Errorf("%s: %s", f.Source, f.Problem), Hint: "{hodei} certs inspect " + shell.Quote(o.dir)}
+			return nil, &job.Hinted{
+				Err:  fmt.Errorf("%s: %s", f.Source, f.Problem),
+				Hint: "{hodei} certs inspect " + shell.Quote(o.dir),
+			}
 		}
 	}
 	return data, nil
 }
 
-// each applies the Secrets, or with a dry run has the API server check them, and
-// with no client only makes them.
-func (o *certsApplyOptions) each(ctx context.Context, data map[string][]byte, client clientset.Interface, dryRun bool, done func(*corev1.Secret) error) error {
-	// Force takes over the fields of a Secret that kubectl create has made.
-	how := metav1.ApplyOptions{FieldManager: setup.FieldManager, Force: true}
-	if dryRun {
-		how.DryRun = []string{metav1.DryRunAll}
-	}
-	for _, s := range setup.CertSecrets(o.workers) {
-		content := map[string][]byte{}
-		for _, file := range s.Files {
-			if d, ok := data[file]; ok {
-				content[file] = d
+// makeSecrets returns the Secrets that hold files. One has no data: that of ca.key, if there is no such file.
+func makeSecrets(workers string, files map[string][]byte) []*corev1.Secret {
+	var secrets []*corev1.Secret
+	for _, s := range setup.CertSecrets(workers) {
+		secret := &corev1.Secret{Data: map[string][]byte{}, ObjectMeta: metav1.ObjectMeta{
+			Name: s.Name, Namespace: s.Namespace,
+			Labels: map[string]string{"app.kubernetes.io/name": "hodei", "app.kubernetes.io/part-of": "hodei"},
+		}}
+		for _, name := range s.Files {
+			if data, ok := files[name]; ok {
+				secret.Data[name] = data
 			}
 		}
-		if len(content) == 0 {
-			if !dryRun {
-				fmt.Fprintf(o.ErrOut, "secret/%s in %s is left as it is: there is no %s\n", s.Name, s.Namespace, filepath.Join(o.dir, s.Files[0]))
+		secrets = append(secrets, secret)
+	}
+	return secrets
+}
+
+// each stores the secrets that have data, and prints what store returned.
+func (o *applyOptions) each(secrets []*corev1.Secret, store func(*corev1.Secret) (*corev1.Secret, error)) error {
+	for _, secret := range secrets {
+		if len(secret.Data) == 0 {
+			if o.dryRun != command.DryRunServer {
+				fmt.Fprintf(o.ErrOut, "secret/%s in %s is left as it is: there is no %s\n",
+					secret.Name, secret.Namespace, filepath.Join(o.dir, "ca.key"))
 			}
 			continue
 		}
-		labels := map[string]string{"app.kubernetes.io/name": "hodei", "app.kubernetes.io/part-of": "hodei"}
-		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: s.Name, Namespace: s.Namespace, Labels: labels}, Data: content}
-		if client != nil {
-			applying, cancel := context.WithTimeout(ctx, setup.SecretTimeout)
-			applied, err := client.CoreV1().Secrets(s.Namespace).Apply(applying,
-				applycorev1.Secret(s.Name, s.Namespace).WithLabels(labels).WithData(content), how)
-			cancel()
-			if err != nil {
-				return explainApply(s, err)
-			}
-			secret = applied
+		stored, err := store(secret)
+		if err != nil {
+			return err
 		}
-		secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
-		if err := done(secret); err != nil {
+		if err := o.print(stored); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func explainApply(s setup.CertSecret, err error) error {
+// store applies secret, and returns it as the API server has it then. It takes over fields that others have set,
+// such as those of a Secret that kubectl create made.
+func store(ctx context.Context, client clientset.Interface, secret *corev1.Secret, dryRun ...string) (*corev1.Secret, error) {
+	ctx, cancel := context.WithTimeout(ctx, setup.SecretTimeout)
+	defer cancel()
+	want := applycorev1.Secret(secret.Name, secret.Namespace).WithLabels(secret.Labels).WithData(secret.Data)
+	how := metav1.ApplyOptions{FieldManager: setup.FieldManager, Force: true, DryRun: dryRun}
+	stored, err := client.CoreV1().Secrets(secret.Namespace).Apply(ctx, want, how)
+	if err != nil {
+		return nil, explainStore(secret.Namespace, err)
+	}
+	return stored, nil
+}
+
+// explainStore says why a Secret of namespace could not be stored.
+func explainStore(namespace string, err error) error {
 	switch {
 	case apierrors.IsNotFound(err):
-		return &job.Hinted{Err: fmt.Errorf("namespace %s does not exist", s.Namespace), Hint: kubernetes.InstallCommand(s.Namespace)}
+		return &job.Hinted{Err: fmt.Errorf("namespace %s does not exist", namespace), Hint: kubernetes.InstallCommand(namespace)}
 	case apierrors.IsForbidden(err):
 		return &job.Hinted{Err: kubernetes.Explain(err), Hint: "an administrator has to do this: {hodei} certs apply"}
 	}
 	return kubernetes.Explain(err)
 }
 
-// maskKeys is a Secret as it is shown: an output ends up in tickets and pipelines.
+// print prints a Secret without its private keys.
+func (o *applyOptions) print(secret *corev1.Secret) error {
+	secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
+	masked, err := maskKeys(secret)
+	if err != nil {
+		return err
+	}
+	printer, err := o.newPrinter(secret.Namespace)
+	if err != nil {
+		return err
+	}
+	return printer.PrintObj(masked, o.Out)
+}
+
+// maskKeys returns secret with *** in place of private keys, because output ends up in tickets and pipelines.
 func maskKeys(secret *corev1.Secret) (runtime.Object, error) {
 	object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(secret)
 	if err != nil {

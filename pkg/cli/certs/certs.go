@@ -1,16 +1,24 @@
+// Package certs is the command hodei certs with its subcommands generate, apply, inspect and rotate, a file each:
+// they make, store, check and renew the certificates by which coordinator and workers know each other. Start with
+// [New]. How certificates are made and judged is the module's own package certs; how Secrets are named is package
+// setup's.
 package certs
 
 import (
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
+	clientset "k8s.io/client-go/kubernetes"
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/pkg/command"
 	"github.com/hodei-jobs/hodei/pkg/place"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
-func New(a *command.Env) *cobra.Command {
+// New makes the command and its subcommands.
+func New(env *command.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "certs",
 		Short: "Make, store, check and renew the certificates of coordinator and workers",
@@ -33,18 +41,59 @@ func New(a *command.Env) *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newCertsGenerate(a), newCertsApply(a), newCertsInspect(a), newCertsRotate(a))
+	cmd.AddCommand(
+		newGenerate(env, (*generateOptions).run),
+		newApply(env, (*applyOptions).run),
+		newInspect(env, (*inspectOptions).run),
+		newRotate(env, (*rotateOptions).run),
+	)
 	return cmd
 }
 
-// wrote tells of files, and of what is to be typed next.
-func wrote(a *command.Env, files []string) {
-	for _, file := range files {
-		fmt.Fprintln(a.ErrOut, "wrote", file)
+// refuseCluster refuses the flags about a cluster where none is asked.
+func refuseCluster(cmd *cobra.Command) error {
+	for _, name := range []string{"namespace", "provider", "context", "kubeconfig"} {
+		if cmd.Flags().Changed(name) {
+			return command.Usagef(cmd, "--%s has no effect here: this is about files", name)
+		}
+	}
+	return nil
+}
+
+// cluster is what the subcommands know of the cluster that they ask.
+type cluster struct {
+	provider  *kubernetes.Provider
+	client    clientset.Interface
+	namespace string // of its jobs
+}
+
+// connecting returns a func that chooses env's cluster. It asks the cluster nothing yet.
+func connecting(env *command.Env) func() (*cluster, error) {
+	return func() (*cluster, error) {
+		name, chosen, err := env.ChooseCluster()
+		if err != nil {
+			return nil, err
+		}
+		provider, err := env.KubernetesProvider(name, chosen)
+		if err != nil {
+			return nil, err
+		}
+		client, err := env.Client()
+		if err != nil {
+			return nil, err
+		}
+		return &cluster{provider: provider, client: client, namespace: chosen.Namespace}, nil
 	}
 }
 
-// next says what to type once err is nil, for the directory of dir.
-func next(a *command.Env, command, dir string) {
-	fmt.Fprintf(a.ErrOut, "next: %s %s%s\n", a.Name, command, place.DirFlag(dir))
+// wrote names the files that were written.
+func wrote(out io.Writer, files []string) {
+	for _, file := range files {
+		fmt.Fprintln(out, "wrote", file)
+	}
+}
+
+// next says which command of program comes next, for the certificates in dir.
+func next(out io.Writer, program, command, dir string) {
+	fmt.Fprintf(out, "next: %s %s%s\n", program, command, place.DirFlag(dir))
 }

@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -24,63 +23,56 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/hodei-jobs/hodei/certs"
-	"github.com/hodei-jobs/hodei/pkg/check"
 	"github.com/hodei-jobs/hodei/pkg/command"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/output/outputtest"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
-func TestRemedy(t *testing.T) {
-	future, past := time.Now().Add(time.Hour), time.Now().Add(-48*time.Hour)
-	for _, tt := range []struct {
-		name string
-		fact certs.Fact
-		want string
-	}{
-		{"CA past", certs.Fact{Source: "d/ca.crt", CA: true, NotAfter: past, DaysLeft: -2, Problem: "expired"}, "{hodei} certs generate --force --dir d"},
-		{"leaf past", certs.Fact{Source: "d/server.crt", NotAfter: past, DaysLeft: -2, SignedBy: "d/ca.crt", Problem: "expired"}, "{hodei} certs rotate --dir d"},
-		{"leaf past, of another CA", certs.Fact{Source: "d/server.crt", NotAfter: past, DaysLeft: -2, Problem: "expired"}, "inspect"},
-		{"another's key", certs.Fact{Source: "d/server.crt", NotAfter: future, Key: certs.KeyDiffers, Problem: "key"}, "inspect"},
-		{"torn", certs.Fact{Source: "d/server.crt", Problem: "malformed"}, "inspect"},
-		{"CA soon", certs.Fact{Source: "d/ca.crt", CA: true, NotAfter: future, Warning: "ends"}, "{hodei} certs rotate --ca --dir d"},
-		{"leaf soon", certs.Fact{Source: "d/client.crt", NotAfter: future, Warning: "ends"}, "{hodei} certs rotate --dir d"},
-		{"old CA past", certs.Fact{Source: "d/ca.crt#2", CA: true, NotAfter: past, DaysLeft: -2, Warning: "expired"}, "inspect"},
-		{"key of all", certs.Fact{Source: "d/ca.crt", CA: true, NotAfter: future, KeyMode: "0644", Warning: "mode"}, "chmod 600 d/ca.key"},
-	} {
-		if got := check.Remedy(tt.fact, "inspect", " --dir d", ""); got != tt.want {
-			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
-		}
-	}
-}
-
-// certsApp talks to a cluster that answers as told.
-func certsApp(t *testing.T, answer http.HandlerFunc) (*command.Env, *bytes.Buffer) {
+// testEnv returns an Env whose cluster answers as told, and what is written to its streams.
+func testEnv(t *testing.T, answer http.HandlerFunc) (*command.Env, *bytes.Buffer) {
 	t.Helper()
 	server := httptest.NewServer(answer)
 	t.Cleanup(server.Close)
 	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
-	text := fmt.Sprintf(`{apiVersion: v1, kind: Config, current-context: x, clusters: [{name: x, cluster: {server: %q}}], contexts: [{name: x, context: {cluster: x, user: x}}], users: [{name: x, user: {token: x}}]}`, server.URL)
+	text := fmt.Sprintf(`{apiVersion: v1, kind: Config, current-context: x, clusters: [{name: x, cluster: {server: %q}}],
+		contexts: [{name: x, context: {cluster: x, user: x}}], users: [{name: x, user: {token: x}}]}`, server.URL)
 	if err := os.WriteFile(kubeconfig, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	config := t.TempDir()
 	var out bytes.Buffer
-	a := &command.Env{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &out}, Name: "hodei", Kube: genericclioptions.NewConfigFlags(true),
-		Getenv: func(name string) string { return map[string]string{"XDG_CONFIG_HOME": config}[name] }}
+	a := &command.Env{
+		IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &out}, Name: "hodei", Kube: genericclioptions.NewConfigFlags(true),
+		Getenv: func(name string) string { return map[string]string{"XDG_CONFIG_HOME": config}[name] },
+	}
 	*a.Kube.KubeConfig, *a.Kube.Namespace = kubeconfig, "ns"
 	t.Chdir(t.TempDir())
 	return a, &out
 }
 
-// certsCluster has job x with its Secret, and takes patches of that.
-type certsCluster struct {
+// rotating returns the options of a rotate in env.
+func rotating(env *command.Env) *rotateOptions {
+	return &rotateOptions{
+		Out: env.Out, ErrOut: env.ErrOut, connect: connecting(env), home: env.Home(),
+		newScreen: func() *output.Screen { return command.NewScreen(env, false) },
+	}
+}
+
+// inspecting returns the options of an inspect in env.
+func inspecting(env *command.Env) *inspectOptions {
+	return &inspectOptions{Out: env.Out, connect: connecting(env), printData: env.PrintData}
+}
+
+// fakeCluster has job x with its Secret, and takes patches of that.
+type fakeCluster struct {
 	job    *batchv1.Job
 	secret *corev1.Secret
 }
 
-func newCertsCluster(t *testing.T, authority *certs.Authority) *certsCluster {
+func newFakeCluster(t *testing.T, authority *certs.Authority) *fakeCluster {
 	t.Helper()
 	spec := &job.Spec{Name: "x", Image: "i", Command: []string{"true"}}
 	spec.SetDefaults()
@@ -93,18 +85,30 @@ func newCertsCluster(t *testing.T, authority *certs.Authority) *certsCluster {
 		t.Fatal(err)
 	}
 	controller := true
-	return &certsCluster{
+	return &fakeCluster{
 		job: &batchv1.Job{TypeMeta: metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
-			ObjectMeta: metav1.ObjectMeta{Name: "x", Namespace: "ns", UID: "1", Annotations: map[string]string{kubernetes.AnnotationSpec: string(text)}},
-			Spec:       batchv1.JobSpec{Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "agent"}}}}}},
+			ObjectMeta: metav1.ObjectMeta{
+				Name: "x", Namespace: "ns", UID: "1", Annotations: map[string]string{kubernetes.AnnotationSpec: string(text)},
+			},
+			Spec: batchv1.JobSpec{Template: corev1.PodTemplateSpec{
+				Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "agent"}}},
+			}},
+		},
 		secret: &corev1.Secret{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
 			ObjectMeta: metav1.ObjectMeta{Name: "x", Namespace: "ns", UID: "2", ResourceVersion: "1",
-				OwnerReferences: []metav1.OwnerReference{{APIVersion: "batch/v1", Kind: "Job", Name: "x", UID: "1", Controller: &controller}}},
-			Data: map[string][]byte{"ca.crt": c.CA, "client.crt": c.ClientCert, "client.key": c.ClientKey, "server.crt": c.ServerCert, "server.key": c.ServerKey}},
+				OwnerReferences: []metav1.OwnerReference{
+					{APIVersion: "batch/v1", Kind: "Job", Name: "x", UID: "1", Controller: &controller},
+				}},
+			Data: map[string][]byte{
+				"ca.crt":     c.CA,
+				"client.crt": c.ClientCert, "client.key": c.ClientKey,
+				"server.crt": c.ServerCert, "server.key": c.ServerKey,
+			},
+		},
 	}
 }
 
-func (c *certsCluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (c *fakeCluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	var answer any
 	switch path := r.URL.Path; {
@@ -142,30 +146,34 @@ func TestRotateJobAuthority(t *testing.T) {
 		name   string
 		of     *certs.Authority
 		here   bool // ./certs is there
-		change func(o *certsRotateOptions)
+		change func(o *rotateOptions)
 		want   string // of what is said, else of the error
 	}{
 		{"in memory", memory, false, nil, "secret/x renewed in ns, by a new authority in memory\n"},
-		{"in memory, and certs is there", memory, true, nil, "the CA of ./certs signs; to choose another: --dir DIR\nsecret/x renewed in ns, signed by certs/ca.crt\n"},
-		{"of a directory", onDisk, false, func(o *certsRotateOptions) { o.Dir, o.chosenDir = disk, true }, "secret/x renewed in ns, signed by " + disk + "/ca.crt\n"},
+		{"in memory, and certs is there", memory, true, nil,
+			"the CA of ./certs signs; to choose another: --dir DIR\nsecret/x renewed in ns, signed by certs/ca.crt\n"},
+		{"of a directory", onDisk, false, func(o *rotateOptions) { o.Dir, o.chosenDir = disk, true },
+			"secret/x renewed in ns, signed by " + disk + "/ca.crt\n"},
 		{"of a directory that is not named", onDisk, false, nil, "the authority that signed for job x is not in certs or "},
-		{"taken out of it", onDisk, true, func(o *certsRotateOptions) { o.inMemory = true }, "secret/x renewed in ns, by a new authority in memory\n"},
+		{"taken out of it", onDisk, true, func(o *rotateOptions) { o.inMemory = true },
+			"secret/x renewed in ns, by a new authority in memory\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			a, out := certsApp(t, newCertsCluster(t, tt.of).ServeHTTP)
+			a, out := testEnv(t, newFakeCluster(t, tt.of).ServeHTTP)
 			if tt.here {
 				if _, err := certs.Generate(certs.GenerateOptions{Dir: "certs"}); err != nil {
 					t.Fatal(err)
 				}
 			}
-			o := &certsRotateOptions{Env: a, job: "x"}
+			o := rotating(a)
+			o.job = "x"
 			if tt.change != nil {
 				tt.change(o)
 			}
 			err := o.rotateJob(t.Context())
 			if err != nil {
 				out.WriteString(err.Error())
-				if tip, ok := errors.AsType[*job.Hinted](err); !ok || !strings.Contains(tip.Hint, "{hodei} certs rotate --job x -n ns --dir DIR; or ") {
+				if !strings.Contains(job.HintOf(err), "{hodei} certs rotate --job x -n ns --dir DIR; or ") {
 					t.Errorf("%#v", err)
 				}
 			}
@@ -178,6 +186,7 @@ func TestRotateJobAuthority(t *testing.T) {
 
 // Of the jobs of an old authority only those count that dial a server.
 func TestMayFinish(t *testing.T) {
+	const want = "1 of the jobs in namespace ns dial a server and know only the old authority: x"
 	for _, tt := range []struct {
 		name string
 		env  []corev1.EnvVar
@@ -197,15 +206,16 @@ func TestMayFinish(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c := newCertsCluster(t, authority)
+			c := newFakeCluster(t, authority)
 			c.job.Spec.Template.Spec.Containers[0].Env, c.job.Spec.Template.Spec.Containers[0].EnvFrom = tt.env, tt.from
-			a, _ := certsApp(t, c.ServeHTTP)
+			a, _ := testEnv(t, c.ServeHTTP)
 			if _, err := certs.RotateCA(certs.RotateOptions{Dir: dir}); err != nil {
 				t.Fatal(err)
 			}
-			o := &certsRotateOptions{Env: a, RotateOptions: certs.RotateOptions{Dir: dir}}
+			o := rotating(a)
+			o.Dir = dir
 			err = o.mayFinish(t.Context())
-			if (err == nil) != tt.want || err != nil && err.Error() != "1 of the jobs in namespace ns dial a server and know only the old authority: x" {
+			if (err == nil) != tt.want || err != nil && err.Error() != want {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -214,11 +224,13 @@ func TestMayFinish(t *testing.T) {
 
 func TestRotateJobInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	a, _ := certsApp(t, func(_ http.ResponseWriter, r *http.Request) {
+	a, _ := testEnv(t, func(_ http.ResponseWriter, r *http.Request) {
 		cancel()
 		<-r.Context().Done()
 	})
-	err := (&certsRotateOptions{Env: a, job: "x"}).rotateJob(ctx)
+	o := rotating(a)
+	o.job = "x"
+	err := o.rotateJob(ctx)
 	if exit, ok := errors.AsType[*job.ExitError](err); !ok || exit.Code != job.ExitCancelled || err.Error() != "interrupted" {
 		t.Errorf("got %v", err)
 	}
@@ -236,14 +248,17 @@ func TestInspectJob(t *testing.T) {
 	}{
 		{"a job's", func(*corev1.Secret) {}, ""},
 		{"somebody else's", func(s *corev1.Secret) { s.OwnerReferences = nil }, `job "x" has no Secret in namespace ns`},
-		{"empty", func(s *corev1.Secret) { s.Data = map[string][]byte{"token": []byte("x")} }, `the Secret of job "x" in namespace ns holds no certificates`},
+		{"empty", func(s *corev1.Secret) { s.Data = map[string][]byte{"token": []byte("x")} },
+			`the Secret of job "x" in namespace ns holds no certificates`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c := newCertsCluster(t, memory)
+			c := newFakeCluster(t, memory)
 			tt.change(c.secret)
-			a, out := certsApp(t, c.ServeHTTP)
-			err := (&certsInspectOptions{Env: a, job: "x", output: "json"}).run(t.Context())
-			if got := fmt.Sprint(err); err == nil != (tt.want == "") || err != nil && got != tt.want || err != nil && job.HintOf(err) == "" {
+			a, out := testEnv(t, c.ServeHTTP)
+			o := inspecting(a)
+			o.job, o.output = "x", "json"
+			err := o.run(t.Context())
+			if err == nil != (tt.want == "") || err != nil && (err.Error() != tt.want || job.HintOf(err) == "") {
 				t.Errorf("error %v, want %q", err, tt.want)
 			}
 			if tt.want == "" && !strings.Contains(out.String(), `"source": "ns/x/server.crt"`) {
@@ -257,7 +272,8 @@ func TestInspectJob(t *testing.T) {
 func TestInspectEscapes(t *testing.T) {
 	for _, format := range []string{"json", "yaml"} {
 		var out bytes.Buffer
-		o := &certsInspectOptions{Env: &command.Env{IOStreams: genericiooptions.IOStreams{Out: &out}}, output: format}
+		o := inspecting(&command.Env{IOStreams: genericiooptions.IOStreams{Out: &out}})
+		o.output = format
 		if err := o.print([]certs.Fact{{Source: "x", Subject: "a\u009b2J\x7f\u202e"}}); err != nil {
 			t.Fatal(err)
 		}
@@ -273,9 +289,9 @@ func TestSecretsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := newCertsCluster(t, memory)
+	c := newFakeCluster(t, memory)
 	c.job.Spec.Template.Spec.Containers[0].EnvFrom = []corev1.EnvFromSource{{}}
-	a, _ := certsApp(t, c.ServeHTTP)
+	a, _ := testEnv(t, c.ServeHTTP)
 	asked := 0
 	a.Kube.WrapConfigFn = func(config *rest.Config) *rest.Config {
 		config.Wrap(func(next http.RoundTripper) http.RoundTripper {
@@ -294,11 +310,13 @@ func TestSecretsBounded(t *testing.T) {
 	}
 	outgoing := []*x509.Certificate{memory.Cert}
 	for name, do := range map[string]func() error{
-		"rotate":  func() error { _, _, err := (&certsRotateOptions{Env: a}).jobsOf(t.Context(), outgoing); return err },
-		"inspect": func() error { return (&certsInspectOptions{Env: a, job: "x"}).run(t.Context()) },
-		"secrets": func() error { return (&certsInspectOptions{Env: a, secrets: true}).run(t.Context()) },
+		"rotate":  func() error { _, _, err := rotating(a).jobsOf(t.Context(), outgoing); return err },
+		"inspect": func() error { o := inspecting(a); o.job = "x"; return o.run(t.Context()) },
+		"secrets": func() error { o := inspecting(a); o.secrets, o.namespace = true, "ns"; return o.run(t.Context()) },
 		"apply": func() error {
-			return (&certsApplyOptions{Env: a, dir: "certs", workers: "ns", dryRun: command.DryRunNone}).run(t.Context())
+			o := &applyOptions{Out: a.Out, ErrOut: a.ErrOut, dir: "certs", workers: "ns", dryRun: command.DryRunNone,
+				nameCluster: a.NameCluster, connect: a.Client}
+			return o.run(t.Context())
 		},
 	} {
 		if asked = 0; do() != nil && name != "secrets" && name != "apply" { // there are none, and no more is taken
@@ -329,7 +347,8 @@ func TestGenerateCertificatesScript(t *testing.T) {
 		return out.String(), errOut.String(), err
 	}
 	_, stderr, err := run()
-	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 127 || !strings.HasPrefix(stderr, "error: hodei is not in PATH\nhint: make build && ") {
+	const missing = "error: hodei is not in PATH\nhint: make build && "
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 127 || !strings.HasPrefix(stderr, missing) {
 		t.Errorf("without hodei: %v, %q", err, stderr)
 	}
 	if err := os.WriteFile(filepath.Join(path, "hodei"), []byte("#!/bin/sh\nprintf '<%s>' \"$@\"\n"), 0o700); err != nil {

@@ -1,8 +1,10 @@
 package certs
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -18,15 +20,17 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
-func newCertsGenerate(a *command.Env) *cobra.Command {
-	o := certsGenerateOptions{Env: a}
+// newGenerate makes the command; run is (*generateOptions).run, or a test's.
+func newGenerate(env *command.Env, run func(*generateOptions, context.Context) error) *cobra.Command {
+	o := &generateOptions{ErrOut: env.ErrOut, program: env.Name}
 	cmd := &cobra.Command{
 		Use:                   "generate [--dir DIR] [--san NAME]... [--ca-cert FILE --ca-key FILE]",
 		DisableFlagsInUseLine: true,
 		Short:                 "Make a certificate authority, a server and a client certificate",
 		Long: templates.LongDesc(`
 			Make a certificate authority (ca.crt, ca.key), a server certificate (server.crt,
-			server.key) and a client certificate (client.crt, client.key). Only the owner can read the keys. Existing files are not replaced without --force.
+			server.key) and a client certificate (client.crt, client.key). Only the owner can read
+			the keys. Existing files are not replaced without --force.
 
 			With --ca-cert and --ca-key that authority signs them. Its certificate is copied to
 			ca.crt. Its key is not copied, because each copy can be stolen; if the authority is
@@ -50,43 +54,41 @@ func newCertsGenerate(a *command.Env) *cobra.Command {
 			case (o.CACert == "") != (o.CAKey == ""):
 				return command.Usagef(cmd, "--ca-cert and --ca-key go together")
 			}
-			if err := noCluster(a, cmd); err != nil {
+			if err := refuseCluster(cmd); err != nil {
 				return err
 			}
-			return o.run()
+			return run(o, cmd.Context())
 		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.Dir, "dir", place.CertsDir, "Directory of the files.")
-	flags.StringArrayVar(&o.SANs, "san", nil, "Name or address of the server, in place of "+strings.Join(certs.DefaultSANs(), ", ")+"; may be repeated.")
-	flags.DurationVar(&o.Validity, "validity", 0, "How long they are valid, in hours (h). Default: 87600h (ten years), or until the authority of --ca-cert ends.")
-	flags.StringVar(&o.CACert, "ca-cert", "", "Certificate of the authority that signs, a PEM file. Default: a new one.")
+	flags.StringArrayVar(&o.SANs, "san", nil,
+		"Name or address of the server, in place of "+strings.Join(certs.DefaultSANs(), ", ")+"; may be repeated.")
+	flags.DurationVar(&o.Validity, "validity", 0,
+		"How long they are valid, in hours (h). Default: 87600h (ten years), or until the authority of --ca-cert ends.")
+	flags.StringVar(&o.CACert, "ca-cert", "",
+		"Certificate of the authority that signs, a PEM file. Default: a new one.")
 	flags.StringVar(&o.CAKey, "ca-key", "", "Private key of --ca-cert, a PEM file.")
-	flags.BoolVar(&o.Force, "force", false, "Replace existing files. Certificates of another authority are no longer trusted then.")
+	flags.BoolVar(&o.Force, "force", false,
+		"Replace existing files. Certificates of another authority are no longer trusted then.")
 	return cmd
 }
 
-// noCluster refuses the flags about a cluster where none is asked.
-func noCluster(a *command.Env, cmd *cobra.Command) error {
-	for _, name := range []string{"namespace", "provider", "context", "kubeconfig"} {
-		if cmd.Flags().Changed(name) {
-			return command.Usagef(cmd, "--%s has no effect here: this is about files", name)
-		}
-	}
-	return nil
-}
-
-type certsGenerateOptions struct {
-	*command.Env
+// generateOptions is what one generate makes.
+type generateOptions struct {
 	certs.GenerateOptions
+	ErrOut  io.Writer
+	program string // as it is typed
 }
 
-func (o *certsGenerateOptions) run() error {
+// run writes the files, and says which and what comes next.
+func (o *generateOptions) run(context.Context) error {
 	files, err := certs.Generate(o.GenerateOptions)
-	wrote(o.Env, files)
+	wrote(o.ErrOut, files)
 	switch {
 	case errors.Is(err, certs.ErrExists):
-		return &job.Hinted{Err: err, Hint: fmt.Sprintf("to renew them: {hodei} certs rotate --dir %[1]s; to replace the authority at once: {hodei} certs generate --dir %[1]s --force", shell.Quote(o.Dir))}
+		return &job.Hinted{Err: err, Hint: fmt.Sprintf("to renew them: {hodei} certs rotate --dir %[1]s; "+
+			"to replace the authority at once: {hodei} certs generate --dir %[1]s --force", shell.Quote(o.Dir))}
 	case err != nil:
 		return err
 	}
@@ -95,6 +97,6 @@ func (o *certsGenerateOptions) run() error {
 			fmt.Fprintf(o.ErrOut, "there is no %s: to sign for jobs with this directory, copy the authority's key to it\n", key)
 		}
 	}
-	next(o.Env, "certs apply", o.Dir)
+	next(o.ErrOut, o.program, "certs apply", o.Dir)
 	return nil
 }

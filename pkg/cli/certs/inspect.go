@@ -1,9 +1,11 @@
 package certs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -23,11 +25,13 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/setup"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
-func newCertsInspect(a *command.Env) *cobra.Command {
-	o := certsInspectOptions{Env: a}
+// newInspect makes the command; run is (*inspectOptions).run, or a test's.
+func newInspect(env *command.Env, run func(*inspectOptions, context.Context) error) *cobra.Command {
+	o := &inspectOptions{Out: env.Out, connect: connecting(env), printData: env.PrintData}
 	cmd := &cobra.Command{
 		Use:                   "inspect [FILE|DIR]... | --secrets [--workers-namespace NS] | --job NAME [-o wide|json|yaml]",
 		DisableFlagsInUseLine: true,
@@ -56,22 +60,14 @@ func newCertsInspect(a *command.Env) *cobra.Command {
 			# When the first of them ends, for a script
 			hodei certs inspect -o json | jq -r '[.certificates[].notAfter] | min'`),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.paths = args
-			switch {
-			case len(args) > 0 && (o.secrets || o.job != ""), o.secrets && o.job != "":
-				return command.Usagef(cmd, "FILE, --secrets and --job exclude each other")
-			case cmd.Flags().Changed("job") && o.job == "":
-				return command.Usagef(cmd, "--job is empty")
-			case cmd.Flags().Changed("workers-namespace") && (!o.secrets || o.workers == "" || *a.Kube.Namespace != ""):
-				return command.Usagef(cmd, "--workers-namespace is for --secrets, excludes -n, and is not empty")
-			case !slices.Contains([]string{"", "wide", "json", "yaml"}, o.output):
-				return command.Usagef(cmd, "-o %q: want wide, json or yaml", o.output)
-			case !o.secrets && o.job == "":
-				if err := noCluster(a, cmd); err != nil {
-					return err
-				}
+			o.paths, o.namespace = args, *env.Kube.Namespace
+			if err := o.check(cmd); err != nil {
+				return err
 			}
-			return o.run(cmd.Context())
+			if o.filesOnly() {
+				return run(o, cmd.Context())
+			}
+			return env.UntilSignal(cmd.Context(), signals.NextEndsUs, func(ctx context.Context) error { return run(o, ctx) })
 		},
 	}
 	flags := cmd.Flags()
@@ -79,26 +75,54 @@ func newCertsInspect(a *command.Env) *cobra.Command {
 	flags.StringVar(&o.workers, "workers-namespace", deploy.WorkersNamespace, "Namespace of the workers.")
 	flags.StringVar(&o.job, "job", "", "Show the Secret of this job.")
 	flags.StringVarP(&o.output, "output", "o", "", "wide: all columns. json or yaml: all that is known, under certificates.")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"wide", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("job", a.CompleteJob)
+	formats := cobra.FixedCompletions([]string{"wide", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp)
+	_ = cmd.RegisterFlagCompletionFunc("output", formats)
+	_ = cmd.RegisterFlagCompletionFunc("job", env.CompleteJob)
 	return cmd
 }
 
-type certsInspectOptions struct {
-	*command.Env
-	paths   []string
-	secrets bool
-	workers string // namespace
-	job     string
-	output  string
+// inspectOptions is which certificates one inspect shows, and how.
+type inspectOptions struct {
+	Out       io.Writer
+	paths     []string // files and directories; empty: ./certs, unless secrets or job are asked for
+	secrets   bool     // those that apply stores
+	workers   string   // namespace of the workers' Secrets
+	namespace string   // the one of -n, which secrets is then confined to; empty: both
+	job       string   // whose Secret; empty: no job's
+	output    string   // wide, json, yaml or, for a table, empty
+	// connect chooses the cluster.
+	connect func() (*cluster, error)
+	// printData prints what is no Kubernetes object as json or yaml.
+	printData func(v any, format string) error
 }
 
-func (o *certsInspectOptions) run(ctx context.Context) error {
-	facts := []certs.Fact{}
+// filesOnly reports whether no cluster is asked.
+func (o *inspectOptions) filesOnly() bool { return !o.secrets && o.job == "" }
+
+// check checks what was typed.
+func (o *inspectOptions) check(cmd *cobra.Command) error {
+	switch {
+	case len(o.paths) > 0 && !o.filesOnly(), o.secrets && o.job != "":
+		return command.Usagef(cmd, "FILE, --secrets and --job exclude each other")
+	case cmd.Flags().Changed("job") && o.job == "":
+		return command.Usagef(cmd, "--job is empty")
+	case cmd.Flags().Changed("workers-namespace") && (!o.secrets || o.workers == "" || o.namespace != ""):
+		return command.Usagef(cmd, "--workers-namespace is for --secrets, excludes -n, and is not empty")
+	case !slices.Contains([]string{"", "wide", "json", "yaml"}, o.output):
+		return command.Usagef(cmd, "-o %q: want wide, json or yaml", o.output)
+	case o.filesOnly():
+		return refuseCluster(cmd)
+	}
+	return nil
+}
+
+// run shows the certificates. It ends with an error if one of them is not in order.
+func (o *inspectOptions) run(ctx context.Context) error {
 	sets, err := o.read(ctx)
 	if err != nil {
 		return err
 	}
+	facts := []certs.Fact{} // not nil, which JSON shows as null
 	for _, set := range sets {
 		for _, f := range certs.Inspect(set.files, time.Now()) {
 			if set.only == "" || f.Source == set.only || strings.HasPrefix(f.Source, set.only+"#") {
@@ -119,13 +143,14 @@ func (o *certsInspectOptions) run(ctx context.Context) error {
 	return fmt.Errorf("%d of %d certificates are not in order: %s: %s", len(wrong), len(facts), wrong[0].Source, wrong[0].Problem)
 }
 
-// certSet are files that belong together, of which one or all are asked for.
+// certSet is files that belong together.
 type certSet struct {
 	files []certs.File
-	only  string // its source
+	only  string // source of the one that is asked for; empty: all are
 }
 
-func (o *certsInspectOptions) read(ctx context.Context) ([]certSet, error) {
+// read reads what is asked for.
+func (o *inspectOptions) read(ctx context.Context) ([]certSet, error) {
 	switch {
 	case o.job != "":
 		return o.readJob(ctx)
@@ -141,7 +166,10 @@ func (o *certsInspectOptions) read(ctx context.Context) ([]certSet, error) {
 		info, err := os.Stat(path)
 		switch {
 		case errors.Is(err, os.ErrNotExist) && len(o.paths) == 0:
-			return nil, &job.Hinted{Err: errors.New("there is no directory certs here"), Hint: "{hodei} certs generate, {hodei} certs inspect DIR or {hodei} certs inspect --secrets"}
+			return nil, &job.Hinted{
+				Err:  errors.New("there is no directory certs here"),
+				Hint: "{hodei} certs generate, {hodei} certs inspect DIR or {hodei} certs inspect --secrets",
+			}
 		case err == nil && info.IsDir():
 			files, err := certs.ReadDir(path)
 			if err != nil {
@@ -157,56 +185,51 @@ func (o *certsInspectOptions) read(ctx context.Context) ([]certSet, error) {
 }
 
 // readJob reads the Secret of a job.
-func (o *certsInspectOptions) readJob(ctx context.Context) ([]certSet, error) {
-	_, chosen, err := o.ChooseCluster()
+func (o *inspectOptions) readJob(ctx context.Context) ([]certSet, error) {
+	cluster, err := o.connect()
 	if err != nil {
 		return nil, err
 	}
-	client, err := o.Client()
-	if err != nil {
-		return nil, err
-	}
-	secret, err := setup.GetSecret(ctx, client, chosen.Namespace, o.job)
+	secret, err := setup.GetSecret(ctx, cluster.client, cluster.namespace, o.job)
 	if err != nil && !apierrors.IsNotFound(err) {
 		return nil, kubernetes.Explain(err)
 	}
-	hint := "{hodei} jobs -n " + chosen.Namespace
+	hint := "{hodei} jobs -n " + cluster.namespace
 	if err != nil || !hasJob(secret) {
-		return nil, &job.Hinted{Err: fmt.Errorf("job %q has no Secret in namespace %s", o.job, chosen.Namespace), Hint: hint}
+		return nil, &job.Hinted{Err: fmt.Errorf("job %q has no Secret in namespace %s", o.job, cluster.namespace), Hint: hint}
 	}
 	files := setup.SecretFiles(secret)
 	if len(files) == 0 {
-		return nil, &job.Hinted{Err: fmt.Errorf("the Secret of job %q in namespace %s holds no certificates", o.job, chosen.Namespace), Hint: hint}
+		return nil, &job.Hinted{
+			Err:  fmt.Errorf("the Secret of job %q in namespace %s holds no certificates", o.job, cluster.namespace),
+			Hint: hint,
+		}
 	}
 	return []certSet{{files: files}}, nil
 }
 
-// hasJob tells that a Secret is its job's, and not somebody else's of that name.
+// hasJob reports whether a Secret belongs to the job of its name, and not to somebody else.
 func hasJob(secret *corev1.Secret) bool {
 	owner := metav1.GetControllerOf(secret)
 	return owner != nil && owner.Kind == "Job" && owner.Name == secret.Name
 }
 
-// readSecrets reads those that apply has stored; those of a namespace belong together.
-func (o *certsInspectOptions) readSecrets(ctx context.Context) ([]certSet, error) {
-	client, err := o.Client()
+// readSecrets reads the Secrets that apply stores, and returns a set for each namespace that has some.
+func (o *inspectOptions) readSecrets(ctx context.Context) ([]certSet, error) {
+	cluster, err := o.connect()
 	if err != nil {
 		return nil, err
 	}
-	workers := o.workers
-	if n := *o.Kube.Namespace; n != "" {
-		workers = n
-	}
 	var sets []certSet
 	var looked []string
-	for _, s := range setup.CertSecrets(workers) {
-		if n := *o.Kube.Namespace; n != "" && n != s.Namespace {
+	for _, s := range setup.CertSecrets(cmp.Or(o.namespace, o.workers)) {
+		if o.namespace != "" && o.namespace != s.Namespace {
 			continue
 		}
 		if !slices.Contains(looked, s.Namespace) {
 			looked, sets = append(looked, s.Namespace), append(sets, certSet{})
 		}
-		secret, err := setup.GetSecret(ctx, client, s.Namespace, s.Name)
+		secret, err := setup.GetSecret(ctx, cluster.client, s.Namespace, s.Name)
 		if apierrors.IsNotFound(err) {
 			continue
 		}
@@ -218,17 +241,18 @@ func (o *certsInspectOptions) readSecrets(ctx context.Context) ([]certSet, error
 	}
 	sets = slices.DeleteFunc(sets, func(s certSet) bool { return len(s.files) == 0 })
 	if len(sets) == 0 {
-		return nil, &job.Hinted{Err: fmt.Errorf("there are no Secrets of certificates in %s", strings.Join(looked, " and ")), Hint: "{hodei} certs apply"}
+		return nil, &job.Hinted{
+			Err:  fmt.Errorf("there are no Secrets of certificates in %s", strings.Join(looked, " and ")),
+			Hint: "{hodei} certs apply",
+		}
 	}
 	return sets, nil
 }
 
-func (o *certsInspectOptions) print(facts []certs.Fact) error {
-	document := struct {
-		Certificates []certs.Fact `json:"certificates"`
-	}{facts}
+// print prints the certificates as a table, or as a document.
+func (o *inspectOptions) print(facts []certs.Fact) error {
 	if o.output == "json" || o.output == "yaml" {
-		return o.PrintData(document, o.output)
+		return o.printData(map[string][]certs.Fact{"certificates": facts}, o.output)
 	}
 	table := &metav1.Table{ColumnDefinitions: factColumns}
 	for _, f := range facts {
@@ -252,7 +276,7 @@ var factColumns = []metav1.TableColumnDefinition{
 	{Name: "Serial", Type: "string", Priority: 1},
 }
 
-// factRow is a certificate in a table; all tells all of its names.
+// factRow returns the row of a certificate, with all of its names or only with the first.
 func factRow(f certs.Fact, all bool) metav1.TableRow {
 	or := func(s string) string {
 		if s = ui.Printable(s); s == "" {
@@ -268,7 +292,9 @@ func factRow(f certs.Fact, all bool) metav1.TableRow {
 		status = f.Problem
 	}
 	if f.NotAfter.IsZero() { // there is no certificate
-		return metav1.TableRow{Cells: []any{ui.Printable(f.Source), "-", "-", "-", "-", "-", "-", "-", "-", ui.Printable(status), "-", "-"}}
+		return metav1.TableRow{Cells: []any{
+			ui.Printable(f.Source), "-", "-", "-", "-", "-", "-", "-", "-", ui.Printable(status), "-", "-",
+		}}
 	}
 	kind, names := "leaf", strings.Join(f.Names, ",")
 	if f.CA {

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path/filepath"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/command"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/setup"
@@ -23,8 +25,12 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/signals"
 )
 
-func newCertsRotate(a *command.Env) *cobra.Command {
-	o := certsRotateOptions{Env: a}
+// newRotate makes the command; run is (*rotateOptions).run, or a test's.
+func newRotate(env *command.Env, run func(*rotateOptions, context.Context) error) *cobra.Command {
+	o := &rotateOptions{
+		Out: env.Out, ErrOut: env.ErrOut, program: env.Name, connect: connecting(env), home: env.Home(),
+		newScreen: func() *output.Screen { return command.NewScreen(env, false) },
+	}
 	cmd := &cobra.Command{
 		Use:                   "rotate [--ca|--finish] [--dir DIR] | --job NAME",
 		DisableFlagsInUseLine: true,
@@ -59,56 +65,77 @@ func newCertsRotate(a *command.Env) *cobra.Command {
 			hodei certs rotate --job hodei-train-k3x9z`),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			chosen := 0
-			for _, set := range []bool{o.ca, o.finish, cmd.Flags().Changed("job")} {
-				if set {
-					chosen++
-				}
+			if err := o.check(cmd); err != nil {
+				return err
 			}
+			rotate := func(ctx context.Context) error { return run(o, ctx) }
 			switch {
-			case chosen > 1:
-				return command.Usagef(cmd, "--ca, --finish and --job exclude each other")
-			case o.Dir == "":
-				return command.Usagef(cmd, "--dir is empty")
-			case cmd.Flags().Changed("job") && o.job == "":
-				return command.Usagef(cmd, "--job is empty")
-			case cmd.Flags().Changed("validity") && (o.Validity <= 0 || o.job != ""):
-				return command.Usagef(cmd, "--validity %s: must be more than zero, and is not for --job", o.Validity)
-			case o.inMemory && (o.job == "" || cmd.Flags().Changed("dir")):
-				return command.Usagef(cmd, "--in-memory is for --job, and excludes --dir")
-			case o.force && !o.finish:
-				return command.Usagef(cmd, "--force is for --finish")
-			case !o.finish && o.job == "":
-				if err := noCluster(a, cmd); err != nil {
-					return err
-				}
+			case o.job != "":
+				return env.UntilSignal(cmd.Context(), signals.StillHeard, rotate)
+			case o.finish:
+				return env.UntilSignal(cmd.Context(), signals.NextEndsUs, rotate)
 			}
-			o.chosenDir = cmd.Flags().Changed("dir")
-			return o.run(cmd.Context())
+			return rotate(cmd.Context())
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.Dir, "dir", place.CertsDir, "Directory of the files. With --job: directory of the authority; default: ./certs or $XDG_CONFIG_HOME/hodei/certs if hodei made them and they are yours, else a new authority in memory.")
+	flags.StringVar(&o.Dir, "dir", place.CertsDir, "Directory of the files. With --job: directory of the authority; "+
+		"default: ./certs or $XDG_CONFIG_HOME/hodei/certs if hodei made them and they are yours, else a new authority in memory.")
 	flags.BoolVar(&o.ca, "ca", false, "Replace the authority: the first step.")
 	flags.BoolVar(&o.finish, "finish", false, "Remove the old authority: the second step.")
 	flags.BoolVar(&o.force, "force", false, "With --finish: do not ask the cluster whether jobs of the old authority are left.")
 	flags.StringVar(&o.job, "job", "", "Renew the certificates of this job.")
 	flags.BoolVar(&o.inMemory, "in-memory", false, "With --job: sign with a new authority in memory, whatever is configured.")
-	flags.DurationVar(&o.Validity, "validity", 0, "How long the new ones are valid, in hours (h). Default: as long as the old ones were.")
-	_ = cmd.RegisterFlagCompletionFunc("job", a.CompleteJob)
+	flags.DurationVar(&o.Validity, "validity", 0,
+		"How long the new ones are valid, in hours (h). Default: as long as the old ones were.")
+	_ = cmd.RegisterFlagCompletionFunc("job", env.CompleteJob)
 	return cmd
 }
 
-type certsRotateOptions struct {
-	*command.Env
+// rotateOptions is what one rotate renews, and what that needs.
+type rotateOptions struct {
 	certs.RotateOptions
-	chosenDir         bool
-	ca, finish, force bool
-	job               string
-	inMemory          bool
+	Out, ErrOut io.Writer
+	program     string // as it is typed
+	ca          bool   // begin to replace the authority
+	finish      bool   // end to replace it
+	force       bool   // finish without asking the cluster
+	job         string // whose certificates; empty: those of Dir
+	chosenDir   bool   // of job: Dir was chosen, and is no default
+	inMemory    bool   // of job: a new authority signs, which is stored nowhere
+	// connect chooses the cluster.
+	connect func() (*cluster, error)
+	// home is where authorities of this machine are looked for.
+	home *place.Home
+	// newScreen returns what a person sees while a job's certificates are renewed.
+	newScreen func() *output.Screen
 }
 
-func (o *certsRotateOptions) run(ctx context.Context) error {
+// check checks what was typed.
+func (o *rotateOptions) check(cmd *cobra.Command) error {
+	given := cmd.Flags().Changed
+	switch {
+	case o.ca && o.finish, o.ca && given("job"), o.finish && given("job"):
+		return command.Usagef(cmd, "--ca, --finish and --job exclude each other")
+	case o.Dir == "":
+		return command.Usagef(cmd, "--dir is empty")
+	case given("job") && o.job == "":
+		return command.Usagef(cmd, "--job is empty")
+	case given("validity") && (o.Validity <= 0 || o.job != ""):
+		return command.Usagef(cmd, "--validity %s: must be more than zero, and is not for --job", o.Validity)
+	case o.inMemory && (o.job == "" || given("dir")):
+		return command.Usagef(cmd, "--in-memory is for --job, and excludes --dir")
+	case o.force && !o.finish:
+		return command.Usagef(cmd, "--force is for --finish")
+	case !o.finish && o.job == "":
+		return refuseCluster(cmd)
+	}
+	o.chosenDir = given("dir")
+	return nil
+}
+
+// run renews the certificates of a job or of a directory, and says what comes next.
+func (o *rotateOptions) run(ctx context.Context) error {
 	if o.job != "" {
 		return o.rotateJob(ctx)
 	}
@@ -123,19 +150,19 @@ func (o *certsRotateOptions) run(ctx context.Context) error {
 		}
 	}
 	files, err := rotate(o.RotateOptions)
-	wrote(o.Env, files)
+	wrote(o.ErrOut, files)
 	if err != nil {
 		return o.explain(err)
 	}
-	next(o.Env, "certs apply", o.Dir)
+	next(o.ErrOut, o.program, "certs apply", o.Dir)
 	if o.ca {
-		next(o.Env, "certs rotate --finish", o.Dir)
+		next(o.ErrOut, o.program, "certs rotate --finish", o.Dir)
 	}
 	return nil
 }
 
 // explain adds what helps against an error of a rotation.
-func (o *certsRotateOptions) explain(err error) error {
+func (o *rotateOptions) explain(err error) error {
 	dir := shell.Quote(o.Dir)
 	file, aboutFile := errors.AsType[*certs.FileError](err)
 	switch {
@@ -150,52 +177,53 @@ func (o *certsRotateOptions) explain(err error) error {
 	case errors.Is(err, certs.ErrExpired):
 		return &job.Hinted{Err: err, Hint: "{hodei} certs generate --force --dir " + dir}
 	case aboutFile:
-		return &job.Hinted{Err: err, Hint: fmt.Sprintf("{hodei} certs inspect %[1]s; with an authority that is elsewhere: {hodei} certs generate --force --dir %[1]s --ca-cert FILE --ca-key FILE", dir)}
+		return &job.Hinted{Err: err, Hint: fmt.Sprintf("{hodei} certs inspect %[1]s; with an authority that is elsewhere: "+
+			"{hodei} certs generate --force --dir %[1]s --ca-cert FILE --ca-key FILE", dir)}
 	}
 	return err
 }
 
-// mayFinish looks for jobs that have not finished, whose agents dial a server, and
-// that know only the outgoing CA.
-func (o *certsRotateOptions) mayFinish(ctx context.Context) error {
+// mayFinish returns an error if jobs would be cut off without the outgoing CA: they have not finished, their agents
+// dial a server, and they know no other CA.
+func (o *rotateOptions) mayFinish(ctx context.Context) error {
 	outgoing, err := certs.Outgoing(o.Dir)
 	if err != nil || len(outgoing) == 0 || o.force {
 		return err
 	}
 	jobs, namespace, err := o.jobsOf(ctx, outgoing)
 	if err != nil {
-		f := kubernetes.Explain(err)
-		return &job.Hinted{Err: fmt.Errorf("jobs of the old authority can't be looked for: %w", f), Hint: "if you know that there are none: {hodei} certs rotate --finish --force --dir " + shell.Quote(o.Dir)}
+		return &job.Hinted{
+			Err:  fmt.Errorf("jobs of the old authority can't be looked for: %w", kubernetes.Explain(err)),
+			Hint: "if you know that there are none: {hodei} certs rotate --finish --force --dir " + shell.Quote(o.Dir),
+		}
 	}
 	if len(jobs) == 0 {
 		return nil
 	}
 	return &job.Hinted{
-		Err:  fmt.Errorf("%d of the jobs in namespace %s dial a server and know only the old authority: %s", len(jobs), namespace, strings.Join(jobs, ", ")),
-		Hint: fmt.Sprintf("wait for their end, or renew theirs: {hodei} certs rotate --job %s -n %s --dir %s", jobs[0], namespace, shell.Quote(o.Dir)),
+		Err: fmt.Errorf("%d of the jobs in namespace %s dial a server and know only the old authority: %s",
+			len(jobs), namespace, strings.Join(jobs, ", ")),
+		Hint: fmt.Sprintf("wait for their end, or renew theirs: {hodei} certs rotate --job %s -n %s --dir %s",
+			jobs[0], namespace, shell.Quote(o.Dir)),
 	}
 }
 
-// jobsOf are the jobs that have not finished whose certificates one of cas issued.
-func (o *certsRotateOptions) jobsOf(ctx context.Context, cas []*x509.Certificate) (names []string, namespace string, err error) {
-	provider, namespace, err := o.provider()
+// jobsOf returns the jobs that have not finished, dial a server and have certificates of one of cas. Jobs that are
+// reached through the tunnel don't count: they have the certificates of their own Secret.
+func (o *rotateOptions) jobsOf(ctx context.Context, cas []*x509.Certificate) (names []string, namespace string, err error) {
+	cluster, err := o.connect()
 	if err != nil {
 		return nil, "", err
 	}
-	found, err := provider.FindAll(ctx, "")
-	if err != nil {
-		return nil, "", err
-	}
-	client, err := o.Client()
+	found, err := cluster.provider.FindAll(ctx, "")
 	if err != nil {
 		return nil, "", err
 	}
 	for _, j := range found {
-		// Who comes through the tunnel has the certificates of the job's own Secret.
 		if j.Finished || !j.DialsServer() {
 			continue
 		}
-		secret, err := setup.GetSecret(ctx, client, namespace, j.Job.Name)
+		secret, err := setup.GetSecret(ctx, cluster.client, cluster.namespace, j.Job.Name)
 		if apierrors.IsNotFound(err) { // it goes with its job
 			continue
 		}
@@ -210,100 +238,5 @@ func (o *certsRotateOptions) jobsOf(ctx context.Context, cas []*x509.Certificate
 			names = append(names, j.Job.Name)
 		}
 	}
-	return names, namespace, nil
-}
-
-func (o *certsRotateOptions) provider() (*kubernetes.Provider, string, error) {
-	name, chosen, err := o.ChooseCluster()
-	if err != nil {
-		return nil, "", err
-	}
-	p, err := o.KubernetesProvider(name, chosen)
-	return p, chosen.Namespace, err
-}
-
-// rotateJob renews the certificates of one job.
-func (o *certsRotateOptions) rotateJob(ctx context.Context) error {
-	ctx, stop := o.Signals.UntilSignal(ctx, signals.StillHeard)
-	defer stop()
-	err := o.renewJob(ctx)
-	if ctx.Err() != nil && err != nil {
-		// What was stored by then is said by a Failure, and is good for old and new files.
-		if f, ok := errors.AsType[*job.Failure](err); ok && !errors.Is(err, context.Canceled) {
-			return signals.InterruptedBy(ctx, f)
-		}
-		return signals.InterruptedBy(ctx, errors.New("interrupted"))
-	}
-	return err
-}
-
-func (o *certsRotateOptions) renewJob(ctx context.Context) error {
-	provider, namespace, err := o.provider()
-	if err != nil {
-		return err
-	}
-	authority, notes, err := o.jobAuthority()
-	if err != nil {
-		return err
-	}
-	found, err := provider.Find(ctx, o.job)
-	if err != nil {
-		return err
-	}
-	if found.Finished {
-		return &job.Hinted{Err: fmt.Errorf("job %s has finished: nobody connects to it any more", o.job), Hint: "{hodei} logs " + o.job}
-	}
-	if authority.Dir == "" && !o.inMemory {
-		if err := o.wasInMemory(ctx, namespace); err != nil {
-			return err
-		}
-	}
-	screen := command.NewScreen(o.Env, false)
-	defer screen.Stop()
-	for _, note := range notes {
-		screen.Note(note)
-	}
-	if err := provider.RenewCerts(ctx, found, authority, screen.Note); err != nil {
-		return err
-	}
-	signed := "by a new authority in memory"
-	if authority.Dir != "" {
-		signed = "signed by " + filepath.Join(authority.Dir, "ca.crt")
-	}
-	fmt.Fprintf(o.Out, "secret/%s renewed in %s, %s\n", o.job, namespace, signed)
-	return nil
-}
-
-// jobAuthority is the CA that is to sign.
-func (o *certsRotateOptions) jobAuthority() (*certs.Authority, []string, error) {
-	switch {
-	case o.inMemory:
-		authority, err := certs.NewAuthority(0)
-		return authority, nil, err
-	case o.chosenDir:
-		return o.Home().Authority(o.Dir, "--dir")
-	}
-	return o.Home().Authority("", "--dir")
-}
-
-// wasInMemory is an error for a job that is of somebody's authority, which it would
-// lose by being renewed from a directory where there is none.
-func (o *certsRotateOptions) wasInMemory(ctx context.Context, namespace string) error {
-	client, err := o.Client()
-	if err != nil {
-		return err
-	}
-	secret, err := setup.GetSecret(ctx, client, namespace, o.job)
-	if err != nil {
-		return kubernetes.Explain(err)
-	}
-	memory, err := certs.InMemory(secret.Data["ca.crt"])
-	if err == nil && !memory { // what is wrong with it is for the renewal to say
-		return &job.Hinted{
-			Err: fmt.Errorf("the authority that signed for job %s is not in %s", o.job, strings.Join(o.Home().CertsDirs(), " or ")),
-			Hint: fmt.Sprintf("name its directory: {hodei} certs rotate --job %[1]s -n %[2]s --dir DIR; or take a new one: {hodei} certs rotate --job %[1]s -n %[2]s --in-memory",
-				o.job, namespace),
-		}
-	}
-	return nil
+	return names, cluster.namespace, nil
 }

@@ -1,3 +1,5 @@
+// Package doctor is the command hodei doctor: it has the cluster and this machine checked, and shows what was found
+// and what helps. Start with [New]. The checks themselves are package check's.
 package doctor
 
 import (
@@ -15,16 +17,19 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
-// doctorWait bounds all of it: a cluster that takes longer is not well.
-const doctorWait = time.Minute
+// patience bounds all checks together: a cluster that takes longer is not well.
+const patience = time.Minute
 
-// New makes the command; run is (*doctorOptions).run, or a test's.
+// New makes the command; run is (*Options).Run, or a test's.
 func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Command {
-	o := &Options{Out: env.Out, home: env.Home(), choose: env.ChooseProvider, printData: env.PrintData, named: env.Named,
-		cluster: env.CheckCluster}
+	o := &Options{
+		Out: env.Out, home: env.Home(), choose: env.ChooseProvider, cluster: env.CheckCluster,
+		printData: env.PrintData, named: env.Named,
+	}
 	cmd := &cobra.Command{
 		Use:                   "doctor [--provider NAME] [-o json|yaml]",
 		DisableFlagsInUseLine: true,
@@ -52,7 +57,7 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 				return command.Usagef(cmd, "--output %q: want json or yaml", o.output)
 			}
 			o.terminal = ui.Detect(env.Stdout(), env.Getenv)
-			return run(o, cmd.Context())
+			return env.UntilSignal(cmd.Context(), signals.NextEndsUs, func(ctx context.Context) error { return run(o, ctx) })
 		},
 	}
 	env.AddProviderFlag(cmd, cmd.Flags(), "What to look at")
@@ -63,21 +68,27 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 // Options is what one doctor looks at, and how it shows what it found.
 type Options struct {
 	Out      io.Writer
-	terminal ui.Terminal // of Out
+	terminal ui.Terminal // what Out is
 	output   string      // json, yaml or, for lines, empty
 	home     *place.Home
-	// choose returns the name and the settings of the provider in question, and cluster then looks
-	// at its cluster; there is no check.Cluster if nothing more can be asked of it.
-	choose    func() (name string, c provider.Config, err error)
-	cluster   func(ctx context.Context, name string, c provider.Config) ([]check.Result, *check.Cluster)
+	// choose returns the name and the settings of the provider in question.
+	choose func() (name string, c provider.Config, err error)
+	// cluster looks at the provider's cluster. The check.Cluster is nil if nothing more can be asked
+	// of it.
+	cluster func(ctx context.Context, name string, c provider.Config) ([]check.Result, *check.Cluster)
+	// printData prints what is no Kubernetes object as json or yaml.
 	printData func(v any, format string) error
-	named     func(hint string) string
+	// named makes a hint ready to be typed.
+	named func(hint string) string
 }
 
+// Run makes all checks and shows them. If one failed, the error is a [job.ExitError] with nothing to say. If ctx ends
+// before, nothing is shown: what was cut short would look like failed checks.
 func (o *Options) Run(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, doctorWait)
-	defer cancel()
 	checks := o.examine(ctx)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	for i := range checks {
 		checks[i].Hint = o.named(checks[i].Hint)
 	}
@@ -96,32 +107,36 @@ func (o *Options) Run(ctx context.Context) error {
 func (o *Options) show(checks []check.Result) {
 	status := ui.NewStatus(o.Out, o.terminal)
 	for _, c := range checks {
-		status.Summary(checkMarks[c.Status], fmt.Sprintf("%-8s %-16s %s", c.Status, c.Name, c.Detail))
+		status.Summary(marks[c.Status], fmt.Sprintf("%-8s %-16s %s", c.Status, c.Name, c.Detail))
 		if c.Hint != "" {
 			fmt.Fprintf(o.Out, "%27s%s\n", "hint: ", ui.Printable(c.Hint))
 		}
 	}
-	fmt.Fprintln(o.Out, countChecks(checks))
+	fmt.Fprintln(o.Out, count(checks))
 }
 
-var checkMarks = map[check.Status]ui.Mark{check.OK: ui.Good, check.Warning: ui.Warned, check.Error: ui.Bad, check.Skipped: ui.Unchecked}
+var marks = map[check.Status]ui.Mark{
+	check.OK: ui.Good, check.Warning: ui.Warned, check.Error: ui.Bad, check.Skipped: ui.Unchecked,
+}
 
-// countChecks says how many checks ended how.
-func countChecks(checks []check.Result) string {
-	count := map[check.Status]int{}
+// count says how many checks ended how.
+func count(checks []check.Result) string {
+	n := map[check.Status]int{}
 	for _, c := range checks {
-		count[c.Status]++
+		n[c.Status]++
 	}
 	warnings := "warnings"
-	if count[check.Warning] == 1 {
+	if n[check.Warning] == 1 {
 		warnings = "warning"
 	}
 	return fmt.Sprintf("%d ok, %d %s, %d failed, %d not checked",
-		count[check.OK], count[check.Warning], warnings, count[check.Error], count[check.Skipped])
+		n[check.OK], n[check.Warning], warnings, n[check.Error], n[check.Skipped])
 }
 
-// examine makes all checks, those that need no cluster too if there is none.
+// examine makes all checks; without a cluster those that need none.
 func (o *Options) examine(ctx context.Context) []check.Result {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	name, c, err := o.choose()
 	if err != nil {
 		return append([]check.Result{check.New("provider", check.Error, job.HintOf(err), "%v", err)}, o.checkMachine()...)
@@ -139,7 +154,7 @@ func (o *Options) examine(ctx context.Context) []check.Result {
 	return append(checks, o.checkMachine()...)
 }
 
-// providerCheck says which provider it is about.
+// providerCheck says which provider is looked at, and where its jobs go.
 func (o *Options) providerCheck(name string, c provider.Config) check.Result {
 	const title = "provider"
 	switch {
@@ -158,7 +173,7 @@ func (o *Options) providerCheck(name string, c provider.Config) check.Result {
 	return check.New(title, check.OK, "", "%s: %s, namespace %s", name, where, c.Namespace)
 }
 
-// checkMachine looks at what is here.
+// checkMachine looks at the certificates and the log store of this machine.
 func (o *Options) checkMachine() []check.Result {
 	return []check.Result{check.Certs(o.home), check.Store(o.home)}
 }

@@ -1,9 +1,14 @@
+// Package install is the command hodei install: it puts what jobs need into a cluster, and shows beforehand what
+// would change. Start with [New]. What is put there, and the order of the steps, are package setup's; the
+// manifests are package deploy's.
 package install
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,16 +22,21 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/command"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/setup"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
-// installTimeout is how long install waits for what it has applied. A cluster at
-// rest takes well under a second; this is for one that is not.
-const installTimeout = time.Minute
+// readyTimeout is how long install waits until what it has applied can be used. A cluster
+// at rest takes well under a second; this is for one that is not.
+const readyTimeout = time.Minute
 
-func New(a *command.Env) *cobra.Command {
-	o := Options{Env: a, dryRun: command.DryRunNone}
-	quota, printRBAC := "", false
+// New makes the command; run is (*Options).Run, or a test's.
+func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Command {
+	o := &Options{
+		Out: env.Out, ErrOut: env.ErrOut, dryRun: command.DryRunNone,
+		nameCluster: env.NameCluster, connect: env.SetupClient, named: env.Named, printData: env.PrintData,
+	}
+	quota := ""
 	printFlags := genericclioptions.NewPrintFlags("serverside-applied")
 	cmd := &cobra.Command{
 		Use:                   "install [--dry-run=client|server] [--diff] [--print-rbac] [-o yaml|json|name]",
@@ -72,23 +82,21 @@ func New(a *command.Env) *cobra.Command {
 			hodei install --workers-namespace build --profile baseline`),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.complete(cmd, quota, printRBAC, printFlags); err != nil {
+			if err := o.complete(cmd, quota, printFlags); err != nil {
 				return err
 			}
-			switch {
-			case printRBAC:
-				return printRights(a, o.choices, *printFlags.OutputFormat)
-			case o.diff:
-				return asDiff(o.Run(cmd.Context()))
+			err := env.UntilSignal(cmd.Context(), signals.NextEndsUs, func(ctx context.Context) error { return run(o, ctx) })
+			if o.diff {
+				return asDiff(err)
 			}
-			return o.Run(cmd.Context())
+			return err
 		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.dryRun, "dry-run", o.dryRun, "none, client (print only) or server (validate on the server, store nothing).")
 	flags.Lookup("dry-run").NoOptDefVal = command.DryRunClient
 	flags.BoolVar(&o.diff, "diff", false, "Show what would change, as a unified diff, and change nothing.")
-	flags.BoolVar(&printRBAC, "print-rbac", false, "Show every right that is granted, and why, and change nothing.")
+	flags.BoolVar(&o.rights, "print-rbac", false, "Show every right that is granted, and why, and change nothing.")
 	flags.StringVar(&o.choices.WorkersNamespace, "workers-namespace", deploy.WorkersNamespace,
 		"Namespace of the jobs; created if it does not exist.")
 	flags.StringVar(&o.choices.Profile, "profile", deploy.ProfileRestricted, "Pod Security standard of the jobs' namespace: "+
@@ -101,7 +109,7 @@ func New(a *command.Env) *cobra.Command {
 	flags.BoolVar(&o.forcePodSecurity, "force-pod-security", false,
 		"Enforce the profile in an existing namespace even if Pods in it don't meet it.")
 	flags.BoolVar(&o.wait, "wait", true, "Wait until what was applied can be used.")
-	flags.DurationVar(&o.timeout, "timeout", installTimeout, "With --wait: give up after this time.")
+	flags.DurationVar(&o.timeout, "timeout", readyTimeout, "With --wait: give up after this time.")
 	printFlags.AddFlags(cmd)
 	for name, values := range map[string][]string{
 		"profile":        {deploy.ProfileRestricted, deploy.ProfileBaseline, deploy.ProfilePrivileged},
@@ -112,8 +120,34 @@ func New(a *command.Env) *cobra.Command {
 	return cmd
 }
 
-// complete makes the options of what was typed.
-func (o *Options) complete(cmd *cobra.Command, quota string, printRBAC bool, printFlags *genericclioptions.PrintFlags) error {
+// Options is what one install does, and what that needs.
+type Options struct {
+	Out, ErrOut      io.Writer
+	choices          deploy.Options
+	dryRun           string // a value of --dry-run
+	diff             bool   // show what would change
+	rights           bool   // show what the manifests grant
+	force            bool   // take over fields that somebody else has set
+	forcePodSecurity bool   // enforce a profile that Pods of others don't meet
+	wait             bool
+	timeout          time.Duration // of wait
+	output           string        // of -o; empty: lines. Otherwise Out is for objects alone
+	line             setup.Line    // what was typed, for hints
+
+	// newPrinter makes a printer of objects; as a line it surrounds what was done, %s, with state.
+	newPrinter func(state string) (printers.ResourcePrinter, error)
+	// nameCluster chooses the cluster and, if acts, says after verb which it is.
+	nameCluster func(verb string, acts bool) error
+	// connect returns a client of the chosen cluster.
+	connect func(context.Context) (*setup.Client, error)
+	// named makes a hint ready to be typed.
+	named func(hint string) string
+	// printData prints what is no Kubernetes object as json or yaml.
+	printData func(v any, format string) error
+}
+
+// complete checks what was typed, and turns it into options.
+func (o *Options) complete(cmd *cobra.Command, quota string, printFlags *genericclioptions.PrintFlags) error {
 	flags := cmd.Flags()
 	if flags.Changed("namespace") {
 		return command.Usagef(cmd, "--namespace has no effect here: jobs get the namespace of --workers-namespace")
@@ -134,28 +168,19 @@ func (o *Options) complete(cmd *cobra.Command, quota string, printRBAC bool, pri
 		Caller: command.Typed(flags, command.CallerFlags...),
 		Force:  o.force,
 	}
-	waits := []string{"wait", "timeout"}
 	switch {
-	case printRBAC:
-		err = command.RefuseUnread(cmd, "print-rbac", append(waits, "diff", "dry-run", "force-conflicts", "force-pod-security")...)
 	case o.diff:
 		o.line.Dry = " --diff"
-		err = command.RefuseUnread(cmd, "diff", append(waits, "dry-run", "output")...)
-	case o.dryRun == command.DryRunClient:
-		err = command.RefuseUnread(cmd, "dry-run=client", append(waits, "force-conflicts", "force-pod-security")...)
 	case o.dryRun == command.DryRunServer:
 		o.line.Dry = " --dry-run=server"
-		err = command.RefuseUnread(cmd, "dry-run=server", waits...)
-	case !o.wait:
-		err = command.RefuseUnread(cmd, "wait=false", "timeout")
 	}
-	if err != nil {
+	if err := o.refuseUnread(cmd); err != nil {
 		return err
 	}
-	if printRBAC {
-		return checkRightsOutput(cmd, *printFlags.OutputFormat)
+	o.output = *printFlags.OutputFormat
+	if o.rights {
+		return checkRightsOutput(cmd, o.output)
 	}
-	o.objects = *printFlags.OutputFormat != ""
 	o.newPrinter = command.StatePrinters(printFlags)
 	if _, err := o.newPrinter("%s"); err != nil {
 		return command.Usagef(cmd, "%w", err)
@@ -166,22 +191,30 @@ func (o *Options) complete(cmd *cobra.Command, quota string, printRBAC bool, pri
 	return nil
 }
 
-// Options is what one install does.
-type Options struct {
-	*command.Env
-	choices          deploy.Options
-	dryRun           string
-	diff             bool
-	force            bool // conflicts
-	forcePodSecurity bool
-	wait             bool
-	timeout          time.Duration
-	objects          bool // stdout is for objects alone: -o
-	newPrinter       func(state string) (printers.ResourcePrinter, error)
-	line             setup.Line
+// refuseUnread refuses flags that the chosen way to install does not read.
+func (o *Options) refuseUnread(cmd *cobra.Command) error {
+	waits, forces := []string{"wait", "timeout"}, []string{"force-conflicts", "force-pod-security"}
+	switch {
+	case o.rights:
+		return command.RefuseUnread(cmd, "print-rbac", slices.Concat(waits, []string{"diff", "dry-run"}, forces)...)
+	case o.diff:
+		return command.RefuseUnread(cmd, "diff", append(waits, "dry-run", "output")...)
+	case o.dryRun == command.DryRunClient:
+		return command.RefuseUnread(cmd, "dry-run=client", slices.Concat(waits, forces)...)
+	case o.dryRun == command.DryRunServer:
+		return command.RefuseUnread(cmd, "dry-run=server", waits...)
+	case !o.wait:
+		return command.RefuseUnread(cmd, "wait=false", "timeout")
+	}
+	return nil
 }
 
+// Run installs, or shows what it would install. A diff that is not empty is a [job.ExitError] with code 1, and
+// nothing to say.
 func (o *Options) Run(ctx context.Context) error {
+	if o.rights {
+		return o.printRights()
+	}
 	applied, err := o.newPrinter("%s" + command.DryRunNote[o.dryRun])
 	if err != nil {
 		return err
@@ -189,10 +222,10 @@ func (o *Options) Run(ctx context.Context) error {
 	if o.dryRun == command.DryRunClient {
 		return o.showObjects(applied)
 	}
-	if err := o.NameCluster("into", !o.dry()); err != nil {
+	if err := o.nameCluster("into", !o.dry()); err != nil {
 		return err
 	}
-	client, err := o.SetupClient(ctx)
+	client, err := o.connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -216,7 +249,7 @@ func (o *Options) Run(ctx context.Context) error {
 	return o.apply(ctx, installer, plan, applied)
 }
 
-// dry reports whether it asks a cluster and changes nothing.
+// dry reports whether install asks a cluster and changes nothing.
 func (o *Options) dry() bool { return o.diff || o.dryRun == command.DryRunServer }
 
 // apply installs, and prints each object when it is done.
@@ -240,14 +273,14 @@ func (o *Options) apply(ctx context.Context, installer *setup.Installer, plan *s
 			"Pod Security keeps nothing out of it; docs/security.md has a policy that does\n", namespace)
 	}
 	if namespace != deploy.WorkersNamespace {
-		fmt.Fprintln(o.ErrOut, o.Named(fmt.Sprintf("jobs get there with: {hodei} run -n %[1]s; or always, with a provider: "+
+		fmt.Fprintln(o.ErrOut, o.named(fmt.Sprintf("jobs get there with: {hodei} run -n %[1]s; or always, with a provider: "+
 			"{hodei} provider set NAME --namespace %[1]s", namespace)))
 	}
 	return nil
 }
 
-// checkPodSecurity says what changes for everybody's Pods in namespaces of somebody else,
-// and stops before some of them would be refused.
+// checkPodSecurity tells how namespaces that were there before hodei change for everybody's Pods. It returns an
+// error if some of the Pods would be refused then, unless that is forced or nothing is changed.
 func (o *Options) checkPodSecurity(changes []setup.PodSecurityChange) error {
 	for _, change := range changes {
 		switch err := change.Err(); {
@@ -301,16 +334,16 @@ func (o *Options) showPlan(plan *setup.Plan, applied printers.ResourcePrinter) e
 	return nil
 }
 
-// printPruned says what was deleted; among objects for a program it is chatter.
+// printPruned says what was deleted, on stderr if stdout is for objects that were applied.
 func (o *Options) printPruned(object runtime.Object, state string) error {
 	out := o.Out
-	if o.objects {
+	if o.output != "" {
 		out = o.ErrOut
 	}
 	return command.LinePrinter(state).PrintObj(object, out)
 }
 
-// errDiffers is the end of a diff that is not empty.
+// errDiffers ends a diff that is not empty.
 var errDiffers = &job.ExitError{Code: 1}
 
 // showDiff prints what would change, and returns errDiffers if anything would.
@@ -325,10 +358,10 @@ func (o *Options) showDiff(plan *setup.Plan) error {
 	return errDiffers
 }
 
-// asDiff gives the error of a diff that could not be made a code of its own, as
-// diff and kubectl diff do.
+// asDiff returns err with the exit code 2 that diff and kubectl diff have for a diff that they could not make. The
+// end of a diff that is not empty, and that of a signal, have codes of their own.
 func asDiff(err error) error {
-	if err == nil || errors.Is(err, errDiffers) {
+	if _, ended := errors.AsType[*job.ExitError](err); err == nil || ended {
 		return err
 	}
 	return &job.ExitError{Code: command.ExitUsage, Err: err}

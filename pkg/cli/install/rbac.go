@@ -12,7 +12,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/command"
 )
 
-// checkRightsOutput checks -o: rights are no objects that other printers know.
+// checkRightsOutput checks -o: rights are no Kubernetes objects, so kubectl's other formats do not fit.
 func checkRightsOutput(cmd *cobra.Command, output string) error {
 	if !slices.Contains([]string{"", "json", "yaml"}, output) {
 		return command.Usagef(cmd, "--output %q: want json or yaml with --print-rbac", output)
@@ -20,15 +20,14 @@ func checkRightsOutput(cmd *cobra.Command, output string) error {
 	return nil
 }
 
-// printRights is hodei install --print-rbac: every verb on every resource that the
-// manifests grant, and why. It asks no cluster.
-func printRights(a *command.Env, choices deploy.Options, output string) error {
-	rights, err := deploy.Rights(choices)
+// printRights prints every verb on every resource that the manifests grant, and why. It asks no cluster.
+func (o *Options) printRights() error {
+	rights, err := deploy.Rights(o.choices)
 	if err != nil {
 		return err
 	}
-	if output != "" {
-		return a.PrintData(rights, output)
+	if o.output != "" {
+		return o.printData(rights, o.output)
 	}
 	table := &metav1.Table{ColumnDefinitions: []metav1.TableColumnDefinition{
 		{Name: "Role", Type: "string", Format: "name"},
@@ -49,5 +48,5 @@ func printRights(a *command.Env, choices deploy.Options, output string) error {
 			right.Role, scope, resource, strings.Join(right.Verbs, ","), right.Why,
 		}})
 	}
-	return printers.NewTablePrinter(printers.PrintOptions{}).PrintObj(table, a.Out)
+	return printers.NewTablePrinter(printers.PrintOptions{}).PrintObj(table, o.Out)
 }

@@ -9,19 +9,18 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
-	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
 const (
-	// refusalWindow and maxRefusals bound the log, because whoever reaches the port is
-	// turned away as often as they like: an agent tries at most every 100 ms at first, and
-	// later every 15 s.
+	// In refusalWindow at most maxRefusals lines are logged, because anybody who reaches the
+	// port can be turned away as often as they like. An agent tries every 100 ms at first, and
+	// every 15 s later.
 	refusalWindow = 10 * time.Second
 	maxRefusals   = 20
 )
 
-// turnedAway tells of agents that are turned away.
+// turnedAway logs agents that are turned away, within a quota. It may be used by several goroutines.
 type turnedAway struct {
 	log *slog.Logger
 
@@ -29,14 +28,13 @@ type turnedAway struct {
 	quota
 }
 
-// quota bounds the lines in a refusalWindow.
+// quota counts the lines of a refusalWindow.
 type quota struct {
 	began        time.Time
-	told, untold int // since then
+	told, untold int // lines that were logged since then, and those that were left out
 }
 
-// take reports whether there is room for one more line, and how many had none in the window
-// before.
+// take reports whether one more line may be logged, and how many were left out in the window before this one.
 func (q *quota) take(now time.Time) (ok bool, before int) {
 	if now.Sub(q.began) >= refusalWindow {
 		before = q.untold
@@ -50,6 +48,7 @@ func (q *quota) take(now time.Time) (ok bool, before int) {
 	return ok, before
 }
 
+// tell logs that an agent was turned away because of err.
 func (r *turnedAway) tell(from net.Addr, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -67,21 +66,21 @@ func (r *turnedAway) sum(n int) {
 	}
 }
 
-// end tells of the last ones.
+// end logs how many lines were left out since the last one.
 func (r *turnedAway) end() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.sum(r.untold)
 }
 
-// jobLog bounds what is logged of each job: its agent may come and go as fast as it likes.
+// jobLog handles what is logged of one job, within a quota: the job's agent may come and go as fast as it likes.
 type jobLog struct {
 	slog.Handler
-	state *jobQuotas
-	job   string
+	quotas *jobQuotas
+	job    string
 }
 
-// jobQuotas are the quotas of jobs that logged something just now.
+// jobQuotas are the quotas of jobs of which something was logged lately. They may be used by several goroutines.
 type jobQuotas struct {
 	mu     sync.Mutex
 	quotas map[string]*quota
@@ -90,12 +89,12 @@ type jobQuotas struct {
 // of returns the log of one job.
 func (q *jobQuotas) of(log *slog.Logger, job, attempt string) *slog.Logger {
 	h := log.With("job", job, "attempt", attempt).Handler()
-	return slog.New(&jobLog{Handler: h, state: q, job: job})
+	return slog.New(&jobLog{Handler: h, quotas: q, job: job})
 }
 
 // Handle implements slog.Handler.
 func (l *jobLog) Handle(ctx context.Context, r slog.Record) error {
-	ok, before := l.state.take(l.job, time.Now())
+	ok, before := l.quotas.take(l.job, time.Now())
 	if before > 0 {
 		r.AddAttrs(slog.Int("unlogged", before))
 	}
@@ -105,6 +104,7 @@ func (l *jobLog) Handle(ctx context.Context, r slog.Record) error {
 	return l.Handler.Handle(ctx, r)
 }
 
+// take is quota.take for a job. It forgets jobs that were quiet for ten windows.
 func (q *jobQuotas) take(job string, now time.Time) (ok bool, before int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -119,7 +119,7 @@ func (q *jobQuotas) take(job string, now time.Time) (ok bool, before int) {
 	return q.quotas[job].take(now)
 }
 
-// attemptLog says what happens to an attempt.
+// attemptLog logs what happens to an attempt. It is a coordinator.Listener.
 type attemptLog struct{ log *slog.Logger }
 
 func (l attemptLog) Attached(a coordinator.Attachment) {
@@ -138,24 +138,3 @@ func (l attemptLog) Exited(_ string, record *hodeipb.ExitRecord) {
 }
 
 func (l attemptLog) Failed(_ string, err error) { l.log.Error("output not stored", "error", err) }
-
-// probeEvery bounds the writes that requests of /healthz can cause.
-const probeEvery = 5 * time.Second
-
-// probe tells whether a directory takes files, by trying at most every probeEvery.
-type probe struct {
-	dir string
-
-	mu  sync.Mutex
-	at  time.Time
-	err error
-}
-
-func (p *probe) check() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if now := time.Now(); now.Sub(p.at) >= probeEvery {
-		p.at, p.err = now, place.TakesFiles(p.dir)
-	}
-	return p.err
-}

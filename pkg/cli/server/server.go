@@ -1,3 +1,6 @@
+// Package server is the command hodei server: it keeps a coordinator and an HTTP API for providers running on this
+// machine. Start with [New]. [Options.Run] listens, serves and logs; the API itself is the module's own package server,
+// the coordinator is package coordinator, and the figures for Prometheus are package exporter's.
 package server
 
 import (
@@ -6,6 +9,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -21,7 +25,6 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/exporter"
 	"github.com/hodei-jobs/hodei/pkg/follow"
-	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
@@ -31,9 +34,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/signals"
 )
 
-func New(a *command.Env) *cobra.Command {
-	var certsDir string
-	o := Options{Env: a}
+// New makes the command; run is (*Options).Run, or a test's.
+func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Command {
+	o := &Options{ErrOut: env.ErrOut, program: env.Name, named: env.Named, home: env.Home(), cluster: clusterOf(env)}
 	cmd := &cobra.Command{
 		Use:                   "server [--listen ADDRESS] [--grpc-listen ADDRESS] [--certs-dir DIR]",
 		DisableFlagsInUseLine: true,
@@ -67,235 +70,239 @@ func New(a *command.Env) *cobra.Command {
 			hodei server --grpc-listen 0.0.0.0:50051`),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkLoopback(o.listen); err != nil {
-				return command.Usagef(cmd, "--listen %w", err)
-			}
-			if _, _, err := net.SplitHostPort(o.grpcListen); err != nil {
-				return command.Usagef(cmd, "--grpc-listen %q: want HOST:PORT", o.grpcListen)
-			}
-			var err error
-			if o.metricsAddr, err = command.MetricsAddress(cmd, o.metricsAddr); err != nil {
+			if err := o.check(cmd); err != nil {
 				return err
 			}
-			o.grpcAsked = cmd.Flags().Changed("grpc-listen")
-			if err := o.complete(certsDir); err != nil {
-				return err
-			}
-			defer o.store.Close(o.warn)
-			return o.Run(cmd.Context())
+			return env.UntilSignal(cmd.Context(), signals.NextEndsUs, func(ctx context.Context) error { return run(o, ctx) })
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "Address of the HTTP API: 127.0.0.1, ::1 or localhost, and a port.")
+	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080",
+		"Address of the HTTP API: 127.0.0.1, ::1 or localhost, and a port.")
 	flags.StringVar(&o.grpcListen, "grpc-listen", "127.0.0.1:50051", "Address that agents dial, with mutual TLS.")
 	command.MetricsFlag(cmd, &o.metricsAddr)
-	flags.StringVar(&certsDir, "certs-dir", "", "Directory of 'hodei certs generate', read again at every connection. Default: ./certs or $XDG_CONFIG_HOME/hodei/certs if hodei made them and they are yours; else agents are not served.")
+	flags.StringVar(&o.certsDir, "certs-dir", "", "Directory of 'hodei certs generate', read again at every connection. "+
+		"Default: ./certs or $XDG_CONFIG_HOME/hodei/certs if hodei made them and they are yours; else agents are not served.")
 	return cmd
 }
 
-// checkLoopback refuses an address that others can reach, and one that the API's own
-// guard would refuse in Host: other addresses of loopback.
+// clusterOf returns a func that returns the cluster of env's kubeconfig as it is then.
+func clusterOf(env *command.Env) func() (provider.Config, error) {
+	return func() (provider.Config, error) {
+		c := provider.Config{Context: *env.Kube.Context, Kubeconfig: *env.Kube.KubeConfig}
+		err := env.CaptureContext(&c)
+		return c, err
+	}
+}
+
+// Options is where one server listens, and what it needs.
+type Options struct {
+	ErrOut      io.Writer // of the log
+	listen      string    // address of the HTTP API
+	grpcListen  string    // address that agents dial
+	grpcAsked   bool      // grpcListen was given, so there have to be certificates
+	metricsAddr string    // address of the figures for Prometheus; empty: none
+	certsDir    string    // empty: one of hodei's own, if there is one
+	program     string    // as it is typed
+	// named makes a hint ready to be typed.
+	named func(hint string) string
+	// home is where providers, certificates and output of this machine are.
+	home *place.Home
+	// cluster returns the cluster of the kubeconfig, in Context and Kubeconfig.
+	cluster func() (provider.Config, error)
+}
+
+// check checks what was typed.
+func (o *Options) check(cmd *cobra.Command) error {
+	if err := checkLoopback(o.listen); err != nil {
+		return command.Usagef(cmd, "--listen %w", err)
+	}
+	if _, _, err := net.SplitHostPort(o.grpcListen); err != nil {
+		return command.Usagef(cmd, "--grpc-listen %q: want HOST:PORT", o.grpcListen)
+	}
+	o.grpcAsked = cmd.Flags().Changed("grpc-listen")
+	var err error
+	o.metricsAddr, err = command.MetricsAddress(cmd, o.metricsAddr)
+	return err
+}
+
+// checkLoopback refuses an address that other machines can reach. It refuses other addresses of loopback too, because
+// the API refuses them as the Host of a request.
 func checkLoopback(address string) error {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return fmt.Errorf("%q: want HOST:PORT", address)
 	}
 	if !server.ListensOn(host) {
-		return fmt.Errorf("%q: the API asks nobody who they are, so it listens on loopback alone: want 127.0.0.1, ::1 or localhost", address)
+		return fmt.Errorf("%q: the API asks nobody who they are, so it listens on loopback alone: "+
+			"want 127.0.0.1, ::1 or localhost", address)
 	}
 	return nil
 }
 
-// Options is a server, ready to listen.
-type Options struct {
-	*command.Env
-	listen, grpcListen string
-	grpcAsked          bool               // --grpc-listen was given
-	metricsAddr        string             // empty: nowhere
-	exporter           *exporter.Exporter // nil: none
-	files              certs.ServerFiles
-	tls                *tls.Config // nil: there are no certificates, and agents are not served
-	registry           string
-	store              *place.Store
-	disk               *probe
-	turnedAway         *turnedAway
-	quotas             jobQuotas
-	log                *slog.Logger
+// Run serves until ctx ends, and returns nil then; or until one of its addresses fails.
+func (o *Options) Run(ctx context.Context) error {
+	registry, err := o.home.ProvidersPath()
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(o.ErrOut, nil))
+	files, tls, err := o.findCerts(log)
+	if err != nil {
+		return err
+	}
+	k, err := openKeeper(o.home, log)
+	if err != nil {
+		return err
+	}
+	defer k.close()
+	k.files, k.tls = files, tls
+	l, err := o.openListeners(tls != nil)
+	if err != nil {
+		return err
+	}
+	if l.metrics != nil {
+		k.exporter = exporter.New()
+	}
+	agents := &coordinator.Hub{TLS: tls, Open: k.open, TurnedAway: k.turnedAway.tell, MetricsInterval: follow.UnwatchedEvery}
+	api := &server.Server{
+		Registry: registry, Complete: o.completer(), Program: o.program, Log: log,
+		Health: func() error { return k.health(agents) },
+	}
+	o.logAddresses(log, l, k.store.Dir)
+	all := &servers{listeners: l, api: api, agents: agents, figures: k.exporter}
+	return all.serve(ctx, log)
 }
 
-// complete finds what the server works with. The caller closes the store.
-func (o *Options) complete(certsDir string) error {
-	var err error
-	if o.registry, err = o.Home().ProvidersPath(); err != nil {
-		return err
-	}
-	o.log = slog.New(slog.NewTextHandler(o.ErrOut, nil))
-	if err := o.findCerts(certsDir); err != nil {
-		return err
-	}
-	if o.store, err = o.Home().OpenStore(true); err != nil {
-		return err
-	}
-	if why := o.store.Temporary; why != nil { // agents would be told that their output is safe
-		o.store.Close(o.warn)
-		return &job.Hinted{Err: fmt.Errorf("output can't be stored: %w", why), Hint: "set XDG_STATE_HOME to a directory that can be written to"}
-	}
-	o.store.TellDropped(o.warn)
-	o.disk, o.turnedAway = &probe{dir: o.store.Dir}, &turnedAway{log: o.log}
-	o.quotas.quotas = map[string]*quota{}
-	return nil
-}
-
-// findCerts takes the server's certificate from the directory that was named, else from one of
-// hodei's own. Without a certificate no agent could attach, so the server does not listen for
-// agents.
-func (o *Options) findCerts(dir string) (err error) {
+// findCerts returns the server's certificate from certsDir, else from a directory of hodei's own. Without one the
+// config is nil, and the server does not listen for agents: none could attach.
+func (o *Options) findCerts(log *slog.Logger) (files certs.ServerFiles, config *tls.Config, err error) {
+	dir := o.certsDir
 	if dir == "" {
 		var passed []place.PassedCerts
-		dir, passed = o.Home().FoundCerts()
+		dir, passed = o.home.FoundCerts()
 		for _, p := range passed {
-			o.log.Warn("certificates not used", "directory", p.Dir, "reason", p.Why, "hint", o.Named("{hodei} server --certs-dir "+shell.Quote(p.Dir)))
+			log.Warn("certificates not used", "directory", p.Dir, "reason", p.Why,
+				"hint", o.named("{hodei} server --certs-dir "+shell.Quote(p.Dir)))
 		}
 	}
 	switch {
 	case dir == "" && o.grpcAsked:
-		return &job.Hinted{Err: errors.New("--grpc-listen takes certificates, and there are none in " + strings.Join(o.Home().CertsDirs(), " or ")), Hint: "{hodei} certs generate"}
+		return files, nil, &job.Hinted{
+			Err:  errors.New("--grpc-listen takes certificates, and there are none in " + strings.Join(o.home.CertsDirs(), " or ")),
+			Hint: "{hodei} certs generate",
+		}
 	case dir == "":
-		return nil
+		return files, nil, nil
 	}
 	path := func(name string) string { return filepath.Join(dir, name) }
-	o.files = certs.ServerFiles{CA: path("ca.crt"), Cert: path("server.crt"), Key: path("server.key")}
-	if o.tls, err = o.files.ServerConfig(); err != nil {
-		return &job.Hinted{Err: err, Hint: "see what is wrong with them, or make them anew: {hodei} certs generate --force --dir " + shell.Quote(dir)}
+	files = certs.ServerFiles{CA: path("ca.crt"), Cert: path("server.crt"), Key: path("server.key")}
+	if config, err = files.ServerConfig(); err != nil {
+		return files, nil, &job.Hinted{
+			Err:  err,
+			Hint: "see what is wrong with them, or make them anew: {hodei} certs generate --force --dir " + shell.Quote(dir),
+		}
 	}
-	return nil
+	return files, config, nil
 }
 
-func (o *Options) Run(ctx context.Context) error {
-	ctx, stop := o.Signals.UntilSignal(ctx, signals.NextEndsUs)
-	defer stop()
-	http, err := o.listenOn(o.listen, "--listen")
-	if err != nil {
-		return err
-	}
-	grpc, err := o.listenForAgents()
-	if err != nil {
-		return errors.Join(err, http.Close())
-	}
-	metrics, err := o.listenForMetrics()
-	if err != nil {
-		if grpc != nil {
-			err = errors.Join(err, grpc.Close())
-		}
-		return errors.Join(err, http.Close())
-	}
-	agents := &coordinator.Hub{TLS: o.tls, Open: o.open, TurnedAway: o.turnedAway.tell, MetricsInterval: follow.UnwatchedEvery}
-	api := &server.Server{Registry: o.registry, Complete: o.captured(), Program: o.Name, Log: o.log,
-		Health: func() error { return o.health(agents) }}
-	if grpc != nil {
-		o.log.Info("listening", "http", http.Addr().String(), "grpc", grpc.Addr().String(), "output", o.store.Dir)
-	} else {
-		o.log.Info("listening", "http", http.Addr().String(), "grpc", "not: there are no certificates", "hint", o.Named("{hodei} certs generate, then {hodei} server"))
-	}
+// listeners are the opened addresses; nil: it is not served.
+type listeners struct{ http, grpc, metrics net.Listener }
 
-	// Whichever fails ends both.
+// openListeners opens all addresses, or none; that of agents only if they can be served.
+func (o *Options) openListeners(agents bool) (l listeners, err error) {
+	var opened []net.Listener
+	open := func(address, flag string) net.Listener {
+		if err != nil || address == "" {
+			return nil
+		}
+		var one net.Listener
+		if one, err = httpserve.Listen(address, "choose another: {hodei} server "+flag+" HOST:PORT"); err != nil {
+			return nil
+		}
+		opened = append(opened, one)
+		return one
+	}
+	l.http = open(o.listen, "--listen")
+	if agents {
+		l.grpc = open(o.grpcListen, "--grpc-listen")
+	}
+	l.metrics = open(o.metricsAddr, "--metrics-addr")
+	if err != nil {
+		for _, one := range opened {
+			err = errors.Join(err, one.Close())
+		}
+	}
+	return l, err
+}
+
+// logAddresses logs where the server listens, and where it stores output.
+func (o *Options) logAddresses(log *slog.Logger, l listeners, output string) {
+	if l.grpc != nil {
+		log.Info("listening", "http", l.http.Addr().String(), "grpc", l.grpc.Addr().String(), "output", output)
+	} else {
+		log.Info("listening", "http", l.http.Addr().String(), "grpc", "not: there are no certificates",
+			"hint", o.named("{hodei} certs generate, then {hodei} server"))
+	}
+	if l.metrics != nil {
+		log.Info("listening", "metrics", l.metrics.Addr().String())
+	}
+}
+
+// servers are what a process serves, each at its listener.
+type servers struct {
+	listeners
+	api     *server.Server
+	agents  *coordinator.Hub
+	figures *exporter.Exporter
+}
+
+// serve serves until ctx ends or one of the servers fails, and ends all of them then.
+func (s *servers) serve(ctx context.Context, log *slog.Logger) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var work sync.WaitGroup
-	work.Go(func() { cancel(api.Serve(ctx, http)) })
-	if grpc != nil {
-		work.Go(func() { cancel(agents.Serve(grpc)) })
+	work.Go(func() { cancel(s.api.Serve(ctx, s.http)) })
+	if s.grpc != nil {
+		work.Go(func() { cancel(s.agents.Serve(s.grpc)) })
 	}
-	if metrics != nil {
-		o.log.Info("listening", "metrics", metrics.Addr().String())
-		work.Go(func() { cancel(o.exporter.Serve(ctx, metrics)) })
+	if s.metrics != nil {
+		work.Go(func() { cancel(s.figures.Serve(ctx, s.metrics)) })
 	}
 	<-ctx.Done()
-	o.log.Info("ending")
-	agents.Close()
+	log.Info("ending")
+	s.agents.Close()
 	work.Wait()
-	o.turnedAway.end()
-	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return nil
 }
 
-// listenForAgents opens the address that agents dial; nil without certificates.
-func (o *Options) listenForAgents() (net.Listener, error) {
-	if o.tls == nil {
-		return nil, nil
-	}
-	return o.listenOn(o.grpcListen, "--grpc-listen")
-}
-
-// listenForMetrics opens the address of --metrics-addr; nil without one.
-func (o *Options) listenForMetrics() (net.Listener, error) {
-	if o.metricsAddr == "" {
-		return nil, nil
-	}
-	o.exporter = exporter.New()
-	return o.listenOn(o.metricsAddr, "--metrics-addr")
-}
-
-func (o *Options) listenOn(address, flag string) (net.Listener, error) {
-	return httpserve.Listen(address, "choose another: {hodei} server "+flag+" HOST:PORT")
-}
-
-// captured puts the cluster of the kubeconfig as it is now, when the server starts,
-// into providers, and refuses another: which clusters jobs go to, and with whose
-// rights, is not for everyone on this machine to choose.
-func (o *Options) captured() func(*provider.Config) error {
-	here := provider.Config{Context: *o.Kube.Context, Kubeconfig: *o.Kube.KubeConfig}
-	err := o.CaptureContext(&here)
+// completer returns what puts the cluster of the kubeconfig, as it is now, into providers, and refuses another. Not
+// everyone on this machine may choose which clusters jobs go to, and with whose rights.
+func (o *Options) completer() func(*provider.Config) error {
+	here, err := o.cluster()
 	if here.Kubeconfig != "" && err == nil {
 		here.Kubeconfig, err = filepath.Abs(here.Kubeconfig)
 	}
 	if err != nil {
-		err = &job.Failure{Cause: job.ConfigError, Message: kubernetes.Explain(err).Message, Hint: o.Named(cmp.Or(job.HintOf(err), kubernetes.Explain(err).Hint))}
+		f := kubernetes.Explain(err)
+		err = &job.Failure{Cause: job.ConfigError, Message: f.Message, Hint: o.named(cmp.Or(job.HintOf(err), f.Hint))}
 	}
 	return func(c *provider.Config) error {
 		switch {
 		case err != nil:
 			return err
 		case c.Context != "" && c.Context != here.Context:
-			return &job.Failure{Cause: job.ConfigError, Message: fmt.Sprintf("config.context: %q can't be chosen over HTTP, only %q, which the server was started with", c.Context, here.Context),
-				Hint: o.Named("{hodei} provider add NAME --context " + shell.Quote(c.Context))}
+			return &job.Failure{
+				Cause: job.ConfigError,
+				Message: fmt.Sprintf("config.context: %q can't be chosen over HTTP, only %q, which the server was started with",
+					c.Context, here.Context),
+				Hint: o.named("{hodei} provider add NAME --context " + shell.Quote(c.Context)),
+			}
 		}
 		c.Context, c.Kubeconfig = here.Context, here.Kubeconfig
 		return nil
 	}
 }
-
-// health says why an agent that dials now could not attach, or its output not be kept.
-func (o *Options) health(agents *coordinator.Hub) error {
-	if o.tls == nil { // and no agent dials
-		return o.disk.check()
-	}
-	if _, err := o.files.ServerConfig(); err != nil {
-		return err
-	}
-	if err := agents.Ready(); err != nil {
-		return err
-	}
-	return o.disk.check()
-}
-
-// open gives what stores the output of an attempt.
-func (o *Options) open(hello *hodeipb.Hello) (coordinator.Follower, func()) {
-	log := o.quotas.of(o.log, hello.Namespace+"/"+hello.Job, hello.Attempt)
-	r := &coordinator.Recorder{Store: o.store.Store, Keep: true, Listener: follow.Exported(attemptLog{log}, o.exporter)}
-	return r, func() {
-		if o.exporter != nil {
-			o.exporter.Left(exporter.ID{Namespace: hello.Namespace, Job: hello.Job, Attempt: hello.Attempt})
-		}
-		if err := r.Close(); err != nil {
-			log.Error("output not closed", "error", err)
-		}
-		log.Info("agent left")
-		o.store.TellDropped(o.warn)
-	}
-}
-
-// warn logs what is about no agent.
-func (o *Options) warn(text string) { o.log.Warn(text) }

@@ -1,9 +1,13 @@
+// Package uninstall is the command hodei uninstall: it says what of hodei is in a cluster, and removes it. Start with
+// [New]. What is found and in which order it goes are package setup's; this package decides when to ask, when to
+// refuse and what to print.
 package uninstall
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -21,13 +25,17 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
-// uninstallTimeout is how long uninstall waits until all is gone: with jobs that
-// run, a Pod takes as long as its grace, 45 s unless a job has said more, and the
-// namespace's controller some seconds on top.
-const uninstallTimeout = 2 * time.Minute
+// goneTimeout is how long uninstall waits until all is gone. While jobs run, a Pod takes as
+// long as its grace, 45 s unless the job sets another, and the namespace's controller some
+// seconds on top.
+const goneTimeout = 2 * time.Minute
 
-func New(a *command.Env) *cobra.Command {
-	o := Options{Env: a, dryRun: command.DryRunNone}
+// New makes the command; run is (*Options).Run, or a test's.
+func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Command {
+	o := &Options{
+		Out: env.Out, ErrOut: env.ErrOut, dryRun: command.DryRunNone,
+		nameCluster: env.NameCluster, connect: env.SetupClient, named: env.Named,
+	}
 	printFlags := genericclioptions.NewPrintFlags("deleted")
 	cmd := &cobra.Command{
 		Use:                   "uninstall --yes [--workers-namespace NAME] [--force] | --dry-run=client|server [-o yaml|json|name]",
@@ -58,7 +66,7 @@ func New(a *command.Env) *cobra.Command {
 			if err := o.complete(cmd, printFlags); err != nil {
 				return err
 			}
-			return o.Run(cmd.Context())
+			return env.UntilSignal(cmd.Context(), signals.StillHeard, func(ctx context.Context) error { return run(o, ctx) })
 		},
 	}
 	flags := cmd.Flags()
@@ -70,12 +78,34 @@ func New(a *command.Env) *cobra.Command {
 		"Remove only this namespace of jobs; with the last one also what all of them share (default: all).")
 	flags.BoolVar(&o.force, "force", false, "End jobs that run, and remove those that wait.")
 	flags.BoolVar(&o.wait, "wait", true, "Wait until all is gone, and take hodei's labels off namespaces that stay.")
-	flags.DurationVar(&o.timeout, "timeout", uninstallTimeout, "With --wait: give up after this time.")
+	flags.DurationVar(&o.timeout, "timeout", goneTimeout, "With --wait: give up after this time.")
 	printFlags.AddFlags(cmd)
 	return cmd
 }
 
-// complete makes the options of what was typed.
+// Options is what one uninstall does, and what that needs.
+type Options struct {
+	Out, ErrOut      io.Writer
+	yes              bool
+	dryRun           string // a value of --dry-run
+	workersNamespace string // empty: all
+	force            bool   // jobs that run are no reason to refuse
+	wait             bool
+	timeout          time.Duration            // of wait
+	printer          printers.ResourcePrinter // of -o; nil: a line says what was done
+	// choice and caller are flags as they were typed, for hints: --workers-namespace, and who asks
+	// the cluster. Each begins with a space.
+	choice, caller string
+
+	// nameCluster chooses the cluster and, if acts, says after verb which it is.
+	nameCluster func(verb string, acts bool) error
+	// connect returns a client of the chosen cluster.
+	connect func(context.Context) (*setup.Client, error)
+	// named makes a hint ready to be typed.
+	named func(hint string) string
+}
+
+// complete checks what was typed, and turns it into options.
 func (o *Options) complete(cmd *cobra.Command, printFlags *genericclioptions.PrintFlags) error {
 	flags := cmd.Flags()
 	if flags.Changed("namespace") {
@@ -98,7 +128,7 @@ func (o *Options) complete(cmd *cobra.Command, printFlags *genericclioptions.Pri
 	case o.timeout <= 0:
 		return command.Usagef(cmd, "--timeout %s: must be more than zero", o.timeout)
 	}
-	o.given, o.caller = command.Typed(flags, "workers-namespace"), command.Typed(flags, command.CallerFlags...)
+	o.choice, o.caller = command.Typed(flags, "workers-namespace"), command.Typed(flags, command.CallerFlags...)
 	switch {
 	case o.dryRun != command.DryRunNone:
 		return command.RefuseUnread(cmd, "dry-run="+o.dryRun, "wait", "timeout")
@@ -108,26 +138,13 @@ func (o *Options) complete(cmd *cobra.Command, printFlags *genericclioptions.Pri
 	return nil
 }
 
-// Options is what one uninstall does.
-type Options struct {
-	*command.Env
-	yes              bool
-	dryRun           string
-	workersNamespace string // "": all
-	force            bool
-	wait             bool
-	timeout          time.Duration
-	printer          printers.ResourcePrinter // of -o; nil: a line says what was done
-	// As they were typed, for hints; each begins with a space: --workers-namespace, and who
-	// asks the cluster.
-	given, caller string
-}
-
+// Run removes what it finds of hodei, or only lists it: with a dry run, without yes, and while jobs run or wait
+// unless they are to be ended. If ctx ends while it waits, it says what is still there.
 func (o *Options) Run(ctx context.Context) error {
-	if err := o.NameCluster("from", true); err != nil {
+	if err := o.nameCluster("from", true); err != nil {
 		return err
 	}
-	client, err := o.SetupClient(ctx)
+	client, err := o.connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -153,15 +170,15 @@ func (o *Options) Run(ctx context.Context) error {
 	if err := o.remove(ctx, u, found.Removals); err != nil {
 		return err
 	}
-	// Their labels are what the next uninstall finds released namespaces by: they go
-	// when all else has gone, and nobody knows when unless we wait.
+	// The next uninstall finds released namespaces by their labels. So these go when all else
+	// has gone, and only waiting tells when that is.
 	switch {
 	case !o.wait && len(found.Released) > 0:
 		var names []string
 		for _, r := range found.Released {
 			names = append(names, r.Object.GetName())
 		}
-		fmt.Fprintln(o.ErrOut, o.Named("hodei's labels stay on "+job.Words(names)+" until all is gone; "+
+		fmt.Fprintln(o.ErrOut, o.named("hodei's labels stay on "+job.Words(names)+" until all is gone; "+
 			"to take them off then: "+u.Hints.Again))
 		return nil
 	case o.dryRun == command.DryRunNone && o.wait:
@@ -172,8 +189,7 @@ func (o *Options) Run(ctx context.Context) error {
 	return o.remove(ctx, u, found.Released)
 }
 
-// confirm says what there is to know beforehand, and returns an error unless all of it
-// may be removed.
+// confirm says what there is to know beforehand, and returns an error unless all that was found may be removed.
 func (o *Options) confirm(found *setup.Found) error {
 	for _, note := range found.Notes {
 		fmt.Fprintln(o.ErrOut, ui.Printable(note))
@@ -224,10 +240,9 @@ func (o *Options) print(r setup.Removal) error {
 	return o.printer.PrintObj(r.Object, o.Out)
 }
 
-// await returns when everything has gone, or with the signal that ended it.
+// await returns when everything has gone. If ctx ended before, the error says what is still there, and is shown
+// although a signal ended ctx.
 func (o *Options) await(ctx context.Context, u *setup.Uninstaller, found *setup.Found) error {
-	ctx, stop := o.Signals.UntilSignal(ctx, signals.StillHeard)
-	defer stop()
 	err := u.Await(ctx, found, o.timeout)
 	if err != nil && ctx.Err() != nil {
 		return signals.InterruptedBy(ctx, err)
@@ -235,10 +250,10 @@ func (o *Options) await(ctx context.Context, u *setup.Uninstaller, found *setup.
 	return err
 }
 
-// command is what removes all this, for hints.
+// command is the command line that removes what was found, for hints.
 func (o *Options) command(more, caller string) string {
 	if o.force {
 		more = " --force"
 	}
-	return "{hodei} uninstall --yes" + more + o.given + caller
+	return "{hodei} uninstall --yes" + more + o.choice + caller
 }

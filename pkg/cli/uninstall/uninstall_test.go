@@ -1,14 +1,15 @@
 package uninstall
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
 
-	"k8s.io/cli-runtime/pkg/genericclioptions"
-	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/client-go/rest"
 
 	"github.com/hodei-jobs/hodei/pkg/command"
+	"github.com/hodei-jobs/hodei/pkg/setup"
 	"github.com/hodei-jobs/hodei/pkg/setup/setuptest"
 )
 
@@ -17,16 +18,24 @@ func keptServer() setuptest.Server {
 	const list = `{"kind":"%sList","apiVersion":"%s","items":[%s]}`
 	none := fmt.Sprintf(list, "PartialObjectMetadata", "meta.k8s.io/v1", "")
 	job := `{"metadata":{"name":"j","namespace":"kept","uid":"1","labels":{"app.kubernetes.io/managed-by":"hodei"}}}`
+	const (
+		rbac    = "GET /apis/rbac.authorization.k8s.io/v1/"
+		jobs    = "/apis/batch/v1/namespaces/kept/jobs"
+		allowed = `{"kind":"SelfSubjectAccessReview","apiVersion":"authorization.k8s.io/v1","status":{"allowed":true}}`
+	)
 	return setuptest.Server{
-		"POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews": `{"kind":"SelfSubjectAccessReview","apiVersion":"authorization.k8s.io/v1","status":{"allowed":true}}`,
-		"GET /api/v1/namespaces":                                         fmt.Sprintf(list, "Namespace", "v1", `{"metadata":{"name":"kept","uid":"2"}}`),
-		"GET /apis/batch/v1/namespaces/kept/jobs":                        fmt.Sprintf(list, "Job", "batch/v1", job),
-		"DELETE /apis/batch/v1/namespaces/kept/jobs/j":                   `{"kind":"Status","apiVersion":"v1","status":"Success"}`,
-		"GET /apis/rbac.authorization.k8s.io/v1/rolebindings":            fmt.Sprintf(list, "RoleBinding", "rbac.authorization.k8s.io/v1", ""),
-		"GET /apis/rbac.authorization.k8s.io/v1/clusterrolebindings":     fmt.Sprintf(list, "ClusterRoleBinding", "rbac.authorization.k8s.io/v1", ""),
-		"GET /apis/rbac.authorization.k8s.io/v1/clusterroles":            fmt.Sprintf(list, "ClusterRole", "rbac.authorization.k8s.io/v1", ""),
+		"POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews": allowed,
+
+		"GET /api/v1/namespaces": fmt.Sprintf(list, "Namespace", "v1", `{"metadata":{"name":"kept","uid":"2"}}`),
+		"GET " + jobs:            fmt.Sprintf(list, "Job", "batch/v1", job),
+		"DELETE " + jobs + "/j":  `{"kind":"Status","apiVersion":"v1","status":"Success"}`,
+
+		rbac + "rolebindings":          fmt.Sprintf(list, "RoleBinding", "rbac.authorization.k8s.io/v1", ""),
+		rbac + "clusterrolebindings":   fmt.Sprintf(list, "ClusterRoleBinding", "rbac.authorization.k8s.io/v1", ""),
+		rbac + "clusterroles":          fmt.Sprintf(list, "ClusterRole", "rbac.authorization.k8s.io/v1", ""),
+		rbac + "namespaces/kept/roles": none,
+
 		"GET /apis/networking.k8s.io/v1/namespaces/kept/networkpolicies": none,
-		"GET /apis/rbac.authorization.k8s.io/v1/namespaces/kept/roles":   none,
 		"GET /api/v1/namespaces/kept/serviceaccounts":                    none,
 		"GET /api/v1/namespaces/kept/secrets":                            none,
 	}
@@ -34,35 +43,36 @@ func keptServer() setuptest.Server {
 
 // Nothing is removed of what has not been listed, and no label before what it leads to.
 func TestUninstallKept(t *testing.T) {
-	const listed = "job.batch/j would be deleted in namespace kept\nnamespace/kept would be kept, without hodei's labels: hodei has not made it\n"
+	const listed = "job.batch/j would be deleted in namespace kept\n" +
+		"namespace/kept would be kept, without hodei's labels: hodei has not made it\n"
 	for _, test := range []struct {
 		name               string
 		options            Options
-		stdout, Notes, err string
+		stdout, notes, err string
 	}{
 		{"a job that runs", Options{wait: true}, "", listed, "jobs have not ended: kept/j"},
 		{"a job that runs, and force", Options{wait: true, force: true}, "", listed, "nothing was removed: that needs --yes"},
 		{"a job that runs, and yes", Options{wait: true, yes: true}, "", "", "jobs have not ended: kept/j"},
-		// A label that were taken off would be a PATCH, which this server does not know.
+		// Taking a label off would be a PATCH, which this server does not know.
 		{"without waiting", Options{force: true, yes: true}, "job.batch/j deleted in namespace kept\n",
 			"hodei's labels stay on kept until all is gone; to take them off then: kubectl hodei uninstall --yes --force\n", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			server := keptServer().Start(t)
-			kube := genericclioptions.NewConfigFlags(false)
-			kube.APIServer = &server
 			var out, said strings.Builder
 			o := test.options
-			streams := genericiooptions.IOStreams{Out: &out, ErrOut: &said}
-			o.Env = &command.Env{IOStreams: streams, Name: "kubectl hodei", Kube: kube, Getenv: func(string) string { return "" }}
-			o.dryRun = command.DryRunNone
+			o.Out, o.ErrOut, o.dryRun = &out, &said, command.DryRunNone
+			o.nameCluster = func(string, bool) error { return nil }
+			o.connect = func(ctx context.Context) (*setup.Client, error) {
+				return setup.NewClient(ctx, &rest.Config{Host: server})
+			}
+			o.named = func(hint string) string { return strings.ReplaceAll(hint, "{hodei}", "kubectl hodei") }
 			err := o.Run(t.Context())
 			if test.err == "" && err != nil || test.err != "" && (err == nil || err.Error() != test.err) {
 				t.Errorf("error %v, want %q", err, test.err)
 			}
-			_, rest, _ := strings.Cut(said.String(), "\n") // from the cluster at …
-			if out.String() != test.stdout || rest != test.Notes {
-				t.Errorf("stdout %q, want %q\nstderr %q, want %q", out.String(), test.stdout, rest, test.Notes)
+			if out.String() != test.stdout || said.String() != test.notes {
+				t.Errorf("stdout %q, want %q\nstderr %q, want %q", out.String(), test.stdout, said.String(), test.notes)
 			}
 		})
 	}
