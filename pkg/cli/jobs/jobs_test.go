@@ -93,20 +93,24 @@ func TestRow(t *testing.T) {
 			j.Annotations = map[string]string{"hodei.io/spec": `{"name":"one","command":["sh","-c","echo \u001b[2J it's"]}`}
 			j.Spec.Template.Spec.Containers = []corev1.Container{{Name: "agent", Image: "worker:1"}, {Name: "job", Image: "app:1"}}
 			cells := cellsOf(j, test.pod, now)
-			if got := fmt.Sprint(cells[1], " ", cells[2], " ", cells[3], " ", cells[6]); got != test.want {
+			if got := fmt.Sprint(cells["Status"], " ", cells["Exit"], " ", cells["Attempts"], " ", cells["Node"]); got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
 			const want = `one 90s app:1 sh -c $'echo \x1b[2J it\'s'`
-			if got := fmt.Sprint(cells[0], " ", cells[4], " ", cells[5], " ", cells[7]); got != want {
+			if got := fmt.Sprint(cells["Name"], " ", cells["Age"], " ", cells["Image"], " ", cells["Command"]); got != want {
 				t.Errorf("got %q, want %q", got, want)
 			}
 		})
 	}
 }
 
-// cellsOf returns the cells of a job's row.
-func cellsOf(j *batchv1.Job, pod *corev1.Pod, now time.Time) []any {
-	return tableOf([]row{newRow(j, pod, now)}).Rows[0].Cells
+// cellsOf returns the cells of a job's row by the names of their columns.
+func cellsOf(j *batchv1.Job, pod *corev1.Pod, now time.Time) map[string]any {
+	table, cells := tableOf([]row{newRow(j, pod, now)}), map[string]any{}
+	for i, c := range table.ColumnDefinitions {
+		cells[c.Name] = table.Rows[0].Cells[i]
+	}
+	return cells
 }
 
 // endedWith is a Pod whose two containers have ended, and what its agent says of it.
@@ -129,7 +133,7 @@ func TestRowForeign(t *testing.T) {
 	j.DeletionTimestamp = &metav1.Time{}
 	j.Annotations = map[string]string{"hodei.io/spec": "no JSON"}
 	cells := cellsOf(j, &corev1.Pod{}, time.Now())
-	if got := fmt.Sprint(cells[1], cells[5], cells[6], cells[7]); got != "Deleting<none><none><none>" {
+	if got := fmt.Sprint(cells["Status"], cells["Image"], cells["Node"], cells["Command"]); got != "Deleting<none><none><none>" {
 		t.Error(got)
 	}
 }
