@@ -65,7 +65,7 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 			if !slices.Contains([]string{"", "json", "yaml"}, output) {
 				return command.Usagef(cmd, "-o %q: want json or yaml", output)
 			}
-			o, err := completeDescribe(env, args[0], output)
+			o, err := complete(env, args[0], output)
 			if err != nil {
 				return err
 			}
@@ -91,8 +91,8 @@ type Options struct {
 	format  string // empty: text
 }
 
-// completeDescribe finds where to look. The caller closes the store.
-func completeDescribe(env *command.Env, name, format string) (*Options, error) {
+// complete finds where to look. The caller closes the store.
+func complete(env *command.Env, name, format string) (*Options, error) {
 	o := &Options{out: env.Out, print: env.PrintData, signals: env.Signals, name: name, format: format}
 	var err error
 	if o.finder, o.store, err = env.Finder(false, command.NewScreen(env, format != "").Note); err != nil {
@@ -120,16 +120,16 @@ type description struct {
 	State    string             `json:"state"`
 	Outcome  *job.Outcome       `json:"outcome,omitempty"`
 	Spec     *job.Spec          `json:"spec,omitempty"`
-	Attempts []describedAttempt `json:"attempts"`
-	Events   []describedEvent   `json:"events,omitempty"`
+	Attempts []attempt `json:"attempts"`
+	Events   []event   `json:"events,omitempty"`
 	Missing  []string           `json:"missing,omitempty"`
 	// WithoutEBPF is why its agents were left without, where its provider says auto.
 	WithoutEBPF string `json:"withoutEBPF,omitempty"`
 	eventsRead  bool   // all of them
 }
 
-// describedAttempt is one of its Pods.
-type describedAttempt struct {
+// attempt is one of its Pods.
+type attempt struct {
 	Name    string       `json:"name"`
 	Node    string       `json:"node,omitempty"`
 	Phases  []job.Event  `json:"phases,omitempty"`
@@ -147,8 +147,8 @@ type describedAttempt struct {
 	lingers bool
 }
 
-// describedEvent is one of the cluster's about the job or a Pod of it.
-type describedEvent struct {
+// event is one of the cluster's about the job or a Pod of it.
+type event struct {
 	Last    time.Time `json:"last"`
 	Type    string    `json:"type"`
 	Reason  string    `json:"reason"`
@@ -178,7 +178,7 @@ func (o *Options) gather(ctx context.Context) (*description, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &description{Name: j.Name, Namespace: o.finder.Namespace, Attempts: []describedAttempt{}}
+	d := &description{Name: j.Name, Namespace: o.finder.Namespace, Attempts: []attempt{}}
 	if j.Absent != nil {
 		d.Missing = append(d.Missing, fmt.Sprintf("the job itself: %v; this is what is stored here", j.Absent))
 	}
@@ -219,8 +219,8 @@ func (o *Options) gather(ctx context.Context) (*description, error) {
 }
 
 // describeAttempt is what is known of one without asking its agent.
-func describeAttempt(p *history.PastRun) describedAttempt {
-	a := describedAttempt{Name: p.Attempt, Phases: p.Phases, Running: p.Running, Outcome: p.Outcome}
+func describeAttempt(p *history.PastRun) attempt {
+	a := attempt{Name: p.Attempt, Phases: p.Phases, Running: p.Running, Outcome: p.Outcome}
 	for _, e := range p.Phases {
 		if e.Phase == job.Scheduled && !e.Waiting {
 			a.Node = e.Detail
@@ -245,7 +245,7 @@ func (d *description) conclude() {
 }
 
 // stateOf is a job's in one word; outcome is how it has ended, if it has.
-func stateOf(found *kubernetes.Found, outcome *job.Outcome, attempts []describedAttempt) string {
+func stateOf(found *kubernetes.Found, outcome *job.Outcome, attempts []attempt) string {
 	switch {
 	case found.Finished:
 		return string(outcome.Cause)
@@ -268,7 +268,7 @@ func stateOf(found *kubernetes.Found, outcome *job.Outcome, attempts []described
 }
 
 // ask has the agent of the attempt that runs say what it uses, and what assists.
-func (o *Options) ask(ctx context.Context, found *kubernetes.Found, a *describedAttempt) error {
+func (o *Options) ask(ctx context.Context, found *kubernetes.Found, a *attempt) error {
 	switch may, err := o.finder.Cluster.MayTunnel(ctx); {
 	case err != nil:
 		return err
@@ -327,7 +327,7 @@ func (g *glance) take(r follow.Reading) {
 }
 
 // put adds what was told to an attempt; err is why nothing more was.
-func (g *glance) put(a *describedAttempt, err error) error {
+func (g *glance) put(a *attempt, err error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.outcome != nil {
@@ -371,18 +371,18 @@ func (o *Options) events(ctx context.Context, d *description, j *history.Job) er
 			d.Events = append(d.Events, describeEvent(&list.Items[i]))
 		}
 	}
-	slices.SortStableFunc(d.Events, func(a, b describedEvent) int {
+	slices.SortStableFunc(d.Events, func(a, b event) int {
 		return cmp.Or(a.Last.Compare(b.Last), strings.Compare(a.Object, b.Object))
 	})
 	return nil
 }
 
-func describeEvent(e *corev1.Event) describedEvent {
+func describeEvent(e *corev1.Event) event {
 	at := e.LastTimestamp.Time
 	if at.IsZero() {
 		at = e.EventTime.Time
 	}
-	return describedEvent{
+	return event{
 		Last: at, Type: ui.Printable(e.Type), Reason: ui.Printable(e.Reason), Count: e.Count, Message: ui.Printable(e.Message),
 		Object: strings.ToLower(e.InvolvedObject.Kind) + "/" + ui.Printable(e.InvolvedObject.Name),
 	}
