@@ -1,3 +1,6 @@
+// Package describe is the command hodei describe: it shows all that cluster, agent and store know of one job. [New]
+// makes the command; Run gathers a description, which is also what -o prints; text.go writes it for a person. It
+// shows no output of the job; hodei logs does.
 package describe
 
 import (
@@ -30,15 +33,15 @@ import (
 )
 
 const (
-	// lookWait bounds how long the agent of a job that runs is waited for: it answers
-	// within a second, and sends two samples in the next.
+	// lookWait bounds the wait for the agent of a job that runs. It answers within a second, and sends two samples
+	// in the next.
 	lookWait = 5 * time.Second
-	// eventsOf is how many attempts of a job have their events shown: those of the
-	// ones before are mostly gone, after an hour.
+	// eventsOf is how many attempts of a job have their events shown. The cluster deletes events after an hour, so
+	// those of earlier attempts are mostly gone.
 	eventsOf = 3
 )
 
-// New makes the command; run is (*describeOptions).run, or a test's.
+// New makes the command; run is (*Options).Run, or a test's.
 func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
@@ -70,7 +73,7 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 				return err
 			}
 			defer o.store.Close(o.finder.Note)
-			return run(o, cmd.Context())
+			return env.UntilSignal(cmd.Context(), signals.NextEndsUs, func(ctx context.Context) error { return run(o, ctx) })
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "json or yaml. Default: text.")
@@ -79,21 +82,20 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 	return cmd
 }
 
-// Options is which job is to be described, and how.
+// Options is which job to describe, how, and what that needs. [New] fills it in.
 type Options struct {
-	out     io.Writer
-	print   func(v any, format string) error // as json or yaml
-	signals *signals.Set
-	finder  *history.Finder
-	store   *place.Store
-	client  clientset.Interface // nil: no cluster is asked
-	name    string
-	format  string // empty: text
+	out    io.Writer
+	print  func(v any, format string) error // as json or yaml
+	finder *history.Finder
+	store  *place.Store        // the finder's
+	client clientset.Interface // nil: no cluster is asked
+	name   string
+	format string // json or yaml; empty: text
 }
 
 // complete finds where to look. The caller closes the store.
 func complete(env *command.Env, name, format string) (*Options, error) {
-	o := &Options{out: env.Out, print: env.PrintData, signals: env.Signals, name: name, format: format}
+	o := &Options{out: env.Out, print: env.PrintData, name: name, format: format}
 	var err error
 	if o.finder, o.store, err = env.Finder(false, command.NewScreen(env, format != "").Note); err != nil {
 		return nil, err
@@ -108,46 +110,58 @@ func complete(env *command.Env, name, format string) (*Options, error) {
 	return o, nil
 }
 
-// description is what is known of a job. What is not known is empty, and Missing says
-// why, where there is a reason.
+// Run describes the job, unless ctx ends before all is known.
+func (o *Options) Run(ctx context.Context) error {
+	d, err := o.gather(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		return err
+	case o.format != "":
+		return o.print(d, o.format)
+	}
+	return d.print(o.out, time.Now(), time.Local)
+}
+
+// description is what is known of a job. What is not known is empty; Missing gives the reasons that are known.
 type description struct {
 	Name      string    `json:"name"`
 	Namespace string    `json:"namespace"`
 	Provider  string    `json:"provider,omitempty"`
 	Created   time.Time `json:"created,omitzero"`
-	// State is Pending, Suspended, Starting, Running, Lingering, Ending, or, once it has
-	// ended, the cause.
-	State    string             `json:"state"`
-	Outcome  *job.Outcome       `json:"outcome,omitempty"`
-	Spec     *job.Spec          `json:"spec,omitempty"`
-	Attempts []attempt `json:"attempts"`
-	Events   []event   `json:"events,omitempty"`
-	Missing  []string           `json:"missing,omitempty"`
-	// WithoutEBPF is why its agents were left without, where its provider says auto.
+	// State is Pending, Suspended, Starting, Running, Lingering, Ending, or the cause of the end.
+	State    string       `json:"state"`
+	Outcome  *job.Outcome `json:"outcome,omitempty"`
+	Spec     *job.Spec    `json:"spec,omitempty"`
+	Attempts []attempt    `json:"attempts"`
+	Events   []event      `json:"events,omitempty"`
+	Missing  []string     `json:"missing,omitempty"`
+	// WithoutEBPF is why its agents got no eBPF, where its provider says auto.
 	WithoutEBPF string `json:"withoutEBPF,omitempty"`
-	eventsRead  bool   // all of them
+	eventsRead  bool   // Events has all that there are
 }
 
-// attempt is one of its Pods.
+// attempt is one of the job's Pods.
 type attempt struct {
 	Name    string       `json:"name"`
 	Node    string       `json:"node,omitempty"`
 	Phases  []job.Event  `json:"phases,omitempty"`
 	Running bool         `json:"running,omitempty"`
 	Outcome *job.Outcome `json:"outcome,omitempty"`
-	// Usage is up to Sampled, by the worker's clock; that of an end has none.
+	// Usage is as of Sampled, by the worker's clock. Without Sampled it is as of the attempt's end.
 	Usage   *job.Usage  `json:"usage,omitempty"`
 	Sampled time.Time   `json:"sampled,omitzero"`
 	Rate    *job.Rate   `json:"rate,omitempty"`
 	Probes  []job.Probe `json:"probes,omitempty"`
-	// Others are containers that the cluster added, and that keep the job from completing.
+	// Others are containers that the cluster added and that keep the job from completing.
 	Others []string `json:"others,omitempty"`
-	asked  bool     // its agent has told of Usage and Probes
-	// lingers tells that its command has ended, and its agent waits for who fetches its output.
+	asked  bool     // Usage and Probes are from its agent, just now
+	// lingers is true if its command has ended and its agent waits for somebody who fetches the output.
 	lingers bool
 }
 
-// event is one of the cluster's about the job or a Pod of it.
+// event is an event of the cluster about the job or one of its Pods.
 type event struct {
 	Last    time.Time `json:"last"`
 	Type    string    `json:"type"`
@@ -157,22 +171,7 @@ type event struct {
 	Count   int32     `json:"count,omitempty"`
 }
 
-func (o *Options) Run(ctx context.Context) error {
-	ctx, stop := o.signals.UntilSignal(ctx, signals.NextEndsUs)
-	defer stop()
-	d, err := o.gather(ctx)
-	switch {
-	case ctx.Err() != nil:
-		return signals.InterruptedBy(ctx, nil)
-	case err != nil:
-		return err
-	case o.format != "":
-		return o.print(d, o.format)
-	}
-	return d.print(o.out, time.Now(), time.Local)
-}
-
-// gather puts together what cluster, agent and store know.
+// gather puts together what cluster, agent and store know of the job.
 func (o *Options) gather(ctx context.Context) (*description, error) {
 	j, err := o.finder.FindRun(ctx, o.name)
 	if err != nil {
@@ -218,7 +217,7 @@ func (o *Options) gather(ctx context.Context) (*description, error) {
 	return d, ctx.Err()
 }
 
-// describeAttempt is what is known of one without asking its agent.
+// describeAttempt returns what is known of an attempt without its agent.
 func describeAttempt(p *history.PastRun) attempt {
 	a := attempt{Name: p.Attempt, Phases: p.Phases, Running: p.Running, Outcome: p.Outcome}
 	for _, e := range p.Phases {
@@ -244,7 +243,7 @@ func (d *description) conclude() {
 	}
 }
 
-// stateOf is a job's in one word; outcome is how it has ended, if it has.
+// stateOf returns a job's state in one word. outcome is how it has ended, if it has.
 func stateOf(found *kubernetes.Found, outcome *job.Outcome, attempts []attempt) string {
 	switch {
 	case found.Finished:
@@ -255,7 +254,7 @@ func stateOf(found *kubernetes.Found, outcome *job.Outcome, attempts []attempt) 
 		return "Pending"
 	}
 	switch last := attempts[len(attempts)-1]; {
-	case last.Outcome != nil: // another may follow
+	case last.Outcome != nil: // another attempt may follow
 		return "Ending"
 	case last.lingers:
 		return "Lingering"
@@ -267,7 +266,7 @@ func stateOf(found *kubernetes.Found, outcome *job.Outcome, attempts []attempt) 
 	return "Pending"
 }
 
-// ask has the agent of the attempt that runs say what it uses, and what assists.
+// ask adds to the running attempt what its agent says: what it uses, and which eBPF programs take part.
 func (o *Options) ask(ctx context.Context, found *kubernetes.Found, a *attempt) error {
 	switch may, err := o.finder.Cluster.MayTunnel(ctx); {
 	case err != nil:
@@ -290,18 +289,19 @@ func (o *Options) ask(ctx context.Context, found *kubernetes.Found, a *attempt) 
 	return look.put(a, err)
 }
 
-// glance is what a meter tells in a moment of an attempt.
+// glance collects what a meter tells of one attempt, until that is enough.
 type glance struct {
 	attempt string
-	enough  func()
+	enough  func() // is called once there are two samples
 
 	mu      sync.Mutex
 	samples []job.Sample // the last two
 	probes  []job.Probe
 	outcome *job.Outcome
-	met     bool
+	met     bool // the meter has told something
 }
 
+// take takes a reading; those of other attempts are dropped.
 func (g *glance) take(r follow.Reading) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -326,7 +326,8 @@ func (g *glance) take(r follow.Reading) {
 	}
 }
 
-// put adds what was told to an attempt; err is why nothing more was.
+// put adds to an attempt what the meter has told. It returns why there is no sample, which is err where nothing else
+// is known.
 func (g *glance) put(a *attempt, err error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -354,7 +355,7 @@ func (g *glance) put(a *attempt, err error) error {
 	return err
 }
 
-// events adds what the cluster says of the job and its last Pods, oldest first.
+// events adds the cluster's events about the job and its last Pods, the oldest first.
 func (o *Options) events(ctx context.Context, d *description, j *history.Job) error {
 	objects := []fields.Set{{"involvedObject.kind": "Job", "involvedObject.uid": string(j.Found.Job.UID)}}
 	for i := max(0, len(j.Attempts)-eventsOf); i < len(j.Attempts); i++ {
@@ -377,6 +378,7 @@ func (o *Options) events(ctx context.Context, d *description, j *history.Job) er
 	return nil
 }
 
+// describeEvent returns an event with what others wrote made harmless for a terminal.
 func describeEvent(e *corev1.Event) event {
 	at := e.LastTimestamp.Time
 	if at.IsZero() {
