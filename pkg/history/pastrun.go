@@ -99,8 +99,9 @@ func readRun(s *logstore.Store, k logstore.Key) (run job.Run, record *job.Outcom
 	return run, record, missing, damaged
 }
 
-// EndOf returns how a job has ended; nil: it has not. Once the Pod is gone, the cluster may not know why. Then stored,
-// the outcome of the last of its known attempts, says more, unless the job has had several attempts.
+// EndOf returns how a job has ended; nil: it has not. Once the Pod is gone, the cluster may not know why. stored is
+// the outcome of the last attempt, and known the number of attempts that are known. If the job had only one, stored
+// completes what the cluster says.
 func EndOf(found *kubernetes.Found, known int, stored *job.Outcome) *job.Outcome {
 	pods := found.Job.Status.Succeeded + found.Job.Status.Failed
 	if !found.Finished || known != 1 || pods > 1 {
