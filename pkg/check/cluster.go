@@ -82,7 +82,8 @@ func (k *Cluster) version(ctx context.Context) Result {
 	case err != nil:
 		return New(name, Warning, "", "%s answers with a version that is none: %q", k.config.Host, answer.GitVersion)
 	case v.LessThan(oldestVersion):
-		return New(name, Error, "choose another cluster with --context", "Kubernetes %s is too old: want %s or later", answer.GitVersion, oldestVersion)
+		return New(name, Error, "choose another cluster with --context",
+			"Kubernetes %s is too old: want %s or later", answer.GitVersion, oldestVersion)
 	}
 	return New(name, OK, "", "Kubernetes %s at %s", answer.GitVersion, k.config.Host)
 }
@@ -132,7 +133,8 @@ func (k *Cluster) grantHint(ctx context.Context, r setup.Right) string {
 	if err != nil { // before 1.28 the API server does not say who we are
 		return fmt.Sprintf("kubectl create rolebinding NAME --clusterrole=hodei-user --user=USER -n %s", r.Namespace)
 	}
-	refusal := fmt.Errorf("User %q cannot %s resource %q in API group %q in the namespace %q", //nolint:staticcheck // the API server's own words
+	//nolint:staticcheck // the API server's own words
+	refusal := fmt.Errorf("User %q cannot %s resource %q in API group %q in the namespace %q",
 		who.Status.UserInfo.Username, r.Verb, r.Resource.Resource, r.Resource.Group, r.Namespace)
 	return kubernetes.Explain(apierrors.NewForbidden(r.Resource, "", refusal)).Hint
 }
@@ -140,14 +142,15 @@ func (k *Cluster) grantHint(ctx context.Context, r setup.Right) string {
 // namespace checks that the namespace is there and stays.
 func (k *Cluster) namespace(ctx context.Context) Result {
 	const name = "namespace"
+	install := kubernetes.InstallCommand(k.provider.Namespace)
 	ns, err := k.CoreV1().Namespaces().Get(ctx, k.provider.Namespace, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		return New(name, Error, kubernetes.InstallCommand(k.provider.Namespace)+", or name another namespace with -n", "namespace %s does not exist", k.provider.Namespace)
+		return New(name, Error, install+", or name another namespace with -n", "namespace %s does not exist", k.provider.Namespace)
 	case err != nil:
 		return Failed(name, err)
 	case ns.DeletionTimestamp != nil:
-		return New(name, Error, "wait until it is gone, then: "+kubernetes.InstallCommand(k.provider.Namespace), "namespace %s is being deleted", ns.Name)
+		return New(name, Error, "wait until it is gone, then: "+install, "namespace %s is being deleted", ns.Name)
 	}
 	return New(name, OK, "", "%s", ns.Name)
 }
@@ -155,14 +158,16 @@ func (k *Cluster) namespace(ctx context.Context) Result {
 // serviceAccount checks that the workers' service account is there.
 func (k *Cluster) serviceAccount(ctx context.Context) Result {
 	const name = "service account"
-	_, err := k.CoreV1().ServiceAccounts(k.provider.Namespace).Get(ctx, k.provider.ServiceAccount, metav1.GetOptions{})
+	namespace, account := k.provider.Namespace, k.provider.ServiceAccount
+	_, err := k.CoreV1().ServiceAccounts(namespace).Get(ctx, account, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		return New(name, Error, kubernetes.AccountHint(k.provider.Namespace, k.provider.ServiceAccount), "serviceaccount %q not found in namespace %s", k.provider.ServiceAccount, k.provider.Namespace)
+		hint := kubernetes.AccountHint(namespace, account)
+		return New(name, Error, hint, "serviceaccount %q not found in namespace %s", account, namespace)
 	case err != nil:
 		return Failed(name, err)
 	}
-	return New(name, OK, "", "%s", k.provider.ServiceAccount)
+	return New(name, OK, "", "%s", account)
 }
 
 // role checks that the role and the binding of the installed service account are there. Jobs run without them, since
@@ -193,7 +198,8 @@ func (k *Cluster) networkPolicy(ctx context.Context) Result {
 	case err != nil:
 		return Failed(name, err)
 	case len(list.Items) == 0:
-		return New(name, Warning, kubernetes.InstallCommand(k.provider.Namespace), "none in namespace %s: jobs reach all that the cluster reaches", k.provider.Namespace)
+		return New(name, Warning, kubernetes.InstallCommand(k.provider.Namespace),
+			"none in namespace %s: jobs reach all that the cluster reaches", k.provider.Namespace)
 	}
 	var names []string
 	for _, p := range list.Items {
@@ -212,8 +218,9 @@ func (k *Cluster) pullSecrets(ctx context.Context) Result {
 		_, err := k.CoreV1().Secrets(k.provider.Namespace).Get(ctx, secret, metav1.GetOptions{})
 		switch {
 		case apierrors.IsNotFound(err):
-			return New(name, Error, fmt.Sprintf("kubectl create secret docker-registry %s -n %s --from-file=$HOME/.docker/config.json", secret, k.provider.Namespace),
-				"secret %q not found in namespace %s", secret, k.provider.Namespace)
+			hint := fmt.Sprintf("kubectl create secret docker-registry %s -n %s --from-file=$HOME/.docker/config.json",
+				secret, k.provider.Namespace)
+			return New(name, Error, hint, "secret %q not found in namespace %s", secret, k.provider.Namespace)
 		case err != nil:
 			return Failed(name, err)
 		}
