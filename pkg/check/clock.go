@@ -6,8 +6,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
-// skewWarning is from when on somebody should know that the clocks differ, before
-// certificates are in danger.
+// skewWarning is the difference of clocks that somebody should know of, long before certificates become invalid.
 const skewWarning = time.Minute
 
 // ofClock compares the API server's clock with ours.
@@ -26,7 +25,7 @@ func ofClock(c *kubernetes.Clock) Result {
 		return New(name, Error, "set the clock: timedatectl set-ntp true", "%s: certificates made here are not valid there", c.Both())
 	case abs >= skewWarning:
 		return New(name, Warning, "set the clock: timedatectl set-ntp true", "%s", c.Both())
-	case abs < time.Second: // what can be told apart
+	case abs < time.Second: // the API server tells whole seconds
 		return New(name, OK, "", "the same as the API server's")
 	default:
 		return New(name, OK, "", "%s %s the API server's", abs.Round(time.Second), off)

@@ -25,22 +25,20 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/setup"
 )
 
-// oldestVersion has Jobs with a podFailurePolicy, without which a command that
-// succeeded could run again.
+// oldestVersion is the first with a podFailurePolicy in Jobs. Without it a command that succeeded could run again.
 var oldestVersion = utilversion.MustParseGeneric("1.26")
 
-// Cluster look at what jobs of a provider need in its cluster. They change
-// nothing.
+// Cluster checks what jobs of a provider need in its cluster. [OfCluster] makes one.
 type Cluster struct {
 	*setup.Client
 	config   *rest.Config
-	name     string          // of the provider; "" is none
+	name     string          // the provider's; empty: there is none
 	provider provider.Config // with its defaults
 	place    place.Cluster
 }
 
-// OfCluster looks at the cluster of a provider, which config leads to; c has its defaults. If the
-// cluster does not answer, that is the only check, and the client is nil.
+// OfCluster checks the cluster of a provider called name, which config leads to; c has the provider's settings with
+// their defaults. If the cluster does not answer, that is the only check, and the Cluster is nil.
 func OfCluster(ctx context.Context, config *rest.Config, name string, c provider.Config) ([]Result, *Cluster) {
 	k := &Cluster{name: name, provider: c}
 	p, err := kubernetes.New(kubernetes.Options{Config: config, Name: name, Provider: c})
@@ -68,6 +66,7 @@ func OfCluster(ctx context.Context, config *rest.Config, name string, c provider
 	return append([]Result{version}, checks...), k
 }
 
+// version checks that the cluster is not too old.
 func (k *Cluster) version(ctx context.Context) Result {
 	const name = "cluster"
 	client, err := clientset.NewForConfig(k.config) // the one that sees the server's clock
@@ -83,18 +82,19 @@ func (k *Cluster) version(ctx context.Context) Result {
 	case err != nil:
 		return New(name, Warning, "", "%s answers with a version that is none: %q", k.config.Host, answer.GitVersion)
 	case v.LessThan(oldestVersion):
-		return New(name, Error, "choose another cluster with --context", "Kubernetes %s is too old: want %s or later",
-			answer.GitVersion, oldestVersion)
+		return New(name, Error, "choose another cluster with --context",
+			"Kubernetes %s is too old: want %s or later", answer.GitVersion, oldestVersion)
 	}
 	return New(name, OK, "", "Kubernetes %s at %s", answer.GitVersion, k.config.Host)
 }
 
-// neededRights are those without which no job runs here. Without the others of the
-// role hodei-user something else can't be done: logs, attach, a clean end.
+// neededRights are the rights without which no job runs. Without others of the role hodei-user, logs, attach or a clean
+// end don't work.
 var neededRights = map[string][]string{
 	"jobs": {"create", "patch", "list", "watch"}, "pods": {"list", "watch"}, "secrets": {"create"},
 }
 
+// rights checks that we have all rights of the role hodei-user.
 func (k *Cluster) rights(ctx context.Context) Result {
 	const name = "rights"
 	granted, err := deploy.Rights(deploy.Options{})
@@ -127,10 +127,10 @@ func (k *Cluster) rights(ctx context.Context) Result {
 	return New(name, status, k.grantHint(ctx, missing[0]), "%s may not %s", k.WhoAmI(ctx), missing)
 }
 
-// grantHint is what the API server's refusal of r is answered with.
+// grantHint returns how to grant r to us.
 func (k *Cluster) grantHint(ctx context.Context, r setup.Right) string {
 	who, err := k.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
-	if err != nil { // before 1.28 nobody can say
+	if err != nil { // before 1.28 the API server does not say who we are
 		return fmt.Sprintf("kubectl create rolebinding NAME --clusterrole=hodei-user --user=USER -n %s", r.Namespace)
 	}
 	//nolint:staticcheck // the API server's own words
@@ -139,37 +139,39 @@ func (k *Cluster) grantHint(ctx context.Context, r setup.Right) string {
 	return kubernetes.Explain(apierrors.NewForbidden(r.Resource, "", refusal)).Hint
 }
 
+// namespace checks that the namespace is there and stays.
 func (k *Cluster) namespace(ctx context.Context) Result {
 	const name = "namespace"
+	install := kubernetes.InstallCommand(k.provider.Namespace)
 	ns, err := k.CoreV1().Namespaces().Get(ctx, k.provider.Namespace, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		return New(name, Error, kubernetes.InstallCommand(k.provider.Namespace)+", or name another namespace with -n",
-			"namespace %s does not exist", k.provider.Namespace)
+		return New(name, Error, install+", or name another namespace with -n", "namespace %s does not exist", k.provider.Namespace)
 	case err != nil:
 		return Failed(name, err)
 	case ns.DeletionTimestamp != nil:
-		return New(name, Error, "wait until it is gone, then: "+kubernetes.InstallCommand(k.provider.Namespace),
-			"namespace %s is being deleted", ns.Name)
+		return New(name, Error, "wait until it is gone, then: "+install, "namespace %s is being deleted", ns.Name)
 	}
 	return New(name, OK, "", "%s", ns.Name)
 }
 
+// serviceAccount checks that the workers' service account is there.
 func (k *Cluster) serviceAccount(ctx context.Context) Result {
 	const name = "service account"
-	_, err := k.CoreV1().ServiceAccounts(k.provider.Namespace).Get(ctx, k.provider.ServiceAccount, metav1.GetOptions{})
+	namespace, account := k.provider.Namespace, k.provider.ServiceAccount
+	_, err := k.CoreV1().ServiceAccounts(namespace).Get(ctx, account, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		return New(name, Error, kubernetes.AccountHint(k.provider.Namespace, k.provider.ServiceAccount),
-			"serviceaccount %q not found in namespace %s", k.provider.ServiceAccount, k.provider.Namespace)
+		hint := kubernetes.AccountHint(namespace, account)
+		return New(name, Error, hint, "serviceaccount %q not found in namespace %s", account, namespace)
 	case err != nil:
 		return Failed(name, err)
 	}
-	return New(name, OK, "", "%s", k.provider.ServiceAccount)
+	return New(name, OK, "", "%s", account)
 }
 
-// role looks for what the installed service account is bound to. Jobs get no token of
-// it, so that they run without.
+// role checks that the role and the binding of the installed service account are there. Jobs run without them, since
+// they get no token of the account.
 func (k *Cluster) role(ctx context.Context) Result {
 	const name, role, binding = "role", "hodei-jobs-worker-role", "hodei-jobs-worker-binding"
 	if k.provider.ServiceAccount != provider.DefaultServiceAccount {
@@ -188,6 +190,7 @@ func (k *Cluster) role(ctx context.Context) Result {
 	return New(name, OK, "", "%s, %s", role, binding)
 }
 
+// networkPolicy checks that the namespace has a network policy.
 func (k *Cluster) networkPolicy(ctx context.Context) Result {
 	const name = "network policy"
 	list, err := k.NetworkingV1().NetworkPolicies(k.provider.Namespace).List(ctx, metav1.ListOptions{})
@@ -205,6 +208,7 @@ func (k *Cluster) networkPolicy(ctx context.Context) Result {
 	return New(name, OK, "", "%s: present; not checked: whether the cluster's network enforces it", job.Words(names))
 }
 
+// pullSecrets checks that the secrets for pulling images are there.
 func (k *Cluster) pullSecrets(ctx context.Context) Result {
 	const name = "pull secrets"
 	if len(k.provider.ImagePullSecrets) == 0 {
@@ -214,9 +218,9 @@ func (k *Cluster) pullSecrets(ctx context.Context) Result {
 		_, err := k.CoreV1().Secrets(k.provider.Namespace).Get(ctx, secret, metav1.GetOptions{})
 		switch {
 		case apierrors.IsNotFound(err):
-			return New(name, Error, fmt.Sprintf("kubectl create secret docker-registry %s -n %s --from-file=$HOME/.docker/config.json",
-				secret, k.provider.Namespace),
-				"secret %q not found in namespace %s", secret, k.provider.Namespace)
+			hint := fmt.Sprintf("kubectl create secret docker-registry %s -n %s --from-file=$HOME/.docker/config.json",
+				secret, k.provider.Namespace)
+			return New(name, Error, hint, "secret %q not found in namespace %s", secret, k.provider.Namespace)
 		case err != nil:
 			return Failed(name, err)
 		}
@@ -224,6 +228,7 @@ func (k *Cluster) pullSecrets(ctx context.Context) Result {
 	return New(name, OK, "", "%s", job.Words(k.provider.ImagePullSecrets))
 }
 
+// priorityClass checks that the provider's PriorityClass is there.
 func (k *Cluster) priorityClass(ctx context.Context) Result {
 	return k.class("priority class", k.provider.PriorityClass, "kubectl get priorityclasses", func(name string) error {
 		_, err := k.SchedulingV1().PriorityClasses().Get(ctx, name, metav1.GetOptions{})
@@ -231,6 +236,7 @@ func (k *Cluster) priorityClass(ctx context.Context) Result {
 	})
 }
 
+// runtimeClass checks that the provider's RuntimeClass is there.
 func (k *Cluster) runtimeClass(ctx context.Context) Result {
 	return k.class("runtime class", k.provider.RuntimeClass, "kubectl get runtimeclasses", func(name string) error {
 		_, err := k.NodeV1().RuntimeClasses().Get(ctx, name, metav1.GetOptions{})
@@ -238,7 +244,7 @@ func (k *Cluster) runtimeClass(ctx context.Context) Result {
 	})
 }
 
-// class looks for what the provider's settings name at cluster scope.
+// class checks that a class which the provider's settings name is there.
 func (k *Cluster) class(name, class, hint string, get func(string) error) Result {
 	if class == "" {
 		return New(name, Skipped, "", "the provider names none")
@@ -252,8 +258,8 @@ func (k *Cluster) class(name, class, hint string, get func(string) error) Result
 	return New(name, OK, "", "%s", class)
 }
 
-// admission has the API server look at a Job of the provider, without making it:
-// it warns of what the namespace's Pod Security forbids its Pods.
+// admission checks, by a dry run, that the API server accepts a Job of the provider. The API server warns of what the
+// namespace's Pod Security forbids its Pods.
 func (k *Cluster) admission(ctx context.Context) Result {
 	const name = "job"
 	spec := &job.Spec{Name: "hodei-check-" + rand.String(8), Command: []string{"true"}}
@@ -282,7 +288,7 @@ func (k *Cluster) admission(ctx context.Context) Result {
 			hint = "change the provider's settings, or: " + kubernetes.InstallCommand(k.provider.Namespace) + " --profile baseline"
 		}
 		if kubernetes.RefusesEBPF(text) {
-			hint = "" // the check ebpf has it: the label is the same
+			hint = "" // the check ebpf has one, about the same label
 		}
 		return New(name, Error, hint, "the namespace refuses its Pods: %s", text)
 	case known:
@@ -293,8 +299,8 @@ func (k *Cluster) admission(ctx context.Context) Result {
 	return New(name, OK, "", "the API server accepts one (dry run)")
 }
 
-// enforced is the Pod Security level that the namespace says it keeps its Pods to. It is
-// not known where we may not look, and where the API server's own default counts.
+// enforced returns the Pod Security level that the namespace's label enforces. It is not known if we may not see the
+// namespace, or if it has no such label, so that the API server's default counts.
 func (k *Cluster) enforced(ctx context.Context) (level string, known bool) {
 	ns, err := k.CoreV1().Namespaces().Get(ctx, k.provider.Namespace, metav1.GetOptions{})
 	if err != nil {
@@ -304,19 +310,20 @@ func (k *Cluster) enforced(ctx context.Context) (level string, known bool) {
 	return level, known
 }
 
-// warnings collects what the API server warns of.
+// warnings collects the API server's warnings.
 type warnings struct {
 	mu   sync.Mutex
 	text []string
 }
 
+// HandleWarningHeader adds a warning.
 func (w *warnings) HandleWarningHeader(_ int, _, text string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.text = append(w.text, text)
 }
 
-// about returns the first warning with word in it; "" if there is none.
+// about returns the first warning that contains word; empty: there is none.
 func (w *warnings) about(word string) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -8,8 +8,8 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
-// ebpf looks whether the agents may have what the provider's ebpf asks for. Whether the
-// nodes can do it, the agents find out.
+// ebpf checks whether agents may have the capabilities that the provider's ebpf asks for. Whether the nodes can do
+// eBPF, only the agents find out.
 func (k *Cluster) ebpf(ctx context.Context) Result {
 	const name = "ebpf"
 	switch k.provider.EBPF {
@@ -37,7 +37,8 @@ func (k *Cluster) ebpf(ctx context.Context) Result {
 	return New(name, OK, "", "%s; whether the nodes can do it, their agents find out", security)
 }
 
-// EBPFConsequence is what a namespace's Pod Security makes of jobs, as the end of a sentence.
+// EBPFConsequence returns what a namespace's Pod Security means for jobs of a provider that asks for eBPF, as the end
+// of a sentence about that Pod Security; empty: nothing.
 func EBPFConsequence(c provider.Config, security kubernetes.PodSecurity) string {
 	auto := c.EBPF == provider.EBPFAuto
 	switch {
@@ -53,7 +54,7 @@ func EBPFConsequence(c provider.Config, security kubernetes.PodSecurity) string 
 	return "; no job starts"
 }
 
-// EBPFHint is what to type where the namespace does not allow the agent's capabilities.
+// EBPFHint returns what to type if the namespace does not allow the agent's capabilities. name is the provider's.
 func EBPFHint(name string, c provider.Config) string {
 	return "see docs/providers.md#ebpf, and type: " + kubernetes.EBPFCommand(name, c)
 }

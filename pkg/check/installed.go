@@ -17,12 +17,10 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/setup"
 )
 
-const (
-	// pendingLong is when a Pod has waited longer than an autoscaler takes for a node.
-	pendingLong = 5 * time.Minute
-)
+// pendingLong is how long a Pod may wait before somebody should know: longer than an autoscaler takes for a node.
+const pendingLong = 5 * time.Minute
 
-// Installed compares what hodei install would make with what is there.
+// Installed checks that what is installed is what this version of hodei install would make.
 func (k *Cluster) Installed(ctx context.Context) Result {
 	const name = "installed"
 	choices := deploy.Options{WorkersNamespace: k.provider.Namespace}
@@ -47,13 +45,13 @@ func (k *Cluster) Installed(ctx context.Context) Result {
 	case err != nil:
 		return Failed(name, err)
 	case len(differ) > 0:
-		return New(name, Warning, "compare, repeating your install flags: "+kubernetes.InstallCommand(k.provider.Namespace)+" --diff",
-			"differs from what this version installs: %s", job.Words(differ))
+		hint := "compare, repeating your install flags: " + kubernetes.InstallCommand(k.provider.Namespace) + " --diff"
+		return New(name, Warning, hint, "differs from what this version installs: %s", job.Words(differ))
 	}
 	return New(name, OK, "", "as this version installs it")
 }
 
-// Waiting looks for jobs whose Pod waits for too long.
+// Waiting checks that no job's Pod has waited for too long.
 func (k *Cluster) Waiting(ctx context.Context) Result {
 	const name = "jobs"
 	pods, err := k.CoreV1().Pods(k.provider.Namespace).List(ctx, metav1.ListOptions{
@@ -74,11 +72,11 @@ func (k *Cluster) Waiting(ctx context.Context) Result {
 	return New(name, OK, "", "none waits for more than %s", pendingLong)
 }
 
-// Secrets looks at the certificates in the cluster, as far as they can be read.
+// Secrets checks the certificates in the cluster, as far as we may read them.
 func (k *Cluster) Secrets(ctx context.Context) []Result {
-	places := map[string][]certs.File{} // what belongs together, by namespace
+	places := map[string][]certs.File{} // by namespace; those of one namespace belong together
 	for _, s := range setup.CertSecrets(k.provider.Namespace) {
-		// One that is not there no job minds; others may not be ours to see.
+		// Jobs do without those that are not there, and some we may not see.
 		if secret, err := setup.GetSecret(ctx, k.Interface, s.Namespace, s.Name); err == nil {
 			places[s.Namespace] = append(places[s.Namespace], setup.SecretFiles(secret)...)
 		}

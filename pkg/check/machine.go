@@ -20,11 +20,11 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
-// storeRoom is the free space below which a job's output may soon have no place: a spool is as
-// large by default.
+// storeRoom is the free space in bytes below which a job's output may soon find no room. A spool is as large by
+// default.
 const storeRoom = 1 << 30
 
-// Worker looks for the program that the provider local runs.
+// Worker checks that the program which the provider local runs is there.
 func Worker() Result {
 	path, err := local.FindWorker()
 	if err != nil {
@@ -33,7 +33,8 @@ func Worker() Result {
 	return New("worker", OK, "", "%s", path)
 }
 
-// ofCertificates tells the worst of some certificates, and else which ends first.
+// ofCertificates returns the worst that was found of some certificates, or which of them expires first. hint returns
+// what to do about one.
 func ofCertificates(name string, facts []certs.Fact, hint func(certs.Fact) string) Result {
 	var first *certs.Fact
 	for i, f := range facts {
@@ -53,13 +54,13 @@ func ofCertificates(name string, facts []certs.Fact, hint func(certs.Fact) strin
 	return New(name, OK, "", "%d certificates; %s is the first to end, in %d days", len(facts), first.Source, first.DaysLeft)
 }
 
-// Remedy is what helps against the problem or the warning of a certificate, in a
-// directory that dir names to the commands of certs; inspect shows all that is there,
-// and then follows what changes it.
+// Remedy returns what to do about the problem or the warning of a certificate. inspect is the command that shows the
+// certificates; dir is the flag that names their directory to the other certs commands; then is added to a command
+// that changes them.
 func Remedy(f certs.Fact, inspect, dir, then string) string {
 	ended := f.DaysLeft < 0 && !f.NotAfter.IsZero()
 	switch {
-	case strings.Contains(f.Source, "#"): // only handed on as trusted
+	case strings.Contains(f.Source, "#"): // it is only in a bundle of trusted CAs
 		return inspect
 	case f.Problem != "" && f.CA && ended:
 		return "{hodei} certs generate --force" + dir + then
@@ -75,7 +76,7 @@ func Remedy(f certs.Fact, inspect, dir, then string) string {
 	return "{hodei} certs rotate" + dir + then
 }
 
-// Certs looks at the directory of certificates that a run would find.
+// Certs checks the directory of certificates that a run would find.
 func Certs(home *place.Home) Result {
 	const name = "certificates"
 	dir, passed := home.FoundCerts()
@@ -91,7 +92,7 @@ func Certs(home *place.Home) Result {
 		return New(name, Error, inspect, "%v", err)
 	}
 	c := ofCertificates(name, facts, func(f certs.Fact) string { return Remedy(f, inspect, place.DirFlag(dir), "") })
-	if c.Status == OK || c.Status == Warning { // all of it is good, and is it enough for a run?
+	if c.Status == OK || c.Status == Warning { // each is good; are they enough for a run?
 		if _, err := certs.LoadAuthority(dir); err != nil {
 			return New(name, Error, place.AuthorityHint(err, dir), "%v", err)
 		}
@@ -99,7 +100,7 @@ func Certs(home *place.Home) Result {
 	return c
 }
 
-// Store looks whether output can be kept on this machine.
+// Store checks that output can be kept on this machine.
 func Store(home *place.Home) Result {
 	const name = "output"
 	limits, err := home.StoreLimits()
@@ -110,7 +111,7 @@ func Store(home *place.Home) Result {
 	if err != nil {
 		return New(name, Warning, "export HOME=DIR", "output is not kept on this machine: %v", err)
 	}
-	// The store is made when it is needed; what is there of its path tells the rest.
+	// The store is made when it is needed. Until then, check the deepest directory of its path that exists.
 	there := dir
 	for _, err = os.Stat(there); errors.Is(err, fs.ErrNotExist) && there != filepath.Dir(there); _, err = os.Stat(there) {
 		there = filepath.Dir(there)
@@ -133,7 +134,7 @@ func Store(home *place.Home) Result {
 	return New(name, OK, "", "%s", detail)
 }
 
-// binary writes bytes as a person reads them: 12.3Gi.
+// binary writes a number of bytes for people: 12.3Gi, 512Mi.
 func binary(n int64) string {
 	if n >= 1<<30 {
 		return fmt.Sprintf("%.1fGi", float64(n)/(1<<30))

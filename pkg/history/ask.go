@@ -12,8 +12,8 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
-// Ask adds to p what the agent of an attempt that runs has: its samples up to now, and its end if it has just
-// ended. What can't be had is said in p.Missing. The error is ctx's alone. It takes up to 40 s.
+// Ask adds to p what the agent of a running attempt has: its samples up to now, and its end if it has just ended. If
+// there are no samples, p.Missing says why. The error is ctx's alone. Ask takes up to 40 s.
 func (f *Finder) Ask(ctx context.Context, found *kubernetes.Found, a *Attempt, p *PastRun) error {
 	if !a.Pod.Running {
 		p.Missing = cmp.Or(p.Missing, "its agent does not run")
@@ -23,13 +23,13 @@ func (f *Finder) Ask(ctx context.Context, found *kubernetes.Found, a *Attempt, p
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if failure, ok := errors.AsType[*job.Failure](err); ok { // also where what was stored will do
+	if failure, ok := errors.AsType[*job.Failure](err); ok { // worth a note even if the stored samples suffice
 		f.Note(fmt.Sprintf("the agent of %s can't be asked what it has: %v", a.Name, failure))
 		if f.Hint != nil {
 			f.Hint(failure.Hint)
 		}
 	}
-	if len(h.Samples) > 0 { // all that its agent has, which is all that was stored and more
+	if len(h.Samples) > 0 { // the agent has all samples, the store those up to some moment
 		p.Samples, p.Missing = h.Samples, ""
 	}
 	switch {
@@ -43,7 +43,7 @@ func (f *Finder) Ask(ctx context.Context, found *kubernetes.Found, a *Attempt, p
 	return nil
 }
 
-// inquire asks the agent of a running attempt what it has. With an error comes what had come.
+// inquire asks the agent of a running attempt what it has. With an error it returns what had come before it.
 func (f *Finder) inquire(ctx context.Context, found *kubernetes.Found, uid string) (follow.History, error) {
 	switch may, err := f.Cluster.MayTunnel(ctx); {
 	case err != nil:

@@ -1,10 +1,10 @@
 // Package history finds what is known of a job and its attempts, in the cluster and in the log store of this
 // machine. Start with [Finder]: Find and Known return a [Job] with its attempts, PastRun puts together what is
-// known of one of them, and Runs collects all runs of a command. A [Record] is the other end: it has the store
-// keep what is learned of a run while it is followed.
+// known of one attempt, and Runs collects all runs of a command. A [Record] writes what a Finder reads later: it
+// stores what is learned of a run while somebody follows it.
 //
-// The package shows no output of jobs and stores none; package joblog does the one, a coordinator.Recorder the
-// other. It writes to no stream: what somebody should read goes to functions that the caller gives.
+// The package does not handle the output of jobs: joblog shows it, and a coordinator.Recorder stores it. It writes
+// to no stream: what a person should read goes to functions that the caller gives.
 package history
 
 import (
@@ -21,21 +21,21 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
-// Finder looks for jobs in one namespace of a cluster, and in a store. It requires Namespace, Store and Note. Its
-// fields are set before its first use; its methods may then be called at the same time, as far as Note may.
+// Finder looks for jobs in one namespace of a cluster, and in a store. Namespace, Store and Note are required. The
+// fields don't change after the first use. The methods may be called at the same time if Note, Hint and Damaged may.
 type Finder struct {
-	// Cluster is where a job is looked for first; nil: there is none, and Unreachable, if not nil, is why.
+	// Cluster is where a job is looked for first. If it is nil there is none, and Unreachable, if not nil, says why.
 	Cluster     *kubernetes.Provider
 	Unreachable error
 	Namespace   string
 	Store       *logstore.Store
 	// Patient waits for a cluster that does not answer, for up to kubernetes.FirstWait.
 	Patient bool
-	// Note is told, in a line without its end, what somebody who waits or misses something should know.
+	// Note is told why somebody has to wait, or what is missing, in one line without a newline.
 	Note func(text string)
-	// Hint, if not nil, is told what helps against the last note; {hodei} in it is the program's name.
+	// Hint, if not nil, is told what to do about the last note; {hodei} in it is the program's name.
 	Hint func(text string)
-	// Damaged, if not nil, is told instead of Note what of a job is stored and can't be read.
+	// Damaged, if not nil, is told instead of Note of stored data that can't be read.
 	Damaged func(error)
 	// Context, if not nil, returns the kubeconfig's current context as it is typed, for hints.
 	Context func() string
@@ -45,23 +45,24 @@ type Finder struct {
 type Job struct {
 	Name     string
 	Found    *kubernetes.Found // nil: it is not in the cluster
-	Absent   error             // why it is not; nil: no cluster was to be asked
-	Attempts []Attempt         // the oldest first
+	Absent   error             // why it is not; nil: there was no cluster to ask
+	Attempts []Attempt         // oldest first
 }
 
-// Attempt is an attempt that is known by its Pod or by the store, or by both.
+// Attempt is an attempt of a job. It is known by its Pod, by the store, or by both.
 type Attempt struct {
 	Name, UID string
 	Pod       *kubernetes.Attempt // nil: its Pod is gone
 	Stored    *logstore.Attempt   // nil: the store has nothing of it
 }
 
-// IsStored reports whether the store has some of the attempt's output, or all.
+// IsStored reports whether the store has at least some of the attempt's output.
 func (a *Attempt) IsStored() bool {
 	return a.Stored != nil && (a.Stored.End > 0 || a.Stored.Exit != nil || a.Stored.Damage != nil)
 }
 
-// Find looks for the job in the cluster and in the store. The error is the cluster's if neither has it.
+// Find looks for the job in the cluster and in the store. If neither has it, the error is the cluster's, if there is
+// one.
 func (f *Finder) Find(ctx context.Context, name string) (*Job, error) {
 	err := f.Unreachable
 	if f.Cluster != nil {
@@ -76,7 +77,7 @@ func (f *Finder) Find(ctx context.Context, name string) (*Job, error) {
 	case j != nil:
 		j.Absent = err
 		return j, nil
-	case unread != nil: // what it is, nobody knows
+	case unread != nil: // the job may be in what can't be read
 		return nil, errors.Join(err, unread)
 	case err == nil:
 		text := "CONTEXT"
@@ -89,7 +90,7 @@ func (f *Finder) Find(ctx context.Context, name string) (*Job, error) {
 	return nil, err
 }
 
-// FindRun is Find for those who want no output, and so give another hint where this machine alone was asked.
+// FindRun is Find for callers that show runs and not output. It differs in the error where no cluster was asked.
 func (f *Finder) FindRun(ctx context.Context, name string) (*Job, error) {
 	j, err := f.Find(ctx, name)
 	if err != nil && f.Cluster == nil && f.Unreachable == nil {
@@ -99,8 +100,7 @@ func (f *Finder) FindRun(ctx context.Context, name string) (*Job, error) {
 	return j, err
 }
 
-// stored looks for a job in the store alone. nil: it has none, and the error, if there is one, is why that is
-// not certain.
+// stored looks for a job in the store alone; nil: it has none. An error then says why that is not certain.
 func (f *Finder) stored(name string) (*Job, error) {
 	namespaces := []string{f.Namespace}
 	if f.Cluster == nil && f.Namespace != local.Namespace {
@@ -116,7 +116,7 @@ func (f *Finder) stored(name string) (*Job, error) {
 			continue
 		}
 		if err != nil {
-			f.damaged(err) // what could be read is there
+			f.damaged(err) // the rest could be read
 		}
 		last := ""
 		for _, a := range stored {
@@ -127,8 +127,7 @@ func (f *Finder) stored(name string) (*Job, error) {
 	return nil, unread
 }
 
-// ofJob chooses the attempts of one of several jobs of the same name, with those that may
-// be of any.
+// ofJob returns the attempts of one of several jobs with the same name, and those that may belong to any of them.
 func ofJob(stored []logstore.Attempt, uid string) []Attempt {
 	var of []Attempt
 	for _, a := range stored {
@@ -139,11 +138,11 @@ func ofJob(stored []logstore.Attempt, uid string) []Attempt {
 	return of
 }
 
-// Known adds what the store has of a job that is in the cluster.
+// Known returns a job that was found in the cluster, with what the store has of it.
 func (f *Finder) Known(found *kubernetes.Found) *Job {
 	stored, err := f.Store.Find(f.Namespace, found.Spec.Name)
 	if err != nil {
-		f.damaged(err) // what could be read is there
+		f.damaged(err) // the rest could be read
 	}
 	j := &Job{Name: found.Spec.Name, Found: found}
 	earlier := ofJob(stored, string(found.Job.UID))
@@ -156,11 +155,11 @@ func (f *Finder) Known(found *kubernetes.Found) *Job {
 		}
 		j.Attempts = append(j.Attempts, a)
 	}
-	j.Attempts = append(earlier, j.Attempts...) // Pods that are gone are the older ones
+	j.Attempts = append(earlier, j.Attempts...) // attempts whose Pods are gone are older
 	return j
 }
 
-// Select returns the jobs of the cluster that a label selector chooses, the oldest first.
+// Select returns the jobs of the cluster that a label selector chooses, oldest first.
 func (f *Finder) Select(ctx context.Context, selector string) ([]*kubernetes.Found, error) {
 	switch {
 	case f.Cluster != nil:
@@ -172,7 +171,7 @@ func (f *Finder) Select(ctx context.Context, selector string) ([]*kubernetes.Fou
 	return nil, errors.New("-l needs a cluster: this machine keeps no list of jobs")
 }
 
-// damaged says what of the store can't be read.
+// damaged tells of stored data that can't be read.
 func (f *Finder) damaged(err error) {
 	if f.Damaged != nil {
 		f.Damaged(err)
@@ -181,7 +180,7 @@ func (f *Finder) damaged(err error) {
 	f.Note(err.Error())
 }
 
-// NoAttempt says why no attempt of the job is known.
+// NoAttempt returns why no attempt of the job is known, with a hint.
 func (j *Job) NoAttempt() error {
 	if j.Found != nil && !j.Found.Finished {
 		return &job.Hinted{Err: fmt.Errorf("job %s has not started", j.Name), Hint: "see why: {hodei} describe " + j.Name}

@@ -14,21 +14,21 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
-// PastRun is what is known of an attempt, and why it is no more.
+// PastRun is what is known of an attempt, and why no more is known.
 type PastRun struct {
 	job.Run
 	// Running is true if the attempt has not ended.
 	Running bool
-	// Missing is why there are no samples; empty: there are.
+	// Missing is why there are no samples; empty: there are some.
 	Missing string
-	// Damaged is what is stored of it and can't be read.
+	// Damaged has an error for each part of the stored data that can't be read.
 	Damaged []error
-	// Coarse is true if the phases are by the Pod's own times, which are whole seconds.
+	// Coarse is true if the times of the phases are the Pod's own, which are whole seconds.
 	Coarse bool
 }
 
-// PastRun puts together what cluster and store know of an attempt. Its Spec has no values of variables. No agent
-// is asked; see [Finder.Ask].
+// PastRun returns what cluster and store know of an attempt. Its Spec has no values of variables. It asks no agent;
+// [Finder.Ask] does.
 func (f *Finder) PastRun(j *Job, a *Attempt) *PastRun {
 	p := &PastRun{Missing: "nobody followed this run from this machine, and with its Pod its agent's samples are gone"}
 	var record, ended *job.Outcome
@@ -50,22 +50,21 @@ func (f *Finder) PastRun(j *Job, a *Attempt) *PastRun {
 		p.Running = !a.Pod.Ended
 	}
 	p.Namespace, p.Attempt = cmp.Or(p.Namespace, f.Namespace), a.Name
-	// What the provider has concluded knows of the record, and of the Pod's end.
+	// The provider's conclusion comes first: it takes both the record and the Pod's end into account.
 	p.Outcome = bestOutcome(ended, p.Outcome, record)
 	p.Spec = WithoutValues(p.Spec)
 	return p
 }
 
-// NoteDamage tells note what is stored of the attempt and can't be read.
+// NoteDamage tells note of each part of the stored data that can't be read.
 func (p *PastRun) NoteDamage(note func(string)) {
 	for _, err := range p.Damaged {
 		note(err.Error())
 	}
 }
 
-// readRun reads what the store has of an attempt: its run without an outcome but for
-// what its follower has concluded, that of its exit record, why there are no samples, and
-// what can't be read.
+// readRun reads what the store has of an attempt. The run's outcome is what its follower has concluded; record is the
+// outcome of its exit record. missing is why there are no samples, and damaged is what can't be read.
 func readRun(s *logstore.Store, k logstore.Key) (run job.Run, record *job.Outcome, missing string, damaged []error) {
 	run = job.Run{Namespace: k.Namespace, Attempt: k.Attempt}
 	note := func(err error) bool {
@@ -83,7 +82,7 @@ func readRun(s *logstore.Store, k logstore.Key) (run job.Run, record *job.Outcom
 		} else {
 			note(log.Damage())
 		}
-		_ = log.Close() // it was only read
+		_ = log.Close() // nothing was written
 	}
 	samples, err := coordinator.Samples(s, k)
 	note(err)
@@ -100,8 +99,9 @@ func readRun(s *logstore.Store, k logstore.Key) (run job.Run, record *job.Outcom
 	return run, record, missing, damaged
 }
 
-// EndOf returns how a job has ended; nil: it has not. Once the Pod is gone, the cluster may not know why. Then the
-// stored outcome helps, if the job had only one attempt; known is how many are known.
+// EndOf returns how a job has ended; nil: it has not. Once the Pod is gone, the cluster may not know why. stored is
+// the outcome of the last attempt, and known the number of attempts that are known. If the job had only one, stored
+// completes what the cluster says.
 func EndOf(found *kubernetes.Found, known int, stored *job.Outcome) *job.Outcome {
 	pods := found.Job.Status.Succeeded + found.Job.Status.Failed
 	if !found.Finished || known != 1 || pods > 1 {
@@ -110,9 +110,9 @@ func EndOf(found *kubernetes.Found, known int, stored *job.Outcome) *job.Outcome
 	return bestOutcome(found.Outcome, stored)
 }
 
-// StoredEnd returns how a job ended if the store has its only attempt; nil: not known.
+// StoredEnd returns how a job ended, if it has had one attempt and the store has it; nil: not known.
 func StoredEnd(s *logstore.Store, j *batchv1.Job) *job.Outcome {
-	stored, _ := s.Find(j.Namespace, j.Name) // what can't be read is not known
+	stored, _ := s.Find(j.Namespace, j.Name) // what can't be read counts as unknown
 	of := ofJob(stored, string(j.UID))
 	if len(of) != 1 || of[0].Stored.Unnamed != nil || j.Status.Succeeded+j.Status.Failed > 1 {
 		return nil
@@ -127,8 +127,8 @@ func StoredEnd(s *logstore.Store, j *batchv1.Job) *job.Outcome {
 	return bestOutcome(concluded, record)
 }
 
-// bestOutcome is the first of several accounts of one end that names a cause, with
-// the figures of the others where it has none; nil if there is none.
+// bestOutcome merges several accounts of one end: the first that names a cause, with the figures of the others where
+// it has none. Accounts may be nil; without any it returns nil.
 func bestOutcome(accounts ...*job.Outcome) *job.Outcome {
 	var best *job.Outcome
 	for _, o := range accounts {
@@ -148,7 +148,7 @@ func bestOutcome(accounts ...*job.Outcome) *job.Outcome {
 		if o == nil {
 			continue
 		}
-		// The Pod's message has no room for all figures, a record has.
+		// The Pod's message has no room for all figures; the exit record has.
 		if merged.Usage == nil || o.Usage != nil && len(o.Usage.RunQueueWaits) > len(merged.Usage.RunQueueWaits) {
 			merged.Usage = o.Usage
 		}
@@ -162,8 +162,7 @@ func bestOutcome(accounts ...*job.Outcome) *job.Outcome {
 	return &merged
 }
 
-// WithoutValues returns a Spec without the values of its variables, which are not for everybody who sees a report;
-// nil of nil.
+// WithoutValues returns s without the values of its variables, which may be secrets. WithoutValues(nil) is nil.
 func WithoutValues(s *job.Spec) *job.Spec {
 	if s == nil {
 		return nil
@@ -174,4 +173,11 @@ func WithoutValues(s *job.Spec) *job.Spec {
 		bare.Env = append(bare.Env, job.EnvVar{Name: v.Name})
 	}
 	return &bare
+}
+
+// StoredSamples returns the samples that the store has of an attempt, oldest first. If some can't be read it returns
+// those before them.
+func StoredSamples(store *logstore.Store, k logstore.Key) []job.Sample {
+	metrics, _ := coordinator.Samples(store, k)
+	return wire.Samples(metrics)
 }

@@ -13,52 +13,52 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
-// runDocument is the name under which a log store keeps a job.Run: what was asked for,
-// how it started and, where the exit record can't say it, how it ended. Samples and
-// exit record are the store's own.
+// runDocument is the name under which a log store keeps a job.Run: what was asked for, how it started and how it
+// ended. The store keeps samples and the exit record apart from it.
 const runDocument = "run"
 
-// maxPhases bounds what is kept of a start: a job that waits for hours may say every
-// minute what for. The first ones tell how it began, and what follows is cut.
+// maxPhases bounds what is kept of a start: a job that waits for hours may say every minute what for. The first
+// phases are kept, for they tell how it began.
 const maxPhases = 64
 
-// Record has the store keep, for a report, what whoever follows a job learns of each attempt. It is a Listener
-// that passes on all that it is told. It requires Listener and Run. What can't be stored is missing in a report,
-// which says so, and ends nothing. Its methods may be called at the same time.
+// Record stores what is learned of each attempt while a job is followed. It is a coordinator.Listener that passes on
+// all that it is told. Listener and Run are required. What can't be stored is left out without an error, and a report
+// says that it is missing. The methods may be called at the same time.
 type Record struct {
 	// Listener is told after the Record.
 	coordinator.Listener
 	// Run is what is known of the job before there is an attempt: Namespace, Provider and Spec, whose
 	// variables are kept without their values.
 	Run job.Run
-	// Store has what others have kept of an attempt; nil: nobody has.
+	// Store is where earlier followers have kept what they learned; nil: there were none.
 	Store *logstore.Store
-	// Before are the phases of attempts that began before the job was followed, by their names.
+	// Before has the phases of attempts that began before the job was followed, by the attempts' names.
 	Before map[string][]job.Event
 
 	mu     sync.Mutex
-	log    *logstore.Log // of the latest attempt; nil: it is not kept
-	frozen bool          // its phases are known
-	// unwritten are the latest documents of logs, as long as they are not written.
+	log    *logstore.Log // of the latest attempt; nil: nothing of it is kept
+	frozen bool          // its phases are complete
+	// unwritten has the latest document of each log that is still to be written.
 	unwritten map[*logstore.Log][]byte
 	writing   bool
 	writes    sync.WaitGroup
 }
 
-// Phase takes a phase of the latest attempt from the provider.
+// Phase adds a phase of the latest attempt, which the provider has reported.
 func (r *Record) Phase(e job.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.add(e)
 }
 
+// add adds a phase. It is called with r.mu held.
 func (r *Record) add(e job.Event) {
 	if !r.frozen && len(r.Run.Phases) < maxPhases {
 		r.Run.Phases = append(r.Run.Phases, e)
 	}
 }
 
-// Attached begins with an attempt.
+// Attached begins the record of an attempt.
 func (r *Record) Attached(a coordinator.Attachment) {
 	r.attached(a)
 	r.Listener.Attached(a)
@@ -83,8 +83,8 @@ func (r *Record) attached(a coordinator.Attachment) {
 	r.save()
 }
 
-// resume takes the phases of an attempt that ran before we came from who was there;
-// of one that was on its way, only when that began.
+// resume completes the phases of an attempt that began before we came. If its command already ran, it takes all of
+// them from whoever was there, and reports true. Otherwise it takes the time at which the job was submitted.
 func (r *Record) resume(hello *hodeipb.Hello) bool {
 	phases := r.Before[hello.Attempt]
 	if !Started(phases) {
@@ -105,7 +105,7 @@ func (r *Record) resume(hello *hodeipb.Hello) bool {
 	return true
 }
 
-// State notes when the command runs.
+// State adds the phase Running once the command runs.
 func (r *Record) State(attempt string, state *hodeipb.State) {
 	if state.Phase >= hodeipb.Phase_RUNNING {
 		r.runs(attempt)
@@ -113,6 +113,7 @@ func (r *Record) State(attempt string, state *hodeipb.State) {
 	r.Listener.State(attempt, state)
 }
 
+// runs adds the phase Running, unless it is there.
 func (r *Record) runs(attempt string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -123,13 +124,13 @@ func (r *Record) runs(attempt string) {
 	r.save()
 }
 
-// Started reports whether the command was seen to run.
+// Started reports whether phases say that the command has run.
 func Started(phases []job.Event) bool {
 	return slices.ContainsFunc(phases, func(e job.Event) bool { return e.Phase == job.Running && !e.Waiting })
 }
 
-// Over keeps how the latest attempt ended; nil: nobody knows. It is called last, before the attempt's log is closed,
-// and returns when all is written.
+// Over adds how the latest attempt ended; nil: nobody knows. It is called last, before the attempt's log is closed,
+// and returns once everything is written.
 func (r *Record) Over(outcome *job.Outcome) {
 	defer r.writes.Wait()
 	r.mu.Lock()
@@ -141,8 +142,8 @@ func (r *Record) Over(outcome *job.Outcome) {
 	r.save()
 }
 
-// save is called with r.mu held. It does not wait for the disk: the agent, and the first
-// line of the output, would.
+// save has the record written. It is called with r.mu held, and does not wait for the disk, because the agent and the
+// first line of output would wait too.
 func (r *Record) save() {
 	if r.log == nil {
 		return
@@ -163,7 +164,7 @@ func (r *Record) save() {
 	r.writes.Go(r.write)
 }
 
-// write writes until nothing is left to.
+// write writes documents until none is left.
 func (r *Record) write() {
 	for {
 		r.mu.Lock()
@@ -174,13 +175,13 @@ func (r *Record) write() {
 			return
 		}
 		for log, b := range unwritten {
-			_ = log.SetDocument(runDocument, b) // as said above
+			_ = log.SetDocument(runDocument, b) // Record's comment says why
 		}
 	}
 }
 
-// StoredRun returns what a [Record] has kept of an attempt, without its samples. The error is fs.ErrNotExist if
-// nothing was.
+// StoredRun returns what a [Record] has stored of an attempt, without its samples. If there is nothing, the error is
+// fs.ErrNotExist.
 func StoredRun(s *logstore.Store, k logstore.Key) (*job.Run, error) {
 	b, err := s.Document(k, runDocument)
 	if err != nil {

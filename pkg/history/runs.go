@@ -14,25 +14,25 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
-// maxPastRuns bounds the runs of one command that an advice stands on: the latest, so
-// that it follows the command as it changes, and so many that a rare peak is among
-// them. A run is read in some milliseconds.
+// maxPastRuns bounds the runs of one command that an advice is made from. More would keep it from following a command
+// that changes; fewer could miss a rare peak. Reading a run takes some milliseconds.
 const maxPastRuns = 100
 
-// maxCommands bounds the commands whose runs are collected at once: for each of them the whole store is looked
-// through, and nobody reads more advice.
+// maxCommands bounds the commands whose runs are collected at once. Each takes a look through the whole store, and
+// nobody reads more advice.
 const maxCommands = 50
 
 // Command is one command in one image, with its runs.
 type Command struct {
 	Name string // of a job that ran it
 	Spec *job.Spec
-	Job  *Job      // the one that was named; nil: none was
-	Runs []job.Run // those that are over, the latest first, up to 100
+	Job  *Job      // the job that was named; nil: a selector chose it
+	Runs []job.Run // at most 100 that are over, latest first
 }
 
-// Runs finds the runs of the command of the job that is named, or, if name is empty, of each command of the jobs
-// that a label selector chooses, up to 50. No job that it chooses is no error.
+// Runs returns the runs of the command of the job called name. If name is empty, it returns those of each command
+// among the jobs that the label selector chooses, of which there may be 50. A selector that chooses no job is no
+// error.
 func (f *Finder) Runs(ctx context.Context, name, selector string) ([]Command, error) {
 	commands, err := f.commands(ctx, name, selector)
 	if err != nil || len(commands) == 0 {
@@ -40,13 +40,13 @@ func (f *Finder) Runs(ctx context.Context, name, selector string) ([]Command, er
 	}
 	var inCluster []*kubernetes.Found
 	if f.Cluster != nil {
-		// Who may not list the Jobs has the one that was named, and those stored here.
+		// A user who may not list Jobs still has the one that was named, and those stored here.
 		if inCluster, err = f.Cluster.FindAll(ctx, ""); err != nil {
 			f.Note(fmt.Sprintf("without the cluster's other jobs: %v", err))
 		}
 	}
 	namespace := f.Namespace
-	if j := commands[0].Job; j != nil && j.Found == nil { // what is stored here may be of this machine
+	if j := commands[0].Job; j != nil && j.Found == nil { // it may have run on this machine, in another namespace
 		for _, a := range j.Attempts {
 			if a.Stored != nil {
 				namespace = a.Stored.Key.Namespace
@@ -55,7 +55,7 @@ func (f *Finder) Runs(ctx context.Context, name, selector string) ([]Command, er
 	}
 	keys, err := f.Store.Keys(namespace)
 	if err != nil {
-		f.Note(err.Error()) // what could be read is there
+		f.Note(err.Error()) // the rest could be read
 	}
 	for i := range commands {
 		c := &collection{Command: &commands[i], finder: f, seen: map[string]bool{}}
@@ -66,15 +66,16 @@ func (f *Finder) Runs(ctx context.Context, name, selector string) ([]Command, er
 	return commands, nil
 }
 
-// collection is the runs of a command as they are collected.
+// collection collects the runs of one command.
 type collection struct {
 	*Command
 	finder *Finder
-	seen   map[string]bool // the attempts that need not be looked at again, by their UIDs
+	seen   map[string]bool // UIDs of attempts that have been looked at
 }
 
+// collect adds the runs of the job that was named, of other jobs in the cluster, and of the store, in this order.
 func (c *collection) collect(ctx context.Context, inCluster []*kubernetes.Found, keys []logstore.Key) error {
-	if c.Job != nil && c.Job.Found != nil { // else it is in the store
+	if c.Job != nil && c.Job.Found != nil { // a job that is gone is found in the store, below
 		c.addJob(c.Job)
 		if err := c.addEnding(ctx); err != nil {
 			return err
@@ -95,7 +96,7 @@ func (c *collection) collect(ctx context.Context, inCluster []*kubernetes.Found,
 	return nil
 }
 
-// commands are those whose runs are wanted, without them.
+// commands returns the commands whose runs are wanted, without the runs.
 func (f *Finder) commands(ctx context.Context, name, selector string) ([]Command, error) {
 	if name != "" {
 		j, err := f.FindRun(ctx, name)
@@ -114,7 +115,7 @@ func (f *Finder) commands(ctx context.Context, name, selector string) ([]Command
 		return nil, err
 	}
 	var commands []Command
-	for _, found := range slices.Backward(all) { // the latest of a command gives it its name
+	for _, found := range slices.Backward(all) { // the latest job gives its command a name
 		if !slices.ContainsFunc(commands, func(c Command) bool { return sameCommand(c.Spec, found.Spec) }) {
 			commands = append(commands, Command{Name: found.Spec.Name, Spec: found.Spec})
 		}
@@ -127,7 +128,7 @@ func (f *Finder) commands(ctx context.Context, name, selector string) ([]Command
 	return commands, nil
 }
 
-// specOf is what a job asked for; nil: nobody knows.
+// specOf returns what a job asked for; nil: nobody knows.
 func (f *Finder) specOf(j *Job) *job.Spec {
 	if j.Found != nil {
 		return j.Found.Spec
@@ -143,12 +144,12 @@ func (f *Finder) specOf(j *Job) *job.Spec {
 	return nil
 }
 
-// sameCommand tells whether two jobs did the same in the same image.
+// sameCommand reports whether two jobs ran the same command in the same image.
 func sameCommand(a, b *job.Spec) bool {
 	return a != nil && b != nil && a.Image == b.Image && slices.Equal(a.Command, b.Command)
 }
 
-// addJob takes the attempts of a job in the cluster that are over.
+// addJob adds the attempts of a job that are over.
 func (c *collection) addJob(j *Job) {
 	for i := range j.Attempts {
 		a := &j.Attempts[i]
@@ -162,8 +163,8 @@ func (c *collection) addJob(j *Job) {
 	}
 }
 
-// addEnding takes the last attempt of the job that was named if its command is over,
-// and its agent is still there with what it knows.
+// addEnding adds the last attempt of the job that was named if its command has just ended: its agent is still there
+// and is asked.
 func (c *collection) addEnding(ctx context.Context) error {
 	n := len(c.Job.Attempts)
 	if n == 0 {
@@ -184,8 +185,7 @@ func (c *collection) addEnding(ctx context.Context) error {
 	return nil
 }
 
-// addStored takes an attempt of this machine's store, if it is one of the command and
-// over.
+// addStored adds an attempt of this machine's store, if it ran the command and is over.
 func (c *collection) addStored(key logstore.Key) {
 	if c.seen[key.AttemptUID] {
 		return
@@ -195,7 +195,7 @@ func (c *collection) addStored(key logstore.Key) {
 		c.finder.Note("left out: " + err.Error())
 		c.seen[key.AttemptUID] = true
 	}
-	if err != nil || !sameCommand(kept.Spec, c.Spec) { // of an older version, or another's
+	if err != nil || !sameCommand(kept.Spec, c.Spec) { // stored by an older version, or of another command
 		return
 	}
 	c.seen[key.AttemptUID] = true
@@ -206,13 +206,13 @@ func (c *collection) addStored(key logstore.Key) {
 	}
 }
 
-// settle orders the runs and leaves the latest.
+// settle sorts the runs, and keeps the latest.
 func (c *Command) settle() {
 	slices.SortStableFunc(c.Runs, func(a, b job.Run) int { return runTime(b).Compare(runTime(a)) })
 	c.Runs = c.Runs[:min(len(c.Runs), maxPastRuns)]
 }
 
-// runTime is when a run was, by what is known of it; zero: nothing.
+// runTime returns when a run took place, as far as is known; zero: not known.
 func runTime(r job.Run) time.Time {
 	switch {
 	case r.Outcome != nil && !r.Outcome.Finished.IsZero():

@@ -13,11 +13,11 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
-// Inexact is said once of output that comes from a container's log.
+// Inexact is the note on output that comes from a container's log.
 const Inexact = "this is the container's log: both streams as one, without what the kubelet has cut off"
 
-// containerTail is the container's log of an attempt: of one that was there when we
-// came the part that is wanted.
+// containerTail returns the container's log of an attempt. there is true if the attempt was there when we came: then
+// Since and Tail apply to it.
 func (v *Viewer) containerTail(c *kubernetes.Provider, pod string, there, follow bool) *Tail {
 	options := kubernetes.ContainerLogOptions{Follow: follow}
 	if there {
@@ -33,7 +33,7 @@ func (v *Viewer) containerTail(c *kubernetes.Provider, pod string, there, follow
 	return NewTail(place.Cluster{Provider: c}, pod, options)
 }
 
-// containerSink is the job's sink, which says before the first byte what its output is.
+// containerSink returns the job's sink, which notes before the first byte that the output is Inexact.
 func (v *Viewer) containerSink(name string) *notedSink {
 	s, events := output.Unplaced(v.sink(name))
 	return &notedSink{Sink: s, note: func() error {
@@ -42,8 +42,7 @@ func (v *Viewer) containerSink(name string) *notedSink {
 	}}
 }
 
-// showContainer shows what there is of the container's log of an attempt that has
-// a Pod.
+// showContainer shows the container's log of an attempt that has a Pod, as far as it goes now.
 func (v *Viewer) showContainer(ctx context.Context, j *history.Job, a *history.Attempt) error {
 	s := v.containerSink(j.Name)
 	t := v.containerTail(v.finder.Cluster, a.Name, true, false)
@@ -64,21 +63,21 @@ func (v *Viewer) showContainer(ctx context.Context, j *history.Job, a *history.A
 		return nil
 	case s.noted:
 		return v.compare(j, t, a.Pod.Outcome)
-	// Nothing is what a job has printed that says so, or that copies it there.
+	// The log is empty. That is right only for a job that copies its output there and has printed nothing.
 	case !copied, !part && printed > 0:
 		return gone(j.Name, a.Name, printed)
 	}
 	return nil
 }
 
-// isPart tells that a container's log was not asked for from its beginning, or not for
-// both streams. All lines are fewer than so many last ones.
+// isPart reports whether only a part of a container's log was shown: not from its beginning, or not both streams. If
+// it has fewer lines than Tail, all of it was.
 func (v *Viewer) isPart(t *Tail) bool {
 	return t.options.TailLines != nil && t.lines >= v.Tail || !t.options.Since.IsZero() || t.options.Stream != ""
 }
 
-// compare says what the container's log lacks of what an attempt has printed that ended
-// with outcome; nil: it runs.
+// compare tells of output that an attempt has printed and the container's log lacks. outcome is how the attempt ended;
+// nil: it runs.
 func (v *Viewer) compare(j *history.Job, t *Tail, outcome *job.Outcome) error {
 	if outcome == nil {
 		return nil
@@ -92,8 +91,8 @@ func (v *Viewer) compare(j *history.Job, t *Tail, outcome *job.Outcome) error {
 	return nil
 }
 
-// followContainers shows the container's log of an attempt, nil is the next one, and,
-// unless it was asked for alone, of those that come, to the job's end.
+// followContainers shows the container's log of an attempt, or of the next one if a is nil, until it ends. Unless that
+// attempt alone was asked for, it goes on with those that follow, to the job's end.
 func (v *Viewer) followContainers(ctx context.Context, j *history.Job, a *history.Attempt) error {
 	cluster := v.finder.Cluster
 	run, err := cluster.Attach(ctx, j.Found, kubernetes.RunOptions{NoTunnel: true})
@@ -108,7 +107,7 @@ func (v *Viewer) followContainers(ctx context.Context, j *history.Job, a *histor
 	showing, stop := context.WithCancel(ctx)
 	defer stop()
 	tails := make(chan *Tail)
-	var latest *Tail // changed by Report alone, which is told nothing more once the job is over
+	var latest *Tail // only Report changes it, which is not called any more once the job is over
 	endLatest := func() {
 		if latest != nil {
 			latest.End()
@@ -116,7 +115,7 @@ func (v *Viewer) followContainers(ctx context.Context, j *history.Job, a *histor
 	}
 	attachment := &follow.Attachment{Job: run, Unserved: true, Report: func(e job.Event) {
 		switch {
-		case e.Waiting && e.Phase == job.Running: // for the cluster
+		case e.Waiting && e.Phase == job.Running: // the cluster does not answer
 			v.finder.Note(e.Detail)
 			return
 		case e.Waiting || e.Phase != job.Running:
@@ -141,17 +140,17 @@ func (v *Viewer) followContainers(ctx context.Context, j *history.Job, a *histor
 	return err
 }
 
-// showTails shows the containers' logs as they come, from that of the wanted attempt on, "" is the
-// first, until over ends.
+// showTails shows the containers' logs as they come, until over ends. It begins with that of the wanted attempt, or
+// with the first one if wanted is empty.
 func (v *Viewer) showTails(ctx context.Context, over *follow.End, j *history.Job, wanted string, tails <-chan *Tail) error {
 	s := v.containerSink(j.Name)
 	for last := (*Tail)(nil); ; {
 		select {
 		case t := <-tails:
 			switch {
-			case wanted != "" && last == nil && t.pod != wanted: // one that was not asked for
+			case wanted != "" && last == nil && t.pod != wanted: // before the one that was asked for
 				continue
-			case v.Attempt > 0 && last != nil: // one behind it
+			case v.Attempt > 0 && last != nil: // after it
 				return nil
 			}
 			last = t
@@ -174,13 +173,14 @@ func (v *Viewer) showTails(ctx context.Context, over *follow.End, j *history.Job
 	}
 }
 
-// notedSink says something before the first byte.
+// notedSink is a sink that calls note before the first byte.
 type notedSink struct {
 	output.Sink
 	note  func() error
 	noted bool
 }
 
+// Record passes a record on, after the note.
 func (s *notedSink) Record(attempt string, offset uint64, r *hodeipb.Record, data []byte) error {
 	if !s.noted {
 		s.noted = true

@@ -20,23 +20,22 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
-// How much of the end of an output is fetched at first for --tail, and how much
-// more each time when it has too few lines: 64 KiB is one batch, and 16 times more
-// reaches any spool in four steps.
+// For --tail, tailBytes of the output's end are fetched at first, which is one batch. If they have too few lines, we
+// try again with tailMore times as many: four steps reach the beginning of any spool.
 const tailBytes, tailMore = 64 << 10, 16
 
-// errTooFew is that the output fetched has fewer lines than were asked for.
+// errTooFew says that the output that was fetched has fewer lines than were asked for.
 var errTooFew = errors.New("too few lines")
 
-// live shows an attempt that runs, fetched from its agent: nil is the next one. With
-// -f it goes on to the job's end.
+// live shows a running attempt, or the next one if a is nil, as its agent sends it. With Follow it goes on to the
+// job's end.
 func (v *Viewer) live(ctx context.Context, j *history.Job, a *history.Attempt) error {
 	for estimate := uint64(tailBytes); ; estimate *= tailMore {
 		err := (&fetch{Viewer: v, job: j, attempt: a, estimate: estimate}).run(ctx)
 		if errors.Is(err, errTooFew) {
 			continue
 		}
-		// Who may not reach the agent may still read what it has copied.
+		// A user who may not reach the agent may still read what it has copied to its container's log.
 		failure, ok := errors.AsType[*job.Failure](err)
 		if !ok || failure.Cause != job.Forbidden || !j.Found.Spec.ContainerLogs || errors.Is(err, kubernetes.ErrLost) {
 			return outOfReach(err, j.Name, "{hodei} logs -f "+shell.Quote(j.Name))
@@ -49,21 +48,21 @@ func (v *Viewer) live(ctx context.Context, j *history.Job, a *history.Attempt) e
 	}
 }
 
-// partial tells that only a part of an attempt's output is wanted: --tail and
-// --since are of what was there when we came.
+// partial reports whether only a part of an attempt's output is wanted: Tail and Since apply to attempts that were
+// there when we came.
 func (v *Viewer) partial(j *history.Job, uid string) bool {
 	there := slices.ContainsFunc(j.Attempts, func(a history.Attempt) bool { return a.UID == uid })
 	return there && (v.Tail >= 0 || !v.Since.IsZero())
 }
 
-// feed is the Listener of hodei logs.
+// feed is the coordinator.Listener of a fetch: it hands on each attempt that attaches.
 type feed struct {
-	attached chan coordinator.Attachment // of each attempt the first one, from the wanted one on
+	attached chan coordinator.Attachment // the first attachment of each attempt, from the wanted attempt on
 	fail     context.CancelCauseFunc
 	partial  func(uid string) bool
 
 	mu     sync.Mutex
-	wanted string // the UID of the attempt that is waited for; empty: of any
+	wanted string // UID of the attempt that is waited for; empty: any attempt will do
 	seen   map[string]bool
 }
 
@@ -79,11 +78,11 @@ func (f *feed) Attached(a coordinator.Attachment) {
 		return
 	}
 	f.seen[a.Hello.Attempt] = true
-	if f.wanted != "" && a.Hello.AttemptUid != f.wanted { // one that ended, or comes later
+	if f.wanted != "" && a.Hello.AttemptUid != f.wanted { // one before or after the wanted one
 		return
 	}
 	f.wanted = ""
-	if !f.partial(a.Hello.AttemptUid) { // else what is wanted is known once all of it is stored
+	if !f.partial(a.Hello.AttemptUid) { // of a part, where it begins is known only once all is stored
 		a.Log.Hold(0)
 	}
 	select {
@@ -93,28 +92,33 @@ func (f *feed) Attached(a coordinator.Attachment) {
 	}
 }
 
-// Metrics is for the store, which has it already.
+// Metrics, State and Exited are of no use here: the recorder stores what they tell.
 func (f *feed) Metrics(string, *hodeipb.Metrics) {}
 
-func (f *feed) State(string, *hodeipb.State)       {}
-func (f *feed) Exited(string, *hodeipb.ExitRecord) {}
-func (f *feed) Failed(_ string, err error)         { f.fail(fmt.Errorf("%w: %w", errStoring, err)) }
+// State does nothing.
+func (f *feed) State(string, *hodeipb.State) {}
 
-// errStoring tells an error of the store from one of who reads our output.
+// Exited does nothing.
+func (f *feed) Exited(string, *hodeipb.ExitRecord) {}
+
+// Failed ends the fetch: its output can't be stored.
+func (f *feed) Failed(_ string, err error) { f.fail(fmt.Errorf("%w: %w", errStoring, err)) }
+
+// errStoring marks an error of the store, as against one of the sink that the output is written to.
 var errStoring = errors.New("store output")
 
-// fetch is one attachment to the agents of a job.
+// fetch shows the output of a job while it is fetched from its agents.
 type fetch struct {
 	*Viewer
 	job     *history.Job
-	attempt *history.Attempt // nil: those to come
+	attempt *history.Attempt // nil: the next one
 	// estimate is how many bytes of the end of an output are fetched for --tail.
 	estimate uint64
 	feed     *feed
 }
 
-// run attaches to the job and shows what is wanted. The output comes from the store as far as it is there; the end of
-// one that is not is fetched alone, if no more is asked for.
+// run attaches to the job and shows what is wanted of it. What the store has already is not fetched again. If only the
+// end is asked for and the store has nothing of the output, only the end is fetched.
 func (f *fetch) run(ctx context.Context) error {
 	run, err := f.finder.Cluster.Attach(ctx, f.job.Found, kubernetes.RunOptions{})
 	if err != nil {
@@ -138,7 +142,7 @@ func (f *fetch) run(ctx context.Context) error {
 	attachment := &follow.Attachment{
 		Job: run, Namespace: f.finder.Namespace, Name: f.job.Name, Recorder: recorder, Every: follow.UnwatchedEvery,
 		Report: func(e job.Event) {
-			if e.Waiting && e.Phase == job.Running { // its agent can't be reached
+			if e.Waiting && e.Phase == job.Running { // the agent can't be reached
 				f.finder.Note(e.Detail)
 			}
 		},
@@ -150,7 +154,7 @@ func (f *fetch) run(ctx context.Context) error {
 			e.Complete()
 		}
 		if err != nil && meeting.Err() != nil && ctx.Err() == nil {
-			return context.Cause(meeting) // and not what came of it
+			return context.Cause(meeting) // the reason, not what came of it
 		}
 		return err
 	})
@@ -166,7 +170,7 @@ func (f *fetch) run(ctx context.Context) error {
 	return err
 }
 
-// meeting says that the agent of a job is waited for.
+// meeting returns the note that the agent of a job is waited for.
 func (v *Viewer) meeting(name string) string {
 	if v.Follow {
 		return fmt.Sprintf("waiting for the agent of job %s", name)
@@ -174,8 +178,8 @@ func (v *Viewer) meeting(name string) string {
 	return fmt.Sprintf("waiting for up to %s for the agent of job %s", follow.MeetWait, name)
 }
 
-// follows shows attempts as they attach, until the one that is wanted is shown, or
-// the job is over. It tells whether all output of the last one was stored.
+// follows shows attempts as they attach, until the wanted one is shown or the job is over. complete is true if all
+// output of the last one was stored.
 func (f *fetch) follows(ctx context.Context, e *follow.Events) (complete bool, err error) {
 	patience := f.patience(f.job.Name, f.attempt != nil)
 	for met := false; ; met = true {
@@ -202,7 +206,7 @@ func (f *fetch) follows(ctx context.Context, e *follow.Events) (complete bool, e
 	}
 }
 
-// patience is how the agent of an attempt that is known, or the start of the job, is waited for.
+// patience returns how to wait: for the agent of an attempt if one is known, else for the job to start.
 func (v *Viewer) patience(name string, known bool) follow.Patience {
 	p := follow.Patience{Endless: v.Follow}
 	if v.Follow {
@@ -210,14 +214,14 @@ func (v *Viewer) patience(name string, known bool) follow.Patience {
 			v.finder.Note(fmt.Sprintf("%s; trying on for %s", refusal, follow.RefusedWait))
 		}
 	}
-	if known { // else it is the job that is waited for
+	if known {
 		p.Slow = func() { v.finder.Note(v.meeting(name)) }
 	}
 	return p
 }
 
-// Temporary says why the output of an attempt that has attached is not stored where it is looked for later; empty:
-// it is, or somebody wants only a part of it.
+// Temporary says why the output of an attempt that has attached is not kept in the log store; empty: it is kept, or
+// only a part of it is wanted.
 func Temporary(a coordinator.Attachment) string {
 	switch {
 	case a.Temporary == nil || errors.Is(a.Temporary, coordinator.ErrShort):
@@ -228,8 +232,8 @@ func Temporary(a coordinator.Attachment) string {
 	return fmt.Sprintf("the output of %s is not kept in the log store: %v", a.Hello.Attempt, a.Temporary)
 }
 
-// showLive shows what an attempt has printed, and with Follow what it prints. It tells whether all of its output was
-// stored.
+// showLive shows what an attempt has printed, and with Follow what it prints from now on. complete is true if all of
+// its output was stored.
 func (f *fetch) showLive(ctx context.Context, over *follow.End, at coordinator.Attachment) (complete bool, err error) {
 	start, err := f.startOf(ctx, over, at)
 	if err != nil {
@@ -245,7 +249,7 @@ func (f *fetch) showLive(ctx context.Context, over *follow.End, at coordinator.A
 		return false, err
 	}
 	if lost := context.Cause(over); errors.Is(lost, kubernetes.ErrLost) {
-		return false, lost // there may be more, and it is not gone
+		return false, lost // more output may come, so nothing is missing yet
 	}
 	reached := shown{attempt: p.Attempt, from: p.Offset(), to: p.To, record: at.Log.Exit()}
 	if over.Err() != nil {
@@ -273,7 +277,7 @@ type shown struct {
 // whole reports whether the end of the output was shown.
 func (s shown) whole() bool { return s.record != nil && (s.to == math.MaxUint64 || s.from >= s.to) }
 
-// missing returns what could not be shown; false: nothing that is known of.
+// missing returns what could not be shown; false: nothing, as far as is known.
 func (s shown) missing() (output.Gap, bool) {
 	g := output.Gap{Attempt: s.attempt, Offset: s.from}
 	switch {
@@ -283,7 +287,7 @@ func (s shown) missing() (output.Gap, bool) {
 	case s.record != nil:
 		return g, false
 	}
-	// The Pod is gone, and so is what it had still to send.
+	// The Pod is gone, with what it had not sent yet.
 	if out := s.outcome; out != nil && out.Attempt == s.attempt {
 		g.Bytes = out.OutputBytes - min(out.OutputBytes, s.from)
 		return g, g.Bytes > 0 || !out.Counted()
@@ -291,8 +295,8 @@ func (s shown) missing() (output.Gap, bool) {
 	return g, true
 }
 
-// startOf waits until the part of an attempt's output that is wanted is stored, and returns where it
-// starts. The error is errTooFew if more has to be fetched for --tail.
+// startOf waits until the wanted part of an attempt's output is stored, and returns where it starts. The error is
+// errTooFew if more has to be fetched for --tail.
 func (f *fetch) startOf(ctx context.Context, over *follow.End, at coordinator.Attachment) (uint64, error) {
 	if !f.partial(f.job, at.Hello.AttemptUid) {
 		return 0, nil
@@ -310,15 +314,15 @@ func (f *fetch) startOf(ctx context.Context, over *follow.End, at coordinator.At
 	switch {
 	case start > first:
 	case first > begun:
-		return begun, nil // the store had no room: what it dropped is said to be missing
+		return begun, nil // the store had no room; what it dropped will show as missing
 	case first == begun && more < begun && f.Tail > 0:
 		return 0, errTooFew
 	}
 	return start, nil
 }
 
-// begin is from where on the output of a running attempt is fetched for --tail and
-// --since.
+// begin returns the offset from which the output of a running attempt is fetched for --tail and --since. estimate is
+// how many bytes the last lines may take.
 func (v *Viewer) begin(extent *hodeipb.Extent, estimate uint64) uint64 {
 	var begin uint64
 	for _, m := range extent.Marks {
@@ -338,7 +342,7 @@ func (v *Viewer) begin(extent *hodeipb.Extent, estimate uint64) uint64 {
 	return begin
 }
 
-// awaitStored waits until the log goes up to end, or will not grow any more.
+// awaitStored waits until the log reaches end, or over ends and the log grows no more.
 func awaitStored(ctx, over context.Context, log *logstore.Log, end uint64) error {
 	wait, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -357,8 +361,8 @@ func awaitStored(ctx, over context.Context, log *logstore.Log, end uint64) error
 	return nil
 }
 
-// outOfReach completes an error of the following of a job, by command, whose cluster was
-// lost on the way: the job does not end with us.
+// outOfReach completes an error with which command lost the cluster while it followed a job: the job goes on, and a
+// hint says how to come back to it.
 func outOfReach(err error, name, command string) error {
 	if !errors.Is(err, kubernetes.ErrLost) {
 		return err

@@ -20,55 +20,56 @@ import (
 )
 
 const (
-	// The waits before a container's log that broke off is opened again: the first
-	// is what a restarted API server takes at least, the last what a person would
-	// wait before looking for themselves.
+	// The waits before a container's log that broke off is opened again. A restarted API server takes reopenFirst
+	// at least; after reopenLast a person would look for themselves.
 	reopenFirst, reopenLast = 500 * time.Millisecond, 8 * time.Second
-	// restWait is how long a log whose container has ended may say nothing before it is
-	// given up.
+	// restWait is how long a log may stay silent after its container has ended, before we give it up.
 	restWait = 10 * time.Second
-	// restTries is how often the end of such a log is asked for: the kubelet or the
-	// API server may have been away, and answer within three waits of being back.
+	// restTries is how often we ask for the rest of such a log. A kubelet or API server that was away answers within
+	// three waits.
 	restTries = 4
 )
 
-// UnreadError is a container's log that can't be read.
+// UnreadError says that a container's log can't be read, and why.
 type UnreadError struct {
 	pod string
 	err error
 }
 
+// Error names the Pod and the reason.
 func (e *UnreadError) Error() string {
 	return fmt.Sprintf("the log of container job in %s can't be read: %v", e.pod, e.err)
 }
+
+// Unwrap returns the reason.
 func (e *UnreadError) Unwrap() error { return e.err }
 
-// Tail shows the log of a container, and remembers where it stands, so that one that broke off can be taken up
-// again. [NewTail] makes one. It is shown by one goroutine; End may be called by others.
+// Tail shows the log of a container, and remembers how far it has come, so that it can go on after the log broke off.
+// [NewTail] makes one. One goroutine calls Show and then Missing; any may call End.
 type Tail struct {
 	open    func(context.Context, kubernetes.ContainerLogOptions) (io.ReadCloser, error)
 	pod     string
 	options kubernetes.ContainerLogOptions
-	stream  hodeipb.Stream // STREAM_UNSPECIFIED: both, nobody knows which
-	// growing ends, by end, when the container has.
+	stream  hodeipb.Stream // STREAM_UNSPECIFIED: both as one
+	// growing ends once end is called: the container has ended.
 	growing context.Context
 	end     context.CancelFunc
 
 	position
-	offset uint64 // of what is shown, or held
-	lines  int    // that have ended
-	held   []byte // lines that are to be written at once, and were in the log at begun
+	offset uint64 // bytes that are shown or held
+	lines  int    // whole lines among them
+	held   []byte // lines, the last of which was in the log at begun; they are written together
 }
 
 // position is how far a log was shown, by the times of its lines.
 type position struct {
-	last  time.Time // of the last whole line
-	equal int       // lines of that very time
-	begun time.Time // of a line of which a part is shown,
-	part  int       // so many bytes of it
+	last  time.Time // time of the last whole line
+	equal int       // how many lines have that very time
+	begun time.Time // time of the line that was begun,
+	part  int       // and how many bytes of it were shown
 }
 
-// NewTail returns a Tail of the container job of a Pod. Where o follows the log, Show goes on until End is called.
+// NewTail returns a Tail of the container job of a Pod. If o follows the log, Show goes on until End is called.
 func NewTail(c place.Cluster, pod string, o kubernetes.ContainerLogOptions) *Tail {
 	t := &Tail{pod: pod, options: o, open: func(ctx context.Context, o kubernetes.ContainerLogOptions) (io.ReadCloser, error) {
 		return c.ContainerLog(ctx, pod, o)
@@ -84,13 +85,13 @@ func NewTail(c place.Cluster, pod string, o kubernetes.ContainerLogOptions) *Tai
 	return t
 }
 
-// End lets Show return when it has read what is left of the log: the container has ended. It may be called more than
-// once.
+// End says that the container has ended: Show returns once it has read the rest of the log. End may be called more
+// than once.
 func (t *Tail) End() { t.end() }
 
 // Missing returns what the log lacks of the output of the attempt that ended with o; false: nothing, as far as is
-// known. Nothing was shown of another attempt than the Tail's, and none at all by a nil Tail; the Gap names no
-// attempt then if o names none. Otherwise the log was read from its beginning to its end.
+// known. The log must have been shown from its beginning to its end. Of an attempt that is not the Tail's, all output
+// is missing; so it is for a nil Tail.
 func (t *Tail) Missing(o *job.Outcome) (output.Gap, bool) {
 	pod, offset := o.Attempt, uint64(0)
 	if t != nil && (o.Attempt == "" || o.Attempt == t.pod) {
@@ -105,13 +106,12 @@ func (t *Tail) Missing(o *job.Outcome) (output.Gap, bool) {
 	return g, g.Bytes > 0 || offset > g.Of+addedNewlines
 }
 
-// addedNewlines is how many a runtime may have added to an output, which makes its log longer: one to the last line of
-// each stream.
+// addedNewlines is how many newlines a runtime may have added to the output: one after the last line of each stream.
 const addedNewlines = 2
 
-// Show writes the log to s until the container ends, or, if it is not to be followed, what there is of it. It opens
-// a log that broke off again and again while the container runs, and for some 20 s after. The error is ctx's, s's, or
-// an *UnreadError.
+// Show writes the log to s until the container ends, or, if it does not follow the log, as far as it goes now. If the
+// log breaks off, Show opens it again, as long as the container runs and for some 20 s after. The error is ctx's, s's,
+// or an *UnreadError.
 func (t *Tail) Show(ctx context.Context, s output.Sink) error {
 	rest := restTries
 	for wait := reopenFirst; ; wait = min(2*wait, reopenLast) {
@@ -121,7 +121,7 @@ func (t *Tail) Show(ctx context.Context, s output.Sink) error {
 				wait = reopenFirst
 			}
 			rest--
-			ended, over = true, nil // only time helps now
+			ended, over = true, nil // over has ended, so only the timer ends the wait
 		}
 		before := t.offset
 		err := t.read(ctx, s, ended)
@@ -137,7 +137,7 @@ func (t *Tail) Show(ctx context.Context, s output.Sink) error {
 		if t.offset > before {
 			wait = reopenFirst
 		}
-		// The end of the log says little: its container has ended, or the connection.
+		// The log has ended. Its container may have, or only the connection: try again.
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
@@ -148,16 +148,14 @@ func (t *Tail) Show(ctx context.Context, s output.Sink) error {
 	}
 }
 
-// refusedForGood tells an error that asking again does not mend, unless the log
-// has been read before: an API server that has just started refuses for a moment
-// what it has not yet read that we may.
+// refusedForGood reports whether a log that was never read can't be read later either: we may not. A log that was read
+// before is another case: an API server that has just started refuses until it has read its roles.
 func refusedForGood(err error) bool {
 	f, ok := errors.AsType[*job.Failure](err)
 	return ok && f.Cause == job.Forbidden
 }
 
-// read opens the log where it was left and writes what comes. An UnreadError is
-// the log's, others are of s.
+// read opens the log where it broke off and writes what comes. An UnreadError is about the log, any other is from s.
 func (t *Tail) read(ctx context.Context, s output.Sink, ended bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -176,7 +174,7 @@ func (t *Tail) read(ctx context.Context, s output.Sink, ended bool) error {
 	return t.copy(bufio.NewReaderSize(rest, output.MaxLine), s, ended)
 }
 
-// copy writes the lines of a log that was opened anew.
+// copy writes the lines of a log that was opened again, but for those that were shown before.
 func (t *Tail) copy(lines *bufio.Reader, s output.Sink, ended bool) error {
 	before := t.position
 	var l line
@@ -216,16 +214,16 @@ func (t *Tail) copy(lines *bufio.Reader, s output.Sink, ended bool) error {
 	}
 }
 
-// line is a line of a log that was opened anew.
+// line is a line of a log that was opened again.
 type line struct {
 	at    time.Time
 	known bool // all of it was shown before
-	drop  int  // bytes of it that were
-	open  bool // it goes on
+	drop  int  // how many of its first bytes were shown before
+	open  bool // its end has not been read yet
 }
 
-// meet decides about the next line of a log, which was shown up to p before it was opened anew. It returns how much of
-// the line was shown, and the position up to which further lines were.
+// meet decides about the next line of a log that was shown up to p before it broke off. It returns how much of the
+// line was shown, and the position to meet the line after it with.
 func (p position) meet(at time.Time) (line, position) {
 	switch {
 	case at.Before(p.last):
@@ -242,20 +240,20 @@ func (p position) meet(at time.Time) (line, position) {
 	return l, p
 }
 
-// torn reports whether what was read with err is the rest of a line to which the kubelet may have added an error. It
+// torn reports whether the line that came with err is not to be shown: the kubelet may have put an error into it. It
 // is read again, unless the container has ended.
 func torn(err error, ended bool) bool {
 	return err != nil && !errors.Is(err, bufio.ErrBufferFull) && !ended
 }
 
-// lineIn tells that a whole line can be read without a wait.
+// lineIn reports whether a whole line can be read without a wait.
 func lineIn(lines *bufio.Reader) bool {
-	there, _ := lines.Peek(lines.Buffered()) // no more than there is
+	there, _ := lines.Peek(lines.Buffered()) // does not read more
 	return bytes.IndexByte(there, '\n') >= 0
 }
 
-// restReader reads a log, and gives up what stalls for restWait once the container
-// has ended. The time in which what was read is shown does not count.
+// restReader reads a log. Once the container has ended, it gives the log up if that is silent for restWait. Only time
+// spent waiting for the log counts, not that of showing what was read.
 type restReader struct {
 	log    io.Reader
 	giveUp *time.Timer
@@ -270,7 +268,7 @@ func newRestReader(giveUp func()) *restReader {
 	return r
 }
 
-// open waits for the log, like Read.
+// open opens the log. Its time counts like that of Read.
 func (r *restReader) open(open func() (io.ReadCloser, error)) (io.ReadCloser, error) {
 	r.wait(true)
 	defer r.wait(false)
@@ -279,13 +277,14 @@ func (r *restReader) open(open func() (io.ReadCloser, error)) (io.ReadCloser, er
 	return log, err
 }
 
+// Read reads from the log.
 func (r *restReader) Read(p []byte) (int, error) {
 	r.wait(true)
 	defer r.wait(false)
 	return r.log.Read(p)
 }
 
-// wait tells whether somebody waits for the log.
+// wait sets whether somebody waits for the log.
 func (r *restReader) wait(waiting bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -293,7 +292,7 @@ func (r *restReader) wait(waiting bool) {
 	r.set()
 }
 
-// end tells that the container has ended.
+// end says that the container has ended.
 func (r *restReader) end() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -301,7 +300,7 @@ func (r *restReader) end() {
 	r.set()
 }
 
-// set is called with r.mu held.
+// set starts or stops the clock. It is called with r.mu held.
 func (r *restReader) set() {
 	if r.waiting && r.ended {
 		r.giveUp.Reset(restWait)
@@ -310,7 +309,7 @@ func (r *restReader) set() {
 	}
 }
 
-// write shows a piece of a line, without the bytes of it that were shown before.
+// write shows a piece of a line, without the bytes that were shown before.
 func (t *Tail) write(s output.Sink, piece []byte, l *line) error {
 	n := min(l.drop, len(piece))
 	l.drop -= n
@@ -319,7 +318,7 @@ func (t *Tail) write(s output.Sink, piece []byte, l *line) error {
 		t.part += len(piece)
 		t.offset += uint64(len(piece))
 		t.held = append(t.held, piece...)
-		if _, raw := s.(output.Raw); !raw { // which has no use for the time of each line
+		if _, raw := s.(output.Raw); !raw { // a raw sink needs no time of each line, so lines are written together
 			if err := t.release(s); err != nil {
 				return err
 			}
@@ -332,7 +331,7 @@ func (t *Tail) write(s output.Sink, piece []byte, l *line) error {
 	return nil
 }
 
-// past returns the position behind a whole line.
+// past returns the position after a whole line that was in the log at the time at.
 func (p position) past(at time.Time) position {
 	if !at.Equal(p.last) {
 		p.last, p.equal = at, 0
@@ -354,7 +353,7 @@ func (t *Tail) release(s output.Sink) error {
 	return err
 }
 
-// cutTime cuts off the time that each line of a log begins with; false if there is none.
+// cutTime splits a line of a log into the time that it begins with and the rest; false: it begins with none.
 func cutTime(line []byte) (time.Time, []byte, bool) {
 	stamp, rest, _ := bytes.Cut(line, []byte(" "))
 	at, err := time.Parse(time.RFC3339Nano, string(stamp))
@@ -364,10 +363,10 @@ func cutTime(line []byte) (time.Time, []byte, bool) {
 	return at, rest, true
 }
 
-// maxSaid bounds how much of the kubelet's error is shown.
+// maxSaid bounds how much of the kubelet's error is shown, in bytes.
 const maxSaid = 300
 
-// kubeletSays is an error that the kubelet has put into a log, in place of the rest of it.
+// kubeletSays returns, in words, an error that the kubelet has put into a log in place of the rest.
 func kubeletSays(text []byte) string {
 	return "the kubelet: " + ui.Printable(strings.TrimSpace(string(text[:min(len(text), maxSaid)])))
 }

@@ -1,10 +1,9 @@
 // Package joblog shows what a job has printed, wherever that is: in the log store of this machine, at its agent
-// while it runs, or in its container's log. Start with [New]; [Viewer.Show] shows an attempt of a job that a
-// history.Finder has found, and goes on to the job's end where that is wanted. A [Tail] is the container's log
-// alone.
+// while it runs, or in its container's log. Start with [New]. [Viewer.Show] shows an attempt of a job that a
+// history.Finder has found, and with Follow goes on to the job's end. A [Tail] shows a container's log alone.
 //
-// It does not follow a job as run and attach do: it starts, stops and deletes nothing, has no words for how a job
-// has ended, and shows no figures. It writes to the sinks and tells the notes that it is given.
+// The package does not follow a job as run and attach do: it starts, stops and deletes nothing, and shows no figures.
+// It writes to the sinks that it is given, and what a person should know goes to the finder's Note.
 package joblog
 
 import (
@@ -24,22 +23,23 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
-// Viewer shows the output of jobs. [New] makes one. Its fields do not change once it shows something; its methods
-// may then be called for several jobs at the same time.
+// Viewer shows the output of jobs. [New] makes one. Its fields don't change once it shows something; from then on its
+// methods may be called for several jobs at the same time.
 type Viewer struct {
 	// Follow shows new output too, until the job ends.
 	Follow bool
-	// Since leaves out what was printed before; the zero value: nothing.
+	// Since leaves out what was printed before it; the zero value leaves out nothing.
 	Since time.Time
-	// Tail is how many of the last lines are shown; below zero: all.
+	// Tail is how many of the last lines are shown; negative: all.
 	Tail int
-	// Stream is the one that is shown; STREAM_UNSPECIFIED: both.
+	// Stream is the stream that is shown; STREAM_UNSPECIFIED: both.
 	Stream hodeipb.Stream
-	// Attempt is the one that is shown, from 1; 0: the last, and with Follow those that come.
+	// Attempt is the attempt that is shown, counted from 1; 0: the last, and with Follow those that come.
 	Attempt int
-	// EndSaid is true if somebody else says how the job has ended.
+	// EndSaid is true if the caller says how the job has ended. Otherwise the Viewer does, for an attempt without
+	// output.
 	EndSaid bool
-	// StoreDir is the directory of the store, for the hint to make room there.
+	// StoreDir is the directory of the store, for a hint to make room there.
 	StoreDir string
 
 	finder *history.Finder
@@ -49,41 +49,44 @@ type Viewer struct {
 	missed string // the first loss
 }
 
-// New returns a Viewer that shows all output. It uses the finder, and sets its Damaged; sink makes the sink of
-// each job.
+// New returns a Viewer that shows all output of jobs that finder has found, and sets the finder's Damaged. sink
+// returns the sink for a job's output.
 func New(finder *history.Finder, sink func(job string) output.Sink) *Viewer {
 	v := &Viewer{Tail: -1, finder: finder, sink: sink}
 	finder.Damaged = v.damaged
 	return v
 }
 
-// Missed returns the first of what was said to be missing of outputs; empty: nothing is.
+// Missed returns the first note that output is missing; empty: none is.
 func (v *Viewer) Missed() string {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.missed
 }
 
+// miss remembers that output is missing, and why.
 func (v *Viewer) miss(text string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.missed = cmp.Or(v.missed, text)
 }
 
-// damaged says what of the store can't be read, which may have been of what is shown.
+// damaged tells of stored data that can't be read, and counts it as missing output.
 func (v *Viewer) damaged(err error) {
 	v.miss(err.Error())
 	v.finder.Note(err.Error())
 }
 
-// saying is the job's sink, which says beside the output what is missing, and remembers it.
+// saying returns the job's sink, which also notes and remembers what is missing.
 func (v *Viewer) saying(name string) output.Sink { return sayingSink{v.sink(name), v} }
 
+// sayingSink is a sink whose gaps a person is told of.
 type sayingSink struct {
 	output.Sink
 	viewer *Viewer
 }
 
+// Gap passes g on, and tells of it.
 func (s sayingSink) Gap(g output.Gap) error {
 	s.viewer.miss(g.String())
 	if err := s.Sink.Gap(g); err != nil {
@@ -93,9 +96,9 @@ func (s sayingSink) Gap(g output.Gap) error {
 	return nil
 }
 
-// Loss turns the news that nothing is left of an output, or that a container's log can't be read, into a loss like
-// any other: it is noted and the result is nil. For whoever shows the end of a job, the job has ended as it has.
-// Other errors are returned as they are.
+// Loss turns an error that only means lost output into a note: nothing is left of it, or a container's log can't be
+// read. It then returns nil, and Missed remembers the loss. It is for callers that show how the job has ended, whose
+// exit code is the job's. Other errors are returned as they are.
 func (v *Viewer) Loss(err error) error {
 	if gone, ok := errors.AsType[*goneError](err); ok {
 		v.finder.Note(gone.Error())
@@ -108,29 +111,31 @@ func (v *Viewer) Loss(err error) error {
 	return err
 }
 
-// goneError is that nothing is left of the output of an attempt.
+// goneError says that nothing is left of the output of an attempt.
 type goneError struct {
 	job, attempt string
-	bytes        uint64 // that it had; 0: nobody knows
+	bytes        uint64 // size of the output; 0: not known
 }
 
+// Error says that the output is gone, and why.
 func (e *goneError) Error() string {
 	return fmt.Sprintf("the output of job %s is gone: it was not stored on this machine, and its container's log is not there", e.job)
 }
 
+// gone returns a goneError, with what to do the next time.
 func gone(name, attempt string, bytes uint64) error {
 	return &job.Hinted{Err: &goneError{name, attempt, bytes},
 		Hint: "follow a job while it runs, or keep its output in the container's log: {hodei} run --container-logs"}
 }
 
-// view is what there is to show of a job.
+// view is what is to be shown of a job.
 type view struct {
-	attempt *history.Attempt // nil: none that is known
-	live    bool             // it is fetched as it is printed; with attempt nil the next one is waited for
-	further bool             // then the attempts to come are followed
+	attempt *history.Attempt // nil: none is known yet
+	live    bool             // fetch it from its agent, or wait for the next attempt if there is none
+	further bool             // go on with the attempts that follow
 }
 
-// choose decides what is shown of a job; the error is why nothing can be. wanted is the attempt, from 1; 0: the
+// choose decides what is shown of a job, or returns why nothing can be. wanted is the attempt, counted from 1; 0: the
 // last.
 func choose(j *history.Job, wanted int, follow bool) (view, error) {
 	running := j.Found != nil && !j.Found.Finished
@@ -167,8 +172,8 @@ func chooseNone(j *history.Job, running, follow bool) (view, error) {
 	return view{}, &job.Hinted{Err: fmt.Errorf("job %s has not started", j.Name), Hint: "wait for it: {hodei} logs -f " + j.Name}
 }
 
-// Show shows the chosen attempt of a job, and with Follow what comes after it. What is missing of it is said, and
-// returned by [Viewer.Missed].
+// Show shows the chosen attempt of a job, and with Follow those that come after it. Missing output is noted, and is
+// no error: see [Viewer.Missed].
 func (v *Viewer) Show(ctx context.Context, j *history.Job) error {
 	w, err := choose(j, v.Attempt, v.Follow)
 	switch {
@@ -198,8 +203,8 @@ func (v *Viewer) ShowOver(ctx context.Context, j *history.Job, a *history.Attemp
 	return v.showContainer(ctx, j, a)
 }
 
-// ShowEnded shows an attempt that ended while we were on the way to it; "" is the last one. It asks the cluster for
-// it anew.
+// ShowEnded shows an attempt that ended before its agent was met; "" is the last attempt. It asks the cluster again
+// for what is known of the job.
 func (v *Viewer) ShowEnded(ctx context.Context, j *history.Job, attempt string) error {
 	found, err := v.finder.Cluster.Find(ctx, j.Name)
 	if err != nil {
@@ -252,8 +257,7 @@ func (v *Viewer) showStored(ctx context.Context, j *history.Job, a *history.Atte
 	return s.Gap(rest)
 }
 
-// storedOutcome is how an attempt ended, as its Pod says, or whoever followed it has
-// stored; nil: nobody knows.
+// storedOutcome returns how an attempt ended, by its Pod or by what was stored when it was followed; nil: not known.
 func storedOutcome(s *logstore.Store, a *history.Attempt) *job.Outcome {
 	if a.Pod != nil && a.Pod.Outcome != nil {
 		return a.Pod.Outcome
@@ -264,8 +268,8 @@ func storedOutcome(s *logstore.Store, a *history.Attempt) *job.Outcome {
 	return nil
 }
 
-// silent says how an attempt that printed nothing ended: without it, nothing tells no output
-// from output that hodei overlooked.
+// silent says how an attempt that printed nothing ended. Without that, a person could think that hodei has missed its
+// output.
 func (v *Viewer) silent(attempt string, out *job.Outcome) {
 	if v.EndSaid {
 		return
@@ -273,8 +277,8 @@ func (v *Viewer) silent(attempt string, out *job.Outcome) {
 	v.finder.Note(fmt.Sprintf("%s has printed nothing: %s", attempt, ui.Printable(out.Summary())))
 }
 
-// conclude says what the agent itself had no room for, behind all that it sent, and that
-// there was nothing.
+// conclude tells of the output that the agent itself had no room for, behind all that it sent, or that there was none
+// at all.
 func (v *Viewer) conclude(s output.Sink, attempt string, r *hodeipb.ExitRecord) error {
 	if r.Lost == 0 && r.End == 0 {
 		v.silent(attempt, wire.Outcome(r))
@@ -285,7 +289,7 @@ func (v *Viewer) conclude(s output.Sink, attempt string, r *hodeipb.ExitRecord) 
 	return s.Gap(output.Gap{Attempt: attempt, Offset: r.End, Bytes: r.Lost})
 }
 
-// start is where what is to be shown of a log begins.
+// start returns the offset from which a log is shown, by Since and Tail; end is where its output ends.
 func (v *Viewer) start(log *logstore.Log, end uint64) (uint64, error) {
 	var start uint64
 	if !v.Since.IsZero() {

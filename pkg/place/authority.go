@@ -13,10 +13,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
-// Authority returns the CA that signs for a job: that of dir, else that of a directory of
-// hodei's own, else one in memory. An incomplete directory is an error, not a reason to make up
-// another CA. The notes say which directory was found, or why one is not used; flag is the flag
-// that names a directory.
+// Authority returns the CA that signs for a job: that of dir; if dir is empty, that of the directory that FoundCerts
+// returns; if there is none, a new one in memory. A directory without a usable CA is an error. The notes say which
+// directory was found, and which were passed over and why; flag is the flag that names a directory, for hints.
 func (h *Home) Authority(dir, flag string) (authority *certs.Authority, notes []string, err error) {
 	found := false
 	if dir == "" {
@@ -27,7 +26,7 @@ func (h *Home) Authority(dir, flag string) (authority *certs.Authority, notes []
 			notes = append(notes, fmt.Sprintf("%s; to use it: %s %s", p, flag, shell.Quote(p.Dir)))
 		}
 	}
-	if dir == "" { // it outlives the run, since the job may be attached to again
+	if dir == "" { // valid for longer than the run, since somebody may attach to the job later
 		authority, err = certs.NewAuthority(0)
 		return authority, notes, err
 	}
@@ -44,7 +43,7 @@ func (h *Home) Authority(dir, flag string) (authority *certs.Authority, notes []
 	return authority, notes, nil
 }
 
-// shown returns a directory as it is written in a sentence.
+// shown returns a directory as a sentence names it.
 func shown(dir string) string {
 	if dir == CertsDir {
 		return "./" + dir
@@ -52,7 +51,7 @@ func shown(dir string) string {
 	return dir
 }
 
-// CertsDirs are the directories in which certificates are looked for.
+// CertsDirs returns the directories in which certificates are looked for, the first choice first.
 func (h *Home) CertsDirs() []string {
 	dirs := []string{CertsDir}
 	if path, err := provider.Path(h.Getenv); err == nil {
@@ -61,12 +60,14 @@ func (h *Home) CertsDirs() []string {
 	return dirs
 }
 
-// PassedCerts is a directory that looks as if it were meant, and is not used.
+// PassedCerts is a directory with certificates that is passed over. Why is the reason, as the end of a sentence.
 type PassedCerts struct{ Dir, Why string }
 
+// String says that the directory is not used, and why.
 func (p PassedCerts) String() string { return shown(p.Dir) + " is not used: " + p.Why }
 
-// FoundCerts is the first of certsDirs that is hodei's own; "" is none.
+// FoundCerts returns the first of CertsDirs that has hodei's own certificates, empty if there is none, and those before
+// it that have others.
 func (h *Home) FoundCerts() (dir string, passed []PassedCerts) {
 	for _, dir := range h.CertsDirs() {
 		own, why := certs.Own(dir)
@@ -80,10 +81,11 @@ func (h *Home) FoundCerts() (dir string, passed []PassedCerts) {
 	return "", passed
 }
 
-// CertsDir is where generate writes and the others read.
+// CertsDir is the directory in which 'hodei certs generate' writes and its sister commands read by default.
 const CertsDir = "certs"
 
-// DirFlag is what names a directory to the commands of certs.
+// DirFlag returns the flag, after a space, that names a directory to the certs commands; empty for CertsDir, their
+// default.
 func DirFlag(dir string) string {
 	if dir == CertsDir {
 		return ""
@@ -91,7 +93,7 @@ func DirFlag(dir string) string {
 	return " --dir " + shell.Quote(dir)
 }
 
-// AuthorityHint is what helps where the authority of a directory can't be loaded.
+// AuthorityHint returns what to do if certs.LoadAuthority(dir) fails with err.
 func AuthorityHint(err error, dir string) string {
 	about, _ := errors.AsType[*certs.FileError](err)
 	key := filepath.Join(dir, "ca.key")
@@ -100,7 +102,7 @@ func AuthorityHint(err error, dir string) string {
 		return "{hodei} certs generate --force --dir " + shell.Quote(dir)
 	case !errors.Is(err, fs.ErrNotExist):
 		return "{hodei} certs inspect " + shell.Quote(dir)
-	case about != nil && about.Path == key: // by design, where generate --ca-cert was told of one elsewhere
+	case about != nil && about.Path == key: // as generate --ca-cert leaves it: the key stays elsewhere
 		return "copy the authority's key to " + shell.Quote(key) + ", or choose another directory: --certs DIR"
 	}
 	return "{hodei} certs generate --dir " + shell.Quote(dir)

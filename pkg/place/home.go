@@ -9,15 +9,15 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
-// Home is where hodei keeps what is its own on this machine: the file of providers, certificates and
-// the output of jobs, all by variables of the environment. It belongs to one goroutine.
+// Home finds hodei's own files on this machine: the file of providers, certificates and the output of jobs. Variables
+// of the environment say where they are. Getenv is required. A Home is for one goroutine.
 type Home struct {
-	// Getenv is os.Getenv, and something else in tests.
+	// Getenv is os.Getenv, except in tests.
 	Getenv func(string) string
-	looked map[string]Kubeconfig
+	looked map[string]Kubeconfig // what Look has read, by file
 }
 
-// Providers reads the file of providers. Without a place for it there are none.
+// Providers reads the file of providers. If there is no place for the file, there are no providers.
 func (h *Home) Providers() (*provider.Registry, error) {
 	path, err := provider.Path(h.Getenv)
 	if errors.Is(err, provider.ErrNoPlace) {
@@ -30,7 +30,7 @@ func (h *Home) Providers() (*provider.Registry, error) {
 	return r, ProviderHint(err)
 }
 
-// ProvidersPath is where the file of providers is, for whoever writes it.
+// ProvidersPath returns where the file of providers is, for those who write it. The error has a hint.
 func (h *Home) ProvidersPath() (string, error) {
 	path, err := provider.Path(h.Getenv)
 	if err != nil {
@@ -39,8 +39,9 @@ func (h *Home) ProvidersPath() (string, error) {
 	return path, nil
 }
 
-// ProviderHint says how to list the names if err is an unknown one, who holds the file if
-// another hodei edits it, and how to keep the file elsewhere if it can't be there.
+// ProviderHint adds a hint to an error about the file of providers: how to list the names if one is unknown, how to see
+// who holds the file if it is locked, or how to keep the file elsewhere if it can't be where it is. Other errors, and
+// nil, are returned as they are.
 func ProviderHint(err error) error {
 	if busy, ok := errors.AsType[*provider.BusyError](err); ok {
 		return &job.Hinted{Err: err, Hint: "see by whom: fuser -v " + shell.Quote(busy.Lock)}
@@ -54,7 +55,7 @@ func ProviderHint(err error) error {
 	return err
 }
 
-// Decide finds the cluster that by means.
+// Decide returns the cluster that a command line means. See [Target] for the rule.
 func (h *Home) Decide(by Asked) (Target, error) {
 	r, err := h.Providers()
 	if err != nil {

@@ -1,7 +1,6 @@
-// Package place gets from the settings of this machine to what a command works with: the cluster that
-// it is about ([Target]), the provider on which jobs run ([Place]), the authority that signs for them
-// and the log store that keeps their output ([Store]). Start with a [Home]. The package shows nothing
-// and knows no flags.
+// Package place turns the settings of this machine into what a command works with: the cluster that it is about
+// ([Target]), the provider on which jobs run ([Place]), the authority that signs for them, and the log store that
+// keeps their output ([Store]). Start with a [Home]. The package parses no flags and writes to no stream.
 package place
 
 import (
@@ -17,37 +16,37 @@ import (
 
 // Place is where jobs run: a provider, ready to use.
 type Place interface {
-	// Describe and Namespace say where that is.
+	// Describe returns where that is, in words; Namespace returns the namespace of its jobs.
 	Describe() string
 	Namespace() string
-	// SetDefaults fills in what is zero in spec, and has a default there.
+	// SetDefaults fills in the fields of spec that are zero and have a default here.
 	SetDefaults(spec *job.Spec)
-	// MayTunnel says whether we may reach the agents.
+	// MayTunnel reports whether we may reach the agents.
 	MayTunnel(ctx context.Context) (bool, error)
-	// EBPFHint is what helps where a job ended for want of eBPF; else it is "".
+	// EBPFHint returns what to do about a job that ended because it could not have eBPF; empty: it ended otherwise.
 	EBPFHint(o *job.Outcome) string
-	// Submit makes the job's worker, and follows it as o says where there is a choice.
+	// Submit makes the job's worker. The options say how to follow it, where there is a choice.
 	Submit(ctx context.Context, spec *job.Spec, id *certs.JobCerts, o kubernetes.RunOptions) (Job, error)
 }
 
-// Job is a job that was made.
+// Job is a job that was submitted.
 type Job interface {
-	// UID tells jobs of the same name apart.
+	// UID returns an identifier that no other job of the same name has.
 	UID() string
-	// Listener is where its agents arrive, and TLS our side of their connections.
+	// Listener returns where the connections of its agents arrive; TLS is our side of them.
 	Listener() net.Listener
 	TLS() *tls.Config
-	// Watch tells what becomes of it and returns its end. Called once.
+	// Watch tells what becomes of the job until it ends, and returns how it ended. It may be called once.
 	Watch(ctx context.Context, tell job.Observer) (*job.Outcome, error)
-	// Notes are what is to be said of it once it was made.
+	// Notes returns what a person should know of the job after it was submitted.
 	Notes() []string
-	// Keeps says what keeps it from completing, and what helps; "": nothing.
+	// Keeps returns what keeps the job from completing, and what to do about it; empty: nothing does.
 	Keeps() string
 	// StopRetrying makes the current attempt the last.
 	StopRetrying(ctx context.Context) error
 	// Delete removes a job that has not started.
 	Delete(ctx context.Context) error
-	// Close lets go of it. A job in a cluster goes on.
+	// Close releases what the Job uses here. A job in a cluster goes on.
 	Close()
 }
 
@@ -67,7 +66,7 @@ func (m Machine) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCerts,
 	return orNil(m.Provider.Submit(ctx, spec, id))
 }
 
-// orNil keeps a nil pointer from becoming an interface that is not nil.
+// orNil returns a nil Job with an error: a nil pointer in an interface would not be nil.
 func orNil[T Job](s T, err error) (Job, error) {
 	if err != nil {
 		return nil, err

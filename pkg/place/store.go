@@ -14,21 +14,21 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
-// minStoreAge is the least HODEI_LOG_MAX_AGE. Less would remove output before anybody could
-// look at it; whoever gives less meant another unit.
+// minStoreAge is the least HODEI_LOG_MAX_AGE. With less, output would be removed before anybody could look at it; a
+// smaller value probably means another unit.
 const minStoreAge = time.Minute
 
-// Store is the log store of this machine, or one for this command alone.
+// Store is the log store of this machine, or a temporary one for this command alone.
 type Store struct {
 	*logstore.Store
+	// Dir is the directory of the store.
 	Dir string
-	// Temporary is why dir is removed again by close; nil: it stays.
+	// Temporary is why the store can't be where it belongs, so that Close removes Dir; nil: Dir stays.
 	Temporary error
 }
 
-// OpenStore opens the store in $XDG_STATE_HOME/hodei/jobs, else below
-// ~/.local/state. Where there can't be one, or none that is fit for writing, a
-// temporary directory takes its place until close.
+// OpenStore opens the store in StoreDir. If it can't be opened there, or writing is true and nothing can be written
+// there, it opens a store in a temporary directory. The caller closes the store.
 func (h *Home) OpenStore(writing bool) (*Store, error) {
 	limits, err := h.StoreLimits()
 	if err != nil {
@@ -55,7 +55,7 @@ func (h *Home) OpenStore(writing bool) (*Store, error) {
 	return s, nil
 }
 
-// Writable tells why nothing can be made in a directory.
+// Writable returns why we may not create anything in a directory; nil: we may.
 func Writable(dir string) error {
 	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
 		return &os.PathError{Op: "write", Path: dir, Err: err}
@@ -63,14 +63,14 @@ func Writable(dir string) error {
 	return nil
 }
 
-// probeBytes is several times what an attempt's files take before there is any output. Fewer
-// bytes may find room in an inode of a full disk.
+// probeBytes is several times what an attempt's files take before there is any output. On a full disk, fewer bytes
+// may still find room in an inode.
 const probeBytes = 64 << 10
 
-// TakesFiles tells why a file can't be written to a directory. Asking for permission is not
-// enough: a full disk gives it, and root always has it.
+// TakesFiles returns why a file can't be written to a directory; nil: it can. It writes one and removes it, because
+// permissions don't tell of a full disk, and root always has them.
 func TakesFiles(dir string) error {
-	f, err := os.CreateTemp(dir, ".probe-*") // the store looks at directories alone
+	f, err := os.CreateTemp(dir, ".probe-*") // the store ignores files in its directory
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func TakesFiles(dir string) error {
 	return errors.Join(err, f.Close(), os.Remove(f.Name()))
 }
 
-// Tell says if output will not be kept, and what was removed to make room.
+// Tell tells note if output will not be kept, and what was removed to make room.
 func (s *Store) Tell(note func(string)) {
 	if s.Temporary != nil {
 		note(fmt.Sprintf("output is not kept on this machine: %v", s.Temporary))
@@ -86,7 +86,7 @@ func (s *Store) Tell(note func(string)) {
 	s.TellDropped(note)
 }
 
-// TellDropped says what was removed for want of room since this was last said.
+// TellDropped tells note what was removed to make room since it was last told.
 func (s *Store) TellDropped(note func(string)) {
 	d := s.Store.Dropped()
 	if d == (logstore.Dropped{}) {
@@ -100,13 +100,12 @@ func (s *Store) TellDropped(note func(string)) {
 	default:
 		what = fmt.Sprintf("the %d oldest attempts", d.Attempts)
 	}
-	note(fmt.Sprintf("removed %s, %s, from the output that is kept on this machine, to keep to HODEI_LOG_MAX_BYTES", what,
-		job.DataSize(uint64(d.Bytes))))
+	note(fmt.Sprintf("removed %s, %s, from the output that is kept on this machine, to keep to HODEI_LOG_MAX_BYTES",
+		what, job.DataSize(uint64(d.Bytes))))
 }
 
-// Close says what was removed meanwhile, and removes a temporary store. Its logs are
-// closed before. What can't be removed is left to whoever cleans the system's temporary
-// directory.
+// Close tells note what was removed meanwhile, and removes a temporary store. The caller closes the store's logs
+// first. What can't be removed stays in the system's temporary directory.
 func (s *Store) Close(note func(string)) {
 	s.TellDropped(note)
 	if s.Temporary != nil {
@@ -114,7 +113,7 @@ func (s *Store) Close(note func(string)) {
 	}
 }
 
-// StoreDir is where the log store belongs.
+// StoreDir returns where the log store belongs: $XDG_STATE_HOME/hodei/jobs, else ~/.local/state/hodei/jobs.
 func (h *Home) StoreDir() (string, error) {
 	state := xdg.State(h.Getenv)
 	if state == "" {
@@ -123,7 +122,7 @@ func (h *Home) StoreDir() (string, error) {
 	return filepath.Join(state, "hodei", "jobs"), nil
 }
 
-// StoreLimits are HODEI_LOG_MAX_BYTES and HODEI_LOG_MAX_AGE, or the defaults.
+// StoreLimits returns HODEI_LOG_MAX_BYTES and HODEI_LOG_MAX_AGE, or the defaults. The error names the variable.
 func (h *Home) StoreLimits() (logstore.Limits, error) {
 	l := logstore.Limits{MaxBytes: logstore.DefaultMaxBytes}
 	if text := h.Getenv("HODEI_LOG_MAX_BYTES"); text != "" {
@@ -143,8 +142,8 @@ func (h *Home) StoreLimits() (logstore.Limits, error) {
 	return l, nil
 }
 
-// StoredJobs are the names of the jobs of a namespace in the store in dir. It is for
-// completion: a store that can't be read has none.
+// StoredJobs returns the names of the jobs of a namespace that the store in dir has. It is for completion: if the
+// store can't be read, there are none.
 func StoredJobs(dir, namespace string) []string {
 	entries, err := os.ReadDir(filepath.Join(dir, namespace))
 	if err != nil {

@@ -17,31 +17,31 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider"
 )
 
-// Asked is what a command line says of the cluster that it is about.
+// Asked is what a command line says of its cluster: the values of --provider, --context and --kubeconfig. An empty one
+// was not given.
 type Asked struct{ Provider, Context, Kubeconfig string }
 
-// Target is the cluster that a command is about, with the settings for what it makes there.
+// Target is the cluster that a command is about, with the settings for what it makes there. It is the provider that
+// the command line names; else the context or the kubeconfig that it names, with the settings of the provider that
+// names the same, if there is exactly one; else the provider in use; else the current context.
 type Target struct {
-	Provider string // its name; "": none
-	named    bool   // by --provider, or as the command's NAME
-	// Config is as the provider's owner wrote it, but for Context and Kubeconfig, which are
-	// those that count; "" is the current context, and kubectl's own choice of a file.
+	Provider string // its name; empty: no provider's settings are used
+	named    bool   // the command line names the provider
+	// Config has the provider's settings as its file has them, but with the Context and the Kubeconfig that count;
+	// empty: the current context, and the files that kubectl would choose.
 	Config provider.Config
-	// rivals are the providers that name the context, if none of them is used because they
-	// are several.
+	// rivals are the providers that name the context, if there are several, so that none is used.
 	rivals []string
 }
 
-// Kubeconfig is what a file of contexts, or kubectl's own choice of files, has.
+// Kubeconfig is what a kubeconfig has, or what all files have that kubectl would choose.
 type Kubeconfig struct {
-	Current  string            // context; "": none
-	clusters map[string]string // of each context: what tells its cluster from others
+	Current  string            // current context; empty: none
+	clusters map[string]string // identity of each context's cluster
 }
 
-// decide is the rule by which every command finds its cluster: the provider that is named;
-// else the context or the kubeconfig that is named, with the settings of the provider that
-// names the same, if there is exactly one; else the provider in use; else the current
-// context. look reads a kubeconfig; "" is kubectl's own choice.
+// decide finds the target of every command, by the rule that [Target] gives. look reads a kubeconfig; empty: the
+// files that kubectl would choose.
 func decide(by Asked, r *provider.Registry, look func(file string) (Kubeconfig, error)) (Target, error) {
 	switch {
 	case by.Provider != "":
@@ -53,7 +53,7 @@ func decide(by Asked, r *provider.Registry, look func(file string) (Kubeconfig, 
 	case r.Current != "":
 		c, err := r.Get(r.Current)
 		return Target{Provider: r.Current, Config: c}, err
-	case len(r.Providers) > 0: // one was removed: jobs don't go elsewhere in silence
+	case len(r.Providers) > 0: // the one in use was removed, and jobs must not silently go elsewhere
 		return Target{}, &job.Hinted{
 			Err:  errors.New("no provider is in use"),
 			Hint: "{hodei} provider use " + slices.Sorted(maps.Keys(r.Providers))[0],
@@ -67,8 +67,8 @@ func (t Target) LeadsTo(to Target) bool {
 	return t.Provider == to.Provider && t.Config.Context == to.Config.Context && t.Config.Kubeconfig == to.Config.Kubeconfig
 }
 
-// byContext is decide where a context, a kubeconfig or both are named. A file that can't be
-// read has no provider, and whoever connects says what is wrong with it.
+// byContext decides if a context, a kubeconfig or both are named. A file that can't be read has no provider; the error
+// comes when somebody connects.
 func byContext(by Asked, r *provider.Registry, look func(string) (Kubeconfig, error)) Target {
 	t := Target{Config: provider.Config{Type: provider.Kubernetes, Context: by.Context, Kubeconfig: by.Kubeconfig}}
 	file, err := look(by.Kubeconfig)
@@ -87,8 +87,8 @@ func byContext(by Asked, r *provider.Registry, look func(string) (Kubeconfig, er
 		if err != nil || cmp.Or(c.Context, own.Current) != context {
 			continue
 		}
-		// The same name in another file may be another cluster: many tools call theirs
-		// "default". A context that only the provider's own file has is meant to be that.
+		// The same name in another file may be another cluster: many tools call theirs "default". A context that
+		// only the provider's own file has means that file's.
 		elsewhere, known := own.clusters[context]
 		if known && (there && elsewhere == cluster || !there && by.Kubeconfig == "") {
 			of = append(of, name)
@@ -108,7 +108,7 @@ func byContext(by Asked, r *provider.Registry, look func(string) (Kubeconfig, er
 	return t
 }
 
-// readKubeconfig reads a file, or with "" those of kubectl's own choice.
+// readKubeconfig reads a file; empty: the files that kubectl would choose.
 func readKubeconfig(file string) (Kubeconfig, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.WarnIfAllMissing = false
@@ -124,7 +124,7 @@ func readKubeconfig(file string) (Kubeconfig, error) {
 	return k, nil
 }
 
-// identity is what two entries of one cluster have in common: where it is, and who vouches for it.
+// identity returns what all entries of one cluster have in common: its address and its CA.
 func identity(c *clientcmdapi.Cluster) string {
 	if c == nil {
 		return ""
@@ -138,11 +138,11 @@ func identity(c *clientcmdapi.Cluster) string {
 	return strings.Join([]string{strings.TrimSuffix(c.Server, "/"), c.TLSServerName, strings.TrimSpace(authority)}, "\n")
 }
 
-// namespaceFile has the namespace of the Pod that we may be in.
+// namespaceFile has the namespace of the Pod in which hodei runs, if it runs in one.
 const namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
-// PodNamespace returns the namespace of the Pod in which hodei runs, if there is no kubeconfig;
-// "": it runs in none.
+// PodNamespace returns the namespace of the Pod in which hodei runs; empty: it runs in none, or there is a
+// kubeconfig, which then counts.
 func (h *Home) PodNamespace() string {
 	file, err := h.Look("")
 	if err != nil || len(file.clusters) > 0 || h.Getenv("KUBERNETES_SERVICE_HOST") == "" {
@@ -155,7 +155,7 @@ func (h *Home) PodNamespace() string {
 	return strings.TrimSpace(string(data))
 }
 
-// Look reads a kubeconfig, each once.
+// Look returns what a kubeconfig has; an empty file means those that kubectl would choose. It reads each only once.
 func (h *Home) Look(file string) (Kubeconfig, error) {
 	if file == "" && h.KubeconfigHome() == "" {
 		return Kubeconfig{}, nil
@@ -174,9 +174,9 @@ func (h *Home) Look(file string) (Kubeconfig, error) {
 	return k, nil
 }
 
-// KubeconfigHome is the setting that kubectl's own choice of a file depends on; "": none is
-// set. Without a home client-go would take .kube/config of the working directory, whoever wrote
-// it.
+// KubeconfigHome returns KUBECONFIG, else HOME if it is an absolute path: kubectl's choice of files depends on them.
+// If it is empty, no file must be looked for: client-go would take .kube/config of the working directory, which
+// anybody may have written.
 func (h *Home) KubeconfigHome() string {
 	home := h.Getenv("HOME")
 	if !filepath.IsAbs(home) {
@@ -185,7 +185,7 @@ func (h *Home) KubeconfigHome() string {
 	return cmp.Or(h.Getenv(clientcmd.RecommendedConfigPathEnvVar), home)
 }
 
-// variables are settings that the environment may have, and where they go.
+// variables are the variables of the environment that are settings, and the fields they set.
 var variables = []struct {
 	name string
 	to   func(*provider.Config) *string
@@ -196,8 +196,8 @@ var variables = []struct {
 	{"HODEI_K8S_IMAGE_PULL_POLICY", func(c *provider.Config) *string { return &c.ImagePullPolicy }},
 }
 
-// Settings returns the settings of t and of the environment. A variable gives way to a provider
-// that was named, and overrides one that was not. The defaults are not filled in yet.
+// Settings returns the settings of t with those of the environment. A variable overrides the settings of a provider,
+// unless the command line names that provider. Defaults are not filled in.
 func (t Target) Settings(getenv func(string) string) (provider.Config, error) {
 	c := t.Config
 	if c.Type == provider.Local {
@@ -218,7 +218,7 @@ func (t Target) Settings(getenv func(string) string) (provider.Config, error) {
 	return c, nil
 }
 
-// ofVariable returns an error about a setting as one about the variable that it is from.
+// ofVariable turns an error about a setting into one about the variable that it came from.
 func ofVariable(name string, err error) error {
 	e, ok := errors.AsType[*job.FieldError](err)
 	if !ok {
@@ -229,14 +229,14 @@ func ofVariable(name string, err error) error {
 	return &variable
 }
 
-// Notes is what there is to say of a target.
+// Notes is what a person may want to know of a target. Each is a part of a sentence; empty: there is nothing to say.
 type Notes struct {
-	Context   string // with its provider; "": there is no context
-	Elsewhere string // what is to be known of it: that the kubeconfig's current one is another
-	Settings  string // that settings which one might count on are not used
+	Context   string // its context, and the provider that names it
+	Elsewhere string // that kubectl would go to another cluster
+	Settings  string // that no provider's settings are used, and why
 }
 
-// Say names t, which by has led to.
+// Say returns the notes on t, which the command line by has led to. r are the providers, and look reads kubeconfigs.
 func (t Target) Say(by Asked, r *provider.Registry, look func(string) (Kubeconfig, error)) Notes {
 	current, err := look(by.Kubeconfig)
 	own, ownErr := look(t.Config.Kubeconfig)

@@ -1,3 +1,5 @@
+// Package advise is the command hodei advise: it says what a job should ask for. [New] makes the command, [Options] is
+// on which jobs to advise. How the advice is made is in pkg/advice, and how the runs are found in pkg/history.
 package advise
 
 import (
@@ -24,14 +26,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
-// adviseFlags are the flags of advise, as they were typed.
-type adviseFlags struct {
-	output, selector, patch string
-}
-
-// New makes the command; run is (*adviseOptions).run, or a test's.
+// New makes the command; run is (*Options).Run, or a test's.
 func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Command {
-	var f adviseFlags
+	var f typedFlags
 	cmd := &cobra.Command{
 		Use:                   "advise NAME | -l SELECTOR [--patch KIND] [-o json|yaml]",
 		DisableFlagsInUseLine: true,
@@ -71,12 +68,12 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 			if err := f.check(cmd, args); err != nil {
 				return err
 			}
-			o, err := completeAdvise(env, f, args)
+			o, err := complete(env, f, args)
 			if err != nil {
 				return err
 			}
 			defer o.store.Close(o.finder.Note)
-			return run(o, cmd.Context())
+			return env.UntilSignal(cmd.Context(), signals.NextEndsUs, func(ctx context.Context) error { return run(o, ctx) })
 		},
 	}
 	flags := cmd.Flags()
@@ -91,8 +88,13 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 	return cmd
 }
 
-// check says what is wrong with the command line.
-func (f adviseFlags) check(cmd *cobra.Command, args []string) error {
+// typedFlags are the flags of advise, as they were typed.
+type typedFlags struct {
+	output, selector, patch string
+}
+
+// check returns what is wrong with the command line.
+func (f typedFlags) check(cmd *cobra.Command, args []string) error {
 	switch {
 	case len(args) == 0 && f.selector == "":
 		return command.Usagef(cmd, "no job: name it, or choose some with -l")
@@ -111,10 +113,10 @@ func (f adviseFlags) check(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// completeAdvise turns flags that are right into options. The caller closes their store.
-func completeAdvise(env *command.Env, f adviseFlags, args []string) (*Options, error) {
+// complete turns arguments and flags that check has passed into options. The caller closes their store.
+func complete(env *command.Env, f typedFlags, args []string) (*Options, error) {
 	o := &Options{
-		out: env.Out, printData: env.PrintData, program: env.Name, signals: env.Signals, selector: f.selector, format: f.output, patch: f.patch,
+		out: env.Out, printData: env.PrintData, program: env.Name, selector: f.selector, format: f.output, patch: f.patch,
 	}
 	if len(args) == 1 {
 		o.name = args[0]
@@ -124,35 +126,35 @@ func completeAdvise(env *command.Env, f adviseFlags, args []string) (*Options, e
 	return o, err
 }
 
-// Options is on what is to be advised, and how it is said.
+// Options is on which jobs to advise, how to say it, and what that needs. [New] fills it in.
 type Options struct {
 	out            io.Writer
 	printData      func(v any, format string) error // as json or yaml
-	program        string                           // its name
-	signals        *signals.Set
+	program        string                           // what hodei is called
 	finder         *history.Finder
 	store          *place.Store
 	name, selector string // one of them is empty
-	format, patch  string
+	format         string // json or yaml; empty: words, or a patch as yaml
+	patch          string // one of advice.Targets: print only that; empty: the advice
 }
 
-// advised is the advice on a command.
+// advised is the advice on one command, as -o prints it.
 type advised struct {
 	Name    string   `json:"name"`
 	Image   string   `json:"image,omitempty"`
 	Command []string `json:"command"`
 	*advice.Advice
-	// Flags are those of hodei run.
+	// Flags of hodei run that apply the advice.
 	Flags string `json:"flags"`
 }
 
+// Run advises on each command that the job or the selector means. A selector that chooses no job is no error; that
+// nothing was measured is one.
 func (o *Options) Run(ctx context.Context) error {
-	ctx, stop := o.signals.UntilSignal(ctx, signals.NextEndsUs)
-	defer stop()
 	commands, err := o.finder.Runs(ctx, o.name, o.selector)
 	switch {
 	case ctx.Err() != nil:
-		return signals.InterruptedBy(ctx, nil)
+		return context.Cause(ctx)
 	case err != nil:
 		return err
 	case len(commands) == 0: // of -l
@@ -173,7 +175,7 @@ func (o *Options) Run(ctx context.Context) error {
 	return o.print(all)
 }
 
-// nothing says what to do where there is nothing to advise by.
+// nothing returns why there is no advice on a command, and what to do.
 func (o *Options) nothing(c history.Command) error {
 	err := errors.New("nothing was measured of these jobs")
 	switch {
@@ -191,6 +193,7 @@ func (o *Options) nothing(c history.Command) error {
 	return &job.Hinted{Err: err, Hint: "let it run to its end while you follow it: " + c.Spec.RunLine()}
 }
 
+// print prints a patch, data or words.
 func (o *Options) print(all []*advised) error {
 	format := o.format
 	if o.patch != "" {
@@ -258,7 +261,7 @@ func (a *advised) say(o *Options) {
 		}
 		row("cpu limit", c.AskedLimit, c.Limit, reason)
 	}
-	_ = table.Flush() // Out remembers its first error
+	_ = table.Flush() // env.Out remembers its first error
 	fmt.Fprintf(o.out, "\nflags of %s run: %s\n", o.program, a.Flags)
 	for _, note := range a.Notes {
 		fmt.Fprintln(o.out, "note:", ui.Printable(note))

@@ -1,3 +1,6 @@
+// Package describe is the command hodei describe: it shows all that cluster, agent and store know of one job. [New]
+// makes the command; Run gathers a description, which is also what -o prints; text.go writes it for a person. It
+// shows no output of the job; hodei logs does.
 package describe
 
 import (
@@ -30,15 +33,15 @@ import (
 )
 
 const (
-	// lookWait bounds how long the agent of a job that runs is waited for: it answers
-	// within a second, and sends two samples in the next.
+	// lookWait bounds the wait for the agent of a job that runs. It answers within a second, and sends two samples
+	// in the next.
 	lookWait = 5 * time.Second
-	// eventsOf is how many attempts of a job have their events shown: those of the
-	// ones before are mostly gone, after an hour.
+	// eventsOf is how many attempts of a job have their events shown. The cluster deletes events after an hour, so
+	// those of earlier attempts are mostly gone.
 	eventsOf = 3
 )
 
-// New makes the command; run is (*describeOptions).run, or a test's.
+// New makes the command; run is (*Options).Run, or a test's.
 func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
@@ -65,12 +68,12 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 			if !slices.Contains([]string{"", "json", "yaml"}, output) {
 				return command.Usagef(cmd, "-o %q: want json or yaml", output)
 			}
-			o, err := completeDescribe(env, args[0], output)
+			o, err := complete(env, args[0], output)
 			if err != nil {
 				return err
 			}
 			defer o.store.Close(o.finder.Note)
-			return run(o, cmd.Context())
+			return env.UntilSignal(cmd.Context(), signals.NextEndsUs, func(ctx context.Context) error { return run(o, ctx) })
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "json or yaml. Default: text.")
@@ -79,21 +82,20 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 	return cmd
 }
 
-// Options is which job is to be described, and how.
+// Options is which job to describe, how, and what that needs. [New] fills it in.
 type Options struct {
-	out     io.Writer
-	print   func(v any, format string) error // as json or yaml
-	signals *signals.Set
-	finder  *history.Finder
-	store   *place.Store
-	client  clientset.Interface // nil: no cluster is asked
-	name    string
-	format  string // empty: text
+	out    io.Writer
+	print  func(v any, format string) error // as json or yaml
+	finder *history.Finder
+	store  *place.Store        // the finder's
+	client clientset.Interface // nil: no cluster is asked
+	name   string
+	format string // json or yaml; empty: text
 }
 
-// completeDescribe finds where to look. The caller closes the store.
-func completeDescribe(env *command.Env, name, format string) (*Options, error) {
-	o := &Options{out: env.Out, print: env.PrintData, signals: env.Signals, name: name, format: format}
+// complete finds where to look. The caller closes the store.
+func complete(env *command.Env, name, format string) (*Options, error) {
+	o := &Options{out: env.Out, print: env.PrintData, name: name, format: format}
 	var err error
 	if o.finder, o.store, err = env.Finder(false, command.NewScreen(env, format != "").Note); err != nil {
 		return nil, err
@@ -108,62 +110,12 @@ func completeDescribe(env *command.Env, name, format string) (*Options, error) {
 	return o, nil
 }
 
-// description is what is known of a job. What is not known is empty, and Missing says
-// why, where there is a reason.
-type description struct {
-	Name      string    `json:"name"`
-	Namespace string    `json:"namespace"`
-	Provider  string    `json:"provider,omitempty"`
-	Created   time.Time `json:"created,omitzero"`
-	// State is Pending, Suspended, Starting, Running, Lingering, Ending, or, once it has
-	// ended, the cause.
-	State    string             `json:"state"`
-	Outcome  *job.Outcome       `json:"outcome,omitempty"`
-	Spec     *job.Spec          `json:"spec,omitempty"`
-	Attempts []describedAttempt `json:"attempts"`
-	Events   []describedEvent   `json:"events,omitempty"`
-	Missing  []string           `json:"missing,omitempty"`
-	// WithoutEBPF is why its agents were left without, where its provider says auto.
-	WithoutEBPF string `json:"withoutEBPF,omitempty"`
-	eventsRead  bool   // all of them
-}
-
-// describedAttempt is one of its Pods.
-type describedAttempt struct {
-	Name    string       `json:"name"`
-	Node    string       `json:"node,omitempty"`
-	Phases  []job.Event  `json:"phases,omitempty"`
-	Running bool         `json:"running,omitempty"`
-	Outcome *job.Outcome `json:"outcome,omitempty"`
-	// Usage is up to Sampled, by the worker's clock; that of an end has none.
-	Usage   *job.Usage  `json:"usage,omitempty"`
-	Sampled time.Time   `json:"sampled,omitzero"`
-	Rate    *job.Rate   `json:"rate,omitempty"`
-	Probes  []job.Probe `json:"probes,omitempty"`
-	// Others are containers that the cluster added, and that keep the job from completing.
-	Others []string `json:"others,omitempty"`
-	asked  bool     // its agent has told of Usage and Probes
-	// lingers tells that its command has ended, and its agent waits for who fetches its output.
-	lingers bool
-}
-
-// describedEvent is one of the cluster's about the job or a Pod of it.
-type describedEvent struct {
-	Last    time.Time `json:"last"`
-	Type    string    `json:"type"`
-	Reason  string    `json:"reason"`
-	Object  string    `json:"object"`
-	Message string    `json:"message"`
-	Count   int32     `json:"count,omitempty"`
-}
-
+// Run describes the job, unless ctx ends before all is known.
 func (o *Options) Run(ctx context.Context) error {
-	ctx, stop := o.signals.UntilSignal(ctx, signals.NextEndsUs)
-	defer stop()
 	d, err := o.gather(ctx)
 	switch {
 	case ctx.Err() != nil:
-		return signals.InterruptedBy(ctx, nil)
+		return context.Cause(ctx)
 	case err != nil:
 		return err
 	case o.format != "":
@@ -172,13 +124,60 @@ func (o *Options) Run(ctx context.Context) error {
 	return d.print(o.out, time.Now(), time.Local)
 }
 
-// gather puts together what cluster, agent and store know.
+// description is what is known of a job. What is not known is empty; Missing gives the reasons that are known.
+type description struct {
+	Name      string    `json:"name"`
+	Namespace string    `json:"namespace"`
+	Provider  string    `json:"provider,omitempty"`
+	Created   time.Time `json:"created,omitzero"`
+	// State is Pending, Suspended, Starting, Running, Lingering, Ending, or the cause of the end.
+	State    string       `json:"state"`
+	Outcome  *job.Outcome `json:"outcome,omitempty"`
+	Spec     *job.Spec    `json:"spec,omitempty"`
+	Attempts []attempt    `json:"attempts"`
+	Events   []event      `json:"events,omitempty"`
+	Missing  []string     `json:"missing,omitempty"`
+	// WithoutEBPF is why its agents got no eBPF, where its provider says auto.
+	WithoutEBPF string `json:"withoutEBPF,omitempty"`
+	eventsRead  bool   // Events has all that there are
+}
+
+// attempt is one of the job's Pods.
+type attempt struct {
+	Name    string       `json:"name"`
+	Node    string       `json:"node,omitempty"`
+	Phases  []job.Event  `json:"phases,omitempty"`
+	Running bool         `json:"running,omitempty"`
+	Outcome *job.Outcome `json:"outcome,omitempty"`
+	// Usage is as of Sampled, by the worker's clock. Without Sampled it is as of the attempt's end.
+	Usage   *job.Usage  `json:"usage,omitempty"`
+	Sampled time.Time   `json:"sampled,omitzero"`
+	Rate    *job.Rate   `json:"rate,omitempty"`
+	Probes  []job.Probe `json:"probes,omitempty"`
+	// Others are containers that the cluster added and that keep the job from completing.
+	Others []string `json:"others,omitempty"`
+	asked  bool     // Usage and Probes are from its agent, just now
+	// lingers is true if its command has ended and its agent waits for somebody who fetches the output.
+	lingers bool
+}
+
+// event is an event of the cluster about the job or one of its Pods.
+type event struct {
+	Last    time.Time `json:"last"`
+	Type    string    `json:"type"`
+	Reason  string    `json:"reason"`
+	Object  string    `json:"object"`
+	Message string    `json:"message"`
+	Count   int32     `json:"count,omitempty"`
+}
+
+// gather puts together what cluster, agent and store know of the job.
 func (o *Options) gather(ctx context.Context) (*description, error) {
 	j, err := o.finder.FindRun(ctx, o.name)
 	if err != nil {
 		return nil, err
 	}
-	d := &description{Name: j.Name, Namespace: o.finder.Namespace, Attempts: []describedAttempt{}}
+	d := &description{Name: j.Name, Namespace: o.finder.Namespace, Attempts: []attempt{}}
 	if j.Absent != nil {
 		d.Missing = append(d.Missing, fmt.Sprintf("the job itself: %v; this is what is stored here", j.Absent))
 	}
@@ -218,9 +217,9 @@ func (o *Options) gather(ctx context.Context) (*description, error) {
 	return d, ctx.Err()
 }
 
-// describeAttempt is what is known of one without asking its agent.
-func describeAttempt(p *history.PastRun) describedAttempt {
-	a := describedAttempt{Name: p.Attempt, Phases: p.Phases, Running: p.Running, Outcome: p.Outcome}
+// describeAttempt returns what is known of an attempt without its agent.
+func describeAttempt(p *history.PastRun) attempt {
+	a := attempt{Name: p.Attempt, Phases: p.Phases, Running: p.Running, Outcome: p.Outcome}
 	for _, e := range p.Phases {
 		if e.Phase == job.Scheduled && !e.Waiting {
 			a.Node = e.Detail
@@ -244,8 +243,8 @@ func (d *description) conclude() {
 	}
 }
 
-// stateOf is a job's in one word; outcome is how it has ended, if it has.
-func stateOf(found *kubernetes.Found, outcome *job.Outcome, attempts []describedAttempt) string {
+// stateOf returns a job's state in one word. outcome is how it has ended, if it has.
+func stateOf(found *kubernetes.Found, outcome *job.Outcome, attempts []attempt) string {
 	switch {
 	case found.Finished:
 		return string(outcome.Cause)
@@ -255,7 +254,7 @@ func stateOf(found *kubernetes.Found, outcome *job.Outcome, attempts []described
 		return "Pending"
 	}
 	switch last := attempts[len(attempts)-1]; {
-	case last.Outcome != nil: // another may follow
+	case last.Outcome != nil: // another attempt may follow
 		return "Ending"
 	case last.lingers:
 		return "Lingering"
@@ -267,8 +266,8 @@ func stateOf(found *kubernetes.Found, outcome *job.Outcome, attempts []described
 	return "Pending"
 }
 
-// ask has the agent of the attempt that runs say what it uses, and what assists.
-func (o *Options) ask(ctx context.Context, found *kubernetes.Found, a *describedAttempt) error {
+// ask adds to the running attempt what its agent says: what it uses, and which eBPF programs take part.
+func (o *Options) ask(ctx context.Context, found *kubernetes.Found, a *attempt) error {
 	switch may, err := o.finder.Cluster.MayTunnel(ctx); {
 	case err != nil:
 		return err
@@ -290,18 +289,19 @@ func (o *Options) ask(ctx context.Context, found *kubernetes.Found, a *described
 	return look.put(a, err)
 }
 
-// glance is what a meter tells in a moment of an attempt.
+// glance collects what a meter tells of one attempt, until that is enough.
 type glance struct {
 	attempt string
-	enough  func()
+	enough  func() // is called once there are two samples
 
 	mu      sync.Mutex
 	samples []job.Sample // the last two
 	probes  []job.Probe
 	outcome *job.Outcome
-	met     bool
+	met     bool // the meter has told something
 }
 
+// take takes a reading; those of other attempts are dropped.
 func (g *glance) take(r follow.Reading) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -326,8 +326,9 @@ func (g *glance) take(r follow.Reading) {
 	}
 }
 
-// put adds what was told to an attempt; err is why nothing more was.
-func (g *glance) put(a *describedAttempt, err error) error {
+// put adds to an attempt what the meter has told. It returns why there is no sample, which is err where nothing else
+// is known.
+func (g *glance) put(a *attempt, err error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.outcome != nil {
@@ -354,7 +355,7 @@ func (g *glance) put(a *describedAttempt, err error) error {
 	return err
 }
 
-// events adds what the cluster says of the job and its last Pods, oldest first.
+// events adds the cluster's events about the job and its last Pods, the oldest first.
 func (o *Options) events(ctx context.Context, d *description, j *history.Job) error {
 	objects := []fields.Set{{"involvedObject.kind": "Job", "involvedObject.uid": string(j.Found.Job.UID)}}
 	for i := max(0, len(j.Attempts)-eventsOf); i < len(j.Attempts); i++ {
@@ -371,18 +372,19 @@ func (o *Options) events(ctx context.Context, d *description, j *history.Job) er
 			d.Events = append(d.Events, describeEvent(&list.Items[i]))
 		}
 	}
-	slices.SortStableFunc(d.Events, func(a, b describedEvent) int {
+	slices.SortStableFunc(d.Events, func(a, b event) int {
 		return cmp.Or(a.Last.Compare(b.Last), strings.Compare(a.Object, b.Object))
 	})
 	return nil
 }
 
-func describeEvent(e *corev1.Event) describedEvent {
+// describeEvent returns an event with what others wrote made harmless for a terminal.
+func describeEvent(e *corev1.Event) event {
 	at := e.LastTimestamp.Time
 	if at.IsZero() {
 		at = e.EventTime.Time
 	}
-	return describedEvent{
+	return event{
 		Last: at, Type: ui.Printable(e.Type), Reason: ui.Printable(e.Reason), Count: e.Count, Message: ui.Printable(e.Message),
 		Object: strings.ToLower(e.InvolvedObject.Kind) + "/" + ui.Printable(e.InvolvedObject.Name),
 	}

@@ -47,12 +47,12 @@ func TestDescribeText(t *testing.T) {
 		Spec: &job.Spec{Name: "make-k3x9z", Command: []string{"sh", "-c", "echo '\x1b[2J'"}, Image: "golang:1.26", Env: []job.EnvVar{{Name: "A"}}, EnvFrom: []job.EnvSource{{Secret: "s"}, {ConfigMap: "c"}},
 			CPU: q("1"), CPULimit: q("2"), Memory: q("1Gi"), EphemeralStorage: q("1Gi"), GPU: 1, User: "1000", Workdir: "/src", Timeout: 2 * time.Hour, StartTimeout: 10 * time.Minute,
 			Grace: 30 * time.Second, Linger: 10 * time.Minute, TTL: time.Hour, Retries: 2, LogSpool: q("1Gi"), LogOverflow: "drop", Detached: true},
-		Attempts: []describedAttempt{
+		Attempts: []attempt{
 			{Name: "make-k3x9z-0", Node: "node2", Outcome: &job.Outcome{Cause: job.Evicted, Message: "the node was low on memory"}},
 			{Name: "make-k3x9z-1", Node: "node1", Phases: phases, Running: true, Usage: &full, Sampled: at(14), Rate: &rate,
 				Probes: []job.Probe{{Name: "network"}, {Name: "oom", Absent: "no BTF"}}},
 		},
-		Events: []describedEvent{{Last: at(3), Type: "Normal", Reason: "Scheduled", Object: "pod/make-k3x9z-1", Message: "Successfully assigned"},
+		Events: []event{{Last: at(3), Type: "Normal", Reason: "Scheduled", Object: "pod/make-k3x9z-1", Message: "Successfully assigned"},
 			{Last: at(4), Type: "Warning", Reason: "BackOff", Object: "pod/make-k3x9z-1", Message: "again", Count: 3}},
 		Missing: []string{"events: forbidden"},
 	}
@@ -63,16 +63,16 @@ func TestDescribeText(t *testing.T) {
 	}{
 		{"running", running},
 		{"ended", description{Name: "x", Namespace: "ns", State: "OOMKilled", Outcome: ended,
-			Attempts: []describedAttempt{{Name: "x-1", Outcome: ended, Usage: ended.Usage}}, Missing: []string{"the job itself: not found; this is what is stored here"}}},
+			Attempts: []attempt{{Name: "x-1", Outcome: ended, Usage: ended.Usage}}, Missing: []string{"the job itself: not found; this is what is stored here"}}},
 		{"pending", description{Name: "x", Namespace: "ns", State: "Pending", Spec: &job.Spec{Command: []string{"true"}}, eventsRead: true, WithoutEBPF: "namespace ns enforces Pod Security \"baseline\""}},
 		{"events not read", description{Name: "x", Namespace: "ns", State: "Pending", Missing: []string{"events: forbidden"}}},
 		{"ended without figures", description{Name: "x", Namespace: "ns", State: "AgentLost",
-			Attempts: []describedAttempt{{Name: "x-1", Outcome: &job.Outcome{Cause: job.AgentLost}, Usage: &job.Usage{Source: "cgroup2"}, Sampled: at(14)}}}},
+			Attempts: []attempt{{Name: "x-1", Outcome: &job.Outcome{Cause: job.AgentLost}, Usage: &job.Usage{Source: "cgroup2"}, Sampled: at(14)}}}},
 		{"parts not known", description{Name: "x", Namespace: "ns", State: "Completed",
-			Attempts: []describedAttempt{{Name: "x-1", Outcome: &job.Outcome{Cause: job.Completed}, Usage: &job.Usage{Source: "proc+ebpf"}}}}},
+			Attempts: []attempt{{Name: "x-1", Outcome: &job.Outcome{Cause: job.Completed}, Usage: &job.Usage{Source: "proc+ebpf"}}}}},
 		{"eBPF off", description{Name: "x", Namespace: "ns", State: "Running",
-			Attempts: []describedAttempt{{Name: "x-1", Running: true, Usage: &job.Usage{Source: "cgroup2"}, Sampled: at(14), asked: true}}}},
-		{"no figures", description{Name: "x", Namespace: "local", State: "Completed", Attempts: []describedAttempt{{Name: "x", Usage: &job.Usage{}}}}},
+			Attempts: []attempt{{Name: "x-1", Running: true, Usage: &job.Usage{Source: "cgroup2"}, Sampled: at(14), asked: true}}}},
+		{"no figures", description{Name: "x", Namespace: "local", State: "Completed", Attempts: []attempt{{Name: "x", Usage: &job.Usage{}}}}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var out bytes.Buffer
@@ -97,17 +97,17 @@ func TestStateOf(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		found    kubernetes.Found
-		attempts []describedAttempt
+		attempts []attempt
 		want     string
 	}{
 		{"ended", kubernetes.Found{Job: &batchv1.Job{}, Finished: true, Outcome: &job.Outcome{Cause: job.OOMKilled}}, nil, "OOMKilled"},
 		{"suspended", kubernetes.Found{Job: suspended}, nil, "Suspended"},
 		{"no Pod", kubernetes.Found{Job: &batchv1.Job{}}, nil, "Pending"},
-		{"no node", kubernetes.Found{Job: &batchv1.Job{}}, []describedAttempt{{Name: "a"}}, "Pending"},
-		{"a node", kubernetes.Found{Job: &batchv1.Job{}}, []describedAttempt{{Node: "node1"}}, "Starting"},
-		{"runs", kubernetes.Found{Job: &batchv1.Job{}}, []describedAttempt{{Node: "node1", Phases: ran}}, "Running"},
-		{"lingers", kubernetes.Found{Job: &batchv1.Job{}}, []describedAttempt{{Node: "node1", Phases: ran, lingers: true}}, "Lingering"},
-		{"its Pod has ended", kubernetes.Found{Job: &batchv1.Job{}}, []describedAttempt{{Phases: ran, Outcome: &job.Outcome{}}}, "Ending"},
+		{"no node", kubernetes.Found{Job: &batchv1.Job{}}, []attempt{{Name: "a"}}, "Pending"},
+		{"a node", kubernetes.Found{Job: &batchv1.Job{}}, []attempt{{Node: "node1"}}, "Starting"},
+		{"runs", kubernetes.Found{Job: &batchv1.Job{}}, []attempt{{Node: "node1", Phases: ran}}, "Running"},
+		{"lingers", kubernetes.Found{Job: &batchv1.Job{}}, []attempt{{Node: "node1", Phases: ran, lingers: true}}, "Lingering"},
+		{"its Pod has ended", kubernetes.Found{Job: &batchv1.Job{}}, []attempt{{Phases: ran, Outcome: &job.Outcome{}}}, "Ending"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if got := stateOf(&test.found, test.found.Outcome, test.attempts); got != test.want {
@@ -141,7 +141,7 @@ func TestGlance(t *testing.T) {
 			for _, r := range test.readings {
 				g.take(r)
 			}
-			a := &describedAttempt{Running: true}
+			a := &attempt{Running: true}
 			err := g.put(a, unreached)
 			if test.err == "" && err != nil || test.err != "" && (err == nil || err.Error() != test.err) {
 				t.Errorf("error %v, want %q", err, test.err)
@@ -161,7 +161,7 @@ func TestGlance(t *testing.T) {
 
 func TestDescribeEvent(t *testing.T) {
 	e := corev1.Event{Type: "Warning", Reason: "Back\x1bOff", Message: "a\nb", Count: 2, EventTime: metav1.NewMicroTime(usagetest.Began), InvolvedObject: corev1.ObjectReference{Kind: "Pod", Name: "x-1"}}
-	want := describedEvent{Last: usagetest.Began, Type: "Warning", Reason: "BackOff", Object: "pod/x-1", Message: "a b", Count: 2}
+	want := event{Last: usagetest.Began, Type: "Warning", Reason: "BackOff", Object: "pod/x-1", Message: "a b", Count: 2}
 	if got := describeEvent(&e); got != want {
 		t.Errorf("got %+v", got)
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/usage"
 )
 
-// print writes d as kubectl describe writes its objects, with times of a zone.
+// print writes d as kubectl describe writes objects, with its times in zone.
 func (d *description) print(out io.Writer, now time.Time, zone *time.Location) error {
 	t := &describer{w: tabwriter.NewWriter(out, 0, 8, 2, ' ', 0), zone: zone}
 	t.line(0, "Name", d.Name)
@@ -56,7 +56,7 @@ func (d *description) print(out io.Writer, now time.Time, zone *time.Location) e
 	return t.w.Flush()
 }
 
-// endText is how something ended, its cause first.
+// endText says how a job or an attempt ended, its cause first.
 func endText(o *job.Outcome) string {
 	text := o.Summary()
 	if !strings.HasPrefix(text, string(o.Cause)) {
@@ -65,32 +65,34 @@ func endText(o *job.Outcome) string {
 	return text
 }
 
-// describer writes names and values, the values under one another.
+// describer writes names and values, with the values in a column. Its err is the first error; nothing is written
+// after it.
 type describer struct {
 	w    *tabwriter.Writer
 	zone *time.Location
 	err  error
 }
 
+// write writes text, unless an error came before.
 func (t *describer) write(text string) {
 	if t.err == nil {
 		_, t.err = io.WriteString(t.w, text)
 	}
 }
 
-// line writes a name and its value; nothing where the value is empty.
+// line writes a name and its value, or nothing if the value is empty.
 func (t *describer) line(depth int, name, value string) {
 	if value != "" {
 		t.write(strings.Repeat("  ", depth) + name + ":\t" + ui.Printable(value) + "\n")
 	}
 }
 
-// head begins a section.
+// head begins a section. Its value may be empty.
 func (t *describer) head(depth int, name, value string) {
 	t.write(strings.TrimRight(strings.Repeat("  ", depth)+name+":\t"+ui.Printable(value), "\t ") + "\n")
 }
 
-// spec writes what was asked for; here: on this machine, where there is no Pod.
+// spec writes what the job asked for. here is true for a job on this machine, which has no Pod.
 func (t *describer) spec(s *job.Spec, here bool) {
 	t.line(0, "Command", shell.Line(s.Command))
 	image := s.Image
@@ -144,7 +146,7 @@ func (t *describer) spec(s *job.Spec, here bool) {
 	t.line(0, "With", strings.Join(with, ", "))
 }
 
-// boundsText is the request, and the limit if that is another.
+// boundsText returns the request, and the limit if it differs.
 func boundsText(b job.Bounds) string {
 	switch {
 	case b.Limit == nil:
@@ -164,7 +166,8 @@ func quantityText(q *resource.Quantity) string {
 	return q.String()
 }
 
-func (t *describer) attempt(a *describedAttempt) {
+// attempt writes one attempt: its node, its end, its start, what it used, and its eBPF programs.
+func (t *describer) attempt(a *attempt) {
 	t.head(0, "Attempt", a.Name)
 	t.line(1, "Node", a.Node)
 	if a.Outcome != nil {
@@ -193,7 +196,8 @@ func (t *describer) attempt(a *describedAttempt) {
 	t.probes(a)
 }
 
-func (t *describer) usage(a *describedAttempt) {
+// usage writes what an attempt has used, and when that was.
+func (t *describer) usage(a *attempt) {
 	when := "at its end"
 	if !a.Sampled.IsZero() {
 		when = "at " + t.stamp(a.Sampled)
@@ -208,15 +212,15 @@ func (t *describer) usage(a *describedAttempt) {
 	}
 }
 
-// ebpfOff tells that no eBPF assists: its agent says so, now or in its exit record. Samples
-// that are stored do not tell of parts that are absent.
-func (a *describedAttempt) ebpfOff() bool {
+// ebpfOff reports whether no eBPF program takes part. Only its agent knows, now or in its exit record: stored samples
+// don't name the parts that are absent.
+func (a *attempt) ebpfOff() bool {
 	told := a.asked || a.Outcome != nil && a.Sampled.IsZero()
 	return told && len(a.Probes) == 0 && a.Usage != nil && a.Usage.Source != "" && !usage.HasEBPF(a.Usage.Source)
 }
 
-// probes says of each part of the eBPF whether it works, and why not.
-func (t *describer) probes(a *describedAttempt) {
+// probes writes for each eBPF program whether it works, and why not.
+func (t *describer) probes(a *attempt) {
 	if len(a.Probes) == 0 {
 		switch {
 		case a.ebpfOff():
@@ -238,9 +242,10 @@ func (t *describer) probes(a *describedAttempt) {
 	}
 }
 
-func (t *describer) events(events []describedEvent, now time.Time) {
+// events writes a table of events.
+func (t *describer) events(events []event, now time.Time) {
 	t.head(0, "Events", "")
-	if t.err == nil { // columns of their own
+	if t.err == nil { // the table has columns of its own
 		t.err = t.w.Flush()
 	}
 	t.write("  Age\tType\tReason\tObject\tMessage\n")
@@ -256,5 +261,5 @@ func (t *describer) events(events []describedEvent, now time.Time) {
 	}
 }
 
-// stamp is a time as kubectl shows it.
+// stamp writes a time as kubectl does.
 func (t *describer) stamp(at time.Time) string { return at.In(t.zone).Format(time.RFC1123Z) }

@@ -1,6 +1,10 @@
+// Package jobs is the command hodei jobs: it lists the jobs of a cluster, and shows those that change. [New] makes the
+// command, [Options] is what one listing does, and columns are what its table shows. It lists the Kubernetes Jobs
+// themselves: what else is known of a job, hodei describe tells.
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,24 +37,18 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/shell"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
-// jobsFlags are the flags of jobs that are more than an option.
-type jobsFlags struct {
-	selector      string
-	allNamespaces bool
-	print         *get.PrintFlags
-}
-
-// New makes the command; run is (*jobsOptions).run, or a test's.
+// New makes the command; run is (*Options).Run, or a test's.
 func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Command {
 	o := &Options{
 		Out: env.Out, ErrOut: env.ErrOut, named: env.Named,
 		width:     func() int { return ui.Width(env.Stdout()) },
 		openStore: func() (*place.Store, error) { return env.Home().OpenStore(false) },
 	}
-	f := jobsFlags{print: get.NewGetPrintFlags()}
+	f := typedFlags{print: get.NewGetPrintFlags()}
 	f.print.HumanReadableFlags.SortBy = nil   // kubectl does that on the client's side,
 	f.print.HumanReadableFlags.ShowKind = nil // and there is one kind
 	cmd := &cobra.Command{
@@ -83,7 +81,7 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 			if err := o.complete(cmd, env, f, args); err != nil {
 				return err
 			}
-			return run(o, cmd.Context())
+			return env.UntilSignal(cmd.Context(), signals.NextEndsUs, func(ctx context.Context) error { return run(o, ctx) })
 		},
 	}
 	cmd.Flags().BoolVarP(&f.allNamespaces, "all-namespaces", "A", false, "List the jobs of all namespaces.")
@@ -93,7 +91,14 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 	return cmd
 }
 
-// Options is which jobs to list, how, and what that needs.
+// typedFlags are the flags of jobs that complete turns into options.
+type typedFlags struct {
+	selector      string
+	allNamespaces bool
+	print         *get.PrintFlags
+}
+
+// Options is which jobs to list, how, and what that needs. [New] fills it in.
 type Options struct {
 	Out, ErrOut io.Writer
 	client      clientset.Interface
@@ -101,24 +106,24 @@ type Options struct {
 	name        string // empty: all that the selector chooses
 	selector    string
 	watch       bool // go on with those that change
-	// table says that printer is for people and takes a metav1.Table.
+	// table is true if printer is for people and takes a metav1.Table.
 	table   bool
 	printer printers.ResourcePrinter
 	// width returns the columns of the terminal that Out is; 0: it is none.
 	width func() int
-	// sweep removes jobs that will never start, except the one called keep, and returns a line for
-	// each; nil: none are removed.
+	// sweep removes jobs that will never start, except the one called keep, and returns a line for each; nil: none
+	// is removed.
 	sweep func(ctx context.Context, keep string) []string
 	// openStore opens the log store of this machine.
 	openStore func() (*place.Store, error)
 	// named makes a hint ready to be typed.
 	named func(hint string) string
 
-	blind bool // the Pods may not be listed, which was said
+	blind bool // we may not list the Pods, and have said so
 }
 
-// complete turns what was typed into options.
-func (o *Options) complete(cmd *cobra.Command, env *command.Env, f jobsFlags, args []string) error {
+// complete turns arguments and flags into options.
+func (o *Options) complete(cmd *cobra.Command, env *command.Env, f typedFlags, args []string) error {
 	if len(args) == 1 {
 		o.name = args[0]
 	}
@@ -146,7 +151,7 @@ func (o *Options) complete(cmd *cobra.Command, env *command.Env, f jobsFlags, ar
 	return o.connect(env, f.allNamespaces)
 }
 
-// connect finds the cluster. Who looks at all namespaces is no owner of them, and sweeps none.
+// connect finds the cluster. In a listing of all namespaces no job is swept: most are somebody else's.
 func (o *Options) connect(env *command.Env, allNamespaces bool) error {
 	provider, chosen, err := env.ChooseCluster()
 	if err != nil {
@@ -165,7 +170,8 @@ func (o *Options) connect(env *command.Env, allNamespaces bool) error {
 	return nil
 }
 
-// Run lists the jobs, and with watch those that change, until ctx ends.
+// Run lists the jobs. With watch it then shows each job that changes, until ctx ends or the cluster stays unreachable;
+// it returns why.
 func (o *Options) Run(ctx context.Context) error {
 	which := metav1.ListOptions{LabelSelector: o.selector}
 	if o.name != "" {
@@ -209,8 +215,8 @@ func (o *Options) sayNone() {
 	}
 }
 
-// follow shows the jobs that change, from a version of the list on, for as long as the cluster
-// answers.
+// follow shows the jobs that change, from a version of the list on, until ctx ends or the cluster stays
+// unreachable.
 func (o *Options) follow(ctx context.Context, which metav1.ListOptions, from string) error {
 	watching, lose := context.WithCancelCause(ctx)
 	defer lose(nil)
@@ -230,7 +236,7 @@ func (o *Options) follow(ctx context.Context, which metav1.ListOptions, from str
 				lose(lost)
 			}
 			if apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
-				err = errors.New(err.Error()) // else the watcher would end with it
+				err = errors.New(err.Error()) // the watcher tries again only after an error that it does not know
 			}
 			return changed, err
 		},
@@ -251,7 +257,7 @@ func (o *Options) follow(ctx context.Context, which metav1.ListOptions, from str
 	return context.Cause(watching)
 }
 
-// print shows jobs: as rows, or as the objects that they are.
+// print shows jobs: as rows of a table, or as the Kubernetes objects.
 func (o *Options) print(ctx context.Context, jobs []batchv1.Job) error {
 	if o.table {
 		return o.printRows(ctx, jobs)
@@ -278,24 +284,25 @@ func (o *Options) printRows(ctx context.Context, jobs []batchv1.Job) error {
 	if err != nil {
 		return err
 	}
-	table := &metav1.Table{ColumnDefinitions: jobColumns}
+	rows := make([]row, len(jobs))
 	for i := range jobs {
-		table.Rows = append(table.Rows, jobRow(&jobs[i], pods[jobName(&jobs[i])], time.Now()))
+		rows[i] = newRow(&jobs[i], pods[nameOf(&jobs[i])], time.Now())
 	}
-	o.storedExits(jobs, table.Rows, pods)
+	o.addStoredExits(rows)
+	table := tableOf(rows)
 	if width := o.width(); width > 0 {
 		cutCommands(table, width, o.namespace == metav1.NamespaceAll)
 	}
 	return o.printer.PrintObj(table, o.Out)
 }
 
-// jobName is what a job is called in its cluster.
-func jobName(j *batchv1.Job) types.NamespacedName {
+// nameOf is what a job is called in its cluster.
+func nameOf(j *batchv1.Job) types.NamespacedName {
 	return types.NamespacedName{Namespace: j.Namespace, Name: j.Name}
 }
 
-// lastPods returns the Pod of every job's last attempt. Who may list Jobs but
-// not Pods is shown less, not nothing.
+// lastPods returns the Pod of each job's last attempt. A user who may list Jobs but not Pods gets none, is told so
+// once, and still sees the jobs.
 func (o *Options) lastPods(ctx context.Context) (map[types.NamespacedName]*corev1.Pod, error) {
 	which := metav1.ListOptions{LabelSelector: kubernetes.LabelManagedBy + "=" + kubernetes.ManagedBy}
 	if o.name != "" {
@@ -304,7 +311,7 @@ func (o *Options) lastPods(ctx context.Context) (map[types.NamespacedName]*corev
 	list, err := o.client.CoreV1().Pods(o.namespace).List(ctx, which)
 	switch {
 	case apierrors.IsForbidden(err) && !o.blind:
-		o.blind = true // and said so once
+		o.blind = true
 		f := kubernetes.Explain(err)
 		fmt.Fprintln(o.ErrOut, "without what only Pods tell:", f)
 		if f.Hint != "" {
@@ -326,32 +333,73 @@ func (o *Options) lastPods(ctx context.Context) (map[types.NamespacedName]*corev
 	return last, nil
 }
 
-var jobColumns = []metav1.TableColumnDefinition{
-	{Name: "Name", Type: "string", Format: "name"},
-	{Name: "Status", Type: "string"},
-	{Name: "Exit", Type: "string"},
-	{Name: "Attempts", Type: "integer"},
-	{Name: "Age", Type: "string"},
-	{Name: "Image", Type: "string", Priority: 1},
-	{Name: "Node", Type: "string", Priority: 1},
-	{Name: "Command", Type: "string", Priority: 1}, // the last: it may be of any length
+// columns are those of the table, from left to right. An empty cell shows as <none>, and what would command a
+// terminal is made harmless.
+var columns = []column{
+	{name: "Name", cell: func(r *row) string { return r.job.Name }},
+	{name: "Status", cell: func(r *row) string { return statusOf(r.job, r.pod) }},
+	{name: "Exit", cell: func(r *row) string { return r.exit }},
+	{name: "Attempts", cell: func(r *row) string { return strconv.FormatInt(attempts(r.job), 10) }},
+	{name: "Age", cell: func(r *row) string { return duration.HumanDuration(r.now.Sub(r.job.CreationTimestamp.Time)) }},
+	{name: "Image", wide: true, cell: func(r *row) string { return imageOf(r.job) }},
+	{name: "Node", wide: true, cell: func(r *row) string { return nodeOf(r.pod) }},
+	{name: "Command", wide: true, cell: func(r *row) string { return commandOf(r.job) }}, // stays last: cutCommands cuts it
 }
 
-// The columns of a job's exit code and of its command.
-const exitColumn, commandColumn = 2, 7
+// none stands in a cell that has nothing to show.
+const none = "<none>"
 
-// minCommand is the room that a command gets on a terminal that has none for it.
+// column is one of the table's, and how its cells are made.
+type column struct {
+	name string
+	wide bool // -o wide shows it, and the plain table does not
+	cell func(*row) string
+}
+
+// row is what the columns show of one job.
+type row struct {
+	job  *batchv1.Job
+	pod  *corev1.Pod // of the last attempt; nil: there is none, or we may not see it
+	exit string      // the exit code; empty: it has not ended, or its code is not known
+	now  time.Time
+}
+
+// newRow returns the row of a job, as far as the cluster knows.
+func newRow(j *batchv1.Job, pod *corev1.Pod, now time.Time) row {
+	return row{job: j, pod: pod, exit: exitOf(j, pod), now: now}
+}
+
+// tableOf puts rows into a table.
+func tableOf(rows []row) *metav1.Table {
+	table := &metav1.Table{}
+	for _, c := range columns {
+		definition := metav1.TableColumnDefinition{Name: c.name, Type: "string"}
+		if c.wide {
+			definition.Priority = 1
+		}
+		table.ColumnDefinitions = append(table.ColumnDefinitions, definition)
+	}
+	for i := range rows {
+		r := &rows[i]
+		line := metav1.TableRow{Object: runtime.RawExtension{Object: r.job}} // for -A and --show-labels
+		for _, c := range columns {
+			line.Cells = append(line.Cells, ui.Printable(cmp.Or(c.cell(r), none)))
+		}
+		table.Rows = append(table.Rows, line)
+	}
+	return table
+}
+
+// minCommand is the room in columns that a command gets at least, however narrow the terminal is.
 const minCommand = 20
 
-// cutCommands shortens the commands of a table so that its rows fit a terminal of width
-// columns; with namespaces there is a column more.
+// cutCommands shortens the commands, the last column of a table, so that its rows fit a terminal of width columns.
+// With namespaces the printer adds a column.
 func cutCommands(table *metav1.Table, width int, namespaces bool) {
 	const between = 3 // columns, as kubectl's printer leaves them
 	room := width
-	for i, column := range table.ColumnDefinitions {
-		if i == commandColumn {
-			continue
-		}
+	command := len(table.ColumnDefinitions) - 1
+	for i, column := range table.ColumnDefinitions[:command] {
 		widest := ui.Columns(column.Name)
 		for _, row := range table.Rows {
 			widest = max(widest, ui.Columns(fmt.Sprint(row.Cells[i])))
@@ -366,51 +414,54 @@ func cutCommands(table *metav1.Table, width int, namespaces bool) {
 		room -= widest + between
 	}
 	for _, row := range table.Rows {
-		row.Cells[commandColumn] = ui.Cut(row.Cells[commandColumn].(string), max(room, minCommand))
+		row.Cells[command] = ui.Cut(row.Cells[command].(string), max(room, minCommand))
 	}
 }
 
-// jobRow is a job in a table; pod is that of its last attempt, or nil.
-func jobRow(j *batchv1.Job, pod *corev1.Pod, now time.Time) metav1.TableRow {
-	const none = unknownExit
-	exit, node, image, command := none, none, none, none
+// exitOf returns the exit code of a job's last attempt, as hodei run would have returned it; empty: it has not ended,
+// has not started, or nobody knows.
+func exitOf(j *batchv1.Job, pod *corev1.Pod) string {
 	if end := kubernetes.End(j, pod); end != nil && !end.NeverStarted {
-		exit = strconv.Itoa(end.ExitCode())
+		return strconv.Itoa(end.ExitCode())
 	} else if state := containerState(pod); end == nil && state.Terminated != nil && !kubernetes.NeverStarted(pod) {
-		exit = strconv.Itoa(int(state.Terminated.ExitCode)) // which the agent has had a word in
+		return strconv.Itoa(int(state.Terminated.ExitCode)) // its agent still runs
 	}
-	if pod != nil && pod.Spec.NodeName != "" {
-		node = pod.Spec.NodeName
+	return ""
+}
+
+// nodeOf returns the node of a Pod; empty: it has none yet.
+func nodeOf(pod *corev1.Pod) string {
+	if pod == nil {
+		return ""
 	}
+	return pod.Spec.NodeName
+}
+
+// imageOf returns the image that the job's command runs in.
+func imageOf(j *batchv1.Job) string {
 	for _, c := range j.Spec.Template.Spec.Containers {
 		if c.Name == jobContainer {
-			image = c.Image
+			return c.Image
 		}
 	}
-	if spec, err := kubernetes.SpecOf(j); err == nil && len(spec.Command) > 0 {
-		words := make([]string, len(spec.Command))
-		for i, word := range spec.Command {
-			words[i] = shell.Quote(word)
-		}
-		command = strings.Join(words, " ")
-	}
-	return metav1.TableRow{
-		Cells: []any{
-			ui.Printable(j.Name),
-			ui.Printable(jobStatus(j, pod)),
-			exit,
-			attempts(j),
-			duration.HumanDuration(now.Sub(j.CreationTimestamp.Time)),
-			ui.Printable(image),
-			ui.Printable(node),
-			ui.Printable(command),
-		},
-		Object: runtime.RawExtension{Object: j}, // for -A and --show-labels
-	}
+	return ""
 }
 
-// attempts counts the Pods that a job has had, those too that have ended and that
-// the job controller is about to count.
+// commandOf returns the job's command as a shell takes it; empty: the Job does not tell.
+func commandOf(j *batchv1.Job) string {
+	spec, err := kubernetes.SpecOf(j)
+	if err != nil {
+		return ""
+	}
+	words := make([]string, len(spec.Command))
+	for i, word := range spec.Command {
+		words[i] = shell.Quote(word)
+	}
+	return strings.Join(words, " ")
+}
+
+// attempts counts the Pods that a job has had. That includes those that have ended and that the job controller has
+// not counted yet.
 func attempts(j *batchv1.Job) int64 {
 	n := int64(j.Status.Active + j.Status.Succeeded + j.Status.Failed)
 	if u := j.Status.UncountedTerminatedPods; u != nil {
@@ -422,7 +473,7 @@ func attempts(j *batchv1.Job) int64 {
 // jobContainer is the container of a worker's Pod in which the command runs.
 const jobContainer = "job"
 
-// containerState is that of the job's container, the zero value if it has none.
+// containerState returns the state of the job's container; the zero value: there is none.
 func containerState(pod *corev1.Pod) corev1.ContainerState {
 	if pod != nil {
 		for _, c := range pod.Status.ContainerStatuses {
@@ -434,9 +485,8 @@ func containerState(pod *corev1.Pod) corev1.ContainerState {
 	return corev1.ContainerState{}
 }
 
-// jobStatus is one word on how a job is: its own condition once it has ended,
-// before that what its last Pod does.
-func jobStatus(j *batchv1.Job, pod *corev1.Pod) string {
+// statusOf says in one word how a job is: by its own conditions once it has ended, before that by its last Pod.
+func statusOf(j *batchv1.Job, pod *corev1.Pod) string {
 	conditions := map[batchv1.JobConditionType]bool{}
 	for _, c := range j.Status.Conditions {
 		conditions[c.Type] = c.Status == corev1.ConditionTrue

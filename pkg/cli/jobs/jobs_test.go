@@ -50,7 +50,7 @@ func waiting(reason string) corev1.ContainerState {
 	return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason}}
 }
 
-func TestJobRow(t *testing.T) {
+func TestRow(t *testing.T) {
 	now := time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
 	running := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
 	ended := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 7}}
@@ -92,19 +92,25 @@ func TestJobRow(t *testing.T) {
 			j.Name, j.CreationTimestamp = "one", metav1.NewTime(now.Add(-90*time.Second))
 			j.Annotations = map[string]string{"hodei.io/spec": `{"name":"one","command":["sh","-c","echo \u001b[2J it's"]}`}
 			j.Spec.Template.Spec.Containers = []corev1.Container{{Name: "agent", Image: "worker:1"}, {Name: "job", Image: "app:1"}}
-			cells := jobRow(j, test.pod, now).Cells
-			if got := fmt.Sprint(cells[1], " ", cells[2], " ", cells[3], " ", cells[6]); got != test.want {
+			cells := cellsOf(j, test.pod, now)
+			if got := fmt.Sprint(cells["Status"], " ", cells["Exit"], " ", cells["Attempts"], " ", cells["Node"]); got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
 			const want = `one 90s app:1 sh -c $'echo \x1b[2J it\'s'`
-			if got := fmt.Sprint(cells[0], " ", cells[4], " ", cells[5], " ", cells[commandColumn]); got != want {
+			if got := fmt.Sprint(cells["Name"], " ", cells["Age"], " ", cells["Image"], " ", cells["Command"]); got != want {
 				t.Errorf("got %q, want %q", got, want)
-			}
-			if len(cells) != len(jobColumns) {
-				t.Errorf("%d cells, %d columns", len(cells), len(jobColumns))
 			}
 		})
 	}
+}
+
+// cellsOf returns the cells of a job's row by the names of their columns.
+func cellsOf(j *batchv1.Job, pod *corev1.Pod, now time.Time) map[string]any {
+	table, cells := tableOf([]row{newRow(j, pod, now)}), map[string]any{}
+	for i, c := range table.ColumnDefinitions {
+		cells[c.Name] = table.Rows[0].Cells[i]
+	}
+	return cells
 }
 
 // endedWith is a Pod whose two containers have ended, and what its agent says of it.
@@ -122,12 +128,12 @@ func heldBy(other string) *corev1.Pod {
 	return pod
 }
 
-func TestJobRowForeign(t *testing.T) {
+func TestRowForeign(t *testing.T) {
 	j := &batchv1.Job{}
 	j.DeletionTimestamp = &metav1.Time{}
 	j.Annotations = map[string]string{"hodei.io/spec": "no JSON"}
-	cells := jobRow(j, &corev1.Pod{}, time.Now()).Cells
-	if got := fmt.Sprint(cells[1], cells[5], cells[6], cells[7]); got != "Deleting<none><none><none>" {
+	cells := cellsOf(j, &corev1.Pod{}, time.Now())
+	if got := fmt.Sprint(cells["Status"], cells["Image"], cells["Node"], cells["Command"]); got != "Deleting<none><none><none>" {
 		t.Error(got)
 	}
 }
@@ -145,7 +151,7 @@ func TestCutCommands(t *testing.T) {
 		{"narrow", 40, false, 84}, // as wide as the other columns are, and minCommand
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			table := &metav1.Table{ColumnDefinitions: jobColumns}
+			var rows []row
 			for i, command := range []string{"true", strings.Repeat("x", 1<<20), strings.Repeat("节点", 1000)} {
 				j := &batchv1.Job{}
 				j.Name, j.Namespace, j.CreationTimestamp = fmt.Sprint("hodei-", i), "team", metav1.Now()
@@ -154,8 +160,9 @@ func TestCutCommands(t *testing.T) {
 					t.Fatal(err)
 				}
 				j.Annotations = map[string]string{"hodei.io/spec": string(spec)}
-				table.Rows = append(table.Rows, jobRow(j, nil, time.Now()))
+				rows = append(rows, newRow(j, nil, time.Now()))
 			}
+			table := tableOf(rows)
 			cutCommands(table, test.width, test.namespaces)
 			var out bytes.Buffer
 			printer := printers.NewTablePrinter(printers.PrintOptions{Wide: true, WithNamespace: test.namespaces})
@@ -178,7 +185,7 @@ func TestCutCommands(t *testing.T) {
 
 // One job whose command YAML can't carry, which somebody else has made, hides no other,
 // and none can command the terminal.
-func TestJobsOfOthers(t *testing.T) {
+func TestOthersJobs(t *testing.T) {
 	odd := "\u009b2J \x7f\u202e<\uffff"
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -213,9 +220,9 @@ func TestJobsOfOthers(t *testing.T) {
 	}
 }
 
-// TestJobsWatch follows a change that an API server reports, and shows the
+// TestWatch follows a change that an API server reports, and shows the
 // headers once.
-func TestJobsWatch(t *testing.T) {
+func TestWatch(t *testing.T) {
 	job := func(conditions string) string {
 		return `{"apiVersion":"batch/v1","kind":"Job",
 			"metadata":{"name":"one","namespace":"ns","resourceVersion":"6"},"status":{` + conditions + `}}`

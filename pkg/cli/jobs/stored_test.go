@@ -47,22 +47,21 @@ func TestStoredExits(t *testing.T) {
 		want   string
 	}{
 		{"stored", "x", "1", over, false, "7"},
-		{"another job of the name", "x", "9", over, false, unknownExit},
-		{"its Pod is there", "x", "1", over, true, unknownExit},
-		{"it runs", "x", "1", batchv1.JobStatus{}, false, unknownExit},
-		{"one of two is stored", "two", "2", more, false, unknownExit},
-		{"nothing is", "y", "1", over, false, unknownExit},
+		{"another job of the name", "x", "9", over, false, ""},
+		{"its Pod is there", "x", "1", over, true, ""},
+		{"it runs", "x", "1", batchv1.JobStatus{}, false, ""},
+		{"one of two is stored", "two", "2", more, false, ""},
+		{"nothing is", "y", "1", over, false, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			j := batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: test.job, UID: types.UID(test.uid)}, Status: test.status}
-			pods := map[types.NamespacedName]*corev1.Pod{}
+			rows := []row{{job: &j}}
 			if test.pod {
-				pods[jobName(&j)] = &corev1.Pod{}
+				rows[0].pod = &corev1.Pod{}
 			}
-			rows := []metav1.TableRow{{Cells: []any{test.job, "Failed", unknownExit}}}
-			o.storedExits([]batchv1.Job{j}, rows, pods)
-			if got := rows[0].Cells[exitColumn]; got != test.want {
-				t.Errorf("got %v, want %s", got, test.want)
+			o.addStoredExits(rows)
+			if got := rows[0].exit; got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
 			}
 		})
 	}

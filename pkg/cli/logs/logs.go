@@ -1,3 +1,5 @@
+// Package logs is the command hodei logs: it shows what a job has printed, or several jobs. [New] makes the command,
+// [Options] is what one of them shows. How the output is found and fetched is in pkg/joblog.
 package logs
 
 import (
@@ -24,17 +26,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/signals"
 )
 
-// logsFlags are the flags of logs, as they were typed.
-type logsFlags struct {
-	follow, timestamps, prefix bool
-	since                      time.Duration
-	tail, attempt              int
-	stream, selector, output   string
-}
-
-// New makes the command; run is (*logsOptions).run, or a test's.
+// New makes the command; run is (*Options).Run, or a test's.
 func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Command {
-	var f logsFlags
+	var f typedFlags
 	cmd := &cobra.Command{
 		Use:                   "logs NAME | -l SELECTOR [flags]",
 		DisableFlagsInUseLine: true,
@@ -76,12 +70,12 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 			if err := f.check(cmd, args); err != nil {
 				return err
 			}
-			o, err := completeLogs(env, f, args)
+			o, err := complete(env, f, args)
 			if err != nil {
 				return err
 			}
 			defer o.store.Close(o.note)
-			return run(o, cmd.Context())
+			return env.UntilSignal(cmd.Context(), signals.NextEndsUs, func(ctx context.Context) error { return run(o, ctx) })
 		},
 	}
 	flags := cmd.Flags()
@@ -101,13 +95,21 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 	return cmd
 }
 
-// logsStreams are the values of --stream.
-var logsStreams = map[string]hodeipb.Stream{
+// typedFlags are the flags of logs, as they were typed.
+type typedFlags struct {
+	follow, timestamps, prefix bool
+	since                      time.Duration
+	tail, attempt              int
+	stream, selector, output   string
+}
+
+// streams are the values of --stream.
+var streams = map[string]hodeipb.Stream{
 	"": hodeipb.Stream_STREAM_UNSPECIFIED, "stdout": hodeipb.Stream_STDOUT, "stderr": hodeipb.Stream_STDERR,
 }
 
-// check says what is wrong with the command line. It decides what -l does to --prefix.
-func (f *logsFlags) check(cmd *cobra.Command, args []string) error {
+// check returns what is wrong with the command line. It sets prefix where -l asks for it.
+func (f *typedFlags) check(cmd *cobra.Command, args []string) error {
 	switch {
 	case len(args) == 0 && f.selector == "":
 		return command.Usagef(cmd, "no job: name it, or choose some with -l")
@@ -125,15 +127,15 @@ func (f *logsFlags) check(cmd *cobra.Command, args []string) error {
 	if _, err := labels.Parse(f.selector); err != nil {
 		return command.Usagef(cmd, "--selector %q: %w", f.selector, err)
 	}
-	if _, known := logsStreams[f.stream]; !known {
+	if _, known := streams[f.stream]; !known {
 		return command.Usagef(cmd, "--stream %q: want stdout or stderr", f.stream)
 	}
 	f.prefix = f.prefix || f.selector != "" && f.output == "" && !cmd.Flags().Changed("prefix")
 	return f.checkOutput(cmd)
 }
 
-// checkOutput says what is wrong with how the output is to be written.
-func (f *logsFlags) checkOutput(cmd *cobra.Command) error {
+// checkOutput returns what is wrong with the flags that say how the output is written.
+func (f *typedFlags) checkOutput(cmd *cobra.Command) error {
 	switch {
 	case f.output != "" && f.output != "raw" && f.output != "json":
 		return command.Usagef(cmd, "-o %q: want json or raw", f.output)
@@ -145,13 +147,13 @@ func (f *logsFlags) checkOutput(cmd *cobra.Command) error {
 	return nil
 }
 
-// completeLogs turns flags that are right into options. The caller closes their store.
-func completeLogs(env *command.Env, f logsFlags, args []string) (*Options, error) {
-	o := &Options{selector: f.selector, signals: env.Signals, note: command.NewScreen(env, false).Note}
+// complete turns arguments and flags that check has passed into options. The caller closes their store.
+func complete(env *command.Env, f typedFlags, args []string) (*Options, error) {
+	o := &Options{selector: f.selector, note: command.NewScreen(env, false).Note}
 	if len(args) == 1 {
 		o.name = args[0]
 	}
-	shown := output.Options{Lines: f.selector != "", Timestamps: f.timestamps, Prefix: f.prefix, Stream: logsStreams[f.stream]}
+	shown := output.Options{Lines: f.selector != "", Timestamps: f.timestamps, Prefix: f.prefix, Stream: streams[f.stream]}
 	if f.output == "json" {
 		shown.Events = &output.Events{Out: env.Out}
 	}
@@ -169,21 +171,19 @@ func completeLogs(env *command.Env, f logsFlags, args []string) (*Options, error
 	return o, nil
 }
 
-// Options is the output of which jobs is to be shown, and by what.
+// Options is which jobs' output to show, and what that needs. [New] fills it in.
 type Options struct {
 	name, selector string // one of them is empty
 	finder         *history.Finder
 	viewer         *joblog.Viewer
 	store          *place.Store
-	signals        *signals.Set
-	note           func(text string)
+	note           func(text string) // tells a person something beside the output
 }
 
-// Run shows the output. If some of it is missing, which was said, the exit code is 1.
+// Run shows the output, and with --follow what comes, until the jobs or ctx end. If some of it is missing, which was
+// said, the error is a job.ExitError alone.
 func (o *Options) Run(ctx context.Context) error {
 	o.store.Tell(o.note)
-	ctx, stop := o.signals.UntilSignal(ctx, signals.NextEndsUs)
-	defer stop()
 	show := o.showOne
 	if o.selector != "" {
 		show = o.showAll
@@ -191,13 +191,14 @@ func (o *Options) Run(ctx context.Context) error {
 	err := show(ctx)
 	switch {
 	case ctx.Err() != nil:
-		return signals.InterruptedBy(ctx, nil)
+		return context.Cause(ctx)
 	case err == nil && o.viewer.Missed() != "":
 		return &job.ExitError{Code: command.ExitFailed}
 	}
 	return err
 }
 
+// showOne shows the job that was named.
 func (o *Options) showOne(ctx context.Context) error {
 	j, err := o.finder.Find(ctx, o.name)
 	if err != nil {
@@ -212,12 +213,12 @@ func (o *Options) showOne(ctx context.Context) error {
 	}
 	err = o.viewer.Show(ctx, j)
 	if err == nil && o.viewer.Follow && kubernetes.Unanswered(j.Absent) {
-		err = j.Absent // what is stored was not all that was asked for
+		err = j.Absent // more was asked for than what is stored
 	}
 	return err
 }
 
-// showAll shows the jobs that the selector chooses, all at once.
+// showAll shows the jobs that the selector chooses, all at the same time.
 func (o *Options) showAll(ctx context.Context) error {
 	all, err := o.finder.Select(ctx, o.selector)
 	switch {

@@ -13,12 +13,13 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
-// newProviderAdd makes the command; run is (*providerAddOptions).run, or a test's.
-func newProviderAdd(env *command.Env, run func(*providerAddOptions, context.Context) error) *cobra.Command {
-	o := &providerAddOptions{providerEditor: newProviderEditor(env), capture: env.CaptureContext, ebpf: newEBPFTeller(env)}
+// newAdd makes the command; run is (*addOptions).run, or a test's.
+func newAdd(env *command.Env, run func(*addOptions, context.Context) error) *cobra.Command {
+	o := &addOptions{editor: newEditor(env), capture: env.CaptureContext, ebpf: newEBPFTeller(env)}
 	cmd := &cobra.Command{
 		Use:                   "add NAME [-f FILE] [flags]",
 		DisableFlagsInUseLine: true,
@@ -52,7 +53,7 @@ func newProviderAdd(env *command.Env, run func(*providerAddOptions, context.Cont
 	flags := cmd.Flags()
 	path := flags.StringP("filename", "f", "", "File with the settings, as YAML or JSON; - is stdin.")
 	kind := flags.String("type", provider.Kubernetes, "Type of the provider: kubernetes or local.")
-	settings := addProviderFlags(env, flags)
+	settings := addSettingFlags(env, flags)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		changes, err := settings.changes(cmd, *kind, *path, nil)
 		if err != nil {
@@ -61,23 +62,23 @@ func newProviderAdd(env *command.Env, run func(*providerAddOptions, context.Cont
 		if err := o.complete(cmd, *kind, changes, args); err != nil {
 			return err
 		}
-		return run(o, cmd.Context())
+		return env.UntilSignal(cmd.Context(), signals.NextEndsUs, func(ctx context.Context) error { return run(o, ctx) })
 	}
 	return cmd
 }
 
-// providerAddOptions is which provider to add.
-type providerAddOptions struct {
-	providerEditor
+// addOptions is which provider to add, and what that needs.
+type addOptions struct {
+	editor
 	name   string
 	config provider.Config
-	// capture stores in a configuration which cluster it and the kubeconfig mean now.
+	// capture stores in a configuration the context that it and the kubeconfig mean now.
 	capture func(*provider.Config) error
 	ebpf    ebpfTeller
 }
 
-// complete turns what was typed into options.
-func (o *providerAddOptions) complete(cmd *cobra.Command, kind string, changes providerChanges, args []string) error {
+// complete turns arguments and flags into options.
+func (o *addOptions) complete(cmd *cobra.Command, kind string, changes settingChanges, args []string) error {
 	o.config = provider.Config{Type: kind}
 	name, err := changes.over(&o.config)
 	switch {
@@ -97,7 +98,7 @@ func (o *providerAddOptions) complete(cmd *cobra.Command, kind string, changes p
 }
 
 // run adds the provider.
-func (o *providerAddOptions) run(ctx context.Context) error {
+func (o *addOptions) run(ctx context.Context) error {
 	inUse, err := o.add(ctx)
 	switch {
 	case errors.Is(err, provider.ErrTaken) && o.name == provider.Local:
@@ -111,13 +112,12 @@ func (o *providerAddOptions) run(ctx context.Context) error {
 		return place.ProviderHint(err)
 	}
 	fmt.Fprintln(o.ErrOut, o.added(inUse))
-	o.ebpf.say(ctx, o.name, o.config)
-	return nil
+	return o.ebpf.say(ctx, o.name, o.config)
 }
 
-// add puts the provider into the file of providers, with the cluster that it means now. inUse
-// tells that jobs run on it from now on.
-func (o *providerAddOptions) add(ctx context.Context) (inUse bool, err error) {
+// add puts the provider into the file of providers, with the context that it means now. inUse is true if jobs run
+// on it from now on.
+func (o *addOptions) add(ctx context.Context) (inUse bool, err error) {
 	path, err := o.home.ProvidersPath()
 	if err != nil {
 		return false, err
@@ -137,8 +137,8 @@ func (o *providerAddOptions) add(ctx context.Context) (inUse bool, err error) {
 	return inUse, err
 }
 
-// added says what was added, in a line.
-func (o *providerAddOptions) added(inUse bool) string {
+// added returns a line that says what was added.
+func (o *addOptions) added(inUse bool) string {
 	c := o.config
 	line := fmt.Sprintf("provider %q added", o.name)
 	switch pod := o.home.PodNamespace(); {

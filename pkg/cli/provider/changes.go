@@ -9,30 +9,29 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider"
 )
 
-// providerChanges is what a command line does to a provider's settings.
-type providerChanges struct {
-	file                           providerFile
-	keys                           []byte // of the flags, as JSON
-	namespace, context, kubeconfig string // of the kube flags; empty: not given
+// settingChanges is what a command line changes in a provider's settings.
+type settingChanges struct {
+	file                           settingsFile
+	keys                           []byte // the flags, as a JSON object
+	namespace, context, kubeconfig string // the kube flags; empty: not given
 }
 
-// over puts the file, if there is one, then the flags over c, and returns the name that the file
-// gives.
-func (ch *providerChanges) over(c *provider.Config) (name string, err error) {
+// over applies the file, if there is one, and then the flags to c. It returns the name that the file gives.
+func (ch *settingChanges) over(c *provider.Config) (name string, err error) {
 	if ch.file.called == "" {
 		return "", ch.flagsOver(c)
 	}
 	if name, err = c.Merge(ch.file.data); err == nil {
 		err = ch.flagsOver(c)
 	}
-	if err != nil { // the flags alone were in order
+	if err != nil { // it is the file's: the flags alone were in order
 		return "", fmt.Errorf("%s: %w", ch.file.called, err)
 	}
 	return name, nil
 }
 
-// flagsOver puts the flags over c. The result is valid, or there is an error.
-func (ch *providerChanges) flagsOver(c *provider.Config) error {
+// flagsOver applies the flags to c. Without an error, c is valid afterwards.
+func (ch *settingChanges) flagsOver(c *provider.Config) error {
 	if _, err := c.Merge(ch.keys); err != nil {
 		return err
 	}
@@ -42,16 +41,15 @@ func (ch *providerChanges) flagsOver(c *provider.Config) error {
 	return c.Validate()
 }
 
-// providerFile is a file with a provider's settings, and what to call it. The zero
-// value is none.
-type providerFile struct {
+// settingsFile is a file with a provider's settings, and what to call it in an error. The zero value: no file.
+type settingsFile struct {
 	called string
 	data   []byte
 }
 
-// name is the one that the file gives; empty: it gives none, or can't be read, which
-// providerChanges.over says.
-func (f providerFile) name() string {
+// name returns the provider's name in the file; empty: it has none, or can't be read, which settingChanges.over
+// reports.
+func (f settingsFile) name() string {
 	if f.called == "" {
 		return ""
 	}
@@ -62,31 +60,31 @@ func (f providerFile) name() string {
 	return name
 }
 
-// maxProviderFile is the most that is read of a file with a provider's settings. A
-// ConfigMap may not be larger, and no one writes a tenth of it.
-const maxProviderFile = 1 << 20
+// maxSettingsFile bounds a file with a provider's settings, in bytes. A ConfigMap may not be larger either, and
+// nobody writes a tenth of it.
+const maxSettingsFile = 1 << 20
 
-// readProvider reads a file with a provider's settings. "" is none, and - in.
-func readProvider(in io.Reader, path string) (providerFile, error) {
+// readSettings reads a file with a provider's settings. The path "" is no file, and "-" is in.
+func readSettings(in io.Reader, path string) (settingsFile, error) {
 	called := "stdin"
 	switch path {
 	case "":
-		return providerFile{}, nil
+		return settingsFile{}, nil
 	case "-":
 	default:
 		f, err := os.Open(path)
 		if err != nil {
-			return providerFile{}, err
+			return settingsFile{}, err
 		}
 		defer f.Close()
 		in, called = f, path
 	}
-	data, err := io.ReadAll(io.LimitReader(in, maxProviderFile+1))
+	data, err := io.ReadAll(io.LimitReader(in, maxSettingsFile+1))
 	switch {
 	case err != nil:
-		return providerFile{}, fmt.Errorf("%s: %w", called, err)
-	case len(data) > maxProviderFile:
-		return providerFile{}, fmt.Errorf("%s: more than 1 MiB is no provider", called)
+		return settingsFile{}, fmt.Errorf("%s: %w", called, err)
+	case len(data) > maxSettingsFile:
+		return settingsFile{}, fmt.Errorf("%s: more than 1 MiB is no provider", called)
 	}
-	return providerFile{called, data}, nil
+	return settingsFile{called, data}, nil
 }

@@ -28,9 +28,9 @@ const (
 	truth
 )
 
-// providerSettings are the flags of a provider's keys. The flag's name is the key's,
-// with dashes, and without its plural's s where it may be repeated.
-var providerSettings = []struct {
+// allSettings are a provider's keys that have a flag. The flag has the key's name with dashes, in the singular if it
+// may be repeated.
+var allSettings = []struct {
 	flag, key string
 	kind      settingKind
 	usage     string
@@ -66,8 +66,8 @@ var providerSettings = []struct {
 	{"annotation", "annotations", pairs, "Annotation KEY=VALUE of Jobs and Pods; may be repeated."},
 }
 
-// providerFlags are the flags of a provider's settings, and the kube flags, which say where it is.
-type providerFlags struct {
+// settingFlags are the flags of a provider's settings, and the kube flags, which name its cluster.
+type settingFlags struct {
 	flags  *pflag.FlagSet
 	texts  map[string]*string
 	lists  map[string]*[]string
@@ -76,13 +76,13 @@ type providerFlags struct {
 	in     io.Reader // of -f -
 }
 
-// addProviderFlags adds the flags of a provider's settings to those of a command.
-func addProviderFlags(env *command.Env, flags *pflag.FlagSet) *providerFlags {
-	p := &providerFlags{
+// addSettingFlags adds the flags of a provider's settings to those of a command.
+func addSettingFlags(env *command.Env, flags *pflag.FlagSet) *settingFlags {
+	p := &settingFlags{
 		flags: flags, kube: env.Kube, in: env.In,
 		texts: map[string]*string{}, lists: map[string]*[]string{}, truths: map[string]*bool{},
 	}
-	for _, s := range providerSettings {
+	for _, s := range allSettings {
 		switch s.kind {
 		case text:
 			p.texts[s.flag] = flags.String(s.flag, "", s.usage)
@@ -95,9 +95,9 @@ func addProviderFlags(env *command.Env, flags *pflag.FlagSet) *providerFlags {
 	return p
 }
 
-// changed tells whether any of them was given.
-func (p *providerFlags) changed() bool {
-	for _, s := range providerSettings {
+// changed reports whether any of them was given.
+func (p *settingFlags) changed() bool {
+	for _, s := range allSettings {
 		if p.flags.Changed(s.flag) {
 			return true
 		}
@@ -105,11 +105,11 @@ func (p *providerFlags) changed() bool {
 	return *p.kube.Namespace != "" || *p.kube.Context != "" || *p.kube.KubeConfig != ""
 }
 
-// changes reads what the command line does to the settings of a provider of type kind: the file at
-// path, if it is not empty, the flags, and unset, the keys to take out. What is wrong with the
-// command line alone is a usage error, before a file, or a kubeconfig, is read.
-func (p *providerFlags) changes(cmd *cobra.Command, kind, path string, unset []string) (providerChanges, error) {
-	changes := providerChanges{namespace: *p.kube.Namespace, context: *p.kube.Context, kubeconfig: *p.kube.KubeConfig}
+// changes returns what the command line changes in the settings of a provider of type kind: the file at path, if it
+// is not empty, the flags, and unset, the keys to take out. An error in the command line itself is a usage error, and
+// comes before the file is read.
+func (p *settingFlags) changes(cmd *cobra.Command, kind, path string, unset []string) (settingChanges, error) {
+	changes := settingChanges{namespace: *p.kube.Namespace, context: *p.kube.Context, kubeconfig: *p.kube.KubeConfig}
 	keys, err := p.keys(unset)
 	if err != nil {
 		return changes, command.Usagef(cmd, "%w", err)
@@ -117,7 +117,7 @@ func (p *providerFlags) changes(cmd *cobra.Command, kind, path string, unset []s
 	if changes.keys, err = json.Marshal(keys); err != nil {
 		return changes, err
 	}
-	if changes.kubeconfig != "" { // for another day and directory
+	if changes.kubeconfig != "" { // it is used later, from other directories
 		if changes.kubeconfig, err = filepath.Abs(changes.kubeconfig); err != nil {
 			return changes, err
 		}
@@ -125,12 +125,12 @@ func (p *providerFlags) changes(cmd *cobra.Command, kind, path string, unset []s
 	if err := changes.flagsOver(&provider.Config{Type: kind}); err != nil {
 		return changes, command.Usagef(cmd, "%w", err)
 	}
-	changes.file, err = readProvider(p.in, path)
+	changes.file, err = readSettings(p.in, path)
 	return changes, err
 }
 
 // keys returns the values of the keys whose flags were given, and nil for those of unset.
-func (p *providerFlags) keys(unset []string) (map[string]any, error) {
+func (p *settingFlags) keys(unset []string) (map[string]any, error) {
 	keys := map[string]any{}
 	kube := map[string]string{"namespace": *p.kube.Namespace, "context": *p.kube.Context, "kubeconfig": *p.kube.KubeConfig}
 	for _, key := range unset {
@@ -142,7 +142,7 @@ func (p *providerFlags) keys(unset []string) (map[string]any, error) {
 		}
 		keys[key] = nil
 	}
-	for _, s := range providerSettings {
+	for _, s := range allSettings {
 		if !p.flags.Changed(s.flag) {
 			continue
 		}
@@ -158,8 +158,8 @@ func (p *providerFlags) keys(unset []string) (map[string]any, error) {
 	return keys, nil
 }
 
-// value returns what was typed for a flag, as its key has it.
-func (p *providerFlags) value(flag string, kind settingKind) (any, error) {
+// value returns what was typed for a flag, as the value of its key.
+func (p *settingFlags) value(flag string, kind settingKind) (any, error) {
 	for _, typed := range p.typed(flag) {
 		if err := job.CheckText(typed); err != nil { // before JSON replaces its bytes
 			return nil, fmt.Errorf("--%s %q: holds %w", flag, typed, err)
@@ -184,8 +184,8 @@ func (p *providerFlags) value(flag string, kind settingKind) (any, error) {
 	return *p.texts[flag], nil
 }
 
-// typed returns the texts of a flag.
-func (p *providerFlags) typed(flag string) []string {
+// typed returns the texts that were typed for a flag; none if it is no text.
+func (p *settingFlags) typed(flag string) []string {
 	if one := p.texts[flag]; one != nil {
 		return []string{*one}
 	}

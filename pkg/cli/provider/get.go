@@ -10,9 +10,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/place"
 )
 
-// newProviderGet makes the command; run is (*providerGetOptions).run, or a test's.
-func newProviderGet(env *command.Env, run func(*providerGetOptions, context.Context) error) *cobra.Command {
-	o := &providerGetOptions{home: env.Home(), output: "yaml", printData: env.PrintData}
+// newGet makes the command; run is (*getOptions).run, or a test's.
+func newGet(env *command.Env, run func(*getOptions, context.Context) error) *cobra.Command {
+	o := &getOptions{home: env.Home(), output: "yaml", printData: env.PrintData}
 	cmd := &cobra.Command{
 		Use:                   "get NAME [-o yaml|json]",
 		DisableFlagsInUseLine: true,
@@ -43,8 +43,8 @@ func newProviderGet(env *command.Env, run func(*providerGetOptions, context.Cont
 	return cmd
 }
 
-// providerGetOptions is which provider to show, and how.
-type providerGetOptions struct {
+// getOptions is which provider to show, and how.
+type getOptions struct {
 	home   *place.Home
 	name   string
 	output string // yaml or json
@@ -53,7 +53,7 @@ type providerGetOptions struct {
 }
 
 // run shows the settings of the provider.
-func (o *providerGetOptions) run(context.Context) error {
+func (o *getOptions) run(context.Context) error {
 	r, err := o.home.Providers()
 	if err != nil {
 		return err

@@ -18,21 +18,17 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
-// goneWait is how long a job that was deleted may take to be gone.
+// goneWait is how long a deleted job may take to be gone.
 const goneWait = 30 * time.Second
 
-// lifeCycle is level 3: a worker is made, runs, has a log, and goes without a trace.
-// Nobody attaches to it.
-func (t *providerTest) lifeCycle(ctx context.Context, r *levelReport) error {
-	if t.cluster == nil {
+// lifeCycle is level 3: a worker is created, runs, has a log, and goes without a trace. Nobody attaches to it.
+func (t *testOptions) lifeCycle(ctx context.Context, r *levelReport) error {
+	p, ok := t.place.(place.Cluster)
+	if !ok {
 		return errNoCluster
 	}
-	p, err := t.KubernetesProvider(t.name, t.config)
-	if err != nil {
-		return err
-	}
 	spec := t.newSpec(t.worker())
-	// Its output is for nobody to fetch, so that the Pod runs until it is deleted.
+	// Nobody fetches its output, so the Pod runs until it is deleted.
 	spec.ContainerLogs, spec.Detached, spec.Linger = true, true, 2*t.timeout
 	id, err := t.authority.IssueJob(certs.ID{Namespace: p.Namespace(), Job: spec.Name})
 	if err != nil {
@@ -40,25 +36,25 @@ func (t *providerTest) lifeCycle(ctx context.Context, r *levelReport) error {
 	}
 	bounded, cancel := context.WithTimeout(ctx, 2*t.timeout) // a start that takes too long ends sooner, with its reason
 	defer cancel()
-	run, err := p.Submit(bounded, spec, id, kubernetes.RunOptions{NoTunnel: true})
+	run, err := p.Provider.Submit(bounded, spec, id, kubernetes.RunOptions{NoTunnel: true})
 	if err != nil {
-		return interrupted(ctx, err)
+		return causeOf(ctx, err)
 	}
-	r.Detail, err = t.live(bounded, p, run, spec.Name)
+	r.Detail, err = t.live(bounded, p.Provider, run, spec.Name)
 	run.Close()
-	return errors.Join(interrupted(ctx, err), t.remove(ctx, spec.Name))
+	return errors.Join(causeOf(ctx, err), t.remove(ctx, spec.Name))
 }
 
-// interrupted is errInterrupted if ctx has ended, whatever came of that, and else err.
-func interrupted(ctx context.Context, err error) error {
+// causeOf returns why ctx has ended, if it has, and else err.
+func causeOf(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return errInterrupted
+		return context.Cause(ctx)
 	}
 	return err
 }
 
-// live takes a job through its life, and says what became of it.
-func (t *providerTest) live(ctx context.Context, p *kubernetes.Provider, run *kubernetes.Run, name string) (string, error) {
+// live takes a job through its life, and returns what became of it, in words.
+func (t *testOptions) live(ctx context.Context, p *kubernetes.Provider, run *kubernetes.Run, name string) (string, error) {
 	pod, err := awaitRunning(ctx, run)
 	if err != nil {
 		return "", err
@@ -98,7 +94,7 @@ func awaitRunning(ctx context.Context, run *kubernetes.Run) (string, error) {
 	return pod, err
 }
 
-// readsVersion wants the job's line in the log of its container.
+// readsVersion checks that the container's log has the line that the job has printed.
 func readsVersion(ctx context.Context, p *kubernetes.Provider, pod string) error {
 	log, err := p.ContainerLog(ctx, pod, kubernetes.ContainerLogOptions{Follow: true})
 	if err != nil {
@@ -114,8 +110,9 @@ func readsVersion(ctx context.Context, p *kubernetes.Provider, pod string) error
 	return nil
 }
 
-// remove deletes what is left of a job of the test's, also after ctx has ended.
-func (t *providerTest) remove(ctx context.Context, name string) error {
+// remove deletes what is left of one of the test's jobs. It works even after ctx has ended, and takes at most
+// goneWait.
+func (t *testOptions) remove(ctx context.Context, name string) error {
 	c, ok := t.place.(place.Cluster)
 	if !ok {
 		return nil
@@ -135,7 +132,8 @@ func (t *providerTest) remove(ctx context.Context, name string) error {
 	return nil
 }
 
-func (t *providerTest) delete(ctx context.Context, c place.Cluster, name string) error {
+// delete deletes a job, if it is there.
+func (t *testOptions) delete(ctx context.Context, c place.Cluster, name string) error {
 	found, err := c.Find(ctx, name)
 	if errors.Is(err, kubernetes.ErrNotFound) {
 		return nil
@@ -151,13 +149,12 @@ func (t *providerTest) delete(ctx context.Context, c place.Cluster, name string)
 	return run.Delete(ctx)
 }
 
-// leftEvery is the time between two looks at what is left of a job: its Pod takes up to
-// seconds to go.
+// leftEvery is how often we look whether a job is gone: its Pod may take some seconds.
 const leftEvery = 500 * time.Millisecond
 
-// awaitGone waits until nothing is left of a job. What we may not look for is taken to
-// be gone with the Job that owns it.
-func (t *providerTest) awaitGone(ctx context.Context, name string) error {
+// awaitGone waits until nothing is left of a job. What we may not see counts as gone once the Job that owns it
+// is.
+func (t *testOptions) awaitGone(ctx context.Context, name string) error {
 	tick := time.NewTicker(leftEvery)
 	defer tick.Stop()
 	for {
@@ -173,7 +170,8 @@ func (t *providerTest) awaitGone(ctx context.Context, name string) error {
 	}
 }
 
-func (t *providerTest) left(ctx context.Context, name string) (left []string, err error) {
+// left names the kinds of objects that are left of a job.
+func (t *testOptions) left(ctx context.Context, name string) (left []string, err error) {
 	namespace := t.config.Namespace
 	_, job := t.cluster.BatchV1().Jobs(namespace).Get(ctx, name, metav1.GetOptions{})
 	_, secret := t.cluster.CoreV1().Secrets(namespace).Get(ctx, name, metav1.GetOptions{})

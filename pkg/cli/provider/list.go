@@ -17,9 +17,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
-// newProviderList makes the command; run is (*providerListOptions).run, or a test's.
-func newProviderList(env *command.Env, run func(*providerListOptions, context.Context) error) *cobra.Command {
-	o := &providerListOptions{Out: env.Out, home: env.Home(), printData: env.PrintData}
+// newList makes the command; run is (*listOptions).run, or a test's.
+func newList(env *command.Env, run func(*listOptions, context.Context) error) *cobra.Command {
+	o := &listOptions{Out: env.Out, home: env.Home(), printData: env.PrintData}
 	cmd := &cobra.Command{
 		Use:                   "list [-o json|yaml|name]",
 		DisableFlagsInUseLine: true,
@@ -47,8 +47,8 @@ func newProviderList(env *command.Env, run func(*providerListOptions, context.Co
 	return cmd
 }
 
-// providerListOptions is how to list the providers.
-type providerListOptions struct {
+// listOptions is how to list the providers.
+type listOptions struct {
 	Out       io.Writer
 	home      *place.Home
 	output    string // json, yaml or name; empty: a table
@@ -58,7 +58,7 @@ type providerListOptions struct {
 }
 
 // run lists the providers.
-func (o *providerListOptions) run(context.Context) error {
+func (o *listOptions) run(context.Context) error {
 	r, err := o.home.Providers()
 	if err != nil {
 		return err
@@ -72,15 +72,15 @@ func (o *providerListOptions) run(context.Context) error {
 		}
 		return nil
 	}
-	table, err := providerTable(r)
+	table, err := tableOf(r)
 	if err != nil {
 		return err
 	}
 	return printers.NewTablePrinter(printers.PrintOptions{NoHeaders: o.noHeaders}).PrintObj(table, o.Out)
 }
 
-// providerTable has a row for each provider.
-func providerTable(r *provider.Registry) (*metav1.Table, error) {
+// tableOf returns a table with a row for each provider.
+func tableOf(r *provider.Registry) (*metav1.Table, error) {
 	table := &metav1.Table{ColumnDefinitions: []metav1.TableColumnDefinition{
 		{Name: "Current", Type: "string"},
 		{Name: "Name", Type: "string", Format: "name"},

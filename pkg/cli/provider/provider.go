@@ -1,3 +1,6 @@
+// Package provider is the command hodei provider, with its subcommands: it adds, shows, changes, chooses and removes
+// providers, and tries one with real workers. [New] is the way in. Each subcommand is in the file with its name, from
+// its flags to its run. What a provider is, and how its file is kept, is in pkg/provider.
 package provider
 
 import (
@@ -13,7 +16,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider"
 )
 
-// New makes the command that holds those about providers.
+// New makes the command with its subcommands.
 func New(env *command.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "provider",
@@ -40,30 +43,29 @@ func New(env *command.Env) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(
-		newProviderAdd(env, (*providerAddOptions).run),
-		newProviderSet(env, (*providerSetOptions).run),
-		newProviderList(env, (*providerListOptions).run),
-		newProviderGet(env, (*providerGetOptions).run),
-		newProviderUse(env, (*providerUseOptions).run),
-		newProviderTest(env),
-		newProviderRemove(env, (*providerRemoveOptions).run),
+		newAdd(env, (*addOptions).run),
+		newSet(env, (*setOptions).run),
+		newList(env, (*listOptions).run),
+		newGet(env, (*getOptions).run),
+		newUse(env, (*useOptions).run),
+		newTest(env, (*testOptions).run),
+		newRemove(env, (*removeOptions).run),
 	)
 	return cmd
 }
 
-// providerEditor changes the file of providers, and says what comes of it.
-type providerEditor struct {
+// editor changes this machine's file of providers, and says what was done.
+type editor struct {
 	ErrOut io.Writer
 	home   *place.Home
 }
 
-// newProviderEditor is one of the providers of this machine.
-func newProviderEditor(env *command.Env) providerEditor {
-	return providerEditor{ErrOut: env.ErrOut, home: env.Home()}
+func newEditor(env *command.Env) editor {
+	return editor{ErrOut: env.ErrOut, home: env.Home()}
 }
 
-// change edits the file of providers and says what was done.
-func (e *providerEditor) change(ctx context.Context, done string, change func(*provider.Registry) error) error {
+// change edits the file of providers with change, and then says done.
+func (e *editor) change(ctx context.Context, done string, change func(*provider.Registry) error) error {
 	path, err := e.home.ProvidersPath()
 	if err != nil {
 		return err

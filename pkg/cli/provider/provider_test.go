@@ -18,23 +18,23 @@ import (
 )
 
 // What is read of a provider's file is bounded, and an error says which file it is.
-func TestReadProvider(t *testing.T) {
+func TestReadSettings(t *testing.T) {
 	broken := errors.New("broken")
 	for _, test := range []struct {
 		name, file string
 		in         io.Reader
 		want       string // of the error; empty: none
 	}{
-		{"most", "-", bytes.NewReader(make([]byte, maxProviderFile)), ""},
-		{"one more", "-", bytes.NewReader(make([]byte, maxProviderFile+1)), "stdin: more than 1 MiB is no provider"},
+		{"most", "-", bytes.NewReader(make([]byte, maxSettingsFile)), ""},
+		{"one more", "-", bytes.NewReader(make([]byte, maxSettingsFile+1)), "stdin: more than 1 MiB is no provider"},
 		{"broken", "-", iotest.ErrReader(broken), "stdin: broken"},
 		{"endless", "/dev/zero", nil, "/dev/zero: more than 1 MiB is no provider"},
 		{"none", "/no/such/file", nil, "open /no/such/file: no such file or directory"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			file, err := readProvider(test.in, test.file)
+			file, err := readSettings(test.in, test.file)
 			switch {
-			case test.want == "" && (err != nil || len(file.data) != maxProviderFile || file.called != "stdin"):
+			case test.want == "" && (err != nil || len(file.data) != maxSettingsFile || file.called != "stdin"):
 				t.Errorf("got %d bytes of %q, %v", len(file.data), file.called, err)
 			case test.want != "" && (err == nil || !strings.HasPrefix(err.Error(), test.want)):
 				t.Errorf("got %v, want %s", err, test.want)
@@ -44,7 +44,7 @@ func TestReadProvider(t *testing.T) {
 }
 
 // What stdin takes its time for keeps no other command from the providers.
-func TestProviderSetReadsFirst(t *testing.T) {
+func TestSetReadsFirst(t *testing.T) {
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 	path, err := provider.Path(os.Getenv)
 	if err != nil {

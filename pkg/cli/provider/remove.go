@@ -11,9 +11,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider"
 )
 
-// newProviderRemove makes the command; run is (*providerRemoveOptions).run, or a test's.
-func newProviderRemove(env *command.Env, run func(*providerRemoveOptions, context.Context) error) *cobra.Command {
-	o := &providerRemoveOptions{providerEditor: newProviderEditor(env)}
+// newRemove makes the command; run is (*removeOptions).run, or a test's.
+func newRemove(env *command.Env, run func(*removeOptions, context.Context) error) *cobra.Command {
+	o := &removeOptions{editor: newEditor(env)}
 	return &cobra.Command{
 		Use:     "remove NAME",
 		Aliases: []string{"rm"},
@@ -35,14 +35,14 @@ func newProviderRemove(env *command.Env, run func(*providerRemoveOptions, contex
 	}
 }
 
-// providerRemoveOptions is which provider to forget.
-type providerRemoveOptions struct {
-	providerEditor
+// removeOptions is which provider to forget.
+type removeOptions struct {
+	editor
 	name string
 }
 
 // run forgets the provider.
-func (o *providerRemoveOptions) run(ctx context.Context) error {
+func (o *removeOptions) run(ctx context.Context) error {
 	done := fmt.Sprintf("provider %q removed; its cluster is as it was", o.name)
 	return o.change(ctx, done, func(r *provider.Registry) error { return r.Remove(o.name) })
 }

@@ -10,11 +10,12 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/command"
 	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/signals"
 )
 
-// newProviderSet makes the command; run is (*providerSetOptions).run, or a test's.
-func newProviderSet(env *command.Env, run func(*providerSetOptions, context.Context) error) *cobra.Command {
-	o := &providerSetOptions{providerEditor: newProviderEditor(env), capture: env.CaptureContext, ebpf: newEBPFTeller(env)}
+// newSet makes the command; run is (*setOptions).run, or a test's.
+func newSet(env *command.Env, run func(*setOptions, context.Context) error) *cobra.Command {
+	o := &setOptions{editor: newEditor(env), capture: env.CaptureContext, ebpf: newEBPFTeller(env)}
 	cmd := &cobra.Command{
 		Use:                   "set NAME [-f FILE] [--unset KEY]... [flags]",
 		DisableFlagsInUseLine: true,
@@ -50,43 +51,43 @@ func newProviderSet(env *command.Env, run func(*providerSetOptions, context.Cont
 	flags := cmd.Flags()
 	path := flags.StringP("filename", "f", "", "File with settings, as YAML or JSON; - is stdin.")
 	flags.StringSliceVar(&o.unset, "unset", nil, "Key to take out, as 'hodei provider get' shows it; may be repeated.")
-	settings := addProviderFlags(env, flags)
+	settings := addSettingFlags(env, flags)
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
 		o.name = args[0]
 		if !flags.Changed("unset") && *path == "" && !settings.changed() {
 			return command.Usagef(cmd, "nothing to change: give a flag, --unset KEY or -f FILE")
 		}
-		// Before the providers are locked: stdin may take its time.
+		// The file is read before the providers are locked: stdin may take its time.
 		if o.changes, err = settings.changes(cmd, provider.Kubernetes, *path, o.unset); err != nil {
 			return err
 		}
 		if said := o.changes.file.name(); said != "" && said != o.name {
 			return command.Usagef(cmd, "NAME %s: %s says %q", o.name, o.changes.file.called, said)
 		}
-		return run(o, cmd.Context())
+		return env.UntilSignal(cmd.Context(), signals.NextEndsUs, func(ctx context.Context) error { return run(o, ctx) })
 	}
 	return cmd
 }
 
-// providerSetOptions is what to change of a provider.
-type providerSetOptions struct {
-	providerEditor
+// setOptions is what to change of a provider, and what that needs.
+type setOptions struct {
+	editor
 	name    string
-	changes providerChanges
+	changes settingChanges
 	unset   []string // keys that changes takes out
-	// capture stores in a configuration which cluster it and the kubeconfig mean now.
+	// capture stores in a configuration the context that it and the kubeconfig mean now.
 	capture func(*provider.Config) error
 	ebpf    ebpfTeller
 }
 
 // run changes the provider.
-func (o *providerSetOptions) run(ctx context.Context) error {
+func (o *setOptions) run(ctx context.Context) error {
 	var before, after provider.Config
 	err := o.change(ctx, fmt.Sprintf("provider %q changed", o.name), func(r *provider.Registry) (err error) {
 		if before, err = r.Get(o.name); err != nil {
 			return err
 		}
-		if err := r.Set(o.name, before); err != nil { // whether it can be changed at all comes first
+		if err := r.Set(o.name, before); err != nil { // fails if it can't be changed at all
 			return err
 		}
 		if after, err = o.changed(before); err != nil {
@@ -98,14 +99,13 @@ func (o *providerSetOptions) run(ctx context.Context) error {
 		return err
 	}
 	if after.EBPF != before.EBPF || after.Namespace != before.Namespace || otherCluster(before, after) {
-		o.ebpf.say(ctx, o.name, after)
+		return o.ebpf.say(ctx, o.name, after)
 	}
 	return nil
 }
 
-// changed returns c with the changes, and with the context that it means now if they lead to
-// another cluster.
-func (o *providerSetOptions) changed(c provider.Config) (provider.Config, error) {
+// changed returns c with the changes. If they name another cluster, it also has the context that it means now.
+func (o *setOptions) changed(c provider.Config) (provider.Config, error) {
 	before := c
 	if _, err := o.changes.over(&c); err != nil {
 		return c, err
@@ -118,7 +118,7 @@ func (o *providerSetOptions) changed(c provider.Config) (provider.Config, error)
 	return c, nil
 }
 
-// otherCluster tells that two configurations name different clusters.
+// otherCluster reports whether two configurations name different clusters.
 func otherCluster(a, b provider.Config) bool {
 	return a.Context != b.Context || a.Kubeconfig != b.Kubeconfig
 }

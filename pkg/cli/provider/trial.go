@@ -17,9 +17,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/session"
 )
 
-// trial is what has come of a job of the test's own. It is the Sink of its output.
+// trial is what came of one of the test's jobs. It is the sink of the job's output.
 type trial struct {
-	attempt     string // whose agent has sent output; empty: none has
+	attempt     string // that sent output; empty: none did
 	out, errOut bytes.Buffer
 	code        int // of the command
 }
@@ -35,14 +35,14 @@ func (t *trial) Record(attempt string, _ uint64, r *hodeipb.Record, data []byte)
 	return err
 }
 
-// Gap is an error: the test is about what is missing.
+// Gap returns an error: the test looks for missing output.
 func (t *trial) Gap(g output.Gap) error { return errors.New(g.String()) }
 
 // Flush has nothing to do.
 func (t *trial) Flush() error { return nil }
 
 // try runs a command in a job, follows it to its end, and removes the job.
-func (t *providerTest) try(ctx context.Context, command []string) (tried *trial, err error) {
+func (t *testOptions) try(ctx context.Context, command []string) (tried *trial, err error) {
 	spec := t.newSpec(command)
 	id, err := t.authority.IssueJob(certs.ID{Namespace: t.place.Namespace(), Job: spec.Name})
 	if err != nil {
@@ -56,29 +56,29 @@ func (t *providerTest) try(ctx context.Context, command []string) (tried *trial,
 	defer func() { err = errors.Join(err, t.remove(ctx, spec.Name)) }()
 	made, err := t.place.Submit(ctx, spec, id, kubernetes.RunOptions{})
 	if err != nil {
-		return nil, interrupted(ctx, err)
+		return nil, causeOf(ctx, err)
 	}
 	tried = &trial{}
 	err = t.follow(ctx, spec, made, store, tried)
 	if exit, ok := errors.AsType[*job.ExitError](err); ok && (exit.Err == nil || exit.Code == job.ExitNotFound) {
 		tried.code, err = exit.Code, nil
 	}
-	return tried, interrupted(ctx, err)
+	return tried, causeOf(ctx, err)
 }
 
 // follow follows a job as hodei run does, but says nothing. It hears signals by itself, and acts on
 // them after ctx has ended.
-func (t *providerTest) follow(ctx context.Context, spec *job.Spec, made place.Job, store *place.Store, to output.Sink) error {
+func (t *testOptions) follow(ctx context.Context, spec *job.Spec, made place.Job, store *place.Store, to output.Sink) error {
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*t.timeout)
 	defer cancel()
-	heard, stop := t.Signals.ForSession()
+	heard, stop := t.signals.ForSession()
 	defer stop()
 	streams := &output.Streams{Out: io.Discard, Err: io.Discard}
 	var after []func()
 	config := &session.Config{
-		Spec: spec, Place: t.place, Follow: true, Screen: output.NewScreen(streams, true, t.Named),
-		Again: func() string { return "" }, Streams: func() *output.Streams { return streams }, Named: t.Named,
-		Hear: t.Signals.Hear, Afterwards: func(f func()) { after = append(after, f) },
+		Spec: spec, Place: t.place, Follow: true, Screen: output.NewScreen(streams, true, t.named),
+		Again: func() string { return "" }, Streams: func() *output.Streams { return streams }, Named: t.named,
+		Hear: t.signals.Hear, Afterwards: func(f func()) { after = append(after, f) },
 	}
 	s := &session.Session{Config: config, Job: made, Signals: heard, StopSignals: stop, Store: store, Sink: to}
 	err := s.Run(bounded, nil)
@@ -88,7 +88,7 @@ func (t *providerTest) follow(ctx context.Context, spec *job.Spec, made place.Jo
 	return err
 }
 
-// trialStore is a store of its own: what the test's jobs print is not for the user to keep.
+// trialStore opens a store that Close removes: the user has no use for the output of the test's jobs.
 func trialStore() (*place.Store, error) {
 	dir, err := os.MkdirTemp("", "hodei-provider-test-")
 	if err != nil {
@@ -98,5 +98,5 @@ func trialStore() (*place.Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	return &place.Store{Store: store, Dir: dir, Temporary: errors.New("it is of a test")}, nil
+	return &place.Store{Store: store, Dir: dir, Temporary: errors.New("it is a test's")}, nil
 }

@@ -11,9 +11,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider"
 )
 
-// newProviderUse makes the command; run is (*providerUseOptions).run, or a test's.
-func newProviderUse(env *command.Env, run func(*providerUseOptions, context.Context) error) *cobra.Command {
-	o := &providerUseOptions{providerEditor: newProviderEditor(env)}
+// newUse makes the command; run is (*useOptions).run, or a test's.
+func newUse(env *command.Env, run func(*useOptions, context.Context) error) *cobra.Command {
+	o := &useOptions{editor: newEditor(env)}
 	return &cobra.Command{
 		Use:   "use NAME",
 		Short: "Choose the provider that jobs run on",
@@ -34,14 +34,14 @@ func newProviderUse(env *command.Env, run func(*providerUseOptions, context.Cont
 	}
 }
 
-// providerUseOptions is which provider jobs are to run on.
-type providerUseOptions struct {
-	providerEditor
+// useOptions is which provider jobs are to run on.
+type useOptions struct {
+	editor
 	name string
 }
 
 // run puts the provider in use.
-func (o *providerUseOptions) run(ctx context.Context) error {
+func (o *useOptions) run(ctx context.Context) error {
 	done := fmt.Sprintf("provider %q is in use", o.name)
 	return o.change(ctx, done, func(r *provider.Registry) error { return r.Use(o.name) })
 }

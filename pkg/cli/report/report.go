@@ -1,3 +1,5 @@
+// Package report is the command hodei report: it writes a page, a picture or the data of one attempt of a job. [New]
+// makes the command, [Options] is which report to write. What a report shows is in pkg/report.
 package report
 
 import (
@@ -5,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,7 +15,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/pkg/command"
@@ -27,18 +29,12 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
-// reportFormats are what a report can be, and the endings of its files.
-var reportFormats = []string{"html", "svg", "json"}
+// formats are what a report can be, which is also how its files end.
+var formats = []string{"html", "svg", "json"}
 
-// reportFlags are the flags of report, as they were typed.
-type reportFlags struct {
-	output  string
-	attempt int
-}
-
-// New makes the command; run is (*reportOptions).run, or a test's.
+// New makes the command; run is (*Options).Run, or a test's.
 func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Command {
-	var f reportFlags
+	var f typedFlags
 	cmd := &cobra.Command{
 		Use:                   "report NAME [FILE] [-o html|svg|json]",
 		DisableFlagsInUseLine: true,
@@ -72,12 +68,12 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 			if err := f.check(cmd, args); err != nil {
 				return err
 			}
-			o, err := completeReport(env, f, args)
+			o, err := complete(env, f, args)
 			if err != nil {
 				return err
 			}
 			defer o.store.Close(o.finder.Note)
-			return run(o, cmd.Context())
+			return env.UntilSignal(cmd.Context(), signals.NextEndsUs, func(ctx context.Context) error { return run(o, ctx) })
 		},
 	}
 	flags := cmd.Flags()
@@ -85,28 +81,34 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 	flags.IntVar(&f.attempt, "attempt", 0,
 		"Report this attempt: 1 is the first that the cluster or this machine still knows. Default: the last.")
 	env.AddProviderFlag(cmd, flags, "Where the job ran")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(reportFormats, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
-// reportTarget returns the FILE that was typed, empty: none, and the format that its ending stands for, empty: none.
-func reportTarget(args []string) (file, ending string) {
+// typedFlags are the flags of report, as they were typed.
+type typedFlags struct {
+	output  string
+	attempt int
+}
+
+// target returns the FILE that was typed, and the format that its ending stands for. Empty: there is none.
+func target(args []string) (file, ending string) {
 	if len(args) < 2 {
 		return "", ""
 	}
 	ending = strings.TrimPrefix(filepath.Ext(args[1]), ".")
-	if !slices.Contains(reportFormats, ending) {
+	if !slices.Contains(formats, ending) {
 		ending = ""
 	}
 	return args[1], ending
 }
 
-// check says what is wrong with the command line. It decides on the format.
-func (f *reportFlags) check(cmd *cobra.Command, args []string) error {
-	file, ending := reportTarget(args)
+// check returns what is wrong with the command line. It sets output to the format that is meant.
+func (f *typedFlags) check(cmd *cobra.Command, args []string) error {
+	file, ending := target(args)
 	format := cmp.Or(f.output, ending)
 	if format == "" && (file == "" || file == "-") {
-		format = reportFormats[0]
+		format = formats[0]
 	}
 	switch {
 	case len(args) == 0:
@@ -115,7 +117,7 @@ func (f *reportFlags) check(cmd *cobra.Command, args []string) error {
 		return command.Usagef(cmd, "the name of the file is empty")
 	case format == "":
 		return command.Usagef(cmd, "%s does not end in .html, .svg or .json, and -o does not say what it is to be", file)
-	case !slices.Contains(reportFormats, format):
+	case !slices.Contains(formats, format):
 		return command.Usagef(cmd, "-o %q: want html, svg or json", f.output)
 	case ending != "" && ending != format:
 		return command.Usagef(cmd, "%s ends in .%s, and -o says %s", file, ending, format)
@@ -126,13 +128,13 @@ func (f *reportFlags) check(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// completeReport turns flags that are right into options. The caller closes their store.
-func completeReport(env *command.Env, f reportFlags, args []string) (*Options, error) {
+// complete turns arguments and flags that check has passed into options. The caller closes their store.
+func complete(env *command.Env, f typedFlags, args []string) (*Options, error) {
 	o := &Options{
-		IOStreams: env.IOStreams, signals: env.Signals, name: args[0], attempt: f.attempt, format: f.output,
+		Out: env.Out, ErrOut: env.ErrOut, name: args[0], attempt: f.attempt, format: f.output,
 		named: env.Named, version: env.Version,
 	}
-	switch file, _ := reportTarget(args); {
+	switch file, _ := target(args); {
 	case file == "-":
 	case file != "":
 		o.file = file
@@ -144,27 +146,25 @@ func completeReport(env *command.Env, f reportFlags, args []string) (*Options, e
 	return o, err
 }
 
-// Options is what of which job is to be made, and where it goes.
+// Options is which report to write, where, and what that needs. [New] fills it in.
 type Options struct {
-	genericiooptions.IOStreams
-	signals *signals.Set
-	finder  *history.Finder
-	store   *place.Store
-	name    string
-	attempt int // from 1; 0: the last
-	format  string
-	file    string // empty: stdout
-	named   func(hint string) string
-	version string // of hodei
+	Out, ErrOut io.Writer
+	finder      *history.Finder
+	store       *place.Store // the finder's
+	name        string
+	attempt     int                      // from 1; 0: the last
+	format      string                   // one of formats
+	file        string                   // empty: stdout
+	named       func(hint string) string // makes a hint ready to be typed
+	version     string                   // of hodei
 }
 
+// Run writes the report to the file or to stdout, unless ctx ends before all is known.
 func (o *Options) Run(ctx context.Context) error {
-	ctx, stop := o.signals.UntilSignal(ctx, signals.NextEndsUs)
-	defer stop()
 	p, err := o.load(ctx)
 	switch {
 	case ctx.Err() != nil:
-		return signals.InterruptedBy(ctx, nil)
+		return context.Cause(ctx)
 	case err != nil:
 		return err
 	}
@@ -183,7 +183,7 @@ func (o *Options) Run(ctx context.Context) error {
 	return nil
 }
 
-// load finds the attempt, and what is known of it.
+// load finds the attempt and what is known of it. If it runs, its agent is asked.
 func (o *Options) load(ctx context.Context) (*history.PastRun, error) {
 	j, err := o.finder.FindRun(ctx, o.name)
 	if err != nil {
@@ -212,7 +212,7 @@ func (o *Options) load(ctx context.Context) (*history.PastRun, error) {
 	return p, err
 }
 
-// render makes the file.
+// render returns the content of the file.
 func (o *Options) render(p *history.PastRun, now time.Time) ([]byte, error) {
 	var b bytes.Buffer
 	if o.format == "json" {
@@ -239,7 +239,7 @@ func (o *Options) render(p *history.PastRun, now time.Time) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// hint is what a run that failed says that can be typed.
+// hint returns what to type after a run that failed; empty: nothing helps.
 func (o *Options) hint(p *history.PastRun) string {
 	if f := (remedy.Job{Spec: p.Spec, Namespace: p.Namespace}).Explain(p.Outcome); f != nil {
 		return o.named(f.Hint)

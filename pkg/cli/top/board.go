@@ -12,51 +12,49 @@ import (
 )
 
 const (
-	// topWindow is how many samples of a job are kept: a curve of the last minute, at
-	// one a second.
-	topWindow = 60
-	// endedStays is how long a job that has ended is shown: as long as it takes to
-	// read how.
+	// window is how many samples of a job are kept: at one a second, they make a curve of the last minute.
+	window = 60
+	// endedStays is how long a job that has ended is shown, so that a person can read how it ended.
 	endedStays = 5 * time.Second
 )
 
-// jobKey is what a job is called in its cluster.
+// jobKey names a job in its cluster.
 type jobKey struct{ namespace, name string }
 
-// board is what is known of the jobs that are measured.
+// board is what is known of the jobs that are measured. Its methods may be called at the same time.
 type board struct {
-	// stays is how long a job that has ended is shown; 0: once.
+	// stays is how long a job that has ended is shown; 0: it is shown once.
 	stays time.Duration
 
 	mu   sync.Mutex
-	rows map[jobKey]*topRow
+	rows map[jobKey]*row
 	// changed has room for one: something is new.
 	changed chan struct{}
 }
 
-// topRow is one job.
-type topRow struct {
+// row is one job.
+type row struct {
 	jobKey
 	attempt string
 	// waiting is why there are no samples, as long as there are none.
 	waiting string
 	samples []job.Sample // of the attempt, oldest first
-	untold  int          // of them
-	told    bool         // some of this attempt were
+	untold  int          // how many of them, the last ones, were not shown yet
+	told    bool         // some of this attempt were shown
 	outcome *job.Outcome // nil: it has not ended
 	ended   time.Time
 }
 
 func newBoard(stays time.Duration) *board {
-	return &board{stays: stays, rows: map[jobKey]*topRow{}, changed: make(chan struct{}, 1)}
+	return &board{stays: stays, rows: map[jobKey]*row{}, changed: make(chan struct{}, 1)}
 }
 
-// set begins with a job, or says what it waits for.
+// set adds a job, or changes what it waits for.
 func (b *board) set(k jobKey, waiting string) {
 	b.mu.Lock()
 	r := b.rows[k]
 	if r == nil {
-		r = &topRow{jobKey: k}
+		r = &row{jobKey: k}
 		b.rows[k] = r
 	}
 	r.waiting = waiting
@@ -64,7 +62,7 @@ func (b *board) set(k jobKey, waiting string) {
 	b.tell()
 }
 
-// take takes a reading of a job, unless its end was shown already.
+// take adds a reading of a job, unless the job's end was shown already.
 func (b *board) take(k jobKey, got follow.Reading) {
 	b.mu.Lock()
 	if r := b.rows[k]; r != nil {
@@ -74,7 +72,7 @@ func (b *board) take(k jobKey, got follow.Reading) {
 	b.tell()
 }
 
-func (r *topRow) take(got follow.Reading) {
+func (r *row) take(got follow.Reading) {
 	if got.Attempt != "" && got.Attempt != r.attempt {
 		r.attempt, r.samples, r.untold, r.told = got.Attempt, nil, 0, false
 	}
@@ -96,8 +94,8 @@ func (b *board) tell() {
 	}
 }
 
-func (r *topRow) add(s job.Sample) {
-	if len(r.samples) == topWindow {
+func (r *row) add(s job.Sample) {
+	if len(r.samples) == window {
 		r.samples = slices.Delete(r.samples, 0, 1)
 	}
 	r.samples = append(r.samples, s)
@@ -106,7 +104,7 @@ func (r *topRow) add(s job.Sample) {
 	}
 }
 
-// ended tells whether a job has, as far as the board knows.
+// ended reports whether the board knows that a job has ended.
 func (b *board) ended(k jobKey) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -114,12 +112,12 @@ func (b *board) ended(k jobKey) bool {
 	return r != nil && r.outcome != nil
 }
 
-// shown gives copies of the rows, those that use most CPU first, then those that wait
-// and those that have ended. Their unwritten samples count as written afterwards.
-func (b *board) shown() []topRow {
+// shown returns copies of the rows: those that use most CPU first, then those that wait, then those that have ended.
+// All their samples count as shown afterwards.
+func (b *board) shown() []row {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var rows []topRow
+	var rows []row
 	for k, r := range b.rows {
 		if over := r.outcome != nil && time.Since(r.ended) >= b.stays; over {
 			delete(b.rows, k)
@@ -132,7 +130,7 @@ func (b *board) shown() []topRow {
 		r.told, r.untold = r.told || r.untold > 0, 0
 		rows = append(rows, shown)
 	}
-	slices.SortFunc(rows, func(x, y topRow) int {
+	slices.SortFunc(rows, func(x, y row) int {
 		return cmp.Or(
 			cmp.Compare(x.rank(), y.rank()),
 			-cmp.Compare(x.cores(), y.cores()),
@@ -141,9 +139,8 @@ func (b *board) shown() []topRow {
 	return rows
 }
 
-// measured tells whether all jobs have what is to be known of them in a moment: two
-// samples, an end, or a reason why there are none, which is not merely that their agent
-// is being met.
+// measured reports whether each job has two samples, an end, or a reason why it has no samples. That its agent is
+// being met is no such reason: samples may follow in a moment.
 func (b *board) measured() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -155,8 +152,8 @@ func (b *board) measured() bool {
 	return true
 }
 
-// latest is the last sample, and the rate that led to it.
-func (r *topRow) latest() (job.Sample, job.Rate) {
+// latest returns the last sample, and the rate between it and the one before.
+func (r *row) latest() (job.Sample, job.Rate) {
 	n := len(r.samples)
 	switch n {
 	case 0:
@@ -167,8 +164,8 @@ func (r *topRow) latest() (job.Sample, job.Rate) {
 	return r.samples[n-1], job.RateBetween(r.samples[n-2], r.samples[n-1])
 }
 
-// rank is higher for what there is less to see of.
-func (r *topRow) rank() int {
+// rank orders rows: 0 is measured, 1 waits, 2 has ended.
+func (r *row) rank() int {
 	switch {
 	case r.outcome != nil:
 		return 2
@@ -178,7 +175,7 @@ func (r *topRow) rank() int {
 	return 0
 }
 
-func (r *topRow) cores() float64 {
+func (r *row) cores() float64 {
 	if _, rate := r.latest(); rate.Cores != nil {
 		return *rate.Cores
 	}

@@ -18,7 +18,7 @@ type canvas interface {
 }
 
 // draw shows the jobs in place until the person leaves, or the one that was named ends.
-func (t *tops) draw(ctx context.Context) error {
+func (t *running) draw(ctx context.Context) error {
 	live, err := t.openLive()
 	if err != nil {
 		return err
@@ -31,15 +31,15 @@ func (t *tops) draw(ctx context.Context) error {
 	return t.rows()
 }
 
-// drawOn tells whether the job that was named has ended; else the person has left.
-func (t *tops) drawOn(ctx context.Context, screen canvas) (over bool, err error) {
+// drawOn draws until the job that was named has ended, which over reports, or the person leaves or ctx ends.
+func (t *running) drawOn(ctx context.Context, screen canvas) (over bool, err error) {
 	looked, stop := t.looking(ctx)
 	defer stop()
 	redraw := time.NewTicker(t.interval)
 	defer redraw.Stop()
-	var trouble error // with the cluster: what is measured goes on
+	var trouble error // with the cluster; the jobs that are measured stay so
 	for !t.over() {
-		select { // also where there is always something to draw
+		select { // first, so that a quit counts however much there is to draw
 		case <-screen.Quit():
 			return false, nil
 		default:
@@ -63,8 +63,8 @@ func (t *tops) drawOn(ctx context.Context, screen canvas) (over bool, err error)
 	return true, nil
 }
 
-// picture is the table with a title, as much of it as the terminal has room for.
-func (t *tops) picture(screen canvas, trouble error) []string {
+// picture returns the lines of a title and the table, as many as the terminal has room for.
+func (t *running) picture(screen canvas, trouble error) []string {
 	width, height := screen.Size()
 	title := fmt.Sprintf("hodei top   %s   %s   q: quit", t.where, time.Now().Format(time.TimeOnly))
 	if trouble != nil {
@@ -75,7 +75,7 @@ func (t *tops) picture(screen canvas, trouble error) []string {
 	if len(rows) == 0 {
 		return append(lines, "no jobs run")
 	}
-	lines = append(lines, topTable(rows, "", t.namespace == "", true, width)...)
+	lines = append(lines, tableOf(rows, "", t.namespace == "", true, width)...)
 	if above := len(lines) - len(rows); len(lines) > height && height > above {
 		shown := height - above - 1
 		lines = append(lines[:above+shown], fmt.Sprintf("and %d more", len(rows)-shown))

@@ -8,10 +8,10 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
-// objects writes the samples of a row that were not written yet; of one that has none,
-// once, why; and its end.
-func (t *tops) objects(r *topRow) error {
-	about := topEvent{Namespace: r.namespace, Job: r.name, Attempt: r.attempt}
+// objects writes a row as objects: its samples that were not written yet; if it has none, why, once for each reason;
+// and its end.
+func (t *running) objects(r *row) error {
+	about := event{Namespace: r.namespace, Job: r.name, Attempt: r.attempt}
 	for i := len(r.samples) - r.untold; i < len(r.samples); i++ {
 		s := r.samples[i]
 		usage := output.PrintableUsage(s.Usage)
@@ -42,13 +42,14 @@ func (t *tops) objects(r *topRow) error {
 	return t.events.Write(e)
 }
 
-func (t *tops) ended(about topEvent, r *topRow) error {
+// ended writes how a job ended.
+func (t *running) ended(about event, r *row) error {
 	about.Event, about.Outcome = output.Event{Type: "exit", Time: r.ended}, output.PrintableOutcome(r.outcome)
 	return t.events.Write(about)
 }
 
-// topEvent is an object of -o json: a sample, why there is none, or an end.
-type topEvent struct {
+// event is an object of -o json: a sample, why there is none, or an end.
+type event struct {
 	output.Event
 	Namespace string       `json:"namespace"`
 	Job       string       `json:"job"`

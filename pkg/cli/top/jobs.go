@@ -18,46 +18,46 @@ import (
 )
 
 const (
-	// meeting is what a job says whose agent is on its way to being met.
+	// meeting is what a job waits for while we connect to its agent.
 	meeting = "meeting its agent"
-	// againWait is how long a job that could not be measured is left alone: as long as
-	// the longest back-off of its tunnel.
+	// againWait is how long a job that could not be measured is left alone: the longest back-off of its tunnel.
 	againWait = 15 * time.Second
 )
 
-// tops is a hodei top that runs.
-type tops struct {
+// running is a hodei top that runs. One goroutine looks for jobs, one shows them, and each job that is measured has
+// one; they meet at the board.
+type running struct {
 	*Options
 	board *board
 
-	// Of the goroutine that looks.
+	// For the goroutine that looks:
 
 	meters map[jobKey]*measured
 	ways   map[string]*way // by namespace
 
-	// Of the goroutine that shows.
+	// For the goroutine that shows:
 
 	contact kubernetes.Contact
-	said    map[jobKey]string // why there are no samples, of the jobs on the board
+	said    map[jobKey]string // what was last said of why a job on the board has no samples
 	idle    bool              // it was said that no job runs
 }
 
-// measured is a job that a meter is at.
+// measured is a job that has a meter, or had one.
 type measured struct {
 	uid    types.UID
 	cancel context.CancelFunc
 	done   chan struct{} // closed when the meter has left
-	failed time.Time     // when that was, if it could not go on; then done is closed
+	failed time.Time     // when the meter failed; zero: it has not. To be read once done is closed
 	full   bool          // there was no room for a meter
 }
 
 // way is how the jobs of a namespace are reached.
 type way struct {
 	provider *kubernetes.Provider
-	may      bool // open a tunnel
+	may      bool // we may open a tunnel
 }
 
-func newTops(o *Options) *tops {
+func newRunning(o *Options) *running {
 	stays := time.Duration(0)
 	switch {
 	case o.live && o.name != "":
@@ -65,11 +65,11 @@ func newTops(o *Options) *tops {
 	case o.live:
 		stays = endedStays
 	}
-	return &tops{Options: o, board: newBoard(stays), meters: map[jobKey]*measured{}, ways: map[string]*way{}, said: map[jobKey]string{}}
+	return &running{Options: o, board: newBoard(stays), meters: map[jobKey]*measured{}, ways: map[string]*way{}, said: map[jobKey]string{}}
 }
 
-// close ends all measuring.
-func (t *tops) close() {
+// close ends all measuring, and waits for it to end.
+func (t *running) close() {
 	for _, m := range t.meters {
 		m.cancel()
 	}
@@ -78,15 +78,15 @@ func (t *tops) close() {
 	}
 }
 
-// over tells that the job which was named has ended.
-func (t *tops) over() bool { return t.name != "" && t.board.ended(t.key()) }
+// over reports whether the job that was named has ended.
+func (t *running) over() bool { return t.name != "" && t.board.ended(t.key()) }
 
-// key is that of the job which was named.
-func (t *tops) key() jobKey { return jobKey{t.namespace, t.name} }
+// key names the job that was named on the command line.
+func (t *running) key() jobKey { return jobKey{t.namespace, t.name} }
 
 // looking polls the cluster every lookEvery in its own goroutine, so drawing never waits for
 // it. looked tells how each look went; stop ends it, at once.
-func (t *tops) looking(ctx context.Context) (looked <-chan error, stop func()) {
+func (t *running) looking(ctx context.Context) (looked <-chan error, stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	results := make(chan error)
 	var work sync.WaitGroup
@@ -113,9 +113,8 @@ func (t *tops) looking(ctx context.Context) (looked <-chan error, stop func()) {
 	}
 }
 
-// look finds the jobs, begins to measure those that have come, and ends it with those
-// that have gone.
-func (t *tops) look(ctx context.Context) error {
+// look finds the jobs, begins to measure those that have come, and stops measuring those that have gone.
+func (t *running) look(ctx context.Context) error {
 	found, err := t.find(ctx)
 	if err != nil {
 		return err
@@ -144,15 +143,14 @@ func (t *tops) look(ctx context.Context) error {
 	return nil
 }
 
-// lingers tells that the command of a job has ended, and no other attempt is known to
-// follow.
+// lingers reports whether the command of a job has ended and no other attempt is known to follow.
 func lingers(f *kubernetes.Found) bool {
 	n := len(f.Attempts)
 	return n > 0 && f.Attempts[n-1].Left
 }
 
-// find asks the cluster.
-func (t *tops) find(ctx context.Context) ([]*kubernetes.Found, error) {
+// find asks the cluster for the jobs to show. A job that was named and deleted while it was measured is none.
+func (t *running) find(ctx context.Context) ([]*kubernetes.Found, error) {
 	if t.name == "" {
 		return t.list.FindAll(ctx, t.selector)
 	}
@@ -171,7 +169,7 @@ func (t *tops) find(ctx context.Context) ([]*kubernetes.Found, error) {
 	return []*kubernetes.Found{found}, nil
 }
 
-// again tells whether a job that was not measured is to be tried again.
+// again reports whether to try again to measure a job that could not be measured.
 func (m *measured) again() bool {
 	select {
 	case <-m.done:
@@ -181,8 +179,8 @@ func (m *measured) again() bool {
 	}
 }
 
-// end is that of a job. Its agent may have told of it before.
-func (t *tops) end(k jobKey, o *job.Outcome) {
+// end stops measuring a job that has ended as o says. Its agent may have told the board of the end already.
+func (t *running) end(k jobKey, o *job.Outcome) {
 	m := t.meters[k]
 	m.cancel()
 	<-m.done
@@ -190,8 +188,8 @@ func (t *tops) end(k jobKey, o *job.Outcome) {
 	t.board.take(k, follow.Reading{Outcome: o})
 }
 
-// begin measures a job until it ends, if there is room.
-func (t *tops) begin(ctx context.Context, k jobKey, f *kubernetes.Found) {
+// begin starts to measure a job, until it ends, if there is room for one more.
+func (t *running) begin(ctx context.Context, k jobKey, f *kubernetes.Found) {
 	m := &measured{uid: f.Job.UID, cancel: func() {}, done: make(chan struct{})}
 	t.meters[k] = m
 	if t.busy() >= follow.MaxJobs {
@@ -222,7 +220,7 @@ func (t *tops) begin(ctx context.Context, k jobKey, f *kubernetes.Found) {
 	}()
 }
 
-// starts is how far a job is that is about to be measured.
+// starts says what a job waits for that is about to be measured.
 func starts(f *kubernetes.Found) string {
 	if len(f.Attempts) == 0 {
 		return "waiting for its Pod"
@@ -233,7 +231,8 @@ func starts(f *kubernetes.Found) string {
 	return meeting
 }
 
-func (t *tops) measure(ctx context.Context, k jobKey, p *kubernetes.Provider, f *kubernetes.Found) error {
+// measure puts readings of a job onto the board until the job ends.
+func (t *running) measure(ctx context.Context, k jobKey, p *kubernetes.Provider, f *kubernetes.Found) error {
 	run, err := p.Attach(ctx, f, kubernetes.RunOptions{})
 	if err != nil {
 		return err
@@ -248,9 +247,9 @@ func (t *tops) measure(ctx context.Context, k jobKey, p *kubernetes.Provider, f 
 	return m.Run(ctx)
 }
 
-// busy counts the meters that run.
-func (t *tops) busy() int {
-	n := -1 // the one that asks
+// busy counts the meters that run, but for the one that is about to begin.
+func (t *running) busy() int {
+	n := -1 // begin has put its own in already
 	for _, m := range t.meters {
 		select {
 		case <-m.done:
@@ -261,8 +260,8 @@ func (t *tops) busy() int {
 	return n
 }
 
-// way finds out, once a namespace, how its jobs are reached.
-func (t *tops) way(ctx context.Context, namespace string) (*way, error) {
+// way returns how the jobs of a namespace are reached. It finds that out once for each namespace.
+func (t *running) way(ctx context.Context, namespace string) (*way, error) {
 	if w := t.ways[namespace]; w != nil {
 		return w, nil
 	}

@@ -8,9 +8,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
-// print adds what is new each interval, until it is told to end, or the job that was
-// named does.
-func (t *tops) print(ctx context.Context) error {
+// print writes what is new each interval, until ctx or the job that was named ends, or the cluster stays
+// unreachable.
+func (t *running) print(ctx context.Context) error {
 	looked, stop := t.looking(ctx)
 	defer stop()
 	tick := time.NewTicker(t.interval)
@@ -45,8 +45,8 @@ func (t *tops) print(ctx context.Context) error {
 	}
 }
 
-// printOnce shows the jobs as soon as all are measured.
-func (t *tops) printOnce(ctx context.Context) error {
+// printOnce shows the jobs as soon as all are measured, after onceWait at the latest.
+func (t *running) printOnce(ctx context.Context) error {
 	patience := time.After(onceWait)
 	for !t.board.measured() {
 		select {
@@ -54,14 +54,14 @@ func (t *tops) printOnce(ctx context.Context) error {
 		case <-patience:
 			return t.rows()
 		case <-ctx.Done():
-			return t.interrupted(ctx)
+			return context.Cause(ctx)
 		}
 	}
 	return t.rows()
 }
 
 // rows writes a table, or what is new as objects.
-func (t *tops) rows() error {
+func (t *running) rows() error {
 	rows := t.board.shown()
 	if t.events != nil {
 		for i := range rows {
@@ -75,7 +75,7 @@ func (t *tops) rows() error {
 		return t.nothing()
 	}
 	t.idle = false
-	for _, line := range topTable(rows, time.Now().Format(time.TimeOnly), t.namespace == "", false, 0) {
+	for _, line := range tableOf(rows, time.Now().Format(time.TimeOnly), t.namespace == "", false, 0) {
 		if _, err := fmt.Fprintln(t.Out, line); err != nil {
 			return err
 		}
@@ -83,8 +83,8 @@ func (t *tops) rows() error {
 	return nil
 }
 
-// nothing says that no job runs, once.
-func (t *tops) nothing() error {
+// nothing says that no job runs, unless it has just said so.
+func (t *running) nothing() error {
 	switch {
 	case t.idle:
 	case t.namespace == "":

@@ -9,35 +9,35 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/usage"
 )
 
-// topFigure is a column of hodei top, and how its cell is made.
-type topFigure struct {
+// figure is a column of hodei top, and how its cell is made.
+type figure struct {
 	ui.Column
-	cell func(r *topRow, s job.Sample, rate job.Rate) string
+	cell func(r *row, s job.Sample, rate job.Rate) string
 }
 
-// topFigures are the columns behind the job's name. What a person looks at last goes
-// first where a terminal is narrow.
-var topFigures = []topFigure{
-	{ui.Column{Title: "CPU", Right: true}, func(_ *topRow, s job.Sample, rate job.Rate) string {
+// figures are the columns after the job's name. On a narrow terminal the highest Drop goes first: what a person
+// looks at last.
+var figures = []figure{
+	{ui.Column{Title: "CPU", Right: true}, func(_ *row, s job.Sample, rate job.Rate) string {
 		return cores(rate.Cores, s.Usage.CPU.LimitMillis)
 	}},
-	{ui.Column{Title: "", Drop: 7}, func(r *topRow, _ job.Sample, _ job.Rate) string {
-		return ui.Spark(usage.CPUCurve(r.samples, topSparkWidth))
+	{ui.Column{Title: "", Drop: 7}, func(r *row, _ job.Sample, _ job.Rate) string {
+		return ui.Spark(usage.CPUCurve(r.samples, sparkWidth))
 	}},
-	{ui.Column{Title: "MEMORY", Right: true}, func(_ *topRow, s job.Sample, _ job.Rate) string {
+	{ui.Column{Title: "MEMORY", Right: true}, func(_ *row, s job.Sample, _ job.Rate) string {
 		return memory(s.Usage.Memory.Current, s.Usage.Memory.Limit)
 	}},
-	{ui.Column{Title: "PEAK", Right: true, Drop: 2}, func(_ *topRow, s job.Sample, _ job.Rate) string {
+	{ui.Column{Title: "PEAK", Right: true, Drop: 2}, func(_ *row, s job.Sample, _ job.Rate) string {
 		return memory(s.Usage.Memory.Peak, nil)
 	}},
-	{ui.Column{Title: "", Drop: 8}, func(r *topRow, _ job.Sample, _ job.Rate) string {
-		return ui.Spark(usage.MemoryCurve(r.samples, topSparkWidth))
+	{ui.Column{Title: "", Drop: 8}, func(r *row, _ job.Sample, _ job.Rate) string {
+		return ui.Spark(usage.MemoryCurve(r.samples, sparkWidth))
 	}},
 	{ui.Column{Title: "READ", Right: true, Drop: 4}, ofRate(func(r job.Rate) string { return usage.PerSecond(r.ReadBytes) })},
 	{ui.Column{Title: "WRITE", Right: true, Drop: 4}, ofRate(func(r job.Rate) string { return usage.PerSecond(r.WriteBytes) })},
 	{ui.Column{Title: "RECEIVE", Right: true, Drop: 3}, ofRate(func(r job.Rate) string { return usage.PerSecond(r.ReceiveBytes) })},
 	{ui.Column{Title: "SEND", Right: true, Drop: 3}, ofRate(func(r job.Rate) string { return usage.PerSecond(r.TransmitBytes) })},
-	{ui.Column{Title: "PIDS", Right: true, Drop: 5}, func(_ *topRow, s job.Sample, _ job.Rate) string {
+	{ui.Column{Title: "PIDS", Right: true, Drop: 5}, func(_ *row, s job.Sample, _ job.Rate) string {
 		return count(s.Usage.Pids.Current)
 	}},
 	{ui.Column{Title: "THROTTLED", Right: true, Drop: 6}, ofRate(func(r job.Rate) string { return shareOf(r.Throttled) })},
@@ -45,29 +45,29 @@ var topFigures = []topFigure{
 }
 
 // ofRate makes a cell that shows how fast something is used.
-func ofRate(text func(job.Rate) string) func(*topRow, job.Sample, job.Rate) string {
-	return func(_ *topRow, _ job.Sample, rate job.Rate) string { return text(rate) }
+func ofRate(text func(job.Rate) string) func(*row, job.Sample, job.Rate) string {
+	return func(_ *row, _ job.Sample, rate job.Rate) string { return text(rate) }
 }
 
-// topSparkWidth is that of a curve in a table: with all columns it fits some 140.
-const topSparkWidth = 10
+// sparkWidth is the width of a curve in columns. With it, all columns of the table fit some 140.
+const sparkWidth = 10
 
-// topTable lays rows out. time stands before each, unless it is empty; with namespaces
-// each has its own. One for a terminal has curves, and no columns without a figure: a
-// program that reads the other one wants the same columns each time.
-func topTable(rows []topRow, time string, namespaces, terminal bool, width int) []string {
+// tableOf returns the lines of a table of rows. Each row begins with time, unless that is empty, and with namespaces
+// it has its namespace. A table for a terminal has curves, and leaves out columns that have no figure. Others always
+// have the same columns, for the programs that read them.
+func tableOf(rows []row, time string, namespaces, terminal bool, width int) []string {
 	var columns []ui.Column
-	var before []func(*topRow) string
+	var before []func(*row) string
 	if time != "" {
 		columns = append(columns, ui.Column{Title: "TIME"})
-		before = append(before, func(*topRow) string { return time })
+		before = append(before, func(*row) string { return time })
 	}
 	if namespaces {
 		columns = append(columns, ui.Column{Title: "NAMESPACE"})
-		before = append(before, func(r *topRow) string { return r.namespace })
+		before = append(before, func(r *row) string { return r.namespace })
 	}
 	columns = append(columns, ui.Column{Title: "NAME"})
-	before = append(before, func(r *topRow) string { return r.name })
+	before = append(before, func(r *row) string { return r.name })
 
 	lines := make([]ui.Row, len(rows))
 	for i := range rows {
@@ -82,7 +82,7 @@ func topTable(rows []topRow, time string, namespaces, terminal bool, width int) 
 			lines[i].Text = r.outcome.Summary()
 		}
 	}
-	for _, f := range topFigures {
+	for _, f := range figures {
 		cells, known := make([]string, len(rows)), false
 		for i := range rows {
 			if r := &rows[i]; r.rank() == 0 {
@@ -104,7 +104,7 @@ func topTable(rows []topRow, time string, namespaces, terminal bool, width int) 
 	return ui.Table(columns, lines, width)
 }
 
-// cores are those in use, of as many as the quota has.
+// cores writes the cores in use, and how many the quota allows, if there is one.
 func cores(used *float64, limitMillis *uint64) string {
 	text := usage.Unknown
 	if used != nil {

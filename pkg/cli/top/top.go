@@ -1,3 +1,7 @@
+// Package top is the command hodei top: it shows what jobs use while they run. [New] makes the command, [Options] is
+// what one top shows. Run looks for the jobs (jobs.go), measures them onto a board (board.go), and shows the board:
+// drawn in place (draw.go), or line by line (print.go), as a table (table.go) or as objects (events.go). How an agent
+// is met and measured is in pkg/follow.
 package top
 
 import (
@@ -20,27 +24,20 @@ import (
 )
 
 const (
-	// lookEvery is how often hodei top looks for jobs that have come or gone: two
-	// requests, and not later than a person would look again.
+	// lookEvery is how often hodei top looks for jobs that have come or gone. Each look takes two requests; a person
+	// would not look again sooner.
 	lookEvery = 2 * time.Second
-	// onceWait is how long --once waits for the agents: a tunnel is there within a
-	// second, unless it is not to be had.
+	// onceWait is how long --once waits for the agents. A tunnel is up within a second, or does not come up.
 	onceWait = 10 * time.Second
 )
 
-// topFlags are the flags of top that are more than an option.
-type topFlags struct {
-	all    bool
-	output string
-}
-
-// New makes the command; run is (*topOptions).run, or a test's.
+// New makes the command; run is (*Options).Run, or a test's.
 func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Command {
 	o := &Options{
-		Out: env.Out, ErrOut: env.ErrOut, signals: env.Signals,
+		Out: env.Out, ErrOut: env.ErrOut,
 		openLive: func() (*ui.Live, error) { return ui.OpenLive(env.In, env.Stdout()) },
 	}
-	var f topFlags
+	var f typedFlags
 	cmd := &cobra.Command{
 		Use:                   "top [NAME | -l SELECTOR] [flags]",
 		DisableFlagsInUseLine: true,
@@ -71,7 +68,8 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 			if err := o.complete(cmd, env, f, args); err != nil {
 				return err
 			}
-			return run(o, cmd.Context())
+			// A second signal must not keep us from giving the terminal back.
+			return env.UntilSignal(cmd.Context(), signals.StillHeard, func(ctx context.Context) error { return run(o, ctx) })
 		},
 	}
 	flags := cmd.Flags()
@@ -85,11 +83,16 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 	return cmd
 }
 
-// Options is which jobs are to be shown, how, and what that needs.
+// typedFlags are the flags of top that complete turns into options.
+type typedFlags struct {
+	all    bool
+	output string
+}
+
+// Options is which jobs to show, how, and what that needs. [New] fills it in.
 type Options struct {
 	Out, ErrOut io.Writer
-	signals     *signals.Set
-	// list finds the jobs, and in gives who measures those of one namespace.
+	// list finds the jobs; in returns the provider that reaches those of one namespace.
 	list      *kubernetes.Provider
 	in        func(namespace string) (*kubernetes.Provider, error)
 	namespace string // empty: all
@@ -99,13 +102,13 @@ type Options struct {
 	interval  time.Duration
 	once      bool
 	events    *output.Events // nil: a table
-	live      bool           // drawn in place
+	live      bool           // the table is drawn in place
 	// openLive opens the terminal to draw on.
 	openLive func() (*ui.Live, error)
 }
 
-// complete turns what was typed into options.
-func (o *Options) complete(cmd *cobra.Command, env *command.Env, f topFlags, args []string) error {
+// complete turns arguments and flags into options.
+func (o *Options) complete(cmd *cobra.Command, env *command.Env, f typedFlags, args []string) error {
 	if len(args) == 1 {
 		o.name = args[0]
 	}
@@ -154,17 +157,18 @@ func (o *Options) connect(env *command.Env, all bool) error {
 	return nil
 }
 
-// Run shows the jobs until a signal comes, the person leaves, or the job that was named ends.
+// Run shows the jobs until ctx ends, the person leaves, the job that was named ends, or the cluster stays unreachable.
+// The end of ctx is an error only for a top that was to show the jobs once, and has not.
 func (o *Options) Run(ctx context.Context) error {
-	ctx, stop := o.signals.UntilSignal(ctx, signals.StillHeard)
-	defer stop()
-	t := newTops(o)
+	t := newRunning(o)
 	defer t.close()
 	look := func(ctx context.Context) (struct{}, error) { return struct{}{}, t.look(ctx) }
 	_, err := kubernetes.Ask(ctx, !o.once, o.say, look)
 	switch {
+	case ctx.Err() != nil && o.once:
+		return context.Cause(ctx)
 	case ctx.Err() != nil:
-		return t.interrupted(ctx)
+		return nil
 	case err != nil:
 		return err
 	case o.once:
@@ -177,11 +181,3 @@ func (o *Options) Run(ctx context.Context) error {
 
 // say tells a person something beside the table.
 func (o *Options) say(text string) { fmt.Fprintln(o.ErrOut, ui.Printable(text)) }
-
-// interrupted is the end of a top by a signal: one that was to show the jobs once has not.
-func (t *tops) interrupted(ctx context.Context) error {
-	if t.once {
-		return signals.InterruptedBy(ctx, nil)
-	}
-	return nil
-}

@@ -45,7 +45,7 @@ func filled(stays time.Duration) *board {
 	return b
 }
 
-func TestTopTable(t *testing.T) {
+func TestTable(t *testing.T) {
 	rows := filled(time.Hour).shown()
 	for _, test := range []struct {
 		name       string
@@ -75,7 +75,7 @@ pending   no node takes it: [2J0/1 nodes
 ended     exit 3`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got := "\n" + strings.Join(topTable(rows, test.time, test.namespaces, test.terminal, test.width), "\n")
+			got := "\n" + strings.Join(tableOf(rows, test.time, test.namespaces, test.terminal, test.width), "\n")
 			if got != test.want {
 				t.Errorf("got:%s\nwant:%s", got, test.want)
 			}
@@ -139,9 +139,9 @@ func TestBoardMeasured(t *testing.T) {
 
 // As objects each sample is told once, of the first ones the one that has a rate, and so is why
 // there are none, and the end.
-func TestTopEvents(t *testing.T) {
+func TestEvents(t *testing.T) {
 	var out bytes.Buffer
-	x := newTops(&Options{Out: &out, namespace: "ns", events: &output.Events{Out: &out}})
+	x := newRunning(&Options{Out: &out, namespace: "ns", events: &output.Events{Out: &out}})
 	k := jobKey{"ns", "x"}
 	x.board.set(k, meeting)
 	for _, step := range []struct {
@@ -173,7 +173,7 @@ func TestTopEvents(t *testing.T) {
 			}
 			var kinds []string
 			for line := range strings.Lines(out.String()) {
-				var e topEvent
+				var e event
 				if err := json.Unmarshal([]byte(line), &e); err != nil {
 					t.Fatal(err)
 				}
@@ -199,17 +199,17 @@ func TestTopEvents(t *testing.T) {
 }
 
 // However many jobs there are, and whatever their agents send, no more is kept.
-func TestTopBounded(t *testing.T) {
+func TestBounded(t *testing.T) {
 	b := newBoard(0)
 	k := jobKey{"ns", "x"}
 	b.set(k, meeting)
 	for n := range 1000 {
 		b.take(k, follow.Reading{Attempt: "x-1", Sample: usagetest.Sample(n, 1)})
 	}
-	if n := len(b.shown()[0].samples); n != topWindow {
+	if n := len(b.shown()[0].samples); n != window {
 		t.Errorf("%d samples", n)
 	}
-	x := newTops(&Options{})
+	x := newRunning(&Options{})
 	for n := range follow.MaxJobs {
 		x.meters[jobKey{"ns", fmt.Sprint(n)}] = &measured{done: make(chan struct{})}
 	}
@@ -224,7 +224,7 @@ func TestTopBounded(t *testing.T) {
 }
 
 // A job that can't be measured is a row that says why.
-func TestTopUnreachable(t *testing.T) {
+func TestUnreachable(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		answer string // to whether we may open a tunnel
@@ -244,7 +244,7 @@ func TestTopUnreachable(t *testing.T) {
 				w.WriteHeader(http.StatusNotFound)
 				fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}`)
 			})
-			x := newTops(&Options{in: func(string) (*kubernetes.Provider, error) { return p, nil }})
+			x := newRunning(&Options{in: func(string) (*kubernetes.Provider, error) { return p, nil }})
 			defer x.close()
 			k := jobKey{"ns", "x"}
 			j := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "x", Namespace: "ns"}}
@@ -261,7 +261,7 @@ func TestTopUnreachable(t *testing.T) {
 }
 
 // A job whose command has ended before we came is over, be its Pod there or not.
-func TestTopLingering(t *testing.T) {
+func TestLingering(t *testing.T) {
 	const list = `{"apiVersion":"%s","kind":"%s","metadata":{},"items":[%s]}`
 	state := ""
 	p := kubernetestest.Cluster(t, func(w http.ResponseWriter, r *http.Request) {
@@ -284,7 +284,7 @@ func TestTopLingering(t *testing.T) {
 		rows  int
 	}{{"terminated", 0}, {"running", 1}} {
 		state = test.state
-		x := newTops(&Options{namespace: "ns", list: p, in: func(string) (*kubernetes.Provider, error) { return p, nil }})
+		x := newRunning(&Options{namespace: "ns", list: p, in: func(string) (*kubernetes.Provider, error) { return p, nil }})
 		if err := x.look(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -311,24 +311,24 @@ func (c *countingContext) AfterFunc(func()) (stop func() bool) {
 
 // A job that is not measured, or not any more, leaves nothing behind however often it is
 // looked at.
-func TestTopLeavesNothing(t *testing.T) {
+func TestLeavesNothing(t *testing.T) {
 	k, found := jobKey{"ns", "x"}, &kubernetes.Found{Job: &batchv1.Job{}, Spec: &job.Spec{Name: "x"}}
 	for _, test := range []struct {
-		name string
-		tops func(t *testing.T) *tops
+		name    string
+		running func(t *testing.T) *running
 	}{
-		{"no room", func(*testing.T) *tops {
-			x := newTops(&Options{})
+		{"no room", func(*testing.T) *running {
+			x := newRunning(&Options{})
 			for n := range follow.MaxJobs {
 				x.meters[jobKey{"ns", fmt.Sprint(n)}] = &measured{done: make(chan struct{})}
 			}
 			return x
 		}},
-		{"no way", func(*testing.T) *tops {
-			return newTops(&Options{in: func(string) (*kubernetes.Provider, error) { return nil, errors.New("no") }})
+		{"no way", func(*testing.T) *running {
+			return newRunning(&Options{in: func(string) (*kubernetes.Provider, error) { return nil, errors.New("no") }})
 		}},
-		{"not attached to", func(t *testing.T) *tops {
-			x := newTops(&Options{})
+		{"not attached to", func(t *testing.T) *running {
+			x := newRunning(&Options{})
 			x.ways["ns"] = &way{kubernetestest.Cluster(t, func(w http.ResponseWriter, _ *http.Request) {
 				w.WriteHeader(http.StatusNotFound)
 			}), true}
@@ -338,7 +338,7 @@ func TestTopLeavesNothing(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			canceled, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			x, ctx := test.tops(t), &countingContext{Context: notThatOf{canceled}}
+			x, ctx := test.running(t), &countingContext{Context: notThatOf{canceled}}
 			for range 3 {
 				x.begin(ctx, k, found)
 				<-x.meters[k].done
@@ -358,8 +358,8 @@ func (c notThatOf) Value(any) any { return nil }
 
 // A job that was named ends its top, whether it has finished or was deleted; one that
 // had ended before is an error with what helps.
-func TestTopNamed(t *testing.T) {
-	x := newTops(&Options{name: "x", namespace: "ns"})
+func TestNamed(t *testing.T) {
+	x := newRunning(&Options{name: "x", namespace: "ns"})
 	k := jobKey{"ns", "x"}
 	done := make(chan struct{})
 	close(done)
@@ -379,9 +379,9 @@ func TestTopNamed(t *testing.T) {
 }
 
 // The picture has as many lines as the terminal.
-func TestTopPicture(t *testing.T) {
+func TestPicture(t *testing.T) {
 	for _, test := range []struct{ height, lines int }{{24, 7}, {7, 7}, {6, 6}, {4, 4}} {
-		x := newTops(&Options{where: "k8s (ns)", namespace: "ns"})
+		x := newRunning(&Options{where: "k8s (ns)", namespace: "ns"})
 		x.board = filled(time.Hour)
 		got := x.picture(fixedSize{width: 80, height: test.height}, nil)
 		last := got[len(got)-1]
@@ -389,7 +389,7 @@ func TestTopPicture(t *testing.T) {
 			t.Errorf("height %d: %d lines, the last one %q", test.height, len(got), last)
 		}
 	}
-	x := newTops(&Options{where: "k8s (ns)", namespace: "ns"})
+	x := newRunning(&Options{where: "k8s (ns)", namespace: "ns"})
 	got := x.picture(fixedSize{width: 80, height: 24}, errors.New("no route"))
 	if got[0] != "the cluster was not asked: no route" || got[2] != "no jobs run" {
 		t.Errorf("got %q", got)
@@ -417,7 +417,7 @@ func (m muteServer) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // Who wants to leave does so at once, also while the cluster does not answer.
-func TestTopLeaves(t *testing.T) {
+func TestLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mute := muteServer{make(chan struct{}, 1)}
 		list, err := kubernetes.New(kubernetes.Options{
@@ -426,7 +426,7 @@ func TestTopLeaves(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		x := newTops(&Options{list: list, namespace: "ns", interval: time.Second})
+		x := newRunning(&Options{list: list, namespace: "ns", interval: time.Second})
 		screen := fixedSize{80, 24, make(chan struct{})}
 		left := make(chan error, 1)
 		go func() {
@@ -446,15 +446,15 @@ func TestTopLeaves(t *testing.T) {
 }
 
 // A top that was to show the jobs once, and was interrupted before, is no success.
-func TestTopInterrupted(t *testing.T) {
+func TestInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	x := newTops(&Options{once: true})
+	x := newRunning(&Options{once: true})
 	x.board.set(jobKey{"ns", "x"}, meeting)
-	if exit, ok := errors.AsType[*job.ExitError](x.printOnce(ctx)); !ok || exit.Code != job.ExitCancelled {
-		t.Errorf("got %v", exit)
+	if err := x.printOnce(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
 	}
-	if err := newTops(&Options{interval: time.Second}).print(ctx); err != nil {
+	if err := newRunning(&Options{interval: time.Second}).print(ctx); err != nil {
 		t.Errorf("got %v of a top that goes on until it is interrupted", err)
 	}
 }

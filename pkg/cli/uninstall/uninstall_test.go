@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/client-go/rest"
 
 	"github.com/hodei-jobs/hodei/pkg/command"
@@ -94,14 +95,15 @@ func TestUninstallHostileNames(t *testing.T) {
 		answers["GET /apis/"+path] = answer
 	}
 	server := answers.Start(t)
-	kube := genericclioptions.NewConfigFlags(false)
-	kube.APIServer = &server
 	for _, format := range []string{"", "name"} {
 		var out, said strings.Builder
-		o := Options{dryRun: command.DryRunClient}
-		o.Env = &command.Env{
-			IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &said},
-			Name:      "kubectl hodei", Kube: kube, Getenv: func(string) string { return "" },
+		o := Options{
+			Out: &out, ErrOut: &said, dryRun: command.DryRunClient,
+			nameCluster: func(string, bool) error { return nil },
+			connect: func(ctx context.Context) (*setup.Client, error) {
+				return setup.NewClient(ctx, &rest.Config{Host: server})
+			},
+			named: func(hint string) string { return hint },
 		}
 		if format != "" {
 			flags := genericclioptions.NewPrintFlags("deleted")

@@ -24,9 +24,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
-func newProviderTest(a *command.Env) *cobra.Command {
-	var output string
-	timeout := 2 * time.Minute
+// newTest makes the command; run is (*testOptions).run, or a test's.
+func newTest(env *command.Env, run func(*testOptions, context.Context) error) *cobra.Command {
+	t := &testOptions{timeout: 2 * time.Minute, signals: env.Signals, named: env.Named, printData: env.PrintData}
 	cmd := &cobra.Command{
 		Use:                   "test NAME [--timeout DURATION] [-o json|yaml]",
 		DisableFlagsInUseLine: true,
@@ -50,37 +50,68 @@ func newProviderTest(a *command.Env) *cobra.Command {
 			# For a script
 			hodei provider test k8s-local -o json | jq .ok`),
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.CompleteProvider,
+		ValidArgsFunction: env.CompleteProvider,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
-			case !slices.Contains([]string{"", "json", "yaml"}, output):
-				return command.Usagef(cmd, "--output %q: want json or yaml", output)
-			case timeout < time.Second:
-				return command.Usagef(cmd, "--timeout %s: want a second or more", timeout)
+			case !slices.Contains([]string{"", "json", "yaml"}, t.output):
+				return command.Usagef(cmd, "--output %q: want json or yaml", t.output)
+			case t.timeout < time.Second:
+				return command.Usagef(cmd, "--timeout %s: want a second or more", t.timeout)
 			}
-			t := &providerTest{Env: a, timeout: timeout, output: output}
-			return t.run(cmd.Context(), args[0])
+			if err := t.complete(env, args[0]); err != nil {
+				return err
+			}
+			// A second signal must not keep us from removing the job that the first one interrupted.
+			return env.UntilSignal(cmd.Context(), signals.StillHeard, func(ctx context.Context) error { return run(t, ctx) })
 		},
 	}
-	cmd.Flags().DurationVar(&timeout, "timeout", timeout, "How long each of the three jobs may take, including its start.")
-	cmd.Flags().StringVarP(&output, "output", "o", "", "Output format: json or yaml (default: lines on stderr).")
+	cmd.Flags().DurationVar(&t.timeout, "timeout", t.timeout, "How long each of the three jobs may take, including its start.")
+	cmd.Flags().StringVarP(&t.output, "output", "o", "", "Output format: json or yaml (default: lines on stderr).")
 	return cmd
 }
 
-// providerTest tries one provider.
-type providerTest struct {
-	*command.Env
-	timeout time.Duration
-	output  string
+// testOptions is which provider to try, and what that needs.
+type testOptions struct {
+	timeout   time.Duration   // of each job, with its start
+	output    string          // json or yaml; empty: lines on the screen
+	name      string          // of the provider
+	config    provider.Config // with its defaults
+	place     place.Place     // the provider itself
+	authority *certs.Authority
+	// notes are what there is to say of the authority.
+	notes  []string
+	screen *output.Screen
+	// examine makes all checks of the provider's cluster. There is no check.Cluster if it can't be asked.
+	examine func(context.Context) ([]check.Result, *check.Cluster)
+	// signals is what a job's session hears them from.
+	signals *signals.Set
+	// named makes a hint ready to be typed.
+	named func(hint string) string
+	// printData writes a value as json or yaml.
+	printData func(v any, format string) error
 
-	name       string
-	config     provider.Config // with its defaults
-	place      place.Place
-	authority  *certs.Authority
-	certsNotes []string
-	cluster    *check.Cluster // nil: there is none, or level 1 has not reached it
-	screen     *output.Screen
-	report     testReport
+	cluster *check.Cluster // nil: there is none, or level 1 has not reached it
+	report  testReport
+}
+
+// complete finds the provider and what its jobs are made with.
+func (t *testOptions) complete(env *command.Env, name string) error {
+	var err error
+	env.ProviderFlag = name
+	if t.place, err = env.Place(); err != nil {
+		return err
+	}
+	if t.name, t.config, err = env.ChooseProvider(); err != nil {
+		return err
+	}
+	if t.authority, t.notes, err = env.Home().Authority("", "--certs"); err != nil {
+		return err
+	}
+	t.examine = func(ctx context.Context) ([]check.Result, *check.Cluster) {
+		return env.CheckCluster(ctx, t.name, t.config)
+	}
+	t.screen = command.NewScreen(env, t.output != "")
+	return nil
 }
 
 // testReport is what -o prints.
@@ -90,6 +121,7 @@ type testReport struct {
 	Levels   []levelReport `json:"levels"`
 }
 
+// levelReport is how one level went.
 type levelReport struct {
 	Level  int          `json:"level"`
 	Name   string       `json:"name"`
@@ -101,25 +133,18 @@ type levelReport struct {
 	Checks  []check.Result `json:"checks,omitempty"`
 }
 
-// errNoCluster is of a level that makes no sense on this machine, errNoShell of one that
-// the worker's image can't have: both skip it. errInterrupted is of one that a signal has
-// ended.
+// A level that ends with one of these is skipped: it makes no sense on this machine, or the worker's image
+// can't have it.
 var (
-	errNoCluster   = errors.New("provider local has no cluster")
-	errNoShell     = errors.New("no sh where the command would run")
-	errInterrupted = errors.New("interrupted")
+	errNoCluster = errors.New("provider local has no cluster")
+	errNoShell   = errors.New("no sh where the command would run")
 )
 
 func isSkipped(err error) bool { return errors.Is(err, errNoCluster) || errors.Is(err, errNoShell) }
 
-func (t *providerTest) run(ctx context.Context, name string) error {
-	if err := t.complete(name); err != nil {
-		return err
-	}
-	// Whoever interrupts a job's run interrupts the test; it is heard to the end, so that
-	// what was made is removed.
-	ctx, stop := t.Signals.UntilSignal(ctx, signals.StillHeard)
-	defer stop()
+// run tries one level after the other, up to the first that fails. It removes what it has made, also after ctx has
+// ended, and then says at which level it was.
+func (t *testOptions) run(ctx context.Context) error {
 	defer t.screen.Stop()
 	levels := []struct {
 		name string
@@ -130,9 +155,10 @@ func (t *providerTest) run(ctx context.Context, name string) error {
 		{"life cycle", t.lifeCycle},
 		{"full flow", t.fullFlow},
 	}
-	for _, note := range t.certsNotes {
+	for _, note := range t.notes {
 		t.screen.Note(note)
 	}
+	t.report.Provider = t.name
 	var failed error
 	for i, level := range levels {
 		report := levelReport{Level: i + 1, Name: level.name, Status: check.OK}
@@ -151,7 +177,7 @@ func (t *providerTest) run(ctx context.Context, name string) error {
 	}
 	t.report.OK = failed == nil
 	if t.output != "" {
-		if err := t.PrintData(t.report, t.output); err != nil {
+		if err := t.printData(t.report, t.output); err != nil {
 			return errors.Join(failed, err)
 		}
 	}
@@ -161,8 +187,8 @@ func (t *providerTest) run(ctx context.Context, name string) error {
 	return failed
 }
 
-// timedOut says what to do about a level that was ended by its time alone.
-func (t *providerTest) timedOut(err error) error {
+// timedOut adds a hint to the error of a level that took too long, unless it has one.
+func (t *testOptions) timedOut(err error) error {
 	if !errors.Is(err, context.DeadlineExceeded) || job.HintOf(err) != "" {
 		return err
 	}
@@ -173,26 +199,8 @@ func (t *providerTest) timedOut(err error) error {
 	return &job.Hinted{Err: fmt.Errorf("--timeout %s was not enough: %w", t.timeout, err), Hint: hint}
 }
 
-// complete finds the provider and what its jobs are made with.
-func (t *providerTest) complete(name string) error {
-	var err error
-	t.ProviderFlag = name
-	if t.place, err = t.Env.Place(); err != nil {
-		return err
-	}
-	if t.name, t.config, err = t.ChooseProvider(); err != nil {
-		return err
-	}
-	if t.authority, t.certsNotes, err = t.Env.Home().Authority("", "--certs"); err != nil {
-		return err
-	}
-	t.screen = command.NewScreen(t.Env, t.output != "")
-	t.report.Provider = t.name
-	return nil
-}
-
-// show tells how a level went, and keeps it for the report.
-func (t *providerTest) show(r *levelReport, err error) {
+// show tells how a level went, and adds it to the report.
+func (t *testOptions) show(r *levelReport, err error) {
 	label := fmt.Sprintf("level %d", r.Level)
 	took := time.Duration(r.Seconds * float64(time.Second))
 	t.screen.Stop()
@@ -201,17 +209,17 @@ func (t *providerTest) show(r *levelReport, err error) {
 		r.Status, r.Detail = check.Skipped, err.Error()
 		t.screen.Marked(ui.Unchecked, fmt.Sprintf("%s skipped: %s", label, err))
 	case err != nil:
-		r.Status, r.Detail, r.Hint = check.Error, ui.Printable(err.Error()), t.Named(job.HintOf(err))
+		r.Status, r.Detail, r.Hint = check.Error, ui.Printable(err.Error()), t.named(job.HintOf(err))
 		t.screen.Marked(ui.Bad, fmt.Sprintf("%s failed: %s", label, r.Name))
 	default:
 		t.screen.Done(label, r.Name+": "+r.Detail, took)
 	}
-	first := check.Worst(r.Checks) // is what ends the test, and said there
+	worst := check.Worst(r.Checks) // ends the test, whose error has it
 	for i, c := range r.Checks {
 		switch {
 		case c.Status == check.Warning:
 			t.screen.Note(fmt.Sprintf("warning: %s: %s", c.Name, c.Detail))
-		case c.Status == check.Error && &r.Checks[i] != first:
+		case c.Status == check.Error && &r.Checks[i] != worst:
 			t.screen.Note(fmt.Sprintf("also: %s: %s", c.Name, c.Detail))
 			if c.Hint != "" {
 				t.screen.Note("hint: " + c.Hint)
@@ -221,27 +229,30 @@ func (t *providerTest) show(r *levelReport, err error) {
 	t.report.Levels = append(t.report.Levels, *r)
 }
 
-// infrastructure is level 1: what can be known without making anything.
-func (t *providerTest) infrastructure(ctx context.Context, r *levelReport) error {
+// infrastructure is level 1: it checks what can be checked without making anything.
+func (t *testOptions) infrastructure(ctx context.Context, r *levelReport) error {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
-	if _, here := t.place.(place.Machine); here {
+	_, here := t.place.(place.Machine)
+	if here {
 		r.Checks = []check.Result{check.Worker()}
 	} else {
-		r.Checks, t.cluster = t.CheckCluster(ctx, t.name, t.config)
+		r.Checks, t.cluster = t.examine(ctx)
 	}
 	for i := range r.Checks {
-		r.Checks[i].Hint = t.Named(r.Checks[i].Hint)
+		r.Checks[i].Hint = t.named(r.Checks[i].Hint)
 	}
 	if c := check.Worst(r.Checks); c != nil {
 		return &job.Hinted{Err: errors.New(c.Detail), Hint: c.Hint}
 	}
-	r.Detail = r.Checks[0].Detail
+	if r.Detail = r.Checks[0].Detail; !here && t.cluster == nil { // we may not ask it anything
+		return errors.New(r.Detail)
+	}
 	return nil
 }
 
 // registration is level 2: the agent of a worker attaches.
-func (t *providerTest) registration(ctx context.Context, r *levelReport) error {
+func (t *testOptions) registration(ctx context.Context, r *levelReport) error {
 	tried, err := t.try(ctx, t.worker())
 	switch {
 	case err != nil:
@@ -255,25 +266,25 @@ func (t *providerTest) registration(ctx context.Context, r *levelReport) error {
 	return nil
 }
 
-// worker is a command that every job finds, be its image without a file: the worker's
-// program, which prints its version.
-func (t *providerTest) worker() []string {
+// worker returns a command that runs in every image, even in one without files: the worker's program, which
+// prints its version.
+func (t *testOptions) worker() []string {
 	if here, ok := t.place.(place.Machine); ok {
 		return []string{here.Worker, "version"}
 	}
 	return []string{kubernetes.LauncherPath, "version"}
 }
 
-// What the full flow's job prints and exits with: bytes that a terminal, a line reader or
-// a text decoder would change, and more than one batch of them.
+// The full flow's job prints bytes that a terminal, a line reader or a text decoder would change, and more than
+// one batch of them.
 const (
 	flowCommand = `printf 'out\000\377\r'; printf '%131072s' end; printf 'err\n' >&2; exit 7`
 	flowSpaces  = 131072 - len("end")
 	flowCode    = 7
 )
 
-// fullFlow is level 4: all that the command prints comes back, and its exit code.
-func (t *providerTest) fullFlow(ctx context.Context, r *levelReport) error {
+// fullFlow is level 4: all output of the command comes back, and its exit code.
+func (t *testOptions) fullFlow(ctx context.Context, r *levelReport) error {
 	tried, err := t.try(ctx, []string{"sh", "-c", flowCommand})
 	if err != nil {
 		return err
@@ -293,8 +304,8 @@ func (t *providerTest) fullFlow(ctx context.Context, r *levelReport) error {
 	return nil
 }
 
-// newSpec is a job of the test's own.
-func (t *providerTest) newSpec(command []string) *job.Spec {
+// newSpec returns a job that runs command, under a name of its own.
+func (t *testOptions) newSpec(command []string) *job.Spec {
 	spec := &job.Spec{
 		Name: "provider-test-" + rand.String(8), Command: command,
 		StartTimeout: t.timeout, Timeout: t.timeout, Grace: time.Second, Linger: time.Second, TTL: t.timeout,

@@ -36,7 +36,7 @@ func TestTimedOut(t *testing.T) {
 			"{hodei} provider test prod --timeout 10m0s"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			p := &providerTest{timeout: 2 * time.Minute, name: "prod", config: provider.Config{Namespace: "ns"}, place: test.Place}
+			p := &testOptions{timeout: 2 * time.Minute, name: "prod", config: provider.Config{Namespace: "ns"}, place: test.Place}
 			err := p.timedOut(test.err)
 			if err == nil && test.want == "" {
 				return
@@ -53,7 +53,7 @@ func TestTimedOut(t *testing.T) {
 func TestShowChecks(t *testing.T) {
 	streams, _, _, errOut := genericiooptions.NewTestIOStreams()
 	a := &command.Env{IOStreams: streams, Name: "hodei", Getenv: func(string) string { return "" }}
-	p := &providerTest{Env: a, screen: command.NewScreen(a, false)}
+	p := &testOptions{named: a.Named, screen: command.NewScreen(a, false)}
 	p.show(&levelReport{Level: 1, Name: "infrastructure", Checks: []check.Result{
 		{Name: "cluster", Status: check.OK, Detail: "Kubernetes v1", Hint: ""},
 		{Name: "namespace", Status: check.Error, Detail: "namespace x does not exist", Hint: "hodei install"},
