@@ -8,7 +8,6 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
-	"github.com/hodei-jobs/hodei/pkg/signals"
 )
 
 // beside is what tests give a session in place of a command.
@@ -30,11 +29,13 @@ func (b *beside) screen(quiet bool) *output.Screen {
 }
 
 // followed fills in what a command would.
-func (b *beside) followed(f Config) *Config {
-	f.Again, f.Streams, f.Named = func() string { return "" }, func() *output.Streams { return b.streams }, b.named
-	f.Hear = (&signals.Set{}).Hear
-	f.Afterwards = func(f func()) { b.after = append(b.after, f) }
-	return &f
+func (b *beside) followed(c Config) Config {
+	c.Named, c.Sink = b.named, output.Raw{To: b.streams}
+	if c.Events != nil {
+		c.Sink = c.Events
+	}
+	c.Afterwards = func(f func()) { b.after = append(b.after, f) }
+	return c
 }
 
 // end is the end of the command.

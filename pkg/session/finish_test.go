@@ -58,12 +58,14 @@ func TestFinish(t *testing.T) {
 				var out, errOut bytes.Buffer
 				a := newBeside(&out, &errOut)
 				a.name = "kubectl hodei"
-				o := a.followed(Config{Spec: &job.Spec{Name: "x", Command: []string{"nope"}, Memory: test.memory}, Place: nowhere{}, Screen: a.screen(format != "")})
+				o := a.followed(Config{Teller: Teller{Spec: &job.Spec{Name: "x", Command: []string{"nope"}, Memory: test.memory}, Place: nowhere{},
+					Screen: a.screen(format != "")}})
 				if format != "" {
 					o.Events = &output.Events{Out: &out}
 				}
-				s := &Session{Config: o, Job: followtest.NewJob(), agents: &follow.Attachment{}, Follower: testFollower(t, &out, &errOut, format)}
-				err := s.finish(&test.outcome)
+				o.Job = followtest.NewJob()
+				s := &session{Config: o, agents: &follow.Attachment{}, follower: testFollower(t, &out, &errOut, format)}
+				_, err := s.take(t.Context(), event{what: allShown, outcome: &test.outcome})
 
 				var exit *job.ExitError
 				if test.code == 0 && err != nil || test.code != 0 && (!errors.As(err, &exit) || exit.Code != test.code) {
@@ -108,9 +110,10 @@ func TestFinish(t *testing.T) {
 func TestFinishUnwritten(t *testing.T) {
 	w := &failing{err: os.ErrClosed}
 	a := newBeside(w, io.Discard)
-	o := a.followed(Config{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Screen: a.screen(true), Events: &output.Events{Out: w}})
-	s := &Session{Config: o, Job: followtest.NewJob(), agents: &follow.Attachment{}, Follower: testFollower(t, w, io.Discard, "json")}
-	if err := s.finish(&job.Outcome{Cause: job.Completed}); !errors.Is(err, os.ErrClosed) {
+	o := a.followed(Config{Teller: Teller{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Screen: a.screen(true), Events: &output.Events{Out: w}}})
+	o.Job = followtest.NewJob()
+	s := &session{Config: o, agents: &follow.Attachment{}, follower: testFollower(t, w, io.Discard, "json")}
+	if _, err := s.take(t.Context(), event{what: allShown, outcome: &job.Outcome{Cause: job.Completed}}); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("finish: %v", err)
 	}
 	if err := o.Failed(errors.New("x")); !errors.Is(err, os.ErrClosed) {
@@ -125,7 +128,7 @@ func TestFinishUnwritten(t *testing.T) {
 func TestFailed(t *testing.T) {
 	var out, errOut bytes.Buffer
 	a := newBeside(&out, &errOut)
-	o := a.followed(Config{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Screen: a.screen(false), Events: &output.Events{Out: &out}})
+	o := a.followed(Config{Teller: Teller{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Screen: a.screen(false), Events: &output.Events{Out: &out}}})
 	err := o.Failed(&job.Failure{Cause: job.ImagePull, Message: "no image", Hint: "{hodei} provider add"})
 	var f *job.Failure
 	if !errors.As(err, &f) || f.Message != "no image" {
@@ -151,32 +154,32 @@ func TestFinishIncomplete(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		outcome job.Outcome
-		before  func(f *Follower)
+		before  func(f *follower)
 		code    int
 		message string
 		hint    string
 	}{
-		{"all there", job.Outcome{Cause: job.Completed}, func(*Follower) {}, 0, "", ""},
-		{"the end never came", job.Outcome{Cause: job.Completed, OutputBytes: 5}, func(*Follower) {},
+		{"all there", job.Outcome{Cause: job.Completed}, func(*follower) {}, 0, "", ""},
+		{"the end never came", job.Outcome{Cause: job.Completed, OutputBytes: 5}, func(*follower) {},
 			125, "5 bytes of x-1 are missing from offset 0 on", "--linger"},
-		{"the command's own failure stays", job.Outcome{Cause: job.Error, Code: 3, OutputBytes: 5}, func(*Follower) {},
+		{"the command's own failure stays", job.Outcome{Cause: job.Error, Code: 3, OutputBytes: 5}, func(*follower) {},
 			3, "5 bytes of x-1 are missing from offset 0 on", "--linger"},
-		{"the disk was full", job.Outcome{Cause: job.Completed, OutputBytes: 0}, func(f *Follower) {
+		{"the disk was full", job.Outcome{Cause: job.Completed, OutputBytes: 0}, func(f *follower) {
 			f.Exited("x-1", &hodeipb.ExitRecord{Cause: "Completed", Lost: 7})
 		}, 125, "7 bytes of x-1 are missing from offset 0 on", "make room"},
-		{"an earlier attempt's end never came", job.Outcome{Cause: job.Completed}, func(f *Follower) {
+		{"an earlier attempt's end never came", job.Outcome{Cause: job.Completed}, func(f *follower) {
 			attach(t, f, "x-2", 0)
 		}, 125, "an unknown number of bytes of x-1 are missing", "--linger"},
-		{"the agent was lost", job.Outcome{Cause: job.AgentLost, Attempt: "x-1"}, func(f *Follower) { f.State("x-1", ran) },
+		{"the agent was lost", job.Outcome{Cause: job.AgentLost, Attempt: "x-1"}, func(f *follower) { f.State("x-1", ran) },
 			125, "an unknown number of bytes of x-1 are missing from offset 0 on; the command: AgentLost", "{hodei} jobs x -o wide"},
-		{"evicted", job.Outcome{Cause: job.Evicted, Attempt: "x-1"}, func(f *Follower) { f.State("x-1", ran) },
+		{"evicted", job.Outcome{Cause: job.Evicted, Attempt: "x-1"}, func(f *follower) { f.State("x-1", ran) },
 			125, "an unknown number of bytes of x-1 are missing from offset 0 on; the command: Evicted", "--retries 1"},
-		{"the launcher was killed", job.Outcome{Cause: job.Unknown, Attempt: "x-1"}, func(f *Follower) {
+		{"the launcher was killed", job.Outcome{Cause: job.Unknown, Attempt: "x-1"}, func(f *follower) {
 			f.State("x-1", ran)
 			f.Exited("x-1", &hodeipb.ExitRecord{})
 		}, 125, "Unknown (exit 125)", ""},
-		{"evicted before the start", job.Outcome{Cause: job.Evicted}, func(*Follower) {}, 125, "Evicted (exit 125)", "--retries 1"},
-		{"an attempt that never attached", job.Outcome{Cause: job.Completed, Attempt: "x-2", OutputBytes: 9}, func(*Follower) {},
+		{"evicted before the start", job.Outcome{Cause: job.Evicted}, func(*follower) {}, 125, "Evicted (exit 125)", "--retries 1"},
+		{"an attempt that never attached", job.Outcome{Cause: job.Completed, Attempt: "x-2", OutputBytes: 9}, func(*follower) {},
 			125, "9 bytes of x-2 are missing from offset 0 on", "--linger"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -184,8 +187,10 @@ func TestFinishIncomplete(t *testing.T) {
 			attach(t, f, "x-1", 0)
 			tt.before(f)
 			<-f.complete()
-			s := &Session{Config: newBeside(io.Discard, io.Discard).followed(Config{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Screen: f.screen}), Job: followtest.NewJob(), agents: &follow.Attachment{}, Follower: f}
-			err := s.finish(&tt.outcome)
+			c := newBeside(io.Discard, io.Discard).followed(Config{Teller: Teller{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Screen: f.screen}})
+			c.Job = followtest.NewJob()
+			s := &session{Config: c, agents: &follow.Attachment{}, follower: f}
+			_, err := s.take(t.Context(), event{what: allShown, outcome: &tt.outcome})
 			if tt.code == 0 {
 				if err != nil {
 					t.Errorf("got %v", err)

@@ -17,10 +17,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
-// Follower is what hodei run and attach know of a job that they follow: it shows
-// the start, has the display show the output that is stored, and tells the
-// session what it has to act on. It is the Listener of their Recorder.
-type Follower struct {
+// follower is what a session knows of its job: it shows the start, has the display show the output that is stored, and
+// tells the session what it has to act on. It is the Listener of the session's Recorder.
+type follower struct {
 	display  *output.Display
 	sink     output.Sink
 	silent   bool // no output was asked for
@@ -69,27 +68,24 @@ const exitedBuffer = 16
 // only a little too slow blocks it many times a second.
 const blockedEvery = time.Minute
 
-func newFollower(o *Config) *Follower {
-	f := &Follower{
-		display: output.NewDisplay(), sink: output.Raw{To: o.Streams()}, silent: !o.Follow, fallback: o.Fallback,
-		screen: o.Screen, events: o.Events, usage: &usageHistory{}, describe: o.Place.Describe(), name: o.Spec.Name,
+func newFollower(c *Config) *follower {
+	f := &follower{
+		display: output.NewDisplay(), sink: c.Sink, silent: !c.Follow, fallback: c.Fallback, attached: c.Attached,
+		screen: c.Screen, events: c.Events, usage: &usageHistory{}, describe: c.Place.Describe(), name: c.Spec.Name,
 		running:  make(chan struct{}),
 		exited:   make(chan *hodeipb.ExitRecord, exitedBuffer),
 		stuck:    make(chan error, 1),
 		passages: map[string]*output.Passage{},
 		before:   map[string]bool{}, unstarted: map[string]bool{},
 	}
-	if o.Events != nil {
-		f.sink = o.Events
-	}
-	if o.UsageInterval > 0 {
-		f.usage.events = o.Events
+	if c.UsageInterval > 0 {
+		f.usage.events = c.Events
 	}
 	return f
 }
 
 // phase shows what the provider reports.
-func (f *Follower) phase(e job.Event) {
+func (f *follower) phase(e job.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.shown { // the command's output has the terminal
@@ -108,7 +104,7 @@ func (f *Follower) phase(e job.Event) {
 }
 
 // beside tells what is waited for while the command's output has the terminal.
-func (f *Follower) beside(e job.Event) {
+func (f *follower) beside(e job.Event) {
 	f.display.Aside(func() {
 		f.screen.Note(e.Detail)
 		if err := f.events.Phase(e); err != nil {
@@ -118,7 +114,7 @@ func (f *Follower) beside(e job.Event) {
 }
 
 // hush ends the display of a start that was taken back.
-func (f *Follower) hush() {
+func (f *follower) hush() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.shown, f.hushed = true, true
@@ -126,7 +122,7 @@ func (f *Follower) hush() {
 }
 
 // show has a phase displayed behind what happened before it.
-func (f *Follower) show(e job.Event) {
+func (f *follower) show(e job.Event) {
 	f.unlessHushed(func() error {
 		f.screen.Phase(e)
 		if e.Phase == job.Running {
@@ -138,7 +134,7 @@ func (f *Follower) show(e job.Event) {
 
 // unlessHushed has something displayed of the start, if it has not been taken back
 // by then.
-func (f *Follower) unlessHushed(step func() error) {
+func (f *follower) unlessHushed(step func() error) {
 	f.display.Say(func() error {
 		f.mu.Lock()
 		hushed := f.hushed
@@ -151,10 +147,10 @@ func (f *Follower) unlessHushed(step func() error) {
 }
 
 // closed tells that whoever read our output has gone.
-func (f *Follower) closed() bool { return errors.Is(f.display.Err(), syscall.EPIPE) }
+func (f *follower) closed() bool { return errors.Is(f.display.Err(), syscall.EPIPE) }
 
 // Attached prepares the display of an attempt.
-func (f *Follower) Attached(a coordinator.Attachment) {
+func (f *follower) Attached(a coordinator.Attachment) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	name := a.Hello.Attempt
@@ -190,7 +186,7 @@ func (f *Follower) Attached(a coordinator.Attachment) {
 
 // enqueue has the latest attempt's output displayed from now on. It is called
 // with f.mu held.
-func (f *Follower) enqueue() {
+func (f *follower) enqueue() {
 	p := f.passages[f.attempt]
 	if f.queued || p == nil {
 		return
@@ -201,7 +197,7 @@ func (f *Follower) enqueue() {
 
 // abandon ends the display of the latest attempt where its output does: nothing
 // more will come of it. It is called with f.mu held.
-func (f *Follower) abandon() {
+func (f *follower) abandon() {
 	p := f.passages[f.attempt]
 	if p == nil {
 		return
@@ -213,9 +209,9 @@ func (f *Follower) abandon() {
 	}
 }
 
-// ShowBefore has an attempt displayed by show that was over when we came, unless
+// showBefore has an attempt displayed by show that was over when we came, unless
 // it has attached all the same.
-func (f *Follower) ShowBefore(attempt string, show func(context.Context) error) {
+func (f *follower) showBefore(attempt string, show func(context.Context) error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if attempt == "" || f.before[attempt] || f.passages[attempt] != nil {
@@ -232,7 +228,7 @@ func (f *Follower) ShowBefore(attempt string, show func(context.Context) error) 
 
 // complete lets the display end where the output of the latest attempt does, and
 // tells when it has: the job is over.
-func (f *Follower) complete() <-chan struct{} {
+func (f *follower) complete() <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if p := f.passages[f.attempt]; p != nil {
@@ -262,7 +258,7 @@ func (f *Follower) complete() <-chan struct{} {
 
 // Metrics keeps a sample for the summary, and tells it if that was asked for: beside
 // the output, which may have its reader for as long as the job runs.
-func (f *Follower) Metrics(attempt string, m *hodeipb.Metrics) {
+func (f *follower) Metrics(attempt string, m *hodeipb.Metrics) {
 	f.usage.add(attempt, m)
 	if f.usage.events != nil {
 		f.display.Aside(func() {
@@ -274,7 +270,7 @@ func (f *Follower) Metrics(attempt string, m *hodeipb.Metrics) {
 }
 
 // State shows that the command runs, once an attempt.
-func (f *Follower) State(attempt string, state *hodeipb.State) {
+func (f *follower) State(attempt string, state *hodeipb.State) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.stopping = f.stopping || state.Phase == hodeipb.Phase_STOPPING
@@ -307,28 +303,28 @@ func (f *Follower) State(attempt string, state *hodeipb.State) {
 }
 
 // toldToStop tells that an agent has said so of its command.
-func (f *Follower) toldToStop() bool {
+func (f *follower) toldToStop() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.stopping
 }
 
 // neverStarted notes that the command of an attempt never started: no output of it is missing.
-func (f *Follower) neverStarted(attempt string) {
+func (f *follower) neverStarted(attempt string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.unstarted[attempt] = true
 }
 
 // latest is the attempt that attached last.
-func (f *Follower) latest() string {
+func (f *follower) latest() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.attempt
 }
 
 // runs shows that the latest attempt's command runs. It is called with f.mu held.
-func (f *Follower) runs(detail string) {
+func (f *follower) runs(detail string) {
 	f.onRunning.Do(func() { close(f.running) })
 	if f.shown {
 		return
@@ -338,7 +334,7 @@ func (f *Follower) runs(detail string) {
 }
 
 // runsUnmet shows that the command of an attempt runs whose agent can't be reached.
-func (f *Follower) runsUnmet(pod string) {
+func (f *follower) runsUnmet(pod string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.shown = false // that of another attempt
@@ -346,7 +342,7 @@ func (f *Follower) runsUnmet(pod string) {
 }
 
 // Exited tells the session.
-func (f *Follower) Exited(attempt string, record *hodeipb.ExitRecord) {
+func (f *follower) Exited(attempt string, record *hodeipb.ExitRecord) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.last = record
@@ -365,7 +361,7 @@ func (f *Follower) Exited(attempt string, record *hodeipb.ExitRecord) {
 }
 
 // Failed tells the session.
-func (f *Follower) Failed(_ string, err error) {
+func (f *follower) Failed(_ string, err error) {
 	select {
 	case f.stuck <- err:
 	default: // the first one ends the run
@@ -375,7 +371,7 @@ func (f *Follower) Failed(_ string, err error) {
 // followedSink has the follower know what is missing.
 type followedSink struct {
 	output.Sink
-	follower *Follower
+	follower *follower
 }
 
 func (s followedSink) Gap(g output.Gap) error {
@@ -390,7 +386,7 @@ func (s followedSink) Gap(g output.Gap) error {
 }
 
 // say shows a note, also among events, whatever is still to be shown.
-func (f *Follower) say(note string) {
+func (f *follower) say(note string) {
 	f.display.Aside(func() {
 		f.screen.Note(note)
 		if err := f.events.Note(note); err != nil {
@@ -400,20 +396,20 @@ func (f *Follower) say(note string) {
 }
 
 // lose notes and shows that output is missing.
-func (f *Follower) lose(g output.Gap) error {
-	f.Misses(g.String())
+func (f *follower) lose(g output.Gap) error {
+	f.misses(g.String())
 	return f.sink.Gap(g)
 }
 
-// Misses notes what is missing of the output; empty: nothing.
-func (f *Follower) Misses(text string) {
+// misses notes what is missing of the output; empty: nothing.
+func (f *follower) misses(text string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.lost = cmp.Or(f.lost, text)
 }
 
 // ran tells that the command did, in any attempt.
-func (f *Follower) ran() bool {
+func (f *follower) ran() bool {
 	select {
 	case <-f.running:
 		return true
@@ -425,7 +421,7 @@ func (f *Follower) ran() bool {
 // missing says what the outcome's attempt has printed and we have not, or what
 // was lost before, and what helps against it; empty: nothing. It is called when
 // all is shown.
-func (f *Follower) missing(o *job.Outcome) (lost, hint string, err error) {
+func (f *follower) missing(o *job.Outcome) (lost, hint string, err error) {
 	f.mu.Lock()
 	silent, tail := f.silent, f.tail
 	f.mu.Unlock()
@@ -475,7 +471,7 @@ func (f *Follower) missing(o *job.Outcome) (lost, hint string, err error) {
 
 // missingOfLog is missing where the output came from the container's log t; nil: none
 // was found.
-func (f *Follower) missingOfLog(o *job.Outcome, t *joblog.Tail) (lost, hint string, err error) {
+func (f *follower) missingOfLog(o *job.Outcome, t *joblog.Tail) (lost, hint string, err error) {
 	if g, missing := t.Missing(o); missing && f.ran() {
 		g.Attempt = cmp.Or(g.Attempt, f.name)
 		err = f.lose(g)

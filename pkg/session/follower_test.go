@@ -22,14 +22,15 @@ import (
 )
 
 // testFollower is of a job that writes to out and errOut, which are no terminals.
-func testFollower(t *testing.T, out, errOut io.Writer, events string) *Follower {
+func testFollower(t *testing.T, out, errOut io.Writer, events string) *follower {
 	t.Helper()
 	a := newBeside(out, errOut)
-	o := a.followed(Config{Spec: &job.Spec{Name: "hodei-x"}, Place: nowhere{}, Follow: true, Screen: a.screen(events != "")})
+	o := a.followed(Config{Teller: Teller{Spec: &job.Spec{Name: "hodei-x"}, Place: nowhere{}, Screen: a.screen(events != "")}, Follow: true})
 	if events != "" {
 		o.Events = &output.Events{Out: out, YAML: events == "yaml"}
+		o.Sink = o.Events
 	}
-	f := newFollower(o)
+	f := newFollower(&o)
 	t.Cleanup(func() {
 		f.display.Leave()
 		<-f.display.Done()
@@ -46,7 +47,7 @@ func (nowhere) Namespace() string { return "ns" }
 func (nowhere) EBPFHint(*job.Outcome) string { return "" }
 
 // attach has an attempt attach whose log begins at offset first.
-func attach(t *testing.T, f *Follower, attempt string, first uint64) *logstore.Log {
+func attach(t *testing.T, f *follower, attempt string, first uint64) *logstore.Log {
 	t.Helper()
 	log := testLog(t, attempt, first)
 	f.Attached(coordinator.Attachment{Hello: &hodeipb.Hello{Attempt: attempt}, Log: log})

@@ -28,9 +28,10 @@ func (refusing) Refused(err error) *job.Failure {
 // A session whose handshakes are refused for good ends, and the job goes on.
 func TestSessionRefused(t *testing.T) {
 	f := testFollower(t, io.Discard, io.Discard, "json")
-	o := newBeside(io.Discard, io.Discard).followed(Config{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Screen: f.screen, Events: f.events})
+	o := newBeside(io.Discard, io.Discard).followed(Config{Teller: Teller{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Screen: f.screen, Events: f.events}})
 	j := refusing{followtest.NewJob()}
-	s := &Session{Config: o, Job: j, Follower: f}
+	o.Job = j
+	s := &session{Config: o, follower: f}
 	refusals := make(chan *job.Failure, 1)
 	refusals <- j.Refused(errors.New("bad certificate"))
 	meeting, fail := context.WithCancelCause(t.Context())
@@ -65,14 +66,15 @@ func TestSessionRefusedByAgent(t *testing.T) {
 		_, agent := followtest.Certs(t, id)
 		var said bytes.Buffer
 		a := newBeside(io.Discard, &said)
-		o := a.followed(Config{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Follow: true, Screen: a.screen(false)})
+		o := a.followed(Config{Teller: Teller{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Screen: a.screen(false)}, Follow: true})
 		j := ownTLS{refusing{followtest.NewJob()}, config}
+		o.Job = j
 		ctx, cancel := context.WithCancel(t.Context())
 		var work sync.WaitGroup
 		work.Go(func() { followtest.Shake(ctx, j.Tunnel, agent) })
 		began := time.Now()
 		end := make(chan error, 1)
-		work.Go(func() { end <- (&Session{Config: o, Job: j}).Run(ctx, nil) })
+		work.Go(func() { end <- Run(ctx, o) })
 		var err error
 		select {
 		case err = <-end:

@@ -38,22 +38,23 @@ func TestSessionUsage(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var out, errOut bytes.Buffer
 			a := newBeside(&out, &errOut)
-			o := a.followed(Config{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Follow: test.follow, UsageInterval: test.every, Screen: a.screen(test.events)})
+			o := a.followed(Config{Teller: Teller{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Screen: a.screen(test.events)}, Follow: test.follow, UsageInterval: test.every})
 			if test.events {
 				o.Events = &output.Events{Out: &out}
+				o.Sink = o.Events
 			}
 			i := followtest.Issue(t, "ns", "x")
 			j := followtest.IssuedJob{Job: followtest.NewJob(), Config: i.Server}
-			s := &Session{Config: o, Job: j}
+			o.Job = j
 			kept, err := logstore.Open(t.TempDir(), logstore.Limits{})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if test.follow {
-				s.Store = &place.Store{Store: kept}
+				o.Store = &place.Store{Store: kept}
 			}
 			over := make(chan error, 1)
-			go func() { over <- s.Run(t.Context(), nil) }()
+			go func() { over <- Run(t.Context(), o) }()
 			agent := followtest.Attach(t, i, "x-1", j.Deliver)
 			if got := agent.Welcome.MetricsInterval.AsDuration(); got != test.interval {
 				t.Errorf("asked for a sample every %s, want %s", got, test.interval)

@@ -15,7 +15,7 @@ import (
 
 // TestRunFields compares the table with the fields of a Spec and the flags of run.
 func TestRunFields(t *testing.T) {
-	cmd := New(&command.Env{})
+	cmd := New(&command.Env{}, nil)
 	for path, flag := range runFields {
 		if cmd.Flags().Lookup(flag) == nil {
 			t.Errorf("field %s: run has no flag --%s", path, flag)
@@ -62,7 +62,7 @@ func TestSpecError(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s := &job.Spec{Name: "a", Command: []string{"echo", "a"}, Env: []job.EnvVar{{Name: "A"}, {Name: "B"}}}
 			test.change(s)
-			cmd := New(&command.Env{})
+			cmd := New(&command.Env{}, nil)
 			err := specError(cmd, s, s.Validate())
 			usage, ok := err.(*command.UsageError)
 			if !ok || err.Error() != test.want || (usage.Hint != "") != test.hinted {

@@ -26,6 +26,7 @@ import (
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/command"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
@@ -50,7 +51,7 @@ func dryRun(t *testing.T, args ...string) (*batchv1.Job, *job.Spec, error) {
 		Kube: genericclioptions.NewConfigFlags(true), Getenv: func(name string) string { return env[name] }, LookupEnv: lookup}
 	root := &cobra.Command{Use: "hodei"}
 	a.Prepare(root)
-	root.AddCommand(New(a))
+	root.AddCommand(New(a, (*Options).Run))
 	a.ExplainUsage(root)
 	root.SetArgs(append([]string{"run", "--kubeconfig", kubeconfig, "--dry-run=client", "-o", "json"}, args...))
 	if err := root.ExecuteContext(t.Context()); err != nil {
@@ -163,7 +164,7 @@ func TestRunFallback(t *testing.T) {
 			}
 			env := map[string]string{"HOME": home, "XDG_CONFIG_HOME": home}
 			a := &command.Env{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: io.Discard}, Kube: genericclioptions.NewConfigFlags(true), Getenv: func(name string) string { return env[name] }}
-			cmd := New(a)
+			cmd := New(a, nil)
 			if err := cmd.ParseFlags(test.args); err != nil {
 				t.Fatal(err)
 			}
@@ -171,12 +172,12 @@ func TestRunFallback(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			o, err := runOptions(a, cmd, runFlags{follow: true, dryRun: "none", containerLogs: copied}, []string{"true"})
+			o, err := (&typed{follow: true, dryRun: "none", containerLogs: copied}).options(a, cmd, []string{"true"})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if o.noFallback != test.noFallback {
-				t.Errorf("ruled out: %t", o.noFallback)
+			if o.NoFallback != test.noFallback {
+				t.Errorf("ruled out: %t", o.NoFallback)
 			}
 		})
 	}
@@ -230,7 +231,6 @@ func TestRunUsage(t *testing.T) {
 // Before a job is made that is to be followed, and only then, it is asked whether
 // its output can come through the tunnel.
 func TestChooseWay(t *testing.T) {
-	const note = "the tunnel is forbidden (create pods/portforward): following the container's log instead\n"
 	for _, test := range []struct {
 		name     string
 		change   func(*Options)
@@ -238,22 +238,21 @@ func TestChooseWay(t *testing.T) {
 		fallback bool
 		logs     bool // copied to the container's log
 		linger   time.Duration
-		stderr   string
 		err      string
 	}{
 		{name: "allowed", answer: kubernetestest.Allows(true)},
-		{name: "forbidden", answer: kubernetestest.Allows(false), fallback: true, logs: true, stderr: note},
-		{name: "forbidden, and copied anyway", change: func(o *Options) { o.Spec.ContainerLogs = true }, answer: kubernetestest.Allows(false), fallback: true, logs: true, stderr: note},
+		{name: "forbidden", answer: kubernetestest.Allows(false), fallback: true, logs: true},
+		{name: "forbidden, and copied anyway", change: func(o *Options) { o.Spec.ContainerLogs = true }, answer: kubernetestest.Allows(false), fallback: true, logs: true},
 		{name: "allowed, and copied anyway", change: func(o *Options) { o.Spec.ContainerLogs = true }, answer: kubernetestest.Allows(true), logs: true},
-		{name: "ruled out", change: func(o *Options) { o.noFallback = true }},
-		{name: "detached", change: func(o *Options) { o.detach = true }},
+		{name: "ruled out", change: func(o *Options) { o.NoFallback = true }},
+		{name: "detached", change: func(o *Options) { o.Detach = true }},
 		{name: "without output", change: func(o *Options) { o.Follow = false }, answer: kubernetestest.Allows(false), fallback: true},
-		{name: "without output, ruled out", change: func(o *Options) { o.Follow, o.noFallback = false, true }, answer: kubernetestest.Allows(false), fallback: true},
+		{name: "without output, ruled out", change: func(o *Options) { o.Follow, o.NoFallback = false, true }, answer: kubernetestest.Allows(false), fallback: true},
 		{name: "without output, allowed", change: func(o *Options) { o.Follow = false }, answer: kubernetestest.Allows(true)},
-		{name: "a linger that was asked for", change: func(o *Options) { o.Spec.Linger, o.lingers = job.DefaultLinger, true }, answer: kubernetestest.Allows(false),
-			fallback: true, logs: true, stderr: note, linger: job.DefaultLinger},
+		{name: "a linger that was asked for", change: func(o *Options) { o.Spec.Linger, o.Lingers = job.DefaultLinger, true }, answer: kubernetestest.Allows(false),
+			fallback: true, logs: true, linger: job.DefaultLinger},
 		{name: "the default linger", change: func(o *Options) { o.Spec.Linger = job.DefaultLinger }, answer: kubernetestest.Allows(false),
-			fallback: true, logs: true, stderr: note, linger: time.Second},
+			fallback: true, logs: true, linger: time.Second},
 		{name: "no answer to the question", answer: func(w http.ResponseWriter) { http.Error(w, "no", http.StatusForbidden) }},
 		{name: "no answer at all", answer: func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, err: "Kubernetes cluster not available: "},
 	} {
@@ -271,20 +270,21 @@ func TestChooseWay(t *testing.T) {
 				t.Fatal(err)
 			}
 			var errOut bytes.Buffer
-			a := &command.Env{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: &errOut}, Getenv: func(string) string { return "" }}
-			o := &Options{env: a, Config: a.Followed(session.Config{
-				Spec: &job.Spec{Name: "x"}, Place: place.Cluster{Provider: p}, Follow: true, Screen: command.NewScreen(a, false),
-			})}
+			screen := output.NewScreen(&output.Streams{Out: io.Discard, Err: &errOut}, false, strings.Clone)
+			o := &Options{Follow: true, Teller: session.Teller{Spec: &job.Spec{Name: "x"}, Place: place.Cluster{Provider: p}, Screen: screen}}
 			if test.change != nil {
 				test.change(o)
 			}
-			err = o.chooseWay(t.Context())
+			fallback, err := o.chooseWay(t.Context())
 			if test.err == "" && err != nil || test.err != "" && (err == nil || !strings.HasPrefix(err.Error(), test.err)) {
 				t.Errorf("error %v, want %q", err, test.err)
 			}
-			o.noteWay()
-			if o.Fallback != test.fallback || o.Spec.ContainerLogs != test.logs || errOut.String() != test.stderr {
-				t.Errorf("fallback %t, container's log %t, stderr %q", o.Fallback, o.Spec.ContainerLogs, errOut.String())
+			o.noteWay(fallback)
+			if said := errOut.String(); (said == noTunnel+"\n") != (test.fallback && o.Follow) || said != "" && !fallback {
+				t.Errorf("stderr %q", said)
+			}
+			if fallback != test.fallback || o.Spec.ContainerLogs != test.logs {
+				t.Errorf("fallback %t, container's log %t", fallback, o.Spec.ContainerLogs)
 			}
 
 			if test.linger > 0 && o.Spec.Linger != test.linger {
@@ -293,13 +293,13 @@ func TestChooseWay(t *testing.T) {
 
 			cancelled, cancel := context.WithCancel(t.Context())
 			cancel()
-			if err := o.chooseWay(cancelled); test.answer != nil && !errors.Is(err, context.Canceled) {
+			if _, err := o.chooseWay(cancelled); test.answer != nil && !errors.Is(err, context.Canceled) {
 				t.Errorf("cancelled: %v", err)
 			}
 		})
 	}
-	o := &Options{Config: &session.Config{Place: place.Machine{}, Follow: true}}
-	if err := o.chooseWay(t.Context()); err != nil || o.Fallback {
+	o := &Options{Follow: true, Teller: session.Teller{Place: place.Machine{}}}
+	if fallback, err := o.chooseWay(t.Context()); err != nil || fallback {
 		t.Errorf("this machine: %v", err)
 	}
 }
@@ -316,7 +316,7 @@ func TestAuthorityNotes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			o := &Options{authority: authority}
+			o := &Options{Authority: authority}
 			if notes := o.authorityNotes(time.Now()); len(notes) != 0 {
 				t.Errorf("%q", notes)
 			}
