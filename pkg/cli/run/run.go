@@ -1,6 +1,6 @@
 // Package run is the command hodei run: it makes a job and follows it to its end, or leaves it running. Start with
-// [New]; [Options.Run] is all that one run does. The flags and what they mean for a job are in flags.go and spec.go,
-// the making of the job in submit.go, and what is said beside its output in said.go. How a job is followed is pkg/session's.
+// [New]; [Options.Run] is all that one run does. flags.go has the flags, options.go and spec.go what they mean,
+// submit.go the making of the job, and said.go what is said beside its output. How a job is followed is pkg/session's.
 package run
 
 import (
@@ -94,9 +94,10 @@ type Options struct {
 	AuthorityNotes []string
 	// Unset are variables that were to be taken from here, and are not set.
 	Unset []string
-	// Lingers tells that the Spec's Linger was asked for. NoFallback tells that the container's log was ruled out as the
-	// way of the output.
-	Lingers, NoFallback bool
+	// Lingers tells that the Spec's Linger was asked for.
+	Lingers bool
+	// NoFallback tells that the output may not come from the container's log in place of the tunnel.
+	NoFallback bool
 
 	// Follow, Sink and UsageInterval are those of a session.Config.
 	Follow        bool
