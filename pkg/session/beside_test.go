@@ -38,6 +38,11 @@ func (b *beside) followed(c Config) Config {
 	return c
 }
 
+// config is of a job x that is nowhere.
+func (b *beside) config(screen *output.Screen, events *output.Events) Config {
+	return b.followed(Config{Teller: Teller{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Screen: screen, Events: events}})
+}
+
 // end is the end of the command.
 func (b *beside) end(err error) {
 	if exit, ok := errors.AsType[*job.ExitError](err); err != nil && (!ok || exit.Err != nil) {

@@ -59,19 +59,19 @@ const (
 
 // The session ends with these. See endings.
 const (
-	finish         step = "tell the outcome"
-	takeBack       step = "take the job back"
-	removeUnborn   step = "remove a job that has not started, and fail"
-	killHere       step = "kill a job of this machine"
-	leaveJob       step = "leave the job"
-	leaveOutput    step = "leave the rest of the output"
-	leaveUnstored  step = "leave a job whose output can't be stored"
-	leaveRefused   step = "leave a job whose agents' certificates are refused"
-	leaveLost      step = "leave a job that can't be followed any more"
-	leaveUnshown   step = "leave a job whose output can't be shown"
-	leaveRest      step = "leave the rest of an output that can't be shown"
-	leaveStopping  step = "leave a job that was asked to stop and still runs"
-	leaveUnstopped step = "leave a job that could not be asked to stop"
+	finish          step = "tell the outcome"
+	takeBack        step = "take the job back"
+	removeUnstarted step = "remove a job that has not started, and fail"
+	killHere        step = "kill a job of this machine"
+	leaveJob        step = "leave the job"
+	leaveOutput     step = "leave the rest of the output"
+	leaveUnstored   step = "leave a job whose output can't be stored"
+	leaveRefused    step = "leave a job whose agents' certificates are refused"
+	leaveLost       step = "leave a job that can't be followed any more"
+	leaveUnshown    step = "leave a job whose output can't be shown"
+	leaveRest       step = "leave the rest of an output that can't be shown"
+	leaveStopping   step = "leave a job that was asked to stop and still runs"
+	leaveUnstopped  step = "leave a job that could not be asked to stop"
 )
 
 // standing is what a step depends on, beside the event.
@@ -135,12 +135,12 @@ func (s standing) decide(e event) step {
 // lost decides about a run that fails for a reason other than its command. A job that has not started is removed.
 func (s standing) lost(err error) step {
 	if f, ok := errors.AsType[*job.Failure](err); ok && f.NeverStarted && !s.attached {
-		return removeUnborn // what was seen to run was not the command
+		return removeUnstarted // what was seen to run was not the command
 	}
 	if s.started {
 		return leaveLost
 	}
-	return removeUnborn
+	return removeUnstarted
 }
 
 // unmet decides about a job whose agents can't be met any more. Where that is for their certificates, the command

@@ -16,19 +16,19 @@ import (
 
 // endings are the steps that end a session. Each tells how the run ends, and returns that.
 var endings = map[step]func(*session, context.Context, standing, event) error{
-	finish:         (*session).finish,
-	takeBack:       (*session).takeBack,
-	removeUnborn:   (*session).removeUnborn,
-	killHere:       (*session).killHere,
-	leaveJob:       (*session).leaveJob,
-	leaveOutput:    (*session).leaveOutput,
-	leaveUnstored:  (*session).leaveUnstored,
-	leaveRefused:   (*session).leaveRefused,
-	leaveLost:      (*session).leaveLost,
-	leaveUnshown:   (*session).leaveUnshown,
-	leaveRest:      (*session).leaveRest,
-	leaveStopping:  (*session).leaveStopping,
-	leaveUnstopped: (*session).leaveUnstopped,
+	finish:          (*session).finish,
+	takeBack:        (*session).takeBack,
+	removeUnstarted: (*session).removeUnstarted,
+	killHere:        (*session).killHere,
+	leaveJob:        (*session).leaveJob,
+	leaveOutput:     (*session).leaveOutput,
+	leaveUnstored:   (*session).leaveUnstored,
+	leaveRefused:    (*session).leaveRefused,
+	leaveLost:       (*session).leaveLost,
+	leaveUnshown:    (*session).leaveUnshown,
+	leaveRest:       (*session).leaveRest,
+	leaveStopping:   (*session).leaveStopping,
+	leaveUnstopped:  (*session).leaveUnstopped,
 }
 
 // finish shows the outcome, and makes it the exit code. All output has been shown.
@@ -86,8 +86,8 @@ func (s *session) takeBack(ctx context.Context, _ standing, _ event) error {
 	return s.TakenBack("it is being removed")
 }
 
-// removeUnborn is the end of a run whose command has not started and will not.
-func (s *session) removeUnborn(ctx context.Context, _ standing, e event) error {
+// removeUnstarted is the end of a run whose command has not started and will not.
+func (s *session) removeUnstarted(ctx context.Context, _ standing, e event) error {
 	s.remove(ctx)
 	s.settle(false)
 	return s.Failed(e.err)

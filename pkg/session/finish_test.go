@@ -110,7 +110,7 @@ func TestFinish(t *testing.T) {
 func TestFinishUnwritten(t *testing.T) {
 	w := &failing{err: os.ErrClosed}
 	a := newBeside(w, io.Discard)
-	o := a.followed(Config{Teller: Teller{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Screen: a.screen(true), Events: &output.Events{Out: w}}})
+	o := a.config(a.screen(true), &output.Events{Out: w})
 	o.Job = followtest.NewJob()
 	s := &session{Config: o, agents: &follow.Attachment{}, follower: testFollower(t, w, io.Discard, "json")}
 	if _, err := s.take(t.Context(), event{what: allShown, outcome: &job.Outcome{Cause: job.Completed}}); !errors.Is(err, os.ErrClosed) {
@@ -128,7 +128,7 @@ func TestFinishUnwritten(t *testing.T) {
 func TestFailed(t *testing.T) {
 	var out, errOut bytes.Buffer
 	a := newBeside(&out, &errOut)
-	o := a.followed(Config{Teller: Teller{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Screen: a.screen(false), Events: &output.Events{Out: &out}}})
+	o := a.config(a.screen(false), &output.Events{Out: &out})
 	err := o.Failed(&job.Failure{Cause: job.ImagePull, Message: "no image", Hint: "{hodei} provider add"})
 	var f *job.Failure
 	if !errors.As(err, &f) || f.Message != "no image" {
@@ -187,7 +187,7 @@ func TestFinishIncomplete(t *testing.T) {
 			attach(t, f, "x-1", 0)
 			tt.before(f)
 			<-f.complete()
-			c := newBeside(io.Discard, io.Discard).followed(Config{Teller: Teller{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Screen: f.screen}})
+			c := newBeside(io.Discard, io.Discard).config(f.screen, nil)
 			c.Job = followtest.NewJob()
 			s := &session{Config: c, agents: &follow.Attachment{}, follower: f}
 			_, err := s.take(t.Context(), event{what: allShown, outcome: &tt.outcome})

@@ -25,7 +25,8 @@ func TestSessionRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := newBeside(io.Discard, io.Discard)
-	o := a.followed(Config{Teller: Teller{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Screen: a.screen(true)}, Follow: true})
+	o := a.config(a.screen(true), nil)
+	o.Follow = true
 	log, err := kept.Create(recordKey, 0)
 	if err != nil {
 		t.Fatal(err)

@@ -28,7 +28,7 @@ func (refusing) Refused(err error) *job.Failure {
 // A session whose handshakes are refused for good ends, and the job goes on.
 func TestSessionRefused(t *testing.T) {
 	f := testFollower(t, io.Discard, io.Discard, "json")
-	o := newBeside(io.Discard, io.Discard).followed(Config{Teller: Teller{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Screen: f.screen, Events: f.events}})
+	o := newBeside(io.Discard, io.Discard).config(f.screen, f.events)
 	j := refusing{followtest.NewJob()}
 	o.Job = j
 	s := &session{Config: o, follower: f}
@@ -66,7 +66,8 @@ func TestSessionRefusedByAgent(t *testing.T) {
 		_, agent := followtest.Certs(t, id)
 		var said bytes.Buffer
 		a := newBeside(io.Discard, &said)
-		o := a.followed(Config{Teller: Teller{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Screen: a.screen(false)}, Follow: true})
+		o := a.config(a.screen(false), nil)
+		o.Follow = true
 		j := ownTLS{refusing{followtest.NewJob()}, config}
 		o.Job = j
 		ctx, cancel := context.WithCancel(t.Context())

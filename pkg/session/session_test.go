@@ -212,7 +212,7 @@ func TestInterruptOver(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var out bytes.Buffer
 			f := testFollower(t, &out, io.Discard, "json")
-			o := newBeside(io.Discard, io.Discard).followed(Config{Teller: Teller{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Screen: f.screen, Events: f.events}})
+			o := newBeside(io.Discard, io.Discard).config(f.screen, f.events)
 			o.Job = followtest.NewJob()
 			s := &session{Config: o, follower: f, over: &job.Outcome{Cause: job.Completed}}
 			for range test.sent {
@@ -233,7 +233,8 @@ func TestSessionStuck(t *testing.T) {
 	w := newStuck()
 	var errOut bytes.Buffer
 	a := newBeside(w, &errOut)
-	o := a.followed(Config{Teller: Teller{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Screen: a.screen(true)}, Follow: true})
+	o := a.config(a.screen(true), nil)
+	o.Follow = true
 	signals := make(chan os.Signal, 2)
 	j := followtest.NewJob()
 	o.Job, o.Signals = j, signals
@@ -301,7 +302,7 @@ func TestNote(t *testing.T) {
 func TestIncompleteOutcome(t *testing.T) {
 	var out bytes.Buffer
 	f := testFollower(t, &out, io.Discard, "json")
-	o := newBeside(io.Discard, io.Discard).followed(Config{Teller: Teller{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Screen: f.screen, Events: f.events}})
+	o := newBeside(io.Discard, io.Discard).config(f.screen, f.events)
 	began := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
 	ended := job.Outcome{Cause: job.Completed, Attempt: "x-1", OutputBytes: 9, Started: began, Finished: began.Add(time.Second),
 		Usage: &job.Usage{Source: "cgroup2"}, Probes: []job.Probe{{Name: "stats"}}}
@@ -338,7 +339,7 @@ func TestRemovedAfterwards(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var errOut bytes.Buffer
 			a := newBeside(io.Discard, &errOut)
-			o := a.followed(Config{Teller: Teller{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Screen: a.screen(false)}})
+			o := a.config(a.screen(false), nil)
 			j := followtest.NewJob()
 			j.Broken = test.broken
 			before := ""

@@ -13,7 +13,6 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/follow/followtest"
 	"github.com/hodei-jobs/hodei/pkg/history"
-	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/place"
 )
@@ -38,7 +37,9 @@ func TestSessionUsage(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var out, errOut bytes.Buffer
 			a := newBeside(&out, &errOut)
-			o := a.followed(Config{Teller: Teller{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Screen: a.screen(test.events)}, Follow: test.follow, UsageInterval: test.every})
+			o := a.config(a.screen(test.events), nil)
+			o.Follow = test.follow
+			o.UsageInterval = test.every
 			if test.events {
 				o.Events = &output.Events{Out: &out}
 				o.Sink = o.Events

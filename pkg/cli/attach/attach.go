@@ -57,63 +57,13 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 			return command.AsRun(err)
 		},
 	}
-	flags := cmd.Flags()
-	flags.BoolVarP(&f.quiet, "quiet", "q", false, "Write nothing but the command's own output and errors.")
-	env.AddProviderFlag(cmd, flags, "Where the job runs")
-	command.DecorationFlags(cmd, &f.timestamps, &f.prefix)
-	flags.StringVarP(&f.output, "output", "o", "", "json or yaml: write events to stdout.")
-	command.UsageIntervalFlag(cmd, &f.usageInterval)
-	command.MetricsFlag(cmd, &f.metricsAddr)
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
+	f.register(env, cmd)
 	return cmd
-}
-
-// typed are the flags of attach, as they were typed.
-type typed struct {
-	quiet, timestamps, prefix bool
-	output                    string
-	usageInterval             time.Duration
-	metricsAddr               string
-}
-
-// options turns flags into options. The caller closes their store.
-func (f *typed) options(env *command.Env, cmd *cobra.Command, name string) (*Options, error) {
-	switch {
-	case f.output != "" && f.output != "json" && f.output != "yaml":
-		return nil, command.Usagef(cmd, "-o %q: want json or yaml", f.output)
-	case f.output != "" && (f.timestamps || f.prefix):
-		return nil, command.Usagef(cmd, "-o %s has no decorated lines: leave --timestamps and --prefix out", f.output)
-	}
-	if err := command.CheckUsageInterval(cmd, f.usageInterval, f.output != ""); err != nil {
-		return nil, err
-	}
-	metricsAddr, err := command.MetricsAddress(cmd, f.metricsAddr)
-	if err != nil {
-		return nil, err
-	}
-	o := &Options{
-		JobName: name, Named: env.Named, UsageInterval: f.usageInterval, MetricsAddr: metricsAddr,
-		Signals: env.Signals, Afterwards: env.Afterwards,
-	}
-	shown := output.Options{Timestamps: f.timestamps, Prefix: f.prefix}
-	if f.output != "" {
-		o.Events = &output.Events{Out: env.Out, YAML: f.output == "yaml"}
-		shown = output.Options{Events: o.Events}
-	}
-	o.Screen = command.NewScreen(env, f.quiet || o.Events != nil)
-	o.Sinks = env.Streams().Sinks(shown)
-	if o.Finder, o.Store, err = env.Finder(true, o.Screen.Note); err != nil {
-		return nil, err
-	}
-	o.Finder.Patient = true
-	o.Viewer = joblog.New(o.Finder, o.Sinks)
-	o.Viewer.EndSaid, o.Viewer.StoreDir = true, o.Store.Dir
-	return o, nil
 }
 
 // Options is what one attach does: which job it looks for where, and how it is shown.
 type Options struct {
-	// JobName is whom to attach to. Finder finds it, in the cluster and in the Store, which also takes what comes.
+	// JobName is the job to attach to. Finder looks for it in the cluster and in Store, which also keeps its output.
 	JobName string
 	Finder  *history.Finder
 	Store   *place.Store
@@ -167,7 +117,7 @@ func (o *Options) Run(ctx context.Context) error {
 		o.Screen.Note(note)
 	}
 	c := session.Config{
-		Teller: *o.teller(j), Job: run, Attached: true, Follow: true, Fallback: fallback, Sink: o.Sinks(j.Name), Store: o.Store,
+		Teller: o.teller(j), Job: run, Attached: true, Follow: true, Fallback: fallback, Sink: o.Sinks(j.Name), Store: o.Store,
 		UsageInterval: o.UsageInterval, Exporter: exporter, Earlier: o.earlier(j), Phases: phases(j.Found),
 		Signals: heard, StopSignals: stop, Afterwards: o.Afterwards,
 	}
@@ -218,9 +168,9 @@ func (o *Options) samples(j *history.Job, outcome *job.Outcome) (samples []job.S
 }
 
 // teller returns what tells the end of a job that was found.
-func (o *Options) teller(j *history.Job) *session.Teller {
+func (o *Options) teller(j *history.Job) session.Teller {
 	at := place.Cluster{Provider: o.Finder.Cluster}
-	return &session.Teller{Spec: j.Found.Spec, Place: at, Screen: o.Screen, Events: o.Events, Named: o.Named}
+	return session.Teller{Spec: j.Found.Spec, Place: at, Screen: o.Screen, Events: o.Events, Named: o.Named}
 }
 
 // keeps says what keeps an ended job from completing; "" is nothing.
