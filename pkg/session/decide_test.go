@@ -41,7 +41,8 @@ func TestReact(t *testing.T) {
 		{"attached before the start", waits, leaveJob, leaveJob, leaveJob, leaveJob, sayNotYet},
 		{"over", over, sayOver, sayOver, leaveOutput, sayOver, ignoreIt},
 		{"over, and warned", told(over), leaveOutput, leaveOutput, leaveOutput, leaveOutput, ignoreIt},
-		{"over, and attached", standing{attached: true, runs: true, over: true}, leaveOutput, leaveOutput, leaveOutput, leaveOutput, ignoreIt},
+		{"over, and attached", standing{attached: true, runs: true, over: true}, leaveOutput, leaveOutput, leaveOutput, leaveOutput,
+			ignoreIt},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			for _, c := range []struct {
@@ -94,7 +95,8 @@ func TestDecide(t *testing.T) {
 		{"agents can't be met", runs, event{what: meetingLost, err: lost}, leaveLost},
 		{"agents can't be met before the start", starts, event{what: meetingLost, err: lost}, removeUnstarted},
 		{"agents can't be met when all is over", over, event{what: meetingLost, err: lost}, ignoreIt},
-		{"agents can't be met as we are cut off", with(runs, func(s *standing) { s.cut = true }), event{what: meetingLost, err: lost}, ignoreIt},
+		{"agents can't be met as we are cut off", with(runs, func(s *standing) { s.cut = true }), event{what: meetingLost, err: lost},
+			ignoreIt},
 		{"the reader goes", runs, event{what: displayBroken, err: gone}, awaitSignal},
 		{"the reader goes when all is over", over, event{what: displayBroken, err: gone}, ignoreIt},
 		{"the reader goes after Ctrl-C", stopped, event{what: displayBroken, err: gone}, ignoreIt},
@@ -151,9 +153,12 @@ func TestWaitedEnough(t *testing.T) {
 		message string // empty: it waits on
 	}{
 		{"the agent was told", syscall.SIGTERM, hodeipb.Phase_STOPPING, nil, "job x was asked to stop 15s ago and still runs"},
-		{"the agent was not reached", syscall.SIGTERM, hodeipb.Phase_RUNNING, nil, "job x could not be asked to stop: its agent was not reached within 15s"},
-		{"Ctrl-C the same", os.Interrupt, hodeipb.Phase_RUNNING, nil, "job x could not be asked to stop: its agent was not reached within 15s"},
-		{"its output is not read", syscall.SIGTERM, hodeipb.Phase_STOPPING, &job.Outcome{Cause: job.Cancelled}, "the rest of the output was not shown; the command: Cancelled (exit 130)"},
+		{"the agent was not reached", syscall.SIGTERM, hodeipb.Phase_RUNNING, nil,
+			"job x could not be asked to stop: its agent was not reached within 15s"},
+		{"Ctrl-C the same", os.Interrupt, hodeipb.Phase_RUNNING, nil,
+			"job x could not be asked to stop: its agent was not reached within 15s"},
+		{"its output is not read", syscall.SIGTERM, hodeipb.Phase_STOPPING, &job.Outcome{Cause: job.Cancelled},
+			"the rest of the output was not shown; the command: Cancelled (exit 130)"},
 		{"a person reads its output", os.Interrupt, hodeipb.Phase_STOPPING, &job.Outcome{Cause: job.Cancelled}, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -161,7 +166,8 @@ func TestWaitedEnough(t *testing.T) {
 				f := testFollower(t, io.Discard, io.Discard, "")
 				f.State("x-1", &hodeipb.State{Phase: test.phase})
 				a := newBeside(io.Discard, io.Discard)
-				c := a.followed(Config{Teller: Teller{Spec: &job.Spec{Name: "x", Grace: 10 * time.Second}, Place: nowhere{}, Screen: f.screen}})
+				c := a.followed(Config{Teller: Teller{Spec: &job.Spec{Name: "x", Grace: 10 * time.Second}, Place: nowhere{},
+					Screen: f.screen}})
 				c.Job = followtest.NewJob()
 				s := &session{Config: c, follower: f, agents: &follow.Attachment{}, over: test.over}
 				began := time.Now()

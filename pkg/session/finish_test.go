@@ -33,32 +33,47 @@ func TestFinish(t *testing.T) {
 		{"its own code", job.Outcome{Cause: job.Error, Code: 7}, nil, 7, "exit 7", "", ""},
 		{"its own 127", job.Outcome{Cause: job.Error, Code: 127}, nil, 127, "exit 127", "", ""},
 		{"not found", job.Outcome{Cause: job.Error, Code: 127, Message: "exec: \"nope\": not\x1b[1m found"}, nil, 127, "",
-			`the command can't be run: exec: "nope": not[1m found (exit 127)`, "check the command, or name an image that has it: --image IMAGE"},
+			`the command can't be run: exec: "nope": not[1m found (exit 127)`,
+			"check the command, or name an image that has it: --image IMAGE"},
 		{"not executable", job.Outcome{Cause: job.Error, Code: 126, Message: "permission denied"}, nil, 126, "",
 			"the command can't be run: permission denied (exit 126)", "check the command, or name an image that has it: --image IMAGE"},
 		{"a signal", job.Outcome{Cause: job.Signaled, Code: 143, Signal: 15}, nil, 143, "killed by SIGTERM (exit 143)", "", ""},
 		{"cancelled", job.Outcome{Cause: job.Cancelled, Code: 143, Signal: 15}, nil, 130, "Cancelled (exit 130)", "", ""},
-		{"out of memory", job.Outcome{Cause: job.OOMKilled, Code: 137}, &memory, 137, "", "OOMKilled (exit 137)", "run it again with more memory: --memory 1Gi"},
-		{"out of memory without a limit", job.Outcome{Cause: job.OOMKilled, Code: 137}, nil, 137, "", "OOMKilled (exit 137)", "run it again with more memory: --memory SIZE"},
-		{"out of memory at its limit", job.Outcome{Cause: job.OOMKilled, Code: 137, Usage: &job.Usage{Memory: job.MemoryUsage{OOMEvents: new(uint64(1))}}}, &memory, 137, "", "OOMKilled (exit 137)", "run it again with more memory: --memory 1Gi"},
-		{"out of memory on the node", job.Outcome{Cause: job.OOMKilled, Code: 137, Usage: &job.Usage{Memory: job.MemoryUsage{OOMEvents: new(uint64(0))}}}, &memory, 137, "", "OOMKilled (exit 137)", ""},
-		{"too long", job.Outcome{Cause: job.DeadlineExceeded, Code: 143}, nil, 124, "", "DeadlineExceeded (exit 124)", "give it longer with --timeout"},
-		{"evicted", job.Outcome{Cause: job.Evicted, Message: "low on\nmemory"}, nil, 125, "", "Evicted (exit 125): low on memory", "let it be tried again: --retries 1"},
-		{"evicted for its disk", job.Outcome{Cause: job.Evicted, Message: `Container job exceeded its local ephemeral storage limit "20Mi".`}, nil, 125, "",
-			`Evicted (exit 125): Container job exceeded its local ephemeral storage limit "20Mi".`, "let it write more to its disk: --ephemeral-storage SIZE"},
+		{"out of memory", job.Outcome{Cause: job.OOMKilled, Code: 137}, &memory, 137, "", "OOMKilled (exit 137)",
+			"run it again with more memory: --memory 1Gi"},
+		{"out of memory without a limit", job.Outcome{Cause: job.OOMKilled, Code: 137}, nil, 137, "", "OOMKilled (exit 137)",
+			"run it again with more memory: --memory SIZE"},
+		{"out of memory at its limit", job.Outcome{Cause: job.OOMKilled, Code: 137,
+			Usage: &job.Usage{Memory: job.MemoryUsage{OOMEvents: new(uint64(1))}}}, &memory, 137, "", "OOMKilled (exit 137)",
+			"run it again with more memory: --memory 1Gi"},
+		{"out of memory on the node", job.Outcome{Cause: job.OOMKilled, Code: 137,
+			Usage: &job.Usage{Memory: job.MemoryUsage{OOMEvents: new(uint64(0))}}}, &memory, 137, "", "OOMKilled (exit 137)", ""},
+		{"too long", job.Outcome{Cause: job.DeadlineExceeded, Code: 143}, nil, 124, "", "DeadlineExceeded (exit 124)",
+			"give it longer with --timeout"},
+		{"evicted", job.Outcome{Cause: job.Evicted, Message: "low on\nmemory"}, nil, 125, "", "Evicted (exit 125): low on memory",
+			"let it be tried again: --retries 1"},
+		{"evicted for its disk", job.Outcome{Cause: job.Evicted,
+			Message: `Container job exceeded its local ephemeral storage limit "20Mi".`}, nil, 125, "",
+			`Evicted (exit 125): Container job exceeded its local ephemeral storage limit "20Mi".`,
+			"let it write more to its disk: --ephemeral-storage SIZE"},
 		{"preempted", job.Outcome{Cause: job.Preempted}, nil, 125, "", "Preempted (exit 125)", "let it be tried again: --retries 1"},
-		{"suspended under way", job.Outcome{Cause: job.Preempted, Message: "the job was suspended under way, and will run again when it is resumed"}, nil, 125, "",
-			"Preempted (exit 125): the job was suspended under way, and will run again when it is resumed", "follow it on: {hodei} attach x"},
+		{"suspended under way", job.Outcome{Cause: job.Preempted,
+			Message: "the job was suspended under way, and will run again when it is resumed"}, nil, 125, "",
+			"Preempted (exit 125): the job was suspended under way, and will run again when it is resumed",
+			"follow it on: {hodei} attach x"},
 		{"node lost", job.Outcome{Cause: job.NodeLost}, nil, 125, "", "NodeLost (exit 125)", "let it be tried again: --retries 1"},
-		{"agent lost", job.Outcome{Cause: job.AgentLost, Message: "the agent ended"}, nil, 125, "", "AgentLost (exit 125): the agent ended", "see what is left: {hodei} jobs x -o wide"},
-		{"unknown is never a success", job.Outcome{Cause: job.Unknown, Code: 0}, nil, 125, "", "Unknown (exit 125)", "see what is left: {hodei} jobs x -o wide"},
+		{"agent lost", job.Outcome{Cause: job.AgentLost, Message: "the agent ended"}, nil, 125, "",
+			"AgentLost (exit 125): the agent ended", "see what is left: {hodei} jobs x -o wide"},
+		{"unknown is never a success", job.Outcome{Cause: job.Unknown, Code: 0}, nil, 125, "", "Unknown (exit 125)",
+			"see what is left: {hodei} jobs x -o wide"},
 	} {
 		for _, format := range []string{"", "json"} {
 			t.Run(strings.TrimSpace(test.name+" "+format), func(t *testing.T) {
 				var out, errOut bytes.Buffer
 				a := newBeside(&out, &errOut)
 				a.name = "kubectl hodei"
-				o := a.followed(Config{Teller: Teller{Spec: &job.Spec{Name: "x", Command: []string{"nope"}, Memory: test.memory}, Place: nowhere{},
+				o := a.followed(Config{Teller: Teller{Spec: &job.Spec{Name: "x", Command: []string{"nope"}, Memory: test.memory},
+					Place:  nowhere{},
 					Screen: a.screen(format != "")}})
 				if format != "" {
 					o.Events = &output.Events{Out: &out}
@@ -95,7 +110,8 @@ func TestFinish(t *testing.T) {
 				if err := json.Unmarshal(out.Bytes(), &event); err != nil {
 					t.Fatalf("%v: %q", err, out.String())
 				}
-				if event.Type != "exit" || event.Cause != string(test.outcome.Cause) || event.ExitCode != test.code || event.Hint != strings.ReplaceAll(test.hint, "{hodei}", "kubectl hodei") {
+				if event.Type != "exit" || event.Cause != string(test.outcome.Cause) || event.ExitCode != test.code ||
+					event.Hint != strings.ReplaceAll(test.hint, "{hodei}", "kubectl hodei") {
 					t.Errorf("event %+v", event)
 				}
 				if errOut.Len() > 0 {
@@ -138,7 +154,8 @@ func TestFailed(t *testing.T) {
 	if err := json.Unmarshal(out.Bytes(), &event); err != nil {
 		t.Fatal(err)
 	}
-	if event["cause"] != "ImagePull" || event["exitCode"] != 125.0 || event["hint"] != "hodei provider add" || event["message"] != "no image" {
+	if event["cause"] != "ImagePull" || event["exitCode"] != 125.0 ||
+		event["hint"] != "hodei provider add" || event["message"] != "no image" {
 		t.Errorf("event %v", event)
 	}
 	if _, there := event["started"]; there {

@@ -25,7 +25,8 @@ import (
 func testFollower(t *testing.T, out, errOut io.Writer, events string) *follower {
 	t.Helper()
 	a := newBeside(out, errOut)
-	o := a.followed(Config{Teller: Teller{Spec: &job.Spec{Name: "hodei-x"}, Place: nowhere{}, Screen: a.screen(events != "")}, Follow: true})
+	o := a.followed(Config{Teller: Teller{Spec: &job.Spec{Name: "hodei-x"}, Place: nowhere{}, Screen: a.screen(events != "")},
+		Follow: true})
 	if events != "" {
 		o.Events = &output.Events{Out: out, YAML: events == "yaml"}
 		o.Sink = o.Events
@@ -90,7 +91,8 @@ func TestEvents(t *testing.T) {
 				}
 				return "TIME"
 			})
-			outputtest.Golden(t, "events."+format, regexp.MustCompile(`agent [0-9.]+s, command [0-9.]+s`).ReplaceAllString(text, "agent N, command N"))
+			outputtest.Golden(t, "events."+format,
+				regexp.MustCompile(`agent [0-9.]+s, command [0-9.]+s`).ReplaceAllString(text, "agent N, command N"))
 			if errOut.Len() > 0 {
 				t.Errorf("stderr: %q", errOut.String())
 			}
@@ -115,7 +117,8 @@ func TestOutput(t *testing.T) {
 		t.Errorf("stderr %q, want %q", got, want)
 	}
 	const want = "42 bytes of x are missing from offset 14 on"
-	if got, hint, err := f.missing(&job.Outcome{Cause: job.Completed}); got != want || !strings.Contains(hint, "--log-spool") || err != nil {
+	got, hint, err := f.missing(&job.Outcome{Cause: job.Completed})
+	if got != want || !strings.Contains(hint, "--log-spool") || err != nil {
 		t.Errorf("missing %q, hint %q, %v; want %q", got, hint, err, want)
 	}
 }
@@ -288,7 +291,8 @@ func TestFollowerAbandons(t *testing.T) {
 	if !slices.Equal(types, want) {
 		t.Errorf("got  %q\nwant %q", types, want)
 	}
-	if lost, _, err := f.missing(&job.Outcome{Cause: job.Completed}); lost != "an unknown number of bytes of x-1 are missing from offset 4 on" || err != nil {
+	lost, _, err := f.missing(&job.Outcome{Cause: job.Completed})
+	if want := "an unknown number of bytes of x-1 are missing from offset 4 on"; lost != want || err != nil {
 		t.Errorf("missing %q, %v", lost, err)
 	}
 }

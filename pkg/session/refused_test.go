@@ -41,7 +41,8 @@ func TestSessionRefused(t *testing.T) {
 	err := s.await(t.Context(), meeting, &follow.Events{Refused: refusals, Over: over})
 	exit, ok := errors.AsType[*job.ExitError](err)
 	tip, _ := errors.AsType[*job.Hinted](err)
-	if !ok || exit.Code != 125 || err.Error() != "refused: bad certificate; job x goes on" || tip == nil || tip.Hint != "compare the clocks" {
+	if !ok || exit.Code != 125 || err.Error() != "refused: bad certificate; job x goes on" ||
+		tip == nil || tip.Hint != "compare the clocks" {
 		t.Errorf("got %v", err)
 	}
 	if j.Deleted.Load() {
@@ -85,13 +86,14 @@ func TestSessionRefusedByAgent(t *testing.T) {
 		cancel()
 		work.Wait()
 		exit, ok := errors.AsType[*job.ExitError](err)
-		if !ok || exit.Code != 125 || !strings.HasPrefix(err.Error(), "refused: remote error: tls: ") || !strings.HasSuffix(err.Error(), "; job x goes on") {
+		const refused = "refused: remote error: tls: "
+		if !ok || exit.Code != 125 || !strings.HasPrefix(err.Error(), refused) || !strings.HasSuffix(err.Error(), "; job x goes on") {
 			t.Errorf("got %v", err)
 		}
 		if took := time.Since(began); took < follow.RefusedWait {
 			t.Errorf("given up after %s", took)
 		}
-		if !strings.HasPrefix(said.String(), "refused: remote error: tls: ") || strings.Count(said.String(), "; trying on for 2m0s\n") != 1 {
+		if !strings.HasPrefix(said.String(), refused) || strings.Count(said.String(), "; trying on for 2m0s\n") != 1 {
 			t.Errorf("said %q", said.String())
 		}
 		if j.Deleted.Load() {

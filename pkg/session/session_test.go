@@ -22,119 +22,130 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/place"
 )
 
+// scene is what a test of a session's end acts on.
+type scene struct {
+	follower *follower
+	job      *followtest.Job
+	signals  chan<- os.Signal
+	log      *logstore.Log
+}
+
 func TestSessionEnds(t *testing.T) {
-	runs := func(f *follower) { f.State("x-1", ran) }
+	runs := func(s scene) { s.follower.State("x-1", ran) }
 	for _, test := range []struct {
 		name     string
 		attached bool
 		fallback bool     // to the container's log
 		out      *failing // nil: all is written
-		act      func(f *follower, j *followtest.Job, signals chan<- os.Signal, log *logstore.Log)
+		act      func(scene)
 		code     int
 		message  string
 		hint     string
 		deleted  bool
 		stopped  bool
 	}{
-		{name: "its own end", act: func(_ *follower, j *followtest.Job, _ chan<- os.Signal, _ *logstore.Log) {
-			j.Ends <- &job.Outcome{Cause: job.Error, Code: 7}
+		{name: "its own end", act: func(s scene) {
+			s.job.Ends <- &job.Outcome{Cause: job.Error, Code: 7}
 		}, code: 7},
-		{name: "Ctrl-C before the start", act: func(_ *follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
-			signals <- os.Interrupt
+		{name: "Ctrl-C before the start", act: func(s scene) {
+			s.signals <- os.Interrupt
 		}, code: 130, deleted: true},
-		{name: "Ctrl-C twice", act: func(f *follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
-			runs(f)
-			signals <- os.Interrupt
-			signals <- os.Interrupt
+		{name: "Ctrl-C twice", act: func(s scene) {
+			runs(s)
+			s.signals <- os.Interrupt
+			s.signals <- os.Interrupt
 		}, code: 130, message: "job x has been asked to stop and still runs", hint: "{hodei} attach x", stopped: true},
-		{name: "Ctrl-C twice without the tunnel", fallback: true, act: func(f *follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
-			runs(f)
-			signals <- os.Interrupt
-			signals <- os.Interrupt
+		{name: "Ctrl-C twice without the tunnel", fallback: true, act: func(s scene) {
+			runs(s)
+			s.signals <- os.Interrupt
+			s.signals <- os.Interrupt
 		}, code: 130, message: "job x goes on", hint: "{hodei} attach x"},
-		{name: "the reader has gone without the tunnel", fallback: true, out: &failing{err: syscall.EPIPE}, act: func(f *follower, _ *followtest.Job, _ chan<- os.Signal, log *logstore.Log) {
-			runs(f)
-			store(t, log, batch(0, "out:text"))
+		{name: "the reader has gone without the tunnel", fallback: true, out: &failing{err: syscall.EPIPE}, act: func(s scene) {
+			runs(s)
+			store(t, s.log, batch(0, "out:text"))
 		}, code: 125, message: "write output: write |1: broken pipe; job x goes on", hint: "{hodei} attach x"},
-		{name: "Ctrl-C while attached", attached: true, act: func(_ *follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
-			signals <- os.Interrupt
+		{name: "Ctrl-C while attached", attached: true, act: func(s scene) {
+			s.signals <- os.Interrupt
 		}, code: 130, message: "job x goes on", hint: "{hodei} attach x"},
-		{name: "hung up", act: func(f *follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
-			runs(f)
-			signals <- syscall.SIGHUP
+		{name: "hung up", act: func(s scene) {
+			runs(s)
+			s.signals <- syscall.SIGHUP
 		}, code: 129, message: "hung up; job x goes on", hint: "{hodei} attach x"},
-		{name: "hung up while attached", attached: true, act: func(_ *follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
-			signals <- syscall.SIGHUP
+		{name: "hung up while attached", attached: true, act: func(s scene) {
+			s.signals <- syscall.SIGHUP
 		}, code: 129, message: "job x goes on", hint: "{hodei} attach x"},
-		{name: "Ctrl-C that its reader heard first", out: &failing{err: syscall.EPIPE}, act: func(f *follower, j *followtest.Job, signals chan<- os.Signal, log *logstore.Log) {
-			runs(f)
-			store(t, log, batch(0, "out:text"))
-			untilBroken(f)
-			signals <- os.Interrupt
-			<-j.Stopped
-			j.Ends <- &job.Outcome{Cause: job.Cancelled, Attempt: "x-1", OutputBytes: 4}
+		{name: "Ctrl-C that its reader heard first", out: &failing{err: syscall.EPIPE}, act: func(s scene) {
+			runs(s)
+			store(t, s.log, batch(0, "out:text"))
+			untilBroken(s.follower)
+			s.signals <- os.Interrupt
+			<-s.job.Stopped
+			s.job.Ends <- &job.Outcome{Cause: job.Cancelled, Attempt: "x-1", OutputBytes: 4}
 		}, code: 130, stopped: true},
-		{name: "Ctrl-C before its reader hears it", out: &failing{err: syscall.EPIPE}, act: func(f *follower, j *followtest.Job, signals chan<- os.Signal, log *logstore.Log) {
-			runs(f)
-			signals <- os.Interrupt
-			<-j.Stopped
-			store(t, log, batch(0, "out:text"))
-			untilBroken(f)
-			j.Ends <- &job.Outcome{Cause: job.Cancelled, Attempt: "x-1", OutputBytes: 4}
+		{name: "Ctrl-C before its reader hears it", out: &failing{err: syscall.EPIPE}, act: func(s scene) {
+			runs(s)
+			s.signals <- os.Interrupt
+			<-s.job.Stopped
+			store(t, s.log, batch(0, "out:text"))
+			untilBroken(s.follower)
+			s.job.Ends <- &job.Outcome{Cause: job.Cancelled, Attempt: "x-1", OutputBytes: 4}
 		}, code: 130, stopped: true},
-		{name: "Ctrl-C that the reader of one attached heard first", attached: true, out: &failing{err: syscall.EPIPE}, act: func(f *follower, _ *followtest.Job, signals chan<- os.Signal, log *logstore.Log) {
-			runs(f)
-			store(t, log, batch(0, "out:text"))
-			untilBroken(f)
-			signals <- os.Interrupt
-		}, code: 130, message: "job x goes on", hint: "{hodei} attach x"},
-		{name: "hung up, and its reader first", out: &failing{err: syscall.EPIPE}, act: func(f *follower, _ *followtest.Job, signals chan<- os.Signal, log *logstore.Log) {
-			runs(f)
-			store(t, log, batch(0, "out:text"))
-			untilBroken(f)
-			signals <- syscall.SIGHUP
+		{name: "Ctrl-C that the reader of one attached heard first", attached: true, out: &failing{err: syscall.EPIPE},
+			act: func(s scene) {
+				runs(s)
+				store(t, s.log, batch(0, "out:text"))
+				untilBroken(s.follower)
+				s.signals <- os.Interrupt
+			}, code: 130, message: "job x goes on", hint: "{hodei} attach x"},
+		{name: "hung up, and its reader first", out: &failing{err: syscall.EPIPE}, act: func(s scene) {
+			runs(s)
+			store(t, s.log, batch(0, "out:text"))
+			untilBroken(s.follower)
+			s.signals <- syscall.SIGHUP
 		}, code: 129, message: "hung up; job x goes on", hint: "{hodei} attach x"},
-		{name: "SIGTERM without the tunnel", fallback: true, act: func(f *follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
-			runs(f)
-			signals <- syscall.SIGTERM
+		{name: "SIGTERM without the tunnel", fallback: true, act: func(s scene) {
+			runs(s)
+			s.signals <- syscall.SIGTERM
 		}, code: 125, message: "without the tunnel it can't be asked to stop; job x goes on", hint: "{hodei} attach x"},
-		{name: "SIGQUIT before the start", act: func(_ *follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
-			signals <- syscall.SIGQUIT
+		{name: "SIGQUIT before the start", act: func(s scene) {
+			s.signals <- syscall.SIGQUIT
 		}, code: 130, deleted: true},
-		{name: "SIGTERM while attached", attached: true, act: func(_ *follower, _ *followtest.Job, signals chan<- os.Signal, _ *logstore.Log) {
-			signals <- syscall.SIGTERM
+		{name: "SIGTERM while attached", attached: true, act: func(s scene) {
+			s.signals <- syscall.SIGTERM
 		}, code: 143, message: "job x goes on", hint: "{hodei} attach x"},
-		{name: "the store is full", act: func(f *follower, _ *followtest.Job, _ chan<- os.Signal, _ *logstore.Log) {
-			runs(f)
-			f.Failed("x-1", fmt.Errorf("append to log: %w", &os.PathError{Op: "write", Path: "p", Err: syscall.ENOSPC}))
-			f.Failed("x-1", errors.New("again"))
+		{name: "the store is full", act: func(s scene) {
+			runs(s)
+			s.follower.Failed("x-1", fmt.Errorf("append to log: %w", &os.PathError{Op: "write", Path: "p", Err: syscall.ENOSPC}))
+			s.follower.Failed("x-1", errors.New("again"))
 		}, code: 125, message: "store output: no space left on device; job x goes on", hint: "make room in /store, then: {hodei} attach x"},
-		{name: "the store is not of this attempt", attached: true, act: func(f *follower, _ *followtest.Job, _ chan<- os.Signal, _ *logstore.Log) {
-			f.Failed("x-1", errors.New("beyond"))
+		{name: "the store is not of this attempt", attached: true, act: func(s scene) {
+			s.follower.Failed("x-1", errors.New("beyond"))
 		}, code: 125, message: "store output: beyond; job x goes on", hint: "{hodei} attach x"},
-		{name: "the reader has gone", out: &failing{err: syscall.EPIPE}, act: func(f *follower, j *followtest.Job, _ chan<- os.Signal, log *logstore.Log) {
-			runs(f)
-			store(t, log, batch(0, "out:text"))
-			<-j.Stopped
-			j.Ends <- &job.Outcome{Cause: job.Cancelled, Attempt: "x-1", OutputBytes: 4}
+		{name: "the reader has gone", out: &failing{err: syscall.EPIPE}, act: func(s scene) {
+			runs(s)
+			store(t, s.log, batch(0, "out:text"))
+			<-s.job.Stopped
+			s.job.Ends <- &job.Outcome{Cause: job.Cancelled, Attempt: "x-1", OutputBytes: 4}
 		}, code: 125, message: "write output: broken pipe; the job was told to stop", hint: "{hodei} logs x", stopped: true},
-		{name: "the reader of one attached has gone", attached: true, out: &failing{err: syscall.EPIPE}, act: func(f *follower, _ *followtest.Job, _ chan<- os.Signal, log *logstore.Log) {
-			runs(f)
-			store(t, log, batch(0, "out:text"))
+		{name: "the reader of one attached has gone", attached: true, out: &failing{err: syscall.EPIPE}, act: func(s scene) {
+			runs(s)
+			store(t, s.log, batch(0, "out:text"))
 		}, code: 125, message: "write output: write |1: broken pipe; job x goes on", hint: "{hodei} attach x"},
-		{name: "our own disk is full", out: &failing{err: syscall.ENOSPC}, act: func(f *follower, _ *followtest.Job, _ chan<- os.Signal, log *logstore.Log) {
-			runs(f)
-			store(t, log, batch(0, "out:text"))
+		{name: "our own disk is full", out: &failing{err: syscall.ENOSPC}, act: func(s scene) {
+			runs(s)
+			store(t, s.log, batch(0, "out:text"))
 		}, code: 125, message: "write output: write |1: no space left on device; job x goes on", hint: "{hodei} attach x"},
-		{name: "the log can't be read", act: func(f *follower, _ *followtest.Job, _ chan<- os.Signal, log *logstore.Log) {
-			runs(f)
-			log.Close()
-		}, code: 125, message: "stored output can't be shown: read log at offset 0: the log is closed; job x goes on", hint: "{hodei} attach x"},
-		{name: "no end of the output", act: func(f *follower, j *followtest.Job, _ chan<- os.Signal, log *logstore.Log) {
-			runs(f)
-			store(t, log, batch(0, "out:text"))
-			j.Ends <- &job.Outcome{Cause: job.Completed, Attempt: "x-1", OutputBytes: 9}
-		}, code: 125, message: "output is incomplete: 5 bytes of x-1 are missing from offset 4 on; the command: exit 0", hint: "let the Pod wait longer for its output to be fetched: --linger"},
+		{name: "the log can't be read", act: func(s scene) {
+			runs(s)
+			s.log.Close()
+		}, code: 125, message: "stored output can't be shown: read log at offset 0: the log is closed; job x goes on",
+			hint: "{hodei} attach x"},
+		{name: "no end of the output", act: func(s scene) {
+			runs(s)
+			store(t, s.log, batch(0, "out:text"))
+			s.job.Ends <- &job.Outcome{Cause: job.Completed, Attempt: "x-1", OutputBytes: 9}
+		}, code: 125, message: "output is incomplete: 5 bytes of x-1 are missing from offset 4 on; the command: exit 0",
+			hint: "let the Pod wait longer for its output to be fetched: --linger"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var out, errOut bytes.Buffer
@@ -142,7 +153,8 @@ func TestSessionEnds(t *testing.T) {
 			if test.out != nil {
 				a.streams.Out = test.out
 			}
-			o := a.followed(Config{Teller: Teller{Spec: &job.Spec{Name: "x", Retries: 1}, Place: nowhere{}, Screen: a.screen(true)}, Follow: true, Fallback: test.fallback})
+			o := a.followed(Config{Teller: Teller{Spec: &job.Spec{Name: "x", Retries: 1}, Place: nowhere{}, Screen: a.screen(true)},
+				Follow: true, Fallback: test.fallback})
 			kept, err := logstore.Open(t.TempDir(), logstore.Limits{})
 			if err != nil {
 				t.Fatal(err)
@@ -156,7 +168,7 @@ func TestSessionEnds(t *testing.T) {
 			s.follower.Attached(coordinator.Attachment{Hello: &hodeipb.Hello{Attempt: "x-1"}, Log: log})
 			go func() {
 				defer close(acted)
-				test.act(s.follower, j, signals, log)
+				test.act(scene{s.follower, j, signals, log})
 			}()
 			err = s.run(t.Context())
 			<-acted
@@ -282,7 +294,8 @@ func TestNote(t *testing.T) {
 		err  error
 		want string
 	}{
-		{&job.Failure{Cause: job.Forbidden, Message: "forbidden: no", Hint: "{hodei} install"}, "forbidden: no\nhint: kubectl hodei install\n"},
+		{&job.Failure{Cause: job.Forbidden, Message: "forbidden: no", Hint: "{hodei} install"},
+			"forbidden: no\nhint: kubectl hodei install\n"},
 		{&job.Failure{Message: "no"}, "no\n"},
 		{errors.New("lost"), "lost\n"},
 	} {

@@ -68,6 +68,7 @@ func TestSessionUsage(t *testing.T) {
 			if err := <-over; err != nil {
 				t.Fatal(err)
 			}
+			const want = "exit 0 in 5.00s, cpu 5.00s, memory 812Mi of 1Gi, net received 12.3MB sent 400kB\n"
 			told, final := 0, map[string]any{}
 			for line := range strings.Lines(out.String()) {
 				var event map[string]any
@@ -92,7 +93,7 @@ func TestSessionUsage(t *testing.T) {
 				if cpu != 5e9 || len(final["probes"].([]any)) != 2 {
 					t.Errorf("exit event %v", final)
 				}
-			} else if want := "exit 0 in 5.00s, cpu 5.00s, memory 812Mi of 1Gi, net received 12.3MB sent 400kB\n"; !strings.HasSuffix(errOut.String(), want) {
+			} else if !strings.HasSuffix(errOut.String(), want) {
 				t.Errorf("stderr %q, want it to end with %q", errOut.String(), want)
 			}
 			stored := 0

@@ -34,13 +34,21 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/session"
 )
 
+// kubeconfigText has a context a, whose cluster nobody serves.
+const kubeconfigText = `apiVersion: v1
+kind: Config
+current-context: a
+clusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]
+contexts: [{name: a, context: {cluster: c}}]
+`
+
 // dryRun returns the Job that "hodei run" with args would make, and its spec,
 // without a cluster.
 func dryRun(t *testing.T, args ...string) (*batchv1.Job, *job.Spec, error) {
 	t.Helper()
 	home := t.TempDir()
 	kubeconfig := filepath.Join(home, "kubeconfig")
-	if err := os.WriteFile(kubeconfig, []byte("apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]\ncontexts: [{name: a, context: {cluster: c}}]\n"), 0o600); err != nil {
+	if err := os.WriteFile(kubeconfig, []byte(kubeconfigText), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Chdir(home) // away from any certs/
@@ -82,37 +90,47 @@ func TestRunFlags(t *testing.T) {
 		want func(*job.Spec) // of the defaults
 	}{
 		{"defaults", []string{"--", "true"}, func(*job.Spec) {}},
-		{"the command's own flags", []string{"--", "sh", "-c", "echo $HOME", "--", "--detach"}, func(s *job.Spec) { s.Command = []string{"sh", "-c", "echo $HOME", "--", "--detach"} }},
-		{"variables", []string{"-e", "A=b=c,d", "-e", "EMPTY=", "-e", "HERE", "-e", "ABSENT", "-e", "VOID", "--", "true"}, func(s *job.Spec) {
-			s.Env = []job.EnvVar{{Name: "A", Value: "b=c,d"}, {Name: "EMPTY"}, {Name: "HERE", Value: "value of here"}, {Name: "VOID"}}
-		}},
+		{"the command's own flags", []string{"--", "sh", "-c", "echo $HOME", "--", "--detach"},
+			func(s *job.Spec) { s.Command = []string{"sh", "-c", "echo $HOME", "--", "--detach"} }},
+		{"variables", []string{"-e", "A=b=c,d", "-e", "EMPTY=", "-e", "HERE", "-e", "ABSENT", "-e", "VOID", "--", "true"},
+			func(s *job.Spec) {
+				s.Env = []job.EnvVar{{Name: "A", Value: "b=c,d"}, {Name: "EMPTY"}, {Name: "HERE", Value: "value of here"}, {Name: "VOID"}}
+			}},
 		{"a variable twice", []string{"-e", "A=1", "-e", "B=2", "-e", "A=3", "--", "true"}, func(s *job.Spec) {
 			s.Env = []job.EnvVar{{Name: "B", Value: "2"}, {Name: "A", Value: "3"}}
 		}},
-		{"sources", []string{"--env-from", "secret/a", "--env-from", "configmap/b.c", "--", "true"}, func(s *job.Spec) { s.EnvFrom = []job.EnvSource{{Secret: "a"}, {ConfigMap: "b.c"}} }},
-		{"resources", []string{"--cpu", "500m", "--cpu-limit=2", "--memory", "1Gi", "--memory-limit", "2Gi", "--ephemeral-storage", "5Gi", "--", "true"}, func(s *job.Spec) {
+		{"sources", []string{"--env-from", "secret/a", "--env-from", "configmap/b.c", "--", "true"},
+			func(s *job.Spec) { s.EnvFrom = []job.EnvSource{{Secret: "a"}, {ConfigMap: "b.c"}} }},
+		{"resources", []string{"--cpu", "500m", "--cpu-limit=2", "--memory", "1Gi", "--memory-limit", "2Gi", "--ephemeral-storage",
+			"5Gi", "--", "true"}, func(s *job.Spec) {
 			s.CPU, s.CPULimit, s.Memory, s.MemoryLimit, s.EphemeralStorage = q("500m"), q("2"), q("1Gi"), q("2Gi"), q("5Gi")
 		}},
-		{"times", []string{"--timeout", "1h", "--start-timeout=1m", "--grace", "5s", "--ttl", "10m", "--linger", "1s", "--retries", "3", "--", "true"}, func(s *job.Spec) {
-			s.Timeout, s.StartTimeout, s.Grace, s.TTL, s.Linger, s.Retries = time.Hour, time.Minute, 5*time.Second, 10*time.Minute, time.Second, 3
+		{"times", []string{"--timeout", "1h", "--start-timeout=1m", "--grace", "5s", "--ttl", "10m", "--linger", "1s", "--retries", "3",
+			"--", "true"}, func(s *job.Spec) {
+			s.Timeout, s.StartTimeout, s.Grace, s.TTL, s.Linger, s.Retries = time.Hour, time.Minute, 5*time.Second, 10*time.Minute,
+				time.Second, 3
 		}},
-		{"the rest", []string{"--image", "i:1", "--workdir", "/src", "--user", "1000:2000", "--merge-output", "--", "true"}, func(s *job.Spec) {
-			s.Image, s.Workdir, s.User, s.MergeOutput = "i:1", "/src", "1000:2000", true
-		}},
+		{"the rest", []string{"--image", "i:1", "--workdir", "/src", "--user", "1000:2000", "--merge-output", "--", "true"},
+			func(s *job.Spec) {
+				s.Image, s.Workdir, s.User, s.MergeOutput = "i:1", "/src", "1000:2000", true
+			}},
 		{"detached lingers longer", []string{"--detach", "--", "true"}, func(s *job.Spec) {
 			s.Linger, s.Detached, s.ContainerLogs, s.EndCopied = job.DefaultLinger, true, true, true
 		}},
 		{"detached, and to linger all the same", []string{"--detach", "--linger", "1h", "--", "true"}, func(s *job.Spec) {
 			s.Linger, s.Detached, s.ContainerLogs = time.Hour, true, true
 		}},
-		{"detached without the container's log", []string{"--detach", "--container-logs=false", "--", "true"}, func(s *job.Spec) { s.Linger, s.Detached = job.DefaultLinger, true }},
+		{"detached without the container's log", []string{"--detach", "--container-logs=false", "--", "true"},
+			func(s *job.Spec) { s.Linger, s.Detached = job.DefaultLinger, true }},
 		{"logs", []string{"--log-spool", "2Gi", "--log-overflow=drop", "--container-logs", "--", "true"}, func(s *job.Spec) {
 			s.LogSpool, s.LogOverflow, s.ContainerLogs = q("2Gi"), job.OverflowDrop, true
 		}},
-		{"nobody follows", []string{"--follow=false", "--", "true"}, func(s *job.Spec) { s.Linger, s.LogOverflow = time.Second, job.OverflowDrop }},
-		{"nobody follows, and the job waits all the same", []string{"--follow=false", "--log-overflow=block", "--", "true"}, func(s *job.Spec) {
-			s.Linger, s.LogOverflow = time.Second, job.OverflowBlock
-		}},
+		{"nobody follows", []string{"--follow=false", "--", "true"},
+			func(s *job.Spec) { s.Linger, s.LogOverflow = time.Second, job.OverflowDrop }},
+		{"nobody follows, and the job waits all the same", []string{"--follow=false", "--log-overflow=block", "--", "true"},
+			func(s *job.Spec) {
+				s.Linger, s.LogOverflow = time.Second, job.OverflowBlock
+			}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			made, spec, err := dryRun(t, append([]string{"--name", "x"}, test.args...)...)
@@ -127,7 +145,8 @@ func TestRunFlags(t *testing.T) {
 			if !bytes.Equal(g, w) {
 				t.Errorf("got  %s\nwant %s", g, w)
 			}
-			if made.Name != "x" || made.Namespace != "hodei-jobs-workers" || made.Spec.Template.Spec.ServiceAccountName != "hodei-jobs-worker" {
+			if made.Name != "x" || made.Namespace != "hodei-jobs-workers" ||
+				made.Spec.Template.Spec.ServiceAccountName != "hodei-jobs-worker" {
 				t.Errorf("made %s in %s for %s", made.Name, made.Namespace, made.Spec.Template.Spec.ServiceAccountName)
 			}
 		})
@@ -151,8 +170,9 @@ func TestRunFallback(t *testing.T) {
 			home := t.TempDir()
 			t.Chdir(home)
 			files := map[string]string{
-				"kubeconfig":        "apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]\ncontexts: [{name: a, context: {cluster: c}}]\n",
-				"hodei/config.yaml": "current: k\nproviders: {k: {type: kubernetes, context: a, kubeconfig: " + home + "/kubeconfig, " + test.setting + "}}\n",
+				"kubeconfig": kubeconfigText,
+				"hodei/config.yaml": "current: k\nproviders: {k: {type: kubernetes, context: a, kubeconfig: " +
+					home + "/kubeconfig, " + test.setting + "}}\n",
 			}
 			if err := os.Mkdir("hodei", 0o700); err != nil {
 				t.Fatal(err)
@@ -163,7 +183,8 @@ func TestRunFallback(t *testing.T) {
 				}
 			}
 			env := map[string]string{"HOME": home, "XDG_CONFIG_HOME": home}
-			a := &command.Env{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: io.Discard}, Kube: genericclioptions.NewConfigFlags(true), Getenv: func(name string) string { return env[name] }}
+			a := &command.Env{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: io.Discard},
+				Kube: genericclioptions.NewConfigFlags(true), Getenv: func(name string) string { return env[name] }}
 			cmd := New(a, nil)
 			if err := cmd.ParseFlags(test.args); err != nil {
 				t.Fatal(err)
@@ -242,19 +263,25 @@ func TestChooseWay(t *testing.T) {
 	}{
 		{name: "allowed", answer: kubernetestest.Allows(true)},
 		{name: "forbidden", answer: kubernetestest.Allows(false), fallback: true, logs: true},
-		{name: "forbidden, and copied anyway", change: func(o *Options) { o.Spec.ContainerLogs = true }, answer: kubernetestest.Allows(false), fallback: true, logs: true},
-		{name: "allowed, and copied anyway", change: func(o *Options) { o.Spec.ContainerLogs = true }, answer: kubernetestest.Allows(true), logs: true},
+		{name: "forbidden, and copied anyway", change: func(o *Options) { o.Spec.ContainerLogs = true },
+			answer: kubernetestest.Allows(false), fallback: true, logs: true},
+		{name: "allowed, and copied anyway", change: func(o *Options) { o.Spec.ContainerLogs = true },
+			answer: kubernetestest.Allows(true), logs: true},
 		{name: "ruled out", change: func(o *Options) { o.NoFallback = true }},
 		{name: "detached", change: func(o *Options) { o.Detach = true }},
 		{name: "without output", change: func(o *Options) { o.Follow = false }, answer: kubernetestest.Allows(false), fallback: true},
-		{name: "without output, ruled out", change: func(o *Options) { o.Follow, o.NoFallback = false, true }, answer: kubernetestest.Allows(false), fallback: true},
+		{name: "without output, ruled out", change: func(o *Options) { o.Follow, o.NoFallback = false, true },
+			answer: kubernetestest.Allows(false), fallback: true},
 		{name: "without output, allowed", change: func(o *Options) { o.Follow = false }, answer: kubernetestest.Allows(true)},
-		{name: "a linger that was asked for", change: func(o *Options) { o.Spec.Linger, o.Lingers = job.DefaultLinger, true }, answer: kubernetestest.Allows(false),
+		{name: "a linger that was asked for", change: func(o *Options) { o.Spec.Linger, o.Lingers = job.DefaultLinger, true },
+			answer:   kubernetestest.Allows(false),
 			fallback: true, logs: true, linger: job.DefaultLinger},
-		{name: "the default linger", change: func(o *Options) { o.Spec.Linger = job.DefaultLinger }, answer: kubernetestest.Allows(false),
+		{name: "the default linger", change: func(o *Options) { o.Spec.Linger = job.DefaultLinger },
+			answer:   kubernetestest.Allows(false),
 			fallback: true, logs: true, linger: time.Second},
 		{name: "no answer to the question", answer: func(w http.ResponseWriter) { http.Error(w, "no", http.StatusForbidden) }},
-		{name: "no answer at all", answer: func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, err: "Kubernetes cluster not available: "},
+		{name: "no answer at all", answer: func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
+			err: "Kubernetes cluster not available: "},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -271,7 +298,8 @@ func TestChooseWay(t *testing.T) {
 			}
 			var errOut bytes.Buffer
 			screen := output.NewScreen(&output.Streams{Out: io.Discard, Err: &errOut}, false, strings.Clone)
-			o := &Options{Follow: true, Teller: session.Teller{Spec: &job.Spec{Name: "x"}, Place: place.Cluster{Provider: p}, Screen: screen}}
+			o := &Options{Follow: true, Teller: session.Teller{Spec: &job.Spec{Name: "x"}, Place: place.Cluster{Provider: p},
+				Screen: screen}}
 			if test.change != nil {
 				test.change(o)
 			}
