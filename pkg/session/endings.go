@@ -101,7 +101,7 @@ func (s *session) remove(ctx context.Context) {
 			s.note(err)
 		}
 	}
-	if s.here() { // its processes would be waited for
+	if s.here() || s.Afterwards == nil { // the processes of a job here would be waited for
 		remove()
 		return
 	}

@@ -9,9 +9,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/exporter"
 )
 
-// ServeMetrics serves what is shown to e to Prometheus at an address, HOST:PORT, until stop is called, which waits for
-// its goroutine. The empty address is served nothing: e is nil then. An address that can't be had is an error; command,
-// of hodei, is for its hint. note shows what ends nothing, also beside the caller.
+// ServeMetrics serves the samples that e is given to Prometheus, at an address HOST:PORT, until stop is called or ctx
+// ends. stop waits until serving has ended. Without an address it serves nothing, and e is nil. The error is that
+// the address can't be listened on; its hint names hodei's command. note is called from another goroutine too.
 func ServeMetrics(ctx context.Context, command, address string, note func(string)) (e *exporter.Exporter, stop func(), err error) {
 	if address == "" {
 		return nil, func() {}, nil

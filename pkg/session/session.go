@@ -1,10 +1,12 @@
-// Package session follows one job to its end, as hodei run and attach do: it meets the job's agents, shows and keeps
-// their output, acts on signals, and tells the outcome. Start with [Run], whose [Config] is what it depends on; a
-// [Teller] alone tells the end of a job that nobody has to follow. What is done about each thing that happens is
-// decided in one place, standing.decide, which does nothing itself.
+// Package session follows one job to its end, as hodei run and attach do: it meets the job's agents, shows and stores
+// their output, acts on signals, and tells the outcome. Start with [Run]. A [Teller] alone tells the outcome of a job
+// that has already ended.
 //
-// The package makes no job, finds none, and knows no flags. It reads no environment, and asks for no signals: it acts
-// on those that it is given.
+// Inside, session.next waits for an event, the pure function standing.decide says what follows, and session.take does
+// it: steps.go has the steps after which the session goes on, endings.go those that end it.
+//
+// The package neither makes nor finds jobs, and knows no flags and no environment. It does not ask for signals: it
+// acts on those that it is given.
 package session
 
 import (
@@ -32,10 +34,10 @@ const podWait = 10 * time.Second
 // that leaves it.
 const leaveWait = time.Second
 
-// Run serves a job's agents until its outcome is known and its output shown, or until a signal or a failure ends
-// that before. It tells that end, and returns it: nil if the command succeeded, a [job.ExitError] with the exit code
-// if the job has ended otherwise or is left, else what kept the command from starting. When ctx ends, the job is not
-// watched any more: that is a failure too. c.Job is closed then.
+// Run serves a job's agents until the outcome is known and the output shown, or until a signal or a failure ends the
+// session. It tells how the session ended and returns that: nil if the command succeeded; a [job.ExitError] if the
+// command failed or the job was left running; a [job.Failure] if the command never started. A job can't be watched
+// after the end of ctx, which ends the session as a failure. Run closes c.Job.
 func Run(ctx context.Context, c Config) error { return newSession(c).run(ctx) }
 
 // session is a job that is followed.

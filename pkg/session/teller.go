@@ -13,33 +13,34 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
-// Teller tells how a job has ended, to a person on a screen and to programs as an event, and returns that end as the
-// error that the command ends with. One end is told of a job. A Teller is for one goroutine.
+// Teller tells how a job ended: to a person on a screen, to programs as an event, and to its caller as the error that
+// the command ends with. Call one of Conclude, TakenBack and Failed, once. A Teller is for one goroutine.
 type Teller struct {
-	// Spec is the job's.
+	// Spec is what the job was asked to be.
 	Spec *job.Spec
-	// Place is where it runs.
+	// Place is where the job runs.
 	Place place.Place
 	// Screen is what a person sees.
 	Screen *output.Screen
 	// Events are for programs; nil: nobody reads any.
 	Events *output.Events
-	// Named makes a hint one that can be typed: it puts in the program's name.
+	// Named puts the program's name into a hint, for {hodei}.
 	Named func(hint string) string
-	// Again is the command line that ran the job, up to the --. Empty: another process has run it.
+	// Again is the command line that ran the job, up to the --, for hints. Empty: another process ran it.
 	Again string
 }
 
-// Missing is what is missing of a job's output. The zero value is of output that is complete.
+// Missing says what is missing of a job's output. The zero value: nothing is.
 type Missing struct {
 	// Output says how much is missing, and where.
 	Output string
-	// Hint is what helps against it; empty: what has ended the job is why.
+	// Hint is what helps against that. Empty: what helps against the job's end does.
 	Hint string
 }
 
-// Conclude tells a job's outcome and draws the samples of its usage, those of the outcome's attempt. Output that is
-// missing makes a success a failure. The error, a [job.ExitError], is nil if the command succeeded.
+// Conclude tells a job's outcome, with the usage samples of its last attempt. A success with output missing is told as
+// a failure. Conclude returns nil if the command succeeded, else a [job.ExitError] or what kept an event from being
+// written.
 func (t *Teller) Conclude(outcome *job.Outcome, samples []job.Sample, missing Missing) error {
 	if missing.Output == "" {
 		return t.conclude(outcome, samples, t.explained(outcome))
@@ -72,7 +73,7 @@ func (t *Teller) TakenBack(left string) error {
 	return t.cancelled("the command had not started; " + left)
 }
 
-// Failed tells that a run has failed whose command never ran, or of which nothing more is known. It returns err, as a
+// Failed tells that a run failed before its command ran, or that nothing more is known of it. It returns err as a
 // [job.Failure].
 func (t *Teller) Failed(err error) error {
 	var f *job.Failure

@@ -13,10 +13,10 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
-// TestRunFields compares the table with the fields of a Spec and the flags of run.
-func TestRunFields(t *testing.T) {
+// TestSpecFlags compares the table with the fields of a Spec and the flags of run.
+func TestSpecFlags(t *testing.T) {
 	cmd := New(&command.Env{}, nil)
-	for path, flag := range runFields {
+	for path, flag := range specFlags {
 		if cmd.Flags().Lookup(flag) == nil {
 			t.Errorf("field %s: run has no flag --%s", path, flag)
 		}
@@ -29,7 +29,7 @@ func TestRunFields(t *testing.T) {
 		}
 	}
 	slices.Sort(fields)
-	if known := slices.Sorted(maps.Keys(runFields)); !slices.Equal(known, fields) {
+	if known := slices.Sorted(maps.Keys(specFlags)); !slices.Equal(known, fields) {
 		t.Errorf("the table has %v, a Spec has %v", known, fields)
 	}
 }

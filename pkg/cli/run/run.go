@@ -79,12 +79,12 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 
 // Options is what one run does: a job, and how it is made and followed.
 type Options struct {
-	// Teller has the job's Spec and Place.
+	// Teller has the job's Spec and Place, and where is told how it goes.
 	session.Teller
-	// In is asked whether bytes wait on it: the command does not get them. Out takes the Job's name or manifest.
+	// In is only asked whether bytes wait on it, which the command does not get. Out takes the Job's name or manifest.
 	In  io.Reader
 	Out io.Writer
-	// Format is of the manifest that is printed: json, yaml, name; empty: the job's name alone, or yaml with DryRun.
+	// Format is how the Job is printed: json, yaml or name. Empty: its name alone, or with DryRun as yaml.
 	Format string
 	// DryRun prints the Job, and makes none. Detach leaves it running, and prints it.
 	DryRun, Detach bool
