@@ -3,7 +3,7 @@ VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),dev)
 MODULES := . test/cluster test/cluster/coredns test/cluster/netpol test/peers tools/buf tools/lint
 GO_BUILD := CGO_ENABLED=0 go build -trimpath
 
-.PHONY: help build worker demo test test-cluster test-kernel cluster-up cluster-down bench generate generate-proto generate-bpf verify lint image clean
+.PHONY: help build worker demo test test-cluster test-kernel cluster-up cluster-down bench generate generate-proto generate-bpf verify verify-proto verify-bpf verify-modules packages lint image clean
 .DEFAULT_GOAL := build
 
 help: ## Show this
@@ -46,16 +46,27 @@ generate-proto: ## Generate pkg/hodeipb from its .proto
 	go build -C tools/buf -o $(CURDIR)/bin/ github.com/bufbuild/buf/cmd/buf
 	bin/buf generate
 
-generate-bpf: ## Generate agent/probe's programs from their C (clang-14, llvm-14, libbpf-dev)
+generate-bpf: ## Generate agent/probe's programs from their C (see packages)
 	go generate ./agent/probe
 
-GENERATED := 'pkg/hodeipb/*.pb.go' 'agent/probe/*_bpfe[lb].*'
-verify: generate ## Fail if the protocol breaks what runs, or what is generated, or a go.mod, is not up to date
+# unchanged PATTERNS: fails if files that are generated differ from what is committed, or are not committed
+unchanged = git diff --exit-code -- $(1) && ! git ls-files --others --exclude-standard -- $(1) | grep . >&2
+
+verify: verify-proto verify-bpf verify-modules ## Fail if the protocol breaks what runs, or what is generated, or a go.mod, is not up to date
+
+verify-proto: generate-proto
 	bin/buf lint
 	@tools/buf/breaking
-	@git diff --exit-code -- $(GENERATED)
-	@test -z "$$(git ls-files --others --exclude-standard -- $(GENERATED) | tee /dev/stderr)"
+	@$(call unchanged,'pkg/hodeipb/*.pb.go')
+
+verify-bpf: generate-bpf
+	@$(call unchanged,'agent/probe/*_bpfe[lb].*')
+
+verify-modules:
 	@for module in $(MODULES); do echo "go mod tidy -diff in $$module"; go -C $$module mod tidy -diff || exit 1; done
+
+packages: ## Install what generate-bpf and verify need, if it is missing (Debian 12, as root)
+	@tools/packages clang-14 llvm-14 libbpf-dev
 
 lint: ## Run golangci-lint (built here, which takes a while the first time)
 	go build -C tools/lint -o $(CURDIR)/bin/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint

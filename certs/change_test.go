@@ -95,7 +95,9 @@ func TestRotateBusy(t *testing.T) {
 		t.Fatal(err)
 	}
 	opts := RotateOptions{Dir: dir}
-	for name, rotate := range map[string]func(RotateOptions) ([]string, error){"Rotate": Rotate, "RotateCA": RotateCA, "FinishCA": FinishCA} {
+	for name, rotate := range map[string]func(RotateOptions) ([]string, error){
+		"Rotate": Rotate, "RotateCA": RotateCA, "FinishCA": FinishCA,
+	} {
 		if _, err := rotate(opts); !errors.Is(err, ErrBusy) {
 			t.Errorf("%s: error is %v, want ErrBusy", name, err)
 		}

@@ -312,7 +312,9 @@ func (in *inspection) checkChain(fact *Fact, f File, chain []*x509.Certificate) 
 	if len(in.cas) > 0 && fact.SignedBy == "" {
 		fact.Problem = cmp.Or(fact.Problem, fmt.Sprintf("it is not signed by %s", in.files[caCertFile].Source))
 	}
-	for name, usage := range map[string]x509.ExtKeyUsage{serverCertFile: x509.ExtKeyUsageServerAuth, clientCertFile: x509.ExtKeyUsageClientAuth} {
+	for name, usage := range map[string]x509.ExtKeyUsage{
+		serverCertFile: x509.ExtKeyUsageServerAuth, clientCertFile: x509.ExtKeyUsageClientAuth,
+	} {
 		if f.Name == name && !slices.Contains(chain[0].ExtKeyUsage, usage) && !slices.Contains(chain[0].ExtKeyUsage, x509.ExtKeyUsageAny) {
 			fact.Problem = cmp.Or(fact.Problem, fmt.Sprintf("it is not for %s authentication", strings.TrimSuffix(name, ".crt")))
 		}

@@ -166,11 +166,15 @@ func TestInspectProblems(t *testing.T) {
 		source string // of the fact that tells
 		want   string
 	}{
-		{"torn", func(dir string) { os.Truncate(filepath.Join(dir, "server.crt"), 200) }, "server.crt", "malformed: 0 of its 1 PEM blocks can be read"},
+		{"torn", func(dir string) { os.Truncate(filepath.Join(dir, "server.crt"), 200) }, "server.crt",
+			"malformed: 0 of its 1 PEM blocks can be read"},
 		{"empty", func(dir string) { os.Truncate(filepath.Join(dir, "client.crt"), 0) }, "client.crt", "malformed: it is not PEM"},
-		{"garbage", func(dir string) { writeFile(t, filepath.Join(dir, "x.crt"), bytes.Repeat([]byte{0, 0xff}, 1000)) }, "x.crt", "malformed: it is not PEM"},
-		{"key as certificate", func(dir string) { writeFile(t, filepath.Join(dir, "x.crt"), leafKey) }, "x.crt", "malformed: it holds no certificate but private key"},
-		{"too long", func(dir string) { os.Truncate(filepath.Join(dir, "server.crt"), 1<<40) }, "server.crt", "malformed: it is longer than 1 MiB"},
+		{"garbage", func(dir string) { writeFile(t, filepath.Join(dir, "x.crt"), bytes.Repeat([]byte{0, 0xff}, 1000)) }, "x.crt",
+			"malformed: it is not PEM"},
+		{"key as certificate", func(dir string) { writeFile(t, filepath.Join(dir, "x.crt"), leafKey) }, "x.crt",
+			"malformed: it holds no certificate but private key"},
+		{"too long", func(dir string) { os.Truncate(filepath.Join(dir, "server.crt"), 1<<40) }, "server.crt",
+			"malformed: it is longer than 1 MiB"},
 		{"a pipe", func(dir string) {
 			if err := syscall.Mkfifo(filepath.Join(dir, "x.crt"), 0o600); err != nil {
 				t.Fatal(err)
@@ -178,9 +182,12 @@ func TestInspectProblems(t *testing.T) {
 		}, "x.crt", "malformed: not a regular file"},
 		{"a directory", func(dir string) { os.Mkdir(filepath.Join(dir, "x.crt"), 0o700) }, "x.crt", "malformed: not a regular file"},
 		{"dangling link", func(dir string) { os.Symlink("nowhere", filepath.Join(dir, "x.crt")) }, "x.crt", "no such file or directory"},
-		{"another's key", func(dir string) { writeFile(t, filepath.Join(dir, "server.key"), leafKey) }, "server.crt", "server.key is another certificate's key"},
-		{"torn key", func(dir string) { os.Truncate(filepath.Join(dir, "server.key"), 50) }, "server.crt", "server.key: malformed: 0 of its 1 PEM blocks can be read"},
-		{"key without certificate", func(dir string) { os.Remove(filepath.Join(dir, "server.crt")) }, "server.key", "there is no certificate for this key"},
+		{"another's key", func(dir string) { writeFile(t, filepath.Join(dir, "server.key"), leafKey) }, "server.crt",
+			"server.key is another certificate's key"},
+		{"torn key", func(dir string) { os.Truncate(filepath.Join(dir, "server.key"), 50) }, "server.crt",
+			"server.key: malformed: 0 of its 1 PEM blocks can be read"},
+		{"key without certificate", func(dir string) { os.Remove(filepath.Join(dir, "server.crt")) }, "server.key",
+			"there is no certificate for this key"},
 		{"another CA's", func(dir string) { writeFile(t, filepath.Join(dir, "x.crt"), leaf) }, "x.crt", "it is not signed by ca.crt"},
 		{"leaf as CA", func(dir string) {
 			writeFile(t, filepath.Join(dir, "ca.crt"), leaf)
@@ -259,7 +266,8 @@ func FuzzInspect(f *testing.F) {
 	f.Add(good[2], good[0], good[1])
 	f.Add(append(good[0], good[2]...), []byte("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"), good[5])
 	f.Fuzz(func(t *testing.T, ca, cert, key []byte) {
-		files := []File{{Name: "ca.crt", Source: "ca.crt", Data: ca}, {Name: "server.crt", Source: "server.crt", Data: cert}, {Name: "server.key", Source: "server.key", Data: key}}
+		files := []File{{Name: "ca.crt", Source: "ca.crt", Data: ca}, {Name: "server.crt", Source: "server.crt", Data: cert},
+			{Name: "server.key", Source: "server.key", Data: key}}
 		told := map[string]bool{}
 		for _, fact := range Inspect(files, time.Now()) {
 			source, _, _ := strings.Cut(fact.Source, "#")

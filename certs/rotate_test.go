@@ -210,7 +210,8 @@ func TestRotateErrors(t *testing.T) {
 	}{
 		{"no CA key", func(dir string) { os.Remove(filepath.Join(dir, "ca.key")) }, fs.ErrNotExist},
 		{"no server certificate", func(dir string) { os.Remove(filepath.Join(dir, "server.crt")) }, fs.ErrNotExist},
-		{"torn client certificate", func(dir string) { writeFile(t, filepath.Join(dir, "client.crt"), []byte("-----BEGIN CERT")) }, ErrMalformed},
+		{"torn client certificate", func(dir string) { writeFile(t, filepath.Join(dir, "client.crt"), []byte("-----BEGIN CERT")) },
+			ErrMalformed},
 		{"other CA key", func(dir string) {
 			_, key, _ := mustAuthority(t).IssueServer([]string{"x"}, 0)
 			writeFile(t, filepath.Join(dir, "ca.key"), key)
@@ -221,7 +222,9 @@ func TestRotateErrors(t *testing.T) {
 			dir := good()
 			tt.change(dir)
 			before := snapshot(t, dir)
-			for name, rotate := range map[string]func(RotateOptions) ([]string, error){"Rotate": Rotate, "RotateCA": RotateCA, "FinishCA": FinishCA} {
+			for name, rotate := range map[string]func(RotateOptions) ([]string, error){
+				"Rotate": Rotate, "RotateCA": RotateCA, "FinishCA": FinishCA,
+			} {
 				if _, err := rotate(RotateOptions{Dir: dir}); !errors.Is(err, tt.want) {
 					t.Errorf("%s: error is %v, want %v", name, err, tt.want)
 				}
@@ -267,7 +270,8 @@ func TestRenewJob(t *testing.T) {
 		meet("coordinator of the overlap, old agent", r.Overlap, old)
 		meet("overlap, overlap", r.Overlap, r.Overlap)
 		meet("final coordinator, agent of the overlap", r.Final, r.Overlap)
-		meet("coordinator of the overlap, final agent", r.Overlap, &JobCerts{CA: r.Overlap.CA, ClientCert: r.Final.ClientCert, ClientKey: r.Final.ClientKey})
+		meet("coordinator of the overlap, final agent", r.Overlap,
+			&JobCerts{CA: r.Overlap.CA, ClientCert: r.Final.ClientCert, ClientKey: r.Final.ClientKey})
 		meet("final, final", r.Final, r.Final)
 		if bytes.Contains(r.Final.CA, first.CAPEM()) {
 			t.Error("the old CA is trusted in the end")
@@ -292,7 +296,8 @@ func TestRenewJob(t *testing.T) {
 	})
 	t.Run("ended", func(t *testing.T) {
 		ended := *old
-		ended.ServerCert, ended.ServerKey = signed(t, first, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour), x509.ExtKeyUsageServerAuth)
+		ended.ServerCert, ended.ServerKey = signed(t, first, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour),
+			x509.ExtKeyUsageServerAuth)
 		if r, err := second.RenewJob(testID, &ended); err != nil || r.Overlap != nil || r.Final == nil {
 			t.Errorf("%+v, %v", r, err)
 		}

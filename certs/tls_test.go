@@ -181,7 +181,8 @@ func TestClientRefuses(t *testing.T) {
 			testID.ServerName(), invalid(x509.Expired)},
 		{"client certificate", server(signed(t, a, now.Add(-time.Hour), now.Add(time.Hour), x509.ExtKeyUsageClientAuth)),
 			testID.ServerName(), invalid(x509.IncompatibleUsage)},
-		{"another job's name", server(c.ServerCert, c.ServerKey), ID{testID.Namespace, "other-00000"}.ServerName(), isA[x509.HostnameError]},
+		{"another job's name", server(c.ServerCert, c.ServerKey), ID{testID.Namespace, "other-00000"}.ServerName(),
+			isA[x509.HostnameError]},
 		{"address in place of a name", server(c.ServerCert, c.ServerKey), "127.0.0.1", isA[x509.HostnameError]},
 		{"TLS 1.2", old, testID.ServerName(), says("protocol version")},
 	}

@@ -137,7 +137,8 @@ func (o *Options) setDefaults() error {
 	case o.WorkersNamespace == SystemNamespace:
 		return fmt.Errorf("workers' namespace %q is the coordinator's, whose Secrets no job may mount", SystemNamespace)
 	case o.WorkersNamespace == corev1.NamespaceDefault || strings.HasPrefix(o.WorkersNamespace, "kube-"):
-		return fmt.Errorf("workers' namespace %q is Kubernetes' own: its Pods would have to meet Pod Security %q", o.WorkersNamespace, o.Profile)
+		return fmt.Errorf("workers' namespace %q is Kubernetes' own: its Pods would have to meet Pod Security %q",
+			o.WorkersNamespace, o.Profile)
 	case !slices.Contains(profiles, o.Profile):
 		return fmt.Errorf("profile %q: want %s, %s or %s", o.Profile, profiles[0], profiles[1], profiles[2])
 	case !slices.Contains(policies, o.NetworkPolicy):

@@ -131,7 +131,11 @@ func TestRights(t *testing.T) {
 		}
 	}
 	for _, right := range rights {
-		want := map[string]string{"hodei-jobs-worker-role": "hodei-jobs-workers/hodei-jobs-worker", "hodei-control-plane-role": "hodei-system/hodei-control-plane", "hodei-user": ""}
+		want := map[string]string{
+			"hodei-jobs-worker-role":   "hodei-jobs-workers/hodei-jobs-worker",
+			"hodei-control-plane-role": "hodei-system/hodei-control-plane",
+			"hodei-user":               "",
+		}
 		if subject, ok := want[right.Role]; !ok || right.Subject != subject {
 			t.Errorf("%s is bound to %q, want %q", right.Role, right.Subject, subject)
 		}
@@ -154,7 +158,8 @@ func TestRightsElsewhere(t *testing.T) {
 func TestRuleWithoutReason(t *testing.T) {
 	manifest := strings.Replace(string(rbac), "# Why a Pod waits.\n", "", 1)
 	_, err := rights([]byte(manifest), WorkersNamespace)
-	if err == nil || !strings.Contains(err.Error(), "no comment above the rule gives its reason") || !strings.Contains(err.Error(), "Role hodei-control-plane-role: line ") {
+	if err == nil || !strings.Contains(err.Error(), "no comment above the rule gives its reason") ||
+		!strings.Contains(err.Error(), "Role hodei-control-plane-role: line ") {
 		t.Errorf("error %v", err)
 	}
 }

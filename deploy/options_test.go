@@ -193,7 +193,8 @@ func TestDNS(t *testing.T) {
 			got[to] += fmt.Sprintf(" %s/%s", *port.Protocol, port.Port)
 		}
 	}
-	if want := (map[string]string{"Pods": " UDP/53 TCP/53 UDP/5353 TCP/5353", "169.254.20.10/32": " UDP/53 TCP/53"}); !maps.Equal(got, want) {
+	want := map[string]string{"Pods": " UDP/53 TCP/53 UDP/5353 TCP/5353", "169.254.20.10/32": " UDP/53 TCP/53"}
+	if !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
@@ -302,7 +303,8 @@ func TestRefusedOptions(t *testing.T) {
 	}{
 		{Options{WorkersNamespace: "Build"}, `workers' namespace "Build": `},
 		{Options{WorkersNamespace: SystemNamespace}, `workers' namespace "hodei-system" is the coordinator's`},
-		{Options{WorkersNamespace: "kube-system"}, `workers' namespace "kube-system" is Kubernetes' own: its Pods would have to meet Pod Security "restricted"`},
+		{Options{WorkersNamespace: "kube-system"},
+			`workers' namespace "kube-system" is Kubernetes' own: its Pods would have to meet Pod Security "restricted"`},
 		{Options{WorkersNamespace: "default"}, `workers' namespace "default" is Kubernetes' own`},
 		{Options{Profile: "open"}, `profile "open": want restricted, baseline or privileged`},
 		{Options{NetworkPolicy: "open"}, `network policy "open": want internet, private or none`},

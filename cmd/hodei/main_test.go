@@ -50,7 +50,8 @@ func TestScripts(t *testing.T) {
 	cluster := os.Getenv("HODEI_K8S_TEST") == "1"
 	if cluster {
 		diff := exec.Command("hodei", "install", "--diff")
-		diff.Env = append(os.Environ(), "HOME="+t.TempDir(), "XDG_CONFIG_HOME=", "XDG_STATE_HOME=", "KUBECONFIG="+cmp.Or(os.Getenv("KUBECONFIG"), clientcmd.RecommendedHomeFile))
+		diff.Env = append(os.Environ(), "HOME="+t.TempDir(), "XDG_CONFIG_HOME=", "XDG_STATE_HOME=",
+			"KUBECONFIG="+cmp.Or(os.Getenv("KUBECONFIG"), clientcmd.RecommendedHomeFile))
 		if err := target.Check(os.Stdout, diff); err != nil {
 			t.Fatal(err)
 		}
@@ -76,7 +77,9 @@ func TestScripts(t *testing.T) {
 			}
 			return false, errors.New("unknown condition " + name)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "freeport": freePort, "request": request, "jobcert": jobCert, "onscreen": onScreen},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "freeport": freePort, "request": request, "jobcert": jobCert, "onscreen": onScreen,
+		},
 	})
 }
 

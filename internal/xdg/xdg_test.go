@@ -13,7 +13,8 @@ func TestDirs(t *testing.T) {
 		{"relative home", map[string]string{"HOME": "me"}, "", ""},
 		{"set", map[string]string{"HOME": "/home/me", "XDG_CONFIG_HOME": "/c", "XDG_STATE_HOME": "/s"}, "/c", "/s"},
 		{"set, without a home", map[string]string{"XDG_CONFIG_HOME": "/c", "XDG_STATE_HOME": "/s"}, "/c", "/s"},
-		{"relative", map[string]string{"HOME": "/home/me", "XDG_CONFIG_HOME": "c", "XDG_STATE_HOME": "./s"}, "/home/me/.config", "/home/me/.local/state"},
+		{"relative", map[string]string{"HOME": "/home/me", "XDG_CONFIG_HOME": "c", "XDG_STATE_HOME": "./s"}, "/home/me/.config",
+			"/home/me/.local/state"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			getenv := func(name string) string { return test.env[name] }

@@ -25,7 +25,8 @@ func quantity(s string) *resource.Quantity {
 
 // run is one of ten seconds, changed by what a test needs.
 func run(name string, changes ...func(*job.Run)) job.Run {
-	r := job.Run{Attempt: name, Spec: &job.Spec{}, Outcome: &job.Outcome{Cause: job.Completed, Started: start, Finished: start.Add(10 * time.Second), Usage: &job.Usage{}}}
+	r := job.Run{Attempt: name, Spec: &job.Spec{},
+		Outcome: &job.Outcome{Cause: job.Completed, Started: start, Finished: start.Add(10 * time.Second), Usage: &job.Usage{}}}
 	for _, change := range changes {
 		change(&r)
 	}
@@ -92,7 +93,8 @@ func rates(cores ...float64) func(*job.Run) {
 		total := time.Duration(0)
 		for i, c := range append([]float64{0}, cores...) {
 			total += time.Duration(c * float64(time.Second))
-			r.Samples = append(r.Samples, job.Sample{Time: start.Add(time.Duration(i) * time.Second), Usage: job.Usage{CPU: job.CPUUsage{Total: ptr(total)}}})
+			r.Samples = append(r.Samples,
+				job.Sample{Time: start.Add(time.Duration(i) * time.Second), Usage: job.Usage{CPU: job.CPUUsage{Total: ptr(total)}}})
 		}
 	}
 }
@@ -104,7 +106,8 @@ func over(wall time.Duration) func(*job.Run) {
 // firstSample is that of the command's start, which has cost some CPU.
 func firstSample(seconds float64) func(*job.Run) {
 	return func(r *job.Run) {
-		r.Samples = []job.Sample{{Time: start, Usage: job.Usage{CPU: job.CPUUsage{Total: ptr(time.Duration(seconds * float64(time.Second)))}}}}
+		r.Samples = []job.Sample{{Time: start,
+			Usage: job.Usage{CPU: job.CPUUsage{Total: ptr(time.Duration(seconds * float64(time.Second)))}}}}
 	}
 }
 
@@ -119,7 +122,8 @@ func many(n int, cores float64) []float64 {
 func throttled(part float64, limitMillis uint64) func(*job.Run) {
 	return func(r *job.Run) {
 		cpu := &r.Outcome.Usage.CPU
-		cpu.Periods, cpu.ThrottledPeriods, cpu.Throttled = ptr(uint64(1000)), ptr(uint64(part*1000)), ptr(time.Duration(part*float64(time.Minute)))
+		cpu.Periods, cpu.ThrottledPeriods, cpu.Throttled = ptr(uint64(1000)), ptr(uint64(part*1000)),
+			ptr(time.Duration(part*float64(time.Minute)))
 		r.Outcome.Usage.CPU.LimitMillis = &limitMillis
 	}
 }
@@ -141,32 +145,46 @@ func TestMemory(t *testing.T) {
 		want   string // empty: no advice
 		reason string
 	}{
-		{"the highest peak", []job.Run{run("a", peak(600*mi)), run("b", peak(812*mi)), run("c", peak(700*mi))}, "1Gi", "the highest peak, 812Mi in b, and 20 % more, rounded up"},
+		{"the highest peak", []job.Run{run("a", peak(600*mi)), run("b", peak(812*mi)), run("c", peak(700*mi))}, "1Gi",
+			"the highest peak, 812Mi in b, and 20 % more, rounded up"},
 		{"little", []job.Run{run("a", peak(4*mi))}, "16Mi", "the highest peak, 4Mi in a"},
 		{"much", []job.Run{run("a", peak(100*1024*mi))}, "120Gi", "100Gi in a"},
 		{"not a round figure", []job.Run{run("a", peak(1000*mi))}, "1280Mi", "1000Mi in a"},
-		{"sampled", []job.Run{run("a", peak(600*mi), sampledPeak)}, "768Mi", "it is the highest sample, between which there may have been more"},
-		{"killed alone", []job.Run{run("a", peak(512*mi), limit(512*mi), killed)}, "1Gi", "a was killed for want of memory at 512Mi: what it needs is more than that, and not known; twice as much, rounded up"},
+		{"sampled", []job.Run{run("a", peak(600*mi), sampledPeak)}, "768Mi",
+			"it is the highest sample, between which there may have been more"},
+		{"killed alone", []job.Run{run("a", peak(512*mi), limit(512*mi), killed)}, "1Gi",
+			"a was killed for want of memory at 512Mi: what it needs is more than that, and not known; twice as much, rounded up"},
 		{"killed, its limit unknown", []job.Run{run("a", peak(500*mi), killed)}, "1Gi", "at 500Mi"},
-		{"a child was killed", []job.Run{run("a", peak(512*mi), limit(512*mi), func(r *job.Run) { r.Outcome.Usage.Memory.OOMKills = ptr(uint64(1)) })}, "1Gi", "a was killed"},
+		{"a child was killed",
+			[]job.Run{run("a", peak(512*mi), limit(512*mi), func(r *job.Run) { r.Outcome.Usage.Memory.OOMKills = ptr(uint64(1)) })}, "1Gi",
+			"a was killed"},
 		{"killed twice", []job.Run{run("a", limit(256*mi), killed), run("b", limit(512*mi), killed)}, "1Gi", "b was killed"},
-		{"killed, and then it had enough", []job.Run{run("b", peak(700*mi), limit(1024*mi)), run("a", peak(512*mi), limit(512*mi), killed)}, "896Mi", "the highest peak, 700Mi in b, and 20 % more, rounded up; a was killed at 512Mi"},
-		{"killed later", []job.Run{run("b", peak(512*mi), limit(512*mi), killed), run("a", peak(300*mi), limit(512*mi))}, "1Gi", "b was killed"},
+		{"killed, and then it had enough", []job.Run{run("b", peak(700*mi), limit(1024*mi)), run("a", peak(512*mi), limit(512*mi), killed)},
+			"896Mi", "the highest peak, 700Mi in b, and 20 % more, rounded up; a was killed at 512Mi"},
+		{"killed later", []job.Run{run("b", peak(512*mi), limit(512*mi), killed), run("a", peak(300*mi), limit(512*mi))}, "1Gi",
+			"b was killed"},
 		{"killed on the node", []job.Run{run("a", peak(100*mi), limit(1024*mi), killedAbove)}, "120Mi", "the highest peak, 100Mi in a"},
-		{"killed on the node, asked for more", []job.Run{run("a", asks("", "", "1Gi", ""), peak(100*mi), limit(1024*mi), killedAbove)}, "1Gi", "not less than was asked for"},
-		{"killed on the node, and then completed", []job.Run{run("b", peak(200*mi), limit(512*mi)), run("a", limit(1024*mi), killedAbove)}, "240Mi", "200Mi in b"},
+		{"killed on the node, asked for more", []job.Run{run("a", asks("", "", "1Gi", ""), peak(100*mi), limit(1024*mi), killedAbove)},
+			"1Gi", "not less than was asked for"},
+		{"killed on the node, and then completed", []job.Run{run("b", peak(200*mi), limit(512*mi)), run("a", limit(1024*mi), killedAbove)},
+			"240Mi", "200Mi in b"},
 		{"killed, and only samples are known", []job.Run{run("a", killed, func(r *job.Run) {
 			r.Outcome.Usage = nil
 			r.Samples = []job.Sample{{Time: start, Usage: job.Usage{Memory: job.MemoryUsage{Limit: ptr(uint64(512 * mi))}}}}
 		})}, "1Gi", "a was killed"},
 		{"killed, nothing known", []job.Run{run("a", killed)}, "", ""},
-		{"filled by files", []job.Run{run("a", peak(1024*mi), limit(1024*mi), own(300*mi))}, "1Gi", "a filled its limit of 1Gi and was not killed: at most 300Mi of it was its processes' own"},
+		{"filled by files", []job.Run{run("a", peak(1024*mi), limit(1024*mi), own(300*mi))}, "1Gi",
+			"a filled its limit of 1Gi and was not killed: at most 300Mi of it was its processes' own"},
 		{"filled by itself", []job.Run{run("a", peak(1024*mi), limit(1024*mi), own(1000*mi))}, "1280Mi", "it was cut off by its limit"},
 		{"filled, by what is not known", []job.Run{run("a", peak(1024*mi), limit(1024*mi))}, "1280Mi", "it was cut off by its limit"},
-		{"failed alone", []job.Run{run("a", asks("", "", "1Gi", ""), peak(20*mi), failed)}, "1Gi", "20Mi in a, and 20 % more, rounded up; none of them completed, so not less than was asked for"},
-		{"failed, with more than it asked for", []job.Run{run("a", asks("", "", "16Mi", ""), peak(20*mi), failed)}, "24Mi", "rounded up; none of them completed"},
-		{"failed, and then completed", []job.Run{run("b", asks("", "", "1Gi", ""), peak(20*mi)), run("a", peak(10*mi), failed)}, "24Mi", "20Mi in b"},
-		{"killed at less than was asked for since", []job.Run{run("b", asks("", "", "4Gi", "")), run("a", peak(512*mi), limit(512*mi), killed)}, "4Gi", "not less than was asked for"},
+		{"failed alone", []job.Run{run("a", asks("", "", "1Gi", ""), peak(20*mi), failed)}, "1Gi",
+			"20Mi in a, and 20 % more, rounded up; none of them completed, so not less than was asked for"},
+		{"failed, with more than it asked for", []job.Run{run("a", asks("", "", "16Mi", ""), peak(20*mi), failed)}, "24Mi",
+			"rounded up; none of them completed"},
+		{"failed, and then completed", []job.Run{run("b", asks("", "", "1Gi", ""), peak(20*mi)), run("a", peak(10*mi), failed)},
+			"24Mi", "20Mi in b"},
+		{"killed at less than was asked for since", []job.Run{run("b", asks("", "", "4Gi", "")),
+			run("a", peak(512*mi), limit(512*mi), killed)}, "4Gi", "not less than was asked for"},
 		{"not measured", []job.Run{run("a", used(5))}, "", ""},
 		{"absurd", []job.Run{run("a", peak(math.MaxUint64))}, "8Ei", ""},
 		{"absurd, killed", []job.Run{run("a", limit(math.MaxUint64), killed)}, "8Ei", ""},
@@ -200,23 +218,30 @@ func TestCPU(t *testing.T) {
 		reason      string
 	}{
 		{"the mean of a short one", []job.Run{run("a", used(5))}, "500m", "", "1", "on average it used 0.50 cores, in a, rounded up"},
-		{"95 of 100", []job.Run{run("a", rates(append(many(95, 0.5), many(5, 3)...)...))}, "500m", "", "3", "95 % of the time it used at most 0.50 cores, in a"},
-		{"94 of 100", []job.Run{run("a", rates(append(many(94, 0.5), many(6, 3)...)...))}, "3", "", "3", "95 % of the time it used at most 3.00 cores"},
+		{"95 of 100", []job.Run{run("a", rates(append(many(95, 0.5), many(5, 3)...)...))}, "500m", "", "3",
+			"95 % of the time it used at most 0.50 cores, in a"},
+		{"94 of 100", []job.Run{run("a", rates(append(many(94, 0.5), many(6, 3)...)...))}, "3", "", "3",
+			"95 % of the time it used at most 3.00 cores"},
 		{"too few samples", []job.Run{run("a", used(10), rates(1, 2, 3))}, "1", "", "3", "on average"},
 		{"the median", []job.Run{run("a", used(1)), run("b", used(2)), run("c", used(90))}, "200m", "", "9", "in the median of 3 attempts"},
 		{"those that failed have not done their work", []job.Run{run("a", used(1), failed), run("b", used(8))}, "800m", "", "1", "in b"},
-		{"it survived the kill of a part of it", []job.Run{run("a", used(1), killed, func(r *job.Run) { r.Outcome.Code = 0 }), run("b", used(8), failed)}, "100m", "", "1", "in a"},
+		{"it survived the kill of a part of it", []job.Run{run("a", used(1), killed, func(r *job.Run) { r.Outcome.Code = 0 }),
+			run("b", used(8), failed)}, "100m", "", "1", "in a"},
 		{"its command was not found", []job.Run{run("a", used(8), failed, neverRan), run("b", used(1))}, "100m", "", "1", "in b"},
 		{"all failed", []job.Run{run("a", used(1), failed)}, "100m", "", "1", "in a, rounded up; none of them completed"},
-		{"all failed, and asked for more", []job.Run{run("a", asks("2", "4", "", ""), used(1), failed)}, "2", "4", "", "none of them completed, so not less than was asked for"},
+		{"all failed, and asked for more", []job.Run{run("a", asks("2", "4", "", ""), used(1), failed)}, "2", "4", "",
+			"none of them completed, so not less than was asked for"},
 		{"idle", []job.Run{run("a", used(0))}, "10m", "", "10m", ""},
 		{"a limit that is far away", []job.Run{run("a", asks("4", "", "", ""), used(5))}, "500m", "4", "", ""},
 		{"a limit of its own", []job.Run{run("a", asks("1", "2", "", ""), used(5), throttled(0.05, 2000))}, "500m", "2", "", ""},
 		{"a limit that hurts", []job.Run{run("a", asks("500m", "", "", ""), used(5), throttled(0.6, 500))}, "500m", "1", "", ""},
-		{"a limit that was raised since", []job.Run{run("b", asks("2", "", "", ""), used(5), throttled(0, 2000)), run("a", asks("500m", "", "", ""), used(5), throttled(0.6, 500))}, "500m", "2", "", ""},
+		{"a limit that was raised since", []job.Run{run("b", asks("2", "", "", ""), used(5), throttled(0, 2000)),
+			run("a", asks("500m", "", "", ""), used(5), throttled(0.6, 500))}, "500m", "2", "", ""},
 		{"more than the limit", []job.Run{run("a", asks("400m", "", "", ""), used(5))}, "400m", "400m", "", "not more than its limit"},
-		{"over in no time", []job.Run{run("a", used(1), func(r *job.Run) { r.Outcome.Finished = start.Add(time.Millisecond) })}, "", "", "", ""},
-		{"the container's start is not its own", []job.Run{run("a", used(0.18), over(150*time.Millisecond), firstSample(0.03))}, "1", "", "1", "on average it used 1.00 cores"},
+		{"over in no time", []job.Run{run("a", used(1), func(r *job.Run) { r.Outcome.Finished = start.Add(time.Millisecond) })},
+			"", "", "", ""},
+		{"the container's start is not its own", []job.Run{run("a", used(0.18), over(150*time.Millisecond), firstSample(0.03))}, "1", "",
+			"1", "on average it used 1.00 cores"},
 		{"short, and its start is not known", []job.Run{run("a", used(0.03), over(4*time.Second))}, "", "", "", ""},
 		{"absurd", []job.Run{run("a", used(9e9))}, "1M", "", "1M", ""},
 	} {
@@ -276,7 +301,8 @@ func TestFrom(t *testing.T) {
 		t.Errorf("from runs without figures: %+v", a)
 	}
 	a := from([]job.Run{nothing, run("a", peak(100*mi), used(5)), run("b", peak(90*mi), used(5))})
-	if a.Attempts != 2 || a.Of != 3 || len(a.Notes) != 2 || !strings.Contains(a.Notes[0], "2 attempts are few") || !strings.Contains(a.Notes[1], "of 1 other attempt nothing was measured") {
+	if a.Attempts != 2 || a.Of != 3 || len(a.Notes) != 2 || !strings.Contains(a.Notes[0], "2 attempts are few") ||
+		!strings.Contains(a.Notes[1], "of 1 other attempt nothing was measured") {
 		t.Errorf("got %+v", a)
 	}
 	if a := from([]job.Run{run("a", peak(100*mi))}); !strings.HasPrefix(a.Notes[0], "1 attempt is little") || a.CPU != nil {
@@ -285,13 +311,15 @@ func TestFrom(t *testing.T) {
 	if a := from([]job.Run{run("a", peak(mi)), run("b", peak(mi)), run("c", peak(mi))}); len(a.Notes) != 0 {
 		t.Errorf("got %q", a.Notes)
 	}
-	if a := from([]job.Run{run("a", peak(mi), used(0.03), over(time.Second))}); len(a.Notes) != 2 || !strings.HasPrefix(a.Notes[0], "nothing on CPU: ") {
+	if a := from([]job.Run{run("a", peak(mi), used(0.03), over(time.Second))}); len(a.Notes) != 2 ||
+		!strings.HasPrefix(a.Notes[0], "nothing on CPU: ") {
 		t.Errorf("got %q", a.Notes)
 	}
 	// What was asked is the job's that is advised on, and a limit alone is a request.
 	spec := &job.Spec{CPULimit: quantity("1"), MemoryLimit: quantity("2Gi")}
 	a = From(spec, []job.Run{run("b", asks("7", "", "7Gi", ""), peak(100*mi), used(5))})
-	if a.CPU.Asked.String() != "1" || a.Memory.Asked.String() != "2Gi" || a.Memory.AskedLimit.String() != "2Gi" || !a.CPU.Differs() || !a.Memory.Differs() {
+	if a.CPU.Asked.String() != "1" || a.Memory.Asked.String() != "2Gi" || a.Memory.AskedLimit.String() != "2Gi" || !a.CPU.Differs() ||
+		!a.Memory.Differs() {
 		t.Errorf("got %+v", a)
 	}
 	if a := from([]job.Run{run("a", asks("500m", "", "120Mi", ""), peak(100*mi), used(5))}); a.CPU.Differs() || a.Memory.Differs() {
@@ -342,8 +370,12 @@ func TestPatch(t *testing.T) {
 		advice       *Advice
 		want         string
 	}{
-		{"a template", Template, free, `{"spec":{"template":{"spec":{"containers":[{"name":"job","resources":{"limits":{"memory":"960Mi"},"requests":{"cpu":"500m","memory":"960Mi"}}}]}}}}`},
-		{"a CronJob", CronJob, bound, `{"spec":{"jobTemplate":{"spec":{"template":{"spec":{"containers":[{"name":"job","resources":{"limits":{"cpu":"2"},"requests":{"cpu":"500m"}}}]}}}}}}`},
+		{"a template", Template, free,
+			`{"spec":{"template":{"spec":{"containers":[{"name":"job","resources":{"limits":{"memory":"960Mi"},"requests":{"cpu":"500m",` +
+				`"memory":"960Mi"}}}]}}}}`},
+		{"a CronJob", CronJob, bound,
+			`{"spec":{"jobTemplate":{"spec":{"template":{"spec":{"containers":[{"name":"job","resources":{"limits":{"cpu":"2"},` +
+				`"requests":{"cpu":"500m"}}}]}}}}}}`},
 		{"a provider", Provider, free, `{"cpu":"500m","cpu_limit":"1","memory":"960Mi","memory_limit":"960Mi"}`},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -83,7 +83,8 @@ func (k *Cluster) version(ctx context.Context) Result {
 	case err != nil:
 		return New(name, Warning, "", "%s answers with a version that is none: %q", k.config.Host, answer.GitVersion)
 	case v.LessThan(oldestVersion):
-		return New(name, Error, "choose another cluster with --context", "Kubernetes %s is too old: want %s or later", answer.GitVersion, oldestVersion)
+		return New(name, Error, "choose another cluster with --context", "Kubernetes %s is too old: want %s or later",
+			answer.GitVersion, oldestVersion)
 	}
 	return New(name, OK, "", "Kubernetes %s at %s", answer.GitVersion, k.config.Host)
 }
@@ -132,7 +133,8 @@ func (k *Cluster) grantHint(ctx context.Context, r setup.Right) string {
 	if err != nil { // before 1.28 nobody can say
 		return fmt.Sprintf("kubectl create rolebinding NAME --clusterrole=hodei-user --user=USER -n %s", r.Namespace)
 	}
-	refusal := fmt.Errorf("User %q cannot %s resource %q in API group %q in the namespace %q", //nolint:staticcheck // the API server's own words
+	//nolint:staticcheck // the API server's own words
+	refusal := fmt.Errorf("User %q cannot %s resource %q in API group %q in the namespace %q",
 		who.Status.UserInfo.Username, r.Verb, r.Resource.Resource, r.Resource.Group, r.Namespace)
 	return kubernetes.Explain(apierrors.NewForbidden(r.Resource, "", refusal)).Hint
 }
@@ -142,11 +144,13 @@ func (k *Cluster) namespace(ctx context.Context) Result {
 	ns, err := k.CoreV1().Namespaces().Get(ctx, k.provider.Namespace, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		return New(name, Error, kubernetes.InstallCommand(k.provider.Namespace)+", or name another namespace with -n", "namespace %s does not exist", k.provider.Namespace)
+		return New(name, Error, kubernetes.InstallCommand(k.provider.Namespace)+", or name another namespace with -n",
+			"namespace %s does not exist", k.provider.Namespace)
 	case err != nil:
 		return Failed(name, err)
 	case ns.DeletionTimestamp != nil:
-		return New(name, Error, "wait until it is gone, then: "+kubernetes.InstallCommand(k.provider.Namespace), "namespace %s is being deleted", ns.Name)
+		return New(name, Error, "wait until it is gone, then: "+kubernetes.InstallCommand(k.provider.Namespace),
+			"namespace %s is being deleted", ns.Name)
 	}
 	return New(name, OK, "", "%s", ns.Name)
 }
@@ -156,7 +160,8 @@ func (k *Cluster) serviceAccount(ctx context.Context) Result {
 	_, err := k.CoreV1().ServiceAccounts(k.provider.Namespace).Get(ctx, k.provider.ServiceAccount, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		return New(name, Error, kubernetes.AccountHint(k.provider.Namespace, k.provider.ServiceAccount), "serviceaccount %q not found in namespace %s", k.provider.ServiceAccount, k.provider.Namespace)
+		return New(name, Error, kubernetes.AccountHint(k.provider.Namespace, k.provider.ServiceAccount),
+			"serviceaccount %q not found in namespace %s", k.provider.ServiceAccount, k.provider.Namespace)
 	case err != nil:
 		return Failed(name, err)
 	}
@@ -190,7 +195,8 @@ func (k *Cluster) networkPolicy(ctx context.Context) Result {
 	case err != nil:
 		return Failed(name, err)
 	case len(list.Items) == 0:
-		return New(name, Warning, kubernetes.InstallCommand(k.provider.Namespace), "none in namespace %s: jobs reach all that the cluster reaches", k.provider.Namespace)
+		return New(name, Warning, kubernetes.InstallCommand(k.provider.Namespace),
+			"none in namespace %s: jobs reach all that the cluster reaches", k.provider.Namespace)
 	}
 	var names []string
 	for _, p := range list.Items {
@@ -208,7 +214,8 @@ func (k *Cluster) pullSecrets(ctx context.Context) Result {
 		_, err := k.CoreV1().Secrets(k.provider.Namespace).Get(ctx, secret, metav1.GetOptions{})
 		switch {
 		case apierrors.IsNotFound(err):
-			return New(name, Error, fmt.Sprintf("kubectl create secret docker-registry %s -n %s --from-file=$HOME/.docker/config.json", secret, k.provider.Namespace),
+			return New(name, Error, fmt.Sprintf("kubectl create secret docker-registry %s -n %s --from-file=$HOME/.docker/config.json",
+				secret, k.provider.Namespace),
 				"secret %q not found in namespace %s", secret, k.provider.Namespace)
 		case err != nil:
 			return Failed(name, err)

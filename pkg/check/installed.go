@@ -47,7 +47,8 @@ func (k *Cluster) Installed(ctx context.Context) Result {
 	case err != nil:
 		return Failed(name, err)
 	case len(differ) > 0:
-		return New(name, Warning, "compare, repeating your install flags: "+kubernetes.InstallCommand(k.provider.Namespace)+" --diff", "differs from what this version installs: %s", job.Words(differ))
+		return New(name, Warning, "compare, repeating your install flags: "+kubernetes.InstallCommand(k.provider.Namespace)+" --diff",
+			"differs from what this version installs: %s", job.Words(differ))
 	}
 	return New(name, OK, "", "as this version installs it")
 }

@@ -20,8 +20,10 @@ func (k *Cluster) volumeLimits(ctx context.Context) Result {
 		return Failed(name, err)
 	}
 	if lax := withoutLimits(nodes.Items); len(lax) > 0 {
-		return New(name, Warning, "let their kubelets have localStorageCapacityIsolation: true; until then, after a start that never came: {hodei} jobs",
-			"not enforced on %s: a job there whose image never comes is ended by the next hodei run or hodei jobs alone", strings.Join(lax, ", "))
+		return New(name, Warning,
+			"let their kubelets have localStorageCapacityIsolation: true; until then, after a start that never came: {hodei} jobs",
+			"not enforced on %s: a job there whose image never comes is ended by the next hodei run or hodei jobs alone",
+			strings.Join(lax, ", "))
 	}
 	return New(name, OK, "", "enforced on every node (%d looked at)", len(nodes.Items))
 }

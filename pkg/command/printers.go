@@ -7,12 +7,17 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/document"
 )
 
-// NewPrinter returns a document.Printer for the formats json and yaml, and for all others what
-// toPrinter makes. format and toPrinter belong to the same print flags of kubectl.
+// NewPrinter returns a document.Printer for the formats json and yaml, a document.LinePrinter for
+// names, and for all others what toPrinter makes. format and toPrinter belong to the same print flags
+// of kubectl.
 func NewPrinter(format *string, toPrinter func() (printers.ResourcePrinter, error)) (printers.ResourcePrinter, error) {
 	chosen := *format
 	if chosen != "json" && chosen != "yaml" {
-		return toPrinter()
+		printer, err := toPrinter()
+		if names, ok := printer.(*printers.NamePrinter); ok {
+			return &document.LinePrinter{Line: names}, err
+		}
+		return printer, err
 	}
 	*format = "json" // with all that the other flags say
 	defer func() { *format = chosen }()
@@ -21,6 +26,12 @@ func NewPrinter(format *string, toPrinter func() (printers.ResourcePrinter, erro
 		return nil, err
 	}
 	return &document.Printer{JSON: printer, YAML: chosen == "yaml"}, nil
+}
+
+// LinePrinter returns a printer of lines that name an object, as kubectl does, and say what was done to
+// it. No name commands the terminal.
+func LinePrinter(done string) *document.LinePrinter {
+	return &document.LinePrinter{Line: &printers.NamePrinter{Operation: done}}
 }
 
 // StatePrinters makes printers that print objects as -o says, or as a line in which

@@ -1,7 +1,7 @@
 // Package document prints data as JSON or YAML in which nothing commands a terminal, whatever the
 // texts in it are: the names, commands and messages of jobs are chosen by strangers. Start with
-// [JSON] and [YAML] for values of hodei's own, [Printer] for Kubernetes objects, and [Escape] for a
-// document that is there already.
+// [JSON] and [YAML] for values of hodei's own, [Printer] for Kubernetes objects, [LinePrinter] for
+// their names, and [Escape] for a document that is there already.
 //
 // It chooses no format, and knows no stream but the io.Writer that an object is printed to. Text for
 // people is made printable by pkg/ui.

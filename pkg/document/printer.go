@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
 )
@@ -46,5 +47,31 @@ func (d *Printer) PrintObj(object runtime.Object, w io.Writer) error {
 		d.printed = true
 	}
 	_, err := w.Write(text)
+	return err
+}
+
+// LinePrinter prints each Kubernetes object, or each of an unstructured list, as one line, whatever its
+// name holds. Characters that command a terminal, and newlines, are escaped as in JSON.
+type LinePrinter struct {
+	// Line prints an object as a line. kubectl's NamePrinter, which writes names as they are, is one.
+	Line ObjectPrinter
+}
+
+// PrintObj implements [ObjectPrinter].
+func (l *LinePrinter) PrintObj(object runtime.Object, w io.Writer) error {
+	if list, ok := object.(*unstructured.UnstructuredList); ok {
+		for i := range list.Items {
+			if err := l.PrintObj(&list.Items[i], w); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var b bytes.Buffer
+	if err := l.Line.PrintObj(object, &b); err != nil {
+		return err
+	}
+	line := bytes.ReplaceAll(bytes.TrimSuffix(b.Bytes(), []byte("\n")), []byte("\n"), []byte(`\n`))
+	_, err := w.Write(append(Escape(line), '\n'))
 	return err
 }

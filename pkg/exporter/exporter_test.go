@@ -45,13 +45,17 @@ func everything() job.Sample {
 	next := func() *uint64 { n++; return new(n) }
 	wait := func() *time.Duration { n++; return new(time.Duration(n) * time.Second) }
 	return job.Sample{Time: time.Unix(1_750_000_000, 5e8), Usage: job.Usage{
-		CPU: job.CPUUsage{Total: wait(), User: wait(), System: wait(), LimitMillis: new(uint64(1500)), Throttled: wait(), Periods: next(), ThrottledPeriods: next()},
-		Memory: job.MemoryUsage{Current: next(), Peak: next(), Anon: next(), File: next(), Kernel: next(), Swap: next(), HugePages: new(uint64(2 << 20)), Limit: next(),
+		CPU: job.CPUUsage{Total: wait(), User: wait(), System: wait(), LimitMillis: new(uint64(1500)), Throttled: wait(), Periods: next(),
+			ThrottledPeriods: next()},
+		Memory: job.MemoryUsage{Current: next(), Peak: next(), Anon: next(), File: next(), Kernel: next(), Swap: next(),
+			HugePages: new(uint64(2 << 20)), Limit: next(),
 			MaxEvents: next(), OOMEvents: next(), OOMKills: next(), OOMVictim: &job.OOMVictim{Name: "no label"}},
-		IO:       job.IOUsage{ReadBytes: next(), WriteBytes: next(), ReadOps: next(), WriteOps: next()},
-		Network:  job.NetworkUsage{IPv4: &job.Traffic{ReceiveBytes: *next(), ReceivePackets: *next(), TransmitBytes: *next(), TransmitPackets: *next()}, IPv6: &job.Traffic{ReceiveBytes: 1 << 53}},
-		Pids:     job.PidsUsage{Current: next(), Limit: next()},
-		Pressure: job.PressureUsage{CPUSome: wait(), CPUFull: wait(), MemorySome: wait(), MemoryFull: wait(), IOSome: wait(), IOFull: wait()},
+		IO: job.IOUsage{ReadBytes: next(), WriteBytes: next(), ReadOps: next(), WriteOps: next()},
+		Network: job.NetworkUsage{IPv4: &job.Traffic{ReceiveBytes: *next(), ReceivePackets: *next(), TransmitBytes: *next(),
+			TransmitPackets: *next()}, IPv6: &job.Traffic{ReceiveBytes: 1 << 53}},
+		Pids: job.PidsUsage{Current: next(), Limit: next()},
+		Pressure: job.PressureUsage{CPUSome: wait(), CPUFull: wait(), MemorySome: wait(), MemoryFull: wait(), IOSome: wait(),
+			IOFull: wait()},
 	}}
 }
 
@@ -136,7 +140,8 @@ func TestLastSample(t *testing.T) {
 		{"later than nanoseconds go", time.Unix(20_000_000_000, 0), "2e+10"},
 	} {
 		e.Sample(id, job.Sample{Time: test.at, Usage: everything().Usage})
-		if got := text(t, e); !strings.Contains(got, `hodei_job_last_sample_timestamp_seconds{attempt="j-1",job_name="j",namespace="ns"} `+test.want+"\n") {
+		if got := text(t, e); !strings.Contains(got, `hodei_job_last_sample_timestamp_seconds{attempt="j-1",job_name="j",namespace="ns"} `+
+			test.want+"\n") {
 			t.Errorf("%s: got %s", test.name, got)
 		}
 	}
@@ -198,7 +203,8 @@ func TestBounds(t *testing.T) {
 			e.Attached(test.id)
 			e.Sample(test.id, everything())
 			got := text(t, e)
-			if shown := strings.Contains(got, fmt.Sprintf(`hodei_job_pids{attempt="%s",job_name="%s"`, test.id.Attempt, test.id.Job)); shown != test.shown {
+			if shown := strings.Contains(got, fmt.Sprintf(`hodei_job_pids{attempt="%s",job_name="%s"`, test.id.Attempt,
+				test.id.Job)); shown != test.shown {
 				t.Errorf("shown %t, want %t", shown, test.shown)
 			}
 			if leftOut := strings.Contains(got, "left_out_attempts_total 1"); leftOut == test.shown {

@@ -56,10 +56,12 @@ func TestMeter(t *testing.T) {
 	i := followtest.Issue(t, "ns", "x")
 	j, got, _, over := startMeter(t, i, &job.Spec{Name: "x"})
 	first := followtest.Attach(t, i, "x-1", j.Deliver)
-	if w := first.Welcome; w.Output || w.MetricsInterval.AsDuration() != 250*time.Millisecond || !w.MetricsAfter.AsTime().Equal(followtest.Sampled) {
+	if w := first.Welcome; w.Output || w.MetricsInterval.AsDuration() != 250*time.Millisecond ||
+		!w.MetricsAfter.AsTime().Equal(followtest.Sampled) {
 		t.Errorf("welcome %v", w)
 	}
-	if r := got.await(t, "the probes", func(r Reading) bool { return r.Probes != nil }); len(r.Probes) != 2 || r.Probes[1].Absent != "no BTF" {
+	if r := got.await(t, "the probes", func(r Reading) bool { return r.Probes != nil }); len(r.Probes) != 2 ||
+		r.Probes[1].Absent != "no BTF" {
 		t.Errorf("probes %v", r.Probes)
 	}
 	began := time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
@@ -78,7 +80,8 @@ func TestMeter(t *testing.T) {
 	})
 	again.Exit(followtest.Completed(began, 5))
 	got.await(t, "the last sample", sampled(5*time.Second))
-	if r := got.await(t, "the end", func(r Reading) bool { return r.Outcome != nil }); r.Outcome.Cause != job.Completed || r.Outcome.Attempt != "x-1" {
+	if r := got.await(t, "the end", func(r Reading) bool { return r.Outcome != nil }); r.Outcome.Cause != job.Completed ||
+		r.Outcome.Attempt != "x-1" {
 		t.Errorf("outcome %+v", r.Outcome)
 	}
 	if err := <-over; err != nil {
@@ -155,7 +158,8 @@ func TestMeterReport(t *testing.T) {
 		{"a node", job.Event{Phase: job.Scheduled, Detail: "node1"}, "waiting for the images"},
 		{"an image", job.Event{Phase: job.Pulling, Detail: "golang:1.26"}, "pulling golang:1.26"},
 		{"runs", job.Event{Phase: job.Running}, ""},
-		{"is not reached", job.Event{Phase: job.Running, Waiting: true, Detail: "the agent can't be reached"}, "the agent can't be reached"},
+		{"is not reached", job.Event{Phase: job.Running, Waiting: true, Detail: "the agent can't be reached"},
+			"the agent can't be reached"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := ""

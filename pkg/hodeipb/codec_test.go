@@ -26,7 +26,8 @@ func cut(b []byte, size int) mem.BufferSlice {
 func batchOf(data string, records int) *FromAgent {
 	b := &Batch{Offset: 1 << 40}
 	for i := range records {
-		b.Records = append(b.Records, &Record{Stream: Stream_STDOUT, StreamOffset: uint64(i) << 30, Length: uint32(i), TimeUnixNano: 1 << 60})
+		b.Records = append(b.Records, &Record{Stream: Stream_STDOUT, StreamOffset: uint64(i) << 30, Length: uint32(i),
+			TimeUnixNano: 1 << 60})
 	}
 	b.Data = []byte(data)
 	return &FromAgent{Message: &FromAgent_Batch{Batch: b}}
@@ -136,7 +137,8 @@ func TestBounds(t *testing.T) {
 		{"marks", marks(MaxMarks), ""},
 		{"too many marks", marks(maxParts), "a message of more than 1040 parts"},
 		{"a long text", exit(&ExitRecord{Message: strings.Repeat("x", MaxHeadBytes-100)}), ""},
-		{"a text that is too long", exit(&ExitRecord{Message: strings.Repeat("x", MaxHeadBytes)}), "a message of more than 65536 bytes besides output"},
+		{"a text that is too long", exit(&ExitRecord{Message: strings.Repeat("x", MaxHeadBytes)}),
+			"a message of more than 65536 bytes besides output"},
 		{"packed numbers", exit(&ExitRecord{Usage: &Usage{RunQueueWaits: make([]uint64, 5000)}}), "a message of more than 1040 parts"},
 		{"probes", exit(&ExitRecord{Probes: slices.Repeat([]*Probe{{}}, 5000)}), "a message of more than 1040 parts"},
 		{"a full batch", batchOf(full, MaxBatchRecords), ""},
@@ -268,7 +270,8 @@ func BenchmarkCodec(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			frames := append(mem.BufferSlice{mem.SliceBuffer(append(encoded[0].ReadOnlyData(), data[:16<<10]...))}, mem.SliceBuffer(data[16<<10:]))
+			frames := append(mem.BufferSlice{mem.SliceBuffer(append(encoded[0].ReadOnlyData(), data[:16<<10]...))},
+				mem.SliceBuffer(data[16<<10:]))
 			var e Envelope
 			if err := (Codec{}).Unmarshal(frames, &e); err != nil {
 				b.Fatal(err)

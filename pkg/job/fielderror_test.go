@@ -18,8 +18,10 @@ func TestFieldError(t *testing.T) {
 		{"a list", InvalidField("values", []string{"a", "b"}, "want one"), `values: ["a" "b"]: want one`},
 		{"no value", WrongField("command", "must be given"), "command: must be given"},
 		{"the whole", WrongField("", "too large"), "too large"},
-		{"another field", &FieldError{Path: "cpu", Value: "2", Detail: "more than", Beside: "cpu_limit", BesideValue: "1"}, "cpu: 2: more than cpu_limit: 1"},
-		{"seen from above", Below("providers.prod", &FieldError{Path: "cpu", Value: "2", Detail: "more than", Beside: "cpu_limit", BesideValue: "1"}),
+		{"another field", &FieldError{Path: "cpu", Value: "2", Detail: "more than", Beside: "cpu_limit", BesideValue: "1"},
+			"cpu: 2: more than cpu_limit: 1"},
+		{"seen from above",
+			Below("providers.prod", &FieldError{Path: "cpu", Value: "2", Detail: "more than", Beside: "cpu_limit", BesideValue: "1"}),
 			"providers.prod.cpu: 2: more than cpu_limit: 1"},
 		{"the whole from above", Below("config", WrongField("", "too large")), "config: too large"},
 		{"in another error", Below("config", fmt.Errorf("in short: %w", WrongField("cpu", "must be given"))), "config.cpu: must be given"},
@@ -35,7 +37,8 @@ func TestFieldError(t *testing.T) {
 
 func TestFieldErrorWithHint(t *testing.T) {
 	err := error(WrongField("command[1]", "is long").WithHint("shorten it"))
-	if e, ok := errors.AsType[*FieldError](err); !ok || e.Path != "command[1]" || HintOf(err) != "shorten it" || err.Error() != "command[1]: is long" {
+	if e, ok := errors.AsType[*FieldError](err); !ok || e.Path != "command[1]" || HintOf(err) != "shorten it" ||
+		err.Error() != "command[1]: is long" {
 		t.Errorf("got %#v", err)
 	}
 }

@@ -39,17 +39,23 @@ func TestValidate(t *testing.T) {
 		{"empty command", func(s *Spec) { s.Command = []string{"", "x"} }, "command: must be given"},
 		{"empty argument", func(s *Spec) { s.Command = []string{"echo", ""} }, ""},
 		{"NUL in an argument", func(s *Spec) { s.Command = []string{"echo", "a\x00b"} }, "command[1]: holds a NUL byte"},
-		{"latin-1", func(s *Spec) { s.Command = []string{"printf", "%s", "caf\xe9"} }, "command[2]: holds the byte 0xe9, which is not UTF-8"},
-		{"a command in latin-1", func(s *Spec) { s.Command = []string{"\ufffd\xe9"} }, "command[0]: holds the byte 0xe9, which is not UTF-8"},
-		{"C1 control", func(s *Spec) { s.Command = []string{"tr", "-d", "\u009b"} }, "command[2]: holds the character U+009B, which YAML can't carry"},
+		{"latin-1", func(s *Spec) { s.Command = []string{"printf", "%s", "caf\xe9"} },
+			"command[2]: holds the byte 0xe9, which is not UTF-8"},
+		{"a command in latin-1", func(s *Spec) { s.Command = []string{"\ufffd\xe9"} },
+			"command[0]: holds the byte 0xe9, which is not UTF-8"},
+		{"C1 control", func(s *Spec) { s.Command = []string{"tr", "-d", "\u009b"} },
+			"command[2]: holds the character U+009B, which YAML can't carry"},
 		{"DEL", func(s *Spec) { s.Env = []EnvVar{{"A", "\x7f"}} }, "env[0].value: holds the character U+007F, which YAML can't carry"},
 		{"no character", func(s *Spec) { s.Workdir = "/\uffff" }, "workdir: holds the character U+FFFF, which YAML can't carry"},
 		{"the longest argument", func(s *Spec) { s.Command = []string{"echo", strings.Repeat("<", 131071)} }, ""},
-		{"longer", func(s *Spec) { s.Command = []string{strings.Repeat("x", 131072)} }, "command[0]: has 131072 bytes: Linux takes at most 131071"},
+		{"longer", func(s *Spec) { s.Command = []string{strings.Repeat("x", 131072)} },
+			"command[0]: has 131072 bytes: Linux takes at most 131071"},
 		{"the longest variable", func(s *Spec) { s.Env = []EnvVar{{"AB", strings.Repeat("x", 131068)}} }, ""},
-		{"a longer one", func(s *Spec) { s.Env = []EnvVar{{"AB", strings.Repeat("x", 131069)}} }, "env[0].value: has 131072 bytes: Linux takes at most 131071"},
+		{"a longer one", func(s *Spec) { s.Env = []EnvVar{{"AB", strings.Repeat("x", 131069)}} },
+			"env[0].value: has 131072 bytes: Linux takes at most 131071"},
 		{"many arguments", func(s *Spec) { s.Command = slices.Repeat([]string{"x"}, 196_000) }, ""},
-		{"more of them", func(s *Spec) { s.Command = slices.Repeat([]string{"x"}, 197_000) }, "the command with its variables has 1970000 bytes: Linux takes at most 1966080"},
+		{"more of them", func(s *Spec) { s.Command = slices.Repeat([]string{"x"}, 197_000) },
+			"the command with its variables has 1970000 bytes: Linux takes at most 1966080"},
 		{"image with a space", func(s *Spec) { s.Image = "a b" }, `image: "a b": want REGISTRY/NAME:TAG, without spaces`},
 		{"image in latin-1", func(s *Spec) { s.Image = "\xe9" }, `image: "\xe9": want REGISTRY/NAME:TAG, without spaces`},
 		{"no name", func(s *Spec) { s.Name = "" }, `name: "": want lower-case letters`},
@@ -113,11 +119,13 @@ func TestSetDefaults(t *testing.T) {
 	if err := s.Validate(); err != nil {
 		t.Error(err)
 	}
-	if s.Grace != DefaultGrace || s.StartTimeout != DefaultStartTimeout || s.TTL != DefaultTTL || s.Linger != DefaultLinger || s.Timeout != 0 ||
+	if s.Grace != DefaultGrace || s.StartTimeout != DefaultStartTimeout || s.TTL != DefaultTTL || s.Linger != DefaultLinger ||
+		s.Timeout != 0 ||
 		s.LogSpool.Value() != 1<<30 || s.LogOverflow != "" {
 		t.Errorf("defaults %+v", s)
 	}
-	mine := Spec{Name: "a", Command: []string{"b"}, Grace: 1, StartTimeout: 2, TTL: 3, Linger: 4, Timeout: 5, Retries: 6, LogSpool: quantity("7Mi"),
+	mine := Spec{Name: "a", Command: []string{"b"}, Grace: 1, StartTimeout: 2, TTL: 3, Linger: 4, Timeout: 5, Retries: 6,
+		LogSpool:    quantity("7Mi"),
 		LogOverflow: OverflowDrop}
 	want, _ := json.Marshal(mine)
 	mine.SetDefaults()

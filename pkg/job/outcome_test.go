@@ -23,12 +23,14 @@ func TestOutcome(t *testing.T) {
 		{"signal", Outcome{Cause: Signaled, Code: 137, Signal: syscall.SIGKILL}, 137, "killed by SIGKILL (exit 137)"},
 		{"signal without a name", Outcome{Cause: Signaled, Code: 168, Signal: 40}, 168, "killed by signal 40 (exit 168)"},
 		{"out of memory", Outcome{Cause: OOMKilled, Code: 137, Signal: 9, Message: "m"}, 137, "OOMKilled (exit 137): m"},
-		{"out of memory, swallowed", Outcome{Cause: OOMKilled, Message: "m", Started: start, Finished: start.Add(time.Second)}, 0, "exit 0 in 1.00s (OOMKilled): m"},
+		{"out of memory, swallowed", Outcome{Cause: OOMKilled, Message: "m", Started: start, Finished: start.Add(time.Second)}, 0,
+			"exit 0 in 1.00s (OOMKilled): m"},
 		{"evicted", Outcome{Cause: Evicted, Code: 143}, 125, "Evicted (exit 125)"},
 		{"evicted, and exited by itself", Outcome{Cause: Evicted, Code: 1, PodEnded: true, Message: "m"}, 1, "Evicted (exit 1): m"},
 		{"evicted, and ended well", Outcome{Cause: Evicted, PodEnded: true}, 0, "exit 0 (Evicted)"},
 		{"deleted, and exited by itself", Outcome{Cause: Error, Code: 9, PodEnded: true, Message: "m"}, 9, "exit 9: m"},
-		{"timeout", Outcome{Cause: DeadlineExceeded, Code: 143, Signal: 15, Started: start, Finished: start.Add(72 * time.Second)}, 124, "DeadlineExceeded after 1m12s (exit 124)"},
+		{"timeout", Outcome{Cause: DeadlineExceeded, Code: 143, Signal: 15, Started: start, Finished: start.Add(72 * time.Second)}, 124,
+			"DeadlineExceeded after 1m12s (exit 124)"},
 		{"timeout, the command ended well", Outcome{Cause: DeadlineExceeded}, 124, "DeadlineExceeded (exit 124)"},
 		{"cancelled", Outcome{Cause: Cancelled, Code: 143, Signal: 15}, 130, "Cancelled (exit 130)"},
 		{"cancelled, the command ended well", Outcome{Cause: Cancelled}, 130, "Cancelled (exit 130)"},
@@ -57,7 +59,8 @@ func TestOfCommand(t *testing.T) {
 		own    bool
 	}{
 		{[]Cause{Completed, Error, Signaled, OOMKilled, DeadlineExceeded, Cancelled}, true},
-		{[]Cause{ImagePull, InvalidImage, Unschedulable, QuotaExceeded, Forbidden, ConfigError, Evicted, Preempted, NodeLost, StartTimeout, AgentLost, Unknown}, false},
+		{[]Cause{ImagePull, InvalidImage, Unschedulable, QuotaExceeded, Forbidden, ConfigError, Evicted, Preempted, NodeLost, StartTimeout,
+			AgentLost, Unknown}, false},
 		{[]Cause{"", "completed", "Frozen"}, false},
 	} {
 		for _, c := range test.causes {
@@ -89,7 +92,8 @@ func TestSettled(t *testing.T) {
 		{"preempted", told, &Outcome{Cause: Preempted}, &Outcome{Cause: Preempted, Code: 1, PodEnded: true, Message: "a"}},
 		{"node lost", told, &Outcome{Cause: NodeLost}, &Outcome{Cause: NodeLost, Code: 1, PodEnded: true, Message: "a"}},
 		{"deleted", told, unknown, &Outcome{Cause: Error, Code: 1, PodEnded: true, Message: "c"}},
-		{"the cluster has the record too", told, &Outcome{Cause: Evicted, Code: 1, PodEnded: true, Message: "d"}, &Outcome{Cause: Evicted, Code: 1, PodEnded: true, Message: "d"}},
+		{"the cluster has the record too", told, &Outcome{Cause: Evicted, Code: 1, PodEnded: true, Message: "d"},
+			&Outcome{Cause: Evicted, Code: 1, PodEnded: true, Message: "d"}},
 		{"an attempt that came after", told, &Outcome{Cause: Completed}, &Outcome{Cause: Completed}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

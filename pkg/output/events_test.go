@@ -17,7 +17,8 @@ import (
 // A program that reads the events gets every byte of the output back.
 func FuzzEvents(f *testing.F) {
 	for _, s := range []string{
-		"", "a", "\n", "null", "yes", "1e3", "~", " a ", "\t", "\x00", "\xff", "\r\n", "\u0085\u2028\ufeff", "--- |\n", "<&>", "\ufffd", "é",
+		"", "a", "\n", "null", "yes", "1e3", "~", " a ", "\t", "\x00", "\xff", "\r\n", "\u0085\u2028\ufeff", "--- |\n",
+		"<&>", "\ufffd", "é",
 	} {
 		f.Add([]byte(s))
 	}

@@ -25,7 +25,8 @@ func TestLines(t *testing.T) {
 	}{
 		{"nothing", nil, "", ""},
 		{"lines of two streams", []any{"out:a\nb\n", "err:c\n"}, "1 [o] a\n1 [o] b\n", "2 [e] c\n"},
-		{"a line in pieces has the time of the first", []any{"out:a", "err:b", "out:c\nd\n", "err:e\n"}, "1 [o] ac\n3 [o] d\n", "2 [e] be\n"},
+		{"a line in pieces has the time of the first", []any{"out:a", "err:b", "out:c\nd\n", "err:e\n"},
+			"1 [o] ac\n3 [o] d\n", "2 [e] be\n"},
 		{"no newline at the end", []any{"out:a", "err:b"}, "1 [o] a\n", "2 [e] b\n"},
 		{"empty lines", []any{"out:\n\n"}, "1 [o] \n1 [o] \n", ""},
 		{"any bytes", []any{"out:\x00\xff\r\x1b[1m\n"}, "1 [o] \x00\xff\r1 [o] \x1b[1m\n", ""},

@@ -13,7 +13,8 @@ func TestSummaryPlain(t *testing.T) {
 	began := time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
 	var samples []job.Sample // enough for curves, which are for a terminal
 	for i := range 20 {
-		samples = append(samples, job.Sample{Time: began.Add(time.Duration(i) * time.Second), Usage: job.Usage{CPU: job.CPUUsage{Total: new(time.Duration(i) * time.Second)}}})
+		samples = append(samples, job.Sample{Time: began.Add(time.Duration(i) * time.Second),
+			Usage: job.Usage{CPU: job.CPUUsage{Total: new(time.Duration(i) * time.Second)}}})
 	}
 	usage := &job.Usage{CPU: job.CPUUsage{Total: new(2 * time.Second)}}
 	for _, test := range []struct {

@@ -100,7 +100,8 @@ func (s *Store) TellDropped(note func(string)) {
 	default:
 		what = fmt.Sprintf("the %d oldest attempts", d.Attempts)
 	}
-	note(fmt.Sprintf("removed %s, %s, from the output that is kept on this machine, to keep to HODEI_LOG_MAX_BYTES", what, job.DataSize(uint64(d.Bytes))))
+	note(fmt.Sprintf("removed %s, %s, from the output that is kept on this machine, to keep to HODEI_LOG_MAX_BYTES", what,
+		job.DataSize(uint64(d.Bytes))))
 }
 
 // Close says what was removed meanwhile, and removes a temporary store. Its logs are

@@ -258,7 +258,8 @@ func (t Target) Say(by Asked, r *provider.Registry, look func(string) (Kubeconfi
 	switch {
 	case t.Provider != "" || context == "" || len(r.Providers) == 0:
 	case len(t.rivals) > 0:
-		s.Settings = fmt.Sprintf("no provider's settings are used: %s have context %q; to choose one: --provider NAME", job.Words(t.rivals), context)
+		s.Settings = fmt.Sprintf("no provider's settings are used: %s have context %q; to choose one: --provider NAME",
+			job.Words(t.rivals), context)
 	default:
 		s.Settings = fmt.Sprintf("no provider's settings are used: none has context %q", context)
 	}

@@ -325,7 +325,8 @@ var enums = map[reflect.Type][]string{
 	reflect.TypeFor[corev1.AppArmorProfileType]():           {"RuntimeDefault", "Localhost", "Unconfined"},
 	reflect.TypeFor[corev1.PersistentVolumeAccessMode]():    {"ReadWriteOnce", "ReadWriteOncePod", "ReadOnlyMany", "ReadWriteMany"},
 	reflect.TypeFor[corev1.PersistentVolumeMode]():          {"Filesystem", "Block"},
-	reflect.TypeFor[corev1.HostPathType]():                  {"", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket", "CharDevice", "BlockDevice"},
+	reflect.TypeFor[corev1.HostPathType](): {"", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket",
+		"CharDevice", "BlockDevice"},
 }
 
 // oneOf lists words as a sentence does.

@@ -9,12 +9,21 @@ import (
 func TestParseRequest(t *testing.T) {
 	kube := Config{Type: Kubernetes, Namespace: "hodei-jobs-workers", ImagePullPolicy: "IfNotPresent"}
 	for _, test := range []struct{ name, in, wantName string }{
-		{"the guide's", `{"type": "kubernetes", "name": "k8s-local", "config": {"namespace": "hodei-jobs-workers", "image_pull_policy": "IfNotPresent"}}`, "k8s-local"},
-		{"without a name", `{"type": "kubernetes", "config": {"namespace": "hodei-jobs-workers", "image_pull_policy": "IfNotPresent"}}`, ""},
-		{"the type twice", `{"type": "kubernetes", "config": {"type": "kubernetes", "namespace": "hodei-jobs-workers", "image_pull_policy": "IfNotPresent"}}`, ""},
-		{"with tabs", "{\n\t\"type\": \"kubernetes\",\n\t\"namespace\": \"hodei-jobs-workers\",\n\t\"image_pull_policy\": \"IfNotPresent\"\n}\n", ""},
-		{"escapes that YAML does not have", `{"\u0074ype": "kubernete\u0073", "name": "k8s\u002dlocal", "config": {"namespace": "hodei-jobs-workers", "image_pull_policy": "IfNotPresent", "context": null}}`, "k8s-local"},
-		{"YAML", "name: k8s-local\ntype: kubernetes\nconfig:\n  namespace: hodei-jobs-workers\n  image_pull_policy: IfNotPresent\n", "k8s-local"},
+		{"the guide's",
+			`{"type": "kubernetes", "name": "k8s-local", "config": {"namespace": "hodei-jobs-workers", "image_pull_policy": ` +
+				`"IfNotPresent"}}`, "k8s-local"},
+		{"without a name", `{"type": "kubernetes", "config": {"namespace": "hodei-jobs-workers", "image_pull_policy": "IfNotPresent"}}`,
+			""},
+		{"the type twice",
+			`{"type": "kubernetes", "config": {"type": "kubernetes", "namespace": "hodei-jobs-workers", "image_pull_policy": ` +
+				`"IfNotPresent"}}`, ""},
+		{"with tabs",
+			"{\n\t\"type\": \"kubernetes\",\n\t\"namespace\": \"hodei-jobs-workers\",\n\t\"image_pull_policy\": \"IfNotPresent\"\n}\n", ""},
+		{"escapes that YAML does not have",
+			`{"\u0074ype": "kubernete\u0073", "name": "k8s\u002dlocal", "config": {"namespace": "hodei-jobs-workers", ` +
+				`"image_pull_policy": "IfNotPresent", "context": null}}`, "k8s-local"},
+		{"YAML", "name: k8s-local\ntype: kubernetes\nconfig:\n  namespace: hodei-jobs-workers\n  image_pull_policy: IfNotPresent\n",
+			"k8s-local"},
 		{"its keys", "type: kubernetes\nnamespace: hodei-jobs-workers\nimage_pull_policy: IfNotPresent\n", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -25,7 +34,8 @@ func TestParseRequest(t *testing.T) {
 		})
 	}
 	// JSON that is no YAML.
-	if _, c, err := ParseRequest([]byte(`{"type":"kubernetes","context":"a\/b \ud83d\ude00"}`)); err != nil || c.Context != "a/b \U0001F600" {
+	if _, c, err := ParseRequest([]byte(`{"type":"kubernetes","context":"a\/b \ud83d\ude00"}`)); err != nil ||
+		c.Context != "a/b \U0001F600" {
 		t.Errorf("got %+v, %v", c, err)
 	}
 	if name, c, err := ParseRequest([]byte(`{"type":"local","name":"here"}`)); err != nil || name != "here" || c.Type != Local {
@@ -40,14 +50,17 @@ func TestParseRequestRefuses(t *testing.T) {
 		{"a list", "[]", "[]: want keys and values"},
 		{"a text", `"x"`, `"x": want keys and values`},
 		{"no type", `{"name": "a", "config": {}}`, `type: "": want "kubernetes" or "local"`},
-		{"another type inside", `{"type": "kubernetes", "config": {"type": "local"}}`, `config.type: "local": the type beside config is "kubernetes"`},
+		{"another type inside", `{"type": "kubernetes", "config": {"type": "local"}}`,
+			`config.type: "local": the type beside config is "kubernetes"`},
 		{"type a number", `{"type": 1, "config": {}}`, "type: 1: want a text"},
 		{"config a list", `{"type": "kubernetes", "config": [1]}`, "config: [1]: want keys and values"},
-		{"a key outside", `{"type": "kubernetes", "name": "a", "namespace": "b"}`, "namespace: unknown key; allowed are config, name, type"},
+		{"a key outside", `{"type": "kubernetes", "name": "a", "namespace": "b"}`,
+			"namespace: unknown key; allowed are config, name, type"},
 		{"unknown key inside", `{"type": "kubernetes", "config": {"Namespace": "b"}}`, "config.Namespace: unknown key; allowed are "},
 		{"wrong type inside", `{"type": "kubernetes", "config": {"namespace": {"a": 1}}}`, `config.namespace: {"a":1}: want a text`},
 		{"twice", `{"type": "kubernetes", "config": {"namespace": "a", "namespace": "b"}}`, "config.namespace: already set above"},
-		{"twice, deep down", `{"type": "kubernetes", "tolerations": [{}, {"key": "a", "key": "b"}]}`, "tolerations[1].key: already set above"},
+		{"twice, deep down", `{"type": "kubernetes", "tolerations": [{}, {"key": "a", "key": "b"}]}`,
+			"tolerations[1].key: already set above"},
 		{"twice in YAML", "type: kubernetes\nnamespace: a\nnamespace: b\n", `"namespace" already set in map`},
 		{"bad value", `{"type": "kubernetes", "config": {"namespace": "A"}}`, `namespace: "A": want lower-case letters`},
 	} {
@@ -79,7 +92,8 @@ func TestMerge(t *testing.T) {
 		t.Errorf("got %+v, %v", c, err)
 	}
 	// In the guide's form the type may be left out too.
-	if name, err := c.Merge([]byte("name: x\nconfig: {context: d}")); err != nil || name != "x" || c.Context != "d" || c.Type != Kubernetes {
+	if name, err := c.Merge([]byte("name: x\nconfig: {context: d}")); err != nil || name != "x" || c.Context != "d" ||
+		c.Type != Kubernetes {
 		t.Errorf("got %q, %+v, %v", name, c, err)
 	}
 }

@@ -116,17 +116,21 @@ func TestParseRefuses(t *testing.T) {
 		{"providers a text", "providers: x\n", `providers: "x": want keys and values`},
 		{"provider a text", "providers: {a: x}\n", `providers.a: "x": want keys and values`},
 		{"provider empty", "providers: {a: }\n", `providers.a.type: "": want "kubernetes" or "local"`},
-		{"unknown key", "providers: {a: {type: kubernetes, imagePullPolicy: Always}}\n", "providers.a.imagePullPolicy: unknown key; allowed are affinity, allow_host_path, annotations, container_logs, context, "},
+		{"unknown key", "providers: {a: {type: kubernetes, imagePullPolicy: Always}}\n",
+			"providers.a.imagePullPolicy: unknown key; allowed are affinity, allow_host_path, annotations, container_logs, context, "},
 		{"case", "providers: {a: {Type: kubernetes}}\n", "providers.a.Type: unknown key"},
-		{"wrong type", "providers: {a: {type: kubernetes, image_pull_secrets: one}}\n", `providers.a.image_pull_secrets: "one": want a list of texts`},
+		{"wrong type", "providers: {a: {type: kubernetes, image_pull_secrets: one}}\n",
+			`providers.a.image_pull_secrets: "one": want a list of texts`},
 		{"number", "providers: {a: {type: kubernetes, namespace: 7}}\n", "providers.a.namespace: 7: want a text"},
 		{"unknown type", "providers: {a: {type: docker}}\n", `providers.a.type: "docker": want "kubernetes" or "local"`},
-		{"pull policy", "providers: {a: {type: kubernetes, image_pull_policy: Sometimes}}\n", `providers.a.image_pull_policy: "Sometimes": want "Always", "IfNotPresent" or "Never"`},
+		{"pull policy", "providers: {a: {type: kubernetes, image_pull_policy: Sometimes}}\n",
+			`providers.a.image_pull_policy: "Sometimes": want "Always", "IfNotPresent" or "Never"`},
 		{"namespace", "providers: {a: {type: kubernetes, namespace: A/b}}\n", `providers.a.namespace: "A/b": want`},
 		{"image", "providers: {a: {type: kubernetes, image: 'a b'}}\n", `providers.a.image: "a b": want`},
 		{"service account", "providers: {a: {type: kubernetes, service_account: A}}\n", `providers.a.service_account: "A": want`},
 		{"pull secret", "providers: {a: {type: kubernetes, image_pull_secrets: [A]}}\n", `providers.a.image_pull_secrets: "A": want`},
-		{"container logs", "providers: {a: {type: kubernetes, container_logs: 'yes'}}\n", `providers.a.container_logs: "yes": want true or false`},
+		{"container logs", "providers: {a: {type: kubernetes, container_logs: 'yes'}}\n",
+			`providers.a.container_logs: "yes": want true or false`},
 		{"local with container logs", "providers: {a: {type: local, container_logs: false}}\n", "providers.a.type: "},
 		{"local with more", "providers: {a: {type: local, namespace: b}}\n", "providers.a.type: "},
 		{"twice", "providers: {a: {type: local}, a: {type: local}}\n", `"a"`},
@@ -155,7 +159,8 @@ func FuzzParse(f *testing.F) {
 	if r, err := parse([]byte(whole)); err != nil || r.Providers["full"].Volumes == nil {
 		f.Fatal(err)
 	}
-	for _, seed := range []string{guide, whole, "", "current: local\n", "providers: {a: {type: local}}", "a: &a [*a]", "providers: {a: {type: kubernetes, image_pull_secrets: [null]}}",
+	for _, seed := range []string{guide, whole, "", "current: local\n", "providers: {a: {type: local}}", "a: &a [*a]",
+		"providers: {a: {type: kubernetes, image_pull_secrets: [null]}}",
 		"providers: {a: {type: kubernetes, cpu: 1e3, memory: 0.5Gi, ttl: 90m, user: 7, ebpf: off, affinity: {}}}"} {
 		f.Add([]byte(seed))
 	}

@@ -63,12 +63,14 @@ func checkAffinity(a *corev1.Affinity) error {
 		return err
 	}
 	if p := a.PodAffinity; p != nil {
-		if err := checkPodTerms("affinity.podAffinity", p.RequiredDuringSchedulingIgnoredDuringExecution, p.PreferredDuringSchedulingIgnoredDuringExecution); err != nil {
+		if err := checkPodTerms("affinity.podAffinity", p.RequiredDuringSchedulingIgnoredDuringExecution,
+			p.PreferredDuringSchedulingIgnoredDuringExecution); err != nil {
 			return err
 		}
 	}
 	if p := a.PodAntiAffinity; p != nil {
-		return checkPodTerms("affinity.podAntiAffinity", p.RequiredDuringSchedulingIgnoredDuringExecution, p.PreferredDuringSchedulingIgnoredDuringExecution)
+		return checkPodTerms("affinity.podAntiAffinity", p.RequiredDuringSchedulingIgnoredDuringExecution,
+			p.PreferredDuringSchedulingIgnoredDuringExecution)
 	}
 	return nil
 }

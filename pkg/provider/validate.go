@@ -124,7 +124,8 @@ func (c Config) checkJob() error {
 		return err
 	}
 	if c.EBPF == EBPFRequire && c.HostUsers != nil && !*c.HostUsers {
-		return job.InvalidField("host_users", false, "the agent of a Pod with a user namespace can't have eBPF, and ebpf is %q", EBPFRequire)
+		return job.InvalidField("host_users", false, "the agent of a Pod with a user namespace can't have eBPF, and ebpf is %q",
+			EBPFRequire)
 	}
 	switch c.EBPF {
 	case "", EBPFOff, EBPFAuto, EBPFRequire:
@@ -147,7 +148,10 @@ func (c Config) checkUserNamespace() error {
 	for _, id := range []struct {
 		key   string
 		value *int64
-	}{{"user", uid}, {"user", gid}, {"security_context.runAsUser", sc.RunAsUser}, {"security_context.runAsGroup", sc.RunAsGroup}, {"security_context.fsGroup", sc.FSGroup}} {
+	}{
+		{"user", uid}, {"user", gid}, {"security_context.runAsUser", sc.RunAsUser},
+		{"security_context.runAsGroup", sc.RunAsGroup}, {"security_context.fsGroup", sc.FSGroup},
+	} {
 		if id.value != nil && *id.value > MaxUserNamespaceID {
 			return job.InvalidField(id.key, *id.value, "with host_users: false want 0 to %d", MaxUserNamespaceID)
 		}
@@ -160,7 +164,10 @@ func (c Config) checkResources() error {
 		key            string
 		amount         job.Amount
 		request, limit *resource.Quantity
-	}{{"cpu", job.CPUs, c.CPU, c.CPULimit}, {"memory", job.Memory, c.Memory, c.MemoryLimit}, {"ephemeral_storage", job.Disk, c.EphemeralStorage, nil}} {
+	}{
+		{"cpu", job.CPUs, c.CPU, c.CPULimit}, {"memory", job.Memory, c.Memory, c.MemoryLimit},
+		{"ephemeral_storage", job.Disk, c.EphemeralStorage, nil},
+	} {
 		if err := r.amount.CheckPair(r.key, r.request, r.key+"_limit", r.limit); err != nil {
 			return err
 		}

@@ -71,7 +71,8 @@ func (v Volume) checkSource(key string, allowHostPath bool) error {
 		name, field string
 		set, named  bool
 	}{
-		{"persistentVolumeClaim", "claimName", v.PersistentVolumeClaim != nil, v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ClaimName != ""},
+		{"persistentVolumeClaim", "claimName", v.PersistentVolumeClaim != nil, v.PersistentVolumeClaim != nil &&
+			v.PersistentVolumeClaim.ClaimName != ""},
 		{"configMap", "name", v.ConfigMap != nil, v.ConfigMap != nil && v.ConfigMap.Name != ""},
 		{"secret", "secretName", v.Secret != nil, v.Secret != nil && v.Secret.SecretName != ""},
 		{"emptyDir", "", v.EmptyDir != nil, true},
@@ -105,11 +106,14 @@ func (v Volume) checkInside(key string) error {
 	case v.PersistentVolumeClaim != nil:
 		return checkRef(key+".persistentVolumeClaim.claimName", v.PersistentVolumeClaim.ClaimName)
 	case v.ConfigMap != nil:
-		return cmp.Or(checkRef(key+".configMap.name", v.ConfigMap.Name), checkModes(key+".configMap", v.ConfigMap.DefaultMode, v.ConfigMap.Items))
+		return cmp.Or(checkRef(key+".configMap.name", v.ConfigMap.Name),
+			checkModes(key+".configMap", v.ConfigMap.DefaultMode, v.ConfigMap.Items))
 	case v.Secret != nil:
-		return cmp.Or(checkRef(key+".secret.secretName", v.Secret.SecretName), checkModes(key+".secret", v.Secret.DefaultMode, v.Secret.Items))
+		return cmp.Or(checkRef(key+".secret.secretName", v.Secret.SecretName),
+			checkModes(key+".secret", v.Secret.DefaultMode, v.Secret.Items))
 	case v.EmptyDir != nil:
-		if m := v.EmptyDir.Medium; m != "" && m != corev1.StorageMediumMemory && m != corev1.StorageMediumHugePages && !strings.HasPrefix(string(m), string(corev1.StorageMediumHugePagesPrefix)) {
+		if m := v.EmptyDir.Medium; m != "" && m != corev1.StorageMediumMemory && m != corev1.StorageMediumHugePages &&
+			!strings.HasPrefix(string(m), string(corev1.StorageMediumHugePagesPrefix)) {
 			return job.InvalidField(key+".emptyDir.medium", m, "want Memory, HugePages or HugePages-SIZE")
 		}
 		if q := v.EmptyDir.SizeLimit; q != nil && !q.IsZero() { // 0 is no limit

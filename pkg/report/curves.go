@@ -165,21 +165,24 @@ func (r *Report) charts() []panel {
 	if m := last.CPU.LimitMillis; m != nil {
 		cpu.levels = append(cpu.levels, level{"limit", "limit", float64(*m) / 1000})
 	}
-	memory := chart{title: "Memory", short: "memory", kind: memoryAxis, span: c.span, absent: "not counted: the kernel gave no memory figure",
-		lines: []line{{"in use", "memory", true, c.levels(func(u *job.Usage) *uint64 { return u.Memory.Current })}}}
+	memory := chart{title: "Memory", short: "memory", kind: memoryAxis, span: c.span,
+		absent: "not counted: the kernel gave no memory figure",
+		lines:  []line{{"in use", "memory", true, c.levels(func(u *job.Usage) *uint64 { return u.Memory.Current })}}}
 	if m := last.Memory.Limit; m != nil {
 		memory.levels = append(memory.levels, level{"limit", "limit", float64(*m)})
 	}
 	if m := last.Memory.Peak; m != nil {
 		memory.levels = append(memory.levels, level{"peak", "peak", float64(*m)})
 	}
-	io := chart{title: "Disk I/O, a second", short: "disk I/O", kind: bytesAxis, span: c.span, absent: "not counted: the kernel gave no I/O of block devices",
+	io := chart{title: "Disk I/O, a second", short: "disk I/O", kind: bytesAxis, span: c.span,
+		absent: "not counted: the kernel gave no I/O of block devices",
 		lines: []line{
 			{"read", "in", false, c.rates(grown(func(u *job.Usage) *uint64 { return u.IO.ReadBytes }))},
 			{"written", "out", false, c.rates(grown(func(u *job.Usage) *uint64 { return u.IO.WriteBytes }))},
 		}}
-	network := chart{title: "Network, a second", short: "network", kind: bytesAxis, span: c.span, absent: "not counted: " + r.uncounted("network"),
-		lines: []line{{"received", "in", false, c.rates(grown(received))}, {"sent", "out", false, c.rates(grown(sent))}}}
+	network := chart{title: "Network, a second", short: "network", kind: bytesAxis, span: c.span,
+		absent: "not counted: " + r.uncounted("network"),
+		lines:  []line{{"received", "in", false, c.rates(grown(received))}, {"sent", "out", false, c.rates(grown(sent))}}}
 
 	var all []panel
 	var absent []chart

@@ -174,8 +174,10 @@ func TestUnits(t *testing.T) {
 	for _, test := range []struct{ got, want string }{
 		{binary(0), "0"}, {binary(1023), "1023"}, {binary(1024), "1Ki"}, {binary(812 << 20), "812Mi"}, {binary(1 << 30), "1Gi"},
 		{binary(1350 << 20), "1.32Gi"}, {binary(math.MaxUint64), "16Ei"},
-		{decimal(0), "0 B"}, {decimal(999), "999 B"}, {decimal(1000), "1 kB"}, {decimal(999999), "1 MB"}, {decimal(12345678), "12.3 MB"}, {decimal(1e21), "1000 EB"},
-		{number(0.0004), "0"}, {number(0.037), "0.037"}, {number(1.27), "1.27"}, {number(9.999), "10"}, {number(99.99), "100"}, {number(1234.5), "1234"},
+		{decimal(0), "0 B"}, {decimal(999), "999 B"}, {decimal(1000), "1 kB"}, {decimal(999999), "1 MB"}, {decimal(12345678), "12.3 MB"},
+		{decimal(1e21), "1000 EB"},
+		{number(0.0004), "0"}, {number(0.037), "0.037"}, {number(1.27), "1.27"}, {number(9.999), "10"}, {number(99.99), "100"},
+		{number(1234.5), "1234"},
 		{count(0), "0"}, {count(999), "999"}, {count(1000), "1,000"}, {count(1234567), "1,234,567"},
 		{share(1, 10), "10 %"}, {share(1, 3), "33.3 %"}, {share(1, 0), ""},
 		{bound(0), "0"}, {bound(1), "1µs"}, {bound(11), "1ms"}, {bound(21), "1s"}, {bound(64), "2562047788h"},
@@ -196,9 +198,11 @@ func TestAbsent(t *testing.T) {
 		{"no samples", Report{Missing: "nobody followed it"}, "no curves: nobody followed it"},
 		{"no reason", Report{}, "no curves: there are no samples of this run"},
 		{"one", Report{Run: *sampled(1)}, "no curves: one sample makes no curve"},
-		{"no I/O", Report{Run: *sampled(1, 2)}, "Not counted: disk I/O: the kernel gave no I/O of block devices\nnetwork: only eBPF counts it"},
+		{"no I/O", Report{Run: *sampled(1, 2)},
+			"Not counted: disk I/O: the kernel gave no I/O of block devices\nnetwork: only eBPF counts it"},
 		{"no eBPF", Report{Run: *sampled(1, 2)}, "network: only eBPF counts it, and none was there: see docs/usage.md"},
-		{"why", Report{Run: job.Run{Samples: sampled(1, 2).Samples, Outcome: &job.Outcome{Probes: []job.Probe{{Name: "network", Absent: "CAP_BPF is missing"}}}}}, "network: CAP_BPF is missing"},
+		{"why", Report{Run: job.Run{Samples: sampled(1, 2).Samples,
+			Outcome: &job.Outcome{Probes: []job.Probe{{Name: "network", Absent: "CAP_BPF is missing"}}}}}, "network: CAP_BPF is missing"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var said []string

@@ -135,21 +135,26 @@ func (r *Report) groups() []group {
 	}
 	groups := []group{
 		{"CPU", []row{
-			{"total", spent(c.Total)}, {"user", spent(c.User)}, {"system", spent(c.System)}, {"limit, in cores", none(cores(c.LimitMillis), c.Periods != nil)},
+			{"total", spent(c.Total)}, {"user", spent(c.User)}, {"system", spent(c.System)},
+			{"limit, in cores", none(cores(c.LimitMillis), c.Periods != nil)},
 			{"throttled", spent(c.Throttled)}, {"periods", counted(c.Periods)}, {"periods throttled", counted(c.ThrottledPeriods)},
 		}},
 		{"Memory", []row{
-			{"at the end", inMemory(m.Current)}, {"peak", inMemory(m.Peak)}, {"limit", none(inMemory(m.Limit), m.Current != nil)}, {"anonymous", inMemory(m.Anon)}, {"file cache", inMemory(m.File)},
+			{"at the end", inMemory(m.Current)}, {"peak", inMemory(m.Peak)}, {"limit", none(inMemory(m.Limit), m.Current != nil)},
+			{"anonymous", inMemory(m.Anon)}, {"file cache", inMemory(m.File)},
 			{"kernel", inMemory(m.Kernel)}, {"swap", inMemory(m.Swap)}, {"huge pages", inMemory(m.HugePages)},
 			{"limit reached", counted(m.MaxEvents)}, {"out of memory", counted(m.OOMEvents)}, {"killed for it", counted(m.OOMKills)},
 		}},
 		{"Disk I/O", []row{
-			{"read", onDisk(u.IO.ReadBytes)}, {"written", onDisk(u.IO.WriteBytes)}, {"reads", counted(u.IO.ReadOps)}, {"writes", counted(u.IO.WriteOps)},
+			{"read", onDisk(u.IO.ReadBytes)}, {"written", onDisk(u.IO.WriteBytes)}, {"reads", counted(u.IO.ReadOps)},
+			{"writes", counted(u.IO.WriteOps)},
 		}},
 		{"Network", append(traffic("IPv4", u.Network.IPv4), traffic("IPv6", u.Network.IPv6)...)},
-		{"Processes and threads", []row{{"at the end", counted(u.Pids.Current)}, {"limit", none(counted(u.Pids.Limit), u.Pids.Current != nil)}}},
+		{"Processes and threads",
+			[]row{{"at the end", counted(u.Pids.Current)}, {"limit", none(counted(u.Pids.Limit), u.Pids.Current != nil)}}},
 		{"Pressure: time in which threads waited for", []row{
-			{"CPU, some", spent(p.CPUSome)}, {"CPU, all", spent(p.CPUFull)}, {"memory, some", spent(p.MemorySome)}, {"memory, all", spent(p.MemoryFull)},
+			{"CPU, some", spent(p.CPUSome)}, {"CPU, all", spent(p.CPUFull)}, {"memory, some", spent(p.MemorySome)},
+			{"memory, all", spent(p.MemoryFull)},
 			{"I/O, some", spent(p.IOSome)}, {"I/O, all", spent(p.IOFull)},
 		}},
 	}

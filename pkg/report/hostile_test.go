@@ -60,7 +60,8 @@ func TestHostileTexts(t *testing.T) {
 				got := render(t, poison(test.text), format)
 				wellFormed(t, got, format)
 				text := string(got)
-				for _, bad := range []string{"<script", "<img", "<meta http-equiv=\"refresh", "<!ENTITY", "<!--", "\x00", "\x1b", "\u202e", "\u2066", "\u2028"} {
+				for _, bad := range []string{"<script", "<img", "<meta http-equiv=\"refresh", "<!ENTITY", "<!--", "\x00", "\x1b", "\u202e",
+					"\u2066", "\u2028"} {
 					if strings.Contains(text, bad) {
 						t.Errorf("it has %q", bad)
 					}
@@ -115,7 +116,9 @@ func TestHostileFigures(t *testing.T) {
 	}{
 		{"zeros", func(r *job.Run) {
 			for i := range r.Samples {
-				r.Samples[i].Usage = job.Usage{CPU: job.CPUUsage{Total: ptr(time.Duration(0))}, Memory: job.MemoryUsage{Current: ptr(uint64(0)), Limit: ptr(uint64(0)), Peak: ptr(uint64(0))}, RunQueueWaits: make([]uint64, 3)}
+				r.Samples[i].Usage = job.Usage{CPU: job.CPUUsage{Total: ptr(time.Duration(0))},
+					Memory:        job.MemoryUsage{Current: ptr(uint64(0)), Limit: ptr(uint64(0)), Peak: ptr(uint64(0))},
+					RunQueueWaits: make([]uint64, 3)}
 			}
 			r.Outcome.Usage = &r.Samples[4].Usage
 		}},

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-analyze/charts/chartdraw"
-
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
@@ -29,7 +27,7 @@ var plot = box{left: 58, top: 52, right: panelWidth - 20, bottom: panelHeight - 
 
 // picture is a panel as an SVG element for a page.
 func picture(p panel) []byte {
-	c := newCanvas(panelWidth, panelHeight)
+	c := newCanvas()
 	p.draw(c)
 	return c.svg(panelWidth, panelHeight, p.says(), false)
 }
@@ -108,35 +106,30 @@ func (ch chart) draw(c *canvas) {
 		}
 	}
 	ticks := valueTicks(top, ch.kind)
-	y := &chartdraw.ContinuousRange{Max: ticks[len(ticks)-1].at}
-	x := &chartdraw.ContinuousRange{Max: float64(ch.span)}
+	top = ticks[len(ticks)-1].at
 	ch.axes(c, ticks)
 	for _, l := range ch.lines {
 		for _, piece := range l.curve {
-			l.draw(c, piece, x, y)
+			l.draw(c, piece, ch.span, top)
 		}
 	}
 	for _, l := range ch.levels {
-		if l.value <= y.Max {
-			at := plot.bottom - l.value/y.Max*(plot.bottom-plot.top)
+		if l.value <= top {
+			at := plot.bottom - l.value/top*(plot.bottom-plot.top)
 			c.line("level "+l.class, plot.left, at, plot.right, at)
 		}
 	}
-	ch.legend(c, y.Max)
+	ch.legend(c, top)
 }
 
-func (l line) draw(c *canvas, piece []point, x, y *chartdraw.ContinuousRange) {
+func (l line) draw(c *canvas, piece []point, span time.Duration, top float64) {
 	if len(piece) == 1 {
-		across := float64(piece[0].at) / x.Max * (plot.right - plot.left)
-		up := piece[0].value / y.Max * (plot.bottom - plot.top)
+		across := float64(piece[0].at) / float64(span) * (plot.right - plot.left)
+		up := piece[0].value / top * (plot.bottom - plot.top)
 		c.dot("dot "+l.class, plot.left+across, plot.bottom-up)
 		return
 	}
-	xs, ys := make([]float64, len(piece)), make([]float64, len(piece))
-	for i, p := range piece {
-		xs[i], ys[i] = float64(p.at), p.value
-	}
-	c.series("curve "+l.class, l.area, plot, xs, ys, x, y)
+	c.series("curve "+l.class, l.area, plot, piece, span, top)
 }
 
 // axes draws the grid and its labels.
@@ -166,7 +159,7 @@ func (ch chart) legend(c *canvas, top float64) {
 	item := func(mark func(x float64), text string) {
 		mark(x)
 		c.text("label", "muted", x+20, 38, text)
-		x += 20 + c.width("label", text) + 12
+		x += 20 + textWidth("label", text) + 12
 	}
 	for _, l := range ch.lines {
 		text := l.name
@@ -279,7 +272,7 @@ func (t timeline) draw(c *canvas) {
 		c.text("label", "ink end", b.left-8, y+row/2+4, e.Phase.String())
 		c.rect("bar", left, y+row*0.18, max(right-left, 1.5), row*0.64)
 		label := t.label(to - from)
-		switch width := c.width("label", label) + 6; {
+		switch width := textWidth("label", label) + 6; {
 		case right+width <= panelWidth-4:
 			c.text("label", "ink halo", right+6, y+row/2+4, label)
 		case left-width >= b.left:
@@ -357,7 +350,8 @@ func (h histogram) draw(c *canvas) {
 		absent(c, "no thread waited")
 		return
 	}
-	c.text("label", "muted", 8, 38, "how many"+h.sample()+", by how long, both in powers; "+bound(len(h.counts)-1)+" or more was the longest")
+	c.text("label", "muted", 8, 38, "how many"+h.sample()+", by how long, both in powers; "+bound(len(h.counts)-1)+
+		" or more was the longest")
 	b := plot
 	decades := math.Ceil(math.Log10(float64(slices.Max(h.counts)) + 1))
 	// One wait is half a decade high, so that it can be seen.
@@ -365,7 +359,8 @@ func (h histogram) draw(c *canvas) {
 	for d, step := 0.0, math.Ceil((decades+1)/maxValueTicks); d <= decades; d += step {
 		at := b.bottom - height(math.Pow(10, d))
 		c.line("grid", b.left, at, b.right, at)
-		c.text("label", "muted end", b.left-6, at+4, strings.ReplaceAll(scaled(math.Pow(10, d), 1000, []string{"", "k", "M", "G", "T", "P", "E"}, ""), " ", ""))
+		c.text("label", "muted end", b.left-6, at+4,
+			strings.ReplaceAll(scaled(math.Pow(10, d), 1000, []string{"", "k", "M", "G", "T", "P", "E"}, ""), " ", ""))
 	}
 	c.line("grid", b.left, b.bottom, b.right, b.bottom)
 	width := min((b.right-b.left)/float64(len(h.counts)), 40)

@@ -16,11 +16,11 @@ func poster(r *Report) []byte {
 	rows := math.Ceil(float64(len(panels)) / 2)
 	width := 2*float64(panelWidth) + 3*posterGap
 	height := posterHead + rows*(panelHeight+posterGap)
-	c := newCanvas(width, height)
+	c := newCanvas()
 	c.rect("paper", 0, 0, width, height)
 	state, class := r.state()
-	c.text("head", "ink", posterGap, 32, fit(c, "head", r.name(), width-2*posterGap))
-	c.text("code", "muted", posterGap, 53, fit(c, "code", plain(r.Command), width-2*posterGap))
+	c.text("head", "ink", posterGap, 32, fit("head", r.name(), width-2*posterGap))
+	c.text("code", "muted", posterGap, 53, fit("code", plain(r.Command), width-2*posterGap))
 	var words []string
 	for _, f := range r.figures() {
 		if f.Absent || f.Name == "wall time" {
@@ -35,31 +35,12 @@ func poster(r *Report) []byte {
 	if o := r.Run.Outcome; o != nil && !o.Started.IsZero() {
 		words = append(words, o.Started.Format(time.DateTime))
 	}
-	c.text("sub", class, posterGap, 74, fit(c, "sub", state, width-2*posterGap))
-	c.text("sub", "muted", posterGap, 95, fit(c, "sub", strings.Join(words, " · "), width-2*posterGap))
+	c.text("sub", class, posterGap, 74, fit("sub", state, width-2*posterGap))
+	c.text("sub", "muted", posterGap, 95, fit("sub", strings.Join(words, " · "), width-2*posterGap))
 	for i, p := range panels {
 		at := c.at(posterGap+float64(i%2)*(panelWidth+posterGap), posterHead+float64(i/2)*(panelHeight+posterGap))
 		at.rect("card", 0, 0, panelWidth, panelHeight)
 		p.draw(at)
 	}
 	return c.svg(width, height, r.name()+": "+state, true)
-}
-
-// fit cuts a text that is wider than there is room.
-func fit(c *canvas, size, s string, width float64) string {
-	runes := []rune(s)
-	if c.width(size, s) <= width {
-		return s
-	}
-	for lo, hi := 0, len(runes); ; {
-		mid := (lo + hi) / 2
-		if mid == lo {
-			return string(runes[:lo]) + "…"
-		}
-		if c.width(size, string(runes[:mid])+"…") <= width {
-			lo = mid
-		} else {
-			hi = mid
-		}
-	}
 }

@@ -43,7 +43,8 @@ func testRun(n int, over time.Duration) job.Run {
 	cpu, memory := 0.0, 0.0
 	var read, written, received, sent uint64
 	run := job.Run{Namespace: "hodei-jobs-workers", Provider: "k8s-local", Attempt: "hodei-make-k3x9z-abcde", Phases: phases(),
-		Spec: &job.Spec{Name: "hodei-make-k3x9z", Image: "golang:1.26", Command: []string{"make", "test"}, CPU: ptr(resource.MustParse("2")), Memory: ptr(resource.MustParse("1Gi"))}}
+		Spec: &job.Spec{Name: "hodei-make-k3x9z", Image: "golang:1.26", Command: []string{"make", "test"},
+			CPU: ptr(resource.MustParse("2")), Memory: ptr(resource.MustParse("1Gi"))}}
 	for i := range n {
 		if i > 0 {
 			dt := over.Seconds() / float64(n-1)
@@ -59,11 +60,13 @@ func testRun(n int, over time.Duration) job.Run {
 		u := job.Usage{Source: "cgroup2+ebpf",
 			CPU: job.CPUUsage{Total: &total, User: ptr(total * 3 / 4), System: ptr(total / 4), LimitMillis: ptr(uint64(2000)),
 				Throttled: ptr(total / 50), Periods: ptr(uint64(i * 10)), ThrottledPeriods: ptr(uint64(i))},
-			Memory: job.MemoryUsage{Current: ptr(uint64(memory) + 4<<20), Peak: ptr(uint64(851443712)), Anon: ptr(uint64(memory / 2)), File: ptr(uint64(memory / 3)),
+			Memory: job.MemoryUsage{Current: ptr(uint64(memory) + 4<<20), Peak: ptr(uint64(851443712)), Anon: ptr(uint64(memory / 2)),
+				File:  ptr(uint64(memory / 3)),
 				Limit: ptr(uint64(1 << 30)), OOMKills: ptr(uint64(0))},
-			IO:      job.IOUsage{ReadBytes: ptr(read), WriteBytes: ptr(written), ReadOps: ptr(read / 4096), WriteOps: ptr(written / 4096)},
-			Network: job.NetworkUsage{IPv4: &job.Traffic{ReceiveBytes: received, ReceivePackets: received / 1400, TransmitBytes: sent, TransmitPackets: sent / 1400}},
-			Pids:    job.PidsUsage{Current: ptr(uint64(12)), Limit: ptr(uint64(4096))},
+			IO: job.IOUsage{ReadBytes: ptr(read), WriteBytes: ptr(written), ReadOps: ptr(read / 4096), WriteOps: ptr(written / 4096)},
+			Network: job.NetworkUsage{IPv4: &job.Traffic{ReceiveBytes: received, ReceivePackets: received / 1400, TransmitBytes: sent,
+				TransmitPackets: sent / 1400}},
+			Pids: job.PidsUsage{Current: ptr(uint64(12)), Limit: ptr(uint64(4096))},
 		}
 		for b := range 22 {
 			u.RunQueueWaits = append(u.RunQueueWaits, uint64(9000*math.Exp(-math.Pow(float64(b-6), 2)/12)))
@@ -96,8 +99,10 @@ func reports() map[string]*Report {
 		"nothing":  {Made: made},
 	}
 	killed := all["killed"].Run.Outcome
-	killed.Cause, killed.Code, killed.Signal, killed.Message = job.OOMKilled, 137, 9, "memory reached its limit of 512Mi; the kernel killed python (498Mi)"
-	killed.Usage.Memory = job.MemoryUsage{Current: ptr(uint64(510 << 20)), Peak: ptr(uint64(512 << 20)), PeakSampled: true, Limit: ptr(uint64(512 << 20)), OOMKills: ptr(uint64(1)),
+	killed.Cause, killed.Code, killed.Signal, killed.Message = job.OOMKilled, 137, 9,
+		"memory reached its limit of 512Mi; the kernel killed python (498Mi)"
+	killed.Usage.Memory = job.MemoryUsage{Current: ptr(uint64(510 << 20)), Peak: ptr(uint64(512 << 20)), PeakSampled: true,
+		Limit: ptr(uint64(512 << 20)), OOMKills: ptr(uint64(1)),
 		OOMVictim: &job.OOMVictim{Name: "python", Pid: 4711, Bytes: 498 << 20, LimitBytes: 512 << 20}}
 	killed.Probes = []job.Probe{{Name: "network", Absent: "CAP_BPF is missing"}}
 	for i := range all["killed"].Run.Samples {
@@ -128,7 +133,8 @@ func reports() map[string]*Report {
 }
 
 // kept are the golden files. What the others show is on these, too.
-var kept = map[string]bool{"ordinary.html": true, "ordinary.svg": true, "killed.html": true, "running.html": true, "none.html": true, "nothing.svg": true, "short.svg": true}
+var kept = map[string]bool{"ordinary.html": true, "ordinary.svg": true, "killed.html": true, "running.html": true, "none.html": true,
+	"nothing.svg": true, "short.svg": true}
 
 // render is a report in a format.
 func render(t testing.TB, r *Report, format string) []byte {
@@ -219,7 +225,8 @@ func wellFormed(t *testing.T, b []byte, format string) {
 func alone(t *testing.T, b []byte) {
 	t.Helper()
 	text := strings.ReplaceAll(string(b), `xmlns="http://www.w3.org/2000/svg"`, "")
-	for _, word := range []string{"http:", "https:", "<script", "<link", "<img", "<iframe", "<object", "url(", "@import", "src=", "href=", "<!DOCTYPE svg", "javascript:"} {
+	for _, word := range []string{"http:", "https:", "<script", "<link", "<img", "<iframe", "<object", "url(", "@import", "src=", "href=",
+		"<!DOCTYPE svg", "javascript:"} {
 		if i := strings.Index(text, word); i >= 0 {
 			t.Errorf("it has %q: …%s…", word, text[max(0, i-40):min(len(text), i+40)])
 		}
@@ -232,7 +239,8 @@ func TestFigures(t *testing.T) {
 	one := func(u job.Usage, wall time.Duration) *Report {
 		return &Report{Run: job.Run{Outcome: &job.Outcome{Cause: job.Completed, Started: start, Finished: start.Add(wall), Usage: &u}}}
 	}
-	if f := one(job.Usage{CPU: job.CPUUsage{Total: ptr(30 * time.Millisecond)}}, 2*time.Millisecond).figures()[1]; f.Name != "CPU" || f.Detail != "" {
+	if f := one(job.Usage{CPU: job.CPUUsage{Total: ptr(30 * time.Millisecond)}}, 2*time.Millisecond).figures()[1]; f.Name != "CPU" ||
+		f.Detail != "" {
 		t.Errorf("got %+v", f)
 	}
 	for _, test := range []struct{ name, source, want string }{
@@ -240,7 +248,8 @@ func TestFigures(t *testing.T) {
 		{"processes", "proc", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			u := job.Usage{Source: test.source, CPU: job.CPUUsage{Periods: ptr(uint64(0))}, Memory: job.MemoryUsage{Current: ptr(uint64(3872 << 10))}, Pids: job.PidsUsage{Current: ptr(uint64(1))}}
+			u := job.Usage{Source: test.source, CPU: job.CPUUsage{Periods: ptr(uint64(0))},
+				Memory: job.MemoryUsage{Current: ptr(uint64(3872 << 10))}, Pids: job.PidsUsage{Current: ptr(uint64(1))}}
 			limits := 0
 			for _, g := range one(u, time.Second).groups() {
 				for _, r := range g.Rows {

@@ -159,11 +159,13 @@ func (s *Server) readProvider(r *http.Request) (string, provider.Config, *apiErr
 // readBody reads a body that is JSON.
 func readBody(r *http.Request) ([]byte, *apiError) {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return nil, &apiError{Status: http.StatusUnsupportedMediaType, Message: "the body is to be JSON", Hint: `send the header "Content-Type: application/json"`}
+		return nil, &apiError{Status: http.StatusUnsupportedMediaType, Message: "the body is to be JSON",
+			Hint: `send the header "Content-Type: application/json"`}
 	}
 	body, err := io.ReadAll(r.Body)
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
-		return nil, &apiError{Status: http.StatusRequestEntityTooLarge, Message: fmt.Sprintf("the body has more than %d bytes", maxBodyBytes)}
+		return nil, &apiError{Status: http.StatusRequestEntityTooLarge,
+			Message: fmt.Sprintf("the body has more than %d bytes", maxBodyBytes)}
 	}
 	switch {
 	case err != nil:

@@ -121,7 +121,8 @@ func ListensOn(host string) bool {
 // Origin, and its GETs it can't read.
 func guard(r *http.Request) *apiError {
 	if name, ours := httpserve.LoopbackHost(r.Host); !ours || !ListensOn(name) {
-		return &apiError{Status: http.StatusMisdirectedRequest, Message: "Host is not this machine", Hint: "ask for http://localhost, with the server's port"}
+		return &apiError{Status: http.StatusMisdirectedRequest, Message: "Host is not this machine",
+			Hint: "ask for http://localhost, with the server's port"}
 	}
 	if _, given := r.Header["Origin"]; given {
 		return &apiError{Status: http.StatusForbidden, Message: "requests from web pages are refused: Origin is set"}

@@ -37,7 +37,8 @@ const patience = 20 * time.Second
 const lockedEnd = 3 * time.Second
 
 // guide is the body of the user's guide.
-const guide = `{"type":"kubernetes","name":"k8s-local","config":{"namespace":"hodei-jobs-workers","image_pull_policy":"IfNotPresent","service_account":"hodei-jobs-worker"}}`
+const guide = `{"type":"kubernetes","name":"k8s-local","config":{"namespace":"hodei-jobs-workers","image_pull_policy":"IfNotPresent",` +
+	`"service_account":"hodei-jobs-worker"}}`
 
 // served is a server on a port of its own, until the test has ended.
 type served struct {
@@ -201,7 +202,8 @@ func TestProviders(t *testing.T) {
 	if r, err := provider.Load(s.Registry); err != nil || r.Current != "" || len(r.Providers) != 1 {
 		t.Errorf("registry %+v, %v", r, err)
 	}
-	if log := s.log.String(); !strings.Contains(log, `msg="provider added" name=k8s-local`) || !strings.Contains(log, `msg="provider removed" name=here`) {
+	if log := s.log.String(); !strings.Contains(log, `msg="provider added" name=k8s-local`) ||
+		!strings.Contains(log, `msg="provider removed" name=here`) {
 		t.Errorf("log:\n%s", log)
 	}
 }
@@ -257,17 +259,24 @@ func TestRefusals(t *testing.T) {
 		{"a list", "POST", path, "[]", jsonType, 400, "want keys and values"},
 		{"an unknown key", "POST", path, `{"type":"kubernetes","name":"a","config":{"nope":1}}`, jsonType, 400, "config.nope: unknown key"},
 		{"a key twice", "POST", path, `{"type":"kubernetes","name":"a","name":"b","config":{}}`, jsonType, 400, "already set"},
-		{"a bad value", "POST", path, `{"type":"kubernetes","name":"a","config":{"image_pull_policy":"Maybe"}}`, jsonType, 400, `\"Maybe\": want`},
-		{"half a byte", "POST", path, `{"type":"kubernetes","name":"a","config":{"memory":"512m"}}`, jsonType, 400, "memory: 512m: want 4Mi to 1Pi; did you mean 512Mi?"},
-		{"a byte that is no text", "POST", path, "{\"type\":\"kubernetes\",\"name\":\"a\",\"config\":{\"annotations\":{\"a\":\"\xe9\"}}}", jsonType, 400, "the byte 0xe9, which is not UTF-8"},
+		{"a bad value", "POST", path, `{"type":"kubernetes","name":"a","config":{"image_pull_policy":"Maybe"}}`, jsonType, 400,
+			`\"Maybe\": want`},
+		{"half a byte", "POST", path, `{"type":"kubernetes","name":"a","config":{"memory":"512m"}}`, jsonType, 400,
+			"memory: 512m: want 4Mi to 1Pi; did you mean 512Mi?"},
+		{"a byte that is no text", "POST", path, "{\"type\":\"kubernetes\",\"name\":\"a\",\"config\":{\"annotations\":{\"a\":\"\xe9\"}}}",
+			jsonType, 400, "the byte 0xe9, which is not UTF-8"},
 		{"an unknown type", "POST", path, `{"type":"docker","name":"a","config":{}}`, jsonType, 400, `\"docker\": want`},
 		{"no name", "POST", path, `{"type":"kubernetes","config":{}}`, jsonType, 400, `provider \"\": want a name`},
 		{"a bad name", "POST", path, named("A/../b"), jsonType, 400, "want a name"},
-		{"a kubeconfig", "POST", path, `{"type":"kubernetes","name":"a","config":{"kubeconfig":"/tmp/evil"}}`, jsonType, 400, "hodei provider add a --kubeconfig FILE"},
-		{"a path of the host", "POST", path, `{"type":"kubernetes","name":"a","config":{"allow_host_path":true}}`, jsonType, 400, "config.allow_host_path: can't be set over HTTP"},
-		{"no cluster to be had", "POST", path, `{"type":"kubernetes","name":"a","config":{"namespace":"nowhere"}}`, jsonType, 400, "export KUBECONFIG=FILE"},
+		{"a kubeconfig", "POST", path, `{"type":"kubernetes","name":"a","config":{"kubeconfig":"/tmp/evil"}}`, jsonType, 400,
+			"hodei provider add a --kubeconfig FILE"},
+		{"a path of the host", "POST", path, `{"type":"kubernetes","name":"a","config":{"allow_host_path":true}}`, jsonType, 400,
+			"config.allow_host_path: can't be set over HTTP"},
+		{"no cluster to be had", "POST", path, `{"type":"kubernetes","name":"a","config":{"namespace":"nowhere"}}`, jsonType, 400,
+			"export KUBECONFIG=FILE"},
 		{"taken", "POST", path, guide, jsonType, 409, "hodei provider remove k8s-local"},
-		{"a machine's processes", "POST", path, `{"type":"local","name":"here"}`, jsonType, 400, `type: \"local\" can't be added over HTTP`},
+		{"a machine's processes", "POST", path, `{"type":"local","name":"here"}`, jsonType, 400,
+			`type: \"local\" can't be added over HTTP`},
 		{"the built-in name", "POST", path, `{"type":"local","name":"local"}`, jsonType, 409, "is there already"},
 		{"remove the built-in one", "DELETE", path + "/local", "", nil, 409, "built in"},
 		{"remove none", "DELETE", path + "/nope", "", nil, 404, "hodei provider list"},
@@ -288,7 +297,8 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("got %d, %s\nwant %d, %q", got.status, got.body, test.status, test.want)
 			}
 			var e struct{ Error string }
-			if err := json.Unmarshal([]byte(got.body), &e); err != nil || e.Error == "" || got.header.Get("Content-Type") != "application/json" {
+			if err := json.Unmarshal([]byte(got.body), &e); err != nil || e.Error == "" ||
+				got.header.Get("Content-Type") != "application/json" {
 				t.Errorf("no error in JSON: %v: %s", err, got.body)
 			}
 			if got.header.Get("Access-Control-Allow-Origin") != "" {
@@ -308,7 +318,8 @@ func TestRefusals(t *testing.T) {
 func TestHosts(t *testing.T) {
 	s := serve(t, nil)
 	for _, host := range []string{"localhost", "LOCALHOST:1", "127.0.0.1", "127.0.0.1:8080", "[::1]", "[::1]:8080"} {
-		if got := s.ask(t, http.MethodGet, "/healthz", "", map[string]string{"Host": host}); got.status != http.StatusOK || got.body != "ok\n" {
+		if got := s.ask(t, http.MethodGet, "/healthz", "", map[string]string{"Host": host}); got.status != http.StatusOK ||
+			got.body != "ok\n" {
 			t.Errorf("Host %s: %+v", host, got)
 		}
 	}
@@ -328,7 +339,8 @@ func TestHealth(t *testing.T) {
 	s := serve(t, func(s *Server) {
 		s.Health = func() error { return errors.New("certs/server.crt: certificate expired") }
 	})
-	if got := s.ask(t, http.MethodGet, "/healthz", "", nil); got.status != http.StatusServiceUnavailable || !strings.Contains(got.body, "certificate expired") {
+	if got := s.ask(t, http.MethodGet, "/healthz", "", nil); got.status != http.StatusServiceUnavailable ||
+		!strings.Contains(got.body, "certificate expired") {
 		t.Errorf("%+v", got)
 	}
 }
@@ -447,7 +459,8 @@ func TestHeaderLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_, _ = io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: "+strings.Repeat("x", 2*httpserve.MaxHeaderBytes)+"\r\n\r\n")
+	_, _ = io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: "+strings.Repeat("x",
+		2*httpserve.MaxHeaderBytes)+"\r\n\r\n")
 	// What was not read resets the connection, and may take the answer with it.
 	if line, err := bufio.NewReader(c).ReadString('\n'); err == nil && !strings.Contains(line, " 431 ") {
 		t.Errorf("answered with %q", line)

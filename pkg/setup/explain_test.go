@@ -19,13 +19,17 @@ func TestDescribeConflict(t *testing.T) {
 	object.SetName("n")
 	object.SetNamespace("a")
 	err := apierrors.NewApplyConflict([]metav1.StatusCause{
-		{Type: metav1.CauseTypeFieldManagerConflict, Message: `conflict with "kubectl-edit" using networking.k8s.io/v1`, Field: ".spec.egress"},
+		{Type: metav1.CauseTypeFieldManagerConflict, Message: `conflict with "kubectl-edit" using networking.k8s.io/v1`,
+			Field: ".spec.egress"},
 		{Type: metav1.CauseTypeFieldManagerConflict, Message: `conflict with "flux"`, Field: ".metadata.labels.x"},
 	}, "Apply failed")
-	if got, want := describeConflict(problem{object, err}), `networkpolicy n in namespace a: .spec.egress by "kubectl-edit" using networking.k8s.io/v1 and .metadata.labels.x by "flux"`; got != want {
+	if got, want := describeConflict(problem{object, err}),
+		`networkpolicy n in namespace a: .spec.egress by "kubectl-edit" using networking.k8s.io/v1 and .metadata.labels.x `+
+			`by "flux"`; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	if got, want := describeConflict(problem{object, errors.New("some conflict")}), "networkpolicy n in namespace a: some conflict"; got != want {
+	if got, want := describeConflict(problem{object, errors.New("some conflict")}),
+		"networkpolicy n in namespace a: some conflict"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
@@ -47,7 +51,8 @@ func TestExplainConflicts(t *testing.T) {
 	}{
 		{"another label", both, []problem{labels}, `namespace a: .metadata.labels.team by "x"`, "take it"},
 		{"Pod Security", both, []problem{labels, security},
-			`namespace a: .metadata.labels.team by "x"; namespace b: .metadata.labels.pod-security.kubernetes.io/enforce by "x"`, "say it again; take it"},
+			`namespace a: .metadata.labels.team by "x"; namespace b: .metadata.labels.pod-security.kubernetes.io/enforce by "x"`,
+			"say it again; take it"},
 		{"Pod Security, which was said", Hints{Conflict: "take it"}, []problem{security},
 			`namespace b: .metadata.labels.pod-security.kubernetes.io/enforce by "x"`, "take it"},
 	} {
@@ -63,10 +68,12 @@ func TestExplainConflicts(t *testing.T) {
 // Who has rights that RBAC does not know of is told when they don't count.
 func TestInstallEscalation(t *testing.T) {
 	role := &unstructured.Unstructured{Object: map[string]any{"kind": "Role", "metadata": map[string]any{"name": "r", "namespace": "a"}}}
-	refusal := apierrors.NewForbidden(schema.GroupResource{Resource: "roles"}, "r", errors.New("user is attempting to grant RBAC permissions not currently held"))
+	refusal := apierrors.NewForbidden(schema.GroupResource{Resource: "roles"}, "r",
+		errors.New("user is attempting to grant RBAC permissions not currently held"))
 	i := &Installer{Client: client(t, setuptest.Server{}), Hints: Hints{ByAdministrator: "ask somebody"}}
 	err := i.explain(t.Context(), []problem{{role, refusal}})
-	const want = "role r in namespace a grants rights that the user of this context does not have, and Kubernetes lets nobody grant more than they have"
+	const want = "role r in namespace a grants rights that the user of this context does not have, and Kubernetes lets nobody grant more " +
+		"than they have"
 	if tip, ok := errors.AsType[*job.Hinted](err); !ok || err.Error() != want || tip.Hint != "ask somebody" {
 		t.Errorf("got  %+v\nwant %s", err, want)
 	}

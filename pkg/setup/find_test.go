@@ -20,7 +20,8 @@ func TestInNamespaces(t *testing.T) {
 			{Name: "pods", Kind: "Pod", Verbs: both}, {Name: "events", Kind: "Event", Verbs: both},
 			{Name: "bindings", Kind: "Binding", Verbs: metav1.Verbs{"create"}},
 		}},
-		{GroupVersion: "metrics.k8s.io/v1beta1", APIResources: []metav1.APIResource{{Name: "pods", Kind: "PodMetrics", Verbs: metav1.Verbs{"list"}}}},
+		{GroupVersion: "metrics.k8s.io/v1beta1",
+			APIResources: []metav1.APIResource{{Name: "pods", Kind: "PodMetrics", Verbs: metav1.Verbs{"list"}}}},
 		{GroupVersion: "a/b/c", APIResources: []metav1.APIResource{{Name: "d", Kind: "D", Verbs: both}}},
 	})
 	if len(got) != 1 || got[0].kind != "Pod" {
@@ -90,10 +91,13 @@ func TestIsOurs(t *testing.T) {
 // A kind that may not be listed is told; one that can't be is passed over.
 func TestUninstallLists(t *testing.T) {
 	server := setuptest.Server{
-		"GET /api/v1/namespaces/a/secrets":    "403 no",
-		"GET /api/v1/namespaces/a/configmaps": `{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","items":[{"metadata":{"name":"kube-root-ca.crt","namespace":"a"}},{"metadata":{"name":"mine","namespace":"a"}}]}`,
-		"GET /apis/batch/v1/namespaces/a/jobs": `{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","items":[{"metadata":{"name":"j","namespace":"a"}},
-			{"metadata":{"name":"owned","namespace":"a","ownerReferences":[{"apiVersion":"batch/v1","kind":"CronJob","name":"c","uid":"u","controller":true}]}}]}`,
+		"GET /api/v1/namespaces/a/secrets": "403 no",
+		"GET /api/v1/namespaces/a/configmaps": `{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1",` +
+			`"items":[{"metadata":{"name":"kube-root-ca.crt","namespace":"a"}},{"metadata":{"name":"mine","namespace":"a"}}]}`,
+		"GET /apis/batch/v1/namespaces/a/jobs": `{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","items":[
+			{"metadata":{"name":"j","namespace":"a"}},
+			{"metadata":{"name":"owned","namespace":"a","ownerReferences":[
+				{"apiVersion":"batch/v1","kind":"CronJob","name":"c","uid":"u","controller":true}]}}]}`,
 	}
 	inside, unlisted, err := client(t, server).list(t.Context(), "a", []listableKind{
 		{schema.GroupVersionResource{Version: "v1", Resource: "secrets"}, "Secret"},

@@ -22,9 +22,11 @@ func bareServer(t *testing.T, objects []*unstructured.Unstructured) setuptest.Se
 	server := setuptest.Server{
 		"POST /api/v1/namespaces": `{"kind":"Namespace","apiVersion":"v1"}`,
 		"GET " + policies: `{"kind":"NetworkPolicyList","apiVersion":"networking.k8s.io/v1","items":[
-			{"kind":"NetworkPolicy","apiVersion":"networking.k8s.io/v1","metadata":{"name":"of-old","namespace":"hodei-jobs-workers","uid":"1",
-				"managedFields":[{"manager":"hodei","operation":"Apply"}]}},
-			{"kind":"NetworkPolicy","apiVersion":"networking.k8s.io/v1","metadata":{"name":"mine","namespace":"hodei-jobs-workers","uid":"2"}}]}`,
+			{"kind":"NetworkPolicy","apiVersion":"networking.k8s.io/v1",
+				"metadata":{"name":"of-old","namespace":"hodei-jobs-workers","uid":"1",
+					"managedFields":[{"manager":"hodei","operation":"Apply"}]}},
+			{"kind":"NetworkPolicy","apiVersion":"networking.k8s.io/v1",
+				"metadata":{"name":"mine","namespace":"hodei-jobs-workers","uid":"2"}}]}`,
 		"DELETE " + policies + "/of-old": `{"kind":"Status","apiVersion":"v1","status":"Success"}`,
 	}
 	for _, kind := range prunable {

@@ -10,13 +10,21 @@ import (
 
 // Entries as an API server (1.35) has written them.
 const (
-	byHodei      = `{"manager":"hodei","operation":"Apply","apiVersion":"v1","time":"TIME","fieldsType":"FieldsV1","fieldsV1":{"f:metadata":{"f:labels":{"f:app.kubernetes.io/name":{},"f:app.kubernetes.io/part-of":{}}}}}`
-	byCreate     = `{"manager":"kubectl-create","operation":"Update","apiVersion":"v1","time":"TIME","fieldsType":"FieldsV1","fieldsV1":{"f:metadata":{"f:labels":{".":{},"f:kubernetes.io/metadata.name":{}}}}}`
-	byFlux       = `{"manager":"flux","operation":"Apply","apiVersion":"v1","time":"TIME","fieldsType":"FieldsV1","fieldsV1":{"f:metadata":{"f:labels":{"f:team":{}}}}}`
-	byFluxBare   = `{"manager":"before-first-apply","operation":"Update","apiVersion":"v1","time":"TIME","fieldsType":"FieldsV1","fieldsV1":{"f:metadata":{"f:labels":{".":{},"f:kubernetes.io/metadata.name":{}}},"f:spec":{"f:finalizers":{}}}}`
-	byLabel      = `{"manager":"kubectl-label","operation":"Update","apiVersion":"v1","time":"TIME","fieldsType":"FieldsV1","fieldsV1":{"f:metadata":{"f:labels":{"f:x":{}}}}}`
-	byKubectl    = `{"manager":"kubectl-client-side-apply","operation":"Update","apiVersion":"v1","time":"TIME","fieldsType":"FieldsV1","fieldsV1":{"f:metadata":{"f:annotations":{".":{},"f:kubectl.kubernetes.io/last-applied-configuration":{}},"f:labels":{".":{},"f:app.kubernetes.io/name":{},"f:app.kubernetes.io/part-of":{},"f:kubernetes.io/metadata.name":{}}}}}`
-	byController = `{"manager":"kube-controller-manager","operation":"Update","apiVersion":"v1","time":"TIME","subresource":"status","fieldsType":"FieldsV1","fieldsV1":{"f:status":{"f:conditions":{}}}}`
+	byHodei = `{"manager":"hodei","operation":"Apply","apiVersion":"v1","time":"TIME","fieldsType":"FieldsV1",` +
+		`"fieldsV1":{"f:metadata":{"f:labels":{"f:app.kubernetes.io/name":{},"f:app.kubernetes.io/part-of":{}}}}}`
+	byCreate = `{"manager":"kubectl-create","operation":"Update","apiVersion":"v1","time":"TIME","fieldsType":"FieldsV1",` +
+		`"fieldsV1":{"f:metadata":{"f:labels":{".":{},"f:kubernetes.io/metadata.name":{}}}}}`
+	byFlux = `{"manager":"flux","operation":"Apply","apiVersion":"v1","time":"TIME","fieldsType":"FieldsV1",` +
+		`"fieldsV1":{"f:metadata":{"f:labels":{"f:team":{}}}}}`
+	byFluxBare = `{"manager":"before-first-apply","operation":"Update","apiVersion":"v1","time":"TIME","fieldsType":"FieldsV1",` +
+		`"fieldsV1":{"f:metadata":{"f:labels":{".":{},"f:kubernetes.io/metadata.name":{}}},"f:spec":{"f:finalizers":{}}}}`
+	byLabel = `{"manager":"kubectl-label","operation":"Update","apiVersion":"v1","time":"TIME","fieldsType":"FieldsV1",` +
+		`"fieldsV1":{"f:metadata":{"f:labels":{"f:x":{}}}}}`
+	byKubectl = `{"manager":"kubectl-client-side-apply","operation":"Update","apiVersion":"v1","time":"TIME","fieldsType":"FieldsV1",` +
+		`"fieldsV1":{"f:metadata":{"f:annotations":{".":{},"f:kubectl.kubernetes.io/last-applied-configuration":{}},"f:labels":{".":{},` +
+		`"f:app.kubernetes.io/name":{},"f:app.kubernetes.io/part-of":{},"f:kubernetes.io/metadata.name":{}}}}}`
+	byController = `{"manager":"kube-controller-manager","operation":"Update","apiVersion":"v1","time":"TIME","subresource":"status",` +
+		`"fieldsType":"FieldsV1","fieldsV1":{"f:status":{"f:conditions":{}}}}`
 )
 
 func TestMadeByHodei(t *testing.T) {
@@ -44,7 +52,8 @@ func TestMadeByHodei(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			namespace := &metav1.PartialObjectMetadata{}
-			text := `{"metadata":{"creationTimestamp":"` + at + `","annotations":` + test.annotations + `,"managedFields":[` + strings.Join(test.entries, ",") + `]}}`
+			text := `{"metadata":{"creationTimestamp":"` + at + `","annotations":` + test.annotations + `,"managedFields":[` +
+				strings.Join(test.entries, ",") + `]}}`
 			if err := json.Unmarshal([]byte(text), namespace); err != nil {
 				t.Fatal(err)
 			}

@@ -19,7 +19,8 @@ func TestPodSecurity(t *testing.T) {
 		return u
 	}
 	warned := []string{"existing pods violate", "p: runs as root"}
-	const refusal = `namespace n was there before hodei, and would begin to enforce Pod Security "restricted", which Pods in it do not meet: existing pods violate; p: runs as root`
+	const refusal = `namespace n was there before hodei, and would begin to enforce Pod Security "restricted", which Pods in it do not ` +
+		`meet: existing pods violate; p: runs as root`
 	for _, test := range []struct {
 		name      string
 		live      *unstructured.Unstructured

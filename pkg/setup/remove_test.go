@@ -14,7 +14,9 @@ import (
 )
 
 func TestReleasedFields(t *testing.T) {
-	const entry = `{"manager":"MANAGER","operation":"Update","fieldsType":"FieldsV1","fieldsV1":{"f:metadata":{"f:annotations":{".":{},"f:kubectl.kubernetes.io/last-applied-configuration":{}},"f:labels":{".":{},"f:PARTOF":{},"f:pod-security.kubernetes.io/enforce":{}}}}}`
+	const entry = `{"manager":"MANAGER","operation":"Update","fieldsType":"FieldsV1","fieldsV1":{"f:metadata":{"f:annotations":{".":{},` +
+		`"f:kubectl.kubernetes.io/last-applied-configuration":{}},"f:labels":{".":{},"f:PARTOF":{},` +
+		`"f:pod-security.kubernetes.io/enforce":{}}}}}`
 	for _, test := range []struct {
 		name, manager, partOf string
 		want                  []string
@@ -26,7 +28,8 @@ func TestReleasedFields(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			namespace := &metav1.PartialObjectMetadata{}
-			text := `{"metadata":{"managedFields":[` + strings.NewReplacer("MANAGER", test.manager, "PARTOF", test.partOf).Replace(entry) + `]}}`
+			text := `{"metadata":{"managedFields":[` + strings.NewReplacer("MANAGER", test.manager, "PARTOF",
+				test.partOf).Replace(entry) + `]}}`
 			if err := json.Unmarshal([]byte(text), namespace); err != nil {
 				t.Fatal(err)
 			}
@@ -63,8 +66,12 @@ func TestUninstallAwait(t *testing.T) {
 		want   string // "": all is gone
 	}{
 		{"gone", setuptest.Server{"GET /api/v1/namespaces/kept/pods": none, "GET /api/v1/namespaces/kept/secrets": none}, ""},
-		{"made anew", setuptest.Server{"GET /api/v1/namespaces/a": `{"kind":"Namespace","apiVersion":"v1","metadata":{"uid":"2"}}`, "GET /api/v1/namespaces/kept/pods": none, "GET /api/v1/namespaces/kept/secrets": none}, ""},
-		{"still there", setuptest.Server{"GET /api/v1/namespaces/a": `{"kind":"Namespace","apiVersion":"v1","metadata":{"uid":"1"},"status":{"conditions":[{"type":"A","status":"False","message":"fine"},{"type":"B","status":"True","message":"pods. has 1"}]}}`},
+		{"made anew", setuptest.Server{"GET /api/v1/namespaces/a": `{"kind":"Namespace","apiVersion":"v1","metadata":{"uid":"2"}}`,
+			"GET /api/v1/namespaces/kept/pods": none, "GET /api/v1/namespaces/kept/secrets": none}, ""},
+		{"still there",
+			setuptest.Server{"GET /api/v1/namespaces/a": `{"kind":"Namespace","apiVersion":"v1","metadata":{"uid":"1"},` +
+				`"status":{"conditions":[{"type":"A","status":"False","message":"fine"},{"type":"B","status":"True",` +
+				`"message":"pods. has 1"}]}}`},
 			"still there after 50ms: namespace a (pods. has 1); the cluster goes on deleting"},
 		{"pods of jobs", setuptest.Server{"GET /api/v1/namespaces/kept/pods": pods, "GET /api/v1/namespaces/kept/secrets": none},
 			"still there after 50ms: pods and secrets of jobs in namespace kept (1); the cluster goes on deleting"},

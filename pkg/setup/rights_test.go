@@ -105,9 +105,12 @@ func TestMissingToInstall(t *testing.T) {
 		return !exempt(a) && !slices.Contains([]string{"batch", "events", "pods", "secrets"}, cmp.Or(a.Group, a.Resource))
 	}
 	const (
-		ofUser = "list and watch events; create, delete, get, list, patch and watch jobs.batch; delete, list and watch pods; get pods/log; create and get pods/portforward; create, delete and get secrets"
-		ofRole = "list and watch events in hodei-jobs-workers; create, delete, get, list, patch and watch jobs.batch in hodei-jobs-workers; delete, list and watch pods in hodei-jobs-workers; " +
-			"get pods/log in hodei-jobs-workers; create and get pods/portforward in hodei-jobs-workers; create, delete and get secrets in hodei-jobs-workers"
+		ofUser = "list and watch events; create, delete, get, list, patch and watch jobs.batch; delete, list and watch pods; get " +
+			"pods/log; create and get pods/portforward; create, delete and get secrets"
+		ofRole = "list and watch events in hodei-jobs-workers; create, delete, get, list, patch and watch jobs.batch in " +
+			"hodei-jobs-workers; delete, list and watch pods in hodei-jobs-workers; " +
+			"get pods/log in hodei-jobs-workers; create and get pods/portforward in hodei-jobs-workers; create, delete and get secrets " +
+			"in hodei-jobs-workers"
 	)
 	for _, test := range []struct {
 		name  string
@@ -122,11 +125,14 @@ func TestMissingToInstall(t *testing.T) {
 			return applies(a) || a.Verb == "escalate" && a.Resource == "clusterroles" && a.Name == "hodei-user"
 		}, strings.Replace(ofRole, "delete, list and watch pods", "delete, get, list and watch pods", 1), 0},
 		{"may escalate, and bind the worker's alone", func(a authorizationv1.ResourceAttributes) bool {
-			return applies(a) || a.Verb == "escalate" || a.Verb == "bind" && a.Resource == "roles" && a.Namespace == "hodei-jobs-workers" && a.Name == "hodei-jobs-worker-role"
+			return applies(a) || a.Verb == "escalate" || a.Verb == "bind" && a.Resource == "roles" && a.Namespace == "hodei-jobs-workers" &&
+				a.Name == "hodei-jobs-worker-role"
 		}, ofRole, 0},
-		{"nothing of it", applies, ofUser + "; " + strings.Replace(ofRole, "delete, list and watch pods", "delete, get, list and watch pods", 1), 0},
+		{"nothing of it", applies, ofUser + "; " + strings.Replace(ofRole, "delete, list and watch pods",
+			"delete, get, list and watch pods", 1), 0},
 		{"all but one that is granted, and one that applying takes", func(a authorizationv1.ResourceAttributes) bool {
-			return !exempt(a) && (a.Resource != "pods" || a.Subresource != "log" || a.Namespace != "") && (a.Resource != "namespaces" || a.Verb != "create")
+			return !exempt(a) && (a.Resource != "pods" || a.Subresource != "log" || a.Namespace != "") &&
+				(a.Resource != "namespaces" || a.Verb != "create")
 		}, "create namespaces; get pods/log", 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -144,7 +150,8 @@ func TestMissingToInstall(t *testing.T) {
 
 // All that finding and removing takes is asked before anything is removed.
 func TestUninstallRights(t *testing.T) {
-	made := corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "made", Annotations: map[string]string{deploy.AnnotationCreatedBy: "hodei"}}}
+	made := corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "made",
+		Annotations: map[string]string{deploy.AnnotationCreatedBy: "hodei"}}}
 	kept := corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "kept"}}
 	want := "list clusterrolebindings.rbac.authorization.k8s.io; list clusterroles.rbac.authorization.k8s.io; " +
 		"list rolebindings.rbac.authorization.k8s.io; " +

@@ -24,11 +24,14 @@ const (
 // installedServer has everything.
 func installedServer() setuptest.Server {
 	return setuptest.Server{
-		"GET /api/v1/namespaces/hodei-system":                                 `{"kind":"Namespace","apiVersion":"v1","status":{"phase":"Active"}}`,
-		"GET /api/v1/namespaces/hodei-jobs-workers":                           `{"kind":"Namespace","apiVersion":"v1","status":{"phase":"Active"}}`,
-		fmt.Sprintf(accounts, "hodei-system", "hodei-control-plane"):          `{"kind":"ServiceAccount","apiVersion":"v1"}`,
-		fmt.Sprintf(accounts, "hodei-jobs-workers", "hodei-jobs-worker"):      `{"kind":"ServiceAccount","apiVersion":"v1"}`,
-		"GET /api/v1/namespaces/hodei-jobs-workers/resourcequotas/hodei-jobs": `{"kind":"ResourceQuota","apiVersion":"v1","spec":{"hard":{"pods":"5"}},"status":{"hard":{"pods":"5"}}}`,
+		"GET /api/v1/namespaces/hodei-system": `{"kind":"Namespace","apiVersion":"v1",` +
+			`"status":{"phase":"Active"}}`,
+		"GET /api/v1/namespaces/hodei-jobs-workers": `{"kind":"Namespace","apiVersion":"v1",` +
+			`"status":{"phase":"Active"}}`,
+		fmt.Sprintf(accounts, "hodei-system", "hodei-control-plane"):     `{"kind":"ServiceAccount","apiVersion":"v1"}`,
+		fmt.Sprintf(accounts, "hodei-jobs-workers", "hodei-jobs-worker"): `{"kind":"ServiceAccount","apiVersion":"v1"}`,
+		"GET /api/v1/namespaces/hodei-jobs-workers/resourcequotas/hodei-jobs": `{"kind":"ResourceQuota","apiVersion":"v1",` +
+			`"spec":{"hard":{"pods":"5"}},"status":{"hard":{"pods":"5"}}}`,
 		reviews: fmt.Sprintf(review, true),
 	}
 }
@@ -44,14 +47,17 @@ func TestInstallAwait(t *testing.T) {
 	}{
 		{"all there", "", "", ""},
 		{"nobody may ask for others' rights", reviews, "403 no", ""},
-		{"a namespace that goes", "GET /api/v1/namespaces/hodei-system", `{"kind":"Namespace","apiVersion":"v1","status":{"phase":"Terminating"}}`,
+		{"a namespace that goes", "GET /api/v1/namespaces/hodei-system",
+			`{"kind":"Namespace","apiVersion":"v1","status":{"phase":"Terminating"}}`,
 			"installed, but not usable after 50ms: namespace hodei-system is Terminating"},
 		{"an account that is gone", fmt.Sprintf(accounts, "hodei-jobs-workers", "hodei-jobs-worker"), "404 no",
 			"installed, but not usable after 50ms: serviceaccount hodei-jobs-worker in namespace hodei-jobs-workers is gone again"},
-		{"a quota that does not count", "GET /api/v1/namespaces/hodei-jobs-workers/resourcequotas/hodei-jobs", `{"kind":"ResourceQuota","apiVersion":"v1","spec":{"hard":{"pods":"5"}}}`,
+		{"a quota that does not count", "GET /api/v1/namespaces/hodei-jobs-workers/resourcequotas/hodei-jobs",
+			`{"kind":"ResourceQuota","apiVersion":"v1","spec":{"hard":{"pods":"5"}}}`,
 			"installed, but not usable after 50ms: resourcequota hodei-jobs in namespace hodei-jobs-workers does not count yet"},
 		{"a role that does not hold", reviews, fmt.Sprintf(review, false),
-			"installed, but not usable after 50ms: service account hodei-jobs-workers/hodei-jobs-worker may not get pods in hodei-jobs-workers yet"},
+			"installed, but not usable after 50ms: service account hodei-jobs-workers/hodei-jobs-worker may not get pods in " +
+				"hodei-jobs-workers yet"},
 		{"an API server with a bad second", "GET /api/v1/namespaces/hodei-system", "500 etcdserver: leader changed",
 			"installed, but not usable after 50ms: etcdserver: leader changed"},
 		{"a question that is refused", "GET /api/v1/namespaces/hodei-system", "403 not you", "not you"},
@@ -84,8 +90,10 @@ func TestAwaitNothingFound(t *testing.T) {
 	}{
 		{"refused before the deadline", []error{nil, refusal}, "the quota does not count"},
 		{"refused from the first on", []error{refusal}, refusal.Error()},
-		{"an answer is news", []error{nil, apierrors.NewInternalError(errors.New("leader changed")), refusal}, "Internal error occurred: leader changed"},
-		{"a bad second is an answer", []error{apierrors.NewInternalError(errors.New("leader changed")), refusal}, "Internal error occurred: leader changed"},
+		{"an answer is news", []error{nil, apierrors.NewInternalError(errors.New("leader changed")), refusal},
+			"Internal error occurred: leader changed"},
+		{"a bad second is an answer", []error{apierrors.NewInternalError(errors.New("leader changed")), refusal},
+			"Internal error occurred: leader changed"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

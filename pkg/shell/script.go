@@ -11,7 +11,8 @@ var operators = []string{"&&", "||", "|", ";", "&", ">", ">>", "<", "2>", "2>&1"
 
 // builtins are the commands that a shell has, and images have no program for.
 var builtins = []string{".", "source", "cd", "export", "unset", "set", "alias", "eval", "exec", "exit", "return", "shift", "ulimit",
-	"umask", "trap", "wait", "read", "type", "command", "if", "for", "while", "until", "case", "function", "{", "(", "!", "[[", "declare", "local", "pushd", "popd", "shopt", "let"}
+	"umask", "trap", "wait", "read", "type", "command", "if", "for", "while", "until", "case", "function", "{", "(", "!", "[[", "declare",
+	"local", "pushd", "popd", "shopt", "let"}
 
 // Needs tells that a word of a command names no program and makes sense to a shell: an operator, a builtin, a
 // pattern, a whole line.

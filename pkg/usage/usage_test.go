@@ -44,7 +44,8 @@ func TestParts(t *testing.T) {
 		{"only written is known", disk(nil, new(uint64(64*mi))), 0, "disk written 67.1MB"},
 		{"no disk", disk(new(uint64(0)), new(uint64(0))), 0, ""},
 		{"network", job.Usage{Network: job.NetworkUsage{
-			IPv4: &job.Traffic{ReceiveBytes: 12e6}, IPv6: &job.Traffic{ReceiveBytes: 3e5, TransmitBytes: 4e5}}}, 0, "net received 12.3MB sent 400kB"},
+			IPv4: &job.Traffic{ReceiveBytes: 12e6}, IPv6: &job.Traffic{ReceiveBytes: 3e5, TransmitBytes: 4e5}}}, 0,
+			"net received 12.3MB sent 400kB"},
 		{"throttled", throttled(8*time.Second, 80, 100), 0, "throttled 8.00s in 80% of the periods"},
 		{"throttled often enough", throttled(time.Second, 10, 100), 0, "throttled 1.00s in 10% of the periods"},
 		{"throttled now and then", throttled(8*time.Second, 9, 100), 0, ""},

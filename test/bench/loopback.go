@@ -56,7 +56,8 @@ func printLines(w io.Writer, n, pace int64) error {
 func lines(n int) []byte {
 	var b strings.Builder
 	for i := 0; b.Len() < n; i++ {
-		line := fmt.Sprintf("2026-01-02T15:04:05.%09dZ level=info worker=%02d msg=\"request served\" status=200 id=%x", i*7919%1_000_000_000, i%16, i*2654435761)
+		line := fmt.Sprintf("2026-01-02T15:04:05.%09dZ level=info worker=%02d msg=\"request served\" status=200 id=%x",
+			i*7919%1_000_000_000, i%16, i*2654435761)
 		fmt.Fprintf(&b, "%-*.*s\n", lineBytes-1, lineBytes-1, line)
 	}
 	return []byte(b.String())
@@ -130,15 +131,18 @@ func loopback() error {
 		}
 		plain, ours = append(plain, p), append(ours, h)
 	}
-	fmt.Printf("loopback, %d MiB of %d-byte lines, median of %d   MB/s  million lines/s  CPU s/GiB: sender, all\n", loopbackBytes>>20, lineBytes, rounds)
+	fmt.Printf("loopback, %d MiB of %d-byte lines, median of %d   MB/s  million lines/s  CPU s/GiB: sender, all\n", loopbackBytes>>20,
+		lineBytes, rounds)
 	p, h := middle(plain), middle(ours)
 	for _, row := range []struct {
 		name string
 		passage
 	}{{"plain TLS copy of the command's pipe", p}, {"agent to coordinator", h}} {
-		fmt.Printf("  %-49s %5.0f  %15.1f  %18.2f %5.2f\n", row.name, row.rate()/1e6, row.rate()/1e6/lineBytes, perGiB(row.cpu, row.bytes), perGiB(row.all, row.bytes))
+		fmt.Printf("  %-49s %5.0f  %15.1f  %18.2f %5.2f\n", row.name, row.rate()/1e6, row.rate()/1e6/lineBytes, perGiB(row.cpu, row.bytes),
+			perGiB(row.all, row.bytes))
 	}
-	fmt.Printf("  ratio %.2f (aim: 0.7 or more), by CPU of all %.2f; agent's peak memory %.1f MiB (aim: 32 or less)\n", h.rate()/p.rate(), perGiB(p.all, p.bytes)/perGiB(h.all, h.bytes), float64(h.peak)/1024)
+	fmt.Printf("  ratio %.2f (aim: 0.7 or more), by CPU of all %.2f; agent's peak memory %.1f MiB (aim: 32 or less)\n", h.rate()/p.rate(),
+		perGiB(p.all, p.bytes)/perGiB(h.all, h.bytes), float64(h.peak)/1024)
 	return nil
 }
 
@@ -220,7 +224,8 @@ func (b *testbed) copyTLS(n int64) (passage, error) {
 
 // childCopyTLS is the sending process of copyTLS.
 func childCopyTLS(addr, dir, name, n string) error {
-	config, err := certs.Files{CA: filepath.Join(dir, "ca.crt"), Cert: filepath.Join(dir, "client.crt"), Key: filepath.Join(dir, "client.key")}.ClientConfig(name)
+	config, err := certs.Files{CA: filepath.Join(dir, "ca.crt"), Cert: filepath.Join(dir, "client.crt"),
+		Key: filepath.Join(dir, "client.key")}.ClientConfig(name)
 	if err != nil {
 		return err
 	}
@@ -322,7 +327,8 @@ func (b *testbed) attempt(n int64, follower *counter, pace ...string) (passage, 
 		return passage{}, err
 	}
 	before, began := usedCPU(), time.Now()
-	launch := exec.Command(worker, append([]string{"launch", "--socket=" + b.path("agent.sock"), "--", own, "print", fmt.Sprint(n)}, pace...)...)
+	launch := exec.Command(worker,
+		append([]string{"launch", "--socket=" + b.path("agent.sock"), "--", own, "print", fmt.Sprint(n)}, pace...)...)
 	launch.Stderr = os.Stderr
 	if err := launch.Start(); err != nil {
 		return passage{}, errors.Join(err, agent.Process.Kill(), agent.Wait())
@@ -338,7 +344,8 @@ func (b *testbed) attempt(n int64, follower *counter, pace ...string) (passage, 
 	select {
 	case record = <-follower.ended:
 	case <-time.After(2 * time.Minute):
-		return passage{}, errors.Join(fmt.Errorf("no exit record from the agent:\n%s", said.String()), agent.Process.Kill(), agent.Wait(), <-launched)
+		return passage{}, errors.Join(fmt.Errorf("no exit record from the agent:\n%s", said.String()), agent.Process.Kill(),
+			agent.Wait(), <-launched)
 	}
 	p := passage{took: time.Since(began), bytes: follower.bytes, messages: follower.messages}
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", agent.Process.Pid))

@@ -23,9 +23,11 @@ import (
 var (
 	runs       = flag.Int("runs", 15, "how often each command is timed")
 	image      = flag.String("image", "hodei-jobs-worker:latest", "image of the worker, and of kubectl's Pod; present on the nodes")
-	shellImage = flag.String("shell-image", "registry.local/busybox:1", "image with sh, awk, cat, nc, touch and stat, for the Pods that print; present on the nodes")
-	only       = flag.String("only", "", "measure only these, with commas between: loopback, messages, writer, stalled, size, start, memory, idle, tunnel, latency")
-	bin        = flag.String("bin", "bin", "directory of hodei and hodei-worker")
+	shellImage = flag.String("shell-image", "registry.local/busybox:1",
+		"image with sh, awk, cat, nc, touch and stat, for the Pods that print; present on the nodes")
+	only = flag.String("only", "",
+		"measure only these, with commas between: loopback, messages, writer, stalled, size, start, memory, idle, tunnel, latency")
+	bin = flag.String("bin", "bin", "directory of hodei and hodei-worker")
 )
 
 func main() {

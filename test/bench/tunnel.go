@@ -34,7 +34,9 @@ func makeFile(random bool) string {
 		return fmt.Sprintf("head -c %d /dev/urandom > /tmp/file; ", tunnelFile)
 	}
 	// A MB of text is made by awk, the rest is copied.
-	return fmt.Sprintf(`awk 'BEGIN { for (i = 0; i < 10000; i++) printf "%%-99.99s\n", "2026-01-02T15:04:05." i * 7919 %% 1000000 "Z level=info worker=" i %% 16 " msg=\"request served\" status=200 id=" i * 40503 }' > /tmp/mb; for i in $(seq %d); do cat /tmp/mb; done > /tmp/file; `, tunnelFile/1_000_000)
+	return fmt.Sprintf(`awk 'BEGIN { for (i = 0; i < 10000; i++) printf "%%-99.99s\n", "2026-01-02T15:04:05." i * 7919 %% 1000000 "Z `+
+		`level=info worker=" i %% 16 " msg=\"request served\" status=200 id=" i * 40503 }' > /tmp/mb; for i in $(seq %d); do cat `+
+		`/tmp/mb; done > /tmp/file; `, tunnelFile/1_000_000)
 }
 
 var printFile = fmt.Sprintf("for i in $(seq %d); do cat /tmp/file; done", tunnelBytes/tunnelFile)
@@ -73,7 +75,8 @@ func tunnel() error {
 			bare, ours = append(bare, b), append(ours, h)
 		}
 		b, h := middle(bare), middle(ours)
-		fmt.Printf("%d MB of %s from a Pod to a file, median of %d   MB/s   bytes missing   cluster's CPU s/GiB\n", tunnelBytes/1_000_000, kind.name, rounds)
+		fmt.Printf("%d MB of %s from a Pod to a file, median of %d   MB/s   bytes missing   cluster's CPU s/GiB\n", tunnelBytes/1_000_000,
+			kind.name, rounds)
 		for _, row := range []struct {
 			name string
 			passage
@@ -158,7 +161,8 @@ func hodeiRun(random bool, path string) (passage, error) {
 
 // pod starts a Pod that runs a shell script, and returns when it runs.
 func pod(name, script string) error {
-	if err := run("kubectl", "run", name, "--namespace=default", "--restart=Never", "--image="+*shellImage, "--image-pull-policy=IfNotPresent", "--command", "--", "sh", "-c", script); err != nil {
+	if err := run("kubectl", "run", name, "--namespace=default", "--restart=Never", "--image="+*shellImage,
+		"--image-pull-policy=IfNotPresent", "--command", "--", "sh", "-c", script); err != nil {
 		return err
 	}
 	return run("kubectl", "wait", "--namespace=default", "--for=condition=Ready", "--timeout=60s", "pod/"+name)
@@ -200,7 +204,8 @@ func bareForward(random bool, path string) (passage, error) {
 	}
 	defer removePod(name)
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
-		if out, err := command("kubectl", "logs", "--namespace=default", name).Output(); err == nil && bytes.Contains(out, []byte("ready")) {
+		if out, err := command("kubectl", "logs", "--namespace=default", name).Output(); err == nil &&
+			bytes.Contains(out, []byte("ready")) {
 			break
 		}
 		if time.Now().After(deadline) {
@@ -260,7 +265,8 @@ func clusterCPU() time.Duration {
 			continue
 		}
 		switch name := string(rest[:i]); {
-		case slices.Contains([]string{"kubelet", "kube-apiserver", "containerd", "containerd-shim", "crio", "conmon", "hodei-worker", "nc"}, name):
+		case slices.Contains([]string{"kubelet", "kube-apiserver", "containerd", "containerd-shim", "crio", "conmon", "hodei-worker", "nc"},
+			name):
 		default:
 			continue
 		}

@@ -69,7 +69,8 @@ func writer() error {
 	}
 	fmt.Printf("%d lines of %d bytes, a write for each, median of %d: the writer's own time\n", writerLines, lineBytes, rounds)
 	for i, way := range ways {
-		fmt.Printf("  %-30s %6.2f s  %5.2f of | cat\n", way.name, median(times[i]).Seconds(), median(times[i]).Seconds()/median(times[0]).Seconds())
+		fmt.Printf("  %-30s %6.2f s  %5.2f of | cat\n", way.name, median(times[i]).Seconds(),
+			median(times[i]).Seconds()/median(times[0]).Seconds())
 	}
 	fmt.Println("  (aim for hodei run: 1.15 of | cat or less)")
 	return nil

@@ -31,20 +31,8 @@ logged() { # logged SECONDS WHAT LOG CMD...: quiet, bounded, and loud when it fa
   [ $rc = 0 ] || die "$what: exit status $rc" "$log"
 }
 
-packages() { # packages NAME...: installs those of them that are missing
-  local missing=() p
-  for p; do
-    dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q ' installed$' || missing+=("$p")
-  done
-  [ ${#missing[@]} -gt 0 ] || return 0
-  say "installing ${missing[*]}"
-  export DEBIAN_FRONTEND=noninteractive
-  # another apt-get may be at work; a machine whose lists are empty or old needs an update
-  local install=(apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "${missing[@]}")
-  if ! timeout --foreground 300 "${install[@]}" >"$CACHE/apt.log" 2>&1 </dev/null; then
-    logged 300 "apt-get update" "$CACHE/apt.log" apt-get update
-    logged 300 "apt-get install ${missing[*]}" "$CACHE/apt.log" "${install[@]}"
-  fi
+packages() { # packages NAME...: installs those of Debian's packages that are missing
+  "$HERE/../../tools/packages" "$@" || die "can't go on without $*"
 }
 
 lock() { # lock NAME: until this process ends or unlock; one builder at a time

@@ -28,7 +28,9 @@ const firstUID, lastUID = 1000650000, 1000659999
 var uidRule = admissionregistrationv1.Validation{
 	Expression: fmt.Sprintf(`object.spec.containers.all(c, !has(c.securityContext) || !has(c.securityContext.runAsUser) ||
 		c.securityContext.runAsUser >= %d && c.securityContext.runAsUser <= %d)`, firstUID, lastUID),
-	MessageExpression: fmt.Sprintf(`".containers[0].runAsUser: Invalid value: " + string(object.spec.containers.filter(c, has(c.securityContext) && has(c.securityContext.runAsUser))[0].securityContext.runAsUser) +
+	MessageExpression: fmt.Sprintf(
+		`".containers[0].runAsUser: Invalid value: " + string(object.spec.containers.filter(c,
+			has(c.securityContext) && has(c.securityContext.runAsUser))[0].securityContext.runAsUser) +
 		": must be in the ranges: [%d, %d]"`, firstUID, lastUID),
 }
 
@@ -49,7 +51,8 @@ func TestFixedUserRefused(t *testing.T) {
 			t.Errorf("--user %q: no hint in:\n%s", user, r.stderr)
 		}
 	}
-	for _, image := range []string{"", busybox, "registry.local/user-nobody:1", "registry.local/user-65534:1", "registry.local/user-1234:1"} {
+	for _, image := range []string{"", busybox, "registry.local/user-nobody:1", "registry.local/user-65534:1",
+		"registry.local/user-1234:1"} {
 		r := runIn(t, namespace, "--user", "image", "--image", image, "--", "sh", "-c", "id -u; ls /run/hodei")
 		if want := fmt.Sprintf("%d\nhodei-worker\n", firstUID); r.code != 0 || r.stdout != want {
 			t.Errorf("--user image, image %q: %+v, want %q", image, r, want)
@@ -58,7 +61,8 @@ func TestFixedUserRefused(t *testing.T) {
 
 	// And for all jobs, as the hint says.
 	provider := "assigned-" + rand.String(5)
-	if r := hodei(t, "provider", "add", provider, "--namespace", namespace, "--service-account", "default", "--image-pull-policy", "IfNotPresent"); r.code != 0 {
+	if r := hodei(t, "provider", "add", provider, "--namespace", namespace, "--service-account", "default", "--image-pull-policy",
+		"IfNotPresent"); r.code != 0 {
 		t.Fatalf("%+v", r)
 	}
 	if r := hodei(t, "provider", "set", provider, "--user", "image"); r.code != 0 {
@@ -112,7 +116,8 @@ func TestRestricted(t *testing.T) {
 		t.Fatalf("namespace %s enforces %q", workers, level)
 	}
 	// The label alone would do nothing on a cluster without the admission plug-in.
-	root := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: "root-"}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: busybox}}}}
+	root := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: "root-"},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: busybox}}}}
 	_, err = client.CoreV1().Pods(workers).Create(t.Context(), root, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	if err == nil || !strings.Contains(err.Error(), `violates PodSecurity "restricted:`) {
 		t.Fatalf("a Pod that is not restricted: %v", err)
@@ -139,7 +144,8 @@ func newNamespace(t *testing.T) string {
 	t.Helper()
 	name := "e2e-" + rand.String(8)
 	labels := map[string]string{"e2e": name}
-	if _, err := client.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}, metav1.CreateOptions{}); err != nil {
+	if _, err := client.CoreV1().Namespaces().Create(t.Context(),
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -187,7 +193,8 @@ func leavesNoJobs(t *testing.T, namespace string, but int) {
 func probePod(ctx context.Context, namespace string) error {
 	uid := int64(1)
 	_, err := client.CoreV1().Pods(namespace).Create(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: "probe-"},
-		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: busybox, SecurityContext: &corev1.SecurityContext{RunAsUser: &uid}}}}},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: busybox,
+			SecurityContext: &corev1.SecurityContext{RunAsUser: &uid}}}}},
 		metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	return err
 }
@@ -198,23 +205,28 @@ func refuseBy(t *testing.T, namespace string, rule admissionregistrationv1.Valid
 	c := client.AdmissionregistrationV1()
 	meta := metav1.ObjectMeta{Name: namespace}
 	fail := admissionregistrationv1.Fail
-	policy := &admissionregistrationv1.ValidatingAdmissionPolicy{ObjectMeta: meta, Spec: admissionregistrationv1.ValidatingAdmissionPolicySpec{
-		FailurePolicy: &fail,
-		MatchConstraints: &admissionregistrationv1.MatchResources{
-			NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"e2e": namespace}},
-			ResourceRules: []admissionregistrationv1.NamedRuleWithOperations{{RuleWithOperations: admissionregistrationv1.RuleWithOperations{
-				Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
-				Rule:       admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods"}},
-			}}},
+	newPods := admissionregistrationv1.RuleWithOperations{
+		Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
+		Rule: admissionregistrationv1.Rule{
+			APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods"},
 		},
-		Validations: []admissionregistrationv1.Validation{rule},
-	}}
+	}
+	policy := &admissionregistrationv1.ValidatingAdmissionPolicy{ObjectMeta: meta,
+		Spec: admissionregistrationv1.ValidatingAdmissionPolicySpec{
+			FailurePolicy: &fail,
+			MatchConstraints: &admissionregistrationv1.MatchResources{
+				NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"e2e": namespace}},
+				ResourceRules:     []admissionregistrationv1.NamedRuleWithOperations{{RuleWithOperations: newPods}},
+			},
+			Validations: []admissionregistrationv1.Validation{rule},
+		}}
 	if _, err := c.ValidatingAdmissionPolicies().Create(t.Context(), policy, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	binding := &admissionregistrationv1.ValidatingAdmissionPolicyBinding{ObjectMeta: meta, Spec: admissionregistrationv1.ValidatingAdmissionPolicyBindingSpec{
-		PolicyName: namespace, ValidationActions: []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny},
-	}}
+	binding := &admissionregistrationv1.ValidatingAdmissionPolicyBinding{ObjectMeta: meta,
+		Spec: admissionregistrationv1.ValidatingAdmissionPolicyBindingSpec{
+			PolicyName: namespace, ValidationActions: []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny},
+		}}
 	t.Cleanup(func() {
 		_ = c.ValidatingAdmissionPolicyBindings().Delete(context.Background(), namespace, metav1.DeleteOptions{})
 		if err := c.ValidatingAdmissionPolicies().Delete(context.Background(), namespace, metav1.DeleteOptions{}); err != nil {
@@ -242,7 +254,8 @@ func assignUsers(t *testing.T, namespace string) {
 		var patch []map[string]any
 		for i, c := range pod.Spec.Containers {
 			if c.SecurityContext != nil && c.SecurityContext.RunAsUser == nil {
-				patch = append(patch, map[string]any{"op": "add", "path": fmt.Sprintf("/spec/containers/%d/securityContext/runAsUser", i), "value": firstUID})
+				patch = append(patch, map[string]any{"op": "add", "path": fmt.Sprintf("/spec/containers/%d/securityContext/runAsUser", i),
+					"value": firstUID})
 			}
 		}
 		text, err := json.Marshal(patch)
@@ -280,16 +293,18 @@ func admit(t *testing.T, namespace, group, resource string, decide func(*admissi
 		t.Fatal(err)
 	}
 	fail, none := admissionregistrationv1.Fail, admissionregistrationv1.SideEffectClassNone
-	webhook := &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: namespace}, Webhooks: []admissionregistrationv1.MutatingWebhook{{
-		Name: "e2e.example.com", AdmissionReviewVersions: []string{"v1"}, SideEffects: &none, FailurePolicy: &fail,
-		ClientConfig: admissionregistrationv1.WebhookClientConfig{URL: &at,
-			CABundle: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})},
-		NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"e2e": namespace}},
-		Rules: []admissionregistrationv1.RuleWithOperations{{
-			Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
-			Rule:       admissionregistrationv1.Rule{APIGroups: []string{group}, APIVersions: []string{"v1"}, Resources: []string{resource}},
-		}},
-	}}}
+	webhook := &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: namespace},
+		Webhooks: []admissionregistrationv1.MutatingWebhook{{
+			Name: "e2e.example.com", AdmissionReviewVersions: []string{"v1"}, SideEffects: &none, FailurePolicy: &fail,
+			ClientConfig: admissionregistrationv1.WebhookClientConfig{URL: &at,
+				CABundle: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})},
+			NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"e2e": namespace}},
+			Rules: []admissionregistrationv1.RuleWithOperations{{
+				Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
+				Rule: admissionregistrationv1.Rule{APIGroups: []string{group}, APIVersions: []string{"v1"},
+					Resources: []string{resource}},
+			}},
+		}}}
 	c := client.AdmissionregistrationV1().MutatingWebhookConfigurations()
 	if _, err := c.Create(t.Context(), webhook, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
@@ -303,7 +318,8 @@ func admit(t *testing.T, namespace, group, resource string, decide func(*admissi
 		if resource == "pods" {
 			_ = probePod(ctx, namespace) // what it says does not matter
 		} else {
-			_, _ = client.BatchV1().Jobs(namespace).Create(ctx, &batchv1.Job{ObjectMeta: metav1.ObjectMeta{GenerateName: "probe-"}}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+			_, _ = client.BatchV1().Jobs(namespace).Create(ctx, &batchv1.Job{ObjectMeta: metav1.ObjectMeta{GenerateName: "probe-"}},
+				metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		}
 		return len(asked) > 0, nil
 	})

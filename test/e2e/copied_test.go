@@ -90,7 +90,8 @@ func TestFallbackIsCompared(t *testing.T) {
 	default:
 		t.Errorf("exit code %d with %d of %d bytes; stderr:\n%s", r.code, len(r.stdout), len(all), r.stderr)
 	}
-	if r := hodei(t, "run", "-q", "--as", user, "--name", jobName(t), "--", "sh", "-c", "printf one; exit 3"); r.code != 3 || r.stdout != "one" {
+	if r := hodei(t, "run", "-q", "--as", user, "--name", jobName(t), "--", "sh", "-c", "printf one; exit 3"); r.code != 3 ||
+		r.stdout != "one" {
 		t.Errorf("no newline at the end: %+v", r)
 	}
 }
@@ -102,7 +103,8 @@ func TestGonePod(t *testing.T) {
 	s := start(t, "run", "--name", name, "--grace=1s", "--", "sh", "-c", "echo ready >&2; exec sleep 300")
 	s.await(t, "ready")
 	p := pod(t, name, func(*corev1.Pod) bool { return true })
-	if err := client.PolicyV1().Evictions(workers).Evict(t.Context(), &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: p.Name, Namespace: workers}}); err != nil {
+	if err := client.PolicyV1().Evictions(workers).Evict(t.Context(),
+		&policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: p.Name, Namespace: workers}}); err != nil {
 		t.Fatal(err)
 	}
 	if r := s.end(t); r.code != 125 || !strings.Contains(r.stderr, "Evicted") {

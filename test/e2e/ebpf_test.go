@@ -93,7 +93,8 @@ func (tr trial) checkAgent(t *testing.T, name string, given bool) {
 		if c.Name == "agent" && given {
 			want, user = []corev1.Capability{"BPF", "PERFMON", "NET_ADMIN"}, 0
 		}
-		if sc := c.SecurityContext; !slices.Equal(sc.Capabilities.Add, want) || !slices.Equal(sc.Capabilities.Drop, []corev1.Capability{"ALL"}) || *sc.RunAsUser != user || *sc.AllowPrivilegeEscalation {
+		if sc := c.SecurityContext; !slices.Equal(sc.Capabilities.Add, want) ||
+			!slices.Equal(sc.Capabilities.Drop, []corev1.Capability{"ALL"}) || *sc.RunAsUser != user || *sc.AllowPrivilegeEscalation {
 			t.Errorf("container %s: %+v", c.Name, sc)
 		}
 	}
@@ -106,7 +107,8 @@ func TestEBPFUnseen(t *testing.T) {
 	tr.grant(t, "namespaces")
 	name := "e2e-" + rand.String(8)
 	r := hodei(t, "run", "--as", tr.user, "--provider", tr.provider, "--name", name, "--", "echo", "hi")
-	if r.code != 0 || r.stdout != "hi\n" || !strings.HasPrefix(r.stderr, "without eBPF: the Pod Security label of namespace "+tr.namespace+" can't be read: forbidden: user ") {
+	if r.code != 0 || r.stdout != "hi\n" ||
+		!strings.HasPrefix(r.stderr, "without eBPF: the Pod Security label of namespace "+tr.namespace+" can't be read: forbidden: user ") {
 		t.Errorf("%+v", r)
 	}
 	tr.checkAgent(t, name, false)
@@ -126,7 +128,8 @@ func TestEBPFDropped(t *testing.T) {
 			tr := newTrial(t, enforcing("privileged"), "--ebpf", "require")
 			name := "e2e-" + rand.String(8)
 			s := start(t, "run", "--provider", tr.provider, "--name", name, "--user", user, "--grace=1s", "--", "sh", "-c",
-				`grep CapEff /proc/self/status; ls /var/spool/hodei /etc/hodei 2>&1 | grep -c 'No such'; touch /run/hodei/x 2>&1 | grep -c 'Read-only'; exec sleep 300`)
+				`grep CapEff /proc/self/status; ls /var/spool/hodei /etc/hodei 2>&1 | grep -c 'No such'; touch /run/hodei/x 2>&1 | grep `+
+					`-c 'Read-only'; exec sleep 300`)
 			s.await(t, "running")
 			var pod corev1.Pod
 			until(t, "a Pod", func(ctx context.Context) (bool, error) {
@@ -136,7 +139,9 @@ func TestEBPFDropped(t *testing.T) {
 				}
 				return pod.Name != "", err
 			})
-			if status := kubectl(t, "", "exec", "-n", tr.namespace, pod.Name, "-c", "agent", "--", "cat", "/proc/1/status"); !allZero.MatchString(status) || !strings.Contains(status, "NoNewPrivs:\t1") || !strings.Contains(status, "Uid:\t0\t0\t0\t0") {
+			if status := kubectl(t, "", "exec", "-n", tr.namespace, pod.Name, "-c", "agent", "--", "cat",
+				"/proc/1/status"); !allZero.MatchString(status) || !strings.Contains(status, "NoNewPrivs:\t1") ||
+				!strings.Contains(status, "Uid:\t0\t0\t0\t0") {
 				t.Errorf("the agent's status while the command runs:\n%s", status)
 			}
 			s.interrupt(t)
@@ -148,7 +153,8 @@ func TestEBPFDropped(t *testing.T) {
 			}
 			const netAdmin, perfmon, bpf = 1 << 12, 1 << 38, 1 << 39 // linux/capability.h
 			if effective&(netAdmin|perfmon|bpf) != 0 || absent != 2 || readOnly != 1 {
-				t.Errorf("the job gets what is the agent's: capabilities %x; %d of its directories absent, the shared one read-only: %d", effective, absent, readOnly)
+				t.Errorf("the job gets what is the agent's: capabilities %x; %d of its directories absent, the shared one read-only: %d",
+					effective, absent, readOnly)
 			}
 		})
 	}
@@ -183,7 +189,8 @@ func TestEBPFPolicy(t *testing.T) {
 	made := func(change func(*corev1.PodSpec)) error {
 		spec := job.Spec.Template.Spec.DeepCopy()
 		change(spec)
-		_, err := client.CoreV1().Pods(tr.namespace).Create(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: "probe-"}, Spec: *spec},
+		_, err := client.CoreV1().Pods(tr.namespace).Create(t.Context(),
+			&corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: "probe-"}, Spec: *spec},
 			metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		return err
 	}
@@ -204,11 +211,14 @@ func TestEBPFPolicy(t *testing.T) {
 		{"sysctls", func(s *corev1.PodSpec) {
 			s.SecurityContext.Sysctls = []corev1.Sysctl{{Name: "kernel.msgmax", Value: "1"}}
 		}, "no other namespaces"},
-		{"no seccomp", func(s *corev1.PodSpec) { s.SecurityContext.SeccompProfile.Type = corev1.SeccompProfileTypeUnconfined }, "no other namespaces"},
+		{"no seccomp", func(s *corev1.PodSpec) { s.SecurityContext.SeccompProfile.Type = corev1.SeccompProfileTypeUnconfined },
+			"no other namespaces"},
 		{"files of the node", func(s *corev1.PodSpec) {
-			s.Volumes = append(s.Volumes, corev1.Volume{Name: "h", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/"}}})
+			s.Volumes = append(s.Volumes,
+				corev1.Volume{Name: "h", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/"}}})
 		}, "no files of the node"},
-		{"one more container before", func(s *corev1.PodSpec) { s.InitContainers = []corev1.Container{{Name: "first", Image: busybox}} }, "no containers but"},
+		{"one more container before", func(s *corev1.PodSpec) { s.InitContainers = []corev1.Container{{Name: "first", Image: busybox}} },
+			"no containers but"},
 		{"a privileged job", func(s *corev1.PodSpec) {
 			s.Containers[1].SecurityContext = &corev1.SecurityContext{Privileged: &yes}
 		}, "no container gets more"},
@@ -219,17 +229,24 @@ func TestEBPFPolicy(t *testing.T) {
 		{"a port of the node", func(s *corev1.PodSpec) {
 			s.Containers[1].Ports = []corev1.ContainerPort{{ContainerPort: 80, HostPort: 80}}
 		}, "no container gets more"},
-		{"a job with BPF", func(s *corev1.PodSpec) { s.Containers[1].SecurityContext.Capabilities.Add = []corev1.Capability{"BPF"} }, "no capabilities, but for the agent"},
+		{"a job with BPF", func(s *corev1.PodSpec) { s.Containers[1].SecurityContext.Capabilities.Add = []corev1.Capability{"BPF"} },
+			"no capabilities, but for the agent"},
 		{"an agent with more", func(s *corev1.PodSpec) {
 			s.Containers[0].SecurityContext.Capabilities.Add = append(s.Containers[0].SecurityContext.Capabilities.Add, "SYS_PTRACE")
 		}, "but those of eBPF"},
 		{"an agent of another image", func(s *corev1.PodSpec) { s.Containers[0].Image = busybox }, "the agent is the worker's program"},
-		{"an agent that is a shell", func(s *corev1.PodSpec) { s.Containers[0].Command = []string{"sh"} }, "the agent is the worker's program"},
-		{"an agent with a mount over its program", func(s *corev1.PodSpec) { s.Containers[0].VolumeMounts[0].MountPath = "/usr/local/bin" }, "the agent is the worker's program"},
-		{"an agent with a hook of another's", func(s *corev1.PodSpec) { s.Containers[0].Lifecycle.PostStart = exec("sh") }, "the agent is the worker's program"},
-		{"an agent with one more hook", func(s *corev1.PodSpec) { s.Containers[0].Lifecycle.PreStop = exec("sh") }, "the agent is the worker's program"},
+		{"an agent that is a shell", func(s *corev1.PodSpec) { s.Containers[0].Command = []string{"sh"} },
+			"the agent is the worker's program"},
+		{"an agent with a mount over its program", func(s *corev1.PodSpec) { s.Containers[0].VolumeMounts[0].MountPath = "/usr/local/bin" },
+			"the agent is the worker's program"},
+		{"an agent with a hook of another's", func(s *corev1.PodSpec) { s.Containers[0].Lifecycle.PostStart = exec("sh") },
+			"the agent is the worker's program"},
+		{"an agent with one more hook", func(s *corev1.PodSpec) { s.Containers[0].Lifecycle.PreStop = exec("sh") },
+			"the agent is the worker's program"},
 		{"an agent with a probe", func(s *corev1.PodSpec) {
-			s.Containers[0].LivenessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"sh"}}}}
+			s.Containers[0].LivenessProbe = &corev1.Probe{
+				ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"sh"}}},
+			}
 		}, "the agent is the worker's program"},
 		{"an agent that is told things", func(s *corev1.PodSpec) {
 			s.Containers[0].Env = append(s.Containers[0].Env, corev1.EnvVar{Name: "SSL_CERT_DIR", Value: "/"})

@@ -42,7 +42,8 @@ func assisted(t *testing.T, o *job.Outcome, kernel figures) map[string]string {
 			if !strings.HasPrefix(reason, "the job's cgroup v2 directory is not visible") {
 				t.Errorf("network is absent because of %q", reason)
 			}
-		case name == "oom" && strings.HasPrefix(reason, "the kernel's tracepoint mark_victim tells no more than a number"): // before Linux 6.8
+		// before Linux 6.8
+		case name == "oom" && strings.HasPrefix(reason, "the kernel's tracepoint mark_victim tells no more than a number"):
 		case reason != "":
 			t.Errorf("%s is absent: %s", name, reason)
 		}

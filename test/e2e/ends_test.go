@@ -31,13 +31,17 @@ func TestEnds(t *testing.T) {
 		{"126", nil, []string{"/etc/passwd"}, 126, "", "error: the command can't be run: /etc/passwd: permission denied"},
 		{"signal", nil, []string{"sh", "-c", "kill -9 $$"}, 137, "", "killed by SIGKILL"},
 		{"timeout", []string{"--timeout=1s", "--grace=1s"}, []string{"sleep", "100"}, 124, "", "error: DeadlineExceeded"},
-		{"out of memory", []string{"--memory=32Mi"}, []string{"sh", "-c", "echo before; a=x; while :; do a=$a$a; done"}, 137, "before\n", "error: OOMKilled"},
+		{"out of memory", []string{"--memory=32Mi"}, []string{"sh", "-c", "echo before; a=x; while :; do a=$a$a; done"}, 137, "before\n",
+			"error: OOMKilled"},
 		{"late output of a grandchild", nil, []string{"sh", "-c", "(sleep 0.5; echo late) & exit 3"}, 3, "late\n", "exit 3"},
-		{"a grandchild that never lets go", nil, []string{"sh", "-c", "sleep 100 & echo on; exit 3"}, 3, "on\n", "still held its output open"},
-		{"variables", []string{"-e", "A=$(B) $$ '\"", "--env=B=2"}, []string{"sh", "-c", `printf %s "$A|$B"`}, 0, "$(B) $$ '\"|2", "exit 0"},
+		{"a grandchild that never lets go", nil, []string{"sh", "-c", "sleep 100 & echo on; exit 3"}, 3, "on\n",
+			"still held its output open"},
+		{"variables", []string{"-e", "A=$(B) $$ '\"", "--env=B=2"}, []string{"sh", "-c", `printf %s "$A|$B"`}, 0,
+			"$(B) $$ '\"|2", "exit 0"},
 		{"workdir", []string{"--workdir=/etc"}, []string{"pwd"}, 0, "/etc\n", ""},
 		{"user", []string{"--user=1234:5678"}, []string{"sh", "-c", "id -u; id -g"}, 0, "1234\n5678\n", ""},
-		{"one pipe", []string{"--merge-output"}, []string{"sh", "-c", "for i in 1 2 3; do echo $i; echo $i >&2; done"}, 0, "1\n1\n2\n2\n3\n3\n", ""},
+		{"one pipe", []string{"--merge-output"}, []string{"sh", "-c", "for i in 1 2 3; do echo $i; echo $i >&2; done"}, 0,
+			"1\n1\n2\n2\n3\n3\n", ""},
 		{"silence", []string{"--follow=false"}, []string{"sh", "-c", "echo unseen; exit 5"}, 5, "", "exit 5"},
 	}
 	for _, tt := range tests {
@@ -46,7 +50,8 @@ func TestEnds(t *testing.T) {
 			args := append([]string{"run", "--name", jobName(t)}, tt.flags...)
 			r := hodei(t, append(append(args, "--"), tt.args...)...)
 			if r.code != tt.code || r.stdout != tt.out || !strings.Contains(r.stderr, tt.err) {
-				t.Errorf("exit code %d, want %d; stdout %q, want %q; stderr should have %q:\n%s", r.code, tt.code, r.stdout, tt.out, tt.err, r.stderr)
+				t.Errorf("exit code %d, want %d; stdout %q, want %q; stderr should have %q:\n%s", r.code, tt.code, r.stdout, tt.out,
+					tt.err, r.stderr)
 			}
 		})
 	}
@@ -115,7 +120,8 @@ func TestRetriesAsEvents(t *testing.T) {
 func TestPodDeleted(t *testing.T) {
 	t.Parallel()
 	name := jobName(t)
-	s := start(t, "run", "--name", name, "--grace", "5s", "--", "sh", "-c", "trap 'echo bye; exit 9' TERM; echo up; echo ready >&2; while :; do sleep 0.1; done")
+	s := start(t, "run", "--name", name, "--grace", "5s", "--", "sh", "-c",
+		"trap 'echo bye; exit 9' TERM; echo up; echo ready >&2; while :; do sleep 0.1; done")
 	s.await(t, "ready")
 	p := pod(t, name, func(p *corev1.Pod) bool { return true })
 	if err := client.CoreV1().Pods(workers).Delete(t.Context(), p.Name, metav1.DeleteOptions{}); err != nil {
@@ -206,7 +212,8 @@ func TestInterrupt(t *testing.T) {
 	})
 	t.Run("running", func(t *testing.T) {
 		t.Parallel()
-		s := start(t, "run", "--name", jobName(t), "--", "sh", "-c", "trap 'echo stopped; exit 4' TERM; echo ready >&2; while :; do sleep 0.1; done")
+		s := start(t, "run", "--name", jobName(t), "--", "sh", "-c",
+			"trap 'echo stopped; exit 4' TERM; echo ready >&2; while :; do sleep 0.1; done")
 		s.await(t, "ready")
 		s.interrupt(t)
 		if r := s.end(t); r.code != 130 || r.stdout != "stopped\n" || !strings.Contains(r.stderr, "Cancelled") {
@@ -216,7 +223,8 @@ func TestInterrupt(t *testing.T) {
 	t.Run("twice", func(t *testing.T) {
 		t.Parallel()
 		name := jobName(t)
-		s := start(t, "run", "--name", name, "--grace", "60s", "--linger", "1s", "--", "sh", "-c", "trap '' TERM; echo ready >&2; while :; do sleep 0.1; done")
+		s := start(t, "run", "--name", name, "--grace", "60s", "--linger", "1s", "--", "sh", "-c",
+			"trap '' TERM; echo ready >&2; while :; do sleep 0.1; done")
 		s.await(t, "ready")
 		s.interrupt(t)
 		s.await(t, "stopping")
@@ -265,7 +273,8 @@ func TestStuckStdout(t *testing.T) {
 	}
 	defer reader.Close()
 	defer writer.Close()
-	s := startWith(t, writer, "run", "--name", name, "--grace", "1s", "--linger", "1s", "--", "sh", "-c", "echo ready >&2; while :; do echo line; done")
+	s := startWith(t, writer, "run", "--name", name, "--grace", "1s", "--linger", "1s", "--", "sh", "-c",
+		"echo ready >&2; while :; do echo line; done")
 	s.await(t, "ready")
 	s.interrupt(t)
 	s.await(t, "stopping")

@@ -12,7 +12,8 @@ import (
 func TestStartFailures(t *testing.T) {
 	t.Parallel()
 	for _, p := range []struct{ name, image string }{
-		{"agent-unpullable", unpullable}, {"copyfails", "registry.local/worker-copyfails:1"}, {"copyhangs", "registry.local/worker-copyhangs:1"},
+		{"agent-unpullable", unpullable}, {"copyfails", "registry.local/worker-copyfails:1"},
+		{"copyhangs", "registry.local/worker-copyhangs:1"},
 	} {
 		if r := hodei(t, "provider", "add", p.name, "--image", p.image); r.code != 0 {
 			t.Fatalf("%+v", r)
@@ -27,11 +28,15 @@ func TestStartFailures(t *testing.T) {
 	}{
 		{name: "image", flags: []string{"--image", unpullable}, err: `image "` + unpullable + `" can't be pulled: `},
 		{name: "image name", flags: []string{"--image", "Not/An/Image"}, err: `image "Not/An/Image" is not a valid image name`},
-		{name: "agent's image", images: true, flags: []string{"--provider", "agent-unpullable", "--image", busybox}, err: `the worker's image "` + unpullable + `" can't be pulled: `},
-		{name: "copy fails", images: true, flags: []string{"--provider", "copyfails", "--image", busybox}, err: "the launcher was not put in place: no space left on device"},
-		{name: "copy hangs", images: true, flags: []string{"--provider", "copyhangs", "--image", busybox, "--start-timeout=6s"}, err: "postStart hook, which copies the launcher, has not returned"},
+		{name: "agent's image", images: true, flags: []string{"--provider", "agent-unpullable", "--image", busybox},
+			err: `the worker's image "` + unpullable + `" can't be pulled: `},
+		{name: "copy fails", images: true, flags: []string{"--provider", "copyfails", "--image", busybox},
+			err: "the launcher was not put in place: no space left on device"},
+		{name: "copy hangs", images: true, flags: []string{"--provider", "copyhangs", "--image", busybox, "--start-timeout=6s"},
+			err: "postStart hook, which copies the launcher, has not returned"},
 		{name: "namespace", flags: []string{"-n", "no-such-namespace"}, err: `namespaces "no-such-namespace" not found`},
-		{name: "service account", env: "HODEI_K8S_SERVICE_ACCOUNT=no-such-account", err: `serviceaccount "no-such-account" not found in namespace "` + workers + `"`},
+		{name: "service account", env: "HODEI_K8S_SERVICE_ACCOUNT=no-such-account",
+			err: `serviceaccount "no-such-account" not found in namespace "` + workers + `"`},
 		{name: "secret", flags: []string{"--env-from=secret/no-such-secret"}, err: `secret "no-such-secret" not found`},
 		{name: "config map", flags: []string{"--env-from=configmap/no-such-map"}, err: `configmap "no-such-map" not found`},
 		{name: "too large", flags: []string{"--cpu=1000", "--start-timeout=3s"}, err: "no node takes the job: "},

@@ -30,13 +30,15 @@ func TestHostileProbe(t *testing.T) {
 	// What it must have been refused, whatever the words are, besides all that comes "ok".
 	tried := []string{
 		"stat /var/run/secrets/kubernetes.io/serviceaccount/token", "stat /run/secrets", "stat /etc/hodei", "stat /var/spool/hodei",
-		"write the launcher", "truncate the launcher", "remove the launcher", "rename the launcher", "replace the launcher", "chmod the launcher",
+		"write the launcher", "truncate the launcher", "remove the launcher", "rename the launcher", "replace the launcher",
+		"chmod the launcher",
 		"make a file beside the launcher", "make a link beside the launcher", "make a directory beside the launcher",
 		"remount the launcher's directory", "mount over the launcher's directory",
 		"enter a user namespace", "dial the agent's socket", "make a socket in its place",
 		"write /sys/fs/cgroup/cgroup.procs", "write /proc/sys/kernel/core_pattern", "write /proc/sysrq-trigger",
 		"read process 1's mem", "read process 1's environ", "read process 1's maps", "read process 1's auxv",
-		"follow process 1's exe", "follow process 1's cwd", "follow process 1's root", "follow process 1's fd/1", "follow process 1's ns/net",
+		"follow process 1's exe", "follow process 1's cwd", "follow process 1's root", "follow process 1's fd/1",
+		"follow process 1's ns/net",
 		"list process 1's descriptors", "trace process 1", "read process 1's memory", "take process 1's descriptor", "set own uid to 0",
 		"make a raw socket", "make a packet socket",
 	}
@@ -60,7 +62,8 @@ func TestHostileProbe(t *testing.T) {
 		case what == "process":
 			processes = append(processes, result)
 		case what == "environment":
-			if variable, _, _ := strings.Cut(result, "="); !slices.Contains([]string{"PATH", "HOSTNAME", "HOME", "SHLVL", "PWD", "HODEI_JOB", "HODEI_ATTEMPT"}, variable) && !strings.HasPrefix(variable, "KUBERNETES_") {
+			if variable, _, _ := strings.Cut(result, "="); !slices.Contains([]string{"PATH", "HOSTNAME", "HOME", "SHLVL", "PWD",
+				"HODEI_JOB", "HODEI_ATTEMPT"}, variable) && !strings.HasPrefix(variable, "KUBERNETES_") {
 				t.Errorf("its environment has %s", result)
 			}
 		case what == "descriptor":
@@ -127,7 +130,8 @@ func TestHostileText(t *testing.T) {
 	needsImages(t)
 	const shout = "\x1b]0;owned\x07\x1b[2J\u202e31m"
 	name := jobName(t)
-	results := []result{hodei(t, "run", "--name", name, "--image", hostile, "--", "sh", "-c", `printf '\033[2Jx\007' >/dev/termination-log; exit 3`)}
+	results := []result{hodei(t, "run", "--name", name, "--image", hostile, "--", "sh", "-c",
+		`printf '\033[2Jx\007' >/dev/termination-log; exit 3`)}
 	for _, args := range [][]string{{"jobs", name}, {"jobs", name, "-o", "wide"}, {"logs", name}, {"attach", name}} {
 		results = append(results, hodei(t, args...))
 	}
@@ -172,7 +176,8 @@ func TestHostileFlood(t *testing.T) {
 		t.Run(fmt.Sprint(loops), func(t *testing.T) { // one after the other: each takes all there is
 			name := jobName(t)
 			// Longer than this takes: the job is deleted under way.
-			if r := hodei(t, "run", "-d", "--name", name, "--image", hostile, "--container-logs=false", "--grace=1s", "--", "hostile", "storm", fmt.Sprint(loops), "100"); r.code != 0 {
+			if r := hodei(t, "run", "-d", "--name", name, "--image", hostile, "--container-logs=false", "--grace=1s", "--", "hostile",
+				"storm", fmt.Sprint(loops), "100"); r.code != 0 {
 				t.Fatalf("%+v", r)
 			}
 			pod(t, name, func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning })
@@ -203,7 +208,8 @@ func TestHostileFlight(t *testing.T) {
 	fill := func(args ...string) string {
 		t.Helper()
 		name := jobName(t)
-		if r := hodei(t, append(append([]string{"run", "-d", "--name", name, "--image", hostile, "--grace=1s", "--timeout=5m"}, args...), "--", "hostile", "flight")...); r.code != 0 {
+		if r := hodei(t, append(append([]string{"run", "-d", "--name", name, "--image", hostile, "--grace=1s", "--timeout=5m"}, args...),
+			"--", "hostile", "flight")...); r.code != 0 {
 			t.Fatalf("%+v", r)
 		}
 		p := pod(t, name, func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning })
@@ -230,7 +236,8 @@ func TestHostilePorts(t *testing.T) {
 	needsImages(t)
 	name := jobName(t)
 	// Two, since one process may not hold them all.
-	if r := hodei(t, "run", "-d", "--name", name, "--image", hostile, "--grace=1s", "--", "sh", "-c", "hostile ports & hostile ports & wait"); r.code != 0 {
+	if r := hodei(t, "run", "-d", "--name", name, "--image", hostile, "--grace=1s", "--", "sh", "-c",
+		"hostile ports & hostile ports & wait"); r.code != 0 {
 		t.Fatalf("%+v", r)
 	}
 	p := pod(t, name, func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning })
@@ -239,14 +246,17 @@ func TestHostilePorts(t *testing.T) {
 	})
 	s := start(t, "attach", name)
 	s.await(t, "the agent can't be reached: dial tcp4 127.0.0.1:25051: connect: cannot assign requested address")
-	if hint := "kubectl logs -n " + workers + " " + p.Name + "; to end the job: kubectl delete job -n " + workers + " " + name; !strings.Contains(s.text(), hint) {
+	if hint := "kubectl logs -n " + workers + " " + p.Name + "; to end the job: kubectl delete job -n " + workers + " " +
+		name; !strings.Contains(s.text(), hint) {
 		t.Errorf("want %q in:\n%s", hint, s.text())
 	}
-	if err := client.BatchV1().Jobs(workers).Delete(t.Context(), name, metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationBackground)}); err != nil {
+	if err := client.BatchV1().Jobs(workers).Delete(t.Context(), name,
+		metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationBackground)}); err != nil {
 		t.Fatal(err)
 	}
 	// With the ports free again the agent may be met before the Pod has ended.
-	if r := s.end(t); r.code != 125 && r.code != 143 || strings.Count(r.stderr, "can't be reached") != 1 || !strings.Contains(r.stderr, "the Pod was told to end") {
+	if r := s.end(t); r.code != 125 && r.code != 143 || strings.Count(r.stderr, "can't be reached") != 1 ||
+		!strings.Contains(r.stderr, "the Pod was told to end") {
 		t.Errorf("%+v", r)
 	}
 	nothingLeft(t, name)
@@ -262,7 +272,8 @@ func TestHostileDisks(t *testing.T) {
 		r := hodei(t, "run", "--name", jobName(t), "--image", hostile, "--ephemeral-storage=20Mi", "--", "sh", "-c",
 			"ulimit -f 800000; hostile fill /tmp/x >/dev/null 2>&1; exec sleep 100")
 		checkFailure(t, r, "Evicted")
-		if !strings.Contains(r.stderr, "local ephemeral storage") || !strings.Contains(r.stderr, "hint: let it write more to its disk: --ephemeral-storage") {
+		if !strings.Contains(r.stderr, "local ephemeral storage") ||
+			!strings.Contains(r.stderr, "hint: let it write more to its disk: --ephemeral-storage") {
 			t.Errorf("the cause is not named:\n%s", r.stderr)
 		}
 	})
@@ -303,7 +314,8 @@ func TestHostileDisks(t *testing.T) {
 func TestHostileForks(t *testing.T) {
 	t.Parallel()
 	needsImages(t)
-	s := start(t, "run", "--name", jobName(t), "--image", hostile, "--memory=48Mi", "--cpu=200m", "--timeout=8s", "--grace=1s", "--", "hostile", "fork")
+	s := start(t, "run", "--name", jobName(t), "--image", hostile, "--memory=48Mi", "--cpu=200m", "--timeout=8s", "--grace=1s", "--",
+		"hostile", "fork")
 	s.await(t, "running")
 	if r := hodei(t, "run", "-q", "--name", jobName(t), "--", "echo", "beside"); r != (result{"beside\n", "", 0}) {
 		t.Errorf("the other job: %+v", r)

@@ -91,10 +91,13 @@ func TestInstallLifeCycle(t *testing.T) {
 		}
 	}
 	r := succeed(t, "uninstall", "--yes")
-	if want := "left to whoever made it: rolebinding " + binding.Name + " in namespace default, which refers to hodei-user\n"; !strings.HasPrefix(r.stderr, "from the cluster at ") || !strings.HasSuffix(r.stderr, "\n"+want) {
+	if want := "left to whoever made it: rolebinding " + binding.Name +
+		" in namespace default, which refers to hodei-user\n"; !strings.HasPrefix(r.stderr, "from the cluster at ") ||
+		!strings.HasSuffix(r.stderr, "\n"+want) {
 		t.Errorf("stderr %q, want %q at its end", r.stderr, want)
 	}
-	if want := "rolebinding.rbac.authorization.k8s.io/" + binding.Name + " deleted with namespace " + workers + ", though not hodei's\n"; !strings.Contains(r.stdout, want) {
+	if want := "rolebinding.rbac.authorization.k8s.io/" + binding.Name + " deleted with namespace " + workers +
+		", though not hodei's\n"; !strings.Contains(r.stdout, want) {
 		t.Errorf("stdout %q lacks %q", r.stdout, want)
 	}
 	if err := client.RbacV1().RoleBindings("default").Delete(t.Context(), binding.Name, metav1.DeleteOptions{}); err != nil {
@@ -111,12 +114,14 @@ func TestInstallLifeCycle(t *testing.T) {
 		differ []string // fields of the metadata that are not those of an install
 	}{
 		{"install.sh", func() {
-			if out, err := exec.CommandContext(t.Context(), "../../deploy/kubernetes/install.sh", "--force-conflicts").CombinedOutput(); err != nil {
+			if out, err := exec.CommandContext(t.Context(), "../../deploy/kubernetes/install.sh",
+				"--force-conflicts").CombinedOutput(); err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
 		}, nil},
 		{"upgrade from the previous manifests", func() {
-			kubectl(t, "", "apply", "--server-side", "--field-manager=hodei", "-f", "testdata/previous/rbac.yaml", "-f", "testdata/previous/network-policy.yaml")
+			kubectl(t, "", "apply", "--server-side", "--field-manager=hodei", "-f", "testdata/previous/rbac.yaml", "-f",
+				"testdata/previous/network-policy.yaml")
 			succeed(t, "install")
 		}, []string{"managedFields"}},
 		{"kustomization, taken over", func() {
@@ -128,7 +133,8 @@ func TestInstallLifeCycle(t *testing.T) {
 		}, []string{"managedFields", "annotations"}}, // kubectl's own
 	} {
 		way.come()
-		sameObjects(t, way.name, withoutFields(t, objects(t, hodeiNamespaces...), way.differ...), withoutFields(t, installed, way.differ...))
+		sameObjects(t, way.name, withoutFields(t, objects(t, hodeiNamespaces...), way.differ...),
+			withoutFields(t, installed, way.differ...))
 		uninstallAll(t)
 		sameObjects(t, "uninstall after "+way.name, objects(t, hodeiNamespaces...), before)
 	}
@@ -140,9 +146,10 @@ func workersOfOwn(t *testing.T) string {
 	t.Helper()
 	name := "e2e-" + rand.String(8)
 	t.Cleanup(func() { // to its end, so that nobody's next look finds it going
-		err := wait.PollUntilContextTimeout(context.Background(), 200*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
-			return apierrors.IsNotFound(client.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{})), nil
-		})
+		err := wait.PollUntilContextTimeout(context.Background(), 200*time.Millisecond, time.Minute, true,
+			func(ctx context.Context) (bool, error) {
+				return apierrors.IsNotFound(client.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{})), nil
+			})
 		if err != nil {
 			t.Errorf("delete namespace %s: %v", name, err)
 		}
@@ -160,7 +167,8 @@ func TestInstallPrune(t *testing.T) {
 		t.Errorf("the same again would change:\n%s", r.stdout)
 	}
 	// Our labels, and somebody else's all the same.
-	mine := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "mine", Labels: map[string]string{"app.kubernetes.io/name": "hodei", "app.kubernetes.io/part-of": "hodei"}}}
+	mine := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "mine",
+		Labels: map[string]string{"app.kubernetes.io/name": "hodei", "app.kubernetes.io/part-of": "hodei"}}}
 	if _, err := client.CoreV1().ServiceAccounts(namespace).Create(t.Context(), mine, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -197,27 +205,34 @@ func TestInstallConflict(t *testing.T) {
 	namespace := workersOfOwn(t)
 	to := "--workers-namespace=" + namespace
 	succeed(t, "install", to)
-	kubectl(t, "", "patch", "networkpolicy", "hodei-jobs-worker", "-n", namespace, "--field-manager=somebody", "--type=merge", "-p", `{"spec":{"egress":[{}]}}`)
-	kubectl(t, "", "label", "namespace", namespace, "--field-manager=another", "--overwrite", "pod-security.kubernetes.io/enforce=privileged")
+	kubectl(t, "", "patch", "networkpolicy", "hodei-jobs-worker", "-n", namespace, "--field-manager=somebody", "--type=merge", "-p",
+		`{"spec":{"egress":[{}]}}`)
+	kubectl(t, "", "label", "namespace", namespace, "--field-manager=another", "--overwrite",
+		"pod-security.kubernetes.io/enforce=privileged")
 	versions := kubectl(t, "", "get", "-n", namespace, "sa,networkpolicy", "-o=jsonpath={.items[*].metadata.resourceVersion}")
 	for _, args := range [][]string{{"install", to}, {"install", to, "--dry-run=server"}} {
 		r := hodei(t, args...)
-		refused(t, r, "somebody else has set what would be applied: namespace "+namespace+`: .metadata.labels.pod-security.kubernetes.io/enforce by "another"`)
-		if want := "networkpolicy hodei-jobs-worker in namespace " + namespace + `: .spec.egress by "somebody"`; !strings.Contains(r.stderr, want) {
+		refused(t, r, "somebody else has set what would be applied: namespace "+namespace+
+			`: .metadata.labels.pod-security.kubernetes.io/enforce by "another"`)
+		want := "networkpolicy hodei-jobs-worker in namespace " + namespace + `: .spec.egress by "somebody"`
+		if !strings.Contains(r.stderr, want) {
 			t.Errorf("stderr lacks %q:\n%s", want, r.stderr)
 		}
 		dry := ""
 		if len(args) > 2 {
 			dry = " --dry-run=server"
 		}
-		if want := "hint: if it was installed with --profile, give it again; to take it over: hodei install" + dry + " --force-conflicts --workers-namespace=" + namespace; !strings.Contains(r.stderr, want) {
+		if want := "hint: if it was installed with --profile, give it again; to take it over: hodei install" + dry +
+			" --force-conflicts --workers-namespace=" + namespace; !strings.Contains(r.stderr, want) {
 			t.Errorf("stderr lacks %q:\n%s", want, r.stderr)
 		}
 	}
-	if now := kubectl(t, "", "get", "-n", namespace, "sa,networkpolicy", "-o=jsonpath={.items[*].metadata.resourceVersion}"); now != versions {
+	if now := kubectl(t, "", "get", "-n", namespace, "sa,networkpolicy",
+		"-o=jsonpath={.items[*].metadata.resourceVersion}"); now != versions {
 		t.Errorf("an install that was refused has changed something: %s, then %s", versions, now)
 	}
-	if r := hodei(t, "install", to, "--diff", "--force-conflicts"); r.code != 1 || !strings.Contains(r.stdout, "\n-    pod-security.kubernetes.io/enforce: privileged\n") {
+	if r := hodei(t, "install", to, "--diff", "--force-conflicts"); r.code != 1 ||
+		!strings.Contains(r.stdout, "\n-    pod-security.kubernetes.io/enforce: privileged\n") {
 		t.Errorf("--diff: %+v", r)
 	}
 	succeed(t, "install", to, "--force-conflicts")
@@ -254,18 +269,23 @@ func TestInstallOthersPods(t *testing.T) {
 	namespace := workersOfOwn(t)
 	to := "--workers-namespace=" + namespace
 	kubectl(t, "", "create", "namespace", namespace)
-	kubectl(t, `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"theirs"},"spec":{"schedulerName":"none","automountServiceAccountToken":false,"containers":[{"name":"c","image":"i"}]}}`, "create", "-n", namespace, "-f-")
+	kubectl(t, `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"theirs"},"spec":{"schedulerName":"none",`+
+		`"automountServiceAccountToken":false,"containers":[{"name":"c","image":"i"}]}}`, "create", "-n", namespace, "-f-")
 	before := objects(t, namespace)
-	const want = ` was there before hodei, and would begin to enforce Pod Security "restricted", which Pods in it do not meet: existing pods in namespace `
+	const want = ` was there before hodei, and would begin to enforce Pod Security "restricted", which Pods in it do not meet: existing ` +
+		`pods in namespace `
 	refused(t, hodei(t, "install", to), "namespace "+namespace+want)
-	if r := hodei(t, "install", to, "--diff"); r.code != 1 || !strings.HasPrefix(r.stderr, "it would be refused without --force-pod-security: namespace "+namespace+want) {
+	if r := hodei(t, "install", to, "--diff"); r.code != 1 ||
+		!strings.HasPrefix(r.stderr, "it would be refused without --force-pod-security: namespace "+namespace+want) {
 		t.Errorf("--diff: %+v", r)
 	}
 	sameObjects(t, "after an install that was refused", objects(t, namespace), before)
 	r := succeed(t, "install", to, "--profile=baseline") // which it meets
 	// The first line names the cluster.
-	if want := "namespace " + namespace + ` was there before hodei: with it, everybody's Pods there have to meet Pod Security "baseline"` + "\n"; !strings.Contains(r.stderr, "\n"+want) {
-		t.Errorf("stderr %q, want %q", r.stderr, want)
+	note := "namespace " + namespace +
+		` was there before hodei: with it, everybody's Pods there have to meet Pod Security "baseline"` + "\n"
+	if !strings.Contains(r.stderr, "\n"+note) {
+		t.Errorf("stderr %q, note %q", r.stderr, note)
 	}
 	refused(t, hodei(t, "install", to), "namespace "+namespace+want)
 	if r := succeed(t, "install", to, "--force-pod-security"); !strings.Contains(r.stderr, "\nforced: namespace "+namespace+want) {
@@ -284,18 +304,22 @@ func TestInstallRights(t *testing.T) {
 	role := clusterUser(t, []rbacv1.PolicyRule{
 		{APIGroups: []string{""}, Resources: []string{"namespaces", "serviceaccounts", "resourcequotas", "limitranges"}, Verbs: all},
 		{APIGroups: []string{rbacv1.GroupName}, Resources: []string{"roles", "rolebindings", "clusterroles"}, Verbs: all},
-		{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"networkpolicies"}, Verbs: []string{"create", "get", "patch", "list"}},
+		{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"networkpolicies"},
+			Verbs: []string{"create", "get", "patch", "list"}},
 	})
 	name := role.Name
 	const (
-		ofUser   = "list and watch events; create, delete, get, list, patch and watch jobs.batch; delete, list and watch pods; get pods/log; create and get pods/portforward; create, delete and get secrets; "
+		ofUser = "list and watch events; create, delete, get, list, patch and watch jobs.batch; delete, list and watch pods; get " +
+			"pods/log; create and get pods/portforward; create, delete and get secrets; "
 		ofRole   = "list and watch events in %[2]s; create, delete, get, list, patch and watch jobs.batch in %[2]s; "
 		networks = "delete networkpolicies.networking.k8s.io in %[2]s; "
-		ofPods   = "delete, get, list and watch pods in %[2]s; get pods/log in %[2]s; create and get pods/portforward in %[2]s; create, delete and get secrets in %[2]s"
-		system   = "; delete networkpolicies.networking.k8s.io in hodei-system"
+		ofPods   = "delete, get, list and watch pods in %[2]s; get pods/log in %[2]s; create and get pods/portforward in %[2]s; create, " +
+			"delete and get secrets in %[2]s"
+		system = "; delete networkpolicies.networking.k8s.io in hodei-system"
 	)
 	// Kubernetes lets nobody grant more than they have.
-	refused(t, hodei(t, "install", to, "--as", name), fmt.Sprintf("user %[1]q may not "+ofUser+ofRole+networks+ofPods+system+"\n", name, namespace))
+	refused(t, hodei(t, "install", to, "--as", name), fmt.Sprintf("user %[1]q may not "+ofUser+ofRole+networks+ofPods+system+"\n",
+		name, namespace))
 	grant := func() {
 		t.Helper()
 		if _, err := client.RbacV1().ClusterRoles().Update(t.Context(), role, metav1.UpdateOptions{}); err != nil {
@@ -316,7 +340,8 @@ func TestInstallRights(t *testing.T) {
 		t.Fatal(err)
 	}
 	own := slices.Clone(role.Rules)
-	role.Rules = append(role.Rules, append(user.Rules, rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"get"}})...)
+	role.Rules = append(role.Rules,
+		append(user.Rules, rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"get"}})...)
 	grant()
 	succeed(t, "install", to, "--as", name)
 	succeed(t, "uninstall", "--yes", to)

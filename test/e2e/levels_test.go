@@ -216,7 +216,9 @@ func TestNoKubeconfig(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	dead := filepath.Join(empty, "dead")
-	if err := os.WriteFile(dead, []byte(`{apiVersion: v1, kind: Config, current-context: x, clusters: [{name: x, cluster: {server: "https://127.0.0.1:1"}}], contexts: [{name: x, context: {cluster: x, user: x}}], users: [{name: x, user: {token: x}}]}`), 0o600); err != nil {
+	if err := os.WriteFile(dead,
+		[]byte(`{apiVersion: v1, kind: Config, current-context: x, clusters: [{name: x, cluster: {server: "https://127.0.0.1:1"}}], `+
+			`contexts: [{name: x, context: {cluster: x, user: x}}], users: [{name: x, user: {token: x}}]}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cmd = command(t.Context(), "run", "--kubeconfig", dead, "--", "true")

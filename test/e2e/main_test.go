@@ -52,7 +52,8 @@ var (
 
 func TestMain(m *testing.M) {
 	if !enabled {
-		fmt.Println("the cluster's tests did not run: HODEI_K8S_TEST=1 runs them on the current context's cluster, make test-cluster on one of their own")
+		fmt.Println("the cluster's tests did not run: HODEI_K8S_TEST=1 runs them on the current context's cluster, make test-cluster on " +
+			"one of their own")
 		os.Exit(0)
 	}
 	code, err := setUp(m)

@@ -87,7 +87,8 @@ func TestNetworkPolicy(t *testing.T) {
 	}
 	// Test/cluster's enforcing, like some others', begins when it hears of the Pod's
 	// address, about a second after the command's start.
-	enforced := "i=0; while [ $i -lt 100 ] && " + connects(server.Hostname(), server.Port()) + "; do sleep 0.1; i=$((i+1)); done; echo $i tries >&2; "
+	enforced := "i=0; while [ $i -lt 100 ] && " + connects(server.Hostname(), server.Port()) +
+		"; do sleep 0.1; i=$((i+1)); done; echo $i tries >&2; "
 	r := hodei(t, "run", "-q", "--name", jobName(t), "--image", busybox, "--", "sh", "-c", enforced+script)
 	compareLines(t, "a worker", r.stdout, append(wantWorker, "DNS by UDP: reached"))
 	t.Logf("enforced after %s", strings.TrimSpace(r.stderr))
@@ -110,7 +111,8 @@ func reachScript(targets map[string][2]string) string {
 	for name, at := range targets {
 		fmt.Fprintf(&script, "(%s && echo '%s: reached' || echo '%s: refused') & ", connects(at[0], at[1]), name, name)
 	}
-	script.WriteString("(nslookup kubernetes.default.svc.cluster.local >/dev/null 2>&1 && echo 'DNS by UDP: reached' || echo 'DNS by UDP: refused') & wait")
+	script.WriteString("(nslookup kubernetes.default.svc.cluster.local >/dev/null 2>&1 && echo 'DNS by UDP: reached' || echo 'DNS by " +
+		"UDP: refused') & wait")
 	return script.String()
 }
 
@@ -165,7 +167,8 @@ func listenerWith(t *testing.T, namespace string, labels map[string]string, scri
 	spec := corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever, TerminationGracePeriodSeconds: &none,
 		Containers: []corev1.Container{{Name: "c", Image: busybox, Command: []string{"sh", "-c", script}}}}
 	change(&spec)
-	_, err := client.CoreV1().Pods(namespace).Create(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}, Spec: spec}, metav1.CreateOptions{})
+	_, err := client.CoreV1().Pods(namespace).Create(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels},
+		Spec: spec}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +194,8 @@ func oneShot(t *testing.T, namespace, script string) string {
 	t.Helper()
 	name := "e2e-" + rand.String(8)
 	p, err := client.CoreV1().Pods(namespace).Create(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec: corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "c", Image: busybox, Command: []string{"sh", "-c", script}}}}}, metav1.CreateOptions{})
+		Spec: corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever,
+			Containers: []corev1.Container{{Name: "c", Image: busybox, Command: []string{"sh", "-c", script}}}}}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,8 @@ func ownCluster(t *testing.T) {
 	t.Helper()
 	env, err := exec.CommandContext(t.Context(), clusterScript, "env").Output()
 	if err != nil || !strings.Contains(string(env), "export KUBECONFIG="+os.Getenv("KUBECONFIG")+"\n") {
-		t.Skipf("ends parts of the cluster: runs on that of test/cluster alone (make test-cluster), and %s is not its KUBECONFIG (%v)", os.Getenv("KUBECONFIG"), err)
+		t.Skipf("ends parts of the cluster: runs on that of test/cluster alone (make test-cluster), and %s is not its KUBECONFIG (%v)",
+			os.Getenv("KUBECONFIG"), err)
 	}
 }
 
@@ -66,13 +67,16 @@ func TestKilledParts(t *testing.T) {
 	user := tunnelless(t)
 	for part, seconds := range map[string]int{"apiserver": 8, "kubelet": 5, "containerd": 5} {
 		t.Run(part, func(t *testing.T) {
-			s, out := follow(t, command(t.Context(), append([]string{"run", "-q", "--name", jobName(t), "--workdir=/tmp", "--"}, steady(seconds)...)...))
-			slow := start(t, "run", "-q", "--as", user, "--name", jobName(t), "--", "sh", "-c", "for i in $(seq 50); do echo $i; sleep 0.1; done; exit 7")
+			s, out := follow(t,
+				command(t.Context(), append([]string{"run", "-q", "--name", jobName(t), "--workdir=/tmp", "--"}, steady(seconds)...)...))
+			slow := start(t, "run", "-q", "--as", user, "--name", jobName(t), "--", "sh", "-c",
+				"for i in $(seq 50); do echo $i; sleep 0.1; done; exit 7")
 			out.await(t, 3_000_000)
 			cluster(t, "restart", part)
 			whole(t, s, out)
 			if r := slow.end(t); r.code != printed || r.stdout != lines(50) {
-				t.Errorf("by the container's log: exit code %d, want %d; %s; stderr:\n%s", r.code, printed, differ(r.stdout, lines(50)), r.stderr)
+				t.Errorf("by the container's log: exit code %d, want %d; %s; stderr:\n%s", r.code, printed,
+					differ(r.stdout, lines(50)), r.stderr)
 			}
 		})
 	}
@@ -309,7 +313,8 @@ func TestKilledCoordinator(t *testing.T) {
 	t.Parallel()
 	name := jobName(t)
 	here := t.TempDir()
-	killed, shown := follow(t, elsewhere(here, command(t.Context(), append([]string{"run", "-q", "--name", name, "--workdir=/tmp", "--"}, steady(6)...)...)))
+	killed, shown := follow(t,
+		elsewhere(here, command(t.Context(), append([]string{"run", "-q", "--name", name, "--workdir=/tmp", "--"}, steady(6)...)...)))
 	shown.await(t, 3_000_000)
 	if err := killed.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -361,7 +366,8 @@ func TestFullDisk(t *testing.T) {
 	})
 	name := jobName(t)
 	var stdout bytes.Buffer
-	s := startCommand(t, &stdout, elsewhere(state, command(t.Context(), append([]string{"run", "-q", "--name", name, "--workdir=/tmp", "--"}, steady(5)...)...)))
+	s := startCommand(t, &stdout,
+		elsewhere(state, command(t.Context(), append([]string{"run", "-q", "--name", name, "--workdir=/tmp", "--"}, steady(5)...)...)))
 	r := s.end(t)
 	want := "error: store output: no space left on device; job " + name + " goes on\n" +
 		"hint: make room in " + filepath.Join(state, "hodei/jobs") + ", then: hodei attach " + name + "\n"

@@ -132,11 +132,13 @@ func TestWholeOutput(t *testing.T) {
 		"64 MiB of random bytes": "head -c 67108864 /dev/urandom >all; cat all; " + sumUp,
 		"64 MiB of text":         "seq 9000000 | head -c 67108864 >all; cat all; " + sumUp,
 		"a line of 100 MB":       "head -c 100000000 /dev/zero | tr '\\0' x >all; cat all; " + sumUp,
-		"50 ms":                  "head -c 300000 /dev/urandom >all; echo \"$(sha256sum <all)$(wc -c <all)\" >&2; head -c 150000 all; sleep 0.05; tail -c 150000 all; exit 7",
+		"50 ms": "head -c 300000 /dev/urandom >all; echo \"$(sha256sum <all)$(wc -c <all)\" >&2; head -c 150000 all; " +
+			"sleep 0.05; tail -c 150000 all; exit 7",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, out := follow(t, elsewhere(t.TempDir(), command(t.Context(), "run", "-q", "--name", jobName(t), "--workdir=/tmp", "--", "sh", "-c", script)))
+			s, out := follow(t,
+				elsewhere(t.TempDir(), command(t.Context(), "run", "-q", "--name", jobName(t), "--workdir=/tmp", "--", "sh", "-c", script)))
 			whole(t, s, out)
 		})
 	}

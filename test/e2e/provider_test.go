@@ -146,7 +146,8 @@ func TestImageUsers(t *testing.T) {
 			switch {
 			case tt.err == "" && (r.code != 0 || r.stdout != tt.uid):
 				t.Errorf("exit %d, stdout %q, want %q\n%s", r.code, r.stdout, tt.uid, r.stderr)
-			case tt.err != "" && (r.code != 125 || r.stdout != "" || !strings.Contains(r.stderr, tt.err) || !strings.HasSuffix(r.stderr, hint)):
+			case tt.err != "" && (r.code != 125 || r.stdout != "" || !strings.Contains(r.stderr, tt.err) ||
+				!strings.HasSuffix(r.stderr, hint)):
 				t.Errorf("exit %d, stdout %q, want %q\n%s", r.code, r.stdout, tt.err, r.stderr)
 			}
 			if tt.err != "" {
@@ -172,7 +173,8 @@ func TestImageUsers(t *testing.T) {
 func TestHostUsers(t *testing.T) {
 	t.Parallel()
 	provider := "namespaced-" + rand.String(5)
-	if r := hodei(t, "provider", "add", provider, "--namespace", workers, "--image-pull-policy", "IfNotPresent", "--host-users=false"); r.code != 0 {
+	if r := hodei(t, "provider", "add", provider, "--namespace", workers, "--image-pull-policy", "IfNotPresent",
+		"--host-users=false"); r.code != 0 {
 		t.Fatalf("%+v", r)
 	}
 	r := hodei(t, "run", "--provider", provider, "--name", jobName(t), "--", "sh", "-c", "id -u; cat /proc/self/uid_map")
@@ -199,10 +201,12 @@ func TestQueue(t *testing.T) {
 			return &admissionv1.AdmissionResponse{Allowed: err == nil}
 		}
 		kind := admissionv1.PatchTypeJSONPatch
-		return &admissionv1.AdmissionResponse{Allowed: true, PatchType: &kind, Patch: []byte(`[{"op":"add","path":"/spec/suspend","value":true}]`)}
+		return &admissionv1.AdmissionResponse{Allowed: true, PatchType: &kind,
+			Patch: []byte(`[{"op":"add","path":"/spec/suspend","value":true}]`)}
 	})
 	provider := "queue-" + rand.String(5)
-	if r := hodei(t, "provider", "add", provider, "--namespace", namespace, "--service-account", "default", "--image-pull-policy", "IfNotPresent",
+	if r := hodei(t, "provider", "add", provider, "--namespace", namespace, "--service-account", "default", "--image-pull-policy",
+		"IfNotPresent",
 		"--queue", "team-a", "--start-timeout", "10s"); r.code != 0 {
 		t.Fatalf("%+v", r)
 	}
@@ -217,7 +221,8 @@ func TestQueue(t *testing.T) {
 	}
 	suspend := func(name string, suspended bool) {
 		t.Helper()
-		if _, err := client.BatchV1().Jobs(namespace).Patch(t.Context(), name, types.MergePatchType, fmt.Appendf(nil, `{"spec":{"suspend":%t}}`, suspended), metav1.PatchOptions{}); err != nil {
+		if _, err := client.BatchV1().Jobs(namespace).Patch(t.Context(), name, types.MergePatchType,
+			fmt.Appendf(nil, `{"spec":{"suspend":%t}}`, suspended), metav1.PatchOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -232,7 +237,9 @@ func TestQueue(t *testing.T) {
 	suspend("taken", false)
 	s.await(t, "running:")
 	suspend("taken", true)
-	if r := s.end(t); r.code != 125 || !strings.Contains(r.stderr, "Preempted") || !strings.Contains(r.stderr, "the job was suspended under way") || !strings.Contains(r.stderr, "attach --provider "+provider+" taken") {
+	if r := s.end(t); r.code != 125 || !strings.Contains(r.stderr, "Preempted") ||
+		!strings.Contains(r.stderr, "the job was suspended under way") ||
+		!strings.Contains(r.stderr, "attach --provider "+provider+" taken") {
 		t.Errorf("%+v", r)
 	}
 	suspend("taken", false)

@@ -35,7 +35,8 @@ var expectations = map[string]func(t *testing.T, u *user, there jobsThere){
 		u.refused(t, 125, "attach", there.running)
 		u.refused(t, 1, "logs", there.running)
 	},
-	"patch jobs.batch": func(t *testing.T, u *user, _ jobsThere) { u.refusedToRun(t) }, // a Job is made with a deadline that goes when it is complete
+	// a Job is made with a deadline that goes when it is complete
+	"patch jobs.batch": func(t *testing.T, u *user, _ jobsThere) { u.refusedToRun(t) },
 	"delete jobs.batch": func(t *testing.T, u *user, _ jobsThere) {
 		name := jobName(t)
 		s := start(t, "run", "--as", u.name, "--name", name, "--cpu=1000", "--", "true")
@@ -67,7 +68,8 @@ var expectations = map[string]func(t *testing.T, u *user, there jobsThere){
 	"get pods/portforward": func(t *testing.T, u *user, _ jobsThere) { u.runs(t) }, // create is enough since Kubernetes 1.35, and for SPDY
 	"create pods/portforward": func(t *testing.T, u *user, there jobsThere) {
 		r := hodei(t, "run", "--as", u.name, "--name", jobName(t), "--", "echo", "hi")
-		if r.code != 0 || r.stdout != "hi\n" || !strings.HasPrefix(r.stderr, "the tunnel is forbidden (create pods/portforward): following the container's log instead\n") {
+		if r.code != 0 || r.stdout != "hi\n" ||
+			!strings.HasPrefix(r.stderr, "the tunnel is forbidden (create pods/portforward): following the container's log instead\n") {
 			t.Errorf("%+v", r)
 		}
 		name := jobName(t)
@@ -178,7 +180,8 @@ func (u *user) does(t *testing.T, there jobsThere) {
 		t.Errorf("cancelled: %+v", r)
 	}
 	name := jobName(t)
-	if r := hodei(t, "run", "-d", "--as", u.name, "--name", name, "--", "sh", "-c", "echo mine; sleep 1; exit 3"); r.code != 0 || r.stdout != name+"\n" {
+	if r := hodei(t, "run", "-d", "--as", u.name, "--name", name, "--", "sh", "-c", "echo mine; sleep 1; exit 3"); r.code != 0 ||
+		r.stdout != name+"\n" {
 		t.Errorf("detached: %+v", r)
 	}
 	if r := hodei(t, "attach", "--as", u.name, name); r.code != 3 || r.stdout != "mine\n" {
@@ -345,7 +348,8 @@ func grant(t *testing.T, namespace string, rules []rbacv1.PolicyRule, user strin
 	if _, err := c.Roles(namespace).Create(t.Context(), &rbacv1.Role{ObjectMeta: meta, Rules: rules}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	binding := &rbacv1.RoleBinding{ObjectMeta: meta, RoleRef: rbacv1.RoleRef{APIGroup: "rbac.authorization.k8s.io", Kind: "Role", Name: name},
+	binding := &rbacv1.RoleBinding{ObjectMeta: meta, RoleRef: rbacv1.RoleRef{APIGroup: "rbac.authorization.k8s.io",
+		Kind: "Role", Name: name},
 		Subjects: []rbacv1.Subject{subject}}
 	if _, err := c.RoleBindings(namespace).Create(t.Context(), binding, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
@@ -353,7 +357,8 @@ func grant(t *testing.T, namespace string, rules []rbacv1.PolicyRule, user strin
 	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 20*time.Second, true, func(ctx context.Context) (bool, error) {
 		review, err := client.AuthorizationV1().SubjectAccessReviews().Create(ctx, &authorizationv1.SubjectAccessReview{
 			Spec: authorizationv1.SubjectAccessReviewSpec{User: user, ResourceAttributes: &authorizationv1.ResourceAttributes{
-				Namespace: namespace, Verb: rules[0].Verbs[0], Group: rules[0].APIGroups[0], Resource: strings.Split(rules[0].Resources[0], "/")[0]}},
+				Namespace: namespace, Verb: rules[0].Verbs[0], Group: rules[0].APIGroups[0],
+				Resource: strings.Split(rules[0].Resources[0], "/")[0]}},
 		}, metav1.CreateOptions{})
 		return err == nil && review.Status.Allowed, err
 	})

@@ -43,7 +43,8 @@ func TestRotateJob(t *testing.T) {
 	p := newProxy(t)
 	name := jobName(t)
 	began := time.Now()
-	s, out := follow(t, command(t.Context(), p.args(append([]string{"run", "-q", "--name", name, "--workdir=/tmp", "--"}, steady(25)...))...))
+	s, out := follow(t,
+		command(t.Context(), p.args(append([]string{"run", "-q", "--name", name, "--workdir=/tmp", "--"}, steady(25)...))...))
 	out.await(t, 1_000_000)
 	ca := issuer(t, name)
 	dir := filepath.Join(t.TempDir(), "certs")
@@ -55,7 +56,8 @@ func TestRotateJob(t *testing.T) {
 		if len(args) > 0 {
 			by = "signed by " + dir + "/ca.crt"
 		}
-		if r := hodei(t, append([]string{"certs", "rotate", "--job", name}, args...)...); r.code != 0 || !strings.HasSuffix(r.stdout, ", "+by+"\n") {
+		if r := hodei(t, append([]string{"certs", "rotate", "--job", name}, args...)...); r.code != 0 ||
+			!strings.HasSuffix(r.stdout, ", "+by+"\n") {
 			t.Fatalf("rotation %d: %+v", i, r)
 		}
 		renewed := issuer(t, name)
@@ -91,7 +93,9 @@ func TestRotateAuthority(t *testing.T) {
 	}
 	must("certs", "generate", "--dir", dir)
 	name := jobName(t)
-	s, out := follow(t, command(t.Context(), p.args(append([]string{"run", "-q", "--certs", dir, "--name", name, "--workdir=/tmp", "--"}, steady(8)...))...))
+	s, out := follow(t,
+		command(t.Context(),
+			p.args(append([]string{"run", "-q", "--certs", dir, "--name", name, "--workdir=/tmp", "--"}, steady(8)...))...))
 	out.await(t, 1_000_000)
 	must("certs", "rotate", "--ca", "--dir", dir)
 	p.cut()
@@ -115,7 +119,8 @@ func early(t *testing.T) (certPEM, keyPEM []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(time.Hour), NotAfter: time.Now().Add(2 * time.Hour)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(time.Hour),
+		NotAfter: time.Now().Add(2 * time.Hour)}
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)

@@ -142,11 +142,16 @@ func TestProviderTest(t *testing.T) {
 		level   int
 		want    []string // in stderr
 	}{
-		{"namespace missing", []string{"--namespace", "e2e-nowhere"}, "", true, 1, []string{"namespace e2e-nowhere does not exist", "hint: hodei install --provider ", " --workers-namespace=e2e-nowhere, or name another namespace with -n"}},
-		{"no service account", []string{"--service-account", "nobody"}, "", true, 1, []string{`serviceaccount "nobody" not found`, "hint: kubectl create serviceaccount nobody -n "}},
-		{"no pull secret", []string{"--image-pull-secret", "nosuch"}, "", false, 1, []string{`secret "nosuch" not found`, "hint: kubectl create secret docker-registry nosuch -n "}},
-		{"no right to jobs", nil, "jobs", false, 1, []string{"may not create, get, list, watch, patch and delete jobs.batch in ", "hint: an administrator can grant it: kubectl create rolebinding "}},
-		{"no tunnel", nil, "pods/portforward", false, 2, []string{"pods/portforward", "hint: an administrator can grant it: kubectl create rolebinding "}},
+		{"namespace missing", []string{"--namespace", "e2e-nowhere"}, "", true, 1, []string{"namespace e2e-nowhere does not exist",
+			"hint: hodei install --provider ", " --workers-namespace=e2e-nowhere, or name another namespace with -n"}},
+		{"no service account", []string{"--service-account", "nobody"}, "", true, 1,
+			[]string{`serviceaccount "nobody" not found`, "hint: kubectl create serviceaccount nobody -n "}},
+		{"no pull secret", []string{"--image-pull-secret", "nosuch"}, "", false, 1,
+			[]string{`secret "nosuch" not found`, "hint: kubectl create secret docker-registry nosuch -n "}},
+		{"no right to jobs", nil, "jobs", false, 1, []string{"may not create, get, list, watch, patch and delete jobs.batch in ",
+			"hint: an administrator can grant it: kubectl create rolebinding "}},
+		{"no tunnel", nil, "pods/portforward", false, 2,
+			[]string{"pods/portforward", "hint: an administrator can grant it: kubectl create rolebinding "}},
 		{"image unpullable", []string{"--image", unpullable}, "", false, 2, []string{"can't be pulled", "hint: "}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -218,7 +223,8 @@ func TestDoctor(t *testing.T) {
 	t.Run("well", func(t *testing.T) {
 		t.Parallel()
 		got := examined(t, 0, command(t.Context(), "doctor", "-o", "json"))
-		for _, name := range []string{"provider", "cluster", "clock", "rights", "namespace", "service account", "role", "network policy", "job", "output"} {
+		for _, name := range []string{"provider", "cluster", "clock", "rights", "namespace", "service account", "role", "network policy",
+			"job", "output"} {
 			if !strings.HasPrefix(got[name], "ok: ") {
 				t.Errorf("%s: %s", name, got[name])
 			}
@@ -248,9 +254,11 @@ func TestDoctor(t *testing.T) {
 	t.Run("Pod Security", func(t *testing.T) {
 		t.Parallel()
 		// What jobs are given passes "restricted": the settings have to ask for more.
-		tr := newTrial(t, map[string]string{"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted"})
+		tr := newTrial(t, map[string]string{"pod-security.kubernetes.io/enforce": "restricted",
+			"pod-security.kubernetes.io/warn": "restricted"})
 		add := command(t.Context(), "provider", "add", tr.provider+"-root", "-f", "-")
-		add.Stdin = strings.NewReader("type: kubernetes\nnamespace: " + tr.namespace + "\nallow_host_path: true\nvolumes: [{name: host, mountPath: /host, hostPath: {path: /}}]\n")
+		add.Stdin = strings.NewReader("type: kubernetes\nnamespace: " + tr.namespace +
+			"\nallow_host_path: true\nvolumes: [{name: host, mountPath: /host, hostPath: {path: /}}]\n")
 		if r := run(t, add); r.code != 0 {
 			t.Fatalf("%+v", r)
 		}

@@ -59,8 +59,10 @@ func TestInPod(t *testing.T) {
 	for _, test := range []struct{ name, script, want string }{
 		{"run", "./hodei run -q -- sh -c 'echo from a Pod; exit 7'; echo code $?", "from a Pod\ncode 7\n"},
 		{"its namespace", "./hodei run --dry-run=client -- true", "namespace: " + namespace + "\n"},
-		{"no home", "env -i ./hodei jobs 2>&1 | head -1; env -i KUBERNETES_SERVICE_HOST=$KUBERNETES_SERVICE_HOST KUBERNETES_SERVICE_PORT=$KUBERNETES_SERVICE_PORT ./hodei jobs", "error: no kubeconfig"},
-		{"a provider", "export XDG_CONFIG_HOME=/tmp/c; ./hodei provider add here && ./hodei run -q -- echo via it", "provider \"here\" added for this Pod's own service account, namespace " + namespace + " and in use\nvia it\n"},
+		{"no home", "env -i ./hodei jobs 2>&1 | head -1; env -i KUBERNETES_SERVICE_HOST=$KUBERNETES_SERVICE_HOST " +
+			"KUBERNETES_SERVICE_PORT=$KUBERNETES_SERVICE_PORT ./hodei jobs", "error: no kubeconfig"},
+		{"a provider", "export XDG_CONFIG_HOME=/tmp/c; ./hodei provider add here && ./hodei run -q -- echo via it",
+			"provider \"here\" added for this Pod's own service account, namespace " + namespace + " and in use\nvia it\n"},
 		{"its doctor", "XDG_CONFIG_HOME=/tmp/c ./hodei doctor", "here: this Pod's own service account, namespace " + namespace + "\n"},
 	} {
 		if got := in("", test.script); !strings.Contains(got, test.want) {
@@ -103,7 +105,8 @@ func TestContexts(t *testing.T) {
 			t.Errorf("%v: %+v", args, r)
 		}
 	}
-	if r := with("uninstall", "--workers-namespace=nope"); !strings.HasPrefix(r.stderr, "from the cluster at "+config.Host+", context \""+here+"\" of provider \"here\"; ") ||
+	if r := with("uninstall", "--workers-namespace=nope"); !strings.HasPrefix(r.stderr,
+		"from the cluster at "+config.Host+", context \""+here+"\" of provider \"here\"; ") ||
 		!strings.Contains(r.stderr, "hint: kubectl --context "+here+" get namespaces ") {
 		t.Errorf("uninstall: %+v", r)
 	}

@@ -30,7 +30,8 @@ func TestEvicted(t *testing.T) {
 			t.Parallel()
 			name := jobName(t)
 			// Its loop waits for a child of the shell's, so that a signal is answered at once.
-			s := start(t, append(append([]string{"run", "--name", name}, test.flags...), "--", "sh", "-c", test.trap+"; sleep 300 & wait")...)
+			s := start(t, append(append([]string{"run", "--name", name}, test.flags...), "--", "sh", "-c",
+				test.trap+"; sleep 300 & wait")...)
 			p := pod(t, name, func(p *corev1.Pod) bool {
 				for _, c := range p.Status.ContainerStatuses {
 					if c.Name == "job" && c.State.Running != nil {
@@ -79,7 +80,8 @@ func TestSignalsReachTheCommand(t *testing.T) {
 	attached.await(t, "ready")
 	attached.signal(t, syscall.SIGQUIT)
 	for _, r := range []result{s.end(t), attached.end(t)} {
-		if r.code != 5 || !strings.HasPrefix(r.stdout, "usr1\n") || !strings.HasSuffix(r.stdout, "quit\n") || strings.Contains(r.stderr, "goroutine") {
+		if r.code != 5 || !strings.HasPrefix(r.stdout, "usr1\n") || !strings.HasSuffix(r.stdout, "quit\n") ||
+			strings.Contains(r.stderr, "goroutine") {
 			t.Errorf("%+v", r)
 		}
 	}
@@ -93,7 +95,8 @@ func TestTerminatedWithoutTunnel(t *testing.T) {
 	s := start(t, "run", "--name", name, "--as", tunnelless(t), "--", "sh", "-c", "sleep 300")
 	s.await(t, "running")
 	s.signal(t, syscall.SIGTERM)
-	if r := s.end(t); r.code != 125 || !strings.Contains(r.stderr, "can't be asked to stop") || !strings.Contains(r.stderr, "hint: hodei attach "+name) {
+	if r := s.end(t); r.code != 125 || !strings.Contains(r.stderr, "can't be asked to stop") ||
+		!strings.Contains(r.stderr, "hint: hodei attach "+name) {
 		t.Errorf("%+v", r)
 	}
 }

@@ -47,11 +47,13 @@ func TestCommandNeverRuns(t *testing.T) {
 			if j := jobOf(t, name); j.Status.Failed != 3 {
 				t.Errorf("%d attempts failed, want 3", j.Status.Failed)
 			}
-			if row := hodei(t, "jobs", name, "--no-headers"); !slices.Equal(strings.Fields(row.stdout)[:4], []string{name, "Failed", "<none>", "3"}) {
+			if row := hodei(t, "jobs", name, "--no-headers"); !slices.Equal(strings.Fields(row.stdout)[:4],
+				[]string{name, "Failed", "<none>", "3"}) {
 				t.Errorf("jobs: %+v", row)
 			}
 		}
-		if r.code != 125 || r.stdout != "" || !strings.Contains(r.stderr, "argument list too long") || !strings.Contains(r.stderr, "hint: pass less") {
+		if r.code != 125 || r.stdout != "" || !strings.Contains(r.stderr, "argument list too long") ||
+			!strings.Contains(r.stderr, "hint: pass less") {
 			t.Errorf("%v: %+v", args, r)
 		}
 		if !slices.Contains(flags, "-d") {
@@ -64,7 +66,8 @@ func TestCommandNeverRuns(t *testing.T) {
 func TestStartTimeoutUnattended(t *testing.T) {
 	t.Parallel()
 	name := jobName(t)
-	if r := hodei(t, "run", "-d", "--name", name, "--start-timeout=5s", "--image", unpullable, "--", "true"); r.code != 0 || r.stdout != name+"\n" {
+	if r := hodei(t, "run", "-d", "--name", name, "--start-timeout=5s", "--image", unpullable, "--", "true"); r.code != 0 ||
+		r.stdout != name+"\n" {
 		t.Fatalf("%+v", r)
 	}
 	inTime(t, "the end of job "+name, func(ctx context.Context) (bool, error) {
@@ -99,7 +102,8 @@ func TestStuckJobs(t *testing.T) {
 			t.Fatalf("%+v", r)
 		}
 	}
-	if _, err := client.BatchV1().Jobs(namespace).Patch(t.Context(), "queued", types.MergePatchType, []byte(`{"spec":{"suspend":true}}`), metav1.PatchOptions{}); err != nil {
+	if _, err := client.BatchV1().Jobs(namespace).Patch(t.Context(), "queued", types.MergePatchType, []byte(`{"spec":{"suspend":true}}`),
+		metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	var r result
@@ -107,7 +111,8 @@ func TestStuckJobs(t *testing.T) {
 		r = hodei(t, "jobs", "-n", namespace, "-o", "name")
 		return r.stdout == "job.batch/queued\n", nil
 	})
-	if want := "removed job stuck, which had not started within its start timeout of 1s: no node takes the job: "; !strings.HasPrefix(r.stderr, want) {
+	want := "removed job stuck, which had not started within its start timeout of 1s: no node takes the job: "
+	if !strings.HasPrefix(r.stderr, want) {
 		t.Errorf("%+v, want %q", r, want)
 	}
 }
@@ -128,7 +133,8 @@ func TestUnfinishedJob(t *testing.T) {
 	if d := jobOf(t, name).Spec.ActiveDeadlineSeconds; d == nil || *d != 120 {
 		t.Errorf("activeDeadlineSeconds %v, want 120", d)
 	}
-	if r := hodei(t, "attach", name); r.code != 125 || !strings.Contains(r.stderr, "the cluster ends the job 2m0s after its start") || !strings.Contains(r.stderr, "hint: kubectl delete job ") {
+	if r := hodei(t, "attach", name); r.code != 125 || !strings.Contains(r.stderr, "the cluster ends the job 2m0s after its start") ||
+		!strings.Contains(r.stderr, "hint: kubectl delete job ") {
 		t.Errorf("attach: %+v", r)
 	}
 	whole := jobName(t)

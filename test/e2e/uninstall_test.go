@@ -37,7 +37,8 @@ func TestUninstallKeeps(t *testing.T) {
 			kubectl(t, fmt.Sprintf(manifest, n), "apply", "--server-side", "--field-manager=flux", "-f-")
 		}, install},
 		{"kubectl apply of the manifests", func(n string) { kubectl(t, "", "create", "namespace", n) }, func(n string) {
-			kubectl(t, onlyIn(t, n, succeed(t, "install", "--dry-run=client", "-o=json", "--quota=pods=3", "--workers-namespace="+n).stdout), "apply", "-f-")
+			kubectl(t, onlyIn(t, n, succeed(t, "install", "--dry-run=client", "-o=json", "--quota=pods=3",
+				"--workers-namespace="+n).stdout), "apply", "-f-")
 		}},
 	} {
 		t.Run(way.name, func(t *testing.T) {
@@ -52,7 +53,8 @@ func TestUninstallKeeps(t *testing.T) {
 			succeed(t, "run", "-q", "-n", namespace, "--", "true")
 			kubectl(t, "", "create", "secret", "generic", "hodei-ca-cert", "-n", namespace)
 			r := succeed(t, "uninstall", "--yes", "--force", to) // the Job's own end may be a second behind
-			for _, want := range []string{"namespace/" + namespace + " kept, without hodei's labels: hodei has not made it\n", "secret/hodei-ca-cert deleted in namespace " + namespace + "\n"} {
+			for _, want := range []string{"namespace/" + namespace + " kept, without hodei's labels: hodei has not made it\n",
+				"secret/hodei-ca-cert deleted in namespace " + namespace + "\n"} {
 				if !strings.Contains(r.stdout, want) {
 					t.Errorf("stdout lacks %q:\n%s", want, r.stdout)
 				}
@@ -63,7 +65,8 @@ func TestUninstallKeeps(t *testing.T) {
 }
 
 // theirs has hodei's labels, as others' charts may set them.
-const theirs = `{"apiVersion":"v1","kind":"ServiceAccount","metadata":{"name":"theirs","labels":{"app.kubernetes.io/name":"hodei","app.kubernetes.io/part-of":"hodei"}}}`
+const theirs = `{"apiVersion":"v1","kind":"ServiceAccount","metadata":{"name":"theirs","labels":{"app.kubernetes.io/name":"hodei",` +
+	`"app.kubernetes.io/part-of":"hodei"}}}`
 
 // onlyIn are those of the objects, as JSON, that are a namespace or in it: what all
 // namespaces share stays as hodei install has applied it.
@@ -96,7 +99,8 @@ func TestUninstallRights(t *testing.T) {
 	kubectl(t, "", "create", "namespace", namespace)
 	look := []string{"get", "list"}
 	role := clusterUser(t, []rbacv1.PolicyRule{
-		{APIGroups: []string{""}, Resources: []string{"namespaces", "pods", "serviceaccounts", "resourcequotas", "limitranges"}, Verbs: look},
+		{APIGroups: []string{""}, Resources: []string{"namespaces", "pods", "serviceaccounts", "resourcequotas", "limitranges"},
+			Verbs: look},
 		{APIGroups: []string{rbacv1.GroupName}, Resources: []string{"roles", "rolebindings"}, Verbs: look},
 		{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"networkpolicies"}, Verbs: look},
 		{APIGroups: []string{"batch"}, Resources: []string{"jobs"}, Verbs: look},
@@ -121,7 +125,10 @@ func TestUninstallRights(t *testing.T) {
 	refused(t, try(), fmt.Sprintf("user %q may not list secrets in %s", role.Name, namespace)+hint)
 	role.Rules[0].Resources = append(role.Rules[0].Resources, "secrets")
 	grant()
-	refused(t, try(), fmt.Sprintf("user %[1]q may not patch namespaces; delete networkpolicies.networking.k8s.io in %[2]s; delete rolebindings.rbac.authorization.k8s.io in %[2]s; delete roles.rbac.authorization.k8s.io in %[2]s; delete secrets in %[2]s; delete serviceaccounts in %[2]s", role.Name, namespace)+hint)
+	refused(t, try(),
+		fmt.Sprintf("user %[1]q may not patch namespaces; delete networkpolicies.networking.k8s.io in %[2]s; delete "+
+			"rolebindings.rbac.authorization.k8s.io in %[2]s; delete roles.rbac.authorization.k8s.io in %[2]s; delete secrets in %[2]s; "+
+			"delete serviceaccounts in %[2]s", role.Name, namespace)+hint)
 	sameObjects(t, "after an uninstall that was refused", there(), installed)
 	for i := range role.Rules {
 		role.Rules[i].Verbs = append(look, "delete", "patch")
@@ -139,7 +146,8 @@ func TestUninstallInterrupted(t *testing.T) {
 	namespace := workersOfOwn(t)
 	to := "--workers-namespace=" + namespace
 	succeed(t, "install", to)
-	kubectl(t, `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"held","finalizers":["example.com/held"]}}`, "create", "-n", namespace, "-f-")
+	kubectl(t, `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"held","finalizers":["example.com/held"]}}`, "create", "-n",
+		namespace, "-f-")
 	s := start(t, "uninstall", "--yes", to)
 	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
 		ns, err := client.CoreV1().Namespaces().Get(ctx, namespace, metav1.GetOptions{})
@@ -152,7 +160,8 @@ func TestUninstallInterrupted(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.interrupt(t)
-	if r := s.end(t); r.code != 130 || !strings.Contains(r.stderr, "\nerror: interrupted, and still there: namespace "+namespace) || !strings.HasSuffix(r.stderr, "\nhint: see what holds it: kubectl get namespaces -o yaml\n") {
+	if r := s.end(t); r.code != 130 || !strings.Contains(r.stderr, "\nerror: interrupted, and still there: namespace "+namespace) ||
+		!strings.HasSuffix(r.stderr, "\nhint: see what holds it: kubectl get namespaces -o yaml\n") {
 		t.Errorf("%+v", r)
 	}
 	kubectl(t, "", "patch", "configmap", "held", "-n", namespace, "--type=merge", "-p", `{"metadata":{"finalizers":null}}`)
@@ -167,18 +176,21 @@ func TestUninstallRunning(t *testing.T) {
 	job := strings.TrimSpace(succeed(t, "run", "--detach", "-n", namespace, "--grace=1s", "--linger=1s", "--", "sleep", "300").stdout)
 	r := hodei(t, "uninstall", "--yes", to)
 	refused(t, r, "jobs have not ended: "+namespace+"/"+job+"\n")
-	if want := "hint: wait for them, or end them: hodei uninstall --yes --force --workers-namespace=" + namespace + "\n"; !strings.Contains(r.stderr, want) {
+	want := "hint: wait for them, or end them: hodei uninstall --yes --force --workers-namespace=" + namespace + "\n"
+	if !strings.Contains(r.stderr, want) {
 		t.Errorf("stderr lacks %q:\n%s", want, r.stderr)
 	}
 	r = succeed(t, "uninstall", "--dry-run=server", to)
-	if want := "it would be refused without --force: jobs have not ended: " + namespace + "/" + job + "\n"; !strings.HasSuffix(r.stderr, "\n"+want) {
+	want = "it would be refused without --force: jobs have not ended: " + namespace + "/" + job + "\n"
+	if !strings.HasSuffix(r.stderr, "\n"+want) {
 		t.Errorf("stderr %q, want %q at its end", r.stderr, want)
 	}
 	r = hodei(t, "uninstall", "--yes", to, "--force", "--timeout=100ms")
 	if r.code != 1 || !strings.Contains(r.stderr, "error: still there after 100ms: namespace "+namespace) {
 		t.Errorf("%+v", r)
 	}
-	refused(t, hodei(t, "install", to), "namespace "+namespace+" is being deleted\nhint: wait until it is gone, then: hodei install --workers-namespace="+namespace+"\n")
+	refused(t, hodei(t, "install", to),
+		"namespace "+namespace+" is being deleted\nhint: wait until it is gone, then: hodei install --workers-namespace="+namespace+"\n")
 	r = hodei(t, "uninstall", "--yes", to, "--force") // gone by now, or about to be
 	if r.code != 0 && !strings.Contains(r.stderr, "was not given to hodei") {
 		t.Errorf("%+v", r)

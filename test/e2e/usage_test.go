@@ -17,7 +17,8 @@ const kernelFigures = `figures() {
 cd /sys/fs/cgroup
 if [ -f cgroup.controllers ]; then
 	echo version 2
-	sed -n 's/^usage_usec \(.*\)/cpu \1000/p; s/^nr_periods /periods /p; s/^nr_throttled /throttledPeriods /p; s/^throttled_usec \(.*\)/throttled \1000/p' cpu.stat
+	sed -n 's/^usage_usec \(.*\)/cpu \1000/p; s/^nr_periods /periods /p
+		s/^nr_throttled /throttledPeriods /p; s/^throttled_usec \(.*\)/throttled \1000/p' cpu.stat
 	sed 's/^/peak /' memory.peak 2>/dev/null
 	sed 's/^/limit /' memory.max
 	sed -n 's/^oom_kill /kills /p' memory.events
@@ -119,64 +120,70 @@ func TestUsage(t *testing.T) {
 		cause  job.Cause
 		check  func(t *testing.T, u *job.Usage, kernel figures)
 	}{
-		{"2 s of CPU time", []string{"--memory=64Mi"}, burn(2e9) + "figures", job.Completed, func(t *testing.T, u *job.Usage, kernel figures) {
-			kernel.near(t, "cpu", nanoseconds(u.CPU.Total), 0)
-			if kernel["cpu"] < 2e9 {
-				t.Errorf("only %d ns were used", kernel["cpu"])
-			}
-			user, system := nanoseconds(u.CPU.User), nanoseconds(u.CPU.System)
-			if user == nil || system == nil {
-				t.Fatal("no user or system time")
-			}
-			both := *user + *system
-			kernel.near(t, "cpu", &both, uint64(20*time.Millisecond)) // version 1 counts hundredths of a second
-			if u.CPU.LimitMillis != nil {
-				t.Errorf("a limit of %d", *u.CPU.LimitMillis)
-			}
-		}},
-		{"100 MiB of memory", []string{"--memory=256Mi"}, "dd if=/dev/zero of=/dev/null bs=104857600 count=1; figures", job.Completed, func(t *testing.T, u *job.Usage, kernel figures) {
-			kernel.near(t, "limit", u.Memory.Limit, 0)
-			if _, said := kernel["peak"]; !said {
-				t.Skip("the kernel keeps no peak")
-			}
-			kernel.near(t, "peak", u.Memory.Peak, 0)
-			if u.Memory.PeakSampled || kernel["peak"] < 100<<20 || kernel["peak"] > 110<<20 {
-				t.Errorf("a peak of %d, sampled: %t", kernel["peak"], u.Memory.PeakSampled)
-			}
-		}},
-		{"out of memory", []string{"--memory=32Mi"}, `sh -c 'a=x; while :; do a=$a$a; done'; figures`, job.OOMKilled, func(t *testing.T, u *job.Usage, kernel figures) {
-			if u.Memory.OOMKills == nil || *u.Memory.OOMKills == 0 || u.Memory.Limit == nil || *u.Memory.Limit != 32<<20 {
-				t.Fatalf("memory %+v", u.Memory)
-			}
-			if kernel["version"] > 0 { // else the kernel has killed all of it at once
-				kernel.near(t, "kills", u.Memory.OOMKills, 0)
-				kernel.near(t, "peak", u.Memory.Peak, 0)
-			}
-		}},
-		{"throttled", []string{"--cpu=200m", "--memory=64Mi"}, burn(4e8) + "figures", job.Completed, func(t *testing.T, u *job.Usage, kernel figures) {
-			if u.CPU.LimitMillis == nil || *u.CPU.LimitMillis != 200 {
-				t.Errorf("a limit of %v", u.CPU.LimitMillis)
-			}
-			kernel.near(t, "cpu", nanoseconds(u.CPU.Total), period)
-			kernel.near(t, "periods", u.CPU.Periods, 3)
-			kernel.near(t, "throttledPeriods", u.CPU.ThrottledPeriods, 3)
-			kernel.near(t, "throttled", nanoseconds(u.CPU.Throttled), 3*period)
-			if kernel["throttledPeriods"] == 0 {
-				t.Error("it was not throttled")
-			}
-		}},
-		{"64 MiB to the disk", []string{"--memory=256Mi", "--workdir=/tmp"}, "dd if=/dev/zero of=file bs=1048576 count=64 conv=fsync; figures", job.Completed, func(t *testing.T, u *job.Usage, kernel figures) {
-			if _, said := kernel["write"]; !said { // no device: see docs/usage.md
-				if u.IO.WriteBytes != nil {
-					t.Errorf("%d bytes written, of which the kernel knows nothing", *u.IO.WriteBytes)
+		{"2 s of CPU time", []string{"--memory=64Mi"}, burn(2e9) + "figures", job.Completed,
+			func(t *testing.T, u *job.Usage, kernel figures) {
+				kernel.near(t, "cpu", nanoseconds(u.CPU.Total), 0)
+				if kernel["cpu"] < 2e9 {
+					t.Errorf("only %d ns were used", kernel["cpu"])
 				}
-				t.Skip("the kernel counts no I/O of this container")
-			}
-			kernel.near(t, "write", u.IO.WriteBytes, 1<<20)
-			if kernel["version"] == 2 && kernel["write"] < 64<<20 { // version 1 may leave it to the flusher
-				t.Errorf("only %d bytes were written", kernel["write"])
-			}
-		}},
+				user, system := nanoseconds(u.CPU.User), nanoseconds(u.CPU.System)
+				if user == nil || system == nil {
+					t.Fatal("no user or system time")
+				}
+				both := *user + *system
+				kernel.near(t, "cpu", &both, uint64(20*time.Millisecond)) // version 1 counts hundredths of a second
+				if u.CPU.LimitMillis != nil {
+					t.Errorf("a limit of %d", *u.CPU.LimitMillis)
+				}
+			}},
+		{"100 MiB of memory", []string{"--memory=256Mi"}, "dd if=/dev/zero of=/dev/null bs=104857600 count=1; figures", job.Completed,
+			func(t *testing.T, u *job.Usage, kernel figures) {
+				kernel.near(t, "limit", u.Memory.Limit, 0)
+				if _, said := kernel["peak"]; !said {
+					t.Skip("the kernel keeps no peak")
+				}
+				kernel.near(t, "peak", u.Memory.Peak, 0)
+				if u.Memory.PeakSampled || kernel["peak"] < 100<<20 || kernel["peak"] > 110<<20 {
+					t.Errorf("a peak of %d, sampled: %t", kernel["peak"], u.Memory.PeakSampled)
+				}
+			}},
+		{"out of memory", []string{"--memory=32Mi"}, `sh -c 'a=x; while :; do a=$a$a; done'; figures`, job.OOMKilled,
+			func(t *testing.T, u *job.Usage, kernel figures) {
+				if u.Memory.OOMKills == nil || *u.Memory.OOMKills == 0 || u.Memory.Limit == nil || *u.Memory.Limit != 32<<20 {
+					t.Fatalf("memory %+v", u.Memory)
+				}
+				if kernel["version"] > 0 { // else the kernel has killed all of it at once
+					kernel.near(t, "kills", u.Memory.OOMKills, 0)
+					kernel.near(t, "peak", u.Memory.Peak, 0)
+				}
+			}},
+		{"throttled", []string{"--cpu=200m", "--memory=64Mi"}, burn(4e8) + "figures", job.Completed,
+			func(t *testing.T, u *job.Usage, kernel figures) {
+				if u.CPU.LimitMillis == nil || *u.CPU.LimitMillis != 200 {
+					t.Errorf("a limit of %v", u.CPU.LimitMillis)
+				}
+				kernel.near(t, "cpu", nanoseconds(u.CPU.Total), period)
+				kernel.near(t, "periods", u.CPU.Periods, 3)
+				kernel.near(t, "throttledPeriods", u.CPU.ThrottledPeriods, 3)
+				kernel.near(t, "throttled", nanoseconds(u.CPU.Throttled), 3*period)
+				if kernel["throttledPeriods"] == 0 {
+					t.Error("it was not throttled")
+				}
+			}},
+		{"64 MiB to the disk", []string{"--memory=256Mi", "--workdir=/tmp"},
+			"dd if=/dev/zero of=file bs=1048576 count=64 conv=fsync; figures", job.Completed,
+			func(t *testing.T, u *job.Usage, kernel figures) {
+				if _, said := kernel["write"]; !said { // no device: see docs/usage.md
+					if u.IO.WriteBytes != nil {
+						t.Errorf("%d bytes written, of which the kernel knows nothing", *u.IO.WriteBytes)
+					}
+					t.Skip("the kernel counts no I/O of this container")
+				}
+				kernel.near(t, "write", u.IO.WriteBytes, 1<<20)
+				if kernel["version"] == 2 && kernel["write"] < 64<<20 { // version 1 may leave it to the flusher
+					t.Errorf("only %d bytes were written", kernel["write"])
+				}
+			}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -190,7 +197,8 @@ func TestUsage(t *testing.T) {
 				t.Errorf("measured by %q, want %q", source, want)
 			}
 			test.check(t, outcome.Usage, kernel)
-			if u := outcome.Usage; u.Network.Total() != nil || u.Memory.OOMVictim != nil || u.RunQueueWaits != nil || outcome.Probes != nil {
+			if u := outcome.Usage; u.Network.Total() != nil || u.Memory.OOMVictim != nil || u.RunQueueWaits != nil ||
+				outcome.Probes != nil {
 				t.Errorf("figures of eBPF, which is off: %+v, %+v", u, outcome.Probes)
 			}
 		})

@@ -43,10 +43,13 @@ func TestAddedContainer(t *testing.T) {
 
 	name := "kept"
 	r := runIn(t, namespace, "--name", name, "--", "sh", "-c", "echo hi; exit 7")
-	if r.code != 7 || r.stdout != "hi\n" || !strings.Contains(r.stderr, keeps+name+" completes once that has ended; to end it: kubectl delete job -n "+namespace+" "+name+"\n") {
+	if r.code != 7 || r.stdout != "hi\n" ||
+		!strings.Contains(r.stderr, keeps+name+" completes once that has ended; to end it: kubectl delete job -n "+namespace+
+			" "+name+"\n") {
 		t.Errorf("run: %+v", r)
 	}
-	if r := runIn(t, namespace, "--as", user, "--", "sh", "-c", "echo hi; sleep 1; exit 7"); r.code != 7 || r.stdout != "hi\n" || !strings.Contains(r.stderr, keeps) {
+	if r := runIn(t, namespace, "--as", user, "--", "sh", "-c", "echo hi; sleep 1; exit 7"); r.code != 7 || r.stdout != "hi\n" ||
+		!strings.Contains(r.stderr, keeps) {
 		t.Errorf("run, without the tunnel: %+v", r)
 	}
 	// From another machine.
@@ -81,7 +84,8 @@ func TestAddedContainerFails(t *testing.T) {
 		}
 		until(t, "the end of job "+name, func(ctx context.Context) (bool, error) {
 			j, err := client.BatchV1().Jobs(namespace).Get(ctx, name, metav1.GetOptions{})
-			return err == nil && j.Status.Active == 0 && slices.ContainsFunc(j.Status.Conditions, func(c batchv1.JobCondition) bool { return c.Type == batchv1.JobFailed }), err
+			return err == nil && j.Status.Active == 0 &&
+				slices.ContainsFunc(j.Status.Conditions, func(c batchv1.JobCondition) bool { return c.Type == batchv1.JobFailed }), err
 		})
 		pods, err := client.CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{LabelSelector: "hodei.io/job=" + name})
 		if err != nil || len(pods.Items) != 1 {
@@ -112,9 +116,10 @@ func TestAdmissionNamed(t *testing.T) {
 	t.Run("limit range", func(t *testing.T) {
 		t.Parallel()
 		namespace := newNamespace(t)
-		limits := &corev1.LimitRange{ObjectMeta: metav1.ObjectMeta{Name: "small"}, Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{
-			{Type: corev1.LimitTypeContainer, Default: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("16Mi")}},
-		}}}
+		limits := &corev1.LimitRange{ObjectMeta: metav1.ObjectMeta{Name: "small"},
+			Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{
+				{Type: corev1.LimitTypeContainer, Default: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("16Mi")}},
+			}}}
 		if _, err := client.CoreV1().LimitRanges(namespace).Create(t.Context(), limits, metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
 		}
@@ -128,7 +133,8 @@ func TestAdmissionNamed(t *testing.T) {
 		t.Parallel()
 		namespace := newNamespace(t)
 		quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "small"}, Spec: corev1.ResourceQuotaSpec{
-			Hard: corev1.ResourceList{corev1.ResourceRequestsEphemeralStorage: resource.MustParse("1Gi"), corev1.ResourcePods: resource.MustParse("0")},
+			Hard: corev1.ResourceList{corev1.ResourceRequestsEphemeralStorage: resource.MustParse("1Gi"),
+				corev1.ResourcePods: resource.MustParse("0")},
 		}}
 		if _, err := client.CoreV1().ResourceQuotas(namespace).Create(t.Context(), quota, metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
@@ -146,7 +152,8 @@ func TestAdmissionNamed(t *testing.T) {
 		nowhere(t, namespace)
 		r := runIn(t, namespace, "--start-timeout=5s", "--", "true")
 		checkFailure(t, r, `admission webhook "gone.example.com" of validatingwebhookconfiguration/`+namespace+" does not answer: ")
-		if !strings.Contains(r.stderr, "hint: an administrator has to mend or remove it: kubectl describe validatingwebhookconfiguration/"+namespace+"\n") {
+		if !strings.Contains(r.stderr, "hint: an administrator has to mend or remove it: kubectl describe validatingwebhookconfiguration/"+
+			namespace+"\n") {
 			t.Error(r.stderr)
 		}
 		leavesNoJobs(t, namespace, 0)
@@ -179,7 +186,8 @@ func TestRevokedLogin(t *testing.T) {
 		cmd.Env = append(cmd.Env, "KUBECONFIG="+login.kubeconfig)
 		return cmd
 	}
-	ran := startCommand(t, nil, as("run", "--context", "login", "--name", name, "--linger=2m", "--", "sh", "-c", "trap 'exit 7' TERM; echo begun; sleep 600 & wait"))
+	ran := startCommand(t, nil, as("run", "--context", "login", "--name", name, "--linger=2m", "--", "sh", "-c",
+		"trap 'exit 7' TERM; echo begun; sleep 600 & wait"))
 	ran.await(t, "running: ")
 	followers := map[string]*started{"run": ran}
 	for _, args := range [][]string{{"attach", name}, {"logs", "-f", name}, {"top", name}, {"jobs", "-w", name}} {
@@ -229,7 +237,8 @@ func newLogin(t *testing.T, p *proxy) *login {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = accounts.Delete(context.Background(), l.name, metav1.DeleteOptions{}) })
-	grant(t, workers, all.Rules, "system:serviceaccount:"+workers+":"+l.name, rbacv1.Subject{Kind: "ServiceAccount", Name: l.name, Namespace: workers})
+	grant(t, workers, all.Rules, "system:serviceaccount:"+workers+":"+l.name,
+		rbacv1.Subject{Kind: "ServiceAccount", Name: l.name, Namespace: workers})
 	token, err := accounts.CreateToken(t.Context(), l.name, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -241,7 +250,8 @@ func newLogin(t *testing.T, p *proxy) *login {
 		}
 	}
 	err = clientcmd.WriteToFile(clientcmdapi.Config{
-		Clusters:  map[string]*clientcmdapi.Cluster{"login": {Server: "https://" + p.listener.Addr().String(), TLSServerName: p.name, CertificateAuthorityData: ca}},
+		Clusters: map[string]*clientcmdapi.Cluster{"login": {Server: "https://" + p.listener.Addr().String(), TLSServerName: p.name,
+			CertificateAuthorityData: ca}},
 		AuthInfos: map[string]*clientcmdapi.AuthInfo{"login": {Token: token.Status.Token}},
 		Contexts:  map[string]*clientcmdapi.Context{"login": {Cluster: "login", AuthInfo: "login"}}, CurrentContext: "login",
 	}, l.kubeconfig)
@@ -292,7 +302,8 @@ func TestRefusedCertificates(t *testing.T) {
 	}
 	for _, args := range [][]string{{"logs", name}, {"describe", name}, {"report", "-o", "json", name}, {"advise", name}} {
 		r := run(t, elsewhere(t.TempDir(), command(t.Context(), args...)))
-		if !strings.Contains(r.stdout+r.stderr, "certificates are refused between the agent of "+name+" and us") || strings.Contains(r.stderr, "waiting") {
+		if !strings.Contains(r.stdout+r.stderr, "certificates are refused between the agent of "+name+" and us") ||
+			strings.Contains(r.stderr, "waiting") {
 			t.Errorf("%v: %+v", args, r)
 		}
 	}
@@ -302,15 +313,16 @@ func TestRefusedCertificates(t *testing.T) {
 func nowhere(t *testing.T, namespace string) {
 	t.Helper()
 	at, fail, none := "https://127.0.0.1:1/", admissionregistrationv1.Fail, admissionregistrationv1.SideEffectClassNone
-	webhook := &admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: namespace}, Webhooks: []admissionregistrationv1.ValidatingWebhook{{
-		Name: "gone.example.com", AdmissionReviewVersions: []string{"v1"}, SideEffects: &none, FailurePolicy: &fail,
-		ClientConfig:      admissionregistrationv1.WebhookClientConfig{URL: &at},
-		NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"e2e": namespace}},
-		Rules: []admissionregistrationv1.RuleWithOperations{{
-			Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
-			Rule:       admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods"}},
-		}},
-	}}}
+	webhook := &admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: namespace},
+		Webhooks: []admissionregistrationv1.ValidatingWebhook{{
+			Name: "gone.example.com", AdmissionReviewVersions: []string{"v1"}, SideEffects: &none, FailurePolicy: &fail,
+			ClientConfig:      admissionregistrationv1.WebhookClientConfig{URL: &at},
+			NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"e2e": namespace}},
+			Rules: []admissionregistrationv1.RuleWithOperations{{
+				Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
+				Rule:       admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods"}},
+			}},
+		}}}
 	c := client.AdmissionregistrationV1().ValidatingWebhookConfigurations()
 	if _, err := c.Create(t.Context(), webhook, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)

@@ -308,7 +308,8 @@ func TestUsage(t *testing.T) {
 				}
 			})
 			t.Run("throttled at 200m", func(t *testing.T) {
-				r, g := measure(t, "throttled=500ms", map[string]string{"cpu.max": fmt.Sprintf("%d %d", quotaPeriod.Microseconds()/5, quotaPeriod.Microseconds())})
+				r, g := measure(t, "throttled=500ms",
+					map[string]string{"cpu.max": fmt.Sprintf("%d %d", quotaPeriod.Microseconds()/5, quotaPeriod.Microseconds())})
 				completed(t, r)
 				near(t, "throttled", r.Usage.CpuThrottledNs, 1000*g.figure("cpu.stat", "throttled_usec"), uint64(20*time.Millisecond))
 				near(t, "periods", r.Usage.CpuPeriods, g.figure("cpu.stat", "nr_periods"), 2) // in which the launcher ends
@@ -350,7 +351,8 @@ func TestUsage(t *testing.T) {
 					// What the kernel sends again on a slow CPU is in it.
 					near(t, "received", &used.ReceiveBytes, kernel, 0)
 					near(t, "transmitted", &used.TransmitBytes, kernel, 0)
-					if used.ReceiveBytes < transferred || used.TransmitBytes < transferred || used.ReceivePackets == 0 || used.TransmitPackets == 0 {
+					if used.ReceiveBytes < transferred || used.TransmitBytes < transferred || used.ReceivePackets == 0 ||
+						used.TransmitPackets == 0 {
 						t.Errorf("%v for %d bytes", used, transferred)
 					}
 					if idle.ReceiveBytes+idle.TransmitBytes != 0 {

@@ -45,7 +45,8 @@ func startJob(layout string) (*job, error) {
 		enter = append(enter, "echo $$ >"+path+"/cgroup.procs")
 	}
 	slices.Sort(enter)
-	script := strings.Join(enter, " && ") + ` && (dd if=/dev/zero of=hodei-peers bs=65536 count=16 conv=fsync 2>/dev/null; rm -f hodei-peers)
+	script := strings.Join(enter, " && ") +
+		` && (dd if=/dev/zero of=hodei-peers bs=65536 count=16 conv=fsync 2>/dev/null; rm -f hodei-peers)
 		held=$(head -c 33554432 /dev/zero | tr '\0' x) && echo ready && read -r line`
 	j.cmd = exec.Command("sh", "-c", script)
 	j.cmd.Dir, j.cmd.Stderr = os.TempDir(), os.Stderr

@@ -88,7 +88,8 @@ func compare(j *job) error {
 	ours := median(results[1])
 	for i, r := range readers {
 		m := median(results[i])
-		fmt.Fprintf(w, "%s\t%.0f\t%d\t%d\t%.2f\t%s\n", r.name, perOp(m), m.AllocedBytesPerOp(), m.AllocsPerOp(), perOp(m)/perOp(ours), r.reads)
+		fmt.Fprintf(w, "%s\t%.0f\t%d\t%d\t%.2f\t%s\n", r.name, perOp(m), m.AllocedBytesPerOp(), m.AllocsPerOp(),
+			perOp(m)/perOp(ours), r.reads)
 	}
 	w.Flush()
 	better := min(perOp(median(results[2])), perOp(median(results[3])))

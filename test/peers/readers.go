@@ -104,20 +104,24 @@ func peersV1(j *job, s cgroup.Sample) ([]reader, error) {
 		return nil, err
 	}
 	return []reader{
-		{"containerd/cgroups/v3", "the same and CPU time of each CPU, all of memory.stat, swap and kernel TCP memory, /proc/partitions; not the CPU limit; in 5 goroutines", func() error {
-			m, err := containerd.Stat()
-			if err != nil {
-				return err
-			}
-			return same(s, m.CPU.Usage.Total, m.Memory.Usage.Max)
-		}},
-		{"opencontainers/cgroups", "the same and CPU time of each CPU, all of memory.stat and memory.numa_stat, swap and kernel TCP memory; not the CPU limit, not OOM kills", func() error {
-			m, err := opencontainers.Stats(wantedControllers)
-			if err != nil {
-				return err
-			}
-			return same(s, m.CpuStats.CpuUsage.TotalUsage, m.MemoryStats.Usage.MaxUsage)
-		}},
+		{"containerd/cgroups/v3",
+			"the same and CPU time of each CPU, all of memory.stat, swap and kernel TCP memory, /proc/partitions; not the CPU limit; in " +
+				"5 goroutines", func() error {
+				m, err := containerd.Stat()
+				if err != nil {
+					return err
+				}
+				return same(s, m.CPU.Usage.Total, m.Memory.Usage.Max)
+			}},
+		{"opencontainers/cgroups",
+			"the same and CPU time of each CPU, all of memory.stat and memory.numa_stat, swap and kernel TCP memory; not the CPU limit, " +
+				"not OOM kills", func() error {
+				m, err := opencontainers.Stats(wantedControllers)
+				if err != nil {
+					return err
+				}
+				return same(s, m.CpuStats.CpuUsage.TotalUsage, m.MemoryStats.Usage.MaxUsage)
+			}},
 	}, nil
 }
 
@@ -136,7 +140,8 @@ func peersV2(j *job, s cgroup.Sample) ([]reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	const figures = cgroup2.StatPids | cgroup2.StatCPU | cgroup2.StatMemory | cgroup2.StatMemoryEvents | cgroup2.StatIO | cgroup2.StatHugetlb
+	const figures = cgroup2.StatPids | cgroup2.StatCPU | cgroup2.StatMemory | cgroup2.StatMemoryEvents |
+		cgroup2.StatIO | cgroup2.StatHugetlb
 	return []reader{
 		{"containerd/cgroups/v3", "the same and all of memory.stat, swap's limit and peak; not the CPU limit", func() error {
 			m, err := containerd.StatFiltered(figures)
@@ -145,13 +150,14 @@ func peersV2(j *job, s cgroup.Sample) ([]reader, error) {
 			}
 			return same(s, m.CPU.UsageUsec*1000, m.Memory.MaxUsage)
 		}},
-		{"opencontainers/cgroups", "the same and all of memory.stat, swap's limit and peak; not the CPU limit, not memory.events", func() error {
-			m, err := opencontainers.Stats(wantedControllers)
-			if err != nil {
-				return err
-			}
-			return same(s, m.CpuStats.CpuUsage.TotalUsage, m.MemoryStats.Usage.MaxUsage)
-		}},
+		{"opencontainers/cgroups", "the same and all of memory.stat, swap's limit and peak; not the CPU limit, not memory.events",
+			func() error {
+				m, err := opencontainers.Stats(wantedControllers)
+				if err != nil {
+					return err
+				}
+				return same(s, m.CpuStats.CpuUsage.TotalUsage, m.MemoryStats.Usage.MaxUsage)
+			}},
 	}, nil
 }
 

@@ -39,7 +39,8 @@ go: not an event
 	if err := add(strings.NewReader(events), &out, file); err != nil {
 		t.Fatal(err)
 	}
-	want := "ok  \ta\t0.1s\n    b_test.go:3: wrong\n--- FAIL: TestBad (0.00s)\nFAIL\tb\t0.2s\npanic: no\nc.go:1: syntax error\ngo: not an event\n"
+	want := "ok  \ta\t0.1s\n    b_test.go:3: wrong\n--- FAIL: TestBad (0.00s)\nFAIL\tb\t0.2s\npanic: no\nc.go:1: syntax error\ngo: " +
+		"not an event\n"
 	if out.String() != want {
 		t.Errorf("shown:\n%swant:\n%s", out.String(), want)
 	}

@@ -44,7 +44,8 @@ func runAsWorker(args []string) int {
 		return 1
 	}
 	a := &agent{
-		namespace: env(contract.EnvNamespace), job: env(contract.EnvJob), attempt: env(contract.EnvAttempt), uid: env(contract.EnvAttemptUID),
+		namespace: env(contract.EnvNamespace), job: env(contract.EnvJob), attempt: env(contract.EnvAttempt),
+		uid:    env(contract.EnvAttemptUID),
 		server: env(contract.EnvServerAddress), tls: config,
 	}
 	var last string

@@ -111,8 +111,9 @@ func marks(ctx context.Context, a *agent) {
 	atOnce(8, func(i int) {
 		conn := a.dial()
 		defer conn.Close()
-		h := &hodeipb.Hello{Protocol: hodeipb.Protocol, Namespace: hello.Namespace, Job: hello.Job, Attempt: fmt.Sprint(a.attempt, i), AttemptUid: fmt.Sprint(a.uid, i),
-			Extent: hello.Extent, State: hello.State}
+		h := &hodeipb.Hello{Protocol: hodeipb.Protocol, Namespace: hello.Namespace, Job: hello.Job, Attempt: fmt.Sprint(a.attempt, i),
+			AttemptUid: fmt.Sprint(a.uid, i),
+			Extent:     hello.Extent, State: hello.State}
 		if s, ok := attach(ctx, conn, h); ok && s.welcomed() {
 			<-time.After(3 * time.Second) // for who looks at it
 		}
@@ -126,7 +127,8 @@ func parts(ctx context.Context, a *agent) {
 		state(&hodeipb.State{Phase: hodeipb.Phase_RUNNING, Probes: probes}),
 		exit(&hodeipb.ExitRecord{Cause: contract.CauseCompleted, Probes: probes}),
 		exit(&hodeipb.ExitRecord{Cause: contract.CauseCompleted, Usage: &hodeipb.Usage{RunQueueWaits: make([]uint64, 1_000_000)}}),
-		{Message: &hodeipb.FromAgent_Batch{Batch: &hodeipb.Batch{Records: slices.Repeat([]*hodeipb.Record{{}}, 500_000), Data: []byte("x")}}},
+		{Message: &hodeipb.FromAgent_Batch{Batch: &hodeipb.Batch{Records: slices.Repeat([]*hodeipb.Record{{}}, 500_000),
+			Data: []byte("x")}}},
 		{Message: &hodeipb.FromAgent_Batch{Batch: &hodeipb.Batch{Records: slices.Repeat([]*hodeipb.Record{{}}, 500_000)}}},
 	} {
 		a.attached(ctx, func(s *stream) {
@@ -169,7 +171,8 @@ func uids(ctx context.Context, a *agent) {
 // names are attempts and UIDs that are none.
 func names(ctx context.Context, a *agent) {
 	for _, name := range []string{
-		strings.Repeat("x", 900_000), strings.Repeat("x", 60_000), "", ".", "..", "../../x", "a/b", "a\x00b", "\x1b[2J", "a\nb", "a\u202eb", "-",
+		strings.Repeat("x", 900_000), strings.Repeat("x", 60_000), "", ".", "..", "../../x", "a/b", "a\x00b", "\x1b[2J", "a\nb",
+		"a\u202eb", "-",
 	} {
 		for _, change := range []func(*hodeipb.Hello){
 			func(h *hodeipb.Hello) { h.Attempt = name },
@@ -226,7 +229,8 @@ func texts(ctx context.Context, a *agent) {
 		exit(&hodeipb.ExitRecord{Cause: contract.CauseError, Code: 1, Message: long}),
 		exit(&hodeipb.ExitRecord{Cause: long, Code: 1}),
 		exit(&hodeipb.ExitRecord{Cause: contract.CauseError, Code: 1, Probes: []*hodeipb.Probe{{Name: long, Absent: long}}}),
-		exit(&hodeipb.ExitRecord{Cause: contract.CauseOOMKilled, Code: 137, Usage: &hodeipb.Usage{Source: long, OomVictim: &hodeipb.OOMVictim{Name: long}}}),
+		exit(&hodeipb.ExitRecord{Cause: contract.CauseOOMKilled, Code: 137,
+			Usage: &hodeipb.Usage{Source: long, OomVictim: &hodeipb.OOMVictim{Name: long}}}),
 		exit(&hodeipb.ExitRecord{Cause: contract.CauseError, Code: 1, Message: long[:60_000]}),
 	} {
 		a.attached(ctx, func(s *stream) {
@@ -257,7 +261,8 @@ func samples(ctx context.Context, a *agent) {
 // offsets are where no output can be.
 func offsets(ctx context.Context, a *agent) {
 	gap := func(offset, lost uint64) *hodeipb.FromAgent {
-		return &hodeipb.FromAgent{Message: &hodeipb.FromAgent_Batch{Batch: &hodeipb.Batch{Offset: offset, Records: []*hodeipb.Record{{Lost: lost}}}}}
+		return &hodeipb.FromAgent{Message: &hodeipb.FromAgent_Batch{Batch: &hodeipb.Batch{Offset: offset,
+			Records: []*hodeipb.Record{{Lost: lost}}}}}
 	}
 	for _, m := range []*hodeipb.FromAgent{
 		gap(0, math.MaxUint64), gap(0, 1<<63), gap(math.MaxUint64, 1), batch(math.MaxUint64, "x"), batch(1<<63, "x"),
@@ -294,7 +299,8 @@ func lengths(ctx context.Context, a *agent) {
 	} {
 		for _, encoding := range []hodeipb.Encoding{hodeipb.Encoding_IDENTITY, hodeipb.Encoding_ZSTD, 99} {
 			a.attached(ctx, func(s *stream) {
-				s.tell(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_Batch{Batch: &hodeipb.Batch{Records: records, Encoding: encoding, Data: []byte("abc")}}})
+				s.tell(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_Batch{Batch: &hodeipb.Batch{Records: records, Encoding: encoding,
+					Data: []byte("abc")}}})
 				if s.CloseSend() == nil {
 					_ = s.end()
 				}
@@ -326,7 +332,8 @@ func bombs(ctx context.Context, a *agent) {
 		for _, length := range []uint32{1, 1 << 20} {
 			atOnce(8, func(int) {
 				a.attached(ctx, func(s *stream) {
-					s.tell(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_Batch{Batch: &hodeipb.Batch{Encoding: hodeipb.Encoding_ZSTD, Data: data,
+					s.tell(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_Batch{Batch: &hodeipb.Batch{Encoding: hodeipb.Encoding_ZSTD,
+						Data:    data,
 						Records: []*hodeipb.Record{{Stream: hodeipb.Stream_STDOUT, Length: length}}}}})
 					if s.CloseSend() == nil {
 						_ = s.end()

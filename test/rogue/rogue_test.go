@@ -96,7 +96,8 @@ func TestRun(t *testing.T) {
 				}
 				last = event.Type
 			}
-			if n := strings.Count(out.String(), "the agent was turned away: "); attack.told != "" && (n != 1 || !strings.Contains(out.String(), attack.told)) {
+			if n := strings.Count(out.String(), "the agent was turned away: "); attack.told != "" &&
+				(n != 1 || !strings.Contains(out.String(), attack.told)) {
 				t.Errorf("it says %d times that the agent was turned away, want %q:\n%.2000s", n, attack.told, out.String())
 			}
 			if last != "exit" {
@@ -148,7 +149,8 @@ func TestServer(t *testing.T) {
 				<-ended
 			}
 			made := entries(t, home)
-			t.Logf("%s, %d MiB before, %d in it, %d descriptors, %d bytes of log, %d files", cmd.ProcessState, before>>20, resident>>20, open, said.Len(), made)
+			t.Logf("%s, %d MiB before, %d in it, %d descriptors, %d bytes of log, %d files", cmd.ProcessState, before>>20, resident>>20,
+				open, said.Len(), made)
 			if !cmd.ProcessState.Success() || strings.Contains(said.String(), "goroutine ") {
 				t.Errorf("%s: %.2000s", cmd.ProcessState, said.String())
 			}

@@ -44,7 +44,8 @@ func Check(out io.Writer, diff *exec.Cmd) error {
 	}
 	if lost := removed(string(changes)); len(lost) > 0 {
 		return fmt.Errorf("hodei is installed on %s with other choices than the tests make; they would change:\n%s\n"+
-			"see all of it: hodei install --diff; use another cluster, or take it out first: hodei uninstall", where, strings.Join(lost, "\n"))
+			"see all of it: hodei install --diff; use another cluster, or take it out first: hodei uninstall", where,
+			strings.Join(lost, "\n"))
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/command"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/setup"
+	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
 // installTimeout is how long install waits for what it has applied. A cluster at
@@ -253,9 +254,9 @@ func (o *Options) checkPodSecurity(changes []setup.PodSecurityChange) error {
 		case err == nil:
 			fmt.Fprintln(o.ErrOut, change.Note())
 		case o.forcePodSecurity:
-			fmt.Fprintln(o.ErrOut, "forced:", err)
+			fmt.Fprintln(o.ErrOut, "forced:", ui.Printable(err.Error()))
 		case o.dry():
-			fmt.Fprintln(o.ErrOut, "it would be refused without --force-pod-security:", err)
+			fmt.Fprintln(o.ErrOut, "it would be refused without --force-pod-security:", ui.Printable(err.Error()))
 		default:
 			return &job.Hinted{Err: err, Hint: o.line.PodSecurityHint(change)}
 		}
@@ -306,7 +307,7 @@ func (o *Options) printPruned(object runtime.Object, state string) error {
 	if o.objects {
 		out = o.ErrOut
 	}
-	return (&printers.NamePrinter{Operation: state}).PrintObj(object, out)
+	return command.LinePrinter(state).PrintObj(object, out)
 }
 
 // errDiffers is the end of a diff that is not empty.

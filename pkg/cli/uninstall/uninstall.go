@@ -18,6 +18,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/setup"
 	"github.com/hodei-jobs/hodei/pkg/signals"
+	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
 // uninstallTimeout is how long uninstall waits until all is gone: with jobs that
@@ -175,12 +176,12 @@ func (o *Options) Run(ctx context.Context) error {
 // may be removed.
 func (o *Options) confirm(found *setup.Found) error {
 	for _, note := range found.Notes {
-		fmt.Fprintln(o.ErrOut, note)
+		fmt.Fprintln(o.ErrOut, ui.Printable(note))
 	}
 	asked := o.dryRun == command.DryRunNone && !o.yes
 	if asked {
 		for _, r := range slices.Concat(found.Removals, found.Released) {
-			if err := (&printers.NamePrinter{Operation: "would be " + r.Done()}).PrintObj(r.Object, o.ErrOut); err != nil {
+			if err := command.LinePrinter("would be "+r.Done()).PrintObj(r.Object, o.ErrOut); err != nil {
 				return err
 			}
 		}
@@ -190,7 +191,7 @@ func (o *Options) confirm(found *setup.Found) error {
 		if o.dryRun == command.DryRunNone {
 			return &job.Hinted{Err: err, Hint: "wait for them, or end them: " + o.command(" --force", o.caller)}
 		}
-		fmt.Fprintln(o.ErrOut, "it would be refused without --force:", err)
+		fmt.Fprintln(o.ErrOut, "it would be refused without --force:", ui.Printable(err.Error()))
 	}
 	if asked {
 		return &job.Hinted{Err: errors.New("nothing was removed: that needs --yes"), Hint: o.command("", o.caller)}
@@ -213,7 +214,7 @@ func (o *Options) remove(ctx context.Context, u *setup.Uninstaller, removals []s
 
 // print prints what was done. A namespace that stays is no object that was removed.
 func (o *Options) print(r setup.Removal) error {
-	line := &printers.NamePrinter{Operation: r.Done() + command.DryRunNote[o.dryRun]}
+	line := command.LinePrinter(r.Done() + command.DryRunNote[o.dryRun])
 	switch {
 	case o.printer == nil:
 		return line.PrintObj(r.Object, o.Out)

@@ -67,3 +67,51 @@ func TestUninstallKept(t *testing.T) {
 		})
 	}
 }
+
+// The cluster's names command no terminal, and none passes for another line.
+func TestUninstallHostileNames(t *testing.T) {
+	const list = `{"kind":"%sList","apiVersion":"%s","items":[%s]}`
+	const hostile = `{"metadata":{"name":"a\u001b[2J\u202e\nb","namespace":"n","labels":{"app.kubernetes.io/managed-by":"hodei"}},` +
+		`"roleRef":{"kind":"ClusterRole","name":"hodei-user"}}`
+	answers := keptServer()
+	for path, answer := range map[string]string{
+		"batch/v1/namespaces/kept/jobs":                      fmt.Sprintf(list, "Job", "batch/v1", hostile),
+		"rbac.authorization.k8s.io/v1/namespaces/kept/roles": fmt.Sprintf(list, "PartialObjectMetadata", "meta.k8s.io/v1", hostile),
+		"rbac.authorization.k8s.io/v1/clusterroles": fmt.Sprintf(list, "ClusterRole", "rbac.authorization.k8s.io/v1",
+			`{"kind":"ClusterRole","apiVersion":"rbac.authorization.k8s.io/v1","metadata":{"name":"hodei-user"}}`),
+		"rbac.authorization.k8s.io/v1/rolebindings": fmt.Sprintf(list, "RoleBinding", "rbac.authorization.k8s.io/v1", hostile),
+	} {
+		answers["GET /apis/"+path] = answer
+	}
+	server := answers.Start(t)
+	kube := genericclioptions.NewConfigFlags(false)
+	kube.APIServer = &server
+	for _, format := range []string{"", "name"} {
+		var out, said strings.Builder
+		o := Options{dryRun: command.DryRunClient}
+		o.Env = &command.Env{
+			IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &said},
+			Name:      "kubectl hodei", Kube: kube, Getenv: func(string) string { return "" },
+		}
+		if format != "" {
+			flags := genericclioptions.NewPrintFlags("deleted")
+			flags.OutputFormat = &format
+			var err error
+			if o.printer, err = command.NewPrinter(flags.OutputFormat, flags.ToPrinter); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := o.Run(t.Context()); err != nil {
+			t.Error(err)
+		}
+		for _, printed := range []struct{ text, want string }{
+			{out.String(), `job.batch/a\u001b[2J\u202e\nb`},
+			{said.String(), "left to whoever made it: rolebinding a[2J b in namespace n"},
+			{said.String(), "it would be refused without --force: jobs have not ended: kept/a[2J b"},
+		} {
+			if !strings.Contains(printed.text, printed.want) || strings.ContainsAny(printed.text, "\x1b\u202e") {
+				t.Errorf("-o %q: %q, want %q in it", format, printed.text, printed.want)
+			}
+		}
+	}
+}

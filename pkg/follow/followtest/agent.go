@@ -93,7 +93,8 @@ func Attach(t *testing.T, i Issued, attempt string, deliver func(context.Context
 	}
 	a.Send(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_Hello{Hello: &hodeipb.Hello{
 		Protocol: hodeipb.Protocol, Namespace: i.id.Namespace, Job: i.id.Job, Attempt: attempt, AttemptUid: "uid-" + attempt,
-		Extent: &hodeipb.Extent{}, State: &hodeipb.State{Phase: hodeipb.Phase_RUNNING, Probes: []*hodeipb.Probe{{Name: "network"}, {Name: "oom", Absent: "no BTF"}}},
+		Extent: &hodeipb.Extent{}, State: &hodeipb.State{Phase: hodeipb.Phase_RUNNING,
+			Probes: []*hodeipb.Probe{{Name: "network"}, {Name: "oom", Absent: "no BTF"}}},
 		LastSample: timestamppb.New(Sampled),
 	}}})
 	m, err := a.Stream.Recv()
@@ -151,15 +152,17 @@ func (j IssuedJob) TLS() *tls.Config { return j.Config }
 func UsageAt(seconds float64) *hodeipb.Usage {
 	ns := uint64(seconds * 1e9)
 	return &hodeipb.Usage{
-		Source: "cgroup2+ebpf", CpuNs: &ns, MemoryBytes: new(uint64(512 << 20)), MemoryPeakBytes: new(uint64(812 << 20)), MemoryLimitBytes: new(uint64(1 << 30)),
-		NetIpv4: &hodeipb.Traffic{ReceiveBytes: 12_300_000, TransmitBytes: 400_000}, Pids: new(uint64(3)),
+		Source: "cgroup2+ebpf", CpuNs: &ns, MemoryBytes: new(uint64(512 << 20)), MemoryPeakBytes: new(uint64(812 << 20)),
+		MemoryLimitBytes: new(uint64(1 << 30)),
+		NetIpv4:          &hodeipb.Traffic{ReceiveBytes: 12_300_000, TransmitBytes: 400_000}, Pids: new(uint64(3)),
 	}
 }
 
 // Completed is the record of a command that succeeded after so many seconds.
 func Completed(began time.Time, seconds float64) *hodeipb.ExitRecord {
-	return &hodeipb.ExitRecord{Cause: string(job.Completed), Started: timestamppb.New(began), Finished: timestamppb.New(began.Add(time.Duration(seconds * float64(time.Second)))),
-		Usage: UsageAt(seconds), Probes: []*hodeipb.Probe{{Name: "network"}, {Name: "oom", Absent: "no BTF"}}}
+	return &hodeipb.ExitRecord{Cause: string(job.Completed), Started: timestamppb.New(began),
+		Finished: timestamppb.New(began.Add(time.Duration(seconds * float64(time.Second)))),
+		Usage:    UsageAt(seconds), Probes: []*hodeipb.Probe{{Name: "network"}, {Name: "oom", Absent: "no BTF"}}}
 }
 
 // MetricsAt is a sample of a time of the agent's clock.

@@ -39,7 +39,8 @@ func (s Server) Start(t testing.TB) string {
 		for code, reason := range reasons {
 			if message, ok := strings.CutPrefix(answer, fmt.Sprint(code, " ")); ok {
 				w.WriteHeader(code)
-				answer = fmt.Sprintf(`{"kind":"Status","apiVersion":"v1","status":"Failure","reason":%q,"code":%d,"message":%q}`, reason, code, message)
+				answer = fmt.Sprintf(`{"kind":"Status","apiVersion":"v1","status":"Failure","reason":%q,"code":%d,"message":%q}`,
+					reason, code, message)
 			}
 		}
 		fmt.Fprint(w, answer)

@@ -125,7 +125,8 @@ func processes() {
 	buf := make([]byte, 16)
 	local := syscall.Iovec{Base: &buf[0], Len: uint64(len(buf))}
 	remote := [2]uintptr{0x400000, uintptr(len(buf))} // where a Go program's text is
-	_, _, errno := syscall.Syscall6(310 /* process_vm_readv */, 1, uintptr(unsafe.Pointer(&local)), 1, uintptr(unsafe.Pointer(&remote)), 1, 0)
+	_, _, errno := syscall.Syscall6(310 /* process_vm_readv */, 1, uintptr(unsafe.Pointer(&local)), 1,
+		uintptr(unsafe.Pointer(&remote)), 1, 0)
 	result("read process 1's memory", orNil(errno))
 	pidfd, _, errno := syscall.Syscall(434 /* pidfd_open */, 1, 0, 0)
 	result("open process 1's pidfd", orNil(errno))
