@@ -59,12 +59,12 @@ func newRoot(a *command.Env) *cobra.Command {
 	}
 	groups := templates.CommandGroups{
 		{Message: "Jobs:", Commands: []*cobra.Command{
-			run.New(a),
+			run.New(a, (*run.Options).Run),
 			jobs.New(a, (*jobs.Options).Run),
 			describe.New(a, (*describe.Options).Run),
 			top.New(a, (*top.Options).Run),
 			logs.New(a, (*logs.Options).Run),
-			attach.New(a),
+			attach.New(a, (*attach.Options).Run),
 			report.New(a, (*report.Options).Run),
 			advise.New(a, (*advise.Options).Run),
 		}},

@@ -22,7 +22,7 @@ type notRun struct {
 	here func(name string) (string, error)
 }
 
-// hint is what helps.
+// hint says what helps. It is empty if the command is not known.
 func (n notRun) hint() string {
 	if len(n.command) == 0 { // of a job that somebody else has made
 		return ""

@@ -12,8 +12,9 @@ import (
 func TestNotRunHint(t *testing.T) {
 	here := func(name string) (string, error) {
 		line, ok := map[string]string{
-			"./script.sh": "#!/bin/bash -e\n", "./train.py": "#!/usr/bin/env python3\n", "./tool.rb": "#!/usr/bin/ruby", "./plain.sh": "echo\n",
-			"./binary": "\x7fELF", "./odd": "#!/opt/odd\n", "x y.sh": "#!/bin/sh\n",
+			"./script.sh": "#!/bin/bash -e\n", "./train.py": "#!/usr/bin/env python3\n", "./tool.rb": "#!/usr/bin/ruby",
+			"./plain.sh": "echo\n",
+			"./binary":   "\x7fELF", "./odd": "#!/opt/odd\n", "x y.sh": "#!/bin/sh\n",
 		}[name]
 		if !ok {
 			return "", fs.ErrNotExist
@@ -36,20 +37,27 @@ func TestNotRunHint(t *testing.T) {
 		{"operators in a word", []string{"echo hi && ls"}, 127, missing, "a shell can: hodei run -- sh -c 'echo hi && ls'"},
 		{"a line", []string{"make test"}, 127, missing, "a shell can: hodei run -- sh -c 'make test'"},
 		{"a builtin", []string{"cd", "/tmp"}, 127, missing, "a shell can: hodei run -- sh -c 'cd /tmp'"},
-		{"a builtin and an operator", []string{"cd", "/my dir", "&&", "ls"}, 127, missing, `a shell can: hodei run -- sh -c 'cd '\''/my dir'\'' && ls'`},
+		{"a builtin and an operator", []string{"cd", "/my dir", "&&", "ls"}, 127, missing,
+			`a shell can: hodei run -- sh -c 'cd '\''/my dir'\'' && ls'`},
 		{"a glob", []string{"./*.sh"}, 127, "no such file or directory", "a shell can: hodei run -- sh -c './*.sh'"},
 		{"a redirection", []string{"ls>out"}, 127, missing, "a shell can: hodei run -- sh -c 'ls>out'"},
 		{"a variable", []string{"FOO=a b", "make", "x y"}, 127, missing, "hodei run -e 'FOO=a b' -- make 'x y'"},
 		{"a path with a space", []string{"/opt/my tools/run"}, 127, missing, check},
-		{"a script from here", []string{"./script.sh", "a b"}, 127, missing, local + `; the script's text can be: hodei run -- bash -c "$(cat ./script.sh)" ./script.sh 'a b'`},
-		{"of Python", []string{"./train.py", "--epochs", "3"}, 127, missing, local + `; the script's text can be: hodei run -- python3 -c "$(cat ./train.py)" --epochs 3`},
+		{"a script from here", []string{"./script.sh", "a b"}, 127, missing,
+			local + `; the script's text can be: hodei run -- bash -c "$(cat ./script.sh)" ./script.sh 'a b'`},
+		{"of Python", []string{"./train.py", "--epochs", "3"}, 127, missing,
+			local + `; the script's text can be: hodei run -- python3 -c "$(cat ./train.py)" --epochs 3`},
 		{"of Ruby", []string{"./tool.rb"}, 127, missing, local + `; the script's text can be: hodei run -- ruby -e "$(cat ./tool.rb)"`},
 		{"without an interpreter", []string{"./plain.sh"}, 127, missing, local + ": build an image that has it, and name it with --image"},
 		{"of another interpreter", []string{"./odd"}, 127, missing, local + ": build an image that has it, and name it with --image"},
 		{"a program from here", []string{"./binary"}, 127, missing, local + ": build an image that has it, and name it with --image"},
-		{"no directory", []string{"cd", "x"}, 126, `no working directory: --workdir "/none": no such file or directory`, "name a directory that is there: --workdir DIR"},
-		{"there, and no script", []string{"./plain.sh"}, 126, "./plain.sh: exec format error: it is no program, and has no #! line that names its interpreter", "a shell may run it: hodei run -- sh ./plain.sh"},
-		{"another architecture", []string{"/app"}, 126, "/app: exec format error: it is no program for arm64", "name an image that is built for the node: --image IMAGE"},
+		{"no directory", []string{"cd", "x"}, 126, `no working directory: --workdir "/none": no such file or directory`,
+			"name a directory that is there: --workdir DIR"},
+		{"there, and no script", []string{"./plain.sh"}, 126,
+			"./plain.sh: exec format error: it is no program, and has no #! line that names its interpreter",
+			"a shell may run it: hodei run -- sh ./plain.sh"},
+		{"another architecture", []string{"/app"}, 126, "/app: exec format error: it is no program for arm64",
+			"name an image that is built for the node: --image IMAGE"},
 		{"not executable", []string{"./script.sh"}, 126, "permission denied", check},
 	} {
 		t.Run(test.name, func(t *testing.T) {

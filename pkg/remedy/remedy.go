@@ -1,6 +1,6 @@
-// Package remedy says what helps against the way a job has ended, as a hint that can be typed. Start with
-// [Job.Explain]. {hodei} in a hint is the program's name, which whoever shows it puts in. The package shows nothing
-// and asks no cluster; of this machine it reads the first line of a script that was not found in the image.
+// Package remedy says how a job failed and what helps against that, as a hint that can be typed. Start with
+// [Job.Explain]. Whoever shows a hint replaces {hodei} in it by the program's name. The package shows nothing and asks
+// no cluster. It reads one thing of this machine: the first line of a script that was not found in the image.
 package remedy
 
 import (
@@ -28,7 +28,8 @@ type Job struct {
 	EBPFHint func(*job.Outcome) string
 }
 
-// Explain returns an outcome as an error with a hint; nil if the command's own end says all.
+// Explain returns an outcome as an error with a hint. It returns nil for a command that ended by itself or was
+// cancelled: the outcome's summary says all then. It may read a script of this machine, see the package.
 func (j Job) Explain(outcome *job.Outcome) *job.Failure {
 	if outcome.Succeeded() { // what else happened is a note
 		return nil
@@ -66,7 +67,7 @@ func (j Job) Explain(outcome *job.Outcome) *job.Failure {
 	return f
 }
 
-// notRun is its command, which could not be started.
+// notRun describes the job's command, which could not be started.
 func (j Job) notRun(outcome *job.Outcome) notRun {
 	n := notRun{command: j.Spec.Command, code: outcome.Code, message: outcome.Message, again: j.Again, here: firstLineHere}
 	if n.again == "" {
@@ -78,7 +79,7 @@ func (j Job) notRun(outcome *job.Outcome) notRun {
 	return n
 }
 
-// left is the command that shows what is left of the job: this machine has no Job.
+// left is the command that shows what is left of the job.
 func (j Job) left() string {
 	if j.Here {
 		return "{hodei} logs " + j.Spec.Name
@@ -86,8 +87,8 @@ func (j Job) left() string {
 	return "{hodei} jobs " + j.Spec.Name + " -o wide"
 }
 
-// moreMemory is what helps against an end for lack of memory: twice the limit, which is the job's own, or the
-// cluster's, of which only the kernel has told.
+// moreMemory is the hint for a job that ran out of memory: twice its limit. Where the job asked for none, the limit is
+// the cluster's, which only the usage tells.
 func moreMemory(spec *job.Spec, u *job.Usage) string {
 	flag, limit := "--memory", spec.Resources().Memory.Limit
 	if spec.MemoryLimit != nil {

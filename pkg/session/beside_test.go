@@ -8,7 +8,6 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
-	"github.com/hodei-jobs/hodei/pkg/signals"
 )
 
 // beside is what tests give a session in place of a command.
@@ -30,11 +29,18 @@ func (b *beside) screen(quiet bool) *output.Screen {
 }
 
 // followed fills in what a command would.
-func (b *beside) followed(f Config) *Config {
-	f.Again, f.Streams, f.Named = func() string { return "" }, func() *output.Streams { return b.streams }, b.named
-	f.Hear = (&signals.Set{}).Hear
-	f.Afterwards = func(f func()) { b.after = append(b.after, f) }
-	return &f
+func (b *beside) followed(c Config) Config {
+	c.Named, c.Sink = b.named, output.Raw{To: b.streams}
+	if c.Events != nil {
+		c.Sink = c.Events
+	}
+	c.Afterwards = func(f func()) { b.after = append(b.after, f) }
+	return c
+}
+
+// config is of a job x that is nowhere.
+func (b *beside) config(screen *output.Screen, events *output.Events) Config {
+	return b.followed(Config{Teller: Teller{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Screen: screen, Events: events}})
 }
 
 // end is the end of the command.

@@ -17,7 +17,7 @@ const restNote = 5 * time.Second
 
 // followContainer has the log of a Pod's job displayed, in place of the output
 // that its agent would send.
-func (f *Follower) followContainer(c place.Cluster, pod string) {
+func (f *follower) followContainer(c place.Cluster, pod string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.tail != nil {
@@ -36,7 +36,7 @@ func (f *Follower) followContainer(c place.Cluster, pod string) {
 		sink, _ := output.Unplaced(f.sink)
 		err := t.Show(ctx, sink)
 		if unread, ok := errors.AsType[*joblog.UnreadError](err); ok {
-			f.Misses(unread.Error())
+			f.misses(unread.Error())
 			return nil
 		}
 		return err

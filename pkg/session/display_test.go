@@ -113,12 +113,12 @@ func TestDisplayLeft(t *testing.T) {
 func TestSettle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		free := make(chan struct{})
-		f := &Follower{display: output.NewDisplay(), passages: map[string]*output.Passage{}}
+		f := &follower{display: output.NewDisplay(), passages: map[string]*output.Passage{}}
 		f.display.Do(func(context.Context) error {
 			<-free
 			return nil
 		})
-		s := &Session{Follower: f}
+		s := &session{follower: f}
 		began := time.Now()
 		if s.settle(true) || time.Since(began) != leaveWait {
 			t.Errorf("settled after %s", time.Since(began))

@@ -1,22 +1,9 @@
 package session
 
-import (
-	"github.com/hodei-jobs/hodei/pkg/job"
-)
+import "github.com/hodei-jobs/hodei/pkg/job"
 
-// afterward is what a run does when an attempt has ended.
-type afterward int
-
-const (
-	nothing  afterward = iota // its end is known
-	awaitJob                  // which says whether another attempt follows
-	awaitPod                  // whose status names the cause
-	endRun
-)
-
-// afterExit says what follows from the exit record of an attempt; stopped tells that the job was
-// asked to stop.
-func afterExit(o *job.Outcome, retries int32, stopped bool) afterward {
+// afterExit decides about the exit record of an attempt; stopped tells that the job was asked to stop.
+func afterExit(o *job.Outcome, retries int32, stopped bool) step {
 	switch {
 	case !o.Succeeded() && retries > 0 && !stopped:
 		return awaitJob

@@ -12,7 +12,7 @@ func TestAfterExit(t *testing.T) {
 		outcome job.Outcome
 		retries int32
 		stopped bool
-		want    afterward
+		want    step
 	}{
 		{"it succeeds", job.Outcome{Cause: job.Completed}, 0, false, endRun},
 		{"it succeeds, and could be tried again", job.Outcome{Cause: job.Completed}, 3, false, endRun},
@@ -26,7 +26,7 @@ func TestAfterExit(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if got := afterExit(&test.outcome, test.retries, test.stopped); got != test.want {
-				t.Errorf("got %v, want %v", got, test.want)
+				t.Errorf("got %q, want %q", got, test.want)
 			}
 		})
 	}

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,10 +16,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
-// Follower is what hodei run and attach know of a job that they follow: it shows
-// the start, has the display show the output that is stored, and tells the
-// session what it has to act on. It is the Listener of their Recorder.
-type Follower struct {
+// follower is what a session knows of its job: it shows the start, has the display show the output that is stored, and
+// tells the session what it has to act on. It is the Listener of the session's Recorder.
+type follower struct {
 	display  *output.Display
 	sink     output.Sink
 	silent   bool // no output was asked for
@@ -69,27 +67,24 @@ const exitedBuffer = 16
 // only a little too slow blocks it many times a second.
 const blockedEvery = time.Minute
 
-func newFollower(o *Config) *Follower {
-	f := &Follower{
-		display: output.NewDisplay(), sink: output.Raw{To: o.Streams()}, silent: !o.Follow, fallback: o.Fallback,
-		screen: o.Screen, events: o.Events, usage: &usageHistory{}, describe: o.Place.Describe(), name: o.Spec.Name,
+func newFollower(c *Config) *follower {
+	f := &follower{
+		display: output.NewDisplay(), sink: c.Sink, silent: !c.Follow, fallback: c.Fallback, attached: c.Attached,
+		screen: c.Screen, events: c.Events, usage: &usageHistory{}, describe: c.Place.Describe(), name: c.Spec.Name,
 		running:  make(chan struct{}),
 		exited:   make(chan *hodeipb.ExitRecord, exitedBuffer),
 		stuck:    make(chan error, 1),
 		passages: map[string]*output.Passage{},
 		before:   map[string]bool{}, unstarted: map[string]bool{},
 	}
-	if o.Events != nil {
-		f.sink = o.Events
-	}
-	if o.UsageInterval > 0 {
-		f.usage.events = o.Events
+	if c.UsageInterval > 0 {
+		f.usage.events = c.Events
 	}
 	return f
 }
 
 // phase shows what the provider reports.
-func (f *Follower) phase(e job.Event) {
+func (f *follower) phase(e job.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.shown { // the command's output has the terminal
@@ -108,7 +103,7 @@ func (f *Follower) phase(e job.Event) {
 }
 
 // beside tells what is waited for while the command's output has the terminal.
-func (f *Follower) beside(e job.Event) {
+func (f *follower) beside(e job.Event) {
 	f.display.Aside(func() {
 		f.screen.Note(e.Detail)
 		if err := f.events.Phase(e); err != nil {
@@ -118,7 +113,7 @@ func (f *Follower) beside(e job.Event) {
 }
 
 // hush ends the display of a start that was taken back.
-func (f *Follower) hush() {
+func (f *follower) hush() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.shown, f.hushed = true, true
@@ -126,7 +121,7 @@ func (f *Follower) hush() {
 }
 
 // show has a phase displayed behind what happened before it.
-func (f *Follower) show(e job.Event) {
+func (f *follower) show(e job.Event) {
 	f.unlessHushed(func() error {
 		f.screen.Phase(e)
 		if e.Phase == job.Running {
@@ -138,7 +133,7 @@ func (f *Follower) show(e job.Event) {
 
 // unlessHushed has something displayed of the start, if it has not been taken back
 // by then.
-func (f *Follower) unlessHushed(step func() error) {
+func (f *follower) unlessHushed(step func() error) {
 	f.display.Say(func() error {
 		f.mu.Lock()
 		hushed := f.hushed
@@ -151,10 +146,10 @@ func (f *Follower) unlessHushed(step func() error) {
 }
 
 // closed tells that whoever read our output has gone.
-func (f *Follower) closed() bool { return errors.Is(f.display.Err(), syscall.EPIPE) }
+func (f *follower) closed() bool { return errors.Is(f.display.Err(), syscall.EPIPE) }
 
 // Attached prepares the display of an attempt.
-func (f *Follower) Attached(a coordinator.Attachment) {
+func (f *follower) Attached(a coordinator.Attachment) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	name := a.Hello.Attempt
@@ -190,7 +185,7 @@ func (f *Follower) Attached(a coordinator.Attachment) {
 
 // enqueue has the latest attempt's output displayed from now on. It is called
 // with f.mu held.
-func (f *Follower) enqueue() {
+func (f *follower) enqueue() {
 	p := f.passages[f.attempt]
 	if f.queued || p == nil {
 		return
@@ -201,7 +196,7 @@ func (f *Follower) enqueue() {
 
 // abandon ends the display of the latest attempt where its output does: nothing
 // more will come of it. It is called with f.mu held.
-func (f *Follower) abandon() {
+func (f *follower) abandon() {
 	p := f.passages[f.attempt]
 	if p == nil {
 		return
@@ -213,9 +208,9 @@ func (f *Follower) abandon() {
 	}
 }
 
-// ShowBefore has an attempt displayed by show that was over when we came, unless
+// showBefore has an attempt displayed by show that was over when we came, unless
 // it has attached all the same.
-func (f *Follower) ShowBefore(attempt string, show func(context.Context) error) {
+func (f *follower) showBefore(attempt string, show func(context.Context) error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if attempt == "" || f.before[attempt] || f.passages[attempt] != nil {
@@ -232,7 +227,7 @@ func (f *Follower) ShowBefore(attempt string, show func(context.Context) error) 
 
 // complete lets the display end where the output of the latest attempt does, and
 // tells when it has: the job is over.
-func (f *Follower) complete() <-chan struct{} {
+func (f *follower) complete() <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if p := f.passages[f.attempt]; p != nil {
@@ -262,7 +257,7 @@ func (f *Follower) complete() <-chan struct{} {
 
 // Metrics keeps a sample for the summary, and tells it if that was asked for: beside
 // the output, which may have its reader for as long as the job runs.
-func (f *Follower) Metrics(attempt string, m *hodeipb.Metrics) {
+func (f *follower) Metrics(attempt string, m *hodeipb.Metrics) {
 	f.usage.add(attempt, m)
 	if f.usage.events != nil {
 		f.display.Aside(func() {
@@ -274,7 +269,7 @@ func (f *Follower) Metrics(attempt string, m *hodeipb.Metrics) {
 }
 
 // State shows that the command runs, once an attempt.
-func (f *Follower) State(attempt string, state *hodeipb.State) {
+func (f *follower) State(attempt string, state *hodeipb.State) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.stopping = f.stopping || state.Phase == hodeipb.Phase_STOPPING
@@ -307,28 +302,28 @@ func (f *Follower) State(attempt string, state *hodeipb.State) {
 }
 
 // toldToStop tells that an agent has said so of its command.
-func (f *Follower) toldToStop() bool {
+func (f *follower) toldToStop() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.stopping
 }
 
 // neverStarted notes that the command of an attempt never started: no output of it is missing.
-func (f *Follower) neverStarted(attempt string) {
+func (f *follower) neverStarted(attempt string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.unstarted[attempt] = true
 }
 
 // latest is the attempt that attached last.
-func (f *Follower) latest() string {
+func (f *follower) latest() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.attempt
 }
 
 // runs shows that the latest attempt's command runs. It is called with f.mu held.
-func (f *Follower) runs(detail string) {
+func (f *follower) runs(detail string) {
 	f.onRunning.Do(func() { close(f.running) })
 	if f.shown {
 		return
@@ -338,7 +333,7 @@ func (f *Follower) runs(detail string) {
 }
 
 // runsUnmet shows that the command of an attempt runs whose agent can't be reached.
-func (f *Follower) runsUnmet(pod string) {
+func (f *follower) runsUnmet(pod string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.shown = false // that of another attempt
@@ -346,7 +341,7 @@ func (f *Follower) runsUnmet(pod string) {
 }
 
 // Exited tells the session.
-func (f *Follower) Exited(attempt string, record *hodeipb.ExitRecord) {
+func (f *follower) Exited(attempt string, record *hodeipb.ExitRecord) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.last = record
@@ -365,32 +360,15 @@ func (f *Follower) Exited(attempt string, record *hodeipb.ExitRecord) {
 }
 
 // Failed tells the session.
-func (f *Follower) Failed(_ string, err error) {
+func (f *follower) Failed(_ string, err error) {
 	select {
 	case f.stuck <- err:
 	default: // the first one ends the run
 	}
 }
 
-// followedSink has the follower know what is missing.
-type followedSink struct {
-	output.Sink
-	follower *Follower
-}
-
-func (s followedSink) Gap(g output.Gap) error {
-	s.follower.mu.Lock()
-	if g.Damage == nil {
-		s.follower.dropped = true
-	} else {
-		s.follower.damaged = true
-	}
-	s.follower.mu.Unlock()
-	return s.follower.lose(g)
-}
-
 // say shows a note, also among events, whatever is still to be shown.
-func (f *Follower) say(note string) {
+func (f *follower) say(note string) {
 	f.display.Aside(func() {
 		f.screen.Note(note)
 		if err := f.events.Note(note); err != nil {
@@ -399,21 +377,8 @@ func (f *Follower) say(note string) {
 	})
 }
 
-// lose notes and shows that output is missing.
-func (f *Follower) lose(g output.Gap) error {
-	f.Misses(g.String())
-	return f.sink.Gap(g)
-}
-
-// Misses notes what is missing of the output; empty: nothing.
-func (f *Follower) Misses(text string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.lost = cmp.Or(f.lost, text)
-}
-
 // ran tells that the command did, in any attempt.
-func (f *Follower) ran() bool {
+func (f *follower) ran() bool {
 	select {
 	case <-f.running:
 		return true
@@ -421,69 +386,3 @@ func (f *Follower) ran() bool {
 		return false
 	}
 }
-
-// missing says what the outcome's attempt has printed and we have not, or what
-// was lost before, and what helps against it; empty: nothing. It is called when
-// all is shown.
-func (f *Follower) missing(o *job.Outcome) (lost, hint string, err error) {
-	f.mu.Lock()
-	silent, tail := f.silent, f.tail
-	f.mu.Unlock()
-	switch {
-	case silent:
-		return "", "", nil
-	case f.fallback:
-		return f.missingOfLog(o, tail)
-	}
-	f.mu.Lock()
-	attempt := f.attempt
-	if o.Attempt != "" {
-		attempt = o.Attempt
-	}
-	if f.before[attempt] { // who shows it has said what is missing
-		defer f.mu.Unlock()
-		return f.lost, "", nil
-	}
-	p, ended := f.passages[attempt], f.ended && attempt == f.attempt
-	f.mu.Unlock()
-	g := output.Gap{Attempt: attempt}
-	if p != nil {
-		g.Offset, g.Damage = p.Offset(), p.Damage()
-	}
-	torn := !o.Counted() && f.ran() && !ended // its Pod or agent has gone under way
-	switch {
-	case o.OutputBytes > g.Offset:
-		g.Bytes = o.OutputBytes - g.Offset
-		err = f.lose(g)
-	case torn:
-		err = f.lose(g)
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	switch {
-	case f.damaged || g.Damage != nil:
-		return f.lost, "check this machine's disk, and let it be fetched again: {hodei} logs " + f.name, err
-	case f.fullDisk:
-		return f.lost, "make room on the disk that the job runs on", err
-	case f.dropped:
-		return f.lost, "let more of it be kept, or the job wait: --log-spool, --log-overflow=block", err
-	case torn: // what has ended the job is why
-		return f.lost, "", err
-	}
-	return f.lost, "let the Pod wait longer for its output to be fetched: --linger", err
-}
-
-// missingOfLog is missing where the output came from the container's log t; nil: none
-// was found.
-func (f *Follower) missingOfLog(o *job.Outcome, t *joblog.Tail) (lost, hint string, err error) {
-	if g, missing := t.Missing(o); missing && f.ran() {
-		g.Attempt = cmp.Or(g.Attempt, f.name)
-		err = f.lose(g)
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.lost, tunnelHint, err
-}
-
-// tunnelHint is what helps where a container's log is not enough.
-const tunnelHint = "to fetch it from the agent: ask for the right to create pods/portforward"

@@ -22,14 +22,16 @@ import (
 )
 
 // testFollower is of a job that writes to out and errOut, which are no terminals.
-func testFollower(t *testing.T, out, errOut io.Writer, events string) *Follower {
+func testFollower(t *testing.T, out, errOut io.Writer, events string) *follower {
 	t.Helper()
 	a := newBeside(out, errOut)
-	o := a.followed(Config{Spec: &job.Spec{Name: "hodei-x"}, Place: nowhere{}, Follow: true, Screen: a.screen(events != "")})
+	o := a.followed(Config{Teller: Teller{Spec: &job.Spec{Name: "hodei-x"}, Place: nowhere{}, Screen: a.screen(events != "")},
+		Follow: true})
 	if events != "" {
 		o.Events = &output.Events{Out: out, YAML: events == "yaml"}
+		o.Sink = o.Events
 	}
-	f := newFollower(o)
+	f := newFollower(&o)
 	t.Cleanup(func() {
 		f.display.Leave()
 		<-f.display.Done()
@@ -46,7 +48,7 @@ func (nowhere) Namespace() string { return "ns" }
 func (nowhere) EBPFHint(*job.Outcome) string { return "" }
 
 // attach has an attempt attach whose log begins at offset first.
-func attach(t *testing.T, f *Follower, attempt string, first uint64) *logstore.Log {
+func attach(t *testing.T, f *follower, attempt string, first uint64) *logstore.Log {
 	t.Helper()
 	log := testLog(t, attempt, first)
 	f.Attached(coordinator.Attachment{Hello: &hodeipb.Hello{Attempt: attempt}, Log: log})
@@ -89,7 +91,8 @@ func TestEvents(t *testing.T) {
 				}
 				return "TIME"
 			})
-			outputtest.Golden(t, "events."+format, regexp.MustCompile(`agent [0-9.]+s, command [0-9.]+s`).ReplaceAllString(text, "agent N, command N"))
+			outputtest.Golden(t, "events."+format,
+				regexp.MustCompile(`agent [0-9.]+s, command [0-9.]+s`).ReplaceAllString(text, "agent N, command N"))
 			if errOut.Len() > 0 {
 				t.Errorf("stderr: %q", errOut.String())
 			}
@@ -114,7 +117,8 @@ func TestOutput(t *testing.T) {
 		t.Errorf("stderr %q, want %q", got, want)
 	}
 	const want = "42 bytes of x are missing from offset 14 on"
-	if got, hint, err := f.missing(&job.Outcome{Cause: job.Completed}); got != want || !strings.Contains(hint, "--log-spool") || err != nil {
+	got, hint, err := f.missing(&job.Outcome{Cause: job.Completed})
+	if got != want || !strings.Contains(hint, "--log-spool") || err != nil {
 		t.Errorf("missing %q, hint %q, %v; want %q", got, hint, err, want)
 	}
 }
@@ -287,7 +291,8 @@ func TestFollowerAbandons(t *testing.T) {
 	if !slices.Equal(types, want) {
 		t.Errorf("got  %q\nwant %q", types, want)
 	}
-	if lost, _, err := f.missing(&job.Outcome{Cause: job.Completed}); lost != "an unknown number of bytes of x-1 are missing from offset 4 on" || err != nil {
+	lost, _, err := f.missing(&job.Outcome{Cause: job.Completed})
+	if want := "an unknown number of bytes of x-1 are missing from offset 4 on"; lost != want || err != nil {
 		t.Errorf("missing %q, %v", lost, err)
 	}
 }

@@ -8,8 +8,8 @@ import (
 )
 
 // newRecord returns the record that the store keeps of the session's job.
-func (s *Session) newRecord() *history.Record {
-	r := &history.Record{Listener: s.Follower, Before: s.Before}
+func (s *session) newRecord() *history.Record {
+	r := &history.Record{Listener: s.follower, Before: s.Phases}
 	if s.Store != nil {
 		r.Store = s.Store.Store
 	}

@@ -25,19 +25,20 @@ func TestSessionRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := newBeside(io.Discard, io.Discard)
-	o := a.followed(Config{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Follow: true, Screen: a.screen(true)})
+	o := a.config(a.screen(true), nil)
+	o.Follow = true
 	log, err := kept.Create(recordKey, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer log.Close()
 	j := followtest.NewJob()
-	s := &Session{Config: o, Job: j, Signals: nil, Store: &place.Store{Store: kept, Dir: "/store"}}
-	err = s.Run(context.WithoutCancel(t.Context()), func(*Follower) {
-		s.record.Attached(coordinator.Attachment{Hello: &hodeipb.Hello{Attempt: "x-1", AttemptUid: "1"}, Log: log})
-		s.record.State("x-1", ran)
-		j.Ends <- &job.Outcome{Cause: job.Error, Code: 7, Attempt: "x-1"}
-	})
+	o.Job, o.Store = j, &place.Store{Store: kept, Dir: "/store"}
+	s := newSession(o)
+	s.record.Attached(coordinator.Attachment{Hello: &hodeipb.Hello{Attempt: "x-1", AttemptUid: "1"}, Log: log})
+	s.record.State("x-1", ran)
+	j.Ends <- &job.Outcome{Cause: job.Error, Code: 7, Attempt: "x-1"}
+	err = s.run(context.WithoutCancel(t.Context()))
 	if exit, ok := errors.AsType[*job.ExitError](err); !ok || exit.Code != 7 {
 		t.Fatalf("got %v", err)
 	}

@@ -28,9 +28,10 @@ func (refusing) Refused(err error) *job.Failure {
 // A session whose handshakes are refused for good ends, and the job goes on.
 func TestSessionRefused(t *testing.T) {
 	f := testFollower(t, io.Discard, io.Discard, "json")
-	o := newBeside(io.Discard, io.Discard).followed(Config{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Screen: f.screen, Events: f.events})
+	o := newBeside(io.Discard, io.Discard).config(f.screen, f.events)
 	j := refusing{followtest.NewJob()}
-	s := &Session{Config: o, Job: j, Follower: f}
+	o.Job = j
+	s := &session{Config: o, follower: f}
 	refusals := make(chan *job.Failure, 1)
 	refusals <- j.Refused(errors.New("bad certificate"))
 	meeting, fail := context.WithCancelCause(t.Context())
@@ -40,7 +41,8 @@ func TestSessionRefused(t *testing.T) {
 	err := s.await(t.Context(), meeting, &follow.Events{Refused: refusals, Over: over})
 	exit, ok := errors.AsType[*job.ExitError](err)
 	tip, _ := errors.AsType[*job.Hinted](err)
-	if !ok || exit.Code != 125 || err.Error() != "refused: bad certificate; job x goes on" || tip == nil || tip.Hint != "compare the clocks" {
+	if !ok || exit.Code != 125 || err.Error() != "refused: bad certificate; job x goes on" ||
+		tip == nil || tip.Hint != "compare the clocks" {
 		t.Errorf("got %v", err)
 	}
 	if j.Deleted.Load() {
@@ -65,14 +67,16 @@ func TestSessionRefusedByAgent(t *testing.T) {
 		_, agent := followtest.Certs(t, id)
 		var said bytes.Buffer
 		a := newBeside(io.Discard, &said)
-		o := a.followed(Config{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Follow: true, Screen: a.screen(false)})
+		o := a.config(a.screen(false), nil)
+		o.Follow = true
 		j := ownTLS{refusing{followtest.NewJob()}, config}
+		o.Job = j
 		ctx, cancel := context.WithCancel(t.Context())
 		var work sync.WaitGroup
 		work.Go(func() { followtest.Shake(ctx, j.Tunnel, agent) })
 		began := time.Now()
 		end := make(chan error, 1)
-		work.Go(func() { end <- (&Session{Config: o, Job: j}).Run(ctx, nil) })
+		work.Go(func() { end <- Run(ctx, o) })
 		var err error
 		select {
 		case err = <-end:
@@ -82,13 +86,14 @@ func TestSessionRefusedByAgent(t *testing.T) {
 		cancel()
 		work.Wait()
 		exit, ok := errors.AsType[*job.ExitError](err)
-		if !ok || exit.Code != 125 || !strings.HasPrefix(err.Error(), "refused: remote error: tls: ") || !strings.HasSuffix(err.Error(), "; job x goes on") {
+		const refused = "refused: remote error: tls: "
+		if !ok || exit.Code != 125 || !strings.HasPrefix(err.Error(), refused) || !strings.HasSuffix(err.Error(), "; job x goes on") {
 			t.Errorf("got %v", err)
 		}
 		if took := time.Since(began); took < follow.RefusedWait {
 			t.Errorf("given up after %s", took)
 		}
-		if !strings.HasPrefix(said.String(), "refused: remote error: tls: ") || strings.Count(said.String(), "; trying on for 2m0s\n") != 1 {
+		if !strings.HasPrefix(said.String(), refused) || strings.Count(said.String(), "; trying on for 2m0s\n") != 1 {
 			t.Errorf("said %q", said.String())
 		}
 		if j.Deleted.Load() {

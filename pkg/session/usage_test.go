@@ -13,7 +13,6 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/follow/followtest"
 	"github.com/hodei-jobs/hodei/pkg/history"
-	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/place"
 )
@@ -38,22 +37,25 @@ func TestSessionUsage(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var out, errOut bytes.Buffer
 			a := newBeside(&out, &errOut)
-			o := a.followed(Config{Spec: &job.Spec{Name: "x"}, Place: nowhere{}, Follow: test.follow, UsageInterval: test.every, Screen: a.screen(test.events)})
+			o := a.config(a.screen(test.events), nil)
+			o.Follow = test.follow
+			o.UsageInterval = test.every
 			if test.events {
 				o.Events = &output.Events{Out: &out}
+				o.Sink = o.Events
 			}
 			i := followtest.Issue(t, "ns", "x")
 			j := followtest.IssuedJob{Job: followtest.NewJob(), Config: i.Server}
-			s := &Session{Config: o, Job: j}
+			o.Job = j
 			kept, err := logstore.Open(t.TempDir(), logstore.Limits{})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if test.follow {
-				s.Store = &place.Store{Store: kept}
+				o.Store = &place.Store{Store: kept}
 			}
 			over := make(chan error, 1)
-			go func() { over <- s.Run(t.Context(), nil) }()
+			go func() { over <- Run(t.Context(), o) }()
 			agent := followtest.Attach(t, i, "x-1", j.Deliver)
 			if got := agent.Welcome.MetricsInterval.AsDuration(); got != test.interval {
 				t.Errorf("asked for a sample every %s, want %s", got, test.interval)
@@ -66,6 +68,7 @@ func TestSessionUsage(t *testing.T) {
 			if err := <-over; err != nil {
 				t.Fatal(err)
 			}
+			const want = "exit 0 in 5.00s, cpu 5.00s, memory 812Mi of 1Gi, net received 12.3MB sent 400kB\n"
 			told, final := 0, map[string]any{}
 			for line := range strings.Lines(out.String()) {
 				var event map[string]any
@@ -90,7 +93,7 @@ func TestSessionUsage(t *testing.T) {
 				if cpu != 5e9 || len(final["probes"].([]any)) != 2 {
 					t.Errorf("exit event %v", final)
 				}
-			} else if want := "exit 0 in 5.00s, cpu 5.00s, memory 812Mi of 1Gi, net received 12.3MB sent 400kB\n"; !strings.HasSuffix(errOut.String(), want) {
+			} else if !strings.HasSuffix(errOut.String(), want) {
 				t.Errorf("stderr %q, want it to end with %q", errOut.String(), want)
 			}
 			stored := 0

@@ -1,3 +1,6 @@
+// Package attach is the command hodei attach: it follows a job that was made before to its end, or shows one that has
+// ended. Start with [New]; [Options.Run] is all that one attach does. How a job is followed is pkg/session's, and how
+// an attempt that is over is shown pkg/joblog's.
 package attach
 
 import (
@@ -21,16 +24,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/signals"
 )
 
-// attachFlags are the flags of attach, as they were typed.
-type attachFlags struct {
-	quiet, timestamps, prefix bool
-	output                    string
-	usageInterval             time.Duration
-	metricsAddr               string
-}
-
-func New(a *command.Env) *cobra.Command {
-	var f attachFlags
+// New makes the command; run is (*Options).Run, or a test's.
+func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Command {
+	var f typed
 	cmd := &cobra.Command{
 		Use:                   "attach NAME",
 		DisableFlagsInUseLine: true,
@@ -51,77 +47,48 @@ func New(a *command.Env) *cobra.Command {
 			# Follow it as a stream of events
 			hodei attach -o json hodei-make-k3x9z`),
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.CompleteLog,
+		ValidArgsFunction: env.CompleteLog,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := attachOptions(a, cmd, f, args[0])
+			o, err := f.options(env, cmd, args[0])
 			if err == nil {
-				defer o.store.Close(o.Screen.Note)
-				err = o.Run(cmd.Context())
+				defer o.Store.Close(o.Screen.Note)
+				err = run(o, cmd.Context())
 			}
 			return command.AsRun(err)
 		},
 	}
-	flags := cmd.Flags()
-	flags.BoolVarP(&f.quiet, "quiet", "q", false, "Write nothing but the command's own output and errors.")
-	a.AddProviderFlag(cmd, flags, "Where the job runs")
-	command.DecorationFlags(cmd, &f.timestamps, &f.prefix)
-	flags.StringVarP(&f.output, "output", "o", "", "json or yaml: write events to stdout.")
-	command.UsageIntervalFlag(cmd, &f.usageInterval)
-	command.MetricsFlag(cmd, &f.metricsAddr)
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
+	f.register(env, cmd)
 	return cmd
 }
 
-// Options is what is to be attached to, and how it is shown.
+// Options is what one attach does: which job it looks for where, and how it is shown.
 type Options struct {
-	*session.Config
-	signals     *signals.Set
-	metricsAddr string // where usage is shown to Prometheus; empty: nowhere
-	jobName     string
-	finder      *history.Finder
-	store       *place.Store
-	sink        func(job string) output.Sink
-	viewer      *joblog.Viewer // of the attempts that are over
+	// JobName is the job to attach to. Finder looks for it in the cluster and in Store, which also keeps its output.
+	JobName string
+	Finder  *history.Finder
+	Store   *place.Store
+
+	// Screen, Events and Named are those of a session.Teller.
+	Screen *output.Screen
+	Events *output.Events
+	Named  func(hint string) string
+	// Sinks makes the sink of a job's output, by its name. Viewer shows attempts that are over, on such sinks.
+	Sinks  func(job string) output.Sink
+	Viewer *joblog.Viewer
+
+	// UsageInterval is that of a session.Config. MetricsAddr is where usage is shown to Prometheus; empty: nowhere.
+	UsageInterval time.Duration
+	MetricsAddr   string
+
+	// Signals hears what the command is sent. Afterwards is that of a session.Config.
+	Signals    *signals.Set
+	Afterwards func(f func())
 }
 
-// attachOptions turns flags into options. The caller closes their store.
-func attachOptions(a *command.Env, cmd *cobra.Command, f attachFlags, name string) (*Options, error) {
-	switch {
-	case f.output != "" && f.output != "json" && f.output != "yaml":
-		return nil, command.Usagef(cmd, "-o %q: want json or yaml", f.output)
-	case f.output != "" && (f.timestamps || f.prefix):
-		return nil, command.Usagef(cmd, "-o %s has no decorated lines: leave --timestamps and --prefix out", f.output)
-	}
-	if err := command.CheckUsageInterval(cmd, f.usageInterval, f.output != ""); err != nil {
-		return nil, err
-	}
-	metricsAddr, err := command.MetricsAddress(cmd, f.metricsAddr)
-	if err != nil {
-		return nil, err
-	}
-	o := &Options{
-		Config: a.Followed(session.Config{Follow: true, UsageInterval: f.usageInterval}), signals: a.Signals, metricsAddr: metricsAddr,
-	}
-	if f.output != "" {
-		o.Events = &output.Events{Out: a.Out, YAML: f.output == "yaml"}
-	}
-	o.Screen = command.NewScreen(a, f.quiet || o.Events != nil)
-	shown := output.Options{Timestamps: f.timestamps, Prefix: f.prefix}
-	if o.Events != nil {
-		shown = output.Options{Events: o.Events}
-	}
-	o.jobName, o.sink = name, a.Streams().Sinks(shown)
-	if o.finder, o.store, err = a.Finder(true, o.Screen.Note); err != nil {
-		return nil, err
-	}
-	o.finder.Patient = true
-	o.viewer = joblog.New(o.finder, o.sink)
-	o.viewer.EndSaid, o.viewer.StoreDir = true, o.store.Dir
-	return o, nil
-}
-
+// Run follows the job, or shows it if it is over. Its error is that of [session.Run], or says why the job can't be
+// followed.
 func (o *Options) Run(ctx context.Context) error {
-	j, err := o.finder.Find(ctx, o.jobName)
+	j, err := o.Finder.Find(ctx, o.JobName)
 	switch {
 	case err != nil:
 		return err
@@ -130,18 +97,18 @@ func (o *Options) Run(ctx context.Context) error {
 	case j.Found.Finished:
 		return o.ended(ctx, j)
 	}
-	stopMetrics, err := o.ServeMetrics("attach", o.metricsAddr)
+	exporter, stopMetrics, err := session.ServeMetrics(ctx, "attach", o.MetricsAddr, o.Screen.Note)
 	if err != nil {
 		return err
 	}
 	defer stopMetrics()
-	o.Spec, o.Place = j.Found.Spec, place.Cluster{Provider: o.finder.Cluster}
-	if err := o.chooseTunnel(ctx, j.Found); err != nil {
+	fallback, err := o.chooseTunnel(ctx, j.Found)
+	if err != nil {
 		return err
 	}
-	heard, stop := o.signals.ForSession()
+	heard, stop := o.Signals.ForSession()
 	defer stop()
-	run, err := o.finder.Cluster.Attach(ctx, j.Found, kubernetes.RunOptions{NoTunnel: o.Fallback})
+	run, err := o.Finder.Cluster.Attach(ctx, j.Found, kubernetes.RunOptions{NoTunnel: fallback})
 	if err != nil {
 		return err
 	}
@@ -149,17 +116,61 @@ func (o *Options) Run(ctx context.Context) error {
 	for _, note := range run.Notes() {
 		o.Screen.Note(note)
 	}
-	s := &session.Session{Config: o.Config, Job: run, Store: o.store, Signals: heard, StopSignals: stop, Attached: true,
-		Sink: o.sink(j.Name), Before: map[string][]job.Event{}}
-	for _, a := range j.Found.Attempts {
-		s.Before[a.Name] = a.Phases
+	c := session.Config{
+		Teller: o.teller(j), Job: run, Attached: true, Follow: true, Fallback: fallback, Sink: o.Sinks(j.Name), Store: o.Store,
+		UsageInterval: o.UsageInterval, Exporter: exporter, Earlier: o.earlier(j), Phases: phases(j.Found),
+		Signals: heard, StopSignals: stop, Afterwards: o.Afterwards,
 	}
-	if !o.Fallback { // else its container's log is followed to the end, and was shown
-		s.Unmet = func(ctx context.Context, attempt string) error {
-			return o.passedOver(s.Follower, o.viewer.ShowEnded(ctx, j, attempt))
+	if !fallback { // else its container's log is followed to the end, and was shown
+		c.ShowUnmet = func(ctx context.Context, attempt string) (missing string, err error) {
+			err = o.Viewer.Loss(o.Viewer.ShowEnded(ctx, j, attempt))
+			return o.Viewer.Missed(), err
 		}
 	}
-	return s.Run(ctx, func(f *session.Follower) { o.earlier(f, j) })
+	return session.Run(ctx, c)
+}
+
+// ended shows a job that is over, and ends with its exit code.
+func (o *Options) ended(ctx context.Context, j *history.Job) error {
+	if err := o.show(ctx, j); err != nil {
+		return err
+	}
+	outcome := j.Found.Outcome
+	if n := len(j.Attempts); n > 0 {
+		outcome = history.EndOf(j.Found, n, o.Finder.PastRun(j, &j.Attempts[n-1]).Outcome)
+	}
+	t := o.teller(j)
+	if err := t.Note(keeps(j.Found)); err != nil {
+		return err
+	}
+	return t.Conclude(outcome, o.samples(j, outcome), session.Missing{Output: o.Viewer.Missed()})
+}
+
+// show shows the output of a job that is over, until a signal.
+func (o *Options) show(ctx context.Context, j *history.Job) error {
+	ctx, stop := o.Signals.UntilSignal(ctx, signals.NextEndsUs)
+	defer stop()
+	err := o.Viewer.Loss(o.Viewer.Show(ctx, j))
+	if ctx.Err() != nil {
+		return signals.InterruptedBy(ctx, nil)
+	}
+	return err
+}
+
+// samples returns the stored samples of a job that is over, of the attempt that the outcome is of.
+func (o *Options) samples(j *history.Job, outcome *job.Outcome) (samples []job.Sample) {
+	for _, a := range j.Attempts {
+		if a.Stored != nil && (a.Name == outcome.Attempt || len(j.Attempts) == 1) {
+			samples = history.StoredSamples(o.Store.Store, a.Stored.Key)
+		}
+	}
+	return samples
+}
+
+// teller returns what tells the end of a job that was found.
+func (o *Options) teller(j *history.Job) session.Teller {
+	at := place.Cluster{Provider: o.Finder.Cluster}
+	return session.Teller{Spec: j.Found.Spec, Place: at, Screen: o.Screen, Events: o.Events, Named: o.Named}
 }
 
 // keeps says what keeps an ended job from completing; "" is nothing.
@@ -171,36 +182,38 @@ func keeps(found *kubernetes.Found) string {
 }
 
 // chooseTunnel falls back to the container's log where the tunnel is forbidden.
-func (o *Options) chooseTunnel(ctx context.Context, found *kubernetes.Found) error {
-	may, err := o.finder.Cluster.MayTunnel(ctx)
+func (o *Options) chooseTunnel(ctx context.Context, found *kubernetes.Found) (fallback bool, err error) {
+	may, err := o.Finder.Cluster.MayTunnel(ctx)
 	switch {
 	case err != nil || may:
-		return err
+		return false, err
 	case !found.Spec.ContainerLogs:
-		return errNoTunnel(found)
+		return false, errNoTunnel(found)
 	}
-	o.Fallback = true
-	return nil
+	return true, nil
 }
 
-// earlier has the attempts displayed that are over. What is missing of them is
+// earlier returns the attempts that are over. What is missing of them is
 // said; whether the job succeeded is for the one that runs to say.
-func (o *Options) earlier(f *session.Follower, j *history.Job) {
+func (o *Options) earlier(j *history.Job) (over []session.Earlier) {
 	for i := range j.Attempts {
 		a := &j.Attempts[i]
 		if a.Pod != nil && !a.Pod.Ended {
 			continue
 		}
-		f.ShowBefore(a.Name, func(ctx context.Context) error { return o.viewer.Loss(o.viewer.ShowOver(ctx, j, a)) })
+		show := func(ctx context.Context) error { return o.Viewer.Loss(o.Viewer.ShowOver(ctx, j, a)) }
+		over = append(over, session.Earlier{Attempt: a.Name, Show: show})
 	}
+	return over
 }
 
-// passedOver has the follower know what is missing of an attempt that was shown
-// with err.
-func (o *Options) passedOver(f *session.Follower, err error) error {
-	err = o.viewer.Loss(err)
-	f.Misses(o.viewer.Missed())
-	return err
+// phases returns those of each attempt, by its name.
+func phases(found *kubernetes.Found) map[string][]job.Event {
+	known := map[string][]job.Event{}
+	for _, a := range found.Attempts {
+		known[a.Name] = a.Phases
+	}
+	return known
 }
 
 // errNoTunnel is of a job that can be followed in no way.
@@ -221,31 +234,4 @@ func onlyStored(j *history.Job) error {
 		err = fmt.Errorf("job %s is over: its output is stored here", j.Name)
 	}
 	return &job.Hinted{Err: err, Hint: "{hodei} logs " + shell.Quote(j.Name)}
-}
-
-// ended shows a job that is over, and ends with its exit code.
-func (o *Options) ended(ctx context.Context, j *history.Job) error {
-	ctx, stop := o.signals.UntilSignal(ctx, signals.NextEndsUs)
-	defer stop()
-	err := o.viewer.Loss(o.viewer.Show(ctx, j))
-	switch {
-	case ctx.Err() != nil:
-		return signals.InterruptedBy(ctx, nil)
-	case err != nil:
-		return err
-	}
-	o.Spec, o.Place = j.Found.Spec, place.Cluster{Provider: o.finder.Cluster}
-	outcome := j.Found.Outcome
-	if n := len(j.Attempts); n > 0 {
-		outcome = history.EndOf(j.Found, n, o.finder.PastRun(j, &j.Attempts[n-1]).Outcome)
-	}
-	for _, a := range j.Attempts {
-		if a.Stored != nil && (a.Name == outcome.Attempt || len(j.Attempts) == 1) {
-			o.Samples = history.StoredSamples(o.store.Store, a.Stored.Key)
-		}
-	}
-	if err := o.Told(keeps(j.Found)); err != nil {
-		return err
-	}
-	return o.ConcludeWith(outcome, o.viewer.Missed(), "")
 }

@@ -24,7 +24,6 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/kubernetestest"
-	"github.com/hodei-jobs/hodei/pkg/session"
 )
 
 // A job that has ended is shown, and half of its output, or none, is no success.
@@ -85,21 +84,21 @@ func TestAttachEnded(t *testing.T) {
 				var out, errOut bytes.Buffer
 				a := &command.Env{IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}, Name: "hodei",
 					Getenv: func(string) string { return "" }}
-				o := &Options{Config: a.Followed(session.Config{Follow: true, Screen: command.NewScreen(a, true)})}
+				o := &Options{Screen: command.NewScreen(a, true), Named: a.Named}
 				if format == "json" {
 					o.Events = &output.Events{Out: &out}
 				}
-				o.store = &place.Store{Store: kept}
-				o.finder = &history.Finder{Store: kept, Namespace: "ns", Note: o.Screen.Note}
-				o.viewer = joblog.New(o.finder, a.Streams().Sinks(output.Options{Events: o.Events}))
-				o.finder.Cluster = kubernetestest.Cluster(t, func(w http.ResponseWriter, _ *http.Request) {
+				o.Store = &place.Store{Store: kept}
+				o.Finder = &history.Finder{Store: kept, Namespace: "ns", Note: o.Screen.Note}
+				o.Viewer = joblog.New(o.Finder, a.Streams().Sinks(output.Options{Events: o.Events}))
+				o.Finder.Cluster = kubernetestest.Cluster(t, func(w http.ResponseWriter, _ *http.Request) {
 					if test.log == "" {
 						w.WriteHeader(http.StatusNotFound)
 					}
 					io.WriteString(w, test.log)
 				})
 				outcome := test.outcome
-				err = o.ended(t.Context(), o.finder.Known(&kubernetes.Found{
+				err = o.ended(t.Context(), o.Finder.Known(&kubernetes.Found{
 					Job: &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: "1"}}, Spec: &job.Spec{Name: "x"},
 					Attempts: []kubernetes.Attempt{{Name: "x-1", UID: "2", Ended: true,
 						Outcome: &outcome}}, Finished: true, Outcome: &outcome,
@@ -175,10 +174,10 @@ func TestChooseTunnel(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := kubernetestest.Cluster(t, func(w http.ResponseWriter, _ *http.Request) { kubernetestest.Allows(test.may)(w) })
-			o := &Options{Config: &session.Config{}, finder: &history.Finder{Cluster: p}}
-			err := o.chooseTunnel(t.Context(), &kubernetes.Found{Spec: &job.Spec{Name: "x", ContainerLogs: test.copied}})
-			if (err != nil) != test.failed || o.Fallback != test.fallback {
-				t.Errorf("error %v, fallback %t", err, o.Fallback)
+			o := &Options{Finder: &history.Finder{Cluster: p}}
+			fallback, err := o.chooseTunnel(t.Context(), &kubernetes.Found{Spec: &job.Spec{Name: "x", ContainerLogs: test.copied}})
+			if (err != nil) != test.failed || fallback != test.fallback {
+				t.Errorf("error %v, fallback %t", err, fallback)
 			}
 		})
 	}

@@ -75,13 +75,11 @@ func (t *testOptions) follow(ctx context.Context, spec *job.Spec, made place.Job
 	defer stop()
 	streams := &output.Streams{Out: io.Discard, Err: io.Discard}
 	var after []func()
-	config := &session.Config{
-		Spec: spec, Place: t.place, Follow: true, Screen: output.NewScreen(streams, true, t.named),
-		Again: func() string { return "" }, Streams: func() *output.Streams { return streams }, Named: t.named,
-		Hear: t.signals.Hear, Afterwards: func(f func()) { after = append(after, f) },
-	}
-	s := &session.Session{Config: config, Job: made, Signals: heard, StopSignals: stop, Store: store, Sink: to}
-	err := s.Run(bounded, nil)
+	err := session.Run(bounded, session.Config{
+		Teller: session.Teller{Spec: spec, Place: t.place, Screen: output.NewScreen(streams, true, t.named), Named: t.named},
+		Job:    made, Follow: true, Sink: to, Store: store,
+		Signals: heard, StopSignals: stop, Afterwards: func(f func()) { after = append(after, f) },
+	})
 	for _, f := range after {
 		f()
 	}

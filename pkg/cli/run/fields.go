@@ -12,8 +12,8 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
-// runFields are the fields of a job.Spec, by their paths, with the flags of run that set them.
-var runFields = map[string]string{
+// specFlags has, for each field of a job.Spec by its path, the flag of run that sets it.
+var specFlags = map[string]string{
 	"name":             "name",
 	"image":            "image",
 	"env":              "env",
@@ -80,7 +80,7 @@ func typedAs(spec *job.Spec, path string) string {
 	case field == "env" && inside == ".value":
 		return "--env " + spec.Env[i].Name
 	}
-	if flag, ok := runFields[field]; ok {
+	if flag, ok := specFlags[field]; ok {
 		return "--" + flag
 	}
 	return path

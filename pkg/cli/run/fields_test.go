@@ -13,10 +13,10 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
-// TestRunFields compares the table with the fields of a Spec and the flags of run.
-func TestRunFields(t *testing.T) {
-	cmd := New(&command.Env{})
-	for path, flag := range runFields {
+// TestSpecFlags compares the table with the fields of a Spec and the flags of run.
+func TestSpecFlags(t *testing.T) {
+	cmd := New(&command.Env{}, nil)
+	for path, flag := range specFlags {
 		if cmd.Flags().Lookup(flag) == nil {
 			t.Errorf("field %s: run has no flag --%s", path, flag)
 		}
@@ -29,7 +29,7 @@ func TestRunFields(t *testing.T) {
 		}
 	}
 	slices.Sort(fields)
-	if known := slices.Sorted(maps.Keys(runFields)); !slices.Equal(known, fields) {
+	if known := slices.Sorted(maps.Keys(specFlags)); !slices.Equal(known, fields) {
 		t.Errorf("the table has %v, a Spec has %v", known, fields)
 	}
 }
@@ -47,11 +47,14 @@ func TestSpecError(t *testing.T) {
 		{"a number", func(s *job.Spec) { s.Retries = 5000 }, "--retries 5000: want 0 to 1000", false},
 		{"a duration", func(s *job.Spec) { s.StartTimeout = -1 }, "--start-timeout -1ns: must not be negative", false},
 		{"a limit", func(s *job.Spec) { s.CPU, s.CPULimit = &two, &one }, "--cpu 2: more than --cpu-limit 1", false},
-		{"an argument", func(s *job.Spec) { s.Command[1] = "\xe9" }, "argument 1 of the command holds the byte 0xe9, which is not UTF-8", true},
+		{"an argument", func(s *job.Spec) { s.Command[1] = "\xe9" },
+			"argument 1 of the command holds the byte 0xe9, which is not UTF-8", true},
 		{"a NUL", func(s *job.Spec) { s.Command[0] = "\x00" }, "the command holds a NUL byte", false},
 		{"a variable's name", func(s *job.Spec) { s.Env[1].Name = "" }, `--env "": not a variable's name`, false},
-		{"a variable's value", func(s *job.Spec) { s.Env[1].Value = "\x7f" }, "--env B holds the character U+007F, which YAML can't carry", true},
-		{"a source", func(s *job.Spec) { s.EnvFrom = []job.EnvSource{{Secret: "A B"}} }, `--env-from "A B": want secret/NAME or configmap/NAME`, false},
+		{"a variable's value", func(s *job.Spec) { s.Env[1].Value = "\x7f" },
+			"--env B holds the character U+007F, which YAML can't carry", true},
+		{"a source", func(s *job.Spec) { s.EnvFrom = []job.EnvSource{{Secret: "A B"}} },
+			`--env-from "A B": want secret/NAME or configmap/NAME`, false},
 		{"a long argument", func(s *job.Spec) { s.Command[1] = strings.Repeat("x", 131072) },
 			"argument 1 of the command has 131072 bytes: Linux takes at most 131071", true},
 		{"a long variable", func(s *job.Spec) { s.Env[0].Value = strings.Repeat("x", 131070) },
@@ -62,7 +65,7 @@ func TestSpecError(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s := &job.Spec{Name: "a", Command: []string{"echo", "a"}, Env: []job.EnvVar{{Name: "A"}, {Name: "B"}}}
 			test.change(s)
-			cmd := New(&command.Env{})
+			cmd := New(&command.Env{}, nil)
 			err := specError(cmd, s, s.Validate())
 			usage, ok := err.(*command.UsageError)
 			if !ok || err.Error() != test.want || (usage.Hint != "") != test.hinted {

@@ -26,6 +26,7 @@ import (
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/command"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
@@ -33,13 +34,21 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/session"
 )
 
+// kubeconfigText has a context a, whose cluster nobody serves.
+const kubeconfigText = `apiVersion: v1
+kind: Config
+current-context: a
+clusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]
+contexts: [{name: a, context: {cluster: c}}]
+`
+
 // dryRun returns the Job that "hodei run" with args would make, and its spec,
 // without a cluster.
 func dryRun(t *testing.T, args ...string) (*batchv1.Job, *job.Spec, error) {
 	t.Helper()
 	home := t.TempDir()
 	kubeconfig := filepath.Join(home, "kubeconfig")
-	if err := os.WriteFile(kubeconfig, []byte("apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]\ncontexts: [{name: a, context: {cluster: c}}]\n"), 0o600); err != nil {
+	if err := os.WriteFile(kubeconfig, []byte(kubeconfigText), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Chdir(home) // away from any certs/
@@ -50,7 +59,7 @@ func dryRun(t *testing.T, args ...string) (*batchv1.Job, *job.Spec, error) {
 		Kube: genericclioptions.NewConfigFlags(true), Getenv: func(name string) string { return env[name] }, LookupEnv: lookup}
 	root := &cobra.Command{Use: "hodei"}
 	a.Prepare(root)
-	root.AddCommand(New(a))
+	root.AddCommand(New(a, (*Options).Run))
 	a.ExplainUsage(root)
 	root.SetArgs(append([]string{"run", "--kubeconfig", kubeconfig, "--dry-run=client", "-o", "json"}, args...))
 	if err := root.ExecuteContext(t.Context()); err != nil {
@@ -81,37 +90,47 @@ func TestRunFlags(t *testing.T) {
 		want func(*job.Spec) // of the defaults
 	}{
 		{"defaults", []string{"--", "true"}, func(*job.Spec) {}},
-		{"the command's own flags", []string{"--", "sh", "-c", "echo $HOME", "--", "--detach"}, func(s *job.Spec) { s.Command = []string{"sh", "-c", "echo $HOME", "--", "--detach"} }},
-		{"variables", []string{"-e", "A=b=c,d", "-e", "EMPTY=", "-e", "HERE", "-e", "ABSENT", "-e", "VOID", "--", "true"}, func(s *job.Spec) {
-			s.Env = []job.EnvVar{{Name: "A", Value: "b=c,d"}, {Name: "EMPTY"}, {Name: "HERE", Value: "value of here"}, {Name: "VOID"}}
-		}},
+		{"the command's own flags", []string{"--", "sh", "-c", "echo $HOME", "--", "--detach"},
+			func(s *job.Spec) { s.Command = []string{"sh", "-c", "echo $HOME", "--", "--detach"} }},
+		{"variables", []string{"-e", "A=b=c,d", "-e", "EMPTY=", "-e", "HERE", "-e", "ABSENT", "-e", "VOID", "--", "true"},
+			func(s *job.Spec) {
+				s.Env = []job.EnvVar{{Name: "A", Value: "b=c,d"}, {Name: "EMPTY"}, {Name: "HERE", Value: "value of here"}, {Name: "VOID"}}
+			}},
 		{"a variable twice", []string{"-e", "A=1", "-e", "B=2", "-e", "A=3", "--", "true"}, func(s *job.Spec) {
 			s.Env = []job.EnvVar{{Name: "B", Value: "2"}, {Name: "A", Value: "3"}}
 		}},
-		{"sources", []string{"--env-from", "secret/a", "--env-from", "configmap/b.c", "--", "true"}, func(s *job.Spec) { s.EnvFrom = []job.EnvSource{{Secret: "a"}, {ConfigMap: "b.c"}} }},
-		{"resources", []string{"--cpu", "500m", "--cpu-limit=2", "--memory", "1Gi", "--memory-limit", "2Gi", "--ephemeral-storage", "5Gi", "--", "true"}, func(s *job.Spec) {
+		{"sources", []string{"--env-from", "secret/a", "--env-from", "configmap/b.c", "--", "true"},
+			func(s *job.Spec) { s.EnvFrom = []job.EnvSource{{Secret: "a"}, {ConfigMap: "b.c"}} }},
+		{"resources", []string{"--cpu", "500m", "--cpu-limit=2", "--memory", "1Gi", "--memory-limit", "2Gi", "--ephemeral-storage",
+			"5Gi", "--", "true"}, func(s *job.Spec) {
 			s.CPU, s.CPULimit, s.Memory, s.MemoryLimit, s.EphemeralStorage = q("500m"), q("2"), q("1Gi"), q("2Gi"), q("5Gi")
 		}},
-		{"times", []string{"--timeout", "1h", "--start-timeout=1m", "--grace", "5s", "--ttl", "10m", "--linger", "1s", "--retries", "3", "--", "true"}, func(s *job.Spec) {
-			s.Timeout, s.StartTimeout, s.Grace, s.TTL, s.Linger, s.Retries = time.Hour, time.Minute, 5*time.Second, 10*time.Minute, time.Second, 3
+		{"times", []string{"--timeout", "1h", "--start-timeout=1m", "--grace", "5s", "--ttl", "10m", "--linger", "1s", "--retries", "3",
+			"--", "true"}, func(s *job.Spec) {
+			s.Timeout, s.StartTimeout, s.Grace, s.TTL, s.Linger, s.Retries = time.Hour, time.Minute, 5*time.Second, 10*time.Minute,
+				time.Second, 3
 		}},
-		{"the rest", []string{"--image", "i:1", "--workdir", "/src", "--user", "1000:2000", "--merge-output", "--", "true"}, func(s *job.Spec) {
-			s.Image, s.Workdir, s.User, s.MergeOutput = "i:1", "/src", "1000:2000", true
-		}},
+		{"the rest", []string{"--image", "i:1", "--workdir", "/src", "--user", "1000:2000", "--merge-output", "--", "true"},
+			func(s *job.Spec) {
+				s.Image, s.Workdir, s.User, s.MergeOutput = "i:1", "/src", "1000:2000", true
+			}},
 		{"detached lingers longer", []string{"--detach", "--", "true"}, func(s *job.Spec) {
 			s.Linger, s.Detached, s.ContainerLogs, s.EndCopied = job.DefaultLinger, true, true, true
 		}},
 		{"detached, and to linger all the same", []string{"--detach", "--linger", "1h", "--", "true"}, func(s *job.Spec) {
 			s.Linger, s.Detached, s.ContainerLogs = time.Hour, true, true
 		}},
-		{"detached without the container's log", []string{"--detach", "--container-logs=false", "--", "true"}, func(s *job.Spec) { s.Linger, s.Detached = job.DefaultLinger, true }},
+		{"detached without the container's log", []string{"--detach", "--container-logs=false", "--", "true"},
+			func(s *job.Spec) { s.Linger, s.Detached = job.DefaultLinger, true }},
 		{"logs", []string{"--log-spool", "2Gi", "--log-overflow=drop", "--container-logs", "--", "true"}, func(s *job.Spec) {
 			s.LogSpool, s.LogOverflow, s.ContainerLogs = q("2Gi"), job.OverflowDrop, true
 		}},
-		{"nobody follows", []string{"--follow=false", "--", "true"}, func(s *job.Spec) { s.Linger, s.LogOverflow = time.Second, job.OverflowDrop }},
-		{"nobody follows, and the job waits all the same", []string{"--follow=false", "--log-overflow=block", "--", "true"}, func(s *job.Spec) {
-			s.Linger, s.LogOverflow = time.Second, job.OverflowBlock
-		}},
+		{"nobody follows", []string{"--follow=false", "--", "true"},
+			func(s *job.Spec) { s.Linger, s.LogOverflow = time.Second, job.OverflowDrop }},
+		{"nobody follows, and the job waits all the same", []string{"--follow=false", "--log-overflow=block", "--", "true"},
+			func(s *job.Spec) {
+				s.Linger, s.LogOverflow = time.Second, job.OverflowBlock
+			}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			made, spec, err := dryRun(t, append([]string{"--name", "x"}, test.args...)...)
@@ -126,7 +145,8 @@ func TestRunFlags(t *testing.T) {
 			if !bytes.Equal(g, w) {
 				t.Errorf("got  %s\nwant %s", g, w)
 			}
-			if made.Name != "x" || made.Namespace != "hodei-jobs-workers" || made.Spec.Template.Spec.ServiceAccountName != "hodei-jobs-worker" {
+			if made.Name != "x" || made.Namespace != "hodei-jobs-workers" ||
+				made.Spec.Template.Spec.ServiceAccountName != "hodei-jobs-worker" {
 				t.Errorf("made %s in %s for %s", made.Name, made.Namespace, made.Spec.Template.Spec.ServiceAccountName)
 			}
 		})
@@ -150,8 +170,9 @@ func TestRunFallback(t *testing.T) {
 			home := t.TempDir()
 			t.Chdir(home)
 			files := map[string]string{
-				"kubeconfig":        "apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]\ncontexts: [{name: a, context: {cluster: c}}]\n",
-				"hodei/config.yaml": "current: k\nproviders: {k: {type: kubernetes, context: a, kubeconfig: " + home + "/kubeconfig, " + test.setting + "}}\n",
+				"kubeconfig": kubeconfigText,
+				"hodei/config.yaml": "current: k\nproviders: {k: {type: kubernetes, context: a, kubeconfig: " +
+					home + "/kubeconfig, " + test.setting + "}}\n",
 			}
 			if err := os.Mkdir("hodei", 0o700); err != nil {
 				t.Fatal(err)
@@ -162,8 +183,9 @@ func TestRunFallback(t *testing.T) {
 				}
 			}
 			env := map[string]string{"HOME": home, "XDG_CONFIG_HOME": home}
-			a := &command.Env{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: io.Discard}, Kube: genericclioptions.NewConfigFlags(true), Getenv: func(name string) string { return env[name] }}
-			cmd := New(a)
+			a := &command.Env{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: io.Discard},
+				Kube: genericclioptions.NewConfigFlags(true), Getenv: func(name string) string { return env[name] }}
+			cmd := New(a, nil)
 			if err := cmd.ParseFlags(test.args); err != nil {
 				t.Fatal(err)
 			}
@@ -171,12 +193,12 @@ func TestRunFallback(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			o, err := runOptions(a, cmd, runFlags{follow: true, dryRun: "none", containerLogs: copied}, []string{"true"})
+			o, err := (&typed{follow: true, dryRun: "none", containerLogs: copied}).options(a, cmd, []string{"true"})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if o.noFallback != test.noFallback {
-				t.Errorf("ruled out: %t", o.noFallback)
+			if o.NoFallback != test.noFallback {
+				t.Errorf("ruled out: %t", o.NoFallback)
 			}
 		})
 	}
@@ -230,7 +252,6 @@ func TestRunUsage(t *testing.T) {
 // Before a job is made that is to be followed, and only then, it is asked whether
 // its output can come through the tunnel.
 func TestChooseWay(t *testing.T) {
-	const note = "the tunnel is forbidden (create pods/portforward): following the container's log instead\n"
 	for _, test := range []struct {
 		name     string
 		change   func(*Options)
@@ -238,24 +259,29 @@ func TestChooseWay(t *testing.T) {
 		fallback bool
 		logs     bool // copied to the container's log
 		linger   time.Duration
-		stderr   string
 		err      string
 	}{
 		{name: "allowed", answer: kubernetestest.Allows(true)},
-		{name: "forbidden", answer: kubernetestest.Allows(false), fallback: true, logs: true, stderr: note},
-		{name: "forbidden, and copied anyway", change: func(o *Options) { o.Spec.ContainerLogs = true }, answer: kubernetestest.Allows(false), fallback: true, logs: true, stderr: note},
-		{name: "allowed, and copied anyway", change: func(o *Options) { o.Spec.ContainerLogs = true }, answer: kubernetestest.Allows(true), logs: true},
-		{name: "ruled out", change: func(o *Options) { o.noFallback = true }},
-		{name: "detached", change: func(o *Options) { o.detach = true }},
+		{name: "forbidden", answer: kubernetestest.Allows(false), fallback: true, logs: true},
+		{name: "forbidden, and copied anyway", change: func(o *Options) { o.Spec.ContainerLogs = true },
+			answer: kubernetestest.Allows(false), fallback: true, logs: true},
+		{name: "allowed, and copied anyway", change: func(o *Options) { o.Spec.ContainerLogs = true },
+			answer: kubernetestest.Allows(true), logs: true},
+		{name: "ruled out", change: func(o *Options) { o.NoFallback = true }},
+		{name: "detached", change: func(o *Options) { o.Detach = true }},
 		{name: "without output", change: func(o *Options) { o.Follow = false }, answer: kubernetestest.Allows(false), fallback: true},
-		{name: "without output, ruled out", change: func(o *Options) { o.Follow, o.noFallback = false, true }, answer: kubernetestest.Allows(false), fallback: true},
+		{name: "without output, ruled out", change: func(o *Options) { o.Follow, o.NoFallback = false, true },
+			answer: kubernetestest.Allows(false), fallback: true},
 		{name: "without output, allowed", change: func(o *Options) { o.Follow = false }, answer: kubernetestest.Allows(true)},
-		{name: "a linger that was asked for", change: func(o *Options) { o.Spec.Linger, o.lingers = job.DefaultLinger, true }, answer: kubernetestest.Allows(false),
-			fallback: true, logs: true, stderr: note, linger: job.DefaultLinger},
-		{name: "the default linger", change: func(o *Options) { o.Spec.Linger = job.DefaultLinger }, answer: kubernetestest.Allows(false),
-			fallback: true, logs: true, stderr: note, linger: time.Second},
+		{name: "a linger that was asked for", change: func(o *Options) { o.Spec.Linger, o.Lingers = job.DefaultLinger, true },
+			answer:   kubernetestest.Allows(false),
+			fallback: true, logs: true, linger: job.DefaultLinger},
+		{name: "the default linger", change: func(o *Options) { o.Spec.Linger = job.DefaultLinger },
+			answer:   kubernetestest.Allows(false),
+			fallback: true, logs: true, linger: time.Second},
 		{name: "no answer to the question", answer: func(w http.ResponseWriter) { http.Error(w, "no", http.StatusForbidden) }},
-		{name: "no answer at all", answer: func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, err: "Kubernetes cluster not available: "},
+		{name: "no answer at all", answer: func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
+			err: "Kubernetes cluster not available: "},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -271,20 +297,22 @@ func TestChooseWay(t *testing.T) {
 				t.Fatal(err)
 			}
 			var errOut bytes.Buffer
-			a := &command.Env{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: &errOut}, Getenv: func(string) string { return "" }}
-			o := &Options{env: a, Config: a.Followed(session.Config{
-				Spec: &job.Spec{Name: "x"}, Place: place.Cluster{Provider: p}, Follow: true, Screen: command.NewScreen(a, false),
-			})}
+			screen := output.NewScreen(&output.Streams{Out: io.Discard, Err: &errOut}, false, strings.Clone)
+			o := &Options{Follow: true, Teller: session.Teller{Spec: &job.Spec{Name: "x"}, Place: place.Cluster{Provider: p},
+				Screen: screen}}
 			if test.change != nil {
 				test.change(o)
 			}
-			err = o.chooseWay(t.Context())
+			fallback, err := o.chooseWay(t.Context())
 			if test.err == "" && err != nil || test.err != "" && (err == nil || !strings.HasPrefix(err.Error(), test.err)) {
 				t.Errorf("error %v, want %q", err, test.err)
 			}
-			o.noteWay()
-			if o.Fallback != test.fallback || o.Spec.ContainerLogs != test.logs || errOut.String() != test.stderr {
-				t.Errorf("fallback %t, container's log %t, stderr %q", o.Fallback, o.Spec.ContainerLogs, errOut.String())
+			o.noteWay(fallback)
+			if said := errOut.String(); (said == noTunnel+"\n") != (test.fallback && o.Follow) || said != "" && !fallback {
+				t.Errorf("stderr %q", said)
+			}
+			if fallback != test.fallback || o.Spec.ContainerLogs != test.logs {
+				t.Errorf("fallback %t, container's log %t", fallback, o.Spec.ContainerLogs)
 			}
 
 			if test.linger > 0 && o.Spec.Linger != test.linger {
@@ -293,13 +321,13 @@ func TestChooseWay(t *testing.T) {
 
 			cancelled, cancel := context.WithCancel(t.Context())
 			cancel()
-			if err := o.chooseWay(cancelled); test.answer != nil && !errors.Is(err, context.Canceled) {
+			if _, err := o.chooseWay(cancelled); test.answer != nil && !errors.Is(err, context.Canceled) {
 				t.Errorf("cancelled: %v", err)
 			}
 		})
 	}
-	o := &Options{Config: &session.Config{Place: place.Machine{}, Follow: true}}
-	if err := o.chooseWay(t.Context()); err != nil || o.Fallback {
+	o := &Options{Follow: true, Teller: session.Teller{Place: place.Machine{}}}
+	if fallback, err := o.chooseWay(t.Context()); err != nil || fallback {
 		t.Errorf("this machine: %v", err)
 	}
 }
@@ -316,7 +344,7 @@ func TestAuthorityNotes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			o := &Options{authority: authority}
+			o := &Options{Authority: authority}
 			if notes := o.authorityNotes(time.Now()); len(notes) != 0 {
 				t.Errorf("%q", notes)
 			}

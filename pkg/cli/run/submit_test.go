@@ -4,25 +4,36 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"syscall"
 	"testing"
 )
 
-func TestSubmissionEnd(t *testing.T) {
+// What follows from a result or a signal while a job is being made.
+func TestDecide(t *testing.T) {
 	refused := errors.New("refused")
+	result := func(err error) event { return event{made: &made{err: err}} }
 	for _, test := range []struct {
-		name string
-		submission
-		want submitted
+		name        string
+		interrupted bool
+		event       event
+		want        step
 	}{
-		{"made", submission{}, goesAhead},
-		{"refused", submission{err: refused}, notMade},
-		{"cancelled from above", submission{err: context.Canceled}, notMade},
-		{"interrupted too late", submission{interrupted: true}, madeInVain},
-		{"interrupted", submission{interrupted: true, err: context.Canceled}, nothingMade},
-		{"interrupted, and refused", submission{interrupted: true, err: refused}, notMade},
-		{"interrupted, and more went wrong", submission{interrupted: true, err: fmt.Errorf("delete: %w", context.Canceled)}, notMade},
+		{"made", false, result(nil), followJob},
+		{"refused", false, result(refused), tellFailure},
+		{"cancelled from above", false, result(context.Canceled), tellFailure},
+		{"interrupted too late", true, result(nil), removeJob},
+		{"interrupted", true, result(context.Canceled), tellNothingLeft},
+		{"interrupted, and refused", true, result(refused), tellFailure},
+		{"interrupted, and more went wrong", true, result(fmt.Errorf("delete: %w", context.Canceled)), tellFailure},
+		{"Ctrl-C", false, event{signal: os.Interrupt}, cancelMaking},
+		{"SIGHUP", false, event{signal: syscall.SIGHUP}, cancelMaking},
+		{"Ctrl-C again", true, event{signal: os.Interrupt}, leaveUnanswered},
+		{"for the command", false, event{signal: syscall.SIGUSR1}, sayNotYet},
+		{"for the command, after Ctrl-C", true, event{signal: syscall.SIGUSR1}, sayNotYet},
+		{"no answer after Ctrl-C", true, event{}, leaveUnanswered},
 	} {
-		if got := test.end(); got != test.want {
+		if got := decide(test.interrupted, test.event); got != test.want {
 			t.Errorf("%s: %q, want %q", test.name, got, test.want)
 		}
 	}

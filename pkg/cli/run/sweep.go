@@ -1,4 +1,4 @@
-package session
+package run
 
 import (
 	"context"
@@ -10,10 +10,10 @@ import (
 // sweepWait is how long the end of a command waits for what it sweeps beside its own work.
 const sweepWait = time.Second
 
-// StartSweep removes jobs of the namespace that will never start, while the run's own job
+// startSweep removes jobs of the namespace that will never start, while the run's own job
 // starts. The function that it returns waits for that, for sweepWait at most, and says what was
 // removed. The next command does what is left.
-func (o *Config) StartSweep(ctx context.Context) (finish func()) {
+func (o *Options) startSweep(ctx context.Context) (finish func()) {
 	c, ok := o.Place.(place.Cluster)
 	if !ok {
 		return func() {}

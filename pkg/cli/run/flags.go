@@ -1,0 +1,140 @@
+package run
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/hodei-jobs/hodei/pkg/command"
+	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/shell"
+)
+
+// typed are the flags of run, as they were typed.
+type typed struct {
+	follow, detach, quiet, mergeOutput bool
+	image, name, user                  string
+	workdir, certs, output, dryRun     string
+	env, envFrom                       []string
+	cpu, cpuLimit, memory, memoryLimit string
+	ephemeralStorage                   string
+	logSpool, logOverflow              string
+	containerLogs                      bool
+	timeout, startTimeout, grace       time.Duration
+	ttl, linger                        time.Duration
+	retries, gpu                       int32
+	usageInterval                      time.Duration
+	metricsAddr                        string
+}
+
+// register gives cmd the flags.
+func (f *typed) register(env *command.Env, cmd *cobra.Command) {
+	flags := cmd.Flags()
+	env.AddProviderFlag(cmd, flags, "Where to run")
+	f.registerCommand(flags)
+	f.registerAmounts(flags)
+	f.registerTimes(flags)
+	f.registerLogs(flags)
+	f.registerFollowing(cmd, flags)
+	flags.SetInterspersed(false)
+	for flag, words := range map[string][]string{
+		"output": {"json", "yaml", "name"}, "dry-run": {"none", "client"}, "log-overflow": {job.OverflowBlock, job.OverflowDrop},
+	} {
+		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+	}
+}
+
+// registerCommand adds the flags of what runs, and as whom.
+func (f *typed) registerCommand(flags *pflag.FlagSet) {
+	flags.StringVar(&f.image, "image", "", "Image to run the command in; any image works. Default: the worker's own.")
+	flags.StringVar(&f.name, "name", "", "Name of the job. Default: made up from the command.")
+	flags.StringArrayVarP(&f.env, "env", "e", nil,
+		"Variable for the command, NAME=VALUE, or NAME for the value it has here. Can be repeated.")
+	flags.StringArrayVar(&f.envFrom, "env-from", nil,
+		"Take all keys of secret/NAME or configmap/NAME as variables. Can be repeated.")
+	flags.StringVar(&f.workdir, "workdir", "",
+		"Directory that the command starts in, from the root. Default: the image's, or a home of its own where the image has none.")
+	flags.StringVar(&f.user, "user", "",
+		"UID or UID:GID of the command, or image for the one that the image or the cluster (OpenShift) sets. "+
+			"Default in a cluster: a UID of the job's own.")
+	flags.StringVar(&f.certs, "certs", "",
+		"Directory of 'hodei certs generate'. Default: ./certs or $XDG_CONFIG_HOME/hodei/certs if hodei made them "+
+			"and they are yours; else a CA for this one run.")
+}
+
+// registerAmounts adds the flags of what the job gets of its node.
+func (f *typed) registerAmounts(flags *pflag.FlagSet) {
+	flags.StringVar(&f.cpu, "cpu", "", "CPUs that the job gets, such as 500m or 2: request and limit.")
+	flags.StringVar(&f.cpuLimit, "cpu-limit", "", "CPUs that the job may use at most. Default: --cpu.")
+	flags.StringVar(&f.memory, "memory", "", "Memory that the job gets, such as 512Mi: request and limit.")
+	flags.StringVar(&f.memoryLimit, "memory-limit", "", "Memory that the job may use at most. Default: --memory.")
+	flags.StringVar(&f.ephemeralStorage, "ephemeral-storage", "",
+		"Disk that the job may fill on its node. Default: "+kubernetes.DefaultEphemeralStorage+".")
+	flags.Int32Var(&f.gpu, "gpu", 0,
+		"GPUs that the job gets, of the provider's gpu_resource (default "+provider.DefaultGPUResource+").")
+}
+
+// registerTimes adds the flags of when the job starts, ends, and starts again.
+func (f *typed) registerTimes(flags *pflag.FlagSet) {
+	flags.DurationVar(&f.timeout, "timeout", 0, "Stop the job this long after the command started. Default: never.")
+	flags.DurationVar(&f.startTimeout, "start-timeout", job.DefaultStartTimeout,
+		"Give up if the command has not started after this time. It does not start later.")
+	flags.Int32Var(&f.retries, "retries", 0, "Run a command that failed again, in a new Pod, at most this many times.")
+	flags.DurationVar(&f.grace, "grace", job.DefaultGrace, "Time between SIGTERM and SIGKILL when the job is stopped.")
+	flags.DurationVar(&f.ttl, "ttl", job.DefaultTTL, "How long the finished job stays in the cluster.")
+	flags.DurationVar(&f.linger, "linger", 0,
+		"How long the Pod waits, after the command, for its output to be fetched. Default: 10m; "+
+			"with --detach only if the container's log lacks some of it; with --follow=false 1s.")
+}
+
+// registerLogs adds the flags of what becomes of the output on the job's side.
+func (f *typed) registerLogs(flags *pflag.FlagSet) {
+	flags.BoolVar(&f.mergeOutput, "merge-output", false,
+		"Give the command one pipe for stdout and stderr: their order is exact, and all output is on stdout.")
+	flags.StringVar(&f.logSpool, "log-spool", job.DefaultLogSpool, "How much output the job's node keeps on disk until it is fetched.")
+	flags.StringVar(&f.logOverflow, "log-overflow", "",
+		"When --log-spool is full: block pauses the job, drop discards the oldest output. "+
+			"Default: block while somebody follows the job and for 5 minutes after that; drop with --detach or --follow=false.")
+	flags.BoolVar(&f.containerLogs, "container-logs", false,
+		"Copy the output to the container's log, for kubectl logs and the cluster's collectors. "+
+			"Default: the provider's, else with --detach.")
+}
+
+// registerFollowing adds the flags of what is shown here.
+func (f *typed) registerFollowing(cmd *cobra.Command, flags *pflag.FlagSet) {
+	flags.BoolVar(&f.follow, "follow", true,
+		"Show the command's output; with --follow=false wait for its end in silence, and keep no output.")
+	flags.BoolVarP(&f.detach, "detach", "d", false,
+		"Print the job's name and leave it running. Its Pod ends with the command if the container's log holds all output "+
+			"(up to some 8 MiB), else after --linger. "+
+			"If no node takes the job within its start timeout, the next 'hodei run' or 'hodei jobs' removes it.")
+	flags.BoolVarP(&f.quiet, "quiet", "q", false, "Write nothing but the command's own output and errors.")
+	flags.StringVarP(&f.output, "output", "o", "",
+		"json or yaml: write events to stdout. With --detach or --dry-run: print the Job as json, yaml or name.")
+	command.UsageIntervalFlag(cmd, &f.usageInterval)
+	command.MetricsFlag(cmd, &f.metricsAddr)
+	flags.StringVar(&f.dryRun, "dry-run", command.DryRunNone, "none, or client (only print the Job, as -o says). Without a value: client.")
+	flags.Lookup("dry-run").NoOptDefVal = command.DryRunClient
+}
+
+// noDash is of a command line without -- before the command, or whose -- a flag took.
+func noDash(env *command.Env, cmd *cobra.Command, args []string) error {
+	at := len(env.Args) - len(args)
+	if at >= 2 && env.Args[at-1] == "--" {
+		return command.Usagef(cmd, "%s has no value", env.Args[at-2])
+	}
+	if hint := env.ValueApart(cmd, args); hint != "" {
+		return &command.UsageError{Cmd: cmd, Err: fmt.Errorf("%s takes its value after a =", env.Args[at-1]), Hint: hint}
+	}
+	words := append([]string{"--"}, args...)
+	if shell.Needs(args[0]) { // else the next hint would say so
+		words = []string{"--", "sh", "-c", shell.Text(args)}
+	}
+	hint := (&command.TypedLine{Env: env}).Retyped(at, len(args), "{hodei} run -- COMMAND", words...)
+	return &command.UsageError{Cmd: cmd, Err: errors.New("no -- before the command"), Hint: hint}
+}
