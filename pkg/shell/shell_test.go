@@ -6,6 +6,26 @@ import (
 	"testing"
 )
 
+func TestQuote(t *testing.T) {
+	for in, want := range map[string]string{
+		"certs/ca.crt":   "certs/ca.crt",
+		"":               "''",
+		"my certs":       "'my certs'",
+		"it's":           `'it'\''s'`,
+		"$HOME;rm -rf":   "'$HOME;rm -rf'",
+		"~/certs":        "'~/certs'",
+		"a\nb":           "'a\nb'",
+		"a\n":            "'a\n'",
+		"\x1b[2J it's\\": `$'\x1b[2J it\'s\\'`,
+		"caf\xe9":        `$'caf\xe9'`,
+		"\u202eé\u009b":  `$'\xe2\x80\xaeé\xc2\x9b'`,
+	} {
+		if got := Quote(in); got != want {
+			t.Errorf("%q: got %s, want %s", in, got, want)
+		}
+	}
+}
+
 // A shell gives back what was quoted.
 func FuzzQuote(f *testing.F) {
 	bash, err := exec.LookPath("bash")

@@ -28,7 +28,6 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output/outputtest"
 	"github.com/hodei-jobs/hodei/pkg/place"
-	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 )
 
@@ -287,25 +286,5 @@ hint: an administrator can grant it: kubectl create rolebinding hodei-dev --clus
 		"; if that is bound already: hodei install --workers-namespace=ns\n"
 	if said.String() != want { // once
 		t.Errorf("said %q, want %q", said.String(), want)
-	}
-}
-
-func TestShellQuote(t *testing.T) {
-	for in, want := range map[string]string{
-		"certs/ca.crt":   "certs/ca.crt",
-		"":               "''",
-		"my certs":       "'my certs'",
-		"it's":           `'it'\''s'`,
-		"$HOME;rm -rf":   "'$HOME;rm -rf'",
-		"~/certs":        "'~/certs'",
-		"a\nb":           "'a\nb'",
-		"a\n":            "'a\n'",
-		"\x1b[2J it's\\": `$'\x1b[2J it\'s\\'`,
-		"caf\xe9":        `$'caf\xe9'`,
-		"\u202eé\u009b":  `$'\xe2\x80\xaeé\xc2\x9b'`,
-	} {
-		if got := shell.Quote(in); got != want {
-			t.Errorf("%q: got %s, want %s", in, got, want)
-		}
 	}
 }
