@@ -327,9 +327,11 @@ func TestNeverStarted(t *testing.T) {
 	}{
 		{"no launcher", 200 * time.Millisecond, func(*worker) {}, "no launcher came within 200ms: the job's container did not start",
 			contract.ExitStartTimeout},
-		{"TERM", agenttest.Patience, func(w *worker) { w.agent.signal(w.t, unix.SIGTERM) }, "told to end before the job's container started",
+		{"TERM", agenttest.Patience, func(w *worker) { w.agent.signal(w.t, unix.SIGTERM) },
+			"told to end before the job's container started",
 			contract.ExitNeverStarted},
-		{"cancelled", agenttest.Patience, func(w *worker) { w.server.Cancel(&hodeipb.Cancel{}) }, "cancelled before the job's container started",
+		{"cancelled", agenttest.Patience, func(w *worker) { w.server.Cancel(&hodeipb.Cancel{}) },
+			"cancelled before the job's container started",
 			contract.ExitStartTimeout},
 		{"the job's container has ended", agenttest.Patience, func(w *worker) { w.server.JobEnded(w.cfg.Attempt, "exit code 1 (Error)") },
 			"the launcher ended before the command started: exit code 1 (Error)", contract.ExitNeverStarted},

@@ -75,8 +75,9 @@ func TestRecordText(t *testing.T) {
 		{name: "a long message", message: strings.Repeat("ü", handover.MaxPacket/2), probes: probes("why"), usage: true, keepsUsage: true},
 		{name: "a long message, and no figures", message: strings.Repeat("x", 3*handover.MaxPacket)},
 		{name: "a message of quotes", message: strings.Repeat(`"`, handover.MaxPacket), usage: true, keepsUsage: true},
-		{name: "a message of control characters", message: strings.Repeat("\x01", handover.MaxPacket), probes: probes(strings.Repeat("\x01", 400)),
-			usage: true},
+		{name: "a message of control characters", message: strings.Repeat("\x01", handover.MaxPacket),
+			probes: probes(strings.Repeat("\x01", 400)),
+			usage:  true},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -101,7 +101,8 @@ func Run(ctx context.Context, cfg Config, signals <-chan os.Signal) (int, error)
 	// SIGPIPE in the moment in which the agent dies.
 	defer out.close()
 	if err := sayHello(conn, out); err != nil {
-		_ = handover.Send(conn, handover.FromLauncher{Failed: &handover.Failed{Error: err.Error()}}) // without descriptors it may get through
+		// Without descriptors it may get through.
+		_ = handover.Send(conn, handover.FromLauncher{Failed: &handover.Failed{Error: err.Error()}})
 		return 0, fmt.Errorf("hand over to the agent: %w", err)
 	}
 	if err := awaitStart(ctx, conn, signals); err != nil {

@@ -21,7 +21,8 @@ var larger = map[string]string{}
 
 // TestSize keeps every package of the product small enough to be read.
 func TestSize(t *testing.T) {
-	list := exec.Command("go", "list", "-f", "{{.ImportPath}}\t{{.Dir}}\t{{range .GoFiles}}{{.}} {{end}}", "./agent/...", "./certs/...", "./cmd/...", "./deploy/...", "./internal/...", "./pkg/...")
+	list := exec.Command("go", "list", "-f", "{{.ImportPath}}\t{{.Dir}}\t{{range .GoFiles}}{{.}} {{end}}", "./agent/...",
+		"./certs/...", "./cmd/...", "./deploy/...", "./internal/...", "./pkg/...")
 	list.Dir = "../.."
 	list.Env = append(list.Environ(), "GOOS=linux", "CGO_ENABLED=0")
 	out, err := list.Output()

@@ -1,7 +1,6 @@
-// Package cli is hodei's command line: the root command with its groups, and the commands version, completion and
-// options. [Main] is the way in. Every other command is a package below this one, whose New makes the command and
-// whose Options.Run does the work; what they share is package command. Here is decided which commands there are and
-// in which order help lists them.
+// Package cli is the command tree of hodei: [Main] is the way in, and each command is a package below
+// this one. Here are the root command, version and completion. The work itself is done by the packages
+// below the commands.
 package cli
 
 import (

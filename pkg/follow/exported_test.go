@@ -18,7 +18,8 @@ import (
 func TestExported(t *testing.T) {
 	i := followtest.Issue(t, "ns", "x")
 	e := exporter.New()
-	server := &coordinator.Server{TLS: i.Server, Namespace: "ns", Job: "x", Silent: true, Follower: &coordinator.Recorder{Listener: Exported(silent{}, e)}}
+	server := &coordinator.Server{TLS: i.Server, Namespace: "ns", Job: "x", Silent: true,
+		Follower: &coordinator.Recorder{Listener: Exported(silent{}, e)}}
 	tunnel := tunnel.New()
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(tunnel) }()

@@ -117,7 +117,8 @@ func (p *pastJobs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func testAdvise(t *testing.T, server *pastJobs, s *logstore.Store, name, selector string) (o *Options, out, errOut *bytes.Buffer) {
 	t.Helper()
 	out, errOut = &bytes.Buffer{}, &bytes.Buffer{}
-	a := &command.Env{IOStreams: genericiooptions.IOStreams{Out: out, ErrOut: errOut}, Name: "hodei", Getenv: func(string) string { return "" }}
+	a := &command.Env{IOStreams: genericiooptions.IOStreams{Out: out, ErrOut: errOut}, Name: "hodei",
+		Getenv: func(string) string { return "" }}
 	o = &Options{
 		out: out, printData: a.PrintData, program: "hodei", name: name, selector: selector,
 		finder: &history.Finder{Store: s, Namespace: "ns", Note: command.NewScreen(a, false).Note},
@@ -162,12 +163,14 @@ func TestAdvise(t *testing.T) {
 		err, hint      string
 	}{
 		{"a job", server, "b", "",
-			"b: make test\n3 attempts at it in the worker's own image\n\nmemory      asked none   advised 1Gi    the highest peak, 812Mi in gone-1, and 20 % more, rounded up\n", "", "", ""},
+			"b: make test\n3 attempts at it in the worker's own image\n\n" +
+				"memory      asked none   advised 1Gi    the highest peak, 812Mi in gone-1, and 20 % more, rounded up\n", "", "", ""},
 		{"its flags", server, "b", "", "\nflags of hodei run: --cpu 500m --cpu-limit 1 --memory 1Gi\n", "", "", ""},
 		{"one that is only stored", server, "gone", "", "gone: make test\n3 attempts", "", "", ""},
 		{"what it asked for, and not the latest", server, "gone", "", "memory      asked 4Gi    advised 1Gi ", "", "", ""},
 		{"over and gone", server, "deleted", "", "", "",
-			"nothing is left of the runs of job deleted: its Pods are gone, and it was not followed from this machine", "run it again, and follow it: {hodei} run -- sh -c 'exit 0'"},
+			"nothing is left of the runs of job deleted: its Pods are gone, and it was not followed from this machine",
+			"run it again, and follow it: {hodei} run -- sh -c 'exit 0'"},
 		{"not started", server, "waits", "", "", "", "job waits has not started", "see why: {hodei} describe waits"},
 		{"another command", server, "c", "", "1 attempt at it in the worker's own image", "", "", ""},
 		{"few", server, "c", "", "\nnote: 1 attempt is little: the next one may need more; ask again after 3\n", "", "", ""},
@@ -209,7 +212,8 @@ func TestAdviseFormats(t *testing.T) {
 		{"json", "", `"flags": "--cpu 500m --cpu-limit 1 --memory 1Gi"`},
 		{"yaml", "", "flags: --cpu 500m --cpu-limit 1 --memory 1Gi\n"},
 		{"", "cronjob",
-			"spec:\n  jobTemplate:\n    spec:\n      template:\n        spec:\n          containers:\n          - name: job\n            resources:\n              limits:\n                memory: 1Gi\n"},
+			"spec:\n  jobTemplate:\n    spec:\n      template:\n        spec:\n          containers:\n" +
+				"          - name: job\n            resources:\n              limits:\n                memory: 1Gi\n"},
 		{"json", "template", `"containers": [`},
 		{"", "provider", "cpu: 500m\ncpu_limit: \"1\"\nmemory: 1Gi\nmemory_limit: 1Gi\n"},
 	} {

@@ -32,7 +32,8 @@ func TestDescribeText(t *testing.T) {
 	full := usagetest.Sample(10, 1.5).Usage
 	full.Source = "cgroup2+ebpf"
 	full.CPU.User, full.CPU.System, full.CPU.Throttled = new(9*time.Second), new(time.Second), new(2*time.Second)
-	full.Memory.Anon, full.Memory.File, full.Memory.Kernel, full.Memory.Swap = new(uint64(1<<20)), new(uint64(2<<20)), new(uint64(3<<20)), new(uint64(0))
+	full.Memory.Anon, full.Memory.File, full.Memory.Kernel, full.Memory.Swap = new(uint64(1<<20)), new(uint64(2<<20)),
+		new(uint64(3<<20)), new(uint64(0))
 	full.Memory.MaxEvents, full.Memory.OOMEvents, full.Memory.OOMKills = new(uint64(5)), new(uint64(1)), new(uint64(1))
 	full.Memory.OOMVictim = &job.OOMVictim{Name: "py\x1b[2Jthon", Pid: 4711, Bytes: 498 << 20}
 	full.IO.ReadOps, full.IO.WriteOps = new(uint64(10)), new(uint64(20))
@@ -44,9 +45,12 @@ func TestDescribeText(t *testing.T) {
 	rate := job.RateBetween(*usagetest.Sample(9, 1.5), *usagetest.Sample(10, 1.5))
 	running := description{
 		Name: "make-k3x9z", Namespace: "ns", Provider: "k8s-local", Created: at(0), State: "Running",
-		Spec: &job.Spec{Name: "make-k3x9z", Command: []string{"sh", "-c", "echo '\x1b[2J'"}, Image: "golang:1.26", Env: []job.EnvVar{{Name: "A"}}, EnvFrom: []job.EnvSource{{Secret: "s"}, {ConfigMap: "c"}},
-			CPU: q("1"), CPULimit: q("2"), Memory: q("1Gi"), EphemeralStorage: q("1Gi"), GPU: 1, User: "1000", Workdir: "/src", Timeout: 2 * time.Hour, StartTimeout: 10 * time.Minute,
-			Grace: 30 * time.Second, Linger: 10 * time.Minute, TTL: time.Hour, Retries: 2, LogSpool: q("1Gi"), LogOverflow: "drop", Detached: true},
+		Spec: &job.Spec{Name: "make-k3x9z", Command: []string{"sh", "-c", "echo '\x1b[2J'"}, Image: "golang:1.26",
+			Env: []job.EnvVar{{Name: "A"}}, EnvFrom: []job.EnvSource{{Secret: "s"}, {ConfigMap: "c"}},
+			CPU: q("1"), CPULimit: q("2"), Memory: q("1Gi"), EphemeralStorage: q("1Gi"), GPU: 1, User: "1000",
+			Workdir: "/src", Timeout: 2 * time.Hour, StartTimeout: 10 * time.Minute,
+			Grace: 30 * time.Second, Linger: 10 * time.Minute, TTL: time.Hour, Retries: 2, LogSpool: q("1Gi"),
+			LogOverflow: "drop", Detached: true},
 		Attempts: []attempt{
 			{Name: "make-k3x9z-0", Node: "node2", Outcome: &job.Outcome{Cause: job.Evicted, Message: "the node was low on memory"}},
 			{Name: "make-k3x9z-1", Node: "node1", Phases: phases, Running: true, Usage: &full, Sampled: at(14), Rate: &rate,
@@ -56,23 +60,28 @@ func TestDescribeText(t *testing.T) {
 			{Last: at(4), Type: "Warning", Reason: "BackOff", Object: "pod/make-k3x9z-1", Message: "again", Count: 3}},
 		Missing: []string{"events: forbidden"},
 	}
-	ended := &job.Outcome{Cause: job.OOMKilled, Code: 137, Message: "memory reached its limit", Started: at(0), Finished: at(12), Usage: &job.Usage{Source: "cgroup1", CPU: job.CPUUsage{Total: new(time.Second)}}}
+	ended := &job.Outcome{Cause: job.OOMKilled, Code: 137, Message: "memory reached its limit", Started: at(0),
+		Finished: at(12), Usage: &job.Usage{Source: "cgroup1", CPU: job.CPUUsage{Total: new(time.Second)}}}
 	for _, test := range []struct {
 		name string
 		d    description
 	}{
 		{"running", running},
 		{"ended", description{Name: "x", Namespace: "ns", State: "OOMKilled", Outcome: ended,
-			Attempts: []attempt{{Name: "x-1", Outcome: ended, Usage: ended.Usage}}, Missing: []string{"the job itself: not found; this is what is stored here"}}},
-		{"pending", description{Name: "x", Namespace: "ns", State: "Pending", Spec: &job.Spec{Command: []string{"true"}}, eventsRead: true, WithoutEBPF: "namespace ns enforces Pod Security \"baseline\""}},
+			Attempts: []attempt{{Name: "x-1", Outcome: ended, Usage: ended.Usage}},
+			Missing:  []string{"the job itself: not found; this is what is stored here"}}},
+		{"pending", description{Name: "x", Namespace: "ns", State: "Pending", Spec: &job.Spec{Command: []string{"true"}},
+			eventsRead: true, WithoutEBPF: "namespace ns enforces Pod Security \"baseline\""}},
 		{"events not read", description{Name: "x", Namespace: "ns", State: "Pending", Missing: []string{"events: forbidden"}}},
 		{"ended without figures", description{Name: "x", Namespace: "ns", State: "AgentLost",
-			Attempts: []attempt{{Name: "x-1", Outcome: &job.Outcome{Cause: job.AgentLost}, Usage: &job.Usage{Source: "cgroup2"}, Sampled: at(14)}}}},
+			Attempts: []attempt{{Name: "x-1", Outcome: &job.Outcome{Cause: job.AgentLost},
+				Usage: &job.Usage{Source: "cgroup2"}, Sampled: at(14)}}}},
 		{"parts not known", description{Name: "x", Namespace: "ns", State: "Completed",
 			Attempts: []attempt{{Name: "x-1", Outcome: &job.Outcome{Cause: job.Completed}, Usage: &job.Usage{Source: "proc+ebpf"}}}}},
 		{"eBPF off", description{Name: "x", Namespace: "ns", State: "Running",
 			Attempts: []attempt{{Name: "x-1", Running: true, Usage: &job.Usage{Source: "cgroup2"}, Sampled: at(14), asked: true}}}},
-		{"no figures", description{Name: "x", Namespace: "local", State: "Completed", Attempts: []attempt{{Name: "x", Usage: &job.Usage{}}}}},
+		{"no figures", description{Name: "x", Namespace: "local", State: "Completed",
+			Attempts: []attempt{{Name: "x", Usage: &job.Usage{}}}}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var out bytes.Buffer
@@ -128,12 +137,15 @@ func TestGlance(t *testing.T) {
 		ended    bool
 		err      string
 	}{
-		{name: "two samples", readings: []follow.Reading{{Attempt: "x", Probes: []job.Probe{{Name: "oom"}}}, {Attempt: "x", Sample: usagetest.Sample(1, 1)}, {Attempt: "x", Sample: usagetest.Sample(2, 1)}}, enough: true, usage: 2 * time.Second, rate: true},
+		{name: "two samples", readings: []follow.Reading{{Attempt: "x", Probes: []job.Probe{{Name: "oom"}}},
+			{Attempt: "x", Sample: usagetest.Sample(1, 1)}, {Attempt: "x", Sample: usagetest.Sample(2, 1)}}, enough: true,
+			usage: 2 * time.Second, rate: true},
 		{name: "one sample", readings: []follow.Reading{{Attempt: "x", Sample: usagetest.Sample(1, 1)}}, usage: time.Second},
 		{name: "no sample", readings: []follow.Reading{{Attempt: "x", Probes: []job.Probe{}}}, err: "its agent has no sample yet"},
 		{name: "not reached", err: "not reached"},
 		{name: "another attempt", readings: []follow.Reading{{Attempt: "y", Sample: usagetest.Sample(1, 1)}}, err: "not reached"},
-		{name: "its end", readings: []follow.Reading{{Attempt: "x", Outcome: &job.Outcome{Usage: &usagetest.Sample(3, 1).Usage}}}, ended: true, usage: 3 * time.Second},
+		{name: "its end", readings: []follow.Reading{{Attempt: "x",
+			Outcome: &job.Outcome{Usage: &usagetest.Sample(3, 1).Usage}}}, ended: true, usage: 3 * time.Second},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			enough := false
@@ -160,7 +172,8 @@ func TestGlance(t *testing.T) {
 }
 
 func TestDescribeEvent(t *testing.T) {
-	e := corev1.Event{Type: "Warning", Reason: "Back\x1bOff", Message: "a\nb", Count: 2, EventTime: metav1.NewMicroTime(usagetest.Began), InvolvedObject: corev1.ObjectReference{Kind: "Pod", Name: "x-1"}}
+	e := corev1.Event{Type: "Warning", Reason: "Back\x1bOff", Message: "a\nb", Count: 2,
+		EventTime: metav1.NewMicroTime(usagetest.Began), InvolvedObject: corev1.ObjectReference{Kind: "Pod", Name: "x-1"}}
 	want := event{Last: usagetest.Began, Type: "Warning", Reason: "BackOff", Object: "pod/x-1", Message: "a b", Count: 2}
 	if got := describeEvent(&e); got != want {
 		t.Errorf("got %+v", got)

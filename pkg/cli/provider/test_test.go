@@ -32,7 +32,8 @@ func TestTimedOut(t *testing.T) {
 		{"one that has a hint", place.Cluster{}, hintFirst, hintFirst.Error(), "kubectl delete job x"},
 		{"late", place.Cluster{}, late, "--timeout 2m0s was not enough: read the container's log: context deadline exceeded",
 			"{hodei} provider test prod --timeout 10m0s; or see: kubectl get events -n ns"},
-		{"late here", place.Machine{Provider: &local.Provider{}}, late, "--timeout 2m0s was not enough: read the container's log: context deadline exceeded",
+		{"late here", place.Machine{Provider: &local.Provider{}}, late,
+			"--timeout 2m0s was not enough: read the container's log: context deadline exceeded",
 			"{hodei} provider test prod --timeout 10m0s"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

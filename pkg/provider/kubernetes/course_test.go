@@ -232,7 +232,8 @@ func TestCourseStarting(t *testing.T) {
 	}{
 		{"nothing is wrong", func(*course) {}, ""},
 		{"a hitch", func(c *course) { c.trouble, c.since = explain.Verdict{Waiting: "not yet"}, ago(sayAfter-1) }, ""},
-		{"a hitch that lasts", func(c *course) { c.trouble, c.since = explain.Verdict{Waiting: "not yet"}, ago(sayAfter) }, "scheduled: not yet"},
+		{"a hitch that lasts", func(c *course) { c.trouble, c.since = explain.Verdict{Waiting: "not yet"}, ago(sayAfter) },
+			"scheduled: not yet"},
 		{"the same, which was said",
 			func(c *course) {
 				c.trouble, c.since, c.said = explain.Verdict{Waiting: "not yet"}, ago(time.Hour), "not yet"

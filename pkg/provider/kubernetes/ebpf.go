@@ -50,7 +50,8 @@ func (s PodSecurity) Forbids() string {
 	case s.Enforce == "", s.Enforce == levelPrivileged:
 		return ""
 	}
-	return fmt.Sprintf("namespace %s enforces Pod Security %q, which forbids what the agent needs for it", s.Namespace, explain.OneLine(s.Enforce))
+	return fmt.Sprintf("namespace %s enforces Pod Security %q, which forbids what the agent needs for it", s.Namespace,
+		explain.OneLine(s.Enforce))
 }
 
 // String is the level that the label names, in words.

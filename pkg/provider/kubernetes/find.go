@@ -218,7 +218,8 @@ func hasRun(pod *corev1.Pod) bool {
 		return false
 	}
 	for _, s := range pod.Status.ContainerStatuses {
-		if s.Name == manifest.JobContainer && (s.State.Running != nil || s.State.Terminated != nil && !explain.NeverRan(s.State.Terminated)) {
+		ran := s.State.Running != nil || s.State.Terminated != nil && !explain.NeverRan(s.State.Terminated)
+		if s.Name == manifest.JobContainer && ran {
 			return true
 		}
 	}

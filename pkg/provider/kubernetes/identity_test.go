@@ -274,8 +274,9 @@ func TestRenewCertsNoAgent(t *testing.T) {
 		{"ended", pod(func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }), nil, 2, ""},
 		{"its job deleted too", gone("pods"), gone("secrets"), 1, `job "x" was deleted meanwhile`},
 		{"no image", pod(func(p *corev1.Pod) {
-			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: manifest.AgentContainer, Image: "worker:1", State: corev1.ContainerState{
-				Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImageNeverPull", Message: "not present"}}}}
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: manifest.AgentContainer, Image: "worker:1",
+				State: corev1.ContainerState{
+					Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImageNeverPull", Message: "not present"}}}}
 		}), nil, 1,
 			`the worker's certificates are renewed and the coordinator's is not: ` +
 				`the worker's image "worker:1" can't be pulled: not present`},

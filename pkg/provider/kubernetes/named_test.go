@@ -56,7 +56,8 @@ func TestNameWebhook(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			f := p.nameWebhook(t.Context(), explain.WebhookDown(`failed calling webhook "`+test.webhook+`": failed to call webhook: refused`))
+			f := p.nameWebhook(t.Context(),
+				explain.WebhookDown(`failed calling webhook "`+test.webhook+`": failed to call webhook: refused`))
 			if f.Cause != job.ConfigError || f.Message != test.message || !strings.Contains(f.Hint, test.hint) {
 				t.Errorf("got %s: %s\n%s", f.Cause, f.Message, f.Hint)
 			}

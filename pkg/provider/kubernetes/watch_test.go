@@ -316,7 +316,8 @@ func podEvent(field, reason, message string) *corev1.Event {
 }
 
 var nodeRefuses = unreached{"x-1",
-	&forward.Refusal{Said: `error forwarding port 25051 to pod 0123: failed to connect to localhost:25051 inside namespace "0123": dial tcp4 ` +
+	&forward.Refusal{Said: `error forwarding port 25051 to pod 0123: failed to connect to ` +
+		`localhost:25051 inside namespace "0123": dial tcp4 ` +
 		`127.0.0.1:25051: connect: cannot assign requested address`}}
 
 // wait is a time that passes between two updates.

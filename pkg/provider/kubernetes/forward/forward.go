@@ -120,8 +120,8 @@ func firstWait(pod *corev1.Pod) time.Duration {
 	return firstDial
 }
 
-// IsForbidden reports whether an upgrade was refused for lack of a right. It looks at the text: of a SPDY upgrade that is all there is, and a
-// WebSocket's status is inside an error that can't be unwrapped.
+// IsForbidden reports whether an upgrade was refused for lack of a right. It looks at the text: of a SPDY
+// upgrade that is all there is, and a WebSocket's status is inside an error that can't be unwrapped.
 func IsForbidden(err error) bool { return strings.Contains(err.Error(), "is forbidden") }
 
 // refusedUpgrade turns what an upgrade to a tunnel was refused with into an error of the
