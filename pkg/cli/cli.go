@@ -39,7 +39,7 @@ func Main(args []string, in io.Reader, out, errOut io.Writer) int {
 }
 
 // newRoot makes the command that holds all others.
-func newRoot(a *command.Env) *cobra.Command {
+func newRoot(env *command.Env) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "hodei",
 		Short: "Run commands on Kubernetes as if they were local",
@@ -48,39 +48,39 @@ func newRoot(a *command.Env) *cobra.Command {
 			and its exit code.`),
 		Args: cobra.NoArgs,
 	}
-	a.Prepare(root)
+	env.Prepare(root)
 	showVersion := root.Flags().Bool("version", false, "Print the version of hodei.")
 	root.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *showVersion {
-			return printClientVersion(a.Out)
+			return printClientVersion(env.Out)
 		}
 		return cmd.Help()
 	}
 	groups := templates.CommandGroups{
 		{Message: "Jobs:", Commands: []*cobra.Command{
-			run.New(a, (*run.Options).Run),
-			jobs.New(a, (*jobs.Options).Run),
-			describe.New(a, (*describe.Options).Run),
-			top.New(a, (*top.Options).Run),
-			logs.New(a, (*logs.Options).Run),
-			attach.New(a, (*attach.Options).Run),
-			report.New(a, (*report.Options).Run),
-			advise.New(a, (*advise.Options).Run),
+			run.New(env, (*run.Options).Run),
+			jobs.New(env, (*jobs.Options).Run),
+			describe.New(env, (*describe.Options).Run),
+			top.New(env, (*top.Options).Run),
+			logs.New(env, (*logs.Options).Run),
+			attach.New(env, (*attach.Options).Run),
+			report.New(env, (*report.Options).Run),
+			advise.New(env, (*advise.Options).Run),
 		}},
 		{Message: "Set-up:", Commands: []*cobra.Command{
-			install.New(a, (*install.Options).Run),
-			uninstall.New(a, (*uninstall.Options).Run),
-			certs.New(a),
-			provider.New(a),
-			doctor.New(a, (*doctor.Options).Run),
+			install.New(env, (*install.Options).Run),
+			uninstall.New(env, (*uninstall.Options).Run),
+			certs.New(env),
+			provider.New(env),
+			doctor.New(env, (*doctor.Options).Run),
 		}},
-		{Message: "Server:", Commands: []*cobra.Command{server.New(a, (*server.Options).Run)}},
+		{Message: "Server:", Commands: []*cobra.Command{server.New(env, (*server.Options).Run)}},
 	}
 	groups.Add(root)
-	root.AddCommand(newVersion(a, (*versionOptions).run), newCompletion(a.Out))
+	root.AddCommand(newVersion(env, (*versionOptions).run), newCompletion(env.Out))
 	templates.ActsAsRootCommand(root, []string{"options"}, groups...)
 	root.AddCommand(newOptions())
-	a.ExplainUsage(root) // after kubectl's templates, which have an explanation of their own
+	env.ExplainUsage(root) // after kubectl's templates, which have an explanation of their own
 	return root
 }
 
