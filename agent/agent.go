@@ -84,6 +84,9 @@ type Config struct {
 	// ContainerLogs copies the output to the launcher's own stdout and stderr, which
 	// is the log of the job's container.
 	ContainerLogs bool
+	// Stdin tells that the command reads its input from a coordinator. Its start is held until a
+	// coordinator lets it go on.
+	Stdin bool
 	// EBPF is what is tried of it.
 	EBPF EBPF
 	// Listen is a loopback address on which coordinators arrive (tunnel).
@@ -168,6 +171,11 @@ type agent struct {
 
 	// acks counts those of output, of all attachments.
 	acks atomic.Uint64
+
+	// input is the command's stdin; nil: it is empty.
+	input *input
+	// releases has a value when a coordinator has let a held start go on.
+	releases chan struct{}
 }
 
 func newAgent(c Config) *agent {
@@ -178,6 +186,10 @@ func newAgent(c Config) *agent {
 		samples:    meter.NewSampler(),
 		compressor: sync.OnceValue(newCompressor),
 		state:      &hodeipb.State{Phase: hodeipb.Phase_WAITING, AgentStarted: timestamppb.Now()},
+		releases:   make(chan struct{}, 1),
+	}
+	if c.Stdin {
+		a.input = newInput()
 	}
 	a.jobUser.Store(guard.NoUser)
 	if !c.Detached { // somebody is on the way
@@ -277,9 +289,14 @@ func (a *agent) run(ctx context.Context) error {
 	if parts := m.Probes(); parts != nil {
 		a.setState(func(s *hodeipb.State) { s.Probes = parts })
 	}
-	if late(deadline, time.Now()) { // to prepare the measuring takes its time
+	if a.input != nil {
+		err = a.hold(ctx, deadline)
+	} else if late(deadline, time.Now()) { // to prepare the measuring takes its time
+		err = a.tooLate(deadline)
+	}
+	if err != nil {
 		m.Close()
-		return unstarted{a.tooLate(deadline), ErrStartTimeout} // the launcher ends when we do, and with it the job's container
+		return neverStarted(err) // the launcher ends when we do, and with it the job's container
 	}
 	record, err := a.supervise(ctx, launcher, m)
 	if err != nil {

@@ -121,6 +121,7 @@ func (a *agent) serveConn(ctx context.Context, conn net.Conn, known func()) (wel
 		grpc.WithIdleTimeout(0),
 		grpc.WithWriteBufferSize(corkBytes-corkBytes/16), // with what TLS adds, one cork
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(hodeipb.Codec{})),
+		a.receiving(),
 	)
 	if err != nil {
 		a.Log.Error("make gRPC client", "error", err)
@@ -138,6 +139,14 @@ func (a *agent) serveConn(ctx context.Context, conn net.Conn, known func()) (wel
 			"compressed", t.compressed, "wire_bytes", t.wire, "samples", t.samplesSent)
 	}
 	return t.welcome
+}
+
+// receiving makes room on a connection for the job's input. Without input only acks and orders come.
+func (a *agent) receiving() grpc.DialOption {
+	if a.input == nil {
+		return grpc.EmptyDialOption{}
+	}
+	return grpc.WithStaticStreamWindowSize(hodeipb.InputWindow)
 }
 
 // handshake bounds TLS in time, tells when it is done, and corks what it writes.
@@ -194,6 +203,10 @@ func (s *strangers) remove(c net.Conn) {
 type attachment struct {
 	*agent
 	stream hodeipb.Coordinator_AttachClient
+	// client is who the coordinator says it is.
+	client string
+	// owner: the coordinator owns the input.
+	owner bool
 	// welcome: the coordinator has let us in.
 	welcome bool
 
@@ -248,6 +261,15 @@ func (t *attachment) run(ctx context.Context, client *grpc.ClientConn) error {
 		t.update(func() { t.followers++ })
 	}
 
+	refused := ""
+	if welcome.Input {
+		t.client = welcome.Client
+		refused = t.input.claim(t.client)
+		if t.owner = refused == ""; t.owner {
+			defer t.input.release()
+		}
+	}
+
 	received := make(chan error, 1)
 	go func() {
 		err := t.receive(welcome)
@@ -256,12 +278,15 @@ func (t *attachment) run(ctx context.Context, client *grpc.ClientConn) error {
 		}
 		received <- err
 	}()
+	inputAcks := make(chan error, 1)
+	go func() { inputAcks <- t.sendInputAcks(ctx, welcome, refused) }()
 	states, samples := make(chan error, 1), make(chan error, 1)
 	go func() { states <- t.sendStates(ctx) }()
 	go func() { samples <- t.sendMetrics(ctx, welcome) }()
 	if welcome.Output {
 		err = t.sendBatches(ctx, welcome)
 	}
+	err = errors.Join(err, <-inputAcks)
 	err = errors.Join(err, <-samples) // the last one comes before the exit record
 	if err == nil {
 		err = t.sendExit(ctx)
@@ -308,7 +333,7 @@ func (t *attachment) sayHello() (*hodeipb.Welcome, error) {
 		Protocol: hodeipb.Protocol, Namespace: t.Namespace, Job: t.Job,
 		Attempt: t.Attempt, AttemptUid: t.AttemptUID, AgentVersion: t.Version,
 		Extent: &hodeipb.Extent{First: first, End: end, Marks: t.spool.Marks(hodeipb.MaxMarks)}, State: state,
-		LastSample: t.samples.Latest().GetTime(),
+		LastSample: t.samples.Latest().GetTime(), Stdin: t.Stdin,
 	}
 	if err := t.stream.Send(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_Hello{Hello: hello}}); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
@@ -353,7 +378,17 @@ func (t *attachment) receive(welcome *hodeipb.Welcome) error {
 			if m.Ack.Exit {
 				return t.exitStored(welcome)
 			}
+		case *hodeipb.ToAgent_Input:
+			if !t.owner {
+				return errors.New("input from a coordinator that does not own it")
+			}
+			if err := t.input.take(m.Input); err != nil {
+				return err
+			}
 		case *hodeipb.ToAgent_Control:
+			if t.ownInput(m.Control) {
+				continue
+			}
 			select {
 			case t.orders <- m.Control:
 			default: // nobody takes orders any more, or 16 are waiting
@@ -361,6 +396,39 @@ func (t *attachment) receive(welcome *hodeipb.Welcome) error {
 			}
 		}
 	}
+}
+
+// ownInput takes the orders that are about the input alone, and tells whether c is one.
+func (t *attachment) ownInput(c *hodeipb.Control) bool {
+	switch o := c.Order.(type) {
+	case *hodeipb.Control_Release:
+		select {
+		case t.releases <- struct{}{}:
+		default: // the start goes on already
+		}
+	case *hodeipb.Control_LeaveInput:
+		if t.owner {
+			t.input.giveUp(t.client, o.LeaveInput.Message)
+		}
+	default:
+		return false
+	}
+	return true
+}
+
+// sendInputAcks answers a coordinator that wants to send the input, and then acknowledges what it
+// sends. refused is why it does not own the input.
+func (t *attachment) sendInputAcks(ctx context.Context, welcome *hodeipb.Welcome, refused string) error {
+	send := func(ack *hodeipb.InputAck) error {
+		return t.send(&hodeipb.Envelope{Message: &hodeipb.FromAgent{Message: &hodeipb.FromAgent_InputAck{InputAck: ack}}})
+	}
+	switch {
+	case !welcome.Input:
+		return nil
+	case refused != "":
+		return send(&hodeipb.InputAck{Refused: refused})
+	}
+	return t.input.sendAcks(ctx, send)
 }
 
 // exitStored takes the coordinator's word that it has the exit record.

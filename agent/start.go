@@ -7,11 +7,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/hodei-jobs/hodei/agent/guard"
 	"github.com/hodei-jobs/hodei/agent/handover"
 	"github.com/hodei-jobs/hodei/pkg/contract"
+	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
 // overfillBytes is written to a volume whose limit is a third of it.
@@ -79,12 +81,7 @@ func (a *agent) awaitLauncher(ctx context.Context, l *net.UnixListener, deadline
 		case <-ctx.Done():
 			why = errors.New("told to end before the job's container started")
 		case order := <-a.orders:
-			switch {
-			case order.GetCancel() != nil:
-				why = neverAgain{errors.New("cancelled before the job's container started")}
-			case order.GetJobEnded() != nil:
-				why = fmt.Errorf("the launcher ended before the command started: %s", order.GetJobEnded().Message)
-			}
+			why = preventing(order, "the job's container")
 		}
 	}
 	l.Close()
@@ -100,17 +97,74 @@ type arrival struct {
 	err      error
 }
 
+// preventing says why the command does not start after an order; nil: the order is about something
+// else. what has not started yet.
+func preventing(order *hodeipb.Control, what string) error {
+	switch {
+	case order.GetCancel() != nil:
+		return neverAgain{fmt.Errorf("cancelled before %s started", what)}
+	case order.GetJobEnded() != nil:
+		return fmt.Errorf("the launcher ended before the command started: %s", order.GetJobEnded().Message)
+	}
+	return nil
+}
+
+// hold waits, with the launcher ready, until a coordinator lets the command start. An error is why it
+// does not start.
+func (a *agent) hold(ctx context.Context, deadline time.Time) error {
+	a.setState(func(s *hodeipb.State) { s.Phase = hodeipb.Phase_HELD })
+	ctx, cancel := context.WithCancel(ctx)
+	lost := make(chan string, 1)
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer cancel()
+	work.Go(func() { lost <- a.input.awaitLoss(ctx, a.StartTimeout) })
+	timeout := time.NewTimer(time.Until(deadline))
+	defer timeout.Stop()
+	for {
+		select {
+		case <-a.releases:
+			if late(deadline, time.Now()) { // the machine slept: timers stood still
+				return a.unreleased(deadline)
+			}
+			return nil
+		case <-timeout.C:
+			return a.unreleased(deadline)
+		case <-ctx.Done():
+			return errors.New("told to end before the command started")
+		case why := <-lost:
+			if why != "" {
+				return neverAgain{fmt.Errorf("the input can't come: %s", why)}
+			}
+		case order := <-a.orders:
+			if why := preventing(order, "the command"); why != nil {
+				return why
+			}
+		}
+	}
+}
+
+// unreleased is why a command does not start whose start was held until the deadline.
+func (a *agent) unreleased(deadline time.Time) error {
+	return neverAgain{fmt.Errorf("nobody has come to send the input by %s, %s after the job was made", stamp(deadline), a.StartTimeout)}
+}
+
+// neverStarted is the error of Run for a command that did not start, where no container waits for its
+// image any more.
+func neverStarted(why error) error {
+	if _, never := errors.AsType[neverAgain](why); never {
+		return unstarted{why, ErrStartTimeout}
+	}
+	return unstarted{why, ErrNeverStarted}
+}
+
 // giveUp ends an attempt whose command never started. Kubernetes may start it again,
 // unless why is neverAgain. Then a job's container that waits for its image would keep
 // the Pod, whatever our exit status: only the kubelet ends it, if the Pod is over one of
 // its limits while a container of it runs.
 func (a *agent) giveUp(ctx context.Context, why error) error {
-	never := neverAgain{}
-	if !errors.As(why, &never) {
-		return unstarted{why, ErrNeverStarted}
-	}
-	if a.EvictionDir == "" {
-		return unstarted{why, ErrStartTimeout}
+	if _, never := errors.AsType[neverAgain](why); !never || a.EvictionDir == "" {
+		return neverStarted(why)
 	}
 	a.writeTermination([]byte(why.Error())) // the kubelet loses it if it evicts
 	a.Log.Info("the command will not be started; overfilling a volume to have this Pod evicted", "reason", why, "volume", a.EvictionDir)
@@ -124,7 +178,7 @@ func (a *agent) giveUp(ctx context.Context, why error) error {
 	case <-bound.C:
 		a.Log.Warn("not evicted: the kubelet enforces no limits of volumes", "waited", evictWait)
 	}
-	return unstarted{why, ErrStartTimeout}
+	return neverStarted(why)
 }
 
 // overfill writes more to a volume than its limit. It is data, not a hole: the kubelet

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -19,7 +20,11 @@ import (
 
 // stoppedCode is what the launcher of a job that was told to stop exits with, whatever the
 // command answered: timeout(1)'s, and that of a Ctrl-C.
-var stoppedCode = map[string]int{contract.CauseDeadlineExceeded: contract.ExitTimeout, contract.CauseCancelled: contract.ExitCancelled}
+var stoppedCode = map[string]int{
+	contract.CauseDeadlineExceeded: contract.ExitTimeout,
+	contract.CauseCancelled:        contract.ExitCancelled,
+	contract.CauseInputLost:        contract.ExitAgentGone,
+}
 
 // supervise runs the job from the launcher's hello to the exit record, which is
 // known to coordinators before the container's log has everything.
@@ -38,7 +43,9 @@ func (a *agent) supervise(ctx context.Context, launcher *handover.Launcher, m *m
 	if err := handover.Send(conn, handover.FromAgent{Start: true}); err != nil {
 		a.Log.Warn("launcher not answered", "error", err)
 	}
+	stopFeeding := s.startFeeding(files[handover.FDStdin])
 	exit := s.untilExit()
+	stopFeeding()
 	first, last := finish(func() { m.End(exit) })
 	copied := make(chan struct{})
 	var waiting sync.WaitGroup
@@ -109,6 +116,36 @@ type supervisor struct {
 	killAt  time.Time
 	// told is the last signal that was passed on by order; 0: none.
 	told unix.Signal
+	// inputLost gets why the rest of the input will not come; nil: there is none, or it has come.
+	inputLost <-chan string
+	lostWhy   string
+}
+
+// startFeeding has the input written to the command's stdin, which is nil if it is empty, until stop,
+// which waits for the end of that.
+func (s *supervisor) startFeeding(stdin *os.File) (stop func()) {
+	switch {
+	case s.input == nil:
+		return func() {}
+	case stdin == nil: // the launcher was not told to bring it
+		s.input.finish()
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	lost := make(chan string, 1)
+	s.inputLost = lost
+	var work sync.WaitGroup
+	work.Go(func() { s.feed(ctx, stdin, s.conn) })
+	work.Go(func() {
+		if why := s.input.awaitLoss(ctx, s.StartTimeout); why != "" {
+			lost <- why
+		}
+	})
+	return func() {
+		cancel()
+		stdin.Close() // it may be being written
+		work.Wait()
+	}
 }
 
 // untilExit returns the launcher's exit message, nil if it went without one.
@@ -158,6 +195,8 @@ func (s *supervisor) untilExit() *handover.Exit {
 			}
 		case <-timeout:
 			s.stop(contract.CauseDeadlineExceeded, s.Grace)
+		case s.lostWhy = <-s.inputLost:
+			s.stop(contract.CauseInputLost, s.Grace)
 		case order := <-s.orders:
 			s.obey(order)
 		case <-s.kill:
@@ -227,8 +266,11 @@ func (s *supervisor) record(ctx context.Context, exit *handover.Exit, oom string
 	switch {
 	case s.stopped != "":
 		r.Cause = s.stopped
-		if s.stopped == contract.CauseDeadlineExceeded {
+		switch s.stopped {
+		case contract.CauseDeadlineExceeded:
 			r.Message = fmt.Sprintf("the job ran longer than its timeout of %s", s.Timeout)
+		case contract.CauseInputLost:
+			r.Message = "the rest of its input did not come: " + s.lostWhy
 		}
 	case oom != "":
 		r.Cause, r.Message = contract.CauseOOMKilled, oom

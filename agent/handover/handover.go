@@ -59,6 +59,7 @@ func MakePipe() (r, w *os.File, err error) {
 const (
 	FDStdout       = "stdout"       // read end of the command's stdout pipe
 	FDStderr       = "stderr"       // read end of its stderr pipe; absent with one pipe for both
+	FDStdin        = "stdin"        // write end of its stdin pipe; absent if its input is empty
 	FDCgroup       = "cgroup"       // /sys/fs/cgroup as the job's container sees it; absent if there is none
 	FDContainerOut = "containerOut" // the launcher's own stdout
 	FDContainerErr = "containerErr" // the launcher's own stderr
@@ -130,6 +131,8 @@ type FromAgent struct {
 	Start bool `json:"start,omitempty"`
 	// Signal is to be sent to the command's process group.
 	Signal int `json:"signal,omitempty"`
+	// InputComplete tells that all input is written: the command may read the end of its stdin.
+	InputComplete bool `json:"inputComplete,omitempty"`
 	// Wait asks for another DoneWait before the answer to an Exit.
 	Wait bool `json:"wait,omitempty"`
 	// Done answers an Exit: the agent has taken its last sample.
@@ -287,20 +290,39 @@ func AcceptHello(c *net.UnixConn) (*Launcher, error) {
 	}
 	files := Files{}
 	for i, name := range msg.Hello.FDs {
-		// While they still block: those don't go into Go's poller, which each write of the
-		// command would wake.
-		files[name] = os.NewFile(uintptr(fds[i]), name)
-	}
-	for _, name := range []string{FDStdout, FDStderr} {
-		// The other ones are shared with the container's runtime and stay as they are.
-		if f := files[name]; f != nil {
-			if err := unix.SetNonblock(int(f.Fd()), true); err != nil {
-				files.Close()
-				return nil, fmt.Errorf("make %s non-blocking: %w", name, err)
-			}
+		files[name], err = openFile(name, fds[i])
+		if err != nil {
+			files.Close()
+			CloseAll(fds[i+1:])
+			return nil, err
 		}
 	}
 	return &Launcher{Conn: c, Files: files, OwnCgroup2: msg.Hello.OwnCgroup2}, nil
+}
+
+// openFile makes a file of a launcher's descriptor, and has it not block if it is one of the command's
+// pipes. The other ones are shared with the container's runtime and stay as they are.
+func openFile(name string, fd int) (*os.File, error) {
+	nonblock := func() error {
+		if err := unix.SetNonblock(fd, true); err != nil {
+			return fmt.Errorf("make %s non-blocking: %w", name, err)
+		}
+		return nil
+	}
+	switch name {
+	case FDStdin: // Go's poller has it, so that a write waits for room and a Close ends the wait
+		if err := nonblock(); err != nil {
+			unix.Close(fd)
+			return nil, err
+		}
+		return os.NewFile(uintptr(fd), name), nil
+	case FDStdout, FDStderr:
+		// While it still blocks, so that it does not go into Go's poller, which each write of the
+		// command would wake.
+		f := os.NewFile(uintptr(fd), name)
+		return f, nonblock()
+	}
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 // checkHello says what is wrong with a first message that came with n descriptors.

@@ -39,6 +39,9 @@ type Config struct {
 	Grace time.Duration
 	// MergeOutput gives the command one pipe for both streams.
 	MergeOutput bool
+	// Stdin gives the command a pipe for its input, which the agent writes. Otherwise it has the
+	// launcher's own.
+	Stdin bool
 	// Workdir is the command's directory; empty means the launcher's own, which is the
 	// image's, or Home.
 	Workdir string
@@ -93,14 +96,14 @@ func Run(ctx context.Context, cfg Config, signals <-chan os.Signal) (int, error)
 		return 0, fmt.Errorf("no agent: %w", err)
 	}
 	defer conn.Close()
-	out, err := makePipes(cfg.MergeOutput)
+	ends, err := cfg.makePipes()
 	if err != nil {
 		return 0, fmt.Errorf("make pipes: %w", err)
 	}
-	// The read ends stay open here: without them the command would die of
-	// SIGPIPE in the moment in which the agent dies.
-	defer out.close()
-	if err := sayHello(conn, out); err != nil {
+	// The agent's ends stay open here, too. If it dies, the command must not die of SIGPIPE, nor
+	// take the input for complete.
+	defer ends.close()
+	if err := sayHello(conn, ends); err != nil {
 		// Without descriptors it may get through.
 		_ = handover.Send(conn, handover.FromLauncher{Failed: &handover.Failed{Error: err.Error()}})
 		return 0, fmt.Errorf("hand over to the agent: %w", err)
@@ -109,8 +112,8 @@ func Run(ctx context.Context, cfg Config, signals <-chan os.Signal) (int, error)
 		return 0, fmt.Errorf("the agent did not let the command start: %w", err)
 	}
 
-	pid, err := cfg.start(out)
-	out.closeWriters()
+	pid, err := cfg.start(ends)
+	ends.closeCommands()
 	if err != nil {
 		code := contract.ExitCannotRun
 		if !errors.Is(err, errWorkdir) && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, exec.ErrNotFound)) {
@@ -120,7 +123,7 @@ func Run(ctx context.Context, cfg Config, signals <-chan os.Signal) (int, error)
 		l.exit(handover.Exit{Code: code, Error: err.Error()})
 		return code, nil
 	}
-	l := &launched{conn: conn, pid: pid, grace: cfg.Grace, signals: signals}
+	l := &launched{conn: conn, pid: pid, grace: cfg.Grace, signals: signals, stdin: ends.inW}
 	if err := handover.Send(conn, handover.FromLauncher{Started: &handover.Started{Time: time.Now()}}); err != nil {
 		l.signal(unix.SIGKILL)
 		return 0, ErrAgentGone
@@ -134,6 +137,8 @@ type launched struct {
 	pid     int
 	grace   time.Duration
 	signals <-chan os.Signal
+	// stdin is our write end of the command's stdin; nil: it has none.
+	stdin *os.File
 
 	// The rest is of supervise. told: a signal was passed on.
 	told bool
@@ -167,11 +172,14 @@ func (l *launched) supervise(ctx context.Context) (int, error) {
 			cancelled = nil
 			l.terminate()
 		case m, ok := <-fromAgent:
-			if !ok { // the agent died: nobody reads the output any more
+			switch {
+			case !ok: // the agent died: nobody reads the output any more
 				fromAgent = nil
 				l.terminate()
-			} else if m.Signal > 0 {
+			case m.Signal > 0:
 				l.signal(syscall.Signal(m.Signal))
+			case m.InputComplete && l.stdin != nil:
+				l.stdin.Close()
 			}
 		case <-l.kill:
 			l.signal(unix.SIGKILL)
@@ -415,34 +423,50 @@ func dialAgent(ctx context.Context, path string, signals <-chan os.Signal) (*net
 	}
 }
 
-// pipes of the command; stderr is nil when both streams share one.
-type pipes struct{ outR, outW, errR, errW *os.File }
+// pipes of the command. errR and errW are nil when both streams share one, inR and inW when its
+// input is the launcher's own.
+type pipes struct{ outR, outW, errR, errW, inR, inW *os.File }
 
-func makePipes(merge bool) (*pipes, error) {
+func (cfg Config) makePipes() (*pipes, error) {
 	p := &pipes{}
-	var err error
-	if p.outR, p.outW, err = handover.MakePipe(); err != nil {
-		return nil, err
-	}
-	if merge {
-		return p, nil
-	}
-	if p.errR, p.errW, err = handover.MakePipe(); err != nil {
-		p.close()
-		return nil, err
+	for _, pipe := range []struct {
+		wanted bool
+		r, w   **os.File
+	}{{true, &p.outR, &p.outW}, {!cfg.MergeOutput, &p.errR, &p.errW}, {cfg.Stdin, &p.inR, &p.inW}} {
+		if !pipe.wanted {
+			continue
+		}
+		r, w, err := handover.MakePipe()
+		if err != nil {
+			p.close()
+			return nil, err
+		}
+		*pipe.r, *pipe.w = r, w
 	}
 	return p, nil
 }
 
-func (p *pipes) closeWriters() {
-	p.outW.Close()
+// commands returns the descriptors that are the command's stdin, stdout and stderr.
+func (p *pipes) commands() (stdin, stdout, stderr uintptr) {
+	stdout = p.outW.Fd()
+	stderr = stdout
 	if p.errW != nil {
-		p.errW.Close()
+		stderr = p.errW.Fd()
 	}
+	if p.inR != nil {
+		stdin = p.inR.Fd()
+	}
+	return stdin, stdout, stderr
 }
 
-func (p *pipes) close() {
-	for _, f := range []*os.File{p.outR, p.outW, p.errR, p.errW} {
+// closeCommands closes the command's ends here, so that an end that it closes is closed.
+func (p *pipes) closeCommands() { closeFiles(p.outW, p.errW, p.inR) }
+
+func (p *pipes) close() { closeFiles(p.outR, p.outW, p.errR, p.errW, p.inR, p.inW) }
+
+// closeFiles closes those that are there. One that is closed already stays so.
+func closeFiles(files ...*os.File) {
+	for _, f := range files {
 		if f != nil {
 			f.Close()
 		}
@@ -456,6 +480,10 @@ func sayHello(c *net.UnixConn, p *pipes) error {
 	if p.errR != nil {
 		names = append(names, handover.FDStderr)
 		fds = append(fds, int(p.errR.Fd()))
+	}
+	if p.inW != nil {
+		names = append(names, handover.FDStdin)
+		fds = append(fds, int(p.inW.Fd()))
 	}
 	hello := &handover.Hello{Version: handover.Version}
 	if dir, own2, err := openCgroup(); err == nil {
@@ -531,14 +559,11 @@ func (cfg Config) start(p *pipes) (int, error) {
 		return 0, err
 	}
 	command := cfg.Command
-	errW := p.errW
-	if errW == nil {
-		errW = p.outW
-	}
+	stdin, stdout, stderr := p.commands()
 	pid, err := syscall.ForkExec(s.path, command, &syscall.ProcAttr{
 		Dir:   s.dir,
 		Env:   s.env,
-		Files: []uintptr{0, p.outW.Fd(), errW.Fd()},
+		Files: []uintptr{stdin, stdout, stderr},
 		// Outside a container the command would outlive a launcher that is killed.
 		Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
 	})

@@ -110,6 +110,7 @@ func launch(args []string, stderr io.Writer) int {
 	flags.StringVar(&cfg.Socket, contract.FlagSocket, "", "path of the agent's socket")
 	flags.DurationVar(&cfg.Grace, contract.FlagGrace, 30*time.Second, "time between SIGTERM and SIGKILL")
 	flags.BoolVar(&cfg.MergeOutput, contract.FlagMergeOutput, false, "one pipe for stdout and stderr")
+	flags.BoolVar(&cfg.Stdin, contract.FlagStdin, false, "a pipe for stdin, which the agent writes")
 	flags.StringVar(&cfg.Workdir, contract.FlagWorkdir, "", "directory of the command")
 	flags.StringVar(&cfg.Home, contract.FlagHome, "", "directory to make a home in where the command has none")
 	flags.BoolVar(&cfg.KeepHome, contract.FlagKeepHome, false, "leave HOME as it is")
@@ -226,7 +227,10 @@ func readWords(cfg *agent.Config, getenv func(string) string) error {
 	for _, b := range []struct {
 		name string
 		to   *bool
-	}{{contract.EnvDetached, &cfg.Detached}, {contract.EnvContainerLogs, &cfg.ContainerLogs}, {contract.EnvEndCopied, &cfg.EndCopied}} {
+	}{
+		{contract.EnvDetached, &cfg.Detached}, {contract.EnvContainerLogs, &cfg.ContainerLogs},
+		{contract.EnvEndCopied, &cfg.EndCopied}, {contract.EnvStdin, &cfg.Stdin},
+	} {
 		switch v := getenv(b.name); v {
 		case "", "0":
 		case contract.True:

@@ -28,6 +28,7 @@ const (
 	FlagSocket      = "socket"       // path of the agent's unix socket; required
 	FlagGrace       = "grace"        // duration between SIGTERM and SIGKILL
 	FlagMergeOutput = "merge-output" // one pipe for stdout and stderr
+	FlagStdin       = "stdin"        // a pipe for stdin, which the agent writes
 	FlagWorkdir     = "workdir"      // directory of the command
 	FlagHome        = "home"         // directory to make a home in where the command has none
 	FlagKeepHome    = "keep-home"    // leave HOME as it is
@@ -56,7 +57,7 @@ const (
 // The command line ends with the same numbers.
 const (
 	ExitTimeout   = 124 // the job ran longer than its timeout, as timeout(1)
-	ExitAgentGone = 125 // there was no agent, or it died while the command ran
+	ExitAgentGone = 125 // there was no agent, or it died while the command ran, or the rest of the input can't come
 	ExitCannotRun = 126 // the command can't be executed, as sh(1)
 	ExitNotFound  = 127 // the command was not found, as sh(1)
 	ExitCancelled = 130 // somebody asked the job to stop, as sh(1) after Ctrl-C
@@ -78,6 +79,7 @@ const (
 	CauseOOMKilled        = "OOMKilled"        // the kernel killed a process of the job for its memory
 	CauseDeadlineExceeded = "DeadlineExceeded" // the job ran longer than its timeout
 	CauseCancelled        = "Cancelled"        // somebody asked the job to stop
+	CauseInputLost        = "InputLost"        // the rest of the job's input will not come
 )
 
 // EvictionBytes is the size limit of the volume at EnvEvictionDir. An agent writes several times

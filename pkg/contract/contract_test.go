@@ -17,7 +17,7 @@ func TestFixed(t *testing.T) {
 	}
 	words := [][2]string{
 		{CauseCompleted, "Completed"}, {CauseError, "Error"}, {CauseSignaled, "Signaled"}, {CauseOOMKilled, "OOMKilled"},
-		{CauseDeadlineExceeded, "DeadlineExceeded"}, {CauseCancelled, "Cancelled"},
+		{CauseDeadlineExceeded, "DeadlineExceeded"}, {CauseCancelled, "Cancelled"}, {CauseInputLost, "InputLost"},
 		{JobURI("jobs", "make-k3x9z"), "spiffe://hodei/ns/jobs/job/make-k3x9z"},
 		{OverflowBlock, "block"}, {OverflowDrop, "drop"}, {EBPFOff, "off"}, {EBPFAuto, "auto"}, {EBPFRequire, "require"},
 		// The command sees these two.

@@ -24,6 +24,9 @@ const (
 	EnvLogOverflow = "HODEI_LOG_OVERFLOW"
 	// EnvDetached is True if nobody follows the job from its start.
 	EnvDetached = "HODEI_DETACHED"
+	// EnvStdin is True if the command reads its stdin from a coordinator. The launcher has FlagStdin
+	// then, and the start of the command is held until a coordinator lets it go on.
+	EnvStdin = "HODEI_STDIN"
 	// EnvContainerLogs is True to copy the output to the log of the job's container.
 	EnvContainerLogs = "HODEI_CONTAINER_LOGS"
 	// EnvEndCopied is True if the agent need not wait for a coordinator when that log has all.

@@ -39,6 +39,9 @@ type attempt struct {
 	// sampled is the time of the latest sample, and the turn's holder's too, as states is.
 	sampled time.Time
 	states  states
+	// inputTurn is the turn in which the attachment served sends the input; 0: its agent has not
+	// answered yet, -1: it was not asked.
+	inputTurn int
 
 	// Guarded by service.mu.
 
@@ -82,14 +85,13 @@ func (a *attempt) orderJobEnded(how string) {
 	a.order(&hodeipb.Control{Order: &hodeipb.Control_JobEnded{JobEnded: &hodeipb.JobEnded{Message: how}}})
 }
 
-// signal sends a signal to the commands of the attempts that are attached, and tells whether there
-// was one.
-func (s *service) signal(number int32) bool {
+// orderAll gives an order to the attempts that are attached, and tells whether there was one.
+func (s *service) orderAll(order *hodeipb.Control) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sent := false
 	for _, a := range s.attempts {
-		sent = a.order(&hodeipb.Control{Order: &hodeipb.Control_Signal{Signal: number}}) || sent
+		sent = a.order(order) || sent
 	}
 	return sent
 }

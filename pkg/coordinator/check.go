@@ -38,6 +38,8 @@ func checkMessage(m *hodeipb.FromAgent) error {
 		err = wire.CheckMetrics(m.Metrics)
 	case *hodeipb.FromAgent_Exit:
 		err = wire.CheckExit(m.Exit)
+	case *hodeipb.FromAgent_InputAck:
+		m.InputAck.Refused = wire.CutWord(m.InputAck.Refused)
 	}
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())

@@ -137,6 +137,7 @@ type settings struct {
 	silent          bool
 	metricsInterval time.Duration
 	newSamples      bool
+	input           *Input // nil: none is sent
 	handshake       func(err error)
 	turnedAway      func(from net.Addr, err error)
 	// window is the flow control window of a stream, in bytes.
@@ -254,6 +255,10 @@ func (s *service) Attach(stream hodeipb.Coordinator_AttachServer) error {
 		if !a.sampled.IsZero() {
 			welcome.MetricsAfter = timestamppb.New(a.sampled)
 		}
+	}
+	a.inputTurn = -1
+	if in := settings.input; in != nil && hello.Stdin && in.begin(hello.Attempt) {
+		a.inputTurn, welcome.Client, welcome.Input = 0, in.id, true
 	}
 	if err := stream.Send(&hodeipb.ToAgent{Message: &hodeipb.ToAgent_Welcome{Welcome: welcome}}); err != nil {
 		return err
@@ -399,6 +404,9 @@ func (s *service) serve(ctx context.Context, out *outbox, messages <-chan receiv
 				return r.err
 			}
 			ack, err := s.take(ctx, r.envelope, a, hello)
+			if m := r.envelope.Message.GetInputAck(); m != nil && err == nil {
+				err = s.inputAcked(ctx, m, a, out)
+			}
 			r.envelope.Free()
 			if err != nil {
 				return err
@@ -417,6 +425,24 @@ func (s *service) serve(ctx context.Context, out *outbox, messages <-chan receiv
 			return status.Error(codes.Aborted, "another attachment of the same attempt has come")
 		}
 	}
+}
+
+// inputAcked takes what an agent says of the input. The first time on a connection the agent says
+// from where it wants it.
+func (s *service) inputAcked(ctx context.Context, ack *hodeipb.InputAck, a *attempt, out *outbox) error {
+	in := s.policy.settings().input
+	if in == nil || a.inputTurn < 0 {
+		return status.Error(codes.InvalidArgument, "an ack of input that was not sent")
+	}
+	first := a.inputTurn == 0
+	turn, err := in.acked(ack, a.inputTurn)
+	if err != nil {
+		return err
+	}
+	if a.inputTurn = turn; first && turn > 0 {
+		s.streams.Go(func() { in.send(ctx, turn, out.send) })
+	}
+	return nil
 }
 
 // take hands one message to the Follower and returns what is to be
@@ -439,6 +465,8 @@ func (s *service) take(ctx context.Context, e *hodeipb.Envelope, a *attempt, hel
 			a.follower.Metrics(hello.Attempt, m.Metrics)
 		}
 		return nil, nil
+	case *hodeipb.FromAgent_InputAck:
+		return nil, nil // see serve
 	case *hodeipb.FromAgent_Exit:
 		if !s.policy.settings().silent && m.Exit.End != a.stored {
 			return nil, status.Errorf(codes.FailedPrecondition, "exit record at offset %d, expected %d", m.Exit.End, a.stored)

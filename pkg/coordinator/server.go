@@ -30,6 +30,8 @@ type Server struct {
 	// NewSamples asks for no sample from before an attempt attached for the first time:
 	// for who shows what a job uses now, and would show its history as that.
 	NewSamples bool
+	// Input, if not nil, is sent to the command of an attempt that takes input.
+	Input *Input
 	// Handshake, if not nil, is told how a TLS handshake ended in which each side has
 	// spoken: nil, or why one refused the other's certificate. Calls may overlap, and
 	// one that takes its time holds up that connection.
@@ -65,7 +67,20 @@ func (s *Server) JobEnded(name, how string) { s.service().noteJobEnded(name, how
 
 // Signal sends a signal, by its number on Linux, to the commands of the attempts that are
 // attached, and tells whether there was one. Unlike Cancel it is not repeated.
-func (s *Server) Signal(number int32) bool { return s.service().signal(number) }
+func (s *Server) Signal(number int32) bool {
+	return s.service().orderAll(&hodeipb.Control{Order: &hodeipb.Control_Signal{Signal: number}})
+}
+
+// Release lets the commands start of those attempts that are attached and whose start is held. One
+// that comes back with its start still held has to be released again.
+func (s *Server) Release() {
+	s.service().orderAll(&hodeipb.Control{Order: &hodeipb.Control_Release{Release: &hodeipb.Release{}}})
+}
+
+// LeaveInput tells the attempts that are attached that no more input comes from here, and why.
+func (s *Server) LeaveInput(why string) {
+	s.service().orderAll(&hodeipb.Control{Order: &hodeipb.Control_LeaveInput{LeaveInput: &hodeipb.LeaveInput{Message: why}}})
+}
 
 // Refused tells what has been refused up to now.
 func (s *Server) Refused() Refused { return s.service().tellRefused() }
@@ -80,7 +95,7 @@ type oneJob struct{ *Server }
 
 func (p oneJob) settings() settings {
 	return settings{
-		tls: p.TLS, silent: p.Silent, metricsInterval: p.MetricsInterval, newSamples: p.NewSamples,
+		tls: p.TLS, silent: p.Silent, metricsInterval: p.MetricsInterval, newSamples: p.NewSamples, input: p.Input,
 		handshake: p.Handshake, turnedAway: p.TurnedAway, window: windowBytes,
 	}
 }

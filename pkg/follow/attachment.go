@@ -57,6 +57,8 @@ type Attachment struct {
 	Every time.Duration
 	// NewSamples asks for no sample from before an attempt attached for the first time.
 	NewSamples bool
+	// Input, if not nil, is the stdin of the job's command.
+	Input *coordinator.Input
 	// Unserved only watches the job, where there is no way to its agents.
 	Unserved bool
 	// Report, if not nil, is told the phases of the job, one after the other. No call begins after
@@ -157,7 +159,7 @@ func (a *Attachment) Run(ctx context.Context, act func(context.Context, *Events)
 func (a *Attachment) prepare(told chan<- *job.Failure, fail context.CancelCauseFunc) {
 	a.server.TLS, a.server.Namespace, a.server.Job = a.Job.TLS(), a.Namespace, a.Name
 	a.server.Follower, a.server.Silent = a.Recorder, a.Recorder.Store == nil
-	a.server.MetricsInterval, a.server.NewSamples = a.Every, a.NewSamples
+	a.server.MetricsInterval, a.server.NewSamples, a.server.Input = a.Every, a.NewSamples, a.Input
 	if r, ok := a.Job.(refuser); ok {
 		h := &handshakes{
 			refused: func(err error) {
@@ -187,6 +189,14 @@ func (a *Attachment) Cancel(order *hodeipb.Cancel) { a.server.Cancel(order) }
 // Signal sends a signal, by its number on Linux, to the commands of the attempts that are attached,
 // and tells whether there was one. Unlike Cancel it is not repeated.
 func (a *Attachment) Signal(number int32) bool { return a.server.Signal(number) }
+
+// Release lets the commands start of those attempts that are attached and whose start is held. One
+// that comes back with its start still held has to be released again.
+func (a *Attachment) Release() { a.server.Release() }
+
+// LeaveInput tells the attempts that are attached that no more input comes from here, and why. A
+// command whose input is not complete is stopped.
+func (a *Attachment) LeaveInput(why string) { a.server.LeaveInput(why) }
 
 // Refused tells how many batches agents have sent at the wrong offset up to now.
 func (a *Attachment) Refused() coordinator.Refused { return a.server.Refused() }

@@ -24,6 +24,18 @@ const (
 	MaxMarks = 256
 )
 
+// Bounds of a job's input.
+const (
+	// InputWindow is the most input, in bytes, that is sent and not acknowledged. Both sides hold so
+	// much. Through the API server's tunnel, 4 MiB are what keeps a connection busy.
+	InputWindow = 4 << 20
+	// MaxInputBytes is the most data of one Input. Orders to the agent wait no longer than it takes
+	// to send one.
+	MaxInputBytes = 256 << 10
+	// MaxClientBytes is the longest Welcome.client.
+	MaxClientBytes = 64
+)
+
 // head is what a message holds besides the data of a batch.
 type head struct{ bytes, parts int }
 

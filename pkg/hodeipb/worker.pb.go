@@ -8,8 +8,9 @@
 //	agent                          coordinator
 //	Hello                     ->
 //	                          <-   Welcome
-//	Batch, State, Metrics ... ->
-//	                          <-   Ack, Control ...
+//	Batch, State, Metrics,
+//	InputAck ...              ->
+//	                          <-   Ack, Control, Input, TerminalSize ...
 //	ExitRecord                ->
 //	                          <-   Ack{exit: true}
 //	(half-close)              ->
@@ -210,6 +211,7 @@ type FromAgent struct {
 	//	*FromAgent_State
 	//	*FromAgent_Metrics
 	//	*FromAgent_Exit
+	//	*FromAgent_InputAck
 	Message       isFromAgent_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -297,6 +299,15 @@ func (x *FromAgent) GetExit() *ExitRecord {
 	return nil
 }
 
+func (x *FromAgent) GetInputAck() *InputAck {
+	if x != nil {
+		if x, ok := x.Message.(*FromAgent_InputAck); ok {
+			return x.InputAck
+		}
+	}
+	return nil
+}
+
 type isFromAgent_Message interface {
 	isFromAgent_Message()
 }
@@ -321,6 +332,10 @@ type FromAgent_Exit struct {
 	Exit *ExitRecord `protobuf:"bytes,5,opt,name=exit,proto3,oneof"`
 }
 
+type FromAgent_InputAck struct {
+	InputAck *InputAck `protobuf:"bytes,6,opt,name=input_ack,json=inputAck,proto3,oneof"`
+}
+
 func (*FromAgent_Hello) isFromAgent_Message() {}
 
 func (*FromAgent_Batch) isFromAgent_Message() {}
@@ -331,6 +346,8 @@ func (*FromAgent_Metrics) isFromAgent_Message() {}
 
 func (*FromAgent_Exit) isFromAgent_Message() {}
 
+func (*FromAgent_InputAck) isFromAgent_Message() {}
+
 // ToAgent is a message of the coordinator.
 type ToAgent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -339,6 +356,8 @@ type ToAgent struct {
 	//	*ToAgent_Welcome
 	//	*ToAgent_Ack
 	//	*ToAgent_Control
+	//	*ToAgent_Input
+	//	*ToAgent_TerminalSize
 	Message       isToAgent_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -408,6 +427,24 @@ func (x *ToAgent) GetControl() *Control {
 	return nil
 }
 
+func (x *ToAgent) GetInput() *Input {
+	if x != nil {
+		if x, ok := x.Message.(*ToAgent_Input); ok {
+			return x.Input
+		}
+	}
+	return nil
+}
+
+func (x *ToAgent) GetTerminalSize() *TerminalSize {
+	if x != nil {
+		if x, ok := x.Message.(*ToAgent_TerminalSize); ok {
+			return x.TerminalSize
+		}
+	}
+	return nil
+}
+
 type isToAgent_Message interface {
 	isToAgent_Message()
 }
@@ -424,11 +461,23 @@ type ToAgent_Control struct {
 	Control *Control `protobuf:"bytes,3,opt,name=control,proto3,oneof"`
 }
 
+type ToAgent_Input struct {
+	Input *Input `protobuf:"bytes,4,opt,name=input,proto3,oneof"`
+}
+
+type ToAgent_TerminalSize struct {
+	TerminalSize *TerminalSize `protobuf:"bytes,5,opt,name=terminal_size,json=terminalSize,proto3,oneof"`
+}
+
 func (*ToAgent_Welcome) isToAgent_Message() {}
 
 func (*ToAgent_Ack) isToAgent_Message() {}
 
 func (*ToAgent_Control) isToAgent_Message() {}
+
+func (*ToAgent_Input) isToAgent_Message() {}
+
+func (*ToAgent_TerminalSize) isToAgent_Message() {}
 
 // Hello says who attaches, and what its spool holds.
 type Hello struct {
@@ -448,7 +497,12 @@ type Hello struct {
 	State  *State  `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"`
 	// Time of the latest sample that is kept, by the agent's clock: who wants no sample from
 	// before it came asks for those after. Absent: none is.
-	LastSample    *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=last_sample,json=lastSample,proto3" json:"last_sample,omitempty"`
+	LastSample *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=last_sample,json=lastSample,proto3" json:"last_sample,omitempty"`
+	// The command reads its stdin from a coordinator, which a Welcome can ask to be. Its start is
+	// held, in Phase HELD, until a coordinator sends a Release.
+	Stdin bool `protobuf:"varint,11,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	// With stdin: stdin, stdout and stderr of the command are a terminal.
+	Tty           bool `protobuf:"varint,12,opt,name=tty,proto3" json:"tty,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -544,6 +598,20 @@ func (x *Hello) GetLastSample() *timestamppb.Timestamp {
 		return x.LastSample
 	}
 	return nil
+}
+
+func (x *Hello) GetStdin() bool {
+	if x != nil {
+		return x.Stdin
+	}
+	return false
+}
+
+func (x *Hello) GetTty() bool {
+	if x != nil {
+		return x.Tty
+	}
+	return false
 }
 
 // Extent is the range of output held in the spool, in bytes over both streams
@@ -682,7 +750,15 @@ type Welcome struct {
 	Encodings []Encoding `protobuf:"varint,4,rep,packed,name=encodings,proto3,enum=hodei.worker.v1.Encoding" json:"encodings,omitempty"`
 	// True: what is acknowledged is only looked at, and goes with the coordinator. The
 	// agent does not take it for stored, and the coordinator for nobody who follows.
-	Transient     bool `protobuf:"varint,5,opt,name=transient,proto3" json:"transient,omitempty"`
+	Transient bool `protobuf:"varint,5,opt,name=transient,proto3" json:"transient,omitempty"`
+	// Who the coordinator is: a random word, the same for all attachments of one process, at most
+	// 64 bytes. The owner of the input is known by it, since its own attachment that broke off may
+	// still seem to be there.
+	Client string `protobuf:"bytes,7,opt,name=client,proto3" json:"client,omitempty"`
+	// The coordinator has the input and wants to send it. The agent answers with an InputAck.
+	Input bool `protobuf:"varint,8,opt,name=input,proto3" json:"input,omitempty"`
+	// Size of the coordinator's terminal; absent: it has none, or does not own the input.
+	TerminalSize  *TerminalSize `protobuf:"bytes,9,opt,name=terminal_size,json=terminalSize,proto3" json:"terminal_size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -757,6 +833,27 @@ func (x *Welcome) GetTransient() bool {
 		return x.Transient
 	}
 	return false
+}
+
+func (x *Welcome) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *Welcome) GetInput() bool {
+	if x != nil {
+		return x.Input
+	}
+	return false
+}
+
+func (x *Welcome) GetTerminalSize() *TerminalSize {
+	if x != nil {
+		return x.TerminalSize
+	}
+	return nil
 }
 
 // Batch is a run of records without a hole between them.
@@ -970,6 +1067,191 @@ func (x *Ack) GetExit() bool {
 	return false
 }
 
+// Input is a piece of the command's stdin. Only the coordinator that owns the input sends it. At
+// any time at most 4 MiB have been sent that no InputAck has acknowledged.
+type Input struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the first byte of data, counted from the beginning of the input. It is no higher than the
+	// end of what the agent has; what the agent has already, it skips.
+	Offset uint64 `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
+	// The input ends behind data. The command reads the end of the file there.
+	Complete bool `protobuf:"varint,2,opt,name=complete,proto3" json:"complete,omitempty"`
+	// At most 256 KiB.
+	Data          []byte `protobuf:"bytes,15,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Input) Reset() {
+	*x = Input{}
+	mi := &file_worker_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Input) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Input) ProtoMessage() {}
+
+func (x *Input) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Input.ProtoReflect.Descriptor instead.
+func (*Input) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Input) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *Input) GetComplete() bool {
+	if x != nil {
+		return x.Complete
+	}
+	return false
+}
+
+func (x *Input) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// InputAck answers a Welcome that asks to send the input, and after that says what the command
+// has taken.
+type InputAck struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All input below was written to the command's stdin. Whoever owns the input sends what comes
+	// from here on after each attachment. Never decreases.
+	Offset uint64 `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
+	// No more input is wanted: all of it is written, or nothing reads the command's stdin any more.
+	Done bool `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
+	// Why this coordinator does not own the input, in one line; empty: it does.
+	Refused       string `protobuf:"bytes,3,opt,name=refused,proto3" json:"refused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InputAck) Reset() {
+	*x = InputAck{}
+	mi := &file_worker_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InputAck) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InputAck) ProtoMessage() {}
+
+func (x *InputAck) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InputAck.ProtoReflect.Descriptor instead.
+func (*InputAck) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *InputAck) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *InputAck) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+func (x *InputAck) GetRefused() string {
+	if x != nil {
+		return x.Refused
+	}
+	return ""
+}
+
+// TerminalSize is the size of a terminal in characters, each from 1 to 65535.
+type TerminalSize struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rows          uint32                 `protobuf:"varint,1,opt,name=rows,proto3" json:"rows,omitempty"`
+	Columns       uint32                 `protobuf:"varint,2,opt,name=columns,proto3" json:"columns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TerminalSize) Reset() {
+	*x = TerminalSize{}
+	mi := &file_worker_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TerminalSize) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TerminalSize) ProtoMessage() {}
+
+func (x *TerminalSize) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TerminalSize.ProtoReflect.Descriptor instead.
+func (*TerminalSize) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *TerminalSize) GetRows() uint32 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+func (x *TerminalSize) GetColumns() uint32 {
+	if x != nil {
+		return x.Columns
+	}
+	return 0
+}
+
 // State is sent whenever it changes.
 type State struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
@@ -987,7 +1269,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_worker_proto_msgTypes[9]
+	mi := &file_worker_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -999,7 +1281,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[9]
+	mi := &file_worker_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1012,7 +1294,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{9}
+	return file_worker_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *State) GetPhase() Phase {
@@ -1063,7 +1345,7 @@ type Probe struct {
 
 func (x *Probe) Reset() {
 	*x = Probe{}
-	mi := &file_worker_proto_msgTypes[10]
+	mi := &file_worker_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1075,7 +1357,7 @@ func (x *Probe) String() string {
 func (*Probe) ProtoMessage() {}
 
 func (x *Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[10]
+	mi := &file_worker_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1088,7 +1370,7 @@ func (x *Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe.ProtoReflect.Descriptor instead.
 func (*Probe) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{10}
+	return file_worker_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Probe) GetName() string {
@@ -1118,7 +1400,7 @@ type Metrics struct {
 
 func (x *Metrics) Reset() {
 	*x = Metrics{}
-	mi := &file_worker_proto_msgTypes[11]
+	mi := &file_worker_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +1412,7 @@ func (x *Metrics) String() string {
 func (*Metrics) ProtoMessage() {}
 
 func (x *Metrics) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[11]
+	mi := &file_worker_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +1425,7 @@ func (x *Metrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metrics.ProtoReflect.Descriptor instead.
 func (*Metrics) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{11}
+	return file_worker_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Metrics) GetTime() *timestamppb.Timestamp {
@@ -1228,7 +1510,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_worker_proto_msgTypes[12]
+	mi := &file_worker_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1240,7 +1522,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[12]
+	mi := &file_worker_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1253,7 +1535,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{12}
+	return file_worker_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Usage) GetCpuNs() uint64 {
@@ -1528,7 +1810,7 @@ type Traffic struct {
 
 func (x *Traffic) Reset() {
 	*x = Traffic{}
-	mi := &file_worker_proto_msgTypes[13]
+	mi := &file_worker_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1540,7 +1822,7 @@ func (x *Traffic) String() string {
 func (*Traffic) ProtoMessage() {}
 
 func (x *Traffic) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[13]
+	mi := &file_worker_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1553,7 +1835,7 @@ func (x *Traffic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Traffic.ProtoReflect.Descriptor instead.
 func (*Traffic) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{13}
+	return file_worker_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Traffic) GetReceiveBytes() uint64 {
@@ -1601,7 +1883,7 @@ type OOMVictim struct {
 
 func (x *OOMVictim) Reset() {
 	*x = OOMVictim{}
-	mi := &file_worker_proto_msgTypes[14]
+	mi := &file_worker_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1613,7 +1895,7 @@ func (x *OOMVictim) String() string {
 func (*OOMVictim) ProtoMessage() {}
 
 func (x *OOMVictim) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[14]
+	mi := &file_worker_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1626,7 +1908,7 @@ func (x *OOMVictim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OOMVictim.ProtoReflect.Descriptor instead.
 func (*OOMVictim) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{14}
+	return file_worker_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *OOMVictim) GetName() string {
@@ -1667,7 +1949,7 @@ type ExitRecord struct {
 	// Signal that killed the command; 0: none.
 	Signal int32 `protobuf:"varint,2,opt,name=signal,proto3" json:"signal,omitempty"`
 	// One of: "Completed", "Error", "Signaled", "OOMKilled", "DeadlineExceeded",
-	// "Cancelled"; "" when the launcher was killed and only the container's status can tell.
+	// "Cancelled", "InputLost"; "" when the launcher was killed and only the container's status can tell.
 	Cause string `protobuf:"bytes,3,opt,name=cause,proto3" json:"cause,omitempty"`
 	// What a person should know besides, in one line.
 	Message string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
@@ -1694,7 +1976,7 @@ type ExitRecord struct {
 
 func (x *ExitRecord) Reset() {
 	*x = ExitRecord{}
-	mi := &file_worker_proto_msgTypes[15]
+	mi := &file_worker_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1706,7 +1988,7 @@ func (x *ExitRecord) String() string {
 func (*ExitRecord) ProtoMessage() {}
 
 func (x *ExitRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[15]
+	mi := &file_worker_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1719,7 +2001,7 @@ func (x *ExitRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExitRecord.ProtoReflect.Descriptor instead.
 func (*ExitRecord) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{15}
+	return file_worker_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ExitRecord) GetCode() int32 {
@@ -1829,6 +2111,7 @@ type Control struct {
 	//	*Control_Cancel
 	//	*Control_Release
 	//	*Control_JobEnded
+	//	*Control_LeaveInput
 	Order         isControl_Order `protobuf_oneof:"order"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1836,7 +2119,7 @@ type Control struct {
 
 func (x *Control) Reset() {
 	*x = Control{}
-	mi := &file_worker_proto_msgTypes[16]
+	mi := &file_worker_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1848,7 +2131,7 @@ func (x *Control) String() string {
 func (*Control) ProtoMessage() {}
 
 func (x *Control) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[16]
+	mi := &file_worker_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1861,7 +2144,7 @@ func (x *Control) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Control.ProtoReflect.Descriptor instead.
 func (*Control) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{16}
+	return file_worker_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Control) GetOrder() isControl_Order {
@@ -1907,6 +2190,15 @@ func (x *Control) GetJobEnded() *JobEnded {
 	return nil
 }
 
+func (x *Control) GetLeaveInput() *LeaveInput {
+	if x != nil {
+		if x, ok := x.Order.(*Control_LeaveInput); ok {
+			return x.LeaveInput
+		}
+	}
+	return nil
+}
+
 type isControl_Order interface {
 	isControl_Order()
 }
@@ -1931,6 +2223,11 @@ type Control_JobEnded struct {
 	JobEnded *JobEnded `protobuf:"bytes,4,opt,name=job_ended,json=jobEnded,proto3,oneof"`
 }
 
+type Control_LeaveInput struct {
+	// The owner of the input leaves.
+	LeaveInput *LeaveInput `protobuf:"bytes,5,opt,name=leave_input,json=leaveInput,proto3,oneof"`
+}
+
 func (*Control_Signal) isControl_Order() {}
 
 func (*Control_Cancel) isControl_Order() {}
@@ -1938,6 +2235,8 @@ func (*Control_Cancel) isControl_Order() {}
 func (*Control_Release) isControl_Order() {}
 
 func (*Control_JobEnded) isControl_Order() {}
+
+func (*Control_LeaveInput) isControl_Order() {}
 
 // Cancel ends the job with cause Cancelled.
 type Cancel struct {
@@ -1950,7 +2249,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_worker_proto_msgTypes[17]
+	mi := &file_worker_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1962,7 +2261,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[17]
+	mi := &file_worker_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1975,7 +2274,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{17}
+	return file_worker_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Cancel) GetGrace() *durationpb.Duration {
@@ -1994,7 +2293,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_worker_proto_msgTypes[18]
+	mi := &file_worker_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2006,7 +2305,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[18]
+	mi := &file_worker_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2019,7 +2318,55 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{18}
+	return file_worker_proto_rawDescGZIP(), []int{21}
+}
+
+// LeaveInput says that the coordinator sends no more of the input that it owns. A command at a
+// terminal goes on, and another coordinator may own the terminal. Any other command whose input is
+// not complete is stopped, with the cause InputLost.
+type LeaveInput struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why, in one line; empty: somebody wanted it.
+	Message       string `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaveInput) Reset() {
+	*x = LeaveInput{}
+	mi := &file_worker_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaveInput) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaveInput) ProtoMessage() {}
+
+func (x *LeaveInput) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaveInput.ProtoReflect.Descriptor instead.
+func (*LeaveInput) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *LeaveInput) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
 }
 
 // JobEnded tells that the job's container has ended, as only the cluster can know. An
@@ -2035,7 +2382,7 @@ type JobEnded struct {
 
 func (x *JobEnded) Reset() {
 	*x = JobEnded{}
-	mi := &file_worker_proto_msgTypes[19]
+	mi := &file_worker_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2047,7 +2394,7 @@ func (x *JobEnded) String() string {
 func (*JobEnded) ProtoMessage() {}
 
 func (x *JobEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_worker_proto_msgTypes[19]
+	mi := &file_worker_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2060,7 +2407,7 @@ func (x *JobEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobEnded.ProtoReflect.Descriptor instead.
 func (*JobEnded) Descriptor() ([]byte, []int) {
-	return file_worker_proto_rawDescGZIP(), []int{19}
+	return file_worker_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *JobEnded) GetMessage() string {
@@ -2074,19 +2421,22 @@ var File_worker_proto protoreflect.FileDescriptor
 
 const file_worker_proto_rawDesc = "" +
 	"\n" +
-	"\fworker.proto\x12\x0fhodei.worker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8f\x02\n" +
+	"\fworker.proto\x12\x0fhodei.worker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x02\n" +
 	"\tFromAgent\x12.\n" +
 	"\x05hello\x18\x01 \x01(\v2\x16.hodei.worker.v1.HelloH\x00R\x05hello\x12.\n" +
 	"\x05batch\x18\x02 \x01(\v2\x16.hodei.worker.v1.BatchH\x00R\x05batch\x12.\n" +
 	"\x05state\x18\x03 \x01(\v2\x16.hodei.worker.v1.StateH\x00R\x05state\x124\n" +
 	"\ametrics\x18\x04 \x01(\v2\x18.hodei.worker.v1.MetricsH\x00R\ametrics\x121\n" +
-	"\x04exit\x18\x05 \x01(\v2\x1b.hodei.worker.v1.ExitRecordH\x00R\x04exitB\t\n" +
-	"\amessage\"\xaa\x01\n" +
+	"\x04exit\x18\x05 \x01(\v2\x1b.hodei.worker.v1.ExitRecordH\x00R\x04exit\x128\n" +
+	"\tinput_ack\x18\x06 \x01(\v2\x19.hodei.worker.v1.InputAckH\x00R\binputAckB\t\n" +
+	"\amessage\"\xa0\x02\n" +
 	"\aToAgent\x124\n" +
 	"\awelcome\x18\x01 \x01(\v2\x18.hodei.worker.v1.WelcomeH\x00R\awelcome\x12(\n" +
 	"\x03ack\x18\x02 \x01(\v2\x14.hodei.worker.v1.AckH\x00R\x03ack\x124\n" +
-	"\acontrol\x18\x03 \x01(\v2\x18.hodei.worker.v1.ControlH\x00R\acontrolB\t\n" +
-	"\amessage\"\xd5\x02\n" +
+	"\acontrol\x18\x03 \x01(\v2\x18.hodei.worker.v1.ControlH\x00R\acontrol\x12.\n" +
+	"\x05input\x18\x04 \x01(\v2\x16.hodei.worker.v1.InputH\x00R\x05input\x12D\n" +
+	"\rterminal_size\x18\x05 \x01(\v2\x1d.hodei.worker.v1.TerminalSizeH\x00R\fterminalSizeB\t\n" +
+	"\amessage\"\xfd\x02\n" +
 	"\x05Hello\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x10\n" +
@@ -2099,7 +2449,9 @@ const file_worker_proto_rawDesc = "" +
 	"\x05state\x18\b \x01(\v2\x16.hodei.worker.v1.StateR\x05state\x12;\n" +
 	"\vlast_sample\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"lastSampleJ\x04\b\t\x10\n" +
+	"lastSample\x12\x14\n" +
+	"\x05stdin\x18\v \x01(\bR\x05stdin\x12\x10\n" +
+	"\x03tty\x18\f \x01(\bR\x03ttyJ\x04\b\t\x10\n" +
 	"\"]\n" +
 	"\x06Extent\x12\x14\n" +
 	"\x05first\x18\x01 \x01(\x04R\x05first\x12\x10\n" +
@@ -2107,14 +2459,17 @@ const file_worker_proto_rawDesc = "" +
 	"\x05marks\x18\x03 \x03(\v2\x15.hodei.worker.v1.MarkR\x05marks\"D\n" +
 	"\x04Mark\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12$\n" +
-	"\x0etime_unix_nano\x18\x02 \x01(\x03R\ftimeUnixNano\"\x97\x02\n" +
+	"\x0etime_unix_nano\x18\x02 \x01(\x03R\ftimeUnixNano\"\x89\x03\n" +
 	"\aWelcome\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x16\n" +
 	"\x06output\x18\x02 \x01(\bR\x06output\x12D\n" +
 	"\x10metrics_interval\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x0fmetricsInterval\x12?\n" +
 	"\rmetrics_after\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\fmetricsAfter\x127\n" +
 	"\tencodings\x18\x04 \x03(\x0e2\x19.hodei.worker.v1.EncodingR\tencodings\x12\x1c\n" +
-	"\ttransient\x18\x05 \x01(\bR\ttransient\"\x9d\x01\n" +
+	"\ttransient\x18\x05 \x01(\bR\ttransient\x12\x16\n" +
+	"\x06client\x18\a \x01(\tR\x06client\x12\x14\n" +
+	"\x05input\x18\b \x01(\bR\x05input\x12B\n" +
+	"\rterminal_size\x18\t \x01(\v2\x1d.hodei.worker.v1.TerminalSizeR\fterminalSize\"\x9d\x01\n" +
 	"\x05Batch\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x121\n" +
 	"\arecords\x18\x02 \x03(\v2\x17.hodei.worker.v1.RecordR\arecords\x125\n" +
@@ -2128,7 +2483,18 @@ const file_worker_proto_rawDesc = "" +
 	"\x04lost\x18\x05 \x01(\x04R\x04lost\"1\n" +
 	"\x03Ack\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x12\n" +
-	"\x04exit\x18\x02 \x01(\bR\x04exit\"\x97\x02\n" +
+	"\x04exit\x18\x02 \x01(\bR\x04exit\"O\n" +
+	"\x05Input\x12\x16\n" +
+	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x1a\n" +
+	"\bcomplete\x18\x02 \x01(\bR\bcomplete\x12\x12\n" +
+	"\x04data\x18\x0f \x01(\fR\x04data\"P\n" +
+	"\bInputAck\x12\x16\n" +
+	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x12\n" +
+	"\x04done\x18\x02 \x01(\bR\x04done\x12\x18\n" +
+	"\arefused\x18\x03 \x01(\tR\arefused\"<\n" +
+	"\fTerminalSize\x12\x12\n" +
+	"\x04rows\x18\x01 \x01(\rR\x04rows\x12\x18\n" +
+	"\acolumns\x18\x02 \x01(\rR\acolumns\"\x97\x02\n" +
 	"\x05State\x12,\n" +
 	"\x05phase\x18\x01 \x01(\x0e2\x16.hodei.worker.v1.PhaseR\x05phase\x12?\n" +
 	"\ragent_started\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\fagentStarted\x12C\n" +
@@ -2247,16 +2613,21 @@ const file_worker_proto_rawDesc = "" +
 	"pipes_held\x18\v \x01(\bR\tpipesHeld\x12\x12\n" +
 	"\x04lost\x18\f \x01(\x04R\x04lost\x12.\n" +
 	"\x06probes\x18\r \x03(\v2\x16.hodei.worker.v1.ProbeR\x06probes\x12\x1b\n" +
-	"\tpod_ended\x18\x0e \x01(\bR\bpodEnded\"\xcf\x01\n" +
+	"\tpod_ended\x18\x0e \x01(\bR\bpodEnded\"\x8f\x02\n" +
 	"\aControl\x12\x18\n" +
 	"\x06signal\x18\x01 \x01(\x05H\x00R\x06signal\x121\n" +
 	"\x06cancel\x18\x02 \x01(\v2\x17.hodei.worker.v1.CancelH\x00R\x06cancel\x124\n" +
 	"\arelease\x18\x03 \x01(\v2\x18.hodei.worker.v1.ReleaseH\x00R\arelease\x128\n" +
-	"\tjob_ended\x18\x04 \x01(\v2\x19.hodei.worker.v1.JobEndedH\x00R\bjobEndedB\a\n" +
+	"\tjob_ended\x18\x04 \x01(\v2\x19.hodei.worker.v1.JobEndedH\x00R\bjobEnded\x12>\n" +
+	"\vleave_input\x18\x05 \x01(\v2\x1b.hodei.worker.v1.LeaveInputH\x00R\n" +
+	"leaveInputB\a\n" +
 	"\x05order\"9\n" +
 	"\x06Cancel\x12/\n" +
 	"\x05grace\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05grace\"\t\n" +
-	"\aRelease\"$\n" +
+	"\aRelease\"&\n" +
+	"\n" +
+	"LeaveInput\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\"$\n" +
 	"\bJobEnded\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\tR\amessage*\"\n" +
 	"\bEncoding\x12\f\n" +
@@ -2291,7 +2662,7 @@ func file_worker_proto_rawDescGZIP() []byte {
 }
 
 var file_worker_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_worker_proto_goTypes = []any{
 	(Encoding)(0),                 // 0: hodei.worker.v1.Encoding
 	(Stream)(0),                   // 1: hodei.worker.v1.Stream
@@ -2305,63 +2676,72 @@ var file_worker_proto_goTypes = []any{
 	(*Batch)(nil),                 // 9: hodei.worker.v1.Batch
 	(*Record)(nil),                // 10: hodei.worker.v1.Record
 	(*Ack)(nil),                   // 11: hodei.worker.v1.Ack
-	(*State)(nil),                 // 12: hodei.worker.v1.State
-	(*Probe)(nil),                 // 13: hodei.worker.v1.Probe
-	(*Metrics)(nil),               // 14: hodei.worker.v1.Metrics
-	(*Usage)(nil),                 // 15: hodei.worker.v1.Usage
-	(*Traffic)(nil),               // 16: hodei.worker.v1.Traffic
-	(*OOMVictim)(nil),             // 17: hodei.worker.v1.OOMVictim
-	(*ExitRecord)(nil),            // 18: hodei.worker.v1.ExitRecord
-	(*Control)(nil),               // 19: hodei.worker.v1.Control
-	(*Cancel)(nil),                // 20: hodei.worker.v1.Cancel
-	(*Release)(nil),               // 21: hodei.worker.v1.Release
-	(*JobEnded)(nil),              // 22: hodei.worker.v1.JobEnded
-	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 24: google.protobuf.Duration
+	(*Input)(nil),                 // 12: hodei.worker.v1.Input
+	(*InputAck)(nil),              // 13: hodei.worker.v1.InputAck
+	(*TerminalSize)(nil),          // 14: hodei.worker.v1.TerminalSize
+	(*State)(nil),                 // 15: hodei.worker.v1.State
+	(*Probe)(nil),                 // 16: hodei.worker.v1.Probe
+	(*Metrics)(nil),               // 17: hodei.worker.v1.Metrics
+	(*Usage)(nil),                 // 18: hodei.worker.v1.Usage
+	(*Traffic)(nil),               // 19: hodei.worker.v1.Traffic
+	(*OOMVictim)(nil),             // 20: hodei.worker.v1.OOMVictim
+	(*ExitRecord)(nil),            // 21: hodei.worker.v1.ExitRecord
+	(*Control)(nil),               // 22: hodei.worker.v1.Control
+	(*Cancel)(nil),                // 23: hodei.worker.v1.Cancel
+	(*Release)(nil),               // 24: hodei.worker.v1.Release
+	(*LeaveInput)(nil),            // 25: hodei.worker.v1.LeaveInput
+	(*JobEnded)(nil),              // 26: hodei.worker.v1.JobEnded
+	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
 }
 var file_worker_proto_depIdxs = []int32{
 	5,  // 0: hodei.worker.v1.FromAgent.hello:type_name -> hodei.worker.v1.Hello
 	9,  // 1: hodei.worker.v1.FromAgent.batch:type_name -> hodei.worker.v1.Batch
-	12, // 2: hodei.worker.v1.FromAgent.state:type_name -> hodei.worker.v1.State
-	14, // 3: hodei.worker.v1.FromAgent.metrics:type_name -> hodei.worker.v1.Metrics
-	18, // 4: hodei.worker.v1.FromAgent.exit:type_name -> hodei.worker.v1.ExitRecord
-	8,  // 5: hodei.worker.v1.ToAgent.welcome:type_name -> hodei.worker.v1.Welcome
-	11, // 6: hodei.worker.v1.ToAgent.ack:type_name -> hodei.worker.v1.Ack
-	19, // 7: hodei.worker.v1.ToAgent.control:type_name -> hodei.worker.v1.Control
-	6,  // 8: hodei.worker.v1.Hello.extent:type_name -> hodei.worker.v1.Extent
-	12, // 9: hodei.worker.v1.Hello.state:type_name -> hodei.worker.v1.State
-	23, // 10: hodei.worker.v1.Hello.last_sample:type_name -> google.protobuf.Timestamp
-	7,  // 11: hodei.worker.v1.Extent.marks:type_name -> hodei.worker.v1.Mark
-	24, // 12: hodei.worker.v1.Welcome.metrics_interval:type_name -> google.protobuf.Duration
-	23, // 13: hodei.worker.v1.Welcome.metrics_after:type_name -> google.protobuf.Timestamp
-	0,  // 14: hodei.worker.v1.Welcome.encodings:type_name -> hodei.worker.v1.Encoding
-	10, // 15: hodei.worker.v1.Batch.records:type_name -> hodei.worker.v1.Record
-	0,  // 16: hodei.worker.v1.Batch.encoding:type_name -> hodei.worker.v1.Encoding
-	1,  // 17: hodei.worker.v1.Record.stream:type_name -> hodei.worker.v1.Stream
-	2,  // 18: hodei.worker.v1.State.phase:type_name -> hodei.worker.v1.Phase
-	23, // 19: hodei.worker.v1.State.agent_started:type_name -> google.protobuf.Timestamp
-	23, // 20: hodei.worker.v1.State.command_started:type_name -> google.protobuf.Timestamp
-	13, // 21: hodei.worker.v1.State.probes:type_name -> hodei.worker.v1.Probe
-	23, // 22: hodei.worker.v1.Metrics.time:type_name -> google.protobuf.Timestamp
-	15, // 23: hodei.worker.v1.Metrics.usage:type_name -> hodei.worker.v1.Usage
-	17, // 24: hodei.worker.v1.Usage.oom_victim:type_name -> hodei.worker.v1.OOMVictim
-	16, // 25: hodei.worker.v1.Usage.net_ipv4:type_name -> hodei.worker.v1.Traffic
-	16, // 26: hodei.worker.v1.Usage.net_ipv6:type_name -> hodei.worker.v1.Traffic
-	23, // 27: hodei.worker.v1.ExitRecord.started:type_name -> google.protobuf.Timestamp
-	23, // 28: hodei.worker.v1.ExitRecord.finished:type_name -> google.protobuf.Timestamp
-	15, // 29: hodei.worker.v1.ExitRecord.usage:type_name -> hodei.worker.v1.Usage
-	13, // 30: hodei.worker.v1.ExitRecord.probes:type_name -> hodei.worker.v1.Probe
-	20, // 31: hodei.worker.v1.Control.cancel:type_name -> hodei.worker.v1.Cancel
-	21, // 32: hodei.worker.v1.Control.release:type_name -> hodei.worker.v1.Release
-	22, // 33: hodei.worker.v1.Control.job_ended:type_name -> hodei.worker.v1.JobEnded
-	24, // 34: hodei.worker.v1.Cancel.grace:type_name -> google.protobuf.Duration
-	3,  // 35: hodei.worker.v1.Coordinator.Attach:input_type -> hodei.worker.v1.FromAgent
-	4,  // 36: hodei.worker.v1.Coordinator.Attach:output_type -> hodei.worker.v1.ToAgent
-	36, // [36:37] is the sub-list for method output_type
-	35, // [35:36] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	15, // 2: hodei.worker.v1.FromAgent.state:type_name -> hodei.worker.v1.State
+	17, // 3: hodei.worker.v1.FromAgent.metrics:type_name -> hodei.worker.v1.Metrics
+	21, // 4: hodei.worker.v1.FromAgent.exit:type_name -> hodei.worker.v1.ExitRecord
+	13, // 5: hodei.worker.v1.FromAgent.input_ack:type_name -> hodei.worker.v1.InputAck
+	8,  // 6: hodei.worker.v1.ToAgent.welcome:type_name -> hodei.worker.v1.Welcome
+	11, // 7: hodei.worker.v1.ToAgent.ack:type_name -> hodei.worker.v1.Ack
+	22, // 8: hodei.worker.v1.ToAgent.control:type_name -> hodei.worker.v1.Control
+	12, // 9: hodei.worker.v1.ToAgent.input:type_name -> hodei.worker.v1.Input
+	14, // 10: hodei.worker.v1.ToAgent.terminal_size:type_name -> hodei.worker.v1.TerminalSize
+	6,  // 11: hodei.worker.v1.Hello.extent:type_name -> hodei.worker.v1.Extent
+	15, // 12: hodei.worker.v1.Hello.state:type_name -> hodei.worker.v1.State
+	27, // 13: hodei.worker.v1.Hello.last_sample:type_name -> google.protobuf.Timestamp
+	7,  // 14: hodei.worker.v1.Extent.marks:type_name -> hodei.worker.v1.Mark
+	28, // 15: hodei.worker.v1.Welcome.metrics_interval:type_name -> google.protobuf.Duration
+	27, // 16: hodei.worker.v1.Welcome.metrics_after:type_name -> google.protobuf.Timestamp
+	0,  // 17: hodei.worker.v1.Welcome.encodings:type_name -> hodei.worker.v1.Encoding
+	14, // 18: hodei.worker.v1.Welcome.terminal_size:type_name -> hodei.worker.v1.TerminalSize
+	10, // 19: hodei.worker.v1.Batch.records:type_name -> hodei.worker.v1.Record
+	0,  // 20: hodei.worker.v1.Batch.encoding:type_name -> hodei.worker.v1.Encoding
+	1,  // 21: hodei.worker.v1.Record.stream:type_name -> hodei.worker.v1.Stream
+	2,  // 22: hodei.worker.v1.State.phase:type_name -> hodei.worker.v1.Phase
+	27, // 23: hodei.worker.v1.State.agent_started:type_name -> google.protobuf.Timestamp
+	27, // 24: hodei.worker.v1.State.command_started:type_name -> google.protobuf.Timestamp
+	16, // 25: hodei.worker.v1.State.probes:type_name -> hodei.worker.v1.Probe
+	27, // 26: hodei.worker.v1.Metrics.time:type_name -> google.protobuf.Timestamp
+	18, // 27: hodei.worker.v1.Metrics.usage:type_name -> hodei.worker.v1.Usage
+	20, // 28: hodei.worker.v1.Usage.oom_victim:type_name -> hodei.worker.v1.OOMVictim
+	19, // 29: hodei.worker.v1.Usage.net_ipv4:type_name -> hodei.worker.v1.Traffic
+	19, // 30: hodei.worker.v1.Usage.net_ipv6:type_name -> hodei.worker.v1.Traffic
+	27, // 31: hodei.worker.v1.ExitRecord.started:type_name -> google.protobuf.Timestamp
+	27, // 32: hodei.worker.v1.ExitRecord.finished:type_name -> google.protobuf.Timestamp
+	18, // 33: hodei.worker.v1.ExitRecord.usage:type_name -> hodei.worker.v1.Usage
+	16, // 34: hodei.worker.v1.ExitRecord.probes:type_name -> hodei.worker.v1.Probe
+	23, // 35: hodei.worker.v1.Control.cancel:type_name -> hodei.worker.v1.Cancel
+	24, // 36: hodei.worker.v1.Control.release:type_name -> hodei.worker.v1.Release
+	26, // 37: hodei.worker.v1.Control.job_ended:type_name -> hodei.worker.v1.JobEnded
+	25, // 38: hodei.worker.v1.Control.leave_input:type_name -> hodei.worker.v1.LeaveInput
+	28, // 39: hodei.worker.v1.Cancel.grace:type_name -> google.protobuf.Duration
+	3,  // 40: hodei.worker.v1.Coordinator.Attach:input_type -> hodei.worker.v1.FromAgent
+	4,  // 41: hodei.worker.v1.Coordinator.Attach:output_type -> hodei.worker.v1.ToAgent
+	41, // [41:42] is the sub-list for method output_type
+	40, // [40:41] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_worker_proto_init() }
@@ -2375,18 +2755,22 @@ func file_worker_proto_init() {
 		(*FromAgent_State)(nil),
 		(*FromAgent_Metrics)(nil),
 		(*FromAgent_Exit)(nil),
+		(*FromAgent_InputAck)(nil),
 	}
 	file_worker_proto_msgTypes[1].OneofWrappers = []any{
 		(*ToAgent_Welcome)(nil),
 		(*ToAgent_Ack)(nil),
 		(*ToAgent_Control)(nil),
+		(*ToAgent_Input)(nil),
+		(*ToAgent_TerminalSize)(nil),
 	}
-	file_worker_proto_msgTypes[12].OneofWrappers = []any{}
-	file_worker_proto_msgTypes[16].OneofWrappers = []any{
+	file_worker_proto_msgTypes[15].OneofWrappers = []any{}
+	file_worker_proto_msgTypes[19].OneofWrappers = []any{
 		(*Control_Signal)(nil),
 		(*Control_Cancel)(nil),
 		(*Control_Release)(nil),
 		(*Control_JobEnded)(nil),
+		(*Control_LeaveInput)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2394,7 +2778,7 @@ func file_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_worker_proto_rawDesc), len(file_worker_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   20,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -8,8 +8,9 @@
 //	agent                          coordinator
 //	Hello                     ->
 //	                          <-   Welcome
-//	Batch, State, Metrics ... ->
-//	                          <-   Ack, Control ...
+//	Batch, State, Metrics,
+//	InputAck ...              ->
+//	                          <-   Ack, Control, Input, TerminalSize ...
 //	ExitRecord                ->
 //	                          <-   Ack{exit: true}
 //	(half-close)              ->

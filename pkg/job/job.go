@@ -107,6 +107,9 @@ type Spec struct {
 	EndCopied bool `json:"endCopied,omitempty"`
 	// MergeOutput gives the command one pipe for both streams.
 	MergeOutput bool `json:"mergeOutput,omitempty"`
+	// Stdin has the command read its input from whoever runs the job, who must be there for its
+	// start. Otherwise its input is empty.
+	Stdin bool `json:"stdin,omitempty"`
 	// LogSpool caps the output that is kept on the Pod's own disk, 1Mi to 16Ti.
 	LogSpool *resource.Quantity `json:"logSpool,omitempty"`
 	// LogOverflow is what happens when LogSpool is full of output that nobody has

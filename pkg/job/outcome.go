@@ -15,10 +15,10 @@ import (
 type Cause string
 
 // The causes. Users see them, scripts compare them and exit records on users' disks hold those
-// down to Cancelled: a name stays as it is.
+// down to Cancelled and InputLost: a name stays as it is.
 //
 // Those down to Cancelled are the command's own ([Cause.OfCommand]); the others mean that hodei
-// or the cluster failed the job.
+// or the cluster failed the job. InputLost is one that an agent gives.
 const (
 	Completed        Cause = contract.CauseCompleted        // the command exited 0
 	Error            Cause = contract.CauseError            // the command exited with another status
@@ -37,6 +37,7 @@ const (
 	Preempted     Cause = "Preempted"
 	NodeLost      Cause = "NodeLost"
 	StartTimeout  Cause = "StartTimeout"
+	InputLost     Cause = contract.CauseInputLost // the rest of the command's input did not come
 	AgentLost     Cause = "AgentLost"
 	Unknown       Cause = "Unknown" // no exit record and no evidence: never a success
 )
@@ -223,7 +224,7 @@ func (f *Failure) Outcome() *Outcome {
 // never ran. Without a record OutputBytes is 0.
 func (o *Outcome) Counted() bool {
 	switch o.Cause {
-	case Completed, Error, Signaled, OOMKilled, Cancelled, StartTimeout:
+	case Completed, Error, Signaled, OOMKilled, Cancelled, StartTimeout, InputLost:
 		return true
 	}
 	return o.NeverStarted || o.OutputBytes > 0 || !o.Started.IsZero()

@@ -40,6 +40,9 @@ type Job interface {
 	Watch(ctx context.Context, tell job.Observer) (*job.Outcome, error)
 	// Notes returns what a person should know of the job after it was submitted.
 	Notes() []string
+	// Unhold prepares a job whose start is held for the start of its command, which must not be let go
+	// on before. The channel gets nil, or why that failed, once.
+	Unhold(ctx context.Context) <-chan error
 	// Keeps returns what keeps the job from completing, and what to do about it; empty: nothing does.
 	Keeps() string
 	// StopRetrying makes the current attempt the last.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/exporter"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
@@ -27,6 +28,8 @@ type Config struct {
 	Fallback bool
 	// Sink is where output is shown.
 	Sink output.Sink
+	// Input is the stdin of the job's command; nil: it is not sent from here. Whoever made it closes it.
+	Input *coordinator.Input
 	// Store keeps the output and the record of the run; nil: nothing is kept. Whoever has opened it closes it.
 	Store *place.Store
 	// UsageInterval is the time between two samples of the job's usage, which are written as events. Zero: no sample

@@ -6,6 +6,7 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/signals"
 )
@@ -25,6 +26,9 @@ const (
 	displayBroken happening = "output can't be shown"
 	readerGone    happening = "who read the output has gone, and no Ctrl-C came with that"
 	signalCame    happening = "a signal came"
+	startHeld     happening = "a command's start is held until its input can come"
+	mayStart      happening = "a command whose start was held may start, or can't"
+	inputFailed   happening = "the rest of the input can't be sent"
 	waitOver      happening = "a job that was told to end has had its time"
 )
 
@@ -55,6 +59,11 @@ const (
 	stopUnread  step = "ask the job to stop, as SIGPIPE would"
 	sayNoStop   step = "say that it can't be asked to stop"
 	sayOver     step = "say that it is over"
+	unhold      step = "prepare the job for the start"
+	letStart    step = "let the start go on"
+	sayHeld     step = "say what a start is held for"
+	sayNoInput  step = "say that the input is sent from elsewhere"
+	leaveInput  step = "tell the agent that no more input comes"
 )
 
 // The session ends with these. See endings.
@@ -79,6 +88,7 @@ type standing struct {
 	attached   bool  // the job was there before us: it is not ours to stop
 	here       bool  // it is of this machine, and can't go on without us
 	fallback   bool  // there is no tunnel
+	sends      bool  // we have the job's input
 	retries    int32 // that the job has
 	runs       bool  // the command does, or did
 	started    bool  // it did by our word; one that is attached to counts as started
@@ -128,6 +138,21 @@ func (s standing) decide(e event) step {
 		return s.react(e.signal)
 	case waitOver:
 		return s.waited()
+	case startHeld:
+		if s.sends {
+			return unhold
+		}
+		return sayHeld
+	case mayStart:
+		if e.err != nil {
+			return s.lost(e.err)
+		}
+		return letStart
+	case inputFailed:
+		if errors.Is(e.err, coordinator.ErrInputRefused) {
+			return sayNoInput
+		}
+		return leaveInput
 	}
 	return ignoreIt // commandRuns: see standing.started
 }

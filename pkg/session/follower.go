@@ -35,6 +35,8 @@ type follower struct {
 	running chan struct{}
 	exited  chan *hodeipb.ExitRecord
 	stuck   chan error
+	// held has a value when an attempt's start is held.
+	held chan struct{}
 
 	mu        sync.Mutex
 	onRunning sync.Once
@@ -74,6 +76,7 @@ func newFollower(c *Config) *follower {
 		running:  make(chan struct{}),
 		exited:   make(chan *hodeipb.ExitRecord, exitedBuffer),
 		stuck:    make(chan error, 1),
+		held:     make(chan struct{}, 1),
 		passages: map[string]*output.Passage{},
 		before:   map[string]bool{}, unstarted: map[string]bool{},
 	}
@@ -273,6 +276,12 @@ func (f *follower) State(attempt string, state *hodeipb.State) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.stopping = f.stopping || state.Phase == hodeipb.Phase_STOPPING
+	if state.Phase == hodeipb.Phase_HELD {
+		select {
+		case f.held <- struct{}{}:
+		default: // it is told already
+		}
+	}
 	if state.Phase < hodeipb.Phase_RUNNING {
 		if f.waiting == attempt {
 			return

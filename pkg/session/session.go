@@ -64,6 +64,8 @@ type waits struct {
 	patience <-chan time.Time // with the Pod's status, once an exit record is unclear
 	shown    <-chan struct{}  // all output is, of a job that is over
 	giveUp   <-chan time.Time // a job that was told to stop has been waited for
+	input    <-chan error     // the rest of the input can't be sent
+	unheld   <-chan error     // a job whose start is held may start, or why it can't
 }
 
 func newSession(c Config) *session {
@@ -84,7 +86,7 @@ func (s *session) run(ctx context.Context) error {
 	}
 	s.agents = &follow.Attachment{
 		Job: s.Job, Namespace: s.Place.Namespace(), Name: s.Spec.Name, Recorder: recorder,
-		Every: s.metricsInterval(), Unserved: s.Fallback, Report: s.report, NeverStarted: s.follower.neverStarted,
+		Every: s.metricsInterval(), Unserved: s.Fallback, Input: s.Input, Report: s.report, NeverStarted: s.follower.neverStarted,
 		TurnedAway: func(f *coordinator.Fault) { s.follower.say(follow.FaultNote(f)) },
 	}
 	err := s.agents.Run(ctx, func(meeting context.Context, e *follow.Events) error {
@@ -133,6 +135,9 @@ func (s *session) report(e job.Event) {
 // more, ctx when nothing can be done.
 func (s *session) await(ctx, meeting context.Context, e *follow.Events) error {
 	s.wait.running, s.wait.lost, s.wait.ended = s.follower.running, meeting.Done(), e.Over.Done()
+	if s.Input != nil {
+		s.wait.input = s.Input.Failed()
+	}
 	for {
 		if done, err := s.take(ctx, s.next(meeting, e)); done {
 			return err
@@ -149,6 +154,14 @@ func (s *session) next(meeting context.Context, e *follow.Events) event {
 	case <-w.running:
 		w.running = nil
 		return event{what: commandRuns}
+	case <-s.follower.held:
+		return event{what: startHeld}
+	case err := <-w.unheld:
+		w.unheld = nil
+		return event{what: mayStart, err: err}
+	case err := <-w.input:
+		w.input = nil
+		return event{what: inputFailed, err: err}
 	case record := <-s.follower.exited:
 		return event{what: attemptEnded, outcome: wire.Outcome(record)}
 	case <-w.ended:
@@ -194,7 +207,7 @@ func (s *session) standing(ctx context.Context) standing {
 	runs := s.follower.ran()
 	s.started = s.started || runs // a command that has just started is not to be lost without a word
 	return standing{
-		attached: s.Attached, here: s.here(), fallback: s.Fallback, retries: s.Spec.Retries,
+		attached: s.Attached, here: s.here(), sends: s.wait.input != nil, fallback: s.Fallback, retries: s.Spec.Retries,
 		runs: runs || s.started && !s.Attached, started: s.started, over: s.over != nil,
 		warned: s.warned, asked: s.signal != nil, terminated: s.signal == syscall.SIGTERM,
 		stopped: s.stopped, stopping: s.follower.toldToStop(), cut: ctx.Err() != nil,

@@ -58,6 +58,17 @@ func (s *session) goOn(ctx context.Context, then step, now standing, e event) (d
 		s.warned = true
 		s.Screen.Note(fmt.Sprintf("job %[1]s can't be asked to stop without the tunnel; Ctrl-C again leaves it to itself; "+
 			"to delete it: kubectl delete job -n %[2]s %[1]s", s.Spec.Name, s.Place.Namespace()))
+	case unhold:
+		s.wait.unheld = s.Job.Unhold(ctx)
+	case letStart:
+		s.agents.Release()
+	case sayHeld:
+		s.Screen.Note("the command starts once its input can come: " + s.Named("{hodei} attach -i "+s.Spec.Name))
+	case sayNoInput:
+		s.note(e.err)
+	case leaveInput:
+		s.note(e.err)
+		s.agents.LeaveInput(e.err.Error())
 	case sayOver:
 		s.warned = true
 		s.Screen.Note(fmt.Sprintf("%s has ended; Ctrl-C again leaves the rest of its output", s.Spec.Name))

@@ -34,7 +34,7 @@ func Outcome(r *hodeipb.ExitRecord) *job.Outcome {
 	switch {
 	case o.Cause == job.Completed && o.Code != 0:
 		o.Cause = job.Error
-	case o.Cause.OfCommand():
+	case o.Cause.OfCommand(), o.Cause == job.InputLost:
 	case o.Cause == "": // the launcher was killed
 		o.Cause = job.Unknown
 	default:

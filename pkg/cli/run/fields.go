@@ -33,6 +33,7 @@ var specFlags = map[string]string{
 	"ttl":              "ttl",
 	"linger":           "linger",
 	"mergeOutput":      "merge-output",
+	"stdin":            "stdin",
 	"logSpool":         "log-spool",
 	"logOverflow":      "log-overflow",
 	"containerLogs":    "container-logs",

@@ -18,6 +18,7 @@ import (
 // typed are the flags of run, as they were typed.
 type typed struct {
 	follow, detach, quiet, mergeOutput bool
+	stdin                              bool
 	image, name, user                  string
 	workdir, certs, output, dryRun     string
 	env, envFrom                       []string
@@ -57,6 +58,8 @@ func (f *typed) registerCommand(flags *pflag.FlagSet) {
 		"Variable for the command, NAME=VALUE, or NAME for the value it has here. Can be repeated.")
 	flags.StringArrayVar(&f.envFrom, "env-from", nil,
 		"Take all keys of secret/NAME or configmap/NAME as variables. Can be repeated.")
+	flags.BoolVarP(&f.stdin, "stdin", "i", false,
+		"Send this terminal's or pipe's input to the command, which starts once that is possible. Default: its input is empty.")
 	flags.StringVar(&f.workdir, "workdir", "",
 		"Directory that the command starts in, from the root. Default: the image's, or a home of its own where the image has none.")
 	flags.StringVar(&f.user, "user", "",

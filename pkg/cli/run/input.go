@@ -1,15 +1,19 @@
 package run
 
 import (
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/terminal"
 )
 
 // noInput is the note for a command that gets nothing of the bytes that wait on hodei's stdin.
-const noInput = "stdin is not empty, but hodei does not send it: the command reads an empty input"
+const noInput = "stdin is not empty, but the command reads an empty input; to send stdin to it: {hodei} run -i"
 
 // inputWaits tells whether bytes wait on in, without reading them: a pipe that somebody has
 // written to, or a file that is not at its end. A terminal, /dev/null and a silent inherited
@@ -33,4 +37,20 @@ func inputWaits(in io.Reader) bool {
 		return err == nil && n == 1 && ready[0].Revents&unix.POLLIN != 0
 	}
 	return false
+}
+
+// input is what the command reads, nil if that is nothing. The returned func ends the reading, and waits for that.
+func (o *Options) input() (*coordinator.Input, func(), error) {
+	if !o.Spec.Stdin {
+		return nil, func() {}, nil
+	}
+	source, err := terminal.NewInput(o.In)
+	if err != nil {
+		return nil, nil, fmt.Errorf("-i: %w", err)
+	}
+	input := coordinator.NewInput(source, source.Again)
+	return input, func() {
+		source.Close()
+		input.Close()
+	}, nil
 }

@@ -113,6 +113,9 @@ func (o *Options) chooseOutput(env *command.Env, cmd *cobra.Command, f *typed) e
 	if f.metricsAddr != "" && (f.detach || o.DryRun) {
 		return command.Usagef(cmd, "--metrics-addr needs a job that is followed: leave --detach and --dry-run out")
 	}
+	if f.stdin && f.detach {
+		return command.Usagef(cmd, "-i needs somebody who sends the input: leave --detach out")
+	}
 	var err error
 	o.MetricsAddr, err = command.MetricsAddress(cmd, f.metricsAddr)
 	return err

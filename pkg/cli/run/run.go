@@ -32,7 +32,10 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 			stderr on stderr, byte for byte, and hodei ends with its exit code.
 
 			Any image works. The command runs as a UID of the job's own unless --user or the
-			provider sets another; flags override the provider. Its stdin is empty.
+			provider sets another; flags override the provider. Its stdin is empty unless -i
+			sends it this one, to the end and byte for byte. A command whose input breaks off,
+			because hodei is gone for longer than --start-timeout, is stopped: cut input never
+			looks like its end.
 
 			The job does not need this terminal: it starts and ends without it. Ctrl-C asks the
 			command to stop, and hodei follows it to its end; a second Ctrl-C leaves it running,
@@ -47,6 +50,9 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 
 			# In an image of your own, with resources and a variable
 			hodei run --image golang:1.26 --cpu 2 --memory 4Gi -e CGO_ENABLED=0 -- go test ./...
+
+			# Send it the output of another command
+			sort names.txt | hodei run -i -- uniq -c
 
 			# On this machine, without a cluster
 			hodei run --provider local -- sh -c 'echo out; echo err >&2; exit 7'
@@ -81,7 +87,8 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 type Options struct {
 	// Teller has the job's Spec and Place, and where is told how it goes.
 	session.Teller
-	// In is only asked whether bytes wait on it, which the command does not get. Out takes the Job's name or manifest.
+	// In is the command's input if the Spec has Stdin. Otherwise it is only asked whether bytes wait on it. Out takes
+	// the Job's name or manifest.
 	In  io.Reader
 	Out io.Writer
 	// Format is how the Job is printed: json, yaml or name. Empty: its name alone, or with DryRun as yaml.
@@ -155,10 +162,16 @@ func (o *Options) Run(ctx context.Context) error {
 		defer made.job.Close()
 		return o.detached()
 	}
+	input, closeInput, err := o.input()
+	if err != nil {
+		made.job.Close()
+		return err
+	}
+	defer closeInput()
 	o.noteWay(made.fallback)
 	defer o.startSweep(ctx)() // while the Pod starts: the cluster is not kept from making it
 	return session.Run(ctx, session.Config{
-		Teller: o.Teller, Job: made.job, Follow: o.Follow, Fallback: made.fallback, Sink: o.Sink, Store: store,
+		Teller: o.Teller, Job: made.job, Follow: o.Follow, Fallback: made.fallback, Sink: o.Sink, Store: store, Input: input,
 		UsageInterval: o.UsageInterval, Exporter: exporter,
 		Signals: heard, StopSignals: stop, Afterwards: o.Afterwards,
 	})

@@ -42,7 +42,7 @@ func (o *Options) authorityNotes(now time.Time) []string {
 
 // noteInput says that the command does not get the bytes that wait on stdin.
 func (o *Options) noteInput() error {
-	if !inputWaits(o.In) {
+	if o.Spec.Stdin || !inputWaits(o.In) {
 		return nil
 	}
 	return o.Note(noInput)

@@ -20,7 +20,7 @@ func (f *typed) spec(cmd *cobra.Command, command []string, lookupEnv func(string
 		Name: f.name, Image: f.image, Command: command, User: f.user, Workdir: f.workdir,
 		Timeout: f.timeout, Grace: f.grace, Linger: f.linger,
 		Retries: f.retries, GPU: f.gpu, MergeOutput: f.mergeOutput,
-		LogOverflow: f.logOverflow, ContainerLogs: f.containerLogs, Detached: f.detach,
+		Stdin: f.stdin, LogOverflow: f.logOverflow, ContainerLogs: f.containerLogs, Detached: f.detach,
 	}
 	var unset []string
 	spec.Env, unset = variables(f.env, lookupEnv)

@@ -152,6 +152,10 @@ func (o *Options) chooseWay(ctx context.Context) (fallback bool, err error) {
 		return false, ctx.Err()
 	case err != nil || may:
 		return false, err
+	case o.Spec.Stdin:
+		return false, &job.Failure{Cause: job.Forbidden,
+			Message: "the tunnel is forbidden (create pods/portforward), and without it no input reaches the command",
+			Hint:    "leave -i out, or ask for the right"}
 	case !o.Follow:
 		return true, nil // its end is in the Pod's status
 	}

@@ -251,6 +251,10 @@ func jobEnd(j *batchv1.Job) (*job.Outcome, string) {
 				"the hodei that made the job was ended before it was complete, and the cluster ended the job after %s",
 				makingSeconds*time.Second)}, ""
 		}
+		if c.Reason == batchv1.JobReasonDeadlineExceeded && isHeld(j) {
+			return &job.Outcome{Cause: job.StartTimeout, Code: job.ExitFailed, NeverStarted: true,
+				Message: "the command never started: nobody came to send its input within the start timeout"}, ""
+		}
 		if c.Reason == batchv1.JobReasonDeadlineExceeded {
 			return &job.Outcome{Cause: job.DeadlineExceeded, Message: explain.OneLine(c.Message)}, ""
 		}

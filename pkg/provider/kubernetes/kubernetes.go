@@ -177,11 +177,15 @@ type Run struct {
 
 	work *tasks // the informers and the tunnels, among others
 
+	// completing is held by the one request that gives the Job its deadline.
+	completing sync.Mutex
+
 	met atomic.Bool // an agent has answered
 	// doubting tells that it is looked into whether the API server still answers us.
 	doubting atomic.Bool
 	mu       sync.Mutex
 	pods     map[string]bool // names of all the job's Pods seen
+	deadline *int64          // that the Job is to have once it is complete; nil: none
 	// others are the containers of others in the latest of them.
 	others []string
 	// renewal is why the certificates could not be read anew; nil: they could.
@@ -249,8 +253,10 @@ func (r *Run) create(ctx context.Context, wanted *batchv1.Job, id *certs.JobCert
 	case err != nil:
 	case r.spec.Detached: // nobody is there afterwards
 		err = r.complete(request, wanted.Spec.ActiveDeadlineSeconds)
+	case r.spec.Stdin: // see Unhold
+		r.keepCompleting(ctx, manifest.HeldDeadline(r.spec), nil)
 	default: // its start needs not wait for it
-		r.work.Go(ctx, func(ctx context.Context) { r.keepCompleting(ctx, wanted.Spec.ActiveDeadlineSeconds) })
+		r.keepCompleting(ctx, wanted.Spec.ActiveDeadlineSeconds, nil)
 	}
 	if err != nil {
 		return also(err, r.Delete(ctx))
@@ -302,6 +308,14 @@ func (r *Run) UID() string { return string(r.job.UID) }
 
 // Listener is where the agents of this job arrive.
 func (r *Run) Listener() net.Listener { return r.tunnel }
+
+// Unhold gives a job whose start is held the deadline of one that runs. The channel gets nil when
+// that is done; where it is refused, Watch returns why.
+func (r *Run) Unhold(ctx context.Context) <-chan error {
+	done := make(chan error, 1)
+	r.keepCompleting(ctx, manifest.Deadline(r.spec), func() { done <- nil })
+	return done
+}
 
 // StopRetrying makes the attempt that runs the last one, within 2 s.
 func (r *Run) StopRetrying(ctx context.Context) error {

@@ -10,6 +10,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 // A job is a Job and a Secret, made one after the other: the Job first, so that the Secret has
@@ -37,6 +39,13 @@ func isUnfinished(j *batchv1.Job) bool {
 	return d != nil && *d == makingSeconds
 }
 
+// isHeld reports whether a Job has the deadline of one whose command's start is held.
+func isHeld(j *batchv1.Job) bool {
+	spec, err := manifest.SpecOf(j)
+	d := j.Spec.ActiveDeadlineSeconds
+	return err == nil && spec.Stdin && d != nil && *d == *manifest.HeldDeadline(spec)
+}
+
 // complete gives a Job its final deadline; nil: none.
 func (r *Run) complete(ctx context.Context, deadline *int64) error {
 	patch, err := json.Marshal(map[string]any{"spec": map[string]any{"activeDeadlineSeconds": deadline}})
@@ -47,27 +56,44 @@ func (r *Run) complete(ctx context.Context, deadline *int64) error {
 	return err
 }
 
-// keepCompleting is complete until it succeeds, or ctx ends: a request under way then still
-// has deleteWait. Whoever has no right to it can't have jobs.
-func (r *Run) keepCompleting(ctx context.Context, deadline *int64) {
-	for {
-		request, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
-		stop := context.AfterFunc(ctx, func() { time.AfterFunc(deleteWait, cancel) })
-		err := r.complete(request, deadline)
-		stop()
-		cancel()
-		var status apierrors.APIStatus
-		switch {
-		case err == nil, apierrors.IsNotFound(err): // taken back meanwhile
-			return
-		case errors.As(err, &status) && refused(err) && !apierrors.IsTooManyRequests(err) && !apierrors.IsConflict(err):
-			r.send(ctx, refusal{err})
-			return
+// keepCompleting is complete in a goroutine of its own until it succeeds, and then calls done, if
+// that is not nil, or until ctx ends: a request under way then still has deleteWait. Of two calls the
+// later one's deadline counts, whichever of their requests is the last. Whoever has no right to it
+// can't have jobs.
+func (r *Run) keepCompleting(ctx context.Context, deadline *int64, done func()) {
+	r.mu.Lock()
+	r.deadline = deadline
+	r.mu.Unlock()
+	r.work.Go(ctx, func(ctx context.Context) {
+		r.completing.Lock()
+		defer r.completing.Unlock()
+		for {
+			r.mu.Lock()
+			deadline := r.deadline
+			r.mu.Unlock()
+			request, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
+			stop := context.AfterFunc(ctx, func() { time.AfterFunc(deleteWait, cancel) })
+			err := r.complete(request, deadline)
+			stop()
+			cancel()
+			var status apierrors.APIStatus
+			switch {
+			case err == nil:
+				if done != nil {
+					done()
+				}
+				return
+			case apierrors.IsNotFound(err): // taken back meanwhile
+				return
+			case errors.As(err, &status) && refused(err) && !apierrors.IsTooManyRequests(err) && !apierrors.IsConflict(err):
+				r.send(ctx, refusal{err})
+				return
+			}
+			select {
+			case <-time.After(completeEvery):
+			case <-ctx.Done():
+				return
+			}
 		}
-		select {
-		case <-time.After(completeEvery):
-		case <-ctx.Done():
-			return
-		}
-	}
+	})
 }

@@ -170,6 +170,7 @@ func (r *Run) start(worker string, spec *job.Spec, id *certs.JobCerts) error {
 		{contract.EnvGrace, spec.Grace.String()},
 		{contract.EnvLinger, spec.Linger.String()},
 		{contract.EnvTerminationLog, path("termination")},
+		{contract.EnvStdin, trueIf(spec.Stdin)},
 	} {
 		agent.Env = append(agent.Env, v[0]+"="+v[1])
 	}
@@ -179,6 +180,9 @@ func (r *Run) start(worker string, spec *job.Spec, id *certs.JobCerts) error {
 	args := []string{
 		contract.CommandLaunch,
 		"--" + contract.FlagSocket + "=" + path("agent.sock"), "--" + contract.FlagGrace + "=" + spec.Grace.String(),
+	}
+	if spec.Stdin {
+		args = append(args, "--"+contract.FlagStdin)
 	}
 	if spec.MergeOutput {
 		args = append(args, "--"+contract.FlagMergeOutput)
@@ -190,6 +194,14 @@ func (r *Run) start(worker string, spec *job.Spec, id *certs.JobCerts) error {
 	launcher.Env = environment(os.Environ(), spec)
 	r.launcher, err = startProcess(launcher)
 	return err
+}
+
+// trueIf is the value of a variable that is true or false.
+func trueIf(on bool) string {
+	if on {
+		return contract.True
+	}
+	return ""
 }
 
 // attemptListener is where the agent of one attempt arrives.
@@ -338,6 +350,13 @@ func (r *Run) Notes() []string { return nil }
 
 // Keeps is empty: nobody adds anything to the job that could keep it from completing.
 func (r *Run) Keeps() string { return "" }
+
+// Unhold does nothing: nobody but the agent keeps the time of a held start.
+func (r *Run) Unhold(context.Context) <-chan error {
+	done := make(chan error, 1)
+	done <- nil
+	return done
+}
 
 // StopRetrying does nothing: there is one attempt.
 func (r *Run) StopRetrying(context.Context) error { return nil }

@@ -155,7 +155,7 @@ func Job(spec *job.Spec, s Settings) (*batchv1.Job, error) {
 		Spec: batchv1.JobSpec{
 			BackoffLimit:            backoffLimit(spec.Retries, s.Config.Queue != ""),
 			TTLSecondsAfterFinished: seconds32(spec.TTL),
-			ActiveDeadlineSeconds:   deadline(spec),
+			ActiveDeadlineSeconds:   Deadline(spec),
 			PodFailurePolicy:        failurePolicy(spec.Retries, s.Config.Queue != ""),
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{
@@ -180,9 +180,17 @@ func merged(theirs, ours map[string]string) map[string]string {
 	return all
 }
 
-// deadline is a backstop for when the agent is not there to keep the timeout:
+// HeldDeadline is the deadline, in seconds from the Job's start, of a job whose command's start is
+// held. It ends a job that nobody starts, whose Pod may have no agent that could end it. Unlike that
+// of a started job it can't end a command.
+func HeldDeadline(spec *job.Spec) *int64 {
+	n := int64(math.Ceil((spec.StartTimeout + deadlineMargin).Seconds()))
+	return &n
+}
+
+// Deadline is a backstop for when the agent is not there to keep the timeout:
 // it deletes the Pod with its evidence, so it must never come first.
-func deadline(spec *job.Spec) *int64 {
+func Deadline(spec *job.Spec) *int64 {
 	if spec.Timeout == 0 {
 		return nil
 	}

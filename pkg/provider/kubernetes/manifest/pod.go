@@ -121,6 +121,9 @@ func launchCommand(spec *job.Spec) []string {
 	if spec.Workdir != "" {
 		launch = append(launch, "--"+contract.FlagWorkdir+"="+spec.Workdir)
 	}
+	if spec.Stdin {
+		launch = append(launch, "--"+contract.FlagStdin)
+	}
 	if spec.MergeOutput {
 		launch = append(launch, "--"+contract.FlagMergeOutput)
 	}
@@ -163,6 +166,7 @@ func agentEnv(spec *job.Spec, s Settings) []corev1.EnvVar {
 		{contract.EnvRetries, strconv.Itoa(int(spec.Retries))},
 		{contract.EnvLogOverflow, spec.LogOverflow},
 		{contract.EnvDetached, oneIf(spec.Detached)},
+		{contract.EnvStdin, oneIf(spec.Stdin)},
 		{contract.EnvContainerLogs, oneIf(spec.ContainerLogs)},
 		{contract.EnvEndCopied, oneIf(spec.EndCopied)},
 		{contract.EnvEBPF, s.EBPF()},
