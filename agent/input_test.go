@@ -243,7 +243,9 @@ func TestHeld(t *testing.T) {
 }
 
 func TestInputPieces(t *testing.T) {
-	piece := func(offset uint64, text string) *hodeipb.Input { return &hodeipb.Input{Offset: offset, Data: []byte(text)} }
+	piece := func(offset uint64, text string) *hodeipb.Input {
+		return &hodeipb.Input{Offset: offset, Data: []byte(text)}
+	}
 	end := func(offset uint64, text string) *hodeipb.Input {
 		return &hodeipb.Input{Offset: offset, Data: []byte(text), Complete: true}
 	}

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/follow/followtest"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
@@ -110,6 +111,12 @@ func TestDecide(t *testing.T) {
 		{"it does not end, though told", with(stopped, func(s *standing) { s.stopping = true }), event{what: waitOver}, leaveStopping},
 		{"it does not end here", with(stopped, func(s *standing) { s.here = true }), event{what: waitOver}, killHere},
 		{"a person reads on", over, event{what: waitOver}, ignoreIt},
+		{"a start is held", with(starts, func(s *standing) { s.sends = true }), event{what: startHeld}, unhold},
+		{"a start is held for another's input", attached, event{what: startHeld}, sayHeld},
+		{"it may start", starts, event{what: mayStart}, letStart},
+		{"it may not start", starts, event{what: mayStart, err: lost}, removeUnstarted},
+		{"another sends the input", attached, event{what: inputFailed, err: coordinator.ErrInputRefused}, sayNoInput},
+		{"the input can't be read", runs, event{what: inputFailed, err: lost}, leaveInput},
 		{"nobody reads on", with(over, func(s *standing) { s.terminated = true }), event{what: waitOver}, leaveOutput},
 	} {
 		t.Run(test.name, func(t *testing.T) {

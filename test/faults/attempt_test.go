@@ -122,7 +122,8 @@ type attempt struct {
 	listen     string
 	overflow   string
 	merged     bool
-	stdin      *os.File // of the command
+	input      *coordinator.Input // nil: stdin is the launcher's own
+	stdin      *os.File           // of the command
 
 	agent, launcher *process
 }
@@ -178,6 +179,9 @@ func (a *attempt) startAgent() {
 		contract.EnvTerminationLog + "=" + filepath.Join(a.dir, "termination"),
 		contract.EnvLogOverflow + "=" + a.overflow,
 	}
+	if a.input != nil {
+		cmd.Env = append(cmd.Env, contract.EnvStdin+"="+contract.True)
+	}
 	a.agent = start(a.t, cmd, "waiting for the launcher")
 	select {
 	case <-a.agent.stderr.heard:
@@ -198,6 +202,9 @@ func (a *attempt) launch(how string, p pattern) {
 	args := []string{"launch", "--socket=" + filepath.Join(a.dir, "s"), "--grace=1s"}
 	if a.merged {
 		args = append(args, "--merge-output")
+	}
+	if a.input != nil {
+		args = append(args, "--stdin")
 	}
 	cmd := hodeiWorker(a.t, append(args, "--", exe)...)
 	// With the race detector in it, it would sleep for a second at its end.
@@ -249,7 +256,7 @@ func (a *attempt) feed(every time.Duration) (stop func() int) {
 
 // serve starts a coordinator on l until the test ends or somebody closes it.
 func (a *attempt) serve(f *follower, l net.Listener, silent bool) *coordinator.Server {
-	s := &coordinator.Server{TLS: a.tls, Namespace: a.id.Namespace, Job: a.id.Job, Follower: f, Silent: silent}
+	s := &coordinator.Server{TLS: a.tls, Namespace: a.id.Namespace, Job: a.id.Job, Follower: f, Silent: silent, Input: a.input}
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()
 	a.t.Cleanup(func() {

@@ -52,6 +52,7 @@ type follower struct {
 	buf      [32 << 10]byte
 	attached []uint64 // the offset at each attachment
 	blocked  bool     // the last state's
+	held     bool     // the last state's phase
 	end      uint64
 	streams  [3][]*run
 	gap      [3]bool // since the stream's last run
@@ -89,7 +90,10 @@ func (f *follower) Attached(*hodeipb.Hello) (resume coordinator.Resume, err erro
 func (f *follower) Metrics(string, *hodeipb.Metrics) {}
 
 func (f *follower) State(_ string, s *hodeipb.State) {
-	_ = f.update(func() error { f.blocked = s.BlockedOnOutput; return nil })
+	_ = f.update(func() error {
+		f.blocked, f.held = s.BlockedOnOutput, s.Phase == hodeipb.Phase_HELD
+		return nil
+	})
 }
 
 func (f *follower) Output(ctx context.Context, _ string, b *hodeipb.Batch, data mem.BufferSlice) error {

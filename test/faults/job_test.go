@@ -22,6 +22,7 @@ const (
 	fed     = "fed"     // prints a step for each byte of its standard input
 	orphans = "orphans" // ends at once; a process that it leaves behind prints then
 	holds   = "holds"   // prints and ends; a process that it leaves behind keeps its pipes
+	echoes  = "echoes"  // prints its standard input, and not the pattern
 
 	orphaned = "orphaned" // is left behind by one that orphans
 	holding  = "holding"  // is left behind by one that holds
@@ -51,6 +52,11 @@ func runJob(text string) int {
 		if _, err := io.Copy(io.Discard, os.Stdin); err != nil { // until the parent has ended
 			return fail(err)
 		}
+	case echoes:
+		if _, err := io.Copy(struct{ io.Writer }{os.Stdout}, os.Stdin); err != nil {
+			return fail(err)
+		}
+		return 0
 	case holding:
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		return 0

@@ -7,12 +7,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hodei-jobs/hodei/pkg/command"
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/history"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/joblog"
@@ -36,7 +38,8 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 			its exit code. It works from any machine, and as often as you like. Output that is
 			stored on this machine is not fetched again.
 
-			Ctrl-C leaves the job running. A job that has ended is shown as 'hodei logs' shows
+			Ctrl-C leaves the job running. With -i a job that waits for its input gets it from
+			here; a job has one input, and whoever sent the first byte sends the rest. A job that has ended is shown as 'hodei logs' shows
 			it.
 
 			Exit codes are those of 'hodei run'.`),
@@ -67,6 +70,8 @@ type Options struct {
 	JobName string
 	Finder  *history.Finder
 	Store   *place.Store
+	// In is sent to the command; nil: somebody else sends its input, if it has any.
+	In io.Reader
 
 	// Screen, Events and Named are those of a session.Teller.
 	Screen *output.Screen
@@ -112,12 +117,18 @@ func (o *Options) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	input, closeInput, err := o.input(j.Found, fallback)
+	if err != nil {
+		run.Close()
+		return err
+	}
+	defer closeInput()
 	defer o.Screen.Stop()
 	for _, note := range run.Notes() {
 		o.Screen.Note(note)
 	}
 	c := session.Config{
-		Teller: o.teller(j), Job: run, Attached: true, Follow: true, Fallback: fallback, Sink: o.Sinks(j.Name), Store: o.Store,
+		Teller: o.teller(j), Job: run, Attached: true, Follow: true, Fallback: fallback, Sink: o.Sinks(j.Name), Store: o.Store, Input: input,
 		UsageInterval: o.UsageInterval, Exporter: exporter, Earlier: o.earlier(j), Phases: phases(j.Found),
 		Signals: heard, StopSignals: stop, Afterwards: o.Afterwards,
 	}
@@ -128,6 +139,24 @@ func (o *Options) Run(ctx context.Context) error {
 		}
 	}
 	return session.Run(ctx, c)
+}
+
+// input is what is sent to the command, nil if that is nothing. The func ends the reading of it.
+func (o *Options) input(found *kubernetes.Found, fallback bool) (*coordinator.Input, func(), error) {
+	switch {
+	case o.In == nil:
+		return nil, func() {}, nil
+	case !found.Spec.Stdin:
+		return nil, nil, &job.Hinted{
+			Err:  fmt.Errorf("job %s takes no input: it was made without -i", found.Spec.Name),
+			Hint: "leave -i out: {hodei} attach " + found.Spec.Name,
+		}
+	case fallback:
+		return nil, nil, &job.Failure{Cause: job.Forbidden,
+			Message: "the tunnel is forbidden (create pods/portforward), and without it no input reaches the command",
+			Hint:    "leave -i out, or ask for the right"}
+	}
+	return session.NewInput(o.In)
 }
 
 // ended shows a job that is over, and ends with its exit code.

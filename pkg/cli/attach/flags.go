@@ -13,6 +13,7 @@ import (
 // typed are the flags of attach, as they were typed.
 type typed struct {
 	quiet, timestamps, prefix bool
+	stdin                     bool
 	output                    string
 	usageInterval             time.Duration
 	metricsAddr               string
@@ -22,6 +23,8 @@ type typed struct {
 func (f *typed) register(env *command.Env, cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "Write nothing but the command's own output and errors.")
+	flags.BoolVarP(&f.stdin, "stdin", "i", false,
+		"Send this terminal's or pipe's input to the command, if it waits for one. Default: whoever ran the job sends it.")
 	env.AddProviderFlag(cmd, flags, "Where the job runs")
 	command.DecorationFlags(cmd, &f.timestamps, &f.prefix)
 	flags.StringVarP(&f.output, "output", "o", "", "json or yaml: write events to stdout.")
@@ -48,6 +51,9 @@ func (f *typed) options(env *command.Env, cmd *cobra.Command, name string) (*Opt
 	o := &Options{
 		JobName: name, Named: env.Named, UsageInterval: f.usageInterval, MetricsAddr: metricsAddr,
 		Signals: env.Signals, Afterwards: env.Afterwards,
+	}
+	if f.stdin {
+		o.In = env.In
 	}
 	shown := output.Options{Timestamps: f.timestamps, Prefix: f.prefix}
 	if f.output != "" {

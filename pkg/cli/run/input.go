@@ -1,15 +1,11 @@
 package run
 
 import (
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/hodei-jobs/hodei/pkg/coordinator"
-	"github.com/hodei-jobs/hodei/pkg/terminal"
 )
 
 // noInput is the note for a command that gets nothing of the bytes that wait on hodei's stdin.
@@ -37,20 +33,4 @@ func inputWaits(in io.Reader) bool {
 		return err == nil && n == 1 && ready[0].Revents&unix.POLLIN != 0
 	}
 	return false
-}
-
-// input is what the command reads, nil if that is nothing. The returned func ends the reading, and waits for that.
-func (o *Options) input() (*coordinator.Input, func(), error) {
-	if !o.Spec.Stdin {
-		return nil, func() {}, nil
-	}
-	source, err := terminal.NewInput(o.In)
-	if err != nil {
-		return nil, nil, fmt.Errorf("-i: %w", err)
-	}
-	input := coordinator.NewInput(source, source.Again)
-	return input, func() {
-		source.Close()
-		input.Close()
-	}, nil
 }

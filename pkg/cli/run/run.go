@@ -14,6 +14,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/command"
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/session"
@@ -162,12 +163,15 @@ func (o *Options) Run(ctx context.Context) error {
 		defer made.job.Close()
 		return o.detached()
 	}
-	input, closeInput, err := o.input()
-	if err != nil {
-		made.job.Close()
-		return err
+	var input *coordinator.Input
+	if o.Spec.Stdin {
+		var closeInput func()
+		if input, closeInput, err = session.NewInput(o.In); err != nil {
+			made.job.Close()
+			return err
+		}
+		defer closeInput()
 	}
-	defer closeInput()
 	o.noteWay(made.fallback)
 	defer o.startSweep(ctx)() // while the Pod starts: the cluster is not kept from making it
 	return session.Run(ctx, session.Config{

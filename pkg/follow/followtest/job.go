@@ -56,6 +56,13 @@ func (j *Job) Watch(ctx context.Context, _ job.Observer) (*job.Outcome, error) {
 	}
 }
 
+// Unhold is done at once.
+func (j *Job) Unhold(context.Context) <-chan error {
+	done := make(chan error, 1)
+	done <- nil
+	return done
+}
+
 // StopRetrying closes Stopped.
 func (j *Job) StopRetrying(context.Context) error {
 	close(j.Stopped) // once: a session stops a job once
