@@ -1,6 +1,6 @@
 // Package job is the vocabulary of hodei: what a person asks for ([Spec]), how
 // it went ([Outcome], [Cause]) and what is seen on the way ([Event]). It does
-// no I/O; providers turn a Spec into workers, pkg/cli shows Outcomes.
+// no I/O; providers turn a Spec into workers, commands show Outcomes.
 package job
 
 import (
