@@ -136,7 +136,7 @@ type EnvSource struct {
 // SetDefaults fills in what is zero.
 func (s *Spec) SetDefaults() {
 	if s.Name == "" {
-		s.Name = NewName(s.Command)
+		s.Name = newName(s.Command)
 	}
 	if s.Grace == 0 {
 		s.Grace = DefaultGrace
@@ -273,8 +273,8 @@ func ParseUser(s string) (uid, gid *int64, err error) {
 	return uid, gid, nil
 }
 
-// NewName makes up a name for a job from its command: hodei-<command>-<5 chars>.
-func NewName(command []string) string {
+// newName makes up a name for a job from its command: hodei-<command>-<5 chars>.
+func newName(command []string) string {
 	base := "job"
 	if len(command) > 0 {
 		if b := label(path.Base(command[0])); b != "" {
