@@ -16,7 +16,7 @@ func TestInputCuts(t *testing.T) {
 	const cuts = 100
 	seed := newSeed(t)
 	rnd := rand.New(rand.NewPCG(seed, 7))
-	text := pattern{"random", 200 << 20}
+	text := pattern{"random", 60 << 20}
 	if long {
 		text.size = 2 << 30
 	}

@@ -5,11 +5,12 @@ import (
 	"fmt"
 )
 
-// SweepNotes is [Provider.Sweep] for a command that has something else to do: it returns a line
-// for each job that was to be removed. It does not report a cluster that does not answer: the
-// command's own requests do.
+// SweepNotes removes the jobs of the namespace that did not start within their start timeout and that nothing in the
+// cluster would ever end. It leaves alone the job called keep, and those that are or were queued or suspended. It returns
+// a line about each job that was removed, or could not be. A cluster that does not answer is not reported, because the
+// command's own requests do that.
 func (p *Provider) SweepNotes(ctx context.Context, keep string) []string {
-	swept, _ := p.Sweep(ctx, keep)
+	swept, _ := p.sweep(ctx, keep)
 	var notes []string
 	for _, s := range swept {
 		switch {
