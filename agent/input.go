@@ -85,11 +85,11 @@ func (in *input) release() {
 func (in *input) take(m *hodeipb.Input) (err error) {
 	in.update(func() {
 		switch n := uint64(len(m.Data)); {
+		case in.done: // what was on its way when the command stopped reading
 		case n > hodeipb.MaxInputBytes:
 			err = fmt.Errorf("%d bytes of input at once", n)
 		case m.Offset > in.end:
 			err = fmt.Errorf("input from %d, there are %d bytes", m.Offset, in.end)
-		case in.done: // what was on its way when the command stopped reading
 		case m.Offset+n > in.taken+hodeipb.InputWindow:
 			err = fmt.Errorf("input up to %d, of which %d bytes are taken", m.Offset+n, in.taken)
 		case m.Offset+n < in.end: // all of it was here before
