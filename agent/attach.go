@@ -410,7 +410,7 @@ func (t *attachment) ownInput(c *hodeipb.Control) bool {
 		default: // the start goes on already
 		}
 	case *hodeipb.Control_LeaveInput:
-		if t.owner {
+		if t.input != nil {
 			t.input.giveUp(t.client, o.LeaveInput.Message)
 		}
 	default:

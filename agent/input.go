@@ -118,7 +118,8 @@ func (in *input) enqueue(fresh []byte) {
 	in.queue = append(in.queue, fresh)
 }
 
-// giveUp notes that the owner sends no more, and why.
+// giveUp notes that the owner sends no more, and why. Where nobody owns the input, any coordinator can
+// say that it will not come.
 func (in *input) giveUp(client, why string) {
 	in.update(func() {
 		if client == in.owner && in.given == "" {
