@@ -54,7 +54,7 @@ func TestDeleteUnanswered(t *testing.T) {
 		answers func(*http.Request) bool
 		hint    string // empty: no error
 	}{
-		{"the Job", func(*http.Request) bool { return false }, "kubectl delete job -n ns x"},
+		{"the Job", func(*http.Request) bool { return false }, "{hodei} delete -n ns x"},
 		{"its Pods", func(r *http.Request) bool { return r.URL.Path == "/apis/batch/v1/namespaces/ns/jobs/x" }, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
