@@ -146,9 +146,11 @@ var severalJobs = []string{"cancel", "wait", "signal", "delete"}
 // namesKind reports whether arguments of cmd name a job as kubectl does, job/NAME, or job NAME where the first would be
 // taken for one more job.
 func namesKind(cmd *cobra.Command, args []string) bool {
-	several := slices.Contains(severalJobs, cmd.Name())
-	return len(args) > 0 && strings.Contains(args[0], "/") ||
-		several && (len(args) > 1 && isKind(args[0]) || slices.ContainsFunc(args, func(arg string) bool { return strings.Contains(arg, "/") }))
+	hasKind := func(arg string) bool { return strings.Contains(arg, "/") }
+	if !slices.Contains(severalJobs, cmd.Name()) {
+		return len(args) > 0 && hasKind(args[0])
+	}
+	return slices.ContainsFunc(args, hasKind) || len(args) > 1 && isKind(args[0])
 }
 
 // kindHint returns the hint for arguments that name a job as kubectl does; empty: they don't.

@@ -24,8 +24,10 @@ func orderTo(t *testing.T) (*Order, *followtest.Job, followtest.Issued) {
 }
 
 // agentOf has an agent in this state attach, and play its part.
-func agentOf(t *testing.T, j *followtest.Job, issued followtest.Issued, state *hodeipb.State, act func(*followtest.Agent)) (done chan struct{}) {
-	done = make(chan struct{})
+func agentOf(
+	t *testing.T, j *followtest.Job, issued followtest.Issued, state *hodeipb.State, act func(*followtest.Agent),
+) chan struct{} {
+	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		a := followtest.AttachAs(t, issued, "x-1", state, j.Deliver)
@@ -111,11 +113,12 @@ func TestOrderSignal(t *testing.T) {
 			a.Send(state(3)) // something else has changed
 			a.Send(state(4))
 		}},
-		{name: "passed on, and the command ended by it", state: phase(hodeipb.Phase_STOPPING), confirmed: true, act: func(a *followtest.Agent) {
-			gets(a)
-			a.Send(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_State{
-				State: &hodeipb.State{Phase: hodeipb.Phase_ENDED, Signals: new(uint64(4))}}})
-		}},
+		{name: "passed on, and the command ended by it", state: phase(hodeipb.Phase_STOPPING), confirmed: true,
+			act: func(a *followtest.Agent) {
+				gets(a)
+				a.Send(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_State{
+					State: &hodeipb.State{Phase: hodeipb.Phase_ENDED, Signals: new(uint64(4))}}})
+			}},
 		{name: "the command ended before", state: phase(hodeipb.Phase_RUNNING), err: ErrEnded, act: func(a *followtest.Agent) {
 			a.Exit(&hodeipb.ExitRecord{Cause: "Completed"})
 		}},
@@ -166,7 +169,8 @@ func TestOrderLast(t *testing.T) {
 		if test.last != nil {
 			l.states <- test.last
 		}
-		if confirmed, err := l.last(test.before); confirmed != test.confirmed || !errors.Is(err, test.err) || (err == nil) != (test.err == nil) {
+		confirmed, err := l.last(test.before)
+		if confirmed != test.confirmed || !errors.Is(err, test.err) || (err == nil) != (test.err == nil) {
 			t.Errorf("%s: %t, %v", test.name, confirmed, err)
 		}
 	}
@@ -174,12 +178,12 @@ func TestOrderLast(t *testing.T) {
 
 // An agent that does not come is waited for as long as was said, and other attempts are none of ours.
 func TestOrderUnmet(t *testing.T) {
-	o, j, issued := orderTo(t)
+	o, _, _ := orderTo(t)
 	o.Wait = 10 * time.Millisecond
 	if _, err := o.Signal(t.Context(), 10); !errors.Is(err, ErrLate) || err.Error() != "not within 10ms" {
 		t.Errorf("got %v", err)
 	}
-	o, j, issued = orderTo(t)
+	o, j, issued := orderTo(t)
 	o.AttemptUID = "uid-x-2"
 	done := agentOf(t, j, issued, phase(hodeipb.Phase_RUNNING), func(*followtest.Agent) { j.Ends <- &job.Outcome{Cause: job.Completed} })
 	if _, err := o.Cancel(t.Context(), &hodeipb.Cancel{}, followtest.Wait); !errors.Is(err, ErrNotMet) {

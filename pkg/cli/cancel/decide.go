@@ -28,30 +28,35 @@ func decide(found *kubernetes.Found, force bool) (w way, why string) {
 	case force:
 		return deleteNow, ""
 	}
-	ran := found.Job.Status.Failed > 0 && found.Spec.Retries > 0 // its Pods may be gone
-	for i := range found.Attempts {
-		ran = ran || found.Attempts[i].Started
-	}
 	last := lastAttempt(found)
+	if last == nil || last.Ended && !last.Started || !last.Ended && !last.Running {
+		return unasked(found, last), ""
+	}
+	tries := found.Spec.Retries > 0
 	switch {
-	case last == nil, last.Ended && !last.Started, !last.Ended && !last.Running: // no agent to ask
-		if ran && found.Spec.Retries > 0 {
-			return endRetries, ""
-		}
-		if last != nil && last.Started { // its agent is gone, and its end is on the way
-			return deleteNow, ""
-		}
-		return deleteIt, ""
-	case last.Ended && found.Spec.Retries > 0 && !last.Outcome.Succeeded():
+	case last.Ended && tries && !last.Outcome.Succeeded(), last.Left && tries && last.LeftCode != 0:
 		return endRetries, ""
 	case last.Ended:
 		return leaveIt, fmt.Sprintf("job %s has ended already: %s", name, last.Outcome.Summary())
-	case last.Left && found.Spec.Retries > 0 && last.LeftCode != 0:
-		return endRetries, ""
 	case last.Left:
 		return leaveIt, fmt.Sprintf("the command of job %s has ended already; its agent still keeps the output", name)
 	}
 	return askAgent, ""
+}
+
+// unasked decides about a job without an agent that could be asked; last is its latest attempt, nil without a Pod.
+func unasked(found *kubernetes.Found, last *kubernetes.Attempt) way {
+	ran := found.Job.Status.Failed > 0 // its Pods may be gone
+	for i := range found.Attempts {
+		ran = ran || found.Attempts[i].Started
+	}
+	switch {
+	case ran && found.Spec.Retries > 0:
+		return endRetries
+	case last != nil && last.Started: // its agent is gone, and its end is on the way
+		return deleteNow
+	}
+	return deleteIt
 }
 
 // lastAttempt returns the latest attempt; nil: no Pod is there.

@@ -23,7 +23,8 @@ func TestNoCommand(t *testing.T) {
 		{name: "its agent runs", attempts: []kubernetes.Attempt{{Running: true}}},
 		{name: "runs", attempts: []kubernetes.Attempt{{Running: true, Started: true}}},
 		{name: "runs, again", attempts: []kubernetes.Attempt{{Ended: true}, {Running: true, Started: true}}},
-		{name: "only its output is left", attempts: []kubernetes.Attempt{{Running: true, Left: true}}, err: "the command of job x has ended"},
+		{name: "only its output is left", attempts: []kubernetes.Attempt{{Running: true, Left: true}},
+			err: "the command of job x has ended"},
 		{name: "between two attempts", attempts: []kubernetes.Attempt{{Ended: true}}, err: "the command of job x has ended"},
 		{name: "ended", finished: &job.Outcome{Cause: job.Error, Code: 3}, err: "job x has ended: exit 3"},
 	} {

@@ -23,7 +23,7 @@ func standing(found *kubernetes.Found, until string) (e end, over bool) {
 		return end{how: "running"}, true
 	case found.Finished:
 		return ended(found.Spec.Name, found.Outcome, until), true
-	case last.Left && last.Started && (found.Spec.Retries == 0 || last.LeftCode == 0): // no other attempt follows; its agent keeps the output
+	case last.Left && last.Started && (found.Spec.Retries == 0 || last.LeftCode == 0): // no other attempt follows
 		return ended(found.Spec.Name, exited(last.LeftCode), until), true
 	}
 	return end{}, false

@@ -147,7 +147,8 @@ func (o *Options) Run(ctx context.Context) error {
 	case err != nil:
 		return err
 	case len(found)+len(missing) == 0:
-		return &job.Hinted{Err: fmt.Errorf("no jobs to wait for in namespace %s", o.Cluster.Namespace()), Hint: "{hodei} jobs --show-labels"}
+		return &job.Hinted{Err: fmt.Errorf("no jobs to wait for in namespace %s", o.Cluster.Namespace()),
+			Hint: "{hodei} jobs --show-labels"}
 	case len(found) > maxJobs:
 		return &job.Hinted{Err: fmt.Errorf("%d jobs are chosen, %d can be waited for at once", len(found), maxJobs),
 			Hint: "choose fewer: {hodei} jobs --show-labels"}
