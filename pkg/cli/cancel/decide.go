@@ -29,7 +29,7 @@ func decide(found *kubernetes.Found, force bool) (w way, why string) {
 		return deleteNow, ""
 	}
 	last := lastAttempt(found)
-	if last == nil || last.Ended && !last.Started || !last.Ended && !last.Running {
+	if last == nil || last.Ended && !last.Started || !last.Ended && !last.Running && !last.MayRun {
 		return unasked(found, last), ""
 	}
 	tries := found.Spec.Retries > 0

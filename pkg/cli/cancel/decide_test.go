@@ -43,6 +43,7 @@ func TestDecide(t *testing.T) {
 		{name: "pending", attempts: []kubernetes.Attempt{pending}, want: deleteIt},
 		{name: "its agent is there: it knows whether the command has started", attempts: []kubernetes.Attempt{starting}, want: askAgent},
 		{name: "runs", attempts: []kubernetes.Attempt{runs}, want: askAgent},
+		{name: "its Pod has just got its node", attempts: []kubernetes.Attempt{{MayRun: true}}, want: askAgent},
 		{name: "runs, again", change: retries, attempts: []kubernetes.Attempt{failed, runs}, want: askAgent},
 		{name: "between two attempts", change: retries, attempts: []kubernetes.Attempt{failed}, want: endRetries},
 		{name: "between two attempts, whose Pods are gone", change: failedBefore, want: endRetries},

@@ -23,6 +23,9 @@ const (
 	// agentWait is how long the agent of a job is waited for before the job is ended without it. A tunnel takes 0.1 s,
 	// and an agent that was just started some seconds more.
 	agentWait = 10 * time.Second
+	// youngWait is the same for an agent of which the Pod does not say yet that it runs. It is there 3 s after its Pod
+	// has got a node, and if its image has to be pulled nothing is lost.
+	youngWait = 3 * time.Second
 	// endMargin is how much longer than its grace a command is waited for. The agent kills it at the grace, and its end
 	// comes within a second; without the agent it comes from the kubelet, by way of the API server.
 	endMargin = 5 * time.Second
@@ -89,9 +92,9 @@ func (o *Options) ask(ctx context.Context, found *kubernetes.Found) error {
 	}
 	why := err.Error()
 	if errors.Is(err, follow.ErrLate) {
-		why = fmt.Sprintf("its agent was not reached within %s", agentWait)
+		why = fmt.Sprintf("its agent was not reached within %s", waitFor(lastAttempt(found)))
 	}
-	if last := lastAttempt(found); !last.Started { // as far as the Pod says
+	if !lastAttempt(found).Started { // as far as the Pod says
 		return o.delete(ctx, found, kubernetes.DeleteOptions{Cancelled: true}, " by deleting it: "+why)
 	}
 	return o.deleteRunning(ctx, found, why)
@@ -109,13 +112,21 @@ func (o *Options) order(ctx context.Context, found *kubernetes.Found) (*job.Outc
 	}
 	order := &follow.Order{
 		Job: run, Namespace: o.Cluster.Namespace(), Name: found.Spec.Name, JobUID: run.UID(), AttemptUID: lastAttempt(found).UID,
-		Wait: agentWait, TurnedAway: func(fault *coordinator.Fault) { o.Note(follow.FaultNote(fault)) },
+		Wait: waitFor(lastAttempt(found)), TurnedAway: func(fault *coordinator.Fault) { o.Note(follow.FaultNote(fault)) },
 	}
 	cancel := &hodeipb.Cancel{}
 	if o.Grace != nil {
 		cancel.Grace = durationpb.New(*o.Grace)
 	}
 	return order.Cancel(ctx, cancel, o.grace(found)+endMargin)
+}
+
+// waitFor is how long the agent of an attempt is waited for.
+func waitFor(a *kubernetes.Attempt) time.Duration {
+	if a.MayRun {
+		return youngWait
+	}
+	return agentWait
 }
 
 // grace is the time between SIGTERM and SIGKILL.

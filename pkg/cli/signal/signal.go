@@ -171,15 +171,18 @@ func noCommand(found *kubernetes.Found) error {
 		return fmt.Errorf("job %s has ended: %s", name, found.Outcome.Summary())
 	case last.Ended || last.Left:
 		return fmt.Errorf("the command of job %s has ended", name)
-	case !last.Running:
-		return &job.Hinted{Err: errNotStarted(name), Hint: "{hodei} wait --for running " + name}
+	case !last.Running && !last.MayRun:
+		return errNotStarted(name)
 	}
 	return nil
 }
 
 // errNotStarted is of a job whose command has not started: a signal would end it before it could have a handler.
 func errNotStarted(name string) error {
-	return fmt.Errorf("the command of job %s has not started: there is nothing to signal yet", name)
+	return &job.Hinted{
+		Err:  fmt.Errorf("the command of job %s has not started: there is nothing to signal yet", name),
+		Hint: "{hodei} wait --for running " + name,
+	}
 }
 
 // signal sends the signal to one job.
@@ -195,7 +198,7 @@ func (o *Options) signal(ctx context.Context, found *kubernetes.Found) error {
 	confirmed, err := o.order(ctx, found)
 	switch {
 	case errors.Is(err, follow.ErrNoCommand):
-		return &job.Hinted{Err: errNotStarted(name), Hint: "{hodei} wait --for running " + name}
+		return errNotStarted(name)
 	case errors.Is(err, follow.ErrEnded), errors.Is(err, follow.ErrNotMet):
 		return fmt.Errorf("the command of job %s has ended", name)
 	case errors.Is(err, follow.ErrLate):

@@ -20,6 +20,7 @@ func TestNoCommand(t *testing.T) {
 	}{
 		{name: "no Pod", err: notYet, hint: waits},
 		{name: "pending", attempts: []kubernetes.Attempt{{}}, err: notYet, hint: waits},
+		{name: "its Pod has just got its node", attempts: []kubernetes.Attempt{{MayRun: true}}},
 		{name: "its agent runs", attempts: []kubernetes.Attempt{{Running: true}}},
 		{name: "runs", attempts: []kubernetes.Attempt{{Running: true, Started: true}}},
 		{name: "runs, again", attempts: []kubernetes.Attempt{{Ended: true}, {Running: true, Started: true}}},

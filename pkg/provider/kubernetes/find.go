@@ -46,6 +46,9 @@ type Attempt struct {
 	// Running tells that its agent runs and can be attached to, be it that the
 	// command has ended and only its output is left.
 	Running bool
+	// MayRun tells of an attempt that is not Running that its agent may be there all the same: the Pod has a node, and
+	// says of nothing that keeps it from starting. A Pod's status is up to some seconds old.
+	MayRun bool
 	// Started tells that its command was started, by what the Pod says, which may be some seconds old.
 	Started bool
 	// Left tells that of a Running attempt only its output is left: the command has ended.
@@ -198,6 +201,7 @@ func newAttempt(pod *corev1.Pod) Attempt {
 		a.waits = v.Failure.Message
 	}
 	a.Running, a.bound = explain.AgentRuns(pod), pod.Spec.NodeName != ""
+	a.MayRun = !a.Running && !a.Started && a.bound && a.waits == ""
 	if end := commandEnd(pod); a.Running && end != nil {
 		a.Left, a.LeftCode = true, int(end.ExitCode)
 	}
