@@ -21,7 +21,8 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/selection"
 )
 
-// fakeAPI is an API server with the jobs a and b, of which no Pod was made, and c, which is over. It keeps what it is told.
+// fakeAPI is an API server with the jobs a and b, of which no Pod was made, and c, which is over. It keeps what it is
+// told.
 type fakeAPI struct {
 	mu   sync.Mutex
 	told []string
@@ -59,7 +60,7 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(jobOf(path))
 	default:
 		w.WriteHeader(http.StatusNotFound)
-		fmt.Fprintf(w, `{"apiVersion":"v1","kind":"Status","status":"Failure","reason":"NotFound","code":404,"message":"%s not found"}`, path)
+		fmt.Fprint(w, `{"apiVersion":"v1","kind":"Status","status":"Failure","reason":"NotFound","code":404}`)
 	}
 }
 
@@ -76,7 +77,8 @@ func TestRun(t *testing.T) {
 		{name: "one that has not started", options: Options{Selection: selection.Selection{Names: []string{"a"}}},
 			printed: []string{"a" + unstarted}, told: []string{"patch a", "delete a"}},
 		{name: "one that is missing, and another", options: Options{Selection: selection.Selection{Names: []string{"z", "a"}}},
-			printed: []string{"a" + unstarted}, failed: []string{`job "z" not found in namespace ns`}, told: []string{"patch a", "delete a"}},
+			printed: []string{"a" + unstarted}, failed: []string{`job "z" not found in namespace ns`},
+			told: []string{"patch a", "delete a"}},
 		{name: "one that is over", options: Options{Selection: selection.Selection{Names: []string{"c"}}},
 			notes: []string{"job c has ended already: Unknown (exit 125): the job ended without an exit record"}},
 		{name: "all that are not over", options: Options{Selection: selection.Selection{All: true}},
@@ -86,7 +88,8 @@ func TestRun(t *testing.T) {
 		{name: "not really", options: Options{Selection: selection.Selection{Names: []string{"a", "c"}}, DryRun: command.DryRunClient},
 			printed: []string{"a" + unstarted},
 			notes:   []string{"job c has ended already: Unknown (exit 125): the job ended without an exit record"}},
-		{name: "checked by the server", options: Options{Selection: selection.Selection{Names: []string{"a"}}, DryRun: command.DryRunServer},
+		{name: "checked by the server",
+			options: Options{Selection: selection.Selection{Names: []string{"a"}}, DryRun: command.DryRunServer},
 			printed: []string{"a" + unstarted}, told: []string{"delete a"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -107,7 +110,8 @@ func TestRun(t *testing.T) {
 			o.Note = func(text string) { keep(&notes, text) }
 			o.Fail = func(err error) { keep(&failed, err.Error()) }
 			err := o.Run(t.Context())
-			if exit, ok := errors.AsType[*job.ExitError](err); len(test.failed) > 0 != (err != nil) || err != nil && (!ok || exit.Code != 1) {
+			exit, ok := errors.AsType[*job.ExitError](err)
+			if len(test.failed) > 0 != (err != nil) || err != nil && (!ok || exit.Code != 1) {
 				t.Errorf("ended with %v", err)
 			}
 			slices.Sort(printed)
@@ -116,7 +120,10 @@ func TestRun(t *testing.T) {
 			for _, c := range []struct {
 				what      string
 				got, want []string
-			}{{"printed", printed, test.printed}, {"noted", notes, test.notes}, {"failed", failed, test.failed}, {"told", api.told, test.told}} {
+			}{
+				{"printed", printed, test.printed}, {"noted", notes, test.notes},
+				{"failed", failed, test.failed}, {"told", api.told, test.told},
+			} {
 				if !slices.Equal(c.got, c.want) {
 					t.Errorf("%s %q, want %q", c.what, c.got, c.want)
 				}

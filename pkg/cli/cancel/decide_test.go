@@ -86,6 +86,19 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+func TestPlanning(t *testing.T) {
+	suspended := &kubernetes.Found{Job: &batchv1.Job{Spec: batchv1.JobSpec{Suspend: new(true)}}}
+	resumed := &kubernetes.Found{Job: &batchv1.Job{Spec: batchv1.JobSpec{Suspend: new(false)}}}
+	if got := planning(suspended, deleteIt); got != " by deleting it: it is suspended, and no command of it runs" {
+		t.Errorf("got %q", got)
+	}
+	for _, w := range []way{askAgent, endRetries, deleteIt, deleteNow} {
+		if got := planning(resumed, w); got != planned[w] {
+			t.Errorf("got %q", got)
+		}
+	}
+}
+
 func TestEnded(t *testing.T) {
 	for _, test := range []struct {
 		outcome job.Outcome

@@ -50,12 +50,12 @@ func (o *Options) cancel(ctx context.Context, found *kubernetes.Found) error {
 	case w == endRetries:
 		return o.endRetries(ctx, found)
 	case w == deleteNow:
-		return o.delete(ctx, found, kubernetes.DeleteOptions{Cancelled: true, AtOnce: true}, " by deleting it at once")
+		return o.delete(ctx, found, kubernetes.DeleteOptions{Cancelled: true, AtOnce: true}, planned[deleteNow])
 	}
 	return o.deleteUnstarted(ctx, found)
 }
 
-// planned is what a dry run says of each way.
+// planned is what is said of each way; see planning.
 var planned = map[way]string{
 	askAgent: " through its agent", endRetries: ": no other attempt follows", deleteIt: " by deleting it: its command has not started",
 	deleteNow: " by deleting it at once",
@@ -68,7 +68,15 @@ func (o *Options) rehearse(ctx context.Context, found *kubernetes.Found, w way) 
 			return err
 		}
 	}
-	return o.Print(found.Job, planned[w])
+	return o.Print(found.Job, planning(found, w))
+}
+
+// planning is what is printed of a job that is ended in one of these ways.
+func planning(found *kubernetes.Found, w way) string {
+	if s := found.Job.Spec.Suspend; w == deleteIt && s != nil && *s { // a command of it may have run before
+		return " by deleting it: it is suspended, and no command of it runs"
+	}
+	return planned[w]
 }
 
 // ask has the agent of the last attempt end the command. Without a way to the agent the cluster does it.
@@ -159,7 +167,7 @@ func (o *Options) goesOn(found *kubernetes.Found, waited time.Duration) error {
 
 // deleteUnstarted deletes a job of which no command has started.
 func (o *Options) deleteUnstarted(ctx context.Context, found *kubernetes.Found) error {
-	return o.delete(ctx, found, kubernetes.DeleteOptions{Cancelled: true, AtOnce: true}, planned[deleteIt])
+	return o.delete(ctx, found, kubernetes.DeleteOptions{Cancelled: true, AtOnce: true}, planning(found, deleteIt))
 }
 
 // delete deletes a job without waiting for its Pods, and prints it.
@@ -207,7 +215,8 @@ func (o *Options) endRetries(ctx context.Context, found *kubernetes.Found) error
 	}
 	switch err := over(ctx, run, retriesWait); {
 	case errors.Is(err, follow.ErrRuns): // an attempt that nothing counts keeps it
-		return o.delete(ctx, found, kubernetes.DeleteOptions{Cancelled: true, AtOnce: true}, " by deleting it: it would have tried again")
+		return o.delete(ctx, found, kubernetes.DeleteOptions{Cancelled: true, AtOnce: true},
+			" by deleting it: it would have tried again")
 	case err != nil:
 		return err
 	}
