@@ -185,7 +185,7 @@ func newAgent(c Config) *agent {
 		changed:    make(chan struct{}),
 		samples:    meter.NewSampler(),
 		compressor: sync.OnceValue(newCompressor),
-		state:      &hodeipb.State{Phase: hodeipb.Phase_WAITING, AgentStarted: timestamppb.Now()},
+		state:      &hodeipb.State{Phase: hodeipb.Phase_WAITING, AgentStarted: timestamppb.Now(), Signals: new(uint64(0))},
 		releases:   make(chan struct{}, 1),
 	}
 	if c.Stdin {
@@ -385,6 +385,7 @@ func (a *agent) setState(change func(*hodeipb.State)) {
 		s := &hodeipb.State{
 			Phase: a.state.Phase, AgentStarted: a.state.AgentStarted,
 			CommandStarted: a.state.CommandStarted, BlockedOnOutput: a.state.BlockedOnOutput, Probes: a.state.Probes,
+			Signals: a.state.Signals,
 		}
 		change(s)
 		a.state = s

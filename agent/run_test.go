@@ -145,6 +145,21 @@ func TestSignals(t *testing.T) {
 		w.stdin.Close()
 		w.ends(0)
 	})
+	t.Run("a coordinator's are passed on, and that is said", func(t *testing.T) {
+		t.Parallel()
+		w := newWorker(t)
+		w.run(self("test-stubborn")...)
+		w.follower.untilPrinted(t, "ready")
+		if !w.server.Signal(int32(unix.SIGUSR1)) {
+			t.Fatal("no agent is attached")
+		}
+		w.follower.untilPrinted(t, "user defined signal 1")
+		w.follower.until(t, "a state that counts the signal", func() bool {
+			return w.follower.states[len(w.follower.states)-1].GetSignals() == 1
+		})
+		w.stdin.Close()
+		w.ends(0)
+	})
 	t.Run("TERM, grace, KILL", func(t *testing.T) {
 		t.Parallel()
 		w := newWorker(t)

@@ -318,8 +318,8 @@ func TestKeepCompleting(t *testing.T) {
 					t.Fatal(err)
 				}
 				r.provider = p
-				r.work.Go(t.Context(), func(ctx context.Context) { r.keepCompleting(ctx, nil) })
-				told := false
+				told, done := false, false
+				r.keepCompleting(t.Context(), nil, func() { done = true })
 				select {
 				case u := <-r.updates:
 					_, told = u.(refusal)
@@ -329,9 +329,51 @@ func TestKeepCompleting(t *testing.T) {
 				if asked != test.asked || told != test.told {
 					t.Errorf("asked %d times, told %t; want %d, %t", asked, told, test.asked, test.told)
 				}
+				if done != (test.asked == 2) {
+					t.Errorf("done: %t", done)
+				}
 			})
 		})
 	}
+}
+
+// TestUnhold: the deadline of a held start gives way to that of a job that runs, whichever request is
+// the last.
+func TestUnhold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := testWatcher(t, 0)
+		r := w.run
+		r.spec, r.work = specWith(func(s *job.Spec) { s.Stdin, s.Timeout, s.StartTimeout = true, 0, time.Minute }), &tasks{}
+		last := ""
+		p, err := New(Options{Config: &rest.Config{Host: "http://api",
+			Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
+				body, err := io.ReadAll(req.Body)
+				if err != nil {
+					return nil, err
+				}
+				last = string(body)
+				answer := httptest.NewRecorder()
+				respond(answer, http.StatusOK, thisJob)
+				return answer.Result(), nil
+			})}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.provider = p
+		r.keepCompleting(t.Context(), manifest.HeldDeadline(r.spec), nil)
+		synctest.Wait()
+		if last != `{"spec":{"activeDeadlineSeconds":360}}` {
+			t.Errorf("held: %s", last)
+		}
+		r.keepCompleting(t.Context(), manifest.HeldDeadline(r.spec), nil)
+		if err := <-r.Unhold(t.Context()); err != nil {
+			t.Error(err)
+		}
+		r.work.work.Wait()
+		if last != `{"spec":{"activeDeadlineSeconds":null}}` {
+			t.Errorf("let go: %s", last)
+		}
+	})
 }
 
 func specNamed(name string) *job.Spec { return specWith(func(s *job.Spec) { s.Name = name }) }

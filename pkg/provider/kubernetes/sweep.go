@@ -78,6 +78,24 @@ func (p *Provider) sweep(ctx context.Context, keep string) ([]sweptJob, error) {
 	return swept, nil
 }
 
+// SweepNotes removes the jobs of the namespace that did not start within their start timeout and that nothing in the
+// cluster would ever end. It leaves alone the job called keep, and those that are or were queued or suspended. It returns
+// a line about each job that was removed, or could not be. A cluster that does not answer is not reported, because the
+// command's own requests do that.
+func (p *Provider) SweepNotes(ctx context.Context, keep string) []string {
+	swept, _ := p.sweep(ctx, keep)
+	var notes []string
+	for _, s := range swept {
+		switch {
+		case s.Err == nil:
+			notes = append(notes, fmt.Sprintf("removed job %s, %s", s.Name, s.Why))
+		case ctx.Err() == nil:
+			notes = append(notes, fmt.Sprintf("job %s, %s, can't be removed: %s", s.Name, s.Why, s.Err.Message))
+		}
+	}
+	return notes
+}
+
 // overdue tells of a Job that hodei made, by itself alone, that it may be one that never
 // starts.
 func overdue(j *batchv1.Job, now time.Time) bool {
@@ -99,7 +117,7 @@ func (f *Found) stuck(now time.Time) (why string, ok bool) {
 	}
 	kept := ""
 	for _, a := range f.Attempts {
-		if a.ran || a.Running && now.Before(f.Job.Status.StartTime.Add(f.Spec.StartTimeout+evictWait+sweepMargin)) {
+		if a.Started || a.Running && now.Before(f.Job.Status.StartTime.Add(f.Spec.StartTimeout+evictWait+sweepMargin)) {
 			return "", false
 		}
 		if a.waits != "" {
