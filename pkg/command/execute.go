@@ -113,12 +113,17 @@ func (a *Env) report(err error) int {
 		code = ExitUsage
 		hint = cmp.Or(hint, usage.Hint, usage.Cmd.CommandPath()+" --help")
 	}
+	a.show(err, hint)
+	return code
+}
+
+// show shows err and hint, a line each; without a hint only err.
+func (a *Env) show(err error, hint string) {
 	a.Streams().BeginLine()
 	fmt.Fprintln(a.ErrOut, "error:", ui.Printable(err.Error()))
 	if hint = a.Named(hint); hint != "" {
 		fmt.Fprintln(a.ErrOut, "hint:", hint)
 	}
-	return code
 }
 
 // checkedWriter remembers the first error of w, because printers drop errors and a list that was cut short is no

@@ -2,13 +2,21 @@ package kubernetes
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
@@ -97,4 +105,114 @@ func TestSubmitInterruptedUnanswered(t *testing.T) {
 			t.Error("no error")
 		}
 	})
+}
+
+// deletions is an API server with one job, its Secret and its Pod, that keeps what it was told to do.
+type deletions struct {
+	shelf
+	mu   sync.Mutex
+	told []string
+}
+
+func (d *deletions) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodGet {
+		d.shelf.ServeHTTP(w, r)
+		return
+	}
+	_, path, _ := strings.Cut(r.URL.Path, "/namespaces/ns/")
+	body, _ := io.ReadAll(r.Body)
+	text := strings.ToLower(r.Method) + " " + path
+	switch r.Method {
+	case http.MethodDelete:
+		var o metav1.DeleteOptions
+		if err := json.Unmarshal(body, &o); err != nil {
+			refuse(w, http.StatusBadRequest, metav1.StatusReasonBadRequest, err.Error())
+			return
+		}
+		text += " of " + string(*o.Preconditions.UID)
+		if o.PropagationPolicy != nil {
+			text += " " + string(*o.PropagationPolicy)
+		}
+		if o.GracePeriodSeconds != nil {
+			text += fmt.Sprintf(" in %d s", *o.GracePeriodSeconds)
+		}
+		text += strings.Join(o.DryRun, " dry")
+	case http.MethodPatch:
+		text += " " + regexp.MustCompile(`\d{4}-[^"]+Z`).ReplaceAllString(string(body), "NOW")
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.told = append(d.told, text)
+	if answer := d.answer[strings.ToLower(r.Method)+" "+path]; answer != nil {
+		answer(w, r)
+		return
+	}
+	if r.Method == http.MethodPatch {
+		respond(w, http.StatusOK, d.jobs[0])
+		return
+	}
+	respond(w, http.StatusOK, metav1.Status{Status: metav1.StatusSuccess})
+}
+
+// A job that was found is deleted with what would be collected late, and no other one of its name.
+func TestDeleteFound(t *testing.T) {
+	gone := func(w http.ResponseWriter, _ *http.Request) {
+		refuse(w, http.StatusNotFound, metav1.StatusReasonNotFound, "it is gone")
+	}
+	another := func(w http.ResponseWriter, _ *http.Request) {
+		refuse(w, http.StatusConflict, metav1.StatusReasonConflict, "another UID")
+	}
+	const theJob, theSecret = "delete jobs/x of uid-x Background", "delete secrets/x of secret-x"
+	const note = `patch jobs/x {"metadata":{"annotations":{"hodei.io/cancelled":"NOW"},"uid":"uid-x"}}`
+	for _, test := range []struct {
+		name    string
+		options DeleteOptions
+		answer  map[string]http.HandlerFunc
+		want    []string
+		err     string
+	}{
+		{name: "its Pods end by themselves", want: []string{theJob, theSecret}},
+		{name: "at once", options: DeleteOptions{AtOnce: true}, want: []string{theJob, "delete pods/x-1 of uid-x-1 in 0 s", theSecret}},
+		{name: "within a grace", options: DeleteOptions{Grace: new(1500 * time.Millisecond)},
+			want: []string{theJob, "delete pods/x-1 of uid-x-1 in 2 s", theSecret}},
+		{name: "within no grace, as the kubelet does it", options: DeleteOptions{Grace: new(time.Duration(0))},
+			want: []string{theJob, "delete pods/x-1 of uid-x-1 in 1 s", theSecret}},
+		{name: "cancelled", options: DeleteOptions{Cancelled: true}, want: []string{note, theJob, theSecret}},
+		{name: "nothing is done", options: DeleteOptions{Cancelled: true, AtOnce: true, DryRun: true}, want: []string{theJob + "All"}},
+		{name: "gone", answer: map[string]http.HandlerFunc{"delete jobs/x": gone}, want: []string{theJob, theSecret}},
+		{name: "another of its name", options: DeleteOptions{Cancelled: true},
+			answer: map[string]http.HandlerFunc{"delete jobs/x": another, "patch jobs/x": another}, want: []string{note, theJob, theSecret}},
+		{name: "no right to note it", options: DeleteOptions{Cancelled: true},
+			answer: map[string]http.HandlerFunc{"patch jobs/x": denies("patch", "jobs")}, want: []string{note, theJob, theSecret}},
+		{name: "no right", answer: map[string]http.HandlerFunc{"delete jobs/x": denies("delete", "jobs")}, want: []string{theJob},
+			err: `forbidden: user "dev" may not delete jobs in namespace "ns"`},
+		{name: "no right to the rest", options: DeleteOptions{AtOnce: true}, answer: map[string]http.HandlerFunc{
+			"get secrets x": denies("get", "secrets"), "delete pods/x-1": denies("delete", "pods")},
+			want: []string{theJob, "delete pods/x-1 of uid-x-1 in 0 s"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			x := madeJob(t, "x")
+			secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "x", Namespace: "ns", UID: "secret-x",
+				OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(x, batchv1.SchemeGroupVersion.WithKind("Job"))}}}
+			d := &deletions{shelf: shelf{jobs: []*batchv1.Job{x}, pods: []*corev1.Pod{podIn(1, x, "x-1", runs)},
+				secrets: []*corev1.Secret{secret}, answer: test.answer}}
+			p := servedBy(t, d)
+			found, err := p.Find(t.Context(), "x")
+			if err != nil {
+				t.Fatal(err)
+			}
+			said := ""
+			if err := p.Delete(t.Context(), found, test.options); err != nil {
+				said = err.Error()
+			}
+			if !strings.HasPrefix(said, test.err) || (said == "") != (test.err == "") {
+				t.Errorf("error %q, want %q", said, test.err)
+			}
+			rest := min(len(d.told), slices.Index(test.want, theJob)+1)
+			slices.Sort(d.told[rest:]) // at the same time
+			if !slices.Equal(d.told, test.want) {
+				t.Errorf("told\n%s\nwant\n%s", strings.Join(d.told, "\n"), strings.Join(test.want, "\n"))
+			}
+		})
+	}
 }

@@ -45,7 +45,13 @@ type shelf struct {
 
 func (s *shelf) start(t *testing.T) *Provider {
 	t.Helper()
-	server := httptest.NewUnstartedServer(s)
+	return servedBy(t, s)
+}
+
+// servedBy returns a provider whose API server is answer.
+func servedBy(t *testing.T, answer http.Handler) *Provider {
+	t.Helper()
+	server := httptest.NewUnstartedServer(answer)
 	server.Config.ErrorLog = quiet
 	server.StartTLS()
 	t.Cleanup(server.Close)

@@ -35,11 +35,6 @@ import (
 // requestTimeout bounds every single request to the API server.
 const requestTimeout = 30 * time.Second
 
-// deleteWait bounds all that a run does to take back what it has made: its caller's end
-// waits for it. A cluster answers a deletion within some tens of milliseconds, and one
-// that does not is left to collect by itself.
-const deleteWait = 2 * time.Second
-
 // Options say where and how. Config and, in Provider, Namespace, Image and
 // ServiceAccount are required.
 type Options struct {
@@ -317,53 +312,6 @@ func (r *Run) StopRetrying(ctx context.Context) error {
 	}
 	return nil
 }
-
-// Delete removes the Job and all that belongs to it, at once: it is for jobs
-// that have not started, whose Pods have nothing to save. It works even
-// after ctx has ended, and takes at most 2 s; a *job.Failure says what may be left, and how to delete it.
-func (r *Run) Delete(ctx context.Context) error {
-	if r.job == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteWait)
-	defer cancel()
-	c, namespace, name := r.provider.client, r.job.Namespace, r.job.Name
-	background := metav1.DeletePropagationBackground
-	options := metav1.DeleteOptions{PropagationPolicy: &background, Preconditions: precondition(r.job.UID)}
-	err := c.BatchV1().Jobs(namespace).Delete(ctx, name, options)
-	switch {
-	case err == nil, isGone(err):
-	case ctx.Err() != nil:
-		return &job.Failure{Cause: job.Unknown, Err: err,
-			Message: fmt.Sprintf("job %s may be left: the cluster has not answered its deletion within %s", name, deleteWait),
-			Hint:    fmt.Sprintf("kubectl delete job -n %s %s", namespace, name)}
-	default:
-		return explain.Error(fmt.Errorf("delete job %s: %w", name, err))
-	}
-	// Kubernetes collects the rest by itself; this is sooner, and a Pod whose
-	// postStart hook hangs would keep the collector waiting. Rights to it, and an answer
-	// in what is left of the time, are not needed for a clean end.
-	var rest sync.WaitGroup // one round trip for all of them
-	defer rest.Wait()
-	if r.secret != "" {
-		rest.Go(func() {
-			_ = c.CoreV1().Secrets(namespace).Delete(ctx, name, metav1.DeleteOptions{Preconditions: precondition(r.secret)})
-		})
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for pod := range r.pods {
-		rest.Go(func() { _ = c.CoreV1().Pods(namespace).Delete(ctx, pod, *metav1.NewDeleteOptions(0)) })
-	}
-	return nil
-}
-
-// precondition keeps a deletion from hitting another object of the same name.
-func precondition(uid types.UID) *metav1.Preconditions { return &metav1.Preconditions{UID: &uid} }
-
-// isGone tells that there is nothing left to delete: no object of that name, or
-// another one.
-func isGone(err error) bool { return apierrors.IsNotFound(err) || apierrors.IsConflict(err) }
 
 // Close stops watching and closes the tunnels. The job goes on.
 func (r *Run) Close() {

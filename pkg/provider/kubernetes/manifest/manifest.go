@@ -33,6 +33,8 @@ const (
 	AnnotationSpec = "hodei.io/spec"
 	// AnnotationRun holds a random word of the Submit that made the Job.
 	AnnotationRun = "hodei.io/run"
+	// AnnotationCancelled is on a Job that somebody cancels by deleting it: since when.
+	AnnotationCancelled = "hodei.io/cancelled"
 	// LabelQueue puts a Job into a queue of Kueue's.
 	LabelQueue = "kueue.x-k8s.io/queue-name"
 )
