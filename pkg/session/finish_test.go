@@ -224,3 +224,42 @@ func TestFinishIncomplete(t *testing.T) {
 		})
 	}
 }
+
+// With Remove a job goes once its end is shown, unless some of its output is not here.
+func TestFinishRemoves(t *testing.T) {
+	oom := job.Outcome{Cause: job.OOMKilled, Code: 137}
+	for _, test := range []struct {
+		name    string
+		outcome job.Outcome
+		lost    string
+		deleted bool
+		said    string
+	}{
+		{"ended well", job.Outcome{Cause: job.Completed}, "", true, "exit 0\n"},
+		{"ended badly", oom, "", true, ""},
+		{"with output missing", job.Outcome{Cause: job.Completed}, "the middle", false,
+			"job x is not removed: part of its output is not here\n"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var out, errOut bytes.Buffer
+			a := newBeside(&out, &errOut)
+			c, j := a.config(a.screen(false), nil), followtest.NewJob()
+			c.Job, c.Remove = j, true
+			s := &session{Config: c, agents: &follow.Attachment{}, follower: testFollower(t, &out, &errOut, "")}
+			s.follower.misses(test.lost)
+			_, err := s.take(t.Context(), event{what: allShown, outcome: &test.outcome})
+			if hint := job.HintOf(err); strings.Contains(hint, "rerun") {
+				t.Errorf("hint %q about a job that is removed", hint)
+			}
+			if j.Deleted.Load() {
+				t.Error("deleted before its end was shown")
+			}
+			for _, f := range a.after {
+				f()
+			}
+			if j.Deleted.Load() != test.deleted || errOut.String() != test.said {
+				t.Errorf("deleted %t, said %q, want %t and %q", j.Deleted.Load(), errOut.String(), test.deleted, test.said)
+			}
+		})
+	}
+}

@@ -26,6 +26,8 @@ type Config struct {
 	In io.Reader
 	// DryRun prints the Job, and makes none. Detach leaves it running, and prints it.
 	DryRun, Detach bool
+	// Replace deletes a job of the same name first.
+	Replace bool
 	// Print prints the Job.
 	Print func() error
 

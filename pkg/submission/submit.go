@@ -30,13 +30,18 @@ func (c *Config) submit(ctx context.Context, id *certs.JobCerts, heard <-chan os
 	submitting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	results := make(chan *made, 1) // nobody waits for one that comes too late: the process ends
-	go func() { results <- c.make(submitting, id) }()
+	replacing := make(chan string, 1)
+	go func() { results <- c.make(submitting, id, func(text string) { replacing <- text }) }()
 	var late <-chan time.Time
 	for interrupted := false; ; {
 		var e event
 		select {
 		case e.made = <-results:
 		case e.signal = <-heard:
+		case text := <-replacing:
+			_ = c.Note(text) // who reads events and has gone is noticed by the next one
+			c.Screen.Waiting("waiting until job " + c.Spec.Name + " is gone")
+			continue
 		case <-late:
 		}
 		switch then := decide(interrupted, e); then {
@@ -54,9 +59,12 @@ func (c *Config) submit(ctx context.Context, id *certs.JobCerts, heard <-chan os
 	}
 }
 
-// make asks for the job.
-func (c *Config) make(ctx context.Context, id *certs.JobCerts) *made {
+// make asks for the job. If another one is replaced, replacing is called once with what is said of that.
+func (c *Config) make(ctx context.Context, id *certs.JobCerts, replacing func(text string)) *made {
 	fallback, err := c.chooseWay(ctx)
+	if err == nil {
+		err = c.replace(ctx, replacing)
+	}
 	if err != nil {
 		return &made{err: err}
 	}

@@ -177,6 +177,8 @@ func TestRunUsage(t *testing.T) {
 		{[]string{"--log-overflow", "wait", "--", "true"}, `--log-overflow "wait": want block or drop`},
 		{[]string{"--dry-run=maybe", "--", "true"}, `--dry-run "maybe": want none or client`},
 		{[]string{"-o", "table", "--", "true"}, `-o "table": want json or yaml, or name with --detach`},
+		{[]string{"--rm", "--detach", "--", "true"}, "--rm needs a job that is followed to its end: leave --detach out"},
+		{[]string{"--replace", "--", "true"}, "--replace needs the name of the job: --name NAME"},
 		{[]string{"--nope", "--", "true"}, "unknown flag: --nope"},
 	} {
 		_, _, err := dryRun(t, test.args...)

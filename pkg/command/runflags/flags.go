@@ -22,6 +22,7 @@ type Flags struct {
 	cmd *cobra.Command
 
 	follow, detach, quiet, mergeOutput bool
+	remove, replace                    bool
 	image, name, user                  string
 	workdir, certs, output, dryRun     string
 	variables, envFrom                 []string
@@ -58,6 +59,8 @@ func New(env *command.Env, cmd *cobra.Command) *Flags {
 func (f *Flags) registerCommand(flags *pflag.FlagSet) {
 	flags.StringVar(&f.image, "image", "", "Image to run the command in; any image works. Default: the worker's own.")
 	flags.StringVar(&f.name, "name", "", "Name of the job. Default: made up from the command.")
+	flags.BoolVar(&f.replace, "replace", false,
+		"Delete a job of this --name first, even if it runs, and wait until it is gone.")
 	flags.StringArrayVarP(&f.variables, "env", "e", nil,
 		"Variable for the command, NAME=VALUE, or NAME for the value it has here. Can be repeated.")
 	flags.StringArrayVar(&f.envFrom, "env-from", nil,
@@ -118,6 +121,8 @@ func (f *Flags) registerFollowing(flags *pflag.FlagSet) {
 		"Print the job's name and leave it running. Its Pod ends with the command if the container's log holds all output "+
 			"(up to some 8 MiB), else after --linger. "+
 			"If no node takes the job within its start timeout, the next 'hodei run' or 'hodei jobs' removes it.")
+	flags.BoolVar(&f.remove, "rm", false,
+		"Delete the job once it was followed to its end. Output that is shown is still stored on this machine.")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "Write nothing but the command's own output and errors.")
 	flags.StringVarP(&f.output, "output", "o", "",
 		"json or yaml: write events to stdout. With --detach or --dry-run: print the Job as json, yaml or name.")

@@ -24,11 +24,17 @@ func (f *Flags) Config() (*submission.Config, error) {
 		return nil, err
 	}
 	c := &submission.Config{
-		Teller: session.Teller{Named: f.env.Named, Again: f.env.RunAgain()},
-		In:     f.env.In, Detach: f.detach,
+		Teller: session.Teller{Remove: f.remove, Named: f.env.Named, Again: f.env.RunAgain()},
+		In:     f.env.In, Detach: f.detach, Replace: f.replace,
 		Lingers: f.changed("linger"), Follow: f.follow, UsageInterval: f.usageInterval,
 		OpenStore: func() (*place.Store, error) { return f.env.Home().OpenStore(true) },
 		Signals:   f.env.Signals, Afterwards: f.env.Afterwards,
+	}
+	switch {
+	case f.remove && f.detach:
+		return nil, command.Usagef(f.cmd, "--rm needs a job that is followed to its end: leave --detach out, or say with --ttl how long it stays")
+	case f.replace && f.name == "":
+		return nil, command.Usagef(f.cmd, "--replace needs the name of the job: --name NAME")
 	}
 	if err := f.chooseOutput(c); err != nil {
 		return nil, err
@@ -85,7 +91,7 @@ func (f *Flags) forCluster(c *submission.Config, at place.Cluster) error {
 // forMachine checks a job of this machine.
 func (f *Flags) forMachine(c *submission.Config) error {
 	c.Spec.SetDefaults()
-	for _, name := range []string{"ttl", "namespace", "context", "kubeconfig"} {
+	for _, name := range []string{"ttl", "rm", "replace", "namespace", "context", "kubeconfig"} {
 		if f.changed(name) {
 			return command.Usagef(f.cmd, "--%s needs a cluster; provider local runs processes of this machine", name)
 		}
