@@ -46,6 +46,7 @@ var commandHabits = map[string][]habit{
 		{"suspend pause", `kubectl patch job {job}{at} -p '{"spec":{"suspend":true}}'`},
 		{"resume", `kubectl patch job {job}{at} -p '{"spec":{"suspend":false}}'`},
 		{"submit start create launch", runCommand},
+		{"retry restart again repeat requeue", "{hodei} rerun {job}"},
 		{"init setup upgrade update", "{hodei} install"},
 		{"config context contexts", "{hodei} provider list"},
 		{"use", "{hodei} provider use {job}"},

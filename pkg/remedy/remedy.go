@@ -21,7 +21,7 @@ type Job struct {
 	Spec      *job.Spec
 	Namespace string // empty for one of this machine
 	Here      bool   // it ran on this machine, not in a cluster
-	// Removed tells that nothing is left of the job to look at.
+	// Removed tells that nothing is left of the job to look at or to run again by its name.
 	Removed bool
 	// Again is the command line that ran it, up to the --. Empty: one that runs it in the same image.
 	Again string
@@ -108,5 +108,8 @@ func (j Job) moreMemory(u *job.Usage) string {
 	case u != nil && u.Memory.Limit != nil && *u.Memory.Limit <= math.MaxInt64/2:
 		more = resource.NewQuantity(2*int64(*u.Memory.Limit), resource.BinarySI).String()
 	}
-	return "run it again with more memory: " + flag + " " + more
+	if j.Removed || j.Here {
+		return "run it again with more memory: " + flag + " " + more
+	}
+	return "{hodei} rerun " + j.Spec.Name + " " + flag + " " + more
 }

@@ -26,6 +26,7 @@ func TestMoreMemory(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			test.spec.Name = "x"
 			for want, j := range map[string]Job{
+				"{hodei} rerun x " + test.want:                {Spec: &test.spec},
 				"run it again with more memory: " + test.want: {Spec: &test.spec, Removed: true},
 			} {
 				if got := j.moreMemory(test.used); got != want {

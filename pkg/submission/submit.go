@@ -165,7 +165,7 @@ func (c *Config) chooseWay(ctx context.Context) (fallback bool, err error) {
 	}
 	c.Spec.ContainerLogs = true
 	if !c.Lingers {
-		c.Spec.Linger = time.Second // nobody is to come for the output
+		c.Spec.Linger = job.UnfollowedLinger // nobody is to come for the output
 	}
 	return true, nil
 }

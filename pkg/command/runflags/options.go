@@ -42,8 +42,8 @@ func (f *Flags) Config() (*submission.Config, error) {
 	return c, nil
 }
 
-// Complete gives c its job: spec, with the changes that the flags make and with the defaults of its place. An error is
-// a usage error if what was typed can't be had.
+// Complete gives c its job: spec, with the changes that the flags make and with the defaults of its place. spec and
+// c.NoFallback may have values of an earlier job. An error is a usage error if what was typed can't be had.
 func (f *Flags) Complete(c *submission.Config, spec *job.Spec) (err error) {
 	if c.Unset, err = f.change(spec, f.env.LookupEnv); err != nil {
 		return err
@@ -77,9 +77,11 @@ func (f *Flags) forCluster(c *submission.Config, at place.Cluster) error {
 	if err := at.CheckSpec(c.Spec); err != nil {
 		return f.specError(c.Spec, err)
 	}
-	if f.changed("container-logs") {
+	switch {
+	case f.changed("container-logs"):
 		c.NoFallback = !f.containerLogs
-	} else {
+	case c.NoFallback, c.Spec.ContainerLogs: // as an earlier job had it
+	default:
 		c.Spec.ContainerLogs = at.ContainerLogs(f.detach)
 		c.NoFallback = !at.ContainerLogs(true) // the provider has ruled it out
 	}

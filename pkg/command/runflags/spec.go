@@ -69,6 +69,16 @@ func variables(env []job.EnvVar, flags []string, lookupEnv func(string) (string,
 	return all, unset
 }
 
+// Variables returns the names of the variables that -e is about.
+func (f *Flags) Variables() []string {
+	var names []string
+	for _, v := range f.variables {
+		name, _, _ := strings.Cut(v, "=")
+		names = append(names, name)
+	}
+	return names
+}
+
 // setEnvFrom takes --env-from.
 func (f *Flags) setEnvFrom(spec *job.Spec) error {
 	for _, v := range f.envFrom {
@@ -148,7 +158,7 @@ func (f *Flags) setFollowing(spec *job.Spec) error {
 	case f.detach:
 		return command.Usagef(f.cmd, "--detach waits for nothing: leave --follow=false out")
 	}
-	spec.Linger = cmp.Or(spec.Linger, time.Second)                //  nobody is to come for the output
+	spec.Linger = cmp.Or(spec.Linger, job.UnfollowedLinger)       // nobody is to come for the output
 	spec.LogOverflow = cmp.Or(spec.LogOverflow, job.OverflowDrop) // so that a full spool waits for nobody
 	return nil
 }
