@@ -32,7 +32,10 @@ type PastRun struct {
 // PastRun returns what cluster and store know of an attempt. Its Spec has no values of variables. It asks no agent;
 // [Finder.Ask] does.
 func (f *Finder) PastRun(j *Job, a *Attempt) *PastRun {
-	p := &PastRun{Gone: j.Found == nil, Missing: "nobody followed this run from this machine, and with its Pod its agent's samples are gone"}
+	p := &PastRun{
+		Gone:    j.Found == nil,
+		Missing: "nobody followed this run from this machine, and with its Pod its agent's samples are gone",
+	}
 	var record, ended *job.Outcome
 	if a.Stored != nil {
 		p.Run, record, p.Missing, p.Damaged = readRun(f.Store, a.Stored.Key)

@@ -56,6 +56,9 @@ func awaitGone(ctx context.Context, at place.Cluster, found *kubernetes.Found, m
 	return nil
 }
 
+// unstarted is said of a job whose start the cluster has not seen: a kubelet reports it up to some seconds late.
+const unstarted = "the cluster has not seen it start"
+
 // standing says how far a job has come.
 func standing(found *kubernetes.Found) string {
 	if found.Finished {
@@ -63,15 +66,15 @@ func standing(found *kubernetes.Found) string {
 	}
 	n := len(found.Attempts)
 	if n == 0 {
-		return "it has not started"
+		return unstarted
 	}
 	switch last := found.Attempts[n-1]; {
 	case last.Left:
 		return "its command has ended, and its Pod waits for somebody to fetch the output"
 	case last.Ended:
-		return "it is between two attempts"
+		return "its latest attempt has ended (" + ui.Printable(last.Outcome.Summary()) + ")"
 	case history.Started(last.Phases):
 		return "it runs"
 	}
-	return "it has not started"
+	return unstarted
 }

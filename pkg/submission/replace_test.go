@@ -29,12 +29,13 @@ func TestStanding(t *testing.T) {
 		found kubernetes.Found
 		want  string
 	}{
-		{kubernetes.Found{}, "it has not started"},
-		{kubernetes.Found{Attempts: []kubernetes.Attempt{{}}}, "it has not started"},
+		{kubernetes.Found{}, "the cluster has not seen it start"},
+		{kubernetes.Found{Attempts: []kubernetes.Attempt{{}}}, "the cluster has not seen it start"},
 		{kubernetes.Found{Attempts: []kubernetes.Attempt{{Running: true, Phases: ran}}}, "it runs"},
 		{kubernetes.Found{Attempts: []kubernetes.Attempt{{Running: true, Left: true, Phases: ran}}},
 			"its command has ended, and its Pod waits for somebody to fetch the output"},
-		{kubernetes.Found{Attempts: []kubernetes.Attempt{{Ended: true, Phases: ran}}}, "it is between two attempts"},
+		{kubernetes.Found{Attempts: []kubernetes.Attempt{{Ended: true, Outcome: &job.Outcome{Cause: job.Error, Code: 7}, Phases: ran}}},
+			"its latest attempt has ended (exit 7)"},
 		{kubernetes.Found{Finished: true, Outcome: &job.Outcome{Cause: job.Error, Code: 7, Message: "\x1b[2Jno"}},
 			"it has ended (exit 7: [2Jno)"},
 	} {
@@ -133,7 +134,8 @@ func TestReplace(t *testing.T) {
 		{name: "not asked for", off: true},
 		{name: "there is none", change: func(c *cluster) { c.job = nil }},
 		{name: "one that runs", told: "[note jobs/x jobs/x]", said: "deleting job x first: it runs"},
-		{name: "one that has ended", change: ended, told: "[jobs/x pods/x-1]", said: "deleting job x first: it has ended (Unknown (exit 125)"},
+		{name: "one that has ended", change: ended, told: "[jobs/x pods/x-1]",
+			said: "deleting job x first: it has ended (Unknown (exit 125)"},
 		{name: "one of somebody else", change: func(c *cluster) { c.job.Annotations = nil }, err: `job "x" was not made by hodei`},
 	} {
 		t.Run(test.name, func(t *testing.T) {

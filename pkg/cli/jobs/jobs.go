@@ -89,7 +89,8 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 	}
 	cmd.Flags().BoolVarP(&f.allNamespaces, "all-namespaces", "A", false, "List the jobs of all namespaces.")
 	cmd.Flags().StringVarP(&f.selector, "selector", "l", "", "List the jobs with these labels: key=value,..., as in kubectl.")
-	cmd.Flags().StringSliceVar(&o.statuses, "status", nil, "List the jobs with one of these words in the column STATUS, in any case: running,pending.")
+	cmd.Flags().StringSliceVar(&o.statuses, "status", nil,
+		"List the jobs with one of these words in the column STATUS, in any case: running,pending.")
 	cmd.Flags().DurationVar(&f.since, "since", 0, "List the jobs made in the last 10m, 2h, ... Default: all.")
 	cmd.Flags().StringVar(&f.sortBy, "sort-by", "",
 		"Sort by a field of the Jobs, a JSONPath expression as in kubectl: .metadata.name. Default: the latest job first.")

@@ -32,7 +32,7 @@ func (f *Flags) Config() (*submission.Config, error) {
 	}
 	switch {
 	case f.remove && f.detach:
-		return nil, command.Usagef(f.cmd, "--rm needs a job that is followed to its end: leave --detach out, or say with --ttl how long it stays")
+		return nil, command.Usagef(f.cmd, "--rm needs a job that is followed to its end: leave --detach out")
 	case f.replace && f.name == "":
 		return nil, command.Usagef(f.cmd, "--replace needs the name of the job: --name NAME")
 	}
