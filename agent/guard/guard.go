@@ -1,6 +1,6 @@
 // Package guard keeps a job from the port on which its agent waits for coordinators: [Listen] makes a
-// listener that refuses the connections of one user, whom [ForeignUser] finds. It says nothing of who
-// is let in; that is proved by certificates, above.
+// listener that refuses the connections of one user, whom [ForeignUser] finds. It does not check who the others are:
+// they prove that later, with certificates.
 package guard
 
 import (
@@ -20,17 +20,16 @@ import (
 	"github.com/hodei-jobs/hodei/agent/handover"
 )
 
-// Listener is a listener on loopback that lets in whom the job is not: the job
-// shares the Pod's network, and could keep the places of strangers taken. The
-// kernel says whose the other end of a connection is; a port-forward's is root's.
-// Where it does not say, everybody is let in.
+// Listener is a listener on loopback that refuses the job. The job shares the Pod's network, and its connections could
+// otherwise take all places of connections that have not shown a certificate yet. The kernel tells which user the other
+// end of a connection belongs to; a port-forward belongs to root. If the kernel does not tell, everybody is let in.
 type Listener struct {
 	socket  *os.File // a *net.TCPListener gives out nothing that accept4 can wait with
 	raw     syscall.RawConn
 	address net.Addr
-	// job is the user to be refused; NoUser: nobody.
+	// job is the user to refuse; NoUser: nobody.
 	job    *atomic.Int64
-	lookup *peerLookup // nil: the kernel has none
+	lookup *peerLookup // nil: the kernel does not tell
 	log    *slog.Logger
 	warned sync.Once
 }
@@ -38,10 +37,10 @@ type Listener struct {
 // NoUser stands for no uid: nobody is refused.
 const NoUser = -1
 
-// ForeignUser returns the user of a launcher in another container, and so of its job.
-// One whose process we can see is in ours: nothing but tests does that, and there
-// a coordinator may be of the same user. Root is not refused either, for who
-// forwards a port to us is root, and neither is nobody where root looks like that.
+// ForeignUser returns the user of a launcher in another container, which is the user of its job. It returns NoUser if
+// we can see the launcher's process: then it is in our container, which only tests do, and a coordinator may belong to
+// the same user. It returns NoUser for root too, because port-forwards come from root, and for the overflow user if
+// root looks like that user here.
 func ForeignUser(launcher *net.UnixConn) int64 {
 	p := handover.PeerOf(launcher)
 	if p.Seen && p.PID == 0 && p.UID != 0 && (p.UID != overflowUser || knowsAllUsers()) {
@@ -50,18 +49,18 @@ func ForeignUser(launcher *net.UnixConn) int64 {
 	return NoUser
 }
 
-// overflowUser stands for users that our user namespace has no number for.
+// overflowUser stands for all users that have no number in our user namespace.
 const overflowUser = 65534
 
-// knowsAllUsers tells that ours is the node's user namespace: see hostUsers of a Pod.
+// knowsAllUsers reports whether our user namespace is the node's. See hostUsers of a Pod.
 func knowsAllUsers() bool {
 	text, err := os.ReadFile("/proc/self/uid_map")
 	return err == nil && slices.Equal(strings.Fields(string(text)), []string{"0", "0", "4294967295"})
 }
 
-// Listen listens on a loopback address. Connections of the user job, NoUser at first, are refused
-// from the moment that it is set. Who calls Accept calls Release after it. log is told, once, that
-// the kernel can't say whose a connection is.
+// Listen listens on a loopback address. job is NoUser at first; once it is set, connections of that user are refused.
+// The goroutine that calls Accept calls Release afterwards. If the kernel can't tell whose a connection is, log is told
+// once.
 func Listen(address string, job *atomic.Int64, log *slog.Logger) (*Listener, error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
@@ -82,30 +81,30 @@ func Listen(address string, job *atomic.Int64, log *slog.Logger) (*Listener, err
 	return g, nil
 }
 
-// warn says once that the job is let in, and why.
+// warn logs once that the job is let in, and why.
 func (g *Listener) warn(err error) {
 	g.warned.Do(func() { g.log.Warn("a flood of the job's can keep coordinators out", "error", err) })
 }
 
-// Release frees what Accept has used.
+// Release frees what Accept uses. No Accept may run or follow.
 func (g *Listener) Release() {
 	if g.lookup != nil {
 		_ = unix.Close(g.lookup.fd)
 	}
 }
 
-// Addr is where it listens.
+// Addr returns the address on which l listens.
 func (g *Listener) Addr() net.Addr { return g.address }
 
-// Close ends an Accept that waits.
+// Close ends a waiting Accept.
 func (g *Listener) Close() error { return g.socket.Close() }
 
-// refusalsAtOnce bounds what a Close waits for: it has to wait for an Accept that
-// refuses, and a flood need not let its queue run empty.
+// refusalsAtOnce bounds how many connections one Accept refuses before it lets Close in. In a flood of connections
+// there is always another one.
 const refusalsAtOnce = 64
 
-// Accept waits for a connection that is not the job's. It does without net's
-// Accept: a connection that is refused should cost us less than the job.
+// Accept waits for a connection that is not the job's. It does not use net's Accept, because refusing a connection
+// should cost us less than making it costs the job.
 func (g *Listener) Accept() (net.Conn, error) {
 	for {
 		accepted, failure := -1, error(nil)
@@ -122,7 +121,7 @@ func (g *Listener) Accept() (net.Conn, error) {
 				case failure != nil || g.admits(accepted, peer):
 					return true
 				}
-				// With a reset: no state is left, here or in the kernel, that a flood adds to.
+				// Closed with a reset, it leaves no state here or in the kernel that a flood could add to.
 				_ = unix.SetsockoptLinger(accepted, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 				_ = unix.Close(accepted)
 				accepted = -1
@@ -142,8 +141,8 @@ func (g *Listener) Accept() (net.Conn, error) {
 	}
 }
 
-// admits says whether a connection may be a coordinator's. One that its maker has
-// closed already is nobody's.
+// admits reports whether a connection may be a coordinator's. A connection that the other side has closed already
+// belongs to nobody, and is not admitted.
 func (g *Listener) admits(fd int, peer unix.Sockaddr) bool {
 	if g.lookup == nil {
 		return true

@@ -15,26 +15,25 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
-// ErrCapable means that the command would have run beside an agent that may do more than it.
+// ErrCapable means that the agent could not give up its capabilities. The command must not run beside an agent that has
+// any.
 var ErrCapable = errors.New("no command is started beside capabilities")
 
-// absentBytes bounds the reason for which a part is absent: the kernel's verifier may
-// have much to say.
+// absentBytes bounds the reason why a part is absent. The kernel's verifier may write a lot.
 const absentBytes = 300
 
 // jobProbe is the eBPF that assists a meter; nil: none does.
 type jobProbe struct {
 	*probe.Probe
-	why string // there is none
-	// counters are the last that were had, if any were.
+	why string // why Probe is nil
+	// counters are the latest counters, if counted is true.
 	counters probe.Counters
 	counted  bool
 }
 
-// openProbe loads what can be had for the launcher's job, and gives up the capabilities
-// that it takes: the job's own code never runs beside an agent that has any. The error,
-// in words of the kernel's and ours, is that this can't be done, or that eBPF is required
-// and nothing of it can be had.
+// openProbe loads the parts of eBPF that work here, and then gives up the capabilities that loading needs: the job's
+// own code never runs beside an agent that has any. The error is ErrCapable, or says why nothing works if eBPF is
+// required.
 func (o Options) openProbe(launcher *handover.Launcher) (*jobProbe, error) {
 	p := o.loadProbe(launcher)
 	if o.DropCapabilities {
@@ -57,7 +56,7 @@ func (o Options) openProbe(launcher *handover.Launcher) (*jobProbe, error) {
 	return p, nil
 }
 
-// loadProbe loads what can be had; nil: nothing was to be tried.
+// loadProbe loads the parts of eBPF that work here; nil: eBPF is not wanted.
 func (o Options) loadProbe(launcher *handover.Launcher) *jobProbe {
 	if !o.EBPF {
 		return nil
@@ -73,10 +72,9 @@ func (o Options) loadProbe(launcher *handover.Launcher) *jobProbe {
 	return p
 }
 
-// probeTarget is the job's cgroup of version 2, if the launcher, which no code of the
-// job's comes before, has found that to be its container's alone: its directory where
-// that is visible, and its number by the kernel's word or, from another PID namespace,
-// by the launcher's.
+// probeTarget returns the job's cgroup of version 2, if the launcher has found that it is its container's alone. The
+// launcher can be believed, because it runs before any code of the job. The target has the cgroup's directory if that
+// is visible, and its number from the kernel or, in another PID namespace, from the launcher.
 func probeTarget(launcher *handover.Launcher) (probe.Target, error) {
 	dir := launcher.Files[handover.FDCgroup]
 	switch {
@@ -92,7 +90,7 @@ func probeTarget(launcher *handover.Launcher) (probe.Target, error) {
 	if t.ID, err = probe.PeerCgroup(launcher.Conn); err != nil {
 		t.ID = handover.AskCgroup(launcher.Conn)
 	}
-	// Beside the directories of version 1, by systemd's custom.
+	// systemd mounts version 2 as "unified", beside the directories of version 1.
 	if fd, err := unix.Openat(int(dir.Fd()), "unified", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0); err == nil {
 		t.Dir = os.NewFile(uintptr(fd), dir.Name()+"/unified")
 	}
@@ -104,14 +102,14 @@ func isCgroup2(dir *os.File) bool {
 	return unix.Fstatfs(int(dir.Fd()), &fs) == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC
 }
 
-// closeOther closes f, unless it is kept's.
+// closeOther closes f, unless it is kept.
 func closeOther(f, kept *os.File) {
 	if f != nil && f != kept {
 		f.Close()
 	}
 }
 
-// whyNone is why no part works, each reason once.
+// whyNone says why no part works. It names each reason once.
 func whyNone(parts []*hodeipb.Probe) string {
 	var reasons []string
 	names := map[string][]string{}
@@ -130,7 +128,7 @@ func whyNone(parts []*hodeipb.Probe) string {
 	return strings.Join(reasons, "; ")
 }
 
-// works tells that some part of it does.
+// works reports whether at least one part works.
 func (p *jobProbe) works() bool {
 	return p != nil && slices.ContainsFunc(p.Parts(), func(part probe.Part) bool { return part.Err == nil })
 }
@@ -141,8 +139,7 @@ func (p *jobProbe) close() {
 	}
 }
 
-// states are the parts as they are now: they go into the State when they are opened, and
-// into the ExitRecord, which also knows of those that have failed since.
+// states returns the parts as they are now. See [Meter.Probes].
 func (p *jobProbe) states() (parts []*hodeipb.Probe) {
 	if p == nil {
 		return nil
@@ -163,9 +160,8 @@ func (p *jobProbe) states() (parts []*hodeipb.Probe) {
 	return parts
 }
 
-// replaces names the cgroup's files that need not be read, because the probe has their
-// figures. Those that say how a job has ended and what it has cost are read all the
-// same, as a reading of the probe may fail.
+// replaces returns the cgroup's files that need not be read, because the probe has their figures. Files that say how a
+// job has ended and what it has cost are not among them, because the probe may fail.
 func (p *jobProbe) replaces() []string {
 	if p == nil || !p.Stats(&p.counters) {
 		return nil
@@ -174,7 +170,7 @@ func (p *jobProbe) replaces() []string {
 	return p.fileNames()
 }
 
-// fileNames are the files of the figures that the last counters had.
+// fileNames returns the files with the figures that the latest counters have.
 func (p *jobProbe) fileNames() (files []string) {
 	for _, of := range []struct {
 		known probe.Known
@@ -194,7 +190,7 @@ func (p *jobProbe) fileNames() (files []string) {
 	return files
 }
 
-// count takes the counters anew; false: there were some, and now there are not.
+// count reads the counters again. It returns false if that fails and has worked before.
 func (p *jobProbe) count() bool {
 	if p == nil {
 		return true
@@ -206,8 +202,7 @@ func (p *jobProbe) count() bool {
 	return !p.counted
 }
 
-// add fills in what the probe measures; current: its counters are of the time of the
-// other figures.
+// add fills in what the probe measures. current is true if its counters are as new as the other figures.
 func (p *jobProbe) add(f *figures, current bool) {
 	if p == nil {
 		return

@@ -1,6 +1,6 @@
-// Package meter measures a job, by its cgroup, by its processes where it has no cgroup of its own, and by
-// eBPF. Start with [Open], whose [Meter] takes single samples, and with [Sampler], which takes them as often
-// as somebody wants them and keeps them for all who read. [OutOfMemory] says what the figures tell of an end.
+// Package meter measures a job: by its cgroup, or by its processes if it has no cgroup of its own, and by eBPF. Start
+// with [Open], whose [Meter] takes single samples, and with [Sampler], which takes them as often as somebody asks and
+// keeps them for everybody who reads. [OutOfMemory] says whether the OOM killer has ended the job.
 //
 // It reads what agent/cgroup, agent/proc and agent/probe find, sends nothing, and decides nothing about the job.
 package meter
@@ -19,12 +19,12 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
-// Meter measures the job: by its cgroup, and where it has none of its own by its
-// processes, each with what eBPF adds. One goroutine may use it.
+// Meter measures the job: by its cgroup, or by its processes if it has no cgroup of its own, and by eBPF. It must be
+// used by one goroutine at a time.
 type Meter struct {
 	began     time.Time
 	group     *cgroup.Reader // nil: the job has none of its own
-	processes *proc.Tree     // nil: they can't be seen, or need not
+	processes *proc.Tree     // nil: they can't be seen, or group has the figures
 	probe     *jobProbe      // nil: no eBPF assists
 
 	sample  cgroup.Sample
@@ -33,16 +33,15 @@ type Meter struct {
 
 // Options is how a job is measured. All but Log may be zero.
 type Options struct {
-	// EBPF lets eBPF assist as far as it can be had; RequireEBPF makes it an error that nothing
-	// of it can.
+	// EBPF lets eBPF assist as far as it works here. With RequireEBPF it is an error if no part of it works.
 	EBPF, RequireEBPF bool
-	// DropCapabilities gives up all capabilities of this process once they have been used.
+	// DropCapabilities gives up all capabilities of this process after eBPF was loaded.
 	DropCapabilities bool
 	Log              *slog.Logger
 }
 
-// Open finds out by what the job of a launcher can be measured. The error is that
-// eBPF is required and nothing of it can be had, or ErrCapable.
+// Open finds out how the job of a launcher can be measured. The error is ErrCapable, or says that eBPF is required and
+// no part of it works.
 func Open(launcher *handover.Launcher, o Options) (*Meter, error) {
 	m := &Meter{began: time.Now()}
 	var whyNot []error
@@ -84,12 +83,11 @@ func (m *Meter) Close() {
 	m.probe.close()
 }
 
-// Probes returns the parts of eBPF as they are now, and why those are absent that are: they go into
-// the State when the meter is opened, and into the ExitRecord, which also knows of those that have
-// failed since. Nil: none was tried.
+// Probes returns the parts of eBPF as they are now, with the reason why a part is absent; nil: eBPF was not tried. They
+// go into the State when the meter is opened, and again into the ExitRecord, because a part may fail meanwhile.
 func (m *Meter) Probes() []*hodeipb.Probe { return m.probe.states() }
 
-// source names where the figures come from, as an exit record does; "" nowhere.
+// source returns where the figures come from, in the words of an exit record; empty: nothing can be measured.
 func (m *Meter) source() string {
 	var source string
 	switch {
@@ -120,14 +118,14 @@ func (m *Meter) Measure() *hodeipb.Metrics {
 		m.byCgroup(f)
 		counted = m.probe.count()
 	}
-	// Old counters go with old files. Of a job that lives those that no file has are
-	// absent.
+	// Once the cgroup is gone, old counters and the last contents of the files belong together. While the job lives,
+	// old counters are left out.
 	gone := m.group.Gone()
 	m.byProcesses(f)
 	m.probe.add(f, counted || gone)
 	m.peak(f)
-	// By the clock of the start: samples that go back in time are nobody's. Figures of a
-	// cgroup that has gone are as old as they are.
+	// The time is counted from the start, so a clock that is set back does not reorder samples. Figures of a cgroup
+	// that is gone keep the time at which they were read.
 	age := time.Since(m.began)
 	if gone {
 		age = m.sample.Time.Sub(m.began)
@@ -135,8 +133,7 @@ func (m *Meter) Measure() *hodeipb.Metrics {
 	return &hodeipb.Metrics{Time: timestamppb.New(m.began.Add(max(age, 0))), Usage: &f.usage}
 }
 
-// byCgroup fills in what the cgroup's files say. Once they are gone that is what they
-// said last.
+// byCgroup fills in the figures of the cgroup's files. Once the files are gone, these are the last ones.
 func (m *Meter) byCgroup(f *figures) {
 	if m.group == nil {
 		return
@@ -175,7 +172,7 @@ func (m *Meter) byCgroup(f *figures) {
 	f.put(&u.IoPressureFullNs, s.Pressure.IOFull)
 }
 
-// millis is a quota in thousandths of a core.
+// millis returns a quota in thousandths of a core.
 func millis(limit, period cgroup.Figure) cgroup.Figure {
 	if !limit.Known || !period.Known || period.N == 0 || limit.N > 1<<53 {
 		return cgroup.Figure{}
@@ -183,12 +180,12 @@ func millis(limit, period cgroup.Figure) cgroup.Figure {
 	return known(limit.N * 1000 / period.N)
 }
 
-// byProcesses fills in what /proc says of the launcher's descendants.
+// byProcesses fills in what /proc says about the launcher's descendants.
 func (m *Meter) byProcesses(f *figures) {
 	if m.processes == nil {
 		return
 	}
-	l, _ := m.processes.Look() // once the launcher has gone, what was seen last
+	l, _ := m.processes.Look() // once the launcher is gone, l is what was seen last
 	u := &f.usage
 	f.put(&u.CpuUserNs, known(uint64(l.CPU.User)))
 	f.put(&u.CpuSystemNs, known(uint64(l.CPU.System)))
@@ -204,7 +201,7 @@ func (m *Meter) byProcesses(f *figures) {
 	}
 }
 
-// End takes in what the launcher has said at its end; nil: it has said nothing.
+// End adds the figures that the launcher has sent at its end. exit is nil if it has sent nothing.
 func (m *Meter) End(exit *handover.Exit) {
 	if m.processes == nil || exit == nil {
 		return
@@ -213,7 +210,7 @@ func (m *Meter) End(exit *handover.Exit) {
 	m.highest = max(m.highest, exit.PeakBytes)
 }
 
-// peak fills in the highest of all samples where the kernel has no peak of its own.
+// peak fills in the highest of all samples, if the kernel has no peak of its own.
 func (m *Meter) peak(f *figures) {
 	u := &f.usage
 	m.highest = max(m.highest, u.GetMemoryBytes(), u.GetMemoryPeakBytes())
@@ -223,15 +220,14 @@ func (m *Meter) peak(f *figures) {
 	}
 }
 
-// figures is a Usage with room for its numbers, so that a sample is one allocation
-// and not one for each of them.
+// figures is a Usage with room for its numbers, so that a sample takes one allocation instead of one for each number.
 type figures struct {
 	usage hodeipb.Usage
 	room  [40]uint64 // more than there are optional numbers
 	used  int
 }
 
-// put lets a field of the usage be v, unless that is absent.
+// put sets a field of the usage to v, unless v is not known.
 func (f *figures) put(field **uint64, v cgroup.Figure) {
 	if !v.Known {
 		return

@@ -9,8 +9,8 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
-// OutOfMemory says, by the usage before the command's start and after its end, what
-// the OOM killer has done to the job; empty: nothing, or nothing that the kernel tells.
+// OutOfMemory says what the OOM killer has done to the job; empty: nothing, or the kernel does not tell. It compares
+// the usage before the command's start with that after its end.
 func OutOfMemory(before, after *hodeipb.Usage) string {
 	victim := after.GetOomVictim()
 	if after.GetOomKills() <= before.GetOomKills() && victim == nil {
@@ -38,11 +38,11 @@ func OutOfMemory(before, after *hodeipb.Usage) string {
 	return fmt.Sprintf("the kernel killed %s for want of memory on the node or in the Pod", killed)
 }
 
-// reachedLimit tells that the job's own limit had to do with it; a process is killed as
-// well where a cgroup above, or the machine, has no memory left.
+// reachedLimit reports whether the job had reached its own limit. A process is also killed if a cgroup above the job's,
+// or the machine, has no memory left.
 func reachedLimit(before, after *hodeipb.Usage, limit uint64) bool {
-	// What a CPU has taken in advance, and gives back before the limit is said to be
-	// reached, keeps the peak a little below it.
+	// The peak stays a little below the limit: each CPU takes some memory in advance, and gives it back before the
+	// kernel says that the limit is reached.
 	nearLimit := limit - limit/64
 	if after != nil && after.OomEvents != nil { // else page cache may have filled it, without harm
 		return *after.OomEvents > before.GetOomEvents()
@@ -50,8 +50,7 @@ func reachedLimit(before, after *hodeipb.Usage, limit uint64) bool {
 	return after.GetMemoryMaxEvents() > before.GetMemoryMaxEvents() || limit > 0 && after.GetMemoryPeakBytes() >= nearLimit
 }
 
-// binarySize writes bytes as a person gives them to --memory: 512Mi, 1.5Gi. It rounds
-// to three digits.
+// binarySize writes bytes in the form that --memory takes, such as 512Mi or 1.5Gi. It rounds to three digits.
 func binarySize(n uint64) string {
 	const units = "KMGTPE"
 	size, unit := float64(n), -1
@@ -74,8 +73,8 @@ func binarySize(n uint64) string {
 	return text + units[unit:unit+1] + "i"
 }
 
-// printable is a name that the job has chosen, fit to be shown and sent: valid UTF-8,
-// and nothing in it that does more to a terminal than show a character.
+// printable returns a name that the job has chosen in a form that can be sent and shown: it is valid UTF-8, and has
+// nothing that does more to a terminal than show a character.
 func printable(name string) string {
 	name = strings.TrimSpace(strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {

@@ -10,18 +10,16 @@ import (
 )
 
 const (
-	// IdleInterval is between two samples that nobody has asked for: enough for the
-	// curve of a job that somebody asks about later, and a figure that is at most so
-	// old where a container goes before its end could be measured.
+	// IdleInterval is the time between two samples while nobody asks for any. They are enough for a curve that somebody
+	// wants later. If a container goes before its end could be measured, its last figures are at most this old.
 	IdleInterval = 10 * time.Second
-	// LeastInterval is what the most eager coordinator gets. Ten samples a second, sent
-	// and all, were 0.37 % of a core; one was 0.05 %.
+	// LeastInterval is the shortest interval that a coordinator gets. Measuring and sending ten samples a second took
+	// 0.37 % of a core, one took 0.05 %.
 	LeastInterval = 100 * time.Millisecond
 )
 
-// Sampler keeps what the job has used, for all attachments. It measures as often as
-// the most eager of them asks. Who reads the latest sample reads memory. Make one by
-// NewSampler; all methods may be called from any goroutine.
+// Sampler keeps samples of what the job uses, for all attachments. It measures as often as the most eager attachment
+// asks. Reading a sample measures nothing. [NewSampler] makes one. Its methods may be called at the same time.
 type Sampler struct {
 	last atomic.Pointer[hodeipb.Metrics] // never changed in place
 
@@ -45,7 +43,7 @@ func NewSampler() *Sampler {
 // Latest returns the last sample; nil: there is none.
 func (s *Sampler) Latest() *hodeipb.Metrics { return s.last.Load() }
 
-// Join makes samples come at least every interval, or LeastInterval, until leave.
+// Join asks for a sample every interval, or every LeastInterval if that is longer, until leave is called.
 func (s *Sampler) Join(interval time.Duration) (leave func()) {
 	s.mu.Lock()
 	s.wishes = append(s.wishes, interval)
@@ -67,7 +65,7 @@ func (s *Sampler) tell() {
 	}
 }
 
-// interval is that of the most eager.
+// interval returns the shortest interval that somebody asks for.
 func (s *Sampler) interval() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,10 +75,9 @@ func (s *Sampler) interval() time.Duration {
 	return max(min(slices.Min(s.wishes), IdleInterval), LeastInterval)
 }
 
-// Start measures until finish, which calls before once nothing is measured any more, and then
-// takes the last sample. It returns the first and the last usage, nil where nothing could be
-// measured. measure is called by one goroutine at a time; it returns nil where there is nothing
-// to be measured.
+// Start takes samples until finish is called. finish waits until no sample is being taken, calls before, and takes the
+// last sample. It returns the first and the last usage; nil: nothing could be measured. measure is called by one
+// goroutine at a time, and returns nil if nothing can be measured.
 func (s *Sampler) Start(measure func() *hodeipb.Metrics) (finish func(before func()) (first, last *hodeipb.Usage)) {
 	s.take(measure(), false)
 	first := s.Latest().GetUsage()
@@ -96,7 +93,7 @@ func (s *Sampler) Start(measure func() *hodeipb.Metrics) (finish func(before fun
 	}
 }
 
-// take keeps a sample; nil: nothing can be measured. last: no other follows.
+// take keeps a sample, which is nil if nothing could be measured. last is true if no other follows.
 func (s *Sampler) take(m *hodeipb.Metrics, last bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,8 +107,8 @@ func (s *Sampler) take(m *hodeipb.Metrics, last bool) {
 	s.changed = make(chan struct{})
 }
 
-// run takes samples until stop is closed, the first one an interval from now. An
-// interval that becomes shorter counts from the last sample.
+// run takes samples until stop is closed, the first one after an interval. If the interval becomes shorter, it counts
+// from the last sample.
 func (s *Sampler) run(measure func() *hodeipb.Metrics, stop <-chan struct{}) {
 	began := time.Now()
 	timer := time.NewTimer(s.interval())
@@ -129,15 +126,15 @@ func (s *Sampler) run(measure func() *hodeipb.Metrics, stop <-chan struct{}) {
 	}
 }
 
-// After returns the samples later than t that are still there, oldest first.
+// After returns the samples later than t that are still kept, oldest first.
 func (s *Sampler) After(t time.Time) []*hodeipb.Metrics {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.series.After(t)
 }
 
-// State returns the last sample, whether it is the last of all, and what tells of the
-// next.
+// State returns the latest sample, whether it is the last of all, and a channel that is closed at the next sample and
+// at the end.
 func (s *Sampler) State() (m *hodeipb.Metrics, over bool, changed <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -295,6 +295,20 @@ func TestCommandsApart(t *testing.T) {
 	}
 }
 
+// hearSignals are the packages that may ask the system for signals: what hodei, or its worker, does at one is
+// decided in one place each. pkg/ui hears only that the terminal's size has changed.
+var hearSignals = []string{"pkg/signals", "pkg/ui", "cmd/hodei-worker"}
+
+// TestSignals: a package that listened for signals by itself would take them from the command that runs.
+func TestSignals(t *testing.T) {
+	for path, p := range listPackages(t) {
+		name, ours := strings.CutPrefix(path, module)
+		if ours && slices.Contains(p.Imports, "os/signal") && !slices.Contains(hearSignals, name) {
+			t.Errorf("%s imports os/signal, which is for %s alone", name, strings.Join(hearSignals, " and "))
+		}
+	}
+}
+
 // within tells that a package is the one that is named, or with "x/..." one of x and all below it.
 func within(name, in string) bool {
 	tree, all := strings.CutSuffix(in, "/...")

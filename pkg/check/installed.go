@@ -94,6 +94,6 @@ func (k *Cluster) Secrets(ctx context.Context) []Result {
 		inspect += " --workers-namespace " + k.provider.Namespace
 	}
 	return []Result{ofCertificates(name, facts, func(f certs.Fact) string {
-		return Remedy(f, inspect, " --dir DIR", "; then: {hodei} certs apply --dir DIR")
+		return remedy(f, inspect, " --dir DIR", "; then: {hodei} certs apply --dir DIR")
 	})}
 }

@@ -54,10 +54,10 @@ func ofCertificates(name string, facts []certs.Fact, hint func(certs.Fact) strin
 	return New(name, OK, "", "%d certificates; %s is the first to end, in %d days", len(facts), first.Source, first.DaysLeft)
 }
 
-// Remedy returns what to do about the problem or the warning of a certificate. inspect is the command that shows the
+// remedy returns what to do about the problem or the warning of a certificate. inspect is the command that shows the
 // certificates; dir is the flag that names their directory to the other certs commands; then is added to a command
 // that changes them.
-func Remedy(f certs.Fact, inspect, dir, then string) string {
+func remedy(f certs.Fact, inspect, dir, then string) string {
 	ended := f.DaysLeft < 0 && !f.NotAfter.IsZero()
 	switch {
 	case strings.Contains(f.Source, "#"): // it is only in a bundle of trusted CAs
@@ -91,7 +91,7 @@ func Certs(home *place.Home) Result {
 	if err != nil {
 		return New(name, Error, inspect, "%v", err)
 	}
-	c := ofCertificates(name, facts, func(f certs.Fact) string { return Remedy(f, inspect, place.DirFlag(dir), "") })
+	c := ofCertificates(name, facts, func(f certs.Fact) string { return remedy(f, inspect, place.DirFlag(dir), "") })
 	if c.Status == OK || c.Status == Warning { // each is good; are they enough for a run?
 		if _, err := certs.LoadAuthority(dir); err != nil {
 			return New(name, Error, place.AuthorityHint(err, dir), "%v", err)

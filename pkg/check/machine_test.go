@@ -27,7 +27,7 @@ func TestRemedy(t *testing.T) {
 		{"old CA past", certs.Fact{Source: "d/ca.crt#2", CA: true, NotAfter: past, DaysLeft: -2, Warning: "expired"}, "inspect"},
 		{"key of all", certs.Fact{Source: "d/ca.crt", CA: true, NotAfter: future, KeyMode: "0644", Warning: "mode"}, "chmod 600 d/ca.key"},
 	} {
-		if got := Remedy(tt.fact, "inspect", " --dir d", ""); got != tt.want {
+		if got := remedy(tt.fact, "inspect", " --dir d", ""); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 type habit struct {
 	// words are commands, or flags without their dashes, with spaces between them.
 	words string
-	// hint is a command of hodei or, until there is one, a line for kubectl; typedLine.fill fills in
+	// hint is a command of hodei or, until there is one, a line for kubectl; TypedLine.fill fills in
 	// what is in braces. Of a flag it may also be leftOut, or = and the name that the flag has here.
 	hint string
 }

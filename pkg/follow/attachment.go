@@ -1,10 +1,10 @@
-// Package follow meets the agents of a job: it serves them, watches the job beside them, and says
-// what goes wrong between an agent and us. Start with [Attachment], one for each job and each time
-// that it is met. What agents send goes to the Listener of its Recorder. [Inquiry] uses one to ask an
-// agent for the samples that it has.
+// Package follow meets the agents of a job: it serves their connections, watches the job at the same time, and tells
+// what goes wrong between an agent and us. Start with [Attachment]; one is made for each meeting. What agents send goes
+// to the Listener of its Recorder. An [Inquiry] asks an agent for the samples that it has, and a [Meter] tells what a
+// job uses while it runs.
 //
-// The package shows nothing and decides nothing about the job: it does not stop or delete it, and
-// has no words for its end.
+// The package shows nothing and decides nothing about the job: it does not stop or delete it, and has no words for its
+// end.
 package follow
 
 import (
@@ -26,11 +26,11 @@ import (
 // it their Pods linger.
 const drainWait = 2 * time.Second
 
-// Job is a job whose agents can be met. A job whose agents are met through a tunnel, where nobody
-// else can refuse us, also has a method Refused(error) *job.Failure, which says what there is to say
-// of certificates that one side refuses. Without it such handshakes are tried again without end.
+// Job is a job whose agents can be met. If its agents are met through a tunnel, so that nobody else can refuse us, it
+// also has a method Refused(error) *job.Failure, which explains why one side refused the other's certificate. Without
+// that method, refused handshakes are tried again without end.
 type Job interface {
-	// Listener is where its agents arrive, and TLS our side of their connections.
+	// Listener returns where its agents arrive, and TLS our side of their connections.
 	Listener() net.Listener
 	TLS() *tls.Config
 	// Watch tells what becomes of it and returns its end, or why that can't be known. It is called
@@ -38,7 +38,7 @@ type Job interface {
 	Watch(ctx context.Context, tell job.Observer) (*job.Outcome, error)
 }
 
-// refuser is a Job that can say more of handshakes that are refused.
+// refuser is a Job that can explain refused handshakes.
 type refuser interface {
 	Refused(err error) *job.Failure
 }
@@ -48,22 +48,22 @@ type refuser interface {
 // called at any time, and at the same time.
 type Attachment struct {
 	Job Job
-	// Namespace and Name are the job's: the agents of another are not let in.
+	// Namespace and Name are the job's. Agents of another job are not let in.
 	Namespace, Name string
-	// Recorder takes what agents send. Without a Store the agents are asked for no output. Whoever
-	// made it closes it when Run has returned, and also the Job.
+	// Recorder takes what agents send. Without a Store, agents are asked for no output. The caller closes the Recorder
+	// and the Job when Run has returned.
 	Recorder *coordinator.Recorder
 	// Every is how often agents are asked for a sample; 0: they are not.
 	Every time.Duration
-	// NewSamples asks for no sample from before an attempt attached for the first time.
+	// NewSamples leaves out samples from before an attempt attached for the first time.
 	NewSamples bool
-	// Unserved only watches the job, where there is no way to its agents.
+	// Unserved only watches the job, because its agents can't be reached.
 	Unserved bool
 	// Report, if not nil, is told the phases of the job, one after the other. No call begins after
 	// act has returned.
 	Report func(job.Event)
-	// NeverStarted, if not nil, is told of an attempt that has ended and whose command never started:
-	// nobody brings its output. It may be called until Run returns.
+	// NeverStarted, if not nil, is told of an attempt that has ended without its command having started: no agent will
+	// bring its output. It may be called until Run returns.
 	NeverStarted func(attempt string)
 	// TurnedAway, if not nil, is told of the first agent with a good certificate that was turned
 	// away for what it sent. Such an agent may come again without end.
@@ -74,9 +74,8 @@ type Attachment struct {
 
 // Events is what happens to a meeting, beside what the Listener is told.
 type Events struct {
-	// Refused gets a value for every row of handshakes in which an agent and we refuse each other's
-	// certificates. The meeting goes on: certificates that were replaced are on their way. While
-	// nobody has taken a value, further ones are dropped.
+	// Refused gets a value when several handshakes in a row were refused by an agent or by us. The meeting goes on,
+	// because replaced certificates may be on their way. While nobody has taken a value, further ones are dropped.
 	Refused <-chan *job.Failure
 	// Over ends when the job has ended.
 	Over *End
@@ -89,11 +88,11 @@ type Events struct {
 // somebody else to fetch their output.
 func (e *Events) Complete() { e.complete = true }
 
-// End tells when a job has ended: when the context has.
+// End is a context that ends when the job has.
 type End struct {
 	context.Context
-	// Outcome is how, nil if the watching of it failed, which is the context's cause. It is not set
-	// before the context ends.
+	// Outcome is how the job has ended; nil: that can't be known, and the context's cause says why. It is set before
+	// the context ends, and must not be read earlier.
 	Outcome *job.Outcome
 }
 
@@ -107,12 +106,12 @@ func NewEnd() (*End, func(*job.Outcome, error)) {
 	}
 }
 
-// Run meets the job's agents until act returns, and returns act's error. Then it lets the agents go,
-// after up to 2 s if the meeting is complete, and waits for all that it started.
+// Run meets the job's agents until act returns. Then it lets the agents go, which takes up to 2 s if act has called
+// [Events.Complete], waits for all that it started, and returns act's error.
 //
-// The context that act gets ends with ctx, and when agents can't be met any more. Its cause is then
-// a *job.Failure, if certificates were refused for [RefusedWait], or why the agents can't be served.
-// The job is watched on until act returns.
+// The context that act gets ends with ctx, or when agents can't be met any more. Its cause is then a *job.Failure if
+// certificates were refused for [RefusedWait], else why the agents can't be served. The job is watched until act
+// returns.
 func (a *Attachment) Run(ctx context.Context, act func(context.Context, *Events) error) error {
 	meeting, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -152,8 +151,7 @@ func (a *Attachment) Run(ctx context.Context, act func(context.Context, *Events)
 	return err
 }
 
-// prepare sets up the server, which tells refusals of certificates to told, and with fail that they
-// do not end.
+// prepare sets up the server. Refused certificates are told to told; if that does not end, fail ends the meeting.
 func (a *Attachment) prepare(told chan<- *job.Failure, fail context.CancelCauseFunc) {
 	a.server.TLS, a.server.Namespace, a.server.Job = a.Job.TLS(), a.Namespace, a.Name
 	a.server.Follower, a.server.Silent = a.Recorder, a.Recorder.Store == nil
@@ -163,7 +161,7 @@ func (a *Attachment) prepare(told chan<- *job.Failure, fail context.CancelCauseF
 			refused: func(err error) {
 				select {
 				case told <- r.Refused(err):
-				default: // nobody has taken the last one, and this one adds nothing
+				default: // nobody has taken the last one; this one says the same
 				}
 			},
 			given: func(err error) { fail(r.Refused(err)) },
@@ -180,13 +178,13 @@ func (a *Attachment) prepare(told chan<- *job.Failure, fail context.CancelCauseF
 	}
 }
 
-// Cancel orders every attempt to stop, those that are attached and those that will be. A nil grace
-// is the job's own.
+// Cancel orders every attempt to stop: those that are attached, and those that attach later. Without a grace, the job's
+// own counts.
 func (a *Attachment) Cancel(order *hodeipb.Cancel) { a.server.Cancel(order) }
 
-// Signal sends a signal, by its number on Linux, to the commands of the attempts that are attached,
-// and tells whether there was one. Unlike Cancel it is not repeated.
+// Signal sends a signal, by its number on Linux, to the commands of all attached attempts, and reports whether there
+// was one. Unlike Cancel, it does not reach attempts that attach later.
 func (a *Attachment) Signal(number int32) bool { return a.server.Signal(number) }
 
-// Refused tells how many batches agents have sent at the wrong offset up to now.
+// Refused returns how many batches agents have sent at the wrong offset up to now.
 func (a *Attachment) Refused() coordinator.Refused { return a.server.Refused() }

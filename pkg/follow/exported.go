@@ -10,7 +10,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
-// Exported is a Listener that also tells an Exporter; nil is none.
+// Exported returns a Listener that tells to, and then l. If to is nil, it returns l.
 func Exported(l coordinator.Listener, to *exporter.Exporter) coordinator.Listener {
 	if to == nil {
 		return l
@@ -18,22 +18,23 @@ func Exported(l coordinator.Listener, to *exporter.Exporter) coordinator.Listene
 	return &exportedListener{Listener: l, to: to, ids: map[string]exporter.ID{}}
 }
 
+// exportedListener shows the latest attempt of a job with an Exporter.
 type exportedListener struct {
 	coordinator.Listener
 	to *exporter.Exporter
 
 	mu  sync.Mutex
-	ids map[string]exporter.ID // by attempt: the latest
+	ids map[string]exporter.ID // of the latest attempt, by its name
 }
 
+// id returns what the Exporter knows the attempt by; zero if it is not the latest.
 func (l *exportedListener) id(attempt string) exporter.ID {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.ids[attempt]
 }
 
-// Attached begins to show an attempt, in place of those before it, of which there may
-// be no end.
+// Attached shows a new attempt in place of the one before. That one may never have said that it ended.
 func (l *exportedListener) Attached(a coordinator.Attachment) {
 	id := exporter.ID{Namespace: a.Hello.Namespace, Job: a.Hello.Job, Attempt: a.Hello.Attempt}
 	l.mu.Lock()
@@ -55,7 +56,7 @@ func (l *exportedListener) Metrics(attempt string, m *hodeipb.Metrics) {
 	l.Listener.Metrics(attempt, m)
 }
 
-// Exited shows what the attempt has used in the end, for a while.
+// Exited shows the attempt's last figures. The Exporter keeps them for a while.
 func (l *exportedListener) Exited(attempt string, record *hodeipb.ExitRecord) {
 	id := l.id(attempt)
 	if u := wire.Usage(record.Usage); u != nil {

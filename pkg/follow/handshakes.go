@@ -5,32 +5,31 @@ import (
 	"time"
 )
 
-// refusedOften is how many handshakes in a row end in a refusal before it is said: one or two may
-// fall into the moment in which certificates are replaced.
+// refusedOften is how many handshakes in a row must be refused before anybody is told: one or two may fall into the
+// moment in which certificates are replaced.
 const refusedOften = 3
 
-// RefusedWait is how long after the first refused handshake the agent and we are given up. The
-// kubelet brings replaced certificates to an agent within a minute and a half, and the next try
-// after that comes within 22 s.
+// RefusedWait is how long handshakes may be refused, from the first one on, before the meeting is given up. The kubelet
+// brings replaced certificates to an agent within a minute and a half, and the agent tries again within 22 s of that.
 const RefusedWait = 2 * time.Minute
 
-// verdict is what follows from the end of a handshake.
+// verdict is what to do after a handshake.
 type verdict int
 
 const (
 	goOn    verdict = iota
-	refused         // there is a row of refusals
-	given           // it does not end
+	refused         // tell that certificates are refused
+	given           // give up
 )
 
-// row is a row of handshakes that were refused, one after the other.
+// row counts handshakes that were refused one after the other.
 type row struct {
 	n     int
-	since time.Time // the first of them
+	since time.Time // when the first was refused
 }
 
-// judge returns the row after a handshake that ended at now with err, nil if nobody refused, and
-// what follows from it.
+// judge returns the row after one more handshake, which ended at now with err, and what to do. A nil err says that
+// nobody refused a certificate.
 func (r row) judge(err error, now time.Time) (row, verdict) {
 	if err == nil {
 		return row{}, goOn
@@ -48,18 +47,18 @@ func (r row) judge(err error, now time.Time) (row, verdict) {
 	return r, goOn
 }
 
-// handshakes judges how those with a job's agents end: without it a refusal would be tried again
-// for ever, in silence.
+// handshakes judges how the handshakes with a job's agents end. Without it, agents whose certificates are refused would
+// try again for ever, and nobody would be told.
 type handshakes struct {
-	// refused and given are told the reason: that there is a row of refusals, once for each row,
-	// and that it does not end. They must not wait.
+	// refused is called once for each row of refusals, and given when a row does not end. Both get the reason, and
+	// must not block.
 	refused, given func(error)
 
 	mu  sync.Mutex
 	row row
 }
 
-// took is told how a handshake ended: nil, or why it was refused. Calls may overlap.
+// took takes the end of one handshake: nil, or why it was refused. It may be called at the same time.
 func (h *handshakes) took(err error) {
 	h.mu.Lock()
 	var v verdict

@@ -12,39 +12,37 @@ import (
 )
 
 const (
-	// historyInterval asks for no more than an agent takes by itself: who looks at a
-	// job does not have it measured more often.
+	// historyInterval is how often agents take a sample by themselves: an Inquiry makes none measure more often.
 	historyInterval = 10 * time.Second
-	// historyPause is how long nothing comes when an agent has sent all that it has:
-	// it does so at once, and through a tunnel over a slow path within a few hundred
-	// milliseconds.
+	// historyPause is the silence after which an agent is taken to have sent everything. It sends without a pause;
+	// through a tunnel over a slow path, a few hundred milliseconds may lie between two samples.
 	historyPause = time.Second
-	// historyWait bounds it all, once the agent is there.
+	// historyWait bounds an Inquiry from the moment the agent is there.
 	historyWait = 10 * time.Second
 )
 
-// Inquiry asks the agent of an attempt that runs what it has: it attaches in silence, as one that
-// stores nothing, and leaves when it has that. It requires Job, Namespace, Name and AttemptUID.
+// Inquiry asks the agent of a running attempt for its samples, and for the end of its command if that has just ended.
+// It asks for no output, and leaves as soon as it has the answer. Job, Namespace, Name and AttemptUID are required.
 type Inquiry struct {
 	Job Job
 	// Namespace, Name and JobUID are the job's, AttemptUID is the attempt's.
 	Namespace, Name, JobUID string
 	AttemptUID              string
-	// Slow, if not nil, is called when the agent is not there after [MeetSay].
+	// Slow, if not nil, is called when the agent is not there after 2 s.
 	Slow func()
-	// TurnedAway is the Attachment's.
+	// TurnedAway is that of the [Attachment].
 	TurnedAway func(*coordinator.Fault)
 }
 
-// History is what an agent tells of its attempt without being asked for output.
+// History is what an agent has answered.
 type History struct {
 	Samples []job.Sample
-	Outcome *job.Outcome // nil: it runs
+	Outcome *job.Outcome // nil: the command runs
 }
 
-// Ask takes up to [MeetWait] to meet the agent and 10 s from then on. With an error comes what had
-// come. Certificates that are refused are a *job.Failure at once: a command that only looks does not
-// wait for others. The error is [ErrNotMet] if the job ended before its agent was there.
+// Ask waits for the agent for up to [MeetWait], and then for its answer for up to 10 s. With an error it returns what
+// had come before. The error is a *job.Failure as soon as certificates are refused, because a command that only looks
+// does not wait for others; it is [ErrNotMet] if the job ended before its agent was there.
 func (q *Inquiry) Ask(ctx context.Context) (History, error) {
 	h := newHistorian(q.AttemptUID)
 	h.slow = q.Slow
@@ -65,14 +63,13 @@ func (q *Inquiry) Ask(ctx context.Context) (History, error) {
 	return told, err
 }
 
-// historian is the Listener that takes it: a hostile agent may send without an end,
-// and what is kept is bounded.
+// historian is the Listener of an Inquiry. What it keeps is bounded, because a hostile agent may send without end.
 type historian struct {
 	uid      string
 	attached chan struct{} // closed once the attempt is there
-	came     chan struct{} // gets a value now and then while samples come
+	came     chan struct{} // gets a value when samples have come since the last one was taken
 	exited   chan *hodeipb.ExitRecord
-	slow     func() // called when it is not there after MeetSay; may be nil
+	slow     func() // the Inquiry's
 
 	mu      sync.Mutex
 	attempt string
@@ -85,7 +82,7 @@ func newHistorian(uid string) *historian {
 	}
 }
 
-// Attached takes the attempt that is wanted, once.
+// Attached notes that the wanted attempt is there.
 func (h *historian) Attached(a coordinator.Attachment) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -95,7 +92,7 @@ func (h *historian) Attached(a coordinator.Attachment) {
 	}
 }
 
-// Metrics keeps a sample.
+// Metrics keeps a sample of the wanted attempt.
 func (h *historian) Metrics(attempt string, m *hodeipb.Metrics) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -109,7 +106,7 @@ func (h *historian) Metrics(attempt string, m *hodeipb.Metrics) {
 	}
 }
 
-// Exited tells that it is over, meanwhile.
+// Exited passes on that the wanted attempt has ended meanwhile.
 func (h *historian) Exited(attempt string, record *hodeipb.ExitRecord) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -122,13 +119,13 @@ func (h *historian) Exited(attempt string, record *hodeipb.ExitRecord) {
 	}
 }
 
-// State is of no interest here.
+// State does nothing.
 func (h *historian) State(string, *hodeipb.State) {}
 
-// Failed does not happen: nothing is stored.
+// Failed does nothing: nothing is stored, so nothing can fail.
 func (h *historian) Failed(string, error) {}
 
-// taken is what has come.
+// taken returns the samples that have come.
 func (h *historian) taken() (samples []job.Sample) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -138,8 +135,7 @@ func (h *historian) taken() (samples []job.Sample) {
 	return samples
 }
 
-// await returns when the agent has sent what it has, with the exit record if that was
-// part of it.
+// await returns when the agent has sent everything. The record is nil if the command runs.
 func (h *historian) await(ctx context.Context, e *Events) (*hodeipb.ExitRecord, error) {
 	if _, err := Meet(ctx, e, h.attached, Patience{Slow: h.slow}); err != nil {
 		return nil, err

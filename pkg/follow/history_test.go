@@ -127,12 +127,12 @@ func TestHistoryRefused(t *testing.T) {
 		var slow atomic.Bool
 		h.slow = func() { slow.Store(true) }
 		refused := make(chan *job.Failure, 1)
-		time.AfterFunc(MeetSay+time.Second, func() { refused <- &job.Failure{Message: "bad certificate"} })
+		time.AfterFunc(meetSay+time.Second, func() { refused <- &job.Failure{Message: "bad certificate"} })
 		over, ended := NewEnd()
 		defer ended(nil, nil)
 		begun := time.Now()
 		_, err := h.await(t.Context(), &Events{Refused: refused, Over: over})
-		if err == nil || err.Error() != "bad certificate" || time.Since(begun) != MeetSay+time.Second || !slow.Load() {
+		if err == nil || err.Error() != "bad certificate" || time.Since(begun) != meetSay+time.Second || !slow.Load() {
 			t.Errorf("got %v after %s, slow: %v", err, time.Since(begun), slow.Load())
 		}
 	})

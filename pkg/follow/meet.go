@@ -10,37 +10,37 @@ import (
 )
 
 const (
-	// MeetWait is how long commands that only look wait for an agent that runs: the tunnel's
-	// back-off is 15 s at the longest.
+	// MeetWait is how long commands that only look wait for a running agent. The longest pause before a broken tunnel
+	// is tried again is 15 s.
 	MeetWait = 30 * time.Second
-	// MeetSay is how long they wait before they say so: a tunnel is usually there within a second.
-	MeetSay = 2 * time.Second
+	// meetSay is how long they wait before they say so: a tunnel is usually there within a second.
+	meetSay = 2 * time.Second
 )
 
 var (
-	// ErrNotMet is that the job has ended, or its attempt, before its agent was there.
+	// ErrNotMet says that the job ended before its agent was there.
 	ErrNotMet = errors.New("the agent was not met")
-	// ErrLate is that an agent was not there within [MeetWait].
+	// ErrLate says that an agent was not there within [MeetWait].
 	ErrLate = fmt.Errorf("not within %s", MeetWait)
 )
 
-// Patience is how an agent is waited for. The zero value waits for [MeetWait], in silence.
+// Patience says how to wait for an agent. The zero value waits for [MeetWait], in silence.
 type Patience struct {
 	// Endless waits until the job ends.
 	Endless bool
-	// Slow, if not nil, is called when the agent is not there after [MeetSay].
+	// Slow, if not nil, is called when the agent is not there after 2 s.
 	Slow func()
-	// Refused, if not nil, is told of certificates that are refused, and others are waited for. With
-	// nil a refusal ends the wait.
+	// Refused, if not nil, is told that certificates are refused, and the wait goes on until others come. If it is nil,
+	// a refusal ends the wait.
 	Refused func(*job.Failure)
 }
 
-// Meet returns the next value of came, by which a Listener tells that an agent is there, or why there
-// will not be one: a *job.Failure for certificates that are refused, [ErrLate], [ErrNotMet], or why
-// the job can't be watched or ctx, which is that of the meeting, has ended.
+// Meet returns the next value of came, with which a Listener tells that an agent is there. If none comes, the error is
+// a *job.Failure for refused certificates, [ErrLate], [ErrNotMet], why the job can't be watched, or why ctx has ended.
+// ctx is the one that act got from [Attachment.Run].
 func Meet[T any](ctx context.Context, e *Events, came <-chan T, p Patience) (T, error) {
 	var none T
-	slow, late := time.NewTimer(MeetSay), time.NewTimer(MeetWait)
+	slow, late := time.NewTimer(meetSay), time.NewTimer(MeetWait)
 	defer slow.Stop()
 	defer late.Stop()
 	if p.Endless {
@@ -63,7 +63,7 @@ func Meet[T any](ctx context.Context, e *Events, came <-chan T, p Patience) (T, 
 			return none, ErrLate
 		case <-e.Over.Done():
 			select {
-			case there := <-came: // before that
+			case there := <-came: // it came before the job ended
 				return there, nil
 			default:
 			}

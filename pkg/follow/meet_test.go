@@ -31,9 +31,9 @@ func TestMeet(t *testing.T) {
 	}{
 		{"it is there", false, func(m meeting) { m.came <- "x-1" }, "x-1", nil, 0, false, 0},
 		{"it is slow", false, func(m meeting) {
-			time.Sleep(MeetSay + time.Second)
+			time.Sleep(meetSay + time.Second)
 			m.came <- "x-1"
-		}, "x-1", nil, MeetSay + time.Second, true, 0},
+		}, "x-1", nil, meetSay + time.Second, true, 0},
 		{"it does not come", false, func(meeting) {}, "", ErrLate, MeetWait, true, 0},
 		{"it comes after a long time", true, func(m meeting) {
 			time.Sleep(time.Hour)

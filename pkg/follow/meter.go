@@ -11,11 +11,11 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
-// Meter attaches to a job as one who only looks: it asks for no output, so that nobody
-// takes it for stored, and tells what the job uses. An agent takes eight coordinators
-// at once; its place is free again as soon as Run returns.
+// Meter tells what a job uses, without following it: it asks agents for samples and for no output, so an agent never
+// takes its output for stored because of a Meter. An agent takes eight coordinators at once; a Meter gives its place
+// back when Run returns. Job, Spec, Namespace, Interval and Tell are required. Run is called once.
 type Meter struct {
-	// Job is closed at the end.
+	// Job is closed by Run.
 	Job interface {
 		Job
 		Close()
@@ -23,31 +23,33 @@ type Meter struct {
 	Spec      *job.Spec
 	Namespace string
 	Interval  time.Duration // between two samples
-	Hasty     bool          // certificates that are refused are not waited for
-	// Tell gets every reading, in order. It must not wait: the agent would be told to.
+	Hasty     bool          // return at the first refused certificate, instead of waiting for another
+	// Tell gets every reading, in order. It must not block, because the agent's stream would block with it.
 	Tell func(Reading)
-	// TurnedAway is told what is wrong with an agent that was turned away for what it sent.
+	// TurnedAway, if not nil, is told why an agent was turned away: what it sent made no sense.
 	TurnedAway func(*coordinator.Fault)
 
 	mu      sync.Mutex
 	attempt string
-	last    time.Time // of its samples
-	ended   func()
+	last    time.Time // when the latest sample that was told was taken
+	ended   func()    // tells Run that the job has ended
 }
 
-// Reading is one thing that a meter has learned. What it says nothing of is as it was.
+// Reading is one thing that a Meter has learned. A field with its zero value says nothing: what earlier readings said
+// of it still holds.
 type Reading struct {
 	Attempt string
 	Sample  *job.Sample
-	// Probes are of an agent that has attached; nil: as they were.
+	// Probes are the parts of the eBPF assist, from an agent that has attached.
 	Probes []job.Probe
 	// Waiting is why there is no sample yet, in words.
 	Waiting string
+	// Outcome is how the job has ended.
 	Outcome *job.Outcome
 }
 
-// Run tells readings until the job has ended, and then returns nil; or until ctx
-// has, or nothing more can be learned, and returns why.
+// Run tells readings until the job has ended, and returns nil. If ctx ends first, or nothing more can be learned, it
+// returns why.
 func (m *Meter) Run(ctx context.Context) error {
 	defer m.Job.Close()
 	complete, ended := context.WithCancel(context.Background())
@@ -63,7 +65,8 @@ func (m *Meter) Run(ctx context.Context) error {
 	})
 }
 
-// await returns nil once the job has ended, or why nothing more can be learned of it.
+// await returns nil once the job has ended, else why nothing more can be learned. complete is closed when an agent has
+// said that the job has ended.
 func (m *Meter) await(ctx context.Context, e *Events, complete <-chan struct{}) error {
 	for {
 		select {
@@ -87,19 +90,19 @@ func (m *Meter) await(ctx context.Context, e *Events, complete <-chan struct{}) 
 	}
 }
 
-// report tells what the start waits for, and how far it is.
+// report tells how far the job's start is, and what it waits for.
 func (m *Meter) report(e job.Event) {
 	switch {
 	case e.Waiting:
 		m.Tell(Reading{Waiting: e.Detail})
 	case e.Phase == job.Pulling:
 		m.Tell(Reading{Waiting: "pulling " + e.Detail})
-	case e.Phase != job.Running && e.Phase != job.Submitted: // that it was we knew
+	case e.Phase != job.Running && e.Phase != job.Submitted: // every job was submitted, so that is no news
 		m.Tell(Reading{Waiting: e.Phase.Next()})
 	}
 }
 
-// Attached begins with an attempt.
+// Attached notes which attempt is the latest: only its samples are told.
 func (m *Meter) Attached(a coordinator.Attachment) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -108,7 +111,7 @@ func (m *Meter) Attached(a coordinator.Attachment) {
 	}
 }
 
-// State tells which parts of the eBPF assist, and whether the command runs.
+// State tells which parts of the eBPF assist are at work, and that the command does not run yet.
 func (m *Meter) State(attempt string, s *hodeipb.State) {
 	r := Reading{Attempt: attempt, Probes: wire.Probes(s.Probes)}
 	if s.Phase < hodeipb.Phase_RUNNING {
@@ -122,7 +125,7 @@ func (m *Meter) Metrics(attempt string, metrics *hodeipb.Metrics) {
 	m.sample(attempt, wire.Sample(metrics))
 }
 
-// sample tells one, unless it was told: that of the exit record has often come by itself.
+// sample tells a sample, unless it was told already: the figures of an exit record have often come as a sample too.
 func (m *Meter) sample(attempt string, s job.Sample) {
 	m.mu.Lock()
 	later := attempt == m.attempt && s.Time.After(m.last)
@@ -135,7 +138,7 @@ func (m *Meter) sample(attempt string, s job.Sample) {
 	}
 }
 
-// Exited tells how an attempt ended, and ends the measuring if no other follows.
+// Exited tells how an attempt ended. If no other can follow, the job has ended, and Run returns.
 func (m *Meter) Exited(attempt string, record *hodeipb.ExitRecord) {
 	o := wire.Outcome(record)
 	o.Attempt = attempt
@@ -143,15 +146,15 @@ func (m *Meter) Exited(attempt string, record *hodeipb.ExitRecord) {
 		m.sample(attempt, job.Sample{Time: o.Finished, Usage: *o.Usage})
 	}
 	switch {
-	case o.PodEnded: // why, its Pod says
+	case o.PodEnded: // the Pod says why, and Watch tells of that
 		m.Tell(Reading{Attempt: attempt, Waiting: o.Summary()})
 	case o.Succeeded(), o.Cause != job.Unknown && m.Spec.Retries == 0:
 		m.Tell(Reading{Attempt: attempt, Outcome: o})
 		m.ended()
-	default: // what the Job and its Pod say comes by Watch
+	default: // another attempt may follow; Watch tells how the job ends
 		m.Tell(Reading{Attempt: attempt, Waiting: o.Summary()})
 	}
 }
 
-// Failed is of what is stored, and nothing is.
+// Failed does nothing: a Meter stores nothing, so nothing can fail.
 func (m *Meter) Failed(string, error) {}

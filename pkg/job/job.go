@@ -1,6 +1,6 @@
 // Package job is the vocabulary of hodei: what a person asks for ([Spec]), how
 // it went ([Outcome], [Cause]) and what is seen on the way ([Event]). It does
-// no I/O; providers turn a Spec into workers, pkg/cli shows Outcomes.
+// no I/O; providers turn a Spec into workers, commands show Outcomes.
 package job
 
 import (
@@ -138,7 +138,7 @@ type EnvSource struct {
 // SetDefaults fills in what is zero.
 func (s *Spec) SetDefaults() {
 	if s.Name == "" {
-		s.Name = NewName(s.Command)
+		s.Name = newName(s.Command)
 	}
 	if s.Grace == 0 {
 		s.Grace = DefaultGrace
@@ -275,8 +275,8 @@ func ParseUser(s string) (uid, gid *int64, err error) {
 	return uid, gid, nil
 }
 
-// NewName makes up a name for a job from its command: hodei-<command>-<5 chars>.
-func NewName(command []string) string {
+// newName makes up a name for a job from its command: hodei-<command>-<5 chars>.
+func newName(command []string) string {
 	base := "job"
 	if len(command) > 0 {
 		if b := label(path.Base(command[0])); b != "" {

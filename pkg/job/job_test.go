@@ -155,11 +155,11 @@ func TestNewName(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			want := regexp.MustCompile("^" + tt.want + "[bcdfghjklmnpqrstvwxz2456789]{5}$")
-			got := NewName(tt.command)
+			got := newName(tt.command)
 			if !want.MatchString(got) {
 				t.Errorf("got %s, want %s", got, want)
 			}
-			if NewName(tt.command) == got {
+			if newName(tt.command) == got {
 				t.Errorf("%s came twice", got)
 			}
 		})
@@ -171,7 +171,7 @@ func FuzzNewName(f *testing.F) {
 	f.Add("a/--")
 	f.Add("\xff.\x00")
 	f.Fuzz(func(t *testing.T, command string) {
-		name := NewName([]string{command})
+		name := newName([]string{command})
 		if errs := validation.IsDNS1123Label(name); len(errs) > 0 || len(name) > MaxNameLength {
 			t.Errorf("%q for the command %q: %v", name, command, errs)
 		}

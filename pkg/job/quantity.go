@@ -47,14 +47,11 @@ func (a Amount) Parse(text string) (resource.Quantity, error) {
 	if err != nil {
 		return q, fmt.Errorf("%q: want a quantity such as %s%s", text, a.example, a.meant(text))
 	}
-	return q, a.Check(q)
+	return q, a.CheckField("", q)
 }
 
-// Check refuses what is out of bounds, or finer than what is counted. An error begins
-// with the quantity.
-func (a Amount) Check(q resource.Quantity) error { return a.CheckField("", q) }
-
-// CheckField is Check of a field. An error is a [FieldError] of path.
+// CheckField refuses a quantity that is out of bounds, or finer than what is counted. The error is a [FieldError] of
+// path; without a path, its text begins with the quantity.
 func (a Amount) CheckField(path string, q resource.Quantity) error {
 	switch {
 	case !a.holds(q):

@@ -37,8 +37,8 @@ func NewDisplay() *Display {
 	return d
 }
 
-// ErrLeft is the error of a display that nobody waits for any more.
-var ErrLeft = errors.New("the display was left")
+// errLeft is the error of a display that nobody waits for any more.
+var errLeft = errors.New("the display was left")
 
 // run makes the steps, one after the other. It ends ctx, with the error, after the first that fails.
 func (d *Display) run(ctx context.Context) {
@@ -130,13 +130,13 @@ func (d *Display) Fail(err error) {
 	if d.err == nil {
 		d.err = err
 		d.stop(err)
-		if !errors.Is(err, ErrLeft) {
+		if !errors.Is(err, errLeft) {
 			d.broken <- err
 		}
 	}
 }
 
-// Err returns the first error; nil: there is none. It is ErrLeft after Leave.
+// Err returns the first error; nil: there is none. Leave is an error too.
 func (d *Display) Err() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -145,11 +145,11 @@ func (d *Display) Err() error {
 
 // Leave ends the display without showing the rest.
 func (d *Display) Leave() {
-	d.Fail(ErrLeft)
+	d.Fail(errLeft)
 	d.Finish()
 }
 
-// Broken returns a channel that carries the first error, unless it is ErrLeft. It is never closed.
+// Broken returns a channel that carries the first error, but not that of Leave. It is never closed.
 func (d *Display) Broken() <-chan error { return d.broken }
 
 // Done returns a channel that is closed when the display has ended: nothing that it started still runs.

@@ -103,7 +103,7 @@ func TestDisplayLeave(t *testing.T) {
 	d.Leave()
 	d.Leave() // again
 	<-d.Done()
-	if !errors.Is(d.Err(), ErrLeft) || len(d.Broken()) > 0 {
+	if !errors.Is(d.Err(), errLeft) || len(d.Broken()) > 0 {
 		t.Errorf("error %v, %d told", d.Err(), len(d.Broken()))
 	}
 }

@@ -50,8 +50,8 @@ func TestPassage(t *testing.T) {
 	}
 	p := NewPassage("x", log, 4)
 	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(ErrLeft)
-	if err := p.Show(ctx, &keptSink{}); !errors.Is(err, ErrLeft) {
+	cancel(errLeft)
+	if err := p.Show(ctx, &keptSink{}); !errors.Is(err, errLeft) {
 		t.Errorf("got %v", err)
 	}
 }

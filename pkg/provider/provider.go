@@ -115,9 +115,9 @@ func parse(data []byte) (*Registry, error) {
 	return r, nil
 }
 
-// Save writes r to path: as a whole or not at all, for the user's eyes only. To
+// save writes r to path: as a whole or not at all, for the user's eyes only. To
 // change a file that others may be changing, use [Update].
-func (r *Registry) Save(path string) error {
+func (r *Registry) save(path string) error {
 	data, err := yaml.Marshal(r)
 	if err != nil {
 		return err
@@ -153,7 +153,7 @@ func Update(ctx context.Context, path string, change func(*Registry) error) erro
 	if err := change(r); err != nil {
 		return err
 	}
-	return r.Save(path)
+	return r.save(path)
 }
 
 // acquire takes lock within lockWait. It refuses once ctx has ended, even with the lock free:

@@ -246,7 +246,7 @@ func TestSave(t *testing.T) {
 	if err := r.Add("one", Config{Type: Kubernetes, Namespace: "a"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Save(path); err != nil {
+	if err := r.save(path); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]os.FileMode{path: 0o600, filepath.Dir(path): 0o700} {

@@ -11,12 +11,11 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
-// restNote is how long hodei reads the rest of a log in silence once its job is over. The
-// kubelet gives out some ten thousand lines in a second, and a command prints millions.
+// restNote is how long hodei reads the rest of a log in silence once its job is over. After that a person is told why
+// it takes so long: the kubelet gives out some ten thousand lines a second, and a command may print millions.
 const restNote = 5 * time.Second
 
-// followContainer has the log of a Pod's job displayed, in place of the output
-// that its agent would send.
+// followContainer shows the log of the job's container in a Pod, in place of the output that its agent would send.
 func (f *follower) followContainer(c place.Cluster, pod string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -30,8 +30,8 @@ type follower struct {
 	describe string
 	name     string
 
-	// running is closed when the command runs; exited and stuck carry the exit
-	// record of an attempt and why output can't be stored.
+	// running is closed when the command runs. exited carries the exit records of attempts, stuck why output can't be
+	// stored.
 	running chan struct{}
 	exited  chan *hodeipb.ExitRecord
 	stuck   chan error
@@ -40,27 +40,26 @@ type follower struct {
 	onRunning sync.Once
 	attempt   string                     // the latest that attached
 	passages  map[string]*output.Passage // by attempt
-	before    map[string]bool            // attempts that were over when we came: shown by others
-	queued    bool                       // the latest attempt's passage, for the display
-	tail      *joblog.Tail               // of the latest attempt's container, in the fallback
-	agentUp   time.Duration
-	shown     bool // that its command runs
-	hushed    bool
-	waiting   string          // the attempt of which it is shown that its command is waited for
-	blocked   bool            // the job, by output that is not stored
-	blockedAt time.Time       // when that was said last
-	stopping  bool            // it was told to end
-	unstarted map[string]bool // attempts whose command never started
-	ended     bool
-	last      *hodeipb.ExitRecord
-	lost      string // what is known to be missing of the output
-	fullDisk  bool   // why it is: the spool's disk,
-	dropped   bool   // or the spool's cap,
-	damaged   bool   // or what is stored is
+	before    map[string]bool            // attempts that showBefore has queued
+	queued    bool                       // the latest attempt's passage was queued for the display
+	tail      *joblog.Tail               // in the fallback: the log of the latest attempt's container
+	agentUp   time.Duration              // how long it took until the latest attempt attached
+	shown     bool                       // it was shown that the latest attempt's command runs
+	hushed    bool                       // the start was taken back: nothing more is shown of it
+	waiting   string                     // the attempt whose command was last shown to be waited for
+	blocked   bool                       // the job waits until its output is stored
+	blockedAt time.Time                  // when that was said last
+	stopping  bool                       // an agent has said that its command was told to stop
+	unstarted map[string]bool            // attempts whose command never started
+	ended     bool                       // the latest attempt has an exit record
+	last      *hodeipb.ExitRecord        // the latest one, of any attempt; nil: none came yet
+	lost      string                     // what is first known to be missing of the output; empty: nothing
+	fullDisk  bool                       // output is missing because the spool's disk was full,
+	dropped   bool                       // because the spool was full,
+	damaged   bool                       // because what is stored here is damaged
 }
 
-// exitedBuffer is more exit records than a session leaves unread: it takes each
-// at once.
+// exitedBuffer is the room for exit records that the session has not taken yet. It takes each at once.
 const exitedBuffer = 16
 
 // blockedEvery is the least time between two notes that the job is blocked. A reader that is
@@ -102,7 +101,7 @@ func (f *follower) phase(e job.Event) {
 	f.show(e)
 }
 
-// beside tells what is waited for while the command's output has the terminal.
+// beside shows what the job waits for, while the command's output has the terminal.
 func (f *follower) beside(e job.Event) {
 	f.display.Aside(func() {
 		f.screen.Note(e.Detail)
@@ -120,7 +119,7 @@ func (f *follower) hush() {
 	f.screen.Stop()
 }
 
-// show has a phase displayed behind what happened before it.
+// show queues a phase for the display, after all that happened before it.
 func (f *follower) show(e job.Event) {
 	f.unlessHushed(func() error {
 		f.screen.Phase(e)
@@ -131,8 +130,8 @@ func (f *follower) show(e job.Event) {
 	})
 }
 
-// unlessHushed has something displayed of the start, if it has not been taken back
-// by then.
+// unlessHushed queues a step that shows something of the start. It is left out if the start has been taken back by
+// then.
 func (f *follower) unlessHushed(step func() error) {
 	f.display.Say(func() error {
 		f.mu.Lock()
@@ -145,7 +144,7 @@ func (f *follower) unlessHushed(step func() error) {
 	})
 }
 
-// closed tells that whoever read our output has gone.
+// closed reports whether the reader of our output has gone.
 func (f *follower) closed() bool { return errors.Is(f.display.Err(), syscall.EPIPE) }
 
 // Attached prepares the display of an attempt.
@@ -183,8 +182,7 @@ func (f *follower) Attached(a coordinator.Attachment) {
 	}
 }
 
-// enqueue has the latest attempt's output displayed from now on. It is called
-// with f.mu held.
+// enqueue queues the latest attempt's output for the display, once. It is called with f.mu held.
 func (f *follower) enqueue() {
 	p := f.passages[f.attempt]
 	if f.queued || p == nil {
@@ -208,8 +206,8 @@ func (f *follower) abandon() {
 	}
 }
 
-// showBefore has an attempt displayed by show that was over when we came, unless
-// it has attached all the same.
+// showBefore queues show, which shows an attempt that was over when we came. It does nothing if that attempt has
+// attached all the same, or is queued already.
 func (f *follower) showBefore(attempt string, show func(context.Context) error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -225,8 +223,8 @@ func (f *follower) showBefore(attempt string, show func(context.Context) error) 
 	})
 }
 
-// complete lets the display end where the output of the latest attempt does, and
-// tells when it has: the job is over.
+// complete is called once the job is over: the display ends where the output of the latest attempt does. The channel
+// that complete returns is closed then.
 func (f *follower) complete() <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -255,8 +253,8 @@ func (f *follower) complete() <-chan struct{} {
 	return shown
 }
 
-// Metrics keeps a sample for the summary, and tells it if that was asked for: beside
-// the output, which may have its reader for as long as the job runs.
+// Metrics keeps a sample for the summary. If samples are wanted as events, it writes them beside the output, which a
+// slow reader may hold up for as long as the job runs.
 func (f *follower) Metrics(attempt string, m *hodeipb.Metrics) {
 	f.usage.add(attempt, m)
 	if f.usage.events != nil {
@@ -301,7 +299,7 @@ func (f *follower) State(attempt string, state *hodeipb.State) {
 	f.enqueue()
 }
 
-// toldToStop tells that an agent has said so of its command.
+// toldToStop reports whether an agent has said that its command was told to stop.
 func (f *follower) toldToStop() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -315,7 +313,7 @@ func (f *follower) neverStarted(attempt string) {
 	f.unstarted[attempt] = true
 }
 
-// latest is the attempt that attached last.
+// latest returns the name of the attempt that attached last.
 func (f *follower) latest() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -332,7 +330,7 @@ func (f *follower) runs(detail string) {
 	f.shown = true
 }
 
-// runsUnmet shows that the command of an attempt runs whose agent can't be reached.
+// runsUnmet shows that the command of an attempt runs. It is for attempts whose agent can't be reached.
 func (f *follower) runsUnmet(pod string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -340,7 +338,7 @@ func (f *follower) runsUnmet(pod string) {
 	f.runs(pod)
 }
 
-// Exited tells the session.
+// Exited hands the exit record of an attempt to the session.
 func (f *follower) Exited(attempt string, record *hodeipb.ExitRecord) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -359,7 +357,7 @@ func (f *follower) Exited(attempt string, record *hodeipb.ExitRecord) {
 	}
 }
 
-// Failed tells the session.
+// Failed hands to the session why output can't be stored.
 func (f *follower) Failed(_ string, err error) {
 	select {
 	case f.stuck <- err:
@@ -377,7 +375,7 @@ func (f *follower) say(note string) {
 	})
 }
 
-// ran tells that the command did, in any attempt.
+// ran reports whether the command ran, in any attempt.
 func (f *follower) ran() bool {
 	select {
 	case <-f.running:

@@ -8,9 +8,8 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/output"
 )
 
-// missing says what the outcome's attempt has printed and we have not, or what
-// was lost before, and what helps against it; empty: nothing. It is called when
-// all is shown.
+// missing returns what is missing of the output, and what helps against that. lost is empty if nothing is missing. It
+// compares what o's attempt has printed with what was shown, so it is called when all is shown.
 func (f *follower) missing(o *job.Outcome) (lost, hint string, err error) {
 	f.mu.Lock()
 	silent, tail := f.silent, f.tail
@@ -59,8 +58,7 @@ func (f *follower) missing(o *job.Outcome) (lost, hint string, err error) {
 	return f.lost, "let the Pod wait longer for its output to be fetched: --linger", err
 }
 
-// missingOfLog is missing where the output came from the container's log t; nil: none
-// was found.
+// missingOfLog is missing for output that came from the container's log t. A nil t means that no log was found.
 func (f *follower) missingOfLog(o *job.Outcome, t *joblog.Tail) (lost, hint string, err error) {
 	if g, missing := t.Missing(o); missing && f.ran() {
 		g.Attempt = cmp.Or(g.Attempt, f.name)
@@ -74,7 +72,7 @@ func (f *follower) missingOfLog(o *job.Outcome, t *joblog.Tail) (lost, hint stri
 // tunnelHint is what helps where a container's log is not enough.
 const tunnelHint = "to fetch it from the agent: ask for the right to create pods/portforward"
 
-// followedSink has the follower know what is missing.
+// followedSink passes output on, and notes in the follower what is missing of it.
 type followedSink struct {
 	output.Sink
 	follower *follower

@@ -173,7 +173,7 @@ func (s *session) next(meeting context.Context, e *follow.Events) event {
 	}
 }
 
-// take notes an event and does what follows from it. done tells that the session has ended, with err.
+// take notes an event and does what follows from it. done is true if the session has ended; err is how.
 func (s *session) take(ctx context.Context, e event) (done bool, err error) {
 	now := s.standing(ctx)
 	switch {
@@ -201,7 +201,7 @@ func (s *session) standing(ctx context.Context) standing {
 	}
 }
 
-// exited is how the last attempt has ended by its agent's own word, nil if that has not come.
+// exited returns how the last attempt ended according to its agent; nil: the agent has not told yet.
 func (s *session) exited() *job.Outcome {
 	select {
 	case record := <-s.follower.exited:
@@ -230,9 +230,8 @@ func (s *session) samples(o *job.Outcome) []job.Sample {
 	return samples
 }
 
-// settle ends the display, and tells whether it could. What it has still to show
-// is shown, or dropped. One that hangs in a write is left behind: it ends with the
-// process.
+// settle ends the display, and reports whether it has ended. With drop, what it has still to show is left out. A
+// display that hangs in a write for longer than leaveWait is left behind, and ends with the process.
 func (s *session) settle(drop bool) bool {
 	display := s.follower.display
 	if drop {
@@ -249,7 +248,7 @@ func (s *session) settle(drop bool) bool {
 	}
 }
 
-// leaveWith is the end of a run that says err, and does not know its job's outcome, or not all of its output.
+// leaveWith ends a run that does not know its job's outcome, or has not shown all of its output. It tells err and hint.
 func (s *session) leaveWith(code int, err error, hint string) error {
 	outcome := &job.Outcome{Cause: job.Unknown, Code: code, Message: err.Error()}
 	if s.stopped && s.over == nil && code == job.ExitCancelled {
@@ -264,7 +263,7 @@ func (s *session) leaveWith(code int, err error, hint string) error {
 	return &job.ExitError{Code: code, Err: &job.Hinted{Err: err, Hint: hint}}
 }
 
-// deafen has the next signal end us, whatever hangs.
+// deafen stops hearing signals, so that the next one ends the process, whatever hangs.
 func (s *session) deafen() {
 	if s.StopSignals != nil {
 		s.StopSignals()

@@ -10,19 +10,19 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
-// usageHistory is what a session knows of the usage of its job's latest attempt: the
-// summary draws it, and events tell it if they were asked for.
+// usageHistory keeps the samples of a job's usage: those of the latest attempt, which the summary draws, and those of
+// any attempt that were not written as events yet.
 type usageHistory struct {
-	// events is where samples are told; nil: nowhere.
+	// events is where samples are written to; nil: nowhere.
 	events *output.Events
 
 	mu      sync.Mutex
 	attempt string
 	known   hodeipb.Series
-	// untold is bounded, however slow the reader is: in each attempt's samples, and in
-	// the attempts, oldest first.
+	// untold are the samples that were not written yet, the oldest attempt first. However slow the reader is, there are
+	// at most maxUntold attempts, and a Series bounds the samples of each.
 	untold  []*attemptSeries
-	writing sync.Mutex // of events: they come in their order
+	writing sync.Mutex // is held while events are written, so that they keep their order
 }
 
 // attemptSeries are samples of one attempt.
@@ -31,8 +31,7 @@ type attemptSeries struct {
 	hodeipb.Series
 }
 
-// maxUntold is how many attempts whose samples nobody reads are kept: more than one that
-// ends and its retries make while a reader that is slow writes a line.
+// maxUntold bounds the attempts whose samples wait for a slow reader. More than these do not end while it reads a line.
 const maxUntold = 8
 
 // add takes a sample.
@@ -56,7 +55,7 @@ func (h *usageHistory) add(attempt string, m *hodeipb.Metrics) {
 	h.untold[i].Add(m, false)
 }
 
-// tell writes what was not told yet.
+// tell writes the samples that were not written yet.
 func (h *usageHistory) tell() error {
 	if h.events == nil {
 		return nil
@@ -77,7 +76,7 @@ func (h *usageHistory) tell() error {
 	return nil
 }
 
-// of gives the samples of an attempt, "" is the latest, oldest first.
+// of returns the samples of an attempt, the oldest first. "" means the latest attempt; of another one none are kept.
 func (h *usageHistory) of(attempt string) []job.Sample {
 	h.mu.Lock()
 	defer h.mu.Unlock()

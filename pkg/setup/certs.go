@@ -15,12 +15,12 @@ import (
 // CertSecret is one of the Secrets in which 'hodei certs apply' stores certificates.
 type CertSecret struct {
 	Name, Namespace string
-	// Files are its keys, which are also the names of the files that they are from.
+	// Files are the keys of its data. Each has the name of the file that it was made from.
 	Files []string
 }
 
-// CertSecrets returns all of them, for jobs in the namespace workers. A Pod can't mount a Secret of another
-// namespace, so the authority's certificate is in both.
+// CertSecrets returns all Secrets with certificates, for jobs in the namespace workers. The authority's certificate is
+// in both namespaces, because a Pod can't mount a Secret of another one.
 func CertSecrets(workers string) []CertSecret {
 	secrets := []CertSecret{
 		{"hodei-ca-cert", deploy.SystemNamespace, []string{"ca.crt"}},

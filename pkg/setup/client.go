@@ -19,15 +19,15 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
-// requestTimeout bounds every single request.
+// requestTimeout bounds each request.
 const requestTimeout = 30 * time.Second
 
-// atOnce is how many requests of one kind are under way together: enough to hide
-// a slow round trip, few enough for an API server that counts them.
+// atOnce is how many requests run at the same time: enough to hide a slow round trip, and few enough for an API server
+// that limits them.
 const atOnce = 8
 
-// manifestResources tell where the API serves the kinds of the manifests, all of
-// which every version of Kubernetes has that hodei runs on: none has to be asked.
+// manifestResources has the API's resource for each kind in the manifests. Every version of Kubernetes that hodei runs
+// on has them all, so no server is asked for them.
 var manifestResources = map[string]schema.GroupVersionResource{
 	"Namespace":      {Version: "v1", Resource: "namespaces"},
 	"ServiceAccount": {Version: "v1", Resource: "serviceaccounts"},
@@ -39,20 +39,20 @@ var manifestResources = map[string]schema.GroupVersionResource{
 	"NetworkPolicy":  {Group: "networking.k8s.io", Version: "v1", Resource: "networkpolicies"},
 }
 
-// Client reads and writes what the manifests make in one cluster. It is an ordinary
-// client too. Its methods may be called at the same time.
+// Client reads and writes the objects of the manifests in one cluster. It is an ordinary client too. Its methods may be
+// called at the same time.
 type Client struct {
 	clientset.Interface
 	dynamic  dynamic.Interface
 	metadata metadata.Interface
 }
 
-// NewClient returns a client of the cluster to which config leads, which has answered.
-// The error has the hint of [kubernetes.Explain].
+// NewClient returns a client of config's cluster. It asks the cluster for its version first; if that fails, the error
+// has the hint of [kubernetes.Explain].
 func NewClient(ctx context.Context, config *rest.Config) (*Client, error) {
 	config = rest.CopyConfig(config)
-	// An install asks for 58 rights and makes some sixty requests more; client-go's
-	// default of 5 a second would make them 20 s.
+	// An install asks for 58 rights and makes some sixty requests more. With client-go's default of 5 a second that
+	// would take 20 s.
 	config.QPS, config.Burst = 100, 200
 	config.Timeout = requestTimeout
 	config.WarningHandlerWithContext = warningsOfRequest{}
@@ -60,7 +60,7 @@ func NewClient(ctx context.Context, config *rest.Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	// One request tells whether it is there; of many at once each would say so.
+	// If the cluster is away, one request says so once. The many requests at the same time would each say so.
 	if err := client.RESTClient().Get().AbsPath("/version").Do(ctx).Error(); err != nil {
 		return nil, kubernetes.Explain(err)
 	}
@@ -74,9 +74,8 @@ func NewClient(ctx context.Context, config *rest.Config) (*Client, error) {
 	return c, nil
 }
 
-// warningsKey is that of a *[]string in the context of a request, which gets the API
-// server's warnings. Those of other requests are dropped: they tell of kinds that
-// are on their way out, which is not the caller's to mend.
+// warningsKey is the key of a *[]string in a request's context. The API server's warnings about that request are added
+// to it. Warnings about other requests are dropped: they are about deprecated kinds, which the caller can't change.
 type warningsKey struct{}
 
 type warningsOfRequest struct{}
@@ -87,7 +86,7 @@ func (warningsOfRequest) HandleWarningHeaderWithContext(ctx context.Context, _ i
 	}
 }
 
-// in is where the API keeps objects like this one.
+// in returns the client for objects of this kind and namespace.
 func (c *Client) in(object *unstructured.Unstructured) dynamic.ResourceInterface {
 	all := c.dynamic.Resource(manifestResources[object.GetKind()])
 	if namespace := object.GetNamespace(); namespace != "" {
@@ -106,8 +105,7 @@ type applyOptions struct {
 	force  bool // take fields from other managers
 }
 
-// apply has the API server merge object into what is there, as field manager
-// hodei, and returns the result.
+// apply has the API server merge object into the live one, with the field manager hodei, and returns the result.
 func (c *Client) apply(ctx context.Context, object *unstructured.Unstructured, o applyOptions) (*unstructured.Unstructured, error) {
 	data, err := json.Marshal(object)
 	if err != nil {
@@ -117,7 +115,7 @@ func (c *Client) apply(ctx context.Context, object *unstructured.Unstructured, o
 	return c.in(object).Patch(ctx, object.GetName(), types.ApplyPatchType, data, options)
 }
 
-// delete deletes this very object, and not another one of the same name.
+// delete deletes object. If another object has its name by now, that one stays.
 func (c *Client) delete(ctx context.Context, object *unstructured.Unstructured) error {
 	uid := object.GetUID()
 	return c.in(object).Delete(ctx, object.GetName(), metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
@@ -139,8 +137,7 @@ func describe(object *unstructured.Unstructured) string {
 	return text
 }
 
-// inParallel calls do with 0 to n-1, atOnce at a time. When all have returned, it returns
-// the error that came first; nil: there was none.
+// inParallel calls do with 0 to n-1, atOnce of them at the same time, and waits for all. It returns the first error.
 func inParallel(n int, do func(i int) error) error {
 	var work errgroup.Group
 	work.SetLimit(atOnce)

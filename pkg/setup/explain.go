@@ -21,8 +21,8 @@ type problem struct {
 	err    error
 }
 
-// explain says what can't be applied, and what to do about it. All conflicts are
-// told, as they are mended together; of other problems the first is.
+// explain returns an error that says what can't be applied, with a hint. It names all conflicts, because one flag
+// solves them together. Of other problems it names the first.
 func (i *Installer) explain(ctx context.Context, problems []problem) error {
 	var conflicts []string
 	for _, p := range problems {
@@ -40,7 +40,7 @@ func (i *Installer) explain(ctx context.Context, problems []problem) error {
 }
 
 func (i *Installer) explainOne(ctx context.Context, p problem) error {
-	// Rights that are not RBAC's, as a webhook's, count when we ask and not here.
+	// Rights that a webhook grants count in an access review, and not when RBAC checks what a role grants.
 	if strings.Contains(p.err.Error(), "attempting to grant RBAC permissions not currently held") {
 		return &job.Hinted{
 			Err: fmt.Errorf("%s grants rights that %s does not have, and Kubernetes lets nobody grant more than they have",
@@ -58,7 +58,7 @@ func (i *Installer) explainOne(ctx context.Context, p problem) error {
 	return explained
 }
 
-// describeConflict says which fields of an object who has set.
+// describeConflict says which fields of an object were set by somebody else, and by whom.
 func describeConflict(p problem) string {
 	fields := p.err.Error()
 	if status, ok := p.err.(apierrors.APIStatus); ok && status.Status().Details != nil {

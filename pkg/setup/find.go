@@ -37,13 +37,13 @@ type Removal struct {
 
 	resource schema.GroupVersionResource
 	way      removalWay
-	ours     bool // hodei's, and not only in a namespace of hodei's
+	ours     bool // made by hodei; else it is only in a namespace that hodei made
 }
 
-// Stays reports whether it is a namespace that stays, and only loses what hodei has set.
+// Stays reports whether r is a namespace that stays and only loses what hodei has set.
 func (r Removal) Stays() bool { return r.way == releaseNamespace }
 
-// Done says what happens to it: deleted in namespace x.
+// Done says what happens to the object, such as: deleted in namespace x.
 func (r Removal) Done() string {
 	switch r.way {
 	case deleteWithNamespace:
@@ -63,14 +63,14 @@ func (r Removal) Done() string {
 
 // Found is what is to be removed.
 type Found struct {
-	// Removals are to be done in that order.
+	// Removals are in the order in which to do them.
 	Removals []Removal
-	// Released are the namespaces that stay. Their labels are what the next Find knows
-	// them by: release them when all Removals have gone.
+	// Released are the namespaces that stay. The next Find knows them by their labels, so release them only when all
+	// Removals are gone.
 	Released []Removal
 	// Running are the jobs that have not ended, as NAMESPACE/NAME.
 	Running []string
-	// Notes are sentences about what is left to others, or was not looked at.
+	// Notes are sentences about what others have to remove, or what could not be looked at.
 	Notes []string
 }
 
@@ -81,8 +81,7 @@ func (f *Found) note(format string, args ...any) {
 	}
 }
 
-// Find looks for everything that is to be removed. It asks first for the rights that
-// looking takes.
+// Find looks for everything that is to be removed. Before that it checks the rights that this needs.
 func (u *Uninstaller) Find(ctx context.Context) (*Found, error) {
 	found, err := u.find(ctx)
 	if err != nil {
@@ -119,8 +118,8 @@ func (u *Uninstaller) find(ctx context.Context) (*Found, error) {
 	return found, nil
 }
 
-// choose returns the namespaces to remove. With the last one of jobs, hodei's own and all
-// that is shared go too.
+// choose returns the namespaces to remove. last is true if no namespace of jobs would be left: then hodei's own
+// namespace is among them, and what all namespaces share goes too.
 func (u *Uninstaller) choose(ctx context.Context) (chosen []corev1.Namespace, last bool, err error) {
 	all, err := u.Client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{LabelSelector: deploy.Selector})
 	if err != nil {
@@ -150,8 +149,7 @@ func (u *Uninstaller) choose(ctx context.Context) (chosen []corev1.Namespace, la
 	return chosen, last, nil
 }
 
-// findShared adds the cluster roles, and names the bindings that will refer to
-// nothing.
+// findShared adds the cluster roles, and a note for each binding that will refer to a role that is gone.
 func (c *Client) findShared(ctx context.Context, found *Found) error {
 	roles, err := c.dynamic.Resource(manifestResources["ClusterRole"]).List(ctx, metav1.ListOptions{LabelSelector: deploy.Selector})
 	if err != nil {
@@ -258,8 +256,7 @@ var (
 	secretKind = listableKind{schema.GroupVersionResource{Version: "v1", Resource: "secrets"}, "Secret"}
 )
 
-// keptKinds are what hodei makes in namespaces: nothing else is looked at in one
-// that stays.
+// keptKinds returns the kinds that hodei makes in namespaces. In a namespace that stays, only these are looked at.
 func keptKinds() []listableKind {
 	kinds := []listableKind{jobKind, secretKind}
 	for _, kind := range prunable {
@@ -270,7 +267,7 @@ func keptKinds() []listableKind {
 	return kinds
 }
 
-// kinds are all that the cluster has; a group that does not answer is a note.
+// kinds returns all kinds that the cluster has in namespaces. It notes API groups that don't answer.
 func (c *Client) kinds(ctx context.Context, found *Found) ([]listableKind, error) {
 	lists, err := discovery.ServerPreferredNamespacedResourcesWithContext(ctx, discovery.ToDiscoveryInterfaceWithContext(c.Discovery()))
 	if err != nil {
@@ -282,13 +279,12 @@ func (c *Client) kinds(ctx context.Context, found *Found) ([]listableKind, error
 	return inNamespaces(lists), nil
 }
 
-// inNamespaces are the kinds that can be listed and deleted in a namespace. Events
-// tell of objects, and are none that anybody keeps.
+// inNamespaces returns the kinds that can be listed and deleted in a namespace, without Events: nobody keeps those.
 func inNamespaces(lists []*metav1.APIResourceList) []listableKind {
 	var kinds []listableKind
 	for _, list := range lists {
 		version, err := schema.ParseGroupVersion(list.GroupVersion)
-		if err != nil { // no version of a group is called that
+		if err != nil { // not a group and version
 			continue
 		}
 		for _, r := range list.APIResources {
@@ -300,11 +296,11 @@ func inNamespaces(lists []*metav1.APIResourceList) []listableKind {
 	return kinds
 }
 
-// listLimit is how many objects one request lists: some hundred KiB of metadata.
+// listLimit is how many objects one request lists, which is some hundred KiB of metadata.
 const listLimit = 500
 
-// list returns the objects of a namespace that no other owns, jobs first, and the
-// resources that may not be listed.
+// list returns the objects of a namespace that no other object owns, jobs first, and the resources that the caller may
+// not list.
 func (c *Client) list(ctx context.Context, namespace string, kinds []listableKind) (all []Removal, unlisted []string, err error) {
 	names, err := manifestNames()
 	if err != nil {
@@ -336,7 +332,7 @@ func (c *Client) list(ctx context.Context, namespace string, kinds []listableKin
 	return all, unlisted, nil
 }
 
-// listKind returns the objects of one kind, with an error those before it.
+// listKind returns the objects of one kind. With an error it returns those that it had read before.
 func (c *Client) listKind(ctx context.Context, namespace string, kind listableKind, names map[string]bool) ([]Removal, error) {
 	var found []Removal
 	options := metav1.ListOptions{Limit: listLimit}
@@ -360,7 +356,7 @@ func (c *Client) listKind(ctx context.Context, namespace string, kind listableKi
 	}
 }
 
-// rank puts jobs first: they use the rest.
+// rank puts jobs first, because they use the other objects.
 func rank(r Removal) int {
 	if r.Object.GetKind() == "Job" {
 		return 0
@@ -368,12 +364,12 @@ func rank(r Removal) int {
 	return 1
 }
 
-// isAutomatic tells what Kubernetes puts into every namespace.
+// isAutomatic reports whether Kubernetes puts this object into every namespace.
 func isAutomatic(kind, name string) bool {
 	return kind == "ConfigMap" && name == "kube-root-ca.crt" || kind == "ServiceAccount" && name == "default"
 }
 
-// manifestNames are the kinds and names of what is installed in namespaces.
+// manifestNames returns the kind and name of each object that is installed.
 func manifestNames() (map[string]bool, error) {
 	objects, err := deploy.Objects(deploy.Options{Quota: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1")}})
 	if err != nil {
@@ -386,23 +382,24 @@ func manifestNames() (map[string]bool, error) {
 	return names, nil
 }
 
-// isOurs tells what is hodei's in a namespace: jobs and their certificates, and
-// what was applied. kubectl apply without --server-side leaves no more than labels,
-// which others may have set on what is theirs: there it has to be one of the names.
+// isOurs reports whether an object in a namespace is hodei's: a job, a Secret with certificates, or one of the
+// manifests'. After kubectl apply without --server-side, only labels tell of the manifests. Others may have set the
+// same labels, so the object must then have one of the names, too.
 func isOurs(kind string, object metav1.Object, names map[string]bool) bool {
 	labels := object.GetLabels()
 	switch {
 	case (kind == jobKind.kind || kind == secretKind.kind) && labels[kubernetes.LabelManagedBy] == kubernetes.ManagedBy:
 		return true
 	case kind == secretKind.kind:
-		// Those of hodei certs. They have its labels, unless somebody has made them with kubectl as it prints.
+		// Secrets of hodei certs have its labels, unless somebody has made them with the kubectl commands that it
+		// prints.
 		return slices.ContainsFunc(CertSecrets(deploy.WorkersNamespace), func(s CertSecret) bool { return s.Name == object.GetName() })
 	}
 	return labels[deploy.LabelName] == "hodei" && labels[deploy.LabelPartOf] == "hodei" &&
 		(isApplied(object) || names[kind+" "+object.GetName()])
 }
 
-// metadataOf is what of an object is shown: no Secret's data, and no status.
+// metadataOf returns the part of an object that is shown: no Secret's data and no status.
 func metadataOf(kind schema.GroupVersionKind, object metav1.Object) *unstructured.Unstructured {
 	u := &unstructured.Unstructured{Object: map[string]any{}}
 	u.SetGroupVersionKind(kind)

@@ -31,8 +31,7 @@ func (i *Installer) chosen() (objects []*unstructured.Unstructured, granted []de
 	return objects, granted, err
 }
 
-// CheckRights returns an error that names every right which the caller lacks to install;
-// nil if there is none.
+// CheckRights returns an error that names every right that the caller needs to install and does not have.
 func (i *Installer) CheckRights(ctx context.Context) error {
 	objects, granted, err := i.chosen()
 	if err != nil {
@@ -45,8 +44,8 @@ func (i *Installer) CheckRights(ctx context.Context) error {
 	return i.Client.refuse(ctx, missing, i.Hints.ByAdministrator)
 }
 
-// MayPlan reports whether the caller has the rights that applying the objects takes, with
-// which Plan can ask what would change. To grant what the roles grant may take more.
+// MayPlan reports whether the caller may apply the objects. Plan needs these rights to ask what would change.
+// Installing may need more: nobody may grant rights that they don't have.
 func (i *Installer) MayPlan(ctx context.Context) (bool, error) {
 	objects, err := deploy.Objects(i.Choices)
 	if err != nil {
@@ -56,8 +55,8 @@ func (i *Installer) MayPlan(ctx context.Context) (bool, error) {
 	return len(missing) == 0, err
 }
 
-// Apply applies the plan's objects in their order, and calls applied with each as the
-// API server returned it. It stops at the first error, which may be one of applied.
+// Apply applies the plan's objects in their order, and calls applied with each object that the API server returned. It
+// stops at the first error, also at one from applied.
 func (i *Installer) Apply(ctx context.Context, plan *Plan, applied func(*unstructured.Unstructured) error) error {
 	for _, step := range plan.Steps {
 		object, err := i.Client.applyStep(ctx, step, i.Force)
@@ -86,8 +85,8 @@ func (c *Client) applyStep(ctx context.Context, step Step, force bool) (*unstruc
 	return c.apply(ctx, step.Object, applyOptions{force: force})
 }
 
-// Prune deletes the plan's stale objects, and calls pruned with each. It stops at the
-// first error, which may be one of pruned. What is gone already is no error.
+// Prune deletes the plan's stale objects, and calls pruned with each. It stops at the first error, also at one from
+// pruned. An object that is gone already is no error.
 func (i *Installer) Prune(ctx context.Context, plan *Plan, pruned func(*unstructured.Unstructured) error) error {
 	for _, object := range plan.Prune {
 		if err := i.Client.delete(ctx, object); err != nil && !apierrors.IsNotFound(err) {

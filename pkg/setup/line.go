@@ -17,12 +17,12 @@ type Line struct {
 	Force  bool   // conflicts are forced
 }
 
-// with is the same line with more flags, each of which begins with a space.
+// with returns the line with more flags. Each of them begins with a space.
 func (l Line) with(more string) string {
 	return "{hodei} install" + l.Dry + more + l.Given + l.Forced + l.Caller
 }
 
-// Hints are those of an install that was typed like this.
+// Hints returns the hints for an install that was typed like this.
 func (l Line) Hints() Hints {
 	hints := Hints{
 		Again:           l.with(""),
@@ -38,7 +38,7 @@ func (l Line) Hints() Hints {
 	return hints
 }
 
-// byAdministrator is what somebody with more rights can type.
+// byAdministrator returns what somebody with more rights can type.
 func (l Line) byAdministrator() string {
 	theirs, force := l, ""
 	theirs.Caller = ""
@@ -53,7 +53,7 @@ func (l Line) byAdministrator() string {
 		" | kubectl apply --server-side --field-manager=%s%s -f -", l.Given, FieldManager, force)
 }
 
-// PodSecurityHint is what can be done about Pods that don't meet a standard.
+// PodSecurityHint returns what can be done about Pods that don't meet a standard.
 func (l Line) PodSecurityHint(change PodSecurityChange) string {
 	hint := "to go on all the same: " + l.with(" --force-pod-security")
 	if change.Namespace == deploy.SystemNamespace {

@@ -14,8 +14,8 @@ import (
 	"github.com/hodei-jobs/hodei/deploy"
 )
 
-// createNamespace makes a namespace, and notes on it that hodei has: uninstall
-// deletes no other. One that somebody else has made meanwhile stays theirs.
+// createNamespace makes a namespace, and notes on it that hodei made it: uninstall deletes only such a namespace. If
+// somebody else has made the namespace meanwhile, it stays theirs.
 func (c *Client) createNamespace(ctx context.Context, name string) error {
 	_, err := c.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		Name: name, Annotations: map[string]string{deploy.AnnotationCreatedBy: FieldManager},
@@ -26,10 +26,9 @@ func (c *Client) createNamespace(ctx context.Context, name string) error {
 	return err
 }
 
-// claimNamespace notes that hodei has made a namespace that was made without the
-// note, by kubectl or an older version.
+// claimNamespace adds that note to a namespace that hodei made without it: with kubectl, or by an older version.
 func (c *Client) claimNamespace(ctx context.Context, namespace metav1.Object) error {
-	// The version is a precondition: what was concluded is of this one.
+	// The version is a precondition, because madeByHodei was decided by this version of the object.
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
 		"resourceVersion": namespace.GetResourceVersion(),
 		"annotations":     map[string]string{deploy.AnnotationCreatedBy: FieldManager},
@@ -44,19 +43,17 @@ func (c *Client) claimNamespace(ctx context.Context, namespace metav1.Object) er
 	return nil
 }
 
-// madeByHodei tells whether a namespace came with hodei: by its note, or, of one
-// that the manifests made without hodei install, by what the API server keeps of
-// who set which field and when. Whoever creates a namespace with a POST sets the
-// label kubernetes.io/metadata.name, by default; a server-side apply that creates
-// one does not, and one that comes later leaves the creator's entry. So it is ours
-// if, in the second in which it was created,
+// madeByHodei reports whether hodei made a namespace. Its note says so. If the manifests made the namespace without
+// hodei install, there is no note, and the managed fields decide: the API server records there who set which field, and
+// when. A POST that creates a namespace also sets the label kubernetes.io/metadata.name. A server-side apply that
+// creates one does not set it, and a later apply leaves the creator's entry as it is. So the namespace is ours if, in
+// the second in which it was created,
 //
-//   - hodei has applied it, nobody else has, and nobody has set that label, or
-//   - who has set that label has set ours too: kubectl apply of the manifests.
+//   - hodei applied it, nobody else did, and nobody set that label, or
+//   - whoever set that label set ours too, as kubectl apply of the manifests does.
 //
-// An entry's time is that of its last change, so that later nobody may be able to
-// say. What is not known counts as somebody else's: a namespace that stays is less
-// harm than one that is gone.
+// An entry has the time of its last change, so a later change may hide who was first. A namespace of which nobody can
+// tell counts as somebody else's, because keeping it does less harm than deleting it.
 func madeByHodei(namespace metav1.Object) bool {
 	if namespace.GetAnnotations()[deploy.AnnotationCreatedBy] == FieldManager {
 		return true

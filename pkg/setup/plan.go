@@ -20,27 +20,25 @@ import (
 
 // Plan is what installing would change.
 type Plan struct {
-	// Steps are the objects to apply, in that order. Each is there, whether or not
-	// applying it would change anything.
+	// Steps are all objects, in the order in which to apply them, also those that would not change.
 	Steps []Step
-	// Prune are objects that an install of another version or with other choices has
-	// applied, and this one does not.
+	// Prune are objects that an install of another version, or with other choices, has applied and this one does not
+	// have.
 	Prune []*unstructured.Unstructured
 }
 
 // Step is one object to apply.
 type Step struct {
-	// Object is what is applied, and Live what the cluster has; nil: nothing.
+	// Object is what is applied. Live is what the cluster has; nil: nothing.
 	Object, Live *unstructured.Unstructured
-	// Result is the object as it would be afterwards; nil: that can't be asked before its
-	// namespace is there.
+	// Result is the object as it would be afterwards; nil: not known, because its namespace does not exist yet.
 	Result *unstructured.Unstructured
 
-	warned []string // what the API server says of Result
-	claim  bool     // note on the namespace that hodei has made it
+	warned []string // the API server's warnings about Result
+	claim  bool     // note on the namespace that hodei made it
 }
 
-// after is the object as it would be, as far as that is known.
+// after returns the object as it would be afterwards, as far as is known.
 func (s *Step) after() *unstructured.Unstructured {
 	if s.Result == nil {
 		return s.Object
@@ -48,8 +46,8 @@ func (s *Step) after() *unstructured.Unstructured {
 	return s.Result
 }
 
-// Plan asks the API server what applying would change, before anything is: what it
-// refuses is known at once and whole.
+// Plan asks the API server what applying would change, and changes nothing. So everything that the server would refuse
+// is known before the first change.
 func (i *Installer) Plan(ctx context.Context) (*Plan, error) {
 	objects, err := deploy.Objects(i.Choices)
 	if err != nil {
@@ -104,7 +102,7 @@ func (i *Installer) planStep(ctx context.Context, step *Step) error {
 	return nil
 }
 
-// planClaim decides whether a namespace is to be noted as made by hodei.
+// planClaim decides whether to note on a namespace that hodei made it.
 func (s *Step) planClaim() {
 	if s.Live != nil && (s.Live.GetAnnotations()[deploy.AnnotationCreatedBy] == FieldManager || !madeByHodei(s.Live)) {
 		return
@@ -118,8 +116,8 @@ func (s *Step) planClaim() {
 	s.Result.SetAnnotations(annotations)
 }
 
-// prunable are the kinds of which a stale object is deleted. A namespace may hold
-// what is not ours, so none ever is.
+// prunable are the kinds of stale objects that are deleted. Namespaces are never deleted, because other objects may be
+// in them.
 var prunable = []struct {
 	kind       string
 	namespaced bool
@@ -128,7 +126,7 @@ var prunable = []struct {
 	{"RoleBinding", true}, {"Role", true}, {"ServiceAccount", true}, {"ClusterRole", false},
 }
 
-// pruneNamespaces are the namespaces of objects.
+// pruneNamespaces returns the names of the namespaces among objects.
 func pruneNamespaces(objects []*unstructured.Unstructured) []string {
 	var namespaces []string
 	for _, object := range objects {
@@ -139,8 +137,7 @@ func pruneNamespaces(objects []*unstructured.Unstructured) []string {
 	return namespaces
 }
 
-// findStale returns what an install, of another version or with other choices, has
-// applied and this one would not.
+// findStale returns the objects for Plan.Prune.
 func (c *Client) findStale(ctx context.Context, objects []*unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
 	type place struct{ kind, namespace string }
 	var places []place
@@ -155,7 +152,7 @@ func (c *Client) findStale(ctx context.Context, objects []*unstructured.Unstruct
 	}
 	found := make([][]unstructured.Unstructured, len(places))
 	err := inParallel(len(places), func(i int) error {
-		// Without a namespace it is all of them: only ClusterRole has none.
+		// Without a namespace this lists all of them. Only ClusterRole has no namespace.
 		list, err := c.dynamic.Resource(manifestResources[places[i].kind]).Namespace(places[i].namespace).
 			List(ctx, metav1.ListOptions{LabelSelector: deploy.Selector})
 		if err != nil {
@@ -182,16 +179,16 @@ func (c *Client) findStale(ctx context.Context, objects []*unstructured.Unstruct
 	return stale, nil
 }
 
-// isApplied tells what hodei install has applied, or kubectl in its name, from what
-// only has the same labels.
+// isApplied reports whether hodei install, or kubectl with its field manager, has applied an object. Labels alone don't
+// tell: others may have set the same.
 func isApplied(object metav1.Object) bool {
 	return slices.ContainsFunc(object.GetManagedFields(), func(e metav1.ManagedFieldsEntry) bool {
 		return e.Manager == FieldManager && e.Operation == metav1.ManagedFieldsOperationApply
 	})
 }
 
-// Diff returns what would change as a unified diff; empty: nothing would. Characters that could command
-// a terminal are written as escapes.
+// Diff returns what would change as a unified diff; empty: nothing would. Characters that could command a terminal are
+// written as escapes.
 func (p *Plan) Diff() ([]byte, error) {
 	var all []byte
 	for _, step := range p.Steps {
@@ -211,8 +208,7 @@ func (p *Plan) Diff() ([]byte, error) {
 	return all, nil
 }
 
-// Differing returns the objects that would change, as a message names them: role x in
-// namespace y.
+// Differing returns the names of the objects that would change, such as: role x in namespace y.
 func (p *Plan) Differing() ([]string, error) {
 	var names []string
 	for _, step := range p.Steps {
@@ -230,7 +226,7 @@ func (p *Plan) Differing() ([]string, error) {
 	return names, nil
 }
 
-// diffObject is the unified diff of an object; nil is one that is not there.
+// diffObject returns the unified diff of an object. A nil object does not exist.
 func diffObject(live, result *unstructured.Unstructured) ([]byte, error) {
 	named := result
 	if named == nil {
@@ -248,8 +244,8 @@ func diffObject(live, result *unstructured.Unstructured) ([]byte, error) {
 	return diff.Diff("live/"+name, before, "installed/"+name, after), nil
 }
 
-// diffTexts returns both objects as YAML, or, if a text in one of them could command a terminal, both
-// as JSON with escapes, so that they can be compared line by line. nil has no text.
+// diffTexts returns both objects as YAML. If a text in one of them could command a terminal, it returns both as JSON
+// with escapes, so that they can still be compared line by line. A nil object has no text.
 func diffTexts(live, result *unstructured.Unstructured) (before, after []byte, err error) {
 	live, result = withoutServerFields(live), withoutServerFields(result)
 	marshal := document.YAML

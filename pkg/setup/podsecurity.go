@@ -7,19 +7,17 @@ import (
 	"github.com/hodei-jobs/hodei/deploy"
 )
 
-// PodSecurityChange is a namespace of somebody else that would begin to enforce a Pod
-// Security standard. Pods in it that don't meet the standard would go on running, and be
-// refused when they are made anew.
+// PodSecurityChange is a namespace that hodei did not make and that would begin to enforce a Pod Security standard.
+// Pods in it that don't meet the standard would go on running, but could not be created again.
 type PodSecurityChange struct {
 	Namespace string
 	// Profile is the standard: one of deploy's profiles.
 	Profile string
-	// Unmet is what the API server says of Pods that don't meet it.
+	// Unmet is what the API server says about Pods that don't meet it.
 	Unmet []string
 }
 
-// PodSecurity returns the namespaces in which the plan changes the standard for
-// everybody's Pods.
+// PodSecurity returns the namespaces in which the plan changes the standard for other people's Pods.
 func (p *Plan) PodSecurity() []PodSecurityChange {
 	enforce := deploy.PodSecurityLabels[0]
 	var changes []PodSecurityChange
@@ -35,7 +33,7 @@ func (p *Plan) PodSecurity() []PodSecurityChange {
 	return changes
 }
 
-// Err says which Pods would be refused; nil: none.
+// Err returns an error that names the Pods that would be refused; nil: none would.
 func (c PodSecurityChange) Err() error {
 	if len(c.Unmet) == 0 || c.Profile == deploy.ProfilePrivileged {
 		return nil
@@ -44,7 +42,7 @@ func (c PodSecurityChange) Err() error {
 		c.Namespace, c.Profile, strings.Join(c.Unmet, "; "))
 }
 
-// Note says what a change that refuses no Pod of today means.
+// Note says what the change means if no Pod of today would be refused.
 func (c PodSecurityChange) Note() string {
 	if c.Profile == deploy.ProfilePrivileged {
 		return fmt.Sprintf("namespace %s was there before hodei: with it, Pod Security keeps no Pod out of it", c.Namespace)

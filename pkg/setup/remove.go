@@ -19,11 +19,10 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
-// goneEvery is the time between two looks at what is being deleted; a namespace
-// takes seconds.
+// goneEvery is how often we look whether deleted objects are gone. A namespace takes seconds.
 const goneEvery = 500 * time.Millisecond
 
-// remove does one removal. What is gone already is no error.
+// remove does one removal. An object that is gone already is no error.
 func (c *Client) remove(ctx context.Context, r Removal, dryRun bool) error {
 	switch r.way {
 	case deleteWithNamespace:
@@ -41,14 +40,14 @@ func (c *Client) remove(ctx context.Context, r Removal, dryRun bool) error {
 	return err
 }
 
-// release takes out of a namespace what hodei has set: what it has applied, by
-// applying nothing, and the labels that make it one of hodei's, whoever set them.
+// release removes from a namespace what hodei has set. Applying nothing removes the fields that hodei has applied; a
+// patch removes the labels by which hodei knows its namespaces, whoever set them.
 func (c *Client) release(ctx context.Context, namespace metav1.Object, dryRun bool) error {
 	empty := &unstructured.Unstructured{}
 	empty.SetAPIVersion("v1")
 	empty.SetKind("Namespace")
 	empty.SetName(namespace.GetName())
-	empty.SetUID(namespace.GetUID()) // or one that has gone meanwhile would be made anew
+	empty.SetUID(namespace.GetUID()) // without it, a namespace that is gone meanwhile would be created again
 	left, err := c.apply(ctx, empty, applyOptions{dryRun: dryRun})
 	if err != nil {
 		return err
@@ -65,9 +64,8 @@ func (c *Client) release(ctx context.Context, namespace metav1.Object, dryRun bo
 	return err
 }
 
-// releasedFields is a merge patch of what hodei install has not applied: the two
-// labels, and, if kubectl apply of the manifests has set them, the other labels of
-// the manifests and kubectl's note of what it has applied.
+// releasedFields returns a merge patch that removes what hodei install has not applied: the two labels, and, if kubectl
+// apply of the manifests has set them, the other labels of the manifests and kubectl's annotation.
 func releasedFields(namespace metav1.Object) map[string]any {
 	labels := map[string]any{deploy.LabelName: nil, deploy.LabelPartOf: nil}
 	fields := map[string]any{"labels": labels}
@@ -91,8 +89,8 @@ func releasedFields(namespace metav1.Object) map[string]any {
 	return fields
 }
 
-// Await returns when everything that was found has gone, the Pods of jobs too. After
-// timeout, or when ctx ends, it returns an error that names what is still there.
+// Await returns when everything that was found is gone, with the Pods of jobs. After timeout, or when ctx ends, it
+// returns an error that names what is still there.
 func (u *Uninstaller) Await(ctx context.Context, found *Found, timeout time.Duration) error {
 	left, err := awaitNothing(ctx, goneEvery, timeout, func(ctx context.Context) (string, error) { return u.Client.left(ctx, found) })
 	hint := "see what holds it: kubectl get namespaces -o yaml"
@@ -110,7 +108,7 @@ func (u *Uninstaller) Await(ctx context.Context, found *Found, timeout time.Dura
 	return nil
 }
 
-// left names one thing that is still there; "": nothing is.
+// left names one object that is still there; empty: all are gone.
 func (c *Client) left(ctx context.Context, found *Found) (string, error) {
 	for _, r := range found.Removals {
 		if r.way != deleteObject {
@@ -142,7 +140,7 @@ func (c *Client) left(ctx context.Context, found *Found) (string, error) {
 	return "", nil
 }
 
-// remaining says what of a namespace is left, by its own conditions.
+// remaining says what is left of a namespace, in the words of its own conditions.
 func remaining(live *unstructured.Unstructured) string {
 	conditions, _, _ := unstructured.NestedSlice(live.Object, "status", "conditions")
 	var text strings.Builder

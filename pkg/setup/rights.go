@@ -21,18 +21,17 @@ import (
 // Right is one verb on one resource.
 type Right struct {
 	Verb      string
-	Namespace string // "" is at cluster scope, or in all namespaces
+	Namespace string // empty: at cluster scope, or in all namespaces
 	// Resource may have a subresource: pods/log.
 	Resource schema.GroupResource
-	Name     string // of the one object; "" is any
+	Name     string // of one object; empty: any object
 }
 
-// Rights are several of them.
+// Rights is a list of rights.
 type Rights []Right
 
-// installRights are those that applying objects takes, and finding and deleting
-// what is stale. An object that is there needs no create; that it may be there
-// and may not is not worth two lists of rights.
+// installRights returns the rights to apply objects, and to find and delete stale ones. It includes create for objects
+// that exist already: a second list of rights would not be worth it.
 func installRights(objects []*unstructured.Unstructured) Rights {
 	var rights Rights
 	for _, object := range objects {
@@ -57,10 +56,9 @@ func installRights(objects []*unstructured.Unstructured) Rights {
 	return sortRights(rights)
 }
 
-// missingToInstall are the rights that we lack to apply objects and to grant what
-// their roles grant, in the order of sortRights. Kubernetes lets nobody grant more
-// than they have, save who may escalate that role, or bind it: only who may not is
-// asked for the role's rights one by one.
+// missingToInstall returns the rights that the caller lacks to apply objects and to grant what their roles grant, in
+// the order of sortRights. Kubernetes lets nobody grant rights that they don't have, unless they may escalate and bind
+// the role. So the role's own rights are checked one by one only for callers who may not do that.
 func (c *Client) missingToInstall(ctx context.Context, objects []*unstructured.Unstructured, granted []deploy.Right) (Rights, error) {
 	needed := installRights(objects)
 	for _, grant := range granted {
@@ -87,8 +85,7 @@ func (c *Client) missingToInstall(ctx context.Context, objects []*unstructured.U
 	return sortRights(append(missing, lacking...)), nil
 }
 
-// exemptions are the rights that let one make and bind a role without having what
-// it grants.
+// exemptions returns the rights with which one may make and bind a role without having the rights that it grants.
 func exemptions(granted deploy.Right) Rights {
 	escalate := Right{"escalate", granted.Namespace, manifestResources[granted.Kind].GroupResource(), granted.Role}
 	if granted.Subject == "" { // it is bound to nobody
@@ -99,7 +96,7 @@ func exemptions(granted deploy.Right) Rights {
 	return Rights{escalate, bind}
 }
 
-// sortRights puts those of one resource together, and each once.
+// sortRights puts the rights on one resource together, and removes duplicates.
 func sortRights(rights Rights) Rights {
 	slices.SortFunc(rights, func(a, b Right) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Resource.String(), b.Resource.String()),
@@ -108,8 +105,7 @@ func sortRights(rights Rights) Rights {
 	return slices.Compact(rights)
 }
 
-// checkRights asks before anything else whether we may, and names everything that
-// we may not.
+// checkRights returns an error that names all rights that the caller does not have.
 func (c *Client) checkRights(ctx context.Context, rights Rights, hint string) error {
 	missing, err := c.Missing(ctx, rights)
 	if err != nil {
@@ -118,7 +114,7 @@ func (c *Client) checkRights(ctx context.Context, rights Rights, hint string) er
 	return c.refuse(ctx, missing, hint)
 }
 
-// refuse names the rights that are missing; nil if none is.
+// refuse returns an error that names the missing rights; nil: none is missing.
 func (c *Client) refuse(ctx context.Context, missing Rights, hint string) error {
 	if len(missing) == 0 {
 		return nil
@@ -129,7 +125,7 @@ func (c *Client) refuse(ctx context.Context, missing Rights, hint string) error 
 	}
 }
 
-// Missing returns those of the rights that the caller does not have, in the same order.
+// Missing returns the rights that the caller does not have, in the order of rights.
 func (c *Client) Missing(ctx context.Context, rights Rights) (Rights, error) {
 	allowed := make([]bool, len(rights))
 	err := inParallel(len(rights), func(i int) error {
@@ -158,8 +154,7 @@ func (c *Client) Missing(ctx context.Context, rights Rights) (Rights, error) {
 	return missing, nil
 }
 
-// WhoAmI names the caller in a message: user "alice", or, where the cluster can't say,
-// the user of this context.
+// WhoAmI names the caller for a message: user "alice", or, if the cluster can't say, the user of this context.
 func (c *Client) WhoAmI(ctx context.Context) string {
 	review, err := c.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
 	if err != nil { // before 1.28 nobody can say
@@ -168,8 +163,7 @@ func (c *Client) WhoAmI(ctx context.Context) string {
 	return fmt.Sprintf("user %q", review.Status.UserInfo.Username)
 }
 
-// String lists rights that are sorted, those of one resource together: create and get pods
-// in a; list nodes.
+// String lists rights that are in the order of sortRights, such as: create and get pods in a; list nodes.
 func (rights Rights) String() string {
 	var list []string
 	for len(rights) > 0 {

@@ -11,15 +11,14 @@ package setup
 // set. install.sh uses the same, so that either can follow the other.
 const FieldManager = "hodei"
 
-// Hints are the commands that the hints of errors name, in the words of whoever runs
-// them. {hodei} in them stands for the program's name.
+// Hints are the hints of errors. Their commands repeat the flags that the user typed. {hodei} in them stands for the
+// program's name.
 type Hints struct {
 	// Again does the same once more.
 	Again string
 	// ByAdministrator is the whole hint for a caller who lacks rights.
 	ByAdministrator string
-	// Conflict is the whole hint for fields that somebody else has set. Profile comes
-	// before it if labels of Pod Security are among them; "" is nothing. Only an
-	// Installer meets conflicts.
+	// Conflict is the whole hint for fields that somebody else has set. If labels of Pod Security are among them,
+	// Profile comes before it, unless it is empty. Only an Installer meets conflicts.
 	Conflict, Profile string
 }

@@ -11,20 +11,19 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
-// Uninstaller takes hodei out of a cluster, in this order: Find, CheckRights, Remove of
-// what was found, Await, Remove of the namespaces that stay. Find and CheckRights change
-// nothing.
+// Uninstaller takes hodei out of a cluster, in this order: Find, CheckRights, Remove what was found, Await, Remove the
+// namespaces that stay. Find and CheckRights change nothing.
 type Uninstaller struct {
 	Client *Client
-	// WorkersNamespace is the only namespace of jobs to remove; with the last one goes
-	// what all of them share. "" is all.
+	// WorkersNamespace is the only namespace of jobs to remove; empty: all are removed. With the last one goes what all
+	// of them share.
 	WorkersNamespace string
 	Hints            Hints
 }
 
-// Remove does the removals in their order, and calls removed after each. It stops at the
-// first error, which may be one of removed. What is gone already is no error. With dryRun
-// the API server checks each removal, and removes nothing.
+// Remove does the removals in their order, and calls removed after each. It stops at the first error, also at one from
+// removed. An object that is gone already is no error. With dryRun the API server checks each removal, and removes
+// nothing.
 func (u *Uninstaller) Remove(ctx context.Context, removals []Removal, dryRun bool, removed func(Removal) error) error {
 	for _, r := range removals {
 		if err := u.Client.remove(ctx, r, dryRun); err != nil {
@@ -37,8 +36,7 @@ func (u *Uninstaller) Remove(ctx context.Context, removals []Removal, dryRun boo
 	return nil
 }
 
-// explain is kubernetes.Explain, whose hint for a right that is missing is about
-// running jobs.
+// explain returns what kubernetes.Explain does, with another hint for a missing right: Explain's is about running jobs.
 func (u *Uninstaller) explain(err error) error {
 	if _, told := errors.AsType[*job.Hinted](err); told {
 		return err

@@ -8,8 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// sharedRights are those that finding what all namespaces share takes, and what
-// refers to it.
+// sharedRights returns the rights to find what all namespaces share, and the bindings that refer to it.
 func sharedRights() Rights {
 	return Rights{
 		{"list", "", manifestResources["ClusterRole"].GroupResource(), ""},
@@ -18,8 +17,8 @@ func sharedRights() Rights {
 	}
 }
 
-// findRights are those that finding takes in namespaces. In one of hodei's own all
-// goes, whether or not it can be listed; only the jobs have to be known.
+// findRights returns the rights to find what is in namespaces. In a namespace that hodei made, only the jobs must be
+// listed: everything else goes with the namespace.
 func findRights(namespaces []corev1.Namespace, shared bool) Rights {
 	var rights Rights
 	if shared {
@@ -37,14 +36,13 @@ func findRights(namespaces []corev1.Namespace, shared bool) Rights {
 	return sortRights(rights)
 }
 
-// CheckRights returns an error that names every right which the caller lacks to remove
-// all that was found, and, if it waits, to see that all has gone and to release the
-// namespaces that stay.
+// CheckRights returns an error that names every right that the caller lacks to remove everything that was found. If the
+// caller waits, these include the rights to see that everything is gone, and to release the namespaces that stay.
 func (u *Uninstaller) CheckRights(ctx context.Context, found *Found, waits bool) error {
 	return u.Client.checkRights(ctx, removalRights(slices.Concat(found.Removals, found.Released), waits), u.Hints.ByAdministrator)
 }
 
-// removalRights are those that removing takes, and with waits seeing that it is done.
+// removalRights returns the rights to remove everything, and with waits those to see that it is gone.
 func removalRights(removals []Removal, waits bool) Rights {
 	var rights Rights
 	for _, r := range removals {

@@ -22,13 +22,13 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 )
 
-// readyEvery is the time between two looks: what is waited for takes the API server
-// milliseconds, and a quota's controller up to a second or two.
+// readyEvery is how often we look whether everything can be used. The API server needs milliseconds for that, and a
+// quota's controller up to two seconds.
 const readyEvery = 200 * time.Millisecond
 
-// Await returns when what was applied can be used: the namespaces are active, the quota
-// counts, and the roles hold, as far as we may ask for others' rights. After timeout it
-// returns an error that names what is missing.
+// Await returns when what was applied can be used: the namespaces are active, the quota counts, and the roles have
+// effect, as far as the caller may ask for the rights of others. After timeout it returns an error that names what is
+// missing.
 func (i *Installer) Await(ctx context.Context, timeout time.Duration) error {
 	objects, granted, err := i.chosen()
 	if err != nil {
@@ -49,11 +49,10 @@ func (i *Installer) Await(ctx context.Context, timeout time.Duration) error {
 	return nil
 }
 
-// awaitNothing polls look until nothing is missing, or for timeout, and returns what the last
-// look found missing, with the context's error. An error of look counts as missing, since
-// the next look may succeed; only a refusal ends the wait at once. Once the API server has
-// answered, a look that does not reach it is passed over: close to the deadline client-go
-// refuses to send, in words about its rate limiter.
+// awaitNothing calls look again and again until nothing is missing. After timeout it returns what the last look found
+// missing, with the context's error. An error of look counts as missing, because the next look may succeed; only a
+// refusal ends the wait at once. Once the API server has answered, a look that does not reach it is ignored: close to
+// the deadline client-go refuses to send, with an error about its rate limiter.
 func awaitNothing(ctx context.Context, every, timeout time.Duration, look func(context.Context) (string, error)) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -65,7 +64,7 @@ func awaitNothing(ctx context.Context, every, timeout time.Duration, look func(c
 		switch {
 		case apierrors.IsForbidden(err):
 			return false, err
-		case ctx.Err() != nil: // cut off: the look before says more
+		case ctx.Err() != nil: // the look was cut off; the one before says more
 			return false, ctx.Err()
 		case answered && !fromServer:
 			return false, nil
@@ -78,7 +77,7 @@ func awaitNothing(ctx context.Context, every, timeout time.Duration, look func(c
 	return missing, err
 }
 
-// notUsable says what can't be used yet; "": everything can.
+// notUsable says what can't be used yet; empty: everything can.
 func (c *Client) notUsable(ctx context.Context, objects []*unstructured.Unstructured, granted []deploy.Right) (string, error) {
 	for _, object := range objects {
 		if why, err := c.notReady(ctx, object); err != nil || why != "" {
@@ -88,7 +87,7 @@ func (c *Client) notUsable(ctx context.Context, objects []*unstructured.Unstruct
 	return c.notGranted(ctx, granted)
 }
 
-// notReady says why an object can't be used yet; "": it can.
+// notReady says why an object can't be used yet; empty: it can.
 func (c *Client) notReady(ctx context.Context, object *unstructured.Unstructured) (string, error) {
 	kind := object.GetKind()
 	if kind != "Namespace" && kind != "ServiceAccount" && kind != "ResourceQuota" {
@@ -119,8 +118,8 @@ func (c *Client) notReady(ctx context.Context, object *unstructured.Unstructured
 	return "", nil
 }
 
-// notGranted names a right that a service account has been given and that does not
-// hold yet; "": they all do, or we may not ask.
+// notGranted names a right that a service account was given and does not have yet; empty: they have all of theirs, or
+// the caller may not ask.
 func (c *Client) notGranted(ctx context.Context, granted []deploy.Right) (string, error) {
 	type question struct {
 		deploy.Right

@@ -49,27 +49,28 @@ func TestInstallAwait(t *testing.T) {
 		{"nobody may ask for others' rights", reviews, "403 no", ""},
 		{"a namespace that goes", "GET /api/v1/namespaces/hodei-system",
 			`{"kind":"Namespace","apiVersion":"v1","status":{"phase":"Terminating"}}`,
-			"installed, but not usable after 50ms: namespace hodei-system is Terminating"},
+			"installed, but not usable after 2s: namespace hodei-system is Terminating"},
 		{"an account that is gone", fmt.Sprintf(accounts, "hodei-jobs-workers", "hodei-jobs-worker"), "404 no",
-			"installed, but not usable after 50ms: serviceaccount hodei-jobs-worker in namespace hodei-jobs-workers is gone again"},
+			"installed, but not usable after 2s: serviceaccount hodei-jobs-worker in namespace hodei-jobs-workers is gone again"},
 		{"a quota that does not count", "GET /api/v1/namespaces/hodei-jobs-workers/resourcequotas/hodei-jobs",
 			`{"kind":"ResourceQuota","apiVersion":"v1","spec":{"hard":{"pods":"5"}}}`,
-			"installed, but not usable after 50ms: resourcequota hodei-jobs in namespace hodei-jobs-workers does not count yet"},
+			"installed, but not usable after 2s: resourcequota hodei-jobs in namespace hodei-jobs-workers does not count yet"},
 		{"a role that does not hold", reviews, fmt.Sprintf(review, false),
-			"installed, but not usable after 50ms: service account hodei-jobs-workers/hodei-jobs-worker may not get pods in " +
+			"installed, but not usable after 2s: service account hodei-jobs-workers/hodei-jobs-worker may not get pods in " +
 				"hodei-jobs-workers yet"},
 		{"an API server with a bad second", "GET /api/v1/namespaces/hodei-system", "500 etcdserver: leader changed",
-			"installed, but not usable after 50ms: etcdserver: leader changed"},
+			"installed, but not usable after 2s: etcdserver: leader changed"},
 		{"a question that is refused", "GET /api/v1/namespaces/hodei-system", "403 not you", "not you"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			server := installedServer()
 			if test.request != "" {
 				server[test.request] = test.answer
 			}
 			timeout := time.Minute
-			if strings.Contains(test.want, "50ms") {
-				timeout = 50 * time.Millisecond
+			if strings.Contains(test.want, "2s") {
+				timeout = 2 * time.Second
 			}
 			i := &Installer{Client: client(t, server), Choices: deploy.Options{Quota: quota}}
 			err := i.Await(t.Context(), timeout)

@@ -1,6 +1,6 @@
-// Package signals is how hodei hears what it is sent: which signals ask it to end, which it passes on
-// to a command, what counts as one, and what a signal's exit code is. Start with [New], once a process,
-// before anything else asks for a signal. It decides nothing about a job.
+// Package signals hears the signals that hodei is sent. It knows which of them ask hodei to end, which hodei passes on
+// to a job's command, when two equal ones count as one, and which exit code a signal makes. Start with [New]: once in
+// a process, before anything else asks for a signal. The package decides nothing about a job.
 package signals
 
 import (
@@ -26,29 +26,27 @@ import (
 // parent's signal. A person who presses Ctrl-C twice takes longer.
 const sameSignal = 200 * time.Millisecond
 
-// Ending ask a program to end. SIGQUIT and SIGABRT are among them for the sake of
-// Go, which would print all its goroutines.
+// Ending are the signals that ask a program to end. SIGQUIT and SIGABRT are among them because Go, left to itself,
+// would print all its goroutines at them.
 var Ending = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGABRT}
 
 // AsksToEnd reports whether a signal asks hodei to end; all others are only for the command.
 func AsksToEnd(sig os.Signal) bool { return slices.Contains(Ending, sig) }
 
-// PassedOn are the signals that hodei passes on to the command of a job that it follows, as if
-// a shell here had started the command. The numbers are those of Linux, on which the command
-// runs.
+// PassedOn are the signals that hodei passes on to the command of a job that it follows, as if a shell here had started
+// the command. The values are Linux's numbers, because the command runs on Linux.
 var PassedOn = map[os.Signal]int32{
 	syscall.SIGQUIT: 3, syscall.SIGABRT: 6, syscall.SIGUSR1: 10, syscall.SIGUSR2: 12, syscall.SIGALRM: 14,
 }
 
-// Set are the signals that hodei hears. A signal that was ignored when hodei started stays
-// ignored: SIGHUP under nohup, SIGINT and SIGQUIT in the background of a shell without job
-// control. A nil value ignores none.
+// Set hears signals. A signal that was ignored when hodei started stays ignored: SIGHUP under nohup, SIGINT and SIGQUIT
+// in the background of a shell without job control. A nil Set ignores none. Its methods may be called at the same time.
 type Set struct {
 	ignored map[os.Signal]bool
-	heard   atomic.Int32 // by so many
+	heard   atomic.Int32 // how many calls of Hear have not ended
 }
 
-// New finds out which are ignored. It is called before any is asked for.
+// New returns a Set that ignores the signals that the process ignores now.
 func New() *Set {
 	s := &Set{ignored: map[os.Signal]bool{}}
 	for _, sig := range Ending {
@@ -62,7 +60,7 @@ func New() *Set {
 	return s
 }
 
-// notify has the wanted signals sent to c, except ignored ones.
+// notify makes the system send the wanted signals to c, except those that stay ignored.
 func (s *Set) notify(c chan<- os.Signal, wanted ...os.Signal) {
 	wanted = slices.DeleteFunc(slices.Clone(wanted), func(sig os.Signal) bool { return s.ignored[sig] })
 	if len(wanted) > 0 { // none would be all
@@ -70,8 +68,8 @@ func (s *Set) notify(c chan<- os.Signal, wanted ...os.Signal) {
 	}
 }
 
-// Hear returns the signals wanted, equal ones that follow each other within sameSignal
-// once, until stop. Then the next one ends the process.
+// Hear returns a channel of the wanted signals. Equal ones that follow each other within 200 ms come once. After stop
+// none comes, and the next signal ends the process. stop may be called more than once.
 func (s *Set) Hear(wanted ...os.Signal) (heard <-chan os.Signal, stop func()) {
 	if s == nil {
 		s = &Set{}
@@ -87,8 +85,9 @@ func (s *Set) Hear(wanted ...os.Signal) (heard <-chan os.Signal, stop func()) {
 	return once, sync.OnceFunc(func() { close(done) })
 }
 
-// distinct passes signals on until done is closed, and after that for sameSignal, in which an
-// equal one does not count. It drops signals that nobody takes.
+// distinct passes signals on until done is closed, except those that are equal to the one less than sameSignal before.
+// It drops signals that nobody takes. It returns sameSignal after the last signal at the earliest, so that one that is
+// equal to it does not end the process.
 func distinct(from <-chan os.Signal, to chan<- os.Signal, done <-chan struct{}) {
 	var last os.Signal
 	var at time.Time
@@ -111,8 +110,8 @@ func distinct(from <-chan os.Signal, to chan<- os.Signal, done <-chan struct{}) 
 	}
 }
 
-// UnlessSignaled returns f's exit code, or that of a SIGQUIT or SIGABRT which nobody hears:
-// left to Go, they would print all its goroutines.
+// UnlessSignaled runs f and returns its exit code. If SIGQUIT or SIGABRT comes while nobody hears signals, it returns
+// that signal's exit code at once, and leaves f behind: Go, left to itself, would print all its goroutines.
 func (s *Set) UnlessSignaled(f func() int) int {
 	code, raw := make(chan int, 1), make(chan os.Signal, 1)
 	s.notify(raw, syscall.SIGQUIT, syscall.SIGABRT)
@@ -130,8 +129,8 @@ func (s *Set) UnlessSignaled(f func() int) int {
 	}
 }
 
-// ForSession hears what a session acts on, and makes a closed stdout an error like any
-// other.
+// ForSession is Hear for all signals that a session acts on. It also ignores SIGPIPE, so that writing to a closed
+// stdout is an error like any other.
 func (s *Set) ForSession() (heard <-chan os.Signal, stop func()) {
 	signal.Ignore(syscall.SIGPIPE)
 	return s.Hear(slices.AppendSeq(slices.Clone(Ending), maps.Keys(PassedOn))...)
@@ -142,12 +141,12 @@ type Second bool
 
 // What the signal after the one that was heard does.
 const (
-	NextEndsUs Second = true  // whatever hangs
-	StillHeard Second = false // what is being cleaned up is
+	NextEndsUs Second = true  // it ends the process, whatever hangs
+	StillHeard Second = false // nothing: what was begun is being cleaned up
 )
 
-// UntilSignal returns a context that ends with the first signal that asks a program to end. Its
-// cause is a Signaled.
+// UntilSignal returns a context that ends with the first signal of [Ending], and then has a [Signaled] as its cause.
+// The caller calls the function when it needs the context no more; it waits for the goroutine that hears the signal.
 func (s *Set) UntilSignal(ctx context.Context, then Second) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	heard, stop := s.Hear(Ending...)
@@ -178,8 +177,8 @@ func (s Signaled) Error() string { return "interrupted by " + Name(s.signal) }
 // Is makes it the end of a context like any other.
 func (s Signaled) Is(target error) bool { return target == context.Canceled }
 
-// InterruptedBy is the end of a command whose context untilSignal has ended; err, if not
-// nil, is shown.
+// InterruptedBy returns the [job.ExitError] of a command whose context, from [Set.UntilSignal], has ended: with the
+// exit code of the signal that ended it. err is shown; nil: nothing is.
 func InterruptedBy(ctx context.Context, err error) error {
 	if s, ok := errors.AsType[Signaled](context.Cause(ctx)); ok {
 		return &job.ExitError{Code: ExitCode(s.signal), Err: err}
@@ -187,7 +186,7 @@ func InterruptedBy(ctx context.Context, err error) error {
 	return &job.ExitError{Code: job.ExitCancelled, Err: err}
 }
 
-// ExitCode is that of a command that a signal ended, as sh(1) has it.
+// ExitCode returns the exit code that sh(1) gives a command that was ended by sig: 128 and its number.
 func ExitCode(sig os.Signal) int {
 	if n, ok := sig.(syscall.Signal); ok {
 		return 128 + int(n)

@@ -6,12 +6,12 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
-// leastPoints is from how many on a line of bars tells more than a number.
+// leastPoints is the fewest points that are drawn: with fewer, a line of bars tells no more than a number.
 const leastPoints = 3
 
-// CPUCurve returns the use of CPU over a run, in cores, in n parts of the time that are equally
-// long, or fewer where there are fewer samples. It is nil if fewer than four samples, which are in
-// the order of their times, have the figure.
+// CPUCurve returns the use of CPU over a run, in cores: the mean in each of n equal parts of its time, or of fewer
+// parts if there are few samples. samples are in the order of their times. The curve is nil if fewer than four have
+// the figure.
 func CPUCurve(samples []job.Sample, n int) []float64 {
 	var known []job.Sample
 	for _, s := range samples {
@@ -24,7 +24,7 @@ func CPUCurve(samples []job.Sample, n int) []float64 {
 	})
 }
 
-// MemoryCurve returns the highest use of memory in each part, in bytes, as CPUCurve does of CPU.
+// MemoryCurve returns the highest use of memory in each part, in bytes. See [CPUCurve] for the parts.
 func MemoryCurve(samples []job.Sample, n int) []float64 {
 	var known []job.Sample
 	for _, s := range samples {
@@ -35,7 +35,7 @@ func MemoryCurve(samples []job.Sample, n int) []float64 {
 	return curve(known, min(n, len(known)-1), func(from, to time.Time) float64 {
 		highest := 0.0
 		for i, s := range known {
-			// The one before counts until the next one comes.
+			// A sample counts until the next one.
 			if !s.Time.After(to) && (!s.Time.Before(from) || i+1 < len(known) && known[i+1].Time.After(to)) {
 				highest = max(highest, float64(*s.Usage.Memory.Current))
 			}
@@ -44,7 +44,7 @@ func MemoryCurve(samples []job.Sample, n int) []float64 {
 	})
 }
 
-// curve divides the time of samples into n parts.
+// curve divides the time of samples into n equal parts, and returns the value of each. It is nil if there are too few.
 func curve(samples []job.Sample, n int, value func(from, to time.Time) float64) []float64 {
 	if n < leastPoints {
 		return nil
@@ -62,7 +62,7 @@ func curve(samples []job.Sample, n int, value func(from, to time.Time) float64) 
 	return values
 }
 
-// cpuAt is the CPU time at t, in seconds: between two samples it has grown evenly.
+// cpuAt returns the CPU time at t, in seconds. It takes the time to grow evenly between two samples.
 func cpuAt(samples []job.Sample, t time.Time) float64 {
 	before := samples[0]
 	for _, s := range samples {

@@ -8,37 +8,35 @@ import (
 )
 
 const (
-	// ThrottledShare is the share of the quota's periods from which on throttling has hurt. A run
-	// that is held back in a tenth of its periods loses up to a tenth of its time, and a tenth is
-	// more than one run differs from the next by itself. Below that a burst was held back for a
-	// moment, which is what a quota is for. (The alert CPUThrottlingHigh of kubernetes-mixin fires
-	// from a quarter on: it wakes somebody up, a summary does not.)
-	ThrottledShare = 0.10
-	// ThrottledLeast is the least time that it has cost by then: a person does not notice less than
-	// a second, and a command of a few periods has no share to speak of.
-	ThrottledLeast = time.Second
-	// WaitedShare is the share of a run's time from which on waits of all its threads are told of,
-	// for the same reason as ThrottledShare.
-	WaitedShare = 0.10
-	// waitsShare is the same between two samples of a job that runs: who watches it is to see what
-	// begins to be short.
+	// throttledShare is the least share of the quota's periods in which throttling has hurt. A run that is held back in
+	// a tenth of its periods loses up to a tenth of its time, which is more than two runs of one command usually
+	// differ by. With a smaller share, a burst was held back for a moment, and that is what a quota is for. (The alert
+	// CPUThrottlingHigh of kubernetes-mixin fires at a quarter, because it wakes somebody up; a summary does not.)
+	throttledShare = 0.10
+	// throttledLeast is the least time for which threads must have been held back: nobody notices less than a second,
+	// and in a run of a few periods a share means nothing.
+	throttledLeast = time.Second
+	// waitedShare is the least share of a run's time for which all its threads must have waited before a summary says
+	// so. The reason is that of throttledShare.
+	waitedShare = 0.10
+	// waitsShare is the same between two samples of a running job. It is smaller, so that somebody who watches the job
+	// sees early what runs short.
 	waitsShare = 0.01
 )
 
-// Throttled returns the share of the quota's periods, 0 to 1, in which threads were held back, and
-// whether that has hurt: from [ThrottledShare] on, if it has cost [ThrottledLeast] or more. Only then
-// does a summary tell of it, a report mark it and an advice raise the limit. What is not known has
-// not hurt.
+// Throttled returns the share of the quota's periods, 0 to 1, in which threads were held back, and whether that has
+// hurt: in a tenth of the periods or more, and for a second or more. Only then does a summary mention it, a report mark
+// it and an advice raise the limit. If a figure is missing, throttling has not hurt.
 func Throttled(c *job.CPUUsage) (share float64, hurt bool) {
 	if c.Throttled == nil || c.Periods == nil || c.ThrottledPeriods == nil || *c.Periods == 0 {
 		return 0, false
 	}
 	share = min(float64(*c.ThrottledPeriods)/float64(*c.Periods), 1)
-	return share, share >= ThrottledShare && *c.Throttled >= ThrottledLeast
+	return share, share >= throttledShare && *c.Throttled >= throttledLeast
 }
 
-// waited names what all threads waited for so long that it is worth telling, with its share of the
-// time.
+// waited returns what all threads waited for during at least waitedShare of the time, each with its share; empty:
+// nothing.
 func waited(p job.PressureUsage, wall time.Duration) string {
 	if wall <= 0 {
 		return ""
@@ -49,12 +47,12 @@ func waited(p job.PressureUsage, wall time.Duration) string {
 		}
 		return new(min(full.Seconds()/wall.Seconds(), 1))
 	}
-	parts, _ := shares(WaitedShare, share(p.CPUFull), share(p.MemoryFull), share(p.IOFull))
+	parts, _ := shares(waitedShare, share(p.CPUFull), share(p.MemoryFull), share(p.IOFull))
 	return strings.Join(parts, ", ")
 }
 
-// Waits names what all threads wait for now, with its share of the time, from a hundredth on. It is
-// empty if that is nothing, and [Unknown] if the kernel does not count it.
+// Waits returns what all threads wait for now, each with its share of the time, if that is a hundredth or more. It is
+// empty if there is nothing, and [Unknown] if the kernel does not count waits.
 func Waits(r job.Rate) string {
 	parts, known := shares(waitsShare, r.CPUPressure, r.MemoryPressure, r.IOPressure)
 	if !known {
@@ -63,7 +61,7 @@ func Waits(r job.Rate) string {
 	return strings.Join(parts, " ")
 }
 
-// shares writes those that are at least so large, and tells whether any is known.
+// shares writes the shares that are least or more, and reports whether any share is known.
 func shares(least float64, cpu, memory, disk *float64) (parts []string, known bool) {
 	for _, w := range []struct {
 		name  string

@@ -12,12 +12,12 @@ import (
 type Figures struct {
 	// Usage are the figures. It must not be nil.
 	Usage *job.Usage
-	// Rate is what is used now; nil: that is not known, or the attempt is over.
+	// Rate is what the attempt uses now; nil: not known, or the attempt is over.
 	Rate *job.Rate
-	// Wall is how long the command ran; 0: that is not known.
+	// Wall is how long the command ran; 0: not known.
 	Wall time.Duration
-	// Probes are the parts of the eBPF, and NoEBPF tells that there are none. With neither, nothing
-	// is known of eBPF.
+	// Probes are the parts of the eBPF assist. NoEBPF is true if there is none. Without Probes and NoEBPF, nothing is
+	// known of eBPF.
 	Probes []job.Probe
 	NoEBPF bool
 }
@@ -29,8 +29,7 @@ type Line struct {
 	Text string
 }
 
-// Lines returns all figures in words, those that are not known too, always the same in the same
-// order.
+// Lines returns all figures in words, always the same ones in the same order. A figure that is not known has no text.
 func (f *Figures) Lines() []Line {
 	u := f.Usage
 	var rate job.Rate
@@ -58,7 +57,7 @@ func (f *Figures) Lines() []Line {
 	}
 }
 
-// listed joins those of parts that say something.
+// listed joins the parts that are not empty.
 func listed(parts ...string) string {
 	var known []string
 	for _, p := range parts {
@@ -97,7 +96,7 @@ func throttledText(c job.CPUUsage) string {
 	return text
 }
 
-// memoryText says why there is nothing, where that is known.
+// memoryText writes the use of memory. If there is none, it says why, if that is known.
 func memoryText(u *job.Usage) string {
 	m := u.Memory
 	if m.Current == nil && m.Peak == nil && u.Source == processSource {
@@ -146,7 +145,7 @@ func victimText(v *job.OOMVictim) string {
 	return text + ")"
 }
 
-// ioText says why there is nothing, where that is known.
+// ioText writes what was read and written. If nothing was counted, it says why, if that is known.
 func ioText(usage *job.Usage, rate job.Rate) string {
 	u := usage.IO
 	text := directions("read ", u.ReadBytes, "written ", u.WriteBytes)
@@ -165,7 +164,8 @@ func ioText(usage *job.Usage, rate job.Rate) string {
 	return text
 }
 
-// networkText says why there is nothing, where that is known: only the eBPF could tell.
+// networkText writes what was received and sent, which only eBPF counts. If nothing was counted, it says why, if that
+// is known.
 func (f *Figures) networkText(rate job.Rate) string {
 	n := f.Usage.Network
 	total := n.Total()
@@ -202,7 +202,7 @@ func threadsText(p job.PidsUsage) string {
 	return text + ", the launcher's among them"
 }
 
-// timed says how long some threads, and all, waited.
+// timed writes for how long some threads waited, and for how long all of them did.
 func timed(name string, some, full *time.Duration) string {
 	switch {
 	case some == nil && full == nil:
@@ -215,8 +215,8 @@ func timed(name string, some, full *time.Duration) string {
 	return fmt.Sprintf("%s %s (all %s)", name, cpuTime(some), cpuTime(full))
 }
 
-// runQueueText says how long threads waited for a CPU, as far as powers of two tell, and that what
-// was counted is a sample.
+// runQueueText writes how long threads waited for a CPU, to the next power of two, and during which part of the run the
+// waits were counted.
 func (f *Figures) runQueueText() string {
 	waits := f.Usage.RunQueueWaits
 	var total float64
@@ -236,7 +236,7 @@ func (f *Figures) runQueueText() string {
 	return fmt.Sprintf("of %.0f waits for a CPU%s half %s, 99%% %s", total, seen, below(waits, 0.5*total), below(waits, 0.99*total))
 }
 
-// below says what n of the waits were shorter than.
+// below writes the duration that at least n of the waits stayed below.
 func below(waits []uint64, n float64) string {
 	const longest = 40 // of the powers of two: two weeks
 	var sum float64

@@ -2,7 +2,7 @@ package usage
 
 import "strings"
 
-// sources says where figures come from, by what [job.Usage] calls it.
+// sources says in words where figures come from. The keys are the values of Source in [job.Usage].
 var sources = map[string]string{
 	"cgroup2":      "the kernel's files of the job's container (cgroup v2)",
 	"cgroup1":      "the kernel's files of the job's container (cgroup v1)",
@@ -13,8 +13,8 @@ var sources = map[string]string{
 }
 
 const (
-	// processSource begins the name of a source that is weaker than a cgroup: what a process did
-	// that came and went unseen, and what the kernel holds for the job, is not in it.
+	// processSource begins the name of a source that is weaker than a cgroup: it misses processes that came and went
+	// unseen, and memory that the kernel itself holds for the job.
 	processSource = "proc"
 	// ebpfSource ends the name of a source that eBPF assists.
 	ebpfSource = "+ebpf"
@@ -23,7 +23,7 @@ const (
 // HasEBPF reports whether eBPF assists a source.
 func HasEBPF(source string) bool { return strings.HasSuffix(source, ebpfSource) }
 
-// sourceText says where figures come from, in words.
+// sourceText returns where figures come from, in words.
 func sourceText(source string) string {
 	if text := sources[source]; text != "" {
 		return text

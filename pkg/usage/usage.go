@@ -1,11 +1,9 @@
-// Package usage says in a few words what a job has used, and decides which figures have hurt it:
-// what the summary of a run, describe, top, report and advise agree on. Start with [Parts], the
-// words of a summary; [Figures] has all that is known, and [Throttled] is the rule by which a CPU
-// limit has hurt.
+// Package usage says in a few words what a job has used, and decides which figures have hurt it, so that the summary of
+// a run, describe, top, report and advise agree. Start with [Parts], the words of a summary. [Figures] has everything
+// that is known, and [Throttled] is the rule for a CPU limit that has hurt.
 //
-// It measures nothing and draws nothing, and knows no terminal: curves are numbers, and what a job
-// itself says (the name of a process, the reason why a probe is absent) is passed on as it is, for
-// the caller to make printable.
+// It measures nothing and draws nothing: curves are numbers. Texts of the job itself, such as the name of a process or
+// the reason why a probe is absent, are passed on unchanged. The caller makes them printable.
 package usage
 
 import (
@@ -16,11 +14,11 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
-// Unknown stands for a figure that is not known, where there has to be a word.
+// Unknown stands for a figure that is not known, where something has to be shown.
 const Unknown = "-"
 
 // Parts returns what an attempt has cost, each figure in a few words. It leaves out figures that
-// are not known or tell nothing. wall is how long the command ran; 0: that is not known.
+// are not known or tell nothing. wall is how long the command ran; 0: not known.
 func Parts(u *job.Usage, wall time.Duration, style Style) []string {
 	var parts []string
 	add := func(known bool, format string, args ...any) {
@@ -62,11 +60,10 @@ func Arrows() Style {
 	return Style{read: "read ", written: "written ", received: "↓", sent: "↑"}
 }
 
-// curveWidth is that of a curve between words: all of a summary fits 100 columns.
+// curveWidth is the width in columns of a curve between words, with which a summary fits 100 columns.
 const curveWidth = 8
 
-// WithCurves returns s with the curves of samples behind CPU and memory, as draw writes them, if
-// there are enough samples.
+// WithCurves returns s with a curve behind CPU and one behind memory, if there are enough samples. draw writes a curve.
 func (s Style) WithCurves(samples []job.Sample, draw func(values []float64) string) Style {
 	if line := draw(CPUCurve(samples, curveWidth)); line != "" {
 		s.cpu = " " + line
@@ -77,7 +74,7 @@ func (s Style) WithCurves(samples []job.Sample, draw func(values []float64) stri
 	return s
 }
 
-// cpuTime writes d in seconds up to some minutes, because it is compared with other seconds.
+// cpuTime writes d in seconds if it is below 1000 s, because readers compare it with other seconds.
 func cpuTime(d *time.Duration) string {
 	if d == nil {
 		return ""
@@ -88,8 +85,8 @@ func cpuTime(d *time.Duration) string {
 	return job.Duration(*d)
 }
 
-// memoryPeak writes the peak, of the limit if there is one, and says if it is only the highest
-// sample: between two samples there may have been more.
+// memoryPeak writes the peak and the limit. If the peak is only the highest sample it adds "or more", because the use
+// may have been higher between two samples.
 func memoryPeak(m job.MemoryUsage) string {
 	if m.Peak == nil {
 		return ""
@@ -114,7 +111,7 @@ func moved(counters ...*uint64) bool {
 	return false
 }
 
-// directions writes two counters of bytes, each behind its word, as far as they are known.
+// directions writes two counters of bytes, each behind its word. A counter that is not known is left out.
 func directions(firstWord string, first *uint64, secondWord string, second *uint64) string {
 	var parts []string
 	if first != nil {
@@ -126,11 +123,10 @@ func directions(firstWord string, first *uint64, secondWord string, second *uint
 	return strings.Join(parts, " ")
 }
 
-// Percent writes a share, 0 to 1, as a person reads it: 80%.
+// Percent writes a share, 0 to 1, in percent: 80%.
 func Percent(share float64) string { return fmt.Sprintf("%.0f%%", 100*share) }
 
-// PerSecond writes a rate of bytes; [Unknown] if there is none, or one that no counter of 64 bits
-// can have.
+// PerSecond writes a rate of bytes. It returns [Unknown] for nil, and for a rate that no counter of 64 bits can have.
 func PerSecond(rate *float64) string {
 	if rate == nil || *rate < 0 || *rate >= 1<<63 {
 		return Unknown

@@ -533,11 +533,7 @@ func commandOf(j *batchv1.Job) string {
 	if err != nil {
 		return ""
 	}
-	words := make([]string, len(spec.Command))
-	for i, word := range spec.Command {
-		words[i] = shell.Quote(word)
-	}
-	return strings.Join(words, " ")
+	return shell.Line(spec.Command)
 }
 
 // attempts counts the Pods that a job has had. That includes those that have ended and that the job controller has

@@ -54,7 +54,9 @@ func (t *testOptions) try(ctx context.Context, command []string) (tried *trial, 
 	}
 	defer store.Close(func(string) {})
 	defer func() { err = errors.Join(err, t.remove(ctx, spec.Name)) }()
-	made, err := t.place.Submit(ctx, spec, id, kubernetes.RunOptions{})
+	submitting, cancel := context.WithTimeout(ctx, 2*t.timeout) // an API server may accept connections and not answer
+	defer cancel()
+	made, err := t.place.Submit(submitting, spec, id, kubernetes.RunOptions{})
 	if err != nil {
 		return nil, causeOf(ctx, err)
 	}

@@ -23,9 +23,9 @@ const (
 	// FirstWait is how long a command that is to follow something waits for the first
 	// answer: an API server that is restarted is back within a minute.
 	FirstWait = 2 * time.Minute
-	// LostWait is how long one that follows waits for the next answer: longer than an
+	// lostWait is how long one that follows waits for the next answer: longer than an
 	// upgrade of the cluster or a train through the mountains, and no CI job for ever.
-	LostWait = time.Hour
+	lostWait = time.Hour
 	// refusedWait is how long the API server may refuse credentials or rights that were good
 	// before hodei gives up. Meanwhile hodei asks the credential plugin and the token file
 	// again; and an API server that has just started refuses what it has not read yet.
@@ -92,7 +92,7 @@ func Unanswered(err error) bool {
 // are final, which to wait out, and what to say meanwhile. The zero Contact has had good
 // answers up to now. It must be used by one goroutine.
 type Contact struct {
-	// Wait is how long to wait for a good answer; 0 is LostWait.
+	// Wait is how long to wait for a good answer; 0 is lostWait.
 	Wait time.Duration
 
 	bad     time.Time // when the answers ceased to be good; zero: they are
@@ -124,7 +124,7 @@ func (c *Contact) Next(now time.Time, err error) (string, *job.Failure) {
 	}
 	wait := c.Wait
 	if wait == 0 {
-		wait = LostWait
+		wait = lostWait
 	}
 	why := lostBy(err)
 	switch {

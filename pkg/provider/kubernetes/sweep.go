@@ -13,13 +13,13 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
-// sweepMargin is what a job has beyond its start timeout. Whoever waits for the start has
-// given up and removed it by then. Where there is an agent, evictWait comes on top: it has
-// its Pod evicted, which leaves the reason with the Job.
+// sweepMargin is the time that a job has beyond its start timeout. By then, whoever waits for the start has given up and
+// removed the job. If there is an agent, evictWait is added, because the agent has its Pod evicted, and that leaves the
+// reason with the Job.
 const sweepMargin = time.Minute
 
-// Swept is a job that Sweep has removed, or was to.
-type Swept struct {
+// sweptJob is a job that sweep has removed, or could not remove.
+type sweptJob struct {
 	Name string
 	// Why in one line: what kept it from starting.
 	Why string
@@ -27,15 +27,12 @@ type Swept struct {
 	Err *job.Failure
 }
 
-// sweepMost bounds the jobs that are looked at: each is some KiB on the wire.
+// sweepMost bounds the jobs that one sweep reads: each is some KiB on the wire.
 const sweepMost = 500
 
-// Sweep removes the jobs of the namespace whose start timeout is over, which have not
-// started, and which nothing in the cluster would ever end: a Pod without an agent waits
-// for ever. One that is or was queued or suspended is left alone, and so is that of the
-// name keep. It is one request where there is nothing to do. The error, a *job.Failure, is
-// of the looking; that of a job which could not be removed is with it.
-func (p *Provider) Sweep(ctx context.Context, keep string) ([]Swept, error) {
+// sweep does what [Provider.SweepNotes] says. If there is nothing to remove, that takes one request. The error is a
+// *job.Failure if the jobs can't be listed. A job that can't be removed has an error of its own.
+func (p *Provider) sweep(ctx context.Context, keep string) ([]sweptJob, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	namespace, ours := p.settings.Namespace, manifest.LabelManagedBy+"="+manifest.ManagedBy
@@ -59,7 +56,7 @@ func (p *Provider) Sweep(ctx context.Context, keep string) ([]Swept, error) {
 	if err != nil {
 		return nil, explain.Error(err)
 	}
-	var swept []Swept
+	var swept []sweptJob
 	for _, j := range late {
 		spec, err := manifest.SpecOf(j)
 		if err != nil {
@@ -75,17 +72,18 @@ func (p *Provider) Sweep(ctx context.Context, keep string) ([]Swept, error) {
 		err = p.client.BatchV1().Jobs(namespace).Delete(ctx, j.Name,
 			metav1.DeleteOptions{PropagationPolicy: &background, Preconditions: &conditions})
 		if !isGone(err) {
-			swept = append(swept, Swept{j.Name, why, explain.Error(err)})
+			swept = append(swept, sweptJob{j.Name, why, explain.Error(err)})
 		}
 	}
 	return swept, nil
 }
 
-// SweepNotes is [Provider.Sweep] for a command that has something else to do: it returns a line
-// for each job that was to be removed. It does not report a cluster that does not answer: the
-// command's own requests do.
+// SweepNotes removes the jobs of the namespace that did not start within their start timeout and that nothing in the
+// cluster would ever end. It leaves alone the job called keep, and those that are or were queued or suspended. It returns
+// a line about each job that was removed, or could not be. A cluster that does not answer is not reported, because the
+// command's own requests do that.
 func (p *Provider) SweepNotes(ctx context.Context, keep string) []string {
-	swept, _ := p.Sweep(ctx, keep)
+	swept, _ := p.sweep(ctx, keep)
 	var notes []string
 	for _, s := range swept {
 		switch {

@@ -136,7 +136,7 @@ func TestSweep(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			swept, err := p.Sweep(t.Context(), test.keep)
+			swept, err := p.sweep(t.Context(), test.keep)
 			var got []string
 			for _, s := range swept {
 				name := s.Name
