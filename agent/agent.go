@@ -177,7 +177,7 @@ func newAgent(c Config) *agent {
 		changed:    make(chan struct{}),
 		samples:    meter.NewSampler(),
 		compressor: sync.OnceValue(newCompressor),
-		state:      &hodeipb.State{Phase: hodeipb.Phase_WAITING, AgentStarted: timestamppb.Now()},
+		state:      &hodeipb.State{Phase: hodeipb.Phase_WAITING, AgentStarted: timestamppb.Now(), Signals: new(uint64(0))},
 	}
 	a.jobUser.Store(guard.NoUser)
 	if !c.Detached { // somebody is on the way
@@ -368,6 +368,7 @@ func (a *agent) setState(change func(*hodeipb.State)) {
 		s := &hodeipb.State{
 			Phase: a.state.Phase, AgentStarted: a.state.AgentStarted,
 			CommandStarted: a.state.CommandStarted, BlockedOnOutput: a.state.BlockedOnOutput, Probes: a.state.Probes,
+			Signals: a.state.Signals,
 		}
 		change(s)
 		a.state = s

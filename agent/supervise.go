@@ -174,6 +174,7 @@ func (s *supervisor) obey(order *hodeipb.Control) {
 			s.Log.Info("signal not passed on: the command has not started", "signal", o.Signal)
 		case o.Signal > 0 && o.Signal < 65:
 			s.signal(unix.Signal(o.Signal))
+			s.setState(func(st *hodeipb.State) { st.Signals = new(st.GetSignals() + 1) })
 		}
 	case *hodeipb.Control_Cancel:
 		grace := s.Grace

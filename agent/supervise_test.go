@@ -114,6 +114,9 @@ func TestConversation(t *testing.T) {
 			}
 			launcher.Close()
 			r := <-result
+			if tt.name == "a signal before it started" && a.state.GetSignals() != 0 {
+				t.Errorf("it says that it passed on %d signals", a.state.GetSignals())
+			}
 			if phase := a.phase(); r.Code != tt.code || r.Cause != tt.cause || (r.Started != nil) != tt.ran ||
 				phase != hodeipb.Phase_ENDED {
 				t.Errorf("exit record %v in phase %s", r, phase)

@@ -14,7 +14,9 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/cli/advise"
 	"github.com/hodei-jobs/hodei/pkg/cli/attach"
+	"github.com/hodei-jobs/hodei/pkg/cli/cancel"
 	"github.com/hodei-jobs/hodei/pkg/cli/certs"
+	"github.com/hodei-jobs/hodei/pkg/cli/delete"
 	"github.com/hodei-jobs/hodei/pkg/cli/describe"
 	"github.com/hodei-jobs/hodei/pkg/cli/doctor"
 	"github.com/hodei-jobs/hodei/pkg/cli/install"
@@ -25,8 +27,10 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/cli/rerun"
 	"github.com/hodei-jobs/hodei/pkg/cli/run"
 	"github.com/hodei-jobs/hodei/pkg/cli/server"
+	"github.com/hodei-jobs/hodei/pkg/cli/signal"
 	"github.com/hodei-jobs/hodei/pkg/cli/top"
 	"github.com/hodei-jobs/hodei/pkg/cli/uninstall"
+	"github.com/hodei-jobs/hodei/pkg/cli/wait"
 	"github.com/hodei-jobs/hodei/pkg/command"
 )
 
@@ -66,6 +70,10 @@ func newRoot(env *command.Env) *cobra.Command {
 			top.New(env, (*top.Options).Run),
 			logs.New(env, (*logs.Options).Run),
 			attach.New(env, (*attach.Options).Run),
+			wait.New(env, (*wait.Options).Run),
+			signal.New(env, (*signal.Options).Run),
+			cancel.New(env, (*cancel.Options).Run),
+			delete.New(env, (*delete.Options).Run),
 			report.New(env, (*report.Options).Run),
 			advise.New(env, (*advise.Options).Run),
 		}},

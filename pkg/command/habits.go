@@ -32,13 +32,14 @@ func hintFor(habits []habit, word string) string {
 // commandHabits are the habits of commands, by the name of the command under which one was typed.
 var commandHabits = map[string][]habit{
 	"hodei": {
-		{"wait", "{hodei} attach {job}"},
 		{"status show inspect info", "{hodei} describe {job}"},
 		{"ps ls list get history", "{hodei} jobs"},
 		{"stats", "{hodei} top"},
 		{"tail", "{hodei} logs -f {job}"},
 		{"output", "{hodei} logs {job}"},
-		{"cancel delete rm remove stop kill terminate", deleteJob},
+		{"stop terminate abort scancel", "{hodei} cancel {job}"},
+		{"kill", "{hodei} cancel {job}, or {hodei} signal {job} SIGNAL"},
+		{"rm remove", "{hodei} delete {job}"},
 		{"exec shell ssh sh bash debug", execInJob},
 		{"cp", "{copy}"},
 		{"events", "kubectl events{at} --for job/{job}"},
@@ -130,6 +131,22 @@ var flagHabits = map[string][]habit{
 		{"label labels", "=selector"},
 		{"q quiet", "{hodei} jobs -o name"},
 	},
+	"cancel": {
+		{"grace-period timeout", "=grace"},
+		{"now", "=force"},
+		{"s signal", "{hodei} signal {job} {value}"},
+		{"wait", leftOut},
+	},
+	"wait": {
+		{"condition", "=for"},
+		{"f follow", "{hodei} attach {job}"},
+	},
+	"delete": {
+		{"force now", "{hodei} cancel --force {job}"},
+		{"grace-period", "{hodei} cancel --grace {value}s {job}"},
+		{"wait ignore-not-found cascade", leftOut},
+		{"f filename", "{hodei} delete NAME"},
+	},
 	"describe": {
 		{"o", "=output"},
 	},
@@ -137,7 +154,6 @@ var flagHabits = map[string][]habit{
 
 // Hints that several habits share.
 const (
-	deleteJob  = "kubectl delete job {job}{at}"
 	execInJob  = "kubectl exec -it job/{job} -c job{at} -- {command}"
 	runCommand = "{hodei} run -- {command}"
 	runByHand  = "stdin and a terminal reach no job yet; in a namespace that takes any Pod: " +

@@ -125,26 +125,43 @@ func (a *Env) ValueApart(cmd *cobra.Command, args []string) string {
 // withoutKind returns arguments that name a job as kubectl does, job/NAME or job NAME, with the name
 // alone; others it returns as they are.
 func withoutKind(args []string) []string {
-	isKind := func(word string) bool { return slices.Contains([]string{"job", "jobs", "job.batch"}, word) }
 	if len(args) > 1 && isKind(args[0]) {
 		return args[1:]
 	}
-	if len(args) > 0 {
-		if kind, name, _ := strings.Cut(args[0], "/"); isKind(kind) && name != "" {
-			return append([]string{name}, args[1:]...)
+	named := slices.Clone(args)
+	for i, arg := range args {
+		if kind, name, _ := strings.Cut(arg, "/"); isKind(kind) && name != "" {
+			named[i] = name
 		}
 	}
-	return args
+	return named
+}
+
+// isKind reports whether kubectl calls jobs so.
+func isKind(word string) bool { return slices.Contains([]string{"job", "jobs", "job.batch"}, word) }
+
+// severalJobs are the commands that take the names of several jobs.
+var severalJobs = []string{"cancel", "wait", "signal", "delete"}
+
+// namesKind reports whether arguments of cmd name a job as kubectl does, job/NAME, or job NAME where the first would be
+// taken for one more job.
+func namesKind(cmd *cobra.Command, args []string) bool {
+	hasKind := func(arg string) bool { return strings.Contains(arg, "/") }
+	if !slices.Contains(severalJobs, cmd.Name()) {
+		return len(args) > 0 && hasKind(args[0])
+	}
+	return slices.ContainsFunc(args, hasKind) || len(args) > 1 && isKind(args[0])
 }
 
 // kindHint returns the hint for arguments that name a job as kubectl does; empty: they don't.
 func (a *Env) kindHint(cmd *cobra.Command, args []string) string {
 	named, at := withoutKind(args), slices.Index(a.Args, args[0])
-	if cmd.Name() == "run" || !slices.Contains(jobCommands, cmd.Name()) || slices.Equal(named, args) || len(named) != 1 {
+	if cmd.Name() == "run" || !slices.Contains(jobCommands, cmd.Name()) || slices.Equal(named, args) ||
+		len(named) != 1 && !slices.Contains(severalJobs, cmd.Name()) {
 		return ""
 	}
 	if at < 0 || !slices.Equal(a.Args[at:min(at+len(args), len(a.Args))], args) { // flags stand between them
 		return ""
 	}
-	return "did you mean: " + a.Retyped(at, len(args), "{hodei} "+cmd.Name()+" "+shell.Quote(named[0]), named...)
+	return "did you mean: " + a.Retyped(at, len(args), "{hodei} "+cmd.Name()+" "+shell.Line(named), named...)
 }

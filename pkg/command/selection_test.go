@@ -32,7 +32,8 @@ func TestSelectionFlags(t *testing.T) {
 		t.Run(test.line, func(t *testing.T) {
 			var f SelectionFlags
 			var got string
-			cmd := &cobra.Command{Use: "cancel", SilenceErrors: true, SilenceUsage: true, RunE: func(cmd *cobra.Command, args []string) error {
+			cmd := &cobra.Command{Use: "cancel", SilenceErrors: true, SilenceUsage: true}
+			cmd.RunE = func(cmd *cobra.Command, args []string) error {
 				s, err := f.Selection(cmd, args)
 				words := s.Names
 				if s.Labels != "" {
@@ -43,7 +44,7 @@ func TestSelectionFlags(t *testing.T) {
 				}
 				got = strings.Join(words, " ")
 				return err
-			}}
+			}
 			f.Add(cmd, "Cancel")
 			cmd.SetArgs(strings.Fields(test.line))
 			switch err := cmd.Execute(); {

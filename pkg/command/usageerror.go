@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -74,7 +73,7 @@ func (a *Env) argsError(cmd *cobra.Command, args []string, err error) error {
 	case usage:
 		return err
 	case err == nil:
-		if len(args) > 0 && strings.Contains(args[0], "/") {
+		if namesKind(cmd, args) {
 			if hint := a.kindHint(cmd, args); hint != "" {
 				return &UsageError{Cmd: cmd, Err: fmt.Errorf("%q is no name of a job", args[0]), Hint: hint}
 			}

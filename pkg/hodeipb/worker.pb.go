@@ -980,7 +980,10 @@ type State struct {
 	// The job waits because its output can't be stored: the spool is full.
 	BlockedOnOutput bool `protobuf:"varint,4,opt,name=blocked_on_output,json=blockedOnOutput,proto3" json:"blocked_on_output,omitempty"`
 	// What assists the measuring; empty before the launcher has come.
-	Probes        []*Probe `protobuf:"bytes,5,rep,name=probes,proto3" json:"probes,omitempty"`
+	Probes []*Probe `protobuf:"bytes,5,rep,name=probes,proto3" json:"probes,omitempty"`
+	// How many signals were passed on to the command for a Control.signal, by any coordinator's
+	// order. Absent: the agent does not count them.
+	Signals       *uint64 `protobuf:"varint,6,opt,name=signals,proto3,oneof" json:"signals,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1048,6 +1051,13 @@ func (x *State) GetProbes() []*Probe {
 		return x.Probes
 	}
 	return nil
+}
+
+func (x *State) GetSignals() uint64 {
+	if x != nil && x.Signals != nil {
+		return *x.Signals
+	}
+	return 0
 }
 
 // Probe is a part of the eBPF that assists the measuring.
@@ -2128,13 +2138,16 @@ const file_worker_proto_rawDesc = "" +
 	"\x04lost\x18\x05 \x01(\x04R\x04lost\"1\n" +
 	"\x03Ack\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x12\n" +
-	"\x04exit\x18\x02 \x01(\bR\x04exit\"\x97\x02\n" +
+	"\x04exit\x18\x02 \x01(\bR\x04exit\"\xc2\x02\n" +
 	"\x05State\x12,\n" +
 	"\x05phase\x18\x01 \x01(\x0e2\x16.hodei.worker.v1.PhaseR\x05phase\x12?\n" +
 	"\ragent_started\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\fagentStarted\x12C\n" +
 	"\x0fcommand_started\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x0ecommandStarted\x12*\n" +
 	"\x11blocked_on_output\x18\x04 \x01(\bR\x0fblockedOnOutput\x12.\n" +
-	"\x06probes\x18\x05 \x03(\v2\x16.hodei.worker.v1.ProbeR\x06probes\"3\n" +
+	"\x06probes\x18\x05 \x03(\v2\x16.hodei.worker.v1.ProbeR\x06probes\x12\x1d\n" +
+	"\asignals\x18\x06 \x01(\x04H\x00R\asignals\x88\x01\x01B\n" +
+	"\n" +
+	"\b_signals\"3\n" +
 	"\x05Probe\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06absent\x18\x02 \x01(\tR\x06absent\"g\n" +
@@ -2381,6 +2394,7 @@ func file_worker_proto_init() {
 		(*ToAgent_Ack)(nil),
 		(*ToAgent_Control)(nil),
 	}
+	file_worker_proto_msgTypes[9].OneofWrappers = []any{}
 	file_worker_proto_msgTypes[12].OneofWrappers = []any{}
 	file_worker_proto_msgTypes[16].OneofWrappers = []any{
 		(*Control_Signal)(nil),

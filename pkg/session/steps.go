@@ -57,7 +57,7 @@ func (s *session) goOn(ctx context.Context, then step, now standing, e event) (d
 	case sayNoStop:
 		s.warned = true
 		s.Screen.Note(fmt.Sprintf("job %[1]s can't be asked to stop without the tunnel; Ctrl-C again leaves it to itself; "+
-			"to delete it: kubectl delete job -n %[2]s %[1]s", s.Spec.Name, s.Place.Namespace()))
+			"to delete it: {hodei} cancel -n %[2]s %[1]s", s.Spec.Name, s.Place.Namespace()))
 	case sayOver:
 		s.warned = true
 		s.Screen.Note(fmt.Sprintf("%s has ended; Ctrl-C again leaves the rest of its output", s.Spec.Name))

@@ -67,7 +67,7 @@ func (t *Teller) Note(text string) error {
 		return nil
 	}
 	t.Screen.Note(text)
-	return t.Events.Note(text)
+	return t.Events.Note(t.Named(text))
 }
 
 // TakenBack tells that a run was interrupted before its command started; left says what becomes of its job.

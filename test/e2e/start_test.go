@@ -134,7 +134,7 @@ func TestUnfinishedJob(t *testing.T) {
 		t.Errorf("activeDeadlineSeconds %v, want 120", d)
 	}
 	if r := hodei(t, "attach", name); r.code != 125 || !strings.Contains(r.stderr, "the cluster ends the job 2m0s after its start") ||
-		!strings.Contains(r.stderr, "hint: kubectl delete job ") {
+		!strings.Contains(r.stderr, "hint: hodei delete ") {
 		t.Errorf("attach: %+v", r)
 	}
 	whole := jobName(t)

@@ -44,7 +44,7 @@ func TestAddedContainer(t *testing.T) {
 	name := "kept"
 	r := runIn(t, namespace, "--name", name, "--", "sh", "-c", "echo hi; exit 7")
 	if r.code != 7 || r.stdout != "hi\n" ||
-		!strings.Contains(r.stderr, keeps+name+" completes once that has ended; to end it: kubectl delete job -n "+namespace+
+		!strings.Contains(r.stderr, keeps+name+" completes once that has ended; to end it: hodei delete -n "+namespace+
 			" "+name+"\n") {
 		t.Errorf("run: %+v", r)
 	}

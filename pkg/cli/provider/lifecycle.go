@@ -126,7 +126,7 @@ func (t *testOptions) remove(ctx context.Context, name string) error {
 	if err != nil {
 		return &job.Hinted{
 			Err:  fmt.Errorf("job %s may be left: %w", name, err),
-			Hint: fmt.Sprintf("kubectl delete job %s -n %s", name, c.Namespace()),
+			Hint: fmt.Sprintf("{hodei} delete %s -n %s", name, c.Namespace()),
 		}
 	}
 	return nil

@@ -289,7 +289,7 @@ func TestFindStored(t *testing.T) {
 			var errOut bytes.Buffer
 			screen := output.NewScreen(&output.Streams{Out: io.Discard, Err: &errOut}, false, strings.Clone)
 			o := &Options{JobName: test.job, Given: test.given, Finder: &history.Finder{Namespace: "ns", Store: store, Note: screen.Note},
-				Config: &submission.Config{Teller: session.Teller{Screen: screen}}}
+				Config: &submission.Config{Teller: session.Teller{Screen: screen, Named: strings.Clone}}}
 			if test.cluster != nil {
 				o.Finder.Cluster = kubernetestest.Cluster(t, test.cluster)
 			}

@@ -46,8 +46,15 @@ type Agent struct {
 }
 
 // Attach says hello on a connection that deliver takes to the coordinator, and
-// waits for its welcome.
+// waits for its welcome. The agent's command runs.
 func Attach(t *testing.T, i Issued, attempt string, deliver func(context.Context, net.Conn)) *Agent {
+	t.Helper()
+	return AttachAs(t, i, attempt, &hodeipb.State{Phase: hodeipb.Phase_RUNNING,
+		Probes: []*hodeipb.Probe{{Name: "network"}, {Name: "oom", Absent: "no BTF"}}}, deliver)
+}
+
+// AttachAs is Attach of an agent in this state.
+func AttachAs(t *testing.T, i Issued, attempt string, state *hodeipb.State, deliver func(context.Context, net.Conn)) *Agent {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -93,8 +100,7 @@ func Attach(t *testing.T, i Issued, attempt string, deliver func(context.Context
 	}
 	a.Send(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_Hello{Hello: &hodeipb.Hello{
 		Protocol: hodeipb.Protocol, Namespace: i.id.Namespace, Job: i.id.Job, Attempt: attempt, AttemptUid: "uid-" + attempt,
-		Extent: &hodeipb.Extent{}, State: &hodeipb.State{Phase: hodeipb.Phase_RUNNING,
-			Probes: []*hodeipb.Probe{{Name: "network"}, {Name: "oom", Absent: "no BTF"}}},
+		Extent: &hodeipb.Extent{}, State: state,
 		LastSample: timestamppb.New(Sampled),
 	}}})
 	m, err := a.Stream.Recv()
@@ -119,6 +125,20 @@ func (a *Agent) Send(m *hodeipb.FromAgent) {
 func (a *Agent) Sample(at time.Time, u *hodeipb.Usage) {
 	a.t.Helper()
 	a.Send(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_Metrics{Metrics: &hodeipb.Metrics{Time: timestamppb.New(at), Usage: u}}})
+}
+
+// Order returns the next order of the coordinator.
+func (a *Agent) Order() *hodeipb.Control {
+	a.t.Helper()
+	for {
+		m, err := a.Stream.Recv()
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		if c := m.GetControl(); c != nil {
+			return c
+		}
+	}
 }
 
 // Exit sends the exit record, and waits until it is stored.

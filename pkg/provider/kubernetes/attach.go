@@ -66,7 +66,7 @@ func (p *Provider) serverCerts(ctx context.Context, j *batchv1.Job) (*certs.JobC
 		return nil, "", &job.Failure{Cause: job.ConfigError, Err: err,
 			Message: fmt.Sprintf("job %q can't be attached to: hodei was ended before it had made the job whole; "+
 				"the cluster ends the job %s after its start", j.Name, makingSeconds*time.Second),
-			Hint: fmt.Sprintf("kubectl delete job -n %s %s", j.Namespace, j.Name)}
+			Hint: fmt.Sprintf("{hodei} delete -n %s %s", j.Namespace, j.Name)}
 	case apierrors.IsNotFound(err):
 		return nil, "", absent(fmt.Sprintf("its secret %q is not found", j.Name))
 	case err != nil:

@@ -13,6 +13,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 // sayAfter is how long a start must have been waiting before a person is told
@@ -42,7 +43,9 @@ type course struct {
 	last   *job.Outcome // the outcome of the latest attempt that ended
 	goneAt time.Time    // when a Pod vanished before its end was seen; zero: none has
 	over   string       // why no other attempt will follow; "": one may
-	overAt time.Time    // since when
+	// cancelled tells that the Job was deleted because somebody cancelled the job.
+	cancelled bool
+	overAt    time.Time // since when
 
 	restless time.Time // since when the next attempt is waited for; zero: it is not
 	nodeSeen time.Time // when we last asked for the node that has not taken up the Pod
@@ -154,6 +157,9 @@ func (c *course) hasRun(except string) bool {
 
 // end reads from a Pod how its attempt ended.
 func (c *course) end(a *attempt, pod *corev1.Pod) *job.Outcome {
+	if c.cancelled && pod.DeletionTimestamp != nil {
+		return c.cancelledOutcome()
+	}
 	if a.suspended {
 		return suspendedOutcome(pod, c.onSuspension)
 	}
@@ -173,6 +179,8 @@ const (
 func (c *course) conclude(a *attempt, pod *corev1.Pod, o *job.Outcome) conclusion {
 	c.last = o
 	switch {
+	case c.cancelled:
+		return isOver
 	case c.mayFollow(a, pod):
 		return goesOn
 	case !c.started && c.attached && o.NeverStarted && explain.Pod(pod).Failure == nil: // and so the Job has failed
@@ -201,6 +209,10 @@ func (c *course) vanish(a *attempt, pod *corev1.Pod, now time.Time) conclusion {
 	if c.retries == 0 { // else the Job says whether another follows, after a back-off
 		c.goneAt = now
 	}
+	if c.cancelled {
+		c.last = c.cancelledOutcome()
+		return isOver
+	}
 	if a.suspended {
 		c.last = &job.Outcome{Cause: job.Preempted, Message: c.onSuspension}
 		if c.started && c.retries == 0 {
@@ -218,6 +230,12 @@ func (c *course) vanish(a *attempt, pod *corev1.Pod, now time.Time) conclusion {
 
 // seeJob takes in an update of the Job; gone: it was deleted. An outcome is the job's.
 func (c *course) seeJob(j *batchv1.Job, gone bool, now time.Time) *job.Outcome {
+	if gone && j.Annotations[manifest.AnnotationCancelled] != "" {
+		c.cancelled = true
+		if !c.hasOpenAttempt() {
+			return c.cancelledOutcome()
+		}
+	}
 	if gone {
 		c.over, c.overAt = fmt.Sprintf("job %s was deleted", j.Name), now
 		return nil
@@ -227,6 +245,15 @@ func (c *course) seeJob(j *batchv1.Job, gone bool, now time.Time) *job.Outcome {
 		c.over, c.overAt = over, now
 	}
 	return outcome
+}
+
+// cancelledOutcome is how a job ends that somebody cancelled by deleting it.
+func (c *course) cancelledOutcome() *job.Outcome {
+	if !c.started {
+		return &job.Outcome{Cause: job.Cancelled, Code: job.ExitCancelled, NeverStarted: true,
+			Message: "it was cancelled before its command started"}
+	}
+	return &job.Outcome{Cause: job.Cancelled, Code: job.ExitCancelled, Message: "it was cancelled by deleting it"}
 }
 
 // suspend takes note of whether the Job is suspended, and tells whether that has changed. What

@@ -5,11 +5,13 @@ import (
 	"testing"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
 // courseAt is the time of these tests.
@@ -316,4 +318,60 @@ func decided(d decision) string {
 		return d.phase.String() + ": " + d.say
 	}
 	return endText(d.outcome, nil)
+}
+
+// A job that somebody cancelled by deleting it ends as a cancelled one, whichever is seen first.
+func TestCourseCancelled(t *testing.T) {
+	deleted := madeJob(t, "x", func(j *batchv1.Job) { j.Annotations[manifest.AnnotationCancelled] = "2026-03-01T12:00:00Z" })
+	before, under := "it was cancelled before its command started", "it was cancelled by deleting it"
+	for _, test := range []struct {
+		name string
+		see  func(c *course) *job.Outcome
+		want string
+		over bool // NeverStarted
+	}{
+		{"no Pod yet", func(c *course) *job.Outcome { return c.seeJob(deleted, true, courseAt) }, before, true},
+		{"the Job first, then the end of its Pod", func(c *course) *job.Outcome {
+			a := c.begin("x-1", courseAt)
+			c.see(a, podOf(thisJob, "x-1", runs), false, courseAt)
+			if o := c.seeJob(deleted, true, courseAt); o != nil {
+				t.Errorf("ended with %v while its Pod runs", o)
+			}
+			pod := podOf(thisJob, "x-1", killed, isDeleted)
+			c.see(a, pod, false, courseAt)
+			o := c.end(a, pod)
+			if then := c.conclude(a, pod, o); then != isOver {
+				t.Errorf("concluded %v", then)
+			}
+			return c.last
+		}, under, false},
+		{"the Job first, then its Pod is gone", func(c *course) *job.Outcome {
+			a := c.begin("x-1", courseAt)
+			c.seeJob(deleted, true, courseAt)
+			c.see(a, podOf(thisJob, "x-1"), true, courseAt)
+			if then := c.vanish(a, podOf(thisJob, "x-1"), courseAt); then != isOver {
+				t.Errorf("concluded %v", then)
+			}
+			return c.last
+		}, before, true},
+		{"its Pod first", func(c *course) *job.Outcome {
+			a := c.begin("x-1", courseAt)
+			c.see(a, podOf(thisJob, "x-1", runs), false, courseAt)
+			c.see(a, podOf(thisJob, "x-1", runs), true, courseAt)
+			c.vanish(a, podOf(thisJob, "x-1"), courseAt)
+			return c.seeJob(deleted, true, courseAt)
+		}, under, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			o := test.see(newCourse(nil))
+			if o == nil || o.Cause != job.Cancelled || o.ExitCode() != job.ExitCancelled || o.Message != test.want ||
+				o.NeverStarted != test.over {
+				t.Errorf("got %+v, want %q", o, test.want)
+			}
+		})
+	}
+	c := newCourse(nil)
+	if o := c.seeJob(madeJob(t, "x"), true, courseAt); o != nil || c.cancelled {
+		t.Errorf("one that was merely deleted: %+v", o)
+	}
 }

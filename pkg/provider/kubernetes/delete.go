@@ -47,7 +47,7 @@ func (r *Run) Delete(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return &job.Failure{Cause: job.Unknown, Err: err,
 			Message: fmt.Sprintf("job %s may be left: the cluster has not answered its deletion within %s", name, deleteWait),
-			Hint:    fmt.Sprintf("kubectl delete job -n %s %s", namespace, name)}
+			Hint:    fmt.Sprintf("{hodei} delete -n %s %s", namespace, name)}
 	default:
 		return explain.Error(fmt.Errorf("delete job %s: %w", name, err))
 	}

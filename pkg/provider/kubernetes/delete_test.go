@@ -56,7 +56,7 @@ func TestDeleteUnanswered(t *testing.T) {
 		answers func(*http.Request) bool
 		hint    string // empty: no error
 	}{
-		{"the Job", func(*http.Request) bool { return false }, "kubectl delete job -n ns x"},
+		{"the Job", func(*http.Request) bool { return false }, "{hodei} delete -n ns x"},
 		{"its Pods", func(r *http.Request) bool { return r.URL.Path == "/apis/batch/v1/namespaces/ns/jobs/x" }, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -183,7 +183,8 @@ func TestDeleteFound(t *testing.T) {
 		{name: "nothing is done", options: DeleteOptions{Cancelled: true, AtOnce: true, DryRun: true}, want: []string{theJob + "All"}},
 		{name: "gone", answer: map[string]http.HandlerFunc{"delete jobs/x": gone}, want: []string{theJob, theSecret}},
 		{name: "another of its name", options: DeleteOptions{Cancelled: true},
-			answer: map[string]http.HandlerFunc{"delete jobs/x": another, "patch jobs/x": another}, want: []string{note, theJob, theSecret}},
+			answer: map[string]http.HandlerFunc{"delete jobs/x": another, "patch jobs/x": another},
+			want:   []string{note, theJob, theSecret}},
 		{name: "no right to note it", options: DeleteOptions{Cancelled: true},
 			answer: map[string]http.HandlerFunc{"patch jobs/x": denies("patch", "jobs")}, want: []string{note, theJob, theSecret}},
 		{name: "no right", answer: map[string]http.HandlerFunc{"delete jobs/x": denies("delete", "jobs")}, want: []string{theJob},

@@ -46,8 +46,16 @@ type Attempt struct {
 	// Running tells that its agent runs and can be attached to, be it that the
 	// command has ended and only its output is left.
 	Running bool
+	// MayRun tells of an attempt that is not Running that its agent may be there all the same: the Pod has a node, and
+	// says of nothing that keeps it from starting. A Pod's status is up to some seconds old.
+	MayRun bool
+	// Started tells that its command was started, by what the Pod says, which may be some seconds old.
+	Started bool
 	// Left tells that of a Running attempt only its output is left: the command has ended.
 	Left bool
+	// LeftCode is the exit code of the container in which the command of a Left attempt ran: the launcher makes it that
+	// of the attempt's Outcome.
+	LeftCode int
 	// Ended tells that its agent and its command have, and Outcome how: never nil then, and
 	// nil before.
 	Ended   bool
@@ -58,8 +66,7 @@ type Attempt struct {
 	// Phases are those of its start that the cluster still knows.
 	Phases []job.Event
 
-	ran   bool   // the command started
-	waits string // why it has not; "" where that is not known
+	waits string // why its command has not started; "" where that is not known
 	bound bool   // to a node, whose kubelet gives it its certificates
 }
 
@@ -176,30 +183,30 @@ func (f *Found) keptEnd() *job.Outcome {
 		return nil
 	}
 	a := f.Attempts[n-1]
-	if a.Ended && a.ran && len(a.Others) > 0 && (f.Spec.Retries == 0 || a.Outcome.Succeeded()) {
+	if a.Ended && a.Started && len(a.Others) > 0 && (f.Spec.Retries == 0 || a.Outcome.Succeeded()) {
 		return a.Outcome
 	}
 	return nil
 }
 
 func newAttempt(pod *corev1.Pod) Attempt {
-	a := Attempt{Name: pod.Name, UID: string(pod.UID), Created: pod.CreationTimestamp.Time, ran: hasRun(pod)}
+	a := Attempt{Name: pod.Name, UID: string(pod.UID), Created: pod.CreationTimestamp.Time, Started: hasRun(pod)}
 	if a.Ended = hasEnded(pod); a.Ended {
 		a.Outcome = podOutcome(pod)
 		a.Outcome.Attempt = pod.Name
 		a.Others = OthersLeft(pod)
 		return a
 	}
-	if v := explain.Pod(pod); v.Failure != nil && !a.ran {
+	if v := explain.Pod(pod); v.Failure != nil && !a.Started {
 		a.waits = v.Failure.Message
 	}
 	a.Running, a.bound = explain.AgentRuns(pod), pod.Spec.NodeName != ""
-	a.Left = a.Running && commandEnded(pod)
+	a.MayRun = !a.Running && !a.Started && a.bound && a.waits == ""
+	if end := commandEnd(pod); a.Running && end != nil {
+		a.Left, a.LeftCode = true, int(end.ExitCode)
+	}
 	return a
 }
-
-// commandEnded tells that the job's container has.
-func commandEnded(pod *corev1.Pod) bool { return commandEnd(pod) != nil }
 
 // commandEnd is how the job's container ended; nil: it has not.
 func commandEnd(pod *corev1.Pod) *corev1.ContainerStateTerminated {

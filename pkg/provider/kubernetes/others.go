@@ -72,7 +72,7 @@ func Keeps(namespace, name string, others []string) string {
 		return ""
 	}
 	return fmt.Sprintf("the cluster added %s to the job's Pod: job %s completes once that has ended; "+
-		"to end it: kubectl delete job -n %s %s",
+		"to end it: {hodei} delete -n %s %s",
 		containerNames(others), name, namespace, name)
 }
 

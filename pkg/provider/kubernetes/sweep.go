@@ -117,7 +117,7 @@ func (f *Found) stuck(now time.Time) (why string, ok bool) {
 	}
 	kept := ""
 	for _, a := range f.Attempts {
-		if a.ran || a.Running && now.Before(f.Job.Status.StartTime.Add(f.Spec.StartTimeout+evictWait+sweepMargin)) {
+		if a.Started || a.Running && now.Before(f.Job.Status.StartTime.Add(f.Spec.StartTimeout+evictWait+sweepMargin)) {
 			return "", false
 		}
 		if a.waits != "" {

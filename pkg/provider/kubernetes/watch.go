@@ -122,7 +122,7 @@ func newWatcher(r *Run, tell job.Observer) *watcher {
 // whether another follows.
 func (w *watcher) resume(found *Found) {
 	for _, a := range found.Attempts {
-		w.started = w.started || a.ran
+		w.started = w.started || a.Started
 		if a.Ended {
 			w.attempts[a.Name] = &attempt{bound: true, ran: true, ended: true}
 			w.last = a.Outcome
