@@ -9,9 +9,10 @@ GO_BUILD := CGO_ENABLED=0 go build -trimpath
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' Makefile
 
-build: worker ## Build bin/hodei, bin/kubectl-hodei (the same file) and bin/hodei-worker
+build: worker ## Build bin/hodei, its links for kubectl, and bin/hodei-worker
 	$(GO_BUILD) -ldflags "-s -w -X github.com/hodei-jobs/hodei/pkg/cli.version=$(VERSION)" -o bin/ ./cmd/hodei
 	ln -sf hodei bin/kubectl-hodei
+	ln -sf hodei bin/kubectl_complete-hodei
 
 worker: ## Build bin/hodei-worker: static, for Linux
 	GOOS=linux $(GO_BUILD) -ldflags "-s -w -X main.version=$(VERSION)" -o bin/ ./cmd/hodei-worker

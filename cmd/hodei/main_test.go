@@ -25,7 +25,7 @@ var update = flag.Bool("update", false, "write the scripts' golden parts anew")
 
 func TestMain(m *testing.M) {
 	main := func() { os.Exit(cli.Main(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
-	testscript.Main(m, map[string]func(){"hodei": main, "kubectl-hodei": main})
+	testscript.Main(m, map[string]func(){"hodei": main, "kubectl-hodei": main, "kubectl_complete-hodei": main})
 }
 
 // TestScripts runs testdata/script against the real main, each in a directory

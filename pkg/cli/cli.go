@@ -24,6 +24,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/cli/logs"
 	"github.com/hodei-jobs/hodei/pkg/cli/provider"
 	"github.com/hodei-jobs/hodei/pkg/cli/report"
+	"github.com/hodei-jobs/hodei/pkg/cli/rerun"
 	"github.com/hodei-jobs/hodei/pkg/cli/run"
 	"github.com/hodei-jobs/hodei/pkg/cli/server"
 	"github.com/hodei-jobs/hodei/pkg/cli/signal"
@@ -37,7 +38,7 @@ import (
 // exit code. It is called once a process: client-go's logger is global.
 func Main(args []string, in io.Reader, out, errOut io.Writer) int {
 	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // what it logs, its callers get as errors anyway
-	env := command.New(args, in, out, errOut)
+	env := command.New(completing(args), in, out, errOut)
 	env.Version = readClientVersion().Version
 	return env.Execute(newRoot(env))
 }
@@ -63,6 +64,7 @@ func newRoot(env *command.Env) *cobra.Command {
 	groups := templates.CommandGroups{
 		{Message: "Jobs:", Commands: []*cobra.Command{
 			run.New(env, (*run.Options).Run),
+			rerun.New(env, (*rerun.Options).Run),
 			jobs.New(env, (*jobs.Options).Run),
 			describe.New(env, (*describe.Options).Run),
 			top.New(env, (*top.Options).Run),

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"io"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"k8s.io/kubectl/pkg/util/templates"
@@ -14,7 +16,10 @@ func newCompletion(out io.Writer) *cobra.Command {
 		Short: "Print the completion script of a shell",
 		Long: templates.LongDesc(`
 			Print a script that a shell reads to complete hodei's commands, flags, providers and
-			jobs.`),
+			jobs.
+
+			'kubectl hodei' completes with kubectl's own script, if kubectl_complete-hodei, another
+			link to hodei, is on PATH beside kubectl-hodei.`),
 		Example: templates.Examples(`
 			# Complete in this bash; needs the package bash-completion
 			source <(hodei completion bash)
@@ -46,4 +51,14 @@ func newCompletion(out io.Writer) *cobra.Command {
 			}
 		},
 	}
+}
+
+// completing returns the arguments of a process that kubectl calls for completions, as cobra takes them: kubectl looks
+// for kubectl_complete-NAME and gives it what was typed behind the plugin's name. Other arguments stay as they are.
+func completing(args []string) []string {
+	plugin, ok := strings.CutPrefix(filepath.Base(args[0]), "kubectl_complete-")
+	if !ok {
+		return args
+	}
+	return append([]string{"kubectl-" + plugin, cobra.ShellCompRequestCmd}, args[1:]...)
 }

@@ -16,7 +16,9 @@ type carried struct {
 // clusterCommands are hodei's commands that are about a cluster; jobCommands are those of them that are about jobs of
 // one namespace.
 var (
-	jobCommands     = []string{"run", "jobs", "describe", "top", "logs", "attach", "report", "advise", "cancel", "wait", "signal", "delete"}
+	jobCommands = []string{
+		"run", "rerun", "jobs", "describe", "top", "logs", "attach", "report", "advise", "cancel", "wait", "signal", "delete",
+	}
 	clusterCommands = append([]string{"doctor", "install", "uninstall", "certs apply"}, jobCommands...)
 )
 

@@ -25,12 +25,17 @@ type PastRun struct {
 	Damaged []error
 	// Coarse is true if the times of the phases are the Pod's own, which are whole seconds.
 	Coarse bool
+	// Gone is true if the cluster has no Job of it any more.
+	Gone bool
 }
 
 // PastRun returns what cluster and store know of an attempt. Its Spec has no values of variables. It asks no agent;
 // [Finder.Ask] does.
 func (f *Finder) PastRun(j *Job, a *Attempt) *PastRun {
-	p := &PastRun{Missing: "nobody followed this run from this machine, and with its Pod its agent's samples are gone"}
+	p := &PastRun{
+		Gone:    j.Found == nil,
+		Missing: "nobody followed this run from this machine, and with its Pod its agent's samples are gone",
+	}
 	var record, ended *job.Outcome
 	if a.Stored != nil {
 		p.Run, record, p.Missing, p.Damaged = readRun(f.Store, a.Stored.Key)

@@ -103,10 +103,9 @@ func (f *Finder) commands(ctx context.Context, name, selector string) ([]Command
 		if err != nil {
 			return nil, err
 		}
-		spec := f.specOf(j)
-		if spec == nil {
-			return nil, &job.Hinted{Err: fmt.Errorf("what job %s ran is not known here: it was stored by an older version", j.Name),
-				Hint: "run it again, and follow it: {hodei} run -- COMMAND"}
+		spec, err := f.SpecOf(j)
+		if err != nil {
+			return nil, err
 		}
 		return []Command{{Name: j.Name, Spec: spec, Job: j}}, nil
 	}
@@ -128,20 +127,22 @@ func (f *Finder) commands(ctx context.Context, name, selector string) ([]Command
 	return commands, nil
 }
 
-// specOf returns what a job asked for; nil: nobody knows.
-func (f *Finder) specOf(j *Job) *job.Spec {
+// SpecOf returns what a job asked for. That of a job which is only stored has no values of variables. It is an error,
+// with a hint, if nobody knows.
+func (f *Finder) SpecOf(j *Job) (*job.Spec, error) {
 	if j.Found != nil {
-		return j.Found.Spec
+		return j.Found.Spec, nil
 	}
 	for _, a := range slices.Backward(j.Attempts) {
 		if a.Stored == nil {
 			continue
 		}
 		if run, err := StoredRun(f.Store, a.Stored.Key); err == nil && run.Spec != nil {
-			return run.Spec
+			return run.Spec, nil
 		}
 	}
-	return nil
+	return nil, &job.Hinted{Err: fmt.Errorf("what job %s ran is not known here: it was stored by an older version", j.Name),
+		Hint: "run it again, and follow it: {hodei} run -- COMMAND"}
 }
 
 // sameCommand reports whether two jobs ran the same command in the same image.

@@ -35,6 +35,8 @@ const (
 	// output: longer than the API server or a network is usually away, and than it
 	// takes to come back to a laptop. Once all is stored nothing waits.
 	DefaultLinger = 10 * time.Minute
+	// UnfollowedLinger is the linger of a job whose output nobody is to fetch.
+	UnfollowedLinger = time.Second
 	// DefaultLogSpool holds minutes of a busy job's output, and is an amount that
 	// a node's disk has.
 	DefaultLogSpool = "1Gi"

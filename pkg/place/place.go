@@ -47,7 +47,7 @@ type Job interface {
 	Keeps() string
 	// StopRetrying makes the current attempt the last.
 	StopRetrying(ctx context.Context) error
-	// Delete removes a job that has not started.
+	// Delete removes a job that has not started or has ended, at once.
 	Delete(ctx context.Context) error
 	// Close releases what the Job uses here. A job in a cluster goes on.
 	Close()

@@ -21,6 +21,8 @@ type Job struct {
 	Spec      *job.Spec
 	Namespace string // empty for one of this machine
 	Here      bool   // it ran on this machine, not in a cluster
+	// Removed tells that nothing is left of the job to look at or to run again by its name.
+	Removed bool
 	// Again is the command line that ran it, up to the --. Empty: one that runs it in the same image.
 	Again string
 	// EBPFHint says what helps if the eBPF of the job's cluster has ended it, and is empty if not; nil: the cluster
@@ -48,7 +50,7 @@ func (j Job) Explain(outcome *job.Outcome) *job.Failure {
 	case job.OOMKilled:
 		// A higher limit is no help where it was the node that had no memory left.
 		if outcome.Usage == nil || outcome.Usage.ReachedLimit() {
-			f.Hint = moreMemory(j.Spec, outcome.Usage)
+			f.Hint = j.moreMemory(outcome.Usage)
 		}
 	case job.DeadlineExceeded:
 		f.Hint = "give it longer with --timeout"
@@ -62,7 +64,7 @@ func (j Job) Explain(outcome *job.Outcome) *job.Failure {
 			f.Hint = j.EBPFHint(outcome)
 		}
 		f.Hint = cmp.Or(f.Hint, kubernetes.NeverStartedHint(outcome),
-			kubernetes.ClockHint(outcome.Message, j.Namespace, j.Spec.Name), "see what is left: "+j.left())
+			kubernetes.ClockHint(outcome.Message, j.Namespace, j.Spec.Name), j.left())
 	}
 	return f
 }
@@ -79,31 +81,35 @@ func (j Job) notRun(outcome *job.Outcome) notRun {
 	return n
 }
 
-// left is the command that shows what is left of the job.
+// left is the hint that shows what is left of the job; empty: nothing is.
 func (j Job) left() string {
-	if j.Here {
-		return "{hodei} logs " + j.Spec.Name
+	switch {
+	case j.Removed:
+		return ""
+	case j.Here:
+		return "see what is left: {hodei} logs " + j.Spec.Name
 	}
-	return "{hodei} jobs " + j.Spec.Name + " -o wide"
+	return "see what is left: {hodei} jobs " + j.Spec.Name + " -o wide"
 }
 
-// moreMemory is the hint for a job that ran out of memory: twice its limit. Where the job asked for none, the limit is
-// the cluster's, which only the usage tells.
-func moreMemory(spec *job.Spec, u *job.Usage) string {
-	flag, limit := "--memory", spec.Resources().Memory.Limit
-	if spec.MemoryLimit != nil {
+// moreMemory is the hint for a job that ran out of memory: to run it again with twice its limit. Where the job asked for
+// none, the limit is the cluster's, which only the usage tells.
+func (j Job) moreMemory(u *job.Usage) string {
+	flag, limit := "--memory", j.Spec.Resources().Memory.Limit
+	if j.Spec.MemoryLimit != nil {
 		flag = "--memory-limit"
 	}
-	hint := "run it again with more memory: " + flag
-	var twice resource.Quantity
+	more := "SIZE"
 	switch {
 	case limit != nil:
-		twice = limit.DeepCopy()
+		twice := limit.DeepCopy()
 		twice.Mul(2)
+		more = twice.String()
 	case u != nil && u.Memory.Limit != nil && *u.Memory.Limit <= math.MaxInt64/2:
-		twice = *resource.NewQuantity(2*int64(*u.Memory.Limit), resource.BinarySI)
-	default:
-		return hint + " SIZE"
+		more = resource.NewQuantity(2*int64(*u.Memory.Limit), resource.BinarySI).String()
 	}
-	return hint + " " + twice.String()
+	if j.Removed || j.Here {
+		return "run it again with more memory: " + flag + " " + more
+	}
+	return "{hodei} rerun " + j.Spec.Name + " " + flag + " " + more
 }

@@ -24,9 +24,14 @@ func TestMoreMemory(t *testing.T) {
 		{"absurd", job.Spec{}, &job.Usage{Memory: job.MemoryUsage{Limit: new(uint64(1 << 63))}}, "--memory SIZE"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			want := "run it again with more memory: " + test.want
-			if got := moreMemory(&test.spec, test.used); got != want {
-				t.Errorf("got %q, want %q", got, want)
+			test.spec.Name = "x"
+			for want, j := range map[string]Job{
+				"{hodei} rerun x " + test.want:                {Spec: &test.spec},
+				"run it again with more memory: " + test.want: {Spec: &test.spec, Removed: true},
+			} {
+				if got := j.moreMemory(test.used); got != want {
+					t.Errorf("got %q, want %q", got, want)
+				}
 			}
 		})
 	}
@@ -37,6 +42,9 @@ func TestExplainHere(t *testing.T) {
 	f := Job{Spec: &job.Spec{Name: "x"}, Here: true}.Explain(&job.Outcome{Cause: job.Unknown})
 	if f == nil || f.Hint != "see what is left: {hodei} logs x" {
 		t.Errorf("got %+v", f)
+	}
+	if f := (Job{Spec: &job.Spec{Name: "x"}, Removed: true}).Explain(&job.Outcome{Cause: job.Unknown}); f == nil || f.Hint != "" {
+		t.Errorf("of a job that was removed: %+v", f)
 	}
 }
 

@@ -32,7 +32,7 @@ var endings = map[step]func(*session, context.Context, standing, event) error{
 }
 
 // finish shows the outcome, and makes it the exit code. All output has been shown.
-func (s *session) finish(_ context.Context, _ standing, e event) error {
+func (s *session) finish(ctx context.Context, _ standing, e event) error {
 	o := e.outcome
 	if s.follower.closed() {
 		return s.unread(o)
@@ -47,7 +47,15 @@ func (s *session) finish(_ context.Context, _ standing, e event) error {
 			refused.Overlaps, refused.Holes))
 	}
 	samples := s.samples(o)
-	if err := s.Note(s.Job.Keeps()); err != nil {
+	switch {
+	case s.Remove && lost == "":
+		s.remove(ctx)
+	case s.Remove:
+		err = s.Note("job " + s.Spec.Name + " is not removed: part of its output is not here")
+	default:
+		err = s.Note(s.Job.Keeps())
+	}
+	if err != nil {
 		return err
 	}
 	return s.Conclude(o, samples, Missing{Output: lost, Hint: hint})
@@ -93,7 +101,7 @@ func (s *session) removeUnstarted(ctx context.Context, _ standing, e event) erro
 	return s.Failed(e.err)
 }
 
-// remove deletes a job that has not started, once it is said how the run has ended. A
+// remove deletes a job that has not started, or has ended, once it is said how the run has ended. A
 // Ctrl-C in between would leave the job behind: the next one waits for the deletion.
 func (s *session) remove(ctx context.Context) {
 	remove := func() {

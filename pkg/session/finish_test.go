@@ -40,12 +40,12 @@ func TestFinish(t *testing.T) {
 		{"a signal", job.Outcome{Cause: job.Signaled, Code: 143, Signal: 15}, nil, 143, "killed by SIGTERM (exit 143)", "", ""},
 		{"cancelled", job.Outcome{Cause: job.Cancelled, Code: 143, Signal: 15}, nil, 130, "Cancelled (exit 130)", "", ""},
 		{"out of memory", job.Outcome{Cause: job.OOMKilled, Code: 137}, &memory, 137, "", "OOMKilled (exit 137)",
-			"run it again with more memory: --memory 1Gi"},
+			"{hodei} rerun x --memory 1Gi"},
 		{"out of memory without a limit", job.Outcome{Cause: job.OOMKilled, Code: 137}, nil, 137, "", "OOMKilled (exit 137)",
-			"run it again with more memory: --memory SIZE"},
+			"{hodei} rerun x --memory SIZE"},
 		{"out of memory at its limit", job.Outcome{Cause: job.OOMKilled, Code: 137,
 			Usage: &job.Usage{Memory: job.MemoryUsage{OOMEvents: new(uint64(1))}}}, &memory, 137, "", "OOMKilled (exit 137)",
-			"run it again with more memory: --memory 1Gi"},
+			"{hodei} rerun x --memory 1Gi"},
 		{"out of memory on the node", job.Outcome{Cause: job.OOMKilled, Code: 137,
 			Usage: &job.Usage{Memory: job.MemoryUsage{OOMEvents: new(uint64(0))}}}, &memory, 137, "", "OOMKilled (exit 137)", ""},
 		{"too long", job.Outcome{Cause: job.DeadlineExceeded, Code: 143}, nil, 124, "", "DeadlineExceeded (exit 124)",
@@ -220,6 +220,45 @@ func TestFinishIncomplete(t *testing.T) {
 			}
 			if failure, ok := errors.AsType[*job.Failure](err); !ok || !strings.Contains(failure.Hint, tt.hint) {
 				t.Errorf("got %#v, want hint %q", failure, tt.hint)
+			}
+		})
+	}
+}
+
+// With Remove a job goes once its end is shown, unless some of its output is not here.
+func TestFinishRemoves(t *testing.T) {
+	oom := job.Outcome{Cause: job.OOMKilled, Code: 137}
+	for _, test := range []struct {
+		name    string
+		outcome job.Outcome
+		lost    string
+		deleted bool
+		said    string
+	}{
+		{"ended well", job.Outcome{Cause: job.Completed}, "", true, "exit 0\n"},
+		{"ended badly", oom, "", true, ""},
+		{"with output missing", job.Outcome{Cause: job.Completed}, "the middle", false,
+			"job x is not removed: part of its output is not here\n"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var out, errOut bytes.Buffer
+			a := newBeside(&out, &errOut)
+			c, j := a.config(a.screen(false), nil), followtest.NewJob()
+			c.Job, c.Remove = j, true
+			s := &session{Config: c, agents: &follow.Attachment{}, follower: testFollower(t, &out, &errOut, "")}
+			s.follower.misses(test.lost)
+			_, err := s.take(t.Context(), event{what: allShown, outcome: &test.outcome})
+			if hint := job.HintOf(err); strings.Contains(hint, "rerun") {
+				t.Errorf("hint %q about a job that is removed", hint)
+			}
+			if j.Deleted.Load() {
+				t.Error("deleted before its end was shown")
+			}
+			for _, f := range a.after {
+				f()
+			}
+			if j.Deleted.Load() != test.deleted || errOut.String() != test.said {
+				t.Errorf("deleted %t, said %q, want %t and %q", j.Deleted.Load(), errOut.String(), test.deleted, test.said)
 			}
 		})
 	}

@@ -26,6 +26,8 @@ type Teller struct {
 	Events *output.Events
 	// Named puts the program's name into a hint, for {hodei}.
 	Named func(hint string) string
+	// Remove tells that the job is removed once it was followed to its end: no hint about its end builds on the Job.
+	Remove bool
 	// Again is the command line that ran the job, up to the --, for hints. Empty: another process ran it.
 	Again string
 }
@@ -115,7 +117,9 @@ func (t *Teller) conclude(outcome *job.Outcome, samples []job.Sample, failure *j
 
 // explained returns an outcome as an error with a hint; nil if the command's own end says all.
 func (t *Teller) explained(outcome *job.Outcome) *job.Failure {
-	j := remedy.Job{Spec: t.Spec, Namespace: t.Place.Namespace(), Again: t.Again, EBPFHint: t.Place.EBPFHint, Here: t.here()}
+	j := remedy.Job{
+		Spec: t.Spec, Namespace: t.Place.Namespace(), Removed: t.Remove, Again: t.Again, EBPFHint: t.Place.EBPFHint, Here: t.here(),
+	}
 	return j.Explain(outcome)
 }
 

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -44,21 +45,21 @@ import (
 // New makes the command; run is (*Options).Run, or a test's.
 func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Command {
 	o := &Options{
-		Out: env.Out, ErrOut: env.ErrOut, named: env.Named,
+		Out: env.Out, ErrOut: env.ErrOut, named: env.Named, showError: env.ShowError,
 		width:     func() int { return ui.Width(env.Stdout()) },
 		openStore: func() (*place.Store, error) { return env.Home().OpenStore(false) },
 	}
 	f := typedFlags{print: get.NewGetPrintFlags()}
-	f.print.HumanReadableFlags.SortBy = nil   // kubectl does that on the client's side,
-	f.print.HumanReadableFlags.ShowKind = nil // and there is one kind
+	f.print.HumanReadableFlags.SortBy = nil   // ours says what the default is
+	f.print.HumanReadableFlags.ShowKind = nil // there is one kind
 	cmd := &cobra.Command{
-		Use:                   "jobs [NAME] [-o wide|json|yaml|name|...]",
+		Use:                   "jobs [NAME...] [-o wide|json|yaml|name|...]",
 		DisableFlagsInUseLine: true,
 		Short:                 "List the jobs",
 		Long: templates.LongDesc(`
-			List the jobs of the provider in use, or of the namespace of -n. They are the
-			Kubernetes Jobs themselves, with the state of their last Pod. -o wide adds image,
-			node and command; on a terminal the command is cut.
+			List the jobs of the provider in use, or of the namespace of -n, the latest first.
+			They are the Kubernetes Jobs themselves, with the state of their last Pod. -o wide
+			adds image, node and command; on a terminal the command is cut.
 
 			First it removes jobs whose start timeout has passed and that nothing in the cluster
 			will start or end, for example because no node takes them, and says so. With -A it
@@ -73,10 +74,12 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 			# Names of all jobs with a label, in all namespaces
 			hodei jobs -A -l team=build -o name
 
+			# Those of the last hour that have failed
+			hodei jobs --since 1h --status failed
+
 			# How a job ended, for a script
 			hodei jobs hodei-make-k3x9z -o jsonpath='{.status.conditions[*].type}'`),
-		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: env.CompleteJob,
+		ValidArgsFunction: env.CompleteJobs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.complete(cmd, env, f, args); err != nil {
 				return err
@@ -86,6 +89,12 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 	}
 	cmd.Flags().BoolVarP(&f.allNamespaces, "all-namespaces", "A", false, "List the jobs of all namespaces.")
 	cmd.Flags().StringVarP(&f.selector, "selector", "l", "", "List the jobs with these labels: key=value,..., as in kubectl.")
+	cmd.Flags().StringSliceVar(&o.statuses, "status", nil,
+		"List the jobs with one of these words in the column STATUS, in any case: running,pending.")
+	cmd.Flags().DurationVar(&f.since, "since", 0, "List the jobs made in the last 10m, 2h, ... Default: all.")
+	cmd.Flags().StringVar(&f.sortBy, "sort-by", "",
+		"Sort by a field of the Jobs, a JSONPath expression as in kubectl: .metadata.name. Default: the latest job first.")
+	_ = cmd.RegisterFlagCompletionFunc("status", cobra.FixedCompletions(statuses, cobra.ShellCompDirectiveNoFileComp))
 	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "After the list, show each job that changes, until Ctrl-C.")
 	f.print.AddFlags(cmd)
 	return cmd
@@ -95,6 +104,8 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 type typedFlags struct {
 	selector      string
 	allNamespaces bool
+	since         time.Duration
+	sortBy        string
 	print         *get.PrintFlags
 }
 
@@ -102,9 +113,12 @@ type typedFlags struct {
 type Options struct {
 	Out, ErrOut io.Writer
 	client      clientset.Interface
-	namespace   string // empty: all
-	name        string // empty: all that the selector chooses
+	namespace   string   // empty: all
+	names       []string // in the order in which they are shown; none: all that the rest chooses
 	selector    string
+	statuses    []string  // none: any
+	from        time.Time // the jobs were made no earlier; zero: at any time
+	sortBy      field
 	watch       bool // go on with those that change
 	// table is true if printer is for people and takes a metav1.Table.
 	table   bool
@@ -116,19 +130,25 @@ type Options struct {
 	sweep func(ctx context.Context, keep string) []string
 	// openStore opens the log store of this machine.
 	openStore func() (*place.Store, error)
-	// named makes a hint ready to be typed.
-	named func(hint string) string
+	// named makes a hint ready to be typed, and showError shows an error after which Run goes on.
+	named     func(hint string) string
+	showError func(error)
 
 	blind bool // we may not list the Pods, and have said so
 }
 
 // complete turns arguments and flags into options.
 func (o *Options) complete(cmd *cobra.Command, env *command.Env, f typedFlags, args []string) error {
-	if len(args) == 1 {
-		o.name = args[0]
+	for _, name := range args {
+		if !slices.Contains(o.names, name) {
+			o.names = append(o.names, name)
+		}
 	}
-	if o.name != "" && (f.allNamespaces || f.selector != "") {
-		return command.Usagef(cmd, "a job is named by its NAME, or chosen by -A and -l, not both")
+	if len(o.names) > 0 && (f.allNamespaces || f.selector != "" || len(o.statuses) > 0 || f.since != 0) {
+		return command.Usagef(cmd, "jobs are named by NAME, or chosen by -A, -l, --status and --since, not both")
+	}
+	if err := o.completeChoice(cmd, f); err != nil {
+		return err
 	}
 	if _, err := labels.Parse(f.selector); err != nil {
 		return command.Usagef(cmd, "--selector %q: %w", f.selector, err)
@@ -149,6 +169,27 @@ func (o *Options) complete(cmd *cobra.Command, env *command.Env, f typedFlags, a
 		return command.Usagef(cmd, "%w", err)
 	}
 	return o.connect(env, f.allNamespaces)
+}
+
+// completeChoice turns the flags about the choice and the order of jobs into options.
+func (o *Options) completeChoice(cmd *cobra.Command, f typedFlags) (err error) {
+	for _, word := range o.statuses {
+		if err := checkStatus(word); err != nil {
+			return command.Usagef(cmd, "--status %q: %w", word, err)
+		}
+	}
+	switch {
+	case f.since < 0:
+		return command.Usagef(cmd, "--since %s: must not be negative", f.since)
+	case f.since > 0:
+		o.from = time.Now().Add(-f.since)
+	}
+	if f.sortBy != "" {
+		if o.sortBy, err = parseField(f.sortBy); err != nil {
+			return command.Usagef(cmd, "--sort-by %q: %w", f.sortBy, err)
+		}
+	}
+	return nil
 }
 
 // connect finds the cluster. In a listing of all namespaces no job is swept: most are somebody else's.
@@ -174,33 +215,60 @@ func (o *Options) connect(env *command.Env, allNamespaces bool) error {
 // it returns why.
 func (o *Options) Run(ctx context.Context) error {
 	which := metav1.ListOptions{LabelSelector: o.selector}
-	if o.name != "" {
-		which.FieldSelector = fields.OneTermEqualSelector("metadata.name", o.name).String()
+	only := "" // the job, if one is named
+	if len(o.names) == 1 {
+		only = o.names[0]
+		which.FieldSelector = fields.OneTermEqualSelector("metadata.name", only).String()
 	}
 	if o.sweep != nil {
-		for _, note := range o.sweep(ctx, o.name) {
+		for _, note := range o.sweep(ctx, only) {
 			o.say(note)
 		}
 	}
 	list, err := kubernetes.Ask(ctx, o.watch, o.say, func(ctx context.Context) (*batchv1.JobList, error) {
 		return o.client.BatchV1().Jobs(o.namespace).List(ctx, which)
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		return kubernetes.Explain(err)
-	case o.name != "" && len(list.Items) == 0:
-		return &job.Hinted{
-			Err:  fmt.Errorf("job %q not found in namespace %s", o.name, o.namespace),
-			Hint: "{hodei} jobs -n " + o.namespace,
-		}
-	case len(list.Items) == 0 && o.table && !o.watch:
+	}
+	rows, err := o.rows(ctx, list.Items)
+	if err != nil {
+		return err
+	}
+	missing := o.missing(rows)
+	switch {
+	case only != "" && len(missing) > 0:
+		return o.notFound(only)
+	case len(rows) == 0 && len(o.names) == 0 && o.table && !o.watch:
 		o.sayNone()
 		return nil
 	}
-	if err := o.print(ctx, list.Items); err != nil || !o.watch {
+	if err := o.sortBy.sort(rows); err != nil {
 		return err
 	}
+	if len(rows) > 0 || len(missing) == 0 {
+		if err := o.print(rows); err != nil {
+			return err
+		}
+	}
+	for _, name := range missing {
+		o.showError(o.notFound(name))
+	}
+	switch {
+	case len(missing) > 0:
+		return &job.ExitError{Code: command.ExitFailed}
+	case !o.watch:
+		return nil
+	}
 	return o.follow(ctx, which, list.ResourceVersion)
+}
+
+// notFound returns the error that there is no job of a name.
+func (o *Options) notFound(name string) error {
+	return &job.Hinted{
+		Err:  fmt.Errorf("job %q not found in namespace %s", name, o.namespace),
+		Hint: "{hodei} jobs -n " + o.namespace,
+	}
 }
 
 // say tells a person something beside the list.
@@ -250,44 +318,56 @@ func (o *Options) follow(ctx context.Context, which metav1.ListOptions, from str
 		if !ok {
 			return kubernetes.Explain(apierrors.FromObject(event.Object))
 		}
-		if err := o.print(ctx, []batchv1.Job{*changed}); err != nil {
+		rows, err := o.rows(ctx, []batchv1.Job{*changed})
+		if err == nil && len(rows) > 0 {
+			err = o.print(rows)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return context.Cause(watching)
 }
 
-// print shows jobs: as rows of a table, or as the Kubernetes objects.
-func (o *Options) print(ctx context.Context, jobs []batchv1.Job) error {
+// rows returns the rows of those of jobs that were asked for. It looks for Pods only if something depends on them.
+func (o *Options) rows(ctx context.Context, jobs []batchv1.Job) ([]row, error) {
+	var pods map[types.NamespacedName]*corev1.Pod
+	if o.table || len(o.statuses) > 0 {
+		var err error
+		if pods, err = o.lastPods(ctx); err != nil {
+			return nil, err
+		}
+	}
+	rows := make([]row, len(jobs))
+	for i := range jobs {
+		rows[i] = newRow(&jobs[i], pods[nameOf(&jobs[i])], time.Now())
+	}
+	return o.choose(rows), nil
+}
+
+// print shows rows: as a table, or as the Kubernetes objects.
+func (o *Options) print(rows []row) error {
 	if o.table {
-		return o.printRows(ctx, jobs)
+		return o.printTable(rows)
 	}
 	list := &unstructured.UnstructuredList{Object: map[string]any{"apiVersion": "v1", "kind": "List"}}
-	for i := range jobs {
-		jobs[i].SetGroupVersionKind(batchv1.SchemeGroupVersion.WithKind("Job"))
-		object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&jobs[i])
+	for _, r := range rows {
+		r.job.SetGroupVersionKind(batchv1.SchemeGroupVersion.WithKind("Job"))
+		object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(r.job)
 		if err != nil {
 			return err
 		}
 		list.Items = append(list.Items, unstructured.Unstructured{Object: object})
 	}
 	// A name and a change are one object, as with kubectl get.
-	if len(list.Items) == 1 && (o.name != "" || o.watch) {
+	if len(list.Items) == 1 && (len(o.names) == 1 || o.watch) {
 		return o.printer.PrintObj(&list.Items[0], o.Out)
 	}
 	return o.printer.PrintObj(list, o.Out)
 }
 
-// printRows shows jobs as a table.
-func (o *Options) printRows(ctx context.Context, jobs []batchv1.Job) error {
-	pods, err := o.lastPods(ctx)
-	if err != nil {
-		return err
-	}
-	rows := make([]row, len(jobs))
-	for i := range jobs {
-		rows[i] = newRow(&jobs[i], pods[nameOf(&jobs[i])], time.Now())
-	}
+// printTable shows rows as a table.
+func (o *Options) printTable(rows []row) error {
 	o.addStoredExits(rows)
 	table := tableOf(rows)
 	if width := o.width(); width > 0 {
@@ -305,8 +385,8 @@ func nameOf(j *batchv1.Job) types.NamespacedName {
 // once, and still sees the jobs.
 func (o *Options) lastPods(ctx context.Context) (map[types.NamespacedName]*corev1.Pod, error) {
 	which := metav1.ListOptions{LabelSelector: kubernetes.LabelManagedBy + "=" + kubernetes.ManagedBy}
-	if o.name != "" {
-		which.LabelSelector += "," + batchv1.JobNameLabel + "=" + o.name
+	if len(o.names) == 1 {
+		which.LabelSelector += "," + batchv1.JobNameLabel + "=" + o.names[0]
 	}
 	list, err := o.client.CoreV1().Pods(o.namespace).List(ctx, which)
 	switch {
@@ -503,7 +583,7 @@ func statusOf(j *batchv1.Job, pod *corev1.Pod) string {
 		return "Running"
 	case state.Terminated != nil:
 		if others := kubernetes.OthersLeft(pod); len(others) > 0 {
-			return "HeldBy:" + strings.Join(others, ",")
+			return held + ":" + strings.Join(others, ",")
 		}
 		return "Lingering" // its agent still has output to deliver
 	case state.Waiting != nil && state.Waiting.Reason != "ContainerCreating" && state.Waiting.Reason != "PodInitializing":

@@ -241,7 +241,9 @@ func (o *Options) render(p *history.PastRun, now time.Time) ([]byte, error) {
 
 // hint returns what to type after a run that failed; empty: nothing helps.
 func (o *Options) hint(p *history.PastRun) string {
-	if f := (remedy.Job{Spec: p.Spec, Namespace: p.Namespace}).Explain(p.Outcome); f != nil {
+	j := remedy.Job{Spec: p.Spec, Namespace: p.Namespace,
+		Removed: p.Gone && len(p.Spec.Env) > 0} // the values of its variables are stored nowhere else
+	if f := j.Explain(p.Outcome); f != nil {
 		return o.named(f.Hint)
 	}
 	return ""

@@ -1,29 +1,24 @@
 // Package run is the command hodei run: it makes a job and follows it to its end, or leaves it running. Start with
-// [New]; [Options.Run] is all that one run does. flags.go has the flags, options.go and spec.go what they mean,
-// submit.go the making of the job, and said.go what is said beside its output. How a job is followed is pkg/session's.
+// [New]. The flags and what they mean are pkg/command/runflags', the making of the job pkg/submission's, and how it is
+// followed pkg/session's.
 package run
 
 import (
 	"context"
 	"errors"
-	"io"
-	"time"
 
 	"github.com/spf13/cobra"
 	"k8s.io/kubectl/pkg/util/templates"
 
-	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/command"
-	"github.com/hodei-jobs/hodei/pkg/coordinator"
-	"github.com/hodei-jobs/hodei/pkg/output"
-	"github.com/hodei-jobs/hodei/pkg/place"
-	"github.com/hodei-jobs/hodei/pkg/session"
-	"github.com/hodei-jobs/hodei/pkg/signals"
+	"github.com/hodei-jobs/hodei/pkg/command/runflags"
+	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/submission"
 )
 
 // New makes the command; run is (*Options).Run, or a test's.
 func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Command {
-	var f typed
+	var flags *runflags.Flags
 	cmd := &cobra.Command{
 		Use:                   "run [flags] -- COMMAND [ARG...]",
 		DisableFlagsInUseLine: true,
@@ -73,110 +68,23 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := f.options(env, cmd, args)
+			c, err := flags.Config()
 			if err == nil {
-				err = run(o, cmd.Context())
+				err = flags.Complete(c, &job.Spec{Command: args})
+			}
+			if err == nil {
+				err = run(&Options{Config: c}, cmd.Context())
 			}
 			return command.AsRun(err)
 		},
 	}
-	f.register(env, cmd)
+	flags = runflags.New(env, cmd)
+	cmd.Flags().SetInterspersed(false) // the flags after the command are the command's
 	return cmd
 }
 
-// Options is what one run does: a job, and how it is made and followed.
-type Options struct {
-	// Teller has the job's Spec and Place, and where is told how it goes.
-	session.Teller
-	// In is the command's input if the Spec has Stdin. Otherwise it is only asked whether bytes wait on it. Out takes
-	// the Job's name or manifest.
-	In  io.Reader
-	Out io.Writer
-	// Format is how the Job is printed: json, yaml or name. Empty: its name alone, or with DryRun as yaml.
-	Format string
-	// DryRun prints the Job, and makes none. Detach leaves it running, and prints it.
-	DryRun, Detach bool
+// Options is what one run does.
+type Options struct{ *submission.Config }
 
-	// Authority signs for the job; AuthorityNotes say where it is from.
-	Authority      *certs.Authority
-	AuthorityNotes []string
-	// Unset are variables that were to be taken from here, and are not set.
-	Unset []string
-	// Lingers tells that the Spec's Linger was asked for.
-	Lingers bool
-	// NoFallback tells that the output may not come from the container's log in place of the tunnel.
-	NoFallback bool
-
-	// Follow, Sink and UsageInterval are those of a session.Config.
-	Follow        bool
-	Sink          output.Sink
-	UsageInterval time.Duration
-	// MetricsAddr is where usage is shown to Prometheus; empty: nowhere.
-	MetricsAddr string
-
-	// OpenStore opens the log store for writing.
-	OpenStore func() (*place.Store, error)
-	// Signals hears what the run is sent.
-	Signals *signals.Set
-	// Afterwards is that of a session.Config.
-	Afterwards func(f func())
-}
-
-// Run makes the job and follows it. Its error is that of [session.Run], or says why there is no job.
-func (o *Options) Run(ctx context.Context) error {
-	if o.DryRun {
-		return o.printManifest("yaml")
-	}
-	exporter, stopMetrics, err := session.ServeMetrics(ctx, "run", o.MetricsAddr, o.Screen.Note)
-	if err != nil {
-		return err
-	}
-	defer stopMetrics()
-	o.noteChoices(time.Now())
-	id, err := o.Authority.IssueJob(certs.ID{Namespace: o.Place.Namespace(), Job: o.Spec.Name})
-	if err != nil {
-		return err
-	}
-	var store *place.Store
-	if o.Follow && !o.Detach {
-		if store, err = o.OpenStore(); err != nil {
-			return err
-		}
-		defer store.Close(o.Screen.Note)
-	}
-	// Before anything is made: a Ctrl-C from here on cleans up.
-	heard, stop := o.Signals.ForSession()
-	defer stop()
-	if o.Detach {
-		defer o.startSweep(ctx)()
-	}
-	defer o.Screen.Stop()
-	made, err := o.submit(ctx, id, heard)
-	if err != nil {
-		return err
-	}
-	if err := o.noteInput(); err != nil {
-		made.job.Close()
-		return err
-	}
-	if o.Detach {
-		defer made.job.Close()
-		return o.detached()
-	}
-	var input *coordinator.Input
-	if o.Spec.Stdin {
-		var closeInput func()
-		if input, closeInput, err = session.NewInput(o.In); err != nil {
-			made.job.Close()
-			return err
-		}
-		defer closeInput()
-	}
-	o.noteWay(made.fallback)
-	defer o.startSweep(ctx)() // while the Pod starts: the cluster is not kept from making it
-	return session.Run(ctx, session.Config{
-		Teller: o.Teller, Job: made.job, Follow: o.Follow, Fallback: made.fallback, Sink: o.Sink, Store: store, Input: input,
-		UsageInterval: o.UsageInterval, Exporter: exporter,
-		Signals: heard, StopSignals: stop, Afterwards: o.Afterwards,
-	})
-}
+// Run makes the job and follows it. Its error is that of [submission.Run].
+func (o *Options) Run(ctx context.Context) error { return submission.Run(ctx, o.Config) }

@@ -2,18 +2,14 @@ package run
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"io"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,17 +17,10 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
-	"k8s.io/client-go/rest"
 
-	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/command"
 	"github.com/hodei-jobs/hodei/pkg/job"
-	"github.com/hodei-jobs/hodei/pkg/output"
-	"github.com/hodei-jobs/hodei/pkg/place"
-	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
-	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/kubernetestest"
-	"github.com/hodei-jobs/hodei/pkg/session"
 )
 
 // kubeconfigText has a context a, whose cluster nobody serves.
@@ -153,57 +142,6 @@ func TestRunFlags(t *testing.T) {
 	}
 }
 
-// A provider's word on the container's log counts as much as the flag's.
-func TestRunFallback(t *testing.T) {
-	for _, test := range []struct {
-		setting    string
-		args       []string
-		noFallback bool
-	}{
-		{"", nil, false},
-		{"container_logs: true", nil, false},
-		{"container_logs: false", nil, true},
-		{"container_logs: false", []string{"--container-logs"}, false},
-		{"", []string{"--container-logs=false"}, true},
-	} {
-		t.Run(test.setting+strings.Join(test.args, " "), func(t *testing.T) {
-			home := t.TempDir()
-			t.Chdir(home)
-			files := map[string]string{
-				"kubeconfig": kubeconfigText,
-				"hodei/config.yaml": "current: k\nproviders: {k: {type: kubernetes, context: a, kubeconfig: " +
-					home + "/kubeconfig, " + test.setting + "}}\n",
-			}
-			if err := os.Mkdir("hodei", 0o700); err != nil {
-				t.Fatal(err)
-			}
-			for name, content := range files {
-				if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			env := map[string]string{"HOME": home, "XDG_CONFIG_HOME": home}
-			a := &command.Env{IOStreams: genericiooptions.IOStreams{Out: io.Discard, ErrOut: io.Discard},
-				Kube: genericclioptions.NewConfigFlags(true), Getenv: func(name string) string { return env[name] }}
-			cmd := New(a, nil)
-			if err := cmd.ParseFlags(test.args); err != nil {
-				t.Fatal(err)
-			}
-			copied, err := cmd.Flags().GetBool("container-logs")
-			if err != nil {
-				t.Fatal(err)
-			}
-			o, err := (&typed{follow: true, dryRun: "none", containerLogs: copied}).options(a, cmd, []string{"true"})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if o.NoFallback != test.noFallback {
-				t.Errorf("ruled out: %t", o.NoFallback)
-			}
-		})
-	}
-}
-
 func TestRunFlagsMakeAName(t *testing.T) {
 	_, spec, err := dryRun(t, "--", "/usr/bin/Go_1.26")
 	if err != nil || !strings.HasPrefix(spec.Name, "hodei-go-1-26-") {
@@ -239,6 +177,8 @@ func TestRunUsage(t *testing.T) {
 		{[]string{"--log-overflow", "wait", "--", "true"}, `--log-overflow "wait": want block or drop`},
 		{[]string{"--dry-run=maybe", "--", "true"}, `--dry-run "maybe": want none or client`},
 		{[]string{"-o", "table", "--", "true"}, `-o "table": want json or yaml, or name with --detach`},
+		{[]string{"--rm", "--detach", "--", "true"}, "--rm needs a job that is followed to its end: leave --detach out"},
+		{[]string{"--replace", "--", "true"}, "--replace needs the name of the job: --name NAME"},
 		{[]string{"--nope", "--", "true"}, "unknown flag: --nope"},
 	} {
 		_, _, err := dryRun(t, test.args...)
@@ -246,112 +186,5 @@ func TestRunUsage(t *testing.T) {
 		if !errors.As(err, &usage) || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%.200q: got %v, want %s", test.args, err, test.want)
 		}
-	}
-}
-
-// Before a job is made that is to be followed, and only then, it is asked whether
-// its output can come through the tunnel.
-func TestChooseWay(t *testing.T) {
-	for _, test := range []struct {
-		name     string
-		change   func(*Options)
-		answer   func(http.ResponseWriter)
-		fallback bool
-		logs     bool // copied to the container's log
-		linger   time.Duration
-		err      string
-	}{
-		{name: "allowed", answer: kubernetestest.Allows(true)},
-		{name: "forbidden", answer: kubernetestest.Allows(false), fallback: true, logs: true},
-		{name: "forbidden, and copied anyway", change: func(o *Options) { o.Spec.ContainerLogs = true },
-			answer: kubernetestest.Allows(false), fallback: true, logs: true},
-		{name: "allowed, and copied anyway", change: func(o *Options) { o.Spec.ContainerLogs = true },
-			answer: kubernetestest.Allows(true), logs: true},
-		{name: "ruled out", change: func(o *Options) { o.NoFallback = true }},
-		{name: "detached", change: func(o *Options) { o.Detach = true }},
-		{name: "without output", change: func(o *Options) { o.Follow = false }, answer: kubernetestest.Allows(false), fallback: true},
-		{name: "without output, ruled out", change: func(o *Options) { o.Follow, o.NoFallback = false, true },
-			answer: kubernetestest.Allows(false), fallback: true},
-		{name: "without output, allowed", change: func(o *Options) { o.Follow = false }, answer: kubernetestest.Allows(true)},
-		{name: "a linger that was asked for", change: func(o *Options) { o.Spec.Linger, o.Lingers = job.DefaultLinger, true },
-			answer:   kubernetestest.Allows(false),
-			fallback: true, logs: true, linger: job.DefaultLinger},
-		{name: "the default linger", change: func(o *Options) { o.Spec.Linger = job.DefaultLinger },
-			answer:   kubernetestest.Allows(false),
-			fallback: true, logs: true, linger: time.Second},
-		{name: "no answer to the question", answer: func(w http.ResponseWriter) { http.Error(w, "no", http.StatusForbidden) }},
-		{name: "no answer at all", answer: func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
-			err: "Kubernetes cluster not available: "},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if test.answer == nil {
-					t.Errorf("asked: %s", r.URL)
-					return
-				}
-				test.answer(w)
-			}))
-			defer server.Close()
-			p, err := kubernetes.New(kubernetes.Options{Config: &rest.Config{Host: server.URL}, Provider: provider.Config{Namespace: "ns"}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			var errOut bytes.Buffer
-			screen := output.NewScreen(&output.Streams{Out: io.Discard, Err: &errOut}, false, strings.Clone)
-			o := &Options{Follow: true, Teller: session.Teller{Spec: &job.Spec{Name: "x"}, Place: place.Cluster{Provider: p},
-				Screen: screen}}
-			if test.change != nil {
-				test.change(o)
-			}
-			fallback, err := o.chooseWay(t.Context())
-			if test.err == "" && err != nil || test.err != "" && (err == nil || !strings.HasPrefix(err.Error(), test.err)) {
-				t.Errorf("error %v, want %q", err, test.err)
-			}
-			o.noteWay(fallback)
-			if said := errOut.String(); (said == noTunnel+"\n") != (test.fallback && o.Follow) || said != "" && !fallback {
-				t.Errorf("stderr %q", said)
-			}
-			if fallback != test.fallback || o.Spec.ContainerLogs != test.logs {
-				t.Errorf("fallback %t, container's log %t", fallback, o.Spec.ContainerLogs)
-			}
-
-			if test.linger > 0 && o.Spec.Linger != test.linger {
-				t.Errorf("lingers for %s, want %s", o.Spec.Linger, test.linger)
-			}
-
-			cancelled, cancel := context.WithCancel(t.Context())
-			cancel()
-			if _, err := o.chooseWay(cancelled); test.answer != nil && !errors.Is(err, context.Canceled) {
-				t.Errorf("cancelled: %v", err)
-			}
-		})
-	}
-	o := &Options{Follow: true, Teller: session.Teller{Place: place.Machine{}}}
-	if fallback, err := o.chooseWay(t.Context()); err != nil || fallback {
-		t.Errorf("this machine: %v", err)
-	}
-}
-
-// The command against the end of a CA is of the directory that has it.
-func TestAuthorityNotes(t *testing.T) {
-	for _, dir := range []string{"certs", "other"} {
-		synctest.Test(t, func(t *testing.T) {
-			t.Chdir(t.TempDir())
-			if _, err := certs.Generate(certs.GenerateOptions{Dir: dir, Validity: 100 * 24 * time.Hour}); err != nil {
-				t.Fatal(err)
-			}
-			authority, err := certs.LoadAuthority(dir)
-			if err != nil {
-				t.Fatal(err)
-			}
-			o := &Options{Authority: authority}
-			if notes := o.authorityNotes(time.Now()); len(notes) != 0 {
-				t.Errorf("%q", notes)
-			}
-			want := "; to replace it: {hodei} certs rotate --ca" + map[string]string{"other": " --dir other"}[dir]
-			if notes := o.authorityNotes(time.Now().Add(80 * 24 * time.Hour)); len(notes) != 1 || !strings.HasSuffix(notes[0], want) {
-				t.Errorf("%q, want %q", notes, want)
-			}
-		})
 	}
 }

@@ -5,12 +5,19 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+	watchtools "k8s.io/client-go/tools/watch"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
@@ -22,8 +29,8 @@ import (
 // that does not is left to collect by itself.
 const deleteWait = 2 * time.Second
 
-// Delete removes the Job and all that belongs to it, at once: it is for jobs
-// that have not started, whose Pods have nothing to save. It works even
+// Delete removes the Job and all that belongs to it, at once: it is for jobs that
+// have not started or have ended, whose Pods have nothing to save. It works even
 // after ctx has ended, and takes at most 2 s; a *job.Failure says what may be left, and how to delete it.
 func (r *Run) Delete(ctx context.Context) error {
 	if r.job == nil {
@@ -104,6 +111,54 @@ func (p *Provider) Delete(ctx context.Context, found *Found, o DeleteOptions) er
 		p.deleteRest(ctx, found, o)
 	}
 	return nil
+}
+
+// AwaitGone waits until the Job that was found and its Pods are gone, which Delete only begins. The error is ctx's.
+func (p *Provider) AwaitGone(ctx context.Context, found *Found) error {
+	c, j := p.client, found.Job
+	err := awaitNone(ctx, &batchv1.Job{}, func(o metav1.Object) bool { return o.GetUID() == j.UID }, &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.FieldSelector = "metadata.name=" + j.Name
+			return c.BatchV1().Jobs(j.Namespace).List(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.FieldSelector = "metadata.name=" + j.Name
+			return c.BatchV1().Jobs(j.Namespace).Watch(ctx, o)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	return awaitNone(ctx, &corev1.Pod{}, func(o metav1.Object) bool { return metav1.IsControlledBy(o, j) }, &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.LabelSelector = manifest.LabelJob + "=" + j.Name
+			return c.CoreV1().Pods(j.Namespace).List(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.LabelSelector = manifest.LabelJob + "=" + j.Name
+			return c.CoreV1().Pods(j.Namespace).Watch(ctx, o)
+		},
+	})
+}
+
+// awaitNone waits until none of the objects of a kind that lw lists is one of those that is tells. It tries again after
+// errors until ctx ends, whose error it returns.
+func awaitNone(ctx context.Context, kind runtime.Object, is func(metav1.Object) bool, lw *cache.ListWatch) error {
+	var known cache.Store
+	none := func() bool {
+		return !slices.ContainsFunc(known.List(), func(o any) bool {
+			object, ok := o.(metav1.Object)
+			return ok && is(object)
+		})
+	}
+	_, err := watchtools.UntilWithSync(ctx, lw, kind, func(store cache.Store) (bool, error) {
+		known = store
+		return none(), nil
+	}, func(watch.Event) (bool, error) { return none(), nil })
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // noteCancelled puts the time into the annotation that says that a Job was cancelled. Without it, for want of a right,

@@ -18,6 +18,8 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
@@ -216,4 +218,77 @@ func TestDeleteFound(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A job is gone once its Job is and the last of its Pods; other jobs' Pods are not waited for.
+func TestAwaitGone(t *testing.T) {
+	x, y := madeJob(t, "x"), madeJob(t, "y")
+	x.ResourceVersion, y.ResourceVersion = "1", "1"
+	pods := []*corev1.Pod{podIn(1, x, "x-1", runs), podIn(2, x, "x-2", runs), podIn(1, y, "y-1", runs)}
+	x.SetGroupVersionKind(batchv1.SchemeGroupVersion.WithKind("Job"))
+	for _, pod := range pods {
+		pod.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Pod"))
+	}
+	deleted := func(o runtime.Object) watch.Event { return watch.Event{Type: watch.Deleted, Object: o} }
+	// ends answers a watch with events, and tells of each before.
+	ends := func(told chan<- string, events ...watch.Event) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Query().Get("sendInitialEvents") != "" {
+				refuse(w, http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, "sendInitialEvents is forbidden")
+				return
+			}
+			w.Header().Set("Content-Type", "application/json")
+			for _, e := range events {
+				told <- e.Object.(metav1.Object).GetName()
+				_ = json.NewEncoder(w).Encode(map[string]any{"type": e.Type, "object": e.Object})
+				w.(http.Flusher).Flush()
+			}
+			<-r.Context().Done()
+		}
+	}
+	for _, test := range []struct {
+		name string
+		jobs []*batchv1.Job
+		pods []*corev1.Pod
+		want []string // the deletions that are waited for
+	}{
+		{"nothing is left", []*batchv1.Job{y}, pods[2:], nil},
+		{"its Job", []*batchv1.Job{x}, nil, []string{"x"}},
+		{"its Pods", nil, pods, []string{"x-1", "x-2"}},
+		{"both", []*batchv1.Job{x}, pods, []string{"x", "x-1", "x-2"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			told := make(chan string, 10)
+			s := &shelf{jobs: test.jobs, pods: test.pods}
+			s.answer = map[string]http.HandlerFunc{"watch pods": ends(told, deleted(pods[0]), deleted(pods[1]))}
+			if slices.Contains(test.jobs, x) {
+				s.answer["watch jobs"] = ends(told, deleted(x))
+			}
+			if err := s.start(t).AwaitGone(t.Context(), &Found{Job: x}); err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range test.want { // each is told before it is sent
+				select {
+				case got := <-told:
+					if got != name {
+						t.Errorf("waited for %s, want %s", got, name)
+					}
+				default:
+					t.Errorf("not waited for %s", name)
+				}
+			}
+		})
+	}
+	t.Run("it stays", func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		enough := errors.New("enough")
+		s := &shelf{jobs: []*batchv1.Job{x}}
+		s.answer = map[string]http.HandlerFunc{"watch jobs": func(_ http.ResponseWriter, r *http.Request) {
+			cancel(enough)
+			<-r.Context().Done()
+		}}
+		if err := s.start(t).AwaitGone(ctx, &Found{Job: x}); !errors.Is(err, enough) {
+			t.Errorf("got %v", err)
+		}
+	})
 }

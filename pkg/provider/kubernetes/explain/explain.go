@@ -126,7 +126,12 @@ func explainExisting(err error, message string) *job.Failure {
 	if !apierrors.IsAlreadyExists(err) {
 		return nil
 	}
-	return &job.Failure{Cause: job.ConfigError, Message: message, Hint: "choose another --name, or see what is there: {hodei} jobs"}
+	hint := "choose another --name, or see what is there: {hodei} jobs"
+	var status apierrors.APIStatus
+	if errors.As(err, &status) && status.Status().Details != nil && status.Status().Details.Kind == "jobs" {
+		hint = "delete that job first with --replace, or choose another --name; to see it: {hodei} describe " + status.Status().Details.Name
+	}
+	return &job.Failure{Cause: job.ConfigError, Message: message, Hint: hint}
 }
 
 // explainNamespace knows a namespace that does not exist.

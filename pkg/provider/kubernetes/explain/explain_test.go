@@ -23,6 +23,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	client "k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -159,8 +160,11 @@ func TestExplainAnswers(t *testing.T) {
 		{"no default namespace", status(404, metav1.StatusReasonNotFound, `namespaces "hodei-jobs-workers" not found`),
 			job.ConfigError, `namespaces "hodei-jobs-workers" not found`, "{hodei} install, or name another namespace with -n"},
 		{"no job", status(404, metav1.StatusReasonNotFound, `jobs.batch "x" not found`), job.Unknown, `jobs.batch "x" not found`, ""},
-		{"taken", status(409, metav1.StatusReasonAlreadyExists, `jobs.batch "x" already exists`),
-			job.ConfigError, `jobs.batch "x" already exists`, "choose another --name, or see what is there: {hodei} jobs"},
+		{"taken", status(409, metav1.StatusReasonAlreadyExists, `secrets "x" already exists`),
+			job.ConfigError, `secrets "x" already exists`, "choose another --name, or see what is there: {hodei} jobs"},
+		{"taken by a job", apierrors.NewAlreadyExists(schema.GroupResource{Group: "batch", Resource: "jobs"}, "x"),
+			job.ConfigError, `jobs.batch "x" already exists`,
+			"delete that job first with --replace, or choose another --name; to see it: {hodei} describe x"},
 		{"invalid", status(422, metav1.StatusReasonInvalid, `Job.batch "x" is invalid: spec.backoffLimit: Invalid value: -1`),
 			job.Unknown, `Job.batch "x" is invalid: spec.backoffLimit: Invalid value: -1`, ""},
 		{"in trouble", status(500, metav1.StatusReasonInternalError, "etcdserver: request timed out"),

@@ -1,8 +1,10 @@
-package run
+// Package runflags are the flags of hodei run, which hodei rerun takes too, and what they mean: [New] adds them to a
+// command, [Flags.Config] and [Flags.Complete] turn what was typed into what package submission does. flags.go has the
+// flags, spec.go what they change of a job, options.go who hears what and where the job runs, and fields.go what is
+// wrong with a job in the words of the command line.
+package runflags
 
 import (
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,16 +14,18 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
-	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
-// typed are the flags of run, as they were typed.
-type typed struct {
+// Flags are the flags of hodei run, as they were typed.
+type Flags struct {
+	env *command.Env
+	cmd *cobra.Command
+
 	follow, detach, quiet, mergeOutput bool
-	stdin                              bool
+	remove, replace, stdin             bool
 	image, name, user                  string
 	workdir, certs, output, dryRun     string
-	env, envFrom                       []string
+	variables, envFrom                 []string
 	cpu, cpuLimit, memory, memoryLimit string
 	ephemeralStorage                   string
 	logSpool, logOverflow              string
@@ -33,33 +37,36 @@ type typed struct {
 	metricsAddr                        string
 }
 
-// register gives cmd the flags.
-func (f *typed) register(env *command.Env, cmd *cobra.Command) {
+// New gives cmd the flags.
+func New(env *command.Env, cmd *cobra.Command) *Flags {
+	f := &Flags{env: env, cmd: cmd}
 	flags := cmd.Flags()
 	env.AddProviderFlag(cmd, flags, "Where to run")
 	f.registerCommand(flags)
 	f.registerAmounts(flags)
 	f.registerTimes(flags)
 	f.registerLogs(flags)
-	f.registerFollowing(cmd, flags)
-	flags.SetInterspersed(false)
+	f.registerFollowing(flags)
 	for flag, words := range map[string][]string{
 		"output": {"json", "yaml", "name"}, "dry-run": {"none", "client"}, "log-overflow": {job.OverflowBlock, job.OverflowDrop},
 	} {
 		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 	}
+	return f
 }
 
 // registerCommand adds the flags of what runs, and as whom.
-func (f *typed) registerCommand(flags *pflag.FlagSet) {
+func (f *Flags) registerCommand(flags *pflag.FlagSet) {
 	flags.StringVar(&f.image, "image", "", "Image to run the command in; any image works. Default: the worker's own.")
 	flags.StringVar(&f.name, "name", "", "Name of the job. Default: made up from the command.")
-	flags.StringArrayVarP(&f.env, "env", "e", nil,
+	flags.BoolVar(&f.replace, "replace", false,
+		"Delete a job of this --name first, even if it runs, and wait until it is gone.")
+	flags.StringArrayVarP(&f.variables, "env", "e", nil,
 		"Variable for the command, NAME=VALUE, or NAME for the value it has here. Can be repeated.")
 	flags.StringArrayVar(&f.envFrom, "env-from", nil,
 		"Take all keys of secret/NAME or configmap/NAME as variables. Can be repeated.")
 	flags.BoolVarP(&f.stdin, "stdin", "i", false,
-		"Send this terminal's or pipe's input to the command, which starts once that is possible. Default: its input is empty.")
+		"Send this terminal's or pipe's input to the command, which starts once that is possible. Default: its input is empty; that of hodei rerun is as it was.")
 	flags.StringVar(&f.workdir, "workdir", "",
 		"Directory that the command starts in, from the root. Default: the image's, or a home of its own where the image has none.")
 	flags.StringVar(&f.user, "user", "",
@@ -71,7 +78,7 @@ func (f *typed) registerCommand(flags *pflag.FlagSet) {
 }
 
 // registerAmounts adds the flags of what the job gets of its node.
-func (f *typed) registerAmounts(flags *pflag.FlagSet) {
+func (f *Flags) registerAmounts(flags *pflag.FlagSet) {
 	flags.StringVar(&f.cpu, "cpu", "", "CPUs that the job gets, such as 500m or 2: request and limit.")
 	flags.StringVar(&f.cpuLimit, "cpu-limit", "", "CPUs that the job may use at most. Default: --cpu.")
 	flags.StringVar(&f.memory, "memory", "", "Memory that the job gets, such as 512Mi: request and limit.")
@@ -83,7 +90,7 @@ func (f *typed) registerAmounts(flags *pflag.FlagSet) {
 }
 
 // registerTimes adds the flags of when the job starts, ends, and starts again.
-func (f *typed) registerTimes(flags *pflag.FlagSet) {
+func (f *Flags) registerTimes(flags *pflag.FlagSet) {
 	flags.DurationVar(&f.timeout, "timeout", 0, "Stop the job this long after the command started. Default: never.")
 	flags.DurationVar(&f.startTimeout, "start-timeout", job.DefaultStartTimeout,
 		"Give up if the command has not started after this time. It does not start later.")
@@ -96,7 +103,7 @@ func (f *typed) registerTimes(flags *pflag.FlagSet) {
 }
 
 // registerLogs adds the flags of what becomes of the output on the job's side.
-func (f *typed) registerLogs(flags *pflag.FlagSet) {
+func (f *Flags) registerLogs(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.mergeOutput, "merge-output", false,
 		"Give the command one pipe for stdout and stderr: their order is exact, and all output is on stdout.")
 	flags.StringVar(&f.logSpool, "log-spool", job.DefaultLogSpool, "How much output the job's node keeps on disk until it is fetched.")
@@ -109,35 +116,20 @@ func (f *typed) registerLogs(flags *pflag.FlagSet) {
 }
 
 // registerFollowing adds the flags of what is shown here.
-func (f *typed) registerFollowing(cmd *cobra.Command, flags *pflag.FlagSet) {
+func (f *Flags) registerFollowing(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.follow, "follow", true,
 		"Show the command's output; with --follow=false wait for its end in silence, and keep no output.")
 	flags.BoolVarP(&f.detach, "detach", "d", false,
 		"Print the job's name and leave it running. Its Pod ends with the command if the container's log holds all output "+
 			"(up to some 8 MiB), else after --linger. "+
 			"If no node takes the job within its start timeout, the next 'hodei run' or 'hodei jobs' removes it.")
+	flags.BoolVar(&f.remove, "rm", false,
+		"Delete the job once it was followed to its end. Output that is shown is still stored on this machine.")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "Write nothing but the command's own output and errors.")
 	flags.StringVarP(&f.output, "output", "o", "",
 		"json or yaml: write events to stdout. With --detach or --dry-run: print the Job as json, yaml or name.")
-	command.UsageIntervalFlag(cmd, &f.usageInterval)
-	command.MetricsFlag(cmd, &f.metricsAddr)
+	command.UsageIntervalFlag(f.cmd, &f.usageInterval)
+	command.MetricsFlag(f.cmd, &f.metricsAddr)
 	flags.StringVar(&f.dryRun, "dry-run", command.DryRunNone, "none, or client (only print the Job, as -o says). Without a value: client.")
 	flags.Lookup("dry-run").NoOptDefVal = command.DryRunClient
-}
-
-// noDash is of a command line without -- before the command, or whose -- a flag took.
-func noDash(env *command.Env, cmd *cobra.Command, args []string) error {
-	at := len(env.Args) - len(args)
-	if at >= 2 && env.Args[at-1] == "--" {
-		return command.Usagef(cmd, "%s has no value", env.Args[at-2])
-	}
-	if hint := env.ValueApart(cmd, args); hint != "" {
-		return &command.UsageError{Cmd: cmd, Err: fmt.Errorf("%s takes its value after a =", env.Args[at-1]), Hint: hint}
-	}
-	words := append([]string{"--"}, args...)
-	if shell.Needs(args[0]) { // else the next hint would say so
-		words = []string{"--", "sh", "-c", shell.Text(args)}
-	}
-	hint := (&command.TypedLine{Env: env}).Retyped(at, len(args), "{hodei} run -- COMMAND", words...)
-	return &command.UsageError{Cmd: cmd, Err: errors.New("no -- before the command"), Hint: hint}
 }

@@ -1,4 +1,4 @@
-package run
+package runflags
 
 import (
 	"maps"
@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/hodei-jobs/hodei/pkg/command"
@@ -15,7 +16,8 @@ import (
 
 // TestSpecFlags compares the table with the fields of a Spec and the flags of run.
 func TestSpecFlags(t *testing.T) {
-	cmd := New(&command.Env{}, nil)
+	cmd := &cobra.Command{}
+	New(&command.Env{}, cmd)
 	for path, flag := range specFlags {
 		if cmd.Flags().Lookup(flag) == nil {
 			t.Errorf("field %s: run has no flag --%s", path, flag)
@@ -65,8 +67,7 @@ func TestSpecError(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s := &job.Spec{Name: "a", Command: []string{"echo", "a"}, Env: []job.EnvVar{{Name: "A"}, {Name: "B"}}}
 			test.change(s)
-			cmd := New(&command.Env{}, nil)
-			err := specError(cmd, s, s.Validate())
+			err := New(&command.Env{}, &cobra.Command{}).specError(s, s.Validate())
 			usage, ok := err.(*command.UsageError)
 			if !ok || err.Error() != test.want || (usage.Hint != "") != test.hinted {
 				t.Errorf("got %q with %+v, want %q", err, usage, test.want)

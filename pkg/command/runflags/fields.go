@@ -1,12 +1,10 @@
-package run
+package runflags
 
 import (
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
-
-	"github.com/spf13/cobra"
 
 	"github.com/hodei-jobs/hodei/pkg/command"
 	"github.com/hodei-jobs/hodei/pkg/job"
@@ -40,13 +38,13 @@ var specFlags = map[string]string{
 	"detached":         "detach",
 }
 
-// specError is the usage error of what is wrong with a spec that run's command line has led to.
-func specError(cmd *cobra.Command, spec *job.Spec, err error) error {
+// specError is the usage error of what is wrong with a spec that the command line has led to.
+func (f *Flags) specError(spec *job.Spec, err error) error {
 	e, ok := errors.AsType[*job.FieldError](err)
 	if !ok {
-		return command.Usagef(cmd, "%w", err)
+		return command.Usagef(f.cmd, "%w", err)
 	}
-	return &command.UsageError{Cmd: cmd, Err: errors.New(specText(spec, e)), Hint: job.HintOf(err)}
+	return &command.UsageError{Cmd: f.cmd, Err: errors.New(specText(spec, e)), Hint: job.HintOf(err)}
 }
 
 // specText writes e in the words of run's command line: "--retries 5000: want 0 to 1000".

@@ -1,4 +1,4 @@
-package run
+package submission
 
 import (
 	"context"
@@ -25,50 +25,58 @@ type made struct {
 }
 
 // submit makes the job, and takes it back when a signal asks for that: its error is then how the run ends.
-func (o *Options) submit(ctx context.Context, id *certs.JobCerts, heard <-chan os.Signal) (*made, error) {
-	o.Screen.Waiting("submitting " + o.Spec.Name)
+func (c *Config) submit(ctx context.Context, id *certs.JobCerts, heard <-chan os.Signal) (*made, error) {
+	c.Screen.Waiting("submitting " + c.Spec.Name)
 	submitting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	results := make(chan *made, 1) // nobody waits for one that comes too late: the process ends
-	go func() { results <- o.make(submitting, id) }()
+	replacing := make(chan string, 1)
+	go func() { results <- c.make(submitting, id, func(text string) { replacing <- text }) }()
 	var late <-chan time.Time
 	for interrupted := false; ; {
 		var e event
 		select {
 		case e.made = <-results:
 		case e.signal = <-heard:
+		case text := <-replacing:
+			_ = c.Note(text) // who reads events and has gone is noticed by the next one
+			c.Screen.Waiting("waiting until job " + c.Spec.Name + " is gone")
+			continue
 		case <-late:
 		}
 		switch then := decide(interrupted, e); then {
 		case sayNotYet:
-			o.Screen.Note(signals.Name(e.signal) + " was not passed on: the command has not started")
+			c.Screen.Note(signals.Name(e.signal) + " was not passed on: the command has not started")
 		case cancelMaking:
 			interrupted, late = true, time.After(takeBackWait)
 			cancel()
-			o.Screen.Waiting("taking back " + o.Spec.Name)
+			c.Screen.Waiting("taking back " + c.Spec.Name)
 		case leaveUnanswered:
-			return nil, o.unanswered()
+			return nil, c.unanswered()
 		default:
-			return o.conclude(ctx, then, e.made)
+			return c.conclude(ctx, then, e.made)
 		}
 	}
 }
 
-// make asks for the job.
-func (o *Options) make(ctx context.Context, id *certs.JobCerts) *made {
-	fallback, err := o.chooseWay(ctx)
+// make asks for the job. If another one is replaced, replacing is called once with what is said of that.
+func (c *Config) make(ctx context.Context, id *certs.JobCerts, replacing func(text string)) *made {
+	fallback, err := c.chooseWay(ctx)
+	if err == nil {
+		err = c.replace(ctx, replacing)
+	}
 	if err != nil {
 		return &made{err: err}
 	}
-	j, err := o.Place.Submit(ctx, o.Spec, id, kubernetes.RunOptions{NoTunnel: fallback})
+	j, err := c.Place.Submit(ctx, c.Spec, id, kubernetes.RunOptions{NoTunnel: fallback})
 	return &made{job: j, fallback: fallback, err: err}
 }
 
 // conclude does what follows from a result.
-func (o *Options) conclude(ctx context.Context, then step, m *made) (*made, error) {
+func (c *Config) conclude(ctx context.Context, then step, m *made) (*made, error) {
 	if m.job != nil {
 		for _, note := range m.job.Notes() { // what the cluster can't do for it
-			o.Screen.Note(note)
+			c.Screen.Note(note)
 		}
 	}
 	switch then {
@@ -80,18 +88,18 @@ func (o *Options) conclude(ctx context.Context, then step, m *made) (*made, erro
 		if err != nil {
 			return nil, &job.ExitError{Code: job.ExitCancelled, Err: err}
 		}
-		return nil, o.TakenBack("nothing is left of it")
+		return nil, c.TakenBack("nothing is left of it")
 	case tellNothingLeft:
-		return nil, o.TakenBack("nothing is left of it")
+		return nil, c.TakenBack("nothing is left of it")
 	}
-	return nil, o.Failed(m.err)
+	return nil, c.Failed(m.err)
 }
 
 // unanswered is the end of a run that was interrupted while the cluster did not answer.
-func (o *Options) unanswered() error {
+func (c *Config) unanswered() error {
 	return &job.ExitError{Code: job.ExitCancelled, Err: &job.Hinted{
-		Err:  fmt.Errorf("the cluster does not answer: job %s may have been made", o.Spec.Name),
-		Hint: "{hodei} jobs " + o.Spec.Name,
+		Err:  fmt.Errorf("the cluster does not answer: job %s may have been made", c.Spec.Name),
+		Hint: "{hodei} jobs " + c.Spec.Name,
 	}}
 }
 
@@ -142,26 +150,26 @@ func (m *made) decide(interrupted bool) step {
 // chooseWay finds out whether the agent can be reached through the tunnel, before
 // the job is made: a job that does not copy its output to the container's log
 // never will. fallback tells that it can't be.
-func (o *Options) chooseWay(ctx context.Context) (fallback bool, err error) {
-	if o.Detach || o.Follow && o.NoFallback {
+func (c *Config) chooseWay(ctx context.Context) (fallback bool, err error) {
+	if c.Detach || c.Follow && c.NoFallback {
 		return false, nil
 	}
-	may, err := o.Place.MayTunnel(ctx)
+	may, err := c.Place.MayTunnel(ctx)
 	switch {
 	case ctx.Err() != nil:
 		return false, ctx.Err()
 	case err != nil || may:
 		return false, err
-	case o.Spec.Stdin:
+	case c.Spec.Stdin:
 		return false, &job.Failure{Cause: job.Forbidden,
 			Message: "the tunnel is forbidden (create pods/portforward), and without it no input reaches the command",
 			Hint:    "leave -i out, or ask for the right"}
-	case !o.Follow:
+	case !c.Follow:
 		return true, nil // its end is in the Pod's status
 	}
-	o.Spec.ContainerLogs = true
-	if !o.Lingers {
-		o.Spec.Linger = time.Second // nobody is to come for the output
+	c.Spec.ContainerLogs = true
+	if !c.Lingers {
+		c.Spec.Linger = job.UnfollowedLinger // nobody is to come for the output
 	}
 	return true, nil
 }

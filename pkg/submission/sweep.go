@@ -1,4 +1,4 @@
-package run
+package submission
 
 import (
 	"context"
@@ -13,19 +13,19 @@ const sweepWait = time.Second
 // startSweep removes jobs of the namespace that will never start, while the run's own job
 // starts. The function that it returns waits for that, for sweepWait at most, and says what was
 // removed. The next command does what is left.
-func (o *Options) startSweep(ctx context.Context) (finish func()) {
-	c, ok := o.Place.(place.Cluster)
+func (c *Config) startSweep(ctx context.Context) (finish func()) {
+	cluster, ok := c.Place.(place.Cluster)
 	if !ok {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	notes := make(chan []string, 1)
-	go func() { notes <- c.Provider.SweepNotes(ctx, o.Spec.Name) }()
+	go func() { notes <- cluster.SweepNotes(ctx, c.Spec.Name) }()
 	return func() {
 		defer cancel()
 		defer time.AfterFunc(sweepWait, cancel).Stop()
 		for _, note := range <-notes {
-			o.Screen.Note(note)
+			c.Screen.Note(note)
 		}
 	}
 }

@@ -1,0 +1,117 @@
+// Package submission makes a job and follows it to its end, or leaves it running, as hodei run and rerun do. Start with
+// [Run]; its [Config] says what. submit.go has the making of the job, and said.go what is said beside its output.
+//
+// The package knows no flags and no environment: what a person typed ends above it. How a job is followed is
+// pkg/session's.
+package submission
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/place"
+	"github.com/hodei-jobs/hodei/pkg/session"
+	"github.com/hodei-jobs/hodei/pkg/signals"
+)
+
+// Config says which job is made, and how it is made and followed. Teller, Authority, OpenStore and Sink are needed, and
+// Print with DryRun or Detach; everything else may be zero.
+type Config struct {
+	// Teller has the job's Spec, with its defaults, and Place, and where is told how it goes.
+	session.Teller
+	// In is the command's input if the Spec has Stdin. Otherwise it is only asked whether bytes wait on it.
+	In io.Reader
+	// DryRun prints the Job, and makes none. Detach leaves it running, and prints it.
+	DryRun, Detach bool
+	// Replace deletes a job of the same name first.
+	Replace bool
+	// Print prints the Job.
+	Print func() error
+
+	// Authority signs for the job; AuthorityNotes say where it is from.
+	Authority      *certs.Authority
+	AuthorityNotes []string
+	// Unset are variables that were to be taken from here, and are not set.
+	Unset []string
+	// Lingers tells that the Spec's Linger was asked for.
+	Lingers bool
+	// NoFallback tells that the output may not come from the container's log in place of the tunnel.
+	NoFallback bool
+
+	// Follow, Sink and UsageInterval are those of a session.Config.
+	Follow        bool
+	Sink          output.Sink
+	UsageInterval time.Duration
+	// MetricsAddr is where usage is shown to Prometheus; empty: nowhere.
+	MetricsAddr string
+
+	// OpenStore opens the log store for writing.
+	OpenStore func() (*place.Store, error)
+	// Signals hears what the process is sent.
+	Signals *signals.Set
+	// Afterwards is that of a session.Config.
+	Afterwards func(f func())
+}
+
+// Run makes the job and follows it. Its error is that of [session.Run], or says why there is no job.
+func Run(ctx context.Context, c *Config) error {
+	if c.DryRun {
+		return c.Print()
+	}
+	exporter, stopMetrics, err := session.ServeMetrics(ctx, "run", c.MetricsAddr, c.Screen.Note)
+	if err != nil {
+		return err
+	}
+	defer stopMetrics()
+	c.noteChoices(time.Now())
+	id, err := c.Authority.IssueJob(certs.ID{Namespace: c.Place.Namespace(), Job: c.Spec.Name})
+	if err != nil {
+		return err
+	}
+	var store *place.Store
+	if c.Follow && !c.Detach {
+		if store, err = c.OpenStore(); err != nil {
+			return err
+		}
+		defer store.Close(c.Screen.Note)
+	}
+	// Before anything is made: a Ctrl-C from here on cleans up.
+	heard, stop := c.Signals.ForSession()
+	defer stop()
+	if c.Detach {
+		defer c.startSweep(ctx)()
+	}
+	defer c.Screen.Stop()
+	made, err := c.submit(ctx, id, heard)
+	if err != nil {
+		return err
+	}
+	if err := c.noteInput(); err != nil {
+		made.job.Close()
+		return err
+	}
+	if c.Detach {
+		defer made.job.Close()
+		return c.Print()
+	}
+	var input *coordinator.Input
+	if c.Spec.Stdin {
+		var closeInput func()
+		if input, closeInput, err = session.NewInput(c.In); err != nil {
+			made.job.Close()
+			return err
+		}
+		defer closeInput()
+	}
+	c.noteWay(made.fallback)
+	defer c.startSweep(ctx)() // while the Pod starts: the cluster is not kept from making it
+	return session.Run(ctx, session.Config{
+		Teller: c.Teller, Job: made.job, Follow: c.Follow, Fallback: made.fallback, Sink: c.Sink, Store: store, Input: input,
+		UsageInterval: c.UsageInterval, Exporter: exporter,
+		Signals: heard, StopSignals: stop, Afterwards: c.Afterwards,
+	})
+}
