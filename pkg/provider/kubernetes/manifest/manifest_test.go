@@ -84,7 +84,7 @@ func full() *job.Spec {
 		CPU:     quantity("500m"), CPULimit: quantity("2"), Memory: quantity("512Mi"), MemoryLimit: quantity("1Gi"),
 		EphemeralStorage: quantity("3Gi"), GPU: 2, Workdir: "/src", User: "1000:2000",
 		Timeout: time.Hour, StartTimeout: 5 * time.Minute, Retries: 2, Grace: 20 * time.Second,
-		TTL: 10 * time.Minute, Linger: 10 * time.Minute, MergeOutput: true,
+		TTL: 10 * time.Minute, Linger: 10 * time.Minute, MergeOutput: true, Stdin: true,
 		LogSpool: quantity("256Mi"), LogOverflow: job.OverflowBlock, ContainerLogs: true, Detached: true, EndCopied: true,
 	}
 }
