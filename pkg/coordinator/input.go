@@ -50,7 +50,8 @@ type Input struct {
 	base, sent uint64
 	told       bool
 	complete   bool // nothing comes behind data
-	closed     bool // no more is wanted
+	done       bool // the attempt wants no more
+	closed     bool // nothing is sent any more, to any attempt
 }
 
 // NewInput returns an Input that reads source once an agent wants it. again, if not nil, has source
@@ -104,7 +105,7 @@ func (in *Input) begin(attempt string) bool {
 	switch {
 	case in.closed:
 		return false
-	case in.attempt == attempt, in.base == 0: // nothing was taken
+	case in.attempt == attempt, in.base == 0 && !in.done: // nothing was taken
 	default:
 		if err := in.rewind(); err != nil {
 			in.mu.Unlock()
@@ -127,7 +128,7 @@ func (in *Input) rewind() error {
 	in.work.Wait()
 	err := in.again()
 	in.mu.Lock()
-	in.reading, in.complete = false, false
+	in.reading, in.complete, in.done = false, false, false
 	return err
 }
 
@@ -154,9 +155,9 @@ func (in *Input) acked(ack *hodeipb.InputAck, turn int) (int, error) {
 			in.turn++
 			turn, in.sent, in.told = in.turn, ack.Offset, false
 		}
-		in.closed = in.closed || ack.Done
+		in.done = in.done || ack.Done
 	})
-	if !in.reading && !in.closed && !in.complete {
+	if !in.reading && !in.closed && !in.done && !in.complete {
 		in.reading = true
 		in.work.Go(in.read)
 	}
@@ -195,7 +196,7 @@ func (in *Input) room() (int, <-chan struct{}) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	switch room := hodeipb.InputWindow - len(in.data); {
-	case in.closed || in.complete:
+	case in.closed || in.done || in.complete:
 		return 0, nil
 	case room == 0:
 		return 0, in.changed
@@ -241,7 +242,7 @@ func (in *Input) send(ctx context.Context, turn int, send func(*hodeipb.ToAgent)
 func (in *Input) next(turn int) (piece *hodeipb.Input, changed <-chan struct{}, over bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if turn != in.turn || in.closed || in.attempt == "" {
+	if turn != in.turn || in.closed || in.done || in.attempt == "" {
 		return nil, nil, true
 	}
 	rest := in.data[in.sent-in.base:]

@@ -138,15 +138,19 @@ func TestInputOfAnotherAttempt(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		acked int
+		done  bool  // the first attempt wanted no more
 		again error // of reading it again; nil: it can be
 		never bool  // there is nothing to read it again with
 		want  error // nil: it gets the input
 	}{
-		{"nothing was read", 0, nil, true, nil},
-		{"some was read", 3, nil, true, ErrInputRead},
-		{"some was read of a file", 3, nil, false, nil},
-		{"all was read of a file", 6, nil, false, nil},
-		{"some was read of a file that has changed", 3, io.ErrUnexpectedEOF, false, io.ErrUnexpectedEOF},
+		{"nothing was read", 0, false, nil, true, nil},
+		{"some was read", 3, false, nil, true, ErrInputRead},
+		{"all was read", 6, true, nil, true, ErrInputRead},
+		{"nothing was read, and nothing wanted", 0, true, nil, true, ErrInputRead},
+		{"some was read of a file", 3, false, nil, false, nil},
+		{"some was read of a file, and no more wanted", 3, true, nil, false, nil},
+		{"all was read of a file", 6, true, nil, false, nil},
+		{"some was read of a file that has changed", 3, false, io.ErrUnexpectedEOF, false, io.ErrUnexpectedEOF},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			source := strings.NewReader("abcdef")
@@ -162,7 +166,7 @@ func TestInputOfAnotherAttempt(t *testing.T) {
 			first := &taker{t: t, in: in}
 			first.attach("pod-1")
 			first.take(6)
-			if err := first.ack(test.acked); err != nil {
+			if _, err := in.acked(&hodeipb.InputAck{Offset: uint64(test.acked), Done: test.done}, first.turn); err != nil {
 				t.Fatal(err)
 			}
 			second := &taker{t: t, in: in}

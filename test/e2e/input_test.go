@@ -33,12 +33,11 @@ func (c *counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// TestInputCuts: input arrives once and in order, though the way to the cluster breaks 20 times.
+// TestInputCuts: input arrives once and in order, though the way to the cluster breaks again and again.
 func TestInputCuts(t *testing.T) {
-	const cuts = 20
-	size := 200 << 20
+	size, cuts := 60<<20, 4
 	if long {
-		size = 1 << 30
+		size, cuts = 1<<30, 20
 	}
 	p := newProxy(t)
 	sum, made := sha256.New(), 0
@@ -86,9 +85,6 @@ func TestInputLost(t *testing.T) {
 	r := hodei(t, "attach", name)
 	if r.code != 125 || r.stdout != "begin\n" || !strings.Contains(r.stderr, "the rest of its input did not come: its sender has not come back for 20s") {
 		t.Errorf("exit code %d, stdout %q, stderr:\n%s", r.code, r.stdout, r.stderr)
-	}
-	if r := hodei(t, "jobs", name, "--no-headers"); !strings.Contains(r.stdout, "InputLost") {
-		t.Errorf("jobs: %s%s", r.stdout, r.stderr)
 	}
 }
 
