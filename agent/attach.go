@@ -268,6 +268,11 @@ func (t *attachment) run(ctx context.Context, client *grpc.ClientConn) error {
 		if t.owner = refused == ""; t.owner {
 			defer t.input.release()
 		}
+		if welcome.TerminalSize != nil && t.owner {
+			if err := t.input.resize(welcome.TerminalSize); err != nil {
+				return err
+			}
+		}
 	}
 
 	received := make(chan error, 1)
@@ -333,7 +338,7 @@ func (t *attachment) sayHello() (*hodeipb.Welcome, error) {
 		Protocol: hodeipb.Protocol, Namespace: t.Namespace, Job: t.Job,
 		Attempt: t.Attempt, AttemptUid: t.AttemptUID, AgentVersion: t.Version,
 		Extent: &hodeipb.Extent{First: first, End: end, Marks: t.spool.Marks(hodeipb.MaxMarks)}, State: state,
-		LastSample: t.samples.Latest().GetTime(), Stdin: t.Stdin,
+		LastSample: t.samples.Latest().GetTime(), Stdin: t.Stdin, Tty: t.TTY,
 	}
 	if err := t.stream.Send(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_Hello{Hello: hello}}); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
@@ -385,8 +390,18 @@ func (t *attachment) receive(welcome *hodeipb.Welcome) error {
 			if err := t.input.take(m.Input); err != nil {
 				return err
 			}
+		case *hodeipb.ToAgent_TerminalSize:
+			if !t.owner {
+				return errors.New("the size of a terminal from a coordinator that does not own the input")
+			}
+			if err := t.input.resize(m.TerminalSize); err != nil {
+				return err
+			}
 		case *hodeipb.ToAgent_Control:
-			if t.ownInput(m.Control) {
+			if own, err := t.ownInput(m.Control); own {
+				if err != nil {
+					return err
+				}
 				continue
 			}
 			select {
@@ -398,8 +413,9 @@ func (t *attachment) receive(welcome *hodeipb.Welcome) error {
 	}
 }
 
-// ownInput takes the orders that are about the input alone, and tells whether c is one.
-func (t *attachment) ownInput(c *hodeipb.Control) bool {
+// ownInput takes the orders that are about the input alone, and tells whether c is one. An owner that
+// leaves a terminal is answered, so that it knows that the command goes on.
+func (t *attachment) ownInput(c *hodeipb.Control) (own bool, err error) {
 	switch o := c.Order.(type) {
 	case *hodeipb.Control_Release:
 		select {
@@ -407,28 +423,33 @@ func (t *attachment) ownInput(c *hodeipb.Control) bool {
 		default: // the start goes on already
 		}
 	case *hodeipb.Control_LeaveInput:
-		if t.owner {
-			t.input.giveUp(t.client, o.LeaveInput.Message)
+		if !t.owner {
+			return true, nil
+		}
+		t.input.giveUp(t.client, o.LeaveInput.Message)
+		if t.TTY {
+			return true, t.sendInputAck(&hodeipb.InputAck{Offset: t.input.offset(), Done: true})
 		}
 	default:
-		return false
+		return false, nil
 	}
-	return true
+	return true, nil
+}
+
+func (t *attachment) sendInputAck(ack *hodeipb.InputAck) error {
+	return t.send(&hodeipb.Envelope{Message: &hodeipb.FromAgent{Message: &hodeipb.FromAgent_InputAck{InputAck: ack}}})
 }
 
 // sendInputAcks answers a coordinator that wants to send the input, and then acknowledges what it
 // sends. refused is why it does not own the input.
 func (t *attachment) sendInputAcks(ctx context.Context, welcome *hodeipb.Welcome, refused string) error {
-	send := func(ack *hodeipb.InputAck) error {
-		return t.send(&hodeipb.Envelope{Message: &hodeipb.FromAgent{Message: &hodeipb.FromAgent_InputAck{InputAck: ack}}})
-	}
 	switch {
 	case !welcome.Input:
 		return nil
 	case refused != "":
-		return send(&hodeipb.InputAck{Refused: refused})
+		return t.sendInputAck(&hodeipb.InputAck{Refused: refused})
 	}
-	return t.input.sendAcks(ctx, send)
+	return t.input.sendAcks(ctx, t.sendInputAck)
 }
 
 // exitStored takes the coordinator's word that it has the exit record.

@@ -77,7 +77,7 @@ func TestHandover(t *testing.T) {
 	before := agenttest.OpenFiles(t)
 	for _, merge := range []bool{false, true} {
 		launcher, agent := agenttest.SocketPair(t)
-		p, err := makePipes(merge)
+		p, err := Config{MergeOutput: merge}.makePipes()
 		if err != nil {
 			t.Fatal(err)
 		}
