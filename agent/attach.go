@@ -323,8 +323,11 @@ func (t *attachment) close(cancel func()) error {
 	if err := t.stream.CloseSend(); err != nil {
 		return err
 	}
-	_, _ = t.stream.Recv() // its end; how, does not matter any more
-	return nil
+	for { // input may be on its way
+		if _, err := t.stream.Recv(); err != nil {
+			return nil //nolint:nilerr // how it ends does not matter any more
+		}
+	}
 }
 
 // sayHello opens the stream and returns what the coordinator wants.

@@ -116,11 +116,11 @@ func (in *input) take(m *hodeipb.Input) (err error) {
 	in.update(func() {
 		offset := in.base + m.Offset
 		switch n := uint64(len(m.Data)); {
+		case in.done: // what was on its way when the command stopped reading
 		case n > hodeipb.MaxInputBytes:
 			err = fmt.Errorf("%d bytes of input at once", n)
 		case offset > in.end || offset < in.base:
 			err = fmt.Errorf("input from %d, there are %d bytes", m.Offset, in.end-in.base)
-		case in.done: // what was on its way when the command stopped reading
 		case offset+n > max(in.taken, in.base)+hodeipb.InputWindow:
 			err = fmt.Errorf("input up to %d, of which %d bytes are taken", m.Offset+n, in.acked())
 		case offset+n < in.end: // all of it was here before

@@ -311,6 +311,18 @@ func TestInputPieces(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("on its way when the command stopped reading", func(t *testing.T) {
+		in := newInput()
+		in.finish()
+		for _, p := range []*hodeipb.Input{piece(0, "ab"), piece(2, "cd"), piece(1<<20, "x")} {
+			if err := in.take(p); err != nil {
+				t.Error(err)
+			}
+		}
+		if data, _, _ := in.next(); data != nil {
+			t.Errorf("%q is written", data)
+		}
+	})
 	t.Run("byte by byte", func(t *testing.T) {
 		in := newInput()
 		for i := range uint64(2 * joinBytes) {

@@ -45,7 +45,7 @@ func (o *Options) noteInput() error {
 	if o.Spec.Stdin || !inputWaits(o.In) {
 		return nil
 	}
-	return o.Note(noInput)
+	return o.Note(o.Named(noInput))
 }
 
 // noTunnel is the note, once there is a job, that its output does not come through the tunnel.
