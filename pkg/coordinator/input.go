@@ -44,7 +44,7 @@ type Input struct {
 	failed chan error
 	over   chan struct{} // closed by end: the agent wants no more
 	end    func()
-	redraw bool          // see Redraw
+	redraw bool // see Redraw
 	work   sync.WaitGroup
 
 	mu      sync.Mutex

@@ -63,7 +63,7 @@ func (s *session) goOn(ctx context.Context, then step, now standing, e event) (d
 	case letStart:
 		s.agents.Release()
 	case sayHeld:
-		s.Screen.Note("the command starts once its input can come: " + s.Named("{hodei} attach -i "+s.Spec.Name))
+		s.Screen.Note("the command starts once its input can come: " + s.Named("{hodei} attach "+s.inputFlags()+" "+s.Spec.Name))
 	case sayNoInput:
 		s.note(e.err)
 	case leaveInput:

@@ -18,7 +18,8 @@ import (
 // typed are the flags of run, as they were typed.
 type typed struct {
 	follow, detach, quiet, mergeOutput bool
-	stdin                              bool
+	stdin, tty                         bool
+	detachKeys                         string
 	image, name, user                  string
 	workdir, certs, output, dryRun     string
 	env, envFrom                       []string
@@ -60,6 +61,9 @@ func (f *typed) registerCommand(flags *pflag.FlagSet) {
 		"Take all keys of secret/NAME or configmap/NAME as variables. Can be repeated.")
 	flags.BoolVarP(&f.stdin, "stdin", "i", false,
 		"Send this terminal's or pipe's input to the command, which starts once that is possible. Default: its input is empty.")
+	flags.BoolVarP(&f.tty, "tty", "t", false,
+		"Give the command a terminal, shown in this one. Needs -i. Default: pipes.")
+	command.DetachKeysFlag(flags, &f.detachKeys)
 	flags.StringVar(&f.workdir, "workdir", "",
 		"Directory that the command starts in, from the root. Default: the image's, or a home of its own where the image has none.")
 	flags.StringVar(&f.user, "user", "",

@@ -34,6 +34,9 @@ func (f *typed) options(env *command.Env, cmd *cobra.Command, args []string) (*O
 	if err := o.chooseOutput(env, cmd, f); err != nil {
 		return nil, err
 	}
+	if err := o.chooseTerminal(env, cmd, f); err != nil {
+		return nil, err
+	}
 	if o.Place, err = env.Place(); err != nil {
 		return nil, err
 	}
@@ -68,10 +71,28 @@ func (o *Options) forCluster(cmd *cobra.Command, f *typed, at place.Cluster) err
 	return nil
 }
 
+// chooseTerminal checks the flags of a command that has a terminal.
+func (o *Options) chooseTerminal(env *command.Env, cmd *cobra.Command, f *typed) error {
+	switch {
+	case !f.tty:
+	case !f.follow:
+		return command.Usagef(cmd, "-t shows what the command prints: leave --follow=false out")
+	case f.output != "" && !o.DryRun:
+		return command.Usagef(cmd, "-o %s writes events where -t shows the command's terminal: leave one of them out", f.output)
+	case o.DryRun: // a manifest can be made without one
+		return nil
+	}
+	var err error
+	o.DetachKeys, err = env.Terminal(cmd, f.tty, f.detachKeys)
+	o.TerminalOut = env.Stdout()
+	return err
+}
+
 // forMachine checks a job of this machine.
 func (o *Options) forMachine(cmd *cobra.Command) error {
 	o.Spec.SetDefaults()
-	for _, name := range []string{"ttl", "namespace", "context", "kubeconfig"} {
+	o.DetachKeys = nil // a job of this machine ends with us
+	for _, name := range []string{"detach-keys", "ttl", "namespace", "context", "kubeconfig"} {
 		if cmd.Flags().Changed(name) {
 			return command.Usagef(cmd, "--%s needs a cluster; provider local runs processes of this machine", name)
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/session"
 	"github.com/hodei-jobs/hodei/pkg/signals"
+	"github.com/hodei-jobs/hodei/pkg/terminal"
 )
 
 // New makes the command; run is (*Options).Run, or a test's.
@@ -92,6 +93,9 @@ type Options struct {
 	// the Job's name or manifest.
 	In  io.Reader
 	Out io.Writer
+	// TerminalOut shows the command's terminal if the Spec has TTY; In is where it is typed, and DetachKeys leave it.
+	TerminalOut io.Writer
+	DetachKeys  terminal.Keys
 	// Format is how the Job is printed: json, yaml or name. Empty: its name alone, or with DryRun as yaml.
 	Format string
 	// DryRun prints the Job, and makes none. Detach leaves it running, and prints it.
@@ -120,6 +124,27 @@ type Options struct {
 	Signals *signals.Set
 	// Afterwards is that of a session.Config.
 	Afterwards func(f func())
+}
+
+// input is what is sent to the command, and where its terminal is shown; nil: nothing, and nowhere. The func ends both.
+func (o *Options) input() (*coordinator.Input, *terminal.Terminal, func(), error) {
+	switch {
+	case !o.Spec.Stdin:
+		return nil, nil, func() {}, nil
+	case !o.Spec.TTY:
+		input, end, err := session.NewInput(o.In)
+		return input, nil, end, err
+	}
+	shown, err := terminal.Open(o.In, o.TerminalOut, o.DetachKeys)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	resized, stop := o.Signals.Resized()
+	input, end := session.NewTerminalInput(shown, resized, false)
+	return input, shown, func() {
+		stop()
+		end()
+	}, nil
 }
 
 // Run makes the job and follows it. Its error is that of [session.Run], or says why there is no job.
@@ -163,19 +188,17 @@ func (o *Options) Run(ctx context.Context) error {
 		defer made.job.Close()
 		return o.detached()
 	}
-	var input *coordinator.Input
-	if o.Spec.Stdin {
-		var closeInput func()
-		if input, closeInput, err = session.NewInput(o.In); err != nil {
-			made.job.Close()
-			return err
-		}
-		defer closeInput()
+	input, shown, closeInput, err := o.input()
+	if err != nil {
+		made.job.Close()
+		return err
 	}
+	defer closeInput()
 	o.noteWay(made.fallback)
 	defer o.startSweep(ctx)() // while the Pod starts: the cluster is not kept from making it
 	return session.Run(ctx, session.Config{
-		Teller: o.Teller, Job: made.job, Follow: o.Follow, Fallback: made.fallback, Sink: o.Sink, Store: store, Input: input,
+		Teller: o.Teller, Job: made.job, Follow: o.Follow, Fallback: made.fallback, Sink: o.Sink, Store: store,
+		Input: input, Terminal: shown,
 		UsageInterval: o.UsageInterval, Exporter: exporter,
 		Signals: heard, StopSignals: stop, Afterwards: o.Afterwards,
 	})

@@ -20,10 +20,13 @@ func (f *typed) spec(cmd *cobra.Command, command []string, lookupEnv func(string
 		Name: f.name, Image: f.image, Command: command, User: f.user, Workdir: f.workdir,
 		Timeout: f.timeout, Grace: f.grace, Linger: f.linger,
 		Retries: f.retries, GPU: f.gpu, MergeOutput: f.mergeOutput,
-		Stdin: f.stdin, LogOverflow: f.logOverflow, ContainerLogs: f.containerLogs, Detached: f.detach,
+		Stdin: f.stdin, TTY: f.tty, LogOverflow: f.logOverflow, ContainerLogs: f.containerLogs, Detached: f.detach,
 	}
 	var unset []string
 	spec.Env, unset = variables(f.env, lookupEnv)
+	if f.tty {
+		spec.Env = withTerm(spec.Env, unset, lookupEnv)
+	}
 	for _, step := range []func(*cobra.Command, *job.Spec) error{f.setEnvFrom, f.setAmounts, f.setTimes, f.setFollowing} {
 		if err := step(cmd, spec); err != nil {
 			return nil, nil, err
@@ -47,6 +50,16 @@ func variables(flags []string, lookupEnv func(string) (string, bool)) (env []job
 		env = append(env, job.EnvVar{Name: name, Value: value})
 	}
 	return env, unset
+}
+
+// withTerm adds the name of the terminal here to env, unless -e has said something of it.
+func withTerm(env []job.EnvVar, unset []string, lookupEnv func(string) (string, bool)) []job.EnvVar {
+	const name = "TERM"
+	value, set := lookupEnv(name)
+	if !set || slices.Contains(unset, name) || slices.ContainsFunc(env, func(v job.EnvVar) bool { return v.Name == name }) {
+		return env
+	}
+	return append(env, job.EnvVar{Name: name, Value: value})
 }
 
 // setEnvFrom takes --env-from.
