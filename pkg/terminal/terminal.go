@@ -35,13 +35,19 @@ type Terminal struct {
 	typed   [256]byte
 }
 
+// Is reports whether a stream is a terminal.
+func Is(stream any) bool {
+	file, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}
+
 // Missing says why in and out can't be a command's terminal; empty: they can.
 func Missing(in io.Reader, out io.Writer) string {
 	for _, stream := range []struct {
 		name string
 		file any
 	}{{"stdin", in}, {"stdout", out}} {
-		if file, ok := stream.file.(*os.File); !ok || !term.IsTerminal(int(file.Fd())) {
+		if !Is(stream.file) {
 			return stream.name + " is not a terminal"
 		}
 	}
