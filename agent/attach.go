@@ -206,7 +206,8 @@ type attachment struct {
 	// client is who the coordinator says it is.
 	client string
 	// owner: the coordinator owns the input.
-	owner bool
+	owner  bool
+	owning uint64 // see input.claim
 	// welcome: the coordinator has let us in.
 	welcome bool
 
@@ -264,9 +265,9 @@ func (t *attachment) run(ctx context.Context, client *grpc.ClientConn) error {
 	refused := ""
 	if welcome.Input {
 		t.client = welcome.Client
-		refused = t.input.claim(t.client)
+		t.owning, refused = t.input.claim(t.client)
 		if t.owner = refused == ""; t.owner {
-			defer t.input.release()
+			defer t.input.release(t.owning)
 		}
 		if welcome.TerminalSize != nil && t.owner {
 			if err := t.input.resize(welcome.TerminalSize); err != nil {
@@ -390,12 +391,18 @@ func (t *attachment) receive(welcome *hodeipb.Welcome) error {
 			if !t.owner {
 				return errors.New("input from a coordinator that does not own it")
 			}
+			if !t.input.owns(t.owning) {
+				continue
+			}
 			if err := t.input.take(m.Input); err != nil {
 				return err
 			}
 		case *hodeipb.ToAgent_TerminalSize:
 			if !t.owner {
 				return errors.New("the size of a terminal from a coordinator that does not own the input")
+			}
+			if !t.input.owns(t.owning) {
+				continue
 			}
 			if err := t.input.resize(m.TerminalSize); err != nil {
 				return err
@@ -426,7 +433,7 @@ func (t *attachment) ownInput(c *hodeipb.Control) (own bool, err error) {
 		default: // the start goes on already
 		}
 	case *hodeipb.Control_LeaveInput:
-		if !t.owner {
+		if !t.owner || !t.input.owns(t.owning) {
 			return true, nil
 		}
 		t.input.giveUp(t.client, o.LeaveInput.Message)

@@ -53,6 +53,7 @@ type input struct {
 	// Of a terminal: the offset at which the owner's first byte is, whether the end of its input was typed,
 	// the size that the owner has told, and the terminal itself while it is there.
 	base     uint64
+	ownings  uint64 // how many owners have left
 	typedEnd bool
 	size     *unix.Winsize
 	terminal *os.File
@@ -70,10 +71,10 @@ func (in *input) update(change func()) {
 }
 
 // claim makes client the owner of the input and counts its attachment. Otherwise it says why the
-// client can't be the owner.
-func (in *input) claim(client string) (refused string) {
+// client can't be the owner. The owning is of the attachment until the owner leaves a terminal.
+func (in *input) claim(client string) (owning uint64, refused string) {
 	if in == nil {
-		return "the job was not made to take input"
+		return 0, "the job was not made to take input"
 	}
 	in.update(func() {
 		switch free := in.owner == "" && !in.tty || in.attached == 0 && (in.end == 0 || in.tty); {
@@ -87,9 +88,10 @@ func (in *input) claim(client string) (refused string) {
 			}
 			in.owner = client
 			in.attached++
+			owning = in.ownings
 		}
 	})
-	return refused
+	return owning, refused
 }
 
 // beginAgain prepares a terminal for another owner. What the one before has typed last, and what is not
@@ -104,11 +106,21 @@ func (in *input) beginAgain() {
 }
 
 // release is the end of an attachment that has claimed the input.
-func (in *input) release() {
+func (in *input) release(owning uint64) {
 	in.update(func() {
-		in.attached--
-		in.left = time.Now()
+		if owning == in.ownings {
+			in.attached--
+			in.left = time.Now()
+		}
 	})
+}
+
+// owns tells whether an attachment is still of the owner. What an owner that has left a terminal has sent before
+// that, over another connection, is not the next one's.
+func (in *input) owns(owning uint64) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return owning == in.ownings
 }
 
 // take takes a piece of the input from its owner. An error is a piece that no owner sends.
@@ -194,8 +206,9 @@ func (in *input) setSize() {
 // giveUp notes that the owner sends no more, and why. It leaves a terminal to another one.
 func (in *input) giveUp(client, why string) {
 	in.update(func() {
-		if in.tty && client == in.owner {
-			in.owner = ""
+		if in.tty && client == in.owner { // its connections may seem to be there for a while
+			in.owner, in.attached = "", 0
+			in.ownings++
 			return
 		}
 		if client == in.owner && in.given == "" {

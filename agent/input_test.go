@@ -343,25 +343,25 @@ func TestInputOwner(t *testing.T) {
 		act     func() string
 		refused bool
 	}{
-		{"the first", func() string { return in.claim("a") }, false},
-		{"another while it is there", func() string { return in.claim("b") }, true},
-		{"another when it has left and sent nothing", func() string { in.release(); return in.claim("b") }, false},
-		{"itself again, while the broken connection still seems to be there", func() string { return in.claim("b") }, false},
+		{"the first", func() string { return claim(in, "a") }, false},
+		{"another while it is there", func() string { return claim(in, "b") }, true},
+		{"another when it has left and sent nothing", func() string { in.release(0); return claim(in, "b") }, false},
+		{"itself again, while the broken connection still seems to be there", func() string { return claim(in, "b") }, false},
 		{"another when something was sent", func() string {
 			_ = in.take(&hodeipb.Input{Data: []byte("x")})
-			in.release()
-			in.release()
-			return in.claim("c")
+			in.release(0)
+			in.release(0)
+			return claim(in, "c")
 		}, true},
-		{"itself when it comes back", func() string { return in.claim("b") }, false},
-		{"without an id", func() string { return in.claim("") }, true},
+		{"itself when it comes back", func() string { return claim(in, "b") }, false},
+		{"without an id", func() string { return claim(in, "") }, true},
 	}
 	for _, step := range steps {
 		if refused := step.act(); (refused != "") != step.refused {
 			t.Errorf("%s: %q", step.name, refused)
 		}
 	}
-	if refused := (*input)(nil).claim("a"); refused == "" {
+	if refused := claim(nil, "a"); refused == "" {
 		t.Error("a job that takes no input gives it away")
 	}
 }
@@ -376,24 +376,24 @@ func TestInputOwnerAway(t *testing.T) {
 		at   time.Duration
 	}{
 		{"never there", func(*input) {}, "", time.Hour},
-		{"there", func(in *input) { in.claim("a") }, "", time.Hour},
-		{"gone", func(in *input) { in.claim("a"); in.release() }, "its sender has not come back for 1m0s", patience},
+		{"there", func(in *input) { claim(in, "a") }, "", time.Hour},
+		{"gone", func(in *input) { claim(in, "a"); in.release(0) }, "its sender has not come back for 1m0s", patience},
 		{"back in time, and gone again", func(in *input) {
-			in.claim("a")
-			in.release()
+			claim(in, "a")
+			in.release(0)
 			time.Sleep(patience / 2)
-			in.claim("a")
+			claim(in, "a")
 			time.Sleep(patience)
-			in.release()
+			in.release(0)
 		}, "its sender has not come back for 1m0s", patience/2 + 2*patience},
 		{"gone, with all sent", func(in *input) {
-			in.claim("a")
+			claim(in, "a")
 			_ = in.take(&hodeipb.Input{Complete: true})
-			in.release()
+			in.release(0)
 		}, "", time.Hour},
-		{"gone, and nothing is read any more", func(in *input) { in.claim("a"); in.release(); in.finish() }, "", time.Hour},
-		{"given up", func(in *input) { in.claim("a"); in.giveUp("a", "") }, "its sender has left", 0},
-		{"given up by another", func(in *input) { in.claim("a"); in.giveUp("b", "no") }, "", time.Hour},
+		{"gone, and nothing is read any more", func(in *input) { claim(in, "a"); in.release(0); in.finish() }, "", time.Hour},
+		{"given up", func(in *input) { claim(in, "a"); in.giveUp("a", "") }, "its sender has left", 0},
+		{"given up by another", func(in *input) { claim(in, "a"); in.giveUp("b", "no") }, "", time.Hour},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
