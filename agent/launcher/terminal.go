@@ -2,31 +2,30 @@ package launcher
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// ptmx makes pseudo terminals: pts(4). It is a link to the other one in most containers.
+// ptmx makes pseudo terminals: pts(4). The first one is a link to the other in most containers.
 var ptmx = []string{"/dev/ptmx", "/dev/pts/ptmx"}
 
 // cannotRun is why a command can't be started.
 type cannotRun struct{ error }
 
-// openTerminal makes a terminal by the first of the paths that is there: its master, and the slave that
+// openTerminal makes a terminal by the last of the paths that can be opened: its master, and the slave that
 // the command gets.
 func openTerminal(paths []string) (master, slave *os.File, err error) {
 	fd := -1
-	for _, path := range paths {
-		fd, err = unix.Open(path, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-		if err = noTerminal(path, err); !errors.Is(err, fs.ErrNotExist) {
+	for _, path := range slices.Backward(paths) { // so that the error names the first
+		if fd, err = unix.Open(path, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0); err == nil {
 			break
 		}
+		err = noTerminal(path, err)
 	}
 	if err != nil {
 		return nil, nil, err
