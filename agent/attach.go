@@ -433,11 +433,11 @@ func (t *attachment) ownInput(c *hodeipb.Control) (own bool, err error) {
 		default: // the start goes on already
 		}
 	case *hodeipb.Control_LeaveInput:
-		if !t.owner || !t.input.owns(t.owning) {
+		if t.input == nil || t.owner && !t.input.owns(t.owning) {
 			return true, nil
 		}
 		t.input.giveUp(t.client, o.LeaveInput.Message)
-		if t.TTY {
+		if t.TTY && t.owner {
 			return true, t.sendInputAck(&hodeipb.InputAck{Offset: t.input.offset(), Done: true})
 		}
 	default:

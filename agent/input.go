@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -203,19 +204,17 @@ func (in *input) setSize() {
 	}
 }
 
-// giveUp notes that the owner sends no more, and why. It leaves a terminal to another one.
+// giveUp notes that the owner sends no more, and why. Where nobody owns the input, any coordinator can
+// say that it will not come. An owner leaves a terminal to the next one.
 func (in *input) giveUp(client, why string) {
 	in.update(func() {
-		if in.tty && client == in.owner { // its connections may seem to be there for a while
-			in.owner, in.attached = "", 0
+		switch {
+		case client != in.owner:
+		case in.tty && client != "":
+			in.owner, in.attached = "", 0 // its connections may seem to be there for a while
 			in.ownings++
-			return
-		}
-		if client == in.owner && in.given == "" {
-			in.given = why
-			if why == "" {
-				in.given = "its sender has left"
-			}
+		case !in.tty && in.given == "":
+			in.given = cmp.Or(why, "its sender has left")
 		}
 	})
 }

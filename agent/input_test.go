@@ -393,6 +393,7 @@ func TestInputOwnerAway(t *testing.T) {
 		}, "", time.Hour},
 		{"gone, and nothing is read any more", func(in *input) { claim(in, "a"); in.release(0); in.finish() }, "", time.Hour},
 		{"given up", func(in *input) { claim(in, "a"); in.giveUp("a", "") }, "its sender has left", 0},
+		{"given up before anybody owned it", func(in *input) { in.giveUp("", "it is gone") }, "it is gone", 0},
 		{"given up by another", func(in *input) { claim(in, "a"); in.giveUp("b", "no") }, "", time.Hour},
 	} {
 		t.Run(test.name, func(t *testing.T) {
