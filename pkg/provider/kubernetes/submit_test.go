@@ -318,7 +318,7 @@ func TestKeepCompleting(t *testing.T) {
 					t.Fatal(err)
 				}
 				r.provider = p
-				r.work.Go(t.Context(), func(ctx context.Context) { r.keepCompleting(ctx, nil) })
+				r.keepCompleting(t.Context(), nil, nil)
 				told := false
 				select {
 				case u := <-r.updates:
