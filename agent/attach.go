@@ -326,7 +326,7 @@ func (t *attachment) close(cancel func()) error {
 	}
 	for { // input may be on its way
 		if _, err := t.stream.Recv(); err != nil {
-			return nil //nolint:nilerr // how it ends does not matter any more
+			return nil // how it ends does not matter any more
 		}
 	}
 }
@@ -388,39 +388,40 @@ func (t *attachment) receive(welcome *hodeipb.Welcome) error {
 				return t.exitStored(welcome)
 			}
 		case *hodeipb.ToAgent_Input:
-			if !t.owner {
-				return errors.New("input from a coordinator that does not own it")
-			}
-			if !t.input.owns(t.owning) {
-				continue
-			}
-			if err := t.input.take(m.Input); err != nil {
-				return err
-			}
+			err = t.ofOwner(func() error { return t.input.take(m.Input) })
 		case *hodeipb.ToAgent_TerminalSize:
-			if !t.owner {
-				return errors.New("the size of a terminal from a coordinator that does not own the input")
-			}
-			if !t.input.owns(t.owning) {
-				continue
-			}
-			if err := t.input.resize(m.TerminalSize); err != nil {
-				return err
-			}
+			err = t.ofOwner(func() error { return t.input.resize(m.TerminalSize) })
 		case *hodeipb.ToAgent_Control:
-			if own, err := t.ownInput(m.Control); own {
-				if err != nil {
-					return err
-				}
-				continue
-			}
-			select {
-			case t.orders <- m.Control:
-			default: // nobody takes orders any more, or 16 are waiting
-				t.Log.Warn("order dropped", "order", m.Control.String())
-			}
+			err = t.order(m.Control)
+		}
+		if err != nil {
+			return err
 		}
 	}
+}
+
+// ofOwner takes what only the owner of the input may send. What it has sent before it left comes to nothing.
+func (t *attachment) ofOwner(take func() error) error {
+	switch {
+	case !t.owner:
+		return errors.New("input, or a terminal's size, from a coordinator that does not own the input")
+	case !t.input.owns(t.owning):
+		return nil
+	}
+	return take()
+}
+
+// order takes an order, or hands it on to who acts.
+func (t *attachment) order(c *hodeipb.Control) error {
+	if own, err := t.ownInput(c); own {
+		return err
+	}
+	select {
+	case t.orders <- c:
+	default: // nobody takes orders any more, or 16 are waiting
+		t.Log.Warn("order dropped", "order", c.String())
+	}
+	return nil
 }
 
 // ownInput takes the orders that are about the input alone, and tells whether c is one. An owner that

@@ -79,7 +79,9 @@ func newStuck(text string) stuck {
 func TestInput(t *testing.T) {
 	t.Parallel()
 	rnd := rand.New(rand.NewPCG(1, 2))
-	for name, size := range map[string]int{"empty": 0, "a byte": 1, "more than a pipe holds": 3 << 20, "more than may be sent": 20<<20 + 7} {
+	for name, size := range map[string]int{
+		"empty": 0, "a byte": 1, "more than a pipe holds": 3 << 20, "more than may be sent": 20<<20 + 7,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			data := agenttest.RandomBytes(rand.New(rand.NewPCG(rnd.Uint64(), uint64(size))), size)
@@ -130,7 +132,7 @@ func TestInputHeldBack(t *testing.T) {
 	last := int64(-1)
 	for last != source.taken.Load() { // it goes on by itself or not at all
 		last = source.taken.Load()
-		time.Sleep(300 * time.Millisecond) //nolint:forbidigo // nothing tells that nothing more is read
+		time.Sleep(300 * time.Millisecond) // nothing tells that nothing more is read
 	}
 	if most := int64(2*hodeipb.InputWindow + 1<<20); last > most {
 		t.Errorf("%d bytes were read ahead, more than %d", last, most)
@@ -264,7 +266,8 @@ func TestInputPieces(t *testing.T) {
 		{"the end twice", []*hodeipb.Input{end(0, "ab"), end(0, "ab"), end(2, "")}, "ab", true, ""},
 		{"a hole", []*hodeipb.Input{piece(0, "ab"), piece(3, "d")}, "ab", false, "input from 3, there are 2 bytes"},
 		{"behind the end", []*hodeipb.Input{end(0, "ab"), piece(2, "c")}, "ab", true, "input behind its end"},
-		{"too much at once", []*hodeipb.Input{piece(0, strings.Repeat("x", hodeipb.MaxInputBytes+1))}, "", false, "262145 bytes of input at once"},
+		{"too much at once", []*hodeipb.Input{piece(0, strings.Repeat("x", hodeipb.MaxInputBytes+1))}, "", false,
+			"262145 bytes of input at once"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			in := newInput()

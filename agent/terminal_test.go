@@ -187,7 +187,8 @@ func TestTerminalOwners(t *testing.T) {
 	s.Close() // and does not leave
 	record := w.termination
 	w.agent.exits(t, contract.ExitOK)
-	if got := record(); got.Cause != contract.CauseInputLost || !strings.Contains(got.Message, "nobody has come back to its terminal for 2s") {
+	want := "nobody has come back to its terminal for 2s"
+	if got := record(); got.Cause != contract.CauseInputLost || !strings.Contains(got.Message, want) {
 		t.Errorf("exit record %v", got)
 	}
 }

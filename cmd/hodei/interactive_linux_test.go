@@ -31,10 +31,10 @@ type typist struct {
 	reading sync.WaitGroup
 }
 
-// atTerminal starts hodei in a terminal of 30 rows and 90 columns.
-func atTerminal(t *testing.T, args ...string) *typist {
+// atTerminal starts hodei, with its files in home, in a terminal of 30 rows and 90 columns.
+func atTerminal(t *testing.T, home string, args ...string) *typist {
 	t.Helper()
-	bin, home := buildWorker(t), t.TempDir()
+	bin := buildWorker(t)
 	p := &typist{t: t, changed: make(chan struct{})}
 	p.master, p.terminal = uitest.Open(t, 90, 30)
 	p.before = p.modes()
@@ -125,7 +125,7 @@ func (p *typist) ends(code int) {
 
 // TestInteractiveShell: a shell under hodei run -it is as a shell here.
 func TestInteractiveShell(t *testing.T) {
-	p := atTerminal(t, "run", "-it", "--provider", "local", "--", "sh", "-i")
+	p := atTerminal(t, t.TempDir(), "run", "-it", "--provider", "local", "--", "sh", "-i")
 	p.sees("running")
 	p.sees("ready> ")
 	p.types("stty size; echo $TERM\r")
@@ -158,6 +158,20 @@ func TestInteractiveShell(t *testing.T) {
 	p.ends(7)
 }
 
+// TestInteractiveLogs: what a program has asked its terminal is not asked again by hodei logs, except for bytes.
+func TestInteractiveLogs(t *testing.T) {
+	home := t.TempDir()
+	p := atTerminal(t, home, "run", "-q", "-it", "--provider", "local", "--name", "seen", "--", "printf", `a \033[6n\033]0;title\007b\n`)
+	p.sees("a \x1b[6n\x1b]0;title\x07b\r\n")
+	p.ends(0)
+	p = atTerminal(t, home, "logs", "seen")
+	p.sees("a b")
+	p.ends(0)
+	p = atTerminal(t, home, "logs", "-o", "raw", "seen")
+	p.sees("a \x1b[6n\x1b]0;title\x07b")
+	p.ends(0)
+}
+
 // TestInteractiveEnds: however hodei run -it ends, the terminal is as it was.
 func TestInteractiveEnds(t *testing.T) {
 	for _, test := range []struct {
@@ -182,7 +196,7 @@ func TestInteractiveEnds(t *testing.T) {
 		}, 125},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			p := atTerminal(t, "run", "-it", "--provider", "local", "--", "sh", "-i")
+			p := atTerminal(t, t.TempDir(), "run", "-it", "--provider", "local", "--", "sh", "-i")
 			p.sees("ready> ")
 			if *p.modes() == *p.before {
 				t.Error("the keys are not the command's")

@@ -200,7 +200,8 @@ func (in *Input) acked(ack *hodeipb.InputAck, turn int) (int, error) {
 		in.mu.Lock()
 		return turn, nil
 	case ack.Offset < in.base || ack.Offset > end || turn > 0 && ack.Offset > in.sent:
-		return turn, status.Errorf(codes.InvalidArgument, "ack of input up to %d, of which %d to %d were sent", ack.Offset, in.base, in.sent)
+		return turn, status.Errorf(codes.InvalidArgument, "ack of input up to %d, of which %d to %d were sent",
+			ack.Offset, in.base, in.sent)
 	}
 	in.changes(func() {
 		in.data = in.data[ack.Offset-in.base:]

@@ -142,6 +142,13 @@ func (s standing) decide(e event) step {
 		return s.react(e.signal)
 	case waitOver:
 		return s.waited()
+	}
+	return s.decideInput(e)
+}
+
+// decideInput says what follows from an event of the command's input.
+func (s standing) decideInput(e event) step {
+	switch e.what {
 	case startHeld:
 		if s.sends {
 			return unhold

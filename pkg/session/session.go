@@ -216,7 +216,8 @@ func (s *session) standing(ctx context.Context) standing {
 	runs := s.follower.ran()
 	s.started = s.started || runs // a command that has just started is not to be lost without a word
 	return standing{
-		attached: s.Attached, here: s.here(), terminal: s.Terminal != nil, sends: s.wait.input != nil, fallback: s.Fallback, retries: s.Spec.Retries,
+		attached: s.Attached, here: s.here(), terminal: s.Terminal != nil, sends: s.wait.input != nil,
+		fallback: s.Fallback, retries: s.Spec.Retries,
 		runs: runs || s.started && !s.Attached, started: s.started, over: s.over != nil,
 		warned: s.warned, asked: s.signal != nil, terminated: s.signal == syscall.SIGTERM,
 		stopped: s.stopped, stopping: s.follower.toldToStop(), cut: ctx.Err() != nil,

@@ -133,7 +133,7 @@ func (t *Terminal) Read(p []byte) (int, error) {
 		case err != nil, n == 0:
 			return 0, ErrGone
 		}
-		matched := false
+		var matched bool
 		if t.pending, matched = t.matcher.take(t.pending[:0], t.typed[:n]); matched {
 			close(t.detached)
 		}
