@@ -87,7 +87,7 @@ var flagHabits = map[string][]habit{
 		{"grace-period stop-timeout", "=grace"},
 		{"disk storage", "=ephemeral-storage"},
 		{"rm wait watch attach command f", leftOut},
-		{"i t interactive tty stdin", runByHand},
+		{"interactive", "=stdin"},
 		{"limits", "{hodei} run {limits} -- {command}"},
 		{"requests", "{hodei} run {requests} -- {command}"},
 		{"env-file", "kubectl create configmap job-env --from-env-file={value}{at} && " +
@@ -111,7 +111,7 @@ var flagHabits = map[string][]habit{
 	},
 	"attach": {
 		{"f follow", leftOut},
-		{"i t stdin tty", execInJob},
+		{"interactive", "=stdin"},
 	},
 	"logs": {
 		{"lines", "=tail"},
@@ -137,8 +137,6 @@ const (
 	deleteJob  = "kubectl delete job {job}{at}"
 	execInJob  = "kubectl exec -it job/{job} -c job{at} -- {command}"
 	runCommand = "{hodei} run -- {command}"
-	runByHand  = "stdin and a terminal reach no job yet; in a namespace that takes any Pod: " +
-		"kubectl run NAME -it --rm --restart=Never --image={image} -n default -- {command}"
 	byProvider = "it is a setting of a provider: {hodei} {provider} "
 )
 
@@ -154,7 +152,7 @@ func (t *TypedLine) fill(hint, value string) string {
 	return strings.NewReplacer(
 		"{job}", t.word(1, "NAME"), "{command}", command, "{value}", quotedOr(value, "VALUE"),
 		"{at}", " -n "+shell.Quote(t.config.Namespace), "{provider}", t.settings(),
-		"{copy}", t.copying(), "{image}", quotedOr(t.valueOf("--image"), "IMAGE"),
+		"{copy}", t.copying(),
 		"{requests}", resourceFlags(value, ""), "{limits}", resourceFlags(value, "-limit"),
 	).Replace(hint)
 }
