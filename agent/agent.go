@@ -87,6 +87,8 @@ type Config struct {
 	// Stdin tells that the command reads its input from a coordinator. Its start is held until a
 	// coordinator lets it go on.
 	Stdin bool
+	// TTY tells that stdin, stdout and stderr of the command are a terminal. It needs Stdin.
+	TTY bool
 	// EBPF is what is tried of it.
 	EBPF EBPF
 	// Listen is a loopback address on which coordinators arrive (tunnel).
@@ -190,6 +192,7 @@ func newAgent(c Config) *agent {
 	}
 	if c.Stdin {
 		a.input = newInput()
+		a.input.tty = c.TTY
 	}
 	a.jobUser.Store(guard.NoUser)
 	if !c.Detached { // somebody is on the way

@@ -206,7 +206,8 @@ type attachment struct {
 	// client is who the coordinator says it is.
 	client string
 	// owner: the coordinator owns the input.
-	owner bool
+	owner  bool
+	owning uint64 // see input.claim
 	// welcome: the coordinator has let us in.
 	welcome bool
 
@@ -264,9 +265,14 @@ func (t *attachment) run(ctx context.Context, client *grpc.ClientConn) error {
 	refused := ""
 	if welcome.Input {
 		t.client = welcome.Client
-		refused = t.input.claim(t.client)
+		t.owning, refused = t.input.claim(t.client)
 		if t.owner = refused == ""; t.owner {
-			defer t.input.release()
+			defer t.input.release(t.owning)
+		}
+		if welcome.TerminalSize != nil && t.owner {
+			if err := t.input.resize(welcome.TerminalSize); err != nil {
+				return err
+			}
 		}
 	}
 
@@ -320,7 +326,7 @@ func (t *attachment) close(cancel func()) error {
 	}
 	for { // input may be on its way
 		if _, err := t.stream.Recv(); err != nil {
-			return nil //nolint:nilerr // how it ends does not matter any more
+			return nil // how it ends does not matter any more
 		}
 	}
 }
@@ -336,7 +342,7 @@ func (t *attachment) sayHello() (*hodeipb.Welcome, error) {
 		Protocol: hodeipb.Protocol, Namespace: t.Namespace, Job: t.Job,
 		Attempt: t.Attempt, AttemptUid: t.AttemptUID, AgentVersion: t.Version,
 		Extent: &hodeipb.Extent{First: first, End: end, Marks: t.spool.Marks(hodeipb.MaxMarks)}, State: state,
-		LastSample: t.samples.Latest().GetTime(), Stdin: t.Stdin,
+		LastSample: t.samples.Latest().GetTime(), Stdin: t.Stdin, Tty: t.TTY,
 	}
 	if err := t.stream.Send(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_Hello{Hello: hello}}); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
@@ -382,27 +388,45 @@ func (t *attachment) receive(welcome *hodeipb.Welcome) error {
 				return t.exitStored(welcome)
 			}
 		case *hodeipb.ToAgent_Input:
-			if !t.owner {
-				return errors.New("input from a coordinator that does not own it")
-			}
-			if err := t.input.take(m.Input); err != nil {
-				return err
-			}
+			err = t.ofOwner(func() error { return t.input.take(m.Input) })
+		case *hodeipb.ToAgent_TerminalSize:
+			err = t.ofOwner(func() error { return t.input.resize(m.TerminalSize) })
 		case *hodeipb.ToAgent_Control:
-			if t.ownInput(m.Control) {
-				continue
-			}
-			select {
-			case t.orders <- m.Control:
-			default: // nobody takes orders any more, or 16 are waiting
-				t.Log.Warn("order dropped", "order", m.Control.String())
-			}
+			err = t.order(m.Control)
+		}
+		if err != nil {
+			return err
 		}
 	}
 }
 
-// ownInput takes the orders that are about the input alone, and tells whether c is one.
-func (t *attachment) ownInput(c *hodeipb.Control) bool {
+// ofOwner takes what only the owner of the input may send. What it has sent before it left comes to nothing.
+func (t *attachment) ofOwner(take func() error) error {
+	switch {
+	case !t.owner:
+		return errors.New("input, or a terminal's size, from a coordinator that does not own the input")
+	case !t.input.owns(t.owning):
+		return nil
+	}
+	return take()
+}
+
+// order takes an order, or hands it on to who acts.
+func (t *attachment) order(c *hodeipb.Control) error {
+	if own, err := t.ownInput(c); own {
+		return err
+	}
+	select {
+	case t.orders <- c:
+	default: // nobody takes orders any more, or 16 are waiting
+		t.Log.Warn("order dropped", "order", c.String())
+	}
+	return nil
+}
+
+// ownInput takes the orders that are about the input alone, and tells whether c is one. An owner that
+// leaves a terminal is answered, so that it knows that the command goes on.
+func (t *attachment) ownInput(c *hodeipb.Control) (own bool, err error) {
 	switch o := c.Order.(type) {
 	case *hodeipb.Control_Release:
 		select {
@@ -410,28 +434,33 @@ func (t *attachment) ownInput(c *hodeipb.Control) bool {
 		default: // the start goes on already
 		}
 	case *hodeipb.Control_LeaveInput:
-		if t.input != nil {
-			t.input.giveUp(t.client, o.LeaveInput.Message)
+		if t.input == nil || t.owner && !t.input.owns(t.owning) {
+			return true, nil
+		}
+		t.input.giveUp(t.client, o.LeaveInput.Message)
+		if t.TTY && t.owner {
+			return true, t.sendInputAck(&hodeipb.InputAck{Offset: t.input.offset(), Done: true})
 		}
 	default:
-		return false
+		return false, nil
 	}
-	return true
+	return true, nil
+}
+
+func (t *attachment) sendInputAck(ack *hodeipb.InputAck) error {
+	return t.send(&hodeipb.Envelope{Message: &hodeipb.FromAgent{Message: &hodeipb.FromAgent_InputAck{InputAck: ack}}})
 }
 
 // sendInputAcks answers a coordinator that wants to send the input, and then acknowledges what it
 // sends. refused is why it does not own the input.
 func (t *attachment) sendInputAcks(ctx context.Context, welcome *hodeipb.Welcome, refused string) error {
-	send := func(ack *hodeipb.InputAck) error {
-		return t.send(&hodeipb.Envelope{Message: &hodeipb.FromAgent{Message: &hodeipb.FromAgent_InputAck{InputAck: ack}}})
-	}
 	switch {
 	case !welcome.Input:
 		return nil
 	case refused != "":
-		return send(&hodeipb.InputAck{Refused: refused})
+		return t.sendInputAck(&hodeipb.InputAck{Refused: refused})
 	}
-	return t.input.sendAcks(ctx, send)
+	return t.input.sendAcks(ctx, t.sendInputAck)
 }
 
 // exitStored takes the coordinator's word that it has the exit record.

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hodei-jobs/hodei/agent/handover"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
@@ -18,12 +21,19 @@ import (
 // MB/s, which is more than a tunnel carries.
 const inputAckEvery = 10 * time.Millisecond
 
+// endOfInput is what a person types to end the input of a command at a terminal, Ctrl-D.
+const endOfInput = "\x04"
+
 // joinBytes is the most that small pieces are joined to.
 const joinBytes = 64 << 10
 
 // input is the command's stdin. One coordinator owns it and sends it; the agent writes each byte
 // once, whatever becomes of the connection. A command that does not read holds the coordinator back.
+//
+// A terminal has one owner after the other, each with offsets from 0 on.
 type input struct {
+	tty bool // the command is at a terminal
+
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced when anything below changes
 
@@ -40,6 +50,14 @@ type input struct {
 	taken, end uint64
 	complete   bool // nothing comes behind end
 	done       bool // nothing more is wanted
+
+	// Of a terminal: the offset at which the owner's first byte is, whether the end of its input was typed,
+	// the size that the owner has told, and the terminal itself while it is there.
+	base     uint64
+	ownings  uint64 // how many owners have left
+	typedEnd bool
+	size     *unix.Winsize
+	terminal *os.File
 }
 
 func newInput() *input { return &input{changed: make(chan struct{})} }
@@ -54,47 +72,73 @@ func (in *input) update(change func()) {
 }
 
 // claim makes client the owner of the input and counts its attachment. Otherwise it says why the
-// client can't be the owner.
-func (in *input) claim(client string) (refused string) {
+// client can't be the owner. The owning is of the attachment until the owner leaves a terminal.
+func (in *input) claim(client string) (owning uint64, refused string) {
 	if in == nil {
-		return "the job was not made to take input"
+		return 0, "the job was not made to take input"
 	}
 	in.update(func() {
-		switch free := in.owner == "" || in.attached == 0 && in.end == 0; {
+		switch free := in.owner == "" && !in.tty || in.attached == 0 && (in.end == 0 || in.tty); {
 		case client == "" || len(client) > hodeipb.MaxClientBytes:
 			refused = "a coordinator without an id can't have the input"
 		case in.owner != client && !free:
 			refused = "another hodei sends the input of this job"
 		default:
+			if in.tty && in.owner != client {
+				in.beginAgain()
+			}
 			in.owner = client
 			in.attached++
+			owning = in.ownings
 		}
 	})
-	return refused
+	return owning, refused
+}
+
+// beginAgain prepares a terminal for another owner. What the one before has typed last, and what is not
+// written yet, is left out, save the piece that may be being written. in.mu is held.
+func (in *input) beginAgain() {
+	in.queue = in.queue[:min(len(in.queue), 1)]
+	in.end = in.taken
+	for _, piece := range in.queue {
+		in.end += uint64(len(piece))
+	}
+	in.base, in.complete, in.typedEnd = in.end, false, false
 }
 
 // release is the end of an attachment that has claimed the input.
-func (in *input) release() {
+func (in *input) release(owning uint64) {
 	in.update(func() {
-		in.attached--
-		in.left = time.Now()
+		if owning == in.ownings {
+			in.attached--
+			in.left = time.Now()
+		}
 	})
+}
+
+// owns tells whether an attachment is still of the owner. What an owner that has left a terminal has sent before
+// that, over another connection, is not the next one's.
+func (in *input) owns(owning uint64) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return owning == in.ownings
 }
 
 // take takes a piece of the input from its owner. An error is a piece that no owner sends.
 func (in *input) take(m *hodeipb.Input) (err error) {
 	in.update(func() {
+		offset := in.base + m.Offset
 		switch n := uint64(len(m.Data)); {
 		case in.done: // what was on its way when the command stopped reading
 		case n > hodeipb.MaxInputBytes:
 			err = fmt.Errorf("%d bytes of input at once", n)
-		case m.Offset > in.end:
-			err = fmt.Errorf("input from %d, there are %d bytes", m.Offset, in.end)
-		case m.Offset+n > in.taken+hodeipb.InputWindow:
-			err = fmt.Errorf("input up to %d, of which %d bytes are taken", m.Offset+n, in.taken)
-		case m.Offset+n < in.end: // all of it was here before
+		case offset > in.end || offset < in.base:
+			err = fmt.Errorf("input from %d, there are %d bytes", m.Offset, in.end-in.base)
+		case offset+n > max(in.taken, in.base)+hodeipb.InputWindow:
+			err = fmt.Errorf("input up to %d, of which %d bytes are taken", m.Offset+n, in.acked())
+		case offset+n < in.end: // all of it was here before
 		default:
-			if fresh := m.Data[in.end-m.Offset:]; len(fresh) > 0 {
+			if fresh := m.Data[in.end-offset:]; len(fresh) > 0 {
 				if in.complete {
 					err = errors.New("input behind its end")
 					return
@@ -118,15 +162,59 @@ func (in *input) enqueue(fresh []byte) {
 	in.queue = append(in.queue, fresh)
 }
 
+// acked is how much of its input the owner need not send again. in.mu is held.
+func (in *input) acked() uint64 { return max(in.taken, in.base) - in.base }
+
+// offset is acked for whoever does not hold in.mu.
+func (in *input) offset() uint64 {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.acked()
+}
+
+// resize takes the size of the owner's terminal.
+func (in *input) resize(size *hodeipb.TerminalSize) error {
+	if !in.tty {
+		return errors.New("the size of a terminal, and the command has none")
+	}
+	const most = 1<<16 - 1
+	if size.Rows == 0 || size.Columns == 0 || size.Rows > most || size.Columns > most {
+		return fmt.Errorf("a terminal of %d rows and %d columns", size.Rows, size.Columns)
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.size = &unix.Winsize{Row: uint16(size.Rows), Col: uint16(size.Columns)}
+	in.setSize()
+	return nil
+}
+
+// show gives the terminal, whose size is then what the owner has told; nil: it is not there any more.
+func (in *input) show(terminal *os.File) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.terminal = terminal
+	in.setSize()
+}
+
+// setSize makes the terminal's size the owner's, which the kernel tells the command by SIGWINCH if it is
+// another one. in.mu is held.
+func (in *input) setSize() {
+	if in.terminal != nil && in.size != nil {
+		_ = unix.IoctlSetWinsize(int(in.terminal.Fd()), unix.TIOCSWINSZ, in.size) // fails for nothing but a bad pointer
+	}
+}
+
 // giveUp notes that the owner sends no more, and why. Where nobody owns the input, any coordinator can
-// say that it will not come.
+// say that it will not come. An owner leaves a terminal to the next one.
 func (in *input) giveUp(client, why string) {
 	in.update(func() {
-		if client == in.owner && in.given == "" {
-			in.given = why
-			if why == "" {
-				in.given = "its sender has left"
-			}
+		switch {
+		case client != in.owner:
+		case in.tty && client != "":
+			in.owner, in.attached = "", 0 // its connections may seem to be there for a while
+			in.ownings++
+		case !in.tty && in.given == "":
+			in.given = cmp.Or(why, "its sender has left")
 		}
 	})
 }
@@ -141,6 +229,8 @@ func (in *input) lost(patience time.Duration, now time.Time) (why string, ask ti
 	case in.complete || in.done:
 	case in.given != "":
 		why = in.given
+	case away && now.Sub(in.left) >= patience && in.tty:
+		why = fmt.Sprintf("nobody has come back to its terminal for %s", patience)
 	case away && now.Sub(in.left) >= patience:
 		why = fmt.Sprintf("its sender has not come back for %s", patience)
 	case away:
@@ -179,7 +269,7 @@ func (in *input) next() (piece []byte, over bool, changed <-chan struct{}) {
 	if len(in.queue) > 0 {
 		return in.queue[0], false, nil
 	}
-	return nil, in.complete, in.changed
+	return nil, in.complete && !in.typedEnd, in.changed
 }
 
 // wrote notes that n bytes of the first piece are written.
@@ -205,7 +295,7 @@ func (in *input) sendAcks(ctx context.Context, send func(*hodeipb.InputAck) erro
 	defer pause.Stop()
 	for first, last := true, uint64(0); ; first = false {
 		in.mu.Lock()
-		ack, changed := &hodeipb.InputAck{Offset: in.taken, Done: in.done}, in.changed
+		ack, changed := &hodeipb.InputAck{Offset: in.acked(), Done: in.done}, in.changed
 		in.mu.Unlock()
 		if first || ack.Done || ack.Offset > last {
 			if err := send(ack); err != nil || ack.Done {
@@ -234,6 +324,8 @@ func (a *agent) feed(ctx context.Context, f *os.File, conn *net.UnixConn) {
 	for {
 		piece, over, changed := a.input.next()
 		switch {
+		case over && a.TTY:
+			piece = []byte(endOfInput)
 		case over:
 			f.Close()
 			if err := handover.Send(conn, handover.FromAgent{InputComplete: true}); err != nil {
@@ -249,9 +341,13 @@ func (a *agent) feed(ctx context.Context, f *os.File, conn *net.UnixConn) {
 			continue
 		}
 		n, err := f.Write(piece)
-		a.input.wrote(n)
+		if over {
+			a.input.update(func() { a.input.typedEnd = true })
+		} else {
+			a.input.wrote(n)
+		}
 		if err != nil {
-			if !errors.Is(err, syscall.EPIPE) && !errors.Is(err, os.ErrClosed) {
+			if !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.EIO) && !errors.Is(err, os.ErrClosed) {
 				a.Log.Warn("input not written", "error", err)
 			}
 			return

@@ -79,7 +79,9 @@ func newStuck(text string) stuck {
 func TestInput(t *testing.T) {
 	t.Parallel()
 	rnd := rand.New(rand.NewPCG(1, 2))
-	for name, size := range map[string]int{"empty": 0, "a byte": 1, "more than a pipe holds": 3 << 20, "more than may be sent": 20<<20 + 7} {
+	for name, size := range map[string]int{
+		"empty": 0, "a byte": 1, "more than a pipe holds": 3 << 20, "more than may be sent": 20<<20 + 7,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			data := agenttest.RandomBytes(rand.New(rand.NewPCG(rnd.Uint64(), uint64(size))), size)
@@ -130,7 +132,7 @@ func TestInputHeldBack(t *testing.T) {
 	last := int64(-1)
 	for last != source.taken.Load() { // it goes on by itself or not at all
 		last = source.taken.Load()
-		time.Sleep(300 * time.Millisecond) //nolint:forbidigo // nothing tells that nothing more is read
+		time.Sleep(300 * time.Millisecond) // nothing tells that nothing more is read
 	}
 	if most := int64(2*hodeipb.InputWindow + 1<<20); last > most {
 		t.Errorf("%d bytes were read ahead, more than %d", last, most)
@@ -264,7 +266,8 @@ func TestInputPieces(t *testing.T) {
 		{"the end twice", []*hodeipb.Input{end(0, "ab"), end(0, "ab"), end(2, "")}, "ab", true, ""},
 		{"a hole", []*hodeipb.Input{piece(0, "ab"), piece(3, "d")}, "ab", false, "input from 3, there are 2 bytes"},
 		{"behind the end", []*hodeipb.Input{end(0, "ab"), piece(2, "c")}, "ab", true, "input behind its end"},
-		{"too much at once", []*hodeipb.Input{piece(0, strings.Repeat("x", hodeipb.MaxInputBytes+1))}, "", false, "262145 bytes of input at once"},
+		{"too much at once", []*hodeipb.Input{piece(0, strings.Repeat("x", hodeipb.MaxInputBytes+1))}, "", false,
+			"262145 bytes of input at once"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			in := newInput()
@@ -343,25 +346,25 @@ func TestInputOwner(t *testing.T) {
 		act     func() string
 		refused bool
 	}{
-		{"the first", func() string { return in.claim("a") }, false},
-		{"another while it is there", func() string { return in.claim("b") }, true},
-		{"another when it has left and sent nothing", func() string { in.release(); return in.claim("b") }, false},
-		{"itself again, while the broken connection still seems to be there", func() string { return in.claim("b") }, false},
+		{"the first", func() string { return claim(in, "a") }, false},
+		{"another while it is there", func() string { return claim(in, "b") }, true},
+		{"another when it has left and sent nothing", func() string { in.release(0); return claim(in, "b") }, false},
+		{"itself again, while the broken connection still seems to be there", func() string { return claim(in, "b") }, false},
 		{"another when something was sent", func() string {
 			_ = in.take(&hodeipb.Input{Data: []byte("x")})
-			in.release()
-			in.release()
-			return in.claim("c")
+			in.release(0)
+			in.release(0)
+			return claim(in, "c")
 		}, true},
-		{"itself when it comes back", func() string { return in.claim("b") }, false},
-		{"without an id", func() string { return in.claim("") }, true},
+		{"itself when it comes back", func() string { return claim(in, "b") }, false},
+		{"without an id", func() string { return claim(in, "") }, true},
 	}
 	for _, step := range steps {
 		if refused := step.act(); (refused != "") != step.refused {
 			t.Errorf("%s: %q", step.name, refused)
 		}
 	}
-	if refused := (*input)(nil).claim("a"); refused == "" {
+	if refused := claim(nil, "a"); refused == "" {
 		t.Error("a job that takes no input gives it away")
 	}
 }
@@ -376,25 +379,25 @@ func TestInputOwnerAway(t *testing.T) {
 		at   time.Duration
 	}{
 		{"never there", func(*input) {}, "", time.Hour},
-		{"there", func(in *input) { in.claim("a") }, "", time.Hour},
-		{"gone", func(in *input) { in.claim("a"); in.release() }, "its sender has not come back for 1m0s", patience},
+		{"there", func(in *input) { claim(in, "a") }, "", time.Hour},
+		{"gone", func(in *input) { claim(in, "a"); in.release(0) }, "its sender has not come back for 1m0s", patience},
 		{"back in time, and gone again", func(in *input) {
-			in.claim("a")
-			in.release()
+			claim(in, "a")
+			in.release(0)
 			time.Sleep(patience / 2)
-			in.claim("a")
+			claim(in, "a")
 			time.Sleep(patience)
-			in.release()
+			in.release(0)
 		}, "its sender has not come back for 1m0s", patience/2 + 2*patience},
 		{"gone, with all sent", func(in *input) {
-			in.claim("a")
+			claim(in, "a")
 			_ = in.take(&hodeipb.Input{Complete: true})
-			in.release()
+			in.release(0)
 		}, "", time.Hour},
-		{"gone, and nothing is read any more", func(in *input) { in.claim("a"); in.release(); in.finish() }, "", time.Hour},
-		{"given up", func(in *input) { in.claim("a"); in.giveUp("a", "") }, "its sender has left", 0},
+		{"gone, and nothing is read any more", func(in *input) { claim(in, "a"); in.release(0); in.finish() }, "", time.Hour},
+		{"given up", func(in *input) { claim(in, "a"); in.giveUp("a", "") }, "its sender has left", 0},
 		{"given up before anybody owned it", func(in *input) { in.giveUp("", "it is gone") }, "it is gone", 0},
-		{"given up by another", func(in *input) { in.claim("a"); in.giveUp("b", "no") }, "", time.Hour},
+		{"given up by another", func(in *input) { claim(in, "a"); in.giveUp("b", "no") }, "", time.Hour},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

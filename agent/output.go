@@ -43,7 +43,10 @@ func (a *agent) readOutput(ctx context.Context, files handover.Files) (*output, 
 	for _, f := range []struct {
 		name   string
 		stream hodeipb.Stream
-	}{{handover.FDStdout, hodeipb.Stream_STDOUT}, {handover.FDStderr, hodeipb.Stream_STDERR}} {
+	}{
+		{handover.FDStdout, hodeipb.Stream_STDOUT}, {handover.FDStderr, hodeipb.Stream_STDERR},
+		{handover.FDTerminal, hodeipb.Stream_STDOUT},
+	} {
 		if files[f.name] == nil {
 			continue
 		}
@@ -156,7 +159,7 @@ func (o *output) move(ctx context.Context, stream hodeipb.Stream, fd int) (int, 
 				break
 			}
 		}
-		if n == 0 && err == nil {
+		if n == 0 && err == nil || errors.Is(err, unix.EIO) { // a terminal that no process has open any more
 			err = io.EOF
 		}
 		return max(n, 0), err

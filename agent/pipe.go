@@ -51,7 +51,7 @@ func openPipe(f *os.File, stream hodeipb.Stream) (*pipe, error) {
 // size is what it holds, in bytes, at this moment: the command can change that.
 func (p *pipe) size() int {
 	size, err := unix.FcntlInt(uintptr(p.fd), unix.F_GETPIPE_SZ, 0)
-	if err != nil { // it is no pipe: only tests bring that
+	if err != nil { // it is a terminal
 		return handover.PipeBytes
 	}
 	return size

@@ -146,6 +146,10 @@ func (a *agent) hold(ctx context.Context, deadline time.Time) error {
 
 // unreleased is why a command does not start whose start was held until the deadline.
 func (a *agent) unreleased(deadline time.Time) error {
+	if a.TTY {
+		return neverAgain{fmt.Errorf("nobody has come to the command's terminal by %s, %s after the job was made",
+			stamp(deadline), a.StartTimeout)}
+	}
 	return neverAgain{fmt.Errorf("nobody has come to send the input by %s, %s after the job was made", stamp(deadline), a.StartTimeout)}
 }
 

@@ -31,8 +31,13 @@ var stoppedCode = map[string]int{
 func (a *agent) supervise(ctx context.Context, launcher *handover.Launcher, m *meter.Meter) (*hodeipb.ExitRecord, error) {
 	conn, files := launcher.Conn, launcher.Files
 	defer m.Close()
+	stdin, err := a.stdin(files)
+	if err != nil {
+		return nil, err
+	}
 	out, err := a.readOutput(ctx, files)
 	if err != nil {
+		stdin.Close()
 		return nil, err
 	}
 	finish := a.samples.Start(m.Measure)
@@ -40,10 +45,14 @@ func (a *agent) supervise(ctx context.Context, launcher *handover.Launcher, m *m
 	defer stopCopying()
 	log := a.copyToContainer(copying, files)
 	s := &supervisor{agent: a, conn: conn}
+	if terminal := files[handover.FDTerminal]; terminal != nil && a.TTY {
+		a.input.show(terminal)
+		defer a.input.show(nil)
+	}
 	if err := handover.Send(conn, handover.FromAgent{Start: true}); err != nil {
 		a.Log.Warn("launcher not answered", "error", err)
 	}
-	stopFeeding := s.startFeeding(files[handover.FDStdin])
+	stopFeeding := s.startFeeding(stdin)
 	exit := s.untilExit()
 	stopFeeding()
 	first, last := finish(func() { m.End(exit) })
@@ -119,6 +128,21 @@ type supervisor struct {
 	// inputLost gets why the rest of the input will not come; nil: there is none, or it has come.
 	inputLost <-chan string
 	lostWhy   string
+}
+
+// stdin returns the file by which the command gets its input, nil if it gets none. Whoever feeds the
+// command closes it.
+func (a *agent) stdin(files handover.Files) (*os.File, error) {
+	terminal := files[handover.FDTerminal]
+	if !a.TTY || terminal == nil {
+		return files[handover.FDStdin], nil
+	}
+	// By a descriptor of its own, which Go's poller has: see openPipe.
+	fd, err := unix.FcntlInt(terminal.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
+	}
+	return os.NewFile(uintptr(fd), handover.FDStdin), nil
 }
 
 // startFeeding has the input written to the command's stdin, which is nil if it is empty, until stop,
@@ -232,11 +256,23 @@ func (s *supervisor) stop(cause string, grace time.Duration) {
 	if s.stopped == "" {
 		s.stopped = cause
 		s.setState(func(st *hodeipb.State) { st.Phase = hodeipb.Phase_STOPPING })
-		s.signal(unix.SIGTERM)
+		s.terminate()
 	}
 	// Who asks again may be in more of a hurry.
 	if at := time.Now().Add(grace); s.kill == nil || at.Before(s.killAt) {
 		s.kill, s.killAt = time.After(grace), at
+	}
+}
+
+// terminate asks the command to end. At a terminal that is hanging up.
+func (s *supervisor) terminate() {
+	if !s.TTY {
+		s.signal(unix.SIGTERM)
+		return
+	}
+	s.told = unix.SIGTERM
+	if err := handover.Send(s.conn, handover.FromAgent{HangUp: true}); err != nil {
+		s.Log.Warn("terminal not hung up", "error", err)
 	}
 }
 
@@ -272,6 +308,9 @@ func (s *supervisor) record(ctx context.Context, exit *handover.Exit, oom string
 			r.Message = fmt.Sprintf("the job ran longer than its timeout of %s", s.Timeout)
 		case contract.CauseInputLost:
 			r.Message = "the rest of its input did not come: " + s.lostWhy
+			if s.TTY {
+				r.Message = "its terminal was hung up: " + s.lostWhy
+			}
 		}
 	case oom != "":
 		r.Cause, r.Message = contract.CauseOOMKilled, oom

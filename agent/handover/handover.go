@@ -60,6 +60,7 @@ const (
 	FDStdout       = "stdout"       // read end of the command's stdout pipe
 	FDStderr       = "stderr"       // read end of its stderr pipe; absent with one pipe for both
 	FDStdin        = "stdin"        // write end of its stdin pipe; absent if its input is empty
+	FDTerminal     = "terminal"     // master of its terminal, in place of the three pipes
 	FDCgroup       = "cgroup"       // /sys/fs/cgroup as the job's container sees it; absent if there is none
 	FDContainerOut = "containerOut" // the launcher's own stdout
 	FDContainerErr = "containerErr" // the launcher's own stderr
@@ -131,6 +132,9 @@ type FromAgent struct {
 	Start bool `json:"start,omitempty"`
 	// Signal is to be sent to the command's process group.
 	Signal int `json:"signal,omitempty"`
+	// HangUp ends a command at a terminal: SIGHUP and SIGCONT, and then SIGTERM, to each process of its
+	// session. Interactive shells ignore SIGTERM, and their jobs are in process groups of their own.
+	HangUp bool `json:"hangUp,omitempty"`
 	// InputComplete tells that all input is written: the command may read the end of its stdin.
 	InputComplete bool `json:"inputComplete,omitempty"`
 	// Wait asks for another DoneWait before the answer to an Exit.
@@ -316,7 +320,7 @@ func openFile(name string, fd int) (*os.File, error) {
 			return nil, err
 		}
 		return os.NewFile(uintptr(fd), name), nil
-	case FDStdout, FDStderr:
+	case FDStdout, FDStderr, FDTerminal:
 		// While it still blocks, so that it does not go into Go's poller, which each write of the
 		// command would wake.
 		f := os.NewFile(uintptr(fd), name)
@@ -334,7 +338,7 @@ func checkHello(h *Hello, n int) error {
 		return fmt.Errorf("handover version %d, want %d", h.Version, Version)
 	case len(h.FDs) != n:
 		return fmt.Errorf("%d descriptors came for %d names", n, len(h.FDs))
-	case !slices.Contains(h.FDs, FDStdout):
+	case !slices.Contains(h.FDs, FDStdout) && !slices.Contains(h.FDs, FDTerminal):
 		return fmt.Errorf("no stdout pipe came")
 	}
 	for i, name := range h.FDs {

@@ -42,6 +42,8 @@ type Config struct {
 	// Stdin gives the command a pipe for its input, which the agent writes. Otherwise it has the
 	// launcher's own.
 	Stdin bool
+	// TTY gives the command a terminal in place of pipes, which the agent reads and writes.
+	TTY bool
 	// Workdir is the command's directory; empty means the launcher's own, which is the
 	// image's, or Home.
 	Workdir string
@@ -97,6 +99,10 @@ func Run(ctx context.Context, cfg Config, signals <-chan os.Signal) (int, error)
 	}
 	defer conn.Close()
 	ends, err := cfg.makePipes()
+	noTerminal := cannotRun{}
+	if errors.As(err, &noTerminal) { // the agent is told as of a command that can't be started
+		ends, err = Config{}.makePipes()
+	}
 	if err != nil {
 		return 0, fmt.Errorf("make pipes: %w", err)
 	}
@@ -112,18 +118,21 @@ func Run(ctx context.Context, cfg Config, signals <-chan os.Signal) (int, error)
 		return 0, fmt.Errorf("the agent did not let the command start: %w", err)
 	}
 
-	pid, err := cfg.start(ends)
+	pid, err := 0, noTerminal.error
+	if err == nil {
+		pid, err = cfg.start(ends)
+	}
 	ends.closeCommands()
 	if err != nil {
 		code := contract.ExitCannotRun
-		if !errors.Is(err, errWorkdir) && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, exec.ErrNotFound)) {
+		if noTerminal.error == nil && !errors.Is(err, errWorkdir) && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, exec.ErrNotFound)) {
 			code = contract.ExitNotFound
 		}
 		l := &launched{conn: conn}
 		l.exit(handover.Exit{Code: code, Error: err.Error()})
 		return code, nil
 	}
-	l := &launched{conn: conn, pid: pid, grace: cfg.Grace, signals: signals, stdin: ends.inW}
+	l := &launched{conn: conn, pid: pid, grace: cfg.Grace, signals: signals, stdin: ends.inW, terminal: ends.master}
 	if err := handover.Send(conn, handover.FromLauncher{Started: &handover.Started{Time: time.Now()}}); err != nil {
 		l.signal(unix.SIGKILL)
 		return 0, ErrAgentGone
@@ -139,6 +148,8 @@ type launched struct {
 	signals <-chan os.Signal
 	// stdin is our write end of the command's stdin; nil: it has none.
 	stdin *os.File
+	// terminal is the master of the command's terminal; nil: it has none.
+	terminal *os.File
 
 	// The rest is of supervise. told: a signal was passed on.
 	told bool
@@ -178,6 +189,8 @@ func (l *launched) supervise(ctx context.Context) (int, error) {
 				l.terminate()
 			case m.Signal > 0:
 				l.signal(syscall.Signal(m.Signal))
+			case m.HangUp:
+				l.askToEnd()
 			case m.InputComplete && l.stdin != nil:
 				l.stdin.Close()
 			}
@@ -239,17 +252,39 @@ func (l *launched) pass(s os.Signal) {
 	}
 }
 
-// terminate sends SIGTERM, and has SIGKILL sent when the grace after the first one is over.
+// terminate asks the command to end, and has SIGKILL sent when the grace after the first time is over.
 func (l *launched) terminate() {
-	l.signal(unix.SIGTERM)
+	l.askToEnd()
 	if l.kill == nil {
 		l.kill = time.After(l.grace)
 	}
 }
 
-// signal reaches the command's whole process group, and the command itself where
-// it has left that. SIGKILL reaches all there is in the container.
+// askToEnd sends SIGTERM. A command at a terminal is hung up first, as by the end of a connection.
+func (l *launched) askToEnd() {
+	if l.terminal == nil {
+		l.signal(unix.SIGTERM)
+		return
+	}
+	for _, s := range []syscall.Signal{unix.SIGHUP, unix.SIGCONT, unix.SIGTERM} {
+		signalSession(l.pid, s)
+	}
+}
+
+// signal reaches the command's whole process group, and the command itself where it has left that. At a
+// terminal it reaches the group in the foreground, as a key would. SIGKILL reaches the whole session, and
+// all there is in the container.
 func (l *launched) signal(s syscall.Signal) {
+	switch {
+	case l.terminal == nil:
+	case s == unix.SIGKILL:
+		signalSession(l.pid, s)
+	default:
+		if group, err := unix.IoctlGetInt(int(l.terminal.Fd()), unix.TIOCGPGRP); err == nil && group > 0 {
+			_ = unix.Kill(-group, s)
+			return
+		}
+	}
 	_ = unix.Kill(-l.pid, s)
 	if group, err := unix.Getpgid(l.pid); err == nil && group != l.pid {
 		_ = unix.Kill(l.pid, s)
@@ -424,11 +459,18 @@ func dialAgent(ctx context.Context, path string, signals <-chan os.Signal) (*net
 }
 
 // pipes of the command. errR and errW are nil when both streams share one, inR and inW when its
-// input is the launcher's own.
-type pipes struct{ outR, outW, errR, errW, inR, inW *os.File }
+// input is the launcher's own. All are nil when it has a terminal: master and slave.
+type pipes struct{ outR, outW, errR, errW, inR, inW, master, slave *os.File }
 
-func (cfg Config) makePipes() (*pipes, error) {
+// makePipes makes what the command's streams are. Its error is a cannotRun if there is no terminal to be had.
+func (cfg Config) makePipes() (_ *pipes, err error) {
 	p := &pipes{}
+	if cfg.TTY {
+		if p.master, p.slave, err = openTerminal(ptmx); err != nil {
+			return nil, cannotRun{err}
+		}
+		return p, nil
+	}
 	for _, pipe := range []struct {
 		wanted bool
 		r, w   **os.File
@@ -448,6 +490,9 @@ func (cfg Config) makePipes() (*pipes, error) {
 
 // commands returns the descriptors that are the command's stdin, stdout and stderr.
 func (p *pipes) commands() (stdin, stdout, stderr uintptr) {
+	if p.slave != nil {
+		return p.slave.Fd(), p.slave.Fd(), p.slave.Fd()
+	}
 	stdout = p.outW.Fd()
 	stderr = stdout
 	if p.errW != nil {
@@ -460,9 +505,9 @@ func (p *pipes) commands() (stdin, stdout, stderr uintptr) {
 }
 
 // closeCommands closes the command's ends here, so that an end that it closes is closed.
-func (p *pipes) closeCommands() { closeFiles(p.outW, p.errW, p.inR) }
+func (p *pipes) closeCommands() { closeFiles(p.outW, p.errW, p.inR, p.slave) }
 
-func (p *pipes) close() { closeFiles(p.outR, p.outW, p.errR, p.errW, p.inR, p.inW) }
+func (p *pipes) close() { closeFiles(p.outR, p.outW, p.errR, p.errW, p.inR, p.inW, p.master, p.slave) }
 
 // closeFiles closes those that are there. One that is closed already stays so.
 func closeFiles(files ...*os.File) {
@@ -473,17 +518,17 @@ func closeFiles(files ...*os.File) {
 	}
 }
 
-// sayHello passes the pipes, the cgroup directory and our own output to the agent.
+// sayHello passes the pipes or the terminal, the cgroup directory and our own output to the agent.
 func sayHello(c *net.UnixConn, p *pipes) error {
-	names := []string{handover.FDStdout, handover.FDContainerOut, handover.FDContainerErr}
-	fds := []int{int(p.outR.Fd()), 1, 2}
-	if p.errR != nil {
-		names = append(names, handover.FDStderr)
-		fds = append(fds, int(p.errR.Fd()))
-	}
-	if p.inW != nil {
-		names = append(names, handover.FDStdin)
-		fds = append(fds, int(p.inW.Fd()))
+	names, fds := []string{handover.FDContainerOut, handover.FDContainerErr}, []int{1, 2}
+	for _, f := range []struct {
+		name string
+		file *os.File
+	}{{handover.FDStdout, p.outR}, {handover.FDStderr, p.errR}, {handover.FDStdin, p.inW}, {handover.FDTerminal, p.master}} {
+		if f.file != nil {
+			names = append(names, f.name)
+			fds = append(fds, int(f.file.Fd()))
+		}
 	}
 	hello := &handover.Hello{Version: handover.Version}
 	if dir, own2, err := openCgroup(); err == nil {
@@ -551,7 +596,8 @@ func findProgram(name string) (string, error) {
 	return filepath.Abs(path)
 }
 
-// start starts the command in a process group of its own and returns its process id.
+// start starts the command in a process group of its own, or at a terminal in a session of its own, and
+// returns its process id.
 // It is not os/exec's: reap waits for all children, and the two would take each other's.
 func (cfg Config) start(p *pipes) (int, error) {
 	s, err := cfg.surround()
@@ -560,12 +606,16 @@ func (cfg Config) start(p *pipes) (int, error) {
 	}
 	command := cfg.Command
 	stdin, stdout, stderr := p.commands()
+	// Outside a container the command would outlive a launcher that is killed.
+	attr := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if p.slave != nil {
+		attr.Setpgid, attr.Setsid, attr.Setctty = false, true, true // of its stdin
+	}
 	pid, err := syscall.ForkExec(s.path, command, &syscall.ProcAttr{
 		Dir:   s.dir,
 		Env:   s.env,
 		Files: []uintptr{stdin, stdout, stderr},
-		// Outside a container the command would outlive a launcher that is killed.
-		Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
+		Sys:   attr,
 	})
 	if errors.Is(err, fs.ErrNotExist) { // the file was there a moment ago
 		return 0, notRun(command[0], fmt.Errorf("its interpreter or loader is missing: %w", err))

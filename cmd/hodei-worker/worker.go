@@ -111,6 +111,7 @@ func launch(args []string, stderr io.Writer) int {
 	flags.DurationVar(&cfg.Grace, contract.FlagGrace, 30*time.Second, "time between SIGTERM and SIGKILL")
 	flags.BoolVar(&cfg.MergeOutput, contract.FlagMergeOutput, false, "one pipe for stdout and stderr")
 	flags.BoolVar(&cfg.Stdin, contract.FlagStdin, false, "a pipe for stdin, which the agent writes")
+	flags.BoolVar(&cfg.TTY, contract.FlagTTY, false, "a terminal in place of pipes")
 	flags.StringVar(&cfg.Workdir, contract.FlagWorkdir, "", "directory of the command")
 	flags.StringVar(&cfg.Home, contract.FlagHome, "", "directory to make a home in where the command has none")
 	flags.BoolVar(&cfg.KeepHome, contract.FlagKeepHome, false, "leave HOME as it is")
@@ -229,7 +230,7 @@ func readWords(cfg *agent.Config, getenv func(string) string) error {
 		to   *bool
 	}{
 		{contract.EnvDetached, &cfg.Detached}, {contract.EnvContainerLogs, &cfg.ContainerLogs},
-		{contract.EnvEndCopied, &cfg.EndCopied}, {contract.EnvStdin, &cfg.Stdin},
+		{contract.EnvEndCopied, &cfg.EndCopied}, {contract.EnvStdin, &cfg.Stdin}, {contract.EnvTTY, &cfg.TTY},
 	} {
 		switch v := getenv(b.name); v {
 		case "", "0":

@@ -154,7 +154,8 @@ var onlyIn = []struct {
 	{"github.com/spf13", []string{"pkg/cli/...", "pkg/command/..."}, "flags end where options begin"},
 	{"charm.land", []string{"pkg/ui", "pkg/ui/uitest"}, "what the terminal can do is decided once"},
 	{"github.com/briandowns/spinner", []string{"pkg/ui"}, "what the terminal can do is decided once"},
-	{"golang.org/x/term", []string{"pkg/ui"}, "what the terminal can do is decided once"},
+	{"golang.org/x/term", []string{"pkg/ui", "pkg/terminal"},
+		"what the terminal can do is decided once, and one package takes it for a command"},
 	{"k8s.io/client-go", []string{"pkg/cli/...", "pkg/command", "pkg/check", "pkg/place", "pkg/setup", "pkg/provider/kubernetes",
 		"pkg/provider/kubernetes/explain", "pkg/provider/kubernetes/kubernetestest", "pkg/provider/kubernetes/forward", "test/target"},
 		"the cluster is reached where jobs are made and where hodei is installed, and by commands and tests about the cluster; explain " +

@@ -91,7 +91,7 @@ var flagHabits = map[string][]habit{
 		{"auto-remove", "=rm"},
 		{"force", "=replace"},
 		{"wait watch attach command f", leftOut},
-		{"i t interactive tty stdin", runByHand},
+		{"interactive", "=stdin"},
 		{"limits", "{hodei} run {limits} -- {command}"},
 		{"requests", "{hodei} run {requests} -- {command}"},
 		{"env-file", "kubectl create configmap job-env --from-env-file={value}{at} && " +
@@ -115,7 +115,7 @@ var flagHabits = map[string][]habit{
 	},
 	"attach": {
 		{"f follow", leftOut},
-		{"i t stdin tty", execInJob},
+		{"interactive", "=stdin"},
 	},
 	"logs": {
 		{"lines", "=tail"},
@@ -156,8 +156,6 @@ var flagHabits = map[string][]habit{
 const (
 	execInJob  = "kubectl exec -it job/{job} -c job{at} -- {command}"
 	runCommand = "{hodei} run -- {command}"
-	runByHand  = "stdin and a terminal reach no job yet; in a namespace that takes any Pod: " +
-		"kubectl run NAME -it --rm --restart=Never --image={image} -n default -- {command}"
 	byProvider = "it is a setting of a provider: {hodei} {provider} "
 )
 
@@ -173,7 +171,7 @@ func (t *TypedLine) fill(hint, value string) string {
 	return strings.NewReplacer(
 		"{job}", t.word(1, "NAME"), "{command}", command, "{value}", quotedOr(value, "VALUE"),
 		"{at}", " -n "+shell.Quote(t.config.Namespace), "{provider}", t.settings(),
-		"{copy}", t.copying(), "{image}", quotedOr(t.valueOf("--image"), "IMAGE"),
+		"{copy}", t.copying(),
 		"{requests}", resourceFlags(value, ""), "{limits}", resourceFlags(value, "-limit"),
 	).Replace(hint)
 }

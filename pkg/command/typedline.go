@@ -89,12 +89,6 @@ func (t *TypedLine) find(flag string) (at int, value string) {
 	return -1, ""
 }
 
-// valueOf returns the value of a flag as find does.
-func (t *TypedLine) valueOf(flag string) string {
-	_, value := t.find(flag)
-	return value
-}
-
 // maxRetyped bounds, in bytes, a command line that is shown again with another word.
 const maxRetyped = 160
 

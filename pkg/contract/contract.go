@@ -29,6 +29,7 @@ const (
 	FlagGrace       = "grace"        // duration between SIGTERM and SIGKILL
 	FlagMergeOutput = "merge-output" // one pipe for stdout and stderr
 	FlagStdin       = "stdin"        // a pipe for stdin, which the agent writes
+	FlagTTY         = "tty"          // a terminal in place of pipes
 	FlagWorkdir     = "workdir"      // directory of the command
 	FlagHome        = "home"         // directory to make a home in where the command has none
 	FlagKeepHome    = "keep-home"    // leave HOME as it is

@@ -27,6 +27,9 @@ const (
 	// EnvStdin is True if the command reads its stdin from a coordinator. The launcher has FlagStdin
 	// then, and the start of the command is held until a coordinator lets it go on.
 	EnvStdin = "HODEI_STDIN"
+	// EnvTTY is True if stdin, stdout and stderr of the command are a terminal. EnvStdin is True then, and
+	// the launcher has FlagTTY in place of FlagStdin.
+	EnvTTY = "HODEI_TTY"
 	// EnvContainerLogs is True to copy the output to the log of the job's container.
 	EnvContainerLogs = "HODEI_CONTAINER_LOGS"
 	// EnvEndCopied is True if the agent need not wait for a coordinator when that log has all.

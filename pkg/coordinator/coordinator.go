@@ -259,6 +259,9 @@ func (s *service) Attach(stream hodeipb.Coordinator_AttachServer) error {
 	a.inputTurn = -1
 	if in := settings.input; in != nil && hello.Stdin && in.begin(hello.Attempt) {
 		a.inputTurn, welcome.Client, welcome.Input = 0, in.id, true
+		if hello.Tty {
+			welcome.TerminalSize = in.firstSize()
+		}
 	}
 	if err := stream.Send(&hodeipb.ToAgent{Message: &hodeipb.ToAgent_Welcome{Welcome: welcome}}); err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -27,6 +28,10 @@ var ErrInputRead = errors.New("an earlier attempt has read some of the input")
 // the agent's reason.
 var ErrInputRefused = errors.New("the input is not taken")
 
+// redrawAfter is how long a terminal has one row less before it has its size: a program that finds the
+// size as it was when it looks draws nothing.
+const redrawAfter = 100 * time.Millisecond
+
 // Input is the stdin of a job's command, which a [Server] sends to the agent. Start with [NewInput].
 //
 // Every byte reaches the command once and in order, however often connections break: the agent
@@ -37,6 +42,9 @@ type Input struct {
 	again  func() error
 	id     string
 	failed chan error
+	over   chan struct{} // closed by end: the agent wants no more
+	end    func()
+	redraw bool // see Redraw
 	work   sync.WaitGroup
 
 	mu      sync.Mutex
@@ -52,6 +60,11 @@ type Input struct {
 	complete   bool // nothing comes behind data
 	done       bool // the attempt wants no more
 	closed     bool // nothing is sent any more, to any attempt
+	// size is that of the terminal here; nil: there is none. sizeTold: it was sent in this turn. It is not
+	// before sizeAt.
+	size     *hodeipb.TerminalSize
+	sizeTold bool
+	sizeAt   time.Time
 }
 
 // NewInput returns an Input that reads source once an agent wants it. again, if not nil, has source
@@ -59,11 +72,29 @@ type Input struct {
 //
 // Close ends the reading only if closing the source ends a Read.
 func NewInput(source io.Reader, again func() error) *Input {
+	over := make(chan struct{})
 	return &Input{
 		source: source, again: again, id: rand.Text(),
-		failed: make(chan error, 1), changed: make(chan struct{}),
+		failed: make(chan error, 1), over: over, end: sync.OnceFunc(func() { close(over) }), changed: make(chan struct{}),
 	}
 }
+
+// Resize tells the size of the terminal here, from 1 to 65535 each way, to a command that has a terminal too.
+// It is called before the input is used, and at each change.
+func (in *Input) Resize(rows, columns uint32) {
+	in.update(func() {
+		in.size = &hodeipb.TerminalSize{Rows: rows, Columns: columns}
+		in.sizeTold = false
+	})
+}
+
+// Redraw has the program at the command's terminal draw its screen again when the input first gets there,
+// by a change of the terminal's size. It is called before the input is used.
+func (in *Input) Redraw() { in.redraw = true }
+
+// Over is closed when the agent wants no more input. That is also its answer to a LeaveInput where the
+// command is at a terminal.
+func (in *Input) Over() <-chan struct{} { return in.over }
 
 // Failed gets a value when the rest of the input can't be sent: reading it failed, or the error is
 // [ErrInputRead] or [ErrInputRefused]. At most one value comes.
@@ -96,6 +127,19 @@ func (in *Input) fail(err error) {
 	case in.failed <- err:
 	default: // the first reason counts
 	}
+}
+
+// firstSize is what a Welcome says of the terminal's size; nil: nothing.
+func (in *Input) firstSize() *hodeipb.TerminalSize {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.size == nil || !in.redraw || in.turn > 0 {
+		return in.size
+	}
+	if in.size.Rows == 1 {
+		return &hodeipb.TerminalSize{Rows: 2, Columns: in.size.Columns}
+	}
+	return &hodeipb.TerminalSize{Rows: in.size.Rows - 1, Columns: in.size.Columns}
 }
 
 // begin gives the input to an attempt that has attached, and tells whether it may have it.
@@ -139,25 +183,41 @@ func (in *Input) acked(ack *hodeipb.InputAck, turn int) (int, error) {
 		in.fail(fmt.Errorf("%w: %s", ErrInputRefused, ack.Refused))
 		return turn, nil
 	}
+	if ack.Done {
+		in.end()
+	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if turn > 0 && turn != in.turn {
-		return turn, nil // a connection that was replaced
-	}
 	end := in.base + uint64(len(in.data))
-	if ack.Offset < in.base || ack.Offset > end || turn > 0 && ack.Offset > in.sent {
-		return turn, status.Errorf(codes.InvalidArgument, "ack of input up to %d, of which %d to %d were sent", ack.Offset, in.base, in.sent)
+	switch {
+	case turn > 0 && turn != in.turn: // a connection that was replaced
+		return turn, nil
+	case in.closed:
+		return turn, nil
+	case ack.Done:
+		in.changes(func() { in.done = true })
+		return turn, nil
+	case turn == 0 && ack.Offset < in.base: // only a terminal begins again, with another owner
+		in.mu.Unlock()
+		in.fail(fmt.Errorf("%w: another hodei has had it meanwhile", ErrInputRefused))
+		in.mu.Lock()
+		return turn, nil
+	case ack.Offset < in.base || ack.Offset > end || turn > 0 && ack.Offset > in.sent:
+		return turn, status.Errorf(codes.InvalidArgument, "ack of input up to %d, of which %d to %d were sent",
+			ack.Offset, in.base, in.sent)
 	}
 	in.changes(func() {
 		in.data = in.data[ack.Offset-in.base:]
 		in.base = ack.Offset
 		if turn == 0 {
+			if in.redraw && in.turn == 0 {
+				in.sizeAt = time.Now().Add(redrawAfter)
+			}
 			in.turn++
-			turn, in.sent, in.told = in.turn, ack.Offset, false
+			turn, in.sent, in.told, in.sizeTold = in.turn, ack.Offset, false, false
 		}
-		in.done = in.done || ack.Done
 	})
-	if !in.reading && !in.closed && !in.done && !in.complete {
+	if !in.reading && !in.done && !in.complete {
 		in.reading = true
 		in.work.Go(in.read)
 	}
@@ -221,8 +281,11 @@ func (in *Input) add(p []byte) {
 func (in *Input) send(ctx context.Context, turn int, send func(*hodeipb.ToAgent) error) {
 	for {
 		piece, changed, over := in.next(turn)
+		size, late := in.nextSize(turn)
 		switch {
 		case over:
+			return
+		case size != nil && send(&hodeipb.ToAgent{Message: &hodeipb.ToAgent_TerminalSize{TerminalSize: size}}) != nil:
 			return
 		case piece != nil:
 			if send(&hodeipb.ToAgent{Message: &hodeipb.ToAgent_Input{Input: piece}}) != nil {
@@ -232,10 +295,26 @@ func (in *Input) send(ctx context.Context, turn int, send func(*hodeipb.ToAgent)
 		}
 		select {
 		case <-changed:
+		case <-late:
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// nextSize returns the terminal's size if it is to be sent in a turn. A channel instead tells when to ask again;
+// neither: when something has changed.
+func (in *Input) nextSize(turn int) (*hodeipb.TerminalSize, <-chan time.Time) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.size == nil || in.sizeTold || turn != in.turn {
+		return nil, nil
+	}
+	if wait := time.Until(in.sizeAt); wait > 0 {
+		return nil, time.After(wait)
+	}
+	in.sizeTold = true
+	return in.size, nil
 }
 
 // next returns the next piece to send in a turn; nil: there is none before something has changed.

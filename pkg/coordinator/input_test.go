@@ -7,6 +7,8 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
@@ -232,3 +234,88 @@ func (endless) Read(p []byte) (int, error) { return len(p), nil }
 type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, io.ErrClosedPipe }
+
+// TestInputSize: a terminal's size is told at each connection and at each change, and a program that is to draw its
+// screen again has another one first.
+func TestInputSize(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := NewInput(empty{}, nil)
+		defer in.Close()
+		in.Resize(30, 90)
+		in.Redraw()
+		size := func(turn int) (rows uint32) {
+			t.Helper()
+			got, late := in.nextSize(turn)
+			if late != nil {
+				<-late
+				got, _ = in.nextSize(turn)
+			}
+			return got.GetRows()
+		}
+		if got := in.firstSize(); got.Rows != 29 || got.Columns != 90 {
+			t.Errorf("the first size is %v", got)
+		}
+		began := time.Now()
+		k := &taker{t: t, in: in}
+		k.attach("pod-1")
+		if got := size(k.turn); got != 30 || time.Since(began) != redrawAfter {
+			t.Errorf("%d rows after %s", got, time.Since(began))
+		}
+		if got := size(k.turn); got != 0 {
+			t.Errorf("%d rows are told again", got)
+		}
+		in.Resize(20, 60)
+		if got := size(k.turn); got != 20 {
+			t.Errorf("%d rows after a change", got)
+		}
+		if got := in.firstSize(); got.Rows != 20 {
+			t.Errorf("the next connection gets %v", got)
+		}
+		old := k.turn
+		k.attach("pod-1")
+		if got := size(old); got != 0 {
+			t.Errorf("%d rows over a connection that was replaced", got)
+		}
+		if got := size(k.turn); got != 20 {
+			t.Errorf("%d rows over the next connection", got)
+		}
+	})
+	in := NewInput(empty{}, nil)
+	defer in.Close()
+	if got := in.firstSize(); got != nil {
+		t.Errorf("%v without a terminal", got)
+	}
+}
+
+// TestInputOver: who leaves a terminal hears that the agent knows it, and an agent that has begun again with another
+// owner has no use for the rest.
+func TestInputOver(t *testing.T) {
+	in := NewInput(empty{}, nil)
+	defer in.Close()
+	k := &taker{t: t, in: in}
+	k.attach("pod-1")
+	if _, err := in.acked(&hodeipb.InputAck{Done: true}, k.turn); err != nil {
+		t.Error(err)
+	}
+	<-in.Over()
+
+	second := NewInput(strings.NewReader("abc"), nil)
+	defer second.Close()
+	k = &taker{t: t, in: second}
+	k.attach("pod-1")
+	k.take(3)
+	if err := k.ack(3); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := second.acked(&hodeipb.InputAck{}, 0); err != nil {
+		t.Error(err)
+	}
+	if err := <-second.Failed(); !errors.Is(err, ErrInputRefused) || !strings.Contains(err.Error(), "another hodei has had it meanwhile") {
+		t.Error(err)
+	}
+}
+
+// empty is input that ends without a byte.
+type empty struct{}
+
+func (empty) Read([]byte) (int, error) { return 0, io.EOF }

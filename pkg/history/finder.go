@@ -192,3 +192,19 @@ func (j *Job) NoAttempt() error {
 	}
 	return h
 }
+
+// HasTerminal reports whether the job's command has, or had, a terminal, as far as the cluster or the store knows.
+func (f *Finder) HasTerminal(j *Job) bool {
+	if j.Found != nil {
+		return j.Found.Spec.TTY
+	}
+	for _, a := range j.Attempts {
+		if a.Stored == nil {
+			continue
+		}
+		if run, err := StoredRun(f.Store, a.Stored.Key); err == nil && run.Spec != nil && run.Spec.TTY {
+			return true
+		}
+	}
+	return false
+}

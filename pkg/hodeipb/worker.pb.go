@@ -1071,7 +1071,8 @@ func (x *Ack) GetExit() bool {
 // any time at most 4 MiB have been sent that no InputAck has acknowledged.
 type Input struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Of the first byte of data, counted from the beginning of the input. It is no higher than the
+	// Of the first byte of data, counted from the beginning of the input, at a terminal of this
+	// owner's. It is no higher than the
 	// end of what the agent has; what the agent has already, it skips.
 	Offset uint64 `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
 	// The input ends behind data. The command reads the end of the file there.

@@ -112,6 +112,9 @@ type Spec struct {
 	// Stdin has the command read its input from whoever runs the job, who must be there for its
 	// start. Otherwise its input is empty.
 	Stdin bool `json:"stdin,omitempty"`
+	// TTY has the command read its input from a terminal, and write all of its output there: that has one
+	// stream. It needs Stdin.
+	TTY bool `json:"tty,omitempty"`
 	// LogSpool caps the output that is kept on the Pod's own disk, 1Mi to 16Ti.
 	LogSpool *resource.Quantity `json:"logSpool,omitempty"`
 	// LogOverflow is what happens when LogSpool is full of output that nobody has
@@ -211,6 +214,9 @@ func (s *Spec) Validate() error {
 	if s.Retries < 0 || s.Retries > MaxRetries {
 		return InvalidField("retries", s.Retries, "want 0 to %d", MaxRetries)
 	}
+	if err := s.checkTTY(); err != nil {
+		return err
+	}
 	if err := s.checkResources(); err != nil {
 		return err
 	}
@@ -218,6 +224,20 @@ func (s *Spec) Validate() error {
 	case "", OverflowBlock, OverflowDrop:
 	default:
 		return InvalidField("logOverflow", s.LogOverflow, "want %s or %s", OverflowBlock, OverflowDrop)
+	}
+	return nil
+}
+
+// checkTTY refuses what does not go with a terminal.
+func (s *Spec) checkTTY() error {
+	switch {
+	case !s.TTY:
+	case !s.Stdin:
+		return WrongField("tty", "needs somebody who types: add -i")
+	case s.MergeOutput:
+		return WrongField("mergeOutput", "is not needed with a terminal, which has one stream")
+	case s.Retries > 0:
+		return WrongField("retries", "can't be had with a terminal: what was typed is not typed again")
 	}
 	return nil
 }

@@ -34,8 +34,8 @@ func (v *Viewer) containerTail(c *kubernetes.Provider, pod string, there, follow
 }
 
 // containerSink returns the job's sink, which notes before the first byte that the output is Inexact.
-func (v *Viewer) containerSink(name string) *notedSink {
-	s, events := output.Unplaced(v.sink(name))
+func (v *Viewer) containerSink(j *history.Job) *notedSink {
+	s, events := output.Unplaced(v.sinkOf(j))
 	return &notedSink{Sink: s, note: func() error {
 		v.finder.Note(Inexact)
 		return events.Note(Inexact)
@@ -44,7 +44,7 @@ func (v *Viewer) containerSink(name string) *notedSink {
 
 // showContainer shows the container's log of an attempt that has a Pod, as far as it goes now.
 func (v *Viewer) showContainer(ctx context.Context, j *history.Job, a *history.Attempt) error {
-	s := v.containerSink(j.Name)
+	s := v.containerSink(j)
 	t := v.containerTail(v.finder.Cluster, a.Name, true, false)
 	err := t.Show(ctx, s)
 	part := v.isPart(t)
@@ -83,7 +83,7 @@ func (v *Viewer) compare(j *history.Job, t *Tail, outcome *job.Outcome) error {
 		return nil
 	}
 	if g, missing := t.Missing(outcome); missing {
-		return v.saying(j.Name).Gap(g)
+		return v.saying(j).Gap(g)
 	}
 	if t.offset == 0 {
 		v.silent(t.pod, outcome)
@@ -143,7 +143,7 @@ func (v *Viewer) followContainers(ctx context.Context, j *history.Job, a *histor
 // showTails shows the containers' logs as they come, until over ends. It begins with that of the wanted attempt, or
 // with the first one if wanted is empty.
 func (v *Viewer) showTails(ctx context.Context, over *follow.End, j *history.Job, wanted string, tails <-chan *Tail) error {
-	s := v.containerSink(j.Name)
+	s := v.containerSink(j)
 	for last := (*Tail)(nil); ; {
 		select {
 		case t := <-tails:

@@ -239,7 +239,7 @@ func (f *fetch) showLive(ctx context.Context, over *follow.End, at coordinator.A
 	if err != nil {
 		return false, err
 	}
-	s := f.saying(f.job.Name)
+	s := f.saying(f.job)
 	p := output.NewPassage(at.Hello.Attempt, at.Log, start)
 	if !f.Follow && at.Hello.State.Phase != hodeipb.Phase_ENDED {
 		p.To = at.Hello.Extent.End

@@ -39,6 +39,8 @@ type Viewer struct {
 	// EndSaid is true if the caller says how the job has ended. Otherwise the Viewer does, for an attempt without
 	// output.
 	EndSaid bool
+	// Tame is true if output is shown on a terminal: that of a job that had a terminal is shown by output.Tame.
+	Tame bool
 	// StoreDir is the directory of the store, for a hint to make room there.
 	StoreDir string
 
@@ -77,8 +79,16 @@ func (v *Viewer) damaged(err error) {
 	v.finder.Note(err.Error())
 }
 
+// sinkOf returns the sink for a job's output.
+func (v *Viewer) sinkOf(j *history.Job) output.Sink {
+	if v.Tame && v.finder.HasTerminal(j) {
+		return output.Tame(v.sink(j.Name))
+	}
+	return v.sink(j.Name)
+}
+
 // saying returns the job's sink, which also notes and remembers what is missing.
-func (v *Viewer) saying(name string) output.Sink { return sayingSink{v.sink(name), v} }
+func (v *Viewer) saying(j *history.Job) output.Sink { return sayingSink{v.sinkOf(j), v} }
 
 // sayingSink is a sink whose gaps a person is told of.
 type sayingSink struct {
@@ -102,7 +112,7 @@ func (s sayingSink) Gap(g output.Gap) error {
 func (v *Viewer) Loss(err error) error {
 	if gone, ok := errors.AsType[*goneError](err); ok {
 		v.finder.Note(gone.Error())
-		return v.saying(gone.job).Gap(output.Gap{Attempt: gone.attempt, Bytes: gone.bytes})
+		return sayingSink{v.sink(gone.job), v}.Gap(output.Gap{Attempt: gone.attempt, Bytes: gone.bytes})
 	}
 	if unread, ok := errors.AsType[*UnreadError](err); ok {
 		v.miss(unread.Error())
@@ -234,7 +244,7 @@ func (v *Viewer) showStored(ctx context.Context, j *history.Job, a *history.Atte
 	if err != nil {
 		return err
 	}
-	s := v.saying(j.Name)
+	s := v.saying(j)
 	p := output.NewPassage(a.Name, log, start)
 	if err := p.Show(ctx, s); err != nil {
 		return err

@@ -141,6 +141,9 @@ func Unplaced(s Sink) (Sink, *Events) {
 	switch s := s.(type) {
 	case oneStream:
 		return Unplaced(s.Sink)
+	case *tamed:
+		inner, events := Unplaced(s.Sink)
+		return Tame(inner), events
 	case *Events:
 		return unplacedEvents{s}, s
 	}

@@ -3,6 +3,7 @@ package output
 import (
 	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
@@ -19,6 +20,48 @@ type Screen struct {
 	Began      time.Time
 	// typeable makes the commands in a note what can be typed.
 	typeable func(text string) string
+
+	mu    sync.Mutex
+	held  bool
+	notes []string // while it is held
+}
+
+// heldNotes is the most notes that a held screen keeps: the first ones tell how it began.
+const heldNotes = 50
+
+// Hold keeps the screen from writing, because the terminal is a program's.
+func (s *Screen) Hold() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held = true
+}
+
+// Release lets the screen write again. It writes the notes that have come meanwhile, and nothing else of that time.
+func (s *Screen) Release() {
+	s.mu.Lock()
+	notes := s.notes
+	s.held, s.notes = false, nil
+	s.mu.Unlock()
+	for _, text := range notes {
+		s.Note(text)
+	}
+}
+
+// silent reports whether the screen shows nothing now.
+func (s *Screen) silent() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.Quiet || s.held
+}
+
+// keeps reports whether a note is kept until the screen writes again.
+func (s *Screen) keeps(note string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held && !s.Quiet && len(s.notes) < heldNotes {
+		s.notes = append(s.notes, note)
+	}
+	return s.held
 }
 
 // NewScreen returns a screen on the stderr of streams. A quiet one shows nothing. typeable, if it is
@@ -35,7 +78,7 @@ func (s *Screen) Elapsed() time.Duration { return time.Since(s.Began) }
 
 // Waiting is for the spinner alone: in a log the phases tell enough.
 func (s *Screen) Waiting(text string) {
-	if s.tty && !s.Quiet {
+	if s.tty && !s.silent() {
 		s.streams.BeginLine()
 		s.status.Wait(text)
 	}
@@ -43,7 +86,7 @@ func (s *Screen) Waiting(text string) {
 
 // Phase shows what a start has reached or waits for.
 func (s *Screen) Phase(e job.Event) {
-	if s.Quiet {
+	if s.silent() {
 		return
 	}
 	s.streams.BeginLine()
@@ -62,7 +105,7 @@ func (s *Screen) Phase(e job.Event) {
 
 // Note shows a line about what happens.
 func (s *Screen) Note(text string) {
-	if !s.Quiet {
+	if !s.keeps(text) && !s.Quiet {
 		s.status.Stop()
 		s.streams.BeginLine()
 		if s.typeable != nil {

@@ -2,6 +2,7 @@ package output
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,5 +37,37 @@ func TestSummaryPlain(t *testing.T) {
 				t.Errorf("got  %q\nwant %q", out.String(), test.want)
 			}
 		})
+	}
+}
+
+// While a screen is held it writes nothing, and then the notes that have come.
+func TestScreenHeld(t *testing.T) {
+	var out bytes.Buffer
+	s := NewScreen(&Streams{Err: &out}, false, nil)
+	s.Note("before")
+	s.Hold()
+	s.Note("a note")
+	s.Waiting("waiting")
+	s.Phase(job.Event{Phase: job.Scheduled, Detail: "node1"})
+	for range 2 * heldNotes {
+		s.Note("more")
+	}
+	if got := out.String(); got != "before\n" {
+		t.Errorf("%q was written while it was held", got)
+	}
+	s.Release()
+	s.Release()
+	s.Note("after")
+	want := "before\na note\n" + strings.Repeat("more\n", heldNotes-1) + "after\n"
+	if got := out.String(); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	out.Reset()
+	quiet := NewScreen(&Streams{Err: &out}, true, nil)
+	quiet.Hold()
+	quiet.Note("a note")
+	quiet.Release()
+	if out.Len() > 0 {
+		t.Errorf("a quiet screen has written %q", out.String())
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/place"
+	"github.com/hodei-jobs/hodei/pkg/terminal"
 )
 
 // Config says which job is followed, and how. Teller, Job and Sink are needed; everything else may be zero.
@@ -30,6 +31,10 @@ type Config struct {
 	Sink output.Sink
 	// Input is the stdin of the job's command; nil: it is not sent from here. Whoever made it closes it.
 	Input *coordinator.Input
+	// Terminal is where the command's own terminal is shown; nil: nowhere. Input is what is typed there, and Sink
+	// writes there. Whoever opened it closes it. With Attached, output from before Run is not shown: a program's
+	// questions to its terminal would be answered a second time.
+	Terminal *terminal.Terminal
 	// Store keeps the output and the record of the run; nil: nothing is kept. Whoever has opened it closes it.
 	Store *place.Store
 	// UsageInterval is the time between two samples of the job's usage, which are written as events. Zero: no sample

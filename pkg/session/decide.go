@@ -28,6 +28,7 @@ const (
 	signalCame    happening = "a signal came"
 	startHeld     happening = "a command's start is held until its input can come"
 	mayStart      happening = "a command whose start was held may start, or can't"
+	keysTyped     happening = "the keys that leave the command's terminal were typed"
 	inputFailed   happening = "the rest of the input can't be sent"
 	waitOver      happening = "a job that was told to end has had its time"
 )
@@ -80,6 +81,8 @@ const (
 	leaveUnshown    step = "leave a job whose output can't be shown"
 	leaveRest       step = "leave the rest of an output that can't be shown"
 	leaveStopping   step = "leave a job that was asked to stop and still runs"
+	leaveTerminal   step = "leave the job running, and its terminal to others"
+	leaveTaken      step = "leave a job whose terminal somebody else has"
 	leaveUnstopped  step = "leave a job that could not be asked to stop"
 )
 
@@ -88,6 +91,7 @@ type standing struct {
 	attached   bool  // the job was there before us: it is not ours to stop
 	here       bool  // it is of this machine, and can't go on without us
 	fallback   bool  // there is no tunnel
+	terminal   bool  // the command's terminal is shown here
 	sends      bool  // we have the job's input
 	retries    int32 // that the job has
 	runs       bool  // the command does, or did
@@ -138,6 +142,13 @@ func (s standing) decide(e event) step {
 		return s.react(e.signal)
 	case waitOver:
 		return s.waited()
+	}
+	return s.decideInput(e)
+}
+
+// decideInput says what follows from an event of the command's input.
+func (s standing) decideInput(e event) step {
+	switch e.what {
 	case startHeld:
 		if s.sends {
 			return unhold
@@ -148,13 +159,29 @@ func (s standing) decide(e event) step {
 			return s.lost(e.err)
 		}
 		return letStart
-	case inputFailed:
-		if errors.Is(e.err, coordinator.ErrInputRefused) {
-			return sayNoInput
+	case keysTyped:
+		if s.over {
+			return ignoreIt
 		}
-		return leaveInput
+		return leaveTerminal
+	case inputFailed:
+		return s.unsent(e.err)
 	}
 	return ignoreIt // commandRuns: see standing.started
+}
+
+// unsent decides about input that can't be sent. A terminal that hangs up tells that by a signal too.
+func (s standing) unsent(err error) step {
+	refused := errors.Is(err, coordinator.ErrInputRefused)
+	switch {
+	case s.over, s.terminal && !refused:
+		return ignoreIt
+	case s.terminal:
+		return leaveTaken
+	case refused:
+		return sayNoInput
+	}
+	return leaveInput
 }
 
 // lost decides about a run that fails for a reason other than its command. A job that has not started is removed.

@@ -116,6 +116,12 @@ func TestDecide(t *testing.T) {
 		{"it may start", starts, event{what: mayStart}, letStart},
 		{"it may not start", starts, event{what: mayStart, err: lost}, removeUnstarted},
 		{"another sends the input", attached, event{what: inputFailed, err: coordinator.ErrInputRefused}, sayNoInput},
+		{"another has the terminal", with(attached, func(s *standing) { s.terminal = true }),
+			event{what: inputFailed, err: fmt.Errorf("%w: no", coordinator.ErrInputRefused)}, leaveTaken},
+		{"the terminal has gone", with(runs, func(s *standing) { s.terminal = true }), event{what: inputFailed, err: lost}, ignoreIt},
+		{"the command has ended, and its input can't be sent", over, event{what: inputFailed, err: lost}, ignoreIt},
+		{"the keys that leave are typed", runs, event{what: keysTyped}, leaveTerminal},
+		{"the same when it has ended", over, event{what: keysTyped}, ignoreIt},
 		{"the input can't be read", runs, event{what: inputFailed, err: lost}, leaveInput},
 		{"nobody reads on", with(over, func(s *standing) { s.terminated = true }), event{what: waitOver}, leaveOutput},
 	} {

@@ -29,6 +29,8 @@ var endings = map[step]func(*session, context.Context, standing, event) error{
 	leaveRest:       (*session).leaveRest,
 	leaveStopping:   (*session).leaveStopping,
 	leaveUnstopped:  (*session).leaveUnstopped,
+	leaveTerminal:   (*session).leaveTerminal,
+	leaveTaken:      (*session).leaveTaken,
 }
 
 // finish shows the outcome, and makes it the exit code. All output has been shown.

@@ -13,6 +13,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/joblog"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/terminal"
 	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
@@ -24,6 +25,7 @@ type follower struct {
 	silent   bool // no output was asked for
 	fallback bool // no agent is met: it comes from the container's log
 	attached bool // the job was there before us
+	terminal *terminal.Terminal
 	screen   *output.Screen
 	events   *output.Events
 	usage    *usageHistory
@@ -70,7 +72,7 @@ const blockedEvery = time.Minute
 
 func newFollower(c *Config) *follower {
 	f := &follower{
-		display: output.NewDisplay(), sink: c.Sink, silent: !c.Follow, fallback: c.Fallback, attached: c.Attached,
+		display: output.NewDisplay(), sink: c.Sink, silent: !c.Follow, fallback: c.Fallback, attached: c.Attached, terminal: c.Terminal,
 		screen: c.Screen, events: c.Events, usage: &usageHistory{}, describe: c.Place.Describe(), name: c.Spec.Name,
 		running:  make(chan struct{}),
 		exited:   make(chan *hodeipb.ExitRecord, exitedBuffer),
@@ -128,6 +130,9 @@ func (f *follower) show(e job.Event) {
 		f.screen.Phase(e)
 		if e.Phase == job.Running {
 			f.screen.Stop()
+			if err := f.enterTerminal(); err != nil {
+				return err
+			}
 		}
 		return f.events.Phase(e)
 	})
@@ -172,7 +177,11 @@ func (f *follower) Attached(a coordinator.Attachment) {
 	f.attempt, f.queued, f.shown, f.ended = name, false, false, false
 	f.agentUp = f.screen.Elapsed()
 	if a.Log != nil {
-		f.passages[name] = output.NewPassage(name, a.Log, 0)
+		from := uint64(0)
+		if f.attached && f.terminal != nil {
+			from = a.Hello.Extent.End
+		}
+		f.passages[name] = output.NewPassage(name, a.Log, from)
 	}
 	if why := joblog.Temporary(a); why != "" {
 		f.display.Say(func() error {

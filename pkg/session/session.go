@@ -64,6 +64,7 @@ type waits struct {
 	patience <-chan time.Time // with the Pod's status, once an exit record is unclear
 	shown    <-chan struct{}  // all output is, of a job that is over
 	giveUp   <-chan time.Time // a job that was told to stop has been waited for
+	keys     <-chan struct{}  // those that leave the terminal were typed
 	input    <-chan error     // the rest of the input can't be sent
 	unheld   <-chan error     // a job whose start is held may start, or why it can't
 }
@@ -138,6 +139,10 @@ func (s *session) await(ctx, meeting context.Context, e *follow.Events) error {
 	if s.Input != nil {
 		s.wait.input = s.Input.Failed()
 	}
+	if s.Terminal != nil {
+		s.wait.keys = s.Terminal.Detached()
+		defer s.restoreTerminal()
+	}
 	for {
 		if done, err := s.take(ctx, s.next(meeting, e)); done {
 			return err
@@ -159,6 +164,9 @@ func (s *session) next(meeting context.Context, e *follow.Events) event {
 	case err := <-w.unheld:
 		w.unheld = nil
 		return event{what: mayStart, err: err}
+	case <-w.keys:
+		w.keys = nil
+		return event{what: keysTyped}
 	case err := <-w.input:
 		w.input = nil
 		return event{what: inputFailed, err: err}
@@ -197,6 +205,7 @@ func (s *session) take(ctx context.Context, e event) (done bool, err error) {
 	}
 	then := now.decide(e)
 	if end := endings[then]; end != nil {
+		s.restoreTerminal()
 		return true, end(s, ctx, now, e)
 	}
 	return s.goOn(ctx, then, now, e)
@@ -207,7 +216,8 @@ func (s *session) standing(ctx context.Context) standing {
 	runs := s.follower.ran()
 	s.started = s.started || runs // a command that has just started is not to be lost without a word
 	return standing{
-		attached: s.Attached, here: s.here(), sends: s.wait.input != nil, fallback: s.Fallback, retries: s.Spec.Retries,
+		attached: s.Attached, here: s.here(), terminal: s.Terminal != nil, sends: s.wait.input != nil,
+		fallback: s.Fallback, retries: s.Spec.Retries,
 		runs: runs || s.started && !s.Attached, started: s.started, over: s.over != nil,
 		warned: s.warned, asked: s.signal != nil, terminated: s.signal == syscall.SIGTERM,
 		stopped: s.stopped, stopping: s.follower.toldToStop(), cut: ctx.Err() != nil,

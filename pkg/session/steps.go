@@ -58,25 +58,33 @@ func (s *session) goOn(ctx context.Context, then step, now standing, e event) (d
 		s.warned = true
 		s.Screen.Note(fmt.Sprintf("job %[1]s can't be asked to stop without the tunnel; Ctrl-C again leaves it to itself; "+
 			"to delete it: {hodei} cancel -n %[2]s %[1]s", s.Spec.Name, s.Place.Namespace()))
-	case unhold:
-		s.wait.unheld = s.Job.Unhold(ctx)
-	case letStart:
-		s.agents.Release()
-	case sayHeld:
-		s.Screen.Note("the command starts once its input can come: {hodei} attach -i " + s.Spec.Name)
-	case sayNoInput:
-		s.note(e.err)
-	case leaveInput:
-		s.note(e.err)
-		s.agents.LeaveInput(e.err.Error())
 	case sayOver:
 		s.warned = true
 		s.Screen.Note(fmt.Sprintf("%s has ended; Ctrl-C again leaves the rest of its output", s.Spec.Name))
 		if e.signal == syscall.SIGTERM {
 			s.wait.giveUp = time.After(stopMargin)
 		}
+	default:
+		s.handleInput(ctx, then, e)
 	}
 	return false, nil
+}
+
+// handleInput takes a step that is about the command's input.
+func (s *session) handleInput(ctx context.Context, then step, e event) {
+	switch then {
+	case unhold:
+		s.wait.unheld = s.Job.Unhold(ctx)
+	case letStart:
+		s.agents.Release()
+	case sayHeld:
+		s.Screen.Note("the command starts once its input can come: " + "{hodei} attach " + s.inputFlags() + " " + s.Spec.Name)
+	case sayNoInput:
+		s.note(e.err)
+	case leaveInput:
+		s.note(e.err)
+		s.agents.LeaveInput(e.err.Error())
+	}
 }
 
 // end takes how the run ends: what is left to wait for is its output.

@@ -160,5 +160,16 @@ func (t *Teller) comeBack() string {
 	if t.here() {
 		return "{hodei} logs " + t.Spec.Name
 	}
+	if t.Spec.TTY {
+		return "{hodei} attach " + t.inputFlags() + " " + t.Spec.Name
+	}
 	return "{hodei} attach " + t.Spec.Name
+}
+
+// inputFlags are the flags of attach that send the job's input.
+func (t *Teller) inputFlags() string {
+	if t.Spec.TTY {
+		return "-it"
+	}
+	return "-i"
 }

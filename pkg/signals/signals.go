@@ -136,6 +136,13 @@ func (s *Set) ForSession() (heard <-chan os.Signal, stop func()) {
 	return s.Hear(slices.AppendSeq(slices.Clone(Ending), maps.Keys(PassedOn))...)
 }
 
+// Resized hears that the terminal has another size, until stop. What comes while nobody takes it counts as one.
+func (s *Set) Resized() (heard <-chan os.Signal, stop func()) {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGWINCH)
+	return c, func() { signal.Stop(c) }
+}
+
 // Second says what the signal after the heard one does.
 type Second bool
 

@@ -16,6 +16,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/session"
 	"github.com/hodei-jobs/hodei/pkg/signals"
+	"github.com/hodei-jobs/hodei/pkg/terminal"
 )
 
 // Config says which job is made, and how it is made and followed. Teller, Authority, OpenStore and Sink are needed, and
@@ -25,6 +26,9 @@ type Config struct {
 	session.Teller
 	// In is the command's input if the Spec has Stdin. Otherwise it is only asked whether bytes wait on it.
 	In io.Reader
+	// TerminalOut shows the command's terminal if the Spec has TTY; In is where it is typed, and DetachKeys leave it.
+	TerminalOut io.Writer
+	DetachKeys  terminal.Keys
 	// DryRun prints the Job, and makes none. Detach leaves it running, and prints it.
 	DryRun, Detach bool
 	// Replace deletes a job of the same name first.
@@ -98,20 +102,39 @@ func Run(ctx context.Context, c *Config) error {
 		defer made.job.Close()
 		return c.Print()
 	}
-	var input *coordinator.Input
-	if c.Spec.Stdin {
-		var closeInput func()
-		if input, closeInput, err = session.NewInput(c.In); err != nil {
-			made.job.Close()
-			return err
-		}
-		defer closeInput()
+	input, shown, closeInput, err := c.input()
+	if err != nil {
+		made.job.Close()
+		return err
 	}
+	defer closeInput()
 	c.noteWay(made.fallback)
 	defer c.startSweep(ctx)() // while the Pod starts: the cluster is not kept from making it
 	return session.Run(ctx, session.Config{
-		Teller: c.Teller, Job: made.job, Follow: c.Follow, Fallback: made.fallback, Sink: c.Sink, Store: store, Input: input,
+		Teller: c.Teller, Job: made.job, Follow: c.Follow, Fallback: made.fallback, Sink: c.Sink, Store: store,
+		Input: input, Terminal: shown,
 		UsageInterval: c.UsageInterval, Exporter: exporter,
 		Signals: heard, StopSignals: stop, Afterwards: c.Afterwards,
 	})
+}
+
+// input is what is sent to the command, and where its terminal is shown; nil: nothing, and nowhere. The func ends both.
+func (c *Config) input() (*coordinator.Input, *terminal.Terminal, func(), error) {
+	switch {
+	case !c.Spec.Stdin:
+		return nil, nil, func() {}, nil
+	case !c.Spec.TTY:
+		input, end, err := session.NewInput(c.In)
+		return input, nil, end, err
+	}
+	shown, err := terminal.Open(c.In, c.TerminalOut, c.DetachKeys)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	resized, stop := c.Signals.Resized()
+	input, end := session.NewTerminalInput(shown, resized, false)
+	return input, shown, func() {
+		stop()
+		end()
+	}, nil
 }

@@ -1,5 +1,5 @@
 // Package terminal is this process's side of a command's input: it reads stdin in a way that can be
-// ended, and again where it is a file. Start with [NewInput].
+// ended, and again where it is a file, or by each key where it is a terminal. Start with [NewInput] or [Open].
 //
 // It knows nothing of jobs: what is read is sent by pkg/coordinator.
 package terminal

@@ -24,6 +24,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/session"
 	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/signals"
+	"github.com/hodei-jobs/hodei/pkg/terminal"
 )
 
 // New makes the command; run is (*Options).Run, or a test's.
@@ -39,13 +40,21 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 			stored on this machine is not fetched again.
 
 			Ctrl-C leaves the job running. With -i a job that waits for its input gets it from
-			here; a job has one input, and whoever sent the first byte sends the rest. A job that has ended is shown as 'hodei logs' shows
-			it.
+			here; a job has one input, and whoever sent the first byte sends the rest. A job that
+			has ended is shown as 'hodei logs' shows it.
+
+			With -it the command's terminal is shown here from now on: what it has printed before
+			is not, and the program draws its screen again. Ctrl-C is the command's then;
+			--detach-keys leave it running. A terminal can be left and attached to again, by one
+			hodei at a time.
 
 			Exit codes are those of 'hodei run'.`),
 		Example: templates.Examples(`
 			# Come back to a job
 			hodei attach hodei-make-k3x9z
+
+			# Come back to a shell that was left with ctrl-] d
+			hodei attach -it hodei-bash-k3x9z
 
 			# Follow it as a stream of events
 			hodei attach -o json hodei-make-k3x9z`),
@@ -72,6 +81,9 @@ type Options struct {
 	Store   *place.Store
 	// In is sent to the command; nil: somebody else sends its input, if it has any.
 	In io.Reader
+	// TerminalOut shows the command's terminal, which is typed at In and left by DetachKeys; nil: it is not shown.
+	TerminalOut io.Writer
+	DetachKeys  terminal.Keys
 
 	// Screen, Events and Named are those of a session.Teller.
 	Screen *output.Screen
@@ -117,7 +129,7 @@ func (o *Options) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	input, closeInput, err := o.input(j.Found, fallback)
+	input, shown, closeInput, err := o.input(j.Found, fallback)
 	if err != nil {
 		run.Close()
 		return err
@@ -128,9 +140,14 @@ func (o *Options) Run(ctx context.Context) error {
 		o.Screen.Note(note)
 	}
 	c := session.Config{
-		Teller: o.teller(j), Job: run, Attached: true, Follow: true, Fallback: fallback, Sink: o.Sinks(j.Name), Store: o.Store, Input: input,
+		Teller: o.teller(j), Job: run, Attached: true, Follow: true, Fallback: fallback, Sink: o.sink(j), Store: o.Store,
+		Input: input, Terminal: shown,
 		UsageInterval: o.UsageInterval, Exporter: exporter, Earlier: o.earlier(j), Phases: phases(j.Found),
 		Signals: heard, StopSignals: stop, Afterwards: o.Afterwards,
+	}
+	if shown != nil { // what was printed before is not shown to a terminal
+		c.Earlier = nil
+		return session.Run(ctx, c)
 	}
 	if !fallback { // else its container's log is followed to the end, and was shown
 		c.ShowUnmet = func(ctx context.Context, attempt string) (missing string, err error) {
@@ -141,22 +158,49 @@ func (o *Options) Run(ctx context.Context) error {
 	return session.Run(ctx, c)
 }
 
-// input is what is sent to the command, nil if that is nothing. The func ends the reading of it.
-func (o *Options) input(found *kubernetes.Found, fallback bool) (*coordinator.Input, func(), error) {
+// sink takes the output of a job that is followed.
+func (o *Options) sink(j *history.Job) output.Sink {
+	if o.Viewer.Tame && j.Found.Spec.TTY && o.TerminalOut == nil {
+		return output.Tame(o.Sinks(j.Name))
+	}
+	return o.Sinks(j.Name)
+}
+
+// input is what is sent to the command, and where its terminal is shown; nil: nothing, and nowhere. The func ends
+// both.
+func (o *Options) input(found *kubernetes.Found, fallback bool) (*coordinator.Input, *terminal.Terminal, func(), error) {
 	switch {
 	case o.In == nil:
-		return nil, func() {}, nil
+		return nil, nil, func() {}, nil
 	case !found.Spec.Stdin:
-		return nil, nil, &job.Hinted{
+		return nil, nil, nil, &job.Hinted{
 			Err:  fmt.Errorf("job %s takes no input: it was made without -i", found.Spec.Name),
 			Hint: "leave -i out: {hodei} attach " + found.Spec.Name,
 		}
+	case o.TerminalOut != nil && !found.Spec.TTY:
+		return nil, nil, nil, &job.Hinted{
+			Err:  fmt.Errorf("job %s has no terminal: it was made without -t", found.Spec.Name),
+			Hint: "leave -t out: {hodei} attach -i " + found.Spec.Name,
+		}
 	case fallback:
-		return nil, nil, &job.Failure{Cause: job.Forbidden,
+		return nil, nil, nil, &job.Failure{Cause: job.Forbidden,
 			Message: "the tunnel is forbidden (create pods/portforward), and without it no input reaches the command",
 			Hint:    "leave -i out, or ask for the right"}
 	}
-	return session.NewInput(o.In)
+	if o.TerminalOut == nil {
+		input, end, err := session.NewInput(o.In)
+		return input, nil, end, err
+	}
+	shown, err := terminal.Open(o.In, o.TerminalOut, o.DetachKeys)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	resized, stop := o.Signals.Resized()
+	input, end := session.NewTerminalInput(shown, resized, true)
+	return input, shown, func() {
+		stop()
+		end()
+	}, nil
 }
 
 // ended shows a job that is over, and ends with its exit code.

@@ -8,12 +8,14 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/command"
 	"github.com/hodei-jobs/hodei/pkg/joblog"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/terminal"
 )
 
 // typed are the flags of attach, as they were typed.
 type typed struct {
 	quiet, timestamps, prefix bool
-	stdin                     bool
+	stdin, tty                bool
+	detachKeys                string
 	output                    string
 	usageInterval             time.Duration
 	metricsAddr               string
@@ -25,6 +27,9 @@ func (f *typed) register(env *command.Env, cmd *cobra.Command) {
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "Write nothing but the command's own output and errors.")
 	flags.BoolVarP(&f.stdin, "stdin", "i", false,
 		"Send this terminal's or pipe's input to the command, if it waits for one. Default: whoever ran the job sends it.")
+	flags.BoolVarP(&f.tty, "tty", "t", false,
+		"Show the command's terminal in this one, from now on. Needs -i, and a job that was made with -t.")
+	command.DetachKeysFlag(flags, &f.detachKeys)
 	env.AddProviderFlag(cmd, flags, "Where the job runs")
 	command.DecorationFlags(cmd, &f.timestamps, &f.prefix)
 	flags.StringVarP(&f.output, "output", "o", "", "json or yaml: write events to stdout.")
@@ -41,6 +46,13 @@ func (f *typed) options(env *command.Env, cmd *cobra.Command, name string) (*Opt
 	case f.output != "" && (f.timestamps || f.prefix):
 		return nil, command.Usagef(cmd, "-o %s has no decorated lines: leave --timestamps and --prefix out", f.output)
 	}
+	if f.tty && (f.output != "" || f.timestamps || f.prefix) {
+		return nil, command.Usagef(cmd, "-t shows the command's terminal as it is: leave -o, --timestamps and --prefix out")
+	}
+	detachKeys, err := env.Terminal(cmd, f.stdin, f.tty, f.detachKeys)
+	if err != nil {
+		return nil, err
+	}
 	if err := command.CheckUsageInterval(cmd, f.usageInterval, f.output != ""); err != nil {
 		return nil, err
 	}
@@ -55,6 +67,9 @@ func (f *typed) options(env *command.Env, cmd *cobra.Command, name string) (*Opt
 	if f.stdin {
 		o.In = env.In
 	}
+	if f.tty {
+		o.TerminalOut, o.DetachKeys = env.Stdout(), detachKeys
+	}
 	shown := output.Options{Timestamps: f.timestamps, Prefix: f.prefix}
 	if f.output != "" {
 		o.Events = &output.Events{Out: env.Out, YAML: f.output == "yaml"}
@@ -68,5 +83,6 @@ func (f *typed) options(env *command.Env, cmd *cobra.Command, name string) (*Opt
 	o.Finder.Patient = true
 	o.Viewer = joblog.New(o.Finder, o.Sinks)
 	o.Viewer.EndSaid, o.Viewer.StoreDir = true, o.Store.Dir
+	o.Viewer.Tame = f.output == "" && terminal.Is(env.Stdout())
 	return o, nil
 }

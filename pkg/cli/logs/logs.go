@@ -24,6 +24,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
 	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/signals"
+	"github.com/hodei-jobs/hodei/pkg/terminal"
 )
 
 // New makes the command; run is (*Options).Run, or a test's.
@@ -43,6 +44,10 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 			from this machine, even after the job was deleted, else from its container's log,
 			which the kubelet may have cut. If output is missing, stderr says so and the exit code
 			is 1.
+
+			The output of a job that had a terminal (run -t) has sequences in it that a terminal
+			answers. On a terminal all but text, colours and movements are left out; -o raw and a
+			pipe get every byte.
 
 			-l chooses up to 50 jobs by their labels. -f does not pick up jobs that appear
 			later.
@@ -165,6 +170,7 @@ func complete(env *command.Env, f typedFlags, args []string) (*Options, error) {
 	o.viewer = joblog.New(o.finder, env.Streams().Sinks(shown))
 	o.viewer.Follow, o.viewer.Tail, o.viewer.Attempt = f.follow, f.tail, f.attempt
 	o.viewer.Stream, o.viewer.StoreDir = shown.Stream, o.store.Dir
+	o.viewer.Tame = f.output == "" && terminal.Is(env.Stdout())
 	if f.since > 0 {
 		o.viewer.Since = time.Now().Add(-f.since)
 	}

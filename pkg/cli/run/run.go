@@ -33,6 +33,11 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 			because hodei is gone for longer than --start-timeout, is stopped: cut input never
 			looks like its end.
 
+			-it gives the command a terminal, which is this one while it runs: keys, the size and
+			full-screen programs work as they do here, and Ctrl-C and Ctrl-Z are the command's. Its
+			output is one stream, on stdout. --detach-keys (ctrl-] and d) leave it running, for
+			'hodei attach -it'. To stop it is to hang up.
+
 			The job does not need this terminal: it starts and ends without it. Ctrl-C asks the
 			command to stop, and hodei follows it to its end; a second Ctrl-C leaves it running,
 			or, with --provider local, kills it. Ctrl-C before the command starts deletes the job.
@@ -49,6 +54,9 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 
 			# Send it the output of another command
 			sort names.txt | hodei run -i -- uniq -c
+
+			# A shell in a container
+			hodei run -it --image debian:12 -- bash
 
 			# On this machine, without a cluster
 			hodei run --provider local -- sh -c 'echo out; echo err >&2; exit 7'

@@ -179,6 +179,11 @@ func TestRunUsage(t *testing.T) {
 		{[]string{"-o", "table", "--", "true"}, `-o "table": want json or yaml, or name with --detach`},
 		{[]string{"--rm", "--detach", "--", "true"}, "--rm needs a job that is followed to its end: leave --detach out"},
 		{[]string{"--replace", "--", "true"}, "--replace needs the name of the job: --name NAME"},
+		{[]string{"-t", "--", "true"}, "--tty needs somebody who types: add -i"},
+		{[]string{"-it", "--merge-output", "--", "true"}, "--merge-output is not needed with a terminal, which has one stream"},
+		{[]string{"-it", "--retries", "1", "--", "true"}, "--retries can't be had with a terminal"},
+		{[]string{"-it", "--follow=false", "--", "true"}, "-t shows what the command prints: leave --follow=false out"},
+		{[]string{"-it", "--detach", "--", "true"}, "-i needs somebody who sends the input: leave --detach out"},
 		{[]string{"--nope", "--", "true"}, "unknown flag: --nope"},
 	} {
 		_, _, err := dryRun(t, test.args...)

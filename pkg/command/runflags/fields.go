@@ -32,6 +32,7 @@ var specFlags = map[string]string{
 	"linger":           "linger",
 	"mergeOutput":      "merge-output",
 	"stdin":            "stdin",
+	"tty":              "tty",
 	"logSpool":         "log-spool",
 	"logOverflow":      "log-overflow",
 	"containerLogs":    "container-logs",

@@ -22,7 +22,8 @@ type Flags struct {
 	cmd *cobra.Command
 
 	follow, detach, quiet, mergeOutput bool
-	remove, replace, stdin             bool
+	remove, replace, stdin, tty        bool
+	detachKeys                         string
 	image, name, user                  string
 	workdir, certs, output, dryRun     string
 	variables, envFrom                 []string
@@ -66,7 +67,11 @@ func (f *Flags) registerCommand(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&f.envFrom, "env-from", nil,
 		"Take all keys of secret/NAME or configmap/NAME as variables. Can be repeated.")
 	flags.BoolVarP(&f.stdin, "stdin", "i", false,
-		"Send this terminal's or pipe's input to the command, which starts once that is possible. Default: its input is empty; that of hodei rerun is as it was.")
+		"Send this terminal's or pipe's input to the command, which starts once that is possible. "+
+			"Default: its input is empty; that of hodei rerun is as it was.")
+	flags.BoolVarP(&f.tty, "tty", "t", false,
+		"Give the command a terminal, shown in this one. Needs -i. Default: pipes.")
+	command.DetachKeysFlag(flags, &f.detachKeys)
 	flags.StringVar(&f.workdir, "workdir", "",
 		"Directory that the command starts in, from the root. Default: the image's, or a home of its own where the image has none.")
 	flags.StringVar(&f.user, "user", "",

@@ -58,6 +58,9 @@ func (f *Flags) Complete(c *submission.Config, spec *job.Spec) (err error) {
 		return command.Usagef(f.cmd, "-i needs somebody who sends the input: leave --detach out")
 	}
 	c.Spec = spec
+	if err := f.chooseTerminal(c); err != nil {
+		return err
+	}
 	if c.Place, err = f.env.Place(); err != nil {
 		return err
 	}
@@ -71,6 +74,23 @@ func (f *Flags) Complete(c *submission.Config, spec *job.Spec) (err error) {
 		return err
 	}
 	c.Authority, c.AuthorityNotes, err = f.env.Home().Authority(f.certs, "--certs")
+	return err
+}
+
+// chooseTerminal checks the flags of a command that has a terminal.
+func (f *Flags) chooseTerminal(c *submission.Config) error {
+	switch {
+	case !c.Spec.TTY:
+	case !f.follow:
+		return command.Usagef(f.cmd, "-t shows what the command prints: leave --follow=false out")
+	case c.Events != nil:
+		return command.Usagef(f.cmd, "-o %s writes events where -t shows the command's terminal: leave one of them out", f.output)
+	case c.DryRun: // a manifest can be made without one
+		return nil
+	}
+	var err error
+	c.DetachKeys, err = f.env.Terminal(f.cmd, c.Spec.Stdin, c.Spec.TTY, f.detachKeys)
+	c.TerminalOut = f.env.Stdout()
 	return err
 }
 
@@ -96,7 +116,8 @@ func (f *Flags) forCluster(c *submission.Config, at place.Cluster) error {
 // forMachine checks a job of this machine.
 func (f *Flags) forMachine(c *submission.Config) error {
 	c.Spec.SetDefaults()
-	for _, name := range []string{"ttl", "rm", "replace", "namespace", "context", "kubeconfig"} {
+	c.DetachKeys = nil // a job of this machine ends with us
+	for _, name := range []string{"detach-keys", "ttl", "rm", "replace", "namespace", "context", "kubeconfig"} {
 		if f.changed(name) {
 			return command.Usagef(f.cmd, "--%s needs a cluster; provider local runs processes of this machine", name)
 		}

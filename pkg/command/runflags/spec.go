@@ -30,6 +30,7 @@ func (f *Flags) change(spec *job.Spec, lookupEnv func(string) (string, bool)) (u
 		{"retries", func() { spec.Retries = f.retries }},
 		{"gpu", func() { spec.GPU = f.gpu }},
 		{"stdin", func() { spec.Stdin = f.stdin }},
+		{"tty", func() { spec.TTY = f.tty }},
 		{"merge-output", func() { spec.MergeOutput = f.mergeOutput }},
 		{"log-overflow", func() { spec.LogOverflow = f.logOverflow }},
 		{"container-logs", func() { spec.ContainerLogs = f.containerLogs }},
@@ -40,6 +41,9 @@ func (f *Flags) change(spec *job.Spec, lookupEnv func(string) (string, bool)) (u
 	}
 	spec.Detached = f.detach
 	spec.Env, unset = variables(spec.Env, f.variables, lookupEnv)
+	if f.tty {
+		spec.Env = withTerm(spec.Env, unset, lookupEnv)
+	}
 	for _, step := range []func(*job.Spec) error{f.setEnvFrom, f.setAmounts, f.setTimes, f.setFollowing} {
 		if err := step(spec); err != nil {
 			return nil, err
@@ -68,6 +72,16 @@ func variables(env []job.EnvVar, flags []string, lookupEnv func(string) (string,
 		}
 	}
 	return all, unset
+}
+
+// withTerm adds the name of the terminal here to env, unless -e has said something of it.
+func withTerm(env []job.EnvVar, unset []string, lookupEnv func(string) (string, bool)) []job.EnvVar {
+	const name = "TERM"
+	value, set := lookupEnv(name)
+	if !set || slices.Contains(unset, name) || slices.ContainsFunc(env, func(v job.EnvVar) bool { return v.Name == name }) {
+		return env
+	}
+	return append(env, job.EnvVar{Name: name, Value: value})
 }
 
 // Variables returns the names of the variables that -e is about.

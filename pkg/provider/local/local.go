@@ -171,6 +171,7 @@ func (r *Run) start(worker string, spec *job.Spec, id *certs.JobCerts) error {
 		{contract.EnvLinger, spec.Linger.String()},
 		{contract.EnvTerminationLog, path("termination")},
 		{contract.EnvStdin, trueIf(spec.Stdin)},
+		{contract.EnvTTY, trueIf(spec.TTY)},
 	} {
 		agent.Env = append(agent.Env, v[0]+"="+v[1])
 	}
@@ -181,7 +182,10 @@ func (r *Run) start(worker string, spec *job.Spec, id *certs.JobCerts) error {
 		contract.CommandLaunch,
 		"--" + contract.FlagSocket + "=" + path("agent.sock"), "--" + contract.FlagGrace + "=" + spec.Grace.String(),
 	}
-	if spec.Stdin {
+	switch {
+	case spec.TTY:
+		args = append(args, "--"+contract.FlagTTY)
+	case spec.Stdin:
 		args = append(args, "--"+contract.FlagStdin)
 	}
 	if spec.MergeOutput {

@@ -84,7 +84,7 @@ func full() *job.Spec {
 		CPU:     quantity("500m"), CPULimit: quantity("2"), Memory: quantity("512Mi"), MemoryLimit: quantity("1Gi"),
 		EphemeralStorage: quantity("3Gi"), GPU: 2, Workdir: "/src", User: "1000:2000",
 		Timeout: time.Hour, StartTimeout: 5 * time.Minute, Retries: 2, Grace: 20 * time.Second,
-		TTL: 10 * time.Minute, Linger: 10 * time.Minute, MergeOutput: true, Stdin: true,
+		TTL: 10 * time.Minute, Linger: 10 * time.Minute, MergeOutput: true, Stdin: true, TTY: true,
 		LogSpool: quantity("256Mi"), LogOverflow: job.OverflowBlock, ContainerLogs: true, Detached: true, EndCopied: true,
 	}
 }
@@ -528,6 +528,8 @@ func TestLaunch(t *testing.T) {
 		{"least", func(*job.Spec) {}, "-- echo hello"},
 		{"flags of the command's own", func(s *job.Spec) { s.MergeOutput, s.Command = true, []string{"--merge-output", "--"} },
 			"--merge-output -- --merge-output --"},
+		{"input", func(s *job.Spec) { s.Stdin = true }, "--stdin -- echo hello"},
+		{"a terminal", func(s *job.Spec) { s.Stdin, s.TTY = true, true }, "--tty -- echo hello"},
 		{"a directory", func(s *job.Spec) { s.Workdir = "/src/$X" }, "--workdir=/src/$$X -- echo hello"},
 		{"a home", func(s *job.Spec) { s.Env = []job.EnvVar{{Name: "HOME", Value: "/data"}} }, "--keep-home -- echo hello"},
 	} {

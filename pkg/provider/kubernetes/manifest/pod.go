@@ -121,7 +121,10 @@ func launchCommand(spec *job.Spec) []string {
 	if spec.Workdir != "" {
 		launch = append(launch, "--"+contract.FlagWorkdir+"="+spec.Workdir)
 	}
-	if spec.Stdin {
+	switch {
+	case spec.TTY:
+		launch = append(launch, "--"+contract.FlagTTY)
+	case spec.Stdin:
 		launch = append(launch, "--"+contract.FlagStdin)
 	}
 	if spec.MergeOutput {
@@ -167,6 +170,7 @@ func agentEnv(spec *job.Spec, s Settings) []corev1.EnvVar {
 		{contract.EnvLogOverflow, spec.LogOverflow},
 		{contract.EnvDetached, oneIf(spec.Detached)},
 		{contract.EnvStdin, oneIf(spec.Stdin)},
+		{contract.EnvTTY, oneIf(spec.TTY)},
 		{contract.EnvContainerLogs, oneIf(spec.ContainerLogs)},
 		{contract.EnvEndCopied, oneIf(spec.EndCopied)},
 		{contract.EnvEBPF, s.EBPF()},

@@ -1,0 +1,86 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/terminal"
+)
+
+// NewTerminalInput returns what is typed at t as a [Config]'s Input, which also tells the terminal's size, now and
+// whenever resized has a value. redraw has the program draw its screen again. The func ends all that, and waits for
+// it; the terminal is as it was before then.
+func NewTerminalInput(t *terminal.Terminal, resized <-chan os.Signal, redraw bool) (*coordinator.Input, func()) {
+	input := coordinator.NewInput(t, nil)
+	input.Resize(t.Size())
+	if redraw {
+		input.Redraw()
+	}
+	over := make(chan struct{})
+	var work sync.WaitGroup
+	work.Go(func() {
+		for {
+			select {
+			case <-resized:
+				input.Resize(t.Size())
+			case <-over:
+				return
+			}
+		}
+	})
+	return input, func() {
+		close(over)
+		work.Wait()
+		t.Close()
+		input.Close()
+	}
+}
+
+// enterTerminal gives the terminal to the command, and keeps the screen from writing there.
+func (f *follower) enterTerminal() error {
+	if f.terminal == nil {
+		return nil
+	}
+	f.screen.Hold()
+	ours, err := f.terminal.Enter()
+	if !ours { // the session has left it
+		f.screen.Release()
+	}
+	return err
+}
+
+// restoreTerminal makes the terminal ours again.
+func (s *session) restoreTerminal() {
+	if s.Terminal != nil {
+		s.Terminal.Restore()
+		s.Screen.Release()
+	}
+}
+
+// leftWait is how long the agent is given to answer who leaves its terminal.
+const leftWait = 2 * time.Second
+
+// leaveTerminal is the end of a session whose person has left the command running.
+func (s *session) leaveTerminal(context.Context, standing, event) error {
+	s.agents.LeaveInput("")
+	unheard := ""
+	select {
+	case <-s.Input.Over():
+	case <-time.After(leftWait):
+		unheard = fmt.Sprintf("; its agent was not reached, and hangs up unless somebody comes back within %s", s.Spec.StartTimeout)
+	}
+	s.deafen()
+	s.settle(true)
+	s.Screen.Note(fmt.Sprintf("detached: %s%s; to come back: %s", s.goesOn(), unheard, s.Named(s.comeBack())))
+	s.Screen.Stop()
+	return nil
+}
+
+// leaveTaken is the end of a session whose job's terminal somebody else has.
+func (s *session) leaveTaken(_ context.Context, _ standing, e event) error {
+	return s.leaveWith(1, fmt.Errorf("%w; %s", e.err, s.goesOn()), "to watch it: {hodei} attach "+s.Spec.Name)
+}
