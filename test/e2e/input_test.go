@@ -83,7 +83,8 @@ func TestInputLost(t *testing.T) {
 	s.signal(t, os.Kill)
 	_ = s.end(t)
 	r := hodei(t, "attach", name)
-	if r.code != 125 || r.stdout != "begin\n" || !strings.Contains(r.stderr, "the rest of its input did not come: its sender has not come back for 20s") {
+	const said = "the rest of its input did not come: its sender has not come back for 20s"
+	if r.code != 125 || r.stdout != "begin\n" || !strings.Contains(r.stderr, said) {
 		t.Errorf("exit code %d, stdout %q, stderr:\n%s", r.code, r.stdout, r.stderr)
 	}
 }
