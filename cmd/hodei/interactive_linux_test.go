@@ -164,10 +164,10 @@ func TestInteractiveLogs(t *testing.T) {
 	p := atTerminal(t, home, "run", "-q", "-it", "--provider", "local", "--name", "seen", "--", "printf", `a \033[6n\033]0;title\007b\n`)
 	p.sees("a \x1b[6n\x1b]0;title\x07b\r\n")
 	p.ends(0)
-	p = atTerminal(t, home, "logs", "seen")
+	p = atTerminal(t, home, "logs", "--provider", "local", "seen")
 	p.sees("a b")
 	p.ends(0)
-	p = atTerminal(t, home, "logs", "-o", "raw", "seen")
+	p = atTerminal(t, home, "logs", "--provider", "local", "-o", "raw", "seen")
 	p.sees("a \x1b[6n\x1b]0;title\x07b")
 	p.ends(0)
 }
