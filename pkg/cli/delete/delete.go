@@ -211,8 +211,8 @@ func goes(j *history.Job, kept bool) string {
 			continue
 		}
 		pods++
-		running = running || a.Pod.Started && !a.Pod.Ended && !a.Pod.Left
-		whole := a.Stored != nil && a.Stored.Exit != nil // else what is stored of an attempt that runs may be old
+		whole := a.Stored != nil && a.Stored.Exit != nil // the Pod may say so later; without it, what is stored may be old
+		running = running || a.Pod.Started && !a.Pod.Ended && !a.Pod.Left && !whole
 		unkept = unkept || !isKept(a) || a.Pod.Started && !a.Pod.Ended && !whole
 	}
 	switch pods {

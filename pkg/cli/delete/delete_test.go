@@ -33,6 +33,8 @@ func TestGoes(t *testing.T) {
 			want: " with its Pod, the command that runs in it and " + unkept, isKept: true},
 		{name: "runs, and its output was kept", attempts: []history.Attempt{{Pod: runs, Stored: part}}, kept: true,
 			want: " with its Pod and the command that runs in it", isKept: true},
+		{name: "ended, as only the store knows yet", attempts: []history.Attempt{{Pod: runs, Stored: whole}}, want: " with its Pod",
+			isKept: true},
 		{name: "only its output is left, and stored", attempts: []history.Attempt{{Pod: left, Stored: whole}}, want: " with its Pod",
 			isKept: true},
 		{name: "only its output is left", attempts: []history.Attempt{{Pod: left}}, want: " with its Pod and " + unkept},
