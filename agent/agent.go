@@ -16,6 +16,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -89,12 +90,17 @@ type Config struct {
 	Stdin bool
 	// TTY tells that stdin, stdout and stderr of the command are a terminal. It needs Stdin.
 	TTY bool
+	// Exec lets coordinators run commands beside the job's whose certificate gives them the right to.
+	Exec bool
 	// EBPF is what is tried of it.
 	EBPF EBPF
 	// Listen is a loopback address on which coordinators arrive (tunnel).
 	Listen string
 	// Server is the address of the coordinator to dial (direct).
 	Server string
+	// ExecSocket is the path of a unix socket on which coordinators arrive besides; empty: there is none. Its directory
+	// is closed to others.
+	ExecSocket string
 	// TLS is the client's side of every connection.
 	TLS *tls.Config
 
@@ -178,6 +184,10 @@ type agent struct {
 	input *input
 	// releases has a value when a coordinator has let a held start go on.
 	releases chan struct{}
+
+	// execs are the commands that run beside the job's, and executing counts the coordinators that have one.
+	execs     execs
+	executing int // with mu
 }
 
 func newAgent(c Config) *agent {
@@ -190,8 +200,9 @@ func newAgent(c Config) *agent {
 		state:      &hodeipb.State{Phase: hodeipb.Phase_WAITING, AgentStarted: timestamppb.Now(), Signals: new(uint64(0))},
 		releases:   make(chan struct{}, 1),
 	}
+	a.execs.samples, a.execs.running = a.samples, map[uint64]*execution{}
 	if c.Stdin {
-		a.input = newInput()
+		a.input = newInput(hodeipb.InputWindow)
 		a.input.tty = c.TTY
 	}
 	a.jobUser.Store(guard.NoUser)
@@ -272,6 +283,13 @@ func (a *agent) run(ctx context.Context) error {
 	} else {
 		work.Go(func() { a.dialCoordinator(serving) })
 	}
+	if a.ExecSocket != "" {
+		l, err := net.Listen("unix", a.ExecSocket)
+		if err != nil {
+			return err
+		}
+		work.Go(func() { a.acceptCoordinators(serving, l) })
+	}
 	a.Log.Info("waiting for the launcher", "job", a.Job, "attempt", a.Attempt)
 
 	deadline := a.startDeadline(time.Now())
@@ -306,6 +324,7 @@ func (a *agent) run(ctx context.Context) error {
 		return err
 	}
 	a.linger(ctx, record)
+	a.awaitExecs()
 	return nil
 }
 

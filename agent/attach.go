@@ -107,8 +107,9 @@ func (a *agent) serveConn(ctx context.Context, conn net.Conn, known func()) (wel
 	// The connection is one: when it is gone, so is the attachment.
 	once := make(chan net.Conn, 1)
 	once <- conn
+	shaken := &handshake{TransportCredentials: credentials.NewTLS(a.TLS), known: known, over: make(chan struct{})}
 	client, err := grpc.NewClient("passthrough:///"+a.TLS.ServerName,
-		grpc.WithTransportCredentials(&handshake{TransportCredentials: credentials.NewTLS(a.TLS), known: known}),
+		grpc.WithTransportCredentials(shaken),
 		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
 			select {
 			case c := <-once:
@@ -128,6 +129,13 @@ func (a *agent) serveConn(ctx context.Context, conn net.Conn, known func()) (wel
 		return false
 	}
 	defer client.Close()
+	if a.mayExec(ctx, client, shaken) {
+		welcome, err = a.serveExec(ctx, client)
+		if welcome {
+			a.Log.Info("a command beside the job's has ended", "peer", conn.RemoteAddr().String(), "error", err)
+		}
+		return welcome
+	}
 	t := &attachment{agent: a}
 	err = t.run(ctx, client)
 	switch {
@@ -153,22 +161,32 @@ func (a *agent) receiving() grpc.DialOption {
 type handshake struct {
 	credentials.TransportCredentials
 	known func()
+	// over is closed when the handshake has ended. peer is the URI of the coordinator's certificate then; empty: it
+	// failed, or there is not one.
+	over chan struct{}
+	peer string
 }
 
 func (h *handshake) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeWait)
 	defer cancel()
 	below := &cork{Conn: conn}
+	defer close(h.over) // there is one connection
 	secure, info, err := h.TransportCredentials.ClientHandshake(ctx, authority, below)
 	if err != nil {
 		return nil, nil, err
 	}
 	h.known()
+	if t, ok := info.(credentials.TLSInfo); ok && len(t.State.PeerCertificates[0].URIs) == 1 {
+		h.peer = t.State.PeerCertificates[0].URIs[0].String()
+	}
 	return &corked{Conn: secure, below: below}, info, nil
 }
 
 func (h *handshake) Clone() credentials.TransportCredentials {
-	return &handshake{TransportCredentials: h.TransportCredentials.Clone(), known: h.known}
+	c := *h
+	c.TransportCredentials = h.TransportCredentials.Clone()
+	return &c
 }
 
 // strangers are connections whose other side has not proved who it is. The
@@ -331,19 +349,24 @@ func (t *attachment) close(cancel func()) error {
 	}
 }
 
+// hello says who we are, and what the spool holds.
+func (a *agent) hello() *hodeipb.Hello {
+	first, end := a.spool.Extent()
+	a.mu.Lock()
+	state := a.state
+	a.mu.Unlock()
+	return &hodeipb.Hello{
+		Protocol: hodeipb.Protocol, Namespace: a.Namespace, Job: a.Job,
+		Attempt: a.Attempt, AttemptUid: a.AttemptUID, AgentVersion: a.Version,
+		Extent: &hodeipb.Extent{First: first, End: end, Marks: a.spool.Marks(hodeipb.MaxMarks)}, State: state,
+		LastSample: a.samples.Latest().GetTime(), Stdin: a.Stdin, Tty: a.TTY,
+	}
+}
+
 // sayHello opens the stream and returns what the coordinator wants.
 func (t *attachment) sayHello() (*hodeipb.Welcome, error) {
-	first, end := t.spool.Extent()
-	t.agent.mu.Lock()
-	state := t.state
-	t.agent.mu.Unlock()
-	t.sent = state
-	hello := &hodeipb.Hello{
-		Protocol: hodeipb.Protocol, Namespace: t.Namespace, Job: t.Job,
-		Attempt: t.Attempt, AttemptUid: t.AttemptUID, AgentVersion: t.Version,
-		Extent: &hodeipb.Extent{First: first, End: end, Marks: t.spool.Marks(hodeipb.MaxMarks)}, State: state,
-		LastSample: t.samples.Latest().GetTime(), Stdin: t.Stdin, Tty: t.TTY,
-	}
+	hello := t.hello()
+	t.sent = hello.State
 	if err := t.stream.Send(&hodeipb.FromAgent{Message: &hodeipb.FromAgent_Hello{Hello: hello}}); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}

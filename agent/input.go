@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"sync"
 	"syscall"
@@ -13,7 +12,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hodei-jobs/hodei/agent/handover"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
@@ -32,7 +30,8 @@ const joinBytes = 64 << 10
 //
 // A terminal has one owner after the other, each with offsets from 0 on.
 type input struct {
-	tty bool // the command is at a terminal
+	tty    bool   // the command is at a terminal
+	window uint64 // so many bytes may have come that are not written
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced when anything below changes
@@ -60,7 +59,7 @@ type input struct {
 	terminal *os.File
 }
 
-func newInput() *input { return &input{changed: make(chan struct{})} }
+func newInput(window uint64) *input { return &input{window: window, changed: make(chan struct{})} }
 
 // update changes the input and wakes who waits for it.
 func (in *input) update(change func()) {
@@ -134,7 +133,7 @@ func (in *input) take(m *hodeipb.Input) (err error) {
 			err = fmt.Errorf("%d bytes of input at once", n)
 		case offset > in.end || offset < in.base:
 			err = fmt.Errorf("input from %d, there are %d bytes", m.Offset, in.end-in.base)
-		case offset+n > max(in.taken, in.base)+hodeipb.InputWindow:
+		case offset+n > max(in.taken, in.base)+in.window:
 			err = fmt.Errorf("input up to %d, of which %d bytes are taken", m.Offset+n, in.acked())
 		case offset+n < in.end: // all of it was here before
 		default:
@@ -318,39 +317,36 @@ func (in *input) sendAcks(ctx context.Context, send func(*hodeipb.InputAck) erro
 }
 
 // feed writes the input to the command, until that reads no more, all is written, f is closed, or ctx
-// ends.
-func (a *agent) feed(ctx context.Context, f *os.File, conn *net.UnixConn) {
-	defer a.input.finish()
+// ends. When all is written, f is closed, and complete called.
+func (in *input) feed(ctx context.Context, f *os.File, complete func() error) error {
+	defer in.finish()
 	for {
-		piece, over, changed := a.input.next()
+		piece, over, changed := in.next()
 		switch {
-		case over && a.TTY:
+		case over && in.tty:
 			piece = []byte(endOfInput)
 		case over:
 			f.Close()
-			if err := handover.Send(conn, handover.FromAgent{InputComplete: true}); err != nil {
-				a.Log.Warn("launcher not told that the input is complete", "error", err)
-			}
-			return
+			return complete()
 		case piece == nil:
 			select {
 			case <-changed:
 			case <-ctx.Done():
-				return
+				return nil
 			}
 			continue
 		}
 		n, err := f.Write(piece)
 		if over {
-			a.input.update(func() { a.input.typedEnd = true })
+			in.update(func() { in.typedEnd = true })
 		} else {
-			a.input.wrote(n)
+			in.wrote(n)
 		}
-		if err != nil {
-			if !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.EIO) && !errors.Is(err, os.ErrClosed) {
-				a.Log.Warn("input not written", "error", err)
-			}
-			return
+		switch {
+		case errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.EIO), errors.Is(err, os.ErrClosed):
+			return nil
+		case err != nil:
+			return err
 		}
 	}
 }

@@ -270,7 +270,7 @@ func TestInputPieces(t *testing.T) {
 			"262145 bytes of input at once"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			in := newInput()
+			in := newInput(hodeipb.InputWindow)
 			var err error
 			for _, p := range test.pieces {
 				if err != nil {
@@ -299,7 +299,7 @@ func TestInputPieces(t *testing.T) {
 		})
 	}
 	t.Run("no more than the window", func(t *testing.T) {
-		in := newInput()
+		in := newInput(hodeipb.InputWindow)
 		full := make([]byte, hodeipb.MaxInputBytes)
 		for i := uint64(0); i < hodeipb.InputWindow; i += hodeipb.MaxInputBytes {
 			if err := in.take(&hodeipb.Input{Offset: i, Data: full}); err != nil {
@@ -315,7 +315,7 @@ func TestInputPieces(t *testing.T) {
 		}
 	})
 	t.Run("on its way when the command stopped reading", func(t *testing.T) {
-		in := newInput()
+		in := newInput(hodeipb.InputWindow)
 		in.finish()
 		for _, p := range []*hodeipb.Input{piece(0, "ab"), piece(2, "cd"), piece(1<<20, "x")} {
 			if err := in.take(p); err != nil {
@@ -327,7 +327,7 @@ func TestInputPieces(t *testing.T) {
 		}
 	})
 	t.Run("byte by byte", func(t *testing.T) {
-		in := newInput()
+		in := newInput(hodeipb.InputWindow)
 		for i := range uint64(2 * joinBytes) {
 			if err := in.take(piece(i, "x")); err != nil {
 				t.Fatal(err)
@@ -340,7 +340,7 @@ func TestInputPieces(t *testing.T) {
 }
 
 func TestInputOwner(t *testing.T) {
-	in := newInput()
+	in := newInput(hodeipb.InputWindow)
 	steps := []struct {
 		name    string
 		act     func() string
@@ -401,7 +401,7 @@ func TestInputOwnerAway(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				in, began := newInput(), time.Now()
+				in, began := newInput(hodeipb.InputWindow), time.Now()
 				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 				defer cancel()
 				go test.act(in)

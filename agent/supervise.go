@@ -54,6 +54,7 @@ func (a *agent) supervise(ctx context.Context, launcher *handover.Launcher, m *m
 	}
 	stopFeeding := s.startFeeding(stdin)
 	exit := s.untilExit()
+	a.execs.close()
 	stopFeeding()
 	first, last := finish(func() { m.End(exit) })
 	copied := make(chan struct{})
@@ -63,14 +64,19 @@ func (a *agent) supervise(ctx context.Context, launcher *handover.Launcher, m *m
 	}
 	held := out.finish(ctx, exit == nil || exit.Code != 0)
 
-	record := s.record(ctx, exit, meter.OutOfMemory(first, last))
+	execs, execKills := a.execs.counts()
+	record := s.record(ctx, exit, meter.OutOfMemory(first, last, execKills))
+	record.Execs = execs
 	record.Usage, record.Probes = last, m.Probes()
 	record.PipesHeld = held
 	_, record.End = a.spool.Extent()
 	record.StdoutEnd, record.StderrEnd = a.spool.StreamEnds()
 	record.Lost = out.lostBytes
 	if lost := out.lost(); lost != nil {
-		record.Message = strings.TrimPrefix(record.Message+"; "+lost.Error(), "; ")
+		note(record, lost.Error())
+	}
+	if execKills > 0 {
+		note(record, fmt.Sprintf("the kernel killed %d processes for their memory that ran beside the command", execKills))
 	}
 	a.ended(record)
 
@@ -83,6 +89,11 @@ func (a *agent) supervise(ctx context.Context, launcher *handover.Launcher, m *m
 		a.Log.Warn("launcher not answered", "error", err)
 	}
 	return record, nil
+}
+
+// note adds to what a person should know besides.
+func note(record *hodeipb.ExitRecord, text string) {
+	record.Message = strings.TrimPrefix(record.Message+"; "+text, "; ")
 }
 
 // ended makes it known how the job ended.
@@ -159,7 +170,12 @@ func (s *supervisor) startFeeding(stdin *os.File) (stop func()) {
 	lost := make(chan string, 1)
 	s.inputLost = lost
 	var work sync.WaitGroup
-	work.Go(func() { s.feed(ctx, stdin, s.conn) })
+	work.Go(func() {
+		complete := func() error { return handover.Send(s.conn, handover.FromAgent{InputComplete: true}) }
+		if err := s.input.feed(ctx, stdin, complete); err != nil {
+			s.Log.Warn("input not written, or the launcher not told that it is complete", "error", err)
+		}
+	})
 	work.Go(func() {
 		if why := s.input.awaitLoss(ctx, s.StartTimeout); why != "" {
 			lost <- why
@@ -174,7 +190,7 @@ func (s *supervisor) startFeeding(stdin *os.File) (stop func()) {
 
 // untilExit returns the launcher's exit message, nil if it went without one.
 func (s *supervisor) untilExit() *handover.Exit {
-	messages := make(chan handover.FromLauncher)
+	messages := make(chan *handover.FromLauncher)
 	done := make(chan struct{})
 	var work sync.WaitGroup
 	defer work.Wait()
@@ -185,12 +201,15 @@ func (s *supervisor) untilExit() *handover.Exit {
 	work.Go(func() {
 		defer close(messages)
 		for {
-			var m handover.FromLauncher
-			if fds, err := handover.Receive(s.conn, &m); err != nil {
+			m := &handover.FromLauncher{}
+			fds, err := handover.Receive(s.conn, m)
+			if err != nil {
 				return
-			} else {
-				handover.CloseAll(fds)
 			}
+			if s.execs.take(m, fds) {
+				continue
+			}
+			handover.CloseAll(fds)
 			select {
 			case messages <- m:
 			case <-done:
@@ -207,6 +226,7 @@ func (s *supervisor) untilExit() *handover.Exit {
 				return nil
 			case m.Started != nil && s.started.IsZero():
 				s.started = m.Started.Time
+				s.execs.open(s.conn)
 				if s.Timeout > 0 {
 					timeout = time.After(s.Timeout)
 				}

@@ -194,7 +194,7 @@ func TestTerminalOwners(t *testing.T) {
 }
 
 func TestTerminalInput(t *testing.T) {
-	in := newInput()
+	in := newInput(hodeipb.InputWindow)
 	in.tty = true
 	take := func(offset uint64, text string, complete bool) {
 		t.Helper()
@@ -256,7 +256,7 @@ func claim(in *input, client string) string {
 }
 
 func TestTerminalSize(t *testing.T) {
-	in := newInput()
+	in := newInput(hodeipb.InputWindow)
 	if in.resize(&hodeipb.TerminalSize{Rows: 1, Columns: 1}) == nil {
 		t.Error("a size for a command without a terminal")
 	}

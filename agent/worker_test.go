@@ -56,8 +56,10 @@ func testSpool(t testing.TB, capBytes int64) *spool.Spool {
 
 var testID = certs.ID{Namespace: "jobs", Job: "make-k3x9z"}
 
+var testAuthority = sync.OnceValues(func() (*certs.Authority, error) { return certs.NewAuthority(0) })
+
 var testCerts = sync.OnceValues(func() (*certs.JobCerts, error) {
-	a, err := certs.NewAuthority(0)
+	a, err := testAuthority()
 	if err != nil {
 		return nil, err
 	}

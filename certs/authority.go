@@ -18,6 +18,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/hodei-jobs/hodei/pkg/contract"
 )
 
 // DefaultValidity is how long a CA lives when nobody says otherwise: ten
@@ -202,6 +204,25 @@ func (a *Authority) IssueJob(id ID) (*JobCerts, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// IssueExec makes the certificate of who may have commands run beside the job's: its JobCerts have CA, ServerCert and
+// ServerKey alone, and the certificate differs from that of [Authority.IssueJob] in its URI SAN, [contract.JobExecURI].
+func (a *Authority) IssueExec(id ID) (*JobCerts, error) {
+	if err := id.check(); err != nil {
+		return nil, err
+	}
+	uri := id.url()
+	uri.Path += contract.ExecPath
+	c := &JobCerts{CA: a.CAPEM()}
+	var err error
+	c.ServerCert, c.ServerKey, err = a.issue(x509.Certificate{
+		Subject:     pkix.Name{CommonName: id.Job},
+		DNSNames:    []string{id.ServerName()},
+		URIs:        []*url.URL{uri},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}, jobValidity)
+	return c, err
 }
 
 // IssueServer makes a server certificate for the names, of which there is at

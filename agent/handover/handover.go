@@ -73,6 +73,9 @@ type FromLauncher struct {
 	Exit    *Exit    `json:"exit,omitempty"`
 	Cgroup  *Cgroup  `json:"cgroup,omitempty"`
 	Failed  *Failed  `json:"failed,omitempty"`
+	// ExecStarted and ExecExit answer an Exec: at most one of the first, with descriptors, and one of the second.
+	ExecStarted *ExecStarted `json:"execStarted,omitempty"`
+	ExecExit    *ExecExit    `json:"execExit,omitempty"`
 }
 
 // Hello is the launcher's first message.
@@ -101,6 +104,22 @@ type Failed struct {
 type Started struct {
 	// Time is when it was started, by the launcher's clock.
 	Time time.Time `json:"time"`
+}
+
+// ExecStarted tells that a command runs beside the job's.
+type ExecStarted struct {
+	// ID is the Exec's.
+	ID uint64 `json:"id"`
+	// FDs names the descriptors that came with the message, in their order: those of the command's streams.
+	FDs []string `json:"fds"`
+}
+
+// ExecExit tells that a command beside the job's has ended, or was not started.
+type ExecExit struct {
+	// ID is the Exec's.
+	ID uint64 `json:"id"`
+	// Exit is how it ended. Only Code, Signal and Error are set.
+	Exit
 }
 
 // Exit says how the command ended, or why it never ran.
@@ -137,6 +156,9 @@ type FromAgent struct {
 	HangUp bool `json:"hangUp,omitempty"`
 	// InputComplete tells that all input is written: the command may read the end of its stdin.
 	InputComplete bool `json:"inputComplete,omitempty"`
+	// Exec has the launcher start a command beside the job's, and ExecOrder is for one that it has started.
+	Exec      *Exec      `json:"exec,omitempty"`
+	ExecOrder *ExecOrder `json:"execOrder,omitempty"`
 	// Wait asks for another DoneWait before the answer to an Exit.
 	Wait bool `json:"wait,omitempty"`
 	// Done answers an Exit: the agent has taken its last sample.
@@ -144,6 +166,29 @@ type FromAgent struct {
 	// Code, with Done, is the launcher's exit status instead of the command's, so that the
 	// container's is what hodei run ends with; 0: the command's own.
 	Code int `json:"code,omitempty"`
+}
+
+// Exec has the launcher start a command beside the job's. A file with an [ExecCommand] comes with it.
+type Exec struct {
+	// ID is chosen by the agent, which gives out each once.
+	ID uint64 `json:"id"`
+	// Stdin gives the command a pipe for its input; otherwise that is empty.
+	Stdin bool `json:"stdin,omitempty"`
+	// TTY gives the command a terminal in place of pipes, of so many rows and columns; 0: it does not say.
+	TTY     bool   `json:"tty,omitempty"`
+	Rows    uint16 `json:"rows,omitempty"`
+	Columns uint16 `json:"columns,omitempty"`
+}
+
+// ExecOrder is about a command beside the job's; one field besides ID is set.
+type ExecOrder struct {
+	ID uint64 `json:"id"`
+	// Signal is as FromAgent's.
+	Signal int `json:"signal,omitempty"`
+	// HangUp sends SIGHUP, SIGCONT and SIGTERM to each process of the command's session.
+	HangUp bool `json:"hangUp,omitempty"`
+	// InputComplete is as FromAgent's.
+	InputComplete bool `json:"inputComplete,omitempty"`
 }
 
 // Send writes one message, of at most MaxPacket bytes as JSON, with descriptors if any are given.
@@ -336,13 +381,21 @@ func checkHello(h *Hello, n int) error {
 		return fmt.Errorf("the first message is not a hello")
 	case h.Version != Version:
 		return fmt.Errorf("handover version %d, want %d", h.Version, Version)
-	case len(h.FDs) != n:
-		return fmt.Errorf("%d descriptors came for %d names", n, len(h.FDs))
-	case !slices.Contains(h.FDs, FDStdout) && !slices.Contains(h.FDs, FDTerminal):
-		return fmt.Errorf("no stdout pipe came")
 	}
-	for i, name := range h.FDs {
-		if slices.Contains(h.FDs[:i], name) {
+	err := checkNames(h.FDs, n)
+	if err == nil && !slices.Contains(h.FDs, FDStdout) && !slices.Contains(h.FDs, FDTerminal) {
+		err = errors.New("no stdout pipe came")
+	}
+	return err
+}
+
+// checkNames says what is wrong with the names of n descriptors.
+func checkNames(names []string, n int) error {
+	if len(names) != n {
+		return fmt.Errorf("%d descriptors came for %d names", n, len(names))
+	}
+	for i, name := range names {
+		if slices.Contains(names[:i], name) {
 			return fmt.Errorf("descriptor %q came twice", name)
 		}
 	}

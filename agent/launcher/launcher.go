@@ -118,38 +118,39 @@ func Run(ctx context.Context, cfg Config, signals <-chan os.Signal) (int, error)
 		return 0, fmt.Errorf("the agent did not let the command start: %w", err)
 	}
 
-	pid, err := 0, noTerminal.error
+	var found surroundings
+	pid := 0
+	if err = noTerminal; noTerminal.error == nil {
+		found, err = cfg.surround()
+	}
 	if err == nil {
-		pid, err = cfg.start(ends)
+		pid, err = found.start(cfg.Command, ends, false)
 	}
 	ends.closeCommands()
 	if err != nil {
-		code := contract.ExitCannotRun
-		if noTerminal.error == nil && !errors.Is(err, errWorkdir) && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, exec.ErrNotFound)) {
-			code = contract.ExitNotFound
-		}
+		code := codeOf(err)
 		l := &launched{conn: conn}
 		l.exit(handover.Exit{Code: code, Error: err.Error()})
 		return code, nil
 	}
-	l := &launched{conn: conn, pid: pid, grace: cfg.Grace, signals: signals, stdin: ends.inW, terminal: ends.master}
+	l := &launched{
+		child: child{pid: pid, stdin: ends.inW, terminal: ends.master},
+		conn:  conn, grace: cfg.Grace, signals: signals, beside: newBeside(conn, found),
+	}
 	if err := handover.Send(conn, handover.FromLauncher{Started: &handover.Started{Time: time.Now()}}); err != nil {
-		l.signal(unix.SIGKILL)
+		l.kills()
 		return 0, ErrAgentGone
 	}
 	return l.supervise(ctx)
 }
 
-// launched is a running command.
+// launched is the job's command while it runs.
 type launched struct {
+	child
 	conn    *net.UnixConn
-	pid     int
 	grace   time.Duration
 	signals <-chan os.Signal
-	// stdin is our write end of the command's stdin; nil: it has none.
-	stdin *os.File
-	// terminal is the master of the command's terminal; nil: it has none.
-	terminal *os.File
+	beside  *beside
 
 	// The rest is of supervise. told: a signal was passed on.
 	told bool
@@ -160,10 +161,10 @@ type launched struct {
 // supervise forwards signals until the command has ended, tells the agent, and
 // returns the exit status.
 func (l *launched) supervise(ctx context.Context) (int, error) {
-	ended := make(chan syscall.WaitStatus, 1)
-	go reap(l.pid, ended) // until there is no child, or no process
-	orders := make(chan handover.FromAgent)
+	ended := make(chan death)
+	orders := make(chan order)
 	over := make(chan struct{})
+	go reap(ended, over) // until there is no child, or no process
 	var work sync.WaitGroup
 	defer work.Wait()
 	defer func() {
@@ -172,54 +173,82 @@ func (l *launched) supervise(ctx context.Context) (int, error) {
 	}()
 	work.Go(func() { l.receive(orders, over) })
 
-	cancelled, fromAgent := ctx.Done(), (<-chan handover.FromAgent)(orders)
+	cancelled, fromAgent := ctx.Done(), (<-chan order)(orders)
 	for {
 		select {
-		case status := <-ended:
-			return l.end(status, fromAgent)
+		case d := <-ended:
+			if d.pid == l.pid {
+				return l.end(d.status, fromAgent)
+			}
+			l.beside.ended(d)
 		case s := <-l.signals:
 			l.pass(s)
 		case <-cancelled:
 			cancelled = nil
 			l.terminate()
 		case m, ok := <-fromAgent:
-			switch {
-			case !ok: // the agent died: nobody reads the output any more
+			if !ok { // the agent died: nobody reads the output any more
 				fromAgent = nil
 				l.terminate()
-			case m.Signal > 0:
-				l.signal(syscall.Signal(m.Signal))
-			case m.HangUp:
-				l.askToEnd()
-			case m.InputComplete && l.stdin != nil:
-				l.stdin.Close()
+				continue
 			}
+			l.obey(m)
 		case <-l.kill:
-			l.signal(unix.SIGKILL)
+			l.kills()
 		}
 	}
 }
 
+// obey does what the agent has ordered.
+func (l *launched) obey(m order) {
+	switch {
+	case m.Exec != nil: // here, on the thread that does not end: it is the parent that children die with
+		l.beside.start(m.Exec, m.fds)
+		return
+	case m.ExecOrder != nil:
+		l.beside.obey(m.ExecOrder)
+	case m.Signal == int(unix.SIGKILL):
+		l.kills()
+	case m.Signal > 0:
+		l.signal(syscall.Signal(m.Signal))
+	case m.HangUp:
+		l.askToEnd()
+	case m.InputComplete && l.stdin != nil:
+		l.stdin.Close()
+	}
+	handover.CloseAll(m.fds)
+}
+
+// order is a message of the agent and the descriptors that came with it, which whoever takes it closes.
+type order struct {
+	handover.FromAgent
+	fds []int
+}
+
 // receive hands on what the agent says, until it has gone or over is closed, and closes orders.
-func (l *launched) receive(orders chan<- handover.FromAgent, over <-chan struct{}) {
+func (l *launched) receive(orders chan<- order, over <-chan struct{}) {
 	defer close(orders)
 	for {
-		var m handover.FromAgent
-		if _, err := handover.Receive(l.conn, &m); err != nil {
+		var m order
+		var err error
+		if m.fds, err = handover.Receive(l.conn, &m.FromAgent); err != nil {
 			return
 		}
 		select {
 		case orders <- m:
 		case <-over:
+			handover.CloseAll(m.fds)
 			return
 		}
 	}
 }
 
 // end tells the agent how the command has ended, unless it has gone, which nil orders say. What the
-// command left running in its group ends with it, as it would with process 1 of a container.
-func (l *launched) end(status syscall.WaitStatus, orders <-chan handover.FromAgent) (int, error) {
-	defer l.signal(unix.SIGKILL)
+// command left running in its group ends with it, as it would with process 1 of a container, and so do the
+// commands beside it.
+func (l *launched) end(status syscall.WaitStatus, orders <-chan order) (int, error) {
+	defer l.kills()
+	l.beside.end()
 	msg := exitStatus(status)
 	msg.Told = l.told
 	addUsed(&msg)
@@ -248,7 +277,7 @@ func (l *launched) pass(s os.Signal) {
 		l.terminate()
 	default: // twice: somebody is in a hurry
 		l.signal(unix.SIGTERM)
-		l.signal(unix.SIGKILL)
+		l.kills()
 	}
 }
 
@@ -266,42 +295,54 @@ func (l *launched) askToEnd() {
 		l.signal(unix.SIGTERM)
 		return
 	}
-	for _, s := range []syscall.Signal{unix.SIGHUP, unix.SIGCONT, unix.SIGTERM} {
-		signalSession(l.pid, s)
+	hangUp(l.pid)
+}
+
+// kills sends SIGKILL to the command, and to all there is in the container.
+func (l *launched) kills() {
+	l.signal(unix.SIGKILL)
+	if os.Getpid() == 1 {
+		_ = unix.Kill(-1, unix.SIGKILL)
 	}
 }
 
+// child is a command that we have started. It leads a process group, and at a terminal a session.
+type child struct {
+	pid int
+	// stdin is our write end of the command's stdin; nil: it has none.
+	stdin *os.File
+	// terminal is the master of the command's terminal; nil: it has none.
+	terminal *os.File
+}
+
 // signal reaches the command's whole process group, and the command itself where it has left that. At a
-// terminal it reaches the group in the foreground, as a key would. SIGKILL reaches the whole session, and
-// all there is in the container.
-func (l *launched) signal(s syscall.Signal) {
+// terminal it reaches the group in the foreground, as a key would. SIGKILL reaches the whole session.
+func (c *child) signal(s syscall.Signal) {
 	switch {
-	case l.terminal == nil:
+	case c.terminal == nil:
 	case s == unix.SIGKILL:
-		signalSession(l.pid, s)
+		signalSession(c.pid, s)
 	default:
-		if group, err := unix.IoctlGetInt(int(l.terminal.Fd()), unix.TIOCGPGRP); err == nil && group > 0 {
+		if group, err := unix.IoctlGetInt(int(c.terminal.Fd()), unix.TIOCGPGRP); err == nil && group > 0 {
 			_ = unix.Kill(-group, s)
 			return
 		}
 	}
-	_ = unix.Kill(-l.pid, s)
-	if group, err := unix.Getpgid(l.pid); err == nil && group != l.pid {
-		_ = unix.Kill(l.pid, s)
-	}
-	if s == unix.SIGKILL && os.Getpid() == 1 {
-		_ = unix.Kill(-1, s)
+	_ = unix.Kill(-c.pid, s)
+	if group, err := unix.Getpgid(c.pid); err == nil && group != c.pid {
+		_ = unix.Kill(c.pid, s)
 	}
 }
 
 // awaitDone waits for the agent's Done, at most DoneWait after its last word, and returns the
 // exit status that it asks for; 0: none.
-func (l *launched) awaitDone(orders <-chan handover.FromAgent) int {
+func (l *launched) awaitDone(orders <-chan order) int {
 	timeout := time.NewTimer(handover.DoneWait)
 	defer timeout.Stop()
 	for {
 		select {
 		case m, ok := <-orders:
+			handover.CloseAll(m.fds)
 			if !ok || m.Done {
 				return m.Code
 			}
@@ -329,20 +370,28 @@ func (l *launched) exit(msg handover.Exit) {
 	}
 }
 
-// reap waits for every child, the command's orphans included, and reports pid's
-// status. It ends when there is no child left.
-func reap(pid int, ended chan<- syscall.WaitStatus) {
+// death is the end of a child.
+type death struct {
+	pid    int
+	status syscall.WaitStatus
+}
+
+// reap waits for every child, the orphans of commands included, and reports each until over is closed. It ends
+// when there is no child left.
+func reap(ended chan<- death, over <-chan struct{}) {
 	for {
-		var status syscall.WaitStatus
-		got, err := syscall.Wait4(-1, &status, 0, nil)
+		var d death
+		var err error
+		d.pid, err = syscall.Wait4(-1, &d.status, 0, nil)
 		if err == syscall.EINTR {
 			continue
 		}
 		if err != nil {
 			return
 		}
-		if got == pid {
-			ended <- status
+		select {
+		case ended <- d:
+		case <-over:
 		}
 	}
 }
@@ -520,16 +569,8 @@ func closeFiles(files ...*os.File) {
 
 // sayHello passes the pipes or the terminal, the cgroup directory and our own output to the agent.
 func sayHello(c *net.UnixConn, p *pipes) error {
-	names, fds := []string{handover.FDContainerOut, handover.FDContainerErr}, []int{1, 2}
-	for _, f := range []struct {
-		name string
-		file *os.File
-	}{{handover.FDStdout, p.outR}, {handover.FDStderr, p.errR}, {handover.FDStdin, p.inW}, {handover.FDTerminal, p.master}} {
-		if f.file != nil {
-			names = append(names, f.name)
-			fds = append(fds, int(f.file.Fd()))
-		}
-	}
+	names, fds := p.agents()
+	names, fds = append(names, handover.FDContainerOut, handover.FDContainerErr), append(fds, 1, 2)
 	hello := &handover.Hello{Version: handover.Version}
 	if dir, own2, err := openCgroup(); err == nil {
 		defer dir.Close()
@@ -596,18 +637,13 @@ func findProgram(name string) (string, error) {
 	return filepath.Abs(path)
 }
 
-// start starts the command in a process group of its own, or at a terminal in a session of its own, and
-// returns its process id.
+// start starts a command in a process group of its own, or at a terminal or where that is asked for in a session
+// of its own, and returns its process id.
 // It is not os/exec's: reap waits for all children, and the two would take each other's.
-func (cfg Config) start(p *pipes) (int, error) {
-	s, err := cfg.surround()
-	if err != nil {
-		return 0, err
-	}
-	command := cfg.Command
+func (s surroundings) start(command []string, p *pipes, session bool) (int, error) {
 	stdin, stdout, stderr := p.commands()
 	// Outside a container the command would outlive a launcher that is killed.
-	attr := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	attr := &syscall.SysProcAttr{Setpgid: !session, Setsid: session, Pdeathsig: syscall.SIGKILL}
 	if p.slave != nil {
 		attr.Setpgid, attr.Setsid, attr.Setctty = false, true, true // of its stdin
 	}
@@ -627,6 +663,17 @@ func (cfg Config) start(p *pipes) (int, error) {
 		return 0, notRun(command[0], err)
 	}
 	return pid, nil
+}
+
+// codeOf returns the exit status for a command that could not be started.
+func codeOf(err error) int {
+	if _, terminal := errors.AsType[cannotRun](err); terminal || errors.Is(err, errWorkdir) {
+		return contract.ExitCannotRun
+	}
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, exec.ErrNotFound) {
+		return contract.ExitNotFound
+	}
+	return contract.ExitCannotRun
 }
 
 // notExecutable says why the kernel knows no way to execute a file.

@@ -140,11 +140,11 @@ func TestAwaitDone(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				orders, over := make(chan handover.FromAgent, len(tt.orders)), make(chan struct{})
+				orders, over := make(chan order, len(tt.orders)), make(chan struct{})
 				go func() {
 					for _, m := range tt.orders {
 						time.Sleep(step)
-						orders <- m
+						orders <- order{FromAgent: m}
 					}
 					if tt.gone {
 						time.Sleep(step)

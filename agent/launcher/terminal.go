@@ -1,12 +1,9 @@
 package launcher
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,6 +13,8 @@ var ptmx = []string{"/dev/ptmx", "/dev/pts/ptmx"}
 
 // cannotRun is why a command can't be started.
 type cannotRun struct{ error }
+
+func (e cannotRun) Unwrap() error { return e.error }
 
 // openTerminal makes a terminal by the last of the paths that can be opened: its master, and the slave that
 // the command gets.
@@ -60,53 +59,4 @@ func openSlave(master int) (*os.File, error) {
 		_ = unix.IoctlSetTermios(int(fd), unix.TCSETS, modes) // else it erases bytes
 	}
 	return os.NewFile(fd, "terminal"), nil
-}
-
-// sessionLooks bounds how often signalSession looks for processes that were just made.
-const sessionLooks = 5
-
-// signalSession sends a signal once to every process of the session that pid leads, in whatever process
-// group it is. A process that is made meanwhile may be missed if it makes others without end.
-func signalSession(pid int, s syscall.Signal) {
-	told := map[int]bool{}
-	for range sessionLooks {
-		before := len(told)
-		entries, err := os.ReadDir("/proc")
-		if err != nil {
-			_ = unix.Kill(-pid, s)
-			return
-		}
-		for _, e := range entries {
-			member, err := strconv.Atoi(e.Name())
-			if err != nil || told[member] || member != pid && sessionOf(member) != pid {
-				continue
-			}
-			told[member] = true
-			_ = unix.Kill(member, s)
-		}
-		if len(told) == before {
-			return
-		}
-	}
-}
-
-// sessionOf returns the session of a process; 0: it has gone.
-func sessionOf(pid int) int {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	return parseSession(stat)
-}
-
-// parseSession reads the session of /proc/PID/stat: proc_pid_stat(5). The name, in parentheses, may have any
-// bytes in it.
-func parseSession(stat []byte) int {
-	_, rest, _ := bytes.Cut(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" "))
-	fields := bytes.Fields(rest) // state, parent, group, session
-	if len(fields) < 4 {
-		return 0
-	}
-	session, _ := strconv.Atoi(string(fields[3]))
-	return session
 }

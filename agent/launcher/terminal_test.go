@@ -24,16 +24,3 @@ func TestOpenTerminal(t *testing.T) {
 	master.Close()
 	slave.Close()
 }
-
-func TestParseSession(t *testing.T) {
-	for stat, want := range map[string]int{
-		"12 (sh) S 1 12 11 34816 12 4194304": 11,
-		"12 (a) S 1 (b) 3) S 1 12 11 0":      11,
-		"12 (sh) S 1 12":                     0,
-		"":                                   0,
-	} {
-		if got := parseSession([]byte(stat)); got != want {
-			t.Errorf("session %d of %q, want %d", got, stat, want)
-		}
-	}
-}

@@ -11,8 +11,12 @@ import (
 
 // OutOfMemory says what the OOM killer has done to the job; empty: nothing, or the kernel does not tell. It compares
 // the usage before the command's start with that after its end.
-func OutOfMemory(before, after *hodeipb.Usage) string {
+// Of the processes that were killed, so many as others says were not the job's.
+func OutOfMemory(before, after *hodeipb.Usage, others uint64) string {
 	victim := after.GetOomVictim()
+	if others > 0 && after.GetOomKills() <= before.GetOomKills()+others {
+		return ""
+	}
 	if after.GetOomKills() <= before.GetOomKills() && victim == nil {
 		return ""
 	}

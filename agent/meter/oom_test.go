@@ -54,7 +54,7 @@ func TestOutOfMemory(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			if got := OutOfMemory(test.before, test.after); got != test.want {
+			if got := OutOfMemory(test.before, test.after, 0); got != test.want {
 				t.Errorf("got  %q\nwant %q", got, test.want)
 			}
 		})

@@ -33,15 +33,32 @@ type Sampler struct {
 	changed chan struct{}
 	// wished tells run that wishes have changed.
 	wished chan struct{}
+	// asked has run take a sample now, and close what it gets. stopped is closed when run has ended, or will not begin.
+	asked   chan chan<- struct{}
+	stopped chan struct{}
 }
 
 // NewSampler returns a sampler that has no sample yet.
 func NewSampler() *Sampler {
-	return &Sampler{changed: make(chan struct{}), wished: make(chan struct{}, 1)}
+	return &Sampler{
+		changed: make(chan struct{}), wished: make(chan struct{}, 1), asked: make(chan chan<- struct{}), stopped: make(chan struct{}),
+	}
 }
 
 // Latest returns the last sample; nil: there is none.
 func (s *Sampler) Latest() *hodeipb.Metrics { return s.last.Load() }
+
+// Refresh takes a sample between Start and its finish, and returns what is used; nil: that can't be measured. Before and
+// after that it returns what the last sample says.
+func (s *Sampler) Refresh() *hodeipb.Usage {
+	taken := make(chan struct{})
+	select {
+	case s.asked <- taken:
+		<-taken
+	case <-s.stopped:
+	}
+	return s.Latest().GetUsage()
+}
 
 // Join asks for a sample every interval, or every LeastInterval if that is longer, until leave is called.
 func (s *Sampler) Join(interval time.Duration) (leave func()) {
@@ -87,6 +104,7 @@ func (s *Sampler) Start(measure func() *hodeipb.Metrics) (finish func(before fun
 	return func(before func()) (*hodeipb.Usage, *hodeipb.Usage) {
 		close(stop)
 		work.Wait()
+		close(s.stopped)
 		before()
 		s.take(measure(), true)
 		return first, s.Latest().GetUsage()
@@ -119,6 +137,9 @@ func (s *Sampler) run(measure func() *hodeipb.Metrics, stop <-chan struct{}) {
 			began = time.Now()
 			s.take(measure(), false)
 		case <-s.wished:
+		case taken := <-s.asked:
+			s.take(measure(), false)
+			close(taken)
 		case <-stop:
 			return
 		}

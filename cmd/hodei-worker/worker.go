@@ -144,7 +144,7 @@ func config(getenv func(string) string) (agent.Config, error) {
 		Attempt: getenv(contract.EnvAttempt), AttemptUID: getenv(contract.EnvAttemptUID),
 		Version: version,
 		Socket:  getenv(contract.EnvSocket), SpoolDir: getenv(contract.EnvSpoolDir),
-		Listen: getenv(contract.EnvListen), Server: getenv(contract.EnvServerAddress),
+		Listen: getenv(contract.EnvListen), Server: getenv(contract.EnvServerAddress), ExecSocket: getenv(contract.EnvExecSocket),
 		Retries:        getenv(contract.EnvRetries) != "" && getenv(contract.EnvRetries) != "0",
 		EvictionDir:    getenv(contract.EnvEvictionDir),
 		InPod:          getenv("KUBERNETES_SERVICE_HOST") != "", // the kubelet's, for every container
@@ -231,6 +231,7 @@ func readWords(cfg *agent.Config, getenv func(string) string) error {
 	}{
 		{contract.EnvDetached, &cfg.Detached}, {contract.EnvContainerLogs, &cfg.ContainerLogs},
 		{contract.EnvEndCopied, &cfg.EndCopied}, {contract.EnvStdin, &cfg.Stdin}, {contract.EnvTTY, &cfg.TTY},
+		{contract.EnvExec, &cfg.Exec},
 	} {
 		switch v := getenv(b.name); v {
 		case "", "0":

@@ -97,6 +97,15 @@ func JobURI(namespace, job string) string {
 	return JobURIPrefix + namespace + JobURIMiddle + job
 }
 
+// JobExecURI returns the SPIFFE URI of a certificate with which commands may be run beside a job's: that of
+// the job with ExecPath behind it. It is the only URI name of that certificate.
+func JobExecURI(namespace, job string) string {
+	return JobURI(namespace, job) + ExecPath
+}
+
+// ExecPath is the end of a JobExecURI.
+const ExecPath = "/exec"
+
 // The parts of a job's URI around the namespace. A label has no slash, so JobURIMiddle is never
 // part of a name.
 const (

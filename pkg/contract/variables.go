@@ -30,6 +30,10 @@ const (
 	// EnvTTY is True if stdin, stdout and stderr of the command are a terminal. EnvStdin is True then, and
 	// the launcher has FlagTTY in place of FlagStdin.
 	EnvTTY = "HODEI_TTY"
+	// EnvExec is True if coordinators whose certificate has JobExecURI may have commands run beside the job's.
+	EnvExec = "HODEI_EXEC"
+	// EnvExecSocket is the path of a unix socket on which such coordinators arrive, where EnvListen is not set.
+	EnvExecSocket = "HODEI_EXEC_SOCKET"
 	// EnvContainerLogs is True to copy the output to the log of the job's container.
 	EnvContainerLogs = "HODEI_CONTAINER_LOGS"
 	// EnvEndCopied is True if the agent need not wait for a coordinator when that log has all.

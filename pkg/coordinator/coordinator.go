@@ -137,7 +137,8 @@ type settings struct {
 	silent          bool
 	metricsInterval time.Duration
 	newSamples      bool
-	input           *Input // nil: none is sent
+	input           *Input     // nil: none is sent
+	exec            *Execution // nil: jobs are followed
 	handshake       func(err error)
 	turnedAway      func(from net.Addr, err error)
 	// window is the flow control window of a stream, in bytes.
@@ -215,6 +216,9 @@ func (s *service) server() *grpc.Server {
 func (s *service) Attach(stream hodeipb.Coordinator_AttachServer) error {
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
+	if s.policy.settings().exec != nil {
+		return status.Error(codes.Unimplemented, "here a command is run beside the job's, and nobody follows the job")
+	}
 	messages := s.receive(ctx, stream)
 
 	hello, err := s.awaitHello(ctx, messages)
@@ -338,6 +342,9 @@ type codec struct{ hodeipb.Codec }
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	in, ok := v.(*inbound)
 	if !ok {
+		if n := data.Len(); n > hodeipb.MaxExecMessageBytes {
+			return fmt.Errorf("a message of %d bytes, more than %d", n, hodeipb.MaxExecMessageBytes)
+		}
 		return c.Codec.Unmarshal(data, v)
 	}
 	in.refused = c.Codec.Unmarshal(data, in.Envelope)

@@ -45,6 +45,7 @@ type Input struct {
 	over   chan struct{} // closed by end: the agent wants no more
 	end    func()
 	redraw bool // see Redraw
+	window int  // so many bytes may be sent that are not acknowledged
 	work   sync.WaitGroup
 
 	mu      sync.Mutex
@@ -74,7 +75,7 @@ type Input struct {
 func NewInput(source io.Reader, again func() error) *Input {
 	over := make(chan struct{})
 	return &Input{
-		source: source, again: again, id: rand.Text(),
+		source: source, again: again, id: rand.Text(), window: hodeipb.InputWindow,
 		failed: make(chan error, 1), over: over, end: sync.OnceFunc(func() { close(over) }), changed: make(chan struct{}),
 	}
 }
@@ -255,7 +256,7 @@ func (in *Input) read() {
 func (in *Input) room() (int, <-chan struct{}) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	switch room := hodeipb.InputWindow - len(in.data); {
+	switch room := in.window - len(in.data); {
 	case in.closed || in.done || in.complete:
 		return 0, nil
 	case room == 0:

@@ -32,6 +32,9 @@ type Server struct {
 	NewSamples bool
 	// Input, if not nil, is sent to the command of an attempt that takes input.
 	Input *Input
+	// Exec, if not nil, is all that the agents are asked for: the first that attaches runs it. TLS has the
+	// certificate for that, and Follower is not used.
+	Exec *Execution
 	// Handshake, if not nil, is told how a TLS handshake ended in which each side has
 	// spoken: nil, or why one refused the other's certificate. Calls may overlap, and
 	// one that takes its time holds up that connection.
@@ -95,7 +98,7 @@ type oneJob struct{ *Server }
 
 func (p oneJob) settings() settings {
 	return settings{
-		tls: p.TLS, silent: p.Silent, metricsInterval: p.MetricsInterval, newSamples: p.NewSamples, input: p.Input,
+		tls: p.TLS, silent: p.Silent, metricsInterval: p.MetricsInterval, newSamples: p.NewSamples, input: p.Input, exec: p.Exec,
 		handshake: p.Handshake, turnedAway: p.TurnedAway, window: windowBytes,
 	}
 }

@@ -59,6 +59,9 @@ type Attachment struct {
 	NewSamples bool
 	// Input, if not nil, is the stdin of the job's command.
 	Input *coordinator.Input
+	// Exec, if not nil, is all that is wanted of the job's agents: that one runs a command beside the job's. Recorder,
+	// Every and Input are not used then.
+	Exec *coordinator.Execution
 	// Unserved only watches the job, because its agents can't be reached.
 	Unserved bool
 	// Report, if not nil, is told the phases of the job, one after the other. No call begins after
@@ -156,8 +159,10 @@ func (a *Attachment) Run(ctx context.Context, act func(context.Context, *Events)
 // prepare sets up the server. Refused certificates are told to told; if that does not end, fail ends the meeting.
 func (a *Attachment) prepare(told chan<- *job.Failure, fail context.CancelCauseFunc) {
 	a.server.TLS, a.server.Namespace, a.server.Job = a.Job.TLS(), a.Namespace, a.Name
-	a.server.Follower, a.server.Silent = a.Recorder, a.Recorder.Store == nil
-	a.server.MetricsInterval, a.server.NewSamples, a.server.Input = a.Every, a.NewSamples, a.Input
+	if a.server.Exec = a.Exec; a.Exec == nil {
+		a.server.Follower, a.server.Silent = a.Recorder, a.Recorder.Store == nil
+		a.server.MetricsInterval, a.server.NewSamples, a.server.Input = a.Every, a.NewSamples, a.Input
+	}
 	if r, ok := a.Job.(refuser); ok {
 		h := &handshakes{
 			refused: func(err error) {

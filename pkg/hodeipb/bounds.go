@@ -36,6 +36,18 @@ const (
 	MaxClientBytes = 64
 )
 
+// Bounds of a command that runs beside the job's.
+const (
+	// ExecInputWindow is as InputWindow: an agent may have several such commands, in little memory.
+	ExecInputWindow = 512 << 10
+	// MaxExecOutputBytes is the most data of one ExecOutput.
+	MaxExecOutputBytes = 64 << 10
+	// MaxExecBytes is the most that an ExecStart has of arguments, variables and directory.
+	MaxExecBytes = 1 << 20
+	// MaxExecMessageBytes is the longest ExecFromAgent.
+	MaxExecMessageBytes = MaxExecOutputBytes + 1<<10
+)
+
 // head is what a message holds besides the data of a batch.
 type head struct{ bytes, parts int }
 

@@ -1980,7 +1980,9 @@ type ExitRecord struct {
 	Probes []*Probe `protobuf:"bytes,13,rep,name=probes,proto3" json:"probes,omitempty"`
 	// The Pod was told to end while the command ran, which then exited by itself: code is
 	// its own. By whom and why, the Pod's status says.
-	PodEnded      bool `protobuf:"varint,14,opt,name=pod_ended,json=podEnded,proto3" json:"pod_ended,omitempty"`
+	PodEnded bool `protobuf:"varint,14,opt,name=pod_ended,json=podEnded,proto3" json:"pod_ended,omitempty"`
+	// How many commands were started beside the job's: see Coordinator.Exec. What they have used is in usage.
+	Execs         uint32 `protobuf:"varint,15,opt,name=execs,proto3" json:"execs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2111,6 +2113,13 @@ func (x *ExitRecord) GetPodEnded() bool {
 		return x.PodEnded
 	}
 	return false
+}
+
+func (x *ExitRecord) GetExecs() uint32 {
+	if x != nil {
+		return x.Execs
+	}
+	return 0
 }
 
 // Control is an order to the agent.
@@ -2428,6 +2437,509 @@ func (x *JobEnded) GetMessage() string {
 	return ""
 }
 
+// ExecFromAgent is a message of the agent about a command that runs beside the job's.
+type ExecFromAgent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*ExecFromAgent_Hello
+	//	*ExecFromAgent_Started
+	//	*ExecFromAgent_Output
+	//	*ExecFromAgent_InputAck
+	//	*ExecFromAgent_Exit
+	Message       isExecFromAgent_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExecFromAgent) Reset() {
+	*x = ExecFromAgent{}
+	mi := &file_worker_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecFromAgent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecFromAgent) ProtoMessage() {}
+
+func (x *ExecFromAgent) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecFromAgent.ProtoReflect.Descriptor instead.
+func (*ExecFromAgent) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ExecFromAgent) GetMessage() isExecFromAgent_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *ExecFromAgent) GetHello() *Hello {
+	if x != nil {
+		if x, ok := x.Message.(*ExecFromAgent_Hello); ok {
+			return x.Hello
+		}
+	}
+	return nil
+}
+
+func (x *ExecFromAgent) GetStarted() *ExecStarted {
+	if x != nil {
+		if x, ok := x.Message.(*ExecFromAgent_Started); ok {
+			return x.Started
+		}
+	}
+	return nil
+}
+
+func (x *ExecFromAgent) GetOutput() *ExecOutput {
+	if x != nil {
+		if x, ok := x.Message.(*ExecFromAgent_Output); ok {
+			return x.Output
+		}
+	}
+	return nil
+}
+
+func (x *ExecFromAgent) GetInputAck() *InputAck {
+	if x != nil {
+		if x, ok := x.Message.(*ExecFromAgent_InputAck); ok {
+			return x.InputAck
+		}
+	}
+	return nil
+}
+
+func (x *ExecFromAgent) GetExit() *ExecExit {
+	if x != nil {
+		if x, ok := x.Message.(*ExecFromAgent_Exit); ok {
+			return x.Exit
+		}
+	}
+	return nil
+}
+
+type isExecFromAgent_Message interface {
+	isExecFromAgent_Message()
+}
+
+type ExecFromAgent_Hello struct {
+	Hello *Hello `protobuf:"bytes,1,opt,name=hello,proto3,oneof"`
+}
+
+type ExecFromAgent_Started struct {
+	// The command runs.
+	Started *ExecStarted `protobuf:"bytes,2,opt,name=started,proto3,oneof"`
+}
+
+type ExecFromAgent_Output struct {
+	Output *ExecOutput `protobuf:"bytes,3,opt,name=output,proto3,oneof"`
+}
+
+type ExecFromAgent_InputAck struct {
+	InputAck *InputAck `protobuf:"bytes,4,opt,name=input_ack,json=inputAck,proto3,oneof"`
+}
+
+type ExecFromAgent_Exit struct {
+	Exit *ExecExit `protobuf:"bytes,5,opt,name=exit,proto3,oneof"`
+}
+
+func (*ExecFromAgent_Hello) isExecFromAgent_Message() {}
+
+func (*ExecFromAgent_Started) isExecFromAgent_Message() {}
+
+func (*ExecFromAgent_Output) isExecFromAgent_Message() {}
+
+func (*ExecFromAgent_InputAck) isExecFromAgent_Message() {}
+
+func (*ExecFromAgent_Exit) isExecFromAgent_Message() {}
+
+// ExecToAgent is a message of the coordinator about a command that runs beside the job's.
+type ExecToAgent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*ExecToAgent_Start
+	//	*ExecToAgent_Input
+	//	*ExecToAgent_TerminalSize
+	//	*ExecToAgent_Signal
+	Message       isExecToAgent_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExecToAgent) Reset() {
+	*x = ExecToAgent{}
+	mi := &file_worker_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecToAgent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecToAgent) ProtoMessage() {}
+
+func (x *ExecToAgent) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecToAgent.ProtoReflect.Descriptor instead.
+func (*ExecToAgent) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ExecToAgent) GetMessage() isExecToAgent_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *ExecToAgent) GetStart() *ExecStart {
+	if x != nil {
+		if x, ok := x.Message.(*ExecToAgent_Start); ok {
+			return x.Start
+		}
+	}
+	return nil
+}
+
+func (x *ExecToAgent) GetInput() *Input {
+	if x != nil {
+		if x, ok := x.Message.(*ExecToAgent_Input); ok {
+			return x.Input
+		}
+	}
+	return nil
+}
+
+func (x *ExecToAgent) GetTerminalSize() *TerminalSize {
+	if x != nil {
+		if x, ok := x.Message.(*ExecToAgent_TerminalSize); ok {
+			return x.TerminalSize
+		}
+	}
+	return nil
+}
+
+func (x *ExecToAgent) GetSignal() int32 {
+	if x != nil {
+		if x, ok := x.Message.(*ExecToAgent_Signal); ok {
+			return x.Signal
+		}
+	}
+	return 0
+}
+
+type isExecToAgent_Message interface {
+	isExecToAgent_Message()
+}
+
+type ExecToAgent_Start struct {
+	Start *ExecStart `protobuf:"bytes,1,opt,name=start,proto3,oneof"`
+}
+
+type ExecToAgent_Input struct {
+	// As in Attach, save that at most 512 KiB have been sent that no InputAck has acknowledged.
+	Input *Input `protobuf:"bytes,2,opt,name=input,proto3,oneof"`
+}
+
+type ExecToAgent_TerminalSize struct {
+	TerminalSize *TerminalSize `protobuf:"bytes,3,opt,name=terminal_size,json=terminalSize,proto3,oneof"`
+}
+
+type ExecToAgent_Signal struct {
+	// Send this signal to the command's process group.
+	Signal int32 `protobuf:"varint,4,opt,name=signal,proto3,oneof"`
+}
+
+func (*ExecToAgent_Start) isExecToAgent_Message() {}
+
+func (*ExecToAgent_Input) isExecToAgent_Message() {}
+
+func (*ExecToAgent_TerminalSize) isExecToAgent_Message() {}
+
+func (*ExecToAgent_Signal) isExecToAgent_Message() {}
+
+// ExecStart says what is to be run. Everything in it may be any bytes but 0, at most 1 MiB together.
+type ExecStart struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The program and its arguments.
+	Command [][]byte `protobuf:"bytes,1,rep,name=command,proto3" json:"command,omitempty"`
+	// Variables, NAME=value, in place of those of that name that the job's command has.
+	Environment [][]byte `protobuf:"bytes,2,rep,name=environment,proto3" json:"environment,omitempty"`
+	// Directory to start in, from that of the job's command; empty: that one.
+	Directory []byte `protobuf:"bytes,3,opt,name=directory,proto3" json:"directory,omitempty"`
+	// Stdin is what comes as Input; false: it is empty.
+	Stdin bool `protobuf:"varint,4,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	// With stdin: stdin, stdout and stderr of the command are a terminal.
+	Tty bool `protobuf:"varint,5,opt,name=tty,proto3" json:"tty,omitempty"`
+	// Size of that terminal; absent: it has none.
+	TerminalSize  *TerminalSize `protobuf:"bytes,6,opt,name=terminal_size,json=terminalSize,proto3" json:"terminal_size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExecStart) Reset() {
+	*x = ExecStart{}
+	mi := &file_worker_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecStart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecStart) ProtoMessage() {}
+
+func (x *ExecStart) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecStart.ProtoReflect.Descriptor instead.
+func (*ExecStart) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ExecStart) GetCommand() [][]byte {
+	if x != nil {
+		return x.Command
+	}
+	return nil
+}
+
+func (x *ExecStart) GetEnvironment() [][]byte {
+	if x != nil {
+		return x.Environment
+	}
+	return nil
+}
+
+func (x *ExecStart) GetDirectory() []byte {
+	if x != nil {
+		return x.Directory
+	}
+	return nil
+}
+
+func (x *ExecStart) GetStdin() bool {
+	if x != nil {
+		return x.Stdin
+	}
+	return false
+}
+
+func (x *ExecStart) GetTty() bool {
+	if x != nil {
+		return x.Tty
+	}
+	return false
+}
+
+func (x *ExecStart) GetTerminalSize() *TerminalSize {
+	if x != nil {
+		return x.TerminalSize
+	}
+	return nil
+}
+
+// ExecStarted says that the command runs.
+type ExecStarted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExecStarted) Reset() {
+	*x = ExecStarted{}
+	mi := &file_worker_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecStarted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecStarted) ProtoMessage() {}
+
+func (x *ExecStarted) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecStarted.ProtoReflect.Descriptor instead.
+func (*ExecStarted) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{27}
+}
+
+// ExecOutput is a piece of what the command has printed.
+type ExecOutput struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Stream Stream                 `protobuf:"varint,1,opt,name=stream,proto3,enum=hodei.worker.v1.Stream" json:"stream,omitempty"`
+	// At most 64 KiB.
+	Data          []byte `protobuf:"bytes,15,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExecOutput) Reset() {
+	*x = ExecOutput{}
+	mi := &file_worker_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecOutput) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecOutput) ProtoMessage() {}
+
+func (x *ExecOutput) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecOutput.ProtoReflect.Descriptor instead.
+func (*ExecOutput) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ExecOutput) GetStream() Stream {
+	if x != nil {
+		return x.Stream
+	}
+	return Stream_STREAM_UNSPECIFIED
+}
+
+func (x *ExecOutput) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// ExecExit says how the command has ended, or why it was not started.
+type ExecExit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in ExitRecord.
+	Code   int32 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
+	Signal int32 `protobuf:"varint,2,opt,name=signal,proto3" json:"signal,omitempty"`
+	// Why it was not started, or what ended it, in one line; empty: it ended by itself.
+	Error string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	// Whether it was not started.
+	NotStarted    bool `protobuf:"varint,4,opt,name=not_started,json=notStarted,proto3" json:"not_started,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExecExit) Reset() {
+	*x = ExecExit{}
+	mi := &file_worker_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecExit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecExit) ProtoMessage() {}
+
+func (x *ExecExit) ProtoReflect() protoreflect.Message {
+	mi := &file_worker_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecExit.ProtoReflect.Descriptor instead.
+func (*ExecExit) Descriptor() ([]byte, []int) {
+	return file_worker_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ExecExit) GetCode() int32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *ExecExit) GetSignal() int32 {
+	if x != nil {
+		return x.Signal
+	}
+	return 0
+}
+
+func (x *ExecExit) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *ExecExit) GetNotStarted() bool {
+	if x != nil {
+		return x.NotStarted
+	}
+	return false
+}
+
 var File_worker_proto protoreflect.FileDescriptor
 
 const file_worker_proto_rawDesc = "" +
@@ -2607,7 +3119,7 @@ const file_worker_proto_rawDesc = "" +
 	"\x03pid\x18\x02 \x01(\rR\x03pid\x12\x14\n" +
 	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\x12\x1f\n" +
 	"\vlimit_bytes\x18\x04 \x01(\x04R\n" +
-	"limitBytes\"\xd4\x03\n" +
+	"limitBytes\"\xea\x03\n" +
 	"\n" +
 	"ExitRecord\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x16\n" +
@@ -2627,7 +3139,8 @@ const file_worker_proto_rawDesc = "" +
 	"pipes_held\x18\v \x01(\bR\tpipesHeld\x12\x12\n" +
 	"\x04lost\x18\f \x01(\x04R\x04lost\x12.\n" +
 	"\x06probes\x18\r \x03(\v2\x16.hodei.worker.v1.ProbeR\x06probes\x12\x1b\n" +
-	"\tpod_ended\x18\x0e \x01(\bR\bpodEnded\"\x8f\x02\n" +
+	"\tpod_ended\x18\x0e \x01(\bR\bpodEnded\x12\x14\n" +
+	"\x05execs\x18\x0f \x01(\rR\x05execs\"\x8f\x02\n" +
 	"\aControl\x12\x18\n" +
 	"\x06signal\x18\x01 \x01(\x05H\x00R\x06signal\x121\n" +
 	"\x06cancel\x18\x02 \x01(\v2\x17.hodei.worker.v1.CancelH\x00R\x06cancel\x124\n" +
@@ -2643,7 +3156,38 @@ const file_worker_proto_rawDesc = "" +
 	"LeaveInput\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\tR\amessage\"$\n" +
 	"\bJobEnded\x12\x18\n" +
-	"\amessage\x18\x01 \x01(\tR\amessage*\"\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\"\xa6\x02\n" +
+	"\rExecFromAgent\x12.\n" +
+	"\x05hello\x18\x01 \x01(\v2\x16.hodei.worker.v1.HelloH\x00R\x05hello\x128\n" +
+	"\astarted\x18\x02 \x01(\v2\x1c.hodei.worker.v1.ExecStartedH\x00R\astarted\x125\n" +
+	"\x06output\x18\x03 \x01(\v2\x1b.hodei.worker.v1.ExecOutputH\x00R\x06output\x128\n" +
+	"\tinput_ack\x18\x04 \x01(\v2\x19.hodei.worker.v1.InputAckH\x00R\binputAck\x12/\n" +
+	"\x04exit\x18\x05 \x01(\v2\x19.hodei.worker.v1.ExecExitH\x00R\x04exitB\t\n" +
+	"\amessage\"\xdc\x01\n" +
+	"\vExecToAgent\x122\n" +
+	"\x05start\x18\x01 \x01(\v2\x1a.hodei.worker.v1.ExecStartH\x00R\x05start\x12.\n" +
+	"\x05input\x18\x02 \x01(\v2\x16.hodei.worker.v1.InputH\x00R\x05input\x12D\n" +
+	"\rterminal_size\x18\x03 \x01(\v2\x1d.hodei.worker.v1.TerminalSizeH\x00R\fterminalSize\x12\x18\n" +
+	"\x06signal\x18\x04 \x01(\x05H\x00R\x06signalB\t\n" +
+	"\amessage\"\xd1\x01\n" +
+	"\tExecStart\x12\x18\n" +
+	"\acommand\x18\x01 \x03(\fR\acommand\x12 \n" +
+	"\venvironment\x18\x02 \x03(\fR\venvironment\x12\x1c\n" +
+	"\tdirectory\x18\x03 \x01(\fR\tdirectory\x12\x14\n" +
+	"\x05stdin\x18\x04 \x01(\bR\x05stdin\x12\x10\n" +
+	"\x03tty\x18\x05 \x01(\bR\x03tty\x12B\n" +
+	"\rterminal_size\x18\x06 \x01(\v2\x1d.hodei.worker.v1.TerminalSizeR\fterminalSize\"\r\n" +
+	"\vExecStarted\"Q\n" +
+	"\n" +
+	"ExecOutput\x12/\n" +
+	"\x06stream\x18\x01 \x01(\x0e2\x17.hodei.worker.v1.StreamR\x06stream\x12\x12\n" +
+	"\x04data\x18\x0f \x01(\fR\x04data\"m\n" +
+	"\bExecExit\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x16\n" +
+	"\x06signal\x18\x02 \x01(\x05R\x06signal\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\x12\x1f\n" +
+	"\vnot_started\x18\x04 \x01(\bR\n" +
+	"notStarted*\"\n" +
 	"\bEncoding\x12\f\n" +
 	"\bIDENTITY\x10\x00\x12\b\n" +
 	"\x04ZSTD\x10\x01*8\n" +
@@ -2659,9 +3203,10 @@ const file_worker_proto_rawDesc = "" +
 	"\x04HELD\x10\x02\x12\v\n" +
 	"\aRUNNING\x10\x03\x12\f\n" +
 	"\bSTOPPING\x10\x04\x12\t\n" +
-	"\x05ENDED\x10\x052Q\n" +
+	"\x05ENDED\x10\x052\x9b\x01\n" +
 	"\vCoordinator\x12B\n" +
-	"\x06Attach\x12\x1a.hodei.worker.v1.FromAgent\x1a\x18.hodei.worker.v1.ToAgent(\x010\x01B)Z'github.com/hodei-jobs/hodei/pkg/hodeipbb\x06proto3"
+	"\x06Attach\x12\x1a.hodei.worker.v1.FromAgent\x1a\x18.hodei.worker.v1.ToAgent(\x010\x01\x12H\n" +
+	"\x04Exec\x12\x1e.hodei.worker.v1.ExecFromAgent\x1a\x1c.hodei.worker.v1.ExecToAgent(\x010\x01B)Z'github.com/hodei-jobs/hodei/pkg/hodeipbb\x06proto3"
 
 var (
 	file_worker_proto_rawDescOnce sync.Once
@@ -2676,7 +3221,7 @@ func file_worker_proto_rawDescGZIP() []byte {
 }
 
 var file_worker_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_worker_proto_goTypes = []any{
 	(Encoding)(0),                 // 0: hodei.worker.v1.Encoding
 	(Stream)(0),                   // 1: hodei.worker.v1.Stream
@@ -2705,8 +3250,14 @@ var file_worker_proto_goTypes = []any{
 	(*Release)(nil),               // 24: hodei.worker.v1.Release
 	(*LeaveInput)(nil),            // 25: hodei.worker.v1.LeaveInput
 	(*JobEnded)(nil),              // 26: hodei.worker.v1.JobEnded
-	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
+	(*ExecFromAgent)(nil),         // 27: hodei.worker.v1.ExecFromAgent
+	(*ExecToAgent)(nil),           // 28: hodei.worker.v1.ExecToAgent
+	(*ExecStart)(nil),             // 29: hodei.worker.v1.ExecStart
+	(*ExecStarted)(nil),           // 30: hodei.worker.v1.ExecStarted
+	(*ExecOutput)(nil),            // 31: hodei.worker.v1.ExecOutput
+	(*ExecExit)(nil),              // 32: hodei.worker.v1.ExecExit
+	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 34: google.protobuf.Duration
 }
 var file_worker_proto_depIdxs = []int32{
 	5,  // 0: hodei.worker.v1.FromAgent.hello:type_name -> hodei.worker.v1.Hello
@@ -2722,40 +3273,52 @@ var file_worker_proto_depIdxs = []int32{
 	14, // 10: hodei.worker.v1.ToAgent.terminal_size:type_name -> hodei.worker.v1.TerminalSize
 	6,  // 11: hodei.worker.v1.Hello.extent:type_name -> hodei.worker.v1.Extent
 	15, // 12: hodei.worker.v1.Hello.state:type_name -> hodei.worker.v1.State
-	27, // 13: hodei.worker.v1.Hello.last_sample:type_name -> google.protobuf.Timestamp
+	33, // 13: hodei.worker.v1.Hello.last_sample:type_name -> google.protobuf.Timestamp
 	7,  // 14: hodei.worker.v1.Extent.marks:type_name -> hodei.worker.v1.Mark
-	28, // 15: hodei.worker.v1.Welcome.metrics_interval:type_name -> google.protobuf.Duration
-	27, // 16: hodei.worker.v1.Welcome.metrics_after:type_name -> google.protobuf.Timestamp
+	34, // 15: hodei.worker.v1.Welcome.metrics_interval:type_name -> google.protobuf.Duration
+	33, // 16: hodei.worker.v1.Welcome.metrics_after:type_name -> google.protobuf.Timestamp
 	0,  // 17: hodei.worker.v1.Welcome.encodings:type_name -> hodei.worker.v1.Encoding
 	14, // 18: hodei.worker.v1.Welcome.terminal_size:type_name -> hodei.worker.v1.TerminalSize
 	10, // 19: hodei.worker.v1.Batch.records:type_name -> hodei.worker.v1.Record
 	0,  // 20: hodei.worker.v1.Batch.encoding:type_name -> hodei.worker.v1.Encoding
 	1,  // 21: hodei.worker.v1.Record.stream:type_name -> hodei.worker.v1.Stream
 	2,  // 22: hodei.worker.v1.State.phase:type_name -> hodei.worker.v1.Phase
-	27, // 23: hodei.worker.v1.State.agent_started:type_name -> google.protobuf.Timestamp
-	27, // 24: hodei.worker.v1.State.command_started:type_name -> google.protobuf.Timestamp
+	33, // 23: hodei.worker.v1.State.agent_started:type_name -> google.protobuf.Timestamp
+	33, // 24: hodei.worker.v1.State.command_started:type_name -> google.protobuf.Timestamp
 	16, // 25: hodei.worker.v1.State.probes:type_name -> hodei.worker.v1.Probe
-	27, // 26: hodei.worker.v1.Metrics.time:type_name -> google.protobuf.Timestamp
+	33, // 26: hodei.worker.v1.Metrics.time:type_name -> google.protobuf.Timestamp
 	18, // 27: hodei.worker.v1.Metrics.usage:type_name -> hodei.worker.v1.Usage
 	20, // 28: hodei.worker.v1.Usage.oom_victim:type_name -> hodei.worker.v1.OOMVictim
 	19, // 29: hodei.worker.v1.Usage.net_ipv4:type_name -> hodei.worker.v1.Traffic
 	19, // 30: hodei.worker.v1.Usage.net_ipv6:type_name -> hodei.worker.v1.Traffic
-	27, // 31: hodei.worker.v1.ExitRecord.started:type_name -> google.protobuf.Timestamp
-	27, // 32: hodei.worker.v1.ExitRecord.finished:type_name -> google.protobuf.Timestamp
+	33, // 31: hodei.worker.v1.ExitRecord.started:type_name -> google.protobuf.Timestamp
+	33, // 32: hodei.worker.v1.ExitRecord.finished:type_name -> google.protobuf.Timestamp
 	18, // 33: hodei.worker.v1.ExitRecord.usage:type_name -> hodei.worker.v1.Usage
 	16, // 34: hodei.worker.v1.ExitRecord.probes:type_name -> hodei.worker.v1.Probe
 	23, // 35: hodei.worker.v1.Control.cancel:type_name -> hodei.worker.v1.Cancel
 	24, // 36: hodei.worker.v1.Control.release:type_name -> hodei.worker.v1.Release
 	26, // 37: hodei.worker.v1.Control.job_ended:type_name -> hodei.worker.v1.JobEnded
 	25, // 38: hodei.worker.v1.Control.leave_input:type_name -> hodei.worker.v1.LeaveInput
-	28, // 39: hodei.worker.v1.Cancel.grace:type_name -> google.protobuf.Duration
-	3,  // 40: hodei.worker.v1.Coordinator.Attach:input_type -> hodei.worker.v1.FromAgent
-	4,  // 41: hodei.worker.v1.Coordinator.Attach:output_type -> hodei.worker.v1.ToAgent
-	41, // [41:42] is the sub-list for method output_type
-	40, // [40:41] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	34, // 39: hodei.worker.v1.Cancel.grace:type_name -> google.protobuf.Duration
+	5,  // 40: hodei.worker.v1.ExecFromAgent.hello:type_name -> hodei.worker.v1.Hello
+	30, // 41: hodei.worker.v1.ExecFromAgent.started:type_name -> hodei.worker.v1.ExecStarted
+	31, // 42: hodei.worker.v1.ExecFromAgent.output:type_name -> hodei.worker.v1.ExecOutput
+	13, // 43: hodei.worker.v1.ExecFromAgent.input_ack:type_name -> hodei.worker.v1.InputAck
+	32, // 44: hodei.worker.v1.ExecFromAgent.exit:type_name -> hodei.worker.v1.ExecExit
+	29, // 45: hodei.worker.v1.ExecToAgent.start:type_name -> hodei.worker.v1.ExecStart
+	12, // 46: hodei.worker.v1.ExecToAgent.input:type_name -> hodei.worker.v1.Input
+	14, // 47: hodei.worker.v1.ExecToAgent.terminal_size:type_name -> hodei.worker.v1.TerminalSize
+	14, // 48: hodei.worker.v1.ExecStart.terminal_size:type_name -> hodei.worker.v1.TerminalSize
+	1,  // 49: hodei.worker.v1.ExecOutput.stream:type_name -> hodei.worker.v1.Stream
+	3,  // 50: hodei.worker.v1.Coordinator.Attach:input_type -> hodei.worker.v1.FromAgent
+	27, // 51: hodei.worker.v1.Coordinator.Exec:input_type -> hodei.worker.v1.ExecFromAgent
+	4,  // 52: hodei.worker.v1.Coordinator.Attach:output_type -> hodei.worker.v1.ToAgent
+	28, // 53: hodei.worker.v1.Coordinator.Exec:output_type -> hodei.worker.v1.ExecToAgent
+	52, // [52:54] is the sub-list for method output_type
+	50, // [50:52] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_worker_proto_init() }
@@ -2787,13 +3350,26 @@ func file_worker_proto_init() {
 		(*Control_JobEnded)(nil),
 		(*Control_LeaveInput)(nil),
 	}
+	file_worker_proto_msgTypes[24].OneofWrappers = []any{
+		(*ExecFromAgent_Hello)(nil),
+		(*ExecFromAgent_Started)(nil),
+		(*ExecFromAgent_Output)(nil),
+		(*ExecFromAgent_InputAck)(nil),
+		(*ExecFromAgent_Exit)(nil),
+	}
+	file_worker_proto_msgTypes[25].OneofWrappers = []any{
+		(*ExecToAgent_Start)(nil),
+		(*ExecToAgent_Input)(nil),
+		(*ExecToAgent_TerminalSize)(nil),
+		(*ExecToAgent_Signal)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_worker_proto_rawDesc), len(file_worker_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   24,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -37,6 +37,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	Coordinator_Attach_FullMethodName = "/hodei.worker.v1.Coordinator/Attach"
+	Coordinator_Exec_FullMethodName   = "/hodei.worker.v1.Coordinator/Exec"
 )
 
 // CoordinatorClient is the client API for Coordinator service.
@@ -50,6 +51,20 @@ type CoordinatorClient interface {
 	// PERMISSION_DENIED: the certificate was issued for another job.
 	// FAILED_PRECONDITION: a batch did not continue at the offset expected.
 	Attach(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[FromAgent, ToAgent], error)
+	// Exec runs one command beside the job's, in its container. An agent that may run such commands opens
+	// it in place of Attach where the coordinator's certificate gives the right to: see
+	// contract.JobExecURI. The first message of each side is its Hello or ExecStart. The end of the
+	// stream before the ExecExit ends the command; the stream is not continued over another connection.
+	//
+	//	agent                          coordinator
+	//	Hello                     ->
+	//	                          <-   ExecStart
+	//	ExecStarted, ExecOutput,
+	//	InputAck ...              ->
+	//	                          <-   Input, TerminalSize, signal ...
+	//	ExecExit                  ->
+	//	(half-close)              ->
+	Exec(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ExecFromAgent, ExecToAgent], error)
 }
 
 type coordinatorClient struct {
@@ -73,6 +88,19 @@ func (c *coordinatorClient) Attach(ctx context.Context, opts ...grpc.CallOption)
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Coordinator_AttachClient = grpc.BidiStreamingClient[FromAgent, ToAgent]
 
+func (c *coordinatorClient) Exec(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ExecFromAgent, ExecToAgent], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Coordinator_ServiceDesc.Streams[1], Coordinator_Exec_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ExecFromAgent, ExecToAgent]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Coordinator_ExecClient = grpc.BidiStreamingClient[ExecFromAgent, ExecToAgent]
+
 // CoordinatorServer is the server API for Coordinator service.
 // All implementations must embed UnimplementedCoordinatorServer
 // for forward compatibility.
@@ -84,6 +112,20 @@ type CoordinatorServer interface {
 	// PERMISSION_DENIED: the certificate was issued for another job.
 	// FAILED_PRECONDITION: a batch did not continue at the offset expected.
 	Attach(grpc.BidiStreamingServer[FromAgent, ToAgent]) error
+	// Exec runs one command beside the job's, in its container. An agent that may run such commands opens
+	// it in place of Attach where the coordinator's certificate gives the right to: see
+	// contract.JobExecURI. The first message of each side is its Hello or ExecStart. The end of the
+	// stream before the ExecExit ends the command; the stream is not continued over another connection.
+	//
+	//	agent                          coordinator
+	//	Hello                     ->
+	//	                          <-   ExecStart
+	//	ExecStarted, ExecOutput,
+	//	InputAck ...              ->
+	//	                          <-   Input, TerminalSize, signal ...
+	//	ExecExit                  ->
+	//	(half-close)              ->
+	Exec(grpc.BidiStreamingServer[ExecFromAgent, ExecToAgent]) error
 	mustEmbedUnimplementedCoordinatorServer()
 }
 
@@ -96,6 +138,9 @@ type UnimplementedCoordinatorServer struct{}
 
 func (UnimplementedCoordinatorServer) Attach(grpc.BidiStreamingServer[FromAgent, ToAgent]) error {
 	return status.Error(codes.Unimplemented, "method Attach not implemented")
+}
+func (UnimplementedCoordinatorServer) Exec(grpc.BidiStreamingServer[ExecFromAgent, ExecToAgent]) error {
+	return status.Error(codes.Unimplemented, "method Exec not implemented")
 }
 func (UnimplementedCoordinatorServer) mustEmbedUnimplementedCoordinatorServer() {}
 func (UnimplementedCoordinatorServer) testEmbeddedByValue()                     {}
@@ -125,6 +170,13 @@ func _Coordinator_Attach_Handler(srv interface{}, stream grpc.ServerStream) erro
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Coordinator_AttachServer = grpc.BidiStreamingServer[FromAgent, ToAgent]
 
+func _Coordinator_Exec_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(CoordinatorServer).Exec(&grpc.GenericServerStream[ExecFromAgent, ExecToAgent]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Coordinator_ExecServer = grpc.BidiStreamingServer[ExecFromAgent, ExecToAgent]
+
 // Coordinator_ServiceDesc is the grpc.ServiceDesc for Coordinator service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -136,6 +188,12 @@ var Coordinator_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Attach",
 			Handler:       _Coordinator_Attach_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Exec",
+			Handler:       _Coordinator_Exec_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},

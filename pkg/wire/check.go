@@ -110,6 +110,9 @@ func IsTime(t *timestamppb.Timestamp) bool {
 // it if something is missing.
 func CutWord(s string) string { return cut(s, maxWordBytes) }
 
+// CutText is CutWord for a sentence.
+func CutText(s string) string { return cut(s, maxTextBytes) }
+
 // cut shortens s to most bytes, and marks it if something is missing.
 func cut(s string, most int) string {
 	if len(s) <= most {

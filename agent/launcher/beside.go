@@ -1,0 +1,257 @@
+package launcher
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hodei-jobs/hodei/agent/handover"
+)
+
+// beside are the commands that run beside the job's. They find what that finds, and end when it ends. Its methods are
+// for one goroutine, whose thread does not end before the process.
+type beside struct {
+	conn    *net.UnixConn
+	found   surroundings // of the job's command
+	running map[uint64]*child
+	// sessions are those of all commands that were started; nil: all that is in the container ends with the job.
+	sessions map[int]bool
+}
+
+func newBeside(conn *net.UnixConn, found surroundings) *beside {
+	b := &beside{conn: conn, found: found, running: map[uint64]*child{}}
+	if os.Getpid() != 1 {
+		b.sessions = map[int]bool{}
+	}
+	return b
+}
+
+// start starts a command, and tells the agent. It closes fds.
+func (b *beside) start(e *handover.Exec, fds []int) {
+	pid, ends, err := b.run(e, fds)
+	if err != nil {
+		b.tell(&handover.ExecExit{ID: e.ID, Exit: handover.Exit{Code: codeOf(err), Error: err.Error()}})
+		return
+	}
+	c := &child{pid: pid, stdin: ends.inW, terminal: ends.master}
+	b.running[e.ID] = c
+	if b.sessions != nil {
+		b.sessions[pid] = true
+	}
+	names, files := ends.agents()
+	err = patiently(func() error {
+		return handover.Send(b.conn, handover.FromLauncher{ExecStarted: &handover.ExecStarted{ID: e.ID, FDs: names}}, files...)
+	})
+	closeFiles(ends.outR, ends.errR) // the agent alone reads; what it writes to is held open, so that no cut looks like an end
+	if err != nil {
+		signalSession(pid, unix.SIGKILL) // its end is told
+	}
+}
+
+// run starts the command that a file describes, whose descriptor comes with e.
+func (b *beside) run(e *handover.Exec, fds []int) (pid int, ends *pipes, err error) {
+	if len(fds) != 1 {
+		handover.CloseAll(fds)
+		return 0, nil, fmt.Errorf("%d files came for one command", len(fds))
+	}
+	command, err := handover.ReadExecCommand(fds[0])
+	if err != nil {
+		return 0, nil, err
+	}
+	s, err := b.found.with(command)
+	if err != nil {
+		return 0, nil, err
+	}
+	if ends, err = (Config{Stdin: e.Stdin, TTY: e.TTY}).makePipes(); err != nil {
+		return 0, nil, err
+	}
+	if ends.inR == nil && ends.slave == nil {
+		if ends.inR, err = os.Open(os.DevNull); err != nil {
+			ends.close()
+			return 0, nil, err
+		}
+	}
+	if ends.master != nil {
+		size := &unix.Winsize{Row: e.Rows, Col: e.Columns}
+		_ = unix.IoctlSetWinsize(int(ends.master.Fd()), unix.TIOCSWINSZ, size) // fails for nothing but a bad pointer
+	}
+	pid, err = s.start(texts(command.Command), ends, true)
+	ends.closeCommands()
+	if err != nil {
+		ends.close()
+		return 0, nil, err
+	}
+	return pid, ends, nil
+}
+
+func texts(words [][]byte) (all []string) {
+	for _, w := range words {
+		all = append(all, string(w))
+	}
+	return all
+}
+
+// agents names the descriptors that are the agent's.
+func (p *pipes) agents() (names []string, fds []int) {
+	for _, f := range []struct {
+		name string
+		file *os.File
+	}{{handover.FDStdout, p.outR}, {handover.FDStderr, p.errR}, {handover.FDStdin, p.inW}, {handover.FDTerminal, p.master}} {
+		if f.file != nil {
+			names = append(names, f.name)
+			fds = append(fds, int(f.file.Fd()))
+		}
+	}
+	return names, fds
+}
+
+// obey does what the agent orders about a command that runs.
+func (b *beside) obey(o *handover.ExecOrder) {
+	c := b.running[o.ID]
+	switch {
+	case c == nil: // it has ended meanwhile
+	case o.HangUp:
+		hangUp(c.pid)
+	case o.InputComplete && c.stdin != nil:
+		c.stdin.Close()
+	case o.Signal == int(unix.SIGKILL):
+		signalSession(c.pid, unix.SIGKILL)
+	case o.Signal > 0:
+		c.signal(syscall.Signal(o.Signal))
+	}
+}
+
+// ended tells the agent about a child that has ended, if it is one of the commands. What it has left running goes on.
+func (b *beside) ended(d death) {
+	for id, c := range b.running {
+		if c.pid != d.pid {
+			continue
+		}
+		delete(b.running, id)
+		closeFiles(c.stdin, c.terminal)
+		status := exitStatus(d.status)
+		b.tell(&handover.ExecExit{ID: id, Exit: handover.Exit{Code: status.Code, Signal: status.Signal}})
+	}
+}
+
+// tell sends an end. An agent that is not reached is gone.
+func (b *beside) tell(e *handover.ExecExit) {
+	_ = handover.Send(b.conn, handover.FromLauncher{ExecExit: e})
+}
+
+// end kills the commands, and what they have left running: all of that is in process 1's container, or in their
+// sessions.
+func (b *beside) end() {
+	for _, c := range b.running {
+		signalSession(c.pid, unix.SIGKILL)
+	}
+	if len(b.sessions) == 0 {
+		return
+	}
+	for range sessionLooks { // the children of those that are killed are ours then
+		killed := false
+		for pid := range processes() {
+			stat := statOf(pid)
+			if stat.parent == os.Getpid() && b.sessions[stat.session] && stat.state != 'Z' {
+				killed = unix.Kill(pid, unix.SIGKILL) == nil || killed
+			}
+		}
+		if !killed {
+			return
+		}
+	}
+}
+
+// with returns the surroundings of a command beside the one that s is of.
+func (s surroundings) with(c *handover.ExecCommand) (surroundings, error) {
+	s.env = slices.Clone(s.env)
+	for _, v := range texts(c.Environment) {
+		name, value, ok := strings.Cut(v, "=")
+		if !ok || name == "" {
+			return s, fmt.Errorf("%q is no variable", v)
+		}
+		s.set(name, value)
+	}
+	if s.dir == "" {
+		var err error
+		if s.dir, err = os.Getwd(); err != nil {
+			return s, fmt.Errorf("%w: %w", errWorkdir, err)
+		}
+	}
+	if dir := string(c.Directory); dir != "" {
+		if !filepath.IsAbs(dir) {
+			dir = filepath.Join(s.dir, dir)
+		}
+		info, err := os.Stat(dir)
+		if err == nil && !info.IsDir() {
+			err = syscall.ENOTDIR
+		}
+		if err != nil {
+			return s, fmt.Errorf("%w: --workdir %q: %w", errWorkdir, c.Directory, withoutPath(err))
+		}
+		s.dir = dir
+		s.set("PWD", dir)
+	}
+	var err error
+	s.path, err = s.find(string(c.Command[0]))
+	return s, err
+}
+
+// find returns the path of a program, as a shell in these surroundings would find it.
+func (s surroundings) find(name string) (string, error) {
+	if strings.Contains(name, "/") {
+		path := name
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(s.dir, path)
+		}
+		if err := executable(path); err != nil {
+			return "", notRun(name, err)
+		}
+		return path, nil
+	}
+	found := error(exec.ErrNotFound)
+	for dir := range strings.SplitSeq(s.get("PATH"), ":") {
+		if !filepath.IsAbs(dir) { // "" is the directory itself
+			dir = filepath.Join(s.dir, dir)
+		}
+		path := filepath.Join(dir, name)
+		switch err := executable(path); {
+		case err == nil:
+			return path, nil
+		case errors.Is(err, fs.ErrPermission):
+			found = err
+		}
+	}
+	return "", notRun(name, found)
+}
+
+// executable says why a file can't be executed by us.
+func executable(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return withoutPath(err)
+	case info.IsDir():
+		return syscall.EISDIR
+	}
+	return unix.Access(path, unix.X_OK)
+}
+
+// get returns the value of a variable; empty: it is not set.
+func (s *surroundings) get(name string) string {
+	for _, v := range slices.Backward(s.env) {
+		if value, ok := strings.CutPrefix(v, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
