@@ -94,15 +94,17 @@ func (s *service) Exec(stream hodeipb.Coordinator_ExecServer) error {
 	if taken {
 		return errTaken
 	}
-	end, err := x.serve(ctx, stream, s)
-	if status.Code(err) == codes.InvalidArgument {
+	end, err := (*hodeipb.ExecExit)(nil), errors.New("a fault in hodei")
+	defer func() { // also of a panic, which is told elsewhere
+		x.mu.Lock()
+		x.end, x.err = end, err
+		x.mu.Unlock()
+		close(x.ended)
+		x.begin()
+	}()
+	if end, err = x.serve(ctx, stream, s); status.Code(err) == codes.InvalidArgument {
 		s.refuse(ctx, err)
 	}
-	x.mu.Lock()
-	x.end, x.err = end, err
-	x.mu.Unlock()
-	close(x.ended)
-	x.begin()
 	return err
 }
 

@@ -1,0 +1,112 @@
+package local
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
+)
+
+// Files in a job's directory by which another process finds its agent, if the job allows commands beside its own: the
+// job's name, the socket on which the agent waits, and the certificate for it with its key.
+const (
+	nameFile     = "job"
+	besideSocket = "exec.sock"
+	besideCert   = "exec.crt"
+	besideKey    = "exec.key"
+	caFile       = "ca.crt"
+)
+
+// Beside is a job of another process, beside whose command others can be run.
+type Beside struct {
+	tls    *tls.Config
+	tunnel *tunnel.Tunnel
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+}
+
+// Attach finds the job by its name among those that processes of the same user have started here, and connects to its
+// agent. Of several the latest counts.
+func Attach(name string) (*Beside, error) {
+	dir, err := findDir(name)
+	if err != nil {
+		return nil, err
+	}
+	id := &certs.JobCerts{}
+	for file, to := range map[string]*[]byte{caFile: &id.CA, besideCert: &id.ServerCert, besideKey: &id.ServerKey} {
+		if *to, err = os.ReadFile(filepath.Join(dir, file)); err != nil {
+			return nil, notFound(name)
+		}
+	}
+	config, err := id.ServerConfig()
+	if err != nil {
+		return nil, fmt.Errorf("certificate of job %s: %w", name, err)
+	}
+	conn, err := net.Dial("unix", filepath.Join(dir, besideSocket))
+	if err != nil {
+		return nil, fmt.Errorf("the agent of job %s is not reached: %w", name, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	b := &Beside{tls: config, tunnel: tunnel.New(), cancel: cancel}
+	attempt := filepath.Base(dir)
+	b.work.Go(func() { b.tunnel.Deliver(ctx, attemptConn{conn, &attemptListener{name: attempt, uid: attempt}}) })
+	return b, nil
+}
+
+// findDir returns the directory of the latest job of that name which allows commands beside its own. Others may write
+// to the directory that it is in, so it has to be ours, and for us alone.
+func findDir(name string) (string, error) {
+	var latest os.FileInfo
+	var dir string
+	for _, path := range dirs() {
+		info, err := os.Lstat(path)
+		if err != nil || !info.IsDir() || info.Mode().Perm()&0o077 != 0 || info.Sys().(*syscall.Stat_t).Uid != uint32(os.Getuid()) {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(path, nameFile))
+		if err != nil || string(text) != name {
+			continue
+		}
+		if latest == nil || info.ModTime().After(latest.ModTime()) {
+			latest, dir = info, path
+		}
+	}
+	if dir == "" {
+		return "", notFound(name)
+	}
+	return dir, nil
+}
+
+func notFound(name string) error {
+	return &job.Hinted{
+		Err:  fmt.Errorf("no job %q with --exec runs on this machine", name),
+		Hint: "run one: {hodei} run --provider local --exec --name NAME -- COMMAND",
+	}
+}
+
+// Listener is where the connection to the agent arrives.
+func (b *Beside) Listener() net.Listener { return b.tunnel }
+
+// TLS is our side of it.
+func (b *Beside) TLS() *tls.Config { return b.tls }
+
+// Watch waits for ctx: the agent tells when the job ends.
+func (b *Beside) Watch(ctx context.Context, _ job.Observer) (*job.Outcome, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// Close ends the connection.
+func (b *Beside) Close() {
+	b.cancel()
+	b.tunnel.Close()
+	b.work.Wait()
+}
