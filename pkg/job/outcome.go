@@ -82,6 +82,8 @@ type Outcome struct {
 	OutputBytes uint64 `json:"outputBytes"`
 	// LostBytes is how much there was behind that, for which the worker's disk had no room.
 	LostBytes uint64 `json:"lostBytes,omitempty"`
+	// Execs is how many commands were run beside the job's, by hodei exec. What they have used is in Usage.
+	Execs int `json:"execs,omitempty"`
 	// Started and Finished are the command's, by the worker's clock; zero if unknown.
 	Started  time.Time `json:"started,omitzero"`
 	Finished time.Time `json:"finished,omitzero"`

@@ -29,7 +29,7 @@ func Outcome(r *hodeipb.ExitRecord) *job.Outcome {
 	o := &job.Outcome{
 		Cause: job.Cause(r.Cause), Code: int(r.Code), Signal: syscall.Signal(r.Signal), Message: r.Message,
 		Started: local(r.Started), Finished: local(r.Finished), OutputBytes: r.End, LostBytes: r.Lost,
-		Usage: Usage(r.Usage), Probes: Probes(r.Probes),
+		Usage: Usage(r.Usage), Probes: Probes(r.Probes), Execs: int(r.Execs),
 	}
 	switch {
 	case o.Cause == job.Completed && o.Code != 0:

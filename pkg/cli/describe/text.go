@@ -172,6 +172,7 @@ func (t *describer) attempt(a *attempt) {
 	t.line(1, "Node", a.Node)
 	if a.Outcome != nil {
 		t.line(1, "End", endText(a.Outcome))
+		t.line(1, "Exec", execsText(a.Outcome.Execs))
 	}
 	if len(a.Others) > 0 {
 		t.line(1, "Still runs", strings.Join(a.Others, ", ")+" (added by the cluster; the job completes once that has ended)")
@@ -194,6 +195,17 @@ func (t *describer) attempt(a *attempt) {
 		t.usage(a)
 	}
 	t.probes(a)
+}
+
+// execsText says how many commands were run beside the job's; empty: none was.
+func execsText(n int) string {
+	switch n {
+	case 0:
+		return ""
+	case 1:
+		return "1 command was run beside it"
+	}
+	return fmt.Sprintf("%d commands were run beside it", n)
 }
 
 // usage writes what an attempt has used, and when that was.
