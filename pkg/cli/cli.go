@@ -19,6 +19,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/cli/delete"
 	"github.com/hodei-jobs/hodei/pkg/cli/describe"
 	"github.com/hodei-jobs/hodei/pkg/cli/doctor"
+	"github.com/hodei-jobs/hodei/pkg/cli/exec"
 	"github.com/hodei-jobs/hodei/pkg/cli/install"
 	"github.com/hodei-jobs/hodei/pkg/cli/jobs"
 	"github.com/hodei-jobs/hodei/pkg/cli/logs"
@@ -72,6 +73,7 @@ func newRoot(env *command.Env) *cobra.Command {
 			attach.New(env, (*attach.Options).Run),
 			wait.New(env, (*wait.Options).Run),
 			signal.New(env, (*signal.Options).Run),
+			exec.New(env, (*exec.Options).Run),
 			cancel.New(env, (*cancel.Options).Run),
 			delete.New(env, (*delete.Options).Run),
 			report.New(env, (*report.Options).Run),

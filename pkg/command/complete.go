@@ -44,6 +44,14 @@ func (a *Env) CompleteLiveJobs(cmd *cobra.Command, args []string, _ string) ([]s
 	return a.jobNames(cmd, args, isLive), cobra.ShellCompDirectiveNoFileComp
 }
 
+// CompleteLiveJob is CompleteLiveJobs for a command that takes one job.
+func (a *Env) CompleteLiveJob(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return a.jobNames(cmd, args, isLive), cobra.ShellCompDirectiveNoFileComp
+}
+
 // isLive reports whether a job has not ended, by what its Job says.
 func isLive(j *batchv1.Job) bool {
 	ended := func(c batchv1.JobCondition) bool {

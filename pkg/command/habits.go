@@ -40,7 +40,7 @@ var commandHabits = map[string][]habit{
 		{"stop terminate abort scancel", "{hodei} cancel {job}"},
 		{"kill", "{hodei} cancel {job}, or {hodei} signal {job} SIGNAL"},
 		{"rm remove", "{hodei} delete {job}"},
-		{"exec shell ssh sh bash debug", execInJob},
+		{"shell ssh sh bash debug", execInJob},
 		{"cp", "{copy}"},
 		{"events", "kubectl events{at} --for job/{job}"},
 		{"port-forward", "kubectl port-forward{at} job/{job} PORT"},
@@ -154,7 +154,7 @@ var flagHabits = map[string][]habit{
 
 // Hints that several habits share.
 const (
-	execInJob  = "kubectl exec -it job/{job} -c job{at} -- {command}"
+	execInJob  = "{hodei} exec -it {job} -- {command}"
 	runCommand = "{hodei} run -- {command}"
 	byProvider = "it is a setting of a provider: {hodei} {provider} "
 )

@@ -203,6 +203,16 @@ func (a *Env) ProviderAt(name string, c provider.Config) (*kubernetes.Provider, 
 	return a.KubernetesProvider(name, c)
 }
 
+// ClusterOrMachine returns the cluster in which the chosen provider has its jobs; nil: they are this machine's. It does
+// not talk to a cluster.
+func (a *Env) ClusterOrMachine() (*kubernetes.Provider, error) {
+	name, c, err := a.ChooseProvider()
+	if err != nil || c.Type == provider.Local {
+		return nil, err
+	}
+	return a.KubernetesProvider(name, c)
+}
+
 // Finder returns what finds jobs of the chosen provider, and the log store that it looks into, opened for writing or
 // only for reading; the caller closes it. Without a way to the cluster the Finder looks into the store alone. note is
 // called with what the Finder has to tell; its hints are ready to be typed.

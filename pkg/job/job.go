@@ -115,6 +115,8 @@ type Spec struct {
 	// TTY has the command read its input from a terminal, and write all of its output there: that has one
 	// stream. It needs Stdin.
 	TTY bool `json:"tty,omitempty"`
+	// Exec lets others run commands beside the job's, who have the certificate for that.
+	Exec bool `json:"exec,omitempty"`
 	// LogSpool caps the output that is kept on the Pod's own disk, 1Mi to 16Ti.
 	LogSpool *resource.Quantity `json:"logSpool,omitempty"`
 	// LogOverflow is what happens when LogSpool is full of output that nobody has

@@ -64,9 +64,9 @@ func (c Cluster) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCerts,
 	return orNil(c.Provider.Submit(ctx, spec, id, o))
 }
 
-// Submit starts the job's worker, whose agent dials us whatever the options say.
-func (m Machine) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCerts, _ kubernetes.RunOptions) (Job, error) {
-	return orNil(m.Provider.Submit(ctx, spec, id))
+// Submit starts the job's worker, whose agent dials us whether the options say so or not.
+func (m Machine) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCerts, o kubernetes.RunOptions) (Job, error) {
+	return orNil(m.Provider.Submit(ctx, spec, id, o.ExecCerts))
 }
 
 // orNil returns a nil Job with an error: a nil pointer in an interface would not be nil.

@@ -79,6 +79,8 @@ type Config struct {
 	// ContainerLogs says whether jobs copy their output to their container's log; nil:
 	// detached ones do.
 	ContainerLogs *bool `json:"container_logs,omitempty"`
+	// Exec lets commands be run beside those of all jobs.
+	Exec bool `json:"exec,omitempty"`
 
 	// GPUResource is the extended resource that a job's GPUs are counted in.
 	GPUResource string `json:"gpu_resource,omitempty"`
@@ -187,6 +189,7 @@ func (c Config) SetDefaults(spec *job.Spec) {
 	setPair(&spec.Memory, &spec.MemoryLimit, c.Memory, c.MemoryLimit)
 	spec.EphemeralStorage = cmp.Or(spec.EphemeralStorage, c.EphemeralStorage)
 	spec.User = cmp.Or(spec.User, string(c.User))
+	spec.Exec = spec.Exec || c.Exec
 	if c.TTL != nil {
 		spec.TTL = cmp.Or(spec.TTL, c.TTL.Duration)
 	}

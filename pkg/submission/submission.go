@@ -90,7 +90,13 @@ func Run(ctx context.Context, c *Config) error {
 		defer c.startSweep(ctx)()
 	}
 	defer c.Screen.Stop()
-	made, err := c.submit(ctx, id, heard)
+	var exec *certs.JobCerts
+	if c.Spec.Exec {
+		if exec, err = c.Authority.IssueExec(certs.ID{Namespace: c.Place.Namespace(), Job: c.Spec.Name}); err != nil {
+			return err
+		}
+	}
+	made, err := c.submit(ctx, id, exec, heard)
 	if err != nil {
 		return err
 	}

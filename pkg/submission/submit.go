@@ -25,13 +25,13 @@ type made struct {
 }
 
 // submit makes the job, and takes it back when a signal asks for that: its error is then how the run ends.
-func (c *Config) submit(ctx context.Context, id *certs.JobCerts, heard <-chan os.Signal) (*made, error) {
+func (c *Config) submit(ctx context.Context, id, exec *certs.JobCerts, heard <-chan os.Signal) (*made, error) {
 	c.Screen.Waiting("submitting " + c.Spec.Name)
 	submitting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	results := make(chan *made, 1) // nobody waits for one that comes too late: the process ends
 	replacing := make(chan string, 1)
-	go func() { results <- c.make(submitting, id, func(text string) { replacing <- text }) }()
+	go func() { results <- c.make(submitting, id, exec, func(text string) { replacing <- text }) }()
 	var late <-chan time.Time
 	for interrupted := false; ; {
 		var e event
@@ -60,7 +60,7 @@ func (c *Config) submit(ctx context.Context, id *certs.JobCerts, heard <-chan os
 }
 
 // make asks for the job. If another one is replaced, replacing is called once with what is said of that.
-func (c *Config) make(ctx context.Context, id *certs.JobCerts, replacing func(text string)) *made {
+func (c *Config) make(ctx context.Context, id, exec *certs.JobCerts, replacing func(text string)) *made {
 	fallback, err := c.chooseWay(ctx)
 	if err == nil {
 		err = c.replace(ctx, replacing)
@@ -68,7 +68,7 @@ func (c *Config) make(ctx context.Context, id *certs.JobCerts, replacing func(te
 	if err != nil {
 		return &made{err: err}
 	}
-	j, err := c.Place.Submit(ctx, c.Spec, id, kubernetes.RunOptions{NoTunnel: fallback})
+	j, err := c.Place.Submit(ctx, c.Spec, id, kubernetes.RunOptions{NoTunnel: fallback, ExecCerts: exec})
 	return &made{job: j, fallback: fallback, err: err}
 }
 

@@ -138,7 +138,7 @@ func (t *describer) spec(s *job.Spec, here bool) {
 	for _, o := range []struct {
 		name string
 		on   bool
-	}{{"detached", s.Detached}, {"merged output", s.MergeOutput}, {"container logs", s.ContainerLogs}} {
+	}{{"detached", s.Detached}, {"merged output", s.MergeOutput}, {"container logs", s.ContainerLogs}, {"exec", s.Exec}} {
 		if o.on {
 			with = append(with, o.name)
 		}

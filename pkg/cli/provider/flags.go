@@ -42,6 +42,7 @@ var allSettings = []struct {
 	{"service-account", "service_account", text, "Service account of the workers (default " + provider.DefaultServiceAccount + ")."},
 	{"container-logs", "container_logs", truth,
 		"Copy the output of all jobs to their container's log; =false: of none. run's flag overrides it (default: detached jobs only)."},
+	{"exec", "exec", truth, "Let 'hodei exec' run other commands beside those of all jobs. run's flag overrides it (default false)."},
 	{"cpu", "cpu", text, "CPUs of a job that names none: request and limit."},
 	{"cpu-limit", "cpu_limit", text, "CPU limit of a job that names none (default: --cpu)."},
 	{"memory", "memory", text, "Memory of a job that names none: request and limit."},

@@ -33,6 +33,7 @@ var specFlags = map[string]string{
 	"mergeOutput":      "merge-output",
 	"stdin":            "stdin",
 	"tty":              "tty",
+	"exec":             "exec",
 	"logSpool":         "log-spool",
 	"logOverflow":      "log-overflow",
 	"containerLogs":    "container-logs",

@@ -22,7 +22,7 @@ type Flags struct {
 	cmd *cobra.Command
 
 	follow, detach, quiet, mergeOutput bool
-	remove, replace, stdin, tty        bool
+	remove, replace, stdin, tty, exec  bool
 	detachKeys                         string
 	image, name, user                  string
 	workdir, certs, output, dryRun     string
@@ -72,6 +72,8 @@ func (f *Flags) registerCommand(flags *pflag.FlagSet) {
 	flags.BoolVarP(&f.tty, "tty", "t", false,
 		"Give the command a terminal, shown in this one. Needs -i. Default: pipes.")
 	command.DetachKeysFlag(flags, &f.detachKeys)
+	flags.BoolVar(&f.exec, "exec", false,
+		"Let 'hodei exec' run other commands beside this one; =false: not. Default: the provider's exec.")
 	flags.StringVar(&f.workdir, "workdir", "",
 		"Directory that the command starts in, from the root. Default: the image's, or a home of its own where the image has none.")
 	flags.StringVar(&f.user, "user", "",

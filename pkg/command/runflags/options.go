@@ -97,6 +97,9 @@ func (f *Flags) chooseTerminal(c *submission.Config) error {
 // forCluster takes the defaults of a provider, and checks the job against it.
 func (f *Flags) forCluster(c *submission.Config, at place.Cluster) error {
 	at.SetDefaults(c.Spec)
+	if f.changed("exec") {
+		c.Spec.Exec = f.exec
+	}
 	if err := at.CheckSpec(c.Spec); err != nil {
 		return f.specError(c.Spec, err)
 	}

@@ -31,6 +31,7 @@ func (f *Flags) change(spec *job.Spec, lookupEnv func(string) (string, bool)) (u
 		{"gpu", func() { spec.GPU = f.gpu }},
 		{"stdin", func() { spec.Stdin = f.stdin }},
 		{"tty", func() { spec.TTY = f.tty }},
+		{"exec", func() { spec.Exec = f.exec }},
 		{"merge-output", func() { spec.MergeOutput = f.mergeOutput }},
 		{"log-overflow", func() { spec.LogOverflow = f.logOverflow }},
 		{"container-logs", func() { spec.ContainerLogs = f.containerLogs }},
@@ -40,9 +41,9 @@ func (f *Flags) change(spec *job.Spec, lookupEnv func(string) (string, bool)) (u
 		}
 	}
 	spec.Detached = f.detach
-	spec.Env, unset = variables(spec.Env, f.variables, lookupEnv)
+	spec.Env, unset = command.Variables(spec.Env, f.variables, lookupEnv)
 	if f.tty {
-		spec.Env = withTerm(spec.Env, unset, lookupEnv)
+		spec.Env = command.WithTerm(spec.Env, unset, lookupEnv)
 	}
 	for _, step := range []func(*job.Spec) error{f.setEnvFrom, f.setAmounts, f.setTimes, f.setFollowing} {
 		if err := step(spec); err != nil {
@@ -54,35 +55,6 @@ func (f *Flags) change(spec *job.Spec, lookupEnv func(string) (string, bool)) (u
 
 // changed reports whether a flag was typed.
 func (f *Flags) changed(flag string) bool { return f.cmd.Flags().Changed(flag) }
-
-// variables are those of env with those of -e, and the names of those that lookupEnv does not find. Of one name the
-// last one counts, and the command finds no other.
-func variables(env []job.EnvVar, flags []string, lookupEnv func(string) (string, bool)) (all []job.EnvVar, unset []string) {
-	all = slices.Clone(env)
-	for _, v := range flags {
-		name, value, given := strings.Cut(v, "=")
-		if !given {
-			value, given = lookupEnv(name)
-		}
-		all = slices.DeleteFunc(all, func(v job.EnvVar) bool { return v.Name == name })
-		if given {
-			all = append(all, job.EnvVar{Name: name, Value: value})
-		} else {
-			unset = append(unset, name)
-		}
-	}
-	return all, unset
-}
-
-// withTerm adds the name of the terminal here to env, unless -e has said something of it.
-func withTerm(env []job.EnvVar, unset []string, lookupEnv func(string) (string, bool)) []job.EnvVar {
-	const name = "TERM"
-	value, set := lookupEnv(name)
-	if !set || slices.Contains(unset, name) || slices.ContainsFunc(env, func(v job.EnvVar) bool { return v.Name == name }) {
-		return env
-	}
-	return append(env, job.EnvVar{Name: name, Value: value})
-}
 
 // Variables returns the names of the variables that -e is about.
 func (f *Flags) Variables() []string {

@@ -12,11 +12,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	utilversion "k8s.io/apimachinery/pkg/util/version"
 	"k8s.io/client-go/discovery"
 
 	"github.com/hodei-jobs/hodei/certs"
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
@@ -30,21 +30,21 @@ import (
 // or the Secret is; another error where what it holds is not this job's.
 func (p *Provider) Attach(ctx context.Context, found *Found, o RunOptions) (*Run, error) {
 	var (
-		server *certs.JobServer
-		secret types.UID
+		server  *certs.JobServer
+		secrets []*corev1.Secret
 	)
 	if !o.NoTunnel {
-		id, uid, err := p.serverCerts(ctx, found.Job)
+		id, secret, err := p.serverCerts(ctx, found.Job, o.Exec)
 		if err != nil {
 			return nil, err
 		}
 		if server, err = certs.NewJobServer(id); err != nil {
 			return nil, err
 		}
-		secret = uid
+		secrets = append(secrets, secret)
 	}
 	r := p.newRun(found.Spec, o)
-	r.job, r.secret, r.certs, r.found = found.Job, secret, server, found
+	r.job, r.secrets, r.certs, r.found = found.Job, secrets, server, found
 	for _, a := range found.Attempts {
 		r.pods[a.Name] = true
 	}
@@ -52,25 +52,29 @@ func (p *Provider) Attach(ctx context.Context, found *Found, o RunOptions) (*Run
 	return r, nil
 }
 
-// serverCerts reads the server's side of a job's certificates from its Secret,
-// whose UID it returns too.
-func (p *Provider) serverCerts(ctx context.Context, j *batchv1.Job) (*certs.JobCerts, types.UID, error) {
+// serverCerts reads the server's side of a job's certificates from its Secret, or with exec those of who may run
+// commands beside the job's from its second one. It returns that Secret too.
+func (p *Provider) serverCerts(ctx context.Context, j *batchv1.Job, exec bool) (*certs.JobCerts, *corev1.Secret, error) {
+	name, wanted := j.Name, contract.JobURI(j.Namespace, j.Name)
+	if exec {
+		name, wanted = manifest.ExecName(j.Name), contract.JobExecURI(j.Namespace, j.Name)
+	}
 	absent := func(what string) error {
 		return &job.Failure{Cause: job.ConfigError,
 			Message: fmt.Sprintf("job %q can't be attached to: %s in namespace %s", j.Name, what, j.Namespace),
 			Hint:    fmt.Sprintf("see how it is: {hodei} jobs %s -n %s", j.Name, j.Namespace)}
 	}
-	secret, err := p.jobSecret(ctx, j)
+	secret, err := p.jobSecret(ctx, j, name)
 	switch {
 	case apierrors.IsNotFound(err) && isUnfinished(j):
-		return nil, "", &job.Failure{Cause: job.ConfigError, Err: err,
+		return nil, nil, &job.Failure{Cause: job.ConfigError, Err: err,
 			Message: fmt.Sprintf("job %q can't be attached to: hodei was ended before it had made the job whole; "+
 				"the cluster ends the job %s after its start", j.Name, makingSeconds*time.Second),
 			Hint: fmt.Sprintf("{hodei} delete -n %s %s", j.Namespace, j.Name)}
 	case apierrors.IsNotFound(err):
-		return nil, "", absent(fmt.Sprintf("its secret %q is not found", j.Name))
+		return nil, nil, absent(fmt.Sprintf("its secret %q is not found", name))
 	case err != nil:
-		return nil, "", err
+		return nil, nil, err
 	}
 	id := &certs.JobCerts{}
 	for _, k := range []struct {
@@ -78,25 +82,24 @@ func (p *Provider) serverCerts(ctx context.Context, j *batchv1.Job) (*certs.JobC
 		to   *[]byte
 	}{{"ca.crt", &id.CA}, {"server.crt", &id.ServerCert}, {"server.key", &id.ServerKey}} {
 		if *k.to = secret.Data[k.name]; len(*k.to) == 0 {
-			return nil, "", absent(fmt.Sprintf("its secret %q has no key %s", j.Name, k.name))
+			return nil, nil, absent(fmt.Sprintf("its secret %q has no key %s", name, k.name))
 		}
 	}
 	config, err := id.ServerConfig()
 	if err != nil {
 		if errors.Is(err, certs.ErrExpired) {
-			return nil, "", &job.Failure{Cause: job.ConfigError, Err: err, Message: fmt.Sprintf("secret %q: %v", secret.Name, err),
+			return nil, nil, &job.Failure{Cause: job.ConfigError, Err: err, Message: fmt.Sprintf("secret %q: %v", secret.Name, err),
 				Hint: fmt.Sprintf("{hodei} certs rotate --job %s -n %s", j.Name, j.Namespace)}
 		}
-		return nil, "", fmt.Errorf("secret %q: %w", secret.Name, err)
+		return nil, nil, fmt.Errorf("secret %q: %w", secret.Name, err)
 	}
-	issuedFor, err := certs.PeerID(config.Certificates[0].Leaf)
-	if err != nil {
-		return nil, "", fmt.Errorf("secret %q: server.crt: %w", secret.Name, err)
+	switch uris := config.Certificates[0].Leaf.URIs; {
+	case len(uris) != 1:
+		return nil, nil, fmt.Errorf("secret %q: server.crt: it has %d URI names, want one", secret.Name, len(uris))
+	case uris[0].String() != wanted:
+		return nil, nil, fmt.Errorf("secret %q: server.crt is of %s, want %s", secret.Name, uris[0], wanted)
 	}
-	if want := (certs.ID{Namespace: j.Namespace, Job: j.Name}); issuedFor != want {
-		return nil, "", fmt.Errorf("secret %q: server.crt is of %s, want %s", secret.Name, issuedFor.URI(), want.URI())
-	}
-	return id, secret.UID, nil
+	return id, secret, nil
 }
 
 // ContainerLogOptions choose what ContainerLog returns; the zero value is all that

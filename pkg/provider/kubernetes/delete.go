@@ -56,9 +56,9 @@ func (r *Run) Delete(ctx context.Context) error {
 	// in what is left of the time, are not needed for a clean end.
 	var rest sync.WaitGroup // one round trip for all of them
 	defer rest.Wait()
-	if r.secret != "" {
+	for _, s := range r.secrets {
 		rest.Go(func() {
-			_ = c.CoreV1().Secrets(namespace).Delete(ctx, name, metav1.DeleteOptions{Preconditions: precondition(r.secret)})
+			_ = c.CoreV1().Secrets(namespace).Delete(ctx, s.Name, metav1.DeleteOptions{Preconditions: precondition(s.UID)})
 		})
 	}
 	r.mu.Lock()
@@ -174,18 +174,24 @@ func (p *Provider) noteCancelled(ctx context.Context, found *Found) {
 	_, _ = p.client.BatchV1().Jobs(found.Job.Namespace).Patch(ctx, found.Job.Name, types.MergePatchType, patch, metav1.PatchOptions{})
 }
 
-// deleteRest deletes what the cluster would collect by itself, only later: the Secret, whose name another job of the
+// deleteRest deletes what the cluster would collect by itself, only later: the Secrets, whose names another job of the
 // same name needs, and the Pods where they end in another way than by themselves. Without the rights to it the cluster
 // does it.
 func (p *Provider) deleteRest(ctx context.Context, found *Found, o DeleteOptions) {
 	var rest sync.WaitGroup // one round trip for all of them
 	defer rest.Wait()
-	rest.Go(func() {
-		if secret, err := p.jobSecret(ctx, found.Job); err == nil {
-			_ = p.client.CoreV1().Secrets(secret.Namespace).Delete(ctx, secret.Name,
-				metav1.DeleteOptions{Preconditions: precondition(secret.UID)})
-		}
-	})
+	names := []string{found.Job.Name}
+	if found.Spec.Exec {
+		names = append(names, manifest.ExecName(found.Job.Name))
+	}
+	for _, name := range names {
+		rest.Go(func() {
+			if secret, err := p.jobSecret(ctx, found.Job, name); err == nil {
+				_ = p.client.CoreV1().Secrets(secret.Namespace).Delete(ctx, secret.Name,
+					metav1.DeleteOptions{Preconditions: precondition(secret.UID)})
+			}
+		})
+	}
 	grace := podGrace(o)
 	if grace == nil {
 		return

@@ -61,7 +61,8 @@ func TestDeleteUnanswered(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := &Run{provider: mutedProvider(t, test.answers), spec: specNamed("x"), secret: "1", pods: map[string]bool{"x-1": true},
+				r := &Run{provider: mutedProvider(t, test.answers), spec: specNamed("x"), pods: map[string]bool{"x-1": true},
+					secrets: []*corev1.Secret{{ObjectMeta: metav1.ObjectMeta{Name: "x", UID: "1"}}},
 					job: &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "x"}}}
 				began := time.Now()
 				err := r.Delete(t.Context())

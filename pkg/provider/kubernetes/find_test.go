@@ -397,7 +397,7 @@ func TestAttach(t *testing.T) {
 	if r.TLS() == nil {
 		t.Error("no certificates")
 	}
-	if r.Listener() == nil || r.secret != "uid-secret" || !r.pods["x-1"] {
+	if r.Listener() == nil || r.secrets[0].UID != "uid-secret" || !r.pods["x-1"] {
 		t.Errorf("run %+v", r)
 	}
 	o, err := r.Watch(t.Context(), job.Observer{Report: func(job.Event) {}})

@@ -38,7 +38,7 @@ func (r *Run) meet(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, renewWait)
 	defer cancel()
-	id, _, err := r.provider.serverCerts(ctx, r.job)
+	id, _, err := r.provider.serverCerts(ctx, r.job, r.exec)
 	if err == nil {
 		err = r.certs.Replace(id)
 	}
@@ -47,12 +47,12 @@ func (r *Run) meet(ctx context.Context) {
 	r.renewal = err // we go on with what we have; Refused tells, if it does not do
 }
 
-// jobSecret reads the Secret of a job. The error is the API server's where it is not
+// jobSecret reads a Secret that a job owns, by its name. The error is the API server's where it is not
 // there, else a *job.Failure, or that it is another job's.
-func (p *Provider) jobSecret(ctx context.Context, j *batchv1.Job) (*corev1.Secret, error) {
+func (p *Provider) jobSecret(ctx context.Context, j *batchv1.Job, name string) (*corev1.Secret, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	secret, err := p.client.CoreV1().Secrets(j.Namespace).Get(ctx, j.Name, metav1.GetOptions{})
+	secret, err := p.client.CoreV1().Secrets(j.Namespace).Get(ctx, name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
 		return nil, err

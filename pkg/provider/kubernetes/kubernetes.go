@@ -17,6 +17,7 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -155,6 +156,10 @@ type RunOptions struct {
 	// at its Listener, and its TLS is nil if it was attached to. Its Watch reports of each attempt
 	// that its command runs, with the Pod's name, since no agent says so.
 	NoTunnel bool
+	// Exec attaches with the certificate for commands beside the job's, to run one.
+	Exec bool
+	// ExecCerts are what who may do so has, of a job that is submitted and allows it; nil: it does not.
+	ExecCerts *certs.JobCerts
 }
 
 // Run is a job that was submitted, or attached to.
@@ -162,7 +167,8 @@ type Run struct {
 	provider *Provider
 	spec     *job.Spec
 	job      *batchv1.Job
-	secret   types.UID
+	secrets  []*corev1.Secret // those that we know, of those that it owns
+	exec     bool             // see RunOptions
 	noTunnel bool
 	certs    *certs.JobServer // nil: there is no tunnel
 	tunnel   *tunnel.Tunnel
@@ -202,7 +208,7 @@ func (p *Provider) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCert
 		return nil, explain.Error(err)
 	}
 	r.watch(ctx) // beforehand: the first events cost no round trip more
-	if err := r.create(ctx, wanted, id); err != nil {
+	if err := r.create(ctx, wanted, id, o.ExecCerts); err != nil {
 		r.Close()
 		return nil, p.nameWebhook(ctx, explain.Error(err))
 	}
@@ -212,12 +218,12 @@ func (p *Provider) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCert
 // newRun makes a Run without a job. It ends with Close.
 func (p *Provider) newRun(spec *job.Spec, o RunOptions) *Run {
 	return &Run{
-		provider: p, spec: spec, noTunnel: o.NoTunnel, tunnel: tunnel.New(),
+		provider: p, spec: spec, noTunnel: o.NoTunnel, exec: o.Exec, tunnel: tunnel.New(),
 		work: &tasks{}, updates: make(chan any), pods: map[string]bool{},
 	}
 }
 
-func (r *Run) create(ctx context.Context, wanted *batchv1.Job, id *certs.JobCerts) error {
+func (r *Run) create(ctx context.Context, wanted *batchv1.Job, id, exec *certs.JobCerts) error {
 	c := r.provider.client
 	// An answer that we did not wait for could be "created".
 	request, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
@@ -241,8 +247,15 @@ func (r *Run) create(ctx context.Context, wanted *batchv1.Job, id *certs.JobCert
 	// and if it is not there, again only after 1.5 s.
 	secret, err := c.CoreV1().Secrets(wanted.Namespace).Create(request, manifest.Secret(made, r.spec, id), metav1.CreateOptions{})
 	if err == nil {
-		r.secret = secret.UID
+		r.secrets = append(r.secrets, secret)
 		err = ctx.Err()
+	}
+	if err == nil && exec != nil {
+		secret, err = c.CoreV1().Secrets(wanted.Namespace).Create(request, manifest.ExecSecret(made, exec), metav1.CreateOptions{})
+		if err == nil {
+			r.secrets = append(r.secrets, secret)
+			err = ctx.Err()
+		}
 	}
 	switch {
 	case err != nil:

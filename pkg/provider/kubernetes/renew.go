@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -45,7 +46,7 @@ const (
 // and new agents can be met. The error is a *job.Failure, or that the Secret is
 // another job's.
 func (p *Provider) RenewCerts(ctx context.Context, found *Found, a *certs.Authority, say func(string)) error {
-	secret, err := p.jobSecret(ctx, found.Job)
+	secret, err := p.jobSecret(ctx, found.Job, found.Job.Name)
 	switch {
 	case apierrors.IsNotFound(err):
 		return explain.Error(err)
@@ -80,7 +81,28 @@ func (p *Provider) RenewCerts(ctx context.Context, found *Found, a *certs.Author
 		return err
 	}
 	p.hasten(ctx, id.Namespace, agents, secret.ResourceVersion)
+	if found.Spec.Exec {
+		return p.renewExec(ctx, found.Job, a, renewal.Final.CA)
+	}
 	return nil
+}
+
+// renewExec replaces the certificate in a job's second Secret, once its agents know a. ca is what the job's first one has
+// of authorities.
+func (p *Provider) renewExec(ctx context.Context, j *batchv1.Job, a *certs.Authority, ca []byte) error {
+	secret, err := p.jobSecret(ctx, j, manifest.ExecName(j.Name))
+	if apierrors.IsNotFound(err) { // somebody has taken the right away that it gives
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	fresh, err := a.IssueExec(certs.ID{Namespace: j.Namespace, Job: j.Name})
+	if err != nil {
+		return err
+	}
+	_, err = p.store(ctx, secret, j.Name, map[string][]byte{"ca.crt": ca, "server.crt": fresh.ServerCert, "server.key": fresh.ServerKey})
+	return err
 }
 
 // withAgent are the Pods whose agents may have read the Secret: they do so a second
@@ -108,14 +130,19 @@ func (f *Found) DialsServer() bool {
 	return false
 }
 
-// storeCerts puts c into a Secret, if nobody has changed that meanwhile.
+// storeCerts puts c into a job's first Secret, if nobody has changed that meanwhile.
 func (p *Provider) storeCerts(ctx context.Context, secret *corev1.Secret, c *certs.JobCerts) (*corev1.Secret, error) {
+	return p.store(ctx, secret, secret.Name, map[string][]byte{
+		"ca.crt": c.CA, "client.crt": c.ClientCert, "client.key": c.ClientKey,
+		"server.crt": c.ServerCert, "server.key": c.ServerKey,
+	})
+}
+
+// store puts data into a Secret of a job, if nobody has changed that meanwhile.
+func (p *Provider) store(ctx context.Context, secret *corev1.Secret, name string, data map[string][]byte) (*corev1.Secret, error) {
 	patch, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"uid": secret.UID, "resourceVersion": secret.ResourceVersion},
-		"data": map[string][]byte{
-			"ca.crt": c.CA, "client.crt": c.ClientCert, "client.key": c.ClientKey,
-			"server.crt": c.ServerCert, "server.key": c.ServerKey,
-		},
+		"data":     data,
 	})
 	if err != nil {
 		return nil, err
@@ -126,16 +153,16 @@ func (p *Provider) storeCerts(ctx context.Context, secret *corev1.Secret, c *cer
 	if apierrors.IsConflict(err) {
 		return nil, &job.Failure{Cause: job.ConfigError, Err: err,
 			Message: fmt.Sprintf("secret %q was changed by somebody else meanwhile", secret.Name),
-			Hint:    fmt.Sprintf("again: {hodei} certs rotate --job %s -n %s", secret.Name, secret.Namespace)}
+			Hint:    fmt.Sprintf("again: {hodei} certs rotate --job %s -n %s", name, secret.Namespace)}
 	}
 	if apierrors.IsNotFound(err) {
-		return nil, &job.Failure{Cause: job.ConfigError, Err: err, Message: fmt.Sprintf("job %q was deleted meanwhile", secret.Name),
+		return nil, &job.Failure{Cause: job.ConfigError, Err: err, Message: fmt.Sprintf("job %q was deleted meanwhile", name),
 			Hint: "{hodei} jobs -n " + secret.Namespace}
 	}
 	if err != nil {
 		f := explain.Error(err)
 		if f.Cause == job.Forbidden { // no role of ours has this right
-			f.Hint = fmt.Sprintf("an administrator has to do this: {hodei} certs rotate --job %s -n %s", secret.Name, secret.Namespace)
+			f.Hint = fmt.Sprintf("an administrator has to do this: {hodei} certs rotate --job %s -n %s", name, secret.Namespace)
 		}
 		return nil, f
 	}

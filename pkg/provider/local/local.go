@@ -108,29 +108,44 @@ type Run struct {
 	close           sync.Once
 }
 
-// Submit starts the agent and the launcher. An error leaves nothing behind.
-func (p *Provider) Submit(_ context.Context, spec *job.Spec, id *certs.JobCerts) (*Run, error) {
+// Submit starts the agent and the launcher. With beside, whoever finds the job by its name can run commands beside its own:
+// see [Attach]. An error leaves nothing behind.
+func (p *Provider) Submit(_ context.Context, spec *job.Spec, id, beside *certs.JobCerts) (*Run, error) {
 	if err := Check(spec); err != nil {
 		return nil, err
 	}
-	parent := os.TempDir()
-	if len(parent) > 64 { // the path of a unix socket is 107 bytes at most
-		parent = "/tmp"
-	}
+	parent := parentDir()
 	config, err := id.ServerConfig()
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp(parent, "hodei-")
+	dir, err := os.MkdirTemp(parent, dirPrefix)
 	if err != nil {
 		return nil, failure("no place for the job's files", err)
 	}
 	r := &Run{name: spec.Name, uid: rand.Text(), tls: config, dir: dir}
-	if err := r.start(p.Worker, spec, id); err != nil {
+	if err := r.start(p.Worker, spec, id, beside); err != nil {
 		r.Close()
 		return nil, failure("start the job's processes", err)
 	}
 	return r, nil
+}
+
+// dirPrefix begins the name of each job's directory.
+const dirPrefix = "hodei-"
+
+// parentDir is where the directories of jobs are.
+func parentDir() string {
+	if parent := os.TempDir(); len(parent) <= 64 { // the path of a unix socket is 107 bytes at most
+		return parent
+	}
+	return "/tmp"
+}
+
+// dirs are the directories of jobs, and maybe others of such names.
+func dirs() []string {
+	paths, _ := filepath.Glob(filepath.Join(parentDir(), dirPrefix+"*")) // an unreadable directory has none
+	return paths
 }
 
 func failure(what string, err error) error {
@@ -138,9 +153,14 @@ func failure(what string, err error) error {
 		Hint: "check TMPDIR, and that hodei-worker is beside hodei: {hodei} version"}
 }
 
-func (r *Run) start(worker string, spec *job.Spec, id *certs.JobCerts) error {
+func (r *Run) start(worker string, spec *job.Spec, id, beside *certs.JobCerts) error {
 	path := func(name string) string { return filepath.Join(r.dir, name) }
-	for name, content := range map[string][]byte{"ca.crt": id.CA, "client.crt": id.ClientCert, "client.key": id.ClientKey} {
+	files, socket := map[string][]byte{caFile: id.CA, "client.crt": id.ClientCert, "client.key": id.ClientKey}, ""
+	if beside != nil {
+		files[besideCert], files[besideKey], files[nameFile] = beside.ServerCert, beside.ServerKey, []byte(spec.Name)
+		socket = path(besideSocket)
+	}
+	for name, content := range files {
 		if err := os.WriteFile(path(name), content, 0o600); err != nil {
 			return err
 		}
@@ -162,7 +182,7 @@ func (r *Run) start(worker string, spec *job.Spec, id *certs.JobCerts) error {
 		{contract.EnvLogOverflow, spec.LogOverflow},
 		{contract.EnvServerAddress, r.listener.Addr().String()},
 		{contract.EnvServerName, certs.ID{Namespace: Namespace, Job: spec.Name}.ServerName()},
-		{contract.EnvCACertPath, path("ca.crt")},
+		{contract.EnvCACertPath, path(caFile)},
 		{contract.EnvClientCertPath, path("client.crt")},
 		{contract.EnvClientKeyPath, path("client.key")},
 		{contract.EnvStartTimeout, spec.StartTimeout.String()},
@@ -172,6 +192,8 @@ func (r *Run) start(worker string, spec *job.Spec, id *certs.JobCerts) error {
 		{contract.EnvTerminationLog, path("termination")},
 		{contract.EnvStdin, trueIf(spec.Stdin)},
 		{contract.EnvTTY, trueIf(spec.TTY)},
+		{contract.EnvExec, trueIf(beside != nil)},
+		{contract.EnvExecSocket, socket},
 	} {
 		agent.Env = append(agent.Env, v[0]+"="+v[1])
 	}

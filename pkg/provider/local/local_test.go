@@ -163,7 +163,7 @@ func submit(t *testing.T, spec *job.Spec) (*Run, *printed) {
 	t.Cleanup(func() { os.RemoveAll(tmp) })
 	t.Setenv("TMPDIR", tmp)
 	spec.SetDefaults()
-	r, err := (&Provider{Worker: worker}).Submit(t.Context(), spec, issue(t, spec.Name))
+	r, err := (&Provider{Worker: worker}).Submit(t.Context(), spec, issue(t, spec.Name), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -342,7 +342,7 @@ func TestSubmitFails(t *testing.T) {
 			t.Setenv("TMPDIR", tmp)
 			tt.spec.Command = []string{"true"}
 			tt.spec.SetDefaults()
-			_, err := (&Provider{Worker: tt.worker}).Submit(t.Context(), &tt.spec, tt.id)
+			_, err := (&Provider{Worker: tt.worker}).Submit(t.Context(), &tt.spec, tt.id, nil)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want %s", err, tt.want)
 			}

@@ -84,7 +84,7 @@ func full() *job.Spec {
 		CPU:     quantity("500m"), CPULimit: quantity("2"), Memory: quantity("512Mi"), MemoryLimit: quantity("1Gi"),
 		EphemeralStorage: quantity("3Gi"), GPU: 2, Workdir: "/src", User: "1000:2000",
 		Timeout: time.Hour, StartTimeout: 5 * time.Minute, Retries: 2, Grace: 20 * time.Second,
-		TTL: 10 * time.Minute, Linger: 10 * time.Minute, MergeOutput: true, Stdin: true, TTY: true,
+		TTL: 10 * time.Minute, Linger: 10 * time.Minute, MergeOutput: true, Stdin: true, TTY: true, Exec: true,
 		LogSpool: quantity("256Mi"), LogOverflow: job.OverflowBlock, ContainerLogs: true, Detached: true, EndCopied: true,
 	}
 }
@@ -145,6 +145,13 @@ func TestRenderSecret(t *testing.T) {
 		CA: []byte("ca"), ClientCert: []byte("client"), ClientKey: []byte("client key"),
 		ServerCert: []byte("server"), ServerKey: []byte("server key"),
 	}))
+}
+
+// TestRenderExecSecret: the second Secret is the Job's, and has nothing that an agent needs.
+func TestRenderExecSecret(t *testing.T) {
+	owner := render(t, minimal())
+	owner.UID = "11111111-2222-3333-4444-555555555555"
+	golden(t, "exec_secret.yaml", ExecSecret(owner, &certs.JobCerts{CA: []byte("ca"), ServerCert: []byte("server"), ServerKey: []byte("server key")}))
 }
 
 // The full spec has a value in every field: what is added to Spec is rendered,

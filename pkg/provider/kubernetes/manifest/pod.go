@@ -171,6 +171,7 @@ func agentEnv(spec *job.Spec, s Settings) []corev1.EnvVar {
 		{contract.EnvDetached, oneIf(spec.Detached)},
 		{contract.EnvStdin, oneIf(spec.Stdin)},
 		{contract.EnvTTY, oneIf(spec.TTY)},
+		{contract.EnvExec, oneIf(spec.Exec)},
 		{contract.EnvContainerLogs, oneIf(spec.ContainerLogs)},
 		{contract.EnvEndCopied, oneIf(spec.EndCopied)},
 		{contract.EnvEBPF, s.EBPF()},

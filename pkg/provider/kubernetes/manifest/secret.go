@@ -14,22 +14,38 @@ import (
 
 // Secret makes the Secret of a Job that exists: the Job owns it, and has its name.
 func Secret(owner *batchv1.Job, spec *job.Spec, id *certs.JobCerts) *corev1.Secret {
+	return secret(owner, owner.Name, map[string][]byte{
+		"ca.crt":     id.CA,
+		"client.crt": id.ClientCert, "client.key": id.ClientKey,
+		"server.crt": id.ServerCert, "server.key": id.ServerKey,
+		startByKey: []byte(startBy(owner, spec)),
+	})
+}
+
+// ExecName is the name of a job's second Secret, which a job that allows commands beside its own has.
+func ExecName(job string) string { return job + "-exec" }
+
+// ExecSecret makes the second Secret of a Job that exists. It is not mounted anywhere: who may read it may run commands
+// beside the job's, and who may read the first one alone may not.
+func ExecSecret(owner *batchv1.Job, exec *certs.JobCerts) *corev1.Secret {
+	return secret(owner, ExecName(owner.Name), map[string][]byte{
+		"ca.crt": exec.CA, "server.crt": exec.ServerCert, "server.key": exec.ServerKey,
+	})
+}
+
+// secret makes a Secret that a Job owns.
+func secret(owner *batchv1.Job, name string, data map[string][]byte) *corev1.Secret {
 	ref := metav1.NewControllerRef(owner, batchv1.SchemeGroupVersion.WithKind("Job"))
 	labels := maps.Clone(owner.Labels)
 	delete(labels, LabelQueue)   // the Job alone is queued
 	ref.BlockOwnerDeletion = nil // OpenShift lets only those set it who may change the Job's finalizers
 	return &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{
-			Name: owner.Name, Namespace: owner.Namespace, Labels: labels,
+			Name: name, Namespace: owner.Namespace, Labels: labels,
 			OwnerReferences: []metav1.OwnerReference{*ref},
 		},
 		Type: corev1.SecretTypeOpaque,
-		Data: map[string][]byte{
-			"ca.crt":     id.CA,
-			"client.crt": id.ClientCert, "client.key": id.ClientKey,
-			"server.crt": id.ServerCert, "server.key": id.ServerKey,
-			startByKey: []byte(startBy(owner, spec)),
-		},
+		Data: data,
 	}
 }
 
