@@ -25,6 +25,8 @@ type beside struct {
 	running map[uint64]*child
 	// sessions are those of all commands that were started; nil: all that is in the container ends with the job.
 	sessions map[int]bool
+	// over: the job is being killed, and they with it. The agent says of them then that the job has ended.
+	over bool
 }
 
 func newBeside(conn *net.UnixConn, found surroundings) *beside {
@@ -132,6 +134,9 @@ func (b *beside) obey(o *handover.ExecOrder) {
 
 // ended tells the agent about a child that has ended, if it is one of the commands. What it has left running goes on.
 func (b *beside) ended(d death) {
+	if b.over {
+		return
+	}
 	for id, c := range b.running {
 		if c.pid != d.pid {
 			continue

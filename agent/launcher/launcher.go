@@ -300,6 +300,7 @@ func (l *launched) askToEnd() {
 
 // kills sends SIGKILL to the command, and to all there is in the container.
 func (l *launched) kills() {
+	l.beside.over = true
 	l.signal(unix.SIGKILL)
 	if os.Getpid() == 1 {
 		_ = unix.Kill(-1, unix.SIGKILL)
