@@ -259,7 +259,7 @@ func jobName(t *testing.T) string {
 	return name
 }
 
-// nothingLeft checks that Job, Secret and Pods of a name are gone, or about to be.
+// nothingLeft checks that Job, Secrets and Pods of a name are gone, or about to be.
 func nothingLeft(t *testing.T, name string) {
 	t.Helper()
 	var left []string
@@ -268,8 +268,9 @@ func nothingLeft(t *testing.T, name string) {
 		if _, err := client.BatchV1().Jobs(workers).Get(ctx, name, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 			left = append(left, "job")
 		}
-		if _, err := client.CoreV1().Secrets(workers).Get(ctx, name, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
-			left = append(left, "secret")
+		secrets, err := client.CoreV1().Secrets(workers).List(ctx, metav1.ListOptions{LabelSelector: "hodei.io/job=" + name})
+		if err != nil || len(secrets.Items) > 0 {
+			left = append(left, "secrets")
 		}
 		pods, err := client.CoreV1().Pods(workers).List(ctx, metav1.ListOptions{LabelSelector: "hodei.io/job=" + name})
 		if err != nil || len(pods.Items) > 0 {

@@ -1,19 +1,28 @@
 // Command app is the only file of the image registry.local/any:1, which has no
 // shell, no C library and no /etc: what a job in a scratch image looks like. It
 // writes to both streams and exits with the number in APP_EXIT, or 0. With the argument
-// where it prints its home and its directory, once it has written a file into both.
+// where it prints its home and its directory, once it has written a file into both; with wait it does
+// nothing until it is told to end.
 package main
 
 import (
 	"fmt"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 func main() {
 	if len(os.Args) == 2 && os.Args[1] == "where" {
 		os.Exit(where())
+	}
+	if len(os.Args) == 2 && os.Args[1] == "wait" {
+		asked := make(chan os.Signal, 1)
+		signal.Notify(asked, syscall.SIGTERM)
+		<-asked
+		return
 	}
 	fmt.Println("hello from scratch")
 	if len(os.Args) > 1 {
