@@ -3,14 +3,14 @@ package check
 import (
 	"time"
 
-	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/clock"
 )
 
 // skewWarning is the difference of clocks that somebody should know of, long before certificates become invalid.
 const skewWarning = time.Minute
 
 // ofClock compares the API server's clock with ours.
-func ofClock(c *kubernetes.Clock) Result {
+func ofClock(c *clock.Clock) Result {
 	const name = "clock"
 	ahead, known := c.Ahead()
 	if !known {
@@ -21,7 +21,7 @@ func ofClock(c *kubernetes.Clock) Result {
 		off = "behind"
 	}
 	switch abs := ahead.Abs(); {
-	case abs > kubernetes.ClockTolerance:
+	case abs > clock.Tolerance:
 		return New(name, Error, "set the clock: timedatectl set-ntp true", "%s: certificates made here are not valid there", c.Both())
 	case abs >= skewWarning:
 		return New(name, Warning, "set the clock: timedatectl set-ntp true", "%s", c.Both())

@@ -22,6 +22,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/clock"
 	"github.com/hodei-jobs/hodei/pkg/setup"
 )
 
@@ -46,15 +47,15 @@ func OfCluster(ctx context.Context, config *rest.Config, name string, c provider
 		return []Result{Failed("cluster", err)}, nil
 	}
 	k.place = place.Cluster{Provider: p}
-	var clock kubernetes.Clock
+	var api clock.Clock
 	k.config = rest.CopyConfig(config)
-	k.config.Wrap(clock.Wrap)
+	k.config.Wrap(api.Wrap)
 	if k.Client, err = setup.NewClient(ctx, config); err != nil {
 		return []Result{Failed("cluster", err)}, nil
 	}
 	version := k.version(ctx)
 	looks := []func(context.Context) Result{
-		func(context.Context) Result { return ofClock(&clock) }, k.rights, k.namespace, k.serviceAccount, k.role, k.networkPolicy,
+		func(context.Context) Result { return ofClock(&api) }, k.rights, k.namespace, k.serviceAccount, k.role, k.networkPolicy,
 		k.pullSecrets, k.priorityClass, k.runtimeClass, k.ebpf, k.volumeLimits, k.admission,
 	}
 	checks := make([]Result, len(looks))

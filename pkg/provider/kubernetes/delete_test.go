@@ -63,7 +63,7 @@ func TestDeleteUnanswered(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := &Run{provider: mutedProvider(t, test.answers), spec: specNamed("x"), pods: map[string]bool{"x-1": true},
 					secrets: []*corev1.Secret{{ObjectMeta: metav1.ObjectMeta{Name: "x", UID: "1"}}},
-					job: &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "x"}}}
+					job:     &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "x"}}}
 				began := time.Now()
 				err := r.Delete(t.Context())
 				if waited := time.Since(began); waited > deleteWait {

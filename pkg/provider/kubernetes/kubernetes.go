@@ -27,6 +27,7 @@ import (
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/clock"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/forward"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
@@ -52,7 +53,7 @@ type Provider struct {
 	settings manifest.Settings
 	client   client.Interface
 	dialer   *forward.Dialer
-	clock    *Clock
+	clock    *clock.Clock
 }
 
 // New returns a provider. It does not talk to the cluster yet.
@@ -65,14 +66,14 @@ func New(o Options) (*Provider, error) {
 	if config.Dial == nil {
 		config.Dial = (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext
 	}
-	clock, clocked := &Clock{}, rest.CopyConfig(config)
-	clocked.Wrap(clock.Wrap)
+	api, clocked := &clock.Clock{}, rest.CopyConfig(config)
+	clocked.Wrap(api.Wrap)
 	c, err := client.NewForConfig(clocked)
 	if err != nil {
 		return nil, err
 	}
 	s := manifest.Settings{Provider: o.Name, Namespace: o.Provider.Namespace, Config: o.Provider}
-	return &Provider{settings: s, client: c, dialer: &forward.Dialer{Config: config, Client: c}, clock: clock}, nil
+	return &Provider{settings: s, client: c, dialer: &forward.Dialer{Config: config, Client: c}, clock: api}, nil
 }
 
 // Describe says in a few words where jobs go.

@@ -56,7 +56,9 @@ func Attach(name string) (*Beside, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	b := &Beside{tls: config, tunnel: tunnel.New(), cancel: cancel}
-	b.work.Go(func() { b.tunnel.Deliver(ctx, attemptConn{conn, &attemptListener{name: name, uid: filepath.Base(dir)}}) })
+	b.work.Go(func() {
+		b.tunnel.Deliver(ctx, attemptConn{conn, &attemptListener{name: name, uid: filepath.Base(dir)}})
+	})
 	return b, nil
 }
 

@@ -1,4 +1,6 @@
-package kubernetes
+// Package clock compares the API server's clock with ours: start with [Clock]. It knows nothing of jobs, and asks nothing
+// by itself: it reads the answers to what others ask.
+package clock
 
 import (
 	"net/http"
@@ -6,10 +8,10 @@ import (
 	"time"
 )
 
-// ClockTolerance is how far the API server's clock may be off ours before
+// Tolerance is how far the API server's clock may be off ours before
 // certificates are in danger: they begin 5 minutes back, and a node may be a little
 // off the API server.
-const ClockTolerance = 4 * time.Minute
+const Tolerance = 4 * time.Minute
 
 // Clock is the API server's, as its answers tell it: their Date, in whole seconds. The
 // zero Clock has heard none. It is safe for concurrent use.
@@ -29,7 +31,7 @@ func (c *Clock) Wrap(next http.RoundTripper) http.RoundTripper {
 		}
 		if at, err := http.ParseTime(answer.Header.Get("Date")); err == nil {
 			c.mu.Lock()
-			c.read, c.ahead = true, clockAhead(at, asked, time.Now())
+			c.read, c.ahead = true, ahead(at, asked, time.Now())
 			c.mu.Unlock()
 		}
 		return answer, nil
@@ -52,15 +54,15 @@ func (c *Clock) Ahead() (time.Duration, bool) {
 func (c *Clock) Both() string {
 	now := time.Now()
 	text := "this machine's clock says " + stamp(now)
-	if ahead, known := c.Ahead(); known {
-		text += ", the API server's " + stamp(now.Add(ahead))
+	if by, known := c.Ahead(); known {
+		text += ", the API server's " + stamp(now.Add(by))
 	}
 	return text
 }
 
-// clockAhead is how far a clock that showed made, in whole seconds, is ahead of
+// ahead is how far a clock that showed made, in whole seconds, is ahead of
 // ours, which saw the request and the answer; below 0 it is behind.
-func clockAhead(made, asked, answered time.Time) time.Duration {
+func ahead(made, asked, answered time.Time) time.Duration {
 	switch {
 	case made.Before(asked.Truncate(time.Second)):
 		return made.Sub(asked.Truncate(time.Second))
@@ -68,26 +70,6 @@ func clockAhead(made, asked, answered time.Time) time.Duration {
 		return made.Sub(answered)
 	}
 	return 0
-}
-
-// Notes are what is to be said of a job once it was made, or attached to: clocks that are too far
-// apart, and why its agent measures without eBPF.
-func (r *Run) Notes() []string {
-	var notes []string
-	for _, note := range []string{r.clockNote(), r.ebpfNote()} {
-		if note != "" {
-			notes = append(notes, note)
-		}
-	}
-	return notes
-}
-
-// clockNote says both clocks if the API server's is too far off ours; else it is "".
-func (r *Run) clockNote() string {
-	if ahead, _ := r.provider.clock.Ahead(); ahead.Abs() <= ClockTolerance {
-		return ""
-	}
-	return "the clocks differ: " + r.provider.clock.Both() + "; an agent refuses certificates that are not valid by its own"
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -1,4 +1,4 @@
-package kubernetes
+package clock
 
 import (
 	"errors"
@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-func TestClockAhead(t *testing.T) {
+func TestAhead(t *testing.T) {
 	at := func(text string) time.Time {
 		when, err := time.Parse(time.RFC3339Nano, "2026-01-02T"+text+"Z")
 		if err != nil {
@@ -28,15 +28,15 @@ func TestClockAhead(t *testing.T) {
 		{"behind", "09:00:00", "10:00:00.5", "10:00:01", -time.Hour},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := clockAhead(at(tt.made), at(tt.asked), at(tt.answered)); got != tt.want {
+			if got := ahead(at(tt.made), at(tt.asked), at(tt.answered)); got != tt.want {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}
 		})
 	}
 }
 
-// clockOff is a clock that is ahead of ours by so much.
-func clockOff(ahead time.Duration) *Clock {
+// off is a clock that is ahead of ours by so much.
+func off(ahead time.Duration) *Clock {
 	c := &Clock{}
 	answer := c.Wrap(roundTripper(func(*http.Request) (*http.Response, error) {
 		return &http.Response{Header: http.Header{"Date": {time.Now().Add(ahead).UTC().Format(http.TimeFormat)}}}, nil
@@ -65,26 +65,11 @@ func TestClock(t *testing.T) {
 			t.Errorf("error is %v", err)
 		}
 		for _, want := range []time.Duration{0, time.Hour, -time.Minute} {
-			c := clockOff(want)
+			c := off(want)
 			now := time.Now()
 			if got, known := c.Ahead(); !known || got != want ||
 				c.Both() != "this machine's clock says "+stamp(now)+", the API server's "+stamp(now.Add(want)) {
 				t.Errorf("%s ahead: %s, %v, %q", want, got, known, c.Both())
-			}
-		}
-	})
-}
-
-func TestClockNote(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		for ahead, want := range map[time.Duration]bool{0: false, 4 * time.Minute: false, -4 * time.Minute: false, 5 * time.Minute: true,
-			-time.Hour: true} {
-			note := (&Run{provider: &Provider{clock: clockOff(ahead)}}).clockNote()
-			if (note != "") != want {
-				t.Errorf("%s ahead: %q", ahead, note)
-			}
-			if want && (!strings.Contains(note, stamp(time.Now())) || !strings.Contains(note, stamp(time.Now().Add(ahead)))) {
-				t.Errorf("%s ahead: %q does not say both clocks", ahead, note)
 			}
 		}
 	})
