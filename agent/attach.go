@@ -23,6 +23,8 @@ const (
 	// flushAfter and spool.BatchBytes bound a batch. A line waits 20 ms at most, after a
 	// pause a tenth of that: 50 messages a second, however many lines.
 	flushAfter = 20 * time.Millisecond
+	// terminalFlush is flushAfter of a terminal: somebody waits for the echo of each key.
+	terminalFlush = time.Millisecond
 	// welcomeWait bounds how long a coordinator may keep us waiting before it
 	// says what it wants.
 	welcomeWait = 15 * time.Second
@@ -523,8 +525,12 @@ func (t *attachment) sendExit(ctx context.Context) error {
 func (t *attachment) sendBatches(ctx context.Context, welcome *hodeipb.Welcome) error {
 	r := t.spool.Reader(welcome.Offset)
 	zstd := slices.Contains(welcome.Encodings, hodeipb.Encoding_ZSTD)
+	flush := flushAfter
+	if t.TTY {
+		flush = terminalFlush
+	}
 	for {
-		batch, data, err := r.Next(ctx, spool.BatchBytes, flushAfter)
+		batch, data, err := r.Next(ctx, spool.BatchBytes, flush)
 		if err == io.EOF { //nolint:errorlint // a wrapped one is that of a file cut short
 			return nil
 		}

@@ -203,13 +203,37 @@ func bareForward(random bool, path string) (passage, error) {
 		return passage{}, err
 	}
 	defer removePod(name)
+	var p passage
+	err := forwarded(name, func(conn net.Conn) error {
+		f, err := os.Create(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		done := make(chan struct{})
+		watched := make(chan passage, 1)
+		go func() { watched <- watchFile(path, done) }()
+		_, err = io.CopyBuffer(struct{ io.Writer }{f}, struct{ io.Reader }{conn}, make([]byte, 1<<20))
+		close(done)
+		p = <-watched
+		return err
+	})
+	if err == nil && p.bytes != tunnelBytes {
+		err = fmt.Errorf("bare port-forward: %d of %d bytes", p.bytes, tunnelBytes)
+	}
+	return p, err
+}
+
+// forwarded calls use with a connection, through kubectl port-forward, to port 9000 of a Pod that has said that it is
+// ready.
+func forwarded(name string, use func(net.Conn) error) error {
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
 		if out, err := command("kubectl", "logs", "--namespace=default", name).Output(); err == nil &&
 			bytes.Contains(out, []byte("ready")) {
 			break
 		}
 		if time.Now().After(deadline) {
-			return passage{}, errors.New("bare port-forward: its Pod does not get ready")
+			return errors.New("bare port-forward: its Pod does not get ready")
 		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -217,39 +241,25 @@ func bareForward(random bool, path string) (passage, error) {
 	forward := exec.CommandContext(ctx, "kubectl", "port-forward", "--namespace=default", "pod/"+name, ":9000")
 	said, err := forward.StdoutPipe()
 	if err != nil {
-		return passage{}, err
+		return err
 	}
 	if err := forward.Start(); err != nil {
-		return passage{}, err
+		return err
 	}
 	defer func() { cancel(); _ = forward.Wait() }() // killed
 	line := make([]byte, 256)                       // Forwarding from 127.0.0.1:PORT -> 9000
 	n, err := said.Read(line)
 	if err != nil {
-		return passage{}, err
+		return err
 	}
 	_, rest, _ := strings.Cut(string(line[:n]), "127.0.0.1:")
 	port, _, _ := strings.Cut(rest, " ")
 	conn, err := net.Dial("tcp", "127.0.0.1:"+port)
 	if err != nil {
-		return passage{}, err
+		return err
 	}
 	defer conn.Close()
-	f, err := os.Create(path)
-	if err != nil {
-		return passage{}, err
-	}
-	defer f.Close()
-	done := make(chan struct{})
-	watched := make(chan passage, 1)
-	go func() { watched <- watchFile(path, done) }()
-	_, err = io.CopyBuffer(struct{ io.Writer }{f}, struct{ io.Reader }{conn}, make([]byte, 1<<20))
-	close(done)
-	p := <-watched
-	if err == nil && p.bytes != tunnelBytes {
-		err = fmt.Errorf("bare port-forward: %d of %d bytes", p.bytes, tunnelBytes)
-	}
-	return p, err
+	return use(conn)
 }
 
 // clusterCPU is what the processes of a cluster on this machine that output
