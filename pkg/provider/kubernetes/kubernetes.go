@@ -31,6 +31,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/forward"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/tasks"
 	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 )
 
@@ -177,7 +178,7 @@ type Run struct {
 	found    *Found // what was attached to; nil: it was submitted
 	ebpf     string // why the agent of what was submitted is left without it; "": it is not, or nobody asked
 
-	work *tasks // the informers and the tunnels, among others
+	work *tasks.Group // the informers and the tunnels, among others
 
 	// completing is held by the one request that gives the Job its deadline.
 	completing sync.Mutex
@@ -220,7 +221,7 @@ func (p *Provider) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCert
 func (p *Provider) newRun(spec *job.Spec, o RunOptions) *Run {
 	return &Run{
 		provider: p, spec: spec, noTunnel: o.NoTunnel, exec: o.Exec, tunnel: tunnel.New(),
-		work: &tasks{}, updates: make(chan any), pods: map[string]bool{},
+		work: &tasks.Group{}, updates: make(chan any), pods: map[string]bool{},
 	}
 }
 
@@ -343,7 +344,7 @@ func (r *Run) StopRetrying(ctx context.Context) error {
 
 // Close stops watching and closes the tunnels. The job goes on.
 func (r *Run) Close() {
-	r.work.stop()
+	r.work.Stop()
 	r.tunnel.Close()
 	r.work.Close()
 }
