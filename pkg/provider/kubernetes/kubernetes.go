@@ -247,15 +247,11 @@ func (r *Run) create(ctx context.Context, wanted *batchv1.Job, id, exec *certs.J
 	r.job = made
 	// At once, on the same connection: the kubelet looks for it 300 ms later,
 	// and if it is not there, again only after 1.5 s.
-	secret, err := c.CoreV1().Secrets(wanted.Namespace).Create(request, manifest.Secret(made, r.spec, id), metav1.CreateOptions{})
-	if err == nil {
-		r.secrets = append(r.secrets, secret)
+	if err = r.createSecret(request, manifest.Secret(made, r.spec, id)); err == nil {
 		err = ctx.Err()
 	}
 	if err == nil && exec != nil {
-		secret, err = c.CoreV1().Secrets(wanted.Namespace).Create(request, manifest.ExecSecret(made, exec), metav1.CreateOptions{})
-		if err == nil {
-			r.secrets = append(r.secrets, secret)
+		if err = r.createSecret(request, manifest.ExecSecret(made, exec)); err == nil {
 			err = ctx.Err()
 		}
 	}
