@@ -70,6 +70,7 @@ func inspecting(env *command.Env) *inspectOptions {
 type fakeCluster struct {
 	job    *batchv1.Job
 	secret *corev1.Secret
+	exec   *corev1.Secret // nil: the job has no second one
 }
 
 func newFakeCluster(t *testing.T, authority *certs.Authority) *fakeCluster {
@@ -120,6 +121,8 @@ func (c *fakeCluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer = &corev1.PodList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PodList"}}
 	case strings.HasSuffix(path, "/secrets/x"):
 		answer = c.secret
+	case strings.HasSuffix(path, "/secrets/x-exec") && c.exec != nil:
+		answer = c.exec
 	default:
 		http.NotFound(w, r)
 		return
@@ -263,6 +266,59 @@ func TestInspectJob(t *testing.T) {
 			}
 			if tt.want == "" && !strings.Contains(out.String(), `"source": "ns/x/server.crt"`) {
 				t.Errorf("got %s", out)
+			}
+		})
+	}
+}
+
+// TestInspectJobExec: the second Secret of a job is shown to who may read it.
+func TestInspectJobExec(t *testing.T) {
+	memory, err := certs.NewAuthority(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issued, err := memory.IssueExec(certs.ID{Namespace: "ns", Job: "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name  string
+		owner string // of the second Secret; empty: there is none
+		code  int    // of the answer; 0: the Secret
+		shown bool
+		err   bool
+	}{
+		{name: "none"},
+		{name: "the job's", owner: "x", shown: true},
+		{name: "that of job x-exec", owner: "x-exec"},
+		{name: "no right", owner: "x", code: http.StatusForbidden},
+		{name: "a server in trouble", owner: "x", code: http.StatusInternalServerError, err: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := newFakeCluster(t, memory)
+			if tt.owner != "" {
+				c.exec = c.secret.DeepCopy()
+				c.exec.Name, c.exec.OwnerReferences[0].Name = "x-exec", tt.owner
+				c.exec.Data = map[string][]byte{"ca.crt": issued.CA, "server.crt": issued.ServerCert, "server.key": issued.ServerKey}
+			}
+			a, out := testEnv(t, func(w http.ResponseWriter, r *http.Request) {
+				if tt.code != 0 && strings.HasSuffix(r.URL.Path, "/secrets/x-exec") {
+					w.Header().Set("Content-Type", "application/json")
+					w.WriteHeader(tt.code)
+					_ = json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
+						Status: metav1.StatusFailure, Code: int32(tt.code), Message: "no", Reason: map[int]metav1.StatusReason{
+							http.StatusForbidden: metav1.StatusReasonForbidden}[tt.code]})
+					return
+				}
+				c.ServeHTTP(w, r)
+			})
+			o := inspecting(a)
+			o.job, o.output = "x", "json"
+			if err := o.run(t.Context()); (err != nil) != tt.err {
+				t.Errorf("error %v", err)
+			}
+			if got := strings.Contains(out.String(), `"source": "ns/x-exec/server.crt"`); got != tt.shown {
+				t.Errorf("shown: %t in %s", got, out)
 			}
 		})
 	}
