@@ -109,6 +109,23 @@ func newFakeCluster(t *testing.T, authority *certs.Authority) *fakeCluster {
 	}
 }
 
+// allowExec gives job x a second Secret.
+func (c *fakeCluster) allowExec(t *testing.T) {
+	t.Helper()
+	spec, err := kubernetes.SpecOf(c.job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec.Exec = true
+	text, err := json.Marshal(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.job.Annotations[kubernetes.AnnotationSpec] = string(text)
+	c.exec = c.secret.DeepCopy()
+	c.exec.Name = "x-exec"
+}
+
 func (c *fakeCluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	var answer any
@@ -149,20 +166,27 @@ func TestRotateJobAuthority(t *testing.T) {
 		name   string
 		of     *certs.Authority
 		here   bool // ./certs is there
+		exec   bool // the job has a second Secret
 		change func(o *rotateOptions)
 		want   string // of what is said, else of the error
 	}{
-		{"in memory", memory, false, nil, "secret/x renewed in ns, by a new authority in memory\n"},
-		{"in memory, and certs is there", memory, true, nil,
+		{"in memory", memory, false, false, nil, "secret/x renewed in ns, by a new authority in memory\n"},
+		{"and its second Secret", memory, false, true, nil, "secret/x renewed in ns, by a new authority in memory\n" +
+			"secret/x-exec renewed in ns, by a new authority in memory\n"},
+		{"in memory, and certs is there", memory, true, false, nil,
 			"the CA of ./certs signs; to choose another: --dir DIR\nsecret/x renewed in ns, signed by certs/ca.crt\n"},
-		{"of a directory", onDisk, false, func(o *rotateOptions) { o.Dir, o.chosenDir = disk, true },
+		{"of a directory", onDisk, false, false, func(o *rotateOptions) { o.Dir, o.chosenDir = disk, true },
 			"secret/x renewed in ns, signed by " + disk + "/ca.crt\n"},
-		{"of a directory that is not named", onDisk, false, nil, "the authority that signed for job x is not in certs or "},
-		{"taken out of it", onDisk, true, func(o *rotateOptions) { o.inMemory = true },
+		{"of a directory that is not named", onDisk, false, false, nil, "the authority that signed for job x is not in certs or "},
+		{"taken out of it", onDisk, true, false, func(o *rotateOptions) { o.inMemory = true },
 			"secret/x renewed in ns, by a new authority in memory\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			a, out := testEnv(t, newFakeCluster(t, tt.of).ServeHTTP)
+			c := newFakeCluster(t, tt.of)
+			if tt.exec {
+				c.allowExec(t)
+			}
+			a, out := testEnv(t, c.ServeHTTP)
 			if tt.here {
 				if _, err := certs.Generate(certs.GenerateOptions{Dir: "certs"}); err != nil {
 					t.Fatal(err)

@@ -331,13 +331,13 @@ func TestRenewCertsExec(t *testing.T) {
 		{name: "not allowed", spec: specNamed("x"), stored: []string{"x"}},
 		{name: "taken away", spec: execSpec("x"), stored: []string{"x"}},
 		{name: "another job's", spec: execSpec("x"), second: foreign, stored: []string{"x"},
-			err: `secret "x-exec" does not belong to job "x"`},
+			err: `secret "x" is renewed, and "x-exec" is not: secret "x-exec" does not belong to job "x"`},
 		{name: "changed meanwhile", spec: execSpec("x"), second: second, stored: []string{"x"},
 			patch: func(w http.ResponseWriter, _ *http.Request) {
 				refuse(w, http.StatusConflict, metav1.StatusReasonConflict, "the object has been modified")
-			}, err: `secret "x-exec" was changed by somebody else meanwhile`},
+			}, err: `secret "x" is renewed, and "x-exec" is not: secret "x-exec" was changed by somebody else meanwhile`},
 		{name: "no right", spec: execSpec("x"), second: second, patch: denies("patch", "secrets"), stored: []string{"x"},
-			err: `forbidden: user "dev" may not patch secrets in namespace "ns"`},
+			err: `secret "x" is renewed, and "x-exec" is not: forbidden: user "dev" may not patch secrets in namespace "ns"`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			authority := newAuthority(t)
@@ -366,14 +366,15 @@ func TestRenewCertsExec(t *testing.T) {
 			}
 			p := (&shelf{answer: answer}).start(t)
 			said := ""
-			if err := p.RenewCerts(t.Context(), newFound(x, test.spec, nil), authority, func(string) {}); err != nil {
+			renewed, err := p.RenewCerts(t.Context(), newFound(x, test.spec, nil), authority, func(string) {})
+			if err != nil {
 				said = err.Error()
 				if f := explain.Error(err); test.patch != nil && !strings.HasSuffix(f.Hint, "{hodei} certs rotate --job x -n ns") {
 					t.Errorf("hint %q", f.Hint)
 				}
 			}
-			if said != test.err || !slices.Equal(order, test.stored) {
-				t.Errorf("stored %v, error %q; want %v, %q", order, said, test.stored, test.err)
+			if said != test.err || !slices.Equal(order, test.stored) || err == nil && !slices.Equal(renewed, test.stored) {
+				t.Errorf("stored %v, returned %v, error %q; want %v, %q", order, renewed, said, test.stored, test.err)
 			}
 			if got := stored["x-exec"]; got != nil {
 				config, err := manifest.CertsOf(got).ServerConfig()
