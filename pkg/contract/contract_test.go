@@ -19,7 +19,10 @@ func TestFixed(t *testing.T) {
 		{CauseCompleted, "Completed"}, {CauseError, "Error"}, {CauseSignaled, "Signaled"}, {CauseOOMKilled, "OOMKilled"},
 		{CauseDeadlineExceeded, "DeadlineExceeded"}, {CauseCancelled, "Cancelled"}, {CauseInputLost, "InputLost"},
 		{JobURI("jobs", "make-k3x9z"), "spiffe://hodei/ns/jobs/job/make-k3x9z"},
+		{JobExecURI("jobs", "make-k3x9z"), "spiffe://hodei/ns/jobs/job/make-k3x9z/exec"},
 		{OverflowBlock, "block"}, {OverflowDrop, "drop"}, {EBPFOff, "off"}, {EBPFAuto, "auto"}, {EBPFRequire, "require"},
+		// A worker of another version looks for these.
+		{EnvStdin, "HODEI_STDIN"}, {EnvTTY, "HODEI_TTY"}, {EnvExec, "HODEI_EXEC"},
 		// The command sees these two.
 		{EnvJob, "HODEI_JOB"}, {EnvAttempt, "HODEI_ATTEMPT"},
 	}

@@ -45,6 +45,8 @@ type Config struct {
 	Lingers bool
 	// NoFallback tells that the output may not come from the container's log in place of the tunnel.
 	NoFallback bool
+	// NoExec tells that no commands may be run beside the job's, whatever its Place has for a default.
+	NoExec bool
 
 	// Follow, Sink and UsageInterval are those of a session.Config.
 	Follow        bool

@@ -70,6 +70,7 @@ func inspecting(env *command.Env) *inspectOptions {
 type fakeCluster struct {
 	job    *batchv1.Job
 	secret *corev1.Secret
+	exec   *corev1.Secret // nil: the job has no second one
 }
 
 func newFakeCluster(t *testing.T, authority *certs.Authority) *fakeCluster {
@@ -108,6 +109,23 @@ func newFakeCluster(t *testing.T, authority *certs.Authority) *fakeCluster {
 	}
 }
 
+// allowExec gives job x a second Secret.
+func (c *fakeCluster) allowExec(t *testing.T) {
+	t.Helper()
+	spec, err := kubernetes.SpecOf(c.job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec.Exec = true
+	text, err := json.Marshal(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.job.Annotations[kubernetes.AnnotationSpec] = string(text)
+	c.exec = c.secret.DeepCopy()
+	c.exec.Name = "x-exec"
+}
+
 func (c *fakeCluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	var answer any
@@ -120,6 +138,8 @@ func (c *fakeCluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer = &corev1.PodList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PodList"}}
 	case strings.HasSuffix(path, "/secrets/x"):
 		answer = c.secret
+	case strings.HasSuffix(path, "/secrets/x-exec") && c.exec != nil:
+		answer = c.exec
 	default:
 		http.NotFound(w, r)
 		return
@@ -146,20 +166,27 @@ func TestRotateJobAuthority(t *testing.T) {
 		name   string
 		of     *certs.Authority
 		here   bool // ./certs is there
+		exec   bool // the job has a second Secret
 		change func(o *rotateOptions)
 		want   string // of what is said, else of the error
 	}{
-		{"in memory", memory, false, nil, "secret/x renewed in ns, by a new authority in memory\n"},
-		{"in memory, and certs is there", memory, true, nil,
+		{"in memory", memory, false, false, nil, "secret/x renewed in ns, by a new authority in memory\n"},
+		{"and its second Secret", memory, false, true, nil, "secret/x renewed in ns, by a new authority in memory\n" +
+			"secret/x-exec renewed in ns, by a new authority in memory\n"},
+		{"in memory, and certs is there", memory, true, false, nil,
 			"the CA of ./certs signs; to choose another: --dir DIR\nsecret/x renewed in ns, signed by certs/ca.crt\n"},
-		{"of a directory", onDisk, false, func(o *rotateOptions) { o.Dir, o.chosenDir = disk, true },
+		{"of a directory", onDisk, false, false, func(o *rotateOptions) { o.Dir, o.chosenDir = disk, true },
 			"secret/x renewed in ns, signed by " + disk + "/ca.crt\n"},
-		{"of a directory that is not named", onDisk, false, nil, "the authority that signed for job x is not in certs or "},
-		{"taken out of it", onDisk, true, func(o *rotateOptions) { o.inMemory = true },
+		{"of a directory that is not named", onDisk, false, false, nil, "the authority that signed for job x is not in certs or "},
+		{"taken out of it", onDisk, true, false, func(o *rotateOptions) { o.inMemory = true },
 			"secret/x renewed in ns, by a new authority in memory\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			a, out := testEnv(t, newFakeCluster(t, tt.of).ServeHTTP)
+			c := newFakeCluster(t, tt.of)
+			if tt.exec {
+				c.allowExec(t)
+			}
+			a, out := testEnv(t, c.ServeHTTP)
 			if tt.here {
 				if _, err := certs.Generate(certs.GenerateOptions{Dir: "certs"}); err != nil {
 					t.Fatal(err)
@@ -263,6 +290,59 @@ func TestInspectJob(t *testing.T) {
 			}
 			if tt.want == "" && !strings.Contains(out.String(), `"source": "ns/x/server.crt"`) {
 				t.Errorf("got %s", out)
+			}
+		})
+	}
+}
+
+// TestInspectJobExec: the second Secret of a job is shown to who may read it.
+func TestInspectJobExec(t *testing.T) {
+	memory, err := certs.NewAuthority(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issued, err := memory.IssueExec(certs.ID{Namespace: "ns", Job: "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name  string
+		owner string // of the second Secret; empty: there is none
+		code  int    // of the answer; 0: the Secret
+		shown bool
+		err   bool
+	}{
+		{name: "none"},
+		{name: "the job's", owner: "x", shown: true},
+		{name: "that of job x-exec", owner: "x-exec"},
+		{name: "no right", owner: "x", code: http.StatusForbidden},
+		{name: "a server in trouble", owner: "x", code: http.StatusInternalServerError, err: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := newFakeCluster(t, memory)
+			if tt.owner != "" {
+				c.exec = c.secret.DeepCopy()
+				c.exec.Name, c.exec.OwnerReferences[0].Name = "x-exec", tt.owner
+				c.exec.Data = map[string][]byte{"ca.crt": issued.CA, "server.crt": issued.ServerCert, "server.key": issued.ServerKey}
+			}
+			a, out := testEnv(t, func(w http.ResponseWriter, r *http.Request) {
+				if tt.code != 0 && strings.HasSuffix(r.URL.Path, "/secrets/x-exec") {
+					w.Header().Set("Content-Type", "application/json")
+					w.WriteHeader(tt.code)
+					_ = json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
+						Status: metav1.StatusFailure, Code: int32(tt.code), Message: "no", Reason: map[int]metav1.StatusReason{
+							http.StatusForbidden: metav1.StatusReasonForbidden}[tt.code]})
+					return
+				}
+				c.ServeHTTP(w, r)
+			})
+			o := inspecting(a)
+			o.job, o.output = "x", "json"
+			if err := o.run(t.Context()); (err != nil) != tt.err {
+				t.Errorf("error %v", err)
+			}
+			if got := strings.Contains(out.String(), `"source": "ns/x-exec/server.crt"`); got != tt.shown {
+				t.Errorf("shown: %t in %s", got, out)
 			}
 		})
 	}

@@ -184,7 +184,7 @@ func (o *inspectOptions) read(ctx context.Context) ([]certSet, error) {
 	return sets, nil
 }
 
-// readJob reads the Secret of a job.
+// readJob reads the Secret of a job, and its second one, if it has that and we may.
 func (o *inspectOptions) readJob(ctx context.Context) ([]certSet, error) {
 	cluster, err := o.connect()
 	if err != nil {
@@ -195,7 +195,7 @@ func (o *inspectOptions) readJob(ctx context.Context) ([]certSet, error) {
 		return nil, kubernetes.Explain(err)
 	}
 	hint := "{hodei} jobs -n " + cluster.namespace
-	if err != nil || !hasJob(secret) {
+	if err != nil || !hasJob(secret, o.job) {
 		return nil, &job.Hinted{Err: fmt.Errorf("job %q has no Secret in namespace %s", o.job, cluster.namespace), Hint: hint}
 	}
 	files := setup.SecretFiles(secret)
@@ -205,13 +205,22 @@ func (o *inspectOptions) readJob(ctx context.Context) ([]certSet, error) {
 			Hint: hint,
 		}
 	}
-	return []certSet{{files: files}}, nil
+	sets := []certSet{{files: files}}
+	exec, err := setup.GetSecret(ctx, cluster.client, cluster.namespace, kubernetes.ExecName(o.job))
+	switch {
+	case apierrors.IsNotFound(err), apierrors.IsForbidden(err): // most jobs have none, and it is not for all who attach
+	case err != nil:
+		return nil, kubernetes.Explain(err)
+	case hasJob(exec, o.job):
+		sets = append(sets, certSet{files: setup.SecretFiles(exec)})
+	}
+	return sets, nil
 }
 
-// hasJob reports whether a Secret belongs to the job of its name, and not to somebody else.
-func hasJob(secret *corev1.Secret) bool {
+// hasJob reports whether a Secret belongs to a job, and not to somebody else.
+func hasJob(secret *corev1.Secret, name string) bool {
 	owner := metav1.GetControllerOf(secret)
-	return owner != nil && owner.Kind == "Job" && owner.Name == secret.Name
+	return owner != nil && owner.Kind == "Job" && owner.Name == name
 }
 
 // readSecrets reads the Secrets that apply stores, and returns a set for each namespace that has some.

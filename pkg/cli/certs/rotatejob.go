@@ -58,14 +58,17 @@ func (o *rotateOptions) renew(ctx context.Context) error {
 	for _, note := range notes {
 		screen.Note(note)
 	}
-	if err := cluster.provider.RenewCerts(ctx, found, authority, screen.Note); err != nil {
+	renewed, err := cluster.provider.RenewCerts(ctx, found, authority, screen.Note)
+	if err != nil { // it says what is renewed nevertheless
 		return err
 	}
 	signed := "by a new authority in memory"
 	if authority.Dir != "" {
 		signed = "signed by " + filepath.Join(authority.Dir, "ca.crt")
 	}
-	fmt.Fprintf(o.Out, "secret/%s renewed in %s, %s\n", o.job, cluster.namespace, signed)
+	for _, name := range renewed {
+		fmt.Fprintf(o.Out, "secret/%s renewed in %s, %s\n", name, cluster.namespace, signed)
+	}
 	return nil
 }
 

@@ -101,7 +101,7 @@ func (o *Options) Run(ctx context.Context) error {
 	}
 	spec := again(old)
 	o.Lingers = o.Lingers || spec.Linger != 0
-	o.NoFallback = ruledOut(old)
+	o.NoFallback, o.NoExec = ruledOut(old), !old.Exec
 	if err := o.Complete(spec); err != nil {
 		return err
 	}

@@ -196,6 +196,7 @@ func TestRerun(t *testing.T) {
 		{"the rest", []string{"--image", "", "--workdir=", "--user=2000:3000", "--merge-output=false"},
 			func(s *job.Spec) { s.Image, s.Workdir, s.User, s.MergeOutput = "", "", "2000:3000", false }},
 		{"detached", []string{"--detach"}, func(s *job.Spec) { s.Detached, s.ContainerLogs, s.EndCopied = true, true, true }},
+		{"with exec", []string{"--exec"}, func(s *job.Spec) { s.Exec = true }},
 		{"unfollowed", []string{"--follow=false"}, func(s *job.Spec) { s.Linger, s.LogOverflow = time.Second, job.OverflowDrop }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -212,6 +213,17 @@ func TestRerun(t *testing.T) {
 			}
 		})
 	}
+	t.Run("with exec as before", func(t *testing.T) {
+		old := nightly()
+		old.Exec = true
+		got, err := dryRun(t, old, "nightly")
+		if err != nil || !got.Exec {
+			t.Errorf("got %+v, %v", got, err)
+		}
+		if got, err = dryRun(t, old, "nightly", "--exec=false"); err != nil || got.Exec {
+			t.Errorf("--exec=false: got %+v, %v", got, err)
+		}
+	})
 	t.Run("a name of its own", func(t *testing.T) {
 		got, err := dryRun(t, nightly(), "nightly")
 		if err != nil || !strings.HasPrefix(got.Name, "hodei-sh-") {

@@ -42,8 +42,8 @@ func (f *Flags) Config() (*submission.Config, error) {
 	return c, nil
 }
 
-// Complete gives c its job: spec, with the changes that the flags make and with the defaults of its place. spec and
-// c.NoFallback may have values of an earlier job. An error is a usage error if what was typed can't be had.
+// Complete gives c its job: spec, with the changes that the flags make and with the defaults of its place. spec,
+// c.NoFallback and c.NoExec may have values of an earlier job. An error is a usage error if what was typed can't be had.
 func (f *Flags) Complete(c *submission.Config, spec *job.Spec) (err error) {
 	if c.Unset, err = f.change(spec, f.env.LookupEnv); err != nil {
 		return err
@@ -97,8 +97,11 @@ func (f *Flags) chooseTerminal(c *submission.Config) error {
 // forCluster takes the defaults of a provider, and checks the job against it.
 func (f *Flags) forCluster(c *submission.Config, at place.Cluster) error {
 	at.SetDefaults(c.Spec)
-	if f.changed("exec") {
+	switch {
+	case f.changed("exec"):
 		c.Spec.Exec = f.exec
+	case c.NoExec: // as an earlier job had it
+		c.Spec.Exec = false
 	}
 	if err := at.CheckSpec(c.Spec); err != nil {
 		return f.specError(c.Spec, err)

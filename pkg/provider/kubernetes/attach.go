@@ -73,6 +73,8 @@ func (p *Provider) serverCerts(ctx context.Context, j *batchv1.Job, exec bool) (
 			Hint: fmt.Sprintf("{hodei} delete -n %s %s", j.Namespace, j.Name)}
 	case apierrors.IsNotFound(err):
 		return nil, nil, absent(fmt.Sprintf("its secret %q is not found", name))
+	case exec && apierrors.IsForbidden(err):
+		return nil, nil, explain.MayNotExec(err, j.Namespace, j.Name)
 	case err != nil:
 		return nil, nil, err
 	}

@@ -27,6 +27,7 @@ import (
 
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/tasks"
 )
 
 var (
@@ -192,7 +193,7 @@ func TestLogin(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w, phases := testWatcher(t, 0)
 				r := w.run
-				r.work = &tasks{}
+				r.work = &tasks.Group{}
 				defer r.Close()
 				var asked atomic.Int32
 				p, err := New(Options{Config: &rest.Config{Host: "http://api",
@@ -252,7 +253,7 @@ func TestRefusedWatch(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w, _ := testWatcher(t, 0)
 				r := w.run
-				r.work = &tasks{}
+				r.work = &tasks.Group{}
 				var refuses atomic.Bool
 				refuses.Store(!test.lists)
 				watched, end := io.Pipe()
@@ -305,7 +306,7 @@ func TestRefusedWatch(t *testing.T) {
 				if ended := slices.Contains(got, "refusal"); ended != (test.want == "refusal") || !slices.Contains(got, test.want) {
 					t.Errorf("got the updates %q, want one of type %s", got, test.want)
 				}
-				r.work.stop()
+				r.work.Stop()
 				end.Close()
 				r.work.Close()
 			})

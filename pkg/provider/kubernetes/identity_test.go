@@ -140,7 +140,7 @@ func TestRenewCerts(t *testing.T) {
 			}
 			respond(w, http.StatusOK, secret)
 		})
-		if err := p.RenewCerts(t.Context(), newFound(x, specNamed("x"), nil), authority, silent); err != nil {
+		if _, err := p.RenewCerts(t.Context(), newFound(x, specNamed("x"), nil), authority, silent); err != nil {
 			t.Fatal(err)
 		}
 		if patches != 1 || got.UID != secret.UID || got.ResourceVersion != "7" {
@@ -170,7 +170,7 @@ func TestRenewCerts(t *testing.T) {
 			if tt.secret != nil {
 				tt.secret(s)
 			}
-			err := renewing(t, s, tt.patch).RenewCerts(t.Context(), newFound(x, specNamed("x"), nil), authority, silent)
+			_, err := renewing(t, s, tt.patch).RenewCerts(t.Context(), newFound(x, specNamed("x"), nil), authority, silent)
 			if err == nil || err.Error() != tt.want {
 				t.Errorf("error %v, want %s", err, tt.want)
 			}
@@ -227,7 +227,7 @@ func TestRenewCertsHalfway(t *testing.T) {
 			}
 			found := newFound(x, specNamed("x"), []corev1.Pod{*podIn(1, x, "x-1", runs, func(p *corev1.Pod) { p.Spec.NodeName = "n" })})
 			said := ""
-			err := p.RenewCerts(ctx, found, authority, func(text string) { said = text })
+			_, err := p.RenewCerts(ctx, found, authority, func(text string) { said = text })
 			f, ok := errors.AsType[*job.Failure](err)
 			if !ok || !strings.HasPrefix(f.Message, "the worker's certificates are renewed and the coordinator's is not: ") ||
 				!strings.Contains(f.Hint, "certs rotate --job x") {
@@ -301,7 +301,7 @@ func TestRenewCertsNoAgent(t *testing.T) {
 				},
 			}}).start(t)
 			found := newFound(x, specNamed("x"), []corev1.Pod{*podIn(1, x, "x-1", runs, func(p *corev1.Pod) { p.Spec.NodeName = "n" })})
-			err := p.RenewCerts(t.Context(), found, authority, func(string) {})
+			_, err := p.RenewCerts(t.Context(), found, authority, func(string) {})
 			if got := fmt.Sprint(err); stored != tt.stored || err == nil != (tt.want == "") || err != nil && got != tt.want {
 				t.Errorf("stored %d times, error %v; want %d, %q", stored, err, tt.stored, tt.want)
 			}

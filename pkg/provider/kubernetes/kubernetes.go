@@ -31,6 +31,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/forward"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/tasks"
 	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 )
 
@@ -177,7 +178,7 @@ type Run struct {
 	found    *Found // what was attached to; nil: it was submitted
 	ebpf     string // why the agent of what was submitted is left without it; "": it is not, or nobody asked
 
-	work *tasks // the informers and the tunnels, among others
+	work *tasks.Group // the informers and the tunnels, among others
 
 	// completing is held by the one request that gives the Job its deadline.
 	completing sync.Mutex
@@ -220,7 +221,7 @@ func (p *Provider) Submit(ctx context.Context, spec *job.Spec, id *certs.JobCert
 func (p *Provider) newRun(spec *job.Spec, o RunOptions) *Run {
 	return &Run{
 		provider: p, spec: spec, noTunnel: o.NoTunnel, exec: o.Exec, tunnel: tunnel.New(),
-		work: &tasks{}, updates: make(chan any), pods: map[string]bool{},
+		work: &tasks.Group{}, updates: make(chan any), pods: map[string]bool{},
 	}
 }
 
@@ -246,15 +247,11 @@ func (r *Run) create(ctx context.Context, wanted *batchv1.Job, id, exec *certs.J
 	r.job = made
 	// At once, on the same connection: the kubelet looks for it 300 ms later,
 	// and if it is not there, again only after 1.5 s.
-	secret, err := c.CoreV1().Secrets(wanted.Namespace).Create(request, manifest.Secret(made, r.spec, id), metav1.CreateOptions{})
-	if err == nil {
-		r.secrets = append(r.secrets, secret)
+	if err = r.createSecret(request, manifest.Secret(made, r.spec, id)); err == nil {
 		err = ctx.Err()
 	}
 	if err == nil && exec != nil {
-		secret, err = c.CoreV1().Secrets(wanted.Namespace).Create(request, manifest.ExecSecret(made, exec), metav1.CreateOptions{})
-		if err == nil {
-			r.secrets = append(r.secrets, secret)
+		if err = r.createSecret(request, manifest.ExecSecret(made, exec)); err == nil {
 			err = ctx.Err()
 		}
 	}
@@ -343,7 +340,7 @@ func (r *Run) StopRetrying(ctx context.Context) error {
 
 // Close stops watching and closes the tunnels. The job goes on.
 func (r *Run) Close() {
-	r.work.stop()
+	r.work.Stop()
 	r.tunnel.Close()
 	r.work.Close()
 }

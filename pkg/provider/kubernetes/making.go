@@ -7,14 +7,16 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
 
-// A job is a Job and a Secret, made one after the other: the Job first, so that the Secret has
+// A job is a Job and a Secret, or two, made one after the other: the Job first, so that the Secret has
 // an owner from its beginning. hodei may be killed in between, and a Pod whose Secret never
 // comes has no agent that could end it. So the Job is made with a deadline that the cluster
 // keeps, and hodei removes the deadline once the Secret exists.
@@ -96,4 +98,28 @@ func (r *Run) keepCompleting(ctx context.Context, deadline *int64, done func()) 
 			}
 		}
 	})
+}
+
+// createSecret makes one of the job's Secrets.
+func (r *Run) createSecret(ctx context.Context, wanted *corev1.Secret) error {
+	secrets := r.provider.client.CoreV1().Secrets(wanted.Namespace)
+	made, err := secrets.Create(ctx, wanted, metav1.CreateOptions{})
+	switch {
+	case err == nil:
+		r.secrets = append(r.secrets, made)
+		return nil
+	case !apierrors.IsAlreadyExists(err):
+		return err
+	}
+	holder := ""
+	if there, unread := secrets.Get(ctx, wanted.Name, metav1.GetOptions{}); unread == nil { // else the plain error has to do
+		if metav1.IsControlledBy(there, r.job) { // the request was sent twice, and answered once
+			r.secrets = append(r.secrets, there)
+			return nil
+		}
+		if owner := metav1.GetControllerOf(there); owner != nil && owner.Kind == "Job" {
+			holder = owner.Name
+		}
+	}
+	return explain.SecretTaken(err, r.spec.Name, wanted.Name, holder)
 }

@@ -26,6 +26,9 @@ const (
 // SpecOf reads what was asked for from a Job, with defaults, as [manifest.SpecOf] does.
 func SpecOf(j *batchv1.Job) (*job.Spec, error) { return manifest.SpecOf(j) }
 
+// ExecName is the name of a job's second Secret, as [manifest.ExecName] has it.
+func ExecName(job string) string { return manifest.ExecName(job) }
+
 // Explain turns an error of the API server, of the way to it, or of the kubeconfig into a Failure with a
 // hint, as [explain.Error] does.
 func Explain(err error) *job.Failure { return explain.Error(err) }

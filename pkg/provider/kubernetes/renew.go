@@ -45,18 +45,40 @@ const (
 // Secret, up to 3 minutes, and is told to say. Until then, and should it fail, old
 // and new agents can be met. The error is a *job.Failure, or that the Secret is
 // another job's.
-func (p *Provider) RenewCerts(ctx context.Context, found *Found, a *certs.Authority, say func(string)) error {
+//
+// The certificate for commands beside the job's comes last, if the job allows them and
+// its Secret is there. RenewCerts returns the names of the Secrets that have new ones.
+func (p *Provider) RenewCerts(ctx context.Context, found *Found, a *certs.Authority, say func(string)) (renewed []string, err error) {
+	ca, err := p.renewFirst(ctx, found, a, say)
+	if err != nil {
+		return nil, err
+	}
+	renewed = []string{found.Job.Name}
+	if !found.Spec.Exec {
+		return renewed, nil
+	}
+	second, err := p.renewExec(ctx, found.Job, a, ca)
+	if err != nil {
+		f := *explain.Error(err)
+		f.Message = fmt.Sprintf("secret %q is renewed, and %q is not: %s", found.Job.Name, manifest.ExecName(found.Job.Name), f.Message)
+		return nil, &f
+	}
+	return append(renewed, second...), nil
+}
+
+// renewFirst replaces the certificates in the Secret that every job has, and returns the authorities in it.
+func (p *Provider) renewFirst(ctx context.Context, found *Found, a *certs.Authority, say func(string)) (ca []byte, err error) {
 	secret, err := p.jobSecret(ctx, found.Job, found.Job.Name)
 	switch {
 	case apierrors.IsNotFound(err):
-		return explain.Error(err)
+		return nil, explain.Error(err)
 	case err != nil:
-		return err
+		return nil, err
 	}
 	id := certs.ID{Namespace: found.Job.Namespace, Job: found.Job.Name}
 	renewal, err := a.RenewJob(id, manifest.CertsOf(secret))
 	if err != nil {
-		return &job.Failure{Cause: job.ConfigError, Err: err, Message: fmt.Sprintf("secret %q: %v", secret.Name, err),
+		return nil, &job.Failure{Cause: job.ConfigError, Err: err, Message: fmt.Sprintf("secret %q: %v", secret.Name, err),
 			Hint: fmt.Sprintf("{hodei} certs inspect --job %s -n %s", id.Job, id.Namespace)}
 	}
 	again := fmt.Sprintf("{hodei} certs rotate --job %s -n %s", id.Job, id.Namespace)
@@ -66,7 +88,7 @@ func (p *Provider) RenewCerts(ctx context.Context, found *Found, a *certs.Author
 	agents := withAgent(found)
 	if renewal.Overlap != nil && len(agents) > 0 {
 		if secret, err = p.storeCerts(ctx, secret, renewal.Overlap); err != nil {
-			return err
+			return nil, err
 		}
 		p.hasten(ctx, id.Namespace, agents, secret.ResourceVersion)
 		say("waiting until the agent has the new certificates")
@@ -74,35 +96,35 @@ func (p *Provider) RenewCerts(ctx context.Context, found *Found, a *certs.Author
 			f := *explain.Error(err)
 			f.Message = "the worker's certificates are renewed and the coordinator's is not: " + f.Message
 			f.Hint = "the job can be attached to as before; again: " + again
-			return &f
+			return nil, &f
 		}
 	}
 	if secret, err = p.storeCerts(ctx, secret, renewal.Final); err != nil {
-		return err
+		return nil, err
 	}
 	p.hasten(ctx, id.Namespace, agents, secret.ResourceVersion)
-	if found.Spec.Exec {
-		return p.renewExec(ctx, found.Job, a, renewal.Final.CA)
-	}
-	return nil
+	return renewal.Final.CA, nil
 }
 
-// renewExec replaces the certificate in a job's second Secret, once its agents know a. ca is what the job's first one has
-// of authorities.
-func (p *Provider) renewExec(ctx context.Context, j *batchv1.Job, a *certs.Authority, ca []byte) error {
+// renewExec replaces the certificate in a job's second Secret, once its agents know a, and returns that Secret's name. ca is
+// what the job's first one has of authorities.
+func (p *Provider) renewExec(ctx context.Context, j *batchv1.Job, a *certs.Authority, ca []byte) (renewed []string, err error) {
 	secret, err := p.jobSecret(ctx, j, manifest.ExecName(j.Name))
 	if apierrors.IsNotFound(err) { // somebody has taken the right away that it gives
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	fresh, err := a.IssueExec(certs.ID{Namespace: j.Namespace, Job: j.Name})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_, err = p.store(ctx, secret, j.Name, map[string][]byte{"ca.crt": ca, "server.crt": fresh.ServerCert, "server.key": fresh.ServerKey})
-	return err
+	data := map[string][]byte{"ca.crt": ca, "server.crt": fresh.ServerCert, "server.key": fresh.ServerKey}
+	if _, err := p.store(ctx, secret, j.Name, data); err != nil {
+		return nil, err
+	}
+	return []string{secret.Name}, nil
 }
 
 // withAgent are the Pods whose agents may have read the Secret: they do so a second

@@ -25,6 +25,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/tasks"
 )
 
 // store is an API server that keeps objects, and nothing more: no controller
@@ -302,7 +303,7 @@ func TestKeepCompleting(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w, _ := testWatcher(t, 0)
 				r := w.run
-				r.work = &tasks{}
+				r.work = &tasks.Group{}
 				asked := 0
 				p, err := New(Options{Config: &rest.Config{Host: "http://api",
 					Transport: roundTripper(func(*http.Request) (*http.Response, error) {
@@ -325,7 +326,7 @@ func TestKeepCompleting(t *testing.T) {
 					_, told = u.(refusal)
 				case <-time.After(time.Minute):
 				}
-				r.work.work.Wait()
+				r.work.Wait()
 				if asked != test.asked || told != test.told {
 					t.Errorf("asked %d times, told %t; want %d, %t", asked, told, test.asked, test.told)
 				}
@@ -343,7 +344,7 @@ func TestUnhold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, _ := testWatcher(t, 0)
 		r := w.run
-		r.spec, r.work = specWith(func(s *job.Spec) { s.Stdin, s.Timeout, s.StartTimeout = true, 0, time.Minute }), &tasks{}
+		r.spec, r.work = specWith(func(s *job.Spec) { s.Stdin, s.Timeout, s.StartTimeout = true, 0, time.Minute }), &tasks.Group{}
 		last := ""
 		p, err := New(Options{Config: &rest.Config{Host: "http://api",
 			Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
@@ -369,7 +370,7 @@ func TestUnhold(t *testing.T) {
 		if err := <-r.Unhold(t.Context()); err != nil {
 			t.Error(err)
 		}
-		r.work.work.Wait()
+		r.work.Wait()
 		if last != `{"spec":{"activeDeadlineSeconds":null}}` {
 			t.Errorf("let go: %s", last)
 		}

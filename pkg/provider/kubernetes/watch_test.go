@@ -23,6 +23,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/forward"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
+	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/tasks"
 	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
 )
 
@@ -860,7 +861,7 @@ func testWatcher(t *testing.T, retries int32) (*watcher, *[]string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	work := &tasks{}
+	work := &tasks.Group{}
 	work.Close()
 	spec := minimal()
 	spec.Name, spec.Retries = "x", retries

@@ -236,6 +236,40 @@ func TestUserRights(t *testing.T) {
 	}
 }
 
+// TestUnreadable: what is granted is one Secret, if the right to it is what is missing.
+func TestUnreadable(t *testing.T) {
+	const message = `secrets "x-exec" is forbidden: User %s cannot get resource "secrets" in API group "" in the namespace "ns"`
+	const role = "an administrator can grant it: " +
+		"kubectl create role x-exec --verb=get --resource=secrets --resource-name=x-exec -n ns && kubectl create rolebinding "
+	for _, test := range []struct {
+		name string
+		err  error
+		hint string
+	}{
+		{"user", denied(fmt.Sprintf(message, `"dev"`)), role + "x-exec-dev --role=x-exec --user=dev -n ns"},
+		{"explained before", Error(denied(fmt.Sprintf(message, `"dev"`))), role + "x-exec-dev --role=x-exec --user=dev -n ns"},
+		{"user with a space", denied(fmt.Sprintf(message, `"a \"b\""`)), role + `x-exec-a-b --role=x-exec --user='a "b"' -n ns`},
+		{"service account", denied(fmt.Sprintf(message, `"system:serviceaccount:ci:runner"`)),
+			role + "x-exec-system-serviceaccount-ci-runner --role=x-exec --serviceaccount=ci:runner -n ns"},
+		{"nobody", denied(fmt.Sprintf(message, `"system:anonymous"`)),
+			"this context has no credentials: log in, then: kubectl auth whoami"},
+		{"an authorizer's own words", denied("no"), ""},
+		{"not found", status(404, metav1.StatusReasonNotFound, `secrets "x-exec" not found`), ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			before := Error(test.err)
+			kept := *before
+			got := unreadable(test.err, "ns", "x-exec")
+			if got.Hint != test.hint || got.Message != before.Message || got.Cause != before.Cause {
+				t.Errorf("got %s: %s\nhint %s\nwant %s", got.Cause, got.Message, got.Hint, test.hint)
+			}
+			if *before != kept {
+				t.Errorf("the error itself was changed: %+v", before)
+			}
+		})
+	}
+}
+
 // What is wrong with a kubeconfig, in client-go's own words.
 func TestExplainKubeconfig(t *testing.T) {
 	write := func(name, text string) string {

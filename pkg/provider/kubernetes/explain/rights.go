@@ -29,14 +29,29 @@ func forbidden(message string) *job.Failure {
 	if m == nil {
 		return &job.Failure{Cause: job.Forbidden, Message: message}
 	}
-	user, resource := m[1], m[3]
-	if unquoted, err := strconv.Unquote(`"` + user + `"`); err == nil {
-		user = OneLine(unquoted)
-	}
+	user, _ := named(m[1])
+	resource := m[3]
 	if group := m[4]; group != "" {
 		resource += "." + group
 	}
 	return MissingRight(user, m[2], resource, m[5])
+}
+
+// named returns the name of a user that stands in the API server's sentence as text, and kubectl's flag for it.
+func named(text string) (user, subject string) {
+	user = text
+	if unquoted, err := strconv.Unquote(`"` + text + `"`); err == nil {
+		user = OneLine(unquoted)
+	}
+	return user, subjectOf(user)
+}
+
+// subjectOf is kubectl's flag that names a user.
+func subjectOf(user string) string {
+	if account, ok := strings.CutPrefix(user, "system:serviceaccount:"); ok {
+		return "--serviceaccount=" + shell.Quote(account)
+	}
+	return "--user=" + shell.Quote(user)
 }
 
 // MissingRight says who lacks which verb on what, and what grants it.
@@ -46,10 +61,7 @@ func MissingRight(user, verb, resource, namespace string) *job.Failure {
 		where = fmt.Sprintf("in namespace %q", namespace)
 	}
 	f := &job.Failure{Cause: job.Forbidden, Message: fmt.Sprintf("forbidden: user %q may not %s %s %s", user, verb, resource, where)}
-	subject := "--user=" + shell.Quote(user)
-	if account, ok := strings.CutPrefix(user, "system:serviceaccount:"); ok {
-		subject = "--serviceaccount=" + shell.Quote(account)
-	}
+	subject := subjectOf(user)
 	binding := bindingName(user)
 	firstVerb, _, _ := strings.Cut(verb, " and ")
 	role := bindingName(strings.Join([]string{user, verb, resource}, "-")) // one a right: the next one is granted beside it

@@ -1,13 +1,13 @@
-package kubernetes
+package tasks
 
 import (
 	"context"
 	"testing"
 )
 
-func TestTasks(t *testing.T) {
+func TestGroup(t *testing.T) {
 	type key struct{}
-	var work tasks
+	var work Group
 	ctx, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "value"))
 	values := make(chan any)
 	stop := work.Go(ctx, func(ctx context.Context) {
