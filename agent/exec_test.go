@@ -224,7 +224,8 @@ func TestExecSignal(t *testing.T) {
 	t.Parallel()
 	w := newWorker(t)
 	w.runsBeside("trap 'echo job' USR1; read x")
-	b := w.exec(&hodeipb.ExecStart{}, nil, "sh", "-c", "exec 2>/dev/null; trap 'echo got; exit 4' USR1; echo ready; while :; do sleep 0.05; done")
+	b := w.exec(&hodeipb.ExecStart{}, nil, "sh", "-c",
+		"exec 2>/dev/null; trap 'echo got; exit 4' USR1; echo ready; while :; do sleep 0.05; done")
 	b.untilPrints("ready")
 	b.Signal(int32(unix.SIGUSR1))
 	b.ends(4, "ready\ngot\n", "")
@@ -248,7 +249,8 @@ func TestExecLost(t *testing.T) {
 			r, keys := io.Pipe()
 			// The lock is free once all have ended that have inherited it.
 			b := w.exec(&hodeipb.ExecStart{}, coordinator.NewInput(r, nil), "sh", "-c",
-				fmt.Sprintf("exec 9>%[1]s.lock; flock 9; %[2]s; exec 3<&0; (cat <&3 && touch %[1]s) & echo ready; while :; do sleep 0.05; done", ended, trap))
+				fmt.Sprintf("exec 9>%[1]s.lock; flock 9; %[2]s; exec 3<&0; (cat <&3 && touch %[1]s) & "+
+					"echo ready; while :; do sleep 0.05; done", ended, trap))
 			t.Cleanup(func() { keys.Close() })
 			b.untilPrints("ready")
 			b.server.Close()

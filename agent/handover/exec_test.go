@@ -38,7 +38,9 @@ func TestExecCommand(t *testing.T) {
 
 // FuzzReadExecCommand: whatever the file has, it is a command with a program, or an error.
 func FuzzReadExecCommand(f *testing.F) {
-	for _, seed := range []string{`{"command":["c2g="]}`, `{"command":[]}`, `{"command":[""]}`, `{}`, ``, `{"command":["c2g="],"environment":["WA=="]`} {
+	for _, seed := range []string{
+		`{"command":["c2g="]}`, `{"command":[]}`, `{"command":[""]}`, `{}`, ``, `{"command":["c2g="],"environment":["WA=="]`,
+	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {

@@ -223,7 +223,7 @@ func (s surroundings) find(name string) (string, error) {
 		}
 		return path, nil
 	}
-	found := error(exec.ErrNotFound)
+	found := exec.ErrNotFound
 	for dir := range strings.SplitSeq(s.get("PATH"), ":") {
 		if !filepath.IsAbs(dir) { // "" is the directory itself
 			dir = filepath.Join(s.dir, dir)

@@ -69,7 +69,8 @@ func input() error {
 		peak = max(peak, p.peak)
 	}
 	b, h, e, r := middle(bare), middle(ours), middle(kubectlExec), middle(kubectlRun)
-	fmt.Printf("%d MiB of random bytes to a Pod's command (kubectl: %d MiB), median of %d   MB/s\n", inputBytes>>20, kubectlBytes>>20, rounds)
+	fmt.Printf("%d MiB of random bytes to a Pod's command (kubectl: %d MiB), median of %d   MB/s\n",
+		inputBytes>>20, kubectlBytes>>20, rounds)
 	for _, row := range []struct {
 		name string
 		passage
@@ -157,13 +158,14 @@ func keys() error {
 		return err
 	}
 	defer removePod(name)
-	const command1 = "echo ready; exec cat"
-	hodei, err := atTerminal(command("hodei", "run", "-it", "--quiet", "--provider", "bench", "--image", *shellImage, "--", "sh", "-c", command1))
+	const script = "echo ready; exec cat"
+	hodei, err := atTerminal(command("hodei", "run", "-it", "--quiet", "--provider", "bench", "--image", *shellImage,
+		"--", "sh", "-c", script))
 	if err != nil {
 		return err
 	}
 	defer hodei.close()
-	kubectl, err := atTerminal(command("kubectl", "exec", "-it", "--namespace=default", name, "--", "sh", "-c", command1))
+	kubectl, err := atTerminal(command("kubectl", "exec", "-it", "--namespace=default", name, "--", "sh", "-c", script))
 	if err != nil {
 		return err
 	}

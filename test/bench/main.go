@@ -26,7 +26,8 @@ var (
 	shellImage = flag.String("shell-image", "registry.local/busybox:1",
 		"image with sh, awk, cat, nc, touch and stat, for the Pods that print; present on the nodes")
 	only = flag.String("only", "",
-		"measure only these, with commas between: loopback, messages, writer, stalled, size, start, memory, idle, tunnel, latency, input, keys, cancel, exec")
+		"measure only these, with commas between: loopback, messages, writer, stalled, size, start, memory, idle, tunnel, latency, "+
+			"input, keys, cancel, exec")
 	bin = flag.String("bin", "bin", "directory of hodei and hodei-worker")
 )
 

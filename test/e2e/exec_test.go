@@ -22,7 +22,8 @@ func TestExec(t *testing.T) {
 		{"the worker's own", "", []string{"sleep", "600"}, shell, "3\n1234\n", "err\n"},
 		{"busybox", busybox, []string{"sleep", "600"}, shell, "3\n1234\n", "err\n"},
 		{"scratch", scratch, []string{"/app", "wait"}, []string{"/app", "one two"}, "hello from scratch\none two\n", "and stderr\n"},
-		{"scratch, by a path from the root", scratch, []string{"/app", "wait"}, []string{"./app", "two"}, "hello from scratch\ntwo\n", "and stderr\n"},
+		{"scratch, by a path from the root", scratch, []string{"/app", "wait"}, []string{"./app", "two"},
+			"hello from scratch\ntwo\n", "and stderr\n"},
 	} {
 		for _, user := range []string{"1234", "65534"} {
 			t.Run(test.name+", "+user, func(t *testing.T) {

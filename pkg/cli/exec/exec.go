@@ -102,7 +102,8 @@ func (f *typed) register(env *command.Env, cmd *cobra.Command) {
 	flags.StringArrayVarP(&f.variables, "env", "e", nil,
 		"Variable of the command, NAME=VALUE, beside or in place of the job's; NAME alone takes it from here; may be repeated.")
 	command.DetachKeysFlag(flags, &f.detachKeys)
-	flags.Lookup("detach-keys").Usage = "With -t: keys that leave and end the command, characters and ctrl-X with commas in between. Empty: none."
+	flags.Lookup("detach-keys").Usage =
+		"With -t: keys that leave and end the command, characters and ctrl-X with commas in between. Empty: none."
 	env.AddProviderFlag(cmd, flags, "Where the job runs")
 }
 
@@ -177,7 +178,8 @@ func (o *Options) Run(ctx context.Context) error {
 	}
 	defer end()
 	defer o.Screen.Stop()
-	e := &execution{Options: o, Execution: coordinator.NewExecution(o.start(), input, o.Out, o.ErrOut), input: input, shown: shown, signals: heard}
+	e := &execution{Options: o, input: input, shown: shown, signals: heard}
+	e.Execution = coordinator.NewExecution(o.start(), input, o.Out, o.ErrOut)
 	meeting := &follow.Attachment{
 		Job: at, Namespace: namespace, Name: o.JobName, Exec: e.Execution,
 		TurnedAway: func(f *coordinator.Fault) { o.Screen.Note(follow.FaultNote(f)) },
@@ -270,7 +272,8 @@ func (o *Options) check() error {
 	case o.Command[0] == "":
 		return errors.New("the command is empty: write it after NAME --")
 	case size > hodeipb.MaxExecBytes:
-		return fmt.Errorf("the command and its variables have %d bytes, at most %d can be sent: send a file with -i", size, hodeipb.MaxExecBytes)
+		return fmt.Errorf("the command and its variables have %d bytes, at most %d can be sent: send a file with -i",
+			size, hodeipb.MaxExecBytes)
 	}
 	return nil
 }

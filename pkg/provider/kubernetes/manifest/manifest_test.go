@@ -151,7 +151,8 @@ func TestRenderSecret(t *testing.T) {
 func TestRenderExecSecret(t *testing.T) {
 	owner := render(t, minimal())
 	owner.UID = "11111111-2222-3333-4444-555555555555"
-	golden(t, "exec_secret.yaml", ExecSecret(owner, &certs.JobCerts{CA: []byte("ca"), ServerCert: []byte("server"), ServerKey: []byte("server key")}))
+	exec := &certs.JobCerts{CA: []byte("ca"), ServerCert: []byte("server"), ServerKey: []byte("server key")}
+	golden(t, "exec_secret.yaml", ExecSecret(owner, exec))
 }
 
 // The full spec has a value in every field: what is added to Spec is rendered,
