@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/hodei-jobs/hodei/agent/spool"
+	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
@@ -110,6 +111,9 @@ func (a *agent) serveConn(ctx context.Context, conn net.Conn, known func()) (wel
 	once := make(chan net.Conn, 1)
 	once <- conn
 	shaken := &handshake{TransportCredentials: credentials.NewTLS(a.TLS), known: known, over: make(chan struct{})}
+	if !a.Exec {
+		shaken.refused = contract.JobExecURI(a.Namespace, a.Job)
+	}
 	client, err := grpc.NewClient("passthrough:///"+a.TLS.ServerName,
 		grpc.WithTransportCredentials(shaken),
 		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
@@ -167,6 +171,8 @@ type handshake struct {
 	// failed, or there is not one.
 	over chan struct{}
 	peer string
+	// refused is the URI of a coordinator that is not met; empty: there is none.
+	refused string
 }
 
 func (h *handshake) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
@@ -181,6 +187,10 @@ func (h *handshake) ClientHandshake(ctx context.Context, authority string, conn 
 	h.known()
 	if t, ok := info.(credentials.TLSInfo); ok && len(t.State.PeerCertificates[0].URIs) == 1 {
 		h.peer = t.State.PeerCertificates[0].URIs[0].String()
+	}
+	if h.peer != "" && h.peer == h.refused {
+		secure.Close()
+		return nil, nil, errors.New("it wants to run a command beside the job's, which the job does not allow")
 	}
 	return &corked{Conn: secure, below: below}, info, nil
 }

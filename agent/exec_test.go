@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -313,31 +314,37 @@ func TestExecEnds(t *testing.T) {
 	}
 }
 
-// TestExecRefused: an agent that allows no commands attaches to whoever wants one run, and one that does runs none for
-// who may only follow.
+// TestExecRefused: an agent that allows no commands hangs up on who wants one run, and one that does attaches to who may
+// only follow.
 func TestExecRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorker(t)
 	w.cfg.ExecSocket = filepath.Join(w.dir, "x")
 	w.run("sh", "-c", "read x")
 	w.follower.untilRunning(t)
-	turned := make(chan error, 8)
-	b := w.exec(&hodeipb.ExecStart{}, nil, "true")
-	w2 := newWorker(t)
-	w2.runsBeside("read x")
-	x := coordinator.NewExecution(&hodeipb.ExecStart{Command: [][]byte{[]byte("true")}}, nil, io.Discard, io.Discard)
-	w2.tunnelFrom(&coordinator.Server{TLS: w2.server.TLS, Namespace: testID.Namespace, Job: testID.Job, Exec: x,
-		TurnedAway: func(_ net.Addr, err error) { turned <- err }})
-	select {
-	case <-b.Ended():
-		t.Error("a command was run by an agent that allows none")
-	case <-x.Ended():
-		t.Error("a command was run for a coordinator that may only follow")
-	case <-turned:
-	case <-time.After(300 * time.Millisecond): // both agents have come and gone by then
+	conn, err := net.Dial("unix", w.cfg.ExecSocket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(agenttest.Patience)); err != nil {
+		t.Fatal(err)
+	}
+	asking := tls.Server(conn, w.execTLS())
+	if err := asking.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := asking.Read(make([]byte, 1)); n > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the agent does not hang up: %d bytes, %v", n, err)
 	}
 	w.stdin.Close()
 	w.ends(1)
-	w2.stdin.Close()
-	w2.ends(1)
+
+	w = newWorker(t)
+	w.runsBeside("read x")
+	other := newFollower()
+	w.tunnelFrom(&coordinator.Server{TLS: w.server.TLS, Namespace: testID.Namespace, Job: testID.Job, Follower: other, Silent: true})
+	other.until(t, "an attachment", func() bool { return len(other.attached) > 0 })
+	w.stdin.Close()
+	w.ends(1)
 }
