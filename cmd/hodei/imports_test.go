@@ -55,6 +55,7 @@ var forbidden = []struct {
 	{"pkg/hodeipb", []string{"agent", "certs", "pkg", "k8s.io"}, "the protocol stands on nothing of ours"},
 	{"pkg/job", []string{"agent", "certs", "pkg", "k8s.io/client-go", "google.golang.org/grpc"}, "the vocabulary does no I/O"},
 	{"internal/atomicfile", []string{"agent", "certs", "pkg", "k8s.io", "google.golang.org"}, "it writes bytes, whatever they mean"},
+	{"internal/cork", beyondStandard, "it joins writes, whatever they are"},
 	{"internal/httpserve", []string{"agent", "certs", "pkg/cli", "pkg/command", "pkg/coordinator", "pkg/exporter", "pkg/provider",
 		"pkg/server", "k8s.io/client-go", "google.golang.org"},
 		"it serves handlers, whatever they answer"},

@@ -27,6 +27,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/hodei-jobs/hodei/internal/cork"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
@@ -147,6 +148,9 @@ type settings struct {
 	shared bool
 }
 
+// sends reports whether more than acks and orders goes to agents.
+func (s settings) sends() bool { return s.input != nil || s.exec != nil }
+
 // serveListener takes connections from l until close, or until l fails.
 func (s *service) serveListener(l net.Listener) error {
 	err := s.server().Serve(&listener{Listener: l, service: s})
@@ -190,7 +194,12 @@ func (s *service) server() *grpc.Server {
 		s.attempts, s.left = map[attemptKey]*attempt{}, make(chan struct{})
 		s.mu.Unlock()
 		settings := s.policy.settings()
+		writes := 32 << 10 // gRPC's own
+		if settings.sends() {
+			writes = cork.Bytes - cork.Bytes/16 // with what TLS adds, one cork
+		}
 		s.grpc = grpc.NewServer(
+			grpc.WriteBufferSize(writes),
 			grpc.Creds(&handshaker{TransportCredentials: credentials.NewTLS(settings.tls), service: s}),
 			grpc.ConnectionTimeout(handshakeWait),
 			grpc.InitialWindowSize(settings.window),

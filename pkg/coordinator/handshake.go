@@ -16,6 +16,8 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+
+	"github.com/hodei-jobs/hodei/internal/cork"
 )
 
 // handshaker are the TLS credentials of a service. It learns from them which of its
@@ -27,8 +29,13 @@ type handshaker struct {
 
 func (h *handshaker) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	s := h.service
-	secure, info, err := h.TransportCredentials.ServerHandshake(raw)
 	settings := s.policy.settings()
+	below, over := raw, func(secure net.Conn) net.Conn { return secure }
+	if settings.sends() {
+		c := cork.New(raw)
+		below, over = c, c.Over
+	}
+	secure, info, err := h.TransportCredentials.ServerHandshake(below)
 	if settings.handshake != nil && (err == nil || isRefusal(err)) {
 		settings.handshake(err)
 	}
@@ -46,7 +53,7 @@ func (h *handshaker) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthIn
 	if t, ok := info.(credentials.TLSInfo); ok {
 		info = agentInfo{t, raw}
 	}
-	return secure, info, nil
+	return over(secure), info, nil
 }
 
 // agentInfo is what is known of an agent before it says anything.

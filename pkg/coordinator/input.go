@@ -56,6 +56,7 @@ type Input struct {
 	// data are the bytes from base, which are acknowledged, on. In this turn those below sent were
 	// sent, and with told the end of the input.
 	data       []byte
+	buffer     []byte // that data is part of
 	base, sent uint64
 	told       bool
 	complete   bool // nothing comes behind data
@@ -269,18 +270,46 @@ func (in *Input) room() (int, <-chan struct{}) {
 // add puts bytes behind data; in.mu is held. It copies what is there when that has moved on by as much
 // as it holds, so that each byte is copied a few times at most.
 func (in *Input) add(p []byte) {
-	if len(in.data)+len(p) > cap(in.data) {
-		larger := make([]byte, len(in.data), 2*(len(in.data)+len(p)))
-		copy(larger, in.data)
-		in.data = larger
+	if size := len(in.data) + len(p); size > cap(in.data) {
+		if cap(in.buffer) < 2*size {
+			in.buffer = make([]byte, 2*size)
+		}
+		in.data = in.buffer[:copy(in.buffer, in.data)]
 	}
 	in.data = append(in.data, p...)
+}
+
+// gatherFor is how long a piece that is not full waits for more, unless it is typed at a terminal: everybody on the way
+// through the API server pays for each piece, not for its bytes.
+const gatherFor = 2 * time.Millisecond
+
+// gather gives the source a moment to fill a piece that is begun.
+func (in *Input) gather(ctx context.Context) {
+	late := time.NewTimer(gatherFor)
+	defer late.Stop()
+	for {
+		in.mu.Lock()
+		rest, changed := len(in.data)-int(in.sent-in.base), in.changed
+		enough := rest == 0 || rest >= sendBytes || in.complete || in.closed || in.size != nil
+		in.mu.Unlock()
+		if enough {
+			return
+		}
+		select {
+		case <-changed:
+		case <-late.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // send sends the input in a turn, until ctx ends or another turn has come. A stream that breaks is the
 // receiver's to report.
 func (in *Input) send(ctx context.Context, turn int, send func(*hodeipb.ToAgent) error) {
 	for {
+		in.gather(ctx)
 		piece, changed, over := in.next(turn)
 		size, late := in.nextSize(turn)
 		switch {

@@ -47,6 +47,7 @@ func NewInput(in io.Reader) (*Input, error) {
 	if i.began, err = identify(file); err != nil {
 		return nil, fmt.Errorf("stdin: %w", err)
 	}
+	enlarge(file)
 	if i.wake[0], i.wake[1], err = os.Pipe(); err != nil {
 		return nil, err
 	}

@@ -1,25 +1,34 @@
-package agent
+// Package cork joins what TLS writes, a record of at most 16 KiB at a time, to larger writes. Start with [New]. It knows
+// nothing of TLS but that one write above is several below.
+package cork
 
 import (
 	"net"
 	"sync"
 )
 
-// corkBytes is what one write to the network holds. TLS writes records of 16 KiB,
+// Bytes is what one write to the network holds. TLS writes records of 16 KiB,
 // each with a system call of its own, and everybody on the way through the API
 // server reads, wakes and frames what one such call gave: with 128 KiB a
 // third of their CPU was saved.
-const corkBytes = 128 << 10
+const Bytes = 128 << 10
 
-// cork is a connection below TLS that can collect what is written to it.
-type cork struct {
+// Cork is a connection below TLS that can collect what is written to it.
+type Cork struct {
 	net.Conn
 	mu   sync.Mutex // TLS answers some messages while it reads
 	held bool
 	buf  []byte
 }
 
-func (c *cork) Write(p []byte) (int, error) {
+// New returns a Cork above conn. It collects nothing by itself: see [Cork.Over].
+func New(conn net.Conn) *Cork { return &Cork{Conn: conn} }
+
+// Over returns secure, the TLS connection above c, with each write as one write below c, of up to Bytes.
+func (c *Cork) Over(secure net.Conn) net.Conn { return &corked{Conn: secure, below: c} }
+
+// Write writes p, or keeps it while what it belongs to is being written.
+func (c *Cork) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.held {
@@ -38,7 +47,7 @@ func (c *cork) Write(p []byte) (int, error) {
 }
 
 // flush is called with c.mu held.
-func (c *cork) flush() error {
+func (c *Cork) flush() error {
 	if len(c.buf) == 0 {
 		return nil
 	}
@@ -47,16 +56,16 @@ func (c *cork) flush() error {
 	return err
 }
 
-func (c *cork) hold() {
+func (c *Cork) hold() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.buf == nil {
-		c.buf = make([]byte, 0, corkBytes)
+		c.buf = make([]byte, 0, Bytes)
 	}
 	c.held = true
 }
 
-func (c *cork) release() error {
+func (c *Cork) release() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.held = false
@@ -66,7 +75,7 @@ func (c *cork) release() error {
 // corked is a TLS connection whose every write is one write to the cork below it.
 type corked struct {
 	net.Conn
-	below *cork
+	below *Cork
 }
 
 func (c *corked) Write(p []byte) (int, error) {

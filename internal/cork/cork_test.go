@@ -1,4 +1,4 @@
-package agent
+package cork
 
 import (
 	"bytes"
@@ -7,8 +7,6 @@ import (
 	"net"
 	"slices"
 	"testing"
-
-	"github.com/hodei-jobs/hodei/agent/agenttest"
 )
 
 // writes is a connection that keeps what each write gave it.
@@ -50,16 +48,17 @@ func TestCork(t *testing.T) {
 	}{
 		{"little", 10, []int{10}},
 		{"some records", 100 << 10, []int{100 << 10}},
-		{"a cork full", corkBytes, []int{corkBytes}},
-		{"more than that", corkBytes + 40<<10, []int{corkBytes, 40 << 10}},
+		{"a cork full", Bytes, []int{Bytes}},
+		{"more than that", Bytes + 40<<10, []int{Bytes, 40 << 10}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			w := &writes{}
-			below := &cork{Conn: w}
-			c := &corked{Conn: records{below}, below: below}
-			want := agenttest.RandomBytes(rand.New(rand.NewPCG(5, 6)), tt.bytes)
-			for range 2 { // and nothing stays behind
+			below := New(w)
+			c := below.Over(records{below})
+			want := make([]byte, tt.bytes)
+			_, _ = rand.NewChaCha8([32]byte{5}).Read(want) // it never fails
+			for range 2 {                                  // and nothing stays behind
 				w.sizes = nil
 				w.data.Reset()
 				if n, err := c.Write(want); n != len(want) || err != nil {
@@ -77,14 +76,14 @@ func TestCork(t *testing.T) {
 // cork can hold.
 func TestCorkPasses(t *testing.T) {
 	w := &writes{}
-	below := &cork{Conn: w}
+	below := New(w)
 	if _, err := below.Write([]byte("handshake")); err != nil || !slices.Equal(w.sizes, []int{9}) {
 		t.Errorf("writes of %d, %v", w.sizes, err)
 	}
 	below.hold()
 	_, err1 := below.Write([]byte("first"))
-	_, err2 := below.Write(make([]byte, corkBytes+1))
-	if err := errors.Join(err1, err2, below.release()); err != nil || !slices.Equal(w.sizes, []int{9, 5, corkBytes + 1}) {
+	_, err2 := below.Write(make([]byte, Bytes+1))
+	if err := errors.Join(err1, err2, below.release()); err != nil || !slices.Equal(w.sizes, []int{9, 5, Bytes + 1}) {
 		t.Errorf("writes of %d, %v", w.sizes, err)
 	}
 }
@@ -92,10 +91,10 @@ func TestCorkPasses(t *testing.T) {
 // TestCorkErrors checks that an error of the connection reaches who writes.
 func TestCorkErrors(t *testing.T) {
 	broken := errors.New("broken")
-	for _, n := range []int{10, 3 * corkBytes} {
+	for _, n := range []int{10, 3 * Bytes} {
 		w := &writes{err: broken}
-		below := &cork{Conn: w}
-		c := &corked{Conn: records{below}, below: below}
+		below := New(w)
+		c := below.Over(records{below})
 		if n, err := c.Write(make([]byte, n)); n != 0 || !errors.Is(err, broken) {
 			t.Errorf("wrote %d, %v", n, err)
 		}
