@@ -16,7 +16,7 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/hodei-jobs/hodei/pkg/ui/uitest"
 )
 
 // inputBytes are sent to a command that drops them, for each figure; kubectlBytes by kubectl, which is slower.
@@ -208,24 +208,11 @@ type typist struct {
 
 // atTerminal starts a command in a terminal of its own.
 func atTerminal(cmd *exec.Cmd) (*typist, error) {
-	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	master, slave, err := uitest.OpenPTY(80, 24)
 	if err != nil {
 		return nil, err
 	}
-	t := &typist{cmd: cmd, master: os.NewFile(uintptr(fd), "terminal"), came: make(chan byte, 1<<16)}
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-		return nil, err
-	}
-	number, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	if err != nil {
-		return nil, err
-	}
-	if t.slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
-		return nil, err
-	}
-	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 80}); err != nil {
-		return nil, err
-	}
+	t := &typist{cmd: cmd, master: master, slave: slave, came: make(chan byte, 1<<16)}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = t.slave, t.slave, t.slave
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := cmd.Start(); err != nil {
