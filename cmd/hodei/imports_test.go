@@ -141,7 +141,7 @@ var onlyIn = []struct {
 	{"pkg/submission", []string{"pkg/cli/...", "pkg/command/runflags"}, "commands make jobs to follow them"},
 	{"agent", []string{"cmd/hodei-worker", "agent/..."}, "it is one end of the wire; the other side knows the wire"},
 	{"agent/agenttest", nil, "it is for tests"},
-	{"pkg/ui/uitest", nil, "it is for tests"},
+	{"pkg/ui/uitest", []string{"test/bench"}, "it is for tests, and for what measures"},
 	{"pkg/follow/followtest", nil, "it is for tests"},
 	{"pkg/setup/setuptest", nil, "it is for tests"},
 	{"pkg/usage/usagetest", nil, "it is for tests"},
