@@ -90,7 +90,8 @@ func TestConclude(t *testing.T) {
 func TestUnmet(t *testing.T) {
 	x := &execution{Options: &Options{JobName: "x"}}
 	for err, want := range map[error]string{
-		follow.ErrNotMet: "job x has ended", follow.ErrLate: "the agent of job x was not reached within 30s", syscall.EIO: syscall.EIO.Error(),
+		follow.ErrNotMet: "job x has ended", follow.ErrLate: "the agent of job x was not reached within 30s",
+		syscall.EIO: syscall.EIO.Error(),
 	} {
 		if got := x.unmet(err); got.Error() != want {
 			t.Errorf("%v: %v, want %s", err, got, want)
