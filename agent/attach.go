@@ -35,9 +35,9 @@ const (
 	maxAttachments = 8
 	// inputReadWindow is gRPC's flow control window for input. What comes is taken at once, so it holds what is on its
 	// way: 100 MB/s at 5 ms.
-	inputReadWindow = 512 << 10
+	inputReadWindow = 1 << 20
 	// inputReadBytes is the buffer of a connection over which input comes: gRPC's 32 KiB would cut each message in pieces.
-	inputReadBytes = 64 << 10
+	inputReadBytes = 256 << 10
 	// closeWait bounds the coordinator's answer to our end of the stream.
 	closeWait = 2 * time.Second
 	// handshakeWait and maxStrangers bound what an unauthenticated peer can

@@ -336,7 +336,7 @@ func (in *input) feed(ctx context.Context, f *os.File, complete func() error) er
 			}
 			continue
 		}
-		n, err := f.Write(piece)
+		n, err := writeSome(f, piece)
 		if over {
 			in.update(func() { in.typedEnd = true })
 		} else {
@@ -349,4 +349,26 @@ func (in *input) feed(ctx context.Context, f *os.File, complete func() error) er
 			return err
 		}
 	}
+}
+
+// writeSome writes as much of p as there is room for, at least a byte. Where there was less room than that it rests: a
+// writer that waits for a full pipe is woken by each read of it, for the few KiB that were read.
+func writeSome(f *os.File, p []byte) (n int, err error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return 0, os.ErrClosed
+	}
+	var failed error
+	err = raw.Write(func(fd uintptr) bool {
+		n, failed = unix.Write(int(fd), p)
+		n = max(n, 0)
+		return failed != unix.EAGAIN && failed != unix.EINTR
+	})
+	switch {
+	case err != nil: // f has no write deadline
+		return n, os.ErrClosed
+	case failed == nil && n < len(p):
+		time.Sleep(maxRest)
+	}
+	return n, failed
 }

@@ -16,9 +16,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 )
 
-// sendBytes is the most input in one message: a sixteenth of a second through a slow tunnel, so that
+// sendBytes is the most input in one message: an eighth of a second through a slow tunnel, so that
 // an order waits no longer for its turn.
-const sendBytes = 64 << 10
+const sendBytes = 128 << 10
 
 // ErrInputRead is why an attempt can't have the input: an earlier one has read some of it, and it can't
 // be read again.

@@ -49,6 +49,16 @@ const (
 
 // Marshal encodes an *Envelope or a proto.Message.
 func (Codec) Marshal(v any) (mem.BufferSlice, error) {
+	switch m := v.(type) {
+	case *ToAgent:
+		if in := m.GetInput(); in != nil {
+			return encodeInput(inputField, in), nil
+		}
+	case *ExecToAgent:
+		if in := m.GetInput(); in != nil {
+			return encodeInput(execInputField, in), nil
+		}
+	}
 	e, ok := v.(*Envelope)
 	if !ok {
 		return generic().Marshal(v)
@@ -81,6 +91,18 @@ func (Codec) Marshal(v any) (mem.BufferSlice, error) {
 // Unmarshal decodes into an *Envelope or a proto.Message. What goes into an envelope is
 // an agent's: beyond MaxHeadBytes besides output it is refused and not decoded.
 func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
+	switch m := v.(type) {
+	case *ToAgent:
+		if in := decodeInput(inputField, data); in != nil {
+			m.Message = &ToAgent_Input{Input: in}
+			return nil
+		}
+	case *ExecToAgent:
+		if in := decodeInput(execInputField, data); in != nil {
+			m.Message = &ExecToAgent_Input{Input: in}
+			return nil
+		}
+	}
 	e, ok := v.(*Envelope)
 	if !ok {
 		return generic().Unmarshal(data, v)
