@@ -31,6 +31,11 @@ func (c *Config) replace(ctx context.Context, begun func(text string)) error {
 	case err != nil:
 		return err
 	}
+	if c.Spec.Exec { // what would stop the new one is told while the old one is there
+		if err := cluster.MayAllowExec(ctx, c.Spec.Name); err != nil {
+			return err
+		}
+	}
 	begun(fmt.Sprintf("deleting job %s first: %s", c.Spec.Name, standing(found)))
 	// Whoever follows one that runs is told that it was cancelled; one that has ended has nothing to save.
 	o := kubernetes.DeleteOptions{Cancelled: !found.Finished, AtOnce: found.Finished}

@@ -51,6 +51,7 @@ type cluster struct {
 	job  *batchv1.Job
 	told []string // what was deleted
 	pod  *corev1.Pod
+	exec string // the job that Secret x-exec belongs to; empty: there is none
 }
 
 func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -83,6 +84,11 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.mu.Lock()
 	case path == "jobs/x" && c.job != nil:
 		answer(http.StatusOK, c.job)
+	case path == "secrets/x-exec" && c.exec != "":
+		owner := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: c.exec, UID: "owner"}}
+		answer(http.StatusOK, corev1.Secret{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
+			ObjectMeta: metav1.ObjectMeta{Name: "x-exec", Namespace: "ns", OwnerReferences: []metav1.OwnerReference{
+				*metav1.NewControllerRef(owner, batchv1.SchemeGroupVersion.WithKind("Job"))}}})
 	case path == "jobs":
 		list := batchv1.JobList{TypeMeta: metav1.TypeMeta{APIVersion: "batch/v1", Kind: "JobList"}}
 		if list.ResourceVersion = "1"; c.job != nil {
@@ -136,6 +142,10 @@ func TestReplace(t *testing.T) {
 		{name: "one that runs", told: "[note jobs/x jobs/x]", said: "deleting job x first: it runs"},
 		{name: "one that has ended", change: ended, told: "[jobs/x pods/x-1]",
 			said: "deleting job x first: it has ended (Unknown (exit 125)"},
+		{name: "one that allows exec, as this one does", change: func(c *cluster) { c.exec = "x" },
+			told: "[note jobs/x jobs/x]", said: "deleting job x first: it runs"},
+		{name: "one beside a job x-exec", change: func(c *cluster) { c.exec = "x-exec" },
+			err: `job x can't allow exec: it needs a secret "x-exec", and that is job x-exec's`},
 		{name: "one of somebody else", change: func(c *cluster) { c.job.Annotations = nil }, err: `job "x" was not made by hodei`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -144,7 +154,7 @@ func TestReplace(t *testing.T) {
 			if test.change != nil {
 				test.change(there)
 			}
-			c := &Config{Replace: !test.off, Teller: session.Teller{Spec: &job.Spec{Name: "x"},
+			c := &Config{Replace: !test.off, Teller: session.Teller{Spec: &job.Spec{Name: "x", Exec: true},
 				Place: place.Cluster{Provider: kubernetestest.Cluster(t, there.ServeHTTP)}}}
 			said := ""
 			err := c.replace(t.Context(), func(text string) { said = text })
