@@ -44,9 +44,16 @@ func (t *trial) Flush() error { return nil }
 // try runs a command in a job, follows it to its end, and removes the job.
 func (t *testOptions) try(ctx context.Context, command []string) (tried *trial, err error) {
 	spec := t.newSpec(command)
-	id, err := t.authority.IssueJob(certs.ID{Namespace: t.place.Namespace(), Job: spec.Name})
+	who := certs.ID{Namespace: t.place.Namespace(), Job: spec.Name}
+	id, err := t.authority.IssueJob(who)
 	if err != nil {
 		return nil, err
+	}
+	var o kubernetes.RunOptions
+	if spec.Exec { // its provider says so
+		if o.ExecCerts, err = t.authority.IssueExec(who); err != nil {
+			return nil, err
+		}
 	}
 	store, err := trialStore()
 	if err != nil {
@@ -56,7 +63,7 @@ func (t *testOptions) try(ctx context.Context, command []string) (tried *trial, 
 	defer func() { err = errors.Join(err, t.remove(ctx, spec.Name)) }()
 	submitting, cancel := context.WithTimeout(ctx, 2*t.timeout) // an API server may accept connections and not answer
 	defer cancel()
-	made, err := t.place.Submit(submitting, spec, id, kubernetes.RunOptions{})
+	made, err := t.place.Submit(submitting, spec, id, o)
 	if err != nil {
 		return nil, causeOf(ctx, err)
 	}
