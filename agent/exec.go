@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,9 @@ import (
 const (
 	// maxExecs bounds the commands that run beside the job's at one time.
 	maxExecs = 16
+	// maxExecStreams bounds the coordinators of commands: those that wait for a start, and those that are still reading
+	// what a command has printed, besides maxExecs that run.
+	maxExecStreams = 2 * maxExecs
 	// execGrace is how long a command whose coordinator has gone is given to end by itself.
 	execGrace = 5 * time.Second
 )
@@ -48,8 +52,10 @@ type execution struct {
 	id      uint64
 	started chan handover.Files
 	exit    chan *handover.ExecExit
-	// kills is how many processes the OOM killer had killed before that are not among execs.oomKills.
+	// kills is how many processes the OOM killer had killed when it began, without those of execs.oomKills.
 	kills uint64
+	// killed: we have sent it SIGKILL, so its end says nothing of the OOM killer. Of execs.mu.
+	killed bool
 }
 
 // open lets commands start, while the job's runs.
@@ -73,6 +79,13 @@ func (e *execs) close() {
 
 // begin has the launcher start a command.
 func (e *execs) begin(start *hodeipb.ExecStart) (*execution, error) {
+	size := len(start.Directory)
+	for _, word := range slices.Concat(start.Command, start.Environment) {
+		size += len(word)
+	}
+	if size > hodeipb.MaxExecBytes {
+		return nil, fmt.Errorf("the command has %d bytes, more than %d", size, hodeipb.MaxExecBytes)
+	}
 	command := &handover.ExecCommand{Command: start.Command, Environment: start.Environment, Directory: start.Directory}
 	file, err := command.File()
 	if err != nil {
@@ -93,7 +106,7 @@ func (e *execs) begin(start *hodeipb.ExecStart) (*execution, error) {
 	e.begun++
 	x := &execution{
 		id: e.begun, started: make(chan handover.Files, 1), exit: make(chan *handover.ExecExit, 1),
-		kills: usage.GetOomKills() - e.oomKills,
+		kills: max(usage.GetOomKills(), e.oomKills) - e.oomKills, // another one's end may have come meanwhile
 	}
 	order := &handover.Exec{
 		ID: x.id, Stdin: start.Stdin && !start.Tty, TTY: start.Tty,
@@ -128,14 +141,16 @@ func (e *execs) order(o *handover.ExecOrder) error {
 
 // send is order with e.mu held.
 func (e *execs) send(o *handover.ExecOrder) error {
-	if e.running[o.ID] == nil {
+	x := e.running[o.ID]
+	if x == nil {
 		return nil
 	}
+	x.killed = x.killed || o.HangUp || o.Signal == int(unix.SIGKILL)
 	return handover.Send(e.conn, handover.FromAgent{ExecOrder: o})
 }
 
-// take takes what the launcher says of a command, with the descriptors that came with it, and tells whether that
-// was it.
+// take takes what the launcher says of a command, with the descriptors that came with it, and reports whether m was about
+// a command beside the job's.
 func (e *execs) take(m *handover.FromLauncher, fds []int) bool {
 	if m.ExecStarted == nil && m.ExecExit == nil {
 		return false
@@ -163,7 +178,7 @@ func (e *execs) take(m *handover.FromLauncher, fds []int) bool {
 		if x == nil {
 			return true
 		}
-		if n := usage.GetOomKills(); n > e.oomKills+x.kills {
+		if n := usage.GetOomKills(); !x.killed && n > e.oomKills+x.kills {
 			e.oomKills = n - x.kills
 		}
 		delete(e.running, x.id)
@@ -177,6 +192,13 @@ func (e *execs) counts() (started uint32, oomKills uint64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.started, e.oomKills
+}
+
+// forget gives the place of a command to others. Nothing of it is passed on any more.
+func (e *execs) forget(x *execution) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.running, x.id)
 }
 
 // stop ends a command whose coordinator has gone, and waits for that.
@@ -196,7 +218,8 @@ func (a *agent) stop(x *execution) {
 	}
 	if !ended(&handover.ExecOrder{ID: x.id, HangUp: true}, execGrace) &&
 		!ended(&handover.ExecOrder{ID: x.id, Signal: int(unix.SIGKILL)}, closeWait) {
-		a.Log.Warn("a command beside the job's can't be killed")
+		a.Log.Warn("a command beside the job's can't be killed, or the launcher does not know it")
+		a.execs.forget(x)
 	}
 	select {
 	case files := <-x.started:
@@ -214,7 +237,7 @@ type execStream struct {
 	id     atomic.Uint64 // of the execution; 0: it has not begun
 }
 
-// mayExec reports whether a coordinator, whose handshake it waits for, is one that has a command run.
+// mayExec waits for the handshake with a coordinator, and reports whether its certificate is one for exec.
 func (a *agent) mayExec(ctx context.Context, client *grpc.ClientConn, shaken *handshake) bool {
 	if !a.Exec {
 		return false
@@ -230,7 +253,15 @@ func (a *agent) mayExec(ctx context.Context, client *grpc.ClientConn, shaken *ha
 
 // serveExec runs the command of a coordinator that may have one run, and says whether there was one.
 func (a *agent) serveExec(ctx context.Context, client *grpc.ClientConn) (welcome bool, err error) {
-	a.update(func() { a.executing++ })
+	full := false
+	a.update(func() {
+		if full = a.executing == maxExecStreams; !full {
+			a.executing++
+		}
+	})
+	if full {
+		return false, fmt.Errorf("%d coordinators of commands beside the job's are there already", maxExecStreams)
+	}
 	defer a.update(func() { a.executing-- })
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -265,17 +296,15 @@ func (a *agent) serveExec(ctx context.Context, client *grpc.ClientConn) (welcome
 		cancel() // also what is being sent: nobody takes it any more
 		received <- err
 	}()
-	exit := t.conduct(ctx, start)
-	if exit != nil {
+	if exit := t.conduct(ctx, start); exit != nil {
 		err = t.send(&hodeipb.ExecFromAgent{Message: &hodeipb.ExecFromAgent_Exit{Exit: exit}})
 		err = errors.Join(err, t.stream.CloseSend())
 	}
-	late := time.AfterFunc(closeWait, cancel)
-	defer late.Stop()
-	if failed := <-received; exit == nil || err != nil {
-		return true, failed
+	if err != nil {
+		cancel()
 	}
-	return true, nil
+	// Until it has read all: whoever reads its output may take his time. A coordinator that is dead ends the connection.
+	return true, errors.Join(err, <-received)
 }
 
 // send sends one message.
@@ -319,7 +348,6 @@ func (t *execStream) pass(ctx context.Context, x *execution, files handover.File
 	terminal := files[handover.FDTerminal]
 	if terminal != nil {
 		t.input.show(terminal)
-		defer t.input.show(nil)
 	}
 	var feeding, copying sync.WaitGroup
 	wanted, stopFeeding := context.WithCancel(ctx)
@@ -354,6 +382,7 @@ func (t *execStream) pass(ctx context.Context, x *execution, files handover.File
 	case <-ctx.Done():
 		t.stop(x)
 	}
+	t.input.show(nil) // a change of its size must not meet another file
 	files.Close()
 	stopFeeding()
 	t.input.finish()
@@ -380,15 +409,39 @@ func (t *execStream) copyOut(f *os.File, stream hodeipb.Stream) {
 	buffer := make([]byte, hodeipb.MaxExecOutputBytes)
 	for {
 		n, err := f.Read(buffer)
-		if n > 0 {
-			out := &hodeipb.ExecOutput{Stream: stream, Data: buffer[:n]} // encoded when Send returns
-			if t.send(&hodeipb.ExecFromAgent{Message: &hodeipb.ExecFromAgent_Output{Output: out}}) != nil {
-				return
-			}
-		}
-		if err != nil { // EIO is the end of a terminal
+		if n > 0 && t.sendOutput(stream, buffer[:n]) != nil {
 			return
 		}
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			t.drain(f, stream, buffer)
+			return
+		case err != nil: // EIO is the end of a terminal
+			return
+		}
+	}
+}
+
+// sendOutput sends a piece of output, which is encoded when it returns.
+func (t *execStream) sendOutput(stream hodeipb.Stream, data []byte) error {
+	out := &hodeipb.ExecOutput{Stream: stream, Data: data}
+	return t.send(&hodeipb.ExecFromAgent{Message: &hodeipb.ExecFromAgent_Output{Output: out}})
+}
+
+// drain sends what f holds at this moment: its read deadline may have passed while sending took its time. A process that
+// goes on writing can't prolong it beyond a pipe's size.
+func (t *execStream) drain(f *os.File, stream hodeipb.Stream, buffer []byte) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return
+	}
+	for taken := 0; taken <= handover.PipeBytes; {
+		n := 0
+		err := raw.Control(func(fd uintptr) { n, _ = unix.Read(int(fd), buffer) }) // it does not block
+		if err != nil || n <= 0 || t.sendOutput(stream, buffer[:n]) != nil {
+			return
+		}
+		taken += n
 	}
 }
 

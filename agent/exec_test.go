@@ -148,6 +148,7 @@ func TestExec(t *testing.T) {
 		{name: "any bytes", env: []string{"X=\xff\n"}, command: []string{"sh", "-c", `printf %s "$X$1"`, "sh", "\xfe"}, out: "\xff\n\xfe"},
 		{name: "directory", directory: "below", command: []string{"sh", "-c", "pwd; echo $PWD"}, out: strings.Repeat(dir+"/below\n", 2)},
 		{name: "no directory", directory: "nowhere", command: []string{"pwd"}, code: contract.ExitCannotRun},
+		{name: "a long one", directory: strings.Repeat("\x01", 5000), command: []string{"pwd"}, code: contract.ExitCannotRun},
 		{name: "a file for a directory", directory: "script", command: []string{"pwd"}, code: contract.ExitCannotRun},
 		{name: "a path from there", directory: "below", command: []string{"../script", "1"}, out: "script 1\n"},
 		{name: "PATH", env: []string{"PATH=" + dir}, command: []string{"script", "2"}, out: "script 2\n"},
@@ -241,7 +242,11 @@ func TestExecSignal(t *testing.T) {
 // Its input does not end before that.
 func TestExecLost(t *testing.T) {
 	t.Parallel()
-	for name, trap := range map[string]string{"it ends": "trap 'exit 0' HUP", "it does not": "trap '' HUP TERM"} {
+	for name, traps := range map[string]struct{ command, child string }{
+		"it ends":                      {"trap 'exit 0' HUP", ":"},
+		"it does not":                  {"trap '' HUP TERM", ":"},
+		"what it has started does not": {"trap 'exit 0' HUP", "trap '' HUP TERM"},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorker(t)
@@ -250,8 +255,8 @@ func TestExecLost(t *testing.T) {
 			r, keys := io.Pipe()
 			// The lock is free once all have ended that have inherited it.
 			b := w.exec(&hodeipb.ExecStart{}, coordinator.NewInput(r, nil), "sh", "-c",
-				fmt.Sprintf("exec 9>%[1]s.lock; flock 9; %[2]s; exec 3<&0; (cat <&3 && touch %[1]s) & "+
-					"echo ready; while :; do sleep 0.05; done", ended, trap))
+				fmt.Sprintf("exec 9>%[1]s.lock; flock 9; exec 3<&0; (%[3]s; cat <&3 && touch %[1]s) & %[2]s; "+
+					"echo ready; while :; do sleep 0.05; done", ended, traps.command, traps.child))
 			t.Cleanup(func() { keys.Close() })
 			b.untilPrints("ready")
 			b.server.Close()
@@ -270,6 +275,49 @@ func TestExecLost(t *testing.T) {
 			w.ends(1)
 		})
 	}
+}
+
+// gated is an io.Writer that takes its first piece when it is let go.
+type gated struct {
+	agenttest.Buffer
+	gate chan struct{}
+}
+
+func (l *gated) Write(p []byte) (int, error) {
+	<-l.gate
+	return l.Buffer.Write(p)
+}
+
+// TestExecSlow: whoever reads the output of a command that has ended may take his time, and gets all of it and the end.
+func TestExecSlow(t *testing.T) {
+	t.Parallel()
+	w := newWorker(t)
+	w.runsBeside("read x")
+	ended := filepath.Join(w.dir, "ended")
+	const printed = 4<<20 + 256<<10 // the coordinator's window, and half a pipe
+	slow := &gated{gate: make(chan struct{})}
+	b := &beside{t: t}
+	b.Execution = coordinator.NewExecution(&hodeipb.ExecStart{Command: [][]byte{
+		[]byte("sh"), []byte("-c"), fmt.Appendf(nil, "head -c %d /dev/zero; touch %s; exit 3", printed, ended),
+	}}, nil, slow, slow)
+	b.server = &coordinator.Server{TLS: w.execTLS(), Namespace: testID.Namespace, Job: testID.Job, Exec: b.Execution}
+	w.tunnelFrom(b.server)
+	for deadline := time.Now().Add(agenttest.Patience); ; time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(ended); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the command does not end")
+		}
+	}
+	<-time.After(pipeHold + closeWait + time.Second) // what the agent waits for other things
+	close(slow.gate)
+	b.ends(3, "", "")
+	if n := len(slow.String()); n != printed {
+		t.Errorf("%d bytes came of %d", n, printed)
+	}
+	w.stdin.Close()
+	w.ends(1)
 }
 
 // TestExecEnds: commands end with the job, and their coordinators are told.

@@ -14,8 +14,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hodei-jobs/hodei/agent/ellipsis"
 	"github.com/hodei-jobs/hodei/agent/handover"
 )
+
+// maxExecError bounds why a command was not started, in bytes, so that it fits into a packet however JSON writes it.
+const maxExecError = 512
 
 // beside are the commands that run beside the job's. They find what that finds, and end when it ends. Its methods are
 // for one goroutine, whose thread does not end before the process.
@@ -25,7 +29,7 @@ type beside struct {
 	running map[uint64]*child
 	// sessions are those of all commands that were started; nil: all that is in the container ends with the job.
 	sessions map[int]bool
-	// over: the job is being killed, and they with it. The agent says of them then that the job has ended.
+	// over: the job is being killed, and they with it. Their ends are not told any more.
 	over bool
 }
 
@@ -41,7 +45,7 @@ func newBeside(conn *net.UnixConn, found surroundings) *beside {
 func (b *beside) start(e *handover.Exec, fds []int) {
 	pid, ends, err := b.run(e, fds)
 	if err != nil {
-		b.tell(&handover.ExecExit{ID: e.ID, Exit: handover.Exit{Code: codeOf(err), Error: err.Error()}})
+		b.tell(&handover.ExecExit{ID: e.ID, Exit: handover.Exit{Code: codeOf(err), Error: ellipsis.Cut(err.Error(), maxExecError)}})
 		return
 	}
 	c := &child{pid: pid, stdin: ends.inW, terminal: ends.master}
@@ -122,9 +126,11 @@ func (b *beside) obey(o *handover.ExecOrder) {
 	switch {
 	case c == nil: // it has ended meanwhile
 	case o.HangUp:
+		c.hungUp = true
 		hangUp(c.pid)
 	case o.InputComplete && c.stdin != nil:
 		c.stdin.Close()
+		c.stdin = nil
 	case o.Signal == int(unix.SIGKILL):
 		signalSession(c.pid, unix.SIGKILL)
 	case o.Signal > 0:
@@ -142,6 +148,9 @@ func (b *beside) ended(d death) {
 			continue
 		}
 		delete(b.running, id)
+		if c.hungUp && c.stdin != nil { // its input was cut: what it has left running must not take that for the end
+			signalSession(c.pid, unix.SIGKILL)
+		}
 		closeFiles(c.stdin, c.terminal)
 		status := exitStatus(d.status)
 		b.tell(&handover.ExecExit{ID: id, Exit: handover.Exit{Code: status.Code, Signal: status.Signal}})

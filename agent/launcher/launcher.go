@@ -314,6 +314,8 @@ type child struct {
 	stdin *os.File
 	// terminal is the master of the command's terminal; nil: it has none.
 	terminal *os.File
+	// hungUp: whoever had it run has gone.
+	hungUp bool
 }
 
 // signal reaches the command's whole process group, and the command itself where it has left that. At a
@@ -680,11 +682,14 @@ func codeOf(err error) int {
 // notExecutable says why the kernel knows no way to execute a file.
 func notExecutable(path string) string {
 	const magic = "\x7fELF"
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // by now it can be a FIFO
 	if err != nil {
 		return "it can't be read"
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return "it is no program"
+	}
 	begin := make([]byte, len(magic))
 	if _, err := io.ReadFull(f, begin); err == nil && string(begin) == magic {
 		return "it is no program for " + runtime.GOARCH

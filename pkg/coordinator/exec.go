@@ -160,7 +160,7 @@ func (x *Execution) serve(ctx context.Context, stream hodeipb.Coordinator_ExecSe
 		case *hodeipb.ExecFromAgent_Started:
 			x.begin()
 		case *hodeipb.ExecFromAgent_Output:
-			if err := x.write(m.Output); err != nil {
+			if err := x.write(ctx, m.Output); err != nil {
 				return nil, err
 			}
 		case *hodeipb.ExecFromAgent_InputAck:
@@ -182,14 +182,30 @@ func (x *Execution) serve(ctx context.Context, stream hodeipb.Coordinator_ExecSe
 	}
 }
 
-// write writes a piece of output.
-func (x *Execution) write(m *hodeipb.ExecOutput) error {
+// ErrUnwritten means that a command's output can't be written here; the error that is it says why.
+var ErrUnwritten = errors.New("its output can't be written")
+
+// write writes a piece of output. It does not wait longer than until ctx ends: nothing else ends a Write that nobody reads,
+// and its goroutine ends when somebody does, or with the process.
+func (x *Execution) write(ctx context.Context, m *hodeipb.ExecOutput) error {
 	to := x.outputs[m.Stream]
 	if to == nil || len(m.Data) > hodeipb.MaxExecOutputBytes {
 		return status.Errorf(codes.InvalidArgument, "output of %d bytes on stream %d", len(m.Data), m.Stream)
 	}
-	_, err := to.Write(m.Data)
-	return err
+	written := make(chan error, 1)
+	go func() {
+		_, err := to.Write(m.Data)
+		written <- err
+	}()
+	select {
+	case err := <-written:
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrUnwritten, err)
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // checkExecExit checks an agent's word of an end, and cuts its text.

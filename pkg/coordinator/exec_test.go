@@ -3,6 +3,7 @@ package coordinator
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -216,8 +217,27 @@ func TestExecutionUnread(t *testing.T) {
 	a.send(&hodeipb.ExecFromAgent_Hello{Hello: hello(0)})
 	a.recv()
 	a.send(printed("y\n"))
-	if end, err := ended(t, x); err != errDiskFull {
+	if end, err := ended(t, x); !errors.Is(err, ErrUnwritten) || !errors.Is(err, errDiskFull) {
 		t.Errorf("end %v, %v", end, err)
+	}
+}
+
+// TestExecutionStuck: a server can be closed while nobody reads the output.
+func TestExecutionStuck(t *testing.T) {
+	r, out := io.Pipe()
+	defer r.Close()
+	x := NewExecution(&hodeipb.ExecStart{Command: [][]byte{[]byte("yes")}}, nil, out, out)
+	w := newWorld(t, func(s *Server) { s.Follower, s.Exec = nil, x })
+	a := &execAgent{t, w.execStream(t)}
+	a.send(&hodeipb.ExecFromAgent_Hello{Hello: hello(0)})
+	a.recv()
+	a.send(printed("y\n"))
+	if _, err := io.ReadFull(r, make([]byte, 1)); err != nil { // the other byte stays
+		t.Fatal(err)
+	}
+	w.server.Close()
+	if end, err := ended(t, x); err == nil {
+		t.Errorf("end %v", end)
 	}
 }
 

@@ -115,14 +115,19 @@ func (x *execution) follow(ctx context.Context, e *follow.Events) error {
 			}
 			x.Signal(passedOn(s))
 		case <-over:
-			over, late = nil, time.After(endWait)
+			if over = nil; e.Over.Outcome != nil { // else the cluster alone is out of reach: the agent tells the end
+				late = time.After(endWait)
+			}
 		case <-late:
-			return x.conclude(nil, errors.New("the job has ended"))
+			return x.conclude(nil, errJobEnded)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
 }
+
+// errJobEnded is why an agent tells no end.
+var errJobEnded = errors.New("the job has ended")
 
 // passedOn is the number on Linux of a signal that we got.
 func passedOn(s os.Signal) int32 {
@@ -139,6 +144,10 @@ func (x *execution) conclude(end *hodeipb.ExecExit, err error) error {
 	switch {
 	case errors.Is(err, syscall.EPIPE): // who read the output has gone
 		return &job.ExitError{Code: 128 + int(syscall.SIGPIPE)}
+	case errors.Is(err, coordinator.ErrUnwritten):
+		return fmt.Errorf("the command is hung up: %w", err)
+	case errors.Is(err, errJobEnded):
+		return fmt.Errorf("the command is killed: job %s has ended", name)
 	case err != nil:
 		return &job.Hinted{
 			Err:  fmt.Errorf("the command is hung up: the connection to the agent of job %s broke: %w", name, err),

@@ -43,9 +43,9 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 			job's memory and CPU. What it uses counts as the job's.
 
 			The command gets an empty stdin unless -i sends it this one. -it gives it a terminal,
-			which is this one while it runs; --detach-keys (ctrl-] and d) leave and end it. Ctrl-C
-			is passed on to it, and a second one leaves it. A command that is left, or whose
-			connection breaks, is hung up: it gets SIGHUP and SIGTERM, and 5 s later SIGKILL.
+			which is this one while it runs; --detach-keys (ctrl-] and d) hang it up. Ctrl-C is
+			passed on to it, and a second one hangs it up. So does a connection that breaks: the
+			command gets SIGHUP and SIGTERM, and SIGKILL if it still runs 5 s later.
 
 			Exit codes besides the command's own: 125 hodei, the cluster or the agent failed, 126
 			the command can't be executed, 127 it was not found, 128+n signal n killed it, 2 wrong
@@ -103,7 +103,7 @@ func (f *typed) register(env *command.Env, cmd *cobra.Command) {
 		"Variable of the command, NAME=VALUE, beside or in place of the job's; NAME alone takes it from here; may be repeated.")
 	command.DetachKeysFlag(flags, &f.detachKeys)
 	flags.Lookup("detach-keys").Usage =
-		"With -t: keys that leave and end the command, characters and ctrl-X with commas in between. Empty: none."
+		"With -t: keys that hang up the command, characters and ctrl-X with commas in between. Empty: none."
 	env.AddProviderFlag(cmd, flags, "Where the job runs")
 }
 
@@ -233,7 +233,7 @@ func refusal(found *kubernetes.Found) error {
 func errNotAllowed(name string) error {
 	return &job.Hinted{
 		Err:  fmt.Errorf("job %s was made without --exec: no command may be run beside it", name),
-		Hint: "for the next one: {hodei} run --exec, or for all jobs of a provider: {hodei} provider set NAME --exec",
+		Hint: "allow it for the next one: {hodei} run --exec -- COMMAND",
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
@@ -68,6 +69,9 @@ func TestConclude(t *testing.T) {
 		{name: "the job has ended", end: &hodeipb.ExecExit{Code: 137, Signal: 9, Error: "the job has ended"}, code: 137,
 			want: "the command was killed: the job has ended"},
 		{name: "nobody reads", err: fmt.Errorf("write: %w", syscall.EPIPE), code: 141, want: "exit 141"},
+		{name: "a full disk", err: fmt.Errorf("%w: %w", coordinator.ErrUnwritten, syscall.ENOSPC),
+			want: "the command is hung up: its output can't be written: no space left on device"},
+		{name: "no end is told", err: errJobEnded, want: "the command is killed: job x has ended"},
 		{name: "a broken connection", err: broken, want: "the command is hung up: the connection to the agent of job x broke: EOF"},
 	} {
 		err := x.conclude(test.end, test.err)
