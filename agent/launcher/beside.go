@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -182,6 +183,7 @@ func (b *beside) end() {
 		if !killed {
 			return
 		}
+		time.Sleep(time.Millisecond) // until those that are dead have left us their children
 	}
 }
 

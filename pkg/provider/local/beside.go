@@ -3,12 +3,17 @@ package local
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
@@ -36,14 +41,25 @@ type Beside struct {
 // Attach finds the job by its name among those that processes of the same user have started here, and connects to its
 // agent. Of several the latest counts.
 func Attach(name string) (*Beside, error) {
-	dir, err := findDir(name)
-	if err != nil {
-		return nil, err
+	for _, dir := range findDirs(name) {
+		b, err := attach(name, dir)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) { // it has ended, or its process was killed
+			continue
+		}
+		return b, err
 	}
+	return nil, &job.Hinted{
+		Err:  fmt.Errorf("no job %q with --exec runs on this machine", name),
+		Hint: "run one: {hodei} run --provider local --exec --name NAME -- COMMAND",
+	}
+}
+
+// attach connects to the agent of the job whose directory is given.
+func attach(name, dir string) (_ *Beside, err error) {
 	id := &certs.JobCerts{}
 	for file, to := range map[string]*[]byte{caFile: &id.CA, besideCert: &id.ServerCert, besideKey: &id.ServerKey} {
 		if *to, err = os.ReadFile(filepath.Join(dir, file)); err != nil {
-			return nil, notFound(name)
+			return nil, err
 		}
 	}
 	config, err := id.ServerConfig()
@@ -62,35 +78,21 @@ func Attach(name string) (*Beside, error) {
 	return b, nil
 }
 
-// findDir returns the directory of the latest job of that name which allows commands beside its own. Others may write
-// to the directory that it is in, so it has to be ours, and for us alone.
-func findDir(name string) (string, error) {
-	var latest os.FileInfo
-	var dir string
+// findDirs returns the directories of the jobs of that name which allow commands beside their own, the latest first.
+// Others may write to the directory that they are in, so each has to be ours, and for us alone.
+func findDirs(name string) []string {
+	made := map[string]time.Time{}
 	for _, path := range dirs() {
 		info, err := os.Lstat(path)
 		if err != nil || !info.IsDir() || info.Mode().Perm()&0o077 != 0 || info.Sys().(*syscall.Stat_t).Uid != uint32(os.Getuid()) {
 			continue
 		}
 		text, err := os.ReadFile(filepath.Join(path, nameFile))
-		if err != nil || string(text) != name {
-			continue
-		}
-		if latest == nil || info.ModTime().After(latest.ModTime()) {
-			latest, dir = info, path
+		if err == nil && string(text) == name {
+			made[path] = info.ModTime()
 		}
 	}
-	if dir == "" {
-		return "", notFound(name)
-	}
-	return dir, nil
-}
-
-func notFound(name string) error {
-	return &job.Hinted{
-		Err:  fmt.Errorf("no job %q with --exec runs on this machine", name),
-		Hint: "run one: {hodei} run --provider local --exec --name NAME -- COMMAND",
-	}
+	return slices.SortedFunc(maps.Keys(made), func(a, b string) int { return made[b].Compare(made[a]) })
 }
 
 // Listener is where the connection to the agent arrives.
