@@ -102,6 +102,24 @@ func (in *Input) Over() <-chan struct{} { return in.over }
 // [ErrInputRead] or [ErrInputRefused]. At most one value comes.
 func (in *Input) Failed() <-chan error { return in.failed }
 
+// AwaitTaken waits until the command has taken all that was read, or nothing more is sent, but not longer than until ctx
+// ends.
+func (in *Input) AwaitTaken(ctx context.Context) {
+	for {
+		in.mu.Lock()
+		taken, changed := len(in.data) == 0 || in.done || in.closed, in.changed
+		in.mu.Unlock()
+		if taken {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // Close ends the reading of the source, after a Read that is under way, and waits for that.
 func (in *Input) Close() {
 	in.update(func() { in.closed = true })

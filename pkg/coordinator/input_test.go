@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -319,3 +320,32 @@ func TestInputOver(t *testing.T) {
 type empty struct{}
 
 func (empty) Read([]byte) (int, error) { return 0, io.EOF }
+
+// TestInputAwaitTaken: who leaves waits for what was read, as long as somebody takes it.
+func TestInputAwaitTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, typed := io.Pipe()
+		in := NewInput(r, nil)
+		in.AwaitTaken(t.Context()) // nothing was
+		k := &taker{t: t, in: in}
+		k.attach("a")
+		if _, err := typed.Write([]byte("keys")); err != nil {
+			t.Fatal(err)
+		}
+		k.take(4)
+		late, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if in.AwaitTaken(late); late.Err() == nil {
+			t.Error("it waits for nothing")
+		}
+		taken := make(chan struct{})
+		go func() { in.AwaitTaken(t.Context()); close(taken) }()
+		synctest.Wait()
+		if err := k.ack(4); err != nil {
+			t.Fatal(err)
+		}
+		<-taken
+		r.Close()
+		in.Close()
+	})
+}

@@ -61,11 +61,18 @@ func (s *session) restoreTerminal() {
 	}
 }
 
-// leftWait is how long the agent is given to answer who leaves its terminal.
-const leftWait = 2 * time.Second
+const (
+	// leftWait is how long the agent is given to answer who leaves its terminal.
+	leftWait = 2 * time.Second
+	// typedWait is how long the command is given to take what was typed before.
+	typedWait = time.Second
+)
 
 // leaveTerminal is the end of a session whose person has left the command running.
-func (s *session) leaveTerminal(context.Context, standing, event) error {
+func (s *session) leaveTerminal(ctx context.Context, _ standing, _ event) error {
+	typed, cancel := context.WithTimeout(ctx, typedWait)
+	s.Input.AwaitTaken(typed)
+	cancel()
 	s.agents.LeaveInput("")
 	unheard := ""
 	select {

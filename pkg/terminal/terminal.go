@@ -29,9 +29,10 @@ type Terminal struct {
 	before  *term.State // as the terminal was; nil: it is that way now
 	entered bool
 
-	// Of Read: what it has typed for the command and not yet returned.
+	// Of Read: what was typed for the command and is not yet returned, and whether the keys were typed behind it.
 	matcher matcher
 	pending []byte
+	left    bool
 	typed   [256]byte
 }
 
@@ -108,7 +109,7 @@ func (t *Terminal) Restore() {
 	}
 }
 
-// Detached is closed when the keys were typed.
+// Detached is closed when the keys were typed, and what was typed before them was read.
 func (t *Terminal) Detached() <-chan struct{} { return t.detached }
 
 // Read returns what is typed for the command, from Enter on. Once the keys were typed it waits for Close, and
@@ -120,11 +121,10 @@ func (t *Terminal) Read(p []byte) (int, error) {
 		return 0, os.ErrClosed
 	}
 	for len(t.pending) == 0 {
-		select {
-		case <-t.detached:
+		if t.left {
+			close(t.detached)
 			<-t.closed
 			return 0, os.ErrClosed
-		default:
 		}
 		n, err := t.input.Read(t.typed[:])
 		switch {
@@ -133,10 +133,7 @@ func (t *Terminal) Read(p []byte) (int, error) {
 		case err != nil, n == 0:
 			return 0, ErrGone
 		}
-		var matched bool
-		if t.pending, matched = t.matcher.take(t.pending[:0], t.typed[:n]); matched {
-			close(t.detached)
-		}
+		t.pending, t.left = t.matcher.take(t.pending[:0], t.typed[:n])
 	}
 	n := copy(p, t.pending)
 	t.pending = t.pending[n:]

@@ -56,6 +56,11 @@ func TestTerminal(t *testing.T) {
 	if string(got) != want {
 		t.Errorf("%q was typed, want %q", got, want)
 	}
+	select {
+	case <-term.Detached():
+		t.Error("detached before what was typed is taken")
+	default:
+	}
 	ended := make(chan error, 1)
 	go func() {
 		_, err := term.Read(got)
