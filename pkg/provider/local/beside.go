@@ -18,10 +18,11 @@ import (
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/tunnel"
+	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
-// Files in a job's directory by which another process finds its agent, if the job allows commands beside its own: the
-// job's name, the socket on which the agent waits, and the certificate for it with its key.
+// Files in a job's directory by which another process finds it: the job's name. If the job allows commands beside
+// its own, there are also the socket on which the agent waits, and the certificate for it with its key.
 const (
 	nameFile     = "job"
 	besideSocket = "exec.sock"
@@ -48,9 +49,15 @@ func Attach(name string) (*Beside, error) {
 		}
 		return b, err
 	}
+	if Running(name) != 0 {
+		return nil, &job.Hinted{
+			Err:  fmt.Errorf("job %q was made without --exec: no command may be run beside it", name),
+			Hint: "allow it for the next one: {hodei} run --provider local --exec --name " + shell.Quote(name) + " -- COMMAND",
+		}
+	}
 	return nil, &job.Hinted{
-		Err:  fmt.Errorf("no job %q with --exec runs on this machine", name),
-		Hint: "run one: {hodei} run --provider local --exec --name NAME -- COMMAND",
+		Err:  fmt.Errorf("no job %q runs on this machine", name),
+		Hint: "run one: {hodei} run --provider local --exec --name " + shell.Quote(name) + " -- COMMAND",
 	}
 }
 
@@ -78,7 +85,7 @@ func attach(name, dir string) (_ *Beside, err error) {
 	return b, nil
 }
 
-// findDirs returns the directories of the jobs of that name which allow commands beside their own, the latest first.
+// findDirs returns the directories of the jobs of that name, the latest first.
 // Others may write to the directory that they are in, so each has to be ours, and for us alone.
 func findDirs(name string) []string {
 	made := map[string]time.Time{}

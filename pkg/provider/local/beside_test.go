@@ -71,11 +71,11 @@ func TestAttach(t *testing.T) {
 		}
 	}
 	madeDir(t, id, "other", 0, true)
-	if _, err := Attach("x"); err == nil || !strings.HasPrefix(err.Error(), `no job "x" with --exec runs`) {
+	if _, err := Attach("x"); err == nil || !strings.HasPrefix(err.Error(), `no job "x" runs`) {
 		t.Errorf("without one: %v", err)
 	}
 	madeDir(t, id, "x", 1, false) // its process was killed
-	if _, err := Attach("x"); err == nil || !strings.HasPrefix(err.Error(), `no job "x" with --exec runs`) {
+	if _, err := Attach("x"); err == nil || !strings.HasPrefix(err.Error(), `no job "x" runs`) {
 		t.Errorf("without one that is alive: %v", err)
 	}
 	first := madeDir(t, id, "x", 9, true)

@@ -20,6 +20,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/gofrs/flock"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/hodei-jobs/hodei/certs"
@@ -104,12 +105,13 @@ type Run struct {
 	tls             *tls.Config
 	listener        *attemptListener
 	dir             string
+	lock            *flock.Flock // of lockFile
 	agent, launcher *process
 	close           sync.Once
 }
 
 // Submit starts the agent and the launcher. With beside, whoever finds the job by its name can run commands beside its own:
-// see [Attach]. An error leaves nothing behind.
+// see [Attach]. A name that a running job has is refused. An error leaves nothing behind.
 func (p *Provider) Submit(_ context.Context, spec *job.Spec, id, beside *certs.JobCerts) (*Run, error) {
 	if err := Check(spec); err != nil {
 		return nil, err
@@ -124,7 +126,11 @@ func (p *Provider) Submit(_ context.Context, spec *job.Spec, id, beside *certs.J
 		return nil, failure("no place for the job's files", err)
 	}
 	r := &Run{name: spec.Name, uid: rand.Text(), tls: config, dir: dir}
-	if err := r.start(p.Worker, spec, id, beside); err != nil {
+	err = r.claim()
+	if err == nil {
+		err = r.start(p.Worker, spec, id, beside)
+	}
+	if err != nil {
 		r.Close()
 		return nil, failure("start the job's processes", err)
 	}
@@ -149,6 +155,9 @@ func dirs() []string {
 }
 
 func failure(what string, err error) error {
+	if f, ok := errors.AsType[*job.Failure](err); ok {
+		return f
+	}
 	return &job.Failure{Cause: job.ConfigError, Err: err, Message: fmt.Sprintf("%s: %v", what, err),
 		Hint: "check TMPDIR, and that hodei-worker is beside hodei: {hodei} version"}
 }
@@ -157,7 +166,7 @@ func (r *Run) start(worker string, spec *job.Spec, id, beside *certs.JobCerts) e
 	path := func(name string) string { return filepath.Join(r.dir, name) }
 	files, socket := map[string][]byte{caFile: id.CA, "client.crt": id.ClientCert, "client.key": id.ClientKey}, ""
 	if beside != nil {
-		files[besideCert], files[besideKey], files[nameFile] = beside.ServerCert, beside.ServerKey, []byte(spec.Name)
+		files[besideCert], files[besideKey] = beside.ServerCert, beside.ServerKey
 		socket = path(besideSocket)
 	}
 	for name, content := range files {
@@ -412,6 +421,9 @@ func (r *Run) Close() {
 		r.agent.stop(closeWait)
 		r.launcher.stop(closeWait)
 		errs = append(errs, os.RemoveAll(r.dir))
+		if r.lock != nil {
+			errs = append(errs, r.lock.Close())
+		}
 		_ = errors.Join(errs...) // a temporary directory that stays harms nobody
 	})
 }
