@@ -159,6 +159,14 @@ func (f *Finder) Known(found *kubernetes.Found) *Job {
 	return j
 }
 
+// RunsHere reports whether the attempt is one of this machine that runs: the hodei that started it still writes its log.
+func (f *Finder) RunsHere(a *Attempt) bool { return a.IsHere() && f.Store.InUse(a.Stored.Key) }
+
+// IsHere reports whether the attempt is, or was, a process of this machine.
+func (a *Attempt) IsHere() bool {
+	return a.Pod == nil && a.Stored != nil && a.Stored.Key.Namespace == local.Namespace
+}
+
 // Select returns the jobs of the cluster that a label selector chooses, oldest first.
 func (f *Finder) Select(ctx context.Context, selector string) ([]*kubernetes.Found, error) {
 	switch {
@@ -168,7 +176,12 @@ func (f *Finder) Select(ctx context.Context, selector string) ([]*kubernetes.Fou
 	case f.Unreachable != nil:
 		return nil, f.Unreachable
 	}
-	return nil, errors.New("-l needs a cluster: this machine keeps no list of jobs")
+	context := "CONTEXT"
+	if f.Context != nil {
+		context = f.Context()
+	}
+	return nil, &job.Hinted{Err: errors.New("-l needs a cluster: this machine keeps no list of jobs"),
+		Hint: "leave -l out and give the NAME of a job, or name a cluster: --context " + context}
 }
 
 // damaged tells of stored data that can't be read.

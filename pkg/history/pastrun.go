@@ -54,6 +54,7 @@ func (f *Finder) PastRun(j *Job, a *Attempt) *PastRun {
 		}
 		p.Running = !a.Pod.Ended
 	}
+	p.Running = p.Running || f.RunsHere(a) && p.Outcome == nil && record == nil
 	p.Namespace, p.Attempt = cmp.Or(p.Namespace, f.Namespace), a.Name
 	// The provider's conclusion comes first: it takes both the record and the Pod's end into account.
 	p.Outcome = bestOutcome(ended, p.Outcome, record)

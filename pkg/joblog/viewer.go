@@ -19,6 +19,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
+	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/ui"
 	"github.com/hodei-jobs/hodei/pkg/wire"
 )
@@ -135,7 +136,13 @@ func (e *goneError) Error() string {
 // gone returns a goneError, with what to do the next time.
 func gone(name, attempt string, bytes uint64) error {
 	return &job.Hinted{Err: &goneError{name, attempt, bytes},
-		Hint: "follow a job while it runs, or keep its output in the container's log: {hodei} run --container-logs"}
+		Hint: "follow a job while it runs, or keep its output in the container's log: {hodei} run --container-logs -- COMMAND"}
+}
+
+// nothingHere is gone for a job of this machine.
+func nothingHere(name string) error {
+	return &job.Hinted{Err: fmt.Errorf("nothing is stored of the output of job %s: its \"run\" ended before any came", name),
+		Hint: "see how far it came: {hodei} describe " + shell.Quote(name)}
 }
 
 // view is what is to be shown of a job.
@@ -152,7 +159,8 @@ func choose(j *history.Job, wanted int, follow bool) (view, error) {
 	n := len(j.Attempts)
 	switch {
 	case wanted > max(n, 1): // the first one may be on its way
-		return view{}, fmt.Errorf("job %s has no attempt %d: up to now it has had %d", j.Name, wanted, n)
+		return view{}, &job.Hinted{Err: fmt.Errorf("job %s has no attempt %d: up to now it has had %d", j.Name, wanted, n),
+			Hint: "see which there are: {hodei} describe " + shell.Quote(j.Name)}
 	case n == 0:
 		return chooseNone(j, running, follow)
 	case wanted > 0:
@@ -200,8 +208,11 @@ func (v *Viewer) Show(ctx context.Context, j *history.Job) error {
 
 // ShowOver shows an attempt that is over: from the store, else from its container's log.
 func (v *Viewer) ShowOver(ctx context.Context, j *history.Job, a *history.Attempt) error {
-	if a.IsStored() {
+	if a.IsStored() || v.finder.RunsHere(a) {
 		return v.showStored(ctx, j, a)
+	}
+	if a.IsHere() {
+		return nothingHere(j.Name)
 	}
 	if a.Pod == nil {
 		return gone(j.Name, a.Name, 0)
@@ -245,8 +256,8 @@ func (v *Viewer) showStored(ctx context.Context, j *history.Job, a *history.Atte
 		return err
 	}
 	s := v.saying(j)
-	p := output.NewPassage(a.Name, log, start)
-	if err := p.Show(ctx, s); err != nil {
+	p, err := v.showLog(ctx, s, a, log, start)
+	if err != nil {
 		return err
 	}
 	rest := output.Gap{Attempt: a.Name, Offset: p.Offset(), Damage: p.Damage()}
@@ -260,11 +271,38 @@ func (v *Viewer) showStored(ctx context.Context, j *history.Job, a *history.Atte
 		return nil
 	case out != nil && out.Counted():
 		rest.Bytes = out.OutputBytes - p.Offset()
+	case v.finder.RunsHere(a):
+		if p.Offset() == 0 {
+			v.finder.Note(fmt.Sprintf("%s runs, and has printed nothing yet", a.Name))
+		}
+		return nil
 	case j.Found == nil && v.finder.Store.InUse(a.Stored.Key):
 		v.finder.Note(fmt.Sprintf("%s is still followed by another hodei on this machine: this is its output up to now", a.Name))
 		return nil
 	}
 	return s.Gap(rest)
+}
+
+// followEvery is how often the log of a job of this machine is looked at, which another process writes. Nobody notices
+// a tenth of a second, and each look costs some system calls.
+const followEvery = 100 * time.Millisecond
+
+// showLog shows what is stored of an attempt from an offset on. With Follow, and an attempt of this machine, it goes on
+// until the attempt has ended. It returns the last passage that was shown.
+func (v *Viewer) showLog(ctx context.Context, s output.Sink, a *history.Attempt, log *logstore.Log, from uint64) (*output.Passage, error) {
+	for {
+		runs := v.Follow && v.finder.RunsHere(a) // asked first: what is written before the end is shown
+		p := output.NewPassage(a.Name, log, from)
+		if err := p.Show(ctx, s); err != nil || !runs || p.Damage() != nil {
+			return p, err
+		}
+		from = p.Offset()
+		select {
+		case <-ctx.Done():
+			return p, context.Cause(ctx)
+		case <-time.After(followEvery):
+		}
+	}
 }
 
 // storedOutcome returns how an attempt ended, by its Pod or by what was stored when it was followed; nil: not known.

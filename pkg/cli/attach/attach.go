@@ -21,6 +21,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/provider/local"
 	"github.com/hodei-jobs/hodei/pkg/session"
 	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/signals"
@@ -41,7 +42,8 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 
 			Ctrl-C leaves the job running. With -i a job that waits for its input gets it from
 			here; a job has one input, and whoever sent the first byte sends the rest. A job that
-			has ended is shown as 'hodei logs' shows it.
+			has ended is shown as 'hodei logs' shows it. A job of this machine is followed too,
+			but its input and its terminal stay with the 'hodei run' that started it.
 
 			With -it the command's terminal is shown here from now on: what it has printed before
 			is not, and the program draws its screen again. Ctrl-C is the command's then;
@@ -109,6 +111,8 @@ func (o *Options) Run(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return err
+	case isHere(j):
+		return o.here(ctx, j)
 	case j.Found == nil:
 		return onlyStored(j)
 	case j.Found.Finished:
@@ -201,6 +205,41 @@ func (o *Options) input(found *kubernetes.Found, fallback bool) (*coordinator.In
 		stop()
 		end()
 	}, nil
+}
+
+// isHere reports whether the job's last attempt is, or was, a process of this machine.
+func isHere(j *history.Job) bool {
+	n := len(j.Attempts)
+	return j.Found == nil && n > 0 && j.Attempts[n-1].IsHere()
+}
+
+// here shows a job of this machine to its end, and ends with its exit code. Another hodei runs it and stores its output.
+func (o *Options) here(ctx context.Context, j *history.Job) error {
+	if j.Absent != nil { // a cluster was asked, and may have another job of that name
+		return onlyStored(j)
+	}
+	last := &j.Attempts[len(j.Attempts)-1]
+	if o.In != nil && o.Finder.RunsHere(last) {
+		return &job.Hinted{
+			Err:  fmt.Errorf("job %s is of this machine: its input comes from the \"run\" that started it", j.Name),
+			Hint: "leave -i and -t out: {hodei} attach " + shell.Quote(j.Name),
+		}
+	}
+	o.Viewer.Follow = true
+	if err := o.show(ctx, j); err != nil {
+		return err
+	}
+	spec, err := o.Finder.SpecOf(j)
+	if err != nil {
+		spec = &job.Spec{Name: j.Name}
+	}
+	outcome := o.Finder.PastRun(j, last).Outcome
+	if outcome == nil {
+		outcome = &job.Outcome{Cause: job.Unknown, Message: "its \"run\" on this machine ended before the command did"}
+	}
+	at := place.Machine{Provider: &local.Provider{}}
+	t := session.Teller{Spec: spec, Place: at, Screen: o.Screen, Events: o.Events, Named: o.Named}
+	return t.Conclude(outcome, o.samples(j, outcome), session.Missing{Output: o.Viewer.Missed()})
 }
 
 // ended shows a job that is over, and ends with its exit code.
@@ -302,9 +341,6 @@ func onlyStored(j *history.Job) error {
 	err := j.Absent
 	if f, ok := errors.AsType[*job.Failure](err); ok && f.Cause == job.Forbidden {
 		return f // its hint is what helps
-	}
-	if err == nil {
-		err = fmt.Errorf("job %s is over: its output is stored here", j.Name)
 	}
 	return &job.Hinted{Err: err, Hint: "{hodei} logs " + shell.Quote(j.Name)}
 }

@@ -234,12 +234,20 @@ func describeAttempt(p *history.PastRun) attempt {
 	return a
 }
 
-// conclude takes the end of a job that is not in the cluster from its last attempt.
+// conclude takes the state of a job that is not in the cluster from its last attempt.
 func (d *description) conclude() {
 	d.State = string(job.Unknown)
-	if n := len(d.Attempts); n > 0 && d.Attempts[n-1].Outcome != nil {
-		d.Outcome = d.Attempts[n-1].Outcome
+	if len(d.Attempts) == 0 {
+		return
+	}
+	switch last := d.Attempts[len(d.Attempts)-1]; {
+	case last.Outcome != nil:
+		d.Outcome = last.Outcome
 		d.State = string(d.Outcome.Cause)
+	case last.Running && history.Started(last.Phases):
+		d.State = "Running"
+	case last.Running:
+		d.State = "Starting"
 	}
 }
 

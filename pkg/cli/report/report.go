@@ -206,7 +206,7 @@ func (o *Options) load(ctx context.Context) (*history.PastRun, error) {
 	a := &j.Attempts[n-1]
 	p := o.finder.PastRun(j, a)
 	p.NoteDamage(o.finder.Note)
-	if p.Running {
+	if p.Running && j.Found != nil {
 		err = o.finder.Ask(ctx, j.Found, a, p)
 	}
 	return p, err
