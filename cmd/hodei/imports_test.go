@@ -150,7 +150,7 @@ var onlyIn = []struct {
 	{"pkg/output/outputtest", nil, "it is for tests"},
 	{"github.com/prometheus", []string{"pkg/exporter"}, "jobs are shown to Prometheus in one place"},
 	{"golang.org/x/net/netutil", []string{"internal/httpserve"}, "connections are bounded in one place"},
-	{"github.com/gofrs/flock", []string{"pkg/coordinator/logstore", "pkg/provider"},
+	{"github.com/gofrs/flock", []string{"pkg/coordinator/logstore", "pkg/provider", "pkg/provider/local"},
 		"files are locked beside the code that knows what the lock protects"},
 	{"github.com/spf13", []string{"pkg/cli/...", "pkg/command/..."}, "flags end where options begin"},
 	{"charm.land", []string{"pkg/ui", "pkg/ui/uitest"}, "what the terminal can do is decided once"},
