@@ -11,6 +11,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/coordinator/logstore"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
+	"github.com/hodei-jobs/hodei/pkg/wire"
 )
 
 // runDocument is the name under which a log store keeps a job.Run: what was asked for, how it started and how it
@@ -107,7 +108,7 @@ func (r *Record) resume(hello *hodeipb.Hello) bool {
 
 // State adds the phase Running once the command runs.
 func (r *Record) State(attempt string, state *hodeipb.State) {
-	if state.Phase >= hodeipb.Phase_RUNNING {
+	if wire.Ran(state) {
 		r.runs(attempt)
 	}
 	r.Listener.State(attempt, state)

@@ -67,6 +67,16 @@ type Event struct {
 	Detail string    `json:"detail,omitempty"`
 	// Waiting marks that Phase has not been reached, and Detail is why.
 	Waiting bool `json:"waiting,omitempty"`
+	// Here marks the submission of a job to this machine, where it waits for no node and no image.
+	Here bool `json:"-"`
+}
+
+// Next says what a job waits for once e has happened; empty: for nothing that has a name.
+func (e Event) Next() string {
+	if e.Here && e.Phase == Submitted {
+		return Pulled.Next()
+	}
+	return e.Phase.Next()
 }
 
 // Observer is told what becomes of a job while a provider watches it. Its functions are called one

@@ -39,3 +39,19 @@ func TestNoPhase(t *testing.T) {
 		}
 	}
 }
+
+func TestEventNext(t *testing.T) {
+	for _, test := range []struct {
+		event Event
+		want  string
+	}{
+		{Event{Phase: Submitted}, "waiting for a node"},
+		{Event{Phase: Submitted, Here: true}, "waiting for the agent"},
+		{Event{Phase: AgentUp, Here: true}, "waiting for the command"},
+		{Event{Phase: Running}, ""},
+	} {
+		if got := test.event.Next(); got != test.want {
+			t.Errorf("%+v: got %q, want %q", test.event, got, test.want)
+		}
+	}
+}

@@ -99,7 +99,7 @@ func (s *Screen) Phase(e job.Event) {
 		s.status.Done(e.Phase.String(), e.Detail, 0)
 	default:
 		s.status.Done(e.Phase.String(), e.Detail, e.Time.Sub(s.Began))
-		s.Waiting(e.Phase.Next())
+		s.Waiting(e.Next())
 	}
 }
 

@@ -313,8 +313,26 @@ func (f *follower) State(attempt string, state *hodeipb.State) {
 	if f.attached {
 		detail = attempt
 	}
-	f.runs(detail)
+	if wire.Ran(state) {
+		f.runs(detail)
+	} else {
+		f.unstartedYet(state.Phase == hodeipb.Phase_ENDED)
+	}
 	f.enqueue()
+}
+
+// unstartedYet is for a command that was told to stop, or has ended, and of which nobody says that it was started. At its
+// end the display of its start ends too: the exit record says why. It is called with f.mu held.
+func (f *follower) unstartedYet(ended bool) {
+	f.onRunning.Do(func() { close(f.running) })
+	if f.shown || !ended {
+		return
+	}
+	f.shown = true
+	f.unlessHushed(func() error {
+		f.screen.Stop()
+		return nil
+	})
 }
 
 // toldToStop reports whether an agent has said that its command was told to stop.

@@ -17,6 +17,12 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
+// Ran reports whether an agent's state says that the command was started. An agent that ends without that, because the
+// command can't be executed, goes to a later phase than RUNNING.
+func Ran(s *hodeipb.State) bool {
+	return s.Phase == hodeipb.Phase_RUNNING || s.Phase > hodeipb.Phase_RUNNING && s.CommandStarted != nil
+}
+
 // Outcome puts an exit record into the words of a job. A record without a cause
 // (only the container's status can tell who killed the launcher), or with one
 // that is not the command's own, is [job.Unknown]; its message then has the cause that the

@@ -13,6 +13,28 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 )
 
+func TestRan(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		state *hodeipb.State
+		want  bool
+	}{
+		{"waits", &hodeipb.State{Phase: hodeipb.Phase_WAITING}, false},
+		{"held", &hodeipb.State{Phase: hodeipb.Phase_HELD}, false},
+		{"runs", &hodeipb.State{Phase: hodeipb.Phase_RUNNING}, true},
+		{"told to stop before it was started", &hodeipb.State{Phase: hodeipb.Phase_STOPPING}, false},
+		{"told to stop", &hodeipb.State{Phase: hodeipb.Phase_STOPPING, CommandStarted: timestamppb.Now()}, true},
+		{"can't be executed", &hodeipb.State{Phase: hodeipb.Phase_ENDED}, false},
+		{"has ended", &hodeipb.State{Phase: hodeipb.Phase_ENDED, CommandStarted: timestamppb.Now()}, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := Ran(test.state); got != test.want {
+				t.Errorf("got %t", got)
+			}
+		})
+	}
+}
+
 func TestOutcome(t *testing.T) {
 	const nonsense = "the exit record makes no sense"
 	const refused = "the agent named a cause that this version of hodei does not take from it: "

@@ -342,7 +342,7 @@ func (r *Run) TLS() *tls.Config { return r.tls }
 // agent's last message. It tells that the job's container has ended when the launcher has. A
 // command that never started is the failure that Watch returns, so NeverStarted is not called.
 func (r *Run) Watch(ctx context.Context, tell job.Observer) (*job.Outcome, error) {
-	tell.Report(job.Event{Phase: job.Submitted, Time: time.Now(), Detail: "this machine"})
+	tell.Report(job.Event{Phase: job.Submitted, Time: time.Now(), Detail: "this machine", Here: true})
 	launched := r.launcher.ended
 	for running := true; running; {
 		select {
