@@ -3,6 +3,7 @@ package command
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -11,7 +12,9 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes"
+	"github.com/hodei-jobs/hodei/pkg/provider/local"
 	"github.com/hodei-jobs/hodei/pkg/selection"
+	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
 // SelectionFlags are --selector and --all, with which a command that takes the names of several jobs chooses jobs
@@ -55,10 +58,16 @@ func (f *SelectionFlags) Selection(cmd *cobra.Command, names []string) (selectio
 	return s, nil
 }
 
+// ActedOn is what a command does to jobs, in words for an error.
+type ActedOn struct {
+	Done string   // cancelled
+	Here string   // instead, about a job of this machine that runs; PID stands for its process
+	More []string // arguments behind the names
+}
+
 // JobsCluster returns the provider in whose cluster a command acts on jobs that are there. The provider of this machine
-// is an error, because nobody else reaches a job that lives with its hodei run; acted says in its words what is done to
-// a job: cancelled.
-func (a *Env) JobsCluster(acted string) (*kubernetes.Provider, error) {
+// is an error, because nobody else reaches a job that lives with its hodei run.
+func (a *Env) JobsCluster(s selection.Selection, acted ActedOn) (*kubernetes.Provider, error) {
 	name, c, err := a.ChooseProvider()
 	switch {
 	case err != nil:
@@ -66,14 +75,42 @@ func (a *Env) JobsCluster(acted string) (*kubernetes.Provider, error) {
 	case c.Type != provider.Local:
 		return a.KubernetesProvider(name, c)
 	}
+	words := slices.Clone(s.Names)
+	switch {
+	case s.All:
+		words = append(words, "--all")
+	case s.Labels != "":
+		words = append(words, "-l", s.Labels)
+	}
 	verb := "jobs"
 	if a.cmd != nil {
 		verb = a.cmd.Name()
 	}
-	return nil, &job.Hinted{
-		Err: fmt.Errorf("provider %q is this machine: a job here lives and ends with its own \"%s run\", and can't be %s from elsewhere",
-			name, a.Name, acted),
-		Hint: fmt.Sprintf("use Ctrl-C or kill on that process; for a job in a cluster: {hodei} %s --context %s", verb, a.currentContext()),
+	elsewhere := fmt.Sprintf("{hodei} %s --context %s %s", verb, a.currentContext(), shell.Line(append(words, acted.More...)))
+	return nil, a.actedHere(s.Names, acted, name, elsewhere)
+}
+
+// actedHere returns why a command can't act on jobs of this machine, of which the first that runs counts. elsewhere is
+// the same for a cluster.
+func (a *Env) actedHere(names []string, acted ActedOn, provider, elsewhere string) error {
+	for _, name := range names {
+		if pid := local.Running(name); pid != 0 {
+			return &job.Hinted{
+				Err: fmt.Errorf("job %s runs on this machine: it ends with its own \"%s run\", and can't be %s from elsewhere",
+					name, a.Name, acted.Done),
+				Hint: strings.NewReplacer("PID", strconv.Itoa(pid), "NAME", shell.Quote(name)).Replace(acted.Here),
+			}
+		}
+	}
+	if len(names) == 0 {
+		return &job.Hinted{
+			Err:  fmt.Errorf("provider %q is this machine, which keeps no list of jobs: none can be %s", provider, acted.Done),
+			Hint: "for jobs in a cluster: " + elsewhere,
+		}
+	}
+	return &job.Hinted{
+		Err:  fmt.Errorf("no job %s runs on this machine: none can be %s", shell.Line(names), acted.Done),
+		Hint: "see how it ended: {hodei} describe " + shell.Quote(names[0]) + "; for a job in a cluster: " + elsewhere,
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	batchv1 "k8s.io/api/batch/v1"
@@ -99,11 +100,21 @@ func (f *typedFlags) complete(env *command.Env, cmd *cobra.Command, args []strin
 		return err
 	}
 	o.DryRun = f.action.DryRun
-	if o.Cluster, err = env.JobsCluster("signaled"); err != nil {
+	if o.Cluster, err = env.JobsCluster(o.Selection, command.ActedOn{Done: "signaled", Here: hintHere(o.Number), More: []string{last}}); err != nil {
 		return err
 	}
 	o.Note, o.Fail = command.NewScreen(env, f.action.Quiet()).Note, env.ShowError
 	return nil
+}
+
+// hintHere says how a signal reaches a job of this machine: its "run", the process PID, passes on those that do not end
+// it.
+func hintHere(number int32) string {
+	switch syscall.Signal(number) {
+	case syscall.SIGQUIT, syscall.SIGABRT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM:
+		return fmt.Sprintf("its \"run\" passes this one on: kill -%d PID", number)
+	}
+	return "its \"run\" passes on QUIT, ABRT, USR1, USR2 and ALRM; to end the job: kill PID"
 }
 
 // Options is which jobs get which signal. All fields are required.
