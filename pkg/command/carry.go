@@ -17,7 +17,7 @@ type carried struct {
 // one namespace.
 var (
 	jobCommands = []string{
-		"run", "rerun", "jobs", "describe", "top", "logs", "attach", "report", "advise", "cancel", "wait", "signal", "delete",
+		"run", "rerun", "jobs", "describe", "top", "logs", "attach", "report", "advise", "cancel", "wait", "signal", "delete", "exec",
 	}
 	clusterCommands = append([]string{"doctor", "install", "uninstall", "certs apply"}, jobCommands...)
 )

@@ -154,7 +154,11 @@ func namesKind(cmd *cobra.Command, args []string) bool {
 }
 
 // kindHint returns the hint for arguments that name a job as kubectl does; empty: they don't.
+// What stands behind -- is the command's own.
 func (a *Env) kindHint(cmd *cobra.Command, args []string) string {
+	if dash := cmd.ArgsLenAtDash(); dash > 0 {
+		args = args[:dash]
+	}
 	named, at := withoutKind(args), slices.Index(a.Args, args[0])
 	if cmd.Name() == "run" || !slices.Contains(jobCommands, cmd.Name()) || slices.Equal(named, args) ||
 		len(named) != 1 && !slices.Contains(severalJobs, cmd.Name()) {

@@ -11,10 +11,10 @@ import (
 // noInput is the note for a command that gets nothing of the bytes that wait on hodei's stdin.
 const noInput = "stdin is not empty, but the command reads an empty input; to send stdin to it: {hodei} run -i"
 
-// inputWaits tells whether bytes wait on in, without reading them: a pipe that somebody has
+// InputWaits tells whether bytes wait on in, without reading them: a pipe that somebody has
 // written to, or a file that is not at its end. A terminal, /dev/null and a silent inherited
 // pipe are no input.
-func inputWaits(in io.Reader) bool {
+func InputWaits(in io.Reader) bool {
 	file, ok := in.(*os.File)
 	if !ok {
 		return false

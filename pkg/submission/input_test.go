@@ -61,7 +61,7 @@ func TestInputWaits(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			for range 2 { // nothing is consumed
-				if got := inputWaits(test.in); got != test.want {
+				if got := InputWaits(test.in); got != test.want {
 					t.Errorf("got %v", got)
 				}
 			}

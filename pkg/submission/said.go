@@ -37,7 +37,7 @@ func (c *Config) authorityNotes(now time.Time) []string {
 
 // noteInput says that the command does not get the bytes that wait on stdin.
 func (c *Config) noteInput() error {
-	if c.Spec.Stdin || !inputWaits(c.In) {
+	if c.Spec.Stdin || !InputWaits(c.In) {
 		return nil
 	}
 	return c.Note(noInput)

@@ -23,6 +23,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/session"
 	"github.com/hodei-jobs/hodei/pkg/shell"
 	"github.com/hodei-jobs/hodei/pkg/signals"
+	"github.com/hodei-jobs/hodei/pkg/submission"
 	"github.com/hodei-jobs/hodei/pkg/terminal"
 )
 
@@ -117,17 +118,15 @@ func (f *typed) options(env *command.Env, cmd *cobra.Command, name string, words
 		JobName: name, Command: words, Workdir: f.workdir, Out: env.Stdout(), ErrOut: env.ErrOut, Signals: env.Signals,
 		Screen: command.NewScreen(env, f.quiet),
 	}
-	var unset []string
-	o.Env, unset = command.Variables(nil, f.variables, env.LookupEnv)
-	if len(unset) > 0 {
-		return nil, command.Usagef(cmd, "-e %[1]s: %[1]s is not set here; want NAME=VALUE", unset[0])
-	}
+	o.Env, o.Unset = command.Variables(nil, f.variables, env.LookupEnv)
 	if f.stdin {
 		o.In = env.In
+	} else {
+		o.InputWaits = submission.InputWaits(env.In)
 	}
 	if f.tty {
 		o.TTY, o.DetachKeys = true, detachKeys
-		o.Env = command.WithTerm(o.Env, nil, env.LookupEnv)
+		o.Env = command.WithTerm(o.Env, o.Unset, env.LookupEnv)
 	}
 	if err := o.check(); err != nil {
 		return nil, command.Usagef(cmd, "%w", err)
@@ -145,11 +144,14 @@ type Options struct {
 	Cluster *kubernetes.Provider
 	Command []string
 	Env     []job.EnvVar
+	// Unset are variables that were to be taken from here and are not set, which is told.
+	Unset []string
 	// Workdir is where the command starts, from the directory of the job's own; empty: there.
 	Workdir string
 	// In is sent to the command; nil: its stdin is empty. With TTY it is typed at In and shown on Out, which are a
 	// terminal, and DetachKeys leave it.
 	In          io.Reader
+	InputWaits  bool // bytes wait on stdin, and are not sent
 	TTY         bool
 	DetachKeys  terminal.Keys
 	Out, ErrOut io.Writer
@@ -178,6 +180,7 @@ func (o *Options) Run(ctx context.Context) error {
 	}
 	defer end()
 	defer o.Screen.Stop()
+	o.noteChoices()
 	e := &execution{Options: o, input: input, shown: shown, signals: heard}
 	e.Execution = coordinator.NewExecution(o.start(), input, o.Out, o.ErrOut)
 	meeting := &follow.Attachment{
@@ -185,6 +188,19 @@ func (o *Options) Run(ctx context.Context) error {
 		TurnedAway: func(f *coordinator.Fault) { o.Screen.Note(follow.FaultNote(f)) },
 	}
 	return meeting.Run(ctx, e.conduct)
+}
+
+// noInput is the note for a command that gets nothing of the bytes that wait on hodei's stdin.
+const noInput = "stdin is not empty, but the command reads an empty input; to send stdin to it: {hodei} exec -i"
+
+// noteChoices says what the command does not get.
+func (o *Options) noteChoices() {
+	for _, name := range o.Unset {
+		o.Screen.Note("-e " + name + ": it is not set here, and is left out")
+	}
+	if o.InputWaits {
+		o.Screen.Note(noInput)
+	}
 }
 
 // find finds the job, and a way to its agent.

@@ -32,7 +32,7 @@ func TestRefusal(t *testing.T) {
 		{"runs", allowed(job.Outcome{}, kubernetes.Attempt{Running: true}), "", ""},
 		{"may run", allowed(job.Outcome{}, kubernetes.Attempt{MayRun: true}), "", ""},
 		{"has ended", finished, "job x has ended: ", ""},
-		{"does not allow it", without, "job x was made without --exec", "for the next one: {hodei} run --exec"},
+		{"does not allow it", without, "job x was made without --exec", "allow it for the next one: {hodei} run --exec"},
 		{"its Pod has ended", allowed(job.Outcome{}, kubernetes.Attempt{Ended: true}), "the command of job x has ended", ""},
 		{"its output is left", allowed(job.Outcome{}, kubernetes.Attempt{Running: true, Left: true}), "the command of job x has ended", ""},
 		{"no Pod yet", allowed(job.Outcome{}), "the command of job x has not started", "{hodei} wait --for running x"},
