@@ -128,18 +128,24 @@ func (h *Home) StoreLimits() (logstore.Limits, error) {
 	if text := h.Getenv("HODEI_LOG_MAX_BYTES"); text != "" {
 		q, err := job.Store.Parse(text)
 		if err != nil {
-			return l, fmt.Errorf("HODEI_LOG_MAX_BYTES %w", err)
+			return l, limitError("HODEI_LOG_MAX_BYTES", fmt.Errorf("HODEI_LOG_MAX_BYTES %w", err))
 		}
 		l.MaxBytes = q.Value()
 	}
 	if text := h.Getenv("HODEI_LOG_MAX_AGE"); text != "" {
 		d, err := time.ParseDuration(text)
 		if err != nil || d < minStoreAge {
-			return l, fmt.Errorf("HODEI_LOG_MAX_AGE %q: want a duration such as 168h, %s or more", text, minStoreAge)
+			return l, limitError("HODEI_LOG_MAX_AGE",
+				fmt.Errorf("HODEI_LOG_MAX_AGE %q: want a duration such as 168h, %s or more", text, minStoreAge))
 		}
 		l.MaxAge = d
 	}
 	return l, nil
+}
+
+// limitError adds to what is wrong with a variable how to go back to the default.
+func limitError(variable string, err error) error {
+	return &job.Hinted{Err: err, Hint: "change it, or take the default: unset " + variable}
 }
 
 // StoredJobs returns the names of the jobs of a namespace that the store in dir has. It is for completion: if the

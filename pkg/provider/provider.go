@@ -208,7 +208,11 @@ func (r *Registry) Set(name string, c Config) error {
 	return nil
 }
 
-func builtIn(name string) error { return fmt.Errorf("provider %q is built in", name) }
+// builtIn is the error of a change to the provider of this machine.
+func builtIn(name string) error {
+	return &job.Hinted{Err: fmt.Errorf("provider %q is built in", name),
+		Hint: "leave it as it is; to go elsewhere by default: {hodei} provider use NAME"}
+}
 
 // Get returns the provider of that name, or ErrNotFound.
 func (r *Registry) Get(name string) (Config, error) {

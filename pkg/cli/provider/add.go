@@ -88,6 +88,8 @@ func (o *addOptions) complete(cmd *cobra.Command, kind string, changes settingCh
 		return command.Usagef(cmd, "--type %s: %s says %q", kind, changes.file.called, o.config.Type)
 	case len(args) > 0 && name != "" && args[0] != name:
 		return command.Usagef(cmd, "NAME %s: %s says %q", args[0], changes.file.called, name)
+	case len(args) > 0 && args[0] == "":
+		return command.Usagef(cmd, "an empty NAME is no provider")
 	case len(args) > 0:
 		name = args[0]
 	case name == "":
