@@ -105,8 +105,9 @@ func echoLines(lines int) error {
 	return nil
 }
 
-// TestResizeCuts breaks the connection of a job at a terminal 100 times. With each break the size changes and a line is
-// typed: the sizes come in order and each before its line, the last one stays, and every line comes once, there and back.
+// TestResizeCuts breaks the connection of a job at a terminal 100 times. With each break the size changes and a line
+// is typed: the sizes come in order and each before its line, the last one stays, and every line comes once, there
+// and back.
 func TestResizeCuts(t *testing.T) {
 	t.Parallel()
 	const cuts = 100
