@@ -22,12 +22,22 @@ import (
 // maxExecError bounds why a command was not started, in bytes, so that it fits into a packet however JSON writes it.
 const maxExecError = 512
 
+// maxPreparing bounds the commands that are being looked for at one time: as many as the agent has run.
+const maxPreparing = 16
+
+// maxWaiting bounds the orders that wait for a command that is being looked for. The last one replaces the one before.
+const maxWaiting = 64
+
 // beside are the commands that run beside the job's. They find what that finds, and end when it ends. Its methods are
 // for one goroutine, whose thread does not end before the process.
 type beside struct {
 	conn    *net.UnixConn
 	found   surroundings // of the job's command
 	running map[uint64]*child
+	// preparing holds the orders for each command that is being looked for, which prepared then gets.
+	preparing map[uint64][]*handover.ExecOrder
+	prepared  chan prepared
+	look      func(fds []int) (command []string, s surroundings, err error) // may hang
 	// sessions are those of all commands that were started; nil: all that is in the container ends with the job.
 	sessions map[int]bool
 	// over: the job is being killed, and they with it. Their ends are not told any more.
@@ -35,50 +45,110 @@ type beside struct {
 }
 
 func newBeside(conn *net.UnixConn, found surroundings) *beside {
-	b := &beside{conn: conn, found: found, running: map[uint64]*child{}}
+	b := &beside{
+		conn: conn, found: found, running: map[uint64]*child{},
+		preparing: map[uint64][]*handover.ExecOrder{}, prepared: make(chan prepared, maxPreparing),
+	}
+	b.look = b.find
 	if os.Getpid() != 1 {
 		b.sessions = map[int]bool{}
 	}
 	return b
 }
 
-// start starts a command, and tells the agent. It closes fds.
-func (b *beside) start(e *handover.Exec, fds []int) {
-	pid, ends, err := b.run(e, fds)
+// prepared is a command that was looked for.
+type prepared struct {
+	*handover.Exec
+	command []string
+	surroundings
+	err error
+}
+
+// prepare looks for a command, of which prepared then tells. It closes fds. A dead network file system may hold up the
+// looking for ever, but neither signals nor other commands: nobody waits for its goroutine, which may end with the
+// process.
+func (b *beside) prepare(e *handover.Exec, fds []int) {
+	if len(b.preparing) == maxPreparing {
+		handover.CloseAll(fds)
+		b.refuse(e, fmt.Errorf("%d other commands are still being looked for", maxPreparing))
+		return
+	}
+	b.preparing[e.ID] = nil
+	go func() {
+		p := prepared{Exec: e}
+		p.command, p.surroundings, p.err = b.look(fds)
+		b.prepared <- p // has room for all
+	}()
+}
+
+// find finds what the command needs that a file describes. It closes fds.
+func (b *beside) find(fds []int) (words []string, s surroundings, err error) {
+	if len(fds) != 1 {
+		handover.CloseAll(fds)
+		return nil, s, fmt.Errorf("%d files came for one command", len(fds))
+	}
+	command, err := handover.ReadExecCommand(fds[0])
 	if err != nil {
-		b.tell(&handover.ExecExit{ID: e.ID, Exit: handover.Exit{Code: codeOf(err), Error: ellipsis.Cut(err.Error(), maxExecError)}})
+		return nil, s, err
+	}
+	if s, err = b.found.with(command); err == nil {
+		readAhead(s.path)
+	}
+	return texts(command.Command), s, err
+}
+
+// readAhead reads the beginning of a program. What hangs in that would hang in execve(2) too, where the Go runtime
+// waits with the whole process: it forks by vfork(2).
+func readAhead(path string) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // it may be a FIFO
+	if err != nil {
+		return // execve tells
+	}
+	defer f.Close()
+	_, _ = f.Read(make([]byte, os.Getpagesize()))
+}
+
+// refuse tells the agent of a command that was not started.
+func (b *beside) refuse(e *handover.Exec, err error) {
+	b.tell(&handover.ExecExit{ID: e.ID, Exit: handover.Exit{Code: codeOf(err), Error: ellipsis.Cut(err.Error(), maxExecError)}})
+}
+
+// start starts a command that was prepared, tells the agent, and obeys what that has ordered meanwhile.
+func (b *beside) start(p prepared) {
+	orders := b.preparing[p.ID]
+	delete(b.preparing, p.ID)
+	if b.over {
+		return
+	}
+	pid, ends, err := b.run(p)
+	if err != nil {
+		b.refuse(p.Exec, err)
 		return
 	}
 	c := &child{pid: pid, stdin: ends.inW, terminal: ends.master}
-	b.running[e.ID] = c
+	b.running[p.ID] = c
 	if b.sessions != nil {
 		b.sessions[pid] = true
 	}
 	names, files := ends.agents()
 	err = patiently(func() error {
-		return handover.Send(b.conn, handover.FromLauncher{ExecStarted: &handover.ExecStarted{ID: e.ID, FDs: names}}, files...)
+		return handover.Send(b.conn, handover.FromLauncher{ExecStarted: &handover.ExecStarted{ID: p.ID, FDs: names}}, files...)
 	})
 	closeFiles(ends.outR, ends.errR) // the agent alone reads; what it writes to is held open, so that no cut looks like an end
 	if err != nil {
 		signalSession(pid, unix.SIGKILL) // its end is told
 	}
+	for _, o := range orders {
+		b.obey(o)
+	}
 }
 
-// run starts the command that a file describes, whose descriptor comes with e.
-func (b *beside) run(e *handover.Exec, fds []int) (pid int, ends *pipes, err error) {
-	if len(fds) != 1 {
-		handover.CloseAll(fds)
-		return 0, nil, fmt.Errorf("%d files came for one command", len(fds))
+// run starts a command.
+func (b *beside) run(p prepared) (pid int, ends *pipes, err error) {
+	if p.err != nil {
+		return 0, nil, p.err
 	}
-	command, err := handover.ReadExecCommand(fds[0])
-	if err != nil {
-		return 0, nil, err
-	}
-	s, err := b.found.with(command)
-	if err != nil {
-		return 0, nil, err
-	}
-	if ends, err = (Config{Stdin: e.Stdin, TTY: e.TTY}).makePipes(); err != nil {
+	if ends, err = (Config{Stdin: p.Stdin, TTY: p.TTY}).makePipes(); err != nil {
 		return 0, nil, err
 	}
 	if ends.inR == nil && ends.slave == nil {
@@ -88,10 +158,10 @@ func (b *beside) run(e *handover.Exec, fds []int) (pid int, ends *pipes, err err
 		}
 	}
 	if ends.master != nil {
-		size := &unix.Winsize{Row: e.Rows, Col: e.Columns}
+		size := &unix.Winsize{Row: p.Rows, Col: p.Columns}
 		_ = unix.IoctlSetWinsize(int(ends.master.Fd()), unix.TIOCSWINSZ, size) // fails for nothing but a bad pointer
 	}
-	pid, err = s.start(texts(command.Command), ends, true)
+	pid, err = p.surroundings.start(p.command, ends, true)
 	ends.closeCommands()
 	if err != nil {
 		ends.close()
@@ -123,6 +193,10 @@ func (p *pipes) agents() (names []string, fds []int) {
 
 // obey does what the agent orders about a command that runs.
 func (b *beside) obey(o *handover.ExecOrder) {
+	if waiting, ok := b.preparing[o.ID]; ok {
+		b.preparing[o.ID] = append(waiting[:min(len(waiting), maxWaiting-1)], o)
+		return
+	}
 	c := b.running[o.ID]
 	switch {
 	case c == nil: // it has ended meanwhile

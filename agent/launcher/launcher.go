@@ -181,6 +181,8 @@ func (l *launched) supervise(ctx context.Context) (int, error) {
 				return l.end(d.status, fromAgent)
 			}
 			l.beside.ended(d)
+		case p := <-l.beside.prepared: // here, on the thread that does not end: it is the parent that children die with
+			l.beside.start(p)
 		case s := <-l.signals:
 			l.pass(s)
 		case <-cancelled:
@@ -202,8 +204,8 @@ func (l *launched) supervise(ctx context.Context) (int, error) {
 // obey does what the agent has ordered.
 func (l *launched) obey(m order) {
 	switch {
-	case m.Exec != nil: // here, on the thread that does not end: it is the parent that children die with
-		l.beside.start(m.Exec, m.fds)
+	case m.Exec != nil:
+		l.beside.prepare(m.Exec, m.fds)
 		return
 	case m.ExecOrder != nil:
 		l.beside.obey(m.ExecOrder)

@@ -123,7 +123,9 @@ type attempt struct {
 	overflow   string
 	merged     bool
 	input      *coordinator.Input // nil: stdin is the launcher's own
+	terminal   bool               // the command has one, which gets the input
 	stdin      *os.File           // of the command
+	inside     []string           // a command that the launcher's stands behind, and that becomes it; nil: none
 
 	agent, launcher *process
 }
@@ -182,6 +184,9 @@ func (a *attempt) startAgent() {
 	if a.input != nil {
 		cmd.Env = append(cmd.Env, contract.EnvStdin+"="+contract.True)
 	}
+	if a.terminal {
+		cmd.Env = append(cmd.Env, contract.EnvTTY+"="+contract.True)
+	}
 	a.agent = start(a.t, cmd, "waiting for the launcher")
 	select {
 	case <-a.agent.stderr.heard:
@@ -203,10 +208,16 @@ func (a *attempt) launch(how string, p pattern) {
 	if a.merged {
 		args = append(args, "--merge-output")
 	}
-	if a.input != nil {
+	switch {
+	case a.terminal:
+		args = append(args, "--tty")
+	case a.input != nil:
 		args = append(args, "--stdin")
 	}
 	cmd := hodeiWorker(a.t, append(args, "--", exe)...)
+	if a.inside != nil {
+		cmd = exec.Command(a.inside[0], append(a.inside[1:], cmd.Args...)...)
+	}
 	// With the race detector in it, it would sleep for a second at its end.
 	cmd.Env = append(os.Environ(), jobVariable+"="+jobText(how, p), "GORACE=atexit_sleep_ms=0")
 	r, stdin, err := os.Pipe()
@@ -269,6 +280,22 @@ func (a *attempt) serve(f *follower, l net.Listener, silent bool) *coordinator.S
 		}
 	})
 	return s
+}
+
+// release lets the command start once it is held. It tries again: the order gets lost with its connection.
+func (a *attempt) release(s *coordinator.Server, f *follower) {
+	a.t.Helper()
+	f.until(a.t, "a held start", func() bool { return f.held })
+	for held := true; held; {
+		s.Release()
+		f.mu.Lock()
+		changed := f.changed
+		held = f.held
+		f.mu.Unlock()
+		if held {
+			<-changed
+		}
+	}
 }
 
 func listen(t testing.TB) net.Listener {

@@ -48,17 +48,7 @@ func TestInputCuts(t *testing.T) {
 	a.startAgent()
 	a.launch(echoes, text)
 	began := time.Now()
-	f.until(t, "a held start", func() bool { return f.held })
-	for held := true; held; { // the order gets lost with its connection
-		s.Release()
-		f.mu.Lock()
-		changed := f.changed
-		held = f.held
-		f.mu.Unlock()
-		if held {
-			<-changed
-		}
-	}
+	a.release(s, f)
 	r := f.exited(t)
 	a.ends()
 	if err := <-written; err != nil {

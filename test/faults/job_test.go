@@ -23,6 +23,7 @@ const (
 	orphans = "orphans" // ends at once; a process that it leaves behind prints then
 	holds   = "holds"   // prints and ends; a process that it leaves behind keeps its pipes
 	echoes  = "echoes"  // prints its standard input, and not the pattern
+	typed   = "typed"   // prints the lines that are typed at its terminal
 
 	orphaned = "orphaned" // is left behind by one that orphans
 	holding  = "holding"  // is left behind by one that holds
@@ -54,6 +55,11 @@ func runJob(text string) int {
 		}
 	case echoes:
 		if _, err := io.Copy(struct{ io.Writer }{os.Stdout}, os.Stdin); err != nil {
+			return fail(err)
+		}
+		return 0
+	case typed:
+		if err := echoTyped(p.size); err != nil {
 			return fail(err)
 		}
 		return 0
@@ -193,6 +199,11 @@ func (p pattern) write(stdout, stderr io.Writer, more func() bool) error {
 			if _, err := both[i%2].Write(buf); err != nil {
 				return err
 			}
+		}
+	case "typed":
+		out.WriteString(typedReady)
+		for i := range p.size {
+			out.WriteString(typedLine(i))
 		}
 	case "nothing":
 	default:
