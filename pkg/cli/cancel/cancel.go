@@ -91,7 +91,8 @@ func (f *typedFlags) complete(env *command.Env, cmd *cobra.Command, args []strin
 		return err
 	}
 	o.DryRun = f.action.DryRun
-	if o.Cluster, err = env.JobsCluster(o.Selection, command.ActedOn{Done: "cancelled", Here: "press Ctrl-C there, or: kill PID"}); err != nil {
+	acted := command.ActedOn{Done: "cancelled", Here: "press Ctrl-C there, or: kill PID"}
+	if o.Cluster, err = env.JobsCluster(o.Selection, acted); err != nil {
 		return err
 	}
 	o.Note, o.Fail = command.NewScreen(env, f.action.Quiet()).Note, env.ShowError

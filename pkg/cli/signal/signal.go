@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	batchv1 "k8s.io/api/batch/v1"
@@ -100,19 +99,21 @@ func (f *typedFlags) complete(env *command.Env, cmd *cobra.Command, args []strin
 		return err
 	}
 	o.DryRun = f.action.DryRun
-	if o.Cluster, err = env.JobsCluster(o.Selection, command.ActedOn{Done: "signaled", Here: hintHere(o.Number), More: []string{last}}); err != nil {
+	acted := command.ActedOn{Done: "signaled", Here: hintHere(o.Number), More: []string{last}}
+	if o.Cluster, err = env.JobsCluster(o.Selection, acted); err != nil {
 		return err
 	}
 	o.Note, o.Fail = command.NewScreen(env, f.action.Quiet()).Note, env.ShowError
 	return nil
 }
 
-// hintHere says how a signal reaches a job of this machine: its "run", the process PID, passes on those that do not end
-// it.
+// passedOn are the signals that the "run" of a job of this machine passes on, by their numbers on Linux.
+var passedOn = map[int32]string{3: "QUIT", 6: "ABRT", 10: "USR1", 12: "USR2", 14: "ALRM"}
+
+// hintHere says how a signal reaches a job of this machine, whose "run" is the process PID.
 func hintHere(number int32) string {
-	switch syscall.Signal(number) {
-	case syscall.SIGQUIT, syscall.SIGABRT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM:
-		return fmt.Sprintf("its \"run\" passes this one on: kill -%d PID", number)
+	if name, ok := passedOn[number]; ok {
+		return "its \"run\" passes this one on: kill -s " + name + " PID"
 	}
 	return "its \"run\" passes on QUIT, ABRT, USR1, USR2 and ALRM; to end the job: kill PID"
 }

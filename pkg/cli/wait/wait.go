@@ -107,7 +107,8 @@ func (f *typedFlags) complete(env *command.Env, cmd *cobra.Command, args []strin
 	if o.Print, err = f.action.Printer(cmd, env.Out); err != nil {
 		return err
 	}
-	if o.Cluster, err = env.JobsCluster(o.Selection, command.ActedOn{Done: "waited for", Here: "follow it to its end, with its exit code: {hodei} attach NAME"}); err != nil {
+	acted := command.ActedOn{Done: "waited for", Here: "follow it to its end, with its exit code: {hodei} attach NAME"}
+	if o.Cluster, err = env.JobsCluster(o.Selection, acted); err != nil {
 		return err
 	}
 	o.Note, o.Fail = command.NewScreen(env, f.action.Quiet()).Note, env.ShowError

@@ -14,10 +14,7 @@ import (
 // madeDir makes the directory of a job, as it was some minutes ago. Its socket is left, and answers only if alive.
 func madeDir(t *testing.T, id *certs.JobCerts, name string, minutes int, alive bool) string {
 	t.Helper()
-	dir, err := os.MkdirTemp(parentDir(), dirPrefix)
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := jobDir(t)
 	for file, text := range map[string][]byte{nameFile: []byte(name), caFile: id.CA, besideCert: id.ServerCert, besideKey: id.ServerKey} {
 		if err := os.WriteFile(filepath.Join(dir, file), text, 0o600); err != nil {
 			t.Fatal(err)
@@ -40,12 +37,7 @@ func madeDir(t *testing.T, id *certs.JobCerts, name string, minutes int, alive b
 }
 
 func TestAttach(t *testing.T) {
-	dir, err := os.MkdirTemp("/tmp", "beside") // t.TempDir is too long for a socket's path
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	t.Setenv("TMPDIR", dir)
+	t.Setenv("TMPDIR", jobDir(t)) // t.TempDir is too long for a socket's path
 	authority, err := certs.NewAuthority(time.Hour)
 	if err != nil {
 		t.Fatal(err)

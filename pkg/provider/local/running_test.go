@@ -1,24 +1,28 @@
 package local
 
 import (
+	"crypto/rand"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 )
 
+// jobDir makes an empty directory where those of jobs are.
+func jobDir(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(parentDir(), dirPrefix+rand.Text())
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
 // A name is taken while its job's process holds the lock, and no longer.
 func TestClaim(t *testing.T) {
-	t.Setenv("TMPDIR", t.TempDir())
-	if len(os.TempDir()) > 64 {
-		t.Setenv("TMPDIR", "/tmp")
-	}
 	claim := func(name string) (*Run, error) {
-		dir, err := os.MkdirTemp(parentDir(), dirPrefix)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r := &Run{name: name, dir: dir}
+		r := &Run{name: name, dir: jobDir(t)}
 		t.Cleanup(r.Close)
 		return r, r.claim()
 	}
@@ -47,11 +51,7 @@ func TestClaim(t *testing.T) {
 
 // The files of a process that was killed take no name.
 func TestRunningKilled(t *testing.T) {
-	dir, err := os.MkdirTemp(parentDir(), dirPrefix)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := jobDir(t)
 	for file, text := range map[string]string{nameFile: "claim-killed", pidFile: "1", lockFile: ""} {
 		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
