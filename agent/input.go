@@ -80,6 +80,9 @@ func (in *input) claim(client string) (owning uint64, refused string) {
 		switch free := in.owner == "" && !in.tty || in.attached == 0 && (in.end == 0 || in.tty); {
 		case client == "" || len(client) > hodeipb.MaxClientBytes:
 			refused = "a coordinator without an id can't have the input"
+		case in.done: // nobody sends any more
+			in.attached++
+			owning = in.ownings
 		case in.owner != client && !free:
 			refused = "another hodei sends the input of this job"
 		default:

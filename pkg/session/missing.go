@@ -31,6 +31,9 @@ func (f *follower) missing(o *job.Outcome) (lost, hint string, err error) {
 	}
 	p, ended := f.passages[attempt], f.ended && attempt == f.attempt
 	f.mu.Unlock()
+	if p == nil && f.attached && f.terminal != nil { // what was printed before is not shown to a terminal
+		return "", "", nil
+	}
 	g := output.Gap{Attempt: attempt}
 	if p != nil {
 		g.Offset, g.Damage = p.Offset(), p.Damage()

@@ -2,11 +2,13 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"syscall"
 	"time"
 
+	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/follow"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
 	"github.com/hodei-jobs/hodei/pkg/job"
@@ -82,7 +84,11 @@ func (s *session) handleInput(ctx context.Context, then step, e event) {
 	case sayNoInput:
 		s.note(e.err)
 	case leaveInput:
-		s.note(e.err)
+		if s.inputUsed = s.last != nil && errors.Is(e.err, coordinator.ErrInputRead); s.inputUsed {
+			s.Screen.Note("it is not tried again: " + e.err.Error())
+		} else {
+			s.note(e.err)
+		}
 		s.agents.LeaveInput(e.err.Error())
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/terminal"
 )
 
@@ -82,12 +83,12 @@ func (s *session) leaveTerminal(ctx context.Context, _ standing, _ event) error 
 	}
 	s.deafen()
 	s.settle(true)
-	s.Screen.Note(fmt.Sprintf("detached: %s%s; to come back: %s", s.goesOn(), unheard, s.Named(s.comeBack())))
+	s.Screen.Note(fmt.Sprintf("detached: %s%s; to come back: %s", s.goesOn(), unheard, s.comeBack()))
 	s.Screen.Stop()
 	return nil
 }
 
 // leaveTaken is the end of a session whose job's terminal somebody else has.
 func (s *session) leaveTaken(_ context.Context, _ standing, e event) error {
-	return s.leaveWith(1, fmt.Errorf("%w; %s", e.err, s.goesOn()), "to watch it: {hodei} attach "+s.Spec.Name)
+	return s.leaveWith(job.ExitFailed, fmt.Errorf("%w; %s", e.err, s.goesOn()), "to watch it: {hodei} attach "+s.Spec.Name)
 }

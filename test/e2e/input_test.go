@@ -146,8 +146,8 @@ func TestInputOfRetry(t *testing.T) {
 	}
 	cmd = command(t.Context(), "run", "-i", "--name", jobName(t), "--retries", "1", "--", "sh", "-c", script)
 	cmd.Stdin = strings.NewReader("all\n")
-	if r := startCommand(t, nil, cmd).end(t); r.code != 125 || r.stdout != "all\n" ||
-		!strings.Contains(r.stderr, "stdin is not a file, so it can't be read again") {
+	if r := startCommand(t, nil, cmd).end(t); r.code != 3 || r.stdout != "all\n" ||
+		!strings.Contains(r.stderr, "it is not tried again: stdin is not a file, so it can't be read again") {
 		t.Errorf("of a pipe: exit code %d, stdout %q, stderr:\n%s", r.code, r.stdout, r.stderr)
 	}
 }
