@@ -19,6 +19,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/output/outputtest"
 	"github.com/hodei-jobs/hodei/pkg/place"
+	"github.com/hodei-jobs/hodei/pkg/terminal"
 )
 
 // testFollower is of a job that writes to out and errOut, which are no terminals.
@@ -318,5 +319,15 @@ func TestHush(t *testing.T) {
 	<-f.complete()
 	if errOut.Len() > 0 {
 		t.Errorf("got %q", errOut.String())
+	}
+}
+
+// Who comes back to a terminal misses nothing of what was printed before.
+func TestFollowerAtTerminal(t *testing.T) {
+	f := testFollower(t, io.Discard, io.Discard, "")
+	f.attached, f.terminal = true, &terminal.Terminal{}
+	<-f.complete()
+	if lost, _, err := f.missing(&job.Outcome{Cause: job.Completed, Attempt: "x-1", OutputBytes: 200}); lost != "" || err != nil {
+		t.Errorf("missing %q, %v", lost, err)
 	}
 }

@@ -21,7 +21,7 @@ var courseAt = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 // its tunnel, changed by change.
 func newCourse(change func(*course)) *course {
 	c := &course{reached: job.Submitted, attempts: map[string]*attempt{}, terms: terms{
-		namespace: "ns", startTimeout: 10 * time.Minute, tunnelled: true, onSuspension: suspendedForGood,
+		namespace: "ns", startTimeout: 10 * time.Minute, tunnelled: true, onSuspension: suspendedByHand,
 	}}
 	if change != nil {
 		change(c)
@@ -169,11 +169,11 @@ func TestCourseVanish(t *testing.T) {
 		{"with its node", nil, attempt{}, podOf(thisJob, "x-1", func(p *corev1.Pod) { p.Status.Conditions = disrupted("DeletionByPodGC") }),
 			goesOn, "outcome NodeLost 0: Pod x-1 was deleted under way", true},
 		{"suspended before its start", nil, attempt{suspended: true}, podOf(thisJob, "x-1"), goesOn,
-			"outcome Preempted 0: " + suspendedForGood, true},
+			"outcome Preempted 0: " + suspendedByHand, true},
 		{"suspended under way", func(c *course) { c.started = true }, attempt{suspended: true}, podOf(thisJob, "x-1"), isOver,
-			"outcome Preempted 0: " + suspendedForGood, true},
+			"outcome Preempted 0: " + suspendedByHand, true},
 		{"suspended under way, and has retries", func(c *course) { c.started, c.retries = true, 1 }, attempt{suspended: true},
-			podOf(thisJob, "x-1"), goesOn, "outcome Preempted 0: " + suspendedForGood, false},
+			podOf(thisJob, "x-1"), goesOn, "outcome Preempted 0: " + suspendedByHand, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := newCourse(test.change)

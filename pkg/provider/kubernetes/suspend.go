@@ -14,17 +14,18 @@ import (
 )
 
 // suspendedUnderWay is said of a run whose Job was suspended: Kubernetes deletes its Pod,
-// and makes another once the Job is resumed. suspendedForGood is said where the end of that
-// Pod is the Job's, by its failurePolicy.
+// and makes another once the Job is resumed. suspendedByHand is said where the end of that
+// Pod may be the Job's instead, by its podFailurePolicy, if Kubernetes sees how the Pod ended before it
+// looks at the suspension.
 const (
 	suspendedUnderWay = "the job was suspended under way, and will run again when it is resumed"
-	suspendedForGood  = "the job was suspended under way, which ends one that is in no queue and has no --retries"
+	suspendedByHand  = "the job was suspended under way: it has failed, or runs again when it is resumed"
 )
 
 // suspendedWords is what is said of this job when it is suspended under way.
 func (r *Run) suspendedWords() string {
 	if r.job.Labels[manifest.LabelQueue] == "" && r.spec.Retries == 0 {
-		return suspendedForGood
+		return suspendedByHand
 	}
 	return suspendedUnderWay
 }

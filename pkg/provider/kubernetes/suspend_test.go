@@ -26,8 +26,8 @@ func TestSuspendedUnseen(t *testing.T) {
 		gone   bool
 		want   string
 	}{
-		{"suspended", suspended(""), isDeleted, false, "outcome Preempted 0: " + suspendedForGood},
-		{"suspended, and the Pod is gone", suspended(""), isDeleted, true, "outcome Preempted 0: " + suspendedForGood},
+		{"suspended", suspended(""), isDeleted, false, "outcome Preempted 0: " + suspendedByHand},
+		{"suspended, and the Pod is gone", suspended(""), isDeleted, true, "outcome Preempted 0: " + suspendedByHand},
 		{"a Pod that nobody deleted", suspended(""), func(*corev1.Pod) {}, false,
 			"outcome AgentLost 0: the agent ended with exit code 137 (Error)"},
 		{"not suspended", thisJob, isDeleted, false, "outcome AgentLost 0: the agent ended with exit code 137 (Error)"},
@@ -77,7 +77,7 @@ func TestSuspendedWords(t *testing.T) {
 		retries int32
 		want    string
 	}{
-		{"by hand", jobWith(), 0, suspendedForGood},
+		{"by hand", jobWith(), 0, suspendedByHand},
 		{"by hand, with retries", jobWith(), 1, suspendedUnderWay},
 		{"by its queue", queued, 0, suspendedUnderWay},
 	} {
@@ -95,7 +95,7 @@ func TestResumeHint(t *testing.T) {
 		want    string
 	}{
 		{"suspended", *suspendedOutcome(podOf(thisJob, "x-1"), suspendedUnderWay), "follow it on: {hodei} attach x"},
-		{"suspended, and ended by it", *suspendedOutcome(podOf(thisJob, "x-1"), suspendedForGood), ""},
+		{"suspended, and ended by it", *suspendedOutcome(podOf(thisJob, "x-1"), suspendedByHand), ""},
 		{"preempted", job.Outcome{Cause: job.Preempted, Message: "Preempted in order to admit critical pod"}, ""},
 		{"another cause", job.Outcome{Cause: job.Error, Message: suspendedUnderWay}, ""},
 	} {
