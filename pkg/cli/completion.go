@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"io"
 	"path/filepath"
 	"strings"
@@ -36,7 +37,12 @@ func newCompletion(out io.Writer) *cobra.Command {
 			# Complete in this PowerShell
 			hodei completion powershell | Out-String | Invoke-Expression`),
 		ValidArgs: []string{"bash", "zsh", "fish", "powershell"},
-		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return errors.New("one shell is to be named: " + strings.Join(cmd.ValidArgs, ", "))
+			}
+			return cobra.OnlyValidArgs(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			root := cmd.Root()
 			switch args[0] {

@@ -7,11 +7,14 @@ package submission
 
 import (
 	"context"
+	"errors"
 	"io"
+	"os"
 	"time"
 
 	"github.com/hodei-jobs/hodei/certs"
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
+	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/output"
 	"github.com/hodei-jobs/hodei/pkg/place"
 	"github.com/hodei-jobs/hodei/pkg/session"
@@ -67,6 +70,9 @@ type Config struct {
 func Run(ctx context.Context, c *Config) error {
 	if c.DryRun {
 		return c.Print()
+	}
+	if err := c.checkInput(); err != nil {
+		return err
 	}
 	exporter, stopMetrics, err := session.ServeMetrics(ctx, "run", c.MetricsAddr, c.Screen.Note)
 	if err != nil {
@@ -124,6 +130,18 @@ func Run(ctx context.Context, c *Config) error {
 		UsageInterval: c.UsageInterval, Exporter: exporter,
 		Signals: heard, StopSignals: stop, Afterwards: c.Afterwards,
 	})
+}
+
+// checkInput refuses an input that can't be read, before there is a job that waits for it.
+func (c *Config) checkInput() error {
+	file, ok := c.In.(*os.File)
+	if !ok || !c.Spec.Stdin {
+		return nil
+	}
+	if info, err := file.Stat(); err != nil || !info.IsDir() {
+		return nil //nolint:nilerr // reading tells
+	}
+	return &job.Hinted{Err: errors.New("stdin is a directory, and has no input"), Hint: "name a file: {hodei} run -i -- COMMAND <FILE"}
 }
 
 // input is what is sent to the command, and where its terminal is shown; nil: nothing, and nowhere. The func ends both.

@@ -62,7 +62,7 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 
 			# Make it the default of a provider's jobs
 			hodei advise nightly --patch provider | hodei provider set prod -f -`),
-		Args:              cobra.MaximumNArgs(1),
+		Args:              command.Names(0, 1),
 		ValidArgsFunction: env.CompleteLog,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(cmd, args); err != nil {

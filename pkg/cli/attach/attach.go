@@ -60,7 +60,7 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 
 			# Follow it as a stream of events
 			hodei attach -o json hodei-make-k3x9z`),
-		Args:              cobra.ExactArgs(1),
+		Args:              command.Names(1, 1),
 		ValidArgsFunction: env.CompleteLog,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := f.options(env, cmd, args[0])
@@ -190,6 +190,12 @@ func (o *Options) input(found *kubernetes.Found, fallback bool) (*coordinator.In
 		return nil, nil, nil, &job.Failure{Cause: job.Forbidden,
 			Message: "the tunnel is forbidden (create pods/portforward), and without it no input reaches the command",
 			Hint:    "leave -i out, or ask for the right"}
+	}
+	if o.TerminalOut == nil && found.Spec.TTY {
+		return nil, nil, nil, &job.Hinted{
+			Err:  fmt.Errorf("job %s has a terminal, where input ends with a key that is typed", found.Spec.Name),
+			Hint: "sit at it: {hodei} attach -it " + found.Spec.Name,
+		}
 	}
 	if o.TerminalOut == nil {
 		input, end, err := session.NewInput(o.In)

@@ -62,7 +62,7 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 
 			# Which eBPF programs take part, for a script
 			hodei describe hodei-make-k3x9z -o json | jq '.attempts[-1].probes'`),
-		Args:              cobra.ExactArgs(1),
+		Args:              command.Names(1, 1),
 		ValidArgsFunction: env.CompleteLog,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !slices.Contains([]string{"", "json", "yaml"}, output) {

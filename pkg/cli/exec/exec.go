@@ -31,7 +31,7 @@ import (
 func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Command {
 	var f typed
 	cmd := &cobra.Command{
-		Use:                   "exec [flags] NAME -- COMMAND [ARG...]",
+		Use:                   "exec [options] NAME -- COMMAND [ARG...]",
 		DisableFlagsInUseLine: true,
 		Short:                 "Run another command beside the one of a job that runs",
 		Long: templates.LongDesc(`

@@ -24,9 +24,16 @@ var statuses = []string{
 // held is the status of a job that has ended while containers of others, whose names follow it, have not.
 const held = "HeldBy"
 
-// checkStatus returns why word can be no status; nil: it may be one. A reason of a kubelet begins with a capital.
+// reasons are those of a kubelet that are known, to be typed in any case.
+var reasons = []string{
+	"ContainerCreating", "PodInitializing", "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName",
+	"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff",
+}
+
+// checkStatus returns why word can be no status; nil: it may be one. A reason of a kubelet that is not known here begins
+// with a capital.
 func checkStatus(word string) error {
-	known := slices.ContainsFunc(statuses, func(s string) bool { return strings.EqualFold(s, word) })
+	known := slices.ContainsFunc(append(slices.Clone(statuses), reasons...), func(s string) bool { return strings.EqualFold(s, word) })
 	if known || word != "" && unicode.IsUpper([]rune(word)[0]) {
 		return nil
 	}

@@ -31,7 +31,7 @@ import (
 func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Command {
 	var f typedFlags
 	cmd := &cobra.Command{
-		Use:                   "logs NAME | -l SELECTOR [flags]",
+		Use:                   "logs NAME | -l SELECTOR [options]",
 		DisableFlagsInUseLine: true,
 		Short:                 "Show the output of a job",
 		Long: templates.LongDesc(`
@@ -69,7 +69,7 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 
 			# The output of the first attempt, for a program
 			hodei logs --attempt 1 -o json hodei-make-k3x9z`),
-		Args:              cobra.MaximumNArgs(1),
+		Args:              command.Names(0, 1),
 		ValidArgsFunction: env.CompleteLog,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(cmd, args); err != nil {

@@ -21,7 +21,7 @@ import (
 func newAdd(env *command.Env, run func(*addOptions, context.Context) error) *cobra.Command {
 	o := &addOptions{editor: newEditor(env), capture: env.CaptureContext, ebpf: newEBPFTeller(env)}
 	cmd := &cobra.Command{
-		Use:                   "add NAME [-f FILE] [flags]",
+		Use:                   "add NAME [-f FILE] [options]",
 		DisableFlagsInUseLine: true,
 		Short:                 "Add a provider",
 		Long: templates.LongDesc(`
@@ -48,7 +48,7 @@ func newAdd(env *command.Env, run func(*addOptions, context.Context) error) *cob
 			# Add one from a file, and one that differs from it
 			hodei provider add batch -f batch.yaml
 			hodei provider add batch-small -f batch.yaml --memory 256Mi`),
-		Args: cobra.MaximumNArgs(1),
+		Args: command.Names(0, 1),
 	}
 	flags := cmd.Flags()
 	path := flags.StringP("filename", "f", "", "File with the settings, as YAML or JSON; - is stdin.")

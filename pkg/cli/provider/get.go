@@ -29,7 +29,7 @@ func newGet(env *command.Env, run func(*getOptions, context.Context) error) *cob
 
 			# Which namespace it uses
 			hodei provider get k8s-local -o json | jq -r .namespace`),
-		Args:              cobra.ExactArgs(1),
+		Args:              command.Names(1, 1),
 		ValidArgsFunction: env.CompleteProvider,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.output != "yaml" && o.output != "json" {

@@ -26,7 +26,7 @@ func newRemove(env *command.Env, run func(*removeOptions, context.Context) error
 
 			# Forget it and choose another
 			hodei provider remove k8s-local && hodei provider use prod`),
-		Args:              cobra.ExactArgs(1),
+		Args:              command.Names(1, 1),
 		ValidArgsFunction: env.CompleteProvider,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.name = args[0]

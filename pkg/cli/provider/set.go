@@ -17,7 +17,7 @@ import (
 func newSet(env *command.Env, run func(*setOptions, context.Context) error) *cobra.Command {
 	o := &setOptions{editor: newEditor(env), capture: env.CaptureContext, ebpf: newEBPFTeller(env)}
 	cmd := &cobra.Command{
-		Use:                   "set NAME [-f FILE] [--unset KEY]... [flags]",
+		Use:                   "set NAME [-f FILE] [--unset KEY]... [options]",
 		DisableFlagsInUseLine: true,
 		Short:                 "Change settings of a provider",
 		Long: templates.LongDesc(`
@@ -45,7 +45,7 @@ func newSet(env *command.Env, run func(*setOptions, context.Context) error) *cob
 
 			# Let jobs run on nodes that are tainted for them
 			echo 'tolerations: [{key: example.com/batch, operator: Exists}]' | hodei provider set prod -f -`),
-		Args:              cobra.ExactArgs(1),
+		Args:              command.Names(1, 1),
 		ValidArgsFunction: env.CompleteProvider,
 	}
 	flags := cmd.Flags()

@@ -49,7 +49,7 @@ func newTest(env *command.Env, run func(*testOptions, context.Context) error) *c
 
 			# For a script
 			hodei provider test k8s-local -o json | jq .ok`),
-		Args:              cobra.ExactArgs(1),
+		Args:              command.Names(1, 1),
 		ValidArgsFunction: env.CompleteProvider,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {

@@ -25,7 +25,7 @@ func newUse(env *command.Env, run func(*useOptions, context.Context) error) *cob
 
 			# Run them on this machine
 			hodei provider use local`),
-		Args:              cobra.ExactArgs(1),
+		Args:              command.Names(1, 1),
 		ValidArgsFunction: env.CompleteProvider,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.name = args[0]

@@ -62,7 +62,7 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 
 			# The first attempt's figures and samples, for a program
 			hodei report hodei-make-k3x9z --attempt 1 -o json | jq '.outcome.usage'`),
-		Args:              cobra.MaximumNArgs(2),
+		Args:              command.Names(0, 2),
 		ValidArgsFunction: env.CompleteReport,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(cmd, args); err != nil {

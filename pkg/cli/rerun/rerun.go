@@ -57,7 +57,7 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 				return &command.UsageError{Cmd: cmd, Err: errors.New("rerun runs the job's own command"),
 					Hint: "for another command: {hodei} run -- COMMAND"}
 			}
-			return cobra.ExactArgs(1)(cmd, args)
+			return command.Names(1, 1)(cmd, args)
 		},
 		ValidArgsFunction: env.CompleteLog,
 		RunE: func(cmd *cobra.Command, args []string) error {

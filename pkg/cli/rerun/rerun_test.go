@@ -246,8 +246,8 @@ func TestRerunErrors(t *testing.T) {
 		want  string
 		usage bool
 	}{
-		{nil, "accepts 1 arg(s), received 0", true},
-		{[]string{"a", "b"}, "accepts 1 arg(s), received 2", true},
+		{nil, "no name is given", true},
+		{[]string{"a", "b"}, `one name is taken, and "b" is one more`, true},
 		{[]string{"nightly", "--", "true"}, "rerun runs the job's own command", true},
 		{[]string{"nightly", "--memory", "lots"}, `--memory "lots": want a quantity`, true},
 		{[]string{"nightly", "--memory-limit", "8Mi"}, "--memory 512Mi: more than --memory-limit 8Mi", true},

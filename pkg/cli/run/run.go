@@ -20,7 +20,7 @@ import (
 func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Command {
 	var flags *runflags.Flags
 	cmd := &cobra.Command{
-		Use:                   "run [flags] -- COMMAND [ARG...]",
+		Use:                   "run [options] -- COMMAND [ARG...]",
 		DisableFlagsInUseLine: true,
 		Short:                 "Run a command in the cluster and give back its output and exit code",
 		Long: templates.LongDesc(`

@@ -39,7 +39,7 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 	}
 	var f typedFlags
 	cmd := &cobra.Command{
-		Use:                   "top [NAME | -l SELECTOR] [flags]",
+		Use:                   "top [NAME | -l SELECTOR] [options]",
 		DisableFlagsInUseLine: true,
 		Short:                 "Show what jobs use while they run",
 		Long: templates.LongDesc(`
@@ -62,7 +62,7 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 
 			# Once, for a script
 			hodei top --once -o json -l build=1234 | jq .rate.cores`),
-		Args:              cobra.MaximumNArgs(1),
+		Args:              command.Names(0, 1),
 		ValidArgsFunction: env.CompleteJob,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.complete(cmd, env, f, args); err != nil {

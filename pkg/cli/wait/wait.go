@@ -214,7 +214,7 @@ func code(ends []end, anyJob bool, missing int) int {
 func (o *Options) awaitAll(ctx context.Context, found []*kubernetes.Found) []end {
 	ends := make([]end, len(found))
 	for i, f := range found { // of several that have ended already, the first counts
-		if e, over := standing(f, o.For); over && o.Any {
+		if e, over := standing(f, o.For); over && o.Any && e.err == nil {
 			e.over = true
 			o.tell(f, &e)
 			ends[i] = e
@@ -225,13 +225,20 @@ func (o *Options) awaitAll(ctx context.Context, found []*kubernetes.Found) []end
 	defer stop()
 	var work sync.WaitGroup
 	var mu sync.Mutex
-	over := 0
+	over, hopeless := 0, -1 // hopeless is the first of those that will not come so far, and counts if all are
 	for i, f := range found {
 		work.Go(func() {
 			e := o.await(ctx, f)
 			mu.Lock()
 			defer mu.Unlock()
-			if !e.over || o.Any && over > 0 {
+			switch {
+			case !e.over, o.Any && over > 0:
+				return
+			case o.Any && e.err != nil:
+				if hopeless < 0 {
+					hopeless = i
+				}
+				ends[i].code, ends[i].err = e.code, e.err
 				return
 			}
 			e.at = over
@@ -244,6 +251,10 @@ func (o *Options) awaitAll(ctx context.Context, found []*kubernetes.Found) []end
 		})
 	}
 	work.Wait()
+	if hopeless >= 0 && over == 0 && ctx.Err() == nil {
+		ends[hopeless].over = true
+		o.tell(found[hopeless], &ends[hopeless])
+	}
 	return ends
 }
 

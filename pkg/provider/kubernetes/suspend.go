@@ -19,7 +19,7 @@ import (
 // looks at the suspension.
 const (
 	suspendedUnderWay = "the job was suspended under way, and will run again when it is resumed"
-	suspendedByHand  = "the job was suspended under way: it has failed, or runs again when it is resumed"
+	suspendedByHand   = "the job was suspended under way: it has failed, or runs again when it is resumed"
 )
 
 // suspendedWords is what is said of this job when it is suspended under way.

@@ -63,7 +63,7 @@ func explainKubeconfig(err error, message string) *job.Failure {
 	case clientcmd.IsEmptyConfig(err):
 		return &job.Failure{Cause: job.ConfigError,
 			Message: "no kubeconfig: there is no file at ~/.kube/config, and KUBECONFIG names none",
-			Hint:    "export KUBECONFIG=FILE, or run without a cluster: {hodei} run --provider local -- CMD"}
+			Hint:    "export KUBECONFIG=FILE; without a cluster there is {hodei} run --provider local -- COMMAND"}
 	case clientcmd.IsConfigurationInvalid(err), clientcmd.IsContextNotFound(err), errors.As(err, &file),
 		kubeconfigPattern.MatchString(message):
 		return &job.Failure{Cause: job.ConfigError, Message: message, Hint: "kubectl config get-contexts"}
@@ -173,7 +173,7 @@ func explainNetwork(err error, message string) *job.Failure {
 		return nil
 	}
 	return &job.Failure{Cause: job.ConfigError, Message: "Kubernetes cluster not available: " + message,
-		Hint: "check with: kubectl cluster-info; choose another with --context, or run without one: --provider local"}
+		Hint: "check with: kubectl cluster-info; choose another with --context"}
 }
 
 // loginHint is for credentials that are missing or no longer good.

@@ -298,7 +298,7 @@ func TestExplainKubeconfig(t *testing.T) {
 		message, hint string
 	}{
 		{"none at all", err, "no kubeconfig: there is no file at ~/.kube/config, and KUBECONFIG names none",
-			"export KUBECONFIG=FILE, or run without a cluster: {hodei} run --provider local -- CMD"},
+			"export KUBECONFIG=FILE; without a cluster there is {hodei} run --provider local -- COMMAND"},
 		{"unknown context", load(usable, "nope"), `context "nope" does not exist`, "kubectl config get-contexts"},
 		{"in kubectl's words", errors.New("context was not found for specified context: nope"),
 			"context was not found for specified context: nope", "kubectl config get-contexts"},
