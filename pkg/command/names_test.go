@@ -18,13 +18,12 @@ func TestNames(t *testing.T) {
 		{0, 2, []string{"a", "b", "c"}, `two names are taken, and "c" is one more`},
 	} {
 		err := Names(test.least, test.most)(&cobra.Command{Use: "x"}, test.args)
-		if got := ""; err != nil {
+		got := ""
+		if err != nil {
 			got = err.Error()
-			if got != test.want {
-				t.Errorf("%d to %d of %q: %s, want %q", test.least, test.most, test.args, got, test.want)
-			}
-		} else if test.want != "" {
-			t.Errorf("%d to %d of %q: no error", test.least, test.most, test.args)
+		}
+		if got != test.want {
+			t.Errorf("%d to %d of %q: %q, want %q", test.least, test.most, test.args, got, test.want)
 		}
 	}
 }

@@ -88,7 +88,9 @@ func TestCheckStatus(t *testing.T) {
 			t.Errorf("the column shows %s, which is not listed", word)
 		}
 	}
-	for word, ok := range map[string]bool{"running": true, "STARTTIMEOUT": true, "ErrImagePull": true, "imagepullbackoff": true, "runing": false, "": false} {
+	for word, ok := range map[string]bool{
+		"running": true, "STARTTIMEOUT": true, "ErrImagePull": true, "imagepullbackoff": true, "runing": false, "": false,
+	} {
 		if err := checkStatus(word); (err == nil) != ok {
 			t.Errorf("%q: %v", word, err)
 		}

@@ -96,8 +96,10 @@ func TestCode(t *testing.T) {
 
 // A job that can't run any more does not end the wait for any that runs.
 func TestAnyRunning(t *testing.T) {
-	over := &kubernetes.Found{Job: &batchv1.Job{}, Spec: &job.Spec{Name: "over"}, Finished: true, Outcome: &job.Outcome{Cause: job.Completed}}
-	runs := &kubernetes.Found{Job: &batchv1.Job{}, Spec: &job.Spec{Name: "runs"}, Attempts: []kubernetes.Attempt{{Running: true, Started: true}}}
+	over := &kubernetes.Found{Job: &batchv1.Job{}, Spec: &job.Spec{Name: "over"}, Finished: true,
+		Outcome: &job.Outcome{Cause: job.Completed}}
+	runs := &kubernetes.Found{Job: &batchv1.Job{}, Spec: &job.Spec{Name: "runs"},
+		Attempts: []kubernetes.Attempt{{Running: true, Started: true}}}
 	told := ""
 	o := &Options{For: forRunning, Any: true, Fail: func(err error) { told += err.Error() },
 		Print: func(_ *batchv1.Job, how string) error { told += how; return nil }}
@@ -105,7 +107,8 @@ func TestAnyRunning(t *testing.T) {
 		t.Errorf("one that runs: code %d, %q", got, told)
 	}
 	told = ""
-	if got := code(o.awaitAll(t.Context(), []*kubernetes.Found{over, over}), true, 0); got != 1 || told != "job over does not run any more: exit 0" {
+	got := code(o.awaitAll(t.Context(), []*kubernetes.Found{over, over}), true, 0)
+	if got != 1 || told != "job over does not run any more: exit 0" {
 		t.Errorf("none: code %d, %q", got, told)
 	}
 }
