@@ -73,7 +73,7 @@ func (o *Options) rehearse(ctx context.Context, found *kubernetes.Found, w way) 
 
 // planning is what is printed of a job that is ended in one of these ways.
 func planning(found *kubernetes.Found, w way) string {
-	if s := found.Job.Spec.Suspend; w == deleteIt && s != nil && *s { // a command of it may have run before
+	if w == deleteIt && found.Suspended() != nil { // a command of it may have run before
 		return " by deleting it: it is suspended, and no command of it runs"
 	}
 	return planned[w]

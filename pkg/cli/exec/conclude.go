@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"syscall"
 	"time"
@@ -28,6 +29,19 @@ type execution struct {
 	input   *coordinator.Input // nil: none
 	shown   *terminal.Terminal // nil: none
 	signals <-chan os.Signal
+	// entered is closed once shown is the command's.
+	entered chan struct{}
+}
+
+// gated keeps what the command prints until its terminal is there: in ours each line's end would be made one once more.
+type gated struct {
+	to   io.Writer
+	open <-chan struct{}
+}
+
+func (g *gated) Write(p []byte) (int, error) {
+	<-g.open
+	return g.to.Write(p)
 }
 
 // conduct meets the agent, follows the command to its end, and returns how that was. When it returns, whatever runs is
@@ -57,6 +71,7 @@ func (x *execution) conduct(ctx context.Context, e *follow.Events) error {
 		if _, err := x.shown.Enter(); err != nil {
 			return err
 		}
+		close(x.entered)
 	}
 	return x.follow(ctx, e)
 }

@@ -181,8 +181,12 @@ func (o *Options) Run(ctx context.Context) error {
 	defer end()
 	defer o.Screen.Stop()
 	o.noteChoices()
-	e := &execution{Options: o, input: input, shown: shown, signals: heard}
-	e.Execution = coordinator.NewExecution(o.start(), input, o.Out, o.ErrOut)
+	e := &execution{Options: o, input: input, shown: shown, signals: heard, entered: make(chan struct{})}
+	out := o.Out
+	if shown != nil {
+		out = &gated{to: out, open: e.entered}
+	}
+	e.Execution = coordinator.NewExecution(o.start(), input, out, o.ErrOut)
 	meeting := &follow.Attachment{
 		Job: at, Namespace: namespace, Name: o.JobName, Exec: e.Execution,
 		TurnedAway: func(f *coordinator.Fault) { o.Screen.Note(follow.FaultNote(f)) },
@@ -238,6 +242,8 @@ func refusal(found *kubernetes.Found) error {
 		return fmt.Errorf("job %s has ended: %s", name, found.Outcome.Summary())
 	case !found.Spec.Exec:
 		return errNotAllowed(name)
+	case found.Suspended() != nil:
+		return found.Suspended()
 	case last.Ended || last.Left:
 		return fmt.Errorf("the command of job %s has ended", name)
 	case !last.Running && !last.MayRun:

@@ -116,3 +116,22 @@ func TestCheck(t *testing.T) {
 		}
 	}
 }
+
+func TestGated(t *testing.T) {
+	var out strings.Builder
+	open := make(chan struct{})
+	written := make(chan error, 1)
+	go func() {
+		_, err := (&gated{to: &out, open: open}).Write([]byte("x"))
+		written <- err
+	}()
+	select {
+	case <-written:
+		t.Fatal("written before the terminal is there")
+	default:
+	}
+	close(open)
+	if err := <-written; err != nil || out.String() != "x" {
+		t.Errorf("wrote %q, %v", out.String(), err)
+	}
+}

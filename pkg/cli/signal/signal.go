@@ -181,6 +181,8 @@ func noCommand(found *kubernetes.Found) error {
 	switch {
 	case found.Finished:
 		return fmt.Errorf("job %s has ended: %s", name, found.Outcome.Summary())
+	case found.Suspended() != nil:
+		return found.Suspended()
 	case last.Ended || last.Left:
 		return fmt.Errorf("the command of job %s has ended", name)
 	case !last.Running && !last.MayRun:

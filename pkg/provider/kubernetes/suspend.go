@@ -2,6 +2,7 @@ package kubernetes
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/explain"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
+	"github.com/hodei-jobs/hodei/pkg/shell"
 )
 
 // suspendedUnderWay is said of a run whose Job was suspended: Kubernetes deletes its Pod,
@@ -45,6 +47,20 @@ func suspendedVerdict(j *batchv1.Job) explain.Verdict {
 		return explain.Verdict{Waiting: "queue " + explain.OneLine(queue) + " has not admitted the job yet"}
 	}
 	return explain.Verdict{Waiting: "the job is suspended"}
+}
+
+// Suspended says of a job that it is suspended, so that no command of it runs; nil: it is not. One in a queue is resumed
+// by that.
+func (f *Found) Suspended() error {
+	if f.Job == nil || !isSuspended(f.Job) {
+		return nil
+	}
+	name := shell.Quote(f.Job.Name)
+	hint := "{hodei} wait --for running " + name
+	if f.Job.Labels[manifest.LabelQueue] == "" {
+		hint = fmt.Sprintf(`resume it: kubectl patch job %s -n %s --type merge -p '{"spec":{"suspend":false}}'`, name, f.Job.Namespace)
+	}
+	return &job.Hinted{Err: fmt.Errorf("job %s is suspended, and no command of it runs", name), Hint: hint}
 }
 
 func isSuspended(j *batchv1.Job) bool { return j.Spec.Suspend != nil && *j.Spec.Suspend }

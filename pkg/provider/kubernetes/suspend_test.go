@@ -8,6 +8,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
 	"github.com/hodei-jobs/hodei/pkg/job"
@@ -104,5 +105,25 @@ func TestResumeHint(t *testing.T) {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
 		})
+	}
+}
+
+func TestFoundSuspended(t *testing.T) {
+	found := func(labels map[string]string, suspend *bool) *Found {
+		return &Found{Job: &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "x", Namespace: "ns", Labels: labels},
+			Spec: batchv1.JobSpec{Suspend: suspend}}}
+	}
+	for _, test := range []struct {
+		found *Found
+		hint  string // empty: it is not suspended
+	}{
+		{found(nil, nil), ""}, {found(nil, new(false)), ""},
+		{found(nil, new(true)), `resume it: kubectl patch job x -n ns --type merge -p '{"spec":{"suspend":false}}'`},
+		{found(map[string]string{manifest.LabelQueue: "q"}, new(true)), "{hodei} wait --for running x"},
+	} {
+		err := test.found.Suspended()
+		if (err != nil) != (test.hint != "") || err != nil && job.HintOf(err) != test.hint {
+			t.Errorf("%v, hint %q, want %q", err, job.HintOf(err), test.hint)
+		}
 	}
 }
