@@ -193,7 +193,10 @@ func (in *Input) rewind() error {
 	err := in.again()
 	in.mu.Lock()
 	in.reading, in.complete, in.done = false, false, false
-	return err
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrInputRead, err)
+	}
+	return nil
 }
 
 // acked takes an ack of the attempt that has the input, over the connection of a turn; 0: it is the

@@ -29,7 +29,7 @@ const (
 func (s *session) goOn(ctx context.Context, then step, now standing, e event) (done bool, err error) {
 	switch then {
 	case awaitJob:
-		s.last = e.outcome
+		s.last, s.lastAttempt = e.outcome, s.follower.latest()
 	case awaitPod:
 		s.last = e.outcome
 		s.last.Attempt = s.follower.latest()
@@ -80,6 +80,9 @@ func (s *session) handleInput(ctx context.Context, then step, e event) {
 	case letStart:
 		s.agents.Release()
 	case sayHeld:
+		if s.inputUsed { // that was said
+			break
+		}
 		s.Screen.Note("the command starts once its input can come: " + "{hodei} attach " + s.inputFlags() + " " + s.Spec.Name)
 	case sayNoInput:
 		s.note(e.err)

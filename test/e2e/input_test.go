@@ -147,7 +147,7 @@ func TestInputOfRetry(t *testing.T) {
 	cmd = command(t.Context(), "run", "-i", "--name", jobName(t), "--retries", "1", "--", "sh", "-c", script)
 	cmd.Stdin = strings.NewReader("all\n")
 	if r := startCommand(t, nil, cmd).end(t); r.code != 3 || r.stdout != "all\n" ||
-		!strings.Contains(r.stderr, "it is not tried again: stdin is not a file, so it can't be read again") {
+		!strings.Contains(r.stderr, "it is not tried again: an earlier attempt has read some of the input: stdin is not a file") {
 		t.Errorf("of a pipe: exit code %d, stdout %q, stderr:\n%s", r.code, r.stdout, r.stderr)
 	}
 }
