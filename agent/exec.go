@@ -23,11 +23,9 @@ import (
 )
 
 const (
-	// maxExecs bounds the commands that run beside the job's at one time.
-	maxExecs = 16
 	// maxExecStreams bounds the coordinators of commands: those that wait for a start, and those that are still reading
-	// what a command has printed, besides maxExecs that run.
-	maxExecStreams = 2 * maxExecs
+	// what a command has printed, besides handover.MaxExecs that run.
+	maxExecStreams = 2 * handover.MaxExecs
 	// execGrace is how long a command whose coordinator has gone is given to end by itself.
 	execGrace = 5 * time.Second
 )
@@ -126,8 +124,8 @@ func (e *execs) full() error {
 		return errors.New("the job has ended")
 	case e.conn == nil:
 		return errors.New("the job's command has not started")
-	case len(e.running) >= maxExecs:
-		return fmt.Errorf("%d commands run beside the job's already", maxExecs)
+	case len(e.running) >= handover.MaxExecs:
+		return fmt.Errorf("%d commands run beside the job's already", handover.MaxExecs)
 	}
 	return nil
 }
@@ -437,7 +435,11 @@ func (t *execStream) drain(f *os.File, stream hodeipb.Stream, buffer []byte) {
 	}
 	for taken := 0; taken <= handover.PipeBytes; {
 		n := 0
-		err := raw.Control(func(fd uintptr) { n, _ = unix.Read(int(fd), buffer) }) // it does not block
+		err := raw.Control(func(fd uintptr) { // it does not block
+			for failed := error(unix.EINTR); failed == unix.EINTR; {
+				n, failed = unix.Read(int(fd), buffer)
+			}
+		})
 		if err != nil || n <= 0 || t.sendOutput(stream, buffer[:n]) != nil {
 			return
 		}

@@ -7,18 +7,22 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/hodei-jobs/hodei/agent/agenttest"
+	"github.com/hodei-jobs/hodei/agent/handover"
 	"github.com/hodei-jobs/hodei/pkg/contract"
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/hodeipb"
@@ -111,10 +115,8 @@ func (b *beside) ends(code int, out, errOut string) *hodeipb.ExecExit {
 // untilPrints waits for text on the command's stdout.
 func (b *beside) untilPrints(text string) {
 	b.t.Helper()
-	for deadline := time.Now().Add(agenttest.Patience); !strings.Contains(b.out.String(), text); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			b.t.Fatalf("waited for %q, got %q", text, b.out.String())
-		}
+	if !b.out.Await(text) {
+		b.t.Fatalf("waited for %q, got %q", text, b.out.String())
 	}
 }
 
@@ -295,22 +297,20 @@ func TestExecSlow(t *testing.T) {
 	w.runsBeside("read x")
 	ended := filepath.Join(w.dir, "ended")
 	const printed = 4<<20 + 256<<10 // the coordinator's window, and half a pipe
+	if err := unix.Mkfifo(ended, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	slow := &gated{gate: make(chan struct{})}
 	b := &beside{t: t}
 	b.Execution = coordinator.NewExecution(&hodeipb.ExecStart{Command: [][]byte{
-		[]byte("sh"), []byte("-c"), fmt.Appendf(nil, "head -c %d /dev/zero; touch %s; exit 3", printed, ended),
+		[]byte("sh"), []byte("-c"), fmt.Appendf(nil, "head -c %d /dev/zero; echo >%s; exit 3", printed, ended),
 	}}, nil, slow, slow)
 	b.server = &coordinator.Server{TLS: w.execTLS(), Namespace: testID.Namespace, Job: testID.Job, Exec: b.Execution}
 	w.tunnelFrom(b.server)
-	for deadline := time.Now().Add(agenttest.Patience); ; time.Sleep(time.Millisecond) {
-		if _, err := os.Stat(ended); err == nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the command does not end")
-		}
+	if _, err := os.ReadFile(ended); err != nil { // until the command has printed all
+		t.Fatal(err)
 	}
-	<-time.After(pipeHold + closeWait + time.Second) // what the agent waits for other things
+	<-time.After(pipeHold + closeWait + time.Second) // longer than the agent waits for anything else at an end
 	close(slow.gate)
 	b.ends(3, "", "")
 	if n := len(slow.String()); n != printed {
@@ -329,7 +329,7 @@ func TestExecEnds(t *testing.T) {
 	left := w.exec(&hodeipb.ExecStart{}, nil, "sh", "-c", "sleep 600 >/dev/null 2>&1 & echo $! >"+pid)
 	left.ends(0, "", "") // what it leaves running goes on
 	var all []*beside
-	for range maxExecs {
+	for range handover.MaxExecs {
 		b := w.exec(&hodeipb.ExecStart{}, nil, "sh", "-c", "echo ready; exec sleep 600")
 		b.untilPrints("ready")
 		all = append(all, b)
@@ -341,10 +341,15 @@ func TestExecEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	alive := "/proc/" + strings.TrimSpace(string(text))
-	if _, err := os.Stat(alive); err != nil {
-		t.Errorf("what a command left running has ended: %v", err)
+	number, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
 	}
+	alive, err := unix.PidfdOpen(number, 0)
+	if err != nil {
+		t.Fatalf("what a command left running has ended: %v", err)
+	}
+	defer unix.Close(alive)
 	w.stdin.Close()
 	for _, b := range all {
 		if end := b.ends(128+int(unix.SIGKILL), "ready\n", ""); end.Error != "the job has ended" {
@@ -352,13 +357,9 @@ func TestExecEnds(t *testing.T) {
 		}
 	}
 	w.ends(0)
-	for deadline := time.Now().Add(agenttest.Patience); ; time.Sleep(time.Millisecond) { // nothing tells
-		if _, err := os.Stat(alive); err != nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("what a command left running outlives the job")
-		}
+	ended := []unix.PollFd{{Fd: int32(alive), Events: unix.POLLIN}}
+	if n, err := unix.Poll(ended, int(agenttest.Patience.Milliseconds())); n != 1 {
+		t.Fatalf("what a command left running outlives the job: %v", err)
 	}
 }
 
@@ -395,4 +396,25 @@ func TestExecRefused(t *testing.T) {
 	other.until(t, "an attachment", func() bool { return len(other.attached) > 0 })
 	w.stdin.Close()
 	w.ends(1)
+}
+
+// TestExecBounds: neither long commands nor many coordinators are taken, and one that the launcher does not know gives its
+// place back.
+func TestExecBounds(t *testing.T) {
+	a := newAgent(Config{Log: slog.New(slog.DiscardHandler)})
+	long := &hodeipb.ExecStart{Command: [][]byte{make([]byte, hodeipb.MaxExecBytes)}, Directory: []byte("x")}
+	if _, err := a.execs.begin(long); err == nil || !strings.HasPrefix(err.Error(), "the command has 1048577 bytes") {
+		t.Errorf("a long command: %v", err)
+	}
+	a.executing = maxExecStreams
+	if welcome, err := a.serveExec(t.Context(), nil); welcome || err == nil {
+		t.Errorf("one coordinator too many: %t, %v", welcome, err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		x := &execution{id: 1, started: make(chan handover.Files, 1), exit: make(chan *handover.ExecExit, 1)}
+		a.execs.conn, a.execs.running[x.id] = &net.UnixConn{}, x // which answers nothing
+		if a.stop(x); len(a.execs.running) != 0 {
+			t.Error("its place is taken for ever")
+		}
+	})
 }

@@ -363,9 +363,13 @@ func writeSome(f *os.File, p []byte) (n int, err error) {
 	}
 	var failed error
 	err = raw.Write(func(fd uintptr) bool {
-		n, failed = unix.Write(int(fd), p)
+		for {
+			if n, failed = unix.Write(int(fd), p); failed != unix.EINTR {
+				break
+			}
+		}
 		n = max(n, 0)
-		return failed != unix.EAGAIN && failed != unix.EINTR
+		return failed != unix.EAGAIN
 	})
 	switch {
 	case err != nil: // f has no write deadline

@@ -415,3 +415,19 @@ func TestInputOwnerAway(t *testing.T) {
 		})
 	}
 }
+
+// TestInputDone: whoever comes once nothing is wanted any more is not told that another one has the input.
+func TestInputDone(t *testing.T) {
+	in := newInput(hodeipb.InputWindow)
+	in.tty = true
+	if _, refused := in.claim("one"); refused != "" {
+		t.Fatal(refused)
+	}
+	if _, refused := in.claim("other"); refused == "" {
+		t.Error("two have it")
+	}
+	in.finish()
+	if _, refused := in.claim("other"); refused != "" {
+		t.Errorf("refused: %s", refused)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -78,15 +79,42 @@ func SmallDisk(t *testing.T) string {
 
 // Buffer collects what several goroutines write. The zero value is empty and ready.
 type Buffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
+	mu      sync.Mutex
+	buf     bytes.Buffer
+	changed chan struct{} // closed by the next Write; nil: nobody waits
 }
 
 // Write appends b; it never fails.
 func (l *Buffer) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.changed != nil {
+		close(l.changed)
+		l.changed = nil
+	}
 	return l.buf.Write(b)
+}
+
+// Await waits until text was written, for no longer than Patience, and reports whether it was.
+func (l *Buffer) Await(text string) bool {
+	late := time.NewTimer(Patience)
+	defer late.Stop()
+	for {
+		l.mu.Lock()
+		if l.changed == nil {
+			l.changed = make(chan struct{})
+		}
+		written, changed := strings.Contains(l.buf.String(), text), l.changed
+		l.mu.Unlock()
+		if written {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-late.C:
+			return false
+		}
+	}
 }
 
 // String returns all that was written until now.

@@ -10,6 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// MaxExecs bounds the commands that run beside the job's at one time, and those that the launcher is looking for.
+const MaxExecs = 16
+
 // MaxExecBytes bounds an ExecCommand as JSON. The kernel takes some MiB of arguments and variables.
 const MaxExecBytes = 4 << 20
 

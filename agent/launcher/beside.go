@@ -22,9 +22,6 @@ import (
 // maxExecError bounds why a command was not started, in bytes, so that it fits into a packet however JSON writes it.
 const maxExecError = 512
 
-// maxPreparing bounds the commands that are being looked for at one time: as many as the agent has run.
-const maxPreparing = 16
-
 // maxWaiting bounds the orders that wait for a command that is being looked for. The last one replaces the one before.
 const maxWaiting = 64
 
@@ -47,7 +44,7 @@ type beside struct {
 func newBeside(conn *net.UnixConn, found surroundings) *beside {
 	b := &beside{
 		conn: conn, found: found, running: map[uint64]*child{},
-		preparing: map[uint64][]*handover.ExecOrder{}, prepared: make(chan prepared, maxPreparing),
+		preparing: map[uint64][]*handover.ExecOrder{}, prepared: make(chan prepared, handover.MaxExecs),
 	}
 	b.look = b.find
 	if os.Getpid() != 1 {
@@ -68,9 +65,9 @@ type prepared struct {
 // looking for ever, but neither signals nor other commands: nobody waits for its goroutine, which may end with the
 // process.
 func (b *beside) prepare(e *handover.Exec, fds []int) {
-	if len(b.preparing) == maxPreparing {
+	if len(b.preparing) == handover.MaxExecs {
 		handover.CloseAll(fds)
-		b.refuse(e, fmt.Errorf("%d other commands are still being looked for", maxPreparing))
+		b.refuse(e, fmt.Errorf("%d other commands are still being looked for", handover.MaxExecs))
 		return
 	}
 	b.preparing[e.ID] = nil

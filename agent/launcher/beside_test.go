@@ -34,9 +34,9 @@ func TestBesideHangs(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := &launched{child: child{pid: pid}, conn: conn, grace: time.Minute, beside: newBeside(conn, found)}
-	hang, hanging := make(chan struct{}), make(chan struct{}, maxPreparing)
+	hang, hanging := make(chan struct{}), make(chan struct{}, handover.MaxExecs)
 	defer close(hang)
-	turns := make(chan bool, maxPreparing+1)
+	turns := make(chan bool, handover.MaxExecs+1)
 	l.beside.look = func([]int) ([]string, surroundings, error) {
 		if <-turns {
 			hanging <- struct{}{}
@@ -68,7 +68,7 @@ func TestBesideHangs(t *testing.T) {
 			t.Errorf("got %+v, want the end of %d: %s", m.ExecExit, id, want)
 		}
 	}
-	for range maxPreparing - 1 {
+	for range handover.MaxExecs - 1 {
 		begin(true)
 		<-hanging
 	}

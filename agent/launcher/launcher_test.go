@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -199,5 +200,17 @@ func TestPatiently(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestNotExecutable: what stands where a program was holds nobody up.
+func TestNotExecutable(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fifo")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	readAhead(path)
+	if got := notExecutable(path); got != "it is no program" {
+		t.Errorf("a FIFO: %s", got)
 	}
 }

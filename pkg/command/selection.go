@@ -110,7 +110,7 @@ func (a *Env) actedHere(names []string, acted ActedOn, provider, elsewhere strin
 	}
 	return &job.Hinted{
 		Err:  fmt.Errorf("no job %s runs on this machine: none can be %s", shell.Line(names), acted.Done),
-		Hint: "see how it ended: {hodei} describe " + shell.Quote(names[0]) + "; for a job in a cluster: " + elsewhere,
+		Hint: "for a job in a cluster: " + elsewhere,
 	}
 }
 

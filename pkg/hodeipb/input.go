@@ -77,13 +77,8 @@ func decodeInput(number protowire.Number, data mem.BufferSlice) *Input {
 	if !length(dataField) || at == total {
 		return nil
 	}
-	in.Data = make([]byte, total-at)
-	to := in.Data
-	for _, b := range data {
-		from := b.ReadOnlyData()
-		skipped := min(at, len(from))
-		at -= skipped
-		to = to[copy(to, from[skipped:]):]
-	}
+	rest := behind(data, at)
+	defer rest.Free()
+	in.Data = rest.Materialize()
 	return in
 }

@@ -8,8 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// noInput is the note for a command that gets nothing of the bytes that wait on hodei's stdin.
-const noInput = "stdin is not empty, but the command reads an empty input; to send stdin to it: {hodei} run -i"
+// InputNote is the note for a command that gets nothing of the bytes that wait on hodei's stdin; by is the command of
+// hodei that has sent none.
+func InputNote(by string) string {
+	return "stdin is not empty, but the command reads an empty input; to send stdin to it: {hodei} " + by + " -i"
+}
 
 // InputWaits tells whether bytes wait on in, without reading them: a pipe that somebody has
 // written to, or a file that is not at its end. A terminal, /dev/null and a silent inherited

@@ -14,7 +14,7 @@ import (
 // noteChoices says what was left out of the command line, and what is to be known of the authority.
 func (c *Config) noteChoices(now time.Time) {
 	for _, name := range c.Unset {
-		c.Screen.Note("-e " + name + ": it is not set here, and is left out")
+		c.Screen.Note(UnsetNote(name))
 	}
 	for _, note := range c.authorityNotes(now) {
 		c.Screen.Note(note)
@@ -40,7 +40,7 @@ func (c *Config) noteInput() error {
 	if c.Spec.Stdin || !InputWaits(c.In) {
 		return nil
 	}
-	return c.Note(noInput)
+	return c.Note(InputNote("run"))
 }
 
 // noTunnel is the note, once there is a job, that its output does not come through the tunnel.
@@ -52,3 +52,6 @@ func (c *Config) noteWay(fallback bool) {
 		c.Screen.Note(noTunnel)
 	}
 }
+
+// UnsetNote is the note for a variable that was to be taken from here and is not set.
+func UnsetNote(name string) string { return "-e " + name + ": it is not set here, and is left out" }

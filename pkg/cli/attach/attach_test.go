@@ -181,3 +181,25 @@ func TestChooseTunnel(t *testing.T) {
 		})
 	}
 }
+
+// What a job can't take is refused, with the line that it can.
+func TestInput(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		spec     job.Spec
+		terminal io.Writer
+		want     string
+		hint     string
+	}{
+		{"no input", job.Spec{}, nil, "job x takes no input", "leave -i out: {hodei} attach x"},
+		{"no terminal", job.Spec{Stdin: true}, io.Discard, "job x has no terminal", "leave -t out: {hodei} attach -i x"},
+		{"a terminal", job.Spec{Stdin: true, TTY: true}, nil, "job x has a terminal", "sit at it: {hodei} attach -it x"},
+	} {
+		test.spec.Name = "x"
+		o := &Options{In: strings.NewReader(""), TerminalOut: test.terminal}
+		_, _, _, err := o.input(&kubernetes.Found{Spec: &test.spec}, false)
+		if err == nil || !strings.HasPrefix(err.Error(), test.want) || job.HintOf(err) != test.hint {
+			t.Errorf("%s: %v, hint %q", test.name, err, job.HintOf(err))
+		}
+	}
+}

@@ -194,16 +194,13 @@ func (o *Options) Run(ctx context.Context) error {
 	return meeting.Run(ctx, e.conduct)
 }
 
-// noInput is the note for a command that gets nothing of the bytes that wait on hodei's stdin.
-const noInput = "stdin is not empty, but the command reads an empty input; to send stdin to it: {hodei} exec -i"
-
 // noteChoices says what the command does not get.
 func (o *Options) noteChoices() {
 	for _, name := range o.Unset {
-		o.Screen.Note("-e " + name + ": it is not set here, and is left out")
+		o.Screen.Note(submission.UnsetNote(name))
 	}
 	if o.InputWaits {
-		o.Screen.Note(noInput)
+		o.Screen.Note(submission.InputNote("exec"))
 	}
 }
 

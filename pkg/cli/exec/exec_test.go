@@ -1,11 +1,15 @@
 package exec
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/hodei-jobs/hodei/pkg/coordinator"
 	"github.com/hodei-jobs/hodei/pkg/follow"
@@ -133,5 +137,31 @@ func TestGated(t *testing.T) {
 	close(open)
 	if err := <-written; err != nil || out.String() != "x" {
 		t.Errorf("wrote %q, %v", out.String(), err)
+	}
+}
+
+// TestFollowUnwatched: a job that can't be watched any more has not ended by that; one that has is waited for a while.
+func TestFollowUnwatched(t *testing.T) {
+	left := errors.New("left")
+	for _, test := range []struct {
+		name    string
+		outcome *job.Outcome
+		want    string
+	}{
+		{"not watched", nil, "left"},
+		{"ended", &job.Outcome{Cause: job.Completed}, "the command is killed: job x has ended"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			x := &execution{Options: &Options{JobName: "x"},
+				Execution: coordinator.NewExecution(&hodeipb.ExecStart{}, nil, io.Discard, io.Discard)}
+			over, ended := follow.NewEnd()
+			ended(test.outcome, errors.New("unreachable"))
+			ctx, cancel := context.WithCancelCause(t.Context())
+			time.AfterFunc(2*endWait, func() { cancel(left) })
+			if err := x.follow(ctx, &follow.Events{Over: over}); err == nil || err.Error() != test.want {
+				t.Errorf("%s: %v, want %q", test.name, err, test.want)
+			}
+			<-ctx.Done()
+		})
 	}
 }

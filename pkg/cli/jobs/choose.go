@@ -33,7 +33,7 @@ var reasons = []string{
 // checkStatus returns why word can be no status; nil: it may be one. A reason of a kubelet that is not known here begins
 // with a capital.
 func checkStatus(word string) error {
-	known := slices.ContainsFunc(append(slices.Clone(statuses), reasons...), func(s string) bool { return strings.EqualFold(s, word) })
+	known := slices.ContainsFunc(slices.Concat(statuses, reasons), func(s string) bool { return strings.EqualFold(s, word) })
 	if known || word != "" && unicode.IsUpper([]rune(word)[0]) {
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 	batchv1 "k8s.io/api/batch/v1"
@@ -107,15 +108,14 @@ func (f *typedFlags) complete(env *command.Env, cmd *cobra.Command, args []strin
 	return nil
 }
 
-// passedOn are the signals that the "run" of a job of this machine passes on, by their numbers on Linux.
-var passedOn = map[int32]string{3: "QUIT", 6: "ABRT", 10: "USR1", 12: "USR2", 14: "ALRM"}
-
 // hintHere says how a signal reaches a job of this machine, whose "run" is the process PID.
 func hintHere(number int32) string {
-	if name, ok := passedOn[number]; ok {
-		return "its \"run\" passes this one on: kill -s " + name + " PID"
+	for _, passed := range signals.PassedOn {
+		if passed == number {
+			return "its \"run\" passes this one on: kill -s " + strings.TrimPrefix(signals.LinuxName(number), "SIG") + " PID"
+		}
 	}
-	return "its \"run\" passes on QUIT, ABRT, USR1, USR2 and ALRM; to end the job: kill PID"
+	return "its \"run\" does not pass this one on; to end the job: kill PID"
 }
 
 // Options is which jobs get which signal. All fields are required.
