@@ -47,15 +47,14 @@ type session struct {
 	follower *follower
 	record   *history.Record
 
-	started     bool         // the command ran, in any attempt; that of a job that was there before counts
-	stopped     bool         // the job was asked to stop
-	warned      bool         // the next Ctrl-C leaves, and that was said
-	signal      os.Signal    // the last that asked us to end; nil: none did
-	last        *job.Outcome // of an attempt that may be followed by another
-	inputUsed   bool         // the attempt after last can't have the input, which that has read
-	lastAttempt string       // whose end last is
-	over        *job.Outcome // known, while there is still output to show
-	wait        waits
+	started   bool         // the command ran, in any attempt; that of a job that was there before counts
+	stopped   bool         // the job was asked to stop
+	warned    bool         // the next Ctrl-C leaves, and that was said
+	signal    os.Signal    // the last that asked us to end; nil: none did
+	last      *job.Outcome // of an attempt that may be followed by another
+	inputUsed bool         // the attempt after last can't have the input, which that has read
+	over      *job.Outcome // known, while there is still output to show
+	wait      waits
 }
 
 // waits are what a session still waits for, beside what it always does; nil: not any more, or not yet.
@@ -178,9 +177,7 @@ func (s *session) next(meeting context.Context, e *follow.Events) event {
 		w.ended = nil
 		outcome := endOfJob(s.last, s.exited(), e.Over.Outcome, s.Spec.Retries, s.follower.latest())
 		if s.inputUsed { // what came later never started
-			used := *s.last
-			used.Attempt = s.lastAttempt
-			outcome = &used
+			outcome = s.last
 		}
 		return event{what: jobOver, outcome: outcome, err: context.Cause(e.Over)}
 	case <-w.patience:

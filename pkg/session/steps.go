@@ -28,12 +28,12 @@ const (
 // goOn takes a step after which the session goes on, unless that step leads to its end.
 func (s *session) goOn(ctx context.Context, then step, now standing, e event) (done bool, err error) {
 	switch then {
-	case awaitJob:
-		s.last, s.lastAttempt = e.outcome, s.follower.latest()
-	case awaitPod:
+	case awaitJob, awaitPod:
 		s.last = e.outcome
 		s.last.Attempt = s.follower.latest()
-		s.wait.patience = time.After(podWait)
+		if then == awaitPod {
+			s.wait.patience = time.After(podWait)
+		}
 	case endRun:
 		s.end(e.outcome)
 	case sayRefused:
