@@ -92,8 +92,18 @@ func newRoot(env *command.Env) *cobra.Command {
 	root.AddCommand(newVersion(env, (*versionOptions).run), newCompletion(env.Out))
 	templates.ActsAsRootCommand(root, []string{"options"}, groups...)
 	root.AddCommand(newOptions())
+	leaveFlagsOut(root)
 	env.ExplainUsage(root) // after kubectl's templates, which have an explanation of their own
 	return root
+}
+
+// leaveFlagsOut keeps cobra from adding [flags] to the usage lines of cmd and of the commands below it: kubectl's templates
+// add [options] where a line does not have it.
+func leaveFlagsOut(cmd *cobra.Command) {
+	cmd.DisableFlagsInUseLine = true
+	for _, c := range cmd.Commands() {
+		leaveFlagsOut(c)
+	}
 }
 
 // newOptions lists the kube flags, which every other help text leaves out.

@@ -31,9 +31,8 @@ const serverVersionTimeout = 3 * time.Second
 func newVersion(env *command.Env, run func(*versionOptions, context.Context) error) *cobra.Command {
 	o := &versionOptions{Out: env.Out, ErrOut: env.ErrOut, cluster: env.ClusterConfig, printData: env.PrintData}
 	cmd := &cobra.Command{
-		Use:                   "version [--client] [-o json|yaml]",
-		DisableFlagsInUseLine: true,
-		Short:                 "Print the versions of hodei and of the cluster",
+		Use:   "version [--client] [-o json|yaml]",
+		Short: "Print the versions of hodei and of the cluster",
 		Long: templates.LongDesc(`
 			Print the versions of hodei and of the cluster that jobs go to. A cluster that does
 			not answer within 3 seconds is left out.`),

@@ -54,11 +54,17 @@ func TestInputCuts(t *testing.T) {
 	if err := <-written; err != nil {
 		t.Error(err)
 	}
+	a.passed(f, text)
+	t.Logf("%d bytes in %.1fs, attached %d times; %s", r.End, time.Since(began).Seconds(), len(f.attached), p)
+}
+
+// passed checks that all input was sent, and that what was printed is text.
+func (a *attempt) passed(f *follower, text pattern) {
+	a.t.Helper()
 	select {
 	case err := <-a.input.Failed():
-		t.Error(err)
+		a.t.Error(err)
 	default:
 	}
-	f.whole(t, text, false)
-	t.Logf("%d bytes in %.1fs, attached %d times; %s", r.End, time.Since(began).Seconds(), len(f.attached), p)
+	f.whole(a.t, text, false)
 }

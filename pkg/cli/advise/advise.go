@@ -30,9 +30,8 @@ import (
 func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Command {
 	var f typedFlags
 	cmd := &cobra.Command{
-		Use:                   "advise NAME | -l SELECTOR [--patch KIND] [-o json|yaml]",
-		DisableFlagsInUseLine: true,
-		Short:                 "Advise what a job should ask for, from what its runs have used",
+		Use:   "advise NAME | -l SELECTOR [--patch KIND] [-o json|yaml]",
+		Short: "Advise what a job should ask for, from what its runs have used",
 		Long: templates.LongDesc(`
 			Say what CPU and memory a job should ask for, and why. The advice is made from the
 			last 100 attempts with the same image and command that the cluster or this machine

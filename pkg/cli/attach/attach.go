@@ -32,9 +32,8 @@ import (
 func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Command {
 	var f typed
 	cmd := &cobra.Command{
-		Use:                   "attach NAME",
-		DisableFlagsInUseLine: true,
-		Short:                 "Follow a job that runs, and end with its exit code",
+		Use:   "attach NAME",
+		Short: "Follow a job that runs, and end with its exit code",
 		Long: templates.LongDesc(`
 			Follow a job as 'hodei run' does, from the beginning of its output, and end with
 			its exit code. It works from any machine, and as often as you like. Output that is

@@ -23,9 +23,8 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 	o := &Options{}
 	var f typedFlags
 	cmd := &cobra.Command{
-		Use:                   "cancel NAME... | -l SELECTOR | --all",
-		DisableFlagsInUseLine: true,
-		Short:                 "Stop jobs",
+		Use:   "cancel NAME... | -l SELECTOR | --all",
+		Short: "Stop jobs",
 		Long: templates.LongDesc(`
 			Stop jobs, and wait until their commands have ended. A command that runs gets SIGTERM
 			from its agent and, after --grace, SIGKILL. The job stays, with its output and exit

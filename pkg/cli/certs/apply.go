@@ -39,9 +39,8 @@ func newApply(env *command.Env, run func(*applyOptions, context.Context) error) 
 	}
 	printFlags := genericclioptions.NewPrintFlags("serverside-applied")
 	cmd := &cobra.Command{
-		Use:                   "apply [--dir DIR] [--dry-run=none|client|server] [-o yaml|json|name]",
-		DisableFlagsInUseLine: true,
-		Short:                 "Store the certificates of a directory in the cluster",
+		Use:   "apply [--dir DIR] [--dry-run=none|client|server] [-o yaml|json|name]",
+		Short: "Store the certificates of a directory in the cluster",
 		Long: templates.LongDesc(`
 			Store the certificates of 'hodei certs generate' as Secrets: hodei-ca-cert in
 			hodei-system and in the workers' namespace, hodei-ca-key and hodei-server-cert in

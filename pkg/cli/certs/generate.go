@@ -24,9 +24,8 @@ import (
 func newGenerate(env *command.Env, run func(*generateOptions, context.Context) error) *cobra.Command {
 	o := &generateOptions{ErrOut: env.ErrOut, program: env.Name}
 	cmd := &cobra.Command{
-		Use:                   "generate [--dir DIR] [--san NAME]... [--ca-cert FILE --ca-key FILE]",
-		DisableFlagsInUseLine: true,
-		Short:                 "Make a certificate authority, a server and a client certificate",
+		Use:   "generate [--dir DIR] [--san NAME]... [--ca-cert FILE --ca-key FILE]",
+		Short: "Make a certificate authority, a server and a client certificate",
 		Long: templates.LongDesc(`
 			Make a certificate authority (ca.crt, ca.key), a server certificate (server.crt,
 			server.key) and a client certificate (client.crt, client.key). Only the owner can read

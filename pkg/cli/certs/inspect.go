@@ -33,9 +33,8 @@ import (
 func newInspect(env *command.Env, run func(*inspectOptions, context.Context) error) *cobra.Command {
 	o := &inspectOptions{Out: env.Out, connect: connecting(env), printData: env.PrintData}
 	cmd := &cobra.Command{
-		Use:                   "inspect [FILE|DIR]... | --secrets [--workers-namespace NS] | --job NAME [-o wide|json|yaml]",
-		DisableFlagsInUseLine: true,
-		Short:                 "Show whether certificates are in order, and until when",
+		Use:   "inspect [FILE|DIR]... | --secrets [--workers-namespace NS] | --job NAME [-o wide|json|yaml]",
+		Short: "Show whether certificates are in order, and until when",
 		Long: templates.LongDesc(`
 			Show what certificates are for, when they begin and end, whether the private key
 			beside them is theirs, and which authority signed them. It looks at files and

@@ -32,9 +32,8 @@ func newRotate(env *command.Env, run func(*rotateOptions, context.Context) error
 		newScreen: func() *output.Screen { return command.NewScreen(env, false) },
 	}
 	cmd := &cobra.Command{
-		Use:                   "rotate [--ca|--finish] [--dir DIR] | --job NAME",
-		DisableFlagsInUseLine: true,
-		Short:                 "Renew certificates while jobs run",
+		Use:   "rotate [--ca|--finish] [--dir DIR] | --job NAME",
+		Short: "Renew certificates while jobs run",
 		Long: templates.LongDesc(`
 			Renew the server's and the client's certificate of a directory, with the same
 			names and the same authority. The old ones stay valid until they end.

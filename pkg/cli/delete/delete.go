@@ -29,9 +29,8 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 	o := &Options{}
 	var f typedFlags
 	cmd := &cobra.Command{
-		Use:                   "delete NAME... | -l SELECTOR | --all",
-		DisableFlagsInUseLine: true,
-		Short:                 "Remove jobs and all that belongs to them",
+		Use:   "delete NAME... | -l SELECTOR | --all",
+		Short: "Remove jobs and all that belongs to them",
 		Long: templates.LongDesc(`
 			Remove jobs from the cluster, with their Pods and certificates. The line of each job
 			says what goes with it: a command that still runs, which is told to end, and output

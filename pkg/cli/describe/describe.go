@@ -45,9 +45,8 @@ const (
 func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
-		Use:                   "describe NAME [-o json|yaml]",
-		DisableFlagsInUseLine: true,
-		Short:                 "Show all that is known of a job",
+		Use:   "describe NAME [-o json|yaml]",
+		Short: "Show all that is known of a job",
 		Long: templates.LongDesc(`
 			Show what the job asked for, its state and why, and the cluster's events. Each
 			attempt is shown with its node, the times of its start and end, what it used and how

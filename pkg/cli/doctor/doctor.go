@@ -31,9 +31,8 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 		printData: env.PrintData, named: env.Named,
 	}
 	cmd := &cobra.Command{
-		Use:                   "doctor [--provider NAME] [-o json|yaml]",
-		DisableFlagsInUseLine: true,
-		Short:                 "Check the cluster and this machine, and say what to do",
+		Use:   "doctor [--provider NAME] [-o json|yaml]",
+		Short: "Check the cluster and this machine, and say what to do",
 		Long: templates.LongDesc(`
 			Check the cluster and your rights in it, what hodei install has made, certificates,
 			clocks, the place for output, and jobs that wait. It changes nothing. It skips what

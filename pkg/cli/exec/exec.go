@@ -31,9 +31,8 @@ import (
 func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Command {
 	var f typed
 	cmd := &cobra.Command{
-		Use:                   "exec [options] NAME -- COMMAND [ARG...]",
-		DisableFlagsInUseLine: true,
-		Short:                 "Run another command beside the one of a job that runs",
+		Use:   "exec [options] NAME -- COMMAND [ARG...]",
+		Short: "Run another command beside the one of a job that runs",
 		Long: templates.LongDesc(`
 			Run another command in the container of a job whose command runs: as the same user,
 			with the same environment and in the same directory. What it prints comes here, and

@@ -39,9 +39,8 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 	quota := ""
 	printFlags := genericclioptions.NewPrintFlags("serverside-applied")
 	cmd := &cobra.Command{
-		Use:                   "install [--dry-run=client|server] [--diff] [--print-rbac] [-o yaml|json|name]",
-		DisableFlagsInUseLine: true,
-		Short:                 "Put what jobs need into a cluster",
+		Use:   "install [--dry-run=client|server] [--diff] [--print-rbac] [-o yaml|json|name]",
+		Short: "Put what jobs need into a cluster",
 		Long: templates.LongDesc(`
 			Put what jobs need into a cluster: the namespaces hodei-system and hodei-jobs-workers,
 			the service accounts of the workers and of the coordinator with their roles, the role

@@ -53,9 +53,8 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 	f.print.HumanReadableFlags.SortBy = nil   // ours says what the default is
 	f.print.HumanReadableFlags.ShowKind = nil // there is one kind
 	cmd := &cobra.Command{
-		Use:                   "jobs [NAME...] [-o wide|json|yaml|name|...]",
-		DisableFlagsInUseLine: true,
-		Short:                 "List the jobs",
+		Use:   "jobs [NAME...] [-o wide|json|yaml|name|...]",
+		Short: "List the jobs",
 		Long: templates.LongDesc(`
 			List the jobs of the provider in use, or of the namespace of -n, the latest first.
 			They are the Kubernetes Jobs themselves, with the state of their last Pod. -o wide

@@ -31,9 +31,8 @@ import (
 func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Command {
 	var f typedFlags
 	cmd := &cobra.Command{
-		Use:                   "logs NAME | -l SELECTOR [options]",
-		DisableFlagsInUseLine: true,
-		Short:                 "Show the output of a job",
+		Use:   "logs NAME | -l SELECTOR [options]",
+		Short: "Show the output of a job",
 		Long: templates.LongDesc(`
 			Show what a job has printed: its stdout on stdout, its stderr on stderr, byte for
 			byte unless --timestamps, --prefix or -l decorate the lines.

@@ -21,9 +21,8 @@ import (
 func newAdd(env *command.Env, run func(*addOptions, context.Context) error) *cobra.Command {
 	o := &addOptions{editor: newEditor(env), capture: env.CaptureContext, ebpf: newEBPFTeller(env)}
 	cmd := &cobra.Command{
-		Use:                   "add NAME [-f FILE] [options]",
-		DisableFlagsInUseLine: true,
-		Short:                 "Add a provider",
+		Use:   "add NAME [-f FILE] [options]",
+		Short: "Add a provider",
 		Long: templates.LongDesc(`
 			Add a provider. It keeps the kubeconfig's context that is current now, or the one of
 			--context, so that a later kubectl config use-context does not move jobs elsewhere.

@@ -14,9 +14,8 @@ import (
 func newGet(env *command.Env, run func(*getOptions, context.Context) error) *cobra.Command {
 	o := &getOptions{home: env.Home(), output: "yaml", printData: env.PrintData}
 	cmd := &cobra.Command{
-		Use:                   "get NAME [-o yaml|json]",
-		DisableFlagsInUseLine: true,
-		Short:                 "Show the settings of a provider",
+		Use:   "get NAME [-o yaml|json]",
+		Short: "Show the settings of a provider",
 		Long: templates.LongDesc(`
 			Show the settings of a provider, as they were given. A setting that is not shown has
 			its default.`),

@@ -21,10 +21,9 @@ import (
 func newList(env *command.Env, run func(*listOptions, context.Context) error) *cobra.Command {
 	o := &listOptions{Out: env.Out, home: env.Home(), printData: env.PrintData}
 	cmd := &cobra.Command{
-		Use:                   "list [-o json|yaml|name]",
-		DisableFlagsInUseLine: true,
-		Aliases:               []string{"ls"},
-		Short:                 "List the providers",
+		Use:     "list [-o json|yaml|name]",
+		Aliases: []string{"ls"},
+		Short:   "List the providers",
 		Long: templates.LongDesc(`
 			List the providers. The one in use has a star. -o json and yaml print the file of
 			providers, which has only the settings that were given.`),

@@ -17,9 +17,8 @@ import (
 func newSet(env *command.Env, run func(*setOptions, context.Context) error) *cobra.Command {
 	o := &setOptions{editor: newEditor(env), capture: env.CaptureContext, ebpf: newEBPFTeller(env)}
 	cmd := &cobra.Command{
-		Use:                   "set NAME [-f FILE] [--unset KEY]... [options]",
-		DisableFlagsInUseLine: true,
-		Short:                 "Change settings of a provider",
+		Use:   "set NAME [-f FILE] [--unset KEY]... [options]",
+		Short: "Change settings of a provider",
 		Long: templates.LongDesc(`
 			Change settings of a provider and leave its others as they are. A list or a map
 			replaces the old one. The next job uses them; jobs that run go on as they are. The

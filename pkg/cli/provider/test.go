@@ -28,9 +28,8 @@ import (
 func newTest(env *command.Env, run func(*testOptions, context.Context) error) *cobra.Command {
 	t := &testOptions{timeout: 2 * time.Minute, signals: env.Signals, named: env.Named, printData: env.PrintData}
 	cmd := &cobra.Command{
-		Use:                   "test NAME [--timeout DURATION] [-o json|yaml]",
-		DisableFlagsInUseLine: true,
-		Short:                 "Try a provider with real workers",
+		Use:   "test NAME [--timeout DURATION] [-o json|yaml]",
+		Short: "Try a provider with real workers",
 		Long: templates.LongDesc(`
 			Try a provider on four levels: the infrastructure (the cluster, your rights in it,
 			what hodei install makes); worker registration (the agent of a real worker

@@ -36,9 +36,8 @@ var formats = []string{"html", "svg", "json"}
 func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Command {
 	var f typedFlags
 	cmd := &cobra.Command{
-		Use:                   "report NAME [FILE] [-o html|svg|json]",
-		DisableFlagsInUseLine: true,
-		Short:                 "Make a page or a picture of what a job was like",
+		Use:   "report NAME [FILE] [-o html|svg|json]",
+		Short: "Make a page or a picture of what a job was like",
 		Long: templates.LongDesc(`
 			Write one file about a job: how it went and why, its start as a timeline, CPU, memory,
 			disk and network over time, and all figures. The file needs nothing else: no network,

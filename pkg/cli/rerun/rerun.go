@@ -22,9 +22,8 @@ import (
 func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Command {
 	var flags *runflags.Flags
 	cmd := &cobra.Command{
-		Use:                   "rerun NAME [flags of run]",
-		DisableFlagsInUseLine: true,
-		Short:                 "Run the command of an earlier job again, with changes",
+		Use:   "rerun NAME",
+		Short: "Run the command of an earlier job again, with changes",
 		Long: templates.LongDesc(`
 			Run the command of an earlier job again, in the same image, with the same variables,
 			resources and times, and follow it as 'hodei run' does. Flags are those of run, and

@@ -20,9 +20,8 @@ import (
 func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Command {
 	var flags *runflags.Flags
 	cmd := &cobra.Command{
-		Use:                   "run [options] -- COMMAND [ARG...]",
-		DisableFlagsInUseLine: true,
-		Short:                 "Run a command in the cluster and give back its output and exit code",
+		Use:   "run [options] -- COMMAND [ARG...]",
+		Short: "Run a command in the cluster and give back its output and exit code",
 		Long: templates.LongDesc(`
 			Run a command in a Pod of its own and follow it: its stdout comes on stdout, its
 			stderr on stderr, byte for byte, and hodei ends with its exit code.

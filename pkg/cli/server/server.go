@@ -38,9 +38,8 @@ import (
 func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Command {
 	o := &Options{ErrOut: env.ErrOut, program: env.Name, named: env.Named, home: env.Home(), cluster: clusterOf(env)}
 	cmd := &cobra.Command{
-		Use:                   "server [--listen ADDRESS] [--grpc-listen ADDRESS] [--certs-dir DIR]",
-		DisableFlagsInUseLine: true,
-		Short:                 "Keep a coordinator running, with an HTTP API for providers",
+		Use:   "server [--listen ADDRESS] [--grpc-listen ADDRESS] [--certs-dir DIR]",
+		Short: "Keep a coordinator running, with an HTTP API for providers",
 		Long: templates.LongDesc(`
 			Keep a coordinator running, with an HTTP API that registers providers in the same
 			file as 'hodei provider'; 'hodei run' uses them.

@@ -26,9 +26,8 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 	o := &Options{}
 	var f typedFlags
 	cmd := &cobra.Command{
-		Use:                   "signal NAME... SIGNAL | -l SELECTOR SIGNAL | --all SIGNAL",
-		DisableFlagsInUseLine: true,
-		Short:                 "Send a signal to the commands of jobs",
+		Use:   "signal NAME... SIGNAL | -l SELECTOR SIGNAL | --all SIGNAL",
+		Short: "Send a signal to the commands of jobs",
 		Long: templates.LongDesc(`
 			Send a signal to the commands of jobs that run. SIGNAL is a name with or without SIG,
 			or a number, as with kill. The processes of the command's process group get it, as if

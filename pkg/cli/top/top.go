@@ -39,9 +39,8 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 	}
 	var f typedFlags
 	cmd := &cobra.Command{
-		Use:                   "top [NAME | -l SELECTOR] [options]",
-		DisableFlagsInUseLine: true,
-		Short:                 "Show what jobs use while they run",
+		Use:   "top [NAME | -l SELECTOR] [options]",
+		Short: "Show what jobs use while they run",
 		Long: templates.LongDesc(`
 			Show what jobs use now: CPU in cores, memory, disk and network per second,
 			processes, how much of the time the CPU quota held them back, and what they wait for.

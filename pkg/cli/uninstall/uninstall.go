@@ -38,9 +38,8 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 	}
 	printFlags := genericclioptions.NewPrintFlags("deleted")
 	cmd := &cobra.Command{
-		Use:                   "uninstall --yes [--workers-namespace NAME] [--force] | --dry-run=client|server [-o yaml|json|name]",
-		DisableFlagsInUseLine: true,
-		Short:                 "Take out of a cluster what install put there",
+		Use:   "uninstall --yes [--workers-namespace NAME] [--force] | --dry-run=client|server [-o yaml|json|name]",
+		Short: "Take out of a cluster what install put there",
 		Long: templates.LongDesc(`
 			Take hodei out of a cluster: its namespaces with all that is in them, service
 			accounts, roles, policies, quotas, certificates and jobs. The cluster is that of the

@@ -39,9 +39,8 @@ func New(env *command.Env, run func(*Options, context.Context) error) *cobra.Com
 	o := &Options{}
 	var f typedFlags
 	cmd := &cobra.Command{
-		Use:                   "wait NAME... | -l SELECTOR | --all",
-		DisableFlagsInUseLine: true,
-		Short:                 "Wait for jobs, and end with their exit code",
+		Use:   "wait NAME... | -l SELECTOR | --all",
+		Short: "Wait for jobs, and end with their exit code",
 		Long: templates.LongDesc(`
 			Wait until jobs have ended or, with --for running, until their commands run. Of several
 			jobs all are waited for, or with --any the first.

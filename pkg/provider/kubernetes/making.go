@@ -112,22 +112,14 @@ func (r *Run) createSecret(ctx context.Context, wanted *corev1.Secret) error {
 		return err
 	}
 	there, unread := secrets.Get(ctx, wanted.Name, metav1.GetOptions{})
-	if unread != nil { // the plain error has to do
-		return explain.SecretTaken(err, r.spec.Name, wanted.Name, "")
-	}
-	if metav1.IsControlledBy(there, r.job) { // the request was sent twice, and answered once
+	switch {
+	case unread != nil:
+		there = nil // the plain error has to do
+	case metav1.IsControlledBy(there, r.job): // the request was sent twice, and answered once
 		r.secrets = append(r.secrets, there)
 		return nil
 	}
-	return explain.SecretTaken(err, r.spec.Name, wanted.Name, holder(there))
-}
-
-// holder is the job that a Secret belongs to; empty: none.
-func holder(secret *corev1.Secret) string {
-	if owner := metav1.GetControllerOf(secret); owner != nil && owner.Kind == "Job" {
-		return owner.Name
-	}
-	return ""
+	return explain.SecretTaken(err, r.spec.Name, wanted.Name, explain.Holder(there))
 }
 
 // MayAllowExec says if a job of this name can have no second Secret, because there is one of that name that is not its
@@ -135,9 +127,9 @@ func holder(secret *corev1.Secret) string {
 func (p *Provider) MayAllowExec(ctx context.Context, name string) error {
 	secret := manifest.ExecName(name)
 	there, err := p.client.CoreV1().Secrets(p.settings.Namespace).Get(ctx, secret, metav1.GetOptions{})
-	if err != nil || holder(there) == name {
+	if err != nil || explain.Holder(there) == name {
 		return nil //nolint:nilerr // the making meets it again
 	}
 	taken := apierrors.NewAlreadyExists(corev1.Resource("secrets"), secret)
-	return explain.SecretTaken(taken, name, secret, holder(there))
+	return explain.SecretTaken(taken, name, secret, explain.Holder(there))
 }

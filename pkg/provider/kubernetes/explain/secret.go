@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/hodei-jobs/hodei/pkg/job"
 	"github.com/hodei-jobs/hodei/pkg/provider/kubernetes/manifest"
 )
@@ -30,6 +33,17 @@ func SecretTaken(err error, name, secret, holder string) error {
 		return err
 	}
 	return f
+}
+
+// Holder is the job that a Secret belongs to; empty: none, or there is no Secret.
+func Holder(secret *corev1.Secret) string {
+	if secret == nil {
+		return ""
+	}
+	if owner := metav1.GetControllerOf(secret); owner != nil && owner.Kind == "Job" {
+		return owner.Name
+	}
+	return ""
 }
 
 // MayNotExec explains the error that we may not read the second Secret of a job.
