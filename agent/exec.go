@@ -436,8 +436,11 @@ func (t *execStream) drain(f *os.File, stream hodeipb.Stream, buffer []byte) {
 	for taken := 0; taken <= handover.PipeBytes; {
 		n := 0
 		err := raw.Control(func(fd uintptr) { // it does not block
-			for failed := error(unix.EINTR); failed == unix.EINTR; {
-				n, failed = unix.Read(int(fd), buffer)
+			for {
+				var failed error
+				if n, failed = unix.Read(int(fd), buffer); failed != unix.EINTR {
+					return
+				}
 			}
 		})
 		if err != nil || n <= 0 || t.sendOutput(stream, buffer[:n]) != nil {
